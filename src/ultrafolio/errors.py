@@ -1,0 +1,51 @@
+"""The one exception for bad input: what is wrong, what would be right, and what to type next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Bad input of the user's. The command line prints it without a traceback and exits with 2.
+
+    what     what is wrong and where, e.g. ``plan.toml: [grid] order``
+    value    the offending value, as the user wrote it
+    allowed  what is allowed there
+    cause    the likely cause, one sentence
+    then     the command to run next
+    """
+
+    def __init__(
+        self, what: str, *, value: object = None, allowed: str = "", cause: str = "", then: str = ""
+    ) -> None:
+        self.what, self.value, self.allowed, self.cause, self.then = what, value, allowed, cause, then
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.value is not None:
+            text = self.value if isinstance(self.value, str) else repr(self.value)
+            lines.append(f"  value    {text if len(text) <= 200 else text[:197] + '...'}")
+        if self.allowed:
+            lines.append(f"  allowed  {self.allowed}")
+        if self.cause:
+            lines.append(f"  cause    {self.cause}")
+        if self.then:
+            lines.append(f"  next     {self.then}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (self.what, self.value, self.allowed, self.cause, self.then))
+
+
+def _rebuild(what: str, value: object, allowed: str, cause: str, then: str) -> InputError:
+    return InputError(what, value=value, allowed=allowed, cause=cause, then=then)
+
+
+def one_of(what: str, value: object, choices: Iterable[object], *, then: str = "") -> InputError:
+    """The error for a value outside a fixed set; names the nearest member when one is near."""
+    names = [str(c) for c in choices]
+    near = difflib.get_close_matches(str(value), names, n=1)
+    cause = f"did you mean {near[0]!r}?" if near else ""
+    return InputError(what, value=value, allowed=", ".join(names), cause=cause, then=then)
