@@ -1,0 +1,15 @@
+"""Sweeps: a plan names many cells, each cell is one simulation, a store keeps every result once.
+
+plan      what to sweep: axes, filters, definitions, enumerated lazily
+cells     the seam to the simulator: resolve a cell, run it, digest the rules
+key       the identity of a cell's result
+store     a folder of append-only Arrow segments, one writer at a time
+results   the merge of the segments into one Parquet file, sorted by key
+work      what a worker does with a span of cells
+schedule  which span goes out next, and what happens to the spans of dead workers
+executor  who does the work: forked processes, or this process
+progress  what the terminal shows meanwhile
+drive     one sweep from plan to results
+explain   status of a store, and why a cell would run again
+command   the click group ``sweep``
+"""

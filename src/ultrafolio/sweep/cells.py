@@ -1,0 +1,39 @@
+"""The seam between sweeps and the simulator: what a sweep asks of a cell, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+Scalar = str | int | float | bool
+Result = Mapping[str, int | str | list[int]]
+
+
+class Cells(Protocol):
+    """One kind of experiment. A module satisfies this, and so does an object."""
+
+    COLUMNS: dict[str, str]
+    """The result columns in order: name -> ``int``, ``str`` or ``ints`` (a list of int64)."""
+
+    def resolve(self, cell: dict[str, Any], base: Path) -> dict[str, Any]:
+        """The canonical configuration of a cell: JSON-able, deterministic, with every name expanded.
+
+        ``cell`` holds the axes' values and, under ``tables``, the plan's definitions; relative paths
+        start at ``base``. Raises InputError for axes that mean nothing.
+        """
+
+    def run(self, config: dict[str, Any], base: Path) -> Result:
+        """One value per column; a pure function of ``config``. Any exception is the cell's failure."""
+
+    def warm(self) -> None:
+        """Compile what ``run`` needs, so that forked workers find it ready."""
+
+    def engine_digest(self) -> str:
+        """A digest of everything but the configuration that a result depends on."""
+
+
+def simulator() -> Cells:
+    """The cells of the simulator; imported on demand because compiled kernels are slow to load."""
+    return cast(Cells, importlib.import_module("ultrafolio.sim.cell"))

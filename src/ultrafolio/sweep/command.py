@@ -1,0 +1,186 @@
+"""The command ``sweep``: ``sweep PLAN.toml`` runs a plan, ``sweep status`` and ``sweep why`` ask its store."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import webbrowser
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from ultrafolio.errors import InputError
+
+from . import cells, explain
+from .drive import Rerun, Summary
+from .drive import sweep as run_sweep
+from .executor import Executor, InProcess, Processes
+from .planfile import load
+from .progress import display
+from .store import open_store
+
+INTERRUPTED = 130
+
+
+class _PlanOrCommand(click.Group):
+    """A group whose first argument may also be a plan: then the command is ``run``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        path = ctx.command_path
+        formatter.write_usage(path, "PLAN.toml [OPTIONS]")
+        formatter.write_usage(path, "status STORE [--json]", prefix=" " * 7)
+        formatter.write_usage(path, "why STORE KEY [--json]", prefix=" " * 7)
+
+
+@click.group(cls=_PlanOrCommand)
+def sweep() -> None:
+    """Run a grid of simulations and keep every result once.
+
+    An interrupted sweep resumes when the same command is repeated. Exit status: 0 done, 1 done and some
+    cells failed, 2 bad input, 130 interrupted.
+    """
+
+
+@sweep.command("run", short_help="Run a plan (the default: sweep PLAN.toml).")
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "store", type=click.Path(path_type=Path), help="The store [out/<plan name>].")
+@click.option("--workers", type=click.IntRange(min=0),
+              help="Processes [one per core]; 0 computes in this process, for debuggers.")  # fmt: skip
+@click.option("--rerun", type=click.Choice(["failed", "all"]), help="Compute failed or all cells again.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the plan's first N cells, without results.")
+@click.option("--report/--no-report", default=None, help="Write the HTML report [on].")
+@click.option("--open", "open_it", is_flag=True, help="Open the report in a browser.")
+@click.option("--quiet", is_flag=True, help="No progress and no summary; errors only.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    plan: Path,
+    store: Path | None,
+    workers: int | None,
+    rerun: Rerun | None,
+    limit: int | None,
+    report: bool | None,
+    open_it: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run PLAN, a TOML file, and merge the results into STORE/results.parquet."""
+    writer = report_writer(wanted=bool(report or open_it)) if report is not False or open_it else None
+    folder = store or Path("out") / plan.stem
+    summary = run_sweep(
+        load_plan(plan), folder, cells.simulator(), executor_of(workers), display(quiet=quiet or as_json),
+        rerun=rerun, limit=limit,
+    )  # fmt: skip
+    page = writer(folder) if writer and summary.results else None
+    if as_json:
+        click.echo(json.dumps({**summary.record(), "report": str(page) if page else None}))
+    elif not quiet:
+        say(summary, page, f"ultrafolio sweep {plan}" + (f" -o {store}" if store else ""))
+    if page and open_it:
+        webbrowser.open(page.resolve().as_uri())
+    if summary.interrupted:
+        ctx.exit(INTERRUPTED)
+    ctx.exit(1 if summary.failed else 0)
+
+
+@sweep.command("status")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def status(store: Path, as_json: bool) -> None:
+    """Say how many cells of STORE are done, failed and still to run."""
+    found = explain.status(open_store(store), cells.simulator())
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    click.echo(f"{found.title} ({found.plan})")
+    click.echo(f"  {found.cells} cells: {found.ok} ok, {found.failed} failed, {found.to_run} to run")
+    if found.outdated:
+        click.echo(f"  {found.outdated} of those to run have a result of another engine or input (sweep why)")
+    say_cut(found.cut_segments)
+
+
+@sweep.command("why")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("key")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def why(store: Path, key: str, as_json: bool) -> None:
+    """Say what the cell with KEY (or a key that begins so) is, and why it would run again."""
+    found = explain.why(open_store(store), cells.simulator(), key)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    click.echo(f"{found.key}: {found.status}" + (f", {found.error}" if found.error else ""))
+    click.echo("  cell     " + ", ".join(f"{name}={value}" for name, value in found.axes.items()))
+    if found.key_now != found.key:
+        click.echo(f"  key now  {found.key_now}")
+    for reason in found.reasons or ["its result is stored: it would not run"]:
+        click.echo(f"  why      {reason}")
+
+
+def executor_of(workers: int | None) -> Executor:
+    """The executor for ``--workers``; by default a process for each core this process may use."""
+    if workers == 0:
+        return InProcess()
+    return Processes(workers or len(os.sched_getaffinity(0)))
+
+
+def load_plan(path: Path) -> Any:
+    """The plan at ``path``; when there is none, a misspelt subcommand is the likelier slip."""
+    near = difflib.get_close_matches(str(path), sweep.commands, n=1)
+    if near and not path.exists():
+        raise InputError(
+            "sweep: neither a plan nor a subcommand", value=str(path), allowed="PLAN.toml, status, why",
+            cause=f"did you mean {near[0]!r}?", then=f"ultrafolio sweep {near[0]} --help",
+        )  # fmt: skip
+    return load(path)
+
+
+def report_writer(*, wanted: bool) -> Callable[[Path], Path] | None:
+    """What writes the report of a store; None where the report's packages are missing and it is optional."""
+    try:
+        # By name: sweeps and reports are siblings, and a sweep is complete without one.
+        return cast(Callable[[Path], Path], importlib.import_module("ultrafolio.report").write_report)
+    except (ImportError, AttributeError) as error:
+        if wanted:
+            raise InputError(
+                "--report: the report cannot be made here", value=str(error), allowed="the extra 'report'",
+                cause="its packages are optional", then="pip install 'ultrafolio[report]', or --no-report",
+            ) from None  # fmt: skip
+        return None
+
+
+def say(summary: Summary, page: Path | None, again: str) -> None:
+    """The summary for people: one line, then where things are or how to go on."""
+    say_cut(summary.cut_segments)
+    done = summary.computed + summary.stored
+    click.echo(
+        f"{summary.title}: {done} of {summary.cells} cells ({summary.computed} computed, {summary.stored} stored "
+        f"before), {summary.failed} failed, {summary.seconds:.1f} s, {summary.cells_per_second:.1f} cells/s"
+    )
+    if summary.interrupted:
+        click.echo(f"interrupted; everything computed is stored. To resume: {again}")
+    elif summary.results is None:
+        click.echo(f"only the plan's first cells were asked for. To compute all: {again}")
+    else:
+        click.echo(f"results  {summary.results}")
+    if summary.failed and summary.results:
+        click.echo(f"failed   once the cause is gone: {again} --rerun failed")
+    if page:
+        click.echo(f"report   {page}")
+
+
+def say_cut(segments: list[str]) -> None:
+    """Tell of segments that end in the middle of a batch."""
+    for path in segments:
+        click.echo(f"  {path} ends in the middle of a batch, its writer was killed: the cells lost run again")

@@ -1,0 +1,156 @@
+"""One sweep, from a plan to results: the order of things, and what Ctrl-C means."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from ultrafolio.errors import InputError
+
+from .cells import Cells
+from .executor import Executor
+from .plan import Plan
+from .progress import Count, Display
+from .results import Keys, write_results
+from .store import Segment, Store, make_store
+from .work import Work
+
+Rerun = Literal["failed", "all"]
+PROBED_POINTS = 10_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a sweep did. ``cells`` are the plan's (or the first ``limit``), ``failed`` counts stored ones too."""
+
+    title: str
+    store: str
+    cells: int
+    computed: int
+    stored: int
+    failed: int
+    seconds: float
+    cells_per_second: float
+    cut_segments: list[str]
+    interrupted: bool
+    results: str | None
+
+    def record(self) -> dict[str, Any]:
+        """The summary as a JSON object."""
+        return asdict(self)
+
+
+def sweep(
+    plan: Plan,
+    folder: Path,
+    cells: Cells,
+    executor: Executor,
+    display: Display,
+    *,
+    rerun: Rerun | None = None,
+    limit: int | None = None,
+) -> Summary:
+    """Compute the cells of ``plan`` that the store in ``folder`` lacks, and merge the results.
+
+    A first SIGINT ends the sweep in order, everything computed is stored; a second one ends it at once, the
+    batches in the workers' hands are lost. ``rerun`` computes failed or all cells anew; with ``limit`` only
+    the plan's first cells are computed and no results are written. Raises InputError for a plan, store or
+    disk that does not serve; what is stored stays stored.
+    """
+    work = Work(plan, cells, {})
+    check_columns(plan, cells)
+    probe(work)
+    store = make_store(folder, plan, cells.COLUMNS)
+    with store.lock():
+        cut: list[Path] = []
+        work.stored = {key: failed for key, failed in store.keys(cut).items() if not redo(rerun, failed)}
+        cells.warm()
+        span, total = first_cells(plan, limit)
+        keys, count = Keys(plan.size), Count(total)
+        segment = partial(_segment, store, store.next_run(), work.engine)
+        with suppress(KeyboardInterrupt), stop_on_sigint() as stop, display:
+            for tally in executor.run(work, span, segment, stop.is_set):
+                keys.add(tally)
+                count.add(tally)
+                display.show(count)
+        seconds, rate = count.seconds, count.rate
+        results = write_results(store, plan, keys, work.engine) if count.done == plan.count else None
+    return Summary(
+        title=plan.title, store=str(folder), cells=total, computed=count.computed, stored=count.stored,
+        failed=count.failed, seconds=round(seconds, 3), cells_per_second=round(rate, 1),
+        cut_segments=[str(path) for path in cut], interrupted=count.done < total,
+        results=str(results) if results else None,
+    )  # fmt: skip
+
+
+def redo(rerun: Rerun | None, failed: bool) -> bool:
+    """Whether a stored row is to be computed again."""
+    return rerun == "all" or (rerun == "failed" and failed)
+
+
+def first_cells(plan: Plan, limit: int | None) -> tuple[range, int]:
+    """The span of indices that holds the plan's first ``limit`` cells, and their number."""
+    if limit is None or limit >= plan.count:
+        return range(plan.size), plan.count
+    beyond, _ = next(islice(plan.cells(), limit, None))
+    return range(beyond), limit
+
+
+def check_columns(plan: Plan, cells: Cells) -> None:
+    """Raise InputError for an axis that has the name of a result column."""
+    for axis in plan.axes:
+        if axis.name in cells.COLUMNS:
+            raise InputError(
+                f"{plan.path}: axis", value=axis.name, allowed="any name that is not a result column",
+                then=f"rename the axis, then: ultrafolio sweep {plan.path}",
+            )  # fmt: skip
+
+
+def probe(work: Work) -> None:
+    """Resolve a cell for every listed value of every axis, so that a bad value is found before the work begins.
+
+    Of a range the ends are tried. Only cells that no filter drops are: a filter may drop what is impossible.
+    """
+    plan, stride = work.plan, 1
+    for axis in reversed(plan.axes):
+        length = len(axis.values)
+        block = stride * length
+        for position in (0, length - 1) if isinstance(axis.values, range) else range(length):
+            starts = range(position * stride, plan.size, block)
+            points = chain.from_iterable(range(start, start + stride) for start in starts)
+            kept = (cell for cell in map(plan.cell, islice(points, PROBED_POINTS)) if cell is not None)
+            for cell in islice(kept, 1):
+                work.key(cell)
+        stride = block
+
+
+@contextmanager
+def stop_on_sigint() -> Iterator[threading.Event]:
+    """An event that the first SIGINT sets; the second raises KeyboardInterrupt as usual."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def on_sigint(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, on_sigint)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _segment(store: Store, run: int, engine: str, writer: str) -> Segment:
+    return Segment(store.folder, run, writer, store.manifest.columns, engine)

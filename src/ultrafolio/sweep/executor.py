@@ -1,0 +1,220 @@
+"""Who does the work: any number of forked processes that may die, or this process."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Protocol
+
+from ultrafolio.errors import InputError
+
+from .schedule import Schedule
+from .store import Segment
+from .work import NOTHING, Tally, Work
+
+TICK_SECONDS = 0.2
+LIVES = 2
+"""A cell that ends this many workers is a failed cell."""
+_PR_SET_PDEATHSIG = 1
+
+
+class Executor(Protocol):
+    """Works a span of a plan's indices, in any order and on any number of workers."""
+
+    def run(
+        self, work: Work, span: range, segment: Callable[[str], Segment], stopped: Callable[[], bool]
+    ) -> Iterator[Tally]:
+        """Yield a tally for each piece of ``span`` once its cells are stored, and NOTHING now and then.
+
+        ``segment(writer)`` makes a writer's segment. When ``stopped()`` turns true the workers finish the
+        cells they are in and store them. An exception in ``resolve`` or in the store ends the run with it.
+        """
+
+
+class InProcess:
+    """Everything in this process: for debuggers and coverage. A cell that dies takes the sweep with it."""
+
+    def run(
+        self, work: Work, span: range, segment: Callable[[str], Segment], stopped: Callable[[], bool]
+    ) -> Iterator[Tally]:
+        schedule = Schedule(span, 1)
+        with segment("0") as own:
+            while schedule and not stopped():
+                given = schedule.take()
+                tally = work.do(given, own, stopped, lambda index: None)
+                schedule.done(given, tally)
+                yield tally
+
+
+@dataclass
+class _Worker:
+    """A forked worker as its parent sees it."""
+
+    process: BaseProcess
+    pipe: Connection
+    slot: int
+    given: range | None = field(default=None)
+
+
+class Processes:
+    """``count`` forked workers, replaced when they die. Fork late: workers inherit what is compiled and stored.
+
+    A worker's death costs the batch it was about to store. The cell it died in is tried once more on its own.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def run(
+        self, work: Work, span: range, segment: Callable[[str], Segment], stopped: Callable[[], bool]
+    ) -> Iterator[Tally]:
+        with segment("parent") as own:
+            crew = _Crew(self.count, work, Schedule(span, self.count), segment, own)
+            try:
+                while crew.assign(stopped):
+                    yield from crew.collect() or [NOTHING]
+            finally:
+                crew.dismiss()
+
+
+class _Crew:
+    """The workers of one run. The board is shared memory: a stop flag, then the cell each slot is in."""
+
+    def __init__(
+        self, count: int, work: Work, schedule: Schedule, segment: Callable[[str], Segment], own: Segment
+    ) -> None:
+        self._work, self._schedule, self._segment, self._own = work, schedule, segment, own
+        self._board = memoryview(mmap.mmap(-1, 8 * (count + 1))).cast("q")
+        self._workers: list[_Worker] = []
+        self._hired = 0
+        self._deaths: Counter[int] = Counter()
+        for slot in range(1, count + 1):
+            self._hire(slot)
+
+    def assign(self, stopped: Callable[[], bool]) -> bool:
+        """Give every idle worker a span unless the run is stopping; whether anyone is at work."""
+        if stopped():
+            self._board[0] = 1
+        for worker in list(self._workers):
+            if worker.given is None and self._schedule and not self._board[0]:
+                worker.given = self._schedule.take()
+                try:
+                    worker.pipe.send(worker.given)
+                except OSError:  # it died idle
+                    self._bury(worker)
+        return any(worker.given is not None for worker in self._workers)
+
+    def collect(self) -> list[Tally]:
+        """What has come in, waiting a moment if nothing has. Raises what a worker could not go on from."""
+        tallies = []
+        at_work = {worker.pipe: worker for worker in self._workers if worker.given is not None}
+        for pipe in wait(list(at_work), TICK_SECONDS):
+            worker = at_work[pipe]  # type: ignore[index]
+            assert worker.given is not None
+            try:
+                answer = worker.pipe.recv()
+            except (EOFError, OSError):
+                tallies += self._bury(worker)
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            self._schedule.done(worker.given, answer)
+            worker.given = None
+            self._deaths.pop(-1, None)
+            tallies.append(answer)
+        return tallies
+
+    def dismiss(self) -> None:
+        """End all workers; those still at work (after an error) are killed, their last batch is lost."""
+        for worker in self._workers:
+            if worker.given is not None:
+                worker.process.kill()
+            worker.pipe.close()
+            worker.process.join()
+
+    def _hire(self, slot: int) -> None:
+        here, there = multiprocessing.Pipe()
+        self._board[slot] = -1
+        writer = str(self._hired)
+        inherited = [worker.pipe for worker in self._workers] + [here]
+        target = partial(_serve, self._work, partial(self._segment, writer), there, inherited, self._board, slot)
+        process = multiprocessing.get_context("fork").Process(target=target, args=(os.getpid(),), daemon=True)
+        with warnings.catch_warnings():
+            # Threads of Arrow's or rich's may exist; a worker touches nothing that they hold locks for.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+        there.close()
+        self._workers.append(_Worker(process, here, slot))
+        self._hired += 1
+
+    def _bury(self, worker: _Worker) -> list[Tally]:
+        """Replace a dead worker; its span goes back, or the cell that has now ended LIVES workers fails."""
+        assert worker.given is not None
+        worker.process.join()
+        worker.pipe.close()
+        self._workers.remove(worker)
+        at = self._board[worker.slot]
+        reason = _cause_of_death(worker.process.exitcode)
+        self._deaths[at] += 1
+        if at == -1 and self._deaths[at] > LIVES * len(self._board):
+            raise RuntimeError(f"workers end before they compute anything: {reason}")
+        condemned = at != -1 and self._deaths[at] >= LIVES
+        self._schedule.died(worker.given, at, again=not condemned)
+        self._hire(worker.slot)
+        return [self._work.condemn(at, reason, self._own)] if condemned else []
+
+
+def _cause_of_death(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"WorkerDied: signal {-code} ({signal.Signals(-code).name}) ended {LIVES} workers in this cell"
+    return f"WorkerDied: exit status {code} ended {LIVES} workers in this cell"
+
+
+def _serve(
+    work: Work,
+    segment: Callable[[], Segment],
+    pipe: Connection,
+    inherited: list[Connection],
+    board: memoryview,
+    slot: int,
+    parent: int,
+) -> None:
+    """A worker's life: take spans and answer with tallies until the pipe closes."""
+    _die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
+    for connection in inherited:
+        connection.close()  # so that the end of the parent is the end of every pipe
+
+    def enter(index: int) -> None:
+        board[slot] = index
+
+    try:
+        with segment() as own:
+            while True:
+                pipe.send(work.do(pipe.recv(), own, lambda: bool(board[0]), enter))
+    except (EOFError, BrokenPipeError):
+        pass  # the parent is done, or gone
+    except InputError as error:
+        pipe.send(error)
+    except Exception:
+        pipe.send(RuntimeError(f"a worker failed:\n{traceback.format_exc()}"))
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process with its parent, even in the middle of a long cell."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before we asked
+            os._exit(1)

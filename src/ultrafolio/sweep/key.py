@@ -1,0 +1,25 @@
+"""The identity of a cell's result: the same key means the same numbers, wherever they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+KEY_BYTES = 16
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of ``value``: sorted names, no blanks; NaN and infinities raise ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def cell_key(config: str, engine: str) -> str:
+    """The key, 32 hex digits, of a canonical configuration (seed included) under an engine digest."""
+    text = f'{{"config":{config},"engine":{canonical(engine)}}}'
+    return digest(text)
+
+
+def digest(text: str) -> str:
+    """BLAKE2b of the text's UTF-8 bytes, 128 bits in hex."""
+    return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).hexdigest()

@@ -1,0 +1,205 @@
+"""Reading a plan file: each mistake in it is an InputError that says where, and what is allowed there."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ultrafolio.errors import InputError, one_of
+
+from .cells import Scalar
+from .key import canonical, digest
+from .plan import Axis, Filter, Plan, count_cells
+
+STRUCTURE = ("title", "fixed", "grid", "skip")
+RESERVED = ("tables", "key", "status", "error")
+_RANGE = re.compile(r"\s*(-?\d+)\s*-\s*(-?\d+)\s*")
+
+
+def load(path: Path) -> Plan:
+    """The plan in a file. Raises InputError for a file that is missing, unreadable or wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path}: the plan cannot be read", value=error.strerror, allowed="a TOML file with a [grid]",
+            cause="there is no such file" if isinstance(error, FileNotFoundError) else "",
+            then="ls sweeps/ (the shipped plans) or ultrafolio sweep --help",
+        ) from None  # fmt: skip
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not a text file", value=f"byte {error.start}: {error.reason}", allowed="TOML in UTF-8",
+            cause="a plan is a text file; a store or a recording is not one",
+        ) from None  # fmt: skip
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Plan:
+    """The plan in ``text``; ``path`` is the file it came from, and names it in errors."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(
+            f"{path}: not valid TOML", value=str(error), allowed="TOML 1.0",
+            cause="a missing quote, bracket or value, or a name given twice, on that line or the one before",
+        ) from None  # fmt: skip
+    return _Reader(path).plan(document, text)
+
+
+class _Reader:
+    """The checks of one document; it exists to carry the file's name into every error."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.then = f"correct it, then: ultrafolio sweep {path}"
+
+    def plan(self, document: dict[str, Any], text: str) -> Plan:
+        title = document.get("title", self.path.stem)
+        if not isinstance(title, str):
+            raise self.wrong("title", title, "a text in quotes")
+        fixed = [Axis(name, (self.scalar("[fixed]", name, value),))
+                 for name, value in self.table(document, "fixed").items()]  # fmt: skip
+        grid = [Axis(name, self.values(name, value)) for name, value in self.table(document, "grid").items()]
+        if not grid:
+            raise self.wrong("[grid]", None, "at least one axis with its values, e.g. seed = \"1-20\"",
+                             cause="a plan without a grid has no cells")  # fmt: skip
+        axes = (*fixed, *grid)
+        self.check_names([axis.name for axis in fixed], [axis.name for axis in grid])
+        self.check_tables(document, [axis.name for axis in axes])
+        skips = self.skips(document.get("skip", []), axes)
+        tables = {name: value for name, value in document.items() if name not in STRUCTURE}
+        # The axes' order numbers the cells, so it belongs to the meaning; canonical JSON would sort it away.
+        meaning = digest(canonical([_plain(document), [axis.name for axis in axes]]))
+        return Plan(self.path, text, title, axes, skips, tables, meaning)
+
+    def wrong(self, where: str, value: object, allowed: str, *, cause: str = "") -> InputError:
+        return InputError(f"{self.path}: {where}", value=value, allowed=allowed, cause=cause, then=self.then)
+
+    def unknown(self, where: str, value: object, choices: Iterable[object]) -> InputError:
+        return one_of(f"{self.path}: {where}", value, choices, then=self.then)
+
+    def table(self, document: Mapping[str, Any], name: str) -> dict[str, Any]:
+        found = document.get(name, {})
+        if not isinstance(found, dict):
+            raise self.wrong(f"[{name}]", found, f"a table: [{name}] on a line of its own, then the axes")
+        return found
+
+    def check_names(self, fixed: Sequence[str], grid: Sequence[str]) -> None:
+        for name in fixed:
+            if name in grid:
+                raise self.wrong(f"axis {name}", None, "in [fixed] or in [grid]", cause="it is in both")
+        for name in (*fixed, *grid):
+            if name in RESERVED:
+                raise self.wrong("axis", name, f"any name but {', '.join(RESERVED)}",
+                                 cause="results use this name themselves")  # fmt: skip
+
+    def check_tables(self, document: Mapping[str, Any], axes: Sequence[str]) -> None:
+        """A definition is a table; a name *almost* that of an axis or a part of the plan is a slip."""
+        for name, value in document.items():
+            if name in STRUCTURE or (name in axes and isinstance(value, dict)):
+                continue
+            if not isinstance(value, dict) or difflib.get_close_matches(name, (*STRUCTURE, *axes), n=1):
+                raise self.unknown("unknown name", name, (*STRUCTURE, *dict.fromkeys(axes)))
+
+    def scalar(self, where: str, name: str, value: object) -> Scalar:
+        # Excludes what JSON cannot carry, because a cell's key is a digest of JSON.
+        if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise self.wrong(f"{where} {name}", value, "integers of 64 bits")
+            return value
+        raise self.wrong(f"{where} {name}", value, "a text, an integer, a finite number, true or false",
+                         cause="one axis value per cell: a list goes into [grid]")  # fmt: skip
+
+    def values(self, name: str, given: object) -> Sequence[Scalar]:
+        where = f"[grid] {name}"
+        if isinstance(given, str):
+            return self.integers(where, given)
+        if not isinstance(given, list):
+            raise self.wrong(where, given, "a list of values, or a range such as \"0-9\"",
+                             cause=f"one value for all cells goes into [fixed]: {name}")  # fmt: skip
+        if not given:
+            raise self.wrong(where, given, "at least one value", cause="an empty axis leaves no cells")
+        values = [self.scalar("[grid]", name, value) for value in given]
+        for value, how_many in _counted(values):
+            if how_many > 1:
+                raise self.wrong(where, value, "each value once", cause=f"it is given {how_many} times")
+        return tuple(values)
+
+    def integers(self, where: str, given: str) -> range:
+        match = _RANGE.fullmatch(given)
+        if match is None:
+            raise self.wrong(where, given, "a list of values, or an inclusive integer range such as \"0-9\"",
+                             cause="a text in place of a list is read as a range")  # fmt: skip
+        first, last = int(match[1]), int(match[2])
+        if last < first:
+            raise self.wrong(where, given, "the smaller number first",
+                             cause=f"did you mean \"{last}-{first}\"?")  # fmt: skip
+        if not -(2**63) <= first <= last < 2**63:
+            raise self.wrong(where, given, "integers of 64 bits")
+        return range(first, last + 1)
+
+    def skips(self, given: object, axes: Sequence[Axis]) -> tuple[Filter, ...]:
+        if not isinstance(given, list) or not all(isinstance(entry, dict) for entry in given):
+            raise self.wrong("[[skip]]", given, "[[skip]] in double brackets, then the axes it names")
+        entries = enumerate(given, 1)
+        skips = tuple(self.skip(f"[[skip]] number {number}", entry, axes) for number, entry in entries)
+        left = [count_cells(axes, skips[:number]) for number in range(len(skips) + 1)]
+        for number, (before, after) in enumerate(pairwise(left), 1):
+            if before == after:
+                raise self.wrong(f"[[skip]] number {number}", given[number - 1], "a filter that drops a cell",
+                                 cause="the filters before it already drop all that it names")  # fmt: skip
+        if left[-1] == 0:
+            raise self.wrong("[[skip]]", None, "filters that leave at least one cell",
+                             cause="together the filters drop every cell")  # fmt: skip
+        return skips
+
+    def skip(self, where: str, entry: Mapping[str, object], axes: Sequence[Axis]) -> Filter:
+        if not entry:
+            raise self.wrong(where, "{}", "at least one axis", cause="a filter without axes drops every cell")
+        names = [axis.name for axis in axes]
+        found: dict[int, Collection[int]] = {}
+        for name, given in entry.items():
+            if name not in names:
+                raise self.unknown(f"{where}: no such axis", name, names)
+            number = names.index(name)
+            found[number] = self.dropped(f"{where}: {name}", given, axes[number])
+        return found
+
+    def dropped(self, where: str, given: object, axis: Axis) -> Collection[int]:
+        wanted: Sequence[object] = given if isinstance(given, list) else [given]
+        if isinstance(given, str) and given not in axis.values and _RANGE.fullmatch(given):
+            wanted = self.integers(where, given)
+        if not wanted:
+            raise self.wrong(where, given, "at least one value", cause="an empty list drops nothing")
+        positions = []
+        for value in wanted:
+            if isinstance(value, list | dict) or value not in axis.values:
+                shown = [*axis.values[:20], *(["..."] if len(axis.values) > 20 else [])]
+                raise self.unknown(f"{where}: no such value on this axis", value, shown)
+            positions.append(axis.values.index(value))
+        return frozenset(positions)
+
+
+def _counted(values: Sequence[Scalar]) -> Iterable[tuple[Scalar, int]]:
+    """Equal values with their number; 1, 1.0 and true are equal, as they are to a filter."""
+    counts: dict[Scalar, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return counts.items()
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with what JSON lacks (dates, NaN) as text."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
