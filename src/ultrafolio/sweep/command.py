@@ -10,7 +10,7 @@ import webbrowser
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import click
 
@@ -32,6 +32,12 @@ class _PlanOrCommand(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            near = difflib.get_close_matches(args[0], self.commands, n=1)
+            if near and not Path(args[0]).exists():
+                raise InputError(
+                    "sweep: neither a plan nor a subcommand", value=args[0], allowed="PLAN.toml, status, why",
+                    cause=f"did you mean {near[0]!r}?", then=f"ultrafolio sweep {near[0]} --help",
+                )  # fmt: skip
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -79,7 +85,7 @@ def run(
     writer = report_writer(wanted=bool(report or open_it)) if report is not False or open_it else None
     folder = store or Path("out") / plan.stem
     summary = run_sweep(
-        load_plan(plan), folder, cells.simulator(), executor_of(workers), display(quiet=quiet or as_json),
+        load(plan), folder, cells.simulator(), executor_of(workers), display(quiet=quiet or as_json),
         rerun=rerun, limit=limit,
     )  # fmt: skip
     page = writer(folder) if writer and summary.results else None
@@ -133,17 +139,6 @@ def executor_of(workers: int | None) -> Executor:
     if workers == 0:
         return InProcess()
     return Processes(workers or len(os.sched_getaffinity(0)))
-
-
-def load_plan(path: Path) -> Any:
-    """The plan at ``path``; when there is none, a misspelt subcommand is the likelier slip."""
-    near = difflib.get_close_matches(str(path), sweep.commands, n=1)
-    if near and not path.exists():
-        raise InputError(
-            "sweep: neither a plan nor a subcommand", value=str(path), allowed="PLAN.toml, status, why",
-            cause=f"did you mean {near[0]!r}?", then=f"ultrafolio sweep {near[0]} --help",
-        )  # fmt: skip
-    return load(path)
 
 
 def report_writer(*, wanted: bool) -> Callable[[Path], Path] | None:

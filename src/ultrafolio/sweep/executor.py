@@ -107,13 +107,15 @@ class _Crew:
         """Give every idle worker a span unless the run is stopping; whether anyone is at work."""
         if stopped():
             self._board[0] = 1
-        for worker in list(self._workers):
-            if worker.given is None and self._schedule and not self._board[0]:
-                worker.given = self._schedule.take()
-                try:
-                    worker.pipe.send(worker.given)
-                except OSError:  # it died idle
-                    self._bury(worker)
+        while self._schedule and not self._board[0]:
+            worker = next((worker for worker in self._workers if worker.given is None), None)
+            if worker is None:
+                break
+            worker.given = self._schedule.take()
+            try:
+                worker.pipe.send(worker.given)
+            except OSError:  # it died idle; its successor is idle too
+                self._bury(worker)
         return any(worker.given is not None for worker in self._workers)
 
     def collect(self) -> list[Tally]:

@@ -138,20 +138,25 @@ class Store:
     def lock(self) -> Iterator[None]:
         """Hold the store for writing. Raises InputError when another sweep has it."""
         # A POSIX lock: forked workers do not inherit it, so it ends with the sweep however that dies.
-        with open(self.folder / "lock", "a+", encoding="ascii") as file:
+        try:
+            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise unwritable(self.folder / "lock", error) from None
+        try:
             try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                file.seek(0)
                 raise InputError(
-                    f"{self.folder}: another sweep is writing this store", value=f"process {file.read()}",
-                    allowed="one sweep per store at a time",
+                    f"{self.folder}: another sweep is writing this store",
+                    value=f"process {os.read(handle, 20).decode()}", allowed="one sweep per store at a time",
                     then=f"ultrafolio sweep status {self.folder}, or another store: -o FOLDER",
                 ) from None  # fmt: skip
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            with suppress(OSError):  # the number is for the message above; a full disk is told where it hurts
+                os.ftruncate(handle, 0)
+                os.write(handle, str(os.getpid()).encode())
             yield
+        finally:
+            os.close(handle)
 
     def segments(self) -> list[Path]:
         """The segments, oldest run first."""
