@@ -106,6 +106,19 @@ def test_bad_input(tmp_path: Path) -> None:
     assert process.returncode == 2 and not out and "[grid] x" in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("where", ["warm", "engine_digest"])
+def test_an_interrupt_outside_the_work_is_one_too(
+    tmp_path: Path, cells: FakeCells, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    make_plan(tmp_path)
+    monkeypatch.setattr(cells, where, interrupt)
+    result = invoke("plan.toml")
+    assert result.exit_code == 130 and "To resume: ultrafolio sweep plan.toml" in result.stderr
+
+
 def test_help_names_all_three_forms() -> None:
     text = invoke("--help").stdout
     assert "PLAN.toml [OPTIONS]" in text and "status STORE" in text and "why STORE KEY" in text
@@ -219,13 +232,15 @@ def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
                 shown = Count(100, computed=40, failed=2)
                 shown.add(NOTHING)
                 display.show(shown)
+                shown.stopping = True
+                display.show(shown)
             os._exit(0 if isinstance(display, Bar) else 1)
         _, status = os.waitpid(pid, 0)
         text = os.read(leader, 100_000).decode()
     finally:
         os.close(leader)
         os.close(follower)
-    assert status == 0 and "40/100" in text and "2 failed" in text and "\x1b[" in text
+    assert status == 0 and "40/100" in text and "2 failed" in text and "stopping" in text and "\x1b[" in text
 
 
 def test_the_fake_stands_behind_the_command() -> None:

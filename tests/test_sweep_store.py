@@ -18,7 +18,7 @@ import pytest
 
 from test_sweep_fake import PLAN, FakeCells, make_plan, run
 from ultrafolio.errors import InputError
-from ultrafolio.sweep import store as store_module
+from ultrafolio.sweep import segment as segment_module
 from ultrafolio.sweep.executor import Executor, InProcess, Processes
 from ultrafolio.sweep.key import canonical, cell_key
 from ultrafolio.sweep.planfile import load
@@ -143,6 +143,13 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, content: str | None, expecte
         open_store(store)
 
 
+def test_a_store_without_its_manifest_finds_its_segments_again(tmp_path: Path) -> None:
+    path, store = make_plan(tmp_path), tmp_path / "store"
+    run(path, store)
+    (store / "store.json").unlink()
+    assert run(path, store).stored == 25
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "home"
     folder.mkdir()
@@ -217,13 +224,11 @@ def test_a_full_disk_keeps_what_is_stored(tmp_path: Path) -> None:
 def test_a_segment_that_cannot_be_written_ends_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: Executor
 ) -> None:
-    def full_for_segments(path: Path, mode: str) -> Any:
-        return open("/dev/full", "wb") if mode == "xb" else open(path, mode)
-
     path, store = make_plan(tmp_path), tmp_path / "store"
     run(path, store, limit=10)
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "open", full_for_segments, raising=False)
+        patch.setattr(segment_module, "open", lambda *_: os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb"),
+                      raising=False)  # fmt: skip
         with pytest.raises(InputError, match="No space left on device") as caught:
             run(path, store, executor)
     assert caught.value.then and len(open_store(store).keys([])) == 10

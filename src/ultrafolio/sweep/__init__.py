@@ -1,9 +1,12 @@
 """Sweeps: a plan names many cells, each cell is one simulation, a store keeps every result once.
 
 plan      what to sweep: axes, filters, definitions, enumerated lazily
+planfile  plans from TOML, every mistake told
 cells     the seam to the simulator: resolve a cell, run it, digest the rules
 key       the identity of a cell's result
-store     a folder of append-only Arrow segments, one writer at a time
+durable   files that are there whole or not at all
+segment   append-only Arrow files of finished cells
+store     a folder of segments for one plan, written by one sweep at a time
 results   the merge of the segments into one Parquet file, sorted by key
 work      what a worker does with a span of cells
 schedule  which span goes out next, and what happens to the spans of dead workers

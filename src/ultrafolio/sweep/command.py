@@ -84,15 +84,22 @@ def run(
     """Run PLAN, a TOML file, and merge the results into STORE/results.parquet."""
     writer = report_writer(wanted=bool(report or open_it)) if report is not False or open_it else None
     folder = store or Path("out") / plan.stem
-    summary = run_sweep(
-        load(plan), folder, cells.simulator(), executor_of(workers), display(quiet=quiet or as_json),
-        rerun=rerun, limit=limit,
-    )  # fmt: skip
-    page = writer(folder) if writer and summary.results else None
+    again = f"ultrafolio sweep {plan}" + (f" -o {store}" if store else "")
+    try:
+        summary = run_sweep(
+            load(plan), folder, cells.simulator(), executor_of(workers), display(quiet=quiet or as_json),
+            rerun=rerun, limit=limit,
+        )  # fmt: skip
+        if not (as_json or quiet):
+            say(summary, again)
+        page = writer(folder) if writer and summary.results else None
+    except KeyboardInterrupt:  # before the workers began, or after they were done
+        click.echo(f"interrupted; everything computed is stored. To resume: {again}", err=True)
+        ctx.exit(INTERRUPTED)
     if as_json:
         click.echo(json.dumps({**summary.record(), "report": str(page) if page else None}))
-    elif not quiet:
-        say(summary, page, f"ultrafolio sweep {plan}" + (f" -o {store}" if store else ""))
+    elif page and not quiet:
+        click.echo(f"report   {page}")
     if page and open_it:
         webbrowser.open(page.resolve().as_uri())
     if summary.interrupted:
@@ -138,7 +145,10 @@ def executor_of(workers: int | None) -> Executor:
     """The executor for ``--workers``; by default a process for each core this process may use."""
     if workers == 0:
         return InProcess()
-    return Processes(workers or len(os.sched_getaffinity(0)))
+    if workers is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        workers = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return Processes(workers)
 
 
 def report_writer(*, wanted: bool) -> Callable[[Path], Path] | None:
@@ -155,7 +165,7 @@ def report_writer(*, wanted: bool) -> Callable[[Path], Path] | None:
         return None
 
 
-def say(summary: Summary, page: Path | None, again: str) -> None:
+def say(summary: Summary, again: str) -> None:
     """The summary for people: one line, then where things are or how to go on."""
     say_cut(summary.cut_segments)
     done = summary.computed + summary.stored
@@ -171,8 +181,6 @@ def say(summary: Summary, page: Path | None, again: str) -> None:
         click.echo(f"results  {summary.results}")
     if summary.failed and summary.results:
         click.echo(f"failed   once the cause is gone: {again} --rerun failed")
-    if page:
-        click.echo(f"report   {page}")
 
 
 def say_cut(segments: list[str]) -> None:

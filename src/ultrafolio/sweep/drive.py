@@ -20,7 +20,8 @@ from .executor import Executor
 from .plan import Plan
 from .progress import Count, Display
 from .results import Keys, write_results
-from .store import Segment, Store, make_store
+from .segment import Segment
+from .store import Store, make_store
 from .work import Work
 
 Rerun = Literal["failed", "all"]
@@ -80,6 +81,7 @@ def sweep(
             for tally in executor.run(work, span, segment, stop.is_set):
                 keys.add(tally)
                 count.add(tally)
+                count.stopping = stop.is_set()
                 display.show(count)
         seconds, rate = count.seconds, count.rate
         results = write_results(store, plan, keys, work.engine) if count.done == plan.count else None

@@ -21,7 +21,7 @@ from typing import Protocol
 from ultrafolio.errors import InputError
 
 from .schedule import Schedule
-from .store import Segment
+from .segment import Segment
 from .work import NOTHING, Tally, Work
 
 TICK_SECONDS = 0.2

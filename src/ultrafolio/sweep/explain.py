@@ -16,7 +16,8 @@ from ultrafolio.errors import InputError
 from .cells import Cells, Scalar
 from .plan import Plan
 from .planfile import parse
-from .store import FAILED, Store
+from .segment import FAILED
+from .store import Store
 from .work import Work
 
 

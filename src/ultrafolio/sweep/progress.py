@@ -25,6 +25,8 @@ class Count:
     stored: int = 0
     computed: int = 0
     failed: int = 0
+    stopping: bool = False
+    """The workers finish the cells they are in; a second Ctrl-C does not wait for that."""
     began: float = field(default_factory=time.monotonic)
 
     def add(self, tally: Tally) -> None:
@@ -89,8 +91,9 @@ class Bar(Silent):
     def __init__(self) -> None:
         # No refresh thread: workers are forked while the bar is up, and locks of threads outlive a fork.
         self._bar = Progress(
-            TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"),
-            TextColumn("{task.fields[rate]:.1f} cells/s"), TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[failed]} failed"), TextColumn("{task.fields[rate]:.1f} cells/s"),
+            TimeRemainingColumn(compact=True),
             console=Console(stderr=True), auto_refresh=False,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=None, failed=0, rate=0.0)
@@ -106,8 +109,8 @@ class Bar(Silent):
 
     def show(self, count: Count) -> None:
         self._bar.update(
-            self._task, total=count.total, completed=count.done, failed=count.failed, rate=count.rate,
-            refresh=True,
+            self._task, description="stopping" if count.stopping else "cells", total=count.total,
+            completed=count.done, failed=count.failed, rate=count.rate, refresh=True,
         )  # fmt: skip
 
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .cells import Scalar
+from .durable import replacing
 from .key import KEY_BYTES, canonical
 from .plan import Plan
-from .store import Store, replacing
+from .store import Store
 from .work import Tally
 
 ROW_GROUP = 65_536

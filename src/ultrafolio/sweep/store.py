@@ -8,33 +8,27 @@
     results.parquet    the merge of a finished sweep (see ``results``)
     timings.parquet    how long the cells took on this machine
     lock               held while a sweep writes
-
-A segment is an Arrow IPC stream. A writer that is killed leaves at worst half a batch at its end, which readers
-take as the end of the stream; nothing before it can be damaged, because nothing is ever rewritten in place.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BufferedWriter
 from pathlib import Path
-from typing import Any, Self
 
 import msgspec
 import pyarrow as pa
 
 from ultrafolio.errors import InputError
 
+from .durable import replace, unwritable
 from .plan import Plan
+from .segment import FAILED, read_segment
 
 FORMAT = 1
-OK, FAILED = "ok", "failed"
-ARROW = {"int": pa.int64(), "str": pa.string(), "ints": pa.list_(pa.int64())}
-_OWN_FILES = {"lock", "plan.toml", "segments", "store.json.tmp", "plan.toml.tmp"}
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,85 +40,6 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: str
     columns: dict[str, str]
     created_by: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """One finished cell as a segment holds it; ``result`` is empty when the cell failed."""
-
-    index: int
-    key: str
-    status: str
-    error: str | None
-    config: str
-    ns: int
-    result: Mapping[str, Any]
-
-
-def segment_schema(columns: Mapping[str, str], writer: str, engine: str) -> pa.Schema:
-    """The schema of one writer's segment; it carries who wrote it and under which engine digest."""
-    fields = [
-        ("index", pa.int64()), ("key", pa.string()), ("status", pa.string()), ("error", pa.string()),
-        ("config", pa.string()), ("ns", pa.int64()),
-        *((f"={name}", ARROW[kind]) for name, kind in columns.items()),  # "=" keeps the names apart
-    ]  # fmt: skip
-    return pa.schema(fields, metadata={"writer": writer, "engine": engine})
-
-
-class Segment:
-    """An append-only file of finished cells with one writer; a context manager that ends the file.
-
-    The file appears with the first batch.
-    """
-
-    def __init__(self, folder: Path, run: int, writer: str, columns: Mapping[str, str], engine: str) -> None:
-        self.path = folder / "segments" / f"{writer}-{run:04}.arrows"
-        self._columns = columns
-        self._schema = segment_schema(columns, writer, engine)
-        self._file: BufferedWriter | None = None
-        self._stream: pa.RecordBatchStreamWriter = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            try:
-                self._stream.close()
-                self._file.close()
-            except OSError as error:
-                raise self._lost(error) from None
-
-    def append(self, rows: Sequence[Row]) -> None:
-        """Store the rows as one batch; on return they survive a power cut. Raises InputError if they cannot."""
-        batch = self._batch(rows)
-        try:
-            if self._file is None:
-                self._file = open(self.path, "xb")  # noqa: SIM115 (open until the segment ends)
-                options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
-                self._stream = pa.ipc.new_stream(self._file, self._schema, options=options)
-                sync_folder(self.path.parent)
-            self._stream.write_batch(batch)
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise self._lost(error) from None
-
-    def _lost(self, error: OSError) -> InputError:
-        """Give the file up as it is: its whole batches count, and nothing is written behind a broken one."""
-        if self._file is not None:
-            with suppress(OSError):
-                self._file.close()
-            self._file = None
-        return unwritable(self.path, error)
-
-    def _batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
-        own = [[getattr(row, name) for row in rows] for name in self._schema.names[: -len(self._columns) or None]]
-        results = [[row.result.get(name) for row in rows] for name in self._columns]
-        return pa.RecordBatch.from_arrays(
-            [pa.array(values, field.type) for values, field in zip([*own, *results], self._schema, strict=True)],
-            schema=self._schema,
-        )
 
 
 @dataclass(frozen=True)
@@ -174,7 +89,7 @@ class Store:
         are added to ``cut`` once they are read.
         """
         for path in self.segments():
-            if not (yield from _read(path, names)):
+            if not (yield from read_segment(path, names)):
                 cut.append(path)
 
     def keys(self, cut: list[Path]) -> dict[str, bool]:
@@ -184,23 +99,6 @@ class Store:
             failed = (status == FAILED for status in batch["status"].to_pylist())
             stored.update(zip(batch["key"].to_pylist(), failed, strict=True))
         return stored
-
-
-def _read(path: Path, names: Sequence[str]) -> Generator[pa.RecordBatch, None, bool]:
-    """The batches of a segment; the generator's value is whether the file ends as it should."""
-    try:
-        with pa.OSFile(str(path)) as file:
-            schema = pa.ipc.read_schema(file)
-            file.seek(0)
-            fields = [schema.get_field_index(name) for name in names]
-            options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-            with pa.ipc.open_stream(file, options=options) as stream:
-                for batch in stream:
-                    batch.validate(full=True)
-                    yield batch
-    except (pa.ArrowInvalid, OSError, EOFError):
-        return False
-    return True
 
 
 def make_store(folder: Path, plan: Plan, columns: Mapping[str, str]) -> Store:
@@ -213,7 +111,7 @@ def make_store(folder: Path, plan: Plan, columns: Mapping[str, str]) -> Store:
         _check_same(store, manifest)
         if store.manifest.plan == manifest.plan and store.manifest.title == manifest.title:
             return store
-    elif folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= _OWN_FILES):
+    elif folder.exists() and not _may_become_a_store(folder):
         raise InputError(
             f"{folder}: not a store", value="it holds other files", allowed="a store, or a folder to be made",
             then="choose another folder: -o FOLDER",
@@ -225,6 +123,11 @@ def make_store(folder: Path, plan: Plan, columns: Mapping[str, str]) -> Store:
     replace(folder / "plan.toml", plan.text.encode())
     replace(folder / "store.json", msgspec.json.format(msgspec.json.encode(manifest)))
     return Store(folder, manifest)
+
+
+def _may_become_a_store(folder: Path) -> bool:
+    """Whether the folder is empty, or a store that lost its manifest or was never finished."""
+    return folder.is_dir() and ((folder / "segments").is_dir() or not any(folder.iterdir()))
 
 
 def open_store(folder: Path) -> Store:
@@ -268,41 +171,3 @@ def _check_same(store: Store, wanted: Manifest) -> None:
             allowed="the columns of this version", cause=f"it was made by version {found.created_by}",
             then="a new store: -o FOLDER",
         )  # fmt: skip
-
-
-def unwritable(path: Path, error: OSError) -> InputError:
-    """The error for a store that cannot be written to, a full disk above all."""
-    return InputError(
-        f"{path}: cannot be written", value=error.strerror or str(error), allowed="a folder with free space",
-        cause="what is stored already is safe", then="make room, then repeat the same command: it resumes",
-    )  # fmt: skip
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` so that a reader, or a crash, sees the old file or the new one, whole."""
-    with replacing(path) as partial:
-        partial.write_bytes(content)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; on a clean exit it takes the place of ``path``, durably."""
-    partial = path.with_name(path.name + ".tmp")
-    try:
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise unwritable(path, error) from None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

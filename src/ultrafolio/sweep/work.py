@@ -12,7 +12,7 @@ from ultrafolio.errors import InputError
 from .cells import Cells, Scalar
 from .key import KEY_BYTES, canonical, cell_key
 from .plan import Plan
-from .store import FAILED, OK, Row, Segment
+from .segment import FAILED, OK, Row, Segment
 
 CHUNK_SECONDS = 0.75
 """How long a worker computes before it stores: what a kill may cost, against what a stored batch costs."""

@@ -1,0 +1,49 @@
+"""Files that are there whole or not at all, and the error for a disk that does not take them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ultrafolio.errors import InputError
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """The error for a store that cannot be written to, a full disk above all."""
+    return InputError(
+        f"{path}: cannot be written", value=error.strerror or str(error), allowed="a folder with free space",
+        cause="what is stored already is safe", then="make room, then repeat the same command: it resumes",
+    )  # fmt: skip
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path`` so that a reader, or a crash, sees the old file or the new one, whole."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; on a clean exit it takes the place of ``path``, durably."""
+    partial = path.with_name(path.name + ".tmp")
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,120 @@
+"""Segments: append-only files of finished cells, one writer each, readable whatever happened to the writer.
+
+A segment is an Arrow IPC stream. A writer that is killed leaves at worst half a batch at its end, which readers
+take as the end of the stream; nothing before it can be damaged, because nothing is ever rewritten in place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+
+from ultrafolio.errors import InputError
+
+from .durable import sync_folder, unwritable
+
+OK, FAILED = "ok", "failed"
+ARROW = {"int": pa.int64(), "str": pa.string(), "ints": pa.list_(pa.int64())}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished cell as a segment holds it; ``result`` is empty when the cell failed."""
+
+    index: int
+    key: str
+    status: str
+    error: str | None
+    config: str
+    ns: int
+    result: Mapping[str, Any]
+
+
+def segment_schema(columns: Mapping[str, str], writer: str, engine: str) -> pa.Schema:
+    """The schema of one writer's segment; it carries who wrote it and under which engine digest."""
+    fields = [
+        ("index", pa.int64()), ("key", pa.string()), ("status", pa.string()), ("error", pa.string()),
+        ("config", pa.string()), ("ns", pa.int64()),
+        *((f"={name}", ARROW[kind]) for name, kind in columns.items()),  # "=" keeps the names apart
+    ]  # fmt: skip
+    return pa.schema(fields, metadata={"writer": writer, "engine": engine})
+
+
+class Segment:
+    """An append-only file of finished cells with one writer; a context manager that ends the file.
+
+    The file appears with the first batch.
+    """
+
+    def __init__(self, folder: Path, run: int, writer: str, columns: Mapping[str, str], engine: str) -> None:
+        self.path = folder / "segments" / f"{writer}-{run:04}.arrows"
+        self._columns = columns
+        self._schema = segment_schema(columns, writer, engine)
+        self._file: BufferedWriter | None = None
+        self._stream: pa.RecordBatchStreamWriter = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            try:
+                self._stream.close()
+                self._file.close()
+            except OSError as error:
+                raise self._lost(error) from None
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Store the rows as one batch; on return they survive a power cut. Raises InputError if they cannot."""
+        batch = self._batch(rows)
+        try:
+            if self._file is None:
+                self._file = open(self.path, "xb")  # noqa: SIM115 (open until the segment ends)
+                options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+                self._stream = pa.ipc.new_stream(self._file, self._schema, options=options)
+                sync_folder(self.path.parent)
+            self._stream.write_batch(batch)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: OSError) -> InputError:
+        """Give the file up as it is: its whole batches count, and nothing is written behind a broken one."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
+        return unwritable(self.path, error)
+
+    def _batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
+        own = [[getattr(row, name) for row in rows] for name in self._schema.names[: -len(self._columns) or None]]
+        results = [[row.result.get(name) for row in rows] for name in self._columns]
+        return pa.RecordBatch.from_arrays(
+            [pa.array(values, field.type) for values, field in zip([*own, *results], self._schema, strict=True)],
+            schema=self._schema,
+        )
+
+
+def read_segment(path: Path, names: Sequence[str]) -> Generator[pa.RecordBatch, None, bool]:
+    """The batches of a segment; the generator's value is whether the file ends as it should."""
+    try:
+        with pa.OSFile(str(path)) as file:
+            schema = pa.ipc.read_schema(file)
+            file.seek(0)
+            fields = [schema.get_field_index(name) for name in names]
+            options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+            with pa.ipc.open_stream(file, options=options) as stream:
+                for batch in stream:
+                    batch.validate(full=True)
+                    yield batch
+    except (pa.ArrowInvalid, OSError, EOFError):
+        return False
+    return True
