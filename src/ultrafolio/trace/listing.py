@@ -1,0 +1,157 @@
+"""The text that tools/mm/page-types prints: pages with their flags, then perhaps a summary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from io import BufferedReader
+
+import numpy as np
+import numpy.typing as npt
+
+from ultrafolio.errors import InputError
+from ultrafolio.trace.reader import Path, bad_line, lines
+
+BATCH = 65536
+
+# One letter a flag the tool knows, by bit, unset shown as "_". Which bits have a letter changed with the
+# tool's version, so the length of the flags names the layout.
+_LOW = "LERUDlASWIBMasbHTGuXnxtozig"
+_BITS_LOW = range(27)
+_LAYOUTS = [
+    # 6.12
+    (_LOW + "rmdPpOhfHdIAEFw1", [*_BITS_LOW, *range(32, 39), 40, 41, 47, 48, 50, 51, 61, 62, 63]),
+    # between the other two
+    (_LOW + "rmdPpOhcfHdIAEFw1", [*_BITS_LOW, *range(32, 42), 47, 48, 50, 51, 61, 62, 63]),
+    # 6.1
+    (_LOW + "rmdPpOhcfHdIPAEFw1", [*_BITS_LOW, *range(32, 42), 47, 48, 49, 50, 51, 61, 62, 63]),
+]
+LAYOUTS = {len(letters): (letters, bits) for letters, bits in _LAYOUTS}
+HEAD, TAIL, THP, SWAP = 1 << 15, 1 << 16, 1 << 22, 1 << 62
+
+_COLUMN = {
+    "voffset": re.compile(rb"[0-9a-f]{1,16}"),
+    "foffset": re.compile(rb"[0-9a-f]{1,16}"),
+    "cgroup": re.compile(rb"@[0-9]{1,20}"),
+    "map-cnt": re.compile(rb"[0-9]{1,20}"),
+    "offset": re.compile(rb"[0-9a-f]{1,14}"),
+    "len": re.compile(rb"[0-9a-f]{1,14}"),
+    "flags": re.compile(rb"\S+"),
+}
+HEADER_EXPECTED = "the columns of 'page-types --raw --list' (or --list-each): [voffset] offset [len] flags"
+_SUMMARY_HEAD = re.compile(rb" *flags\tpage-count +MB +symbolic-flags\t+long-symbolic-flags")
+_SUMMARY_LINE = re.compile(rb"0x[0-9a-f]{16}\t *[0-9]+ +[0-9]+  \S+\t\S*|")
+_FILE_LINE = re.compile(rb".*\tInode: [0-9]+\tSize: [0-9]+ \([0-9]+ pages\)|Modify: .*|Access: .*")
+_TOTAL = re.compile(rb" *total\t *([0-9]+) +[0-9]+")
+
+Words = npt.NDArray[np.uint64]
+
+
+def is_listing(line: bytes) -> bool:
+    """Whether ``line`` is the first of what page-types prints: a listing's header, or a summary's."""
+    names = line.split(b"\t")
+    return _SUMMARY_HEAD.fullmatch(line) is not None or (b"offset" in names and names[-1] == b"flags")
+
+
+def pages(path: Path, stream: BufferedReader) -> Iterator[tuple[Words, Words]]:
+    """(page frames, flags) of a listing, batches of 1 to 65536 pages in the order listed.
+
+    Lines of swapped-out pages (flag ``w``) have no frame and are skipped. A summary after the list must
+    count as many pages as were listed. Raises InputError as ``ultrafolio.trace.pageflags.folios``.
+    """
+    numbered = lines(path, stream)
+    lineno, header = next(numbered)
+    if _SUMMARY_HEAD.fullmatch(header):
+        raise InputError(
+            f"{path}: this is page-types' summary table, not a listing: it has no page frames",
+            allowed=HEADER_EXPECTED,
+            then="page-types --raw --list",
+        )
+    line = _Line(path, lineno, header)
+    listed, held = 0, 0
+    ranges: list[tuple[int, int, int]] = []
+    for lineno, text in numbered:
+        if not text:
+            _check_rest(path, lineno, numbered, listed)
+            break
+        first, count, flags = line.range(lineno, text)
+        listed += count
+        if flags & SWAP:
+            continue
+        while count:
+            part = min(count, BATCH - held)
+            ranges.append((first, part, flags))
+            first, count, held = first + part, count - part, held + part
+            if held == BATCH:
+                yield _expand(ranges)
+                ranges, held = [], 0
+    if ranges:
+        yield _expand(ranges)
+
+
+def _expand(ranges: list[tuple[int, int, int]]) -> tuple[Words, Words]:
+    first, count, flags = (np.array(column, np.uint64) for column in zip(*ranges, strict=True))
+    n = count.astype(np.int64)
+    within = np.arange(int(n.sum()), dtype=np.uint64) - np.repeat(np.cumsum(count) - count, n)
+    return np.repeat(first, n) + within, np.repeat(flags, n)
+
+
+class _Line:
+    """The columns that the header names, and the flags seen so far (a listing has few kinds)."""
+
+    def __init__(self, path: Path, lineno: int, header: bytes) -> None:
+        self.path = path
+        self.names = header.decode("ascii", "replace").split("\t")
+        fixed = [name for name in self.names if name not in ("voffset", "foffset", "cgroup", "map-cnt")]
+        if fixed not in (["offset", "len", "flags"], ["offset", "flags"]) or self.names[-1] != "flags":
+            raise bad_line(path, lineno, header, HEADER_EXPECTED)
+        self.columns = [_COLUMN[name] for name in self.names]
+        self.at = self.names.index("offset")
+        self.ranged = "len" in self.names
+        self.known: dict[bytes, int] = {}
+        self.expected = f"{len(self.names)} columns separated by tabs: {' '.join(self.names)}; numbers in hex"
+
+    def range(self, lineno: int, text: bytes) -> tuple[int, int, int]:
+        """(first frame, number of pages, flags) of one line."""
+        fields = text.split(b"\t")
+        if len(fields) != len(self.columns) or not all(
+            column.fullmatch(field) for column, field in zip(self.columns, fields, strict=True)
+        ):
+            raise bad_line(self.path, lineno, text, self.expected)
+        count = int(fields[self.at + 1], 16) if self.ranged else 1
+        if count == 0:
+            raise bad_line(self.path, lineno, text, "a len of at least 1")
+        field = fields[-1]
+        if field not in self.known:
+            self.known[field] = self._flags(lineno, text, field)
+        return int(fields[self.at], 16), count, self.known[field]
+
+    def _flags(self, lineno: int, text: bytes, field: bytes) -> int:
+        letters, bits = LAYOUTS.get(len(field), ("", []))
+        shown = field.decode("ascii", "replace")
+        if not letters or any(a not in ("_", b) for a, b in zip(shown, letters, strict=True)):
+            known = " or ".join(f"{letters!r}" for letters, _ in LAYOUTS.values())
+            raise bad_line(self.path, lineno, text, f"flags that are {known}, with '_' for each unset one")
+        flags: int = sum(1 << bit for bit, a in zip(bits, shown, strict=True) if a != "_")
+        if flags & HEAD and flags & TAIL:
+            raise bad_line(self.path, lineno, text, "not both compound_head (H) and compound_tail (T)")
+        if flags & THP and not flags & (HEAD | TAIL):
+            cause = "a THP with H or T; a listing made without --raw hides them: page-types --raw --list"
+            raise bad_line(self.path, lineno, text, cause)
+        return flags
+
+
+def _check_rest(path: Path, lineno: int, numbered: Iterator[tuple[int, bytes]], listed: int) -> None:
+    """What follows the blank line: file details, the summary, and a total that must be ``listed``."""
+    expected = "the summary of page-types: 'flags page-count …', a line a combination of flags, 'total'"
+    total: int | None = None
+    for lineno, text in numbered:
+        match = _TOTAL.fullmatch(text) if total is None else None
+        if match:
+            total = int(match[1])
+            if total != listed:
+                raise bad_line(path, lineno, text, f"a total of {listed}, the number of pages listed")
+        elif not any(form.fullmatch(text) for form in (_SUMMARY_LINE, _SUMMARY_HEAD, _FILE_LINE)):
+            raise bad_line(path, lineno, text, expected)
+    if total is None:
+        raise bad_line(path, lineno + 1, "", f"{expected}; the total is missing")
