@@ -1,0 +1,45 @@
+"""The plain interpreter's state: a list of small objects per array of records, and the way to and from arrays."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T", bound=tuple[Any, ...])
+
+
+@functools.cache
+def _record(names: tuple[str, ...]) -> type:
+    return type("Record", (), {"__slots__": names, "__doc__": "One record of an array, with the same field names."})
+
+
+def _objects(array: np.ndarray[Any, Any]) -> list[Any]:
+    names = array.dtype.names
+    if names is None:
+        return array.tolist()
+    kind, made = _record(names), []
+    for row in array.tolist():
+        record = kind()
+        for name, value in zip(names, row, strict=True):
+            setattr(record, name, value)
+        made.append(record)
+    return made
+
+
+def to_lists(arrays: T) -> T:
+    """The same named tuple with a list in the place of each array: of objects, or of plain integers.
+
+    Interpreted rules work on it; it shares nothing with the arrays.
+    """
+    make: Any = type(arrays)
+    return make(*(_objects(array) for array in arrays))  # type: ignore[no-any-return]
+
+
+def write_back(lists: T, arrays: T) -> T:
+    """Write the lists' values into arrays of the same shape, and return these. OverflowError if one does not fit."""
+    for array, rows in zip(arrays, lists, strict=True):
+        names = array.dtype.names
+        array[:] = [tuple(getattr(row, name) for name in names) for row in rows] if names else rows
+    return arrays

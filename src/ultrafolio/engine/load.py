@@ -1,0 +1,138 @@
+"""Loading the rules: the same source twice, as plain Python and compiled.
+
+`interpreted()` are the functions of model/ as they stand. `compiled()` reads the same files again, keeps their
+functions, and compiles each with Numba; both get the one dispatcher, `step`, generated from the rule table.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from ultrafolio import __version__
+from ultrafolio.model import access, guest, host, layout, properties, ultravisor
+from ultrafolio.model.rule import RULES
+
+RULE_MODULES = (ultravisor, host, guest, access, properties)
+_PACKAGE = Path(layout.__file__).parent.parent
+
+
+def digest(*folders: str) -> str:
+    """blake2b of every source file in these folders of the package (default: model and engine) and the version."""
+    text = hashlib.blake2b(__version__.encode(), digest_size=16)
+    for folder in folders or ("model", "engine"):
+        for file in sorted((_PACKAGE / folder).glob("*.py")):
+            text.update(file.name.encode() + b"\0" + file.read_bytes())
+    return text.hexdigest()
+
+
+def dispatcher() -> str:
+    """Source of `step(s, t, op, page)`: run the rule that thread `t` is at; `op` and `page` are its choice."""
+    lines = ["def step(s, t, op, page):", "    pc = s.task[t].pc"]
+    for pc in sorted(RULES):
+        rule = RULES[pc]
+        lines.append(f"    if pc == {pc}:")
+        lines.append(f"        return {rule.function.__name__}(s, t{', op, page' if rule.chooses else ''})")
+    lines.append(f"    return {layout.W_IDLE}")
+    return "\n".join(lines) + "\n"
+
+
+def constants(module: ModuleType) -> dict[str, Any]:
+    """The constants of a layout module: its upper-case names."""
+    return {name: value for name, value in vars(module).items() if name.isupper()}
+
+
+def functions(decorate: Callable[[Any], Any], changed: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """All rule functions by name, each through `decorate`, plus `step`, in a namespace of their own.
+
+    `changed` replaces source text before it is loaded, {old: new}; each `old` must stand in exactly one place.
+    That is how a deliberately broken rule is made for a test, without a second copy of the rule.
+    """
+    space = constants(layout) | {"__name__": __name__}
+    left = dict(changed or {})
+    for module in RULE_MODULES:
+        add_functions(space, module, decorate, left)
+    if left:
+        raise ValueError(f"not found exactly once in the rules: {list(left)}")
+    exec(compile(dispatcher(), "<dispatcher>", "exec"), space)
+    space["step"] = decorate(space["step"])
+    return space
+
+
+def add_functions(
+    space: dict[str, Any], module: ModuleType, decorate: Callable[[Any], Any], changed: dict[str, str] | None = None
+) -> None:
+    """Put the decorated functions of a rule module into `space`; what was found of `changed` is taken out of it."""
+    file = str(module.__file__)
+    source = Path(file).read_text(encoding="utf-8")
+    for old, new in list((changed or {}).items()):
+        if changed and source.count(old) == 1:
+            source = source.replace(old, new)
+            del changed[old]
+    for node in ast.parse(source, file).body:
+        if isinstance(node, ast.FunctionDef) and node.decorator_list:
+            node.decorator_list = []
+            exec(compile(ast.Module([node], []), file, "exec"), space)
+            space[node.name] = decorate(space[node.name])
+
+
+def rules(space: Mapping[str, Any]) -> Any:
+    """The namespace as an object: `.step`, `.focus`, `.broken`, and every rule function by name."""
+    return SimpleNamespace(**{k: v for k, v in space.items() if not k.startswith("__")})
+
+
+@functools.cache
+def interpreted() -> Any:
+    """The rules as plain Python functions; no Numba needed."""
+    return rules(functions(lambda function: function))
+
+
+def mutant(changed: Mapping[str, str]) -> Any:
+    """Plain Python rules with some source text replaced (see `functions`)."""
+    return rules(functions(lambda function: function, changed))
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept: keyed by all sources, since Numba itself does not notice a changed callee."""
+    base = os.environ.get("ULTRAFOLIO_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "ultrafolio"
+    )
+    return Path(base) / digest("model", "engine", "sim")
+
+
+@functools.cache
+def numba_flags() -> dict[str, Any]:
+    """Flags of every compiled function.
+
+    `_nrt=False` drops reference counting of array arguments, which costs up to 30 times; it is private to Numba,
+    so a version that refuses it falls back to the slow form, with equal results.
+    """
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder()))
+    import numba
+
+    flags = {"error_model": "numpy", "_nrt": False}
+    try:
+        numba.njit(**flags)(lambda a: a[0])
+    except Exception:
+        del flags["_nrt"]
+    return flags
+
+
+def inner_flags() -> dict[str, Any]:
+    """Flags of a function that only compiled code calls: inlined, and without the wrappers Python would call."""
+    return {**numba_flags(), "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+@functools.cache
+def compiled() -> Any:
+    """The rules compiled by Numba, inlined into whoever calls them."""
+    flags = inner_flags()
+    import numba
+
+    return rules(functions(numba.njit(**flags)))

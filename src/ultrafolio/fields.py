@@ -1,0 +1,93 @@
+"""Reading TOML input field by field, so that every mistake names the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError, one_of
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What one field of a table may hold.
+
+    kind     "int", "number", "bool", "text", "choice", "ints", "texts" or "table"
+    default  the value when the field is absent; `...` means that it must be present
+    low, high  inclusive bounds of a number, or of each number of a list
+    choices  the words allowed in a "choice"
+    """
+
+    kind: str
+    default: Any = ...
+    low: float = 0
+    high: float = 2**32 - 1
+    choices: Sequence[str] = ()
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. InputError: missing, unreadable, not UTF-8, not TOML (with the line)."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file", allowed="a TOML file", cause="a path is relative to where you are",
+                         then=f"ls {path.parent}") from None  # fmt: skip
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read", value=str(error), allowed="a readable UTF-8 TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not TOML", value=str(error), allowed="TOML 1.0",
+                         cause="a missing quote or bracket on or before that line") from None  # fmt: skip
+
+
+def take(table: Mapping[str, Any], where: str, fields: Mapping[str, Field], *, then: str = "") -> dict[str, Any]:
+    """The validated values of `table`, defaults filled in. `where` is the file and table, for the error.
+
+    InputError for an unknown field (with the nearest name), a missing one, a wrong kind, or a value out of bounds.
+    """
+    if not isinstance(table, Mapping):
+        raise InputError(f"{where}: not a table", value=table, allowed=f"a table with {', '.join(fields)}", then=then)
+    for name in table:
+        if name not in fields:
+            raise one_of(f"{where}: unknown field {name!r}", name, fields, then=then)
+    values = {}
+    for name, field in fields.items():
+        if name in table:
+            values[name] = _value(table[name], f"{where}: {name}", field, then)
+        elif field.default is ...:
+            raise InputError(f"{where}: field {name!r} is missing", allowed=_allowed(field), then=then)
+        else:
+            values[name] = field.default
+    return values
+
+
+def _allowed(field: Field) -> str:
+    if field.kind == "choice":
+        return ", ".join(field.choices)
+    if field.kind in ("int", "number"):
+        return f"a{'n integer' if field.kind == 'int' else ' number'} from {field.low:g} to {field.high:.10g}"
+    if field.kind == "ints":
+        return f"a list of integers from {field.low:g} to {field.high:.10g}"
+    return {"bool": "true or false", "text": "a string", "texts": "a list of strings", "table": "a table"}[field.kind]
+
+
+def _value(value: Any, what: str, field: Field, then: str) -> Any:
+    kind = field.kind
+    if kind == "choice":
+        if value not in field.choices:
+            raise one_of(what, value, field.choices, then=then)
+        return value
+    items = value if kind in ("ints", "texts") and isinstance(value, list) else [value]
+    wanted: tuple[type, ...] = {
+        "int": (int,), "ints": (int,), "number": (int, float), "bool": (bool,), "text": (str,), "texts": (str,),
+        "table": (dict,),
+    }[kind]  # fmt: skip
+    right = all(isinstance(v, wanted) and (kind == "bool" or not isinstance(v, bool)) for v in items)
+    right = right and (kind not in ("ints", "texts") or isinstance(value, list))
+    if right and kind in ("int", "number", "ints"):
+        right = all(field.low <= v <= field.high for v in items)
+    if not right:
+        raise InputError(what, value=value, allowed=_allowed(field), then=then)
+    return value

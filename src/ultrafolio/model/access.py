@@ -1,0 +1,398 @@
+"""Host MM, part two: making pages accessible, pins, writeback, reclaim, LRU, other mappings, reboot.
+
+Mirrors make_folio_accessible() in arch/s390/kernel/uv.c, pin_user_pages() in mm/gup.c and
+folio_start_writeback() in mm/page-writeback.c (facts sections 3a, 3b).
+"""
+
+from __future__ import annotations
+
+from .guest import spend
+from .host import clear_arch, counted, extra_refs, head, unlock
+from .layout import *
+from .rule import fn, rule
+from .ultravisor import hw_host, uv_export, uv_pin, uv_reset
+
+
+# ------------------------------------------------------------------------------------ make accessible
+@fn
+def make_accessible(s, t, p, whole, then):
+    """Start making `p` accessible, or every page of its folio (`whole`); go on at rule `then`."""
+    k = s.task[t]
+    if whole:
+        k.start = head(s, p)
+        k.end = k.start + (1 << s.mm[p].order)
+    else:
+        k.start = p
+        k.end = p + 1
+    k.i, k.exporting, k.failed, k.then, k.pc = k.start, 0, NO_PAGE, then, ACC_TEST
+
+
+@fn
+def next_marked(s, t):
+    """Go to the next page that needs a call; bits per page let the others be skipped."""
+    k = s.task[t]
+    if s.cfg[0].track != TRACK_FOLIO:
+        for p in range(k.i, k.end):
+            if s.mm[p].arch:
+                break
+            k.i = p + 1
+    if k.i >= k.end:
+        k.pc = ACC_CLEAR if s.cfg[0].track == TRACK_FOLIO or one_loop(s) else k.then
+    else:
+        k.pc = ACC_EXPORT if k.exporting else ACC_PIN
+
+
+@fn
+def one_loop(s):
+    """Whether pins and exports are two loops over the folio, as posted, and not page by page."""
+    return s.cfg[0].accessible == ACC_UNIT_LITERAL
+
+
+@rule(ACC_TEST, kernel="test_bit(PG_arch_1) in make_folio_accessible, v5.7",
+      seed="the arch-bit is used to determine whether further processing (e.g. export) is needed")  # fmt: skip
+def accessible_test(s, t):
+    """The arch bit is clear: nothing to do, no call."""
+    k = s.task[t]
+    h = s.mm[head(s, k.start)]
+    track = s.cfg[0].track
+    if (track == TRACK_FOLIO and not h.arch) or (track == TRACK_BITMAP and not h.marked):
+        k.pc = k.then
+    else:
+        next_marked(s, t)
+    return OK
+
+
+@fn
+def page_done(s, t):
+    """One page is accessible: clear its bit where bits are per page, and go on."""
+    k = s.task[t]
+    if s.cfg[0].track != TRACK_FOLIO and not one_loop(s):
+        k.pc = ACC_CLEAR
+    else:
+        k.i += 1
+        next_marked(s, t)
+    return OK
+
+
+@rule(ACC_PIN, kernel="uv_pin_shared (0x0341), v5.7",
+      seed="a page is pinned shared, or, if that fails, exported")  # fmt: skip
+def accessible_pin(s, t):
+    """Pin the page shared; where that fails, export (in the posted loops: export the whole folio)."""
+    k = s.task[t]
+    if uv_pin(s, k.i) == UV_OK:
+        return page_done(s, t)
+    k.failed = k.i
+    if one_loop(s):
+        k.exporting, k.i = 1, k.start
+        next_marked(s, t)
+    else:
+        k.pc = ACC_EXPORT
+    return OK
+
+
+@rule(ACC_EXPORT, kernel="uv_convert_from_secure (0x0201), v5.7", seed="or, if that fails, exported",
+      releases="lock writeback")  # fmt: skip
+def accessible_export(s, t):
+    """Export the page. A failure leaves the bit set; in writeback it is too late to recover."""
+    k = s.task[t]
+    if uv_export(s, k.i) == UV_OK:
+        s.mm[k.i].altered = 0
+        return page_done(s, t)
+    if k.then == WB_IO:
+        unlock(s, k.page)
+        s.mm[head(s, k.page)].writeback = NO_WRITEBACK
+        k.pc = k.back
+        return E_LATE
+    k.pc = UNPIN
+    return E_IO
+
+
+@rule(ACC_CLEAR, kernel="clear_bit(PG_arch_1) after the UVC, v5.7",
+      seed="sometimes we have small windows where non-secure pages can have the bit set")  # fmt: skip
+def accessible_clear(s, t):
+    """Clear the bit: of this page, or of all pages of the loop that is over."""
+    k = s.task[t]
+    if s.cfg[0].track == TRACK_FOLIO:
+        clear_arch(s, k.start)
+    elif one_loop(s):
+        for p in range(k.start, k.end):
+            clear_arch(s, p)
+    else:
+        clear_arch(s, k.i)
+        k.i += 1
+        next_marked(s, t)
+        return OK
+    k.pc = k.then
+    return OK
+
+
+# ---------------------------------------------------------------------------------------------- pins
+@fn
+def get_ref(s, p, what):
+    """One more reference on page `p`: `what` is 0 short pin, 1 long-term pin, 2 a plain one."""
+    m = s.mm[p]
+    if what == 0:
+        m.pins += 1
+    elif what == 1:
+        m.longs += 1
+    else:
+        m.spec += 1
+    s.mm[head(s, p)].refs += 1
+
+
+@fn
+def put_ref(s, p, what):
+    """Drop a reference taken by get_ref."""
+    m = s.mm[p]
+    if what == 0:
+        m.pins -= 1
+    elif what == 1:
+        m.longs -= 1
+    else:
+        m.spec -= 1
+    s.mm[head(s, p)].refs -= 1
+
+
+@rule(PIN_GET, kernel="try_grab_folio(FOLL_PIN) in mm/gup.c, v5.7",
+      seed="pin_user_pages() will cause the pages to be made accessible")  # fmt: skip
+def pin_get(s, t):
+    """Take the reference on the next page, faulting it in, then make it accessible; or all are pinned."""
+    k = s.task[t]
+    if k.at == k.n:
+        k.pc = IO_START
+        return DONE
+    p = k.page + k.at
+    if s.mm[counted(s, p)].frozen:
+        return W_FROZEN
+    s.mm[p].present = MAPPED
+    get_ref(s, p, s.who[t].kind == RING)
+    unit = s.cfg[0].accessible
+    make_accessible(s, t, p, unit != ACC_UNIT_PAGE, PIN_GET)
+    k.at += 1
+    return OK
+
+
+@rule(UNPIN, kernel="unpin_user_page in mm/gup.c, v5.7", releases="refs",
+      seed="the pin stays as long as the corresponding virtio devices are configured")  # fmt: skip
+def unpin(s, t):
+    """Drop the reference on one page; the ultravisor is not told."""
+    k = s.task[t]
+    if k.at:
+        k.at -= 1
+        put_ref(s, k.page + k.at, s.who[t].kind == RING)
+    if k.at == 0:
+        k.pc = DEVICE_IDLE
+        return DONE
+    return OK
+
+
+# ----------------------------------------------------------------------------------------- writeback
+@rule(WB_IDLE, fair=False, chooses=True, kernel="wb_writeback; wakes up on its own",
+      seed="if a folio is in writeback, all of it is going to be written back")  # fmt: skip
+def writeback_start(s, t, op, page):
+    """Writeback picks the folio of `page`."""
+    if not spend(s, t):
+        return W_IDLE
+    k = s.task[t]
+    k.page, k.back, k.pc = page, WB_IDLE, WB_LOCK
+    return OK
+
+
+@rule(WB_LOCK, kernel="folio_lock; folio_wait_writeback, v5.7")
+def writeback_lock(s, t):
+    """Lock the folio, once an earlier writeback of it is over."""
+    h = s.mm[head(s, s.task[t].page)]
+    if h.locked:
+        return W_LOCK
+    if h.writeback != NO_WRITEBACK:
+        return W_WRITEBACK
+    h.locked = 1
+    s.task[t].pc = WB_START
+    return OK
+
+
+@rule(WB_START, kernel="folio_clear_dirty_for_io, folio_start_writeback, v5.7",
+      seed="so all of it needs to be made accessible")  # fmt: skip
+def writeback_flag(s, t):
+    """Set the flag, clear dirty and mapped-writable; then every page is made accessible, always."""
+    h = s.mm[head(s, s.task[t].page)]
+    h.writeback, h.dirty, h.writable = FLAGGED, 0, 0
+    make_accessible(s, t, s.task[t].page, True, WB_IO)
+    return OK
+
+
+@rule(WB_IO, kernel="folio_unlock, submit_bio, v5.7", releases="lock",
+      seed="we MUST NOT do any kind of I/O on secure pages")  # fmt: skip
+def writeback_io(s, t):
+    """Unlock; the I/O on all pages of the folio is in flight."""
+    k = s.task[t]
+    s.mm[head(s, k.page)].writeback = WRITING
+    unlock(s, k.page)
+    k.pc = WB_END
+    return OK
+
+
+@rule(WB_END, kernel="folio_end_writeback, v5.7", releases="writeback",
+      seed="once the I/O is over, the pages can be accessed again")  # fmt: skip
+def writeback_end(s, t):
+    """The I/O completes: clear the flag, wake the waiters."""
+    k = s.task[t]
+    s.mm[head(s, k.page)].writeback = NO_WRITEBACK
+    k.pc = k.back
+    return DONE
+
+
+# ------------------------------------------------------------------------------------------- reclaim
+@rule(RECLAIM_IDLE, fair=False, chooses=True, kernel="shrink_folio_list, v5.7")
+def reclaim_start(s, t, op, page):
+    """Reclaim picks a page."""
+    if not spend(s, t):
+        return W_IDLE
+    s.task[t].page, s.task[t].pc = page, RECLAIM_LOCK
+    return OK
+
+
+@rule(RECLAIM_LOCK, kernel="folio_trylock in shrink_folio_list, v5.7")
+def reclaim_lock(s, t):
+    """Try the folio lock; a locked folio, one in writeback, or a page that is not mapped is passed over."""
+    k = s.task[t]
+    h = s.mm[head(s, k.page)]
+    if h.locked or h.writeback != NO_WRITEBACK or s.mm[k.page].present != MAPPED:
+        k.pc = RECLAIM_IDLE
+        return E_LOCKED
+    h.locked = 1
+    k.pc = RECLAIM_UNMAP
+    return OK
+
+
+@rule(RECLAIM_UNMAP, kernel="ptep_clear_flush in try_to_unmap_one, v5.7")
+def reclaim_unmap(s, t):
+    """Unmap the page; the unmap itself exports it next."""
+    k = s.task[t]
+    s.mm[k.page].present = UNMAPPED
+    k.pc = RECLAIM_EXPORT
+    return OK
+
+
+@rule(RECLAIM_EXPORT, kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7", releases="lock",
+      seed="page with guest content, encrypted and integrity protected")  # fmt: skip
+def reclaim_export(s, t):
+    """Export; a failure cannot be returned from here, the page is given up and stays."""
+    k = s.task[t]
+    if uv_export(s, k.page) != UV_OK:
+        unlock(s, k.page)
+        k.pc = RECLAIM_IDLE
+        return E_LATE
+    s.mm[k.page].altered = 0
+    if s.cfg[0].track != TRACK_FOLIO or s.mm[k.page].order == 0:
+        clear_arch(s, k.page)
+    k.pc = RECLAIM_SWAP
+    return OK
+
+
+@rule(RECLAIM_SWAP, kernel="pageout in mm/vmscan.c, v5.7", releases="lock")
+def reclaim_swap(s, t):
+    """Write to swap, unless the page has extra references or was mapped again."""
+    k = s.task[t]
+    if extra_refs(s, k.page) or s.mm[k.page].present != UNMAPPED:
+        unlock(s, k.page)
+        k.pc = RECLAIM_IDLE
+        return E_REFS
+    s.io[k.page].flying += 1
+    k.pc = RECLAIM_FREE
+    return OK
+
+
+@rule(RECLAIM_FREE, kernel="__remove_mapping in mm/vmscan.c, v5.7", releases="lock")
+def reclaim_free(s, t):
+    """The write to swap completes: free the page, unless it was mapped again meanwhile."""
+    k = s.task[t]
+    s.io[k.page].flying -= 1
+    if s.mm[k.page].present == UNMAPPED:
+        s.mm[k.page].present = SWAPPED
+    unlock(s, k.page)
+    k.pc = RECLAIM_IDLE
+    return DONE
+
+
+# ------------------------------------------------------------------------- LRU and other references
+@rule(LRU_IDLE, fair=False, chooses=True, kernel="folio_add_lru: a batch of this CPU holds a reference")
+def lru_add(s, t, op, page):
+    """A page enters the LRU batch of the actor's CPU, where it stays, referenced, until drained."""
+    m = s.mm[page]
+    if m.batch or s.mm[counted(s, page)].frozen or not spend(s, t):
+        return W_IDLE
+    m.batch = s.who[t].cpu + 1
+    s.mm[head(s, page)].refs += 1
+    return OK
+
+
+@rule(MAPPING_IDLE, fair=False, chooses=True, kernel="folio_get by zap, fork or rmap of another mapping")
+def mapping_get(s, t, op, page):
+    """The other mapping of a twice-mapped folio takes its count; a plain get does not look whether it is frozen."""
+    if not spend(s, t):
+        return W_IDLE
+    return plain_get(s, t, page, MISUSE if s.mm[counted(s, page)].frozen else OK)
+
+
+@rule(SPECULATIVE_IDLE, fair=False, chooses=True, kernel="folio_try_get by a pfn walker")
+def speculative_get(s, t, op, page):
+    """A pfn walker tries a reference; a frozen folio refuses it."""
+    if s.mm[counted(s, page)].frozen:
+        return W_FROZEN
+    if not spend(s, t):
+        return W_IDLE
+    return plain_get(s, t, page, OK)
+
+
+@fn
+def plain_get(s, t, page, outcome):
+    get_ref(s, page, 2)
+    s.task[t].page, s.task[t].pc = page, PUT
+    return outcome
+
+
+@rule(PUT, kernel="folio_put", releases="refs")
+def plain_put(s, t):
+    """Drop the plain reference."""
+    k = s.task[t]
+    put_ref(s, k.page, 2)
+    k.pc = MAPPING_IDLE if s.who[t].kind == MAPPING else SPECULATIVE_IDLE
+    return DONE
+
+
+# -------------------------------------------------------------------------------------------- reboot
+@rule(REBOOT_QUIET, kernel="kvm_s390_handle_pv: vCPUs stopped, then KVM_PV_UNSHARE_ALL, v5.7",
+      seed="until the guest shuts down or reboots")  # fmt: skip
+def reboot_quiet(s, t):
+    """Wait for the machine's vCPUs to stop, its I/O to end, its devices to be torn down, and writeback."""
+    vm = s.who[t].vm
+    for a in range(s.cfg[0].actors):
+        who, pc = s.who[a], s.task[a].pc
+        mine = who.vm == vm and (who.kind == VCPU or who.kind == DISK or who.kind == RING)
+        if mine and pc != RUN and pc != DEVICE_IDLE:
+            return W_DEVICE
+        if (who.kind == WRITEBACK and pc != WB_IDLE) or (who.kind == RECLAIM and pc != RECLAIM_IDLE):
+            return W_DEVICE
+    s.task[t].pc = REBOOT_RESET
+    return OK
+
+
+@rule(REBOOT_RESET, kernel="KVM_PV_UNSHARE_ALL (0x0340), destroy pages (0x0202), v5.7", releases="vm")
+def reboot_reset(s, t):
+    """One ultravisor step: unshare all and destroy; then the machine runs again, or is gone."""
+    uv_reset(s, s.who[t].vm)
+    s.vm[s.who[t].vm].life = ALIVE if s.task[t].call else GONE
+    s.actor[t].op = NOTHING
+    s.task[t].pc = REBOOT_IDLE
+    return DONE
+
+
+# -------------------------------------------------------------------------------------------- faults
+@rule(TAMPER_IDLE, actor="fault", fair=False, chooses=True, kernel="none: a broken or hostile host")
+def tamper(s, t, op, page):
+    """The host changes a byte of a page it may access, or puts an older copy there."""
+    if s.mm[page].altered or hw_host(s, page) != ALLOWED or not spend(s, t):
+        return W_IDLE
+    s.mm[page].altered = 1
+    return OK

@@ -1,0 +1,120 @@
+"""The guest's own steps: vCPUs that touch, share and unshare, and the reboot. Devices: starts and ends of I/O.
+
+Nothing here looks at the host's or the ultravisor's sections; what crosses is the hardware's view of an
+access, the guest's own ultravisor calls, and the exit that hands the thread to the host.
+"""
+
+from __future__ import annotations
+
+from .host import running, take_exit, take_pin, take_reboot, take_unpin
+from .layout import *
+from .rule import fn, rule
+from .ultravisor import hw_guest, uv_share, uv_unshare
+
+
+@fn
+def spend(s, t):
+    """Take one start from the actor's budget; 0 when there is none left."""
+    a = s.actor[t]
+    if a.budget == 0:
+        return 0
+    if a.budget != ENDLESS:
+        a.budget -= 1
+    return 1
+
+
+@fn
+def execute(s, t):
+    """The instruction of the vCPU: done if the hardware allows it, else the thread exits to the host."""
+    a = s.actor[t]
+    vm = s.who[t].vm
+    view = hw_guest(s, vm, a.page)
+    if view != ALLOWED:
+        return take_exit(s, t, view, TOUCH, a.page)
+    if a.op == SHARE:
+        uv_share(s, vm, a.page)
+    elif a.op == UNSHARE and uv_unshare(s, vm, a.page) == UV_EXIT:
+        return take_exit(s, t, 0, UNSHARE, a.page)
+    a.op = NOTHING
+    s.task[t].pc = RUN
+    return DONE
+
+
+@rule(RUN, actor="guest", fair=False, chooses=True, kernel="sie64a, v5.7",
+      seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
+def vcpu_run(s, t, op, page):
+    """A running vCPU touches, shares or unshares a page."""
+    if not running(s, s.who[t].vm):
+        return W_STOPPED
+    if op == NOTHING or (op != TOUCH and not spend(s, t)):
+        return W_IDLE
+    s.actor[t].op, s.actor[t].page = op, page
+    return execute(s, t)
+
+
+@rule(AGAIN, actor="guest", kernel="vcpu_post_run_handle_fault, v7.0: the vCPU re-enters SIE",
+      seed="when the guest tries to access the remaining pages, it will fail, triggering an import")  # fmt: skip
+def vcpu_again(s, t):
+    """The vCPU re-enters and repeats the instruction that exited; a stopped one drops it."""
+    if not running(s, s.who[t].vm):
+        s.actor[t].op = NOTHING
+        s.task[t].pc = RUN
+        return OK
+    return execute(s, t)
+
+
+@rule(DEVICE_IDLE, actor="device", fair=False, chooses=True, kernel="virtio-ccw set up; O_DIRECT submit",
+      seed="virtio requires individual guest pages to be shared with the host")  # fmt: skip
+def device_start(s, t, op, page):
+    """A disk starts direct I/O on `actor.n` pages from `page`; a virtio device is configured on its ring."""
+    if not running(s, s.who[t].vm):
+        return W_STOPPED
+    if not spend(s, t):
+        return W_IDLE
+    s.actor[t].page = page
+    return take_pin(s, t, page, s.actor[t].n)
+
+
+@rule(IO_START, actor="device", kernel="submit_bio",
+      seed="we MUST NOT do any kind of I/O on secure pages")  # fmt: skip
+def io_start(s, t):
+    """Pinned and made accessible: a disk's I/O is in flight; a virtio ring is ready for its lifetime."""
+    a = s.actor[t]
+    if s.who[t].kind != DISK:
+        s.task[t].pc = RING_READY
+        return DONE
+    for p in range(a.page, a.page + a.n):
+        s.io[p].flying += 1
+    s.task[t].pc = IO_END
+    return OK
+
+
+@rule(IO_END, actor="device", kernel="bio_endio", seed="which will hang until the I/O is done")
+def io_end(s, t):
+    """The I/O completes."""
+    a = s.actor[t]
+    for p in range(a.page, a.page + a.n):
+        s.io[p].flying -= 1
+    return take_unpin(s, t)
+
+
+@rule(RING_READY, actor="device", fair=False, kernel="virtio_ccw_reset",
+      seed="The pin stays as long as the corresponding virtio devices are configured "
+           "(i.e. until the guest shuts down or reboots)")  # fmt: skip
+def ring_teardown(s, t):
+    """A configured virtio device is torn down, which comes only with the guest's reboot or shutdown."""
+    if running(s, s.who[t].vm):
+        return W_STOPPED
+    return take_unpin(s, t)
+
+
+@rule(REBOOT_IDLE, actor="guest", fair=False, chooses=True, kernel="diag 308; KVM_PV_UNSHARE_ALL, v5.7",
+      seed="until the guest shuts down or reboots", releases="vm")  # fmt: skip
+def reboot_start(s, t, op, page):
+    """The guest reboots (op TOUCH) or shuts down (any other): its vCPUs stop, its devices are torn down."""
+    if not running(s, s.who[t].vm):
+        return W_STOPPED
+    if not spend(s, t):
+        return W_IDLE
+    s.actor[t].op = op
+    return take_reboot(s, t, op == TOUCH)

@@ -1,0 +1,401 @@
+"""Host MM, part one: references, locks, the arch bit, and the import of a page.
+
+Mirrors arch/s390/kernel/uv.c make_folio_secure() (v6.10) and arch/s390/kvm/pv.c kvm_s390_pv_make_secure()
+(v7.0) as facts section 3 reads them; one rule is one atomic step and any other part may run between two.
+The host never reads a page's ultravisor state: it keeps the arch bit, and tries.
+"""
+
+from __future__ import annotations
+
+from .layout import *
+from .rule import fn, rule
+from .ultravisor import uv_export, uv_import, uv_unpin
+
+
+@fn
+def head(s, p):
+    """First page of the folio that page `p` belongs to; folios are naturally aligned."""
+    order = s.mm[p].order
+    return p >> order << order
+
+
+@fn
+def counted(s, p):
+    """The page whose references and freeze an import of `p` looks at: the folio's head, or `p` (P.refs)."""
+    return p if s.cfg[0].refs == REFS_PAGE else head(s, p)
+
+
+@fn
+def extra_refs(s, p):
+    """References beyond the expected ones, counted over P.refs. Source: expected_folio_refs(), v6.14."""
+    if s.cfg[0].refs == REFS_PAGE:
+        m = s.mm[p]
+        return m.pins + m.longs + m.spec + (1 if m.batch else 0)
+    return s.mm[head(s, p)].refs
+
+
+@fn
+def bit_page(s, p):
+    """The page on which the arch bit that covers `p` stands (P.track)."""
+    return head(s, p) if s.cfg[0].track == TRACK_FOLIO else p
+
+
+@fn
+def set_arch(s, p):
+    """Set the arch bit that covers `p`, and count it in the folio's summary."""
+    m = s.mm[bit_page(s, p)]
+    if not m.arch:
+        m.arch = 1
+        s.mm[head(s, p)].marked += 1
+
+
+@fn
+def clear_arch(s, p):
+    """Clear the arch bit that covers `p`."""
+    m = s.mm[bit_page(s, p)]
+    if m.arch:
+        m.arch = 0
+        s.mm[head(s, p)].marked -= 1
+
+
+@fn
+def running(s, vm):
+    """Whether KVM runs this virtual machine's vCPUs now."""
+    return s.vm[vm].life == ALIVE
+
+
+@fn
+def take_exit(s, t, view, call, page):
+    """A vCPU exits to the host: exception 0x3e or a DAT fault (import), or the unshare intercept (unpin)."""
+    k = s.task[t]
+    k.call, k.page, k.drained, k.splits = call, page, 0, 0
+    if view == PGM_3F:
+        return fatal(s, t)
+    k.pc = IMPORT_MUTEX if s.cfg[0].import_lock == LOCK_VM else IMPORT_MAP
+    return FAULT
+
+
+@fn
+def take_pin(s, t, page, n):
+    """A device asks for pin_user_pages() on `n` pages from `page`."""
+    k = s.task[t]
+    k.page, k.n, k.at, k.pc = page, n, 0, PIN_GET
+    return OK
+
+
+@fn
+def take_unpin(s, t):
+    """A device is done with its pages."""
+    s.task[t].pc = UNPIN
+    return OK
+
+
+@fn
+def take_reboot(s, t, restart):
+    """The VMM stops the machine; `restart` says whether it runs again afterwards."""
+    s.vm[s.who[t].vm].life = REBOOTING
+    s.task[t].call, s.task[t].pc = restart, REBOOT_QUIET
+    return OK
+
+
+@fn
+def unlock(s, p):
+    s.mm[head(s, p)].locked = 0
+
+
+@fn
+def leave(s, t):
+    """Return to the vCPU loop, which re-enters the guest; the import mutex is released on the way."""
+    k = s.task[t]
+    if k.mutex:
+        k.mutex = 0
+        s.vm[s.who[t].vm].mutex = 0
+    k.drained, k.splits, k.pc = 0, 0, AGAIN
+
+
+@fn
+def fatal(s, t):
+    """-EINVAL from an import: SIGSEGV for the VMM, and the whole guest is gone."""
+    leave(s, t)
+    s.vm[s.who[t].vm].life = KILLED
+    s.task[t].pc = DEAD
+    return E_FATAL
+
+
+@fn
+def busy(s, t, why):
+    """-EAGAIN to whoever asked. P.on_busy: touch again for ever, or tell the VMM after so many tries."""
+    k = s.task[t]
+    if s.cfg[0].on_busy == BUSY_GIVE_UP:
+        k.tries += 1
+        if k.tries >= s.cfg[0].give_up:
+            return fatal(s, t)
+    leave(s, t)
+    return why
+
+
+@fn
+def too_many_refs(s, t):
+    """Extra references: drain LRU batches as P.drain says, then busy; or sleep until they are dropped."""
+    drain = s.cfg[0].drain
+    k = s.task[t]
+    if drain == DRAIN_OWN_THEN_ALL and not k.drained:
+        k.pc = DRAIN_OWN
+    elif drain != DRAIN_NONE:
+        k.pc = DRAIN_ALL
+    else:
+        return still_referenced(s, t)
+    return E_REFS
+
+
+@fn
+def still_referenced(s, t):
+    if s.cfg[0].on_busy == BUSY_SLEEP:
+        s.task[t].pc = SLEEP_REFS
+        return E_REFS
+    return busy(s, t, E_REFS)
+
+
+@rule(IMPORT_MUTEX, kernel="kvm_s390_pv_make_secure: pv.import_lock, v7.0")
+def import_mutex(s, t):
+    """One import at a time per VM: take the mutex; it stays held over every wait below."""
+    vm = s.vm[s.who[t].vm]
+    if vm.mutex:
+        return W_MUTEX
+    vm.mutex = t + 1
+    s.task[t].mutex = 1
+    s.task[t].pc = IMPORT_MAP
+    return OK
+
+
+@rule(IMPORT_MAP, kernel="make_folio_secure: pte not present or not writable -> -ENXIO, v6.10")
+def import_map(s, t):
+    """Not mapped writable: fault it in for write, dirty if the file system is iomap, and touch again."""
+    k = s.task[t]
+    m = s.mm[k.page]
+    h = s.mm[head(s, k.page)]
+    if m.present == MAPPED and h.writable:
+        k.pc = IMPORT_LARGE
+        return OK
+    outcome = SWAPPED_IN if m.present == SWAPPED else E_NXIO
+    m.present = MAPPED
+    h.writable = 1
+    if h.backing == IOMAP:
+        h.dirty = 1
+    leave(s, t)
+    return outcome
+
+
+@rule(IMPORT_LARGE, kernel="make_folio_secure: -EINVAL (v6.4), -E2BIG (v6.10); no such test in the mail")
+def import_large(s, t):
+    """A large folio is imported page by page, refused, or split first (P.large)."""
+    k = s.task[t]
+    large = s.cfg[0].large
+    if s.mm[k.page].order == 0 or large == LARGE_DIRECT:
+        k.pc = IMPORT_TRYLOCK
+        return OK
+    if large == LARGE_REFUSE:
+        return fatal(s, t)
+    k.pc = SPLIT_LOCK
+    return OK
+
+
+@rule(IMPORT_TRYLOCK, kernel="folio_trylock in make_folio_secure, v6.4")
+def import_trylock(s, t):
+    """Try the folio lock; a locked folio is busy."""
+    k = s.task[t]
+    h = s.mm[head(s, k.page)]
+    if h.locked:
+        return busy(s, t, E_LOCKED)
+    h.locked = 1
+    k.pc = IMPORT_WRITEBACK
+    return OK
+
+
+@rule(IMPORT_WRITEBACK, kernel="folio_test_writeback in make_folio_secure, v5.7", releases="lock",
+      seed="make sure the page is not in writeback, and if so wait until the writeback is over")  # fmt: skip
+def import_writeback(s, t):
+    """In writeback: unlock and wait for its end."""
+    k = s.task[t]
+    if s.mm[head(s, k.page)].writeback != NO_WRITEBACK:
+        unlock(s, k.page)
+        k.pc = WAIT_WRITEBACK
+        return E_WRITEBACK
+    k.pc = IMPORT_FREEZE
+    return OK
+
+
+@rule(WAIT_WRITEBACK, kernel="folio_wait_writeback, v5.7", releases="mutex",
+      seed="wait until the writeback is over")  # fmt: skip
+def wait_writeback(s, t):
+    """The folio left writeback: touch again."""
+    if s.mm[head(s, s.task[t].page)].writeback != NO_WRITEBACK:
+        return W_WRITEBACK
+    leave(s, t)
+    return OK
+
+
+@rule(IMPORT_FREEZE, kernel="folio_ref_freeze(expected) in make_folio_secure, v5.7", releases="lock mutex",
+      seed="make sure the page does not have any extra references except for the mapping itself")  # fmt: skip
+def import_freeze(s, t):
+    """Freeze the count at its expected value; extra references: unlock, drain, busy."""
+    k = s.task[t]
+    if extra_refs(s, k.page):
+        unlock(s, k.page)
+        return too_many_refs(s, t)
+    s.mm[counted(s, k.page)].frozen = 1
+    k.pc = IMPORT_ARCH
+    return OK
+
+
+@fn
+def drain(s, p, cpu):
+    """Drop the LRU-batch references on this folio: those of CPU `cpu` - 1, or of every CPU (0)."""
+    h = head(s, p)
+    for q in range(h, h + (1 << s.mm[p].order)):
+        m = s.mm[q]
+        if m.batch and (cpu == 0 or m.batch == cpu):
+            m.batch = 0
+            s.mm[h].refs -= 1
+
+
+@rule(DRAIN_OWN, kernel="lru_add_drain, v5.7..v6.13", releases="refs")
+def drain_own(s, t):
+    """Drain this CPU's LRU batches and go on in the same call."""
+    k = s.task[t]
+    drain(s, k.page, s.who[t].cpu + 1)
+    k.drained, k.pc = 1, IMPORT_MAP
+    return OK
+
+
+@rule(DRAIN_ALL, kernel="lru_add_drain_all, v5.7", releases="refs mutex",
+      seed="If the page has extra references, we wait until they are dropped")  # fmt: skip
+def drain_all(s, t):
+    """Drain every CPU's LRU batches, then busy."""
+    drain(s, s.task[t].page, 0)
+    return still_referenced(s, t)
+
+
+@rule(SLEEP_REFS, kernel="none: the mail read literally; the kernel touches again", releases="mutex",
+      seed="we wait until they are dropped")  # fmt: skip
+def sleep_refs(s, t):
+    """Sleep until the extra references are dropped, or the machine is stopped."""
+    if extra_refs(s, s.task[t].page) and running(s, s.who[t].vm):
+        return W_REFS
+    leave(s, t)
+    return OK
+
+
+@rule(IMPORT_ARCH, kernel="set_bit(PG_arch_1) before the UVC, v5.7",
+      seed="the bit MUST be set whenever a page is secure, and MAY be set for non-secure pages")  # fmt: skip
+def import_arch(s, t):
+    """Set the arch bit before the call, so that it over-indicates if the call fails."""
+    k = s.task[t]
+    set_arch(s, k.page)
+    foreign = s.cfg[0].vms > 1 and not s.cfg[0].misc and k.call != UNSHARE
+    k.pc = IMPORT_EXPORT if foreign else IMPORT_CALL
+    return OK
+
+
+@rule(IMPORT_EXPORT, kernel="should_export_before_import, v6.0")
+def import_export(s, t):
+    """More than one secure VM and no ownership transfer: export first; the result is ignored."""
+    k = s.task[t]
+    if uv_export(s, k.page) == UV_OK:
+        s.mm[k.page].altered = 0
+    k.pc = IMPORT_CALL
+    return OK
+
+
+@rule(IMPORT_CALL, kernel="__uv_call in make_folio_secure, one attempt since v5.16", releases="lock frozen mutex",
+      seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
+def import_call(s, t):
+    """The call itself: import, or unpin for an unshare. Busy: undo and touch again. Refused: fatal."""
+    k = s.task[t]
+    vm = s.who[t].vm
+    rc = uv_unpin(s, vm, k.page) if k.call == UNSHARE else uv_import(s, vm, k.page, s.cfg[0].misc)
+    if rc == UV_OK:
+        k.pc = IMPORT_END
+        return OK
+    thaw(s, k.page)
+    if rc == UV_BUSY:
+        return busy(s, t, E_UV)
+    return fatal(s, t)
+
+
+@fn
+def thaw(s, p):
+    s.mm[counted(s, p)].frozen = 0
+    unlock(s, p)
+
+
+@rule(IMPORT_END, kernel="folio_ref_unfreeze, folio_unlock, v5.7", releases="lock frozen mutex",
+      seed="allow the page to be unshared")  # fmt: skip
+def import_end(s, t):
+    """Thaw, unlock, report success; the vCPU touches again, an unshare is complete."""
+    thaw(s, s.task[t].page)
+    return report_success(s, t)
+
+
+@fn
+def report_success(s, t):
+    leave(s, t)
+    s.task[t].tries = 0
+    return SUCCESS
+
+
+@rule(SPLIT_LOCK, kernel="folio_lock before split_folio, v6.10", seed="there is no way to simply split a folio")
+def split_lock(s, t):
+    """Lock the large folio; it may have been split meanwhile."""
+    k = s.task[t]
+    if s.mm[k.page].order == 0:
+        k.pc = IMPORT_MAP
+        return OK
+    h = s.mm[head(s, k.page)]
+    if h.locked:
+        return W_LOCK
+    h.locked = 1
+    k.pc = SPLIT
+    return OK
+
+
+@rule(SPLIT, kernel="split_folio: -EAGAIN extra references, -EBUSY dirty iomap; wiggle_split, v6.14",
+      releases="lock mutex", seed="and no way to split folios, so there is no solution to this")  # fmt: skip
+def split(s, t):
+    """Split to order 0, unless it is in writeback, has extra references on any page, or is dirty iomap."""
+    k = s.task[t]
+    h = head(s, k.page)
+    m = s.mm[h]
+    m.locked = 0
+    if m.writeback != NO_WRITEBACK:
+        k.pc = WAIT_WRITEBACK
+        return E_WRITEBACK
+    if m.refs:
+        return too_many_refs(s, t)
+    if m.dirty and m.backing == IOMAP:
+        if k.splits >= s.cfg[0].split_writeback:
+            return busy(s, t, E_DIRTY)
+        k.splits += 1
+        k.back, k.pc = SPLIT_LOCK, WB_LOCK
+        return OK
+    into_pages(s, h)
+    if s.cfg[0].after_split == SPLIT_AGAIN:
+        k.pc = IMPORT_MAP
+        return DONE
+    if s.cfg[0].after_split == SPLIT_FALSE_SUCCESS:
+        return report_success(s, t)
+    leave(s, t)
+    return DONE
+
+
+@fn
+def into_pages(s, h):
+    """The folio at `h` becomes folios of order 0, each with the flags of the whole."""
+    m = s.mm[h]
+    order, dirty, writable, arch = m.order, m.dirty, m.writable, m.arch
+    for p in range(h, h + (1 << order)):
+        q = s.mm[p]
+        q.order, q.dirty, q.writable = 0, dirty, writable
+        if s.cfg[0].track == TRACK_FOLIO:
+            q.arch = arch
+        q.marked = q.arch

@@ -1,0 +1,125 @@
+"""The nine "always" properties of MODEL section 5, as functions of one step, and what a step looks at.
+
+They may look at everything. A step changes little, so each property is decided from the state after the step,
+the rule that ran, its outcome, the page it was about, and that page's state before.
+"""
+
+from __future__ import annotations
+
+from .host import bit_page, head
+from .layout import *
+from .rule import fn
+
+PROPERTIES = (
+    "",
+    "no I/O in flight on a SECURE page",
+    "the arch bit is set whenever a page it covers is SECURE",
+    "a page that is shared throughout an accessible() is not exported by it",
+    "no page becomes SECURE while its folio is in writeback, or while a pin granted on it is held",
+    "no reference is taken on, and no count changed of, a frozen folio",
+    "an import yields exactly the content of the last export",
+    "a page is accessible to no guest but its owner",
+    "writeback never fails to make its folio accessible",
+    "success is reported only for a page that is SECURE or shared then",
+)
+SEED = (
+    "",
+    "we MUST NOT do any kind of I/O on secure pages",
+    "the bit MUST be set whenever a page is secure",
+    "a page is pinned shared, or, if that fails, exported",
+    "when a page transitions from non-secure to secure, we must make sure that no I/O is possibly happening on it",
+    "make sure the page does not have any extra references except for the mapping itself",
+    "exported: page with guest content, encrypted and integrity protected",
+    "secure page: page belonging to a secure guest, accessible by the guest, not accessible by the host",
+    "fail to make the rest of the folio accessible when it comes time to do writeback and it's too late",
+    "",
+)
+
+
+@fn
+def focus(s, t, page):
+    """The page that the next step of `t` is about; `page` is the choice, for rules that choose."""
+    k = s.task[t]
+    if k.pc in IDLE_PC:
+        return page
+    if k.pc == AGAIN:
+        return s.actor[t].page
+    if k.pc in (ACC_PIN, ACC_EXPORT, ACC_CLEAR):
+        return k.i if k.i < k.end else k.start
+    return k.page
+
+
+@fn
+def io_on_secure(s, p):
+    """Whether page `p` is SECURE with I/O in flight: direct I/O, swap, or its folio's writeback."""
+    return s.uv[p].state == SECURE and (s.io[p].flying > 0 or s.mm[head(s, p)].writeback == WRITING)
+
+
+@fn
+def bit_missing(s, p):
+    """Whether page `p` is SECURE and the arch bit that covers it is clear."""
+    return s.uv[p].state == SECURE and not s.mm[bit_page(s, p)].arch
+
+
+@fn
+def broken(s, t, pc, p, was, outcome):
+    """The number of the first property that a step broke, or 0.
+
+    t: the actor that stepped; pc: the rule that ran; p: focus() and `was`: uv state of p, both from before the
+    step; outcome: what the rule returned.
+    """
+    now = s.uv[p].state
+    if io_on_secure(s, p):
+        return 1
+    if bit_missing(s, p):
+        return 2
+    if pc in (IO_START, WB_IO, ACC_CLEAR):
+        wrong = over_range(s, t, pc)
+        if wrong:
+            return wrong
+    if pc == ACC_EXPORT and now == EXPORTED and s.task[t].failed != p and was in (SHARED, PINNED_SHARED):
+        return 3
+    if pc == IMPORT_CALL and now == SECURE and was != SECURE:
+        m = s.mm[p]
+        if m.pins or m.longs or s.mm[head(s, p)].writeback != NO_WRITEBACK:
+            return 4
+    if outcome == MISUSE:
+        return 5
+    if s.uv[p].altered and now != EXPORTED:
+        return 6
+    if outcome == DONE and pc in (RUN, AGAIN) and s.uv[p].owner != s.who[t].vm:
+        return 7
+    if outcome == E_LATE and pc == ACC_EXPORT:
+        return 8
+    if outcome == SUCCESS and now in (NON_SECURE, EXPORTED):
+        return 9
+    return 0
+
+
+@fn
+def over_range(s, t, pc):
+    """Properties 1 and 2 over every page that a step touches at once."""
+    k = s.task[t]
+    if pc == IO_START:
+        first, end = s.actor[t].page, s.actor[t].page + s.actor[t].n
+    elif pc == WB_IO:
+        first = head(s, k.page)
+        end = first + (1 << s.mm[k.page].order)
+    else:
+        first, end = k.start, k.end
+    for p in range(first, end):
+        if io_on_secure(s, p):
+            return 1
+        if bit_missing(s, p):
+            return 2
+    return 0
+
+
+def everywhere(s: State) -> int:
+    """Properties 1 and 2 over all pages: what the step-wise form implies, for tests. 0 when both hold."""
+    for p in range(len(s.mm)):
+        if io_on_secure(s, p):
+            return 1
+        if bit_missing(s, p):
+            return 2
+    return 0

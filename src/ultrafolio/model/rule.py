@@ -1,0 +1,69 @@
+"""How a rule is written down: a function over the state, and what it stands for.
+
+The functions use a small subset of Python (integers, comparisons, ``if``, bounded ``for``, calls to each
+other), so the interpreter runs them as they are and the engine compiles them from this very source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One atomic step. `pc` is its place in the fixed rule order, so a list of rules is an execution.
+
+    actor     whose step it is: guest, host, device or fault
+    fair      weakly fair: if it stays enabled it is taken in the end. False for the guest's own choices,
+              for starts of work, and for device tear-down (MODEL section 5)
+    chooses   it takes (op, page) from outside: what to touch, share, write back …
+    kernel    the kernel function it mirrors, with the version it was read in
+    seed      the sentence of the mail behind it, or "" where only the kernel's later history says it
+    releases  what a waiter may wait for and this step ends: lock, writeback, mutex, refs, frozen, vm
+    """
+
+    pc: int
+    name: str
+    function: Function
+    actor: str
+    fair: bool
+    chooses: bool
+    kernel: str
+    seed: str
+    releases: tuple[str, ...]
+
+    @property
+    def about(self) -> str:
+        return (self.function.__doc__ or "").strip().split("\n")[0]
+
+
+RULES: dict[int, Rule] = {}
+
+
+def rule(
+    pc: int,
+    *,
+    actor: str = "host",
+    fair: bool = True,
+    chooses: bool = False,
+    kernel: str,
+    seed: str = "",
+    releases: str = "",
+) -> Callable[[Function], Function]:
+    """Register a step under its place `pc` in the rule order."""
+
+    def register(function: Function) -> Function:
+        name = function.__name__.replace("_", "-")
+        RULES[pc] = Rule(pc, name, function, actor, fair, chooses, kernel, seed, tuple(releases.split()))
+        return function
+
+    return register
+
+
+def fn(function: Function) -> Function:
+    """A function that rules call; not a step of its own."""
+    return function

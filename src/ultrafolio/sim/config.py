@@ -1,0 +1,114 @@
+"""What one simulation is: its axes, their defaults and bounds, and the canonical configuration they resolve to."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ultrafolio.errors import InputError, one_of
+from ultrafolio.fields import Field, take
+from ultrafolio.model import policies
+from ultrafolio.model.layout import BACKINGS
+
+from . import costs
+
+PLACEMENTS = ("aligned", "contiguous", "scattered")
+"""Where shared pages lie: in folios of their own; in one run that starts inside a folio; each somewhere else."""
+
+WORKLOAD = {
+    "pages": Field("int", 0, 0, 1 << 24),
+    "guests": Field("int", 1, 1, 64),
+    "vcpus": Field("int", 2, 1, 1024),
+    "disks": Field("int", 4, 0, 65536),
+    "io_pages": Field("int", 1, 1, 64),
+    "pool_pages": Field("int", 64, 1, 1 << 20),
+    "rings": Field("int", 0, 0, 4096),
+    "ring_pages": Field("int", 3, 1, 64),
+    "ring_after_us": Field("int", 0, 0, 10**9),
+    "touch_ns": Field("int", 500, 0, 10**9),
+    "io_us": Field("int", 200, 0, 10**9),
+    "writeback_us": Field("int", 0, 0, 10**9),
+    "reclaim_us": Field("int", 0, 0, 10**9),
+    "lru_us": Field("int", 0, 0, 10**9),
+    "mapping_us": Field("int", 0, 0, 10**9),
+    "speculative_us": Field("int", 0, 0, 10**9),
+    "reboot_us": Field("int", 0, 0, 10**9),
+    "share_rate": Field("number", 0, 0, 1),
+    "fail_pages": Field("int", 0, 0, 1 << 20),
+    "backing": Field("choice", "anon", choices=BACKINGS),
+    "imported": Field("bool", True),
+    "early_rings": Field("bool", False),
+    "one_address_space": Field("bool", False),
+    "ownership_transfer": Field("bool", False),
+    "touches": Field("text", ""),
+    "requests": Field("text", ""),
+    "orders": Field("text", ""),
+}
+"""A [workload.NAME] table. Per guest: pages (0: as many as the recording touches), vcpus, disks (requests in flight),
+pool_pages of bounce buffers, rings of ring_pages, configured after ring_after_us. touch_ns: mean time between
+touches; io_us: between requests of one disk slot. writeback_us … reboot_us: mean time between such events, 0: none.
+share_rate: part of the vCPUs' operations that share or unshare a page. fail_pages: ultravisor calls fail on so many.
+imported: all pages are secure at the start, else only the shared ones were imported; with early_rings not even the
+rings, which their devices then pin before the first import. one_address_space: the guests share one, so imports export first unless
+ownership_transfer. touches, requests, orders: recordings, by path."""
+
+AXES = {
+    "policy": Field("text", "per-page"),
+    "order": Field("int", 0, 0, 9),
+    "workload": Field("text", "default"),
+    "placement": Field("choice", "scattered", choices=PLACEMENTS),
+    "costs": Field("text", "default"),
+    "seed": Field("int", 1, 0, 2**31 - 1),
+    "duration_us": Field("int", 20_000, 1, 10**9),
+    "check": Field("bool", True),
+    "tables": Field("table", None),
+}
+RECORDINGS = ("touches", "requests", "orders")
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: str, stamp: tuple[int, int]) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def recording_digest(path: Path) -> str:
+    """blake2b of a recording's bytes; read again only when its size or time changed. InputError if unreadable."""
+    try:
+        status = path.stat()
+        return _digest(str(path), (status.st_size, status.st_mtime_ns))
+    except OSError as error:
+        raise InputError(f"{path}: recording cannot be read", value=error.strerror or str(error),
+                         allowed="a recording such as those in traces/",
+                         cause="paths in a plan are relative to the plan's folder") from None  # fmt: skip
+
+
+def resolve(cell: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The canonical configuration of a cell: every axis, workload value, policy choice and cost written out.
+
+    `cell` holds axes (AXES, or any field of WORKLOAD, which overrides the workload's), and "tables": the plan's own
+    [policy.*], [workload.*] and [costs.*] blocks. A recording stands under its path and its digest, so that a
+    changed recording is another configuration. InputError names the axis, the value and what is allowed.
+    """
+    tables: Mapping[str, Any] = cell.get("tables") or {}
+    known = {**AXES, **{name: Field(f.kind, None, f.low, f.high, f.choices) for name, f in WORKLOAD.items()}}
+    values = take(cell, "cell", known, then="ultrafolio run --help")
+    workloads = tables.get("workload", {})
+    name = values["workload"]
+    if name != "default" and name not in workloads:
+        raise one_of("unknown workload", name, ["default", *workloads], then="add a [workload.NAME] block")
+    load = take(workloads.get(name, {}), f"[workload.{name}]", WORKLOAD)
+    load.update({field: values[field] for field in WORKLOAD if values[field] is not None})
+    for field in RECORDINGS:
+        if load[field]:
+            load[field] = [load[field], recording_digest(base / load[field])]
+    return {
+        "policy": asdict(policies.find(values["policy"], tables.get("policy"))),
+        "costs": costs.find(values["costs"], tables.get("costs", {}), base),
+        "workload": load,
+        **{axis: values[axis] for axis in ("order", "placement", "seed", "duration_us", "check")},
+    }

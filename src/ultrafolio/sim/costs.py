@@ -1,0 +1,93 @@
+"""Cost profiles: what each step takes, in ns. Costs never enter the rules, so no cost can change a proof.
+
+A profile is a TOML file with a [costs] table; what it leaves out has the default below. The defaults are those of
+facts section 7: measured on x86 where the source says so, assumed where no public figure exists (all ultravisor
+calls), so results should be read as functions of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ultrafolio.errors import one_of
+from ultrafolio.fields import Field, read_toml, take
+from ultrafolio.model.layout import *
+
+from .layout import OUTCOME_SLOTS
+
+DEFAULTS: dict[str, tuple[int, str]] = {
+    "access": (100, "a guest access that hits: assumed, one cache miss"),
+    "exit": (2_000, "SIE exit and re-entry: assumed; 1 to 10 us"),
+    "import_call": (5_000, "import of 4 KiB: no public figure; 1 to 50 us"),
+    "export_call": (5_000, "export of 4 KiB: no public figure; 1 to 50 us"),
+    "pin_call": (1_000, "pin shared: no public figure; 0.3 to 5 us"),
+    "unpin_call": (1_000, "unpin, completing an unshare: no public figure; 0.3 to 5 us"),
+    "fault": (2_300, "write fault on a 4 KiB page: measured, x86 VM, Linux 6.18, p50"),
+    "split_fixed": (1_500, "folio split, fixed part: fitted to measured 4.5 us for 4 pages"),
+    "split_page": (750, "folio split, per sub-page: measured 0.7 to 1.1 us, x86 VM, PTE-mapped"),
+    "lock": (50, "a lock or flag operation: assumed"),
+    "drain_own": (300, "LRU drain of this CPU: measured upper bound"),
+    "drain_all": (47_000, "LRU drain of all CPUs, fixed part: measured p50, 2 CPUs"),
+    "drain_all_spread": (60_000, "its exponential part: measured mean 100 to 130 us"),
+    "read": (54_000, "4 KiB O_DIRECT read: measured p50, virtio-blk"),
+    "write": (72_000, "4 KiB O_DIRECT write: measured p50, virtio-blk"),
+    "writeback": (1_000_000, "writeback of a folio: assumed; 0.1 to 10 ms"),
+    "swap_write": (72_000, "swap write: as a 4 KiB write"),
+    "swap_read": (54_000, "swap read: as a 4 KiB read"),
+    "configure": (20_000, "setting a virtio device up or down, per page: assumed"),
+}  # fmt: skip
+
+Costs = dict[str, int]
+
+
+def from_table(table: Mapping[str, Any], where: str) -> Costs:
+    """The full profile that a [costs] table describes. InputError for an unknown name or a time over 10 s."""
+    fields = {name: Field("int", ns, 0, 10_000_000_000) for name, (ns, _) in DEFAULTS.items()}
+    return take(table, where, fields, then="ultrafolio run --help")
+
+
+def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
+    """The profile called `name`: "default", a [costs.NAME] block of the file, or a FILE.toml relative to `base`."""
+    if name in tables:
+        return from_table(tables[name], f"[costs.{name}]")
+    if name == "default":
+        return from_table({}, "default costs")
+    if name.endswith(".toml"):
+        document = read_toml(base / name)
+        return from_table(document.get("costs", {}), f"{base / name}: [costs]")
+    raise one_of("unknown cost profile", name, ["default", *tables], then="a FILE.toml or a [costs.NAME] block")
+
+
+def table_of(costs: Costs) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """(cost, spread): ns by rule x OUTCOME_SLOTS + outcome, and the mean of the exponential part by rule."""
+    cost = np.zeros((DEAD + 1) * OUTCOME_SLOTS, np.int64)
+    spread = np.zeros(DEAD + 1, np.int64)
+
+    def put(rule: int, name: str, *outcomes: int) -> None:
+        for outcome in outcomes or range(OUTCOME_SLOTS):
+            cost[rule * OUTCOME_SLOTS + outcome] = costs[name]
+
+    for rule in range(IMPORT_MUTEX, DEAD):
+        put(rule, "lock")
+    for rule in (RUN, AGAIN):
+        put(rule, "access")
+        put(rule, "exit", FAULT)
+    put(IMPORT_MAP, "fault", E_NXIO)
+    put(IMPORT_MAP, "swap_read", SWAPPED_IN)
+    put(IMPORT_CALL, "import_call")
+    put(IMPORT_EXPORT, "export_call")
+    put(ACC_PIN, "pin_call")
+    put(ACC_EXPORT, "export_call")
+    put(RECLAIM_EXPORT, "export_call")
+    put(SPLIT, "split_fixed", DONE, SUCCESS)
+    put(DRAIN_OWN, "drain_own")
+    put(DRAIN_ALL, "drain_all")
+    put(IO_START, "configure", DONE)
+    put(RECLAIM_SWAP, "swap_write", OK)
+    spread[DRAIN_ALL] = costs["drain_all_spread"]
+    spread[WB_IO] = costs["writeback"]
+    return cost, spread

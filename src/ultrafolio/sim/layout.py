@@ -1,0 +1,111 @@
+"""The simulator's own state beside the model's: the clock, what each actor will do, the wait queues, the measures."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ultrafolio.model import access, guest, host, properties, ultravisor  # noqa: F401  (they fill RULES)
+from ultrafolio.model.layout import W_FROZEN, W_LOCK, W_MUTEX, W_REFS, W_STOPPED, W_WRITEBACK
+from ultrafolio.model.rule import RULES
+
+ACTOR_BITS = 17
+ACTOR_MASK = (1 << ACTOR_BITS) - 1
+NEVER = (1 << 62) >> ACTOR_BITS << ACTOR_BITS
+"""A key (time in ns << 17 | actor) later than any other: the actor is blocked or finished."""
+
+OUTCOME_SLOTS = 16
+UNIFORM, RECORDED, FIXED, LISTED = range(4)
+"""How an actor chooses its page: uniformly from a range, from the recording, always the same, from the slot list."""
+
+TRANSIENT, PERMANENT, LIVELOCK, FATAL, EXPECTED = range(5)
+HANG_CLASSES = ("transient", "permanent", "livelock", "fatal", "expected")
+
+LOAD = np.dtype([
+    ("rng0", np.int64), ("rng1", np.int64), ("first", np.int32), ("count", np.int32), ("pos", np.int32),
+    ("stride", np.int32), ("latency", np.int32), ("share_first", np.int32), ("share_count", np.int32),
+    ("share_rate", np.int32), ("mode", np.uint8), ("op", np.uint8), ("recorded", np.uint8),
+    ("think", np.int64), ("base", np.int64),
+])  # fmt: skip
+REQUEST = np.dtype([("at", np.int64), ("n", np.int16), ("write", np.uint8)])
+WAIT = np.dtype([("next", np.int32), ("queue", np.int32), ("reason", np.uint8), ("stalled", np.uint8),
+                 ("hung", np.uint8), ("since", np.int64)])  # fmt: skip
+CLOCK = np.dtype([("now", np.int64), ("until", np.int64), ("over", np.int64), ("over_at", np.int64),
+                  ("leaves", np.int64), ("sequence", np.int64), ("read", np.int64), ("write", np.int64),
+                  ("split_page", np.int64), ("checked", np.int64), ("tracing", np.int64), ("hangs", np.int64),
+                  ("traced", np.int64)])  # fmt: skip
+EVENT = np.dtype([("time", np.int64), ("actor", np.int32), ("page", np.int32), ("rule", np.uint8),
+                  ("outcome", np.int8)])  # fmt: skip
+HANG = np.dtype([("time", np.int64), ("waiter", np.int32), ("holder", np.int32), ("page", np.int32),
+                 ("kind", np.uint8), ("reason", np.int8)])  # fmt: skip
+
+MEASURES = (
+    "events", "touches", "stalls", "stall_ns", "stall_lock", "stall_refs", "stall_writeback", "stall_dirty",
+    "stall_mutex", "stall_busy", "open_stalls", "open_stall_ns", "hang_permanent", "hang_livelock", "hang_fatal",
+    "hang_expected", "first_hang_ns", "exports", "exports_collateral", "imports", "imports_collateral",
+    "import_ns", "uv_calls", "uv_ns", "bytes_encrypted", "io_started", "io_done", "io_refused", "io_ns",
+    "writebacks", "late_failures", "reclaims", "splits_tried", "splits_done", "splits_refused", "split_ns",
+    "drains_own", "drains_all", "over_page_ns", "reboots", "violations",
+)  # fmt: skip
+METRIC = np.dtype([(name, np.int64) for name in MEASURES])
+
+PARKED = 9
+"""Reason of a hung vCPU that waits for its obstacle to move instead of polling; beside the W_ numbers 1 to 8."""
+_FREES = {
+    "lock": (-W_LOCK,), "writeback": (-W_WRITEBACK, PARKED), "mutex": (-W_MUTEX,), "refs": (-W_REFS, PARKED),
+    "frozen": (-W_FROZEN,), "vm": (-W_STOPPED,),
+}  # fmt: skip
+RELEASES = tuple(
+    sum({1 << reason for word in RULES[pc].releases for reason in _FREES[word]}) if pc in RULES else 0
+    for pc in range(max(RULES) + 2)
+)
+"""Per rule: the waiters it may release, a bit per reason. From the rules' own `releases`."""
+ALL_REASONS = 0x3FF
+VM_REASONS = (1 << -W_MUTEX) | (1 << -W_STOPPED)
+PAGE_REASONS = ALL_REASONS ^ VM_REASONS
+
+HIST_SUB = 5
+HIST_SIZE = 64 << HIST_SUB
+"""Histograms are integer and log-linear, 32 buckets an octave: relative error at most 1/64, exact to merge."""
+
+
+class World(NamedTuple):
+    """The arrays that a simulation works on, next to the model's state.
+
+    clock    one CLOCK record            tree     winner tree of keys, 2 x leaves
+    load     per actor: LOAD             wait     per actor: WAIT
+    queue    first waiter per page (folio home), then per virtual machine; -1 when empty
+    home     log2 of the folio that held each page at the start: where its waiters queue
+    secure   SECURE pages per original folio, on its first page
+    stray    per page: exported though nobody asked for that page
+    touches  recorded page numbers       requests recorded I/O, REQUEST
+    slots    first page of every bounce-buffer slot
+    cost     ns of a step, by rule x 16 + outcome; spread: mean of an exponential part, by rule
+    expo     1024 quantiles of the exponential distribution, mean 1024
+    metric   one METRIC record           stall, latency  histograms
+    broken   violations per property     fired    steps per rule
+    hang     the first hangs found       event    trace buffer
+    """
+
+    clock: Any
+    tree: Any
+    load: Any
+    wait: Any
+    queue: Any
+    home: Any
+    secure: Any
+    stray: Any
+    touches: Any
+    requests: Any
+    slots: Any
+    cost: Any
+    spread: Any
+    expo: Any
+    metric: Any
+    stall: Any
+    latency: Any
+    broken: Any
+    fired: Any
+    hang: Any
+    event: Any

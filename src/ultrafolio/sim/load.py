@@ -1,0 +1,51 @@
+"""The event loop, loaded with the rules: interpreted or compiled, the same source."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ultrafolio.engine import load as rules
+from ultrafolio.engine.interp import to_lists, write_back
+
+from . import kernel, layout
+
+Simulate = Callable[[Any, Any, int], int]
+
+
+def _loaded(decorate: Callable[[Any], Any], entry: Callable[[Any], Any], changed: Mapping[str, str] | None) -> Any:
+    space = rules.functions(decorate, changed)
+    space.update(rules.constants(layout))
+    rules.add_functions(space, kernel, lambda f: entry(f) if f.__name__ == "simulate" else decorate(f))
+    return space["simulate"]
+
+
+def interpreted(changed: Mapping[str, str] | None = None) -> Simulate:
+    """`simulate(state, world, limit)` as plain Python over lists (see `to_lists`); `changed` breaks rules for tests."""
+    simulate: Simulate = _loaded(lambda f: f, lambda f: f, changed)
+    return simulate
+
+
+@functools.cache
+def compiled() -> Simulate:
+    """`simulate(state, world, limit)` compiled, over arrays. With NUMBA_DISABLE_JIT=1: the interpreter, over a copy."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        return _over_arrays(interpreted())
+    inner, entry = rules.inner_flags(), rules.numba_flags()
+    import numba
+
+    simulate: Simulate = _loaded(numba.njit(**inner), numba.njit(nogil=True, cache=True, **entry), None)
+    return simulate
+
+
+def _over_arrays(plain: Simulate) -> Simulate:
+    def simulate(state: Any, world: Any, limit: int) -> int:
+        lists = to_lists(state), to_lists(world)
+        done = plain(*lists, limit)
+        write_back(lists[0], state)
+        write_back(lists[1], world)
+        return done
+
+    return simulate
