@@ -151,7 +151,9 @@ def test_listing_values(write: Write) -> None:
     assert load_orders(write(f"{LIST}\n\n{summary}{line}{total}")) == {0: 3, 2: 1}
 
 
-def test_listing_of_a_gap_and_of_swap(write: Write) -> None:
+@pytest.mark.parametrize("batch", [1, 64])
+def test_listing_of_a_gap_and_of_swap(write: Write, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(listing, "BATCH", batch)
     swap = "_" * 41 + "w_"
     text = f"offset\tlen\tflags\n20\t1\t{HEAD_F}\n22\t1\t{TAIL_F}\n30\t5\t{swap}\n40\t1\t{LRU_F}\n"
     assert [row[:2] for row in rows(pageflags.folios(write(text)))] == [(0x40, 0)]
@@ -262,8 +264,8 @@ def test_malformed_line(write: Write, load: Callable[[Path], Any], good: str, ba
 
 @pytest.mark.parametrize(
     ("load", "first"),
-    [(load_requests, "fio version 4 iolog"), (load_requests, "0 /a add"), (load_touches, "fio version 3 iolog"),
-     (load_touches, "x" * 9000)],
+    [(load_requests, "fio version 4 iolog"), (load_requests, "0 /a add"),
+     (load_touches, "fio version 3 iolog"), (load_touches, "x" * 9000)],
 )  # fmt: skip
 def test_malformed_first_line(write: Write, load: Callable[[Path], Any], first: str) -> None:
     with pytest.raises(InputError, match=r"line 1 is malformed"):
