@@ -18,7 +18,7 @@ def _record(names: tuple[str, ...]) -> type:
 def _objects(array: np.ndarray[Any, Any]) -> list[Any]:
     names = array.dtype.names
     if names is None:
-        return array.tolist()
+        return list(array.tolist())
     kind, made = _record(names), []
     for row in array.tolist():
         record = kind()

@@ -118,7 +118,8 @@ def numba_flags() -> dict[str, Any]:
 
     flags = {"error_model": "numpy", "_nrt": False}
     try:
-        numba.njit(**flags)(lambda a: a[0])
+        njit: Any = numba.njit
+        njit(**flags)(lambda a: a[0])
     except Exception:
         del flags["_nrt"]
     return flags
@@ -135,4 +136,5 @@ def compiled() -> Any:
     flags = inner_flags()
     import numba
 
-    return rules(functions(numba.njit(**flags)))
+    njit: Any = numba.njit
+    return rules(functions(njit(**flags)))

@@ -46,6 +46,10 @@ def focus(s, t, page):
         return s.actor[t].page
     if k.pc in (ACC_PIN, ACC_EXPORT, ACC_CLEAR):
         return k.i if k.i < k.end else k.start
+    if k.pc == PIN_GET and k.at < k.n:
+        return k.page + k.at
+    if k.pc == UNPIN and k.at > 0:
+        return k.page + k.at - 1
     return k.page
 
 

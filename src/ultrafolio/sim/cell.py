@@ -79,7 +79,8 @@ def tracking_bytes(track: str, state: State) -> int:
     order = state.mm["order"].astype(np.int64)
     number = np.arange(len(order))
     heads = number >> order << order == number
-    bits = {"page": len(order), "folio": int(heads.sum()), "folio+bitmap": len(order) + int((heads & (order > 0)).sum())}
+    summaries = int((heads & (order > 0)).sum())
+    bits = {"page": len(order), "folio": int(heads.sum()), "folio+bitmap": len(order) + summaries}
     return -(-bits[track] // 8)
 
 

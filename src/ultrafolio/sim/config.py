@@ -53,8 +53,8 @@ pool_pages of bounce buffers, rings of ring_pages, configured after ring_after_u
 touches; io_us: between requests of one disk slot. writeback_us … reboot_us: mean time between such events, 0: none.
 share_rate: part of the vCPUs' operations that share or unshare a page. fail_pages: ultravisor calls fail on so many.
 imported: all pages are secure at the start, else only the shared ones were imported; with early_rings not even the
-rings, which their devices then pin before the first import. one_address_space: the guests share one, so imports export first unless
-ownership_transfer. touches, requests, orders: recordings, by path."""
+rings, which their devices then pin before the first import. one_address_space: the guests share one, so imports
+export first unless ownership_transfer. touches, requests, orders: recordings, by path."""
 
 AXES = {
     "policy": Field("text", "per-page"),

@@ -62,13 +62,12 @@ def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
     raise one_of("unknown cost profile", name, ["default", *tables], then="a FILE.toml or a [costs.NAME] block")
 
 
-def table_of(costs: Costs) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """(cost, spread): ns by rule x OUTCOME_SLOTS + outcome, and the mean of the exponential part by rule."""
+def table_of(costs: Costs) -> np.ndarray[Any, Any]:
+    """ns by rule x OUTCOME_SLOTS + outcome; slot 0 of a rule is the mean of an exponential part of its steps."""
     cost = np.zeros((DEAD + 1) * OUTCOME_SLOTS, np.int64)
-    spread = np.zeros(DEAD + 1, np.int64)
 
     def put(rule: int, name: str, *outcomes: int) -> None:
-        for outcome in outcomes or range(OUTCOME_SLOTS):
+        for outcome in outcomes or range(1, OUTCOME_SLOTS):
             cost[rule * OUTCOME_SLOTS + outcome] = costs[name]
 
     for rule in range(IMPORT_MUTEX, DEAD):
@@ -88,6 +87,6 @@ def table_of(costs: Costs) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     put(DRAIN_ALL, "drain_all")
     put(IO_START, "configure", DONE)
     put(RECLAIM_SWAP, "swap_write", OK)
-    spread[DRAIN_ALL] = costs["drain_all_spread"]
-    spread[WB_IO] = costs["writeback"]
-    return cost, spread
+    cost[DRAIN_ALL * OUTCOME_SLOTS] = costs["drain_all_spread"]
+    cost[WB_IO * OUTCOME_SLOTS] = costs["writeback"]
+    return cost

@@ -15,7 +15,7 @@ from ultrafolio.model.rule import fn
 
 from .layout import *
 
-step: Any  # bound by the loader: the dispatcher generated from the rule table
+step: Any = None  # bound by the loader: the dispatcher generated from the rule table
 
 
 # ------------------------------------------------------------------------------------- random numbers
@@ -91,41 +91,26 @@ def home_of(w, p):
 
 # ------------------------------------------------------------------------------------------- choices
 @fn
-def choose_page(w, t):
-    """The page that an idle actor acts on next (LOAD.mode)."""
-    a = w.load[t]
-    if a.mode == FIXED:
-        return a.first
-    if a.mode == RECORDED:
-        p = w.touches[a.pos]
-        a.pos = 0 if a.pos + 1 == a.count else a.pos + 1
-        return p
-    r = a.first + ((draw(w, t) * a.count) >> 32)
-    if a.mode == LISTED:
-        return w.slots[r]
-    return r
-
-
-@fn
-def choose_op(s, w, t):
-    """What a vCPU does next: mostly touch; at a rate of `share_rate` in 65536 share or unshare a page of its own."""
-    a = w.load[t]
-    if a.share_rate and s.who[t].kind == VCPU:
-        r = draw(w, t)
-        if (r & 0xFFFF) < a.share_rate:
-            return SHARE if (r >> 16) & 1 else UNSHARE
-    return a.op
-
-
-@fn
-def begin(s, w, t, now):
-    """Choose for an idle actor; a disk also takes the next recorded request: its size, and read or write."""
+def choose(s, w, t):
+    """(op, page) that an idle actor starts next (LOAD.mode); a disk also takes its next request's size and kind."""
     a = w.load[t]
     if s.who[t].kind == DISK and a.recorded:
         q = w.requests[a.pos]
         s.actor[t].n = q.n
         a.latency = w.clock[0].write if q.write else w.clock[0].read
-    return choose_page(w, t)
+    elif a.share_rate:
+        r = draw(w, t)
+        if (r & 0xFFFF) < a.share_rate:
+            page = a.share_first + ((draw(w, t) * a.share_count) >> 32)
+            return (SHARE if (r >> 16) & 1 else UNSHARE), page
+    if a.mode == RECORDED:
+        p = w.touches[a.pos]
+        a.pos = 0 if a.pos + 1 == a.count else a.pos + 1
+        return TOUCH, int(p)
+    if a.mode == UNIFORM:
+        return TOUCH, a.first + ((draw(w, t) * a.count) >> 32)
+    choice = w.choices[a.first + ((draw(w, t) * a.count) >> 32)]
+    return int(choice.op), int(choice.page)
 
 
 @fn
@@ -365,9 +350,11 @@ def exported(s, w, t, p, pc):
 
 # ------------------------------------------------------------------------------------------ the loop
 @fn
-def release(s, w, t, p, pc, now):
-    """Wake whoever waited for what this rule may release."""
+def release(s, w, t, p, pc, dropped, now):
+    """Wake whoever waited for what this rule may release; for references, only if some were `dropped`."""
     mask = RELEASES[pc]
+    if not dropped:
+        mask &= ~REFS_REASONS
     if mask == 0:
         return
     if mask & PAGE_REASONS and w.queue[home_of(w, p)] >= 0:
@@ -401,7 +388,7 @@ def refused(s, w, t, p, pc, outcome, now):
     """The step was not enabled: wait for what it needs, try again later, or for ever."""
     if outcome == W_IDLE:
         later = pause(s, w, t, now) + 1000
-        schedule(w, t, ((now + later) << ACTOR_BITS) | t if s.actor[t].budget else NEVER | t)
+        schedule(w, t, ((now + later) << ACTOR_BITS) | t if s.actor[t].budget or pc == RUN else NEVER)
         return
     if outcome == W_DEVICE:
         schedule(w, t, ((now + 10_000) << ACTOR_BITS) | t)
@@ -415,7 +402,7 @@ def refused(s, w, t, p, pc, outcome, now):
 @fn
 def charge(s, w, t, p, pc, outcome, now):
     """The ns that this step takes until the thread's next one."""
-    ns = w.cost[pc * OUTCOME_SLOTS + outcome] + exponential(w, t, w.spread[pc])
+    ns = w.cost[pc * OUTCOME_SLOTS + outcome] + exponential(w, t, w.cost[pc * OUTCOME_SLOTS])
     if pc == SPLIT and outcome in (DONE, SUCCESS):
         ns += w.clock[0].split_page << w.home[p]
     elif pc == IO_START and outcome == OK:
@@ -450,17 +437,14 @@ def event(s, w, t, now):
     g = w.clock[0]
     pc = s.task[t].pc
     kind = s.who[t].kind
-    op = NOTHING
-    page = 0
+    op, page = NOTHING, 0
     if pc == IDLE_PC[kind]:
-        page = begin(s, w, t, now)
-        op = choose_op(s, w, t)
-        if op != TOUCH and kind == VCPU:
-            page = w.load[t].share_first + ((draw(w, t) * w.load[t].share_count) >> 32)
+        op, page = choose(s, w, t)
     p = focus(s, t, page)
     was = s.uv[p].state
     bit = s.mm[bit_page(s, p)].arch
     over = over_indicated(s, w, p)
+    refs = s.mm[head(s, p)].refs
     outcome = step(s, t, op, page)
     w.metric[0].events += 1
     if g.tracing:
@@ -483,12 +467,12 @@ def event(s, w, t, now):
     after(s, w, t, p, pc, outcome, was, now, ns)
     if kind == DISK:
         disk_times(s, w, t, pc, outcome, now)
-    release(s, w, t, p, pc, now)
+    release(s, w, t, p, pc, s.mm[head(s, p)].refs < refs, now)
     if w.wait[t].hung and s.task[t].pc == AGAIN and s.cfg[0].on_busy != BUSY_GIVE_UP:
         # its polling would repeat this for ever: park it until the obstacle moves
-        block(s, w, t, home_of(w, p), PARKED)
+        block(s, w, t, home_of(w, p), PARKED_DIRTY if w.wait[t].hung == LIVELOCK else PARKED)
     elif s.task[t].pc == DEAD:
-        schedule(w, t, NEVER | t)
+        schedule(w, t, NEVER)
     else:
         schedule(w, t, ((now + ns) << ACTOR_BITS) | t)
 
@@ -503,7 +487,8 @@ def after(s, w, t, p, pc, outcome, was, now, ns):
             found_hang(s, w, t, p, pc, outcome, now)
         elif outcome == E_FATAL:
             log_hang(s, w, t, p, FATAL, s.cfg[0].actors, outcome, now)
-    if pc == REBOOT_RESET or (pc == ACC_CLEAR and s.cfg[0].accessible == ACC_UNIT_LITERAL and s.cfg[0].track != TRACK_FOLIO):
+    posted_loop = s.cfg[0].accessible == ACC_UNIT_LITERAL and s.cfg[0].track != TRACK_FOLIO
+    if pc == REBOOT_RESET or (pc == ACC_CLEAR and posted_loop):
         recount(s, w, now)
 
 

@@ -16,8 +16,8 @@ NEVER = (1 << 62) >> ACTOR_BITS << ACTOR_BITS
 """A key (time in ns << 17 | actor) later than any other: the actor is blocked or finished."""
 
 OUTCOME_SLOTS = 16
-UNIFORM, RECORDED, FIXED, LISTED = range(4)
-"""How an actor chooses its page: uniformly from a range, from the recording, always the same, from the slot list."""
+UNIFORM, RECORDED, LISTED = range(3)
+"""How an actor chooses: a page uniformly from a range, the recording's next, or one of its listed (op, page)."""
 
 TRANSIENT, PERMANENT, LIVELOCK, FATAL, EXPECTED = range(5)
 HANG_CLASSES = ("transient", "permanent", "livelock", "fatal", "expected")
@@ -25,10 +25,11 @@ HANG_CLASSES = ("transient", "permanent", "livelock", "fatal", "expected")
 LOAD = np.dtype([
     ("rng0", np.int64), ("rng1", np.int64), ("first", np.int32), ("count", np.int32), ("pos", np.int32),
     ("stride", np.int32), ("latency", np.int32), ("share_first", np.int32), ("share_count", np.int32),
-    ("share_rate", np.int32), ("mode", np.uint8), ("op", np.uint8), ("recorded", np.uint8),
+    ("share_rate", np.int32), ("mode", np.uint8), ("recorded", np.uint8),
     ("think", np.int64), ("base", np.int64),
 ])  # fmt: skip
 REQUEST = np.dtype([("at", np.int64), ("n", np.int16), ("write", np.uint8)])
+CHOICE = np.dtype([("op", np.uint8), ("page", np.int32)])
 WAIT = np.dtype([("next", np.int32), ("queue", np.int32), ("reason", np.uint8), ("stalled", np.uint8),
                  ("hung", np.uint8), ("since", np.int64)])  # fmt: skip
 CLOCK = np.dtype([("now", np.int64), ("until", np.int64), ("over", np.int64), ("over_at", np.int64),
@@ -50,10 +51,11 @@ MEASURES = (
 )  # fmt: skip
 METRIC = np.dtype([(name, np.int64) for name in MEASURES])
 
-PARKED = 9
-"""Reason of a hung vCPU that waits for its obstacle to move instead of polling; beside the W_ numbers 1 to 8."""
+PARKED, PARKED_DIRTY = 9, 10
+"""Reasons of a hung vCPU that waits for its obstacle to move (a reference, a dirty folio) instead of polling;
+beside the W_ numbers 1 to 8."""
 _FREES = {
-    "lock": (-W_LOCK,), "writeback": (-W_WRITEBACK, PARKED), "mutex": (-W_MUTEX,), "refs": (-W_REFS, PARKED),
+    "lock": (-W_LOCK,), "writeback": (-W_WRITEBACK, PARKED_DIRTY), "mutex": (-W_MUTEX,), "refs": (-W_REFS, PARKED),
     "frozen": (-W_FROZEN,), "vm": (-W_STOPPED,),
 }  # fmt: skip
 RELEASES = tuple(
@@ -61,7 +63,8 @@ RELEASES = tuple(
     for pc in range(max(RULES) + 2)
 )
 """Per rule: the waiters it may release, a bit per reason. From the rules' own `releases`."""
-ALL_REASONS = 0x3FF
+REFS_REASONS = (1 << -W_REFS) | (1 << PARKED)
+ALL_REASONS = 0x7FF
 VM_REASONS = (1 << -W_MUTEX) | (1 << -W_STOPPED)
 PAGE_REASONS = ALL_REASONS ^ VM_REASONS
 
@@ -80,8 +83,8 @@ class World(NamedTuple):
     secure   SECURE pages per original folio, on its first page
     stray    per page: exported though nobody asked for that page
     touches  recorded page numbers       requests recorded I/O, REQUEST
-    slots    first page of every bounce-buffer slot
-    cost     ns of a step, by rule x 16 + outcome; spread: mean of an exponential part, by rule
+    choices  the listed (op, page) of all actors, CHOICE
+    cost     ns of a step, by rule x 16 + outcome; in slot 0 the mean of the rule's exponential part
     expo     1024 quantiles of the exponential distribution, mean 1024
     metric   one METRIC record           stall, latency  histograms
     broken   violations per property     fired    steps per rule
@@ -98,9 +101,8 @@ class World(NamedTuple):
     stray: Any
     touches: Any
     requests: Any
-    slots: Any
+    choices: Any
     cost: Any
-    spread: Any
     expo: Any
     metric: Any
     stall: Any

@@ -36,7 +36,8 @@ def compiled() -> Simulate:
     inner, entry = rules.inner_flags(), rules.numba_flags()
     import numba
 
-    simulate: Simulate = _loaded(numba.njit(**inner), numba.njit(nogil=True, cache=True, **entry), None)
+    njit: Any = numba.njit
+    simulate: Simulate = _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), None)
     return simulate
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import *
 from ultrafolio.model.policies import Policy
+from ultrafolio.model.scenario import System
 from ultrafolio.trace.load import load_orders, load_requests, load_touches
 
 from .costs import table_of
@@ -54,7 +55,8 @@ class Layout:
         load = config["workload"]
         distribution = {config["order"]: 1}
         if load["orders"]:
-            distribution = {o: n for o, n in _orders(str(base / load["orders"][0]), load["orders"][1]).items() if o <= 9}
+            recorded = _orders(str(base / load["orders"][0]), load["orders"][1])
+            distribution = {order: n for order, n in recorded.items() if order <= 9}
             if not distribution:
                 raise InputError(f"{load['orders'][0]}: no folios of order 0 to 9", allowed="at least one folio")
         largest = 1 << max(distribution)
@@ -63,8 +65,8 @@ class Layout:
         shared = slots * slot + load["rings"] * ring
         private = load["pages"]
         if load["touches"]:
-            recorded = int(_touches(str(base / load["touches"][0]), load["touches"][1]).max()) + 1
-            private = max(private, recorded)
+            recorded_pages = int(_touches(str(base / load["touches"][0]), load["touches"][1]).max()) + 1
+            private = max(private, recorded_pages)
         private = private or 4096
         aligned = config["placement"] == "aligned"
         private_up = -(-private // largest) * largest if aligned else private
@@ -203,45 +205,58 @@ def _import_first(state: State, config: dict[str, Any], layout: Layout) -> None:
     state.mm["marked"] = np.minimum(touched, 1) if by_folio else touched
 
 
-def _world(config: dict[str, Any], base: Path, layout: Layout, kinds: list[tuple[int, int]], state: State,
-           rng: np.random.Generator, trace: int) -> World:  # fmt: skip
-    load, pages, n = config["workload"], layout.pages, len(kinds)
+def assemble(state: State, *, home: Array, costs: dict[str, int], duration_us: int, check: bool,
+             rng: np.random.Generator, trace: int, touches: Array, requests: Array,
+             choices: Array) -> World:  # fmt: skip
+    """The world around a state: nothing has happened, every actor has its random stream, none has a time."""
+    n, vms = len(state.who), len(state.vm)
     leaves = 1 << max(1, (n - 1).bit_length())
-    cost, spread = table_of(config["costs"])
-    home = np.tile(layout.orders, load["guests"])
     number = np.arange(len(home))
     secure = np.zeros(len(home), np.int16)
     np.add.at(secure, number >> home << home, (state.uv["state"] == SECURE).astype(np.int16))
     world = World(
         clock=np.zeros(1, CLOCK), tree=np.full(2 * leaves, NEVER, _INT), load=np.zeros(n, LOAD),
-        wait=np.zeros(n, WAIT), queue=np.full(len(home) + load["guests"], -1, np.int32), home=home, secure=secure,
-        stray=np.zeros(len(home), np.uint8), touches=_touch_sequence(load, base, layout),
-        requests=_request_sequence(load, base), slots=_all_guests(layout.disks, pages, load["guests"]),
-        cost=cost, spread=spread, expo=_quantiles(), metric=np.zeros(1, METRIC), stall=np.zeros(HIST_SIZE, _INT),
+        wait=np.zeros(n, WAIT), queue=np.full(len(home) + vms, -1, np.int32), home=home, secure=secure,
+        stray=np.zeros(len(home), np.uint8), touches=touches, requests=requests, choices=choices,
+        cost=table_of(costs), expo=_quantiles(), metric=np.zeros(1, METRIC), stall=np.zeros(HIST_SIZE, _INT),
         latency=np.zeros(HIST_SIZE, _INT), broken=np.zeros(16, _INT), fired=np.zeros(DEAD + 1, _INT),
         hang=np.zeros(64, HANG), event=np.zeros(max(1, trace), EVENT),
     )  # fmt: skip
-    clock, costs = world.clock[0], config["costs"]
-    clock["until"] = config["duration_us"] * 1000
-    clock["leaves"], clock["sequence"] = leaves, len(world.requests)
+    clock = world.clock[0]
+    clock["until"] = duration_us * 1000
+    clock["leaves"], clock["sequence"] = leaves, len(requests)
     clock["read"], clock["write"] = costs["read"], costs["write"]
-    clock["split_page"], clock["checked"], clock["tracing"] = costs["split_page"], config["check"], trace > 0
-    bit = _heads(state.mm["order"].astype(_INT)) if config["policy"]["track"] == "folio" else number
+    clock["split_page"], clock["checked"], clock["tracing"] = costs["split_page"], check, trace > 0
+    bit = _heads(state.mm["order"].astype(_INT)) if state.cfg["track"][0] == TRACK_FOLIO else number
     clock["over"] = int(((state.mm["arch"][bit] > 0) & (state.uv["state"] != SECURE)).sum())
     world.metric["first_hang_ns"] = -1
-    world.wait["queue"] = -1
-    world.wait["next"] = -1
+    world.wait["queue"] = world.wait["next"] = -1
     seeds = rng.integers(1, 1 << 32, (n, 2), dtype=np.uint64)
     world.load["rng0"], world.load["rng1"] = seeds[:, 0], seeds[:, 1]
-    _loads(load, layout, kinds, state, world)
-    _first_keys(load, kinds, world)
     return world
 
 
-def _all_guests(starts: Array, pages: int, guests: int) -> Array:
-    """Per-guest page numbers repeated for every guest; never empty, so that it can be indexed."""
-    every = (np.arange(guests)[:, None] * pages + starts[None, :]).ravel().astype(np.int32)
-    return every if len(every) else np.zeros(1, np.int32)
+def _world(config: dict[str, Any], base: Path, layout: Layout, kinds: list[tuple[int, int]], state: State,
+           rng: np.random.Generator, trace: int) -> World:  # fmt: skip
+    load = config["workload"]
+    world = assemble(
+        state, home=np.tile(layout.orders, load["guests"]), costs=config["costs"], duration_us=config["duration_us"],
+        check=config["check"], rng=rng, trace=trace, touches=_touch_sequence(load, base, layout),
+        requests=_request_sequence(load, base), choices=_choices(layout, load["guests"]),
+    )  # fmt: skip
+    _loads(load, layout, kinds, state, world)
+    _first_keys(load["ring_after_us"] * 1000, kinds, world)
+    return world
+
+
+def _choices(layout: Layout, guests: int) -> Array:
+    """Per guest the first page of each bounce slot, then of each ring; never empty, so that it can be indexed."""
+    starts = np.concatenate([layout.disks, layout.rings])
+    made = np.zeros(max(1, guests * len(starts)), CHOICE)
+    made["op"] = TOUCH
+    every = (np.arange(guests)[:, None] * layout.pages + starts[None, :]).ravel()
+    made["page"][: len(every)] = every
+    return made
 
 
 def _touch_sequence(load: dict[str, Any], base: Path, layout: Layout) -> Array:
@@ -249,7 +264,8 @@ def _touch_sequence(load: dict[str, Any], base: Path, layout: Layout) -> Array:
     if not load["touches"]:
         return np.zeros(1, np.int32)
     recorded = _touches(str(base / load["touches"][0]), load["touches"][1])
-    return layout.private[recorded % len(layout.private)].astype(np.int32)
+    numbers: Array = layout.private[recorded % len(layout.private)].astype(np.int32)
+    return numbers
 
 
 def _request_sequence(load: dict[str, Any], base: Path) -> Array:
@@ -271,6 +287,7 @@ def _request_sequence(load: dict[str, Any], base: Path) -> Array:
 def _loads(load: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]], state: State, world: World) -> None:
     """What each actor does: its pages, its pace, its place in the recordings."""
     pages, slots = layout.pages, len(layout.disks)
+    listed = slots + len(layout.rings)
     seen: dict[tuple[int, int], int] = {}
     everything = pages * load["guests"]
     every = {WRITEBACK: "writeback_us", RECLAIM: "reclaim_us", LRU: "lru_us", MAPPING: "mapping_us",
@@ -278,7 +295,6 @@ def _loads(load: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]], s
     for t, (kind, guest) in enumerate(kinds):
         a = world.load[t]
         index = seen[kind, guest] = seen.get((kind, guest), -1) + 1
-        a["op"] = TOUCH
         if kind == VCPU:
             recorded = bool(load["touches"]) and guest == 0
             a["mode"] = RECORDED if recorded else UNIFORM
@@ -288,29 +304,58 @@ def _loads(load: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]], s
             a["share_rate"] = round(load["share_rate"] * 65535)
             a["share_first"], a["share_count"] = guest * pages, len(layout.touched)
         elif kind == DISK:
-            a["mode"], a["first"], a["count"] = LISTED, guest * slots, slots
+            a["mode"], a["first"], a["count"] = LISTED, guest * listed, slots
             a["think"], a["latency"] = load["io_us"] * 1000, world.clock[0]["read"]
             a["recorded"], a["stride"] = bool(load["requests"]), load["disks"]
             a["pos"] = index % len(world.requests)
             state.actor["n"][t] = load["io_pages"]
         elif kind == RING:
-            a["mode"], a["first"] = FIXED, guest * pages + layout.rings[index]
+            a["mode"], a["first"], a["count"] = LISTED, guest * listed + slots + index, 1
             state.actor["n"][t] = load["ring_pages"]
         else:
             a["mode"], a["first"], a["count"] = UNIFORM, 0, everything
             a["think"] = load[every[kind]] * 1000
 
 
-def _first_keys(load: dict[str, Any], kinds: list[tuple[int, int]], world: World) -> None:
-    """Every actor's first time: rings after their delay, disks by the recording, the others after a pause."""
-    leaves = int(world.clock[0]["leaves"])
+def _first_keys(rings_at: int, kinds: list[tuple[int, int]], world: World) -> None:
+    """Every actor's first time in ns: rings all at `rings_at`, disks by the recording, the others after a pause."""
+    times = [int(a["think"]) * int(a["rng0"]) >> 32 for a in world.load]
     for t, (kind, _) in enumerate(kinds):
-        a = world.load[t]
-        at = int(a["think"]) * int(a["rng0"]) >> 32
         if kind == RING:
-            at = load["ring_after_us"] * 1000
-        elif kind == DISK and a["recorded"]:
-            at = int(world.requests[a["pos"]]["at"])
+            times[t] = rings_at
+        elif kind == DISK and world.load[t]["recorded"]:
+            times[t] = int(world.requests[world.load[t]["pos"]]["at"])
+    start(world, times)
+
+
+def start(world: World, times: list[int]) -> None:
+    """Give every actor the ns at which it acts first, and build the winner tree."""
+    leaves = int(world.clock[0]["leaves"])
+    for t, at in enumerate(times):
         world.tree[leaves + t] = at << ACTOR_BITS | t
     for i in range(leaves - 1, 0, -1):
         world.tree[i] = min(world.tree[2 * i], world.tree[2 * i + 1])
+
+
+def from_system(system: System, costs: dict[str, int], *, seed: int, duration_us: int, check: bool = True,
+                trace: int = 0) -> tuple[State, World]:  # fmt: skip
+    """A scenario's system, ready to run in time: vCPUs act every 500 ns in the mean, the others every 50 us.
+
+    Each actor draws uniformly from its listed choices; starts are budgeted as the scenario says.
+    """
+    state = copy(system.state)
+    listed = [choice for choices in system.choices for choice in choices]
+    world = assemble(
+        state, home=state.mm["order"].copy(), costs=costs, duration_us=duration_us, check=check,
+        rng=np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[1]), trace=trace,
+        touches=np.zeros(1, np.int32), requests=np.zeros(1, REQUEST), choices=np.array(listed, CHOICE),
+    )  # fmt: skip
+    at = 0
+    for t, choices in enumerate(system.choices):
+        a = world.load[t]
+        a["mode"], a["first"], a["count"] = LISTED, at, len(choices)
+        a["think"] = 500 if state.who["kind"][t] == VCPU else 50_000
+        a["latency"] = costs["read"]
+        at += len(choices)
+    start(world, [int(a["think"]) * int(a["rng0"]) >> 32 for a in world.load])
+    return state, world

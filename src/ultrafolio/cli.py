@@ -1,0 +1,67 @@
+"""The command line. Bad input ends with exit code 2 and one message; every command explains itself with --help."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import InputError
+
+_COMMANDS = {
+    "policies": ("ultrafolio.commands.policies", "policies"),
+    "run": ("ultrafolio.commands.run", "run"),
+    "sweep": ("ultrafolio.sweep.command", "sweep"),
+    "report": ("ultrafolio.report.command", "report"),
+}
+
+
+class Lazy(click.Group):
+    """A group that imports a command's module only when that command is used, so that --help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ultrafolio")
+def cli() -> None:
+    """A laboratory for secure-guest memory: which folio policy hangs, who holds what, and what does each cost?
+
+    \b
+    ultrafolio policies                         the policies and their nine choices
+    ultrafolio run --policy whole-folio --order 4 --set rings=2
+    ultrafolio sweep sweeps/seed.toml           the answer to the mail, from recordings
+    ultrafolio report out/seed                  the table and the HTML file again
+
+    Exit codes: 0 done or holds, 1 a run found what it was asked to find wrong, 2 bad input, 130 interrupted.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> Any:
+    """Run the command line; never returns a traceback for an InputError."""
+    try:
+        sys.exit(cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False) or 0)
+    except InputError as error:
+        print(f"ultrafolio: {error}", file=sys.stderr)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        print("ultrafolio: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,66 @@
+"""`ultrafolio policies`: the presets and the user's own policies as a table of their choices."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ultrafolio.errors import InputError
+from ultrafolio.fields import read_toml
+from ultrafolio.model.policies import CHOICES, MEANING, PRESETS, Policy, from_table
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def policies(files: tuple[Path, ...], as_json: bool) -> None:
+    """List the policies as a table of their choices.
+
+    FILES are TOML files with [policy.NAME] blocks of your own; they are listed after the presets. A block names what
+    differs from its base:
+
+    \b
+        [policy.mine]
+        base = "split"        any preset
+        refs = "page"
+
+    and is used wherever a preset can stand: --policy FILE.toml#mine, or in a plan that has the block.
+    """
+    rows = {name: (source, policy) for name, (source, policy) in PRESETS.items()}
+    for file in files:
+        blocks = read_toml(file).get("policy")
+        if not blocks:
+            raise InputError(f"{file}: no policy in it", allowed="[policy.NAME] blocks",
+                             then="ultrafolio policies --help")  # fmt: skip
+        for name, block in blocks.items():
+            own = from_table(block, f"{file}: [policy.{name}]")
+            rows[f"{file}#{name}"] = (f"your own, from {block.get('base', 'split')}", own)
+    if as_json:
+        for name, (source, policy) in rows.items():
+            click.echo(json.dumps({"policy": name, "source": source, **asdict(policy)}))
+        return
+    console = Console(highlight=False)
+    console.print(_table(rows), crop=False, width=max(console.width, 124))
+    for name, (source, _) in rows.items():
+        console.print(f"[bold]{name}[/]  {source}")
+    console.print()
+    for name, text in MEANING.items():
+        values = " | ".join(CHOICES.get(name, ("0", "1", "2") if name == "split_writeback" else ("1..255",)))
+        console.print(f"[bold]{name}[/]  {text}: [dim]{values}[/]")
+
+
+def _table(rows: dict[str, tuple[str, Policy]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("policy", *CHOICES, "split_wb"):
+        table.add_column(title, no_wrap=True)
+    for name, (_, policy) in rows.items():
+        choices = asdict(policy)
+        if policy.large != "split":
+            choices["after_split"] = "-"
+        table.add_row(name, *(choices[c] for c in CHOICES), str(policy.split_writeback))
+    return table

@@ -1,0 +1,169 @@
+"""`ultrafolio run`: one simulation, its verdict and its measures."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ultrafolio.errors import InputError, one_of
+from ultrafolio.fields import read_toml
+from ultrafolio.model import policies, scenario
+from ultrafolio.model.layout import State
+from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.sim import cell, config, costs, world
+from ultrafolio.sim.layout import World
+from ultrafolio.sim.load import compiled
+from ultrafolio.trace.events import Writer
+
+_BUFFER = 1 << 16
+_AXES = [
+    ("policy", str, "A preset, FILE.toml[#NAME], or a [policy.NAME] of FILE."),
+    ("order", int, "Folio order, 0 to 9."),
+    ("workload", str, "A [workload.NAME] of FILE."),
+    ("placement", str, "aligned, contiguous or scattered: where shared pages lie."),
+    ("costs", str, "A [costs.NAME] of FILE, or a FILE.toml with [costs]."),
+    ("seed", int, "Seed of every random choice."),
+    ("duration_us", int, "Simulated time in microseconds."),
+]
+
+
+def _axis_options(command: Any) -> Any:
+    for name, kind, text in reversed(_AXES):
+        default = config.AXES[name].default
+        flag = "--" + name.replace("_", "-")
+        command = click.option(flag, name, type=kind, default=None, help=f"{text}  [default: {default}]")(command)
+    return command
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@_axis_options
+@click.option("--set", "fields", multiple=True, metavar="NAME=VALUE", help="A workload field, as in [workload.NAME].")
+@click.option("--check/--no-check", default=True, help="Check the nine properties at every step.  [default: check]")
+@click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every step to this file, NDJSON.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
+def run(file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Path | None, as_json: bool,
+        **axes: Any) -> int:  # fmt: skip
+    """Simulate once: does a vCPU hang, who holds what, and what did it cost?
+
+    FILE is a scenario ([memory] and actors, see scenarios/), or a plan whose [workload.*], [policy.*] and [costs.*]
+    blocks are used. Without FILE, the default workload.
+
+    \b
+    ultrafolio run --policy whole-folio --order 4 --set rings=2
+    ultrafolio run --policy split --order 9 --set imported=false --set backing=iomap
+    ultrafolio run sweeps/seed.toml --workload sqlite --policy per-page --order 3 --trace steps.ndjson
+    ultrafolio run scenarios/03-virtio.toml --policy whole-folio
+
+    Exit code 1 when a property of the model was violated or a guest hung for ever, else 0.
+    """
+    given = {name: value for name, value in axes.items() if value is not None} | {"check": check}
+    document = read_toml(file) if file else {}
+    buffer = _BUFFER if trace_file else 0
+    if "memory" in document:
+        settings, state, around = _scenario(document, str(file), given, fields, buffer)
+    else:
+        base = file.parent if file else Path()
+        tables = {name: value for name, value in document.items() if name in ("workload", "policy", "costs")}
+        settings = config.resolve({**given, **_fields(fields), "tables": tables}, base)
+        state, around = world.build(settings, base, trace=buffer)
+    command = _command(file, given, fields)
+    if trace_file:
+        with Writer(trace_file, state, command) as writer:
+            _traced(state, around, writer)
+    else:
+        cell.simulate_all(state, around)
+    result = cell.finish(settings, state, around)
+    hangs = [cell.hang_text(around.hang[i], state) for i in range(int(around.clock[0]["hangs"]))]
+    if as_json:
+        click.echo(json.dumps({"command": command, **result, "hangs": hangs}))
+    else:
+        _show(result, hangs, command)
+    return int(bool(result["violations"]) or any(result[f"hang_{kind}"] for kind in ("permanent", "livelock", "fatal")))
+
+
+def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """--set NAME=VALUE pairs as values of the field's kind."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if name not in config.WORKLOAD:
+            raise one_of("--set: unknown workload field", name, config.WORKLOAD, then="ultrafolio run --help")
+        kind = config.WORKLOAD[name].kind
+        try:
+            values[name] = text if kind in ("text", "choice") else json.loads(text)
+        except json.JSONDecodeError:
+            equals = ""
+        if not equals:
+            raise InputError(f"--set {pair}", value=text, allowed=f"{name}=VALUE, a {kind}")
+    return values
+
+
+def _scenario(document: Mapping[str, Any], where: str, given: dict[str, Any], fields: tuple[str, ...],
+              buffer: int) -> tuple[dict[str, Any], State, World]:  # fmt: skip
+    wrong = [name for name in given if name in ("order", "workload", "placement")] or list(fields)
+    if wrong:
+        raise InputError(f"{where}: a scenario has its own memory and actors", value=wrong[0],
+                         allowed="--policy, --costs, --seed, --duration-us, --trace")  # fmt: skip
+    story = scenario.parse(document, where)
+    policy = policies.find(given.get("policy", "per-page"), story.tables)
+    profile = costs.find(given.get("costs", "default"), {}, Path())
+    duration = given.get("duration_us", config.AXES["duration_us"].default)
+    state, around = world.from_system(scenario.system(story, policy), profile, seed=given.get("seed", 1),
+                                      duration_us=duration, check=given["check"], trace=buffer)  # fmt: skip
+    return {"duration_us": duration, "policy": {"track": policy.track}}, state, around
+
+
+def _traced(state: State, around: World, writer: Writer) -> None:
+    simulate = compiled()
+    while True:
+        done = simulate(state, around, _BUFFER)
+        writer.add(np.asarray(around.event[:done]))
+        around.clock["traced"] = 0
+        if done < _BUFFER:
+            return
+
+
+def _command(file: Path | None, given: dict[str, Any], fields: tuple[str, ...]) -> str:
+    words = ["ultrafolio", "run", *([str(file)] if file else [])]
+    for name, value in given.items():
+        if name != "check":
+            words += ["--" + name.replace("_", "-"), str(value)]
+    words += [] if given["check"] else ["--no-check"]
+    return shlex.join(words + [word for pair in fields for word in ("--set", pair)])
+
+
+_ROWS = (
+    ("guest touches", "touches", ""), ("touches a second", "throughput", ""), ("stalls", "stalls", ""),
+    ("stalled time", "stall_ns", "ns"), ("stalls open at the end", "open_stalls", ""),
+    ("exports", "exports", ""), ("of them collateral", "exports_collateral", ""), ("imports", "imports", ""),
+    ("of them collateral", "imports_collateral", ""), ("ultravisor calls", "uv_calls", ""),
+    ("ultravisor time", "uv_ns", "ns"), ("I/O done", "io_done", ""), ("splits done", "splits_done", ""),
+    ("splits refused", "splits_refused", ""), ("writebacks", "writebacks", ""),
+    ("failed too late", "late_failures", ""), ("bytes of tracking state", "tracking_bytes", ""), ("events", "events", ""),
+)  # fmt: skip
+
+
+def _show(result: Mapping[str, Any], hangs: list[str], command: str) -> None:
+    console = Console(highlight=False)
+    console.print("[bold]hangs:[/] " + ("none" if not hangs else ""))
+    for text in hangs[:8]:
+        console.print(f"  {text}", markup=False)
+    if len(hangs) > 8:
+        console.print(f"  … and {len(hangs) - 8} more")
+    for number, count in enumerate(result["broken"], 1):
+        if count:
+            console.print(f"[bold]violated {count} times:[/] property {number}, {PROPERTIES[number]}")
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for title, name, unit in _ROWS:
+        table.add_row(title, f"{result[name]:>16,} {unit}".rstrip())
+    console.print(table)
+    console.print(f"reproduce: {command}", markup=False, soft_wrap=True)

@@ -1,0 +1,210 @@
+"""The scenario file: a small closed system, written down page by page, that every engine can run.
+
+    title = "a virtio ring in a two-page folio"
+    [memory]
+    folios = [1]                     # order of each folio in turn; pages are numbered through
+    state = ["shared", "secure"]     # per page, or one word for all
+    [[virtio]]
+    page = 0
+    [[vcpu]]
+    touch = [1]
+
+Header comments tell the story. [expect] tables belong to the checker and are handed through as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..fields import Field, read_toml, take
+from .layout import *
+from .policies import Policy
+
+_STATES = tuple(name.lower() for name in PAGE_STATES)
+_PAGES = Field("ints", [], 0, 4095)
+_STARTS = Field("int", 1, 0, ENDLESS)
+_GUEST = Field("int", 0, 0, 63)
+_CPU = Field("int", 0, 0, 63)
+_DEVICE = {"guest": _GUEST, "page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "starts": _STARTS}
+
+MEMORY = {
+    "folios": Field("ints", ..., 0, 9),
+    "backing": Field("choice", "anon", choices=BACKINGS),
+    "state": Field("texts", ["secure"]),
+    "owner": Field("ints", [0], 0, 63),
+    "dirty": Field("bool", None),
+    "writable": Field("bool", True),
+    "refuses": _PAGES,
+}
+FEATURES = {"one_address_space": Field("bool", True), "ownership_transfer": Field("bool", False)}
+ACTORS: dict[str, dict[str, Field]] = {
+    "vcpu": {"guest": _GUEST, "cpu": _CPU, "touch": _PAGES, "share": _PAGES, "unshare": _PAGES, "starts": _STARTS},
+    "disk": _DEVICE,
+    "virtio": _DEVICE,
+    "writeback": {"page": _PAGES, "starts": _STARTS},
+    "reclaim": {"page": _PAGES, "starts": _STARTS},
+    "lru": {"page": _PAGES, "starts": _STARTS, "cpu": _CPU},
+    "mapping": {"page": _PAGES, "starts": _STARTS},
+    "speculative": {"page": _PAGES, "starts": _STARTS},
+    "reboot": {"guest": _GUEST, "shutdown": Field("bool", False), "starts": _STARTS},
+    "tamper": {"page": _PAGES, "starts": _STARTS},
+}  # fmt: skip
+"""A table per actor. touch, share, unshare, page: which pages it may choose from, all where the list is empty (a vCPU
+that lists none of the three touches all). starts: how often it starts; 255 is without end; touches are always."""
+TOP = {
+    "title": Field("text", ""), "memory": Field("table"), "features": Field("table", {}), "policy": Field("table", {}),
+    "expect": Field("table", {}),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A scenario as read: `memory` and `features` filled in, `actors` as (kind, fields) in file order.
+
+    tables   the file's own [policy.NAME] blocks, for policies.find
+    expect   the [expect] tables, unread
+    """
+
+    title: str
+    memory: dict[str, Any]
+    features: dict[str, Any]
+    actors: list[tuple[int, dict[str, Any]]]
+    tables: dict[str, Any] = field(default_factory=dict)
+    expect: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A scenario under a policy: the initial state, and what each actor may choose, (op, page) in a fixed order."""
+
+    state: State
+    choices: list[list[tuple[int, int]]]
+
+
+def read(path: Path) -> Scenario:
+    """The scenario in a TOML file. InputError names the field, the value and what is allowed."""
+    return parse(read_toml(path), str(path))
+
+
+def parse(document: Mapping[str, Any], where: str) -> Scenario:
+    """The scenario in a TOML document; `where` stands for it in errors. Tables keep the order of ACTORS."""
+    then = "ultrafolio run --help"
+    plain = {name: value for name, value in document.items() if name not in ACTORS}
+    top = take(plain, where, TOP, then=then) if set(plain) <= set(TOP) else _unknown(plain, where)
+    memory = take(top["memory"], f"{where}: [memory]", MEMORY, then=then)
+    features = take(top["features"], f"{where}: [features]", FEATURES, then=then)
+    actors = []
+    for kind, name in enumerate(ACTOR_KINDS):
+        tables = document.get(name, [])
+        if not isinstance(tables, list):
+            raise InputError(f"{where}: [{name}] is one table", value=tables, allowed=f"[[{name}]], with two brackets")
+        for n, table in enumerate(tables):
+            actors.append((kind, take(table, f"{where}: [[{name}]] number {n + 1}", ACTORS[name], then=then)))
+    if not actors:
+        raise InputError(f"{where}: nobody acts", allowed=", ".join(f"[[{name}]]" for name in ACTORS), then=then)
+    made = Scenario(top["title"], memory, features, actors, top["policy"], top["expect"])
+    _check(made, where)
+    return made
+
+
+def _unknown(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
+    known = {**TOP, **{name: Field("table") for name in ACTORS}}
+    return take(plain, where, known, then="ultrafolio run --help")
+
+
+def _check(scenario: Scenario, where: str) -> None:
+    """Page numbers, states and owners that fit together. InputError otherwise."""
+    orders, pages = scenario.memory["folios"], sum(1 << order for order in scenario.memory["folios"])
+    at = 0
+    for order in orders:
+        if at % (1 << order):
+            raise InputError(f"{where}: [memory] folios", value=orders, allowed="naturally aligned folios",
+                             cause=f"order {order} would start at page {at}; put larger ones first")  # fmt: skip
+        at += 1 << order
+    for name in ("state", "owner"):
+        if len(scenario.memory[name]) not in (1, pages):
+            raise InputError(f"{where}: [memory] {name}", value=scenario.memory[name],
+                             allowed=f"one value, or one for each of the {pages} pages")  # fmt: skip
+    for word in scenario.memory["state"]:
+        if word not in _STATES:
+            raise InputError(f"{where}: [memory] state", value=word, allowed=", ".join(_STATES))
+    used = [*scenario.memory["refuses"]]
+    for _, actor in scenario.actors:
+        for name in ("touch", "share", "unshare", "page"):
+            value = actor.get(name, [])
+            used += value if isinstance(value, list) else [value + actor.get("pages", 1) - 1]
+    wrong = [page for page in used if page >= pages]
+    if wrong:
+        raise InputError(f"{where}: page {wrong[0]} does not exist", value=wrong[0], allowed=f"0 to {pages - 1}",
+                         cause="[memory] folios gives the number of pages")  # fmt: skip
+
+
+def system(scenario: Scenario, policy: Policy) -> System:
+    """The scenario's initial state under `policy`, and its actors' choices. Every page that starts secure or shared
+    has its arch bit set, as its import left it; under `large = split` its folio is split already."""
+    memory = scenario.memory
+    pages = sum(1 << order for order in memory["folios"])
+    guests = 1 + max([actor.get("guest", 0) for _, actor in scenario.actors] + memory["owner"])
+    state = blank(pages, len(scenario.actors), guests)
+    for name, code in policy.codes().items():
+        state.cfg[name] = code
+    state.cfg["vms"] = guests if scenario.features["one_address_space"] else 1
+    state.cfg["misc"] = scenario.features["ownership_transfer"]
+    state.cfg["background"] = any(ACTOR_KINDS[kind] == "writeback" and a["starts"] for kind, a in scenario.actors)
+    _memory(state, memory, policy)
+    choices = [_actor(state, t, kind, actor, pages) for t, (kind, actor) in enumerate(scenario.actors)]
+    return System(state, choices)
+
+
+def _memory(state: State, memory: dict[str, Any], policy: Policy) -> None:
+    pages = len(state.mm)
+    words, owners = memory["state"], memory["owner"]
+    state.uv["state"] = [_STATES.index(word) for word in (words if len(words) == pages else words * pages)]
+    state.uv["owner"] = owners if len(owners) == pages else owners * pages
+    state.uv["owner"][state.uv["state"] == NON_SECURE] = 0
+    state.uv["refuses"][memory["refuses"]] = 1
+    state.mm["backing"] = BACKINGS.index(memory["backing"])
+    state.mm["writable"] = memory["writable"]
+    dirty = memory["dirty"]
+    state.mm["dirty"] = memory["backing"] == "iomap" and memory["writable"] if dirty is None else dirty
+    at = 0
+    for order in memory["folios"]:
+        _folio(state, at, order, policy)
+        at += 1 << order
+
+
+def _folio(state: State, at: int, order: int, policy: Policy) -> None:
+    """Order and arch bits of the folio that starts at page `at`."""
+    every = slice(at, at + (1 << order))
+    marked = (state.uv["state"][every] == SECURE) | (state.uv["state"][every] == SHARED)
+    split = policy.large == "split" and (state.uv["state"][every] != NON_SECURE).any()
+    state.mm["order"][every] = 0 if split else order
+    state.mm["arch"][every] = marked
+    state.mm["marked"][at] = marked.sum()
+    if split:
+        state.mm["marked"][every] = marked
+    elif policy.track == "folio":
+        state.mm["arch"][every] = 0
+        state.mm["arch"][at] = state.mm["marked"][at] = marked.any()
+
+
+def _actor(state: State, t: int, kind: int, actor: dict[str, Any], pages: int) -> list[tuple[int, int]]:
+    """Enter one actor; return its choices."""
+    state.who[t] = (kind, actor.get("guest", 0), actor.get("cpu", 0), 0)
+    state.task["pc"][t] = IDLE_PC[kind]
+    state.actor["budget"][t] = actor["starts"]
+    state.actor["n"][t] = actor.get("pages", 1)
+    every = list(range(pages))
+    if kind == VCPU:
+        named = any(actor[word] for word in ("touch", "share", "unshare"))
+        touch = actor["touch"] if named else every
+        ops = [(TOUCH, touch), (SHARE, actor["share"]), (UNSHARE, actor["unshare"])]
+        return [(op, page) for op, chosen in ops for page in chosen]
+    if kind == REBOOT:
+        return [(NOTHING if actor["shutdown"] else TOUCH, 0)]
+    page = actor["page"]
+    return [(TOUCH, p) for p in (([page] if isinstance(page, int) else page) or every)]

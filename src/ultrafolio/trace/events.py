@@ -1,0 +1,69 @@
+"""The event record: one line of NDJSON a step, after one header line. The same form for every engine.
+
+    {"format": "ultrafolio-trace", "version": 1, "rules": DIGEST, "command": …, "actors": [{"kind": "vcpu", …}]}
+    {"n": 0, "ns": 96112, "actor": 1, "rule": "vcpu-run", "page": 3476, "outcome": "FAULT"}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ultrafolio.engine.load import digest
+from ultrafolio.errors import InputError
+from ultrafolio.model.layout import ACTOR_KINDS, OUTCOMES, WAITS, State
+from ultrafolio.model.rule import RULES
+
+
+def header(state: State, command: str) -> dict[str, Any]:
+    """The first line: what made the trace, under which rules, and who the actors are."""
+    actors = [{"kind": ACTOR_KINDS[who["kind"]], "guest": int(who["vm"]), "cpu": int(who["cpu"])} for who in state.who]
+    return {"format": "ultrafolio-trace", "version": 1, "rules": digest(), "command": command, "actors": actors}
+
+
+def lines(events: np.ndarray[Any, Any], first: int) -> Iterable[dict[str, Any]]:
+    """One record an event of dtype sim.layout.EVENT; `first` is the number of the first. A step that was refused
+    has the outcome "waits: …"."""
+    for n, (ns, actor, page, rule, outcome) in enumerate(events.tolist(), first):
+        word = OUTCOMES[outcome] if outcome > 0 else f"waits: {WAITS[-outcome]}"
+        yield {"n": n, "ns": ns, "actor": actor, "rule": RULES[rule].name, "page": page, "outcome": word}
+
+
+class Writer:
+    """Writes a trace to a file that appears under its name only when it is complete.
+
+    InputError when the file cannot be written. Use as a context manager; an exception inside leaves nothing behind.
+    """
+
+    def __init__(self, path: Path, state: State, command: str) -> None:
+        self.path, self.written = path, 0
+        self._part = path.with_name(path.name + ".part")
+        try:
+            self._file: IO[str] = self._part.open("w", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{path}: trace cannot be written", value=error.strerror,
+                             allowed="a path in a folder you may write to") from None  # fmt: skip
+        self._line(header(state, command))
+
+    def _line(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+
+    def add(self, events: np.ndarray[Any, Any]) -> None:
+        """Append the events, in order."""
+        for record in lines(events, self.written):
+            self._line(record)
+        self.written += len(events)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._file.close()
+        if kind is None:
+            self._part.replace(self.path)
+        else:
+            self._part.unlink(missing_ok=True)
