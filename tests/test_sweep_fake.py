@@ -1,6 +1,6 @@
 """Cells without a simulator, for the tests of sweeps; run as a program, the command ``sweep`` over them.
 
-A cell's numbers follow from its configuration. The axes ``fail``, ``kill`` and ``sleep_ms`` make it misbehave.
+A cell's numbers follow from its configuration. The axes ``fail``, ``kill``, ``sleep_ms`` make it misbehave.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,13 @@ class FakeCells:
             raise ValueError("the guest\nstopped")
         if config.get("seed") == config.get("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
-        if (base / "once").exists() and config.get("seed") == config.get("kill_once"):
-            (base / "once").unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if config.get("seed") == config.get("kill_once"):
+            with suppress(FileNotFoundError):
+                (base / "once").unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
         number = hashlib.sha256(repr(sorted(config.items())).encode()).digest()
-        return {"stalls": number[0] * number[1], "verdict": f"v{number[2] % 3}", "histogram": list(number[:4])}
+        stalls, verdict = number[0] * number[1], f"v{number[2] % 3}"
+        return {"stalls": stalls, "verdict": verdict, "histogram": list(number[:4])}
 
     def warm(self) -> None:
         pass
@@ -85,7 +88,9 @@ def make_plan(folder: Path, text: str = PLAN, name: str = "plan.toml") -> Path:
     return path
 
 
-def run(path: Path, store: Path, executor: Executor | None = None, cells: Cells = FAKE, **options: Any) -> Summary:
+def run(
+    path: Path, store: Path, executor: Executor | None = None, cells: Cells = FAKE, **options: Any
+) -> Summary:
     """One sweep of a plan file over fake cells."""
     return sweep(load(path), store, cells, executor or InProcess(), Silent(), **options)
 

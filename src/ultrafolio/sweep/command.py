@@ -1,4 +1,4 @@
-"""The command ``sweep``: ``sweep PLAN.toml`` runs a plan, ``sweep status`` and ``sweep why`` ask its store."""
+"""The command ``sweep``: ``sweep PLAN`` runs a plan, ``sweep status`` and ``sweep why`` ask its store."""
 
 from __future__ import annotations
 
@@ -170,8 +170,9 @@ def say(summary: Summary, again: str) -> None:
     say_cut(summary.cut_segments)
     done = summary.computed + summary.stored
     click.echo(
-        f"{summary.title}: {done} of {summary.cells} cells ({summary.computed} computed, {summary.stored} stored "
-        f"before), {summary.failed} failed, {summary.seconds:.1f} s, {summary.cells_per_second:.1f} cells/s"
+        f"{summary.title}: {done} of {summary.cells} cells "
+        f"({summary.computed} computed, {summary.stored} stored before), {summary.failed} failed, "
+        f"{summary.seconds:.1f} s, {summary.cells_per_second:.1f} cells/s"
     )
     if summary.interrupted:
         click.echo(f"interrupted; everything computed is stored. To resume: {again}")

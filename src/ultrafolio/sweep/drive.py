@@ -30,7 +30,7 @@ PROBED_POINTS = 10_000
 
 @dataclass(frozen=True)
 class Summary:
-    """What a sweep did. ``cells`` are the plan's (or the first ``limit``), ``failed`` counts stored ones too."""
+    """What a sweep did. ``cells`` are the plan's (or its first ``limit``); stored failures count too."""
 
     title: str
     store: str
@@ -117,7 +117,7 @@ def check_columns(plan: Plan, cells: Cells) -> None:
 
 
 def probe(work: Work) -> None:
-    """Resolve a cell for every listed value of every axis, so that a bad value is found before the work begins.
+    """Resolve a cell for every listed value of every axis: a bad value is found before the work begins.
 
     Of a range the ends are tried. Only cells that no filter drops are: a filter may drop what is impossible.
     """

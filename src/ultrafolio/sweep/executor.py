@@ -69,7 +69,7 @@ class _Worker:
 
 
 class Processes:
-    """``count`` forked workers, replaced when they die. Fork late: workers inherit what is compiled and stored.
+    """``count`` forked workers, replaced when they die; they inherit what is compiled and stored.
 
     A worker's death costs the batch it was about to store. The cell it died in is tried once more on its own.
     """
@@ -151,7 +151,8 @@ class _Crew:
         self._board[slot] = -1
         writer = str(self._hired)
         inherited = [worker.pipe for worker in self._workers] + [here]
-        target = partial(_serve, self._work, partial(self._segment, writer), there, inherited, self._board, slot)
+        segment = partial(self._segment, writer)
+        target = partial(_serve, self._work, segment, there, inherited, self._board, slot)
         process = multiprocessing.get_context("fork").Process(target=target, args=(os.getpid(),), daemon=True)
         with warnings.catch_warnings():
             # Threads of Arrow's or rich's may exist; a worker touches nothing that they hold locks for.
@@ -195,7 +196,7 @@ def _serve(
 ) -> None:
     """A worker's life: take spans and answer with tallies until the pipe closes."""
     _die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says stop
     for connection in inherited:
         connection.close()  # so that the end of the parent is the end of every pipe
 

@@ -94,7 +94,7 @@ def status(store: Store, cells: Cells) -> Status:
 
 
 def why(store: Store, cells: Cells, prefix: str) -> Why:
-    """The cell whose key, stored or current, begins with ``prefix``. Raises InputError for none or several."""
+    """The cell whose key, stored or current, begins with ``prefix``; InputError for none or several."""
     plan = plan_of(store)
     work, prefix = Work(plan, cells, {}), prefix.lower()
     found: dict[str, int] = {}

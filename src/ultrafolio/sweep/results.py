@@ -1,4 +1,4 @@
-"""The merge: one Parquet file with a row for every cell of the plan, sorted by key, the same however it was made."""
+"""The merge: one Parquet file with a row for every cell of the plan, the same however it was made."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Segments: append-only files of finished cells, one writer each, readable whatever happened to the writer.
 
-A segment is an Arrow IPC stream. A writer that is killed leaves at worst half a batch at its end, which readers
-take as the end of the stream; nothing before it can be damaged, because nothing is ever rewritten in place.
+A segment is an Arrow IPC stream. A writer that is killed leaves at worst half a batch at its end, which
+readers take as the end of the stream; nothing before it can be damaged, because nothing is rewritten.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Segment:
                 raise self._lost(error) from None
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Store the rows as one batch; on return they survive a power cut. Raises InputError if they cannot."""
+        """Store the rows as one batch; on return they survive a power cut. InputError if they cannot."""
         batch = self._batch(rows)
         try:
             if self._file is None:
@@ -95,12 +95,13 @@ class Segment:
         return unwritable(self.path, error)
 
     def _batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
-        own = [[getattr(row, name) for row in rows] for name in self._schema.names[: -len(self._columns) or None]]
-        results = [[row.result.get(name) for row in rows] for name in self._columns]
-        return pa.RecordBatch.from_arrays(
-            [pa.array(values, field.type) for values, field in zip([*own, *results], self._schema, strict=True)],
-            schema=self._schema,
-        )
+        own = self._schema.names[: -len(self._columns) or None]
+        values = [
+            *([getattr(row, name) for row in rows] for name in own),
+            *([row.result.get(name) for row in rows] for name in self._columns),
+        ]
+        arrays = [pa.array(column, field.type) for column, field in zip(values, self._schema, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
 
 def read_segment(path: Path, names: Sequence[str]) -> Generator[pa.RecordBatch, None, bool]:

@@ -137,8 +137,9 @@ def open_store(folder: Path) -> Store:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as error:
         raise InputError(
-            f"{folder}: not a store", value=f"store.json: {error.strerror}", allowed="a folder that a sweep made",
-            cause="default stores are out/<plan name>", then="ultrafolio sweep PLAN.toml",
+            f"{folder}: not a store", value=f"store.json: {error.strerror}",
+            allowed="a folder that a sweep made", cause="default stores are out/<plan name>",
+            then="ultrafolio sweep PLAN.toml",
         ) from None  # fmt: skip
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a worker does with a span of cell numbers: resolve, key, skip what is stored, run the rest, store it."""
+"""What a worker does with a span of cells: resolve, key, skip what is stored, run and store the rest."""
 
 from __future__ import annotations
 
