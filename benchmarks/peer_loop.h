@@ -11,6 +11,10 @@ INLINE i64 focus(M m, int t, int pc, int idle, i64 page)
 		return m->actor[t].page;
 	if (pc == ACC_PIN || pc == ACC_EXPORT || pc == ACC_CLEAR)
 		return k->i < k->end ? k->i : k->start;
+	if (pc == PIN_GET && k->at < k->n)
+		return k->page + k->at;
+	if (pc == UNPIN && k->at > 0)
+		return k->page + k->at - 1;
 	return k->page;
 }
 
@@ -186,7 +190,7 @@ INLINE void measure(M m, int t, i64 p, int pc, int outcome, int was, i64 now, i6
 }
 
 /* ------------------------------------------------------------------------------------------------ the loop */
-INLINE void refused(M m, int t, int kind, i64 p, int pc, int outcome, i64 now)
+INLINE void refused(M m, int t, int kind, i64 p, int pc, int outcome)
 {
 	if (kind == VCPU && pc > AGAIN)
 		stalled(m, t, outcome);
@@ -195,7 +199,7 @@ INLINE void refused(M m, int t, int kind, i64 p, int pc, int outcome, i64 now)
 
 INLINE i64 charge(M m, int t, int kind, i64 p, int pc, int outcome)
 {
-	i64 ns = m->cost[pc * OUTCOME_SLOTS + outcome] + exponential(m, t, m->spread[pc]);
+	i64 ns = m->cost[pc * OUTCOME_SLOTS + outcome] + exponential(m, t, m->cost[pc * OUTCOME_SLOTS]);
 
 	if (pc == SPLIT && outcome == DONE)
 		ns += m->clock->split_page << m->home[p];
@@ -222,12 +226,9 @@ INLINE void disk_times(M m, int t, int pc, int outcome, i64 now)
 INLINE i64 choose_page(M m, int t)
 {
 	const Load *a = &m->load[t];
-	i64 r;
+	i64 r = a->first + (i64)(((uint64_t)draw(m, t) * (uint64_t)a->count) >> 32);
 
-	if (a->mode == FIXED)
-		return a->first;
-	r = a->first + (i64)(((uint64_t)draw(m, t) * (uint64_t)a->count) >> 32);
-	return a->mode == LISTED ? m->slots[r] : r;
+	return a->mode == UNIFORM ? r : m->choices[r].page;
 }
 
 INLINE void event(M m, int t, i64 now)
@@ -236,11 +237,13 @@ INLINE void event(M m, int t, i64 now)
 	i64 page = idle ? choose_page(m, t) : 0;
 	i64 p = focus(m, t, pc, idle, page), ns;
 	int was = m->uv[p].state, bit = m->mm[bit_page(m, p)].arch, over = over_indicated(m, p);
+	int refs = m->mm[head(m, p)].refs;
 	int outcome = step(m, t, pc, page), state = m->uv[p].state;
+	unsigned mask;
 
 	m->metric->events++;
 	if (outcome < 0) {
-		refused(m, t, kind, p, pc, outcome, now);
+		refused(m, t, kind, p, pc, outcome);
 		return;
 	}
 	m->fired[pc]++;
@@ -256,10 +259,11 @@ INLINE void event(M m, int t, i64 now)
 		stalled(m, t, outcome);
 		found_hang(m, t, p, pc, outcome, now);
 	}
-	if (RELEASES[pc] & PAGE_REASONS && m->queue[home_of(m, p)] >= 0)
-		wake(m, home_of(m, p), RELEASES[pc], now);
-	if (RELEASES[pc] & VM_REASONS && m->queue[m->cfg->pages + m->who[t].vm] >= 0)
-		wake(m, m->cfg->pages + m->who[t].vm, RELEASES[pc], now);
+	mask = RELEASES[pc] & (m->mm[head(m, p)].refs < refs ? ALL_REASONS : ALL_REASONS ^ REFS_REASONS);
+	if (mask & PAGE_REASONS && m->queue[home_of(m, p)] >= 0)
+		wake(m, home_of(m, p), mask, now);
+	if (mask & VM_REASONS && m->queue[m->cfg->pages + m->who[t].vm] >= 0)
+		wake(m, m->cfg->pages + m->who[t].vm, mask, now);
 	if (m->wait[t].hung && m->task[t].pc == AGAIN)
 		block(m, t, home_of(m, p), PARKED);
 	else
