@@ -28,7 +28,7 @@ CLEAN = PLAN.replace("fail = 3", "fail = 99")
 def cells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCells:
     """Fake cells behind the command, in a folder of its own, and no report."""
     fake = FakeCells()
-    monkeypatch.setitem(sys.modules, "ultrafolio.sim.cell", fake)
+    monkeypatch.setattr("ultrafolio.sweep.cells.simulator", lambda: fake)
     monkeypatch.setitem(sys.modules, "ultrafolio.report", types.ModuleType("ultrafolio.report"))
     monkeypatch.chdir(tmp_path)
     return fake

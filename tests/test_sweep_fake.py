@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.errors import InputError, one_of
+from ultrafolio.sweep import cells as cells_module
 from ultrafolio.sweep.cells import Cells
+from ultrafolio.sweep.command import sweep as command
 from ultrafolio.sweep.drive import Summary, sweep
 from ultrafolio.sweep.executor import Executor, InProcess, Processes
 from ultrafolio.sweep.planfile import load
@@ -126,9 +128,7 @@ def test_the_fake_is_what_sweeps_ask_for(tmp_path: Path) -> None:
 
 def main() -> None:
     """The command line, as the package's own does it: bad input is printed and exits with 2."""
-    sys.modules["ultrafolio.sim.cell"] = FAKE  # type: ignore[assignment]
-    from ultrafolio.sweep.command import sweep as command
-
+    cells_module.simulator = lambda: FAKE
     try:
         command(prog_name="ultrafolio sweep")
     except InputError as error:

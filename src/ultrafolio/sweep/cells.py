@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 Scalar = str | int | float | bool
 Result = Mapping[str, int | str | list[int]]
@@ -36,4 +35,6 @@ class Cells(Protocol):
 
 def simulator() -> Cells:
     """The cells of the simulator; imported on demand because compiled kernels are slow to load."""
-    return cast(Cells, importlib.import_module("ultrafolio.sim.cell"))
+    from ultrafolio.sim import cell
+
+    return cell
