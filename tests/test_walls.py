@@ -1,0 +1,144 @@
+"""No part looks where it may not: every rule reads and writes only its own sections, and what crosses the walls."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from ultrafolio.engine.load import RULE_MODULES, dispatcher, interpreted
+from ultrafolio.model import layout
+from ultrafolio.model.layout import OWNERS
+from ultrafolio.model.properties import PROPERTIES, SEED
+from ultrafolio.model.rule import RULES
+
+SECTIONS = {"cfg", "who", *OWNERS}
+ALLOWED = {
+    "ultravisor": {"uv"},
+    "host": {"mm", "vm", "task"},
+    "guest": {"actor"},
+    "access": {"mm", "vm", "task"},
+}
+EXCEPTIONS = {
+    # the hardware: page tables, and the bytes of the page that a call decrypts
+    "hw_guest": {"uv", "mm"},
+    "uv_import": {"uv", "mm"},
+    "uv_unpin": {"uv", "mm"},
+    # the program counter passes between the parts
+    "execute": {"actor", "task"},
+    "vcpu_again": {"actor", "task"},
+    # devices: their I/O, and the program counter
+    "io_start": {"actor", "io", "task"},
+    "io_end": {"actor", "io"},
+    # starts of work take from the actor's budget, and a reboot ends the guest's wish
+    "reclaim_swap": {"mm", "task", "io"},
+    "reclaim_free": {"mm", "task", "io"},
+    "reboot_reset": {"vm", "task", "actor"},
+}
+
+
+def functions():
+    for module in RULE_MODULES:
+        name = module.__name__.rsplit(".", 1)[1]
+        if name == "properties":
+            continue
+        for node in ast.parse(Path(module.__file__).read_text()).body:
+            if isinstance(node, ast.FunctionDef):
+                yield name, node
+
+
+def sections_of(node):
+    return {
+        n.attr for n in ast.walk(node)
+        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "s"
+    } - {"cfg", "who"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "node"), list(functions()), ids=lambda v: getattr(v, "name", v))
+def test_a_function_stays_within_its_walls(module, node):
+    assert sections_of(node) <= EXCEPTIONS.get(node.name, ALLOWED[module])
+
+
+def test_every_exception_is_needed():
+    found = {node.name: (module, sections_of(node)) for module, node in functions()}
+    for name, allowed in EXCEPTIONS.items():
+        module, used = found[name]
+        assert used == allowed, f"{name} uses {used}"
+        assert used - ALLOWED[module], f"{name} needs no exception"
+
+
+def test_the_host_never_reads_a_page_state():
+    for module, node in functions():
+        if module in ("host", "access"):
+            assert "uv" not in sections_of(node), node.name
+
+
+def test_policy_and_configuration_are_never_written():
+    for _, node in functions():
+        for n in ast.walk(node):
+            if isinstance(n, ast.Assign | ast.AugAssign):
+                targets = n.targets if isinstance(n, ast.Assign) else [n.target]
+                for target in targets:
+                    text = ast.unparse(target)
+                    assert not text.startswith(("s.cfg", "s.who", "who.", "c.")), f"{node.name}: {text}"
+
+
+def test_rule_order_is_complete_and_fixed():
+    assert sorted(RULES) == list(range(layout.DEAD))
+    for pc, rule in RULES.items():
+        assert getattr(layout, [n for n, v in vars(layout).items() if n.isupper() and v == pc and n in NAMES][0]) == pc
+        assert rule.name == rule.function.__name__.replace("_", "-")
+    assert len({rule.name for rule in RULES.values()}) == len(RULES)
+
+
+NAMES = {
+    target.id
+    for node in ast.parse(Path(layout.__file__).read_text()).body
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and len(node.targets[0].elts) == 48
+    for target in node.targets[0].elts
+}
+
+
+def test_every_rule_says_where_it_comes_from():
+    seed = " ".join(Path(__file__).with_name("data").joinpath("seed.txt").read_text().split())
+    for rule in RULES.values():
+        assert rule.kernel, rule.name
+        assert rule.about.endswith("."), rule.name
+        if rule.seed:
+            assert rule.seed.lower() in seed.lower(), f"{rule.name}: not a sentence of the mail: {rule.seed}"
+        assert rule.actor in ("guest", "host", "device", "fault")
+        assert not (rule.chooses and rule.fair), f"{rule.name}: starts of work are nobody's duty"
+
+
+def test_every_property_quotes_the_mail():
+    seed = " ".join(Path(__file__).with_name("data").joinpath("seed.txt").read_text().split())
+    assert len(PROPERTIES) == len(SEED) == 10
+    for quote in SEED[1:]:
+        assert quote in seed
+
+
+def test_only_the_listed_steps_are_unfair():
+    unfair = {rule.name for rule in RULES.values() if not rule.fair}
+    assert unfair == {"vcpu-run", "device-start", "ring-teardown", "writeback-start", "reclaim-start", "lru-add",
+                      "mapping-get", "speculative-get", "reboot-start", "tamper"}  # fmt: skip
+
+
+def test_the_rules_are_written_in_the_small_subset():
+    allowed = (
+        ast.FunctionDef, ast.arguments, ast.arg, ast.Expr, ast.Constant, ast.Assign, ast.AugAssign, ast.Name, ast.Load,
+        ast.Store, ast.Attribute, ast.Subscript, ast.If, ast.IfExp, ast.For, ast.Break, ast.Return, ast.Compare,
+        ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.BinOp, ast.Add, ast.Sub, ast.LShift, ast.RShift,
+        ast.Call, ast.Tuple, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.keyword, ast.In,
+    )  # fmt: skip
+    for _, node in functions():
+        node.decorator_list = []
+        for n in ast.walk(node):
+            assert isinstance(n, allowed), f"{node.name}: {ast.unparse(n)} ({type(n).__name__})"
+            if isinstance(n, ast.For):
+                assert isinstance(n.iter, ast.Call) and n.iter.func.id == "range", node.name
+
+
+def test_the_dispatcher_reaches_every_rule():
+    source = dispatcher()
+    for rule in RULES.values():
+        assert f"return {rule.function.__name__}(" in source
+    assert interpreted().step
