@@ -168,6 +168,8 @@ def who_holds(s, t, pc, outcome):
             return TRANSIENT, holder
         k = s.task[holder]
     elif outcome == E_DIRTY:
+        if s.cfg[0].split_writeback:
+            return TRANSIENT, nobody
         return LIVELOCK if s.cfg[0].background else PERMANENT, nobody
     elif outcome not in (E_REFS, W_REFS):
         return TRANSIENT, nobody
@@ -283,6 +285,16 @@ def finished_touch(w, t, now):
 
 
 @fn
+def dropped_touch(w, t, now):
+    """The machine was stopped under a vCPU: a stall that only this ended is counted apart."""
+    a = w.wait[t]
+    if a.stalled:
+        w.metric[0].dropped_stalls += 1
+        w.metric[0].dropped_stall_ns += now - a.since
+    a.stalled, a.hung = 0, 0
+
+
+@fn
 def measure(s, w, t, p, pc, outcome, was, now, spent):
     """Count what a step did. `was`: the page's ultravisor state before; `spent`: the step's ns."""
     m = w.metric[0]
@@ -291,6 +303,8 @@ def measure(s, w, t, p, pc, outcome, was, now, spent):
             finished_touch(w, t, now)
         elif outcome == FAULT and pc == RUN:
             w.wait[t].since = now
+        elif outcome == OK:
+            dropped_touch(w, t, now)
     elif pc == IMPORT_CALL:
         uv_called(w, spent)
         m.import_ns += spent

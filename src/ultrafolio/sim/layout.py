@@ -43,7 +43,8 @@ HANG = np.dtype([("time", np.int64), ("waiter", np.int32), ("holder", np.int32),
 
 MEASURES = (
     "events", "touches", "stalls", "stall_ns", "stall_lock", "stall_refs", "stall_writeback", "stall_dirty",
-    "stall_mutex", "stall_busy", "open_stalls", "open_stall_ns", "hang_permanent", "hang_livelock", "hang_fatal",
+    "stall_mutex", "stall_busy", "open_stalls", "open_stall_ns",
+    "dropped_stalls", "dropped_stall_ns", "hang_permanent", "hang_livelock", "hang_fatal",
     "hang_expected", "first_hang_ns", "exports", "exports_collateral", "imports", "imports_collateral",
     "import_ns", "uv_calls", "uv_ns", "bytes_encrypted", "io_started", "io_done", "io_refused", "io_ns",
     "writebacks", "late_failures", "reclaims", "splits_tried", "splits_done", "splits_refused", "split_ns",

@@ -339,7 +339,8 @@ def start(world: World, times: list[int]) -> None:
 
 def from_system(system: System, costs: dict[str, int], *, seed: int, duration_us: int, check: bool = True,
                 trace: int = 0) -> tuple[State, World]:  # fmt: skip
-    """A scenario's system, ready to run in time: vCPUs act every 500 ns in the mean, the others every 50 us.
+    """A scenario's system, ready to run in time: vCPUs act every 500 ns in the mean, the others every 50 us; all but
+    a reboot start within the first 2 us.
 
     Each actor draws uniformly from its listed choices; starts are budgeted as the scenario says.
     """
@@ -357,5 +358,6 @@ def from_system(system: System, costs: dict[str, int], *, seed: int, duration_us
         a["think"] = 500 if state.who["kind"][t] == VCPU else 50_000
         a["latency"] = costs["read"]
         at += len(choices)
-    start(world, [int(a["think"]) * int(a["rng0"]) >> 32 for a in world.load])
+    within = np.where(state.who["kind"] == REBOOT, 100_000, 2_000)
+    start(world, [int(ns) * int(a["rng0"]) >> 32 for ns, a in zip(within, world.load, strict=True)])
     return state, world
