@@ -23,7 +23,8 @@ C_TYPES = {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "i
 
 def compiler() -> str | None:
     """The C compiler: $CC, cc or gcc; None where there is none."""
-    return next((found for name in (os.environ.get("CC", ""), "cc", "gcc") if name and (found := shutil.which(name))), None)
+    found = (shutil.which(name) for name in (os.environ.get("CC", ""), "cc", "gcc") if name)
+    return next(filter(None, found), None)
 
 
 def header(fresh: Fresh) -> str:
@@ -84,7 +85,7 @@ class PeerC:
 
 
 def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr}")
     return done.stdout

@@ -68,7 +68,8 @@ def config(size: Size, policy: str, events: int, *, check: bool = False) -> dict
             "check": check, "pages": size.pages - pool - ring * size.rings, "vcpus": size.vcpus, "disks": size.disks,
             "io_pages": 2, "pool_pages": pool, "rings": size.rings, "ring_pages": ring,
             "ring_after_us": int(events * size.pace_ns * RINGS_AT / 1000), "touch_ns": 1_000, "io_us": 50,
-            "writeback_us": 5, "imported": False, "costs": "bench", "tables": {"costs": {"bench": {"writeback": 10_000}}},
+            "writeback_us": 5, "imported": False, "costs": "bench",
+            "tables": {"costs": {"bench": {"writeback": 10_000}}},
         },
         Path(),
     )  # fmt: skip
