@@ -1,0 +1,194 @@
+"""The answer in sentences, made from the data: who hung, where and how; who did not, and what that costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ultrafolio.model.properties import PROPERTIES
+
+from .aggregate import CLASSES, axis_of, wilson, worst_class
+from .costs import Cost, break_even, costs
+from .store import MIX, Array, Results, Scalar
+from .style import duration, size
+
+ADVERB = {"fatal": "fatally", "permanent": "permanently", "livelock": "in a livelock"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence about `subject` (a policy, or ""); `kind` is "hung", "violated", "held" or "note"."""
+
+    kind: str
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The headline, and what it rests on."""
+
+    headline: str
+    findings: list[Finding]
+
+
+def answer(results: Results) -> Answer:
+    """What the sweep found."""
+    runs = int(results.good.sum())
+    if runs == 0:
+        text = f"None of the {len(results.good)} cells ran to its end, so nothing can be said." if len(results.good) \
+            else "The sweep has no cells."  # fmt: skip
+        return Answer(text, notes(results))
+    worst, broken = worst_class(results), violations(results)
+    codes = results.policy.codes[results.good]
+    found: list[Finding] = []
+    clean = []
+    for number, (policy, cost) in enumerate(zip(results.policy.values, costs(results), strict=True)):
+        mine = codes == number
+        if not mine.any():
+            continue
+        bad = hung(results, str(policy), mine, worst) + violated(str(policy), broken[mine])
+        found += bad
+        if not bad:
+            clean.append((str(policy), int(mine.sum()), cost))
+    found += [Finding("held", policy, held(n, cost)) for policy, n, cost in clean]
+    policies = len(np.unique(codes))
+    bad_ones = len({finding.subject for finding in found if finding.kind == "hung"})
+    rest = f"{len(clean)} never hung and violated no property of the model" if clean else \
+        "every policy hung or violated a property of the model"  # fmt: skip
+    hangs = f"{bad_ones} of {plural(policies, 'policy', 'policies')} hung"
+    headline = f"{hangs} in at least one of {plural(runs, 'run', 'runs')}; {rest}."
+    return Answer(headline, [*found, *verdict_on_splitting(results), *notes(results)])
+
+
+def hung(results: Results, policy: str, mine: Array, worst: Array) -> list[Finding]:
+    """One finding for each class of hang that a policy had."""
+    found = []
+    first = results.column("first_hang_ns")
+    for index, name in enumerate(CLASSES):
+        rows = mine & (worst == index)
+        if rows.any():
+            text = f"hung {ADVERB[name]} in {rows.sum()} of {mine.sum()} runs: {where(results, mine, rows)}"
+            found.append(Finding("hung", policy, f"{text}; the first after {duration(first[rows].min())}."))
+    return found
+
+
+def where(results: Results, mine: Array, rows: Array) -> str:
+    """On which values of the axes `rows` lie, out of those on which `mine` lie."""
+    orders = results.order.codes[results.good]
+    parts = [order_span([results.order.values[code] for code in np.unique(orders[rows])])]
+    for name in ("workload", "placement"):
+        if name in results.axes:
+            axis = axis_of(results, name)
+            codes = axis.codes[results.good]
+            hit, swept = np.unique(codes[rows]), np.unique(codes[mine])
+            if len(swept) > 1 and len(hit) == len(swept):
+                parts.append(f"under every {name}")
+            else:
+                named = [str(axis.values[code]) for code in hit]
+                parts.append(f"{name} {listed(named)}")
+    return ", ".join(parts)
+
+
+def order_span(orders: Sequence[Scalar]) -> str:
+    """Folio orders in words, neighbours as a range: "folio orders 1 to 9 (8 KiB to 2 MiB)"."""
+    numbers = [order for order in orders if isinstance(order, int)]
+    parts: list[str] = []
+    if numbers and numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1:
+        last = numbers[-1]
+        parts.append(f"folio orders {numbers[0]} to {last} ({size(4096 << numbers[0])} to {size(4096 << last)})")
+    elif len(numbers) == 1:
+        parts.append(f"folio order {numbers[0]} ({size(4096 << numbers[0])})")
+    elif numbers:
+        parts.append(f"folio orders {listed([str(number) for number in numbers])}")
+    if MIX in orders:
+        parts.append("the recorded folio sizes")
+    return " and ".join(parts)
+
+
+def violations(results: Results) -> Array:
+    """Violations by property, 1 to 9, of every good row; absent lists count as none."""
+    lengths, flat = results.lists("broken")
+    table = np.zeros((len(lengths), len(PROPERTIES) - 1), np.int64)
+    starts = np.cumsum(lengths) - lengths
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    column = np.arange(len(flat)) - starts[row]
+    kept = column < table.shape[1]
+    table[row[kept], column[kept]] = flat[kept]
+    return table
+
+
+def violated(policy: str, broken: Array) -> list[Finding]:
+    """One finding for each property that a policy violated."""
+    return [
+        Finding("violated", policy, f"violated property {number} ({PROPERTIES[number]}) in "
+                f"{(broken[:, number - 1] > 0).sum()} of {len(broken)} runs.")
+        for number in range(1, len(PROPERTIES)) if broken[:, number - 1].any()
+    ]  # fmt: skip
+
+
+def held(runs: int, cost: Cost) -> str:
+    """A clean policy's bill."""
+    bound = f"at 95 %, hangs in less than {100 * wilson(0, runs)[1]:.2g} % of such runs"
+    text = f"never hung and violated nothing in {plural(runs, 'run', 'runs')} ({bound})"
+    if math.isnan(cost.throughput):
+        return f"{text}."
+    worst = ""
+    if cost.worst < cost.throughput - 0.5:
+        worst = f" ({cost.worst:.0f} % at {order_span([cost.worst_order])})"
+    stall = f", {duration(cost.stall)} of stall a touch" if cost.stall == cost.stall else ""
+    uv = ""
+    if cost.uv_ratio == cost.uv_ratio:
+        times = f"{cost.uv_ratio:.2g} times the" if cost.uv_ratio >= 1.05 else "the"
+        uv = f", {times} least ultravisor time"
+    return f"{text}; throughput {cost.throughput:.0f} % of the best policy's{worst}{uv}{stall}."
+
+
+def verdict_on_splitting(results: Results) -> list[Finding]:
+    """Whether, and from which folio size on, splitting is cheaper than waiting."""
+    table = break_even(results)
+    keeping = [row for row in table if not row.splits and np.isfinite(row.stall[-1:]).any()]
+    if len(keeping) == len(table) or not keeping or all(not row.splits for row in table):
+        return []
+    clauses = []
+    for order in dict.fromkeys(row.against for row in keeping if row.against is not None):
+        names = listed([str(row.policy) for row in keeping if row.against == order])
+        span = order_span([order])
+        clauses.append(f"from {span} on, the cheapest splitting policy costs less per touch than {names}")
+    never = [str(row.policy) for row in keeping if row.against is None]
+    if never and clauses:
+        clauses.append(f"at the largest folios it does not cost less than {listed(never)}")
+    text = "; ".join(clauses) or "no crossing in this sweep, splitting does not pay at the largest folios"
+    return [Finding("note", "", f"Break-even: {text}.")]
+
+
+def notes(results: Results) -> list[Finding]:
+    """What a reader must know before trusting the sentences above."""
+    found = []
+    expected = int((results.column("hang_expected") > 0).sum())
+    if expected:
+        text = f"In {expected} runs an unshare waited for a device that pins its page for its lifetime: the purpose of "
+        found.append(Finding("note", "", f"{text}pinning, the same under every policy, and held against none."))
+    failed = int((~results.good).sum())
+    if failed:
+        text = f"{failed} of {len(results.good)} cells failed and take no part in any number."
+        found.append(Finding("note", "", text))
+    check = results.axes.get("check")
+    if check is not None:
+        off = int((np.array([value is False for value in check.values], bool)[check.codes] & results.good).sum())
+        if off:
+            found.append(Finding("note", "", f"In {off} runs the properties were not checked (check = false)."))
+    return found
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as in a sentence: "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words))
+
+
+def plural(number: int, one: str, many: str) -> str:
+    """A number with its noun."""
+    return f"{number} {one if number == 1 else many}"

@@ -1,0 +1,132 @@
+"""The HTML file: sections of figures and tables, each with what it shows and the command that makes it again."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ultrafolio.errors import InputError
+
+from . import need_extra, tables
+from .charts import charts
+from .draw import Plot
+from .findings import Answer, answer
+from .matrix import hang_matrix
+from .reproduce import both, single
+from .store import Results
+from .tables import Table
+
+TEMPLATE = "report.html.j2"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a sentence on how to read what follows, figures, then tables."""
+
+    name: str
+    title: str
+    text: str
+    plots: Sequence[Plot]
+    tables: Sequence[Table]
+
+
+def write_report(store: Path, out: Path | None = None) -> Path:
+    """Write the report of a store to `out` (STORE/report.html) and its plots to STORE/plots; returns the former.
+
+    The same store gives the same bytes. InputError for what is no store or damaged, for a file that cannot be
+    written, and where the extra `report` is not installed; nothing is left half written.
+    """
+    need_extra()
+    results = Results(store)
+    plots = all_plots(results)
+    target = out or store / "report.html"
+    text = render(results, answer(results), sections(results, plots))
+    for plot in plots:
+        _replace(store / "plots" / f"{plot.name}.svg", plot.svg.encode())
+        _replace(store / "plots" / f"{plot.name}.png", plot.png)
+    _replace(target, text.encode())
+    return target
+
+
+def all_plots(results: Results) -> list[Plot]:
+    """The figures, in order; none where no cell ran."""
+    if not results.good.any():
+        return []
+    facet = "workload" if "workload" in results.axes else ""
+    plots = [hang_matrix(results, "hangs", facet, "Who hangs, by policy and folio order")]
+    if len(results.axes["placement"].values if "placement" in results.axes else ()) > 1:
+        plots.append(hang_matrix(results, "hangs-placement", "placement", "The same, by placement of the shared pages"))
+    return [*plots, *charts(results)]
+
+
+def sections(results: Results, plots: Sequence[Plot]) -> list[Section]:
+    """The report's sections after the answer; the ones about runs only if a cell ran."""
+    by_name = {plot.name: plot for plot in plots}
+
+    def section(name: str, title: str, text: str, drawn: Sequence[str], *shown: Table) -> Section:
+        return Section(name, title, text, [by_name[plot] for plot in drawn if plot in by_name], shown)
+
+    made = []
+    if results.good.any():
+        made = [
+            section("hangs-section", "Hangs", "A run hung if some vCPU met an obstacle that no step of the host, the "
+                    "ultravisor or a device will ever remove.", ["hangs", "hangs-placement"],
+                    tables.hang_table(results)),
+            section("first", "Time to the first hang", "", ["first-hang"], tables.first_hang_table(results)),
+            section("stalls", "Stalls", "A stall is a touch or an unshare whose import met an obstacle, of whatever "
+                    "class.", ["stall-times", "stall-causes"], tables.stall_table(results)),
+            section("cost", "What each policy costs", "", ["throughput", "ultravisor", "latency", "collateral"],
+                    tables.cost_table(results)),
+            section("balance", "Split cost against stall cost", "Tracking finely is paid in splits and imports, "
+                    "tracking coarsely in waiting. Where the second bill overtakes the first is the break-even folio "
+                    "size.", ["split-or-stall"], tables.break_even_table(results)),
+            section("tracking-section", "Tracking state and properties", "", ["tracking"],
+                    tables.property_table(results)),
+        ]  # fmt: skip
+    facts = [tables.axis_table(results), tables.failure_table(results), tables.input_table(results),
+             tables.version_table(results)]  # fmt: skip
+    cells, failed = len(results.good), int((~results.good).sum())
+    text = f"{cells} cells, {failed} of them failed."
+    made.append(section("swept", "What was swept, and on what", text, [], *(table for table in facts if table.rows)))
+    return made
+
+
+def render(results: Results, found: Answer, shown: Sequence[Section]) -> str:
+    """The page as text."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+    )  # fmt: skip
+    return environment.get_template(TEMPLATE).render(
+        title=results.title, answer=found, sections=shown, again=both(results), cells=len(results.good),
+        command=lambda plot: single(results, plot.row) if plot.row is not None else "", width=_pixels,
+    )  # fmt: skip
+
+
+def _pixels(svg: str) -> int:
+    """The width of an SVG on a page, from its view box in points."""
+    box: Any = re.search(r'viewBox="0 0 ([0-9.]+) ', svg)
+    return round(float(box[1]) * 4 / 3)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, whole or not at all."""
+    partial = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: cannot be written", value=error.strerror or str(error),
+            allowed="a file in a folder with free space", cause="the sweep's results are safe", then="make room, or another file: -o FILE",
+        ) from None  # fmt: skip

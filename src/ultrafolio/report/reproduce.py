@@ -1,0 +1,50 @@
+"""The commands that make a report's figures, tables and single points again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+from ultrafolio.sim.config import AXES, WORKLOAD
+
+from .store import Array, Results, Scalar
+
+
+def near(path: Path | str) -> str:
+    """A path as one would type it here: relative where it lies under the current folder."""
+    absolute, here = os.path.abspath(path), os.getcwd()
+    return os.path.relpath(absolute, here) if os.path.commonpath([absolute, here]) == here else absolute
+
+
+def both(results: Results) -> str:
+    """The commands that repeat the sweep, and its report."""
+    plan, store = shlex.quote(near(results.plan)), shlex.quote(near(results.folder))
+    return f"ultrafolio sweep {plan} -o {store}\nultrafolio report {store}"
+
+
+def single(results: Results, row: int) -> str:
+    """The command that runs one row's cell again, with the plan's own workloads, policies and costs."""
+    words = ["ultrafolio", "run", near(results.plan)]
+    for name, value in results.cell(row).items():
+        words += option(name, value)
+    return shlex.join(words)
+
+
+def option(name: str, value: Scalar) -> list[str]:
+    """One axis as an option of `run`: an axis of its own, or a workload field."""
+    if name in WORKLOAD:
+        text = value if WORKLOAD[name].kind in ("text", "choice") else json.dumps(value)
+        return ["--set", f"{name}={text}"]
+    dashed = name.replace("_", "-")
+    if name in AXES and AXES[name].kind == "bool":
+        return [f"--{dashed}" if value else f"--no-{dashed}"]
+    return [f"--{dashed}", str(value)]
+
+
+def pick(results: Results, weight: Array) -> int | None:
+    """The row, of all, of the good row with the largest weight; the lowest key of equals; None without good rows."""
+    if not len(weight):
+        return None
+    return int(results.good.nonzero()[0][int(weight.argmax())])

@@ -1,0 +1,270 @@
+"""A sweep's store as the report reads it: rows as columns of numbers, axes in the plan's order, and where it came from.
+
+The store's layout is a file format, read here without the code that writes it: reports and sweeps are siblings.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ultrafolio.errors import InputError
+from ultrafolio.sim.config import AXES, RECORDINGS
+
+Array = np.ndarray[Any, Any]
+Scalar = str | int | float | bool
+MIX = "mix"
+"""The folio order of cells whose folios have the sizes of a recording."""
+NEEDED = (
+    "key", "status", "error", "touches", "stalls", "stall_ns", "stall_lock", "stall_refs", "stall_writeback",
+    "stall_dirty", "stall_mutex", "stall_busy", "open_stalls", "open_stall_ns", "dropped_stalls", "dropped_stall_ns",
+    "hang_permanent", "hang_livelock", "hang_fatal", "hang_expected", "first_hang_ns", "exports",
+    "exports_collateral", "imports",
+    "imports_collateral", "import_ns", "uv_calls", "uv_ns", "io_done", "io_ns", "late_failures", "splits_tried",
+    "splits_done", "split_ns", "over_page_ns", "violations", "sim_ns", "throughput", "pages_total", "tracking_bytes",
+    "broken", "stall_hist", "latency_hist",
+)  # fmt: skip
+"""The columns that a report reads; a store may have more."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the plan: its values in the plan's order, and for every row the position of its value."""
+
+    name: str
+    values: tuple[Scalar, ...]
+    codes: Array
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recorded input; the digest is that of the file the cells ran on, "" where the store does not tell."""
+
+    path: str
+    kind: str
+    digest: str
+
+
+class Results:
+    """An opened store. Rows are cells; `good` are those that ran, and all measures are of those alone."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises InputError for a folder that is no store, holds no results, or is damaged."""
+        self.folder = folder
+        self.manifest = _manifest(folder)
+        self._file = folder / "results.parquet"
+        schema = self._schema()
+        self.axis_names = [name for name in schema.names[: schema.get_field_index("key")]]
+        origin = schema.metadata or {}
+        self.engine = origin.get(b"ultrafolio.engine", b"").decode()
+        self.title = str(self.manifest.get("title") or folder.name)
+        self.plan = str(self.manifest.get("plan") or folder / "plan.toml")
+        self.document = _document(folder / "plan.toml")
+        status = self._read("status")
+        self.good = status.to_numpy(zero_copy_only=False) == "ok" if len(status) else np.zeros(0, bool)
+        self.keys = self._read("key")
+
+    def _schema(self) -> pa.Schema:
+        try:
+            schema = pq.read_schema(self._file)
+        except FileNotFoundError:
+            raise InputError(
+                f"{self.folder}: no results yet", value="results.parquet is missing", allowed="a finished sweep",
+                cause="the sweep was interrupted", then=self._again(self.folder),
+            ) from None  # fmt: skip
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from None
+        missing = [name for name in NEEDED if name not in schema.names]
+        if missing:
+            raise InputError(
+                f"{self._file}: result columns are missing", value=", ".join(missing)[:200],
+                allowed="the columns that a report needs", cause="the store was made by another version",
+                then=self._again("NEW_FOLDER"),
+            )  # fmt: skip
+        return schema
+
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(
+            f"{self._file}: damaged", value=" ".join(str(error).split())[:200],
+            allowed="the file as the sweep wrote it", cause="it was edited or cut short",
+            then=self._again(self.folder),
+        )  # fmt: skip
+
+    def _again(self, folder: Path | str) -> str:
+        return f"ultrafolio sweep {self.manifest.get('plan', 'PLAN.toml')} -o {folder}"
+
+    def _read(self, name: str) -> pa.Array:
+        """A column of all rows."""
+        try:
+            column = pq.read_table(self._file, columns=[name])[name].combine_chunks()
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from None
+        return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+    def column(self, name: str) -> Array:
+        """An integer measure, one value per good row."""
+        if name not in self._columns:
+            values = self._read(name).filter(pa.array(self.good))
+            self._columns[name] = values.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+        return self._columns[name]
+
+    @cached_property
+    def _columns(self) -> dict[str, Array]:
+        return {}
+
+    def lists(self, name: str) -> tuple[Array, Array]:
+        """A list column of the good rows: the length of each row's list, and all lists end to end."""
+        values = self._read(name).filter(pa.array(self.good))
+        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        return lengths, values.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+
+    @cached_property
+    def axes(self) -> dict[str, Axis]:
+        """The plan's axes over all rows, by name."""
+        return {name: self._axis(name) for name in self.axis_names}
+
+    def _axis(self, name: str) -> Axis:
+        coded = self._read(name).dictionary_encode()
+        found: list[Scalar] = coded.dictionary.to_pylist()
+        written = self.document.get("grid", {}).get(name)
+        wanted = list(written) if isinstance(written, list) else []
+
+        def place(value: Scalar) -> tuple[Any, ...]:
+            if isinstance(value, str):
+                return (1, wanted.index(value) if value in wanted else len(wanted), value)
+            return (0, value, "")
+
+        values = sorted(found, key=place)
+        renumber = np.array([values.index(value) for value in found], np.int64)
+        codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        return Axis(name, tuple(values), renumber[codes] if len(found) else codes)
+
+    @cached_property
+    def policy(self) -> Axis:
+        """The axis of policies; a plan without one ran the default."""
+        return self.axes.get("policy") or self._constant("policy", AXES["policy"].default)
+
+    @cached_property
+    def order(self) -> Axis:
+        """The axis of folio orders. Cells whose folio sizes come from a recording are of order MIX, the last."""
+        axis = self.axes.get("order") or self._constant("order", AXES["order"].default)
+        mixed = self._mixed()
+        if not mixed.any():
+            return axis
+        kept = np.unique(axis.codes[~mixed])
+        codes = np.full(len(axis.codes), len(kept), np.int64)
+        codes[~mixed] = np.searchsorted(kept, axis.codes[~mixed])
+        return Axis("order", (*(axis.values[code] for code in kept), MIX), codes)
+
+    def _constant(self, name: str, value: Scalar) -> Axis:
+        return Axis(name, (value,), np.zeros(len(self.good), np.int64))
+
+    def _mixed(self) -> Array:
+        """Which rows draw their folio sizes from a recording."""
+        if "orders" in self.axes:
+            axis = self.axes["orders"]
+            return np.array([bool(value) for value in axis.values], bool)[axis.codes]
+        if "workload" not in self.axes:
+            return np.zeros(len(self.good), bool)
+        axis = self.axes["workload"]
+        mixed = [bool(self.workload(str(value)).get("orders")) for value in axis.values]
+        return np.array(mixed, bool)[axis.codes] if mixed else np.zeros(0, bool)
+
+    def workload(self, name: str) -> Mapping[str, Any]:
+        """The plan's [workload.NAME] table; empty for the default one."""
+        table = self.document.get("workload", {})
+        found = table.get(name, {}) if isinstance(table, dict) else {}
+        return found if isinstance(found, dict) else {}
+
+    def cell(self, row: int) -> dict[str, Scalar]:
+        """The axes' values of a row."""
+        return {name: axis.values[int(axis.codes[row])] for name, axis in self.axes.items()}
+
+    def failures(self, limit: int) -> list[tuple[dict[str, Scalar], str, str]]:
+        """The first failed cells: axes, key and error."""
+        rows = np.flatnonzero(~self.good)[:limit]
+        errors = self._read("error").take(pa.array(rows)).to_pylist()
+        keys = self.keys.take(pa.array(rows)).to_pylist()
+        return [(self.cell(int(row)), key, error or "") for row, key, error in zip(rows, keys, errors, strict=True)]
+
+    def recordings(self) -> list[Recording]:
+        """The recordings the cells ran on, by path; digests where the store's segments tell them."""
+        found: dict[tuple[str, str], set[str]] = {}
+        axes = [self.document.get(name, {}) for name in ("fixed", "grid")]
+        sources = [*self.document.get("workload", {}).values(), *axes]
+        for kind in RECORDINGS:
+            for source in sources:
+                given = source.get(kind, ()) if isinstance(source, dict) else ()
+                for path in [given] if isinstance(given, str) else given:
+                    if isinstance(path, str) and path:
+                        found.setdefault((path, kind), set())
+        if found:
+            for kind, (path, digest) in _recorded(self.folder):
+                found.setdefault((path, kind), set()).add(digest)
+        return [Recording(*name, ", ".join(sorted(digests))) for name, digests in sorted(found.items())]
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "store.json"
+    try:
+        manifest = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"{folder}: not a store", value=f"store.json: {error.strerror}", allowed="a folder that a sweep made",
+            cause="default stores are out/<plan name>", then="ultrafolio sweep PLAN.toml",
+        ) from None  # fmt: skip
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        manifest = error
+    if not isinstance(manifest, dict):
+        raise InputError(
+            f"{path}: damaged", value=str(manifest)[:200], allowed="the file as the sweep wrote it",
+            then=f"delete only {path}, then repeat the sweep: it finds its segments again",
+        )  # fmt: skip
+    return manifest
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """The plan as a document; what is not a table where one belongs is left out. The plan only adds names to data."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return {}
+    tables = ("fixed", "grid", "workload", "policy", "costs")
+    return {name: value for name, value in document.items() if name not in tables or isinstance(value, dict)}
+
+
+class _Load(msgspec.Struct):
+    touches: list[str] | str = ""
+    requests: list[str] | str = ""
+    orders: list[str] | str = ""
+
+
+class _Config(msgspec.Struct):
+    workload: _Load
+
+
+def _recorded(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    """(kind, (path, digest)) of the recordings in the configurations that the segments keep, as far as readable."""
+    decoder = msgspec.json.Decoder(_Config)
+    for path in sorted((folder / "segments").glob("*.arrows")):
+        try:
+            with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+                for batch in stream:
+                    for text in batch["config"].to_pylist():
+                        load = decoder.decode(text).workload
+                        for kind in RECORDINGS:
+                            given = getattr(load, kind)
+                            if isinstance(given, list) and len(given) == 2:
+                                yield kind, (given[0], given[1])
+        except (pa.ArrowException, OSError, KeyError, msgspec.DecodeError):
+            continue
