@@ -1,0 +1,33 @@
+"""The conformance suite: what an engine over the rules must do, shipped so that any engine can be bound to it.
+
+An engine is anything with `load`, `step` and `state` (see Engine): the interpreter and the compiled rules here, a
+store or a cluster elsewhere. Each Case drives an engine and raises AssertionError, with the steps so far, where the
+engine does otherwise. Bound to pytest, each case is a test:
+
+    class TestMine:
+        @pytest.fixture(scope="class")
+        def engine(self):
+            return MyEngine()
+
+        @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+        def test_case(self, engine, case):
+            case.run(engine)
+
+`agree` compares an engine with another on random walks, byte for byte. docs/conformance.md says which case of the
+kernel facts is decided where, and which lie outside the model.
+"""
+
+from __future__ import annotations
+
+from . import conformance_access, conformance_calls, conformance_import, conformance_steps, conformance_walk
+from .conformance_bench import Bench, Compiled, Engine, Interpreter, build
+from .conformance_case import CASES, Case
+from .conformance_walk import SAFE, SCENARIOS, Step, agree, check_walk, inconsistency, walk, walked
+
+MODULES = (conformance_calls, conformance_import, conformance_access, conformance_steps, conformance_walk)
+"""The modules that fill CASES, in its order."""
+
+__all__ = [
+    "CASES", "MODULES", "SAFE", "SCENARIOS", "Bench", "Case", "Compiled", "Engine", "Interpreter", "Step", "agree",
+    "build", "check_walk", "inconsistency", "walk", "walked",
+]  # fmt: skip
