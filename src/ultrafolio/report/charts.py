@@ -85,7 +85,7 @@ def first_hang(results: Results) -> Plot | None:
         "Median over the runs that hung; bars from the fastest to the slowest of them. Runs that did not hang within "
         "the simulated time do not enter here: read it with the matrix, which says how many those are.",
         "Lines of the median time to the first hang against folio order, one per policy that hung.",
-        *paint(results, drawn), pick(results, np.where(first >= 0, first, -1)),
+        *paint(results, drawn), pick(results, np.where(first >= 0, -first, first.min() - first.max() - 1)),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -104,6 +104,16 @@ def panels(
         return pictures(figure)
 
 
+class End(NamedTuple):
+    """Where a line ends, and what is to be written there; `early`: well before the others."""
+
+    text: str
+    colour: str
+    x: float
+    y: float
+    early: bool
+
+
 def coincident(lines: Mapping[str, Array]) -> list[list[str]]:
     """The names of the lines, those that coincide (to a thousandth) together; empty lines are left out."""
     groups: list[list[str]] = []
@@ -120,8 +130,8 @@ def coincident(lines: Mapping[str, Array]) -> list[list[str]]:
     return groups
 
 
-def _lines(axes: Any, panel: Panel, policies: Sequence[Scalar], broken: int) -> list[tuple[str, str, float, float]]:
-    """Draw the lines; returns for each (label, colour, x, y) of its last point."""
+def _lines(axes: Any, panel: Panel, policies: Sequence[Scalar], broken: int) -> list[End]:
+    """Draw the lines; returns the end of each."""
     ends = []
     for group in coincident(panel.lines):
         name = group[0]
@@ -138,7 +148,8 @@ def _lines(axes: Any, panel: Panel, policies: Sequence[Scalar], broken: int) -> 
                 axes.vlines(x, low, high, color=style["color"], linewidth=1, alpha=0.6)
         last = _end(values, None if panel.steps is not None else broken)
         names = ", ".join(label(member, 24) for member in group)
-        ends.append((names, style["color"], float(x[last]), float(values[last])))
+        early = panel.steps is None and last < 0.6 * (min(broken, len(values)) - 1)
+        ends.append(End(names, style["color"], float(x[last]), float(values[last]), early))
     return ends
 
 
@@ -188,23 +199,23 @@ def plain(value: float) -> str:
     return f"10{exponent}"
 
 
-def _labels(axes: Any, ends: Sequence[tuple[str, str, float, float]], height: float) -> None:
+def _labels(axes: Any, ends: Sequence[End], height: float) -> None:
     """The lines' names right of the axes, each near its line's end, none over another."""
     axes.get_xlim(), axes.get_ylim()  # settles automatic limits, which transData does not
-    low, high = axes.get_window_extent().y0, axes.get_window_extent().y1
+    _, low, _, high = axes.get_window_extent().extents
     placed = []
-    for text, colour, x, y in ends:
+    for text, colour, x, y, early in ends:
         pixel = axes.transData.transform((x, y))[1]
-        rows = textwrap.wrap(text, 44) or [text]
-        placed.append(((min(max(pixel, low), high) - low) / (high - low) * height, rows, colour, x, y))
+        rows = textwrap.wrap(f"{text} (ends early)" if early else text, 44, break_on_hyphens=False)
+        placed.append(((min(max(pixel, low), high) - low) / (high - low) * height, rows, colour, x, y, early))
     placed.sort(key=lambda item: (item[0], item[1]))
     centres = spread([item[0] for item in placed], [LINE_SPACE * len(item[1]) for item in placed], height)
-    for centre, (_, rows, colour, x, y) in zip(centres, placed, strict=True):
+    for centre, (_, rows, colour, x, y, early) in zip(centres, placed, strict=True):
+        leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.45, "shrinkA": 1, "shrinkB": 3}
         axes.annotate(
             "\n".join(rows), xy=(x, y), xycoords="data", xytext=(1.035, centre / height), textcoords="axes fraction",
             color=colour, fontsize=8, va="center", ha="left", annotation_clip=False, linespacing=1.05,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.45, "shrinkA": 1,
-                        "shrinkB": 3},
+            arrowprops=None if early else leader,
         )  # fmt: skip
 
 

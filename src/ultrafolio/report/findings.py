@@ -20,7 +20,7 @@ ADVERB = {"fatal": "fatally", "permanent": "permanently", "livelock": "in a live
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence about `subject` (a policy, or ""); `kind` is "hung", "violated", "held" or "note"."""
+    """A sentence about `subject` (policies, or ""); `kind` is "hung", "violated", "held", "cost" or "note"."""
 
     kind: str
     subject: str
@@ -54,7 +54,7 @@ def answer(results: Results) -> Answer:
         found += bad
         if not bad:
             clean.append((str(policy), int(mine.sum()), cost))
-    found += [Finding("held", policy, held(n, cost)) for policy, n, cost in clean]
+    found += held(clean)
     policies = len(np.unique(codes))
     bad_ones = len({finding.subject for finding in found if finding.kind == "hung"})
     rest = f"{len(clean)} never hung and violated no property of the model" if clean else \
@@ -89,7 +89,7 @@ def where(results: Results, mine: Array, rows: Array) -> str:
                 parts.append(f"under every {name}")
             else:
                 named = [str(axis.values[code]) for code in hit]
-                parts.append(f"{name} {listed(named)}")
+                parts.append(f"{name}{'s' * (len(named) > 1)} {listed(named)}")
     return ", ".join(parts)
 
 
@@ -130,21 +130,35 @@ def violated(policy: str, broken: Array) -> list[Finding]:
     ]  # fmt: skip
 
 
-def held(runs: int, cost: Cost) -> str:
-    """A clean policy's bill."""
-    bound = f"at 95 %, hangs in less than {100 * wilson(0, runs)[1]:.2g} % of such runs"
-    text = f"never hung and violated nothing in {plural(runs, 'run', 'runs')} ({bound})"
+def held(clean: Sequence[tuple[str, int, Cost]]) -> list[Finding]:
+    """The policies, with their numbers of runs, that did nothing wrong; then what they cost, equal bills together."""
+    if not clean:
+        return []
+    runs = sorted({n for _, n, _ in clean})
+    each = f"{runs[0]} runs" if len(runs) == 1 else f"{runs[0]} to {runs[-1]} runs"
+    bound = f"{100 * wilson(0, runs[0])[1]:.2g} %"
+    text = f"never hung and violated nothing in {each} each; at 95 %, they hang in less than {bound} of such runs."
+    bills: dict[str, list[str]] = {}
+    for policy, _, cost in clean:
+        bills.setdefault(bill(cost), []).append(policy)
+    found = [Finding("held", listed([policy for policy, _, _ in clean]), text)]
+    return found + [Finding("cost", listed(names), text) for text, names in bills.items() if text]
+
+
+def bill(cost: Cost) -> str:
+    """What a policy costs, relative to the best."""
     if math.isnan(cost.throughput):
-        return f"{text}."
+        return ""
     worst = ""
     if cost.worst < cost.throughput - 0.5:
         worst = f" ({cost.worst:.0f} % at {order_span([cost.worst_order])})"
-    stall = f", {duration(cost.stall)} of stall a touch" if cost.stall == cost.stall else ""
-    uv = ""
-    if cost.uv_ratio == cost.uv_ratio:
+    parts = [f"throughput {cost.throughput:.0f} % of the best policy's{worst}"]
+    if not math.isnan(cost.uv_ratio):
         times = f"{cost.uv_ratio:.2g} times the" if cost.uv_ratio >= 1.05 else "the"
-        uv = f", {times} least ultravisor time"
-    return f"{text}; throughput {cost.throughput:.0f} % of the best policy's{worst}{uv}{stall}."
+        parts.append(f"{times} least ultravisor time")
+    if not math.isnan(cost.stall):
+        parts.append(f"{duration(cost.stall)} of stall a touch")
+    return f"{', '.join(parts)}."
 
 
 def verdict_on_splitting(results: Results) -> list[Finding]:

@@ -128,5 +128,6 @@ def _replace(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
         raise InputError(
             f"{path}: cannot be written", value=error.strerror or str(error),
-            allowed="a file in a folder with free space", cause="the sweep's results are safe", then="make room, or another file: -o FILE",
+            allowed="a file in a folder with free space", cause="the sweep's results are safe",
+            then="make room, or another file: -o FILE",
         ) from None  # fmt: skip

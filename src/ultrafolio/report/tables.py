@@ -133,7 +133,7 @@ def break_even_table(results: Results) -> Table:
         "Per touch: split and import time + stall time (open and cut stalls included). Crossing: the orders from "
         "which on the larger of the two has changed. Break-even: from this order on, to the largest, the cheapest "
         "splitting policy costs less in sum. Hung vCPUs touch nothing, so a policy that hangs is shown too cheap "
-        "where the hang came late."
+        "where the hang came late. Folios of which a page was imported before the run began were split then, unpaid."
     )
     orders = [f"order {order_words(order)}" for order in results.order.values]
     return Table("break-even-table", caption, ["policy", "crossing", "break-even", *orders], rows)
