@@ -45,7 +45,7 @@ def policies(files: tuple[Path, ...], as_json: bool) -> None:
             click.echo(json.dumps({"policy": name, "source": source, **asdict(policy)}))
         return
     console = Console(highlight=False)
-    console.print(_table(rows), crop=False, width=max(console.width, 124))
+    console.print(_table(rows), crop=False, width=max(console.width, 106))
     for name, (source, _) in rows.items():
         console.print(f"[bold]{name}[/]  {source}")
     console.print()
@@ -55,9 +55,10 @@ def policies(files: tuple[Path, ...], as_json: bool) -> None:
 
 
 def _table(rows: dict[str, tuple[str, Policy]]) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    short = {"accessible": "access", "import_lock": "lock", "on_busy": "busy"}
     for title in ("policy", *CHOICES, "split_wb"):
-        table.add_column(title, no_wrap=True)
+        table.add_column(short.get(title, title.replace("_", " ")), no_wrap=True)
     for name, (_, policy) in rows.items():
         choices = asdict(policy)
         if policy.large != "split":

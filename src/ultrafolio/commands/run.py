@@ -148,7 +148,8 @@ _ROWS = (
     ("of them collateral", "imports_collateral", ""), ("ultravisor calls", "uv_calls", ""),
     ("ultravisor time", "uv_ns", "ns"), ("I/O done", "io_done", ""), ("splits done", "splits_done", ""),
     ("splits refused", "splits_refused", ""), ("writebacks", "writebacks", ""),
-    ("failed too late", "late_failures", ""), ("bytes of tracking state", "tracking_bytes", ""), ("events", "events", ""),
+    ("failed too late", "late_failures", ""), ("bytes of tracking state", "tracking_bytes", ""),
+    ("events", "events", ""),
 )  # fmt: skip
 
 

@@ -24,7 +24,15 @@ def make_accessible(s, t, p, whole, then):
     else:
         k.start = p
         k.end = p + 1
-    k.i, k.exporting, k.failed, k.then, k.pc = k.start, 0, NO_PAGE, then, ACC_TEST
+    k.i, k.exporting, k.failed, k.then, k.pc = k.start, 0, 0, then, ACC_TEST
+
+
+@fn
+def accessible_done(s, t):
+    """All is accessible that should be: go on."""
+    k = s.task[t]
+    k.pc = k.then
+    k.start, k.end, k.i, k.exporting, k.failed, k.then = 0, 0, 0, 0, 0, 0
 
 
 @fn
@@ -36,10 +44,12 @@ def next_marked(s, t):
             if s.mm[p].arch:
                 break
             k.i = p + 1
-    if k.i >= k.end:
-        k.pc = ACC_CLEAR if s.cfg[0].track == TRACK_FOLIO or one_loop(s) else k.then
-    else:
+    if k.i < k.end:
         k.pc = ACC_EXPORT if k.exporting else ACC_PIN
+    elif s.cfg[0].track == TRACK_FOLIO or one_loop(s):
+        k.pc = ACC_CLEAR
+    else:
+        accessible_done(s, t)
 
 
 @fn
@@ -56,7 +66,7 @@ def accessible_test(s, t):
     h = s.mm[head(s, k.start)]
     track = s.cfg[0].track
     if (track == TRACK_FOLIO and not h.arch) or (track == TRACK_BITMAP and not h.marked):
-        k.pc = k.then
+        accessible_done(s, t)
     else:
         next_marked(s, t)
     return OK
@@ -81,7 +91,7 @@ def accessible_pin(s, t):
     k = s.task[t]
     if uv_pin(s, k.i) == UV_OK:
         return page_done(s, t)
-    k.failed = k.i
+    k.failed = k.i + 1
     if one_loop(s):
         k.exporting, k.i = 1, k.start
         next_marked(s, t)
@@ -98,11 +108,11 @@ def accessible_export(s, t):
     if uv_export(s, k.i) == UV_OK:
         s.mm[k.i].altered = 0
         return page_done(s, t)
-    if k.then == WB_IO:
+    late = k.then == WB_IO
+    accessible_done(s, t)
+    if late:
         unlock(s, k.page)
-        s.mm[head(s, k.page)].writeback = NO_WRITEBACK
-        k.pc = k.back
-        return E_LATE
+        return writeback_over(s, t, E_LATE)
     k.pc = UNPIN
     return E_IO
 
@@ -122,7 +132,7 @@ def accessible_clear(s, t):
         k.i += 1
         next_marked(s, t)
         return OK
-    k.pc = k.then
+    accessible_done(s, t)
     return OK
 
 
@@ -181,7 +191,7 @@ def unpin(s, t):
         k.at -= 1
         put_ref(s, k.page + k.at, s.who[t].kind == RING)
     if k.at == 0:
-        k.pc = DEVICE_IDLE
+        k.page, k.n, k.pc = 0, 0, DEVICE_IDLE
         return DONE
     return OK
 
@@ -236,10 +246,19 @@ def writeback_io(s, t):
       seed="once the I/O is over, the pages can be accessed again")  # fmt: skip
 def writeback_end(s, t):
     """The I/O completes: clear the flag, wake the waiters."""
+    return writeback_over(s, t, DONE)
+
+
+@fn
+def writeback_over(s, t, outcome):
+    """The folio leaves writeback; a background thread is idle again, an import goes on with its split."""
     k = s.task[t]
     s.mm[head(s, k.page)].writeback = NO_WRITEBACK
     k.pc = k.back
-    return DONE
+    if k.back == WB_IDLE:
+        k.page = 0
+    k.back = 0
+    return outcome
 
 
 # ------------------------------------------------------------------------------------------- reclaim
@@ -252,14 +271,19 @@ def reclaim_start(s, t, op, page):
     return OK
 
 
+@fn
+def reclaim_over(s, t, outcome):
+    s.task[t].page, s.task[t].pc = 0, RECLAIM_IDLE
+    return outcome
+
+
 @rule(RECLAIM_LOCK, kernel="folio_trylock in shrink_folio_list, v5.7")
 def reclaim_lock(s, t):
     """Try the folio lock; a locked folio, one in writeback, or a page that is not mapped is passed over."""
     k = s.task[t]
     h = s.mm[head(s, k.page)]
     if h.locked or h.writeback != NO_WRITEBACK or s.mm[k.page].present != MAPPED:
-        k.pc = RECLAIM_IDLE
-        return E_LOCKED
+        return reclaim_over(s, t, E_LOCKED)
     h.locked = 1
     k.pc = RECLAIM_UNMAP
     return OK
@@ -281,8 +305,7 @@ def reclaim_export(s, t):
     k = s.task[t]
     if uv_export(s, k.page) != UV_OK:
         unlock(s, k.page)
-        k.pc = RECLAIM_IDLE
-        return E_LATE
+        return reclaim_over(s, t, E_LATE)
     s.mm[k.page].altered = 0
     if s.cfg[0].track != TRACK_FOLIO or s.mm[k.page].order == 0:
         clear_arch(s, k.page)
@@ -296,8 +319,7 @@ def reclaim_swap(s, t):
     k = s.task[t]
     if extra_refs(s, k.page) or s.mm[k.page].present != UNMAPPED:
         unlock(s, k.page)
-        k.pc = RECLAIM_IDLE
-        return E_REFS
+        return reclaim_over(s, t, E_REFS)
     s.io[k.page].flying += 1
     k.pc = RECLAIM_FREE
     return OK
@@ -311,8 +333,7 @@ def reclaim_free(s, t):
     if s.mm[k.page].present == UNMAPPED:
         s.mm[k.page].present = SWAPPED
     unlock(s, k.page)
-    k.pc = RECLAIM_IDLE
-    return DONE
+    return reclaim_over(s, t, DONE)
 
 
 # ------------------------------------------------------------------------- LRU and other references
@@ -357,6 +378,7 @@ def plain_put(s, t):
     """Drop the plain reference."""
     k = s.task[t]
     put_ref(s, k.page, 2)
+    k.page = 0
     k.pc = MAPPING_IDLE if s.who[t].kind == MAPPING else SPECULATIVE_IDLE
     return DONE
 
@@ -384,7 +406,7 @@ def reboot_reset(s, t):
     uv_reset(s, s.who[t].vm)
     s.vm[s.who[t].vm].life = ALIVE if s.task[t].call else GONE
     s.actor[t].op = NOTHING
-    s.task[t].pc = REBOOT_IDLE
+    s.task[t].call, s.task[t].pc = 0, REBOOT_IDLE
     return DONE
 
 

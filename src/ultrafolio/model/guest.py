@@ -35,7 +35,7 @@ def execute(s, t):
         uv_share(s, vm, a.page)
     elif a.op == UNSHARE and uv_unshare(s, vm, a.page) == UV_EXIT:
         return take_exit(s, t, 0, UNSHARE, a.page)
-    a.op = NOTHING
+    a.op, a.page = NOTHING, 0
     s.task[t].pc = RUN
     return DONE
 
@@ -57,7 +57,7 @@ def vcpu_run(s, t, op, page):
 def vcpu_again(s, t):
     """The vCPU re-enters and repeats the instruction that exited; a stopped one drops it."""
     if not running(s, s.who[t].vm):
-        s.actor[t].op = NOTHING
+        s.actor[t].op, s.actor[t].page = NOTHING, 0
         s.task[t].pc = RUN
         return OK
     return execute(s, t)
@@ -95,6 +95,7 @@ def io_end(s, t):
     a = s.actor[t]
     for p in range(a.page, a.page + a.n):
         s.io[p].flying -= 1
+    a.page = 0
     return take_unpin(s, t)
 
 
@@ -105,6 +106,7 @@ def ring_teardown(s, t):
     """A configured virtio device is torn down, which comes only with the guest's reboot or shutdown."""
     if running(s, s.who[t].vm):
         return W_STOPPED
+    s.actor[t].page = 0
     return take_unpin(s, t)
 
 

@@ -68,7 +68,7 @@ def running(s, vm):
 def take_exit(s, t, view, call, page):
     """A vCPU exits to the host: exception 0x3e or a DAT fault (import), or the unshare intercept (unpin)."""
     k = s.task[t]
-    k.call, k.page, k.drained, k.splits = call, page, 0, 0
+    k.call, k.page = call, page
     if view == PGM_3F:
         return fatal(s, t)
     k.pc = IMPORT_MUTEX if s.cfg[0].import_lock == LOCK_VM else IMPORT_MAP
@@ -105,12 +105,15 @@ def unlock(s, p):
 
 @fn
 def leave(s, t):
-    """Return to the vCPU loop, which re-enters the guest; the import mutex is released on the way."""
+    """Return to the vCPU loop, which re-enters the guest; the import mutex is released on the way.
+
+    What a finished call leaves in the thread is cleared, here as everywhere, so that equal situations are equal states.
+    """
     k = s.task[t]
     if k.mutex:
         k.mutex = 0
         s.vm[s.who[t].vm].mutex = 0
-    k.drained, k.splits, k.pc = 0, 0, AGAIN
+    k.call, k.page, k.drained, k.splits, k.back, k.pc = 0, 0, 0, 0, 0, AGAIN
 
 
 @fn
@@ -330,7 +333,7 @@ def thaw(s, p):
 
 
 @rule(IMPORT_END, kernel="folio_ref_unfreeze, folio_unlock, v5.7", releases="lock frozen mutex",
-      seed="allow the page to be unshared")  # fmt: skip
+      seed="the page is allowed become secure again before allowing the page to be unshared")  # fmt: skip
 def import_end(s, t):
     """Thaw, unlock, report success; the vCPU touches again, an unshare is complete."""
     thaw(s, s.task[t].page)

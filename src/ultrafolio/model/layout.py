@@ -94,8 +94,6 @@ WAITS = (
     "the extra references to go", "the folio to thaw", "the virtual machine to run", "the device",
 )  # fmt: skip
 
-NO_PAGE = 0x7FFFFFFF
-
 _CFG = [(name, np.uint8) for name in (
     "track", "accessible", "refs", "large", "after_split", "split_writeback", "drain", "import_lock",
     "on_busy", "give_up", "misc", "background",

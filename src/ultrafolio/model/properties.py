@@ -6,7 +6,7 @@ the rule that ran, its outcome, the page it was about, and that page's state bef
 
 from __future__ import annotations
 
-from .host import bit_page, head
+from .host import bit_page, counted, head
 from .layout import *
 from .rule import fn
 
@@ -29,9 +29,9 @@ SEED = (
     "a page is pinned shared, or, if that fails, exported",
     "when a page transitions from non-secure to secure, we must make sure that no I/O is possibly happening on it",
     "make sure the page does not have any extra references except for the mapping itself",
-    "exported: page with guest content, encrypted and integrity protected",
-    "secure page: page belonging to a secure guest, accessible by the guest, not accessible by the host",
-    "fail to make the rest of the folio accessible when it comes time to do writeback and it's too late",
+    "page with guest content, encrypted and integrity protected",
+    "page belonging to a secure guest, accessible by the guest, not accessible by the host",
+    "when it comes time to do writeback and it's too late",
     "",
 )
 
@@ -67,27 +67,27 @@ def bit_missing(s, p):
 
 @fn
 def broken(s, t, pc, p, was, outcome):
-    """The number of the first property that a step broke, or 0.
+    """The number of a property that a step broke, or 0; the one about the step itself before those it implies.
 
     t: the actor that stepped; pc: the rule that ran; p: focus() and `was`: uv state of p, both from before the
     step; outcome: what the rule returned.
     """
     now = s.uv[p].state
-    if io_on_secure(s, p):
-        return 1
-    if bit_missing(s, p):
-        return 2
-    if pc in (IO_START, WB_IO, ACC_CLEAR):
-        wrong = over_range(s, t, pc)
-        if wrong:
-            return wrong
-    if pc == ACC_EXPORT and now == EXPORTED and s.task[t].failed != p and was in (SHARED, PINNED_SHARED):
-        return 3
     if pc == IMPORT_CALL and now == SECURE and was != SECURE:
         m = s.mm[p]
         if m.pins or m.longs or s.mm[head(s, p)].writeback != NO_WRITEBACK:
             return 4
-    if outcome == MISUSE:
+    if io_on_secure(s, p):
+        return 1
+    if bit_missing(s, p):
+        return 2
+    if pc in (IO_START, WB_IO, ACC_CLEAR, REBOOT_RESET):
+        wrong = over_range(s, t, pc)
+        if wrong:
+            return wrong
+    if pc == ACC_EXPORT and now == EXPORTED and s.task[t].failed != p + 1 and was in (SHARED, PINNED_SHARED):
+        return 3
+    if pc in (PIN_GET, UNPIN, LRU_IDLE, MAPPING_IDLE, SPECULATIVE_IDLE, PUT) and s.mm[counted(s, p)].frozen:
         return 5
     if s.uv[p].altered and now != EXPORTED:
         return 6
@@ -109,6 +109,8 @@ def over_range(s, t, pc):
     elif pc == WB_IO:
         first = head(s, k.page)
         end = first + (1 << s.mm[k.page].order)
+    elif pc == REBOOT_RESET:
+        first, end = 0, s.cfg[0].pages
     else:
         first, end = k.start, k.end
     for p in range(first, end):

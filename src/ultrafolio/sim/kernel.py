@@ -153,20 +153,19 @@ def batch_in(s, p, whole):
 
 
 @fn
-def who_holds(s, t, pc, outcome):
-    """(class, holder) of the obstacle that thread `t` met at rule `pc`: the wait-for graph, followed to its end.
+def who_holds(s, t, p, pc, outcome):
+    """(class, holder) of the obstacle that thread `t` met at rule `pc` on page `p`: the wait-for graph to its end.
 
     TRANSIENT: a fair step releases it. PERMANENT: only the guest's own reboot or shutdown would. LIVELOCK: it is
     released and taken again for ever. EXPECTED: an unshare of a page that a device pins for its lifetime. The
     holder is an actor's index, `actors` where it is none of them (an LRU batch, a dirty folio).
     """
-    k = s.task[t]
     nobody = s.cfg[0].actors
     if outcome == W_MUTEX:
         holder = s.vm[s.who[t].vm].mutex - 1
         if s.task[holder].pc != SLEEP_REFS:
             return TRANSIENT, holder
-        k = s.task[holder]
+        t, p = holder, s.task[holder].page
     elif outcome == E_DIRTY:
         if s.cfg[0].split_writeback:
             return TRANSIENT, nobody
@@ -174,11 +173,11 @@ def who_holds(s, t, pc, outcome):
     elif outcome not in (E_REFS, W_REFS):
         return TRANSIENT, nobody
     whole = s.cfg[0].refs == REFS_FOLIO or pc == SPLIT
-    ring = long_pin_holder(s, k.page, whole)
+    ring = long_pin_holder(s, p, whole)
     if ring != nobody:
-        own = k.call == UNSHARE and s.mm[k.page].longs > 0
+        own = s.actor[t].op == UNSHARE and s.mm[p].longs > 0
         return EXPECTED if own else PERMANENT, ring
-    if s.cfg[0].drain == DRAIN_NONE and batch_in(s, k.page, whole):
+    if s.cfg[0].drain == DRAIN_NONE and batch_in(s, p, whole):
         return PERMANENT, nobody
     return TRANSIENT, nobody
 
@@ -244,7 +243,7 @@ def found_hang(s, w, t, p, pc, outcome, now):
     a = w.wait[t]
     if a.hung:
         return
-    kind, holder = who_holds(s, t, pc, outcome)
+    kind, holder = who_holds(s, t, p, pc, outcome)
     if kind == TRANSIENT:
         return
     log_hang(s, w, t, p, kind, holder, outcome, now)

@@ -1,0 +1,165 @@
+"""Exploring every interleaving of a small system: the graph, its counts, and what breaks on the way."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ultrafolio.engine import load as rules
+from ultrafolio.errors import InputError
+from ultrafolio.model import layout as model
+from ultrafolio.model.layout import OWNERS, State
+from ultrafolio.model.rule import RULES
+from ultrafolio.model.scenario import System
+
+from . import kernel, layout
+from .layout import COUNT, FOUND, FULL, MAX_ACTORS, MAX_COMPONENTS, OVERFLOW, RUNNING, Space, raw_words, spans, views
+
+Array = np.ndarray[Any, Any]
+FAIR = tuple(RULES[pc].fair if pc in RULES else False for pc in range(model.DEAD + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The reachable part of a system's state graph, in breadth-first order from state 0.
+
+    complete  False when a limit stopped the exploration; then nothing can be concluded from what is absent
+    depth     steps to the farthest state reached
+    words, state  raw buffer and its views, to unpack a state with `unpack`
+    """
+
+    system: System
+    space: Space
+    complete: bool
+    reason: str
+    depth: int
+    words: Array
+    state: State
+
+    @property
+    def states(self) -> int:
+        return int(self.space.count[0]["states"])
+
+    @property
+    def edges(self) -> int:
+        return int(self.space.count[0]["edges"])
+
+    def unpack(self, number: int) -> State:
+        """State `number`, as independent arrays."""
+        for (first, n), kept in zip(self.space.spans, self.space.node[number], strict=True):
+            self.words[first : first + n] = self.space.kept[kept, :n]
+        return State(self.state.cfg, self.state.who, *(np.array(getattr(self.state, name)) for name in OWNERS))
+
+    def path(self, number: int) -> list[int]:
+        """The edges (actor << 16 | choice) of a shortest way from state 0 to `number`."""
+        steps = []
+        while number:
+            steps.append(int(self.space.by[number]))
+            number = int(self.space.parent[number])
+        return steps[::-1]
+
+    def depth_of(self, number: int) -> int:
+        return len(self.path(number))
+
+
+_ENTRIES = ("begin", "explore", "rehash")
+
+
+def _loaded(
+    decorate: Callable[[Any], Any], entry: Callable[[Any], Any], changed: Mapping[str, str] | None
+) -> dict[str, Any]:
+    space = rules.functions(decorate, changed)
+    space.update(rules.constants(layout))
+    space["FAIR"] = FAIR
+    rules.add_functions(space, kernel, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
+    return space
+
+
+@functools.cache
+def compiled() -> dict[str, Any]:
+    """The exploring functions, compiled."""
+    inner, entry = rules.inner_flags(), rules.numba_flags()
+    import numba
+
+    njit: Any = numba.njit
+    return _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), None)
+
+
+def _new_space(system: System, capacity: int) -> Space:
+    state, choices = system.state, system.choices
+    pages, actors, vms = len(state.mm), len(state.task), len(state.vm)
+    width = pages + actors + vms
+    listed = [choice for some in choices for choice in some] or [(0, 0)]
+    ranges, at = [], 0
+    for some in choices:
+        ranges.append((at, len(some)))
+        at += len(some)
+    space = Space(
+        count=np.zeros(1, COUNT), fired=np.zeros(model.DEAD + 1, np.int64),
+        kept=np.zeros((MAX_COMPONENTS, layout.ACTOR_WORDS + 1), np.int64), index=np.zeros(1 << 17, np.int32),
+        spans=spans(pages, actors, vms), node=np.zeros((capacity, width), np.uint16),
+        table=np.zeros(4 * capacity, np.int32), parent=np.zeros(capacity, np.int32), by=np.zeros(capacity, np.int32),
+        pending=np.zeros(capacity, np.int64), enabled=np.zeros(capacity, np.int64),
+        first=np.zeros(capacity, np.int64), to=np.zeros(4 * capacity, np.int32), via=np.zeros(4 * capacity, np.int32),
+        found=np.zeros(10, FOUND), choices=np.array(ranges, np.int64),
+        ops=np.array([op for op, _ in listed], np.int64), pages=np.array([page for _, page in listed], np.int64),
+    )  # fmt: skip
+    space.found["state"] = -1
+    return space
+
+
+def _grown(space: Space, functions: Mapping[str, Any]) -> Space:
+    """The same exploration with arrays twice as long."""
+
+    def twice(a: Array) -> Array:
+        return np.concatenate([a, np.zeros_like(a)])
+
+    per_state = {n: twice(getattr(space, n)) for n in ("node", "parent", "by", "pending", "enabled", "first")}
+    larger = space._replace(**per_state, to=twice(space.to), via=twice(space.via), table=np.zeros(2 * len(space.table), np.int32))
+    larger.count["stop"] = RUNNING
+    functions["rehash"](larger)
+    return larger
+
+
+def explore(system: System, *, max_states: int = 20_000_000, functions: Mapping[str, Any] | None = None) -> Graph:
+    """Explore all interleavings of the system's steps. InputError for more than MAX_ACTORS actors.
+
+    Stops, with `complete` False and the reason, at `max_states` states, or when components run out.
+    """
+    if len(system.choices) > MAX_ACTORS:
+        raise InputError("too many actors to check", value=len(system.choices), allowed=f"at most {MAX_ACTORS}")
+    functions = functions or compiled()
+    size = raw_words(len(system.state.mm), len(system.state.task), len(system.state.vm))
+    words = np.zeros(size, np.int64)
+    state = views(words, system.state)
+    for name in OWNERS:
+        getattr(state, name)[:] = getattr(system.state, name)
+    widest = sum(max(1, len(some)) for some in system.choices)
+    space = _new_space(system, 1 << 12)
+    functions["begin"](space, words)
+    reason = ""
+    while True:
+        functions["explore"](state, space, words, widest)
+        stop = int(space.count["stop"][0])
+        if stop == OVERFLOW:
+            reason = f"more than {MAX_COMPONENTS} different pages and actors"
+        if stop != FULL or reason:
+            break
+        if space.count["states"][0] >= max_states:
+            reason = f"limit of {max_states} states reached"
+            break
+        space = _grown(space, functions)
+    depth = _depth(space)
+    return Graph(system, space, not reason, reason, depth, words, state)
+
+
+def _depth(space: Space) -> int:
+    """Steps to the last state reached: breadth-first order makes it the farthest."""
+    number, depth = int(space.count["states"][0]) - 1, 0
+    while number:
+        number, depth = int(space.parent[number]), depth + 1
+    return depth

@@ -1,0 +1,193 @@
+"""Exploration: take the next state, run every enabled step, keep what is new. Loaded with the rules, like the
+event loop; nothing here knows what a rule does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ultrafolio.model.layout import *
+from ultrafolio.model.properties import broken, focus
+from ultrafolio.model.rule import fn
+
+from .layout import *
+
+step: Any = None  # bound by the loader: the dispatcher generated from the rule table
+FAIR: Any = ()  # bound by the loader: per rule, whether it is weakly fair
+
+
+@fn
+def mix(h, v):
+    """One round of a 64-bit hash. Source: the multiplier of splitmix64, Steele, Lea and Flood 2014."""
+    h = (h ^ v) * -4658895280553007687
+    return h ^ ((h >> 29) & 0x7FFFFFFFF)
+
+
+@fn
+def keep(x, words, first, n):
+    """The number of the component whose words stand in the raw buffer, stored if it is new."""
+    h = n
+    for i in range(n):
+        h = mix(h, words[first + i])
+    slots = len(x.index)
+    slot = h & (slots - 1)
+    while x.index[slot]:
+        c = x.index[slot] - 1
+        same = x.kept[c, ACTOR_WORDS] == n
+        for i in range(n):
+            same = same and x.kept[c, i] == words[first + i]
+        if same:
+            return c
+        slot = (slot + 1) & (slots - 1)
+    c = x.count[0].components
+    if c == MAX_COMPONENTS:
+        x.count[0].stop = OVERFLOW
+        return 0
+    for i in range(n):
+        x.kept[c, i] = words[first + i]
+    x.kept[c, ACTOR_WORDS] = n
+    x.index[slot] = c + 1
+    x.count[0].components = c + 1
+    return c
+
+
+@fn
+def find(x, number):
+    """The state equal to the one at `number` (the last of `node`), or `number` itself, entered in the table."""
+    width = len(x.spans)
+    h = 0
+    for i in range(width):
+        h = mix(h, int(x.node[number, i]))
+    slots = len(x.table)
+    slot = h & (slots - 1)
+    while x.table[slot]:
+        other = x.table[slot] - 1
+        same = True
+        for i in range(width):
+            same = same and x.node[other, i] == x.node[number, i]
+        if same:
+            return other
+        slot = (slot + 1) & (slots - 1)
+    x.table[slot] = number + 1
+    return number
+
+
+@fn
+def load(x, words, number):
+    """Unpack a state into the raw buffer."""
+    for c in range(len(x.spans)):
+        first = x.spans[c, 0]
+        kept = x.node[number, c]
+        for i in range(x.spans[c, 1]):
+            words[first + i] = x.kept[kept, i]
+
+
+@fn
+def reached(x, words, number):
+    """The number of the state in the raw buffer, one step from state `number`; the buffer is `number` again."""
+    new = x.count[0].states
+    for c in range(len(x.spans)):
+        first, n = x.spans[c, 0], x.spans[c, 1]
+        kept = x.node[number, c]
+        same = True
+        for i in range(n):
+            same = same and x.kept[kept, i] == words[first + i]
+        if same:
+            x.node[new, c] = kept
+        else:
+            x.node[new, c] = keep(x, words, first, n)
+            for i in range(n):
+                words[first + i] = x.kept[kept, i]
+    return find(x, new)
+
+
+@fn
+def is_pending(s, t):
+    """Whether actor `t` has begun what a leads-to must end: an access, a pin, a writeback (MODEL section 5)."""
+    kind, pc = s.who[t].kind, s.task[t].pc
+    if kind == VCPU:
+        return s.actor[t].op != NOTHING
+    if kind in (DISK, RING):
+        return pc == PIN_GET or ACC_TEST <= pc <= ACC_CLEAR
+    return kind == WRITEBACK and pc != WB_IDLE
+
+
+@fn
+def take(s, x, words, number, t, op, page, by):
+    """Run one step from state `number`; record its edge. True if the step was enabled."""
+    pc = s.task[t].pc
+    if pc == RUN and s.actor[t].op != NOTHING:
+        return False
+    p = focus(s, t, page)
+    was = s.uv[p].state
+    outcome = step(s, t, op, page)
+    if outcome < 0:
+        return False
+    g = x.count[0]
+    wrong = broken(s, t, pc, p, was, outcome)
+    if wrong and x.found[wrong].state < 0:
+        x.found[wrong].state, x.found[wrong].by = number, by
+    x.fired[pc] += 1
+    other = reached(x, words, number)
+    if other == g.states:
+        x.parent[other], x.by[other] = number, by
+        g.states += 1
+    x.to[g.edges], x.via[g.edges] = other, by
+    g.edges += 1
+    return True
+
+
+@fn
+def expand(s, x, words, number):
+    """All steps from one state."""
+    load(x, words, number)
+    pending = 0
+    enabled = 0
+    x.first[number] = x.count[0].edges
+    for t in range(len(s.task)):
+        if is_pending(s, t):
+            pending |= 1 << t
+    for t in range(len(s.task)):
+        pc = s.task[t].pc
+        if pc != IDLE_PC[s.who[t].kind]:
+            if take(s, x, words, number, t, NOTHING, 0, t << 16) and FAIR[pc]:
+                enabled |= 1 << t
+        else:
+            for i in range(x.choices[t, 1]):
+                c = x.choices[t, 0] + i
+                take(s, x, words, number, t, x.ops[c], x.pages[c], (t << 16) | i)
+    x.pending[number], x.enabled[number] = pending, enabled
+
+
+@fn
+def explore(s, x, words, widest):
+    """Expand states in breadth-first order until none is left, or an array is full (COUNT.stop).
+
+    `widest`: the most steps any state can have; room for so many is kept.
+    """
+    g = x.count[0]
+    while g.next < g.states:
+        room = len(x.parent) - g.states > widest and len(x.to) - g.edges > widest
+        if not room or 2 * (g.states + widest) > len(x.table):
+            g.stop = FULL
+            return
+        expand(s, x, words, g.next)
+        if g.stop == OVERFLOW:
+            return
+        g.next += 1
+    x.first[g.states] = g.edges
+
+
+@fn
+def begin(x, words):
+    """Enter the state in the raw buffer as state 0."""
+    for c in range(len(x.spans)):
+        x.node[0, c] = keep(x, words, x.spans[c, 0], x.spans[c, 1])
+    x.count[0].states = 1
+    find(x, 0)
+
+
+@fn
+def rehash(x):
+    """Enter all states into an emptied table."""
+    for number in range(x.count[0].states):
+        find(x, number)

@@ -1,0 +1,125 @@
+"""Each property fails: under a policy of the list, or under a rule broken on purpose. None of them is vacuous."""
+
+import pytest
+
+from simulated import everything
+from ultrafolio.engine.interp import to_lists, write_back
+from ultrafolio.model import scenario
+from ultrafolio.model.policies import find
+from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.sim import costs, world
+from ultrafolio.sim.load import interpreted
+
+COSTS = costs.from_table({}, "default")
+SEEDS = range(1, 7)
+MIXED = {"folios": [1], "state": ["shared", "secure"]}
+TWO_GUESTS = {"folios": [0], "state": ["secure"]}
+
+BROKEN = {
+    "writeback without making accessible": (
+        1, "per-page",
+        {"make_accessible(s, t, s.task[t].page, True, WB_IO)": "s.task[t].pc = WB_IO"},
+        {"memory": MIXED, "vcpu": [{"touch": [1]}], "writeback": [{"starts": 5}]},
+    ),
+    "direct I/O without making accessible": (
+        1, "per-page",
+        {"make_accessible(s, t, p, unit != ACC_UNIT_PAGE, PIN_GET)": "pass"},
+        {"memory": MIXED, "vcpu": [{"touch": [1]}], "disk": [{"page": 1, "starts": 5}]},
+    ),
+    "the arch bit is not set before the import": (
+        2, "per-page",
+        {"    set_arch(s, k.page)\n": ""},
+        {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}]},
+    ),
+    "the arch bit is cleared before the export": (
+        2, "per-page",
+        {"    k.failed = k.i + 1\n": "    k.failed = k.i + 1\n    clear_arch(s, k.i)\n"},
+        {"memory": {"folios": [0]}, "vcpu": [{"touch": [0]}], "disk": [{"page": 0, "starts": 3}]},
+    ),
+    "unshare-all without destroy": (
+        2, "per-page",
+        {"uv.state, uv.owner, uv.shared, uv.altered = NON_SECURE, 0, 0, 0": "uv.state = SECURE"},
+        {"memory": {"folios": [0], "state": ["pinned_shared"]}, "vcpu": [{"touch": [0]}], "reboot": [{}]},
+    ),
+    "the posted loops, as posted": (
+        3, "whole-folio-literal", {},
+        {"memory": MIXED, "vcpu": [{"touch": [1]}], "disk": [{"page": 0, "starts": 3}]},
+    ),
+    "export without trying to pin": (
+        3, "per-page",
+        {"    if uv_pin(s, k.i) == UV_OK:\n        return page_done(s, t)\n    k.failed = k.i + 1\n": "    k.failed = 0\n"},
+        {"memory": MIXED, "vcpu": [{"touch": [1]}], "disk": [{"page": 0, "starts": 3}]},
+    ),
+    "import without the reference check": (
+        4, "per-page",
+        {"    if extra_refs(s, k.page):\n        unlock": "    if False:\n        unlock"},
+        {"memory": {"folios": [0]}, "vcpu": [{"touch": [0]}], "disk": [{"page": 0, "starts": 5}]},
+    ),
+    "import without the writeback check": (
+        4, "per-page",
+        {"    if s.mm[head(s, k.page)].writeback != NO_WRITEBACK:\n        unlock": "    if False:\n        unlock"},
+        {"memory": {"folios": [0]}, "vcpu": [{"touch": [0]}], "writeback": [{"starts": 5}]},
+    ),
+    "a second mapping, as in the kernel": (
+        5, "import-lock", {},
+        {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}],
+         "mapping": [{"starts": 200}], "reclaim": [{"starts": 50}]},
+    ),
+    "a pin that does not look whether the count is frozen": (
+        5, "per-page",
+        {"    if s.mm[counted(s, p)].frozen:\n        return W_FROZEN\n    s.mm[p].present": "    s.mm[p].present"},
+        {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}], "disk": [{"page": 0, "starts": 50}]},
+    ),
+    "an ultravisor that does not check integrity": (
+        6, "per-page",
+        {"        if s.mm[p].altered:\n            return UV_INTEGRITY\n        uv.state": "        uv.state"},
+        {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}], "tamper": [{"starts": 1}]},
+    ),
+    "hardware that does not look at the owner": (
+        7, "per-page",
+        {"    return PGM_3F if uv.state == SECURE else PGM_3E\n": "    return ALLOWED\n"},
+        {"memory": TWO_GUESTS, "vcpu": [{"guest": 0, "touch": [0]}, {"guest": 1, "touch": [0]}]},
+    ),
+    "an ultravisor call that fails during writeback": (
+        8, "per-page", {},
+        {"memory": {**MIXED, "refuses": [1]}, "vcpu": [{"touch": [0]}], "writeback": [{"starts": 1}]},
+    ),
+    "success after a split, without an import": (
+        9, "split-false-success", {},
+        {"memory": {"folios": [1], "state": ["non_secure"]}, "vcpu": [{"touch": [1]}]},
+    ),
+}  # fmt: skip
+
+
+def violations(document, policy, changed):
+    """Violations by property, summed over the seeds, under the rules with `changed` source."""
+    simulate, total = interpreted(changed), [0] * 16
+    for seed in SEEDS:
+        system = scenario.system(scenario.parse(document, "test"), find(policy))
+        state, around = world.from_system(system, COSTS, seed=seed, duration_us=1500)
+        lists = to_lists(state), to_lists(around)
+        simulate(*lists, 20_000)
+        write_back(lists[1], around)
+        total = [a + b for a, b in zip(total, everything(state, around)["broken"], strict=True)]
+    return total
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_rule_is_found(name):
+    number, policy, changed, document = BROKEN[name]
+    assert violations(document, policy, changed)[number] > 0, PROPERTIES[number]
+
+
+@pytest.mark.parametrize("name", [name for name, case in BROKEN.items() if case[2]])
+def test_the_same_without_the_fault_is_sound(name):
+    _, policy, _, document = BROKEN[name]
+    assert violations(document, policy, {}) == [0] * 16
+
+
+def test_every_property_has_a_broken_rule():
+    assert {case[0] for case in BROKEN.values()} == set(range(1, 10))
+
+
+def test_a_mutant_that_does_not_fit_the_rules_is_refused():
+    with pytest.raises(ValueError, match="not found exactly once"):
+        interpreted({"this text stands nowhere": "x"})
