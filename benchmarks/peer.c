@@ -157,19 +157,20 @@ INLINE int execute(M m, int t)
 
 	if (m->mm[a->page].present == MAPPED && uv->state != NON_SECURE && uv->state != EXPORTED) {
 		a->op = NOTHING;
+		a->page = 0;
 		k->pc = RUN;
 		return DONE;
 	}
 	k->call = TOUCH;
 	k->page = a->page;
-	k->drained = k->splits = 0;
 	k->pc = IMPORT_MAP;
 	return FAULT;
 }
 
 INLINE int leave(Task *k, int outcome)
 {
-	k->drained = k->splits = 0;
+	k->call = k->drained = k->splits = k->back = 0;
+	k->page = 0;
 	k->pc = AGAIN;
 	return outcome;
 }
@@ -314,9 +315,16 @@ INLINE void make_accessible(M m, Task *k, i64 p, int whole, int then)
 	k->start = k->i = (int32_t)start;
 	k->end = (int32_t)(start + (whole ? 1 << m->mm[p].order : 1));
 	k->exporting = 0;
-	k->failed = NO_PAGE;
+	k->failed = 0;
 	k->then = (uint8_t)then;
 	k->pc = ACC_TEST;
+}
+
+INLINE void accessible_done(Task *k)
+{
+	k->pc = k->then;
+	k->start = k->end = k->i = k->failed = 0;
+	k->exporting = k->then = 0;
 }
 
 INLINE void next_marked(M m, Task *k)
@@ -326,10 +334,12 @@ INLINE void next_marked(M m, Task *k)
 	if (!by_folio)
 		while (k->i < k->end && !m->mm[k->i].arch)
 			k->i++;
-	if (k->i >= k->end)
-		k->pc = by_folio ? ACC_CLEAR : k->then;
-	else
+	if (k->i < k->end)
 		k->pc = ACC_PIN;
+	else if (by_folio)
+		k->pc = ACC_CLEAR;
+	else
+		accessible_done(k);
 }
 
 INLINE int page_done(M m, Task *k)
@@ -346,7 +356,7 @@ INLINE int page_done(M m, Task *k)
 INLINE int accessible_test(M m, Task *k)
 {
 	if (m->cfg->track == TRACK_FOLIO && !m->mm[head(m, k->start)].arch)
-		k->pc = k->then;
+		accessible_done(k);
 	else
 		next_marked(m, k);
 	return OK;
@@ -360,7 +370,7 @@ INLINE int accessible_pin(M m, Task *k)
 		uv->state = PINNED_SHARED;
 		return page_done(m, k);
 	}
-	k->failed = k->i;
+	k->failed = k->i + 1;
 	k->pc = ACC_EXPORT;
 	return OK;
 }
@@ -381,7 +391,7 @@ INLINE int accessible_clear(M m, Task *k)
 {
 	if (m->cfg->track == TRACK_FOLIO) {
 		clear_arch(m, k->start);
-		k->pc = k->then;
+		accessible_done(k);
 	} else {
 		clear_arch(m, k->i);
 		k->i++;
@@ -433,6 +443,7 @@ INLINE int unpin(M m, Task *k)
 	}
 	if (k->at)
 		return OK;
+	k->page = k->n = 0;
 	k->pc = DEVICE_IDLE;
 	return DONE;
 }
@@ -453,10 +464,11 @@ INLINE int io_start(M m, int t, Task *k)
 
 INLINE int io_end(M m, int t, Task *k)
 {
-	const Actor *a = &m->actor[t];
+	Actor *a = &m->actor[t];
 
 	for (i64 p = a->page; p < a->page + a->n; p++)
 		m->io[p].flying--;
+	a->page = 0;
 	k->pc = UNPIN;
 	return OK;
 }
@@ -493,6 +505,16 @@ INLINE int writeback_io(M m, Task *k)
 	h->locked = 0;
 	k->pc = WB_END;
 	return OK;
+}
+
+INLINE int writeback_end(M m, Task *k)
+{
+	m->mm[head(m, k->page)].writeback = NO_WRITEBACK;
+	k->pc = k->back;
+	if (k->back == WB_IDLE)
+		k->page = 0;
+	k->back = 0;
+	return DONE;
 }
 
 INLINE int step(M m, int t, int pc, i64 page)
@@ -571,9 +593,7 @@ INLINE int step(M m, int t, int pc, i64 page)
 	case WB_IO:
 		return writeback_io(m, k);
 	case WB_END:
-		m->mm[head(m, k->page)].writeback = NO_WRITEBACK;
-		k->pc = k->back;
-		return DONE;
+		return writeback_end(m, k);
 	}
 	return W_IDLE;
 }

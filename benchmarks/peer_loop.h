@@ -95,7 +95,7 @@ INLINE void found_hang(M m, int t, i64 p, int pc, int outcome, i64 now)
 
 	if (m->wait[t].hung || outcome != E_REFS)
 		return;
-	holder = long_pin_holder(m, m->task[t].page, m->cfg->refs == REFS_FOLIO || pc == SPLIT);
+	holder = long_pin_holder(m, p, m->cfg->refs == REFS_FOLIO || pc == SPLIT);
 	if (holder < 0)
 		return;
 	m->wait[t].hung = PERMANENT;
