@@ -28,7 +28,8 @@ from rich.console import Console
 import ultrafolio.report
 from ultrafolio.commands.run import run as run_command
 from ultrafolio.errors import InputError
-from ultrafolio.report import aggregate, costs, draw, findings, reproduce, tables
+from ultrafolio.model.policies import PRESETS
+from ultrafolio.report import aggregate, costs, draw, findings, reproduce, style, tables
 from ultrafolio.report.command import report as report_command
 from ultrafolio.report.page import all_plots, write_report
 from ultrafolio.report.store import MIX, Results
@@ -209,6 +210,18 @@ def test_labels_keep_apart_and_stay_near() -> None:
             assert two - one >= (a + b) / 2 - 1e-9
         if all(b - a >= 22 for a, b in itertools.pairwise(centres)) and centres[-1] < 110:
             assert placed == centres
+
+
+def test_ten_policies_have_ten_styles_and_readable_names() -> None:
+    names = [*PRESETS, "mine", "yours"]
+    styles = [style.line_style(name, names) for name in names]
+    assert len({(s["color"], s["marker"], str(s["linestyle"])) for s in styles}) == len(names)
+    assert len({s["marker"] for s in styles[:10]}) == 10
+    assert style.line_style("split", ["split"]) == style.line_style("split", names)
+    for each in styles:
+        dark = style.ink(each["color"])
+        assert 1.05 / (style.luminance([int(dark[at : at + 2], 16) / 255 for at in (1, 3, 5)]) + 0.05) >= 4.45
+    assert style.ink("#000000") == "#000000"
 
 
 def test_lines_that_coincide_are_drawn_once() -> None:

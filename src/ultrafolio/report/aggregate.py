@@ -56,9 +56,9 @@ class Cube:
 
     def histogram(self, measure: str) -> Array:
         """The merged histogram of every cell: shape of the cube, then HIST_SIZE buckets."""
-        lengths, flat = self.results.lists(measure)
-        merged = np.zeros((math.prod(self.shape), HIST_SIZE), np.int64)
-        np.add.at(merged, (np.repeat(self.place, lengths // 2), flat[::2]), flat[1::2])
+        merged = np.zeros(math.prod(self.shape) * HIST_SIZE, np.int64)
+        for rows, lengths, flat in self.results.lists(measure):
+            np.add.at(merged, np.repeat(self.place[rows], lengths // 2) * HIST_SIZE + flat[::2], flat[1::2])
         return merged.reshape(*self.shape, HIST_SIZE)
 
 
@@ -90,8 +90,13 @@ class Slice(Results):
     def __init__(self, results: Results, name: str, value: Scalar) -> None:
         self.__dict__.update(results.__dict__)
         axis = axis_of(results, name)
+        self._whole = results
+        self._inside = axis.codes[results.good] == axis.values.index(value)
         self.good = results.good & (axis.codes == axis.values.index(value))
-        self._columns = {}
+
+    def column(self, name: str) -> Array:
+        values: Array = self._whole.column(name)[self._inside]
+        return values
 
 
 def worst_class(results: Results) -> Array:

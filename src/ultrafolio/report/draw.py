@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .store import Array, Scalar
-from .style import RC, duration, label, line_style
+from .style import RC, duration, ink, label, line_style
 
 PANEL, INSIDE = 2.6, 1.65
 """Inches: the height of a panel, and of its axes."""
@@ -168,8 +168,8 @@ def _scale(axes: Any, panel: Panel) -> None:
     if panel.steps is not None:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
-    finite = [values[np.isfinite(values) & (values > 0)] for values in panel.lines.values()]
-    above = np.concatenate(finite) if finite else np.zeros(0)
+    every = [*panel.lines.values(), *(end for ends in (panel.spread or {}).values() for end in ends)]
+    above = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in every])
     if panel.scale == "linear" or not len(above):
         axes.set_ylim(bottom=0)
     else:
@@ -214,7 +214,7 @@ def _labels(axes: Any, ends: Sequence[End], height: float) -> None:
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.45, "shrinkA": 1, "shrinkB": 3}
         axes.annotate(
             "\n".join(rows), xy=(x, y), xycoords="data", xytext=(1.035, centre / height), textcoords="axes fraction",
-            color=colour, fontsize=8, va="center", ha="left", annotation_clip=False, linespacing=1.05,
+            color=ink(colour), fontsize=8, va="center", ha="left", annotation_clip=False, linespacing=1.05,
             arrowprops=None if early else leader,
         )  # fmt: skip
 

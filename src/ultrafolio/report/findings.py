@@ -111,13 +111,12 @@ def order_span(orders: Sequence[Scalar]) -> str:
 
 def violations(results: Results) -> Array:
     """Violations by property, 1 to 9, of every good row; absent lists count as none."""
-    lengths, flat = results.lists("broken")
-    table = np.zeros((len(lengths), len(PROPERTIES) - 1), np.int64)
-    starts = np.cumsum(lengths) - lengths
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    column = np.arange(len(flat)) - starts[row]
-    kept = column < table.shape[1]
-    table[row[kept], column[kept]] = flat[kept]
+    table = np.zeros((int(results.good.sum()), len(PROPERTIES) - 1), np.int64)
+    for rows, lengths, flat in results.lists("broken"):
+        row = np.repeat(np.arange(rows.start, rows.stop), lengths)
+        column = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        kept = column < table.shape[1]
+        table[row[kept], column[kept]] = flat[kept]
     return table
 
 

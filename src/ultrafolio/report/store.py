@@ -23,6 +23,8 @@ from ultrafolio.sim.config import AXES, RECORDINGS
 
 Array = np.ndarray[Any, Any]
 Scalar = str | int | float | bool
+BATCH = 65_536
+"""Rows whose lists are in memory at a time."""
 MIX = "mix"
 """The folio order of cells whose folios have the sizes of a recording."""
 NEEDED = (
@@ -72,7 +74,6 @@ class Results:
         self.document = _document(folder / "plan.toml")
         status = self._read("status")
         self.good = status.to_numpy(zero_copy_only=False) == "ok" if len(status) else np.zeros(0, bool)
-        self.keys = self._read("key")
 
     def _schema(self) -> pa.Schema:
         try:
@@ -122,11 +123,19 @@ class Results:
     def _columns(self) -> dict[str, Array]:
         return {}
 
-    def lists(self, name: str) -> tuple[Array, Array]:
-        """A list column of the good rows: the length of each row's list, and all lists end to end."""
-        values = self._read(name).filter(pa.array(self.good))
-        lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-        return lengths, values.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    def lists(self, name: str) -> Iterator[tuple[slice, Array, Array]]:
+        """A list column in parts: which of the good rows, the length of each one's list, and the lists end to end."""
+        seen = done = 0
+        try:
+            with pq.ParquetFile(self._file) as file:
+                for batch in file.iter_batches(BATCH, columns=[name]):
+                    values = batch[0].filter(pa.array(self.good[seen : seen + len(batch)]))
+                    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
+                    flat = values.flatten().to_numpy(zero_copy_only=False)
+                    yield slice(done, done + len(values)), lengths.astype(np.int64), flat.astype(np.int64)
+                    seen, done = seen + len(batch), done + len(values)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from None
 
     @cached_property
     def axes(self) -> dict[str, Axis]:
@@ -194,7 +203,7 @@ class Results:
         """The first failed cells: axes, key and error."""
         rows = np.flatnonzero(~self.good)[:limit]
         errors = self._read("error").take(pa.array(rows)).to_pylist()
-        keys = self.keys.take(pa.array(rows)).to_pylist()
+        keys = self._read("key").take(pa.array(rows)).to_pylist()
         return [(self.cell(int(row)), key, error or "") for row, key, error in zip(rows, keys, errors, strict=True)]
 
     def recordings(self) -> list[Recording]:

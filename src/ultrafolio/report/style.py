@@ -39,6 +39,20 @@ def line_style(policy: str, policies: Sequence[Scalar]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def ink(colour: str) -> str:
+    """A colour for small text: as it is if dark, else darker, so that it keeps a contrast of 4.5 to white."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    while luminance(parts) > 0.183:
+        parts = [part * 0.95 for part in parts]
+    return "#" + "".join(f"{round(part * 255):02x}" for part in parts)
+
+
+def luminance(parts: Sequence[float]) -> float:
+    """Relative luminance of an sRGB colour, as WCAG defines it."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def label(value: Scalar, limit: int = 36) -> str:
     """A name as a figure shows it: printable, of bounded length."""
     text = "".join(char if char.isprintable() else "?" for char in str(value))
