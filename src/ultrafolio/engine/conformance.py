@@ -5,7 +5,7 @@ store or a cluster elsewhere. Each Case drives an engine and raises AssertionErr
 engine does otherwise. Bound to pytest, each case is a test:
 
     class TestMine:
-        @pytest.fixture(scope="class")
+        @pytest.fixture
         def engine(self):
             return MyEngine()
 
@@ -25,7 +25,7 @@ from .conformance_case import CASES, Case
 from .conformance_walk import SAFE, SCENARIOS, Step, agree, check_walk, inconsistency, walk, walked
 
 MODULES = (conformance_calls, conformance_import, conformance_access, conformance_steps, conformance_walk)
-"""The modules that fill CASES, in its order."""
+"""The modules that fill CASES."""
 
 __all__ = [
     "CASES", "MODULES", "SAFE", "SCENARIOS", "Bench", "Case", "Compiled", "Engine", "Interpreter", "Step", "agree",
