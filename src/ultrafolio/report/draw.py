@@ -58,8 +58,9 @@ def drawing(width: float, height: float) -> Iterator[Any]:
 def pictures(figure: Any) -> tuple[str, bytes]:
     """(SVG, PNG) of a figure, the same bytes for the same figure."""
     svg, png = io.StringIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(svg, format="svg")
     figure.savefig(png, format="png", dpi=144, metadata={"Software": None})
+    # the metadata hold the date, and addresses that look like links
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", svg.getvalue(), flags=re.DOTALL)
     return text, png.getvalue()
 
