@@ -89,7 +89,7 @@ def implementations(rounds: int, *, quick: bool) -> list[Row]:
         peer_c = PeerC(Path(folder), warm) if compiler() else None
         for name, size in sizes.items():
             for policy in POLICIES:
-                rows.append(compare(name, size, policy, peer_c, rounds, 1 if quick or name == "L" else 3))
+                rows.append(compare(name, size, policy, peer_c, rounds, 1 if quick or name == "L" else 2))
                 print(f"{name} {policy}: equal", file=sys.stderr, flush=True)
     return rows
 
