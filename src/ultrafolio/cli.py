@@ -14,6 +14,7 @@ from .errors import InputError
 
 _COMMANDS = {
     "policies": ("ultrafolio.commands.policies", "policies"),
+    "check": ("ultrafolio.commands.check", "check_command"),
     "run": ("ultrafolio.commands.run", "run"),
     "sweep": ("ultrafolio.sweep.command", "sweep"),
     "report": ("ultrafolio.report.command", "report"),
@@ -41,11 +42,12 @@ def cli() -> None:
 
     \b
     ultrafolio policies                         the policies and their nine choices
+    ultrafolio check scenarios/03-virtio.toml --policy whole-folio
     ultrafolio run --policy whole-folio --order 4 --set rings=2
     ultrafolio sweep sweeps/seed.toml           the answer to the mail, from recordings
     ultrafolio report out/seed                  the table and the HTML file again
 
-    Exit codes: 0 done or holds, 1 a run found what it was asked to find wrong, 2 bad input, 130 interrupted.
+    Exit codes: 0 done or holds, 1 violated or hung, 2 bad input, 3 unknown, 130 interrupted.
     """
 
 

@@ -80,6 +80,12 @@ def _loaded(
 
 
 @functools.cache
+def plain_functions() -> dict[str, Any]:
+    """The kernel's functions as plain Python, for use over lists."""
+    return _loaded(lambda f: f, lambda f: f, None)
+
+
+@functools.cache
 def compiled() -> dict[str, Any]:
     """The exploring functions, compiled."""
     inner, entry = rules.inner_flags(), rules.numba_flags()
@@ -105,10 +111,10 @@ def _new_space(system: System, capacity: int) -> Space:
         table=np.zeros(4 * capacity, np.int32), parent=np.zeros(capacity, np.int32), by=np.zeros(capacity, np.int32),
         pending=np.zeros(capacity, np.int64), enabled=np.zeros(capacity, np.int64),
         first=np.zeros(capacity, np.int64), to=np.zeros(4 * capacity, np.int32), via=np.zeros(4 * capacity, np.int32),
-        found=np.zeros(10, FOUND), choices=np.array(ranges, np.int64),
+        found=np.zeros(10, FOUND), met=np.zeros(32, FOUND), choices=np.array(ranges, np.int64),
         ops=np.array([op for op, _ in listed], np.int64), pages=np.array([page for _, page in listed], np.int64),
     )  # fmt: skip
-    space.found["state"] = -1
+    space.found["state"] = space.met["state"] = -1
     return space
 
 
@@ -119,7 +125,8 @@ def _grown(space: Space, functions: Mapping[str, Any]) -> Space:
         return np.concatenate([a, np.zeros_like(a)])
 
     per_state = {n: twice(getattr(space, n)) for n in ("node", "parent", "by", "pending", "enabled", "first")}
-    larger = space._replace(**per_state, to=twice(space.to), via=twice(space.via), table=np.zeros(2 * len(space.table), np.int32))
+    table = np.zeros(2 * len(space.table), np.int32)
+    larger = space._replace(**per_state, to=twice(space.to), via=twice(space.via), table=table)
     larger.count["stop"] = RUNNING
     functions["rehash"](larger)
     return larger

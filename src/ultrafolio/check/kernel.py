@@ -120,6 +120,10 @@ def take(s, x, words, number, t, op, page, by):
     p = focus(s, t, page)
     was = s.uv[p].state
     outcome = step(s, t, op, page)
+    if s.who[t].kind == VCPU and pc > AGAIN:
+        obstacle = outcome if E_LOCKED <= outcome <= E_UV else 16 - outcome if outcome < 0 else 0
+        if obstacle and x.met[obstacle].state < 0:
+            x.met[obstacle].state, x.met[obstacle].by = number, by
     if outcome < 0:
         return False
     g = x.count[0]

@@ -38,6 +38,7 @@ class Space(NamedTuple):
     enabled    per state: bit t, thread t's fair step is enabled
     first      per state: number of its first edge;  to, via: the edges' target and by
     found      per property: the first edge that breaks it, FOUND (state -1: none)
+    met        the first time a vCPU met an obstacle, by outcome, or 16 - the reason why a step was refused; FOUND
     choices    per actor: first, count into ops, pages
     """
 
@@ -56,6 +57,7 @@ class Space(NamedTuple):
     to: Any
     via: Any
     found: Any
+    met: Any
     choices: Any
     ops: Any
     pages: Any

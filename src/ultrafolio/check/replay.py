@@ -1,0 +1,140 @@
+"""Replaying a counterexample with the plain interpreter, step by step: nothing is printed that was not certified."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ultrafolio.engine.interp import to_lists
+from ultrafolio.engine.load import interpreted
+from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, OPS, OUTCOMES, WAITS, State
+from ultrafolio.model.rule import RULES
+from ultrafolio.model.scenario import System
+
+from .explore import plain_functions
+
+
+class NotCertified(Exception):
+    """The interpreter does not confirm a step: a defect of the checker, or a trace of other rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One replayed step. broke: number of a property it broke, or 0. before, after: packed states as nested tuples."""
+
+    by: int
+    actor: int
+    kind: str
+    rule: str
+    op: str
+    page: int
+    outcome: int
+    broke: int
+    before: Any
+    after: Any
+
+    @property
+    def outcome_word(self) -> str:
+        return OUTCOMES[self.outcome] if self.outcome > 0 else f"waits for {WAITS[-self.outcome]}"
+
+    def record(self) -> dict[str, Any]:
+        """The step as JSON: what it was, not the states around it."""
+        return {"by": self.by, "actor": self.actor, "kind": self.kind, "rule": self.rule, "op": self.op,
+                "page": self.page, "outcome": self.outcome_word}  # fmt: skip
+
+
+def frozen(lists: State) -> Any:
+    """The mutable sections as nested tuples: comparable, hashable."""
+    return tuple(
+        tuple(tuple(getattr(row, name) for name in row.__slots__) for row in section) for section in lists[2:]
+    )
+
+
+def replay(system: System, path: Sequence[int], rules: Any = None) -> tuple[list[Step], State]:
+    """Take the steps of `path` (actor << 16 | choice) from the system's initial state, with the interpreted rules.
+
+    Returns the steps and the state after them, as lists. NotCertified when a step is not enabled.
+    """
+    run = rules or interpreted()
+    state = to_lists(system.state)
+    steps = []
+    for number, by in enumerate(path, 1):
+        t, choice = by >> 16, by & 0xFFFF
+        pc = state.task[t].pc
+        idle = pc == IDLE_PC[state.who[t].kind] and not (pc == 0 and state.actor[t].op)
+        op, page = system.choices[t][choice] if idle else (0, 0)
+        p = run.focus(state, t, page)
+        was, before = state.uv[p].state, frozen(state)
+        outcome = run.step(state, t, op, page)
+        rule, kind = RULES[pc].name if pc in RULES else "none", ACTOR_KINDS[state.who[t].kind]
+        if outcome < 0:
+            raise NotCertified(f"step {number}: {kind} {t} at {rule} waits for {WAITS[-outcome]}")
+        broke = run.broken(state, t, pc, p, was, outcome)
+        steps.append(Step(by, t, kind, rule, OPS[op], p, outcome, broke, before, frozen(state)))
+    return steps, state
+
+
+def certify_violation(system: System, path: Sequence[int], number: int, rules: Any = None) -> list[Step]:
+    """The steps of a safety counterexample: exactly its last one breaks property `number`. NotCertified otherwise."""
+    steps, _ = replay(system, path, rules)
+    if not steps or steps[-1].broke != number:
+        raise NotCertified(f"the last step does not break property {number}")
+    return steps
+
+
+def certify_lasso(
+    system: System, stem: Sequence[int], cycle: Sequence[int], waiter: int
+) -> tuple[list[Step], list[Step]]:
+    """The steps of stem and cycle: the cycle closes, the waiter waits all along, it is fair. Else NotCertified.
+
+    Fair: each thread takes a step in the cycle, or is somewhere without a fair step enabled.
+    """
+    steps, state = replay(system, [*stem, *cycle])
+    rest, turn = steps[: len(stem)], steps[len(stem) :]
+    if turn and turn[-1].after != turn[0].before:
+        raise NotCertified("the cycle does not close")
+    if not turn and enabled_fair(system, state):
+        raise NotCertified(f"a fair step is enabled where all should rest: {enabled_fair(system, state)}")
+    owed = set(range(len(system.choices))) if turn else set()
+    _, state = replay(system, stem)
+    for step in turn:
+        owed &= enabled_fair(system, state)
+        if not is_pending(state, waiter):
+            raise NotCertified(f"actor {waiter} is not waiting all along")
+        owed.discard(step.actor)
+        _, state = replay(system, [*stem, *(s.by for s in turn[: turn.index(step) + 1])])
+    if owed & enabled_fair(system, state):
+        raise NotCertified(f"the cycle is not fair to {sorted(owed)}")
+    return rest, turn
+
+
+def enabled_fair(system: System, state: State) -> set[int]:
+    """The threads whose next step is fair and enabled in this state (as lists)."""
+    run, found = interpreted(), set()
+    for t in range(len(system.choices)):
+        pc = state.task[t].pc
+        if pc == IDLE_PC[state.who[t].kind] or pc not in RULES or not RULES[pc].fair:
+            continue
+        trial = copied(state)
+        if run.step(trial, t, 0, 0) > 0:
+            found.add(t)
+    return found
+
+
+def copied(state: State) -> State:
+    """An independent copy of a state as lists."""
+
+    def row(record: Any) -> Any:
+        made = type(record)()
+        for name in record.__slots__:
+            setattr(made, name, getattr(record, name))
+        return made
+
+    return State(state.cfg, state.who, *([row(r) for r in section] for section in state[2:]))
+
+
+def is_pending(state: State, t: int) -> bool:
+    """Whether actor `t` has begun something that must end; the kernel's own rule, over lists."""
+    pending: bool = plain_functions()["is_pending"](state, t)
+    return pending

@@ -1,0 +1,102 @@
+"""A counterexample as text for a mail: 72 columns, a column per part, and how each page changed."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from ultrafolio.model.layout import IO, MM, UV
+from ultrafolio.model.rule import RULES
+
+from .replay import Step
+from .verdict import Finding, Result
+
+WIDTH = 72
+_COLUMNS = {"guest": 5, "host": 21, "device": 50, "fault": 50}
+_HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}{'device':<20}".rstrip()
+_ACTOR_OF = {rule.name: rule.actor for rule in RULES.values()}
+_UV, _MM, _IO = UV.names or (), MM.names or (), IO.names or ()
+_STATE = "NSHPE"
+_FLAGS = (("arch", "a"), ("locked", "l"), ("frozen", "f"), ("writeback", "w"), ("dirty", "d"))
+LEGEND = (
+    "pages: N non-secure  S secure  H shared  P pinned shared  E exported;  "
+    "a arch bit  l locked  f frozen  w writeback  d dirty  i I/O in flight  "
+    "+n n extra references, of the folio, on its head"
+)
+
+
+def page_flags(packed: Any, page: int) -> str:
+    """One page of a packed state as flags, one letter each, as page-types prints them: "Pa----", "E----i+1"."""
+    uv = dict(zip(_UV, packed[0][page], strict=True))
+    mm = dict(zip(_MM, packed[1][page], strict=True))
+    io = dict(zip(_IO, packed[5][page], strict=True))
+    text = _STATE[uv["state"]] + "".join(letter if mm[name] else "-" for name, letter in _FLAGS)
+    text += "i" if io["flying"] else "-"
+    return text + (f"+{mm['refs']}" if mm["refs"] else "")
+
+
+def story(steps: Sequence[Step], first: int = 1) -> list[str]:
+    """The steps as lines of at most 72 columns; below a step, the pages it changed."""
+    out = []
+    for number, step in enumerate(steps, first):
+        column = _COLUMNS[_ACTOR_OF.get(step.rule, "host")]
+        what = f"{step.kind} {step.actor} {step.rule}"
+        if step.op not in ("nothing", "") and _ACTOR_OF.get(step.rule) == "guest":
+            what = f"{step.kind} {step.actor} {step.op} page {step.page}"
+        if step.outcome_word not in ("OK", "DONE"):
+            what += f": {step.outcome_word}"
+        room = WIDTH - column
+        column = column if len(what) <= room else max(5, WIDTH - len(what))
+        out.append(f"{number:>3}".ljust(column) + what[: WIDTH - column])
+        changes = [
+            f"page {p} {page_flags(step.before, p)} -> {page_flags(step.after, p)}"
+            for p in range(len(step.before[0]))
+            if page_flags(step.before, p) != page_flags(step.after, p)
+        ]
+        for at in range(0, len(changes), 2):
+            out.append("       | " + "   ".join(changes[at : at + 2]))
+    return out
+
+
+def paragraph(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent or "  ",
+                         break_long_words=False, break_on_hyphens=False)  # fmt: skip
+
+
+def finding_text(finding: Finding) -> str:
+    """One finding as a story: the steps, what repeats, and the wait-for line."""
+    out = [paragraph(f"{finding.verdict}: {finding.name}" + (f" ({finding.kind})" if finding.kind else ""))]
+    if finding.expected:
+        out.append(paragraph("This wait is the purpose of pin shared; it is not counted against the policy."))
+    if finding.steps or finding.cycle:
+        out += ["", _HEADING, *story(finding.steps)]
+    if finding.cycle:
+        out += ["  -- from here for ever:", *story(finding.cycle, len(finding.steps) + 1)]
+    if finding.wait:
+        ever = "waits for ever for" if finding.verdict == "violated" or finding.expected else "waits for"
+        out += ["", paragraph(f"{finding.wait.waiter} {ever}: {finding.wait.waits_for}"),
+                paragraph(f"held by: {finding.wait.held_by}"),
+                paragraph(f"released by: {finding.wait.released_by}")]  # fmt: skip
+    return "\n".join(out)
+
+
+def result_text(result: Result, command: str) -> str:
+    """A whole result: the verdict, the worst story, the other failures in a line each, coverage, and the command."""
+    worst = result.worst
+    out = [paragraph(f"{result.scenario} under {result.policy}: {result.verdict}"
+                     + (f", {worst.kind}" if worst.kind else "")
+                     + f"; {result.states} states, {result.edges} edges, depth {result.depth}"), ""]  # fmt: skip
+    if result.reason:
+        out += [paragraph(f"unknown: {result.reason}; nothing is concluded from what was not reached"), ""]
+    if worst.kind:
+        out += [finding_text(worst), ""]
+        out += [paragraph(LEGEND), ""]
+    for finding in result.findings:
+        if finding is not worst and finding.kind:
+            out.append(paragraph(f"also {finding.verdict}, {finding.kind}: {finding.name}"
+                                 + (f"; {finding.wait.line()}" if finding.wait else "")))  # fmt: skip
+    never = [name for name, n in result.fired.items() if not n]
+    out += [paragraph(f"steps that never fired: {', '.join(never)}" if never else "every step fired"),
+            f"reproduce: {command}"]  # fmt: skip
+    return "\n".join(out)

@@ -1,0 +1,121 @@
+"""`ultrafolio check`: every interleaving of a scenario, the shortest story of what fails, and who holds what."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ultrafolio.check.show import result_text
+from ultrafolio.check.verdict import Result, check
+from ultrafolio.errors import InputError, one_of
+from ultrafolio.model import policies, scenario
+
+_SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
+EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
+
+
+@click.command("check")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--all", "every", is_flag=True, help="All scenarios in scenarios/, as a matrix scenario x policy.")
+@click.option("--policy", "names", multiple=True, help="A preset, a [policy.NAME] of the file, or FILE.toml#NAME; "
+              "several times for several.  [default: all presets]")  # fmt: skip
+@click.option("--diff-policy", nargs=2, metavar="A B", help="Only the scenarios whose verdict differs between two.")
+@click.option("--expect", is_flag=True, help="Compare with the [expect] tables: exit 0 when all is as expected.")
+@click.option("--max-states", default=20_000_000, show_default=True, type=click.IntRange(1, 2**31 - 2),
+              help="Stop there; the verdict is then unknown.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line per scenario and policy.")
+def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], diff_policy: tuple[str, str] | None,
+                  expect: bool, max_states: int, as_json: bool) -> int:  # fmt: skip
+    """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
+
+    \b
+    ultrafolio check scenarios/03-virtio.toml --policy whole-folio
+    ultrafolio check --all
+    ultrafolio check --all --diff-policy split split-writeback
+    ultrafolio check my.toml --policy mine.toml#mine --json
+
+    Exit codes: 0 holds, 1 violated, 2 bad input, 3 unknown (a limit was reached).
+    """
+    if every:
+        files = (*files, *sorted(Path("scenarios").glob("*.toml")))
+    if not files:
+        raise InputError("no scenario given", allowed="SCENARIO.toml files, or --all in a checkout",
+                         then="ultrafolio check --help")  # fmt: skip
+    chosen = diff_policy or names or tuple(policies.PRESETS)
+    results, wrong = [], []
+    for file in files:
+        story = scenario.read(file)
+        for name in chosen:
+            result = check(story, str(file), policies.find(name, story.tables), name, max_states=max_states)
+            results.append(result)
+            wrong += differences(result, story.expect) if expect else []
+            if as_json:
+                click.echo(result.json())
+    if not as_json:
+        _show(results, chosen, diff_policy, _command(files, every, max_states))
+    for line in wrong:
+        click.echo(line, err=as_json)
+    if expect:
+        return int(bool(wrong))
+    verdicts = {result.verdict for result in results}
+    return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
+
+
+def differences(result: Result, expect: dict[str, Any]) -> list[str]:
+    """Where a result is not what its scenario's [expect] table says; a policy without an entry is a difference.
+
+    InputError for an entry that names no field of EXPECT_FIELDS.
+    """
+    wanted = expect.get(result.policy)
+    if wanted is None:
+        return [f"{result.scenario}, {result.policy}: no [expect] entry"]
+    record = result.record() | {"depth": result.depth}
+    for field in wanted:
+        if field not in EXPECT_FIELDS:
+            raise one_of(f"{result.scenario}: [expect] {result.policy}", field, EXPECT_FIELDS)
+    return [
+        f"{result.scenario}, {result.policy}: {field} is {record[field] or 'null'}, expected {value}"
+        for field, value in wanted.items()
+        if (record[field] or "null") != value and record[field] != value
+    ]
+
+
+def _command(files: tuple[Path, ...], every: bool, max_states: int) -> str:
+    words = ["ultrafolio", "check", *(["--all"] if every else [str(f) for f in files])]
+    return shlex.join(words + ([] if max_states == 20_000_000 else ["--max-states", str(max_states)]))
+
+
+def cell_text(result: Result) -> str:
+    """A result in one word for the matrix."""
+    if result.verdict == "unknown":
+        return "unknown"
+    worst = result.worst
+    return "holds" if not worst.kind or worst.expected else _SHORT[worst.kind]
+
+
+def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] | None, command: str) -> None:
+    scenarios = list(dict.fromkeys(result.scenario for result in results))
+    if len(results) == 1:
+        click.echo(result_text(results[0], f"{command} --policy {results[0].policy}"))
+        return
+    by = {(result.scenario, result.policy): result for result in results}
+    if diff:
+        scenarios = [s for s in scenarios if cell_text(by[s, diff[0]]) != cell_text(by[s, diff[1]])]
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("scenario", no_wrap=True)
+    for number, name in enumerate(chosen, 1):
+        table.add_column(name if diff else str(number), no_wrap=True)
+    for s in scenarios:
+        table.add_row(Path(s).stem, *(cell_text(by[s, name]) for name in chosen))
+    console = Console(highlight=False)
+    console.print(table, width=max(console.width, 40 + 9 * len(chosen)))
+    if not diff:
+        console.print("  ".join(f"{n} {name}" for n, name in enumerate(chosen, 1)))
+    console.print("waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and "
+                  "taken again for ever;\nfatal: the VMM is told; unsafe: a property is violated")  # fmt: skip
+    console.print(f"reproduce: {command}" + (f" --diff-policy {' '.join(diff)}" if diff else ""), markup=False)
