@@ -143,7 +143,8 @@ def test_the_matrix_shows_each_workload_at_the_orders_it_was_swept_at(tmp_path: 
     rows = [row(s, policy="split", order=1, workload="a", hang_permanent=int(s == 0)) for s in range(4)]
     rows += [row(s, policy="split", order=5, workload="b", hang_livelock=1, stalls=1) for s in range(2)]
     rows += [row(s, policy="per-page", order=5, workload="b", stalls=1) for s in range(2)]
-    plot = all_plots(Results(make(tmp_path / "s", rows)))[0]
+    plot, *others = all_plots(Results(make(tmp_path / "s", rows)))
+    assert all("workload a" in other.svg for other in others if other.name == "throughput")
     texts = Counter(e.text for e in ElementTree.fromstring(plot.svg).iter() if e.tag.endswith("text"))
     assert {text: texts[text] for text in ("P 25", "L 100", "t", "workload a", "workload b", "8K", "128K")} == {
         "P 25": 1, "L 100": 1, "t": 1, "workload a": 1, "workload b": 1, "8K": 1, "128K": 1}  # fmt: skip
