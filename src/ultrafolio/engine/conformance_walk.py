@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ultrafolio.model import properties
-from ultrafolio.model.layout import SECURE, TRACK_FOLIO, State, pack
+from ultrafolio.model.layout import MAPPING, SECURE, TRACK_FOLIO, State, pack
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 
@@ -153,11 +153,15 @@ def _mutexes(state: State) -> str:
 
 
 def check_walk(engine: Engine, system: System, seed: int, steps: int, *, safe: bool) -> None:
-    """A walk on which the state stays consistent, a step that is not enabled changes nothing, and, if `safe`,
+    """A walk on which the state stays consistent and a step that is not enabled changes nothing.
 
-    properties 1 and 2 hold on every page after every step. AssertionError names the step.
+    If `safe`, also every step keeps all nine properties, and 1 and 2 hold on every page after it; excused are a count
+    touched while frozen where a folio is mapped twice, and late failures where the ultravisor refuses a page.
+    AssertionError names the step.
     """
-    before = pack(system.state)
+    before, lists = pack(system.state), to_lists(system.state)
+    excused = {0} | ({5} if (system.state.who["kind"] == MAPPING).any() else set())
+    excused |= {8} if system.state.uv["refuses"].any() else set()
     for number, step in enumerate(walk(engine, system, seed, steps)):
         state = engine.state()
         after, where = pack(state), f"{engine.name}, seed {seed}, step {number}, {step}"
@@ -167,9 +171,14 @@ def check_walk(engine: Engine, system: System, seed: int, steps: int, *, safe: b
         wrong = inconsistency(state)
         if wrong:
             raise AssertionError(f"{where}: {wrong}")
-        broken = properties.everywhere(to_lists(state)) if safe else 0
-        if broken:
-            raise AssertionError(f"{where}: broke property {broken}")
+        if safe:
+            about = properties.focus(lists, step.actor, step.page)
+            was, lists = lists.uv[about].state, to_lists(state)
+            broken = properties.everywhere(lists)
+            if step.outcome > 0 and not broken:
+                broken = properties.broken(lists, step.actor, step.pc, about, was, step.outcome)
+            if broken not in excused:
+                raise AssertionError(f"{where}: broke property {broken}")
 
 
 def _walk_all(engine: Engine, checks: Mapping[str, bool], seeds: int, steps: int) -> None:
@@ -181,7 +190,7 @@ def _walk_all(engine: Engine, checks: Mapping[str, bool], seeds: int, steps: int
 
 @case(58)
 def walks_keep_the_invariant(engine: Engine) -> None:
-    """Random walks: no I/O on a secure page, no secure page without its bit, no count used while frozen."""
+    """Random walks: no I/O on a secure page, none without its bit or made one under a pin, no frozen count used."""
     _walk_all(engine, dict.fromkeys(SAFE, True), seeds=3, steps=400)
 
 
