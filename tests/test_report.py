@@ -208,7 +208,8 @@ def test_lines_that_coincide_are_drawn_once() -> None:
     nan = math.nan
     lines = {"a": np.array([1.0, nan]), "b": np.array([1.0, nan]), "c": np.array([1.0, 2.0]), "d": np.array([nan, nan])}
     assert draw.coincident(lines) == [["a", "b"], ["c"]]
-    assert draw.coincident({"a": np.array([1.0]), "b": np.array([1.01]), "c": np.array([1.0001])}) == [["a", "c"], ["b"]]
+    close = {"a": np.array([1.0]), "b": np.array([1.01]), "c": np.array([1.0001])}
+    assert draw.coincident(close) == [["a", "c"], ["b"]]
 
 
 # ------------------------------------------------------------------------------------------- answer
