@@ -55,10 +55,10 @@ class Cells:
             return None
         return frozenset({h.first for h in held}.union(*(h.written for h in held)))
 
-    def written(self, cell: Cell) -> frozenset[int] | None:
-        """The values written to a cell: its values once it was written."""
+    def targets(self, cell: Cell) -> frozenset[int] | None:
+        """The rules at which a thread may go on that jumps to the place in `cell`: the initial value says "nowhere"."""
         held = self._held[cell]
-        return None if held.any else frozenset(held.written)
+        return None if held.any else frozenset(held.written - {held.first})
 
     def write(self, section: str, name: str, index: int | None, values: frozenset[int] | None) -> None:
         """A rule writes one of `values` there."""
