@@ -111,7 +111,7 @@ def memory(rounds: int, *, quick: bool) -> list[Row]:
 def two_processes(rounds: int, *, quick: bool) -> list[Row]:
     """A sweep of short cells on two processes against one, and against it what two processes of pure computing get:
     a virtual machine with other work on it does not have two whole cores to give."""
-    seeds = 4 if quick else 400
+    seeds = 4 if quick else 200
     cell.warm()
     pairs, ceilings, rates = [], [], []
     for _ in range(rounds):
