@@ -106,7 +106,6 @@ def accessible_export(s, t):
     """Export the page. A failure leaves the bit set; in writeback it is too late to recover."""
     k = s.task[t]
     if uv_export(s, k.i) == UV_OK:
-        s.mm[k.i].altered = 0
         return page_done(s, t)
     late = k.then == WB_IO
     accessible_done(s, t)
@@ -277,12 +276,13 @@ def reclaim_over(s, t, outcome):
     return outcome
 
 
-@rule(RECLAIM_LOCK, kernel="folio_trylock in shrink_folio_list, v5.7")
+@rule(RECLAIM_LOCK, kernel="folio_trylock, folio_maybe_dma_pinned in shrink_folio_list, v5.7")
 def reclaim_lock(s, t):
-    """Try the folio lock; a locked folio, one in writeback, or a page that is not mapped is passed over."""
+    """Try the folio lock; a locked folio, one in writeback, or a page pinned or not mapped is passed over."""
     k = s.task[t]
+    m = s.mm[k.page]
     h = s.mm[head(s, k.page)]
-    if h.locked or h.writeback != NO_WRITEBACK or s.mm[k.page].present != MAPPED:
+    if h.locked or h.writeback != NO_WRITEBACK or m.present != MAPPED or m.pins or m.longs:
         return reclaim_over(s, t, E_LOCKED)
     h.locked = 1
     k.pc = RECLAIM_UNMAP
@@ -301,12 +301,14 @@ def reclaim_unmap(s, t):
 @rule(RECLAIM_EXPORT, kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7", releases="lock",
       seed="page with guest content, encrypted and integrity protected")  # fmt: skip
 def reclaim_export(s, t):
-    """Export; a failure cannot be returned from here, the page is given up and stays."""
+    """Export, unless it was mapped again; a failure cannot be returned from here, the page is given up and stays."""
     k = s.task[t]
+    if s.mm[k.page].present != UNMAPPED:
+        unlock(s, k.page)
+        return reclaim_over(s, t, E_REFS)
     if uv_export(s, k.page) != UV_OK:
         unlock(s, k.page)
         return reclaim_over(s, t, E_LATE)
-    s.mm[k.page].altered = 0
     if s.cfg[0].track != TRACK_FOLIO or s.mm[k.page].order == 0:
         clear_arch(s, k.page)
     k.pc = RECLAIM_SWAP
@@ -327,10 +329,10 @@ def reclaim_swap(s, t):
 
 @rule(RECLAIM_FREE, kernel="__remove_mapping in mm/vmscan.c, v5.7", releases="lock")
 def reclaim_free(s, t):
-    """The write to swap completes: free the page, unless it was mapped again meanwhile."""
+    """The write to swap completes: free the page, unless it was mapped again or referenced meanwhile."""
     k = s.task[t]
     s.io[k.page].flying -= 1
-    if s.mm[k.page].present == UNMAPPED:
+    if s.mm[k.page].present == UNMAPPED and not extra_refs(s, k.page):
         s.mm[k.page].present = SWAPPED
     unlock(s, k.page)
     return reclaim_over(s, t, DONE)
@@ -392,7 +394,7 @@ def reboot_quiet(s, t):
     for a in range(s.cfg[0].actors):
         who, pc = s.who[a], s.task[a].pc
         mine = who.vm == vm and (who.kind == VCPU or who.kind == DISK or who.kind == RING)
-        if mine and pc != RUN and pc != DEVICE_IDLE:
+        if mine and pc not in (RUN, DEVICE_IDLE, DEAD):
             return W_DEVICE
         if (who.kind == WRITEBACK and pc != WB_IDLE) or (who.kind == RECLAIM and pc != RECLAIM_IDLE):
             return W_DEVICE
@@ -404,7 +406,9 @@ def reboot_quiet(s, t):
 def reboot_reset(s, t):
     """One ultravisor step: unshare all and destroy; then the machine runs again, or is gone."""
     uv_reset(s, s.who[t].vm)
-    s.vm[s.who[t].vm].life = ALIVE if s.task[t].call else GONE
+    vm = s.vm[s.who[t].vm]
+    if vm.life == REBOOTING:
+        vm.life = ALIVE if s.task[t].call else GONE
     s.actor[t].op = NOTHING
     s.task[t].call, s.task[t].pc = 0, REBOOT_IDLE
     return DONE

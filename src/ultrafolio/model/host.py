@@ -304,8 +304,7 @@ def import_arch(s, t):
 def import_export(s, t):
     """More than one secure VM and no ownership transfer: export first; the result is ignored."""
     k = s.task[t]
-    if uv_export(s, k.page) == UV_OK:
-        s.mm[k.page].altered = 0
+    uv_export(s, k.page)
     k.pc = IMPORT_CALL
     return OK
 

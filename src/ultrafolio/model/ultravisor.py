@@ -67,6 +67,7 @@ def uv_export(s, p):
     if uv.state != NON_SECURE and uv.state != EXPORTED:
         uv.shared = 1 if uv.state != SECURE else 0
         uv.state = EXPORTED
+        s.mm[p].altered = 0
     return UV_OK
 
 
