@@ -57,7 +57,8 @@ def export(
 
     Weak fairness of SPIN is per process and ours is per step; they agree, because a thread stands at one rule at a
     time and nobody else moves it: while its step stays enabled and is not taken, its process stays enabled and does not
-    move. The process `choices` can always take an empty step instead, so SPIN's fairness forces none of its others.
+    move. The process `choices` can always stop for good instead, so SPIN's fairness forces none of its steps: a run in
+    which the unfair steps cease is one in which it stopped after the last, and in any other it goes on moving.
 
     changed   source text of the rules to replace first, {old: new}: a deliberately broken rule, for tests
 
@@ -171,14 +172,14 @@ class _Program:
         if self.properties:
             lines += [f"property {n}: {name}" for n, name in enumerate(PROPERTIES) if n]
         if fair:
-            lines.append("fairness: pan -f; the process `choices` can always do nothing, so nothing forces it")
+            lines.append("fairness: pan -f; `choices` can always stop for good, so none of its steps is forced")
         return ["/* " + "\n   ".join(lines) + " */"]
 
     def _processes(self) -> list[str]:
         fair = [self._process(name, [o for o in self.options if o.actor == t and o.rule.fair], self._strays(t))
                 for t, name in enumerate(self.names)]  # fmt: skip
         unfair = [o for o in self.options if not o.rule.fair]
-        return [*(p for p in fair if p), self._process("choices", unfair, ["skip"])]
+        return [*(p for p in fair if p), self._process("choices", unfair, ["break"])]
 
     def _process(self, name: str, options: Sequence[Option], others: Iterable[str]) -> str:
         """One process: a loop over the options, which may also end where none is enabled; "" for no options."""

@@ -92,13 +92,15 @@ class Values:
                 if condition.truth is not None:
                     return self.pure(body if condition.truth else orelse, env)
                 return terms.chosen(condition, self.truth(body, env), self.truth(orelse, env))
-            case ast.Compare(left=left, ops=[ast.In()], comparators=[right]):
+            case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() as op], comparators=[right]):
                 options = self.pure(right, env)
-                assert isinstance(options, tuple)
-                return terms.member(self.truth(left, env), options)
-            case ast.Compare(left=left, ops=[op], comparators=[right]):
+                if not isinstance(options, tuple):
+                    raise wrong(node)
+                found = terms.member(self.truth(left, env), options)
+                return found if isinstance(op, ast.In) else terms.negate(found)
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _OPERATORS:
                 return terms.binary(_OPERATORS[type(op)], self.truth(left, env), self.truth(right, env))
-            case ast.BinOp(left=left, op=op, right=right):
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
                 return terms.binary(_OPERATORS[type(op)], self.truth(left, env), self.truth(right, env))
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in self.source.functions:
                 function = self.source.functions[name]

@@ -1,0 +1,313 @@
+"""A second opinion that nobody here tuned: SPIN runs the exported rules and counts the same states and edges."""
+
+import re
+import shutil
+import subprocess
+from typing import NamedTuple
+
+import pytest
+
+from ultrafolio.check.promela import export
+from ultrafolio.check.promela_source import Untranslatable
+from ultrafolio.engine.interp import to_lists, write_back
+from ultrafolio.engine.load import interpreted, mutant
+from ultrafolio.model import scenario
+from ultrafolio.model.layout import IDLE_PC, NOTHING, RUN, VCPU, copy, pack
+from ultrafolio.model.policies import find
+from ultrafolio.model.rule import RULES
+
+MISSING = [tool for tool in ("spin", "gcc") if shutil.which(tool) is None]
+spin_needed = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+
+PAIR = {"folios": [1], "state": ["shared", "secure"]}
+FRESH = {"folios": [1], "state": ["non_secure"]}
+AWAY = {"folios": [1], "state": ["exported"]}
+
+SCENARIOS = {
+    "virtio": {"memory": PAIR, "vcpu": [{"touch": [1]}], "virtio": [{"page": 0}]},
+    "one disk I/O": {"memory": PAIR, "vcpu": [{"touch": [1]}], "disk": [{"page": 0}]},
+    "disk without end": {"memory": PAIR, "vcpu": [{"touch": [1]}], "disk": [{"page": 0, "starts": 255}]},
+    "writeback": {"memory": PAIR, "vcpu": [{"touch": [0, 1]}], "writeback": [{"page": [0]}]},
+    "unshare": {
+        "memory": PAIR, "vcpu": [{"touch": [1], "share": [0], "unshare": [0], "starts": 2}], "disk": [{"page": 0}],
+    },
+    "reclaim": {
+        "memory": PAIR, "vcpu": [{"touch": [0, 1]}], "reclaim": [{"page": [1], "starts": 2}], "disk": [{"page": 1}],
+    },
+    "early pin": {"memory": FRESH, "vcpu": [{"touch": [1]}], "virtio": [{"page": 0}]},
+    "iomap": {"memory": {**FRESH, "backing": "iomap"}, "vcpu": [{"touch": [1]}]},
+    "iomap and writeback": {
+        "memory": {**FRESH, "backing": "iomap"}, "vcpu": [{"touch": [1]}], "writeback": [{"page": [0], "starts": 255}],
+    },
+    "reboot": {"memory": PAIR, "vcpu": [{"touch": [1]}], "virtio": [{"page": 0}], "reboot": [{}]},
+    "two vCPUs": {"memory": AWAY, "vcpu": [{"touch": [0]}, {"touch": [1], "cpu": 1}], "disk": [{"page": 0}]},
+    "batches": {
+        "memory": AWAY, "vcpu": [{"touch": [0]}], "lru": [{"page": [0, 1], "starts": 2, "cpu": 1}],
+        "speculative": [{"page": [1]}],
+    },
+    "mapped twice": {"memory": AWAY, "vcpu": [{"touch": [0]}], "mapping": [{"page": [1]}]},
+    "two guests": {
+        "memory": {**PAIR, "owner": [0, 1]}, "vcpu": [{"guest": 0, "touch": [0]}, {"guest": 1, "touch": [0, 1]}],
+    },
+    "refused call": {
+        "memory": {**PAIR, "refuses": [1]}, "vcpu": [{"touch": [0]}], "writeback": [{"starts": 1}],
+        "tamper": [{"starts": 1}],
+    },
+    "four pages": {
+        "memory": {"folios": [2], "state": ["shared", "secure", "secure", "secure"]}, "vcpu": [{"touch": [1, 3]}],
+        "disk": [{"page": 0, "pages": 3}],
+    },
+}  # fmt: skip
+
+COUNTED = [
+    ("virtio", "per-page"), ("virtio", "whole-folio"), ("virtio", "folio-bitmap"),
+    ("disk without end", "whole-folio"), ("disk without end", "whole-folio-literal"),
+    ("writeback", "whole-folio-literal"), ("writeback", "folio-bitmap-pins"),
+    ("unshare", "whole-folio"), ("unshare", "refuse-large"), ("unshare", "import-lock"),
+    ("reclaim", "whole-folio"), ("reclaim", "split-writeback"),
+    ("early pin", "split"), ("early pin", "split-false-success"),
+    ("iomap and writeback", "split"), ("iomap and writeback", "import-lock"),
+    ("reboot", "whole-folio"), ("reboot", "refuse-large"),
+    ("two vCPUs", "per-page"), ("two vCPUs", "import-lock"),
+    ("batches", "per-page"), ("batches", "whole-folio"),
+    ("mapped twice", "folio-bitmap"), ("two guests", "whole-folio"),
+    ("refused call", "whole-folio"), ("four pages", "per-page"), ("four pages", "whole-folio-literal"),
+]  # fmt: skip
+
+LEADS_TO = [
+    ("virtio", "whole-folio", False),
+    ("virtio", "per-page", True),
+    ("one disk I/O", "whole-folio", True),
+    ("disk without end", "whole-folio", False),
+    ("disk without end", "per-page", True),
+    ("early pin", "split", False),
+    ("early pin", "per-page", True),
+    ("iomap", "split", False),
+    ("iomap", "split-writeback", True),
+    ("virtio", "refuse-large", True),
+    ("one disk I/O", "refuse-large", True),
+    ("reboot", "whole-folio", False),
+    ("two vCPUs", "import-lock", True),
+]
+
+BROKEN = {
+    "writeback without making accessible": (
+        1, "writeback", {"make_accessible(s, t, s.task[t].page, True, WB_IO)": "s.task[t].pc = WB_IO"},
+    ),
+    "the arch bit is not set before the import": (2, "two vCPUs", {"    set_arch(s, k.page)\n": ""}),
+    "import without the reference check": (
+        4, "two vCPUs", {"    if extra_refs(s, k.page):\n        unlock": "    if False:\n        unlock"},
+    ),
+}  # fmt: skip
+
+
+def made(name, policy):
+    return scenario.system(scenario.parse(SCENARIOS[name], name), find(policy))
+
+
+# ------------------------------------------------------------------------------------------ the plain oracle
+
+
+class Counts(NamedTuple):
+    """What exploring says: distinct states, edges, edges on which a property breaks, and which ones do."""
+
+    states: int
+    edges: int
+    violations: int
+    properties: set[int]
+
+
+def steps(system, state, rules):
+    """Every enabled step of a state: (actor, rule, next state, property broken)."""
+    for t, pc in enumerate(state.task["pc"].tolist()):
+        for op, page in system.choices[t] if pc in IDLE_PC else [(0, 0)]:
+            lists = to_lists(state)
+            seen = rules.focus(lists, t, page)
+            was = lists.uv[seen].state
+            outcome = rules.step(lists, t, op, page)
+            if outcome >= 0:
+                wrong = rules.broken(lists, t, pc, seen, was, outcome)
+                yield t, pc, write_back(lists, copy(state)), wrong
+
+
+def graph(system, rules=None):
+    """{packed state: [(actor, rule, packed next state, property broken)]}, and a state for each."""
+    rules = rules or interpreted()
+    states, edges, left = {pack(system.state): system.state}, {}, [system.state]
+    while left:
+        state = left.pop()
+        out = edges[pack(state)] = []
+        for t, pc, after, wrong in steps(system, state, rules):
+            key = pack(after)
+            out.append((t, pc, key, wrong))
+            if key not in states:
+                states[key] = after
+                left.append(after)
+    return states, edges
+
+
+def counts(system, rules=None):
+    states, edges = graph(system, rules)
+    wrong = [e[3] for out in edges.values() for e in out if e[3]]
+    return Counts(len(states), sum(map(len, edges.values())), len(wrong), set(wrong))
+
+
+def components(nodes, after):
+    """Strongly connected components, by reachability both ways: slow and plain."""
+    def reach(start, step):
+        found, left = {start}, [start]
+        while left:
+            for n in step.get(left.pop(), ()):
+                if n not in found:
+                    found.add(n)
+                    left.append(n)
+        return found
+
+    before = {}
+    for a, targets in after.items():
+        for b in targets:
+            before.setdefault(b, []).append(a)
+    rest = set(nodes)
+    while rest:
+        start = next(iter(rest))
+        found = reach(start, after) & reach(start, before)
+        rest -= found
+        yield found
+
+
+def always_ends(system, vcpu):
+    """Whether what `vcpu` has begun always ends, under weak fairness of the fair steps: no fair cycle is pending.
+
+    Every thread must, somewhere on the cycle, take its fair step or have none enabled; a state in which no fair step is
+    enabled may be repeated for ever.
+    """
+    states, edges = graph(system)
+    pending = {key for key, state in states.items() if state.actor[vcpu]["op"] != NOTHING}
+    inside = {key: [e[2] for e in edges[key] if e[2] in pending] for key in pending}
+    for cycle in components(pending, inside):
+        fair = [(key, e) for key in cycle for e in edges[key] if RULES[e[1]].fair]
+        may_wait = {t for t in range(len(system.choices)) if len({key for key, e in fair if e[0] == t}) < len(cycle)}
+        if may_wait | {e[0] for _, e in fair if e[2] in cycle} >= set(range(len(system.choices))):
+            return False
+    return True
+
+
+# ----------------------------------------------------------------------------------------------------- SPIN
+
+
+def run(folder, *command):
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def built(folder, text, *flags):
+    (folder / "model.pml").write_text(text)
+    run(folder, "spin", "-a", "-o2", "model.pml")
+    run(folder, "gcc", "-O0", "-w", "-DNOREDUCE", *flags, "-o", "pan", "pan.c")
+
+
+def number(pattern, text):
+    return int(re.search(pattern, text).group(1))
+
+
+def spun(folder, system, changed=None):
+    """The counts of SPIN, in an exact search for all errors."""
+    built(folder, export(system, properties=True, changed=changed), "-DSAFETY")
+    said = run(folder, "./pan", "-c0", "-m100000", "-w18")
+    assert "search depth too small" not in said
+    assert "violated 0" not in said, "a guard is not exact, or a thread stands at a rule it was not seen to reach"
+    return Counts(
+        number(r"(\d+) states, stored", said),
+        number(r"(\d+) transitions", said) - 1,
+        number(r"errors: (\d+)", said),
+        {int(n) for n in re.findall(r"my_broken!=(\d+)", said)},
+    )
+
+
+@spin_needed
+@pytest.mark.parametrize(("name", "policy"), COUNTED)
+def test_states_edges_and_violations_are_equal(name, policy, tmp_path):
+    system = made(name, policy)
+    assert spun(tmp_path, system) == counts(system)
+
+
+@spin_needed
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_rule_is_found_by_spin_too(name, tmp_path):
+    property_number, story, changed = BROKEN[name]
+    system = made(story, "per-page")
+    found = spun(tmp_path, system, changed)
+    assert property_number in found.properties
+    assert found == counts(system, mutant(changed))
+
+
+@spin_needed
+@pytest.mark.parametrize(("name", "policy", "holds"), LEADS_TO)
+def test_leads_to_has_the_same_verdict(name, policy, holds, tmp_path):
+    system = made(name, policy)
+    assert always_ends(system, 0) is holds
+    text = export(system, fair=True)
+    built(tmp_path, text, "-DNFAIR=3")
+    said = run(tmp_path, "./pan", "-a", "-f", "-m100000", "-w18", "-N", "touch_vcpu0")
+    assert "search depth too small" not in said
+    assert ("acceptance cycle" in said, number(r"errors: (\d+)", said)) == ((False, 0) if holds else (True, 1))
+
+
+# ------------------------------------------------------------------------------------------------- the text
+
+
+def test_every_cell_of_the_table_names_a_scenario():
+    assert {name for name, *_ in (*COUNTED, *LEADS_TO)} == set(SCENARIOS)
+
+
+def test_a_step_reads_like_its_rule():
+    text = export(made("virtio", "whole-folio"))
+    step = text[text.index("vcpu0: import-trylock") :]
+    expected = """vcpu0: import-trylock */ task0_pc == IMPORT_TRYLOCK ->
+        my_h = (task0_page >> 1) << 1;
+        if
+        :: mm_locked[my_h] ->
+            task0_call = 0; task0_page = 0; task0_drained = 0; task0_pc = AGAIN; /* E_LOCKED */
+        :: else ->
+            mm_locked[my_h] = 1; task0_pc = IMPORT_WRITEBACK; /* OK */
+        fi;"""
+    assert " ".join(step[: step.index("}")].split()) == " ".join(expected.split())
+
+
+def test_what_cannot_change_has_no_variable():
+    text = export(made("virtio", "whole-folio"))
+    state = text[text.index("the state") : text.index("temporaries")]
+    assert "byte mm_arch[2] = { 1, 0 };" in state
+    assert not re.search(r"mm_order|mm_backing|uv_owner|uv_altered|vm0_mutex|task1_splits", state)
+
+
+def test_the_same_system_gives_the_same_text():
+    assert export(made("unshare", "import-lock")) == export(made("unshare", "import-lock"))
+
+
+def test_each_vcpu_has_a_formula_for_what_it_can_begin():
+    formulas = re.findall(r"ltl (\w+)", export(made("unshare", "per-page"), fair=True))
+    assert formulas == ["touch_vcpu0", "share_vcpu0", "unshare_vcpu0"]
+    system = made("two vCPUs", "per-page")
+    vcpus = [t for t, kind in enumerate(system.state.who["kind"].tolist()) if kind == VCPU]
+    assert re.findall(r"ltl (\w+)", export(system, fair=True)) == [f"touch_vcpu{t}" for t in vcpus]
+
+
+def test_only_fair_steps_have_a_process_that_fairness_can_force():
+    text = export(made("reboot", "whole-folio"), fair=True)
+    parts = re.split(r"active proctype (\w+)\(\)", text)[1:]
+    bodies = dict(zip(parts[::2], parts[1::2], strict=True))
+    names = {name: set(re.findall(r"/\* \w+: ([\w-]+)", body)) for name, body in bodies.items()}
+    fair = {rule.name for rule in RULES.values() if rule.fair}
+    assert names.pop("choices").isdisjoint(fair)
+    assert set().union(*names.values()) <= fair
+    assert RULES[RUN].name not in fair
+
+
+def test_what_has_no_translation_is_refused():
+    endless = {"    h.locked = 1\n    k.pc = IMPORT_WRITEBACK": "    while h.locked:\n        pass"}
+    with pytest.raises(Untranslatable, match="while"):
+        export(made("virtio", "per-page"), changed=endless)
+    with pytest.raises(ValueError, match="not found exactly once"):
+        export(made("virtio", "per-page"), changed={"this text stands nowhere": ""})
