@@ -13,11 +13,13 @@ from . import __version__
 from .errors import InputError
 
 _COMMANDS = {
-    "policies": ("ultrafolio.commands.policies", "policies"),
-    "check": ("ultrafolio.commands.check", "check_command"),
-    "run": ("ultrafolio.commands.run", "run"),
-    "sweep": ("ultrafolio.sweep.command", "sweep"),
-    "report": ("ultrafolio.report.command", "report"),
+    "check": ("ultrafolio.commands.check", "check_command", "Every interleaving: can it hang, who holds what?"),
+    "run": ("ultrafolio.commands.run", "run", "One simulation: its hangs and its measures."),
+    "sweep": ("ultrafolio.sweep.command", "sweep", "A plan of many simulations, kept and resumed."),
+    "report": ("ultrafolio.report.command", "report", "The table and the HTML file of a sweep."),
+    "policies": ("ultrafolio.commands.policies", "policies", "The policies and their nine choices."),
+    "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample again."),
+    "rules": ("ultrafolio.commands.rules", "rules", "Every step, property and page state, as Markdown."),
 }
 
 
@@ -30,9 +32,13 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        module, attribute = _COMMANDS[name]
+        module, attribute, _ = _COMMANDS[name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,6 +49,8 @@ def cli() -> None:
     \b
     ultrafolio policies                         the policies and their nine choices
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio
+    ultrafolio trace verify hang.json           a counterexample that check --save wrote, certified again
+    ultrafolio rules                            every step, property and page state, as Markdown
     ultrafolio run --policy whole-folio --order 4 --set rings=2
     ultrafolio sweep sweeps/seed.toml           the answer to the mail, from recordings
     ultrafolio report out/seed                  the table and the HTML file again

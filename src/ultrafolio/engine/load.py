@@ -48,13 +48,20 @@ def constants(module: ModuleType) -> dict[str, Any]:
     return {name: value for name, value in vars(module).items() if name.isupper()}
 
 
-def functions(decorate: Callable[[Any], Any], changed: Mapping[str, str] | None = None) -> dict[str, Any]:
+def functions(
+    decorate: Callable[[Any], Any], changed: Mapping[str, str] | None = None, *, unsigned: bool = False
+) -> dict[str, Any]:
     """All rule functions by name, each through `decorate`, plus `step`, in a namespace of their own.
 
     `changed` replaces source text before it is loaded, {old: new}; each `old` must stand in exactly one place.
     That is how a deliberately broken rule is made for a test, without a second copy of the rule.
+    `unsigned` is for Numba: see _Unsigned.
     """
     space = constants(layout) | {"__name__": __name__}
+    if unsigned:
+        import numba
+
+        space["uintp"] = numba.uintp
     left = dict(changed or {})
     for module in RULE_MODULES:
         add_functions(space, module, decorate, left)
@@ -63,6 +70,17 @@ def functions(decorate: Callable[[Any], Any], changed: Mapping[str, str] | None 
     exec(compile(dispatcher(), "<dispatcher>", "exec"), space)
     space["step"] = decorate(space["step"])
     return space
+
+
+class _Unsigned(ast.NodeTransformer):
+    """Writes every index i as uintp(i). No rule uses a negative index, and compiled code then does not test for one
+    at every access, which is 10 to 15 % of its time."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.Subscript:
+        self.generic_visit(node)
+        if not isinstance(node.slice, ast.Constant):
+            node.slice = ast.Call(ast.Name("uintp", ast.Load()), [node.slice], [])
+        return node
 
 
 def add_functions(
@@ -78,6 +96,8 @@ def add_functions(
     for node in ast.parse(source, file).body:
         if isinstance(node, ast.FunctionDef) and node.decorator_list:
             node.decorator_list = []
+            if "uintp" in space:
+                node = ast.fix_missing_locations(_Unsigned().visit(node))
             exec(compile(ast.Module([node], []), file, "exec"), space)
             space[node.name] = decorate(space[node.name])
 
@@ -137,4 +157,4 @@ def compiled() -> Any:
     import numba
 
     njit: Any = numba.njit
-    return rules(functions(njit(**flags)))
+    return rules(functions(njit(**flags), unsigned=True))

@@ -40,7 +40,7 @@ SEED = (
 def focus(s, t, page):
     """The page that the next step of `t` is about; `page` is the choice, for rules that choose."""
     k = s.task[t]
-    if k.pc in IDLE_PC:
+    if k.pc == IDLE_PC[s.who[t].kind]:
         return page
     if k.pc == AGAIN:
         return s.actor[t].page

@@ -455,9 +455,13 @@ def event(s, w, t, now):
         op, page = choose(s, w, t)
     p = focus(s, t, page)
     was = s.uv[p].state
-    bit = s.mm[bit_page(s, p)].arch
-    over = over_indicated(s, w, p)
-    refs = s.mm[head(s, p)].refs
+    # a touch changes no page, and most events are touches
+    moves = pc > AGAIN or (op != TOUCH and s.actor[t].op != TOUCH)
+    bit, over, refs = 0, 0, 0
+    if moves:
+        bit = s.mm[bit_page(s, p)].arch
+        over = over_indicated(s, w, p)
+        refs = s.mm[head(s, p)].refs
     outcome = step(s, t, op, page)
     w.metric[0].events += 1
     if g.tracing:
@@ -466,11 +470,8 @@ def event(s, w, t, now):
         refused(s, w, t, p, pc, outcome, now)
         return
     w.fired[pc] += 1
-    changed = s.uv[p].state != was
-    if changed:
-        w.secure[home_of(w, p)] += (s.uv[p].state == SECURE) - (was == SECURE)
-    if changed or s.mm[bit_page(s, p)].arch != bit:
-        count_over(s, w, now, over_indicated(s, w, p) - over)
+    if moves:
+        follow(s, w, p, was, bit, over, now)
     if g.checked:
         wrong = broken(s, t, pc, p, was, outcome)
         if wrong:
@@ -480,7 +481,8 @@ def event(s, w, t, now):
     after(s, w, t, p, pc, outcome, was, now, ns)
     if kind == DISK:
         disk_times(s, w, t, pc, outcome, now)
-    release(s, w, t, p, pc, s.mm[head(s, p)].refs < refs, now)
+    if moves:
+        release(s, w, t, p, pc, s.mm[head(s, p)].refs < refs, now)
     if w.wait[t].hung and s.task[t].pc == AGAIN and s.cfg[0].on_busy != BUSY_GIVE_UP:
         # its polling would repeat this for ever: park it until the obstacle moves
         block(s, w, t, home_of(w, p), PARKED_DIRTY if w.wait[t].hung == LIVELOCK else PARKED)
@@ -491,15 +493,24 @@ def event(s, w, t, now):
 
 
 @fn
+def follow(s, w, p, was, bit, over, now):
+    """Keep the counts of SECURE and over-indicated pages in step with what a step changed."""
+    changed = s.uv[p].state != was
+    if changed:
+        w.secure[home_of(w, p)] += (s.uv[p].state == SECURE) - (was == SECURE)
+    if changed or s.mm[bit_page(s, p)].arch != bit:
+        count_over(s, w, now, over_indicated(s, w, p) - over)
+
+
+@fn
 def after(s, w, t, p, pc, outcome, was, now, ns):
     """Measures, stalls and hangs of a step that happened."""
     measure(s, w, t, p, pc, outcome, was, now, ns)
-    if pc > AGAIN and s.who[t].kind == VCPU:
-        if outcome in (E_LOCKED, E_REFS, E_WRITEBACK, E_DIRTY, E_UV):
-            stalled(w, t, outcome, pc)
-            found_hang(s, w, t, p, pc, outcome, now)
-        elif outcome == E_FATAL:
-            log_hang(s, w, t, p, FATAL, s.cfg[0].actors, outcome, now)
+    if outcome == E_FATAL:
+        log_hang(s, w, t, p, FATAL, s.cfg[0].actors, outcome, now)
+    elif pc > AGAIN and s.who[t].kind == VCPU and outcome in (E_LOCKED, E_REFS, E_WRITEBACK, E_DIRTY, E_UV):
+        stalled(w, t, outcome, pc)
+        found_hang(s, w, t, p, pc, outcome, now)
     posted_loop = s.cfg[0].accessible == ACC_UNIT_LITERAL and s.cfg[0].track != TRACK_FOLIO
     if pc == REBOOT_RESET or (pc == ACC_CLEAR and posted_loop):
         recount(s, w, now)

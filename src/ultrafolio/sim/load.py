@@ -15,8 +15,10 @@ from . import kernel, layout
 Simulate = Callable[[Any, Any, int], int]
 
 
-def _loaded(decorate: Callable[[Any], Any], entry: Callable[[Any], Any], changed: Mapping[str, str] | None) -> Any:
-    space = rules.functions(decorate, changed)
+def _loaded(
+    decorate: Callable[[Any], Any], entry: Callable[[Any], Any], changed: Mapping[str, str] | None, *, unsigned: bool
+) -> Any:
+    space = rules.functions(decorate, changed, unsigned=unsigned)
     space.update(rules.constants(layout))
     rules.add_functions(space, kernel, lambda f: entry(f) if f.__name__ == "simulate" else decorate(f))
     return space["simulate"]
@@ -24,7 +26,7 @@ def _loaded(decorate: Callable[[Any], Any], entry: Callable[[Any], Any], changed
 
 def interpreted(changed: Mapping[str, str] | None = None) -> Simulate:
     """`simulate(state, world, limit)` as plain Python over lists (see `to_lists`); `changed` breaks rules for tests."""
-    simulate: Simulate = _loaded(lambda f: f, lambda f: f, changed)
+    simulate: Simulate = _loaded(lambda f: f, lambda f: f, changed, unsigned=False)
     return simulate
 
 
@@ -37,7 +39,7 @@ def compiled() -> Simulate:
     import numba
 
     njit: Any = numba.njit
-    simulate: Simulate = _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), None)
+    simulate: Simulate = _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), None, unsigned=True)
     return simulate
 
 
