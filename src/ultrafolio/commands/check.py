@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from ultrafolio.check import formats
+from ultrafolio.check.formats_trace import file_text, trace_file
 from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import Result, check
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.model import policies, scenario
+from ultrafolio.sweep import durable
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
+FORMATS = ("text", "json", "mermaid", "itf", "tap")
 EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 
 
@@ -28,9 +33,13 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.option("--expect", is_flag=True, help="Compare with the [expect] tables: exit 0 when all is as expected.")
 @click.option("--max-states", default=20_000_000, show_default=True, type=click.IntRange(1, 2**31 - 2),
               help="Stop there; the verdict is then unknown.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line per scenario and policy.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True,
+              help="json, tap: a record per scenario and policy; mermaid, itf: the worst story.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--save", type=click.Path(path_type=Path), help="Write the worst story to this trace file, "
+              "for ultrafolio trace verify.")  # fmt: skip
 def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], diff_policy: tuple[str, str] | None,
-                  expect: bool, max_states: int, as_json: bool) -> int:  # fmt: skip
+                  expect: bool, max_states: int, form: str, as_json: bool, save: Path | None) -> int:  # fmt: skip
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
 
     \b
@@ -46,24 +55,57 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     if not files:
         raise InputError("no scenario given", allowed="SCENARIO.toml files, or --all in a checkout",
                          then="ultrafolio check --help")  # fmt: skip
+    if save and not save.parent.is_dir():
+        raise InputError(f"--save: no folder {save.parent}", value=str(save), allowed="a file in a folder that exists")
+    form = "json" if as_json else form
     chosen = diff_policy or names or tuple(policies.PRESETS)
-    results, wrong = [], []
+    results, wrong, made = [], [], []
     for file in files:
         story = scenario.read(file)
         for name in chosen:
-            result = check(story, str(file), policies.find(name, story.tables), name, max_states=max_states)
+            policy = policies.find(name, story.tables)
+            result = check(story, str(file), policy, name, max_states=max_states)
             results.append(result)
+            made.append((story, policy))
             wrong += differences(result, story.expect) if expect else []
-            if as_json:
+            if form == "json":
                 click.echo(result.json())
-    if not as_json:
+    if form == "text":
         _show(results, chosen, diff_policy, _command(files, every, max_states))
+    elif form != "json":
+        _write(results, form)
+    if save:
+        _save(results, made, save)
     for line in wrong:
-        click.echo(line, err=as_json)
+        click.echo(line, err=form != "text")
     if expect:
         return int(bool(wrong))
     verdicts = {result.verdict for result in results}
     return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
+
+
+def _write(results: list[Result], form: str) -> None:
+    """The results as one Mermaid, ITF or TAP document."""
+    worst = formats.worst(results)
+    if form == "tap":
+        click.echo(formats.tap(results))
+    elif form == "mermaid":
+        click.echo(formats.mermaid(worst.worst))
+    elif formats.has_story(worst.worst):
+        click.echo(json.dumps(formats.itf(worst, worst.worst), ensure_ascii=False))
+    else:
+        click.echo("nothing failed or waited: there is no story to write", err=True)
+
+
+def _save(results: list[Result], made: list[tuple[scenario.Scenario, policies.Policy]], save: Path) -> None:
+    """Write the trace file of the worst story, whole or not at all."""
+    worst = formats.worst(results)
+    if not formats.has_story(worst.worst):
+        click.echo(f"nothing failed or waited: {save} is not written", err=True)
+        return
+    story, policy = made[results.index(worst)]
+    durable.replace(save, file_text(trace_file(worst, worst.worst, story, policy)).encode())
+    click.echo(f"saved; certify it again: {shlex.join(['ultrafolio', 'trace', 'verify', str(save)])}", err=True)
 
 
 def differences(result: Result, expect: dict[str, Any]) -> list[str]:

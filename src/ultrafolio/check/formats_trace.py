@@ -1,0 +1,227 @@
+"""The trace file: a counterexample that stands alone, so that anyone can have it certified again later.
+
+It holds the scenario and the policy in full, the path, what each step did, and the claim. It is no signature: who
+changes it in a way that is still a true story gets that one certified.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ultrafolio import __version__
+from ultrafolio.engine.load import digest, interpreted
+from ultrafolio.errors import InputError
+from ultrafolio.fields import Field, take
+from ultrafolio.model import scenario
+from ultrafolio.model.layout import ACTOR_KINDS, E_LOCKED, E_UV
+from ultrafolio.model.policies import Policy, from_table
+from ultrafolio.model.scenario import Scenario, System
+
+from .replay import NotCertified, Step, certify_lasso, certify_violation, copied, is_pending, replay
+from .verdict import Finding, Result
+
+FORMAT, VERSION = "ultrafolio-trace", 1
+CLAIMS = ("property", "wait", "stall")
+"""property: exactly the last step breaks property `number`. wait: actor `number` waits along the loop for ever.
+stall: actor `number` meets an obstacle next."""
+THEN = "ultrafolio check SCENARIO --policy POLICY --save FILE"
+_BYS = Field("ints", ..., 0, 2**31 - 1)
+TOP = {
+    "format": Field("choice", ..., choices=(FORMAT,)), "version": Field("int", ..., VERSION, VERSION),
+    "made_by": Field("text", ""), "rules": Field("text"), "scenario": Field("table"), "policy": Field("table"),
+    "claim": Field("table"), "path": _BYS, "loop": Field("int", None, 0, 2**31 - 1), "start": Field("text"),
+    "steps": Field("texts"), "states": Field("texts"),
+}  # fmt: skip
+SCENARIO = {"name": Field("text"), "document": Field("table")}
+POLICY = {"name": Field("text"), "values": Field("table")}
+CLAIM = {"kind": Field("choice", ..., choices=CLAIMS), "number": Field("int", ..., 0, 62), "text": Field("text", "")}
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A trace file as read.
+
+    rules   digest of the rules it was made under
+    path    actor << 16 | choice; loop: where in it the cycle starts (its end: everything rests), None without one
+    start, states  digests of the initial state and of the state after each step; steps: each step in words
+    """
+
+    rules: str
+    scenario: str
+    policy: str
+    system: System
+    claim: str
+    number: int
+    text: str
+    path: list[int]
+    loop: int | None
+    start: str
+    steps: list[str]
+    states: list[str]
+
+
+# ---------------------------------------------------------------------------------------------- writing
+def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy) -> dict[str, Any]:
+    """The finding's trace file as a JSON object. `story` and `policy` are those that `result` was made from; the
+    finding must have steps."""
+    steps = [*finding.steps, *finding.cycle]
+    ever = finding.verdict == "violated" and finding.kind != "safety"
+    kind, number = ("property", finding.steps[-1].broke) if finding.kind == "safety" else (
+        "wait" if ever else "stall", _waiter(finding))  # fmt: skip
+    text = finding.name + (f"; {finding.wait.line()}" if finding.wait else "")
+    made: dict[str, Any] = {
+        "format": FORMAT, "version": VERSION, "made_by": f"ultrafolio {__version__}", "rules": digest(),
+        "scenario": {"name": result.scenario, "document": document(story)},
+        "policy": {"name": result.policy, "values": asdict(policy)},
+        "claim": {"kind": kind, "number": number, "text": text},
+        "path": [step.by for step in steps], "start": start_digest(scenario.system(story, policy)),
+        "steps": [in_words(step) for step in steps], "states": [state_digest(step) for step in steps],
+    }  # fmt: skip
+    return made | ({"loop": len(finding.steps)} if ever else {})
+
+
+def file_text(made: dict[str, Any]) -> str:
+    """The JSON object with a line per field, so that a file can be looked through."""
+    fields = (f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in made.items())
+    return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def document(story: Scenario) -> dict[str, Any]:
+    """The TOML document that `scenario.parse` reads as this scenario, without its policies and expectations."""
+    made: dict[str, Any] = {"title": story.title, "features": dict(story.features)}
+    made["memory"] = {name: value for name, value in story.memory.items() if value is not None}
+    for kind, fields in story.actors:
+        made.setdefault(ACTOR_KINDS[kind], []).append(dict(fields))
+    return made
+
+
+def _waiter(finding: Finding) -> int:
+    """The actor that waits; a wait names it by kind and number: "vcpu 0 (touch page 1)"."""
+    named = re.match(r"\S+ (\d+) ", finding.wait.waiter) if finding.wait else None
+    if named is None:
+        raise ValueError(f"no waiter in {finding.name!r}")
+    return int(named[1])
+
+
+def in_words(step: Step) -> str:
+    """What a step did: who, at which rule, about which page, and what came of it."""
+    return f"{step.kind} {step.actor} {step.rule} {step.op} page {step.page}: {step.outcome_word}"
+
+
+def state_digest(step: Step) -> str:
+    """A short digest of the state after a step."""
+    return hashlib.blake2b(repr(step.after).encode(), digest_size=8).hexdigest()
+
+
+def start_digest(system: System) -> str:
+    """A short digest of the initial state, the policy's codes, and what each actor may choose."""
+    parts = [array.tolist() for array in system.state], system.choices
+    return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------- reading
+def read(file: Path) -> Trace:
+    """The trace in a file. InputError names the field, the value and what is allowed."""
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file", allowed="a trace file", then=THEN) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read", value=str(error), allowed="a readable UTF-8 file") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{file}: not JSON", value=str(error), allowed="a trace file", then=THEN) from None
+    top = take(given, str(file), TOP, then=THEN)
+    story = take(top["scenario"], f"{file}: scenario", SCENARIO, then=THEN)
+    policy = take(top["policy"], f"{file}: policy", POLICY, then=THEN)
+    claim = take(top["claim"], f"{file}: claim", CLAIM, then=THEN)
+    path, loop = top["path"], top["loop"]
+    for name in ("steps", "states"):
+        if len(top[name]) != len(path):
+            raise InputError(f"{file}: {name}", value=f"{len(top[name])} of them",
+                             allowed=f"one for each of the {len(path)} steps of path", then=THEN)  # fmt: skip
+    if (claim["kind"] == "wait") != (loop is not None) or (loop or 0) > len(path):
+        allowed = f"an integer from 0 to {len(path)}" if claim["kind"] == "wait" else "none: this claim has no loop"
+        raise InputError(f"{file}: loop", value="none" if loop is None else loop, allowed=allowed, then=THEN)
+    if claim["kind"] == "property" and not 1 <= claim["number"] <= 9:
+        raise InputError(f"{file}: claim: number", value=claim["number"], allowed="a property from 1 to 9", then=THEN)
+    values = from_table(policy["values"], f"{file}: policy: values")
+    system = scenario.system(scenario.parse(story["document"], f"{file}: scenario: document"), values)
+    return Trace(top["rules"], story["name"], policy["name"], system, claim["kind"], claim["number"], claim["text"],
+                 path, loop, top["start"], top["steps"], top["states"])  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------- verifying
+def verify(trace: Trace) -> str | None:
+    """None when the plain interpreter confirms every step and the claim; else the first thing that it does not.
+
+    States are compared only under the rules that the trace was made under; other rules may lay them out differently.
+    """
+    same_rules = trace.rules == digest()
+    if same_rules and start_digest(trace.system) != trace.start:
+        return "the initial state is not the one that the trace was made from"
+    possible = _possible(trace.system, trace.path)
+    steps, _ = replay(trace.system, trace.path[:possible])
+    for number, step in enumerate(steps):
+        if in_words(step) != trace.steps[number]:
+            return f"step {number + 1} is {in_words(step)!r} and not {trace.steps[number]!r}"
+        if same_rules and state_digest(step) != trace.states[number]:
+            return f"step {number + 1}, {in_words(step)!r}, leads to another state"
+    if possible < len(trace.path):
+        return f"step {possible + 1}, {trace.steps[possible]!r}, is not possible"
+    return _unproved(trace)
+
+
+def _possible(system: System, path: Sequence[int]) -> int:
+    """How many steps of the path can be taken. If some prefix cannot, no longer one can: so halving finds it."""
+
+    def exists(by: int) -> bool:
+        actor, choice = by >> 16, by & 0xFFFF
+        return actor < len(system.choices) and choice < max(1, len(system.choices[actor]))
+
+    def stuck(n: int) -> bool:
+        try:
+            replay(system, path[:n])
+        except NotCertified:
+            return True
+        return False
+
+    named = next((n for n, by in enumerate(path) if not exists(by)), len(path))
+    return bisect.bisect_left(range(1, named + 1), True, key=stuck)
+
+
+def _unproved(trace: Trace) -> str | None:
+    """Why the claim does not follow from the path, all of whose steps are possible; None when it does."""
+    system, actor = trace.system, trace.number
+    if trace.claim != "property" and actor >= len(system.choices):
+        return f"the claim fails: there is no actor {actor}, only 0 to {len(system.choices) - 1}"
+    try:
+        if trace.claim == "property":
+            certify_violation(system, trace.path, trace.number)
+        elif trace.claim == "wait":
+            stem, cycle = trace.path[: trace.loop], trace.path[trace.loop :]
+            # a cycle's own states are tested with it; where all rests there is only this one
+            if not is_pending(replay(system, stem)[1], actor):
+                raise NotCertified(f"actor {actor} is not waiting there")
+            certify_lasso(system, stem, cycle, actor)
+        else:
+            _certify_stall(system, trace.path, actor)
+    except NotCertified as error:
+        return f"the claim fails: {error}"
+    return None
+
+
+def _certify_stall(system: System, path: Sequence[int], actor: int) -> None:
+    """After the path the actor has begun something, and its next step meets an obstacle. NotCertified otherwise."""
+    _, state = replay(system, path)
+    if not is_pending(state, actor):
+        raise NotCertified(f"actor {actor} is not waiting there")
+    outcome = interpreted().step(copied(state), actor, 0, 0)
+    if not (outcome < 0 or E_LOCKED <= outcome <= E_UV):
+        raise NotCertified(f"actor {actor} meets no obstacle next")

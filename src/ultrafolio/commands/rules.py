@@ -1,0 +1,171 @@
+"""`ultrafolio rules`: the rule table, the properties and the page states as Markdown, all read off the rules."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ultrafolio.engine.interp import to_lists
+from ultrafolio.engine.load import interpreted
+from ultrafolio.model.layout import (
+    ALLOWED,
+    EXPORTED,
+    MAPPED,
+    NON_SECURE,
+    PAGE_STATES,
+    PGM_3D,
+    PGM_3E,
+    PGM_3F,
+    UV_BUSY,
+    UV_ERROR,
+    UV_EXIT,
+    UV_INTEGRITY,
+    UV_OK,
+    State,
+    blank,
+)
+from ultrafolio.model.properties import PROPERTIES, SEED
+from ultrafolio.model.rule import RULES
+
+OWNER, OTHER = 0, 1
+_RESULT = {UV_ERROR: "error", UV_BUSY: "busy", UV_INTEGRITY: "integrity error", UV_EXIT: "exit to the host"}
+_VIEW = {ALLOWED: "allowed", PGM_3D: "0x3d", PGM_3E: "0x3e", PGM_3F: "0x3f"}
+Call = Callable[[Any, Any, int, int], int]
+CALLS: dict[str, tuple[Call, bool]] = {
+    "import (host)": (lambda run, s, vm, misc: run.uv_import(s, vm, 0, misc), False),
+    "export (host)": (lambda run, s, vm, misc: run.uv_export(s, 0), False),
+    "pin shared (host)": (lambda run, s, vm, misc: run.uv_pin(s, 0), False),
+    "unpin (host)": (lambda run, s, vm, misc: run.uv_unpin(s, vm, 0), False),
+    "unshare all and destroy (host)": (lambda run, s, vm, misc: run.uv_reset(s, vm), False),
+    "share (guest)": (lambda run, s, vm, misc: run.uv_share(s, vm, 0), True),
+    "unshare (guest)": (lambda run, s, vm, misc: run.uv_unshare(s, vm, 0), True),
+}
+"""The ultravisor's calls, and whether it is the guest's: then the hardware must allow it the page first."""
+CONDITIONS = {
+    "altered": ("unchanged", "a byte changed"),
+    "shared": ("secure when exported", "shared when exported"),
+    "misc": ("no ownership transfer", "ownership transfer"),
+}
+"""What else an outcome may depend on, and its two values in words; the first two on an exported page only."""
+
+
+@click.command("rules")
+def rules() -> None:
+    """Print every rule, the properties and the page states as Markdown (docs/rules.md is this output)."""
+    click.echo(markdown())
+
+
+def markdown() -> str:
+    """The page docs/rules.md."""
+    return "\n".join([
+        "# The rules", "",
+        "Printed by `ultrafolio rules` from the rules themselves; do not edit. A rule is one atomic step, and any",
+        "other part may run between two. A fair rule that stays enabled is taken in the end; the others need not be.",
+        "`releases`: what a waiter may wait for and this step ends.", "",
+        *_rules(), "", "## Properties", "", *_properties(), "",
+        "## Page states", "",
+        "Each call run on a page in each state: the state after it, or what the caller gets. `=`: it succeeds, and",
+        "the state stays. A guest's call needs the hardware's leave first; 0x3e leads to an import.", "",
+        *_call_table("for the page's owner", OWNER), "", *_call_table("for another guest", OTHER), "",
+        *_view_table(), "", "```mermaid", *_diagram(), "```",
+    ])  # fmt: skip
+
+
+def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in [heading, *rows]]
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
+    return [lines[0], "|" + "---|" * len(heading), *lines[1:]]
+
+
+def _rules() -> list[str]:
+    heading = ["#", "rule", "what it does", "actor", "fair", "releases", "kernel", "the mail"]
+    return _table(heading, [
+        [str(rule.pc), f"`{rule.name}`", rule.about, rule.actor, "yes" if rule.fair else "no",
+         ", ".join(rule.releases), rule.kernel, rule.seed]
+        for rule in (RULES[pc] for pc in sorted(RULES))
+    ])  # fmt: skip
+
+
+def _properties() -> list[str]:
+    rows = [[str(n), PROPERTIES[n], SEED[n]] for n in range(1, len(PROPERTIES))]
+    return _table(["#", "always", "the mail"], rows)
+
+
+# ------------------------------------------------------------------------------------------- page states
+def page(state: int, shared: int = 0, altered: int = 0) -> State:
+    """A state of one page, owned by guest OWNER of two, as the plain interpreter takes it.
+
+    shared, altered  of an exported page: it was shared before; the host changed its bytes since.
+    """
+    made = to_lists(blank(1, 1, 2))
+    made.uv[0].state, made.uv[0].owner, made.uv[0].shared = state, OWNER, shared
+    made.mm[0].altered, made.mm[0].present = altered, MAPPED
+    return made
+
+
+def outcome(call: str, state: int, vm: int, altered: int, shared: int, misc: int) -> tuple[str, int, int]:
+    """What `call` by or for guest `vm` does to a page: the result in words ("" for success), the state, the owner."""
+    run, made = interpreted(), page(state, shared, altered)
+    function, by_guest = CALLS[call]
+    view = run.hw_guest(made, vm, 0) if by_guest else ALLOWED
+    code = UV_OK if view != ALLOWED else function(run, made, vm, misc)
+    said = f"{_VIEW[view]} first" if view != ALLOWED else "" if code == UV_OK else _RESULT[code]
+    return said, made.uv[0].state, made.uv[0].owner
+
+
+def outcomes(call: str, state: int, vm: int) -> dict[tuple[int, ...], tuple[str, int, int]]:
+    """The outcome of a call on a page under all combinations of the CONDITIONS that a page in this state can be in."""
+    both = (0, 1) if state == EXPORTED else (0,)
+    return {values: outcome(call, state, vm, *values) for values in itertools.product(both, both, (0, 1))}
+
+
+def cell(call: str, state: int, vm: int) -> str:
+    """The outcome of a call on a page, with the conditions that it depends on."""
+
+    def told(said: str, after: int, owner: int) -> str:
+        if said or after == state:
+            return said or "="
+        return PAGE_STATES[after] + (" of that guest" if owner == OTHER else "")
+
+    cases = _cases({values: told(*found) for values, found in outcomes(call, state, vm).items()}, 0)
+    return "; ".join(word + (f" ({', '.join(given)})" if given else "") for word, given in cases)
+
+
+def _cases(words: dict[tuple[int, ...], str], at: int) -> list[tuple[str, list[str]]]:
+    """The different words, each with the conditions under which it is said; a condition that does not matter is not
+    named. `at`: how many conditions are settled."""
+    if len(set(words.values())) == 1:
+        return [(next(iter(words.values())), [])]
+    halves = [{values: word for values, word in words.items() if values[at] == value} for value in (0, 1)]
+    if list(halves[0].values()) == list(halves[1].values()) or not halves[1]:
+        return _cases(halves[0], at + 1)
+    name = list(CONDITIONS.values())[at]
+    return [(word, [name[value], *given]) for value in (0, 1) for word, given in _cases(halves[value], at + 1)]
+
+
+def _call_table(title: str, vm: int) -> list[str]:
+    rows = [[call, *(cell(call, state, vm) for state in range(len(PAGE_STATES)))] for call in CALLS]
+    return _table([title, *PAGE_STATES], rows)
+
+
+def _view_table() -> list[str]:
+    run, states = interpreted(), range(len(PAGE_STATES))
+    guests = [[who, *(_VIEW[run.hw_guest(page(s), vm, 0)] for s in states)]
+              for who, vm in (("the owner", OWNER), ("another guest", OTHER))]  # fmt: skip
+    host = ["the host", *(_VIEW[run.hw_host(page(s), 0)] for s in states)]
+    return _table(["access by", *PAGE_STATES], [*guests, host])
+
+
+def _diagram() -> list[str]:
+    """Every change of a page's state, and the calls that can make it."""
+    edges: dict[tuple[int, int], dict[str, None]] = {}
+    for state, call, vm in itertools.product(range(len(PAGE_STATES)), CALLS, (OWNER, OTHER)):
+        for _, after, owner in outcomes(call, state, vm).values():
+            if after != state:
+                moved = " for another guest" if owner == OTHER and state != NON_SECURE else ""
+                edges.setdefault((state, after), {})[call.split(" (")[0] + moved] = None
+    return ["stateDiagram-v2", f"    [*] --> {PAGE_STATES[NON_SECURE]}",
+            *(f"    {PAGE_STATES[a]} --> {PAGE_STATES[b]}: {', '.join(calls)}" for (a, b), calls in edges.items())]
