@@ -18,7 +18,7 @@ from . import promela_terms as terms
 from .promela_cells import Cells
 from .promela_nodes import OUTCOME, Assert, End, Node, Set, enabled, ends, lines, needed, walk
 from .promela_rules import Reader, agreed
-from .promela_source import Source, Untranslatable
+from .promela_source import Source, Untranslatable, unchanged
 from .promela_terms import Cell, Term, constant
 from .promela_values import Env
 
@@ -64,10 +64,13 @@ def export(
 
     Untranslatable where a rule uses Python that has no translation.
     """
-    return _Program(system, Source(changed), properties and not fair).text(fair)
+    source = Source(changed) if changed else unchanged()
+    return _Program(system, source, properties and not fair).text(fair)
 
 
 class _Program:
+    """The options of a system, and their text."""
+
     def __init__(self, system: System, source: Source, properties: bool) -> None:
         self.system, self.source = system, source
         self.cells = Cells(system.state)

@@ -1,7 +1,7 @@
 """The state as Promela variables: which cells can change at all, what each can hold, and how it is declared.
 
-A page's fields are arrays, `mm_arch[p]`; a thread's, actor's or machine's are single variables, `task0_pc`, since rules
-name them by a number that is known. A cell that no reachable rule changes is a constant and has no variable, so equal
+A page's fields are arrays, `mm_arch[p]`; a thread's, actor's or machine's are single variables, `task0_pc`, since who
+acts is known when a rule is read. A cell that no reachable rule changes is a constant and has no variable, so equal
 model states are equal Promela states and nothing else is stored.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ..model.layout import OWNERS, SECTIONS, State
 from .promela_terms import Cell, Term, constant
 
-PAGED = ("uv", "mm", "io")
+SINGLE = ("vm", "task", "actor")
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Cells:
 
     def declared(self, section: str, name: str, index: int | None) -> bool:
         """Whether the cell has a variable: a page's field has one if it differs between pages or ever changes."""
-        values = self.values(section, name, None if section in PAGED else index)
+        values = self.values(section, name, None if section not in SINGLE else index)
         return values is None or len(values) > 1
 
     def read(self, section: str, name: str, index: Term) -> Term:
@@ -87,7 +87,7 @@ class Cells:
 
     def variable(self, section: str, name: str, index: Term) -> str:
         """The Promela name of a cell."""
-        if section in PAGED:
+        if section not in SINGLE:
             return f"{section}_{name}[{index.text}]"
         if index.const is None:
             raise ValueError(f"{section}.{name} at a place that is not known before the run")
@@ -98,7 +98,7 @@ class Cells:
         lines = []
         for section in OWNERS:
             for name in SECTIONS[section].names or ():
-                if section in PAGED:
+                if section not in SINGLE:
                     if self.declared(section, name, None):
                         first = ", ".join(str(h.first) for h in self._of(section, name, None))
                         size = self._size[section]

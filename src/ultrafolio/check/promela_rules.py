@@ -11,7 +11,6 @@ a step that is not enabled leaves the state as it was, so whatever writes is ena
 from __future__ import annotations
 
 import ast
-import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from ..model import layout
@@ -25,12 +24,6 @@ from .promela_values import Effect, Env, Record, Value, Values, Whole, number, w
 
 Then = Callable[[Env], list[Node]]
 Given = Callable[[Value, Env], list[Node]]
-
-
-@functools.cache
-def _leaves(node: ast.AST, kinds: type[ast.stmt] | tuple[type[ast.stmt], ...]) -> bool:
-    """Whether a statement of these kinds stands anywhere inside."""
-    return any(isinstance(n, kinds) for n in ast.walk(node))
 
 
 class Reader(Values):
@@ -129,12 +122,9 @@ class Reader(Values):
         if len(targets) != len(sources):
             raise wrong(target)
 
-        def collect(n: int, values: list[Value], e: Env) -> list[Node]:
-            if n < len(sources):
-                return self._value(sources[n], e, lambda v, e2: collect(n + 1, [*values, v], e2))
-            return self._stored(targets, values, e, after)
-
-        return collect(0, [], env)
+        if len(sources) == 1:
+            return self._value(sources[0], env, lambda v, e: self._stored(targets, [v], e, after))
+        return self._stored(targets, [self.pure(source, env) for source in sources], env, after)
 
     def _stored(self, targets: list[ast.expr], values: list[Value], env: Env, after: Then) -> list[Node]:
         emitted: list[Node] = []
@@ -177,7 +167,7 @@ class Reader(Values):
 
     def _if(self, node: ast.If, env: Env, ret: Given, after: Then) -> list[Node]:
         """Branches that may leave take the rest with them; others meet again, and the rest is read once."""
-        leaves = any(_leaves(n, (ast.Return, ast.Break)) for n in (*node.body, *node.orelse))
+        leaves = self.source.leaves(node, loops=True)
         test = self._quiet(node.test, env)
         if leaves or not isinstance(test, Term) or test.truth is not None:
             return self._test(
@@ -193,7 +183,7 @@ class Reader(Values):
             return []
 
         made = If(test, self._block(node.body, env, ret, meet), self._block(node.orelse, env, ret, meet))
-        return [made, *after(agreed(env, met))]
+        return [made, *after(_forget(agreed(env, met), (*node.body, *node.orelse)))]
 
     def _for(self, node: ast.For, env: Env, ret: Given, after: Then) -> list[Node]:
         """A bounded loop over range(); one whose body returns is unrolled over all it can reach."""
@@ -205,7 +195,7 @@ class Reader(Values):
         first, end = bounds if len(bounds) == 2 else (constant(0), bounds[0])
         if not isinstance(first, Term) or not isinstance(end, Term):
             raise wrong(node)
-        if any(_leaves(n, ast.Return) for n in node.body):
+        if self.source.leaves(node, loops=False):
             return self._unrolled(node, name, first, end, env, ret, after)
         if self.guard:
             # nothing before the first write can depend on a loop that only writes
@@ -214,7 +204,8 @@ class Reader(Values):
         kept = self._keep("end", end, emitted)
         assert isinstance(kept, Term)
         written = self.source.writes_of(node.body)
-        inside = Env(env.local, {c: v for c, v in env.known.items() if c[1] not in written})
+        known = {c: v for c, v in env.known.items() if c[1] not in written}
+        inside = _forget(Env(env.local, known), node.body)
         variable = self.temporary(name)
         last = terms.binary("-", kept, constant(1))
         body = self._block(node.body, inside.bound(name, Term(variable)), ret, lambda _: [])
@@ -231,7 +222,7 @@ class Reader(Values):
 
         def turn(n: int, e: Env) -> list[Node]:
             if n == len(turns):
-                return after(Env(env.local, e.known))
+                return after(_forget(Env(env.local, e.known), node.body))
             at = constant(turns[n])
             within = terms.both(terms.binary("<=", first, at), terms.binary("<", at, end))
             return self._turn(node.body, within, e.bound(name, at), ret, lambda e2: turn(n + 1, e2))
@@ -311,6 +302,13 @@ class Reader(Values):
                 values = [self.pure(a, env) for a in arguments]
                 return self._call(self.source.functions[name], values, env, then)
         raise wrong(node)
+
+
+def _forget(env: Env, body: Sequence[ast.stmt]) -> Env:
+    """Without the local names that `body`, which may or may not have run, assigns: what reads one later is refused."""
+    names = {n.id for statement in body for n in ast.walk(statement)
+             if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}  # fmt: skip
+    return Env({name: value for name, value in env.local.items() if name not in names}, env.known)
 
 
 def agreed(before: Env, ends: Sequence[Env]) -> Env:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Source:
         if left:
             raise ValueError(f"not found exactly once in the rules: {list(left)}")
         self._writes: dict[str, frozenset[str]] = {}
+        self._leaves: dict[tuple[ast.stmt, bool], bool] = {}
 
     def _place(self, node: ast.FunctionDef) -> None:
         """Note a rule's place in the rule order, by the name its decorator has for it."""
@@ -63,6 +64,19 @@ class Source:
                 found |= self.writes(node.func.id)
         return frozenset(found)
 
-    @cached_property
+    def leaves(self, node: ast.If | ast.For, *, loops: bool) -> bool:
+        """Whether a statement inside ends the function, or with `loops` the loop around it."""
+        if (node, loops) not in self._leaves:
+            kinds = (ast.Return, ast.Break) if loops else (ast.Return,)
+            self._leaves[node, loops] = any(isinstance(n, kinds) for n in ast.walk(node))
+        return self._leaves[node, loops]
+
+    @functools.cached_property
     def constants(self) -> dict[str, Any]:
         return constants(layout)
+
+
+@functools.cache
+def unchanged() -> Source:
+    """The rules as they stand, read once."""
+    return Source()

@@ -118,11 +118,15 @@ class Values:
         return found
 
     def _field(self, node: ast.expr, env: Env) -> Value:
-        """`s.mm[p]`, a record, or `m.order`, a number."""
+        """`s.mm[p]`, a record, `m.order`, a number, or an entry of a constant table."""
         match node:
             case ast.Subscript(value=ast.Attribute(value=whole, attr=section), slice=index):
                 if isinstance(self.pure(whole, env), Whole):
                     return Record(section, self.truth(index, env))
+            case ast.Subscript(value=ast.Name() as table, slice=index):
+                options, at = self.pure(table, env), self.truth(index, env).const
+                if isinstance(options, tuple) and at is not None:
+                    return options[at]
             case ast.Attribute(value=owner, attr=name):
                 record = self.pure(owner, env)
                 if isinstance(record, Record):
