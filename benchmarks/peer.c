@@ -156,7 +156,7 @@ INLINE int execute(M m, int t)
 	Task *k = &m->task[t];
 	const Uv *uv = &m->uv[a->page];
 
-	if (m->mm[a->page].present == MAPPED && uv->state != NON_SECURE && uv->state != EXPORTED) {
+	if (m->pt[a->page].present == MAPPED && uv->state != NON_SECURE && uv->state != EXPORTED) {
 		a->op = NOTHING;
 		a->page = 0;
 		k->pc = RUN;
@@ -198,7 +198,8 @@ INLINE void drain(M m, i64 p, int cpu)
 
 INLINE int import_map(M m, Task *k)
 {
-	Mm *a = &m->mm[k->page], *h = &m->mm[head(m, k->page)];
+	Pt *a = &m->pt[k->page];
+	Mm *h = &m->mm[head(m, k->page)];
 
 	if (a->present == MAPPED && h->writable) {
 		k->pc = IMPORT_LARGE;
@@ -423,7 +424,7 @@ INLINE int pin_get(M m, int t, Task *k)
 	}
 	if (m->mm[counted(m, p)].frozen)
 		return W_FROZEN;
-	m->mm[p].present = MAPPED;
+	m->pt[p].present = MAPPED;
 	if (m->who[t].kind == RING)
 		m->mm[p].longs++;
 	else

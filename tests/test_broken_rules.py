@@ -67,7 +67,7 @@ BROKEN = {
     ),
     "a pin that does not look whether the count is frozen": (
         5, "per-page",
-        {"    if s.mm[counted(s, p)].frozen:\n        return W_FROZEN\n    s.mm[p].present": "    s.mm[p].present"},
+        {"    if s.mm[counted(s, p)].frozen:\n        return W_FROZEN\n    s.pt[p].present": "    s.pt[p].present"},
         {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}], "disk": [{"page": 0, "starts": 50}]},
     ),
     "an ultravisor that does not check integrity": (

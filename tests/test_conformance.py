@@ -255,7 +255,7 @@ MUTANTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         ("neighbour-page-by-page", "pin-of-a-secure-page"),
     ),
     "import through a read-only mapping": (
-        {"if m.present == MAPPED and h.writable:": "if m.present == MAPPED:"},
+        {"if entry.present == MAPPED and h.writable:": "if entry.present == MAPPED:"},
         ("import-of-a-page-not-mapped-writable",),
     ),
     "import takes a locked folio": (

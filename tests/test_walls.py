@@ -14,13 +14,13 @@ from ultrafolio.model.rule import RULES
 SECTIONS = {"cfg", "who", *OWNERS}
 ALLOWED = {
     "ultravisor": {"uv"},
-    "host": {"mm", "vm", "task"},
+    "host": {"mm", "pt", "vm", "task"},
     "guest": {"actor"},
-    "access": {"mm", "vm", "task"},
+    "access": {"mm", "pt", "vm", "task"},
 }
 EXCEPTIONS = {
     # the hardware: page tables, and the bytes of the page that a call encrypts or decrypts
-    "hw_guest": {"uv", "mm"},
+    "hw_guest": {"uv", "pt"},
     "uv_import": {"uv", "mm"},
     "uv_export": {"uv", "mm"},
     "uv_unpin": {"uv", "mm"},
@@ -31,8 +31,8 @@ EXCEPTIONS = {
     "io_start": {"actor", "io", "task"},
     "io_end": {"actor", "io"},
     # starts of work take from the actor's budget, and a reboot ends the guest's wish
-    "reclaim_swap": {"mm", "task", "io"},
-    "reclaim_free": {"mm", "task", "io"},
+    "reclaim_swap": {"pt", "task", "io"},
+    "reclaim_free": {"pt", "task", "io"},
     "reboot_reset": {"vm", "task", "actor"},
 }
 

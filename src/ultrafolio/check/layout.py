@@ -1,6 +1,6 @@
 """How the checker keeps states: a state is a vector of component numbers, each component stored once.
 
-A component is what changes together: a page (its uv, mm and io records), an actor (task and actor), a virtual
+A component is what changes together: a page (its uv, mm, io and pt records), an actor (task and actor), a virtual
 machine. A step changes few of them, so few are looked up; a state costs two bytes a component.
 """
 
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ultrafolio.model.layout import ACTOR, IO, MM, TASK, UV, VM, State
+from ultrafolio.model.layout import ACTOR, IO, MM, PT, TASK, UV, VM, State
 
 PAGE_WORDS, ACTOR_WORDS, VM_WORDS = 4, 6, 1
-assert MM.itemsize + UV.itemsize + IO.itemsize <= 8 * PAGE_WORDS
+assert MM.itemsize + UV.itemsize + IO.itemsize + PT.itemsize <= 8 * PAGE_WORDS
 assert TASK.itemsize + ACTOR.itemsize <= 8 * ACTOR_WORDS
 assert VM.itemsize <= 8 * VM_WORDS
 MAX_ACTORS = 63
@@ -85,6 +85,7 @@ def views(words: np.ndarray[Any, Any], state: State) -> State:
         vm=view(VM, vms, at_vm, 8 * VM_WORDS), task=view(TASK, actors, at_actor, 8 * ACTOR_WORDS),
         actor=view(ACTOR, actors, at_actor + TASK.itemsize, 8 * ACTOR_WORDS),
         io=view(IO, pages, MM.itemsize + UV.itemsize, step),
+        pt=view(PT, pages, MM.itemsize + UV.itemsize + IO.itemsize, step),
     )  # fmt: skip
 
 

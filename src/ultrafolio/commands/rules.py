@@ -102,7 +102,7 @@ def page(state: int, shared: int = 0, altered: int = 0) -> State:
     """
     made = to_lists(blank(1, 1, 2))
     made.uv[0].state, made.uv[0].owner, made.uv[0].shared = state, OWNER, shared
-    made.mm[0].altered, made.mm[0].present = altered, MAPPED
+    made.mm[0].altered, made.pt[0].present = altered, MAPPED
     return made
 
 

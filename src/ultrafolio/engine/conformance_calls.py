@@ -176,7 +176,7 @@ def calls_refused(engine: Engine) -> None:
 def _instruction(engine: Engine, variant: str, vcpu: int, op: int, present: int = 1) -> tuple[int, str]:
     """A vCPU's instruction on the page: the outcome of the step, and the page state after."""
     system = _page(variant)
-    system.state.mm["present"] = present
+    system.state.pt["present"] = present
     bench = Bench(engine, system)
     outcome = bench.step(vcpu, op, 0)
     if op != UNSHARE and outcome == FAULT and int(bench.state.task[vcpu]["call"]) != TOUCH:

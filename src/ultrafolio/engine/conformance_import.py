@@ -148,14 +148,14 @@ def import_of_a_page_not_mapped_writable(engine: Engine) -> None:
         for what in ("read-only", "unmapped", "swapped"):
             memory = {"backing": "iomap", "writable": what != "read-only", "dirty": False}
             system = build(preset, [0], ["exported"], memory=memory, vcpu=[{}])
-            system.state.mm["present"] = {"read-only": 1, "unmapped": 0, "swapped": 2}[what]
+            system.state.pt["present"] = {"read-only": 1, "unmapped": 0, "swapped": 2}[what]
             bench = Bench(engine, system)
             error = "ENXIO (swapped in)" if what == "swapped" else "ENXIO"
             wanted = ["vcpu-run: FAULT", *mutex, f"import-map: {error}", "vcpu-again: FAULT", *_import(preset),
                       "vcpu-again: DONE"]  # fmt: skip
             bench.expect(f"{preset}: {what}", bench.go(0, TOUCH, 0), wanted)
-            mm = bench.state.mm[0]
-            bench.expect("mapped, writable, dirty", (mm["present"], mm["writable"], mm["dirty"]), (MAPPED, 1, 1))
+            mm, present = bench.state.mm[0], bench.state.pt["present"][0]
+            bench.expect("mapped, writable, dirty", (present, mm["writable"], mm["dirty"]), (MAPPED, 1, 1))
 
 
 @case(30)

@@ -173,7 +173,7 @@ def pin_get(s, t):
     p = k.page + k.at
     if s.mm[counted(s, p)].frozen:
         return W_FROZEN
-    s.mm[p].present = MAPPED
+    s.pt[p].present = MAPPED
     get_ref(s, p, s.who[t].kind == RING)
     unit = s.cfg[0].accessible
     make_accessible(s, t, p, unit != ACC_UNIT_PAGE, PIN_GET)
@@ -282,7 +282,7 @@ def reclaim_lock(s, t):
     k = s.task[t]
     m = s.mm[k.page]
     h = s.mm[head(s, k.page)]
-    if h.locked or h.writeback != NO_WRITEBACK or m.present != MAPPED or m.pins or m.longs:
+    if h.locked or h.writeback != NO_WRITEBACK or s.pt[k.page].present != MAPPED or m.pins or m.longs:
         return reclaim_over(s, t, E_LOCKED)
     h.locked = 1
     k.pc = RECLAIM_UNMAP
@@ -293,7 +293,7 @@ def reclaim_lock(s, t):
 def reclaim_unmap(s, t):
     """Unmap the page; the unmap itself exports it next."""
     k = s.task[t]
-    s.mm[k.page].present = UNMAPPED
+    s.pt[k.page].present = UNMAPPED
     k.pc = RECLAIM_EXPORT
     return OK
 
@@ -303,7 +303,7 @@ def reclaim_unmap(s, t):
 def reclaim_export(s, t):
     """Export, unless it was mapped again; a failure cannot be returned from here, the page is given up and stays."""
     k = s.task[t]
-    if s.mm[k.page].present != UNMAPPED:
+    if s.pt[k.page].present != UNMAPPED:
         unlock(s, k.page)
         return reclaim_over(s, t, E_REFS)
     if uv_export(s, k.page) != UV_OK:
@@ -319,7 +319,7 @@ def reclaim_export(s, t):
 def reclaim_swap(s, t):
     """Write to swap, unless the page has extra references or was mapped again."""
     k = s.task[t]
-    if extra_refs(s, k.page) or s.mm[k.page].present != UNMAPPED:
+    if extra_refs(s, k.page) or s.pt[k.page].present != UNMAPPED:
         unlock(s, k.page)
         return reclaim_over(s, t, E_REFS)
     s.io[k.page].flying += 1
@@ -332,8 +332,8 @@ def reclaim_free(s, t):
     """The write to swap completes: free the page, unless it was mapped again or referenced meanwhile."""
     k = s.task[t]
     s.io[k.page].flying -= 1
-    if s.mm[k.page].present == UNMAPPED and not extra_refs(s, k.page):
-        s.mm[k.page].present = SWAPPED
+    if s.pt[k.page].present == UNMAPPED and not extra_refs(s, k.page):
+        s.pt[k.page].present = SWAPPED
     unlock(s, k.page)
     return reclaim_over(s, t, DONE)
 

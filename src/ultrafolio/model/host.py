@@ -175,13 +175,13 @@ def import_mutex(s, t):
 def import_map(s, t):
     """Not mapped writable: fault it in for write, dirty if the file system is iomap, and touch again."""
     k = s.task[t]
-    m = s.mm[k.page]
+    entry = s.pt[k.page]
     h = s.mm[head(s, k.page)]
-    if m.present == MAPPED and h.writable:
+    if entry.present == MAPPED and h.writable:
         k.pc = IMPORT_LARGE
         return OK
-    outcome = SWAPPED_IN if m.present == SWAPPED else E_NXIO
-    m.present = MAPPED
+    outcome = SWAPPED_IN if entry.present == SWAPPED else E_NXIO
+    entry.present = MAPPED
     h.writable = 1
     if h.backing == IOMAP:
         h.dirty = 1

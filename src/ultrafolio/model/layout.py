@@ -1,6 +1,6 @@
 """The state: one byte layout for the array, the checker's hash key and the store.
 
-A state is eight arrays of small integer records. Each array is a *section* and has one owner; a rule
+A state is nine arrays of small integer records. Each array is a *section* and has one owner; a rule
 of another part may not look into it (``tests/test_walls.py`` holds every rule to that):
 
     cfg    the policy and the scenario's constants, one record       nobody writes it
@@ -11,6 +11,7 @@ of another part may not look into it (``tests/test_walls.py`` holds every rule t
     task   per actor: the host thread that runs on its behalf        host MM
     actor  per actor: what the vCPU or device wants                  guest or device
     io     per page: direct I/O in flight                            device
+    pt     per page: the guest page table entry, which hardware walks  host MM
 
 ``task.pc`` alone is everybody's: it says which rule the thread runs next, and passes from the guest to
 the host at an exit and back at re-entry.
@@ -105,7 +106,7 @@ UV = np.dtype([("state", np.uint8), ("owner", np.uint8), ("shared", np.uint8), (
 MM = np.dtype([
     ("order", np.uint8), ("backing", np.uint8), ("arch", np.uint8), ("locked", np.uint8),
     ("frozen", np.uint8), ("writeback", np.uint8), ("dirty", np.uint8), ("writable", np.uint8),
-    ("present", np.uint8), ("batch", np.uint8), ("altered", np.uint8), ("spec", np.uint8),
+    ("batch", np.uint8), ("altered", np.uint8), ("spec", np.uint8),
     ("pins", np.int16), ("longs", np.int16), ("refs", np.int16), ("marked", np.int16),
 ])  # fmt: skip
 VM = np.dtype([("life", np.uint8), ("mutex", np.int32)])
@@ -117,9 +118,12 @@ TASK = np.dtype([
 ])  # fmt: skip
 ACTOR = np.dtype([("op", np.uint8), ("budget", np.uint8), ("n", np.int16), ("page", np.int32)])
 IO = np.dtype([("flying", np.int16)])
+PT = np.dtype([("present", np.uint8)])
 
-SECTIONS = {"cfg": CFG, "who": WHO, "uv": UV, "mm": MM, "vm": VM, "task": TASK, "actor": ACTOR, "io": IO}
-OWNERS = {"uv": "ultravisor", "mm": "host", "vm": "host", "task": "host", "actor": "guest", "io": "device"}
+SECTIONS = {"cfg": CFG, "who": WHO, "uv": UV, "mm": MM, "vm": VM, "task": TASK, "actor": ACTOR, "io": IO,
+            "pt": PT}  # fmt: skip
+OWNERS = {"uv": "ultravisor", "mm": "host", "vm": "host", "task": "host", "actor": "guest", "io": "device",
+          "pt": "host"}  # fmt: skip
 
 class State(NamedTuple):
     """The sections, each an array of records (or, for the plain interpreter, a list of objects)."""
@@ -132,15 +136,16 @@ class State(NamedTuple):
     task: Any
     actor: Any
     io: Any
+    pt: Any
 
 
 def blank(pages: int, actors: int, vms: int) -> State:
     """A state of zeroed arrays: `pages` order-0 mapped pages, `actors` threads at rule 0, `vms` machines."""
     sizes = {"cfg": 1, "who": actors, "uv": pages, "mm": pages, "vm": vms, "task": actors, "actor": actors,
-             "io": pages}  # fmt: skip
+             "io": pages, "pt": pages}  # fmt: skip
     state = State(*(np.zeros(sizes[name], dtype) for name, dtype in SECTIONS.items()))
     state.cfg["pages"], state.cfg["actors"], state.cfg["vms"] = pages, actors, vms
-    state.mm["present"] = MAPPED
+    state.pt["present"] = MAPPED
     state.mm["writable"] = 1
     return state
 
@@ -157,4 +162,4 @@ def copy(state: State) -> State:
 
 def bytes_per_page() -> int:
     """Bytes of model state one page takes (all per-page sections)."""
-    return UV.itemsize + MM.itemsize + IO.itemsize
+    return UV.itemsize + MM.itemsize + IO.itemsize + PT.itemsize

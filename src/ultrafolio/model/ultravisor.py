@@ -14,7 +14,7 @@ from .rule import fn
 @fn
 def hw_guest(s, vm, p):
     """What the hardware says when a vCPU of `vm` accesses page `p`: allowed, or the exception."""
-    if s.mm[p].present != MAPPED:
+    if s.pt[p].present != MAPPED:
         return DAT_FAULT
     uv = s.uv[p]
     if uv.state == NON_SECURE or uv.state == EXPORTED:
