@@ -1,18 +1,15 @@
-"""What other programs read of a verdict: ITF, Mermaid, TAP, trace files; and that the stories are calm ones."""
+"""What other programs read of a verdict: ITF, Mermaid, TAP, and trace files that are certified again."""
 
 import itertools
 import json
-import random
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from ultrafolio.check import formats, formats_trace
 from ultrafolio.check.explore import explore
-from ultrafolio.check.minimise import calmest_path, minimise, switches
 from ultrafolio.check.replay import replay
 from ultrafolio.check.verdict import check
 from ultrafolio.cli import main
@@ -36,7 +33,7 @@ STORIES = {
     "fatal": ({**PAIR, "vcpu": [{"touch": [1]}], "disk": [{"page": 1}]}, "refuse-large"),
     "expected": ({**PAIR, "vcpu": [{"unshare": [0]}], "virtio": [{"page": 0}]}, "per-page"),
     "livelock": ({"memory": {"folios": [1], "backing": "iomap", "state": ["non_secure"]}, "vcpu": [{"touch": [0]}],
-                  "writeback": [{"page": [0], "starts": 255}], "policy": {"large": {"large": "split"}}}, "split"),
+                  "writeback": [{"page": [0], "starts": 255}]}, "split"),
 }  # fmt: skip
 
 
@@ -368,129 +365,6 @@ def test_check_saves_what_verify_certifies(toml, capsys, tmp_path):
 def test_check_saves_in_folders_that_exist(toml, capsys, tmp_path):
     code, _, err = run(capsys, "check", toml, "--policy", "whole-folio", "--save", tmp_path / "no" / "hang.json")
     assert code == 2 and "a folder that exists" in err
-
-
-# ------------------------------------------------------------------------------------------- calm stories
-def layered(seed):
-    """A random graph in breadth-first order, with the arrays that calmest_path reads."""
-    draw = random.Random(seed)
-    actors, size = draw.randint(1, 4), draw.randint(2, 40)
-    edges = {v: [(draw.randrange(size), draw.randrange(actors) << 16 | i) for i in range(draw.randint(0, 4))]
-             for v in range(size)}  # fmt: skip
-    number, queue, parent, by, first, to, via = {0: 0}, [0], [0], [0], [0], [], []
-    for here in queue:
-        for goal, step in edges[here]:
-            if goal not in number:
-                number[goal] = len(number)
-                queue.append(goal)
-                parent.append(number[here])
-                by.append(step)
-            to.append(number[goal])
-            via.append(step)
-        first.append(len(to))
-    space = SimpleNamespace(parent=np.array(parent, np.int32), by=np.array(by), first=np.array(first),
-                            to=np.array(to, np.int32), via=np.array(via, np.int32))  # fmt: skip
-    return SimpleNamespace(space=space, states=len(number), system=SimpleNamespace(choices=[[]] * actors))
-
-
-def shortest(graph, target):
-    """All shortest paths to a state, by trying everything."""
-    paths, space = {0: [[]]}, graph.space
-    while target not in paths:
-        further = {}
-        for state, ways in paths.items():
-            for e in range(int(space.first[state]), int(space.first[state + 1])):
-                further.setdefault(int(space.to[e]), []).extend([*way, int(space.via[e])] for way in ways[:200])
-        paths = further
-    return paths[target]
-
-
-def ends(graph, path):
-    """The states that a path of edges may end in."""
-    states = {0}
-    for by in path:
-        states = {int(graph.space.to[e]) for s in states for e in range(graph.space.first[s], graph.space.first[s + 1])
-                  if graph.space.via[e] == by}  # fmt: skip
-    return states
-
-
-def hold_to_brute_force(graph, target):
-    ways = shortest(graph, target)
-    for then in (None, *range(len(graph.system.choices))):
-        tail = [] if then is None else [then << 16]
-        path = calmest_path(graph, target, then)
-        assert target in ends(graph, path) and len(path) == len(ways[0])
-        assert switches([*path, *tail]) == min(switches([*way, *tail]) for way in ways)
-        assert path == calmest_path(graph, target, then), "the same one every time"
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_the_calmest_path_is_the_best_of_all_shortest_ones(seed):
-    graph = layered(seed)
-    for target in range(graph.states):
-        hold_to_brute_force(graph, target)
-
-
-@pytest.mark.parametrize("name", ["hangs", "unsafe", "livelock"])
-def test_the_calmest_path_of_a_real_graph(name):
-    system = made(name)[2]
-    graph = explore(system)
-    for target in range(0, graph.states, 3):
-        found, path = graph.path(target), calmest_path(graph, target)
-        assert len(path) == len(found) and switches(path) <= switches(found)
-        if path:
-            steps, _ = replay(system, path)
-            assert steps[-1].after == replay(system, found)[0][-1].after
-    hold_to_brute_force(graph, min(14, graph.states - 1))
-
-
-def test_the_calmest_path_in_an_incomplete_graph():
-    graph = explore(scenario.system(scenario.parse(LARGE, "large"), find("per-page")), max_states=4096)
-    last = int(graph.space.count["next"][0]) - 1
-    assert not graph.complete
-    for target in (last, last // 2):
-        assert len(calmest_path(graph, target)) == len(graph.path(target))
-
-
-def test_minimise_finds_the_shortest_story_in_a_long_walk():
-    system = made("unsafe")[2]
-    graph = explore(system)
-    found = graph.space.found[3]
-    best = [*graph.path(int(found["state"])), int(found["by"])]
-    draw = random.Random(7)
-    for _ in range(5):
-        walk = wandering(system, draw, 3)
-
-        def is_bad(steps, state):
-            return bool(steps) and steps[-1].broke == 3
-
-        path = minimise(system, walk, is_bad)
-        assert replay(system, path)[0][-1].broke == 3
-        assert len(path) == len(best) and switches(path) <= switches(best)
-
-
-def wandering(system, draw, number):
-    """A random walk whose last step breaks property `number`."""
-    path = []
-    while True:
-        t = draw.randrange(len(system.choices))
-        by = t << 16 | draw.randrange(len(system.choices[t]))
-        try:
-            steps, _ = replay(system, [*path, by])
-        except Exception:
-            continue
-        path.append(by)
-        if steps[-1].broke == number:
-            return path
-
-
-def test_minimise_joins_turns():
-    system = made("hangs")[2]
-    graph = explore(system)
-    target = graph.states - 1
-    after = replay(system, graph.path(target))[0][-1].after
-    path = minimise(system, graph.path(target), lambda steps, state: bool(steps) and steps[-1].after == after)
-    assert switches(path) == switches(calmest_path(graph, target)) < switches(graph.path(target))
 
 
 def test_outcome_words_are_plain_for_every_format():

@@ -15,6 +15,7 @@ from .verdict import KINDS, Finding, Result
 
 CALLS = ("accessible-pin", "accessible-export", "import-call", "import-export", "reclaim-export", "reboot-reset")
 """Rules in which the host calls the ultravisor."""
+_UV, _TASK, _ACTOR = (tuple(model.OWNERS).index(section) for section in ("uv", "task", "actor"))
 _OWNER = {rule.name: rule.actor for rule in RULES.values()}
 _PLACE = {rule.name: rule.pc for rule in RULES.values()}
 
@@ -73,7 +74,7 @@ def _messages(step: Step, indent: str) -> list[str]:
         what += f": {step.outcome_word}"
     lines = [f"{indent}{sender}{arrow}{receiver}: {_escaped(what)}"]
     at = (model.UV.names or ()).index("state")
-    for page, records in enumerate(zip(step.before[0], step.after[0], strict=True)):
+    for page, records in enumerate(zip(step.before[_UV], step.after[_UV], strict=True)):
         old, new = (model.PAGE_STATES[record[at]] for record in records)
         if old != new:
             lines.append(f"{indent}Note over U: page {page} {old} to {new}")
@@ -84,14 +85,14 @@ def _wish(step: Step) -> str:
     """What the vCPU of a guest's step is at: the choice it made now, or made before an exit."""
     if step.op != model.OPS[0]:
         return step.op
-    return model.OPS[step.before[4][step.actor][(model.ACTOR.names or ()).index("op")]]
+    return model.OPS[step.before[_ACTOR][step.actor][(model.ACTOR.names or ()).index("op")]]
 
 
 def _ends(step: Step) -> tuple[str, str, str]:
     """Sender, arrow and receiver of a step's message; a step that concerns one part alone goes to itself."""
     if step.rule in CALLS:
         return "H", "->>", "U"
-    owner, pc = _OWNER.get(step.rule), step.after[3][step.actor][(model.TASK.names or ()).index("pc")]
+    owner, pc = _OWNER.get(step.rule), step.after[_TASK][step.actor][(model.TASK.names or ()).index("pc")]
     if owner == "guest":
         if pc not in (model.RUN, model.DEAD) or step.outcome_word == "EINVAL":
             return "G", "->>", "H"

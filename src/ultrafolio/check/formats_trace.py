@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from ultrafolio.engine.load import digest, interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.fields import Field, take
 from ultrafolio.model import scenario
-from ultrafolio.model.layout import ACTOR_KINDS, E_LOCKED, E_UV
+from ultrafolio.model.layout import ACTOR_KINDS, E_LOCKED, E_UV, State
 from ultrafolio.model.policies import Policy, from_table
 from ultrafolio.model.scenario import Scenario, System
 
+from .minimise import minimise
 from .replay import NotCertified, Step, certify_lasso, certify_violation, copied, is_pending, replay
 from .verdict import Finding, Result
 
@@ -51,6 +52,7 @@ class Trace:
     rules   digest of the rules it was made under
     path    actor << 16 | choice; loop: where in it the cycle starts (its end: everything rests), None without one
     start, states  digests of the initial state and of the state after each step; steps: each step in words
+    given   the file's own fields
     """
 
     rules: str
@@ -65,6 +67,7 @@ class Trace:
     start: str
     steps: list[str]
     states: list[str]
+    given: dict[str, Any]
 
 
 # ---------------------------------------------------------------------------------------------- writing
@@ -81,10 +84,16 @@ def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy
         "scenario": {"name": result.scenario, "document": document(story)},
         "policy": {"name": result.policy, "values": asdict(policy)},
         "claim": {"kind": kind, "number": number, "text": text},
-        "path": [step.by for step in steps], "start": start_digest(scenario.system(story, policy)),
-        "steps": [in_words(step) for step in steps], "states": [state_digest(step) for step in steps],
+        "start": start_digest(scenario.system(story, policy)),
     }  # fmt: skip
-    return made | ({"loop": len(finding.steps)} if ever else {})
+    return made | _told(steps, len(finding.steps) if ever else None)
+
+
+def _told(steps: Sequence[Step], loop: int | None) -> dict[str, Any]:
+    """The fields that tell the steps."""
+    told: dict[str, Any] = {"path": [step.by for step in steps], "steps": [in_words(step) for step in steps],
+                            "states": [state_digest(step) for step in steps]}  # fmt: skip
+    return told if loop is None else {"loop": loop, **told}
 
 
 def file_text(made: dict[str, Any]) -> str:
@@ -154,7 +163,7 @@ def read(file: Path) -> Trace:
     values = from_table(policy["values"], f"{file}: policy: values")
     system = scenario.system(scenario.parse(story["document"], f"{file}: scenario: document"), values)
     return Trace(top["rules"], story["name"], policy["name"], system, claim["kind"], claim["number"], claim["text"],
-                 path, loop, top["start"], top["steps"], top["states"])  # fmt: skip
+                 path, loop, top["start"], top["steps"], top["states"], given)  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------------- verifying
@@ -225,3 +234,22 @@ def _certify_stall(system: System, path: Sequence[int], actor: int) -> None:
     outcome = interpreted().step(copied(state), actor, 0, 0)
     if not (outcome < 0 or E_LOCKED <= outcome <= E_UV):
         raise NotCertified(f"actor {actor} meets no obstacle next")
+
+
+# ------------------------------------------------------------------------------------------- minimising
+def minimised(trace: Trace) -> dict[str, Any]:
+    """The trace file with fewer steps, then fewer context switches, before its end or its cycle (`minimise`).
+
+    The trace must be one that `verify` confirms; so is what comes back.
+    """
+    end = len(trace.path) if trace.loop is None else trace.loop
+    cycle = trace.path[end:]
+
+    def still_bad(steps: list[Step], _: State) -> bool:
+        stem = [step.by for step in steps]
+        loop = None if trace.loop is None else len(stem)
+        return _unproved(replace(trace, path=[*stem, *cycle], loop=loop)) is None
+
+    stem = minimise(trace.system, trace.path[:end], still_bad)
+    steps, _ = replay(trace.system, [*stem, *cycle])
+    return trace.given | _told(steps, None if trace.loop is None else len(stem))

@@ -155,7 +155,9 @@ def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] 
     for s in scenarios:
         table.add_row(Path(s).stem, *(cell_text(by[s, name]) for name in chosen))
     console = Console(highlight=False)
-    console.print(table, width=max(console.width, 40 + 9 * len(chosen)))
+    longest = max((len(Path(s).stem) for s in scenarios), default=8)
+    console = Console(highlight=False, width=max(console.width, longest + 2 + 9 * len(chosen)))
+    console.print(table)
     if not diff:
         console.print("  ".join(f"{n} {name}" for n, name in enumerate(chosen, 1)))
     console.print("waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and "

@@ -13,7 +13,6 @@ from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import (
     ALLOWED,
     EXPORTED,
-    MAPPED,
     NON_SECURE,
     PAGE_STATES,
     PGM_3D,
@@ -102,7 +101,7 @@ def page(state: int, shared: int = 0, altered: int = 0) -> State:
     """
     made = to_lists(blank(1, 1, 2))
     made.uv[0].state, made.uv[0].owner, made.uv[0].shared = state, OWNER, shared
-    made.mm[0].altered, made.pt[0].present = altered, MAPPED
+    made.mm[0].altered = altered
     return made
 
 
