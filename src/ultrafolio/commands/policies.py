@@ -45,7 +45,7 @@ def policies(files: tuple[Path, ...], as_json: bool) -> None:
             click.echo(json.dumps({"policy": name, "source": source, **asdict(policy)}))
         return
     console = Console(highlight=False)
-    console.print(_table(rows), crop=False, width=max(console.width, 106))
+    Console(highlight=False, width=max(console.width, 110)).print(_table(rows))
     for name, (source, _) in rows.items():
         console.print(f"[bold]{name}[/]  {source}")
     console.print()
