@@ -344,6 +344,7 @@ def test_check_writes_each_format(toml, capsys):
     assert code == 1 and out == run(capsys, *words[:-1], "--json")[1]
     code, _, err = run(capsys, *words[:-1], "--format", "xml")
     assert code == 2 and "'xml'" in err
+    assert run(capsys, *words, "tap", "--json")[0] == 2
 
 
 def test_check_has_no_story_to_write_where_nothing_fails(toml, capsys, tmp_path):

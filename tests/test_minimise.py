@@ -161,6 +161,8 @@ def test_the_command_leaves_out_what_is_not_needed(tmp_path, capsys, name):
     read = json.loads(small.read_text())
     assert len(read["path"]) == len(short["path"]) and switches(read["path"]) <= switches(short["path"])
     assert run(capsys, "trace", "minimise", small)[1] == small.read_text(), "nothing is left to leave out"
+    for nowhere in (tmp_path / "no" / "trace.json", small / "trace.json"):
+        assert run(capsys, "trace", "minimise", small, "--save", nowhere)[0] == 2
 
 
 def test_the_command_refuses_what_is_not_certified(tmp_path, capsys):

@@ -15,6 +15,7 @@ from ultrafolio.check import formats
 from ultrafolio.check.formats_trace import file_text, trace_file
 from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import Result, check
+from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.model import policies, scenario
 from ultrafolio.sweep import durable
@@ -55,8 +56,10 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     if not files:
         raise InputError("no scenario given", allowed="SCENARIO.toml files, or --all in a checkout",
                          then="ultrafolio check --help")  # fmt: skip
-    if save and not save.parent.is_dir():
-        raise InputError(f"--save: no folder {save.parent}", value=str(save), allowed="a file in a folder that exists")
+    if save:
+        in_folder(save)
+    if as_json and form not in ("text", "json"):
+        raise InputError("--json and --format say different things", value=form, allowed="one of them")
     form = "json" if as_json else form
     chosen = diff_policy or names or tuple(policies.PRESETS)
     results, wrong, made = [], [], []

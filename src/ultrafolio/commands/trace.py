@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -46,6 +47,8 @@ def minimise(file: Path, save: Path | None) -> int:
 
     Exit codes: 0 done, 1 the trace is not certified, 2 not a trace file, or made under other rules.
     """
+    if save:
+        in_folder(save)
     made = formats_trace.read(file)
     if not _certified(made, file):
         return 1
@@ -57,6 +60,13 @@ def minimise(file: Path, save: Path | None) -> int:
     for what, path in (("was", made.path), ("is", smaller["path"])):
         click.echo(f"{what} {len(path)} steps with {switches(path)} context switches", err=True)
     return 0
+
+
+def in_folder(save: Path) -> None:
+    """InputError where the folder of a file to save does not exist: better known before the work than after it."""
+    if not save.parent.is_dir():
+        raise InputError(f"--save: no folder {save.parent}", value=str(save), allowed="a file in a folder that exists",
+                         then=f"mkdir -p {shlex.quote(str(save.parent))}")  # fmt: skip
 
 
 def _certified(made: formats_trace.Trace, file: Path) -> bool:
