@@ -70,9 +70,9 @@ _ENTRIES = ("begin", "explore", "rehash")
 
 
 def _loaded(
-    decorate: Callable[[Any], Any], entry: Callable[[Any], Any], changed: Mapping[str, str] | None
+    decorate: Callable[[Any], Any], entry: Callable[[Any], Any], *, unsigned: bool
 ) -> dict[str, Any]:
-    space = rules.functions(decorate, changed)
+    space = rules.functions(decorate, unsigned=unsigned)
     space.update(rules.constants(layout))
     space["FAIR"] = FAIR
     rules.add_functions(space, kernel, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
@@ -82,7 +82,7 @@ def _loaded(
 @functools.cache
 def plain_functions() -> dict[str, Any]:
     """The kernel's functions as plain Python, for use over lists."""
-    return _loaded(lambda f: f, lambda f: f, None)
+    return _loaded(lambda f: f, lambda f: f, unsigned=False)
 
 
 @functools.cache
@@ -92,7 +92,7 @@ def compiled() -> dict[str, Any]:
     import numba
 
     njit: Any = numba.njit
-    return _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), None)
+    return _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), unsigned=True)
 
 
 def _new_space(system: System, capacity: int) -> Space:
@@ -108,7 +108,8 @@ def _new_space(system: System, capacity: int) -> Space:
         count=np.zeros(1, COUNT), fired=np.zeros(model.DEAD + 1, np.int64),
         kept=np.zeros((MAX_COMPONENTS, layout.ACTOR_WORDS + 1), np.int64), index=np.zeros(1 << 17, np.int32),
         spans=spans(pages, actors, vms), node=np.zeros((capacity, width), np.uint16),
-        table=np.zeros(4 * capacity, np.int32), parent=np.zeros(capacity, np.int32), by=np.zeros(capacity, np.int32),
+        copy=np.zeros(raw_words(pages, actors, vms), np.int64), table=np.zeros(4 * capacity, np.int64),
+        parent=np.zeros(capacity, np.int32), by=np.zeros(capacity, np.int32),
         pending=np.zeros(capacity, np.int64), enabled=np.zeros(capacity, np.int64),
         first=np.zeros(capacity, np.int64), to=np.zeros(4 * capacity, np.int32), via=np.zeros(4 * capacity, np.int32),
         found=np.zeros(10, FOUND), met=np.zeros(32, FOUND), choices=np.array(ranges, np.int64),
@@ -119,14 +120,16 @@ def _new_space(system: System, capacity: int) -> Space:
 
 
 def _grown(space: Space, functions: Mapping[str, Any]) -> Space:
-    """The same exploration with arrays twice as long."""
+    """The same exploration with arrays four times as long; what is not used yet takes no memory."""
 
-    def twice(a: Array) -> Array:
-        return np.concatenate([a, np.zeros_like(a)])
+    def longer(a: Array) -> Array:
+        made = np.zeros((4 * len(a), *a.shape[1:]), a.dtype)
+        made[: len(a)] = a
+        return made
 
-    per_state = {n: twice(getattr(space, n)) for n in ("node", "parent", "by", "pending", "enabled", "first")}
-    table = np.zeros(2 * len(space.table), np.int32)
-    larger = space._replace(**per_state, to=twice(space.to), via=twice(space.via), table=table)
+    names = ("node", "parent", "by", "pending", "enabled", "first", "to", "via")
+    table = np.zeros(4 * len(space.table), np.int64)
+    larger = space._replace(**{name: longer(getattr(space, name)) for name in names}, table=table)
     larger.count["stop"] = RUNNING
     functions["rehash"](larger)
     return larger

@@ -51,53 +51,84 @@ def keep(x, words, first, n):
 
 
 @fn
-def find(x, number):
-    """The state equal to the one at `number` (the last of `node`), or `number` itself, entered in the table."""
-    width = len(x.spans)
+def share(c, kept):
+    """What component `c` adds to the hash of a state when its number is `kept`; the hash is the sum of them."""
+    return mix(c + 1, kept)
+
+
+@fn
+def hash_of(x, number):
+    """The hash of a state in `node`."""
     h = 0
-    for i in range(width):
-        h = mix(h, int(x.node[number, i]))
+    for c in range(len(x.spans)):
+        h += share(c, int(x.node[number, c]))
+    return h
+
+
+@fn
+def find(x, number, h):
+    """The state equal to the one at `number` (the last of `node`), or `number` itself, entered in the table.
+
+    A table entry holds 31 bits of the hash beside the state's number, so that few others are looked at.
+    """
     slots = len(x.table)
     slot = h & (slots - 1)
+    tag = (h >> 32) & 0x7FFFFFFF
     while x.table[slot]:
-        other = x.table[slot] - 1
-        same = True
-        for i in range(width):
-            same = same and x.node[other, i] == x.node[number, i]
-        if same:
-            return other
+        entry = x.table[slot]
+        if entry >> 32 == tag:
+            other = (entry & 0xFFFFFFFF) - 1
+            same = True
+            for c in range(len(x.spans)):
+                same = same and x.node[other, c] == x.node[number, c]
+            if same:
+                return other
         slot = (slot + 1) & (slots - 1)
-    x.table[slot] = number + 1
+    x.table[slot] = (tag << 32) | (number + 1)
     return number
 
 
 @fn
 def load(x, words, number):
-    """Unpack a state into the raw buffer."""
+    """Unpack a state into the raw buffer and its copy."""
     for c in range(len(x.spans)):
         first = x.spans[c, 0]
         kept = x.node[number, c]
-        for i in range(x.spans[c, 1]):
-            words[first + i] = x.kept[kept, i]
+        for i in range(first, first + x.spans[c, 1]):
+            words[i] = x.kept[kept, i - first]
+            x.copy[i] = words[i]
 
 
 @fn
-def reached(x, words, number):
-    """The number of the state in the raw buffer, one step from state `number`; the buffer is `number` again."""
-    new = x.count[0].states
-    for c in range(len(x.spans)):
-        first, n = x.spans[c, 0], x.spans[c, 1]
-        kept = x.node[number, c]
-        same = True
-        for i in range(n):
-            same = same and x.kept[kept, i] == words[first + i]
-        if same:
+def look(x, words, new, c, h):
+    """Component `c` after a step: if it changed, enter it in state `new` and restore the buffer. The new hash."""
+    first = x.spans[c, 0]
+    end = first + x.spans[c, 1]
+    for i in range(first, end):
+        if words[i] != x.copy[i]:
+            kept = keep(x, words, first, end - first)
+            h += share(c, kept) - share(c, int(x.node[new, c]))
             x.node[new, c] = kept
-        else:
-            x.node[new, c] = keep(x, words, first, n)
-            for i in range(n):
-                words[first + i] = x.kept[kept, i]
-    return find(x, new)
+            for j in range(first, end):
+                words[j] = x.copy[j]
+            return h
+    return h
+
+
+@fn
+def reached(s, x, words, number, t, h):
+    """The number of the state in the raw buffer, one step of `t` from state `number` with hash `h`; the buffer is
+    `number` again. A step changes its own thread, pages and virtual machines, no other thread."""
+    new = x.count[0].states
+    pages = len(s.mm)
+    for c in range(len(x.spans)):
+        x.node[new, c] = x.node[number, c]
+    for c in range(pages):
+        h = look(x, words, new, c, h)
+    h = look(x, words, new, pages + t, h)
+    for c in range(pages + len(s.task), len(x.spans)):
+        h = look(x, words, new, c, h)
+    return find(x, new, h)
 
 
 @fn
@@ -112,7 +143,7 @@ def is_pending(s, t):
 
 
 @fn
-def take(s, x, words, number, t, op, page, by):
+def take(s, x, words, number, h, t, op, page, by):
     """Run one step from state `number`; record its edge. True if the step was enabled."""
     pc = s.task[t].pc
     if pc == RUN and s.actor[t].op != NOTHING:
@@ -131,7 +162,7 @@ def take(s, x, words, number, t, op, page, by):
     if wrong and x.found[wrong].state < 0:
         x.found[wrong].state, x.found[wrong].by = number, by
     x.fired[pc] += 1
-    other = reached(x, words, number)
+    other = reached(s, x, words, number, t, h)
     if other == g.states:
         x.parent[other], x.by[other] = number, by
         g.states += 1
@@ -144,6 +175,7 @@ def take(s, x, words, number, t, op, page, by):
 def expand(s, x, words, number):
     """All steps from one state."""
     load(x, words, number)
+    h = hash_of(x, number)
     pending = 0
     enabled = 0
     x.first[number] = x.count[0].edges
@@ -153,12 +185,12 @@ def expand(s, x, words, number):
     for t in range(len(s.task)):
         pc = s.task[t].pc
         if pc != IDLE_PC[s.who[t].kind]:
-            if take(s, x, words, number, t, NOTHING, 0, t << 16) and FAIR[pc]:
+            if take(s, x, words, number, h, t, NOTHING, 0, t << 16) and FAIR[pc]:
                 enabled |= 1 << t
         else:
             for i in range(x.choices[t, 1]):
                 c = x.choices[t, 0] + i
-                take(s, x, words, number, t, x.ops[c], x.pages[c], (t << 16) | i)
+                take(s, x, words, number, h, t, x.ops[c], x.pages[c], (t << 16) | i)
     x.pending[number], x.enabled[number] = pending, enabled
 
 
@@ -187,11 +219,11 @@ def begin(x, words):
     for c in range(len(x.spans)):
         x.node[0, c] = keep(x, words, x.spans[c, 0], x.spans[c, 1])
     x.count[0].states = 1
-    find(x, 0)
+    find(x, 0, hash_of(x, 0))
 
 
 @fn
 def rehash(x):
     """Enter all states into an emptied table."""
     for number in range(x.count[0].states):
-        find(x, number)
+        find(x, number, hash_of(x, number))

@@ -32,7 +32,8 @@ class Space(NamedTuple):
     kept       component words, MAX_COMPONENTS x ACTOR_WORDS; index, their open hash table
     spans      first word, words of each component of the raw buffer
     node       per state its component numbers, in breadth-first order
-    table      open hash table of states: number + 1
+    copy       the raw buffer of the state being expanded
+    table      open hash table of states: 31 bits of hash << 32 | number + 1
     parent, by the edge on which a state was first reached; by = actor << 16 | choice
     pending    per state: bit t, actor t has begun something that leads-to must end
     enabled    per state: bit t, thread t's fair step is enabled
@@ -48,6 +49,7 @@ class Space(NamedTuple):
     index: Any
     spans: Any
     node: Any
+    copy: Any
     table: Any
     parent: Any
     by: Any

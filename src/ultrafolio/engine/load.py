@@ -78,9 +78,14 @@ class _Unsigned(ast.NodeTransformer):
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.Subscript:
         self.generic_visit(node)
-        if not isinstance(node.slice, ast.Constant):
-            node.slice = ast.Call(ast.Name("uintp", ast.Load()), [node.slice], [])
+        if isinstance(node.slice, ast.Tuple):
+            node.slice.elts = [self._cast(index) for index in node.slice.elts]
+        elif not isinstance(node.slice, ast.Constant):
+            node.slice = self._cast(node.slice)
         return node
+
+    def _cast(self, index: ast.expr) -> ast.expr:
+        return ast.Call(ast.Name("uintp", ast.Load()), [index], [])
 
 
 def add_functions(
