@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,20 @@ from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 
 from . import kernel, layout
-from .layout import COUNT, FOUND, FULL, MAX_ACTORS, MAX_COMPONENTS, OVERFLOW, RUNNING, Space, raw_words, spans, views
+from .layout import (
+    COUNT,
+    FOUND,
+    FULL,
+    LIMIT,
+    MAX_ACTORS,
+    MAX_COMPONENTS,
+    OVERFLOW,
+    RUNNING,
+    Space,
+    raw_words,
+    spans,
+    views,
+)
 
 Array = np.ndarray[Any, Any]
 FAIR = tuple(RULES[pc].fair if pc in RULES else False for pc in range(model.DEAD + 1))
@@ -79,6 +93,35 @@ def _loaded(
     return space
 
 
+class _Row:
+    """One record of an array, read and written in place as Python integers."""
+
+    __slots__ = ("_array", "_at")
+    _array: Any
+    _at: int
+
+    def __init__(self, array: Array, at: int) -> None:
+        object.__setattr__(self, "_array", array)
+        object.__setattr__(self, "_at", at)
+
+    def __getattr__(self, name: str) -> int:
+        return int(self._array[name][self._at])
+
+    def __setattr__(self, name: str, value: int) -> None:
+        self._array[name][self._at] = value
+
+
+def _over_arrays(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a plain exploring function with rows in the place of the records of its arrays."""
+
+    def rows(arrays: Any) -> Any:
+        if not hasattr(arrays, "_fields"):
+            return arrays
+        return type(arrays)(*([_Row(a, i) for i in range(len(a))] if a.dtype.names else a for a in arrays))
+
+    return function(*(rows(argument) for argument in arguments))
+
+
 @functools.cache
 def plain_functions() -> dict[str, Any]:
     """The kernel's functions as plain Python, for use over lists."""
@@ -87,7 +130,10 @@ def plain_functions() -> dict[str, Any]:
 
 @functools.cache
 def compiled() -> dict[str, Any]:
-    """The exploring functions, compiled."""
+    """The exploring functions, compiled; with NUMBA_DISABLE_JIT=1 plain Python over the same arrays."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        plain = plain_functions()
+        return {name: functools.partial(_over_arrays, plain[name]) for name in _ENTRIES}
     inner, entry = rules.inner_flags(), rules.numba_flags()
     import numba
 
@@ -107,7 +153,7 @@ def _new_space(system: System, capacity: int) -> Space:
     space = Space(
         count=np.zeros(1, COUNT), fired=np.zeros(model.DEAD + 1, np.int64),
         kept=np.zeros((MAX_COMPONENTS, layout.ACTOR_WORDS + 1), np.int64), index=np.zeros(1 << 17, np.int32),
-        spans=spans(pages, actors, vms), node=np.zeros((capacity, width), np.uint16),
+        spans=spans(pages, actors, vms), node=np.zeros((capacity, width), np.int16),
         copy=np.zeros(raw_words(pages, actors, vms), np.int64), table=np.zeros(4 * capacity, np.int64),
         parent=np.zeros(capacity, np.int32), by=np.zeros(capacity, np.int32),
         pending=np.zeros(capacity, np.int64), enabled=np.zeros(capacity, np.int64),
@@ -150,6 +196,7 @@ def explore(system: System, *, max_states: int = 20_000_000, functions: Mapping[
         getattr(state, name)[:] = getattr(system.state, name)
     widest = sum(max(1, len(some)) for some in system.choices)
     space = _new_space(system, 1 << 12)
+    space.count["limit"] = max_states
     functions["begin"](space, words)
     reason = ""
     while True:
@@ -157,10 +204,9 @@ def explore(system: System, *, max_states: int = 20_000_000, functions: Mapping[
         stop = int(space.count["stop"][0])
         if stop == OVERFLOW:
             reason = f"more than {MAX_COMPONENTS} different pages and actors"
-        if stop != FULL or reason:
-            break
-        if space.count["states"][0] >= max_states:
+        if stop == LIMIT:
             reason = f"limit of {max_states} states reached"
+        if stop != FULL or reason:
             break
         space = _grown(space, functions)
     depth = _depth(space)

@@ -18,16 +18,16 @@ FAIR: Any = ()  # bound by the loader: per rule, whether it is weakly fair
 @fn
 def mix(h, v):
     """One round of a 64-bit hash. Source: the multiplier of splitmix64, Steele, Lea and Flood 2014."""
-    h = (h ^ v) * -4658895280553007687
-    return h ^ ((h >> 29) & 0x7FFFFFFFF)
+    h = ((h ^ v) * 0x3F58476D1CE4E5B9) & 0x7FFFFFFFFFFFFFFF
+    return h ^ (h >> 29)
 
 
 @fn
 def keep(x, words, first, n):
     """The number of the component whose words stand in the raw buffer, stored if it is new."""
-    h = n
+    h = int(n)
     for i in range(n):
-        h = mix(h, words[first + i])
+        h = mix(h, int(words[first + i]))
     slots = len(x.index)
     slot = h & (slots - 1)
     while x.index[slot]:
@@ -53,7 +53,7 @@ def keep(x, words, first, n):
 @fn
 def share(c, kept):
     """What component `c` adds to the hash of a state when its number is `kept`; the hash is the sum of them."""
-    return mix(c + 1, kept)
+    return mix(c + 1, int(kept))
 
 
 @fn
@@ -202,6 +202,9 @@ def explore(s, x, words, widest):
     """
     g = x.count[0]
     while g.next < g.states:
+        if g.states > g.limit:
+            g.stop = LIMIT
+            return
         room = len(x.parent) - g.states > widest and len(x.to) - g.edges > widest
         if not room or 2 * (g.states + widest) > len(x.table):
             g.stop = FULL

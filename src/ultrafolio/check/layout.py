@@ -17,11 +17,11 @@ assert MM.itemsize + UV.itemsize + IO.itemsize + PT.itemsize <= 8 * PAGE_WORDS
 assert TASK.itemsize + ACTOR.itemsize <= 8 * ACTOR_WORDS
 assert VM.itemsize <= 8 * VM_WORDS
 MAX_ACTORS = 63
-MAX_COMPONENTS = 60_000
+MAX_COMPONENTS = 32_000
 
 COUNT = np.dtype([("states", np.int64), ("next", np.int64), ("edges", np.int64), ("components", np.int64),
-                  ("stop", np.int64)])  # fmt: skip
-RUNNING, FULL, OVERFLOW = range(3)
+                  ("stop", np.int64), ("limit", np.int64)])  # fmt: skip
+RUNNING, FULL, OVERFLOW, LIMIT = range(4)
 FOUND = np.dtype([("state", np.int64), ("by", np.int64)])
 
 

@@ -56,30 +56,37 @@ def replay(system: System, path: Sequence[int], rules: Any = None) -> tuple[list
 
     Returns the steps and the state after them, as lists. NotCertified when a step is not enabled.
     """
-    run = rules or interpreted()
     state = to_lists(system.state)
-    steps = []
-    for number, by in enumerate(path, 1):
-        t, choice = by >> 16, by & 0xFFFF
-        pc = state.task[t].pc
-        idle = pc == IDLE_PC[state.who[t].kind] and not (pc == 0 and state.actor[t].op)
-        op, page = system.choices[t][choice] if idle else (0, 0)
-        p = run.focus(state, t, page)
-        was, before = state.uv[p].state, frozen(state)
-        outcome = run.step(state, t, op, page)
-        rule, kind = RULES[pc].name if pc in RULES else "none", ACTOR_KINDS[state.who[t].kind]
-        if outcome < 0:
-            raise NotCertified(f"step {number}: {kind} {t} at {rule} waits for {WAITS[-outcome]}")
-        broke = run.broken(state, t, pc, p, was, outcome)
-        steps.append(Step(by, t, kind, rule, OPS[op], p, outcome, broke, before, frozen(state)))
-    return steps, state
+    return [take(system, state, by, rules) for by in path], state
+
+
+def take(system: System, state: State, by: int, rules: Any = None) -> Step:
+    """Take one step in `state` (as lists), which it changes. NotCertified when it is not enabled."""
+    run = rules or interpreted()
+    t, choice = by >> 16, by & 0xFFFF
+    pc = state.task[t].pc
+    idle = pc == IDLE_PC[state.who[t].kind] and not (pc == 0 and state.actor[t].op)
+    op, page = system.choices[t][choice] if idle else (0, 0)
+    p = run.focus(state, t, page)
+    was, before = state.uv[p].state, frozen(state)
+    outcome = run.step(state, t, op, page)
+    rule, kind = RULES[pc].name if pc in RULES else "none", ACTOR_KINDS[state.who[t].kind]
+    if outcome < 0:
+        raise NotCertified(f"{kind} {t} at {rule} waits for {WAITS[-outcome]}")
+    broke = run.broken(state, t, pc, p, was, outcome)
+    return Step(by, t, kind, rule, OPS[op], p, outcome, broke, before, frozen(state))
 
 
 def certify_violation(system: System, path: Sequence[int], number: int, rules: Any = None) -> list[Step]:
-    """The steps of a safety counterexample: exactly its last one breaks property `number`. NotCertified otherwise."""
+    """The steps of a safety counterexample: its last one, and no earlier one, breaks property `number`.
+
+    NotCertified otherwise.
+    """
     steps, _ = replay(system, path, rules)
     if not steps or steps[-1].broke != number:
         raise NotCertified(f"the last step does not break property {number}")
+    if any(step.broke == number for step in steps[:-1]):
+        raise NotCertified(f"an earlier step breaks property {number} already")
     return steps
 
 
@@ -88,23 +95,25 @@ def certify_lasso(
 ) -> tuple[list[Step], list[Step]]:
     """The steps of stem and cycle: the cycle closes, the waiter waits all along, it is fair. Else NotCertified.
 
-    Fair: each thread takes a step in the cycle, or is somewhere without a fair step enabled.
+    Fair: each thread takes a step in the cycle, or is somewhere without a fair step enabled. An empty cycle rests:
+    nothing fair is enabled.
     """
     steps, state = replay(system, [*stem, *cycle])
     rest, turn = steps[: len(stem)], steps[len(stem) :]
     if turn and turn[-1].after != turn[0].before:
         raise NotCertified("the cycle does not close")
+    _, state = replay(system, stem)
     if not turn and enabled_fair(system, state):
         raise NotCertified(f"a fair step is enabled where all should rest: {enabled_fair(system, state)}")
-    owed = set(range(len(system.choices))) if turn else set()
-    _, state = replay(system, stem)
-    for step in turn:
-        owed &= enabled_fair(system, state)
+    owed = enabled_fair(system, state)
+    for at in range(len(turn) + 1):
         if not is_pending(state, waiter):
             raise NotCertified(f"actor {waiter} is not waiting all along")
-        owed.discard(step.actor)
-        _, state = replay(system, [*stem, *(s.by for s in turn[: turn.index(step) + 1])])
-    if owed & enabled_fair(system, state):
+        owed &= enabled_fair(system, state)
+        if at < len(turn):
+            owed.discard(turn[at].actor)
+            take(system, state, turn[at].by)
+    if owed:
         raise NotCertified(f"the cycle is not fair to {sorted(owed)}")
     return rest, turn
 

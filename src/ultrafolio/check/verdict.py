@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ultrafolio.model.scenario import Scenario, system
 from .explain import Wait, explain
 from .explore import Graph, explore
 from .liveness import Lasso, lassos
+from .minimise import calmest_path
 from .replay import Step, certify_lasso, certify_violation, copied, replay
 
 KINDS = ("safety", "fatal", "permanent", "livelock", "transient")
@@ -109,7 +110,8 @@ def _safety(graph: Graph) -> list[Finding]:
         if found["state"] < 0:
             made.append(Finding(PROPERTIES[number], "holds" if graph.complete else "unknown"))
             continue
-        path = [*graph.path(int(found["state"])), int(found["by"])]
+        by = int(found["by"])
+        path = [*calmest_path(graph, int(found["state"]), by >> 16), by]
         steps = certify_violation(graph.system, path, number)
         made.append(Finding(PROPERTIES[number], "violated", "safety", steps=steps))
     return made
@@ -118,23 +120,30 @@ def _safety(graph: Graph) -> list[Finding]:
 def _liveness(graph: Graph) -> list[Finding]:
     if not graph.complete:
         return [Finding(name, "unknown") for name in LEADS_TO]
-    stories: dict[str, list[Finding]] = {name: [] for name in LEADS_TO}
+    stories: dict[str, list[tuple[Finding, Lasso]]] = {name: [] for name in LEADS_TO}
     for lasso in lassos(graph):
         finding = _judge(graph, lasso)
-        known = {(f.kind, f.expected) for f in stories[finding.name]}
+        known = {(f.kind, f.expected) for f, _ in stories[finding.name]}
         if (finding.kind, finding.expected) not in known:
-            stories[finding.name].append(finding)
+            stories[finding.name].append((finding, lasso))
     stall = _transient(graph)
     made = []
     for name in LEADS_TO:
-        ranked = sorted(stories[name], key=lambda f: (f.expected, KINDS.index(f.kind or "transient")))
+        ranked = sorted(stories[name], key=lambda f: (f[0].expected, KINDS.index(f[0].kind or "transient")))
         if ranked:
-            made.append(ranked[0])
+            made.append(_calm(graph, *ranked[0]))
         elif stall and stall.name == name:
             made.append(stall)
         else:
             made.append(Finding(name, "holds"))
     return made
+
+
+def _calm(graph: Graph, finding: Finding, lasso: Lasso) -> Finding:
+    """The finding with the calmest of the shortest stems; only what is published is worth the search."""
+    stem = calmest_path(graph, lasso.entry, lasso.cycle[0] >> 16 if lasso.cycle else None)
+    steps, cycle = certify_lasso(graph.system, stem, lasso.cycle, lasso.waiter)
+    return replace(finding, steps=steps, cycle=cycle)
 
 
 def _property(state: Any, t: int) -> str:
@@ -212,7 +221,7 @@ def _transient(graph: Graph) -> Finding | None:
         return None
     number, code, by = min(met)
     t = by >> 16
-    path = graph.path(number)
+    path = calmest_path(graph, number, t)
     steps, state = replay(graph.system, path)
     outcome = code if code < 16 else 16 - code
     whole = int(graph.unpack(number).task["pc"][t]) == SPLIT
