@@ -47,7 +47,8 @@ BROKEN = {
     ),
     "export without trying to pin": (
         3, "per-page",
-        {"    if uv_pin(s, k.i) == UV_OK:\n        return page_done(s, t)\n    k.failed = k.i + 1\n": "    k.failed = 0\n"},
+        {"    if uv_pin(s, k.i) == UV_OK:\n        return page_done(s, t)\n    k.failed = k.i + 1\n":
+         "    k.failed = 0\n"},
         {"memory": MIXED, "vcpu": [{"touch": [1]}], "disk": [{"page": 0, "starts": 3}]},
     ),
     "import without the reference check": (
@@ -68,7 +69,8 @@ BROKEN = {
     "a pin that does not look whether the count is frozen": (
         5, "per-page",
         {"    if s.mm[counted(s, p)].frozen:\n        return W_FROZEN\n    s.pt[p].present": "    s.pt[p].present"},
-        {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}], "disk": [{"page": 0, "starts": 50}]},
+        {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}],
+         "disk": [{"page": 0, "starts": 50}]},
     ),
     "an ultravisor that does not check integrity": (
         6, "per-page",

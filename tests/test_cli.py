@@ -1,4 +1,4 @@
-"""The command line: bad input ends with exit 2 and one clear message, nothing half written; a run says what it found."""
+"""The command line: bad input ends with exit 2 and one clear message; a run says what it found."""
 
 import json
 import subprocess
@@ -108,7 +108,8 @@ def test_the_trace_has_a_line_a_step_and_is_the_same_for_the_same_seed(tmp_path)
 
 def test_policies_lists_the_presets_and_the_users_own(tmp_path):
     (tmp_path / "mine.toml").write_text('[policy.mine]\nbase = "split"\nrefs = "page"\n')
-    rows = [json.loads(line) for line in ultrafolio("policies", "mine.toml", "--json", cwd=tmp_path).stdout.splitlines()]
+    listed = ultrafolio("policies", "mine.toml", "--json", cwd=tmp_path).stdout
+    rows = [json.loads(line) for line in listed.splitlines()]
     assert [row["policy"] for row in rows] == [*PRESETS, "mine.toml#mine"]
     assert (rows[-1]["large"], rows[-1]["refs"]) == ("split", "page")
     shown = ultrafolio("policies").stdout
