@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ultrafolio.check import formats
+from ultrafolio.check import formats, promela
 from ultrafolio.check.formats_trace import file_text, trace_file
 from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import Result, check
@@ -37,10 +37,14 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True,
               help="json, tap: a record per scenario and policy; mermaid, itf: the worst story.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--export", "language", type=click.Choice(("promela", "promela-fair")),
+              help="Print the system as a Promela program instead of checking it: one process, or one per thread "
+              "with leads-to formulas.")  # fmt: skip
 @click.option("--save", type=click.Path(path_type=Path), help="Write the worst story to this trace file, "
               "for ultrafolio trace verify.")  # fmt: skip
 def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], diff_policy: tuple[str, str] | None,
-                  expect: bool, max_states: int, form: str, as_json: bool, save: Path | None) -> int:  # fmt: skip
+                  expect: bool, max_states: int, form: str, as_json: bool, language: str | None,
+                  save: Path | None) -> int:  # fmt: skip
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
 
     \b
@@ -48,6 +52,7 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     ultrafolio check --all
     ultrafolio check --all --diff-policy split split-writeback
     ultrafolio check my.toml --policy mine.toml#mine --json
+    ultrafolio check scenarios/03-virtio.toml --policy whole-folio --export promela > model.pml
 
     Exit codes: 0 holds, 1 violated, 2 bad input, 3 unknown (a limit was reached).
     """
@@ -56,6 +61,8 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     if not files:
         raise InputError("no scenario given", allowed="SCENARIO.toml files, or --all in a checkout",
                          then="ultrafolio check --help")  # fmt: skip
+    if language:
+        return _export(files, names, fair=language == "promela-fair")
     if save:
         in_folder(save)
     if as_json and form not in ("text", "json"):
@@ -85,6 +92,17 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
         return int(bool(wrong))
     verdicts = {result.verdict for result in results}
     return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
+
+
+def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> int:
+    """Print one scenario under one policy as Promela; the program's head says how to run it."""
+    if len(files) != 1 or len(names) != 1:
+        raise InputError("--export writes one program", value=f"{len(files)} scenarios, {len(names)} policies",
+                         allowed="one SCENARIO.toml and one --policy")  # fmt: skip
+    story = scenario.read(files[0])
+    system = scenario.system(story, policies.find(names[0], story.tables))
+    click.echo(promela.export(system, fair=fair, properties=not fair), nl=False)
+    return 0
 
 
 def _write(results: list[Result], form: str) -> None:
