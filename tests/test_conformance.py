@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -137,7 +136,8 @@ MUTANTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
          "the-intended-result", "steps-of-direct-io-on-secure-pages", "the-posted-loops"),
     ),
     "an export that launders a changed page": (
-        {"        uv.state = EXPORTED\n        s.mm[p].altered = 0\n": "        uv.state = EXPORTED\n    s.mm[p].altered = 0\n"},
+        {"        uv.state = EXPORTED\n        s.mm[p].altered = 0\n":
+         "        uv.state = EXPORTED\n    s.mm[p].altered = 0\n"},
         ("export-does-not-launder-a-changed-page",),
     ),
     "no freeze": (
