@@ -1,0 +1,68 @@
+"""The guides and the README do what they say: every command in them runs, and ends and prints as written."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+GUIDES = sorted((ROOT / "docs").glob("write-*.md"))
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A folder like a checkout, in which the guide's own files can be written."""
+    for name in ("scenarios", "sweeps", "traces"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "ultrafolio").symlink_to(Path(sys.executable).with_name("ultrafolio"))
+    return tmp_path
+
+
+def shell(command, folder):
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(command, shell=True, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+def test_a_guide_does_what_it_says(guide, copy):
+    text, ran = guide.read_text(), 0
+    for kind, block in re.findall(r"```(toml|console)\n(.*?)```", text, re.DOTALL):
+        if kind == "toml":
+            before = text[: text.index(block)]
+            (copy / re.findall(r"`([\w-]+\.toml)`", before)[-1]).write_text(block)
+            continue
+        for command, code, says in re.findall(r"^\$ (.+)\nexit (\d): (.+)$", block, re.MULTILINE):
+            done = shell(command, copy)
+            assert (done.returncode, says in done.stdout + done.stderr) == (int(code), True), done.stdout + done.stderr
+            ran += 1
+    assert ran >= 5
+
+
+def readme_commands():
+    """Every `ultrafolio …` in the README that is complete and quick; the sweep of the seed runs in its own time."""
+    found = re.findall(r"`(ultrafolio [^`]+)`", (ROOT / "README.md").read_text())
+    return [c for c in dict.fromkeys(found) if not re.search(r"KEY|mine\.toml|sweeps/seed|out/seed", c)]
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_a_command_of_the_readme_runs(command, copy):
+    done = shell(command, copy)
+    assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
+    assert done.stdout
+
+
+def test_the_readme_names_enough_commands():
+    assert len(readme_commands()) >= 6
+
+
+def test_links_lead_somewhere():
+    for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/README.md", ROOT / "traces/README.md"]:
+        for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
+            if not target.startswith("http"):
+                assert (file.parent / target).exists(), f"{file.name}: {target}"
