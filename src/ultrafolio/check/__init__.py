@@ -1,0 +1,1 @@
+"""Every interleaving: exploration, leads-to, certified stories, other formats."""

@@ -1,0 +1,1 @@
+"""The rules in time: costs, workloads, wait-for graph, measures."""
