@@ -118,6 +118,14 @@ def test_policies_lists_the_presets_and_the_users_own(tmp_path):
     assert run.returncode == 0 and json.loads(run.stdout)["touches"] > 0
 
 
+def test_out_of_memory_is_unknown_with_the_states_reached():
+    words = ["check", "scenarios/07-over-indication.toml", "--policy", "per-page", "--memory"]
+    short = ultrafolio(*words, "8")
+    assert short.returncode == 3 and "limit of 8 MiB reached with" in " ".join(short.stdout.split())
+    assert ": holds" not in short.stdout
+    assert ultrafolio(*words, "1000").returncode == 0
+
+
 def test_help_stands_without_numba():
     script = "import sys\nsys.modules['numba'] = None\nfrom ultrafolio.cli import main\nmain(['--help'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

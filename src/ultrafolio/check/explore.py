@@ -181,10 +181,12 @@ def _grown(space: Space, functions: Mapping[str, Any]) -> Space:
     return larger
 
 
-def explore(system: System, *, max_states: int = 20_000_000, functions: Mapping[str, Any] | None = None) -> Graph:
+def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192,
+            functions: Mapping[str, Any] | None = None) -> Graph:  # fmt: skip
     """Explore all interleavings of the system's steps. InputError for more than MAX_ACTORS actors.
 
-    Stops, with `complete` False and the reason, at `max_states` states, or when components run out.
+    Stops, with `complete` False and the reason, at `max_states` states, before its arrays would outgrow `max_mib`
+    MiB, or when components run out.
     """
     if len(system.choices) > MAX_ACTORS:
         raise InputError("too many actors to check", value=len(system.choices), allowed=f"at most {MAX_ACTORS}")
@@ -207,6 +209,9 @@ def explore(system: System, *, max_states: int = 20_000_000, functions: Mapping[
         if stop == LIMIT:
             reason = f"limit of {max_states} states reached"
         if stop != FULL or reason:
+            break
+        if 4 * sum(array.nbytes for array in space) > max_mib << 20:
+            reason = f"limit of {max_mib} MiB reached with {int(space.count['states'][0])} states"
             break
         space = _grown(space, functions)
     depth = _depth(space)

@@ -95,9 +95,10 @@ class Result:
         return json.dumps(self.record(), ensure_ascii=False)
 
 
-def check(story: Scenario, name: str, policy: Policy, policy_name: str, *, max_states: int = 20_000_000) -> Result:
+def check(story: Scenario, name: str, policy: Policy, policy_name: str, *, max_states: int = 20_000_000,
+          max_mib: int = 8192) -> Result:  # fmt: skip
     """Explore the scenario under the policy and judge every property. Every story in the result is certified."""
-    graph = explore(system(story, policy), max_states=max_states)
+    graph = explore(system(story, policy), max_states=max_states, max_mib=max_mib)
     fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired) if pc in RULES}
     return Result(name, policy_name, [*_safety(graph), *_liveness(graph)], graph.states, graph.edges, graph.depth,
                   graph.complete, graph.reason, fired)  # fmt: skip

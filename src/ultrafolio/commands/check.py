@@ -34,6 +34,8 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.option("--expect", is_flag=True, help="Compare with the [expect] tables: exit 0 when all is as expected.")
 @click.option("--max-states", default=20_000_000, show_default=True, type=click.IntRange(1, 2**31 - 2),
               help="Stop there; the verdict is then unknown.")  # fmt: skip
+@click.option("--memory", "max_mib", default=8192, show_default=True, type=click.IntRange(1, 2**20), metavar="MIB",
+              help="Stop before the graph outgrows this; the verdict is then unknown.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True,
               help="json, tap: a record per scenario and policy; mermaid, itf: the worst story.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -43,7 +45,7 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.option("--save", type=click.Path(path_type=Path), help="Write the worst story to this trace file, "
               "for ultrafolio trace verify.")  # fmt: skip
 def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], diff_policy: tuple[str, str] | None,
-                  expect: bool, max_states: int, form: str, as_json: bool, language: str | None,
+                  expect: bool, max_states: int, max_mib: int, form: str, as_json: bool, language: str | None,
                   save: Path | None) -> int:  # fmt: skip
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
 
@@ -74,14 +76,14 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
         story = scenario.read(file)
         for name in chosen:
             policy = policies.find(name, story.tables)
-            result = check(story, str(file), policy, name, max_states=max_states)
+            result = check(story, str(file), policy, name, max_states=max_states, max_mib=max_mib)
             results.append(result)
             made.append((story, policy))
             wrong += differences(result, story.expect) if expect else []
             if form == "json":
                 click.echo(result.json())
     if form == "text":
-        _show(results, chosen, diff_policy, _command(files, every, max_states))
+        _show(results, chosen, diff_policy, _command(files, every, max_states, max_mib))
     elif form != "json":
         _write(results, form)
     if save:
@@ -148,9 +150,10 @@ def differences(result: Result, expect: dict[str, Any]) -> list[str]:
     ]
 
 
-def _command(files: tuple[Path, ...], every: bool, max_states: int) -> str:
+def _command(files: tuple[Path, ...], every: bool, max_states: int, max_mib: int) -> str:
     words = ["ultrafolio", "check", *(["--all"] if every else [str(f) for f in files])]
-    return shlex.join(words + ([] if max_states == 20_000_000 else ["--max-states", str(max_states)]))
+    words += [] if max_states == 20_000_000 else ["--max-states", str(max_states)]
+    return shlex.join(words + ([] if max_mib == 8192 else ["--memory", str(max_mib)]))
 
 
 def cell_text(result: Result) -> str:
