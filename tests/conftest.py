@@ -1,6 +1,13 @@
-"""Compile once, before any worker starts: the compiled code is shared, and must not be written by two at a time."""
+"""Compile once, before any worker starts: the compiled code is shared, and must not be written by two at a time.
+`--long` runs the long form of rounds that are short by default (chaos, soak, fuzz)."""
 
 import os
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run the tests marked slow too: long chaos, soak and fuzz rounds")
 
 
 def pytest_configure(config):
@@ -8,3 +15,11 @@ def pytest_configure(config):
         from ultrafolio.sim import cell
 
         cell.warm()
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        long = pytest.mark.skip(reason="a long round; --long runs it")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(long)

@@ -1,0 +1,1 @@
+"""The Celery workers that run chunks of a sweep."""
