@@ -7,7 +7,7 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--long", action="store_true", help="run the tests marked slow too: long chaos, soak and fuzz rounds")
+    parser.addoption("--long", action="store_true", help="run long chaos, soak and fuzz rounds too")
 
 
 def pytest_configure(config):

@@ -1,0 +1,1 @@
+"""Talking to the services: generated messages, control blocks, errors and the client."""
