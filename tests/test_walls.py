@@ -30,10 +30,9 @@ EXCEPTIONS = {
     # devices: their I/O, and the program counter
     "io_start": {"actor", "io", "task"},
     "io_end": {"actor", "io"},
-    # starts of work take from the actor's budget, and a reboot ends the guest's wish
+    # the write to swap is I/O too
     "reclaim_swap": {"pt", "task", "io"},
     "reclaim_free": {"pt", "task", "io"},
-    "reboot_reset": {"vm", "task", "actor"},
 }
 
 

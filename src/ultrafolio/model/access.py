@@ -409,7 +409,6 @@ def reboot_reset(s, t):
     vm = s.vm[s.who[t].vm]
     if vm.life == REBOOTING:
         vm.life = ALIVE if s.task[t].call else GONE
-    s.actor[t].op = NOTHING
     s.task[t].call, s.task[t].pc = 0, REBOOT_IDLE
     return DONE
 

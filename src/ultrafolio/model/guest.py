@@ -118,5 +118,4 @@ def reboot_start(s, t, op, page):
         return W_STOPPED
     if not spend(s, t):
         return W_IDLE
-    s.actor[t].op = op
     return take_reboot(s, t, op == TOUCH)
