@@ -1,0 +1,79 @@
+-- One commit to a folio group: check the turn, compare revisions, write, append to the stream. No rule is in here.
+-- KEYS: 1 turn, 2 journal, 3 events, 4 last commits, 5 this request's answer, then one per section of ARGV[2]
+-- ARGV: 1 the commit (store.Commit as MessagePack array; bytes as their number among the further arguments),
+--       2 names of the sections, 3 role, 4 lease ms, 5 answer ms, 6… bytes
+-- A section is its revision (8 bytes, big endian) followed by its data.
+local id, writer, cached, expect, patches, events, token, take, adopt, release, journal, request =
+  unpack(cmsgpack.unpack(ARGV[1]), 1, 12)
+local names = cmsgpack.unpack(ARGV[2])
+local role, lease, keep = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local at, revision = {}, {}
+for i, name in ipairs(names) do
+  at[name] = KEYS[5 + i]
+  local head = redis.call('GETRANGE', KEYS[5 + i], 0, 7)
+  if #head < 8 then return {'absent', {}, false, {}, 0} end
+  revision[name] = struct.unpack('>I8', head)
+end
+
+local function answer(status, turn, entries, wait)
+  local sections = {}
+  for i, name in ipairs(names) do
+    local known = cached[name]
+    local data = known and known ~= revision[name] and redis.call('GETRANGE', at[name], 8, -1)
+    sections[i] = {name, revision[name], data or false}
+  end
+  return {status, sections, turn and cmsgpack.pack(turn) or false, entries or {}, wait or 0}
+end
+
+if redis.call('HGET', KEYS[4], writer) == id then return answer('done') end
+
+local held = redis.call('GET', KEYS[1])
+held = held and cmsgpack.unpack(held)
+local entries = held and redis.call('LRANGE', KEYS[2], 0, -1) or {}
+if held and held[1] ~= token then
+  if token ~= '' then return answer('lost') end
+  if held[6] > now then return answer('held', held, {}, held[6] - now) end
+  if #entries > 0 then
+    if held[2] ~= role then return answer('held', held, {}, 0) end
+    if not adopt then return answer('left', held, entries) end
+  end
+elseif not held and token ~= '' then
+  return answer('lost')
+end
+
+for _, name in ipairs(expect) do
+  if cached[name] ~= revision[name] then return answer('stale') end
+end
+if journal then
+  if #entries > journal[1] then return answer('done', held, {entries[journal[1] + 1]}) end
+  redis.call('RPUSH', KEYS[2], ARGV[5 + journal[2]])
+end
+
+local moved = {}
+for _, patch in ipairs(patches) do
+  local name = patch[1]
+  redis.call('SETRANGE', at[name], 8 + patch[2], ARGV[5 + patch[3]])
+  moved[name] = true
+end
+for name in pairs(moved) do
+  revision[name] = revision[name] + 1
+  if cached[name] then cached[name] = revision[name] end
+  redis.call('SETRANGE', at[name], 0, struct.pack('>I8', revision[name]))
+end
+for _, blob in ipairs(events) do redis.call('XADD', KEYS[3], '*', 'd', ARGV[5 + blob]) end
+if take then
+  take[6] = now + lease
+  redis.call('SET', KEYS[1], cmsgpack.pack(take))
+  if not adopt and token == '' then redis.call('DEL', KEYS[2]) end
+elseif release then
+  redis.call('DEL', KEYS[1], KEYS[2])
+elseif held and token ~= '' then
+  held[6] = now + lease
+  redis.call('SET', KEYS[1], cmsgpack.pack(held))
+end
+if request then redis.call('SET', KEYS[5], ARGV[5 + request], 'PX', keep) end
+redis.call('HSET', KEYS[4], writer, id)
+return answer('done', held)

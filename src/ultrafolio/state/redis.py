@@ -1,0 +1,148 @@
+"""The store in Redis, or any server that speaks its protocol: one script does every commit.
+
+Keys of a group share one hash tag: `uf:{GROUP}:SECTION`, `uf:{GROUP}:turn`, `…:journal`, `…:events`, `…:did` (last
+commit per writer) and `…:reply:ROLE:ID`. Who may touch which is in state/acl.py. Commands are those that Redis 7 and
+Valkey share.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import redis
+
+from .sections import DTYPES
+from .store import LEASE_MS, REPLY_MS, TURN, Answer, Commit, Event, StoreUnavailable
+
+_SCRIPT = (Path(__file__).parent / "commit.lua").read_text()
+_REVISION = 8
+T = TypeVar("T")
+
+
+class RedisStore:
+    """The groups of one server, seen with the rights of one role.
+
+    url: redis://user:password@host:port/0 or unix://…;  role: whose turns and answers these are
+    patience: seconds to go on trying while the server cannot be reached, before StoreUnavailable
+    """
+
+    def __init__(self, url: str, role: str, *, patience: float = 10.0, lease_ms: int = LEASE_MS) -> None:
+        self.role, self._patience, self._lease = role, patience, lease_ms
+        self._client: Any = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
+        self._script = self._client.register_script(_SCRIPT)
+
+    def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
+        def attempt() -> bool:
+            with self._client.pipeline(transaction=True) as pipe:
+                for name, data in sections.items():
+                    pipe.set(_key(group, name), (1).to_bytes(_REVISION, "big") + data, nx=True)
+                pipe.xadd(_key(group, "events"), {"d": event})
+                pipe.sadd("uf:groups", group)
+                return all(pipe.execute()[: len(sections)])
+
+        return self._patiently(attempt)
+
+    def commit(self, group: str, commit: Commit) -> Answer:
+        names = sorted({*commit.cached, *(patch.section for patch in commit.patches)})
+        request = commit.request[0] if commit.request else "none"
+        keys = [_key(group, name) for name in ("turn", "journal", "events", "did", f"reply:{self.role}:{request}")]
+        keys += [_key(group, name) for name in names]
+        words, blobs = _words(commit)
+        args = [words, msgspec.msgpack.encode(names), self.role, self._lease, REPLY_MS, *blobs]
+        return _answer(self._patiently(lambda: self._script(keys=keys, args=args)))
+
+    def reply(self, group: str, request: str) -> bytes | None:
+        return self._patiently(lambda: self._client.get(_key(group, f"reply:{self.role}:{request}")))
+
+    def read(self, group: str, sections: Sequence[str]) -> dict[str, bytes]:
+        if not sections:
+            return {}
+        values = self._patiently(lambda: self._client.mget([_key(group, name) for name in sections]))
+        return {name: value[_REVISION:] for name, value in zip(sections, values, strict=True) if value}
+
+    def events(self, group: str, after: str = "0", block_ms: int = 0) -> Iterator[Event]:
+        while True:
+            key = _key(group, "events")
+            read = {"count": 1000, "block": min(block_ms, 1000) or None}
+            found = self._patiently(lambda: self._client.xread({key: after}, **read))
+            if not found:
+                return
+            for identity, fields in found[0][1]:
+                after = identity.decode()
+                yield Event(after, fields[b"d"])
+
+    def groups(self) -> list[str]:
+        return sorted(name.decode() for name in self._patiently(lambda: self._client.smembers("uf:groups")))
+
+    def delete(self, group: str) -> None:
+        names = [*DTYPES, "meta", "turn", "journal", "events", "did"]
+        self._patiently(lambda: self._client.delete(*(_key(group, name) for name in names)))
+        self._patiently(lambda: self._client.srem("uf:groups", group))
+
+    def put(self, key: str, value: bytes) -> None:
+        """Set a key of the role's own that belongs to no group."""
+        self._patiently(lambda: self._client.set(key, value))
+
+    def get(self, key: str) -> bytes | None:
+        """A key of the role's own that belongs to no group."""
+        return self._patiently(lambda: self._client.get(key))
+
+    def ping(self) -> bool:
+        """Whether the server answers now."""
+        try:
+            return bool(self._client.ping())
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        """Try again while the server is away. Everything sent is safe to send twice."""
+        end, pause = time.monotonic() + self._patience, 0.01
+        while True:
+            try:
+                return attempt()
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                if time.monotonic() + pause > end:
+                    raise StoreUnavailable(f"no answer from the store for {self._patience:g} s: {error}") from error
+            time.sleep(pause)
+            pause = min(2 * pause, 0.2)
+
+
+def _key(group: str, name: str) -> str:
+    return f"uf:{{{group}}}:{name}"
+
+
+def _words(commit: Commit) -> tuple[bytes, list[bytes]]:
+    """The commit for the script: bytes travel beside it and stand in it as their number, since the server's
+    MessagePack knows no binary strings."""
+    blobs: list[bytes] = []
+
+    def number(data: bytes) -> int:
+        blobs.append(data)
+        return len(blobs)
+
+    words = msgspec.structs.asdict(commit) | {
+        "patches": [(patch.section, patch.offset, number(patch.data)) for patch in commit.patches],
+        "events": [number(data) for data in commit.events],
+        "journal": commit.journal and (commit.journal[0], number(commit.journal[1])),
+        "request": commit.request and number(commit.request[1]),
+    }
+    return msgspec.msgpack.encode(list(words.values())), blobs
+
+
+def _answer(words: list[Any]) -> Answer:
+    status, sections, turn, journal, wait = words
+    return Answer(
+        status.decode(),
+        {name.decode(): revision for name, revision, _ in sections},
+        {name.decode(): data for name, _, data in sections if data is not None},
+        TURN.decode(turn) if turn else None,
+        journal,
+        wait,
+    )

@@ -1,0 +1,105 @@
+"""How a group's state lies in a store: one value per section and owner, each with a revision of its own.
+
+The sections are those of model.layout, with two seams where a record is shared by parts that may not write each
+other's: the program counters (`pc`, which pass between guest and host) stand apart from the threads, and the actors'
+records are kept by whoever runs the actor (`actor`: vCPUs, devices and the reboot; `work`: the host's own threads).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ultrafolio.model.layout import (
+    ACTOR,
+    DISK,
+    IO,
+    MM,
+    PT,
+    REBOOT,
+    RING,
+    TASK,
+    UV,
+    VCPU,
+    VM,
+    State,
+)
+
+Array = np.ndarray[Any, Any]
+
+PC = np.dtype([("pc", np.uint8)])
+SEAL = np.dtype([("counter", np.uint64), ("slot", np.uint8), ("tag", "V16")])
+DTYPES: dict[str, np.dtype[Any]] = {
+    "uv": UV, "seal": SEAL, "mm": MM, "vm": VM, "task": TASK, "work": ACTOR, "pt": PT, "pc": PC, "actor": ACTOR, "io": IO,
+}  # fmt: skip
+"""Every stored section. `seal` is no part of the model: what the ultravisor keeps of each exported page's content."""
+
+MAY_WRITE: dict[str, tuple[str, ...]] = {
+    "ultravisor": ("uv", "seal"),
+    "host": ("mm", "vm", "task", "work", "pt", "pc", "io"),
+    "guest": ("actor", "io", "pc"),
+}
+"""Which role writes which sections. The I/O in flight is the devices', and the host's where it swaps."""
+MAY_READ: dict[str, tuple[str, ...]] = {
+    "ultravisor": ("uv", "seal", "pt"),
+    "host": ("mm", "vm", "task", "work", "pt", "pc", "io"),
+    "guest": ("actor", "io", "pc", "vm"),
+}
+"""What a role reads. The hardware walks the guest's page table; whether a machine runs decides about SIE entry."""
+PER_ACTOR = ("task", "work", "pc", "actor")
+GUEST_KINDS = (VCPU, DISK, RING, REBOOT)
+
+
+class Meta(NamedTuple):
+    """What never changes in a group: the policy and constants, who the actors are, what each may choose, its origin.
+
+    cfg, who   arrays of layout.CFG and WHO
+    vms        virtual machines there are records for
+    origin     absolute address of page 0, bytes
+    scenario   where it came from, for readers
+    """
+
+    cfg: Array
+    who: Array
+    vms: int
+    choices: list[list[tuple[int, int]]]
+    origin: int
+    scenario: str
+
+    def blank(self, section: str) -> Array:
+        """A zeroed section of this group's size."""
+        config = self.cfg[0]
+        pages, actors = int(config["pages"]), int(config["actors"])
+        records = self.vms if section == "vm" else actors if section in PER_ACTOR else pages
+        return np.zeros(records, DTYPES[section])
+
+
+def is_guest(kind: int) -> bool:
+    """Whether an actor of this kind is run by the guest service."""
+    return kind in GUEST_KINDS
+
+
+def split(state: State) -> dict[str, bytes]:
+    """The sections of a state, as bytes; `seal` is not among them."""
+    mine = np.isin(state.who["kind"], GUEST_KINDS)
+    task, actor, work = state.task.copy(), state.actor.copy(), state.actor.copy()
+    task["pc"] = 0
+    actor[~mine], work[mine] = 0, 0
+    pc = state.task["pc"].astype(PC)
+    sections = {"uv": state.uv, "mm": state.mm, "vm": state.vm, "task": task, "work": work, "pt": state.pt, "pc": pc,
+                "actor": actor, "io": state.io}  # fmt: skip
+    return {name: array.tobytes() for name, array in sections.items()}
+
+
+def join(meta: Meta, sections: Mapping[str, bytes]) -> State:
+    """The state of sections as bytes; the inverse of `split`. Sections that are missing are zero."""
+    array = {name: np.frombuffer(sections[name], DTYPES[name]).copy() if name in sections else meta.blank(name)
+             for name in DTYPES}  # fmt: skip
+    task, actor = array["task"], array["actor"]
+    task["pc"] = array["pc"]["pc"]
+    mine = np.isin(meta.who["kind"], GUEST_KINDS)
+    actor[~mine] = array["work"][~mine]
+    return State(cfg=meta.cfg, who=meta.who, uv=array["uv"], mm=array["mm"], vm=array["vm"], task=task,
+                 actor=actor, io=array["io"], pt=array["pt"])  # fmt: skip

@@ -1,0 +1,132 @@
+"""The compare-and-set store of folio groups: what one commit says, and what comes back.
+
+A group's sections have one owner each, yet a step of the model may cross the walls: a vCPU's exit hands its thread to
+the host, the host's import makes the ultravisor change a page. Such a step is atomic all the same, by a *turn*: who
+begins it takes the group's turn; whoever it calls commits its own section under that turn and leaves the result in the
+journal; the beginner commits last, with the event, and gives the turn back. While a turn is held nobody else commits.
+
+A holder that dies leaves its turn to expire. With an empty journal nothing has happened yet and the turn is void. With
+results in it, the holder's role must finish the step: rules are pure, so running them again over the unchanged sections
+with the recorded results leads to the same end. Steps that cross no wall need no turn: one commit, compared on revisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+LEASE_MS = 2_000
+"""How long a turn is held without a further commit before it counts as left behind, in milliseconds."""
+REPLY_MS = 600_000
+"""How long the answer to a client's request is kept for a repetition of it, in milliseconds."""
+
+
+class Patch(msgspec.Struct, frozen=True, array_like=True):
+    """Bytes `data` at `offset` of a section."""
+
+    section: str
+    offset: int
+    data: bytes
+
+
+class Turn(msgspec.Struct, frozen=True, array_like=True):
+    """A turn as it is held: by which `token` and `role`, for which thread and first choice, until when (server ms)."""
+
+    token: str
+    role: str
+    actor: int
+    op: int
+    page: int
+    until: int = 0
+
+
+class Commit(msgspec.Struct, frozen=True, array_like=True):
+    """One atomic change of a group.
+
+    id         names this commit, so that sending it twice changes once
+    writer     the process that commits; it sends one commit of a group at a time
+    cached     per section to be read: the revision held already, -1 for none
+    expect     sections whose cached revision must still stand, else nothing is done
+    patches    bytes to write; each section written moves on by one revision
+    events     entries for the group's stream, as bytes
+    token      the turn under which this happens, "" for none: then no turn may be held
+    take       a turn to take or to keep (its `until` is set by the server); None leaves or gives back
+    adopt      take over a turn of the own role that was left behind, keeping its journal
+    release    give the turn back, and empty the journal
+    journal    (index, result) to append to the journal: done only if the journal has exactly `index` entries
+    request    (request id, answer) to keep for a repetition of the client's request
+    """
+
+    id: str
+    writer: str
+    cached: dict[str, int] = {}
+    expect: list[str] = []
+    patches: list[Patch] = []
+    events: list[bytes] = []
+    token: str = ""
+    take: Turn | None = None
+    adopt: bool = False
+    release: bool = False
+    journal: tuple[int, bytes] | None = None
+    request: tuple[str, bytes] | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a commit did.
+
+    status     done; stale: an expected revision has moved on; held: somebody has the turn; left: a turn of the own
+               role was left behind with results in its journal, adopt it; lost: the token given holds no turn any more;
+               absent: there is no such group
+    revisions  per section of `cached` and `patches`
+    sections   data of those whose revision was not the cached one
+    turn       the turn in the way (held, left);  journal: its results (left, or a journal entry that was there before)
+    wait       held: milliseconds until that turn expires
+    """
+
+    status: str
+    revisions: dict[str, int] = {}
+    sections: dict[str, bytes] = {}
+    turn: Turn | None = None
+    journal: list[bytes] = []
+    wait: int = 0
+
+
+TURN = msgspec.msgpack.Decoder(Turn)
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One entry of a group's stream; ids order the stream."""
+
+    id: str
+    data: bytes
+
+
+class Store(Protocol):
+    """A place where groups are kept. All methods raise StoreUnavailable when it cannot be reached in time."""
+
+    def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
+        """Write a role's sections of a new group, at revision 1, and the event; False if any is there already."""
+
+    def commit(self, group: str, commit: Commit) -> Answer:
+        """Do all of `commit` or nothing. A commit sent again with the same id by the same writer is answered done."""
+
+    def reply(self, group: str, request: str) -> bytes | None:
+        """The kept answer to a client's request, or None."""
+
+    def read(self, group: str, sections: Sequence[str]) -> dict[str, bytes]:
+        """The present data of sections; those that are not there are missing from the result."""
+
+    def events(self, group: str, after: str = "0", block_ms: int = 0) -> Iterator[Event]:
+        """Entries of the stream after an id, waiting up to `block_ms` for the first of them."""
+
+    def groups(self) -> list[str]:
+        """The groups there are, sorted."""
+
+    def delete(self, group: str) -> None:
+        """Remove all of a group."""
+
+
+class StoreUnavailable(Exception):
+    """The store did not answer in time; the commit may or may not have happened, and can be sent again."""
