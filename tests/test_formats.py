@@ -250,8 +250,10 @@ def cut(file, keep):
 
 TAMPERED = {
     "a step that is not possible": ("hangs", lambda f: swap(f, 9), "step 10"),
-    "a step of nobody": ("hangs", lambda f: f["path"].__setitem__(3, 9 << 16), "step 4, 'virtio 1 accessible-pin"),
-    "a choice that is not there": ("hangs", lambda f: f["path"].__setitem__(6, 5), "step 7"),
+    "a step of nobody": ("hangs", lambda f: f["path"].__setitem__(3, 9 << 16), "there is no actor 9, only 0 to 1"),
+    "a step of a high number": ("hangs", lambda f: f["path"].__setitem__(0, 2**31 - 1), "there is no actor 32767"),
+    "a choice that is not there": ("hangs", lambda f: f["path"].__setitem__(0, 1 << 16 | 5), "virtio 1 has no choice"),
+    "a choice where there is none": ("hangs", lambda f: f["path"].__setitem__(1, 1 << 16 | 1), "has no choice 1 there"),
     "another outcome": ("hangs", lambda f: f["steps"].__setitem__(2, "nothing"), "step 3 is 'virtio 1 accessible-test"),
     "another state": ("hangs", lambda f: f["states"].__setitem__(2, "00"), "leads to another state"),
     "a cycle that does not close": ("hangs", lambda f: cut(f, 20), "the claim fails: the cycle does not close"),

@@ -6,7 +6,6 @@ changes it in a way that is still a true story gets that one certified.
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import json
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio import __version__
+from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import digest, interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.fields import Field, take
@@ -26,6 +26,7 @@ from ultrafolio.model.scenario import Scenario, System
 
 from .minimise import minimise
 from .replay import NotCertified, Step, certify_lasso, certify_violation, copied, is_pending, replay
+from .replay import take as take_step
 from .verdict import Finding, Result
 
 FORMAT, VERSION = "ultrafolio-trace", 1
@@ -175,34 +176,17 @@ def verify(trace: Trace) -> str | None:
     same_rules = trace.rules == digest()
     if same_rules and start_digest(trace.system) != trace.start:
         return "the initial state is not the one that the trace was made from"
-    possible = _possible(trace.system, trace.path)
-    steps, _ = replay(trace.system, trace.path[:possible])
-    for number, step in enumerate(steps):
+    state = to_lists(trace.system.state)
+    for number, by in enumerate(trace.path):
+        try:
+            step = take_step(trace.system, state, by)
+        except NotCertified as error:
+            return f"step {number + 1}, {trace.steps[number]!r}, is not possible: {error}"
         if in_words(step) != trace.steps[number]:
             return f"step {number + 1} is {in_words(step)!r} and not {trace.steps[number]!r}"
         if same_rules and state_digest(step) != trace.states[number]:
             return f"step {number + 1}, {in_words(step)!r}, leads to another state"
-    if possible < len(trace.path):
-        return f"step {possible + 1}, {trace.steps[possible]!r}, is not possible"
     return _unproved(trace)
-
-
-def _possible(system: System, path: Sequence[int]) -> int:
-    """How many steps of the path can be taken. If some prefix cannot, no longer one can: so halving finds it."""
-
-    def exists(by: int) -> bool:
-        actor, choice = by >> 16, by & 0xFFFF
-        return actor < len(system.choices) and choice < max(1, len(system.choices[actor]))
-
-    def stuck(n: int) -> bool:
-        try:
-            replay(system, path[:n])
-        except NotCertified:
-            return True
-        return False
-
-    named = next((n for n, by in enumerate(path) if not exists(by)), len(path))
-    return bisect.bisect_left(range(1, named + 1), True, key=stuck)
 
 
 def _unproved(trace: Trace) -> str | None:

@@ -61,11 +61,15 @@ def replay(system: System, path: Sequence[int], rules: Any = None) -> tuple[list
 
 
 def take(system: System, state: State, by: int, rules: Any = None) -> Step:
-    """Take one step in `state` (as lists), which it changes. NotCertified when it is not enabled."""
+    """Take one step in `state` (as lists), which it changes. NotCertified when it does not exist or is not enabled."""
     run = rules or interpreted()
     t, choice = by >> 16, by & 0xFFFF
+    if not 0 <= t < len(system.choices):
+        raise NotCertified(f"there is no actor {t}, only 0 to {len(system.choices) - 1}")
     pc = state.task[t].pc
     idle = pc == IDLE_PC[state.who[t].kind] and not (pc == 0 and state.actor[t].op)
+    if choice >= (len(system.choices[t]) if idle else 1):
+        raise NotCertified(f"{ACTOR_KINDS[state.who[t].kind]} {t} has no choice {choice} there")
     op, page = system.choices[t][choice] if idle else (0, 0)
     p = run.focus(state, t, page)
     was, before = state.uv[p].state, frozen(state)
