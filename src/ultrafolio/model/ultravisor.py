@@ -116,10 +116,28 @@ def uv_unshare(s, vm, p):
 
 
 @fn
-def uv_reset(s, vm):
-    """Unshare all (0x0340), then destroy (0x0202) every page of `vm`: zeros, accessible to the host."""
+def uv_destroy(s, p):
+    """Destroy page (0x0202): zeros, accessible to the host; no-op on a page that is not secure (new firmware)."""
+    uv = s.uv[p]
+    uv.state, uv.owner, uv.shared, uv.altered = NON_SECURE, 0, 0, 0
+    return UV_OK
+
+
+@fn
+def uv_unshare_all(s, vm):
+    """Unshare all (0x0340): every shared page of `vm` is secure again, pinned or not; used on a guest's reset."""
     for p in range(s.cfg[0].pages):
         uv = s.uv[p]
-        if uv.state != NON_SECURE and uv.owner == vm:
-            uv.state, uv.owner, uv.shared, uv.altered = NON_SECURE, 0, 0, 0
+        if uv.owner == vm and (uv.state == SHARED or uv.state == PINNED_SHARED):
+            uv.state = SECURE
+    return UV_OK
+
+
+@fn
+def uv_reset(s, vm):
+    """Unshare all, then destroy every page of `vm`: one call here, since apart they would be secure with the bit clear."""
+    uv_unshare_all(s, vm)
+    for p in range(s.cfg[0].pages):
+        if s.uv[p].state != NON_SECURE and s.uv[p].owner == vm:
+            uv_destroy(s, p)
     return UV_OK

@@ -35,7 +35,7 @@ held = held and cmsgpack.unpack(held)
 local entries = held and redis.call('LRANGE', KEYS[2], 0, -1) or {}
 if held and held[1] ~= token then
   if token ~= '' then return answer('lost') end
-  if held[6] > now then return answer('held', held, {}, held[6] - now) end
+  if held[7] > now then return answer('held', held, {}, held[7] - now) end
   if #entries > 0 then
     if held[2] ~= role then return answer('held', held, {}, 0) end
     if not adopt then return answer('left', held, entries) end
@@ -65,13 +65,13 @@ for name in pairs(moved) do
 end
 for _, blob in ipairs(events) do redis.call('XADD', KEYS[3], '*', 'd', ARGV[5 + blob]) end
 if take then
-  take[6] = now + lease
+  take[7] = now + lease
   redis.call('SET', KEYS[1], cmsgpack.pack(take))
   if not adopt and token == '' then redis.call('DEL', KEYS[2]) end
 elseif release then
   redis.call('DEL', KEYS[1], KEYS[2])
 elseif held and token ~= '' then
-  held[6] = now + lease
+  held[7] = now + lease
   redis.call('SET', KEYS[1], cmsgpack.pack(held))
 end
 if request then redis.call('SET', KEYS[5], ARGV[5 + request], 'PX', keep) end

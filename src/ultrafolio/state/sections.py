@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from ultrafolio.model.layout import (
     ACTOR,
+    CFG,
     DISK,
     IO,
     MM,
@@ -24,6 +26,7 @@ from ultrafolio.model.layout import (
     UV,
     VCPU,
     VM,
+    WHO,
     State,
 )
 
@@ -103,3 +106,25 @@ def join(meta: Meta, sections: Mapping[str, bytes]) -> State:
     actor[~mine] = array["work"][~mine]
     return State(cfg=meta.cfg, who=meta.who, uv=array["uv"], mm=array["mm"], vm=array["vm"], task=task,
                  actor=actor, io=array["io"], pt=array["pt"])  # fmt: skip
+
+
+class _Meta(msgspec.Struct, array_like=True):
+    cfg: bytes
+    who: bytes
+    vms: int
+    choices: list[list[tuple[int, int]]]
+    origin: int
+    scenario: str
+
+
+def encode_meta(meta: Meta) -> bytes:
+    """The constants as bytes; the inverse of `decode_meta`."""
+    return msgspec.msgpack.encode(
+        _Meta(meta.cfg.tobytes(), meta.who.tobytes(), meta.vms, meta.choices, meta.origin, meta.scenario)
+    )
+
+
+def decode_meta(data: bytes) -> Meta:
+    """The constants in these bytes. msgspec.DecodeError or ValidationError where there are none."""
+    made = msgspec.msgpack.decode(data, type=_Meta)
+    return Meta(np.frombuffer(made.cfg, CFG), np.frombuffer(made.who, WHO), made.vms, made.choices, made.origin, made.scenario)

@@ -32,13 +32,15 @@ class Patch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Turn(msgspec.Struct, frozen=True, array_like=True):
-    """A turn as it is held: by which `token` and `role`, for which thread and first choice, until when (server ms)."""
+    """A turn as it is held: by which `token` and `role`, for which thread, its first choice and the client's request, until
+    when (server ms)."""
 
     token: str
     role: str
     actor: int
     op: int
     page: int
+    request: str = ""
     until: int = 0
 
 

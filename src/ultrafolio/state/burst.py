@@ -1,0 +1,310 @@
+"""Running rules against a store: a burst is some steps of one thread, committed as one change of its group.
+
+The rules run as they are, over the role's own view. Functions that belong to another part (ultravisor calls, the
+hardware's view, an exit to the host) are replaced by a crossing: the step is undone, the group's turn is taken, the other
+part is asked and commits its own change under that turn, and the step runs again with the answer at hand. Rules are pure,
+so the second run, and any run after a crash, ends the same (see state/store.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from ultrafolio.engine import load
+from ultrafolio.model.layout import IDLE_PC, NOTHING, OUTCOMES, WAITS
+from ultrafolio.model.rule import RULES
+
+from .events import StepEvent, Steps, encode
+from .group import Live, View
+from .sections import Meta
+from .store import Answer, Commit, Store, Turn
+
+WALLS: dict[str, tuple[str, ...]] = {
+    "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "hw_host"),
+    "guest": ("hw_guest", "uv_share", "uv_unshare", "take_exit", "take_pin", "take_reboot"),
+}
+"""Functions of the model that belong to another part than the role that runs into them."""
+LONGEST = 64
+"""Steps in one burst at most, so that no thread keeps a group to itself."""
+
+
+class Result(msgspec.Struct, frozen=True, array_like=True):
+    """What a crossing returned, as the journal keeps it. altered: the page's content differs from what was exported."""
+
+    code: int
+    altered: int = 0
+
+
+class Ask(Protocol):
+    """Calls another part, which commits its change at place `index` of the turn's journal, and returns its result."""
+
+    def __call__(self, view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...]) -> Result: ...
+
+
+class _Crossing(Exception):
+    def __init__(self, function: str, arguments: tuple[int, ...]) -> None:
+        self.function, self.arguments = function, arguments
+
+
+@dataclass
+class _Slot:
+    """The calls of a turn: results so far, and how many of them the present step has used."""
+
+    results: list[Result] = field(default_factory=list)
+    used: int = 0
+    names: list[tuple[str, int]] = field(default_factory=list)
+
+    def call(self, function: str, arguments: tuple[int, ...]) -> Result:
+        if self.used == len(self.results):
+            raise _Crossing(function, arguments)
+        result = self.results[self.used]
+        self.used += 1
+        self.names.append((function, result.code))
+        return result
+
+
+def _stub(function: str) -> Callable[..., int]:
+    def crossing(s: Live, *arguments: int) -> int:
+        result: Result = s.crossing.call(function, arguments)
+        if function == "uv_export":  # the ultravisor's call changes the page's content, which the host owns
+            s.mm[arguments[0]].altered = result.altered
+        return result.code
+
+    return crossing
+
+
+@functools.cache
+def rules_of(role: str) -> Any:
+    """The plain rules with the role's walls in them."""
+    space = load.functions(lambda function: function)
+    space.update({name: _stub(name) for name in WALLS[role]})
+    return load.rules(space)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step taken (outcome > 0), or refused and why (outcome < 0)."""
+
+    actor: int
+    pc: int
+    outcome: int
+
+    @property
+    def name(self) -> str:
+        return RULES[self.pc].name
+
+    @property
+    def word(self) -> str:
+        return OUTCOMES[self.outcome] if self.outcome > 0 else WAITS[-self.outcome]
+
+
+class Contended(Exception):
+    """The group's turn could not be had in time; the message says who has it."""
+
+
+class Lost(Exception):
+    """The turn expired under its holder; whether the step happened is known to the store only."""
+
+
+class Group:
+    """A role's way to one group: its view, one burst at a time.
+
+    role_runs: whether this role's process runs a rule; a burst ends where its thread passes to another part
+    """
+
+    def __init__(self, store: Store, name: str, meta: Meta, role: str, ask: Ask, role_runs: Callable[[int], bool],
+                 *, patience: float = 10.0) -> None:  # fmt: skip
+        self.store, self.name, self.role, self.view = store, name, role, View(meta, role)
+        self._ask, self._runs, self._patience = ask, role_runs, patience
+        self._rules = rules_of(role)
+        self._lock = threading.Lock()
+        self._writer = f"{role}-{os.urandom(6).hex()}"
+        self._sequence = 0
+
+    def burst(self, actor: int, op: int = NOTHING, page: int = 0, *, most: int = LONGEST, request: str = "",
+              stop: Callable[[View], bool] | None = None) -> list[Done]:  # fmt: skip
+        """Run thread `actor` until it waits, passes to another part, is idle, or has taken `most` steps.
+
+        (op, page) is its choice if it stands where it chooses. `request` names the client's request: if a burst of that
+        name was committed before, its steps are returned and nothing is done. `stop` ends it after any step.
+        Contended if others keep the group busy for longer than the patience.
+        """
+        with self._lock:
+            end, pause = time.monotonic() + self._patience, 0.001
+            while True:
+                known = self.store.reply(self.name, request) if request else None
+                if known is not None:
+                    return [Done(*words) for words in msgspec.msgpack.decode(known)]
+                try:
+                    return _Burst(self, actor, request).run(op, page, most, stop)
+                except Lost:
+                    self.view.rollback()
+                except _Again as again:
+                    self.view.rollback()
+                    if again.answer.status == "left":
+                        self._finish(again.answer)
+                    elif again.answer.status == "held":
+                        if time.monotonic() > end:
+                            holder = again.answer.turn
+                            raise Contended(f"{self.name}: the turn is held by {holder.role if holder else 'nobody'}") from None
+                        time.sleep(pause)
+                        pause = min(2 * pause, 0.02)
+
+    def refresh(self) -> View:
+        """The view as the store has it now."""
+        with self._lock:
+            answer = self._commit(Commit(self._next(), self._writer, cached=dict(self.view.revisions)))
+            self.view.update(answer.revisions, answer.sections)
+            return self.view
+
+    def take_part(self, token: str, index: int, function: str, arguments: Iterable[int]) -> Result:
+        """Run one function of this role as part of another's step, and commit it under that turn. Lost if it is over."""
+        with self._lock:
+            while True:
+                self.view.live.crossing = None
+                result = Result(int(getattr(self._rules, function)(self.view.live, *arguments)))
+                answer = self._commit(Commit(
+                    self._next(), self._writer, cached=dict(self.view.revisions), expect=list(self.view.revisions),
+                    patches=self.view.patches(), token=token, journal=(index, msgspec.msgpack.encode(result)),
+                ))  # fmt: skip
+                if answer.status == "done" and not answer.journal:
+                    self.view.committed(answer.revisions)
+                    return result
+                self.view.rollback()
+                self.view.update(answer.revisions, answer.sections)
+                if answer.journal:
+                    return msgspec.msgpack.decode(answer.journal[0], type=Result)
+                if answer.status != "stale":
+                    raise Lost
+
+    def _finish(self, left: Answer) -> None:
+        """Finish the step of a turn that its holder, of this role, left behind after others had taken part."""
+        assert left.turn is not None
+        results = [msgspec.msgpack.decode(entry, type=Result) for entry in left.journal]
+        turn = left.turn
+        try:
+            _Burst(self, turn.actor, turn.request, adopted=(turn, results)).run(turn.op, turn.page, LONGEST, None)
+        except (Lost, _Again):
+            self.view.rollback()
+
+    def _commit(self, commit: Commit) -> Answer:
+        answer = self.store.commit(self.name, commit)
+        if answer.status == "absent":
+            raise KeyError(self.name)
+        return answer
+
+    def _next(self) -> str:
+        self._sequence += 1
+        return str(self._sequence)
+
+
+class _Again(Exception):
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+
+class _Burst:
+    """One attempt at a burst."""
+
+    def __init__(self, group: Group, actor: int, request: str,
+                 adopted: tuple[Turn, list[Result]] | None = None) -> None:  # fmt: skip
+        self.group, self.view, self.actor, self.request = group, group.view, actor, request
+        self.turn: Turn | None = None
+        self.slot = _Slot()
+        self.view.live.crossing = self.slot
+        self.events: list[StepEvent] = []
+        self.done: list[Done] = []
+        self.adopted = adopted
+        if min(self.view.revisions.values()) < 0:
+            self._commit(Commit(group._next(), group._writer, cached=dict(self.view.revisions)))
+
+    def run(self, op: int, page: int, most: int, stop: Callable[[View], bool] | None) -> list[Done]:
+        self.first = (op, page)
+        if self.adopted:
+            old, self.slot.results = self.adopted
+            self._take(Turn(os.urandom(8).hex(), self.group.role, old.actor, old.op, old.page, old.request), adopt=True)
+        refused = None
+        while len(self.done) < most:
+            step = self._step(op, page)
+            if step.outcome < 0:
+                refused = step
+                break
+            self.done.append(step)
+            op, page = NOTHING, 0
+            pc = self.view.live.task[self.actor].pc
+            over = self.adopted and self.slot.used == len(self.slot.results)
+            if over or pc not in RULES or not self.group._runs(pc) or self._idle(pc) or (stop and stop(self.view)):
+                break
+        self._end()
+        return [*self.done, refused] if refused and not self.done else self.done
+
+    def _idle(self, pc: int) -> bool:
+        return pc == IDLE_PC[int(self.view.meta.who["kind"][self.actor])]
+
+    def _step(self, op: int, page: int) -> Done:
+        """Run the thread's present rule; cross walls until it has all it asks for."""
+        while True:
+            mark, used = len(self.view.log), self.slot.used
+            self.slot.names.clear()
+            pc = self.view.live.task[self.actor].pc
+            try:
+                outcome = int(self.group._rules.step(self.view.live, self.actor, op, page))
+            except _Crossing as crossing:
+                self.view.rollback(mark)
+                self.slot.used = used
+                self._cross(op, page, crossing)
+                continue
+            if outcome < 0:
+                self.view.rollback(mark)
+            else:
+                self.events.append(StepEvent(self.actor, op, page, outcome, list(self.slot.names)))
+            return Done(self.actor, pc, outcome)
+
+    def _cross(self, op: int, page: int, crossing: _Crossing) -> None:
+        if self.turn is None:
+            self._take(Turn(os.urandom(8).hex(), self.group.role, self.actor, op, page, self.request))
+            return
+        result = self.group._ask(self.view, self.turn, len(self.slot.results), crossing.function, crossing.arguments)
+        self.slot.results.append(result)
+
+    def _take(self, turn: Turn, *, adopt: bool = False) -> None:
+        """Commit what there is so far and take the turn with it."""
+        self._commit(self._change(take=turn, adopt=adopt))
+        self.turn = turn
+
+    def _end(self) -> None:
+        """Commit the rest, give the turn back, and keep the answer to the request."""
+        answer = msgspec.msgpack.encode([(step.actor, step.pc, step.outcome) for step in self.done])
+        request = (self.request, answer) if self.request and self.done else None
+        if self.turn or self.events or request:
+            self._commit(self._change(token=self.turn.token if self.turn else "", release=bool(self.turn), request=request))
+
+    def _change(self, **more: Any) -> Commit:
+        events = [encode(Steps(self.group.role, list(self.events)))] if self.events else []
+        return Commit(
+            self.group._next(), self.group._writer, cached=dict(self.view.revisions),
+            expect=[] if self.turn else list(self.view.revisions), patches=self.view.patches(), events=events, **more,
+        )  # fmt: skip
+
+    def _commit(self, commit: Commit) -> None:
+        answer = self.group._commit(commit)
+        if answer.status == "lost":
+            self.view.rollback()
+            self.view.update(answer.revisions, answer.sections)
+            raise Lost
+        if answer.status != "done":
+            self.view.rollback()
+            self.view.update(answer.revisions, answer.sections)
+            raise _Again(answer)
+        self.events.clear()
+        self.view.committed(answer.revisions)
+        for name, data in answer.sections.items():
+            self.view.update({}, {name: data})
