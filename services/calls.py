@@ -1,0 +1,235 @@
+"""What surrounds every call of a service: bounds, errors, metrics, logs, traces. The servicers know nothing of it.
+
+A servicer raises InputError (or StatusError, with a code of its own) for a caller's mistake; anything else it raises is
+its own mistake: INTERNAL with a short id on the wire, the traceback under that id in the log, nothing more.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, TypeAlias, cast
+
+import grpc
+from google.protobuf.message import DecodeError
+from redis.exceptions import ConnectionError as StateGone
+from redis.exceptions import TimeoutError as StateSlow
+
+from services import identity
+from services.metrics import Metrics
+from services.tracing import Tracing
+from ultrafolio.errors import InputError
+from ultrafolio.rpc.client import REQUEST_KEY
+from ultrafolio.rpc.errors import StatusError, from_call, to_status
+
+# after a call's time is over, its own answer gets this long before the call is cancelled
+LAST_WORD_S = 1.0
+Behaviour = Callable[[Any, grpc.ServicerContext], Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class Context:
+    """The context that a servicer gets: grpc.ServicerContext with the service's own longest time as a bound."""
+
+    def __init__(self, raw: grpc.ServicerContext, max_s: float) -> None:
+        self.raw, self.aborted = raw, False
+        self._ends = time.monotonic() + max_s
+
+    def time_remaining(self) -> float:
+        """Seconds that the call has left: the caller's deadline or the service's maximum, whichever comes first."""
+        return max(0.0, min(self.raw.time_remaining(), self._ends - time.monotonic()))
+
+    def abort(self, code: grpc.StatusCode, details: str) -> None:
+        self.aborted = True
+        self.raw.abort(code, details)
+
+    def abort_with_status(self, status: grpc.Status) -> None:
+        self.aborted = True
+        self.raw.abort_with_status(status)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+class Calls:
+    """Registers servicers with a gRPC server, each of their methods surrounded. Looks like a grpc.Server to
+    `add_XServicer_to_server`; `services` are the full names of what was registered."""
+
+    def __init__(self, server: grpc.Server, metrics: Metrics, log: Any, tracing: Tracing | None, max_s: float) -> None:
+        self._server, self.metrics, self.log, self.tracing, self.max_s = server, metrics, log, tracing, max_s
+        self.services: list[str] = []
+        self._changed = threading.Condition()
+        self.in_flight = 0
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        wrapped = []
+        for handler in handlers:
+            if not isinstance(handler, grpc.ServiceRpcHandler):
+                raise TypeError("a handler with a service name is expected: health and reflection report it")
+            self.services.append(handler.service_name())
+            wrapped.append(_Service(handler, self))
+        self._server.add_generic_rpc_handlers(wrapped)
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        surrounded = {name: surround(f"{service}/{name}", handler, self) for name, handler in handlers.items()}
+        self._server.add_registered_method_handlers(service, surrounded)
+
+    def entered(self) -> None:
+        with self._changed:
+            self.in_flight += 1
+
+    def left(self) -> None:
+        with self._changed:
+            self.in_flight -= 1
+            self._changed.notify_all()
+
+    def drained(self, timeout_s: float) -> bool:
+        """Wait until no call is in flight; False when the time is over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.in_flight == 0, timeout_s)
+
+
+class _Service(grpc.ServiceRpcHandler):
+    def __init__(self, inner: grpc.ServiceRpcHandler, calls: Calls) -> None:
+        self._inner, self._calls = inner, calls
+        self._handlers: dict[str, Handler] = {}
+
+    def service_name(self) -> str:
+        return self._inner.service_name()
+
+    def service(self, details: grpc.HandlerCallDetails) -> Handler | None:
+        known = self._handlers.get(details.method)
+        if known is None:
+            handler = self._inner.service(details)
+            if handler is None:
+                return None
+            known = self._handlers[details.method] = surround(details.method.lstrip("/"), handler, self._calls)
+        return known
+
+
+def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
+    """The same method, surrounded. Messages are decoded in here, so that garbage is the caller's mistake."""
+    instruments, decode = calls.metrics.of(rpc), handler.request_deserializer
+    behaviour = cast(
+        Behaviour, handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    )
+
+    def read(request: Any) -> Any:
+        if decode is None:
+            return request
+        if handler.request_streaming:
+            return (_decoded(rpc, decode, message) for message in request)
+        return _decoded(rpc, decode, request)
+
+    def single(request: Any, context: grpc.ServicerContext) -> Any:
+        with _Call(rpc, context, calls, instruments) as call:
+            call.request = request = read(request)
+            return behaviour(request, call.context)
+
+    def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        with _Call(rpc, context, calls, instruments) as call:
+            call.request = request = read(request)
+            yield from behaviour(request, call.context)
+
+    if handler.response_streaming:
+        make = grpc.unary_stream_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        return make[handler.request_streaming](stream, response_serializer=handler.response_serializer)
+    make_single = grpc.unary_unary_rpc_method_handler, grpc.stream_unary_rpc_method_handler
+    return make_single[handler.request_streaming](single, response_serializer=handler.response_serializer)
+
+
+def _decoded(rpc: str, decode: Callable[[bytes], Any], message: bytes) -> Any:
+    try:
+        return decode(message)
+    except DecodeError:
+        raise InputError(f"{rpc}: the bytes are not this call's request message", value=f"{len(message)} bytes",
+                         cause="truncated, or another call's message") from None  # fmt: skip
+
+
+class _Call:
+    """One call from its arrival to its end: counted, timed, bounded, logged; what it raises becomes a status."""
+
+    def __init__(self, rpc: str, raw: grpc.ServicerContext, calls: Calls, instruments: Any) -> None:
+        self._rpc, self._raw, self._calls, self._instruments = rpc, raw, calls, instruments
+        self._bounded = Context(raw, calls.max_s)
+        self.request: Any = None
+        self._timer: threading.Timer | None = None
+        self._span: Any = None
+
+    @property
+    def context(self) -> grpc.ServicerContext:
+        return cast(grpc.ServicerContext, self._bounded)
+
+    def __enter__(self) -> _Call:
+        self._started = time.perf_counter()
+        self._calls.entered()
+        if self._raw.time_remaining() > self._calls.max_s:
+            self._timer = threading.Timer(self._calls.max_s + LAST_WORD_S, self._raw.cancel)
+            self._timer.daemon = True
+            self._timer.start()
+        if self._calls.tracing is not None:
+            self._span = self._calls.tracing.begin(self._rpc, self._raw.invocation_metadata())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = None
+        if error is None:
+            own = getattr(self._raw, "code", lambda: None)()
+            code = "CANCELLED" if not self._raw.is_active() else own.name if own is not None else "OK"
+        elif isinstance(error, GeneratorExit):
+            code = "CANCELLED"
+        elif self._bounded.aborted:
+            code = getattr(self._raw, "code", lambda: grpc.StatusCode.UNKNOWN)().name
+        else:
+            failure = _failure(error, self._rpc, self._calls.log)
+            status = to_status(failure)
+            code = status.code.name
+        self._end(code, error if status is not None else None)
+        if status is not None:
+            self._raw.abort_with_status(status)
+
+    def _end(self, code: str, error: BaseException | None) -> None:
+        seconds = time.perf_counter() - self._started
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._span is not None and self._calls.tracing is not None:
+            self._calls.tracing.end(self._span, code)
+        self._instruments.ended(code, seconds)
+        self._calls.left()
+        level = logging.DEBUG if code == "OK" else logging.WARNING
+        if self._calls.log.is_enabled_for(level):
+            more = {} if error is None else {"reason": str(error).split("\n")[0]}
+            self._calls.log.log(level, "rpc", rpc=self._rpc, outcome=code, ms=round(seconds * 1000, 3), **more,
+                                peer=self._raw.peer(), identity=self._who(), request_id=self._request_id())  # fmt: skip
+
+    def _who(self) -> str:
+        try:
+            return str(identity.of(self._raw))
+        except InputError as error:
+            return f"refused: {error.value}"
+
+    def _request_id(self) -> str:
+        identifier = getattr(self.request, "request_id", "")
+        return str(identifier or dict(self._raw.invocation_metadata() or ()).get(REQUEST_KEY, ""))
+
+
+def _failure(error: BaseException, rpc: str, log: Any) -> InputError:
+    """The error that the caller sees for what a servicer raised."""
+    if isinstance(error, InputError):
+        return error
+    if isinstance(error, grpc.RpcError):
+        return from_call(error, "a service behind this one")
+    if isinstance(error, StateGone | StateSlow):
+        return StatusError(grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE", "the shared state does not answer",
+                           value=" ".join(str(error).split()), cause="Redis is down, starting, or too slow",
+                           then="repeat the call with the same request id")  # fmt: skip
+    identifier = secrets.token_hex(4)
+    log.error("internal error", rpc=rpc, error_id=identifier, exc_info=error)
+    return StatusError(grpc.StatusCode.INTERNAL, "INTERNAL", f"internal error {identifier}",
+                       cause="a defect of the service; its log has the traceback under this id")  # fmt: skip

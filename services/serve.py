@@ -1,0 +1,234 @@
+"""One gRPC server, the same for every service: health, reflection, limits, a graceful end.
+
+    def start(settings: Settings) -> Running:
+        parts = Ultravisor(...)
+        register = [(add_UltravisorServiceServicer_to_server, parts)]
+        return serve("ultravisor", register, settings, ready=parts.ready)
+
+    if __name__ == "__main__":
+        main(start)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, cast
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services import logs
+from services.calls import Calls
+from services.metrics import Metrics
+from services.settings import Settings, read
+from services.tracing import Tracing
+from ultrafolio.errors import InputError
+from ultrafolio.rpc.client import Tls
+
+# the role of each service: its identity, its certificate and its Redis user
+ROLE = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest", "lab": "lab"}
+Register = Sequence[tuple[Callable[[Any, grpc.Server], None], Any]]
+Gauges = Mapping[str, tuple[str, Callable[[], float]]]
+
+
+class Running:
+    """A service that listens. `address` and `metrics` are host:port; `metrics` is empty where there are none."""
+
+    def __init__(self, name: str, settings: Settings, tracing: Tracing | None, gauges: Gauges) -> None:
+        self.name, self.settings, self.tracing = name, settings, tracing
+        self.log = logs.logger(name, settings)
+        self.address = self.metrics = ""
+        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix=name)
+        # beyond the queue a call is refused at once instead of waiting for its deadline
+        self._server = grpc.server(self._pool, options=_limits(settings), maximum_concurrent_rpcs=8 * settings.threads)
+        self._measures = Metrics(name, gauges)
+        self.calls = Calls(self._server, self._measures, self.log, tracing, settings.max_call_s)
+        self._health = _Health()
+        self._serving = False
+        self._ending = threading.Event()
+        self._ended = threading.Event()
+        self._stop_once = threading.Lock()
+
+    def listen(self, register: Register) -> None:
+        """Register, bind, start. InputError: the address cannot be bound, or a certificate is missing."""
+        for add, servicer in register:
+            add(servicer, cast(grpc.Server, self.calls))
+        self._set(False)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*self.calls.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self.address = _bind(self._server, self.name, self.settings)
+        self._measures.gauge("ultrafolio_serving", "1 while health is SERVING", lambda: float(self._serving))
+        self._measures.gauge("ultrafolio_rpc_in_flight", "calls at work or waiting", lambda: self.calls.in_flight)
+        if self.settings.metrics_port >= 0:
+            try:
+                self.metrics = self._measures.listen(self.settings.host, self.settings.metrics_port)
+            except OSError as error:
+                raise _taken("ULTRAFOLIO_METRICS_PORT", self.settings.metrics_port, error.strerror) from None
+        self._server.start()
+
+    def watch(self, ready: Callable[[], bool]) -> None:
+        """Ask `ready` again and again, and let health say what it answers, until the end."""
+        said = ""
+        while not self._ending.is_set():
+            try:
+                now, why = ready(), ""
+            except Exception as error:
+                now, why = False, " ".join(str(error).split()) or type(error).__name__
+            if now != self._serving and not self._ending.is_set():
+                self._set(now)
+                self.log.info("serving" if now else "not serving", reason=why)
+            elif why != said and why:
+                self.log.warning("not ready", reason=why)
+            said = why
+            self._ending.wait(self.settings.health_s if now else min(0.1, self.settings.health_s))
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """NOT_SERVING; no new calls; those in flight get `grace_s`; then the end. Safe to call twice."""
+        with self._stop_once:
+            if self._ended.is_set():
+                return
+            grace_s = self.settings.grace_s if grace_s is None else grace_s
+            self._ending.set()
+            self._serving = False
+            self._health.enter_graceful_shutdown()
+            self.log.info("stopping", in_flight=self.calls.in_flight, grace_s=grace_s)
+            self._server.stop(grace_s)
+            clean = self.calls.drained(grace_s)
+            # what is left are calls out of time, and watchers of health, which have been told
+            self._server.stop(0).wait()
+            self._pool.shutdown(wait=False)
+            self._measures.close()
+            if self.tracing is not None:
+                self.tracing.close()
+            self.log.info("stopped", cut_off=0 if clean else self.calls.in_flight)
+            self._ended.set()
+
+    def wait(self) -> None:
+        """Block until SIGTERM, SIGINT, or the end of the launcher; then stop. To be called in the main thread."""
+        asked = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: asked.set())
+        if self.settings.with_parent:
+            threading.Thread(target=_until_parent_ends, args=(asked,), daemon=True).start()
+        asked.wait()
+        self.stop()
+
+    def announcement(self) -> dict[str, Any]:
+        """Where the service listens, for the launcher and for people."""
+        return {"service": self.name, "instance": self.settings.instance, "address": self.address,
+                "metrics": self.metrics, "tls": bool(self.settings.tls), "pid": os.getpid()}  # fmt: skip
+
+    def _set(self, serving: bool) -> None:
+        self._serving = serving
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *self.calls.services):
+            self._health.set(name, status)
+
+
+class _Health(health.HealthServicer):  # type: ignore[misc]
+    """Health with threads of its own: it answers while every thread of the service waits for a folio."""
+
+    def __init__(self) -> None:
+        pool = ThreadPoolExecutor(2, thread_name_prefix="health")
+        super().__init__(experimental_non_blocking=True, experimental_thread_pool=pool)
+        self.Check = _OwnThreads(super().Check, pool)
+
+
+class _OwnThreads:
+    """A method that gRPC runs in `pool`: the attribute's name is grpc._server's."""
+
+    def __init__(self, method: Callable[[Any, Any], Any], pool: ThreadPoolExecutor) -> None:
+        self._method, self.experimental_thread_pool = method, pool
+
+    def __call__(self, request: Any, context: Any) -> Any:
+        return self._method(request, context)
+
+
+def serve(
+    name: str, register: Register, settings: Settings, *, ready: Callable[[], bool] = lambda: True,
+    gauges: Gauges | None = None, tracing: Tracing | None = None,
+) -> Running:  # fmt: skip
+    """Start the service `name` (a key of ROLE); returns when its port answers.
+
+    register  (add_XServicer_to_server, servicer) pairs
+    ready     asked every `settings.health_s`: True is SERVING; False, or what it raises, is NOT_SERVING
+    gauges    metric name: (meaning, function that returns the value now)
+    tracing   from `traced(name, settings)`, where the servicers need it for their own calls
+    InputError: the address is taken, a certificate is missing.
+    """
+    settings = settings if settings.instance else replace(settings, instance=f"{name}-{os.getpid()}")
+    running = Running(name, settings, tracing or traced(name, settings), gauges or {})
+    running.listen(register)
+    log = running.log
+    log.info("listening", address=running.address, metrics=running.metrics, tls=bool(settings.tls))
+    if not settings.tls:
+        log.warning("identities are unverified", reason="TLS is off: callers are taken at their word",
+                    loopback=settings.loopback)  # fmt: skip
+    if not settings.loopback:
+        log.warning("listens beyond this machine", host=settings.host)
+    threading.Thread(target=running.watch, args=(ready,), name="readiness", daemon=True).start()
+    return running
+
+
+def traced(name: str, settings: Settings) -> Tracing | None:
+    """The tracing of a service, where a collector is configured."""
+    return Tracing(name, settings) if settings.otlp else None
+
+
+def main(start: Callable[[Settings], Running]) -> None:
+    """The main program of a service: settings from the environment, one JSON line on standard output, then serve."""
+    try:
+        running = start(read())
+    except InputError as error:
+        print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(json.dumps(running.announcement()), flush=True)
+    running.wait()
+    # threads of calls that were cut off may still sleep in a wait; the process does not wait for them
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _limits(settings: Settings) -> list[tuple[str, Any]]:
+    largest = settings.max_message_mib << 20
+    return [
+        ("grpc.max_receive_message_length", largest),
+        ("grpc.max_send_message_length", largest),
+        # two services on one port are an error, not a lottery
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _bind(server: grpc.Server, name: str, settings: Settings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        if settings.tls:
+            tls = Tls.read(settings.tls, ROLE[name])
+            pair = (tls.key, tls.certificate)
+            credentials = grpc.ssl_server_credentials([pair], tls.authority, require_client_auth=True)
+            port = server.add_secure_port(f"{host}:{settings.port}", credentials)
+        else:
+            port = server.add_insecure_port(f"{host}:{settings.port}")
+    except RuntimeError as error:
+        raise _taken("ULTRAFOLIO_PORT", settings.port, str(error)) from None
+    return f"{host}:{port}"
+
+
+def _taken(variable: str, port: int, reason: str | None) -> InputError:
+    return InputError(f"{variable}: cannot listen there", value=port, allowed="a free port, or 0", cause=reason or "",
+                      then=f"ss -ltnp | grep :{port}")  # fmt: skip
+
+
+def _until_parent_ends(asked: threading.Event) -> None:
+    while os.read(0, 4096):
+        continue
+    asked.set()

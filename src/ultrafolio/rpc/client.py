@@ -1,0 +1,216 @@
+"""The client's channel: deadlines always set, retries where they are safe, errors that can be read.
+
+    with connect("127.0.0.1:50051", "host", server="ultravisor") as channel:
+        stub = ultravisor_pb2_grpc.UltravisorServiceStub(channel)
+        answer = stub.Query(ultravisor_pb2.QueryRequest(), timeout=2)
+
+A channel of `connect` is a grpc.Channel for any generated stub. Every call gets a deadline (the caller's `timeout`,
+else the channel's), the caller's role and a request id in its metadata; a failed call raises rpc.errors.StatusError,
+which is an InputError, instead of grpc.RpcError. `future()` calls are for pipelining: their `result()` raises the bare
+error; `errors.from_call` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from ultrafolio.errors import InputError
+
+from .errors import from_call
+
+ROLE_KEY = "ultrafolio-role"
+REQUEST_KEY = "ultrafolio-request-id"
+TIMEOUT_S = 30.0
+MESSAGE_MIB = 16
+# our mutating calls carry a request id and are answered once, so a call that may or may not have arrived is sent again
+RETRY = {
+    "maxAttempts": 5, "initialBackoff": "0.1s", "maxBackoff": "2s", "backoffMultiplier": 2.5,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}  # fmt: skip
+
+M = TypeVar("M", bound=Message)
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The PEM files of one role: the authority that signed everybody, this role's certificate and its key."""
+
+    authority: bytes
+    certificate: bytes
+    key: bytes
+
+    @classmethod
+    def read(cls, folder: str | Path, name: str) -> Tls:
+        """`ca.crt`, `NAME.crt`, `NAME.key` of a folder by services.certificates. InputError: one is missing."""
+        files = [Path(folder) / file for file in ("ca.crt", f"{name}.crt", f"{name}.key")]
+        try:
+            return cls(*(file.read_bytes() for file in files))
+        except OSError as error:
+            raise InputError(f"{error.filename}: cannot be read", value=error.strerror, allowed="a PEM file",
+                             cause="the folder has no certificate of this role",
+                             then=f"python -m services.certificates {folder}") from None  # fmt: skip
+
+
+def request_id() -> str:
+    """A fresh request id: 122 bits of the operating system's randomness."""
+    return str(uuid.uuid4())
+
+
+def stamp(request: M, identifier: str | None = None) -> M:
+    """`request` with its field request_id set, fresh unless given. The same id again gets the same answer."""
+    request.request_id = identifier or request_id()  # type: ignore[attr-defined]
+    return request
+
+
+def connect(
+    address: str, role: str, *, tls: Tls | None = None, server: str = "", timeout_s: float = TIMEOUT_S,
+    message_mib: int = MESSAGE_MIB, metadata: Callable[[], Pairs] | None = None,
+) -> Channel:  # fmt: skip
+    """A channel to the service at `address` ("host:port"); nothing is sent before the first call.
+
+    role      of the caller: "host", "guest", "guest:VM", "ultravisor", "lab", "device"
+    tls       certificates; None: no TLS, and the service takes `role` at its word
+    server    role that the service must prove with its certificate, e.g. "ultravisor"; only with `tls`
+    metadata  called for each call: further pairs to send with it (trace context)
+    InputError: `address` is not host:port.
+    """
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise InputError("address of a service", value=address, allowed="host:port",
+                         cause="no port, or port 0", then="python -m services prints the addresses")  # fmt: skip
+    options: list[tuple[str, Any]] = [
+        ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": RETRY}]})),
+        ("grpc.max_receive_message_length", message_mib << 20),
+        ("grpc.max_send_message_length", message_mib << 20),
+        # a restarted service is found again within a second, not within two minutes
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+    ]
+    if tls is None:
+        raw = grpc.insecure_channel(address, options)
+    else:
+        credentials = grpc.ssl_channel_credentials(tls.authority, tls.key, tls.certificate)
+        if server:
+            options.append(("grpc.ssl_target_name_override", server_name(server)))
+        raw = grpc.secure_channel(address, credentials, options)
+    return Channel(raw, address, role, timeout_s, metadata)
+
+
+def server_name(role: str) -> str:
+    """The DNS name in the certificate of a service of this role, by which a client makes sure of it."""
+    return f"{role}.ultrafolio"
+
+
+class Channel(grpc.Channel):
+    """A grpc.Channel whose calls have the defaults and the errors of this module."""
+
+    def __init__(
+        self, raw: grpc.Channel, address: str, role: str, timeout_s: float, metadata: Callable[[], Pairs] | None
+    ) -> None:
+        self._raw, self.address, self.role, self.timeout_s = raw, address, role, timeout_s
+        self._role: Pairs = ((ROLE_KEY, role),)
+        self._more = metadata
+
+    def pairs(self, request: Any) -> Pairs:
+        """The metadata of a call: role, request id (the request's own where it has one), and what the caller adds."""
+        identifier = getattr(request, "request_id", "") or request_id()
+        pairs = (*self._role, (REQUEST_KEY, identifier))
+        return pairs if self._more is None else (*pairs, *self._more())
+
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return _Single(self, method, self._raw.unary_unary(method, *args, **kwargs))
+
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return _Single(self, method, self._raw.stream_unary(method, *args, **kwargs))
+
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return _Stream(self, method, self._raw.unary_stream(method, *args, **kwargs))
+
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return _Stream(self, method, self._raw.stream_stream(method, *args, **kwargs))
+
+    def subscribe(self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool = False) -> None:
+        self._raw.subscribe(callback, try_to_connect)
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        self._raw.unsubscribe(callback)
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Call:
+    def __init__(self, channel: Channel, method: str, raw: Any) -> None:
+        self.channel, self.method, self.raw = channel, method.replace("/", ".").lstrip("."), raw
+
+    def arguments(self, request: Any, timeout: float | None, metadata: Any) -> dict[str, Any]:
+        pairs = self.channel.pairs(request)
+        return {"timeout": self.channel.timeout_s if timeout is None else timeout,
+                "metadata": pairs if metadata is None else (*pairs, *metadata)}  # fmt: skip
+
+    def readable(self, error: grpc.RpcError) -> InputError:
+        return from_call(error, self.channel.address, self.method)
+
+
+class _Single(_Call):
+    """A call with one response."""
+
+    def __call__(self, request: Any, timeout: float | None = None, metadata: Any = None, **rest: Any) -> Any:
+        try:
+            return self.raw(request, **self.arguments(request, timeout, metadata), **rest)
+        except grpc.RpcError as error:
+            raise self.readable(error) from None
+
+    def with_call(self, request: Any, timeout: float | None = None, metadata: Any = None, **rest: Any) -> Any:
+        try:
+            return self.raw.with_call(request, **self.arguments(request, timeout, metadata), **rest)
+        except grpc.RpcError as error:
+            raise self.readable(error) from None
+
+    def future(self, request: Any, timeout: float | None = None, metadata: Any = None, **rest: Any) -> Any:
+        return self.raw.future(request, **self.arguments(request, timeout, metadata), **rest)
+
+
+class _Stream(_Call):
+    """A call with a stream of responses."""
+
+    def __call__(self, request: Any, timeout: float | None = None, metadata: Any = None, **rest: Any) -> Responses:
+        return Responses(self, self.raw(request, **self.arguments(request, timeout, metadata), **rest))
+
+
+class Responses:
+    """The responses of a streaming call, in order; `cancel()` ends it. Everything else is grpc.Call's."""
+
+    def __init__(self, call: _Stream, raw: Any) -> None:
+        self._call, self._raw = call, raw
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._raw)
+        except grpc.RpcError as error:
+            raise self._call.readable(error) from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
