@@ -1,6 +1,8 @@
 """`ultrafolio check` as it is typed: exit codes, the JSON that others script against, the text, and bad input."""
 
 import json
+import re
+import shlex
 import textwrap
 
 import pytest
@@ -94,11 +96,46 @@ def test_a_transient_wait_is_not_said_to_be_for_ever(typed):
     assert "waits for" in out and "for ever" not in out
 
 
-def test_the_line_that_reproduces_it_does(typed, monkeypatch):
+ARTEFACTS = {
+    "a story": ("scenarios/03-virtio.toml", "--policy", "whole-folio"),
+    "a story that a limit ended": ("scenarios/07-over-indication.toml", "--policy", "split", "--max-states", "1000"),
+    "a matrix": ("scenarios/03-virtio.toml", "--policy", "split", "--policy", "per-page", "--memory", "100"),
+    "a difference": ("scenarios/03-virtio.toml", "--diff-policy", "split", "whole-folio", "--expect"),
+    "records": ("scenarios/03-virtio.toml", "--policy", "whole-folio", "--json"),
+    "a diagram": ("scenarios/03-virtio.toml", "--policy", "whole-folio", "--format", "mermaid"),
+    "a trace of states": ("scenarios/03-virtio.toml", "--policy", "whole-folio", "--format", "itf"),
+    "a program": ("scenarios/03-virtio.toml", "--policy", "whole-folio", "--export", "promela"),
+}
+
+
+@pytest.mark.parametrize("what", ARTEFACTS)
+def test_the_line_that_reproduces_it_does(typed, monkeypatch, what):
     monkeypatch.chdir(ROOT)
-    _, out, _ = typed("scenarios/03-virtio.toml", "--policy", "whole-folio")
-    (line,) = [line for line in out.splitlines() if line.startswith("reproduce: ultrafolio check ")]
-    assert typed(*line.split()[3:])[1] == out
+    _, out, _ = typed(*ARTEFACTS[what])
+    (line,) = re.findall(r'reproduce"?: "?(ultrafolio check [^"\n*]+)', out)
+    assert typed(*shlex.split(line)[2:])[1] == out
+
+
+def test_the_worst_of_several_stories_is_reproduced_alone(typed, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    several = "scenarios/03-virtio.toml", "scenarios/04-writeback.toml", "--policy", "split", "--policy", "whole-folio"
+    _, out, _ = typed(*several, "--format", "mermaid", "--save", tmp_path / "trace.json")
+    (line,) = re.findall(r"reproduce: ultrafolio check (.+)", out)
+    assert line == "scenarios/03-virtio.toml --policy whole-folio --format mermaid"
+    assert typed(*line.split())[1] == out
+    saved = (tmp_path / "trace.json").read_bytes()
+    words = shlex.split(json.loads(saved)["reproduce"])[2:]
+    assert words[-1] == "trace.json"
+    typed(*words[:-1], tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == saved
+
+
+def test_tap_names_the_command_of_each_failure(typed, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    _, out, _ = typed("scenarios/03-virtio.toml", "--format", "tap")
+    lines = [json.loads(line) for line in re.findall(r"reproduce: (.+)", out)]
+    assert lines == [f"ultrafolio check scenarios/03-virtio.toml --policy {name}"
+                     for name in ("whole-folio", "whole-folio-literal")]  # fmt: skip
 
 
 def test_twice_the_same_bytes(typed):

@@ -109,14 +109,15 @@ def test_itf_loops_where_the_cycle_does(results, name):
 
 # ----------------------------------------------------------------------------------------------- Mermaid
 ENTITY = r"(?:[^#;\n]|#\d+;)*"
-LINES = [r"sequenceDiagram", r" {4}autonumber", r" {4}participant [GHUD] as [\w ]+", r" {4}loop for ever", r" {4}end",
+LINES = [r"sequenceDiagram", r" {4}%% reproduce: ultrafolio check [\w. -]+",
+         r" {4}autonumber", r" {4}participant [GHUD] as [\w ]+", r" {4}loop for ever", r" {4}end",
          rf" +[GHUD]-?->>[GHUD]: {ENTITY}", rf" +Note over [GHUD](,[GHUD])?: {ENTITY}"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", STORIES)
 def test_mermaid_is_well_formed(results, name):
     worst = results[name].worst
-    lines = formats.mermaid(worst).split("\n")
+    lines = formats.mermaid(results[name], worst).split("\n")
     assert lines[0] == "sequenceDiagram"
     for line in lines:
         assert any(re.fullmatch(pattern, line) for pattern in LINES), line
@@ -127,7 +128,7 @@ def test_mermaid_is_well_formed(results, name):
 
 
 def test_mermaid_calls_the_ultravisor_and_shows_what_came_of_it(results):
-    text = formats.mermaid(results["hangs"].worst)
+    text = formats.mermaid(results["hangs"], results["hangs"].worst)
     assert "    H->>U: virtio 1 accessible-export page 1\n    Note over U: page 1 SECURE to EXPORTED\n" in text
     assert "G->>H: vcpu 0 touch page 1: FAULT" in text and "D->>H: virtio 1 device-start" in text
     assert "waits for ever for the extra references of the folio of page 1<br/>held by virtio 1" in text
@@ -138,8 +139,8 @@ def test_mermaid_sends_the_guests_own_calls_to_the_ultravisor():
     graph = explore(scenario.system(story, find("per-page")))
     target = next(int(graph.space.to[e]) for e in range(graph.edges) if graph.space.via[e] & 0xFFFF == 1)
     steps, _ = replay(graph.system, graph.path(target))
-    sent = formats.mermaid(SimpleNamespace(verdict="holds", name="", kind=None, expected=False, steps=steps, cycle=[],
-                                           wait=None))  # fmt: skip
+    told = SimpleNamespace(verdict="holds", name="", kind=None, expected=False, steps=steps, cycle=[], wait=None)
+    sent = formats.mermaid(SimpleNamespace(command=""), told)
     assert "G->>U: vcpu 0 unshare page 0\n    Note over U: page 0 SHARED to SECURE" in sent
 
 

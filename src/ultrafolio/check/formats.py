@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,10 +35,11 @@ def worst(results: Sequence[Result]) -> Result:
 
 
 # ------------------------------------------------------------------------------------------------ Mermaid
-def mermaid(finding: Finding) -> str:
+def mermaid(result: Result, finding: Finding) -> str:
     """The finding as a Mermaid sequence diagram: one message a step, a note where the ultravisor's state of a page
     changes, a loop block around what repeats for ever, and the wait at the end. A bare note where nothing failed."""
-    lines = ["sequenceDiagram", "    autonumber", "    participant G as guest", "    participant H as host MM",
+    lines = ["sequenceDiagram", f"    %% reproduce: {result.command} --format mermaid", "    autonumber",
+             "    participant G as guest", "    participant H as host MM",
              "    participant U as ultravisor", "    participant D as device"]  # fmt: skip
     title = f"{finding.verdict}: {finding.name}" + (f" ({finding.kind})" if finding.kind else "")
     lines.append(f"    Note over G,D: {_escaped(title)}{', expected' if finding.expected else ''}")
@@ -123,6 +123,7 @@ def itf(result: Result, finding: Finding) -> dict[str, Any]:
             "format": "ITF", "format-description": "https://apalache-mc.org/docs/adr/015adr-trace.html",
             "source": result.scenario, "policy": result.policy, "description": finding.name,
             "verdict": finding.verdict, "kind": finding.kind, "wait": finding.wait.line() if finding.wait else None,
+            "reproduce": f"{result.command} --format itf",
         },
         "vars": [*model.OWNERS, "step"], "states": states,
     }  # fmt: skip
@@ -170,5 +171,5 @@ def _diagnosis(result: Result) -> dict[str, Any]:
     fields = {name: record[name] for name in ("verdict", "kind", "reason", "depth", "states", "waiter", "waits_for",
                                               "held_by", "released_by")}  # fmt: skip
     fields["property"] = result.worst.name
-    fields["reproduce"] = shlex.join(["ultrafolio", "check", result.scenario, "--policy", result.policy])
+    fields["reproduce"] = result.command
     return {name: value for name, value in fields.items() if value is not None}

@@ -37,7 +37,8 @@ THEN = "ultrafolio check SCENARIO --policy POLICY --save FILE"
 _BYS = Field("ints", ..., 0, 2**31 - 1)
 TOP = {
     "format": Field("choice", ..., choices=(FORMAT,)), "version": Field("int", ..., VERSION, VERSION),
-    "made_by": Field("text", ""), "rules": Field("text"), "scenario": Field("table"), "policy": Field("table"),
+    "made_by": Field("text", ""), "reproduce": Field("text", ""), "rules": Field("text"),
+    "scenario": Field("table"), "policy": Field("table"),
     "claim": Field("table"), "path": _BYS, "loop": Field("int", None, 0, 2**31 - 1), "start": Field("text"),
     "steps": Field("texts"), "states": Field("texts"),
 }  # fmt: skip
@@ -81,7 +82,8 @@ def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy
         "wait" if ever else "stall", _waiter(finding))  # fmt: skip
     text = finding.name + (f"; {finding.wait.line()}" if finding.wait else "")
     made: dict[str, Any] = {
-        "format": FORMAT, "version": VERSION, "made_by": f"ultrafolio {__version__}", "rules": digest(),
+        "format": FORMAT, "version": VERSION, "made_by": f"ultrafolio {__version__}",
+        "reproduce": f"{result.command} --save trace.json", "rules": digest(),
         "scenario": {"name": result.scenario, "document": document(story)},
         "policy": {"name": result.policy, "values": asdict(policy)},
         "claim": {"kind": kind, "number": number, "text": text},

@@ -37,8 +37,9 @@ class Option:
 
 
 def export(
-    system: System, *, fair: bool = False, properties: bool = False, changed: Mapping[str, str] | None = None
-) -> str:
+    system: System, *, fair: bool = False, properties: bool = False, changed: Mapping[str, str] | None = None,
+    command: str = "",
+) -> str:  # fmt: skip
     """The Promela program of a scenario under a policy.
 
     One process, for safety and for counts:
@@ -60,12 +61,13 @@ def export(
     move. The process `choices` can always stop for good instead, so SPIN's fairness forces none of its steps: a run in
     which the unfair steps cease is one in which it stopped after the last, and in any other it goes on moving.
 
+    command   what to type to get this text again, for its head
     changed   source text of the rules to replace first, {old: new}: a deliberately broken rule, for tests
 
     Untranslatable where a rule uses Python that has no translation.
     """
     source = Source(changed) if changed else unchanged()
-    return _Program(system, source, properties and not fair).text(fair)
+    return _Program(system, source, properties and not fair).text(fair, command)
 
 
 class _Program:
@@ -154,7 +156,7 @@ class _Program:
         return [*before, *more, *body, *checks]
 
     # ------------------------------------------------------------------------------------------------ text
-    def text(self, fair: bool) -> str:
+    def text(self, fair: bool, command: str) -> str:
         """The whole program."""
         processes = self._processes() if fair else [self._process("model", self.options, self._strays())]
         formulas = self._formulas() if fair else []
@@ -164,10 +166,10 @@ class _Program:
                        key=list(self.source.constants).index)  # fmt: skip
         defines = [f"#define {name} {self.source.constants[name]}" for name in names]
         local = [f"hidden int {name};" for name in sorted(set(_TEMPORARY.findall(body)))]
-        return "\n".join([*self._head(fair), "", *defines, "", "/* the state */", *state, "",
+        return "\n".join([*self._head(fair, command), "", *defines, "", "/* the state */", *state, "",
                           "/* temporaries of one step, not part of the state */", *local, "", body])  # fmt: skip
 
-    def _head(self, fair: bool) -> list[str]:
+    def _head(self, fair: bool, command: str) -> list[str]:
         cfg = self.system.state.cfg[0]
         policy = ", ".join(f"{name} {int(cfg[name])}" for name in layout.CFG.names or ())
         lines = ["Generated from the rules of ultrafolio; do not edit.", f"cfg: {policy}",
@@ -176,6 +178,7 @@ class _Program:
             lines += [f"property {n}: {name}" for n, name in enumerate(PROPERTIES) if n]
         if fair:
             lines.append("fairness: pan -f; `choices` can always stop for good, so none of its steps is forced")
+        lines += [f"reproduce: {command.replace('*/', '* /')}"] if command else []
         return ["/* " + "\n   ".join(lines) + " */"]
 
     def _processes(self) -> list[str]:

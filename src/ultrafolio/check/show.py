@@ -81,7 +81,7 @@ def finding_text(finding: Finding) -> str:
     return "\n".join(out)
 
 
-def result_text(result: Result, command: str) -> str:
+def result_text(result: Result) -> str:
     """A whole result: the verdict, the worst story, the other failures in a line each, coverage, and the command."""
     worst = result.worst
     out = [paragraph(f"{result.scenario} under {result.policy}: {result.verdict}"
@@ -98,5 +98,5 @@ def result_text(result: Result, command: str) -> str:
                                  + (f"; {finding.wait.line()}" if finding.wait else "")))  # fmt: skip
     never = [name for name, n in result.fired.items() if not n]
     out += [paragraph(f"steps that never fired: {', '.join(never)}" if never else "every step fired"),
-            f"reproduce: {command}"]  # fmt: skip
+            f"reproduce: {result.command}"]  # fmt: skip
     return "\n".join(out)

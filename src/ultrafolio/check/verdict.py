@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +27,8 @@ KINDS = ("safety", "fatal", "permanent", "livelock", "transient")
 """Ways to fail, the worst first."""
 LEADS_TO = ("touch leads to access", "unshare leads to secure", "pin leads to granted or refused",
             "writeback leads to ended")  # fmt: skip
+MAX_STATES, MAX_MIB = 20_000_000, 8192
+"""Limits of an exploration where none are given."""
 _RELEASES = {E_REFS: "refs", E_LOCKED: "lock", E_WRITEBACK: "writeback", W_REFS: "refs", W_LOCK: "lock",
              W_WRITEBACK: "writeback", W_MUTEX: "mutex", W_FROZEN: "frozen"}  # fmt: skip
 
@@ -53,7 +56,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The verdict of one scenario under one policy: all findings, and the worst of them first in `worst`."""
+    """The verdict of one scenario under one policy: all findings, and the worst of them first in `worst`.
+
+    command  what to type to get it again
+    """
 
     scenario: str
     policy: str
@@ -64,6 +70,7 @@ class Result:
     complete: bool
     reason: str
     fired: dict[str, int]
+    command: str
 
     @property
     def worst(self) -> Finding:
@@ -88,20 +95,23 @@ class Result:
             "waits_for": wait.waits_for if wait else None, "held_by": wait.held_by if wait else None,
             "released_by": wait.released_by if wait else None, "trace": [s.record() for s in worst.steps],
             "cycle": [s.record() for s in worst.cycle], "properties": [f.record() for f in self.findings],
-            "reason": self.reason or None,
+            "reason": self.reason or None, "reproduce": f"{self.command} --json",
         }  # fmt: skip
 
     def json(self) -> str:
         return json.dumps(self.record(), ensure_ascii=False)
 
 
-def check(story: Scenario, name: str, policy: Policy, policy_name: str, *, max_states: int = 20_000_000,
-          max_mib: int = 8192) -> Result:  # fmt: skip
+def check(story: Scenario, name: str, policy: Policy, policy_name: str, *, max_states: int = MAX_STATES,
+          max_mib: int = MAX_MIB) -> Result:  # fmt: skip
     """Explore the scenario under the policy and judge every property. Every story in the result is certified."""
     graph = explore(system(story, policy), max_states=max_states, max_mib=max_mib)
+    limits = {"--max-states": (max_states, MAX_STATES), "--memory": (max_mib, MAX_MIB)}
+    given = [word for flag, (n, usual) in limits.items() if n != usual for word in (flag, str(n))]
+    words = ["ultrafolio", "check", name, "--policy", policy_name, *given]
     fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired) if pc in RULES}
     return Result(name, policy_name, [*_safety(graph), *_liveness(graph)], graph.states, graph.edges, graph.depth,
-                  graph.complete, graph.reason, fired)  # fmt: skip
+                  graph.complete, graph.reason, fired, shlex.join(words))  # fmt: skip
 
 
 def _safety(graph: Graph) -> list[Finding]:

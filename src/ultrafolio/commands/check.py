@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
 from ultrafolio.check import formats, promela
 from ultrafolio.check.formats_trace import file_text, trace_file
 from ultrafolio.check.show import result_text
-from ultrafolio.check.verdict import Result, check
+from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Result, check
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.model import policies, scenario
@@ -32,9 +34,9 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
               "several times for several.  [default: all presets]")  # fmt: skip
 @click.option("--diff-policy", nargs=2, metavar="A B", help="Only the scenarios whose verdict differs between two.")
 @click.option("--expect", is_flag=True, help="Compare with the [expect] tables: exit 0 when all is as expected.")
-@click.option("--max-states", default=20_000_000, show_default=True, type=click.IntRange(1, 2**31 - 2),
+@click.option("--max-states", default=MAX_STATES, show_default=True, type=click.IntRange(1, 2**31 - 2),
               help="Stop there; the verdict is then unknown.")  # fmt: skip
-@click.option("--memory", "max_mib", default=8192, show_default=True, type=click.IntRange(1, 2**20), metavar="MIB",
+@click.option("--memory", "max_mib", default=MAX_MIB, show_default=True, type=click.IntRange(1, 2**20), metavar="MIB",
               help="Stop before the graph outgrows this; the verdict is then unknown.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True,
               help="json, tap: a record per scenario and policy; mermaid, itf: the worst story.")  # fmt: skip
@@ -83,7 +85,7 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
             if form == "json":
                 click.echo(result.json())
     if form == "text":
-        _show(results, chosen, diff_policy, _command(files, every, max_states, max_mib))
+        _show(results, chosen, diff_policy)
     elif form != "json":
         _write(results, form)
     if save:
@@ -103,7 +105,7 @@ def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> i
                          allowed="one SCENARIO.toml and one --policy")  # fmt: skip
     story = scenario.read(files[0])
     system = scenario.system(story, policies.find(names[0], story.tables))
-    click.echo(promela.export(system, fair=fair, properties=not fair), nl=False)
+    click.echo(promela.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
     return 0
 
 
@@ -113,7 +115,7 @@ def _write(results: list[Result], form: str) -> None:
     if form == "tap":
         click.echo(formats.tap(results))
     elif form == "mermaid":
-        click.echo(formats.mermaid(worst.worst))
+        click.echo(formats.mermaid(worst, worst.worst))
     elif formats.has_story(worst.worst):
         click.echo(json.dumps(formats.itf(worst, worst.worst), ensure_ascii=False))
     else:
@@ -150,10 +152,21 @@ def differences(result: Result, expect: dict[str, Any]) -> list[str]:
     ]
 
 
-def _command(files: tuple[Path, ...], every: bool, max_states: int, max_mib: int) -> str:
-    words = ["ultrafolio", "check", *(["--all"] if every else [str(f) for f in files])]
-    words += [] if max_states == 20_000_000 else ["--max-states", str(max_states)]
-    return shlex.join(words + ([] if max_mib == 8192 else ["--memory", str(max_mib)]))
+def _typed() -> str:
+    """The command as it was typed, but for --save: what gives the same output again."""
+    context, words = click.get_current_context(), ["ultrafolio", "check"]
+    for param in context.command.params:
+        name, value = param.name or "", context.params[param.name or ""]
+        if name == "save" or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        if not isinstance(param, click.Option):
+            words += [str(file) for file in value]
+            continue
+        for given in value if param.multiple else [value]:
+            words.append(param.opts[0])
+            if not param.is_flag:
+                words += [str(word) for word in (given if param.nargs > 1 else [given])]
+    return shlex.join(words)
 
 
 def cell_text(result: Result) -> str:
@@ -164,26 +177,31 @@ def cell_text(result: Result) -> str:
     return "holds" if not worst.kind or worst.expected else _SHORT[worst.kind]
 
 
-def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] | None, command: str) -> None:
-    scenarios = list(dict.fromkeys(result.scenario for result in results))
+def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] | None) -> None:
+    """One result as a story; several as a matrix scenario x policy, with --diff-policy only the rows that differ."""
     if len(results) == 1:
-        click.echo(result_text(results[0], f"{command} --policy {results[0].policy}"))
+        click.echo(result_text(results[0]))
         return
-    by = {(result.scenario, result.policy): result for result in results}
+    scenarios = list(dict.fromkeys(result.scenario for result in results))
+    by = {(result.scenario, result.policy): cell_text(result) for result in results}
     if diff:
-        scenarios = [s for s in scenarios if cell_text(by[s, diff[0]]) != cell_text(by[s, diff[1]])]
+        scenarios = [s for s in scenarios if by[s, diff[0]] != by[s, diff[1]]]
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("scenario", no_wrap=True)
     for number, name in enumerate(chosen, 1):
         table.add_column(name if diff else str(number), no_wrap=True)
     for s in scenarios:
-        table.add_row(Path(s).stem, *(cell_text(by[s, name]) for name in chosen))
-    console = Console(highlight=False)
+        table.add_row(Path(s).stem, *(by[s, name] for name in chosen))
     longest = max((len(Path(s).stem) for s in scenarios), default=8)
-    console = Console(highlight=False, width=max(console.width, longest + 2 + 9 * len(chosen)))
-    console.print(table)
+    console = Console(highlight=False)
+    console.width = max(console.width, longest + 2 + sum(max(9, len(name) + 1 if diff else 0) for name in chosen))
+    if diff and not scenarios:
+        click.echo("no scenario's verdict differs between the two")
+    else:
+        console.print(table)
     if not diff:
-        console.print("  ".join(f"{n} {name}" for n, name in enumerate(chosen, 1)))
-    console.print("waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and "
-                  "taken again for ever;\nfatal: the VMM is told; unsafe: a property is violated")  # fmt: skip
-    console.print(f"reproduce: {command}" + (f" --diff-policy {' '.join(diff)}" if diff else ""), markup=False)
+        names = "  ".join(f"{n}\0{name}" for n, name in enumerate(chosen, 1))
+        click.echo(textwrap.fill(names, 100, break_on_hyphens=False).replace("\0", " "))
+    click.echo("waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and\n"
+               "taken again for ever; fatal: the VMM is told; unsafe: a property is violated")  # fmt: skip
+    click.echo(f"reproduce: {_typed()}")
