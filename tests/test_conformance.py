@@ -214,7 +214,7 @@ MUTANTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         ("import-of-a-dirty-iomap-folio", "background-writeback-does-not-cure"),
     ),
     "reset of every machine": (
-        {"if uv.state != NON_SECURE and uv.owner == vm:": "if uv.state != NON_SECURE:"},
+        {"if s.uv[p].state != NON_SECURE and s.uv[p].owner == vm:": "if s.uv[p].state != NON_SECURE:"},
         ("calls-destroy", "reset-takes-all-pages"),
     ),
     "a failed pin keeps its reference": (
