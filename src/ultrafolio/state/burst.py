@@ -37,10 +37,10 @@ LONGEST = 64
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True):
-    """What a crossing returned, as the journal keeps it. altered: the page's content differs from what was exported."""
+    """What a crossing returned, as the journal keeps it. fresh: the call wrote the page's content anew, by an export."""
 
     code: int
-    altered: int = 0
+    fresh: bool = False
 
 
 class Ask(Protocol):
@@ -74,8 +74,8 @@ class _Slot:
 def _stub(function: str) -> Callable[..., int]:
     def crossing(s: Live, *arguments: int) -> int:
         result: Result = s.crossing.call(function, arguments)
-        if function == "uv_export":  # the ultravisor's call changes the page's content, which the host owns
-            s.mm[arguments[0]].altered = result.altered
+        if result.fresh:  # what model.ultravisor.uv_export says of the frame, which is the host's record
+            s.mm[arguments[0]].altered = 0
         return result.code
 
     return crossing
@@ -161,9 +161,14 @@ class Group:
     def refresh(self) -> View:
         """The view as the store has it now."""
         with self._lock:
-            answer = self._commit(Commit(self._next(), self._writer, cached=dict(self.view.revisions)))
-            self.view.update(answer.revisions, answer.sections)
+            self._look()
             return self.view
+
+    def _look(self) -> bool:
+        """Bring the view up to date; True if it was not."""
+        answer = self._commit(Commit(self._next(), self._writer, cached=dict(self.view.revisions)))
+        self.view.update(answer.revisions, answer.sections)
+        return bool(answer.sections)
 
     def take_part(self, token: str, index: int, function: str, arguments: Iterable[int]) -> Result:
         """Run one function of this role as part of another's step, and commit it under that turn. Lost if it is over."""
@@ -223,8 +228,8 @@ class _Burst:
         self.events: list[StepEvent] = []
         self.done: list[Done] = []
         self.adopted = adopted
-        if min(self.view.revisions.values()) < 0:
-            self._commit(Commit(group._next(), group._writer, cached=dict(self.view.revisions)))
+        if min(self.view.revisions.values()) < 0 or not self._ours():
+            group._look()
 
     def run(self, op: int, page: int, most: int, stop: Callable[[View], bool] | None) -> list[Done]:
         self.first = (op, page)
@@ -232,22 +237,28 @@ class _Burst:
             old, self.slot.results = self.adopted
             self._take(Turn(os.urandom(8).hex(), self.group.role, old.actor, old.op, old.page, old.request), adopt=True)
         refused = None
-        while len(self.done) < most:
+        while len(self.done) < most and self._ours():
             step = self._step(op, page)
             if step.outcome < 0:
+                if self.turn is None and not self.done and self.group._look():
+                    continue
                 refused = step
                 break
             self.done.append(step)
             op, page = NOTHING, 0
-            pc = self.view.live.task[self.actor].pc
             over = self.adopted and self.slot.used == len(self.slot.results)
-            if over or pc not in RULES or not self.group._runs(pc) or self._idle(pc) or (stop and stop(self.view)):
+            if over or self._idle() or (stop and stop(self.view)):
                 break
         self._end()
         return [*self.done, refused] if refused and not self.done else self.done
 
-    def _idle(self, pc: int) -> bool:
-        return pc == IDLE_PC[int(self.view.meta.who["kind"][self.actor])]
+    def _ours(self) -> bool:
+        """Whether the thread's present rule is run by this role."""
+        pc = self.view.live.task[self.actor].pc
+        return pc in RULES and self.group._runs(pc)
+
+    def _idle(self) -> bool:
+        return self.view.live.task[self.actor].pc == IDLE_PC[int(self.view.meta.who["kind"][self.actor])]
 
     def _step(self, op: int, page: int) -> Done:
         """Run the thread's present rule; cross walls until it has all it asks for."""

@@ -52,11 +52,12 @@ class RedisStore:
         keys = [_key(group, name) for name in ("turn", "journal", "events", "did", f"reply:{self.role}:{request}")]
         keys += [_key(group, name) for name in names]
         words, blobs = _words(commit)
-        args = [words, msgspec.msgpack.encode(names), self.role, self._lease, REPLY_MS, *blobs]
+        args: list[Any] = [words, msgspec.msgpack.encode(names), self.role, self._lease, REPLY_MS, *blobs]
         return _answer(self._patiently(lambda: self._script(keys=keys, args=args)))
 
     def reply(self, group: str, request: str) -> bytes | None:
-        return self._patiently(lambda: self._client.get(_key(group, f"reply:{self.role}:{request}")))
+        kept: bytes | None = self._patiently(lambda: self._client.get(_key(group, f"reply:{self.role}:{request}")))
+        return kept
 
     def read(self, group: str, sections: Sequence[str]) -> dict[str, bytes]:
         if not sections:
@@ -89,7 +90,8 @@ class RedisStore:
 
     def get(self, key: str) -> bytes | None:
         """A key of the role's own that belongs to no group."""
-        return self._patiently(lambda: self._client.get(key))
+        value: bytes | None = self._patiently(lambda: self._client.get(key))
+        return value
 
     def ping(self) -> bool:
         """Whether the server answers now."""

@@ -33,7 +33,7 @@ from ultrafolio.model.layout import (
 Array = np.ndarray[Any, Any]
 
 PC = np.dtype([("pc", np.uint8)])
-SEAL = np.dtype([("counter", np.uint64), ("slot", np.uint8), ("tag", "V16")])
+SEAL = np.dtype([("counter", np.uint64), ("slot", np.uint8), ("nonce", "V12"), ("tag", "V16")])
 DTYPES: dict[str, np.dtype[Any]] = {
     "uv": UV, "seal": SEAL, "mm": MM, "vm": VM, "task": TASK, "work": ACTOR, "pt": PT, "pc": PC, "actor": ACTOR, "io": IO,
 }  # fmt: skip

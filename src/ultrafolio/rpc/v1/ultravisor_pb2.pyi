@@ -298,6 +298,7 @@ class UltravisorServicePrepareRequest(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     META_FIELD_NUMBER: _builtins.int
     UV_FIELD_NUMBER: _builtins.int
+    ALTERED_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group; it must not exist."""
     uv: _builtins.bytes
@@ -306,16 +307,21 @@ class UltravisorServicePrepareRequest(_message.Message):
     def meta(self) -> _common_pb2.Meta:
         """Its constants."""
 
+    @_builtins.property
+    def altered(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Exported pages whose content shall not fit what was exported."""
+
     def __init__(
         self,
         *,
         group: _builtins.str = ...,
         meta: _common_pb2.Meta | None = ...,
         uv: _builtins.bytes = ...,
+        altered: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "meta", b"meta", "uv", b"uv"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["altered", b"altered", "group", b"group", "meta", b"meta", "uv", b"uv"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

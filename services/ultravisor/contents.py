@@ -1,0 +1,87 @@
+"""What is in the pages: real bytes in a file that only the ultravisor opens, and their encryption on export.
+
+Every page has two frames in the file. A change of content goes to the frame that is not in use, and the commit of the page's
+state switches over, so a process killed between the two leaves the old content with the old state.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+PAGE = 4096
+ZEROS = bytes(PAGE)
+
+
+class Seal(NamedTuple):
+    """What makes an exported page come back unchanged, or not at all.
+
+    counter: exports of this page so far, so that an older copy does not pass;  nonce: 12 bytes;  tag: 16 bytes
+    """
+
+    counter: int
+    nonce: bytes
+    tag: bytes
+
+
+class Contents:
+    """The memory of a machine, in `folder`: the file `memory`, and `key`, the machine's secret, made at first use."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(folder / "memory", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._secret = _secret(folder / "key")
+        self._keys: dict[tuple[str, int], AESGCM] = {}
+
+    def read(self, address: int, slot: int) -> bytes:
+        """The 4,096 bytes of the page at an absolute address, in one of its two frames; zeros if never written."""
+        return os.pread(self._file, PAGE, 2 * address + slot * PAGE).ljust(PAGE, b"\0")
+
+    def write(self, address: int, slot: int, data: bytes, offset: int = 0) -> None:
+        """Write within the page at an absolute address, in one of its two frames."""
+        os.pwrite(self._file, data, 2 * address + slot * PAGE + offset)
+
+    def encrypt(self, group: str, vm: int, page: int, counter: int, plain: bytes) -> tuple[bytes, Seal]:
+        """AES-256-GCM under the guest's key, bound to guest, page and counter: cipher text of 4,096 bytes, and its seal."""
+        nonce = os.urandom(12)
+        sealed = self._key(group, vm).encrypt(nonce, plain, _bound(group, vm, page, counter))
+        return sealed[:PAGE], Seal(counter, nonce, sealed[PAGE:])
+
+    def decrypt(self, group: str, vm: int, page: int, seal: Seal, cipher: bytes) -> bytes | None:
+        """The plain text; None if a byte was changed, or it is an older copy, or another page's or guest's."""
+        try:
+            bound = _bound(group, vm, page, seal.counter)
+            return self._key(group, vm).decrypt(seal.nonce, cipher + seal.tag, bound)
+        except InvalidTag:
+            return None
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _key(self, group: str, vm: int) -> AESGCM:
+        key = self._keys.get((group, vm))
+        if key is None:
+            info = f"ultrafolio page {vm} {group}".encode()
+            key = self._keys[group, vm] = AESGCM(HKDF(SHA256(), 32, None, info).derive(self._secret))
+        return key
+
+
+def _bound(group: str, vm: int, page: int, counter: int) -> bytes:
+    return f"{vm} {page} {counter} {group}".encode()
+
+
+def _secret(file: Path) -> bytes:
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return file.read_bytes()
+    with os.fdopen(handle, "wb") as new:
+        secret = os.urandom(32)
+        new.write(secret)
+    return secret

@@ -1,0 +1,150 @@
+"""The store in this process's memory: what commit.lua does, for tests and for one process alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from .store import LEASE_MS, Answer, Commit, Event, Turn
+
+
+@dataclass
+class _Group:
+    sections: dict[str, bytearray] = field(default_factory=dict)
+    revisions: dict[str, int] = field(default_factory=dict)
+    turn: Turn | None = None
+    journal: list[bytes] = field(default_factory=list)
+    events: list[bytes] = field(default_factory=list)
+    did: dict[str, str] = field(default_factory=dict)
+    replies: dict[tuple[str, str], bytes] = field(default_factory=dict)
+
+
+class Memory:
+    """What stores of several roles share."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, _Group] = defaultdict(_Group)
+        self.changed = threading.Condition()
+
+
+class MemoryStore:
+    """The groups in `memory`, seen by one role."""
+
+    def __init__(self, memory: Memory, role: str, *, lease_ms: int = LEASE_MS) -> None:
+        self._memory, self.role, self._lease = memory, role, lease_ms
+
+    def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
+        with self._memory.changed:
+            made = self._memory.groups[group]
+            if made.sections.keys() & sections.keys():
+                return False
+            for name, data in sections.items():
+                made.sections[name], made.revisions[name] = bytearray(data), 1
+            made.events.append(event)
+            self._memory.changed.notify_all()
+            return True
+
+    def commit(self, group: str, commit: Commit) -> Answer:
+        with self._memory.changed:
+            found = self._memory.groups.get(group)
+            names = {*commit.cached, *(patch.section for patch in commit.patches)}
+            if found is None or not names <= found.sections.keys():
+                return Answer("absent")
+            answer = self._commit(found, commit)
+            self._memory.changed.notify_all()
+            return answer
+
+    def _commit(self, group: _Group, commit: Commit) -> Answer:
+        now = int(time.monotonic() * 1000)
+        held = group.turn
+        refused = self._turn(group, commit, now)
+        if group.did.get(commit.writer) == commit.id:
+            return _answer(group, commit, "done")
+        if refused:
+            wait = max(0, held.until - now) if held else 0
+            return _answer(group, commit, refused, held, group.journal if refused == "left" else [], wait)
+        if any(commit.cached[name] != group.revisions[name] for name in commit.expect):
+            return _answer(group, commit, "stale")
+        if commit.journal:
+            index, entry = commit.journal
+            if len(group.journal) > index:
+                return _answer(group, commit, "done", held, [group.journal[index]])
+            group.journal.append(entry)
+        cached = dict(commit.cached)
+        for patch in commit.patches:
+            group.sections[patch.section][patch.offset : patch.offset + len(patch.data)] = patch.data
+        for name in {patch.section for patch in commit.patches}:
+            group.revisions[name] += 1
+            if name in cached:
+                cached[name] = group.revisions[name]
+        group.events += commit.events
+        if commit.take:
+            group.turn = msgspec.structs.replace(commit.take, until=now + self._lease)
+            if not commit.adopt and not commit.token:
+                group.journal = []
+        elif commit.release:
+            group.turn, group.journal = None, []
+        elif held and commit.token:
+            group.turn = msgspec.structs.replace(held, until=now + self._lease)
+        if commit.request:
+            group.replies[self.role, commit.request[0]] = commit.request[1]
+        group.did[commit.writer] = commit.id
+        return _answer(group, msgspec.structs.replace(commit, cached=cached), "done", held)
+
+    def _turn(self, group: _Group, commit: Commit, now: int) -> str:
+        """Why the turn forbids the commit, or "" if it does not."""
+        held = group.turn
+        if held is None:
+            return "lost" if commit.token else ""
+        if held.token == commit.token:
+            return ""
+        if commit.token:
+            return "lost"
+        if held.until > now:
+            return "held"
+        if group.journal and held.role != self.role:
+            return "held"
+        return "left" if group.journal and not commit.adopt else ""
+
+    def reply(self, group: str, request: str) -> bytes | None:
+        with self._memory.changed:
+            return self._memory.groups[group].replies.get((self.role, request))
+
+    def read(self, group: str, sections: Sequence[str]) -> dict[str, bytes]:
+        with self._memory.changed:
+            kept = self._memory.groups[group].sections
+            return {name: bytes(kept[name]) for name in sections if name in kept}
+
+    def events(self, group: str, after: str = "0", block_ms: int = 0) -> Iterator[Event]:
+        at, end = int(after), time.monotonic() + block_ms / 1000
+        while True:
+            with self._memory.changed:
+                found = self._memory.groups[group].events[at:]
+                if not found and not self._memory.changed.wait(max(0.0, end - time.monotonic())):
+                    return
+            for data in found:
+                at += 1
+                yield Event(str(at), data)
+
+    def groups(self) -> list[str]:
+        with self._memory.changed:
+            return sorted(self._memory.groups)
+
+    def delete(self, group: str) -> None:
+        with self._memory.changed:
+            self._memory.groups.pop(group, None)
+
+
+def _answer(group: _Group, commit: Commit, status: str, turn: Turn | None = None, journal: Sequence[bytes] = (),
+            wait: int = 0) -> Answer:  # fmt: skip
+    names = {*commit.cached, *(patch.section for patch in commit.patches)}
+    return Answer(
+        status, {name: group.revisions[name] for name in names},
+        {name: bytes(group.sections[name]) for name, known in commit.cached.items() if known != group.revisions[name]},
+        turn, list(journal), wait,
+    )  # fmt: skip
