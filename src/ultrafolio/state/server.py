@@ -163,14 +163,16 @@ class Server:
             pause = min(2 * pause, 0.1)
 
     def _answers(self) -> bool:
-        """Whether a PING is answered, and not with LOADING; where the users say no, the log must say ready."""
+        """Whether its log says ready and it answers. The log comes first: at a lost port a stranger would answer."""
         from redis import Redis, exceptions
 
+        if "Ready to accept connections" not in self._last_lines():
+            return False
         try:
             with Redis.from_url(self.url, socket_timeout=2) as client:
                 client.ping()
         except (exceptions.AuthenticationError, exceptions.NoPermissionError):
-            return "Ready to accept connections" in self._last_lines()
+            return True  # it answers; whom it lets in is the users' matter
         except exceptions.RedisError:
             return False
         return True
