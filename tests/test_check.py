@@ -135,7 +135,7 @@ def test_tap_names_the_command_of_each_failure(typed, monkeypatch):
     _, out, _ = typed("scenarios/03-virtio.toml", "--format", "tap")
     lines = [json.loads(line) for line in re.findall(r"reproduce: (.+)", out)]
     assert lines == [f"ultrafolio check scenarios/03-virtio.toml --policy {name}"
-                     for name in ("whole-folio", "whole-folio-literal")]  # fmt: skip
+                     for name in ("whole-folio", "whole-folio-literal", "refuse-large")]  # fmt: skip
 
 
 def test_twice_the_same_bytes(typed):

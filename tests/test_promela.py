@@ -84,8 +84,8 @@ LEADS_TO = [
     ("early pin", "per-page", True),
     ("iomap", "split", False),
     ("iomap", "split-writeback", True),
-    ("virtio", "refuse-large", True),
-    ("one disk I/O", "refuse-large", True),
+    ("virtio", "refuse-large", False),
+    ("batches", "whole-folio", True),
     ("reboot", "whole-folio", False),
     ("two vCPUs", "import-lock", True),
 ]

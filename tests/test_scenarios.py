@@ -64,6 +64,11 @@ def test_every_kind_of_verdict_occurs():
     }  # fmt: skip
 
 
+def test_a_large_folio_is_fatal_where_it_is_refused_and_only_there():
+    fatal = {name for name in PATHS if checked(name, "refuse-large").worst.kind == "fatal"}
+    assert fatal == {name for name in PATHS if max(story(name).memory["folios"])} | {"34-tampered-page"}
+
+
 @pytest.mark.parametrize("number", range(1, 10))
 def test_which_properties_a_policy_breaks(number):
     """1, 2, 4, 6 and 7 are broken by no policy; tests/test_check_broken.py breaks the rules instead."""
