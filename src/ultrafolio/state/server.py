@@ -166,7 +166,7 @@ class Server:
         """Whether its log says ready and it answers. The log comes first: at a lost port a stranger would answer."""
         from redis import Redis, exceptions
 
-        if "Ready to accept connections" not in self._last_lines():
+        if "ready to accept connections" not in self._last_lines().lower():
             return False
         try:
             with Redis.from_url(self.url, socket_timeout=2) as client:
