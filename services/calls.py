@@ -25,6 +25,7 @@ from services.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import REQUEST_KEY
 from ultrafolio.rpc.errors import StatusError, from_call, to_status
+from ultrafolio.state.store import StoreUnavailable
 
 # after a call's time is over, its own answer gets this long before the call is cancelled
 LAST_WORD_S = 1.0
@@ -64,6 +65,7 @@ class Calls:
         self.services: list[str] = []
         self._changed = threading.Condition()
         self.in_flight = 0
+        self.closed = False
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         wrapped = []
@@ -77,6 +79,13 @@ class Calls:
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         surrounded = {name: surround(f"{service}/{name}", handler, self) for name, handler in handlers.items()}
         self._server.add_registered_method_handlers(service, surrounded)
+
+    def check_open(self) -> None:
+        """StatusError (UNAVAILABLE, which clients repeat) once the service is stopping."""
+        if self.closed:
+            raise StatusError(grpc.StatusCode.UNAVAILABLE, "STOPPING", "the service is stopping",
+                              cause="it was asked to, and finishes the calls it has",
+                              then="repeat the call with the same request id")  # fmt: skip
 
     def entered(self) -> None:
         with self._changed:
@@ -127,11 +136,13 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
 
     def single(request: Any, context: grpc.ServicerContext) -> Any:
         with _Call(rpc, context, calls, instruments) as call:
+            calls.check_open()
             call.request = request = read(request)
             return behaviour(request, call.context)
 
     def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         with _Call(rpc, context, calls, instruments) as call:
+            calls.check_open()
             call.request = request = read(request)
             yield from behaviour(request, call.context)
 
@@ -225,7 +236,7 @@ def _failure(error: BaseException, rpc: str, log: Any) -> InputError:
         return error
     if isinstance(error, grpc.RpcError):
         return from_call(error, "a service behind this one")
-    if isinstance(error, StateGone | StateSlow):
+    if isinstance(error, StoreUnavailable | StateGone | StateSlow):
         return StatusError(grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE", "the shared state does not answer",
                            value=" ".join(str(error).split()), cause="Redis is down, starting, or too slow",
                            then="repeat the call with the same request id")  # fmt: skip

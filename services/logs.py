@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ def logger(service: str, settings: Settings) -> Any:
     """A logger of this process: `.info("event", key=value)`. Levels below `settings.log` cost next to nothing."""
     level = logging.getLevelNamesMapping()[settings.log.upper()]
     return structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
+        _StandardError(),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -26,3 +27,17 @@ def logger(service: str, settings: Settings) -> Any:
         service=service,
         instance=settings.instance,
     )
+
+
+class _StandardError:
+    """Whole lines to whatever standard error is now."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def msg(self, line: str) -> None:
+        with self._lock:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = msg

@@ -101,7 +101,9 @@ class Running:
             self._serving = False
             self._health.enter_graceful_shutdown()
             self.log.info("stopping", in_flight=self.calls.in_flight, grace_s=grace_s)
-            self._server.stop(grace_s)
+            # new calls are refused here, not by gRPC: it would cancel those that cross its goodbye, and CANCELLED is
+            # not a status that clients repeat
+            self.calls.closed = True
             clean = self.calls.drained(grace_s)
             # what is left are calls out of time, and watchers of health, which have been told
             self._server.stop(0).wait()

@@ -97,7 +97,8 @@ _BARE = {
         "no service answers at {address}", "it is not running, still starting, or one side speaks TLS", _START,
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (
-        "{address}: {method} did not finish in time", "it waits for something, or the service hangs or is overloaded",
+        "{address}: {method} did not finish in time",
+        "it waits for something, the service hangs, or nothing answers there yet",
         "call HostMmService/Explain: who waits for what, and who holds it",
     ),
     grpc.StatusCode.UNIMPLEMENTED: (

@@ -1,0 +1,160 @@
+"""`python -m services`: the whole cluster on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+# before gRPC is loaded: its own notes about connections that come and go are not for this terminal
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from services import certificates
+from services.cluster import Cluster, parts
+from services.settings import read, table
+from ultrafolio.errors import InputError
+from ultrafolio.state import acl, server
+
+LOOK_S = 0.2
+
+
+def _variables() -> str:
+    rows = "\n".join(f"{name:32} {meaning}{f' [{default}]' if default else ''}" for name, default, meaning in table())
+    return f"\b\nEach service alone is `python -m services.NAME` with these variables:\n{rows}"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}, epilog=_variables())
+@click.option("--guests", type=click.IntRange(1, 64), default=1, show_default=True, help="Replicas of the guest.")
+@click.option("--redis", "url", metavar="URL", help="Shared state there, as that user; without: a server of our own.")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False),
+              help="State, logs, disks, certificates; kept. Without: a temporary one.")  # fmt: skip
+@click.option("--tls", is_flag=True, help="TLS and certified roles; certificates are made in FOLDER/tls if missing.")
+@click.option("--port", type=click.IntRange(0, 65000), default=0, help="First of consecutive ports; 0: free ones.")
+@click.option("--json", "as_json", is_flag=True, help="Where everything listens, as one line of JSON.")
+def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: int, as_json: bool) -> int:
+    """Start ultravisor, host MM and guests on this machine, and stop them all at Ctrl-C.
+
+    Exit codes: 0 stopped, 1 a part ended on its own, 2 bad input.
+    """
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    with contextlib.ExitStack() as stack:
+        home = _folder(stack, folder)
+        settings = read()
+        if tls:
+            settings = replace(settings, tls=str(_certificates(home / "tls")))
+        passwords = None
+        given = server.address(url)
+        administrator = given or ""
+        if given is None:
+            own, passwords = _own_state(stack, home)
+            given, administrator = own.url, own.url_of(acl.ADMIN, passwords[acl.ADMIN])
+        settings = replace(settings, redis=given)
+        cluster = Cluster(home, settings, parts(guests), passwords=passwords, first_port=port)
+        stack.callback(cluster.stop)
+        cluster.start()
+        where = _where(cluster, home, administrator)
+        print(json.dumps(where), flush=True) if as_json else _show(where)
+        return _watch(cluster, asked)
+
+
+def _folder(stack: contextlib.ExitStack, folder: Path | None) -> Path:
+    if folder is None:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ultrafolio-", ignore_cleanup_errors=True)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--folder {folder}: cannot be made", value=error.strerror,
+                         allowed="a writable place") from None  # fmt: skip
+    return folder.resolve()
+
+
+def _certificates(folder: Path) -> Path:
+    if not (folder / "ca.crt").exists():
+        certificates.make(folder)
+    return folder
+
+
+def _own_state(stack: contextlib.ExitStack, home: Path) -> tuple[server.Server, dict[str, str]]:
+    """A server that keeps every acknowledged write, with one user per role. Its users stay where the folder stays."""
+    folder, file = home / "redis", home / "passwords.json"
+    folder.mkdir(exist_ok=True)
+    passwords = _passwords(file)
+    users = folder / "users.acl"
+    _private(users, acl.acl_file(passwords))
+    return stack.enter_context(server.Server.start(folder, append_only=True, acl_file=users)), passwords
+
+
+def _passwords(file: Path) -> dict[str, str]:
+    if file.exists():
+        kept = json.loads(file.read_text())
+        return {user: kept.get(user, fresh) for user, fresh in acl.new_passwords().items()}
+    passwords = acl.new_passwords()
+    _private(file, json.dumps(passwords))
+    return passwords
+
+
+def _private(file: Path, text: str) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(text)
+
+
+def _where(cluster: Cluster, home: Path, redis: str) -> dict[str, Any]:
+    """What a script needs: the services, the shared state as its administrator, the folder."""
+    services = [{"name": name, **child.says} for name, child in cluster.children.items()]
+    return {"services": services, "redis": redis, "folder": str(home), "tls": cluster.settings.tls}
+
+
+def _show(where: dict[str, Any]) -> None:
+    grid = Table("service", "address", "metrics", "pid", box=None, pad_edge=False)
+    for one in where["services"]:
+        grid.add_row(one["name"], one["address"], one["metrics"] or "-", str(one["pid"]))
+    console = Console()
+    console.print(grid)
+    console.print(f"shared state  {where['redis']}", highlight=False, soft_wrap=True)
+    console.print(f"logs          {where['folder']}", highlight=False, soft_wrap=True)
+    console.print(f"identities    {'certificates in ' + where['tls'] if where['tls'] else 'unverified: TLS is off'}",
+                  highlight=False, soft_wrap=True)  # fmt: skip
+    console.print("Ctrl-C stops all of them.")
+
+
+def _watch(cluster: Cluster, asked: threading.Event) -> int:
+    """Until somebody asks for the end; says which parts ended before that, and leaves them ended."""
+    known: dict[str, int] = {}
+    while not asked.wait(LOOK_S):
+        for name, code in cluster.ended().items():
+            if name not in known:
+                print(f"services: {name} ended with {code}; the others go on. Its log: {cluster.folder / name}.log",
+                      file=sys.stderr, flush=True)  # fmt: skip
+        known = cluster.ended()
+    return 1 if known else 0
+
+
+def main() -> None:
+    """Run the command; bad input ends with exit code 2 and one message."""
+    try:
+        code = launch.main(standalone_mode=False)
+    except InputError as error:
+        print(f"services: {error}", file=sys.stderr)
+        code = 2
+    except click.ClickException as error:
+        wrong = InputError(error.format_message(), value=" ".join(sys.argv[1:]), then="python -m services --help")
+        print(f"services: {wrong}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

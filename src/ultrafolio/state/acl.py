@@ -1,0 +1,125 @@
+"""Who may touch which key: one Redis user per role, so that the host cannot read what the ultravisor keeps.
+
+    text = acl_file(passwords := new_passwords())
+
+A user's name is its role. Its rights are its row of RIGHTS, and nothing else: the user `default` is off. `admin` may do
+everything; validation, tests and the launcher use it.
+
+Two rights need a selector of their own (a second, bracketed rule that holds for its own commands only):
+
+- The server takes every key that a script names for written, also those that it only reads. So EVAL may *name* any
+  key of ours, while each command inside the script is still held to the user's own rights.
+- Everybody appends to a group's stream, and nobody may change what is in it: XADD alone may write there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ultrafolio.errors import InputError
+
+from .sections import MAY_READ, MAY_WRITE
+
+ADMIN = "admin"
+PARTS = ("ultravisor", "host", "guest")
+
+
+class Rights(NamedTuple):
+    """Key patterns and commands of one user.
+
+    write     patterns to read and write;  read  patterns to read;  append  streams to append to and to read
+    commands  what it may call on them;  channels  patterns of channels to publish and listen on
+    """
+
+    write: tuple[str, ...]
+    read: tuple[str, ...]
+    append: tuple[str, ...]
+    commands: tuple[str, ...]
+    channels: tuple[str, ...] = ()
+
+
+def _group(*names: str) -> tuple[str, ...]:
+    """Keys of any folio group: they share the hash tag, so that a group lies on one node."""
+    return tuple(f"uf:{{*}}:{name}" for name in names)
+
+
+# a connection says who it is and asks whether the server is there; a pipeline is a transaction
+_CONNECTION = ("auth", "hello", "ping", "select", "client|setinfo", "client|setname", "client|id", "multi", "exec",
+               "discard")  # fmt: skip
+# sections, turns and leases are strings, the journal a list, last commits a hash, the list of groups a set
+_STATE = (
+    "get", "mget", "set", "getrange", "setrange", "strlen", "exists", "del", "incr", "expire", "pexpire", "pttl",
+    "rpush", "lrange", "llen", "hget", "hset", "hgetall", "hdel", "sadd", "srem", "smembers", "sismember",
+    "xrange", "xrevrange", "xread", "xlen", "time", "script|load",
+)  # fmt: skip
+# Celery's transport uses a good part of the data commands, and changes them between releases: categories, without what
+# can harm others on the server (@dangerous: keys, flushall, config, ...)
+_BROKER = ("@read", "@write", "@transaction", "@pubsub", "@connection", "@blocking", "eval", "evalsha", "script|load",
+           "-@dangerous")  # fmt: skip
+
+
+def _part(role: str) -> Rights:
+    own = (f"uf:{role}:*", f"uf:lease:{role}:*", *(("uf:machine:*",) if role == "ultravisor" else ()))
+    # the host lays out groups
+    sections = MAY_WRITE[role] + (("meta",) if role == "host" else ())
+    return Rights(
+        write=(*_group(*sections, "turn", "journal", "did", f"reply:{role}:*"), "uf:groups", *own),
+        read=_group(*(name for name in (*MAY_READ[role], "meta") if name not in sections)),
+        append=_group("events"),
+        commands=(*_CONNECTION, *_STATE),
+    )
+
+
+RIGHTS: dict[str, Rights] = {
+    **{role: _part(role) for role in PARTS},
+    "lab": Rights(
+        write=("uf:sweep:*", "uf:lab:*", "uf:lease:lab:*", "celery*", "_kombu*", "unacked*", "*.reply.celery.pidbox"),
+        read=(*_group("events", "meta"), "uf:groups"),
+        append=(),
+        commands=(*_CONNECTION, *_BROKER),
+        channels=("*celery*",),
+    ),
+}
+"""Every user but `admin`. Which sections a part reads and writes is said in state.sections."""
+
+
+def new_passwords() -> dict[str, str]:
+    """A fresh password for every user, 192 bits each."""
+    return {user: secrets.token_urlsafe(24) for user in (*RIGHTS, ADMIN)}
+
+
+def acl_file(passwords: Mapping[str, str]) -> str:
+    """The text of the server's `aclfile`: every user with its rights, passwords as SHA-256 only.
+
+    InputError: a user has no password.
+    """
+    missing = [user for user in (*RIGHTS, ADMIN) if not passwords.get(user)]
+    if missing:
+        raise InputError("passwords of the Redis users: some are missing", value=", ".join(missing),
+                         allowed="one for each of " + ", ".join((*RIGHTS, ADMIN)))  # fmt: skip
+    lines = ["user default off resetkeys resetchannels -@all"]
+    lines += [f"user {user} {rule(user, passwords[user])}" for user in RIGHTS]
+    lines.append(f"user {ADMIN} on #{_hash(passwords[ADMIN])} ~* &* +@all")
+    return "\n".join(lines) + "\n"
+
+
+def rule(user: str, password: str) -> str:
+    """The rule of one user, as ACL SETUSER and an aclfile take it."""
+    rights = RIGHTS[user]
+    words = ["on", "#" + _hash(password), "resetchannels", "-@all"]
+    words += [command if command[0] == "-" else "+" + command for command in rights.commands]
+    words += ["~" + pattern for pattern in rights.write]
+    words += ["%R~" + pattern for pattern in (*rights.read, *rights.append)]
+    words += ["&" + pattern for pattern in rights.channels]
+    if user in PARTS:
+        words.append("(+eval +evalsha ~uf:*)")
+    if rights.append:
+        words.append(f"(+xadd {' '.join('%W~' + pattern for pattern in rights.append)})")
+    return " ".join(words)
+
+
+def _hash(password: str) -> str:
+    return hashlib.sha256(password.encode()).hexdigest()
