@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ultrafolio.rpc.v1 import common_pb2 as ultrafolio_dot_rpc_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fultrafolio/rpc/v1/host_mm.proto\x12\x11ultrafolio.rpc.v1\x1a\x1eultrafolio/rpc/v1/common.proto\">\n\nRunRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\r\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"n\n\x0bRunResponse\x12&\n\x05steps\x18\x01 \x03(\x0b\x32\x17.ultrafolio.rpc.v1.Step\x12%\n\x04wait\x18\x02 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Wait\x12\x10\n\x08revision\x18\x03 \x01(\x04\"N\n\x0cStartRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\r\x12\x0c\n\x04page\x18\x03 \x01(\r\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"p\n\rStartResponse\x12&\n\x05steps\x18\x01 \x03(\x0b\x32\x17.ultrafolio.rpc.v1.Step\x12%\n\x04wait\x18\x02 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Wait\x12\x10\n\x08revision\x18\x03 \x01(\x04\"x\n\x0c\x43rossRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12%\n\x04turn\x18\x02 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Turn\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\r\x12\x11\n\targuments\x18\x05 \x03(\x11\" \n\rCrossResponse\x12\x0f\n\x07outcome\x18\x01 \x01(\x11\"Q\n\x0fReadPageRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04page\x18\x02 \x01(\r\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\r\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"H\n\x10ReadPageResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12&\n\x05steps\x18\x02 \x03(\x0b\x32\x17.ultrafolio.rpc.v1.Step\"\x1f\n\x0e\x45xplainRequest\x12\r\n\x05group\x18\x01 \x01(\t\"9\n\x0f\x45xplainResponse\x12&\n\x05waits\x18\x01 \x03(\x0b\x32\x17.ultrafolio.rpc.v1.Wait\"f\n\x18HostMmServiceStepRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\r\x12\n\n\x02op\x18\x03 \x01(\r\x12\x0c\n\x04page\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"B\n\x19HostMmServiceStepResponse\x12%\n\x04step\x18\x01 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Step\"\xd4\x01\n\x1bHostMmServicePrepareRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12%\n\x04meta\x18\x02 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Meta\x12N\n\x08sections\x18\x03 \x03(\x0b\x32<.ultrafolio.rpc.v1.HostMmServicePrepareRequest.SectionsEntry\x1a/\n\rSectionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x1e\n\x1cHostMmServicePrepareResponse\">\n\x12\x43reateGuestRequest\x12\n\n\x02vm\x18\x01 \x01(\r\x12\x0e\n\x06memory\x18\x02 \x01(\x04\x12\x0c\n\x04\x63pus\x18\x03 \x01(\r\":\n\x13\x43reateGuestResponse\x12\x15\n\rconfiguration\x18\x01 \x01(\x04\x12\x0c\n\x04\x63pus\x18\x02 \x03(\x04\"u\n\rUnpackRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\r\x12\x15\n\rconfiguration\x18\x03 \x01(\x04\x12\x0c\n\x04page\x18\x04 \x01(\r\x12\r\n\x05image\x18\x05 \x01(\x0c\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\x1f\n\x0eUnpackResponse\x12\r\n\x05pages\x18\x01 \x01(\r\",\n\x13\x44\x65stroyGuestRequest\x12\x15\n\rconfiguration\x18\x01 \x01(\x04\"\x16\n\x14\x44\x65stroyGuestResponse2\xf1\x06\n\rHostMmService\x12\x44\n\x03Run\x12\x1d.ultrafolio.rpc.v1.RunRequest\x1a\x1e.ultrafolio.rpc.v1.RunResponse\x12J\n\x05Start\x12\x1f.ultrafolio.rpc.v1.StartRequest\x1a .ultrafolio.rpc.v1.StartResponse\x12J\n\x05\x43ross\x12\x1f.ultrafolio.rpc.v1.CrossRequest\x1a .ultrafolio.rpc.v1.CrossResponse\x12S\n\x08ReadPage\x12\".ultrafolio.rpc.v1.ReadPageRequest\x1a#.ultrafolio.rpc.v1.ReadPageResponse\x12P\n\x07\x45xplain\x12!.ultrafolio.rpc.v1.ExplainRequest\x1a\".ultrafolio.rpc.v1.ExplainResponse\x12\x61\n\x04Step\x12+.ultrafolio.rpc.v1.HostMmServiceStepRequest\x1a,.ultrafolio.rpc.v1.HostMmServiceStepResponse\x12j\n\x07Prepare\x12..ultrafolio.rpc.v1.HostMmServicePrepareRequest\x1a/.ultrafolio.rpc.v1.HostMmServicePrepareResponse\x12\\\n\x0b\x43reateGuest\x12%.ultrafolio.rpc.v1.CreateGuestRequest\x1a&.ultrafolio.rpc.v1.CreateGuestResponse\x12M\n\x06Unpack\x12 .ultrafolio.rpc.v1.UnpackRequest\x1a!.ultrafolio.rpc.v1.UnpackResponse\x12_\n\x0c\x44\x65stroyGuest\x12&.ultrafolio.rpc.v1.DestroyGuestRequest\x1a\'.ultrafolio.rpc.v1.DestroyGuestResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fultrafolio/rpc/v1/host_mm.proto\x12\x11ultrafolio.rpc.v1\x1a\x1eultrafolio/rpc/v1/common.proto\">\n\nRunRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\r\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"n\n\x0bRunResponse\x12&\n\x05steps\x18\x01 \x03(\x0b\x32\x17.ultrafolio.rpc.v1.Step\x12%\n\x04wait\x18\x02 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Wait\x12\x10\n\x08revision\x18\x03 \x01(\x04\"N\n\x0cStartRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\r\x12\x0c\n\x04page\x18\x03 \x01(\r\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"p\n\rStartResponse\x12&\n\x05steps\x18\x01 \x03(\x0b\x32\x17.ultrafolio.rpc.v1.Step\x12%\n\x04wait\x18\x02 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Wait\x12\x10\n\x08revision\x18\x03 \x01(\x04\"x\n\x0c\x43rossRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12%\n\x04turn\x18\x02 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Turn\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\r\x12\x11\n\targuments\x18\x05 \x03(\x11\" \n\rCrossResponse\x12\x0f\n\x07outcome\x18\x01 \x01(\x11\".\n\x0fReadPageRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04page\x18\x02 \x01(\r\"3\n\x10ReadPageResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x11\n\texception\x18\x02 \x01(\r\"\x1f\n\x0e\x45xplainRequest\x12\r\n\x05group\x18\x01 \x01(\t\"9\n\x0f\x45xplainResponse\x12&\n\x05waits\x18\x01 \x03(\x0b\x32\x17.ultrafolio.rpc.v1.Wait\"f\n\x18HostMmServiceStepRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\r\x12\n\n\x02op\x18\x03 \x01(\r\x12\x0c\n\x04page\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"B\n\x19HostMmServiceStepResponse\x12%\n\x04step\x18\x01 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Step\"\xd4\x01\n\x1bHostMmServicePrepareRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12%\n\x04meta\x18\x02 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Meta\x12N\n\x08sections\x18\x03 \x03(\x0b\x32<.ultrafolio.rpc.v1.HostMmServicePrepareRequest.SectionsEntry\x1a/\n\rSectionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x1e\n\x1cHostMmServicePrepareResponse\">\n\x12\x43reateGuestRequest\x12\n\n\x02vm\x18\x01 \x01(\r\x12\x0e\n\x06memory\x18\x02 \x01(\x04\x12\x0c\n\x04\x63pus\x18\x03 \x01(\r\":\n\x13\x43reateGuestResponse\x12\x15\n\rconfiguration\x18\x01 \x01(\x04\x12\x0c\n\x04\x63pus\x18\x02 \x03(\x04\"u\n\rUnpackRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\r\x12\x15\n\rconfiguration\x18\x03 \x01(\x04\x12\x0c\n\x04page\x18\x04 \x01(\r\x12\r\n\x05image\x18\x05 \x01(\x0c\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\x1f\n\x0eUnpackResponse\x12\r\n\x05pages\x18\x01 \x01(\r\",\n\x13\x44\x65stroyGuestRequest\x12\x15\n\rconfiguration\x18\x01 \x01(\x04\"\x16\n\x14\x44\x65stroyGuestResponse2\xf1\x06\n\rHostMmService\x12\x44\n\x03Run\x12\x1d.ultrafolio.rpc.v1.RunRequest\x1a\x1e.ultrafolio.rpc.v1.RunResponse\x12J\n\x05Start\x12\x1f.ultrafolio.rpc.v1.StartRequest\x1a .ultrafolio.rpc.v1.StartResponse\x12J\n\x05\x43ross\x12\x1f.ultrafolio.rpc.v1.CrossRequest\x1a .ultrafolio.rpc.v1.CrossResponse\x12S\n\x08ReadPage\x12\".ultrafolio.rpc.v1.ReadPageRequest\x1a#.ultrafolio.rpc.v1.ReadPageResponse\x12P\n\x07\x45xplain\x12!.ultrafolio.rpc.v1.ExplainRequest\x1a\".ultrafolio.rpc.v1.ExplainResponse\x12\x61\n\x04Step\x12+.ultrafolio.rpc.v1.HostMmServiceStepRequest\x1a,.ultrafolio.rpc.v1.HostMmServiceStepResponse\x12j\n\x07Prepare\x12..ultrafolio.rpc.v1.HostMmServicePrepareRequest\x1a/.ultrafolio.rpc.v1.HostMmServicePrepareResponse\x12\\\n\x0b\x43reateGuest\x12%.ultrafolio.rpc.v1.CreateGuestRequest\x1a&.ultrafolio.rpc.v1.CreateGuestResponse\x12M\n\x06Unpack\x12 .ultrafolio.rpc.v1.UnpackRequest\x1a!.ultrafolio.rpc.v1.UnpackResponse\x12_\n\x0c\x44\x65stroyGuest\x12&.ultrafolio.rpc.v1.DestroyGuestRequest\x1a\'.ultrafolio.rpc.v1.DestroyGuestResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,35 +47,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CROSSRESPONSE']._serialized_start=578
   _globals['_CROSSRESPONSE']._serialized_end=610
   _globals['_READPAGEREQUEST']._serialized_start=612
-  _globals['_READPAGEREQUEST']._serialized_end=693
-  _globals['_READPAGERESPONSE']._serialized_start=695
-  _globals['_READPAGERESPONSE']._serialized_end=767
-  _globals['_EXPLAINREQUEST']._serialized_start=769
-  _globals['_EXPLAINREQUEST']._serialized_end=800
-  _globals['_EXPLAINRESPONSE']._serialized_start=802
-  _globals['_EXPLAINRESPONSE']._serialized_end=859
-  _globals['_HOSTMMSERVICESTEPREQUEST']._serialized_start=861
-  _globals['_HOSTMMSERVICESTEPREQUEST']._serialized_end=963
-  _globals['_HOSTMMSERVICESTEPRESPONSE']._serialized_start=965
-  _globals['_HOSTMMSERVICESTEPRESPONSE']._serialized_end=1031
-  _globals['_HOSTMMSERVICEPREPAREREQUEST']._serialized_start=1034
-  _globals['_HOSTMMSERVICEPREPAREREQUEST']._serialized_end=1246
-  _globals['_HOSTMMSERVICEPREPAREREQUEST_SECTIONSENTRY']._serialized_start=1199
-  _globals['_HOSTMMSERVICEPREPAREREQUEST_SECTIONSENTRY']._serialized_end=1246
-  _globals['_HOSTMMSERVICEPREPARERESPONSE']._serialized_start=1248
-  _globals['_HOSTMMSERVICEPREPARERESPONSE']._serialized_end=1278
-  _globals['_CREATEGUESTREQUEST']._serialized_start=1280
-  _globals['_CREATEGUESTREQUEST']._serialized_end=1342
-  _globals['_CREATEGUESTRESPONSE']._serialized_start=1344
-  _globals['_CREATEGUESTRESPONSE']._serialized_end=1402
-  _globals['_UNPACKREQUEST']._serialized_start=1404
-  _globals['_UNPACKREQUEST']._serialized_end=1521
-  _globals['_UNPACKRESPONSE']._serialized_start=1523
-  _globals['_UNPACKRESPONSE']._serialized_end=1554
-  _globals['_DESTROYGUESTREQUEST']._serialized_start=1556
-  _globals['_DESTROYGUESTREQUEST']._serialized_end=1600
-  _globals['_DESTROYGUESTRESPONSE']._serialized_start=1602
-  _globals['_DESTROYGUESTRESPONSE']._serialized_end=1624
-  _globals['_HOSTMMSERVICE']._serialized_start=1627
-  _globals['_HOSTMMSERVICE']._serialized_end=2508
+  _globals['_READPAGEREQUEST']._serialized_end=658
+  _globals['_READPAGERESPONSE']._serialized_start=660
+  _globals['_READPAGERESPONSE']._serialized_end=711
+  _globals['_EXPLAINREQUEST']._serialized_start=713
+  _globals['_EXPLAINREQUEST']._serialized_end=744
+  _globals['_EXPLAINRESPONSE']._serialized_start=746
+  _globals['_EXPLAINRESPONSE']._serialized_end=803
+  _globals['_HOSTMMSERVICESTEPREQUEST']._serialized_start=805
+  _globals['_HOSTMMSERVICESTEPREQUEST']._serialized_end=907
+  _globals['_HOSTMMSERVICESTEPRESPONSE']._serialized_start=909
+  _globals['_HOSTMMSERVICESTEPRESPONSE']._serialized_end=975
+  _globals['_HOSTMMSERVICEPREPAREREQUEST']._serialized_start=978
+  _globals['_HOSTMMSERVICEPREPAREREQUEST']._serialized_end=1190
+  _globals['_HOSTMMSERVICEPREPAREREQUEST_SECTIONSENTRY']._serialized_start=1143
+  _globals['_HOSTMMSERVICEPREPAREREQUEST_SECTIONSENTRY']._serialized_end=1190
+  _globals['_HOSTMMSERVICEPREPARERESPONSE']._serialized_start=1192
+  _globals['_HOSTMMSERVICEPREPARERESPONSE']._serialized_end=1222
+  _globals['_CREATEGUESTREQUEST']._serialized_start=1224
+  _globals['_CREATEGUESTREQUEST']._serialized_end=1286
+  _globals['_CREATEGUESTRESPONSE']._serialized_start=1288
+  _globals['_CREATEGUESTRESPONSE']._serialized_end=1346
+  _globals['_UNPACKREQUEST']._serialized_start=1348
+  _globals['_UNPACKREQUEST']._serialized_end=1465
+  _globals['_UNPACKRESPONSE']._serialized_start=1467
+  _globals['_UNPACKRESPONSE']._serialized_end=1498
+  _globals['_DESTROYGUESTREQUEST']._serialized_start=1500
+  _globals['_DESTROYGUESTREQUEST']._serialized_end=1544
+  _globals['_DESTROYGUESTRESPONSE']._serialized_start=1546
+  _globals['_DESTROYGUESTRESPONSE']._serialized_end=1568
+  _globals['_HOSTMMSERVICE']._serialized_start=1571
+  _globals['_HOSTMMSERVICE']._serialized_end=2452
 # @@protoc_insertion_point(module_scope)

@@ -223,27 +223,19 @@ class ReadPageRequest(_message.Message):
 
     GROUP_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
-    ACTOR_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group."""
     page: _builtins.int
     """Page number."""
-    actor: _builtins.int
-    """An idle disk actor whose thread the handler may use."""
-    request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
     def __init__(
         self,
         *,
         group: _builtins.str = ...,
         page: _builtins.int = ...,
-        actor: _builtins.int = ...,
-        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "group", b"group", "page", b"page", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "page", b"page"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -256,22 +248,20 @@ class ReadPageResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
+    EXCEPTION_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """4,096 bytes."""
-    @_builtins.property
-    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
-        """The steps that made it accessible, if any."""
-
+    """4,096 bytes; empty with an exception."""
+    exception: _builtins.int
+    """0, or 0x3d: only a pin makes the page accessible."""
     def __init__(
         self,
         *,
         data: _builtins.bytes = ...,
-        steps: _abc.Iterable[_common_pb2.Step] | None = ...,
+        exception: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "exception", b"exception"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

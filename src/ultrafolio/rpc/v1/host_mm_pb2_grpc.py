@@ -114,7 +114,7 @@ class HostMmServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadPage(self, request, context):
-        """A user-space read of a page by the VMM: through exception 0x3d and its handler where the page is secure.
+        """A read of a page by the VMM: what it sees, or exception 0x3d where the page is secure.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,7 @@ class HostMmServiceStub:
     Cross: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.CrossRequest, _host_mm_pb2.CrossResponse]
     """Takes over a thread that leaves the guest or a device, as part of a step that the guest service began."""
     ReadPage: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.ReadPageRequest, _host_mm_pb2.ReadPageResponse]
-    """A user-space read of a page by the VMM: through exception 0x3d and its handler where the page is secure."""
+    """A read of a page by the VMM: what it sees, or exception 0x3d where the page is secure."""
     Explain: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.ExplainRequest, _host_mm_pb2.ExplainResponse]
     """The wait-for graph now: who waits, for what, held by whom, class of the stall."""
     Step: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.HostMmServiceStepRequest, _host_mm_pb2.HostMmServiceStepResponse]
@@ -70,7 +70,7 @@ class HostMmServiceAsyncStub(HostMmServiceStub):
     Cross: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.CrossRequest, _host_mm_pb2.CrossResponse]  # type: ignore[assignment]
     """Takes over a thread that leaves the guest or a device, as part of a step that the guest service began."""
     ReadPage: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.ReadPageRequest, _host_mm_pb2.ReadPageResponse]  # type: ignore[assignment]
-    """A user-space read of a page by the VMM: through exception 0x3d and its handler where the page is secure."""
+    """A read of a page by the VMM: what it sees, or exception 0x3d where the page is secure."""
     Explain: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.ExplainRequest, _host_mm_pb2.ExplainResponse]  # type: ignore[assignment]
     """The wait-for graph now: who waits, for what, held by whom, class of the stall."""
     Step: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.HostMmServiceStepRequest, _host_mm_pb2.HostMmServiceStepResponse]  # type: ignore[assignment]
@@ -119,7 +119,7 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_mm_pb2.ReadPageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.ReadPageResponse, _abc.Awaitable[_host_mm_pb2.ReadPageResponse]]:
-        """A user-space read of a page by the VMM: through exception 0x3d and its handler where the page is secure."""
+        """A read of a page by the VMM: what it sees, or exception 0x3d where the page is secure."""
 
     @_abc_1.abstractmethod
     def Explain(

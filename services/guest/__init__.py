@@ -1,0 +1,1 @@
+"""Secure guests and their devices as a service."""

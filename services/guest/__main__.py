@@ -1,0 +1,27 @@
+"""The guest service: `python -m services.guest`, told by ULTRAFOLIO_ variables (python -m services --help)."""
+
+from services.disk import Disk
+from services.guest.machine import Machine
+from services.guest.part import Parts
+from services.guest.servicer import Guest
+from services.links import channel_to, folder_of, store_of
+from services.serve import Running, main, serve, traced
+from services.settings import Settings
+from ultrafolio.rpc.v1 import guest_pb2_grpc, host_mm_pb2_grpc, ultravisor_pb2_grpc
+
+
+def start(settings: Settings) -> Running:
+    """Connect to the other parts and to the shared state, and listen."""
+    tracing = traced("guest", settings)
+    store = store_of(settings, "guest")
+    parts = Parts(
+        ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "guest", "ultravisor", tracing)),
+        host_mm_pb2_grpc.HostMmServiceStub(channel_to(settings, "guest", "host_mm", tracing)),
+    )
+    guest = Guest(store, parts, Machine(parts, Disk(folder_of(settings, "guest") / "disk")))
+    register = [(guest_pb2_grpc.add_GuestServiceServicer_to_server, guest)]
+    return serve("guest", register, settings, ready=store.ping, tracing=tracing)
+
+
+if __name__ == "__main__":
+    main(start)

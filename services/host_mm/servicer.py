@@ -1,0 +1,108 @@
+"""The host MM over gRPC: threads to run, work to start, the wait-for graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from services import identity
+from services.groups import Groups, actor_of, any_actor_of, check_sections, constants, exists, in_words, page_of
+from services.host_mm.firmware import Firmware
+from services.host_mm.threads import Drive, Threads, of_host
+from ultrafolio.model.layout import LRU, MAPPING, NOTHING, RECLAIM, SPECULATIVE, TAMPER, TOUCH, WRITEBACK
+from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.messages import step_to
+from ultrafolio.rpc.v1 import host_mm_pb2 as pb
+from ultrafolio.rpc.v1 import host_mm_pb2_grpc
+from ultrafolio.state.burst import Group
+from ultrafolio.state.events import Made, encode
+from ultrafolio.state.sections import Meta, encode_meta
+from ultrafolio.state.store import Store
+
+OWN_WORK = (WRITEBACK, RECLAIM, LRU, MAPPING, SPECULATIVE, TAMPER)
+EVERYBODY = ("guest", "device", "host", "lab")
+ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1}
+"""Functions of model.host by which a thread comes over from a guest or device, and how many arguments follow the actor."""
+
+
+class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
+    """store: with the host's rights;  firmware: the way to the ultravisor;  threads: what runs the rules."""
+
+    def __init__(self, store: Store, firmware: Firmware, threads: Threads) -> None:
+        self.store, self.firmware, self.threads = store, firmware, threads
+        self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "host", firmware.ask(name), of_host))
+
+    def Run(self, request: pb.RunRequest, context: Any) -> pb.RunResponse:
+        identity.require(context, EVERYBODY)
+        group = self.groups[request.group]
+        actor = any_actor_of(group.view.meta, request.actor)
+        done = self._drive(group, actor, NOTHING, 0, request.request_id, context)
+        return pb.RunResponse(steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"])
+
+    def Start(self, request: pb.StartRequest, context: Any) -> pb.StartResponse:
+        identity.require(context, ("host", "lab"))
+        group = self.groups[request.group]
+        actor = actor_of(group.view.meta, request.actor, OWN_WORK, "writeback, reclaim, lru, mapping, speculative, tamper")
+        page = page_of(group.view.meta, request.page)
+        done = self._drive(group, actor, TOUCH, page, request.request_id, context)
+        return pb.StartResponse(steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"])
+
+    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Drive:
+        with in_words():
+            return self.threads.drive(group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active)
+
+    def Cross(self, request: pb.CrossRequest, context: Any) -> pb.CrossResponse:
+        identity.require(context, ("guest", "device"))
+        group = self.groups[request.group]
+        actor = any_actor_of(group.view.meta, request.actor)
+        if len(request.arguments) != ENTRANCES.get(request.function):
+            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "NO_SUCH_ENTRANCE", "function and arguments",
+                              value=f"{request.function}, {len(request.arguments)}", allowed=str(ENTRANCES))  # fmt: skip
+        with in_words():
+            arguments = (actor, *request.arguments)
+            result = group.take_part(request.turn.token, request.turn.index, request.function, arguments)
+        return pb.CrossResponse(outcome=result.code)
+
+    def ReadPage(self, request: pb.ReadPageRequest, context: Any) -> pb.ReadPageResponse:
+        identity.require(context, ("host", "lab"))
+        group = self.groups[request.group]
+        page = page_of(group.view.meta, request.page)
+        with in_words():
+            seen = self.firmware.see(group.name, page)
+        return pb.ReadPageResponse(data=seen.data, exception=seen.exception)
+
+    def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
+        identity.require(context, EVERYBODY)
+        with in_words():
+            return pb.ExplainResponse(waits=self.threads.obstacles.graph(self.groups[request.group]))
+
+    def Step(self, request: pb.HostMmServiceStepRequest, context: Any) -> pb.HostMmServiceStepResponse:
+        identity.require(context, ("lab",))
+        group = self.groups[request.group]
+        actor = any_actor_of(group.view.meta, request.actor)
+        page = page_of(group.view.meta, request.page)
+        with in_words():
+            done = group.burst(actor, request.op, page, most=1, request=request.request_id)
+        return pb.HostMmServiceStepResponse(step=step_to(done[-1]) if done else None)
+
+    def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Any) -> pb.HostMmServicePrepareResponse:
+        identity.require(context, ("lab",))
+        meta = constants(request.meta)
+        sections = dict(request.sections)
+        check_sections(meta, sections, "host")
+        with in_words():
+            prepare(self.store, request.group, meta, sections)
+        return pb.HostMmServicePrepareResponse()
+
+
+def prepare(store: Store, group: str, meta: Meta, sections: dict[str, bytes]) -> None:
+    """Lay out the host's part of a group, with its constants. StatusError if it is there already."""
+    event = encode(Made("host", sections, encode_meta(meta)))
+    if not store.create(group, {**sections, "meta": encode_meta(meta)}, event):
+        raise exists(group)
+
+
+def _remaining(context: Any) -> Callable[[], float]:
+    return lambda: float(context.time_remaining())

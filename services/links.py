@@ -1,0 +1,35 @@
+"""What a service is connected to: the shared state with its role's rights, and the other services."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from services.serve import ROLE
+from services.settings import Settings
+from services.tracing import Tracing
+from ultrafolio.errors import InputError
+from ultrafolio.rpc.client import Channel, Tls, connect
+from ultrafolio.state.redis import RedisStore
+
+
+def store_of(settings: Settings, name: str) -> RedisStore:
+    """The shared state as service `name` may use it. InputError: none is given."""
+    role = ROLE[name]
+    return RedisStore(settings.redis_url(role), role)
+
+
+def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | None) -> Channel:
+    """A channel of service `name` to service `other`, whose address the settings give. InputError: they do not."""
+    address = getattr(settings, other)
+    if not address:
+        raise InputError(f"ULTRAFOLIO_{other.upper()}: no address is given", allowed="host:port",
+                         cause=f"{name} started alone", then="python -m services starts all, and prints the addresses")  # fmt: skip
+    tls = Tls.read(settings.tls, ROLE[name]) if settings.tls else None
+    return connect(address, ROLE[name], tls=tls, server=ROLE[other], message_mib=settings.max_message_mib,
+                   metadata=tracing.outgoing if tracing else None)  # fmt: skip
+
+
+def folder_of(settings: Settings, name: str) -> Path:
+    """Where service `name` keeps its files: the folder given, or one that lasts as long as the machine's temporary ones."""
+    return Path(settings.data or tempfile.mkdtemp(prefix=f"ultrafolio-{name}-"))

@@ -1,0 +1,21 @@
+"""The ultravisor service: `python -m services.ultravisor`, told by ULTRAFOLIO_ variables (python -m services --help)."""
+
+from services.links import folder_of, store_of
+from services.serve import Running, main, serve, traced
+from services.settings import Settings
+from services.ultravisor.contents import Contents
+from services.ultravisor.machine import Machines
+from services.ultravisor.servicer import Ultravisor
+from ultrafolio.rpc.v1 import ultravisor_pb2_grpc
+
+
+def start(settings: Settings) -> Running:
+    """Open the machine's memory and the shared state, and listen."""
+    store = store_of(settings, "ultravisor")
+    ultravisor = Ultravisor(store, Contents(folder_of(settings, "ultravisor")), Machines(store))
+    register = [(ultravisor_pb2_grpc.add_UltravisorServiceServicer_to_server, ultravisor)]
+    return serve("ultravisor", register, settings, ready=store.ping, tracing=traced("ultravisor", settings))
+
+
+if __name__ == "__main__":
+    main(start)

@@ -1,0 +1,111 @@
+"""The ultravisor over gRPC: control blocks, the hardware's view of accesses, and what the laboratory may do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+
+from services import identity
+from services.groups import Groups, check_sections, constants, exists, in_words, page_of
+from services.ultravisor.contents import PAGE, Contents
+from services.ultravisor.machine import Machines
+from services.ultravisor.pages import Busy, Pages, Part, lay_out
+from ultrafolio.model.layout import UV
+from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
+from ultrafolio.state.events import Made, encode
+from ultrafolio.state.sections import encode_meta
+from ultrafolio.state.store import Store
+
+
+class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
+    """store: with the ultravisor's rights;  contents: the machine's memory;  machine: configurations, processors, storage."""
+
+    def __init__(self, store: Store, contents: Contents, machine: Machines) -> None:
+        self.store, self.contents, self.machine = store, contents, machine
+        self.groups = Groups(store, lambda name, meta: Pages(store, contents, name, meta))
+
+    def Execute(self, request: ultravisor_pb2.ExecuteRequest, context: Any) -> ultravisor_pb2.ExecuteResponse:
+        caller = identity.of(context)
+        with in_words(), busy_in_words():
+            pages = self.groups[request.group] if request.group else None
+            return self.machine.execute(request, caller, pages, _part(request))
+
+    def Access(self, request: ultravisor_pb2.AccessRequest, context: Any) -> ultravisor_pb2.AccessResponse:
+        caller = identity.of(context)
+        vm = request.vm if request.HasField("vm") else None
+        _may_access(caller, vm)
+        with in_words(), busy_in_words():
+            pages = self.groups[request.group]
+            accesses = [_access(pages, one) for one in request.accesses]
+            part = _part(request)
+            if not accesses or (part and len(accesses) != 1):
+                raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "BAD_ACCESSES", "accesses", value=len(accesses),
+                                  allowed="one in a turn, at least one otherwise")  # fmt: skip
+            outcomes = pages.access(vm, accesses, part)
+        made = [ultravisor_pb2.PageOutcome(exception=one.exception, data=one.data) for one in outcomes]
+        return ultravisor_pb2.AccessResponse(outcomes=made, revision=pages.revision)
+
+    def Enter(self, request: ultravisor_pb2.EnterRequest, context: Any) -> ultravisor_pb2.EnterResponse:
+        identity.require(context, ("host", "lab"))
+        with in_words():
+            return ultravisor_pb2.EnterResponse(interception=self.machine.enter(request))
+
+    def Prepare(self, request: ultravisor_pb2.UltravisorServicePrepareRequest, context: Any) -> Any:
+        identity.require(context, ("lab",))
+        meta = constants(request.meta)
+        check_sections(meta, {"uv": request.uv}, "ultravisor")
+        with in_words():
+            uv = np.frombuffer(request.uv, UV)
+            seal = lay_out(self.contents, request.group, meta, uv, list(request.altered))
+            event = encode(Made("ultravisor", {"uv": request.uv}, encode_meta(meta)))
+            if not self.store.create(request.group, {"uv": request.uv, "seal": seal}, event):
+                raise exists(request.group)
+        return ultravisor_pb2.UltravisorServicePrepareResponse()
+
+    def Inject(self, request: ultravisor_pb2.InjectRequest, context: Any) -> ultravisor_pb2.InjectResponse:
+        identity.require(context, ("lab",))
+        with in_words():
+            self.machine.inject(request.command, request.count, request.condition_code)
+        return ultravisor_pb2.InjectResponse()
+
+    def Clear(self, request: ultravisor_pb2.ClearRequest, context: Any) -> ultravisor_pb2.ClearResponse:
+        identity.require(context, ("lab",))
+        with in_words():
+            self.machine.clear()
+        return ultravisor_pb2.ClearResponse()
+
+
+@contextmanager
+def busy_in_words() -> Iterator[None]:
+    """A call that met a step under way, as a status that a client may retry."""
+    try:
+        yield
+    except Busy as error:
+        raise StatusError(grpc.StatusCode.UNAVAILABLE, "GROUP_BUSY", "a step of the group is under way", value=str(error),
+                          then="ask again") from None  # fmt: skip
+
+
+def _part(request: Any) -> Part | None:
+    turn: common_pb2.Turn = request.turn
+    return Part(turn.token, turn.index) if request.HasField("turn") else None
+
+
+def _may_access(caller: identity.Identity, vm: int | None) -> None:
+    guests = caller.role == "guest" and vm is not None and caller.vm in (None, str(vm))
+    if not (guests or (caller.role in ("host", "device") and vm is None) or caller.role == "lab"):
+        whose = "the host" if vm is None else f"guest {vm}"
+        raise StatusError(grpc.StatusCode.PERMISSION_DENIED, "NOT_YOUR_VIEW", f"an access as {whose}", value=str(caller),
+                          allowed="host or device without vm; guest with its own vm")  # fmt: skip
+
+
+def _access(pages: Pages, one: ultravisor_pb2.PageAccess) -> tuple[int, int, int, bytes]:
+    page_of(pages.meta, one.page)
+    if one.offset + max(one.length, len(one.data)) > PAGE:
+        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "BEYOND_THE_PAGE", "offset and length", allowed="within 4,096 bytes",
+                          value=f"{one.offset}, {max(one.length, len(one.data))}")  # fmt: skip
+    return one.page, one.offset, one.length, one.data
