@@ -114,8 +114,7 @@ def rule(user: str, password: str) -> str:
     words += ["~" + pattern for pattern in rights.write]
     words += ["%R~" + pattern for pattern in (*rights.read, *rights.append)]
     words += ["&" + pattern for pattern in rights.channels]
-    if user in PARTS:
-        words.append("(+eval +evalsha ~uf:*)")
+    words.append("(+eval +evalsha ~uf:*)")
     if rights.append:
         words.append(f"(+xadd {' '.join('%W~' + pattern for pattern in rights.append)})")
     return " ".join(words)

@@ -1,0 +1,202 @@
+"""What each Redis user may do, on a real server: every role, every kind of key, reading and writing."""
+
+import pytest
+import redis
+
+from ultrafolio.errors import InputError
+from ultrafolio.state import acl, server
+from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.sections import DTYPES, MAY_READ, MAY_WRITE
+from ultrafolio.state.store import Commit, Patch
+
+# w reads and writes, r reads, a reads and appends, - neither; one column per user
+TABLE = """
+                        ultravisor  host  guest  lab
+uf:{g}:uv               w           -     -      -
+uf:{g}:seal             w           -     -      -
+uf:{g}:pt               r           w     -      -
+uf:{g}:mm               -           w     -      -
+uf:{g}:vm               -           w     r      -
+uf:{g}:task             -           w     -      -
+uf:{g}:work             -           w     -      -
+uf:{g}:pc               -           w     w      -
+uf:{g}:actor            -           -     w      -
+uf:{g}:io               -           w     w      -
+uf:{g}:meta             r           w     r      r
+uf:{g}:turn             w           w     w      -
+uf:{g}:journal          w           w     w      -
+uf:{g}:did              w           w     w      -
+uf:{g}:events           a           a     a      r
+uf:{g}:reply:ultravisor:1  w        -     -      -
+uf:{g}:reply:host:1     -           w     -      -
+uf:{g}:reply:guest:1    -           -     w      -
+uf:groups               w           w     w      r
+uf:machine:storage      w           -     -      -
+uf:ultravisor:x         w           -     -      -
+uf:host:x               -           w     -      -
+uf:guest:x              -           -     w      -
+uf:lease:ultravisor:x   w           -     -      -
+uf:lease:host:x         -           w     -      -
+uf:lease:guest:x        -           -     w      -
+uf:lease:lab:x          -           -     -      w
+uf:sweep:s:done         -           -     -      w
+celery                  -           -     -      w
+_kombu.binding.celery   -           -     -      w
+unacked                 -           -     -      w
+something:else          -           -     -      -
+"""
+HEAD, *ROWS = [line.split() for line in TABLE.strip().split("\n")]
+CELLS = [(user, key, right) for key, *rights in ROWS for user, right in zip(HEAD, rights, strict=True)]
+SCRIPTS = {"get": "return redis.call('GET', {0})", "set": "return redis.call('SET', {0}, 'x')",
+           "xadd": "return redis.call('XADD', {0}, '*', 'd', 'x')", "xlen": "return redis.call('XLEN', {0})",
+           "smembers": "return redis.call('SMEMBERS', {0})", "sadd": "return redis.call('SADD', {0}, 'x')"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def users(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("acl")
+    passwords = acl.new_passwords()
+    (folder / "users.acl").write_text(acl.acl_file(passwords))
+    with server.Server.start(folder, acl_file=folder / "users.acl") as running:
+        clients = {user: redis.Redis.from_url(running.url_of(user, passwords[user])) for user in passwords}
+        yield running, clients
+        for client in clients.values():
+            client.close()
+
+
+@pytest.fixture
+def keys(users):
+    admin = users[1][acl.ADMIN]
+    admin.flushall()
+    for key, *_ in ROWS:
+        if key.endswith(":events"):
+            admin.xadd(key, {"d": "first"})
+        elif key == "uf:groups":
+            admin.sadd(key, "g")
+        else:
+            admin.set(key, "text")
+    return users[1]
+
+
+def allowed(call, *args):
+    """Whether the server lets the user do it. A script's refusal is an error of the script."""
+    try:
+        call(*args)
+    except redis.exceptions.NoPermissionError:
+        return False
+    except redis.exceptions.ResponseError as error:
+        assert "ACL failure in script" in str(error)
+        return False
+    return True
+
+
+def names(key):
+    if key.endswith(":events"):
+        return "xlen", "xadd"
+    return ("smembers", "sadd") if key == "uf:groups" else ("get", "set")
+
+
+def test_the_table_is_about_every_section():
+    assert {f"uf:{{g}}:{name}" for name in DTYPES} <= {key for key, *_ in ROWS}
+    assert set(HEAD) == set(acl.RIGHTS)
+
+
+@pytest.mark.parametrize(("user", "key", "right"), CELLS)
+def test_every_user_and_key(keys, user, key, right):
+    client, admin = keys[user], keys[acl.ADMIN]
+    read, write = names(key)
+    before = admin.dump(key)
+    writing = {"xadd": (key, {"d": "x"}), "sadd": (key, "x"), "set": (key, "x")}[write]
+    assert allowed(getattr(client, read), key) == (right in "rwa")
+    assert allowed(getattr(client, write), *writing) == (right in "wa")
+    assert (admin.dump(key) != before) == (right in "wa")
+    if right == "a":
+        for change in (client.delete, lambda k: client.set(k, "x"), lambda k: client.rename(k, k + "2")):
+            assert not allowed(change, key)
+
+
+@pytest.mark.parametrize("where", ["KEYS[1]", "ARGV[1]"])
+def test_a_script_may_do_no_more(keys, where):
+    for user, key, right in CELLS:
+        read, write = names(key)
+        run, args = keys[user].eval, (1, key) if where == "KEYS[1]" else (0, key)
+        assert allowed(run, SCRIPTS[read].format(where), *args) == (right in "rwa"), (user, key)
+        assert allowed(run, SCRIPTS[write].format(where), *args) == (right in "wa"), (user, key)
+
+
+
+def test_the_store_commits_with_each_parts_rights(users):
+    running, clients = users
+    clients[acl.ADMIN].flushall()
+    passwords = acl.new_passwords()
+    for role in acl.PARTS:
+        clients[acl.ADMIN].execute_command("ACL", "SETUSER", role, ">" + passwords[role])
+        store = RedisStore(running.url_of(role, passwords[role]), role)
+        mine = MAY_WRITE[role] if role != "guest" else ("actor",)
+        assert store.create("h", dict.fromkeys(mine, b"0123"), b"made")
+        store.close()
+    for role in acl.PARTS:
+        store, own = RedisStore(running.url_of(role, passwords[role]), role), MAY_WRITE[role][0]
+        read = {name: -1 for name in MAY_READ[role]}
+        answer = store.commit("h", Commit("1", role, cached=read, patches=[Patch(own, 1, b"x")], events=[b"step"]))
+        assert answer.status == "done" and answer.revisions[own] == 2 and store.read("h", [own]) == {own: b"0x23"}
+        assert [event.data for event in store.events("h")][-1] == b"step" and store.groups() == ["h"]
+        for other in acl.PARTS:
+            foreign = next((name for name in MAY_WRITE[other] if name not in MAY_WRITE[role]), None)
+            if foreign:
+                with pytest.raises(redis.exceptions.RedisError):
+                    store.commit("h", Commit("2", role, patches=[Patch(foreign, 0, b"y")]))
+        store.close()
+    sections = dict.fromkeys(DTYPES)
+    assert all(value[8:9] == b"0" for value in clients[acl.ADMIN].mget([f"uf:{{h}}:{name}" for name in sections]))
+
+
+@pytest.mark.parametrize("user", HEAD)
+def test_nobody_reads_by_another_way(keys, user):
+    client, secret = keys[user], "uf:{g}:seal" if user != "ultravisor" else "uf:{g}:mm"
+    ways = [
+        client.scan, client.keys, lambda: client.dump(secret), lambda: client.copy(secret, "celery2"),
+        lambda: client.rename(secret, "uf:host:mine"), lambda: client.strlen(secret), lambda: client.type(secret),
+        lambda: client.sort(secret), lambda: client.object("encoding", secret), lambda: client.execute_command("SYNC"),
+        lambda: client.execute_command("MONITOR"), lambda: client.migrate("127.0.0.1", 1, secret, 0, 1),
+        lambda: client.config_get("*"), lambda: client.acl_setuser(user, enabled=True, keys=["*"]), client.flushall,
+        client.client_list, client.bgsave, lambda: client.execute_command("OBJECT", "FREQ", secret),
+        lambda: client.execute_command("BITOP", "OR", "uf:host:mine", secret), lambda: client.getrange(secret, 0, 9),
+        lambda: client.eval("return redis.pcall('GET', 'uf:{g}:" + secret[7:] + "')", 0),
+    ]  # fmt: skip
+    # the lab may look at the names of keys and at nothing in them, as Celery does
+    names_only = ways[:1] if user == "lab" else []
+    assert [way for way in ways if allowed(way)] == names_only
+
+
+def test_the_default_user_is_off_and_a_wrong_password_gets_nothing(users):
+    running, _ = users
+    for url in (running.url, running.url_of("host", "guess"), running.url_of("nobody", "x")):
+        with redis.Redis.from_url(url) as client, pytest.raises(redis.exceptions.AuthenticationError):
+            client.ping()
+
+
+def test_no_password_stands_in_the_file():
+    passwords = acl.new_passwords()
+    text = acl.acl_file(passwords)
+    assert len(set(passwords.values())) == len(passwords) and not any(word in text for word in passwords.values())
+    with pytest.raises(InputError, match="some are missing"):
+        acl.acl_file(passwords | {"host": ""})
+
+
+def test_celerys_transport_works_with_the_labs_rights(users):
+    users[1][acl.ADMIN].flushall()
+    import kombu
+
+    running, _ = users
+    url = running.url.replace("unix://", "redis+socket://").replace("?db=0", "?virtual_host=0")
+    password = acl.new_passwords()
+    users[1][acl.ADMIN].execute_command("ACL", "SETUSER", "lab", ">" + password["lab"])
+    head, _, path = url.partition("://")
+    with kombu.Connection(f"{head}://lab:{password['lab']}@{path}") as connection:
+        queue = connection.SimpleQueue("celery")
+        queue.put({"cell": 1}, serializer="json")
+        message = queue.get(timeout=5)
+        assert message.payload == {"cell": 1}
+        message.ack()
+        queue.close()
