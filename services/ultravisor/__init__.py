@@ -1,0 +1,1 @@
+"""The ultravisor service: control blocks, the life cycle of configurations and processors, pages and their contents."""

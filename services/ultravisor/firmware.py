@@ -1,0 +1,209 @@
+"""The ultravisor call instruction: one control block in, one answer out, the checks in the order that hosts rely on.
+
+Privilege, the M3 field, whether the block can be read, whether the caller has the command, whether the ultravisor is
+initialised, the block's length, the handle, and then what the call itself looks at (facts section 1.5, from
+kvm-unit-tests s390x/uv-host.c). Pure: the machine is data, and the pages are behind a protocol.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from services.ultravisor import lifecycle
+from services.ultravisor.inventory import PAGE, Injection, Machine
+from services.ultravisor.lifecycle import Fields, Refused
+from services.ultravisor.query import LENGTH, query
+from ultrafolio.errors import InputError
+from ultrafolio.model.layout import DAT_FAULT, UV_BUSY, UV_EXIT, UV_INTEGRITY, UV_OK
+from ultrafolio.rpc import uvcb
+from ultrafolio.rpc import uvcb_calls as codes
+from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CC_BUSY, CC_ERROR, CC_OK, CONFIGURATION, GUEST, HOST, Call
+
+# ---- program interruptions of the instruction itself (facts section 1.1)
+PRIVILEGED_OPERATION, SPECIFICATION, PAGE_TRANSLATION = 0x02, 0x06, 0x11
+NOTIFICATION = 0x6C
+"""Interception code of a guest's unshare of a page that the host pinned: ICPT_PV_NOTIFY, facts section 2.3."""
+
+
+class Pages(Protocol):
+    """The pages that calls are about. Every call returns a result of ultrafolio.model.layout: UV_OK, UV_ERROR,
+    UV_BUSY, UV_INTEGRITY or UV_EXIT; `page` is what `locate` returned, `vm` the number of the configuration."""
+
+    def locate(self, address: int, vm: int | None) -> int | None:
+        """The page at an absolute address of the host (vm None) or of a guest; None where none is, or is mapped."""
+
+    def import_(self, vm: int, page: int) -> int: ...
+    def export(self, page: int) -> int: ...
+    def destroy(self, page: int) -> int: ...
+    def pin(self, page: int) -> int: ...
+    def unpin(self, vm: int, page: int) -> int: ...
+    def unpack(self, vm: int, page: int, tweak: int, offset: int) -> int: ...
+    def share(self, vm: int, page: int) -> int: ...
+    def unshare(self, vm: int, page: int) -> int: ...
+    def unshare_all(self, vm: int) -> int: ...
+
+
+class Answer(NamedTuple):
+    """What the instruction left behind.
+
+    cc            condition code: 0 done, 1 error, 2 busy, 3 partial
+    block         the block with rc, rrc and outputs; as it was after an interruption, an interception, busy or partial
+    machine       the machine from now on; the very one that was given where nothing changed
+    interruption  program interruption code instead of a condition code; 0 for none
+    interception  code of an exit to the host instead of a condition code; 0 for none. The guest repeats the call
+    result        what a page call returned, a result of ultrafolio.model.layout; None where no page call was made
+    """
+
+    cc: int
+    block: bytes
+    machine: Machine
+    interruption: int = 0
+    interception: int = 0
+    result: int | None = None
+
+
+class Firmware:
+    """Executes control blocks over the pages it is given."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+
+    def execute(self, machine: Machine, block: bytes, caller: int | None = None, *, m3: int = 0,
+                problem_state: bool = False, cpus_running: int = 1, vm: int | None = None) -> Answer:  # fmt: skip
+        """One execution of the instruction. Never raises for what stands in the block.
+
+        caller        handle of the configuration whose guest calls; None: the host does
+        m3            the instruction's M3 field;  problem_state: whether the processor is in it
+        cpus_running  processors of the host that run now
+        vm            number among the owners of pages, 0 to 255, of a configuration made by this call; None: the next
+        """
+        if vm is not None and not 0 <= vm <= 255:
+            raise InputError("number of a virtual machine", value=vm, allowed="0 to 255, an owner of pages")
+        interruption = _interruption(block, m3, problem_state)
+        if interruption:
+            return Answer(CC_OK, block, machine, interruption)
+        read = uvcb.unpack(block)
+        call = BY_COMMAND.get(read.command)
+        rc = _refusal(machine, read, call, caller)
+        if rc or call is None:
+            return Answer(CC_ERROR, uvcb.answer(block, rc), machine)
+        if call.command in machine.injections:
+            return _injected(machine, block, call)
+        try:
+            return self._done(machine, block, read.fields, call, caller, cpus_running, vm)
+        except Refused as refused:
+            return Answer(CC_ERROR, uvcb.answer(block, refused.rc), machine)
+
+    def _done(self, machine: Machine, block: bytes, fields: Fields, call: Call, caller: int | None, cpus_running: int,
+              vm: int | None) -> Answer:  # fmt: skip
+        if call.name == "query":
+            told = query(machine, guest=caller is not None)
+            if uvcb.unpack(block).length < LENGTH:
+                return Answer(CC_ERROR, uvcb.answer(block, codes.RC_MORE_DATA, **told), machine)
+            return Answer(CC_OK, uvcb.answer(block, codes.RC_EXECUTED, **told), machine)
+        result = None
+        if call.name == "initialise":
+            after, outputs = lifecycle.initialise(machine, fields, cpus_running)
+        elif call.name == "create_configuration":
+            after, outputs = lifecycle.create_configuration(machine, fields, vm)
+        elif call.name in lifecycle.CALLS:
+            after, outputs = lifecycle.CALLS[call.name](machine, fields)
+        else:
+            after, outputs = lifecycle.unshare_all(machine, fields) if call.name == "unshare_all" else (machine, {})
+            result = self._page_call(machine, call, fields, caller)
+            if result is None:
+                return Answer(CC_OK, block, machine, DAT_FAULT)
+            if result != UV_OK:
+                return _failed(machine, block, call, result)
+        return Answer(CC_OK, uvcb.answer(block, codes.RC_EXECUTED, **outputs), after, result=result)
+
+    def _page_call(self, machine: Machine, call: Call, fields: Fields, caller: int | None) -> int | None:
+        """Check the address, find the page, and hand over to `pages`. None: a guest's own page is not mapped."""
+        handle = caller if call.who == GUEST else fields.get(CONFIGURATION)
+        if handle is None:
+            return self._of_real_storage(machine, call.name, fields["paddr"])
+        of = machine.configurations[handle]
+        if call.name == "unshare_all":
+            return self._pages.unshare_all(of.vm)
+        address = fields["paddr" if call.who == GUEST else "gaddr"]
+        if address % PAGE or not of.guest.origin <= address < of.guest.end:
+            raise Refused(codes.RC_ADDRESS)
+        page = self._pages.locate(address, of.vm)
+        if page is None:
+            if call.who == HOST:
+                raise Refused(codes.RC_NOT_MAPPED)
+            return None
+        return self._of_guest_storage(of.vm, of.accepted and not of.verified, call.name, page, fields)
+
+    def _of_guest_storage(self, vm: int, unpacks: bool, name: str, page: int, fields: Fields) -> int:
+        pages = self._pages
+        if name == "unpack":
+            if not unpacks:
+                raise Refused(codes.RC_REFUSED)
+            return pages.unpack(vm, page, fields["tweak"], fields["offset"])
+        methods = {"import": pages.import_, "unpin": pages.unpin, "share": pages.share, "unshare": pages.unshare}
+        return methods[name](vm, page)
+
+    def _of_real_storage(self, machine: Machine, name: str, address: int) -> int:
+        """Export, destroy and pin name a page of the host. One that belongs to no guest is not secure: nothing to do
+        for the first two (facts section 1.4), and not shared for the third."""
+        if address % PAGE or address >= machine.ram:
+            raise Refused(codes.RC_ADDRESS)
+        if machine.donated(address):
+            raise Refused(codes.RC_REFUSED)
+        page = self._pages.locate(address, None)
+        if page is None:
+            if name == "pin":
+                raise Refused(codes.RC_REFUSED)
+            return UV_OK
+        methods = {"export": self._pages.export, "destroy_page": self._pages.destroy, "pin": self._pages.pin}
+        return methods[name](page)
+
+
+def _interruption(block: bytes, m3: int, problem_state: bool) -> int:
+    """What keeps the instruction from looking at the block. A block cut short goes on, on a page that is invalid."""
+    if problem_state:
+        return PRIVILEGED_OPERATION
+    if m3:
+        return SPECIFICATION
+    if len(block) < uvcb.HEADER.size or len(block) < uvcb.unpack(block).length:
+        return PAGE_TRANSLATION
+    return 0
+
+
+def _refusal(machine: Machine, read: uvcb.Block, call: Call | None, caller: int | None) -> int:
+    """The generic response code of a block that is not executed, or 0."""
+    if call is None or not call.installed or call.who == (GUEST if caller is None else HOST):
+        return codes.RC_INV_CMD
+    if caller is None and machine.base is None and call.name not in ("query", "initialise"):
+        return codes.RC_INV_STATE
+    if read.length < call.shortest or (read.length != call.length and call.name != "query"):
+        return codes.RC_INV_LEN
+    if call.handle == codes.CPU and read.fields[codes.CPU] not in machine.cpus:
+        return codes.RC_INV_CHANDLE
+    handle = caller if call.who == GUEST else read.fields.get(call.handle)
+    if (call.handle == CONFIGURATION or call.who == GUEST) and handle not in machine.configurations:
+        return codes.RC_INV_GHANDLE
+    return 0
+
+
+def _injected(machine: Machine, block: bytes, call: Call) -> Answer:
+    """The answer that was injected for this command: the block as it was, to be issued again; one injection less."""
+    cc, count = msgspec.structs.astuple(machine.injections[call.command])
+    left = {code: injection for code, injection in machine.injections.items() if code != call.command}
+    if count > 1:
+        left[call.command] = Injection(cc, count - 1)
+    return Answer(cc, block, machine.replace(injections=left), result=UV_BUSY)
+
+
+def _failed(machine: Machine, block: bytes, call: Call, result: int) -> Answer:
+    """The answer to a page call that did not end well."""
+    if result == UV_EXIT:
+        return Answer(CC_OK, block, machine, interception=NOTIFICATION, result=result)
+    if result == UV_BUSY:
+        return Answer(CC_BUSY, block, machine, result=result)
+    altered = result == UV_INTEGRITY and codes.RC_INTEGRITY in call.codes
+    rc = codes.RC_INTEGRITY if altered else codes.RC_REFUSED
+    return Answer(CC_ERROR, uvcb.answer(block, rc), machine, result=result)

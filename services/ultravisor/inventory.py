@@ -1,0 +1,207 @@
+"""What the ultravisor knows of its machine besides page states: plain data that goes to bytes and back.
+
+A Machine is never changed: every call makes a new one, so that whoever keeps it can commit it by compare-and-set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from ultrafolio.errors import InputError
+from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_PARTIAL, CPU_STOPPED, installed_for
+
+PAGE, MIB, GIB = 1 << 12, 1 << 20, 1 << 30
+
+# ---- sizes that Query tells (facts section 1.3 has the fields; the amounts are the machine's own, and chosen here)
+BASE_STORAGE = 128 * MIB
+CONFIGURATION_BASE = 64 * 1024
+CONFIGURATION_VIRTUAL = 2 * PAGE
+VARIABLE_PER_MIB = PAGE
+CPU_STORAGE = 4 * PAGE
+MAX_CONFIGURATIONS = 255
+MAX_GUEST_ADDRESS = (1 << 42) - 1
+MAX_CPU_NUMBER = 247
+"""KVM_S390_ESCA_CPU_SLOTS, 248 processors, v6.13."""
+
+# ---- how far a guest's reset has come (kvm-unit-tests s390x/pv-ipl.c)
+NO_RESET, RESET_ASKED, UNSHARED, PREPARED = range(4)
+
+
+class Storage(msgspec.Struct, frozen=True, array_like=True):
+    """A range of storage: origin and length, bytes."""
+
+    origin: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.origin + self.length
+
+    def overlaps(self, other: Storage) -> bool:
+        return self.origin < other.end and other.origin < self.end
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """A secure guest.
+
+    handle             its name in calls
+    vm                 its number among the owners of pages (ultrafolio.model.layout.UV, `owner`)
+    guest              guest storage: where it begins (MSO) and how long it is (MSL), guest absolute addresses
+    asce, sca          address space control element that processors must run with; system control area
+    base, variable     donated storage
+    accepted, verified whether the SE header was accepted, the image verified
+    reset              how far a reset has come: NO_RESET, RESET_ASKED, UNSHARED, PREPARED
+    """
+
+    handle: int
+    vm: int
+    guest: Storage
+    asce: int
+    sca: int
+    base: Storage
+    variable: Storage
+    accepted: bool = False
+    verified: bool = False
+    reset: int = NO_RESET
+
+
+class Cpu(msgspec.Struct, frozen=True, kw_only=True):
+    """A secure guest's processor: its handle, that of its configuration, its number, its donated storage, its state.
+
+    reset  whether it was reset since the configuration's reset was prepared
+    """
+
+    handle: int
+    configuration: int
+    number: int
+    storage: Storage
+    state: int = CPU_STOPPED
+    reset: bool = False
+
+
+class Injection(msgspec.Struct, frozen=True, array_like=True):
+    """The next `count` executions of a command end with this condition code, 2 or 3, and do nothing."""
+
+    condition_code: int
+    count: int
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine and its ultravisor.
+
+    ram             real storage, bytes
+    seed            what handles are made of; keep it secret where guests must not guess them
+    misc            whether an import moves a shared page of another guest by itself (feature bit 0)
+    base            storage donated on Initialise; None: not initialised
+    configurations  by handle;  cpus: by handle
+    issued          handles tried so far;  vms: the next number among the owners of pages
+    injections      by command code
+    """
+
+    ram: int = 4 * GIB
+    seed: bytes = b""
+    misc: bool = False
+    base: Storage | None = None
+    configurations: dict[int, Configuration] = {}
+    cpus: dict[int, Cpu] = {}
+    issued: int = 0
+    vms: int = 0
+    injections: dict[int, Injection] = {}
+
+    def encode(self) -> bytes:
+        """As bytes: equal machines give equal bytes."""
+        return msgspec.msgpack.encode(self, order="deterministic")
+
+    def replace(self, **changes: Any) -> Machine:
+        return msgspec.structs.replace(self, **changes)
+
+    def put(self, *items: Configuration | Cpu) -> Machine:
+        """With these configurations and processors in the place of those with the same handle."""
+        configurations, cpus = dict(self.configurations), dict(self.cpus)
+        for item in items:
+            if isinstance(item, Cpu):
+                cpus[item.handle] = item
+            else:
+                configurations[item.handle] = item
+        return self.replace(configurations=configurations, cpus=cpus)
+
+    def storages(self) -> Iterator[Storage]:
+        """All donated storage, absolute addresses."""
+        if self.base:
+            yield self.base
+        for configuration in self.configurations.values():
+            yield configuration.base
+            yield configuration.variable
+        for cpu in self.cpus.values():
+            yield cpu.storage
+
+    def donated(self, address: int) -> bool:
+        """Whether the byte at this absolute address is donated: a host access raises 0x3d, reading and writing."""
+        return any(storage.origin <= address < storage.end for storage in self.storages())
+
+    def accessible(self, storage: Storage) -> bool:
+        """Whether all of it is real storage and none of it donated. Pages of guests are not looked at."""
+        return storage.end <= self.ram and not any(map(storage.overlaps, self.storages()))
+
+    def cpus_of(self, configuration: int) -> list[Cpu]:
+        return [cpu for cpu in self.cpus.values() if cpu.configuration == configuration]
+
+    def handle(self) -> tuple[int, Machine]:
+        """A handle never given before, and the machine that gave it.
+
+        No flip of a single bit, and no step by one, leads from one handle in use to another."""
+        issued, used = self.issued, [*self.configurations, *self.cpus]
+        while True:
+            issued += 1
+            made = _handle(self.seed, issued)
+            if made and all((made ^ old).bit_count() > 1 and abs(made - old) > 1 for old in used):
+                return made, self.replace(issued=issued)
+
+    def clear(self) -> Machine:
+        """After diag 308 load normal: not initialised, nothing donated; all that `storages` told before reads as zeros.
+
+        Handles are not given out again. kvm-unit-tests s390x/uv-host.c test_clear."""
+        return Machine(ram=self.ram, seed=self.seed, misc=self.misc, issued=self.issued)
+
+
+def decode(data: bytes) -> Machine:
+    """The Machine of these bytes. InputError where they are none."""
+    try:
+        return msgspec.msgpack.decode(data, type=Machine)
+    except msgspec.MsgspecError as error:
+        raise InputError("the ultravisor's machine", value=str(error), allowed="what Machine.encode wrote") from None
+
+
+def laboratory(guests: Mapping[int, tuple[int, Storage]], ram: int = 4 * GIB) -> Machine:
+    """An initialised machine whose guests run already and were not created by calls: {handle: (vm, guest storage)}.
+
+    Its ultravisor keeps its base storage just above real storage, so that it stands in nobody's way.
+    """
+    none = Storage(0, 0)
+    made = [Configuration(handle=handle, vm=vm, guest=guest, asce=0, sca=0, base=none, variable=none, accepted=True,
+                          verified=True) for handle, (vm, guest) in guests.items()]  # fmt: skip
+    return Machine(ram=ram, base=Storage(ram, BASE_STORAGE)).put(*made)
+
+
+def inject(machine: Machine, command: int, condition_code: int, count: int) -> Machine:
+    """The next `count` executions of `command` answer busy (2) or partial (3), where their block is well-formed.
+
+    A count of 0 takes it back. InputError: a command that is not installed, or another condition code.
+    """
+    known = {call.command for guest in (False, True) for call in installed_for(guest)}
+    if command not in known:
+        raise InputError("command", value=f"{command:#06x}", allowed=", ".join(f"{code:#06x}" for code in sorted(known)))
+    if condition_code not in (CC_BUSY, CC_PARTIAL) or count < 0:
+        raise InputError("injected answer", value=f"condition code {condition_code}, {count} times",
+                         allowed="condition code 2 (busy) or 3 (partial), 0 times or more")  # fmt: skip
+    others = {code: answer for code, answer in machine.injections.items() if code != command}
+    return machine.replace(injections=others | ({command: Injection(condition_code, count)} if count else {}))
+
+
+def _handle(seed: bytes, number: int) -> int:
+    key = hashlib.blake2b(seed, digest_size=32).digest()
+    return int.from_bytes(hashlib.blake2b(number.to_bytes(8, "big"), digest_size=8, key=key).digest(), "big")

@@ -1,0 +1,203 @@
+"""Calls that change the machine and no page: initialise, configurations, processors, header, reset order.
+
+Each takes the machine and the block's fields, and returns the new machine and the output fields, or raises Refused
+with the response code. What has a code in kvm-unit-tests s390x/uv-host.c has it here; for the rest see
+ultrafolio.rpc.uvcb_calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from msgspec.structs import replace
+
+from services.ultravisor import inventory as m
+from services.ultravisor.inventory import Configuration, Cpu, Machine, Storage
+from ultrafolio.rpc.uvcb_calls import (
+    CPU,
+    CPU_CHECK_STOPPED,
+    CPU_LOAD,
+    CPU_OPERATING,
+    CPU_STOPPED,
+    RC_ADDRESS,
+    RC_REFUSED,
+)  # fmt: skip
+
+Fields = Mapping[str, int]
+Done = tuple[Machine, dict[str, int]]
+
+LOWCORE = Storage(0, 2 * m.PAGE)
+ASCE_PRIVATE, ASCE_REAL_SPACE = 0x100, 0x20
+"""Bits 55 and 58 of an address space control element: must be one; must be zero."""
+HEADER_LIMIT = 2 * m.PAGE
+"""Longest SE header that KVM takes: kvm_s390_handle_pv, KVM_PV_SET_SEC_PARMS, v6.13."""
+STATES = (CPU_OPERATING, CPU_STOPPED, CPU_CHECK_STOPPED, CPU_LOAD)
+RUNNING = (CPU_OPERATING, CPU_LOAD)
+
+
+class Refused(Exception):
+    """The call fails with this response code; the machine stays as it was."""
+
+    def __init__(self, rc: int) -> None:
+        self.rc = rc
+
+
+def _check(*checks: tuple[int, bool]) -> None:
+    """The first response code whose condition holds."""
+    for rc, wrong in checks:
+        if wrong:
+            raise Refused(rc)
+
+
+def variable_length(guest_length: int) -> int:
+    """Bytes of variable storage donated with so many bytes of guest storage: kvm_s390_pv_alloc_vm, v7.0."""
+    pages = -(-m.VARIABLE_PER_MIB * guest_length // m.MIB // m.PAGE)
+    return m.CONFIGURATION_VIRTUAL + pages * m.PAGE
+
+
+def initialise(machine: Machine, f: Fields, cpus_running: int) -> Done:
+    """Initialise (0x000f)."""
+    storage = Storage(f["stor_origin"], f["stor_len"])
+    _check(
+        (0x101, machine.base is not None),
+        (0x102, cpus_running > 1),
+        (0x103, storage.length != m.BASE_STORAGE),
+        (0x108, storage.origin < 2 * m.GIB),
+        (0x104, storage.origin >= machine.ram),
+        (0x105, storage.end > machine.ram),
+        (0x104, storage.origin % m.MIB != 0),
+    )
+    return machine.replace(base=storage), {}
+
+
+def create_configuration(machine: Machine, f: Fields, vm: int | None) -> Done:
+    """Create configuration (0x0100); `vm` is its number among the owners of pages, by default the next."""
+    guest, asce, sca = Storage(f["guest_stor_origin"], f["guest_stor_len"]), f["asce"], Storage(f["sca"], m.PAGE)
+    base = Storage(f["conf_base_stor"], m.CONFIGURATION_BASE)
+    variable = Storage(f["conf_var_stor"], variable_length(guest.length))
+    _check(
+        (0x101, guest.origin > m.MAX_GUEST_ADDRESS),
+        (0x102, guest.length == 0 or guest.end > m.MAX_GUEST_ADDRESS + 1),
+        (0x105, not asce & ASCE_PRIVATE or bool(asce & ASCE_REAL_SPACE)),
+        (0x106, any(other.asce == asce for other in machine.configurations.values())),
+        (0x108, base.end > machine.ram),
+        (0x109, base.overlaps(LOWCORE)),
+        (0x10A, base.origin % (4 * m.PAGE) != 0 or not machine.accessible(base)),
+        (0x10E, variable.overlaps(LOWCORE)),
+        (0x10B, variable.origin % m.PAGE != 0 or not machine.accessible(variable) or variable.overlaps(base)),
+        (0x10C, sca.origin == 0),
+        (0x10D, not machine.accessible(sca) or sca.overlaps(base) or sca.overlaps(variable)),
+        (0x10F, len(machine.configurations) >= m.MAX_CONFIGURATIONS or (vm is None and machine.vms > 255)),
+    )
+    handle, machine = machine.handle()
+    number = machine.vms if vm is None else vm
+    made = Configuration(handle=handle, vm=number, guest=guest, asce=asce, sca=sca.origin, base=base, variable=variable)
+    return machine.put(made).replace(vms=max(machine.vms, number + 1)), {"guest_handle": handle}
+
+
+def destroy_configuration(machine: Machine, f: Fields) -> Done:
+    """Destroy configuration (0x0101) and its fast form (0x0102): what it donated is the host's again."""
+    handle = f["guest_handle"]
+    _check((RC_REFUSED, bool(machine.cpus_of(handle))))
+    rest = {key: value for key, value in machine.configurations.items() if key != handle}
+    return machine.replace(configurations=rest), {}
+
+
+def create_cpu(machine: Machine, f: Fields) -> Done:
+    """Create cpu (0x0120)."""
+    storage, state = Storage(f["stor_origin"], m.CPU_STORAGE), Storage(f["state_origin"], m.PAGE)
+    of = f["guest_handle"]
+    _check(
+        (0x103, f["number"] > m.MAX_CPU_NUMBER),
+        (0x104, any(cpu.number == f["number"] for cpu in machine.cpus_of(of))),
+        (0x106, storage.overlaps(LOWCORE)),
+        (0x105, storage.origin % m.PAGE != 0 or not machine.accessible(storage)),
+        (0x107, not machine.accessible(state) or state.overlaps(storage)),
+    )
+    handle, machine = machine.handle()
+    return machine.put(Cpu(handle=handle, configuration=of, number=f["number"], storage=storage)), {CPU: handle}
+
+
+def destroy_cpu(machine: Machine, f: Fields) -> Done:
+    """Destroy cpu (0x0121)."""
+    return machine.replace(cpus={key: cpu for key, cpu in machine.cpus.items() if key != f[CPU]}), {}
+
+
+def set_parameters(machine: Machine, f: Fields) -> Done:
+    """Set configuration parameters (0x0300): the SE header, which must be readable. It is not decrypted here."""
+    configuration = machine.configurations[f["guest_handle"]]
+    header = Storage(f["header_origin"], f["header_len"])
+    _check(
+        (0x103, not 0 < header.length <= HEADER_LIMIT or not machine.accessible(header)),
+        (RC_REFUSED, configuration.accepted),
+    )
+    return machine.put(replace(configuration, accepted=True)), {}
+
+
+def verify(machine: Machine, f: Fields) -> Done:
+    """Verify image (0x0302): from now on processors may run, and nothing is unpacked any more."""
+    configuration = machine.configurations[f["guest_handle"]]
+    _check((RC_REFUSED, not configuration.accepted or configuration.verified))
+    return machine.put(replace(configuration, verified=True)), {}
+
+
+def unshare_all(machine: Machine, f: Fields) -> Done:
+    """The life-cycle half of Unshare all (0x0340): the first step of a reset, once every processor is stopped."""
+    configuration = machine.configurations[f["guest_handle"]]
+    _check((RC_REFUSED, _running(machine, configuration.handle)))
+    return machine.put(*_fresh(machine, configuration.handle), replace(configuration, reset=m.UNSHARED)), {}
+
+
+def prepare_reset(machine: Machine, f: Fields) -> Done:
+    """Prepare reset (0x0320), after unshare all."""
+    configuration = machine.configurations[f["guest_handle"]]
+    _check((RC_REFUSED, configuration.reset < m.UNSHARED or _running(machine, configuration.handle)))
+    return machine.put(*_fresh(machine, configuration.handle), replace(configuration, reset=m.PREPARED)), {}
+
+
+def cpu_reset(machine: Machine, f: Fields) -> Done:
+    """Cpu reset (0x0310), of a stopped processor; while the guest is being reset, after it was prepared."""
+    cpu = machine.cpus[f[CPU]]
+    stage = machine.configurations[cpu.configuration].reset
+    _check((RC_REFUSED, cpu.state in RUNNING or stage in (m.RESET_ASKED, m.UNSHARED)))
+    return machine, {}
+
+
+def cpu_reset_full(machine: Machine, f: Fields) -> Done:
+    """Cpu reset initial (0x0311) and clear (0x0321): what a processor of a prepared reset needs before it loads."""
+    cpu_reset(machine, f)
+    cpu = machine.cpus[f[CPU]]
+    prepared = machine.configurations[cpu.configuration].reset == m.PREPARED
+    return machine.put(replace(cpu, reset=prepared)), {}
+
+
+def cpu_set_state(machine: Machine, f: Fields) -> Done:
+    """Cpu set state (0x0330). Load ends a reset; before that, no processor of the guest operates again."""
+    cpu, state = machine.cpus[f[CPU]], f["state"]
+    configuration = machine.configurations[cpu.configuration]
+    loads = state == CPU_LOAD and configuration.reset == m.PREPARED and cpu.reset
+    _check(
+        (RC_ADDRESS, state not in STATES),
+        (RC_REFUSED, state in RUNNING and configuration.reset != m.NO_RESET and not loads),
+    )
+    if loads:
+        machine = machine.put(*_fresh(machine, configuration.handle), replace(configuration, reset=m.NO_RESET))
+    return machine.put(replace(machine.cpus[cpu.handle], state=state)), {}
+
+
+def _running(machine: Machine, configuration: int) -> bool:
+    return any(cpu.state in RUNNING for cpu in machine.cpus_of(configuration))
+
+
+def _fresh(machine: Machine, configuration: int) -> list[Cpu]:
+    """Its processors, none of them reset."""
+    return [replace(cpu, reset=False) for cpu in machine.cpus_of(configuration)]
+
+
+CALLS: Mapping[str, Callable[[Machine, Fields], Done]] = {
+    "destroy_configuration": destroy_configuration, "destroy_configuration_fast": destroy_configuration,
+    "create_cpu": create_cpu, "destroy_cpu": destroy_cpu, "set_parameters": set_parameters, "verify": verify,
+    "prepare_reset": prepare_reset, "cpu_reset": cpu_reset, "cpu_reset_initial": cpu_reset_full,
+    "cpu_reset_clear": cpu_reset_full, "cpu_set_state": cpu_set_state,
+}  # fmt: skip
+"""The life-cycle calls by name. Initialise and create configuration take more; unshare all concerns pages too."""
