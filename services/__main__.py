@@ -17,6 +17,7 @@ from typing import Any
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import click
+import redis
 from rich.console import Console
 from rich.table import Table
 
@@ -47,9 +48,6 @@ def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: i
 
     Exit codes: 0 stopped, 1 a part ended on its own, 2 bad input.
     """
-    asked = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
     with contextlib.ExitStack() as stack:
         home = _folder(stack, folder)
         settings = read()
@@ -57,16 +55,20 @@ def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: i
             settings = replace(settings, tls=str(_certificates(home / "tls")))
         passwords = None
         given = server.address(url)
-        administrator = given or ""
         if given is None:
             own, passwords = _own_state(stack, home)
             given, administrator = own.url, own.url_of(acl.ADMIN, passwords[acl.ADMIN])
+        else:
+            administrator = _answering(given)
         settings = replace(settings, redis=given)
         cluster = Cluster(home, settings, parts(guests), passwords=passwords, first_port=port)
         stack.callback(cluster.stop)
         cluster.start()
         where = _where(cluster, home, administrator)
         print(json.dumps(where), flush=True) if as_json else _show(where)
+        asked = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: asked.set())
         return _watch(cluster, asked)
 
 
@@ -97,6 +99,18 @@ def _own_state(stack: contextlib.ExitStack, home: Path) -> tuple[server.Server, 
     return stack.enter_context(server.Server.start(folder, append_only=True, acl_file=users)), passwords
 
 
+def _answering(url: str) -> str:
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:
+        raise InputError(f"{url.rpartition('@')[2]}: the shared state does not answer",
+                         value=" ".join(str(error).split()), allowed="a server that lets this user in",
+                         cause="it is not running, or its address, user or password is another",
+                         then="python -m services, without --redis, starts one") from None  # fmt: skip
+    return url
+
+
 def _passwords(file: Path) -> dict[str, str]:
     if file.exists():
         kept = json.loads(file.read_text())
@@ -111,10 +125,10 @@ def _private(file: Path, text: str) -> None:
         out.write(text)
 
 
-def _where(cluster: Cluster, home: Path, redis: str) -> dict[str, Any]:
+def _where(cluster: Cluster, home: Path, state: str) -> dict[str, Any]:
     """What a script needs: the services, the shared state as its administrator, the folder."""
     services = [{"name": name, **child.says} for name, child in cluster.children.items()]
-    return {"services": services, "redis": redis, "folder": str(home), "tls": cluster.settings.tls}
+    return {"services": services, "redis": state, "folder": str(home), "tls": cluster.settings.tls}
 
 
 def _show(where: dict[str, Any]) -> None:
@@ -144,6 +158,8 @@ def _watch(cluster: Cluster, asked: threading.Event) -> int:
 
 def main() -> None:
     """Run the command; bad input ends with exit code 2 and one message."""
+    # while things start, both signals undo what was started
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = launch.main(standalone_mode=False)
     except InputError as error:
@@ -153,6 +169,9 @@ def main() -> None:
         wrong = InputError(error.format_message(), value=" ".join(sys.argv[1:]), then="python -m services --help")
         print(f"services: {wrong}", file=sys.stderr)
         code = 2
+    except (click.Abort, KeyboardInterrupt):
+        print("services: interrupted", file=sys.stderr)
+        code = 130
     sys.exit(code)
 
 

@@ -178,6 +178,9 @@ class _Call:
     def __enter__(self) -> _Call:
         self._started = time.perf_counter()
         self._calls.entered()
+        # in flight until the answer is sent, which is after the servicer has returned it
+        if not self._raw.add_callback(self._calls.left):
+            self._calls.left()
         if self._raw.time_remaining() > self._calls.max_s:
             self._timer = threading.Timer(self._calls.max_s + LAST_WORD_S, self._raw.cancel)
             self._timer.daemon = True
@@ -212,7 +215,6 @@ class _Call:
         if self._span is not None and self._calls.tracing is not None:
             self._calls.tracing.end(self._span, code)
         self._instruments.ended(code, seconds)
-        self._calls.left()
         level = logging.DEBUG if code == "OK" else logging.WARNING
         if self._calls.log.is_enabled_for(level):
             more = {} if error is None else {"reason": str(error).split("\n")[0]}

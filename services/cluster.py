@@ -8,6 +8,7 @@ port it had.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -29,7 +30,6 @@ from ultrafolio.rpc.client import Tls
 ROOT = Path(__file__).resolve().parent.parent
 # a first start compiles the rules
 START_S = 120.0
-LOG_LINES = 12
 
 
 class Part(NamedTuple):
@@ -88,15 +88,22 @@ class Child:
             except InputError:
                 pass
             time.sleep(0.05)
+        if self._said.is_set() and not self.says:
+            # its output is closed, so it is ending
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
         code = self.process.poll()
         raise InputError(
-            f"{self.part.name}: {'is not ready' if code is None else f'ended with {code}'}", value=self.tail(),
+            f"{self.part.name}: {'is not ready' if code is None else f'ended with {code}'}", value=self.last_word(),
             cause="its log says why", then=f"cat {self._log}",
         )  # fmt: skip
 
-    def tail(self) -> str:
-        """The last lines of its log."""
-        return " | ".join(self._log.read_text(errors="replace").strip().split("\n")[-LOG_LINES:])
+    def last_word(self) -> str:
+        """The last line of its log; of a log entry, its reason."""
+        line = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            return str(json.loads(line)["reason"])
+        return line
 
     def stop(self) -> int:
         """Ask it to stop, insist after its grace period; its exit status."""

@@ -12,6 +12,7 @@ Without TLS (development on loopback) the caller says so itself, in the metadata
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from ultrafolio.rpc.errors import StatusError
 ROLES = ("host", "guest", "ultravisor", "lab", "device")
 NOBODY = "nobody"
 URI = "ultrafolio://"
+VM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def certified(context: grpc.ServicerContext) -> Identity | None:
 
 def _parse(text: str, separator: str) -> Identity:
     role, _, vm = text.partition(separator)
-    if role not in ROLES or (vm and role != "guest"):
+    if role not in ROLES or (vm and not (role == "guest" and VM.fullmatch(vm))):
         error = one_of("role of the caller", text, (*ROLES, f"guest{separator}VM"))
         raise StatusError(grpc.StatusCode.UNAUTHENTICATED, "UNKNOWN_ROLE", error.what, value=text,
                           allowed=error.allowed, cause=error.cause)  # fmt: skip

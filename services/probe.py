@@ -17,7 +17,7 @@ from ultrafolio.rpc.client import Tls, connect
 
 def serving(address: str, tls: Tls | None = None, *, timeout_s: float = 2.0) -> bool:
     """Whether the service at `address` says SERVING. InputError: nothing answers in time, or it is no address."""
-    with connect(address, "lab", tls=tls, timeout_s=timeout_s) as channel:
+    with connect(address, "lab", tls=tls, timeout_s=timeout_s, retry=False) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         answer = stub.Check(health_pb2.HealthCheckRequest())
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

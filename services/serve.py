@@ -35,6 +35,7 @@ from ultrafolio.rpc.client import Tls
 
 # the role of each service: its identity, its certificate and its Redis user
 ROLE = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest", "lab": "lab"}
+LAST_NEWS_S = 0.1
 Register = Sequence[tuple[Callable[[Any, grpc.Server], None], Any]]
 Gauges = Mapping[str, tuple[str, Callable[[], float]]]
 
@@ -105,8 +106,8 @@ class Running:
             # not a status that clients repeat
             self.calls.closed = True
             clean = self.calls.drained(grace_s)
-            # what is left are calls out of time, and watchers of health, which have been told
-            self._server.stop(0).wait()
+            # what is left are calls out of time, and watchers of health, whose last news may be on its way
+            self._server.stop(LAST_NEWS_S if clean else 0).wait()
             self._pool.shutdown(wait=False)
             self._measures.close()
             if self.tracing is not None:

@@ -74,7 +74,7 @@ def stamp(request: M, identifier: str | None = None) -> M:
 
 def connect(
     address: str, role: str, *, tls: Tls | None = None, server: str = "", timeout_s: float = TIMEOUT_S,
-    message_mib: int = MESSAGE_MIB, metadata: Callable[[], Pairs] | None = None,
+    message_mib: int = MESSAGE_MIB, metadata: Callable[[], Pairs] | None = None, retry: bool = True,
 ) -> Channel:  # fmt: skip
     """A channel to the service at `address` ("host:port"); nothing is sent before the first call.
 
@@ -82,13 +82,17 @@ def connect(
     tls       certificates; None: no TLS, and the service takes `role` at its word
     server    role that the service must prove with its certificate, e.g. "ultravisor"; only with `tls`
     metadata  called for each call: further pairs to send with it (trace context)
-    InputError: `address` is not host:port.
+    retry     send a call again, up to 4 times, that met UNAVAILABLE
+    InputError: `address` is not host:port, or `role` cannot be sent.
     """
     host, colon, port = address.rpartition(":")
     if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise InputError("address of a service", value=address, allowed="host:port",
                          cause="no port, or port 0", then="python -m services prints the addresses")  # fmt: skip
+    if not (role.isascii() and role.isprintable()):
+        raise InputError("role of the caller", value=role, allowed="printable ASCII")
     options: list[tuple[str, Any]] = [
+        ("grpc.enable_retries", int(retry)),
         ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": RETRY}]})),
         ("grpc.max_receive_message_length", message_mib << 20),
         ("grpc.max_send_message_length", message_mib << 20),
