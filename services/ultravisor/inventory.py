@@ -114,7 +114,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     def encode(self) -> bytes:
         """As bytes: equal machines give equal bytes."""
-        return msgspec.msgpack.encode(self, order="deterministic")
+        ordered = {name: dict(sorted(getattr(self, name).items())) for name in ("configurations", "cpus", "injections")}
+        return msgspec.msgpack.encode(self.replace(**ordered))
 
     def replace(self, **changes: Any) -> Machine:
         return msgspec.structs.replace(self, **changes)
@@ -192,9 +193,9 @@ def inject(machine: Machine, command: int, condition_code: int, count: int) -> M
 
     A count of 0 takes it back. InputError: a command that is not installed, or another condition code.
     """
-    known = {call.command for guest in (False, True) for call in installed_for(guest)}
+    known = sorted({call.command for guest in (False, True) for call in installed_for(guest)})
     if command not in known:
-        raise InputError("command", value=f"{command:#06x}", allowed=", ".join(f"{code:#06x}" for code in sorted(known)))
+        raise InputError("command", value=f"{command:#06x}", allowed=", ".join(f"{code:#06x}" for code in known))
     if condition_code not in (CC_BUSY, CC_PARTIAL) or count < 0:
         raise InputError("injected answer", value=f"condition code {condition_code}, {count} times",
                          allowed="condition code 2 (busy) or 3 (partial), 0 times or more")  # fmt: skip
