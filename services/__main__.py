@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from services import certificates
-from services.cluster import Cluster, parts
+from services.cluster import Cluster, State, parts
 from services.settings import read, table
 from ultrafolio.errors import InputError
-from ultrafolio.state import acl, server
+from ultrafolio.state import server
 
 LOOK_S = 0.2
 
@@ -53,18 +53,10 @@ def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: i
         settings = read()
         if tls:
             settings = replace(settings, tls=str(_certificates(home / "tls")))
-        passwords = None
         given = server.address(url)
-        if given is None:
-            own, passwords = _own_state(stack, home)
-            given, administrator = own.url, own.url_of(acl.ADMIN, passwords[acl.ADMIN])
-        else:
-            administrator = _answering(given)
-        settings = replace(settings, redis=given)
-        cluster = Cluster(home, settings, parts(guests), passwords=passwords, first_port=port)
-        stack.callback(cluster.stop)
-        cluster.start()
-        where = _where(cluster, home, administrator)
+        state = State.given(_answering(given)) if given else stack.enter_context(State.own(home))
+        cluster = stack.enter_context(Cluster(home, settings, parts(guests), state, first_port=port))
+        where = _where(cluster)
         print(json.dumps(where), flush=True) if as_json else _show(where)
         asked = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -89,16 +81,6 @@ def _certificates(folder: Path) -> Path:
     return folder
 
 
-def _own_state(stack: contextlib.ExitStack, home: Path) -> tuple[server.Server, dict[str, str]]:
-    """A server that keeps every acknowledged write, with one user per role. Its users stay where the folder stays."""
-    folder, file = home / "redis", home / "passwords.json"
-    folder.mkdir(exist_ok=True)
-    passwords = _passwords(file)
-    users = folder / "users.acl"
-    _private(users, acl.acl_file(passwords))
-    return stack.enter_context(server.Server.start(folder, append_only=True, acl_file=users)), passwords
-
-
 def _answering(url: str) -> str:
     try:
         with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
@@ -111,24 +93,11 @@ def _answering(url: str) -> str:
     return url
 
 
-def _passwords(file: Path) -> dict[str, str]:
-    if file.exists():
-        kept = json.loads(file.read_text())
-        return {user: kept.get(user, fresh) for user, fresh in acl.new_passwords().items()}
-    passwords = acl.new_passwords()
-    _private(file, json.dumps(passwords))
-    return passwords
-
-
-def _private(file: Path, text: str) -> None:
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        out.write(text)
-
-
-def _where(cluster: Cluster, home: Path, state: str) -> dict[str, Any]:
+def _where(cluster: Cluster) -> dict[str, Any]:
     """What a script needs: the services, the shared state as its administrator, the folder."""
     services = [{"name": name, **child.says} for name, child in cluster.children.items()]
-    return {"services": services, "redis": state, "folder": str(home), "tls": cluster.settings.tls}
+    return {"services": services, "redis": cluster.state.admin_url, "folder": str(cluster.folder),
+            "tls": cluster.settings.tls}  # fmt: skip
 
 
 def _show(where: dict[str, Any]) -> None:

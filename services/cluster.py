@@ -4,6 +4,11 @@ Each service is `python -m services.NAME`, told what it needs by ULTRAFOLIO_* va
 standard output where it listens. Its standard input is a pipe from here: when this process ends, however it ends, the
 pipe closes and the service stops. Nothing is restarted on its own; `Cluster.start(name)` starts a part again, on the
 port it had.
+
+    with State.own(folder) as state, Cluster(folder, Settings(), parts(), state) as cluster:
+        cluster.address("guest")
+        cluster.children["host_mm"].kill()
+        cluster.start("host_mm")
 """
 
 from __future__ import annotations
@@ -16,16 +21,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
+from services import users
 from services.probe import serving
 from services.serve import ROLE
 from services.settings import PREFIX, Settings
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import Tls
+from ultrafolio.state import acl
+from ultrafolio.state.server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 # a first start compiles the rules
@@ -129,23 +138,61 @@ class Child:
             self.process.stdin.close()
 
 
-class Cluster:
-    """All parts of a cluster in `folder`: logs, a guest's disks, the shared state's files.
+class State:
+    """The shared state of a cluster: a server of its own, with one user per role, or one that was there.
 
-    settings   what all services have in common; each gets its own copy with addresses, ports and credentials
-    passwords  of the Redis users, by role; None: the URL in `settings.redis` holds for everybody
-    first_port the parts listen on this port and those after it; 0: on free ones
+    url        without user where `users` is set
+    users      folder of services.users; None: the URL's user is everybody's
+    admin_url  the URL of a user that may do everything; where the server was given, of the user that was given
+    server     the server of our own
+    """
+
+    def __init__(self, url: str, admin_url: str, users: Path | None = None, server: Server | None = None) -> None:
+        self.url, self.admin_url, self.users, self.server = url, admin_url, users, server
+
+    @classmethod
+    def given(cls, url: str) -> State:
+        """A server that somebody else runs."""
+        return cls(url, url)
+
+    @classmethod
+    @contextlib.contextmanager
+    def own(cls, folder: Path) -> Iterator[State]:
+        """A server that keeps every acknowledged write in `folder`/redis, until the end of the block."""
+        home = folder / "redis"
+        passwords = users.keep(home)
+        with Server.start(home, append_only=True, acl_file=home / users.ACL_FILE) as server:
+            yield cls(server.url, server.url_of(acl.ADMIN, passwords[acl.ADMIN]), home, server)
+
+
+class Cluster:
+    """All parts of a cluster in `folder`: logs, a guest's disks. A context manager, which starts and stops them all.
+
+    settings    what all services have in common; each gets its own copy with addresses, ports and credentials
+    first_port  the parts listen on this port and those after it; 0: on free ones
     """
 
     def __init__(
-        self, folder: Path, settings: Settings, todo: Sequence[Part], *, passwords: Mapping[str, str] | None = None,
-        first_port: int = 0,
-    ) -> None:  # fmt: skip
-        self.folder, self.settings, self.passwords = folder, settings, passwords
+        self, folder: Path, settings: Settings, todo: Sequence[Part], state: State, *, first_port: int = 0
+    ) -> None:
+        self.folder, self.settings, self.state = folder, settings, state
         self.todo = {part.name: part for part in todo}
         self.children: dict[str, Child] = {}
         self._ports = {part.name: first_port and first_port + i for i, part in enumerate(todo)}
         self._tls = Tls.read(settings.tls, "lab") if settings.tls else None
+
+    def __enter__(self) -> Cluster:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
     def start(self, *names: str) -> None:
         """Start parts (all of them unless named) and wait until each is SERVING. InputError: one is not in time."""
@@ -168,11 +215,15 @@ class Cluster:
         return next((child.address for child in self.children.values() if child.part.service == service), "")
 
     def _settings(self, name: str) -> Settings:
-        part = self.todo[name]
+        part, common = self.todo[name], self.settings
         data = self.folder / name
-        data.mkdir(exist_ok=True)
-        above = "" if part.service == "ultravisor" else self.address("ultravisor")
-        host_mm = "" if part.service in ("ultravisor", "host_mm") else self.address("host_mm")
-        password = self.passwords[ROLE[part.service]] if self.passwords else self.settings.redis_password
-        return replace(self.settings, instance=name, port=self._ports[name], data=str(data), with_parent=True,
-                       redis_password=password, ultravisor=above, host_mm=host_mm)  # fmt: skip
+        data.mkdir(parents=True, exist_ok=True)
+        secret = str(users.password_file(self.state.users, ROLE[part.service])) if self.state.users else ""
+        # a metrics port that was given is the first part's, and the others' follow
+        metrics = common.metrics_port + (list(self.todo).index(name) if common.metrics_port > 0 else 0)
+        return replace(
+            common, instance=name, port=self._ports[name], metrics_port=metrics, data=str(data), with_parent=True,
+            redis=self.state.url, redis_password_file=secret or common.redis_password_file,
+            ultravisor="" if part.service == "ultravisor" else self.address("ultravisor"),
+            host_mm="" if part.service in ("ultravisor", "host_mm") else self.address("host_mm"),
+        )  # fmt: skip

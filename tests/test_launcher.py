@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from services.cluster import Cluster, Part, parts
+from services.cluster import Cluster, Part, State, parts
 from services.probe import serving
 from services.settings import Settings
 from ultrafolio.errors import InputError
@@ -87,7 +87,7 @@ def test_the_cluster_with_certificates_until_ctrl_c(tmp_path):
     stopped = [event(tmp_path, name, "stopped") for name in order]
     asked = [event(tmp_path, name, "stopping") for name in order]
     assert all(before <= after for before, after in zip(stopped, asked[1:], strict=False))
-    for secret in ("passwords.json", "redis/users.acl", "tls/ca.key", "tls/host.key"):
+    for secret in ("redis/host.password", "redis/users.acl", "tls/ca.key", "tls/host.key"):
         assert stat.S_IMODE((tmp_path / secret).stat().st_mode) == 0o600, secret
 
 
@@ -144,31 +144,27 @@ def stub(tmp_path, monkeypatch):
 
 
 def test_a_part_that_is_started_again_has_its_port(tmp_path, stub):
-    cluster = Cluster(tmp_path, Settings(redis="redis://127.0.0.1:1/0"), [stub])
-    try:
-        cluster.start()
+    with Cluster(tmp_path, Settings(), [stub], State.given("redis://127.0.0.1:1/0")) as cluster:
         address = cluster.address("guest")
         cluster.children["stub"].kill()
         assert cluster.ended() == {"stub": -signal.SIGKILL}
         cluster.start("stub")
         assert cluster.address("guest") == address and serving(address) and cluster.ended() == {}
-    finally:
-        assert cluster.stop() == {"stub": 0}
+        process = cluster.children["stub"].process
+    assert process.returncode == 0
 
 
 def test_a_part_that_does_not_start_or_is_not_ready(tmp_path, stub, monkeypatch):
-    broken = Cluster(tmp_path, Settings(), [stub._replace(module="broken_service")])
-    with pytest.raises(InputError, match="stub: ended with 1") as caught:
-        broken.start()
+    broken = Cluster(tmp_path, Settings(), [stub._replace(module="broken_service")], State.given(""))
+    with pytest.raises(InputError, match="stub: ended with 1") as caught, broken:
+        pass
     assert caught.value.value == "it does not start"
     monkeypatch.setattr("services.cluster.START_S", 3)
-    waiting = Cluster(tmp_path, Settings(health_s=0.05), [stub])
-    try:
-        with pytest.raises(InputError, match="stub: is not ready") as caught:
-            waiting.start()
-        assert "no shared state is given" in str(caught.value.value)
-    finally:
-        assert waiting.stop() == {"stub": 0}
+    waiting = Cluster(tmp_path, Settings(health_s=0.05), [stub], State.given(""))
+    with pytest.raises(InputError, match="stub: is not ready") as caught, waiting:
+        pass
+    assert "no shared state is given" in str(caught.value.value)
+    assert waiting.children["stub"].process.returncode == 0
 
 
 def test_names_of_the_parts():
