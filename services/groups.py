@@ -33,10 +33,7 @@ class Groups(Generic[T]):
     def __getitem__(self, name: str) -> T:
         with self._lock:
             if name not in self._made:
-                found = self._store.read(name, ["meta"]) if name else {}
-                if not found:
-                    raise missing(name)
-                self._made[name] = self._make(name, decode_meta(found["meta"]))
+                self._made[name] = self._make(name, meta_of(self._store, name))
             return self._made[name]
 
     def forget(self, name: str) -> None:
@@ -45,10 +42,23 @@ class Groups(Generic[T]):
             self._made.pop(name, None)
 
 
+def meta_of(store: Store, name: str) -> Meta:
+    """A group's constants. StatusError if it was never laid out."""
+    found = store.read(name, ["meta"]) if name else {}
+    if not found:
+        raise missing(name)
+    return decode_meta(found["meta"])
+
+
 def missing(name: str) -> StatusError:
-    return StatusError(grpc.StatusCode.NOT_FOUND, NOT_FOUND, "no such folio group", value=name,
-                       cause="it was never laid out, or its data was removed",
-                       then="python examples/lay_out.py makes one from a scenario")  # fmt: skip
+    return StatusError(
+        grpc.StatusCode.NOT_FOUND,
+        NOT_FOUND,
+        "no such folio group",
+        value=name,
+        cause="it was never laid out, or its data was removed",
+        then="python examples/lay_out.py makes one from a scenario",
+    )
 
 
 @contextmanager
@@ -57,14 +67,29 @@ def in_words() -> Iterator[None]:
     try:
         yield
     except Lost:
-        raise StatusError(grpc.StatusCode.ABORTED, TURN_LOST, "the turn is over", cause="its lease ran out under its holder",
-                          then="ask again") from None  # fmt: skip
+        raise StatusError(
+            grpc.StatusCode.ABORTED,
+            TURN_LOST,
+            "the turn is over",
+            cause="its lease ran out under its holder",
+            then="ask again",
+        ) from None
     except Contended as error:
-        raise StatusError(grpc.StatusCode.UNAVAILABLE, "GROUP_BUSY", str(error), cause="a service died in the middle of a "
-                          "step, or is very slow", then="start it again, and ask again") from None  # fmt: skip
+        raise StatusError(
+            grpc.StatusCode.UNAVAILABLE,
+            "GROUP_BUSY",
+            str(error),
+            cause="a service died in the middle of a step, or is very slow",
+            then="start it again, and ask again",
+        ) from None
     except StoreUnavailable as error:
-        raise StatusError(grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE", str(error), cause="Redis is away",
-                          then="start it again, and ask again") from None  # fmt: skip
+        raise StatusError(
+            grpc.StatusCode.UNAVAILABLE,
+            "STATE_UNAVAILABLE",
+            str(error),
+            cause="Redis is away",
+            then="start it again, and ask again",
+        ) from None
     except KeyError as error:
         raise missing(str(error.args[0])) from None
 
@@ -73,7 +98,9 @@ def page_of(meta: Meta, page: int, count: int = 1) -> int:
     """`page`, if it and the `count` - 1 after it exist. StatusError otherwise."""
     pages = int(meta.cfg["pages"][0])
     if not 0 <= page <= pages - count:
-        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "NO_SUCH_PAGE", "page", value=page, allowed=f"0 to {pages - count}")
+        raise StatusError(
+            grpc.StatusCode.INVALID_ARGUMENT, "NO_SUCH_PAGE", "page", value=page, allowed=f"0 to {pages - count}"
+        )
     return page
 
 
@@ -81,8 +108,13 @@ def actor_of(meta: Meta, actor: int, kinds: tuple[int, ...], names: str) -> int:
     """`actor`, if it exists and is of one of these kinds. StatusError otherwise."""
     if not 0 <= actor < len(meta.who) or meta.who["kind"][actor] not in kinds:
         fit = [t for t, kind in enumerate(meta.who["kind"]) if kind in kinds]
-        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "NO_SUCH_ACTOR", "actor", value=actor,
-                          allowed=f"{names}: {', '.join(map(str, fit)) or 'this group has none'}")  # fmt: skip
+        raise StatusError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "NO_SUCH_ACTOR",
+            "actor",
+            value=actor,
+            allowed=f"{names}: {', '.join(map(str, fit)) or 'this group has none'}",
+        )
     return actor
 
 
@@ -92,8 +124,13 @@ def any_actor_of(meta: Meta, actor: int) -> int:
 
 
 def exists(group: str) -> StatusError:
-    return StatusError(grpc.StatusCode.ALREADY_EXISTS, "GROUP_EXISTS", "the folio group is there already", value=group,
-                       allowed="a name not yet used")  # fmt: skip
+    return StatusError(
+        grpc.StatusCode.ALREADY_EXISTS,
+        "GROUP_EXISTS",
+        "the folio group is there already",
+        value=group,
+        allowed="a name not yet used",
+    )
 
 
 def constants(message: common_pb2.Meta) -> Meta:
@@ -103,8 +140,13 @@ def constants(message: common_pb2.Meta) -> Meta:
         if len(meta.cfg) != 1 or len(meta.who) != meta.cfg["actors"][0]:
             raise ValueError(f"{len(meta.cfg)} configurations, {len(meta.who)} actors")
     except ValueError as error:
-        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "BAD_META", "constants of the group", value=str(error),
-                          allowed="one record of CFG, as many of WHO as it says") from None  # fmt: skip
+        raise StatusError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "BAD_META",
+            "constants of the group",
+            value=str(error),
+            allowed="one record of CFG, as many of WHO as it says",
+        ) from None
     return meta
 
 
@@ -113,5 +155,10 @@ def check_sections(meta: Meta, sections: dict[str, bytes], role: str) -> None:
     for name, data in sections.items():
         size = len(meta.blank(name).tobytes()) if name in DTYPES else 0
         if name not in MAY_WRITE[role] or len(data) != size:
-            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "BAD_SECTION", f"section {name} of {len(data)} bytes",
-                              value=name, allowed=f"{', '.join(MAY_WRITE[role])}; {size} bytes for this one")  # fmt: skip
+            raise StatusError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "BAD_SECTION",
+                f"section {name} of {len(data)} bytes",
+                value=name,
+                allowed=f"{', '.join(MAY_WRITE[role])}; {size} bytes for this one",
+            )

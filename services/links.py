@@ -23,13 +23,23 @@ def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | Non
     """A channel of service `name` to service `other`, whose address the settings give. InputError: they do not."""
     address = getattr(settings, other)
     if not address:
-        raise InputError(f"ULTRAFOLIO_{other.upper()}: no address is given", allowed="host:port",
-                         cause=f"{name} started alone", then="python -m services starts all, and prints the addresses")  # fmt: skip
+        raise InputError(
+            f"ULTRAFOLIO_{other.upper()}: no address is given",
+            allowed="host:port",
+            cause=f"{name} started alone",
+            then="python -m services starts all, and prints the addresses",
+        )
     tls = Tls.read(settings.tls, ROLE[name]) if settings.tls else None
-    return connect(address, ROLE[name], tls=tls, server=ROLE[other], message_mib=settings.max_message_mib,
-                   metadata=tracing.outgoing if tracing else None)  # fmt: skip
+    return connect(
+        address,
+        ROLE[name],
+        tls=tls,
+        server=ROLE[other],
+        message_mib=settings.max_message_mib,
+        metadata=tracing.outgoing if tracing else None,
+    )
 
 
 def folder_of(settings: Settings, name: str) -> Path:
-    """Where service `name` keeps its files: the folder given, or one that lasts as long as the machine's temporary ones."""
+    """Where service `name` keeps its files: the folder given, or a new temporary one."""
     return Path(settings.data or tempfile.mkdtemp(prefix=f"ultrafolio-{name}-"))

@@ -3,10 +3,9 @@
 import itertools
 
 import numpy as np
+
 from services.ultravisor.contents import Contents
 from services.ultravisor.pages import Pages, Part, lay_out
-
-from ultrafolio.engine.conformance import build
 from ultrafolio.model.layout import IDLE_PC
 from ultrafolio.model.rule import RULES
 from ultrafolio.state.burst import Group, Result
@@ -30,7 +29,11 @@ class Stored:
         self.meta = Meta(state.cfg.copy(), state.who.copy(), len(state.vm), [], 0, "a test")
         sections = split(state)
         for role, names in MAY_WRITE.items():
-            mine = {name: sections[name] for name in names if name in sections and (role == "host" or name not in ("pc", "io"))}
+            mine = {
+                name: sections[name]
+                for name in names
+                if name in sections and (role == "host" or name not in ("pc", "io"))
+            }
             if role == "ultravisor":
                 altered = np.flatnonzero(state.mm["altered"])
                 mine["seal"] = lay_out(self.contents, self.group, self.meta, state.uv, altered)
@@ -38,7 +41,9 @@ class Stored:
             assert self.stores[role].create(self.group, mine, event)
         self.pages = Pages(self.stores["ultravisor"], self.contents, self.group, self.meta)
         self.host = Group(self.stores["host"], self.group, self.meta, "host", self.ask, self._of_host)
-        self.guest = Group(self.stores["guest"], self.group, self.meta, "guest", self.ask, lambda pc: not self._of_host(pc))
+        self.guest = Group(
+            self.stores["guest"], self.group, self.meta, "guest", self.ask, lambda pc: not self._of_host(pc)
+        )
 
     @staticmethod
     def _of_host(pc):
@@ -67,5 +72,3 @@ class Stored:
 
     def state(self):
         return join(self.meta, self.stores["admin"].read(self.group, [name for name in DTYPES if name != "seal"]))
-
-

@@ -1,8 +1,8 @@
 """The shared state: rules run against a store agree with the interpreter step for step."""
 
 import pytest
-from stored import Stored
 
+from stored import Stored
 from ultrafolio.engine.conformance import CASES, SCENARIOS, Interpreter, agree, walked
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.state.memory import Memory, MemoryStore

@@ -38,7 +38,7 @@ BUSY = (layout.E_LOCKED, layout.E_REFS, layout.E_WRITEBACK, layout.E_DIRTY, layo
 MARGIN_S = 0.15
 """How long before its deadline a waiting instruction gives up, so that its answer still arrives."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
-"""Pauses of a vCPU that re-enters after "busy": the kernel polls without one, and so do the rules; a service need not."""
+"""Pauses of a vCPU that re-enters after "busy". The kernel polls without one, and so do the rules; a service need not."""
 
 
 def of_guest(pc: int) -> bool:
@@ -84,7 +84,9 @@ class Machine:
         self._free_for(group, actor, op, page)
         work, pause = Work(), FIRST_PAUSE_S
         while True:
-            work.steps += group.burst(actor, op, page, most=1, request=f"{request}/{len(work.steps)}" if request else "")
+            work.steps += group.burst(
+                actor, op, page, most=1, request=f"{request}/{len(work.steps)}" if request else ""
+            )
             pc = group.view.live.task[actor].pc
             if pc == RUN and work.steps and work.steps[-1].outcome < 0:
                 raise refused(actor, work.steps[-1])
@@ -105,9 +107,14 @@ class Machine:
         if live.task[actor].pc != RUN and (busy.op, busy.page) != (op, page):
             group.refresh()
             if live.task[actor].pc != RUN and (busy.op, busy.page) != (op, page):
-                raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "VCPU_BUSY", "the vCPU is in the middle of an instruction",
-                                  value=f"{OPS[busy.op]} page {busy.page}", allowed="to repeat that, or another vCPU",
-                                  cause="an earlier call ended before the instruction did")  # fmt: skip
+                raise StatusError(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    "VCPU_BUSY",
+                    "the vCPU is in the middle of an instruction",
+                    value=f"{OPS[busy.op]} page {busy.page}",
+                    allowed="to repeat that, or another vCPU",
+                    cause="an earlier call ended before the instruction did",
+                )
 
     def _host(self, group: Group, actor: int, request: str, work: Work, patience: Patience) -> None:
         """The host runs the actor's thread until it comes back."""
@@ -117,7 +124,9 @@ class Machine:
         work.wait = answer.wait if answer.HasField("wait") else None
         group.refresh()
 
-    def direct_io(self, group: Group, actor: int, page: int, *, read: bool, hold_us: int, request: str, patience: Patience) -> tuple[Work, int]:
+    def direct_io(
+        self, group: Group, actor: int, page: int, *, read: bool, hold_us: int, request: str, patience: Patience
+    ) -> tuple[Work, int]:
         """A disk's direct I/O on its pages from `page`: pin, real I/O, unpin. Returns the work and an errno or 0."""
         work = self._to(group, actor, page, request, IO_START, patience)
         if work.wait or group.view.live.task[actor].pc != IO_START:
@@ -166,7 +175,9 @@ class Machine:
     def reboot(self, group: Group, actor: int, shutdown: bool, request: str, patience: Patience) -> Work:
         """vCPUs stop, I/O ends, devices are torn down and unpinned, all is unshared and destroyed."""
         work = Work()
-        work.steps += group.burst(actor, NOTHING if shutdown else TOUCH, 0, most=1, request=f"{request}/0" if request else "")
+        work.steps += group.burst(
+            actor, NOTHING if shutdown else TOUCH, 0, most=1, request=f"{request}/0" if request else ""
+        )
         if work.steps and work.steps[-1].outcome < 0:
             raise refused(actor, work.steps[-1])
         vm = int(group.view.meta.who["vm"][actor])
@@ -193,6 +204,10 @@ class Machine:
 
 
 def refused(actor: int, done: Done) -> StatusError:
-    return StatusError(grpc.StatusCode.FAILED_PRECONDITION, "NOT_ENABLED", f"actor {actor} cannot do that now", value=done.name,
-                       allowed=f"it waits for {done.word}")  # fmt: skip
-
+    return StatusError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "NOT_ENABLED",
+        f"actor {actor} cannot do that now",
+        value=done.name,
+        allowed=f"it waits for {done.word}",
+    )

@@ -1,4 +1,4 @@
-"""The other parts as the guest sees them: the ultravisor's view of its accesses, and the host that takes over at an exit."""
+"""The other parts as a guest sees them: the ultravisor's view of its accesses, the host that takes over at an exit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ultrafolio.state.store import Turn
 
 TURN_LOST = "TURN_LOST"
 PAGE = 4096
-CALLS = {"uv_share": "set_shared", "uv_unshare": "remove_shared"}
+CALLS = {"uv_share": "share", "uv_unshare": "unshare"}
 
 
 class Seen(NamedTuple):
@@ -28,11 +28,18 @@ class Seen(NamedTuple):
 class Parts:
     """Stubs to the ultravisor and the host MM."""
 
-    def __init__(self, ultravisor: ultravisor_pb2_grpc.UltravisorServiceStub, host: host_mm_pb2_grpc.HostMmServiceStub) -> None:
+    def __init__(
+        self, ultravisor: ultravisor_pb2_grpc.UltravisorServiceStub, host: host_mm_pb2_grpc.HostMmServiceStub
+    ) -> None:
         self.ultravisor, self.host = ultravisor, host
 
-    def access(self, group: str, vm: int | None, accesses: Sequence[tuple[int, int, int, bytes]],
-               turn: common_pb2.Turn | None = None) -> list[Seen]:  # fmt: skip
+    def access(
+        self,
+        group: str,
+        vm: int | None,
+        accesses: Sequence[tuple[int, int, int, bytes]],
+        turn: common_pb2.Turn | None = None,
+    ) -> list[Seen]:
         """Accesses (page, offset, length, data) by virtual machine `vm`, or by a device with the host's view (None)."""
         made = [ultravisor_pb2.PageAccess(page=p, offset=o, length=n, data=data) for p, o, n, data in accesses]
         answer = self.ultravisor.Access(ultravisor_pb2.AccessRequest(group=group, vm=vm, accesses=made, turn=turn))
@@ -57,17 +64,20 @@ class Parts:
 
         return ask
 
-    def _answer(self, group: str, view: View, part: common_pb2.Turn, function: str, arguments: tuple[int, ...]) -> Result:
+    def _answer(
+        self, group: str, view: View, part: common_pb2.Turn, function: str, arguments: tuple[int, ...]
+    ) -> Result:
         if function == "hw_guest":
             vm, page = arguments
             return Result(self.access(group, vm, [(page, 0, 0, b"")], part)[0].exception)
         if function in CALLS:
-            _, page = arguments
-            block = uvcb.pack(CALLS[function], paddr=view.meta.origin + page * PAGE)
-            message = ultravisor_pb2.ExecuteRequest(group=group, control_block=block, turn=part, request_id=request_id())
+            vm, page = arguments
+            block = uvcb.pack(CALLS[function], paddr=page * PAGE)
+            message = ultravisor_pb2.ExecuteRequest(group=group, control_block=block, turn=part, vm=vm)
+            message.request_id = request_id()
             return Result(self.ultravisor.Execute(message).result)
         actor, *rest = arguments
-        crossing = host_mm_pb2.CrossRequest(group=group, turn=part, function=function, actor=actor, arguments=rest)
+        crossing = host_mm_pb2.CrossRequest(
+            group=group, turn=part, function=function, actor=actor, arguments=map(int, rest)
+        )
         return Result(self.host.Cross(crossing).outcome)
-
-

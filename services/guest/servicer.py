@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from services import identity
-from services.groups import Groups, actor_of, any_actor_of, check_sections, constants, exists, in_words, page_of
+from services.groups import Groups, actor_of, any_actor_of, check_sections, exists, in_words, meta_of, page_of
 from services.guest.machine import Machine, Patience, Work, of_guest
 from services.guest.part import PAGE, Parts
 from ultrafolio.model.layout import DISK, REBOOT, RING, SHARE, TOUCH, UNSHARE, VCPU
@@ -35,8 +35,13 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
     def Touch(self, request: pb.TouchRequest, context: Any) -> pb.TouchResponse:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         if request.offset + max(request.length, len(request.data)) > PAGE:
-            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "BEYOND_THE_PAGE", "offset and length", allowed="within 4,096 bytes",
-                              value=f"{request.offset}, {max(request.length, len(request.data))}")  # fmt: skip
+            raise StatusError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "BEYOND_THE_PAGE",
+                "offset and length",
+                allowed="within 4,096 bytes",
+                value=f"{request.offset}, {max(request.length, len(request.data))}",
+            )
         access = (page, request.offset, request.length, request.data)
         vm, patience, all_work = int(group.view.meta.who["vm"][actor]), _patience(context), Work()
         with in_words():
@@ -50,8 +55,9 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
                 all_work.wait = work.wait
                 if patience.over:
                     break
-        return pb.TouchResponse(data=seen.data, steps=map(step_to, all_work.steps), wait=all_work.wait,
-                                exceptions=all_work.exceptions)  # fmt: skip
+        return pb.TouchResponse(
+            data=seen.data, steps=map(step_to, all_work.steps), wait=all_work.wait, exceptions=all_work.exceptions
+        )
 
     def Share(self, request: pb.ShareRequest, context: Any) -> pb.ShareResponse:
         work = self._instruct(request, context, SHARE)
@@ -64,8 +70,15 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
     def DirectIo(self, request: pb.DirectIoRequest, context: Any) -> pb.DirectIoResponse:
         group, actor, page = self._order(request, context, (DISK,), "disks")
         with in_words():
-            work, error = self.machine.direct_io(group, actor, page, read=request.read, hold_us=request.hold_us,
-                                                 request=request.request_id, patience=_patience(context))  # fmt: skip
+            work, error = self.machine.direct_io(
+                group,
+                actor,
+                page,
+                read=request.read,
+                hold_us=request.hold_us,
+                request=request.request_id,
+                patience=_patience(context),
+            )
         offset = group.view.meta.origin + page * PAGE
         return pb.DirectIoResponse(steps=map(step_to, work.steps), wait=work.wait, offset=offset, error=error)
 
@@ -115,9 +128,9 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
 
     def Prepare(self, request: pb.GuestServicePrepareRequest, context: Any) -> pb.GuestServicePrepareResponse:
         identity.require(context, ("lab",))
-        meta, sections = constants(request.meta), dict(request.sections)
-        check_sections(meta, sections, "guest")
+        sections = dict(request.sections)
         with in_words():
+            check_sections(meta_of(self.store, request.group), sections, "guest")
             if not self.store.create(request.group, sections, encode(Made("guest", sections))):
                 raise exists(request.group)
         return pb.GuestServicePrepareResponse()

@@ -14,7 +14,9 @@ def start(settings: Settings) -> Running:
     """Connect to the ultravisor and to the shared state, and listen."""
     tracing = traced("host_mm", settings)
     store = store_of(settings, "host_mm")
-    firmware = Firmware(ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "host_mm", "ultravisor", tracing)))
+    firmware = Firmware(
+        ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "host_mm", "ultravisor", tracing))
+    )
     threads = Threads(firmware.read_pages, Disk(folder_of(settings, "host_mm") / "swap"))
     register = [(host_mm_pb2_grpc.add_HostMmServiceServicer_to_server, HostMm(store, firmware, threads))]
     return serve("host_mm", register, settings, ready=store.ping, tracing=tracing)

@@ -9,6 +9,8 @@ from ultrafolio.model.layout import ALLOWED
 from ultrafolio.rpc import uvcb
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.messages import laboratory_handle
+from ultrafolio.rpc.uvcb_calls import CC_BUSY
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.burst import Ask, Lost, Result
 from ultrafolio.state.group import View
@@ -17,8 +19,8 @@ from ultrafolio.state.store import Turn
 PAGE = 4096
 FLIPPED = b"\xff" * 16
 """What a broken or hostile host writes over a page's beginning."""
-BY_ADDRESS = {"uv_export": "convert_from_secure", "uv_pin": "pin_shared"}
-BY_GUEST = {"uv_import": "convert_to_secure", "uv_unpin": "unpin_shared"}
+BY_ADDRESS = {"uv_export": "export", "uv_pin": "pin"}
+BY_GUEST = {"uv_import": "import", "uv_unpin": "unpin"}
 
 
 class Seen(NamedTuple):
@@ -67,16 +69,19 @@ class Firmware:
 
     def _call(self, group: str, view: View, part: common_pb2.Turn, function: str, arguments: tuple[int, ...]) -> Result:
         message = ultravisor_pb2.ExecuteRequest(group=group, turn=part, request_id=request_id())
-        message.control_block = block(view.meta.origin, function, arguments)
+        message.control_block = block(group, view.meta.origin, function, arguments)
         answer = self.stub.Execute(message)
+        # an import is tried once (since v5.16), every other call until it is not busy: uv_call in asm/uv.h, v6.13
+        while answer.condition_code >= CC_BUSY and function not in BY_GUEST:
+            answer = self.stub.Execute(message)
         return Result(answer.result, answer.fresh)
 
 
-def block(origin: int, function: str, arguments: tuple[int, ...]) -> bytes:
+def block(group: str, origin: int, function: str, arguments: tuple[int, ...]) -> bytes:
     """The control block of a page call of model.ultravisor, for a group whose page 0 is at `origin`."""
     if function in BY_ADDRESS:
         return uvcb.pack(BY_ADDRESS[function], paddr=origin + arguments[0] * PAGE)
     vm = arguments[0]
     if function in BY_GUEST:
-        return uvcb.pack(BY_GUEST[function], guest_handle=vm, gaddr=arguments[1] * PAGE)
-    return uvcb.pack("unshare_all", handle=vm)
+        return uvcb.pack(BY_GUEST[function], guest_handle=laboratory_handle(group, vm), gaddr=arguments[1] * PAGE)
+    return uvcb.pack("unshare_all", guest_handle=laboratory_handle(group, vm))

@@ -18,19 +18,23 @@ from ultrafolio.rpc.v1 import host_mm_pb2 as pb
 from ultrafolio.rpc.v1 import host_mm_pb2_grpc
 from ultrafolio.state.burst import Group
 from ultrafolio.state.events import Made, encode
-from ultrafolio.state.sections import Meta, encode_meta
-from ultrafolio.state.store import Store
+from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.sections import encode_meta
 
 OWN_WORK = (WRITEBACK, RECLAIM, LRU, MAPPING, SPECULATIVE, TAMPER)
 EVERYBODY = ("guest", "device", "host", "lab")
 ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1}
-"""Functions of model.host by which a thread comes over from a guest or device, and how many arguments follow the actor."""
+"""Functions of model.host by which a thread comes over from a guest or device; how many arguments follow the actor."""
+
+
+FIRST, GROUP = 4 << 30, 16 << 20
+"""Where group memory begins, above what the ultravisor's life cycle uses, and how much each group has: 4,096 pages."""
 
 
 class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     """store: with the host's rights;  firmware: the way to the ultravisor;  threads: what runs the rules."""
 
-    def __init__(self, store: Store, firmware: Firmware, threads: Threads) -> None:
+    def __init__(self, store: RedisStore, firmware: Firmware, threads: Threads) -> None:
         self.store, self.firmware, self.threads = store, firmware, threads
         self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "host", firmware.ask(name), of_host))
 
@@ -44,22 +48,31 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def Start(self, request: pb.StartRequest, context: Any) -> pb.StartResponse:
         identity.require(context, ("host", "lab"))
         group = self.groups[request.group]
-        actor = actor_of(group.view.meta, request.actor, OWN_WORK, "writeback, reclaim, lru, mapping, speculative, tamper")
+        actor = actor_of(
+            group.view.meta, request.actor, OWN_WORK, "writeback, reclaim, lru, mapping, speculative, tamper"
+        )
         page = page_of(group.view.meta, request.page)
         done = self._drive(group, actor, TOUCH, page, request.request_id, context)
         return pb.StartResponse(steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"])
 
     def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Drive:
         with in_words():
-            return self.threads.drive(group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active)
+            return self.threads.drive(
+                group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active
+            )
 
     def Cross(self, request: pb.CrossRequest, context: Any) -> pb.CrossResponse:
         identity.require(context, ("guest", "device"))
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         if len(request.arguments) != ENTRANCES.get(request.function):
-            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "NO_SUCH_ENTRANCE", "function and arguments",
-                              value=f"{request.function}, {len(request.arguments)}", allowed=str(ENTRANCES))  # fmt: skip
+            raise StatusError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "NO_SUCH_ENTRANCE",
+                "function and arguments",
+                value=f"{request.function}, {len(request.arguments)}",
+                allowed=str(ENTRANCES),
+            )
         with in_words():
             arguments = (actor, *request.arguments)
             result = group.take_part(request.turn.token, request.turn.index, request.function, arguments)
@@ -93,15 +106,11 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         sections = dict(request.sections)
         check_sections(meta, sections, "host")
         with in_words():
-            prepare(self.store, request.group, meta, sections)
-        return pb.HostMmServicePrepareResponse()
-
-
-def prepare(store: Store, group: str, meta: Meta, sections: dict[str, bytes]) -> None:
-    """Lay out the host's part of a group, with its constants. StatusError if it is there already."""
-    event = encode(Made("host", sections, encode_meta(meta)))
-    if not store.create(group, {**sections, "meta": encode_meta(meta)}, event):
-        raise exists(group)
+            meta = meta._replace(origin=FIRST + GROUP * self.store.number("uf:host:groups"))
+            event = encode(Made("host", sections, encode_meta(meta)))
+            if not self.store.create(request.group, {**sections, "meta": encode_meta(meta)}, event):
+                raise exists(request.group)
+        return pb.HostMmServicePrepareResponse(origin=meta.origin)
 
 
 def _remaining(context: Any) -> Callable[[], float]:

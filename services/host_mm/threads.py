@@ -44,8 +44,17 @@ class Threads:
         self._read, self._swap = read_pages, swap
         self.obstacles = Obstacles()
 
-    def drive(self, group: Group, actor: int, op: int = NOTHING, page: int = 0, *, request: str, remaining: Callable[[], float],
-              alive: Callable[[], bool]) -> Drive:  # fmt: skip
+    def drive(
+        self,
+        group: Group,
+        actor: int,
+        op: int = NOTHING,
+        page: int = 0,
+        *,
+        request: str,
+        remaining: Callable[[], float],
+        alive: Callable[[], bool],
+    ) -> Drive:
         """Run thread `actor`, with its choice where it chooses, until it is done or passes to another part.
 
         It waits while its rule is not enabled, as long as `remaining()` seconds are left and the caller is `alive()`.

@@ -55,12 +55,16 @@ def _wait(view: View, actor: int, outcome: int, page: int, whole: bool) -> commo
         state.task[actor].page = page
     found = explain.explain(state, actor, outcome, whole)
     return common_pb2.Wait(
-        actor=actor, waiter=found.waiter, waits_for=found.waits_for, held_by=found.held_by, released_by=found.released_by,
+        actor=actor,
+        waiter=found.waiter,
+        waits_for=found.waits_for,
+        held_by=found.held_by,
+        released_by=found.released_by,
         stall_class=_class(state, outcome, found),
-    )  # fmt: skip
+    )
 
 
-def _class(state: State, outcome: int, wait: explain.Wait) -> common_pb2.StallClass:
+def _class(state: State, outcome: int, wait: explain.Wait) -> common_pb2.StallClass.ValueType:
     """The class of a stall from its holder: what a fair step releases is transient (MODEL section 5)."""
     if outcome == layout.E_FATAL:
         return common_pb2.STALL_CLASS_FATAL

@@ -1,4 +1,4 @@
-"""The ultravisor service: `python -m services.ultravisor`, told by ULTRAFOLIO_ variables (python -m services --help)."""
+"""The ultravisor: `python -m services.ultravisor`, told by ULTRAFOLIO_ variables (python -m services --help)."""
 
 from services.links import folder_of, store_of
 from services.serve import Running, main, serve, traced

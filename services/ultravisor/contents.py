@@ -1,7 +1,7 @@
 """What is in the pages: real bytes in a file that only the ultravisor opens, and their encryption on export.
 
-Every page has two frames in the file. A change of content goes to the frame that is not in use, and the commit of the page's
-state switches over, so a process killed between the two leaves the old content with the old state.
+Every page has two frames in the file. A change of content goes to the frame that is not in use, and the commit of the
+page's state switches over, so a process killed between the two leaves the old content with the old state.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Contents:
         os.pwrite(self._file, data, 2 * address + slot * PAGE + offset)
 
     def encrypt(self, group: str, vm: int, page: int, counter: int, plain: bytes) -> tuple[bytes, Seal]:
-        """AES-256-GCM under the guest's key, bound to guest, page and counter: cipher text of 4,096 bytes, and its seal."""
+        """AES-256-GCM under the guest's key, bound to guest, page and counter: 4,096 bytes of cipher text, and the seal."""
         nonce = os.urandom(12)
         sealed = self._key(group, vm).encrypt(nonce, plain, _bound(group, vm, page, counter))
         return sealed[:PAGE], Seal(counter, nonce, sealed[PAGE:])

@@ -19,7 +19,15 @@ from ultrafolio.state.group import View
 from ultrafolio.state.sections import SEAL, Meta
 from ultrafolio.state.store import Answer, Commit, Patch, Store
 
-OF_A_PAGE = {"uv_import": 1, "uv_unpin": 1, "uv_share": 1, "uv_unshare": 1, "uv_export": 0, "uv_pin": 0, "uv_destroy": 0}
+OF_A_PAGE = {
+    "uv_import": 1,
+    "uv_unpin": 1,
+    "uv_share": 1,
+    "uv_unshare": 1,
+    "uv_export": 0,
+    "uv_pin": 0,
+    "uv_destroy": 0,
+}
 """Which argument of a page call is the page; the others concern every page of a virtual machine."""
 
 
@@ -50,8 +58,15 @@ class Pages:
     def revision(self) -> int:
         return self.view.revisions["uv"]
 
-    def call(self, function: str, arguments: Sequence[int], part: Part | None = None, *, image: bytes | None = None,
-             forced: int | None = None) -> Result:  # fmt: skip
+    def call(
+        self,
+        function: str,
+        arguments: Sequence[int],
+        part: Part | None = None,
+        *,
+        image: bytes | None = None,
+        forced: int | None = None,
+    ) -> Result:
         """Execute a page call of model.ultravisor by name. Lost: the turn it is part of is over.
 
         image   what a page imported for the first time holds, instead of zeros
@@ -69,11 +84,13 @@ class Pages:
                     return msgspec.msgpack.decode(answer.journal[0], type=Result)
                 _raise_unless_stale(answer, part)
 
-    def access(self, vm: int | None, accesses: Sequence[tuple[int, int, int, bytes]], part: Part | None = None) -> list[Outcome]:
+    def access(
+        self, vm: int | None, accesses: Sequence[tuple[int, int, int, bytes]], part: Part | None = None
+    ) -> list[Outcome]:
         """What hardware says of accesses (page, offset, length, data to write) by a guest, or by the host (vm None)."""
         with self._lock:
             if part is None:
-                self._look()
+                self._read()
                 return [self._access(vm, *one) for one in accesses]
             while True:
                 outcomes = [self._access(vm, *one) for one in accesses]
@@ -113,7 +130,9 @@ class Pages:
         fresh = function == "uv_export" and bool(frames)
         return Result(code, fresh), frames
 
-    def _content(self, p: int, was: Any, now: Any, plain: bytes | None, image: bytes | None) -> tuple[bytes, Seal | None] | None:
+    def _content(
+        self, p: int, was: Any, now: Any, plain: bytes | None, image: bytes | None
+    ) -> tuple[bytes, Seal | None] | None:
         """What page `p` holds after a change of state, and the seal if that is cipher text; None: what it held."""
         if now["state"] == EXPORTED:
             counter = int(self.view.seal["counter"][p]) + 1
@@ -149,17 +168,32 @@ class Pages:
     def _address(self, page: int) -> int:
         return self.meta.origin + page * PAGE
 
-    def _look(self) -> None:
+    def look(self) -> Any:
+        """The pages as they are now, as rules see them."""
+        with self._lock:
+            self._read()
+            return self.view.live
+
+    def _read(self) -> None:
         """Bring the view up to date. A step in the making may show: its end is certain, see state.store."""
         answer = self._send(Commit(self._next(), self._writer, cached=dict(self.view.revisions)))
         self.view.update(answer.revisions, answer.sections)
 
-    def _commit(self, *, result: Result, part: Part | None, patches: Sequence[Patch] = (), events: Sequence[bytes] = ()) -> Answer:
-        answer = self._send(Commit(
-            self._next(), self._writer, cached=dict(self.view.revisions), expect=list(self.view.revisions),
-            patches=list(patches), events=list(events), token=part.token if part else "",
-            journal=(part.place, msgspec.msgpack.encode(result)) if part else None,
-        ))  # fmt: skip
+    def _commit(
+        self, *, result: Result, part: Part | None, patches: Sequence[Patch] = (), events: Sequence[bytes] = ()
+    ) -> Answer:
+        answer = self._send(
+            Commit(
+                self._next(),
+                self._writer,
+                cached=dict(self.view.revisions),
+                expect=list(self.view.revisions),
+                patches=list(patches),
+                events=list(events),
+                token=part.token if part else "",
+                journal=(part.place, msgspec.msgpack.encode(result)) if part else None,
+            )
+        )
         if answer.status == "done" and not answer.journal:
             self.view.committed(answer.revisions)
             for patch in patches:

@@ -10,15 +10,14 @@ import grpc
 import numpy as np
 
 from services import identity
-from services.groups import Groups, check_sections, constants, exists, in_words, page_of
+from services.groups import Groups, check_sections, exists, in_words, meta_of, page_of
 from services.ultravisor.contents import PAGE, Contents
 from services.ultravisor.machine import Machines
-from services.ultravisor.pages import Busy, Pages, Part, lay_out
+from services.ultravisor.pages import Busy, Outcome, Pages, Part, lay_out
 from ultrafolio.model.layout import UV
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.events import Made, encode
-from ultrafolio.state.sections import encode_meta
 from ultrafolio.state.store import Store
 
 
@@ -39,16 +38,24 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         caller = identity.of(context)
         vm = request.vm if request.HasField("vm") else None
         _may_access(caller, vm)
+        if not request.group:
+            identity.require(context, ("host", "lab"))
+            storage = self.machine.real_storage([one.page for one in request.accesses])
+            return ultravisor_pb2.AccessResponse(outcomes=[_outcome(one) for one in storage])
         with in_words(), busy_in_words():
             pages = self.groups[request.group]
             accesses = [_access(pages, one) for one in request.accesses]
             part = _part(request)
             if not accesses or (part and len(accesses) != 1):
-                raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "BAD_ACCESSES", "accesses", value=len(accesses),
-                                  allowed="one in a turn, at least one otherwise")  # fmt: skip
+                raise StatusError(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    "BAD_ACCESSES",
+                    "accesses",
+                    value=len(accesses),
+                    allowed="one in a turn, at least one otherwise",
+                )
             outcomes = pages.access(vm, accesses, part)
-        made = [ultravisor_pb2.PageOutcome(exception=one.exception, data=one.data) for one in outcomes]
-        return ultravisor_pb2.AccessResponse(outcomes=made, revision=pages.revision)
+        return ultravisor_pb2.AccessResponse(outcomes=[_outcome(one) for one in outcomes], revision=pages.revision)
 
     def Enter(self, request: ultravisor_pb2.EnterRequest, context: Any) -> ultravisor_pb2.EnterResponse:
         identity.require(context, ("host", "lab"))
@@ -57,12 +64,12 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
 
     def Prepare(self, request: ultravisor_pb2.UltravisorServicePrepareRequest, context: Any) -> Any:
         identity.require(context, ("lab",))
-        meta = constants(request.meta)
-        check_sections(meta, {"uv": request.uv}, "ultravisor")
         with in_words():
+            meta = meta_of(self.store, request.group)
+            check_sections(meta, {"uv": request.uv}, "ultravisor")
             uv = np.frombuffer(request.uv, UV)
             seal = lay_out(self.contents, request.group, meta, uv, list(request.altered))
-            event = encode(Made("ultravisor", {"uv": request.uv}, encode_meta(meta)))
+            event = encode(Made("ultravisor", {"uv": request.uv}))
             if not self.store.create(request.group, {"uv": request.uv, "seal": seal}, event):
                 raise exists(request.group)
         return ultravisor_pb2.UltravisorServicePrepareResponse()
@@ -86,8 +93,17 @@ def busy_in_words() -> Iterator[None]:
     try:
         yield
     except Busy as error:
-        raise StatusError(grpc.StatusCode.UNAVAILABLE, "GROUP_BUSY", "a step of the group is under way", value=str(error),
-                          then="ask again") from None  # fmt: skip
+        raise StatusError(
+            grpc.StatusCode.UNAVAILABLE,
+            "GROUP_BUSY",
+            "a step of the group is under way",
+            value=str(error),
+            then="ask again",
+        ) from None
+
+
+def _outcome(one: Outcome) -> ultravisor_pb2.PageOutcome:
+    return ultravisor_pb2.PageOutcome(exception=one.exception, data=one.data)
 
 
 def _part(request: Any) -> Part | None:
@@ -99,13 +115,23 @@ def _may_access(caller: identity.Identity, vm: int | None) -> None:
     guests = caller.role == "guest" and vm is not None and caller.vm in (None, str(vm))
     if not (guests or (caller.role in ("host", "device") and vm is None) or caller.role == "lab"):
         whose = "the host" if vm is None else f"guest {vm}"
-        raise StatusError(grpc.StatusCode.PERMISSION_DENIED, "NOT_YOUR_VIEW", f"an access as {whose}", value=str(caller),
-                          allowed="host or device without vm; guest with its own vm")  # fmt: skip
+        raise StatusError(
+            grpc.StatusCode.PERMISSION_DENIED,
+            "NOT_YOUR_VIEW",
+            f"an access as {whose}",
+            value=str(caller),
+            allowed="host or device without vm; guest with its own vm",
+        )
 
 
 def _access(pages: Pages, one: ultravisor_pb2.PageAccess) -> tuple[int, int, int, bytes]:
     page_of(pages.meta, one.page)
     if one.offset + max(one.length, len(one.data)) > PAGE:
-        raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, "BEYOND_THE_PAGE", "offset and length", allowed="within 4,096 bytes",
-                          value=f"{one.offset}, {max(one.length, len(one.data))}")  # fmt: skip
+        raise StatusError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "BEYOND_THE_PAGE",
+            "offset and length",
+            allowed="within 4,096 bytes",
+            value=f"{one.offset}, {max(one.length, len(one.data))}",
+        )
     return one.page, one.offset, one.length, one.data

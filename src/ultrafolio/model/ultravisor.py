@@ -135,7 +135,7 @@ def uv_unshare_all(s, vm):
 
 @fn
 def uv_reset(s, vm):
-    """Unshare all, then destroy every page of `vm`: one call here, since apart they would be secure with the bit clear."""
+    """Unshare all, then destroy every page of `vm`: one call, since apart they would be secure with the bit clear."""
     uv_unshare_all(s, vm)
     for p in range(s.cfg[0].pages):
         if s.uv[p].state != NON_SECURE and s.uv[p].owner == vm:

@@ -1,9 +1,9 @@
 """Running rules against a store: a burst is some steps of one thread, committed as one change of its group.
 
 The rules run as they are, over the role's own view. Functions that belong to another part (ultravisor calls, the
-hardware's view, an exit to the host) are replaced by a crossing: the step is undone, the group's turn is taken, the other
-part is asked and commits its own change under that turn, and the step runs again with the answer at hand. Rules are pure,
-so the second run, and any run after a crash, ends the same (see state/store.py).
+hardware's view, an exit to the host) are replaced by a crossing: the step is undone, the group's turn is taken, the
+other part is asked and commits its own change under that turn, and the step runs again with the answer at hand. Rules
+are pure, so the second run, and any run after a crash, ends the same (see state/store.py).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LONGEST = 64
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True):
-    """What a crossing returned, as the journal keeps it. fresh: the call wrote the page's content anew, by an export."""
+    """What a crossing returned, as the journal keeps it. fresh: the call wrote the page's content anew, an export."""
 
     code: int
     fresh: bool = False
@@ -120,8 +120,17 @@ class Group:
     role_runs: whether this role's process runs a rule; a burst ends where its thread passes to another part
     """
 
-    def __init__(self, store: Store, name: str, meta: Meta, role: str, ask: Ask, role_runs: Callable[[int], bool],
-                 *, patience: float = 10.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        meta: Meta,
+        role: str,
+        ask: Ask,
+        role_runs: Callable[[int], bool],
+        *,
+        patience: float = 10.0,
+    ) -> None:
         self.store, self.name, self.role, self.view = store, name, role, View(meta, role)
         self._ask, self._runs, self._patience = ask, role_runs, patience
         self._rules = rules_of(role)
@@ -129,8 +138,16 @@ class Group:
         self._writer = f"{role}-{os.urandom(6).hex()}"
         self._sequence = 0
 
-    def burst(self, actor: int, op: int = NOTHING, page: int = 0, *, most: int = LONGEST, request: str = "",
-              stop: Callable[[View], bool] | None = None) -> list[Done]:  # fmt: skip
+    def burst(
+        self,
+        actor: int,
+        op: int = NOTHING,
+        page: int = 0,
+        *,
+        most: int = LONGEST,
+        request: str = "",
+        stop: Callable[[View], bool] | None = None,
+    ) -> list[Done]:
         """Run thread `actor` until it waits, passes to another part, is idle, or has taken `most` steps.
 
         (op, page) is its choice if it stands where it chooses. `request` names the client's request: if a burst of that
@@ -154,7 +171,9 @@ class Group:
                     elif again.answer.status == "held":
                         if time.monotonic() > end:
                             holder = again.answer.turn
-                            raise Contended(f"{self.name}: the turn is held by {holder.role if holder else 'nobody'}") from None
+                            raise Contended(
+                                f"{self.name}: the turn is held by {holder.role if holder else 'nobody'}"
+                            ) from None
                         time.sleep(pause)
                         pause = min(2 * pause, 0.02)
 
@@ -171,15 +190,22 @@ class Group:
         return bool(answer.sections)
 
     def take_part(self, token: str, index: int, function: str, arguments: Iterable[int]) -> Result:
-        """Run one function of this role as part of another's step, and commit it under that turn. Lost if it is over."""
+        """Run one function of this role as part of another's step, committed under that turn. Lost if it is over."""
         with self._lock:
             while True:
                 self.view.live.crossing = None
                 result = Result(int(getattr(self._rules, function)(self.view.live, *arguments)))
-                answer = self._commit(Commit(
-                    self._next(), self._writer, cached=dict(self.view.revisions), expect=list(self.view.revisions),
-                    patches=self.view.patches(), token=token, journal=(index, msgspec.msgpack.encode(result)),
-                ))  # fmt: skip
+                answer = self._commit(
+                    Commit(
+                        self._next(),
+                        self._writer,
+                        cached=dict(self.view.revisions),
+                        expect=list(self.view.revisions),
+                        patches=self.view.patches(),
+                        token=token,
+                        journal=(index, msgspec.msgpack.encode(result)),
+                    )
+                )
                 if answer.status == "done" and not answer.journal:
                     self.view.committed(answer.revisions)
                     return result
@@ -219,8 +245,9 @@ class _Again(Exception):
 class _Burst:
     """One attempt at a burst."""
 
-    def __init__(self, group: Group, actor: int, request: str,
-                 adopted: tuple[Turn, list[Result]] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self, group: Group, actor: int, request: str, adopted: tuple[Turn, list[Result]] | None = None
+    ) -> None:
         self.group, self.view, self.actor, self.request = group, group.view, actor, request
         self.turn: Turn | None = None
         self.slot = _Slot()
@@ -255,7 +282,7 @@ class _Burst:
     def _ours(self) -> bool:
         """Whether the thread's present rule is run by this role."""
         pc = self.view.live.task[self.actor].pc
-        return pc in RULES and self.group._runs(pc)
+        return pc in RULES and bool(self.group._runs(pc))
 
     def _idle(self) -> bool:
         return self.view.live.task[self.actor].pc == IDLE_PC[int(self.view.meta.who["kind"][self.actor])]
@@ -296,14 +323,21 @@ class _Burst:
         answer = msgspec.msgpack.encode([(step.actor, step.pc, step.outcome) for step in self.done])
         request = (self.request, answer) if self.request and self.done else None
         if self.turn or self.events or request:
-            self._commit(self._change(token=self.turn.token if self.turn else "", release=bool(self.turn), request=request))
+            self._commit(
+                self._change(token=self.turn.token if self.turn else "", release=bool(self.turn), request=request)
+            )
 
     def _change(self, **more: Any) -> Commit:
         events = [encode(Steps(self.group.role, list(self.events)))] if self.events else []
         return Commit(
-            self.group._next(), self.group._writer, cached=dict(self.view.revisions),
-            expect=[] if self.turn else list(self.view.revisions), patches=self.view.patches(), events=events, **more,
-        )  # fmt: skip
+            self.group._next(),
+            self.group._writer,
+            cached=dict(self.view.revisions),
+            expect=[] if self.turn else list(self.view.revisions),
+            patches=self.view.patches(),
+            events=events,
+            **more,
+        )
 
     def _commit(self, commit: Commit) -> None:
         answer = self.group._commit(commit)

@@ -1,7 +1,7 @@
 """A group's event stream: what every commit says it did, in the order in which it happened.
 
-An entry is one of: `made`, a role's sections when the group was laid out (with the constants, from the host); `steps`, the
-steps of one commit; `uvc`, a page call that the ultravisor executed outside of any step.
+An entry is one of: `made`, a role's sections when the group was laid out (with the constants, from the host); `steps`,
+the steps of one commit; `uvc`, a page call that the ultravisor executed outside of any step.
 """
 
 from __future__ import annotations

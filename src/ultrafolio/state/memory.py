@@ -140,11 +140,15 @@ class MemoryStore:
             self._memory.groups.pop(group, None)
 
 
-def _answer(group: _Group, commit: Commit, status: str, turn: Turn | None = None, journal: Sequence[bytes] = (),
-            wait: int = 0) -> Answer:  # fmt: skip
+def _answer(
+    group: _Group, commit: Commit, status: str, turn: Turn | None = None, journal: Sequence[bytes] = (), wait: int = 0
+) -> Answer:
     names = {*commit.cached, *(patch.section for patch in commit.patches)}
     return Answer(
-        status, {name: group.revisions[name] for name in names},
+        status,
+        {name: group.revisions[name] for name in names},
         {name: bytes(group.sections[name]) for name, known in commit.cached.items() if known != group.revisions[name]},
-        turn, list(journal), wait,
-    )  # fmt: skip
+        turn,
+        list(journal),
+        wait,
+    )

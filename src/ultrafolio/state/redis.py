@@ -7,6 +7,7 @@ Valkey share.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,11 @@ from .store import LEASE_MS, REPLY_MS, TURN, Answer, Commit, Event, StoreUnavail
 
 _SCRIPT = (Path(__file__).parent / "commit.lua").read_text()
 _REVISION = 8
+_SWAP = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
 T = TypeVar("T")
 
 
@@ -34,6 +40,7 @@ class RedisStore:
         self.role, self._patience, self._lease = role, patience, lease_ms
         self._client: Any = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
         self._script = self._client.register_script(_SCRIPT)
+        self._swap = self._client.register_script(_SWAP)
 
     def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
         def attempt() -> bool:
@@ -68,8 +75,8 @@ class RedisStore:
     def events(self, group: str, after: str = "0", block_ms: int = 0) -> Iterator[Event]:
         while True:
             key = _key(group, "events")
-            read = {"count": 1000, "block": min(block_ms, 1000) or None}
-            found = self._patiently(lambda: self._client.xread({key: after}, **read))
+            block = min(block_ms, 1000) or None
+            found = self._patiently(functools.partial(self._client.xread, {key: after}, count=1000, block=block))
             if not found:
                 return
             for identity, fields in found[0][1]:
@@ -84,14 +91,19 @@ class RedisStore:
         self._patiently(lambda: self._client.delete(*(_key(group, name) for name in names)))
         self._patiently(lambda: self._client.srem("uf:groups", group))
 
-    def put(self, key: str, value: bytes) -> None:
-        """Set a key of the role's own that belongs to no group."""
-        self._patiently(lambda: self._client.set(key, value))
-
     def get(self, key: str) -> bytes | None:
         """A key of the role's own that belongs to no group."""
         value: bytes | None = self._patiently(lambda: self._client.get(key))
         return value
+
+    def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
+        """Set a key of the role's own if it still holds `old` (None: is not there); False if it does not. After a lost
+        answer the second try may say False of a change that was made."""
+        return bool(self._patiently(lambda: self._swap(keys=[key], args=[old or b"", new])))
+
+    def number(self, key: str) -> int:
+        """The next number of a counter of the role's own, from 1."""
+        return int(self._patiently(lambda: self._client.execute_command("INCR", key)))
 
     def ping(self) -> bool:
         """Whether the server answers now."""

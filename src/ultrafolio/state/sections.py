@@ -35,8 +35,17 @@ Array = np.ndarray[Any, Any]
 PC = np.dtype([("pc", np.uint8)])
 SEAL = np.dtype([("counter", np.uint64), ("slot", np.uint8), ("nonce", "V12"), ("tag", "V16")])
 DTYPES: dict[str, np.dtype[Any]] = {
-    "uv": UV, "seal": SEAL, "mm": MM, "vm": VM, "task": TASK, "work": ACTOR, "pt": PT, "pc": PC, "actor": ACTOR, "io": IO,
-}  # fmt: skip
+    "uv": UV,
+    "seal": SEAL,
+    "mm": MM,
+    "vm": VM,
+    "task": TASK,
+    "work": ACTOR,
+    "pt": PT,
+    "pc": PC,
+    "actor": ACTOR,
+    "io": IO,
+}
 """Every stored section. `seal` is no part of the model: what the ultravisor keeps of each exported page's content."""
 
 MAY_WRITE: dict[str, tuple[str, ...]] = {
@@ -91,21 +100,41 @@ def split(state: State) -> dict[str, bytes]:
     task["pc"] = 0
     actor[~mine], work[mine] = 0, 0
     pc = state.task["pc"].astype(PC)
-    sections = {"uv": state.uv, "mm": state.mm, "vm": state.vm, "task": task, "work": work, "pt": state.pt, "pc": pc,
-                "actor": actor, "io": state.io}  # fmt: skip
+    sections = {
+        "uv": state.uv,
+        "mm": state.mm,
+        "vm": state.vm,
+        "task": task,
+        "work": work,
+        "pt": state.pt,
+        "pc": pc,
+        "actor": actor,
+        "io": state.io,
+    }
     return {name: array.tobytes() for name, array in sections.items()}
 
 
 def join(meta: Meta, sections: Mapping[str, bytes]) -> State:
     """The state of sections as bytes; the inverse of `split`. Sections that are missing are zero."""
-    array = {name: np.frombuffer(sections[name], DTYPES[name]).copy() if name in sections else meta.blank(name)
-             for name in DTYPES}  # fmt: skip
+    array = {
+        name: np.frombuffer(sections[name], DTYPES[name]).copy() if name in sections else meta.blank(name)
+        for name in DTYPES
+    }
     task, actor = array["task"], array["actor"]
     task["pc"] = array["pc"]["pc"]
     mine = np.isin(meta.who["kind"], GUEST_KINDS)
     actor[~mine] = array["work"][~mine]
-    return State(cfg=meta.cfg, who=meta.who, uv=array["uv"], mm=array["mm"], vm=array["vm"], task=task,
-                 actor=actor, io=array["io"], pt=array["pt"])  # fmt: skip
+    return State(
+        cfg=meta.cfg,
+        who=meta.who,
+        uv=array["uv"],
+        mm=array["mm"],
+        vm=array["vm"],
+        task=task,
+        actor=actor,
+        io=array["io"],
+        pt=array["pt"],
+    )
 
 
 class _Meta(msgspec.Struct, array_like=True):
@@ -127,4 +156,6 @@ def encode_meta(meta: Meta) -> bytes:
 def decode_meta(data: bytes) -> Meta:
     """The constants in these bytes. msgspec.DecodeError or ValidationError where there are none."""
     made = msgspec.msgpack.decode(data, type=_Meta)
-    return Meta(np.frombuffer(made.cfg, CFG), np.frombuffer(made.who, WHO), made.vms, made.choices, made.origin, made.scenario)
+    return Meta(
+        np.frombuffer(made.cfg, CFG), np.frombuffer(made.who, WHO), made.vms, made.choices, made.origin, made.scenario
+    )

@@ -7,7 +7,8 @@ journal; the beginner commits last, with the event, and gives the turn back. Whi
 
 A holder that dies leaves its turn to expire. With an empty journal nothing has happened yet and the turn is void. With
 results in it, the holder's role must finish the step: rules are pure, so running them again over the unchanged sections
-with the recorded results leads to the same end. Steps that cross no wall need no turn: one commit, compared on revisions.
+with the recorded results leads to the same end. Steps that cross no wall need no turn: one commit, compared on
+revisions.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class Patch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Turn(msgspec.Struct, frozen=True, array_like=True):
-    """A turn as it is held: by which `token` and `role`, for which thread, its first choice and the client's request, until
-    when (server ms)."""
+    """A turn as it is held: by which `token` and `role`, for which thread, its first choice and the client's request,
+    until when (server ms)."""
 
     token: str
     role: str

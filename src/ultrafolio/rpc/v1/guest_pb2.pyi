@@ -600,14 +600,9 @@ class GuestServicePrepareRequest(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     GROUP_FIELD_NUMBER: _builtins.int
-    META_FIELD_NUMBER: _builtins.int
     SECTIONS_FIELD_NUMBER: _builtins.int
     group: _builtins.str
-    """The folio group; it must not exist."""
-    @_builtins.property
-    def meta(self) -> _common_pb2.Meta:
-        """Its constants."""
-
+    """The folio group; the host has laid out its part already."""
     @_builtins.property
     def sections(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
         """The sections, by name, as bytes (ultrafolio.state.sections)."""
@@ -616,12 +611,11 @@ class GuestServicePrepareRequest(_message.Message):
         self,
         *,
         group: _builtins.str = ...,
-        meta: _common_pb2.Meta | None = ...,
         sections: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "meta", b"meta", "sections", b"sections"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "sections", b"sections"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

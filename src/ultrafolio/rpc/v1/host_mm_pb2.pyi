@@ -408,7 +408,7 @@ class HostMmServicePrepareRequest(_message.Message):
     """The folio group; it must not exist."""
     @_builtins.property
     def meta(self) -> _common_pb2.Meta:
-        """Its constants."""
+        """Its constants; where its pages lie is decided by the host."""
 
     @_builtins.property
     def sections(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
@@ -435,12 +435,17 @@ class HostMmServicePrepareResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    origin: _builtins.int
+    """Absolute address of page 0, in bytes."""
     def __init__(
         self,
+        *,
+        origin: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

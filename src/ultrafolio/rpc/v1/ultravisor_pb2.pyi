@@ -32,6 +32,8 @@ class ExecuteRequest(_message.Message):
     RUNNING_CPUS_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OPERAND_FIELD_NUMBER: _builtins.int
+    VM_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group whose pages the addresses in the control block mean; empty for calls that name no page."""
     control_block: _builtins.bytes
@@ -44,6 +46,10 @@ class ExecuteRequest(_message.Message):
     """How many processors of the host are running."""
     request_id: _builtins.str
     """Names this request: repeated, it is answered as before and done once."""
+    operand: _builtins.bytes
+    """What stands where the block points to, for calls that read it: the secure-execution header."""
+    vm: _builtins.int
+    """The guest that executes it, for a guest service that runs several."""
     @_builtins.property
     def turn(self) -> _common_pb2.Turn:
         """The turn under which a page changes; unset outside of any step."""
@@ -58,12 +64,16 @@ class ExecuteRequest(_message.Message):
         running_cpus: _builtins.int = ...,
         turn: _common_pb2.Turn | None = ...,
         request_id: _builtins.str = ...,
+        operand: _builtins.bytes = ...,
+        vm: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_block", b"control_block", "group", b"group", "m3", b"m3", "problem_state", b"problem_state", "request_id", b"request_id", "running_cpus", b"running_cpus", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "control_block", b"control_block", "group", b"group", "m3", b"m3", "operand", b"operand", "problem_state", b"problem_state", "request_id", b"request_id", "running_cpus", b"running_cpus", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__vm: _TypeAlias = _typing.Literal["vm"]  # noqa: Y015
+    _WhichOneofArgType__vm: _TypeAlias = _typing.Literal["_vm", b"_vm"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vm) -> _WhichOneofReturnType__vm | None: ...
 
 Global___ExecuteRequest: _TypeAlias = ExecuteRequest  # noqa: Y015
 
@@ -78,6 +88,8 @@ class ExecuteResponse(_message.Message):
     PROGRAM_INTERRUPTION_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
+    INTERCEPTION_FIELD_NUMBER: _builtins.int
     condition_code: _builtins.int
     """0 done, 1 error (see rc and rrc in the block), 2 busy, 3 partial."""
     control_block: _builtins.bytes
@@ -88,6 +100,10 @@ class ExecuteResponse(_message.Message):
     """The result as the model names it (ultrafolio.model.layout: UV_OK …), for page calls."""
     revision: _builtins.int
     """Revision of the group's page states after the call; 0 where none was touched."""
+    fresh: _builtins.bool
+    """Whether the call wrote the page's content anew, by an export."""
+    interception: _builtins.int
+    """Exit to the host instead of a condition code: 0x6c, a guest unshares a page that the host pinned; 0 for none."""
     def __init__(
         self,
         *,
@@ -96,10 +112,12 @@ class ExecuteResponse(_message.Message):
         program_interruption: _builtins.int = ...,
         result: _builtins.int = ...,
         revision: _builtins.int = ...,
+        fresh: _builtins.bool = ...,
+        interception: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition_code", b"condition_code", "control_block", b"control_block", "program_interruption", b"program_interruption", "result", b"result", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition_code", b"condition_code", "control_block", b"control_block", "fresh", b"fresh", "interception", b"interception", "program_interruption", b"program_interruption", "result", b"result", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -116,7 +134,7 @@ class AccessRequest(_message.Message):
     ACCESSES_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     group: _builtins.str
-    """The folio group."""
+    """The folio group; empty: real storage outside of any group, where a page's number is its address divided by 4,096."""
     vm: _builtins.int
     """The virtual machine that accesses; unset: the host does."""
     @_builtins.property
@@ -296,17 +314,12 @@ class UltravisorServicePrepareRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GROUP_FIELD_NUMBER: _builtins.int
-    META_FIELD_NUMBER: _builtins.int
     UV_FIELD_NUMBER: _builtins.int
     ALTERED_FIELD_NUMBER: _builtins.int
     group: _builtins.str
-    """The folio group; it must not exist."""
+    """The folio group; the host has laid out its part already."""
     uv: _builtins.bytes
     """Page states, records of ultrafolio.model.layout.UV."""
-    @_builtins.property
-    def meta(self) -> _common_pb2.Meta:
-        """Its constants."""
-
     @_builtins.property
     def altered(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Exported pages whose content shall not fit what was exported."""
@@ -315,13 +328,12 @@ class UltravisorServicePrepareRequest(_message.Message):
         self,
         *,
         group: _builtins.str = ...,
-        meta: _common_pb2.Meta | None = ...,
         uv: _builtins.bytes = ...,
         altered: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["altered", b"altered", "group", b"group", "meta", b"meta", "uv", b"uv"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["altered", b"altered", "group", b"group", "uv", b"uv"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

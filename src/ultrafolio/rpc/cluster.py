@@ -1,0 +1,113 @@
+"""A client's way to a whole cluster: its services, folio groups laid out from scenarios, steps one at a time.
+
+with Cluster.at(where) as cluster:          # the JSON line that `python -m services --json` prints
+    cluster.lay_out("mine", system, "title")
+    cluster.guest.Touch(guest_pb2.TouchRequest(group="mine", actor=0, page=1))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ultrafolio.errors import InputError
+from ultrafolio.model.layout import EXPORTED, State
+from ultrafolio.model.rule import RULES
+from ultrafolio.model.scenario import System
+from ultrafolio.state.burst import Done
+from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta, join, split
+
+from .client import Channel, Tls, connect, request_id
+from .messages import meta_to, step_from
+from .v1 import guest_pb2, guest_pb2_grpc, host_mm_pb2, host_mm_pb2_grpc, ultravisor_pb2, ultravisor_pb2_grpc
+
+ROLES = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest"}
+
+
+class Cluster:
+    """addresses: host:port of ultravisor, host_mm and guest;  redis: URL with all rights, for looking at whole states.
+
+    role: who the client says it is; the laboratory may lay out groups and drive guests
+    """
+
+    def __init__(
+        self, addresses: Mapping[str, str], redis: str = "", *, tls: Tls | None = None, role: str = "lab"
+    ) -> None:
+        self._channels: dict[str, Channel] = {
+            name: connect(addresses[name], role, tls=tls, server=server) for name, server in ROLES.items()
+        }
+        self.ultravisor = ultravisor_pb2_grpc.UltravisorServiceStub(self._channels["ultravisor"])
+        self.host = host_mm_pb2_grpc.HostMmServiceStub(self._channels["host_mm"])
+        self.guest = guest_pb2_grpc.GuestServiceStub(self._channels["guest"])
+        self.store = RedisStore(redis, "admin") if redis else None
+
+    @classmethod
+    def at(cls, where: Mapping[str, Any], *, role: str = "lab") -> Cluster:
+        """The cluster that `python -m services --json` says it started."""
+        addresses = {part["service"]: part["address"] for part in reversed(where["services"])}
+        tls = Tls.read(Path(where["tls"]), role) if where.get("tls") else None
+        return cls(addresses, where.get("redis", ""), tls=tls, role=role)
+
+    def lay_out(self, group: str, system: System, title: str = "") -> int:
+        """Make a folio group in the system's initial state, in every service; absolute address of its page 0."""
+        return self.lay_out_state(group, system.state, system.choices, title)
+
+    def lay_out_state(self, group: str, state: State, choices: list[list[tuple[int, int]]], title: str = "") -> int:
+        """Make a folio group in any state. InputError if there is one of that name."""
+        meta = Meta(state.cfg, state.who, len(state.vm), choices, 0, title)
+        parts = split(state)
+        mine = {role: {name: parts[name] for name in MAY_WRITE[role] if name in parts} for role in ("host", "guest")}
+        mine["host"] = {name: data for name, data in mine["host"].items() if name not in ("pc", "io")}
+        made = self.host.Prepare(
+            host_mm_pb2.HostMmServicePrepareRequest(group=group, meta=meta_to(meta), sections=mine["host"])
+        )
+        altered = np.flatnonzero((state.uv["state"] == EXPORTED) & (state.mm["altered"] > 0))
+        self.ultravisor.Prepare(
+            ultravisor_pb2.UltravisorServicePrepareRequest(group=group, uv=parts["uv"], altered=altered.tolist())
+        )
+        self.guest.Prepare(guest_pb2.GuestServicePrepareRequest(group=group, sections=mine["guest"]))
+        return int(made.origin)
+
+    def step(self, group: str, pc: int, actor: int, op: int = 0, page: int = 0) -> Done:
+        """One step of an actor that stands at rule `pc`, by the service that runs the rule."""
+        identifier = request_id()
+        if RULES[pc].actor in ("host", "fault"):
+            asked = host_mm_pb2.HostMmServiceStepRequest(
+                group=group, actor=actor, op=op, page=page, request_id=identifier
+            )
+            return step_from(self.host.Step(asked).step)
+        wanted = guest_pb2.GuestServiceStepRequest(group=group, actor=actor, op=op, page=page, request_id=identifier)
+        return step_from(self.guest.Step(wanted).step)
+
+    def state(self, group: str) -> State:
+        """The present state of a group, of all parts. InputError without the rights to see it, or the group."""
+        if self.store is None:
+            raise InputError(
+                "state of a group",
+                allowed="a Redis URL with all rights",
+                cause="none was given",
+                then="python -m services --json prints one",
+            )
+        sections = self.store.read(group, ["meta", *(name for name in DTYPES if name != "seal")])
+        if "meta" not in sections:
+            raise InputError("folio group", value=group, allowed=", ".join(self.store.groups()) or "none is there")
+        return join(decode_meta(sections.pop("meta")), sections)
+
+    def close(self) -> None:
+        for channel in self._channels.values():
+            channel.close()
+        if self.store:
+            self.store.close()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
