@@ -66,6 +66,7 @@ class Calls:
         self._changed = threading.Condition()
         self.in_flight = 0
         self.closed = False
+        self.every_call_logged = log.is_enabled_for(logging.DEBUG)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         wrapped = []
@@ -215,8 +216,8 @@ class _Call:
         if self._span is not None and self._calls.tracing is not None:
             self._calls.tracing.end(self._span, code)
         self._instruments.ended(code, seconds)
-        level = logging.DEBUG if code == "OK" else logging.WARNING
-        if self._calls.log.is_enabled_for(level):
+        if code != "OK" or self._calls.every_call_logged:
+            level = logging.DEBUG if code == "OK" else logging.WARNING
             more = {} if error is None else {"reason": str(error).split("\n")[0]}
             self._calls.log.log(level, "rpc", rpc=self._rpc, outcome=code, ms=round(seconds * 1000, 3), **more,
                                 peer=self._raw.peer(), identity=self._who(), request_id=self._request_id())  # fmt: skip

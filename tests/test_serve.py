@@ -21,6 +21,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.rpc import client
 from ultrafolio.rpc.client import connect, request_id, stamp
 from ultrafolio.rpc.errors import PART_BYTES, StatusError, to_status
+from ultrafolio.rpc.v1.host_mm_pb2 import RunRequest
 
 SECRET = "do not show this"
 Value = struct_pb2.Value
@@ -294,9 +295,12 @@ def test_nobody_there():
 
 def test_request_ids():
     assert len({request_id() for _ in range(1000)}) == 1000
-    message = health_pb2.HealthCheckRequest()
-    with pytest.raises(AttributeError):
-        stamp(message)
+    first, second = stamp(RunRequest()), stamp(RunRequest())
+    assert first.request_id and first.request_id != second.request_id
+    assert stamp(RunRequest(), first.request_id) == first
+    with connect("127.0.0.1:1", "host") as channel:
+        assert channel.pairs(first) == ((client.ROLE_KEY, "host"),)
+        assert dict(channel.pairs(RunRequest()))[client.REQUEST_KEY]
 
 
 def test_reflection_names_the_services(service):

@@ -1,13 +1,13 @@
 """The client's channel: deadlines always set, retries where they are safe, errors that can be read.
 
-    with connect("127.0.0.1:50051", "host", server="ultravisor") as channel:
-        stub = ultravisor_pb2_grpc.UltravisorServiceStub(channel)
-        answer = stub.Query(ultravisor_pb2.QueryRequest(), timeout=2)
+    with connect("127.0.0.1:50051", "lab", server="host") as channel:
+        host = host_mm_pb2_grpc.HostMmServiceStub(channel)
+        answer = host.Explain(host_mm_pb2.ExplainRequest(group="g"), timeout=2)
 
 A channel of `connect` is a grpc.Channel for any generated stub. Every call gets a deadline (the caller's `timeout`,
-else the channel's), the caller's role and a request id in its metadata; a failed call raises rpc.errors.StatusError,
-which is an InputError, instead of grpc.RpcError. `future()` calls are for pipelining: their `result()` raises the bare
-error; `errors.from_call` reads it.
+else the channel's), the caller's role and a request id; a failed call raises rpc.errors.StatusError, which is an
+InputError, instead of grpc.RpcError. `future()` calls are for pipelining: their `result()` raises the bare error;
+`errors.from_call` reads it.
 """
 
 from __future__ import annotations
@@ -127,9 +127,10 @@ class Channel(grpc.Channel):
         self._more = metadata
 
     def pairs(self, request: Any) -> Pairs:
-        """The metadata of a call: role, request id (the request's own where it has one), and what the caller adds."""
-        identifier = getattr(request, "request_id", "") or request_id()
-        pairs = (*self._role, (REQUEST_KEY, identifier))
+        """The metadata of a call: role, a request id where the request has none itself, and what the caller adds."""
+        pairs = self._role
+        if not getattr(request, "request_id", ""):
+            pairs = (*pairs, (REQUEST_KEY, request_id()))
         return pairs if self._more is None else (*pairs, *self._more())
 
     def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
