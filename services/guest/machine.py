@@ -38,7 +38,7 @@ BUSY = (layout.E_LOCKED, layout.E_REFS, layout.E_WRITEBACK, layout.E_DIRTY, layo
 MARGIN_S = 0.15
 """How long before its deadline a waiting instruction gives up, so that its answer still arrives."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
-"""Pauses of a vCPU that re-enters after "busy". The kernel polls without one, and so do the rules; a service need not."""
+"""Pauses of a vCPU that re-enters after "busy". The kernel polls without one, and so do the rules."""
 
 
 def of_guest(pc: int) -> bool:

@@ -48,7 +48,7 @@ class Contents:
         os.pwrite(self._file, data, 2 * address + slot * PAGE + offset)
 
     def encrypt(self, group: str, vm: int, page: int, counter: int, plain: bytes) -> tuple[bytes, Seal]:
-        """AES-256-GCM under the guest's key, bound to guest, page and counter: 4,096 bytes of cipher text, and the seal."""
+        """AES-256-GCM under the guest's key, bound to guest, page and counter: 4,096 bytes of cipher text, the seal."""
         nonce = os.urandom(12)
         sealed = self._key(group, vm).encrypt(nonce, plain, _bound(group, vm, page, counter))
         return sealed[:PAGE], Seal(counter, nonce, sealed[PAGE:])

@@ -22,7 +22,7 @@ from ultrafolio.state.store import Store
 
 
 class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
-    """store: with the ultravisor's rights;  contents: the machine's memory;  machine: configurations, processors, storage."""
+    """store: with the ultravisor's rights;  contents: the machine's memory;  machine: its life cycle."""
 
     def __init__(self, store: Store, contents: Contents, machine: Machines) -> None:
         self.store, self.contents, self.machine = store, contents, machine
