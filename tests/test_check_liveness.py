@@ -1,24 +1,49 @@
-"""Leads-to under weak fairness, on graphs drawn by hand: the traps that other checkers fell into, one test each.
+"""Leads-to under fairness, on graphs drawn by hand: the traps that other checkers fell into, one test each.
 
 A graph is a list of steps (from, actor, to). Actor 0 waits wherever a state is pending.
 """
 
+import random
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from checking import PATHS, graph, naive, story, system
+from checking import PATHS, finding, graph, naive, story, system
+from ultrafolio.check import liveness
 from ultrafolio.check.explore import Graph
 from ultrafolio.check.layout import COUNT
 from ultrafolio.check.liveness import lassos
+from ultrafolio.check.replay import NotCertified
 from ultrafolio.check.verdict import check
-from ultrafolio.model.layout import ACC_CLEAR, ACC_TEST, DISK, NOTHING, PIN_GET, RING, VCPU, WB_IDLE, WRITEBACK
+from ultrafolio.model import scenario
+from ultrafolio.model.layout import (
+    ACC_CLEAR,
+    ACC_TEST,
+    AGAIN,
+    DISK,
+    IMPORT_MUTEX,
+    NOTHING,
+    PIN_GET,
+    RING,
+    SPLIT_LOCK,
+    VCPU,
+    WB_IDLE,
+    WB_LOCK,
+    WRITEBACK,
+)
 from ultrafolio.model.policies import find
+from ultrafolio.model.rule import RULES, STRONG, UNFAIR, WEAK
 
 
-def drawn(steps, pending, fair, actors=3):
-    """A Graph of these steps; `pending`: states in which actor 0 waits; `fair`: actors enabled fairly, by state."""
+def drawn(steps, pending, fair, asleep=(), actors=3):
+    """A Graph of these steps; `pending`: states in which actor 0 waits; `fair`: actors enabled fairly, by state;
+    `asleep`: actors that stand at a strongly fair rule."""
+
+    class Drawn(Graph):
+        def unpack(self, number):
+            return SimpleNamespace(task={"pc": np.array([WB_LOCK if a in asleep else AGAIN for a in range(actors)])})
+
     states = 1 + max(state for step in steps for state in (step[0], step[2]))
     edges = sorted(steps, key=lambda step: step[0])
     parent, by, seen, queue = np.zeros(states, np.int32), np.zeros(states, np.int32), {0}, [0]
@@ -37,7 +62,7 @@ def drawn(steps, pending, fair, actors=3):
         first=np.array([sum(e[0] < s for e in edges) for s in range(states + 1)], np.int64),
         to=np.array([e[2] for e in edges], np.int32), via=np.array([e[1] << 16 for e in edges], np.int32),
     )  # fmt: skip
-    return Graph(SimpleNamespace(choices=[[]] * actors), space, True, "", 0, None, None)
+    return Drawn(SimpleNamespace(choices=[[]] * actors), space, True, "", 0, None, None)
 
 
 def walked(steps, start, path):
@@ -107,6 +132,85 @@ def test_the_cycle_stays_where_the_waiter_waits():
     assert lassos(drawn(steps, {0, 1}, {0: {0}, 1: {0}, 2: {0}})) == [], "it gets through once a round"
 
 
+def test_a_sleeper_that_is_woken_again_and_again_gets_its_turn():
+    steps, fair = [(0, 0, 1), (1, 0, 0), (0, 1, 2)], {0: {0, 1}, 1: {0}}
+    assert [actors_of(lasso) for lasso in lassos(drawn(steps, {0, 1}, fair))] == [[0, 0]], "weakly fair: overtaken"
+    assert lassos(drawn(steps, {0, 1}, fair, asleep={1})) == [], "strongly fair: handed over"
+
+
+def test_a_sleeper_that_nobody_wakes_excuses_nothing():
+    (lasso,) = lassos(drawn([(0, 0, 1), (1, 0, 0)], {0, 1}, {0: {0}, 1: {0}}, asleep={1}))
+    assert actors_of(lasso) == [0, 0]
+
+
+def test_what_is_left_of_a_component_is_looked_at_again():
+    steps = [*EIGHT, (3, 2, 4)]
+    fair = {1: {0}, 2: {0}, 3: {0, 2}}
+    (lasso,) = lassos(drawn(steps, {1, 2, 3}, fair, asleep={2}))
+    assert lasso.members.tolist() == [1, 2] and actors_of(lasso) == [0, 0], "the loop that never wakes the sleeper"
+
+
+def test_the_cycle_shown_lets_the_sleeper_have_it():
+    steps, fair = [(0, 0, 1), (1, 0, 0), (1, 1, 2), (2, 0, 0)], {0: {0}, 1: {0, 1}, 2: {0}}
+    assert [actors_of(lasso) for lasso in lassos(drawn(steps, {0, 1, 2}, fair))] == [[0, 0]]
+    assert [actors_of(lasso) for lasso in lassos(drawn(steps, {0, 1, 2}, fair, asleep={1}))] == [[0, 1, 0]]
+
+
+def some_graph(seed):
+    """(steps, fair, asleep, pending) at random: at most one step of each of three actors in each of seven states."""
+    draw = random.Random(seed)
+    steps = [(v, a, draw.randrange(7)) for v in range(7) for a in range(3) if draw.random() < 0.6]
+    steps += [(v, 0, v + 1) for v in range(6) if (v, 0) not in {step[:2] for step in steps}]
+    unfair = draw.choice([set(), {2}])
+    fair = {v: {a for here, a, _ in steps if here == v} - unfair for v in range(7)}
+    return steps, fair, set(draw.sample(range(3), draw.randrange(3))), set(draw.sample(range(7), 4))
+
+
+def test_on_graphs_drawn_at_random_reachability_says_the_same():
+    seen = 0
+    for seed in range(300):
+        steps, fair, asleep, waits = some_graph(seed)
+        graph = drawn(steps, waits, fair, asleep)
+        reached = closure({v: [(a, to) for here, a, to in steps if here == v] for v in range(7)}, 0) | {0}
+        edges = [[(a, to) for here, a, to in steps if here == v] for v in range(7)]
+        ever = haunted(edges, fair, [asleep] * 7, waits & reached)
+        found = [lasso for lasso in lassos(graph) if lasso.entry in reached]
+        assert {v for lasso in found for v in lasso.members.tolist()} & reached == ever, seed
+        for lasso in found:
+            at, visited = lasso.entry, [lasso.entry]
+            for by in lasso.cycle:
+                at = walked(steps, at, [by])
+                visited.append(at)
+            idle = {0, 1, 2} - set(actors_of(lasso))
+            assert at == lasso.entry and set(visited) <= waits
+            assert not idle & set.intersection(*(fair[v] for v in visited)), seed
+            assert not idle & asleep & set.union(*(fair[v] for v in visited)), seed
+            seen += bool(lasso.cycle and asleep)
+    assert seen > 50
+
+
+POLLING = {
+    "memory": {"folios": [0], "state": ["shared"]}, "vcpu": [{"unshare": [0]}], "virtio": [{"page": 0}],
+    "writeback": [{"page": [0], "starts": 1}],
+}  # fmt: skip
+
+
+def test_writeback_sleeps_for_the_lock_beside_a_vcpu_that_polls_for_ever(monkeypatch):
+    """Under weak fairness alone the poller would take the lock first every time; the kernel hands it over."""
+    polling = scenario.parse(POLLING, "polling")
+    result = check(polling, "polling", find("per-page"), "per-page")
+    assert finding(result, "unshare").expected, "the poller does poll for ever"
+    assert finding(result, "writeback leads to").verdict == "holds"
+    monkeypatch.setattr(liveness, "sleepers", lambda graph, number: 0)
+    with pytest.raises(NotCertified, match="handed what they sleep for"):
+        check(polling, "polling", find("per-page"), "per-page")
+
+
+def test_the_rules_that_sleep_in_a_queue_are_strongly_fair():
+    assert {pc for pc, rule in RULES.items() if rule.fairness == STRONG} == STRONG_PLACES
+    assert {rule.fairness for rule in RULES.values()} == {WEAK, STRONG, UNFAIR}
+
+
 def test_what_was_not_explored_to_the_end_is_unknown():
     result = check(story("07-over-indication"), "07", find("split"), "split", max_states=100)
     assert result.verdict == "unknown" and result.reason and not result.complete
@@ -127,19 +231,34 @@ def pending(state, t):
 def hangs(mine, actors):
     """{waiter: steps to the first state from which it can wait for ever}, by reachability alone, state by state."""
     found = {}
+    asleep = [{t for t, k in enumerate(state.task) if k.pc in STRONG_PLACES} for state in mine.states]
     for t in range(actors):
-        waits = [pending(state, t) for state in mine.states]
-        inner = [[(a, to) for a, to in steps if waits[here] and waits[to]] for here, steps in enumerate(mine.edges)]
-        reach = [closure(inner, here) if waits[here] else set() for here in range(len(inner))]
-        for here, depth in enumerate(mine.depth):
-            if not waits[here] or depth >= found.get(t, 1 << 30):
-                continue
-            ring = {v for v in reach[here] if here in reach[v]}
-            if not ring and not mine.fair[here]:
-                found[t] = depth
-            taken = {a for v in ring for a, to in inner[v] if to in ring}
-            if ring and set.intersection(*(mine.fair[v] for v in ring)) <= taken:
-                found[t] = depth
+        waits = {v for v, state in enumerate(mine.states) if pending(state, t)}
+        ever = haunted(mine.edges, mine.fair, asleep, waits)
+        if ever:
+            found[t] = min(mine.depth[v] for v in ever)
+    return found
+
+
+STRONG_PLACES = {IMPORT_MUTEX, SPLIT_LOCK, WB_LOCK}
+
+
+def haunted(edges, fair, asleep, inside):
+    """The states `inside` that lie on a fair cycle there, or in which all may rest. Per state: edges as (actor, to),
+    actors whose fair step is enabled, actors at a strongly fair rule."""
+    inner = {v: [(a, to) for a, to in edges[v] if to in inside] for v in inside}
+    reach, found, left = {v: closure(inner, v) for v in inside}, set(), set(inside)
+    while left:
+        here = left.pop()
+        ring = {v for v in reach[here] if here in reach[v]}
+        left -= ring
+        if not ring:
+            found |= set() if fair[here] else {here}
+            continue
+        taken = {a for v in ring for a, to in inner[v] if to in ring}
+        if set.intersection(*(fair[v] for v in ring)) <= taken:
+            starving = {v for v in ring if (fair[v] & asleep[v]) - taken}
+            found |= haunted(edges, fair, asleep, ring - starving) if starving else ring
     return found
 
 

@@ -52,10 +52,11 @@ def explain(state: Any, t: int, outcome: int, whole: bool) -> Wait:
         return Wait(waiter, "the end of the folio's writeback", holder, f"writeback-end of {holder}")
     if outcome == W_MUTEX:
         owner = name(state, int(state.vm[state.who[t].vm].mutex) - 1)
-        return Wait(waiter, "the VM's import mutex", owner, f"the end of {owner}'s import")
+        return Wait(waiter, "the VM's import mutex", owner, f"the end of {owner}'s import, which hands the mutex over")
     if outcome in (E_LOCKED, W_LOCK):
         holder = _at(state, LOCK_HELD, t, "a thread that holds it now and then")
-        return Wait(waiter, "the folio lock", holder, f"the unlock by {holder}")
+        over = ", which hands it over to those that sleep for it" if outcome == W_LOCK else ""
+        return Wait(waiter, "the folio lock", holder, f"the unlock by {holder}{over}")
     if outcome == E_NXIO:
         return Wait(waiter, f"page {page} to stay mapped writable", "writeback, which write-protects its folio again",
                     "an end of the writebacks")  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..model import layout
 from ..model.layout import ACTOR_KINDS, NOTHING, OPS, VCPU
 from ..model.properties import PROPERTIES
-from ..model.rule import RULES, Rule
+from ..model.rule import RULES, STRONG, Rule
 from ..model.scenario import System
 from . import promela_terms as terms
 from .promela_cells import Cells
@@ -22,6 +22,8 @@ from .promela_source import Source, Untranslatable, unchanged
 from .promela_terms import Cell, Term, constant
 from .promela_values import Env
 
+MOST_HANDED = 2
+"""Strongly fair steps that the formulas can assume: SPIN's translation of three took over five minutes."""
 _TEMPORARY = re.compile(r"\bmy_\w+")
 
 
@@ -58,7 +60,8 @@ def export(
 
     Weak fairness of SPIN is per process and ours is per step; they agree, because a thread stands at one rule at a
     time and nobody else moves it: while its step stays enabled and is not taken, its process stays enabled and does not
-    move. The process `choices` can always stop for good instead, so SPIN's fairness forces none of its steps: a run in
+    move. Strong fairness, which SPIN does not know, is an assumption of the formulas, up to MOST_HANDED steps.
+    The process `choices` can always stop for good instead, so SPIN's fairness forces none of its steps: a run in
     which the unfair steps cease is one in which it stopped after the last, and in any other it goes on moving.
 
     command   what to type to get this text again, for its head
@@ -178,6 +181,10 @@ class _Program:
             lines += [f"property {n}: {name}" for n, name in enumerate(PROPERTIES) if n]
         if fair:
             lines.append("fairness: pan -f; `choices` can always stop for good, so none of its steps is forced")
+            strong = sum(o.rule.fairness == STRONG for o in self.options)
+            lines.append(f"strongly fair steps: {strong}, " + (
+                "assumed in the formulas" if strong <= MOST_HANDED else
+                "too many for a formula, taken as weakly fair: what holds, holds; a cycle may starve a sleeper"))
         lines += [f"reproduce: {command.replace('*/', '* /')}"] if command else []
         return ["/* " + "\n   ".join(lines) + " */"]
 
@@ -219,15 +226,27 @@ class _Program:
 
     def _formulas(self) -> list[str]:
         """pending ~> done, for each operation that a vCPU can begin."""
-        found = []
+        found, handed = [], " && ".join(self._handed_over())
         for t, name in enumerate(self.names):
             if self.system.state.who[t]["kind"] == VCPU:
                 op = self.cells.read("actor", "op", constant(t))
                 for n in sorted({op for op, _ in self.system.choices[t]}):
                     pending = terms.binary("==", op, constant(n, OPS[n].upper()))
                     done = terms.binary("==", op, constant(NOTHING, "NOTHING"))
-                    found.append(f"ltl {OPS[n]}_{name} {{ [] (({pending.text}) -> <> ({done.text})) }}")
+                    promise = f"[] (({pending.text}) -> <> ({done.text}))"
+                    whole = f"({handed}) -> {promise}" if handed else promise
+                    found.append(f"ltl {OPS[n]}_{name} {{ {whole} }}")
         return found
+
+    def _handed_over(self) -> list[str]:
+        """Strong fairness as a formula for each step that has it: its thread is elsewhere again and again, where only
+        that step takes it, or in the end the step is never enabled. Empty for more than MOST_HANDED steps."""
+        made = []
+        for option in self.options:
+            if option.rule.fairness == STRONG:
+                there = terms.binary("==", self._pc(option.actor), self.source.places[option.rule.pc])
+                made.append(f"([]<> !({there.text}) || <>[] !({option.guard.text}))")
+        return made if len(made) <= MOST_HANDED else []
 
 
 def _names(system: System) -> list[str]:

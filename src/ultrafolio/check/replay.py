@@ -9,7 +9,7 @@ from typing import Any
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, OPS, OUTCOMES, WAITS, State
-from ultrafolio.model.rule import RULES
+from ultrafolio.model.rule import RULES, STRONG
 from ultrafolio.model.scenario import System
 
 from .explore import plain_functions
@@ -99,8 +99,8 @@ def certify_lasso(
 ) -> tuple[list[Step], list[Step]]:
     """The steps of stem and cycle: the cycle closes, the waiter waits all along, it is fair. Else NotCertified.
 
-    Fair: each thread takes a step in the cycle, or is somewhere without a fair step enabled. An empty cycle rests:
-    nothing fair is enabled.
+    Fair: a thread that takes no step in the cycle is somewhere without a fair step enabled, and everywhere if it stands
+    at a strongly fair rule. An empty cycle rests: nothing fair is enabled.
     """
     steps, state = replay(system, [*stem, *cycle])
     rest, turn = steps[: len(stem)], steps[len(stem) :]
@@ -109,16 +109,21 @@ def certify_lasso(
     _, state = replay(system, stem)
     if not turn and enabled_fair(system, state):
         raise NotCertified(f"a fair step is enabled where all should rest: {enabled_fair(system, state)}")
-    owed = enabled_fair(system, state)
-    for at in range(len(turn) + 1):
+    asleep = {t for t, k in enumerate(state.task) if k.pc in RULES and RULES[k.pc].fairness == STRONG}
+    enabled: list[set[int]] = []
+    for step in [*turn, None]:
         if not is_pending(state, waiter):
             raise NotCertified(f"actor {waiter} is not waiting all along")
-        owed &= enabled_fair(system, state)
-        if at < len(turn):
-            owed.discard(turn[at].actor)
-            take(system, state, turn[at].by)
+        enabled.append(enabled_fair(system, state))
+        if step:
+            take(system, state, step.by)
+    idle = set(range(len(system.choices))) - {step.actor for step in turn}
+    owed = idle.intersection(*enabled)
     if owed:
         raise NotCertified(f"the cycle is not fair to {sorted(owed)}")
+    starved = idle & asleep & set().union(*enabled)
+    if starved:
+        raise NotCertified(f"the cycle is not fair to {sorted(starved)}, which are handed what they sleep for")
     return rest, turn
 
 

@@ -62,7 +62,9 @@ def markdown() -> str:
     return "\n".join([
         "# The rules", "",
         "Printed by `ultrafolio rules` from the rules themselves; do not edit. A rule is one atomic step, and any",
-        "other part may run between two. A fair rule that stays enabled is taken in the end; the others need not be.",
+        "other part may run between two. `weak`: a step that stays enabled is taken in the end. `strong`: one that is",
+        "enabled again and again is; its thread sleeps in a queue, and the kernel hands over what it waits for. Of the",
+        "others none need ever be taken.",
         "`releases`: what a waiter may wait for and this step ends.", "",
         *_rules(), "", "## Properties", "", *_properties(), "",
         "## Page states", "",
@@ -82,7 +84,7 @@ def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
 def _rules() -> list[str]:
     heading = ["#", "rule", "what it does", "actor", "fair", "releases", "kernel", "the mail"]
     return _table(heading, [
-        [str(rule.pc), f"`{rule.name}`", rule.about, rule.actor, "yes" if rule.fair else "no",
+        [str(rule.pc), f"`{rule.name}`", rule.about, rule.actor, rule.fairness or "no",
          ", ".join(rule.releases), rule.kernel, rule.seed]
         for rule in (RULES[pc] for pc in sorted(RULES))
     ])  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 from .guest import spend
 from .host import clear_arch, counted, extra_refs, head, unlock
 from .layout import *
-from .rule import fn, rule
+from .rule import STRONG, UNFAIR, fn, rule
 from .ultravisor import hw_host, uv_export, uv_pin, uv_reset
 
 
@@ -196,7 +196,7 @@ def unpin(s, t):
 
 
 # ----------------------------------------------------------------------------------------- writeback
-@rule(WB_IDLE, fair=False, chooses=True, kernel="wb_writeback; wakes up on its own",
+@rule(WB_IDLE, fair=UNFAIR, chooses=True, kernel="wb_writeback; wakes up on its own",
       seed="if a folio is in writeback, all of it is going to be written back")  # fmt: skip
 def writeback_start(s, t, op, page):
     """Writeback picks the folio of `page`."""
@@ -207,7 +207,7 @@ def writeback_start(s, t, op, page):
     return OK
 
 
-@rule(WB_LOCK, kernel="folio_lock; folio_wait_writeback, v5.7")
+@rule(WB_LOCK, fair=STRONG, kernel="folio_lock, handed over after 5 tries since v5.9; folio_wait_writeback, v5.7")
 def writeback_lock(s, t):
     """Lock the folio, once an earlier writeback of it is over."""
     h = s.mm[head(s, s.task[t].page)]
@@ -261,7 +261,7 @@ def writeback_over(s, t, outcome):
 
 
 # ------------------------------------------------------------------------------------------- reclaim
-@rule(RECLAIM_IDLE, fair=False, chooses=True, kernel="shrink_folio_list, v5.7")
+@rule(RECLAIM_IDLE, fair=UNFAIR, chooses=True, kernel="shrink_folio_list, v5.7")
 def reclaim_start(s, t, op, page):
     """Reclaim picks a page."""
     if not spend(s, t):
@@ -339,7 +339,7 @@ def reclaim_free(s, t):
 
 
 # ------------------------------------------------------------------------- LRU and other references
-@rule(LRU_IDLE, fair=False, chooses=True, kernel="folio_add_lru: a batch of this CPU holds a reference")
+@rule(LRU_IDLE, fair=UNFAIR, chooses=True, kernel="folio_add_lru: a batch of this CPU holds a reference")
 def lru_add(s, t, op, page):
     """A page enters the LRU batch of the actor's CPU, where it stays, referenced, until drained."""
     m = s.mm[page]
@@ -350,7 +350,7 @@ def lru_add(s, t, op, page):
     return OK
 
 
-@rule(MAPPING_IDLE, fair=False, chooses=True, kernel="folio_get by zap, fork or rmap of another mapping")
+@rule(MAPPING_IDLE, fair=UNFAIR, chooses=True, kernel="folio_get by zap, fork or rmap of another mapping")
 def mapping_get(s, t, op, page):
     """The other mapping of a twice-mapped folio takes its count; a plain get does not look whether it is frozen."""
     if not spend(s, t):
@@ -358,7 +358,7 @@ def mapping_get(s, t, op, page):
     return plain_get(s, t, page, MISUSE if s.mm[counted(s, page)].frozen else OK)
 
 
-@rule(SPECULATIVE_IDLE, fair=False, chooses=True, kernel="folio_try_get by a pfn walker")
+@rule(SPECULATIVE_IDLE, fair=UNFAIR, chooses=True, kernel="folio_try_get by a pfn walker")
 def speculative_get(s, t, op, page):
     """A pfn walker tries a reference; a frozen folio refuses it."""
     if s.mm[counted(s, page)].frozen:
@@ -414,7 +414,7 @@ def reboot_reset(s, t):
 
 
 # -------------------------------------------------------------------------------------------- faults
-@rule(TAMPER_IDLE, actor="fault", fair=False, chooses=True, kernel="none: a broken or hostile host")
+@rule(TAMPER_IDLE, actor="fault", fair=UNFAIR, chooses=True, kernel="none: a broken or hostile host")
 def tamper(s, t, op, page):
     """The host changes a byte of a page it may access, or puts an older copy there."""
     if s.mm[page].altered or hw_host(s, page) != ALLOWED or not spend(s, t):

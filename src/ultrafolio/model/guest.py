@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .host import running, take_exit, take_pin, take_reboot, take_unpin
 from .layout import *
-from .rule import fn, rule
+from .rule import UNFAIR, fn, rule
 from .ultravisor import hw_guest, uv_share, uv_unshare
 
 
@@ -40,7 +40,7 @@ def execute(s, t):
     return DONE
 
 
-@rule(RUN, actor="guest", fair=False, chooses=True, kernel="sie64a, v5.7",
+@rule(RUN, actor="guest", fair=UNFAIR, chooses=True, kernel="sie64a, v5.7",
       seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
 def vcpu_run(s, t, op, page):
     """A running vCPU touches, shares or unshares a page."""
@@ -63,7 +63,7 @@ def vcpu_again(s, t):
     return execute(s, t)
 
 
-@rule(DEVICE_IDLE, actor="device", fair=False, chooses=True, kernel="virtio-ccw set up; O_DIRECT submit",
+@rule(DEVICE_IDLE, actor="device", fair=UNFAIR, chooses=True, kernel="virtio-ccw set up; O_DIRECT submit",
       seed="virtio requires individual guest pages to be shared with the host")  # fmt: skip
 def device_start(s, t, op, page):
     """A disk starts direct I/O on `actor.n` pages from `page`; a virtio device is configured on its ring."""
@@ -99,7 +99,7 @@ def io_end(s, t):
     return take_unpin(s, t)
 
 
-@rule(RING_READY, actor="device", fair=False, kernel="virtio_ccw_reset",
+@rule(RING_READY, actor="device", fair=UNFAIR, kernel="virtio_ccw_reset",
       seed="The pin stays as long as the corresponding virtio devices are configured "
            "(i.e. until the guest shuts down or reboots)")  # fmt: skip
 def ring_teardown(s, t):
@@ -110,7 +110,7 @@ def ring_teardown(s, t):
     return take_unpin(s, t)
 
 
-@rule(REBOOT_IDLE, actor="guest", fair=False, chooses=True, kernel="diag 308; KVM_PV_UNSHARE_ALL, v5.7",
+@rule(REBOOT_IDLE, actor="guest", fair=UNFAIR, chooses=True, kernel="diag 308; KVM_PV_UNSHARE_ALL, v5.7",
       seed="until the guest shuts down or reboots", releases="vm")  # fmt: skip
 def reboot_start(s, t, op, page):
     """The guest reboots (op TOUCH) or shuts down (any other): its vCPUs stop, its devices are torn down."""

@@ -8,7 +8,7 @@ The host never reads a page's ultravisor state: it keeps the arch bit, and tries
 from __future__ import annotations
 
 from .layout import *
-from .rule import fn, rule
+from .rule import STRONG, fn, rule
 from .ultravisor import uv_export, uv_import, uv_unpin
 
 
@@ -159,7 +159,7 @@ def still_referenced(s, t):
     return busy(s, t, E_REFS)
 
 
-@rule(IMPORT_MUTEX, kernel="kvm_s390_pv_make_secure: pv.import_lock, v7.0")
+@rule(IMPORT_MUTEX, fair=STRONG, kernel="kvm_s390_pv_make_secure: pv.import_lock, v7.0; MUTEX_HANDOFF, v4.10")
 def import_mutex(s, t):
     """One import at a time per VM: take the mutex; it stays held over every wait below."""
     vm = s.vm[s.who[t].vm]
@@ -346,7 +346,8 @@ def report_success(s, t):
     return SUCCESS
 
 
-@rule(SPLIT_LOCK, kernel="folio_lock before split_folio, v6.10", seed="there is no way to simply split a folio")
+@rule(SPLIT_LOCK, fair=STRONG, kernel="folio_lock before split_folio, v6.10; handed over after 5 tries since v5.9",
+      seed="there is no way to simply split a folio")
 def split_lock(s, t):
     """Lock the large folio; it may have been split meanwhile."""
     k = s.task[t]

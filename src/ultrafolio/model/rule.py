@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Function = Callable[..., Any]
+WEAK, STRONG, UNFAIR = "weak", "strong", ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,9 @@ class Rule:
     """One atomic step. `pc` is its place in the fixed rule order, so a list of rules is an execution.
 
     actor     whose step it is: guest, host, device or fault
-    fair      weakly fair: if it stays enabled it is taken in the end. False for the guest's own choices,
-              for starts of work, and for device tear-down (MODEL section 5)
+    fairness  WEAK: if it stays enabled it is taken in the end. STRONG: if it is enabled again and again it is; its
+              thread sleeps in a queue, and the kernel hands over what it waits for. UNFAIR: the guest's own
+              choices, starts of work, and device tear-down (MODEL section 5)
     chooses   it takes (op, page) from outside: what to touch, share, write back …
     kernel    the kernel function it mirrors, with the version it was read in
     seed      the sentence of the mail behind it, or "" where only the kernel's later history says it
@@ -30,11 +32,16 @@ class Rule:
     name: str
     function: Function
     actor: str
-    fair: bool
+    fairness: str
     chooses: bool
     kernel: str
     seed: str
     releases: tuple[str, ...]
+
+    @property
+    def fair(self) -> bool:
+        """Whether it is fair at all, weakly or strongly."""
+        return self.fairness != UNFAIR
 
     @property
     def about(self) -> str:
@@ -48,7 +55,7 @@ def rule(
     pc: int,
     *,
     actor: str = "host",
-    fair: bool = True,
+    fair: str = WEAK,
     chooses: bool = False,
     kernel: str,
     seed: str = "",
