@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from msgspec.structs import replace
 
 from services.ultravisor.entry import diagnose_308, enter
 from services.ultravisor.firmware import Firmware
 from services.ultravisor.inventory import GIB, MIB, PAGE, RESET_ASKED, Machine, Storage, decode, inject, laboratory
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import EXPORTED, MAPPED, SECURE, SHARED, UNMAPPED, UV_INTEGRITY
+from ultrafolio.model.layout import EXPORTED, MAPPED, SECURE, SHARED, UNMAPPED, UV_BUSY, UV_INTEGRITY
 from ultrafolio.rpc.uvcb import pack, unpack
 from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
 from ultravised import (
@@ -235,6 +236,24 @@ def test_donated_storage_never_overlaps():
     assert Life.seen >= {(name, 0) for name in ("destroy_configuration", "destroy_cpu", "cpu_set_state", "unshare_all")}
 
 
+@pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call.installed and name != "query"])
+def test_a_block_too_long_is_refused(name):
+    bench, guest, cpu = booted()
+    block = blocks(guest, cpu)[name] + bytes(8)
+    block = len(block).to_bytes(2, "big") + block[2:]
+    answer = judge(bench, block, guest if CALLS[name].who == "guest" else None)
+    assert unpack(answer.block).rc == 0x0005
+
+
+def test_pages_that_are_busy():
+    """The pages' own busy is a condition code, and the block is issued again as it is."""
+    bench, guest, _ = booted()
+    bench.pages.pin = lambda page: UV_BUSY
+    block = pack("pin", paddr=PAGES_AT)
+    answer = judge(bench, block, None)
+    assert (answer.cc, answer.block, answer.result) == (2, block, UV_BUSY)
+
+
 def test_page_calls_in_words_of_rc():
     """Not mapped, altered, not shared, of another guest: rc 0x10a, and the two that sources do not publish."""
     bench, guest, _ = booted()
@@ -269,6 +288,14 @@ def test_numbers_of_guests():
     assert bench.machine.configurations[second].vm == 1
     asked = bench.firmware.execute(bench.machine, pack("create_configuration", **ANOTHER), vm=5)
     assert [c.vm for c in asked.machine.configurations.values()] == [1, 5] and asked.machine.vms == 6
+    asked = bench.firmware.execute(bench.machine, pack("create_configuration", **ANOTHER), vm=0)
+    assert [c.vm for c in asked.machine.configurations.values()] == [1, 0] and asked.machine.vms == 2
+    given = bench.machine.configurations[second]
+    bench.machine = bench.machine.replace(vms=256)
+    bench.refused(0x10F, "create_configuration", **ANOTHER)
+    bench.machine = bench.machine.put(*(replace(given, handle=n, asce=n) for n in range(254)))
+    many = bench.firmware.execute(bench.machine, pack("create_configuration", **ANOTHER), vm=0)
+    assert unpack(many.block).rc == 0x10F
     with pytest.raises(InputError):
         bench.firmware.execute(bench.machine, pack("query"), vm=256)
 
@@ -302,6 +329,8 @@ def test_life_of_an_image():
     bench.ok("cpu_set_state", cpu_handle=cpu, state=CPU_LOAD)
     assert enter(bench.machine, guest, cpu, bench.asce(guest), True) == 0x20
     bench.ok("verify", guest_handle=guest)
+    bench.refused(0x111, "verify", guest_handle=guest)
+    bench.refused(0x111, "cpu_reset", cpu_handle=cpu)  # it operates
     assert enter(bench.machine, guest, cpu, bench.asce(guest), True) == 0
 
 

@@ -72,7 +72,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
 class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     """A secure guest's processor: its handle, that of its configuration, its number, its donated storage, its state.
 
-    reset  whether it was reset since the configuration's reset was prepared
+    reset  whether it was reset, initial or clear, since a reset of its configuration was last prepared
     """
 
     handle: int

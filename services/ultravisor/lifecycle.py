@@ -145,14 +145,15 @@ def unshare_all(machine: Machine, f: Fields) -> Done:
     """The life-cycle half of Unshare all (0x0340): the first step of a reset, once every processor is stopped."""
     configuration = machine.configurations[f["guest_handle"]]
     _check((RC_REFUSED, _running(machine, configuration.handle)))
-    return machine.put(*_fresh(machine, configuration.handle), replace(configuration, reset=m.UNSHARED)), {}
+    return machine.put(replace(configuration, reset=m.UNSHARED)), {}
 
 
 def prepare_reset(machine: Machine, f: Fields) -> Done:
     """Prepare reset (0x0320), after unshare all."""
     configuration = machine.configurations[f["guest_handle"]]
     _check((RC_REFUSED, configuration.reset < m.UNSHARED or _running(machine, configuration.handle)))
-    return machine.put(*_fresh(machine, configuration.handle), replace(configuration, reset=m.PREPARED)), {}
+    before = [replace(cpu, reset=False) for cpu in machine.cpus_of(configuration.handle)]
+    return machine.put(*before, replace(configuration, reset=m.PREPARED)), {}
 
 
 def cpu_reset(machine: Machine, f: Fields) -> Done:
@@ -166,9 +167,7 @@ def cpu_reset(machine: Machine, f: Fields) -> Done:
 def cpu_reset_full(machine: Machine, f: Fields) -> Done:
     """Cpu reset initial (0x0311) and clear (0x0321): what a processor of a prepared reset needs before it loads."""
     cpu_reset(machine, f)
-    cpu = machine.cpus[f[CPU]]
-    prepared = machine.configurations[cpu.configuration].reset == m.PREPARED
-    return machine.put(replace(cpu, reset=prepared)), {}
+    return machine.put(replace(machine.cpus[f[CPU]], reset=True)), {}
 
 
 def cpu_set_state(machine: Machine, f: Fields) -> Done:
@@ -181,17 +180,12 @@ def cpu_set_state(machine: Machine, f: Fields) -> Done:
         (RC_REFUSED, state in RUNNING and configuration.reset != m.NO_RESET and not loads),
     )
     if loads:
-        machine = machine.put(*_fresh(machine, configuration.handle), replace(configuration, reset=m.NO_RESET))
-    return machine.put(replace(machine.cpus[cpu.handle], state=state)), {}
+        machine = machine.put(replace(configuration, reset=m.NO_RESET))
+    return machine.put(replace(cpu, state=state)), {}
 
 
 def _running(machine: Machine, configuration: int) -> bool:
     return any(cpu.state in RUNNING for cpu in machine.cpus_of(configuration))
-
-
-def _fresh(machine: Machine, configuration: int) -> list[Cpu]:
-    """Its processors, none of them reset."""
-    return [replace(cpu, reset=False) for cpu in machine.cpus_of(configuration)]
 
 
 CALLS: Mapping[str, Callable[[Machine, Fields], Done]] = {
