@@ -62,6 +62,31 @@ def minimise(file: Path, save: Path | None) -> int:
     return 0
 
 
+@trace.command("validate")
+@click.argument("source")
+@click.option("--group", "groups", multiple=True, help="Only this folio group; may be given several times.")
+@click.option("--save", type=click.Path(path_type=Path), help="Also keep what was read, as a file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per group.")
+def validate(source: str, groups: tuple[str, ...], save: Path | None, as_json: bool) -> int:
+    """Hold what a cluster did against the rules: SOURCE is its Redis URL (with the rights of admin), or a saved stream.
+
+    \b
+    python -m services --json                    # prints the URL
+    ultrafolio trace validate redis://… --save run.stream
+    ultrafolio trace validate run.stream
+
+    Every step must be one that the rules allow, with the same outcome, and the state in Redis the one that the steps
+    lead to. Otherwise: the longest prefix that was accepted, what was enabled there, and which guard refused.
+
+    Exit codes: 0 accepted, 1 not accepted or a property broken, 2 bad input, an empty stream among it.
+    """
+    from ultrafolio.commands import validate as streams
+
+    if save:
+        in_folder(save)
+    return streams.run(source, groups, save, as_json)
+
+
 def in_folder(save: Path) -> None:
     """InputError where the folder of a file to save does not exist: better known before the work than after it."""
     if not save.parent.is_dir():

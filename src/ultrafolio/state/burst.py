@@ -285,7 +285,7 @@ class _Burst:
         return pc in RULES and bool(self.group._runs(pc))
 
     def _idle(self) -> bool:
-        return self.view.live.task[self.actor].pc == IDLE_PC[int(self.view.meta.who["kind"][self.actor])]
+        return bool(self.view.live.task[self.actor].pc == IDLE_PC[int(self.view.meta.who["kind"][self.actor])])
 
     def _step(self, op: int, page: int) -> Done:
         """Run the thread's present rule; cross walls until it has all it asks for."""

@@ -156,6 +156,5 @@ def encode_meta(meta: Meta) -> bytes:
 def decode_meta(data: bytes) -> Meta:
     """The constants in these bytes. msgspec.DecodeError or ValidationError where there are none."""
     made = msgspec.msgpack.decode(data, type=_Meta)
-    return Meta(
-        np.frombuffer(made.cfg, CFG), np.frombuffer(made.who, WHO), made.vms, made.choices, made.origin, made.scenario
-    )
+    cfg, who = np.frombuffer(made.cfg, CFG).copy(), np.frombuffer(made.who, WHO).copy()
+    return Meta(cfg, who, made.vms, made.choices, made.origin, made.scenario)

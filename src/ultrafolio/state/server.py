@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 from ultrafolio.errors import InputError, one_of
@@ -142,8 +142,7 @@ class Server:
         """Start the server again, after kill(), in the same place and at the same address; or for the first time."""
         assert self._process is None, "the server runs"
         (self.folder / "server.log").unlink(missing_ok=True)
-        command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), binary(), *self._options]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self._process = launch([binary(), *self._options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
             self._await_ready()
         except BaseException:
@@ -197,6 +196,11 @@ class Server:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def launch(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program that, on Linux, is killed when this thread ends, however it ends. ``options`` are Popen's."""
+    return subprocess.Popen([sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command], **options)
 
 
 def binary() -> str:

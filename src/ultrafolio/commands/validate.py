@@ -1,0 +1,85 @@
+"""`ultrafolio trace validate`: where streams come from, and how a verdict is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ultrafolio.errors import InputError, one_of
+from ultrafolio.model.layout import State
+from ultrafolio.state import validate
+from ultrafolio.state.sections import DTYPES, decode_meta, join
+from ultrafolio.state.store import Event, StoreUnavailable
+
+SCHEMES = ("redis://", "rediss://", "unix://")
+Stream = tuple[str, list[Event], Callable[[], State] | None]
+
+
+def run(source: str, groups: Sequence[str], save: Path | None, as_json: bool) -> int:
+    """Validate the streams of `source`; 0 if all are accepted and no property is broken, else 1."""
+    streams = list(_live(source, groups) if source.startswith(SCHEMES) else _saved(Path(source), groups))
+    if not streams:
+        raise InputError("nothing to validate", value=source, allowed="at least one folio group",
+                         cause="no group was laid out", then="python examples/lay_out.py SCENARIO POLICY")  # fmt: skip
+    if save:
+        validate.save(save, [(group, events) for group, events, _ in streams])
+    wrong = 0
+    for group, events, stored in streams:
+        verdict = validate.validate(events, stored)
+        wrong += not verdict.accepted or bool(verdict.broken)
+        if as_json:
+            click.echo(json.dumps({"group": group, **asdict(verdict)}))
+        else:
+            _tell(group, verdict)
+    return 1 if wrong else 0
+
+
+def _live(url: str, groups: Sequence[str]) -> Iterator[Stream]:
+    try:
+        from ultrafolio.state.redis import RedisStore
+    except ImportError:
+        raise InputError("redis is not installed", allowed="the extra `cluster`",
+                         then="pip install 'ultrafolio[cluster]'") from None  # fmt: skip
+    store = RedisStore(url, "admin", patience=2.0)
+    try:
+        there = store.groups()
+        for group in groups or there:
+            if group not in there:
+                raise one_of("folio group", group, there)
+            yield group, list(store.events(group)), _stored(store, group)
+    except StoreUnavailable as error:
+        raise InputError(f"{url.split('@')[-1]}: {error}", allowed="the URL of a running server",
+                         then="python -m services --json prints it") from None  # fmt: skip
+
+
+def _stored(store: Any, group: str) -> Callable[[], State]:
+    def stored() -> State:
+        sections = store.read(group, ["meta", *(name for name in DTYPES if name != "seal")])
+        return join(decode_meta(sections.pop("meta")), sections)
+
+    return stored
+
+
+def _saved(file: Path, groups: Sequence[str]) -> Iterator[Stream]:
+    streams = validate.read(file)
+    for group in groups or streams:
+        if group not in streams:
+            raise one_of("folio group", group, list(streams))
+        yield group, streams[group], None
+
+
+def _tell(group: str, verdict: validate.Verdict) -> None:
+    counted = f"{verdict.steps} steps" + (f" and {verdict.calls} page calls" if verdict.calls else "")
+    if verdict.accepted:
+        click.echo(f"{group}: accepted: {counted}")
+    else:
+        click.echo(f"{group}: not accepted at {verdict.at}, after {counted}: {verdict.why}")
+        for line in verdict.enabled:
+            click.echo(f"    {line}")
+    for number, name in verdict.broken:
+        click.echo(f"{group}: step {number} breaks: {name}")

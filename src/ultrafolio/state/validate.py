@@ -1,0 +1,253 @@
+"""What a cluster did, held against the rules: its event stream replayed by the plain interpreter, step by step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ultrafolio.engine import load
+from ultrafolio.engine.interp import to_lists, write_back
+from ultrafolio.errors import InputError
+from ultrafolio.model import properties
+from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, NOTHING, OPS, OUTCOMES, OWNERS, UV_BUSY, WAITS, State
+from ultrafolio.model.rule import RULES
+
+from .events import Entry, Made, StepEvent, Steps, Uvc, decode
+from .group import Live
+from .sections import Meta, decode_meta, join
+from .store import Event
+
+ULTRAVISOR = ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "uv_share", "uv_unshare")
+
+
+@dataclass(slots=True)
+class Verdict:
+    """accepted   every step of the stream is one that the rules allow, with this very outcome
+    steps      how many steps were accepted, from the first on;  calls: page calls outside of steps among them
+    at         id of the entry that was refused, and why in one line
+    enabled    what the rules would have allowed there: one line per actor, with the guard that refuses the others
+    broken     (step number, property) for every property of MODEL section 5 that a step broke
+    """
+
+    accepted: bool = True
+    steps: int = 0
+    calls: int = 0
+    at: str = ""
+    why: str = ""
+    enabled: list[str] = field(default_factory=list)
+    broken: list[tuple[int, str]] = field(default_factory=list)
+
+
+class _Refused(Exception):
+    pass
+
+
+@functools.cache
+def _rules() -> Any:
+    """The plain rules; a call to the ultravisor that was answered "busy" by injection is answered so here, too."""
+    space = load.functions(lambda function: function)
+    for name in ULTRAVISOR:
+        space[name] = _recorded(name, space[name])
+    return load.rules(space)
+
+
+def _recorded(name: str, function: Callable[..., int]) -> Callable[..., int]:
+    def called(s: Live, *arguments: int) -> int:
+        if s.crossing is None:
+            return function(s, *arguments)
+        recorded = next((code for was, code in s.crossing if was == name), None)
+        if recorded == UV_BUSY:
+            return UV_BUSY
+        code = function(s, *arguments)
+        if recorded is not None and code != recorded:
+            raise _Refused(f"the ultravisor answered {recorded} to {name}, the rules say {code}")
+        return code
+
+    return called
+
+
+class Replay:
+    """A group's state as its stream says it came about."""
+
+    def __init__(self, meta: Meta, state: State) -> None:
+        self.meta, self._arrays = meta, state
+        self.live = Live(*to_lists(state))
+        self.live.crossing = None
+        self.verdict = Verdict()
+
+    def entry(self, event: str, entry: Entry) -> bool:
+        """Take an entry of the stream; False if the rules refuse it, and then the verdict says where and why."""
+        try:
+            if isinstance(entry, Steps):
+                for step in entry.steps:
+                    self._step(step)
+            elif isinstance(entry, Uvc):
+                self._call(entry)
+        except (_Refused, IndexError, OverflowError) as error:
+            self.verdict.accepted, self.verdict.at, self.verdict.why = False, event, str(error)
+            self.verdict.enabled = list(self._enabled())
+            return False
+        return True
+
+    def _step(self, step: StepEvent) -> None:
+        s, t = self.live, step.actor
+        if not 0 <= t < len(s.task):
+            raise _Refused(f"there is no actor {t}")
+        pc = s.task[t].pc
+        if pc not in RULES:
+            raise _Refused(f"{_name(s, t)} is dead and took a step")
+        about = properties.focus(s, t, step.page)
+        was, before = s.uv[about].state, [_frozen(section) for section in s[2:]]
+        s.crossing = step.results
+        outcome = _rules().step(s, t, step.op, step.page)
+        s.crossing = None
+        if outcome != step.outcome:
+            self._restore(before)
+            what = f"{RULES[pc].name} of {_name(s, t)}" + (
+                f" ({OPS[step.op]} page {step.page})" if RULES[pc].chooses else ""
+            )
+            raise _Refused(f"{what}: the cluster says {_word(step.outcome)}, the rules say {_word(outcome)}")
+        self.verdict.steps += 1
+        wrong = properties.broken(s, t, pc, about, was, outcome)
+        if wrong:
+            self.verdict.broken.append((self.verdict.steps, properties.PROPERTIES[wrong]))
+
+    def _call(self, call: Uvc) -> None:
+        if not call.function.startswith("uv_") or not hasattr(load.interpreted(), call.function):
+            raise _Refused(f"there is no page call {call.function}")
+        code = getattr(load.interpreted(), call.function)(self.live, *call.arguments)
+        if code != call.result:
+            raise _Refused(
+                f"{call.function}{tuple(call.arguments)}: the ultravisor says {call.result}, the rules say {code}"
+            )
+        self.verdict.calls += 1
+
+    def _restore(self, before: Sequence[list[tuple[int, ...]]]) -> None:
+        for section, rows in zip(self.live[2:], before, strict=True):
+            for record, values in zip(section, rows, strict=True):
+                for name, value in zip(record.__slots__, values, strict=True):
+                    setattr(record, name, value)
+
+    def _enabled(self) -> Iterator[str]:
+        for t in range(len(self.live.task)):
+            pc = self.live.task[t].pc
+            if pc not in RULES:
+                yield f"{_name(self.live, t)}: dead"
+            elif pc == IDLE_PC[self.live.who[t].kind]:
+                yield f"{_name(self.live, t)}: may start {RULES[pc].name}"
+            else:
+                before = [_frozen(section) for section in self.live[2:]]
+                outcome = _rules().step(self.live, t, NOTHING, 0)
+                self._restore(before)
+                yield f"{_name(self.live, t)}: {RULES[pc].name} " + (
+                    "is enabled" if outcome > 0 else f"waits for {_word(outcome)}"
+                )
+
+    def state(self) -> State:
+        """The present state as arrays."""
+        return write_back(State(*self.live), self._arrays)
+
+
+def validate(events: Iterable[Event], stored: Callable[[], State] | None = None) -> Verdict:
+    """Hold a group's stream against the rules; with `stored`, also that the state in the store is the one it leads to.
+
+    InputError for a stream with nothing in it, or in which a part's layout is missing.
+    """
+    replay, started = None, []
+    for event in events:
+        entry = _entry(event)
+        if replay is None:
+            started.append(entry)
+            replay = _begin(started)
+        elif not replay.entry(event.id, entry):
+            return replay.verdict
+    if replay is None:
+        raise _nothing(len(started))
+    verdict = replay.verdict
+    if stored is not None:
+        differs = _difference(replay.state(), stored())
+        if differs:
+            verdict.accepted, verdict.at, verdict.why = False, "the end", differs
+    return verdict
+
+
+def _begin(started: Sequence[Entry]) -> Replay | None:
+    """The replay once every part has laid out its sections; None before."""
+    made = [entry for entry in started if isinstance(entry, Made)]
+    if {entry.role for entry in made} != {"ultravisor", "host", "guest"}:
+        return None
+    sections: dict[str, bytes] = {}
+    for entry in made:
+        sections |= entry.sections
+    meta = decode_meta(next(entry.meta for entry in made if entry.role == "host"))
+    return Replay(meta, join(meta, sections))
+
+
+def _entry(event: Event) -> Entry:
+    try:
+        return decode(event.data)
+    except msgspec.MsgspecError as error:
+        raise InputError(
+            f"entry {event.id} of the stream", value=str(error), allowed="an event of ultrafolio.state.events",
+            cause="a stream of something else, or of another version",
+        ) from None  # fmt: skip
+
+
+def _nothing(entries: int) -> InputError:
+    return InputError("the stream says of no step where it began", value=f"{entries} entries",
+                      allowed="the layout of ultravisor, host and guest, then steps",
+                      cause="no such group, or it was never laid out",
+                      then="ultrafolio trace validate URL without --group names the groups")  # fmt: skip
+
+
+def _difference(replayed: State, stored: State) -> str:
+    """Where the state in the store differs from the replayed one, or ""."""
+    for name in OWNERS:
+        left, right = getattr(replayed, name), getattr(stored, name)
+        for at in range(len(left)):
+            if left[at] != right[at]:
+                return f"section {name}, record {at}: the stream leads to {left[at]}, the store holds {right[at]}"
+    return ""
+
+
+def _frozen(section: Any) -> list[tuple[int, ...]]:
+    return [tuple(getattr(record, name) for name in record.__slots__) for record in section]
+
+
+def _name(s: Any, t: int) -> str:
+    return f"{ACTOR_KINDS[s.who[t].kind]} {t}"
+
+
+def _word(outcome: int) -> str:
+    return OUTCOMES[outcome] if outcome > 0 else f"waits for {WAITS[-outcome]}"
+
+
+# ------------------------------------------------------------------------------------------ saved streams
+class _Line(msgspec.Struct):
+    group: str
+    id: str
+    data: bytes
+
+
+def save(file: Path, streams: Iterable[tuple[str, Iterable[Event]]]) -> None:
+    """Write streams to a file, one entry a line."""
+    lines = (msgspec.json.encode(_Line(group, event.id, event.data)) for group, stream in streams for event in stream)
+    file.write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def read(file: Path) -> dict[str, list[Event]]:
+    """The streams of a saved file, by group. InputError for a file that is none."""
+    streams: dict[str, list[Event]] = {}
+    try:
+        for line in file.read_bytes().splitlines():
+            entry = msgspec.json.decode(line, type=_Line)
+            streams.setdefault(entry.group, []).append(Event(entry.id, entry.data))
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InputError(f"{file}: not a saved stream", value=str(error), allowed="what trace validate --save wrote",
+                         then="ultrafolio trace validate redis://… --save FILE") from None  # fmt: skip
+    return streams

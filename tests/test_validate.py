@@ -1,0 +1,113 @@
+"""The validator accepts what a store's roles did, and refuses a changed stream where it was changed."""
+
+import json
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from services.ultravisor.pages import Pages
+from stored import Stored
+from ultrafolio.cli import cli
+from ultrafolio.engine.conformance import SCENARIOS, walk, walked
+from ultrafolio.errors import InputError
+from ultrafolio.model.layout import E_UV, UV_BUSY
+from ultrafolio.model.policies import PRESETS
+from ultrafolio.state import validate
+from ultrafolio.state.events import Steps, decode, encode
+from ultrafolio.state.memory import Memory, MemoryStore
+from ultrafolio.state.store import Event
+
+
+@pytest.fixture
+def engine(tmp_path):
+    memory = Memory()
+    return Stored({role: MemoryStore(memory, role) for role in ("ultravisor", "host", "guest", "admin")}, tmp_path)
+
+
+def walked_stream(engine, name, preset, steps=60):
+    for _ in walk(engine, walked(name, preset), 5, steps):
+        pass
+    return list(engine.stores["admin"].events(engine.group))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_what_the_roles_did_is_accepted(engine, name, preset):
+    verdict = validate.validate(walked_stream(engine, name, preset), engine.state)
+    assert verdict.accepted, (verdict.at, verdict.why)
+    assert verdict.steps > 10
+
+
+def changed(events, number, change):
+    """The stream with one step changed, and the id of its entry."""
+    seen = 0
+    for at, event in enumerate(events):
+        entry = decode(event.data)
+        for i, step in enumerate(entry.steps) if isinstance(entry, Steps) else ():
+            if seen == number:
+                steps = [*entry.steps[:i], change(step), *entry.steps[i + 1 :]]
+                made = [*events]
+                made[at] = Event(event.id, encode(Steps(entry.role, steps)))
+                return made, event.id
+            seen += 1
+    raise AssertionError("no such step")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda step: msgspec.structs.replace(step, outcome=step.outcome % 15 + 1),
+        lambda step: msgspec.structs.replace(step, actor=99),
+    ],
+)
+def test_a_changed_step_is_refused_where_it_stands(engine, change):
+    events = walked_stream(engine, next(iter(SCENARIOS)), "whole-folio")
+    made, at = changed(events, 7, change)
+    verdict = validate.validate(made)
+    assert (verdict.accepted, verdict.at, verdict.steps) == (False, at, 7)
+    assert verdict.why and len(verdict.enabled) == len(engine.meta.who)
+
+
+def test_a_state_that_the_steps_do_not_lead_to_is_refused(engine):
+    name = next(iter(SCENARIOS))
+    events = walked_stream(engine, name, "per-page")
+    state = engine.state()
+    state.uv["state"][0] = (state.uv["state"][0] + 1) % 5
+    verdict = validate.validate(events, lambda: state)
+    assert not verdict.accepted
+    assert "section uv, record 0" in verdict.why
+
+
+def test_a_stream_with_nothing_in_it_is_an_error():
+    with pytest.raises(InputError, match="where it began"):
+        validate.validate([])
+
+
+def test_a_busy_answer_that_was_injected_is_part_of_the_story(engine, monkeypatch):
+    """An import answered busy undoes and touches again; the rules' own ultravisor is never busy."""
+    system = walked("two-guests", "per-page")
+    real, left = Pages.call, [1]
+
+    def busy_once(pages, function, arguments, part=None, **more):
+        if function == "uv_import" and left:
+            left.pop()
+            return real(pages, function, arguments, part, forced=UV_BUSY)
+        return real(pages, function, arguments, part, **more)
+
+    monkeypatch.setattr(Pages, "call", busy_once)
+    outcomes = [step.outcome for step in walk(engine, system, 11, 150)]
+    assert E_UV in outcomes and not left
+    verdict = validate.validate(engine.stores["admin"].events(engine.group), engine.state)
+    assert verdict.accepted, verdict.why
+
+
+def test_the_command_reads_a_saved_stream(engine, tmp_path):
+    events = walked_stream(engine, next(iter(SCENARIOS)), "per-page")
+    file = tmp_path / "run.stream"
+    validate.save(file, [("g", events)])
+    done = CliRunner().invoke(cli, ["trace", "validate", str(file), "--json"], standalone_mode=False)
+    assert done.exception is None, done.exception
+    said = json.loads(done.output)
+    assert (said["group"], said["accepted"]) == ("g", True)
+    assert said["steps"] > 10
