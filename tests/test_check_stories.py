@@ -21,8 +21,8 @@ def test_every_story_can_be_replayed_from_its_numbers(name, policy):
         if told.kind == "safety":
             certify_violation(made, stem, number)
         elif told.kind in ("permanent", "livelock", "fatal"):
-            waiter = int(told.wait.waiter.split()[1])
-            certify_lasso(made, stem, cycle, waiter)
+            assert told.wait.waiter.split()[1] == str(told.actor)
+            certify_lasso(made, stem, cycle, told.actor)
         elif told.kind:
             replay(made, stem)
 

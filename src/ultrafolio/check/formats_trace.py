@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -79,7 +78,7 @@ def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy
     steps = [*finding.steps, *finding.cycle]
     ever = finding.verdict == "violated" and finding.kind != "safety"
     kind, number = ("property", finding.steps[-1].broke) if finding.kind == "safety" else (
-        "wait" if ever else "stall", _waiter(finding))  # fmt: skip
+        "wait" if ever else "stall", finding.actor)  # fmt: skip
     text = finding.name + (f"; {finding.wait.line()}" if finding.wait else "")
     made: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "made_by": f"ultrafolio {__version__}",
@@ -112,14 +111,6 @@ def document(story: Scenario) -> dict[str, Any]:
     for kind, fields in story.actors:
         made.setdefault(ACTOR_KINDS[kind], []).append(dict(fields))
     return made
-
-
-def _waiter(finding: Finding) -> int:
-    """The actor that waits; a wait names it by kind and number: "vcpu 0 (touch page 1)"."""
-    named = re.match(r"\S+ (\d+) ", finding.wait.waiter) if finding.wait else None
-    if named is None:
-        raise ValueError(f"no waiter in {finding.name!r}")
-    return int(named[1])
 
 
 def in_words(step: Step) -> str:

@@ -39,6 +39,7 @@ class Finding:
 
     expected  the failure is the purpose of pin shared (MODEL 6.8) and not counted against the policy
     steps, cycle  the certified story; cycle is what repeats for ever, empty where everything rests
+    wait, actor   who waits, in words, and the number of that actor; None for a safety property
     """
 
     name: str
@@ -48,6 +49,7 @@ class Finding:
     steps: list[Step] = field(default_factory=list)
     cycle: list[Step] = field(default_factory=list)
     wait: Wait | None = None
+    actor: int | None = None
 
     def record(self) -> dict[str, Any]:
         return {"name": self.name, "verdict": self.verdict, "kind": self.kind, "expected": self.expected,
@@ -172,7 +174,7 @@ def _judge(graph: Graph, lasso: Lasso) -> Finding:
     obstacle, whole, state = _obstacle(graph, lasso, cycle)
     wait = explain(state, lasso.waiter, E_FATAL if dead else obstacle, whole)
     kind = "fatal" if dead else "livelock" if _is_released(graph, lasso, obstacle) else "permanent"
-    return Finding(name, "violated", kind, wait.expected, steps, cycle, wait)
+    return Finding(name, "violated", kind, wait.expected, steps, cycle, wait, lasso.waiter)
 
 
 def _obstacle(graph: Graph, lasso: Lasso, cycle: Sequence[Step]) -> tuple[int, bool, Any]:
@@ -237,4 +239,4 @@ def _transient(graph: Graph) -> Finding | None:
     outcome = code if code < 16 else 16 - code
     whole = int(graph.unpack(number).task["pc"][t]) == SPLIT
     wait = explain(state, t, outcome, whole)
-    return Finding(_property(graph.unpack(number), t), "holds", "transient", wait.expected, steps, [], wait)
+    return Finding(_property(graph.unpack(number), t), "holds", "transient", wait.expected, steps, [], wait, t)
