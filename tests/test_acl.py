@@ -176,6 +176,16 @@ def test_the_default_user_is_off_and_a_wrong_password_gets_nothing(users):
             client.ping()
 
 
+def test_names_of_groups_cannot_reach_into_the_patterns(keys):
+    crooked = "x}:reply:host:"
+    keys[acl.ADMIN].set(f"uf:{{{crooked}}}:uv", "secret")
+    assert allowed(keys["host"].get, f"uf:{{{crooked}}}:uv"), "why there is group_name"
+    for name in (crooked, "", "a:b", "a{b", "a" * 65, "a\n", "*"):
+        with pytest.raises(InputError, match="name of a folio group"):
+            acl.group_name(name)
+    assert acl.group_name("hang.03_x-1") == "hang.03_x-1"
+
+
 def test_no_password_stands_in_the_file():
     passwords = acl.new_passwords()
     text = acl.acl_file(passwords)

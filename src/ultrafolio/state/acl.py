@@ -15,6 +15,7 @@ Two rights need a selector of their own (a second, bracketed rule that holds for
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from .sections import MAY_READ, MAY_WRITE
 
 ADMIN = "admin"
 PARTS = ("ultravisor", "host", "guest")
+GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class Rights(NamedTuple):
@@ -84,6 +86,17 @@ RIGHTS: dict[str, Rights] = {
     ),
 }
 """Every user but `admin`. Which sections a part reads and writes is said in state.sections."""
+
+
+def group_name(name: str) -> str:
+    """`name`, if a folio group may be called so. InputError otherwise.
+
+    The patterns say "any group" with a star, which also matches a brace and a colon: a host that may lay out a
+    group "x}:reply:host:" could read what the ultravisor keeps of it. So a part checks the names that it is given.
+    """
+    if not GROUP.fullmatch(name):
+        raise InputError("name of a folio group", value=name, allowed="1 to 64 letters, digits, _ . -")
+    return name
 
 
 def new_passwords() -> dict[str, str]:
