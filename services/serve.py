@@ -105,14 +105,15 @@ class Running:
             # new calls are refused here, not by gRPC: it would cancel those that cross its goodbye, and CANCELLED is
             # not a status that clients repeat
             self.calls.closed = True
-            clean = self.calls.drained(grace_s)
+            self.calls.drained(grace_s)
+            cut_off = self.calls.in_flight
             # what is left are calls out of time, and watchers of health, whose last news may be on its way
-            self._server.stop(LAST_NEWS_S if clean else 0).wait()
+            self._server.stop(0 if cut_off else LAST_NEWS_S).wait()
             self._pool.shutdown(wait=False)
             self._measures.close()
             if self.tracing is not None:
                 self.tracing.close()
-            self.log.info("stopped", cut_off=0 if clean else self.calls.in_flight)
+            self.log.info("stopped", cut_off=cut_off)
             self._ended.set()
 
     def wait(self) -> None:

@@ -107,7 +107,7 @@ def test_a_part_that_dies_is_named_and_the_rest_dies_with_the_launcher(tmp_path)
 
 def test_a_given_server_and_fixed_ports(tmp_path):
     with server.Server.start(tmp_path / "given") as given:
-        first = 20_000 + os.getpid() % 20_000
+        first = 20_000 + os.getpid() % 10_000
         with launched("--redis", given.url, "--port", str(first), ULTRAFOLIO_LOG="error") as (process, where):
             assert [one["address"] for one in where["services"]] == [f"127.0.0.1:{first + i}" for i in range(3)]
             assert where["redis"] == given.url

@@ -244,12 +244,16 @@ def test_a_graceful_end_says_so_first_and_lets_calls_finish():
         assert not ending.is_alive()
 
 
-def test_calls_that_do_not_end_are_cut_off_after_the_grace_period():
+def test_calls_that_do_not_end_are_cut_off_after_the_grace_period(capsys):
     with running() as (server, echo), connect(server.address, "host") as channel:
         waiting = Caller(channel).future("wait")
         assert echo.waiting.acquire(timeout=10)
         server.stop(0.05)
         assert waiting.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+        echo.release.set()
+        seen = []
+        eventually(lambda: seen.extend(logged(capsys)) or "CANCELLED" in [entry.get("outcome") for entry in seen])
+        assert [entry["cut_off"] for entry in seen if entry["event"] == "stopped"] == [1]
 
 
 def test_health_answers_while_every_thread_waits():
