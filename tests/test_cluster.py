@@ -1,16 +1,32 @@
-"""The cluster does what the interpreter does: conformance cases and walks, step by step over gRPC and Redis."""
+"""The cluster does what the interpreter does: conformance cases and scenarios, step by step over gRPC and Redis."""
+
+from pathlib import Path
 
 import pytest
 
 from clustered import Clustered, running
-from ultrafolio.engine.conformance import CASES, SCENARIOS, Interpreter, agree, walked
+from ultrafolio.commands import validate
+from ultrafolio.engine.conformance import CASES, Interpreter, agree
 from ultrafolio.model.policies import PRESETS
+from ultrafolio.model.scenario import read, system
+from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.validate import validate as hold
+
+SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.toml"))
+PAIRS = [(file, preset) for file in SCENARIOS for preset in PRESETS]
+QUICK = [(file, list(PRESETS)[n % len(PRESETS)]) for n, file in enumerate(SCENARIOS)]
 
 
 @pytest.fixture(scope="module")
 def where(tmp_path_factory):
+    """A cluster; in the end the validator has to accept everything that was done to it."""
     with running(tmp_path_factory.mktemp("c")) as where:
         yield where
+        store = RedisStore(where["redis"], "admin")
+        groups = store.groups()
+        for group in groups:
+            verdict = hold(store.events(group), validate.stored(store, group))
+            assert verdict.accepted, (group, verdict)
 
 
 @pytest.fixture
@@ -25,7 +41,16 @@ def test_case(engine, case):
     case.run(engine)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_walks_agree_with_the_interpreter(engine, preset, name):
-    agree(Interpreter(), engine, walked(name, preset), 3, 30)
+def walk_together(engine, file, preset, steps):
+    agree(Interpreter(), engine, system(read(file), PRESETS[preset][1]), 3, steps)
+
+
+@pytest.mark.parametrize(("file", "preset"), QUICK, ids=lambda value: getattr(value, "stem", value))
+def test_scenario(engine, file, preset):
+    walk_together(engine, file, preset, 25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "preset"), PAIRS, ids=lambda value: getattr(value, "stem", value))
+def test_every_scenario_under_every_policy(engine, file, preset):
+    walk_together(engine, file, preset, 60)

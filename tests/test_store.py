@@ -1,11 +1,17 @@
-"""The shared state: rules run against a store agree with the interpreter step for step."""
+"""The shared state: rules run against a store agree with the interpreter, and the validator accepts what they did."""
+
+from pathlib import Path
 
 import pytest
 
 from stored import Stored
-from ultrafolio.engine.conformance import CASES, SCENARIOS, Interpreter, agree, walked
+from ultrafolio.engine.conformance import CASES, Interpreter, agree
 from ultrafolio.model.policies import PRESETS
+from ultrafolio.model.scenario import read, system
 from ultrafolio.state.memory import Memory, MemoryStore
+from ultrafolio.state.validate import validate
+
+SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.toml"))
 
 
 @pytest.fixture
@@ -20,6 +26,8 @@ def test_case(engine, case):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_walks_agree_with_the_interpreter(engine, preset, name):
-    agree(Interpreter(), engine, walked(name, preset), 3, 60)
+@pytest.mark.parametrize("file", SCENARIOS, ids=lambda file: file.stem)
+def test_scenario(engine, file, preset):
+    agree(Interpreter(), engine, system(read(file), PRESETS[preset][1]), 3, 40)
+    verdict = validate(engine.stores["admin"].events(engine.group), engine.state)
+    assert verdict.accepted, (verdict.at, verdict.why)

@@ -51,18 +51,18 @@ def _live(url: str, groups: Sequence[str]) -> Iterator[Stream]:
         for group in groups or there:
             if group not in there:
                 raise one_of("folio group", group, there)
-            yield group, list(store.events(group)), _stored(store, group)
+            yield group, list(store.events(group)), stored(store, group)
     except StoreUnavailable as error:
         raise InputError(f"{url.split('@')[-1]}: {error}", allowed="the URL of a running server",
                          then="python -m services --json prints it") from None  # fmt: skip
 
 
-def _stored(store: Any, group: str) -> Callable[[], State]:
-    def stored() -> State:
+def stored(store: Any, group: str) -> Callable[[], State]:
+    def now() -> State:
         sections = store.read(group, ["meta", *(name for name in DTYPES if name != "seal")])
         return join(decode_meta(sections.pop("meta")), sections)
 
-    return stored
+    return now
 
 
 def _saved(file: Path, groups: Sequence[str]) -> Iterator[Stream]:
