@@ -17,21 +17,10 @@ from ultrafolio.model.layout import OWNERS, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 
-from . import kernel, layout
-from .layout import (
-    COUNT,
-    FOUND,
-    FULL,
-    LIMIT,
-    MAX_ACTORS,
-    MAX_COMPONENTS,
-    OVERFLOW,
-    RUNNING,
-    Space,
-    raw_words,
-    spans,
-    views,
-)
+from . import kernel, layout, local
+from .layout import FULL, LIMIT, MAX_ACTORS, MAX_COMPONENTS, OVERFLOW, RUNNING, Space, raw_words, views
+from .room import Shape, grow, new_arrays
+from .team import Team
 
 Array = np.ndarray[Any, Any]
 FAIR = tuple(RULES[pc].fair if pc in RULES else False for pc in range(model.DEAD + 1))
@@ -44,6 +33,9 @@ class Graph:
     complete  False when a limit stopped the exploration; then nothing can be concluded from what is absent
     depth     steps to the farthest state reached
     words, state  raw buffer and its views, to unpack a state with `unpack`
+
+    Explored without edges it has states, a shortest way to each, and what breaks, but no `to`, `via`, `first`,
+    `pending` and `enabled`.
     """
 
     system: System
@@ -64,9 +56,13 @@ class Graph:
 
     def unpack(self, number: int) -> State:
         """State `number`, as independent arrays."""
-        for (first, n), kept in zip(self.space.spans, self.space.node[number], strict=True):
+        row = self.space.node[number : number + 1].view(np.uint16)[0]
+        memory = self.space.memory[int(row[0]) | int(row[1]) << 16]
+        actors = len(self.system.choices)
+        for (first, n), kept in zip(self.space.spans, [*memory, *row[2 : 2 + actors]], strict=True):
             self.words[first : first + n] = self.space.kept[kept, :n]
-        return State(self.state.cfg, self.state.who, *(np.array(getattr(self.state, name)) for name in OWNERS))
+        mine = {name: len(getattr(self.system.state, name)) for name in OWNERS}
+        return State(self.state.cfg, self.state.who, *(np.array(getattr(self.state, n)[:k]) for n, k in mine.items()))
 
     def path(self, number: int) -> list[int]:
         """The edges (actor << 16 | choice) of a shortest way from state 0 to `number`."""
@@ -80,15 +76,16 @@ class Graph:
         return len(self.path(number))
 
 
-_ENTRIES = ("begin", "explore", "rehash")
+_ENTRIES = ("begin", "explore", "enter_states", "enter_memories", "enter_recalled", "plan", "look", "fill", "make",
+            "insert", "settle", "link", "advance")  # fmt: skip
 
 
 def _loaded(
-    decorate: Callable[[Any], Any], entry: Callable[[Any], Any], *, unsigned: bool
+    decorate: Callable[[Any], Any], entry: Callable[[Any], Any], prefetch: Any, *, unsigned: bool
 ) -> dict[str, Any]:
     space = rules.functions(decorate, unsigned=unsigned)
     space.update(rules.constants(layout))
-    space["FAIR"] = FAIR
+    space.update(FAIR=FAIR, LOCAL=local.local_rules(), prefetch=prefetch, BATCH=kernel.BATCH)
     rules.add_functions(space, kernel, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
     return space
 
@@ -125,7 +122,7 @@ def _over_arrays(function: Callable[..., Any], *arguments: Any) -> Any:
 @functools.cache
 def plain_functions() -> dict[str, Any]:
     """The kernel's functions as plain Python, for use over lists."""
-    return _loaded(lambda f: f, lambda f: f, unsigned=False)
+    return _loaded(lambda f: f, lambda f: f, lambda array, i: None, unsigned=False)
 
 
 @functools.cache
@@ -138,84 +135,77 @@ def compiled() -> dict[str, Any]:
     import numba
 
     njit: Any = numba.njit
-    return _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), unsigned=True)
+    return _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), local.prefetch(), unsigned=True)
 
 
-def _new_space(system: System, capacity: int) -> Space:
-    state, choices = system.state, system.choices
-    pages, actors, vms = len(state.mm), len(state.task), len(state.vm)
-    width = pages + actors + vms
-    listed = [choice for some in choices for choice in some] or [(0, 0)]
-    ranges, at = [], 0
-    for some in choices:
-        ranges.append((at, len(some)))
-        at += len(some)
-    space = Space(
-        count=np.zeros(1, COUNT), fired=np.zeros(model.DEAD + 1, np.int64),
-        kept=np.zeros((MAX_COMPONENTS, layout.ACTOR_WORDS + 1), np.int64), index=np.zeros(1 << 17, np.int32),
-        spans=spans(pages, actors, vms), node=np.zeros((capacity, width), np.int16),
-        copy=np.zeros(raw_words(pages, actors, vms), np.int64), table=np.zeros(4 * capacity, np.int64),
-        parent=np.zeros(capacity, np.int32), by=np.zeros(capacity, np.int32),
-        pending=np.zeros(capacity, np.int64), enabled=np.zeros(capacity, np.int64),
-        first=np.zeros(capacity, np.int64), to=np.zeros(4 * capacity, np.int32), via=np.zeros(4 * capacity, np.int32),
-        found=np.zeros(10, FOUND), met=np.zeros(32, FOUND), choices=np.array(ranges, np.int64),
-        ops=np.array([op for op, _ in listed], np.int64), pages=np.array([page for _, page in listed], np.int64),
-    )  # fmt: skip
-    space.found["state"] = space.met["state"] = -1
-    return space
-
-
-def _grown(space: Space, functions: Mapping[str, Any]) -> Space:
-    """The same exploration with arrays four times as long; what is not used yet takes no memory."""
-
-    def longer(a: Array) -> Array:
-        made = np.zeros((4 * len(a), *a.shape[1:]), a.dtype)
-        made[: len(a)] = a
-        return made
-
-    names = ("node", "parent", "by", "pending", "enabled", "first", "to", "via")
-    table = np.zeros(4 * len(space.table), np.int64)
-    larger = space._replace(**{name: longer(getattr(space, name)) for name in names}, table=table)
-    larger.count["stop"] = RUNNING
-    functions["rehash"](larger)
-    return larger
-
-
-def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192,
-            functions: Mapping[str, Any] | None = None) -> Graph:  # fmt: skip
+def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192, edges: bool = True,
+            threads: int = 1, functions: Mapping[str, Any] | None = None) -> Graph:  # fmt: skip
     """Explore all interleavings of the system's steps. InputError for more than MAX_ACTORS actors.
 
     Stops, with `complete` False and the reason, at `max_states` states, before its arrays would outgrow `max_mib`
-    MiB, or when components run out.
+    MiB, or when components run out. Without `edges` it takes a third of the memory, and tells nothing of leads-to. The
+    result does not depend on `threads`.
     """
     if len(system.choices) > MAX_ACTORS:
         raise InputError("too many actors to check", value=len(system.choices), allowed=f"at most {MAX_ACTORS}")
     functions = functions or compiled()
-    size = raw_words(len(system.state.mm), len(system.state.task), len(system.state.vm))
-    words = np.zeros(size, np.int64)
+    words, state = _unpacked(system)
+    shape = Shape.of(system, threads, edges=edges)
+    arrays = new_arrays(system, shape, max_states)
+    functions["begin"](Space(**arrays), words)
+    reason = ""
+    with Team(functions, threads) as team:
+        while True:
+            team.explore(state, Space(**arrays), words)
+            count = arrays["count"]
+            stop = int(count["stop"][0])
+            if stop == OVERFLOW:
+                reason = f"more than {MAX_COMPONENTS} different pages and actors"
+            if stop == LIMIT:
+                reason = f"limit of {max_states} states reached"
+            if stop != FULL or reason:
+                break
+            tables = grow(arrays, shape, max_mib)
+            if tables is None:
+                reason = f"limit of {max_mib} MiB reached with {int(count['states'][0])} states"
+                break
+            count["stop"] = RUNNING
+            _entered(functions, Space(**arrays), tables)
+    space = _merged(Space(**arrays))
+    return Graph(system, space, not reason, reason, _depth(space), words, state)
+
+
+def _entered(functions: Mapping[str, Any], space: Space, tables: Mapping[str, Array]) -> None:
+    """Fill the hash tables that were made anew."""
+    if "table" in tables:
+        functions["enter_states"](space)
+    if "places" in tables:
+        functions["enter_memories"](space)
+    if "recall" in tables:
+        functions["enter_recalled"](space, tables["recall"])
+
+
+def _unpacked(system: System) -> tuple[Array, State]:
+    """The raw buffer with the system's initial state in it, and its views."""
+    words = np.zeros(raw_words(len(system.state.mm), len(system.state.task), len(system.state.vm)), np.int64)
     state = views(words, system.state)
     for name in OWNERS:
-        getattr(state, name)[:] = getattr(system.state, name)
-    widest = sum(max(1, len(some)) for some in system.choices)
-    space = _new_space(system, 1 << 12)
-    space.count["limit"] = max_states
-    functions["begin"](space, words)
-    reason = ""
-    while True:
-        functions["explore"](state, space, words, widest)
-        stop = int(space.count["stop"][0])
-        if stop == OVERFLOW:
-            reason = f"more than {MAX_COMPONENTS} different pages and actors"
-        if stop == LIMIT:
-            reason = f"limit of {max_states} states reached"
-        if stop != FULL or reason:
-            break
-        if 4 * sum(array.nbytes for array in space) > max_mib << 20:
-            reason = f"limit of {max_mib} MiB reached with {int(space.count['states'][0])} states"
-            break
-        space = _grown(space, functions)
-    depth = _depth(space)
-    return Graph(system, space, not reason, reason, depth, words, state)
+        section = getattr(system.state, name)
+        getattr(state, name)[: len(section)] = section
+    return words, state
+
+
+def _merged(space: Space) -> Space:
+    """What the workers found, as of one: the sum of the steps, the first of each finding."""
+
+    def first(found: Array, each: int) -> Array:
+        rows = found.reshape(-1, each)
+        order = np.where(rows["state"] < 0, np.iinfo(np.int64).max, rows["state"]).argmin(axis=0)
+        chosen: Array = rows[order, np.arange(each)]
+        return chosen
+
+    return space._replace(fired=space.fired.sum(axis=0), found=first(space.found, layout.PROPERTIES_END),
+                          met=first(space.met, layout.OBSTACLES_END))  # fmt: skip
 
 
 def _depth(space: Space) -> int:

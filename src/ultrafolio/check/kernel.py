@@ -1,5 +1,10 @@
-"""Exploration: take the next state, run every enabled step, keep what is new. Loaded with the rules, like the
-event loop; nothing here knows what a rule does."""
+"""Exploration: take the next states, look up every enabled step, keep what is new. Loaded with the rules, like the
+event loop; nothing here knows what a rule does.
+
+A round takes the next few states through `look`, `fill`, `make`, `insert`, `settle` and `link`. All but `fill` may be
+shared between workers, each with its own states or its own shard of the table. New states are numbered in the order of
+the edges that reach them, so neither the size of a round nor the number of workers can be seen in the result.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +17,18 @@ from ultrafolio.model.rule import fn
 from .layout import *
 
 step: Any = None  # bound by the loader: the dispatcher generated from the rule table
-FAIR: Any = ()  # bound by the loader: per rule, whether it is weakly fair
+FAIR: Any = ()  # bound by the loader: per rule, whether it is weakly or strongly fair
+LOCAL: Any = ()  # bound by the loader: per rule, whether it looks at no thread but its own
+prefetch: Any = None  # bound by the loader: fetch a row of an array that will soon be looked at
+
+BATCH = 32
 
 
+# ------------------------------------------------------------------------------------ components and memories
 @fn
 def mix(h, v):
-    """One round of a 64-bit hash. Source: the multiplier of splitmix64, Steele, Lea and Flood 2014."""
-    h = ((h ^ v) * 0x3F58476D1CE4E5B9) & 0x7FFFFFFFFFFFFFFF
+    """One round of a 63-bit hash. Source: the multiplier of splitmix64, Steele, Lea and Flood 2014."""
+    h = ((int(h) ^ int(v)) * 0x3F58476D1CE4E5B9) & 0x7FFFFFFFFFFFFFFF
     return h ^ (h >> 29)
 
 
@@ -27,7 +37,7 @@ def keep(x, words, first, n):
     """The number of the component whose words stand in the raw buffer, stored if it is new."""
     h = int(n)
     for i in range(n):
-        h = mix(h, int(words[first + i]))
+        h = mix(h, words[first + i])
     slots = len(x.index)
     slot = h & (slots - 1)
     while x.index[slot]:
@@ -51,84 +61,83 @@ def keep(x, words, first, n):
 
 
 @fn
-def share(c, kept):
-    """What component `c` adds to the hash of a state when its number is `kept`; the hash is the sum of them."""
-    return mix(c + 1, int(kept))
-
-
-@fn
-def hash_of(x, number):
-    """The hash of a state in `node`."""
-    h = 0
-    for c in range(len(x.spans)):
-        h += share(c, int(x.node[number, c]))
-    return h
-
-
-@fn
-def find(x, number, h):
-    """The state equal to the one at `number` (the last of `node`), or `number` itself, entered in the table.
-
-    A table entry holds 31 bits of the hash beside the state's number, so that few others are looked at.
-    """
-    slots = len(x.table)
+def place(x, number):
+    """Where memory `number` stands in `places`, or the empty slot where it would."""
+    width = x.memory.shape[1]
+    slots = len(x.places)
+    h = width
+    for c in range(width):
+        h = mix(h, x.memory[number, c])
     slot = h & (slots - 1)
-    tag = (h >> 32) & 0x7FFFFFFF
-    while x.table[slot]:
-        entry = x.table[slot]
-        if entry >> 32 == tag:
-            other = (entry & 0xFFFFFFFF) - 1
-            same = True
-            for c in range(len(x.spans)):
-                same = same and x.node[other, c] == x.node[number, c]
-            if same:
-                return other
+    while x.places[slot]:
+        other = x.places[slot] - 1
+        same = True
+        for c in range(width):
+            same = same and x.memory[other, c] == x.memory[number, c]
+        if same:
+            return slot
         slot = (slot + 1) & (slots - 1)
-    x.table[slot] = (tag << 32) | (number + 1)
-    return number
+    return slot
+
+
+@fn
+def memorise(x):
+    """The number of the memory that stands behind the last one, stored if it is new."""
+    m = x.count[0].memories
+    slot = place(x, m)
+    if x.places[slot]:
+        return int(x.places[slot]) - 1
+    x.places[slot] = m + 1
+    x.count[0].memories = m + 1
+    return m
+
+
+@fn
+def memory_of(x, number):
+    """The number of a state's memory."""
+    return x.node[number, 0] & 0xFFFFFFFF
+
+
+@fn
+def component_of(x, number, t):
+    """The number of the component of a state's actor `t`."""
+    return (x.node[number, (t + 2) >> 2] >> (16 * ((t + 2) & 3))) & 0xFFFF
+
+
+@fn
+def put(x, number, t, component):
+    """Write an actor's component into a row whose lane is empty."""
+    x.node[number, (t + 2) >> 2] |= int(component) << (16 * ((t + 2) & 3))
 
 
 @fn
 def load(x, words, number):
     """Unpack a state into the raw buffer and its copy."""
+    width = x.memory.shape[1]
+    m = memory_of(x, number)
     for c in range(len(x.spans)):
         first = x.spans[c, 0]
-        kept = x.node[number, c]
+        kept = x.memory[m, c] if c < width else component_of(x, number, c - width)
         for i in range(first, first + x.spans[c, 1]):
             words[i] = x.kept[kept, i - first]
             x.copy[i] = words[i]
 
 
+# ---------------------------------------------------------------------------------------- remembered steps
 @fn
-def look(x, words, new, c, h):
-    """Component `c` after a step: if it changed, enter it in state `new` and restore the buffer. The new hash."""
-    first = x.spans[c, 0]
-    end = first + x.spans[c, 1]
-    for i in range(first, end):
-        if words[i] != x.copy[i]:
-            kept = keep(x, words, first, end - first)
-            h += share(c, kept) - share(c, int(x.node[new, c]))
-            x.node[new, c] = kept
-            for j in range(first, end):
-                words[j] = x.copy[j]
-            return h
-    return h
+def recalled(x, key):
+    """The slot of `recall` where a key stands, or the empty one where it would."""
+    slots = len(x.recall)
+    slot = mix(7, key) & (slots - 1)
+    while x.recall[slot, 1] and x.recall[slot, 0] != key:
+        slot = (slot + 1) & (slots - 1)
+    return slot
 
 
 @fn
-def reached(s, x, words, number, t, h):
-    """The number of the state in the raw buffer, one step of `t` from state `number` with hash `h`; the buffer is
-    `number` again. A step changes its own thread, pages and virtual machines, no other thread."""
-    new = x.count[0].states
-    pages = len(s.mm)
-    for c in range(len(x.spans)):
-        x.node[new, c] = x.node[number, c]
-    for c in range(pages):
-        h = look(x, words, new, c, h)
-    h = look(x, words, new, pages + t, h)
-    for c in range(pages + len(s.task), len(x.spans)):
-        h = look(x, words, new, c, h)
-    return find(x, new, h)
+def key_of(x, number, t):
+    """What a thread's step depends on: the memory, the thread and its component."""
+    return memory_of(x, number) << 22 | t << 16 | component_of(x, number, t)
 
 
 @fn
@@ -143,90 +152,390 @@ def is_pending(s, t):
 
 
 @fn
-def take(s, x, words, number, h, t, op, page, by):
-    """Run one step from state `number`; record its edge. True if the step was enabled."""
-    pc = s.task[t].pc
-    if pc == RUN and s.actor[t].op != NOTHING:
-        return False
-    p = focus(s, t, page)
-    was = s.uv[p].state
-    outcome = step(s, t, op, page)
-    if s.who[t].kind == VCPU and pc > AGAIN:
-        obstacle = outcome if E_LOCKED <= outcome <= E_UV else 16 - outcome if outcome < 0 else 0
-        if obstacle and x.met[obstacle].state < 0:
-            x.met[obstacle].state, x.met[obstacle].by = number, by
-    if outcome < 0:
-        return False
-    g = x.count[0]
-    wrong = broken(s, t, pc, p, was, outcome)
-    if wrong and x.found[wrong].state < 0:
-        x.found[wrong].state, x.found[wrong].by = number, by
-    x.fired[pc] += 1
-    other = reached(s, x, words, number, t, h)
-    if other == g.states:
-        x.parent[other], x.by[other] = number, by
-        g.states += 1
-    x.to[g.edges], x.via[g.edges] = other, by
-    g.edges += 1
-    return True
+def taken(x, words, t, m):
+    """The memory and component after a step of `t` from memory `m`: memory | component << 28. The buffer is restored.
+
+    A step changes its own thread, pages and virtual machines, no other thread.
+    """
+    width = x.memory.shape[1]
+    new = x.count[0].memories
+    changed = False
+    for c in range(width):
+        first = x.spans[c, 0]
+        x.memory[new, c] = x.memory[m, c]
+        same = True
+        for i in range(first, first + x.spans[c, 1]):
+            same = same and words[i] == x.copy[i]
+        if not same:
+            changed = True
+            x.memory[new, c] = keep(x, words, first, x.spans[c, 1])
+    c = width + t
+    component = keep(x, words, x.spans[c, 0], x.spans[c, 1])
+    for i in range(len(x.copy)):
+        words[i] = x.copy[i]
+    return (memorise(x) if changed else m) | int(component) << 28
 
 
 @fn
-def expand(s, x, words, number):
-    """All steps from one state."""
+def study(s, x, words, number, t, position):
+    """Run every step of thread `t` in a state, and write what came of them to `pool`; True if one was a step of a
+    rule that looks at other threads.
+
+    Header: steps | rule << 16 | obstacle << 24 | fair << 29 | pending << 30. A step: memory | component << 28 |
+    property broken << 44 | choice << 48.
+    """
     load(x, words, number)
-    h = hash_of(x, number)
-    pending = 0
-    enabled = 0
-    x.first[number] = x.count[0].edges
-    for t in range(len(s.task)):
-        if is_pending(s, t):
-            pending |= 1 << t
-    for t in range(len(s.task)):
-        pc = s.task[t].pc
-        if pc != IDLE_PC[s.who[t].kind]:
-            if take(s, x, words, number, h, t, NOTHING, 0, t << 16) and FAIR[pc]:
-                enabled |= 1 << t
-        else:
-            for i in range(x.choices[t, 1]):
-                c = x.choices[t, 0] + i
-                take(s, x, words, number, h, t, x.ops[c], x.pages[c], (t << 16) | i)
-    x.pending[number], x.enabled[number] = pending, enabled
+    m = memory_of(x, number)
+    pc = s.task[t].pc
+    kind = s.who[t].kind
+    idle = pc == IDLE_PC[kind]
+    header = pc * (1 << 16) + (1 << 30 if is_pending(s, t) else 0) + (1 << 29 if FAIR[pc] and not idle else 0)
+    steps = 0
+    obstacle = 0
+    for i in range(x.choices[t, 1] if idle else 1):
+        c = x.choices[t, 0] + i
+        op = x.ops[c] if idle else NOTHING
+        page = x.pages[c] if idle else 0
+        if pc == RUN and s.actor[t].op != NOTHING:
+            continue
+        p = focus(s, t, page)
+        was = s.uv[p].state
+        outcome = step(s, t, op, page)
+        if kind == VCPU and pc > AGAIN:
+            obstacle = outcome if E_LOCKED <= outcome <= E_UV else 16 - outcome if outcome < 0 else 0
+        if outcome < 0:
+            continue
+        wrong = broken(s, t, pc, p, was, outcome)
+        steps += 1
+        x.pool[position + steps] = taken(x, words, t, m) | wrong << 44 | i << 48
+    x.pool[position] = header | steps | obstacle << 24
+    return not LOCAL[pc]
 
 
 @fn
-def explore(s, x, words, widest):
-    """Expand states in breadth-first order until none is left, or an array is full (COUNT.stop).
+def remember(s, x, words, number, t):
+    """The position in `pool` of thread `t`'s steps in a state, run if they never were; 0 when there is no room.
 
-    `widest`: the most steps any state can have; room for so many is kept.
+    Steps that look at other threads are kept for this round only, at the far end of `pool`.
     """
     g = x.count[0]
-    while g.next < g.states:
-        if g.states > g.limit:
-            g.stop = LIMIT
+    key = key_of(x, number, t)
+    slot = recalled(x, key)
+    if x.recall[slot, 1]:
+        return x.recall[slot, 1]
+    room = g.spare - g.used > 2 * g.widest + 4 and len(x.memory) - g.memories > g.widest + 1
+    if not room or 2 * g.used > len(x.recall):
+        g.stop = FULL
+        return 0
+    position = g.used
+    far = study(s, x, words, number, t, position)
+    if g.stop != RUNNING:
+        return 0
+    size = (x.pool[position] & 0xFFFF) + 1
+    if far:
+        g.spare -= size
+        for i in range(size):
+            x.pool[g.spare + i] = x.pool[position + i]
+        return g.spare
+    x.recall[slot, 0] = key
+    x.recall[slot, 1] = position
+    g.used += size
+    return position
+
+
+# ------------------------------------------------------------------------------------------------- a round
+@fn
+def look(x, w, first, end):
+    """Worker `w` looks up the steps of the states [first, end)."""
+    g = x.count[0]
+    actors = g.actors
+    missed = 0
+    for number in range(first, end):
+        at = (number - g.next) * actors
+        for t in range(actors):
+            position = x.recall[recalled(x, key_of(x, number, t)), 1]
+            x.steps[at + t] = position
+            if position == 0:
+                missed += 1
+    x.missed[w] = missed
+
+
+@fn
+def fill(s, x, words):
+    """Run the steps that are not remembered yet, for all states of the round."""
+    g = x.count[0]
+    g.spare = len(x.pool)
+    for number in range(g.next, g.next + g.round):
+        at = (number - g.next) * g.actors
+        for t in range(g.actors):
+            if x.steps[at + t] == 0:
+                x.steps[at + t] = remember(s, x, words, number, t)
+                if g.stop != RUNNING:
+                    return
+
+
+@fn
+def hash_of(x, number):
+    """The hash of a state's row."""
+    h = 0
+    for w in range(x.node.shape[1]):
+        h = mix(h, x.node[number, w])
+    return h
+
+
+@fn
+def note(found, at, number, by):
+    """Keep the first of its kind."""
+    if found[at].state < 0:
+        found[at].state, found[at].by = number, by
+
+
+@fn
+def make(x, w, first, end):
+    """Worker `w` writes the candidates, the targets of every step of the states [first, end), into its area."""
+    g = x.count[0]
+    shards = len(x.listed)
+    width = x.node.shape[1]
+    start = w * g.area
+    at = start
+    for shard in range(shards):
+        x.listed[shard, w] = 0
+    for number in range(first, end):
+        pending = 0
+        enabled = 0
+        if g.keeps:
+            x.first[number] = at - start
+        for t in range(g.actors):
+            position = x.steps[(number - g.next) * g.actors + t]
+            header = x.pool[position]
+            steps = header & 0xFFFF
+            pending |= ((header >> 30) & 1) << t
+            if steps:
+                enabled |= ((header >> 29) & 1) << t
+                x.fired[w, (header >> 16) & 0xFF] += steps
+            obstacle = (header >> 24) & 31
+            if obstacle:
+                note(x.met, w * OBSTACLES_END + obstacle, number, t << 16)
+            word = (t + 2) >> 2
+            shift = 16 * ((t + 2) & 3)
+            for i in range(position + 1, position + 1 + steps):
+                after = x.pool[i]
+                by = t << 16 | after >> 48
+                wrong = (after >> 44) & 15
+                if wrong:
+                    note(x.found, w * PROPERTIES_END + wrong, number, by)
+                new = g.capacity + at
+                for c in range(width):
+                    x.node[new, c] = x.node[number, c]
+                x.node[new, 0] = (x.node[new, 0] >> 32 << 32) | (after & 0xFFFFFFF)
+                x.node[new, word] ^= (((x.node[new, word] >> shift) ^ (after >> 28)) & 0xFFFF) << shift
+                x.parent[new], x.by[new] = number, by
+                h = hash_of(x, new)
+                x.hash[at] = h
+                shard = (h >> 58) & (shards - 1)
+                x.queue[shard, start + x.listed[shard, w]] = at
+                x.listed[shard, w] += 1
+                at += 1
+        if g.keeps:
+            x.pending[number], x.enabled[number] = pending, enabled
+    x.made[w] = at - start
+
+
+@fn
+def slot_of(x, h):
+    """Where a state with hash `h` is looked for first: in the part of the table that is its shard's."""
+    shards = len(x.listed)
+    part = len(x.table) // shards
+    return ((h >> 58) & (shards - 1)) * part + (h & (part - 1))
+
+
+@fn
+def find(x, number, h):
+    """The table slot of the state equal to the one in row `number`, or the empty one where it would stand."""
+    part = len(x.table) // len(x.listed) - 1
+    slot = slot_of(x, h)
+    tag = (h >> 32) & 0x7FFFFFFF
+    while x.table[slot]:
+        entry = x.table[slot]
+        if entry >> 32 == tag:
+            other = (entry & 0xFFFFFFFF) - 1
+            same = True
+            for w in range(x.node.shape[1]):
+                same = same and x.node[other, w] == x.node[number, w]
+            if same:
+                return slot
+        slot = (slot & ~part) | ((slot + 1) & part)
+    return slot
+
+
+@fn
+def insert(x, shard):
+    """Find each candidate of a shard in the table, in their order; enter it where it is new."""
+    g = x.count[0]
+    for w in range(len(x.made)):
+        fresh = 0
+        start = w * g.area
+        end = start + x.listed[shard, w]
+        for low in range(start, end, BATCH):
+            high = min(low + BATCH, end)
+            for i in range(low, high):
+                prefetch(x.table, slot_of(x, x.hash[x.queue[shard, i]]))
+            for i in range(low, high):
+                entry = x.table[slot_of(x, x.hash[x.queue[shard, i]])]
+                if entry:
+                    prefetch(x.node, (entry & 0xFFFFFFFF) - 1)
+            for i in range(low, high):
+                at = x.queue[shard, i]
+                h = x.hash[at]
+                slot = find(x, g.capacity + at, h)
+                if x.table[slot] == 0:
+                    x.table[slot] = ((h >> 32) & 0x7FFFFFFF) << 32 | (g.capacity + at + 1)
+                    x.slot[at] = slot
+                    fresh += 1
+                x.target[at] = (x.table[slot] & 0xFFFFFFFF) - 1
+        x.fresh[shard, w] = fresh
+
+
+@fn
+def settle(x, w):
+    """Worker `w` gives the new states among its candidates their numbers and places."""
+    g = x.count[0]
+    number = g.states
+    for v in range(w):
+        for shard in range(len(x.listed)):
+            number += x.fresh[shard, v]
+    for at in range(w * g.area, w * g.area + x.made[w]):
+        here = g.capacity + at
+        if x.target[at] == here:
+            for c in range(x.node.shape[1]):
+                x.node[number, c] = x.node[here, c]
+            x.parent[number], x.by[number] = x.parent[here], x.by[here]
+            slot = x.slot[at]
+            x.table[slot] = (x.table[slot] >> 32 << 32) | (number + 1)
+            x.slot[at] = number
+            number += 1
+
+
+@fn
+def link(x, w, first, end):
+    """Worker `w` keeps the edges of the states [first, end)."""
+    g = x.count[0]
+    edge = g.edges
+    for v in range(w):
+        edge += x.made[v]
+    for number in range(first, end):
+        x.first[number] += edge
+    for at in range(w * g.area, w * g.area + x.made[w]):
+        target = x.target[at]
+        x.to[edge] = x.slot[target - g.capacity] if target >= g.capacity else target
+        x.via[edge] = x.by[g.capacity + at]
+        edge += 1
+
+
+# --------------------------------------------------------------------------------------------- exploration
+@fn
+def plan(x, most):
+    """Choose the states of the next round, at most so many; 0 and the reason where none can be expanded.
+
+    Not more than surely fit, and not more than surely stay within the limit, so that it is met at the same state
+    whatever the rounds.
+    """
+    g = x.count[0]
+    g.round = 0
+    if g.states > g.limit:
+        g.stop = LIMIT
+        return 0
+    n = min(most, g.states - g.next)
+    n = min(n, (g.limit - g.states) // g.widest + 1)
+    room = g.capacity - g.states
+    if g.keeps:
+        room = min(room, len(x.to) - g.edges)
+    if room < g.widest:
+        g.stop = FULL
+        return 0
+    g.round = min(n, room // g.widest)
+    return g.round
+
+
+@fn
+def advance(x):
+    """The round is over."""
+    g = x.count[0]
+    for w in range(len(x.made)):
+        g.edges += x.made[w]
+        for shard in range(len(x.listed)):
+            g.states += x.fresh[shard, w]
+            x.fresh[shard, w] = 0
+        x.made[w] = 0
+    g.next += g.round
+    g.round = 0
+    if g.keeps:
+        x.first[g.next] = g.edges
+
+
+@fn
+def explore(s, x, words, most, enough):
+    """Expand states in breadth-first order, `most` a round, until none is left, so many wait that sharing the work
+    pays (`enough`), or it stops (COUNT.stop). A stop for want of room is believed in a round of one state only, so that
+    it is at the same state whatever the rounds."""
+    g = x.count[0]
+    while g.next < g.states and g.states - g.next < enough:
+        n = plan(x, most)
+        if n == 0:
             return
-        room = len(x.parent) - g.states > widest and len(x.to) - g.edges > widest
-        if not room or 2 * (g.states + widest) > len(x.table):
-            g.stop = FULL
-            return
-        expand(s, x, words, g.next)
-        if g.stop == OVERFLOW:
-            return
-        g.next += 1
-    x.first[g.states] = g.edges
+        end = g.next + n
+        look(x, 0, g.next, end)
+        if x.missed[0]:
+            fill(s, x, words)
+            if g.stop != RUNNING:
+                if n == 1:
+                    return
+                g.stop = RUNNING
+                most = 1
+                continue
+        make(x, 0, g.next, end)
+        for shard in range(len(x.listed)):
+            insert(x, shard)
+        settle(x, 0)
+        if g.keeps:
+            link(x, 0, g.next, end)
+        advance(x)
 
 
 @fn
 def begin(x, words):
     """Enter the state in the raw buffer as state 0."""
-    for c in range(len(x.spans)):
-        x.node[0, c] = keep(x, words, x.spans[c, 0], x.spans[c, 1])
-    x.count[0].states = 1
-    find(x, 0, hash_of(x, 0))
+    g = x.count[0]
+    width = x.memory.shape[1]
+    for c in range(width):
+        x.memory[0, c] = keep(x, words, x.spans[c, 0], x.spans[c, 1])
+    x.node[0, 0] = memorise(x)
+    for t in range(g.actors):
+        put(x, 0, t, keep(x, words, x.spans[width + t, 0], x.spans[width + t, 1]))
+    g.states = 1
+    g.used = 1
+    enter_states(x)
 
 
 @fn
-def rehash(x):
+def enter_states(x):
     """Enter all states into an emptied table."""
     for number in range(x.count[0].states):
-        find(x, number, hash_of(x, number))
+        h = hash_of(x, number)
+        x.table[find(x, number, h)] = ((h >> 32) & 0x7FFFFFFF) << 32 | (number + 1)
+
+
+@fn
+def enter_memories(x):
+    """Enter all memories into an emptied table."""
+    for m in range(x.count[0].memories):
+        x.places[place(x, m)] = m + 1
+
+
+@fn
+def enter_recalled(x, old):
+    """Enter the remembered steps of the table `old` into an emptied one."""
+    for i in range(len(old)):
+        if old[i, 1]:
+            slot = recalled(x, old[i, 0])
+            x.recall[slot, 0], x.recall[slot, 1] = old[i, 0], old[i, 1]

@@ -1,0 +1,88 @@
+"""Which rules look at no thread but their own, read off their source; and the hint that fetches memory early.
+
+The checker remembers what a thread's step does to a memory (the pages and machines). That is right for a rule whose
+source never looks at the record of another thread; the others are run again in every state.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+from typing import Any
+
+from ultrafolio.engine.load import RULE_MODULES
+from ultrafolio.model.layout import DEAD
+from ultrafolio.model.rule import RULES
+
+_THREADS = ("task", "actor")
+
+
+@functools.cache
+def far_functions() -> frozenset[str]:
+    """The rule functions that look at another thread than `t`, or call one that does."""
+    trees = [ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")) for module in RULE_MODULES]
+    functions = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
+    far = {name for name, node in functions.items() if _looks_further(node, functions)}
+    while True:
+        more = {name for name, node in functions.items() if name not in far and _called(node) & far}
+        if not more:
+            return frozenset(far)
+        far |= more
+
+
+def local_rules() -> tuple[bool, ...]:
+    """Per place in the rule order: whether its rule looks at no thread but its own."""
+    far = far_functions()
+    if {"focus", "broken"} & far:
+        raise AssertionError("a property that looks at other threads than the one that stepped")
+    return tuple(pc not in RULES or RULES[pc].function.__name__ not in far for pc in range(DEAD + 1))
+
+
+def _called(node: ast.FunctionDef) -> set[str]:
+    return {call.func.id for call in ast.walk(node) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)}
+
+
+def _looks_further(node: ast.FunctionDef, functions: dict[str, ast.FunctionDef]) -> bool:
+    """Whether a thread's record is taken by anything but `t`, here or through an argument for a callee's `t`."""
+    own = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Subscript) and _is_own(inner.slice):
+            own.add(id(inner.value))
+        if isinstance(inner, ast.Name) and inner.id == "t" and not isinstance(inner.ctx, ast.Load):
+            return True
+        if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id in functions:
+            names = [argument.arg for argument in functions[inner.func.id].args.args]
+            if "t" in names and not _is_own(inner.args[names.index("t")]):
+                return True
+    return any(isinstance(inner, ast.Attribute) and inner.attr in _THREADS and id(inner) not in own
+               and isinstance(inner.value, ast.Name) and inner.value.id == "s" for inner in ast.walk(node))  # fmt: skip
+
+
+def _is_own(index: ast.expr) -> bool:
+    return isinstance(index, ast.Name) and index.id == "t"
+
+
+@functools.cache
+def prefetch() -> Any:
+    """The compiled `prefetch(array, i)`: ask for row `i` of an array now, without waiting for it."""
+    from llvmlite import ir  # type: ignore[import-untyped]
+    from numba import types
+    from numba.extending import intrinsic
+
+    def hint(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        stride = builder.extract_value(array.strides, 0)
+        bytes_at = builder.bitcast(array.data, ir.IntType(8).as_pointer())
+        at = builder.gep(bytes_at, [builder.mul(arguments[1], stride)])
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [at.type, word, word, word])
+        llvm = builder.module.declare_intrinsic("llvm.prefetch", [at.type], kind)
+        builder.call(llvm, [at, *(ir.Constant(word, n) for n in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    @intrinsic
+    def prefetch(typing: Any, array: Any, i: Any) -> Any:
+        return types.void(array, types.intp), hint
+
+    return prefetch
