@@ -137,7 +137,7 @@ def test_a_cell_that_kills_one_worker_gets_a_second_chance(tmp_path: Path) -> No
 def test_workers_that_cannot_even_begin_end_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ultrafolio.sweep.executor._die_with", lambda parent: os._exit(7))
+    monkeypatch.setattr("ultrafolio.sweep.executor.die_with", lambda parent: os._exit(7))
     with pytest.raises(RuntimeError, match="exit status 7"):
         run(make_plan(tmp_path), tmp_path / "store", Processes(2))
 
@@ -187,7 +187,7 @@ def tally(span: range, seconds: float) -> Tally:
 
 
 def test_spans_follow_the_rate_and_shrink_at_the_end() -> None:
-    schedule, sizes, done = Schedule(range(100_000), 2), [], []
+    schedule, sizes, done = Schedule([range(100_000)], 2), [], []
     while schedule:
         span = schedule.take()
         sizes.append(len(span))
@@ -199,7 +199,7 @@ def test_spans_follow_the_rate_and_shrink_at_the_end() -> None:
 
 
 def test_what_a_worker_leaves_undone_comes_back() -> None:
-    schedule = Schedule(range(64), 1)
+    schedule = Schedule([range(64)], 1)
     span = schedule.take()
     schedule.done(span, tally(span[:1], 10.0))
     left = []
@@ -210,7 +210,7 @@ def test_what_a_worker_leaves_undone_comes_back() -> None:
 
 @pytest.mark.parametrize(("at", "again"), [(5, True), (0, True), (9, True), (5, False), (-1, True)])
 def test_a_suspect_stands_alone(at: int, again: bool) -> None:
-    schedule = Schedule(range(0), 1)
+    schedule = Schedule([], 1)
     schedule.died(range(10), at, again=again)
     spans = []
     while schedule:

@@ -15,13 +15,16 @@ from typing import cast
 import click
 
 from ultrafolio.errors import InputError
+from ultrafolio.state.server import VARIABLE, address
 
 from . import cells, explain
+from .deposit import THROUGH_REDIS, checked
 from .drive import Rerun, Summary
 from .drive import sweep as run_sweep
-from .executor import Executor, InProcess, Processes
+from .executor import NO_LIMITS, Executor, InProcess, Limits, Processes
 from .planfile import load
 from .progress import display
+from .queue import Queue, find, pause, resume, revoke
 from .store import open_store
 
 INTERRUPTED = 130
@@ -35,7 +38,8 @@ class _PlanOrCommand(click.Group):
             near = difflib.get_close_matches(args[0], self.commands, n=1)
             if near and not Path(args[0]).exists():
                 raise InputError(
-                    "sweep: neither a plan nor a subcommand", value=args[0], allowed="PLAN.toml, status, why",
+                    "sweep: neither a plan nor a subcommand", value=args[0],
+                    allowed=f"PLAN.toml, {', '.join(sorted(self.commands))}",
                     cause=f"did you mean {near[0]!r}?", then=f"ultrafolio sweep {near[0]} --help",
                 )  # fmt: skip
             args = ["run", *args]
@@ -46,6 +50,7 @@ class _PlanOrCommand(click.Group):
         formatter.write_usage(path, "PLAN.toml [OPTIONS]")
         formatter.write_usage(path, "status STORE [--json]", prefix=" " * 7)
         formatter.write_usage(path, "why STORE KEY [--json]", prefix=" " * 7)
+        formatter.write_usage(path, "attach|pause|resume|revoke STORE [--redis URL]", prefix=" " * 7)
 
 
 @click.group(cls=_PlanOrCommand)
@@ -62,6 +67,13 @@ def sweep() -> None:
 @click.option("-o", "--output", "store", type=click.Path(path_type=Path), help="The store [out/<plan name>].")
 @click.option("--workers", type=click.IntRange(min=0),
               help="Processes [one per core]; 0 computes in this process, for debuggers.")  # fmt: skip
+@click.option("--executor", "kind", type=click.Choice(["local", "celery"]), default="local", show_default=True,
+              help="Processes of this machine, or Celery workers.")  # fmt: skip
+@click.option("--redis", metavar="URL", help=f"The workers' Redis [{VARIABLE}]; with neither, --workers starts one.")
+@click.option("--deposit", metavar="URL", default=THROUGH_REDIS, show_default=True,
+              help="Where workers leave results: redis:, a shared folder, s3://BUCKET/PREFIX.")  # fmt: skip
+@click.option("--cell-seconds", type=click.FloatRange(min=0, min_open=True), help="A longer cell is a failed cell.")
+@click.option("--cell-memory", type=click.IntRange(min=1), metavar="MIB", help="A larger cell is a failed cell.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Compute failed or all cells again.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the plan's first N cells, without results.")
 @click.option("--report/--no-report", default=None, help="Write the HTML report [on].")
@@ -74,6 +86,11 @@ def run(
     plan: Path,
     store: Path | None,
     workers: int | None,
+    kind: str,
+    redis: str | None,
+    deposit: str,
+    cell_seconds: float | None,
+    cell_memory: int | None,
     rerun: Rerun | None,
     limit: int | None,
     report: bool | None,
@@ -85,13 +102,36 @@ def run(
     writer = report_writer(wanted=bool(report or open_it)) if report is not False or open_it else None
     folder = store or Path("out") / plan.stem
     again = f"ultrafolio sweep {plan}" + (f" -o {store}" if store else "")
+    limits = Limits(cell_seconds, cell_memory)
+    executor: Executor
+    if kind == "celery":
+        executor = queue_of(folder, redis, workers, deposit, limits, fresh=rerun is not None, quiet=quiet or as_json)
+        again += " --executor celery" + (f" --workers {workers}" if workers else "")
+    else:
+        executor = executor_of(workers, limits)
+    finish(ctx, lambda: run_sweep(
+        load(plan), folder, cells.simulator(), executor, display(quiet=quiet or as_json), rerun=rerun, limit=limit,
+    ), executor, folder, again, writer, open_it=open_it, quiet=quiet, as_json=as_json)  # fmt: skip
+
+
+def finish(
+    ctx: click.Context,
+    work: Callable[[], Summary],
+    executor: Executor,
+    folder: Path,
+    again: str,
+    writer: Callable[[Path], Path] | None,
+    *,
+    open_it: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Do the sweep, tell what came of it, write the report, and exit as the group says."""
     try:
-        summary = run_sweep(
-            load(plan), folder, cells.simulator(), executor_of(workers), display(quiet=quiet or as_json),
-            rerun=rerun, limit=limit,
-        )  # fmt: skip
+        summary = work()
+        detached = isinstance(executor, Queue) and executor.detached
         if not (as_json or quiet):
-            say(summary, again)
+            say(summary, again, detached=folder if detached else None)
         page = writer(folder) if writer and summary.results else None
     except KeyboardInterrupt:  # before the workers began, or after they were done
         click.echo(f"interrupted; everything computed is stored. To resume: {again}", err=True)
@@ -141,14 +181,70 @@ def why(store: Path, key: str, as_json: bool) -> None:
         click.echo(f"  why      {reason}")
 
 
-def executor_of(workers: int | None) -> Executor:
+@sweep.command("attach")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--redis", metavar="URL", help=f"Where the job is [{VARIABLE}, then what the store says].")
+@click.option("--workers", type=click.IntRange(min=1), help="Start so many workers here, too.")
+@click.option("--quiet", is_flag=True, help="No progress and no summary; errors only.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
+@click.pass_context
+def attach(
+    ctx: click.Context, store: Path, redis: str | None, workers: int | None, quiet: bool, as_json: bool
+) -> None:
+    """Come back to the job of STORE: fetch what is done, and follow the rest."""
+    ticket, _, client, url = find(store, address(redis))
+    client.close()
+    quiet = quiet or as_json
+    executor = queue_of(store, url, workers, ticket.record.deposit, ticket.record.limits, fresh=False, quiet=quiet)
+    plan = explain.plan_of(open_store(store))
+    finish(
+        ctx, lambda: run_sweep(plan, store, cells.simulator(), executor, display(quiet=quiet)), executor, store,
+        f"ultrafolio sweep attach {store}", report_writer(wanted=False), quiet=quiet and not as_json, as_json=as_json,
+    )  # fmt: skip
+
+
+def control(name: str, act: Callable[[Path, str | None], str], told: str, text: str) -> None:
+    """A subcommand that changes the state of a store's job."""
+
+    @sweep.command(name, help=text)
+    @click.argument("store", type=click.Path(path_type=Path))
+    @click.option("--redis", metavar="URL", help=f"Where the job is [{VARIABLE}, then what the store says].")
+    def command(store: Path, redis: str | None) -> None:
+        click.echo(f"job {act(store, address(redis))} {told}")
+
+
+control("pause", pause, "is paused", "Let workers finish the chunks they are in, and take no more of STORE's job.")
+control("resume", resume, "goes on", "Let the paused job of STORE go on.")
+control("revoke", revoke, "is revoked", "End the job of STORE; what was fetched stays stored.")
+
+
+def queue_of(
+    folder: Path, redis: str | None, workers: int | None, deposit: str, limits: Limits, *, fresh: bool, quiet: bool
+) -> Queue:
+    """The executor ``celery``. Raises InputError when neither a Redis nor workers of our own are named."""
+    url = address(redis)
+    if url is None and not workers:
+        raise InputError(
+            "--executor celery: no Redis is named, and no workers", value="", allowed=f"--redis URL, or {VARIABLE}=URL",
+            cause="with --workers N a Redis and N workers are started here", then="repeat with --workers 2",
+        )  # fmt: skip
+    tell = (lambda text: None) if quiet else (lambda text: click.echo(text, err=True))
+    return Queue(folder, url, tell, workers or 0, checked(deposit), limits, fresh)
+
+
+def executor_of(workers: int | None, limits: Limits = NO_LIMITS) -> Executor:
     """The executor for ``--workers``; by default a process for each core this process may use."""
     if workers == 0:
+        if limits != NO_LIMITS:
+            raise InputError(
+                "--workers 0: this process cannot end its own cells", value=limits, allowed="--workers 1 or more",
+                then="repeat without --cell-seconds and --cell-memory",
+            )  # fmt: skip
         return InProcess()
     if workers is None:
         affinity = getattr(os, "sched_getaffinity", None)
         workers = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return Processes(workers)
+    return Processes(workers, limits)
 
 
 def report_writer(*, wanted: bool) -> Callable[[Path], Path] | None:
@@ -165,7 +261,7 @@ def report_writer(*, wanted: bool) -> Callable[[Path], Path] | None:
         return None
 
 
-def say(summary: Summary, again: str) -> None:
+def say(summary: Summary, again: str, detached: Path | None = None) -> None:
     """The summary for people: one line, then where things are or how to go on."""
     say_cut(summary.cut_segments)
     done = summary.computed + summary.stored
@@ -174,7 +270,9 @@ def say(summary: Summary, again: str) -> None:
         f"({summary.computed} computed, {summary.stored} stored before), {summary.failed} failed, "
         f"{summary.seconds:.1f} s, {summary.cells_per_second:.1f} cells/s"
     )
-    if summary.interrupted:
+    if detached is not None:
+        click.echo(f"detached; the job goes on. To come back: ultrafolio sweep attach {detached}")
+    elif summary.interrupted:
         click.echo(f"interrupted; everything computed is stored. To resume: {again}")
     elif summary.results is None:
         click.echo(f"only the plan's first cells were asked for. To compute all: {again}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from .work import CHUNK_SECONDS, Tally
 
@@ -18,8 +19,8 @@ class Schedule:
     workers finish together. A worker that meets slower cells stops early and the rest comes back here.
     """
 
-    def __init__(self, span: range, workers: int) -> None:
-        self._waiting = deque([span] if span else [])
+    def __init__(self, spans: Iterable[range], workers: int) -> None:
+        self._waiting = deque(span for span in spans if span)
         self._workers = workers
         self._rate = FIRST_SPAN / CHUNK_SECONDS
 
@@ -29,7 +30,7 @@ class Schedule:
     def take(self) -> range:
         """The next span; an error when there is none."""
         waiting = sum(len(span) for span in self._waiting)
-        fair = waiting // (2 * self._workers)
+        fair = waiting // (2 * self._workers) if self._workers > 1 else waiting
         length = max(1, min(int(self._rate * CHUNK_SECONDS), max(fair, int(self._rate * SHORTEST_SECONDS))))
         first = self._waiting.popleft()
         self.give_back(first[length:])

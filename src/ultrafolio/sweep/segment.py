@@ -73,7 +73,7 @@ class Segment:
 
     def append(self, rows: Sequence[Row]) -> None:
         """Store the rows as one batch; on return they survive a power cut. InputError if they cannot."""
-        batch = self._batch(rows)
+        batch = self.batch(rows)
         try:
             if self._file is None:
                 self._file = open(self.path, "xb")  # noqa: SIM115 (open until the segment ends)
@@ -94,7 +94,8 @@ class Segment:
             self._file = None
         return unwritable(self.path, error)
 
-    def _batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
+    def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
+        """The rows as one batch in the segment's schema."""
         own = self._schema.names[: -len(self._columns) or None]
         values = [
             *([getattr(row, name) for row in rows] for name in own),

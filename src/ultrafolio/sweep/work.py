@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ultrafolio.errors import InputError
@@ -47,10 +47,13 @@ class Work:
     cells: Cells
     stored: dict[str, bool]
     """Keys that need no computing, and whether each is a failure."""
-    engine: str = field(init=False)
+    engine: str = ""
+    """The engine digest; by default that of the sources as they are now."""
+    forgets: bool = False
+    """Every span stands for itself: ``stored`` is emptied before each."""
 
     def __post_init__(self) -> None:
-        self.engine = self.cells.engine_digest()
+        self.engine = self.engine or self.cells.engine_digest()
 
     def key(self, cell: Mapping[str, Scalar]) -> tuple[str, dict[str, Any], str]:
         """A cell's key, its configuration and the canonical text of that. Raises InputError with the cell."""
@@ -74,6 +77,8 @@ class Work:
 
         ``enter`` is told each cell's index before it runs, and -1 when the span is over.
         """
+        if self.forgets:
+            self.stored.clear()
         began = time.monotonic()
         keys, rows, stored, failed = bytearray(), list[Row](), 0, 0
         for index in span:

@@ -1,0 +1,73 @@
+"""The one task: a chunk of a job. What it does is in ``ultrafolio.sweep.chunk``; here is what Celery must be told."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Reject
+from celery.utils.log import get_task_logger
+from redis.exceptions import RedisError
+
+from ultrafolio.sweep.cells import Cells, simulator
+from ultrafolio.sweep.chunk import Outcome, Refused, Worker
+from ultrafolio.sweep.job import TASK, Job, Spans, connect
+
+from .app import REDIS, app
+
+log = get_task_logger(__name__)
+
+AGAIN_SECONDS = 1.0
+"""A chunk that cannot be worked here goes back to the queue after this, so that others find it first."""
+
+
+@lru_cache(maxsize=1)
+def prepare() -> tuple[Cells, str]:
+    """The cells, compiled, and the digest of the code that this process runs; in the parent, before it forks."""
+    cells = simulator()
+    cells.warm()
+    return cells, cells.engine_digest()
+
+
+@lru_cache(maxsize=1)
+def here(pid: int) -> tuple[Worker, Any]:
+    """This process's worker and Redis client; neither may be shared across a fork, hence ``pid``."""
+    cells, engine = prepare()
+    base = os.environ.get("ULTRAFOLIO_BASE")
+    worker = Worker(f"{socket.gethostname()}-{pid}", cells, engine, Path(base) if base else None)
+    return worker, connect(REDIS)
+
+
+def end() -> None:
+    """End what this process has started."""
+    if here.cache_info().currsize:
+        here(os.getpid())[0].end()
+
+
+@app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
+def chunk(self: Task, job: str, number: int, spans: Spans) -> None:
+    """Work a chunk. Refused or unlucky, it goes back to the queue; the log says why."""
+    worker, client = here(os.getpid())
+    try:
+        outcome: Outcome = worker.work(Job(client, job), number, spans)
+    except Refused as why:
+        log.error("job %s refused: %s", job, why)
+        Job(client, job).refuse(worker.name, str(why))
+        time.sleep(AGAIN_SECONDS)
+        raise Reject(str(why), requeue=True) from None
+    except (RedisError, OSError) as error:
+        log.error("job %s chunk %s goes back to the queue: %s", job, number, error)
+        time.sleep(AGAIN_SECONDS)
+        raise Reject(str(error), requeue=True) from None
+    except Exception as error:
+        log.exception("job %s chunk %s: the worker is at fault", job, number)
+        Job(client, job).refuse(worker.name, f"{type(error).__name__}: {error}")
+        time.sleep(AGAIN_SECONDS)
+        raise Reject(str(error), requeue=True) from None
+    if outcome != "committed":
+        log.warning("job %s chunk %s: %s", job, number, outcome)
