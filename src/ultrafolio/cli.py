@@ -19,7 +19,11 @@ _COMMANDS = {
     "report": ("ultrafolio.report.command", "report", "The table and the HTML file of a sweep."),
     "policies": ("ultrafolio.commands.policies", "policies", "The policies and their nine choices."),
     "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample again."),
+    "explore": ("ultrafolio.commands.explore", "explore", "Walk the state graph: in a terminal, on a page, in a file."),
     "rules": ("ultrafolio.commands.rules", "rules", "Every step, property and page state, as Markdown."),
+    "calibrate": ("ultrafolio.commands.calibrate", "calibrate", "What this machine and its kernel say to the model."),
+    "doctor": ("ultrafolio.commands.doctor", "doctor", "What is installed, what is missing, what to type."),
+    "completion": ("ultrafolio.commands.completion", "completion", "Shell completion for bash, zsh and fish."),
 }
 
 

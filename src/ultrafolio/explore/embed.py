@@ -1,0 +1,97 @@
+"""The part of a state graph that a file holds: all of it where it is small, else the story and what lies around it."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ultrafolio.check.replay import frozen
+from ultrafolio.model.layout import State
+
+from .goto import Guide
+from .node import node
+from .page import meta
+
+MAX_BYTES = 2_500_000
+"""Of embedded states, all policies together; page, style and script come on top."""
+
+
+class Pool:
+    """Values kept once and named by number; `size` in bytes of JSON."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.size = 0
+        self._numbers: dict[str, int] = {}
+
+    def __call__(self, value: Any) -> int:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        if text not in self._numbers:
+            self._numbers[text] = len(self.values)
+            self.values.append(value)
+            self.size += len(text.encode()) + 1
+        return self._numbers[text]
+
+
+def data(guides: Sequence[Guide], command: str, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Everything a page without a server needs: {meta, pool, sizes, graphs: one a policy}.
+
+    A node is [state rows, flags, folio, actors, [[move, target]], refused, broken, pending], with numbers into the
+    pool; target -1 lies outside the file. `sizes`: rows of each section. Nodes are numbered from the initial state, 0.
+    """
+    walks, pool = [guide.walk for guide in guides], Pool()
+    state = walks[0].system.state
+    graphs: list[dict[str, Any]] = []
+    for number, guide in enumerate(guides):
+        used = sum(len(json.dumps(graph)) for graph in graphs) + pool.size
+        graphs.append(_graph(guide, pool, used + (max_bytes - used) // (len(guides) - number)))
+    sizes = {name: len(getattr(state, name)) for name in meta(walks, command)["sections"]}
+    return {"meta": meta(walks, command), "pool": pool.values, "sizes": sizes, "graphs": graphs}
+
+
+def _graph(guide: Guide, pool: Pool, most: int) -> dict[str, Any]:
+    """One policy's states, nearest to its story first, until the file would hold `most` bytes."""
+    walk, story = guide.walk, guide.story
+    numbers: dict[Any, int] = {}
+    queue: deque[tuple[State, int]] = deque()
+
+    def number(state: State, level: int) -> int:
+        key = frozen(state)
+        if key not in numbers:
+            numbers[key] = len(numbers)
+            queue.append((state, level))
+        return numbers[key]
+
+    for state in walk.follow([*story.path, *story.loop]).states:
+        number(state, 0)
+    nodes: list[Any] = []
+    size, level = 0, 0
+    while queue and pool.size + size < most:
+        state, level = queue.popleft()
+        targets = [number(move.after, level + 1) for move in walk.enabled(state) if move.after]
+        nodes.append(_compact(node(walk, state), targets, pool))
+        size += len(json.dumps(nodes[-1], separators=(",", ":"))) + 1
+    for made in nodes:
+        for edge in made[4]:
+            edge[1] = edge[1] if edge[1] < len(nodes) else -1
+    return {"story": asdict(story), "coverage": _coverage(guide, len(nodes), queue, level), "nodes": nodes}
+
+
+def _coverage(guide: Guide, held: int, left: deque[tuple[State, int]], level: int) -> str:
+    """What the file holds, in words. `left`: states reached and not held, the nearest first."""
+    if not left:
+        return f"all {held} states of the graph"
+    around = "the story" if guide.story.exists else "the initial state"
+    whole = left[0][1] - 1
+    return f"{held} of {guide.result.states} states: {around}, everything within {whole} steps of it, and some beyond"
+
+
+def _compact(made: dict[str, Any], targets: Sequence[int], pool: Pool) -> list[Any]:
+    rows = [pool(row) for section in made["state"].values() for row in section]
+    moves = [[pool(move), target] for move, target in zip(made["enabled"], targets, strict=True)]
+    refused = [pool(move) for move in made["refused"]]
+    actors = [pool(doing) for doing in made["actors"]]
+    return [rows, pool(made["flags"]), pool(made["folio"]), actors, moves, refused, made["broken"], made["pending"]]

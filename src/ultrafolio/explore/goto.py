@@ -1,0 +1,99 @@
+"""Where a walk can jump to: the counterexample, its loop, or the nearest state that satisfies an expression."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from ultrafolio.check.explore import Graph, explore
+from ultrafolio.check.formats import has_story
+from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Result, check
+
+from .expression import compiled
+from .walk import Walk
+
+COUNTEREXAMPLE, LOOP = "counterexample", "loop"
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The checker's worst story as index paths.
+
+    verdict  in a sentence; path: to the violation, or to where the loop begins; loop: what repeats from there for ever
+    wait     who waits for what, held by whom, released by which step: a line each, or nothing
+    exists   False where nothing failed or waited: the path is then empty
+    """
+
+    verdict: str
+    path: tuple[int, ...]
+    loop: tuple[int, ...]
+    wait: list[str]
+    exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a jump leads: path None if there is no such state; message: what it is, or how far was looked."""
+
+    path: tuple[int, ...] | None
+    message: str
+    complete: bool = True
+
+
+class Guide:
+    """What the checker knows of a walk's graph; explored when first asked for, within the limits given."""
+
+    def __init__(self, walk: Walk, *, max_states: int = MAX_STATES, max_mib: int = MAX_MIB) -> None:
+        self.walk, self.max_states, self.max_mib = walk, max_states, max_mib
+
+    @functools.cached_property
+    def result(self) -> Result:
+        walk = self.walk
+        return check(walk.story, walk.scenario, walk.choices, walk.policy, max_states=self.max_states,
+                     max_mib=self.max_mib)  # fmt: skip
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        return explore(self.walk.system, max_states=self.max_states, max_mib=self.max_mib)
+
+    @functools.cached_property
+    def story(self) -> Story:
+        result, worst = self.result, self.result.worst
+        kind = f", {worst.kind}" if worst.kind else ""
+        verdict = f"{result.verdict}{kind}" + (f": {worst.name}" if worst.kind else "")
+        if not has_story(worst):
+            return Story(result.reason or verdict, (), (), [], False)
+        path = self.walk.indices([step.by for step in (*worst.steps, *worst.cycle)])
+        ever = "waits for ever for" if worst.verdict == "violated" or worst.expected else "waits for"
+        wait = []
+        if w := worst.wait:
+            wait = [f"{w.waiter} {ever}: {w.waits_for}", f"held by: {w.held_by}", f"released by: {w.released_by}"]
+        return Story(verdict, path[: len(worst.steps)], path[len(worst.steps) :], wait, True)
+
+    def goto(self, target: str) -> Found:
+        """The path to `counterexample`, to once around its `loop`, or a shortest one to where an expression holds.
+
+        InputError for an expression that cannot be read.
+        """
+        if target not in (COUNTEREXAMPLE, LOOP):
+            return self.search(target)
+        story, done = self.story, self.result.complete
+        if not story.exists:
+            return Found(None, f"there is no {target}: {story.verdict}", done)
+        if target == COUNTEREXAMPLE:
+            return Found(story.path, story.verdict, done)
+        if story.loop:
+            return Found((*story.path, *story.loop), f"once around the loop of {len(story.loop)} steps", done)
+        rests = "nothing that must happen is enabled: it rests here for ever" if story.wait else "no step repeats"
+        return Found(story.path, f"the story has no loop: {rests}", done)
+
+    def search(self, expression: str) -> Found:
+        """A shortest path to a state in which the expression is not zero."""
+        holds, graph = compiled(expression, self.walk.system.state), self.graph
+        for number in range(graph.states):
+            if holds(graph.unpack(number)):
+                path = self.walk.indices(graph.path(number))
+                return Found(path, f"the nearest of {graph.states} states: {len(path)} steps", graph.complete)
+        seen = f"none of {graph.states} reachable states" if graph.complete else (
+            f"none of the first {graph.states} states, and there are more: {graph.reason}")  # fmt: skip
+        return Found(None, f"{seen} satisfies {expression}", graph.complete)

@@ -1,0 +1,175 @@
+"""What is shown of one state: its pages and actors, what is enabled and what is refused and why, what is broken here.
+
+A node is plain data, the same for the terminal, the served page and the exported file:
+
+    id        a digest of the state
+    state     {section: rows of integers}, fields in the order of layout.SECTIONS
+    flags     a page's flags as page-types would print them, one string a page
+    folio     the head page of each page's folio
+    actors    what each actor is at, in words
+    enabled   the enabled moves in index order, refused: the others
+    broken    [number, page] of the properties that the state itself breaks (1 and 2)
+    pending   [leads-to, who] of what has begun and not ended
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from ultrafolio.check.explain import explain
+from ultrafolio.check.replay import frozen, is_pending
+from ultrafolio.check.show import page_flags
+from ultrafolio.check.verdict import LEADS_TO
+from ultrafolio.engine.load import interpreted
+from ultrafolio.model import layout
+from ultrafolio.model.layout import OPS, OWNERS, State
+from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.model.rule import RULES
+
+from .walk import Move, Walk, is_idle
+
+SECTIONS = {name: list(layout.SECTIONS[name].names or ()) for name in OWNERS}
+WORDS: dict[str, list[str]] = {
+    "uv.state": list(layout.PAGE_STATES),
+    "mm.backing": list(layout.BACKINGS),
+    "mm.writeback": ["no", "flagged", "writing"],
+    "vm.life": ["alive", "rebooting", "gone", "killed"],
+    "actor.op": list(OPS),
+    "pt.present": ["unmapped", "mapped", "swapped"],
+    "task.pc": [RULES[pc].name if pc in RULES else "dead" for pc in range(layout.DEAD + 1)],
+}
+"""Fields whose numbers have names."""
+WORDS["task.then"] = WORDS["task.back"] = WORDS["task.pc"]
+_GUARDS = {value: name for name, value in vars(layout).items() if name.startswith("W_")}
+_MEETS = (*range(layout.E_LOCKED, layout.E_UV + 1), layout.E_NXIO)
+"""Outcomes of a step that met an obstacle, which somebody holds."""
+_HELD = (layout.W_LOCK, layout.W_WRITEBACK, layout.W_MUTEX, layout.W_REFS)
+
+
+def node(walk: Walk, state: State) -> dict[str, Any]:
+    """The node of a state (as lists)."""
+    packed, moves = frozen(state), walk.moves(state)
+    run, pages = interpreted(), range(len(state.mm))
+    tests = (1, run.io_on_secure), (2, run.bit_missing)
+    return {
+        "id": hashlib.blake2b(repr(packed).encode(), digest_size=8).hexdigest(),
+        "state": {name: [list(row) for row in rows] for name, rows in zip(SECTIONS, packed, strict=True)},
+        "flags": [page_flags(packed, p) for p in pages],
+        "folio": [run.head(state, p) for p in pages],
+        "actors": [_doing(walk, state, t) for t in range(len(walk.actors))],
+        "enabled": [_enabled(walk, state, move) for move in moves if move.index is not None],
+        "refused": [_refused(walk, state, move) for move in moves if move.index is None],
+        "broken": [[n, p] for n, test in tests for p in pages if test(state, p)],
+        "pending": [[_leads_to(state, t), t] for t in range(len(walk.actors)) if is_pending(state, t)],
+    }
+
+
+def _doing(walk: Walk, state: State, t: int) -> str:
+    """What an actor is at: its rule, and what it wants."""
+    k, a = state.task[t], state.actor[t]
+    if is_idle(state, t):
+        left = "any number of" if a.budget == layout.ENDLESS else a.budget
+        return "running" if state.who[t].kind == layout.VCPU else f"idle, {left} start{'s' * (a.budget != 1)} left"
+    wish = f", to {OPS[a.op]} page {a.page}" if a.op else f", page {k.page or a.page}"
+    return (WORDS["task.pc"][k.pc] if k.pc == layout.DEAD else f"at {WORDS['task.pc'][k.pc]}") + wish
+
+
+def what(walk: Walk, move: Move) -> str:
+    """A move in words: "vcpu 0 touch page 1", "vcpu 0 import-freeze"."""
+    who = walk.actors[move.actor]
+    if move.op != OPS[0] and RULES[move.pc].actor == "guest" and who.startswith("vcpu"):
+        return f"{who} {move.op} page {move.page}"
+    return f"{who} {move.rule}" + (f" page {move.page}" if move.op != OPS[0] else "")
+
+
+def _enabled(walk: Walk, state: State, move: Move) -> dict[str, Any]:
+    """A move that can be made. `meets`: the obstacle that its step runs into, and who holds it."""
+    made: dict[str, Any] = {
+        "what": what(walk, move), "actor": move.actor, "rule": move.rule, "op": move.op, "page": move.page,
+        "outcome": move.outcome_word, "broke": move.step.broke if move.step else 0,
+    }  # fmt: skip
+    if move.outcome in _MEETS:
+        wait = explain(state, move.actor, move.outcome, move.pc == layout.SPLIT)
+        made["meets"] = {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}
+    return made
+
+
+def _refused(walk: Walk, state: State, move: Move) -> dict[str, Any]:
+    """A move that cannot: the guard's word and its condition in the rule, and where somebody holds it, who."""
+    why = move.outcome_word
+    if move.outcome == layout.W_IDLE and is_idle(state, move.actor) and not state.actor[move.actor].budget:
+        why = "nothing to do: no starts left"
+    made: dict[str, Any] = {
+        "what": what(walk, move), "actor": move.actor, "rule": move.rule, "op": move.op, "page": move.page,
+        "guard": _GUARDS[move.outcome], "why": why, "condition": guard_source(move.pc, _GUARDS[move.outcome]),
+    }  # fmt: skip
+    if move.outcome in _HELD and not is_idle(state, move.actor):
+        wait = explain(state, move.actor, move.outcome, move.pc == layout.SPLIT)
+        made["meets"] = {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}
+    return made
+
+
+@functools.cache
+def guard_source(pc: int, guard: str) -> str:
+    """The conditions in a rule's source under which it refuses with `guard`; "" where a function it calls does."""
+    if pc not in RULES:
+        return ""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(RULES[pc].function)))
+    found = [
+        ast.unparse(branch.test)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If)
+        for inner in branch.body
+        if isinstance(inner, ast.Return) and isinstance(inner.value, ast.Name) and inner.value.id == guard
+    ]
+    return " or ".join(f"({test})" if len(found) > 1 else test for test in found)
+
+
+def _leads_to(state: State, t: int) -> int:
+    """Which of LEADS_TO an actor that has begun something owes."""
+    kind = state.who[t].kind
+    if kind == layout.VCPU:
+        return 1 if state.actor[t].op == layout.UNSHARE else 0
+    return 2 if kind in (layout.DISK, layout.RING) else 3
+
+
+def word(section: str, field: str, value: int) -> str:
+    """A field's value as it is shown: by name where its numbers have names."""
+    names = WORDS.get(f"{section}.{field}", [])
+    return names[value] if value < len(names) else str(value)
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What differs between two nodes: (field, value before, value after), such as ("uv[1].state", "SECURE", …)."""
+    return [
+        (f"{section}[{i}].{field}", word(section, field, old), word(section, field, new))
+        for section, fields in SECTIONS.items()
+        for i, rows in enumerate(zip(before["state"][section], after["state"][section], strict=True))
+        for field, old, new in zip(fields, *rows, strict=True)
+        if old != new
+    ]
+
+
+def properties(walk: Walk, moves: Sequence[Move], here: dict[str, Any]) -> list[dict[str, str]]:
+    """Every property's truth at the end of a path: {name, truth: holds|broken|waiting, where}.
+
+    An always-property is broken by the step that led here, or by the state itself; where only an earlier step of the
+    path broke it, it holds here and `where` says so. A leads-to is waiting while something has begun and not ended.
+    """
+    made = []
+    for number in range(1, len(PROPERTIES)):
+        at = [i for i, move in enumerate(moves, 1) if move.step and move.step.broke == number]
+        pages = [f"page {page}" for n, page in here["broken"] if n == number]
+        now = bool(pages) or bool(at and at[-1] == len(moves))
+        where = ", ".join(pages) or ("by the step that led here" if now else f"broken by step {at[-1]}" if at else "")
+        made.append({"name": PROPERTIES[number], "truth": "broken" if now else "holds", "where": where})
+    for n, name in enumerate(LEADS_TO):
+        waiting = [f"{walk.actors[t]} ({here['actors'][t]})" for m, t in here["pending"] if m == n]
+        made.append({"name": name, "truth": "waiting" if waiting else "holds", "where": "; ".join(waiting)})
+    return made

@@ -1,0 +1,68 @@
+"""The explorer's page: one HTML template, style and script, for the server and for a file that stands alone."""
+
+from __future__ import annotations
+
+import html
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ultrafolio.check.show import LEGEND
+from ultrafolio.check.verdict import LEADS_TO
+from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.model.rule import RULES
+
+from .expression import ALLOWED, CONSTANTS
+from .node import SECTIONS, WORDS
+from .walk import MAX_STEPS, Walk
+
+SCRIPTS, STYLE = ("question.js", "page.js"), "page.css"
+_FOLDER = Path(__file__).parent
+_ALONE = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def asset(name: str) -> str:
+    """The text of one of the page's files."""
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def meta(walks: Sequence[Walk], command: str) -> dict[str, Any]:
+    """What the page knows beside states: names, words, rules, and the commands that show a policy's walk."""
+    walk = walks[0]
+    return {
+        "title": title(walk), "scenario": walk.scenario, "policies": [w.policy for w in walks],
+        "commands": [shlex.join(w.command()) for w in walks], "command": command,
+        "actors": walk.actors, "sections": SECTIONS, "words": WORDS, "legend": LEGEND,
+        "rules": {r.name: {"about": r.about, "kernel": r.kernel, "seed": r.seed} for r in RULES.values()},
+        "properties": list(PROPERTIES), "leads_to": list(LEADS_TO),
+        "constants": CONSTANTS, "allowed": ALLOWED, "max_steps": MAX_STEPS,
+    }  # fmt: skip
+
+
+def title(walk: Walk) -> str:
+    return walk.story.title or walk.scenario
+
+
+def served(walks: Sequence[Walk]) -> str:
+    """The page as the server gives it; style and scripts are files of their own beside it."""
+    scripts = "\n".join(f'<script src="{name}" defer></script>' for name in SCRIPTS)
+    return _filled(title(walks[0]), f'<link rel="stylesheet" href="{STYLE}">', "", scripts)
+
+
+def alone(walks: Sequence[Walk], data: dict[str, Any]) -> str:
+    """The page as one file with the data in it; it loads nothing."""
+    style = f'<meta http-equiv="Content-Security-Policy" content="{_ALONE}">\n<style>\n{asset(STYLE)}</style>'
+    # a "<" in the data could end the script element it stands in
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    embedded = f'<script type="application/json" id="data">{text}</script>'
+    scripts = "\n".join(f"<script>\n{asset(name)}</script>" for name in SCRIPTS)
+    return _filled(title(walks[0]), style, embedded, scripts)
+
+
+def _filled(heading: str, style: str, data: str, script: str) -> str:
+    """The template with its four places filled, each once, so that nothing filled in is looked at again."""
+    parts = {"title": html.escape(heading), "style": style, "data": data, "script": script}
+    first, *rest = asset("page.html").split("{{")
+    return first + "".join(parts[name] + text for name, text in (piece.split("}}", 1) for piece in rest))

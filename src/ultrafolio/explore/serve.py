@@ -1,0 +1,99 @@
+"""The explorer as a page on this machine: Starlette over the walks, JSON by index path."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ultrafolio.errors import InputError
+
+from .goto import Guide
+from .node import node
+from .page import SCRIPTS, STYLE, asset, meta, served
+from .walk import MAX_STEPS, parse_path
+
+PORT = 8371
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_POLICY = "default-src 'self'; img-src data:; frame-ancestors 'none'"
+
+
+def application(guides: Sequence[Guide], command: str) -> Any:
+    """The ASGI application. InputError where Starlette is not installed."""
+    try:
+        from starlette.applications import Starlette
+        from starlette.requests import Request
+        from starlette.responses import JSONResponse, Response
+        from starlette.routing import Route
+    except ImportError:
+        raise _without("starlette") from None
+    walks, one_at_a_time = [guide.walk for guide in guides], threading.Lock()
+    answers: dict[str, Callable[[Guide, Any], Any]] = {"story": _story, "along": _along, "search": _search}
+
+    def api(request: Request) -> Response:
+        answer, number = answers.get(request.path_params["what"]), request.path_params["policy"]
+        if answer is None or number >= len(guides):
+            return JSONResponse({"error": "there is no such address here"}, 404)
+        try:
+            with one_at_a_time:
+                return JSONResponse(answer(guides[number], request.query_params))
+        except InputError as error:
+            return JSONResponse({"error": str(error)}, 400)
+
+    def text(content: str, kind: str) -> Callable[[Request], Response]:
+        headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+        return lambda request: Response(content, media_type=kind, headers=headers)
+
+    return Starlette(routes=[
+        Route("/", text(served(walks), "text/html")),
+        Route(f"/{STYLE}", text(asset(STYLE), "text/css")),
+        *(Route(f"/{name}", text(asset(name), "text/javascript")) for name in SCRIPTS),
+        Route("/api/meta", lambda request: JSONResponse(meta(walks, command))),
+        Route("/api/{policy:int}/{what}", api),
+    ])  # fmt: skip
+
+
+def _story(guide: Guide, asked: Any) -> Any:
+    return asdict(guide.story)
+
+
+def _along(guide: Guide, asked: Any) -> Any:
+    """The nodes on a path, those before number `from` left out."""
+    first = asked.get("from", "0")
+    if not (first.isascii() and first.isdigit() and len(first) < 6):
+        raise InputError("from", value=first, allowed=f"0 to {MAX_STEPS}")
+    trail = guide.walk.follow(parse_path(asked.get("path", "")))
+    return {"nodes": [node(guide.walk, state) for state in trail.states[int(first) :]]}
+
+
+def _search(guide: Guide, asked: Any) -> Any:
+    found = guide.search(asked.get("expression", ""))
+    return {"path": found.path, "message": found.message}
+
+
+def _without(package: str) -> InputError:
+    return InputError(f"{package} is not installed", allowed="the extra `web`: pip install 'ultrafolio[web]'",
+                      cause="--serve needs it; --path, --goto and --export do not")  # fmt: skip
+
+
+def serve(guides: Sequence[Guide], command: str, host: str, port: int, said: Callable[[str], None]) -> None:
+    """Serve until interrupted. `said` is told the address once it listens. InputError if it cannot listen there."""
+    try:
+        import uvicorn
+    except ImportError:
+        raise _without("uvicorn") from None
+    app = application(guides, command)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise InputError(f"cannot listen on {host} port {port}", value=error.strerror, allowed="a free port; "
+                             "--port 0 takes any", then="ultrafolio explore --help") from None  # fmt: skip
+        shown = f"[{host}]" if ":" in host else host
+        said(f"http://{shown}:{listener.getsockname()[1]}/")
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

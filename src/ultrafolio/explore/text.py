@@ -1,0 +1,137 @@
+"""A state of a walk as text for a terminal."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ultrafolio.check.show import LEGEND
+from ultrafolio.model.rule import RULES
+
+from .node import changes, node, properties, what
+from .walk import Trail, Walk, path_text
+
+WIDTH = 100
+
+
+def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> dict[str, Any]:
+    """The state at the end of a trail as one JSON object: its node, what changed, properties, policies in step."""
+    here = node(walk, trail.here)
+    before = node(walk, trail.states[-2]) if trail.moves else here
+    return {
+        "scenario": walk.scenario, "policy": walk.policy, "path": path_text(trail.path), "steps": len(trail.path),
+        "way": [{"what": what(walk, move), "outcome": move.outcome_word} for move in trail.moves],
+        **here,
+        "changed": [{"field": field, "was": was, "is": now} for field, was, now in changes(before, here)],
+        "flags_before": before["flags"],
+        "properties": properties(walk, trail.moves, here),
+        "in_step": [_in_step(other, trail) for other in others],
+        "reproduce": shlex.join([*walk.command(trail.path), *(w for o in others for w in ("--policy", o.policy))]),
+    }  # fmt: skip
+
+
+def _in_step(other: Walk, lead: Trail) -> dict[str, Any]:
+    followed = other.in_step(lead)
+    here = node(other, other.follow(followed.path).here)
+    skipped = [{"step": first, "last": last, "why": why} for first, last, why in followed.skipped]
+    return {"policy": other.policy, "path": path_text(followed.path), "flags": here["flags"],
+            "actors": here["actors"], "skipped": skipped}  # fmt: skip
+
+
+def shown(walk: Walk, made: dict[str, Any]) -> str:
+    """A record as text of at most WIDTH columns where words allow it."""
+    return "\n".join([
+        f"{made['scenario']} under {made['policy']}: {_where(made)}", "",
+        *_way(made), *_pages(made), *_actors(walk, made["actors"]), *_changed(made), "",
+        *_enabled(made), *_refused(made), "", *_properties(made), *_followers(walk, made), "",
+        textwrap.fill(LEGEND, WIDTH), f"reproduce: {made['reproduce']}",
+    ])  # fmt: skip
+
+
+def _where(made: dict[str, Any]) -> str:
+    path = made["path"] or "(none)"
+    return f"path {path}, {made['steps']} step{'s' * (made['steps'] != 1)} from the start"
+
+
+def _folded(text: str, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+
+
+def _way(made: dict[str, Any]) -> Iterator[str]:
+    if made["way"]:
+        last = made["way"][-1]
+        yield f"last step: {last['what']}: {last['outcome']}"
+
+
+def _pages(made: dict[str, Any]) -> Iterator[str]:
+    """A line a page; a changed one shows what it was, and a mark under each letter that changed."""
+    for page, (was, now) in enumerate(zip(made["flags_before"], made["flags"], strict=True)):
+        head = made["folio"][page]
+        tail = "" if head == page else f"  folio of page {head}"
+        if was == now:
+            yield f"  page {page:<3} {now}{tail}"
+            continue
+        yield f"  page {page:<3} {was} -> {now}{tail}"
+        marks = "".join("^" if was[i : i + 1] != letter else " " for i, letter in enumerate(now))
+        yield " " * (len(f"  page {page:<3} {was} -> ")) + marks.rstrip()
+
+
+def _actors(walk: Walk, actors: Sequence[str]) -> Iterator[str]:
+    for who, doing in zip(walk.actors, actors, strict=True):
+        yield f"  {who:<14} {doing}"
+
+
+def _changed(made: dict[str, Any]) -> list[str]:
+    if not made["changed"]:
+        return []
+    listed = "; ".join(f"{c['field']} {c['was']} -> {c['is']}" for c in made["changed"])
+    return _folded(f"changed: {listed}", "", "  ")
+
+
+def _meets(move: dict[str, Any]) -> list[str]:
+    if "meets" not in move:
+        return []
+    meets = move["meets"]
+    return _folded(f"{meets['for']}; held by {meets['held']}; released by {meets['released']}", "       ", "       ")
+
+
+def _enabled(made: dict[str, Any]) -> Iterator[str]:
+    rules = {rule.name: rule for rule in RULES.values()}
+    yield "enabled:" if made["enabled"] else "enabled: nothing"
+    for index, move in enumerate(made["enabled"]):
+        broke = f"  breaks property {move['broke']}" if move["broke"] else ""
+        yield f"  {index:>2}   {move['what']}: {move['outcome']}{broke}"
+        rule = rules[move["rule"]]
+        mail = f' - "{rule.seed}"' if rule.seed else ""
+        yield from _folded(f"{rule.kernel}{mail}", "       ", "       ")
+        yield from _meets(move)
+
+
+def _refused(made: dict[str, Any]) -> Iterator[str]:
+    yield "refused:" if made["refused"] else "refused: nothing"
+    for move in made["refused"]:
+        condition = f", where {move['condition']}" if move["condition"] else ""
+        yield from _folded(f"{move['what']}: {move['guard']}, waits for {move['why']}{condition}", "   -   ", "       ")
+        yield from _meets(move)
+
+
+def _properties(made: dict[str, Any]) -> Iterator[str]:
+    yield "properties here:"
+    for one in made["properties"]:
+        where = f"; {one['where']}" if one["where"] else ""
+        yield from _folded(f"{one['name']}{where}", f"  {one['truth']:<8} ", " " * 11)
+
+
+def _followers(walk: Walk, made: dict[str, Any]) -> Iterator[str]:
+    for other in made["in_step"]:
+        taken = made["steps"] - sum(skip["last"] - skip["step"] + 1 for skip in other["skipped"])
+        yield ""
+        yield f"the same under {other['policy']}: took {taken} of {made['steps']} steps"
+        yield f"  path {other['path'] or '(none)'}"
+        yield from (f"  page {page:<3} {flags}" for page, flags in enumerate(other["flags"]))
+        yield from _actors(walk, other["actors"])
+        for skip in other["skipped"]:
+            upto = f" to {skip['last']}" if skip["last"] > skip["step"] else ""
+            yield from _folded(f"could not take step {skip['step']}{upto}: {skip['why']}", "  ", "    ")

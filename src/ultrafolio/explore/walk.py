@@ -1,0 +1,218 @@
+"""A walk through a system's states by index path, every step by the plain interpreter.
+
+The moves of a state stand in a fixed order, actor after actor and choice after choice; the enabled ones among them are
+numbered from 0. So an execution is a list of small numbers, `3.1.0`, that means the same wherever the rules are.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ultrafolio.check.replay import NotCertified, Step, copied, take
+from ultrafolio.engine.interp import to_lists
+from ultrafolio.engine.load import interpreted
+from ultrafolio.errors import InputError
+from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, OPS, OUTCOMES, RING_READY, WAITS, State
+from ultrafolio.model.policies import Policy
+from ultrafolio.model.rule import RULES
+from ultrafolio.model.scenario import Scenario, system
+
+MAX_STEPS = 1000
+"""The longest path that is followed; the longest published counterexample has under 60 steps."""
+_PATH = re.compile(r"(\d{1,4}(\.\d{1,4})*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What one actor could do in a state: take its next step, or one of its choices.
+
+    index    its number among the enabled moves; None: refused
+    op, page the choice, where the actor is idle and has one
+    outcome  of the step: positive, what it returned; negative, the W_ reason why it is refused
+    step     the step as taken; None: refused
+    after    the state after it, as lists; None: refused
+    """
+
+    index: int | None
+    by: int
+    pc: int
+    op: str
+    page: int
+    outcome: int
+    step: Step | None = None
+    after: State | None = None
+
+    @property
+    def actor(self) -> int:
+        return self.by >> 16
+
+    @property
+    def rule(self) -> str:
+        return RULES[self.pc].name if self.pc in RULES else "none"
+
+    @property
+    def outcome_word(self) -> str:
+        if self.outcome > 0:
+            return OUTCOMES[self.outcome]
+        return "the guest's reboot or shutdown" if self.pc == RING_READY else WAITS[-self.outcome]
+
+    def same_choice(self, other: Move) -> bool:
+        """Whether it is the same actor's, with the same choice."""
+        return (self.actor, self.op, self.page) == (other.actor, other.op, other.page)
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """A path and where it leads: one state more than moves; the states as lists, not to be written to."""
+
+    path: tuple[int, ...]
+    states: list[State]
+    moves: list[Move]
+
+    @property
+    def here(self) -> State:
+        return self.states[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Another policy's walk in step with a leading one.
+
+    path     its own index path, of the moves it could take
+    skipped  (first, last, why): the leading moves, numbered from 1, that it could not take
+    """
+
+    path: tuple[int, ...]
+    skipped: list[tuple[int, int, str]]
+
+
+def parse_path(text: str) -> tuple[int, ...]:
+    """The indices in "3.1.0"; "" is the initial state. InputError for anything else, or more than MAX_STEPS."""
+    if text.count(".") >= MAX_STEPS:
+        raise InputError("the path is too long", value=text[:40] + "...", allowed=f"at most {MAX_STEPS} steps")
+    if not _PATH.fullmatch(text):
+        raise InputError("not an index path", value=text, allowed="indices of steps with dots between, such as 3.1.0")
+    return tuple(int(word) for word in text.split(".")) if text else ()
+
+
+def path_text(path: Sequence[int]) -> str:
+    return ".".join(str(index) for index in path)
+
+
+class Walk:
+    """The state graph of a scenario under a policy, walked on demand.
+
+    scenario, policy  as the user named them: what a command that reproduces a state says
+    """
+
+    def __init__(self, story: Scenario, scenario: str, policy: Policy, policy_name: str) -> None:
+        self.story, self.scenario, self.policy, self.choices = story, scenario, policy_name, policy
+        self.system = system(story, policy)
+        self.actors = [f"{ACTOR_KINDS[kind]} {t}" for t, kind in enumerate(self.system.state.who["kind"].tolist())]
+        start = to_lists(self.system.state)
+        self._last = Trail((), [start], [])
+
+    def moves(self, state: State) -> list[Move]:
+        """Every move of a state (as lists), enabled and refused, in the fixed order."""
+        made: list[Move] = []
+        enabled = 0
+        for t, choices in enumerate(self.system.choices):
+            for choice in range(len(choices) if is_idle(state, t) else 1):
+                move = self._move(state, t, choice, enabled)
+                enabled += move.index is not None
+                made.append(move)
+        return made
+
+    def enabled(self, state: State) -> list[Move]:
+        return [move for move in self.moves(state) if move.index is not None]
+
+    def _move(self, state: State, t: int, choice: int, index: int) -> Move:
+        pc, by = state.task[t].pc, t << 16 | choice
+        op, page = self.system.choices[t][choice] if is_idle(state, t) else (0, 0)
+        trial = copied(state)
+        try:
+            step = take(self.system, trial, by)
+        except NotCertified:
+            return Move(None, by, pc, OPS[op], page, interpreted().step(trial, t, op, page))
+        return Move(index, by, pc, OPS[op], page, step.outcome, step, trial)
+
+    def follow(self, path: Sequence[int]) -> Trail:
+        """Take the steps of an index path. InputError for an index that no enabled step has."""
+        if len(path) > MAX_STEPS:
+            raise InputError("the path is too long", value=len(path), allowed=f"at most {MAX_STEPS} steps")
+        same = 0
+        for old, new in zip(self._last.path, path, strict=False):
+            if old != new:
+                break
+            same += 1
+        states, moves = self._last.states[: same + 1], self._last.moves[:same]
+        for at in range(same, len(path)):
+            enabled = self.enabled(states[-1])
+            if not 0 <= path[at] < len(enabled):
+                raise self._no_step(path, at, len(enabled))
+            move: Any = enabled[path[at]]
+            states.append(move.after)
+            moves.append(move)
+        self._last = Trail(tuple(path), states, moves)
+        return self._last
+
+    def _no_step(self, path: Sequence[int], at: int, enabled: int) -> InputError:
+        steps = "only 1 step is" if enabled == 1 else f"only {enabled} steps are" if enabled else "no step is"
+        return InputError(
+            f"index {path[at]} at step {at + 1}: {steps} enabled", value=path_text(path),
+            allowed=f"0 to {enabled - 1}" if enabled else f"the path up to there: {path_text(path[:at]) or '(start)'}",
+            cause="a link of another scenario or policy, or of other rules",
+            then=shlex.join(self.command(path[:at])),
+        )  # fmt: skip
+
+    def indices(self, bys: Sequence[int]) -> tuple[int, ...]:
+        """The index path of the edges (actor << 16 | choice) of a checker's story. InputError if one is not enabled."""
+        state, path = self._last.states[0], list[int]()
+        for by in bys:
+            move: Any = next((m for m in self.enabled(state) if m.by == by), None)
+            if move is None:
+                raise InputError("a step of the story is not enabled", value=path_text(path), cause="other rules")
+            path.append(move.index)
+            state = move.after
+        return tuple(path)
+
+    def in_step(self, lead: Trail) -> Follower:
+        """The moves of a leading trail, taken here by the same actors with the same choices, as far as they can be."""
+        state, path = self._last.states[0], list[int]()
+        skipped: list[tuple[int, int, str]] = []
+        for number, wanted in enumerate(lead.moves, 1):
+            moves = self.moves(state)
+            move: Any = next((m for m in moves if m.same_choice(wanted)), None)
+            if move is None or move.index is None:
+                first, why = number, self._why_not(state, wanted, move)
+                if skipped and skipped[-1][1:] == (number - 1, why):
+                    first = skipped.pop()[0]
+                skipped.append((first, number, why))
+                continue
+            path.append(move.index)
+            state = move.after
+        return Follower(tuple(path), skipped)
+
+    def _why_not(self, state: State, wanted: Move, refused: Move | None) -> str:
+        who = self.actors[wanted.actor]
+        if refused:
+            return f"{who} {refused.rule} waits for {refused.outcome_word}"
+        pc = state.task[wanted.actor].pc
+        if is_idle(state, wanted.actor):
+            return f"{who} has begun nothing to go on with"
+        return f"{who} has begun something else: it is at {RULES[pc].name if pc in RULES else 'its end'}"
+
+    def command(self, path: Sequence[int] = ()) -> list[str]:
+        """The words of the command that shows the state at `path`."""
+        words = ["ultrafolio", "explore", self.scenario, "--policy", self.policy]
+        return [*words, "--path", path_text(path)] if path else words
+
+
+def is_idle(state: State, t: int) -> bool:
+    """Whether actor `t` has begun nothing, so that its next step takes a choice."""
+    pc = state.task[t].pc
+    return pc == IDLE_PC[state.who[t].kind] and not (pc == 0 and state.actor[t].op)
