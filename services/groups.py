@@ -13,6 +13,7 @@ from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import meta_from
 from ultrafolio.rpc.v1 import common_pb2
+from ultrafolio.state.acl import group_name
 from ultrafolio.state.burst import Contended, Lost
 from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta
 from ultrafolio.state.store import Store, StoreUnavailable
@@ -44,7 +45,7 @@ class Groups(Generic[T]):
 
 def meta_of(store: Store, name: str) -> Meta:
     """A group's constants. StatusError if it was never laid out."""
-    found = store.read(name, ["meta"]) if name else {}
+    found = store.read(group_name(name), ["meta"])
     if not found:
         raise missing(name)
     return decode_meta(found["meta"])

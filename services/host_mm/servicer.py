@@ -11,12 +11,14 @@ from services import identity
 from services.groups import Groups, actor_of, any_actor_of, check_sections, constants, exists, in_words, page_of
 from services.host_mm.firmware import Firmware
 from services.host_mm.threads import Drive, Threads, of_host
-from ultrafolio.model.layout import LRU, MAPPING, NOTHING, RECLAIM, SPECULATIVE, TAMPER, TOUCH, WRITEBACK
+from ultrafolio.model.layout import LRU, MAPPING, NOTHING, RECLAIM, SPECULATIVE, TAMPER, TOUCH, W_IDLE, WRITEBACK
+from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import host_mm_pb2 as pb
 from ultrafolio.rpc.v1 import host_mm_pb2_grpc
-from ultrafolio.state.burst import Group
+from ultrafolio.state.acl import group_name
+from ultrafolio.state.burst import Done, Group
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.sections import encode_meta
@@ -25,7 +27,6 @@ OWN_WORK = (WRITEBACK, RECLAIM, LRU, MAPPING, SPECULATIVE, TAMPER)
 EVERYBODY = ("guest", "device", "host", "lab")
 ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1}
 """Functions of model.host by which a thread comes over from a guest or device; how many arguments follow the actor."""
-
 
 FIRST, GROUP = 4 << 30, 16 << 20
 """Where group memory begins, above what the ultravisor's life cycle uses, and how much each group has: 4,096 pages."""
@@ -43,7 +44,9 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         done = self._drive(group, actor, NOTHING, 0, request.request_id, context)
-        return pb.RunResponse(steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"])
+        return pb.RunResponse(
+            steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"], error=done.error
+        )
 
     def Start(self, request: pb.StartRequest, context: Any) -> pb.StartResponse:
         identity.require(context, ("host", "lab"))
@@ -52,8 +55,28 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             group.view.meta, request.actor, OWN_WORK, "writeback, reclaim, lru, mapping, speculative, tamper"
         )
         page = page_of(group.view.meta, request.page)
+        self._free(group, actor, request.request_id)
         done = self._drive(group, actor, TOUCH, page, request.request_id, context)
-        return pb.StartResponse(steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"])
+        if done.steps and done.steps[-1].outcome < 0 and RULES[done.steps[-1].pc].chooses:
+            raise _refused(done.steps[-1])
+        return pb.StartResponse(
+            steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"], error=done.error
+        )
+
+    def _free(self, group: Group, actor: int, request: str) -> None:
+        """StatusError if the thread is in the middle of work that another request started."""
+        with in_words():
+            task = group.refresh().live.task[actor]
+            known = bool(request) and self.store.reply(group.name, f"{request}/0") is not None
+        if not known and not RULES[task.pc].chooses:
+            raise StatusError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "ACTOR_BUSY",
+                f"thread {actor} is in the middle of something else",
+                value=f"{RULES[task.pc].name}, page {task.page}",
+                allowed="to repeat that with its request id, or Run, which lets it go on",
+                cause="an earlier call is under way, or ended before its work did",
+            )
 
     def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Drive:
         with in_words():
@@ -102,15 +125,27 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
 
     def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Any) -> pb.HostMmServicePrepareResponse:
         identity.require(context, ("lab",))
-        meta = constants(request.meta)
+        meta, group = constants(request.meta), group_name(request.group)
         sections = dict(request.sections)
         check_sections(meta, sections, "host")
         with in_words():
             meta = meta._replace(origin=FIRST + GROUP * self.store.number("uf:host:groups"))
             event = encode(Made("host", sections, encode_meta(meta)))
-            if not self.store.create(request.group, {**sections, "meta": encode_meta(meta)}, event):
-                raise exists(request.group)
+            if not self.store.create(group, {**sections, "meta": encode_meta(meta)}, event):
+                raise exists(group)
         return pb.HostMmServicePrepareResponse(origin=meta.origin)
+
+
+def _refused(done: Done) -> StatusError:
+    """A start that the rules do not allow now."""
+    spent = done.outcome == W_IDLE
+    return StatusError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "NO_STARTS_LEFT" if spent else "NOT_ENABLED",
+        f"actor {done.actor} cannot start that now",
+        value=f"{done.name}: waits for {done.word}",
+        allowed="as many starts as its scenario gave it, `starts`" if spent else "once the folio is thawed",
+    )
 
 
 def _remaining(context: Any) -> Callable[[], float]:

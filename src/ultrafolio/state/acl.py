@@ -9,7 +9,8 @@ Two rights need a selector of their own (a second, bracketed rule that holds for
 
 - The server takes every key that a script names for written, also those that it only reads. So EVAL may *name* any
   key of ours, while each command inside the script is still held to the user's own rights.
-- Everybody appends to a group's stream, and nobody may change what is in it: XADD alone may write there.
+- The parts append to a group's stream and may not read it: what the ultravisor laid out and did stands in there. Nobody
+  may change it: XADD alone may write there.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 class Rights(NamedTuple):
     """Key patterns and commands of one user.
 
-    write     patterns to read and write;  read  patterns to read;  append  streams to append to and to read
+    write     patterns to read and write;  read  patterns to read;  append  streams to append to
     commands  what it may call on them;  channels  patterns of channels to publish and listen on
     """
 
@@ -125,7 +126,7 @@ def rule(user: str, password: str) -> str:
     words = ["on", "#" + _hash(password), "resetchannels", "-@all"]
     words += [command if command[0] == "-" else "+" + command for command in rights.commands]
     words += ["~" + pattern for pattern in rights.write]
-    words += ["%R~" + pattern for pattern in (*rights.read, *rights.append)]
+    words += ["%R~" + pattern for pattern in rights.read]
     words += ["&" + pattern for pattern in rights.channels]
     words.append("(+eval +evalsha ~uf:*)")
     if rights.append:

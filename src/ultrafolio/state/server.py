@@ -64,7 +64,7 @@ class Server:
 
         folder       where its files go; by default a private one that stop() removes
         tcp          a free port of 127.0.0.1 instead of a unix socket
-        append_only  every acknowledged write survives SIGKILL (``appendfsync always``); a restart finds the data
+        append_only  every acknowledged write survives SIGKILL (the write reaches the kernel before the answer is sent); a restart finds the data
         acl_file     the users, in the server's own format
 
         On Linux the server dies with the *thread* that called (PR_SET_PDEATHSIG), so call from one that lasts. Raises
@@ -76,7 +76,7 @@ class Server:
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
         options = ["--dir", str(folder), "--logfile", str(folder / "server.log"), "--save", ""]
-        options += ["--appendonly", "yes" if append_only else "no", "--appendfsync", "always"]
+        options += ["--appendonly", "yes" if append_only else "no", "--appendfsync", "everysec"]
         if acl_file is not None:
             options += ["--aclfile", str(acl_file.resolve())]
         try:
