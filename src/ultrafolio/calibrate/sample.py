@@ -1,0 +1,74 @@
+"""Measured times with their spread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEAST, MOST = 5, 20_000
+
+
+class NotPossible(Exception):
+    """Something cannot be measured or observed on this machine; the message is the reason, for the user to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A measured time.
+
+    name         what the profile calls it
+    what         what was timed, in words
+    median, q1, q3, mean  ns for one operation; q1 and q3 are the quartiles
+    n            how many timings; each may be the mean over a batch of operations, then `what` says so
+    """
+
+    name: str
+    what: str
+    median: int
+    q1: int
+    q3: int
+    mean: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What could not be measured here, and why."""
+
+    name: str
+    reason: str
+
+
+def sample(name: str, what: str, once: Callable[[], float], seconds: float) -> Sample:
+    """Repeat `once`, which returns the ns of one operation, for `seconds`, but at least LEAST times.
+
+    The first call warms up and is not counted. NotPossible passes through.
+    """
+    once()
+    times: list[float] = []
+    end = time.monotonic() + seconds
+    while len(times) < LEAST or (time.monotonic() < end and len(times) < MOST):
+        times.append(once())
+    return summary(name, what, times)
+
+
+def summary(name: str, what: str, times: Sequence[float]) -> Sample:
+    """The median, the quartiles and the mean of `times`, in ns, rounded; never below zero."""
+    low, middle, high = np.percentile(times, (25, 50, 75)).round().astype(int).tolist()
+    return Sample(name, what, max(0, middle), max(0, low), max(0, high), max(0, round(float(np.mean(times)))),
+                  len(times))  # fmt: skip
+
+
+def each(call: Callable[[], object], count: int = 16) -> float:
+    """ns of one `call`, over `count` of them in a row."""
+    return timed(lambda: [call() for _ in range(count)], count)
+
+
+def timed(operation: Callable[[], object], count: int = 1) -> float:
+    """ns of one of the `count` operations that `operation` does."""
+    start = time.perf_counter_ns()
+    operation()
+    return (time.perf_counter_ns() - start) / count

@@ -1,0 +1,269 @@
+"""The few things of Linux that Python does not reach by itself, each of this process alone and undone when left."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import mmap
+import os
+import struct
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from .sample import NotPossible
+
+PAGE = 4096
+THP = Path("/sys/kernel/mm/transparent_hugepage")
+# include/uapi/asm-generic/mman-common.h
+MADV_DONTNEED, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLD, MADV_PAGEOUT = 4, 14, 15, 20, 21
+# include/uapi/linux/kernel-page-flags.h
+FLAGS = {"LOCKED": 0, "DIRTY": 4, "LRU": 5, "WRITEBACK": 8, "MMAP": 11, "ANON": 12, "HEAD": 15, "TAIL": 16, "THP": 22}
+# include/uapi/linux/io_uring.h; the numbers of newer system calls are the same on every architecture
+IO_URING_SETUP, IO_URING_REGISTER, REGISTER_BUFFERS, UNREGISTER_BUFFERS = 425, 427, 0, 1
+SYNC_START, SYNC_WHOLE = 2, 7
+F_SEAL_WRITE = 8
+
+
+@functools.cache
+def libc() -> Any:
+    """The C library. NotPossible elsewhere than on Linux with pages of 4 KiB."""
+    if sys.platform != "linux" or mmap.PAGESIZE != PAGE:
+        raise NotPossible("needs Linux with pages of 4 KiB")
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall.restype = ctypes.c_long
+    return library
+
+
+def failed(what: str) -> NotPossible:
+    """What to raise after a call of `libc` that returned an error."""
+    return NotPossible(f"{what}: {os.strerror(ctypes.get_errno())}")
+
+
+class Region:
+    """A mapping of `size` bytes at a multiple of `size`, a power of two: anonymous, or of the file `fd` from its start.
+
+    `bytes` is its content as a flat array of uint8; make no view of it that outlives the region. With `huge`, an
+    anonymous region has transparent huge pages asked for, and no other size fits, since its neighbours have not.
+    """
+
+    def __init__(self, size: int, *, fd: int = -1, huge: bool = False) -> None:
+        libc()
+        if fd < 0:
+            self._map = mmap.mmap(-1, 2 * size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        else:
+            self._map = mmap.mmap(fd, size, mmap.MAP_SHARED)
+        whole = np.frombuffer(self._map, np.uint8)
+        start = whole.ctypes.data
+        self._first = -start % size if fd < 0 else 0
+        self.size, self.address = size, start + self._first
+        self.bytes = whole[self._first : self._first + size]
+        del whole
+        try:
+            if fd < 0:
+                self._map.madvise(MADV_NOHUGEPAGE)
+            if huge:
+                self.advise(MADV_HUGEPAGE)
+        except OSError as error:
+            self.close()
+            raise NotPossible(f"madvise: {error.strerror}") from None
+
+    def advise(self, advice: int, start: int = 0, length: int | None = None) -> None:
+        """madvise(2) on bytes of the region. OSError as the kernel says."""
+        self._map.madvise(advice, self._first + start, self.size if length is None else length)
+
+    def protect_again(self, page: int) -> None:
+        """Write-protect a page and undo it: a folio mapped by one PMD is then mapped by PTEs, and stays a folio."""
+        for allowed in (mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE):
+            if libc().mprotect(ctypes.c_void_p(self.address + page * PAGE), ctypes.c_size_t(PAGE), allowed):
+                raise failed("mprotect")
+
+    def close(self) -> None:
+        """Unmap it."""
+        del self.bytes
+        self._map.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def pinned(address: int, length: int = PAGE) -> Iterator[None]:
+    """A long-term pin (FOLL_PIN | FOLL_LONGTERM) on memory of this process, as a virtio ring has: a registered
+    buffer of io_uring. NotPossible where io_uring is missing or switched off."""
+    ring = libc().syscall(IO_URING_SETUP, 1, ctypes.create_string_buffer(120))
+    if ring < 0:
+        raise failed("io_uring, which pins")
+    try:
+        buffers = struct.pack("QQ", address, length)
+        if libc().syscall(IO_URING_REGISTER, ring, REGISTER_BUFFERS, buffers, 1):
+            raise failed("io_uring, registering a buffer")
+        yield
+        if libc().syscall(IO_URING_REGISTER, ring, UNREGISTER_BUFFERS, None, 0):
+            raise failed("io_uring, dropping its buffer")
+    finally:
+        os.close(ring)
+
+
+@contextlib.contextmanager
+def referenced(address: int) -> Iterator[None]:
+    """A plain reference (FOLL_GET) on a page of this process: the page lies in a pipe. NotPossible without vmsplice."""
+    reader, writer = os.pipe()
+    try:
+        vector = (ctypes.c_uint64 * 2)(address, PAGE)
+        if libc().vmsplice(writer, vector, ctypes.c_size_t(1), 0) != PAGE:
+            raise failed("vmsplice")
+        yield
+        os.read(reader, PAGE)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+class PageFlags:
+    """/proc/kpageflags for the pages of this process. NotPossible for who is not root."""
+
+    def __init__(self) -> None:
+        try:
+            self._flags = os.open("/proc/kpageflags", os.O_RDONLY)
+            self._map = os.open("/proc/self/pagemap", os.O_RDONLY)
+        except OSError as error:
+            raise NotPossible(f"{error.filename}: {error.strerror}; needs root") from None
+
+    def frame(self, address: int) -> int:
+        """The page frame at `address`, which must be mapped. NotPossible where the kernel hides it."""
+        (entry,) = struct.unpack("Q", os.pread(self._map, 8, address // PAGE * 8))
+        if not entry >> 63 or not entry & (1 << 55) - 1:
+            raise NotPossible("/proc/self/pagemap tells no page frames; needs CAP_SYS_ADMIN")
+        return int(entry & (1 << 55) - 1)
+
+    def of(self, frame: int) -> set[str]:
+        """Those of FLAGS that are set on a page frame."""
+        (word,) = struct.unpack("Q", os.pread(self._flags, 8, frame * 8))
+        return {name for name, bit in FLAGS.items() if word >> bit & 1}
+
+    def at(self, address: int) -> set[str]:
+        """Those of FLAGS that are set on the page at `address`."""
+        return self.of(self.frame(address))
+
+    def close(self) -> None:
+        os.close(self._map)
+        os.close(self._flags)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def counter(size_kb: int, name: str) -> int:
+    """A counter of anonymous folios of one size, of the whole machine. NotPossible where the kernel has none."""
+    try:
+        return int((THP / f"hugepages-{size_kb}kB/stats/{name}").read_text())
+    except (OSError, ValueError):
+        raise NotPossible(f"no counter {name} of folios of {size_kb} KiB (it needs Linux 6.10 or newer)") from None
+
+
+def folio_sizes() -> list[int]:
+    """The sizes of anonymous large folios that the kernel knows, in KiB, ascending; empty where it has none."""
+    found = (folder.name for folder in THP.glob("hugepages-*kB") if (folder / "stats/anon_fault_alloc").exists())
+    return sorted(int(name.removeprefix("hugepages-").removesuffix("kB")) for name in found)
+
+
+def huge_size() -> int:
+    """The size that one PMD maps, in KiB. NotPossible where there are no transparent huge pages."""
+    try:
+        return int((THP / "hpage_pmd_size").read_text()) // 1024
+    except (OSError, ValueError):
+        raise NotPossible("this kernel has no transparent huge pages") from None
+
+
+def is_offered(size_kb: int) -> bool:
+    """Whether a process that asks by madvise gets folios of this size, as the settings stand."""
+    own, everyone = _chosen(THP / f"hugepages-{size_kb}kB/enabled"), _chosen(THP / "enabled")
+    return (everyone if own == "inherit" else own) in ("always", "madvise")
+
+
+@contextlib.contextmanager
+def offered(size_kb: int, *, change: bool = False) -> Iterator[None]:
+    """Folios of this size are offered inside; with `change` a setting that refuses them is changed, and put back.
+
+    NotPossible: they are refused, and `change` is not wanted or not permitted.
+    """
+    setting = THP / f"hugepages-{size_kb}kB/enabled"
+    if is_offered(size_kb):
+        yield
+        return
+    before = _chosen(setting)
+    if not change:
+        raise NotPossible(f"folios of {size_kb} KiB are not offered: {setting} is {before}; "
+                          "as root, --folio-sizes offers them while it measures")  # fmt: skip
+    try:
+        setting.write_text("madvise")
+    except OSError as error:
+        raise NotPossible(f"{setting}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        setting.write_text(before)
+
+
+def _chosen(setting: Path) -> str:
+    try:
+        text = setting.read_text()
+    except OSError as error:
+        raise NotPossible(f"{setting}: {error.strerror}") from None
+    return text[text.index("[") + 1 : text.index("]")]
+
+
+@contextlib.contextmanager
+def on_cpu() -> Iterator[list[int]]:
+    """The CPUs that this thread may use; inside, it may be moved between them, and is set free at the end."""
+    libc()
+    allowed = os.sched_getaffinity(0)
+    try:
+        yield sorted(allowed)
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@contextlib.contextmanager
+def scratch(folder: Path, size: int) -> Iterator[int]:
+    """A descriptor of a nameless file of `size` bytes in `folder`, written and on disk; gone at the end."""
+    try:
+        fd, name = tempfile.mkstemp(prefix=".ultrafolio-", dir=folder)
+    except OSError as error:
+        raise NotPossible(f"no file can be made in {folder}: {error.strerror}") from None
+    try:
+        os.unlink(name)
+        for start in range(0, size, 1 << 20):
+            os.pwrite(fd, os.urandom(min(1 << 20, size - start)), start)
+        os.fsync(fd)
+        yield fd
+    except OSError as error:
+        raise NotPossible(f"a file in {folder}: {error.strerror}") from None
+    finally:
+        os.close(fd)
+
+
+def sync_range(fd: int, length: int, how: int) -> None:
+    """sync_file_range(2) from the start of the file: SYNC_START only starts the writes, SYNC_WHOLE waits for them."""
+    if libc().sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(length), how):
+        raise failed("sync_file_range")
+
+
+def is_cached(region: Region) -> bool:
+    """Whether the first page of a file's region is in the page cache, mapped or not."""
+    word = ctypes.create_string_buffer(1)
+    if libc().mincore(ctypes.c_void_p(region.address), ctypes.c_size_t(PAGE), word):
+        raise failed("mincore")
+    return bool(word.raw[0] & 1)

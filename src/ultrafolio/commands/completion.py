@@ -1,0 +1,32 @@
+"""`ultrafolio completion`: what a shell needs to complete commands, options and files."""
+
+from __future__ import annotations
+
+import shutil
+
+import click
+from click.shell_completion import get_completion_class
+
+from ultrafolio.errors import InputError
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the completion script for SHELL; it asks this very program, so it never goes out of date.
+
+    \b
+    eval "$(ultrafolio completion bash)"                      in ~/.bashrc
+    eval "$(ultrafolio completion zsh)"                       in ~/.zshrc, after compinit
+    ultrafolio completion fish > ~/.config/fish/completions/ultrafolio.fish
+
+    Exit codes: 0 done, 2 bad input.
+    """
+    made = get_completion_class(shell)
+    if made is None or (shell == "bash" and not shutil.which("bash")):
+        raise InputError(f"no completion for {shell} here", allowed=", ".join(SHELLS),
+                         cause="it asks the shell for its version, and the shell is not installed")  # fmt: skip
+    click.echo(made(context.find_root().command, {}, "ultrafolio", "_ULTRAFOLIO_COMPLETE").source())
