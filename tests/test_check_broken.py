@@ -1,11 +1,15 @@
-"""Every "always" property has a broken rule under which exploring finds it, and none without one: none is vacuous."""
+"""Every property has a broken rule or policy under which the checker finds and certifies it: none is vacuous."""
 
 import copy
+import functools
 
 import pytest
 
-from checking import naive
+from checking import finding, naive
 from test_broken_rules import BROKEN
+from ultrafolio.check import explore, replay, verdict
+from ultrafolio.check.verdict import LEADS_TO, check
+from ultrafolio.engine import load
 from ultrafolio.engine.load import mutant
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
@@ -41,3 +45,77 @@ def test_the_whole_rule_is_sound(name):
 
 def test_every_property_is_there():
     assert {case[0] for case in BROKEN.values()} == set(range(1, 10))
+
+
+RINGED = {"memory": {"folios": [1], "state": ["shared", "shared"]}, "vcpu": [{"unshare": [1]}], "virtio": [{"page": 0}]}
+WAITS = {
+    "whole-folio, beside a ring": (
+        "touch leads", "whole-folio", {},
+        {"memory": {"folios": [1], "state": ["shared", "secure"]}, "vcpu": [{"touch": [1]}], "virtio": [{"page": 0}]},
+    ),
+    "whole-folio pins the neighbour shared too": ("unshare leads", "whole-folio", {}, RINGED),
+    "an import that never thaws": (
+        "pin leads", "per-page",
+        {"    thaw(s, s.task[t].page)\n    return report": "    unlock(s, s.task[t].page)\n    return report"},
+        {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}], "disk": [{"page": 0}]},
+    ),
+    "an import that is refused and keeps the lock": (
+        "writeback leads", "per-page",
+        {"        unlock(s, k.page)\n        return too_many_refs": "        return too_many_refs"},
+        {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}], "disk": [{"page": 0}],
+         "writeback": [{"starts": 1}]},
+    ),
+}  # fmt: skip
+"""A policy or a broken rule for each leads-to: its first words, the policy, the change, the scenario."""
+
+
+@pytest.fixture
+def checked_with(monkeypatch):
+    """check() over changed rules: the exploring functions as plain Python, and the same rules for certification."""
+
+    def run(changed, document, policy):
+        broken = mutant(changed)
+        with monkeypatch.context() as plain:
+            plain.setenv("NUMBA_DISABLE_JIT", "1")
+            plain.setattr(load, "functions", functools.partial(load.functions, changed=changed))
+            forget()
+            exploring = explore.compiled()
+        forget()
+        monkeypatch.setattr(explore, "compiled", lambda: exploring)
+        for module in (replay, verdict):
+            monkeypatch.setattr(module, "interpreted", lambda: broken)
+        return check(scenario.parse(document, "test"), "test", find(policy), policy)
+
+    return run
+
+
+def forget():
+    """Load the exploring functions anew when they are asked for next."""
+    explore.compiled.cache_clear()
+    explore.plain_functions.cache_clear()
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_checker_finds_and_certifies_it(name, checked_with):
+    number, policy, changed, document = BROKEN[name]
+    result = checked_with(changed, small(document), policy)
+    assert result.findings[number - 1].verdict == "violated", PROPERTIES[number]
+    assert result.verdict == "violated"
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_wait_that_never_ends_is_found(name, checked_with):
+    start, policy, changed, document = WAITS[name]
+    told = finding(checked_with(changed, document, policy), start)
+    assert (told.verdict, told.expected) == ("violated", False) and told.kind in ("permanent", "livelock")
+
+
+@pytest.mark.parametrize("name", [name for name, case in WAITS.items() if case[2]])
+def test_with_the_whole_rule_it_ends(name):
+    start, policy, _, document = WAITS[name]
+    result = check(scenario.parse(document, "test"), "test", find(policy), policy)
+    assert finding(result, start).verdict == "holds" and not finding(result, start).trivial
+
+
+def test_every_leads_to_is_there():
+    assert [" ".join(name.split()[:2]) for name in LEADS_TO] == [case[0] for case in WAITS.values()]

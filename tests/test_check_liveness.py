@@ -1,6 +1,17 @@
 """Leads-to under fairness, on graphs drawn by hand: the traps that other checkers fell into, one test each.
 
-A graph is a list of steps (from, actor, to). Actor 0 waits wherever a state is pending.
+A graph is a list of steps (from, actor, to). Actor 0 waits wherever a state is pending. The traps, and the tests:
+
+    stateright #3, "eventually" misses joins and cycles   test_a_wait_is_found_on_whichever_way_...
+    TLC #59, #644, symmetry under liveness                lassos are searched in the whole graph; see test_check_stories
+    TLC #839, a constraint makes liveness vacuous         test_what_was_not_explored_to_the_end_is_unknown
+    TLC #1193, trivially true and not said                test_what_holds_of_nothing_says_so
+    tla-rs #64, a component printed as a cycle            test_a_component_is_not_printed_as_if_it_were_a_cycle
+    tla-rs #59, fairness of the component                 test_fairness_holds_on_the_cycle_shown_...
+    tla-rs #62, stuttering forgotten                      test_resting_is_not_forgotten, test_resting_counts_...
+    tla-rs #65, a stutter counted as progress             test_another_threads_stutter_is_no_progress_...
+    PSharp #89, a lasso that cannot be replayed           tests/test_check_stories.py, every story of every scenario
+    PSharp #78, liveness switched off silently            test_every_leads_to_has_a_verdict
 """
 
 import random
@@ -15,7 +26,8 @@ from ultrafolio.check.explore import Graph
 from ultrafolio.check.layout import COUNT
 from ultrafolio.check.liveness import lassos
 from ultrafolio.check.replay import NotCertified
-from ultrafolio.check.verdict import check
+from ultrafolio.check.show import result_text
+from ultrafolio.check.verdict import LEADS_TO, check
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import (
     ACC_CLEAR,
@@ -27,6 +39,7 @@ from ultrafolio.model.layout import (
     PIN_GET,
     RING,
     SPLIT_LOCK,
+    UNSHARE,
     VCPU,
     WB_IDLE,
     WB_LOCK,
@@ -91,6 +104,14 @@ def test_fairness_holds_on_the_cycle_shown_and_not_only_on_its_component():
     (lasso,) = lassos(drawn(EIGHT, {1, 2, 3}, fair))
     assert 1 in actors_of(lasso), "actor 1 stays enabled; a cycle without a step of it is not fair"
     assert walked(EIGHT, 1, lasso.cycle) == 1
+
+
+def test_a_wait_is_found_on_whichever_way_its_states_are_first_reached():
+    joined = [(0, 0, 1), (0, 1, 2), (1, 1, 3), (2, 0, 3), (3, 0, 4), (4, 0, 3)]
+    (lasso,) = lassos(drawn(joined, {2, 3, 4}, {2: {0}, 3: {0}, 4: {0}}))
+    assert lasso.entry == 3 and walked(joined, 0, lasso.stem) == 3, "first reached where none waits"
+    back = [(0, 0, 1), (1, 0, 2), (2, 0, 1), (0, 1, 3)]
+    assert [lasso.entry for lasso in lassos(drawn(back, {1, 2}, {1: {0}, 2: {0}}))] == [1], "a way back is a cycle"
 
 
 def test_a_thread_that_is_not_enabled_all_along_is_owed_nothing():
@@ -215,6 +236,34 @@ def test_what_was_not_explored_to_the_end_is_unknown():
     result = check(story("07-over-indication"), "07", find("split"), "split", max_states=100)
     assert result.verdict == "unknown" and result.reason and not result.complete
     assert {f.verdict for f in result.findings} == {"unknown"}
+
+
+def test_what_holds_of_nothing_says_so():
+    by_page, whole = (check(story("03-virtio"), "03", find(name), name) for name in ("per-page", "whole-folio"))
+    assert [f.trivial for f in by_page.findings[9:]] == [True, True, False, True], "a pin is all that takes time"
+    assert [f.trivial for f in whole.findings[9:]] == [False, True, False, True]
+    assert "trivially true" in result_text(by_page) and "touch leads to access; unshare" in " ".join(
+        result_text(by_page).split()
+    )
+
+
+@pytest.mark.parametrize("name", ["01-direct-io", "06-import-and-unshare", "20-unshare-after-io", "39-busy-folio"])
+def test_trivial_is_what_no_state_shows(name):
+    made = system(name, "per-page")
+    result, mine, seen = check(story(name), name, find("per-page"), "per-page"), naive(made), set()
+    for state in mine.states:
+        for t in range(len(made.choices)):
+            if pending(state, t):
+                kind, op = state.who[t].kind, state.actor[t].op
+                seen.add((1 if op == UNSHARE else 0) if kind == VCPU else 2 if kind in (DISK, RING) else 3)
+    assert {n for n, f in enumerate(result.findings[9:]) if not f.trivial} == seen
+
+
+def test_every_leads_to_has_a_verdict():
+    for name in ("03-virtio", "06-import-and-unshare"):
+        result = check(story(name), name, find("split"), "split")
+        assert [f.name for f in result.findings[9:]] == list(LEADS_TO)
+        assert all(f.verdict in ("holds", "violated") for f in result.findings)
 
 
 def pending(state, t):

@@ -41,7 +41,7 @@ def mermaid(result: Result, finding: Finding) -> str:
     lines = ["sequenceDiagram", f"    %% reproduce: {result.command} --format mermaid", "    autonumber",
              "    participant G as guest", "    participant H as host MM",
              "    participant U as ultravisor", "    participant D as device"]  # fmt: skip
-    title = f"{finding.verdict}: {finding.name}" + (f" ({finding.kind})" if finding.kind else "")
+    title = f"{finding.verdict}: {finding.name} ({finding.kind})" if finding.kind else result.verdict
     lines.append(f"    Note over G,D: {_escaped(title)}{', expected' if finding.expected else ''}")
     for step in finding.steps:
         lines += _messages(step, "    ")

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from ultrafolio.model.layout import IO, MM, UV
+from ultrafolio.model.layout import DONE, IO, MM, PINNED_SHARED, UV
 from ultrafolio.model.rule import RULES
 
 from .replay import Step
@@ -17,6 +17,11 @@ _COLUMNS = {"guest": 5, "host": 21, "device": 50, "fault": 50}
 _HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}{'device':<20}".rstrip()
 _ACTOR_OF = {rule.name: rule.actor for rule in RULES.values()}
 _UV, _MM, _IO = UV.names or (), MM.names or (), IO.names or ()
+ABOUT_A_PAGE = {
+    "pin-get", "unpin", "accessible-pin", "accessible-export", "import-call", "import-export",
+    *(rule.name for rule in RULES.values() if rule.chooses and rule.actor not in ("guest", "device")),
+}  # fmt: skip
+"""Steps of which the page does not follow from the actor's steps before: starts, loops over pages, and calls."""
 _STATE = "NSHPE"
 _FLAGS = (("arch", "a"), ("locked", "l"), ("frozen", "f"), ("writeback", "w"), ("dirty", "d"))
 LEGEND = (
@@ -44,6 +49,10 @@ def story(steps: Sequence[Step], first: int = 1) -> list[str]:
         what = f"{step.kind} {step.actor} {step.rule}"
         if step.op not in ("nothing", "") and _ACTOR_OF.get(step.rule) == "guest":
             what = f"{step.kind} {step.actor} {step.op} page {step.page}"
+        elif step.rule in ABOUT_A_PAGE and (step.rule, step.outcome) != ("pin-get", DONE):
+            what += f" page {step.page}"
+        if step.rule == "accessible-pin" and step.after[0][step.page][0] != PINNED_SHARED:
+            what += " fails"
         if step.outcome_word not in ("OK", "DONE"):
             what += f": {step.outcome_word}"
         room = WIDTH - column
@@ -96,6 +105,9 @@ def result_text(result: Result) -> str:
         if finding is not worst and finding.kind:
             out.append(paragraph(f"also {finding.verdict}, {finding.kind}: {finding.name}"
                                  + (f"; {finding.wait.line()}" if finding.wait else "")))  # fmt: skip
+    trivial = [finding.name for finding in result.findings if finding.trivial]
+    if trivial:
+        out.append(paragraph(f"trivially true, since nothing of the kind was ever pending: {'; '.join(trivial)}"))
     never = [name for name, n in result.fired.items() if not n]
     out += [paragraph(f"steps that never fired: {', '.join(never)}" if never else "every step fired"),
             f"reproduce: {result.command}"]  # fmt: skip

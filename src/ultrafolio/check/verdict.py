@@ -39,6 +39,7 @@ class Finding:
 
     expected  the failure is the purpose of pin shared (MODEL 6.8) and not counted against the policy
     steps, cycle  the certified story; cycle is what repeats for ever, empty where everything rests
+    trivial   a leads-to that holds of nothing: in no state was anything of the kind begun and not yet ended
     wait, actor   who waits, in words, and the number of that actor; None for a safety property
     """
 
@@ -50,10 +51,11 @@ class Finding:
     cycle: list[Step] = field(default_factory=list)
     wait: Wait | None = None
     actor: int | None = None
+    trivial: bool = False
 
     def record(self) -> dict[str, Any]:
         return {"name": self.name, "verdict": self.verdict, "kind": self.kind, "expected": self.expected,
-                "depth": len(self.steps) or None}  # fmt: skip
+                "depth": len(self.steps) or None, "trivial": self.trivial}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _liveness(graph: Graph) -> list[Finding]:
         known = {(f.kind, f.expected) for f, _ in stories[finding.name]}
         if (finding.kind, finding.expected) not in known:
             stories[finding.name].append((finding, lasso))
-    stall = _transient(graph)
+    stall, begun = _transient(graph), _begun(graph)
     made = []
     for name in LEADS_TO:
         ranked = sorted(stories[name], key=lambda f: (f[0].expected, KINDS.index(f[0].kind or "transient")))
@@ -148,7 +150,22 @@ def _liveness(graph: Graph) -> list[Finding]:
         elif stall and stall.name == name:
             made.append(stall)
         else:
-            made.append(Finding(name, "holds"))
+            made.append(Finding(name, "holds", trivial=name not in begun))
+    return made
+
+
+def _begun(graph: Graph) -> set[str]:
+    """The leads-to properties of which something is pending in some state.
+
+    A step of the breadth-first tree shows it: where it is pending first, the step to that state began it.
+    """
+    space, n = graph.space, graph.states
+    pending, by = space.pending[:n], space.by[1:n].astype(np.int64)
+    new = (pending[1:] & ~pending[space.parent[1:n]]) >> (by >> 16) & 1
+    kinds, made = graph.system.state.who["kind"].tolist(), set()
+    for step in np.unique(by[new == 1]).tolist():
+        t, choice = step >> 16, step & 0xFFFF
+        made.add(_leads_to(kinds[t], graph.system.choices[t][choice][0]))
     return made
 
 
@@ -160,9 +177,13 @@ def _calm(graph: Graph, finding: Finding, lasso: Lasso) -> Finding:
 
 
 def _property(state: Any, t: int) -> str:
-    kind = int(state.who[t]["kind"])
+    return _leads_to(int(state.who[t]["kind"]), int(state.actor[t]["op"]))
+
+
+def _leads_to(kind: int, op: int) -> str:
+    """The property about what an actor of this kind has begun; `op` is a vCPU's."""
     if kind == VCPU:
-        return LEADS_TO[1] if state.actor[t]["op"] == UNSHARE else LEADS_TO[0]
+        return LEADS_TO[1] if op == UNSHARE else LEADS_TO[0]
     return LEADS_TO[2] if kind in (DISK, RING) else LEADS_TO[3]
 
 
