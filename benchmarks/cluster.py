@@ -1,0 +1,204 @@
+"""Touches and imports of a running cluster against the bare parts they are made of, in one run, interleaved.
+
+    python benchmarks/cluster.py [--rounds 5] [--seconds 1] [--json]
+
+The limit of a request is what its hops cost bare: unary calls between two Python processes with grpcio's defaults, and
+the cluster's own commit script with nothing to change, each one after the other. How many hops a request takes is
+counted, by the services' own metrics and by Redis, not assumed. Latencies are of single requests, one at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from ultrafolio.model.policies import PRESETS
+from ultrafolio.model.scenario import parse, system
+from ultrafolio.rpc.client import request_id
+from ultrafolio.rpc.cluster import Cluster
+from ultrafolio.rpc.v1 import guest_pb2
+from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.store import Commit
+
+ROOT = Path(__file__).parent.parent
+PAGES = 64
+ECHO = "/bare.Bare/Echo"
+
+
+def echo_server(ready: Any) -> None:
+    """A server that answers what it is sent: the least that a unary call can be."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bare.Bare", {"Echo": handler}),))
+    ready.put(server.add_insecure_port("127.0.0.1:0"))
+    server.start()
+    server.wait_for_termination()
+
+
+def per_call(call: Callable[[], object], seconds: float) -> list[float]:
+    """Seconds of each call, one after the other, for `seconds` in all."""
+    took, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - start)
+    return took
+
+
+def hops(where: dict[str, Any], store: RedisStore) -> tuple[int, int]:
+    """Unary calls that all services have answered so far, and round trips to Redis: every script looks at the turn with
+    one GET, every read outside of a script is one GET or MGET."""
+    calls = 0
+    for part in where["services"]:
+        with urllib.request.urlopen(f"http://{part['metrics']}/metrics") as page:
+            text = page.read().decode()
+        calls += sum(int(float(n)) for n in re.findall(r"^ultrafolio_rpc_total\{[^}]*\} (\S+)$", text, re.MULTILINE))
+    stats = store._client.info("commandstats")
+    return calls, sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("get", "mget"))
+
+
+class Bench:
+    """The cluster and the bare parts, ready to be called."""
+
+    def __init__(self, where: dict[str, Any], port: int) -> None:
+        self.where, self.cluster = where, Cluster.at(where)
+        self.store = RedisStore(where["redis"], "admin")
+        self.echo = grpc.insecure_channel(f"127.0.0.1:{port}").unary_unary(ECHO)
+        self.sent = 0
+        document = {"memory": {"folios": [0] * PAGES, "state": ["secure"]}, "vcpu": [{}]}
+        self.cluster.lay_out("touched", system(parse(document, "benchmark"), PRESETS["per-page"][1]))
+        self.imported, self.left = 0, []
+        self.document = document
+
+    def call(self) -> None:
+        """A bare unary call with the size of a touch."""
+        self.echo(b"x" * 64)
+
+    def script(self) -> None:
+        """The bare commit script: looks at two sections, changes nothing."""
+        self.sent += 1
+        self.store.commit("touched", Commit(str(self.sent), "bench", cached={"uv": 1, "pt": 1}))
+
+    def touch(self) -> None:
+        """A touch of an accessible page: guest, ultravisor, and back."""
+        self.cluster.guest.Touch(guest_pb2.TouchRequest(group="touched", actor=0, page=self.sent % PAGES))
+
+    def workload(self) -> None:
+        """1,024 touches of accessible pages as one workload."""
+        pages = [n % PAGES for n in range(1024)]
+        for _ in self.cluster.guest.RunWorkload(guest_pb2.RunWorkloadRequest(group="touched", actor=0, pages=pages)):
+            pass
+
+    def fill(self) -> None:
+        """A fresh group of exported pages, for imports."""
+        self.imported += 1
+        document = self.document | {"memory": {"folios": [0] * PAGES, "state": ["exported"]}}
+        self.group = f"imported-{self.imported}"
+        self.cluster.lay_out(self.group, system(parse(document, "benchmark"), PRESETS["per-page"][1]))
+        self.left = list(range(PAGES))
+
+    def import_page(self) -> None:
+        """A touch of an exported page: 0x3e, import with all its steps, and the access."""
+        touch = guest_pb2.TouchRequest(group=self.group, actor=0, page=self.left.pop(), request_id=request_id())
+        answer = self.cluster.guest.Touch(touch)
+        assert answer.exceptions == 1 and not answer.HasField("wait")
+
+
+def measure(where: dict[str, Any], port: int, rounds: int, seconds: float) -> dict[str, Any]:
+    """All figures; medians over rounds, in which every part has its turn."""
+    bench = Bench(where, port)
+    took: dict[str, list[list[float]]] = {name: [] for name in ("call", "script", "touch", "workload", "import")}
+    counted: dict[str, tuple[float, float]] = {}
+    for name in ("call", "script", "touch"):
+        per_call(getattr(bench, name), 0.2)
+    for _ in range(rounds):
+        for name in ("call", "script", "touch", "workload"):
+            before = hops(where, bench.store)
+            took[name].append(per_call(getattr(bench, name), seconds))
+            counted[name] = _per(before, hops(where, bench.store), len(took[name][-1]))
+        bench.fill()
+        before = hops(where, bench.store)
+        took["import"].append([_once(bench.import_page) for _ in range(PAGES)])
+        counted["import"] = _per(before, hops(where, bench.store), PAGES)
+    median = {name: statistics.median(statistics.median(one) for one in all_) for name, all_ in took.items()}
+    return {"median_us": {name: round(1e6 * one, 1) for name, one in median.items()}, "hops": counted,
+            "of_limit": {name: _of_limit(took, counted[name], name) for name in ("touch", "import")},
+            "percentiles_us": {name: _percentiles(all_) for name, all_ in took.items()},
+            "touches_per_second_in_a_workload": round(1024 / median["workload"])}  # fmt: skip
+
+
+def _once(call: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _per(before: tuple[int, int], after: tuple[int, int], n: int) -> tuple[float, float]:
+    return round((after[0] - before[0]) / n, 2), round((after[1] - before[1]) / n, 2)
+
+
+def _of_limit(took: dict[str, list[list[float]]], counted: tuple[float, float], name: str) -> float:
+    """The limit of the hops over what the request took, in the same round; median over rounds."""
+    ratios = []
+    for call, script, whole in zip(took["call"], took["script"], took[name], strict=True):
+        limit = counted[0] * statistics.median(call) + counted[1] * statistics.median(script)
+        ratios.append(limit / statistics.median(whole))
+    return round(statistics.median(ratios), 3)
+
+
+def _percentiles(rounds: list[list[float]]) -> dict[str, float]:
+    values = sorted(one for part in rounds for one in part)
+    return {f"p{p:g}": round(1e6 * values[min(len(values) - 1, int(len(values) * p / 100))], 1) for p in (50, 90, 99)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--json", action="store_true")
+    flags = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    ready = context.Queue()
+    echo = context.Process(target=echo_server, args=(ready,), daemon=True)
+    echo.start()
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-m", "services", "--json", "--folder", folder]
+        process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ)
+        try:
+            assert process.stdout is not None
+            figures = measure(json.loads(process.stdout.readline()), ready.get(), flags.rounds, flags.seconds)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            echo.terminate()
+    print(json.dumps(figures) if flags.json else _text(figures))
+
+
+def _text(figures: dict[str, Any]) -> str:
+    lines = [f"{'':10}{'p50 us':>10}{'p90 us':>10}{'p99 us':>10}{'calls':>8}{'scripts':>9}{'of limit':>10}"]
+    for name, values in figures["percentiles_us"].items():
+        calls, scripts = figures["hops"].get(name, (0, 0))
+        share = figures["of_limit"].get(name, "")
+        lines.append(f"{name:10}" + "".join(f"{v:10.0f}" for v in values.values()) + f"{calls:8}{scripts:9}{share:>10}")
+    lines.append(f"touches a second in a workload: {figures['touches_per_second_in_a_workload']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
