@@ -19,8 +19,12 @@ def store_of(settings: Settings, name: str) -> RedisStore:
     return RedisStore(settings.redis_url(role), role)
 
 
-def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | None) -> Channel:
-    """A channel of service `name` to service `other`, whose address the settings give. InputError: they do not."""
+def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | None, role: str = "") -> Channel:
+    """A channel of service `name` to service `other`, whose address the settings give. InputError: they do not.
+
+    role: who calls, where that is not the service itself: the guest service also runs devices
+    """
+    role = role or ROLE[name]
     address = getattr(settings, other)
     if not address:
         raise InputError(
@@ -29,10 +33,10 @@ def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | Non
             cause=f"{name} started alone",
             then="python -m services starts all, and prints the addresses",
         )
-    tls = Tls.read(settings.tls, ROLE[name]) if settings.tls else None
+    tls = Tls.read(settings.tls, role) if settings.tls else None
     return connect(
         address,
-        ROLE[name],
+        role,
         tls=tls,
         server=ROLE[other],
         message_mib=settings.max_message_mib,

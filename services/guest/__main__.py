@@ -1,6 +1,7 @@
 """The guest service: `python -m services.guest`, told by ULTRAFOLIO_ variables (python -m services --help)."""
 
 from services.disk import Disk
+from services.guest.devices import Devices
 from services.guest.machine import Machine
 from services.guest.part import Parts
 from services.guest.servicer import Guest
@@ -16,9 +17,10 @@ def start(settings: Settings) -> Running:
     store = store_of(settings, "guest")
     parts = Parts(
         ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "guest", "ultravisor", tracing)),
+        ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "guest", "ultravisor", tracing, "device")),
         host_mm_pb2_grpc.HostMmServiceStub(channel_to(settings, "guest", "host_mm", tracing)),
     )
-    guest = Guest(store, parts, Machine(parts, Disk(folder_of(settings, "guest") / "disk")))
+    guest = Guest(store, parts, Machine(parts), Devices(parts, Disk(folder_of(settings, "guest") / "disk")))
     register = [(guest_pb2_grpc.add_GuestServiceServicer_to_server, guest)]
     return serve("guest", register, settings, ready=store.ping, tracing=tracing)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import grpc
+
 from ultrafolio.rpc import uvcb
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.messages import step_from
 from ultrafolio.rpc.v1 import common_pb2, host_mm_pb2, host_mm_pb2_grpc, ultravisor_pb2, ultravisor_pb2_grpc
-from ultrafolio.state.burst import Ask, Lost, Result
+from ultrafolio.state.burst import Ask, Done, Lost, Result
 from ultrafolio.state.group import View
 from ultrafolio.state.store import Turn
 
@@ -26,12 +29,15 @@ class Seen(NamedTuple):
 
 
 class Parts:
-    """Stubs to the ultravisor and the host MM."""
+    """Stubs to the ultravisor, as a guest and as a device, and to the host MM."""
 
     def __init__(
-        self, ultravisor: ultravisor_pb2_grpc.UltravisorServiceStub, host: host_mm_pb2_grpc.HostMmServiceStub
+        self,
+        ultravisor: ultravisor_pb2_grpc.UltravisorServiceStub,
+        device: ultravisor_pb2_grpc.UltravisorServiceStub,
+        host: host_mm_pb2_grpc.HostMmServiceStub,
     ) -> None:
-        self.ultravisor, self.host = ultravisor, host
+        self.ultravisor, self.device, self.host = ultravisor, device, host
 
     def access(
         self,
@@ -42,13 +48,25 @@ class Parts:
     ) -> list[Seen]:
         """Accesses (page, offset, length, data) by virtual machine `vm`, or by a device with the host's view (None)."""
         made = [ultravisor_pb2.PageAccess(page=p, offset=o, length=n, data=data) for p, o, n, data in accesses]
-        answer = self.ultravisor.Access(ultravisor_pb2.AccessRequest(group=group, vm=vm, accesses=made, turn=turn))
+        stub = self.device if vm is None else self.ultravisor
+        answer = stub.Access(ultravisor_pb2.AccessRequest(group=group, vm=vm, accesses=made, turn=turn))
         return [Seen(one.exception, one.data) for one in answer.outcomes]
 
-    def run(self, group: str, actor: int, request: str, timeout_s: float) -> host_mm_pb2.RunResponse:
-        """Let the host run an actor's thread until it comes back, or time is up."""
-        message = host_mm_pb2.RunRequest(group=group, actor=actor, request_id=request)
-        return self.host.Run(message, timeout=timeout_s)
+    def run(self, group: str, actor: int, timeout_s: float) -> tuple[list[Done], common_pb2.Wait | None]:
+        """Let the host run an actor's thread until it comes back, or time is up: its steps, and what it waits for."""
+        message = host_mm_pb2.RunRequest(group=group, actor=actor, request_id=request_id())
+        try:
+            answer = self.host.Run(message, timeout=timeout_s)
+        except StatusError as error:
+            if error.code == grpc.StatusCode.DEADLINE_EXCEEDED:
+                return [], None
+            raise
+        return [step_from(step) for step in answer.steps], answer.wait if answer.HasField("wait") else None
+
+    def wait_of(self, group: str, actor: int) -> common_pb2.Wait | None:
+        """What the actor waits for, as the host explains it now; None if it knows of nothing."""
+        waits = self.host.Explain(host_mm_pb2.ExplainRequest(group=group)).waits
+        return next((wait for wait in waits if wait.actor == actor), None)
 
     def ask(self, group: str) -> Ask:
         """What answers the crossings of the guest's rules."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
 from services import identity
 from services.groups import Groups, actor_of, any_actor_of, check_sections, exists, in_words, meta_of, page_of
-from services.guest.machine import Machine, Patience, Work, of_guest
+from services.guest import workload
+from services.guest.devices import Devices
+from services.guest.machine import Machine, of_guest
+from services.guest.once import Once
 from services.guest.part import PAGE, Parts
-from ultrafolio.model.layout import DISK, REBOOT, RING, SHARE, TOUCH, UNSHARE, VCPU
+from services.guest.work import Patience, Work
+from ultrafolio.model.layout import DISK, REBOOT, RING, SHARE, UNSHARE, VCPU
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import guest_pb2 as pb
@@ -21,16 +24,19 @@ from ultrafolio.state.burst import Group
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.store import Store
 
+M = TypeVar("M")
 BATCH = 64
+LONGEST_HOLD_US = 60_000_000
 DRIVERS = ("guest", "lab")
 
 
 class Guest(guest_pb2_grpc.GuestServiceServicer):
-    """store: with the guests' rights;  parts: the way to the other parts;  machine: what runs the guests."""
+    """store: with the guests' rights;  parts: the way to the other parts;  machine, devices: what runs the guests."""
 
-    def __init__(self, store: Store, parts: Parts, machine: Machine) -> None:
-        self.store, self.parts, self.machine = store, parts, machine
+    def __init__(self, store: Store, parts: Parts, machine: Machine, devices: Devices) -> None:
+        self.store, self.parts, self.machine, self.devices = store, parts, machine, devices
         self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "guest", parts.ask(name), of_guest))
+        self._once = Once(store)
 
     def Touch(self, request: pb.TouchRequest, context: Any) -> pb.TouchResponse:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
@@ -43,80 +49,79 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
                 value=f"{request.offset}, {max(request.length, len(request.data))}",
             )
         access = (page, request.offset, request.length, request.data)
-        vm, patience, all_work = int(group.view.meta.who["vm"][actor]), _patience(context), Work()
+        patience = _patience(context)
+
+        def order() -> pb.TouchResponse:
+            work, data = self.machine.touch(group, actor, access, patience)
+            return _filled(pb.TouchResponse(data=data, exceptions=work.exceptions), work)
+
         with in_words():
-            while True:
-                (seen,) = self.parts.access(group.name, vm, [access])
-                if not seen.exception or all_work.wait:
-                    break
-                name = f"{request.request_id}/{len(all_work.steps)}" if request.request_id else ""
-                work = self.machine.instruct(group, actor, TOUCH, page, name, patience)
-                all_work.steps += work.steps
-                all_work.wait = work.wait
-                if patience.over:
-                    break
-        return pb.TouchResponse(
-            data=seen.data, steps=map(step_to, all_work.steps), wait=all_work.wait, exceptions=all_work.exceptions
-        )
+            if not request.data:
+                return order()
+            return self._once(group.name, request.request_id, patience, pb.TouchResponse, order)
 
     def Share(self, request: pb.ShareRequest, context: Any) -> pb.ShareResponse:
-        work = self._instruct(request, context, SHARE)
-        return pb.ShareResponse(steps=map(step_to, work.steps), wait=work.wait)
+        return self._instruct(request, context, SHARE, pb.ShareResponse)
 
     def Unshare(self, request: pb.UnshareRequest, context: Any) -> pb.UnshareResponse:
-        work = self._instruct(request, context, UNSHARE)
-        return pb.UnshareResponse(steps=map(step_to, work.steps), wait=work.wait)
+        return self._instruct(request, context, UNSHARE, pb.UnshareResponse)
 
     def DirectIo(self, request: pb.DirectIoRequest, context: Any) -> pb.DirectIoResponse:
-        group, actor, page = self._order(request, context, (DISK,), "disks")
-        with in_words():
-            work, error = self.machine.direct_io(
-                group,
-                actor,
-                page,
-                read=request.read,
-                hold_us=request.hold_us,
-                request=request.request_id,
-                patience=_patience(context),
+        if request.hold_us > LONGEST_HOLD_US:
+            raise StatusError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "HELD_TOO_LONG",
+                "hold_us",
+                value=request.hold_us,
+                allowed=f"0 to {LONGEST_HOLD_US} microseconds",
             )
+        group, disk, page = self._order(request, context, (DISK,), "disks")
+        patience, name = _patience(context), request.request_id
         offset = group.view.meta.origin + page * PAGE
-        return pb.DirectIoResponse(steps=map(step_to, work.steps), wait=work.wait, offset=offset, error=error)
+
+        def order() -> pb.DirectIoResponse:
+            work, error = self.devices.direct_io(
+                group, disk, page, read=request.read, hold_us=request.hold_us, request=name, patience=patience
+            )
+            return _filled(pb.DirectIoResponse(offset=offset, error=error), work)
+
+        with in_words():
+            return self._once(group.name, name, patience, pb.DirectIoResponse, order)
 
     def Configure(self, request: pb.ConfigureRequest, context: Any) -> pb.ConfigureResponse:
-        group, actor, page = self._order(request, context, (RING,), "virtio devices")
+        group, ring, page = self._order(request, context, (RING,), "virtio devices")
+        patience, name = _patience(context), request.request_id
+
+        def order() -> pb.ConfigureResponse:
+            return _filled(pb.ConfigureResponse(), self.devices.configure(group, ring, page, name, patience))
+
         with in_words():
-            work = self.machine.configure(group, actor, page, request.request_id, _patience(context))
-        return pb.ConfigureResponse(steps=map(step_to, work.steps), wait=work.wait)
+            return self._once(group.name, name, patience, pb.ConfigureResponse, order)
 
     def Reboot(self, request: pb.RebootRequest, context: Any) -> pb.RebootResponse:
         identity.require(context, DRIVERS)
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, (REBOOT,), "reboot actors")
+        patience, name = _patience(context), request.request_id
+
+        def order() -> pb.RebootResponse:
+            return _filled(pb.RebootResponse(), self.devices.reboot(group, actor, request.shutdown, name, patience))
+
         with in_words():
-            work = self.machine.reboot(group, actor, request.shutdown, request.request_id, _patience(context))
-        return pb.RebootResponse(steps=map(step_to, work.steps), wait=work.wait)
+            return self._once(group.name, name, patience, pb.RebootResponse, order)
 
     def RunWorkload(self, request: pb.RunWorkloadRequest, context: Any) -> Iterator[pb.RunWorkloadResponse]:
         identity.require(context, DRIVERS)
         group = self.groups[request.group]
-        actor = actor_of(group.view.meta, request.actor, (VCPU,), "vCPUs")
-        for page in request.pages:
-            page_of(group.view.meta, page)
-        vm, done, exceptions = int(group.view.meta.who["vm"][actor]), 0, 0
+        meta = group.view.meta
+        actor = actor_of(meta, request.actor, (VCPU,), "vCPUs")
+        pages = [page_of(meta, page) for page in request.pages]
+        if request.recording:
+            pages = workload.pages_of(request.recording, int(meta.cfg["pages"][0]), request.touches)
+        batch, longest_s = request.batch or BATCH, request.patience_us / 1e6
         with in_words():
-            while done < len(request.pages):
-                batch = request.pages[done : done + (request.batch or BATCH)]
-                seen = self.parts.access(group.name, vm, [(page, 0, 0, b"") for page in batch])
-                through = next((i for i, one in enumerate(seen) if one.exception), len(batch))
-                done += through
-                if through < len(batch):
-                    patience = _limited(context, request.patience_us / 1e6)
-                    work = self.machine.instruct(group, actor, TOUCH, batch[through], "", patience)
-                    exceptions += work.exceptions
-                    if work.wait:
-                        yield pb.RunWorkloadResponse(done=done, exceptions=exceptions, wait=work.wait)
-                        return
-                yield pb.RunWorkloadResponse(done=done, exceptions=exceptions)
+            for news in workload.run(self.machine, group, actor, pages, batch, _patience(context), longest_s):
+                yield pb.RunWorkloadResponse(total=len(pages), **news._asdict())
 
     def Step(self, request: pb.GuestServiceStepRequest, context: Any) -> pb.GuestServiceStepResponse:
         identity.require(context, ("lab",))
@@ -135,25 +140,37 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
                 raise exists(request.group)
         return pb.GuestServicePrepareResponse()
 
-    def _instruct(self, request: Any, context: Any, op: int) -> Work:
+    def _instruct(self, request: Any, context: Any, op: int, shape: type[M]) -> M:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
+        patience, name = _patience(context), request.request_id
+
+        def order() -> M:
+            self.machine.enter(group, actor, op, page)
+            return _filled(shape(), self.machine.instruct(group, actor, op, page, name, patience, Work()))
+
         with in_words():
-            return self.machine.instruct(group, actor, op, page, request.request_id, _patience(context))
+            return self._once(group.name, name, patience, shape, order)
 
     def _order(self, request: Any, context: Any, kinds: tuple[int, ...], names: str) -> tuple[Group, int, int]:
         """The group, actor and page of an order to an actor of one of these kinds."""
         identity.require(context, DRIVERS)
         group = self.groups[request.group]
-        actor = actor_of(group.view.meta, request.actor, kinds, names)
-        count = 1 if VCPU in kinds else max(1, int(group.view.live.actor[actor].n))
+        actor, count = actor_of(group.view.meta, request.actor, kinds, names), 1
+        if VCPU not in kinds:
+            with in_words():
+                count = int(group.refresh().live.actor[actor].n)
         return group, actor, page_of(group.view.meta, request.page, count)
+
+
+def _filled(message: M, work: Work) -> M:
+    """The answer with what every order says of its work."""
+    answer: Any = message
+    answer.steps.extend(map(step_to, work.steps))
+    answer.outcome = work.outcome
+    if work.wait is not None:
+        answer.wait.CopyFrom(work.wait)
+    return message
 
 
 def _patience(context: Any) -> Patience:
     return Patience(lambda: float(context.time_remaining()), context.is_active)
-
-
-def _limited(context: Any, longest_s: float) -> Patience:
-    """The call's patience, or `longest_s` seconds from now if that is shorter; 0 for no limit of its own."""
-    end = time.monotonic() + (longest_s or float("inf"))
-    return Patience(lambda: min(float(context.time_remaining()), end - time.monotonic()), context.is_active)

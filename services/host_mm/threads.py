@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from services.disk import Disk
 from services.host_mm.waits import Obstacles
@@ -26,11 +30,13 @@ def of_host(pc: int) -> bool:
     return RULES[pc].actor in ("host", "fault")
 
 
-class Drive(NamedTuple):
-    """steps: what was done;  wait: what the thread waits for where time ran out, else None."""
+@dataclass
+class Drive:
+    """steps: what was done;  wait: what the thread waits for where time ran out;  error: errno of its I/O, or 0."""
 
-    steps: list[Done]
-    wait: common_pb2.Wait | None
+    steps: list[Done] = field(default_factory=list)
+    wait: common_pb2.Wait | None = None
+    error: int = 0
 
 
 ReadPages = Callable[[str, int, int], bytes]
@@ -43,6 +49,7 @@ class Threads:
     def __init__(self, read_pages: ReadPages, swap: Disk) -> None:
         self._read, self._swap = read_pages, swap
         self.obstacles = Obstacles()
+        self._turns: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threading.Lock)
 
     def drive(
         self,
@@ -58,39 +65,65 @@ class Threads:
         """Run thread `actor`, with its choice where it chooses, until it is done or passes to another part.
 
         It waits while its rule is not enabled, as long as `remaining()` seconds are left and the caller is `alive()`.
+        Two calls for one thread take turns. An idle thread with no choice to make stays as it is.
         """
-        steps: list[Done] = []
-        pause = FIRST_PAUSE_S
-        while True:
-            name = f"{request}/{len(steps)}" if request else ""
-            burst = group.burst(actor, op, page, request=name, stop=lambda view: self._io_next(view, actor))
-            waits = burst and burst[-1].outcome < 0
-            steps += burst[:-1] if waits else burst
+        turn = self._turns[group.name, actor]
+        if not turn.acquire(timeout=max(0.0, remaining() - MARGIN_S)):
+            return Drive(wait=self.obstacles.wait(group, actor))
+        try:
+            return self._drive(group, actor, op, page, request, remaining, alive)
+        finally:
+            turn.release()
+
+    def _drive(
+        self,
+        group: Group,
+        actor: int,
+        op: int,
+        page: int,
+        request: str,
+        remaining: Callable[[], float],
+        alive: Callable[[], bool],
+    ) -> Drive:
+        drive, pause, about = Drive(), FIRST_PAUSE_S, self.obstacles.about(group, actor)
+
+        def stop(view: View) -> bool:
+            about(view)
+            return view.live.task[actor].pc in (WB_END, RECLAIM_FREE)
+
+        pc = group.refresh().live.task[actor].pc
+        while pc in RULES and of_host(pc) and not (RULES[pc].chooses and op == NOTHING):
+            if pc in (WB_END, RECLAIM_FREE):
+                drive.error = drive.error or self._io(group, actor)
+            name = f"{request}/{len(drive.steps)}" if request else ""
+            about(group.view)
+            burst = group.burst(actor, op, page, request=name, stop=stop)
             self.obstacles.note(group, actor, burst)
-            pc = group.view.live.task[actor].pc
-            if not waits:
-                if pc in (WB_END, RECLAIM_FREE) and burst:
-                    self._do_io(group, actor)
-                elif not burst or pc not in RULES or not of_host(pc) or RULES[pc].chooses:
-                    return Drive(steps, None)
-                pause = FIRST_PAUSE_S
-            elif RULES[pc].chooses or remaining() < MARGIN_S or not alive():
-                return Drive(steps or burst, self.obstacles.wait(group, actor))
-            else:
+            if burst and burst[-1].outcome < 0:
+                drive.steps += burst[:-1]
+                if RULES[pc].chooses or remaining() < MARGIN_S or not alive():
+                    drive.steps = drive.steps or burst
+                    drive.wait = self.obstacles.wait(group, actor)
+                    return drive
                 time.sleep(min(pause, max(0.0, remaining() - MARGIN_S)))
                 pause = min(2 * pause, LONGEST_PAUSE_S)
-            op, page = NOTHING, 0
+            else:
+                drive.steps += burst
+                pause = FIRST_PAUSE_S
+            op, page, pc = NOTHING, 0, group.view.live.task[actor].pc
+        return drive
 
-    @staticmethod
-    def _io_next(view: View, actor: int) -> bool:
-        return view.live.task[actor].pc in (WB_END, RECLAIM_FREE)
-
-    def _do_io(self, group: Group, actor: int) -> None:
-        """The I/O between its start and its end: what the host sees of the pages goes to the disk."""
+    def _io(self, group: Group, actor: int) -> int:
+        """The I/O between its start and its end: what the host sees of the pages goes to the disk. An errno, or 0."""
         live: Any = group.view.live
         task = live.task[actor]
         first, count = task.page, 1
         if task.pc == WB_END:
             first = interpreted().head(live, task.page)
             count = 1 << live.mm[task.page].order
-        self._swap.write(group.view.meta.origin + first * PAGE, self._read(group.name, first, count))
+        try:
+            seen = self._read(group.name, first, count)
+        except PermissionError:
+            return errno.EIO
+        self._swap.write(group.view.meta.origin + first * PAGE, seen)
+        return 0

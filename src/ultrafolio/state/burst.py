@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ultrafolio.engine import load
-from ultrafolio.model.layout import IDLE_PC, NOTHING, OUTCOMES, WAITS
+from ultrafolio.model.layout import IDLE_PC, NOTHING, OUTCOMES, WAITS, State, copy
 from ultrafolio.model.rule import RULES
 
 from .events import StepEvent, Steps, encode
@@ -154,9 +154,9 @@ class Group:
         name was committed before, its steps are returned and nothing is done. `stop` ends it after any step.
         Contended if others keep the group busy for longer than the patience.
         """
-        with self._lock:
-            end, pause = time.monotonic() + self._patience, 0.001
-            while True:
+        end, pause = time.monotonic() + self._patience, 0.001
+        while True:
+            with self._lock:
                 known = self.store.reply(self.name, request) if request else None
                 if known is not None:
                     return [Done(*words) for words in msgspec.msgpack.decode(known)]
@@ -164,24 +164,31 @@ class Group:
                     return _Burst(self, actor, request).run(op, page, most, stop)
                 except Lost:
                     self.view.rollback()
+                    continue
                 except _Again as again:
                     self.view.rollback()
-                    if again.answer.status == "left":
-                        self._finish(again.answer)
-                    elif again.answer.status == "held":
-                        if time.monotonic() > end:
-                            holder = again.answer.turn
-                            raise Contended(
-                                f"{self.name}: the turn is held by {holder.role if holder else 'nobody'}"
-                            ) from None
-                        time.sleep(pause)
-                        pause = min(2 * pause, 0.02)
+                    answer = again.answer
+                    if answer.status == "left":
+                        self._finish(answer)
+            if answer.status == "held":
+                if time.monotonic() > end:
+                    holder = answer.turn.role if answer.turn else "nobody"
+                    raise Contended(f"{self.name}: the turn is held by {holder}")
+                # without the lock: whoever has the turn may need this role to take part
+                time.sleep(pause)
+                pause = min(2 * pause, 0.02)
 
     def refresh(self) -> View:
         """The view as the store has it now."""
         with self._lock:
             self._look()
             return self.view
+
+    def snapshot(self) -> State:
+        """A copy of the view's arrays as the store has them now, with nobody's step half done."""
+        with self._lock:
+            self._look()
+            return copy(self.view.arrays)
 
     def _look(self) -> bool:
         """Bring the view up to date; True if it was not."""

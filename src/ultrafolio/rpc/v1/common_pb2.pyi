@@ -51,6 +51,42 @@ STALL_CLASS_FATAL: StallClass.ValueType  # 4
 """The VMM was told -EINVAL and is gone."""
 Global___StallClass: _TypeAlias = StallClass  # noqa: Y015
 
+class _Outcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
+    """Not said."""
+    OUTCOME_DONE: _Outcome.ValueType  # 1
+    """It came to its end."""
+    OUTCOME_WAITS: _Outcome.ValueType  # 2
+    """The deadline came first. The actor is in the middle of it, and goes on when the order is repeated."""
+    OUTCOME_STOPPED: _Outcome.ValueType  # 3
+    """The machine was stopped meanwhile, and the instruction dropped."""
+    OUTCOME_FATAL: _Outcome.ValueType  # 4
+    """An import was refused: the VMM was told -EINVAL, and the machine is gone."""
+    OUTCOME_REFUSED: _Outcome.ValueType  # 5
+    """pin_user_pages() was refused with -EFAULT: a page could not be made accessible."""
+
+class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+    """How an order to a guest or its device ended."""
+
+OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
+"""Not said."""
+OUTCOME_DONE: Outcome.ValueType  # 1
+"""It came to its end."""
+OUTCOME_WAITS: Outcome.ValueType  # 2
+"""The deadline came first. The actor is in the middle of it, and goes on when the order is repeated."""
+OUTCOME_STOPPED: Outcome.ValueType  # 3
+"""The machine was stopped meanwhile, and the instruction dropped."""
+OUTCOME_FATAL: Outcome.ValueType  # 4
+"""An import was refused: the VMM was told -EINVAL, and the machine is gone."""
+OUTCOME_REFUSED: Outcome.ValueType  # 5
+"""pin_user_pages() was refused with -EFAULT: a page could not be made accessible."""
+Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
 @_typing.final
 class Turn(_message.Message):
     """The right to take part in a step that another service began: see ultrafolio.state.store."""

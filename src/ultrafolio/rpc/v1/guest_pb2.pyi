@@ -75,13 +75,16 @@ class TouchResponse(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     EXCEPTIONS_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """The bytes read."""
     exceptions: _builtins.int
-    """How many exceptions were taken."""
+    """How many exits to the host there were."""
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
-        """The steps it took; none where the page was accessible."""
+        """The steps it took; none where the page was accessible. A round that repeats the one before it is left out."""
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
@@ -94,10 +97,11 @@ class TouchResponse(_message.Message):
         steps: _abc.Iterable[_common_pb2.Step] | None = ...,
         wait: _common_pb2.Wait | None = ...,
         exceptions: _builtins.int = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "exceptions", b"exceptions", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "exceptions", b"exceptions", "outcome", b"outcome", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -145,6 +149,9 @@ class ShareResponse(_message.Message):
 
     STEPS_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
         """The steps it took."""
@@ -158,10 +165,11 @@ class ShareResponse(_message.Message):
         *,
         steps: _abc.Iterable[_common_pb2.Step] | None = ...,
         wait: _common_pb2.Wait | None = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -209,6 +217,9 @@ class UnshareResponse(_message.Message):
 
     STEPS_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
         """The steps it took."""
@@ -222,10 +233,11 @@ class UnshareResponse(_message.Message):
         *,
         steps: _abc.Iterable[_common_pb2.Step] | None = ...,
         wait: _common_pb2.Wait | None = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,7 +264,7 @@ class DirectIoRequest(_message.Message):
     read: _builtins.bool
     """True: from the file into the pages; false: from the pages to the file."""
     hold_us: _builtins.int
-    """How long the I/O stays in flight at least, microseconds."""
+    """How long the I/O stays in flight at least, microseconds, up to 60,000,000; also when the caller is gone."""
     request_id: _builtins.str
     """Names this request: repeated, it is done once."""
     def __init__(
@@ -283,10 +295,13 @@ class DirectIoResponse(_message.Message):
     WAIT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     """The file's offset the pages went to or came from, bytes."""
     error: _builtins.int
-    """0, or the errno the pin was refused with."""
+    """0, or an errno: EFAULT where the pin was refused, EIO where the I/O met a secure page."""
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
         """The steps it took."""
@@ -302,10 +317,11 @@ class DirectIoResponse(_message.Message):
         wait: _common_pb2.Wait | None = ...,
         offset: _builtins.int = ...,
         error: _builtins.int = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "offset", b"offset", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "offset", b"offset", "outcome", b"outcome", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -353,6 +369,9 @@ class ConfigureResponse(_message.Message):
 
     STEPS_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
         """The steps it took."""
@@ -366,10 +385,11 @@ class ConfigureResponse(_message.Message):
         *,
         steps: _abc.Iterable[_common_pb2.Step] | None = ...,
         wait: _common_pb2.Wait | None = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -417,6 +437,9 @@ class RebootResponse(_message.Message):
 
     STEPS_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
         """The steps it took, of all actors."""
@@ -430,10 +453,11 @@ class RebootResponse(_message.Message):
         *,
         steps: _abc.Iterable[_common_pb2.Step] | None = ...,
         wait: _common_pb2.Wait | None = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -441,7 +465,7 @@ Global___RebootResponse: _TypeAlias = RebootResponse  # noqa: Y015
 
 @_typing.final
 class RunWorkloadRequest(_message.Message):
-    """A workload."""
+    """A workload: a list of pages, or a recording."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -450,6 +474,8 @@ class RunWorkloadRequest(_message.Message):
     PAGES_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
     PATIENCE_US_FIELD_NUMBER: _builtins.int
+    RECORDING_FIELD_NUMBER: _builtins.int
+    TOUCHES_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group."""
     actor: _builtins.int
@@ -458,6 +484,12 @@ class RunWorkloadRequest(_message.Message):
     """How many accesses travel in one message to the ultravisor; 0 for the default, 64."""
     patience_us: _builtins.int
     """Microseconds a single access may wait before the workload is reported as stalled and ends; 0 for the call's deadline."""
+    recording: _builtins.bytes
+    """A recording by valgrind --tool=lackey, plain or gzip, instead of `pages`: its pages in the order of their first touch,
+    modulo the pages of the group.
+    """
+    touches: _builtins.int
+    """How many touches of the recording at most; 0 for all."""
     @_builtins.property
     def pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Pages to touch, in order."""
@@ -470,10 +502,12 @@ class RunWorkloadRequest(_message.Message):
         pages: _abc.Iterable[_builtins.int] | None = ...,
         batch: _builtins.int = ...,
         patience_us: _builtins.int = ...,
+        recording: _builtins.bytes = ...,
+        touches: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "batch", b"batch", "group", b"group", "pages", b"pages", "patience_us", b"patience_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "batch", b"batch", "group", b"group", "pages", b"pages", "patience_us", b"patience_us", "recording", b"recording", "touches", b"touches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -488,10 +522,16 @@ class RunWorkloadResponse(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     EXCEPTIONS_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
     done: _builtins.int
     """Accesses done so far."""
     exceptions: _builtins.int
     """Exceptions taken so far."""
+    total: _builtins.int
+    """How many accesses there are in all."""
+    outcome: _common_pb2.Outcome.ValueType
+    """In the last message: how it ended."""
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
         """Set at the end where an access did not come through."""
@@ -502,10 +542,12 @@ class RunWorkloadResponse(_message.Message):
         done: _builtins.int = ...,
         exceptions: _builtins.int = ...,
         wait: _common_pb2.Wait | None = ...,
+        total: _builtins.int = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "exceptions", b"exceptions", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "exceptions", b"exceptions", "outcome", b"outcome", "total", b"total", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -58,8 +58,11 @@ class RunResponse(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Revision of the host's threads after the last step."""
+    error: _builtins.int
+    """0, or EIO: writeback or reclaim met a secure page and could not read it."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
         """The steps, in order."""
@@ -74,10 +77,11 @@ class RunResponse(_message.Message):
         steps: _abc.Iterable[_common_pb2.Step] | None = ...,
         wait: _common_pb2.Wait | None = ...,
         revision: _builtins.int = ...,
+        error: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "revision", b"revision", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,8 +130,11 @@ class StartResponse(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Revision of the host's threads after the last step."""
+    error: _builtins.int
+    """0, or EIO: writeback or reclaim met a secure page and could not read it."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
         """The steps, in order."""
@@ -142,10 +149,11 @@ class StartResponse(_message.Message):
         steps: _abc.Iterable[_common_pb2.Step] | None = ...,
         wait: _common_pb2.Wait | None = ...,
         revision: _builtins.int = ...,
+        error: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "revision", b"revision", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,160 @@
+"""What devices do, step by step: direct I/O of disks, virtio rings; and the reboot that tears them down."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+
+from services.disk import Disk
+from services.guest.machine import of_guest
+from services.guest.part import PAGE, Parts
+from services.guest.work import TO_THE_END, Patience, Work, busy, pc_of, refused
+from ultrafolio.model.layout import (
+    AGAIN,
+    DEAD,
+    DEVICE_IDLE,
+    DISK,
+    E_IO,
+    IO_END,
+    IO_START,
+    NOTHING,
+    REBOOT_IDLE,
+    RING,
+    RING_READY,
+    RUN,
+    TOUCH,
+    VCPU,
+)
+from ultrafolio.model.rule import RULES
+from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_REFUSED, OUTCOME_WAITS
+from ultrafolio.state.burst import Group
+
+STOP_SLICE_S = 0.2
+"""How long a stopping machine waits for one of its actors before it looks at the others."""
+
+
+class Devices:
+    """The devices of any group. disk: the file that they read and write."""
+
+    def __init__(self, parts: Parts, disk: Disk) -> None:
+        self.parts, self.disk = parts, disk
+        self._flying: set[tuple[str, int]] = set()
+        self._lock = threading.Lock()
+
+    def direct_io(
+        self, group: Group, disk: int, page: int, *, read: bool, hold_us: int, request: str, patience: Patience
+    ) -> tuple[Work, int]:
+        """A disk's direct I/O on its pages from `page`: pin, real I/O, unpin. The work and an errno, 0 for none.
+
+        Once started, the I/O and the unpin come to their end whatever becomes of the caller.
+        """
+        work, error = self._begin(group, disk, page, request), 0
+        self._host(group, disk, work, patience, (IO_START, IO_END, DEVICE_IDLE))
+        if pc_of(group, disk) == IO_START:
+            work.round(group.burst(disk, most=1))
+        if pc_of(group, disk) == IO_END:
+            error = self._io(group, disk, read, hold_us)
+            work.round(group.burst(disk, most=1))
+            patience = TO_THE_END
+        self._host(group, disk, work, patience, (DEVICE_IDLE,))
+        return self._ended(group, disk, work, DEVICE_IDLE, errno.EFAULT if _refused(work) else error)
+
+    def configure(self, group: Group, ring: int, page: int, request: str, patience: Patience) -> Work:
+        """A virtio device is configured: its ring pages are pinned until the guest reboots or shuts down."""
+        work = self._begin(group, ring, page, request)
+        self._host(group, ring, work, patience, (IO_START, RING_READY, DEVICE_IDLE))
+        if pc_of(group, ring) == IO_START:
+            work.round(group.burst(ring, most=1))
+        return self._ended(group, ring, work, RING_READY, 0)[0]
+
+    def _begin(self, group: Group, device: int, page: int, request: str) -> Work:
+        """The start of a device, once per request. StatusError: it is at work for another one."""
+        work, live = Work(), group.refresh().live
+        begun = bool(request) and group.store.reply(group.name, request) is not None
+        if not begun and pc_of(group, device) != DEVICE_IDLE:
+            doing = f"{RULES[pc_of(group, device)].name}, page {live.actor[device].page}"
+            raise busy(f"device {device}", doing, "to repeat that with its request id, or a reboot")
+        if not begun:
+            steps = group.burst(device, TOUCH, page, most=1, request=request)
+            if steps and steps[0].outcome < 0:
+                raise refused(group, device, steps[0])
+            work.round(steps)
+        return work
+
+    def _host(self, group: Group, device: int, work: Work, patience: Patience, until: tuple[int, ...]) -> None:
+        """Let the host pin or unpin, until the device's thread stands at one of these rules."""
+        while pc_of(group, device) not in until and not patience.over:
+            steps, work.wait = self.parts.run(group.name, device, patience.slice())
+            work.round(steps)
+            group.refresh()
+
+    def _ended(self, group: Group, device: int, work: Work, goal: int, error: int) -> tuple[Work, int]:
+        pc = pc_of(group, device)
+        if pc not in (goal, DEVICE_IDLE):
+            return work.end(OUTCOME_WAITS, work.wait or self.parts.wait_of(group.name, device)), 0
+        return work.end(OUTCOME_REFUSED if _refused(work) else OUTCOME_DONE), error
+
+    def _io(self, group: Group, disk: int, read: bool, hold_us: int) -> int:
+        """The I/O in flight: real bytes, and then as long as it is to take."""
+        mine, me = group.view.live.actor[disk], (group.name, disk)
+        with self._lock:
+            self._flying.add(me)
+        try:
+            error = self._transfer(group, mine.page, mine.n, read)
+            time.sleep(hold_us / 1e6)
+            return error
+        finally:
+            with self._lock:
+                self._flying.discard(me)
+
+    def _transfer(self, group: Group, first: int, count: int, read: bool) -> int:
+        offset = group.view.meta.origin + first * PAGE
+        if read:
+            data = self.disk.read(offset, count * PAGE)
+            accesses = [(first + i, 0, 0, data[i * PAGE : (i + 1) * PAGE]) for i in range(count)]
+        else:
+            accesses = [(first + i, 0, PAGE, b"") for i in range(count)]
+        seen = self.parts.access(group.name, None, accesses)
+        if any(one.exception for one in seen):
+            return errno.EIO
+        if not read:
+            self.disk.write(offset, b"".join(one.data for one in seen))
+        return 0
+
+    def reboot(self, group: Group, actor: int, shutdown: bool, request: str, patience: Patience) -> Work:
+        """vCPUs stop, I/O ends, devices are torn down and unpinned, all is unshared and destroyed."""
+        work = Work()
+        group.refresh()
+        begun = bool(request) and group.store.reply(group.name, request) is not None
+        if not begun and pc_of(group, actor) == REBOOT_IDLE:
+            steps = group.burst(actor, NOTHING if shutdown else TOUCH, 0, most=1, request=request)
+            if steps and steps[0].outcome < 0:
+                raise refused(group, actor, steps[0])
+            work.round(steps)
+        wait = None
+        while group.refresh().live.task[actor].pc != REBOOT_IDLE:
+            if patience.over:
+                return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))
+            self._stop_actors(group, int(group.view.meta.who["vm"][actor]), work, patience)
+            steps, wait = self.parts.run(group.name, actor, patience.slice(STOP_SLICE_S))
+            work.round(steps)
+        return work.end(OUTCOME_DONE)
+
+    def _stop_actors(self, group: Group, vm: int, work: Work, patience: Patience) -> None:
+        """Every vCPU drops its instruction, every device is torn down; I/O in flight here is waited for."""
+        who = group.view.meta.who
+        for t in range(len(who)):
+            if who["vm"][t] != vm or who["kind"][t] not in (VCPU, DISK, RING):
+                continue
+            pc = group.refresh().live.task[t].pc
+            if pc in (RUN, DEVICE_IDLE, DEAD) or (group.name, t) in self._flying:
+                continue
+            if not of_guest(pc):
+                work.round(self.parts.run(group.name, t, patience.slice(STOP_SLICE_S))[0])
+            elif pc in (AGAIN, RING_READY, IO_START, IO_END):
+                work.round(group.burst(t, most=1))
+
+
+def _refused(work: Work) -> bool:
+    return any(done.outcome == E_IO for done in work.steps)

@@ -1,0 +1,73 @@
+"""Orders that happen once: a repetition of a request gets the answer of the first, also while that is under way."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, TimeoutError
+from typing import Any, TypeVar
+
+from services.guest.work import MARGIN_S, Patience
+from ultrafolio.rpc.v1.common_pb2 import OUTCOME_WAITS
+from ultrafolio.state.store import Commit, Store
+
+M = TypeVar("M")
+KEEP_S = 2.0
+"""How long to try to keep an answer while a step of the group is under way. Not kept, it is made up from the state:
+what an order starts has the order's own name in the store, so that it is not started again."""
+
+
+class Once:
+    """Answers by group and request: those under way in this process, and in the store those that came to their end."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._under_way: dict[tuple[str, str], Future[Any]] = {}
+        self._writer, self._number = f"guest-answers-{os.urandom(6).hex()}", 0
+
+    def __call__(self, group: str, request: str, patience: Patience, shape: type[M], order: Callable[[], M]) -> M:
+        """The answer (a message with the field `outcome`) of `order`, run now unless the request is known."""
+        if not request:
+            return order()
+        while True:
+            with self._lock:
+                first = self._under_way.get((group, request))
+                mine = self._under_way[group, request] = first or Future()
+            if first is None:
+                answer: M = self._run(group, request, mine, shape, order)
+                return answer
+            try:
+                waited: Any = first.result(max(0.0, patience.remaining() - MARGIN_S))
+            except TimeoutError:
+                return shape(outcome=OUTCOME_WAITS)  # type: ignore[call-arg]
+            if waited.outcome != OUTCOME_WAITS or patience.over:
+                return waited  # type: ignore[no-any-return]
+
+    def _run(self, group: str, request: str, mine: Future[Any], shape: Any, order: Callable[[], Any]) -> Any:
+        try:
+            known = self._store.reply(group, f"{request}/answer")
+            answer = shape.FromString(known) if known is not None else order()
+            if known is None and answer.outcome != OUTCOME_WAITS:
+                self._keep(group, f"{request}/answer", answer.SerializeToString())
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        else:
+            mine.set_result(answer)
+            return answer
+        finally:
+            with self._lock:
+                del self._under_way[group, request]
+
+    def _keep(self, group: str, request: str, answer: bytes) -> None:
+        end = time.monotonic() + KEEP_S
+        while time.monotonic() < end:
+            with self._lock:
+                self._number += 1
+                commit = Commit(str(self._number), self._writer, request=(request, answer))
+            if self._store.commit(group, commit).status == "done":
+                return
+            time.sleep(0.005)

@@ -1,0 +1,111 @@
+"""What came of an order to a guest, and how long its caller waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import grpc
+
+from ultrafolio.model import layout
+from ultrafolio.model.layout import W_STOPPED
+from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.v1 import common_pb2
+from ultrafolio.state.burst import Done, Group
+
+MARGIN_S = 0.15
+"""How long before its deadline a waiting order gives up, so that its answer still arrives."""
+SLICE_S = 0.5
+"""How long the host runs a thread in one call: a caller that went away is noticed after that."""
+LIVES = ("alive", "rebooting", "shut down", "killed")
+"""Names of layout.ALIVE and those after it."""
+
+
+@dataclass
+class Work:
+    """What came of an order.
+
+    steps       what was done, in order; a round of polling that repeats the round before it is left out
+    exceptions  exits to the host, of all rounds
+    outcome     how it ended;  wait: what it waits for, where it did not
+    """
+
+    steps: list[Done] = field(default_factory=list)
+    exceptions: int = 0
+    outcome: common_pb2.Outcome.ValueType = common_pb2.OUTCOME_UNSPECIFIED
+    wait: common_pb2.Wait | None = None
+    _round: list[Done] = field(default_factory=list)
+
+    def round(self, steps: Sequence[Done]) -> None:
+        """Enter the steps of one round: from the guest to the host and back."""
+        self.exceptions += sum(done.outcome == layout.FAULT for done in steps)
+        if steps and list(steps) != self._round:
+            self._round = list(steps)
+            self.steps += steps
+
+    def end(self, outcome: common_pb2.Outcome.ValueType, wait: common_pb2.Wait | None = None) -> Work:
+        """The work, which ended so."""
+        self.outcome, self.wait = outcome, wait
+        return self
+
+
+class Patience(NamedTuple):
+    """remaining: seconds until the deadline;  alive: whether the caller still listens."""
+
+    remaining: Callable[[], float]
+    alive: Callable[[], bool]
+
+    @property
+    def over(self) -> bool:
+        return self.remaining() < MARGIN_S or not self.alive()
+
+    def slice(self, longest: float = SLICE_S) -> float:
+        """Seconds for one call to the host."""
+        return min(longest, max(0.05, self.remaining() - MARGIN_S / 2))
+
+
+TO_THE_END = Patience(lambda: 60.0, lambda: True)
+"""For what a device completes also when nobody waits for it any more."""
+
+
+def pc_of(group: Group, actor: int) -> int:
+    """Which rule the actor's thread runs next, as last seen."""
+    return int(group.view.live.task[actor].pc)
+
+
+def refused(group: Group, actor: int, done: Done) -> StatusError:
+    """An order that the rules do not allow now."""
+    vm = int(group.view.meta.who["vm"][actor])
+    if done.outcome == W_STOPPED:
+        return stopped(group, vm)
+    return StatusError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "NO_STARTS_LEFT",
+        f"actor {actor} may not do that any more",
+        value=done.name,
+        allowed="as many starts as its scenario gave it, `starts`; touches are not counted",
+    )
+
+
+def stopped(group: Group, vm: int) -> StatusError:
+    """An order to a machine that does not run."""
+    return StatusError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "MACHINE_STOPPED",
+        f"virtual machine {vm} does not run",
+        value=LIVES[group.view.live.vm[vm].life],
+        cause="it reboots, was shut down, or its VMM was told -EINVAL",
+    )
+
+
+def busy(what: str, doing: str, allowed: str) -> StatusError:
+    """An order to an actor that is in the middle of another one."""
+    return StatusError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "ACTOR_BUSY",
+        f"{what} is in the middle of something else",
+        value=doing,
+        allowed=allowed,
+        cause="an earlier call ended before that did",
+    )
