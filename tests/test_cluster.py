@@ -13,6 +13,7 @@ from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.validate import validate as hold
 
 SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.toml"))
+LONG = ("walks-keep-the-invariant", "no-bit-on-a-large-folio")
 PAIRS = [(file, preset) for file in SCENARIOS for preset in PRESETS]
 QUICK = [(file, list(PRESETS)[n % len(PRESETS)]) for n, file in enumerate(SCENARIOS)]
 
@@ -36,7 +37,12 @@ def engine(where):
     engine.cluster.close()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def long_ones(case):
+    """Cases that walk thousands of steps, which here are calls; the scenarios below walk some under every policy."""
+    return pytest.param(case, marks=pytest.mark.slow) if case.name in LONG else case
+
+
+@pytest.mark.parametrize("case", map(long_ones, CASES), ids=lambda case: case.name)
 def test_case(engine, case):
     case.run(engine)
 
