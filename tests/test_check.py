@@ -138,6 +138,24 @@ def test_tap_names_the_command_of_each_failure(typed, monkeypatch):
                      for name in ("whole-folio", "whole-folio-literal", "refuse-large")]  # fmt: skip
 
 
+def test_a_step_that_never_fires_is_reported_and_those_of_absent_actors_are_not(typed):
+    (record,) = records(typed(VIRTIO, "--policy", "whole-folio", "--json")[1])
+    never = record["never_fired"]
+    assert {"import-call", "ring-teardown", "unpin"} <= set(never)
+    assert not {"import-freeze", "reclaim-lock", "reboot-quiet", "lru-add", "writeback-start"} & set(never)
+    said = " ".join(typed(VIRTIO, "--policy", "whole-folio")[1].split())
+    assert f"steps that never fired: {', '.join(never)}" in said
+
+
+def test_a_story_names_the_page_of_each_call_and_the_pin_that_fails(typed):
+    _, out, _ = typed(VIRTIO, "--policy", "whole-folio")
+    said = [" ".join(line.split()[1:]) for line in out.splitlines()]
+    at = said.index("virtio 1 accessible-pin page 0")
+    assert [line for line in said[at:] if line.startswith("virtio 1 accessible-")][1:3] == [
+        "virtio 1 accessible-pin page 1 fails", "virtio 1 accessible-export page 1",
+    ]  # fmt: skip
+
+
 def test_twice_the_same_bytes(typed):
     words = PATHS["12-bitmap-writeback"], PATHS["18-iomap-two-vcpus"], "--json"
     assert typed(*words) == typed(*words)

@@ -108,7 +108,7 @@ def result_text(result: Result) -> str:
     trivial = [finding.name for finding in result.findings if finding.trivial]
     if trivial:
         out.append(paragraph(f"trivially true, since nothing of the kind was ever pending: {'; '.join(trivial)}"))
-    never = [name for name, n in result.fired.items() if not n]
-    out += [paragraph(f"steps that never fired: {', '.join(never)}" if never else "every step fired"),
+    never, yet = ", ".join(result.never_fired), "" if result.complete else " so far"
+    out += [paragraph(f"steps that never fired{yet}: {never}" if never else "every step of these actors fired"),
             f"reproduce: {result.command}"]  # fmt: skip
     return "\n".join(out)

@@ -62,6 +62,7 @@ class Finding:
 class Result:
     """The verdict of one scenario under one policy: all findings, and the worst of them first in `worst`.
 
+    fired    steps taken per rule, of the rules that an actor of the scenario may take
     command  what to type to get it again
     """
 
@@ -75,6 +76,10 @@ class Result:
     reason: str
     fired: dict[str, int]
     command: str
+
+    @property
+    def never_fired(self) -> list[str]:
+        return [name for name, n in self.fired.items() if not n]
 
     @property
     def worst(self) -> Finding:
@@ -99,7 +104,7 @@ class Result:
             "waits_for": wait.waits_for if wait else None, "held_by": wait.held_by if wait else None,
             "released_by": wait.released_by if wait else None, "trace": [s.record() for s in worst.steps],
             "cycle": [s.record() for s in worst.cycle], "properties": [f.record() for f in self.findings],
-            "reason": self.reason or None, "reproduce": f"{self.command} --json",
+            "never_fired": self.never_fired, "reason": self.reason or None, "reproduce": f"{self.command} --json",
         }  # fmt: skip
 
     def json(self) -> str:
@@ -113,9 +118,18 @@ def check(story: Scenario, name: str, policy: Policy, policy_name: str, *, max_s
     limits = {"--max-states": (max_states, MAX_STATES), "--memory": (max_mib, MAX_MIB)}
     given = [word for flag, (n, usual) in limits.items() if n != usual for word in (flag, str(n))]
     words = ["ultrafolio", "check", name, "--policy", policy_name, *given]
-    fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired) if pc in RULES}
+    kinds = {kind for kind, _ in story.actors}
+    fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired) if pc in RULES and _takes(kinds, pc)}
     return Result(name, policy_name, [*_safety(graph), *_liveness(graph)], graph.states, graph.edges, graph.depth,
                   graph.complete, graph.reason, fired, shlex.join(words))  # fmt: skip
+
+
+def _takes(kinds: set[int], pc: int) -> bool:
+    """Whether an actor of one of these kinds may come to the rule: as where it idles, or as the rule's name says."""
+    if pc in IDLE_PC:
+        return pc in {IDLE_PC[kind] for kind in kinds}
+    owner = {"ring": RING, "import": VCPU, "split": VCPU, "vcpu": VCPU, "reclaim": RECLAIM, "reboot": REBOOT}
+    return owner.get(RULES[pc].name.split("-")[0]) in {None, *kinds}
 
 
 def _safety(graph: Graph) -> list[Finding]:
