@@ -42,7 +42,7 @@ def long_ones(case):
     return pytest.param(case, marks=pytest.mark.slow) if case.name in LONG else case
 
 
-@pytest.mark.parametrize("case", map(long_ones, CASES), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [long_ones(case) for case in CASES], ids=lambda case: case.name)
 def test_case(engine, case):
     case.run(engine)
 
