@@ -1,7 +1,7 @@
 """The model held against the running kernel: a small experiment for each rule that can be seen from user space.
 
 A probe sets up memory of this process, does one thing to it, and reads from the kernel's own flags and counters what
-came of it. Counters are of the whole machine, others may move them too: they must have moved, and the page's flags decide.
+came of it. Counters are of the whole machine, so others may move them too: they must have moved, and the flags decide.
 """
 
 from __future__ import annotations

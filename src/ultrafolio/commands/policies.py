@@ -30,6 +30,12 @@ def policies(files: tuple[Path, ...], as_json: bool) -> None:
         refs = "page"
 
     and is used wherever a preset can stand: --policy FILE.toml#mine, or in a plan that has the block.
+
+    \b
+    ultrafolio policies
+    ultrafolio policies mine.toml --json
+
+    Exit codes: 0 done, 2 bad input.
     """
     rows = {name: (source, policy) for name, (source, policy) in PRESETS.items()}
     for file in files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -52,9 +53,24 @@ CONDITIONS = {
 
 
 @click.command("rules")
-def rules() -> None:
-    """Print every rule, the properties and the page states as Markdown (docs/rules.md is this output)."""
-    click.echo(markdown())
+@click.option("--json", "as_json", is_flag=True, help="The rules alone, one JSON object a line.")
+def rules(as_json: bool) -> None:
+    """Print every rule, the properties and the page states as Markdown (docs/rules.md is this output).
+
+    \b
+    ultrafolio rules | less
+    ultrafolio rules --json | grep '"releases": \\["refs"'
+
+    Exit code: 0 always.
+    """
+    if not as_json:
+        click.echo(markdown())
+        return
+    for pc in sorted(RULES):
+        made = RULES[pc]
+        click.echo(json.dumps({"pc": pc, "rule": made.name, "about": made.about, "actor": made.actor,
+                               "fairness": made.fairness or "none", "chooses": made.chooses,
+                               "releases": made.releases, "kernel": made.kernel, "seed": made.seed}))  # fmt: skip
 
 
 def markdown() -> str:

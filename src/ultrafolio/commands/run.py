@@ -60,10 +60,10 @@ def run(file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Pat
     \b
     ultrafolio run --policy whole-folio --order 4 --set rings=2
     ultrafolio run --policy split --order 9 --set imported=false --set backing=iomap
-    ultrafolio run sweeps/seed.toml --workload sqlite --policy per-page --order 3 --trace steps.ndjson
+    ultrafolio run sweeps/seed.toml --workload disk --policy per-page --order 3 --trace steps.ndjson
     ultrafolio run scenarios/03-virtio.toml --policy whole-folio
 
-    Exit code 1 when a property of the model was violated or a guest hung for ever, else 0.
+    Exit codes: 0 done, 1 a property of the model was violated or a guest hung for ever, 2 bad input.
     """
     given = {name: value for name, value in axes.items() if value is not None} | {"check": check}
     document = read_toml(file) if file else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def trace() -> None:
 
 @trace.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
-def verify(file: Path) -> int:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the sentence.")
+def verify(file: Path, as_json: bool) -> int:
     """Replay the counterexample in FILE with the plain interpreter, step by step, and test its claim.
 
     \b
@@ -31,10 +33,16 @@ def verify(file: Path) -> int:
     Exit codes: 0 certified, 1 a step is not possible or the claim fails, 2 not a trace file, or made under other rules.
     """
     made = formats_trace.read(file)
-    if not _certified(made, file):
-        return 1
-    click.echo(f"{file}: certified: {made.scenario} under {made.policy}, {len(made.path)} steps: {made.text}")
-    return 0
+    wrong = _refuted(made, file)
+    if as_json:
+        record = {"trace": str(file), "certified": wrong is None, "scenario": made.scenario, "policy": made.policy,
+                  "steps": len(made.path), "claim": made.text, "wrong": wrong}  # fmt: skip
+        click.echo(json.dumps(record))
+    elif wrong:
+        click.echo(f"{file}: not certified: {wrong}")
+    else:
+        click.echo(f"{file}: certified: {made.scenario} under {made.policy}, {len(made.path)} steps: {made.text}")
+    return int(wrong is not None)
 
 
 @trace.command("minimise")
@@ -43,14 +51,19 @@ def verify(file: Path) -> int:
 def minimise(file: Path, save: Path | None) -> int:
     """Leave out of the trace in FILE what its claim does not need: fewest steps, then fewest context switches.
 
-    What `ultrafolio check` saves is as short as can be; this is for traces that were found in another way.
+    What `ultrafolio check` saves is as short as can be; this is for traces that were found in another way. The trace
+    is JSON; what was left out is said on stderr.
+
+    \b
+    ultrafolio trace minimise long.json --save short.json
 
     Exit codes: 0 done, 1 the trace is not certified, 2 not a trace file, or made under other rules.
     """
     if save:
         in_folder(save)
     made = formats_trace.read(file)
-    if not _certified(made, file):
+    if wrong := _refuted(made, file):
+        click.echo(f"{file}: not certified: {wrong}")
         return 1
     smaller = formats_trace.minimised(made)
     if save:
@@ -94,8 +107,8 @@ def in_folder(save: Path) -> None:
                          then=f"mkdir -p {shlex.quote(str(save.parent))}")  # fmt: skip
 
 
-def _certified(made: formats_trace.Trace, file: Path) -> bool:
-    """Whether the trace is certified; says what is not. InputError for a trace of other rules."""
+def _refuted(made: formats_trace.Trace, file: Path) -> str | None:
+    """What is wrong with the trace, None where it is certified. InputError for a trace of other rules."""
     wrong = formats_trace.verify(made)
     if made.rules != digest():
         raise InputError(
@@ -103,6 +116,4 @@ def _certified(made: formats_trace.Trace, file: Path) -> bool:
             cause=f"under these rules {wrong or 'it certifies all the same'}",
             then=f"ultrafolio check {made.scenario} --policy {made.policy} --save {file}",
         )  # fmt: skip
-    if wrong:
-        click.echo(f"{file}: not certified: {wrong}")
-    return wrong is None
+    return wrong
