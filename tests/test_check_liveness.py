@@ -3,7 +3,7 @@
 A graph is a list of steps (from, actor, to). Actor 0 waits wherever a state is pending. The traps, and the tests:
 
     stateright #3, "eventually" misses joins and cycles   test_a_wait_is_found_on_whichever_way_...
-    TLC #59, #644, symmetry under liveness                lassos are searched in the whole graph; see test_check_stories
+    TLC #59, #644, symmetry misses or invents a wait      test_each_of_two_equal_waiters_is_found, test_of_two_equal_...
     TLC #839, a constraint makes liveness vacuous         test_what_was_not_explored_to_the_end_is_unknown
     TLC #1193, trivially true and not said                test_what_holds_of_nothing_says_so
     tla-rs #64, a component printed as a cycle            test_a_component_is_not_printed_as_if_it_were_a_cycle
@@ -22,10 +22,10 @@ import pytest
 
 from checking import PATHS, finding, graph, naive, story, system
 from ultrafolio.check import liveness
-from ultrafolio.check.explore import Graph
+from ultrafolio.check.explore import Graph, explore
 from ultrafolio.check.layout import COUNT
 from ultrafolio.check.liveness import lassos
-from ultrafolio.check.replay import NotCertified
+from ultrafolio.check.replay import NotCertified, certify_lasso
 from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import LEADS_TO, check
 from ultrafolio.model import scenario
@@ -214,6 +214,28 @@ POLLING = {
     "memory": {"folios": [0], "state": ["shared"]}, "vcpu": [{"unshare": [0]}], "virtio": [{"page": 0}],
     "writeback": [{"page": [0], "starts": 1}],
 }  # fmt: skip
+
+
+TWINS = {"memory": {"folios": [2], "state": ["shared", "secure", "secure", "secure"]},
+         "vcpu": [{"touch": [2]}, {"touch": [3]}]}  # fmt: skip
+
+
+def test_each_of_two_equal_waiters_is_found():
+    """Pages 2 and 3 and their vCPUs could be exchanged: each hangs, after equally many steps, in a story of its own."""
+    twins = scenario.system(scenario.parse({**TWINS, "virtio": [{"page": 0}]}, "twins"), find("whole-folio"))
+    soonest = {}
+    for lasso in lassos(explore(twins)):
+        soonest.setdefault(lasso.waiter, lasso)
+    assert set(soonest) == {0, 1} and len({len(lasso.stem) for lasso in soonest.values()}) == 1
+    for waiter, lasso in soonest.items():
+        certify_lasso(twins, lasso.stem, lasso.cycle, waiter)
+
+
+def test_of_two_equal_waiters_that_go_on_in_turn_none_is_invented():
+    """A cycle between states that differ only by an exchange of the twins would be one; there is none."""
+    twins = scenario.parse({**TWINS, "disk": [{"page": 0}]}, "twins")
+    result = check(twins, "twins", find("whole-folio"), "whole-folio")
+    assert finding(result, "touch").kind == "transient"
 
 
 def test_writeback_sleeps_for_the_lock_beside_a_vcpu_that_polls_for_ever(monkeypatch):
