@@ -53,7 +53,7 @@ def data(guides: Sequence[Guide], command: str, *, max_bytes: int = MAX_BYTES) -
 
 
 def _graph(guide: Guide, pool: Pool, most: int) -> dict[str, Any]:
-    """One policy's states, nearest to its story first, until the file would hold `most` bytes."""
+    """One policy's states, its story and then the nearest to it first, until the file would hold `most` bytes."""
     walk, story = guide.walk, guide.story
     numbers: dict[Any, int] = {}
     queue: deque[tuple[State, int]] = deque()
@@ -69,7 +69,7 @@ def _graph(guide: Guide, pool: Pool, most: int) -> dict[str, Any]:
         number(state, 0)
     nodes: list[Any] = []
     size, level = 0, 0
-    while queue and pool.size + size < most:
+    while queue and (queue[0][1] == 0 or pool.size + size < most):
         state, level = queue.popleft()
         targets = [number(move.after, level + 1) for move in walk.enabled(state) if move.after]
         nodes.append(_compact(node(walk, state), targets, pool))
@@ -86,7 +86,10 @@ def _coverage(guide: Guide, held: int, left: deque[tuple[State, int]], level: in
         return f"all {held} states of the graph"
     around = "the story" if guide.story.exists else "the initial state"
     whole = left[0][1] - 1
-    return f"{held} of {guide.result.states} states: {around}, everything within {whole} steps of it, and some beyond"
+    near = "and some next to it"
+    if whole:
+        near = f"everything within {whole} step{'s' * (whole > 1)} of it, and some beyond"
+    return f"{held} of {guide.result.states} states: {around}, {near}"
 
 
 def _compact(made: dict[str, Any], targets: Sequence[int], pool: Pool) -> list[Any]:

@@ -16,7 +16,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.model import layout
 from ultrafolio.model.layout import OWNERS, State
 
-MAX_LENGTH = 500
+MAX_LENGTH = 300
 CONSTANTS = {name: value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
 ALLOWED = (
     f"section[number].field (sections {', '.join(OWNERS)}), constants in capitals, whole numbers, "
@@ -42,7 +42,8 @@ def compiled(text: str, state: State) -> Value:
     try:
         tree = ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        raise _wrong(text, (error.offset or 1) - 1, "this cannot be read", ALLOWED) from None
+        at = error.offset - 1 if error.offset else len(text)  # 0: something is missing at the end
+        raise _wrong(text, at, "this cannot be read", ALLOWED) from None
     except (ValueError, MemoryError, RecursionError):
         raise _wrong(text, 0, "this cannot be read", ALLOWED) from None
     return _Reader(text, state).value(tree)

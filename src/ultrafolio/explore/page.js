@@ -147,8 +147,8 @@ function render() {
   document.title = `${meta.policies[policy]} ${path.join(".") || "start"} · ${meta.title}`;
   fill("verdict", h("strong", {}, story.verdict), story.wait.map((line) => h("span", { class: "wait" }, line)));
   const again = nodes.slice(0, -1).findIndex((node) => same(node, here));
-  fill("said", path.length ? `After ${plural(path.length, "step")}: ` : "The initial state.", step ? [h("strong", {}, step.what), `, ${step.outcome}`] : "",
-    step && step.meets ? `; it met ${step.meets.for}, held by ${step.meets.held}` : "", again >= 0 ? `. The same state as after ${plural(again, "step")}` : "");
+  fill("said", path.length ? `After ${plural(path.length, "step")}: ` : "The initial state", step ? [h("strong", {}, step.what), `, ${step.outcome}`] : "",
+    step && step.meets ? `; it met ${step.meets.for}, held by ${step.meets.held}` : "", before ? turned(before, here) : "", again >= 0 ? `. The same state as after ${plural(again, "step")}` : "", ".");
   fill("pages", pages(here, before));
   fill("enabled", here.enabled.length ? here.enabled.map((move, index) => enabled(move, index)) : h("p", {}, "None: nothing can happen here."));
   fill("refused", here.refused.length ? here.refused.map(refused) : h("p", {}, "None."));
@@ -166,6 +166,12 @@ function render() {
   $("again").textContent = command(policy, path);
   $("coverage").textContent = held ? `This file holds ${held.graphs[policy].coverage}.` : "";
   if (focused >= 0) ($("enabled").querySelectorAll("button")[Math.min(focused, here.enabled.length - 1)] || $("state-title")).focus();
+}
+
+/** The pages whose state the last step changed, in words, for those who hear the page. */
+function turned(before, here) {
+  const state = meta.sections.uv.indexOf("state"), name = (node, p) => meta.words["uv.state"][node.state.uv[p][state]];
+  return here.flags.flatMap((_, p) => (name(before, p) === name(here, p) ? [] : [`; page ${p} ${name(before, p)} → ${name(here, p)}`])).join("");
 }
 
 const same = (a, b) => a.id === b.id;
@@ -280,7 +286,7 @@ function column(walked, skipped) {
   return h("section", { "aria-label": meta.policies[walked.policy], "data-policy": meta.policies[walked.policy] },
     h("p", {}, h("a", { href: link(walked.policy, walked.path) }, meta.policies[walked.policy]), `: took ${taken} of ${plural(at.path.length, "step")}`),
     pages(here, undefined), h("ul", {}, here.actors.map((doing, t) => h("li", {}, `${meta.actors[t]} ${doing}`))),
-    skipped.length ? h("ul", { class: "soft" }, skipped.map((one) => h("li", {}, `could not take step ${one.step}${one.last > one.step ? ` to ${one.last}` : ""}: ${one.why}`))) : "");
+    skipped.length ? h("ul", { class: "soft" }, skipped.map((one) => h("li", {}, `could not take ${one.last > one.step ? `steps ${one.step} to ${one.last}` : `step ${one.step}`}: ${one.why}`))) : "");
 }
 
 // ------------------------------------------------------------------------------------------- controls

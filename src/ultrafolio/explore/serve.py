@@ -91,6 +91,7 @@ def serve(guides: Sequence[Guide], command: str, host: str, port: int, said: Cal
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen()
         except OSError as error:
             raise InputError(f"cannot listen on {host} port {port}", value=error.strerror, allowed="a free port; "
                              "--port 0 takes any", then="ultrafolio explore --help") from None  # fmt: skip

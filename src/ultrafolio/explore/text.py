@@ -133,5 +133,6 @@ def _followers(walk: Walk, made: dict[str, Any]) -> Iterator[str]:
         yield from (f"  page {page:<3} {flags}" for page, flags in enumerate(other["flags"]))
         yield from _actors(walk, other["actors"])
         for skip in other["skipped"]:
-            upto = f" to {skip['last']}" if skip["last"] > skip["step"] else ""
-            yield from _folded(f"could not take step {skip['step']}{upto}: {skip['why']}", "  ", "    ")
+            several = skip["last"] > skip["step"]
+            steps = f"steps {skip['step']} to {skip['last']}" if several else f"step {skip['step']}"
+            yield from _folded(f"could not take {steps}: {skip['why']}", "  ", "    ")
