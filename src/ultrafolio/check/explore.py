@@ -76,8 +76,8 @@ class Graph:
         return len(self.path(number))
 
 
-_ENTRIES = ("begin", "explore", "enter_states", "enter_memories", "enter_recalled", "plan", "look", "fill", "make",
-            "insert", "settle", "link", "advance")  # fmt: skip
+_ENTRIES = ("begin", "explore", "enter_states", "enter_memories", "enter_recalled", "room", "plan", "look", "fill",
+            "make", "insert", "settle", "link", "advance")  # fmt: skip
 
 
 def _loaded(

@@ -291,20 +291,45 @@ def note(found, at, number, by):
 
 
 @fn
+def shard_of(x, h):
+    """The part of the table in which a state with hash `h` stands."""
+    return (h >> 58) & (x.hash.shape[0] - 1)
+
+
+@fn
+def candidate(x, shard, at):
+    """The row of a shard's candidate `at`."""
+    return x.count[0].capacity + shard * x.hash.shape[1] + at
+
+
+@fn
+def lanes_after(x, number, c, word, shift, after):
+    """Word `c` of a state's row after a step: its memory changes, and the component at `shift` in `word`."""
+    lanes = x.node[number, c]
+    if c == 0:
+        lanes = (lanes >> 32 << 32) | (after & 0xFFFFFFF)
+    if c == word:
+        lanes ^= (((lanes >> shift) ^ (after >> 28)) & 0xFFFF) << shift
+    return lanes
+
+
+@fn
 def make(x, w, first, end):
-    """Worker `w` writes the candidates, the targets of every step of the states [first, end), into its area."""
+    """Worker `w` writes the candidates, the targets of every step of the states [first, end), into its areas, one for
+    each shard. Where no edges are kept, a step that changes nothing is only counted."""
     g = x.count[0]
-    shards = len(x.listed)
+    shards = x.hash.shape[0]
     width = x.node.shape[1]
     start = w * g.area
-    at = start
+    made = start
+    loops = 0
     for shard in range(shards):
-        x.listed[shard, w] = 0
+        x.listed[w, shard] = 0
     for number in range(first, end):
         pending = 0
         enabled = 0
         if g.keeps:
-            x.first[number] = at - start
+            x.first[number] = made - start
         for t in range(g.actors):
             position = x.steps[(number - g.next) * g.actors + t]
             header = x.pool[position]
@@ -318,41 +343,57 @@ def make(x, w, first, end):
                 note(x.met, w * OBSTACLES_END + obstacle, number, t << 16)
             word = (t + 2) >> 2
             shift = 16 * ((t + 2) & 3)
+            here = memory_of(x, number) | component_of(x, number, t) << 28
             for i in range(position + 1, position + 1 + steps):
                 after = x.pool[i]
                 by = t << 16 | after >> 48
                 wrong = (after >> 44) & 15
                 if wrong:
                     note(x.found, w * PROPERTIES_END + wrong, number, by)
-                new = g.capacity + at
+                if after & 0xFFFFFFFFFFF == here and not g.keeps:
+                    loops += 1
+                    continue
+                h = 0
                 for c in range(width):
-                    x.node[new, c] = x.node[number, c]
-                x.node[new, 0] = (x.node[new, 0] >> 32 << 32) | (after & 0xFFFFFFF)
-                x.node[new, word] ^= (((x.node[new, word] >> shift) ^ (after >> 28)) & 0xFFFF) << shift
+                    h = mix(h, lanes_after(x, number, c, word, shift, after))
+                shard = shard_of(x, h)
+                at = start + x.listed[w, shard]
+                x.listed[w, shard] += 1
+                new = candidate(x, shard, at)
+                for c in range(width):
+                    x.node[new, c] = lanes_after(x, number, c, word, shift, after)
                 x.parent[new], x.by[new] = number, by
-                h = hash_of(x, new)
-                x.hash[at] = h
-                shard = (h >> 58) & (shards - 1)
-                x.queue[shard, start + x.listed[shard, w]] = at
-                x.listed[shard, w] += 1
-                at += 1
+                x.hash[shard, at] = h
+                x.order[made] = new
+                made += 1
         if g.keeps:
             x.pending[number], x.enabled[number] = pending, enabled
-    x.made[w] = at - start
+    x.made[w], x.loops[w] = made - start, loops
 
 
 @fn
 def slot_of(x, h):
-    """Where a state with hash `h` is looked for first: in the part of the table that is its shard's."""
-    shards = len(x.listed)
-    part = len(x.table) // shards
-    return ((h >> 58) & (shards - 1)) * part + (h & (part - 1))
+    """Where a state with hash `h` is looked for first."""
+    part = len(x.table) // x.hash.shape[0]
+    return shard_of(x, h) * part + (h & (part - 1))
+
+
+@fn
+def following(x, slot):
+    """The next slot of the same part of the table."""
+    part = len(x.table) // x.hash.shape[0] - 1
+    return (slot & ~part) | ((slot + 1) & part)
+
+
+@fn
+def entry_of(h, number):
+    """What the table holds of a state."""
+    return ((h >> 32) & 0x7FFFFFFF) << 32 | (number + 1)
 
 
 @fn
 def find(x, number, h):
     """The table slot of the state equal to the one in row `number`, or the empty one where it would stand."""
-    part = len(x.table) // len(x.listed) - 1
     slot = slot_of(x, h)
     tag = (h >> 32) & 0x7FFFFFFF
     while x.table[slot]:
@@ -360,39 +401,52 @@ def find(x, number, h):
         if entry >> 32 == tag:
             other = (entry & 0xFFFFFFFF) - 1
             same = True
-            for w in range(x.node.shape[1]):
-                same = same and x.node[other, w] == x.node[number, w]
+            for c in range(x.node.shape[1]):
+                same = same and x.node[other, c] == x.node[number, c]
             if same:
                 return slot
-        slot = (slot & ~part) | ((slot + 1) & part)
+        slot = following(x, slot)
     return slot
 
 
 @fn
+def move(x, new, number, slot):
+    """The candidate in row `new` becomes state `number`."""
+    for c in range(x.node.shape[1]):
+        x.node[number, c] = x.node[new, c]
+    x.parent[number], x.by[number] = x.parent[new], x.by[new]
+    x.table[slot] = (x.table[slot] >> 32 << 32) | (number + 1)
+
+
+@fn
 def insert(x, shard):
-    """Find each candidate of a shard in the table, in their order; enter it where it is new."""
+    """Find each candidate of a shard in the table, in their order; enter it where it is new. A worker that is alone
+    knows its number at once; others get it from `settle`."""
     g = x.count[0]
+    alone = len(x.made) == 1
     for w in range(len(x.made)):
         fresh = 0
         start = w * g.area
-        end = start + x.listed[shard, w]
+        end = start + x.listed[w, shard]
         for low in range(start, end, BATCH):
             high = min(low + BATCH, end)
-            for i in range(low, high):
-                prefetch(x.table, slot_of(x, x.hash[x.queue[shard, i]]))
-            for i in range(low, high):
-                entry = x.table[slot_of(x, x.hash[x.queue[shard, i]])]
+            for at in range(low, high):
+                prefetch(x.table, slot_of(x, x.hash[shard, at]))
+            for at in range(low, high):
+                entry = x.table[slot_of(x, x.hash[shard, at])]
                 if entry:
                     prefetch(x.node, (entry & 0xFFFFFFFF) - 1)
-            for i in range(low, high):
-                at = x.queue[shard, i]
-                h = x.hash[at]
-                slot = find(x, g.capacity + at, h)
+            for at in range(low, high):
+                h = x.hash[shard, at]
+                new = candidate(x, shard, at)
+                slot = find(x, new, h)
                 if x.table[slot] == 0:
-                    x.table[slot] = ((h >> 32) & 0x7FFFFFFF) << 32 | (g.capacity + at + 1)
-                    x.slot[at] = slot
+                    x.table[slot] = entry_of(h, new)
+                    x.slot[shard, at] = slot
+                    if alone:
+                        move(x, new, g.states + fresh, slot)
                     fresh += 1
-                x.target[at] = (x.table[slot] & 0xFFFFFFFF) - 1
+                x.target[shard, at] = (x.table[slot] & 0xFFFFFFFF) - 1
         x.fresh[shard, w] = fresh
 
 
@@ -400,19 +454,18 @@ def insert(x, shard):
 def settle(x, w):
     """Worker `w` gives the new states among its candidates their numbers and places."""
     g = x.count[0]
+    many = x.hash.shape[1]
     number = g.states
     for v in range(w):
-        for shard in range(len(x.listed)):
+        for shard in range(x.hash.shape[0]):
             number += x.fresh[shard, v]
-    for at in range(w * g.area, w * g.area + x.made[w]):
-        here = g.capacity + at
-        if x.target[at] == here:
-            for c in range(x.node.shape[1]):
-                x.node[number, c] = x.node[here, c]
-            x.parent[number], x.by[number] = x.parent[here], x.by[here]
-            slot = x.slot[at]
-            x.table[slot] = (x.table[slot] >> 32 << 32) | (number + 1)
-            x.slot[at] = number
+    for i in range(w * g.area, w * g.area + x.made[w]):
+        new = x.order[i]
+        shard = (new - g.capacity) // many
+        at = (new - g.capacity) - shard * many
+        if x.target[shard, at] == new:
+            move(x, new, number, x.slot[shard, at])
+            x.target[shard, at] = number
             number += 1
 
 
@@ -420,40 +473,48 @@ def settle(x, w):
 def link(x, w, first, end):
     """Worker `w` keeps the edges of the states [first, end)."""
     g = x.count[0]
+    many = x.hash.shape[1]
     edge = g.edges
     for v in range(w):
         edge += x.made[v]
     for number in range(first, end):
         x.first[number] += edge
-    for at in range(w * g.area, w * g.area + x.made[w]):
-        target = x.target[at]
-        x.to[edge] = x.slot[target - g.capacity] if target >= g.capacity else target
-        x.via[edge] = x.by[g.capacity + at]
+    for i in range(w * g.area, w * g.area + x.made[w]):
+        target = x.order[i]
+        x.via[edge] = x.by[target]
+        while target >= g.capacity:
+            shard = (target - g.capacity) // many
+            target = x.target[shard, target - g.capacity - shard * many]
+        x.to[edge] = target
         edge += 1
 
 
 # --------------------------------------------------------------------------------------------- exploration
 @fn
-def plan(x, most):
+def room(x):
+    """How many more states and edges there is room for."""
+    g = x.count[0]
+    return min(g.capacity - g.states, len(x.to) - g.edges) if g.keeps else g.capacity - g.states
+
+
+@fn
+def plan(x, most, steps):
     """Choose the states of the next round, at most so many; 0 and the reason where none can be expanded.
 
-    Not more than surely fit, and not more than surely stay within the limit, so that it is met at the same state
-    whatever the rounds.
+    Not more than fit, and not more than stay within the limit, if each has so many steps: with g.widest surely, so that
+    full arrays and the limit are met at the same state whatever the rounds.
     """
     g = x.count[0]
     g.round = 0
     if g.states > g.limit:
         g.stop = LIMIT
         return 0
-    n = min(most, g.states - g.next)
-    n = min(n, (g.limit - g.states) // g.widest + 1)
-    room = g.capacity - g.states
-    if g.keeps:
-        room = min(room, len(x.to) - g.edges)
-    if room < g.widest:
+    if room(x) < g.widest:
         g.stop = FULL
         return 0
-    g.round = min(n, room // g.widest)
+    n = min(most, g.states - g.next)
+    n = min(n, (g.limit - g.states) // steps + 1)
+    g.round = max(1, min(n, room(x) // steps))
     return g.round
 
 
@@ -462,11 +523,12 @@ def advance(x):
     """The round is over."""
     g = x.count[0]
     for w in range(len(x.made)):
-        g.edges += x.made[w]
-        for shard in range(len(x.listed)):
+        g.edges += x.made[w] + x.loops[w]
+        for shard in range(x.hash.shape[0]):
             g.states += x.fresh[shard, w]
             x.fresh[shard, w] = 0
-        x.made[w] = 0
+            x.listed[w, shard] = 0
+        x.made[w], x.loops[w] = 0, 0
     g.next += g.round
     g.round = 0
     if g.keeps:
@@ -480,7 +542,7 @@ def explore(s, x, words, most, enough):
     it is at the same state whatever the rounds."""
     g = x.count[0]
     while g.next < g.states and g.states - g.next < enough:
-        n = plan(x, most)
+        n = plan(x, most, g.widest)
         if n == 0:
             return
         end = g.next + n
@@ -494,9 +556,10 @@ def explore(s, x, words, most, enough):
                 most = 1
                 continue
         make(x, 0, g.next, end)
-        for shard in range(len(x.listed)):
+        for shard in range(x.hash.shape[0]):
             insert(x, shard)
-        settle(x, 0)
+        if len(x.made) > 1:
+            settle(x, 0)
         if g.keeps:
             link(x, 0, g.next, end)
         advance(x)
@@ -519,10 +582,18 @@ def begin(x, words):
 
 @fn
 def enter_states(x):
-    """Enter all states into an emptied table."""
-    for number in range(x.count[0].states):
-        h = hash_of(x, number)
-        x.table[find(x, number, h)] = ((h >> 32) & 0x7FFFFFFF) << 32 | (number + 1)
+    """Enter all states into an emptied table; they differ, so an empty slot is all that is looked for."""
+    states = x.count[0].states
+    for low in range(0, states, BATCH):
+        high = min(low + BATCH, states)
+        for number in range(low, high):
+            x.hash[0, number - low] = hash_of(x, number)
+            prefetch(x.table, slot_of(x, x.hash[0, number - low]))
+        for number in range(low, high):
+            slot = slot_of(x, x.hash[0, number - low])
+            while x.table[slot]:
+                slot = following(x, slot)
+            x.table[slot] = entry_of(x.hash[0, number - low], number)
 
 
 @fn

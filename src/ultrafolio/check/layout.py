@@ -53,10 +53,11 @@ class Space(NamedTuple):
     parent, by the edge on which a state was first reached; by = actor << 16 | choice
     table      open hash table of states: 31 bits of hash << 32 | number + 1
     steps      per state of the round and actor: position in `pool`
-    hash, target, slot   per candidate: its hash; the state it turned out to be; its place in `table`, then its number
-    queue      per shard and area: the candidates that belong there
-    made, missed   per worker: candidates; pairs not yet remembered
-    listed, fresh  per shard and worker: candidates queued; new states among them
+    hash, target, slot   per shard and candidate: its hash; the state it turned out to be; its place in `table`
+    order      per candidate of an area, in the order of the edges: its row
+    made, loops, missed  per worker: candidates; steps that change nothing; pairs not yet remembered
+    listed     per worker and shard: candidates (rows far apart, since every worker counts in its own all the time)
+    fresh      per shard and worker: new states
     pending    per state: bit t, actor t has begun something that leads-to must end
     enabled    per state: bit t, thread t's fair step is enabled
     first      per state: number of its first edge;  to, via: the edges' target and by
@@ -83,8 +84,9 @@ class Space(NamedTuple):
     hash: Any
     target: Any
     slot: Any
-    queue: Any
+    order: Any
     made: Any
+    loops: Any
     missed: Any
     listed: Any
     fresh: Any

@@ -54,6 +54,11 @@ class Shape:
     def candidates(self) -> int:
         return self.workers * self.area
 
+    @property
+    def rows(self) -> int:
+        """Rows of candidates: any may belong to any shard."""
+        return self.shards * self.candidates
+
 
 def table_slots(capacity: int) -> int:
     """Slots of the hash table for so many states, a power of two: at most 11 in 16 are used."""
@@ -81,14 +86,14 @@ def new_arrays(system: System, shape: Shape, max_states: int) -> dict[str, Array
         "index": np.zeros(1 << 17, np.int32), "spans": spans(pages, actors, vms),
         "copy": np.zeros(raw_words(pages, actors, vms), np.int64), "memory": np.zeros((wide, pages + vms), np.int16),
         "places": np.zeros(2 * wide, np.int32), "pool": np.zeros(wide, np.int64),
-        "recall": np.zeros((2 * FIRST, 2), np.int64), "node": np.zeros((FIRST + many, lanes(actors)), np.int64),
-        "parent": np.zeros(FIRST + many, np.int32), "by": np.zeros(FIRST + many, np.int32),
+        "recall": np.zeros((2 * FIRST, 2), np.int64), "node": np.zeros((FIRST + shape.rows, lanes(actors)), np.int64),
+        "parent": np.zeros(FIRST + shape.rows, np.int32), "by": np.zeros(FIRST + shape.rows, np.int32),
         "table": np.zeros(table_slots(FIRST), np.int64),
         "steps": np.zeros(many // shape.widest * actors, np.int64),
-        "hash": np.zeros(many, np.int64), "target": np.zeros(many, np.int64), "slot": np.zeros(many, np.int64),
-        "queue": np.zeros((shape.shards, many), np.int32), "made": np.zeros(shape.workers, np.int64),
-        "missed": np.zeros(shape.workers, np.int64),
-        "listed": np.zeros((shape.shards, shape.workers), np.int64),
+        **{name: np.zeros((shape.shards, many), np.int64) for name in ("hash", "target", "slot")},
+        "order": np.zeros(many, np.int64),
+        **{name: np.zeros(shape.workers, np.int64) for name in ("made", "loops", "missed")},
+        "listed": np.zeros((shape.workers, max(16, shape.shards)), np.int64),
         "fresh": np.zeros((shape.shards, shape.workers), np.int64),
         "pending": np.zeros(kept_states, np.int64), "enabled": np.zeros(kept_states, np.int64),
         "first": np.zeros(kept_states + 1, np.int64),
@@ -107,9 +112,9 @@ def grow(arrays: dict[str, Array], shape: Shape, max_mib: int) -> dict[str, Arra
     """
     count = arrays["count"][0]
     full = _full(arrays, shape)
-    size = {name: array.nbytes * int(count["capacity"]) // len(array) if name in _BY_STATE else array.nbytes
-            for name, array in arrays.items() if name not in _SCRATCH}  # fmt: skip
-    if sum(size.values()) + sum(size[name] for name in full) > max_mib << 20:
+    bytes_of = {name: array.nbytes * int(count["capacity"]) // len(array) if name in _BY_STATE else array.nbytes
+                for name, array in arrays.items() if name not in _SCRATCH}  # fmt: skip
+    if sum(bytes_of.values()) + sum(bytes_of[name] for name in full) > max_mib << 20:
         return None
     if "node" in full:
         count["capacity"] *= 2
@@ -117,12 +122,12 @@ def grow(arrays: dict[str, Array], shape: Shape, max_mib: int) -> dict[str, Arra
     for name, used in full.items():
         old = arrays.pop(name)
         if name in ("table", "places", "recall"):
-            tables[name] = old if name == "recall" else old[:0]
+            tables[name] = old if name == "recall" else np.zeros(0)
         size = 2 * len(old)
         if name == "table":
             size = table_slots(int(count["capacity"]))
         if name in _BY_STATE:
-            size = int(count["capacity"]) + shape.candidates
+            size = int(count["capacity"]) + shape.rows
         made = np.zeros((size, *old.shape[1:]), old.dtype)
         made[:used] = old[:used]
         arrays[name] = made
@@ -132,7 +137,7 @@ def grow(arrays: dict[str, Array], shape: Shape, max_mib: int) -> dict[str, Arra
 
 _BY_STATE = ("node", "parent", "by")
 """Arrays with room for candidates behind that for states, which no limit counts: it depends on the workers."""
-_SCRATCH = ("steps", "hash", "target", "slot", "queue")
+_SCRATCH = ("steps", "hash", "target", "slot", "order")
 
 
 def _full(arrays: dict[str, Array], shape: Shape) -> dict[str, int]:

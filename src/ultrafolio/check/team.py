@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from .layout import FULL, RUNNING, Space
+from .layout import RUNNING, Space
 from .room import ROUND, SHARE
 
 ENOUGH = 1024
@@ -41,32 +41,40 @@ class Team:
         count = space.count
         while count["stop"][0] == RUNNING and count["next"][0] < count["states"][0]:
             one(state, space, words, ROUND, ENOUGH * self._threads)
-            if count["stop"][0] == RUNNING and count["next"][0] < count["states"][0]:
-                self._round(state, space, words)
-                if count["stop"][0] == FULL:
-                    count["stop"] = RUNNING
-                    one(state, space, words, ROUND, ALONE)
+            waiting = count["states"][0] - count["next"][0]
+            if count["stop"][0] == RUNNING and waiting and not self._round(state, space, words):
+                one(state, space, words, ROUND, ALONE)
 
-    def _round(self, state: Any, space: Space, words: Any) -> None:
-        """One round of all workers."""
-        do, count = self._functions, space.count
-        do["plan"](space, SHARE * self._threads)
-        if count["stop"][0] != RUNNING:
-            return
-        first, states = int(count["next"][0]), int(count["round"][0])
+    def _round(self, state: Any, space: Space, words: Any) -> bool:
+        """One round of all workers. False, and nothing has happened, where it might not fit: who is alone goes on to
+        the very state at which the arrays are full or a limit is met."""
+        do, count = self._functions, space.count[0]
+        usual = min(int(count["widest"]), 2 + 2 * int(count["edges"]) // int(count["next"]))
+        first, states = int(count["next"]), do["plan"](space, SHARE * self._threads, usual)
+        if states < ENOUGH:
+            count["stop"] = RUNNING
+            return False
         bounds = [first + states * w // self._threads for w in range(self._threads + 1)]
         self._all(lambda w: do["look"](space, w, bounds[w], bounds[w + 1]))
         if space.missed.any():
             do["fill"](state, space, words)
-            if count["stop"][0] != RUNNING:
-                count["stop"] = FULL
-                return
+            if count["stop"] != RUNNING:
+                count["stop"] = RUNNING
+                return False
+        fired = space.fired.copy()
         self._all(lambda w: do["make"](space, w, bounds[w], bounds[w + 1]))
-        self._all(lambda w: [do["insert"](space, shard) for shard in range(w, len(space.listed), self._threads)])
+        made = int(space.made.sum())
+        if made > do["room"](space) or made > count["limit"] - count["states"]:
+            space.fired[:] = fired
+            for written in (space.made, space.loops, space.listed):
+                written[:] = 0
+            return False
+        self._all(lambda w: [do["insert"](space, shard) for shard in range(w, len(space.hash), self._threads)])
         self._all(lambda w: do["settle"](space, w))
-        if count["keeps"][0]:
+        if count["keeps"]:
             self._all(lambda w: do["link"](space, w, bounds[w], bounds[w + 1]))
         do["advance"](space)
+        return True
 
     def _all(self, phase: Callable[[int], object]) -> None:
         """Every worker does the phase; the first is this thread. Returns when all are done."""

@@ -1,0 +1,101 @@
+"""The machinery of exploration: what may not be seen in its result, and what it remembers."""
+
+import numpy as np
+import pytest
+
+from checking import graph, naive, system
+from ultrafolio.check import explore as exploring
+from ultrafolio.check import room, team
+from ultrafolio.check.explore import explore
+from ultrafolio.check.local import far_functions, local_rules
+from ultrafolio.model.rule import RULES
+
+BUSY = ("39-busy-folio", "whole-folio")
+KEPT = ("node", "parent", "by", "first", "to", "via", "pending", "enabled", "memory", "found", "met", "fired")
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Workers share even small rounds, so that small systems go through every phase."""
+    monkeypatch.setattr(team, "ENOUGH", 4)
+    for module in (team, room):
+        monkeypatch.setattr(module, "SHARE", 24)
+
+
+def used(graph):
+    """Everything that is known of a graph, without what arrays have room for."""
+    count = graph.space.count[0]
+    size = {"first": graph.states + 1, "to": graph.edges, "via": graph.edges, "memory": int(count["memories"])}
+    return {name: getattr(graph.space, name)[: size.get(name, graph.states)].tobytes() for name in KEPT}
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize(("name", "policy"), [BUSY, ("25-reboot-with-device", "whole-folio-literal")])
+def test_the_number_of_threads_cannot_be_seen(name, policy, threads, eager):
+    one, several = graph(name, policy), explore(system(name, policy), threads=threads)
+    assert (one.states, one.edges, one.depth) == (several.states, several.edges, several.depth)
+    assert used(one) == used(several)
+
+
+@pytest.mark.parametrize(("limits", "reason"), [({"max_states": 1234}, "1234 states"), ({"max_mib": 3}, "3 MiB")])
+def test_a_limit_is_met_at_the_same_state_by_any_number_of_threads(limits, reason, eager):
+    made = [explore(system("39-busy-folio", "whole-folio-literal"), threads=n, **limits) for n in (1, 2, 3)]
+    assert not made[0].complete and reason in made[0].reason
+    assert len({(g.states, g.edges, g.reason) for g in made}) == 1
+    assert used(made[0]) == used(made[1]) == used(made[2])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_without_edges_the_states_are_the_same(threads, eager):
+    full, bare = graph(*BUSY), explore(system(*BUSY), edges=False, threads=threads)
+    assert (full.states, full.edges, full.depth) == (bare.states, bare.edges, bare.depth)
+    same = ("node", "parent", "by", "found", "met", "fired")
+    assert {n: used(full)[n] for n in same} == {n: used(bare)[n] for n in same}
+    assert len(bare.space.to) == len(bare.space.pending) == 0
+
+
+def test_a_state_takes_few_bytes_without_edges():
+    bare = explore(system("39-busy-folio", "whole-folio-literal"), edges=False)
+    space, capacity = bare.space, int(bare.space.count["capacity"][0])
+    each = sum(a.nbytes / len(a) for a in (space.node, space.parent, space.by)) + space.table.nbytes / capacity
+    assert each <= 48
+
+
+def test_nothing_is_compiled_again_for_another_size_of_system():
+    functions = exploring.compiled()
+    if not hasattr(functions["explore"], "signatures"):
+        pytest.skip("NUMBA_DISABLE_JIT is set: nothing is compiled")
+    for name in ("39-busy-folio", "22-reclaim-and-swap", "23-foreign-page", "25-reboot-with-device"):
+        for edges in (True, False):
+            explore(system(name, "whole-folio"), edges=edges, threads=1)
+    counts = {name: len(functions[name].signatures) for name in exploring._ENTRIES if functions[name].signatures}
+    assert set(counts.values()) == {1}, counts
+    assert {"explore", "fill", "begin"} <= set(counts)
+
+
+def test_the_rules_that_look_at_other_threads_are_known():
+    assert far_functions() == {"reboot_quiet"}
+    local = local_rules()
+    assert [RULES[pc].name for pc in RULES if not local[pc]] == ["reboot-quiet"]
+
+
+def test_remembering_a_step_that_looks_at_other_threads_would_be_wrong(monkeypatch):
+    made = system("25-reboot-with-device", "whole-folio")
+    truth = naive(made)
+    forgetful = exploring._loaded(lambda f: f, lambda f: f, lambda array, i: None, unsigned=False)
+
+    def counted(functions):
+        calls = {name: lambda *a, f=functions[name]: exploring._over_arrays(f, *a) for name in exploring._ENTRIES}
+        found = explore(made, functions=calls)
+        return found.states, found.edges
+
+    right = counted(forgetful)
+    forgetful["LOCAL"] = (True,) * len(forgetful["LOCAL"])
+    wrong = counted(forgetful)
+    assert right[1] == sum(len(steps) for steps in truth.edges) != wrong[1]
+
+
+def test_each_step_is_run_once_for_a_memory_and_a_component():
+    found = graph("39-busy-folio", "whole-folio-literal").space
+    pairs = found.recall[found.recall[:, 1] > 0]
+    assert len(np.unique(pairs[:, 0])) == len(pairs) < int(found.count["states"][0]) / 10
