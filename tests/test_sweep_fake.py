@@ -1,6 +1,6 @@
 """Cells without a simulator, for the tests of sweeps; run as a program, the command ``sweep`` over them.
 
-A cell's numbers follow from its configuration. The axes ``fail``, ``kill``, ``sleep_ms`` make it misbehave.
+A cell's numbers follow from its configuration. Axes like ``fail``, ``kill``, ``sleep_ms`` make it misbehave.
 """
 
 from __future__ import annotations
@@ -57,10 +57,16 @@ class FakeCells:
         config["policy"] = cell["tables"].get("policy", {}).get(policy, {"preset": policy})
         extra = base / "recording.txt"
         config["recording"] = extra.read_text() if extra.exists() else ""
+        if "wrong" in config and config["seed"] == config["wrong"]:
+            raise InputError(f"seed {config['seed']} is wrong", value=config["seed"], allowed="others")
         return config
 
     def run(self, config: dict[str, Any], base: Path) -> dict[str, Any]:
         time.sleep(config.get("sleep_ms", 0) / 1000)
+        if config.get("seed") == config.get("hang"):
+            time.sleep(60)
+        if config.get("seed") == 2 and "megabytes" in config:
+            bytearray(config["megabytes"] << 20)
         if config.get("seed") == config.get("fail"):
             raise ValueError("the guest\nstopped")
         if config.get("seed") == config.get("kill"):

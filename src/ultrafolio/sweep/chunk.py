@@ -228,7 +228,7 @@ def pack(rows: list[pa.RecordBatch], writer: str, record: Record, tallies: list[
     told = [[t.span.start, t.span.stop, t.keys, t.computed, t.stored, t.failed, t.seconds] for t in tallies]
     table = pa.Table.from_batches(rows, schema.remove_metadata())
     last = {index: place for place, index in enumerate(table["index"].to_pylist())}
-    table = table.take([last[index] for index in sorted(last)]).combine_chunks()
+    table = table.take(pa.array([last[index] for index in sorted(last)], pa.int64())).combine_chunks()
     schema = schema.with_metadata({**schema.metadata, b"tallies": msgspec.msgpack.encode(told)})
     sink = io.BytesIO()
     options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)

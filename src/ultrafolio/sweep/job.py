@@ -39,6 +39,10 @@ VISIBILITY_SECONDS = 900
 """Celery delivers a chunk again that nobody acknowledged for so long: well above what a chunk lasts (seconds, and at
 most the limit of one cell more), and what a dead machine costs when no client watches."""
 
+AWAY_SECONDS = 60.0
+"""How long Redis may be away before anybody gives up; what is fetched is stored, and a client can come back."""
+RETRY_SECONDS = 0.25
+
 State = Literal["running", "paused", "revoked", "failed"]
 
 _COMMIT = """
@@ -261,16 +265,24 @@ def new_part(chunk: int) -> str:
     return f"{chunk}-{secrets.token_hex(6)}"
 
 
-def connect(url: str, **options: Any) -> Any:
-    """A Redis client. Raises InputError when redis is not installed."""
+def connect(url: str) -> Any:
+    """A Redis client whose calls ride out a Redis that is away for AWAY_SECONDS.
+
+    Every call of this module may be repeated. Raises InputError when redis is not installed.
+    """
     try:
-        from redis import Redis
+        from redis import Redis, exceptions
+        from redis.backoff import ConstantBackoff
+        from redis.retry import Retry
     except ImportError:
         raise InputError(
             "celery needs the packages of the extra 'workers'", value="redis", allowed="redis and celery installed",
             then="pip install 'ultrafolio[workers]'",
         ) from None  # fmt: skip
-    return Redis.from_url(url, socket_timeout=20, **options)
+    return Redis.from_url(
+        url, socket_timeout=20, retry=Retry(ConstantBackoff(RETRY_SECONDS), int(AWAY_SECONDS / RETRY_SECONDS)),
+        retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError],
+    )  # fmt: skip
 
 
 def queued(client: Any) -> int:

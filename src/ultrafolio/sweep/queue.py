@@ -25,6 +25,7 @@ from .deposit import THROUGH_REDIS, Deposit, checked
 from .durable import replace
 from .executor import NO_LIMITS, Limits
 from .job import (
+    AWAY_SECONDS,
     QUEUE,
     TASK,
     VISIBILITY_SECONDS,
@@ -48,8 +49,6 @@ from .work import NOTHING, Tally, Work
 POLL_SECONDS = 0.1
 QUIET_SECONDS = 20.0
 """After so long without a commit, with nothing queued, chunks that nobody holds a lease for are queued again."""
-AWAY_SECONDS = 60.0
-"""How long Redis may be away before the client gives up (what is fetched is stored, and it can come back)."""
 PROBED = 16
 
 
@@ -110,6 +109,7 @@ class Queue:
                 url, crew = stack.enter_context(own(self.workers, self.url, self.folder))
             assert url is not None, "workers of our own, or a Redis where others are"
             client = stack.enter_context(connect(url))
+            check_answer(url)
             if self.url is None:  # Redis ends with us: nobody can come back to it
                 stack.callback((self.folder / "job.json").unlink, missing_ok=True)
             store, ticket = open_store(self.folder), read_ticket(self.folder)
@@ -190,7 +190,6 @@ class _Fetch:
         self._deposit: Deposit = self._job.deposit(ticket.record)
         self._left = set(range(len(ticket.chunks)))
         self._next, self._news, self._told = 0, time.monotonic(), ""
-        self._away: float | None = None
 
     def run(self, stopped: Callable[[], bool]) -> Iterator[Tally]:
         for number in sorted(self._left):
@@ -217,24 +216,14 @@ class _Fetch:
         self._end()
 
     def _look(self) -> Iterator[Tally]:
-        """What was committed since; rides out a Redis that is away for a while."""
-        from redis.exceptions import RedisError
-
-        try:
-            log = self._job.log(self._next)
-            for end in log:
-                yield from self._fetched(end)
-                self._next += 1
-                self._news = time.monotonic()
-            if not log:
-                self._look_after()
-            self._away = None
-        except RedisError:
-            now = time.monotonic()
-            self._away = self._away or now
-            if now - self._away > AWAY_SECONDS:
-                raise
-            time.sleep(POLL_SECONDS)
+        """What was committed since."""
+        log = self._job.log(self._next)
+        for end in log:
+            yield from self._fetched(end)
+            self._next += 1
+            self._news = time.monotonic()
+        if not log:
+            self._look_after()
 
     def _fetched(self, end: Commit) -> Iterator[Tally]:
         if end.chunk not in self._left:
@@ -365,10 +354,23 @@ def send(url: str, job: str, chunks: Iterable[tuple[int, Spans]]) -> None:
     app.conf.update(
         task_ignore_result=True, task_serializer="json", accept_content=["json"], task_default_queue=QUEUE,
         broker_transport_options={"visibility_timeout": VISIBILITY_SECONDS},
+        task_publish_retry_policy={"max_retries": int(AWAY_SECONDS), "interval_start": 0, "interval_max": 1},
     )  # fmt: skip
     with app, app.producer_pool.acquire(block=True) as producer:
         for number, spans in chunks:
             app.send_task(TASK, args=(job, number, spans), queue=QUEUE, producer=producer)
+
+
+def check_answer(url: str) -> None:
+    """Raise InputError when Redis does not answer at the first try."""
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    try:
+        with Redis.from_url(url, socket_timeout=5) as client:
+            client.ping()
+    except (RedisError, ValueError) as error:
+        raise unreachable(url, error) from None
 
 
 def unreachable(url: str, error: Exception) -> InputError:
@@ -388,6 +390,7 @@ def find(folder: Path, url: str | None) -> tuple[Ticket, Job, Any, str]:
             f"{folder}: no job is under way", value="there is no job.json", allowed="a store whose sweep was detached",
             then=f"ultrafolio sweep status {folder}",
         )  # fmt: skip
+    check_answer(url or ticket.redis)
     client = connect(url or ticket.redis)
     return ticket, Job(client, ticket.job), client, url or ticket.redis
 
