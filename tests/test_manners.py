@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 import pytest
-import test_guides
 
+import test_guides
 from ultrafolio.cli import cli
 
 ROOT = Path(__file__).parent.parent

@@ -129,25 +129,26 @@ def referenced(address: int) -> Iterator[None]:
 
 
 class PageFlags:
-    """/proc/kpageflags for the pages of this process. NotPossible for who is not root."""
+    """/proc/kpageflags for the pages of this process. Whoever asks it and is not root gets NotPossible."""
 
-    def __init__(self) -> None:
+    @functools.cached_property
+    def _files(self) -> tuple[int, int]:
         try:
-            self._flags = os.open("/proc/kpageflags", os.O_RDONLY)
-            self._map = os.open("/proc/self/pagemap", os.O_RDONLY)
+            flags = os.open("/proc/kpageflags", os.O_RDONLY)
+            return flags, os.open("/proc/self/pagemap", os.O_RDONLY)
         except OSError as error:
             raise NotPossible(f"{error.filename}: {error.strerror}; needs root") from None
 
     def frame(self, address: int) -> int:
         """The page frame at `address`, which must be mapped. NotPossible where the kernel hides it."""
-        (entry,) = struct.unpack("Q", os.pread(self._map, 8, address // PAGE * 8))
+        (entry,) = struct.unpack("Q", os.pread(self._files[1], 8, address // PAGE * 8))
         if not entry >> 63 or not entry & (1 << 55) - 1:
             raise NotPossible("/proc/self/pagemap tells no page frames; needs CAP_SYS_ADMIN")
         return int(entry & (1 << 55) - 1)
 
     def of(self, frame: int) -> set[str]:
         """Those of FLAGS that are set on a page frame."""
-        (word,) = struct.unpack("Q", os.pread(self._flags, 8, frame * 8))
+        (word,) = struct.unpack("Q", os.pread(self._files[0], 8, frame * 8))
         return {name for name, bit in FLAGS.items() if word >> bit & 1}
 
     def at(self, address: int) -> set[str]:
@@ -155,8 +156,8 @@ class PageFlags:
         return self.of(self.frame(address))
 
     def close(self) -> None:
-        os.close(self._map)
-        os.close(self._flags)
+        for fd in self.__dict__.pop("_files", ()):
+            os.close(fd)
 
     def __enter__(self) -> Self:
         return self

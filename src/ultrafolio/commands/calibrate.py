@@ -115,7 +115,8 @@ def _show(samples: Sequence[Sample], missing: Sequence[Missing], costs: Sequence
     if found:
         console.print("\n[bold]The model's rules and this kernel[/]")
     for one in found:
-        told = [f"model:  {one.says}", f"kernel: {one.saw}"] if one.says else [f"because: {one.saw}"]
+        told = [f"model:  {one.says}"] if one.says else []
+        told.append(f"because: {one.saw}" if one.verdict == probes.IMPOSSIBLE else f"kernel: {one.saw}")
         _indented(console, f"[{_STYLE[one.verdict]}]{one.verdict}[/] {', '.join(one.rules)}", told)
     console.print()
 
