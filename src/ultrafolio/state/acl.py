@@ -50,7 +50,7 @@ def _group(*names: str) -> tuple[str, ...]:
 
 
 # a connection says who it is and asks whether the server is there; a pipeline is a transaction
-_CONNECTION = ("auth", "hello", "ping", "select", "client|setinfo", "client|setname", "client|id", "multi", "exec",
+_CONNECTION = ("auth", "hello", "ping", "select", "client|setname", "client|id", "multi", "exec",
                "discard")  # fmt: skip
 # sections, turns and leases are strings, the journal a list, last commits a hash, the list of groups a set
 _STATE = (
