@@ -44,16 +44,18 @@ def data(guides: Sequence[Guide], command: str, *, max_bytes: int = MAX_BYTES) -
     """
     walks, pool = [guide.walk for guide in guides], Pool()
     state = walks[0].system.state
-    graphs: list[dict[str, Any]] = []
-    for number, guide in enumerate(guides):
-        used = sum(len(json.dumps(graph)) for graph in graphs) + pool.size
-        graphs.append(_graph(guide, pool, used + (max_bytes - used) // (len(guides) - number)))
+    graphs: dict[int, dict[str, Any]] = {}
+    # the smallest first: what it does not use of its share is the others'
+    for number in sorted(range(len(guides)), key=lambda n: guides[n].result.states):
+        left = max_bytes - pool.size - sum(len(json.dumps(graph)) for graph in graphs.values())
+        graphs[number] = _graph(guides[number], pool, left // (len(guides) - len(graphs)))
     sizes = {name: len(getattr(state, name)) for name in meta(walks, command)["sections"]}
-    return {"meta": meta(walks, command), "pool": pool.values, "sizes": sizes, "graphs": graphs}
+    in_order = [graphs[number] for number in range(len(guides))]
+    return {"meta": meta(walks, command), "pool": pool.values, "sizes": sizes, "graphs": in_order}
 
 
 def _graph(guide: Guide, pool: Pool, most: int) -> dict[str, Any]:
-    """One policy's states, its story and then the nearest to it first, until the file would hold `most` bytes."""
+    """One policy's states, its story and then the nearest to it first, until it takes `most` bytes."""
     walk, story = guide.walk, guide.story
     numbers: dict[Any, int] = {}
     queue: deque[tuple[State, int]] = deque()
@@ -68,19 +70,20 @@ def _graph(guide: Guide, pool: Pool, most: int) -> dict[str, Any]:
     for state in walk.follow([*story.path, *story.loop]).states:
         number(state, 0)
     nodes: list[Any] = []
-    size, level = 0, 0
-    while queue and (queue[0][1] == 0 or pool.size + size < most):
+    size, level, before = 0, 0, pool.size
+    while queue and (queue[0][1] == 0 or pool.size - before + size < most):
         state, level = queue.popleft()
-        targets = [number(move.after, level + 1) for move in walk.enabled(state) if move.after]
-        nodes.append(_compact(node(walk, state), targets, pool))
+        moves = walk.moves(state)
+        targets = [number(move.after, level + 1) for move in moves if move.after]
+        nodes.append(_compact(node(walk, state, moves), targets, pool))
         size += len(json.dumps(nodes[-1], separators=(",", ":"))) + 1
     for made in nodes:
         for edge in made[4]:
             edge[1] = edge[1] if edge[1] < len(nodes) else -1
-    return {"story": asdict(story), "coverage": _coverage(guide, len(nodes), queue, level), "nodes": nodes}
+    return {"story": asdict(story), "coverage": _coverage(guide, len(nodes), queue), "nodes": nodes}
 
 
-def _coverage(guide: Guide, held: int, left: deque[tuple[State, int]], level: int) -> str:
+def _coverage(guide: Guide, held: int, left: deque[tuple[State, int]]) -> str:
     """What the file holds, in words. `left`: states reached and not held, the nearest first."""
     if not left:
         return f"all {held} states of the graph"
@@ -89,7 +92,8 @@ def _coverage(guide: Guide, held: int, left: deque[tuple[State, int]], level: in
     near = "and some next to it"
     if whole:
         near = f"everything within {whole} step{'s' * (whole > 1)} of it, and some beyond"
-    return f"{held} of {guide.result.states} states: {around}, {near}"
+    of = f"{guide.result.states}{'' if guide.result.complete else ' or more'}"
+    return f"{held} of {of} states: {around}, {near}"
 
 
 def _compact(made: dict[str, Any], targets: Sequence[int], pool: Pool) -> list[Any]:

@@ -52,9 +52,9 @@ _MEETS = (*range(layout.E_LOCKED, layout.E_UV + 1), layout.E_NXIO)
 _HELD = (layout.W_LOCK, layout.W_WRITEBACK, layout.W_MUTEX, layout.W_REFS)
 
 
-def node(walk: Walk, state: State) -> dict[str, Any]:
-    """The node of a state (as lists)."""
-    packed, moves = frozen(state), walk.moves(state)
+def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> dict[str, Any]:
+    """The node of a state (as lists). `moves`: all its moves, where they are known already."""
+    packed, moves = frozen(state), moves or walk.moves(state)
     run, pages = interpreted(), range(len(state.mm))
     tests = (1, run.io_on_secure), (2, run.bit_missing)
     return {

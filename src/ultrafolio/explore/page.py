@@ -18,7 +18,7 @@ from .expression import ALLOWED, CONSTANTS
 from .node import SECTIONS, WORDS
 from .walk import MAX_STEPS, Walk
 
-SCRIPTS, STYLE = ("question.js", "page.js"), "page.css"
+SCRIPTS, STYLE = ("source.js", "question.js", "show.js", "page.js"), "page.css"
 _FOLDER = Path(__file__).parent
 _ALONE = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 

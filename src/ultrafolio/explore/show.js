@@ -1,0 +1,113 @@
+"use strict";
+// Parts of the page, each made from nodes alone. What comes from outside only ever becomes text, never markup.
+
+let meta;
+
+/** An element; attributes that are false are left out, functions listen. */
+function h(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") made.addEventListener(name, value);
+    else if (value !== false) made.setAttribute(name, value);
+  }
+  made.append(...children.flat().filter((child) => child));
+  return made;
+}
+
+const small = (...children) => h("small", {}, ...children);
+const strong = (text) => h("strong", {}, text);
+const code = (text) => h("code", {}, text);
+const mark = (text) => h("mark", {}, text);
+const plain = (text) => h("p", {}, text);
+const row = (head, ...cells) => h("tr", {}, h("th", { scope: "row" }, head), ...cells);
+
+// ------------------------------------------------------------------------------------------- pages
+/** A page's flags letter by letter, the count of references as one. */
+function letters(flags) {
+  const plus = flags.indexOf("+");
+  return plus < 0 ? [...flags] : [...flags.slice(0, plus), flags.slice(plus)];
+}
+
+/** A page's flags, those that are not as they were marked. */
+function flagged(now, was) {
+  const old = letters(was), shown = letters(now);
+  if (old.length > shown.length) shown.push("+0");
+  return h("span", { class: "flags" }, shown.map((letter, i) => (letter === old[i] ? letter : mark(letter))));
+}
+
+const stateOf = (node, p) => meta.words["uv.state"][node.state.uv[p][meta.sections.uv.indexOf("state")]];
+
+/** All pages, folio by folio, what differs from the node before marked. */
+function pages(here, before = here) {
+  const cell = (p) => h("div", { class: `cell ${here.flags[p][0]}`, "data-page": p },
+    h("b", {}, `page ${p}: ${stateOf(here, p)}`), flagged(here.flags[p], before.flags[p]));
+  const folio = (head) => {
+    const mine = here.folio.flatMap((other, p) => (other === head ? [p] : []));
+    return h("div", { class: "folio", role: "group", "aria-label": `folio of page ${head}` },
+      h("div", { class: "soft" }, `folio, ${plural(mine.length, "page")}`),
+      h("div", { class: "cells" }, mine.map(cell)));
+  };
+  return h("div", { class: "folios" }, [...new Set(here.folio)].map(folio));
+}
+
+/** The pages whose state changed, in words, for those who hear the page. */
+function turned(before, here) {
+  const changed = here.flags.map((_, p) => p).filter((p) => stateOf(before, p) !== stateOf(here, p));
+  return changed.map((p) => `; page ${p} ${stateOf(before, p)} → ${stateOf(here, p)}`).join("");
+}
+
+// ------------------------------------------------------------------------------------------- steps
+function origin(rule) {
+  const { about, kernel, seed } = meta.rules[rule];
+  return small(about, h("br", {}), kernel, seed && ` — “${seed}”`);
+}
+
+/** A step that can be taken; `next`: it is the one that leads on; `click` takes it. */
+function enabled(move, index, next, click) {
+  const { what, outcome, broke, meets, to } = move;
+  return h("li", {}, h("button", { type: "button", "data-index": index, click },
+    strong(what), ` ${outcome}${next ? " →" : ""}`,
+    broke > 0 && h("span", { class: "broken" }, ` breaks: ${meta.properties[broke]}`),
+    meets && small(`meets ${meets.for}; held by ${meets.held}`),
+    to === -1 && small("leads out of this file")), origin(move.rule));
+}
+
+function refused({ what, why, guard, condition, meets, rule }) {
+  return h("li", {}, strong(what), ` waits for ${why} `, code(guard), small(
+    condition ? ["refuses where ", code(condition), ". "] : [],
+    meets && `Held by ${meets.held}; released by ${meets.released}. `,
+    meta.rules[rule] && meta.rules[rule].kernel));
+}
+
+/** Every field that differs between two nodes, a line each. */
+function changes(before, here) {
+  const lines = [], word = (field, value) => (meta.words[field] || [])[value] || String(value);
+  for (const [section, fields] of Object.entries(meta.sections)) {
+    here.state[section].forEach((values, i) => fields.forEach((field, c) => {
+      const was = before.state[section][i][c], name = `${section}.${field}`;
+      if (was === values[c]) return;
+      const now = mark(word(name, values[c]));
+      lines.push(h("li", {}, code(`${section}[${i}].${field}`), ` ${word(name, was)} → `, now));
+    }));
+  }
+  return lines;
+}
+
+// ------------------------------------------------------------------------------------------- properties
+const TRUTHS = { holds: "✓ holds", broken: "✗ broken", waiting: "… waiting" };
+
+/** Every property's truth in a node; `broke`: for each step of the way, the number of the property it broke, or 0. */
+function properties(here, broke) {
+  const line = (name, truth, where) => row([name, where && small(where)], h("td", { class: truth }, TRUTHS[truth]));
+  const always = meta.properties.slice(1).map((name, i) => {
+    const on = here.broken.filter(([n]) => n === i + 1).map(([, page]) => `page ${page}`);
+    const last = broke.lastIndexOf(i + 1) + 1, now = on.length > 0 || (last > 0 && last === broke.length);
+    const when = now ? "by the step that led here" : last > 0 ? `broken by step ${last}` : "";
+    return line(name, now ? "broken" : "holds", on.join(", ") || when);
+  });
+  const leads = meta.leads_to.map((name, n) => {
+    const who = here.pending.filter(([m]) => m === n).map(([, t]) => `${meta.actors[t]} (${here.actors[t]})`);
+    return line(name, who.length ? "waiting" : "holds", who.join("; "));
+  });
+  return h("tbody", {}, always, leads);
+}
