@@ -11,7 +11,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from services.ultravisor.entry import diagnose_308, enter
-from services.ultravisor.firmware import Firmware
 from services.ultravisor.inventory import GIB, MIB, PAGE, RESET_ASKED, Machine, Storage, decode, inject, laboratory
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import EXPORTED, MAPPED, SECURE, SHARED, UNMAPPED, UV_BUSY, UV_INTEGRITY
@@ -24,6 +23,7 @@ from ultravised import (
     HEADER,
     INIT,
     PAGES_AT,
+    SEALED,
     SECOND_CPU,
     Bench,
     blocks,
@@ -55,7 +55,7 @@ STAGES = {"fresh": fresh, "created": created, "booted": booted}
 def judge(bench, block, caller):
     """Execute, and hold the answer to what any answer must be. The pages may change with cc 0 only."""
     before, kept, pages = bench.machine, bench.machine.encode(), bench.pages.snapshot()
-    answer = bench.firmware.execute(before, block, caller)
+    answer = bench.firmware.execute(before, block, caller, operand=SEALED.header)
     assert before.encode() == kept
     assert len(answer.block) == len(block) and 0 <= answer.cc <= 3
     if answer.interruption or answer.interception or answer.cc > 1:
@@ -139,6 +139,10 @@ def test_a_valid_block_of_every_call_is_executed_somewhere():
                 bench.execute(pack("unshare_all", guest_handle=guest))
             if name in ("verify", "unpack"):
                 bench.execute(pack("set_parameters", guest_handle=guest, **HEADER))
+            if name == "verify":
+                for offset in (0, PAGE):
+                    where = {"gaddr": offset, "tweak": SEALED.tweak, "offset": offset}
+                    bench.execute(pack("unpack", guest_handle=guest, **where))
             if name == "pin":
                 bench.execute(pack("share", paddr=0), guest)
             answer = judge(bench, blocks(guest, cpu)[name], guest if CALLS[name].who == "guest" else None)
@@ -305,7 +309,7 @@ def test_order_of_checks():
     bench, guest, cpu = created()
     machine = Machine()
     wrong = pack("destroy_cpu", length=0x38, cpu_handle=cpu + 1)
-    execute = Firmware(bench.pages).execute
+    execute = bench.firmware.execute
     bogus = wrong[:2] + b"\x42\x42" + wrong[4:]
     assert execute(machine, bogus[:20], m3=1, problem_state=True).interruption == 0x02
     assert execute(machine, bogus[:20], m3=1).interruption == 0x06
@@ -325,7 +329,9 @@ def test_life_of_an_image():
     bench.refused(0x111, "verify", guest_handle=guest)
     bench.ok("set_parameters", guest_handle=guest, **HEADER)
     bench.refused(0x111, "set_parameters", guest_handle=guest, **HEADER)
-    bench.ok("unpack", guest_handle=guest, gaddr=0, tweak=1)
+    for offset in (0, 0, PAGE):  # the same page again, as after a lost answer, is the same page
+        bench.refused(0x112, "verify", guest_handle=guest)
+        bench.ok("unpack", guest_handle=guest, gaddr=offset, tweak=SEALED.tweak, offset=offset)
     bench.ok("cpu_set_state", cpu_handle=cpu, state=CPU_LOAD)
     assert enter(bench.machine, guest, cpu, bench.asce(guest), True) == 0x20
     bench.ok("verify", guest_handle=guest)

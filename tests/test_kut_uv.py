@@ -5,7 +5,7 @@ Outside: 19 (attestation is not installed: the answer is 0x0002 and the bit is c
 
 import pytest
 
-from services.ultravisor.entry import PREFIX, VALIDITY, diagnose_308, enter
+from services.ultravisor.entry import PREFIX, VALIDITY
 from services.ultravisor.inventory import (
     CONFIGURATION_BASE,
     CPU_STORAGE,
@@ -14,10 +14,10 @@ from services.ultravisor.inventory import (
     MAX_GUEST_ADDRESS,
     MIB,
     PAGE,
-    inject,
 )  # fmt: skip
 from services.ultravisor.lifecycle import variable_length
-from ultrafolio.model.layout import EXPORTED, NON_SECURE, PINNED_SHARED, SECURE, SHARED, UV_BUSY
+from ultrafolio.model.layout import EXPORTED, NON_SECURE, PGM_3D, PINNED_SHARED, SECURE, SHARED, UV_BUSY
+from ultrafolio.rpc import image
 from ultrafolio.rpc.uvcb import pack, unpack
 from ultrafolio.rpc.uvcb_calls import CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
 from ultravised import (
@@ -27,7 +27,8 @@ from ultravised import (
     HEADER,
     HOST_CALLS,
     INIT,
-    PAGES_AT,
+    PLAIN,
+    SEALED,
     SECOND_CPU,
     Bench,
     blocks,
@@ -35,6 +36,11 @@ from ultravised import (
 
 RAM = 4 * GIB
 GUEST_CALLS = ["query", "share", "unshare"]
+FOREIGN_HEADERS = [
+    (0x108, image.seal(PLAIN, [bytes(32)[:-1] + b"\x09"]).header),
+    *((0x112, SEALED.header[:at] + b"\xff" + SEALED.header[at + 1 :]) for at in (0, 8, 100, len(SEALED.header) - 1)),
+]
+"""For another machine; altered in its magic, its count of slots, the wrapped key, and at the end."""
 
 
 def rc(answer):
@@ -58,7 +64,7 @@ def test_2_priv(name, caller):
         before = bench.machine
         answer = bench.execute(given, guest if caller == "guest" else None, problem_state=True, m3=2)
         assert (answer.interruption, answer.block, answer.result) == (0x02, given, None)
-        assert bench.machine is before
+        assert bench.machine == before
 
 
 @pytest.mark.parametrize("m3", [4, 2])
@@ -74,12 +80,12 @@ def test_3_i3(m3):
 def test_4_access(name):
     """uv-host test_access: block on an invalid page, header on a valid one and the rest not (crossing)."""
     bench = Bench()
-    block = blocks(*bench.created())[name]
+    block = blocks(*bench.created(), bench.origin)[name]
     before, pages = bench.machine, bench.pages.snapshot()
     for cut in (0, 7, 8, len(block) - 1):
         answer = bench.execute(block[:cut])
         assert (answer.interruption, answer.block) == (0x11, block[:cut])
-    assert bench.machine is before and bench.pages.snapshot() == pages
+    assert bench.machine == before and bench.pages.snapshot() == pages
 
 
 def bits(bench, caller=None):
@@ -109,7 +115,7 @@ def test_5_invalid_in_the_guest():
     guest, cpu = bench.created()
     for name in HOST_CALLS:
         before = bench.machine
-        answer = bench.execute(blocks(guest, cpu)[name], guest)
+        answer = bench.execute(blocks(guest, cpu, bench.origin)[name], guest)
         assert (answer.cc, rc(answer), bench.machine) == (1, 0x0002, before)
         assert CALLS[name].bit is None or not bits(bench, guest) >> (255 - CALLS[name].bit) & 1
     assert [bits(bench, guest) >> (255 - bit) & 1 for bit in (0, 8, 9)] == [1, 1, 1]
@@ -176,10 +182,6 @@ def test_8_config_create(expected, fields, how):
     assert bench.ok("create_configuration", **CONFIGURATION)["guest_handle"]
 
 
-def donated_pages(bench, origin, length):
-    return {bench.machine.donated(address) for address in range(origin, origin + length, PAGE)}
-
-
 def test_9_donated_storage_raises_3d():
     """uv-host access_check_3d: every page of base and variable storage, and none around them."""
     bench = Bench()
@@ -191,8 +193,8 @@ def test_9_donated_storage_raises_3d():
         (CPU["stor_origin"], CPU_STORAGE),
     ]
     for origin, length in ranges:
-        assert donated_pages(bench, origin, length) == {True}
-        assert not bench.machine.donated(origin - 1) and not bench.machine.donated(origin + length)
+        assert bench.host_accesses(origin, length) == {PGM_3D}
+        assert bench.host_accesses(origin - PAGE, PAGE) == bench.host_accesses(origin + length, PAGE) == {0}
         for name in ("export", "pin", "destroy_page"):
             bench.refused(range(0x100, 0x8000), name, paddr=origin)
     assert variable_length(42 * MIB) == 2 * PAGE + 42 * PAGE  # uv-host: base + (MSL / 1 MiB) * variable
@@ -225,10 +227,10 @@ def test_11_cpu_create(expected, fields, how):
     guest = bench.ok("create_configuration", **CONFIGURATION)["guest_handle"]
     bench.refused(expected, "create_cpu", guest_handle=guest, **how, **(CPU | fields))
     bench.refused(0x020, "create_cpu", guest_handle=guest + 1, **CPU)
-    assert not bench.machine.donated(CPU["stor_origin"])
+    assert bench.host_accesses(CPU["stor_origin"], CPU_STORAGE) == {0}
     assert bench.ok("create_cpu", guest_handle=guest, **CPU)["cpu_handle"]
     bench.refused(0x104, "create_cpu", guest_handle=guest, **(SECOND_CPU | {"number": 0}))
-    assert donated_pages(bench, CPU["stor_origin"], CPU_STORAGE) == {True}
+    assert bench.host_accesses(CPU["stor_origin"], CPU_STORAGE) == {PGM_3D}
 
 
 def test_12_set_se_header():
@@ -237,10 +239,14 @@ def test_12_set_se_header():
     guest, _ = bench.created()
     bench.refused(0x005, "set_parameters", length=0x48, guest_handle=guest, **HEADER)
     bench.refused(0x020, "set_parameters", guest_handle=guest + 1, **HEADER)
-    for origin in (RAM, RAM - 0x100, INIT["stor_origin"], INIT["stor_origin"] - 0x100):
+    for origin in (RAM, RAM - 0x80, INIT["stor_origin"], INIT["stor_origin"] - 0x80):
         bench.refused(0x103, "set_parameters", guest_handle=guest, **(HEADER | {"header_origin": origin}))
     for length in (0, 0x2001):
         bench.refused(0x103, "set_parameters", guest_handle=guest, **(HEADER | {"header_len": length}))
+    for expected, operand in ((0x103, bench.operand[:-1]), *FOREIGN_HEADERS):
+        bench.operand = operand
+        bench.refused(expected, "set_parameters", guest_handle=guest, **HEADER)
+    bench.operand = SEALED.header
     bench.ok("set_parameters", guest_handle=guest, **HEADER)
 
 
@@ -267,9 +273,10 @@ def test_14_clear():
     bench = Bench()
     guest, cpu = bench.booted()
     donated = list(bench.machine.storages())
-    bench.machine = bench.machine.clear()
-    assert len(donated) == 4 and not any(bench.machine.donated(storage.origin) for storage in donated)
-    for name, block in blocks(guest, cpu).items():
+    bench.clear()
+    assert len(donated) == 4
+    assert all(bench.host_accesses(storage.origin, storage.length) == {0} for storage in donated)
+    for name, block in blocks(guest, cpu, bench.origin).items():
         if name in HOST_CALLS and name != "initialise":
             answer = bench.execute(block)
             assert (answer.cc, rc(answer)) == (1, 0x0003)
@@ -294,9 +301,9 @@ def test_15_pinned_unshare_exits():
     """Facts section 4: the guest's unshare exits with 0x6c and repeats; the host's unpin completes it."""
     bench = Bench()
     guest, _ = bench.booted()
-    bench.refused(0x111, "pin", paddr=PAGES_AT)
+    bench.refused(0x111, "pin", paddr=bench.origin)
     bench.ok("share", guest, paddr=0)
-    bench.ok("pin", paddr=PAGES_AT)
+    bench.ok("pin", paddr=bench.origin)
     block = pack("unshare", paddr=0)
     for _ in range(2):
         answer = bench.execute(block, guest)
@@ -320,11 +327,10 @@ def test_16_prefix(which, prefix, shared):
         bench.ok("share", guest, paddr=(first + which) * PAGE)
 
     def sie():
-        resident = [bench.pages.state.uv[page].state in (SECURE, SHARED, PINNED_SHARED) for page in (first, first + 1)]
-        return enter(bench.machine, guest, cpu, bench.asce(guest), all(resident))
+        return bench.enter(guest, cpu, bench.asce(guest), prefix)
 
     assert sie() == 0
-    bench.ok("export", paddr=PAGES_AT + (first + which) * PAGE)
+    bench.ok("export", paddr=bench.origin + (first + which) * PAGE)
     assert sie() == PREFIX
     bench.ok("import", guest_handle=guest, gaddr=(first + which) * PAGE)
     assert sie() == 0
@@ -341,12 +347,12 @@ def test_17_validity():
     wrong = [(guest ^ 1 << bit, cpu) for bit in range(64)] + [(guest, cpu ^ 1 << bit) for bit in range(64)]
     bench.ok("cpu_set_state", cpu_handle=foreign, state=CPU_LOAD)
     for state_description in [*wrong, (guest, foreign), (other, cpu), (cpu, guest), (0, 0)]:
-        assert enter(bench.machine, *state_description, asce, True) == VALIDITY
+        assert bench.enter(*state_description, asce) == VALIDITY
     for other_asce in (bench.asce(other), asce ^ 0x100, 0):
-        assert enter(bench.machine, guest, cpu, other_asce, True) == VALIDITY
-    assert enter(bench.machine, guest, cpu, asce, True, running={cpu}) == VALIDITY
-    assert enter(bench.machine, guest, cpu, asce, True, running={foreign}) == 0
-    assert enter(bench.machine, other, foreign, bench.asce(other), True) == VALIDITY  # its image is not verified
+        assert bench.enter(guest, cpu, other_asce) == VALIDITY
+    assert bench.enter(guest, cpu, asce, running={cpu}) == VALIDITY
+    assert bench.enter(guest, cpu, asce, running={foreign}) == 0
+    assert bench.enter(other, foreign, bench.asce(other)) == VALIDITY  # its image is not verified
 
 
 RESET = [
@@ -367,11 +373,11 @@ def test_18_diag308(subcode, reset):
         return {"cpu_handle": cpu} if "cpu_handle" in CALLS[name].inputs else {"guest_handle": guest}
 
     def sie():
-        return enter(bench.machine, guest, cpu, bench.asce(guest), True)
+        return bench.enter(guest, cpu, bench.asce(guest))
 
     assert sie() == 0
     for _ in range(2):  # the second time, what the first reset left behind does not count
-        bench.machine = diagnose_308(bench.machine, guest, subcode)
+        bench.diagnose_308(guest, subcode)
         for place, (name, fields) in enumerate(chain):
             assert sie() == VALIDITY
             for later, rest in chain[place + 1 :]:
@@ -388,7 +394,7 @@ def test_20_export_of_an_exported_or_non_secure_page():
     bench = Bench()
     guest, _ = bench.booted()
     for page, state in ((0, EXPORTED), (0, EXPORTED), (5, NON_SECURE)):
-        bench.ok("export", paddr=PAGES_AT + page * PAGE)
+        bench.ok("export", paddr=bench.origin + page * PAGE)
         assert bench.pages.state.uv[page].state == state
     bench.ok("export", paddr=3 * GIB)  # no page of any guest
     bench.refused(0x111, "pin", paddr=3 * GIB)
@@ -399,7 +405,7 @@ def test_21_destroy_of_a_non_secure_page():
     bench = Bench()
     bench.booted()
     for _ in range(2):
-        bench.ok("destroy_page", paddr=PAGES_AT)
+        bench.ok("destroy_page", paddr=bench.origin)
         assert bench.pages.state.uv[0].state == NON_SECURE
     assert CALLS["destroy_page"].returns(0x107)
 
@@ -409,11 +415,11 @@ def test_22_busy_and_partial(cc):
     """The block stays as it is and is issued again; a block that is refused anyway uses nothing up."""
     bench = Bench()
     guest, _ = bench.booted()
-    bench.machine = inject(bench.machine, CALLS["import"].command, cc, 2)
+    bench.inject(CALLS["import"].command, cc, 2)
     bench.refused(0x020, "import", guest_handle=guest + 1, gaddr=5 * PAGE)
     block, before = pack("import", guest_handle=guest, gaddr=5 * PAGE), bench.pages.snapshot()
     for _ in range(2):
-        bench.ok("export", paddr=PAGES_AT + 6 * PAGE)
+        bench.ok("export", paddr=bench.origin + 6 * PAGE)
         answer = bench.execute(block)
         assert (answer.cc, answer.block, answer.result) == (cc, block, UV_BUSY)
         assert bench.pages.snapshot() == before

@@ -1,12 +1,15 @@
 """A machine under an ultravisor, for tests: one machine, the model's pages behind it, and calls that are checked."""
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from msgspec.structs import replace
 
+from services.ultravisor import entry
 from services.ultravisor.firmware import Firmware
-from services.ultravisor.inventory import BASE_STORAGE, GIB, MIB, PAGE, Machine
+from services.ultravisor.inventory import BASE_STORAGE, GIB, MIB, PAGE, Machine, inject
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import MAPPED, blank
+from ultrafolio.model.layout import MAPPED, PGM_3D, blank
+from ultrafolio.rpc import image
 from ultrafolio.rpc.uvcb import pack, unpack
 from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CALLS, CPU_LOAD, HOST
 
@@ -24,7 +27,11 @@ ANOTHER = CONFIGURATION | {
 }  # fmt: skip
 CPU = {"stor_origin": 260 * MIB, "number": 0, "state_origin": 261 * MIB}
 SECOND_CPU = {"stor_origin": 270 * MIB, "number": 1, "state_origin": 271 * MIB}
-HEADER = {"header_origin": 262 * MIB, "header_len": 0x280}
+PLAIN = bytes(range(256)) * 32
+"""The image of the guests here: two pages."""
+HOST_KEY = X25519PrivateKey.from_private_bytes(bytes(32))
+SEALED = image.seal(PLAIN, [HOST_KEY.public_key().public_bytes_raw()])
+HEADER = {"header_origin": 262 * MIB, "header_len": len(SEALED.header)}
 HOST_CALLS = [name for name, call in CALLS.items() if call.installed and call.who == HOST]
 
 
@@ -33,27 +40,32 @@ class ModelPages:
 
     def __init__(self, pages=8, vms=2, misc=0):
         self.state, self.misc = to_lists(blank(pages, 1, vms)), misc
+        self.held = {page: SEALED.pages[offset:][:PAGE] for page, offset in ((0, 0), (1, PAGE))}
 
-    def locate(self, address, vm):
-        page = (address - (PAGES_AT if vm is None else 0)) // PAGE
-        if not 0 <= page < len(self.state.uv) or (vm is not None and self.state.pt[page].present != MAPPED):
+    def locate(self, address, of):
+        page = (address - (PAGES_AT if of is None else 0)) // PAGE
+        if not 0 <= page < len(self.state.uv) or (of is not None and self.state.pt[page].present != MAPPED):
             return None
         return page
 
-    def import_(self, vm, page):
-        return RULES.uv_import(self.state, vm, page, self.misc)
+    def import_(self, of, page):
+        return RULES.uv_import(self.state, of.vm, page, self.misc)
 
-    def unpack(self, vm, page, tweak, offset):
-        return RULES.uv_import(self.state, vm, page, self.misc)
+    def unpack(self, of, page, key, tweak, offset):
+        self.held[page] = image.decrypt(key, tweak, offset, self.held[page])
+        return RULES.uv_import(self.state, of.vm, page, self.misc)
 
-    def unpin(self, vm, page):
-        return RULES.uv_unpin(self.state, vm, page)
+    def content(self, page):
+        return self.held[page]
 
-    def share(self, vm, page):
-        return RULES.uv_share(self.state, vm, page)
+    def unpin(self, of, page):
+        return RULES.uv_unpin(self.state, of.vm, page)
 
-    def unshare(self, vm, page):
-        return RULES.uv_unshare(self.state, vm, page)
+    def share(self, of, page):
+        return RULES.uv_share(self.state, of.vm, page)
+
+    def unshare(self, of, page):
+        return RULES.uv_unshare(self.state, of.vm, page)
 
     def export(self, page):
         return RULES.uv_export(self.state, page)
@@ -64,24 +76,51 @@ class ModelPages:
     def pin(self, page):
         return RULES.uv_pin(self.state, page)
 
-    def unshare_all(self, vm):
-        return RULES.uv_unshare_all(self.state, vm)
+    def unshare_all(self, of):
+        return RULES.uv_unshare_all(self.state, of.vm)
+
+    def reset(self, of):
+        return RULES.uv_reset(self.state, of.vm)
 
     def snapshot(self):
         return [(uv.state, uv.owner, uv.shared) for uv in self.state.uv]
 
 
 class Bench:
-    """A machine and its pages; `call` commits what a call leaves behind."""
+    """A machine and its pages; `execute` commits what a call leaves behind.
+
+    Tests that go through it run over gRPC too, on a bench of a cluster (tests/test_uv_service.py): they change the
+    machine by its methods only, and compare what was with what is.
+    """
 
     def __init__(self, machine=None, **pages):
         self.machine, self.pages = machine or Machine(seed=b"test"), ModelPages(**pages)
-        self.firmware = Firmware(self.pages)
+        self.firmware = firmware(self.pages)
+        self.origin, self.operand = PAGES_AT, SEALED.header
 
     def execute(self, block, caller=None, **rest):
-        answer = self.firmware.execute(self.machine, block, caller, **rest)
+        answer = self.firmware.execute(self.machine, block, caller, operand=self.operand, **rest)
         self.machine = answer.machine
         return answer
+
+    def clear(self):
+        self.machine = self.machine.clear()
+
+    def inject(self, command, condition_code, count):
+        self.machine = inject(self.machine, command, condition_code, count)
+
+    def diagnose_308(self, guest, subcode):
+        self.machine = entry.diagnose_308(self.machine, guest, subcode)
+
+    def enter(self, guest, cpu, asce, prefix=0, running=()):
+        """Start a processor whose prefix area is at the guest's address `prefix`."""
+        of, first = self.machine.configurations.get(guest), prefix // PAGE
+        resident = of and all(not RULES.hw_guest(self.pages.state, of.vm, page) for page in (first, first + 1))
+        return entry.enter(self.machine, guest, cpu, asce, bool(resident), running)
+
+    def host_accesses(self, origin, length):
+        """The exceptions of reading and of writing real storage outside of guests, page by page."""
+        return {PGM_3D if self.machine.donated(at) else 0 for at in range(origin, origin + length, PAGE)}
 
     def ok(self, name, caller=None, **fields):
         """The call succeeds, and changes nothing of the block but rc and the outputs. Returns the fields."""
@@ -102,7 +141,7 @@ class Bench:
         assert read.rc in rc if isinstance(rc, (range, tuple)) else read.rc == rc, (name, hex(read.rc))
         assert BY_COMMAND[read.command].returns(read.rc)
         assert answer.block[:4] + bytes(4) + answer.block[8:] == block
-        assert self.machine is before and self.pages.snapshot() == pages
+        assert self.machine == before and self.pages.snapshot() == pages
 
     def created(self, cpus=1, **configuration):
         """Initialised, with a configuration and a processor; their handles."""
@@ -116,7 +155,7 @@ class Bench:
         guest, cpu = self.created()
         self.ok("set_parameters", guest_handle=guest, **HEADER)
         for page in range(2):
-            self.ok("unpack", guest_handle=guest, gaddr=page * PAGE, tweak=7, offset=page * PAGE)
+            self.ok("unpack", guest_handle=guest, gaddr=page * PAGE, tweak=SEALED.tweak, offset=page * PAGE)
         self.ok("verify", guest_handle=guest)
         self.ok("cpu_set_state", cpu_handle=cpu, state=CPU_LOAD)
         return guest, cpu
@@ -125,13 +164,17 @@ class Bench:
         return self.machine.configurations[guest].asce
 
 
-def blocks(guest, cpu):
+def firmware(pages):
+    return Firmware(pages, lambda header: image.open_header(header, HOST_KEY))
+
+
+def blocks(guest, cpu, origin=PAGES_AT):
     """A well-formed block of every installed call, against a machine with this guest and processor."""
     handles = {"guest_handle": guest, "cpu_handle": cpu}
     fields = {
         "initialise": INIT, "create_configuration": ANOTHER, "create_cpu": SECOND_CPU, "set_parameters": HEADER,
         "import": {"gaddr": PAGE}, "unpin": {"gaddr": PAGE}, "unpack": {"gaddr": PAGE, "tweak": 7},
-        "export": {"paddr": PAGES_AT}, "destroy_page": {"paddr": PAGES_AT}, "pin": {"paddr": PAGES_AT},
+        "export": {"paddr": origin}, "destroy_page": {"paddr": origin}, "pin": {"paddr": origin},
         "share": {"paddr": PAGE}, "unshare": {"paddr": PAGE}, "cpu_set_state": {"state": CPU_LOAD},
     }  # fmt: skip
     made = {}

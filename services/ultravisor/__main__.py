@@ -4,7 +4,6 @@ from services.links import folder_of, store_of
 from services.serve import Running, main, serve, traced
 from services.settings import Settings
 from services.ultravisor.contents import Contents
-from services.ultravisor.machine import Machines
 from services.ultravisor.servicer import Ultravisor
 from ultrafolio.rpc.v1 import ultravisor_pb2_grpc
 
@@ -12,7 +11,7 @@ from ultrafolio.rpc.v1 import ultravisor_pb2_grpc
 def start(settings: Settings) -> Running:
     """Open the machine's memory and the shared state, and listen."""
     store = store_of(settings, "ultravisor")
-    ultravisor = Ultravisor(store, Contents(folder_of(settings, "ultravisor")), Machines(store))
+    ultravisor = Ultravisor(store, Contents(folder_of(settings, "ultravisor")))
     register = [(ultravisor_pb2_grpc.add_UltravisorServiceServicer_to_server, ultravisor)]
     return serve("ultravisor", register, settings, ready=store.ping, tracing=traced("ultravisor", settings))
 

@@ -6,7 +6,9 @@ page's state switches over, so a process killed between the two leaves the old c
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +38,7 @@ class Contents:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = os.open(folder / "memory", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._secret = _secret(folder / "key")
+        self._master = _secret(folder / "key")
         self._keys: dict[tuple[str, int], AESGCM] = {}
 
     def read(self, address: int, slot: int) -> bytes:
@@ -46,6 +48,26 @@ class Contents:
     def write(self, address: int, slot: int, data: bytes, offset: int = 0) -> None:
         """Write within the page at an absolute address, in one of its two frames."""
         os.pwrite(self._file, data, 2 * address + slot * PAGE + offset)
+
+    def clear(self, address: int, length: int) -> None:
+        """Zeros in whole pages from an absolute address on, in all frames; what was never written is passed over."""
+        at, end = 2 * address, 2 * (address + length)
+        while (at := self._data_after(at)) < end:
+            os.pwrite(self._file, ZEROS, at)
+            at += PAGE
+
+    def _data_after(self, offset: int) -> int:
+        """Offset of the first page of the file, from `offset` on, that may hold something."""
+        try:
+            return os.lseek(self._file, offset, os.SEEK_DATA) // PAGE * PAGE
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return sys.maxsize
+            raise
+
+    def secret(self, purpose: str) -> bytes:
+        """32 bytes of the machine's own for a purpose: always the same, and nobody else's."""
+        return HKDF(SHA256(), 32, None, f"ultrafolio {purpose}".encode()).derive(self._master)
 
     def encrypt(self, group: str, vm: int, page: int, counter: int, plain: bytes) -> tuple[bytes, Seal]:
         """AES-256-GCM under the guest's key, bound to guest, page and counter: 4,096 bytes of cipher text, the seal."""
@@ -67,8 +89,7 @@ class Contents:
     def _key(self, group: str, vm: int) -> AESGCM:
         key = self._keys.get((group, vm))
         if key is None:
-            info = f"ultrafolio page {vm} {group}".encode()
-            key = self._keys[group, vm] = AESGCM(HKDF(SHA256(), 32, None, info).derive(self._secret))
+            key = self._keys[group, vm] = AESGCM(self.secret(f"page {vm} {group}"))
         return key
 
 

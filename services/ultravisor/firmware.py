@@ -7,13 +7,13 @@ kvm-unit-tests s390x/uv-host.c). Pure: the machine is data, and the pages are be
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from services.ultravisor import lifecycle
-from services.ultravisor.inventory import PAGE, Injection, Machine
-from services.ultravisor.lifecycle import Fields, Refused
+from services.ultravisor.inventory import PAGE, Configuration, Injection, Machine
+from services.ultravisor.lifecycle import Fields, OpenHeader, Refused
 from services.ultravisor.query import LENGTH, query
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import DAT_FAULT, UV_BUSY, UV_EXIT, UV_INTEGRITY, UV_OK
@@ -27,22 +27,53 @@ NOTIFICATION = 0x6C
 """Interception code of a guest's unshare of a page that the host pinned: ICPT_PV_NOTIFY, facts section 2.3."""
 
 
+PAGE_CALLS = ("import", "export", "destroy_page", "pin", "unpin", "unpack", "share", "unshare")
+"""Calls about one page."""
+
+
 class Pages(Protocol):
     """The pages that calls are about. Every call returns a result of ultrafolio.model.layout: UV_OK, UV_ERROR,
-    UV_BUSY, UV_INTEGRITY or UV_EXIT; `page` is what `locate` returned, `vm` the number of the configuration."""
+    UV_BUSY, UV_INTEGRITY or UV_EXIT; `page` is what `locate` returned."""
 
-    def locate(self, address: int, vm: int | None) -> int | None:
-        """The page at an absolute address of the host (vm None) or of a guest; None where none is, or is mapped."""
+    def locate(self, address: int, of: Configuration | None) -> int | None:
+        """The page at an absolute address of the host (of None) or of a guest; None where none is, or is mapped."""
 
-    def import_(self, vm: int, page: int) -> int: ...
+    def import_(self, of: Configuration, page: int) -> int: ...
     def export(self, page: int) -> int: ...
     def destroy(self, page: int) -> int: ...
     def pin(self, page: int) -> int: ...
-    def unpin(self, vm: int, page: int) -> int: ...
-    def unpack(self, vm: int, page: int, tweak: int, offset: int) -> int: ...
-    def share(self, vm: int, page: int) -> int: ...
-    def unshare(self, vm: int, page: int) -> int: ...
-    def unshare_all(self, vm: int) -> int: ...
+    def unpin(self, of: Configuration, page: int) -> int: ...
+    def unpack(self, of: Configuration, page: int, key: bytes, tweak: int, offset: int) -> int:
+        """Import a page that the host filled with a page of the image, encrypted: see ultrafolio.rpc.image."""
+
+    def content(self, page: int) -> bytes:
+        """What a guest's page holds, 4,096 bytes of plain text."""
+
+    def share(self, of: Configuration, page: int) -> int: ...
+    def unshare(self, of: Configuration, page: int) -> int: ...
+    def unshare_all(self, of: Configuration) -> int: ...
+    def reset(self, of: Configuration) -> int:
+        """Unshare and destroy every page of the guest."""
+
+
+class Given(NamedTuple):
+    """What an instruction comes with besides its block.
+
+    caller        handle of the configuration whose guest calls; None: the host does
+    m3            the instruction's M3 field;  problem_state: whether the processor is in it
+    cpus_running  processors of the host that run now
+    operand       what stands where the block points to: the SE header
+    vm            number among the owners of pages, 0 to 255, of a configuration made by this call; None: the next
+    group         the folio group that is to be such a configuration's memory
+    """
+
+    caller: int | None = None
+    m3: int = 0
+    problem_state: bool = False
+    cpus_running: int = 1
+    operand: bytes = b""
+    vm: int | None = None
+    group: str = ""
 
 
 class Answer(NamedTuple):
@@ -65,23 +96,20 @@ class Answer(NamedTuple):
 
 
 class Firmware:
-    """Executes control blocks over the pages it is given."""
+    """Executes control blocks over the pages it is given; `open_header` has the machine's host key."""
 
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
+    def __init__(self, pages: Pages, open_header: OpenHeader) -> None:
+        self._pages, self._open = pages, open_header
 
-    def execute(self, machine: Machine, block: bytes, caller: int | None = None, *, m3: int = 0,
-                problem_state: bool = False, cpus_running: int = 1, vm: int | None = None) -> Answer:  # fmt: skip
-        """One execution of the instruction. Never raises for what stands in the block.
+    def execute(self, machine: Machine, block: bytes, caller: int | None = None, **given: Any) -> Answer:
+        """One execution of the instruction, with what `Given` says. Never raises for what stands in the block.
 
-        caller        handle of the configuration whose guest calls; None: the host does
-        m3            the instruction's M3 field;  problem_state: whether the processor is in it
-        cpus_running  processors of the host that run now
-        vm            number among the owners of pages, 0 to 255, of a configuration made by this call; None: the next
+        InputError: `vm` is no owner of pages.
         """
-        if vm is not None and not 0 <= vm <= 255:
-            raise InputError("number of a virtual machine", value=vm, allowed="0 to 255, an owner of pages")
-        interruption = _interruption(block, m3, problem_state)
+        more = Given(caller, **given)
+        if more.vm is not None and not 0 <= more.vm <= 255:
+            raise InputError("number of a virtual machine", value=more.vm, allowed="0 to 255, an owner of pages")
+        interruption = _interruption(block, more.m3, more.problem_state)
         if interruption:
             return Answer(CC_OK, block, machine, interruption)
         read = uvcb.unpack(block)
@@ -92,68 +120,79 @@ class Firmware:
         if call.command in machine.injections:
             return _injected(machine, block, call)
         try:
-            return self._done(machine, block, read.fields, call, caller, cpus_running, vm)
+            if call.name == "query":
+                return self._query(machine, block, read.length, guest=caller is not None)
+            if call.name in PAGE_CALLS or call.name in lifecycle.OF_A_GUEST:
+                return self._with_pages(machine, block, read.fields, call, caller)
+            after, outputs = self._alone(machine, read.fields, call.name, more)
+            return Answer(CC_OK, uvcb.answer(block, codes.RC_EXECUTED, **outputs), after)
         except Refused as refused:
             return Answer(CC_ERROR, uvcb.answer(block, refused.rc), machine)
 
-    def _done(self, machine: Machine, block: bytes, fields: Fields, call: Call, caller: int | None, cpus_running: int,
-              vm: int | None) -> Answer:  # fmt: skip
-        if call.name == "query":
-            told = query(machine, guest=caller is not None)
-            if uvcb.unpack(block).length < LENGTH:
-                return Answer(CC_ERROR, uvcb.answer(block, codes.RC_MORE_DATA, **told), machine)
-            return Answer(CC_OK, uvcb.answer(block, codes.RC_EXECUTED, **told), machine)
-        result = None
-        if call.name == "initialise":
-            after, outputs = lifecycle.initialise(machine, fields, cpus_running)
-        elif call.name == "create_configuration":
-            after, outputs = lifecycle.create_configuration(machine, fields, vm)
-        elif call.name in lifecycle.CALLS:
-            after, outputs = lifecycle.CALLS[call.name](machine, fields)
-        else:
-            after, outputs = lifecycle.unshare_all(machine, fields) if call.name == "unshare_all" else (machine, {})
-            result = self._page_call(machine, call, fields, caller)
-            if result is None:
-                return Answer(CC_OK, block, machine, DAT_FAULT)
-            if result != UV_OK:
-                return _failed(machine, block, call, result)
-        return Answer(CC_OK, uvcb.answer(block, codes.RC_EXECUTED, **outputs), after, result=result)
+    def _query(self, machine: Machine, block: bytes, length: int, *, guest: bool) -> Answer:
+        told = query(machine, guest=guest)
+        if length < LENGTH:
+            return Answer(CC_ERROR, uvcb.answer(block, codes.RC_MORE_DATA, **told), machine)
+        return Answer(CC_OK, uvcb.answer(block, codes.RC_EXECUTED, **told), machine)
 
-    def _page_call(self, machine: Machine, call: Call, fields: Fields, caller: int | None) -> int | None:
-        """Check the address, find the page, and hand over to `pages`. None: a guest's own page is not mapped."""
+    def _alone(self, machine: Machine, fields: Fields, name: str, given: Given) -> lifecycle.Done:
+        """A call that changes the machine and no page."""
+        if name == "initialise":
+            return lifecycle.initialise(machine, fields, given.cpus_running)
+        if name == "create_configuration":
+            return lifecycle.create_configuration(machine, fields, given.vm, given.group)
+        if name == "set_parameters":
+            return lifecycle.set_parameters(machine, fields, given.operand, self._open)
+        if name == "verify":
+            return lifecycle.verify(machine, fields, self._open)
+        return lifecycle.CALLS[name](machine, fields)
+
+    def _with_pages(self, machine: Machine, block: bytes, fields: Fields, call: Call, caller: int | None) -> Answer:
+        """A call about a page, or about all pages of a guest; what it says of the machine holds once it is done."""
         handle = caller if call.who == GUEST else fields.get(CONFIGURATION)
-        if handle is None:
-            return self._of_real_storage(machine, call.name, fields["paddr"])
-        of = machine.configurations[handle]
-        if call.name == "unshare_all":
-            return self._pages.unshare_all(of.vm)
-        address = fields["paddr" if call.who == GUEST else "gaddr"]
+        if call.name in lifecycle.OF_A_GUEST:
+            of = machine.configurations[fields[CONFIGURATION]]
+            after, _ = lifecycle.OF_A_GUEST[call.name](machine, fields)
+            result = self._pages.unshare_all(of) if call.name == "unshare_all" else self._pages.reset(of)
+        elif handle is None:
+            after, result = machine, self._of_real_storage(machine, call.name, fields["paddr"])
+        else:
+            of = machine.configurations[handle]
+            page = self._page(of, fields["paddr" if call.who == GUEST else "gaddr"], call)
+            if page is None:
+                return Answer(CC_OK, block, machine, DAT_FAULT)
+            result = self._of_guest_storage(machine, of, call.name, page, fields)
+            unpacked = call.name == "unpack" and result == UV_OK
+            after = lifecycle.unpacked(machine, fields, self._pages.content(page)) if unpacked else machine
+        if result != UV_OK:
+            return _failed(machine, block, call, result)
+        return Answer(CC_OK, uvcb.answer(block, codes.RC_EXECUTED), after, result=result)
+
+    def _page(self, of: Configuration, address: int, call: Call) -> int | None:
+        """The page at a guest's address. None: a guest's own page is not mapped."""
         if address % PAGE or not of.guest.origin <= address < of.guest.end:
             raise Refused(codes.RC_ADDRESS)
-        page = self._pages.locate(address, of.vm)
-        if page is None:
-            if call.who == HOST:
-                raise Refused(codes.RC_NOT_MAPPED)
-            return None
-        return self._of_guest_storage(of.vm, of.accepted and not of.verified, call.name, page, fields)
+        page = self._pages.locate(address, of)
+        if page is None and call.who == HOST:
+            raise Refused(codes.RC_NOT_MAPPED)
+        return page
 
-    def _of_guest_storage(self, vm: int, unpacks: bool, name: str, page: int, fields: Fields) -> int:
+    def _of_guest_storage(self, machine: Machine, of: Configuration, name: str, page: int, fields: Fields) -> int:
         pages = self._pages
         if name == "unpack":
-            if not unpacks:
-                raise Refused(codes.RC_REFUSED)
-            return pages.unpack(vm, page, fields["tweak"], fields["offset"])
+            key = lifecycle.unpacks(machine, fields, self._open).key
+            return pages.unpack(of, page, key, fields["tweak"], fields["offset"])
         methods = {"import": pages.import_, "unpin": pages.unpin, "share": pages.share, "unshare": pages.unshare}
-        return methods[name](vm, page)
+        return methods[name](of, page)
 
     def _of_real_storage(self, machine: Machine, name: str, address: int) -> int:
         """Export, destroy and pin name a page of the host. One that belongs to no guest is not secure: nothing to do
         for the first two (facts section 1.4), and not shared for the third."""
-        if address % PAGE or address >= machine.ram:
+        page = None if address % PAGE else self._pages.locate(address, None)
+        if address % PAGE or (page is None and address >= machine.ram):
             raise Refused(codes.RC_ADDRESS)
         if machine.donated(address):
             raise Refused(codes.RC_REFUSED)
-        page = self._pages.locate(address, None)
         if page is None:
             if name == "pin":
                 raise Refused(codes.RC_REFUSED)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ultrafolio.errors import InputError
+from ultrafolio.rpc.image import UNMEASURED
 from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_PARTIAL, CPU_STOPPED, installed_for
 
 PAGE, MIB, GIB = 1 << 12, 1 << 20, 1 << 30
@@ -26,6 +27,9 @@ MAX_CONFIGURATIONS = 255
 MAX_GUEST_ADDRESS = (1 << 42) - 1
 MAX_CPU_NUMBER = 247
 """KVM_S390_ESCA_CPU_SLOTS, 248 processors, v6.13."""
+
+MOST_ANSWERED = 32
+"""Requests whose answers are kept: more than the processors of a host have in flight at once."""
 
 # ---- how far a guest's reset has come (kvm-unit-tests s390x/pv-ipl.c)
 NO_RESET, RESET_ASKED, UNSHARED, PREPARED = range(4)
@@ -50,10 +54,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
 
     handle             its name in calls
     vm                 its number among the owners of pages (ultrafolio.model.layout.UV, `owner`)
+    group              the folio group that is its memory; "" for none
     guest              guest storage: where it begins (MSO) and how long it is (MSL), guest absolute addresses
     asce, sca          address space control element that processors must run with; system control area
     base, variable     donated storage
-    accepted, verified whether the SE header was accepted, the image verified
+    header             the SE header as it was accepted; b"" before, and where a guest runs without a boot
+    measured           digest of the pages unpacked so far (ultrafolio.rpc.image.measure)
+    unpacked           how many they are;  last: where the last of them stands: address, tweak, offset
+    verified           whether the image was found to be what the header says
     reset              how far a reset has come: NO_RESET, RESET_ASKED, UNSHARED, PREPARED
     """
 
@@ -64,7 +72,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     sca: int
     base: Storage
     variable: Storage
-    accepted: bool = False
+    group: str = ""
+    header: bytes = b""
+    measured: bytes = UNMEASURED
+    unpacked: int = 0
+    last: tuple[int, int, int] | None = None
     verified: bool = False
     reset: int = NO_RESET
 
@@ -90,6 +102,13 @@ class Injection(msgspec.Struct, frozen=True, array_like=True):
     count: int
 
 
+class Kept(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to a request that changed the machine, for a repetition of the request."""
+
+    condition_code: int
+    block: bytes
+
+
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """A machine and its ultravisor.
 
@@ -100,6 +119,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     configurations  by handle;  cpus: by handle
     issued          handles tried so far;  vms: the next number among the owners of pages
     injections      by command code
+    answered        the last requests that changed it, by request id, the oldest first
     """
 
     ram: int = 4 * GIB
@@ -111,6 +131,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     issued: int = 0
     vms: int = 0
     injections: dict[int, Injection] = {}
+    answered: dict[str, Kept] = {}
 
     def encode(self) -> bytes:
         """As bytes: equal machines give equal bytes."""
@@ -119,6 +140,11 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     def replace(self, **changes: Any) -> Machine:
         return msgspec.structs.replace(self, **changes)
+
+    def answering(self, request: str, condition_code: int, block: bytes) -> Machine:
+        """With the answer to one more request."""
+        rest = dict(list(self.answered.items())[1 - MOST_ANSWERED :])
+        return self.replace(answered=rest | {request: Kept(condition_code, block)})
 
     def put(self, *items: Configuration | Cpu) -> Machine:
         """With these configurations and processors in the place of those with the same handle."""
@@ -177,14 +203,14 @@ def decode(data: bytes) -> Machine:
         raise InputError("the ultravisor's machine", value=str(error), allowed="what Machine.encode wrote") from None
 
 
-def laboratory(guests: Mapping[int, tuple[int, Storage]], ram: int = 4 * GIB) -> Machine:
+def laboratory(guests: Mapping[int, tuple[int, Storage]], ram: int = 4 * GIB, group: str = "") -> Machine:
     """An initialised machine whose guests run already and were not created by calls: {handle: (vm, guest storage)}.
 
-    Its ultravisor keeps its base storage just above real storage, so that it stands in nobody's way.
+    Their memory is the folio group `group`. The base storage lies just above real storage, in nobody's way.
     """
     none = Storage(0, 0)
-    made = [Configuration(handle=handle, vm=vm, guest=guest, asce=0, sca=0, base=none, variable=none, accepted=True,
-                          verified=True) for handle, (vm, guest) in guests.items()]  # fmt: skip
+    made = [Configuration(handle=handle, vm=vm, guest=guest, asce=0, sca=0, base=none, variable=none,
+                          group=group, verified=True) for handle, (vm, guest) in guests.items()]  # fmt: skip
     return Machine(ram=ram, base=Storage(ram, BASE_STORAGE)).put(*made)
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from services.ultravisor import inventory as m
 from services.ultravisor.inventory import Configuration, Cpu, Machine, Storage
+from ultrafolio.rpc.image import Altered, NoHostKey, Opened, measure
 from ultrafolio.rpc.uvcb_calls import (
     CPU,
     CPU_CHECK_STOPPED,
@@ -20,11 +21,14 @@ from ultrafolio.rpc.uvcb_calls import (
     CPU_OPERATING,
     CPU_STOPPED,
     RC_ADDRESS,
+    RC_INTEGRITY,
     RC_REFUSED,
 )  # fmt: skip
 
 Fields = Mapping[str, int]
 Done = tuple[Machine, dict[str, int]]
+OpenHeader = Callable[[bytes], Opened]
+"""Opens an SE header with the machine's host key, as ultrafolio.rpc.image.open_header does; raises what that does."""
 
 LOWCORE = Storage(0, 2 * m.PAGE)
 ASCE_PRIVATE, ASCE_REAL_SPACE = 0x100, 0x20
@@ -70,8 +74,9 @@ def initialise(machine: Machine, f: Fields, cpus_running: int) -> Done:
     return machine.replace(base=storage), {}
 
 
-def create_configuration(machine: Machine, f: Fields, vm: int | None) -> Done:
-    """Create configuration (0x0100); `vm` is its number among the owners of pages, by default the next."""
+def create_configuration(machine: Machine, f: Fields, vm: int | None, group: str) -> Done:
+    """Create configuration (0x0100); `vm` is its number among the owners of pages, by default the next; `group` is the
+    folio group that is its memory."""
     guest, asce, sca = Storage(f["guest_stor_origin"], f["guest_stor_len"]), f["asce"], Storage(f["sca"], m.PAGE)
     base = Storage(f["conf_base_stor"], m.CONFIGURATION_BASE)
     variable = Storage(f["conf_var_stor"], variable_length(guest.length))
@@ -88,15 +93,18 @@ def create_configuration(machine: Machine, f: Fields, vm: int | None) -> Done:
         (0x10C, sca.origin == 0),
         (0x10D, not machine.accessible(sca) or sca.overlaps(base) or sca.overlaps(variable)),
         (0x10F, len(machine.configurations) >= m.MAX_CONFIGURATIONS or (vm is None and machine.vms > 255)),
+        (0x110, bool(group) and any((c.group, c.vm) == (group, vm) for c in machine.configurations.values())),
     )
     handle, machine = machine.handle()
     number = machine.vms if vm is None else vm
-    made = Configuration(handle=handle, vm=number, guest=guest, asce=asce, sca=sca.origin, base=base, variable=variable)
+    made = Configuration(handle=handle, vm=number, guest=guest, asce=asce, sca=sca.origin, base=base, variable=variable,
+                         group=group)  # fmt: skip
     return machine.put(made).replace(vms=max(machine.vms, number + 1)), {"guest_handle": handle}
 
 
 def destroy_configuration(machine: Machine, f: Fields) -> Done:
-    """Destroy configuration (0x0101) and its fast form (0x0102): what it donated is the host's again."""
+    """Destroy configuration (0x0101) and its fast form (0x0102): what it donated is the host's again. So are its pages,
+    in both: nobody is left whom they could belong to."""
     handle = f["guest_handle"]
     _check((RC_REFUSED, bool(machine.cpus_of(handle))))
     rest = {key: value for key, value in machine.configurations.items() if key != handle}
@@ -123,22 +131,54 @@ def destroy_cpu(machine: Machine, f: Fields) -> Done:
     return machine.replace(cpus={key: cpu for key, cpu in machine.cpus.items() if key != f[CPU]}), {}
 
 
-def set_parameters(machine: Machine, f: Fields) -> Done:
-    """Set configuration parameters (0x0300): the SE header, which must be readable. It is not decrypted here."""
+def set_parameters(machine: Machine, f: Fields, operand: bytes, open_header: OpenHeader) -> Done:
+    """Set configuration parameters (0x0300): the SE header, which must be readable, and for this machine."""
     configuration = machine.configurations[f["guest_handle"]]
-    header = Storage(f["header_origin"], f["header_len"])
+    storage = Storage(f["header_origin"], f["header_len"])
     _check(
-        (0x103, not 0 < header.length <= HEADER_LIMIT or not machine.accessible(header)),
-        (RC_REFUSED, configuration.accepted),
+        (0x103, not 0 < storage.length <= HEADER_LIMIT or not machine.accessible(storage)),
+        (0x103, len(operand) < storage.length),
+        (RC_REFUSED, bool(configuration.header) or configuration.verified),
     )
-    return machine.put(replace(configuration, accepted=True)), {}
+    header = operand[: storage.length]
+    _opened(header, open_header)
+    return machine.put(replace(configuration, header=header)), {}
 
 
-def verify(machine: Machine, f: Fields) -> Done:
-    """Verify image (0x0302): from now on processors may run, and nothing is unpacked any more."""
+def unpacks(machine: Machine, f: Fields, open_header: OpenHeader) -> Opened:
+    """The image that a configuration unpacks (0x0301) now: it has a header, and was not verified."""
     configuration = machine.configurations[f["guest_handle"]]
-    _check((RC_REFUSED, not configuration.accepted or configuration.verified))
+    _check((RC_REFUSED, not configuration.header or configuration.verified))
+    return _opened(configuration.header, open_header)
+
+
+def unpacked(machine: Machine, f: Fields, content: bytes) -> Machine:
+    """With one more page of the image measured, by what it holds now. The same page again, as after a lost answer, is
+    the same page."""
+    configuration, place = machine.configurations[f["guest_handle"]], (f["gaddr"], f["tweak"], f["offset"])
+    if configuration.last == place:
+        return machine
+    digest = measure(configuration.measured, *place, content)
+    return machine.put(replace(configuration, measured=digest, unpacked=configuration.unpacked + 1, last=place))
+
+
+def verify(machine: Machine, f: Fields, open_header: OpenHeader) -> Done:
+    """Verify image (0x0302): every page was unpacked, in its place and in order, and holds what its owner sealed. From
+    now on processors may run, and nothing is unpacked any more."""
+    configuration = machine.configurations[f["guest_handle"]]
+    image = unpacks(machine, f, open_header)
+    found = configuration.unpacked, configuration.measured
+    _check((RC_INTEGRITY, found != (image.pages, image.digest)))
     return machine.put(replace(configuration, verified=True)), {}
+
+
+def _opened(header: bytes, open_header: OpenHeader) -> Opened:
+    try:
+        return open_header(header)
+    except NoHostKey:
+        raise Refused(0x108) from None
+    except Altered:
+        raise Refused(RC_INTEGRITY) from None
 
 
 def unshare_all(machine: Machine, f: Fields) -> Done:
@@ -189,9 +229,12 @@ def _running(machine: Machine, configuration: int) -> bool:
 
 
 CALLS: Mapping[str, Callable[[Machine, Fields], Done]] = {
-    "destroy_configuration": destroy_configuration, "destroy_configuration_fast": destroy_configuration,
-    "create_cpu": create_cpu, "destroy_cpu": destroy_cpu, "set_parameters": set_parameters, "verify": verify,
-    "prepare_reset": prepare_reset, "cpu_reset": cpu_reset, "cpu_reset_initial": cpu_reset_full,
-    "cpu_reset_clear": cpu_reset_full, "cpu_set_state": cpu_set_state,
+    "create_cpu": create_cpu, "destroy_cpu": destroy_cpu, "prepare_reset": prepare_reset, "cpu_reset": cpu_reset,
+    "cpu_reset_initial": cpu_reset_full, "cpu_reset_clear": cpu_reset_full, "cpu_set_state": cpu_set_state,
 }  # fmt: skip
-"""The life-cycle calls by name. Initialise and create configuration take more; unshare all concerns pages too."""
+"""Calls by name that need nothing but their fields."""
+OF_A_GUEST: Mapping[str, Callable[[Machine, Fields], Done]] = {
+    "unshare_all": unshare_all, "destroy_configuration": destroy_configuration,
+    "destroy_configuration_fast": destroy_configuration,
+}  # fmt: skip
+"""Calls by name that concern all pages of a guest, too."""

@@ -2,187 +2,226 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
-from services.identity import Identity
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from services.ultravisor import entry, inventory
-from services.ultravisor.firmware import Answer, Firmware
-from services.ultravisor.inventory import Machine, Storage
+from services.ultravisor.calls import Calls
+from services.ultravisor.contents import PAGE, Contents
+from services.ultravisor.firmware import PAGE_CALLS, Answer, Firmware
+from services.ultravisor.inventory import Configuration, Machine, Storage
 from services.ultravisor.pages import Outcome, Pages, Part
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ALLOWED, MAPPED, PGM_3D, UV_BUSY, UV_OK
-from ultrafolio.rpc import uvcb
+from ultrafolio.model.layout import ALLOWED, PGM_3D, UV_ERROR, UV_OK
+from ultrafolio.rpc import image, uvcb
 from ultrafolio.rpc.messages import laboratory_handle
-from ultrafolio.rpc.uvcb_calls import CC_BUSY, GUEST
+from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_ERROR, CC_OK
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
-from ultrafolio.state.burst import Result
 from ultrafolio.state.redis import RedisStore
 
-PAGE = 4096
 KEY = "uf:machine:state"
-EVERYTHING = 1 << 46
-"""Real storage that laid-out groups may lie in, bytes: far more than the machine of the life cycle has."""
+BEYOND = 1 << 46
+"""Where the base storage is that a machine not initialised has for laid-out groups: far from anybody's."""
+ADDRESSING = 0x05
+"""Program interruption: an address that is not of real storage."""
+ON_LAID_OUT = (*PAGE_CALLS, "unshare_all")
+"""Calls about guests that run without having been created by calls."""
+
+
+class Groups(Protocol):
+    """The pages of a folio group by its name; StatusError if there is no such group."""
+
+    def __getitem__(self, name: str) -> Pages: ...
+
+
+class Seen(NamedTuple):
+    """A machine as a call sees it: with the guests of a laid-out group, which run without having been created by calls.
+
+    lent: the handles of these
+    """
+
+    machine: Machine
+    lent: Mapping[int, Configuration]
+
+    def without(self, kept: Machine, after: Machine) -> Machine:
+        """What the call left of the machine that is kept."""
+        if not self.lent:
+            return after
+        own = {handle: of for handle, of in after.configurations.items() if handle not in self.lent}
+        return after.replace(base=kept.base, configurations=own)
 
 
 class Machines:
-    """The one machine of a cluster, kept in the shared state. Every change is a compare-and-set of the whole."""
+    """The one machine of a cluster, kept in the shared state. Every change is a compare-and-set of the whole.
 
-    def __init__(self, store: RedisStore) -> None:
-        self._store = store
-        self._lock = threading.Lock()
+    contents: its storage and its secrets;  groups: the pages by folio group
+    """
 
-    def execute(
-        self, request: pb.ExecuteRequest, caller: Identity, pages: Pages | None, part: Part | None
-    ) -> pb.ExecuteResponse:
-        """One execution of the instruction, by the host or by a guest; see firmware for the order of its checks."""
-        vm = request.vm if request.HasField("vm") else int(caller.vm or 0)
-        handle = (laboratory_handle(pages.group, vm) if pages else 0) if caller.role == GUEST else None
-        calls = _Calls(pages, part)
-        if caller.role == GUEST and pages and not part:
-            exception = calls.exception(vm, request.control_block)
-            if exception:
-                return pb.ExecuteResponse(control_block=request.control_block, program_interruption=exception)
-        with self._lock:
-            answer = self._committed(request, handle, calls, pages)
-        if answer.cc >= CC_BUSY and pages:
-            calls.busy(request.control_block)
-        return pb.ExecuteResponse(
-            condition_code=answer.cc,
-            control_block=answer.block,
-            program_interruption=answer.interruption,
-            interception=answer.interception,
-            result=calls.last.code if answer.result is not None else UV_OK,
-            fresh=calls.last.fresh,
-            revision=pages.revision if pages else 0,
-        )
+    def __init__(self, store: RedisStore, contents: Contents, groups: Groups) -> None:
+        self._store, self._contents, self._groups = store, contents, groups
+        self._fresh = Machine(seed=contents.secret("handles"))
+        self._host_key = X25519PrivateKey.from_private_bytes(contents.secret("host key"))
+        self._open = lru_cache(64)(lambda header: image.open_header(header, self._host_key))
 
-    def _committed(self, request: pb.ExecuteRequest, handle: int | None, calls: _Calls, pages: Pages | None) -> Answer:
-        """The answer, once the machine it leaves stands in the shared state. A page call happens once: what is done
-        again after a lost race is the life cycle's part, which then meets the page as it is."""
+    @property
+    def host_key(self) -> bytes:
+        """The public host key, 32 bytes: owners of guests seal images for it."""
+        return self._host_key.public_key().public_bytes_raw()
+
+    def execute(self, request: pb.ExecuteRequest, guest: int | None, part: Part | None) -> pb.ExecuteResponse:
+        """One execution of the instruction, by virtual machine `guest` of the request's group, or by the host (None);
+        see firmware for the order of its checks.
+
+        A page call is committed before what it changes of the machine. Where that meets another change it is done
+        again, which for these calls (unpack, unshare all, destroy) comes to the same.
+        """
         while True:
-            kept = self._store.get(KEY)
-            machine = inventory.decode(kept) if kept else Machine()
-            seen = _with(machine, pages) if pages else machine
-            answer = Firmware(calls).execute(
-                seen,
-                request.control_block,
-                handle,
-                m3=request.m3,
-                problem_state=request.problem_state,
-                cpus_running=max(1, request.running_cpus),
-            )
-            if answer.machine is seen:
-                return answer
-            after = answer.machine if not pages else machine.replace(injections=answer.machine.injections)
-            if self._store.swap(KEY, kept, after.encode()):
-                return answer
+            kept, machine = self._kept()
+            if request.request_id in machine.answered:
+                before = machine.answered[request.request_id]
+                return pb.ExecuteResponse(condition_code=before.condition_code, control_block=before.block)
+            pages = self._pages(request, machine)
+            calls, seen = Calls(pages, part), _seen(machine, pages, request.control_block)
+            answer = self._once(request, guest, part, calls, seen, pages)
+            after = seen.without(machine, answer.machine)
+            if answer.machine is seen.machine or after == machine:
+                break
+            if request.request_id and not part and answer.cc == CC_OK:
+                after = after.answering(request.request_id, answer.cc, answer.block)
+            if self._put(kept, machine, after):
+                break
+        if calls.last is None and not answer.interruption and not answer.interception and answer.cc != CC_OK:
+            calls.untouched(request.control_block, busy=answer.cc >= CC_BUSY)
+        return _response(answer, calls, pages)
+
+    def _once(self, request: pb.ExecuteRequest, guest: int | None, part: Part | None, calls: Calls, seen: Seen,
+              pages: Pages | None) -> Answer:  # fmt: skip
+        """The answer of the firmware, or the hardware's exception before it."""
+        caller = None
+        if guest is not None:
+            caller = _handle_of(seen.machine, pages, guest)
+            of = seen.machine.configurations.get(caller)
+            exception = calls.exception(of, request.control_block) if of and not part else ALLOWED
+            if exception:
+                return Answer(CC_OK, request.control_block, seen.machine, exception)
+        return Firmware(calls, self._open).execute(
+            seen.machine, request.control_block, caller, m3=request.m3, problem_state=request.problem_state,
+            cpus_running=max(1, request.running_cpus), operand=request.operand,
+            vm=request.vm if guest is None and request.HasField("vm") else None, group=request.group,
+        )  # fmt: skip
+
+    def _pages(self, request: pb.ExecuteRequest, machine: Machine) -> Pages | None:
+        """The pages a call is about: of the group that is named, else of the configuration's own memory."""
+        name = request.group
+        if not name and len(request.control_block) >= uvcb.HEADER.size:
+            handle = uvcb.unpack(request.control_block).fields.get("guest_handle", 0)
+            of = machine.configurations.get(handle)
+            name = of.group if of else ""
+        return self._groups[name] if name else None
 
     def enter(self, request: pb.EnterRequest) -> int:
         """0 where a processor runs a guest, else the interception code."""
-        kept = self._store.get(KEY)
-        machine = inventory.decode(kept) if kept else Machine()
-        return entry.enter(machine, request.configuration, request.cpu, request.asce, request.prefix_secure)
+        _, machine = self._kept()
+        of = machine.configurations.get(request.configuration)
+        prefix = of is not None and self._accessible(of, request.prefix)
+        return entry.enter(machine, request.configuration, request.cpu, request.asce, prefix, request.running)
 
-    def real_storage(self, page_numbers: Sequence[int]) -> list[Outcome]:
-        """The host's accesses to real storage outside of any group: donated pages raise 0x3d, the others hold zeros."""
-        kept = self._store.get(KEY)
-        machine = inventory.decode(kept) if kept else Machine()
-        donated = [machine.donated(page * PAGE) for page in page_numbers]
-        return [Outcome(PGM_3D, b"") if secure else Outcome(ALLOWED, bytes(PAGE)) for secure in donated]
+    def _accessible(self, of: Configuration, prefix: int) -> bool:
+        """Whether the guest may access both pages of its prefix area."""
+        if not of.group:
+            return False
+        pages = self._groups[of.group]
+        first, live = (prefix - of.guest.origin) // PAGE, pages.look()
+        inside = 0 <= first < len(live.pt) - 1
+        return inside and all(interpreted().hw_guest(live, of.vm, page) == ALLOWED for page in (first, first + 1))
+
+    def diagnose_308(self, group: str, guest: int, subcode: int) -> None:
+        """A guest asks for its reset. InputError: it was not created by calls, or there is no such subcode."""
+
+        def asked(machine: Machine) -> Machine:
+            return entry.diagnose_308(machine, _handle_of(machine, self._groups[group], guest), subcode)
+
+        self._change(asked)
+
+    def real_storage(self, accesses: Sequence[pb.PageAccess]) -> list[Outcome]:
+        """The host's accesses to real storage outside of any group. Donated pages raise 0x3d."""
+        _, machine = self._kept()
+        return [self._stored(machine, one) for one in accesses]
+
+    def _stored(self, machine: Machine, one: pb.PageAccess) -> Outcome:
+        address = one.page * PAGE
+        if address >= machine.ram:
+            return Outcome(ADDRESSING, b"")
+        if machine.donated(address):
+            return Outcome(PGM_3D, b"")
+        if one.data:
+            self._contents.write(address, 0, one.data, one.offset)
+        return Outcome(ALLOWED, self._contents.read(address, 0)[one.offset : one.offset + one.length])
 
     def inject(self, command: int, count: int, cc: int) -> None:
         """The next `count` executions of a command answer busy or partial."""
         self._change(lambda machine: inventory.inject(machine, command, cc, count))
 
     def clear(self) -> None:
-        """diag 308 load normal."""
+        """diag 308 load normal: no guest is left, and what was donated reads as zeros."""
+        _, machine = self._kept()
+        for of in machine.configurations.values():
+            if of.group:
+                self._groups[of.group].call("uv_reset", (of.vm,))
         self._change(Machine.clear)
 
     def _change(self, change: Callable[[Machine], Machine]) -> None:
         while True:
-            kept = self._store.get(KEY)
-            after = change(inventory.decode(kept) if kept else Machine())
-            if self._store.swap(KEY, kept, after.encode()):
+            kept, machine = self._kept()
+            if self._put(kept, machine, change(machine)):
                 return
 
+    def _kept(self) -> tuple[bytes | None, Machine]:
+        kept = self._store.get(KEY)
+        return kept, inventory.decode(kept) if kept else self._fresh
 
-def _with(machine: Machine, pages: Pages) -> Machine:
-    """The machine with the guests of a laid-out group, which run without having been created by calls."""
+    def _put(self, kept: bytes | None, machine: Machine, after: Machine) -> bool:
+        """Keep the machine, if it is still as it was; storage that is given back reads as zeros from then on."""
+        left = set(after.storages())
+        for storage in machine.storages():
+            if storage not in left:
+                self._contents.clear(storage.origin, storage.length)
+        new = after.encode()
+        return self._store.swap(KEY, kept, new) or self._store.get(KEY) == new
+
+
+def _seen(machine: Machine, pages: Pages | None, block: bytes) -> Seen:
+    name = uvcb.unpack(block).name if len(block) >= uvcb.HEADER.size else ""
+    if pages is None or name not in ON_LAID_OUT:
+        return Seen(machine, {})
     memory = Storage(0, int(pages.meta.cfg["pages"][0]) * PAGE)
-    guests = {laboratory_handle(pages.group, vm): (vm, memory) for vm in range(pages.meta.vms)}
-    laid_out = inventory.laboratory(guests, EVERYTHING)
-    return machine.replace(
-        ram=EVERYTHING,
-        base=machine.base or laid_out.base,
-        configurations=machine.configurations | laid_out.configurations,
+    created = {of.vm for of in machine.configurations.values() if of.group == pages.group}
+    guests = {laboratory_handle(pages.group, vm): (vm, memory) for vm in range(pages.meta.vms) if vm not in created}
+    laid_out = inventory.laboratory(guests, BEYOND, pages.group)
+    configurations = machine.configurations | laid_out.configurations
+    base = machine.base or (laid_out.base if guests else None)
+    return Seen(machine.replace(base=base, configurations=configurations), laid_out.configurations)
+
+
+def _handle_of(machine: Machine, pages: Pages | None, vm: int) -> int:
+    """Handle of a virtual machine of a group: the one it was given at its creation, or the laboratory's; else 0."""
+    if pages is None:
+        return 0
+    mine = (of.handle for of in machine.configurations.values() if (of.group, of.vm) == (pages.group, vm))
+    return next(mine, laboratory_handle(pages.group, vm))
+
+
+def _response(answer: Answer, calls: Calls, pages: Pages | None) -> pb.ExecuteResponse:
+    nothing = UV_ERROR if answer.cc == CC_ERROR else UV_OK
+    return pb.ExecuteResponse(
+        condition_code=answer.cc,
+        control_block=answer.block,
+        program_interruption=answer.interruption,
+        interception=answer.interception,
+        result=calls.last.code if calls.last else nothing,
+        fresh=bool(calls.last and calls.last.fresh),
+        revision=pages.revision if pages else 0,
     )
-
-
-class _Calls:
-    """firmware.Pages over one group, as part of a turn or alone. Page numbers are the group's."""
-
-    def __init__(self, pages: Pages | None, part: Part | None) -> None:
-        self._of, self._part = pages, part
-        self.last = Result(UV_OK)
-
-    @property
-    def _pages(self) -> Pages:
-        assert self._of is not None
-        return self._of
-
-    def locate(self, address: int, vm: int | None) -> int | None:
-        if self._of is None:
-            return None
-        meta = self._of.meta
-        page = (address - (meta.origin if vm is None else 0)) // PAGE
-        if not 0 <= page < meta.cfg["pages"][0]:
-            return None
-        if vm is not None and self._part is None and self._of.look().pt[page].present != MAPPED:
-            return None
-        return page
-
-    def exception(self, vm: int, block: bytes) -> int:
-        """What the hardware says before it lets a guest's own call name its page."""
-        if len(block) < uvcb.HEADER.size:
-            return ALLOWED
-        page = self.locate(uvcb.unpack(block).fields.get("paddr", -1), vm)
-        return ALLOWED if page is None else int(interpreted().hw_guest(self._pages.look(), vm, page))
-
-    def busy(self, block: bytes) -> None:
-        """A call answered busy changes nothing; as part of a turn, that is what its step goes on with."""
-        read = uvcb.unpack(block)
-        if self._part and read.name in ("import", "unpin", "unpack"):
-            self.last = self._pages.call("uv_import", (0, 0, 0), self._part, forced=UV_BUSY)
-
-    def _call(self, function: str, *arguments: int, image: bytes | None = None) -> int:
-        self.last = self._pages.call(function, arguments, self._part, image=image)
-        return self.last.code
-
-    def import_(self, vm: int, page: int) -> int:
-        return self._call("uv_import", vm, page, int(self._pages.meta.cfg["misc"][0]))
-
-    def export(self, page: int) -> int:
-        return self._call("uv_export", page)
-
-    def destroy(self, page: int) -> int:
-        return self._call("uv_destroy", page)
-
-    def pin(self, page: int) -> int:
-        return self._call("uv_pin", page)
-
-    def unpin(self, vm: int, page: int) -> int:
-        return self._call("uv_unpin", vm, page)
-
-    def unpack(self, vm: int, page: int, tweak: int, offset: int) -> int:
-        return self._call("uv_import", vm, page, int(self._pages.meta.cfg["misc"][0]))
-
-    def share(self, vm: int, page: int) -> int:
-        return self._call("uv_share", vm, page)
-
-    def unshare(self, vm: int, page: int) -> int:
-        return self._call("uv_unshare", vm, page)
-
-    def unshare_all(self, vm: int) -> int:
-        """In a step of the model, unshare all and destroy are one; by itself the call does what its name says."""
-        return self._call("uv_reset" if self._part else "uv_unshare_all", vm)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import msgspec
@@ -64,15 +65,15 @@ class Pages:
         arguments: Sequence[int],
         part: Part | None = None,
         *,
-        image: bytes | None = None,
+        image: Callable[[bytes], bytes] | None = None,
         forced: int | None = None,
     ) -> Result:
         """Execute a page call of model.ultravisor by name. Lost: the turn it is part of is over.
 
-        image   what a page imported for the first time holds, instead of zeros
-        forced  answer this and change nothing (an injected busy)
+        image   makes what a page imported for the first time holds, instead of zeros, of what it held before
+        forced  answer this and change nothing: the call came to no page
         """
-        with self._lock:
+        with self._lock, self._clean():
             while True:
                 result, frames = self._run(function, arguments, image) if forced is None else (Result(forced), {})
                 patches = self.view.patches() + self._write(frames)
@@ -88,16 +89,24 @@ class Pages:
         self, vm: int | None, accesses: Sequence[tuple[int, int, int, bytes]], part: Part | None = None
     ) -> list[Outcome]:
         """What hardware says of accesses (page, offset, length, data to write) by a guest, or by the host (vm None)."""
-        with self._lock:
-            if part is None:
-                self._read()
-                return [self._access(vm, *one) for one in accesses]
-            while True:
-                outcomes = [self._access(vm, *one) for one in accesses]
-                answer = self._commit(part=part, result=Result(outcomes[-1].exception))
-                if answer.status == "done":
-                    return outcomes
-                _raise_unless_stale(answer, part)
+        with self._lock, self._clean():
+            if part is not None:
+                return [self._step(vm, *accesses[0], part)]
+            self._read()
+            return [self._access(vm, *one) for one in accesses]
+
+    def _step(self, vm: int | None, page: int, offset: int, length: int, data: bytes, part: Part) -> Outcome:
+        """An access as part of a step: what it writes is there with the step's place in the journal, or not at all."""
+        while True:
+            outcome = self._access(vm, page, offset, PAGE, b"")
+            held, frames = outcome.data, {}
+            if data and held:
+                frames[page] = held[:offset] + data + held[offset + len(data) :], None
+            answer = self._commit(patches=self._write(frames), part=part, result=Result(outcome.exception))
+            if answer.status == "done":
+                known = msgspec.msgpack.decode(answer.journal[0], type=Result).code if answer.journal else None
+                return Outcome(outcome.exception if known is None else known, held[offset : offset + length])
+            _raise_unless_stale(answer, part)
 
     def _access(self, vm: int | None, page: int, offset: int, length: int, data: bytes) -> Outcome:
         rules = interpreted()
@@ -111,7 +120,17 @@ class Pages:
         read = self.contents.read(self._address(page), slot)[offset : offset + length] if length else b""
         return Outcome(exception, read)
 
-    def _run(self, function: str, arguments: Sequence[int], image: bytes | None) -> tuple[Result, dict[int, Any]]:
+    @contextmanager
+    def _clean(self) -> Iterator[None]:
+        """However it ends, nothing uncommitted stays in the view."""
+        try:
+            yield
+        finally:
+            self.view.rollback()
+
+    def _run(
+        self, function: str, arguments: Sequence[int], image: Callable[[bytes], bytes] | None
+    ) -> tuple[Result, dict[int, Any]]:
         """The call on the view: its result, and per page that changes content (new bytes, new seal or None)."""
         uv, altered = self.view.arrays.uv, self.view.arrays.mm["altered"]
         page = arguments[OF_A_PAGE[function]] if function in OF_A_PAGE else None
@@ -131,27 +150,29 @@ class Pages:
         return Result(code, fresh), frames
 
     def _content(
-        self, p: int, was: Any, now: Any, plain: bytes | None, image: bytes | None
+        self, p: int, was: Any, now: Any, plain: bytes | None, image: Callable[[bytes], bytes] | None
     ) -> tuple[bytes, Seal | None] | None:
         """What page `p` holds after a change of state, and the seal if that is cipher text; None: what it held."""
         if now["state"] == EXPORTED:
             counter = int(self.view.seal["counter"][p]) + 1
-            held = self.contents.read(self._address(p), int(self.view.seal["slot"][p]))
-            return self.contents.encrypt(self.group, int(now["owner"]), p, counter, held)
+            return self.contents.encrypt(self.group, int(now["owner"]), p, counter, self._held(p))
         if now["state"] == NON_SECURE:
             return ZEROS, None
         if was["state"] == EXPORTED and was["owner"] == now["owner"]:
             assert plain is not None
             return plain, None
         if now["state"] == SECURE and (was["state"] == NON_SECURE or was["owner"] != now["owner"]):
-            return image or ZEROS, None
+            return image(self._held(p)) if image else ZEROS, None
         return None
+
+    def _held(self, page: int) -> bytes:
+        """What the page holds, as last seen."""
+        return self.contents.read(self._address(page), int(self.view.seal["slot"][page]))
 
     def _plain(self, page: int) -> bytes | None:
         record = self.view.seal[page]
         seal = Seal(int(record["counter"]), record["nonce"].tobytes(), record["tag"].tobytes())
-        held = self.contents.read(self._address(page), int(record["slot"]))
-        return self.contents.decrypt(self.group, int(self.view.arrays.uv["owner"][page]), page, seal, held)
+        return self.contents.decrypt(self.group, int(self.view.arrays.uv["owner"][page]), page, seal, self._held(page))
 
     def _write(self, frames: dict[int, tuple[bytes, Seal | None]]) -> list[Patch]:
         """Put new contents into the frames not in use, and return what switches over to them."""
@@ -167,6 +188,11 @@ class Pages:
 
     def _address(self, page: int) -> int:
         return self.meta.origin + page * PAGE
+
+    def content(self, page: int) -> bytes:
+        """What a page holds after a call on it, 4,096 bytes."""
+        with self._lock:
+            return self._held(page)
 
     def look(self) -> Any:
         """The pages as they are now, as rules see them."""
@@ -195,10 +221,10 @@ class Pages:
             )
         )
         if answer.status == "done" and not answer.journal:
-            self.view.committed(answer.revisions)
             for patch in patches:
                 if patch.section == "seal":
                     self.view.seal[patch.offset // SEAL.itemsize] = np.frombuffer(patch.data, SEAL)[0]
+            self.view.committed(answer)
         else:
             self.view.rollback()
             self.view.update(answer.revisions, answer.sections)

@@ -18,21 +18,24 @@ from ultrafolio.model.layout import UV
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.events import Made, encode
-from ultrafolio.state.store import Store
+from ultrafolio.state.redis import RedisStore
 
 
 class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
-    """store: with the ultravisor's rights;  contents: the machine's memory;  machine: its life cycle."""
+    """store: with the ultravisor's rights;  contents: the machine's memory and secrets."""
 
-    def __init__(self, store: Store, contents: Contents, machine: Machines) -> None:
-        self.store, self.contents, self.machine = store, contents, machine
+    def __init__(self, store: RedisStore, contents: Contents) -> None:
+        self.store, self.contents = store, contents
         self.groups = Groups(store, lambda name, meta: Pages(store, contents, name, meta))
+        self.machine = Machines(store, contents, self.groups)
 
     def Execute(self, request: ultravisor_pb2.ExecuteRequest, context: Any) -> ultravisor_pb2.ExecuteResponse:
-        caller = identity.of(context)
+        caller = identity.require(context, ("host", "guest", "lab"))
+        guest = None
+        if caller.role == "guest":
+            guest = _own(caller, request.vm if request.HasField("vm") else None)
         with in_words(), busy_in_words():
-            pages = self.groups[request.group] if request.group else None
-            return self.machine.execute(request, caller, pages, _part(request))
+            return self.machine.execute(request, guest, _part(request))
 
     def Access(self, request: ultravisor_pb2.AccessRequest, context: Any) -> ultravisor_pb2.AccessResponse:
         caller = identity.of(context)
@@ -40,7 +43,10 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         _may_access(caller, vm)
         if not request.group:
             identity.require(context, ("host", "lab"))
-            storage = self.machine.real_storage([one.page for one in request.accesses])
+            for one in request.accesses:
+                _within(one)
+            with in_words():
+                storage = self.machine.real_storage(request.accesses)
             return ultravisor_pb2.AccessResponse(outcomes=[_outcome(one) for one in storage])
         with in_words(), busy_in_words():
             pages = self.groups[request.group]
@@ -62,6 +68,16 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         with in_words():
             return ultravisor_pb2.EnterResponse(interception=self.machine.enter(request))
 
+    def Diagnose(self, request: ultravisor_pb2.DiagnoseRequest, context: Any) -> ultravisor_pb2.DiagnoseResponse:
+        caller = identity.require(context, ("guest", "lab"))
+        guest = _own(caller, request.vm) if caller.role == "guest" else request.vm
+        with in_words():
+            self.machine.diagnose_308(request.group, guest, request.subcode)
+        return ultravisor_pb2.DiagnoseResponse()
+
+    def HostKey(self, request: ultravisor_pb2.HostKeyRequest, context: Any) -> ultravisor_pb2.HostKeyResponse:
+        return ultravisor_pb2.HostKeyResponse(key=self.machine.host_key)
+
     def Prepare(self, request: ultravisor_pb2.UltravisorServicePrepareRequest, context: Any) -> Any:
         identity.require(context, ("lab",))
         with in_words():
@@ -82,7 +98,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
 
     def Clear(self, request: ultravisor_pb2.ClearRequest, context: Any) -> ultravisor_pb2.ClearResponse:
         identity.require(context, ("lab",))
-        with in_words():
+        with in_words(), busy_in_words():
             self.machine.clear()
         return ultravisor_pb2.ClearResponse()
 
@@ -111,21 +127,40 @@ def _part(request: Any) -> Part | None:
     return Part(turn.token, turn.index) if request.HasField("turn") else None
 
 
+def _own(caller: identity.Identity, vm: int | None) -> int:
+    """The virtual machine that a guest speaks for. StatusError: it is another's, or none was named."""
+    if caller.vm is not None and not caller.vm.isdecimal():
+        raise not_yours(f"guest {caller.vm}", caller)
+    if vm is None and caller.vm is None:
+        raise not_yours("a guest without a number", caller)
+    named = int(caller.vm or 0) if vm is None else vm
+    if caller.vm is not None and int(caller.vm) != named:
+        raise not_yours(f"guest {named}", caller)
+    return named
+
+
+def not_yours(whose: str, caller: identity.Identity) -> StatusError:
+    return StatusError(
+        grpc.StatusCode.PERMISSION_DENIED, "NOT_YOUR_VIEW", f"an access or a call as {whose}", value=str(caller),
+        allowed="host or device without vm; guest with its own vm",
+    )  # fmt: skip
+
+
 def _may_access(caller: identity.Identity, vm: int | None) -> None:
-    guests = caller.role == "guest" and vm is not None and caller.vm in (None, str(vm))
-    if not (guests or (caller.role in ("host", "device") and vm is None) or caller.role == "lab"):
-        whose = "the host" if vm is None else f"guest {vm}"
-        raise StatusError(
-            grpc.StatusCode.PERMISSION_DENIED,
-            "NOT_YOUR_VIEW",
-            f"an access as {whose}",
-            value=str(caller),
-            allowed="host or device without vm; guest with its own vm",
-        )
+    if caller.role == "guest" and vm is not None:
+        _own(caller, vm)
+    elif not ((caller.role in ("host", "device") and vm is None) or caller.role == "lab"):
+        raise not_yours("the host" if vm is None else f"guest {vm}", caller)
 
 
 def _access(pages: Pages, one: ultravisor_pb2.PageAccess) -> tuple[int, int, int, bytes]:
     page_of(pages.meta, one.page)
+    _within(one)
+    return one.page, one.offset, one.length, one.data
+
+
+def _within(one: ultravisor_pb2.PageAccess) -> None:
+    """StatusError: an access that leaves its page."""
     if one.offset + max(one.length, len(one.data)) > PAGE:
         raise StatusError(
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -134,4 +169,3 @@ def _access(pages: Pages, one: ultravisor_pb2.PageAccess) -> tuple[int, int, int
             allowed="within 4,096 bytes",
             value=f"{one.offset}, {max(one.length, len(one.data))}",
         )
-    return one.page, one.offset, one.length, one.data

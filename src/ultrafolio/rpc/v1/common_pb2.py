@@ -24,25 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eultrafolio/rpc/v1/common.proto\x12\x11ultrafolio.rpc.v1\"$\n\x04Turn\x12\r\n\x05token\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\"P\n\x04Step\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12\x0c\n\x04rule\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07outcome\x18\x04 \x01(\x11\x12\x0c\n\x04word\x18\x05 \x01(\t\"\x92\x01\n\x04Wait\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12\x0e\n\x06waiter\x18\x02 \x01(\t\x12\x11\n\twaits_for\x18\x03 \x01(\t\x12\x0f\n\x07held_by\x18\x04 \x01(\t\x12\x13\n\x0breleased_by\x18\x05 \x01(\t\x12\x32\n\x0bstall_class\x18\x06 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.StallClass\"|\n\x04Meta\x12\x0b\n\x03\x63\x66g\x18\x01 \x01(\x0c\x12\x0b\n\x03who\x18\x02 \x01(\x0c\x12\x0b\n\x03vms\x18\x03 \x01(\r\x12+\n\x07\x63hoices\x18\x04 \x03(\x0b\x32\x1a.ultrafolio.rpc.v1.Choices\x12\x0e\n\x06origin\x18\x05 \x01(\x04\x12\x10\n\x08scenario\x18\x06 \x01(\t\"%\n\x07\x43hoices\x12\x0b\n\x03ops\x18\x01 \x03(\r\x12\r\n\x05pages\x18\x02 \x03(\r*\x90\x01\n\nStallClass\x12\x1b\n\x17STALL_CLASS_UNSPECIFIED\x10\x00\x12\x19\n\x15STALL_CLASS_TRANSIENT\x10\x01\x12\x19\n\x15STALL_CLASS_PERMANENT\x10\x02\x12\x18\n\x14STALL_CLASS_LIVELOCK\x10\x03\x12\x15\n\x11STALL_CLASS_FATAL\x10\x04*\x84\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_DONE\x10\x01\x12\x11\n\rOUTCOME_WAITS\x10\x02\x12\x13\n\x0fOUTCOME_STOPPED\x10\x03\x12\x11\n\rOUTCOME_FATAL\x10\x04\x12\x13\n\x0fOUTCOME_REFUSED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eultrafolio/rpc/v1/common.proto\x12\x11ultrafolio.rpc.v1\"$\n\x04Turn\x12\r\n\x05token\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\"P\n\x04Step\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12\x0c\n\x04rule\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07outcome\x18\x04 \x01(\x11\x12\x0c\n\x04word\x18\x05 \x01(\t\"\x92\x01\n\x04Wait\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12\x0e\n\x06waiter\x18\x02 \x01(\t\x12\x11\n\twaits_for\x18\x03 \x01(\t\x12\x0f\n\x07held_by\x18\x04 \x01(\t\x12\x13\n\x0breleased_by\x18\x05 \x01(\t\x12\x32\n\x0bstall_class\x18\x06 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.StallClass\"B\n\x10UltravisorAnswer\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\x12\n\n\x02rc\x18\x02 \x01(\r\x12\x14\n\x0cinterception\x18\x03 \x01(\r\"|\n\x04Meta\x12\x0b\n\x03\x63\x66g\x18\x01 \x01(\x0c\x12\x0b\n\x03who\x18\x02 \x01(\x0c\x12\x0b\n\x03vms\x18\x03 \x01(\r\x12+\n\x07\x63hoices\x18\x04 \x03(\x0b\x32\x1a.ultrafolio.rpc.v1.Choices\x12\x0e\n\x06origin\x18\x05 \x01(\x04\x12\x10\n\x08scenario\x18\x06 \x01(\t\"%\n\x07\x43hoices\x12\x0b\n\x03ops\x18\x01 \x03(\r\x12\r\n\x05pages\x18\x02 \x03(\r*\x90\x01\n\nStallClass\x12\x1b\n\x17STALL_CLASS_UNSPECIFIED\x10\x00\x12\x19\n\x15STALL_CLASS_TRANSIENT\x10\x01\x12\x19\n\x15STALL_CLASS_PERMANENT\x10\x02\x12\x18\n\x14STALL_CLASS_LIVELOCK\x10\x03\x12\x15\n\x11STALL_CLASS_FATAL\x10\x04*\x84\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_DONE\x10\x01\x12\x11\n\rOUTCOME_WAITS\x10\x02\x12\x13\n\x0fOUTCOME_STOPPED\x10\x03\x12\x11\n\rOUTCOME_FATAL\x10\x04\x12\x13\n\x0fOUTCOME_REFUSED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ultrafolio.rpc.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STALLCLASS']._serialized_start=488
-  _globals['_STALLCLASS']._serialized_end=632
-  _globals['_OUTCOME']._serialized_start=635
-  _globals['_OUTCOME']._serialized_end=767
+  _globals['_STALLCLASS']._serialized_start=556
+  _globals['_STALLCLASS']._serialized_end=700
+  _globals['_OUTCOME']._serialized_start=703
+  _globals['_OUTCOME']._serialized_end=835
   _globals['_TURN']._serialized_start=53
   _globals['_TURN']._serialized_end=89
   _globals['_STEP']._serialized_start=91
   _globals['_STEP']._serialized_end=171
   _globals['_WAIT']._serialized_start=174
   _globals['_WAIT']._serialized_end=320
-  _globals['_META']._serialized_start=322
-  _globals['_META']._serialized_end=446
-  _globals['_CHOICES']._serialized_start=448
-  _globals['_CHOICES']._serialized_end=485
+  _globals['_ULTRAVISORANSWER']._serialized_start=322
+  _globals['_ULTRAVISORANSWER']._serialized_end=388
+  _globals['_META']._serialized_start=390
+  _globals['_META']._serialized_end=514
+  _globals['_CHOICES']._serialized_start=516
+  _globals['_CHOICES']._serialized_end=553
 # @@protoc_insertion_point(module_scope)

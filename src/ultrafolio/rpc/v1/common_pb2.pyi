@@ -68,7 +68,7 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_FATAL: _Outcome.ValueType  # 4
     """An import was refused: the VMM was told -EINVAL, and the machine is gone."""
     OUTCOME_REFUSED: _Outcome.ValueType  # 5
-    """pin_user_pages() was refused with -EFAULT: a page could not be made accessible."""
+    """pin_user_pages() was refused with -EFAULT: a page could not be made accessible. Of a boot: the ultravisor refused."""
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """How an order to a guest or its device ended."""
@@ -84,7 +84,7 @@ OUTCOME_STOPPED: Outcome.ValueType  # 3
 OUTCOME_FATAL: Outcome.ValueType  # 4
 """An import was refused: the VMM was told -EINVAL, and the machine is gone."""
 OUTCOME_REFUSED: Outcome.ValueType  # 5
-"""pin_user_pages() was refused with -EFAULT: a page could not be made accessible."""
+"""pin_user_pages() was refused with -EFAULT: a page could not be made accessible. Of a boot: the ultravisor refused."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 @_typing.final
@@ -192,6 +192,36 @@ class Wait(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Wait: _TypeAlias = Wait  # noqa: Y015
+
+@_typing.final
+class UltravisorAnswer(_message.Message):
+    """How the ultravisor answered the last call of several."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    RC_FIELD_NUMBER: _builtins.int
+    INTERCEPTION_FIELD_NUMBER: _builtins.int
+    call: _builtins.str
+    """The call's name (ultrafolio.rpc.uvcb_calls.CALLS)."""
+    rc: _builtins.int
+    """Its response code; 0x0001: done."""
+    interception: _builtins.int
+    """Interception code, where the call is the entry of a processor; 0: it runs."""
+    def __init__(
+        self,
+        *,
+        call: _builtins.str = ...,
+        rc: _builtins.int = ...,
+        interception: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "interception", b"interception", "rc", b"rc"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UltravisorAnswer: _TypeAlias = UltravisorAnswer  # noqa: Y015
 
 @_typing.final
 class Meta(_message.Message):

@@ -726,19 +726,41 @@ class BootResponse(_message.Message):
 
     CONFIGURATION_FIELD_NUMBER: _builtins.int
     PAGES_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
     configuration: _builtins.int
     """Handle of the configuration."""
     pages: _builtins.int
     """How many pages were unpacked."""
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
+    @_builtins.property
+    def answer(self) -> _common_pb2.UltravisorAnswer:
+        """How the ultravisor answered the last call: the one that refused, or the entry of the processor."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
+        """The steps that the unpacking took."""
+
+    @_builtins.property
+    def wait(self) -> _common_pb2.Wait:
+        """Set where the deadline came first."""
+
     def __init__(
         self,
         *,
         configuration: _builtins.int = ...,
         pages: _builtins.int = ...,
+        answer: _common_pb2.UltravisorAnswer | None = ...,
+        steps: _abc.Iterable[_common_pb2.Step] | None = ...,
+        wait: _common_pb2.Wait | None = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "pages", b"pages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "configuration", b"configuration", "outcome", b"outcome", "pages", b"pages", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

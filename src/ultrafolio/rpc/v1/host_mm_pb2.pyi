@@ -465,25 +465,33 @@ class CreateGuestRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    GROUP_FIELD_NUMBER: _builtins.int
     VM_FIELD_NUMBER: _builtins.int
-    MEMORY_FIELD_NUMBER: _builtins.int
     CPUS_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The folio group that is its memory."""
     vm: _builtins.int
-    """Number of the virtual machine."""
-    memory: _builtins.int
-    """Guest memory, bytes."""
+    """Number of the virtual machine in the group."""
     cpus: _builtins.int
     """How many processors."""
+    header: _builtins.bytes
+    """The SE header of its image (ultrafolio.rpc.image)."""
+    request_id: _builtins.str
+    """Names this request: repeated, it is done once."""
     def __init__(
         self,
         *,
+        group: _builtins.str = ...,
         vm: _builtins.int = ...,
-        memory: _builtins.int = ...,
         cpus: _builtins.int = ...,
+        header: _builtins.bytes = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "memory", b"memory", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "group", b"group", "header", b"header", "request_id", b"request_id", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -491,27 +499,33 @@ Global___CreateGuestRequest: _TypeAlias = CreateGuestRequest  # noqa: Y015
 
 @_typing.final
 class CreateGuestResponse(_message.Message):
-    """Its handles."""
+    """Its handles; or the ultravisor's refusal, after which nothing is left of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONFIGURATION_FIELD_NUMBER: _builtins.int
     CPUS_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
     configuration: _builtins.int
-    """Handle of the configuration."""
+    """Handle of the configuration; 0 where it was refused."""
     @_builtins.property
     def cpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Handles of the processors."""
+
+    @_builtins.property
+    def answer(self) -> _common_pb2.UltravisorAnswer:
+        """How the ultravisor answered."""
 
     def __init__(
         self,
         *,
         configuration: _builtins.int = ...,
         cpus: _abc.Iterable[_builtins.int] | None = ...,
+        answer: _common_pb2.UltravisorAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration", "cpus", b"cpus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "configuration", b"configuration", "cpus", b"cpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -525,35 +539,35 @@ class UnpackRequest(_message.Message):
 
     GROUP_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
-    CONFIGURATION_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TWEAK_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group."""
     actor: _builtins.int
-    """Index of an idle vCPU of the guest, whose thread imports."""
-    configuration: _builtins.int
-    """Handle of the configuration."""
+    """Index of the vCPU whose touches are to unpack them."""
     page: _builtins.int
     """First page."""
     image: _builtins.bytes
-    """The image, encrypted with the image key; a multiple of 4,096 bytes."""
-    request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """The pages, encrypted with the image key; a multiple of 4,096 bytes."""
+    tweak: _builtins.int
+    """The image's tweak."""
+    offset: _builtins.int
+    """Offset of the first of these pages in the image, bytes."""
     def __init__(
         self,
         *,
         group: _builtins.str = ...,
         actor: _builtins.int = ...,
-        configuration: _builtins.int = ...,
         page: _builtins.int = ...,
         image: _builtins.bytes = ...,
-        request_id: _builtins.str = ...,
+        tweak: _builtins.int = ...,
+        offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "configuration", b"configuration", "group", b"group", "image", b"image", "page", b"page", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "group", b"group", "image", b"image", "offset", b"offset", "page", b"page", "tweak", b"tweak"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -561,13 +575,13 @@ Global___UnpackRequest: _TypeAlias = UnpackRequest  # noqa: Y015
 
 @_typing.final
 class UnpackResponse(_message.Message):
-    """Unpacked."""
+    """They lie there."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGES_FIELD_NUMBER: _builtins.int
     pages: _builtins.int
-    """How many pages are secure now."""
+    """How many pages could be written; one that is secure already could not."""
     def __init__(
         self,
         *,
@@ -582,22 +596,76 @@ class UnpackResponse(_message.Message):
 Global___UnpackResponse: _TypeAlias = UnpackResponse  # noqa: Y015
 
 @_typing.final
+class StartGuestRequest(_message.Message):
+    """A guest whose image is unpacked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    VM_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The folio group that is its memory."""
+    vm: _builtins.int
+    """Number of the virtual machine in the group."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        vm: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "vm", b"vm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartGuestRequest: _TypeAlias = StartGuestRequest  # noqa: Y015
+
+@_typing.final
+class StartGuestResponse(_message.Message):
+    """Whether it is ready."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> _common_pb2.UltravisorAnswer:
+        """How the ultravisor answered: "verify" with its rc, or "enter" with the interception."""
+
+    def __init__(
+        self,
+        *,
+        answer: _common_pb2.UltravisorAnswer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartGuestResponse: _TypeAlias = StartGuestResponse  # noqa: Y015
+
+@_typing.final
 class DestroyGuestRequest(_message.Message):
     """A guest to take down."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIGURATION_FIELD_NUMBER: _builtins.int
-    configuration: _builtins.int
-    """Handle of the configuration."""
+    GROUP_FIELD_NUMBER: _builtins.int
+    VM_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The folio group that is its memory."""
+    vm: _builtins.int
+    """Number of the virtual machine in the group."""
     def __init__(
         self,
         *,
-        configuration: _builtins.int = ...,
+        group: _builtins.str = ...,
+        vm: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -609,12 +677,19 @@ class DestroyGuestResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> _common_pb2.UltravisorAnswer:
+        """How the ultravisor answered."""
+
     def __init__(
         self,
+        *,
+        answer: _common_pb2.UltravisorAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

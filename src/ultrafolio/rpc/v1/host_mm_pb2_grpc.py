@@ -80,6 +80,11 @@ class HostMmServiceStub:
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.UnpackRequest.SerializeToString,
                 response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.UnpackResponse.FromString,
                 _registered_method=True)
+        self.StartGuest = channel.unary_unary(
+                '/ultrafolio.rpc.v1.HostMmService/StartGuest',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.StartGuestRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.StartGuestResponse.FromString,
+                _registered_method=True)
         self.DestroyGuest = channel.unary_unary(
                 '/ultrafolio.rpc.v1.HostMmService/DestroyGuest',
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.DestroyGuestRequest.SerializeToString,
@@ -142,21 +147,28 @@ class HostMmServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateGuest(self, request, context):
-        """Sets up a secure configuration and its processors: create, SE header; the first calls of a guest's boot.
+        """Sets up a secure guest as far as its image goes: configuration, processors, SE header; storage for them is donated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Unpack(self, request, context):
-        """Puts image pages where the guest finds them, and makes them secure (unpack); then verifies the image.
+        """Puts encrypted image pages where the guest finds them. The import that follows a vCPU's first touch unpacks each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartGuest(self, request, context):
+        """Verifies the image, and sets the first processor to load: the guest is ready to run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DestroyGuest(self, request, context):
-        """Destroys a secure configuration and its processors.
+        """Destroys a secure configuration, its processors and its pages; what was donated is the host's again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,6 +221,11 @@ def add_HostMmServiceServicer_to_server(servicer, server):
                     servicer.Unpack,
                     request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.UnpackRequest.FromString,
                     response_serializer=ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.UnpackResponse.SerializeToString,
+            ),
+            'StartGuest': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartGuest,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.StartGuestRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.StartGuestResponse.SerializeToString,
             ),
             'DestroyGuest': grpc.unary_unary_rpc_method_handler(
                     servicer.DestroyGuest,
@@ -460,6 +477,33 @@ class HostMmService:
             '/ultrafolio.rpc.v1.HostMmService/Unpack',
             ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.UnpackRequest.SerializeToString,
             ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.UnpackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartGuest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.HostMmService/StartGuest',
+            ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.StartGuestRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_host__mm__pb2.StartGuestResponse.FromString,
             options,
             channel_credentials,
             insecure,

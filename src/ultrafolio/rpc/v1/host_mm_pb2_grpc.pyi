@@ -50,11 +50,13 @@ class HostMmServiceStub:
     Prepare: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.HostMmServicePrepareRequest, _host_mm_pb2.HostMmServicePrepareResponse]
     """Lays out the host's part of a folio group in a given state. For the laboratory only."""
     CreateGuest: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.CreateGuestRequest, _host_mm_pb2.CreateGuestResponse]
-    """Sets up a secure configuration and its processors: create, SE header; the first calls of a guest's boot."""
+    """Sets up a secure guest as far as its image goes: configuration, processors, SE header; storage for them is donated."""
     Unpack: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.UnpackRequest, _host_mm_pb2.UnpackResponse]
-    """Puts image pages where the guest finds them, and makes them secure (unpack); then verifies the image."""
+    """Puts encrypted image pages where the guest finds them. The import that follows a vCPU's first touch unpacks each."""
+    StartGuest: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.StartGuestRequest, _host_mm_pb2.StartGuestResponse]
+    """Verifies the image, and sets the first processor to load: the guest is ready to run."""
     DestroyGuest: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.DestroyGuestRequest, _host_mm_pb2.DestroyGuestResponse]
-    """Destroys a secure configuration and its processors."""
+    """Destroys a secure configuration, its processors and its pages; what was donated is the host's again."""
 
 @_typing.type_check_only
 class HostMmServiceAsyncStub(HostMmServiceStub):
@@ -78,11 +80,13 @@ class HostMmServiceAsyncStub(HostMmServiceStub):
     Prepare: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.HostMmServicePrepareRequest, _host_mm_pb2.HostMmServicePrepareResponse]  # type: ignore[assignment]
     """Lays out the host's part of a folio group in a given state. For the laboratory only."""
     CreateGuest: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.CreateGuestRequest, _host_mm_pb2.CreateGuestResponse]  # type: ignore[assignment]
-    """Sets up a secure configuration and its processors: create, SE header; the first calls of a guest's boot."""
+    """Sets up a secure guest as far as its image goes: configuration, processors, SE header; storage for them is donated."""
     Unpack: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.UnpackRequest, _host_mm_pb2.UnpackResponse]  # type: ignore[assignment]
-    """Puts image pages where the guest finds them, and makes them secure (unpack); then verifies the image."""
+    """Puts encrypted image pages where the guest finds them. The import that follows a vCPU's first touch unpacks each."""
+    StartGuest: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.StartGuestRequest, _host_mm_pb2.StartGuestResponse]  # type: ignore[assignment]
+    """Verifies the image, and sets the first processor to load: the guest is ready to run."""
     DestroyGuest: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.DestroyGuestRequest, _host_mm_pb2.DestroyGuestResponse]  # type: ignore[assignment]
-    """Destroys a secure configuration and its processors."""
+    """Destroys a secure configuration, its processors and its pages; what was donated is the host's again."""
 
 class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
     """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It never sees a page's secure state."""
@@ -151,7 +155,7 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_mm_pb2.CreateGuestRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.CreateGuestResponse, _abc.Awaitable[_host_mm_pb2.CreateGuestResponse]]:
-        """Sets up a secure configuration and its processors: create, SE header; the first calls of a guest's boot."""
+        """Sets up a secure guest as far as its image goes: configuration, processors, SE header; storage for them is donated."""
 
     @_abc_1.abstractmethod
     def Unpack(
@@ -159,7 +163,15 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_mm_pb2.UnpackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.UnpackResponse, _abc.Awaitable[_host_mm_pb2.UnpackResponse]]:
-        """Puts image pages where the guest finds them, and makes them secure (unpack); then verifies the image."""
+        """Puts encrypted image pages where the guest finds them. The import that follows a vCPU's first touch unpacks each."""
+
+    @_abc_1.abstractmethod
+    def StartGuest(
+        self,
+        request: _host_mm_pb2.StartGuestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_mm_pb2.StartGuestResponse, _abc.Awaitable[_host_mm_pb2.StartGuestResponse]]:
+        """Verifies the image, and sets the first processor to load: the guest is ready to run."""
 
     @_abc_1.abstractmethod
     def DestroyGuest(
@@ -167,6 +179,6 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_mm_pb2.DestroyGuestRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.DestroyGuestResponse, _abc.Awaitable[_host_mm_pb2.DestroyGuestResponse]]:
-        """Destroys a secure configuration and its processors."""
+        """Destroys a secure configuration, its processors and its pages; what was donated is the host's again."""
 
 def add_HostMmServiceServicer_to_server(servicer: HostMmServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

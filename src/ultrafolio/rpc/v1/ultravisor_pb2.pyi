@@ -35,7 +35,9 @@ class ExecuteRequest(_message.Message):
     OPERAND_FIELD_NUMBER: _builtins.int
     VM_FIELD_NUMBER: _builtins.int
     group: _builtins.str
-    """The folio group whose pages the addresses in the control block mean; empty for calls that name no page."""
+    """The folio group whose pages the addresses in the control block mean; for Create configuration, the one that is to be
+    the guest's memory. Empty for calls that name no page, or that name a configuration which has its memory.
+    """
     control_block: _builtins.bytes
     """The control block, big endian, with the header first (ultrafolio.rpc.uvcb). Cut short: the rest is on an invalid page."""
     m3: _builtins.int
@@ -49,7 +51,9 @@ class ExecuteRequest(_message.Message):
     operand: _builtins.bytes
     """What stands where the block points to, for calls that read it: the secure-execution header."""
     vm: _builtins.int
-    """The guest that executes it, for a guest service that runs several."""
+    """The guest that executes it, for a guest service that runs several; of a Create configuration by the host, the number
+    of its virtual machine in the group.
+    """
     @_builtins.property
     def turn(self) -> _common_pb2.Turn:
         """The turn under which a page changes; unset outside of any step."""
@@ -234,7 +238,7 @@ class PageOutcome(_message.Message):
     EXCEPTION_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     exception: _builtins.int
-    """0 allowed; otherwise the program interruption: 0x11 (not mapped), 0x3d, 0x3e, 0x3f."""
+    """0 allowed; otherwise the program interruption: 0x05 (beyond real storage), 0x11 (not mapped), 0x3d, 0x3e, 0x3f."""
     data: _builtins.bytes
     """The bytes read."""
     def __init__(
@@ -260,26 +264,32 @@ class EnterRequest(_message.Message):
     CONFIGURATION_FIELD_NUMBER: _builtins.int
     CPU_FIELD_NUMBER: _builtins.int
     ASCE_FIELD_NUMBER: _builtins.int
-    PREFIX_SECURE_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
     configuration: _builtins.int
     """Handle of the configuration in the state description."""
     cpu: _builtins.int
     """Handle of the processor in the state description."""
     asce: _builtins.int
     """Address space control element in control register 1."""
-    prefix_secure: _builtins.bool
-    """Whether both prefix pages are secure."""
+    prefix: _builtins.int
+    """Guest absolute address of its prefix area, two pages."""
+    @_builtins.property
+    def running(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Handles of the processors that run already; one runs once."""
+
     def __init__(
         self,
         *,
         configuration: _builtins.int = ...,
         cpu: _builtins.int = ...,
         asce: _builtins.int = ...,
-        prefix_secure: _builtins.bool = ...,
+        prefix: _builtins.int = ...,
+        running: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asce", b"asce", "configuration", b"configuration", "cpu", b"cpu", "prefix_secure", b"prefix_secure"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asce", b"asce", "configuration", b"configuration", "cpu", b"cpu", "prefix", b"prefix", "running", b"running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -293,7 +303,7 @@ class EnterResponse(_message.Message):
 
     INTERCEPTION_FIELD_NUMBER: _builtins.int
     interception: _builtins.int
-    """0 runs; 0x20 validity interception; 0x70 a prefix page is not secure."""
+    """0 runs; 0x20 validity interception; 0x70 the guest may not access a prefix page."""
     def __init__(
         self,
         *,
@@ -306,6 +316,92 @@ class EnterResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnterResponse: _TypeAlias = EnterResponse  # noqa: Y015
+
+@_typing.final
+class DiagnoseRequest(_message.Message):
+    """A guest's request for its own reset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    VM_FIELD_NUMBER: _builtins.int
+    SUBCODE_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The folio group that is the guest's memory."""
+    vm: _builtins.int
+    """Number of the virtual machine."""
+    subcode: _builtins.int
+    """0 clears the processors, 1 resets them."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        vm: _builtins.int = ...,
+        subcode: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "subcode", b"subcode", "vm", b"vm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiagnoseRequest: _TypeAlias = DiagnoseRequest  # noqa: Y015
+
+@_typing.final
+class DiagnoseResponse(_message.Message):
+    """The reset was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiagnoseResponse: _TypeAlias = DiagnoseResponse  # noqa: Y015
+
+@_typing.final
+class HostKeyRequest(_message.Message):
+    """Which key: there is one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostKeyRequest: _TypeAlias = HostKeyRequest  # noqa: Y015
+
+@_typing.final
+class HostKeyResponse(_message.Message):
+    """The public half."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.bytes
+    """X25519 public key, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostKeyResponse: _TypeAlias = HostKeyResponse  # noqa: Y015
 
 @_typing.final
 class UltravisorServicePrepareRequest(_message.Message):

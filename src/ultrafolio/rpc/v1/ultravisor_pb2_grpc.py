@@ -50,6 +50,16 @@ class UltravisorServiceStub:
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnterRequest.SerializeToString,
                 response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnterResponse.FromString,
                 _registered_method=True)
+        self.Diagnose = channel.unary_unary(
+                '/ultrafolio.rpc.v1.UltravisorService/Diagnose',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.DiagnoseRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.DiagnoseResponse.FromString,
+                _registered_method=True)
+        self.HostKey = channel.unary_unary(
+                '/ultrafolio.rpc.v1.UltravisorService/HostKey',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.HostKeyRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.HostKeyResponse.FromString,
+                _registered_method=True)
         self.Prepare = channel.unary_unary(
                 '/ultrafolio.rpc.v1.UltravisorService/Prepare',
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.UltravisorServicePrepareRequest.SerializeToString,
@@ -87,6 +97,20 @@ class UltravisorServiceServicer:
 
     def Enter(self, request, context):
         """What a secure guest's processor asks for on entry: interception code, or 0 where it runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Diagnose(self, request, context):
+        """A guest's diag 308: from now on none of its processors runs until the host has gone through the order of a reset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HostKey(self, request, context):
+        """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +154,16 @@ def add_UltravisorServiceServicer_to_server(servicer, server):
                     servicer.Enter,
                     request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnterRequest.FromString,
                     response_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnterResponse.SerializeToString,
+            ),
+            'Diagnose': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diagnose,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.DiagnoseRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.DiagnoseResponse.SerializeToString,
+            ),
+            'HostKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.HostKey,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.HostKeyRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.HostKeyResponse.SerializeToString,
             ),
             'Prepare': grpc.unary_unary_rpc_method_handler(
                     servicer.Prepare,
@@ -229,6 +263,60 @@ class UltravisorService:
             '/ultrafolio.rpc.v1.UltravisorService/Enter',
             ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnterRequest.SerializeToString,
             ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diagnose(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.UltravisorService/Diagnose',
+            ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.DiagnoseRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.DiagnoseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HostKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.UltravisorService/HostKey',
+            ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.HostKeyRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.HostKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

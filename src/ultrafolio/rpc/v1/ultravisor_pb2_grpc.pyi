@@ -39,6 +39,10 @@ class UltravisorServiceStub:
     """The hardware's view of accesses by the guest or by the host: data, or an exception."""
     Enter: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.EnterRequest, _ultravisor_pb2.EnterResponse]
     """What a secure guest's processor asks for on entry: interception code, or 0 where it runs."""
+    Diagnose: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.DiagnoseRequest, _ultravisor_pb2.DiagnoseResponse]
+    """A guest's diag 308: from now on none of its processors runs until the host has gone through the order of a reset."""
+    HostKey: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.HostKeyRequest, _ultravisor_pb2.HostKeyResponse]
+    """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image)."""
     Prepare: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.UltravisorServicePrepareRequest, _ultravisor_pb2.UltravisorServicePrepareResponse]
     """Lays out the ultravisor's part of a folio group in a given state. For the laboratory only."""
     Inject: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.InjectRequest, _ultravisor_pb2.InjectResponse]
@@ -57,6 +61,10 @@ class UltravisorServiceAsyncStub(UltravisorServiceStub):
     """The hardware's view of accesses by the guest or by the host: data, or an exception."""
     Enter: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.EnterRequest, _ultravisor_pb2.EnterResponse]  # type: ignore[assignment]
     """What a secure guest's processor asks for on entry: interception code, or 0 where it runs."""
+    Diagnose: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.DiagnoseRequest, _ultravisor_pb2.DiagnoseResponse]  # type: ignore[assignment]
+    """A guest's diag 308: from now on none of its processors runs until the host has gone through the order of a reset."""
+    HostKey: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.HostKeyRequest, _ultravisor_pb2.HostKeyResponse]  # type: ignore[assignment]
+    """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image)."""
     Prepare: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.UltravisorServicePrepareRequest, _ultravisor_pb2.UltravisorServicePrepareResponse]  # type: ignore[assignment]
     """Lays out the ultravisor's part of a folio group in a given state. For the laboratory only."""
     Inject: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.InjectRequest, _ultravisor_pb2.InjectResponse]  # type: ignore[assignment]
@@ -90,6 +98,22 @@ class UltravisorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ultravisor_pb2.EnterResponse, _abc.Awaitable[_ultravisor_pb2.EnterResponse]]:
         """What a secure guest's processor asks for on entry: interception code, or 0 where it runs."""
+
+    @_abc_1.abstractmethod
+    def Diagnose(
+        self,
+        request: _ultravisor_pb2.DiagnoseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ultravisor_pb2.DiagnoseResponse, _abc.Awaitable[_ultravisor_pb2.DiagnoseResponse]]:
+        """A guest's diag 308: from now on none of its processors runs until the host has gone through the order of a reset."""
+
+    @_abc_1.abstractmethod
+    def HostKey(
+        self,
+        request: _ultravisor_pb2.HostKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ultravisor_pb2.HostKeyResponse, _abc.Awaitable[_ultravisor_pb2.HostKeyResponse]]:
+        """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image)."""
 
     @_abc_1.abstractmethod
     def Prepare(

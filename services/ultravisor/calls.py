@@ -1,0 +1,106 @@
+"""Page calls of control blocks, over one folio group: as part of a turn, or alone."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from services.ultravisor.inventory import PAGE, Configuration
+from services.ultravisor.pages import Pages, Part
+from ultrafolio.engine.load import interpreted
+from ultrafolio.model.layout import ALLOWED, MAPPED, UV_BUSY, UV_ERROR, UV_OK
+from ultrafolio.rpc import image, uvcb
+from ultrafolio.state.burst import Result
+
+IN_A_STEP = {"import": "uv_import", "unpack": "uv_import", "unpin": "uv_unpin"}
+"""Calls that a step makes once, and goes on with a busy answer; it repeats the others (facts case 22)."""
+
+
+class Calls:
+    """firmware.Pages of one group, or of none. Page numbers are the group's.
+
+    last: what the page call came to, and what a step is told of it; None where none was made
+    """
+
+    def __init__(self, pages: Pages | None, part: Part | None) -> None:
+        self._of, self._part = pages, part
+        self.last: Result | None = None
+
+    @property
+    def _pages(self) -> Pages:
+        assert self._of is not None, "a page was located"
+        return self._of
+
+    def locate(self, address: int, of: Configuration | None) -> int | None:
+        """Within a turn the host's tables are not looked at: the rule that calls has done so."""
+        if self._of is None or (of is not None and of.group != self._of.group):
+            return None
+        page = (address - (self._of.meta.origin if of is None else of.guest.origin)) // PAGE
+        if not 0 <= page < self._of.meta.cfg["pages"][0]:
+            return None
+        if of is not None and self._part is None and self._of.look().pt[page].present != MAPPED:
+            return None
+        return page
+
+    def exception(self, of: Configuration, block: bytes) -> int:
+        """What the hardware says before it lets a guest's own call name its page."""
+        if len(block) < uvcb.HEADER.size:
+            return ALLOWED
+        page = self.locate(uvcb.unpack(block).fields.get("paddr", -1), of)
+        return ALLOWED if page is None else int(interpreted().hw_guest(self._pages.look(), of.vm, page))
+
+    def untouched(self, block: bytes, busy: bool) -> None:
+        """The call was answered before it came to a page. A step goes on with that: its journal says so."""
+        if self._of is None or self._part is None:
+            return
+        name = uvcb.unpack(block).name if len(block) >= uvcb.HEADER.size else ""
+        if not busy or name in IN_A_STEP:
+            code = UV_BUSY if busy else UV_ERROR
+            self.last = self._of.call(IN_A_STEP.get(name, name), (), self._part, forced=code)
+
+    def _call(self, function: str, *arguments: int) -> int:
+        self.last = self._pages.call(function, arguments, self._part)
+        return self.last.code
+
+    def import_(self, of: Configuration, page: int) -> int:
+        return self._call("uv_import", of.vm, page, int(self._pages.meta.cfg["misc"][0]))
+
+    def unpack(self, of: Configuration, page: int, key: bytes, tweak: int, offset: int) -> int:
+        """An import, of a page that is not cleared but decrypted as it is imported."""
+        plain = partial(image.decrypt, key, tweak, offset)
+        arguments = (of.vm, page, int(self._pages.meta.cfg["misc"][0]))
+        self.last = self._pages.call("uv_import", arguments, self._part, image=plain)
+        return self.last.code
+
+    def content(self, page: int) -> bytes:
+        return self._pages.content(page)
+
+    def export(self, page: int) -> int:
+        return self._call("uv_export", page)
+
+    def destroy(self, page: int) -> int:
+        return self._call("uv_destroy", page)
+
+    def pin(self, page: int) -> int:
+        return self._call("uv_pin", page)
+
+    def unpin(self, of: Configuration, page: int) -> int:
+        return self._call("uv_unpin", of.vm, page)
+
+    def share(self, of: Configuration, page: int) -> int:
+        return self._call("uv_share", of.vm, page)
+
+    def unshare(self, of: Configuration, page: int) -> int:
+        return self._call("uv_unshare", of.vm, page)
+
+    def unshare_all(self, of: Configuration) -> int:
+        """In a step of the model, unshare all and destroy are one; by itself the call does what its name says."""
+        return self._of_all("uv_reset" if self._part else "uv_unshare_all", of)
+
+    def reset(self, of: Configuration) -> int:
+        return self._of_all("uv_reset", of)
+
+    def _of_all(self, function: str, of: Configuration) -> int:
+        """About all pages of a guest, which is none for a configuration without memory."""
+        if (self._of.group if self._of else "") != of.group:
+            return UV_ERROR
+        return self._call(function, of.vm) if self._of else UV_OK

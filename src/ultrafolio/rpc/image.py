@@ -1,0 +1,152 @@
+"""A secure guest's boot image: sealed by the guest's owner for the machines that may run it.
+
+The owner encrypts the pages and hands them to the host with a header; only an ultravisor that has one of the host keys
+opens the header, and with it the pages. Which part does what follows the published calls (Set configuration
+parameters, Unpack with tweak and offset, Verify image; facts section 1.4). The bytes are a format of this project:
+
+    header    MAGIC, u16 slots, an X25519 public key of the owner's (32 bytes), the slots, a nonce (12 bytes), the body
+    slot      SHA-256 of a host's public key (32 bytes), the header's key wrapped for that host (RFC 3394, 40 bytes)
+    body      AES-256-GCM under the header's key, bound to all before it: image key (64 bytes), u64 pages, digest (32)
+    page      AES-256-XTS under the image key; its tweak is what the call says: u64 tweak, u64 offset
+    digest    of all pages in the order in which they are unpacked, see `measure`
+
+Numbers are big endian. XTS alone lets nobody notice a changed page; the digest, which Verify compares, does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+
+from ultrafolio.errors import InputError
+
+PAGE = 4096
+MAGIC = b"UFSEHDR1"
+FRONT, BODY = struct.Struct(">8sH32s"), struct.Struct(">64sQ32s")
+SLOT, NONCE, TAG = 72, 12, 16
+MOST_SLOTS = 100
+"""More would not fit the longest header that KVM takes, 8 KiB."""
+UNMEASURED = bytes(32)
+"""The digest before the first page."""
+
+
+class Sealed(NamedTuple):
+    """What the owner gives to the host: the header, the encrypted pages, and their tweak."""
+
+    header: bytes
+    pages: bytes
+    tweak: int
+
+
+class Opened(NamedTuple):
+    """What a header says to a machine that may open it.
+
+    key: of the pages, 64 bytes;  pages: how many there are;  digest: of all of them
+    """
+
+    key: bytes
+    pages: int
+    digest: bytes
+
+
+class NoHostKey(Exception):
+    """The header is for other machines."""
+
+
+class Altered(Exception):
+    """The header is none, or was changed after its owner made it."""
+
+
+def seal(plain: bytes, host_keys: Sequence[bytes], address: int = 0) -> Sealed:
+    """Encrypt an image for the machines with these public host keys (32 bytes each), with a new key.
+
+    plain    whole pages of 4,096 bytes
+    address  where the guest finds the first of them, bytes
+    InputError: no whole pages, or no key of 32 bytes, or more keys than a header has room for.
+    """
+    if not plain or len(plain) % PAGE:
+        raise InputError("image", value=f"{len(plain)} bytes", allowed="whole pages of 4,096 bytes")
+    if not 0 < len(host_keys) <= MOST_SLOTS or any(len(key) != 32 for key in host_keys):
+        raise InputError("host keys", value=[len(key) for key in host_keys], allowed="1 to 100, of 32 bytes each",
+                         then="UltravisorService/HostKey tells that of a machine")  # fmt: skip
+    key, tweak = os.urandom(64), int.from_bytes(os.urandom(8), "big")
+    digest, encrypted = UNMEASURED, []
+    for offset, page in pages_of(plain):
+        digest = measure(digest, address + offset, tweak, offset, page)
+        encrypted.append(encrypt(key, tweak, offset, page))
+    opened = Opened(key, len(encrypted), digest)
+    return Sealed(header(opened, host_keys), b"".join(encrypted), tweak)
+
+
+def header(image: Opened, host_keys: Sequence[bytes]) -> bytes:
+    """The header of an image, for these machines."""
+    own, wrapped = X25519PrivateKey.generate(), os.urandom(32)
+    slots = [_name(host) + aes_key_wrap(_shared(own, host), wrapped) for host in host_keys]
+    front = FRONT.pack(MAGIC, len(slots), own.public_key().public_bytes_raw()) + b"".join(slots) + os.urandom(NONCE)
+    return front + AESGCM(wrapped).encrypt(front[-NONCE:], BODY.pack(*image), front)
+
+
+def open_header(data: bytes, host_key: X25519PrivateKey) -> Opened:
+    """What the header says to the machine with this key. NoHostKey: it is for others; Altered: it is no header."""
+    if len(data) < FRONT.size or data[: len(MAGIC)] != MAGIC:
+        raise Altered
+    _, count, owner = FRONT.unpack_from(data)
+    front = FRONT.size + count * SLOT + NONCE
+    if len(data) != front + BODY.size + TAG:
+        raise Altered
+    mine = _name(host_key.public_key().public_bytes_raw())
+    for at in range(FRONT.size, front - NONCE, SLOT):
+        if data[at : at + 32] == mine:
+            try:
+                key = aes_key_unwrap(_shared(host_key, owner), data[at + 32 : at + SLOT])
+                body = AESGCM(key).decrypt(data[front - NONCE : front], data[front:], data[:front])
+            except (InvalidUnwrap, InvalidTag, ValueError):
+                raise Altered from None
+            return Opened(*BODY.unpack(body))
+    raise NoHostKey
+
+
+def encrypt(key: bytes, tweak: int, offset: int, page: bytes) -> bytes:
+    """A page under the image key."""
+    encryptor = _xts(key, tweak, offset).encryptor()
+    return encryptor.update(page) + encryptor.finalize()
+
+
+def decrypt(key: bytes, tweak: int, offset: int, page: bytes) -> bytes:
+    """The inverse of `encrypt`; with anything else than was given there, noise."""
+    decryptor = _xts(key, tweak, offset).decryptor()
+    return decryptor.update(page) + decryptor.finalize()
+
+
+def measure(digest: bytes, address: int, tweak: int, offset: int, page: bytes) -> bytes:
+    """The digest of the pages so far and one more: SHA-256 over the digest, where the page stands, its plain text."""
+    return hashlib.sha256(digest + struct.pack(">3Q", address, tweak, offset) + page).digest()
+
+
+def pages_of(image: bytes) -> Iterator[tuple[int, bytes]]:
+    """The pages of an image, each with its offset."""
+    return ((offset, image[offset : offset + PAGE]) for offset in range(0, len(image), PAGE))
+
+
+def _xts(key: bytes, tweak: int, offset: int) -> Cipher[modes.XTS]:
+    return Cipher(algorithms.AES(key), modes.XTS(struct.pack(">QQ", tweak, offset)))
+
+
+def _name(host_key: bytes) -> bytes:
+    return hashlib.sha256(host_key).digest()
+
+
+def _shared(mine: X25519PrivateKey, other: bytes) -> bytes:
+    secret = mine.exchange(X25519PublicKey.from_public_bytes(other))
+    return HKDF(SHA256(), 32, None, b"ultrafolio SE header").derive(secret)
