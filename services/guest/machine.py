@@ -93,6 +93,6 @@ class Machine:
             work.round(steps)
             if patience.over:
                 return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))
-            if wait is None and steps and steps[-1].outcome in BUSY:
+            if wait is None and (not steps or steps[-1].outcome in BUSY):
                 time.sleep(min(pause, max(0.0, patience.remaining() - MARGIN_S)))
                 pause = min(2 * pause, LONGEST_PAUSE_S)

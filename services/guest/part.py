@@ -18,6 +18,7 @@ from ultrafolio.state.store import Turn
 
 TURN_LOST = "TURN_LOST"
 PAGE = 4096
+LATER = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 CALLS = {"uv_share": "share", "uv_unshare": "unshare"}
 
 
@@ -53,12 +54,13 @@ class Parts:
         return [Seen(one.exception, one.data) for one in answer.outcomes]
 
     def run(self, group: str, actor: int, timeout_s: float) -> tuple[list[Done], common_pb2.Wait | None]:
-        """Let the host run an actor's thread until it comes back, or time is up: its steps, and what it waits for."""
+        """Let the host run an actor's thread until it comes back, or time is up: its steps, and what it waits for.
+        A host that is away is waited for like any other."""
         message = host_mm_pb2.RunRequest(group=group, actor=actor, request_id=request_id())
         try:
             answer = self.host.Run(message, timeout=timeout_s)
         except StatusError as error:
-            if error.code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            if error.code in LATER:
                 return [], None
             raise
         return [step_from(step) for step in answer.steps], answer.wait if answer.HasField("wait") else None

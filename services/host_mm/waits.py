@@ -15,7 +15,7 @@ from typing import Any
 from ultrafolio.check import explain
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.model import layout
-from ultrafolio.model.layout import AGAIN, DEAD, NOTHING, W_MUTEX, State
+from ultrafolio.model.layout import AGAIN, DEAD, ENDLESS, NOTHING, W_MUTEX, WRITEBACK, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.rpc.v1.common_pb2 import (
@@ -140,7 +140,9 @@ def _class(arrays: State, t: int, met: dict[int, Met]) -> StallClass.ValueType:
     if found.outcome == layout.E_FATAL:
         return STALL_CLASS_FATAL
     if found.outcome == layout.E_DIRTY:
-        return STALL_CLASS_LIVELOCK if arrays.cfg[0]["background"] else STALL_CLASS_PERMANENT
+        # a writeback cleans the folio, and the next write fault dirties it again: for ever, if writeback never stops
+        endless = (arrays.who["kind"] == WRITEBACK) & (arrays.actor["budget"] == ENDLESS)
+        return STALL_CLASS_LIVELOCK if endless.any() else STALL_CLASS_PERMANENT
     if found.outcome == W_MUTEX:
         # as long as its owner sleeps with it
         owner = int(arrays.vm[arrays.who[t]["vm"]]["mutex"]) - 1

@@ -1,0 +1,220 @@
+"""Calls that wait: until when, for whom, and what Explain says of them; the checker judges the same state."""
+
+import random
+import threading
+import time
+
+import pytest
+
+from clustered import running
+from driven import DONE, ROOT, STOPPED, WAITS, Driven
+from services.cluster import Cluster, State, parts
+from services.settings import Settings
+from ultrafolio.check.explore import explore
+from ultrafolio.check.liveness import lassos
+from ultrafolio.check.verdict import KINDS, _judge
+from ultrafolio.errors import InputError
+from ultrafolio.model.layout import DISK, RING, VCPU
+from ultrafolio.model.policies import PRESETS
+from ultrafolio.model.scenario import System
+from ultrafolio.rpc.client import request_id
+from ultrafolio.rpc.v1 import common_pb2, guest_pb2
+
+NEVER = 60
+"""Seconds of a deadline that no test comes to."""
+CLASSES = {"transient": 1, "permanent": 2, "livelock": 3, "fatal": 4}
+SCENARIOS = sorted(path.stem for path in (ROOT / "scenarios").glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("w")) as where:
+        yield where
+
+
+@pytest.fixture
+def lab(where):
+    lab = Driven(where)
+    yield lab
+    lab.close()
+
+
+class Caller(threading.Thread):
+    """Another client, whose call goes on meanwhile."""
+
+    def __init__(self, call, *arguments, **more):
+        super().__init__()
+        self.call, self.answer = lambda: call(*arguments, **more), None
+        self.start()
+
+    def run(self):
+        self.answer = self.call()
+
+    def end(self):
+        self.join(NEVER)
+        assert not self.is_alive(), "the call did not end"
+        return self.answer
+
+
+def until(what, seconds=20):
+    """What `what` returns, once it returns something."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+    return found
+
+
+def flying(lab):
+    """Whether I/O is in flight."""
+    return lab.state().io["flying"].any()
+
+
+def stalled(lab):
+    """The seed's hang: a ring pinned, its neighbour exported, and a vCPU that touches it for ever."""
+    lab.lay("25", "whole-folio")
+    lab.configure(1, 0)
+
+
+# ------------------------------------------------------------------------------------------- when a wait ends
+def test_at_the_deadline_the_answer_says_what_it_waits_for(lab):
+    stalled(lab)
+    answer = lab.touch(0, 1, timeout=0.6)
+    assert answer.outcome == WAITS and answer.exceptions > 2
+    assert answer.wait.waiter == "vcpu 0 (touch page 1)"
+    assert answer.wait.waits_for == "the extra references of the folio of page 1"
+    assert answer.wait.held_by == "virtio 1's long-term pin on page 0, another page of the folio"
+    assert answer.wait.released_by.startswith("ring-teardown of virtio 1, which comes only with the guest's reboot")
+    assert answer.wait.stall_class == common_pb2.STALL_CLASS_PERMANENT
+    assert lab.waits() == [answer.wait]
+    with pytest.raises(InputError) as error:
+        lab.touch(0, 0)
+    assert (error.value.reason, error.value.value) == ("ACTOR_BUSY", "touch page 1")
+
+
+def quiet(lab):
+    """Whether nothing happens to the group for half a second, ten times as long as a vCPU pauses at most."""
+    before = len(list(lab.cluster.store.events(lab.group)))
+    time.sleep(0.5)
+    return len(list(lab.cluster.store.events(lab.group))) == before
+
+
+def test_a_client_that_goes_away_ends_the_wait(lab):
+    stalled(lab)
+    request = guest_pb2.TouchRequest(group=lab.group, actor=0, page=1, request_id=request_id())
+    call = lab.cluster.guest.Touch.future(request, timeout=NEVER)
+    until(lab.waits)
+    assert not quiet(lab)
+    call.cancel()
+    until(lambda: quiet(lab))
+
+
+def test_a_reboot_by_another_client_ends_the_touch(lab):
+    stalled(lab)
+    caller = Caller(lab.touch, 0, 1, timeout=NEVER)
+    until(lab.waits)
+    assert lab.reboot(2).outcome == DONE
+    ended = caller.end()
+    assert ended.outcome == STOPPED and not ended.HasField("wait")
+    assert lab.waits() == []
+    assert lab.touch(0, 1).outcome == DONE
+
+
+def test_the_end_of_the_io_ends_the_wait(lab):
+    lab.lay("01", "whole-folio")
+    io = Caller(lab.direct_io, 1, 0, hold_us=1_500_000)
+    until(lambda: flying(lab))
+    caller = Caller(lab.touch, 0, 1, timeout=NEVER)
+    (wait,) = until(lab.waits)
+    assert wait.held_by == "disk 1's pin for direct I/O on page 0, another page of the folio"
+    assert (wait.released_by, wait.stall_class) == ("io-end and unpin of disk 1", common_pb2.STALL_CLASS_TRANSIENT)
+    assert caller.end().outcome == DONE and io.end().outcome == DONE
+    assert lab.waits() == []
+
+
+def test_io_goes_on_without_its_caller_and_happens_once(lab):
+    lab.lay("01", "whole-folio")
+    request = guest_pb2.DirectIoRequest(group=lab.group, actor=1, page=0, hold_us=700_000, request_id=request_id())
+    call = lab.cluster.guest.DirectIo.future(request, timeout=NEVER)
+    until(lambda: flying(lab))
+    call.cancel()
+    assert lab.cluster.guest.DirectIo(request).outcome == DONE
+    assert not flying(lab) and lab.state().actor["budget"][1] == 0
+    assert lab.cluster.guest.DirectIo(request).outcome == DONE
+
+
+def test_a_reboot_waits_for_io_in_flight(lab):
+    lab.lay("26", "per-page")
+    who = lab.system.state.who["kind"].tolist()
+    io = Caller(lab.direct_io, who.index(DISK), 0, hold_us=700_000)
+    until(lambda: flying(lab))
+    early = lab.reboot(len(who) - 1, shutdown=True, timeout=0.4, request="down")
+    assert early.outcome == WAITS and early.wait.waits_for == "the device"
+    assert io.end().outcome == DONE
+    assert lab.reboot(len(who) - 1, shutdown=True, request="down").outcome == DONE
+
+
+# ------------------------------------------------------------------------------------- what Explain says of it
+def judged(lab, actor):
+    """The checker's class of an actor's wait, from the group's present state on."""
+    graph = explore(System(lab.state(), lab.system.choices))
+    found = [_judge(graph, lasso) for lasso in lassos(graph) if lasso.waiter == actor]
+    # where two vCPUs poll for ever for the same pin, the story may meet the other's try-lock first
+    kinds = {"permanent" if one.wait.waits_for == "the folio lock" else one.kind for one in found}
+    return CLASSES[min(kinds or {"transient"}, key=KINDS.index)]
+
+
+def stalls(lab, name, preset, seed):
+    """Explain's and the checker's class of every vCPU and device that still waits after orders to all actors."""
+    lab.lay(name, preset)
+    orders = [(actor, *choice) for actor, some in enumerate(lab.system.choices) for choice in some]
+    random.Random(seed).shuffle(orders)
+    for actor, op, page in orders:
+        lab.order(actor, op, page, timeout=0.3)
+    told = {wait.actor: wait.stall_class for wait in lab.waits()}
+    kinds = lab.system.state.who["kind"]
+    return {actor: (one, judged(lab, actor)) for actor, one in told.items() if kinds[actor] in (VCPU, DISK, RING)}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_checker_says_the_same(lab, preset):
+    seen = [
+        (name, preset, actor, told, proven)
+        for name in SCENARIOS
+        for actor, (told, proven) in stalls(lab, name, preset, 2).items()
+    ]
+    assert seen and [one for one in seen if one[3] != one[4]] == []
+
+
+# --------------------------------------------------------------------------------------- the host starts again
+def test_after_a_restart_of_the_host_the_waits_are_known_again(tmp_path):
+    with State.own(tmp_path) as state, Cluster(tmp_path, Settings(), parts(1), state) as cluster:
+        services = [{"service": name, "address": cluster.address(name)} for name in ("ultravisor", "host_mm", "guest")]
+        lab = Driven({"services": services, "redis": state.admin_url})
+        stalled(lab)
+        caller = Caller(lab.touch, 0, 1, timeout=NEVER)
+        before = until(lab.waits)
+        cluster.children["host_mm"].kill()
+        cluster.start("host_mm")
+        assert until(lab.waits) == before, "the vCPU polls, and meets the same"
+        assert lab.reboot(2).outcome == DONE
+        assert caller.end().outcome == STOPPED
+        lab.close()
+
+
+SLEEPER = {"sleeper": {"base": "whole-folio", "on_busy": "sleep"}}
+
+
+def test_a_sleeper_needs_nobody_to_be_remembered(tmp_path):
+    with State.own(tmp_path) as state, Cluster(tmp_path, Settings(), parts(1), state) as cluster:
+        services = [{"service": name, "address": cluster.address(name)} for name in ("ultravisor", "host_mm", "guest")]
+        lab = Driven({"services": services, "redis": state.admin_url})
+        lab.lay("mine", "sleeper", {"memory": {"folios": [1], "state": ["shared", "secure"]}, "vcpu": [{"touch": [1]}],
+                                    "virtio": [{"page": 0}], "policy": SLEEPER})  # fmt: skip
+        lab.configure(1, 0)
+        told = lab.touch(0, 1, timeout=0.5).wait
+        cluster.children["host_mm"].kill()
+        cluster.start("host_mm")
+        assert lab.waits() == [told]
+        assert told.stall_class == common_pb2.STALL_CLASS_PERMANENT
+        lab.close()
