@@ -17,7 +17,7 @@ from ultrafolio.model.layout import OWNERS, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 
-from . import kernel, layout, local
+from . import folding, kernel, layout, local, steps, symmetry
 from .layout import FULL, LIMIT, MAX_ACTORS, MAX_COMPONENTS, OVERFLOW, RUNNING, Space, raw_words, views
 from .room import Shape, grow, new_arrays
 from .team import Team
@@ -45,6 +45,7 @@ class Graph:
     depth: int
     words: Array
     state: State
+    folded: bool = False
 
     @property
     def states(self) -> int:
@@ -65,7 +66,10 @@ class Graph:
         return State(self.state.cfg, self.state.who, *(np.array(getattr(self.state, n)[:k]) for n, k in mine.items()))
 
     def path(self, number: int) -> list[int]:
-        """The edges (actor << 16 | choice) of a shortest way from state 0 to `number`."""
+        """The edges (actor << 16 | choice) of a shortest way from state 0 to `number`; in a folded graph, of the system
+        itself to one of the states that `number` stands for."""
+        if self.folded:
+            return symmetry.concrete(self, number)
         steps = []
         while number:
             steps.append(int(self.space.by[number]))
@@ -73,11 +77,37 @@ class Graph:
         return steps[::-1]
 
     def depth_of(self, number: int) -> int:
-        return len(self.path(number))
+        depth = 0
+        while number:
+            number, depth = int(self.space.parent[number]), depth + 1
+        return depth
+
+
+class Finder:
+    """Finds states of a folded graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._functions = compiled()
+        self._words, self._state = _unpacked(graph.system)
+        self._space = graph.space._replace(
+            memory=np.concatenate([graph.space.memory, np.zeros_like(graph.space.memory)]),
+            places=np.zeros(2 * len(graph.space.places), np.int32),
+        )
+        self._functions["enter_memories"](self._space)
+
+    def number(self, lists: Any) -> int:
+        """The number of the state that stands for this one (as lists), or -1."""
+        for name in OWNERS:
+            symmetry.rows(getattr(self._state, name), getattr(lists, name))
+        count = self._space.count[0]
+        memories = int(count["memories"])
+        found = int(self._functions["locate"](self._state, self._space, self._words))
+        assert len(self._space.memory) - memories > 2
+        return found
 
 
 _ENTRIES = ("begin", "explore", "enter_states", "enter_memories", "enter_recalled", "room", "plan", "look", "fill",
-            "make", "insert", "settle", "link", "advance")  # fmt: skip
+            "make", "fold_all", "insert", "settle", "link", "advance", "locate")  # fmt: skip
 
 
 def _loaded(
@@ -86,7 +116,8 @@ def _loaded(
     space = rules.functions(decorate, unsigned=unsigned)
     space.update(rules.constants(layout))
     space.update(FAIR=FAIR, LOCAL=local.local_rules(), prefetch=prefetch, BATCH=kernel.BATCH)
-    rules.add_functions(space, kernel, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
+    for module in (steps, folding, kernel):
+        rules.add_functions(space, module, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
     return space
 
 
@@ -139,20 +170,25 @@ def compiled() -> dict[str, Any]:
 
 
 def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192, edges: bool = True,
-            threads: int = 1, functions: Mapping[str, Any] | None = None) -> Graph:  # fmt: skip
+            threads: int = 1, fold: bool = False, functions: Mapping[str, Any] | None = None) -> Graph:  # fmt: skip
     """Explore all interleavings of the system's steps. InputError for more than MAX_ACTORS actors.
 
     Stops, with `complete` False and the reason, at `max_states` states, before its arrays would outgrow `max_mib`
     MiB, or when components run out. Without `edges` it takes a third of the memory, and tells nothing of leads-to. The
-    result does not depend on `threads`.
+    result does not depend on `threads`. With `fold`, a state stands for all that differ in which of several like pages
+    is which (symmetry.py), and one worker does all; InputError with edges, or where no pages are alike.
     """
+    if fold and edges:
+        raise InputError("symmetry reduction is for safety only", allowed="an exploration without edges",
+                         cause="in a folded graph a wait may end for one page and go on for another")  # fmt: skip
     if len(system.choices) > MAX_ACTORS:
         raise InputError("too many actors to check", value=len(system.choices), allowed=f"at most {MAX_ACTORS}")
     functions = functions or compiled()
     words, state = _unpacked(system)
+    threads = 1 if fold else threads
     shape = Shape.of(system, threads, edges=edges)
-    arrays = new_arrays(system, shape, max_states)
-    functions["begin"](Space(**arrays), words)
+    arrays = new_arrays(system, shape, max_states, symmetry.required(system).alike if fold else ())
+    functions["begin"](state, Space(**arrays), words)
     reason = ""
     with Team(functions, threads) as team:
         while True:
@@ -172,7 +208,7 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
             count["stop"] = RUNNING
             _entered(functions, Space(**arrays), tables)
     space = _merged(Space(**arrays))
-    return Graph(system, space, not reason, reason, _depth(space), words, state)
+    return Graph(system, space, not reason, reason, _depth(space), words, state, fold)
 
 
 def _entered(functions: Mapping[str, Any], space: Space, tables: Mapping[str, Array]) -> None:

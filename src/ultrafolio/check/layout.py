@@ -29,7 +29,7 @@ PROPERTIES_END, OBSTACLES_END = 10, 32
 
 COUNT = np.dtype([(name, np.int64) for name in (
     "states", "next", "round", "edges", "capacity", "area", "components", "memories", "used", "spare", "widest",
-    "actors", "keeps", "stop", "limit",
+    "actors", "keeps", "folds", "stop", "limit",
 )])  # fmt: skip
 RUNNING, FULL, OVERFLOW, LIMIT = range(4)
 FOUND = np.dtype([("state", np.int64), ("by", np.int64)])
@@ -41,7 +41,8 @@ class Space(NamedTuple):
 
     count      one COUNT record: states reached, the next to expand, states of this round, edges, room for states,
                candidates of an area, components, memories, words used of `pool` from its start, and left below its
-               spare end, most steps of one state, actors, whether edges are kept, why it stopped, most states
+               spare end, most steps of one state, actors, whether edges are kept and like pages folded, why it
+               stopped, most states
     kept       component words, and how many; index: their open hash table
     spans      first word, words of each component of the raw buffer
     copy       the raw buffer of the state whose steps are run
@@ -65,6 +66,9 @@ class Space(NamedTuple):
     found      per worker and property: the first edge that breaks it, FOUND (state -1: none)
     met        per worker: the first time a vCPU met an obstacle, by outcome, or 16 - the reason of a refusal; FOUND
     choices    per actor: first, count into ops, pages
+    alike      per page: 0, or the number of the like pages it is one of; seats: who is busy with it, a bit each
+    busy       per actor and component: the page it is busy with + 2 (0: not known yet)
+    turned     per component and page: the component busy with that page instead + 1
     """
 
     count: Any
@@ -101,6 +105,10 @@ class Space(NamedTuple):
     choices: Any
     ops: Any
     pages: Any
+    alike: Any
+    seats: Any
+    busy: Any
+    turned: Any
 
 
 def raw_words(pages: int, actors: int, vms: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +66,8 @@ def table_slots(capacity: int) -> int:
     return 1 << (capacity * 16 // 11).bit_length()
 
 
-def new_arrays(system: System, shape: Shape, max_states: int) -> dict[str, Array]:
-    """The fields of a Space without states. What is not used yet takes no memory."""
+def new_arrays(system: System, shape: Shape, max_states: int, alike: Sequence[int] = ()) -> dict[str, Array]:
+    """The fields of a Space without states; `alike` as there, to fold. What is not used yet takes no memory."""
     state = system.state
     pages, actors, vms = len(state.mm), len(state.task), len(state.vm)
     listed = [choice for some in system.choices for choice in some] or [(0, 0)]
@@ -75,10 +76,12 @@ def new_arrays(system: System, shape: Shape, max_states: int) -> dict[str, Array
         ranges.append((at, len(some)))
         at += len(some)
     kept_states = FIRST if shape.edges else 0
-    many, wide = shape.candidates, max(FIRST, 8 * shape.widest)
+    many, wide = shape.candidates, max(FIRST, 1 << (8 * shape.widest).bit_length())
     count = np.zeros(1, COUNT)
     count["capacity"], count["area"], count["widest"] = FIRST, shape.area, shape.widest
     count["actors"], count["keeps"], count["limit"] = actors, shape.edges, max_states
+    count["folds"] = any(alike)
+    folds = MAX_COMPONENTS if any(alike) else 1
     found, met = (np.zeros(shape.workers * n, FOUND) for n in (PROPERTIES_END, OBSTACLES_END))
     found["state"] = met["state"] = -1
     return {
@@ -100,7 +103,9 @@ def new_arrays(system: System, shape: Shape, max_states: int) -> dict[str, Array
         "to": np.zeros(4 * kept_states, np.int32), "via": np.zeros(4 * kept_states, np.int32),
         "fired": np.zeros((shape.workers, DEAD + 1), np.int64), "found": found, "met": met,
         "choices": np.array(ranges, np.int64), "ops": np.array([op for op, _ in listed], np.int64),
-        "pages": np.array([page for _, page in listed], np.int64),
+        "pages": np.array([page for _, page in listed], np.int64), "alike": np.array(alike or [0] * pages, np.int64),
+        "seats": np.zeros(pages, np.int64), "busy": np.zeros((actors, folds), np.int16),
+        "turned": np.zeros((folds, pages), np.int16),
     }  # fmt: skip
 
 

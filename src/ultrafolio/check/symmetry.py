@@ -1,0 +1,134 @@
+"""Symmetry: pages of a folio that are alike, so that one state may stand for all its permutations. For safety only.
+
+Pages are alike if they start equal and every actor may choose either where it may choose the other. That is enough
+where rules treat the pages of a folio one by one or as a sum. It is not where a loop takes them in order and another
+part may run in between: then which page comes first can be seen, and nothing is folded there. Never folded are the
+first page of a large folio, on which the folio's own fields stand, and the pages of a device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ultrafolio.engine.interp import to_lists
+from ultrafolio.engine.load import interpreted
+from ultrafolio.errors import InputError
+from ultrafolio.model.layout import ACC_UNIT_PAGE, DISK, IDLE_PC, IOMAP, LARGE_SPLIT, REBOOT, RING, WRITEBACK
+from ultrafolio.model.scenario import System
+
+_MOVING = ("uv", "mm", "io", "pt")
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """alike: per page 0, or the number of the set of like pages it belongs to. reasons: why others are not."""
+
+    alike: tuple[int, ...]
+    reasons: tuple[str, ...]
+
+
+def likeness(system: System) -> Likeness:
+    """Which pages are alike, and per folio why its pages may not be taken for each other."""
+    state = system.state
+    pages = len(state.mm)
+    ordered = {head: why for head in range(pages) if (why := in_order(system, head))}
+    devices = _device_pages(system)
+    groups: dict[Any, list[int]] = {}
+    for page in range(pages):
+        order = int(state.mm["order"][page])
+        head = page >> order << order
+        if page in devices or head in ordered or (order and page == head):
+            continue
+        chosen = tuple((t, op) for t, some in enumerate(system.choices) if state.who["kind"][t] != REBOOT
+                       for op, p in some if p == page)  # fmt: skip
+        looks = tuple(getattr(state, name)[page].tobytes() for name in _MOVING)
+        groups.setdefault((head if order else -1, chosen, looks), []).append(page)
+    alike = [0] * pages
+    for number, group in enumerate((g for g in groups.values() if len(g) > 1), 1):
+        for page in group:
+            alike[page] = number
+    return Likeness(tuple(alike), tuple(f"folio of page {head}: {why}" for head, why in ordered.items()))
+
+
+def in_order(system: System, head: int) -> str:
+    """Why the pages of the large folio at `head` are taken in order, or ""; "" for any other page too."""
+    state, cfg = system.state, system.state.cfg[0]
+    order = int(state.mm["order"][head])
+    if not order or head >> order << order != head:
+        return ""
+    inside = range(head, head + (1 << order))
+    for t, some in enumerate(system.choices):
+        kind = int(state.who["kind"][t])
+        here = any(page in inside for _, page in some)
+        if kind == WRITEBACK and here and state.actor["budget"][t]:
+            return "writeback makes every page accessible, one after the other"
+        if kind in (DISK, RING) and _device_pages(system, t) & set(inside) and cfg["accessible"] != ACC_UNIT_PAGE:
+            return "a pin makes every page of the folio accessible, one after the other"
+    if cfg["large"] == LARGE_SPLIT and cfg["split_writeback"] and state.mm["backing"][head] == IOMAP:
+        return "an import writes the folio back before it splits it, page after page"
+    return ""
+
+
+def required(system: System) -> Likeness:
+    """likeness(), or InputError where no two pages are alike: there is nothing to fold."""
+    found = likeness(system)
+    if not any(found.alike):
+        raise InputError("symmetry reduction is not possible here", allowed="a folio with pages that are alike",
+                         cause="; ".join(found.reasons) or "no two pages start equal and may be chosen by the same "
+                         "actors", then="the same without symmetry reduction")  # fmt: skip
+    return found
+
+
+def _device_pages(system: System, of: int | None = None) -> set[int]:
+    """The pages that devices, or one of them, may pin."""
+    state, found = system.state, set()
+    for t, some in enumerate(system.choices):
+        if state.who["kind"][t] in (DISK, RING) and of in (None, t):
+            found |= {page + i for _, page in some for i in range(int(state.actor["n"][t]))}
+    return found
+
+
+def concrete(graph: Any, number: int, breaks: int = 0) -> list[int]:
+    """A way (actor << 16 | choice) of the system itself, from its initial state, to a state that `number` stands for;
+    with `breaks`, and one step on that breaks this property. As short as the way in the graph."""
+    from .explore import Finder
+
+    chain = [number]
+    while chain[-1]:
+        chain.append(int(graph.space.parent[chain[-1]]))
+    finder, run, path = Finder(graph), interpreted(), []
+    state = to_lists(graph.system.state)
+    for wanted in [*chain[-2::-1], *([None] if breaks else [])]:
+        for by, after, broke in _steps(graph.system, state, run):
+            if broke == breaks if wanted is None else finder.number(after) == wanted:
+                path.append(by)
+                state = after
+                break
+        else:
+            raise AssertionError("a folded way that is no way of the system")
+    return path
+
+
+def _steps(system: System, state: Any, run: Any) -> Any:
+    """Every step of a state as lists: (by, state after it, property broken)."""
+    from .replay import copied
+
+    for t, choices in enumerate(system.choices):
+        pc = state.task[t].pc
+        idle = pc == IDLE_PC[state.who[t].kind]
+        for choice, (op, page) in enumerate(choices if idle else [(0, 0)]):
+            after = copied(state)
+            p = run.focus(after, t, page)
+            was = after.uv[p].state
+            outcome = run.step(after, t, op, page)
+            if outcome >= 0:
+                yield t << 16 | choice, after, run.broken(after, t, pc, p, was, outcome)
+
+
+def rows(array: Any, lists: Any) -> None:
+    """Write a section's records, as lists, into the first of `array`."""
+    names = array.dtype.names
+    array[: len(lists)] = np.array([tuple(getattr(row, name) for name in names) for row in lists], array.dtype)

@@ -1,0 +1,143 @@
+"""Symmetry reduction: the folded graph is exactly the full one, counted up to which like page is which."""
+
+import itertools
+
+import pytest
+
+from checking import ROOT, naive
+from ultrafolio.check import symmetry
+from ultrafolio.check.explore import Finder, explore
+from ultrafolio.check.replay import certify_violation, copied, frozen, replay
+from ultrafolio.errors import InputError
+from ultrafolio.model import scenario
+from ultrafolio.model.layout import AGAIN, DEAD, IDLE_PC, NOTHING, RUN, VCPU
+from ultrafolio.model.policies import find
+
+AWAY = {"folios": [2], "state": ["shared", "exported", "exported", "exported"]}
+SYSTEMS = {
+    "direct I/O": ({"memory": AWAY, "vcpu": [{}], "disk": [{"page": 0}]}, "per-page"),
+    "two vCPUs": ({"memory": AWAY, "vcpu": [{"touch": [1, 2, 3]}, {"touch": [1, 2, 3], "cpu": 1}]}, "whole-folio"),
+    "reclaim": ({"memory": AWAY, "vcpu": [{}], "reclaim": [{"page": [1, 2, 3]}]}, "folio-bitmap"),
+    "share": ({"memory": AWAY, "vcpu": [{"share": [1, 2, 3], "unshare": [1, 2, 3]}]}, "per-page"),
+    "batches": ({"memory": AWAY, "vcpu": [{"touch": [1, 2, 3]}], "lru": [{"page": [1, 2, 3]}],
+                 "speculative": [{"page": [1, 2, 3]}]}, "whole-folio"),
+    "not yet split": ({"memory": {"folios": [2], "state": ["non_secure"]}, "vcpu": [{}]}, "split"),
+    "small folios": ({"memory": {"folios": [0, 0, 0], "state": ["exported"]}, "vcpu": [{}],
+                      "writeback": [{"starts": 1}]}, "import-lock"),
+    "reboot": ({"memory": AWAY, "vcpu": [{}], "reboot": [{}]}, "whole-folio"),
+}  # fmt: skip
+REFUSED = {
+    "writeback": ({"memory": AWAY, "vcpu": [{}], "writeback": [{"starts": 1}]}, "per-page", "writeback makes"),
+    "a pin of the folio": ({"memory": {**AWAY, "state": ["shared", "secure", "secure", "secure"]}, "vcpu": [{}],
+                            "reclaim": [{"page": [1, 2, 3]}], "disk": [{"page": 0}]}, "whole-folio", "a pin makes"),
+    "nothing alike": ({"memory": {"folios": [1]}, "vcpu": [{"touch": [1]}]}, "per-page", "no two pages"),
+}  # fmt: skip
+
+
+def made(document, policy):
+    return scenario.system(scenario.parse(document, "test"), find(policy))
+
+
+def permuted(state, order, alike):
+    """A state as lists in which page `order[p]` holds what page p held. Written out here a second time, by hand."""
+    other = copied(state)
+    for p, q in enumerate(order):
+        for name in ("uv", "mm", "io", "pt"):
+            getattr(other, name)[q] = getattr(state, name)[p]
+    for t, actor in enumerate(other.actor):
+        task, kind = other.task[t], other.who[t].kind
+        if kind == VCPU and actor.op != NOTHING and alike[actor.page]:
+            actor.page = order[actor.page]
+            if task.pc not in (RUN, AGAIN, DEAD):
+                task.page = order[task.page]
+        elif kind != VCPU and task.pc != IDLE_PC[kind] and alike[task.page]:
+            by = order[task.page] - task.page
+            task.page += by
+            if task.end:
+                task.start, task.i, task.end = task.start + by, task.i + by, task.end + by
+            task.failed += by if task.failed else 0
+    return other
+
+
+def orders(alike):
+    """Every way to permute like pages."""
+    groups = [[p for p, kind in enumerate(alike) if kind == n] for n in range(1, max(alike) + 1)]
+    for chosen in itertools.product(*(itertools.permutations(group) for group in groups)):
+        order = list(range(len(alike)))
+        for group, put in zip(groups, chosen, strict=True):
+            for p, q in zip(group, put, strict=True):
+                order[p] = q
+        yield order
+
+
+def orbits(states, alike):
+    """Sets of states that are permutations of each other."""
+    return {min(frozen(permuted(state, order, alike)) for order in orders(alike)) for state in states}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_folded_graph_is_the_full_one_up_to_permutation(name):
+    system = made(*SYSTEMS[name])
+    alike = symmetry.required(system).alike
+    full, folded = naive(system), explore(system, edges=False, fold=True)
+    assert folded.states == len(orbits(full.states, alike)) < len(full.states)
+    assert folded.depth == max(full.depth)
+    assert {n for n, f in enumerate(folded.space.found) if f["state"] >= 0} == set(full.broke)
+    finder = Finder(folded)
+    for state, depth in list(zip(full.states, full.depth, strict=True))[:: max(1, len(full.states) // 100)]:
+        here = finder.number(state)
+        assert here >= 0 and folded.depth_of(here) <= depth
+        assert {finder.number(permuted(state, order, alike)) for order in orders(alike)} == {here}
+
+
+def test_a_way_in_the_folded_graph_is_a_way_of_the_system():
+    system = made(*SYSTEMS["direct I/O"])
+    folded = explore(system, edges=False, fold=True)
+    finder = Finder(folded)
+    for number in range(0, folded.states, max(1, folded.states // 20)):
+        path = folded.path(number)
+        assert len(path) == folded.depth_of(number)
+        assert finder.number(replay(system, path)[1]) == number
+
+
+def test_a_counterexample_is_concrete_certified_and_as_short_as_without():
+    document = {
+        "memory": {"folios": [2], "state": ["exported"]},
+        "vcpu": [{"touch": [1, 2, 3]}],
+        "mapping": [{"page": [1, 2, 3]}],
+    }
+    system = made(document, "whole-folio")
+    folded, full = explore(system, edges=False, fold=True), naive(system)
+    assert full.broke
+    for number, length in full.broke.items():
+        path = symmetry.concrete(folded, int(folded.space.found[number]["state"]), number)
+        assert len(certify_violation(system, path, number)) == length
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_with_the_reason(name):
+    document, policy, reason = REFUSED[name]
+    with pytest.raises(InputError, match=reason):
+        explore(made(document, policy), edges=False, fold=True)
+
+
+@pytest.mark.parametrize("name", ["writeback", "a pin of the folio"])
+def test_where_it_is_refused_it_would_count_wrong(name, monkeypatch):
+    document, policy, _ = REFUSED[name]
+    system = made(document, policy)
+    monkeypatch.setattr(symmetry, "in_order", lambda system, head: "")
+    alike = symmetry.required(system).alike
+    folded = explore(system, edges=False, fold=True)
+    assert folded.states != len(orbits(naive(system).states, alike))
+
+
+def test_leads_to_is_never_folded():
+    with pytest.raises(InputError, match="safety only"):
+        explore(made(*SYSTEMS["direct I/O"]), fold=True)
+
+
+def test_device_pages_and_the_first_page_of_a_folio_stay_where_they_are():
+    document = {"memory": {"folios": [3], "state": ["exported"]}, "vcpu": [{}], "disk": [{"page": 3, "pages": 2}]}
+    assert symmetry.likeness(made(document, "per-page")).alike == (0, 1, 1, 0, 0, 1, 1, 1)
+    system = scenario.system(scenario.read(ROOT / "benchmarks" / "eight-pages.toml"), find("per-page"))
+    assert symmetry.likeness(system).alike == (0, 0, 1, 1, 0, 2, 2, 2)
