@@ -242,7 +242,8 @@ def test_exit_codes():
     assert run("--policy", "whole-folio", "--goto", "task[0].tries == 99").return_value == 1
     assert run("--policy", "per-page", "--goto", "counterexample").return_value == 1
     assert run("--policy", "whole-folio", "--goto", "task[0].tries == 99", "--max-states", "5").return_value == 3
-    wrong = ["--path", "0", "--goto", "loop"], ["--serve", "--json"], ["--policy", "whole-folio"], ["--path", "x"]
+    wrong = (["--path", "0", "--goto", "loop"], ["--serve", "--json"], ["--policy", "whole-folio"], ["--path", "x"],
+             ["--export", "no/such/folder/x.html"])  # fmt: skip
     for words in wrong:
         with pytest.raises(InputError):
             run("--policy", "whole-folio", *words)

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from ultrafolio.check.verdict import MAX_MIB, MAX_STATES
-from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError
 from ultrafolio.explore import embed, page, text
 from ultrafolio.explore.goto import Guide
@@ -91,7 +90,9 @@ def _show(guides: list[Guide], path: str, target: str | None, as_json: bool) -> 
 
 def _export(guides: list[Guide], words: list[str], file: Path) -> int:
     """Write the page with its states, whole or not at all; the file names the command by the file's own name only."""
-    in_folder(file)
+    if not file.parent.is_dir():
+        raise InputError(f"--export: no folder {file.parent}", value=str(file), allowed="a folder that exists",
+                         then=shlex.join(["mkdir", "-p", str(file.parent)]))  # fmt: skip
     command = shlex.join([*words, "--export", file.name])
     data = embed.data(guides, command)
     content = page.alone([guide.walk for guide in guides], data).encode()

@@ -92,8 +92,8 @@ def _coverage(guide: Guide, held: int, left: deque[tuple[State, int]]) -> str:
     near = "and some next to it"
     if whole:
         near = f"everything within {whole} step{'s' * (whole > 1)} of it, and some beyond"
-    of = f"{guide.result.states}{'' if guide.result.complete else ' or more'}"
-    return f"{held} of {of} states: {around}, {near}"
+    of = f"{held} of {guide.result.states} states" if guide.result.complete else f"{held} states of a larger graph"
+    return f"{of}: {around}, {near}"
 
 
 def _compact(made: dict[str, Any], targets: Sequence[int], pool: Pool) -> list[Any]:
