@@ -17,7 +17,7 @@ from ultrafolio.sweep.job import QUEUE, Job, broker_url, without_password
 from ultrafolio.sweep.queue import pause, read_ticket, resume, revoke
 from ultrafolio.sweep.store import open_store
 
-SLOW = PLAN.replace("sleep_ms = 5", "sleep_ms = 20")
+SLOW = PLAN.replace("sleep_ms = 5", "sleep_ms = 12")
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,7 @@ def test_an_interrupt_outside_the_work_is_one_too(
     make_plan(tmp_path)
     monkeypatch.setattr(cells, where, interrupt)
     result = invoke("plan.toml")
-    assert result.exit_code == 130 and "To resume: ultrafolio sweep plan.toml" in result.stderr
+    assert result.exit_code == 130 and "To resume: ultrafolio sweep plan.toml" in result.stdout + result.stderr
 
 
 def test_help_names_all_three_forms() -> None:

@@ -1,19 +1,17 @@
-"""Workers of our own: a Celery worker from this checkout, and a Redis for it where there is none."""
+"""Workers of our own: a Celery worker from this checkout."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import ultrafolio
 from ultrafolio.errors import InputError
-from ultrafolio.state.server import VARIABLE, Server, launch
+from ultrafolio.state.server import VARIABLE, launch
 
 FINISH_SECONDS = 15.0
 """How long a worker may take to end the chunks it is in."""
@@ -99,13 +97,3 @@ def checkout(url: str) -> Path:
     return root
 
 
-@contextmanager
-def own(count: int, url: str | None, folder: Path) -> Iterator[tuple[str, OwnWorkers]]:
-    """``count`` worker processes for the Redis at ``url``, or for one that is started and ended, too."""
-    if url is not None:
-        with OwnWorkers(count, url, folder) as workers:
-            yield url, workers
-        return
-    checkout("URL")
-    with Server.start() as server, OwnWorkers(count, server.url, folder) as workers:
-        yield server.url, workers

@@ -73,7 +73,6 @@ def sweep(
     with store.lock():
         cut: list[Path] = []
         work.stored = {key: failed for key, failed in store.keys(cut).items() if not redo(rerun, failed)}
-        cells.warm()
         span, total = first_cells(plan, limit)
         keys, count = Keys(plan.size), Count(total)
         segment = partial(_segment, store, store.next_run(), work.engine)

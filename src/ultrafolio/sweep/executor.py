@@ -65,6 +65,7 @@ class InProcess:
     def run(
         self, work: Work, span: range, segment: Callable[[str], Segment], stopped: Callable[[], bool]
     ) -> Iterator[Tally]:
+        work.cells.warm()
         schedule = Schedule([span], 1)
         with segment("0") as own:
             while schedule and not stopped():
@@ -102,6 +103,7 @@ class Processes:
         self, work: Work, spans: Iterable[range], segment: Callable[[str], Segment], stopped: Callable[[], bool]
     ) -> Iterator[Tally]:
         """``run`` for several spans at once."""
+        work.cells.warm()
         with segment("parent") as own:
             crew = Crew(self.count, self.limits, work, segment, own)
             try:

@@ -29,6 +29,8 @@ SAMPLES = 64
 SAMPLE_SECONDS = 0.5
 PATIENCE = 4.0
 """Seconds after which the first cell counts as taking so long, and is not waited for."""
+WARM_SECONDS = 300.0
+"""How long compiling may take, where nothing was compiled yet (15 s on an idle core)."""
 _WINDOW = 256
 """Points behind a sample in which cells are counted: filters may drop most of them."""
 
@@ -64,24 +66,29 @@ def kept(plan: Plan, index: int, stop: int) -> list[tuple[int, dict[str, Any]]]:
 def measure(work: Work, spans: Sequence[range]) -> list[Sample]:
     """Time some cells for SAMPLE_SECONDS, in a forked process: one of them may kill it, or never end.
 
-    Compiled code must be ready (``cells.warm``). Failed cells are cells. At least one sample when there is a cell.
+    That process compiles, too, so that its parent stays small. Failed cells are cells. Not empty unless ``spans`` is.
     """
     here, there = multiprocessing.Pipe(duplex=False)
-    began, found = time.monotonic(), list[Sample]()
+    found = list[Sample]()
     process = fork(_time_cells, work, spans, there, os.getpid())
     there.close()
     with here, suppress(EOFError):
+        if here.poll(WARM_SECONDS):
+            here.recv()
+        began = time.monotonic()
         while here.poll(max(0.0, began + PATIENCE - time.monotonic())):
             found.append(Sample(*here.recv()))
     process.kill()
     process.join()
     if not found and spans:
-        found.append(Sample(spans[0][0], time.monotonic() - began))
+        found.append(Sample(spans[0][0], PATIENCE))
     return sorted(found, key=lambda sample: sample.index)
 
 
 def _time_cells(work: Work, spans: Sequence[range], pipe: Connection, parent: int) -> None:
     die_with(parent)
+    work.cells.warm()
+    pipe.send("ready")
     began = time.monotonic()
     for index in spread(spans, SAMPLES):
         window = kept(work.plan, index, work.plan.size)

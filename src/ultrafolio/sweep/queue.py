@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 
 from ultrafolio.errors import InputError
+from ultrafolio.state.server import Server
 
 from .chunk import tallies_of
-from .crew import OwnWorkers, own
+from .crew import OwnWorkers, checkout
 from .deposit import THROUGH_REDIS, Deposit, checked
 from .durable import replace
 from .executor import NO_LIMITS, Limits
@@ -104,10 +105,9 @@ class Queue:
         from redis.exceptions import RedisError
 
         with ExitStack() as stack:
-            url, crew = self.url, None
             if self.workers:
-                url, crew = stack.enter_context(own(self.workers, self.url, self.folder))
-            assert url is not None, "workers of our own, or a Redis where others are"
+                checkout(self.url or "URL")
+            url = self.url or stack.enter_context(Server.start()).url
             client = stack.enter_context(connect(url))
             check_answer(url)
             if self.url is None:  # Redis ends with us: nobody can come back to it
@@ -124,6 +124,8 @@ class Queue:
                     self._check(ticket, work)
                     _, before = missing(work, span, but=[s for chunk in ticket.chunks for s in chunk])
                     yield from before
+                # Workers come last: what measured the cells has compiled what they load.
+                crew = stack.enter_context(OwnWorkers(self.workers, url, self.folder)) if self.workers else None
                 yield from _Fetch(self, client, url, crew, store, ticket).run(stopped)
             except RedisError as error:
                 raise unreachable(url, error) from None
