@@ -39,6 +39,10 @@ class Stored:
                 mine["seal"] = lay_out(self.contents, self.group, self.meta, state.uv, altered)
             event = encode(Made(role, mine, encode_meta(self.meta) if role == "host" else b""))
             assert self.stores[role].create(self.group, mine, event)
+        self.start()
+
+    def start(self):
+        """The three parts as they are just after their start."""
         self.pages = Pages(self.stores["ultravisor"], self.contents, self.group, self.meta)
         self.host = Group(self.stores["host"], self.group, self.meta, "host", self.ask, self._of_host)
         self.guest = Group(

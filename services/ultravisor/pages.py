@@ -99,7 +99,7 @@ class Pages:
         """An access as part of a step: what it writes is there with the step's place in the journal, or not at all."""
         while True:
             outcome = self._access(vm, page, offset, PAGE, b"")
-            held, frames = outcome.data, {}
+            held, frames = outcome.data, dict[int, tuple[bytes, Seal | None]]()
             if data and held:
                 frames[page] = held[:offset] + data + held[offset + len(data) :], None
             answer = self._commit(patches=self._write(frames), part=part, result=Result(outcome.exception))

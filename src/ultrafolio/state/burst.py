@@ -12,7 +12,8 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,6 +33,10 @@ WALLS: dict[str, tuple[str, ...]] = {
     "guest": ("hw_guest", "uv_share", "uv_unshare", "take_exit", "take_pin", "take_reboot"),
 }
 """Functions of the model that belong to another part than the role that runs into them."""
+HANDS_OVER = ("take_exit", "take_pin", "take_reboot")
+"""Those of them that pass the thread to the other part."""
+SEEN = {"host": (), "guest": ("pc", "vm")}
+"""Sections that a role's rules read, and that the parts they ask may write: a repetition must see them as they were."""
 LONGEST = 64
 """Steps in one burst at most, so that no thread keeps a group to itself."""
 
@@ -156,20 +161,27 @@ class Group:
         """
         end, pause = time.monotonic() + self._patience, 0.001
         while True:
-            with self._lock:
-                known = self.store.reply(self.name, request) if request else None
-                if known is not None:
-                    return [Done(*words) for words in msgspec.msgpack.decode(known)]
-                try:
-                    return _Burst(self, actor, request).run(op, page, most, stop)
-                except Lost:
-                    self.view.rollback()
-                    continue
-                except _Again as again:
-                    self.view.rollback()
-                    answer = again.answer
-                    if answer.status == "left":
-                        self._finish(answer)
+            with self._lock, self._clean():
+                if not self._read or not self._ours(actor):
+                    self._renew()
+                # after the look: what the view does not show yet is not answered yet, and makes the commit stale
+                if self._known(request) is not None:
+                    answer = self._renew()
+                    if answer.status != "held" or not answer.turn or answer.turn.request != request:
+                        return self._known(request) or []
+                else:
+                    burst = _Burst(self, actor, request)
+                    try:
+                        return burst.run(op, page, most, stop)
+                    except Lost:
+                        if burst.kept:
+                            return burst.kept
+                        continue
+                    except _Again as again:
+                        self.view.rollback()
+                        answer = again.answer
+                        if answer.status == "left":
+                            self._finish(answer)
             if answer.status == "held":
                 if time.monotonic() > end:
                     holder = answer.turn.role if answer.turn else "nobody"
@@ -179,26 +191,55 @@ class Group:
                 pause = min(2 * pause, 0.02)
 
     def refresh(self) -> View:
-        """The view as the store has it now."""
-        with self._lock:
-            self._look()
+        """The view as the store has it now; a step that this role left behind is finished first."""
+        with self._lock, self._clean():
+            self._renew()
             return self.view
 
     def snapshot(self) -> State:
         """A copy of the view's arrays as the store has them now, with nobody's step half done."""
-        with self._lock:
+        with self._lock, self._clean():
             self._look()
             return copy(self.view.arrays)
 
-    def _look(self) -> bool:
-        """Bring the view up to date; True if it was not."""
+    def _look(self) -> Answer:
+        """Bring the view up to date."""
         answer = self._commit(Commit(self._next(), self._writer, cached=dict(self.view.revisions)))
         self.view.update(answer.revisions, answer.sections)
-        return bool(answer.sections)
+        return answer
+
+    def _renew(self) -> Answer:
+        """Bring the view up to date, once a step that this role left behind is finished."""
+        while (answer := self._look()).status == "left":
+            self._finish(answer)
+        return answer
+
+    @property
+    def _read(self) -> bool:
+        """Whether every section was read before."""
+        return min(self.view.revisions.values()) >= 0
+
+    def _ours(self, actor: int) -> bool:
+        """Whether the thread's present rule is run by this role."""
+        pc = self.view.live.task[actor].pc
+        return pc in RULES and bool(self._runs(pc))
+
+    def _known(self, request: str) -> list[Done] | None:
+        """The steps that were committed for a request, None if there are none."""
+        known = self.store.reply(self.name, request) if request else None
+        return None if known is None else [Done(*words) for words in msgspec.msgpack.decode(known)]
+
+    @contextmanager
+    def _clean(self) -> Iterator[None]:
+        """However it ends, nothing uncommitted stays in the view."""
+        try:
+            yield
+        finally:
+            self.view.rollback()
 
     def take_part(self, token: str, index: int, function: str, arguments: Iterable[int]) -> Result:
         """Run one function of this role as part of another's step, committed under that turn. Lost if it is over."""
-        with self._lock:
+        with self._lock, self._clean():
             while True:
                 self.view.live.crossing = None
                 result = Result(int(getattr(self._rules, function)(self.view.live, *arguments)))
@@ -214,7 +255,7 @@ class Group:
                     )
                 )
                 if answer.status == "done" and not answer.journal:
-                    self.view.committed(answer.revisions)
+                    self.view.committed(answer)
                     return result
                 self.view.rollback()
                 self.view.update(answer.revisions, answer.sections)
@@ -229,7 +270,9 @@ class Group:
         results = [msgspec.msgpack.decode(entry, type=Result) for entry in left.journal]
         turn = left.turn
         try:
-            _Burst(self, turn.actor, turn.request, adopted=(turn, results)).run(turn.op, turn.page, LONGEST, None)
+            burst = _Burst(self, turn.actor, turn.request)
+            burst.adopt(turn, results, self._known(turn.request) or [])
+            burst.run(turn.op, turn.page, LONGEST, None)
         except (Lost, _Again):
             self.view.rollback()
 
@@ -252,44 +295,42 @@ class _Again(Exception):
 class _Burst:
     """One attempt at a burst."""
 
-    def __init__(
-        self, group: Group, actor: int, request: str, adopted: tuple[Turn, list[Result]] | None = None
-    ) -> None:
+    def __init__(self, group: Group, actor: int, request: str) -> None:
         self.group, self.view, self.actor, self.request = group, group.view, actor, request
         self.turn: Turn | None = None
         self.slot = _Slot()
         self.view.live.crossing = self.slot
         self.events: list[StepEvent] = []
         self.done: list[Done] = []
-        self.adopted = adopted
-        if min(self.view.revisions.values()) < 0 or not self._ours():
-            group._look()
+        self.kept: list[Done] = []
+        self.adopted = False
+
+    def adopt(self, turn: Turn, results: list[Result], kept: list[Done]) -> None:
+        """Take over a turn that was left behind with these results, after `kept` steps, and see what its holder saw."""
+        self.slot.results, self.done, self.adopted = results, kept, True
+        self._take(msgspec.structs.replace(turn, token=os.urandom(8).hex()), adopt=True)
+        self.view.update(dict.fromkeys(dict(turn.seen), -1), {name: bytes.fromhex(data) for name, data in turn.seen})
 
     def run(self, op: int, page: int, most: int, stop: Callable[[View], bool] | None) -> list[Done]:
-        self.first = (op, page)
-        if self.adopted:
-            old, self.slot.results = self.adopted
-            self._take(Turn(os.urandom(8).hex(), self.group.role, old.actor, old.op, old.page, old.request), adopt=True)
         refused = None
-        while len(self.done) < most and self._ours():
+        while len(self.done) < most and self.group._ours(self.actor):
             step = self._step(op, page)
             if step.outcome < 0:
-                if self.turn is None and not self.done and self.group._look():
-                    continue
+                if self.turn is None and not self.done and (now := self.group._look()).sections:
+                    raise _Again(msgspec.structs.replace(now, status="stale"))
                 refused = step
                 break
             self.done.append(step)
             op, page = NOTHING, 0
             over = self.adopted and self.slot.used == len(self.slot.results)
-            if over or self._idle() or (stop and stop(self.view)):
+            if over or self._handed() or self._idle() or (stop and stop(self.view)):
                 break
         self._end()
         return [*self.done, refused] if refused and not self.done else self.done
 
-    def _ours(self) -> bool:
-        """Whether the thread's present rule is run by this role."""
-        pc = self.view.live.task[self.actor].pc
-        return pc in RULES and bool(self.group._runs(pc))
+    def _handed(self) -> bool:
+        """Whether the last step passed the thread on; the view does not show what the other part made of it."""
+        return any(name in HANDS_OVER for name, _ in self.slot.names)
 
     def _idle(self) -> bool:
         return bool(self.view.live.task[self.actor].pc == IDLE_PC[int(self.view.meta.who["kind"][self.actor])])
@@ -315,7 +356,9 @@ class _Burst:
 
     def _cross(self, op: int, page: int, crossing: _Crossing) -> None:
         if self.turn is None:
-            self._take(Turn(os.urandom(8).hex(), self.group.role, self.actor, op, page, self.request))
+            role = self.group.role
+            seen = [(name, self.view.section(name).hex()) for name in SEEN[role]]
+            self._take(Turn(os.urandom(8).hex(), role, self.actor, op, page, self.request, seen=seen))
             return
         result = self.group._ask(self.view, self.turn, len(self.slot.results), crossing.function, crossing.arguments)
         self.slot.results.append(result)
@@ -326,16 +369,14 @@ class _Burst:
         self.turn = turn
 
     def _end(self) -> None:
-        """Commit the rest, give the turn back, and keep the answer to the request."""
-        answer = msgspec.msgpack.encode([(step.actor, step.pc, step.outcome) for step in self.done])
-        request = (self.request, answer) if self.request and self.done else None
-        if self.turn or self.events or request:
-            self._commit(
-                self._change(token=self.turn.token if self.turn else "", release=bool(self.turn), request=request)
-            )
+        """Commit the rest, and give the turn back."""
+        if self.turn or self.events:
+            self._commit(self._change(token=self.turn.token if self.turn else "", release=bool(self.turn)))
 
     def _change(self, **more: Any) -> Commit:
+        """What there is to commit; the request's answer so far goes with it, so that neither stands alone."""
         events = [encode(Steps(self.group.role, list(self.events)))] if self.events else []
+        answer = msgspec.msgpack.encode([(step.actor, step.pc, step.outcome) for step in self.done])
         return Commit(
             self.group._next(),
             self.group._writer,
@@ -343,6 +384,7 @@ class _Burst:
             expect=[] if self.turn else list(self.view.revisions),
             patches=self.view.patches(),
             events=events,
+            request=(self.request, answer) if self.request and self.done else None,
             **more,
         )
 
@@ -357,6 +399,5 @@ class _Burst:
             self.view.update(answer.revisions, answer.sections)
             raise _Again(answer)
         self.events.clear()
-        self.view.committed(answer.revisions)
-        for name, data in answer.sections.items():
-            self.view.update({}, {name: data})
+        self.kept = list(self.done)
+        self.view.committed(answer)

@@ -28,7 +28,9 @@ local function answer(status, turn, entries, wait)
   return {status, sections, turn and cmsgpack.pack(turn) or false, entries or {}, wait or 0}
 end
 
-if redis.call('HGET', KEYS[4], writer) == id then return answer('done') end
+local did = redis.call('HGET', KEYS[4], writer)
+if did == id then return answer('done') end
+if did and tonumber(did) > tonumber(id) then return answer('stale') end -- a copy of it that was long under way
 
 local held = redis.call('GET', KEYS[1])
 held = held and cmsgpack.unpack(held)
@@ -60,9 +62,10 @@ for _, patch in ipairs(patches) do
 end
 for name in pairs(moved) do
   revision[name] = revision[name] + 1
-  if cached[name] then cached[name] = revision[name] end
+  if cached[name] == revision[name] - 1 then cached[name] = revision[name] end
   redis.call('SETRANGE', at[name], 0, struct.pack('>I8', revision[name]))
 end
+if held and held[1] ~= token and #patches + #events > 0 then redis.call('DEL', KEYS[1]) end -- void, and its holder late
 for _, blob in ipairs(events) do redis.call('XADD', KEYS[3], '*', 'd', ARGV[5 + blob]) end
 if take then
   take[7] = now + lease

@@ -9,7 +9,7 @@ import numpy as np
 from ultrafolio.model.layout import State
 
 from .sections import DTYPES, MAY_READ, MAY_WRITE, Array, Meta, is_guest, join
-from .store import Patch
+from .store import Answer, Patch
 
 Change = tuple[str, int, str, int]
 """A field that was written: array of the state, record, field, value before."""
@@ -105,6 +105,11 @@ class View:
         else:
             getattr(self.arrays, section)[:] = data
 
+    def section(self, name: str) -> bytes:
+        """A section's data as the view has it."""
+        data: Array = self.arrays.task["pc"] if name == "pc" else getattr(self.arrays, name)
+        return data.tobytes()
+
     def rollback(self, mark: int = 0) -> None:
         """Undo what was changed since the log had `mark` entries."""
         while len(self.log) > mark:
@@ -137,7 +142,7 @@ class View:
             record["pc"] = 0
         return Patch(section, at * size, record.tobytes())
 
-    def committed(self, revisions: dict[str, int]) -> None:
-        """Everything in the log stands in the store now."""
+    def committed(self, answer: Answer) -> None:
+        """Everything in the log stands in the store now, and perhaps more: then the answer has it."""
         self.log.clear()
-        self.update(revisions, {})
+        self.update(answer.revisions, answer.sections)

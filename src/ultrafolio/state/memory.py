@@ -63,8 +63,9 @@ class MemoryStore:
         now = int(time.monotonic() * 1000)
         held = group.turn
         refused = self._turn(group, commit, now)
-        if group.did.get(commit.writer) == commit.id:
-            return _answer(group, commit, "done")
+        did = group.did.get(commit.writer, "0")
+        if int(did) >= int(commit.id):
+            return _answer(group, commit, "done" if did == commit.id else "stale")
         if refused:
             wait = max(0, held.until - now) if held else 0
             return _answer(group, commit, refused, held, group.journal if refused == "left" else [], wait)
@@ -80,7 +81,7 @@ class MemoryStore:
             group.sections[patch.section][patch.offset : patch.offset + len(patch.data)] = patch.data
         for name in {patch.section for patch in commit.patches}:
             group.revisions[name] += 1
-            if name in cached:
+            if cached.get(name) == group.revisions[name] - 1:
                 cached[name] = group.revisions[name]
         group.events += commit.events
         if commit.take:
@@ -91,6 +92,8 @@ class MemoryStore:
             group.turn, group.journal = None, []
         elif held and commit.token:
             group.turn = msgspec.structs.replace(held, until=now + self._lease)
+        elif held and (commit.patches or commit.events):
+            group.turn = None  # void, and its holder late
         if commit.request:
             group.replies[self.role, commit.request[0]] = commit.request[1]
         group.did[commit.writer] = commit.id
@@ -113,11 +116,13 @@ class MemoryStore:
 
     def reply(self, group: str, request: str) -> bytes | None:
         with self._memory.changed:
-            return self._memory.groups[group].replies.get((self.role, request))
+            found = self._memory.groups.get(group)
+            return found.replies.get((self.role, request)) if found else None
 
     def read(self, group: str, sections: Sequence[str]) -> dict[str, bytes]:
         with self._memory.changed:
-            kept = self._memory.groups[group].sections
+            found = self._memory.groups.get(group)
+            kept = found.sections if found else {}
             return {name: bytes(kept[name]) for name in sections if name in kept}
 
     def events(self, group: str, after: str = "0", block_ms: int = 0) -> Iterator[Event]:

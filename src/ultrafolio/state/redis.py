@@ -8,6 +8,8 @@ Valkey share.
 from __future__ import annotations
 
 import functools
+import itertools
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,8 +23,20 @@ from .store import LEASE_MS, REPLY_MS, TURN, Answer, Commit, Event, StoreUnavail
 
 _SCRIPT = (Path(__file__).parent / "commit.lua").read_text()
 _REVISION = 8
+_CREATE = """
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 1 end
+for i = 3, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end
+end
+for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1]) end
+redis.call('XADD', KEYS[2], '*', 'd', ARGV[3])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
 _SWAP = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+local now = redis.call('GET', KEYS[1]) or ''
+if now == ARGV[2] and ARGV[3] == '1' then return 1 end
+if now ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
@@ -40,18 +54,15 @@ class RedisStore:
         self.role, self._patience, self._lease = role, patience, lease_ms
         self._client: Any = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
         self._script = self._client.register_script(_SCRIPT)
+        self._create = self._client.register_script(_CREATE)
         self._swap = self._client.register_script(_SWAP)
 
     def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
-        def attempt() -> bool:
-            with self._client.pipeline(transaction=True) as pipe:
-                for name, data in sections.items():
-                    pipe.set(_key(group, name), (1).to_bytes(_REVISION, "big") + data, nx=True)
-                pipe.xadd(_key(group, "events"), {"d": event})
-                pipe.sadd("uf:groups", group)
-                return all(pipe.execute()[: len(sections)])
-
-        return self._patiently(attempt)
+        keys = [_key(group, name) for name in ("did", "events", *sections)]
+        values = [(1).to_bytes(_REVISION, "big") + data for data in sections.values()]
+        args: list[Any] = [f"create-{self.role}", os.urandom(8).hex(), event, *values]
+        self._patiently(lambda: self._client.sadd("uf:groups", group))
+        return bool(self._patiently(lambda: self._create(keys=keys, args=args)))
 
     def commit(self, group: str, commit: Commit) -> Answer:
         names = sorted({*commit.cached, *(patch.section for patch in commit.patches)})
@@ -98,8 +109,9 @@ class RedisStore:
 
     def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
         """Set a key of the role's own if it still holds `old` (None: is not there); False if it does not. After a lost
-        answer the second try may say False of a change that was made."""
-        return bool(self._patiently(lambda: self._swap(keys=[key], args=[old or b"", new])))
+        answer, a key that holds `new` counts as set."""
+        tries = itertools.count()
+        return bool(self._patiently(lambda: self._swap(keys=[key], args=[old or b"", new, int(next(tries) > 0)])))
 
     def number(self, key: str) -> int:
         """The next number of a counter of the role's own, from 1."""

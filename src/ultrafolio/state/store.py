@@ -5,10 +5,10 @@ the host, the host's import makes the ultravisor change a page. Such a step is a
 begins it takes the group's turn; whoever it calls commits its own section under that turn and leaves the result in the
 journal; the beginner commits last, with the event, and gives the turn back. While a turn is held nobody else commits.
 
-A holder that dies leaves its turn to expire. With an empty journal nothing has happened yet and the turn is void. With
-results in it, the holder's role must finish the step: rules are pure, so running them again over the unchanged sections
-with the recorded results leads to the same end. Steps that cross no wall need no turn: one commit, compared on
-revisions.
+A holder that dies leaves its turn to expire. With an empty journal nothing has happened yet and the turn is void: the
+next commit ends it. With results in it, the holder's role must finish the step: rules are pure, so running them again
+over what they read before, with the recorded results, leads to the same end. Steps that cross no wall need no turn: one
+commit, compared on revisions. docs/faults.md says what that comes to when parts die.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ class Patch(msgspec.Struct, frozen=True, array_like=True):
 
 class Turn(msgspec.Struct, frozen=True, array_like=True):
     """A turn as it is held: by which `token` and `role`, for which thread, its first choice and the client's request,
-    until when (server ms)."""
+    until when (server ms).
+
+    seen: (section, data in hexadecimal) of those that its holder reads and other parts may write under it, as they were
+    """
 
     token: str
     role: str
@@ -43,12 +46,13 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     page: int
     request: str = ""
     until: int = 0
+    seen: list[tuple[str, str]] = []
 
 
 class Commit(msgspec.Struct, frozen=True, array_like=True):
     """One atomic change of a group.
 
-    id         names this commit, so that sending it twice changes once
+    id         number of this commit among its writer's, rising: sent twice, or arriving late, it changes once
     writer     the process that commits; it sends one commit of a group at a time
     cached     per section to be read: the revision held already, -1 for none
     expect     sections whose cached revision must still stand, else nothing is done
@@ -79,9 +83,9 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
 class Answer(msgspec.Struct, frozen=True):
     """What a commit did.
 
-    status     done; stale: an expected revision has moved on; held: somebody has the turn; left: a turn of the own
-               role was left behind with results in its journal, adopt it; lost: the token given holds no turn any more;
-               absent: there is no such group
+    status     done; stale: an expected revision has moved on, or the writer's next commit is known; held: somebody has
+               the turn; left: a turn of the own role was left behind with results in its journal, adopt it; lost: the
+               token given holds no turn any more; absent: there is no such group
     revisions  per section of `cached` and `patches`
     sections   data of those whose revision was not the cached one
     turn       the turn in the way (held, left);  journal: its results (left, or a journal entry that was there before)

@@ -1,0 +1,124 @@
+"""Faults to order: a store whose calls die before or after they took effect, and a group that can be put back."""
+
+from copy import deepcopy
+
+from stored import Stored
+from ultrafolio.model.layout import EXPORTED
+from ultrafolio.state.events import Steps, decode
+from ultrafolio.state.memory import Memory, MemoryStore
+from ultrafolio.state.redis import RedisStore
+
+ROLES = ("ultravisor", "host", "guest", "admin")
+
+
+class Crash(Exception):
+    """The caller's process ends here, or the call's answer never arrives."""
+
+
+class Faults:
+    """Counts the calls that go through it; one of them fails: before it takes effect, or after."""
+
+    def __init__(self):
+        self.calls, self.at, self.after = 0, None, False
+
+    def arm(self, at=None, *, after=False):
+        self.calls, self.at, self.after = 0, at, after
+
+    def __call__(self, function, *args, **kwargs):
+        self.calls += 1
+        mine = self.calls == self.at
+        if mine and not self.after:
+            raise Crash
+        result = function(*args, **kwargs)
+        if mine:
+            raise Crash
+        return result
+
+
+class FaultyStore:
+    """A store whose commits and replies go through `faults`."""
+
+    def __init__(self, store, faults):
+        self._store, self._faults = store, faults
+
+    def commit(self, group, commit):
+        return self._faults(self._store.commit, group, commit)
+
+    def reply(self, group, request):
+        return self._faults(self._store.reply, group, request)
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+
+class Breakable(Stored):
+    """The three roles over one store; every call between them, and to the store, can fail."""
+
+    def __init__(self, stores, folder):
+        self.faults, self.folder = Faults(), folder
+        super().__init__({role: FaultyStore(store, self.faults) for role, store in stores.items()}, folder)
+
+    def ask(self, view, turn, index, function, arguments):
+        return self.faults(super().ask, view, turn, index, function, arguments)
+
+    def burst(self, role, actor, op=0, page=0, *, most=64, request=""):
+        return getattr(self, role).burst(actor, op, page, most=most, request=request)
+
+    def repeated(self, role, actor, op, page, most, request, wanted):
+        """What a client does whose answer did not come: the same request again, then on from where that led."""
+        done = self.burst(role, actor, op, page, most=most, request=f"{request}/0")
+        while len(done) < wanted:
+            more = self.burst(role, actor, most=most - len(done), request=f"{request}/{len(done)}")
+            assert more, "it goes on no further"
+            done += more
+        return done
+
+    def stream(self):
+        return list(self.stores["admin"].events(self.group))
+
+    def steps(self):
+        """Every step in the group's stream, in order."""
+        entries = (decode(event.data) for event in self.stream())
+        return [step for entry in entries if isinstance(entry, Steps) for step in entry.steps]
+
+    def plain(self):
+        """What every page holds, decrypted where it is exported; None where that fails."""
+        self.pages.look()
+        uv = self.pages.view.arrays.uv
+        slots = self.pages.view.seal["slot"]
+        held = [self.contents.read(self.pages._address(p), int(slots[p])) for p in range(len(uv))]
+        return [self.pages._plain(p) if uv["state"][p] == EXPORTED else held[p] for p in range(len(uv))]
+
+
+class InMemory:
+    """Stores in this process's memory, and what a group was at some moment."""
+
+    def __init__(self, lease_ms):
+        self.memory = Memory()
+        self.stores = {role: MemoryStore(self.memory, role, lease_ms=lease_ms) for role in ROLES}
+
+    def keep(self, group):
+        return deepcopy(self.memory.groups[group])
+
+    def put_back(self, group, kept):
+        self.memory.groups[group] = deepcopy(kept)
+
+
+class InRedis:
+    """Stores on a server, and what a group was at some moment."""
+
+    def __init__(self, url, lease_ms):
+        self.stores = {role: RedisStore(url, role, lease_ms=lease_ms) for role in ROLES}
+        self._client = self.stores["admin"]._client
+
+    def keep(self, group):
+        keys = list(self._client.scan_iter(f"uf:{{{group}}}:*", count=1000))
+        return {key: self._client.dump(key) for key in keys}
+
+    def put_back(self, group, kept):
+        with self._client.pipeline(transaction=True) as pipe:
+            for key in set(self.keep(group)) - set(kept):
+                pipe.delete(key)
+            for key, data in kept.items():
+                pipe.restore(key, 0, data, replace=True)
+            pipe.execute()
