@@ -15,7 +15,7 @@ from typing import Any
 from ultrafolio.check import explain
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.model import layout
-from ultrafolio.model.layout import AGAIN, DEAD, ENDLESS, NOTHING, W_MUTEX, WRITEBACK, State
+from ultrafolio.model.layout import AGAIN, DEAD, ENDLESS, NOTHING, VCPU, W_MUTEX, WRITEBACK, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.rpc.v1.common_pb2 import (
@@ -83,7 +83,7 @@ class Obstacles:
         task = arrays.task[t]
         pc = int(task["pc"])
         if pc == DEAD:
-            return Met(layout.E_FATAL)
+            return Met(layout.E_FATAL, *self._about.get((name, t), (0, NOTHING)))
         if pc == AGAIN:
             with self._lock:
                 return self._met.get((name, t))
@@ -116,9 +116,11 @@ def _tried(arrays: State, t: int) -> int:
 
 def _wait(arrays: State, t: int, met: dict[int, Met]) -> common_pb2.Wait:
     told = _told(arrays, t, met[t])
+    # of a vCPU that a service before this one saw last, it is not known what it was about
+    unknown = arrays.who["kind"][t] == VCPU and not (met[t].op or arrays.task["call"][t])
     return common_pb2.Wait(
         actor=t,
-        waiter=told.waiter,
+        waiter=told.waiter.partition(" (")[0] if unknown else told.waiter,
         waits_for=told.waits_for,
         held_by=told.held_by,
         released_by=told.released_by,

@@ -1,0 +1,82 @@
+"""A new folio group, orders to its actors, and what the example scripts print of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common import ROOT
+from telling import Telling
+
+from ultrafolio.check.show import LEGEND, paragraph
+from ultrafolio.model import scenario
+from ultrafolio.model.policies import find
+from ultrafolio.rpc.client import request_id
+from ultrafolio.rpc.cluster import Cluster
+from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2
+
+
+class Group:
+    """A new folio group, laid out from a scenario file under a policy, and orders to its actors."""
+
+    def __init__(self, lab: Cluster, file: str, policy: str) -> None:
+        story = scenario.read(Path(file) if Path(file).exists() else ROOT / file)
+        self.lab, self.system = lab, scenario.system(story, find(policy, story.tables))
+        self.name = f"{Path(file).stem}-{policy}-{request_id()[:8]}"
+        lab.lay_out(self.name, self.system, story.title)
+        self._telling = Telling(lab, self.name, self.system)
+        print(paragraph(f"== {Path(file).stem} under {policy}: {story.title}"))
+
+    def touch(self, vcpu: int, page: int, *, seconds: float = 10, **more: Any) -> guest_pb2.TouchResponse:
+        request = guest_pb2.TouchRequest(group=self.name, actor=vcpu, page=page, request_id=request_id(), **more)
+        return self.lab.guest.Touch(request, timeout=seconds)
+
+    def direct_io(self, disk: int, page: int, **more: Any) -> guest_pb2.DirectIoResponse:
+        request = guest_pb2.DirectIoRequest(group=self.name, actor=disk, page=page, request_id=request_id(), **more)
+        return self.lab.guest.DirectIo(request)
+
+    def configure(self, ring: int, page: int) -> guest_pb2.ConfigureResponse:
+        request = guest_pb2.ConfigureRequest(group=self.name, actor=ring, page=page, request_id=request_id())
+        return self.lab.guest.Configure(request)
+
+    def reboot(self, actor: int) -> guest_pb2.RebootResponse:
+        request = guest_pb2.RebootRequest(group=self.name, actor=actor, request_id=request_id())
+        return self.lab.guest.Reboot(request)
+
+    def start(self, actor: int, page: int) -> host_mm_pb2.StartResponse:
+        request = host_mm_pb2.StartRequest(group=self.name, actor=actor, page=page, request_id=request_id())
+        return self.lab.host.Start(request)
+
+    def tell(self, legend: bool = False) -> None:
+        """The steps since the last telling, a column per part."""
+        print("\n".join(["", *self._telling.lines(), *(["", paragraph(LEGEND)] if legend else []), ""]))
+
+    def show_page(self, page: int) -> None:
+        """What the host sees of a page: an exception, or its first bytes."""
+        seen = self.lab.host.ReadPage(host_mm_pb2.ReadPageRequest(group=self.name, page=page))
+        text = f"exception {seen.exception:#x}" if seen.exception else show(seen.data)
+        print(f"the host reads page {page}: {text}")
+
+    def explain(self) -> None:
+        """Who waits, for what, held by whom, as the host explains it now."""
+        waits = self.lab.host.Explain(host_mm_pb2.ExplainRequest(group=self.name)).waits
+        for wait in waits:
+            kind = common_pb2.StallClass.Name(wait.stall_class).removeprefix("STALL_CLASS_").lower()
+            print(paragraph(f"{wait.waiter} waits for: {wait.waits_for} ({kind})"))
+            print(paragraph(f"held by: {wait.held_by}"))
+            print(paragraph(f"released by: {wait.released_by}"))
+        if not waits:
+            print("nobody waits")
+
+
+def show(data: bytes) -> str:
+    """Text as text, anything else by what it is."""
+    text = data.rstrip(b"\0")
+    if not text:
+        return "zeros"
+    return repr(text.decode()) if text.isascii() and text.decode().isprintable() else "cipher text"
+
+
+def outcome(answer: Any) -> str:
+    """How an order ended, in a word."""
+    return common_pb2.Outcome.Name(answer.outcome).removeprefix("OUTCOME_").lower()

@@ -1,0 +1,34 @@
+"""Make a folio group from a scenario under a policy, and say whom it can be asked for.
+
+    python examples/lay_out.py SCENARIO POLICY [where.json]
+
+POLICY is a preset, or a block of the scenario file. Without where.json the group ends with this script.
+"""
+
+import sys
+
+from common import cluster, main, where
+from group import Group
+
+from ultrafolio.errors import InputError
+from ultrafolio.model.layout import ACTOR_KINDS, OPS, PAGE_STATES
+
+
+def story() -> None:
+    if len(sys.argv) < 3:
+        raise InputError("arguments", value=" ".join(sys.argv[1:]), allowed="SCENARIO POLICY [where.json]",
+                         then="python examples/lay_out.py scenarios/03-virtio.toml whole-folio where.json")  # fmt: skip
+    with cluster(where(3)) as lab:
+        group = Group(lab, sys.argv[1], sys.argv[2])
+        state = lab.state(group.name)
+        print(f"group {group.name}")
+        for page, one in enumerate(state.uv["state"]):
+            print(f"page {page}: {PAGE_STATES[one]}, folio of order {state.mm['order'][page]}")
+        for actor, choices in enumerate(group.system.choices):
+            kind = ACTOR_KINDS[state.who["kind"][actor]]
+            may = [f"{OPS[op] if kind == 'vcpu' else 'page'} {page}" for op, page in choices]
+            print(f"actor {actor}: {kind}" + (f", may choose {', '.join(may)}" if kind != "reboot" else ""))
+
+
+if __name__ == "__main__":
+    main(story)

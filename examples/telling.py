@@ -1,0 +1,56 @@
+"""A group's event stream as the story that `ultrafolio check` tells of a counterexample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ultrafolio.check.replay import Step, frozen
+from ultrafolio.check.show import story
+from ultrafolio.engine.interp import to_lists
+from ultrafolio.engine.load import interpreted
+from ultrafolio.model.layout import ACTOR_KINDS, OPS
+from ultrafolio.model.rule import RULES
+from ultrafolio.model.scenario import System
+from ultrafolio.rpc.cluster import Cluster
+from ultrafolio.state.events import StepEvent, Steps, decode
+
+HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}device"
+
+
+class Telling:
+    """Replays a group's stream from where it was left; what comes round again is told once."""
+
+    def __init__(self, lab: Cluster, group: str, system: System) -> None:
+        self._lab, self._group, self._state, self._after, self._told = lab, group, to_lists(system.state), "0", 0
+        self._seen = {frozen(self._state)}
+
+    def lines(self) -> list[str]:
+        """The new steps, a column per part; below a step, the pages it changed."""
+        out, round_again = [HEADING], False
+        for step in self._steps():
+            known = step.after in self._seen
+            self._seen.add(step.after)
+            if known and round_again:
+                continue
+            if round_again:
+                out.append("  -- and so on, until:")
+            self._told += 1
+            out += story([step], self._told)
+            round_again = known
+        return [*out, "  -- and so on"] if round_again else out
+
+    def _steps(self) -> list[Step]:
+        made = []
+        for event in self._lab.store.events(self._group, self._after) if self._lab.store else ():
+            entry, self._after = decode(event.data), event.id
+            made += [self._step(one) for one in entry.steps] if isinstance(entry, Steps) else []
+        return made
+
+    def _step(self, event: StepEvent) -> Step:
+        state: Any = self._state
+        t, run = event.actor, interpreted()
+        pc, page, before = state.task[t].pc, run.focus(state, t, event.page), frozen(state)
+        outcome = run.step(state, t, event.op, event.page)
+        kind = ACTOR_KINDS[state.who[t].kind]
+        wish = OPS[event.op] if kind == "vcpu" else ""
+        return Step(0, t, kind, RULES[pc].name, wish, page, outcome, 0, before, frozen(state))
