@@ -80,8 +80,9 @@ class Worker:
             self._known[job.name] = record, self._accept(record)
         record, plan = self._known[job.name]
         job.lease(number, self.name)
+        suspect = job.start(number) > CHUNK_STARTS
         try:
-            tallies, rows = self._computed(job, number, [range(*span) for span in spans], record, plan)
+            tallies, rows = self._computed(job, number, [range(*span) for span in spans], record, plan, suspect)
         except Stopped:
             return "job is gone"
         except InputError as error:
@@ -110,7 +111,7 @@ class Worker:
             self._bench = None
 
     def _computed(
-        self, job: Job, number: int, spans: list[range], record: Record, plan: Plan
+        self, job: Job, number: int, spans: list[range], record: Record, plan: Plan, suspect: bool
     ) -> tuple[list[Tally], list[pa.RecordBatch]]:
         """The chunk's tallies in order, and its rows."""
         if not any(plan.cell(index) for span in spans for index in span):
@@ -119,7 +120,6 @@ class Worker:
             self.end()
             self._bench = Bench(job.name, Work(plan, self._cells, {}, record.engine, forgets=True), record.limits)
         watch = _Watch(job, number, self.name)
-        suspect = job.start(number) > CHUNK_STARTS
         try:
             tallies = self._bench.one_by_one(job, spans, watch) if suspect else self._bench.run(spans, watch)
             if watch.over:

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -45,12 +45,17 @@ class Sample:
 
 def spread(spans: Sequence[range], number: int) -> Iterator[int]:
     """Up to ``number`` indices of the spans, at every moment evenly spread (the van der Corput sequence)."""
-    total = sum(map(len, spans))
-    for turn in range(min(number, total)):
+    total, seen = sum(map(len, spans)), set[int]()
+    for turn in count():
+        if len(seen) == min(number, total):
+            return
         fraction, step = 0.0, 0.5
         while turn:
             fraction, turn, step = fraction + step * (turn & 1), turn >> 1, step / 2
         place = int(fraction * total)
+        if place in seen:
+            continue
+        seen.add(place)
         for span in spans:
             if place < len(span):
                 yield span[place]
