@@ -10,6 +10,7 @@ import grpc
 from services import identity
 from services.groups import Groups, actor_of, any_actor_of, check_sections, exists, in_words, meta_of, page_of
 from services.guest import workload
+from services.guest.boot import Boot
 from services.guest.devices import Devices
 from services.guest.machine import Machine, of_guest
 from services.guest.once import Once
@@ -36,6 +37,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
     def __init__(self, store: Store, parts: Parts, machine: Machine, devices: Devices) -> None:
         self.store, self.parts, self.machine, self.devices = store, parts, machine, devices
         self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "guest", parts.ask(name), of_guest))
+        self.starting = Boot(parts, machine)
         self._once = Once(store)
 
     def Touch(self, request: pb.TouchRequest, context: Any) -> pb.TouchResponse:
@@ -122,6 +124,18 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         with in_words():
             for news in workload.run(self.machine, group, actor, pages, batch, _patience(context), longest_s):
                 yield pb.RunWorkloadResponse(total=len(pages), **news._asdict())
+
+    def Boot(self, request: pb.BootRequest, context: Any) -> pb.BootResponse:
+        group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
+        page_of(group.view.meta, page, -(-len(request.image) // PAGE))
+        patience = _patience(context)
+
+        def order() -> pb.BootResponse:
+            work, answer = self.starting.boot(group, actor, page, request.image, patience)
+            return _filled(answer, work)
+
+        with in_words():
+            return self._once(group.name, request.request_id, patience, pb.BootResponse, order)
 
     def Step(self, request: pb.GuestServiceStepRequest, context: Any) -> pb.GuestServiceStepResponse:
         identity.require(context, ("lab",))

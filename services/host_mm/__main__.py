@@ -1,7 +1,8 @@
 """The host MM service: `python -m services.host_mm`, told by ULTRAFOLIO_ variables (python -m services --help)."""
 
 from services.disk import Disk
-from services.host_mm.firmware import Firmware
+from services.host_mm.boot import Boot
+from services.host_mm.firmware import Firmware, Guests
 from services.host_mm.servicer import HostMm
 from services.host_mm.threads import Threads
 from services.links import channel_to, folder_of, store_of
@@ -14,11 +15,11 @@ def start(settings: Settings) -> Running:
     """Connect to the ultravisor and to the shared state, and listen."""
     tracing = traced("host_mm", settings)
     store = store_of(settings, "host_mm")
-    firmware = Firmware(
-        ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "host_mm", "ultravisor", tracing))
-    )
+    stub = ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "host_mm", "ultravisor", tracing))
+    firmware = Firmware(stub, guests := Guests(store))
     threads = Threads(firmware.read_pages, Disk(folder_of(settings, "host_mm") / "swap"))
-    register = [(host_mm_pb2_grpc.add_HostMmServiceServicer_to_server, HostMm(store, firmware, threads))]
+    host = HostMm(store, firmware, threads, Boot(firmware, guests))
+    register = [(host_mm_pb2_grpc.add_HostMmServiceServicer_to_server, host)]
     return serve("host_mm", register, settings, ready=store.ping, tracing=tracing)
 
 

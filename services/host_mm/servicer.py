@@ -9,9 +9,10 @@ import grpc
 
 from services import identity
 from services.groups import Groups, actor_of, any_actor_of, check_sections, constants, exists, in_words, page_of
-from services.host_mm.firmware import Firmware
+from services.host_mm.boot import MOST_CPUS, Boot
+from services.host_mm.firmware import PAGE, Firmware
 from services.host_mm.threads import Drive, Threads, of_host
-from ultrafolio.model.layout import LRU, MAPPING, NOTHING, RECLAIM, SPECULATIVE, TAMPER, TOUCH, W_IDLE, WRITEBACK
+from ultrafolio.model.layout import LRU, MAPPING, NOTHING, RECLAIM, SPECULATIVE, TAMPER, TOUCH, VCPU, W_IDLE, WRITEBACK
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
@@ -25,6 +26,8 @@ from ultrafolio.state.sections import encode_meta
 
 OWN_WORK = (WRITEBACK, RECLAIM, LRU, MAPPING, SPECULATIVE, TAMPER)
 EVERYBODY = ("guest", "device", "host", "lab")
+VMM = ("guest", "host", "lab")
+"""Whose guests are created: the guest service stands for the VMM, too."""
 ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1}
 """Functions of model.host by which a thread comes over from a guest or device; how many arguments follow the actor."""
 
@@ -33,10 +36,11 @@ FIRST, GROUP = 4 << 30, 16 << 20
 
 
 class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
-    """store: with the host's rights;  firmware: the way to the ultravisor;  threads: what runs the rules."""
+    """store: with the host's rights;  firmware: the way to the ultravisor;  threads: what runs the rules;
+    boot: what sets up secure guests."""
 
-    def __init__(self, store: RedisStore, firmware: Firmware, threads: Threads) -> None:
-        self.store, self.firmware, self.threads = store, firmware, threads
+    def __init__(self, store: RedisStore, firmware: Firmware, threads: Threads, boot: Boot) -> None:
+        self.store, self.firmware, self.threads, self.boot = store, firmware, threads, boot
         self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "host", firmware.ask(name), of_host))
 
     def Run(self, request: pb.RunRequest, context: Any) -> pb.RunResponse:
@@ -122,6 +126,48 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         with in_words():
             done = group.burst(actor, request.op, page, most=1, request=request.request_id)
         return pb.HostMmServiceStepResponse(step=step_to(done[-1]) if done else None)
+
+    def CreateGuest(self, request: pb.CreateGuestRequest, context: Any) -> pb.CreateGuestResponse:
+        identity.require(context, VMM)
+        meta = self.groups[request.group].view.meta
+        if request.vm >= meta.vms:
+            raise StatusError(
+                grpc.StatusCode.INVALID_ARGUMENT, "NO_SUCH_MACHINE", "virtual machine", value=request.vm,
+                allowed=f"0 to {meta.vms - 1}",
+            )  # fmt: skip
+        if not 0 < request.cpus <= MOST_CPUS:
+            raise StatusError(
+                grpc.StatusCode.INVALID_ARGUMENT, "BAD_CPUS", "processors", value=request.cpus,
+                allowed=f"1 to {MOST_CPUS}",
+            )  # fmt: skip
+        with in_words():
+            return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE)
+
+    def Unpack(self, request: pb.UnpackRequest, context: Any) -> pb.UnpackResponse:
+        identity.require(context, VMM)
+        meta, count = self.groups[request.group].view.meta, len(request.image) // PAGE
+        actor_of(meta, request.actor, (VCPU,), "vCPUs")
+        if not count or len(request.image) % PAGE:
+            raise StatusError(
+                grpc.StatusCode.INVALID_ARGUMENT, "BAD_IMAGE", "image", value=f"{len(request.image)} bytes",
+                allowed="whole pages of 4,096 bytes",
+            )  # fmt: skip
+        page_of(meta, request.page, count)
+        with in_words():
+            return pb.UnpackResponse(pages=self.boot.place(request))
+
+    def StartGuest(self, request: pb.StartGuestRequest, context: Any) -> pb.StartGuestResponse:
+        identity.require(context, VMM)
+        who = self.groups[request.group].view.meta.who
+        with in_words():
+            actors = [t for t in range(len(who)) if who["vm"][t] == request.vm]
+            return pb.StartGuestResponse(answer=self.boot.start(request.group, request.vm, actors))
+
+    def DestroyGuest(self, request: pb.DestroyGuestRequest, context: Any) -> pb.DestroyGuestResponse:
+        identity.require(context, VMM)
+        group = self.groups[request.group].name
+        with in_words():
+            return pb.DestroyGuestResponse(answer=self.boot.destroy(group, request.vm))
 
     def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Any) -> pb.HostMmServicePrepareResponse:
         identity.require(context, ("lab",))

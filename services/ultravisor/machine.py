@@ -223,5 +223,5 @@ def _response(answer: Answer, calls: Calls, pages: Pages | None) -> pb.ExecuteRe
         interception=answer.interception,
         result=calls.last.code if calls.last else nothing,
         fresh=bool(calls.last and calls.last.fresh),
-        revision=pages.revision if pages else 0,
+        revision=pages.revision if pages and calls.last else 0,
     )

@@ -1,0 +1,84 @@
+"""A secure guest's boot, from its owner's plain image to a processor that runs."""
+
+from __future__ import annotations
+
+from services.guest.machine import Machine
+from services.guest.part import PAGE, Parts
+from services.guest.work import Patience, Work
+from ultrafolio.model.layout import TOUCH, VCPU
+from ultrafolio.rpc import image
+from ultrafolio.rpc.client import request_id
+from ultrafolio.rpc.uvcb_calls import RC_EXECUTED
+from ultrafolio.rpc.v1 import guest_pb2 as pb
+from ultrafolio.rpc.v1 import host_mm_pb2, ultravisor_pb2
+from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_REFUSED, UltravisorAnswer
+from ultrafolio.state.burst import Group
+
+CHUNK = 256 * PAGE
+"""Bytes of an image in one message to the host."""
+PREFIX = (0, 1)
+"""The pages of the prefix area, which a processor needs to be entered."""
+
+
+class Boot:
+    """Boots guests: the part of their owner, who encrypts, and of the vCPU, whose touches unpack page by page."""
+
+    def __init__(self, parts: Parts, machine: Machine) -> None:
+        self._parts, self._machine = parts, machine
+
+    def boot(
+        self, group: Group, actor: int, page: int, plain: bytes, patience: Patience
+    ) -> tuple[Work, pb.BootResponse]:
+        """Boot the machine of vCPU `actor` from an image whose first page is `page`. Refused by the ultravisor or out
+        of time, nothing of the guest is left. InputError: no whole pages."""
+        key = self._parts.ultravisor.HostKey(ultravisor_pb2.HostKeyRequest()).key
+        sealed = image.seal(plain, [key], page * PAGE)
+        self._machine.enter(group, actor, TOUCH, page)
+        who, vm = group.view.meta.who, int(group.view.meta.who["vm"][actor])
+        cpus = sum(kind == VCPU and mine == vm for kind, mine in zip(who["kind"], who["vm"], strict=True))
+        wanted = host_mm_pb2.CreateGuestRequest(
+            group=group.name, vm=vm, cpus=cpus, header=sealed.header, request_id=request_id()
+        )
+        made = self._parts.host.CreateGuest(wanted)
+        response = pb.BootResponse(configuration=made.configuration, answer=made.answer)
+        if made.answer.rc != RC_EXECUTED:
+            return Work().end(OUTCOME_REFUSED), response
+        work = self._unpack(group, actor, page, sealed, patience, response)
+        if work.outcome == OUTCOME_DONE:
+            response.answer.CopyFrom(self._start(group.name, vm))
+            if response.answer.rc != RC_EXECUTED or response.answer.interception:
+                work.end(OUTCOME_REFUSED)
+        if work.outcome != OUTCOME_DONE:
+            self._parts.host.DestroyGuest(host_mm_pb2.DestroyGuestRequest(group=group.name, vm=vm))
+            response.configuration = 0
+        return work, response
+
+    def _unpack(
+        self, group: Group, actor: int, page: int, sealed: image.Sealed, patience: Patience, response: pb.BootResponse
+    ) -> Work:
+        """Hand over the image, and touch its pages in order, and those of the prefix area."""
+        touched = Work().end(OUTCOME_DONE)
+        for offset in range(0, len(sealed.pages), CHUNK):
+            some = sealed.pages[offset : offset + CHUNK]
+            first, count = page + offset // PAGE, len(some) // PAGE
+            request = host_mm_pb2.UnpackRequest(
+                group=group.name, actor=actor, page=first, image=some, tweak=sealed.tweak, offset=offset
+            )
+            self._parts.host.Unpack(request)
+            for one in range(first, first + count):
+                touched = self._touch(group, actor, one, patience, touched)
+                if touched.outcome != OUTCOME_DONE:
+                    return touched
+                response.pages += 1
+        for one in PREFIX[: int(group.view.meta.cfg["pages"][0])]:
+            if touched.outcome == OUTCOME_DONE:
+                touched = self._touch(group, actor, one, patience, touched)
+        return touched
+
+    def _touch(self, group: Group, actor: int, page: int, patience: Patience, before: Work) -> Work:
+        work, _ = self._machine.touch(group, actor, (page, 0, 0, b""), patience)
+        before.round(work.steps)
+        return before.end(work.outcome, work.wait)
+
+    def _start(self, group: str, vm: int) -> UltravisorAnswer:
+        return self._parts.host.StartGuest(host_mm_pb2.StartGuestRequest(group=group, vm=vm)).answer
