@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 import grpc
@@ -16,7 +17,7 @@ from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.acl import group_name
 from ultrafolio.state.burst import Contended, Lost
 from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta
-from ultrafolio.state.store import Store, StoreUnavailable
+from ultrafolio.state.store import LEASE_MS, Store, StoreUnavailable
 
 T = TypeVar("T")
 TURN_LOST = "TURN_LOST"
@@ -36,6 +37,26 @@ class Groups(Generic[T]):
             if name not in self._made:
                 self._made[name] = self._make(name, meta_of(self._store, name))
             return self._made[name]
+
+    def tend(self, renew: Callable[[T], object], every_s: float = LEASE_MS / 1000) -> None:
+        """From now on look after turns of this role that were left behind: `renew` a group whose turn stays the same.
+
+        A step that died with its holder would otherwise keep the other roles out until this one has work in the group.
+        """
+        threading.Thread(target=self._tend, args=(renew, every_s), name="left turns", daemon=True).start()
+
+    def _tend(self, renew: Callable[[T], object], every_s: float) -> None:
+        before: dict[str, str] = {}
+        while True:
+            time.sleep(every_s)
+            # whatever is away now: there is a next time
+            with suppress(Exception):
+                turns = {name: self._store.turn(name) for name in self._store.groups()}
+                held = {name: turn.token for name, turn in turns.items() if turn and turn.role == self._store.role}
+                left = [name for name, token in held.items() if before.get(name) == token]
+                before = held
+                for name in left:
+                    renew(self[name])
 
     def forget(self, name: str) -> None:
         """Read the group's constants again at its next use."""

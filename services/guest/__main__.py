@@ -9,6 +9,7 @@ from services.links import channel_to, folder_of, store_of
 from services.serve import Running, main, serve, traced
 from services.settings import Settings
 from ultrafolio.rpc.v1 import guest_pb2_grpc, host_mm_pb2_grpc, ultravisor_pb2_grpc
+from ultrafolio.state.burst import Group
 
 
 def start(settings: Settings) -> Running:
@@ -21,6 +22,7 @@ def start(settings: Settings) -> Running:
         host_mm_pb2_grpc.HostMmServiceStub(channel_to(settings, "guest", "host_mm", tracing)),
     )
     guest = Guest(store, parts, Machine(parts), Devices(parts, Disk(folder_of(settings, "guest") / "disk")))
+    guest.groups.tend(Group.refresh)
     register = [(guest_pb2_grpc.add_GuestServiceServicer_to_server, guest)]
     return serve("guest", register, settings, ready=store.ping, tracing=tracing)
 

@@ -9,6 +9,7 @@ from services.links import channel_to, folder_of, store_of
 from services.serve import Running, main, serve, traced
 from services.settings import Settings
 from ultrafolio.rpc.v1 import host_mm_pb2_grpc, ultravisor_pb2_grpc
+from ultrafolio.state.burst import Group
 
 
 def start(settings: Settings) -> Running:
@@ -19,6 +20,7 @@ def start(settings: Settings) -> Running:
     firmware = Firmware(stub, guests := Guests(store))
     threads = Threads(firmware.read_pages, Disk(folder_of(settings, "host_mm") / "swap"))
     host = HostMm(store, firmware, threads, Boot(firmware, guests))
+    host.groups.tend(Group.refresh)
     register = [(host_mm_pb2_grpc.add_HostMmServiceServicer_to_server, host)]
     return serve("host_mm", register, settings, ready=store.ping, tracing=tracing)
 

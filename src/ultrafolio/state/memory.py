@@ -114,6 +114,11 @@ class MemoryStore:
             return "held"
         return "left" if group.journal and not commit.adopt else ""
 
+    def turn(self, group: str) -> Turn | None:
+        with self._memory.changed:
+            found = self._memory.groups.get(group)
+            return found.turn if found else None
+
     def reply(self, group: str, request: str) -> bytes | None:
         with self._memory.changed:
             found = self._memory.groups.get(group)

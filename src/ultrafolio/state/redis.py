@@ -19,7 +19,7 @@ import msgspec
 import redis
 
 from .sections import DTYPES
-from .store import LEASE_MS, REPLY_MS, TURN, Answer, Commit, Event, StoreUnavailable
+from .store import LEASE_MS, REPLY_MS, TURN, Answer, Commit, Event, StoreUnavailable, Turn
 
 _SCRIPT = (Path(__file__).parent / "commit.lua").read_text()
 _REVISION = 8
@@ -72,6 +72,10 @@ class RedisStore:
         words, blobs = _words(commit)
         args: list[Any] = [words, msgspec.msgpack.encode(names), self.role, self._lease, REPLY_MS, *blobs]
         return _answer(self._patiently(lambda: self._script(keys=keys, args=args)))
+
+    def turn(self, group: str) -> Turn | None:
+        held = self._patiently(lambda: self._client.get(_key(group, "turn")))
+        return TURN.decode(held) if held else None
 
     def reply(self, group: str, request: str) -> bytes | None:
         kept: bytes | None = self._patiently(lambda: self._client.get(_key(group, f"reply:{self.role}:{request}")))

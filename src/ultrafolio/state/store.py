@@ -111,13 +111,19 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Store(Protocol):
-    """A place where groups are kept. All methods raise StoreUnavailable when it cannot be reached in time."""
+    """A place where groups are kept, seen by one role. All methods raise StoreUnavailable when it cannot be reached in
+    time."""
+
+    role: str
 
     def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
         """Write a role's sections of a new group, at revision 1, and the event; False if any is there already."""
 
     def commit(self, group: str, commit: Commit) -> Answer:
         """Do all of `commit` or nothing. A commit sent again with the same id by the same writer is answered done."""
+
+    def turn(self, group: str) -> Turn | None:
+        """The turn as it is held, or was left behind; None if there is none."""
 
     def reply(self, group: str, request: str) -> bytes | None:
         """The kept answer to a client's request, or None."""
