@@ -16,16 +16,22 @@ from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2
 
 
+def system_of(file: str, policy: str) -> tuple[str, scenario.System]:
+    """Title and system of a scenario file, looked for here and in the checkout. InputError: one of them is wrong."""
+    story = scenario.read(Path(file) if Path(file).exists() else ROOT / file)
+    return story.title, scenario.system(story, find(policy, story.tables))
+
+
 class Group:
     """A new folio group, laid out from a scenario file under a policy, and orders to its actors."""
 
-    def __init__(self, lab: Cluster, file: str, policy: str) -> None:
-        story = scenario.read(Path(file) if Path(file).exists() else ROOT / file)
-        self.lab, self.system = lab, scenario.system(story, find(policy, story.tables))
-        self.name = f"{Path(file).stem}-{policy}-{request_id()[:8]}"
-        lab.lay_out(self.name, self.system, story.title)
+    def __init__(self, lab: Cluster, file: str, policy: str, name: str | None = None) -> None:
+        title, self.system = system_of(file, policy)
+        self.lab = lab
+        self.name = name or f"{Path(file).stem}-{policy}-{request_id()[:8]}"
+        lab.lay_out(self.name, self.system, title)
         self._telling = Telling(lab, self.name, self.system)
-        print(paragraph(f"== {Path(file).stem} under {policy}: {story.title}"))
+        print(paragraph(f"== {Path(file).stem} under {policy}: {title}"))
 
     def touch(self, vcpu: int, page: int, *, seconds: float = 10, **more: Any) -> guest_pb2.TouchResponse:
         request = guest_pb2.TouchRequest(group=self.name, actor=vcpu, page=page, request_id=request_id(), **more)

@@ -1,6 +1,6 @@
 """Make a folio group from a scenario under a policy, and say whom it can be asked for.
 
-    python examples/lay_out.py SCENARIO POLICY [where.json]
+    python examples/lay_out.py SCENARIO POLICY [where.json [NAME]]
 
 POLICY is a preset, or a block of the scenario file. Without where.json the group ends with this script.
 """
@@ -8,7 +8,7 @@ POLICY is a preset, or a block of the scenario file. Without where.json the grou
 import sys
 
 from common import cluster, main, where
-from group import Group
+from group import Group, system_of
 
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import ACTOR_KINDS, OPS, PAGE_STATES
@@ -16,10 +16,11 @@ from ultrafolio.model.layout import ACTOR_KINDS, OPS, PAGE_STATES
 
 def story() -> None:
     if len(sys.argv) < 3:
-        raise InputError("arguments", value=" ".join(sys.argv[1:]), allowed="SCENARIO POLICY [where.json]",
+        raise InputError("arguments", value=" ".join(sys.argv[1:]), allowed="SCENARIO POLICY [where.json [NAME]]",
                          then="python examples/lay_out.py scenarios/03-virtio.toml whole-folio where.json")  # fmt: skip
+    system_of(sys.argv[1], sys.argv[2])  # wrong words are said before anything is started
     with cluster(where(3)) as lab:
-        group = Group(lab, sys.argv[1], sys.argv[2])
+        group = Group(lab, sys.argv[1], sys.argv[2], where(4))
         state = lab.state(group.name)
         print(f"group {group.name}")
         for page, one in enumerate(state.uv["state"]):

@@ -11,7 +11,7 @@ def story() -> None:
     with cluster(where()) as lab:
         group = Group(lab, "scenarios/34-tampered-page.toml", "per-page")
         group.show_page(0)
-        print("The host writes over the first bytes of page 0, and the guest touches it.")
+        print("The host changes the first bytes of page 0, and the guest touches it.")
         group.start(1, 0)
         answer = group.touch(0, 0)
         group.tell(legend=True)
