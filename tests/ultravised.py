@@ -48,6 +48,9 @@ class ModelPages:
             return None
         return page
 
+    def exception(self, of, page):
+        return RULES.hw_guest(self.state, of.vm, page)
+
     def import_(self, of, page):
         return RULES.uv_import(self.state, of.vm, page, self.misc)
 

@@ -16,7 +16,7 @@ from services.ultravisor.inventory import PAGE, Configuration, Injection, Machin
 from services.ultravisor.lifecycle import Fields, OpenHeader, Refused
 from services.ultravisor.query import LENGTH, query
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import DAT_FAULT, UV_BUSY, UV_EXIT, UV_INTEGRITY, UV_OK
+from ultrafolio.model.layout import ALLOWED, DAT_FAULT, UV_BUSY, UV_EXIT, UV_INTEGRITY, UV_OK
 from ultrafolio.rpc import uvcb
 from ultrafolio.rpc import uvcb_calls as codes
 from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CC_BUSY, CC_ERROR, CC_OK, CONFIGURATION, GUEST, HOST, Call
@@ -36,7 +36,10 @@ class Pages(Protocol):
     UV_BUSY, UV_INTEGRITY or UV_EXIT; `page` is what `locate` returned."""
 
     def locate(self, address: int, of: Configuration | None) -> int | None:
-        """The page at an absolute address of the host (of None) or of a guest; None where none is, or is mapped."""
+        """The page at an absolute address of the host (of None), or at a guest's; None where none is, or is mapped."""
+
+    def exception(self, of: Configuration, page: int) -> int:
+        """What the hardware says of the guest's access to its page: 0, or a program interruption."""
 
     def import_(self, of: Configuration, page: int) -> int: ...
     def export(self, page: int) -> int: ...
@@ -159,8 +162,9 @@ class Firmware:
         else:
             of = machine.configurations[handle]
             page = self._page(of, fields["paddr" if call.who == GUEST else "gaddr"], call)
-            if page is None:
-                return Answer(CC_OK, block, machine, DAT_FAULT)
+            exception = DAT_FAULT if page is None else self._pages.exception(of, page) if call.who == GUEST else ALLOWED
+            if page is None or exception != ALLOWED:
+                return Answer(CC_OK, block, machine, exception)
             result = self._of_guest_storage(machine, of, call.name, page, fields)
             unpacked = call.name == "unpack" and result == UV_OK
             after = lifecycle.unpacked(machine, fields, self._pages.content(page)) if unpacked else machine
@@ -169,7 +173,7 @@ class Firmware:
         return Answer(CC_OK, uvcb.answer(block, codes.RC_EXECUTED), after, result=result)
 
     def _page(self, of: Configuration, address: int, call: Call) -> int | None:
-        """The page at a guest's address. None: a guest's own page is not mapped."""
+        """The page at a guest's address. None: a guest names a page of its own that is not mapped."""
         if address % PAGE or not of.guest.origin <= address < of.guest.end:
             raise Refused(codes.RC_ADDRESS)
         page = self._pages.locate(address, of)

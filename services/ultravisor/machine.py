@@ -15,10 +15,10 @@ from services.ultravisor.firmware import PAGE_CALLS, Answer, Firmware
 from services.ultravisor.inventory import Configuration, Machine, Storage
 from services.ultravisor.pages import Outcome, Pages, Part
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ALLOWED, PGM_3D, UV_ERROR, UV_OK
+from ultrafolio.model.layout import ALLOWED, PGM_3D, UV_BUSY, UV_ERROR, UV_OK
 from ultrafolio.rpc import image, uvcb
 from ultrafolio.rpc.messages import laboratory_handle
-from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_ERROR, CC_OK
+from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_OK
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state.redis import RedisStore
 
@@ -85,7 +85,12 @@ class Machines:
                 return pb.ExecuteResponse(condition_code=before.condition_code, control_block=before.block)
             pages = self._pages(request, machine)
             calls, seen = Calls(pages, part), _seen(machine, pages, request.control_block)
-            answer = self._once(request, guest, part, calls, seen, pages)
+            caller = None if guest is None else _handle_of(seen.machine, pages, guest)
+            answer = Firmware(calls, self._open).execute(
+                seen.machine, request.control_block, caller, m3=request.m3, problem_state=request.problem_state,
+                cpus_running=max(1, request.running_cpus), operand=request.operand,
+                vm=request.vm if guest is None and request.HasField("vm") else None, group=request.group,
+            )  # fmt: skip
             after = seen.without(machine, answer.machine)
             if answer.machine is seen.machine or after == machine:
                 break
@@ -96,22 +101,6 @@ class Machines:
         if calls.last is None and not answer.interruption and not answer.interception and answer.cc != CC_OK:
             calls.untouched(request.control_block, busy=answer.cc >= CC_BUSY)
         return _response(answer, calls, pages)
-
-    def _once(self, request: pb.ExecuteRequest, guest: int | None, part: Part | None, calls: Calls, seen: Seen,
-              pages: Pages | None) -> Answer:  # fmt: skip
-        """The answer of the firmware, or the hardware's exception before it."""
-        caller = None
-        if guest is not None:
-            caller = _handle_of(seen.machine, pages, guest)
-            of = seen.machine.configurations.get(caller)
-            exception = calls.exception(of, request.control_block) if of and not part else ALLOWED
-            if exception:
-                return Answer(CC_OK, request.control_block, seen.machine, exception)
-        return Firmware(calls, self._open).execute(
-            seen.machine, request.control_block, caller, m3=request.m3, problem_state=request.problem_state,
-            cpus_running=max(1, request.running_cpus), operand=request.operand,
-            vm=request.vm if guest is None and request.HasField("vm") else None, group=request.group,
-        )  # fmt: skip
 
     def _pages(self, request: pb.ExecuteRequest, machine: Machine) -> Pages | None:
         """The pages a call is about: of the group that is named, else of the configuration's own memory."""
@@ -215,13 +204,13 @@ def _handle_of(machine: Machine, pages: Pages | None, vm: int) -> int:
 
 
 def _response(answer: Answer, calls: Calls, pages: Pages | None) -> pb.ExecuteResponse:
-    nothing = UV_ERROR if answer.cc == CC_ERROR else UV_OK
+    untouched = (UV_OK, UV_ERROR, UV_BUSY, UV_BUSY)[answer.cc]
     return pb.ExecuteResponse(
         condition_code=answer.cc,
         control_block=answer.block,
         program_interruption=answer.interruption,
         interception=answer.interception,
-        result=calls.last.code if calls.last else nothing,
+        result=calls.last.code if calls.last else untouched,
         fresh=bool(calls.last and calls.last.fresh),
         revision=pages.revision if pages and calls.last else 0,
     )
