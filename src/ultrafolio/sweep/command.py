@@ -185,21 +185,29 @@ def why(store: Path, key: str, as_json: bool) -> None:
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--redis", metavar="URL", help=f"Where the job is [{VARIABLE}, then what the store says].")
 @click.option("--workers", type=click.IntRange(min=1), help="Start so many workers here, too.")
+@click.option("--report/--no-report", default=None, help="Write the HTML report [on].")
 @click.option("--quiet", is_flag=True, help="No progress and no summary; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
 @click.pass_context
 def attach(
-    ctx: click.Context, store: Path, redis: str | None, workers: int | None, quiet: bool, as_json: bool
+    ctx: click.Context,
+    store: Path,
+    redis: str | None,
+    workers: int | None,
+    report: bool | None,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Come back to the job of STORE: fetch what is done, and follow the rest."""
     ticket, _, client, url = find(store, address(redis))
     client.close()
     quiet = quiet or as_json
+    writer = report_writer(wanted=bool(report)) if report is not False else None
     executor = queue_of(store, url, workers, ticket.record.deposit, ticket.record.limits, fresh=False, quiet=quiet)
     plan = explain.plan_of(open_store(store))
     finish(
         ctx, lambda: run_sweep(plan, store, cells.simulator(), executor, display(quiet=quiet)), executor, store,
-        f"ultrafolio sweep attach {store}", report_writer(wanted=False), quiet=quiet and not as_json, as_json=as_json,
+        f"ultrafolio sweep attach {store}", writer, quiet=quiet and not as_json, as_json=as_json,
     )  # fmt: skip
 
 

@@ -25,8 +25,8 @@ SHORTEST_SECONDS = 0.1
 MOST = 20_000
 """Beyond so many chunks they grow instead: the queue and the job's record stay small."""
 
-SAMPLES = 64
-SAMPLE_SECONDS = 0.5
+SAMPLES = 32
+SAMPLE_SECONDS = 0.3
 PATIENCE = 4.0
 """Seconds after which the first cell counts as taking so long, and is not waited for."""
 WARM_SECONDS = 300.0

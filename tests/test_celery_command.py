@@ -1,0 +1,107 @@
+"""``ultrafolio sweep --executor celery`` as a user meets it: exit codes, messages, leaving, coming back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from test_celery_fake import CELLS, PLAN, Workers, results
+from test_sweep_fake import make_plan, run, start, wait_for
+from ultrafolio.state.server import VARIABLE, Server
+from ultrafolio.sweep import crew
+from ultrafolio.sweep.queue import read_ticket
+
+SLOW = PLAN.replace("sleep_ms = 5", "sleep_ms = 20")
+OWN = """
+[fixed]
+duration_us = 500
+[grid]
+policy = ["per-page", "whole-folio"]
+order = "0-4"
+seed = "1-{seeds}"
+"""
+
+
+def ultrafolio(*words, cwd):
+    program = Path(sys.executable).with_name("ultrafolio")
+    return subprocess.run([program, *map(str, words)], cwd=cwd, capture_output=True, text=True)
+
+
+def test_without_a_broker_a_server_and_workers_are_started_and_ended(tmp_path):
+    """The simulator's cells, in processes forked from a worker that had compiled them."""
+    make_plan(tmp_path, OWN.format(seeds=10))
+    words = ("sweep", "plan.toml", "--no-report", "--workers", 2)
+    local = ultrafolio(*words, "-o", "a", cwd=tmp_path)
+    own = ultrafolio(*words, "-o", "b", "--executor", "celery", cwd=tmp_path)
+    assert (local.returncode, own.returncode) == (0, 0), own.stderr
+    assert "100 of 100 cells (100 computed, 0 stored before)" in own.stdout and "chunks are queued" in own.stderr
+    assert results(tmp_path / "a") == results(tmp_path / "b")
+    assert not (tmp_path / "b/job.json").exists()
+    log = (tmp_path / "b/workers.log").read_text()
+    assert "Warm shutdown" in log and "Traceback" not in log
+    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout
+    assert not left, "nothing goes on"
+
+
+def test_ctrl_c_detaches_and_attach_comes_back(tmp_path):
+    reference = tmp_path / "reference"
+    run(path := make_plan(tmp_path, SLOW), reference)
+    store = tmp_path / "store"
+    with Server.start() as server, Workers(server.url, tmp_path, 2):
+        client = start(path, "-o", store, "--executor", "celery", "--redis", server.url, "--no-report")
+        wait_for(lambda: list((store / "segments").glob("*.arrows")))
+        os.killpg(client.pid, signal.SIGINT)
+        out, err = client.communicate(timeout=30)
+        assert client.returncode == 130, err
+        assert f"detached; the job goes on. To come back: ultrafolio sweep attach {store}" in out
+        assert read_ticket(store).redis == server.url
+        for word, told in (("pause", "is paused"), ("resume", "goes on")):
+            out, err = start(word, store).communicate(timeout=30)
+            assert told in out, err
+        back = start("attach", store, "--no-report", "--json")
+        out, err = back.communicate(timeout=60)
+        assert back.returncode == 1, err
+        assert json.loads(out)["computed"] == CELLS
+        assert results(store) == results(reference)
+        again = start("attach", store)
+        assert "no job is under way" in again.communicate(timeout=30)[1] and again.returncode == 2
+        with Redis.from_url(server.url) as redis:
+            assert not redis.keys("ultrafolio:{*}:part*")
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["--executor", "celery"], "no Redis is named, and no workers"),
+    (["--executor", "celery", "--redis", "radis://x"], "did you mean 'redis'"),
+    (["--executor", "celery", "--redis", "unix:///nowhere/s"], "Redis does not answer"),
+    (["--executor", "celery", "--workers", "1", "--deposit", "pigeon://loft"], "no such kind of place"),
+    (["--workers", "0", "--cell-seconds", "3"], "this process cannot end its own cells"),
+])  # fmt: skip
+def test_bad_input_says_what_to_type(tmp_path, monkeypatch, words, says):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    process = start(make_plan(tmp_path, PLAN), "-o", tmp_path / "store", "--no-report", *words)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2 and says in err and "next" in err and "Traceback" not in err, err
+
+
+def test_outside_a_checkout_the_error_names_the_workers_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(crew.ultrafolio, "__file__", str(tmp_path / "site-packages/ultrafolio/__init__.py"))
+    with pytest.raises(crew.InputError, match=f"{VARIABLE}=URL celery -A workers.app worker"):
+        crew.checkout("URL")
+
+
+def test_workers_that_end_again_and_again_end_the_sweep(tmp_path, monkeypatch):
+    monkeypatch.setattr(crew, "worker_command", lambda count: ["/bin/false"])
+    monkeypatch.setattr(crew, "REPLACED", 2)
+    with pytest.raises(crew.InputError, match="the workers end again and again"):  # noqa: SIM117
+        with crew.OwnWorkers(1, "unix:///nowhere/s", tmp_path) as workers:
+            wait_for(workers.tend)
+
+
+def test_the_library_imports_neither_celery_nor_redis_before_they_are_asked_for():
+    code = "import sys, ultrafolio.sweep.command; sys.exit(bool({'redis', 'celery', 'numba'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
