@@ -28,13 +28,19 @@ def look(x, w, first, end):
     g = x.count[0]
     actors = g.actors
     missed = 0
-    for number in range(first, end):
-        at = (number - g.next) * actors
-        for t in range(actors):
-            position = x.recall[recalled(x, key_of(x, number, t)), 1]
-            x.steps[at + t] = position
-            if position == 0:
-                missed += 1
+    for low in range(first, end, BATCH // 4):
+        high = min(low + BATCH // 4, end)
+        for number in range(low, high):
+            for t in range(actors):
+                prefetch(x.recall, mix(7, key_of(x, number, t)) & (len(x.recall) - 1))
+        for number in range(low, high):
+            at = (number - g.next) * actors
+            for t in range(actors):
+                position = x.recall[recalled(x, key_of(x, number, t)), 1]
+                prefetch(x.pool, position)
+                x.steps[at + t] = position
+                if position == 0:
+                    missed += 1
     x.missed[w] = missed
 
 

@@ -24,7 +24,7 @@ from .layout import (
 )
 
 Array = np.ndarray[Any, Any]
-FIRST = 1 << 12
+FIRST = 1 << 14
 """Room for states, and for remembered steps, to begin with."""
 ROUND, SHARE = 32, 8192
 """States of a round that one worker does alone; those of each worker where several share it."""
@@ -110,8 +110,8 @@ def new_arrays(system: System, shape: Shape, max_states: int, alike: Sequence[in
 
 
 def grow(arrays: dict[str, Array], shape: Shape, max_mib: int) -> dict[str, Array] | None:
-    """Double what is full, one array after the other, so that none but the one being copied is there twice. None, and
-    nothing is changed, where more than `max_mib` MiB would be needed.
+    """Make what is full four times as long, one array after the other, so that none but the one being copied is there
+    twice. None, and nothing is changed, where more than `max_mib` MiB would be needed.
 
     Returns the hash tables as they were; the new ones are empty.
     """
@@ -119,16 +119,16 @@ def grow(arrays: dict[str, Array], shape: Shape, max_mib: int) -> dict[str, Arra
     full = _full(arrays, shape)
     bytes_of = {name: array.nbytes * int(count["capacity"]) // len(array) if name in _BY_STATE else array.nbytes
                 for name, array in arrays.items() if name not in _SCRATCH}  # fmt: skip
-    if sum(bytes_of.values()) + sum(bytes_of[name] for name in full) > max_mib << 20:
+    if sum(bytes_of.values()) + 3 * sum(bytes_of[name] for name in full) > max_mib << 20:
         return None
     if "node" in full:
-        count["capacity"] *= 2
+        count["capacity"] *= 4
     tables = {}
     for name, used in full.items():
         old = arrays.pop(name)
         if name in ("table", "places", "recall"):
             tables[name] = old if name == "recall" else np.zeros(0)
-        size = 2 * len(old)
+        size = 4 * len(old)
         if name == "table":
             size = table_slots(int(count["capacity"]))
         if name in _BY_STATE:
