@@ -51,8 +51,9 @@ class Part(NamedTuple):
 
 def parts(guests: int = 1) -> list[Part]:
     """The services in the order in which they start; they stop in the opposite one."""
-    names = ["ultravisor", "host_mm", *(["guest"] if guests == 1 else [f"guest-{i}" for i in range(1, guests + 1)])]
-    services = ["ultravisor", "host_mm", *["guest"] * guests]
+    replicas = ["guest"] if guests == 1 else [f"guest-{i}" for i in range(1, guests + 1)]
+    names = ["ultravisor", "host_mm", *replicas, "lab"]
+    services = ["ultravisor", "host_mm", *["guest"] * guests, "lab"]
     return [Part(name, service, f"services.{service}") for name, service in zip(names, services, strict=True)]
 
 

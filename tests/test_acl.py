@@ -39,7 +39,8 @@ uf:lease:ultravisor:x   w           -     -      -
 uf:lease:host:x         -           w     -      -
 uf:lease:guest:x        -           -     w      -
 uf:lease:lab:x          -           -     -      w
-uf:sweep:s:done         -           -     -      w
+ultrafolio:{j}:done     -           -     -      w
+ultrafolio              -           -     -      w
 celery                  -           -     -      w
 _kombu.binding.celery   -           -     -      w
 unacked                 -           -     -      w

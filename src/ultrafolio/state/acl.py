@@ -79,7 +79,9 @@ def _part(role: str) -> Rights:
 RIGHTS: dict[str, Rights] = {
     **{role: _part(role) for role in PARTS},
     "lab": Rights(
-        write=("uf:sweep:*", "uf:lab:*", "uf:lease:lab:*", "celery*", "_kombu*", "unacked*", "*.reply.celery.pidbox"),
+        write=(
+            "uf:lab:*", "uf:lease:lab:*", "ultrafolio*", "celery*", "_kombu*", "unacked*", "*.reply.celery.pidbox",
+        ),  # fmt: skip
         read=(*_group("events", "meta"), "uf:groups"),
         append=(),
         commands=(*_CONNECTION, *_BROKER),

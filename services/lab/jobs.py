@@ -1,0 +1,176 @@
+"""Sweeps as jobs: each has a folder with its plan and its store, and a process that follows it, as a user would.
+
+    FOLDER/NAME/plan.toml   the plan as it was submitted;  FOLDER/NAME/name  what its file was called
+    FOLDER/NAME/store       the sweep's store; results.parquet stands there in the end
+    FOLDER/NAME/cancelled   there when it was
+
+A job's name is a digest of the plan and of the code that computes it, so that the same plan submitted twice is one job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from ultrafolio.engine.load import digest
+from ultrafolio.errors import InputError
+from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.v1 import lab_pb2
+from ultrafolio.sweep import drive, planfile, queue
+from ultrafolio.sweep.cells import simulator
+from ultrafolio.sweep.durable import replace
+from ultrafolio.sweep.work import Work
+
+ROOT = Path(__file__).parent.parent.parent
+RUNNING, PAUSED = lab_pb2.SWEEP_STATE_RUNNING, lab_pb2.SWEEP_STATE_PAUSED
+CANCELLED, DONE = lab_pb2.SWEEP_STATE_CANCELLED, lab_pb2.SWEEP_STATE_DONE
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """done: cells computed;  quarantined: cells given up after repeated failures."""
+
+    state: lab_pb2.SweepState.ValueType
+    cells: int
+    done: int
+    quarantined: int
+
+
+class Jobs:
+    """The jobs in `folder`; `redis` is where the workers listen."""
+
+    def __init__(self, folder: Path, redis: str) -> None:
+        self._folder, self._redis = folder, redis
+        self._followers: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        # plans name recordings beside themselves, and are kept here
+        for name in ("traces", "profiles"):
+            link = folder / name
+            if not link.is_symlink():
+                link.symlink_to(ROOT / name)
+        for name in self.names():
+            if self.progress(name).state == RUNNING:
+                self._follow(name)
+
+    def names(self) -> list[str]:
+        """All jobs, sorted."""
+        return sorted(path.parent.name for path in self._folder.glob("*/plan.toml"))
+
+    def submit(self, plan: str, name: str) -> tuple[str, int]:
+        """Make the plan a job, or find the one that it is; its name, and its cells. InputError for a bad plan."""
+        job = hashlib.blake2b(f"{digest()}\0{plan}".encode(), digest_size=8).hexdigest()
+        folder = self._folder / job
+        parsed = planfile.parse(plan, folder / "plan.toml")
+        work = Work(parsed, simulator(), {})
+        drive.check_columns(parsed, work.cells)
+        drive.probe(work)
+        with self._lock:
+            if not (folder / "plan.toml").exists():
+                folder.mkdir(exist_ok=True)
+                replace(folder / "name", name.encode())
+                replace(folder / "plan.toml", plan.encode())
+            (folder / "cancelled").unlink(missing_ok=True)
+        if self.progress(job).state == RUNNING:
+            self._follow(job)
+        return job, parsed.count
+
+    def _follow(self, job: str) -> None:
+        """Have a process fetch the job's results, unless one does."""
+        folder = self.folder(job)
+        with self._lock:
+            if job in self._followers and self._followers[job].poll() is None:
+                return
+            words = [sys.executable, "-m", "ultrafolio", "sweep", "run", str(folder / "plan.toml")]
+            words += ["-o", str(folder / "store"), "--executor", "celery", "--redis", self._redis]
+            with (folder / "log").open("ab") as log:
+                self._followers[job] = subprocess.Popen(
+                    [*words, "--no-report", "--quiet"], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+
+    def folder(self, job: str) -> Path:
+        """Where a job's files are. StatusError if there is no such job."""
+        folder = self._folder / job
+        if "/" in job or not (folder / "plan.toml").is_file():
+            raise StatusError(
+                grpc.StatusCode.NOT_FOUND,
+                "SWEEP_NOT_FOUND",
+                "no such sweep",
+                value=job,
+                allowed=", ".join(self.names()) or "none yet",
+            )
+        return folder
+
+    def name(self, job: str) -> str:
+        """What the plan's file was called."""
+        return (self.folder(job) / "name").read_text()
+
+    def progress(self, job: str) -> Progress:
+        """How far the job is; costs the same however many cells it has."""
+        folder = self.folder(job)
+        cells = planfile.load(folder / "plan.toml").count
+        if (folder / "store/results.parquet").exists():
+            return Progress(DONE, cells, cells, 0)
+        if (folder / "cancelled").exists():
+            return Progress(CANCELLED, cells, 0, 0)
+        try:
+            _, shared, _, _ = queue.find(folder / "store", self._redis)
+        except InputError:
+            return Progress(RUNNING, cells, 0, 0)
+        state = PAUSED if shared.state()[0] == "paused" else RUNNING
+        count = shared.progress()
+        return Progress(state, cells, count.computed, count.failed)
+
+    def failure(self, job: str) -> str:
+        """Why the process that follows a job ended without results; "" if it did not."""
+        follower = self._followers.get(job)
+        if follower is None or follower.poll() is None or self.progress(job).state != RUNNING:
+            return ""
+        return (self.folder(job) / "log").read_text(errors="replace").strip()[-400:]
+
+    def control(self, job: str, wanted: lab_pb2.SweepState.ValueType) -> lab_pb2.SweepState.ValueType:
+        """Pause a job, let it go on, or cancel it. StatusError for any other wish."""
+        store, now = self.folder(job) / "store", self.progress(job).state
+        if wanted not in (PAUSED, RUNNING, CANCELLED):
+            raise StatusError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "NO_SUCH_STATE",
+                "state of a sweep",
+                value=wanted,
+                allowed="PAUSED, RUNNING, CANCELLED",
+            )
+        if now in (DONE, CANCELLED) or now == wanted:
+            return now
+        {PAUSED: queue.pause, RUNNING: queue.resume, CANCELLED: queue.revoke}[wanted](store, self._redis)
+        if wanted == CANCELLED:
+            (store.parent / "cancelled").touch()
+        return wanted
+
+    def results(self, job: str) -> Iterator[bytes]:
+        """The Parquet file in pieces. StatusError while there is none."""
+        file = self.folder(job) / "store/results.parquet"
+        if not file.exists():
+            raise StatusError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "NOT_DONE",
+                "the sweep has no results yet",
+                value=job,
+                then="watch it to its end",
+            )
+        with file.open("rb") as parts:
+            while piece := parts.read(1 << 20):
+                yield piece
+
+    def close(self) -> None:
+        """Leave the jobs to the workers; whoever opens the folder again follows them again."""
+        for follower in self._followers.values():
+            follower.terminate()
+        for follower in self._followers.values():
+            follower.wait()

@@ -1,0 +1,5 @@
+"""`python -m ultrafolio`: the command line."""
+
+from .cli import main
+
+main()
