@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
@@ -38,17 +37,19 @@ class Groups(Generic[T]):
                 self._made[name] = self._make(name, meta_of(self._store, name))
             return self._made[name]
 
-    def tend(self, renew: Callable[[T], object], every_s: float = LEASE_MS / 1000) -> None:
-        """From now on look after turns of this role that were left behind: `renew` a group whose turn stays the same.
+    def tend(
+        self, renew: Callable[[T], object], every_s: float = LEASE_MS / 1000, over: threading.Event | None = None
+    ) -> None:
+        """Until it is `over`, look after turns of this role that were left behind: `renew` a group whose turn stays.
 
         A step that died with its holder would otherwise keep the other roles out until this one has work in the group.
         """
-        threading.Thread(target=self._tend, args=(renew, every_s), name="left turns", daemon=True).start()
+        arguments = renew, every_s, over or threading.Event()
+        threading.Thread(target=self._tend, args=arguments, name="left turns", daemon=True).start()
 
-    def _tend(self, renew: Callable[[T], object], every_s: float) -> None:
+    def _tend(self, renew: Callable[[T], object], every_s: float, over: threading.Event) -> None:
         before: dict[str, str] = {}
-        while True:
-            time.sleep(every_s)
+        while not over.wait(every_s):
             # whatever is away now: there is a next time
             with suppress(Exception):
                 turns = {name: self._store.turn(name) for name in self._store.groups()}

@@ -78,8 +78,7 @@ class Breakable(Stored):
 
     def steps(self):
         """Every step in the group's stream, in order."""
-        entries = (decode(event.data) for event in self.stream())
-        return [step for entry in entries if isinstance(entry, Steps) for step in entry.steps]
+        return flattened(self.stream())
 
     def plain(self):
         """What every page holds, decrypted where it is exported; None where that fails."""
@@ -88,6 +87,12 @@ class Breakable(Stored):
         slots = self.pages.view.seal["slot"]
         held = [self.contents.read(self.pages._address(p), int(slots[p])) for p in range(len(uv))]
         return [self.pages._plain(p) if uv["state"][p] == EXPORTED else held[p] for p in range(len(uv))]
+
+
+def flattened(events):
+    """Every step of a stream, in order."""
+    entries = (decode(event.data) for event in events)
+    return [step for entry in entries if isinstance(entry, Steps) for step in entry.steps]
 
 
 class InMemory:

@@ -1,14 +1,21 @@
 """A part that dies, an answer that is lost, a holder that comes back: every step stands once, in both stores."""
 
 import random
+import threading
+import time
 
+import msgspec
 import pytest
 
+import chaos
 from faulty import Breakable, Crash, InMemory, InRedis
+from services.groups import Groups
 from ultrafolio.engine.conformance import SCENARIOS, walked
 from ultrafolio.model.layout import IDLE_PC
 from ultrafolio.model.rule import RULES
+from ultrafolio.state.burst import Contended, Group
 from ultrafolio.state.server import Server
+from ultrafolio.state.store import Commit, Patch, Turn
 from ultrafolio.state.validate import validate
 
 
@@ -23,6 +30,143 @@ def places(request):
     """Where groups are kept: lease in milliseconds -> stores that share one place."""
     server = request.getfixturevalue("server") if request.param == "redis" else None
     return lambda lease_ms: InRedis(server.url, lease_ms) if server else InMemory(lease_ms)
+
+
+# --------------------------------------------------------------------------------------------- the turn protocol
+LEASE_MS = 60
+RING, WRITEBACK = 1, 2
+"""Actors of the system `ring`."""
+
+
+@pytest.fixture
+def stores(places, tmp_path):
+    """Per role the store's commit on a group that is laid out, with a short lease."""
+    engine = Breakable(places(LEASE_MS).stores, tmp_path)
+    engine.load(walked("ring", "per-page").state)
+    return Roles(engine)
+
+
+class Roles:
+    """Commits to one group: role(number, ...) by that role's process, or by another `writer` of it."""
+
+    def __init__(self, engine):
+        self.engine = engine
+
+    def __getattr__(self, role):
+        def commit(number, writer="first", **rest):
+            return self.engine.stores[role].commit(self.engine.group, Commit(str(number), f"{role}-{writer}", **rest))
+
+        return commit
+
+    def events(self):
+        return [event.data for event in self.engine.stream()][3:]
+
+
+TAKE = {role: Turn("token", role, 0, 0, 0) for role in ("host", "guest")}
+WRITE = {"host": [Patch("mm", 0, b"\1")], "guest": [Patch("actor", 0, b"\1")], "ultravisor": [Patch("uv", 0, b"\1")]}
+
+
+def lease_over():
+    time.sleep(LEASE_MS / 1000 + 0.02)
+
+
+def test_a_turn_that_nobody_took_part_in_is_void_after_its_lease(stores):
+    assert stores.host(1, take=TAKE["host"]).status == "done"
+    held = stores.guest(1)
+    assert (held.status, held.turn.role) == ("held", "host") and 0 < held.wait <= LEASE_MS
+    lease_over()
+    assert stores.guest(2, patches=WRITE["guest"]).status == "done"
+    late = stores.host(2, token="token", patches=WRITE["host"], events=[b"late"], release=True)
+    assert late.status == "lost", "a holder that comes back after others went on"
+    assert stores.ultravisor(1, token="token", journal=(0, b"late")).status == "lost"
+    assert stores.events() == []
+
+
+def test_a_turn_with_results_waits_for_its_role_and_is_finished_once(stores):
+    stores.host(1, take=TAKE["host"])
+    assert stores.ultravisor(1, token="token", patches=WRITE["ultravisor"], journal=(0, b"result")).status == "done"
+    lease_over()
+    other = stores.guest(1, patches=WRITE["guest"])
+    assert (other.status, other.wait) == ("held", 0), "a lease that is over does not let another role in"
+    left = stores.host(1, "second", patches=WRITE["host"])
+    assert (left.status, left.journal, left.turn.token) == ("left", [b"result"], "token")
+    adopted = msgspec.structs.replace(TAKE["host"], token="new")
+    assert stores.host(2, "second", take=adopted, adopt=True).status == "done"
+    assert stores.host(2, token="token", events=[b"twice"]).status == "lost"
+    assert stores.ultravisor(2, token="token", journal=(1, b"")).status == "lost"
+    again = stores.ultravisor(3, token="new", journal=(0, b"another"))
+    assert (again.status, again.journal) == ("done", [b"result"]), "a place that is taken keeps its result"
+    assert stores.host(3, "second", token="new", events=[b"step"], release=True).status == "done"
+    assert stores.guest(2, patches=WRITE["guest"]).status == "done"
+    assert stores.events() == [b"step"]
+
+
+def test_a_part_that_is_asked_twice_for_the_same_place_acts_once(stores):
+    stores.host(1, take=TAKE["host"])
+    first = stores.ultravisor(1, token="token", patches=WRITE["ultravisor"], journal=(0, b"first"))
+    second = stores.ultravisor(
+        1, "second", cached={"uv": 1}, token="token", patches=WRITE["ultravisor"], journal=(0, b"second")
+    )
+    assert (first.journal, second.journal, second.revisions["uv"]) == ([], [b"first"], 2)
+
+
+def test_a_commit_whose_answer_was_lost_is_answered_done_and_a_late_copy_changes_nothing(stores):
+    stores.host(1, take=TAKE["host"])
+    last = {"token": "token", "events": [b"step"], "patches": WRITE["host"], "release": True, "cached": {"mm": 1}}
+    assert [stores.host(2, **last).status for _ in range(2)] == ["done", "done"]
+    assert stores.host(3, events=[b"next"]).status == "done"
+    assert stores.host(2, events=[b"copy"]).status == "stale"
+    assert stores.events() == [b"step", b"next"]
+
+
+def test_a_request_keeps_its_answer_per_role(stores):
+    stores.host(1, request=("r", b"answer"))
+    group = stores.engine.group
+    assert stores.engine.stores["host"].reply(group, "r") == b"answer"
+    assert stores.engine.stores["guest"].reply(group, "r") is None
+
+
+def left_behind(engine, actor):
+    """A guest that dies in the middle of configuring its ring, when the host has taken part already."""
+    engine.load(walked("ring", "per-page").state)
+    for at in range(1, 20):
+        engine.faults.arm(at, after=True)
+        with pytest.raises(Crash):
+            engine.burst("guest", actor, 1, 0, most=1, request="configure")
+        turn = engine.stores["admin"].turn(engine.group)
+        engine.faults.arm()
+        if turn and engine.state().task["n"][actor]:
+            return
+        engine.start()
+    raise AssertionError("the host never took part")
+
+
+def test_another_role_waits_until_the_dead_holders_role_is_back(places, tmp_path):
+    engine = Breakable(places(0).stores, tmp_path)
+    left_behind(engine, RING)
+    engine.start()
+    engine.host._patience = 0.05
+    with pytest.raises(Contended, match="held by guest"):
+        engine.burst("host", WRITEBACK, 1, 0)
+    assert engine.steps() == []
+    engine.guest.refresh()
+    assert len(engine.steps()) == 1 and engine.stores["admin"].turn(engine.group) is None
+    assert engine.burst("host", WRITEBACK, 1, 0)
+    accept(engine)
+
+
+def test_a_service_looks_after_what_its_role_left_behind(places, tmp_path, monkeypatch):
+    engine = Breakable(places(0).stores, tmp_path)
+    left_behind(engine, RING)
+    engine.start()
+    monkeypatch.setattr("services.groups.meta_of", lambda store, name: engine.meta)
+    over = threading.Event()
+    Groups(engine.stores["guest"], lambda name, meta: engine.guest).tend(Group.refresh, 0.01, over)
+    until = time.monotonic() + 5
+    while engine.stores["admin"].turn(engine.group) and time.monotonic() < until:
+        time.sleep(0.01)
+    over.set()
+    assert len(engine.steps()) == 1, "finished, and nobody asked for it"
 
 
 # ------------------------------------------------------------------------------------------------- crash points
@@ -89,3 +233,53 @@ def test_a_crash_at_every_call(tmp_path, name, preset):
 @pytest.mark.parametrize("name", ["ring", "faults"])
 def test_a_crash_at_every_call_with_redis(server, tmp_path, name):
     assert crash_everywhere(InRedis(server.url, 0), tmp_path, walked(name, "per-page"), 2, 12) > 100
+
+
+# ------------------------------------------------------------------------------------------------- a real cluster
+GROUPS = (("ring", "per-page"), ("busy-host", "import-lock"), ("two-guests", "per-page"))
+
+
+def rounds_of_faults(folder, seed, rounds, fresh=10):
+    """Rounds under load: one fault each, until every client got answers again. New groups every `fresh` rounds."""
+    generator, figures = random.Random(seed), {"steps": 0, "rounds": 0, "slowest start": 0.0, "slowest return": 0.0}
+    with chaos.cluster_at(folder) as cluster, cluster.client() as client:
+        for first in range(0, rounds, fresh):
+            loads = []
+            for name, preset in GROUPS:
+                group, system = f"{name}-{first}", walked(name, preset)
+                client.lay_out(group, system)
+                actors = list(range(len(system.choices)))
+                loads += [chaos.Load(client, group, system, actors[n::2], generator.random()) for n in range(2)]
+            for number in range(first, min(first + fresh, rounds)):
+                time.sleep(generator.uniform(0.05, 0.4))
+                fault = generator.choice(list(chaos.FAULTS))
+                started = chaos.FAULTS[fault](cluster)
+                began, answers = time.monotonic(), [load.answers for load in loads]
+                while any(load.answers < before + 2 for load, before in zip(loads, answers, strict=True)):
+                    assert not [load.failed for load in loads if load.failed], (number, fault, loads)
+                    assert time.monotonic() - began < 60, f"round {number}, {fault}: some client gets no answer"
+                    time.sleep(0.02)
+                back = started + time.monotonic() - began
+                print(f"round {number}: {fault}: start {started:.2f} s, all clients answered after {back:.2f} s")
+                figures["rounds"] += 1
+                figures["slowest start"] = max(figures["slowest start"], started)
+                figures["slowest return"] = max(figures["slowest return"], back)
+            for load in loads:
+                load.over = True
+            for load in loads:
+                load.join(60)
+                assert not load.is_alive() and not load.failed, load.failed
+            for name, _ in GROUPS:
+                mine = [load for load in loads if load.group == f"{name}-{first}"]
+                figures["steps"] += chaos.check_books(client, f"{name}-{first}", mine)
+    print(figures)
+    return figures
+
+
+def test_a_cluster_under_faults(tmp_path):
+    assert rounds_of_faults(tmp_path, 7, 5)["steps"] > 100
+
+
+@pytest.mark.slow
+def test_a_cluster_under_faults_for_long(tmp_path):
+    assert rounds_of_faults(tmp_path, 2023, 200)["steps"] > 10_000
