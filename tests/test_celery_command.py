@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from test_celery_fake import CELLS, PLAN, Workers, results
+from test_celery_fake import CELLS, PLAN, ROOT, Workers, results
 from test_sweep_fake import make_plan, run, start, wait_for
 from ultrafolio.state.server import VARIABLE, Server
 from ultrafolio.sweep import crew
@@ -100,6 +100,23 @@ def test_workers_that_end_again_and_again_end_the_sweep(tmp_path, monkeypatch):
     with pytest.raises(crew.InputError, match="the workers end again and again"):  # noqa: SIM117
         with crew.OwnWorkers(1, "unix:///nowhere/s", tmp_path) as workers:
             wait_for(workers.tend)
+
+
+def test_a_worker_forks_before_anything_is_compiled_by_two_and_without_grpc():
+    code = """
+import os, sys
+from workers import tasks
+from workers.app import app, compile_before_the_fork
+assert not {'grpc', 'numba'} & set(sys.modules)
+tasks.simulator = lambda: type('Cells', (), {'warm': lambda _: print('compiled by', os.getpid()), 'engine_digest': str})()
+compile_before_the_fork()
+if not os.fork():
+    compile_before_the_fork()
+    os._exit(0)
+os.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 1, "the child finds it ready"
 
 
 def test_the_library_imports_neither_celery_nor_redis_before_they_are_asked_for():

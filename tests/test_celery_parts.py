@@ -113,13 +113,13 @@ def test_a_deposit_of_no_known_kind_is_bad_input(tmp_path):
 class One:
     """A job of one chunk, and a worker for it."""
 
-    def __init__(self, folder, client, name, text=PLAN, cells=FAKE, deposit="redis:"):
+    def __init__(self, folder, client, name, text=PLAN, probe=None):
         self.plan = load(make_plan(folder, text))
-        record = Record(str(self.plan.path), text, "engine-1", FAKE.COLUMNS, 1, 1, deposit, {})
+        record = Record(str(self.plan.path), text, "engine-1", FAKE.COLUMNS, 1, 1, "redis:", probe or {})
         self.spans = [(0, self.plan.size)]
         self.job, self.client, self.record = Job(client, name), client, record
         self.job.submit(record, [self.spans])
-        self.worker = Worker("me", cells, "engine-1")
+        self.worker = Worker("me", FAKE, "engine-1")
 
     def work(self):
         try:
@@ -196,4 +196,11 @@ def test_refusals(tmp_path, client):
         cells.COLUMNS = columns
         with pytest.raises(Refused, match=says):
             Worker("old", cells, engine).work(one.job, 0, one.spans)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/recording.txt").write_text("another")
+    key = Work(one.plan, FAKE, {}, "engine-1").key(one.plan.cell(0))[0]
+    told = One(tmp_path, client, "recording", probe={"0": key})
+    with pytest.raises(Refused, match="what the plan names differs there"):
+        Worker("there", FAKE, "engine-1", tmp_path / "elsewhere").work(told.job, 0, told.spans)
+    assert told.work() == "committed"
     assert one.job.progress().chunks == 0 and one.starts() == 0

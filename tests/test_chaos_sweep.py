@@ -21,6 +21,7 @@ WORKERS = 2
 PROCESSES = 2
 SECONDS = 3.0
 """How long things are killed; undisturbed, the sweep takes about one."""
+SHORT_SECONDS = 1.5
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +82,14 @@ def kill(pid):
         os.kill(pid, signal.SIGKILL)
 
 
-def a_round(seed, folder, reference):
+def a_round(seed, folder, reference, seconds):
     """One seeded round; returns what was killed."""
     with Server.start(folder / "redis", append_only=True) as server:
         sweep = Sweep(make_plan(folder, SLOW), folder / "store", server.url, cells=Logged(), quiet_seconds=1.0)
         wait_for(lambda: sweep.said)  # before, a Redis that does not answer is bad input
         chaos = Chaos(seed, server, folder)
         try:
-            until = time.monotonic() + SECONDS
+            until = time.monotonic() + seconds
             while sweep.is_alive() and time.monotonic() < until:
                 time.sleep(chaos.chance.uniform(0.05, 0.5))
                 chaos.strike()
@@ -108,10 +109,10 @@ def a_round(seed, folder, reference):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_bytes_survive_kills(tmp_path, reference, seed):
-    assert a_round(seed, tmp_path, reference)
+    assert a_round(seed, tmp_path, reference, SHORT_SECONDS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 150))
 def test_the_bytes_survive_kills_fifty_times(tmp_path, reference, seed):
-    print(seed, *a_round(seed, tmp_path, reference))
+    print(seed, *a_round(seed, tmp_path, reference, SECONDS))
