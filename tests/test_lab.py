@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from clustered import Clustered, running
 
+from clustered import Clustered, running
 from ultrafolio.engine.conformance import build
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import connect

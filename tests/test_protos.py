@@ -1,4 +1,4 @@
-"""The messages: in the style they promise, every field with a comment, and the generated code is that of these files."""
+"""The messages: in the style they promise, every field with a comment, the generated code made from these files."""
 
 import os
 import subprocess
@@ -13,7 +13,8 @@ BUF = str(Path(sys.executable).with_name("buf"))
 def test_style_and_comments():
     done = subprocess.run([BUF, "lint"], cwd=ROOT / "protos", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    done = subprocess.run([BUF, "format", "-d", "--exit-code"], cwd=ROOT / "protos", capture_output=True, text=True, check=False)
+    words = [BUF, "format", "-d", "--exit-code"]
+    done = subprocess.run(words, cwd=ROOT / "protos", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 

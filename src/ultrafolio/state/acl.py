@@ -81,7 +81,7 @@ RIGHTS: dict[str, Rights] = {
     "lab": Rights(
         write=(
             "uf:lab:*", "uf:lease:lab:*", "ultrafolio*", "celery*", "_kombu*", "unacked*", "*.reply.celery.pidbox",
-        ),  # fmt: skip
+        ),
         read=(*_group("events", "meta"), "uf:groups"),
         append=(),
         commands=(*_CONNECTION, *_BROKER),

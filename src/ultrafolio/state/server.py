@@ -64,7 +64,8 @@ class Server:
 
         folder       where its files go; by default a private one that stop() removes
         tcp          a free port of 127.0.0.1 instead of a unix socket
-        append_only  every acknowledged write survives SIGKILL (the write reaches the kernel before the answer is sent); a restart finds the data
+        append_only  every acknowledged write survives SIGKILL, since it reaches the kernel before its answer is sent;
+                     a restart finds the data
         acl_file     the users, in the server's own format
 
         On Linux the server dies with the *thread* that called (PR_SET_PDEATHSIG), so call from one that lasts. Raises
