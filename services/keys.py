@@ -1,28 +1,43 @@
-"""The secrets of a cluster in containers, one folder per role, so that each container is given its own only.
+"""The secrets of a cluster in containers, one folder per part, so that each container is given its own only.
 
-    python -m services.keys FOLDER
+    python -m services.keys FOLDER [--redis HOST:PORT] [--port PORT]
 
-makes FOLDER/ROLE with the role's Redis password and its certificate and key, FOLDER/redis with the server's aclfile, and
-FOLDER/admin with everything. What is there already stays, so that containers can be started again.
+makes, readable by their owner only,
+
+    FOLDER/ROLE     the role's Redis password, its certificate and key, and the authority's certificate
+    FOLDER/worker   redis.url, with which a worker reaches the queue (as the user `lab`)
+    FOLDER/redis    the server's aclfile
+    FOLDER/admin    everything; its redis.url has all rights, and where.json is what a script needs to drive the cluster
+
+What is there already stays, so that containers can be started again.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
 from services import certificates, users
 from services.serve import ROLE
 from ultrafolio.errors import InputError
+from ultrafolio.state import acl
+
+URL_FILE = "redis.url"
+WHERE_FILE = "where.json"
 
 
-def hand_out(folder: Path) -> None:
-    """Make what is missing in `folder`/admin, and give each role what is its own."""
+def hand_out(folder: Path, redis: str = "redis:6379", port: int = 50051) -> None:
+    """Make what is missing in `folder`/admin, and give each part what is its own.
+
+    redis, port  where the containers find the shared state, and on which port every service listens
+    """
     everything = folder / "admin"
-    users.keep(everything)
+    passwords = users.keep(everything)
     if not (everything / "ca.crt").exists():
         certificates.make(everything)
     _give(everything, folder / "redis", users.ACL_FILE)
@@ -31,6 +46,12 @@ def hand_out(folder: Path) -> None:
         names = (role, "device") if role == "guest" else (role,)
         certified = [f"{name}.{kind}" for name in names for kind in ("crt", "key")]
         _give(everything, folder / role, "ca.crt", f"{role}.password", *certified)
+    urls = {user: f"redis://{user}:{quote(passwords[user], safe='')}@{redis}/0" for user in ("lab", acl.ADMIN)}
+    for part, user in (("worker", "lab"), ("lab", "lab"), ("admin", acl.ADMIN)):
+        _write(folder / part / URL_FILE, urls[user] + "\n")
+    services = [{"service": name, "address": f"{certificates.HOSTS[role]}:{port}"} for name, role in ROLE.items()]
+    where = {"services": services, "redis": urls[acl.ADMIN], "tls": str(folder / "lab")}
+    _write(everything / WHERE_FILE, json.dumps(where) + "\n")
 
 
 def _give(source: Path, target: Path, *names: str) -> None:
@@ -40,12 +61,20 @@ def _give(source: Path, target: Path, *names: str) -> None:
         (target / name).chmod(0o600)
 
 
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(text, encoding="utf-8")
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def main(folder: Path) -> None:
-    """Make the secrets of a cluster in FOLDER, one folder per role."""
+@click.option("--redis", default="redis:6379", show_default=True, metavar="HOST:PORT", help="The shared state.")
+@click.option("--port", type=click.IntRange(1, 65535), default=50051, show_default=True, help="Of every service.")
+def main(folder: Path, redis: str, port: int) -> None:
+    """Make the secrets of a cluster in FOLDER, one folder per part."""
     try:
-        hand_out(folder)
+        hand_out(folder, redis, port)
     except InputError as error:
         print(f"services.keys: {error}", file=sys.stderr)
         sys.exit(2)
