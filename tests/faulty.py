@@ -1,5 +1,6 @@
 """Faults to order: a store whose calls die before or after they took effect, and a group that can be put back."""
 
+from collections import Counter
 from copy import deepcopy
 
 from stored import Stored
@@ -16,10 +17,12 @@ class Crash(Exception):
 
 
 class Faults:
-    """Counts the calls that go through it; one of them fails: before it takes effect, or after."""
+    """Counts the calls that go through it, and how commits were answered; one of them fails: before it takes effect, or
+    after."""
 
     def __init__(self):
         self.calls, self.at, self.after = 0, None, False
+        self.statuses = Counter()
 
     def arm(self, at=None, *, after=False):
         self.calls, self.at, self.after = 0, at, after
@@ -42,7 +45,9 @@ class FaultyStore:
         self._store, self._faults = store, faults
 
     def commit(self, group, commit):
-        return self._faults(self._store.commit, group, commit)
+        answer = self._faults(self._store.commit, group, commit)
+        self._faults.statuses[answer.status] += 1
+        return answer
 
     def reply(self, group, request):
         return self._faults(self._store.reply, group, request)
