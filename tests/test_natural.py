@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -290,6 +291,21 @@ def test_a_repeated_order_is_answered_as_before(lab, call, actor):
     assert layout.pack(lab.state()) == layout.pack(after)
     if call != "share":
         assert after.actor["budget"][actor] == 0
+
+
+@pytest.mark.parametrize("pause", [0, 0.002, 0.01])
+@pytest.mark.parametrize(("call", "actor"), [("Share", 0), ("DirectIo", 1), ("Configure", 2), ("Reboot", 4)])
+def test_an_order_whose_answer_was_lost_is_done_once(lab, call, actor, pause):
+    """The client goes away right after asking, before, while or after it is done, and asks again."""
+    lab.lay("mine", "whole-folio", {**ONCE, "vcpu": [{"share": [1], "starts": 1}]})
+    place = {} if call == "Reboot" else {"page": 1 if call == "Share" else 0}
+    request = getattr(guest_pb2, f"{call}Request")(group=lab.group, actor=actor, request_id=request_id(), **place)
+    first = getattr(lab.cluster.guest, call).future(request, timeout=10)
+    time.sleep(pause)
+    first.cancel()
+    again = getattr(lab.cluster.guest, call)(request)
+    assert again.outcome == DONE and lab.state().actor["budget"][actor] == 0
+    assert getattr(lab.cluster.guest, call)(request) == again
 
 
 def test_a_repeated_start_is_done_once(lab):

@@ -176,6 +176,18 @@ def stalls(lab, name, preset, seed):
     return {actor: (one, judged(lab, actor)) for actor, one in told.items() if kinds[actor] in (VCPU, DISK, RING)}
 
 
+@pytest.mark.parametrize(
+    ("name", "preset", "kind"),
+    [("03", "whole-folio", "permanent"), ("10", "split", "permanent"), ("17", "split", "livelock"),
+     ("03", "refuse-large", "fatal")],
+)  # fmt: skip
+def test_a_stall_of_each_class(lab, name, preset, kind):
+    lab.lay(name, preset)
+    for actor, which in reversed(list(enumerate(lab.system.state.who["kind"]))):
+        lab.order(actor, *lab.system.choices[actor][0], timeout=0.5) if which in (VCPU, RING) else None
+    assert CLASSES[kind] in [wait.stall_class for wait in lab.waits()]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_checker_says_the_same(lab, preset):
     seen = [

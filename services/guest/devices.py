@@ -32,6 +32,8 @@ from ultrafolio.state.burst import Group
 
 STOP_SLICE_S = 0.2
 """How long a stopping machine waits for one of its actors before it looks at the others."""
+START_PAUSES_S = (0.0, 0.01, 0.05, 0.2)
+"""When to look whether a device at work is so for this very request: another replica may be just about to say it."""
 
 
 class Devices:
@@ -70,9 +72,14 @@ class Devices:
 
     def _begin(self, group: Group, device: int, page: int, request: str) -> Work:
         """The start of a device, once per request. StatusError: it is at work for another one."""
-        work, live = Work(), group.refresh().live
-        begun = bool(request) and group.store.reply(group.name, request) is not None
-        if not begun and pc_of(group, device) != DEVICE_IDLE:
+        work = Work()
+        for pause_s in START_PAUSES_S if request else (0.0,):
+            time.sleep(pause_s)
+            live = group.refresh().live
+            begun = bool(request) and group.store.reply(group.name, request) is not None
+            if begun or pc_of(group, device) == DEVICE_IDLE:
+                break
+        else:
             doing = f"{RULES[pc_of(group, device)].name}, page {live.actor[device].page}"
             raise busy(f"device {device}", doing, "to repeat that with its request id, or a reboot")
         if not begun:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +48,7 @@ class Threads:
     def __init__(self, read_pages: ReadPages, swap: Disk) -> None:
         self._read, self._swap = read_pages, swap
         self.obstacles = Obstacles()
-        self._turns: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threading.Lock)
+        self._turns: dict[tuple[str, int], threading.Lock] = {}
 
     def drive(
         self,
@@ -67,7 +66,7 @@ class Threads:
         It waits while its rule is not enabled, as long as `remaining()` seconds are left and the caller is `alive()`.
         Two calls for one thread take turns. An idle thread with no choice to make stays as it is.
         """
-        turn = self._turns[group.name, actor]
+        turn = self._turns.setdefault((group.name, actor), threading.Lock())
         if not turn.acquire(timeout=max(0.0, remaining() - MARGIN_S)):
             return Drive(wait=self.obstacles.wait(group, actor))
         try:
