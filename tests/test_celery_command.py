@@ -108,7 +108,11 @@ import os, sys
 from workers import tasks
 from workers.app import app, compile_before_the_fork
 assert not {'grpc', 'numba'} & set(sys.modules)
-tasks.simulator = lambda: type('Cells', (), {'warm': lambda _: print('compiled by', os.getpid()), 'engine_digest': str})()
+class Cells:
+    engine_digest = str
+    def warm(self):
+        print('compiled by', os.getpid(), flush=True)
+tasks.simulator = Cells
 compile_before_the_fork()
 if not os.fork():
     compile_before_the_fork()
