@@ -11,8 +11,11 @@ import chaos
 from faulty import Breakable, Crash, InMemory, InRedis
 from services.groups import Groups
 from ultrafolio.engine.conformance import SCENARIOS, walked
-from ultrafolio.model.layout import IDLE_PC
+from ultrafolio.model.layout import EXPORTED, IDLE_PC, PINNED_SHARED
 from ultrafolio.model.rule import RULES
+from ultrafolio.rpc.client import request_id
+from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2
+from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_WAITS
 from ultrafolio.state.burst import Contended, Group
 from ultrafolio.state.server import Server
 from ultrafolio.state.store import Commit, Patch, Turn
@@ -283,3 +286,31 @@ def test_a_cluster_under_faults(tmp_path):
 @pytest.mark.slow
 def test_a_cluster_under_faults_for_long(tmp_path):
     assert rounds_of_faults(tmp_path, 2023, 200)["steps"] > 10_000
+
+
+def test_device_pins_and_page_contents_outlive_every_part(tmp_path):
+    with chaos.cluster_at(tmp_path) as cluster, cluster.client() as client:
+        client.lay_out("g", walked("ring", "per-page"))
+        data = bytes(range(256)) * 16
+        wrote = guest_pb2.TouchRequest(group="g", actor=0, page=1, data=data, request_id=request_id())
+        configured = guest_pb2.ConfigureRequest(group="g", actor=RING, page=0, request_id=request_id())
+        assert chaos.patiently(client.guest.Touch, wrote).outcome == OUTCOME_DONE
+        assert chaos.patiently(client.guest.Configure, configured).outcome == OUTCOME_DONE
+        exported = host_mm_pb2.StartRequest(group="g", actor=WRITEBACK, page=0, request_id=request_id())
+        assert chaos.patiently(client.host.Start, exported).steps
+        for name in ("ultravisor", "host_mm", "guest"):
+            cluster.kill(name)
+        cluster.kill_redis()
+        assert client.state("g").mm["longs"][0] == 1
+        assert client.state("g").uv["state"].tolist() == [PINNED_SHARED, EXPORTED]
+        read = guest_pb2.TouchRequest(group="g", actor=0, page=1, length=4096)
+        assert chaos.patiently(client.guest.Touch, read).data == data
+        unshared = guest_pb2.UnshareRequest(group="g", actor=0, page=0, request_id=request_id())
+        assert client.guest.Unshare(unshared, timeout=1).outcome == OUTCOME_WAITS, "the device's pin still holds it"
+        again = chaos.patiently(client.guest.Configure, configured)
+        assert again.outcome == OUTCOME_DONE and client.state("g").mm["longs"][0] == 1, "configured once"
+        reboot = guest_pb2.RebootRequest(group="g", actor=3, request_id=request_id())
+        assert chaos.patiently(client.guest.Reboot, reboot).outcome == OUTCOME_DONE
+        assert client.state("g").mm["longs"][0] == 0
+        verdict = validate(client.store.events("g"), lambda: client.state("g"))
+        assert verdict.accepted and not verdict.broken, verdict
