@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from services.guest.part import Parts
-from services.guest.work import MARGIN_S, Patience, Work, busy, pc_of, refused, stopped
+from services.guest.work import Patience, Work, busy, pc_of, refused, stopped
 from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
@@ -94,5 +94,5 @@ class Machine:
             if patience.over:
                 return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))
             if wait is None and (not steps or steps[-1].outcome in BUSY):
-                time.sleep(min(pause, max(0.0, patience.remaining() - MARGIN_S)))
+                time.sleep(min(pause, patience.left))
                 pause = min(2 * pause, LONGEST_PAUSE_S)

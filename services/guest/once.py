@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError
 from typing import Any, TypeVar
 
-from services.guest.work import MARGIN_S, Patience
+from services.guest.work import Patience
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_WAITS
 from ultrafolio.state.store import Commit, Store
 
@@ -40,7 +40,7 @@ class Once:
                 answer: M = self._run(group, request, mine, shape, order)
                 return answer
             try:
-                waited: Any = first.result(max(0.0, patience.remaining() - MARGIN_S))
+                waited: Any = first.result(patience.left)
             except TimeoutError:
                 return shape(outcome=OUTCOME_WAITS)  # type: ignore[call-arg]
             if waited.outcome != OUTCOME_WAITS or patience.over:

@@ -51,7 +51,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
                 value=f"{request.offset}, {max(request.length, len(request.data))}",
             )
         access = (page, request.offset, request.length, request.data)
-        patience = _patience(context)
+        patience = Patience.of(context)
 
         def order() -> pb.TouchResponse:
             work, data = self.machine.touch(group, actor, access, patience)
@@ -78,7 +78,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
                 allowed=f"0 to {LONGEST_HOLD_US} microseconds",
             )
         group, disk, page = self._order(request, context, (DISK,), "disks")
-        patience, name = _patience(context), request.request_id
+        patience, name = Patience.of(context), request.request_id
         offset = group.view.meta.origin + page * PAGE
 
         def order() -> pb.DirectIoResponse:
@@ -92,7 +92,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
 
     def Configure(self, request: pb.ConfigureRequest, context: Any) -> pb.ConfigureResponse:
         group, ring, page = self._order(request, context, (RING,), "virtio devices")
-        patience, name = _patience(context), request.request_id
+        patience, name = Patience.of(context), request.request_id
 
         def order() -> pb.ConfigureResponse:
             return _filled(pb.ConfigureResponse(), self.devices.configure(group, ring, page, name, patience))
@@ -104,7 +104,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         identity.require(context, DRIVERS)
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, (REBOOT,), "reboot actors")
-        patience, name = _patience(context), request.request_id
+        patience, name = Patience.of(context), request.request_id
 
         def order() -> pb.RebootResponse:
             return _filled(pb.RebootResponse(), self.devices.reboot(group, actor, request.shutdown, name, patience))
@@ -122,13 +122,13 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             pages = workload.pages_of(request.recording, int(meta.cfg["pages"][0]), request.touches)
         batch, longest_s = request.batch or BATCH, request.patience_us / 1e6
         with in_words():
-            for news in workload.run(self.machine, group, actor, pages, batch, _patience(context), longest_s):
+            for news in workload.run(self.machine, group, actor, pages, batch, Patience.of(context), longest_s):
                 yield pb.RunWorkloadResponse(total=len(pages), **news._asdict())
 
     def Boot(self, request: pb.BootRequest, context: Any) -> pb.BootResponse:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         page_of(group.view.meta, page, -(-len(request.image) // PAGE))
-        patience = _patience(context)
+        patience = Patience.of(context)
 
         def order() -> pb.BootResponse:
             work, answer = self.starting.boot(group, actor, page, request.image, patience)
@@ -156,7 +156,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
 
     def _instruct(self, request: Any, context: Any, op: int, shape: type[M]) -> M:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
-        patience, name = _patience(context), request.request_id
+        patience, name = Patience.of(context), request.request_id
 
         def order() -> M:
             self.machine.enter(group, actor, op, page)
@@ -184,7 +184,3 @@ def _filled(message: M, work: Work) -> M:
     if work.wait is not None:
         answer.wait.CopyFrom(work.wait)
     return message
-
-
-def _patience(context: Any) -> Patience:
-    return Patience(lambda: float(context.time_remaining()), context.is_active)

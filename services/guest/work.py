@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -15,7 +15,7 @@ from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.burst import Done, Group
 
 MARGIN_S = 0.15
-"""How long before its deadline a waiting order gives up, so that its answer still arrives."""
+"""How long before its deadline a waiting order gives up at least, so that its answer still arrives."""
 SLICE_S = 0.5
 """How long the host runs a thread in one call: a caller that went away is noticed after that."""
 LIVES = ("alive", "rebooting", "shut down", "killed")
@@ -51,18 +51,29 @@ class Work:
 
 
 class Patience(NamedTuple):
-    """remaining: seconds until the deadline;  alive: whether the caller still listens."""
+    """remaining: seconds until the deadline;  alive: whether the caller still listens;  margin: see MARGIN_S."""
 
     remaining: Callable[[], float]
     alive: Callable[[], bool]
+    margin: float = MARGIN_S
+
+    @classmethod
+    def of(cls, context: Any) -> Patience:
+        """The patience of a call; a long one ends earlier, since a machine that is busy answers later."""
+        return cls(context.time_remaining, context.is_active, min(0.5, max(MARGIN_S, context.time_remaining() / 10)))
 
     @property
     def over(self) -> bool:
-        return self.remaining() < MARGIN_S or not self.alive()
+        return self.remaining() < self.margin or not self.alive()
+
+    @property
+    def left(self) -> float:
+        """Seconds to wait at most."""
+        return max(0.0, self.remaining() - self.margin)
 
     def slice(self, longest: float = SLICE_S) -> float:
         """Seconds for one call to the host."""
-        return min(longest, max(0.05, self.remaining() - MARGIN_S / 2))
+        return min(longest, max(0.05, self.remaining() - self.margin / 2))
 
 
 TO_THE_END = Patience(lambda: 60.0, lambda: True)
