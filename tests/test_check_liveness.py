@@ -27,7 +27,7 @@ from ultrafolio.check.layout import COUNT
 from ultrafolio.check.liveness import lassos
 from ultrafolio.check.replay import NotCertified, certify_lasso
 from ultrafolio.check.show import result_text
-from ultrafolio.check.verdict import LEADS_TO, check
+from ultrafolio.check.verdict import LEADS_TO, Extent, check
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import (
     ACC_CLEAR,
@@ -255,7 +255,7 @@ def test_the_rules_that_sleep_in_a_queue_are_strongly_fair():
 
 
 def test_what_was_not_explored_to_the_end_is_unknown():
-    result = check(story("07-over-indication"), "07", find("split"), "split", max_states=100)
+    result = check(story("07-over-indication"), "07", find("split"), "split", Extent(max_states=100))
     assert result.verdict == "unknown" and result.reason and not result.complete
     assert {f.verdict for f in result.findings} == {"unknown"}
 

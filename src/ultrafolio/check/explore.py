@@ -46,6 +46,7 @@ class Graph:
     words: Array
     state: State
     folded: bool = False
+    edged: bool = True
 
     @property
     def states(self) -> int:
@@ -208,7 +209,7 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
             count["stop"] = RUNNING
             _entered(functions, Space(**arrays), tables)
     space = _merged(Space(**arrays))
-    return Graph(system, space, not reason, reason, _depth(space), words, state, fold)
+    return Graph(system, space, not reason, reason, _depth(space), words, state, fold, edges)
 
 
 def _entered(functions: Mapping[str, Any], space: Space, tables: Mapping[str, Array]) -> None:

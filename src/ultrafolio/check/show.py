@@ -105,6 +105,8 @@ def result_text(result: Result) -> str:
         if finding is not worst and finding.kind:
             out.append(paragraph(f"also {finding.verdict}, {finding.kind}: {finding.name}"
                                  + (f"; {finding.wait.line()}" if finding.wait else "")))  # fmt: skip
+    if not result.leads_to:
+        out.append(paragraph("leads-to properties were not asked for: whether anything waits for ever is not decided"))
     trivial = [finding.name for finding in result.findings if finding.trivial]
     if trivial:
         out.append(paragraph(f"trivially true, since nothing of the kind was ever pending: {'; '.join(trivial)}"))

@@ -17,6 +17,7 @@ from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import Scenario, system
 
+from . import symmetry
 from .explain import Wait, explain
 from .explore import Graph, explore
 from .liveness import Lasso, lassos
@@ -82,6 +83,11 @@ class Result:
         return [name for name, n in self.fired.items() if not n]
 
     @property
+    def leads_to(self) -> bool:
+        """Whether the leads-to properties were judged, too."""
+        return any(f.name in LEADS_TO for f in self.findings)
+
+    @property
     def worst(self) -> Finding:
         failed = [f for f in self.findings if f.verdict == "violated" and not f.expected]
         stalls = [f for f in self.findings if f.kind is not None]
@@ -100,7 +106,8 @@ class Result:
         return {
             "scenario": self.scenario, "policy": self.policy, "verdict": self.verdict, "kind": worst.kind,
             "expected": worst.expected, "depth": len(worst.steps) or self.depth, "states": self.states,
-            "edges": self.edges, "levels": self.depth, "waiter": wait.waiter if wait else None,
+            "edges": self.edges, "levels": self.depth, "leads_to": self.leads_to,
+            "waiter": wait.waiter if wait else None,
             "waits_for": wait.waits_for if wait else None, "held_by": wait.held_by if wait else None,
             "released_by": wait.released_by if wait else None, "trace": [s.record() for s in worst.steps],
             "cycle": [s.record() for s in worst.cycle], "properties": [f.record() for f in self.findings],
@@ -111,16 +118,41 @@ class Result:
         return json.dumps(self.record(), ensure_ascii=False)
 
 
-def check(story: Scenario, name: str, policy: Policy, policy_name: str, *, max_states: int = MAX_STATES,
-          max_mib: int = MAX_MIB) -> Result:  # fmt: skip
-    """Explore the scenario under the policy and judge every property. Every story in the result is certified."""
-    graph = explore(system(story, policy), max_states=max_states, max_mib=max_mib)
-    limits = {"--max-states": (max_states, MAX_STATES), "--memory": (max_mib, MAX_MIB)}
-    given = [word for flag, (n, usual) in limits.items() if n != usual for word in (flag, str(n))]
-    words = ["ultrafolio", "check", name, "--policy", policy_name, *given]
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far to look, and at what.
+
+    safety    only the properties that hold always: a third of the memory, and nothing is told of leads-to
+    symmetry  one state for all in which like pages have changed places; only safety, InputError where none are alike
+    threads   the result does not depend on it
+    """
+
+    max_states: int = MAX_STATES
+    max_mib: int = MAX_MIB
+    safety: bool = False
+    symmetry: bool = False
+    threads: int = 1
+
+    def words(self) -> list[str]:
+        """The flags that say this, without those whose value is the usual one or changes nothing."""
+        numbers = {"--max-states": (self.max_states, MAX_STATES), "--memory": (self.max_mib, MAX_MIB)}
+        given = [word for flag, (n, usual) in numbers.items() if n != usual for word in (flag, str(n))]
+        return given + (["--symmetry"] if self.symmetry else ["--safety"] if self.safety else [])
+
+
+WHOLE = Extent()
+
+
+def check(story: Scenario, name: str, policy: Policy, policy_name: str, extent: Extent = WHOLE) -> Result:
+    """Explore the scenario under the policy and judge its properties. Every story in the result is certified."""
+    safety = extent.safety or extent.symmetry
+    graph = explore(system(story, policy), max_states=extent.max_states, max_mib=extent.max_mib, edges=not safety,
+                    threads=extent.threads, fold=extent.symmetry)  # fmt: skip
+    words = ["ultrafolio", "check", name, "--policy", policy_name, *extent.words()]
     kinds = {kind for kind, _ in story.actors}
     fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired) if pc in RULES and _takes(kinds, pc)}
-    return Result(name, policy_name, [*_safety(graph), *_liveness(graph)], graph.states, graph.edges, graph.depth,
+    findings = _safety(graph) + ([] if safety else _liveness(graph))
+    return Result(name, policy_name, findings, graph.states, graph.edges, graph.depth,
                   graph.complete, graph.reason, fired, shlex.join(words))  # fmt: skip
 
 
@@ -140,10 +172,16 @@ def _safety(graph: Graph) -> list[Finding]:
             made.append(Finding(PROPERTIES[number], "holds" if graph.complete else "unknown"))
             continue
         by = int(found["by"])
-        path = [*calmest_path(graph, int(found["state"]), by >> 16), by]
-        steps = certify_violation(graph.system, path, number)
+        steps = certify_violation(graph.system, _way(graph, int(found["state"]), by, number), number)
         made.append(Finding(PROPERTIES[number], "violated", "safety", steps=steps))
     return made
+
+
+def _way(graph: Graph, state: int, by: int, number: int) -> list[int]:
+    """A shortest way to the step `by` from `state`, which breaks property `number`: the calmest where edges tell."""
+    if graph.folded:
+        return symmetry.concrete(graph, state, number)
+    return [*(calmest_path(graph, state, by >> 16) if graph.edged else graph.path(state)), by]
 
 
 def _liveness(graph: Graph) -> list[Finding]:

@@ -16,7 +16,7 @@ from rich.table import Table
 from ultrafolio.check import formats, promela
 from ultrafolio.check.formats_trace import file_text, trace_file
 from ultrafolio.check.show import result_text
-from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Result, check
+from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.model import policies, scenario
@@ -38,6 +38,11 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
               help="Stop there; the verdict is then unknown.")  # fmt: skip
 @click.option("--memory", "max_mib", default=MAX_MIB, show_default=True, type=click.IntRange(1, 2**20), metavar="MIB",
               help="Stop before the graph outgrows this; the verdict is then unknown.")  # fmt: skip
+@click.option("--safety", is_flag=True, help="Only what must hold always: a third of the memory, no leads-to.")
+@click.option("--symmetry", is_flag=True, help="Like --safety, with one state for all in which like pages have changed "
+              "places; refused where that would be unsound.")  # fmt: skip
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64),
+              help="Explore with so many; the result is the same.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True,
               help="json, tap: a record per scenario and policy; mermaid, itf: the worst story.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -47,8 +52,8 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.option("--save", type=click.Path(path_type=Path), help="Write the worst story to this trace file, "
               "for ultrafolio trace verify.")  # fmt: skip
 def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], diff_policy: tuple[str, str] | None,
-                  expect: bool, max_states: int, max_mib: int, form: str, as_json: bool, language: str | None,
-                  save: Path | None) -> int:  # fmt: skip
+                  expect: bool, max_states: int, max_mib: int, safety: bool, symmetry: bool, threads: int, form: str,
+                  as_json: bool, language: str | None, save: Path | None) -> int:  # fmt: skip
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
 
     \b
@@ -61,7 +66,7 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     Exit codes: 0 holds, 1 violated, 2 bad input, 3 unknown (a limit was reached).
     """
     if every:
-        files = (*files, *sorted(Path("scenarios").glob("*.toml")))
+        files = (*files, *_all())
     if not files:
         raise InputError("no scenario given", allowed="SCENARIO.toml files, or --all in a checkout",
                          then="ultrafolio check --help")  # fmt: skip
@@ -72,13 +77,20 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     if as_json and form not in ("text", "json"):
         raise InputError("--json and --format say different things", value=form, allowed="one of them")
     form = "json" if as_json else form
+    if expect and (safety or symmetry):
+        raise InputError("--expect compares whole verdicts", value="--symmetry" if symmetry else "--safety",
+                         allowed="an exploration with leads-to, and of every state")  # fmt: skip
+    if diff_policy and names:
+        raise InputError("--diff-policy names the policies itself", value="--policy " + " --policy ".join(names),
+                         allowed="one of the two")  # fmt: skip
+    extent = Extent(max_states, max_mib, safety, symmetry, threads)
     chosen = diff_policy or names or tuple(policies.PRESETS)
     results, wrong, made = [], [], []
     for file in files:
         story = scenario.read(file)
         for name in chosen:
             policy = policies.find(name, story.tables)
-            result = check(story, str(file), policy, name, max_states=max_states, max_mib=max_mib)
+            result = check(story, str(file), policy, name, extent)
             results.append(result)
             made.append((story, policy))
             wrong += differences(result, story.expect) if expect else []
@@ -96,6 +108,16 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
         return int(bool(wrong))
     verdicts = {result.verdict for result in results}
     return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
+
+
+def _all() -> list[Path]:
+    """The scenarios of a checkout. InputError where there are none."""
+    found = sorted(Path("scenarios").glob("*.toml"))
+    if not found:
+        raise InputError("--all: no scenarios here", value=str(Path.cwd()),
+                         allowed="a folder that has scenarios/*.toml",
+                         then="cd to a checkout, or name SCENARIO.toml files")  # fmt: skip
+    return found
 
 
 def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ultrafolio.check.explore import Graph, explore
 from ultrafolio.check.formats import has_story
-from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Result, check
+from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
 
 from .expression import compiled
 from .walk import Walk
@@ -49,8 +49,7 @@ class Guide:
     @functools.cached_property
     def result(self) -> Result:
         walk = self.walk
-        return check(walk.story, walk.scenario, walk.choices, walk.policy, max_states=self.max_states,
-                     max_mib=self.max_mib)  # fmt: skip
+        return check(walk.story, walk.scenario, walk.choices, walk.policy, Extent(self.max_states, self.max_mib))
 
     @functools.cached_property
     def graph(self) -> Graph:
