@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -66,6 +67,40 @@ def test_orders_in_other_orders(lab, seed):
     for name in SCENARIOS:
         for preset in PRESETS:
             same_as_interpreted(lab, name, preset, seed)
+
+
+CROWD = {
+    "memory": {"folios": [2], "state": ["shared", "secure", "secure", "exported"]},
+    "vcpu": [{"cpu": c, "touch": [0, 1, 2, 3], "share": [1, 2], "unshare": [1, 2], "starts": 255} for c in (0, 1, 2)],
+    "disk": [{"page": 0, "pages": 2, "starts": 50}, {"page": 3, "starts": 50}],
+    "writeback": [{"page": [0, 1, 2, 3], "starts": 50}],
+    "reclaim": [{"page": [0, 1, 2, 3], "starts": 50}],
+    "lru": [{"page": [0, 1, 2, 3], "starts": 50, "cpu": 1}],
+    "speculative": [{"page": [0, 1, 2, 3], "starts": 50}],
+}
+ENDS = {DONE, "NO_STARTS_LEFT", "NOT_ENABLED"}
+
+
+@pytest.mark.parametrize("preset", ["per-page", "folio-bitmap-pins", "split-writeback", "import-lock"])
+def test_everybody_at_once(lab, preset):
+    """Every actor has a client of its own: nobody waits for ever, no property is broken, and the rules allow it all."""
+    lab.lay("crowd", preset, CROWD)
+    outcomes = []
+
+    def client(actor):
+        chance = random.Random(actor)
+        for _ in range(15):
+            op, page = chance.choice(lab.system.choices[actor])
+            outcomes.append((actor, op, page, lab.order(actor, op, page, timeout=20)))
+
+    threads = [threading.Thread(target=client, args=(actor,)) for actor in range(len(lab.system.choices))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len(outcomes) == 15 * len(threads)
+    assert [one for one in outcomes if one[3] not in ENDS] == []
+    assert lab.waits() == [] and lab.validated().broken == []
 
 
 # ------------------------------------------------------------------------------------------- contents of pages
