@@ -6,7 +6,7 @@ import random
 import signal
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import quote
 
 import grpc
@@ -61,7 +61,8 @@ class Proxy:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(self._requests(reader, back, writer), self._answers(there, writer), return_exceptions=True)
+        with suppress(OSError):
+            await asyncio.gather(self._requests(reader, back, writer), self._answers(there, writer))
         writer.close()
         back.close()
 

@@ -4,7 +4,7 @@ from collections import Counter
 from copy import deepcopy
 
 from stored import Stored
-from ultrafolio.model.layout import EXPORTED
+from ultrafolio.model.layout import EXPORTED, NON_SECURE
 from ultrafolio.state.events import Steps, decode
 from ultrafolio.state.memory import Memory, MemoryStore
 from ultrafolio.state.redis import RedisStore
@@ -62,6 +62,13 @@ class Breakable(Stored):
     def __init__(self, stores, folder):
         self.faults, self.folder = Faults(), folder
         super().__init__({role: FaultyStore(store, self.faults) for role, store in stores.items()}, folder)
+
+    def load(self, state):
+        """As Stored, with something in the pages that a guest holds plain."""
+        super().load(state)
+        for page, uv in enumerate(state.uv):
+            if uv["state"] not in (NON_SECURE, EXPORTED):
+                self.contents.write(page * 4096, 0, bytes([page + 1]) * 4096)
 
     def ask(self, view, turn, index, function, arguments):
         return self.faults(super().ask, view, turn, index, function, arguments)

@@ -11,7 +11,7 @@ import chaos
 from faulty import Breakable, Crash, InMemory, InRedis
 from services.groups import Groups
 from ultrafolio.engine.conformance import SCENARIOS, walked
-from ultrafolio.model.layout import EXPORTED, IDLE_PC, PINNED_SHARED
+from ultrafolio.model.layout import EXPORTED, IDLE_PC, PINNED_SHARED, UV_OK
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2
@@ -172,6 +172,43 @@ def test_a_service_looks_after_what_its_role_left_behind(places, tmp_path, monke
     assert len(engine.steps()) == 1, "finished, and nobody asked for it"
 
 
+# --------------------------------------------------------------------------------------------- contents of pages
+def marked(engine):
+    """The system `ring`, with something in its second page, which is then exported: it lies in its second frame."""
+    engine.load(walked("ring", "per-page").state)
+    data = bytes(range(256)) * 16
+    assert not engine.pages.access(0, [(1, 0, 0, data)])[0].exception
+    assert engine.pages.call("uv_export", [1]).code == UV_OK
+    return data
+
+
+def test_a_fresh_ultravisor_writes_over_no_frame_in_use(places, tmp_path):
+    engine = Breakable(places(0).stores, tmp_path)
+    data = marked(engine)
+    engine.start()
+    assert engine.pages.call("uv_import", [0, 1, 0]).code == UV_OK
+    assert engine.pages.access(0, [(1, 0, 4096, b"")])[0].data == data
+
+
+def test_a_commit_that_a_dead_ultravisor_left_under_way_changes_nothing_later(places, tmp_path):
+    engine = Breakable(places(0).stores, tmp_path)
+    data, sent = marked(engine), []
+    store = engine.stores["ultravisor"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+
+        def send(group, commit):
+            sent.append(commit)
+            raise Crash
+
+        patch.setattr(store, "commit", send)
+        engine.pages.call("uv_import", [0, 1, 0])
+    engine.start()
+    engine.pages.look()
+    assert sent[0].patches and store.commit(engine.group, sent[0]).status == "stale", "though no revision has moved"
+    assert engine.pages.call("uv_import", [0, 1, 0]).code == UV_OK
+    assert engine.plain()[1] == data
+
+
 # ------------------------------------------------------------------------------------------------- crash points
 def sections(engine):
     return {name: array.tobytes() for name, array in engine.state()._asdict().items()}
@@ -189,8 +226,9 @@ def crash_everywhere(place, folder, system, seed, bursts):
     Returns how many faults there were."""
     engine, generator, faults = Breakable(place.stores, folder), random.Random(seed), 0
     engine.load(system.state)
+    actor = 0
     for number in range(bursts):
-        actor = generator.randrange(len(system.choices))
+        actor = generator.choice([actor, generator.randrange(len(system.choices))])
         op, page = generator.choice(system.choices[actor])
         pc = int(engine.state().task["pc"][actor])
         if pc not in RULES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +31,9 @@ OF_A_PAGE = {
 """Which argument of a page call is the page; the others concern every page of a virtual machine."""
 
 
+WRITER = "ultravisor"
+
+
 class Part(NamedTuple):
     """The turn a call belongs to: its token, and the call's place in its journal."""
 
@@ -53,7 +55,9 @@ class Pages:
         self.store, self.contents, self.group, self.meta = store, contents, group, meta
         self.view = View(meta, "ultravisor")
         self._lock = threading.Lock()
-        self._writer, self._sequence = f"ultravisor-{os.urandom(6).hex()}", 0
+        # one writer from one process to the next, with rising numbers: a commit that a dead one left under way is late
+        self._sequence = store.number("uf:ultravisor:starts") << 32
+        self._current = False
 
     @property
     def revision(self) -> int:
@@ -122,9 +126,14 @@ class Pages:
 
     @contextmanager
     def _clean(self) -> Iterator[None]:
-        """However it ends, nothing uncommitted stays in the view."""
+        """The view is as the store has it before a frame is written, which one is in use depends on it; and however it
+        ends, nothing uncommitted stays in it."""
+        if not self._current:
+            self._read()
+        self._current = False
         try:
             yield
+            self._current = True
         finally:
             self.view.rollback()
 
@@ -194,15 +203,15 @@ class Pages:
         with self._lock:
             return self._held(page)
 
-    def look(self) -> Any:
-        """The pages as they are now, as rules see them."""
-        with self._lock:
+    def guest_view(self, vm: int, page: int) -> int:
+        """What the hardware says of a guest's access now: 0, or the program interruption."""
+        with self._lock, self._clean():
             self._read()
-            return self.view.live
+            return int(interpreted().hw_guest(self.view.live, vm, page))
 
     def _read(self) -> None:
         """Bring the view up to date. A step in the making may show: its end is certain, see state.store."""
-        answer = self._send(Commit(self._next(), self._writer, cached=dict(self.view.revisions)))
+        answer = self._send(Commit(self._next(), WRITER, cached=dict(self.view.revisions)))
         self.view.update(answer.revisions, answer.sections)
 
     def _commit(
@@ -211,7 +220,7 @@ class Pages:
         answer = self._send(
             Commit(
                 self._next(),
-                self._writer,
+                WRITER,
                 cached=dict(self.view.revisions),
                 expect=list(self.view.revisions),
                 patches=list(patches),

@@ -29,6 +29,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.groups: dict[str, _Group] = defaultdict(_Group)
+        self.numbers: dict[str, int] = defaultdict(int)
         self.changed = threading.Condition()
 
 
@@ -140,6 +141,11 @@ class MemoryStore:
             for data in found:
                 at += 1
                 yield Event(str(at), data)
+
+    def number(self, key: str) -> int:
+        with self._memory.changed:
+            self._memory.numbers[key] += 1
+            return self._memory.numbers[key]
 
     def groups(self) -> list[str]:
         with self._memory.changed:

@@ -134,6 +134,9 @@ class Store(Protocol):
     def events(self, group: str, after: str = "0", block_ms: int = 0) -> Iterator[Event]:
         """Entries of the stream after an id, waiting up to `block_ms` for the first of them."""
 
+    def number(self, key: str) -> int:
+        """The next number of a counter of the role's own, from 1."""
+
     def groups(self) -> list[str]:
         """The groups there are, sorted."""
 
