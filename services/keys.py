@@ -5,7 +5,7 @@
 makes, readable by their owner only,
 
     FOLDER/ROLE     the role's Redis password, its certificate and key, and the authority's certificate
-    FOLDER/worker   redis.url, with which a worker reaches the queue (as the user `lab`)
+    FOLDER/worker   redis.url, with which a worker reaches the queue as the user `lab`; username and password alone, too
     FOLDER/redis    the server's aclfile
     FOLDER/admin    everything; its redis.url has all rights, and where.json is what a script needs to drive the cluster
 
@@ -48,7 +48,10 @@ def hand_out(folder: Path, redis: str = "redis:6379", port: int = 50051) -> None
         _give(everything, folder / role, "ca.crt", f"{role}.password", *certified)
     urls = {user: f"redis://{user}:{quote(passwords[user], safe='')}@{redis}/0" for user in ("lab", acl.ADMIN)}
     for part, user in (("worker", "lab"), ("lab", "lab"), ("admin", acl.ADMIN)):
-        _write(folder / part / URL_FILE, urls[user] + "\n")
+        _write(folder / part / URL_FILE, urls[user])
+    # what looks at the queue from outside takes them apart (KEDA)
+    _write(folder / "worker" / "username", "lab")
+    _write(folder / "worker" / "password", passwords["lab"])
     services = [{"service": name, "address": f"{certificates.HOSTS[role]}:{port}"} for name, role in ROLE.items()]
     where = {"services": services, "redis": urls[acl.ADMIN], "tls": str(folder / "lab")}
     _write(everything / WHERE_FILE, json.dumps(where) + "\n")
