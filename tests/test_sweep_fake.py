@@ -63,7 +63,7 @@ class FakeCells:
 
     def run(self, config: dict[str, Any], base: Path) -> dict[str, Any]:
         time.sleep(config.get("sleep_ms", 0) / 1000)
-        if config.get("seed") == config.get("hang"):
+        if "hang" in config and config["seed"] == config["hang"]:
             time.sleep(60)
         if config.get("seed") == 2 and "megabytes" in config:
             bytearray(config["megabytes"] << 20)
