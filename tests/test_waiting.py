@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -198,35 +199,57 @@ def test_the_checker_says_the_same(lab, preset):
     assert seen and [one for one in seen if one[3] != one[4]] == []
 
 
-# --------------------------------------------------------------------------------------- the host starts again
-def test_after_a_restart_of_the_host_the_waits_are_known_again(tmp_path):
-    with State.own(tmp_path) as state, Cluster(tmp_path, Settings(), parts(1), state) as cluster:
+# -------------------------------------------------------------------------------------------- services start again
+@contextmanager
+def restartable(folder):
+    """A cluster whose parts can be killed and started, and a laboratory on it."""
+    with State.own(folder) as state, Cluster(folder, Settings(), parts(1), state) as cluster:
         services = [{"service": name, "address": cluster.address(name)} for name in ("ultravisor", "host_mm", "guest")]
         lab = Driven({"services": services, "redis": state.admin_url})
+        yield cluster, lab
+        lab.close()
+
+
+def restart(cluster, name):
+    cluster.children[name].kill()
+    cluster.start(name)
+
+
+def test_after_a_restart_of_the_host_the_waits_are_known_again(tmp_path):
+    with restartable(tmp_path) as (cluster, lab):
         stalled(lab)
         caller = Caller(lab.touch, 0, 1, timeout=NEVER)
         before = until(lab.waits)
-        cluster.children["host_mm"].kill()
-        cluster.start("host_mm")
+        restart(cluster, "host_mm")
         assert until(lab.waits) == before, "the vCPU polls, and meets the same"
         assert lab.reboot(2).outcome == DONE
         assert caller.end().outcome == STOPPED
-        lab.close()
 
 
 SLEEPER = {"sleeper": {"base": "whole-folio", "on_busy": "sleep"}}
 
 
 def test_a_sleeper_needs_nobody_to_be_remembered(tmp_path):
-    with State.own(tmp_path) as state, Cluster(tmp_path, Settings(), parts(1), state) as cluster:
-        services = [{"service": name, "address": cluster.address(name)} for name in ("ultravisor", "host_mm", "guest")]
-        lab = Driven({"services": services, "redis": state.admin_url})
+    with restartable(tmp_path) as (cluster, lab):
         lab.lay("mine", "sleeper", {"memory": {"folios": [1], "state": ["shared", "secure"]}, "vcpu": [{"touch": [1]}],
                                     "virtio": [{"page": 0}], "policy": SLEEPER})  # fmt: skip
         lab.configure(1, 0)
         told = lab.touch(0, 1, timeout=0.5).wait
-        cluster.children["host_mm"].kill()
-        cluster.start("host_mm")
+        restart(cluster, "host_mm")
         assert lab.waits() == [told]
         assert told.stall_class == common_pb2.STALL_CLASS_PERMANENT
-        lab.close()
+
+
+def test_io_of_a_guest_service_that_died_comes_to_its_end(tmp_path):
+    """The client's channel asks again by itself, with the same request id: the I/O in flight is taken up, not begun."""
+    with restartable(tmp_path) as (cluster, lab):
+        lab.lay("01", "whole-folio")
+        request = guest_pb2.DirectIoRequest(group=lab.group, actor=1, page=0, hold_us=1_500_000, request_id="the one")
+        call = lab.cluster.guest.DirectIo.future(request, timeout=NEVER)
+        until(lambda: flying(lab))
+        cluster.children["guest"].kill()
+        assert flying(lab) and lab.state().mm["refs"][0] == 1, "in flight, and its page pinned, whoever died"
+        cluster.start("guest")
+        answer = call.result()
+        assert answer.outcome == DONE and "io-start" not in [step.name for step in answer.steps]
+        assert not flying(lab) and lab.state().actor["budget"][1] == 0
