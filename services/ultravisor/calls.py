@@ -6,12 +6,11 @@ from functools import partial
 
 from services.ultravisor.inventory import PAGE, Configuration
 from services.ultravisor.pages import Pages, Part
-from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ALLOWED, MAPPED, UV_BUSY, UV_ERROR, UV_OK
-from ultrafolio.rpc import image, uvcb
+from ultrafolio.model.layout import ALLOWED, DAT_FAULT, UV_BUSY, UV_ERROR, UV_OK
+from ultrafolio.rpc import image
 from ultrafolio.state.burst import Result
 
-IN_A_STEP = {"import": "uv_import", "unpack": "uv_import", "unpin": "uv_unpin"}
+TRIED_ONCE = ("import", "unpack", "unpin")
 """Calls that a step makes once, and goes on with a busy answer; it repeats the others (facts case 22)."""
 
 
@@ -37,22 +36,17 @@ class Calls:
         page = (address - (self._of.meta.origin if of is None else of.guest.origin)) // PAGE
         if not 0 <= page < self._of.meta.cfg["pages"][0]:
             return None
-        if of is not None and self._part is None and self._of.look().pt[page].present != MAPPED:
-            return None
-        return page
+        unmapped = of is not None and self._part is None and self._of.guest_view(of.vm, page) == DAT_FAULT
+        return None if unmapped else page
 
     def exception(self, of: Configuration, page: int) -> int:
         """Within a turn the rule that calls has asked the hardware before."""
-        return ALLOWED if self._part else int(interpreted().hw_guest(self._pages.look(), of.vm, page))
+        return ALLOWED if self._part else self._pages.guest_view(of.vm, page)
 
-    def untouched(self, block: bytes, busy: bool) -> None:
-        """The call was answered before it came to a page. A step goes on with that: its journal says so."""
-        if self._of is None or self._part is None:
-            return
-        name = uvcb.unpack(block).name if len(block) >= uvcb.HEADER.size else ""
-        if not busy or name in IN_A_STEP:
-            code = UV_BUSY if busy else UV_ERROR
-            self.last = self._of.call(IN_A_STEP.get(name, name), (), self._part, forced=code)
+    def untouched(self, name: str, busy: bool) -> None:
+        """Call `name` was answered before it came to a page. A step goes on with that: its journal says so."""
+        if self._of is not None and self._part is not None and (not busy or name in TRIED_ONCE):
+            self.last = self._of.call(name, (), self._part, forced=UV_BUSY if busy else UV_ERROR)
 
     def _call(self, function: str, *arguments: int) -> int:
         self.last = self._pages.call(function, arguments, self._part)

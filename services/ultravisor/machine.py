@@ -14,7 +14,6 @@ from services.ultravisor.contents import PAGE, Contents
 from services.ultravisor.firmware import PAGE_CALLS, Answer, Firmware
 from services.ultravisor.inventory import Configuration, Machine, Storage
 from services.ultravisor.pages import Outcome, Pages, Part
-from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ALLOWED, PGM_3D, UV_BUSY, UV_ERROR, UV_OK
 from ultrafolio.rpc import image, uvcb
 from ultrafolio.rpc.messages import laboratory_handle
@@ -78,13 +77,15 @@ class Machines:
         A page call is committed before what it changes of the machine. Where that meets another change it is done
         again, which for these calls (unpack, unshare all, destroy) comes to the same.
         """
+        named = f"{'host' if guest is None else guest}/{request.request_id}"
+        name = uvcb.unpack(request.control_block).name if len(request.control_block) >= uvcb.HEADER.size else ""
         while True:
             kept, machine = self._kept()
-            if request.request_id in machine.answered:
-                before = machine.answered[request.request_id]
+            if named in machine.answered:
+                before = machine.answered[named]
                 return pb.ExecuteResponse(condition_code=before.condition_code, control_block=before.block)
             pages = self._pages(request, machine)
-            calls, seen = Calls(pages, part), _seen(machine, pages, request.control_block)
+            calls, seen = Calls(pages, part), _seen(machine, pages, name)
             caller = None if guest is None else _handle_of(seen.machine, pages, guest)
             answer = Firmware(calls, self._open).execute(
                 seen.machine, request.control_block, caller, m3=request.m3, problem_state=request.problem_state,
@@ -95,15 +96,15 @@ class Machines:
             if answer.machine is seen.machine or after == machine:
                 break
             if request.request_id and not part and answer.cc == CC_OK:
-                after = after.answering(request.request_id, answer.cc, answer.block)
+                after = after.answering(named, answer.cc, answer.block)
             if self._put(kept, machine, after):
                 break
         if calls.last is None and not answer.interruption and not answer.interception and answer.cc != CC_OK:
-            calls.untouched(request.control_block, busy=answer.cc >= CC_BUSY)
+            calls.untouched(name, busy=answer.cc >= CC_BUSY)
         return _response(answer, calls, pages)
 
     def _pages(self, request: pb.ExecuteRequest, machine: Machine) -> Pages | None:
-        """The pages a call is about: of the group that is named, else of the configuration's own memory."""
+        """The pages a call is about: of the group that is named, else the memory of the configuration."""
         name = request.group
         if not name and len(request.control_block) >= uvcb.HEADER.size:
             handle = uvcb.unpack(request.control_block).fields.get("guest_handle", 0)
@@ -123,9 +124,9 @@ class Machines:
         if not of.group:
             return False
         pages = self._groups[of.group]
-        first, live = (prefix - of.guest.origin) // PAGE, pages.look()
-        inside = 0 <= first < len(live.pt) - 1
-        return inside and all(interpreted().hw_guest(live, of.vm, page) == ALLOWED for page in (first, first + 1))
+        first = (prefix - of.guest.origin) // PAGE
+        inside = 0 <= first < int(pages.meta.cfg["pages"][0]) - 1
+        return inside and all(pages.guest_view(of.vm, page) == ALLOWED for page in (first, first + 1))
 
     def diagnose_308(self, group: str, guest: int, subcode: int) -> None:
         """A guest asks for its reset. InputError: it was not created by calls, or there is no such subcode."""
@@ -182,8 +183,7 @@ class Machines:
         return self._store.swap(KEY, kept, new) or self._store.get(KEY) == new
 
 
-def _seen(machine: Machine, pages: Pages | None, block: bytes) -> Seen:
-    name = uvcb.unpack(block).name if len(block) >= uvcb.HEADER.size else ""
+def _seen(machine: Machine, pages: Pages | None, name: str) -> Seen:
     if pages is None or name not in ON_LAID_OUT:
         return Seen(machine, {})
     memory = Storage(0, int(pages.meta.cfg["pages"][0]) * PAGE)
