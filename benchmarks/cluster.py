@@ -1,10 +1,11 @@
 """Touches and imports of a running cluster against the bare parts they are made of, in one run, interleaved.
 
-    python benchmarks/cluster.py [--rounds 5] [--seconds 1] [--json]
+    python benchmarks/cluster.py [--rounds 5] [--seconds 1] [--pages 1000000] [--json]
 
 The limit of a request is what its hops cost bare: unary calls between two Python processes with grpcio's defaults, and
 the cluster's own commit script with nothing to change, each one after the other. How many hops a request takes is
 counted, by the services' own metrics and by Redis, not assumed. Latencies are of single requests, one at a time.
+--pages lays out a host of so many pages besides, and says what Redis takes for it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from ultrafolio.state.store import Commit
 
 ROOT = Path(__file__).parent.parent
 PAGES = 64
+GROUP = 4096
 ECHO = "/bare.Bare/Echo"
 
 
@@ -120,6 +122,20 @@ class Bench:
         assert answer.exceptions == 1 and not answer.HasField("wait")
 
 
+def host_memory(where: dict[str, Any], pages: int) -> dict[str, float]:
+    """Bytes that Redis takes for a host of so many pages, in folios of 16 pages, every one of them secure."""
+    groups = -(-pages // GROUP)
+    document = {"memory": {"folios": [4] * (GROUP // 16), "state": ["secure"]}, "vcpu": [{}]}
+    made = system(parse(document, "benchmark"), PRESETS["per-page"][1])
+    with Cluster.at(where) as cluster:
+        assert cluster.store is not None
+        before = cluster.store._client.info("memory")["used_memory"]
+        for n in range(groups):
+            cluster.lay_out(f"host-{n}", made)
+        after = cluster.store._client.info("memory")["used_memory"]
+    return {"pages": groups * GROUP, "redis_mb": round((after - before) / 1e6, 1)}
+
+
 def measure(where: dict[str, Any], port: int, rounds: int, seconds: float) -> dict[str, Any]:
     """All figures; medians over rounds, in which every part has its turn."""
     bench = Bench(where, port)
@@ -171,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--pages", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     flags = parser.parse_args()
     context = multiprocessing.get_context("spawn")
@@ -182,7 +199,10 @@ def main() -> None:
         process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ)
         try:
             assert process.stdout is not None
-            figures = measure(json.loads(process.stdout.readline()), ready.get(), flags.rounds, flags.seconds)
+            where = json.loads(process.stdout.readline())
+            figures = measure(where, ready.get(), flags.rounds, flags.seconds)
+            if flags.pages:
+                figures["host"] = host_memory(where, flags.pages)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait()
@@ -197,6 +217,8 @@ def _text(figures: dict[str, Any]) -> str:
         share = figures["of_limit"].get(name, "")
         lines.append(f"{name:10}" + "".join(f"{v:10.0f}" for v in values.values()) + f"{calls:8}{scripts:9}{share:>10}")
     lines.append(f"touches a second in a workload: {figures['touches_per_second_in_a_workload']}")
+    if "host" in figures:
+        lines.append(f"Redis for a host of {figures['host']['pages']} pages: {figures['host']['redis_mb']} MB")
     return "\n".join(lines)
 
 
