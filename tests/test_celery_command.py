@@ -63,6 +63,8 @@ def test_ctrl_c_detaches_and_attach_comes_back(tmp_path):
         for word, told in (("pause", "is paused"), ("resume", "goes on")):
             out, err = start(word, store).communicate(timeout=30)
             assert told in out, err
+        out, err = start("status", store).communicate(timeout=30)
+        assert f"job {read_ticket(store).job} is running: " in out, err
         back = start("attach", store, "--no-report", "--json")
         out, err = back.communicate(timeout=60)
         assert back.returncode == 1, err

@@ -11,6 +11,12 @@ results   the merge of the segments into one Parquet file, sorted by key
 work      what a worker does with a span of cells
 schedule  which span goes out next, and what happens to the spans of dead workers
 executor  who does the work: forked processes, or this process
+queue     who does the work: Celery workers anywhere; submit, fetch, come back
+pace      chunks of equal time, from a sample of the cells
+job       a submitted plan in Redis, as clients and workers share it
+chunk     what a worker does with a chunk
+deposit   where results wait to be fetched: Redis, a folder, an object store
+crew      Celery workers of our own
 progress  what the terminal shows meanwhile
 drive     one sweep from plan to results
 explain   status of a store, and why a cell would run again

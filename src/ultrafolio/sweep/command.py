@@ -24,7 +24,7 @@ from .drive import sweep as run_sweep
 from .executor import NO_LIMITS, Executor, InProcess, Limits, Processes
 from .planfile import load
 from .progress import display
-from .queue import Queue, find, pause, resume, revoke
+from .queue import Queue, find, pause, read_ticket, resume, revoke, watch
 from .store import open_store
 
 INTERRUPTED = 130
@@ -161,6 +161,8 @@ def status(store: Path, as_json: bool) -> None:
     if found.outdated:
         click.echo(f"  {found.outdated} of those to run have a result of another engine or input (sweep why)")
     say_cut(found.cut_segments)
+    if read_ticket(store) is not None:
+        click.echo(f"  {watch(store, address(None))}")
 
 
 @sweep.command("why")

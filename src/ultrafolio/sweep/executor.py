@@ -52,7 +52,7 @@ class Executor(Protocol):
     def run(
         self, work: Work, span: range, segment: Callable[[str], Segment], stopped: Callable[[], bool]
     ) -> Iterator[Tally]:
-        """Yield a tally for each piece of ``span`` once its cells are stored, and NOTHING now and then.
+        """Compile, then yield a tally for each piece of ``span`` once its cells are stored, and NOTHING now and then.
 
         ``segment(writer)`` makes a writer's segment. When ``stopped()`` turns true the workers finish the
         cells they are in and store them. An exception in ``resolve`` or in the store ends the run with it.

@@ -397,6 +397,18 @@ def find(folder: Path, url: str | None) -> tuple[Ticket, Job, Any, str]:
     return ticket, Job(client, ticket.job), client, url or ticket.redis
 
 
+def watch(folder: Path, url: str | None) -> str:
+    """How far the job of a store is, by its counters; or that Redis does not say."""
+    try:
+        ticket, job, client, _ = find(folder, url)
+    except InputError as error:
+        return f"a job is under way, but: {error.what} ({error.value})"
+    with client:
+        done, (state, _) = job.progress(), job.state()
+    chunks = f"{done.chunks} of {ticket.record.chunks} chunks"
+    return f"job {ticket.job} is {state}: {chunks}, {done.computed} of {ticket.record.cells} cells"
+
+
 def pause(folder: Path, url: str | None) -> str:
     """Let workers finish the chunks they are in and take no more; returns the job's name."""
     ticket, job, _, _ = find(folder, url)

@@ -8,6 +8,8 @@
     results.parquet    the merge of a finished sweep (see ``results``)
     timings.parquet    how long the cells took on this machine
     lock               held while a sweep writes
+    job.json           the job on Celery that the sweep is in, while it is (see ``queue``)
+    workers.log        what workers that the sweep started had to say
 """
 
 from __future__ import annotations
