@@ -1,8 +1,10 @@
 """A part that dies, an answer that is lost, a holder that comes back: every step stands once, in both stores."""
 
 import random
+import re
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -280,6 +282,10 @@ def test_a_crash_at_every_call_with_redis(server, tmp_path, name):
 GROUPS = (("ring", "per-page"), ("busy-host", "import-lock"), ("two-guests", "per-page"))
 
 
+BACK_S, SLACK = 5.0, 3
+"""The service's promise, and how often over a machine may take that runs other tests at the same time."""
+
+
 def rounds_of_faults(folder, seed, rounds, fresh=10):
     """Rounds under load: one fault each, until every client got answers again. New groups every `fresh` rounds."""
     generator, figures = random.Random(seed), {"steps": 0, "rounds": 0, "slowest start": 0.0, "slowest return": 0.0}
@@ -314,6 +320,7 @@ def rounds_of_faults(folder, seed, rounds, fresh=10):
                 mine = [load for load in loads if load.group == f"{name}-{first}"]
                 figures["steps"] += chaos.check_books(client, f"{name}-{first}", mine)
     print(figures)
+    assert figures["slowest return"] < BACK_S * SLACK
     return figures
 
 
@@ -352,3 +359,12 @@ def test_device_pins_and_page_contents_outlive_every_part(tmp_path):
         assert client.state("g").mm["longs"][0] == 0
         verdict = validate(client.store.events("g"), lambda: client.state("g"))
         assert verdict.accepted and not verdict.broken, verdict
+
+
+def test_every_line_of_the_guide_has_its_test():
+    tests = Path(__file__).parent
+    text = (tests.parent / "docs" / "faults.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", text))
+    code = "".join((tests / name).read_text() for name in ("test_faults.py", "test_races.py"))
+    there = set(re.findall(r"^def (test_\w+)", code, re.MULTILINE))
+    assert len(named) > 10 and named <= there, named - there
