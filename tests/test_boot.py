@@ -217,6 +217,15 @@ def test_busy_while_it_unpacks(it):
         assert destroy(it) == 1
 
 
+def test_pages_are_unpacked_between_create_and_start_only(it):
+    """Before, and after: what the host would put there is for no guest, or too late."""
+    for when in ("before", "after"):
+        with pytest.raises(InputError) as caught:
+            it.cluster.host.Unpack(host_mm_pb2.UnpackRequest(group=it.group, image=IMAGE))
+        assert caught.value.reason == "NOT_BOOTING" and (when == "after" or boot(it).outcome == DONE)
+    assert it.touch(0, 0, length=PAGE).data == IMAGE[:PAGE]
+
+
 @pytest.mark.parametrize(("change", "reason"), [
     ({"image": IMAGE[:-1]}, "BAD_INPUT"), ({"image": b""}, "BAD_INPUT"), ({"page": 5}, "NO_SUCH_PAGE"),
     ({"actor": 2}, "NO_SUCH_ACTOR"), ({"group": "nobody"}, "GROUP_NOT_FOUND"),

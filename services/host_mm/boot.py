@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import grpc
 import msgspec
 
 from services.host_mm.firmware import PAGE, Created, Firmware, Guests
 from ultrafolio.rpc.client import request_id
+from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.uvcb import Block
 from ultrafolio.rpc.uvcb_calls import CPU_LOAD, CPU_STOPPED, RC_EXECUTED, RC_INV_GHANDLE
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2
@@ -97,10 +99,16 @@ class Boot:
             header_len=len(header),
         )  # fmt: skip
 
-    def place(self, request: pb.UnpackRequest) -> int:
+    def place(self, request: pb.UnpackRequest, vm: int) -> int:
         """Write encrypted pages where the guest finds them, and let the vCPU's imports of them unpack; how many could
-        be written."""
+        be written. StatusError: the guest is not being booted."""
         data, group = request.image, request.group
+        guest = self._guests.find(group, vm)
+        if guest is None or guest.started:
+            raise StatusError(
+                grpc.StatusCode.FAILED_PRECONDITION, "NOT_BOOTING", f"virtual machine {vm} of {group}",
+                value="it runs" if guest else "it was not created", allowed="between CreateGuest and StartGuest",
+            )  # fmt: skip
         pages = range(request.page, request.page + len(data) // PAGE)
         offsets = range(0, len(data), PAGE)
         accesses = [

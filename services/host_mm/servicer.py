@@ -154,7 +154,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             )  # fmt: skip
         page_of(meta, request.page, count)
         with in_words():
-            return pb.UnpackResponse(pages=self.boot.place(request))
+            return pb.UnpackResponse(pages=self.boot.place(request, int(meta.who["vm"][request.actor])))
 
     def StartGuest(self, request: pb.StartGuestRequest, context: Any) -> pb.StartGuestResponse:
         identity.require(context, VMM)
