@@ -5,7 +5,7 @@ import os
 import pytest
 
 from clustered import running
-from driven import DONE, Driven
+from driven import DONE, REFUSED, Driven
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import EXPORTED, NON_SECURE, PINNED_SHARED, SECURE, SHARED
 from ultrafolio.rpc import image, uvcb
@@ -41,8 +41,10 @@ def it(where):
     it.close()
 
 
-def boot(it, plain=IMAGE, page=0, request=""):
-    asked = guest_pb2.BootRequest(group=it.group, page=page, image=plain, request_id=request or request_id())
+def boot(it, plain=IMAGE, page=0, request="", actor=0):
+    asked = guest_pb2.BootRequest(
+        group=it.group, actor=actor, page=page, image=plain, request_id=request or request_id()
+    )
     return it.cluster.guest.Boot(asked, timeout=60)
 
 
@@ -142,6 +144,26 @@ def test_a_guest_is_destroyed_and_booted_again(it):
     second = boot(it, IMAGE[::-1])
     assert second.outcome == DONE and second.configuration != first.configuration
     assert it.touch(0, 0, length=PAGE).data == IMAGE[::-1][:PAGE]
+
+
+def test_two_guests_in_one_address_space(it):
+    """Each its own image under its own key and handle; neither reads the other's, and one goes without the other."""
+    two = MEMORY | {"vcpu": [{"guest": 0}, {"guest": 1}], "virtio": []}
+    it.lay("boot", "import-lock", two)
+    guests = [boot(it, plain, 4 * n, actor=n) for n, plain in enumerate((IMAGE, IMAGE[::-1]))]
+    assert [one.outcome for one in guests] == [DONE, DONE]
+    assert it.state().uv["owner"].tolist() == [0] * 4 + [1] * 4
+    assert execute(it, "import", guest_handle=guests[1].configuration, gaddr=0) == (1, 0x111)
+    assert destroy(it) == 1 and states(it) == [NON_SECURE] * 4 + [SECURE] * 4
+    assert it.touch(1, 5, length=PAGE).data == IMAGE[::-1][PAGE : 2 * PAGE]
+
+
+def test_an_image_of_one_page(it):
+    booted = boot(it, IMAGE[:PAGE], 3)
+    assert (booted.outcome, booted.pages) == (DONE, 1) and states(it)[3:6] == [SECURE, SECURE, NON_SECURE]
+    assert destroy(it) == 1
+    booted = boot(it, IMAGE[:PAGE], 7)
+    assert (booted.outcome, booted.answer.interception) == (REFUSED, 0x70) and states(it) == [NON_SECURE] * 8
 
 
 def test_a_boot_that_is_repeated_happens_once(it):

@@ -11,13 +11,13 @@ from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.uvcb_calls import RC_EXECUTED
 from ultrafolio.rpc.v1 import guest_pb2 as pb
 from ultrafolio.rpc.v1 import host_mm_pb2, ultravisor_pb2
-from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_REFUSED, UltravisorAnswer
+from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_REFUSED
 from ultrafolio.state.burst import Group
 
 CHUNK = 256 * PAGE
 """Bytes of an image in one message to the host."""
-PREFIX = (0, 1)
-"""The pages of the prefix area, which a processor needs to be entered."""
+PREFIX = 2
+"""Pages of the prefix area, which a processor needs to be entered; here it is where the image begins."""
 
 
 class Boot:
@@ -29,8 +29,8 @@ class Boot:
     def boot(
         self, group: Group, actor: int, page: int, plain: bytes, patience: Patience
     ) -> tuple[Work, pb.BootResponse]:
-        """Boot the machine of vCPU `actor` from an image whose first page is `page`. Refused by the ultravisor or out
-        of time, nothing of the guest is left. InputError: no whole pages."""
+        """Boot the machine of vCPU `actor` from an image whose first page is `page`; it needs two pages, if the image
+        has one. Refused by the ultravisor or out of time, nothing of the guest is left. InputError: no whole pages."""
         key = self._parts.ultravisor.HostKey(ultravisor_pb2.HostKeyRequest()).key
         sealed = image.seal(plain, [key], page * PAGE)
         self._machine.enter(group, actor, TOUCH, page)
@@ -45,7 +45,8 @@ class Boot:
             return Work().end(OUTCOME_REFUSED), response
         work = self._unpack(group, actor, page, sealed, patience, response)
         if work.outcome == OUTCOME_DONE:
-            response.answer.CopyFrom(self._start(group.name, vm))
+            begin = host_mm_pb2.StartGuestRequest(group=group.name, vm=vm, prefix=page * PAGE)
+            response.answer.CopyFrom(self._parts.host.StartGuest(begin).answer)
             if response.answer.rc != RC_EXECUTED or response.answer.interception:
                 work.end(OUTCOME_REFUSED)
         if work.outcome != OUTCOME_DONE:
@@ -70,7 +71,7 @@ class Boot:
                 if touched.outcome != OUTCOME_DONE:
                     return touched
                 response.pages += 1
-        for one in PREFIX[: int(group.view.meta.cfg["pages"][0])]:
+        for one in range(page, min(page + PREFIX, int(group.view.meta.cfg["pages"][0]))):
             if touched.outcome == OUTCOME_DONE:
                 touched = self._touch(group, actor, one, patience, touched)
         return touched
@@ -79,6 +80,3 @@ class Boot:
         work, _ = self._machine.touch(group, actor, (page, 0, 0, b""), patience)
         before.round(work.steps)
         return before.end(work.outcome, work.wait)
-
-    def _start(self, group: str, vm: int) -> UltravisorAnswer:
-        return self._parts.host.StartGuest(host_mm_pb2.StartGuestRequest(group=group, vm=vm)).answer

@@ -32,8 +32,6 @@ MOST_CPUS = 248
 """KVM_S390_ESCA_CPU_SLOTS, v6.13."""
 IN_USE = (0x106, 0x10A, 0x10B, 0x10D)
 """Create configuration: its address space element, or some of the storage, is another guest's."""
-PREFIX = 0
-"""Guest absolute address of the prefix area."""
 
 
 class Boot:
@@ -120,8 +118,9 @@ class Boot:
         self._guests.unpacking.setdefault((group, request.actor), {}).update(waits)
         return sum(not one.exception for one in seen)
 
-    def start(self, group: str, vm: int, actors: Sequence[int]) -> common_pb2.UltravisorAnswer:
-        """Verify, load the first processor, enter it; `actors` are the vCPUs, which unpack nothing any more."""
+    def start(self, group: str, vm: int, prefix: int, actors: Sequence[int]) -> common_pb2.UltravisorAnswer:
+        """Verify, load the first processor, enter it with its prefix area at address `prefix`; `actors` are the vCPUs,
+        which unpack nothing any more."""
         guest = self._guests.find(group, vm)
         if guest is None:
             return common_pb2.UltravisorAnswer(call="verify", rc=RC_INV_GHANDLE)
@@ -134,7 +133,7 @@ class Boot:
             self._guests.keep(group, vm, msgspec.structs.replace(guest, started=True))
         self._firmware.execute("cpu_set_state", cpu_handle=guest.cpus[0], state=CPU_LOAD)
         entry = ultravisor_pb2.EnterRequest(
-            configuration=guest.configuration, cpu=guest.cpus[0], asce=guest.asce, prefix=PREFIX
+            configuration=guest.configuration, cpu=guest.cpus[0], asce=guest.asce, prefix=prefix
         )
         entered = self._firmware.stub.Enter(entry).interception
         return common_pb2.UltravisorAnswer(call="enter", rc=RC_EXECUTED, interception=entered)

@@ -161,7 +161,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         who = self.groups[request.group].view.meta.who
         with in_words():
             actors = [t for t in range(len(who)) if who["vm"][t] == request.vm]
-            return pb.StartGuestResponse(answer=self.boot.start(request.group, request.vm, actors))
+            return pb.StartGuestResponse(answer=self.boot.start(request.group, request.vm, request.prefix, actors))
 
     def DestroyGuest(self, request: pb.DestroyGuestRequest, context: Any) -> pb.DestroyGuestResponse:
         identity.require(context, VMM)

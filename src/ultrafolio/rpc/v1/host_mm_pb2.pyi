@@ -603,19 +603,23 @@ class StartGuestRequest(_message.Message):
 
     GROUP_FIELD_NUMBER: _builtins.int
     VM_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group that is its memory."""
     vm: _builtins.int
     """Number of the virtual machine in the group."""
+    prefix: _builtins.int
+    """Guest absolute address of the first processor's prefix area, two pages."""
     def __init__(
         self,
         *,
         group: _builtins.str = ...,
         vm: _builtins.int = ...,
+        prefix: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "prefix", b"prefix", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
