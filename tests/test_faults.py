@@ -192,6 +192,20 @@ def test_a_fresh_ultravisor_writes_over_no_frame_in_use(places, tmp_path):
     assert engine.pages.access(0, [(1, 0, 4096, b"")])[0].data == data
 
 
+def test_a_page_call_with_a_request_id_happens_once(places, tmp_path):
+    engine = Breakable(places(0).stores, tmp_path)
+    marked(engine)
+    engine.faults.arm(2, after=True)
+    with pytest.raises(Crash):
+        engine.pages.call("uv_import", [0, 1, 0], request="again")
+    engine.faults.arm()
+    engine.start()
+    assert engine.pages.call("uv_export", [1]).code == UV_OK
+    assert engine.pages.call("uv_import", [0, 1, 0], request="again").code == UV_OK
+    assert engine.state().uv["state"][1] == EXPORTED, "as the later call left it"
+    accept(engine)
+
+
 def test_a_commit_that_a_dead_ultravisor_left_under_way_changes_nothing_later(places, tmp_path):
     engine = Breakable(places(0).stores, tmp_path)
     data, sent = marked(engine), []

@@ -17,11 +17,12 @@ TRIED_ONCE = ("import", "unpack", "unpin")
 class Calls:
     """firmware.Pages of one group, or of none. Page numbers are the group's.
 
+    request: the client's request, by which a call outside of a turn happens once
     last: what the page call came to, and what a step is told of it; None where none was made
     """
 
-    def __init__(self, pages: Pages | None, part: Part | None) -> None:
-        self._of, self._part = pages, part
+    def __init__(self, pages: Pages | None, part: Part | None, request: str = "") -> None:
+        self._of, self._part, self._request = pages, part, "" if part else request
         self.last: Result | None = None
 
     @property
@@ -49,7 +50,7 @@ class Calls:
             self.last = self._of.call(name, (), self._part, forced=UV_BUSY if busy else UV_ERROR)
 
     def _call(self, function: str, *arguments: int) -> int:
-        self.last = self._pages.call(function, arguments, self._part)
+        self.last = self._pages.call(function, arguments, self._part, request=self._request)
         return self.last.code
 
     def import_(self, of: Configuration, page: int) -> int:
@@ -59,7 +60,7 @@ class Calls:
         """An import, of a page that is not cleared but decrypted as it is imported."""
         plain = partial(image.decrypt, key, tweak, offset)
         arguments = (of.vm, page, int(self._pages.meta.cfg["misc"][0]))
-        self.last = self._pages.call("uv_import", arguments, self._part, image=plain)
+        self.last = self._pages.call("uv_import", arguments, self._part, image=plain, request=self._request)
         return self.last.code
 
     def content(self, page: int) -> bytes:

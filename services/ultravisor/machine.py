@@ -85,7 +85,7 @@ class Machines:
                 before = machine.answered[named]
                 return pb.ExecuteResponse(condition_code=before.condition_code, control_block=before.block)
             pages = self._pages(request, machine)
-            calls, seen = Calls(pages, part), _seen(machine, pages, name)
+            calls, seen = Calls(pages, part, request.request_id), _seen(machine, pages, name)
             caller = None if guest is None else _handle_of(seen.machine, pages, guest)
             answer = Firmware(calls, self._open).execute(
                 seen.machine, request.control_block, caller, m3=request.m3, problem_state=request.problem_state,

@@ -71,18 +71,23 @@ class Pages:
         *,
         image: Callable[[bytes], bytes] | None = None,
         forced: int | None = None,
+        request: str = "",
     ) -> Result:
         """Execute a page call of model.ultravisor by name. Lost: the turn it is part of is over.
 
-        image   makes what a page imported for the first time holds, instead of zeros, of what it held before
-        forced  answer this and change nothing: the call came to no page
+        image    makes what a page imported for the first time holds, instead of zeros, of what it held before
+        forced   answer this and change nothing: the call came to no page
+        request  the client's request, where the call is no part of a step: what it came to is kept for a repetition
         """
         with self._lock, self._clean():
             while True:
+                known = self.store.reply(self.group, request) if request else None
+                if known is not None:
+                    return msgspec.msgpack.decode(known, type=Result)
                 result, frames = self._run(function, arguments, image) if forced is None else (Result(forced), {})
                 patches = self.view.patches() + self._write(frames)
                 event = [] if part or not patches else [encode(Uvc(function, list(arguments), result.code))]
-                answer = self._commit(patches=patches, events=event, part=part, result=result)
+                answer = self._commit(patches=patches, events=event, part=part, result=result, request=request)
                 if answer.status == "done" and not answer.journal:
                     return result
                 if answer.journal:
@@ -215,7 +220,13 @@ class Pages:
         self.view.update(answer.revisions, answer.sections)
 
     def _commit(
-        self, *, result: Result, part: Part | None, patches: Sequence[Patch] = (), events: Sequence[bytes] = ()
+        self,
+        *,
+        result: Result,
+        part: Part | None,
+        patches: Sequence[Patch] = (),
+        events: Sequence[bytes] = (),
+        request: str = "",
     ) -> Answer:
         answer = self._send(
             Commit(
@@ -227,6 +238,7 @@ class Pages:
                 events=list(events),
                 token=part.token if part else "",
                 journal=(part.place, msgspec.msgpack.encode(result)) if part else None,
+                request=(request, msgspec.msgpack.encode(result)) if request else None,
             )
         )
         if answer.status == "done" and not answer.journal:
