@@ -45,7 +45,7 @@ class TouchRequest(_message.Message):
     data: _builtins.bytes
     """Bytes to write; empty for none."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Names this request: repeated, a write is done once, unless the service died between the write and its answer."""
     def __init__(
         self,
         *,
