@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from clustered import running
 
+from clustered import running
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import OK, SUCCESS
 from ultrafolio.rpc.cluster import Cluster

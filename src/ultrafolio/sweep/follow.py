@@ -44,11 +44,13 @@ class Followed(NamedTuple):
 
 
 def follow(cluster: Cluster, settings: Mapping[str, Any], base: Path, *, most: int) -> Followed:
-    """Run a configuration of sim.config on the cluster, up to `most` steps. InputError if it is too large for a group."""
+    """Run a configuration of sim.config on the cluster, up to `most` steps. InputError: too large for a group."""
     start, steps = recorded(settings, base)
     if len(start.mm) > LARGEST:
-        raise InputError("a cell with too many pages for the cluster", value=len(start.mm), allowed=f"at most {LARGEST}",
-                         cause="a folio group is one unit there", then="choose fewer folios, or a smaller order")  # fmt: skip
+        raise InputError(
+            "a cell with too many pages for the cluster", value=len(start.mm), allowed=f"at most {LARGEST}",
+            cause="a folio group is one unit there", then="give the workload fewer pages",
+        )  # fmt: skip
     group = f"cell-{secrets.token_hex(4)}"
     cluster.lay_out_state(group, start, [[] for _ in start.who], "a cell")
     lists, run = to_lists(start), rules()
@@ -57,7 +59,8 @@ def follow(cluster: Cluster, settings: Mapping[str, Any], base: Path, *, most: i
         done = cluster.step(group, pc, step.actor, step.op, step.page)
         if done.outcome != step.outcome:
             what = f"step {number}, {RULES[pc].name} of actor {step.actor}, page {step.page}"
-            return Followed(number, f"{what}: the simulator says {_word(step.outcome)}, the cluster {_word(done.outcome)}")
+            says = f"the simulator says {_word(step.outcome)}, the cluster {_word(done.outcome)}"
+            return Followed(number, f"{what}: {says}")
         run.step(lists, *step[:3])
     return Followed(len(steps[:most]), _difference(write_back(lists, copy(start)), cluster.state(group)))
 
