@@ -1,0 +1,160 @@
+"use strict";
+// Parts of the page, each made from a film alone. What comes from outside only ever becomes text, never markup.
+
+const $ = (id) => document.getElementById(id);
+
+/** An element; attributes that are false are left out, functions listen. */
+function h(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") made.addEventListener(name, value);
+    else if (value !== false) made.setAttribute(name, value);
+  }
+  made.append(...children.flat().filter((child) => child || child === 0));
+  return made;
+}
+
+const body = (id) => $(id).querySelector("tbody");
+
+// ------------------------------------------------------------------------------------------- the map in words
+const SHAPES = [
+  ["arch bit set, though not secure", { over: 1 }], ["long-term pin", { longs: 1, pins: 1 }], ["pin for I/O", { pins: 1 }],
+  ["writeback", { writeback: 2 }], ["I/O in flight", { flying: 1 }],
+];
+
+/** What colours and shapes mean, drawn as the map draws them. */
+function legend() {
+  const shade = colours(), plain = page(0);
+  const entry = (name, one) => {
+    const canvas = h("canvas", { width: 44, height: 44, "aria-hidden": "true" });
+    const context = canvas.getContext("2d");
+    context.scale(2, 2);
+    square(context, shade, 1, 1, 20, { ...plain, ...one }, false);
+    return h("li", {}, canvas, name);
+  };
+  $("legend").replaceChildren(...STATES.map((name, state) => entry(name.toLowerCase().replace("_", " "), { state })),
+    ...SHAPES.map(([name, one]) => entry(name, one)));
+}
+
+/** How many pages are how, and the folios on which there is something. */
+function tables(film) {
+  const counts = new Array(STATES.length).fill(0), on = new Map(SHAPES.map(([name]) => [name, 0])), busy = [];
+  let head = 0, words = new Map();
+  const close = (end) => { if (words.size) busy.push([head, end, words]); };
+  for (let p = 0; p < film.codes.length; p++) {
+    const one = page(film.codes[p]);
+    if (one.head) { close(p); head = p; words = new Map(); }
+    counts[one.state]++;
+    for (const [name, shape] of SHAPES) {
+      const has = name === "pin for I/O" ? one.pins > one.longs : one[Object.keys(shape)[0]];
+      if (!has) continue;
+      on.set(name, on.get(name) + 1);
+      words.set(name, [...(words.get(name) || []), p]);
+    }
+  }
+  close(film.codes.length);
+  const line = (name, n) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, n));
+  body("counts").replaceChildren(...STATES.map((name, i) => line(name, counts[i])), ...[...on].map(([name, n]) => line(name, n)));
+  const most = 12, rows = busy.slice(0, most).map(([first, end, found]) => h("tr", {},
+    h("th", { scope: "row" }, end - first > 1 ? `pages ${first}–${end - 1}` : `page ${first}`),
+    h("td", {}, [...found].map(([name, pages]) => `${name}: ${listed(pages)}`).join("; "))));
+  if (busy.length > most) rows.push(h("tr", {}, h("td", { colspan: 2 }, `and ${busy.length - most} more folios`)));
+  body("folios").replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td", {}, "none"))]));
+}
+
+const listed = (pages) => pages.slice(0, 8).join(", ") + (pages.length > 8 ? `, and ${pages.length - 8} more` : "");
+
+/** One page in words. */
+function described(film, p) {
+  const one = page(film.codes[p]), [first, end] = film.folio(p), rest = marks(one);
+  const folio = end - first > 1 ? `in the folio of pages ${first} to ${end - 1}` : "a folio of its own";
+  return `Page ${p}: ${STATES[one.state]}, ${folio}${rest.length ? `; ${rest.join(", ")}` : ""}.`;
+}
+
+// ------------------------------------------------------------------------------------------- who waits for whom
+const LASTING = ["permanent", "fatal", "livelock"];
+const HANGS = { permanent: "A hang", livelock: "A hang by livelock", fatal: "The end of a machine" };
+
+/** The graph in words and as boxes; the first that lasts is named. */
+function waiting(list) {
+  const worst = list.find((one) => LASTING.includes(one.kind) && !one.expected);
+  $("hang").className = worst ? "hang" : "";
+  $("hang").textContent = worst
+    ? `${HANGS[worst.kind]}: ${worst.waiter} waits ${worst.kind === "fatal" ? "for" : "for ever for"} ${worst.waits}.`
+    : list.length ? "Nothing hangs; these wait:" : "Nobody waits.";
+  $("waits").replaceChildren(...list.map(chain));
+}
+
+function chain(one) {
+  const box = (label, text, more) => h("li", {}, h("small", {}, label), text, more && h("small", {}, more));
+  const arrow = () => h("li", { class: "arrow", "aria-hidden": "true" }, "→");
+  const kind = one.expected ? `${one.kind}, and the purpose of pin shared` : one.kind;
+  return h("ul", { class: `wait ${one.expected ? "" : one.kind}`, "data-actor": one.actor, "aria-label": `wait of ${one.waiter}` },
+    box("waits", one.waiter, kind), arrow(), box("for", one.waits), arrow(), box("held by", one.held), arrow(),
+    box("released by", one.released));
+}
+
+// ------------------------------------------------------------------------------------------- ladder
+const COLUMNS = ["guest", "host", "ultravisor", "device"];
+const PLAIN = ["OK", "DONE"];
+
+/** The last steps up to frame n, the latest below, a column per part. */
+function ladder(film, n, most = 24) {
+  const rows = [];
+  for (let at = n; at > film.base.n && rows.length < most; at--) {
+    const frame = film.frame(at), made = frame.steps.map((step, i) => rung(frame, step, i, at === n));
+    if (frame.broken.length) {
+      made.push(h("tr", {}, h("td", {}), h("td", { colspan: 4, class: "broken" }, `breaks: ${frame.broken.join("; ")}`)));
+    }
+    rows.unshift(...made);
+  }
+  const none = h("tr", {}, h("td", { colspan: 5 }, "None before this."));
+  body("ladder").replaceChildren(...(rows.length ? rows.slice(-most) : [none]));
+}
+
+function rung(frame, [column, what, outcome, calls], i, now) {
+  const cells = COLUMNS.map((name) => {
+    const asked = calls.filter(([to]) => to === name).map(([, call, answer]) =>
+      h("span", { class: "call" }, `→ ${call}${answer && `: ${answer}`}`));
+    if (name !== column) return h("td", {}, asked);
+    const word = !PLAIN.includes(outcome) && h("span", { class: "met" }, ` ${outcome}`);
+    return h("td", {}, h("span", {}, what, word && ":", word), asked);
+  });
+  return h("tr", { class: now && "now" }, h("td", {}, i ? "" : link(frame.n)), cells);
+}
+
+const link = (n) => h("a", { href: hashOf(n) }, n);
+
+// ------------------------------------------------------------------------------------------- sweeps
+const shownPlots = new Map();
+
+function sweeps(list) {
+  const known = new Map([...$("jobs").children].map((item) => [item.dataset.job, item]));
+  $("jobs").replaceChildren(...(list.length ? list.map((one) => sweep(one, known.get(one.job))) : [h("li", {}, "None yet.")]));
+}
+
+function sweep(one, item = h("li", { "data-job": one.job })) {
+  const text = `${one.name || one.job}: ${one.state}, ${one.done} of ${plural(one.cells, "cell")}`
+    + (one.quarantined ? `, ${one.quarantined} given up` : "");
+  const bar = h("progress", { max: one.cells, value: one.done, "aria-label": `progress of ${one.name || one.job}` });
+  const why = one.why && h("pre", {}, one.why);
+  if (one.state === "done" && !shownPlots.has(one.job)) shownPlots.set(one.job, figures(one.job));
+  item.replaceChildren(h("p", {}, text), bar, ...(why ? [why] : []), ...(shownPlots.has(one.job) ? [shownPlots.get(one.job)] : []));
+  return item;
+}
+
+/** A finished sweep's plots, fetched when somebody opens them. */
+function figures(job) {
+  const place = h("div", { role: "status" });
+  const opened = h("details", {}, h("summary", {}, "Plots"), place);
+  opened.addEventListener("toggle", async () => {
+    if (!opened.open || place.children.length) return;
+    place.textContent = "drawing…";
+    const answer = await fetch(`sweeps/${job}/plots`).then((got) => got.json()).catch(() => ({ error: "the lab does not answer" }));
+    if (answer.error) { place.textContent = answer.error; return; }
+    place.replaceChildren(...answer.plots.map((plot) => h("figure", {},
+      h("img", { src: `sweeps/${job}/${plot.name}.svg`, alt: plot.alt, loading: "lazy" }),
+      h("figcaption", {}, h("strong", {}, plot.title), ` ${plot.caption}`))));
+  });
+  return opened;
+}
