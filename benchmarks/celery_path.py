@@ -63,7 +63,7 @@ began = time.monotonic()
 queued = []
 queue = Queue(Path(sys.argv[2]), sys.argv[3], lambda text: queued.append(time.monotonic() - began))
 inner = queue.run
-queue.run = lambda work, span, segment, _: inner(work, span, segment, lambda: True)
+queue.run = lambda work, span, segment, _: inner(work, span, segment, lambda: bool(queued))
 sweep(load(Path(sys.argv[1])), Path(sys.argv[2]), cells, queue, Silent())
 print(json.dumps({"seconds": queued[0], "megabytes": peak(), "megabytes_before": before}))
 """

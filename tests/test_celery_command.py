@@ -15,6 +15,7 @@ from test_sweep_fake import make_plan, run, start, wait_for
 from ultrafolio.state.server import VARIABLE, Server
 from ultrafolio.sweep import crew
 from ultrafolio.sweep.queue import read_ticket
+from ultrafolio.sweep.store import open_store
 
 SLOW = PLAN.replace("sleep_ms = 5", "sleep_ms = 20")
 OWN = """
@@ -74,6 +75,24 @@ def test_ctrl_c_detaches_and_attach_comes_back(tmp_path):
         assert "no job is under way" in again.communicate(timeout=30)[1] and again.returncode == 2
         with Redis.from_url(server.url) as redis:
             assert not redis.keys("ultrafolio:{*}:part*")
+
+
+def test_ctrl_c_ends_own_workers_after_their_chunks_and_the_sweep_resumes(tmp_path):
+    make_plan(tmp_path, OWN.format(seeds=200).replace("500", "5000"))
+    words = ("sweep", "plan.toml", "--no-report", "--workers", "2", "--executor", "celery", "-o", "store")
+    program = str(Path(sys.executable).with_name("ultrafolio"))
+    client = subprocess.Popen(
+        [program, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    wait_for(lambda: list((tmp_path / "store/segments").glob("*.arrows")), 60)
+    os.killpg(client.pid, signal.SIGINT)
+    out, err = client.communicate(timeout=50)
+    assert client.returncode == 130 and "To resume: ultrafolio sweep plan.toml -o store --executor celery" in out, err
+    assert not (tmp_path / "store/job.json").exists()
+    before = len(open_store(tmp_path / "store").keys([]))
+    local = ultrafolio("sweep", "plan.toml", "--no-report", "-o", "store", "--json", cwd=tmp_path)
+    assert 0 < json.loads(local.stdout)["stored"] == before < 2000
 
 
 @pytest.mark.parametrize(("words", "says"), [

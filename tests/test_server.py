@@ -124,6 +124,11 @@ def test_no_server_installed_says_what_to_type(monkeypatch):
         Server.start()
 
 
+def test_the_ctrl_c_of_a_terminal_is_not_for_the_server():
+    with Server.start() as server:
+        assert os.getsid(server.pid) != os.getsid(0)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
 def test_it_dies_with_its_parent():
     code = "from ultrafolio.state.server import Server; s = Server.start(); print(s.pid, flush=True); input()"

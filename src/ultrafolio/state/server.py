@@ -143,7 +143,9 @@ class Server:
         """Start the server again, after kill(), in the same place and at the same address; or for the first time."""
         assert self._process is None, "the server runs"
         (self.folder / "server.log").unlink(missing_ok=True)
-        self._process = launch([binary(), *self._options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        nowhere = subprocess.DEVNULL
+        # A session of its own: the Ctrl-C of a terminal is its parent's, and would end a server in one go.
+        self._process = launch([binary(), *self._options], stdin=nowhere, stdout=nowhere, start_new_session=True)
         try:
             self._await_ready()
         except BaseException:

@@ -6,14 +6,14 @@ import multiprocessing
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, pairwise
 from multiprocessing.connection import Connection
 from typing import Any
 
-from .executor import die_with, fork
+from .executor import TICK_SECONDS, die_with, fork
 from .plan import Plan
 from .work import Work
 
@@ -68,20 +68,25 @@ def kept(plan: Plan, index: int, stop: int) -> list[tuple[int, dict[str, Any]]]:
     return list(plan.cells(range(index, min(index + _WINDOW, stop))))
 
 
-def measure(work: Work, spans: Sequence[range]) -> list[Sample]:
+def measure(work: Work, spans: Sequence[range], stopped: Callable[[], bool] = lambda: False) -> list[Sample]:
     """Time some cells for SAMPLE_SECONDS, in a forked process: one of them may kill it, or never end.
 
     That process compiles, too, so that its parent stays small. Failed cells are cells. Not empty unless ``spans`` is.
+    When ``stopped()`` turns true nothing is waited for.
     """
     here, there = multiprocessing.Pipe(duplex=False)
     found = list[Sample]()
     process = fork(_time_cells, work, spans, there, os.getpid())
     there.close()
     with here, suppress(EOFError):
-        if here.poll(WARM_SECONDS):
+        began = time.monotonic()
+        while not here.poll(TICK_SECONDS):
+            if stopped() or time.monotonic() - began > WARM_SECONDS:
+                break
+        else:
             here.recv()
         began = time.monotonic()
-        while here.poll(max(0.0, began + PATIENCE - time.monotonic())):
+        while not stopped() and here.poll(max(0.0, began + PATIENCE - time.monotonic())):
             found.append(Sample(*here.recv()))
     process.kill()
     process.join()

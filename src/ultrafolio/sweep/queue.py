@@ -119,7 +119,9 @@ class Queue:
                     yield from before
                     if not spans:
                         return
-                    ticket = self._submit(client, url, store, work, spans)
+                    ticket = self._submit(client, url, store, work, spans, stopped)
+                    if ticket is None:
+                        return
                 else:
                     self._check(ticket, work)
                     _, before = missing(work, span, but=[s for chunk in ticket.chunks for s in chunk])
@@ -130,8 +132,13 @@ class Queue:
             except RedisError as error:
                 raise unreachable(url, error) from None
 
-    def _submit(self, client: Any, url: str, store: Store, work: Work, spans: list[range]) -> Ticket:
-        """Make the job, or join the one that computes the same; returns once everything is queued."""
+    def _submit(
+        self, client: Any, url: str, store: Store, work: Work, spans: list[range], stopped: Callable[[], bool]
+    ) -> Ticket | None:
+        """Make the job, or join the one that computes the same; returns once everything is queued.
+
+        None when it was stopped before there was a job.
+        """
         probe = {str(index): work.key(cell)[0] for index in spread(spans, PROBED) if (cell := work.plan.cell(index))}
         told = {
             "plan": work.plan.digest, "engine": work.engine, "probe": probe,
@@ -141,7 +148,9 @@ class Queue:
         same, name = digest(json.dumps(told, sort_keys=True)), f"{work.plan.digest[:8]}-{secrets.token_hex(4)}"
         job = find_same(client, same)
         if job is None:
-            job, chunks = Job(client, name), _chunks(work, spans)
+            job, chunks = Job(client, name), _chunks(work, spans, stopped)
+            if stopped():
+                return None
             record = Record(
                 str(work.plan.path.resolve()), work.plan.text, work.engine, work.cells.COLUMNS,
                 _count(work, spans), len(chunks), checked(self.deposit), probe,
@@ -331,8 +340,8 @@ def missing(work: Work, span: range, but: Sequence[tuple[int, int]] = ()) -> tup
     return joined(spans), tallies
 
 
-def _chunks(work: Work, spans: list[range]) -> list[Spans]:
-    return [[(s.start, s.stop) for s in chunk] for chunk in cut(spans, measure(work, spans))]
+def _chunks(work: Work, spans: list[range], stopped: Callable[[], bool]) -> list[Spans]:
+    return [[(s.start, s.stop) for s in chunk] for chunk in cut(spans, measure(work, spans, stopped))]
 
 
 def _count(work: Work, spans: list[range]) -> int:
