@@ -160,6 +160,33 @@ def test_another_role_waits_until_the_dead_holders_role_is_back(places, tmp_path
     accept(engine)
 
 
+def test_a_paused_holder_finds_its_step_done_by_another_process(places, tmp_path):
+    """Two hosts; the first is paused after the ultravisor has acted, until the second has adopted the turn."""
+    engine = Breakable(places(LEASE_MS).stores, tmp_path)
+    engine.load(walked("ring", "per-page").state)
+    acted, go_on = threading.Event(), threading.Event()
+
+    def paused(*asked):
+        result = engine.ask(*asked)
+        acted.set()
+        assert go_on.wait(10)
+        return result
+
+    first, second = (
+        Group(engine.stores["host"], engine.group, engine.meta, "host", ask, engine._of_host)
+        for ask in (paused, engine.ask)
+    )
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(first.burst(WRITEBACK, 1, 0, request="writeback")))
+    thread.start()
+    assert acted.wait(10)
+    done = second.burst(WRITEBACK, 1, 0, request="writeback")
+    go_on.set()
+    thread.join(10)
+    assert answers == [done] and [step.outcome for step in engine.steps()] == [step.outcome for step in done]
+    accept(engine)
+
+
 def test_a_service_looks_after_what_its_role_left_behind(places, tmp_path, monkeypatch):
     engine = Breakable(places(0).stores, tmp_path)
     left_behind(engine, RING)

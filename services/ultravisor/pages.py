@@ -56,7 +56,7 @@ class Pages:
         self.view = View(meta, "ultravisor")
         self._lock = threading.Lock()
         # one writer from one process to the next, with rising numbers: a commit that a dead one left under way is late
-        self._sequence = store.number("uf:ultravisor:starts") << 32
+        self._sequence = store.number(f"uf:ultravisor:starts:{group}") << 32
         self._current = False
 
     @property

@@ -174,7 +174,7 @@ class Group:
                     try:
                         return burst.run(op, page, most, stop)
                     except Lost:
-                        if burst.kept:
+                        if burst.kept and not request:
                             return burst.kept
                         continue
                     except _Again as again:
