@@ -15,7 +15,7 @@ from ultrafolio.rpc.messages import meta_from
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.acl import group_name
 from ultrafolio.state.burst import Contended, Lost
-from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta
+from ultrafolio.state.sections import DTYPES, LARGEST_GROUP, MAY_WRITE, Meta, decode_meta
 from ultrafolio.state.store import LEASE_MS, Store, StoreUnavailable
 
 T = TypeVar("T")
@@ -162,6 +162,8 @@ def constants(message: common_pb2.Meta) -> Meta:
         meta = meta_from(message)
         if len(meta.cfg) != 1 or len(meta.who) != meta.cfg["actors"][0]:
             raise ValueError(f"{len(meta.cfg)} configurations, {len(meta.who)} actors")
+        if not 0 < meta.cfg["pages"][0] <= LARGEST_GROUP:
+            raise ValueError(f"{meta.cfg['pages'][0]} pages, a group has at most {LARGEST_GROUP}")
     except ValueError as error:
         raise StatusError(
             grpc.StatusCode.INVALID_ARGUMENT,

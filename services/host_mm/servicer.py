@@ -22,7 +22,7 @@ from ultrafolio.state.acl import group_name
 from ultrafolio.state.burst import Done, Group
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.sections import encode_meta
+from ultrafolio.state.sections import LARGEST_GROUP, encode_meta
 
 OWN_WORK = (WRITEBACK, RECLAIM, LRU, MAPPING, SPECULATIVE, TAMPER)
 EVERYBODY = ("guest", "device", "host", "lab")
@@ -31,8 +31,8 @@ VMM = ("guest", "host", "lab")
 ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1}
 """Functions of model.host by which a thread comes over from a guest or device; how many arguments follow the actor."""
 
-FIRST, GROUP = 4 << 30, 16 << 20
-"""Where group memory begins, above what the ultravisor's life cycle uses, and how much each group has: 4,096 pages."""
+FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE
+"""Where group memory begins, above what the ultravisor's life cycle uses, and how much each group has."""
 
 
 class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):

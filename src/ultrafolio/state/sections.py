@@ -60,6 +60,8 @@ MAY_READ: dict[str, tuple[str, ...]] = {
     "guest": ("actor", "io", "pc", "vm"),
 }
 """What a role reads. The hardware walks the guest's page table; whether a machine runs decides about SIE entry."""
+LARGEST_GROUP = 16_384
+"""Pages of one folio group at most, 64 MiB: what interacts is one unit, and every reader of it holds it whole."""
 PER_ACTOR = ("task", "work", "pc", "actor")
 GUEST_KINDS = (VCPU, DISK, RING, REBOOT)
 

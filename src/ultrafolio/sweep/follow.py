@@ -21,9 +21,8 @@ from ultrafolio.model.layout import OUTCOMES, OWNERS, WAITS, State, copy
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.sim import load, world
+from ultrafolio.state.sections import LARGEST_GROUP
 
-LARGEST = 4096
-"""Pages of one folio group in a cluster."""
 _CHUNK = 1 << 40
 
 
@@ -46,9 +45,9 @@ class Followed(NamedTuple):
 def follow(cluster: Cluster, settings: Mapping[str, Any], base: Path, *, most: int) -> Followed:
     """Run a configuration of sim.config on the cluster, up to `most` steps. InputError: too large for a group."""
     start, steps = recorded(settings, base)
-    if len(start.mm) > LARGEST:
+    if len(start.mm) > LARGEST_GROUP:
         raise InputError(
-            "a cell with too many pages for the cluster", value=len(start.mm), allowed=f"at most {LARGEST}",
+            "a cell with too many pages for the cluster", value=len(start.mm), allowed=f"at most {LARGEST_GROUP}",
             cause="a folio group is one unit there", then="give the workload fewer pages",
         )  # fmt: skip
     group = f"cell-{secrets.token_hex(4)}"
