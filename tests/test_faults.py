@@ -246,7 +246,7 @@ def test_a_commit_that_a_dead_ultravisor_left_under_way_changes_nothing_later(pl
         patch.setattr(store, "commit", send)
         engine.pages.call("uv_import", [0, 1, 0])
     engine.start()
-    engine.pages.look()
+    engine.pages.guest_view(0, 1)
     assert sent[0].patches and store.commit(engine.group, sent[0]).status == "stale", "though no revision has moved"
     assert engine.pages.call("uv_import", [0, 1, 0]).code == UV_OK
     assert engine.plain()[1] == data
