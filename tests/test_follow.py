@@ -1,10 +1,13 @@
 """Cells on the live cluster: the services take the simulator's steps and end in its state; a difference is told."""
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from clustered import running
+from ultrafolio.cli import cli
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import OK, SUCCESS
 from ultrafolio.rpc.cluster import Cluster
@@ -23,8 +26,14 @@ CELL = {
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("f")) as where, Cluster.at(where) as cluster:
+def where(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("f")) as where:
+        yield where
+
+
+@pytest.fixture
+def cluster(where):
+    with Cluster.at(where) as cluster:
         yield cluster
 
 
@@ -42,6 +51,22 @@ def test_a_difference_is_told_where_it_is(cluster, monkeypatch):
     done = follow.follow(cluster, cell, Path(), most=100)
     assert done.steps == 9
     assert done.differs.startswith("step 9, ") and "the cluster" in done.differs
+
+
+def test_a_plan_runs_on_the_cluster(where, tmp_path):
+    (tmp_path / "where.json").write_text(json.dumps(where))
+    fixed = "".join(f"{name} = {value}\n" for name, value in CELL.items())
+    (tmp_path / "plan.toml").write_text(f'[fixed]\n{fixed}[grid]\npolicy = ["per-page", "import-lock"]\n')
+    words = ["sweep", str(tmp_path / "plan.toml"), "--engine", "cluster", "--cluster", str(tmp_path / "where.json")]
+    done = CliRunner().invoke(cli, [*words, "--steps", "60"])
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [f"policy={p}: 60 steps, no difference" for p in ("per-page", "import-lock")]
+
+
+def test_a_cluster_must_be_named(tmp_path):
+    (tmp_path / "plan.toml").write_text('[grid]\npolicy = ["per-page"]\n')
+    done = CliRunner().invoke(cli, ["sweep", str(tmp_path / "plan.toml"), "--engine", "cluster"], standalone_mode=False)
+    assert isinstance(done.exception, InputError) and "--cluster FILE" in str(done.exception)
 
 
 def test_a_cell_that_is_no_group_is_refused(cluster):

@@ -17,7 +17,7 @@ import click
 from ultrafolio.errors import InputError
 from ultrafolio.state.server import VARIABLE, address
 
-from . import cells, explain
+from . import cells, explain, on_cluster
 from .deposit import THROUGH_REDIS, checked
 from .drive import Rerun, Summary
 from .drive import sweep as run_sweep
@@ -76,6 +76,12 @@ def sweep() -> None:
 @click.option("--cell-memory", type=click.IntRange(min=1), metavar="MIB", help="A larger cell is a failed cell.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Compute failed or all cells again.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the plan's first N cells, without results.")
+@click.option("--engine", type=click.Choice(["simulator", "cluster"]), default="simulator", show_default=True,
+              help="What runs a cell; the cluster takes the simulator's steps and says where it differs.")  # fmt: skip
+@click.option("--cluster", "where", type=click.Path(path_type=Path), metavar="FILE",
+              help="For --engine cluster: what `python -m services --json` printed.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True,
+              help="For --engine cluster: steps of each cell at most.")  # fmt: skip
 @click.option("--report/--no-report", default=None, help="Write the HTML report [on].")
 @click.option("--open", "open_it", is_flag=True, help="Open the report in a browser.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary; errors only.")
@@ -93,12 +99,17 @@ def run(
     cell_memory: int | None,
     rerun: Rerun | None,
     limit: int | None,
+    engine: str,
+    where: Path | None,
+    steps: int,
     report: bool | None,
     open_it: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Run PLAN, a TOML file, and merge the results into STORE/results.parquet."""
+    if engine == "cluster":
+        ctx.exit(on_cluster.run(load(plan), where, limit=limit, most=steps, as_json=as_json))
     writer = report_writer(wanted=bool(report or open_it)) if report is not False or open_it else None
     folder = store or Path("out") / plan.stem
     again = f"ultrafolio sweep {plan}" + (f" -o {store}" if store else "")
