@@ -133,8 +133,8 @@ def test_a_request_keeps_its_answer_per_role(stores):
 
 def left_behind(engine, actor):
     """A guest that dies in the middle of configuring its ring, when the host has taken part already."""
-    engine.load(walked("ring", "per-page").state)
     for at in range(1, 20):
+        engine.load(walked("ring", "per-page").state)
         engine.faults.arm(at, after=True)
         with pytest.raises(Crash):
             engine.burst("guest", actor, 1, 0, most=1, request="configure")
@@ -142,7 +142,6 @@ def left_behind(engine, actor):
         engine.faults.arm()
         if turn and engine.state().task["n"][actor]:
             return
-        engine.start()
     raise AssertionError("the host never took part")
 
 
@@ -184,6 +183,16 @@ def test_a_paused_holder_finds_its_step_done_by_another_process(places, tmp_path
     go_on.set()
     thread.join(10)
     assert answers == [done] and [step.outcome for step in engine.steps()] == [step.outcome for step in done]
+    accept(engine)
+
+
+def test_a_request_under_its_own_left_turn_waits_for_the_lease(places, tmp_path):
+    """The thread stands at the host already, but the step that took it there is not finished: that is no "nothing"."""
+    engine = Breakable(places(5 * LEASE_MS).stores, tmp_path)
+    left_behind(engine, RING)
+    engine.start()
+    assert len(engine.burst("guest", RING, 1, 0, most=1, request="configure")) == 1
+    assert len(engine.steps()) == 1
     accept(engine)
 
 

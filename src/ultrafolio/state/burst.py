@@ -162,10 +162,11 @@ class Group:
         end, pause = time.monotonic() + self._patience, 0.001
         while True:
             with self._lock, self._clean():
-                if not self._read or not self._ours(actor):
-                    self._renew()
+                answer = None if self._read and self._ours(actor) else self._renew()
                 # after the look: what the view does not show yet is not answered yet, and makes the commit stale
-                if self._known(request) is not None:
+                if answer and answer.status == "held" and not self._ours(actor):
+                    pass  # a step that is half done may have moved the thread: wait and see
+                elif self._known(request) is not None:
                     answer = self._renew()
                     if answer.status != "held" or not answer.turn or answer.turn.request != request:
                         return self._known(request) or []
