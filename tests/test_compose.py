@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = f"ultrafolio-test-{os.getpid()}"
 # free ports of loopback instead of the usual ones
-PORTS = {"LAB_PORT": "", "PROMETHEUS_PORT": "", "GRAFANA_PORT": ""}
+PORTS = {"LAB_PORT": "", "WEB_PORT": "", "PROMETHEUS_PORT": "", "GRAFANA_PORT": ""}
 # the builds of a busy machine included
 LONGEST_S = 1500
 

@@ -117,7 +117,10 @@ def test_a_service_reads_what_it_is_given(name):
         role = ROLE[SERVICES[name]]
         assert settings.redis_password_file == f"/keys/{role}.password"
     container = PODS[name]["containers"][0]
-    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"grpc": 50051, "metrics": 9464}
+    page = {"page": 8080} if name == "lab" else {}
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": 50051, "metrics": 9464} | page
+    assert page == {} or settings.web_port == 8080
     assert container["command"] == ["python", "-m", f"services.{SERVICES[name]}"]
     assert f"services.{SERVICES[name]}" in " ".join(COMPOSE[name]["command"])
     for probe in (container["readinessProbe"]["exec"]["command"], COMPOSE[name]["healthcheck"]["test"]):
