@@ -24,6 +24,7 @@ class Film {
     this.frames = [];
     this.codes = Int32Array.from(base.pages);
     this.before = [];
+    this.keys = new Map();
     this.n = this.end = base.n;
     this.waits = base.waits;
   }
@@ -33,6 +34,10 @@ class Film {
     for (const frame of frames) {
       const last = this.frames.length ? this.frames.at(-1).waits : this.base.waits;
       frame.waits = frame.waits || last;
+      // entries with the same steps have the same key
+      const steps = JSON.stringify(frame.steps);
+      if (!this.keys.has(steps)) this.keys.set(steps, this.keys.size);
+      frame.key = this.keys.get(steps);
       this.frames.push(frame);
       this.end = frame.n;
     }

@@ -24,6 +24,9 @@ function line(text, lost = false) {
   $("line").className = lost ? "lost" : "";
 }
 
+/** The line stands; `away`: what the lab itself cannot reach. */
+const fine = (away = "") => line(away || (at.saved && ended ? "a saved stream" : "connected"), Boolean(away));
+
 // ------------------------------------------------------------------------------------------- the line
 /** Listen to the lab; where the line breaks, go on from the last entry that was seen. */
 function listen() {
@@ -32,7 +35,7 @@ function listen() {
   const after = film ? `&after=${film.last}` : "";
   const mine = source = new EventSource(`live?group=${encodeURIComponent(at.group)}&saved=${at.saved}${after}`);
   const on = (kind, take) => mine.addEventListener(kind, (event) => { if (mine === source) take(JSON.parse(event.data)); });
-  mine.onopen = () => { line("connected"); };
+  mine.onopen = () => fine();
   mine.onerror = () => {
     if (mine !== source) return;
     line("the lab does not answer; trying again until it does", true);
@@ -41,7 +44,7 @@ function listen() {
     again = setTimeout(listen, 1000);
   };
   on("news", take);
-  on("beat", ({ away }) => { line(away || "connected", Boolean(away)); });
+  on("beat", ({ away }) => fine(away));
   on("base", begin);
   on("frames", (frames) => { film.add(frames); settle(); });
   on("end", (trouble) => { finish(trouble); });
@@ -50,7 +53,7 @@ function listen() {
 
 function take(now) {
   news = now;
-  line(now.away || "connected", Boolean(now.away));
+  fine(now.away);
   options();
   sweeps(now.sweeps);
   if (!at.group && !location.hash && now.groups.length) location.replace(`#${now.groups.at(-1)}`);
@@ -91,7 +94,7 @@ function finish(trouble) {
 function listenForNews() {
   const mine = source = new EventSource("live");
   mine.addEventListener("news", (event) => { if (mine === source) take(JSON.parse(event.data)); });
-  mine.onopen = () => line(at.saved ? "a saved stream" : "connected");
+  mine.onopen = () => fine();
   mine.onerror = () => {
     if (mine !== source) return;
     line("the lab does not answer; trying again until it does", true);

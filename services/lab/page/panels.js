@@ -87,10 +87,9 @@ function waiting(list) {
 
 function chain(one) {
   const box = (label, text, more) => h("li", {}, h("small", {}, label), text, more && h("small", {}, more));
-  const arrow = () => h("li", { class: "arrow", "aria-hidden": "true" }, "→");
   const kind = one.expected ? `${one.kind}, and the purpose of pin shared` : one.kind;
-  return h("ul", { class: `wait ${one.expected ? "" : one.kind}`, "data-actor": one.actor, "aria-label": `wait of ${one.waiter}` },
-    box("waits", one.waiter, kind), arrow(), box("for", one.waits), arrow(), box("held by", one.held), arrow(),
+  const lists = { class: `wait ${one.expected ? "" : one.kind}`, "aria-label": `wait of ${one.waiter}` };
+  return h("ul", lists, box("waits", one.waiter, kind), box("for", one.waits), box("held by", one.held),
     box("released by", one.released));
 }
 
@@ -98,18 +97,36 @@ function chain(one) {
 const COLUMNS = ["guest", "host", "ultravisor", "device"];
 const PLAIN = ["OK", "DONE"];
 
-/** The last steps up to frame n, the latest below, a column per part. */
-function ladder(film, n, most = 24) {
-  const rows = [];
-  for (let at = n; at > film.base.n && rows.length < most; at--) {
-    const frame = film.frame(at), made = frame.steps.map((step, i) => rung(frame, step, i, at === n));
-    if (frame.broken.length) {
-      made.push(h("tr", {}, h("td", {}), h("td", { colspan: 4, class: "broken" }, `breaks: ${frame.broken.join("; ")}`)));
-    }
-    rows.unshift(...made);
+/** The last steps up to frame n, the latest below, a column per part; what comes round again is told once. */
+function ladder(film, n, most = 32) {
+  let rows = [];
+  for (let at = n; at > film.base.n && rows.length < most;) {
+    const [period, times] = round(film, at), told = [];
+    const since = at - period * times;
+    if (times > 1) told.push(note(`the same round ${times} times, since entry ${since + 1}; its last time:`, "round"));
+    for (let m = at - period + 1; m <= at; m++) told.push(...entry(film.frame(m), m === n));
+    rows = [...told, ...rows];
+    at = since;
   }
-  const none = h("tr", {}, h("td", { colspan: 5 }, "None before this."));
-  body("ladder").replaceChildren(...(rows.length ? rows.slice(-most) : [none]));
+  body("ladder").replaceChildren(...(rows.length ? rows : [note("None before this.", "round")]));
+}
+
+const note = (text, kind) => h("tr", {}, h("td", { colspan: 5, class: kind }, text));
+
+/** Of how many entries the round is that ends at an entry, and how often it came in a row. */
+function round(film, at) {
+  const key = (m) => (m > film.base.n ? film.frame(m).key : -m - 2);
+  for (let period = 1; period <= 4; period++) {
+    let back = period;
+    while (key(at - back) === key(at - back + period)) back++;
+    if (back >= 2 * period) return [period, Math.floor(back / period)];
+  }
+  return [1, 1];
+}
+
+function entry(frame, now) {
+  const made = frame.steps.map((step, i) => rung(frame, step, i, now));
+  return frame.broken.length ? [...made, note(`breaks: ${frame.broken.join("; ")}`, "broken")] : made;
 }
 
 function rung(frame, [column, what, outcome, calls], i, now) {

@@ -1,0 +1,55 @@
+"""Streams for the page's tests, as a cluster would have written them, made by the plain interpreter."""
+
+import msgspec
+import numpy as np
+
+from ultrafolio.engine.conformance import build
+from ultrafolio.engine.interp import to_lists
+from ultrafolio.engine.load import interpreted
+from ultrafolio.model.layout import NOTHING
+from ultrafolio.model.rule import RULES
+from ultrafolio.state.events import Made, StepEvent, Steps, encode
+from ultrafolio.state.sections import MAY_WRITE, Meta, encode_meta, split
+from ultrafolio.state.store import Event
+
+START_MS = 1_700_000_000_000
+
+
+def made(system, title="a test"):
+    """The entries with which the parts lay out a group."""
+    state = system.state
+    parts = split(state)
+    meta = encode_meta(Meta(state.cfg, state.who, len(state.vm), system.choices, 0, title))
+    mine = {role: {n: parts[n] for n in names if n in parts} for role, names in MAY_WRITE.items()}
+    mine["host"] = {n: data for n, data in mine["host"].items() if n not in ("pc", "io")}
+    return [Made(role, mine[role], meta if role == "host" else b"") for role in ("host", "ultravisor", "guest")]
+
+
+def stream(system, choices, title="a test"):
+    """Events of a group in which, one after the other, (actor, op, page) are taken to their ends, an entry a step."""
+    state, entries = to_lists(system.state), made(system, title)
+    for actor, op, page in choices:
+        start = state.task[actor].pc
+        for _ in range(200):
+            pc = state.task[actor].pc
+            chosen = (op, page) if RULES[pc].chooses else (NOTHING, 0)
+            outcome = interpreted().step(state, actor, *chosen)
+            assert outcome > 0, f"actor {actor} cannot step"
+            role = "guest" if RULES[pc].actor in ("guest", "device") else "host"
+            entries.append(Steps(role, [StepEvent(actor, *chosen, outcome)]))
+            if state.task[actor].pc == start:
+                break
+    return [Event(f"{START_MS + 5 * at}-0", encode(entry)) for at, entry in enumerate(entries)]
+
+
+def large(pages=10_000, touches=60):
+    """A group of many pages in folios of 16, whose vCPU touches pages all over it."""
+    system = build("per-page", [4] * (pages // 16), ["exported"], vcpu=[{}])
+    chosen = np.random.default_rng(7).integers(0, pages, touches)
+    return stream(system, [(0, 1, int(page)) for page in chosen])
+
+
+def saved(streams):
+    """The bytes of a saved stream, as `trace validate --save` writes it."""
+    lines = [{"group": name, "id": e.id, "data": e.data} for name, events in streams.items() for e in events]
+    return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)

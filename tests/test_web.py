@@ -1,0 +1,304 @@
+"""The lab's films and their server: frames are what the rules lead to, and what is no stream is refused with why."""
+
+import contextlib
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import msgspec
+import pytest
+
+import filmed
+from services.lab import film as film_module
+from services.lab.film import Film
+from services.lab.films import MAX_BYTES, Films
+from services.lab.jobs import Jobs
+from services.lab.news import News
+from services.lab.waiting import Waiting
+from services.lab.web import Page
+from services.settings import Settings, read
+from ultrafolio.engine.conformance import build
+from ultrafolio.engine.interp import write_back
+from ultrafolio.errors import InputError
+from ultrafolio.model.layout import DISK, E_REFS, EXPORTED, SECURE, State
+from ultrafolio.state import validate
+from ultrafolio.state.events import Made, Steps, Uvc, decode, encode
+from ultrafolio.state.memory import Memory, MemoryStore
+from ultrafolio.state.store import Commit, Event
+
+
+def a_stream(title="a test"):
+    """A guest touches an exported page, direct I/O makes it accessible again, the guest touches it once more."""
+    system = build("per-page", [1], ["exported"], vcpu=[{}], disk=[{"page": 0}])
+    return filmed.stream(system, [(0, 1, 0), (1, 0, 0), (0, 1, 1)], title)
+
+
+def film_of(events):
+    film = Film("x")
+    film.feed(events)
+    return film
+
+
+def codes_at(film, n):
+    codes = film.base.pages[:]
+    for frame in film.frames[: n - film.base.n]:
+        for at in range(0, len(frame.pages), 2):
+            codes[frame.pages[at]] = frame.pages[at + 1]
+    return codes
+
+
+# ------------------------------------------------------------------------------------------------- frames
+def test_the_frames_lead_where_the_rules_lead():
+    events = a_stream()
+    film = film_of(events)
+    assert film.trouble is None and len(film.frames) == len(events) - 3
+    assert [frame.n for frame in film.frames] == list(range(1, len(events) - 2))
+    for many in range(4, len(events) + 1):
+        found = {}
+
+        def state(events=events[:many], found=found):
+            replay = Film("y")
+            replay.feed(events)
+            found["state"] = replay._replay.state()
+            return found["state"]
+
+        assert validate.validate(events[:many], state).accepted
+        uv, mm, io = (getattr(found["state"], name) for name in ("uv", "mm", "io"))
+        for page, code in enumerate(codes_at(film, many - 3)):
+            assert code & 7 == uv["state"][page]
+            assert code >> 12 & 63 == mm["pins"][page] and code >> 10 & 1 == (io["flying"][page] > 0)
+            over = mm["arch"][page] > 0 and uv["state"][page] != SECURE
+            assert code >> 4 & 1 == over, "per-page: the bit is the page's own"
+
+
+def test_an_over_indicating_bit_is_seen_while_it_lasts():
+    film = film_of(a_stream())
+    over = [any(code >> 4 & 1 for code in codes_at(film, n)) for n in range(len(film.frames) + 1)]
+    assert any(over) and not over[0] and not over[-1]
+
+
+def test_who_waits_is_said_as_the_host_says_it():
+    system = build("whole-folio", [1], ["shared", "exported"], vcpu=[{}], virtio=[{"page": 0}])
+    events = filmed.stream(system, [(0, 1, 1)])
+    done = film_of(events)
+    assert done.trouble is None and not done.frames[-1].waits
+    state = done._live
+    waiting = Waiting(state, done._notes)
+    state.mm[0].refs = state.mm[0].pins = state.mm[0].longs = 1
+    ring = state.task[1]
+    ring.page, ring.at = 0, 1
+    # as services.host_mm.waits has it: a vCPU that was told "busy", and tries again
+    state.actor[0].op, state.actor[0].page, state.task[0].pc = 1, 1, 1
+    waiting._about[0] = 1, 1
+    waiting.after(0, 8, E_REFS)
+    (told,) = waiting.now()
+    assert told.kind == "permanent" and told.waiter == "vcpu 0 (touch page 1)"
+    assert told.held == "virtio 1's long-term pin on page 0, another page of the folio"
+
+
+def test_looking_changes_nothing():
+    film = film_of(a_stream())
+    blank = film._replay._arrays
+    before = [array.tobytes() for array in write_back(State(*film._live), blank)]
+    film._waiting.now()
+    assert [array.tobytes() for array in write_back(State(*film._live), blank)] == before
+    assert film._live.who[1].kind == DISK and film._live.uv[0].state == EXPORTED
+
+
+def test_a_call_outside_of_steps_has_a_row():
+    events = [*a_stream(), Event("1800000000000-0", encode(Uvc("uv_export", [0], 0)))]
+    film = film_of(events)
+    assert film.frames[-1].steps[0].column == "ultravisor" and "uv_export" in film.frames[-1].steps[0].what
+
+
+def test_of_a_long_film_the_end_is_kept(monkeypatch):
+    monkeypatch.setattr(film_module, "MAX_FRAMES", 10)
+    events = a_stream()
+    whole, film = film_of(events[:9]), film_of(events)
+    assert len(film.frames) <= 10 and film.base.n > 0 and film.frames[0].n == film.base.n + 1
+    monkeypatch.undo()
+    whole = film_of(events)
+    assert codes_at(film, film.frames[-1].n) == codes_at(whole, whole.frames[-1].n)
+
+
+def test_a_page_goes_on_where_it_was():
+    film = film_of(a_stream())
+    assert film.since("") == (film.base, film.frames, False)
+    assert film.since(film.frames[4].id) == (film.base, film.frames[5:], True)
+    assert film.since("77-7") == (film.base, film.frames, False)
+
+
+# ------------------------------------------------------------------------------------------------- what is no stream
+def broken(change):
+    events = a_stream()
+    made = [(event, decode(event.data)) for event in events]
+    return [Event(event.id, encode(entry)) for event, entry in change(made)]
+
+
+def with_meta(pages):
+    def change(made):
+        for event, entry in made:
+            if isinstance(entry, Made) and entry.meta:
+                fields = msgspec.msgpack.decode(entry.meta)
+                cfg = bytearray(fields[0])
+                cfg[12:16] = pages.to_bytes(4, "little", signed=True)
+                entry = msgspec.structs.replace(entry, meta=msgspec.msgpack.encode([bytes(cfg), *fields[1:]]))
+            yield event, entry
+
+    return change
+
+
+def at_step(number, **fields):
+    def change(made):
+        for at, (event, entry) in enumerate(made):
+            if at == number:
+                entry = Steps(entry.role, [msgspec.structs.replace(entry.steps[0], **fields)])
+            yield event, entry
+
+    return change
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (with_meta(2**31 - 1), "2147483647 pages"), (with_meta(-1), "size of the group"), (with_meta(3), "bytes"),
+    (lambda made: made[3:], "the layout of ultravisor, host and guest"),
+    (lambda made: [*made, made[0]], "after the group was laid out"), (at_step(6, outcome=9), "the rules refuse"),
+    (at_step(6, actor=99), "there is no actor 99"), (at_step(3, page=10**9), "entry"),
+    (lambda made: [*made, (Event("9-9", b""), Uvc("__import__", [1], 0))], "there is no page call __import__"),
+    (lambda made: [*made, (Event("9-9", b""), Uvc("uv_export", [], 0))], "none that a part wrote"),
+])  # fmt: skip
+def test_a_tampered_stream_ends_where_it_was_changed(change, says):
+    film = film_of(broken(change))
+    assert film.trouble and says in film.trouble.text, film.trouble
+
+
+def test_bytes_that_are_no_entry():
+    events = a_stream()
+    assert "none that a part wrote" in film_of([*events, Event("9-9", b"\xc1")]).trouble.text
+
+
+# ------------------------------------------------------------------------------------------------- the server
+@pytest.fixture
+def films(tmp_path):
+    memory = Memory()
+    made = Films(MemoryStore(memory, "admin"), tmp_path / "streams")
+    made.memory = memory
+    return made
+
+
+@pytest.fixture
+def page(films, tmp_path):
+    served = Page(films, News(films, Jobs(tmp_path / "sweeps", "")), "127.0.0.1", 0)
+    yield f"http://{served.address}"
+    served.close()
+
+
+def ask(address, data=None, **headers):
+    request = urllib.request.Request(address, data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def events_of(address, *kinds, **headers):
+    """The data and ids of the first events of some kinds."""
+    found, kind, identity = {}, "", ""
+    with contextlib.closing(urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=20)) as s:
+        for line in s:
+            name, _, value = line.decode().rstrip("\n").partition(": ")
+            if name == "event":
+                kind = value
+            elif name == "id":
+                identity = value
+            elif name == "data":
+                found.setdefault(kind, (json.loads(value), identity))
+                if all(one in found for one in kinds):
+                    return [found[one] for one in kinds]
+    raise AssertionError(f"the stream ended with {found}")
+
+
+KIND = {"Content-Type": "application/x-ndjson"}
+
+
+def test_a_saved_stream_is_served_in_pieces_and_taken_up(page):
+    events = a_stream()
+    status, body = ask(f"{page}/saved", filmed.saved({"mine": events}), **KIND)
+    got = json.loads(body)
+    assert status == 200 and got["groups"] == ["mine"]
+    live = f"{page}/live?group=mine&saved={got['saved']}"
+    (base, _), (frames, last), (end, _) = events_of(live, "base", "frames", "end")
+    assert base["n"] == 0 and len(base["pages"]) == 2 and frames[0]["n"] == 1 and end is None
+    (later, _), _ = events_of(live, "frames", "end", **{"Last-Event-ID": events[9].id})
+    assert later[0]["id"] == events[10].id and last
+
+
+def test_a_group_is_followed_while_it_goes_on(page, films):
+    events = a_stream()
+    store = films.store
+    first, *rest = [event.data for event in events]
+    assert store.create("mine", {"uv": b""}, first)
+    for data in rest[:5]:
+        add(store, data)
+    found = {}
+    thread = threading.Thread(target=lambda: found.update(zip("bf", events_of(
+        f"{page}/live?group=mine", "base", "frames"), strict=True)))  # fmt: skip
+    thread.start()
+    thread.join(20)
+    assert found["b"][0]["n"] == 0 and len(found["f"][0]) == 3
+    film = films.film("", "mine")
+    for data in rest[5:]:
+        add(store, data)
+    end = time.monotonic() + 20
+    while len(film.frames) < len(events) - 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    assert len(film.frames) == len(events) - 3 and film.trouble is None
+
+
+def add(store, data):
+    assert store.commit("mine", Commit(f"{time.monotonic_ns():020}", "test", events=[data])).status == "done"
+
+
+@pytest.mark.parametrize(("body", "says"), [
+    (b"no stream", "not a saved stream"), (b"", "empty"), (b"{}\n", "not a saved stream"),
+    (filmed.saved({"<script>": [Event("1-1", b"x")]}), "name of a folio group"),
+])  # fmt: skip
+def test_a_file_that_is_no_stream(page, body, says, tmp_path):
+    status, answer = ask(f"{page}/saved", body, **KIND)
+    assert status == 400 and says in json.loads(answer)["error"]
+    assert not [file for file in (tmp_path / "streams").iterdir() if file.is_file()], "nothing is kept of it"
+    assert str(tmp_path) not in json.loads(answer)["error"]
+
+
+def test_a_file_that_is_too_long(films):
+    with pytest.raises(InputError, match="too long"):
+        films.keep(b"x" * (MAX_BYTES + 1))
+
+
+@pytest.mark.parametrize("path", ["/saved/..%2f..%2fetc%2fpasswd", "/saved/0123456789abcdef", "/page.py", "/../web.py",
+                                  "/sweeps/..%2f..%2fetc/plots", "/sweeps/none/x.svg"])  # fmt: skip
+def test_a_wrong_address(page, path):
+    status, answer = ask(page + path)
+    assert status in (400, 404) and json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize("query", ["group=../../etc", "group=nowhere", "group=x&saved=..%2f..", "group=%3Cb%3E"])
+def test_a_film_that_is_not_there(page, query):
+    ((refused, _),) = events_of(f"{page}/live?{query}", "refused")
+    assert "allowed" in refused["error"] or "no such" in refused["error"]
+
+
+def test_another_site_is_not_answered(page):
+    assert ask(f"{page}/", Host="evil.example")[0] == 400
+    assert ask(f"{page}/saved", b"x", **{"Content-Type": "text/plain"})[0] == 400
+
+
+def test_the_settings_of_the_page():
+    assert read({}).web_port == 0 and read({"ULTRAFOLIO_WEB_PORT": "-1"}).web_port == -1
+    with pytest.raises(InputError, match="WEB_PORT"):
+        read({"ULTRAFOLIO_WEB_PORT": "70000"})
+    assert Settings(web_port=8372).environment() == {"ULTRAFOLIO_WEB_PORT": "8372"}
+
+
