@@ -77,7 +77,7 @@ class Server:
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
         options = ["--dir", str(folder), "--logfile", str(folder / "server.log"), "--save", ""]
-        options += ["--appendonly", "yes" if append_only else "no", "--appendfsync", "everysec"]
+        options += ["--appendonly", "yes" if append_only else "no", "--appendfsync", "no"]
         if acl_file is not None:
             options += ["--aclfile", str(acl_file.resolve())]
         try:
