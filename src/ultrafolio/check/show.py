@@ -41,15 +41,20 @@ def page_flags(packed: Any, page: int) -> str:
     return text + (f"+{mm['refs']}" if mm["refs"] else "")
 
 
+def deed(rule: str, op: str, page: int) -> str:
+    """What a step is called in a story: the rule's name, or what its guest chose to do: "touch page 1", "reboots"."""
+    if rule == "reboot-start":
+        return "reboots" if op == "touch" else "shuts down"
+    return f"{op} page {page}" if op not in ("nothing", "") and _ACTOR_OF.get(rule) == "guest" else rule
+
+
 def story(steps: Sequence[Step], first: int = 1) -> list[str]:
     """The steps as lines of at most 72 columns; below a step, the pages it changed."""
     out = []
     for number, step in enumerate(steps, first):
         column = _COLUMNS[_ACTOR_OF.get(step.rule, "host")]
-        what = f"{step.kind} {step.actor} {step.rule}"
-        if step.op not in ("nothing", "") and _ACTOR_OF.get(step.rule) == "guest":
-            what = f"{step.kind} {step.actor} {step.op} page {step.page}"
-        elif step.rule in ABOUT_A_PAGE and (step.rule, step.outcome) != ("pin-get", DONE):
+        what = f"{step.kind} {step.actor} {deed(step.rule, step.op, step.page)}"
+        if step.rule in ABOUT_A_PAGE and (step.rule, step.outcome) != ("pin-get", DONE):
             what += f" page {step.page}"
         if step.rule == "accessible-pin" and step.after[0][step.page][0] != PINNED_SHARED:
             what += " fails"

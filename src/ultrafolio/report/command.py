@@ -22,6 +22,13 @@ def report(store: Path, output: Path | None, open_it: bool, as_json: bool) -> No
 
     The plots are also in STORE/plots, as PNG and SVG. With --json nothing is written but the table on stdout:
     one object for each point of the plan, with its seeds taken together.
+
+    \b
+    ultrafolio report out/seed --open
+    ultrafolio report out/seed -o seed.html
+    ultrafolio report out/seed --json | head -1
+
+    Exit codes: 0 done, 2 bad input.
     """
     if as_json:
         for record in records(Results(store)):
