@@ -198,6 +198,20 @@ def test_no_password_stands_in_the_file():
         acl.acl_file(passwords | {"host": ""})
 
 
+def test_a_restarted_server_knows_what_users_changed_in_transactions(tmp_path):
+    """Replaying its append-only file, a server is the user `default`, whose rights must not stand in the way."""
+    passwords = acl.new_passwords()
+    (tmp_path / "users.acl").write_text(acl.acl_file(passwords))
+    with server.Server.start(tmp_path, append_only=True, acl_file=tmp_path / "users.acl") as running:
+        lab = redis.Redis.from_url(running.url_of("lab", passwords["lab"]))
+        with lab.pipeline(transaction=True) as pipe:
+            pipe.set("uf:lab:a", "1").set("uf:lab:b", "2").execute()
+        running.kill()
+        running.restart()
+        assert lab.mget("uf:lab:a", "uf:lab:b") == [b"1", b"2"]
+        lab.close()
+
+
 def test_celerys_transport_works_with_the_labs_rights(users):
     users[1][acl.ADMIN].flushall()
     import kombu

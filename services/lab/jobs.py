@@ -10,6 +10,7 @@ A job's name is a digest of the plan and of the code that computes it, so that t
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2
+from ultrafolio.state.server import VARIABLE
 from ultrafolio.sweep import drive, planfile, queue
 from ultrafolio.sweep.cells import simulator
 from ultrafolio.sweep.durable import replace
@@ -89,10 +91,17 @@ class Jobs:
             if job in self._followers and self._followers[job].poll() is None:
                 return
             words = [sys.executable, "-m", "ultrafolio", "sweep", "run", str(folder / "plan.toml")]
-            words += ["-o", str(folder / "store"), "--executor", "celery", "--redis", self._redis]
+            words += ["-o", str(folder / "store"), "--executor", "celery"]
+            # a password on a command line could be read by everybody
+            environment = os.environ | {VARIABLE: self._redis}
             with (folder / "log").open("ab") as log:
                 self._followers[job] = subprocess.Popen(
-                    [*words, "--no-report", "--quiet"], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                    [*words, "--no-report", "--quiet"],
+                    cwd=ROOT,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
                 )
 
     def folder(self, job: str) -> Path:

@@ -61,7 +61,7 @@ _STATE = (
 # Celery's transport uses a good part of the data commands, and changes them between releases: categories, without what
 # can harm others on the server (@dangerous: keys, flushall, config, ...)
 _BROKER = ("@read", "@write", "@transaction", "@pubsub", "@connection", "@blocking", "eval", "evalsha", "script|load",
-           "-@dangerous")  # fmt: skip
+           "script|exists", "time", "-@dangerous")  # fmt: skip
 
 
 def _part(role: str) -> Rights:
@@ -80,12 +80,13 @@ RIGHTS: dict[str, Rights] = {
     **{role: _part(role) for role in PARTS},
     "lab": Rights(
         write=(
-            "uf:lab:*", "uf:lease:lab:*", "ultrafolio*", "celery*", "_kombu*", "unacked*", "*.reply.celery.pidbox",
+            "uf:lab:*", "uf:lease:lab:*", "ultrafolio*", "celery*", "_kombu*", "unacked*", "*.reply.celery.pidbox*",
         ),
         read=(*_group("events", "meta"), "uf:groups"),
         append=(),
         commands=(*_CONNECTION, *_BROKER),
-        channels=("*celery*",),
+        # a worker listens by PSUBSCRIBE, whose pattern must stand here as it is
+        channels=("*celery*", "/0.celery.pidbox"),
     ),
 }
 """Every user but `admin`. Which sections a part reads and writes is said in state.sections."""
@@ -116,7 +117,9 @@ def acl_file(passwords: Mapping[str, str]) -> str:
     if missing:
         raise InputError("passwords of the Redis users: some are missing", value=", ".join(missing),
                          allowed="one for each of " + ", ".join((*RIGHTS, ADMIN)))  # fmt: skip
-    lines = ["user default off resetkeys resetchannels -@all"]
+    # Nobody can be this user. With its rights a server replays its append-only file: without them, many versions refuse
+    # every transaction in there, and lose it silently (redis/redis issue 14541, valkey-io/valkey issue 3983).
+    lines = ["user default off resetpass ~* &* +@all"]
     lines += [f"user {user} {rule(user, passwords[user])}" for user in RIGHTS]
     lines.append(f"user {ADMIN} on #{_hash(passwords[ADMIN])} ~* &* +@all")
     return "\n".join(lines) + "\n"
