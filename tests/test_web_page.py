@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +15,15 @@ import pytest
 
 import filmed
 from clustered import ROOT, running
+from services.lab.films import Films
+from services.lab.jobs import Jobs
+from services.lab.news import News
+from services.lab.web import Page
 from ultrafolio.engine.conformance import build
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import host_mm_pb2
 from ultrafolio.state.events import Steps, decode, encode
+from ultrafolio.state.memory import Memory, MemoryStore
 from ultrafolio.state.store import Event
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -164,7 +171,7 @@ def test_click_a_page_and_go_on_by_keys(tab, hung, address):
     tab.goto(f"{address}#{hung}")
     until(tab, "hang", "A hang")
     tab.click("#map", position={"x": 10, "y": 10})
-    until(tab, "picked", "Page 0: PINNED_SHARED, in the folio of pages 0 to 1; 1 long-term pin")
+    until(tab, "picked", "Page 0: PINNED_SHARED, in the folio of pages 0 to 1; 1 long-term pin, 1 extra reference.")
     tab.keyboard.press("ArrowRight")
     until(tab, "picked", "Page 1: EXPORTED")
     tab.keyboard.press("ArrowLeft")
@@ -224,7 +231,8 @@ def test_a_file_that_cannot_be_shown(tab, where, address, data, says):
 
 
 @pytest.mark.parametrize(("link", "says"), [
-    ("#nowhere", "no such folio group"), ("#../../etc/passwd@3", "names no place"), ("#0123456789abcdef/x", "no such saved"),
+    ("#nowhere", "no such folio group"), ("#../../etc/passwd@3", "names no place"),
+    ("#0123456789abcdef/x", "no such saved"),
     ("#<img src=x onerror=alert(1)>", "names no place: #<img src=x onerror=alert(1)>"), ("#%ff", "names no place"),
 ])  # fmt: skip
 def test_a_wrong_link_is_explained(tab, hung, address, link, says):
@@ -274,6 +282,49 @@ def test_a_lab_without_a_page(where, tmp_path):
         process.kill()
 
 
+# ------------------------------------------------------------------------------------------------- sweeps
+PLAN = """
+title = "four cells"
+[cell]
+touches = 200
+seed = 1
+[grid]
+policy = ["per-page", "whole-folio"]
+order = [0, 2]
+"""
+
+
+@contextmanager
+def page_over(folder):
+    """The page over a folder of sweeps, in this process; its address."""
+    films = Films(MemoryStore(Memory(), "admin"), folder / "streams")
+    served = Page(films, News(films, Jobs(folder / "sweeps", "unix:///nowhere")), "127.0.0.1", 0)
+    try:
+        yield f"http://{served.address}/"
+    finally:
+        served.close()
+
+
+def test_a_sweep_shows_its_progress_and_then_its_plots(tab, tmp_path):
+    with page_over(tmp_path) as web:
+        tab.goto(web)
+        until(tab, "jobs", "None yet.")
+        job = tmp_path / "sweeps/0123abcd"
+        job.mkdir()
+        (job / "name").write_text(SCRIPT)
+        (job / "plan.toml").write_text(PLAN)
+        until(tab, "jobs", f"{SCRIPT}: running, 0 of 4 cells")
+        words = [sys.executable, "-m", "ultrafolio", "sweep", "plan.toml", "-o", "store", "--no-report", "--quiet"]
+        subprocess.run(words, cwd=job, check=True)
+        until(tab, "jobs", ": done, 4 of 4 cells")
+        assert tab.get_attribute("#jobs progress", "value") == "4" and tab.evaluate("window.owned === undefined")
+        tab.click("#jobs summary")
+        tab.wait_for_selector("#jobs figure img[alt]")
+        tab.locator("#jobs img").first.scroll_into_view_if_needed()
+        tab.wait_for_function("() => document.querySelector('#jobs img').naturalWidth > 100")
+        assert "Who hangs, by policy and folio order" in tab.inner_text("#jobs")
+
+
 # ------------------------------------------------------------------------------------------------- size
 def test_ten_thousand_pages_draw_what_changed(tab, where, address):
     events = filmed.large(10_000, touches=4)
@@ -298,7 +349,8 @@ def test_ten_thousand_pages_draw_what_changed(tab, where, address):
     after = tab.evaluate("({ ...drawn })")
     assert after["cells"] - whole["cells"] == changed and after["passes"] - whole["passes"] == 1
     assert after["layouts"] == whole["layouts"]
-    assert len(tab.query_selector_all("#folios tr")) <= 14 and tab.evaluate("document.querySelectorAll('*').length") < 600
+    assert len(tab.query_selector_all("#folios tr")) <= 14
+    assert tab.evaluate("document.querySelectorAll('*').length") < 600
 
 
 # ------------------------------------------------------------------------------------------------- for everybody
@@ -352,3 +404,43 @@ def test_it_loads_nothing_from_elsewhere(address):
     with urllib.request.urlopen(address) as answer:
         text, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy and "unsafe" not in policy and not re.search(r"https?://", text)
+
+
+# ------------------------------------------------------------------------------------------------- the guide
+def shell(command, folder):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    words = ["sh", "-c", "exec " + command.removesuffix("&") if command.endswith("&") else command]
+    return subprocess.Popen(words, cwd=folder, env={**os.environ, "PATH": path}, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT)  # fmt: skip
+
+
+def test_the_guide_does_what_it_says(tab, tmp_path):
+    for name in ("scenarios", "services", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    text, ran, behind = (ROOT / "docs/watch-the-hang.md").read_text(), 0, []
+    try:
+        for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+            for command, code, says in re.findall(r"^\$ (.+)\n(?:exit (\d): (.+)$)?", block, re.MULTILINE):
+                process = shell(command, tmp_path)
+                if command.endswith("&"):
+                    behind.append(process)
+                    while not ((file := tmp_path / "where.json").exists() and file.read_text().endswith("\n")):
+                        assert process.poll() is None, process.stdout.read()
+                        time.sleep(0.05)
+                    continue
+                said = process.communicate(timeout=120)[0]
+                assert (process.returncode, says in said) == (int(code), True), (command, said)
+                ran += 1
+        tab.goto(re.search(r"<(http://\S+)>", text)[1])
+        until(tab, "hang", re.search(r"`(vcpu 0 \(touch page 1\) waits for ever.*?)`", text)[1])
+        tab.keyboard.press("Home")
+        for _ in range(3):
+            tab.keyboard.press("ArrowRight")
+        entry(tab, 3)
+        until(tab, "ladder", "accessible-pin page 1 fails")
+    finally:
+        for process in behind:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+            process.stdout.close()
+    assert ran == 3

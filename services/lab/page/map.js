@@ -105,6 +105,8 @@ class MemoryMap {
     if (p < 0 || p >= this.film.codes.length) return;
     for (const one of [this.page, p]) if (one >= 0) this.dirty.add(one);
     this.page = p;
+    const view = this.canvas.parentElement, high = view.clientHeight - 4 * this.size;
+    if (this.y[p] < view.scrollTop || this.y[p] > view.scrollTop + high) view.scrollTop = this.y[p] - view.clientHeight / 2;
     this.ask();
     this.picked(p);
   }
@@ -157,7 +159,7 @@ function square(context, shade, x, y, size, one, picked) {
     context.strokeRect(x + 1, y + 1, size - 3, size - 2);
   }
   if (one.longs) context.fillRect(x, y, unit, unit);
-  if (one.pins > one.longs) {
+  if (one.pins) {
     context.beginPath();
     context.arc(x + size - 1 - unit / 2, y + unit / 2, unit / 2, 0, 7);
     context.fill();

@@ -85,7 +85,7 @@ function marks(one) {
   const count = (n, width, noun) => n && plural(n, noun).replace(String(n), n === (1 << width) - 1 ? `${n} or more` : n);
   return [
     one.over ? "arch bit set, though it is not secure" : one.arch && "arch bit set",
-    count(one.longs, 6, "long-term pin"), count(one.pins - one.longs, 6, "pin"),
+    count(one.longs, 6, "long-term pin"), count(one.pins, 6, "pin"),
     one.writeback && ["", "flagged for writeback", "being written back", ""][one.writeback],
     one.flying && "I/O in flight", one.locked && "locked", one.frozen && "reference count frozen", one.dirty && "dirty",
     count(one.refs, 7, "extra reference"),

@@ -18,7 +18,7 @@ const body = (id) => $(id).querySelector("tbody");
 
 // ------------------------------------------------------------------------------------------- the map in words
 const SHAPES = [
-  ["arch bit set, though not secure", { over: 1 }], ["long-term pin", { longs: 1, pins: 1 }], ["pin for I/O", { pins: 1 }],
+  ["arch bit set, though not secure", { over: 1 }], ["long-term pin", { longs: 1 }], ["pin for I/O", { pins: 1 }],
   ["writeback", { writeback: 2 }], ["I/O in flight", { flying: 1 }],
 ];
 
@@ -46,8 +46,7 @@ function tables(film) {
     if (one.head) { close(p); head = p; words = new Map(); }
     counts[one.state]++;
     for (const [name, shape] of SHAPES) {
-      const has = name === "pin for I/O" ? one.pins > one.longs : one[Object.keys(shape)[0]];
-      if (!has) continue;
+      if (!one[Object.keys(shape)[0]]) continue;
       on.set(name, on.get(name) + 1);
       words.set(name, [...(words.get(name) || []), p]);
     }
@@ -134,7 +133,7 @@ function rung(frame, [column, what, outcome, calls], i, now) {
     const asked = calls.filter(([to]) => to === name).map(([, call, answer]) =>
       h("span", { class: "call" }, `→ ${call}${answer && `: ${answer}`}`));
     if (name !== column) return h("td", {}, asked);
-    const word = !PLAIN.includes(outcome) && h("span", { class: "met" }, ` ${outcome}`);
+    const word = !PLAIN.includes(outcome) && h("span", { class: /^E|BUG/.test(outcome) && "met" }, ` ${outcome}`);
     return h("td", {}, h("span", {}, what, word && ":", word), asked);
   });
   return h("tr", { class: now && "now" }, h("td", {}, i ? "" : link(frame.n)), cells);
