@@ -1,5 +1,7 @@
 """What each Redis user may do, on a real server: every role, every kind of key, reading and writing."""
 
+import shutil
+
 import pytest
 import redis
 
@@ -198,8 +200,12 @@ def test_no_password_stands_in_the_file():
         acl.acl_file(passwords | {"host": ""})
 
 
-def test_a_restarted_server_knows_what_users_changed_in_transactions(tmp_path):
+@pytest.mark.parametrize("program", [server.binary(), shutil.which("redis-server")], ids=["embedded", "redis"])
+def test_a_restarted_server_knows_what_users_changed_in_transactions(program, tmp_path, monkeypatch):
     """Replaying its append-only file, a server is the user `default`, whose rights must not stand in the way."""
+    if program is None:
+        pytest.skip("no redis-server is installed; the embedded server is another one")
+    monkeypatch.setattr(server, "binary", lambda: program)
     passwords = acl.new_passwords()
     (tmp_path / "users.acl").write_text(acl.acl_file(passwords))
     with server.Server.start(tmp_path, append_only=True, acl_file=tmp_path / "users.acl") as running:
