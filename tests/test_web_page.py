@@ -314,11 +314,16 @@ def test_a_sweep_shows_its_progress_and_then_its_plots(tab, tmp_path):
         (job / "name").write_text(SCRIPT)
         (job / "plan.toml").write_text(PLAN)
         until(tab, "jobs", f"{SCRIPT}: running, 0 of 4 cells")
-        words = [sys.executable, "-m", "ultrafolio", "sweep", "plan.toml", "-o", "store", "--no-report", "--quiet"]
-        subprocess.run(words, cwd=job, check=True)
-        until(tab, "jobs", ": done, 4 of 4 cells")
-        assert tab.get_attribute("#jobs progress", "value") == "4" and tab.evaluate("window.owned === undefined")
+        words = [sys.executable, "-m", "ultrafolio", "sweep", job / "plan.toml", "-o", "made", "--no-report", "--quiet"]
+        subprocess.run(words, cwd=tmp_path, check=True)
+        # as it is while rows come in: no results yet
+        results = (tmp_path / "made/results.parquet").rename(tmp_path / "kept")
+        (tmp_path / "made").rename(job / "store")
         tab.click("#jobs summary")
+        until(tab, "jobs", "Of 4 cells.")
+        results.rename(job / "store/results.parquet")
+        until(tab, "jobs", ": done, 4 of 4 cells")
+        assert tab.evaluate("[document.querySelector('#jobs progress').value, window.owned]") == [4, None]
         tab.wait_for_selector("#jobs figure img[alt]")
         tab.locator("#jobs img").first.scroll_into_view_if_needed()
         tab.wait_for_function("() => document.querySelector('#jobs img').naturalWidth > 100")

@@ -1,4 +1,4 @@
-"""What the page lists: the groups, and the sweeps with their progress and, once done, their plots."""
+"""What the page lists: the groups, and the sweeps with their progress and their plots as they fill in."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 from services.lab.films import Films
 from services.lab.jobs import Jobs
+from services.lab.partial import results_so_far
 from ultrafolio.errors import InputError
 from ultrafolio.report.store import Results
 from ultrafolio.rpc.v1 import lab_pb2
 from ultrafolio.state.store import StoreUnavailable
+from ultrafolio.sweep import planfile
 
 EVERY_S = 0.5
 WORDS = {lab_pb2.SWEEP_STATE_RUNNING: "running", lab_pb2.SWEEP_STATE_PAUSED: "paused",
@@ -26,7 +28,7 @@ class News:
         self._said: dict[str, Any] = {"groups": [], "sweeps": [], "away": ""}
         self._looked = 0.0
         self._lock = threading.Lock()
-        self._drawn: dict[str, list[Any]] = {}
+        self._drawn: dict[str, tuple[int, list[Any]]] = {}
         self._drawing = threading.Lock()
 
     def now(self) -> dict[str, Any]:
@@ -49,7 +51,8 @@ class News:
         return {"groups": groups, "sweeps": [self._sweep(job) for job in self._jobs.names()], "away": away}
 
     def _sweep(self, job: str) -> dict[str, Any]:
-        known = next((one for one in self._said["sweeps"] if one["job"] == job and one["state"] == "done"), None)
+        sweeps: list[dict[str, Any]] = self._said["sweeps"]
+        known = next((one for one in sweeps if one["job"] == job and one["state"] == "done"), None)
         if known:
             return known
         now = self._jobs.progress(job)
@@ -59,23 +62,35 @@ class News:
                 "quarantined": now.quarantined, "why": failed}  # fmt: skip
 
     # --------------------------------------------------------------------------------------------- plots
-    def _plots(self, job: str) -> list[Any]:
+    def _plots(self, job: str) -> tuple[int, list[Any]]:
+        """Of how many cells the plots are, and the plots; drawn again when there are more cells."""
         from ultrafolio.report.page import all_plots
 
-        store = self._jobs.folder(job) / "store"
+        folder = self._jobs.folder(job)
         with self._drawing:
-            if job not in self._drawn:
-                self._drawn[job] = all_plots(Results(store))
-            return self._drawn[job]
+            known, plots = self._drawn.get(job, (-1, []))
+            if (folder / "store/results.parquet").exists():
+                cells, store = planfile.load(folder / "plan.toml").count, folder / "store"
+            else:
+                store = folder / "so-far"
+                cells = results_so_far(folder / "plan.toml", folder / "store", store)
+            if cells != known:
+                plots = all_plots(Results(store)) if cells else []
+                self._drawn[job] = cells, plots
+            return cells, plots
 
     def plots(self, job: str) -> dict[str, Any]:
-        """Names, titles, captions and descriptions of a finished sweep's plots. InputError if it is not finished."""
-        return {"plots": [{"name": plot.name, "title": plot.title, "caption": plot.caption, "alt": plot.alt}
-                          for plot in self._plots(job)]}  # fmt: skip
+        """Names, titles, captions and descriptions of a sweep's plots, and of how many cells they are, {cells, plots}.
+
+        While the sweep runs they are of the rows that its store holds. InputError where it holds none, or is none.
+        """
+        cells, plots = self._plots(job)
+        return {"cells": cells, "plots": [{"name": plot.name, "title": plot.title, "caption": plot.caption,
+                "alt": plot.alt} for plot in plots]}  # fmt: skip
 
     def plot(self, job: str, name: str) -> str:
         """One plot as SVG."""
-        plots = {plot.name: plot.svg for plot in self._plots(job)}
+        plots = {plot.name: plot.svg for plot in self._plots(job)[1]}
         if name not in plots:
             raise InputError("no such plot", value=name, allowed=", ".join(plots))
         return str(plots[name])

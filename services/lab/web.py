@@ -4,7 +4,7 @@
     /live?group=&saved=    events: `news` (groups, sweeps), and of one film `base`, `frames`, `end`; an event of frames
                            has the last entry as its id, so that a page that lost the line goes on where it was
     /saved                 POST of a saved stream: its name and groups;  /saved/NAME: its groups
-    /sweeps/JOB/plots      what a finished sweep's report draws;  …/NAME.svg
+    /sweeps/JOB/plots      what the report draws of a sweep, as far as it is;  …/NAME.svg
 """
 
 from __future__ import annotations

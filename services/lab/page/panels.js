@@ -143,34 +143,62 @@ const link = (n) => h("a", { href: hashOf(n) }, n);
 
 // ------------------------------------------------------------------------------------------- sweeps
 const shownPlots = new Map();
+const DRAWN_EVERY = 3000;
 
 function sweeps(list) {
   const known = new Map([...$("jobs").children].map((item) => [item.dataset.job, item]));
   $("jobs").replaceChildren(...(list.length ? list.map((one) => sweep(one, known.get(one.job))) : [h("li", {}, "None yet.")]));
 }
 
-function sweep(one, item = h("li", { "data-job": one.job })) {
-  const text = `${one.name || one.job}: ${one.state}, ${one.done} of ${plural(one.cells, "cell")}`
+function sweep(one, item) {
+  const made = item || h("li", { "data-job": one.job }, h("p", {}), h("progress", { max: one.cells }), h("pre", {}));
+  const [text, bar, why] = made.children, name = one.name || one.job;
+  text.textContent = `${name}: ${one.state}, ${one.done} of ${plural(one.cells, "cell")}`
     + (one.quarantined ? `, ${one.quarantined} given up` : "");
-  const bar = h("progress", { max: one.cells, value: one.done, "aria-label": `progress of ${one.name || one.job}` });
-  const why = one.why && h("pre", {}, one.why);
-  if (one.state === "done" && !shownPlots.has(one.job)) shownPlots.set(one.job, figures(one.job));
-  item.replaceChildren(h("p", {}, text), bar, ...(why ? [why] : []), ...(shownPlots.has(one.job) ? [shownPlots.get(one.job)] : []));
-  return item;
+  bar.value = one.done;
+  bar.setAttribute("aria-label", `progress of ${name}`);
+  why.textContent = one.why;
+  why.hidden = !one.why;
+  if (!shownPlots.has(one.job)) shownPlots.set(one.job, new Plots(one.job));
+  const plots = shownPlots.get(one.job);
+  if (plots.element.parentElement !== made) made.append(plots.element);
+  plots.grown(one.done, one.state === "done");
+  return made;
 }
 
-/** A finished sweep's plots, fetched when somebody opens them. */
-function figures(job) {
-  const place = h("div", { role: "status" });
-  const opened = h("details", {}, h("summary", {}, "Plots"), place);
-  opened.addEventListener("toggle", async () => {
-    if (!opened.open || place.children.length) return;
-    place.textContent = "drawing…";
-    const answer = await fetch(`sweeps/${job}/plots`).then((got) => got.json()).catch(() => ({ error: "the lab does not answer" }));
-    if (answer.error) { place.textContent = answer.error; return; }
-    place.replaceChildren(...answer.plots.map((plot) => h("figure", {},
-      h("img", { src: `sweeps/${job}/${plot.name}.svg`, alt: plot.alt, loading: "lazy" }),
+/** A sweep's plots, drawn by the lab when somebody opens them, and again as the sweep goes on. */
+class Plots {
+  constructor(job) {
+    this.job = job;
+    this.place = h("div", { role: "status" });
+    this.element = h("details", {}, h("summary", {}, "Plots"), this.place);
+    this.element.addEventListener("toggle", () => this.look());
+    this.wanted = "0";
+    this.drawn = "";
+    this.busy = false;
+  }
+
+  grown(cells, done) {
+    this.wanted = `${cells}${done}`;
+    this.look();
+  }
+
+  async look() {
+    if (!this.element.open || this.busy || this.drawn === this.wanted) return;
+    this.busy = true;
+    const wanted = this.wanted;
+    if (!this.drawn) this.place.textContent = "drawing…";
+    const got = await fetch(`sweeps/${this.job}/plots`).then((answer) => answer.json())
+      .catch(() => ({ error: "the lab does not answer" }));
+    this.drawn = wanted;
+    this.show(got);
+    setTimeout(() => { this.busy = false; this.look(); }, DRAWN_EVERY);
+  }
+
+  show({ error, cells, plots }) {
+    if (error) { this.place.textContent = error; return; }
+    this.place.replaceChildren(h("p", { class: "soft" }, `Of ${plural(cells, "cell")}.`), ...plots.map((plot) => h("figure", {},
+      h("img", { src: `sweeps/${this.job}/${plot.name}.svg?cells=${cells}`, alt: plot.alt }),
       h("figcaption", {}, h("strong", {}, plot.title), ` ${plot.caption}`))));
-  });
-  return opened;
+  }
 }
