@@ -20,9 +20,7 @@ ROOT = Path(__file__).parent.parent
 PRINTS_JSON_OR_CODE = {"completion", "trace minimise"}
 """Their output is a script, or JSON already."""
 SWEEP = {f"sweep {name}" for name in ("run", "status", "why", "attach", "pause", "resume", "revoke")}
-"""`sweep` documents exit codes and usage for all its subcommands in one place, its own help."""
-ELSEWHERE = SWEEP | {"report"}
-"""Their help has neither examples nor exit codes of its own."""
+"""`sweep` documents exit codes and usage for all its subcommands in one place, its own help: theirs have neither."""
 
 
 def commands(command=cli, path=()):
@@ -55,16 +53,16 @@ def test_help_says_what_it_is_how_to_type_it_and_how_it_ends(name):
     text = command.help or ""
     assert text.strip(), "no help"
     assert all(option.help for option in command.params if isinstance(option, click.Option)), "an option without help"
-    if name not in ELSEWHERE:
+    if name not in SWEEP:
         assert re.search(r"Exit (codes?|status): 0", text), "exit codes"
         assert any(words[1 : 1 + len(name.split())] == name.split() for words in examples(command)), "an example"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_the_examples_of_a_help_are_understood(name, monkeypatch):
     """Every option and choice in them exists; nothing is run."""
     monkeypatch.chdir(ROOT)
-    for _, *words in examples(COMMANDS[name]):
+    for _, *words in examples(COMMANDS[name] if name else cli):
         group, path = cli, []
         while words and isinstance(group, click.Group) and words[0] in group.list_commands(click.Context(group)):
             path.append(words.pop(0))
@@ -72,6 +70,11 @@ def test_the_examples_of_a_help_are_understood(name, monkeypatch):
         if path and not isinstance(group, click.Group):
             group.make_context(" ".join(path), words)
         assert path, words
+
+
+def test_the_first_help_shows_every_command_at_work():
+    shown = {words[1] for words in examples(cli)}
+    assert shown == set(cli.list_commands(click.Context(cli)))
 
 
 @pytest.mark.parametrize("name", set(COMMANDS) - PRINTS_JSON_OR_CODE)
@@ -82,7 +85,8 @@ def test_json_is_an_option_everywhere(name):
 
 
 QUICK = [
-    ["policies"], ["rules"], ["doctor"], ["check", "scenarios/03-virtio.toml", "--policy", "whole-folio"],
+    ["policies"], ["rules"], ["reference"], ["doctor"],
+    ["check", "scenarios/03-virtio.toml", "--policy", "whole-folio"],
     ["calibrate", "--seconds", "0.1", "--folder", "{tmp}"],
     ["run", "scenarios/03-virtio.toml", "--policy", "per-page", "--duration-us", "100"],
 ]  # fmt: skip

@@ -18,9 +18,10 @@ _COMMANDS = {
     "sweep": ("ultrafolio.sweep.command", "sweep", "A plan of many simulations, kept and resumed."),
     "report": ("ultrafolio.report.command", "report", "The table and the HTML file of a sweep."),
     "policies": ("ultrafolio.commands.policies", "policies", "The policies and their nine choices."),
-    "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample again."),
+    "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample, or what a cluster did."),
     "explore": ("ultrafolio.commands.explore", "explore", "Walk the state graph: in a terminal, on a page, in a file."),
     "rules": ("ultrafolio.commands.rules", "rules", "Every step, property and page state, as Markdown."),
+    "reference": ("ultrafolio.commands.reference", "reference", "Every command, option and file format, as Markdown."),
     "calibrate": ("ultrafolio.commands.calibrate", "calibrate", "What this machine and its kernel say to the model."),
     "doctor": ("ultrafolio.commands.doctor", "doctor", "What is installed, what is missing, what to type."),
     "completion": ("ultrafolio.commands.completion", "completion", "Shell completion for bash, zsh and fish."),
@@ -53,11 +54,17 @@ def cli() -> None:
     \b
     ultrafolio policies                         the policies and their nine choices
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio
+    ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --goto counterexample
     ultrafolio trace verify hang.json           a counterexample that check --save wrote, certified again
-    ultrafolio rules                            every step, property and page state, as Markdown
+    ultrafolio trace validate run.stream        what a cluster did, held against the rules
     ultrafolio run --policy whole-folio --order 4 --set rings=2
     ultrafolio sweep sweeps/seed.toml           the answer to the mail, from recordings
     ultrafolio report out/seed                  the table and the HTML file again
+    ultrafolio calibrate --no-kernel            what this machine costs, as a profile for run and sweep
+    ultrafolio doctor                           what is installed, what is missing, what to type
+    ultrafolio rules                            every step, property and page state, as Markdown
+    ultrafolio reference                        every command, option and file format, as Markdown
+    ultrafolio completion bash                  a script that completes commands and options
 
     Exit codes: 0 done or holds, 1 violated or hung, 2 bad input, 3 unknown, 130 interrupted.
     """

@@ -1,0 +1,188 @@
+"""`ultrafolio reference`: commands, file formats and services as Markdown, all read off the code that takes them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from ultrafolio.fields import Field
+from ultrafolio.model import policies, scenario
+from ultrafolio.sim import config, costs
+
+SERVICES = {"guest": "Guest", "host_mm": "HostMm", "ultravisor": "Ultravisor", "lab": "Lab"}
+"""Modules of the generated gRPC code, and the service in each."""
+CODES = {
+    "0": "done, or holds", "1": "violated, hung, or something found", "2": "bad input",
+    "3": "unknown: a limit was reached", "130": "interrupted; what was computed is kept",
+}  # fmt: skip
+
+
+@click.command("reference")
+@click.option("--json", "as_json", is_flag=True, help="The commands alone, one JSON object a line.")
+@click.pass_context
+def reference(context: click.Context, as_json: bool) -> None:
+    """Print commands, options, file formats and services as Markdown (docs/reference.md is this output).
+
+    \b
+    ultrafolio reference | less
+    ultrafolio reference --json | grep -- --policy
+
+    Exit code: 0 always.
+    """
+    root = context.find_root().command
+    if not as_json:
+        click.echo(markdown(root))
+        return
+    for name, command in commands(root):
+        click.echo(json.dumps({"command": name, "about": _about(command), "usage": _usage(name, command),
+                               "options": [_option(option) for option in _options(command)]}))  # fmt: skip
+
+
+def markdown(root: click.Command) -> str:
+    """The page docs/reference.md."""
+    return "\n".join([
+        "# Reference", "",
+        "Printed by `ultrafolio reference` from the code that takes the input; do not edit. The steps and properties",
+        "are in [rules.md](rules.md); the settings of the services, their environment and their ports in",
+        "[containers.md](containers.md).", "",
+        "## Commands", "", *_commands(root), *_codes(), "",
+        "## Policies", "", *_policies(), "",
+        "## Scenario files", "", *_scenario(), "",
+        "## Plans and workloads", "", *_plans(), "",
+        "## Cost profiles", "", *_costs(), "",
+        "## Services", "", *_services(),
+    ]).rstrip()  # fmt: skip
+
+
+def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row).rstrip() + " |" for row in [heading, *rows]]
+    return [lines[0], "|" + "---|" * len(heading), *lines[1:]]
+
+
+# ---------------------------------------------------------------------------------------------- commands
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, with its words: ("trace verify", …)."""
+    if not isinstance(command, click.Group):
+        yield " ".join(path), command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        if below is not None:
+            yield from commands(below, (*path, name))
+
+
+def _commands(root: click.Command) -> list[str]:
+    out = []
+    for name, command in commands(root):
+        out += [f"### {name}", "", _about(command), "", f"`{_usage(name, command)}`", ""]
+        rows = [list(_option(option).values()) for option in _options(command)]
+        out += [*_table(["option", "takes", "what it does"], rows), ""] if rows else []
+    return out
+
+
+def _about(command: click.Command) -> str:
+    """The first paragraph of a command's help, on one line."""
+    return " ".join(inspect.cleandoc(command.help or "").split("\n\n")[0].split())
+
+
+def _usage(name: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=name)
+    return " ".join(["ultrafolio", name, *command.collect_usage_pieces(context)])
+
+
+def _options(command: click.Command) -> list[click.Option]:
+    return [param for param in command.params if isinstance(param, click.Option)]
+
+
+def _option(option: click.Option) -> dict[str, str]:
+    """An option as text: how it is written, what it takes, what it does and, unless the help says so, its default."""
+    takes = "" if option.is_flag else option.make_metavar(click.Context(click.Command(""))) + " …" * option.multiple
+    shown = option.show_default and not option.is_flag and option.default is not None
+    names = [", ".join(f"`{name}`" for name in words) for words in (option.opts, option.secondary_opts) if words]
+    default = f" [default: {option.default}]" if shown else ""
+    return {"option": " / ".join(names), "takes": takes, "help": " ".join((option.help or "").split()) + default}
+
+
+def _codes() -> list[str]:
+    return ["### Exit codes", "", *_table(["code", "meaning"], [[code, meaning] for code, meaning in CODES.items()])]
+
+
+# ------------------------------------------------------------------------------------------------- files
+def _policies() -> list[str]:
+    rows = [[f"`{name}`", policies.MEANING[name], _values(field)]
+            for name, field in policies.FIELDS.items() if name != "base"]  # fmt: skip
+    presets = [[f"`{name}`", source] for name, (source, _) in policies.PRESETS.items()]
+    return ["A `[policy.NAME]` table names what differs from its `base`, a preset (`split` where none is named); as",
+            "`FILE.toml#NAME` it stands wherever a preset can. `ultrafolio policies` prints what a preset chooses.", "",
+            *_table(["choice", "meaning", "values"], rows), "",
+            *_table(["preset", "from"], presets)]  # fmt: skip
+
+
+def _scenario() -> list[str]:
+    out = ["A small closed system, page by page; [scenarios/](../scenarios) has worked ones. A `[policy.NAME]` table "
+           "adds a policy,", "an `[expect]` table says what `check --expect` compares with.", ""]  # fmt: skip
+    fields = {"[memory]": scenario.MEMORY, "[features]": scenario.FEATURES}
+    fields |= {f"[[{name}]]": table for name, table in scenario.ACTORS.items()}
+    for title, table in fields.items():
+        out += [f"### {title}", "", *_fields(table), ""]
+    return [*out, _prose(scenario, "ACTORS")]
+
+
+def _plans() -> list[str]:
+    return ["`[fixed]` gives an axis one value, `[grid]` a list of them or a range as `\"1-20\"`; `[[skip]]` leaves",
+            "cells out. Axes are those below and every field of a workload. `[workload.NAME]`, `[policy.NAME]` and",
+            "`[costs.NAME]` tables define what an axis then names.", "",
+            *_fields({name: field for name, field in config.AXES.items() if name != "tables"}), "",
+            "### [workload.NAME]", "", *_fields(config.WORKLOAD), "", _prose(config, "WORKLOAD")]  # fmt: skip
+
+
+def _costs() -> list[str]:
+    rows = [[f"`{name}`", f"{ns:,}", source] for name, (ns, source) in costs.DEFAULTS.items()]
+    return ["A `[costs]` table in a file of its own, or `[costs.NAME]` in a plan; the rest has its default.", "",
+            *_table(["cost", "default, ns", "source"], rows)]  # fmt: skip
+
+
+def _fields(table: Mapping[str, Field]) -> list[str]:
+    rows = [[f"`{name}`", _values(field), "required" if field.default is ... else _told(field.default)]
+            for name, field in table.items()]  # fmt: skip
+    return _table(["field", "values", "default"], rows)
+
+
+def _values(field: Field) -> str:
+    """What a field may hold, in a few words."""
+    if field.kind == "choice":
+        return ", ".join(f"`{word}`" for word in field.choices)
+    kind = {"int": "integer", "number": "number", "ints": "list of integers", "bool": "`true`, `false`",
+            "text": "text", "texts": "list of texts", "table": "table"}[field.kind]  # fmt: skip
+    return f"{kind}, {field.low:,} to {field.high:,}" if field.kind in ("int", "number", "ints") else kind
+
+
+def _told(value: Any) -> str:
+    return "" if value in (None, "") else f"`{json.dumps(value)}`"
+
+
+def _prose(module: Any, name: str) -> str:
+    """The docstring below a constant, which says what its fields mean."""
+    lines = inspect.getsource(module).split("\n")
+    at = next(n for n, line in enumerate(lines) if line.startswith(name))
+    below = "\n".join(lines[at:]).split('"""', 2)
+    return below[1]
+
+
+# ---------------------------------------------------------------------------------------------- services
+def _services() -> list[str]:
+    out = ["gRPC, package `ultrafolio.rpc.v1`; every field of every message is described in [protos/](../protos).", ""]
+    for module, name in SERVICES.items():
+        made = importlib.import_module(f"ultrafolio.rpc.v1.{module}_pb2_grpc")
+        servicer = getattr(made, f"{name}ServiceServicer")
+        calls = [(word, call) for word, call in vars(servicer).items() if not word.startswith("_")]
+        rows = [[f"`{word}`", " ".join((call.__doc__ or "").split())] for word, call in calls]
+        out += [f"### {name}Service", "", " ".join((servicer.__doc__ or "").split()), "",
+                *_table(["method", "what it does"], rows), ""]  # fmt: skip
+    return out
