@@ -180,8 +180,8 @@ def test_a_tampered_page_is_not_imported(it, forge):
 
 
 def test_a_tampered_page_ends_the_guest_that_touches_it(it):
-    """As in the kernel: the import is refused, and the VMM is told. No rule forged the page, so that the stream cannot be
-    replayed."""
+    """As in the kernel: the import is refused, and the VMM is told. No rule forged the page, so that the stream cannot
+    be replayed."""
     put(it, 1, flip(it))
     it.untrusted.add(it.group)
     assert it.touch(0, 1, length=8).outcome == FATAL

@@ -43,7 +43,7 @@ TOLD = {
     "reboot_releases": [
         f"held by: {RING}",
         "The guest reboots.",
-        "reboot 2 reboot-start",
+        "reboot 2 reboots",
         "virtio 1 ring-teardown",
         "virtio 1 unpin page 0",
         "the touch that waited: stopped",

@@ -11,7 +11,7 @@ import pytest
 from ultrafolio.check import formats, formats_trace
 from ultrafolio.check.explore import explore
 from ultrafolio.check.replay import replay
-from ultrafolio.check.verdict import check
+from ultrafolio.check.verdict import Extent, check
 from ultrafolio.cli import main
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model import scenario
@@ -196,7 +196,7 @@ def test_tap_says_what_passed_and_why_not(results):
 
 
 def test_tap_counts_unknown_as_not_passed_and_escapes_names():
-    result = check(scenario.parse(LARGE, "large"), r"a\b.toml", find("per-page"), "mine.toml#mine", max_states=4096)
+    result = check(scenario.parse(LARGE, "large"), r"a\b.toml", find("per-page"), "mine.toml#mine", Extent(max_states=4096))
     (point,) = parsed(formats.tap([result]))
     assert point[0] is False and point[2] == r"a\b.toml under mine.toml#mine"
     assert point[4]["verdict"] == "unknown" and "limit" in point[4]["reason"]

@@ -45,8 +45,8 @@ def test_a_guide_does_what_it_says(guide, copy):
 
 
 def readme_commands():
-    """Every `ultrafolio …` in the README that is complete and quick; the sweep of the seed runs in its own time, and what
-    needs a cluster is run by the tests of the cluster."""
+    """Every `ultrafolio …` in the README that is complete and quick; the sweep of the seed runs in its own time, and
+    what needs a cluster is run by the tests of the cluster."""
     found = re.findall(r"`(ultrafolio [^`]+)`", (ROOT / "README.md").read_text())
     return [c for c in dict.fromkeys(found) if not re.search(r"KEY|mine\.toml|sweeps/seed|out/seed|redis:", c)]
 

@@ -68,8 +68,8 @@ def event(folder, name, what):
 
 def test_the_cluster_with_certificates_until_ctrl_c(tmp_path):
     with launched("--guests", "2", "--tls", "--folder", str(tmp_path)) as (process, where):
-        assert [one["name"] for one in where["services"]] == ["ultravisor", "host_mm", "guest-1", "guest-2"]
-        assert len({one["address"] for one in where["services"]}) == 4 and where["folder"] == str(tmp_path)
+        assert [one["name"] for one in where["services"]] == ["ultravisor", "host_mm", "guest-1", "guest-2", "lab"]
+        assert len({one["address"] for one in where["services"]}) == 5 and where["folder"] == str(tmp_path)
         for one in where["services"]:
             assert one["address"].startswith("127.0.0.1:") and serving(one["address"], Tls.read(where["tls"], "lab"))
             with pytest.raises(StatusError, match="no service answers"):
@@ -77,13 +77,13 @@ def test_the_cluster_with_certificates_until_ctrl_c(tmp_path):
         with redis.Redis.from_url(where["redis"]) as admin:
             users = {line.split()[1] for line in admin.acl_list()}
             assert users == {"default", "admin", "ultravisor", "host", "guest", "lab"}
-            assert {client["user"] for client in admin.client_list()} == {"admin", "ultravisor", "host", "guest"}
+            assert {client["user"] for client in admin.client_list()} == {"admin", "ultravisor", "host", "guest", "lab"}
             state = admin.info("server")["process_id"]
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out, err) == (0, "", "")
     assert not any(alive(pid) for pid in (state, *(one["pid"] for one in where["services"])))
-    order = ["guest-2", "guest-1", "host_mm", "ultravisor"]
+    order = ["lab", "guest-2", "guest-1", "host_mm", "ultravisor"]
     stopped = [event(tmp_path, name, "stopped") for name in order]
     asked = [event(tmp_path, name, "stopping") for name in order]
     assert all(before <= after for before, after in zip(stopped, asked[1:], strict=False))
@@ -94,7 +94,7 @@ def test_the_cluster_with_certificates_until_ctrl_c(tmp_path):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see whether a stranger's child runs")
 def test_a_part_that_dies_is_named_and_the_rest_dies_with_the_launcher(tmp_path):
     with launched("--folder", str(tmp_path)) as (process, where):
-        ultravisor, host, guest = where["services"]
+        ultravisor, host, guest, _ = where["services"]
         os.kill(guest["pid"], signal.SIGKILL)
         assert process.stderr.readline().startswith("services: guest ended with -9; the others go on.")
         assert serving(host["address"]) and serving(ultravisor["address"])
@@ -109,7 +109,7 @@ def test_a_given_server_and_fixed_ports(tmp_path):
     with server.Server.start(tmp_path / "given") as given:
         first = 20_000 + os.getpid() % 10_000
         with launched("--redis", given.url, "--port", str(first), ULTRAFOLIO_LOG="error") as (process, where):
-            assert [one["address"] for one in where["services"]] == [f"127.0.0.1:{first + i}" for i in range(3)]
+            assert [one["address"] for one in where["services"]] == [f"127.0.0.1:{first + i}" for i in range(4)]
             assert where["redis"] == given.url
             os.kill(where["services"][0]["pid"], signal.SIGTERM)
             assert "ultravisor ended with 0" in process.stderr.readline()
@@ -168,5 +168,5 @@ def test_a_part_that_does_not_start_or_is_not_ready(tmp_path, stub, monkeypatch)
 
 
 def test_names_of_the_parts():
-    assert [part.name for part in parts()] == ["ultravisor", "host_mm", "guest"]
-    assert [part.name for part in parts(2)] == ["ultravisor", "host_mm", "guest-1", "guest-2"]
+    assert [part.name for part in parts()] == ["ultravisor", "host_mm", "guest", "lab"]
+    assert [part.name for part in parts(2)] == ["ultravisor", "host_mm", "guest-1", "guest-2", "lab"]
