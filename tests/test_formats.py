@@ -196,7 +196,8 @@ def test_tap_says_what_passed_and_why_not(results):
 
 
 def test_tap_counts_unknown_as_not_passed_and_escapes_names():
-    result = check(scenario.parse(LARGE, "large"), r"a\b.toml", find("per-page"), "mine.toml#mine", Extent(max_states=4096))
+    story, few = scenario.parse(LARGE, "large"), Extent(max_states=4096)
+    result = check(story, r"a\b.toml", find("per-page"), "mine.toml#mine", few)
     (point,) = parsed(formats.tap([result]))
     assert point[0] is False and point[2] == r"a\b.toml under mine.toml#mine"
     assert point[4]["verdict"] == "unknown" and "limit" in point[4]["reason"]
