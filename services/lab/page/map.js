@@ -98,7 +98,8 @@ class MemoryMap {
 
   under(event) {
     const box = this.canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
-    return this.x.findIndex((left, p) => x >= left && x <= left + this.size && y >= this.y[p] && y <= this.y[p] + this.size);
+    const over = (at, start) => at >= start && at <= start + this.size;
+    return this.x.findIndex((left, p) => over(x, left) && over(y, this.y[p]));
   }
 
   pick(p) {
@@ -106,7 +107,8 @@ class MemoryMap {
     for (const one of [this.page, p]) if (one >= 0) this.dirty.add(one);
     this.page = p;
     const view = this.canvas.parentElement, high = view.clientHeight - 4 * this.size;
-    if (this.y[p] < view.scrollTop || this.y[p] > view.scrollTop + high) view.scrollTop = this.y[p] - view.clientHeight / 2;
+    const hidden = this.y[p] < view.scrollTop || this.y[p] > view.scrollTop + high;
+    if (hidden) view.scrollTop = this.y[p] - view.clientHeight / 2;
     this.ask();
     this.picked(p);
   }
@@ -118,7 +120,9 @@ class MemoryMap {
       const above = this.y.findLastIndex((y) => y < this.y[p]);
       return above < 0 ? p : this.nearest(p, this.y[above]);
     };
-    const to = { ArrowLeft: () => this.page - 1, ArrowRight: () => this.page + 1, ArrowUp: () => row(-1), ArrowDown: () => row(1) };
+    const to = {
+      ArrowLeft: () => this.page - 1, ArrowRight: () => this.page + 1, ArrowUp: () => row(-1), ArrowDown: () => row(1),
+    };
     if (!to[event.key] || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
@@ -175,6 +179,7 @@ function square(context, shade, x, y, size, one, picked) {
   if (picked) {
     context.strokeStyle = shade.pick;
     context.lineWidth = Math.max(2, size / 10);
-    context.strokeRect(x + context.lineWidth / 2, y + context.lineWidth / 2, size - 1 - context.lineWidth, size - context.lineWidth);
+    const wide = context.lineWidth;
+    context.strokeRect(x + wide / 2, y + wide / 2, size - 1 - wide, size - wide);
   }
 }

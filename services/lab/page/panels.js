@@ -53,7 +53,8 @@ function tables(film) {
   }
   close(film.codes.length);
   const line = (name, n) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, n));
-  body("counts").replaceChildren(...STATES.map((name, i) => line(name, counts[i])), ...[...on].map(([name, n]) => line(name, n)));
+  const states = STATES.map((name, i) => line(name, counts[i]));
+  body("counts").replaceChildren(...states, ...[...on].map(([name, n]) => line(name, n)));
   const most = 12, rows = busy.slice(0, most).map(([first, end, found]) => h("tr", {},
     h("th", { scope: "row" }, end - first > 1 ? `pages ${first}–${end - 1}` : `page ${first}`),
     h("td", {}, [...found].map(([name, pages]) => `${name}: ${listed(pages)}`).join("; "))));
@@ -147,7 +148,8 @@ const DRAWN_EVERY = 3000;
 
 function sweeps(list) {
   const known = new Map([...$("jobs").children].map((item) => [item.dataset.job, item]));
-  $("jobs").replaceChildren(...(list.length ? list.map((one) => sweep(one, known.get(one.job))) : [h("li", {}, "None yet.")]));
+  const items = list.map((one) => sweep(one, known.get(one.job)));
+  $("jobs").replaceChildren(...(items.length ? items : [h("li", {}, "None yet.")]));
 }
 
 function sweep(one, item) {
@@ -197,7 +199,8 @@ class Plots {
 
   show({ error, cells, plots }) {
     if (error) { this.place.textContent = error; return; }
-    this.place.replaceChildren(h("p", { class: "soft" }, `Of ${plural(cells, "cell")}.`), ...plots.map((plot) => h("figure", {},
+    const of = h("p", { class: "soft" }, `Of ${plural(cells, "cell")}.`);
+    this.place.replaceChildren(of, ...plots.map((plot) => h("figure", {},
       h("img", { src: `sweeps/${this.job}/${plot.name}.svg?cells=${cells}`, alt: plot.alt }),
       h("figcaption", {}, h("strong", {}, plot.title), ` ${plot.caption}`))));
   }
