@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from services.lab.waiting import Told, Waiting
-from ultrafolio.check.show import ABOUT_A_PAGE
+from ultrafolio.check.show import ABOUT_A_PAGE, deed
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import ACTOR_KINDS, ALLOWED, DONE, NOTHING, OPS, OUTCOMES, PINNED_SHARED, SECURE
+from ultrafolio.model.layout import ACTOR_KINDS, ALLOWED, DONE, OPS, OUTCOMES, PINNED_SHARED, SECURE
 from ultrafolio.model.rule import RULES
 from ultrafolio.state.events import Entry, Made, StepEvent, Steps, Uvc, decode
 from ultrafolio.state.sections import DTYPES, decode_meta, join
@@ -200,11 +200,10 @@ class Film:
     def _what(self, step: StepEvent, pc: int, page: int) -> str:
         """A step in words, as check.show tells it."""
         rule, who = RULES[pc], self._name(step.actor)
-        if rule.actor == "guest" and step.op != NOTHING:
-            return f"{who} {OPS[step.op]} page {page}"
+        what = deed(rule.name, OPS[step.op], page)
         told = rule.name in ABOUT_A_PAGE and (rule.name, step.outcome) != ("pin-get", DONE)
         fails = rule.name == "accessible-pin" and self._live.uv[page].state != PINNED_SHARED
-        return f"{who} {rule.name}" + (f" page {page}" if told else "") + (" fails" if fails else "")
+        return f"{who} {what}" + (f" page {page}" if told else "") + (" fails" if fails else "")
 
     def _changed(self) -> list[int]:
         """Page, code, page, code, … of the pages that look different since the last frame."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ultrafolio.errors import InputError
 from ultrafolio.fields import Field
 from ultrafolio.model import policies, scenario
 from ultrafolio.sim import config, costs
@@ -32,7 +33,7 @@ def reference(context: click.Context, as_json: bool) -> None:
     ultrafolio reference | less
     ultrafolio reference --json | grep -- --policy
 
-    Exit code: 0 always.
+    Exit codes: 0 done, 2 the extra `cluster` is missing.
     """
     root = context.find_root().command
     if not as_json:
@@ -179,7 +180,13 @@ def _prose(module: Any, name: str) -> str:
 def _services() -> list[str]:
     out = ["gRPC, package `ultrafolio.rpc.v1`; every field of every message is described in [protos/](../protos).", ""]
     for module, name in SERVICES.items():
-        made = importlib.import_module(f"ultrafolio.rpc.v1.{module}_pb2_grpc")
+        try:
+            made = importlib.import_module(f"ultrafolio.rpc.v1.{module}_pb2_grpc")
+        except ImportError as error:
+            raise InputError(
+                "the reference of the services needs gRPC", value=str(error), allowed="the extra `cluster`",
+                then="pip install 'ultrafolio[cluster]', or --json for the commands alone",
+            ) from None  # fmt: skip
         servicer = getattr(made, f"{name}ServiceServicer")
         calls = [(word, call) for word, call in vars(servicer).items() if not word.startswith("_")]
         rows = [[f"`{word}`", " ".join((call.__doc__ or "").split())] for word, call in calls]
