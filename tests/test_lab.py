@@ -1,5 +1,6 @@
 """The lab service: a plan submitted over gRPC runs on a worker and comes back as the same bytes as a local sweep."""
 
+import json
 import os
 import subprocess
 import sys
@@ -63,6 +64,17 @@ def test_a_plan_runs_on_the_workers_and_comes_back_the_same(lab, worker, tmp_pat
     assert fetched == (tmp_path / "local/results.parquet").read_bytes()
     (sweep,) = lab.ListSweeps(pb.ListSweepsRequest()).sweeps
     assert (sweep.name, sweep.state) == ("eight.toml", pb.SWEEP_STATE_DONE)
+
+
+def test_the_example_submits_watches_and_fetches(where, worker, tmp_path):
+    (tmp_path / "where.json").write_text(json.dumps(where))
+    (tmp_path / "few.toml").write_text(PLAN.replace("[0, 1, 2, 3]", "[0, 1]"))
+    words = [sys.executable, str(ROOT / "examples/sweep_lab.py"), "few.toml", "where.json", "few.parquet"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith(": 4 cells") and lines[-2:] == ["4 of 4 cells, SWEEP_STATE_DONE", "results  few.parquet"]
+    assert (tmp_path / "few.parquet").read_bytes()[:4] == b"PAR1"
 
 
 def test_a_bad_plan_says_what_is_wrong(lab):

@@ -24,13 +24,21 @@ from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta, join
 
 from .client import Channel, Tls, connect, request_id
 from .messages import meta_to, step_from
-from .v1 import guest_pb2, guest_pb2_grpc, host_mm_pb2, host_mm_pb2_grpc, ultravisor_pb2, ultravisor_pb2_grpc
+from .v1 import (
+    guest_pb2,
+    guest_pb2_grpc,
+    host_mm_pb2,
+    host_mm_pb2_grpc,
+    lab_pb2_grpc,
+    ultravisor_pb2,
+    ultravisor_pb2_grpc,
+)
 
-ROLES = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest"}
+ROLES = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest", "lab": "lab"}
 
 
 class Cluster:
-    """addresses: host:port of ultravisor, host_mm and guest;  redis: URL with all rights, for looking at whole states.
+    """addresses: host:port of ultravisor, host_mm, guest and lab;  redis: URL with all rights, to look at whole states.
 
     role: who the client says it is; the laboratory may lay out groups and drive guests
     """
@@ -44,6 +52,7 @@ class Cluster:
         self.ultravisor = ultravisor_pb2_grpc.UltravisorServiceStub(self._channels["ultravisor"])
         self.host = host_mm_pb2_grpc.HostMmServiceStub(self._channels["host_mm"])
         self.guest = guest_pb2_grpc.GuestServiceStub(self._channels["guest"])
+        self.lab = lab_pb2_grpc.LabServiceStub(self._channels["lab"])
         self.store = RedisStore(redis, "admin") if redis else None
 
     @classmethod
