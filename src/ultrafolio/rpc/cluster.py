@@ -34,11 +34,13 @@ from .v1 import (
     ultravisor_pb2_grpc,
 )
 
-ROLES = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest", "lab": "lab"}
+ROLES = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest"}
 
 
 class Cluster:
-    """addresses: host:port of ultravisor, host_mm, guest and lab;  redis: URL with all rights, to look at whole states.
+    """addresses: host:port of ultravisor, host_mm, guest;  redis: URL with all rights, to look at whole states.
+
+    lab: the laboratory, where the addresses have one.
 
     role: who the client says it is; the laboratory may lay out groups and drive guests
     """
@@ -52,7 +54,9 @@ class Cluster:
         self.ultravisor = ultravisor_pb2_grpc.UltravisorServiceStub(self._channels["ultravisor"])
         self.host = host_mm_pb2_grpc.HostMmServiceStub(self._channels["host_mm"])
         self.guest = guest_pb2_grpc.GuestServiceStub(self._channels["guest"])
-        self.lab = lab_pb2_grpc.LabServiceStub(self._channels["lab"])
+        if "lab" in addresses:
+            self._channels["lab"] = connect(addresses["lab"], role, tls=tls, server="lab")
+            self.lab = lab_pb2_grpc.LabServiceStub(self._channels["lab"])
         self.store = RedisStore(redis, "admin") if redis else None
 
     @classmethod
