@@ -9,9 +9,10 @@ import pytest
 
 from checking import ROOT, graph, naive, story, system
 from ultrafolio.check import explore as exploring
-from ultrafolio.check import room, team
+from ultrafolio.check import layout, machine, room
 from ultrafolio.check.explore import explore
 from ultrafolio.check.local import far_functions, local_rules
+from ultrafolio.model.layout import pack
 from ultrafolio.model.rule import RULES
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -24,9 +25,8 @@ KEPT = ("node", "parent", "by", "first", "to", "via", "pending", "enabled", "mem
 @pytest.fixture
 def eager(monkeypatch):
     """Workers share even small rounds, so that small systems go through every phase."""
-    monkeypatch.setattr(team, "ENOUGH", 4)
-    for module in (team, room):
-        monkeypatch.setattr(module, "SHARE", 24)
+    monkeypatch.setattr(room, "ENOUGH", 4)
+    monkeypatch.setattr(room, "SHARE", 24)
 
 
 def used(graph):
@@ -50,6 +50,21 @@ def test_a_limit_is_met_at_the_same_state_by_any_number_of_threads(limits, reaso
     assert not made[0].complete and reason in made[0].reason
     assert len({(g.states, g.edges, g.reason) for g in made}) == 1
     assert used(made[0]) == used(made[1]) == used(made[2])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("edges", [True, False])
+def test_the_width_of_a_row_cannot_be_seen(edges, threads, eager, monkeypatch):
+    """Rows that begin with tiny fields are rewritten again and again, and end up several words wide."""
+    usual = explore(system(*BUSY), edges=edges)
+    for module, name, value in ((layout, "WORD_BITS", 14), (layout, "LEAST_MEMORIES", 2), (room, "FIRST_OWN", 2)):
+        monkeypatch.setattr(module, name, value)
+    wide = explore(system(*BUSY), edges=edges, threads=threads)
+    assert wide.space.node.shape[1] > 1 == usual.space.node.shape[1]
+    assert (usual.states, usual.edges, usual.depth) == (wide.states, wide.edges, wide.depth)
+    assert {n: a for n, a in used(usual).items() if n != "node"} == {n: a for n, a in used(wide).items() if n != "node"}
+    for number in range(0, usual.states, 97):
+        assert pack(usual.unpack(number)) == pack(wide.unpack(number))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -88,7 +103,7 @@ def test_the_rules_that_look_at_other_threads_are_known():
 def test_remembering_a_step_that_looks_at_other_threads_would_be_wrong(monkeypatch):
     made = system("25-reboot-with-device", "whole-folio")
     truth = naive(made)
-    forgetful = exploring._loaded(lambda f: f, lambda f: f, lambda array, i: None, unsigned=False)
+    forgetful = exploring._loaded(lambda f: f, lambda f: f, machine.plain(), unsigned=False)
 
     def counted(functions):
         calls = {name: lambda *a, f=functions[name]: exploring._over_arrays(f, *a) for name in exploring._ENTRIES}
@@ -103,8 +118,8 @@ def test_remembering_a_step_that_looks_at_other_threads_would_be_wrong(monkeypat
 
 def test_each_step_is_run_once_for_a_memory_and_a_component():
     found = graph("39-busy-folio", "whole-folio-literal").space
-    pairs = found.recall[found.recall[:, 1] > 0]
-    assert len(np.unique(pairs[:, 0])) == len(pairs) < int(found.count["states"][0]) / 10
+    places = found.recall[found.recall > 0]
+    assert 0 < len(np.unique(places)) == len(places) < int(found.count["states"][0]) / 10
 
 
 @pytest.mark.skipif(bool(check_spin.missing()), reason=f"not installed: {', '.join(check_spin.missing())}")

@@ -1,16 +1,29 @@
-"""Symmetry reduction: the folded graph is exactly the full one, counted up to which like page is which."""
+"""Symmetry reduction: the folded graph is exactly the full one, counted up to which like page or guest is which."""
 
 import itertools
+import math
 
 import pytest
 
 from checking import ROOT, naive
-from ultrafolio.check import symmetry
+from ultrafolio.check import guests, symmetry
 from ultrafolio.check.explore import Finder, explore
 from ultrafolio.check.replay import certify_violation, copied, frozen, replay
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
-from ultrafolio.model.layout import AGAIN, DEAD, IDLE_PC, NOTHING, RUN, VCPU
+from ultrafolio.model.layout import (
+    AGAIN,
+    DEAD,
+    DISK,
+    IDLE_PC,
+    NON_SECURE,
+    NOTHING,
+    REBOOT,
+    RING,
+    RUN,
+    UNPIN,
+    VCPU,
+)
 from ultrafolio.model.policies import find
 
 AWAY = {"folios": [2], "state": ["shared", "exported", "exported", "exported"]}
@@ -26,7 +39,35 @@ SYSTEMS = {
                       "writeback": [{"starts": 1}]}, "import-lock"),
     "reboot": ({"memory": AWAY, "vcpu": [{}], "reboot": [{}]}, "whole-folio"),
 }  # fmt: skip
+TWO = {"folios": [1, 1], "state": ["shared", "exported"] * 2, "owner": [0, 0, 1, 1]}
+APART = {"folios": [0, 0], "state": ["exported"], "owner": [0, 1]}
+GUESTS = {
+    "a vCPU each": ({"memory": TWO, "vcpu": [{"touch": [1]}, {"guest": 1, "touch": [3]}]}, "whole-folio"),
+    "a device each": ({"memory": TWO, "disk": [{"page": 0}, {"guest": 1, "page": 2}]}, "folio-bitmap"),
+    "a ring each": ({"memory": TWO, "virtio": [{"page": 0}, {"guest": 1, "page": 2}],
+                     "reboot": [{}, {"guest": 1}]}, "whole-folio-literal"),
+    "writeback of either": ({"memory": TWO, "vcpu": [{"touch": [1]}, {"guest": 1, "touch": [3]}],
+                             "writeback": [{"page": [0, 2]}]}, "whole-folio"),
+    "reclaim for each": ({"memory": {**APART, "state": ["secure"]}, "reclaim": [{"page": [1]}, {"page": [0]}],
+                          "lru": [{"page": [0, 1]}]}, "folio-bitmap"),
+    "a mutex each": ({"memory": APART, "vcpu": [{"touch": [0]}, {"guest": 1, "touch": [1]}],
+                      "reboot": [{"starts": 0}, {"guest": 1, "starts": 0}]}, "import-lock"),
+    "share and unshare": ({"memory": {**APART, "state": ["secure"]}, "vcpu": [
+        {"share": [0], "unshare": [0]}, {"guest": 1, "share": [1], "unshare": [1]}]}, "split"),
+    "like pages of like guests": ({"memory": {"folios": [0] * 4, "state": ["exported"], "owner": [0, 0, 1, 1]},
+                                   "vcpu": [{"touch": [0, 1]}, {"guest": 1, "touch": [2, 3]}]}, "split-false-success"),
+    "three guests": ({"memory": {"folios": [0] * 3, "state": ["exported"], "owner": [0, 1, 2]},
+                      "vcpu": [{"guest": n, "touch": [n]} for n in range(3)]}, "split-writeback"),
+}  # fmt: skip
 REFUSED = {
+    "one folio for two guests": ({"memory": {**AWAY, "owner": [0, 0, 1, 1]}, "disk": [{"page": 0}],
+                                  "vcpu": [{"touch": [1]}, {"guest": 1, "touch": [3]}]}, "per-page",
+                                 "guests 0, 1 have pages in it"),
+    "guests that differ": ({"memory": APART, "vcpu": [{"touch": [0]}, {"guest": 1, "touch": [1], "share": [1]}]},
+                           "per-page", "no two guests"),
+    "devices that differ": ({"memory": APART, "vcpu": [{"touch": [0]}, {"guest": 1, "touch": [1]}],
+                             "disk": [{"page": 0, "starts": 2}, {"guest": 1, "page": 1}]}, "per-page", "no two guests"),
+
     "writeback": ({"memory": AWAY, "vcpu": [{}], "writeback": [{"starts": 1}]}, "per-page", "writeback makes"),
     "a pin of the folio": ({"memory": {**AWAY, "state": ["shared", "secure", "secure", "secure"]}, "vcpu": [{}],
                             "reclaim": [{"page": [1, 2, 3]}], "disk": [{"page": 0}]}, "whole-folio", "a pin makes"),
@@ -59,6 +100,36 @@ def permuted(state, order, alike):
     return other
 
 
+def turned(state, turn):
+    """A state as lists in which every page, machine and actor stands where `turn` says. Written out by hand, too."""
+    other, old = copied(state), copied(state)
+    pages, vms = len(state.mm), len(state.vm)
+    page, vm = turn[:pages], [v - pages for v in turn[pages : pages + vms]]
+    actor = [a - pages - vms for a in turn[pages + vms :]]
+    moved = {**dict.fromkeys(("uv", "mm", "io", "pt"), page), "vm": vm, "task": actor, "actor": actor}
+    for name, to in moved.items():
+        for n, q in enumerate(to):
+            getattr(other, name)[q] = getattr(old, name)[n]
+    for uv in other.uv:
+        uv.owner = vm[uv.owner] if uv.state != NON_SECURE else uv.owner
+    for machine in other.vm:
+        machine.mutex = actor[machine.mutex - 1] + 1 if machine.mutex else 0
+    for t, task in enumerate(other.task):
+        kind, wants = state.who[t].kind, other.actor[t]
+        busy = wants.op != NOTHING if kind == VCPU else task.pc != IDLE_PC[kind] and kind != REBOOT
+        if not busy:
+            continue
+        if kind == VCPU or (kind in (DISK, RING) and not (task.pc == UNPIN and wants.page == 0)):
+            wants.page = page[wants.page]
+        if task.end:
+            last = page[task.end - 1] + 1
+            task.start, task.i, task.end = last - task.end + task.start, last - task.end + task.i, last
+        task.failed = page[task.failed - 1] + 1 if task.failed else 0
+        if kind != VCPU or task.pc not in (RUN, AGAIN, DEAD):
+            task.page = page[task.page]
+    return other
+
+
 def orders(alike):
     """Every way to permute like pages."""
     groups = [[p for p, kind in enumerate(alike) if kind == n] for n in range(1, max(alike) + 1)]
@@ -70,24 +141,32 @@ def orders(alike):
         yield order
 
 
-def orbits(states, alike):
+def images(state, like):
+    """A state in every way that like pages and guests can change places."""
+    for turn in (None, *like.turns):
+        for order in orders(like.alike):
+            yield permuted(turned(state, turn) if turn else state, order, like.alike)
+
+
+def orbits(states, like):
     """Sets of states that are permutations of each other."""
-    return {min(frozen(permuted(state, order, alike)) for order in orders(alike)) for state in states}
+    return {min(frozen(image) for image in images(state, like)) for state in states}
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", [*SYSTEMS, *GUESTS])
 def test_the_folded_graph_is_the_full_one_up_to_permutation(name):
-    system = made(*SYSTEMS[name])
-    alike = symmetry.required(system).alike
+    system = made(*(SYSTEMS | GUESTS)[name])
+    like = symmetry.required(system)
+    assert bool(like.turns) == (name in GUESTS)
     full, folded = naive(system), explore(system, edges=False, fold=True)
-    assert folded.states == len(orbits(full.states, alike)) < len(full.states)
+    assert folded.states == len(orbits(full.states, like)) < len(full.states)
     assert folded.depth == max(full.depth)
     assert {n for n, f in enumerate(folded.space.found) if f["state"] >= 0} == set(full.broke)
     finder = Finder(folded)
     for state, depth in list(zip(full.states, full.depth, strict=True))[:: max(1, len(full.states) // 100)]:
         here = finder.number(state)
         assert here >= 0 and folded.depth_of(here) <= depth
-        assert {finder.number(permuted(state, order, alike)) for order in orders(alike)} == {here}
+        assert {finder.number(image) for image in images(state, like)} == {here}
 
 
 def test_a_way_in_the_folded_graph_is_a_way_of_the_system():
@@ -126,9 +205,27 @@ def test_where_it_is_refused_it_would_count_wrong(name, monkeypatch):
     document, policy, _ = REFUSED[name]
     system = made(document, policy)
     monkeypatch.setattr(symmetry, "in_order", lambda system, head: "")
-    alike = symmetry.required(system).alike
+    like = symmetry.required(system)
     folded = explore(system, edges=False, fold=True)
-    assert folded.states != len(orbits(naive(system).states, alike))
+    assert folded.states != len(orbits(naive(system).states, like))
+
+
+def test_guests_that_differ_would_count_wrong(monkeypatch):
+    document, policy, _ = REFUSED["guests that differ"]
+    system = made(document, policy)
+    monkeypatch.setattr(guests, "_actors", lambda system, page, vms: [1, 0])
+    like = symmetry.required(system)
+    folded = explore(system, edges=False, fold=True)
+    assert folded.states != len(orbits(naive(system).states, like))
+
+
+def test_at_most_so_many_guests_change_places():
+    many = guests.MOST + 1
+    document = {"memory": {"folios": [0] * many, "owner": list(range(many))},
+                "vcpu": [{"guest": n, "touch": [n]} for n in range(many)]}  # fmt: skip
+    turns = symmetry.likeness(made(document, "per-page")).turns
+    assert len(turns) == math.factorial(guests.MOST) - 1
+    assert all(turn[guests.MOST] == guests.MOST for turn in turns), "the last one stays"
 
 
 def test_leads_to_is_never_folded():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,14 @@ from ultrafolio.model.layout import OWNERS, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 
-from . import folding, kernel, layout, local, steps, symmetry
+from . import folding, kernel, layout, local, machine, room, steps, symmetry
 from .layout import FULL, LIMIT, MAX_ACTORS, MAX_COMPONENTS, OVERFLOW, RUNNING, Space, raw_words, views
-from .room import Shape, grow, new_arrays
+from .room import Shape, bytes_of, grown, new_arrays, resize, size_of
 from .team import Team
 
 Array = np.ndarray[Any, Any]
+NEVER = 1 << 62
+"""So many states wait for no worker to share them with."""
 FAIR = tuple(RULES[pc].fair if pc in RULES else False for pc in range(model.DEAD + 1))
 
 
@@ -58,10 +60,10 @@ class Graph:
 
     def unpack(self, number: int) -> State:
         """State `number`, as independent arrays."""
-        row = self.space.node[number : number + 1].view(np.uint16)[0]
-        memory = self.space.memory[int(row[0]) | int(row[1]) << 16]
-        actors = len(self.system.choices)
-        for (first, n), kept in zip(self.space.spans, [*memory, *row[2 : 2 + actors]], strict=True):
+        row = self.space.node[number]
+        memory, *own = (int(row[f["word"]] >> f["shift"] & f["mask"]) for f in self.space.fields)
+        actors = [int(self.space.own[t, n]) for t, n in enumerate(own)]
+        for (first, n), kept in zip(self.space.spans, [*self.space.memory[memory], *actors], strict=True):
             self.words[first : first + n] = self.space.kept[kept, :n]
         mine = {name: len(getattr(self.system.state, name)) for name in OWNERS}
         return State(self.state.cfg, self.state.who, *(np.array(getattr(self.state, n)[:k]) for n, k in mine.items()))
@@ -90,33 +92,46 @@ class Finder:
     def __init__(self, graph: Graph) -> None:
         self._functions = compiled()
         self._words, self._state = _unpacked(graph.system)
-        self._space = graph.space._replace(
-            memory=np.concatenate([graph.space.memory, np.zeros_like(graph.space.memory)]),
-            places=np.zeros(2 * len(graph.space.places), np.int32),
-        )
-        self._functions["enter_memories"](self._space)
+        self._arrays = graph.space._asdict()
+        self._arrays |= {name: self._arrays[name].copy() for name in _WRITTEN}
+        self._arrays["count"]["numbers"] = 1
+        self._shape = Shape.of(graph.system, 1, edges=False, numbers=True)
+        self._widen()
+
+    def _widen(self) -> None:
+        """Make room for what a state has that stands for no other, memories and own numbers."""
+        size = size_of(self._arrays)
+        size = replace(size, memories=2 * size.memories, own=tuple(2 * room for room in size.own))
+        with Team(1) as team:
+            _refilled(self._functions, self._arrays, resize(self._arrays, self._shape, size), team)
 
     def number(self, lists: Any) -> int:
         """The number of the state that stands for this one (as lists), or -1."""
         for name in OWNERS:
             symmetry.rows(getattr(self._state, name), getattr(lists, name))
-        count = self._space.count[0]
-        memories = int(count["memories"])
-        found = int(self._functions["locate"](self._state, self._space, self._words))
-        assert len(self._space.memory) - memories > 2
-        return found
+        count = self._arrays["count"]
+        while True:
+            if len(self._arrays["memory"]) - count["memories"][0] <= 2:
+                self._widen()
+            found = int(self._functions["locate"](self._state, Space(**self._arrays), self._words))
+            if count["stop"][0] == RUNNING:
+                return found
+            count["stop"] = RUNNING
+            self._widen()
 
 
-_ENTRIES = ("begin", "explore", "enter_states", "enter_memories", "enter_recalled", "room", "plan", "look", "fill",
-            "make", "fold_all", "insert", "settle", "link", "advance", "locate")  # fmt: skip
+_WRITTEN = ("count", "kept", "index", "owned", "many", "busy", "turned", "image")
+"""What a Finder writes, besides the arrays that it makes anew."""
+_ENTRIES = ("begin", "explore", "enter_states", "enter_memories", "fill", "locate")
+"""Functions that Python calls, or that are compiled once by themselves since they hold all the rules."""
 
 
 def _loaded(
-    decorate: Callable[[Any], Any], entry: Callable[[Any], Any], prefetch: Any, *, unsigned: bool
+    decorate: Callable[[Any], Any], entry: Callable[[Any], Any], hardware: Any, *, unsigned: bool
 ) -> dict[str, Any]:
     space = rules.functions(decorate, unsigned=unsigned)
     space.update(rules.constants(layout))
-    space.update(FAIR=FAIR, LOCAL=local.local_rules(), prefetch=prefetch, BATCH=kernel.BATCH)
+    space.update(FAIR=FAIR, LOCAL=local.local_rules(), **vars(hardware))
     for module in (steps, folding, kernel):
         rules.add_functions(space, module, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
     return space
@@ -154,20 +169,24 @@ def _over_arrays(function: Callable[..., Any], *arguments: Any) -> Any:
 @functools.cache
 def plain_functions() -> dict[str, Any]:
     """The kernel's functions as plain Python, for use over lists."""
-    return _loaded(lambda f: f, lambda f: f, lambda array, i: None, unsigned=False)
+    return _loaded(lambda f: f, lambda f: f, machine.plain(), unsigned=False)
+
+
+def _jitted() -> bool:
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
 
 
 @functools.cache
 def compiled() -> dict[str, Any]:
     """The exploring functions, compiled; with NUMBA_DISABLE_JIT=1 plain Python over the same arrays."""
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+    if not _jitted():
         plain = plain_functions()
         return {name: functools.partial(_over_arrays, plain[name]) for name in _ENTRIES}
     inner, entry = rules.inner_flags(), rules.numba_flags()
     import numba
 
     njit: Any = numba.njit
-    return _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), local.prefetch(), unsigned=True)
+    return _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), machine.compiled(), unsigned=True)
 
 
 def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192, edges: bool = True,
@@ -177,49 +196,56 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
     Stops, with `complete` False and the reason, at `max_states` states, before its arrays would outgrow `max_mib`
     MiB, or when components run out. Without `edges` it takes a third of the memory, and tells nothing of leads-to. The
     result does not depend on `threads`. With `fold`, a state stands for all that differ in which of several like pages
-    is which (symmetry.py), and one worker does all; InputError with edges, or where no pages are alike.
+    or like guests is which (symmetry.py), and one worker does all; InputError with edges, or where nothing is alike.
     """
     if fold and edges:
         raise InputError("symmetry reduction is for safety only", allowed="an exploration without edges",
                          cause="in a folded graph a wait may end for one page and go on for another")  # fmt: skip
     if len(system.choices) > MAX_ACTORS:
         raise InputError("too many actors to check", value=len(system.choices), allowed=f"at most {MAX_ACTORS}")
+    # plain Python keeps its lock: its threads would wait for each other's meetings, one switch at a time
+    threads = threads if functions is None and _jitted() and not fold else 1
     functions = functions or compiled()
     words, state = _unpacked(system)
-    threads = 1 if fold else threads
-    shape = Shape.of(system, threads, edges=edges)
-    arrays = new_arrays(system, shape, max_states, symmetry.required(system).alike if fold else ())
+    shape = Shape.of(system, threads, edges=edges, numbers=edges)
+    arrays = new_arrays(system, shape, max_states, symmetry.required(system) if fold else None)
+    count, run = arrays["count"], functions["explore"]
     functions["begin"](state, Space(**arrays), words)
-    reason = ""
-    with Team(functions, threads) as team:
+    enough = room.ENOUGH * threads if threads > 1 else NEVER
+    with Team(threads) as team:
         while True:
-            team.explore(state, Space(**arrays), words)
-            count = arrays["count"]
-            stop = int(count["stop"][0])
-            if stop == OVERFLOW:
-                reason = f"more than {MAX_COMPONENTS} different pages and actors"
-            if stop == LIMIT:
-                reason = f"limit of {max_states} states reached"
-            if stop != FULL or reason:
+            space = Space(**arrays)
+            team.all(functools.partial(_explore, run, state, space, words, enough))
+            reason = _stopped(count, max_states)
+            if reason or count["stop"] != FULL:
                 break
-            tables = grow(arrays, shape, max_mib)
-            if tables is None:
+            size = grown(arrays, shape)
+            if bytes_of(arrays, shape, size) > max_mib << 20:
                 reason = f"limit of {max_mib} MiB reached with {int(count['states'][0])} states"
                 break
             count["stop"] = RUNNING
-            _entered(functions, Space(**arrays), tables)
-    space = _merged(Space(**arrays))
+            _refilled(functions, arrays, resize(arrays, shape, size), team)
+    space = _merged(space)
     return Graph(system, space, not reason, reason, _depth(space), words, state, fold, edges)
 
 
-def _entered(functions: Mapping[str, Any], space: Space, tables: Mapping[str, Array]) -> None:
+def _explore(run: Any, state: State, space: Space, words: Array, enough: int, worker: int) -> None:
+    run(state, space, words, worker, room.SHARE, enough)
+
+
+def _stopped(count: Array, max_states: int) -> str:
+    """Why the exploration cannot go on, whatever room is made, or ""."""
+    return {OVERFLOW: f"more than {MAX_COMPONENTS} different pages and actors",
+            LIMIT: f"limit of {max_states} states reached"}.get(int(count["stop"][0]), "")  # fmt: skip
+
+
+def _refilled(functions: Mapping[str, Any], arrays: Mapping[str, Array], emptied: frozenset[str], team: Team) -> None:
     """Fill the hash tables that were made anew."""
-    if "table" in tables:
-        functions["enter_states"](space)
-    if "places" in tables:
+    space = Space(**arrays)
+    if "table" in emptied:
+        team.all(lambda w: functions["enter_states"](space, w, team.workers))
+    if "places" in emptied:
         functions["enter_memories"](space)
-    if "recall" in tables:
-        functions["enter_recalled"](space, tables["recall"])
 
 
 def _unpacked(system: System) -> tuple[Array, State]:
@@ -241,7 +267,7 @@ def _merged(space: Space) -> Space:
         chosen: Array = rows[order, np.arange(each)]
         return chosen
 
-    return space._replace(fired=space.fired.sum(axis=0), found=first(space.found, layout.PROPERTIES_END),
+    return space._replace(fired=space.fired[-1], found=first(space.found, layout.PROPERTIES_END),
                           met=first(space.met, layout.OBSTACLES_END))  # fmt: skip
 
 

@@ -1,8 +1,11 @@
-"""Folding: the one state that stands for all that differ only in which of several like pages is which. Loaded with the
-kernel; which pages are alike is decided in symmetry.py.
+"""Folding: the one state that stands for all that differ only in which of several like pages is which, and which of
+several like guests. Loaded with the kernel; what is alike is decided in symmetry.py and guests.py.
 
 Like pages are sorted by what they hold and by who is busy with them. Two that agree in both are the same in every
-respect, so the sorted state is the same for all states that are permutations of each other.
+respect, so the sorted state is the same for all states that are permutations of each other. Guests change places in
+every way that there is; of the sorted states that come of it, the least stands for all.
+
+A state is folded as a vector of component numbers (x.parts): pages, machines, actors.
 """
 
 # mypy: disallow_untyped_defs=False, disallow_untyped_calls=False
@@ -11,27 +14,31 @@ from __future__ import annotations
 from ultrafolio.model.layout import (
     AGAIN,
     DEAD,
+    DISK,
     IDLE_PC,
     MAPPING,
+    NON_SECURE,
     NOTHING,
     RECLAIM,
+    RING,
     RUN,
     SPECULATIVE,
+    UNPIN,
     VCPU,
     WRITEBACK,
 )
 from ultrafolio.model.rule import fn
 
-from .steps import component_of, keep, memorise, memory_of, mix
+from .steps import component_of, keep, memorise, memory_of, own_of, put, put_memory, unpack
 
 
 @fn
 def page_of(s, t):
-    """The page that actor `t` is busy with, or -1. A device's page is not among those that are alike."""
+    """The page that actor `t` is busy with, a device's first, or -1."""
     kind = s.who[t].kind
     if kind == VCPU:
         return s.actor[t].page if s.actor[t].op != NOTHING else -1
-    if kind in (WRITEBACK, RECLAIM, MAPPING, SPECULATIVE) and s.task[t].pc != IDLE_PC[kind]:
+    if kind in (DISK, RING, WRITEBACK, RECLAIM, MAPPING, SPECULATIVE) and s.task[t].pc != IDLE_PC[kind]:
         return s.task[t].page
     return -1
 
@@ -40,6 +47,7 @@ def page_of(s, t):
 def turn_to(s, t, page):
     """Actor `t` is busy with `page` instead of the page it was busy with."""
     k = s.task[t]
+    kind = s.who[t].kind
     by = page - page_of(s, t)
     if k.end:
         k.start += by
@@ -47,11 +55,9 @@ def turn_to(s, t, page):
         k.end += by
     if k.failed:
         k.failed += by
-    if s.who[t].kind != VCPU:
-        k.page = page
-        return
-    s.actor[t].page = page
-    if k.pc not in (RUN, AGAIN, DEAD):
+    if kind == VCPU or (kind in (DISK, RING) and (k.pc != UNPIN or s.actor[t].page)):
+        s.actor[t].page = page
+    if kind != VCPU or k.pc not in (RUN, AGAIN, DEAD):
         k.page = page
 
 
@@ -59,24 +65,16 @@ def turn_to(s, t, page):
 def place_of(s, x, words, t, component):
     """page_of actor `t` with this component; the raw buffer holds the component afterwards, unless it was known."""
     if x.busy[t, component] == 0:
-        unpack(x, words, t, component)
+        unpack(x, words, x.memory.shape[1] + t, component)
         x.busy[t, component] = page_of(s, t) + 2
     return x.busy[t, component] - 2
-
-
-@fn
-def unpack(x, words, t, component):
-    """Put an actor's component into the raw buffer."""
-    c = x.memory.shape[1] + t
-    for i in range(x.spans[c, 1]):
-        words[x.spans[c, 0] + i] = x.kept[component, i]
 
 
 @fn
 def turned(s, x, words, t, component, page):
     """The component of actor `t`, busy with `page` instead."""
     if x.turned[component, page] == 0:
-        unpack(x, words, t, component)
+        unpack(x, words, x.memory.shape[1] + t, component)
         turn_to(s, t, page)
         c = x.memory.shape[1] + t
         x.turned[component, page] = keep(x, words, x.spans[c, 0], x.spans[c, 1]) + 1
@@ -84,55 +82,89 @@ def turned(s, x, words, t, component, page):
 
 
 @fn
-def sort(x, m):
-    """Sort the like pages of memory `m` by component, then by who is busy there (x.seats); True if any moved."""
-    moved = False
+def rename(s, x, k, c):
+    """Whatever the component at place `c` of the raw buffer names, it names what turn `k` puts there."""
+    pages = len(x.alike)
+    width = x.memory.shape[1]
+    if c >= width:
+        page = page_of(s, c - width)
+        if page >= 0:
+            turn_to(s, c - width, x.moves[k, page])
+    elif c >= pages:
+        vm = s.vm[c - pages]
+        if vm.mutex:
+            vm.mutex = x.moves[k, width + vm.mutex - 1] - width + 1
+    elif s.uv[c].state != NON_SECURE:
+        s.uv[c].owner = x.moves[k, pages + s.uv[c].owner] - pages
+
+
+@fn
+def renamed(s, x, words, k, c, component):
+    """What becomes of a component at place `c` by turn `k`."""
+    if x.image[k, c, component] == 0:
+        x.count[0].loaded = 0
+        unpack(x, words, c, component)
+        rename(s, x, k, c)
+        x.image[k, c, component] = keep(x, words, x.spans[c, 0], x.spans[c, 1]) + 1
+    return x.image[k, c, component] - 1
+
+
+@fn
+def sort(s, x, words, r):
+    """Sort the like pages of vector `r` by component, then by who is busy there; who is busy goes with them."""
+    width = x.memory.shape[1]
+    for p in range(len(x.alike)):
+        x.seats[p] = 0
+    for t in range(x.count[0].actors):
+        page = place_of(s, x, words, t, x.parts[r, width + t])
+        if page >= 0:
+            x.seats[page] |= 1 << t
     for p in range(len(x.alike)):
         least = p
         for q in range(p + 1, len(x.alike) if x.alike[p] else 0):
             if x.alike[q] == x.alike[p]:
-                less = x.memory[m, q] < x.memory[m, least]
-                equal = x.memory[m, q] == x.memory[m, least]
+                less = x.parts[r, q] < x.parts[r, least]
+                equal = x.parts[r, q] == x.parts[r, least]
                 if less or (equal and x.seats[q] < x.seats[least]):
                     least = q
         if least != p:
-            moved = True
-            component, seats = x.memory[m, p], x.seats[p]
-            x.memory[m, p], x.seats[p] = x.memory[m, least], x.seats[least]
-            x.memory[m, least], x.seats[least] = component, seats
-    return moved
-
-
-@fn
-def fold(s, x, words, number):
-    """Write into row `number` the state that stands for the one there."""
-    g = x.count[0]
-    m = memory_of(x, number)
-    for c in range(x.memory.shape[1]):
-        x.memory[g.memories, c] = x.memory[m, c]
-    for p in range(len(x.alike)):
-        x.seats[p] = 0
-    for t in range(g.actors):
-        page = place_of(s, x, words, t, component_of(x, number, t))
-        if page >= 0:
-            x.seats[page] |= 1 << t
-    if not sort(x, g.memories):
-        return
-    x.node[number, 0] = (x.node[number, 0] >> 32 << 32) | memorise(x)
-    for t in range(g.actors):
-        component = component_of(x, number, t)
+            component, seats = x.parts[r, p], x.seats[p]
+            x.parts[r, p], x.seats[p] = x.parts[r, least], x.seats[least]
+            x.parts[r, least], x.seats[least] = component, seats
+    for t in range(x.count[0].actors):
+        component = x.parts[r, width + t]
         for page in range(len(x.alike)):
             if (x.seats[page] >> t) & 1 and place_of(s, x, words, t, component) != page:
-                other = int(turned(s, x, words, t, component, page))
-                x.node[number, (t + 2) >> 2] ^= (other ^ component) << (16 * ((t + 2) & 3))
+                x.parts[r, width + t] = turned(s, x, words, t, component, page)
 
 
 @fn
-def fold_all(s, x, words):
-    """Fold the candidates of a worker that is alone."""
-    for i in range(x.made[0]):
-        fold(s, x, words, x.order[i])
-        h = 0
-        for c in range(x.node.shape[1]):
-            h = mix(h, x.node[x.order[i], c])
-        x.hash[0, i] = h
+def keep_less(x, r, q):
+    """Vector `q` becomes vector `r` if that is less."""
+    for c in range(x.parts.shape[1]):
+        if x.parts[r, c] != x.parts[q, c]:
+            for d in range(x.parts.shape[1] if x.parts[r, c] < x.parts[q, c] else 0):
+                x.parts[q, d] = x.parts[r, d]
+            return
+
+
+@fn
+def fold(s, x, words, i):
+    """Write into the row of candidate `i` the state that stands for the one there."""
+    width = x.memory.shape[1]
+    m = memory_of(x, x.new, i)
+    for c in range(x.parts.shape[1]):
+        x.parts[0, c] = x.memory[m, c] if c < width else component_of(x, x.new, i, c - width)
+        x.parts[1, c] = x.parts[0, c]
+    sort(s, x, words, 1)
+    for k in range(len(x.moves)):
+        for c in range(x.parts.shape[1]):
+            x.parts[2, x.moves[k, c]] = renamed(s, x, words, k, c, x.parts[0, c])
+        sort(s, x, words, 2)
+        keep_less(x, 2, 1)
+    new = x.count[0].memories
+    for c in range(width):
+        x.memory[new, c] = x.parts[1, c]
+    put_memory(x, x.new, i, memorise(x))
+    for t in range(x.count[0].actors):
+        put(x, x.new, i, t, own_of(x, t, x.parts[1, width + t]))

@@ -2,8 +2,9 @@
 event loop; nothing here knows what a rule does.
 
 A round takes the next few states through `look`, `fill`, `make`, `insert`, `settle` and `link`. All but `fill` may be
-shared between workers, each with its own states or its own shard of the table. New states are numbered in the order of
-the edges that reach them, so neither the size of a round nor the number of workers can be seen in the result.
+shared between workers, each with its own states or its own shards of the table; between the phases all wait for each
+other, so what a phase writes belongs to one worker. New states are numbered in the order of the edges that reach them,
+so neither the size of a round nor the number of workers can be seen in the result.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from typing import Any
 
 from ultrafolio.model.rule import fn
 
-from .folding import fold, fold_all
+from .folding import fold
 from .layout import *
-from .steps import component_of, keep, key_of, memorise, memory_of, mix, put, recalled, remember
+from .steps import keep, memorise, memory_of, mix, own_in, own_of, put, put_memory, recalled, remember
 
 prefetch: Any = None  # bound by the loader: fetch a row of an array that will soon be looked at
-
-BATCH = 32
-
+add: Any = None  # bound by the loader: add to an element that other workers add to, and return what it was
+peek: Any = None  # bound by the loader: read an element that another worker will change
+give_way: Any = None  # bound by the loader: let another thread run
 
 # ------------------------------------------------------------------------------------------------- a round
 @fn
@@ -28,15 +29,17 @@ def look(x, w, first, end):
     g = x.count[0]
     actors = g.actors
     missed = 0
-    for low in range(first, end, BATCH // 4):
-        high = min(low + BATCH // 4, end)
-        for number in range(low, high):
-            for t in range(actors):
-                prefetch(x.recall, mix(7, key_of(x, number, t)) & (len(x.recall) - 1))
+    for low in range(first, end, BATCH):
+        high = min(low + BATCH, end)
         for number in range(low, high):
             at = (number - g.next) * actors
             for t in range(actors):
-                position = x.recall[recalled(x, key_of(x, number, t)), 1]
+                x.steps[at + t] = recalled(x, number, t)
+                prefetch(x.recall, x.steps[at + t])
+        for number in range(low, high):
+            at = (number - g.next) * actors
+            for t in range(actors):
+                position = x.recall[x.steps[at + t]]
                 prefetch(x.pool, position)
                 x.steps[at + t] = position
                 if position == 0:
@@ -59,15 +62,6 @@ def fill(s, x, words):
 
 
 @fn
-def hash_of(x, number):
-    """The hash of a state's row."""
-    h = 0
-    for w in range(x.node.shape[1]):
-        h = mix(h, x.node[number, w])
-    return h
-
-
-@fn
 def note(found, at, number, by):
     """Keep the first of its kind."""
     if found[at].state < 0:
@@ -75,40 +69,49 @@ def note(found, at, number, by):
 
 
 @fn
-def shard_of(x, h):
-    """The part of the table in which a state with hash `h` stands."""
-    return (h >> 58) & (x.hash.shape[0] - 1)
+def slot_of(x, rows, number):
+    """Where the state in row `number` is looked for first."""
+    h = 0
+    for c in range(x.node.shape[1]):
+        h = mix(h, rows[number, c])
+    return h >> x.count[0].shift
 
 
 @fn
-def candidate(x, shard, at):
-    """The row of a shard's candidate `at`."""
-    return x.count[0].capacity + shard * x.hash.shape[1] + at
+def deal(x, w, i, slot):
+    """The row of worker `w`'s candidate `i`, which is looked for from `slot` on: in the shard that this belongs to."""
+    if len(x.fresh) == 1:
+        prefetch(x.table, slot)
+        x.listed[w, 0] = i + 1
+        return i
+    shard = slot >> x.count[0].part
+    row = (shard * len(x.made) + w) * x.count[0].area + x.listed[w, shard]
+    x.listed[w, shard] += 1
+    x.order[i] = row
+    return row
 
 
 @fn
-def lanes_after(x, number, c, word, shift, after):
-    """Word `c` of a state's row after a step: its memory changes, and the component at `shift` in `word`."""
-    lanes = x.node[number, c]
+def word_after(x, number, c, t, after):
+    """Word `c` of a state's row after a step of actor `t`."""
+    f = x.fields[t + 1]
+    word = x.node[number, c]
     if c == 0:
-        lanes = (lanes >> 32 << 32) | (after & 0xFFFFFFF)
-    if c == word:
-        lanes ^= (((lanes >> shift) ^ (after >> 28)) & 0xFFFF) << shift
-    return lanes
+        word = (word & ~x.fields[0].mask) | (after & 0xFFFFFFF)
+    if c == f.word:
+        word = (word & ~(f.mask << f.shift)) | ((after >> 28) & 0xFFFF) << f.shift
+    return word
 
 
 @fn
 def make(x, w, first, end):
-    """Worker `w` writes the candidates, the targets of every step of the states [first, end), into its areas, one for
-    each shard. Where no edges are kept, a step that changes nothing is only counted."""
+    """Worker `w` writes the candidates, the targets of every step of the states [first, end), into its area. Where no
+    edges are kept, a step that changes nothing is only counted."""
     g = x.count[0]
-    shards = x.hash.shape[0]
     width = x.node.shape[1]
     start = w * g.area
     made = start
     loops = 0
-    for shard in range(shards):
-        x.listed[w, shard] = 0
     for number in range(first, end):
         pending = 0
         enabled = 0
@@ -125,9 +128,7 @@ def make(x, w, first, end):
             obstacle = (header >> 24) & 31
             if obstacle:
                 note(x.met, w * OBSTACLES_END + obstacle, number, t << 16)
-            word = (t + 2) >> 2
-            shift = 16 * ((t + 2) & 3)
-            here = memory_of(x, number) | component_of(x, number, t) << 28
+            here = memory_of(x, x.node, number) | own_in(x, x.node, number, t) << 28
             for i in range(position + 1, position + 1 + steps):
                 after = x.pool[i]
                 by = t << 16 | after >> 48
@@ -139,16 +140,11 @@ def make(x, w, first, end):
                     continue
                 h = 0
                 for c in range(width):
-                    h = mix(h, lanes_after(x, number, c, word, shift, after))
-                shard = shard_of(x, h)
-                at = start + x.listed[w, shard]
-                x.listed[w, shard] += 1
-                new = candidate(x, shard, at)
+                    h = mix(h, word_after(x, number, c, t, after))
+                row = deal(x, w, made, h >> g.shift)
                 for c in range(width):
-                    x.node[new, c] = lanes_after(x, number, c, word, shift, after)
-                x.parent[new], x.by[new] = number, by
-                x.hash[shard, at] = h
-                x.order[made] = new
+                    x.new[row, c] = word_after(x, number, c, t, after)
+                x.new[row, width + COME], x.new[row, width + SLOT] = by << 32 | number, h >> g.shift
                 made += 1
         if g.keeps:
             x.pending[number], x.enabled[number] = pending, enabled
@@ -156,81 +152,68 @@ def make(x, w, first, end):
 
 
 @fn
-def slot_of(x, h):
-    """Where a state with hash `h` is looked for first."""
-    part = len(x.table) // x.hash.shape[0]
-    return shard_of(x, h) * part + (h & (part - 1))
-
-
-@fn
 def following(x, slot):
-    """The next slot of the same part of the table."""
-    part = len(x.table) // x.hash.shape[0] - 1
-    return (slot & ~part) | ((slot + 1) & part)
+    """The next slot of the same shard of the table."""
+    last = (1 << x.count[0].part) - 1
+    return (slot & ~last) | ((slot + 1) & last)
 
 
 @fn
-def entry_of(h, number):
-    """What the table holds of a state."""
-    return ((h >> 32) & 0x7FFFFFFF) << 32 | (number + 1)
-
-
-@fn
-def find(x, number, h):
-    """The table slot of the state equal to the one in row `number`, or the empty one where it would stand."""
-    slot = slot_of(x, h)
-    tag = (h >> 32) & 0x7FFFFFFF
-    while x.table[slot]:
-        entry = x.table[slot]
-        if entry >> 32 == tag:
-            other = (entry & 0xFFFFFFFF) - 1
-            same = True
-            for c in range(x.node.shape[1]):
-                same = same and x.node[other, c] == x.node[number, c]
-            if same:
-                return slot
+def found_from(x, rows, number, slot):
+    """The slot of the state in row `number`, looked for from `slot` on, or the empty one where it would stand."""
+    while x.table[slot, 0]:
+        same = True
+        for c in range(x.node.shape[1]):
+            same = same and x.table[slot, c] == rows[number, c]
+        if same:
+            return slot
         slot = following(x, slot)
     return slot
 
 
 @fn
-def move(x, new, number, slot):
-    """The candidate in row `new` becomes state `number`."""
+def enter(x, rows, number, slot):
+    """Write the state in row `number` into an empty slot."""
     for c in range(x.node.shape[1]):
-        x.node[number, c] = x.node[new, c]
-    x.parent[number], x.by[number] = x.parent[new], x.by[new]
-    x.table[slot] = (x.table[slot] >> 32 << 32) | (number + 1)
+        x.table[slot, c] = rows[number, c]
+
+
+@fn
+def number_it(x, i, number):
+    """The candidate in row `i`, which is new, becomes state `number`."""
+    for c in range(x.node.shape[1]):
+        x.node[number, c] = x.new[i, c]
+    come = x.new[i, x.node.shape[1] + COME]
+    x.parent[number], x.by[number] = come & 0xFFFFFFFF, come >> 32
+    if x.count[0].numbers:
+        x.seat[x.new[i, x.node.shape[1] + SLOT]] = number
 
 
 @fn
 def insert(x, shard):
-    """Find each candidate of a shard in the table, in their order; enter it where it is new. A worker that is alone
-    knows its number at once; others get it from `settle`."""
+    """Find each candidate of a shard in the table, in their order; enter it where it is new. Where there is one shard
+    it gets its number at once, else from `settle`."""
     g = x.count[0]
-    alone = len(x.made) == 1
+    alone = len(x.fresh) == 1
+    where = x.node.shape[1] + SLOT
     for w in range(len(x.made)):
         fresh = 0
-        start = w * g.area
+        start = (shard * len(x.made) + w) * g.area
         end = start + x.listed[w, shard]
         for low in range(start, end, BATCH):
             high = min(low + BATCH, end)
-            for at in range(low, high):
-                prefetch(x.table, slot_of(x, x.hash[shard, at]))
-            for at in range(low, high):
-                entry = x.table[slot_of(x, x.hash[shard, at])]
-                if entry:
-                    prefetch(x.node, (entry & 0xFFFFFFFF) - 1)
-            for at in range(low, high):
-                h = x.hash[shard, at]
-                new = candidate(x, shard, at)
-                slot = find(x, new, h)
-                if x.table[slot] == 0:
-                    x.table[slot] = entry_of(h, new)
-                    x.slot[shard, at] = slot
+            for row in range(low, high if not alone else low):
+                prefetch(x.table, x.new[row, where])
+            for row in range(low, high):
+                slot = found_from(x, x.new, row, x.new[row, where])
+                x.new[row, where] = slot
+                if x.table[slot, 0] == 0:
+                    enter(x, x.new, row, slot)
                     if alone:
-                        move(x, new, g.states + fresh, slot)
+                        number_it(x, row, g.states + fresh)
+                    else:
+                        x.new[row, where] = ~slot
                     fresh += 1
-                x.target[shard, at] = (x.table[slot] & 0xFFFFFFFF) - 1
         x.fresh[shard, w] = fresh
 
 
@@ -238,18 +221,16 @@ def insert(x, shard):
 def settle(x, w):
     """Worker `w` gives the new states among its candidates their numbers and places."""
     g = x.count[0]
-    many = x.hash.shape[1]
     number = g.states
     for v in range(w):
-        for shard in range(x.hash.shape[0]):
+        for shard in range(len(x.fresh)):
             number += x.fresh[shard, v]
     for i in range(w * g.area, w * g.area + x.made[w]):
-        new = x.order[i]
-        shard = (new - g.capacity) // many
-        at = (new - g.capacity) - shard * many
-        if x.target[shard, at] == new:
-            move(x, new, number, x.slot[shard, at])
-            x.target[shard, at] = number
+        row = x.order[i]
+        slot = x.new[row, x.node.shape[1] + SLOT]
+        if slot < 0:
+            x.new[row, x.node.shape[1] + SLOT] = ~slot
+            number_it(x, row, number)
             number += 1
 
 
@@ -257,19 +238,15 @@ def settle(x, w):
 def link(x, w, first, end):
     """Worker `w` keeps the edges of the states [first, end)."""
     g = x.count[0]
-    many = x.hash.shape[1]
+    width = x.node.shape[1]
     edge = g.edges
     for v in range(w):
         edge += x.made[v]
     for number in range(first, end):
         x.first[number] += edge
     for i in range(w * g.area, w * g.area + x.made[w]):
-        target = x.order[i]
-        x.via[edge] = x.by[target]
-        while target >= g.capacity:
-            shard = (target - g.capacity) // many
-            target = x.target[shard, target - g.capacity - shard * many]
-        x.to[edge] = target
+        row = x.order[i] if len(x.fresh) > 1 else i
+        x.to[edge], x.via[edge] = x.seat[x.new[row, width + SLOT]], x.new[row, width + COME] >> 32
         edge += 1
 
 
@@ -282,126 +259,246 @@ def room(x):
 
 
 @fn
-def plan(x, most, steps):
-    """Choose the states of the next round, at most so many; 0 and the reason where none can be expanded.
+def plan(x, most):
+    """Choose the states of the next round, at most so many; none, and the reason, where no more can be expanded.
 
-    Not more than fit, and not more than stay within the limit, if each has so many steps: with g.widest surely, so that
-    full arrays and the limit are met at the same state whatever the rounds.
+    Not more than fit, and not more than stay within the limit, if each has the most steps a state can have: so full
+    arrays and the limit are met at the same state whatever the rounds.
     """
     g = x.count[0]
     g.round = 0
     if g.states > g.limit:
         g.stop = LIMIT
-        return 0
+        return
     if room(x) < g.widest:
         g.stop = FULL
-        return 0
+        return
     n = min(most, g.states - g.next)
-    n = min(n, (g.limit - g.states) // steps + 1)
-    g.round = max(1, min(n, room(x) // steps))
-    return g.round
+    n = min(n, (g.limit - g.states) // g.widest + 1)
+    g.round = max(1, min(n, room(x) // g.widest))
 
 
 @fn
 def advance(x):
     """The round is over."""
     g = x.count[0]
-    for w in range(len(x.made)):
+    total = len(x.made)
+    for w in range(total):
         g.edges += x.made[w] + x.loops[w]
-        for shard in range(x.hash.shape[0]):
+        for shard in range(len(x.fresh)):
             g.states += x.fresh[shard, w]
             x.fresh[shard, w] = 0
-            x.listed[w, shard] = 0
-        x.made[w], x.loops[w] = 0, 0
+        for pc in range(x.fired.shape[1]):
+            x.fired[total, pc] += x.fired[w, pc]
     g.next += g.round
-    g.round = 0
+    undo(x)
     if g.keeps:
         x.first[g.next] = g.edges
 
 
 @fn
-def explore(s, x, words, most, enough):
-    """Expand states in breadth-first order, `most` a round, until none is left, so many wait that sharing the work
-    pays (`enough`), or it stops (COUNT.stop). A stop for want of room is believed in a round of one state only, so that
-    it is at the same state whatever the rounds."""
-    g = x.count[0]
-    while g.next < g.states and g.states - g.next < enough:
-        n = plan(x, most, g.widest)
-        if n == 0:
-            return
-        end = g.next + n
-        look(x, 0, g.next, end)
-        if x.missed[0] or g.folds:
-            fill(s, x, words)
-            if g.folds and len(x.memory) - g.memories <= n * g.widest:
-                g.stop = FULL
-            if g.stop != RUNNING:
-                if n == 1:
-                    return
-                g.stop = RUNNING
-                most = 1
-                continue
-        make(x, 0, g.next, end)
-        if g.folds:
-            fold_all(s, x, words)
-            if g.stop != RUNNING:
-                return
-        for shard in range(x.hash.shape[0]):
-            insert(x, shard)
-        if len(x.made) > 1:
-            settle(x, 0)
-        if g.keeps:
-            link(x, 0, g.next, end)
-        advance(x)
+def undo(x):
+    """Nothing of the round is left but what advance() kept."""
+    for w in range(len(x.made)):
+        x.made[w], x.loops[w] = 0, 0
+        for shard in range(len(x.fresh)):
+            x.listed[w, shard] = 0
+        for pc in range(x.fired.shape[1]):
+            x.fired[w, pc] = 0
+    x.count[0].round = 0
 
 
 @fn
-def pack(x, words, number):
-    """Write the state in the raw buffer as a row."""
+def explore(s, x, words, w, share, enough):
+    """Worker `w`'s part in expanding states in breadth-first order until none is left or it stops (COUNT.stop).
+
+    While fewer than `enough` states wait, the first worker is alone; else a round has `share` states for each. A stop
+    for want of room is believed in a round of one state only, so that it is at the same state whatever the rounds.
+    """
+    g = x.count[0]
+    workers = len(x.made)
+    careful = 0
+    while True:
+        if w == 0:
+            careful = alone(s, x, words, careful, enough)
+            plan_shared(x, careful, share)
+        meet(x)
+        if g.round == 0:
+            return
+        first = g.next + g.round * w // workers
+        end = g.next + g.round * (w + 1) // workers
+        look(x, w, first, end)
+        meet(x)
+        if w == 0:
+            fill_missed(s, x, words)
+        meet(x)
+        if g.stop == RUNNING:
+            make(x, w, first, end)
+            meet(x)
+            for shard in range(w, len(x.fresh), workers):
+                insert(x, shard)
+            meet(x)
+            settle(x, w)
+            if g.keeps:
+                meet(x)
+                link(x, w, first, end)
+        meet(x)
+        if w == 0:
+            careful = over(x, careful)
+
+
+@fn
+def plan_shared(x, careful, share):
+    """A round for all workers, or none where all is done or it stopped."""
+    g = x.count[0]
+    g.round = 0
+    if g.stop == RUNNING and g.next < g.states:
+        plan(x, share * len(x.made))
+
+
+@fn
+def over(x, careful):
+    """The round is over, or it must be tried again state by state: up to which state is returned."""
+    g = x.count[0]
+    if g.stop == RUNNING:
+        advance(x)
+        return careful
+    n = g.round
+    undo(x)
+    if g.stop == FULL and n > 1:
+        g.stop = RUNNING
+        return g.next + n
+    return careful
+
+
+@fn
+def alone(s, x, words, careful, enough):
+    """Expand states by one worker, until `enough` wait and none up to `careful` is to be tried by itself; return the
+    next `careful`."""
+    g = x.count[0]
+    while g.stop == RUNNING and g.next < g.states and (g.states - g.next < enough or g.next < careful):
+        plan(x, ROUND if g.next >= careful else 1)
+        if g.round:
+            expand(s, x, words, g.next, g.next + g.round)
+            if g.stop == RUNNING:
+                insert_all(x)
+            careful = over(x, careful)
+    return careful
+
+
+@fn
+def meet(x):
+    """Wait until all workers are here; what each did before is seen by all."""
+    workers = len(x.made)
+    if workers == 1:
+        return
+    turn = peek(x.gate, LINE)
+    if add(x.gate, 0, 1) == workers - 1:
+        add(x.gate, 0, -workers)
+        add(x.gate, LINE, 1)
+        return
+    tries = 0
+    while peek(x.gate, LINE) == turn:
+        tries += 1
+        if tries & 1023 == 0:
+            give_way()
+
+
+@fn
+def fill_missed(s, x, words):
+    """Run the steps that are not remembered, if a worker missed any."""
+    missed = 0
+    for w in range(len(x.made)):
+        missed += x.missed[w]
+    if missed:
+        fill(s, x, words)
+
+
+@fn
+def expand(s, x, words, first, end):
+    """Make the candidates of the states [first, end), by a worker that is alone; or stop."""
+    g = x.count[0]
+    look(x, 0, first, end)
+    if x.missed[0]:
+        fill(s, x, words)
+        if g.stop != RUNNING:
+            return
+    if g.folds and len(x.memory) - g.memories <= (end - first) * g.widest:
+        g.stop = FULL
+        return
+    make(x, 0, first, end)
+    if g.folds:
+        for i in range(x.made[0]):
+            fold(s, x, words, i)
+            x.new[i, x.node.shape[1] + SLOT] = slot_of(x, x.new, i)
+
+
+@fn
+def insert_all(x):
+    """Find or enter all candidates of a worker that is alone."""
+    g = x.count[0]
+    for shard in range(len(x.fresh)):
+        insert(x, shard)
+    if len(x.fresh) > 1:
+        settle(x, 0)
+    if g.keeps:
+        link(x, 0, g.next, g.next + g.round)
+
+
+@fn
+def pack(x, words):
+    """Write the state in the raw buffer as candidate 0."""
     width = x.memory.shape[1]
     m = x.count[0].memories
     for c in range(width):
         x.memory[m, c] = keep(x, words, x.spans[c, 0], x.spans[c, 1])
     for c in range(x.node.shape[1]):
-        x.node[number, c] = 0
-    x.node[number, 0] = memorise(x)
+        x.new[0, c] = 0
+    put_memory(x, x.new, 0, memorise(x))
     for t in range(x.count[0].actors):
-        put(x, number, t, keep(x, words, x.spans[width + t, 0], x.spans[width + t, 1]))
+        component = keep(x, words, x.spans[width + t, 0], x.spans[width + t, 1])
+        put(x, x.new, 0, t, own_of(x, t, component))
 
 
 @fn
 def begin(s, x, words):
     """Enter the state in the raw buffer as state 0."""
     g = x.count[0]
-    pack(x, words, 0)
+    pack(x, words)
     if g.folds:
         fold(s, x, words, 0)
+    for c in range(x.node.shape[1]):
+        x.node[0, c] = x.new[0, c]
     g.states = 1
     g.used = 1
-    enter_states(x)
+    enter_states(x, 0, 1)
 
 
 @fn
-def enter_states(x):
-    """Enter all states into an emptied table; they differ, so an empty slot is all that is looked for."""
+def enter_states(x, w, workers):
+    """Enter all states of the shards of worker `w` into an emptied table; they differ, so an empty slot is all that is
+    looked for."""
     states = x.count[0].states
     for low in range(0, states, BATCH):
         high = min(low + BATCH, states)
         for number in range(low, high):
-            x.hash[0, number - low] = hash_of(x, number)
-            prefetch(x.table, slot_of(x, x.hash[0, number - low]))
+            slot = slot_of(x, x.node, number)
+            if (slot >> x.count[0].part) % workers == w:
+                prefetch(x.table, slot)
         for number in range(low, high):
-            slot = slot_of(x, x.hash[0, number - low])
-            while x.table[slot]:
-                slot = following(x, slot)
-            x.table[slot] = entry_of(x.hash[0, number - low], number)
+            slot = slot_of(x, x.node, number)
+            if (slot >> x.count[0].part) % workers == w:
+                while x.table[slot, 0]:
+                    slot = following(x, slot)
+                enter(x, x.node, number, slot)
+                if x.count[0].numbers:
+                    x.seat[slot] = number
 
 
 @fn
 def locate(s, x, words):
     """The number of the state that stands for the one in the raw buffer, or -1."""
-    g = x.count[0]
-    new = g.capacity
-    pack(x, words, new)
-    fold(s, x, words, new)
-    return (x.table[find(x, new, hash_of(x, new))] & 0xFFFFFFFF) - 1
+    pack(x, words)
+    fold(s, x, words, 0)
+    slot = found_from(x, x.new, 0, slot_of(x, x.new, 0))
+    return int(x.seat[slot]) if x.table[slot, 0] else -1

@@ -1,9 +1,10 @@
 """How the checker keeps states, and what it remembers of them.
 
 A *component* is what changes together: a page (its uv, mm, io and pt records), a virtual machine, an actor (its task
-and actor records). Each different one is stored once and has a number. The pages and machines of a state together are
-its *memory*, a vector of component numbers, also stored once. A state is then a row of few bytes: the number of its
-memory, and the number of each actor's component.
+and actor records). Each different one is stored once and has a number; an actor's components have small numbers of the
+actor's own besides. The pages and machines of a state together are its *memory*, a vector of component numbers, also
+stored once. A state is then a row of few bits: the number of its memory, and each actor's own number of its component.
+Most systems need one word of 63 bits. The fields of a row grow when numbers do (room.py).
 
 A thread's step depends on the memory and on its own component alone, so it is run once for each such pair and
 remembered (see local.py for the steps that look further). There are some thousands of pairs where there are millions
@@ -12,6 +13,7 @@ of states, so exploring is mostly looking up rows in a hash table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,14 +26,22 @@ assert TASK.itemsize + ACTOR.itemsize <= 8 * ACTOR_WORDS
 assert VM.itemsize <= 8 * VM_WORDS
 MAX_ACTORS = 63
 MAX_COMPONENTS = 32_000
-MAX_MEMORIES = 1 << 28
+LEAST_MEMORIES, MAX_MEMORIES = 1 << 20, 1 << 28
 PROPERTIES_END, OBSTACLES_END = 10, 32
 
 COUNT = np.dtype([(name, np.int64) for name in (
     "states", "next", "round", "edges", "capacity", "area", "components", "memories", "used", "spare", "widest",
-    "actors", "keeps", "folds", "stop", "limit",
+    "actors", "columns", "keeps", "numbers", "folds", "loaded", "shift", "part", "stop", "limit",
 )])  # fmt: skip
 RUNNING, FULL, OVERFLOW, LIMIT = range(4)
+FIELD = np.dtype([("word", np.int64), ("shift", np.int64), ("mask", np.int64), ("column", np.int64)])
+WORD_BITS = 63
+ROUND = BATCH = 32
+"""States that a worker who is alone takes at a time; things that are asked of memory before the first is used."""
+COME, SLOT = 0, 1
+"""What stands behind the row of a candidate."""
+LINE = 16
+"""Words from one place that all workers write to the next: they share no cache line, nor a pair of lines."""
 FOUND = np.dtype([("state", np.int64), ("by", np.int64)])
 
 
@@ -40,60 +50,71 @@ class Space(NamedTuple):
     the candidates, and each shard is a part of the hash table that one worker fills.
 
     count      one COUNT record: states reached, the next to expand, states of this round, edges, room for states,
-               candidates of an area, components, memories, words used of `pool` from its start, and left below its
-               spare end, most steps of one state, actors, whether edges are kept and like pages folded, why it
-               stopped, most states
+               candidates of an area, components, memories (numbered from 1, so that no row is 0), words used of `pool`
+               from its start, and left below its spare end, most steps of one state, actors, columns of `recall`,
+               whether edges are kept, numbers in the table, and like pages folded, the memory in the raw buffer, bits
+               of a hash below those that choose a slot, and of a slot below those that choose a shard, why it stopped,
+               most states
     kept       component words, and how many; index: their open hash table
     spans      first word, words of each component of the raw buffer
-    copy       the raw buffer of the state whose steps are run
+    own        per actor and its own number: the component; owned: per actor and component, its own number + 1
+    many       per actor: its own numbers
     memory     the component numbers of each memory: pages, then machines; places: their open hash table
     pool       remembered steps, from position 1: a header, then a word for each step; see kernel.study
-    recall     open hash table of (memory, thread, component) -> position in `pool`
-    node       per state a row of 16-bit lanes, four a word: the memory's number (2), each actor's component; in
-               breadth-first order, and from `capacity` on the candidates
+    recall     per memory and column, one for each own number of each actor: position in `pool`, or 0
+    fields     where a row's numbers stand, FIELD: the memory's, then each actor's and its first column
+    node       per state its row of words, in breadth-first order
     parent, by the edge on which a state was first reached; by = actor << 16 | choice
-    table      open hash table of states: 31 bits of hash << 32 | number + 1
+    table      open hash table of states: rows, or 0; seat: the number of the state there, where edges are kept
     steps      per state of the round and actor: position in `pool`
-    hash, target, slot   per shard and candidate: its hash; the state it turned out to be; its place in `table`
-    order      per candidate of an area, in the order of the edges: its row
+    new        per shard and candidate of an area: its row; COME, by << 32 | the state it comes from; SLOT, its place in
+               `table`, inverted where it is new there
+    order      per candidate of an area, in the order of the edges: where it is in `new`
+    listed     per worker and shard: candidates (rows LINE apart, since every worker counts in its own all the time)
     made, loops, missed  per worker: candidates; steps that change nothing; pairs not yet remembered
-    listed     per worker and shard: candidates (rows far apart, since every worker counts in its own all the time)
     fresh      per shard and worker: new states
+    gate       the workers that have come to a meeting, and LINE words on, the meetings that are over
     pending    per state: bit t, actor t has begun something that leads-to must end
     enabled    per state: bit t, thread t's fair step is enabled
     first      per state: number of its first edge;  to, via: the edges' target and by
-    fired      per worker: steps taken per rule
+    fired      steps taken per rule: by each worker in this round, and in the last row before it
     found      per worker and property: the first edge that breaks it, FOUND (state -1: none)
     met        per worker: the first time a vCPU met an obstacle, by outcome, or 16 - the reason of a refusal; FOUND
     choices    per actor: first, count into ops, pages
     alike      per page: 0, or the number of the like pages it is one of; seats: who is busy with it, a bit each
     busy       per actor and component: the page it is busy with + 2 (0: not known yet)
     turned     per component and page: the component busy with that page instead + 1
+    moves      per turn of like guests and place (of pages, machines, actors): the place that its component goes to
+    image      per turn, place and component: what becomes of it there + 1
+    parts      component numbers of a state that is folded: as it is, the least so far, after a turn
     """
 
     count: Any
     kept: Any
     index: Any
     spans: Any
-    copy: Any
+    own: Any
+    owned: Any
+    many: Any
     memory: Any
     places: Any
     pool: Any
     recall: Any
+    fields: Any
     node: Any
     parent: Any
     by: Any
     table: Any
+    seat: Any
     steps: Any
-    hash: Any
-    target: Any
-    slot: Any
+    new: Any
     order: Any
+    listed: Any
     made: Any
     loops: Any
     missed: Any
-    listed: Any
     fresh: Any
+    gate: Any
     pending: Any
     enabled: Any
     first: Any
@@ -109,6 +130,9 @@ class Space(NamedTuple):
     seats: Any
     busy: Any
     turned: Any
+    moves: Any
+    image: Any
+    parts: Any
 
 
 def raw_words(pages: int, actors: int, vms: int) -> int:
@@ -148,6 +172,19 @@ def spans(pages: int, actors: int, vms: int) -> np.ndarray[Any, Any]:
     return np.array(rows, np.int64)
 
 
-def lanes(actors: int) -> int:
-    """Words of a state's row."""
-    return (2 + actors + 3) // 4
+def fields(memories: int, room: Sequence[int]) -> np.ndarray[Any, Any]:
+    """Where a row's numbers stand: FIELD records for memories below `memories`, and for so many own numbers of each
+    actor; all are powers of two. No field spans two words. The memory's has bits to spare, for it would grow late, when
+    there are many rows to rewrite."""
+    made = np.zeros(1 + len(room), FIELD)
+    word = shift = column = 0
+    for record, size in zip(made, (max(memories, LEAST_MEMORIES), *room), strict=True):
+        bits = size.bit_length() - 1
+        if shift + bits > WORD_BITS:
+            word, shift = word + 1, 0
+        record["word"], record["shift"], record["mask"] = word, shift, size - 1
+        shift += bits
+    for record, size in zip(made[1:], room, strict=True):
+        record["column"] = column
+        column += size
+    return made

@@ -1,4 +1,4 @@
-"""Which rules look at no thread but their own, read off their source; and the hint that fetches memory early.
+"""Which rules look at no thread but their own, read off their source.
 
 The checker remembers what a thread's step does to a memory (the pages and machines). That is right for a rule whose
 source never looks at the record of another thread; the others are run again in every state.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 from pathlib import Path
-from typing import Any
 
 from ultrafolio.engine.load import RULE_MODULES
 from ultrafolio.model.layout import DEAD
@@ -61,28 +60,3 @@ def _looks_further(node: ast.FunctionDef, functions: dict[str, ast.FunctionDef])
 
 def _is_own(index: ast.expr) -> bool:
     return isinstance(index, ast.Name) and index.id == "t"
-
-
-@functools.cache
-def prefetch() -> Any:
-    """The compiled `prefetch(array, i)`: ask for row `i` of an array now, without waiting for it."""
-    from llvmlite import ir  # type: ignore[import-untyped]
-    from numba import types
-    from numba.extending import intrinsic
-
-    def hint(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        stride = builder.extract_value(array.strides, 0)
-        bytes_at = builder.bitcast(array.data, ir.IntType(8).as_pointer())
-        at = builder.gep(bytes_at, [builder.mul(arguments[1], stride)])
-        word = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [at.type, word, word, word])
-        llvm = builder.module.declare_intrinsic("llvm.prefetch", [at.type], kind)
-        builder.call(llvm, [at, *(ir.Constant(word, n) for n in (0, 3, 1))])
-        return context.get_dummy_value()
-
-    @intrinsic
-    def prefetch(typing: Any, array: Any, i: Any) -> Any:
-        return types.void(array, types.intp), hint
-
-    return prefetch

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +16,24 @@ from .layout import (
     ACTOR_WORDS,
     COUNT,
     FOUND,
+    LINE,
     MAX_COMPONENTS,
     OBSTACLES_END,
     PROPERTIES_END,
-    lanes,
-    raw_words,
+    ROUND,
+    WORD_BITS,
+    fields,
     spans,
 )
+from .symmetry import Likeness
 
 Array = np.ndarray[Any, Any]
-FIRST = 1 << 14
-"""Room for states, and for remembered steps, to begin with."""
-ROUND, SHARE = 32, 8192
-"""States of a round that one worker does alone; those of each worker where several share it."""
+FIRST, FIRST_OWN = 1 << 14, 16
+"""Room for states, and for each actor's own numbers, to begin with."""
+SHARE, ENOUGH = 1024, 256
+"""States that each worker takes at a time where several share a round; those for each that must wait for it."""
+CHUNK = 1 << 16
+"""States whose rows are rewritten at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class Shape:
     widest   the most steps any state can have
     shards   parts of the hash table, a power of two
     area     candidates a worker may have in a round
+    numbers  whether the table knows the states' numbers, as edges need
     """
 
     widest: int
@@ -44,30 +51,57 @@ class Shape:
     shards: int
     area: int
     edges: bool
+    numbers: bool
+    machine: int
 
     @staticmethod
-    def of(system: System, threads: int, *, edges: bool) -> Shape:
+    def of(system: System, threads: int, *, edges: bool, numbers: bool) -> Shape:
         widest = sum(max(1, len(some)) for some in system.choices)
-        share = ROUND if threads == 1 else SHARE
-        return Shape(widest, threads, 1 << (threads - 1).bit_length(), share * widest, edges)
-
-    @property
-    def candidates(self) -> int:
-        return self.workers * self.area
-
-    @property
-    def rows(self) -> int:
-        """Rows of candidates: any may belong to any shard."""
-        return self.shards * self.candidates
+        share = max(ROUND, SHARE) if threads > 1 else ROUND
+        machine = len(system.state.mm) + len(system.state.vm)
+        return Shape(widest, threads, 1 << (threads - 1).bit_length(), share * widest, edges, numbers, machine)
 
 
-def table_slots(capacity: int) -> int:
-    """Slots of the hash table for so many states, a power of two: at most 11 in 16 are used."""
-    return 1 << (capacity * 16 // 11).bit_length()
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What there is room for: states, edges, memories, words of remembered steps, own numbers of each actor. All but
+    edges and words are powers of two."""
+
+    states: int
+    edges: int
+    memories: int
+    words: int
+    own: tuple[int, ...]
+
+    def fields(self) -> Array:
+        return fields(self.memories, self.own)
+
+    def slots(self) -> int:
+        """Slots of the hash table, a power of two: at most 11 in 16 are used."""
+        return 1 << (self.states * 16 // 11).bit_length()
+
+    def shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
+        """The shapes of all arrays that grow."""
+        width = int(self.fields()["word"][-1]) + 1
+        kept, edges = (self.states, self.edges) if shape.edges else (0, 0)
+        return {
+            "own": (len(self.own), max(self.own)), "memory": (self.memories, shape.machine),
+            "places": (2 * self.memories,), "pool": (self.words,), "recall": (self.memories * sum(self.own),),
+            "node": (self.states, width), "parent": (self.states,), "by": (self.states,),
+            "table": (self.slots(), width), "seat": (self.slots() if shape.numbers else 1,),
+            "new": (shape.shards * shape.workers * shape.area, width + 2), "to": (edges,), "via": (edges,),
+            "pending": (kept,), "enabled": (kept,), "first": (kept + 1,),
+        }  # fmt: skip
 
 
-def new_arrays(system: System, shape: Shape, max_states: int, alike: Sequence[int] = ()) -> dict[str, Array]:
-    """The fields of a Space without states; `alike` as there, to fold. What is not used yet takes no memory."""
+_TYPES = {"own": np.int16, "memory": np.int16, "places": np.int32, "recall": np.int32, "parent": np.int32,
+          "by": np.int32, "seat": np.int32, "to": np.int32, "via": np.int32}  # fmt: skip
+_SCRATCH = ("steps", "new", "order")
+"""Arrays that no limit counts: their size depends on the workers."""
+
+
+def new_arrays(system: System, shape: Shape, max_states: int, like: Likeness | None = None) -> dict[str, Array]:
+    """The fields of a Space without states; `like`: what is folded. What is not used yet takes no memory."""
     state = system.state
     pages, actors, vms = len(state.mm), len(state.task), len(state.vm)
     listed = [choice for some in system.choices for choice in some] or [(0, 0)]
@@ -75,91 +109,122 @@ def new_arrays(system: System, shape: Shape, max_states: int, alike: Sequence[in
     for some in system.choices:
         ranges.append((at, len(some)))
         at += len(some)
-    kept_states = FIRST if shape.edges else 0
-    many, wide = shape.candidates, max(FIRST, 1 << (8 * shape.widest).bit_length())
+    wide = 1 << (8 * shape.widest).bit_length()
+    size = Size(FIRST, 4 * FIRST, max(FIRST >> 4, wide), max(FIRST, wide), (FIRST_OWN,) * actors)
     count = np.zeros(1, COUNT)
-    count["capacity"], count["area"], count["widest"] = FIRST, shape.area, shape.widest
-    count["actors"], count["keeps"], count["limit"] = actors, shape.edges, max_states
-    count["folds"] = any(alike)
-    folds = MAX_COMPONENTS if any(alike) else 1
+    count["area"], count["widest"], count["actors"] = shape.area, shape.widest, actors
+    count["keeps"], count["numbers"], count["limit"] = shape.edges, shape.numbers, max_states
+    count["memories"], count["folds"], count["spare"] = 1, like is not None, size.words
+    _measure(count, shape, size)
+    alike, turns = (like.alike, like.turns) if like else ((0,) * pages, ())
+    places, folds = pages + vms + actors, MAX_COMPONENTS if like else 1
     found, met = (np.zeros(shape.workers * n, FOUND) for n in (PROPERTIES_END, OBSTACLES_END))
     found["state"] = met["state"] = -1
+    many = shape.workers * shape.area
     return {
+        **{name: np.zeros(wanted, _TYPES.get(name, np.int64)) for name, wanted in size.shapes(shape).items()},
         "count": count, "kept": np.zeros((MAX_COMPONENTS, ACTOR_WORDS + 1), np.int64),
         "index": np.zeros(1 << 17, np.int32), "spans": spans(pages, actors, vms),
-        "copy": np.zeros(raw_words(pages, actors, vms), np.int64), "memory": np.zeros((wide, pages + vms), np.int16),
-        "places": np.zeros(2 * wide, np.int32), "pool": np.zeros(wide, np.int64),
-        "recall": np.zeros((2 * FIRST, 2), np.int64), "node": np.zeros((FIRST + shape.rows, lanes(actors)), np.int64),
-        "parent": np.zeros(FIRST + shape.rows, np.int32), "by": np.zeros(FIRST + shape.rows, np.int32),
-        "table": np.zeros(table_slots(FIRST), np.int64),
-        "steps": np.zeros(many // shape.widest * actors, np.int64),
-        **{name: np.zeros((shape.shards, many), np.int64) for name in ("hash", "target", "slot")},
-        "order": np.zeros(many, np.int64),
+        "fields": size.fields(),
+        "owned": np.zeros((actors, MAX_COMPONENTS), np.int16), "many": np.zeros(actors, np.int64),
+        "steps": np.zeros(many // shape.widest * actors, np.int64), "order": np.zeros(many, np.int64),
         **{name: np.zeros(shape.workers, np.int64) for name in ("made", "loops", "missed")},
-        "listed": np.zeros((shape.workers, max(16, shape.shards)), np.int64),
-        "fresh": np.zeros((shape.shards, shape.workers), np.int64),
-        "pending": np.zeros(kept_states, np.int64), "enabled": np.zeros(kept_states, np.int64),
-        "first": np.zeros(kept_states + 1, np.int64),
-        "to": np.zeros(4 * kept_states, np.int32), "via": np.zeros(4 * kept_states, np.int32),
-        "fired": np.zeros((shape.workers, DEAD + 1), np.int64), "found": found, "met": met,
+        "listed": np.zeros((shape.workers, max(LINE, shape.shards)), np.int64),
+        "gate": np.zeros(2 * LINE, np.int64), "fresh": np.zeros((shape.shards, shape.workers), np.int64),
+        "fired": np.zeros((shape.workers + 1, DEAD + 1), np.int64), "found": found, "met": met,
         "choices": np.array(ranges, np.int64), "ops": np.array([op for op, _ in listed], np.int64),
-        "pages": np.array([page for _, page in listed], np.int64), "alike": np.array(alike or [0] * pages, np.int64),
+        "pages": np.array([page for _, page in listed], np.int64), "alike": np.array(alike, np.int64),
         "seats": np.zeros(pages, np.int64), "busy": np.zeros((actors, folds), np.int16),
-        "turned": np.zeros((folds, pages), np.int16),
+        "turned": np.zeros((folds, pages), np.int16), "moves": np.array(turns, np.int64).reshape(len(turns), places),
+        "image": np.zeros((len(turns), places, folds), np.int16), "parts": np.zeros((3, places), np.int64),
     }  # fmt: skip
 
 
-def grow(arrays: dict[str, Array], shape: Shape, max_mib: int) -> dict[str, Array] | None:
-    """Make what is full four times as long, one array after the other, so that none but the one being copied is there
-    twice. None, and nothing is changed, where more than `max_mib` MiB would be needed.
-
-    Returns the hash tables as they were; the new ones are empty.
-    """
-    count = arrays["count"][0]
-    full = _full(arrays, shape)
-    bytes_of = {name: array.nbytes * int(count["capacity"]) // len(array) if name in _BY_STATE else array.nbytes
-                for name, array in arrays.items() if name not in _SCRATCH}  # fmt: skip
-    if sum(bytes_of.values()) + 3 * sum(bytes_of[name] for name in full) > max_mib << 20:
-        return None
-    if "node" in full:
-        count["capacity"] *= 4
-    tables = {}
-    for name, used in full.items():
-        old = arrays.pop(name)
-        if name in ("table", "places", "recall"):
-            tables[name] = old if name == "recall" else np.zeros(0)
-        size = 4 * len(old)
-        if name == "table":
-            size = table_slots(int(count["capacity"]))
-        if name in _BY_STATE:
-            size = int(count["capacity"]) + shape.rows
-        made = np.zeros((size, *old.shape[1:]), old.dtype)
-        made[:used] = old[:used]
-        arrays[name] = made
-        del old
-    return tables
+def _measure(count: Array, shape: Shape, size: Size) -> None:
+    """Write what the kernel needs to know of the sizes."""
+    count["capacity"], count["columns"] = size.states, sum(size.own)
+    bits = size.slots().bit_length() - 1
+    count["shift"], count["part"] = WORD_BITS - bits, bits - (shape.shards.bit_length() - 1)
 
 
-_BY_STATE = ("node", "parent", "by")
-"""Arrays with room for candidates behind that for states, which no limit counts: it depends on the workers."""
-_SCRATCH = ("steps", "hash", "target", "slot", "order")
+def size_of(arrays: Mapping[str, Array]) -> Size:
+    """What there is room for now."""
+    own = tuple(int(mask) + 1 for mask in arrays["fields"]["mask"][1:])
+    return Size(len(arrays["node"]), len(arrays["to"]), len(arrays["memory"]), len(arrays["pool"]), own)
 
 
-def _full(arrays: dict[str, Array], shape: Shape) -> dict[str, int]:
-    """The arrays that have no room for one more state's steps, and how much of each is to be kept."""
+def grown(arrays: Mapping[str, Array], shape: Shape) -> Size:
+    """Four times the room, twice for what is wide, for whatever has none left for one more state's steps."""
+    size, count = size_of(arrays), {name: int(arrays["count"][name][0]) for name in COUNT.names or ()}
+    own = tuple(2 * room if used == room else room for room, used in zip(size.own, arrays["many"], strict=True))
+    return Size(
+        states=size.states * (4 if size.states - count["states"] < shape.widest else 1),
+        edges=size.edges * (4 if shape.edges and size.edges - count["edges"] < shape.widest else 1),
+        memories=size.memories * (2 if size.memories - count["memories"] <= shape.widest + 1 else 1),
+        words=size.words * (4 if count["spare"] - count["used"] <= 2 * shape.widest + 4 else 1),
+        own=own,
+    )
+
+
+def bytes_of(arrays: Mapping[str, Array], shape: Shape, size: Size) -> int:
+    """Bytes of all arrays that a limit counts, those that grow as they would be at this size."""
+    shapes: dict[str, tuple[int, ...]] = {name: array.shape for name, array in arrays.items()}
+    shapes |= size.shapes(shape)
+    return sum(math.prod(shapes[name]) * array.itemsize for name, array in arrays.items() if name not in _SCRATCH)
+
+
+def resize(arrays: dict[str, Array], shape: Shape, size: Size) -> frozenset[str]:
+    """Bring the arrays to a size, one after the other, so that none but the one being copied is there twice. Returns
+    which hash tables, `table` and `places`, are empty now."""
+    shapes = size.shapes(shape)
+    used, old, new = _used(arrays), arrays["fields"], size.fields()
+    other = {name for name, wanted in shapes.items() if arrays[name].shape != wanted}
+    if (old != new).any():
+        arrays["recall"] = _moved(arrays, size, used["memory"])
+        arrays["node"] = _repacked(arrays.pop("node"), used["parent"], shapes["node"], old, new)
+        arrays["fields"] = new
+        other = other - {"recall", "node"} | {"table"}
+    if "table" in other:
+        other |= {"seat"}
+    for name in other:
+        array = arrays.pop(name)
+        arrays[name] = np.zeros(shapes[name], array.dtype)
+        if name in used:
+            part = (slice(used[name]), *(slice(n) for n in array.shape[1:]))
+            arrays[name][part] = array[: used[name]]
+        del array
+    _measure(arrays["count"], shape, size)
+    return frozenset(other & {"table", "places"})
+
+
+def _used(arrays: Mapping[str, Array]) -> dict[str, int]:
+    """How much of each array is to be kept; what is not named is filled anew."""
     count = {name: int(arrays["count"][name][0]) for name in COUNT.names or ()}
-    states, edges, memories = count["states"], count["edges"], count["memories"]
-    full: dict[str, int] = {}
-    if count["capacity"] - states < shape.widest:
-        full |= {"node": states, "parent": states, "by": states, "table": 0}
-        if shape.edges:
-            full |= {"pending": states, "enabled": states, "first": states + 1}
-    if shape.edges and len(arrays["to"]) - edges < shape.widest:
-        full |= {"to": edges, "via": edges}
-    if len(arrays["memory"]) - memories <= shape.widest + 1:
-        full |= {"memory": memories, "places": 0}
-    if count["spare"] - count["used"] <= 2 * shape.widest + 4:
-        full["pool"] = count["used"]
-    if 2 * count["used"] > len(arrays["recall"]):
-        full["recall"] = 0
-    return full
+    by_state = dict.fromkeys(("node", "parent", "by", "pending", "enabled"), count["states"])
+    return by_state | {"first": count["states"] + 1, "to": count["edges"], "via": count["edges"],
+                       "memory": count["memories"], "pool": count["used"], "own": count["actors"],
+                       "recall": count["memories"] * count["columns"]}  # fmt: skip
+
+
+def _moved(arrays: Mapping[str, Array], size: Size, memories: int) -> Array:
+    """`recall`, each actor's columns where they will be."""
+    old = arrays["recall"].reshape(len(arrays["memory"]), -1)
+    made = np.zeros((size.memories, sum(size.own)), old.dtype)
+    was, now = arrays["fields"], size.fields()
+    for before, after in zip(was[1:], now[1:], strict=True):
+        room = int(before["mask"]) + 1
+        made[:memories, after["column"] : after["column"] + room] = old[
+            :memories, before["column"] : before["column"] + room
+        ]
+    return made.reshape(-1)
+
+
+def _repacked(old: Array, states: int, shape: tuple[int, ...], was: Array, now: Array) -> Array:
+    """The states' rows, with their numbers where they will be."""
+    made = np.zeros(shape, np.int64)
+    for low in range(0, states, CHUNK):
+        rows, written = old[low : min(low + CHUNK, states)], made[low : min(low + CHUNK, states)]
+        for before, after in zip(was, now, strict=True):
+            number = rows[:, before["word"]] >> before["shift"] & before["mask"]
+            written[:, after["word"]] |= number << after["shift"]
+    return made

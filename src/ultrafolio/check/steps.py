@@ -83,7 +83,7 @@ def place(x, number):
         h = mix(h, x.memory[number, c])
     slot = h & (slots - 1)
     while x.places[slot]:
-        other = x.places[slot] - 1
+        other = x.places[slot]
         same = True
         for c in range(width):
             same = same and x.memory[other, c] == x.memory[number, c]
@@ -99,58 +99,84 @@ def memorise(x):
     m = x.count[0].memories
     slot = place(x, m)
     if x.places[slot]:
-        return int(x.places[slot]) - 1
-    x.places[slot] = m + 1
+        return int(x.places[slot])
+    x.places[slot] = m
     x.count[0].memories = m + 1
     return m
 
 
 @fn
-def memory_of(x, number):
-    """The number of a state's memory."""
-    return x.node[number, 0] & 0xFFFFFFFF
+def own_of(x, t, component):
+    """Actor `t`'s own number of a component, given to it if it has none yet; 0 when there is no room."""
+    if x.owned[t, component]:
+        return int(x.owned[t, component]) - 1
+    n = x.many[t]
+    if n > x.fields[t + 1].mask:
+        x.count[0].stop = FULL
+    if x.count[0].stop != RUNNING:
+        return 0
+    x.own[t, n] = component
+    x.owned[t, component] = n + 1
+    x.many[t] = n + 1
+    return n
+
+
+# ------------------------------------------------------------------------------------------------- rows
+@fn
+def memory_of(x, rows, number):
+    """The number of the memory of the state in row `number`."""
+    return rows[number, 0] & x.fields[0].mask
 
 
 @fn
-def component_of(x, number, t):
-    """The number of the component of a state's actor `t`."""
-    return (x.node[number, (t + 2) >> 2] >> (16 * ((t + 2) & 3))) & 0xFFFF
+def own_in(x, rows, number, t):
+    """Actor `t`'s own number of its component in the state in row `number`."""
+    f = x.fields[t + 1]
+    return (rows[number, f.word] >> f.shift) & f.mask
 
 
 @fn
-def put(x, number, t, component):
-    """Write an actor's component into a row whose lane is empty."""
-    x.node[number, (t + 2) >> 2] |= int(component) << (16 * ((t + 2) & 3))
+def component_of(x, rows, number, t):
+    """The number of actor `t`'s component in the state in row `number`."""
+    return x.own[t, own_in(x, rows, number, t)]
 
 
 @fn
-def load(x, words, number):
-    """Unpack a state into the raw buffer and its copy."""
-    width = x.memory.shape[1]
-    m = memory_of(x, number)
-    for c in range(len(x.spans)):
-        first = x.spans[c, 0]
-        kept = x.memory[m, c] if c < width else component_of(x, number, c - width)
-        for i in range(first, first + x.spans[c, 1]):
-            words[i] = x.kept[kept, i - first]
-            x.copy[i] = words[i]
+def put(x, rows, number, t, own):
+    """Write actor `t`'s own number of its component into row `number`."""
+    f = x.fields[t + 1]
+    rows[number, f.word] = (rows[number, f.word] & ~(f.mask << f.shift)) | own << f.shift
+
+
+@fn
+def put_memory(x, rows, number, m):
+    """Write the number of a memory into row `number`."""
+    rows[number, 0] = (rows[number, 0] & ~x.fields[0].mask) | m
+
+
+@fn
+def unpack(x, words, c, component):
+    """Put a component at place `c`, of the pages, machines and actors, into the raw buffer."""
+    first = x.spans[c, 0]
+    for i in range(x.spans[c, 1]):
+        words[first + i] = x.kept[component, i]
+
+
+@fn
+def load(x, words, m):
+    """Put a memory into the raw buffer, where another one stands."""
+    before = x.count[0].loaded
+    for c in range(x.memory.shape[1] if before != m else 0):
+        if before == 0 or x.memory[m, c] != x.memory[before, c]:
+            unpack(x, words, c, x.memory[m, c])
+    x.count[0].loaded = m
 
 
 # ---------------------------------------------------------------------------------------- remembered steps
 @fn
-def recalled(x, key):
-    """The slot of `recall` where a key stands, or the empty one where it would."""
-    slots = len(x.recall)
-    slot = mix(7, key) & (slots - 1)
-    while x.recall[slot, 1] and x.recall[slot, 0] != key:
-        slot = (slot + 1) & (slots - 1)
-    return slot
-
-
-@fn
-def key_of(x, number, t):
-    """What a thread's step depends on: the memory, the thread and its component."""
-    return memory_of(x, number) << 22 | t << 16 | component_of(x, number, t)
+def recalled(x, number, t):
+    """Where the steps of thread `t` in a state are remembered: a place in `recall`."""
+    return memory_of(x, x.node, number) * x.count[0].columns + x.fields[t + 1].column + own_in(x, x.node, number, t)
 
 
 @fn
@@ -165,8 +191,19 @@ def is_pending(s, t):
 
 
 @fn
-def taken(x, words, t, m):
-    """The memory and component after a step of `t` from memory `m`: memory | component << 28. The buffer is restored.
+def is_there(x, words, c, component):
+    """Whether the raw buffer holds this component at place `c`."""
+    first = x.spans[c, 0]
+    same = True
+    for i in range(x.spans[c, 1]):
+        same = same and words[first + i] == x.kept[component, i]
+    return same
+
+
+@fn
+def taken(x, words, t, m, component):
+    """What a step of `t` from memory `m` left in the raw buffer: memory | own number of the component << 28. The buffer
+    is restored.
 
     A step changes its own thread, pages and virtual machines, no other thread.
     """
@@ -174,19 +211,14 @@ def taken(x, words, t, m):
     new = x.count[0].memories
     changed = False
     for c in range(width):
-        first = x.spans[c, 0]
         x.memory[new, c] = x.memory[m, c]
-        same = True
-        for i in range(first, first + x.spans[c, 1]):
-            same = same and words[i] == x.copy[i]
-        if not same:
+        if not is_there(x, words, c, x.memory[m, c]):
             changed = True
-            x.memory[new, c] = keep(x, words, first, x.spans[c, 1])
-    c = width + t
-    component = keep(x, words, x.spans[c, 0], x.spans[c, 1])
-    for i in range(len(x.copy)):
-        words[i] = x.copy[i]
-    return (memorise(x) if changed else m) | int(component) << 28
+            x.memory[new, c] = keep(x, words, x.spans[c, 0], x.spans[c, 1])
+            unpack(x, words, c, x.memory[m, c])
+    own = own_of(x, t, keep(x, words, x.spans[width + t, 0], x.spans[width + t, 1]))
+    unpack(x, words, width + t, component)
+    return (memorise(x) if changed else m) | own << 28
 
 
 @fn
@@ -194,12 +226,17 @@ def study(s, x, words, number, t, position):
     """Run every step of thread `t` in a state, and write what came of them to `pool`; True if one was a step of a
     rule that looks at other threads.
 
-    Header: steps | rule << 16 | obstacle << 24 | fair << 29 | pending << 30. A step: memory | component << 28 |
+    Header: steps | rule << 16 | obstacle << 24 | fair << 29 | pending << 30. A step: memory | own number << 28 |
     property broken << 44 | choice << 48.
     """
-    load(x, words, number)
-    m = memory_of(x, number)
+    m = memory_of(x, x.node, number)
+    component = component_of(x, x.node, number, t)
+    load(x, words, m)
+    unpack(x, words, x.memory.shape[1] + t, component)
     pc = s.task[t].pc
+    if not LOCAL[pc]:
+        for a in range(x.count[0].actors):
+            unpack(x, words, x.memory.shape[1] + a, component_of(x, x.node, number, a))
     kind = s.who[t].kind
     idle = pc == IDLE_PC[kind]
     header = pc * (1 << 16) + (1 << 30 if is_pending(s, t) else 0) + (1 << 29 if FAIR[pc] and not idle else 0)
@@ -220,7 +257,7 @@ def study(s, x, words, number, t, position):
             continue
         wrong = broken(s, t, pc, p, was, outcome)
         steps += 1
-        x.pool[position + steps] = taken(x, words, t, m) | wrong << 44 | i << 48
+        x.pool[position + steps] = taken(x, words, t, m, component) | wrong << 44 | i << 48
     x.pool[position] = header | steps | obstacle << 24
     return not LOCAL[pc]
 
@@ -232,12 +269,10 @@ def remember(s, x, words, number, t):
     Steps that look at other threads are kept for this round only, at the far end of `pool`.
     """
     g = x.count[0]
-    key = key_of(x, number, t)
-    slot = recalled(x, key)
-    if x.recall[slot, 1]:
-        return x.recall[slot, 1]
-    room = g.spare - g.used > 2 * g.widest + 4 and len(x.memory) - g.memories > g.widest + 1
-    if not room or 2 * g.used > len(x.recall):
+    at = recalled(x, number, t)
+    if x.recall[at]:
+        return int(x.recall[at])
+    if g.spare - g.used <= 2 * g.widest + 4 or len(x.memory) - g.memories <= g.widest + 1:
         g.stop = FULL
         return 0
     position = g.used
@@ -250,8 +285,7 @@ def remember(s, x, words, number, t):
         for i in range(size):
             x.pool[g.spare + i] = x.pool[position + i]
         return g.spare
-    x.recall[slot, 0] = key
-    x.recall[slot, 1] = position
+    x.recall[at] = position
     g.used += size
     return position
 
@@ -259,14 +293,5 @@ def remember(s, x, words, number, t):
 @fn
 def enter_memories(x):
     """Enter all memories into an emptied table."""
-    for m in range(x.count[0].memories):
-        x.places[place(x, m)] = m + 1
-
-
-@fn
-def enter_recalled(x, old):
-    """Enter the remembered steps of the table `old` into an emptied one."""
-    for i in range(len(old)):
-        if old[i, 1]:
-            slot = recalled(x, old[i, 0])
-            x.recall[slot, 0], x.recall[slot, 1] = old[i, 0], old[i, 1]
+    for m in range(1, x.count[0].memories):
+        x.places[place(x, m)] = m

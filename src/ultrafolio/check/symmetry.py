@@ -1,4 +1,5 @@
 """Symmetry: pages of a folio that are alike, so that one state may stand for all its permutations. For safety only.
+Guests that are alike are found in guests.py.
 
 Pages are alike if they start equal and every actor may choose either where it may choose the other. That is enough
 where rules treat the pages of a folio one by one or as a sum. It is not where a loop takes them in order and another
@@ -19,19 +20,27 @@ from ultrafolio.errors import InputError
 from ultrafolio.model.layout import ACC_UNIT_PAGE, DISK, IDLE_PC, IOMAP, LARGE_SPLIT, REBOOT, RING, WRITEBACK
 from ultrafolio.model.scenario import System
 
+from . import guests
+
 _MOVING = ("uv", "mm", "io", "pt")
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """alike: per page 0, or the number of the set of like pages it belongs to. reasons: why others are not."""
+    """What may change places.
+
+    alike    per page 0, or the number of the set of like pages it belongs to
+    turns    the ways to put like guests in each other's place (guests.turns)
+    reasons  why others may not
+    """
 
     alike: tuple[int, ...]
+    turns: tuple[tuple[int, ...], ...]
     reasons: tuple[str, ...]
 
 
 def likeness(system: System) -> Likeness:
-    """Which pages are alike, and per folio why its pages may not be taken for each other."""
+    """Which pages and which guests are alike, and per folio why its pages or guests may not be taken for each other."""
     state = system.state
     pages = len(state.mm)
     ordered = {head: why for head in range(pages) if (why := in_order(system, head))}
@@ -50,7 +59,8 @@ def likeness(system: System) -> Likeness:
     for number, group in enumerate((g for g in groups.values() if len(g) > 1), 1):
         for page in group:
             alike[page] = number
-    return Likeness(tuple(alike), tuple(f"folio of page {head}: {why}" for head, why in ordered.items()))
+    turns, shared = guests.turns(system)
+    return Likeness(tuple(alike), turns, (*(f"folio of page {head}: {why}" for head, why in ordered.items()), *shared))
 
 
 def in_order(system: System, head: int) -> str:
@@ -73,12 +83,14 @@ def in_order(system: System, head: int) -> str:
 
 
 def required(system: System) -> Likeness:
-    """likeness(), or InputError where no two pages are alike: there is nothing to fold."""
+    """likeness(), or InputError where no two pages or guests are alike: there is nothing to fold."""
     found = likeness(system)
-    if not any(found.alike):
-        raise InputError("symmetry reduction is not possible here", allowed="a folio with pages that are alike",
+    if not any(found.alike) and not found.turns:
+        raise InputError("symmetry reduction is not possible here",
+                         allowed="a folio with pages that are alike, or guests that are",
                          cause="; ".join(found.reasons) or "no two pages start equal and may be chosen by the same "
-                         "actors", then="the same without symmetry reduction")  # fmt: skip
+                         "actors, and no two guests do the same",
+                         then="the same without symmetry reduction")  # fmt: skip
     return found
 
 

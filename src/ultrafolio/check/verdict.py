@@ -123,7 +123,8 @@ class Extent:
     """How far to look, and at what.
 
     safety    only the properties that hold always: a third of the memory, and nothing is told of leads-to
-    symmetry  one state for all in which like pages have changed places; only safety, InputError where none are alike
+    symmetry  one state for all in which like pages or guests have changed places; only safety, InputError where
+              none are alike
     threads   the result does not depend on it
     """
 

@@ -39,8 +39,8 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.option("--memory", "max_mib", default=MAX_MIB, show_default=True, type=click.IntRange(1, 2**20), metavar="MIB",
               help="Stop before the graph outgrows this; the verdict is then unknown.")  # fmt: skip
 @click.option("--safety", is_flag=True, help="Only what must hold always: a third of the memory, no leads-to.")
-@click.option("--symmetry", is_flag=True, help="Like --safety, with one state for all in which like pages have changed "
-              "places; refused where that would be unsound.")  # fmt: skip
+@click.option("--symmetry", is_flag=True, help="Like --safety, with one state for all in which like pages or like "
+              "guests have changed places; refused where that would be unsound.")  # fmt: skip
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64),
               help="Explore with so many; the result is the same.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True,
