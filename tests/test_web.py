@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 
 import msgspec
 import pytest
@@ -105,6 +107,24 @@ def test_looking_changes_nothing():
     film._waiting.now()
     assert [array.tobytes() for array in write_back(State(*film._live), blank)] == before
     assert film._live.who[1].kind == DISK and film._live.uv[0].state == EXPORTED
+
+
+def calls_for(pages):
+    """How many functions are called to take up a touch in a group of so many pages."""
+    system, called = build("per-page", [0] * pages, ["exported"], vcpu=[{}]), Counter()
+    first, second = filmed.stream(system, [(0, 1, 0)]), filmed.stream(system, [(0, 1, 0), (0, 1, 1)])
+    film = film_of(first)
+    sys.setprofile(lambda frame, event, about: called.update([event]))
+    try:
+        film.feed(second[len(first) :])
+    finally:
+        sys.setprofile(None)
+    assert film.trouble is None and len(film.frames) == len(second) - 3
+    return called.total()
+
+
+def test_an_entry_costs_what_it_changes_however_large_the_group():
+    assert calls_for(4096) == calls_for(16)
 
 
 def test_a_call_outside_of_steps_has_a_row():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
@@ -139,7 +138,7 @@ class Film:
                                  allowed="as many as its pages and actors take")  # fmt: skip
         self._replay = Replay(meta, join(meta, sections))
         self._live = self._replay.live
-        self._notes = Notes(self._live)
+        self._notes = self._replay.notes
         self._waiting = Waiting(self._live, self._notes)
         self._codes = [self._code(page) for page in range(pages)]
         actors = [self._name(t) for t in range(len(meta.who))]
@@ -214,6 +213,7 @@ class Film:
             first = run.head(self._live, page)
             about.add(page)
             about.update(range(first, min(len(self._codes), first + (1 << self._live.mm[first].order))))
+        self._notes.forget()
         for page in sorted(about):
             code = self._code(page)
             if code != self._codes[page]:
@@ -245,52 +245,6 @@ class Film:
         end = self.frames[count - 1]
         self.base = msgspec.structs.replace(self.base, n=end.n, id=end.id, pages=pages, waits=waits)
         del self.frames[:count]
-
-
-class Notes:
-    """Which records of a state were written since the last look, with the value before, so that it can be undone."""
-
-    def __init__(self, live: Any) -> None:
-        self._log: list[tuple[Any, str, int]] = []
-        self._page: dict[int, int] = {}
-        for name in live._fields[2:]:
-            section = getattr(live, name)
-            kind = _noting_kind(type(section[0]), self._log) if section else None
-            section[:] = [_noting(kind, record) for record in section]
-            if name in ("uv", "mm", "io"):
-                self._page |= {id(record): at for at, record in enumerate(section)}
-
-    def pages(self) -> set[int]:
-        """The pages of the records that were written, which are then forgotten."""
-        found = {self._page[id(record)] for record, _, _ in self._log if id(record) in self._page}
-        self._log.clear()
-        return found
-
-    def mark(self) -> int:
-        return len(self._log)
-
-    def undo(self, mark: int) -> None:
-        """Take back what was written since the mark."""
-        while len(self._log) > mark:
-            record, name, before = self._log.pop()
-            object.__setattr__(record, name, before)
-
-
-def _noting(kind: Any, record: Any) -> Any:
-    made = kind()
-    for name in record.__slots__:
-        object.__setattr__(made, name, getattr(record, name))
-    return made
-
-
-def _noting_kind(kind: Any, log: list[tuple[Any, str, int]]) -> type:
-    """The kind of record that enters every write in `log`; its slots are the fields."""
-
-    def write(self: Any, name: str, value: int) -> None:
-        log.append((self, name, getattr(self, name)))
-        object.__setattr__(self, name, value)
-
-    return type("Noting", (), {"__slots__": kind.__slots__, "__setattr__": write})
 
 
 def _uv(code: int) -> str:
