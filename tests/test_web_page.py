@@ -130,7 +130,7 @@ def test_the_hang_appears_while_one_looks(tab, where, address):
     assert wait.waits_for in tab.inner_text("#hang")
     shown = tab.inner_text("#waits")
     assert all(words in shown for words in ("permanent", wait.waiter, wait.waits_for, wait.held_by, wait.released_by))
-    tab.wait_for_function("() => document.getElementById('counts').textContent.includes('EXPORTED1')")
+    tab.wait_for_function("() => document.getElementById('counts').textContent.includes('EXPORTED 1')")
     assert "the same round" in tab.inner_text("#ladder") and "import-freeze: EBUSY" in tab.inner_text("#ladder")
     assert tab.input_value("#time") == str(end(tab)) and tab.get_attribute("#live", "aria-pressed") == "true"
 
@@ -141,7 +141,7 @@ def test_scrub_back_by_keyboard_and_pointer_and_reload(tab, hung, address):
     tab.keyboard.press("Home")
     entry(tab, 0)
     until(tab, "hang", "Nobody waits.")
-    assert "SECURE\t1" in tab.inner_text("#counts") or "NON_SECURE" in tab.inner_text("#counts")
+    until(tab, "counts", "EXPORTED 0")
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("ArrowRight")
     entry(tab, 2)
@@ -177,6 +177,22 @@ def test_click_a_page_and_go_on_by_keys(tab, hung, address):
     tab.keyboard.press("ArrowLeft")
     until(tab, "picked", "Page 0")
     assert tab.input_value("#time") == str(end(tab)), "on the map, arrows choose pages"
+
+
+def test_the_pages_of_a_hang_are_ringed_and_their_names_lead_there(tab, hung, address):
+    tab.goto(f"{address}#{hung}")
+    until(tab, "hang", "A hang")
+    tab.wait_for_function("() => map.rings.size === 2")
+    assert tab.evaluate("[...map.rings]") == [[1, "bad"], [0, "bad"]]
+    tab.click("#waits button:text('page 0')")
+    until(tab, "picked", "Page 0: PINNED_SHARED")
+    tab.click("#folios button:text('pages 0–1')")
+    tab.keyboard.press("Home")
+    tab.wait_for_function("() => map.rings.size === 0")
+    for _ in range(3):
+        tab.keyboard.press("ArrowRight")
+    # the export of page 1, and what else this entry changed
+    tab.wait_for_function("() => map.rings.get(1) === 'step'")
 
 
 def test_the_first_group_is_shown_and_another_can_be_chosen(tab, where, hung, address):
@@ -356,6 +372,7 @@ def test_ten_thousand_pages_draw_what_changed(tab, where, address):
     assert after["layouts"] == whole["layouts"]
     assert len(tab.query_selector_all("#folios tr")) <= 14
     assert tab.evaluate("document.querySelectorAll('*').length") < 600
+    assert tab.evaluate("(({ scrollHeight, clientHeight }) => scrollHeight <= clientHeight)(maphold)"), "all at once"
 
 
 # ------------------------------------------------------------------------------------------------- for everybody
