@@ -1,6 +1,7 @@
 """The lab's films and their server: frames are what the rules lead to, and what is no stream is refused with why."""
 
 import contextlib
+import itertools
 import json
 import sys
 import threading
@@ -8,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -313,6 +315,21 @@ def test_a_film_that_is_not_there(page, query):
 def test_another_site_is_not_answered(page):
     assert ask(f"{page}/", Host="evil.example")[0] == 400
     assert ask(f"{page}/saved", b"x", **{"Content-Type": "text/plain"})[0] == 400
+
+
+def test_a_plot_is_served_as_it_was_drawn(films, tmp_path, monkeypatch):
+    """While a sweep runs there are more cells at every request; only a look at all plots draws them anew."""
+    jobs, cells, drawn = Jobs(tmp_path / "sweeps", ""), itertools.count(1), []
+    (tmp_path / "sweeps/0123").mkdir()
+    (tmp_path / "sweeps/0123/plan.toml").touch()
+    monkeypatch.setattr("services.lab.news.results_so_far", lambda *_: next(cells))
+    monkeypatch.setattr("services.lab.news.Results", lambda _: None)
+    plot = SimpleNamespace(name="a", title="", caption="", alt="", svg="<svg/>")
+    monkeypatch.setattr("ultrafolio.report.page.all_plots", lambda _: drawn.append(1) or [plot])
+    news = News(films, jobs)
+    assert news.plots("0123")["cells"] == 1 and news.plot("0123", "a") == news.plot("0123", "a") == "<svg/>"
+    assert len(drawn) == 1
+    assert news.plots("0123")["cells"] == 2 and len(drawn) == 2
 
 
 def test_the_settings_of_the_page():

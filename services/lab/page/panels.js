@@ -230,8 +230,17 @@ class Plots {
   show({ error, cells, plots }) {
     if (error) { this.place.textContent = error; return; }
     const of = h("p", { class: "soft" }, `Of ${plural(cells, "cell")}.`);
-    this.place.replaceChildren(of, ...plots.map((plot) => h("figure", {},
-      h("img", { src: `sweeps/${this.job}/${plot.name}.svg?cells=${cells}`, alt: plot.alt }),
-      h("figcaption", {}, h("strong", {}, plot.title), ` ${plot.caption}`))));
+    const known = new Map([...this.place.querySelectorAll("figure")].map((one) => [one.dataset.name, one]));
+    this.place.replaceChildren(of, ...plots.map((plot) => this.figure(plot, cells, known.get(plot.name))));
+  }
+
+  /** A plot; one that is there stays to be seen until the next has come. */
+  figure({ name, alt, title, caption }, cells, known) {
+    const made = known || h("figure", { "data-name": name }, h("img", {}), h("figcaption", {}));
+    const [image, text] = made.children;
+    image.alt = alt;
+    image.src = `sweeps/${this.job}/${name}.svg?cells=${cells}`;
+    text.replaceChildren(h("strong", {}, title), ` ${caption}`);
+    return made;
   }
 }
