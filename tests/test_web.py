@@ -152,6 +152,17 @@ def test_a_page_goes_on_where_it_was():
     assert film.since("77-7") == (film.base, film.frames, False)
 
 
+def test_a_page_that_saw_more_than_was_read_so_far_waits():
+    events = a_stream()
+    film, seen = film_of(events[:9]), events[15].id
+    assert film.since(seen) == (None, [], False)
+    film.feed(events[9:])
+    assert film.since(seen) == (film.base, film.frames[13:], True)
+    assert film.since("what is no id") == (film.base, film.frames, False)
+    film.whole = True
+    assert film.since("9999999999999-0") == (film.base, film.frames, False), "it will never come"
+
+
 # ------------------------------------------------------------------------------------------------- what is no stream
 def broken(change):
     events = a_stream()

@@ -6,6 +6,7 @@ the page. Frame 0 is the group as it was laid out; frame n is what the n-th entr
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable
 
@@ -27,6 +28,7 @@ MAX_FRAMES = 50_000
 """Frames kept of a film; of a longer one, the last so many."""
 UV_WORDS = ("OK", "error", "busy", "integrity", "exit")
 _COLUMN = {"guest": "guest", "host": "host", "device": "device", "fault": "device"}
+_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 _ROLES = {"ultravisor", "host", "guest"}
 
 
@@ -98,7 +100,10 @@ class Film:
             self.last = event.id
 
     def since(self, seen: str) -> tuple[Base | None, list[Frame], bool]:
-        """The base, the frames after the entry `seen`, and whether a page that saw it can go on from there."""
+        """The base, the frames after the entry `seen`, and whether a page that saw it can go on from there.
+
+        No base: there is none yet, or the page saw more than was read here so far.
+        """
         with self._lock:
             if not self.base:
                 return None, [], False
@@ -106,6 +111,8 @@ class Film:
                 return self.base, self.frames[:], True
             # looked for from the end, where it nearly always is
             at = next((i for i in range(len(self.frames) - 1, -1, -1) if self.frames[i].id == seen), None)
+            if at is None and not (self.whole or self.trouble) and _order(seen) > _order(self.last):
+                return None, [], False
             return self.base, self.frames[(at + 1 if at is not None else 0) :], at is not None
 
     def _take(self, event: Event) -> None:
@@ -245,6 +252,11 @@ class Film:
         end = self.frames[count - 1]
         self.base = msgspec.structs.replace(self.base, n=end.n, id=end.id, pages=pages, waits=waits)
         del self.frames[:count]
+
+
+def _order(identity: str) -> tuple[int, ...]:
+    """Ids of entries by which comes first; what is no id comes before all."""
+    return tuple(map(int, identity.split("-"))) if _ID.fullmatch(identity) else ()
 
 
 def _uv(code: int) -> str:
