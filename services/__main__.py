@@ -44,7 +44,7 @@ def _variables() -> str:
 @click.option("--port", type=click.IntRange(0, 65000), default=0, help="First of consecutive ports; 0: free ones.")
 @click.option("--json", "as_json", is_flag=True, help="Where everything listens, as one line of JSON.")
 def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: int, as_json: bool) -> int:
-    """Start ultravisor, host MM and guests on this machine, and stop them all at Ctrl-C.
+    """Start ultravisor, host MM, guests and the lab on this machine, and stop them all at Ctrl-C.
 
     Exit codes: 0 stopped, 1 a part ended on its own, 2 bad input.
     """
@@ -55,7 +55,13 @@ def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: i
             settings = replace(settings, tls=str(_certificates(home / "tls")))
         given = server.address(url)
         state = State.given(_answering(given)) if given else stack.enter_context(State.own(home))
-        cluster = stack.enter_context(Cluster(home, settings, parts(guests), state, first_port=port))
+        try:
+            cluster = stack.enter_context(Cluster(home, settings, parts(guests), state, first_port=port))
+        except InputError as error:
+            if folder is None:
+                # a temporary folder goes, and the log with it
+                error.then = "python -m services --folder FOLDER keeps every part's log"
+            raise
         where = _where(cluster)
         print(json.dumps(where), flush=True) if as_json else _show(where)
         asked = threading.Event()

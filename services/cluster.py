@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,11 +110,11 @@ class Child:
         )  # fmt: skip
 
     def last_word(self) -> str:
-        """The last line of its log; of a log entry, its reason."""
-        line = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
+        """What its log says last: the reason of an entry, or an error with what stands indented below it."""
+        last = re.split(r"\n(?=\S)", self._log.read_text(errors="replace").strip())[-1]
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            return str(json.loads(line)["reason"])
-        return line
+            return str(json.loads(last)["reason"])
+        return "; ".join(" ".join(line.split()) for line in last.splitlines())
 
     def stop(self) -> int:
         """Ask it to stop, insist after its grace period; its exit status."""

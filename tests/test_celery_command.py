@@ -77,6 +77,20 @@ def test_ctrl_c_detaches_and_attach_comes_back(tmp_path):
             assert not redis.keys("ultrafolio:{*}:part*")
 
 
+def test_a_sweep_of_first_cells_is_done_when_these_are(tmp_path):
+    store, path = tmp_path / "store", make_plan(tmp_path, SLOW)
+    with Server.start() as server, Workers(server.url, tmp_path, 2):
+        flags = ("--executor", "celery", "--redis", server.url, "--no-report", "--limit", CELLS - 8)
+        client = start(path, "-o", store, *flags)
+        wait_for(lambda: list((store / "segments").glob("*.arrows")))
+        os.killpg(client.pid, signal.SIGINT)
+        client.communicate(timeout=30)
+        back = start("attach", store, "--no-report")
+        out, err = back.communicate(timeout=60)
+    assert f"{CELLS - 8} of {CELLS - 8} cells" in out and back.returncode in (0, 1), err
+    assert f"To compute all: ultrafolio sweep {path} -o {store} --executor celery\n" in out
+
+
 def test_ctrl_c_ends_own_workers_after_their_chunks_and_the_sweep_resumes(tmp_path):
     make_plan(tmp_path, OWN.format(seeds=200).replace("500", "5000"))
     words = ("sweep", "plan.toml", "--no-report", "--workers", "2", "--executor", "celery", "-o", "store")

@@ -28,7 +28,7 @@ BAD = {
     "workload": (["run", "--workload", "sqlite"], "unknown workload"),
     "costs": (["run", "--costs", "z17"], "unknown cost profile"),
     "field": (["run", "--set", "ring=2"], "did you mean 'rings'"),
-    "field value": (["run", "--set", "rings=two"], "rings=VALUE"),
+    "field value": (["run", "--set", "rings=two"], "an integer from 0 to 4096"),
     "field bound": (["run", "--set", "vcpus=5000"], "from 1 to 1024"),
     "recording": (["run", "--set", "touches=none.gz"], "recording cannot be read"),
     "recording of another kind": (["run", "--set", "touches=traces/folios.mthp"], "folios.mthp"),

@@ -1,12 +1,15 @@
 """The lab service: a plan submitted over gRPC runs on a worker and comes back as the same bytes as a local sweep."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from clustered import Clustered, running
 from ultrafolio.engine.conformance import build
@@ -80,6 +83,44 @@ def test_the_example_submits_watches_and_fetches(where, worker, tmp_path):
 def test_a_bad_plan_says_what_is_wrong(lab):
     with pytest.raises(InputError, match="polcy"):
         lab.SubmitSweep(pb.SubmitSweepRequest(plan=PLAN.replace("policy", "polcy"), name="x"))
+
+
+def cancelled(lab, sweep):
+    asked = pb.ControlSweepRequest(sweep=sweep, state=pb.SWEEP_STATE_CANCELLED)
+    assert lab.ControlSweep(asked).state == pb.SWEEP_STATE_CANCELLED
+    (*_, last) = lab.WatchSweep(pb.WatchSweepRequest(sweep=sweep), timeout=60)
+    return last.state == pb.SWEEP_STATE_CANCELLED
+
+
+def test_a_shipped_plan_finds_the_shipped_recordings(where, lab):
+    plan = (ROOT / "sweeps/costs.toml").read_text()
+    made = lab.SubmitSweep(pb.SubmitSweepRequest(plan=plan, name="costs.toml"))
+    assert made.cells == 900
+    # long before it is queued
+    with pytest.raises(InputError, match="not queued yet"):
+        lab.ControlSweep(pb.ControlSweepRequest(sweep=made.sweep, state=pb.SWEEP_STATE_PAUSED))
+    assert cancelled(lab, made.sweep)
+    wrong = pb.SubmitSweepRequest(plan=plan.replace("sqlite-update", "nothing"), name="costs.toml")
+    with pytest.raises(InputError, match=r"^plan.toml: ../traces/nothing.lackey.gz: recording cannot be read") as found:
+        lab.SubmitSweep(wrong)
+    assert where["folder"] not in str(found.value)
+    assert all((job / "plan.toml").exists() for job in Path(where["folder"]).glob("lab/sweeps/" + "[0-9a-f]" * 16))
+
+
+def test_a_sweep_under_way_is_paused_and_cancelled(lab, where):
+    plan = PLAN.replace("seed = 1", "").replace("[grid]", '[grid]\nseed = "1-40"')
+    made = lab.SubmitSweep(pb.SubmitSweepRequest(plan=plan, name="many.toml"))
+    asked = pb.ControlSweepRequest(sweep=made.sweep, state=pb.SWEEP_STATE_PAUSED)
+    end = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(InputError):
+            assert lab.ControlSweep(asked).state == pb.SWEEP_STATE_PAUSED
+            break
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert cancelled(lab, made.sweep)
+    with redis.Redis.from_url(where["redis"]) as queue:
+        assert not [key for key in queue.scan_iter("ultrafolio:{*}:record")]
 
 
 def test_an_unknown_sweep_names_those_there_are(lab):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -118,6 +119,18 @@ def test_a_given_server_and_fixed_ports(tmp_path):
         assert not Path(where["folder"]).exists()
         with redis.Redis.from_url(given.url) as client:
             assert client.ping()
+
+
+def test_a_part_that_cannot_start_says_why(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        words = [sys.executable, "-m", "services", "--port", str(port := taken.getsockname()[1])]
+        for more, then in (([], "--folder FOLDER keeps"), (["--folder", str(tmp_path)], f"cat {tmp_path}/")):
+            done = subprocess.run([*words, *more], cwd=ROOT, env=environment(), capture_output=True, text=True)
+            assert done.returncode == 2 and then in done.stderr
+            assert f"ULTRAFOLIO_PORT: cannot listen there; value {port}; allowed a free port" in done.stderr
+    assert "cannot listen" in (tmp_path / "ultravisor.log").read_text()
 
 
 @pytest.mark.parametrize(("flags", "more", "said"), [

@@ -142,14 +142,18 @@ def test_a_completion_script_asks_this_program(shell):
     assert done.returncode == 0 and f"_ULTRAFOLIO_COMPLETE={shell}_complete" in done.stdout and done.stderr == ""
 
 
-def test_bash_completes_commands_and_options(tmp_path):
+def test_bash_completes_commands_options_and_names(tmp_path):
     """As the shell does it: the script is evaluated, and its function is called with the words typed so far."""
     (tmp_path / "ultrafolio").symlink_to(Path(sys.executable).with_name("ultrafolio"))
     script = """eval "$(ultrafolio completion bash)"
         COMP_WORDS=(ultrafolio $1); COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 )); _ultrafolio_completion ultrafolio
         echo "${COMPREPLY[@]}" """
+    policies = {"whole-folio", "whole-folio-literal"}
     for typed, completed in (("cal", {"calibrate"}), ("tr", {"trace"}), ("trace ver", {"verify"}),
-                             ("check --expo", {"--export"}), ("completion z", {"zsh"})):  # fmt: skip
+                             ("check --expo", {"--export"}), ("completion z", {"zsh"}),
+                             ("check --policy who", policies), ("explore --policy who", policies),
+                             ("run --policy who", policies), ("run --set ring_p", {"ring_pages="}),
+                             ("doctor prom", {"prometheus"})):  # fmt: skip
         done = subprocess.run(["bash", "-c", script, "bash", typed], capture_output=True, text=True, check=False,
                               env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})  # fmt: skip
         assert set(done.stdout.split()) == completed, (typed, done.stdout, done.stderr)

@@ -69,6 +69,25 @@ def test_a_changed_step_is_refused_where_it_stands(engine, change):
     assert verdict.why and len(verdict.enabled) == len(engine.meta.who)
 
 
+def test_what_was_refused_did_not_happen(engine):
+    """Also where rules had written before they met an answer that the ultravisor cannot have given."""
+    events = walked_stream(engine, "ring", "whole-folio", 150)
+    replay, lies = validate._begin([decode(event.data) for event in events[:3]]), 0
+
+    def refused(step, **change):
+        before = [array.tobytes() for array in replay.state()]
+        taken = replay.entry("1-1", Steps("host", [msgspec.structs.replace(step, **change)]))
+        assert taken or before == [array.tobytes() for array in replay.state()]
+        return not taken
+
+    for step in (step for event in events[3:] for step in decode(event.data).steps):
+        assert refused(step, outcome=step.outcome % 15 + 1)
+        if refused(step, results=[(call, 77) for call in validate.ULTRAVISOR]):
+            lies += 1
+            assert not refused(step)
+    assert lies
+
+
 def test_a_state_that_the_steps_do_not_lead_to_is_refused(engine):
     name = next(iter(SCENARIOS))
     events = walked_stream(engine, name, "per-page")

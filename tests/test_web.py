@@ -1,11 +1,15 @@
 """The lab's films and their server: frames are what the rules lead to, and what is no stream is refused with why."""
 
 import contextlib
+import itertools
 import json
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -107,6 +111,24 @@ def test_looking_changes_nothing():
     assert film._live.who[1].kind == DISK and film._live.uv[0].state == EXPORTED
 
 
+def calls_for(pages):
+    """How many functions are called to take up a touch in a group of so many pages."""
+    system, called = build("per-page", [0] * pages, ["exported"], vcpu=[{}]), Counter()
+    first, second = filmed.stream(system, [(0, 1, 0)]), filmed.stream(system, [(0, 1, 0), (0, 1, 1)])
+    film = film_of(first)
+    sys.setprofile(lambda frame, event, about: called.update([event]))
+    try:
+        film.feed(second[len(first) :])
+    finally:
+        sys.setprofile(None)
+    assert film.trouble is None and len(film.frames) == len(second) - 3
+    return called.total()
+
+
+def test_an_entry_costs_what_it_changes_however_large_the_group():
+    assert calls_for(4096) == calls_for(16)
+
+
 def test_a_call_outside_of_steps_has_a_row():
     events = [*a_stream(), Event("1800000000000-0", encode(Uvc("uv_export", [0], 0)))]
     film = film_of(events)
@@ -128,6 +150,17 @@ def test_a_page_goes_on_where_it_was():
     assert film.since("") == (film.base, film.frames, False)
     assert film.since(film.frames[4].id) == (film.base, film.frames[5:], True)
     assert film.since("77-7") == (film.base, film.frames, False)
+
+
+def test_a_page_that_saw_more_than_was_read_so_far_waits():
+    events = a_stream()
+    film, seen = film_of(events[:9]), events[15].id
+    assert film.since(seen) == (None, [], False)
+    film.feed(events[9:])
+    assert film.since(seen) == (film.base, film.frames[13:], True)
+    assert film.since("what is no id") == (film.base, film.frames, False)
+    film.whole = True
+    assert film.since("9999999999999-0") == (film.base, film.frames, False), "it will never come"
 
 
 # ------------------------------------------------------------------------------------------------- what is no stream
@@ -293,6 +326,21 @@ def test_a_film_that_is_not_there(page, query):
 def test_another_site_is_not_answered(page):
     assert ask(f"{page}/", Host="evil.example")[0] == 400
     assert ask(f"{page}/saved", b"x", **{"Content-Type": "text/plain"})[0] == 400
+
+
+def test_a_plot_is_served_as_it_was_drawn(films, tmp_path, monkeypatch):
+    """While a sweep runs there are more cells at every request; only a look at all plots draws them anew."""
+    jobs, cells, drawn = Jobs(tmp_path / "sweeps", ""), itertools.count(1), []
+    (tmp_path / "sweeps/0123").mkdir()
+    (tmp_path / "sweeps/0123/plan.toml").touch()
+    monkeypatch.setattr("services.lab.news.results_so_far", lambda *_: next(cells))
+    monkeypatch.setattr("services.lab.news.Results", lambda _: None)
+    plot = SimpleNamespace(name="a", title="", caption="", alt="", svg="<svg/>")
+    monkeypatch.setattr("ultrafolio.report.page.all_plots", lambda _: drawn.append(1) or [plot])
+    news = News(films, jobs)
+    assert news.plots("0123")["cells"] == 1 and news.plot("0123", "a") == news.plot("0123", "a") == "<svg/>"
+    assert len(drawn) == 1
+    assert news.plots("0123")["cells"] == 2 and len(drawn) == 2
 
 
 def test_the_settings_of_the_page():

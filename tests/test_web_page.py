@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import filmed
+from browsed import NEEDED, chromium, entry, tab, until  # noqa: F401
 from clustered import ROOT, running
 from services.lab.films import Films
 from services.lab.jobs import Jobs
@@ -26,10 +25,8 @@ from ultrafolio.state.events import Steps, decode, encode
 from ultrafolio.state.memory import Memory, MemoryStore
 from ultrafolio.state.store import Event
 
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed")
+pytestmark = NEEDED
 SCRIPT = "<script>window.owned = 1</script><img src=x onerror='window.owned = 1'>"
-SECONDS = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -74,40 +71,8 @@ def lab_alone(where, folder, port=0):
             process.kill()
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def tab(chromium):
-    """A new page; whatever it puts on its console as an error, or throws, fails the test."""
-    context = chromium.new_context(viewport={"width": 1100, "height": 900})
-    context.set_default_timeout(SECONDS)
-    opened, wrong = context.new_page(), []
-    opened.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.allowed = "$none"
-    yield opened
-    context.close()
-    assert not [text for text in wrong if not re.search(opened.allowed, text)]
-
-
-def until(tab, element, words):
-    tab.wait_for_function("([id, words]) => document.getElementById(id).textContent.includes(words)",
-                          arg=[element, words])  # fmt: skip
-
-
-def entry(tab, n):
-    tab.wait_for_function("n => document.getElementById('time').value === String(n)", arg=n)
-
-
-def end(tab):
-    return int(tab.get_attribute("#time", "max"))
+def end(opened):
+    return int(opened.get_attribute("#time", "max"))
 
 
 def save(where, name, data):
@@ -117,7 +82,7 @@ def save(where, name, data):
 
 
 # ------------------------------------------------------------------------------------------------- watching
-def test_the_hang_appears_while_one_looks(tab, where, address):
+def test_the_hang_appears_while_one_looks(tab, where, address):  # noqa: F811
     tab.goto(address)
     until(tab, "line", "connected")
     group = seed(where)
@@ -130,18 +95,18 @@ def test_the_hang_appears_while_one_looks(tab, where, address):
     assert wait.waits_for in tab.inner_text("#hang")
     shown = tab.inner_text("#waits")
     assert all(words in shown for words in ("permanent", wait.waiter, wait.waits_for, wait.held_by, wait.released_by))
-    tab.wait_for_function("() => document.getElementById('counts').textContent.includes('EXPORTED1')")
+    tab.wait_for_function("() => document.getElementById('counts').textContent.includes('EXPORTED 1')")
     assert "the same round" in tab.inner_text("#ladder") and "import-freeze: EBUSY" in tab.inner_text("#ladder")
     assert tab.input_value("#time") == str(end(tab)) and tab.get_attribute("#live", "aria-pressed") == "true"
 
 
-def test_scrub_back_by_keyboard_and_pointer_and_reload(tab, hung, address):
+def test_scrub_back_by_keyboard_and_pointer_and_reload(tab, hung, address):  # noqa: F811
     tab.goto(f"{address}#{hung}")
     until(tab, "hang", "A hang")
     tab.keyboard.press("Home")
     entry(tab, 0)
     until(tab, "hang", "Nobody waits.")
-    assert "SECURE\t1" in tab.inner_text("#counts") or "NON_SECURE" in tab.inner_text("#counts")
+    until(tab, "counts", "EXPORTED 0")
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("ArrowRight")
     entry(tab, 2)
@@ -167,7 +132,7 @@ def test_scrub_back_by_keyboard_and_pointer_and_reload(tab, hung, address):
     until(tab, "hang", "A hang")
 
 
-def test_click_a_page_and_go_on_by_keys(tab, hung, address):
+def test_click_a_page_and_go_on_by_keys(tab, hung, address):  # noqa: F811
     tab.goto(f"{address}#{hung}")
     until(tab, "hang", "A hang")
     tab.click("#map", position={"x": 10, "y": 10})
@@ -179,7 +144,23 @@ def test_click_a_page_and_go_on_by_keys(tab, hung, address):
     assert tab.input_value("#time") == str(end(tab)), "on the map, arrows choose pages"
 
 
-def test_the_first_group_is_shown_and_another_can_be_chosen(tab, where, hung, address):
+def test_the_pages_of_a_hang_are_ringed_and_their_names_lead_there(tab, hung, address):  # noqa: F811
+    tab.goto(f"{address}#{hung}")
+    until(tab, "hang", "A hang")
+    tab.wait_for_function("() => map.rings.size === 2")
+    assert tab.evaluate("[...map.rings]") == [[1, "bad"], [0, "bad"]]
+    tab.click("#waits button:text('page 0')")
+    until(tab, "picked", "Page 0: PINNED_SHARED")
+    tab.click("#folios button:text('pages 0–1')")
+    tab.keyboard.press("Home")
+    tab.wait_for_function("() => map.rings.size === 0")
+    for _ in range(3):
+        tab.keyboard.press("ArrowRight")
+    # the export of page 1, and what else this entry changed
+    tab.wait_for_function("() => map.rings.get(1) === 'step'")
+
+
+def test_the_first_group_is_shown_and_another_can_be_chosen(tab, where, hung, address):  # noqa: F811
     with Cluster.at(where) as lab:
         lab.lay_out("zz-other", build("per-page", [2, 0], ["exported"], vcpu=[{}]), SCRIPT)
     tab.goto(address)
@@ -191,7 +172,7 @@ def test_the_first_group_is_shown_and_another_can_be_chosen(tab, where, hung, ad
 
 
 # ------------------------------------------------------------------------------------------------- saved streams
-def test_a_saved_stream_is_opened_and_its_link_stays(tab, where, hung, address):
+def test_a_saved_stream_is_opened_and_its_link_stays(tab, where, hung, address):  # noqa: F811
     file = str(where["scratch"] / "saved.jsonl")
     command = [str(Path(sys.executable).with_name("ultrafolio")), "trace", "validate", where["redis"], "--group", hung]
     assert subprocess.run([*command, "--save", file], capture_output=True).returncode == 0
@@ -207,7 +188,7 @@ def test_a_saved_stream_is_opened_and_its_link_stays(tab, where, hung, address):
     entry(tab, 1)
 
 
-def test_a_tampered_stream_says_where(tab, where, address):
+def test_a_tampered_stream_says_where(tab, where, address):  # noqa: F811
     events = filmed.stream(build("per-page", vcpu=[{}]), [(0, 1, 0)], SCRIPT)
     step = decode(events[-1].data)
     wrong = Steps(step.role, [type(step.steps[0])(0, 1, 0, 7)])
@@ -223,7 +204,7 @@ def test_a_tampered_stream_says_where(tab, where, address):
     (b"<script>", "not a saved stream"), (b"x" * ((32 << 20) + 5), "the saved stream is too long"),
     (filmed.saved({"<img src=x>": [Event("1-1", b"x")]}), "name of a folio group"),
 ], ids=["no stream", "huge", "bad name"])  # fmt: skip
-def test_a_file_that_cannot_be_shown(tab, where, address, data, says):
+def test_a_file_that_cannot_be_shown(tab, where, address, data, says):  # noqa: F811
     tab.allowed = "status of 400"
     tab.goto(address)
     tab.set_input_files("#file", save(where, "bad", data))
@@ -235,7 +216,7 @@ def test_a_file_that_cannot_be_shown(tab, where, address, data, says):
     ("#0123456789abcdef/x", "no such saved"),
     ("#<img src=x onerror=alert(1)>", "names no place: #<img src=x onerror=alert(1)>"), ("#%ff", "names no place"),
 ])  # fmt: skip
-def test_a_wrong_link_is_explained(tab, hung, address, link, says):
+def test_a_wrong_link_is_explained(tab, hung, address, link, says):  # noqa: F811
     tab.allowed = "status of 400"
     tab.goto(address + link)
     until(tab, "trouble", says)
@@ -245,7 +226,7 @@ def test_a_wrong_link_is_explained(tab, hung, address, link, says):
     assert tab.inner_text("#trouble") == ""
 
 
-def test_an_entry_that_is_not_there_is_explained(tab, hung, address):
+def test_an_entry_that_is_not_there_is_explained(tab, hung, address):  # noqa: F811
     tab.goto(f"{address}#{hung}@99999")
     until(tab, "trouble", "there is no entry 99999 yet")
     until(tab, "hang", "A hang")
@@ -255,7 +236,7 @@ def test_an_entry_that_is_not_there_is_explained(tab, hung, address):
 
 
 # ------------------------------------------------------------------------------------------------- the line
-def test_a_lost_lab_is_shown_and_found_again(tab, where, hung, tmp_path):
+def test_a_lost_lab_is_shown_and_found_again(tab, where, hung, tmp_path):  # noqa: F811
     tab.allowed = "ERR_|Failed to load"
     with lab_alone(where, tmp_path) as (process, web):
         tab.goto(f"{web}#{hung}")
@@ -305,7 +286,7 @@ def page_over(folder):
         served.close()
 
 
-def test_a_sweep_shows_its_progress_and_then_its_plots(tab, tmp_path):
+def test_a_sweep_shows_its_progress_and_then_its_plots(tab, tmp_path):  # noqa: F811
     with page_over(tmp_path) as web:
         tab.goto(web)
         until(tab, "jobs", "None yet.")
@@ -331,7 +312,7 @@ def test_a_sweep_shows_its_progress_and_then_its_plots(tab, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------- size
-def test_ten_thousand_pages_draw_what_changed(tab, where, address):
+def test_ten_thousand_pages_draw_what_changed(tab, where, address):  # noqa: F811
     events = filmed.large(10_000, touches=4)
     tab.goto(address)
     tab.set_input_files("#file", save(where, "large.jsonl", filmed.saved({"large": events})))
@@ -356,10 +337,11 @@ def test_ten_thousand_pages_draw_what_changed(tab, where, address):
     assert after["layouts"] == whole["layouts"]
     assert len(tab.query_selector_all("#folios tr")) <= 14
     assert tab.evaluate("document.querySelectorAll('*').length") < 600
+    assert tab.evaluate("(({ scrollHeight, clientHeight }) => scrollHeight <= clientHeight)(maphold)"), "all at once"
 
 
 # ------------------------------------------------------------------------------------------------- for everybody
-def test_it_can_be_read_aloud(tab, hung, address):
+def test_it_can_be_read_aloud(tab, hung, address):  # noqa: F811
     tab.goto(f"{address}#{hung}")
     until(tab, "hang", "A hang")
     assert tab.evaluate("['header', 'main', 'footer'].every((name) => document.querySelectorAll(name).length === 1)")
@@ -375,21 +357,21 @@ def test_it_can_be_read_aloud(tab, hung, address):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1100])
-def test_it_fits_and_can_be_seen(chromium, hung, address, scheme, width):
+def test_it_fits_and_can_be_seen(chromium, hung, address, scheme, width):  # noqa: F811
     context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
-    tab = context.new_page()
-    tab.goto(f"{address}#{hung}")
-    until(tab, "hang", "A hang")
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    opened = context.new_page()
+    opened.goto(f"{address}#{hung}")
+    until(opened, "hang", "A hang")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
     inks = "(e) => [getComputedStyle(e).color, getComputedStyle(document.body).backgroundColor]"
-    for element in tab.query_selector_all("#hang, .soft, #line, small, a, caption, #ladder .met"):
+    for element in opened.query_selector_all("#hang, .soft, #line, small, a, caption, #ladder .met"):
         assert contrast(*element.evaluate(inks)) >= 4.5
     letters = "({ states: colours().states, mark: colours().mark })"
-    shades = tab.evaluate(letters)
+    shades = opened.evaluate(letters)
     rgb = "c => { const e = document.createElement('i'); e.style.color = c; document.body.append(e); " \
         "const made = getComputedStyle(e).color; e.remove(); return made; }"  # fmt: skip
-    mark = tab.evaluate(rgb, shades["mark"])
-    assert all(contrast(tab.evaluate(rgb, state), mark) >= 4.5 for state in shades["states"])
+    mark = opened.evaluate(rgb, shades["mark"])
+    assert all(contrast(opened.evaluate(rgb, state), mark) >= 4.5 for state in shades["states"])
     context.close()
 
 
@@ -409,43 +391,3 @@ def test_it_loads_nothing_from_elsewhere(address):
     with urllib.request.urlopen(address) as answer:
         text, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy and "unsafe" not in policy and not re.search(r"https?://", text)
-
-
-# ------------------------------------------------------------------------------------------------- the guide
-def shell(command, folder):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    words = ["sh", "-c", "exec " + command.removesuffix("&") if command.endswith("&") else command]
-    return subprocess.Popen(words, cwd=folder, env={**os.environ, "PATH": path}, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT)  # fmt: skip
-
-
-def test_the_guide_does_what_it_says(tab, tmp_path):
-    for name in ("scenarios", "services", "examples"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    text, ran, behind = (ROOT / "docs/watch-the-hang.md").read_text(), 0, []
-    try:
-        for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
-            for command, code, says in re.findall(r"^\$ (.+)\n(?:exit (\d): (.+)$)?", block, re.MULTILINE):
-                process = shell(command, tmp_path)
-                if command.endswith("&"):
-                    behind.append(process)
-                    while not ((file := tmp_path / "where.json").exists() and file.read_text().endswith("\n")):
-                        assert process.poll() is None, process.stdout.read()
-                        time.sleep(0.05)
-                    continue
-                said = process.communicate(timeout=120)[0]
-                assert (process.returncode, says in said) == (int(code), True), (command, said)
-                ran += 1
-        tab.goto(re.search(r"<(http://\S+)>", text)[1])
-        until(tab, "hang", re.search(r"`(vcpu 0 \(touch page 1\) waits for ever.*?)`", text)[1])
-        tab.keyboard.press("Home")
-        for _ in range(3):
-            tab.keyboard.press("ArrowRight")
-        entry(tab, 3)
-        until(tab, "ladder", "accessible-pin page 1 fails")
-    finally:
-        for process in behind:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
-            process.stdout.close()
-    assert ran == 3

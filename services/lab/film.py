@@ -6,9 +6,9 @@ the page. Frame 0 is the group as it was laid out; frame n is what the n-th entr
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
@@ -28,6 +28,7 @@ MAX_FRAMES = 50_000
 """Frames kept of a film; of a longer one, the last so many."""
 UV_WORDS = ("OK", "error", "busy", "integrity", "exit")
 _COLUMN = {"guest": "guest", "host": "host", "device": "device", "fault": "device"}
+_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 _ROLES = {"ultravisor", "host", "guest"}
 
 
@@ -99,7 +100,10 @@ class Film:
             self.last = event.id
 
     def since(self, seen: str) -> tuple[Base | None, list[Frame], bool]:
-        """The base, the frames after the entry `seen`, and whether a page that saw it can go on from there."""
+        """The base, the frames after the entry `seen`, and whether a page that saw it can go on from there.
+
+        No base: there is none yet, or the page saw more than was read here so far.
+        """
         with self._lock:
             if not self.base:
                 return None, [], False
@@ -107,6 +111,8 @@ class Film:
                 return self.base, self.frames[:], True
             # looked for from the end, where it nearly always is
             at = next((i for i in range(len(self.frames) - 1, -1, -1) if self.frames[i].id == seen), None)
+            if at is None and not (self.whole or self.trouble) and _order(seen) > _order(self.last):
+                return None, [], False
             return self.base, self.frames[(at + 1 if at is not None else 0) :], at is not None
 
     def _take(self, event: Event) -> None:
@@ -139,7 +145,7 @@ class Film:
                                  allowed="as many as its pages and actors take")  # fmt: skip
         self._replay = Replay(meta, join(meta, sections))
         self._live = self._replay.live
-        self._notes = Notes(self._live)
+        self._notes = self._replay.notes
         self._waiting = Waiting(self._live, self._notes)
         self._codes = [self._code(page) for page in range(pages)]
         actors = [self._name(t) for t in range(len(meta.who))]
@@ -214,6 +220,7 @@ class Film:
             first = run.head(self._live, page)
             about.add(page)
             about.update(range(first, min(len(self._codes), first + (1 << self._live.mm[first].order))))
+        self._notes.forget()
         for page in sorted(about):
             code = self._code(page)
             if code != self._codes[page]:
@@ -247,50 +254,9 @@ class Film:
         del self.frames[:count]
 
 
-class Notes:
-    """Which records of a state were written since the last look, with the value before, so that it can be undone."""
-
-    def __init__(self, live: Any) -> None:
-        self._log: list[tuple[Any, str, int]] = []
-        self._page: dict[int, int] = {}
-        for name in live._fields[2:]:
-            section = getattr(live, name)
-            kind = _noting_kind(type(section[0]), self._log) if section else None
-            section[:] = [_noting(kind, record) for record in section]
-            if name in ("uv", "mm", "io"):
-                self._page |= {id(record): at for at, record in enumerate(section)}
-
-    def pages(self) -> set[int]:
-        """The pages of the records that were written, which are then forgotten."""
-        found = {self._page[id(record)] for record, _, _ in self._log if id(record) in self._page}
-        self._log.clear()
-        return found
-
-    def mark(self) -> int:
-        return len(self._log)
-
-    def undo(self, mark: int) -> None:
-        """Take back what was written since the mark."""
-        while len(self._log) > mark:
-            record, name, before = self._log.pop()
-            object.__setattr__(record, name, before)
-
-
-def _noting(kind: Any, record: Any) -> Any:
-    made = kind()
-    for name in record.__slots__:
-        object.__setattr__(made, name, getattr(record, name))
-    return made
-
-
-def _noting_kind(kind: Any, log: list[tuple[Any, str, int]]) -> type:
-    """The kind of record that enters every write in `log`; its slots are the fields."""
-
-    def write(self: Any, name: str, value: int) -> None:
-        log.append((self, name, getattr(self, name)))
-        object.__setattr__(self, name, value)
-
-    return type("Noting", (), {"__slots__": kind.__slots__, "__setattr__": write})
+def _order(identity: str) -> tuple[int, ...]:
+    """Ids of entries by which comes first; what is no id comes before all."""
+    return tuple(map(int, identity.split("-"))) if _ID.fullmatch(identity) else ()
 
 
 def _uv(code: int) -> str:

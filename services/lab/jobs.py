@@ -9,6 +9,7 @@ A job's name is a digest of the plan and of the code that computes it, so that t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -28,6 +29,7 @@ from ultrafolio.state.server import VARIABLE
 from ultrafolio.sweep import drive, planfile, queue
 from ultrafolio.sweep.cells import simulator
 from ultrafolio.sweep.durable import replace
+from ultrafolio.sweep.plan import Plan
 from ultrafolio.sweep.work import Work
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,13 +72,9 @@ class Jobs:
         """Make the plan a job, or find the one that it is; its name, and its cells. InputError for a bad plan."""
         job = hashlib.blake2b(f"{digest()}\0{plan}".encode(), digest_size=8).hexdigest()
         folder = self._folder / job
-        parsed = planfile.parse(plan, folder / "plan.toml")
-        work = Work(parsed, simulator(), {})
-        drive.check_columns(parsed, work.cells)
-        drive.probe(work)
+        parsed = _tried(plan, folder)
         with self._lock:
             if not (folder / "plan.toml").exists():
-                folder.mkdir(exist_ok=True)
                 replace(folder / "name", name.encode())
                 replace(folder / "plan.toml", plan.encode())
             (folder / "cancelled").unlink(missing_ok=True)
@@ -157,10 +155,29 @@ class Jobs:
             )
         if now in (DONE, CANCELLED) or now == wanted:
             return now
-        {PAUSED: queue.pause, RUNNING: queue.resume, CANCELLED: queue.revoke}[wanted](store, self._redis)
         if wanted == CANCELLED:
-            (store.parent / "cancelled").touch()
+            self._cancel(job)
+        elif queue.read_ticket(store) is None:
+            raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "NOT_QUEUED", "the sweep is not queued yet",
+                              value=job, then="ask again in a second, or cancel it")  # fmt: skip
+        else:
+            {PAUSED: queue.pause, RUNNING: queue.resume}[wanted](store, self._redis)
         return wanted
+
+    def _cancel(self, job: str) -> None:
+        """End a job, also while its follower is about to queue it. InputError, and it goes on, without the queue."""
+        folder, follower = self.folder(job), self._followers.get(job)
+        (folder / "cancelled").touch()
+        if follower:
+            follower.terminate()
+            follower.wait()
+        try:
+            if queue.read_ticket(folder / "store"):
+                queue.revoke(folder / "store", self._redis)
+        except InputError:
+            (folder / "cancelled").unlink()
+            self._follow(job)
+            raise
 
     def results(self, job: str) -> Iterator[bytes]:
         """The Parquet file in pieces. StatusError while there is none."""
@@ -183,3 +200,20 @@ class Jobs:
             follower.terminate()
         for follower in self._followers.values():
             follower.wait()
+
+
+def _tried(text: str, folder: Path) -> Plan:
+    """The plan as it will stand in `folder`. InputError, in words that say nothing of this machine, and no folder."""
+    # its paths lead through the folder: ../traces
+    folder.mkdir(exist_ok=True)
+    try:
+        plan = planfile.parse(text, folder / "plan.toml")
+        work = Work(plan, simulator(), {})
+        drive.check_columns(plan, work.cells)
+        drive.probe(work)
+    except InputError as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        error.what, error.then = (words.replace(f"{folder}/", "") for words in (error.what, error.then))
+        raise
+    return plan

@@ -36,7 +36,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file", allowed="a TOML file", cause="a path is relative to where you are",
                          then=f"ls {path.parent}") from None  # fmt: skip
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read", value=str(error), allowed="a readable UTF-8 TOML file") from None
+        raise InputError(f"{path}: cannot be read", value=str(error), allowed="a readable UTF-8 TOML file",
+                         cause="it is another kind of file, a folder, or somebody else's",
+                         then=f"file {path}") from None  # fmt: skip
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML", value=str(error), allowed="TOML 1.0",
                          cause="a missing quote or bracket on or before that line") from None  # fmt: skip

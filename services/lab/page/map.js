@@ -1,15 +1,21 @@
 "use strict";
 // The memory map on a canvas: pages as squares, folio by folio. Only what changed is drawn again, once a frame.
 
+/** Sizes of a square; the map takes the largest with which all pages are seen at once. */
+const SIZES = [34, 20, 12, 8, 6];
+
 /** Counts for those who measure: squares drawn, passes over the canvas, layouts made. */
 const drawn = { cells: 0, passes: 0, layouts: 0, longest: 0 };
 
+/** The pages on one canvas, the rings around some of them on another that lies upon it. */
 class MemoryMap {
-  constructor(canvas, picked) {
+  constructor(canvas, over, picked) {
     this.canvas = canvas;
+    this.over = over;
     this.picked = picked;
     this.film = null;
     this.page = -1;
+    this.rings = new Map();
     this.dirty = new Set();
     this.asked = 0;
     canvas.addEventListener("click", (event) => this.pick(this.under(event)));
@@ -21,7 +27,15 @@ class MemoryMap {
   show(film) {
     this.film = film;
     this.page = -1;
+    this.rings = new Map();
     this.layout();
+  }
+
+  /** Rings around pages: a Map from page to the name of a colour. */
+  ring(rings) {
+    this.rings = rings;
+    this.ringed = false;
+    this.ask();
   }
 
   /** These pages look different now. */
@@ -34,40 +48,49 @@ class MemoryMap {
   }
 
   ask() {
-    if (!this.asked && (this.dirty.size || this.all)) this.asked = requestAnimationFrame(() => this.draw());
+    if (!this.asked && (this.dirty.size || this.all || !this.ringed)) this.asked = requestAnimationFrame(() => this.draw());
   }
 
-  /** Where every page stands: folios one after the other, with a gap between; large ones go on in the next row. */
   layout() {
     if (!this.film) return;
     drawn.layouts++;
-    const pages = this.film.codes.length, width = this.canvas.clientWidth;
-    const size = this.size = pages <= 64 ? 34 : pages <= 600 ? 20 : pages <= 3000 ? 12 : 8;
-    const gap = Math.max(3, size >> 2), step = size + 1;
+    const pages = this.film.codes.length, width = this.width = this.canvas.clientWidth;
+    this.heads = Array.from(this.film.codes, (code) => Boolean(code & HEAD));
     this.x = new Int32Array(pages);
     this.y = new Int32Array(pages);
-    this.heads = new Array(pages);
-    let x = 1, y = 1;
-    for (let p = 0; p < pages; p++) {
-      this.heads[p] = Boolean(this.film.codes[p] & HEAD);
+    const room = parseFloat(getComputedStyle(this.canvas.parentElement).maxHeight) - 16;
+    let height = Infinity;
+    for (let at = 0; at < SIZES.length && height > room; at++) height = this.place(SIZES[at], width);
+    const ratio = devicePixelRatio || 1;
+    for (const one of [this.canvas, this.over]) {
+      one.width = Math.round(width * ratio);
+      one.height = Math.round(height * ratio);
+      one.style.height = `${height}px`;
+    }
+    this.context = this.canvas.getContext("2d", { alpha: false });
+    this.above = this.over.getContext("2d");
+    for (const context of [this.context, this.above]) context.scale(ratio, ratio);
+    this.colours = colours();
+    this.all = true;
+    this.ringed = false;
+    this.ask();
+  }
+
+  /** Where every page stands: folios one after the other, with a gap between; large ones go on in the next row. */
+  place(size, width) {
+    const gap = Math.max(2, size >> 2), step = size + 1, edge = 3;
+    this.size = size;
+    let x = edge, y = edge;
+    for (let p = 0; p < this.x.length; p++) {
       if (p && this.heads[p]) x += gap;
       const length = this.heads[p] ? this.film.folio(p)[1] - p : 1;
       const fits = x + length * step <= width || length * step > width;
-      if (x + step > width || (this.heads[p] && !fits)) { x = 1; y += step + gap; }
+      if (x + step > width || (this.heads[p] && !fits)) { x = edge; y += step + gap; }
       this.x[p] = x;
       this.y[p] = y;
       x += step;
     }
-    const ratio = devicePixelRatio || 1, height = y + step + 1;
-    this.width = width;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
-    this.canvas.style.height = `${height}px`;
-    this.context = this.canvas.getContext("2d", { alpha: false });
-    this.context.scale(ratio, ratio);
-    this.colours = colours();
-    this.all = true;
-    this.ask();
+    return y + step + edge;
   }
 
   draw() {
@@ -81,14 +104,23 @@ class MemoryMap {
     } else {
       for (const p of this.dirty) this.cell(p);
     }
+    if (!this.ringed) this.drawRings();
     this.all = false;
     this.dirty.clear();
     drawn.longest = Math.max(drawn.longest, performance.now() - start);
   }
 
+  drawRings() {
+    this.ringed = true;
+    this.above.clearRect(0, 0, this.width, this.over.height);
+    const rings = new Map(this.rings);
+    if (this.page >= 0) rings.set(this.page, "pick");
+    for (const [p, name] of rings) halo(this.above, this.colours[name], this.x[p], this.y[p], this.size);
+  }
+
   cell(p) {
     drawn.cells++;
-    square(this.context, this.colours, this.x[p], this.y[p], this.size, page(this.film.codes[p]), p === this.page);
+    square(this.context, this.colours, this.x[p], this.y[p], this.size, page(this.film.codes[p]));
     // the pages of a folio hang together
     if (this.heads[p + 1] === false && this.y[p + 1] === this.y[p]) {
       this.context.fillStyle = this.colours.soft;
@@ -104,8 +136,8 @@ class MemoryMap {
 
   pick(p) {
     if (p < 0 || p >= this.film.codes.length) return;
-    for (const one of [this.page, p]) if (one >= 0) this.dirty.add(one);
     this.page = p;
+    this.ringed = false;
     const view = this.canvas.parentElement, high = view.clientHeight - 4 * this.size;
     const hidden = this.y[p] < view.scrollTop || this.y[p] > view.scrollTop + high;
     if (hidden) view.scrollTop = this.y[p] - view.clientHeight / 2;
@@ -141,11 +173,12 @@ class MemoryMap {
 
 function colours() {
   const style = getComputedStyle(document.documentElement), get = (name) => style.getPropertyValue(`--${name}`).trim();
-  return { states: [..."NSHPE"].map(get), paper: get("paper"), soft: get("soft"), mark: get("mark"), pick: get("pick") };
+  const named = Object.fromEntries(["paper", "soft", "mark", "pick", "bad", "step"].map((name) => [name, get(name)]));
+  return { ...named, states: [..."NSHPE"].map(get) };
 }
 
 /** One page: colour and letter say its state; shapes, not colours, say what is on it. */
-function square(context, shade, x, y, size, one, picked) {
+function square(context, shade, x, y, size, one) {
   context.fillStyle = shade.paper;
   context.fillRect(x - 1, y - 1, size + 1, size + 2);
   context.fillStyle = shade.states[one.state];
@@ -159,8 +192,11 @@ function square(context, shade, x, y, size, one, picked) {
     context.fillText(LETTERS[one.state], x + size / 2 - 0.5, y + size / 2 + 1);
   }
   if (one.over) {
-    context.lineWidth = Math.max(1, size / 16);
-    context.strokeRect(x + 1, y + 1, size - 3, size - 2);
+    // on whole pixels, and at the edge where there are few, so that the colour stays
+    const wide = context.lineWidth = Math.max(1, Math.round(size / 16)), at = (size >= 12 ? 1 : 0) + wide / 2;
+    context.globalAlpha = size >= 12 ? 1 : 0.6;
+    context.strokeRect(x + at, y + at, size - 1 - 2 * at, size - 2 * at);
+    context.globalAlpha = 1;
   }
   if (one.longs) context.fillRect(x, y, unit, unit);
   if (one.pins) {
@@ -176,10 +212,16 @@ function square(context, shade, x, y, size, one, picked) {
     context.lineTo(x + size - 1, y + size - unit * 1.5);
     context.fill();
   }
-  if (picked) {
-    context.strokeStyle = shade.pick;
-    context.lineWidth = Math.max(2, size / 10);
-    const wide = context.lineWidth;
-    context.strokeRect(x + wide / 2, y + wide / 2, size - 1 - wide, size - wide);
-  }
+}
+
+/** A ring around a page, beside what is on it; around a small one with a glow, so that it is found. */
+function halo(context, colour, x, y, size) {
+  context.strokeStyle = colour;
+  const ring = (wide, seen) => {
+    context.globalAlpha = seen;
+    context.lineWidth = wide;
+    context.strokeRect(x - wide / 2, y - wide / 2, size - 1 + wide, size + wide);
+  };
+  if (size < 12) ring(7, 0.4);
+  ring(Math.max(2, size / 12), 1);
 }

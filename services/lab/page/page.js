@@ -3,7 +3,7 @@
 
 let film = null, at = { saved: "", group: "", n: null }, source = null, again = 0, news = null, ended = false;
 let savedGroups = [];
-const map = new MemoryMap($("map"), (p) => { $("picked").textContent = described(film, p); });
+const map = new MemoryMap($("map"), $("rings"), (p) => { $("picked").textContent = described(film, p); });
 
 /** How a place is written in the address; n null: live. */
 function hashOf(n) {
@@ -158,6 +158,7 @@ function settle() {
     film.astray = false;
   }
   const changed = film.go(n);
+  map.ring(rings(film.waitsAt(n), film.frame(n)));
   if (changed.size) map.changed(changed);
   if (!settle.asked) settle.asked = requestAnimationFrame(render);
 }

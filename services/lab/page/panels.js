@@ -21,19 +21,43 @@ const SHAPES = [
   ["arch bit set, though not secure", { over: 1 }], ["long-term pin", { longs: 1 }], ["pin for I/O", { pins: 1 }],
   ["writeback", { writeback: 2 }], ["I/O in flight", { flying: 1 }],
 ];
+const RINGS = [["named in a wait", "bad"], ["changed by this entry", "step"]];
 
-/** What colours and shapes mean, drawn as the map draws them. */
+/** What colours and shapes mean, drawn as the map draws them, each with the number of its pages. */
 function legend() {
   const shade = colours(), plain = page(0);
-  const entry = (name, one) => {
+  const entry = (name, one, ring) => {
     const canvas = h("canvas", { width: 44, height: 44, "aria-hidden": "true" });
     const context = canvas.getContext("2d");
     context.scale(2, 2);
-    square(context, shade, 1, 1, 20, { ...plain, ...one }, false);
-    return h("li", {}, canvas, name);
+    square(context, shade, 2, 2, 18, { ...plain, ...one });
+    if (ring) halo(context, shade[ring], 2, 2, 18);
+    return h("li", {}, canvas, `${name} `, !ring && h("b", {}));
   };
-  $("legend").replaceChildren(...STATES.map((name, state) => entry(name.toLowerCase().replace("_", " "), { state })),
-    ...SHAPES.map(([name, one]) => entry(name, one)));
+  $("counts").replaceChildren(...STATES.map((name, state) => entry(name, { state })),
+    ...SHAPES.map(([name, one]) => entry(name, one)), ...RINGS.map(([name, ring]) => entry(name, {}, ring)));
+}
+
+/** Words that lead to a page on the map. */
+function toPage(p, words) {
+  const go = () => {
+    map.pick(p);
+    $("maphold").scrollIntoView({ block: "nearest" });
+  };
+  return h("button", { type: "button", class: "page", click: go }, words);
+}
+
+const PAGE = /\b(page \d+)/;
+const paged = (text) => text.split(PAGE).map((part, i) => (i % 2 ? toPage(Number(part.slice(5)), part) : part));
+
+/** The pages that the waits name, and those that the entry changed, for the map to ring. */
+function rings(list, frame) {
+  const made = new Map();
+  for (let i = 0; frame && i < frame.pages.length; i += 2) made.set(frame.pages[i], "step");
+  for (const one of list) {
+    for (const found of `${one.waiter} ${one.held}`.matchAll(/\bpage (\d+)/g)) made.set(Number(found[1]), "bad");
+  }
+  return made;
 }
 
 /** How many pages are how, and the folios on which there is something. */
@@ -52,15 +76,19 @@ function tables(film) {
     }
   }
   close(film.codes.length);
-  const line = (name, n) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, n));
-  const states = STATES.map((name, i) => line(name, counts[i]));
-  body("counts").replaceChildren(...states, ...[...on].map(([name, n]) => line(name, n)));
-  const most = 12, rows = busy.slice(0, most).map(([first, end, found]) => h("tr", {},
-    h("th", { scope: "row" }, end - first > 1 ? `pages ${first}–${end - 1}` : `page ${first}`),
-    h("td", {}, [...found].map(([name, pages]) => `${name}: ${listed(pages)}`).join("; "))));
-  if (busy.length > most) rows.push(h("tr", {}, h("td", { colspan: 2 }, `and ${busy.length - most} more folios`)));
+  $("counts").querySelectorAll("b").forEach((place, i) => { place.textContent = [...counts, ...on.values()][i]; });
+  const told = busy.slice(0, MOST).map(([first, end, found]) => [first, end,
+    [...found].map(([name, pages]) => `${name}: ${listed(pages)}`).join("; ")]);
+  // what stays the same keeps the keyboard's place
+  if ($("folios").dataset.key === JSON.stringify([told, busy.length])) return;
+  $("folios").dataset.key = JSON.stringify([told, busy.length]);
+  const rows = told.map(([first, end, what]) => h("tr", {}, h("th", { scope: "row" },
+    toPage(first, end - first > 1 ? `pages ${first}–${end - 1}` : `page ${first}`)), h("td", {}, what)));
+  if (busy.length > MOST) rows.push(h("tr", {}, h("td", { colspan: 2 }, `and ${busy.length - MOST} more folios`)));
   body("folios").replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td", {}, "none"))]));
 }
+
+const MOST = 12;
 
 const listed = (pages) => pages.slice(0, 8).join(", ") + (pages.length > 8 ? `, and ${pages.length - 8} more` : "");
 
@@ -77,6 +105,8 @@ const HANGS = { permanent: "A hang", livelock: "A hang by livelock", fatal: "The
 
 /** The graph in words and as boxes; the first that lasts is named. */
 function waiting(list) {
+  if (waiting.told === list) return;
+  waiting.told = list;
   const worst = list.find((one) => LASTING.includes(one.kind) && !one.expected);
   $("hang").className = worst ? "hang" : "";
   $("hang").textContent = worst
@@ -86,7 +116,7 @@ function waiting(list) {
 }
 
 function chain(one) {
-  const box = (label, text, more) => h("li", {}, h("small", {}, label), text, more && h("small", {}, more));
+  const box = (label, text, more) => h("li", {}, h("small", {}, label), paged(text), more && h("small", {}, more));
   const kind = one.expected ? `${one.kind}, and the purpose of pin shared` : one.kind;
   const lists = { class: `wait ${one.expected ? "" : one.kind}`, "aria-label": `wait of ${one.waiter}` };
   return h("ul", lists, box("waits", one.waiter, kind), box("for", one.waits), box("held by", one.held),
@@ -200,8 +230,17 @@ class Plots {
   show({ error, cells, plots }) {
     if (error) { this.place.textContent = error; return; }
     const of = h("p", { class: "soft" }, `Of ${plural(cells, "cell")}.`);
-    this.place.replaceChildren(of, ...plots.map((plot) => h("figure", {},
-      h("img", { src: `sweeps/${this.job}/${plot.name}.svg?cells=${cells}`, alt: plot.alt }),
-      h("figcaption", {}, h("strong", {}, plot.title), ` ${plot.caption}`))));
+    const known = new Map([...this.place.querySelectorAll("figure")].map((one) => [one.dataset.name, one]));
+    this.place.replaceChildren(of, ...plots.map((plot) => this.figure(plot, cells, known.get(plot.name))));
+  }
+
+  /** A plot; one that is there stays to be seen until the next has come. */
+  figure({ name, alt, title, caption }, cells, known) {
+    const made = known || h("figure", { "data-name": name }, h("img", {}), h("figcaption", {}));
+    const [image, text] = made.children;
+    image.alt = alt;
+    image.src = `sweeps/${this.job}/${name}.svg?cells=${cells}`;
+    text.replaceChildren(h("strong", {}, title), ` ${caption}`);
+    return made;
   }
 }

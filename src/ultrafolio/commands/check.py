@@ -17,6 +17,7 @@ from ultrafolio.check import formats, promela
 from ultrafolio.check.formats_trace import file_text, trace_file
 from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
+from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.model import policies, scenario
@@ -30,8 +31,9 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.command("check")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--all", "every", is_flag=True, help="All scenarios in scenarios/, as a matrix scenario x policy.")
-@click.option("--policy", "names", multiple=True, help="A preset, a [policy.NAME] of the file, or FILE.toml#NAME; "
-              "several times for several.  [default: all presets]")  # fmt: skip
+@click.option("--policy", "names", multiple=True, shell_complete=among(lambda: policies.PRESETS),
+              help="A preset, a [policy.NAME] of the file, or FILE.toml#NAME; several times for several.  "
+              "[default: all presets]")  # fmt: skip
 @click.option("--diff-policy", nargs=2, metavar="A B", help="Only the scenarios whose verdict differs between two.")
 @click.option("--expect", is_flag=True, help="Compare with the [expect] tables: exit 0 when all is as expected.")
 @click.option("--max-states", default=MAX_STATES, show_default=True, type=click.IntRange(1, 2**31 - 2),

@@ -1,15 +1,27 @@
-"""`ultrafolio completion`: what a shell needs to complete commands, options and files."""
+"""`ultrafolio completion`: what a shell needs to complete commands, options, names and files."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterable
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import CompletionItem, get_completion_class
 
 from ultrafolio.errors import InputError
 
 SHELLS = ("bash", "zsh", "fish")
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def among(names: Callable[[], Iterable[str]]) -> Completer:
+    """For `shell_complete`: the names that begin so, or else files."""
+
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+        found = [CompletionItem(name) for name in names() if name.startswith(begun)]
+        return found or [CompletionItem(begun, type="file")]
+
+    return complete
 
 
 @click.command("completion")

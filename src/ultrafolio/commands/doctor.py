@@ -18,6 +18,7 @@ from rich.console import Console
 
 from ultrafolio.calibrate import system
 from ultrafolio.calibrate.sample import NotPossible
+from ultrafolio.commands.completion import among
 from ultrafolio.errors import one_of
 
 OK, MISSING, OLD = "ok", "missing", "wrong version"
@@ -31,6 +32,7 @@ TOOLS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "fio": ("records requests of a disk", ("fio",), "apt-get install fio"),
     "chromium": ("the tests of the page drive it", ("chromium", "chromium-browser", "google-chrome"),
                  "apt-get install chromium"),
+    "prometheus": ("the tests of the dashboard ask it", ("prometheus",), "apt-get install prometheus"),
     "docker": ("runs docker-compose.yml", ("docker",), "apt-get install docker.io"),
 }  # fmt: skip
 """Programs that nothing in the core needs: what for, under which names, and how Debian installs them."""
@@ -54,14 +56,14 @@ class Finding:
 
 
 @click.command("doctor")
-@click.argument("parts", nargs=-1)
+@click.argument("parts", nargs=-1, shell_complete=among(lambda: [*_parts(), *TOOLS]))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the tables.")
 def doctor(parts: tuple[str, ...], as_json: bool) -> int:
     """Look at what is installed here, what is missing, and say what to type.
 
     PARTS are what you want to use: an extra (cluster, report, workers, web, otel, bench, dev), calibrate, tools, or
-    one tool by name (redis-server, spin, valgrind, fio, chromium, docker). Without PARTS all are listed, and only
-    the core decides about the exit code.
+    one tool by name (redis-server, spin, valgrind, fio, chromium, prometheus, docker). Without PARTS all are listed,
+    and only the core decides about the exit code.
 
     \b
     ultrafolio doctor

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ultrafolio.check.verdict import MAX_MIB, MAX_STATES
+from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError
 from ultrafolio.explore import embed, page, text
 from ultrafolio.explore.goto import Guide
@@ -20,8 +21,8 @@ from ultrafolio.sweep import durable
 
 @click.command("explore")
 @click.argument("file", metavar="SCENARIO", type=click.Path(path_type=Path))
-@click.option("--policy", "names", multiple=True, required=True, help="A preset, a [policy.NAME] of the file, or "
-              "FILE.toml#NAME; given again, the same steps under each.")  # fmt: skip
+@click.option("--policy", "names", multiple=True, required=True, shell_complete=among(lambda: policies.PRESETS),
+              help="A preset, a [policy.NAME] of the file, or FILE.toml#NAME; given again, the same steps under each.")
 @click.option("--path", "path", default="", metavar="3.1.0", 
               help="The index of each enabled step taken from the start.")  # fmt: skip
 @click.option("--goto", "target", metavar="WHERE", help="counterexample, loop (once around it), or an expression: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import read_toml
 from ultrafolio.model import policies, scenario
@@ -39,14 +41,17 @@ def _axis_options(command: Any) -> Any:
     for name, kind, text in reversed(_AXES):
         default = config.AXES[name].default
         flag = "--" + name.replace("_", "-")
-        command = click.option(flag, name, type=kind, default=None, help=f"{text}  [default: {default}]")(command)
+        complete = among(lambda: policies.PRESETS) if name == "policy" else None
+        command = click.option(flag, name, type=kind, default=None, help=f"{text}  [default: {default}]",
+                               shell_complete=complete)(command)  # fmt: skip
     return command
 
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @_axis_options
-@click.option("--set", "fields", multiple=True, metavar="NAME=VALUE", help="A workload field, as in [workload.NAME].")
+@click.option("--set", "fields", multiple=True, metavar="NAME=VALUE", help="A workload field, as in [workload.NAME].",
+              shell_complete=among(lambda: (f"{name}=" for name in config.WORKLOAD)))  # fmt: skip
 @click.option("--check/--no-check", default=True, help="Check the nine properties at every step.  [default: check]")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every step to this file, NDJSON.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
@@ -97,13 +102,13 @@ def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         if name not in config.WORKLOAD:
             raise one_of("--set: unknown workload field", name, config.WORKLOAD, then="ultrafolio run --help")
-        kind = config.WORKLOAD[name].kind
-        try:
-            values[name] = text if kind in ("text", "choice") else json.loads(text)
-        except json.JSONDecodeError:
-            equals = ""
         if not equals:
-            raise InputError(f"--set {pair}", value=text, allowed=f"{name}=VALUE, a {kind}")
+            raise InputError(f"--set {pair}", allowed=f"{name}=VALUE", then="ultrafolio run --help")
+        values[name] = text
+        if config.WORKLOAD[name].kind not in ("text", "choice"):
+            # what is no number is refused with all other values, by its range
+            with suppress(json.JSONDecodeError):
+                values[name] = json.loads(text)
     return values
 
 

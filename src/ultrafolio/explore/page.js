@@ -89,6 +89,7 @@ function render() {
   const focused = [...$("enabled").querySelectorAll("button")].indexOf(document.activeElement);
   $("policy").value = String(policy);
   document.title = `${meta.policies[policy]} ${path.join(".") || "start"} · ${meta.title}`;
+  $("verdict").classList.toggle("violated", story.verdict.startsWith("violated"));
   fill("verdict", strong(story.verdict), story.wait.map((line) => h("span", { class: "wait" }, line)));
   fill("said", said(here, before));
   fill("pages", pages(here, before));

@@ -95,7 +95,8 @@ def parse_path(text: str) -> tuple[int, ...]:
     if text.count(".") >= MAX_STEPS:
         raise InputError("the path is too long", value=text[:40] + "...", allowed=f"at most {MAX_STEPS} steps")
     if not _PATH.fullmatch(text):
-        raise InputError("not an index path", value=text, allowed="indices of steps with dots between, such as 3.1.0")
+        raise InputError("not an index path", value=text, allowed="indices of steps with dots between, such as 3.1.0",
+                         then="the same command without --path shows the first steps")  # fmt: skip
     return tuple(int(word) for word in text.split(".")) if text else ()
 
 

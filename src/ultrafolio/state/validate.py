@@ -19,6 +19,7 @@ from ultrafolio.model.rule import RULES
 
 from .events import Entry, Made, StepEvent, Steps, Uvc, decode
 from .group import Live
+from .notes import Notes
 from .sections import Meta, decode_meta, join
 from .store import Event
 
@@ -72,12 +73,13 @@ def _recorded(name: str, function: Callable[..., int]) -> Callable[..., int]:
 
 
 class Replay:
-    """A group's state as its stream says it came about."""
+    """A group's state as its stream says it came about. notes: what was written to it; the caller forgets them."""
 
     def __init__(self, meta: Meta, state: State) -> None:
         self.meta, self._arrays = meta, state
         self.live = Live(*to_lists(state))
         self.live.crossing = None
+        self.notes = Notes(self.live)
         self.verdict = Verdict()
 
     def entry(self, event: str, entry: Entry) -> bool:
@@ -102,16 +104,20 @@ class Replay:
         if pc not in RULES:
             raise _Refused(f"{_name(s, t)} is dead and took a step")
         about = properties.focus(s, t, step.page)
-        was, before = s.uv[about].state, [_frozen(section) for section in s[2:]]
+        was, mark = s.uv[about].state, self.notes.mark()
         s.crossing = step.results
-        outcome = _rules().step(s, t, step.op, step.page)
-        s.crossing = None
-        if outcome != step.outcome:
-            self._restore(before)
-            what = f"{RULES[pc].name} of {_name(s, t)}" + (
-                f" ({OPS[step.op]} page {step.page})" if RULES[pc].chooses else ""
-            )
-            raise _Refused(f"{what}: the cluster says {_word(step.outcome)}, the rules say {_word(outcome)}")
+        try:
+            outcome = _rules().step(s, t, step.op, step.page)
+            if outcome != step.outcome:
+                chosen = f" ({OPS[step.op]} page {step.page})" if RULES[pc].chooses else ""
+                raise _Refused(f"{RULES[pc].name} of {_name(s, t)}{chosen}: "
+                               f"the cluster says {_word(step.outcome)}, the rules say {_word(outcome)}")  # fmt: skip
+        except Exception:
+            # what was refused did not happen
+            self.notes.undo(mark)
+            raise
+        finally:
+            s.crossing = None
         self.verdict.steps += 1
         wrong = properties.broken(s, t, pc, about, was, outcome)
         if wrong:
@@ -127,12 +133,6 @@ class Replay:
             )
         self.verdict.calls += 1
 
-    def _restore(self, before: Sequence[list[tuple[int, ...]]]) -> None:
-        for section, rows in zip(self.live[2:], before, strict=True):
-            for record, values in zip(section, rows, strict=True):
-                for name, value in zip(record.__slots__, values, strict=True):
-                    setattr(record, name, value)
-
     def _enabled(self) -> Iterator[str]:
         for t in range(len(self.live.task)):
             pc = self.live.task[t].pc
@@ -141,9 +141,9 @@ class Replay:
             elif pc == IDLE_PC[self.live.who[t].kind]:
                 yield f"{_name(self.live, t)}: may start {RULES[pc].name}"
             else:
-                before = [_frozen(section) for section in self.live[2:]]
+                mark = self.notes.mark()
                 outcome = _rules().step(self.live, t, NOTHING, 0)
-                self._restore(before)
+                self.notes.undo(mark)
                 yield f"{_name(self.live, t)}: {RULES[pc].name} " + (
                     "is enabled" if outcome > 0 else f"waits for {_word(outcome)}"
                 )
@@ -166,6 +166,8 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
             replay = _begin(started)
         elif not replay.entry(event.id, entry):
             return replay.verdict
+        else:
+            replay.notes.forget()
     if replay is None:
         raise _nothing(len(started))
     verdict = replay.verdict
@@ -213,10 +215,6 @@ def _difference(replayed: State, stored: State) -> str:
             if left[at] != right[at]:
                 return f"section {name}, record {at}: the stream leads to {left[at]}, the store holds {right[at]}"
     return ""
-
-
-def _frozen(section: Any) -> list[tuple[int, ...]]:
-    return [tuple(getattr(record, name) for name in record.__slots__) for record in section]
 
 
 def _name(s: Any, t: int) -> str:

@@ -218,9 +218,12 @@ def attach(
     writer = report_writer(wanted=bool(report)) if report is not False else None
     executor = queue_of(store, url, workers, ticket.record.deposit, ticket.record.limits, fresh=False, quiet=quiet)
     plan = explain.plan_of(open_store(store))
+    again = f"ultrafolio sweep {plan.path} -o {store} --executor celery" + (f" --redis {redis}" if redis else "")
+    # those that the sweep was asked for, which may be the plan's first ones
+    limit = sum(1 for _ in plan.cells(range(ticket.stop))) if ticket.stop < plan.size else None
     finish(
-        ctx, lambda: run_sweep(plan, store, cells.simulator(), executor, display(quiet=quiet)), executor, store,
-        f"ultrafolio sweep attach {store}", writer, quiet=quiet and not as_json, as_json=as_json,
+        ctx, lambda: run_sweep(plan, store, cells.simulator(), executor, display(quiet=quiet), limit=limit),
+        executor, store, again, writer, quiet=quiet and not as_json, as_json=as_json,
     )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ def parse(text: str, path: Path) -> Plan:
         raise InputError(
             f"{path}: not valid TOML", value=str(error), allowed="TOML 1.0",
             cause="a missing quote, bracket or value, or a name given twice, on that line or the one before",
+            then="sweeps/ has plans to begin with",
         ) from None  # fmt: skip
     return _Reader(path).plan(document, text)
 

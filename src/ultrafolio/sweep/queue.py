@@ -54,7 +54,7 @@ PROBED = 16
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """What job.json says: enough to come back to a job, or to make it again."""
+    """What job.json says: enough to come back to a job, or to make it again. stop: where the sweep's span ends."""
 
     job: str
     same: str
@@ -63,6 +63,7 @@ class Ticket(msgspec.Struct, frozen=True):
     redis: str
     record: Record
     chunks: list[Spans]
+    stop: int
 
 
 def read_ticket(folder: Path) -> Ticket | None:
@@ -119,7 +120,7 @@ class Queue:
                     yield from before
                     if not spans:
                         return
-                    ticket = self._submit(client, url, store, work, spans, stopped)
+                    ticket = self._submit(client, url, store, work, spans, span.stop, stopped)
                     if ticket is None:
                         return
                 else:
@@ -133,8 +134,9 @@ class Queue:
                 raise unreachable(url, error) from None
 
     def _submit(
-        self, client: Any, url: str, store: Store, work: Work, spans: list[range], stopped: Callable[[], bool]
-    ) -> Ticket | None:
+        self, client: Any, url: str, store: Store, work: Work, spans: list[range], stop: int,
+        stopped: Callable[[], bool],
+    ) -> Ticket | None:  # fmt: skip
         """Make the job, or join the one that computes the same; returns once everything is queued.
 
         None when it was stopped before there was a job.
@@ -163,8 +165,9 @@ class Queue:
         known = job.record()
         assert known is not None, "the job was there a moment ago"
         ticket = Ticket(
-            job.name, same, secrets.token_hex(8), store.next_run(), without_password(url), known, job.chunks()
-        )
+            job.name, same, secrets.token_hex(8), store.next_run(), without_password(url), known, job.chunks(),
+            stop,
+        )  # fmt: skip
         job.join(ticket.client)
         replace(self.folder / "job.json", msgspec.json.encode(ticket))
         if job.name == name:

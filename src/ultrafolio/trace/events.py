@@ -46,7 +46,8 @@ class Writer:
             self._file: IO[str] = self._part.open("w", encoding="utf-8")
         except OSError as error:
             raise InputError(f"{path}: trace cannot be written", value=error.strerror,
-                             allowed="a path in a folder you may write to") from None  # fmt: skip
+                             allowed="a path in a folder you may write to",
+                             then=f"mkdir -p {path.parent}") from None  # fmt: skip
         self._line(header(state, command))
 
     def _line(self, record: dict[str, Any]) -> None:
