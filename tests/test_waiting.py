@@ -15,7 +15,7 @@ from ultrafolio.check.explore import explore
 from ultrafolio.check.liveness import lassos
 from ultrafolio.check.verdict import KINDS, _judge
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import DISK, RING, VCPU
+from ultrafolio.model.layout import DISK, IMPORT_MAP, RING, TOUCH, VCPU
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.scenario import System
 from ultrafolio.rpc.client import request_id
@@ -108,6 +108,27 @@ def test_a_client_that_goes_away_ends_the_wait(lab):
     assert not quiet(lab)
     call.cancel()
     until(lambda: quiet(lab))
+
+
+def test_a_vcpu_that_tries_again_is_seen_to_wait_at_every_moment(lab):
+    stalled(lab)
+    caller = Caller(lab.touch, 0, 1, timeout=NEVER)
+    wait = until(lab.waits)
+    before = len(list(lab.cluster.store.events(lab.group)))
+    assert [lab.waits() for _ in range(500)] == [wait] * 500
+    assert len(list(lab.cluster.store.events(lab.group))) > before + 10, "it did try again meanwhile"
+    assert lab.reboot(2).outcome == DONE
+    assert caller.end().outcome == STOPPED and lab.waits() == []
+
+
+def test_what_stopped_a_vcpu_once_is_not_said_of_its_next_instruction(lab):
+    lab.lay("mine", "whole-folio", {"memory": {"folios": [1], "state": ["shared", "exported"]}, "vcpu": [{}],
+                                    "virtio": [{"page": 0}], "reboot": [{"starts": 1}]})  # fmt: skip
+    lab.configure(1, 0)
+    assert lab.touch(0, 1, timeout=0.5).outcome == WAITS and lab.waits()
+    assert lab.reboot(2).outcome == DONE
+    lab.cluster.guest.Step(guest_pb2.GuestServiceStepRequest(group=lab.group, actor=0, op=TOUCH, page=1))
+    assert lab.state().task["pc"][0] == IMPORT_MAP and lab.waits() == []
 
 
 def test_a_reboot_by_another_client_ends_the_touch(lab):

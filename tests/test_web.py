@@ -89,9 +89,9 @@ def test_who_waits_is_said_as_the_host_says_it():
     state.mm[0].refs = state.mm[0].pins = state.mm[0].longs = 1
     ring = state.task[1]
     ring.page, ring.at = 0, 1
-    # as services.host_mm.waits has it: a vCPU that was told "busy", and tries again
+    # as the host has it: a vCPU that was told "busy", and tries again
     state.actor[0].op, state.actor[0].page, state.task[0].pc = 1, 1, 1
-    waiting._about[0] = 1, 1
+    waiting._stalls._about[0] = 1, 1
     waiting.after(0, 8, E_REFS)
     (told,) = waiting.now()
     assert told.kind == "permanent" and told.waiter == "vcpu 0 (touch page 1)"
