@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.disk import Disk
+from services.host_mm.swap import Swap
 from services.host_mm.waits import Obstacles
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import NOTHING, RECLAIM_FREE, WB_END
+from ultrafolio.model.layout import NOTHING, SWAPPED, WB_END
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.burst import Done, Group
@@ -43,9 +43,9 @@ ReadPages = Callable[[str, int, int], bytes]
 
 
 class Threads:
-    """Runs host threads of any group. swap: where writeback and reclaim write to."""
+    """Runs host threads of any group. swap: where writeback writes to."""
 
-    def __init__(self, read_pages: ReadPages, swap: Disk) -> None:
+    def __init__(self, read_pages: ReadPages, swap: Swap) -> None:
         self._read, self._swap = read_pages, swap
         self.obstacles = Obstacles()
         self._turns: dict[tuple[str, int], threading.Lock] = {}
@@ -88,12 +88,12 @@ class Threads:
 
         def stop(view: View) -> bool:
             about(view)
-            return view.live.task[actor].pc in (WB_END, RECLAIM_FREE)
+            return bool(view.live.task[actor].pc == WB_END)
 
         pc = group.refresh().live.task[actor].pc
         while pc in RULES and of_host(pc) and not (RULES[pc].chooses and op == NOTHING):
-            if pc in (WB_END, RECLAIM_FREE):
-                drive.error = drive.error or self._io(group, actor)
+            if pc == WB_END:
+                drive.error = drive.error or self._write_back(group, actor)
             name = f"{request}/{len(drive.steps)}" if request else ""
             about(group.view)
             burst = group.burst(actor, op, page, request=name, stop=stop)
@@ -112,17 +112,18 @@ class Threads:
             op, page, pc = NOTHING, 0, group.view.live.task[actor].pc
         return drive
 
-    def _io(self, group: Group, actor: int) -> int:
-        """The I/O between its start and its end: what the host sees of the pages goes to the disk. An errno, or 0."""
+    def _write_back(self, group: Group, actor: int) -> int:
+        """The I/O of a writeback: what the host sees of the folio goes to the disk, but for pages that are not in
+        memory. An errno, or 0."""
         live: Any = group.view.live
-        task = live.task[actor]
-        first, count = task.page, 1
-        if task.pc == WB_END:
-            first = interpreted().head(live, task.page)
-            count = 1 << live.mm[task.page].order
+        page, origin = live.task[actor].page, group.view.meta.origin
+        first = interpreted().head(live, page)
+        count = 1 << live.mm[page].order
         try:
             seen = self._read(group.name, first, count)
         except PermissionError:
             return errno.EIO
-        self._swap.write(group.view.meta.origin + first * PAGE, seen)
+        for at in range(count):
+            if live.pt[first + at].present != SWAPPED:
+                self._swap.write(origin, first + at, seen[at * PAGE : (at + 1) * PAGE])
         return 0

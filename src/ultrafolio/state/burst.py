@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ultrafolio.engine import load
-from ultrafolio.model.layout import IDLE_PC, NOTHING, OUTCOMES, WAITS, State, copy
+from ultrafolio.model.layout import IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State, copy
 from ultrafolio.model.rule import RULES
 
 from .events import StepEvent, Steps, encode
@@ -37,6 +37,8 @@ HANDS_OVER = ("take_exit", "take_pin", "take_reboot")
 """Those of them that pass the thread to the other part."""
 SEEN = {"host": (), "guest": ("pc", "vm")}
 """Sections that a role's rules read, and that the parts they ask may write: a repetition must see them as they were."""
+SWAPS = ("swap_out", "swap_in")
+"""What the host is asked, of itself, when a page leaves memory or comes back: contents move, which are no state."""
 LONGEST = 64
 """Steps in one burst at most, so that no thread keeps a group to itself."""
 
@@ -344,6 +346,8 @@ class _Burst:
             pc = self.view.live.task[self.actor].pc
             try:
                 outcome = int(self.group._rules.step(self.view.live, self.actor, op, page))
+                for function, moved in self._swaps(mark):
+                    self.slot.call(function, (moved,))
             except _Crossing as crossing:
                 self.view.rollback(mark)
                 self.slot.used = used
@@ -354,6 +358,13 @@ class _Burst:
             else:
                 self.events.append(StepEvent(self.actor, op, page, outcome, list(self.slot.names)))
             return Done(self.actor, pc, outcome)
+
+    def _swaps(self, mark: int) -> list[tuple[str, int]]:
+        """Which pages a step swapped out or in, whose writes are those since `mark`."""
+        present = self.view.arrays.pt["present"]
+        written = {at: before for name, at, _, before in self.view.log[mark:] if name == "pt"}
+        return [(SWAPS[before == SWAPPED], at) for at, before in written.items()
+                if (before == SWAPPED) != (present[at] == SWAPPED)]  # fmt: skip
 
     def _cross(self, op: int, page: int, crossing: _Crossing) -> None:
         if self.turn is None:
