@@ -275,13 +275,16 @@ def test_a_disk_reads_what_it_wrote(lab):
 def test_a_read_from_disk_into_an_exported_page(lab):
     """Direct I/O on a secure page moves its cipher text: the same bytes may come back, older ones are fatal."""
     lab.lay("mine", "per-page", {**FOLIO, "disk": [{"page": 1, "starts": 3}]})
-    lab.untrusted.add(lab.group)  # in the rules only a hostile host changes an exported page
+    lab.untrusted.add(lab.group)
     lab.touch(0, 1, data=SECRET)
     lab.direct_io(1, 1)
     assert lab.direct_io(1, 1, read=True).error == 0
     assert lab.touch(0, 1, length=len(SECRET)).data == SECRET
+    assert lab.validated().accepted
     lab.direct_io(1, 1, read=True)
     assert lab.touch(0, 1).outcome == FATAL
+    told = lab.validated()
+    assert not told.accepted and "a disk that reads into one does so" in told.why, "in the rules only tamper does"
 
 
 def test_a_pin_that_is_refused(lab):

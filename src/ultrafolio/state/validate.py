@@ -14,7 +14,19 @@ from ultrafolio.engine import load
 from ultrafolio.engine.interp import to_lists, write_back
 from ultrafolio.errors import InputError
 from ultrafolio.model import properties
-from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, NOTHING, OPS, OUTCOMES, OWNERS, UV_BUSY, WAITS, State
+from ultrafolio.model.layout import (
+    ACTOR_KINDS,
+    IDLE_PC,
+    NOTHING,
+    OPS,
+    OUTCOMES,
+    OWNERS,
+    UV_BUSY,
+    UV_INTEGRITY,
+    UV_OK,
+    WAITS,
+    State,
+)
 from ultrafolio.model.rule import RULES
 
 from .events import Entry, Made, StepEvent, Steps, Uvc, decode
@@ -65,10 +77,17 @@ def _recorded(name: str, function: Callable[..., int]) -> Callable[..., int]:
             return UV_BUSY
         code = function(s, *arguments)
         if recorded is not None and code != recorded:
-            raise _Refused(f"the ultravisor answered {recorded} to {name}, the rules say {code}")
+            raise _Refused(f"the ultravisor answered {recorded} to {name}, the rules say {code}{_why(recorded, code)}")
         return code
 
     return called
+
+
+def _why(recorded: int, code: int) -> str:
+    """What leads to such a pair of answers, where something is known to."""
+    if (recorded, code) != (UV_INTEGRITY, UV_OK):
+        return ""
+    return ": the exported page was written into, and not by a tamper step; a disk that reads into one does so"
 
 
 class Replay:
