@@ -166,7 +166,7 @@ def at_step(number, **fields):
     (lambda made: [*made, made[0]], "after the group was laid out"), (at_step(6, outcome=9), "the rules refuse"),
     (at_step(6, actor=99), "there is no actor 99"), (at_step(3, page=10**9), "entry"),
     (lambda made: [*made, (Event("9-9", b""), Uvc("__import__", [1], 0))], "there is no page call __import__"),
-    (lambda made: [*made, (Event("9-9", b""), Uvc("uv_export", [], 0))], "none that a part wrote"),
+    (lambda made: [*made, (Event("9-9", b""), Uvc("uv_export", [], 0))], "missing 1 required"),
 ])  # fmt: skip
 def test_a_tampered_stream_ends_where_it_was_changed(change, says):
     film = film_of(broken(change))

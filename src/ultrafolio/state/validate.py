@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from .group import Live
 from .sections import Meta, decode_meta, join
 from .store import Event
 
+_ROLE = {"host": "host", "fault": "host", "guest": "guest", "device": "guest"}
+"""Whose process runs the rules of each actor: a broken or hostile host is the host, too."""
 ULTRAVISOR = ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "uv_share", "uv_unshare")
 
 
@@ -104,7 +107,7 @@ class Replay:
         try:
             if isinstance(entry, Steps):
                 for step in entry.steps:
-                    self._step(step)
+                    self._step(step, entry.role)
             elif isinstance(entry, Uvc):
                 self._call(entry)
         except (_Refused, IndexError, OverflowError) as error:
@@ -113,18 +116,27 @@ class Replay:
             return False
         return True
 
-    def _step(self, step: StepEvent) -> None:
+    def _step(self, step: StepEvent, role: str) -> None:
         s, t = self.live, step.actor
         if not 0 <= t < len(s.task):
             raise _Refused(f"there is no actor {t}")
         pc = s.task[t].pc
         if pc not in RULES:
             raise _Refused(f"{_name(s, t)} is dead and took a step")
+        if _ROLE[RULES[pc].actor] != role:
+            raise _Refused(f"{RULES[pc].name} of {_name(s, t)}: done by {role}, and it is {_ROLE[RULES[pc].actor]}'s")
+        if RULES[pc].chooses and not 0 <= step.page < len(s.mm):
+            raise _Refused(f"{RULES[pc].name} of {_name(s, t)}: there is no page {step.page}")
         about = properties.focus(s, t, step.page)
         was, before = s.uv[about].state, [_frozen(section) for section in s[2:]]
         s.crossing = step.results
-        outcome = _rules().step(s, t, step.op, step.page)
-        s.crossing = None
+        try:
+            outcome = _rules().step(s, t, step.op, step.page)
+        except _Refused:
+            self._restore(before)
+            raise
+        finally:
+            s.crossing = None
         if outcome != step.outcome:
             self._restore(before)
             what = f"{RULES[pc].name} of {_name(s, t)}" + (
@@ -139,8 +151,13 @@ class Replay:
     def _call(self, call: Uvc) -> None:
         if not call.function.startswith("uv_") or not hasattr(load.interpreted(), call.function):
             raise _Refused(f"there is no page call {call.function}")
-        code = getattr(load.interpreted(), call.function)(self.live, *call.arguments)
+        before = [_frozen(section) for section in self.live[2:]]
+        try:
+            code = getattr(load.interpreted(), call.function)(self.live, *call.arguments)
+        except TypeError as error:
+            raise _Refused(str(error)) from None
         if code != call.result:
+            self._restore(before)
             raise _Refused(
                 f"{call.function}{tuple(call.arguments)}: the ultravisor says {call.result}, the rules say {code}"
             )
@@ -179,12 +196,13 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
     """
     replay, started = None, []
     for event in events:
-        entry = _entry(event)
-        if replay is None:
-            started.append(entry)
-            replay = _begin(started)
-        elif not replay.entry(event.id, entry):
-            return replay.verdict
+        with _written_by_parts(event):
+            entry = decode(event.data)
+            if replay is None:
+                started.append(entry)
+                replay = _begin(started)
+            elif not replay.entry(event.id, entry):
+                return replay.verdict
     if replay is None:
         raise _nothing(len(started))
     verdict = replay.verdict
@@ -207,13 +225,17 @@ def _begin(started: Sequence[Entry]) -> Replay | None:
     return Replay(meta, join(meta, sections))
 
 
-def _entry(event: Event) -> Entry:
+@contextmanager
+def _written_by_parts(event: Event) -> Iterator[None]:
+    """InputError for an entry over which the rules stumble: its bytes are no event, or a layout is none."""
     try:
-        return decode(event.data)
-    except msgspec.MsgspecError as error:
+        yield
+    except InputError:
+        raise
+    except (msgspec.MsgspecError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InputError(
             f"entry {event.id} of the stream", value=str(error), allowed="an event of ultrafolio.state.events",
-            cause="a stream of something else, or of another version",
+            cause="a stream of something else, of another version, or changed",
         ) from None  # fmt: skip
 
 
