@@ -6,6 +6,7 @@ from services.host_mm.firmware import Firmware, Guests
 from services.host_mm.servicer import HostMm
 from services.host_mm.swap import Swap
 from services.host_mm.threads import Threads
+from services.host_mm.unfinished import Unfinished
 from services.links import channel_to, folder_of, store_of
 from services.serve import Running, main, serve, traced
 from services.settings import Settings
@@ -20,9 +21,10 @@ def start(settings: Settings) -> Running:
     stub = ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "host_mm", "ultravisor", tracing))
     swap = Swap(Disk(folder_of(settings, "host_mm") / "swap"))
     firmware = Firmware(stub, guests := Guests(store), swap)
-    threads = Threads(firmware.read_pages, swap)
+    threads = Threads(firmware.read_pages, swap, Unfinished(store))
     host = HostMm(store, firmware, threads, Boot(firmware, guests))
     host.groups.tend(Group.refresh)
+    threads.look_after(host.groups)
     register = [(host_mm_pb2_grpc.add_HostMmServiceServicer_to_server, host)]
     return serve("host_mm", register, settings, ready=store.ping, tracing=tracing)
 

@@ -125,6 +125,7 @@ class Group:
     """A role's way to one group: its view, one burst at a time.
 
     role_runs: whether this role's process runs a rule; a burst ends where its thread passes to another part
+    left: is told of each turn that was left behind and finished here, with the group's name
     """
 
     def __init__(
@@ -137,9 +138,10 @@ class Group:
         role_runs: Callable[[int], bool],
         *,
         patience: float = 10.0,
+        left: Callable[[str, Turn], None] = lambda group, turn: None,
     ) -> None:
         self.store, self.name, self.role, self.view = store, name, role, View(meta, role)
-        self._ask, self._runs, self._patience = ask, role_runs, patience
+        self._ask, self._runs, self._patience, self._left = ask, role_runs, patience, left
         self._rules = rules_of(role)
         self._lock = threading.Lock()
         self._writer = f"{role}-{os.urandom(6).hex()}"
@@ -168,10 +170,10 @@ class Group:
                 # after the look: what the view does not show yet is not answered yet, and makes the commit stale
                 if answer and answer.status == "held" and not self._ours(actor):
                     pass  # a step that is half done may have moved the thread: wait and see
-                elif self._known(request) is not None:
+                elif self.known(request) is not None:
                     answer = self._renew()
                     if answer.status != "held" or not answer.turn or answer.turn.request != request:
-                        return self._known(request) or []
+                        return self.known(request) or []
                 else:
                     burst = _Burst(self, actor, request)
                     try:
@@ -227,7 +229,7 @@ class Group:
         pc = self.view.live.task[actor].pc
         return pc in RULES and bool(self._runs(pc))
 
-    def _known(self, request: str) -> list[Done] | None:
+    def known(self, request: str) -> list[Done] | None:
         """The steps that were committed for a request, None if there are none."""
         known = self.store.reply(self.name, request) if request else None
         return None if known is None else [Done(*words) for words in msgspec.msgpack.decode(known)]
@@ -274,10 +276,12 @@ class Group:
         turn = left.turn
         try:
             burst = _Burst(self, turn.actor, turn.request)
-            burst.adopt(turn, results, self._known(turn.request) or [])
+            burst.adopt(turn, results, self.known(turn.request) or [])
             burst.run(turn.op, turn.page, LONGEST, None)
         except (Lost, _Again):
             self.view.rollback()
+        else:
+            self._left(self.name, turn)
 
     def _commit(self, commit: Commit) -> Answer:
         answer = self.store.commit(self.name, commit)
