@@ -109,11 +109,13 @@ class Child:
         )  # fmt: skip
 
     def last_word(self) -> str:
-        """The last line of its log; of a log entry, its reason."""
-        line = self._log.read_text(errors="replace").strip().rpartition("\n")[2]
+        """The last thing that its log says: a log entry's reason, or an error with the value that it is about."""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        at = max((i for i, line in enumerate(lines) if not line.startswith(" ")), default=0)
+        last, *more = lines[at:] or [""]
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            return str(json.loads(line)["reason"])
-        return line
+            return str(json.loads(last)["reason"])
+        return last + next((": " + line.split(maxsplit=1)[1] for line in more if line.startswith("  value ")), "")
 
     def stop(self) -> int:
         """Ask it to stop, insist after its grace period; its exit status."""

@@ -12,7 +12,7 @@ from stored import Stored
 from ultrafolio.cli import cli
 from ultrafolio.engine.conformance import SCENARIOS, build, walk, walked
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import E_UV, UV_BUSY, UV_INTEGRITY
+from ultrafolio.model.layout import E_UV, OK, UV_BUSY, UV_INTEGRITY
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.state import validate
 from ultrafolio.state.events import StepEvent, Steps, Uvc, decode, encode
@@ -88,6 +88,16 @@ def test_what_no_part_can_have_done_is_refused():
     assert "there is no page call uv_none" in refused(idle, Uvc("uv_none", [0], 0))
     assert "missing 1 required" in refused(idle, Uvc("uv_export", [], 0))
     assert "the rules say 1" in refused(idle, Uvc("uv_pin", [0], 0))
+
+
+def test_what_was_enabled_there_is_said_and_what_the_others_wait_for():
+    system = build("per-page", [0], ["secure"], writeback=[{}, {}])
+    locked = filmed.stream(system, [(0, 1, 0)])[:5]
+    other, wrong = Steps("host", [StepEvent(1, 1, 0, OK)]), Uvc("uv_none", [], 0)
+    verdict = validate.validate([*locked, Event("9-8", encode(other)), Event("9-9", encode(wrong))])
+    assert verdict.enabled == [
+        "writeback 0: writeback-flag is enabled", "writeback 1: writeback-lock waits for the folio lock",
+    ]  # fmt: skip
 
 
 def test_an_answer_of_the_ultravisor_that_the_rules_do_not_give_is_refused_at_the_call():

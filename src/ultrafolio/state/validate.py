@@ -181,7 +181,7 @@ class Replay:
                 outcome = _rules().step(self.live, t, NOTHING, 0)
                 self._restore(before)
                 yield f"{_name(self.live, t)}: {RULES[pc].name} " + (
-                    "is enabled" if outcome > 0 else f"waits for {_word(outcome)}"
+                    "is enabled" if outcome > 0 else _word(outcome)
                 )
 
     def state(self) -> State:
