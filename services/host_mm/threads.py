@@ -100,10 +100,11 @@ class Threads:
             about(view)
             return bool(view.live.task[actor].pc == WB_END)
 
-        while request and (known := group.known(f"{request}/{len(drive.steps)}")):
-            drive.steps += known
-            op = NOTHING  # it was started, and perhaps is at its end
         pc = group.refresh().live.task[actor].pc
+        if request and not _under_way(pc):
+            while known := group.known(f"{request}/{len(drive.steps)}"):
+                drive.steps += known
+                op = NOTHING  # it was started, and is at its end
         while _under_way(pc) or (op != NOTHING and pc in RULES and of_host(pc)):
             if pc == WB_END:
                 drive.error = drive.error or self._write_back(group, actor)
