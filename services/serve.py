@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -193,7 +194,7 @@ def main(start: Callable[[Settings], Running]) -> None:
     try:
         running = start(read())
     except InputError as error:
-        print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+        print(f"services.{Path(sys.argv[0]).parent.name}: {error}", file=sys.stderr)
         sys.exit(2)
     print(json.dumps(running.announcement()), flush=True)
     running.wait()

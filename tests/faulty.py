@@ -3,6 +3,8 @@
 from collections import Counter
 from copy import deepcopy
 
+from services.host_mm.swap import GIVEN_AWAY
+from services.ultravisor.contents import Seal
 from stored import Stored
 from ultrafolio.model.layout import EXPORTED, NON_SECURE
 from ultrafolio.state.events import Steps, decode
@@ -93,12 +95,17 @@ class Breakable(Stored):
         return flattened(self.stream())
 
     def plain(self):
-        """What every page holds, decrypted where it is exported; None where that fails."""
+        """What every page holds, in memory or in swap, decrypted where it is exported; None where that fails."""
         self.pages.guest_view(0, 0)
         uv = self.pages.view.arrays.uv
-        slots = self.pages.view.seal["slot"]
-        held = [self.contents.read(self.pages._address(p), int(slots[p])) for p in range(len(uv))]
-        return [self.pages._plain(p) if uv["state"][p] == EXPORTED else held[p] for p in range(len(uv))]
+        seals, found = self.pages.view.seal, []
+        for p, page in enumerate(uv):
+            held = self.pages._held(p)
+            held = self.swap.read(self.meta.origin, p) if held == GIVEN_AWAY else held
+            seal = Seal(int(seals[p]["counter"]), seals[p]["nonce"].tobytes(), seals[p]["tag"].tobytes())
+            exported = page["state"] == EXPORTED
+            found.append(self.contents.decrypt(self.group, int(page["owner"]), p, seal, held) if exported else held)
+        return found
 
 
 def flattened(events):

@@ -4,11 +4,13 @@ import itertools
 
 import numpy as np
 
-from services.ultravisor.contents import Contents
+from services.disk import Disk
+from services.host_mm.swap import Seen, Swap
+from services.ultravisor.contents import PAGE, Contents
 from services.ultravisor.pages import Pages, Part, lay_out
 from ultrafolio.model.layout import IDLE_PC
 from ultrafolio.model.rule import RULES
-from ultrafolio.state.burst import Group, Result
+from ultrafolio.state.burst import SWAPS, Group, Result
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, encode_meta, join, split
 
@@ -22,7 +24,7 @@ class Stored:
     name = "store"
 
     def __init__(self, stores, folder):
-        self.stores, self.contents = stores, Contents(folder)
+        self.stores, self.contents, self.swap = stores, Contents(folder), Swap(Disk(folder / "swap"))
 
     def load(self, state):
         self.group = f"g{next(NUMBERS)}"
@@ -58,11 +60,17 @@ class Stored:
         if function == "hw_guest":
             vm, page = arguments
             return Result(self.pages.access(vm, [(page, 0, 0, b"")], part)[0].exception)
+        if function in SWAPS:
+            move = self.swap.out if function == "swap_out" else self.swap.back
+            return Result(move(self._see, self.meta.origin, arguments[0], part))
         if function == "hw_host":
             return Result(self.pages.access(None, [(arguments[0], 0, 0, b"\xff" * 8)], part)[0].exception)
         if function.startswith("take_"):
             return self.host.take_part(turn.token, index, function, arguments)
         return self.pages.call(function, arguments, part)
+
+    def _see(self, page, data, part):
+        return Seen(*self.pages.access(None, [(page, 0, PAGE, data)], part)[0])
 
     def step(self, actor, op, page):
         kinds = self.meta.who["kind"]

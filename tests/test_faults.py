@@ -210,6 +210,27 @@ def test_a_service_looks_after_what_its_role_left_behind(places, tmp_path, monke
     assert len(engine.steps()) == 1, "finished, and nobody asked for it"
 
 
+def test_who_finishes_a_turn_is_told_whose_it_was(places, tmp_path):
+    """So that a thread which its process left in the middle, with a folio locked, can be run on."""
+    engine = Breakable(places(0).stores, tmp_path)
+    engine.load(walked("ring", "per-page").state)
+    acted, told = engine.ask, []
+
+    def dies(*asked):
+        acted(*asked)
+        raise Crash
+
+    engine.host._ask = dies
+    with pytest.raises(Crash):
+        engine.burst("host", WRITEBACK, 1, 0, request="back/1")
+    assert engine.stores["admin"].turn(engine.group) and engine.state().mm["locked"][0]
+    Group(
+        engine.stores["host"], engine.group, engine.meta, "host", engine.ask, engine._of_host,
+        left=lambda group, turn: told.append((group, turn.actor, turn.request)),
+    ).refresh()  # fmt: skip
+    assert told == [(engine.group, WRITEBACK, "back/1")]
+
+
 # --------------------------------------------------------------------------------------------- contents of pages
 def marked(engine):
     """The system `ring`, with something in its second page, which is then exported: it lies in its second frame."""
@@ -416,6 +437,6 @@ def test_every_line_of_the_guide_has_its_test():
     tests = Path(__file__).parent
     text = (tests.parent / "docs" / "faults.md").read_text()
     named = set(re.findall(r"`(test_\w+)`", text))
-    code = "".join((tests / name).read_text() for name in ("test_faults.py", "test_races.py"))
+    code = "".join((tests / name).read_text() for name in ("test_faults.py", "test_races.py", "test_waiting.py"))
     there = set(re.findall(r"^def (test_\w+)", code, re.MULTILINE))
     assert len(named) > 10 and named <= there, named - there

@@ -10,12 +10,14 @@ import pytest
 
 from clustered import running
 from driven import DONE, FATAL, REFUSED, ROOT, WAITS, Driven, Interpreted
+from services.host_mm.swap import GIVEN_AWAY
 from ultrafolio.errors import InputError
 from ultrafolio.model import layout
 from ultrafolio.model.layout import EXPORTED, PINNED_SHARED, SECURE
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.v1 import guest_pb2, ultravisor_pb2
+from ultrafolio.state.sections import decode_meta
 from ultrafolio.trace.load import load_touches
 
 SCENARIOS = sorted(path.stem for path in (ROOT / "scenarios").glob("*.toml"))
@@ -208,8 +210,48 @@ def test_no_file_of_host_or_devices_holds_a_secret(lab, where):
     assert steps(lab.start(3, 1))[-1] == "reclaim-free DONE"
     assert lab.state().pt["present"][1] == layout.SWAPPED
     assert held(where["folder"], PUBLIC) == {"guest/disk", "host_mm/swap", "ultravisor/memory"}
-    assert held(where["folder"], SECRET) == {"ultravisor/memory"}
+    assert held(where["folder"], SECRET) <= {"ultravisor/memory"}
     assert lab.touch(0, 1, length=len(SECRET)).data == SECRET
+
+
+def swapped_out(lab, **more):
+    """A folio of two pages, the second of which holds SECRET and is swapped out by actor 1."""
+    lab.lay("mine", "per-page", {**FOLIO, "reclaim": [{"page": [1]}], **more})
+    lab.touch(0, 1, data=SECRET)
+    kinds = lab.system.state.who["kind"].tolist()
+    assert steps(lab.start(kinds.index(layout.RECLAIM), 1))[-1] == "reclaim-free DONE"
+    assert lab.host_sees(1).data == GIVEN_AWAY, "its frame holds nothing of it any more"
+
+
+def test_a_page_comes_back_from_swap(lab, where):
+    swapped_out(lab)
+    assert lab.touch(0, 1, length=len(SECRET)).data == SECRET
+    swapped_out(lab)
+    lab.untrusted.add(lab.group)  # in the rules only a hostile host changes an exported page
+    with Path(where["folder"], "host_mm/swap").open("r+b") as file:
+        file.seek(decode_meta(lab.cluster.store.read(lab.group, ["meta"])["meta"]).origin + 4096)
+        file.write(b"changed")
+    assert lab.touch(0, 1).outcome == FATAL
+
+
+def test_direct_io_brings_a_page_back_from_swap(lab):
+    swapped_out(lab, disk=[{"page": 1}])
+    assert (io := lab.direct_io(1, 1)).error == 0 and "pin-get OK" in steps(io)
+    assert lab.host_sees(1).data != GIVEN_AWAY
+    assert lab.touch(0, 1, length=len(SECRET)).data == SECRET
+
+
+def test_a_writeback_leaves_in_swap_what_is_not_in_memory(lab):
+    swapped_out(lab, writeback=[{"page": [0]}])
+    assert steps(lab.start(1, 0))[-1] == "writeback-end DONE"
+    assert lab.touch(0, 1, length=len(SECRET)).data == SECRET
+
+
+def test_what_a_reset_zeroed_does_not_come_back_from_swap(lab):
+    swapped_out(lab, reboot=[{}])
+    assert lab.reboot(2).outcome == DONE
+    assert lab.touch(0, 1, length=len(SECRET)).data == bytes(len(SECRET))
+    assert lab.state().pt["present"][1] == layout.MAPPED
 
 
 @pytest.mark.parametrize("service", ["guest", "host_mm"])
@@ -233,13 +275,16 @@ def test_a_disk_reads_what_it_wrote(lab):
 def test_a_read_from_disk_into_an_exported_page(lab):
     """Direct I/O on a secure page moves its cipher text: the same bytes may come back, older ones are fatal."""
     lab.lay("mine", "per-page", {**FOLIO, "disk": [{"page": 1, "starts": 3}]})
-    lab.untrusted.add(lab.group)  # in the rules only a hostile host changes an exported page
+    lab.untrusted.add(lab.group)
     lab.touch(0, 1, data=SECRET)
     lab.direct_io(1, 1)
     assert lab.direct_io(1, 1, read=True).error == 0
     assert lab.touch(0, 1, length=len(SECRET)).data == SECRET
+    assert lab.validated().accepted
     lab.direct_io(1, 1, read=True)
     assert lab.touch(0, 1).outcome == FATAL
+    told = lab.validated()
+    assert not told.accepted and "a disk that reads into one does so" in told.why, "in the rules only tamper does"
 
 
 def test_a_pin_that_is_refused(lab):

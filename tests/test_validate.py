@@ -6,15 +6,16 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+import filmed
 from services.ultravisor.pages import Pages
 from stored import Stored
 from ultrafolio.cli import cli
-from ultrafolio.engine.conformance import SCENARIOS, walk, walked
+from ultrafolio.engine.conformance import SCENARIOS, build, walk, walked
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import E_UV, UV_BUSY
+from ultrafolio.model.layout import E_UV, OK, UV_BUSY, UV_INTEGRITY
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.state import validate
-from ultrafolio.state.events import Steps, decode, encode
+from ultrafolio.state.events import StepEvent, Steps, Uvc, decode, encode
 from ultrafolio.state.memory import Memory, MemoryStore
 from ultrafolio.state.store import Event
 
@@ -86,6 +87,59 @@ def test_what_was_refused_did_not_happen(engine):
             lies += 1
             assert not refused(step)
     assert lies
+
+
+def refused(events, entry):
+    """What is said of the stream with `entry` at its end."""
+    verdict = validate.validate([*events, Event("1800000000000-0", encode(entry))])
+    assert not verdict.accepted and verdict.at == "1800000000000-0" and len(verdict.enabled) == 2
+    return verdict.why
+
+
+def test_what_no_part_can_have_done_is_refused():
+    system = build("per-page", [0], ["exported"], vcpu=[{}], disk=[{"page": 0}])
+    events = filmed.stream(system, [(0, 1, 0)])
+    idle, begun = events[:3], events[:4]
+    (step,) = decode(events[4].data).steps
+    assert "import-map of vcpu 0: done by guest, and it is host's" in refused(begun, Steps("guest", [step]))
+    assert "the rules say OK" in refused(begun, Steps("host", [msgspec.structs.replace(step, outcome=9)]))
+    assert "there is no page 7" in refused(idle, Steps("guest", [StepEvent(1, 1, 7, 1)]))
+    assert "there is no page call uv_none" in refused(idle, Uvc("uv_none", [0], 0))
+    assert "missing 1 required" in refused(idle, Uvc("uv_export", [], 0))
+    assert "the rules say 1" in refused(idle, Uvc("uv_pin", [0], 0))
+
+
+def test_what_was_enabled_there_is_said_and_what_the_others_wait_for():
+    system = build("per-page", [0], ["secure"], writeback=[{}, {}])
+    locked = filmed.stream(system, [(0, 1, 0)])[:5]
+    other, wrong = Steps("host", [StepEvent(1, 1, 0, OK)]), Uvc("uv_none", [], 0)
+    verdict = validate.validate([*locked, Event("9-8", encode(other)), Event("9-9", encode(wrong))])
+    assert verdict.enabled == [
+        "writeback 0: writeback-flag is enabled", "writeback 1: writeback-lock waits for the folio lock",
+    ]  # fmt: skip
+
+
+def test_an_answer_of_the_ultravisor_that_the_rules_do_not_give_is_refused_at_the_call():
+    events = filmed.stream(build("per-page", [0], ["exported"], vcpu=[{}]), [(0, 1, 0)])
+    for at, event in enumerate(events[3:], 3):
+        entry = decode(event.data)
+        told = [msgspec.structs.replace(step, results=[("uv_import", UV_INTEGRITY)]) for step in entry.steps]
+        events[at] = Event(event.id, encode(Steps(entry.role, told)))
+    verdict = validate.validate(events)
+    assert not verdict.accepted and verdict.enabled == ["vcpu 0: import-call is enabled"]
+    assert "answered 3 to uv_import, the rules say 0" in verdict.why and "a disk that reads into one" in verdict.why
+
+
+def test_of_a_changed_layout_no_traceback_comes():
+    system = build("per-page", [1], ["exported"], vcpu=[{}])
+    events = filmed.stream(system, [(0, 1, 0)])
+    made = [decode(event.data) for event in events[:3]]
+    cut = [(at, {"sections": {name: data[:-1] for name, data in one.sections.items()}}) for at, one in enumerate(made)]
+    for at, change in [*cut, (0, {"meta": made[0].meta[:-1]})]:
+        wrong = [*events]
+        wrong[at] = Event(events[at].id, encode(msgspec.structs.replace(made[at], **change)))
+        with pytest.raises(InputError, match="of the stream"):
+            validate.validate(wrong)
 
 
 def test_a_state_that_the_steps_do_not_lead_to_is_refused(engine):

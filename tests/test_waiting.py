@@ -5,21 +5,23 @@ import threading
 import time
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 
 from clustered import running
 from driven import DONE, ROOT, STOPPED, WAITS, Driven
 from services.cluster import Cluster, State, parts
+from services.host_mm.unfinished import KEY
 from services.settings import Settings
 from ultrafolio.check.explore import explore
 from ultrafolio.check.liveness import lassos
 from ultrafolio.check.verdict import KINDS, _judge
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import DISK, RING, VCPU
+from ultrafolio.model.layout import DISK, IMPORT_MAP, RING, TOUCH, VCPU, WB_END, WB_IDLE
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.scenario import System
 from ultrafolio.rpc.client import request_id
-from ultrafolio.rpc.v1 import common_pb2, guest_pb2
+from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2
 
 NEVER = 60
 """Seconds of a deadline that no test comes to."""
@@ -108,6 +110,27 @@ def test_a_client_that_goes_away_ends_the_wait(lab):
     assert not quiet(lab)
     call.cancel()
     until(lambda: quiet(lab))
+
+
+def test_a_vcpu_that_tries_again_is_seen_to_wait_at_every_moment(lab):
+    stalled(lab)
+    caller = Caller(lab.touch, 0, 1, timeout=NEVER)
+    wait = until(lab.waits)
+    before = len(list(lab.cluster.store.events(lab.group)))
+    assert [lab.waits() for _ in range(500)] == [wait] * 500
+    assert len(list(lab.cluster.store.events(lab.group))) > before + 10, "it did try again meanwhile"
+    assert lab.reboot(2).outcome == DONE
+    assert caller.end().outcome == STOPPED and lab.waits() == []
+
+
+def test_what_stopped_a_vcpu_once_is_not_said_of_its_next_instruction(lab):
+    lab.lay("mine", "whole-folio", {"memory": {"folios": [1], "state": ["shared", "exported"]}, "vcpu": [{}],
+                                    "virtio": [{"page": 0}], "reboot": [{"starts": 1}]})  # fmt: skip
+    lab.configure(1, 0)
+    assert lab.touch(0, 1, timeout=0.5).outcome == WAITS and lab.waits()
+    assert lab.reboot(2).outcome == DONE
+    lab.cluster.guest.Step(guest_pb2.GuestServiceStepRequest(group=lab.group, actor=0, op=TOUCH, page=1))
+    assert lab.state().task["pc"][0] == IMPORT_MAP and lab.waits() == []
 
 
 def test_a_reboot_by_another_client_ends_the_touch(lab):
@@ -254,3 +277,48 @@ def test_io_of_a_guest_service_that_died_comes_to_its_end(tmp_path):
         assert call.exception() or call.result() == answer, "the channel asks again by itself, if the start is quick"
         assert answer.outcome == DONE and "io-start" not in [step.name for step in answer.steps]
         assert not flying(lab) and lab.state().actor["budget"][1] == 0
+
+
+# ------------------------------------------------------------------------------ threads that nobody runs any more
+FOLIO = {"memory": {"folios": [0, 0], "state": ["secure", "exported"]}, "vcpu": [{}, {}],
+         "writeback": [{"page": [0]}, {"page": [0]}]}  # fmt: skip
+FIRST, SECOND = 2, 3
+"""The two writebacks."""
+
+
+def in_writeback(lab, policy="import-lock"):
+    """A page whose writeback is in flight, and does not end before `ended`."""
+    lab.lay("mine", policy, FOLIO)
+    at_host(lab, FIRST, WB_IDLE)
+    while lab.state().task["pc"][FIRST] != WB_END:
+        at_host(lab, FIRST)
+
+
+def at_host(lab, actor, *choice):
+    request = host_mm_pb2.HostMmServiceStepRequest(
+        group=lab.group, actor=actor, op=TOUCH if choice else 0, page=0, request_id=request_id()
+    )
+    return lab.cluster.host.Step(request)
+
+
+def test_a_vcpu_whose_caller_went_away_does_not_keep_the_import_mutex(lab):
+    in_writeback(lab)
+    assert lab.touch(0, 0, timeout=0.6).wait.waits_for == "the end of the folio's writeback"
+    assert lab.state().vm["mutex"][0] == 1
+    at_host(lab, FIRST)
+    assert lab.touch(1, 1, timeout=NEVER).outcome == DONE, "another vCPU, another page, the same mutex"
+
+
+def test_a_thread_that_a_dead_host_left_goes_on_by_itself(tmp_path):
+    with restartable(tmp_path) as (cluster, lab):
+        in_writeback(lab)
+        early = lab.start(SECOND, 0, timeout=0.5, request="back")
+        assert early.wait.waits_for == "the end of the folio's writeback"
+        restart(cluster, "host_mm")
+        assert lab.state().task["pc"][FIRST] == WB_END, "one that was ordered step by step stays where it is"
+        at_host(lab, FIRST)
+        until(lambda: lab.state().task["pc"][SECOND] == WB_IDLE)
+        told = lab.start(SECOND, 0, request="back")
+        assert [step.name for step in told.steps][-1] == "writeback-end" and told.steps[0].name == "writeback-start"
+        assert lab.validated().accepted and lab.state().mm["locked"].sum() == 0
+        until(lambda: lab.cluster.store.get(KEY) == msgspec.msgpack.encode([]))

@@ -93,9 +93,9 @@ def test_who_waits_is_said_as_the_host_says_it():
     state.mm[0].refs = state.mm[0].pins = state.mm[0].longs = 1
     ring = state.task[1]
     ring.page, ring.at = 0, 1
-    # as services.host_mm.waits has it: a vCPU that was told "busy", and tries again
+    # as the host has it: a vCPU that was told "busy", and tries again
     state.actor[0].op, state.actor[0].page, state.task[0].pc = 1, 1, 1
-    waiting._about[0] = 1, 1
+    waiting._stalls._about[0] = 1, 1
     waiting.after(0, 8, E_REFS)
     (told,) = waiting.now()
     assert told.kind == "permanent" and told.waiter == "vcpu 0 (touch page 1)"
@@ -199,7 +199,7 @@ def at_step(number, **fields):
     (lambda made: [*made, made[0]], "after the group was laid out"), (at_step(6, outcome=9), "the rules refuse"),
     (at_step(6, actor=99), "there is no actor 99"), (at_step(3, page=10**9), "entry"),
     (lambda made: [*made, (Event("9-9", b""), Uvc("__import__", [1], 0))], "there is no page call __import__"),
-    (lambda made: [*made, (Event("9-9", b""), Uvc("uv_export", [], 0))], "none that a part wrote"),
+    (lambda made: [*made, (Event("9-9", b""), Uvc("uv_export", [], 0))], "missing 1 required"),
 ])  # fmt: skip
 def test_a_tampered_stream_ends_where_it_was_changed(change, says):
     film = film_of(broken(change))

@@ -6,13 +6,13 @@ import time
 
 from services.guest.part import Parts
 from services.guest.work import Patience, Work, busy, pc_of, refused, stopped
+from ultrafolio.explore.stalls import BUSY
 from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_FATAL, OUTCOME_STOPPED, OUTCOME_WAITS
 from ultrafolio.state.burst import Done, Group
 
-BUSY = (layout.E_LOCKED, layout.E_REFS, layout.E_WRITEBACK, layout.E_DIRTY, layout.E_UV)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
 """Pauses of a vCPU that re-enters after "busy". The kernel polls without one, and so do the rules."""
 ENDS = {layout.DONE: OUTCOME_DONE, layout.OK: OUTCOME_STOPPED, layout.E_FATAL: OUTCOME_FATAL}

@@ -4,7 +4,9 @@ from services.disk import Disk
 from services.host_mm.boot import Boot
 from services.host_mm.firmware import Firmware, Guests
 from services.host_mm.servicer import HostMm
+from services.host_mm.swap import Swap
 from services.host_mm.threads import Threads
+from services.host_mm.unfinished import Unfinished
 from services.links import channel_to, folder_of, store_of
 from services.serve import Running, main, serve, traced
 from services.settings import Settings
@@ -17,10 +19,12 @@ def start(settings: Settings) -> Running:
     tracing = traced("host_mm", settings)
     store = store_of(settings, "host_mm")
     stub = ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "host_mm", "ultravisor", tracing))
-    firmware = Firmware(stub, guests := Guests(store))
-    threads = Threads(firmware.read_pages, Disk(folder_of(settings, "host_mm") / "swap"))
+    swap = Swap(Disk(folder_of(settings, "host_mm") / "swap"))
+    firmware = Firmware(stub, guests := Guests(store), swap)
+    threads = Threads(firmware.read_pages, swap, Unfinished(store))
     host = HostMm(store, firmware, threads, Boot(firmware, guests))
     host.groups.tend(Group.refresh)
+    threads.look_after(host.groups)
     register = [(host_mm_pb2_grpc.add_HostMmServiceServicer_to_server, host)]
     return serve("host_mm", register, settings, ready=store.ping, tracing=tracing)
 

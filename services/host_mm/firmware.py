@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
 
 import msgspec
 
 from services.groups import TURN_LOST
+from services.host_mm.swap import Seen, Swap
 from ultrafolio.model.layout import ALLOWED, UV_OK
 from ultrafolio.rpc import uvcb
 from ultrafolio.rpc.client import request_id
@@ -15,7 +16,7 @@ from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.uvcb import Block
 from ultrafolio.rpc.uvcb_calls import CC_BUSY, CPU_LOAD, CPU_STOPPED
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
-from ultrafolio.state.burst import Ask, Lost, Result
+from ultrafolio.state.burst import SWAPS, Ask, Lost, Result
 from ultrafolio.state.group import View
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import Turn
@@ -25,13 +26,6 @@ FLIPPED = b"\xff" * 16
 """What a broken or hostile host writes over a page's beginning."""
 BY_ADDRESS = {"uv_export": "export", "uv_pin": "pin"}
 BY_GUEST = {"uv_import": "import", "uv_unpin": "unpin"}
-
-
-class Seen(NamedTuple):
-    """exception: 0 or 0x3d;  data: the page's 4,096 bytes."""
-
-    exception: int
-    data: bytes
 
 
 class Created(msgspec.Struct, frozen=True, array_like=True):
@@ -74,10 +68,10 @@ class Guests:
 
 
 class Firmware:
-    """The ultravisor as the host may use it."""
+    """The ultravisor as the host may use it. swap: where pages go that leave memory."""
 
-    def __init__(self, stub: ultravisor_pb2_grpc.UltravisorServiceStub, guests: Guests) -> None:
-        self.stub, self.guests = stub, guests
+    def __init__(self, stub: ultravisor_pb2_grpc.UltravisorServiceStub, guests: Guests, swap: Swap) -> None:
+        self.stub, self.guests, self.swap = stub, guests, swap
 
     def execute(
         self, name: str, *, group: str = "", vm: int | None = None, operand: bytes = b"", request: str = "",
@@ -116,6 +110,9 @@ class Firmware:
         def ask(view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...]) -> Result:
             part = common_pb2.Turn(token=turn.token, index=index)
             try:
+                if function in SWAPS:
+                    move = self.swap.out if function == "swap_out" else self.swap.back
+                    return Result(move(functools.partial(self.see, group), view.meta.origin, arguments[0], part))
                 if function == "hw_host":
                     return Result(self.see(group, arguments[0], FLIPPED, part).exception)
                 if function == "uv_reset":

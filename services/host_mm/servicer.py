@@ -22,7 +22,7 @@ from ultrafolio.state.acl import group_name
 from ultrafolio.state.burst import Done, Group
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.sections import LARGEST_GROUP, encode_meta
+from ultrafolio.state.sections import LARGEST_GROUP, Meta, encode_meta
 
 OWN_WORK = (WRITEBACK, RECLAIM, LRU, MAPPING, SPECULATIVE, TAMPER)
 EVERYBODY = ("guest", "device", "host", "lab")
@@ -41,7 +41,10 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
 
     def __init__(self, store: RedisStore, firmware: Firmware, threads: Threads, boot: Boot) -> None:
         self.store, self.firmware, self.threads, self.boot = store, firmware, threads, boot
-        self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "host", firmware.ask(name), of_host))
+        self.groups = Groups(store, self._group)
+
+    def _group(self, name: str, meta: Meta) -> Group:
+        return Group(self.store, name, meta, "host", self.firmware.ask(name), of_host, left=self.threads.left)
 
     def Run(self, request: pb.RunRequest, context: Any) -> pb.RunResponse:
         identity.require(context, EVERYBODY)

@@ -6,17 +6,22 @@ import errno
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.disk import Disk
+from services.groups import NOT_FOUND, Groups
+from services.host_mm.swap import Swap
+from services.host_mm.unfinished import Thread, Unfinished
 from services.host_mm.waits import Obstacles
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import NOTHING, RECLAIM_FREE, WB_END
+from ultrafolio.model.layout import NOTHING, SWAPPED, WB_END
 from ultrafolio.model.rule import RULES
+from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.burst import Done, Group
 from ultrafolio.state.group import View
+from ultrafolio.state.store import LEASE_MS, Turn
 
 PAGE = 4096
 MARGIN_S = 0.1
@@ -27,6 +32,11 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.02
 def of_host(pc: int) -> bool:
     """Whether the host MM service runs this rule; a broken or hostile host is the host, too."""
     return RULES[pc].actor in ("host", "fault")
+
+
+def _under_way(pc: int) -> bool:
+    """Whether a thread that is at this rule is in the middle of something at the host."""
+    return pc in RULES and of_host(pc) and not RULES[pc].chooses
 
 
 @dataclass
@@ -43,10 +53,10 @@ ReadPages = Callable[[str, int, int], bytes]
 
 
 class Threads:
-    """Runs host threads of any group. swap: where writeback and reclaim write to."""
+    """Runs host threads of any group. swap: where writeback writes to;  unfinished: those that are under way."""
 
-    def __init__(self, read_pages: ReadPages, swap: Disk) -> None:
-        self._read, self._swap = read_pages, swap
+    def __init__(self, read_pages: ReadPages, swap: Swap, unfinished: Unfinished) -> None:
+        self._read, self._swap, self._unfinished = read_pages, swap, unfinished
         self.obstacles = Obstacles()
         self._turns: dict[tuple[str, int], threading.Lock] = {}
 
@@ -88,16 +98,22 @@ class Threads:
 
         def stop(view: View) -> bool:
             about(view)
-            return view.live.task[actor].pc in (WB_END, RECLAIM_FREE)
+            return bool(view.live.task[actor].pc == WB_END)
 
         pc = group.refresh().live.task[actor].pc
-        while pc in RULES and of_host(pc) and not (RULES[pc].chooses and op == NOTHING):
-            if pc in (WB_END, RECLAIM_FREE):
-                drive.error = drive.error or self._io(group, actor)
+        if request and not _under_way(pc):
+            while known := group.known(f"{request}/{len(drive.steps)}"):
+                drive.steps += known
+                op = NOTHING  # it was started, and is at its end
+        while _under_way(pc) or (op != NOTHING and pc in RULES and of_host(pc)):
+            if pc == WB_END:
+                drive.error = drive.error or self._write_back(group, actor)
             name = f"{request}/{len(drive.steps)}" if request else ""
             about(group.view)
             burst = group.burst(actor, op, page, request=name, stop=stop)
             self.obstacles.note(group, actor, burst)
+            if _under_way(group.view.live.task[actor].pc):
+                self._unfinished.keep(Thread(group.name, actor, request))
             if burst and burst[-1].outcome < 0:
                 drive.steps += burst[:-1]
                 if RULES[pc].chooses or remaining() < MARGIN_S or not alive():
@@ -110,19 +126,51 @@ class Threads:
                 drive.steps += burst
                 pause = FIRST_PAUSE_S
             op, page, pc = NOTHING, 0, group.view.live.task[actor].pc
+        self._unfinished.done(group.name, actor)
         return drive
 
-    def _io(self, group: Group, actor: int) -> int:
-        """The I/O between its start and its end: what the host sees of the pages goes to the disk. An errno, or 0."""
+    def left(self, group: str, turn: Turn) -> None:
+        """A process that died left this turn, which is finished; its thread may stand in the middle."""
+        request, _, number = turn.request.rpartition("/")
+        if number.isdecimal():
+            self._unfinished.keep(Thread(group, turn.actor, request))
+
+    def look_after(self, groups: Groups[Group]) -> None:
+        """Let threads that nobody runs any more go on by themselves, from now on."""
+
+        def look() -> None:
+            while True:
+                time.sleep(LEASE_MS / 1000)
+                # whatever is away now: there is a next time
+                with suppress(Exception):
+                    for thread in self._unfinished.left():
+                        self.resume(groups, thread)
+
+        threading.Thread(target=look, name="left threads", daemon=True).start()
+
+    def resume(self, groups: Groups[Group], thread: Thread) -> None:
+        """Run a thread as far as it goes without waiting, under the request that it is part of."""
+        try:
+            group = groups[thread.group]
+        except StatusError as error:
+            if error.reason != NOT_FOUND:
+                raise
+            self._unfinished.done(thread.group, thread.actor)
+            return
+        self.drive(group, thread.actor, request=thread.request, remaining=lambda: 0.0, alive=lambda: True)
+
+    def _write_back(self, group: Group, actor: int) -> int:
+        """The I/O of a writeback: what the host sees of the folio goes to the disk, but for pages that are not in
+        memory. An errno, or 0."""
         live: Any = group.view.live
-        task = live.task[actor]
-        first, count = task.page, 1
-        if task.pc == WB_END:
-            first = interpreted().head(live, task.page)
-            count = 1 << live.mm[task.page].order
+        page, origin = live.task[actor].page, group.view.meta.origin
+        first = interpreted().head(live, page)
+        count = 1 << live.mm[page].order
         try:
             seen = self._read(group.name, first, count)
         except PermissionError:
             return errno.EIO
-        self._swap.write(group.view.meta.origin + first * PAGE, seen)
+        for at in range(count):
+            if live.pt[first + at].present != SWAPPED:
+                self._swap.write(origin, first + at, seen[at * PAGE : (at + 1) * PAGE])
         return 0

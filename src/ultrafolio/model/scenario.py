@@ -155,7 +155,7 @@ def system(scenario: Scenario, policy: Policy) -> System:
         state.cfg[name] = code
     state.cfg["vms"] = guests if scenario.features["one_address_space"] else 1
     state.cfg["misc"] = scenario.features["ownership_transfer"]
-    state.cfg["background"] = any(ACTOR_KINDS[kind] == "writeback" and a["starts"] for kind, a in scenario.actors)
+    state.cfg["background"] = any(kind == WRITEBACK and actor["starts"] == ENDLESS for kind, actor in scenario.actors)
     _memory(state, memory, policy)
     choices = [_actor(state, t, kind, actor, pages) for t, (kind, actor) in enumerate(scenario.actors)]
     return System(state, choices)

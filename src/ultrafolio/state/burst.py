@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ultrafolio.engine import load
-from ultrafolio.model.layout import IDLE_PC, NOTHING, OUTCOMES, WAITS, State, copy
+from ultrafolio.model.layout import IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State, copy
 from ultrafolio.model.rule import RULES
 
 from .events import StepEvent, Steps, encode
@@ -37,6 +37,8 @@ HANDS_OVER = ("take_exit", "take_pin", "take_reboot")
 """Those of them that pass the thread to the other part."""
 SEEN = {"host": (), "guest": ("pc", "vm")}
 """Sections that a role's rules read, and that the parts they ask may write: a repetition must see them as they were."""
+SWAPS = ("swap_out", "swap_in")
+"""What the host is asked, of itself, when a page leaves memory or comes back: contents move, which are no state."""
 LONGEST = 64
 """Steps in one burst at most, so that no thread keeps a group to itself."""
 
@@ -123,6 +125,7 @@ class Group:
     """A role's way to one group: its view, one burst at a time.
 
     role_runs: whether this role's process runs a rule; a burst ends where its thread passes to another part
+    left: is told of each turn that was left behind and finished here, with the group's name
     """
 
     def __init__(
@@ -135,9 +138,10 @@ class Group:
         role_runs: Callable[[int], bool],
         *,
         patience: float = 10.0,
+        left: Callable[[str, Turn], None] = lambda group, turn: None,
     ) -> None:
         self.store, self.name, self.role, self.view = store, name, role, View(meta, role)
-        self._ask, self._runs, self._patience = ask, role_runs, patience
+        self._ask, self._runs, self._patience, self._left = ask, role_runs, patience, left
         self._rules = rules_of(role)
         self._lock = threading.Lock()
         self._writer = f"{role}-{os.urandom(6).hex()}"
@@ -166,10 +170,10 @@ class Group:
                 # after the look: what the view does not show yet is not answered yet, and makes the commit stale
                 if answer and answer.status == "held" and not self._ours(actor):
                     pass  # a step that is half done may have moved the thread: wait and see
-                elif self._known(request) is not None:
+                elif self.known(request) is not None:
                     answer = self._renew()
                     if answer.status != "held" or not answer.turn or answer.turn.request != request:
-                        return self._known(request) or []
+                        return self.known(request) or []
                 else:
                     burst = _Burst(self, actor, request)
                     try:
@@ -225,7 +229,7 @@ class Group:
         pc = self.view.live.task[actor].pc
         return pc in RULES and bool(self._runs(pc))
 
-    def _known(self, request: str) -> list[Done] | None:
+    def known(self, request: str) -> list[Done] | None:
         """The steps that were committed for a request, None if there are none."""
         known = self.store.reply(self.name, request) if request else None
         return None if known is None else [Done(*words) for words in msgspec.msgpack.decode(known)]
@@ -272,10 +276,12 @@ class Group:
         turn = left.turn
         try:
             burst = _Burst(self, turn.actor, turn.request)
-            burst.adopt(turn, results, self._known(turn.request) or [])
+            burst.adopt(turn, results, self.known(turn.request) or [])
             burst.run(turn.op, turn.page, LONGEST, None)
         except (Lost, _Again):
             self.view.rollback()
+        else:
+            self._left(self.name, turn)
 
     def _commit(self, commit: Commit) -> Answer:
         answer = self.store.commit(self.name, commit)
@@ -344,6 +350,8 @@ class _Burst:
             pc = self.view.live.task[self.actor].pc
             try:
                 outcome = int(self.group._rules.step(self.view.live, self.actor, op, page))
+                for function, moved in self._swaps(mark):
+                    self.slot.call(function, (moved,))
             except _Crossing as crossing:
                 self.view.rollback(mark)
                 self.slot.used = used
@@ -354,6 +362,13 @@ class _Burst:
             else:
                 self.events.append(StepEvent(self.actor, op, page, outcome, list(self.slot.names)))
             return Done(self.actor, pc, outcome)
+
+    def _swaps(self, mark: int) -> list[tuple[str, int]]:
+        """Which pages a step swapped out or in, whose writes are those since `mark`."""
+        present = self.view.arrays.pt["present"]
+        written = {at: before for name, at, _, before in self.view.log[mark:] if name == "pt"}
+        return [(SWAPS[before == SWAPPED], at) for at, before in written.items()
+                if (before == SWAPPED) != (present[at] == SWAPPED)]  # fmt: skip
 
     def _cross(self, op: int, page: int, crossing: _Crossing) -> None:
         if self.turn is None:

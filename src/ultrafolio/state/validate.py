@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,19 @@ from ultrafolio.engine import load
 from ultrafolio.engine.interp import to_lists, write_back
 from ultrafolio.errors import InputError
 from ultrafolio.model import properties
-from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, NOTHING, OPS, OUTCOMES, OWNERS, UV_BUSY, WAITS, State
+from ultrafolio.model.layout import (
+    ACTOR_KINDS,
+    IDLE_PC,
+    NOTHING,
+    OPS,
+    OUTCOMES,
+    OWNERS,
+    UV_BUSY,
+    UV_INTEGRITY,
+    UV_OK,
+    WAITS,
+    State,
+)
 from ultrafolio.model.rule import RULES
 
 from .events import Entry, Made, StepEvent, Steps, Uvc, decode
@@ -23,6 +36,8 @@ from .notes import Notes
 from .sections import Meta, decode_meta, join
 from .store import Event
 
+_ROLE = {"host": "host", "fault": "host", "guest": "guest", "device": "guest"}
+"""Whose process runs the rules of each actor: a broken or hostile host is the host, too."""
 ULTRAVISOR = ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "uv_share", "uv_unshare")
 
 
@@ -66,10 +81,17 @@ def _recorded(name: str, function: Callable[..., int]) -> Callable[..., int]:
             return UV_BUSY
         code = function(s, *arguments)
         if recorded is not None and code != recorded:
-            raise _Refused(f"the ultravisor answered {recorded} to {name}, the rules say {code}")
+            raise _Refused(f"the ultravisor answered {recorded} to {name}, the rules say {code}{_why(recorded, code)}")
         return code
 
     return called
+
+
+def _why(recorded: int, code: int) -> str:
+    """What leads to such a pair of answers, where something is known to."""
+    if (recorded, code) != (UV_INTEGRITY, UV_OK):
+        return ""
+    return ": the exported page was written into, and not by a tamper step; a disk that reads into one does so"
 
 
 class Replay:
@@ -87,7 +109,7 @@ class Replay:
         try:
             if isinstance(entry, Steps):
                 for step in entry.steps:
-                    self._step(step)
+                    self._step(step, entry.role)
             elif isinstance(entry, Uvc):
                 self._call(entry)
         except (_Refused, IndexError, OverflowError) as error:
@@ -96,13 +118,17 @@ class Replay:
             return False
         return True
 
-    def _step(self, step: StepEvent) -> None:
+    def _step(self, step: StepEvent, role: str) -> None:
         s, t = self.live, step.actor
         if not 0 <= t < len(s.task):
             raise _Refused(f"there is no actor {t}")
         pc = s.task[t].pc
         if pc not in RULES:
             raise _Refused(f"{_name(s, t)} is dead and took a step")
+        if _ROLE[RULES[pc].actor] != role:
+            raise _Refused(f"{RULES[pc].name} of {_name(s, t)}: done by {role}, and it is {_ROLE[RULES[pc].actor]}'s")
+        if RULES[pc].chooses and not 0 <= step.page < len(s.mm):
+            raise _Refused(f"{RULES[pc].name} of {_name(s, t)}: there is no page {step.page}")
         about = properties.focus(s, t, step.page)
         was, mark = s.uv[about].state, self.notes.mark()
         s.crossing = step.results
@@ -126,8 +152,13 @@ class Replay:
     def _call(self, call: Uvc) -> None:
         if not call.function.startswith("uv_") or not hasattr(load.interpreted(), call.function):
             raise _Refused(f"there is no page call {call.function}")
-        code = getattr(load.interpreted(), call.function)(self.live, *call.arguments)
+        mark = self.notes.mark()
+        try:
+            code = getattr(load.interpreted(), call.function)(self.live, *call.arguments)
+        except TypeError as error:
+            raise _Refused(str(error)) from None
         if code != call.result:
+            self.notes.undo(mark)
             raise _Refused(
                 f"{call.function}{tuple(call.arguments)}: the ultravisor says {call.result}, the rules say {code}"
             )
@@ -144,9 +175,7 @@ class Replay:
                 mark = self.notes.mark()
                 outcome = _rules().step(self.live, t, NOTHING, 0)
                 self.notes.undo(mark)
-                yield f"{_name(self.live, t)}: {RULES[pc].name} " + (
-                    "is enabled" if outcome > 0 else f"waits for {_word(outcome)}"
-                )
+                yield f"{_name(self.live, t)}: {RULES[pc].name} {'is enabled' if outcome > 0 else _word(outcome)}"
 
     def state(self) -> State:
         """The present state as arrays."""
@@ -160,14 +189,15 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
     """
     replay, started = None, []
     for event in events:
-        entry = _entry(event)
-        if replay is None:
-            started.append(entry)
-            replay = _begin(started)
-        elif not replay.entry(event.id, entry):
-            return replay.verdict
-        else:
-            replay.notes.forget()
+        with _written_by_parts(event):
+            entry = decode(event.data)
+            if replay is None:
+                started.append(entry)
+                replay = _begin(started)
+            elif not replay.entry(event.id, entry):
+                return replay.verdict
+            else:
+                replay.notes.forget()
     if replay is None:
         raise _nothing(len(started))
     verdict = replay.verdict
@@ -190,13 +220,17 @@ def _begin(started: Sequence[Entry]) -> Replay | None:
     return Replay(meta, join(meta, sections))
 
 
-def _entry(event: Event) -> Entry:
+@contextmanager
+def _written_by_parts(event: Event) -> Iterator[None]:
+    """InputError for an entry over which the rules stumble: its bytes are no event, or a layout is none."""
     try:
-        return decode(event.data)
-    except msgspec.MsgspecError as error:
+        yield
+    except InputError:
+        raise
+    except (msgspec.MsgspecError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InputError(
             f"entry {event.id} of the stream", value=str(error), allowed="an event of ultrafolio.state.events",
-            cause="a stream of something else, or of another version",
+            cause="a stream of something else, of another version, or changed",
         ) from None  # fmt: skip
 
 

@@ -62,7 +62,7 @@ class RunResponse(_message.Message):
     revision: _builtins.int
     """Revision of the host's threads after the last step."""
     error: _builtins.int
-    """0, or EIO: writeback or reclaim met a secure page and could not read it."""
+    """0, or EIO: writeback met a secure page and could not read it."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
         """The steps, in order."""
@@ -134,7 +134,7 @@ class StartResponse(_message.Message):
     revision: _builtins.int
     """Revision of the host's threads after the last step."""
     error: _builtins.int
-    """0, or EIO: writeback or reclaim met a secure page and could not read it."""
+    """0, or EIO: writeback met a secure page and could not read it."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
         """The steps, in order."""
