@@ -155,7 +155,9 @@ def _cache() -> Iterator[Finding]:
         yield Finding(CORE, "compiled rules", MISSING, f"{folder} cannot be written",
                       "export ULTRAFOLIO_CACHE=FOLDER")  # fmt: skip
         return
-    files = list(folder.rglob("*.nbc")) if folder.exists() else []
+    # Numba's name-line.pyXY.number.nbc: interpreters share the folder, and each compiles for itself.
+    tag = f"py{sys.version_info[0]}{sys.version_info[1]}{getattr(sys, 'abiflags', '')}"
+    files = list(folder.rglob(f"*.{tag}.*.nbc")) if folder.exists() else []
     size = sum(file.stat().st_size for file in files)
     told = f"{len(files)} functions, {size / 1e6:.1f} MB" if files else "none yet: the first use compiles,"
     yield Finding(CORE, "compiled rules", OK, f"{told} in {folder}")
