@@ -148,16 +148,6 @@ def test_bad_input(flags, more, said):
     assert done.stderr.startswith("services: ") and said in done.stderr and "secret" not in done.stderr
 
 
-def test_a_taken_port_is_named(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        flags = "--port", str(port), "--folder", str(tmp_path)
-        done = subprocess.run([sys.executable, "-m", "services", *flags], cwd=ROOT,
-                              env=environment(), capture_output=True, text=True, timeout=60)  # fmt: skip
-    assert done.returncode == 2 and not done.stdout
-    assert f"services.ultravisor: ULTRAFOLIO_PORT: cannot listen there: {port}" in done.stderr
-
-
 @pytest.fixture
 def stub(tmp_path, monkeypatch):
     (tmp_path / "stub_service.py").write_text(STUB)

@@ -75,17 +75,18 @@ def test_what_was_refused_did_not_happen(engine):
     events = walked_stream(engine, "ring", "whole-folio", 150)
     replay, lies = validate._begin([decode(event.data) for event in events[:3]]), 0
 
-    def refused(step, **change):
+    def refused(role, step, **change):
         before = [array.tobytes() for array in replay.state()]
-        taken = replay.entry("1-1", Steps("host", [msgspec.structs.replace(step, **change)]))
+        taken = replay.entry("1-1", Steps(role, [msgspec.structs.replace(step, **change)]))
         assert taken or before == [array.tobytes() for array in replay.state()]
         return not taken
 
-    for step in (step for event in events[3:] for step in decode(event.data).steps):
-        assert refused(step, outcome=step.outcome % 15 + 1)
-        if refused(step, results=[(call, 77) for call in validate.ULTRAVISOR]):
+    for role, step in ((entry.role, step) for entry in (decode(event.data) for event in events[3:])
+                       for step in entry.steps):  # fmt: skip
+        assert refused(role, step, outcome=step.outcome % 15 + 1)
+        if refused(role, step, results=[(call, 77) for call in validate.ULTRAVISOR]):
             lies += 1
-            assert not refused(step)
+            assert not refused(role, step)
     assert lies
 
 
