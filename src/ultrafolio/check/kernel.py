@@ -200,20 +200,20 @@ def insert(x, shard):
         fresh = 0
         start = (shard * len(x.made) + w) * g.area
         end = start + x.listed[w, shard]
-        for low in range(start, end, BATCH):
-            high = min(low + BATCH, end)
-            for row in range(low, high if not alone else low):
-                prefetch(x.table, x.new[row, where])
-            for row in range(low, high):
-                slot = found_from(x, x.new, row, x.new[row, where])
-                x.new[row, where] = slot
-                if x.table[slot, 0] == 0:
-                    enter(x, x.new, row, slot)
-                    if alone:
-                        number_it(x, row, g.states + fresh)
-                    else:
-                        x.new[row, where] = ~slot
-                    fresh += 1
+        for row in range(start - BATCH, end):
+            if not alone and row + BATCH < end:
+                prefetch(x.table, x.new[row + BATCH, where])
+            if row < start:
+                continue
+            slot = found_from(x, x.new, row, x.new[row, where])
+            x.new[row, where] = slot
+            if x.table[slot, 0] == 0:
+                enter(x, x.new, row, slot)
+                if alone:
+                    number_it(x, row, g.states + fresh)
+                else:
+                    x.new[row, where] = ~slot
+                fresh += 1
         x.fresh[shard, w] = fresh
 
 

@@ -64,10 +64,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What there is room for: states, edges, memories, words of remembered steps, own numbers of each actor. All but
-    edges and words are powers of two."""
+    """What there is room for: states, slots of the hash table of states, edges, memories, words of remembered steps,
+    own numbers of each actor. Slots, memories and own numbers are powers of two."""
 
     states: int
+    slots: int
     edges: int
     memories: int
     words: int
@@ -76,9 +77,9 @@ class Size:
     def fields(self) -> Array:
         return fields(self.memories, self.own)
 
-    def slots(self) -> int:
-        """Slots of the hash table, a power of two: at most 11 in 16 are used."""
-        return 1 << (self.states * 16 // 11).bit_length()
+    def entered(self) -> int:
+        """States that the hash table has room for: at most 11 in 16 slots are used."""
+        return self.slots * 11 // 16
 
     def shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
         """The shapes of all arrays that grow."""
@@ -88,7 +89,7 @@ class Size:
             "own": (len(self.own), max(self.own)), "memory": (self.memories, shape.machine),
             "places": (2 * self.memories,), "pool": (self.words,), "recall": (self.memories * sum(self.own),),
             "node": (self.states, width), "parent": (self.states,), "by": (self.states,),
-            "table": (self.slots(), width), "seat": (self.slots() if shape.numbers else 1,),
+            "table": (self.slots, width), "seat": (self.slots if shape.numbers else 1,),
             "new": (shape.shards * shape.workers * shape.area, width + 2), "to": (edges,), "via": (edges,),
             "pending": (kept,), "enabled": (kept,), "first": (kept + 1,),
         }  # fmt: skip
@@ -110,7 +111,7 @@ def new_arrays(system: System, shape: Shape, max_states: int, like: Likeness | N
         ranges.append((at, len(some)))
         at += len(some)
     wide = 1 << (8 * shape.widest).bit_length()
-    size = Size(FIRST, 4 * FIRST, max(FIRST >> 4, wide), max(FIRST, wide), (FIRST_OWN,) * actors)
+    size = Size(FIRST, 2 * FIRST, 4 * FIRST, max(FIRST >> 4, wide), max(FIRST, wide), (FIRST_OWN,) * actors)
     count = np.zeros(1, COUNT)
     count["area"], count["widest"], count["actors"] = shape.area, shape.widest, actors
     count["keeps"], count["numbers"], count["limit"] = shape.edges, shape.numbers, max_states
@@ -142,23 +143,24 @@ def new_arrays(system: System, shape: Shape, max_states: int, like: Likeness | N
 
 def _measure(count: Array, shape: Shape, size: Size) -> None:
     """Write what the kernel needs to know of the sizes."""
-    count["capacity"], count["columns"] = size.states, sum(size.own)
-    bits = size.slots().bit_length() - 1
+    count["capacity"], count["columns"] = min(size.states, size.entered()), sum(size.own)
+    bits = size.slots.bit_length() - 1
     count["shift"], count["part"] = WORD_BITS - bits, bits - (shape.shards.bit_length() - 1)
 
 
 def size_of(arrays: Mapping[str, Array]) -> Size:
     """What there is room for now."""
     own = tuple(int(mask) + 1 for mask in arrays["fields"]["mask"][1:])
-    return Size(len(arrays["node"]), len(arrays["to"]), len(arrays["memory"]), len(arrays["pool"]), own)
+    return Size(*(len(arrays[name]) for name in ("node", "table", "to", "memory", "pool")), own)
 
 
 def grown(arrays: Mapping[str, Array], shape: Shape) -> Size:
-    """Four times the room, twice for what is wide, for whatever has none left for one more state's steps."""
+    """More room for whatever has none left for one more state's steps: four times as much, or twice for what is wide."""
     size, count = size_of(arrays), {name: int(arrays["count"][name][0]) for name in COUNT.names or ()}
     own = tuple(2 * room if used == room else room for room, used in zip(size.own, arrays["many"], strict=True))
     return Size(
         states=size.states * (4 if size.states - count["states"] < shape.widest else 1),
+        slots=size.slots * (4 if size.entered() - count["states"] < shape.widest else 1),
         edges=size.edges * (4 if shape.edges and size.edges - count["edges"] < shape.widest else 1),
         memories=size.memories * (2 if size.memories - count["memories"] <= shape.widest + 1 else 1),
         words=size.words * (4 if count["spare"] - count["used"] <= 2 * shape.widest + 4 else 1),
