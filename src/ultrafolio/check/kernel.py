@@ -200,11 +200,12 @@ def insert(x, shard):
         fresh = 0
         start = (shard * len(x.made) + w) * g.area
         end = start + x.listed[w, shard]
-        for row in range(start - BATCH, end):
-            if not alone and row + BATCH < end:
+        unasked = start if alone else end  # alone, `deal` asked for all of them
+        for row in range(start, min(start + BATCH, unasked)):
+            prefetch(x.table, x.new[row, where])
+        for row in range(start, end):
+            if row + BATCH < unasked:
                 prefetch(x.table, x.new[row + BATCH, where])
-            if row < start:
-                continue
             slot = found_from(x, x.new, row, x.new[row, where])
             x.new[row, where] = slot
             if x.table[slot, 0] == 0:

@@ -151,11 +151,12 @@ def _measure(count: Array, shape: Shape, size: Size) -> None:
 def size_of(arrays: Mapping[str, Array]) -> Size:
     """What there is room for now."""
     own = tuple(int(mask) + 1 for mask in arrays["fields"]["mask"][1:])
-    return Size(*(len(arrays[name]) for name in ("node", "table", "to", "memory", "pool")), own)
+    states, slots, edges, memories, words = (len(arrays[name]) for name in ("node", "table", "to", "memory", "pool"))
+    return Size(states, slots, edges, memories, words, own)
 
 
 def grown(arrays: Mapping[str, Array], shape: Shape) -> Size:
-    """More room for whatever has none left for one more state's steps: four times as much, or twice for what is wide."""
+    """More room for whatever has none left for one state's steps: four times as much, or twice of what is wide."""
     size, count = size_of(arrays), {name: int(arrays["count"][name][0]) for name in COUNT.names or ()}
     own = tuple(2 * room if used == room else room for room, used in zip(size.own, arrays["many"], strict=True))
     return Size(
