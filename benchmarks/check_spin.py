@@ -33,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 CASES = (
     ("scenarios/39-busy-folio.toml", "whole-folio-literal"),
     ("benchmarks/four-pages.toml", "whole-folio"),
+    ("benchmarks/two-folios.toml", "per-page"),
     ("benchmarks/eight-pages.toml", "folio-bitmap"),
     ("benchmarks/eight-pages.toml", "per-page"),
 )
@@ -111,7 +112,8 @@ def spin(folder: Path, slots: int) -> Row:
 def compare(file: str, policy: str, rounds: int) -> Row:
     """One row. AssertionError where the two do not agree."""
     ways = ["1 thread", "2 threads"]
-    if any(likeness(made(file, policy)).alike):
+    like = likeness(made(file, policy))
+    if any(like.alike) or like.turns:
         ways.append("folded")
     runs: dict[str, list[Row]] = {way: [] for way in [*ways, "SPIN"]}
     with tempfile.TemporaryDirectory() as name:
