@@ -32,6 +32,8 @@ FIRST, FIRST_OWN = 1 << 14, 16
 """Room for states, and for each actor's own numbers, to begin with."""
 SHARE, ENOUGH = 1024, 256
 """States that each worker takes at a time where several share a round; those for each that must wait for it."""
+LARGE = 1 << 23
+"""Slots of a hash table that is not made four times as large any more: all of it is touched at once."""
 CHUNK = 1 << 16
 """States whose rows are rewritten at a time."""
 
@@ -158,10 +160,11 @@ def size_of(arrays: Mapping[str, Array]) -> Size:
 def grown(arrays: Mapping[str, Array], shape: Shape) -> Size:
     """More room for whatever has none left for one state's steps: four times as much, or twice of what is wide."""
     size, count = size_of(arrays), {name: int(arrays["count"][name][0]) for name in COUNT.names or ()}
+    larger = 4 if size.slots < LARGE else 2
     own = tuple(2 * room if used == room else room for room, used in zip(size.own, arrays["many"], strict=True))
     return Size(
         states=size.states * (4 if size.states - count["states"] < shape.widest else 1),
-        slots=size.slots * (4 if size.entered() - count["states"] < shape.widest else 1),
+        slots=size.slots * (larger if size.entered() - count["states"] < shape.widest else 1),
         edges=size.edges * (4 if shape.edges and size.edges - count["edges"] < shape.widest else 1),
         memories=size.memories * (2 if size.memories - count["memories"] <= shape.widest + 1 else 1),
         words=size.words * (4 if count["spare"] - count["used"] <= 2 * shape.widest + 4 else 1),
