@@ -4,7 +4,7 @@ import pytest
 
 from checking import checked, graph, naive, system
 from ultrafolio.check.explore import explore
-from ultrafolio.model.layout import UV
+from ultrafolio.model.layout import EXPORTED, SWAPPED, UV
 from ultrafolio.model.properties import PROPERTIES
 
 PAIRS = [
@@ -46,6 +46,14 @@ def test_states_come_in_breadth_first_order_and_unpack_to_the_naive_ones(name, p
     for number, state in enumerate(mine.states):
         kept = theirs.unpack(number).uv
         assert kept.tolist() == [tuple(getattr(row, field) for field in UV.names) for row in state.uv]
+
+
+def test_a_page_that_is_swapped_out_is_never_secure():
+    """Reclaim may unmap a page between an import's look at its mapping and the call."""
+    found = graph("22-reclaim-and-swap", "per-page")
+    states = [found.unpack(number) for number in range(found.states)]
+    assert any((state.pt["present"] == SWAPPED).any() for state in states)
+    assert not any(((state.pt["present"] == SWAPPED) & (state.uv["state"] != EXPORTED)).any() for state in states)
 
 
 def test_the_same_again():

@@ -255,8 +255,12 @@ MUTANTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         ("neighbour-page-by-page", "pin-of-a-secure-page"),
     ),
     "import through a read-only mapping": (
-        {"if entry.present == MAPPED and h.writable:": "if entry.present == MAPPED:"},
+        {"MAPPED and s.mm[head(s, k.page)].writable:": "MAPPED:"},
         ("import-of-a-page-not-mapped-writable",),
+    ),
+    "import of a page that is not mapped any more": (
+        {"    if s.pt[k.page].present != MAPPED:\n        thaw": "    if 0:\n        thaw"},
+        ("calls-import-unmapped",),
     ),
     "import takes a locked folio": (
         {"    if h.locked:\n        return busy(": "    if 0:\n        return busy("},

@@ -10,18 +10,25 @@ from typing import Any
 from ultrafolio.model.layout import (
     ACC_EXPORT,
     ACC_PIN,
+    AGAIN,
     DONE,
     E_FATAL,
+    E_NXIO,
+    EXPORTED,
     FAULT,
     IMPORT_CALL,
     IMPORT_EXPORT,
     KILLED,
+    MAPPED,
     OK,
     PAGE_STATES,
     REBOOT_RESET,
     SECURE,
     SHARE,
+    SWAPPED,
+    SWAPPED_IN,
     TOUCH,
+    UNMAPPED,
     UNSHARE,
     W_IDLE,
 )
@@ -83,6 +90,21 @@ def calls_import(engine: Engine) -> None:
         new = variant == "non_secure" or variant.startswith("exported")
         wanted = (OK, "secure", 1, 0) if new else (E_FATAL, *_same(variant))
         _check(engine, _page(variant), OTHER, IMPORT_CALL, TOUCH, f"import of another's {variant}", wanted)
+
+
+@case()
+def calls_import_unmapped(engine: Engine) -> None:
+    """A page unmapped since the import looked is not imported: it is faulted in, thawed and unlocked, touched again."""
+    for present, outcome in ((UNMAPPED, E_NXIO), (SWAPPED, SWAPPED_IN)):
+        for call in (TOUCH, UNSHARE):
+            system = _page("exported")
+            system.state.pt["present"] = present
+            bench = Bench(engine, system)
+            bench.expect("what the import meets", _issue(bench, system, OWNER, IMPORT_CALL, call), outcome)
+            page, folio = bench.state.uv[0], bench.state.mm[0]
+            bench.expect("the page", (page["state"], bench.state.pt[0]["present"]), (EXPORTED, MAPPED))
+            bench.expect("frozen, locked, arch bit", (folio["frozen"], folio["locked"], folio["arch"]), (0, 0, 1))
+            bench.expect("the thread", bench.state.task[OWNER]["pc"], AGAIN)
 
 
 @case(35)

@@ -175,11 +175,17 @@ def import_mutex(s, t):
 def import_map(s, t):
     """Not mapped writable: fault it in for write, dirty if the file system is iomap, and touch again."""
     k = s.task[t]
-    entry = s.pt[k.page]
-    h = s.mm[head(s, k.page)]
-    if entry.present == MAPPED and h.writable:
+    if s.pt[k.page].present == MAPPED and s.mm[head(s, k.page)].writable:
         k.pc = IMPORT_LARGE
         return OK
+    return fault_in(s, t)
+
+
+@fn
+def fault_in(s, t):
+    """-ENXIO from an import: the write fault that follows maps the page, and the vCPU touches it again."""
+    entry = s.pt[s.task[t].page]
+    h = s.mm[head(s, s.task[t].page)]
     outcome = SWAPPED_IN if entry.present == SWAPPED else E_NXIO
     entry.present = MAPPED
     h.writable = 1
@@ -312,9 +318,12 @@ def import_export(s, t):
 @rule(IMPORT_CALL, kernel="__uv_call in make_folio_secure, one attempt since v5.16", releases="lock frozen mutex",
       seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
 def import_call(s, t):
-    """The call itself: import, or unpin for an unshare. Busy: undo and touch again. Refused: fatal."""
+    """The call: import, or unpin for an unshare. Busy, or unmapped meanwhile: undo and touch again. Refused: fatal."""
     k = s.task[t]
     vm = s.who[t].vm
+    if s.pt[k.page].present != MAPPED:
+        thaw(s, k.page)
+        return fault_in(s, t)
     rc = uv_unpin(s, vm, k.page) if k.call == UNSHARE else uv_import(s, vm, k.page, s.cfg[0].misc)
     if rc == UV_OK:
         k.pc = IMPORT_END

@@ -75,9 +75,10 @@ def table_of(costs: Costs) -> np.ndarray[Any, Any]:
     for rule in (RUN, AGAIN):
         put(rule, "access")
         put(rule, "exit", FAULT)
-    put(IMPORT_MAP, "fault", E_NXIO)
-    put(IMPORT_MAP, "swap_read", SWAPPED_IN)
     put(IMPORT_CALL, "import_call")
+    for rule in (IMPORT_MAP, IMPORT_CALL):
+        put(rule, "fault", E_NXIO)
+        put(rule, "swap_read", SWAPPED_IN)
     put(IMPORT_EXPORT, "export_call")
     put(ACC_PIN, "pin_call")
     put(ACC_EXPORT, "export_call")

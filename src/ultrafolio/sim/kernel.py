@@ -304,7 +304,7 @@ def measure(s, w, t, p, pc, outcome, was, now, spent):
             w.wait[t].since = now
         elif outcome == OK:
             dropped_touch(w, t, now)
-    elif pc == IMPORT_CALL:
+    elif pc == IMPORT_CALL and outcome not in (E_NXIO, SWAPPED_IN):
         uv_called(w, spent)
         m.import_ns += spent
         if was != s.uv[p].state:
