@@ -1,4 +1,4 @@
-"""What tests of the lab's page share: headless Chromium, and waiting for what the page says."""
+"""What tests of pages share: headless Chromium, and waiting for what the page says."""
 
 import re
 from pathlib import Path

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import browsed
 from checking import ROOT, checked, story
 from ultrafolio.explore import embed, page
 from ultrafolio.explore.goto import Guide
@@ -20,8 +21,8 @@ from ultrafolio.explore.walk import Walk, parse_path, path_text
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
 
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed")
+pytestmark = browsed.NEEDED
+chromium, tab = browsed.chromium, browsed.tab
 SCENARIO, POLICIES = "scenarios/03-virtio.toml", ("whole-folio", "split")
 
 
@@ -60,28 +61,6 @@ def file(tmp_path_factory):
     made = guides()
     path.write_text(page.alone([guide.walk for guide in made], embed.data(made, "ultrafolio explore …")))
     return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def tab(chromium):
-    """A new page; whatever it puts on its console as an error, or throws, fails the test."""
-    context = chromium.new_context(viewport={"width": 1100, "height": 900})
-    opened, wrong = context.new_page(), []
-    opened.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.allowed = "$none"
-    yield opened
-    context.close()
-    assert not [text for text in wrong if not re.search(opened.allowed, text)]
 
 
 @pytest.fixture(params=["served", "file"])

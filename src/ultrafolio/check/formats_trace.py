@@ -137,7 +137,8 @@ def read(file: Path) -> Trace:
     except FileNotFoundError:
         raise InputError(f"{file}: no such file", allowed="a trace file", then=THEN) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read", value=str(error), allowed="a readable UTF-8 file") from None
+        raise InputError(f"{file}: cannot be read", value=str(error), allowed="a readable UTF-8 file",
+                         then=THEN) from None  # fmt: skip
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{file}: not JSON", value=str(error), allowed="a trace file", then=THEN) from None
     top = take(given, str(file), TOP, then=THEN)
