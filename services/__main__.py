@@ -112,6 +112,8 @@ def _show(where: dict[str, Any]) -> None:
         grid.add_row(one["name"], one["address"], one["metrics"] or "-", str(one["pid"]))
     console = Console()
     console.print(grid)
+    for page in [one["web"] for one in where["services"] if one.get("web")]:
+        console.print(f"page          {page}", highlight=False, soft_wrap=True)
     console.print(f"shared state  {where['redis']}", highlight=False, soft_wrap=True)
     console.print(f"logs          {where['folder']}", highlight=False, soft_wrap=True)
     console.print(f"identities    {'certificates in ' + where['tls'] if where['tls'] else 'unverified: TLS is off'}",

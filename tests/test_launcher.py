@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from services.__main__ import _show
 from services.cluster import Cluster, Part, State, parts
 from services.probe import serving
 from services.settings import Settings
@@ -178,6 +179,15 @@ def test_a_part_that_does_not_start_or_is_not_ready(tmp_path, stub, monkeypatch)
         pass
     assert "no shared state is given" in str(caught.value.value)
     assert waiting.children["stub"].process.returncode == 0
+
+
+def test_a_person_reads_where_everything_listens(capsys):
+    at = {"metrics": "", "pid": 7}
+    services = [{"name": "guest", "address": "127.0.0.1:1", **at},
+                {"name": "lab", "address": "127.0.0.1:2", "web": "http://127.0.0.1:3/", **at}]  # fmt: skip
+    _show({"services": services, "redis": "unix:///s", "folder": "/f", "tls": ""})
+    said = capsys.readouterr().out
+    assert all(words in said for words in ("127.0.0.1:1", "127.0.0.1:2", "page          http://127.0.0.1:3/", "unix:///s"))
 
 
 def test_names_of_the_parts():
