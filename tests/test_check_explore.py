@@ -52,6 +52,12 @@ def test_a_limit_is_met_at_the_same_state_by_any_number_of_threads(limits, reaso
     assert used(made[0]) == used(made[1]) == used(made[2])
 
 
+def test_more_memories_than_a_remembered_step_can_name_are_unknown(monkeypatch):
+    monkeypatch.setattr(exploring, "MAX_MEMORIES", 1024)
+    found = explore(check_spin.made("benchmarks/eight-pages.toml", "per-page"), edges=False)
+    assert not found.complete and "1024 different states of all pages" in found.reason
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("edges", [True, False])
 def test_the_width_of_a_row_cannot_be_seen(edges, threads, eager, monkeypatch):

@@ -18,8 +18,8 @@ from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 
 from . import folding, kernel, layout, local, machine, room, steps, symmetry
-from .layout import FULL, LIMIT, MAX_ACTORS, MAX_COMPONENTS, OVERFLOW, RUNNING, Space, raw_words, views
-from .room import Shape, bytes_of, grown, new_arrays, resize, size_of
+from .layout import FULL, LIMIT, MAX_ACTORS, MAX_COMPONENTS, MAX_MEMORIES, OVERFLOW, RUNNING, Space, raw_words, views
+from .room import Shape, Size, bytes_of, grown, new_arrays, resize, size_of
 from .team import Team
 
 Array = np.ndarray[Any, Any]
@@ -220,8 +220,7 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
             if reason or count["stop"] != FULL:
                 break
             size = grown(arrays, shape)
-            if bytes_of(arrays, shape, size) > max_mib << 20:
-                reason = f"limit of {max_mib} MiB reached with {int(count['states'][0])} states"
+            if reason := _too_large(arrays, shape, size, max_mib):
                 break
             count["stop"] = RUNNING
             _refilled(functions, arrays, resize(arrays, shape, size), team)
@@ -237,6 +236,15 @@ def _stopped(count: Array, max_states: int) -> str:
     """Why the exploration cannot go on, whatever room is made, or ""."""
     return {OVERFLOW: f"more than {MAX_COMPONENTS} different pages and actors",
             LIMIT: f"limit of {max_states} states reached"}.get(int(count["stop"][0]), "")  # fmt: skip
+
+
+def _too_large(arrays: Mapping[str, Array], shape: Shape, size: Size, max_mib: int) -> str:
+    """Why there cannot be so much room, or ""."""
+    if size.memories > MAX_MEMORIES:
+        return f"more than {MAX_MEMORIES} different states of all pages"
+    if bytes_of(arrays, shape, size) > max_mib << 20:
+        return f"limit of {max_mib} MiB reached with {int(arrays['count']['states'][0])} states"
+    return ""
 
 
 def _refilled(functions: Mapping[str, Any], arrays: Mapping[str, Array], emptied: frozenset[str], team: Team) -> None:
