@@ -27,7 +27,7 @@ assert VM.itemsize <= 8 * VM_WORDS
 MAX_ACTORS = 63
 MAX_COMPONENTS = 32_000
 LEAST_MEMORIES, MAX_MEMORIES = 1 << 20, 1 << 28
-PROPERTIES_END, OBSTACLES_END = 10, 32
+PROPERTIES_END, OBSTACLES_END = 12, 32
 
 COUNT = np.dtype([(name, np.int64) for name in (
     "states", "next", "round", "edges", "capacity", "area", "components", "memories", "used", "spare", "widest",

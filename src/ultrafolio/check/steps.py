@@ -234,7 +234,8 @@ def study(s, x, words, number, t, position):
     load(x, words, m)
     unpack(x, words, x.memory.shape[1] + t, component)
     pc = s.task[t].pc
-    if not LOCAL[pc]:
+    far = not LOCAL[pc] or s.who[t].after > 0
+    if far:
         for a in range(x.count[0].actors):
             unpack(x, words, x.memory.shape[1] + a, component_of(x, x.node, number, a))
     kind = s.who[t].kind
@@ -259,7 +260,7 @@ def study(s, x, words, number, t, position):
         steps += 1
         x.pool[position + steps] = taken(x, words, t, m, component) | wrong << 44 | i << 48
     x.pool[position] = header | steps | obstacle << 24
-    return not LOCAL[pc]
+    return far
 
 
 @fn

@@ -167,7 +167,7 @@ def _takes(kinds: set[int], pc: int) -> bool:
 
 def _safety(graph: Graph) -> list[Finding]:
     made = []
-    for number in range(1, 10):
+    for number in range(1, len(PROPERTIES)):
         found = graph.space.found[number]
         if found["state"] < 0:
             made.append(Finding(PROPERTIES[number], "holds" if graph.complete else "unknown"))

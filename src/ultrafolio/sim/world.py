@@ -162,7 +162,7 @@ def _state(config: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]],
     if load["fail_pages"]:
         state.uv["refuses"][rng.choice(len(state.uv), min(load["fail_pages"], len(state.uv)), replace=False)] = 1
     for t, (kind, guest) in enumerate(kinds):
-        state.who[t] = (kind, guest, t % 256, 0)
+        state.who[t] = (kind, guest, t % 256, 0, 0, 0)
         state.task["pc"][t] = IDLE_PC[kind]
     state.actor["budget"] = ENDLESS
     return state
