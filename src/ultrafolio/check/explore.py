@@ -16,6 +16,7 @@ from ultrafolio.model import layout as model
 from ultrafolio.model.layout import OWNERS, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
+from ultrafolio.waits import load as waits
 
 from . import folding, kernel, layout, local, machine, room, steps, symmetry
 from .layout import FULL, LIMIT, MAX_ACTORS, MAX_COMPONENTS, MAX_MEMORIES, OVERFLOW, RUNNING, Space, raw_words, views
@@ -132,6 +133,7 @@ def _loaded(
     space = rules.functions(decorate, unsigned=unsigned)
     space.update(rules.constants(layout))
     space.update(FAIR=FAIR, LOCAL=local.local_rules(), **vars(hardware))
+    waits.add(space, decorate)
     for module in (steps, folding, kernel):
         rules.add_functions(space, module, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
     return space
@@ -276,7 +278,7 @@ def _merged(space: Space) -> Space:
         return chosen
 
     return space._replace(fired=space.fired[-1], found=first(space.found, layout.PROPERTIES_END),
-                          met=first(space.met, layout.OBSTACLES_END))  # fmt: skip
+                          met=first(space.met, len(space.many) * layout.OBSTACLES_END))  # fmt: skip
 
 
 def _depth(space: Space) -> int:

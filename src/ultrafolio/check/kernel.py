@@ -127,7 +127,7 @@ def make(x, w, first, end):
                 x.fired[w, (header >> 16) & 0xFF] += steps
             obstacle = (header >> 24) & 31
             if obstacle:
-                note(x.met, w * OBSTACLES_END + obstacle, number, t << 16)
+                note(x.met, (w * g.actors + t) * OBSTACLES_END + obstacle, number, t << 16)
             here = memory_of(x, x.node, number) | own_in(x, x.node, number, t) << 28
             for i in range(position + 1, position + 1 + steps):
                 after = x.pool[i]

@@ -79,7 +79,7 @@ class Space(NamedTuple):
     first      per state: number of its first edge;  to, via: the edges' target and by
     fired      steps taken per rule: by each worker in this round, and in the last row before it
     found      per worker and property: the first edge that breaks it, FOUND (state -1: none)
-    met        per worker: the first time a vCPU met an obstacle, by outcome, or 16 - the reason of a refusal; FOUND
+    met        per worker and actor: the first time a vCPU met an obstacle, by outcome, or 16 - the reason of a refusal
     choices    per actor: first, count into ops, pages
     alike      per page: 0, or the number of the like pages it is one of; seats: who is busy with it, a bit each
     busy       per actor and component: the page it is busy with + 2 (0: not known yet)

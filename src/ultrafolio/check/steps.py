@@ -5,24 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ultrafolio.model.layout import (
-    ACC_CLEAR,
-    ACC_TEST,
-    AGAIN,
-    DISK,
-    E_LOCKED,
-    E_UV,
-    IDLE_PC,
-    NOTHING,
-    PIN_GET,
-    RING,
-    RUN,
-    VCPU,
-    WB_IDLE,
-    WRITEBACK,
-)
+from ultrafolio.model.layout import AGAIN, E_LOCKED, E_UV, IDLE_PC, NOTHING, RUN, VCPU
 from ultrafolio.model.properties import broken, focus
 from ultrafolio.model.rule import fn
+from ultrafolio.waits.rules import is_pending
 
 from .layout import (
     ACTOR_WORDS,
@@ -177,17 +163,6 @@ def load(x, words, m):
 def recalled(x, number, t):
     """Where the steps of thread `t` in a state are remembered: a place in `recall`."""
     return memory_of(x, x.node, number) * x.count[0].columns + x.fields[t + 1].column + own_in(x, x.node, number, t)
-
-
-@fn
-def is_pending(s, t):
-    """Whether actor `t` has begun what a leads-to must end: an access, a pin, a writeback (MODEL section 5)."""
-    kind, pc = s.who[t].kind, s.task[t].pc
-    if kind == VCPU:
-        return s.actor[t].op != NOTHING
-    if kind in (DISK, RING):
-        return pc == PIN_GET or ACC_TEST <= pc <= ACC_CLEAR
-    return kind == WRITEBACK and pc != WB_IDLE
 
 
 @fn

@@ -309,7 +309,7 @@ def writeback_lock(s, t):
     return OK
 
 
-@rule(WB_START, kernel="folio_clear_dirty_for_io, folio_start_writeback, v5.7",
+@rule(WB_START, holds="lock", kernel="folio_clear_dirty_for_io, folio_start_writeback, v5.7",
       seed="so all of it needs to be made accessible")  # fmt: skip
 def writeback_flag(s, t):
     """Set the flag, clear dirty and mapped-writable; then every page is made accessible, always."""
@@ -319,7 +319,7 @@ def writeback_flag(s, t):
     return OK
 
 
-@rule(WB_IO, kernel="folio_unlock, submit_bio, v5.7", releases="lock",
+@rule(WB_IO, holds="lock writeback", kernel="folio_unlock, submit_bio, v5.7", releases="lock",
       seed="we MUST NOT do any kind of I/O on secure pages")  # fmt: skip
 def writeback_io(s, t):
     """Unlock; the I/O on all pages of the folio is in flight."""
@@ -330,7 +330,7 @@ def writeback_io(s, t):
     return OK
 
 
-@rule(WB_END, kernel="folio_end_writeback, v5.7", releases="writeback",
+@rule(WB_END, holds="writeback", kernel="folio_end_writeback, v5.7", releases="writeback",
       seed="once the I/O is over, the pages can be accessed again")  # fmt: skip
 def writeback_end(s, t):
     """The I/O completes: clear the flag, wake the waiters."""
@@ -398,7 +398,7 @@ def reclaim_lock(s, t):
     return OK
 
 
-@rule(RECLAIM_UNMAP, kernel="ptep_clear_flush in try_to_unmap_one, v5.7")
+@rule(RECLAIM_UNMAP, holds="lock", kernel="ptep_clear_flush in try_to_unmap_one, v5.7")
 def reclaim_unmap(s, t):
     """Unmap the page; the unmap itself exports it next, or its whole folio (P.unmap)."""
     k = s.task[t]
@@ -411,7 +411,7 @@ def reclaim_unmap(s, t):
     return OK
 
 
-@rule(RECLAIM_EXPORT, kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7", releases="lock",
+@rule(RECLAIM_EXPORT, holds="lock", kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7", releases="lock",
       seed="page with guest content, encrypted and integrity protected")  # fmt: skip
 def reclaim_export(s, t):
     """Export, unless it was mapped again; a failure cannot be returned from here, the page is given up and stays.
@@ -438,7 +438,7 @@ def reclaim_export(s, t):
     return OK
 
 
-@rule(RECLAIM_SWAP, kernel="pageout in mm/vmscan.c, v5.7", releases="lock")
+@rule(RECLAIM_SWAP, holds="lock", kernel="pageout in mm/vmscan.c, v5.7", releases="lock")
 def reclaim_swap(s, t):
     """Write to swap, unless the page has extra references or was mapped again."""
     k = s.task[t]
@@ -450,7 +450,7 @@ def reclaim_swap(s, t):
     return OK
 
 
-@rule(RECLAIM_FREE, kernel="__remove_mapping in mm/vmscan.c, v5.7", releases="lock")
+@rule(RECLAIM_FREE, holds="lock", kernel="__remove_mapping in mm/vmscan.c, v5.7", releases="lock")
 def reclaim_free(s, t):
     """The write to swap completes: free the page, unless it was mapped again or referenced meanwhile."""
     k = s.task[t]

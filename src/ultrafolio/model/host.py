@@ -342,7 +342,7 @@ def locked(s, t):
     s.task[t].pc = IMPORT_LARGE if s.cfg[0].large_at == LARGE_AFTER_EXPORT else IMPORT_WRITEBACK
 
 
-@rule(IMPORT_EXPORT, kernel="should_export_before_import, v6.0; arch/s390/kernel/uv.c:gmap_make_secure, v6.12")
+@rule(IMPORT_EXPORT, holds="lock", kernel="should_export_before_import, v6.0; arch/s390/kernel/uv.c:gmap_make_secure, v6.12")
 def import_export(s, t):
     """Export the page of another guest first; the result is ignored, the arch bit stays."""
     uv_export(s, s.task[t].page)
@@ -350,7 +350,7 @@ def import_export(s, t):
     return OK
 
 
-@rule(IMPORT_WRITEBACK, kernel="folio_test_writeback in make_folio_secure, v5.7", releases="lock",
+@rule(IMPORT_WRITEBACK, holds="lock", kernel="folio_test_writeback in make_folio_secure, v5.7", releases="lock",
       seed="make sure the page is not in writeback, and if so wait until the writeback is over")  # fmt: skip
 def import_writeback(s, t):
     """In writeback: unlock and wait for its end."""
@@ -375,7 +375,7 @@ def wait_writeback(s, t):
     return OK
 
 
-@rule(IMPORT_FREEZE, kernel="folio_ref_freeze(expected) in make_folio_secure, v5.7", releases="lock mutex refs",
+@rule(IMPORT_FREEZE, holds="lock", kernel="folio_ref_freeze(expected) in make_folio_secure, v5.7", releases="lock mutex refs",
       seed="make sure the page does not have any extra references except for the mapping itself")  # fmt: skip
 def import_freeze(s, t):
     """Freeze the count at its expected value; extra references besides its own: unlock, drain, busy."""
@@ -427,7 +427,7 @@ def sleep_refs(s, t):
     return OK
 
 
-@rule(IMPORT_ARCH, kernel="set_bit(PG_arch_1) before the UVC, v5.7",
+@rule(IMPORT_ARCH, holds="lock frozen", kernel="set_bit(PG_arch_1) before the UVC, v5.7",
       seed="the bit MUST be set whenever a page is secure, and MAY be set for non-secure pages")  # fmt: skip
 def import_arch(s, t):
     """Set the arch bit before the call, so that it over-indicates if the call fails."""
@@ -436,7 +436,7 @@ def import_arch(s, t):
     return OK
 
 
-@rule(IMPORT_CALL, kernel="__uv_call in make_folio_secure, one attempt since v5.16",
+@rule(IMPORT_CALL, holds="lock frozen", kernel="__uv_call in make_folio_secure, one attempt since v5.16",
       releases="lock frozen mutex refs",
       seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
 def import_call(s, t):
@@ -475,7 +475,7 @@ def thaw(s, t):
     off_table(s, t)
 
 
-@rule(IMPORT_END, kernel="folio_ref_unfreeze, folio_unlock, v5.7", releases="lock frozen mutex refs",
+@rule(IMPORT_END, holds="lock frozen", kernel="folio_ref_unfreeze, folio_unlock, v5.7", releases="lock frozen mutex refs",
       seed="the page is allowed become secure again before allowing the page to be unshared")  # fmt: skip
 def import_end(s, t):
     """Thaw, unlock, report success; the vCPU touches again, an unshare is complete."""
@@ -515,7 +515,7 @@ def again(s, t):
     s.task[t].pc = IMPORT_MAP
 
 
-@rule(SPLIT, kernel="split_folio: -EAGAIN extra references, -EBUSY dirty iomap; wiggle_split, v6.14",
+@rule(SPLIT, holds="lock", kernel="split_folio: -EAGAIN extra references, -EBUSY dirty iomap; wiggle_split, v6.14",
       releases="lock mutex refs", seed="and no way to split folios, so there is no solution to this")  # fmt: skip
 def split(s, t):
     """Split to order 0, unless it is in writeback, has extra references on any page, or is dirty iomap."""

@@ -20,7 +20,8 @@ Some fields that their names do not explain:
 
     who.after     the actor (plus 1) that must have finished once before this one may start; 0: none
     who.awaited   another actor's `after` names this one, so it records that it finished (task.done)
-    who.stuck     its I/O never completes
+    who.stuck     its I/O never completes;  cfg.stuck: somebody's does not
+    cfg.background  a writeback starts again and again
     mm.walked     an import holds the page-table lock of this page
     mm.granted    pins of this page that were granted: the page is accessible, and pin_user_pages() went on
     task.ref      the import holds a reference of its own on its page
@@ -121,7 +122,7 @@ VARIANT_FIELDS = (
 
 _CFG = [(name, np.uint8) for name in (
     "track", "accessible", "refs", "large", "after_split", "split_writeback", "drain", "import_lock",
-    "on_busy", "give_up", "large_at", "import_ref", "unmap", "interrupt", *VARIANT_FIELDS, "misc", "background",
+    "on_busy", "give_up", "large_at", "import_ref", "unmap", "interrupt", *VARIANT_FIELDS, "misc", "background", "stuck",
 )]  # fmt: skip
 CFG = np.dtype([*_CFG, ("pages", np.int32), ("actors", np.int32), ("vms", np.int32)])
 WHO = np.dtype([("kind", np.uint8), ("vm", np.uint8), ("cpu", np.uint8), ("after", np.uint8), ("awaited", np.uint8),

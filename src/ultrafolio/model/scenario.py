@@ -200,6 +200,7 @@ def system(scenario: Scenario, policy: Policy) -> System:
     state.cfg["misc"] = scenario.features["ownership_transfer"]
     state.cfg["background"] = any(kind == WRITEBACK and actor["starts"] == ENDLESS for kind, actor in scenario.actors)
     _memory(state, memory, policy)
+    state.cfg["stuck"] = not all(actor.get("completes", True) for _, actor in scenario.actors)
     choices = [_actor(state, t, kind, actor, pages) for t, (kind, actor) in enumerate(scenario.actors)]
     after = _order(scenario, scenario.title)
     state.who["after"] = after
