@@ -4,7 +4,8 @@ vcpus   the first N vCPUs of the scenario; where it has fewer, further copies of
 order   every folio has this order; what is written per page is cut, or goes on with the value of the folio's last page;
         a page number keeps its folio and its place in it
 
-A size is not possible where an actor or `refuses` names a page that it lacks.
+A size is not possible where an actor or `refuses` names a page that it lacks, or where an actor comes after a vCPU that
+it lacks.
 """
 
 from __future__ import annotations
@@ -78,6 +79,11 @@ def _with_vcpus(story: Scenario, wanted: int) -> Scenario:
         raise InputError("the scenario has no vCPU to copy")
     left_out = set(places[wanted:])
     actors = [actor for n, actor in enumerate(story.actors) if n not in left_out]
+    absent = {f"vcpu {n}" for n in range(wanted, len(places))}
+    for kind, actor in actors:
+        if actor.get("after") in absent:
+            raise InputError(f"actor {ACTOR_KINDS[kind]} comes after {actor['after']}, which does not exist with "
+                             f"vcpus={wanted}")  # fmt: skip
     more = wanted - len(places)
     if more > 0:
         last = places[-1]
