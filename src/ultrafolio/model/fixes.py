@@ -114,8 +114,9 @@ FIXES: tuple[Fix, ...] = (
         "259e660d91d0", "s390/mm: Convert make_page_secure to use a folio",
         "An import of a page of a large folio compared the count of that one page, which never matches, and never "
         "ended; now it refuses large folios.",
-        "", "6.10", stable=("6.1.103", "6.6.44"), having=(("large", "refuse"), ("large_at", "before-lock")),
-        why_not="The model has one count per folio; what that kernel did follows from its code, and nobody ran it.",
+        "", "6.10", stable=("6.1.103", "6.6.44"), without=(("large", "never"),), having=(("large", "refuse"),),
+        shown_by="43-first-import-large",
+        shows="the first touch of a large folio never ends (what follows from the code; nobody ran it)",
     ),
     Fix(
         "3f29f6537f54", "s390/uv: Don't call folio_wait_writeback() without a folio reference",
@@ -156,8 +157,7 @@ FIXES: tuple[Fix, ...] = (
         "98c6d259319e", "mm/gup: check ref_count instead of lru before migration",
         "A long-term pin moved a folio without draining the batch that held it, so it failed, and the VM ended.",
         "5.18", "6.17", stable=("6.1.y", "6.6.y", "6.12.y", "6.16.y"),
-        without=(("drain", "none"),), having=(("drain", "all"),), shown_by="47-mlock-batch",
-        shows="the one who may not fail gives up, and the VM dies",
+        shown_by="47-mlock-batch", shows="the one who may not fail gives up, and the VM dies",
     ),
     Fix(
         "185d903064f8", "KVM: s390: Fix incorrect usage of mmu_notifier_register()",

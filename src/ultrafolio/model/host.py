@@ -297,7 +297,7 @@ def import_large(s, t):
     """A large folio is imported page by page, refused, or split first (P.large); where this is tested: P.large_at."""
     k = s.task[t]
     large, at = s.cfg[0].large, s.cfg[0].large_at
-    if s.mm[k.page].order == 0 or large == LARGE_DIRECT:
+    if s.mm[k.page].order == 0 or large == LARGE_DIRECT or large == LARGE_NEVER:
         k.pc = IMPORT_FREEZE if at == LARGE_AFTER_WRITEBACK else IMPORT_TRYLOCK
         if at == LARGE_AFTER_EXPORT:
             k.pc = IMPORT_WRITEBACK
@@ -380,13 +380,19 @@ def wait_writeback(s, t):
 def import_freeze(s, t):
     """Freeze the count at its expected value; extra references besides its own: unlock, drain, busy."""
     k = s.task[t]
-    if extra_refs(s, k.page) > k.ref:
+    if extra_refs(s, k.page) > k.ref or never_matches(s, k.page):
         unlock(s, k.page)
         off_table(s, t)
         return too_many_refs(s, t)
     s.mm[counted(s, k.page)].frozen = 1
     k.pc = IMPORT_ARCH
     return OK
+
+
+@fn
+def never_matches(s, p):
+    """Whether the count that an import freezes can never match: up to 6.9 that of the one page of a large folio."""
+    return s.mm[p].order > 0 and s.cfg[0].large == LARGE_NEVER
 
 
 @fn

@@ -11,7 +11,7 @@ Kernels by version are in kernels.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "track": ("page", "folio", "folio+bitmap"),
     "accessible": ("page", "folio", "folio-literal"),
     "refs": ("page", "folio"),
-    "large": ("direct", "refuse", "split"),
+    "large": ("direct", "refuse", "split", "never"),
     "after_split": ("again", "retry", "false-success"),
     "drain": ("none", "own-then-all", "all"),
     "import_lock": ("none", "vm"),
@@ -38,7 +38,7 @@ MEANING = {
     "track": "unit of the arch bit",
     "accessible": "what a pin or a host access makes accessible",
     "refs": "whose references block an import",
-    "large": "what an import does with a large folio",
+    "large": "what an import does with a large folio; never: it waits for a count that cannot match (5.7 to 6.9)",
     "after_split": "after a split: go on at once, touch again, or report success without importing (6.14)",
     "split_writeback": "write-backs tried on a dirty iomap folio",
     "drain": "LRU draining on extra references",
@@ -123,7 +123,7 @@ PRESETS: dict[str, tuple[str, Policy]] = {
         "the posted loops, on large folios (the posted kernel refused those)",
         Policy(track="folio", accessible="folio-literal"),
     ),
-    "refuse-large": ("the idea of Linux 6.4-6.9", Policy(large="refuse", large_at="after-writeback")),
+    "refuse-large": ("the idea of Linux 6.4-6.9", Policy(large="refuse")),
     "split": ("the idea of Linux 6.10-6.13", Policy(large="split")),
     "split-false-success": (
         "the idea of Linux 6.14-6.15",
@@ -143,7 +143,7 @@ PRESETS: dict[str, tuple[str, Policy]] = {
 }
 
 FIELDS = {
-    "base": Field("choice", "split", choices=tuple(PRESETS)),
+    "base": Field("text", "split"),
     **{name: Field("choice", None, choices=words) for name, words in CHOICES.items()},
     "split_writeback": Field("int", None, 0, 2),
     "give_up": Field("int", None, 1, 255),
@@ -154,7 +154,7 @@ FIELDS = {
 def from_table(table: Mapping[str, Any], where: str) -> Policy:
     """The policy that a TOML table describes. InputError for any field or value that is not one of the choices."""
     values = take(table, where, FIELDS, then="ultrafolio policies")
-    base = PRESETS[values.pop("base")][1]
+    base = _preset(values.pop("base"))
     for name in values["variants"] or ():
         if name not in VARIANTS:
             raise one_of(f"{where}: variants", name, VARIANTS, then="ultrafolio policies")
@@ -164,15 +164,14 @@ def from_table(table: Mapping[str, Any], where: str) -> Policy:
 
 
 def find(name: str, tables: Mapping[str, Any] | None = None) -> Policy:
-    """The policy called `name`: one of `tables` (a file's [policy.NAME] blocks), a preset, or FILE.toml[#NAME].
+    """The policy called `name`: one of `tables` (a file's [policy.NAME] blocks), a preset, a kernel (kernels.find), or
+    FILE.toml[#NAME].
 
     A FILE.toml holds one [policy.NAME] table, or several and the name after `#` says which.
     """
     tables = tables or {}
     if name in tables:
         return from_table(tables[name], f"[policy.{name}]")
-    if name in PRESETS:
-        return PRESETS[name][1]
     file, _, which = name.partition("#")
     if file.endswith(".toml"):
         blocks = read_toml(Path(file)).get("policy", {})
@@ -181,4 +180,15 @@ def find(name: str, tables: Mapping[str, Any] | None = None) -> Policy:
         if which not in blocks:
             raise one_of(f"{file}: no [policy.{which or 'NAME'}] table", which, blocks, then="ultrafolio policies")
         return from_table(blocks[which], f"{file}: [policy.{which}]")
-    raise one_of("unknown policy", name, [*tables, *PRESETS], then="ultrafolio policies")
+    return _preset(name, tables)
+
+
+def _preset(name: str, tables: Iterable[str] = ()) -> Policy:
+    """The preset or the kernel of this name. InputError, which also names the `tables`, where there is none."""
+    from . import kernels
+
+    if name in PRESETS:
+        return PRESETS[name][1]
+    if kernels.is_kernel(name):
+        return kernels.find(name)
+    raise one_of("unknown policy", name, [*tables, *PRESETS, *kernels.names()], then="ultrafolio policies")

@@ -16,7 +16,7 @@ What the waiter holds itself is absent for it. The bits stand in the order in wh
 
 from __future__ import annotations
 
-from ultrafolio.model.host import counted, extra_refs, head, writable
+from ultrafolio.model.host import counted, extra_refs, head, never_matches, writable
 from ultrafolio.model.layout import *
 from ultrafolio.model.rule import fn
 from ultrafolio.model.ultravisor import hw_guest
@@ -122,7 +122,7 @@ def stands(s, t, p, whole):
     if h.writeback != NO_WRITEBACK and not own(s, t, OB_WRITEBACK):
         found |= OB_WRITEBACK
     refs = h.refs if whole else extra_refs(s, p)
-    if refs > (s.task[t].ref if s.task[t].page == p else 0):
+    if refs > (s.task[t].ref if s.task[t].page == p else 0) or never_matches(s, p):
         found |= OB_REFS
     if h.dirty and h.backing == IOMAP and to_split(s, p):
         found |= OB_DIRTY
@@ -311,7 +311,10 @@ def staying(s, t):
     whole = to_split(s, p)
     first, end = first_of(s, p, whole), end_of(s, p, whole)
     if found & OB_REFS and (
-        pins_stay(s, first, end) or batches_stay(s, first, end) or plain_refs_stay(s, t, p, first, end)
+        never_matches(s, p)
+        or pins_stay(s, first, end)
+        or batches_stay(s, first, end)
+        or plain_refs_stay(s, t, p, first, end)
     ):
         left |= OB_REFS
     if found & OB_DIRTY and dirt_stays(s, p):

@@ -153,7 +153,7 @@ def _writer(s: Any) -> Holder:
 def _referrers(s: Any, t: int, page: int, whole: bool) -> list[Holder]:
     run = interpreted()
     first, end = run.first_of(s, page, whole), run.end_of(s, page, whole)
-    found = []
+    found = [_mismatch(page)] if run.never_matches(s, page) else []
     for q in range(first, end):
         where = f"page {q}" + ("" if q == page else ", another page of the folio")
         plain = s.mm[q].spec
@@ -174,6 +174,11 @@ def _referrers(s: Any, t: int, page: int, whole: bool) -> list[Holder]:
                                 "drain-all" if drains else "a drain, which this policy does not do",
                                 stays=not drains))  # fmt: skip
     return found
+
+
+def _mismatch(page: int) -> Holder:
+    return Holder(None, f"the count of page {page} alone, which is that of no page of a large folio",
+                  "nothing: this kernel compares the count of one page", stays=True)  # fmt: skip
 
 
 def _pin(s: Any, a: int, where: str) -> Holder:
