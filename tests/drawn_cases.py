@@ -17,8 +17,10 @@ from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import ENDLESS, PAGE_STATES
 
 SEED = "a second opinion"
-FOLIOS = ([0], [0, 0], [0, 0, 0], [1], [1, 0], [1, 1], [1, 1, 0], [2], [2, 0])
+FOLIOS = ([0], [0, 0], [0, 0, 0], [1], [1], [1, 0], [1, 1], [1, 1, 0], [2], [2, 0])
 KINDS = [name for name in scenario.ACTORS if name != "vcpu"]
+
+Memory = dict[str, Any]
 
 
 class Case(NamedTuple):
@@ -50,9 +52,10 @@ def drawn_policy(random: Random) -> policies.Policy:
     return policies.from_table({"base": random.choice(list(policies.PRESETS)), **table}, "drawn")
 
 
-def drawn_actor(random: Random, name: str, pages: int, guests: int, budgets: tuple[int, ...]) -> dict[str, Any]:
-    """A table of this kind of actor."""
+def drawn_actor(random: Random, name: str, memory: Memory, guests: int, budgets: tuple[int, ...]) -> dict[str, Any]:
+    """A table of this kind of actor. Most act on the first folio, so that they meet."""
     made: dict[str, Any] = {}
+    pages = 1 << memory["folios"][0] if random.random() < 0.6 else len(memory["state"])
     for word, field in scenario.ACTORS[name].items():
         if word == "starts":
             made[word] = random.choice(budgets)
@@ -74,15 +77,16 @@ def drawn_actor(random: Random, name: str, pages: int, guests: int, budgets: tup
     return made
 
 
-def drawn_memory(random: Random, guests: int) -> dict[str, Any]:
+def drawn_memory(random: Random, guests: int) -> Memory:
     folios = random.choice(FOLIOS)
     pages = sum(1 << order for order in folios)
-    likely = random.choice([("shared", "secure", "exported"), tuple(word.lower() for word in PAGE_STATES)])
-    made: dict[str, Any] = {
+    usual, every = ("shared", "secure", "exported"), tuple(word.lower() for word in PAGE_STATES)
+    likely = random.choice([usual, usual, every, ("non_secure",)])  # the last is split only by an import
+    made: Memory = {
         "folios": folios,
         "backing": random.choice(list(scenario.MEMORY["backing"].choices)),
         "state": [random.choice(likely) for _ in range(pages)],
-        "owner": [random.randrange(guests) for _ in range(pages)] if random.random() < 0.3 else [0],
+        "owner": [random.randrange(guests) for _ in range(pages)] if guests > 1 and random.random() < 0.5 else [0],
         "writable": random.random() < 0.8,
     }
     if random.random() < 0.3:
@@ -96,17 +100,16 @@ def drawn_document(random: Random, number: int) -> dict[str, Any]:
     """A scenario. The kinds of actors take turns to be in it, every second time without end."""
     guests = random.choice([1, 1, 1, 2])
     memory = drawn_memory(random, guests)
-    pages = len(memory["state"])
     features = {name: random.random() < 0.5 for name in scenario.FEATURES}
     turn = KINDS[number % len(KINDS)]
     budgets = (ENDLESS,) if number // len(KINDS) % 2 == 0 else (1, 2)
     made: dict[str, Any] = {"memory": memory, "features": features}
-    made["vcpu"] = [drawn_actor(random, "vcpu", pages, guests, (0, 1, 2, ENDLESS))
+    made["vcpu"] = [drawn_actor(random, "vcpu", memory, guests, (0, 1, 1, 2, 2, ENDLESS))
                     for _ in range(random.choice([1, 1, 1, 2, 2, 3]))]  # fmt: skip
-    made[turn] = [drawn_actor(random, turn, pages, guests, budgets)]
-    for name in random.choices([*KINDS, None], k=random.choice([0, 1, 1, 2])):
+    made[turn] = [drawn_actor(random, turn, memory, guests, budgets)]
+    for name in random.choices([*KINDS, None], k=random.choice([0, 1, 1, 2, 2])):
         if name and len(made.setdefault(name, [])) < 2:
-            made[name].append(drawn_actor(random, name, pages, guests, (1, 2, ENDLESS)))
+            made[name].append(drawn_actor(random, name, memory, guests, (1, 1, 2, ENDLESS)))
     return made
 
 

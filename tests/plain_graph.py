@@ -9,11 +9,9 @@ It has the rules in common with the checker, as plain Python, and nothing else.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model import layout as at
 from ultrafolio.model.rule import RULES, STRONG, UNFAIR
@@ -63,63 +61,69 @@ class Graph:
 
 
 # ------------------------------------------------------------------------------------------------- the graph
-@cache
-def row(names: tuple[str, ...]) -> Any:
-    return NamedTuple("Row", [(name, int) for name in names])
+ROWS: dict[str, Any] = {name: NamedTuple("Row", [(word, int) for word in kind.names or ()])  # type: ignore[misc]
+                        for name, kind in at.SECTIONS.items()}  # fmt: skip
+"""A record of each section as a tuple with field names."""
 
 
-def fixed(state: Any) -> at.State:
-    """A state as nested tuples whose records still have field names."""
+class Rows:
+    """The records of a section, for rules to change: each is copied when it is first looked at."""
 
-    def rows(name: str, section: Any) -> Any:
-        kind = row(at.SECTIONS[name].names)
-        return tuple(kind(*(getattr(record, word) for word in kind._fields)) for record in section)
+    def __init__(self, kind: Any, rows: tuple[Any, ...]) -> None:
+        self.kind, self.rows, self.copies = kind, rows, dict[int, Any]()
 
-    return at.State(*(rows(name, section) for name, section in zip(at.State._fields, state, strict=True)))
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, n: int) -> Any:
+        if n not in self.copies:
+            self.copies[n] = SimpleNamespace(**self.rows[n]._asdict())
+        return self.copies[n]
+
+    def fixed(self) -> tuple[Any, ...]:
+        changed = {n: self.kind(*vars(copy).values()) for n, copy in self.copies.items()}
+        return tuple([changed.get(n, record) for n, record in enumerate(self.rows)])
 
 
-def loose(state: at.State) -> Any:
-    """A copy that rules may change; what nobody writes is shared."""
-    sections = zip(at.State._fields, state, strict=True)
-    return at.State(
-        *(
-            [SimpleNamespace(**record._asdict()) for record in section] if name in at.OWNERS else section
-            for name, section in sections
-        )
-    )
+def loose(state: at.State) -> at.State:
+    """A copy that rules may change."""
+    return at.State(*(Rows(kind, rows) for kind, rows in zip(ROWS.values(), state, strict=True)))
 
 
 def explored(made: System, rules: Any = None, most: int = LIMIT) -> Graph:
     """All interleavings. TooLarge with more than `most` states."""
     run, graph = rules or interpreted(), Graph()
-    first = fixed(to_lists(made.state))
-    number, queue = {first: 0}, deque([(first, 0)])
+    sections = zip(ROWS.values(), made.state, strict=True)
+    first = at.State(*(tuple(kind(*record) for record in rows.tolist()) for kind, rows in sections))
+    number = {first: 0}
+    queue = deque([(first, 0)])
     while queue:
         state, depth = queue.popleft()
-        graph.states.append(state)
-        graph.depth.append(depth)
         steps: list[Edge] = []
         fair, refused = set(), {}
+        after = loose(state)
         for t, choices in enumerate(made.choices):
             pc = state.task[t].pc
             idle = pc == at.IDLE_PC[state.who[t].kind]
             for choice, (op, page) in enumerate(choices if idle else [(at.NOTHING, 0)]):
-                after = loose(state)
-                about = run.focus(after, t, page)
+                about = run.focus(state, t, page)
                 outcome = run.step(after, t, op, page)
-                if outcome < 0:
+                if outcome < 0:  # nothing has changed
                     refused |= {} if idle else {t: (pc, outcome)}
                     continue
                 broke = run.broken(after, t, pc, about, state.uv[about].state, outcome)
                 is_fair = not idle and RULES[pc].fairness != UNFAIR
                 fair |= {(t, pc)} if is_fair else set()
-                target = fixed(after)
+                target = at.State(*(rows.fixed() for rows in after))
                 if target not in number:
                     number[target] = len(number)
                     queue.append((target, depth + 1))
                     if len(number) > most:
                         raise TooLarge(f"more than {most} states")
                 steps.append(Edge(t, choice, pc, about, outcome, broke, is_fair, number[target]))
+                after = loose(state)
+        graph.states.append(state)
+        graph.depth.append(depth)
         graph.edges.append(steps)
         graph.fair.append(fair)
         graph.refused.append(refused)
