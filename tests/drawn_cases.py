@@ -47,7 +47,7 @@ def drawn_policy(random: Random) -> policies.Policy:
             changes[name] = random.choice(list(field.choices))
         elif field.kind == "int":
             changes[name] = numbers(random, field)
-    kept = random.choice([len(changes), 2, 1, 0])
+    kept = random.choice([len(changes), len(changes), 2, 1, 0])
     table = {name: changes[name] for name in random.sample(list(changes), kept)}
     return policies.from_table({"base": random.choice(list(policies.PRESETS)), **table}, "drawn")
 

@@ -70,10 +70,8 @@ def references(s: at.State, t: int, page: int) -> int:
 
 
 def holds(s: at.State, t: int, page: int, what: Obstacle) -> bool:
-    """Whether thread `t` makes the obstacle for an import, a pin or a write-back of `page`."""
+    """Whether thread `t` makes the obstacle, the mutex apart, for an import, a pin or a write-back of `page`."""
     k, same = s.task[t], head(s, s.task[t].page) == head(s, page)
-    if what.word == "mutex":
-        return any(vm.mutex == t + 1 for vm in s.vm)
     if what.word == "lock":
         return same and (k.pc in LOCKED or (writes_back(s, t) and k.pc != at.WB_END))
     if what.word == "writeback":
@@ -174,15 +172,12 @@ def is_taken_away(graph: Graph, t: int, page: int, part: set[int]) -> bool:
     return imported and any(open_to_guest(v) and not open_to_guest(edge.to) for v, edge in inner)
 
 
-def holders(graph: Graph, t: int, page: int, part: set[int], what: Obstacle) -> set[int | str]:
-    """Who holds the obstacle in every state."""
-    always: set[int | str] | None = None
-    for v in part:
-        s = graph.states[v]
-        here: set[int | str] = {a for a in range(len(s.task)) if a != t and holds(s, a, page, what)}
-        here |= batches(s, page, what.whole) if what.word == "references" else set()
-        always = here if always is None else always & here
-    return always or set()
+def held_by(s: at.State, t: int, page: int, what: Obstacle) -> set[int | str]:
+    """Who holds the obstacle of waiter `t` in this state."""
+    if what.word == "mutex":
+        return {s.vm[s.who[t].vm].mutex - 1} - {-1, t}
+    found: set[int | str] = {a for a in range(len(s.task)) if a != t and holds(s, a, page, what)}
+    return found | (batches(s, page, what.whole) if what.word == "references" else set())
 
 
 def judged(graph: Graph, t: int, part: set[int]) -> Wait:
@@ -201,7 +196,8 @@ def judged(graph: Graph, t: int, part: set[int]) -> Wait:
         word, named = "fatal", set()
     elif lasting:
         word, named = "permanent", {what.word for what in lasting}
-        held = set().union(*(holders(graph, t, page, part, what) for what in lasting))
+        always = [[held_by(graph.states[v], t, page, what) for v in part] for what in lasting]
+        held = set().union(*(set.intersection(*sets) for sets in always))
     else:
         word, named = "livelock", set(max(obstacles, key=lambda what: ORDER.index(what.word), default=())[:1])
         named = {"page"} if kind == at.VCPU and is_taken_away(graph, t, page, part) else named
