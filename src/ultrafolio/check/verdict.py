@@ -20,6 +20,7 @@ from ultrafolio.model.scenario import Scenario, system
 from . import symmetry
 from .explain import Wait, explain
 from .explore import Graph, explore
+from .layout import REFUSALS
 from .liveness import Lasso, lassos
 from .minimise import calmest_path
 from .replay import Step, certify_lasso, certify_violation, copied, replay
@@ -167,7 +168,7 @@ def _takes(kinds: set[int], pc: int) -> bool:
 
 def _safety(graph: Graph) -> list[Finding]:
     made = []
-    for number in range(1, 10):
+    for number in range(1, len(PROPERTIES)):
         found = graph.space.found[number]
         if found["state"] < 0:
             made.append(Finding(PROPERTIES[number], "holds" if graph.complete else "unknown"))
@@ -310,7 +311,7 @@ def _transient(graph: Graph) -> Finding | None:
     t = by >> 16
     path = calmest_path(graph, number, t)
     steps, state = replay(graph.system, path)
-    outcome = code if code < 16 else 16 - code
+    outcome = code if code <= REFUSALS else REFUSALS - code
     whole = int(graph.unpack(number).task["pc"][t]) == SPLIT
     wait = explain(state, t, outcome, whole)
     return Finding(_property(graph.unpack(number), t), "holds", "transient", wait.expected, steps, [], wait, t)
