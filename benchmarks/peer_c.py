@@ -55,7 +55,7 @@ def _constants(module: ModuleType) -> Iterator[str]:
         if isinstance(value, int):
             yield f"#define {name} ({value}{'LL' if value >= 1 << 31 else ''})"
         elif isinstance(value, tuple) and all(isinstance(v, int) for v in value):
-            kind = "uint16_t" if 0 <= min(value) and max(value) < 1 << 16 else "int64_t"
+            kind = "uint16_t" if min(value) >= 0 and max(value) < 1 << 16 else "int64_t"
             yield f"static const {kind} {name}[] = {{{', '.join(map(str, value))}}};"
 
 

@@ -18,8 +18,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ultrafolio.model.bounds import Outgrown
-from ultrafolio.model.layout import ACTOR, DEAD, IO, MM, OUTCOMES, PT, TASK, UV, VM, WAITS, State
+from ultrafolio.model.bounds import Outgrown, fits
+from ultrafolio.model.layout import (
+    ACTOR,
+    ACTOR_KINDS,
+    DEAD,
+    DISK,
+    IO,
+    LRU,
+    MAPPING,
+    MM,
+    OUTCOMES,
+    PT,
+    REBOOT,
+    RECLAIM,
+    RING,
+    SPECULATIVE,
+    TAMPER,
+    TASK,
+    UV,
+    VCPU,
+    VM,
+    WAITS,
+    WRITEBACK,
+    State,
+)
 from ultrafolio.model.properties import PROPERTIES
 
 PAGE_WORDS, ACTOR_WORDS, VM_WORDS = (
@@ -63,6 +86,16 @@ _, STEPS_MASK, HEAD_FAIR, _, HEAD_PENDING, _, HEAD_RULE, RULE_MASK, HEAD_OBSTACL
 )  # fmt: skip
 BY_ACTOR = 16
 """An edge is called by = actor << BY_ACTOR | choice, in every file of the checker and in traces."""
+
+DEVICES = (DISK, RING)
+"""Kinds of actors that pin a run of pages."""
+WORKERS = (WRITEBACK, RECLAIM, MAPPING, SPECULATIVE)
+"""Kinds of the host's threads that are busy with the page of their task until they idle again."""
+AT_ONCE = (LRU, REBOOT, TAMPER)
+"""Kinds of actors that are busy with no page between their steps."""
+_APART = {kind for kind in range(len(ACTOR_KINDS)) if kind not in (VCPU, *DEVICES, *WORKERS, *AT_ONCE)}
+fits(f"kinds of actors, of which folding does not know {', '.join(ACTOR_KINDS[kind] for kind in sorted(_APART))}",
+     len(ACTOR_KINDS), len(ACTOR_KINDS) - len(_APART), "check/layout.py: DEVICES, WORKERS or AT_ONCE")  # fmt: skip
 
 COUNT = np.dtype([(name, np.int64) for name in (
     "states", "next", "round", "edges", "capacity", "area", "components", "memories", "used", "spare", "widest",

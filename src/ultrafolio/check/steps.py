@@ -9,13 +9,11 @@ from ultrafolio.model.layout import (
     ACC_CLEAR,
     ACC_TEST,
     AGAIN,
-    DISK,
     E_LOCKED,
     E_UV,
     IDLE_PC,
     NOTHING,
     PIN_GET,
-    RING,
     RUN,
     VCPU,
     WB_IDLE,
@@ -26,6 +24,7 @@ from ultrafolio.model.rule import fn
 
 from .layout import (
     COMPONENT_WORDS,
+    DEVICES,
     FULL,
     HEAD_FAIR,
     HEAD_OBSTACLE,
@@ -194,7 +193,7 @@ def is_pending(s, t):
     kind, pc = s.who[t].kind, s.task[t].pc
     if kind == VCPU:
         return s.actor[t].op != NOTHING
-    if kind in (DISK, RING):
+    if kind in DEVICES:
         return pc == PIN_GET or ACC_TEST <= pc <= ACC_CLEAR
     return kind == WRITEBACK and pc != WB_IDLE
 
