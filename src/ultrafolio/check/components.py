@@ -163,7 +163,7 @@ class _Judge:
         def refused(s: State) -> int:
             pc = s.task[t].pc
             outcome = run.step(copied(s), t, 0, 0)
-            return REFUSALS.get(outcome, 0) | (SPLIT_MET if pc == SPLIT and outcome > 0 else 0)
+            return OBSTACLE_OF.get(outcome, 0) | (SPLIT_MET if pc == SPLIT and outcome > 0 else 0)
 
         found = int(np.bitwise_or.reduce(self.lookup.each(self.members, refused, t)))
         return found & ~SPLIT_MET, bool(found & SPLIT_MET and found & OB_REFS)

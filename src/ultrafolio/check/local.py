@@ -10,7 +10,7 @@ import ast
 import functools
 from pathlib import Path
 
-from ultrafolio.engine.load import RULE_MODULES
+from ultrafolio.engine.tables import RULE_MODULES
 from ultrafolio.model.layout import DEAD
 from ultrafolio.model.rule import RULES
 

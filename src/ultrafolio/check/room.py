@@ -13,7 +13,7 @@ from ultrafolio.model.layout import DEAD
 from ultrafolio.model.scenario import System
 
 from .layout import (
-    ACTOR_WORDS,
+    COMPONENT_WORDS,
     COUNT,
     FOUND,
     LINE,
@@ -126,7 +126,7 @@ def new_arrays(system: System, shape: Shape, max_states: int, like: Likeness | N
     many = shape.workers * shape.area
     return {
         **{name: np.zeros(wanted, _TYPES.get(name, np.int64)) for name, wanted in size.shapes(shape).items()},
-        "count": count, "kept": np.zeros((MAX_COMPONENTS, ACTOR_WORDS + 1), np.int64),
+        "count": count, "kept": np.zeros((MAX_COMPONENTS, COMPONENT_WORDS + 1), np.int64),
         "index": np.zeros(1 << 17, np.int32), "spans": spans(pages, actors, vms),
         "fields": size.fields(),
         "owned": np.zeros((actors, MAX_COMPONENTS), np.int16), "many": np.zeros(actors, np.int64),

@@ -16,14 +16,14 @@ from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import Scenario, system
 from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted
-from ultrafolio.waits.tables import OBSTACLES, PAGE, REFUSALS
+from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
 from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names
 
 from . import symmetry
 from .certificate import certify_component
 from .components import Judged, Lookup, judge
 from .explore import Graph, explore
-from .layout import OBSTACLES_END
+from .layout import OBSTACLES_END, REFUSALS
 from .liveness import components_of
 from .minimise import calmest_path
 from .replay import Step, certify_lasso, certify_violation, replay
@@ -282,18 +282,18 @@ def _transients(lookup: Lookup) -> list[Finding]:
 
 def _outcome(code: int) -> int:
     """The outcome or the refusal that a code of Space.met stands for."""
-    return code if code < 16 else 16 - code
+    return code if code <= REFUSALS else REFUSALS - code
 
 
 def _is_stall(code: int) -> bool:
     """Whether what a vCPU met is an obstacle that somebody else holds: no fault that its import answers itself."""
-    return REFUSALS.get(_outcome(code), 0) > 1
+    return OBSTACLE_OF.get(_outcome(code), 0) > 1
 
 
 def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
     path = calmest_path(lookup.graph, number, t)
     steps, state = replay(lookup.graph.system, path)
-    obstacle, page = REFUSALS[_outcome(code)], int(interpreted().page_of(state, t))
+    obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().page_of(state, t))
     whole = state.task[t].pc == SPLIT
     wait = words.in_words(state, t, obstacle, page, whole)
     return Finding(_property(state, t), "holds", "transient", False, steps, [], wait, t, False, words.name(state, t),

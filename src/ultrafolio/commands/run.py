@@ -52,7 +52,7 @@ def _axis_options(command: Any) -> Any:
 @_axis_options
 @click.option("--set", "fields", multiple=True, metavar="NAME=VALUE", help="A workload field, as in [workload.NAME].",
               shell_complete=among(lambda: (f"{name}=" for name in config.WORKLOAD)))  # fmt: skip
-@click.option("--check/--no-check", default=True, help="Check the nine properties at every step.  [default: check]")
+@click.option("--check/--no-check", default=True, help="Check the properties at every step.  [default: check]")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every step to this file, NDJSON.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 def run(file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Path | None, as_json: bool,

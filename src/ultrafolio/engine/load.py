@@ -16,10 +16,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from ultrafolio import __version__
-from ultrafolio.model import access, guest, host, layout, properties, ultravisor
+from ultrafolio.model import layout
 from ultrafolio.model.rule import RULES
 
-RULE_MODULES = (ultravisor, host, guest, access, properties)
+from .tables import RULE_MODULES
+
 _PACKAGE = Path(layout.__file__).parent.parent
 
 

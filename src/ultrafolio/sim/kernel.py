@@ -356,7 +356,7 @@ def exported(s, w, t, p, pc):
     m.exports += 1
     m.bytes_encrypted += 4096
     k = s.task[t]
-    if pc == ACC_EXPORT and s.who[t].kind in (DISK, RING) and p != k.page + k.at - 1:
+    if pc == ACC_EXPORT and s.who[t].kind in (DISK, RING, PIN) and p != k.page + k.at - 1:
         m.exports_collateral += 1
         w.stray[p] = 1
 
@@ -391,7 +391,7 @@ def wake_sleepers(s, w, vm, now):
 @fn
 def wait_place(s, t, p, w, outcome):
     """The queue for a refusal: the virtual machine's, or the page's folio's."""
-    if outcome in (W_MUTEX, W_STOPPED):
+    if (VM_REASONS >> -outcome) & 1:
         return s.cfg[0].pages + s.who[t].vm
     return home_of(w, p)
 
@@ -403,7 +403,7 @@ def refused(s, w, t, p, pc, outcome, now):
         later = pause(s, w, t, now) + 1000
         schedule(w, t, ((now + later) << ACTOR_BITS) | t if s.actor[t].budget or pc == RUN else NEVER)
         return
-    if outcome == W_DEVICE:
+    if -outcome in POLLED:
         schedule(w, t, ((now + 10_000) << ACTOR_BITS) | t)
         return
     if s.who[t].kind == VCPU and pc > AGAIN:

@@ -12,6 +12,7 @@ import numpy as np
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import *
 from ultrafolio.model.policies import Policy
+from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import System
 from ultrafolio.trace.load import load_orders, load_requests, load_touches
 
@@ -162,7 +163,7 @@ def _state(config: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]],
     if load["fail_pages"]:
         state.uv["refuses"][rng.choice(len(state.uv), min(load["fail_pages"], len(state.uv)), replace=False)] = 1
     for t, (kind, guest) in enumerate(kinds):
-        state.who[t] = (kind, guest, t % 256, 0, 0, 0)
+        state.who["kind"][t], state.who["vm"][t], state.who["cpu"][t] = kind, guest, t % CPUS
         state.task["pc"][t] = IDLE_PC[kind]
     state.actor["budget"] = ENDLESS
     return state
@@ -219,7 +220,7 @@ def assemble(state: State, *, home: Array, costs: dict[str, int], duration_us: i
         wait=np.zeros(n, WAIT), queue=np.full(len(home) + vms, -1, np.int32), home=home, secure=secure,
         stray=np.zeros(len(home), np.uint8), touches=touches, requests=requests, choices=choices,
         cost=table_of(costs), expo=_quantiles(), metric=np.zeros(1, METRIC), stall=np.zeros(HIST_SIZE, _INT),
-        latency=np.zeros(HIST_SIZE, _INT), broken=np.zeros(16, _INT), fired=np.zeros(DEAD + 1, _INT),
+        latency=np.zeros(HIST_SIZE, _INT), broken=np.zeros(len(PROPERTIES), _INT), fired=np.zeros(DEAD + 1, _INT),
         hang=np.zeros(64, HANG), event=np.zeros(max(1, trace), EVENT),
     )  # fmt: skip
     clock = world.clock[0]

@@ -16,7 +16,7 @@ CLASS_NONE, CLASS_FATAL, CLASS_PERMANENT, CLASS_EXPECTED, CLASS_WAITING = range(
 CLASSES = ("", "fatal", "permanent", "expected", "waiting")
 """Classes of a wait that one state can tell."""
 
-REFUSALS = {
+OBSTACLE_OF = {
     _layout.E_NXIO: OB_MAPPED, _layout.SWAPPED_IN: OB_MAPPED, _layout.W_MUTEX: OB_MUTEX, _layout.E_LOCKED: OB_LOCK,
     _layout.W_LOCK: OB_LOCK, _layout.E_WRITEBACK: OB_WRITEBACK, _layout.W_WRITEBACK: OB_WRITEBACK,
     _layout.E_REFS: OB_REFS, _layout.W_REFS: OB_REFS, _layout.E_DIRTY: OB_DIRTY, _layout.W_FROZEN: OB_FROZEN,
