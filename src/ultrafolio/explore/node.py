@@ -132,7 +132,8 @@ def _met(state: State, move: Move) -> dict[str, Any]:
     if not run.stands(state, t, page, whole) & obstacle:
         return {}
     wait = in_words(state, t, obstacle, page, whole)
-    return {"meets": {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}} if wait.held_by else {}
+    told = {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}
+    return {"meets": told} if wait.held_by else {}
 
 
 @functools.cache
