@@ -161,6 +161,23 @@ def test_the_mutex_is_held_by_a_vcpu_that_sleeps():
     assert (UNSHARE, 0, "permanent", True) in found.leads_to and found.worst() == ("violated", "permanent")
 
 
+def test_a_mutex_that_its_holder_might_give_back_is_no_permanent_wait():
+    """vCPU 0 sleeps with the mutex, and could wake between any two pieces of I/O: its step is not owed, but enabled."""
+    document = memory([0, 0], "exported", "exported") | {
+        "vcpu": [{"touch": [0]}, {"cpu": 1, "touch": [1]}], "disk": [{"page": 0, **ENDLESS}]}  # fmt: skip
+    (wait,) = [wait for wait in opinion(written(document, "sleeps-in-the-mutex")).waits if wait.actor == 1]
+    assert (wait.kind, wait.named) == ("livelock", {"mutex"})
+
+
+def test_a_releasing_step_that_is_enabled_nowhere_in_the_component_does_not_count():
+    """Two imports that find each other's lock drain their own CPU's batches for ever, and never all."""
+    document = memory([0], "exported") | {
+        "vcpu": [{"touch": [0]}, {"touch": [0]}], "lru": [{"cpu": 1, "page": [0]}]}  # fmt: skip
+    found = opinion(written(document, "per-page"))
+    assert found.named[TOUCH, 0, "permanent", False] == {"references"}
+    assert found.holders[TOUCH, 0, "permanent", False] == {"LRU batch of CPU 1"}
+
+
 def test_a_count_that_never_thaws_stops_a_pin_for_ever():
     broken = {"    thaw(s, s.task[t].page)\n    return report": "    unlock(s, s.task[t].page)\n    return report"}
     found = opinion(written(TOUCHED, "per-page"), mutant(broken))
