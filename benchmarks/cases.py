@@ -79,7 +79,7 @@ def _crowd(guests: int, vcpus: int, disks: int) -> dict[str, Any]:
 
 
 def checked(rounds: int, *, quick: bool) -> list[Row]:
-    """The price of checking the nine properties at every step: the time with it, over the time without."""
+    """The price of checking the properties at every step: the time with it, over the time without."""
     rows = []
     for name in ("S",) if quick else SIZES:
         for policy in POLICIES:

@@ -13,6 +13,7 @@ import numpy as np
 from workloads import End, Fresh, digests
 
 from ultrafolio.model import layout as model
+from ultrafolio.model.bounds import fits
 from ultrafolio.model.layout import State
 from ultrafolio.sim import layout as sim
 from ultrafolio.sim.layout import World
@@ -28,7 +29,9 @@ def compiler() -> str | None:
 
 
 def header(fresh: Fresh) -> str:
-    """layout.h: the constants, records and arrays of model/layout.py and sim/layout.py in C."""
+    """layout.h: the constants, records and arrays of model/layout.py and sim/layout.py in C. Outgrown for more reasons
+    to wait than peer.c keeps a bit of."""
+    fits("reasons to wait, a bit each of an unsigned int", sim.REASONS, 32, "benchmarks/peer.c: wake")
     lines = ["/* Written by peer_c.py from the dtypes of ultrafolio. */", "#pragma pack(push, 1)"]
     for module in (model, sim):
         lines += _constants(module)
@@ -52,7 +55,8 @@ def _constants(module: ModuleType) -> Iterator[str]:
         if isinstance(value, int):
             yield f"#define {name} ({value}{'LL' if value >= 1 << 31 else ''})"
         elif isinstance(value, tuple) and all(isinstance(v, int) for v in value):
-            yield f"static const uint16_t {name}[] = {{{', '.join(map(str, value))}}};"
+            kind = "uint16_t" if min(value) >= 0 and max(value) < 1 << 16 else "int64_t"
+            yield f"static const {kind} {name}[] = {{{', '.join(map(str, value))}}};"
 
 
 class PeerC:

@@ -8,8 +8,10 @@ import textwrap
 import pytest
 
 from checking import PATHS, ROOT
+from ultrafolio.check.verdict import LEADS_TO
 from ultrafolio.cli import main
 from ultrafolio.model.policies import PRESETS
+from ultrafolio.model.properties import PROPERTIES
 
 KEYS = {"scenario", "policy", "verdict", "kind", "expected", "depth", "states", "edges", "waiter", "waits_for",
         "held_by", "released_by", "trace", "properties"}  # fmt: skip
@@ -66,7 +68,7 @@ def test_the_wait_that_pin_shared_is_for_is_expected(typed):
 def test_a_json_object_has_the_published_keys(typed, policy):
     (record,) = records(typed(VIRTIO, "--policy", policy, "--json")[1])
     assert set(record) >= KEYS
-    assert len(record["properties"]) == 13, "nine always, four leads-to"
+    assert len(record["properties"]) == len(PROPERTIES) - 1 + len(LEADS_TO)
     assert all(set(p) >= {"name", "verdict", "kind", "depth"} for p in record["properties"])
     assert all({"actor", "rule", "outcome"} <= set(step) for step in record["trace"])
     assert record["kind"] is None or record["depth"] == len(record["trace"])

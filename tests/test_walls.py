@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ultrafolio.engine.load import RULE_MODULES, dispatcher, interpreted
+from ultrafolio.engine.load import dispatcher, interpreted
+from ultrafolio.engine.tables import RULE_MODULES
 from ultrafolio.model import layout
 from ultrafolio.model.layout import OWNERS
 from ultrafolio.model.properties import PROPERTIES, SEED

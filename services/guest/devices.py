@@ -14,21 +14,20 @@ from ultrafolio.model.layout import (
     AGAIN,
     DEAD,
     DEVICE_IDLE,
-    DISK,
     E_IO,
     IO_END,
     IO_START,
     NOTHING,
+    REBOOT,
     REBOOT_IDLE,
-    RING,
     RING_READY,
     RUN,
     TOUCH,
-    VCPU,
 )
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_REFUSED, OUTCOME_WAITS
 from ultrafolio.state.burst import Group
+from ultrafolio.state.sections import is_guest
 
 STOP_SLICE_S = 0.2
 """How long a stopping machine waits for one of its actors before it looks at the others."""
@@ -152,7 +151,7 @@ class Devices:
         """Every vCPU drops its instruction, every device is torn down; I/O in flight here is waited for."""
         who = group.view.meta.who
         for t in range(len(who)):
-            if who["vm"][t] != vm or who["kind"][t] not in (VCPU, DISK, RING):
+            if who["vm"][t] != vm or who["kind"][t] == REBOOT or not is_guest(who["kind"][t]):
                 continue
             pc = group.refresh().live.task[t].pc
             if pc in (RUN, DEVICE_IDLE, DEAD) or (group.name, t) in self._flying:

@@ -12,7 +12,7 @@ from services.groups import Groups, actor_of, any_actor_of, check_sections, cons
 from services.host_mm.boot import MOST_CPUS, Boot
 from services.host_mm.firmware import PAGE, Firmware
 from services.host_mm.threads import Drive, Threads, of_host
-from ultrafolio.model.layout import LRU, MAPPING, NOTHING, RECLAIM, SPECULATIVE, TAMPER, TOUCH, VCPU, W_IDLE, WRITEBACK
+from ultrafolio.model.layout import ACTOR_KINDS, NOTHING, TOUCH, VCPU, W_IDLE
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
@@ -22,9 +22,9 @@ from ultrafolio.state.acl import group_name
 from ultrafolio.state.burst import Done, Group
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.sections import LARGEST_GROUP, Meta, encode_meta
+from ultrafolio.state.sections import LARGEST_GROUP, Meta, encode_meta, is_guest
 
-OWN_WORK = (WRITEBACK, RECLAIM, LRU, MAPPING, SPECULATIVE, TAMPER)
+OWN_WORK = tuple(kind for kind in range(len(ACTOR_KINDS)) if not is_guest(kind))
 EVERYBODY = ("guest", "device", "host", "lab")
 VMM = ("guest", "host", "lab")
 """Whose guests are created: the guest service stands for the VMM, too."""
@@ -59,7 +59,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         identity.require(context, ("host", "lab"))
         group = self.groups[request.group]
         actor = actor_of(
-            group.view.meta, request.actor, OWN_WORK, "writeback, reclaim, lru, mapping, speculative, tamper"
+            group.view.meta, request.actor, OWN_WORK, ", ".join(ACTOR_KINDS[kind] for kind in OWN_WORK)
         )
         page = page_of(group.view.meta, request.page)
         self._free(group, actor, request.request_id)

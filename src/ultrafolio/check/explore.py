@@ -16,9 +16,22 @@ from ultrafolio.model import layout as model
 from ultrafolio.model.layout import OWNERS, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
+from ultrafolio.waits import load as waits
 
 from . import folding, kernel, layout, local, machine, room, steps, symmetry
-from .layout import FULL, LIMIT, MAX_ACTORS, MAX_COMPONENTS, MAX_MEMORIES, OVERFLOW, RUNNING, Space, raw_words, views
+from .layout import (
+    FULL,
+    LIMIT,
+    MAX_ACTORS,
+    MAX_CHOICES,
+    MAX_COMPONENTS,
+    MAX_MEMORIES,
+    OVERFLOW,
+    RUNNING,
+    Space,
+    raw_words,
+    views,
+)
 from .room import Shape, Size, bytes_of, grown, new_arrays, resize, size_of
 from .team import Team
 
@@ -132,6 +145,7 @@ def _loaded(
     space = rules.functions(decorate, unsigned=unsigned)
     space.update(rules.constants(layout))
     space.update(FAIR=FAIR, LOCAL=local.local_rules(), **vars(hardware))
+    waits.add(space, decorate)
     for module in (steps, folding, kernel):
         rules.add_functions(space, module, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
     return space
@@ -191,7 +205,8 @@ def compiled() -> dict[str, Any]:
 
 def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192, edges: bool = True,
             threads: int = 1, fold: bool = False, functions: Mapping[str, Any] | None = None) -> Graph:  # fmt: skip
-    """Explore all interleavings of the system's steps. InputError for more than MAX_ACTORS actors.
+    """Explore all interleavings of the system's steps. InputError for more than MAX_ACTORS actors, or more than
+    MAX_CHOICES choices of one.
 
     Stops, with `complete` False and the reason, at `max_states` states, before its arrays would outgrow `max_mib`
     MiB, or when components run out. Without `edges` it takes a third of the memory, and tells nothing of leads-to. The
@@ -203,6 +218,10 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
                          cause="in a folded graph a wait may end for one page and go on for another")  # fmt: skip
     if len(system.choices) > MAX_ACTORS:
         raise InputError("too many actors to check", value=len(system.choices), allowed=f"at most {MAX_ACTORS}")
+    for t, some in enumerate(system.choices):
+        if len(some) > MAX_CHOICES:
+            raise InputError(f"too many choices of actor {t} to check", value=len(some),
+                             allowed=f"at most {MAX_CHOICES}", cause="pages that are listed twice")  # fmt: skip
     # plain Python keeps its lock: its threads would wait for each other's meetings, one switch at a time
     threads = threads if functions is None and _jitted() and not fold else 1
     functions = functions or compiled()
@@ -276,7 +295,7 @@ def _merged(space: Space) -> Space:
         return chosen
 
     return space._replace(fired=space.fired[-1], found=first(space.found, layout.PROPERTIES_END),
-                          met=first(space.met, layout.OBSTACLES_END))  # fmt: skip
+                          met=first(space.met, len(space.many) * layout.OBSTACLES_END))  # fmt: skip
 
 
 def _depth(space: Space) -> int:

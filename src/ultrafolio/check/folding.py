@@ -14,21 +14,16 @@ from __future__ import annotations
 from ultrafolio.model.layout import (
     AGAIN,
     DEAD,
-    DISK,
     IDLE_PC,
-    MAPPING,
     NON_SECURE,
     NOTHING,
-    RECLAIM,
-    RING,
     RUN,
-    SPECULATIVE,
     UNPIN,
     VCPU,
-    WRITEBACK,
 )
 from ultrafolio.model.rule import fn
 
+from .layout import DEVICES, WORKERS
 from .steps import component_of, keep, memorise, memory_of, own_of, put, put_memory, unpack
 
 
@@ -38,7 +33,7 @@ def page_of(s, t):
     kind = s.who[t].kind
     if kind == VCPU:
         return s.actor[t].page if s.actor[t].op != NOTHING else -1
-    if kind in (DISK, RING, WRITEBACK, RECLAIM, MAPPING, SPECULATIVE) and s.task[t].pc != IDLE_PC[kind]:
+    if (kind in DEVICES or kind in WORKERS) and s.task[t].pc != IDLE_PC[kind]:
         return s.task[t].page
     return -1
 
@@ -55,7 +50,7 @@ def turn_to(s, t, page):
         k.end += by
     if k.failed:
         k.failed += by
-    if kind == VCPU or (kind in (DISK, RING) and (k.pc != UNPIN or s.actor[t].page)):
+    if kind == VCPU or (kind in DEVICES and (k.pc != UNPIN or s.actor[t].page)):
         s.actor[t].page = page
     if kind != VCPU or k.pc not in (RUN, AGAIN, DEAD):
         k.page = page

@@ -21,8 +21,10 @@ from ultrafolio.fields import Field, take
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import ACTOR_KINDS, E_LOCKED, E_UV, State
 from ultrafolio.model.policies import Policy, from_table
+from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import Scenario, System
 
+from .layout import MAX_ACTORS
 from .minimise import minimise
 from .replay import NotCertified, Step, certify_lasso, certify_violation, copied, is_pending, replay
 from .replay import take as take_step
@@ -43,7 +45,10 @@ TOP = {
 }  # fmt: skip
 SCENARIO = {"name": Field("text"), "document": Field("table")}
 POLICY = {"name": Field("text"), "values": Field("table")}
-CLAIM = {"kind": Field("choice", ..., choices=CLAIMS), "number": Field("int", ..., 0, 62), "text": Field("text", "")}
+CLAIM = {
+    "kind": Field("choice", ..., choices=CLAIMS), "number": Field("int", ..., 0, max(MAX_ACTORS, len(PROPERTIES)) - 1),
+    "text": Field("text", ""),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +158,10 @@ def read(file: Path) -> Trace:
     if (claim["kind"] == "wait") != (loop is not None) or (loop or 0) > len(path):
         allowed = f"an integer from 0 to {len(path)}" if claim["kind"] == "wait" else "none: this claim has no loop"
         raise InputError(f"{file}: loop", value="none" if loop is None else loop, allowed=allowed, then=THEN)
-    if claim["kind"] == "property" and not 1 <= claim["number"] <= 9:
-        raise InputError(f"{file}: claim: number", value=claim["number"], allowed="a property from 1 to 9", then=THEN)
+    last = len(PROPERTIES) - 1
+    if claim["kind"] == "property" and not 1 <= claim["number"] <= last:
+        raise InputError(f"{file}: claim: number", value=claim["number"], allowed=f"a property from 1 to {last}",
+                         then=THEN)  # fmt: skip
     values = from_table(policy["values"], f"{file}: policy: values")
     system = scenario.system(scenario.parse(story["document"], f"{file}: scenario: document"), values)
     return Trace(top["rules"], story["name"], policy["name"], system, claim["kind"], claim["number"], claim["text"],

@@ -12,12 +12,15 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ultrafolio.model.layout import DISK, NON_SECURE, REBOOT, RING, VCPU
+from ultrafolio.engine.tables import guest_kinds
+from ultrafolio.model.layout import NON_SECURE, REBOOT, VCPU
 from ultrafolio.model.scenario import System
+
+from .layout import DEVICES
 
 MOST = 4
 """Guests of one kind that are folded; the ways to put them grow with the factorial."""
-_ITS_OWN = (VCPU, DISK, RING, REBOOT)
+_ITS_OWN = guest_kinds()
 """Actors that belong to a guest; all others are the host's, whatever machine stands in their record."""
 
 
@@ -52,7 +55,7 @@ def pages_of(system: System) -> tuple[dict[int, list[int]], tuple[str, ...]]:
         if state.uv["state"][page] != NON_SECURE:
             users[heads[page]].add(int(state.uv["owner"][page]))
     for t, some in enumerate(system.choices):
-        if state.who["kind"][t] in (VCPU, DISK, RING):
+        if state.who["kind"][t] in (VCPU, *DEVICES):
             for _, first in some:
                 for page in range(first, first + (1 if state.who["kind"][t] == VCPU else int(state.actor["n"][t]))):
                     users[heads[page]].add(int(state.who["vm"][t]))
@@ -109,7 +112,7 @@ def _actors(system: System, page: Sequence[int], vms: Sequence[int]) -> list[int
         chosen = set(some)
         if kind != REBOOT:
             chosen = {(op, page[p]) for op, p in some}
-        if kind in (DISK, RING) and any(page[p + i] != page[p] + i for _, p in some for i in range(n)):
+        if kind in DEVICES and any(page[p + i] != page[p] + i for _, p in some for i in range(n)):
             return None
         wanted = (kind, vms[vm] if kind in _ITS_OWN else -1, rest, state.task[t], state.actor[t], chosen)
         for other in left:

@@ -97,9 +97,9 @@ def word_after(x, number, c, t, after):
     f = x.fields[t + 1]
     word = x.node[number, c]
     if c == 0:
-        word = (word & ~x.fields[0].mask) | (after & 0xFFFFFFF)
+        word = (word & ~x.fields[0].mask) | (after & MEMORY_MASK)
     if c == f.word:
-        word = (word & ~(f.mask << f.shift)) | ((after >> 28) & 0xFFFF) << f.shift
+        word = (word & ~(f.mask << f.shift)) | ((after >> STEP_OWN) & OWN_MASK) << f.shift
     return word
 
 
@@ -120,22 +120,22 @@ def make(x, w, first, end):
         for t in range(g.actors):
             position = x.steps[(number - g.next) * g.actors + t]
             header = x.pool[position]
-            steps = header & 0xFFFF
-            pending |= ((header >> 30) & 1) << t
+            steps = header & STEPS_MASK
+            pending |= ((header >> HEAD_PENDING) & 1) << t
             if steps:
-                enabled |= ((header >> 29) & 1) << t
-                x.fired[w, (header >> 16) & 0xFF] += steps
-            obstacle = (header >> 24) & 31
+                enabled |= ((header >> HEAD_FAIR) & 1) << t
+                x.fired[w, (header >> HEAD_RULE) & RULE_MASK] += steps
+            obstacle = header >> HEAD_OBSTACLE
             if obstacle:
-                note(x.met, w * OBSTACLES_END + obstacle, number, t << 16)
-            here = memory_of(x, x.node, number) | own_in(x, x.node, number, t) << 28
+                note(x.met, (w * g.actors + t) * OBSTACLES_END + obstacle, number, t << BY_ACTOR)
+            here = memory_of(x, x.node, number) | own_in(x, x.node, number, t) << STEP_OWN
             for i in range(position + 1, position + 1 + steps):
                 after = x.pool[i]
-                by = t << 16 | after >> 48
-                wrong = (after >> 44) & 15
+                by = t << BY_ACTOR | (after >> STEP_CHOICE) & CHOICE_MASK
+                wrong = after >> STEP_PROPERTY
                 if wrong:
                     note(x.found, w * PROPERTIES_END + wrong, number, by)
-                if after & 0xFFFFFFFFFFF == here and not g.keeps:
+                if after & AFTER_MASK == here and not g.keeps:
                     loops += 1
                     continue
                 h = 0

@@ -18,16 +18,87 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ultrafolio.model.layout import ACTOR, IO, MM, PT, TASK, UV, VM, State
+from ultrafolio.model.bounds import Outgrown, fits
+from ultrafolio.model.layout import (
+    ACCESS,
+    ACTOR,
+    ACTOR_KINDS,
+    DEAD,
+    DISK,
+    INTERRUPT,
+    IO,
+    LRU,
+    MAPPING,
+    MM,
+    OUTCOMES,
+    PIN,
+    PT,
+    REBOOT,
+    RECLAIM,
+    RING,
+    SPECULATIVE,
+    TAMPER,
+    TASK,
+    UV,
+    VCPU,
+    VM,
+    WAITS,
+    WRITEBACK,
+    State,
+)
+from ultrafolio.model.properties import PROPERTIES
 
-PAGE_WORDS, ACTOR_WORDS, VM_WORDS = 4, 6, 1
-assert MM.itemsize + UV.itemsize + IO.itemsize + PT.itemsize <= 8 * PAGE_WORDS
-assert TASK.itemsize + ACTOR.itemsize <= 8 * ACTOR_WORDS
-assert VM.itemsize <= 8 * VM_WORDS
-MAX_ACTORS = 63
+PAGE_WORDS, ACTOR_WORDS, VM_WORDS = (
+    -(-sum(record.itemsize for record in records) // 8) for records in ((MM, UV, IO, PT), (TASK, ACTOR), (VM,))
+)
+COMPONENT_WORDS = max(PAGE_WORDS, ACTOR_WORDS, VM_WORDS)
+WORD_BITS = 63
+MAX_ACTORS = WORD_BITS
 MAX_COMPONENTS = 32_000
+MAX_CHOICES = 1 << 14
 LEAST_MEMORIES, MAX_MEMORIES = 1 << 20, 1 << 28
-PROPERTIES_END, OBSTACLES_END = 10, 32
+PROPERTIES_END = len(PROPERTIES)
+REFUSALS = len(OUTCOMES) - 1
+OBSTACLES_END = REFUSALS + len(WAITS)
+"""An obstacle's number is its outcome, or REFUSALS - outcome where a step was refused."""
+
+
+def places(word: str, **fields: int) -> tuple[int, ...]:
+    """Where the fields of a packed word stand, one after the other, shift and mask of each; given the largest number
+    that each must hold. Outgrown where a word has not that many bits."""
+    made: list[int] = []
+    shift = 0
+    for name, largest in fields.items():
+        if shift + largest.bit_length() > WORD_BITS:
+            raise Outgrown(f"{name} in {word}, a word of {WORD_BITS} bits", largest, (1 << (WORD_BITS - shift)) - 1,
+                           "check/layout.py: fewer bits for the other fields, or a second word")  # fmt: skip
+        made += shift, (1 << largest.bit_length()) - 1
+        shift += largest.bit_length()
+    return tuple(made)
+
+
+_, MEMORY_MASK, STEP_OWN, OWN_MASK, STEP_CHOICE, CHOICE_MASK, STEP_PROPERTY, _ = places(
+    "a remembered step", memory=MAX_MEMORIES - 1, own=MAX_COMPONENTS - 1, choice=MAX_CHOICES - 1,
+    property=PROPERTIES_END - 1,
+)  # fmt: skip
+AFTER_MASK = (1 << STEP_CHOICE) - 1
+"""A remembered step: what is there after it, a memory and the actor's own number; the choice; the property broken,
+for which all higher bits are left."""
+_, STEPS_MASK, HEAD_FAIR, _, HEAD_PENDING, _, HEAD_RULE, RULE_MASK, HEAD_OBSTACLE, _ = places(
+    "the header of remembered steps", steps=MAX_CHOICES, fair=1, pending=1, rule=DEAD, obstacle=OBSTACLES_END - 1,
+)  # fmt: skip
+BY_ACTOR = 16
+"""An edge is called by = actor << BY_ACTOR | choice, in every file of the checker and in traces."""
+
+DEVICES = (DISK, RING, PIN, INTERRUPT)
+"""Kinds of actors that pin a run of pages."""
+WORKERS = (WRITEBACK, RECLAIM, MAPPING, SPECULATIVE, ACCESS)
+"""Kinds of the host's threads that are busy with the page of their task until they idle again."""
+AT_ONCE = (LRU, REBOOT, TAMPER)
+"""Kinds of actors that are busy with no page between their steps."""
+_APART = {kind for kind in range(len(ACTOR_KINDS)) if kind not in (VCPU, *DEVICES, *WORKERS, *AT_ONCE)}
+fits(f"kinds of actors, of which folding does not know {', '.join(ACTOR_KINDS[kind] for kind in sorted(_APART))}",
+     len(ACTOR_KINDS), len(ACTOR_KINDS) - len(_APART), "check/layout.py: DEVICES, WORKERS or AT_ONCE")  # fmt: skip
 
 COUNT = np.dtype([(name, np.int64) for name in (
     "states", "next", "round", "edges", "capacity", "area", "components", "memories", "used", "spare", "widest",
@@ -35,7 +106,6 @@ COUNT = np.dtype([(name, np.int64) for name in (
 )])  # fmt: skip
 RUNNING, FULL, OVERFLOW, LIMIT = range(4)
 FIELD = np.dtype([("word", np.int64), ("shift", np.int64), ("mask", np.int64), ("column", np.int64)])
-WORD_BITS = 63
 ROUND = BATCH = 32
 """States that a worker who is alone takes at a time; things that are asked of memory before the first is used."""
 COME, SLOT = 0, 1
@@ -64,7 +134,7 @@ class Space(NamedTuple):
     recall     per memory and column, one for each own number of each actor: position in `pool`, or 0
     fields     where a row's numbers stand, FIELD: the memory's, then each actor's and its first column
     node       per state its row of words, in breadth-first order
-    parent, by the edge on which a state was first reached; by = actor << 16 | choice
+    parent, by the edge on which a state was first reached; by = actor << BY_ACTOR | choice
     table      open hash table of states: rows, or 0; seat: the number of the state there, where edges are kept
     steps      per state of the round and actor: position in `pool`
     new        per shard and candidate of an area: its row; COME, by << 32 | the state it comes from; SLOT, its place in
@@ -79,7 +149,7 @@ class Space(NamedTuple):
     first      per state: number of its first edge;  to, via: the edges' target and by
     fired      steps taken per rule: by each worker in this round, and in the last row before it
     found      per worker and property: the first edge that breaks it, FOUND (state -1: none)
-    met        per worker: the first time a vCPU met an obstacle, by outcome, or 16 - the reason of a refusal; FOUND
+    met        per worker and actor: the first time a vCPU met an obstacle, by outcome or its reason to refuse; FOUND
     choices    per actor: first, count into ops, pages
     alike      per page: 0, or the number of the like pages it is one of; seats: who is busy with it, a bit each
     busy       per actor and component: the page it is busy with + 2 (0: not known yet)

@@ -1,4 +1,4 @@
-"""Leads-to under fairness: which waits never end, and the shortest story of each.
+"""Leads-to under fairness: in which components a wait never ends, and a fair way around each.
 
 What an actor has begun (an access, an unshare, a pin, a writeback) must end. It need not, where the states in which
 it is pending contain a cycle, or a state to rest in, that is fair. A thread that takes no step in a cycle stands at one
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,24 +18,10 @@ import numpy as np
 from ultrafolio.engine import load as rules
 from ultrafolio.model.rule import RULES, STRONG, fn
 
+from .components import Component
 from .explore import Graph
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Lasso:
-    """A way that never lets `waiter` end: from state 0 by `stem` to state `entry`, then `cycle` for ever.
-
-    stem, cycle  edges (actor << 16 | choice); an empty cycle means that nothing fair is enabled at `entry`
-    members      the states of the strongly connected component the cycle lies in; fair as a whole
-    """
-
-    waiter: int
-    entry: int
-    stem: list[int]
-    cycle: list[int]
-    members: Array
 
 
 @fn
@@ -119,17 +105,19 @@ def _compiled() -> tuple[Any, Any]:
     return njit(nogil=True, cache=True, **flags)(components), njit(nogil=True, cache=True, **flags)(fairness)
 
 
-def lassos(graph: Graph) -> list[Lasso]:
-    """One lasso for each actor and each fair component in which it waits; the earliest entry first.
+def components_of(graph: Graph) -> list[Component]:
+    """Every component in which an actor waits and a fair run can stay for ever, the earliest entry first, then the
+    lower actor.
 
     Exact for a complete graph. A thread's own unfair steps never count as its fair ones, since a thread at an unfair
     rule has nothing fair enabled.
     """
-    made = []
-    for actor in range(len(graph.system.choices)):
-        for members in _fair_components(graph, actor):
-            made.append(_lasso(graph, actor, members))
-    return sorted(made, key=lambda lasso: (lasso.entry, lasso.waiter))
+    made = [
+        Component(actor, members)
+        for actor in range(len(graph.system.choices))
+        for members in _fair_components(graph, actor)
+    ]
+    return sorted(made, key=lambda component: (component.entry, component.waiter))
 
 
 def _fair_components(graph: Graph, actor: int) -> list[Array]:
@@ -176,9 +164,80 @@ def sleepers(graph: Graph, number: int) -> int:
     return sum(1 << t for t, pc in places if pc in RULES and RULES[pc].fairness == STRONG)
 
 
-def _lasso(graph: Graph, waiter: int, members: Array) -> Lasso:
-    entry = int(members[0])
-    return Lasso(waiter, entry, graph.path(entry), _cycle(graph, entry, set(members.tolist())), members)
+def cycle_through(graph: Graph, component: Component, wanted: Sequence[Array] = ()) -> list[int]:
+    """A fair closed way (actor << 16 | choice) from the component's entry within it; empty to rest.
+
+    The shortest there is; where that passes no edge of a set in `wanted` (numbers of edges), a way there and back is
+    added, and then what the sleepers on that way are owed.
+    """
+    members = set(component.members.tolist())
+    way = _cycle(graph, component.entry, members)
+    if not way:
+        return []
+    passed = set(_edges_of(graph, component.entry, way))
+    for edges in wanted:
+        some = set(edges.tolist())
+        if some and not some & passed:
+            way += _round_trip(graph, component.entry, members, some)
+            passed = set(_edges_of(graph, component.entry, way))
+    return _fed(graph, component, members, way)
+
+
+def _fed(graph: Graph, component: Component, members: set[int], way: list[int]) -> list[int]:
+    """The closed way with a way around for each sleeper that is enabled on it and never steps."""
+    space, asleep = graph.space, sleepers(graph, component.entry)
+    while True:
+        edges = _edges_of(graph, component.entry, way)
+        states = [component.entry, *(int(space.to[e]) for e in edges)]
+        stepped = {int(space.via[e]) >> 16 for e in edges}
+        enabled = functools.reduce(lambda a, b: a | b, (int(space.enabled[v]) for v in states))
+        starved = [t for t in range(len(graph.system.choices)) if asleep & enabled & 1 << t and t not in stepped]
+        if not starved:
+            return way
+        steps = {e for v in members for e in _edges(graph, v)
+                 if int(space.via[e]) >> 16 == starved[0] and int(space.to[e]) in members}  # fmt: skip
+        way = way + _round_trip(graph, component.entry, members, steps)
+
+
+def _edges_of(graph: Graph, entry: int, way: Sequence[int]) -> list[int]:
+    """The numbers of the edges of a way."""
+    here, found = entry, []
+    for by in way:
+        edge = next(e for e in _edges(graph, here) if int(graph.space.via[e]) == by)
+        found.append(edge)
+        here = int(graph.space.to[edge])
+    return found
+
+
+def _round_trip(graph: Graph, entry: int, members: set[int], wanted: set[int]) -> list[int]:
+    """A closed way from `entry` within `members` that takes one of the wanted edges."""
+    out, at = _shortest(graph, entry, members, wanted, entry)
+    back, _ = _shortest(graph, at, members, None, entry)
+    return out + back
+
+
+def _shortest(graph: Graph, start: int, members: set[int], wanted: set[int] | None, end: int) -> tuple[list[int], int]:
+    """The shortest way within `members` that ends with a wanted edge (None: that ends at `end`), and where it ends."""
+    if wanted is None and start == end:
+        return [], start
+    came: dict[int, tuple[int, int]] = {start: (-1, 0)}
+    queue = deque([start])
+    while queue:
+        here = queue.popleft()
+        for e in _edges(graph, here):
+            to, by = int(graph.space.to[e]), int(graph.space.via[e])
+            if to not in members:
+                continue
+            if e in wanted if wanted is not None else to == end:
+                steps = [by]
+                while came[here][0] >= 0:
+                    here, by = came[here]
+                    steps.append(by)
+                return steps[::-1], to
+            if to not in came:
+                came[to] = (here, by)
+                queue.append(to)
+    raise AssertionError("a component that is not strongly connected")
 
 
 def _cycle(graph: Graph, entry: int, members: set[int]) -> list[int]:

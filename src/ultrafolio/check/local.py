@@ -10,11 +10,14 @@ import ast
 import functools
 from pathlib import Path
 
-from ultrafolio.engine.load import RULE_MODULES
+from ultrafolio.engine.tables import RULE_MODULES
 from ultrafolio.model.layout import DEAD
 from ultrafolio.model.rule import RULES
 
 _THREADS = ("task", "actor")
+ORDER = "turn_come"
+"""The function that asks whether another actor has finished: only where this one comes `after` it (who.after), and then
+the checker takes the step for one that looks further."""
 
 
 @functools.cache
@@ -22,7 +25,7 @@ def far_functions() -> frozenset[str]:
     """The rule functions that look at another thread than `t`, or call one that does."""
     trees = [ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")) for module in RULE_MODULES]
     functions = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
-    far = {name for name, node in functions.items() if _looks_further(node, functions)}
+    far = {name for name, node in functions.items() if name != ORDER and _looks_further(node, functions)}
     while True:
         more = {name for name, node in functions.items() if name not in far and _called(node) & far}
         if not more:

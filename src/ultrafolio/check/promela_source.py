@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..engine.load import RULE_MODULES, constants
+from ..engine.load import constants
+from ..engine.tables import RULE_MODULES
 from ..model import layout
 from .promela_terms import Term, constant
 

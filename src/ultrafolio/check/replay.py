@@ -11,8 +11,7 @@ from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, OPS, OUTCOMES, WAITS, State
 from ultrafolio.model.rule import RULES, STRONG
 from ultrafolio.model.scenario import System
-
-from .explore import plain_functions
+from ultrafolio.waits.load import interpreted as interpreted_waits
 
 
 class NotCertified(Exception):
@@ -153,6 +152,5 @@ def copied(state: State) -> State:
 
 
 def is_pending(state: State, t: int) -> bool:
-    """Whether actor `t` has begun something that must end; the kernel's own rule, over lists."""
-    pending: bool = plain_functions()["is_pending"](state, t)
-    return pending
+    """Whether actor `t` has begun something that must end, in a state as lists."""
+    return bool(interpreted_waits().is_pending(state, t))

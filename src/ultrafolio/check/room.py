@@ -13,7 +13,7 @@ from ultrafolio.model.layout import DEAD
 from ultrafolio.model.scenario import System
 
 from .layout import (
-    ACTOR_WORDS,
+    COMPONENT_WORDS,
     COUNT,
     FOUND,
     LINE,
@@ -121,12 +121,12 @@ def new_arrays(system: System, shape: Shape, max_states: int, like: Likeness | N
     _measure(count, shape, size)
     alike, turns = (like.alike, like.turns) if like else ((0,) * pages, ())
     places, folds = pages + vms + actors, MAX_COMPONENTS if like else 1
-    found, met = (np.zeros(shape.workers * n, FOUND) for n in (PROPERTIES_END, OBSTACLES_END))
+    found, met = (np.zeros(shape.workers * n, FOUND) for n in (PROPERTIES_END, actors * OBSTACLES_END))
     found["state"] = met["state"] = -1
     many = shape.workers * shape.area
     return {
         **{name: np.zeros(wanted, _TYPES.get(name, np.int64)) for name, wanted in size.shapes(shape).items()},
-        "count": count, "kept": np.zeros((MAX_COMPONENTS, ACTOR_WORDS + 1), np.int64),
+        "count": count, "kept": np.zeros((MAX_COMPONENTS, COMPONENT_WORDS + 1), np.int64),
         "index": np.zeros(1 << 17, np.int32), "spans": spans(pages, actors, vms),
         "fields": size.fields(),
         "owned": np.zeros((actors, MAX_COMPONENTS), np.int16), "many": np.zeros(actors, np.int64),

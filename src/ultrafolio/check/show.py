@@ -10,6 +10,7 @@ from ultrafolio.model.layout import DONE, IO, MM, PINNED_SHARED, UV
 from ultrafolio.model.rule import RULES
 
 from .replay import Step
+from .scope import scope_text
 from .verdict import Finding, Result
 
 WIDTH = 72
@@ -92,6 +93,7 @@ def finding_text(finding: Finding) -> str:
         out += ["", paragraph(f"{finding.wait.waiter} {ever}: {finding.wait.waits_for}"),
                 paragraph(f"held by: {finding.wait.held_by}"),
                 paragraph(f"released by: {finding.wait.released_by}")]  # fmt: skip
+        out += [paragraph(f"taken again by: {finding.wait.taken_by}")] if finding.wait.taken_by else []
     return "\n".join(out)
 
 
@@ -117,5 +119,6 @@ def result_text(result: Result) -> str:
         out.append(paragraph(f"trivially true, since nothing of the kind was ever pending: {'; '.join(trivial)}"))
     never, yet = ", ".join(result.never_fired), "" if result.complete else " so far"
     out += [paragraph(f"steps that never fired{yet}: {never}" if never else "every step of these actors fired"),
+            paragraph(scope_text(result.scope)),
             f"reproduce: {result.command}"]  # fmt: skip
     return "\n".join(out)

@@ -5,31 +5,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from ultrafolio.model.layout import (
-    ACC_CLEAR,
-    ACC_TEST,
-    AGAIN,
-    DISK,
-    E_LOCKED,
-    E_UV,
-    IDLE_PC,
-    NOTHING,
-    PIN_GET,
-    RING,
-    RUN,
-    VCPU,
-    WB_IDLE,
-    WRITEBACK,
-)
+from ultrafolio.model.layout import AGAIN, E_LOCKED, E_UV, IDLE_PC, NOTHING, RUN, VCPU
 from ultrafolio.model.properties import broken, focus
 from ultrafolio.model.rule import fn
+from ultrafolio.waits.rules import is_pending
 
 from .layout import (
-    ACTOR_WORDS,
+    COMPONENT_WORDS,
     FULL,
+    HEAD_FAIR,
+    HEAD_OBSTACLE,
+    HEAD_PENDING,
+    HEAD_RULE,
     MAX_COMPONENTS,
     OVERFLOW,
+    REFUSALS,
     RUNNING,
+    STEP_CHOICE,
+    STEP_OWN,
+    STEP_PROPERTY,
+    STEPS_MASK,
 )
 
 step: Any = None  # bound by the loader: the dispatcher generated from the rule table
@@ -55,7 +50,7 @@ def keep(x, words, first, n):
     slot = h & (slots - 1)
     while x.index[slot]:
         c = x.index[slot] - 1
-        same = x.kept[c, ACTOR_WORDS] == n
+        same = x.kept[c, COMPONENT_WORDS] == n
         for i in range(n):
             same = same and x.kept[c, i] == words[first + i]
         if same:
@@ -67,7 +62,7 @@ def keep(x, words, first, n):
         return 0
     for i in range(n):
         x.kept[c, i] = words[first + i]
-    x.kept[c, ACTOR_WORDS] = n
+    x.kept[c, COMPONENT_WORDS] = n
     x.index[slot] = c + 1
     x.count[0].components = c + 1
     return c
@@ -180,17 +175,6 @@ def recalled(x, number, t):
 
 
 @fn
-def is_pending(s, t):
-    """Whether actor `t` has begun what a leads-to must end: an access, a pin, a writeback (MODEL section 5)."""
-    kind, pc = s.who[t].kind, s.task[t].pc
-    if kind == VCPU:
-        return s.actor[t].op != NOTHING
-    if kind in (DISK, RING):
-        return pc == PIN_GET or ACC_TEST <= pc <= ACC_CLEAR
-    return kind == WRITEBACK and pc != WB_IDLE
-
-
-@fn
 def is_there(x, words, c, component):
     """Whether the raw buffer holds this component at place `c`."""
     first = x.spans[c, 0]
@@ -202,8 +186,8 @@ def is_there(x, words, c, component):
 
 @fn
 def taken(x, words, t, m, component):
-    """What a step of `t` from memory `m` left in the raw buffer: memory | own number of the component << 28. The buffer
-    is restored.
+    """What a step of `t` from memory `m` left in the raw buffer: memory | own number of the component << STEP_OWN. The
+    buffer is restored.
 
     A step changes its own thread, pages and virtual machines, no other thread.
     """
@@ -218,7 +202,7 @@ def taken(x, words, t, m, component):
             unpack(x, words, c, x.memory[m, c])
     own = own_of(x, t, keep(x, words, x.spans[width + t, 0], x.spans[width + t, 1]))
     unpack(x, words, width + t, component)
-    return (memorise(x) if changed else m) | own << 28
+    return (memorise(x) if changed else m) | own << STEP_OWN
 
 
 @fn
@@ -226,20 +210,22 @@ def study(s, x, words, number, t, position):
     """Run every step of thread `t` in a state, and write what came of them to `pool`; True if one was a step of a
     rule that looks at other threads.
 
-    Header: steps | rule << 16 | obstacle << 24 | fair << 29 | pending << 30. A step: memory | own number << 28 |
-    property broken << 44 | choice << 48.
+    Header: steps | fair << HEAD_FAIR | pending << HEAD_PENDING | rule << HEAD_RULE | obstacle << HEAD_OBSTACLE. A step:
+    memory | own number << STEP_OWN | choice << STEP_CHOICE | property broken << STEP_PROPERTY.
     """
     m = memory_of(x, x.node, number)
     component = component_of(x, x.node, number, t)
     load(x, words, m)
     unpack(x, words, x.memory.shape[1] + t, component)
     pc = s.task[t].pc
-    if not LOCAL[pc]:
+    far = not LOCAL[pc] or s.who[t].after > 0
+    if far:
         for a in range(x.count[0].actors):
             unpack(x, words, x.memory.shape[1] + a, component_of(x, x.node, number, a))
     kind = s.who[t].kind
     idle = pc == IDLE_PC[kind]
-    header = pc * (1 << 16) + (1 << 30 if is_pending(s, t) else 0) + (1 << 29 if FAIR[pc] and not idle else 0)
+    header = pc * (1 << HEAD_RULE) + (1 << HEAD_PENDING if is_pending(s, t) else 0)
+    header += 1 << HEAD_FAIR if FAIR[pc] and not idle else 0
     steps = 0
     obstacle = 0
     for i in range(x.choices[t, 1] if idle else 1):
@@ -252,14 +238,14 @@ def study(s, x, words, number, t, position):
         was = s.uv[p].state
         outcome = step(s, t, op, page)
         if kind == VCPU and pc > AGAIN:
-            obstacle = outcome if E_LOCKED <= outcome <= E_UV else 16 - outcome if outcome < 0 else 0
+            obstacle = outcome if E_LOCKED <= outcome <= E_UV else REFUSALS - outcome if outcome < 0 else 0
         if outcome < 0:
             continue
         wrong = broken(s, t, pc, p, was, outcome)
         steps += 1
-        x.pool[position + steps] = taken(x, words, t, m, component) | wrong << 44 | i << 48
-    x.pool[position] = header | steps | obstacle << 24
-    return not LOCAL[pc]
+        x.pool[position + steps] = taken(x, words, t, m, component) | i << STEP_CHOICE | wrong << STEP_PROPERTY
+    x.pool[position] = header | steps | obstacle << HEAD_OBSTACLE
+    return far
 
 
 @fn
@@ -279,7 +265,7 @@ def remember(s, x, words, number, t):
     far = study(s, x, words, number, t, position)
     if g.stop != RUNNING:
         return 0
-    size = (x.pool[position] & 0xFFFF) + 1
+    size = (x.pool[position] & STEPS_MASK) + 1
     if far:
         g.spare -= size
         for i in range(size):

@@ -17,10 +17,11 @@ import numpy as np
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import ACC_UNIT_PAGE, DISK, IDLE_PC, IOMAP, LARGE_SPLIT, REBOOT, RING, WRITEBACK
+from ultrafolio.model.layout import ACC_UNIT_PAGE, IDLE_PC, IOMAP, LARGE_SPLIT, REBOOT, WRITEBACK
 from ultrafolio.model.scenario import System
 
 from . import guests
+from .layout import DEVICES
 
 _MOVING = ("uv", "mm", "io", "pt")
 
@@ -75,7 +76,7 @@ def in_order(system: System, head: int) -> str:
         here = any(page in inside for _, page in some)
         if kind == WRITEBACK and here and state.actor["budget"][t]:
             return "writeback makes every page accessible, one after the other"
-        if kind in (DISK, RING) and _device_pages(system, t) & set(inside) and cfg["accessible"] != ACC_UNIT_PAGE:
+        if kind in DEVICES and _device_pages(system, t) & set(inside) and cfg["accessible"] != ACC_UNIT_PAGE:
             return "a pin makes every page of the folio accessible, one after the other"
     if cfg["large"] == LARGE_SPLIT and cfg["split_writeback"] and state.mm["backing"][head] == IOMAP:
         return "an import writes the folio back before it splits it, page after page"
@@ -98,7 +99,7 @@ def _device_pages(system: System, of: int | None = None) -> set[int]:
     """The pages that devices, or one of them, may pin."""
     state, found = system.state, set()
     for t, some in enumerate(system.choices):
-        if state.who["kind"][t] in (DISK, RING) and of in (None, t):
+        if state.who["kind"][t] in DEVICES and of in (None, t):
             found |= {page + i for _, page in some for i in range(int(state.actor["n"][t]))}
     return found
 

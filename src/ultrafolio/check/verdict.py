@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import *
 from ultrafolio.model.policies import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import Scenario, system
+from ultrafolio.waits import words
+from ultrafolio.waits.load import interpreted
+from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
+from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names
 
 from . import symmetry
-from .explain import Wait, explain
+from .certificate import certify_component
+from .components import Judged, Lookup, judge
 from .explore import Graph, explore
-from .liveness import Lasso, lassos
+from .layout import OBSTACLES_END, REFUSALS
+from .liveness import components_of
 from .minimise import calmest_path
-from .replay import Step, certify_lasso, certify_violation, copied, replay
+from .replay import Step, certify_lasso, certify_violation, replay
+from .scope import scope_of
+from .stories import closed_way, wait_of
 
 KINDS = ("safety", "fatal", "permanent", "livelock", "transient")
 """Ways to fail, the worst first."""
-LEADS_TO = ("touch leads to access", "unshare leads to secure", "pin leads to granted or refused",
-            "writeback leads to ended")  # fmt: skip
 MAX_STATES, MAX_MIB = 20_000_000, 8192
 """Limits of an exploration where none are given."""
-_RELEASES = {E_REFS: "refs", E_LOCKED: "lock", E_WRITEBACK: "writeback", W_REFS: "refs", W_LOCK: "lock",
-             W_WRITEBACK: "writeback", W_MUTEX: "mutex", W_FROZEN: "frozen"}  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -42,6 +43,9 @@ class Finding:
     steps, cycle  the certified story; cycle is what repeats for ever, empty where everything rests
     trivial   a leads-to that holds of nothing: in no state was anything of the kind begun and not yet ended
     wait, actor   who waits, in words, and the number of that actor; None for a safety property
+    waiter        that actor by name
+    entry         number of the state in which the wait is first met
+    obstacles     what the wait is named after: names of waits.tables.OBSTACLES, or `page` where that is taken away
     """
 
     name: str
@@ -53,10 +57,27 @@ class Finding:
     wait: Wait | None = None
     actor: int | None = None
     trivial: bool = False
+    waiter: str = ""
+    entry: int = 0
+    obstacles: tuple[str, ...] = ()
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """The worst first: by kind, then the wait that is met first, then the lower actor."""
+        return KINDS.index(self.kind) if self.kind else len(KINDS), self.entry, self.actor or 0
 
     def record(self) -> dict[str, Any]:
+        wait = self.wait.record() if self.wait else NO_WAIT
         return {"name": self.name, "verdict": self.verdict, "kind": self.kind, "expected": self.expected,
-                "depth": len(self.steps) or None, "trivial": self.trivial}  # fmt: skip
+                "depth": len(self.steps) or None, "trivial": self.trivial, **wait,
+                "obstacles": list(self.obstacles), "trace": [s.record() for s in self.steps],
+                "cycle": [s.record() for s in self.cycle]}  # fmt: skip
+
+    def brief(self) -> dict[str, Any]:
+        """The finding as one waiting actor's verdict; an expected wait has kind permanent."""
+        assert self.wait is not None
+        return {"actor": self.waiter, "property": self.name, "kind": "permanent" if self.expected else self.kind,
+                "expected": self.expected, **self.wait.record()}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +86,7 @@ class Result:
 
     fired    steps taken per rule, of the rules that an actor of the scenario may take
     command  what to type to get it again
+    scope    what the verdict is about: scope.scope_of
     """
 
     scenario: str
@@ -77,6 +99,7 @@ class Result:
     reason: str
     fired: dict[str, int]
     command: str
+    scope: dict[str, Any] = field(default_factory=dict)
 
     @property
     def never_fired(self) -> list[str]:
@@ -92,7 +115,17 @@ class Result:
         failed = [f for f in self.findings if f.verdict == "violated" and not f.expected]
         stalls = [f for f in self.findings if f.kind is not None]
         ranked = failed or stalls or [f for f in self.findings if f.verdict == "unknown"] or self.findings
-        return min(ranked, key=lambda f: KINDS.index(f.kind) if f.kind else len(KINDS))
+        return min(ranked, key=lambda f: f.rank)
+
+    @property
+    def waits(self) -> list[Finding]:
+        """One finding for each actor that waits: the worst, and one that is not expected before one that is."""
+        mine: dict[int, list[Finding]] = {}
+        for finding in self.findings:
+            if finding.wait and finding.actor is not None:
+                mine.setdefault(finding.actor, []).append(finding)
+        worst = (min(some, key=lambda f: (f.kind == "transient", f.expected, f.rank)) for _, some in sorted(mine.items()))
+        return list(worst)
 
     @property
     def verdict(self) -> str:
@@ -102,15 +135,14 @@ class Result:
 
     def record(self) -> dict[str, Any]:
         """The JSON object of DESIGN section 4."""
-        worst, wait = self.worst, self.worst.wait
+        worst = self.worst
         return {
             "scenario": self.scenario, "policy": self.policy, "verdict": self.verdict, "kind": worst.kind,
             "expected": worst.expected, "depth": len(worst.steps) or self.depth, "states": self.states,
             "edges": self.edges, "levels": self.depth, "leads_to": self.leads_to,
-            "waiter": wait.waiter if wait else None,
-            "waits_for": wait.waits_for if wait else None, "held_by": wait.held_by if wait else None,
-            "released_by": wait.released_by if wait else None, "trace": [s.record() for s in worst.steps],
+            **(worst.wait.record() if worst.wait else NO_WAIT), "trace": [s.record() for s in worst.steps],
             "cycle": [s.record() for s in worst.cycle], "properties": [f.record() for f in self.findings],
+            "waits": [f.brief() for f in self.waits], "scope": self.scope,
             "never_fired": self.never_fired, "reason": self.reason or None, "reproduce": f"{self.command} --json",
         }  # fmt: skip
 
@@ -147,27 +179,29 @@ WHOLE = Extent()
 def check(story: Scenario, name: str, policy: Policy, policy_name: str, extent: Extent = WHOLE) -> Result:
     """Explore the scenario under the policy and judge its properties. Every story in the result is certified."""
     safety = extent.safety or extent.symmetry
-    graph = explore(system(story, policy), max_states=extent.max_states, max_mib=extent.max_mib, edges=not safety,
+    made = system(story, policy)
+    graph = explore(made, max_states=extent.max_states, max_mib=extent.max_mib, edges=not safety,
                     threads=extent.threads, fold=extent.symmetry)  # fmt: skip
-    words = ["ultrafolio", "check", name, "--policy", policy_name, *extent.words()]
+    typed = ["ultrafolio", "check", name, "--policy", policy_name, *extent.words()]
     kinds = {kind for kind, _ in story.actors}
     fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired) if pc in RULES and _takes(kinds, pc)}
     findings = _safety(graph) + ([] if safety else _liveness(graph))
     return Result(name, policy_name, findings, graph.states, graph.edges, graph.depth,
-                  graph.complete, graph.reason, fired, shlex.join(words))  # fmt: skip
+                  graph.complete, graph.reason, fired, shlex.join(typed), scope_of(story, made, policy))  # fmt: skip
 
 
 def _takes(kinds: set[int], pc: int) -> bool:
     """Whether an actor of one of these kinds may come to the rule: as where it idles, or as the rule's name says."""
     if pc in IDLE_PC:
         return pc in {IDLE_PC[kind] for kind in kinds}
-    owner = {"ring": RING, "import": VCPU, "split": VCPU, "vcpu": VCPU, "reclaim": RECLAIM, "reboot": REBOOT}
-    return owner.get(RULES[pc].name.split("-")[0]) in {None, *kinds}
+    owners = {"ring": {RING, PIN}, "import": {VCPU}, "split": {VCPU}, "vcpu": {VCPU}, "reclaim": {RECLAIM},
+              "reboot": {REBOOT}, "access": {ACCESS}}  # fmt: skip
+    return bool(owners.get(RULES[pc].name.split("-")[0], kinds) & kinds)
 
 
 def _safety(graph: Graph) -> list[Finding]:
     made = []
-    for number in range(1, 10):
+    for number in range(1, len(PROPERTIES)):
         found = graph.space.found[number]
         if found["state"] < 0:
             made.append(Finding(PROPERTIES[number], "holds" if graph.complete else "unknown"))
@@ -186,25 +220,34 @@ def _way(graph: Graph, state: int, by: int, number: int) -> list[int]:
 
 
 def _liveness(graph: Graph) -> list[Finding]:
+    """The findings of each leads-to in turn: one for each waiter, class and mark, or one that says it holds."""
     if not graph.complete:
         return [Finding(name, "unknown") for name in LEADS_TO]
-    stories: dict[str, list[tuple[Finding, Lasso]]] = {name: [] for name in LEADS_TO}
-    for lasso in lassos(graph):
-        finding = _judge(graph, lasso)
-        known = {(f.kind, f.expected) for f, _ in stories[finding.name]}
-        if (finding.kind, finding.expected) not in known:
-            stories[finding.name].append((finding, lasso))
-    stall, begun = _transient(graph), _begun(graph)
-    made = []
+    lookup, first = Lookup(graph), dict[tuple[str, int, str, bool], Judged]()
+    for component in components_of(graph):
+        judged = judge(lookup, component)
+        name = _property(lookup.state(component.entry), component.waiter)
+        first.setdefault((name, component.waiter, judged.kind, judged.expected), judged)
+    begun, made = _begun(graph), []
     for name in LEADS_TO:
-        ranked = sorted(stories[name], key=lambda f: (f[0].expected, KINDS.index(f[0].kind or "transient")))
-        if ranked:
-            made.append(_calm(graph, *ranked[0]))
-        elif stall and stall.name == name:
-            made.append(stall)
-        else:
-            made.append(Finding(name, "holds", trivial=name not in begun))
+        mine = [_story(lookup, name, judged) for (owed, *_), judged in first.items() if owed == name]
+        stuck = {finding.actor for finding in mine}
+        mine += [f for f in _transients(lookup) if f.name == name and f.actor not in stuck]
+        made += sorted(mine, key=lambda f: (f.expected, f.rank)) or [Finding(name, "holds", trivial=name not in begun)]
     return made
+
+
+def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
+    """The finding of a component, with its certified story: a shortest, calmest way to it, and a way around in it."""
+    graph, t, entry = lookup.graph, judged.component.waiter, judged.component.entry
+    around = closed_way(graph, judged)
+    stem = calmest_path(graph, entry, around[0] >> 16 if around else None)
+    steps, cycle = certify_lasso(graph.system, stem, around, t)
+    certify_component(lookup, judged, cycle)
+    wait = wait_of(lookup, judged, steps, cycle)
+    named = (PAGE,) if judged.taken else obstacle_names(judged.named)
+    waiter = words.name(lookup.state(entry), t)
+    return Finding(name, "violated", judged.kind, judged.expected, steps, cycle, wait, t, False, waiter, entry, named)
 
 
 def _begun(graph: Graph) -> set[str]:
@@ -218,99 +261,41 @@ def _begun(graph: Graph) -> set[str]:
     kinds, made = graph.system.state.who["kind"].tolist(), set()
     for step in np.unique(by[new == 1]).tolist():
         t, choice = step >> 16, step & 0xFFFF
-        made.add(_leads_to(kinds[t], graph.system.choices[t][choice][0]))
+        made.add(leads_to(kinds[t], graph.system.choices[t][choice][0]))
     return made
 
 
-def _calm(graph: Graph, finding: Finding, lasso: Lasso) -> Finding:
-    """The finding with the calmest of the shortest stems; only what is published is worth the search."""
-    stem = calmest_path(graph, lasso.entry, lasso.cycle[0] >> 16 if lasso.cycle else None)
-    steps, cycle = certify_lasso(graph.system, stem, lasso.cycle, lasso.waiter)
-    return replace(finding, steps=steps, cycle=cycle)
-
-
 def _property(state: Any, t: int) -> str:
-    return _leads_to(int(state.who[t]["kind"]), int(state.actor[t]["op"]))
+    return leads_to(state.who[t].kind, state.actor[t].op)
 
 
-def _leads_to(kind: int, op: int) -> str:
-    """The property about what an actor of this kind has begun; `op` is a vCPU's."""
-    if kind == VCPU:
-        return LEADS_TO[1] if op == UNSHARE else LEADS_TO[0]
-    return LEADS_TO[2] if kind in (DISK, RING) else LEADS_TO[3]
+def _transients(lookup: Lookup) -> list[Finding]:
+    """Per vCPU the first stall: its import met an obstacle that another actor or an LRU batch holds."""
+    graph, made = lookup.graph, []
+    for t in range(len(graph.system.choices)):
+        met = graph.space.met[t * OBSTACLES_END : (t + 1) * OBSTACLES_END]
+        first = min(((int(f["state"]), code) for code, f in enumerate(met) if f["state"] >= 0 and _is_stall(code)),
+                    default=None)  # fmt: skip
+        if first:
+            made.append(_transient(lookup, t, *first))
+    return made
 
 
-def _judge(graph: Graph, lasso: Lasso) -> Finding:
-    steps, cycle = certify_lasso(graph.system, lasso.stem, lasso.cycle, lasso.waiter)
-    name = _property(graph.unpack(lasso.entry), lasso.waiter)
-    _, state = replay(graph.system, lasso.stem)
-    dead = state.task[lasso.waiter].pc == DEAD or state.vm[state.who[lasso.waiter].vm].life == KILLED
-    obstacle, whole, state = _obstacle(graph, lasso, cycle)
-    wait = explain(state, lasso.waiter, E_FATAL if dead else obstacle, whole)
-    kind = "fatal" if dead else "livelock" if _is_released(graph, lasso, obstacle) else "permanent"
-    return Finding(name, "violated", kind, wait.expected, steps, cycle, wait, lasso.waiter)
+def _outcome(code: int) -> int:
+    """The outcome or the refusal that a code of Space.met stands for."""
+    return code if code <= REFUSALS else REFUSALS - code
 
 
-def _obstacle(graph: Graph, lasso: Lasso, cycle: Sequence[Step]) -> tuple[int, bool, Any]:
-    """(outcome, counted over the whole folio, state) of the obstacle the waiter meets in the cycle, or rests at."""
-    path = list(lasso.stem)
-    weaker: tuple[int, bool, Any] | None = None
-    for step in cycle:
-        if step.actor == lasso.waiter and (E_LOCKED <= step.outcome <= E_UV or step.outcome == E_NXIO):
-            _, state = replay(graph.system, path)
-            met = step.outcome, step.rule == RULES[SPLIT].name, state
-            if step.outcome != E_NXIO:
-                return met
-            weaker = weaker or met
-        path.append(step.by)
-    return weaker or _refusal(graph, lasso, cycle)
+def _is_stall(code: int) -> bool:
+    """Whether what a vCPU met is an obstacle that somebody else holds: no fault that its import answers itself."""
+    return OBSTACLE_OF.get(_outcome(code), 0) > 1
 
 
-def _refusal(graph: Graph, lasso: Lasso, cycle: Sequence[Step]) -> tuple[int, bool, Any]:
-    """The first refusal of the waiter's own step along the cycle, or where all rests."""
-    path = list(lasso.stem)
-    for by in [None, *(step.by for step in cycle)]:
-        path += [] if by is None else [by]
-        _, state = replay(graph.system, path)
-        outcome = interpreted().step(copied(state), lasso.waiter, 0, 0)
-        if outcome < 0:
-            break
-    return outcome, False, state
-
-
-def _is_released(graph: Graph, lasso: Lasso, obstacle: int) -> bool:
-    """Whether a step within the component releases the obstacle, so that it is taken again for ever."""
-    space, inside = graph.space, np.zeros(graph.states, bool)
-    inside[lasso.members] = True
-    word = _RELEASES.get(obstacle)
-    if obstacle == E_NXIO:
-        return True
-    for v in lasso.members:
-        pcs = None
-        for e in range(int(space.first[v]), int(space.first[v + 1])):
-            if not inside[space.to[e]]:
-                continue
-            pcs = pcs if pcs is not None else graph.unpack(int(v)).task["pc"]
-            pc = int(pcs[int(space.via[e]) >> 16])
-            if obstacle == E_DIRTY and pc == WB_START:
-                return True
-            if word == "refs" and pc in (UNPIN, PUT):
-                return True
-            if word and word != "refs" and word in RULES[pc].releases and int(space.via[e]) >> 16 != lasso.waiter:
-                return True
-    return False
-
-
-def _transient(graph: Graph) -> Finding | None:
-    """The first stall, where no wait lasts for ever: it met an obstacle, and a fair step releases it."""
-    met = [(int(f["state"]), code, int(f["by"])) for code, f in enumerate(graph.space.met) if f["state"] >= 0]
-    if not met:
-        return None
-    number, code, by = min(met)
-    t = by >> 16
-    path = calmest_path(graph, number, t)
-    steps, state = replay(graph.system, path)
-    outcome = code if code < 16 else 16 - code
-    whole = int(graph.unpack(number).task["pc"][t]) == SPLIT
-    wait = explain(state, t, outcome, whole)
-    return Finding(_property(graph.unpack(number), t), "holds", "transient", wait.expected, steps, [], wait, t)
+def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
+    path = calmest_path(lookup.graph, number, t)
+    steps, state = replay(lookup.graph.system, path)
+    obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().page_of(state, t))
+    whole = state.task[t].pc == SPLIT
+    wait = words.in_words(state, t, obstacle, page, whole)
+    return Finding(_property(state, t), "holds", "transient", False, steps, [], wait, t, False, words.name(state, t),
+                   number, (OBSTACLES[obstacle.bit_length() - 1],))  # fmt: skip

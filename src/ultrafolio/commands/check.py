@@ -17,6 +17,7 @@ from ultrafolio.check import formats, promela
 from ultrafolio.check.formats_trace import file_text, trace_file
 from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
+from ultrafolio.commands import vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
@@ -35,6 +36,9 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
               help="A preset, a [policy.NAME] of the file, or FILE.toml#NAME; several times for several.  "
               "[default: all presets]")  # fmt: skip
 @click.option("--diff-policy", nargs=2, metavar="A B", help="Only the scenarios whose verdict differs between two.")
+@click.option("--vary", "ranges", multiple=True, metavar="NAME=A..B",
+              help="The scenario at several sizes, a row a size: vcpus=1..4, order=0..3, a number or a list A,B,C; "
+              "two of them for all combinations.")  # fmt: skip
 @click.option("--expect", is_flag=True, help="Compare with the [expect] tables: exit 0 when all is as expected.")
 @click.option("--max-states", default=MAX_STATES, show_default=True, type=click.IntRange(1, 2**31 - 2),
               help="Stop there; the verdict is then unknown.")  # fmt: skip
@@ -54,8 +58,8 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.option("--save", type=click.Path(path_type=Path), help="Write the worst story to this trace file, "
               "for ultrafolio trace verify.")  # fmt: skip
 def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], diff_policy: tuple[str, str] | None,
-                  expect: bool, max_states: int, max_mib: int, safety: bool, symmetry: bool, threads: int, form: str,
-                  as_json: bool, language: str | None, save: Path | None) -> int:  # fmt: skip
+                  ranges: tuple[str, ...], expect: bool, max_states: int, max_mib: int, safety: bool, symmetry: bool,
+                  threads: int, form: str, as_json: bool, language: str | None, save: Path | None) -> int:  # fmt: skip
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
 
     \b
@@ -63,10 +67,14 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     ultrafolio check --all
     ultrafolio check --all --diff-policy split split-writeback
     ultrafolio check my.toml --policy mine.toml#mine --json
+    ultrafolio check scenarios/18-iomap-two-vcpus.toml --policy split-writeback --vary vcpus=1..3
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio --export promela > model.pml
 
     Exit codes: 0 holds, 1 violated, 2 bad input, 3 unknown (a limit was reached).
     """
+    if ranges:
+        vary.refuse(files, {"--all": every, "--expect": expect, "--export": language, "--save": save,
+                            "--diff-policy": diff_policy, "--format": form not in ("text", "json")})  # fmt: skip
     if every:
         files = (*files, *_all())
     if not files:
@@ -87,6 +95,8 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
                          allowed="one of the two")  # fmt: skip
     extent = Extent(max_states, max_mib, safety, symmetry, threads)
     chosen = diff_policy or names or tuple(policies.PRESETS)
+    if ranges:
+        return vary.run(files[0], ranges, chosen, extent, as_json=form == "json", typed=_typed())
     results, wrong, made = [], [], []
     for file in files:
         story = scenario.read(file)

@@ -155,7 +155,7 @@ def _mutexes(state: State) -> str:
 def check_walk(engine: Engine, system: System, seed: int, steps: int, *, safe: bool) -> None:
     """A walk on which the state stays consistent and a step that is not enabled changes nothing.
 
-    If `safe`, also every step keeps all nine properties, and 1 and 2 hold on every page after it; excused are a count
+    If `safe`, also every step keeps all properties, and 1 and 2 hold on every page after it; excused are a count
     touched while frozen where a folio is mapped twice, and late failures where the ultravisor refuses a page.
     AssertionError names the step.
     """

@@ -16,10 +16,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from ultrafolio import __version__
-from ultrafolio.model import access, guest, host, layout, properties, ultravisor
+from ultrafolio.model import layout
 from ultrafolio.model.rule import RULES
 
-RULE_MODULES = (ultravisor, host, guest, access, properties)
+from .tables import RULE_MODULES
+
 _PACKAGE = Path(layout.__file__).parent.parent
 
 
@@ -153,6 +154,11 @@ def numba_flags() -> dict[str, Any]:
 def inner_flags() -> dict[str, Any]:
     """Flags of a function that only compiled code calls: inlined, and without the wrappers Python would call."""
     return {**numba_flags(), "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+def apart_flags() -> dict[str, Any]:
+    """Flags of a function that compiled code calls seldom: not inlined, which would compile it again for each call."""
+    return {**numba_flags(), "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Host MM, part two: making pages accessible, pins, writeback, reclaim, LRU, other mappings, reboot.
+"""Host MM, part two: making pages accessible, pins, host accesses, writeback, reclaim, LRU, other mappings, reboot.
 
 Mirrors make_folio_accessible() in arch/s390/kernel/uv.c, pin_user_pages() in mm/gup.c and
 folio_start_writeback() in mm/page-writeback.c (facts sections 3a, 3b).
@@ -7,7 +7,7 @@ folio_start_writeback() in mm/page-writeback.c (facts sections 3a, 3b).
 from __future__ import annotations
 
 from .guest import spend
-from .host import clear_arch, counted, extra_refs, head, unlock
+from .host import clear_arch, counted, extra_refs, finished, get_ref, head, put_ref, turn_come, unlock
 from .layout import *
 from .rule import STRONG, UNFAIR, fn, rule
 from .ultravisor import hw_host, uv_export, uv_pin, uv_reset
@@ -29,7 +29,16 @@ def make_accessible(s, t, p, whole, then):
 
 @fn
 def accessible_done(s, t):
-    """All is accessible that should be: go on."""
+    """All is accessible that should be: a pin is granted; go on."""
+    k = s.task[t]
+    if k.then == PIN_GET:
+        s.mm[k.page + k.at - 1].granted += 1
+    accessible_over(s, t)
+
+
+@fn
+def accessible_over(s, t):
+    """Leave make_accessible(), whatever came of it."""
     k = s.task[t]
     k.pc = k.then
     k.start, k.end, k.i, k.exporting, k.failed, k.then = 0, 0, 0, 0, 0, 0
@@ -46,7 +55,7 @@ def next_marked(s, t):
             k.i = p + 1
     if k.i < k.end:
         k.pc = ACC_EXPORT if k.exporting else ACC_PIN
-    elif s.cfg[0].track == TRACK_FOLIO or one_loop(s):
+    elif s.cfg[0].track == TRACK_FOLIO:
         k.pc = ACC_CLEAR
     else:
         accessible_done(s, t)
@@ -61,11 +70,14 @@ def one_loop(s):
 @rule(ACC_TEST, kernel="test_bit(PG_arch_1) in make_folio_accessible, v5.7",
       seed="the arch-bit is used to determine whether further processing (e.g. export) is needed")  # fmt: skip
 def accessible_test(s, t):
-    """The arch bit is clear: nothing to do, no call."""
+    """The arch bit is clear: nothing to do, no call. With a bit per page: the bit of the page that was asked for."""
     k = s.task[t]
     h = s.mm[head(s, k.start)]
     track = s.cfg[0].track
-    if (track == TRACK_FOLIO and not h.arch) or (track == TRACK_BITMAP and not h.marked):
+    clear = (track == TRACK_FOLIO and not h.arch) or (track == TRACK_BITMAP and not h.marked)
+    if track == TRACK_PAGE and k.then != WB_IO:
+        clear = not s.mm[asked(s, t)].arch
+    if clear:
         accessible_done(s, t)
     else:
         next_marked(s, t)
@@ -73,10 +85,17 @@ def accessible_test(s, t):
 
 
 @fn
+def asked(s, t):
+    """The page for which the folio is made accessible: the one just pinned, or the one that the host accesses."""
+    k = s.task[t]
+    return k.page + k.at - 1 if k.then == PIN_GET else k.page
+
+
+@fn
 def page_done(s, t):
     """One page is accessible: clear its bit where bits are per page, and go on."""
     k = s.task[t]
-    if s.cfg[0].track != TRACK_FOLIO and not one_loop(s):
+    if s.cfg[0].track != TRACK_FOLIO:
         k.pc = ACC_CLEAR
     else:
         k.i += 1
@@ -101,65 +120,57 @@ def accessible_pin(s, t):
 
 
 @rule(ACC_EXPORT, kernel="uv_convert_from_secure (0x0201), v5.7", seed="or, if that fails, exported",
-      releases="lock writeback")  # fmt: skip
+      releases="lock writeback refs")  # fmt: skip
 def accessible_export(s, t):
     """Export the page. A failure leaves the bit set; in writeback it is too late to recover."""
     k = s.task[t]
     if uv_export(s, k.i) == UV_OK:
         return page_done(s, t)
-    late = k.then == WB_IO
-    accessible_done(s, t)
-    if late:
+    if k.then == WB_IO:
+        accessible_over(s, t)
         unlock(s, k.page)
         return writeback_over(s, t, E_LATE)
-    k.pc = UNPIN
+    if k.then == PIN_GET and s.cfg[0].gup_skips:
+        accessible_done(s, t)
+        return OK
+    return not_accessible(s, t)
+
+
+@fn
+def not_accessible(s, t):
+    """A page could not be made accessible: drop the reference on it, then the others; a host access is refused."""
+    k = s.task[t]
+    if k.then == PIN_GET:
+        k.at -= 1
+        put_ref(s, k.page + k.at, is_long(s, t))
+        accessible_over(s, t)
+        unpin_rest(s, t)
+    else:
+        accessible_over(s, t)
+        k.call = NOTHING
     return E_IO
 
 
 @rule(ACC_CLEAR, kernel="clear_bit(PG_arch_1) after the UVC, v5.7",
       seed="sometimes we have small windows where non-secure pages can have the bit set")  # fmt: skip
 def accessible_clear(s, t):
-    """Clear the bit: of this page, or of all pages of the loop that is over."""
+    """Clear the bit: of the page just made accessible, or of the folio, all of which is."""
     k = s.task[t]
     if s.cfg[0].track == TRACK_FOLIO:
         clear_arch(s, k.start)
-    elif one_loop(s):
-        for p in range(k.start, k.end):
-            clear_arch(s, p)
+        accessible_done(s, t)
     else:
         clear_arch(s, k.i)
         k.i += 1
         next_marked(s, t)
-        return OK
-    accessible_done(s, t)
     return OK
 
 
 # ---------------------------------------------------------------------------------------------- pins
 @fn
-def get_ref(s, p, what):
-    """One more reference on page `p`: `what` is 0 short pin, 1 long-term pin, 2 a plain one."""
-    m = s.mm[p]
-    if what == 0:
-        m.pins += 1
-    elif what == 1:
-        m.longs += 1
-    else:
-        m.spec += 1
-    s.mm[head(s, p)].refs += 1
-
-
-@fn
-def put_ref(s, p, what):
-    """Drop a reference taken by get_ref."""
-    m = s.mm[p]
-    if what == 0:
-        m.pins -= 1
-    elif what == 1:
-        m.longs -= 1
-    else:
-        m.spec -= 1
-    s.mm[head(s, p)].refs -= 1
+def is_long(s, t):
+    """Which reference of get_ref() a device takes: 1 a long-term pin, 0 a short one."""
+    return 1 if s.who[t].kind == RING or s.who[t].kind == PIN else 0
 
 
 @rule(PIN_GET, kernel="try_grab_folio(FOLL_PIN) in mm/gup.c, v5.7",
@@ -169,16 +180,46 @@ def pin_get(s, t):
     k = s.task[t]
     if k.at == k.n:
         k.pc = IO_START
+        if is_long(s, t):
+            finished(s, t)
         return DONE
     p = k.page + k.at
     if s.mm[counted(s, p)].frozen:
-        return W_FROZEN
+        return frozen_met(s, t)
+    if s.who[t].kind == INTERRUPT and s.cfg[0].interrupt == INTERRUPT_GET:
+        k.n = 0
+        return plain_get(s, t, p, OK)
     s.pt[p].present = MAPPED
-    get_ref(s, p, s.who[t].kind == RING)
+    get_ref(s, p, is_long(s, t))
     unit = s.cfg[0].accessible
     make_accessible(s, t, p, unit != ACC_UNIT_PAGE, PIN_GET)
     k.at += 1
     return OK
+
+
+@fn
+def frozen_met(s, t):
+    """A pin meets a frozen count: it waits for the page-table lock; without that (7.0) it fails with a warning."""
+    if s.cfg[0].freeze_unlocked:
+        unpin_rest(s, t)
+        return MISUSE
+    return W_FROZEN
+
+
+@fn
+def unpin_rest(s, t):
+    """A pin is refused: drop what it has, if anything."""
+    s.task[t].pc = UNPIN
+    if s.task[t].at == 0:
+        device_over(s, t)
+
+
+@fn
+def device_over(s, t):
+    """A device holds no page any more."""
+    k = s.task[t]
+    k.page, k.n, k.pc = 0, 0, DEVICE_IDLE
+    finished(s, t)
 
 
 @rule(UNPIN, kernel="unpin_user_page in mm/gup.c, v5.7", releases="refs",
@@ -188,11 +229,59 @@ def unpin(s, t):
     k = s.task[t]
     if k.at:
         k.at -= 1
-        put_ref(s, k.page + k.at, s.who[t].kind == RING)
+        s.mm[k.page + k.at].granted -= 1
+        put_ref(s, k.page + k.at, is_long(s, t))
     if k.at == 0:
-        k.page, k.n, k.pc = 0, 0, DEVICE_IDLE
+        device_over(s, t)
         return DONE
     return OK
+
+
+# ------------------------------------------------------------------------------------- the host's own accesses
+@rule(ACCESS_IDLE, fair=UNFAIR, chooses=True, kernel="a load or store of the kernel or the VMM",
+      seed="trying to access a page will (try to) make the whole folio accessible")  # fmt: skip
+def access_start(s, t, op, page):
+    """The host is about to read (op READ) or write (op WRITE) a page."""
+    if not turn_come(s, t) or not spend(s, t):
+        return W_IDLE
+    s.task[t].page, s.task[t].call, s.task[t].pc = page, op, ACCESS_TRY
+    return OK
+
+
+@rule(ACCESS_TRY, kernel="do_secure_storage_access: 0x3d, folio_get, arch_make_folio_accessible, v6.12",
+      seed="a page is pinned shared, or, if that fails, exported")  # fmt: skip
+def access_try(s, t):
+    """Access the page, faulting it in; where the hardware refuses, take a reference and make it accessible first."""
+    k = s.task[t]
+    s.pt[k.page].present = MAPPED
+    if hw_host(s, k.page) != ALLOWED:
+        if s.mm[counted(s, k.page)].frozen:
+            return W_FROZEN
+        get_ref(s, k.page, 2)
+        make_accessible(s, t, k.page, s.cfg[0].accessible != ACC_UNIT_PAGE, ACCESS_PUT)
+        return FAULT
+    if k.call == WRITE:
+        s.mm[k.page].altered = 1
+    return access_over(s, t, DONE)
+
+
+@rule(ACCESS_PUT, kernel="folio_put in do_secure_storage_access, v6.12", releases="refs")
+def access_put(s, t):
+    """Drop the reference; repeat the access, or give up where the page could not be made accessible."""
+    k = s.task[t]
+    put_ref(s, k.page, 2)
+    if k.call == NOTHING:
+        return access_over(s, t, E_IO)
+    k.pc = ACCESS_TRY
+    return OK
+
+
+@fn
+def access_over(s, t, outcome):
+    k = s.task[t]
+    k.page, k.call, k.pc = 0, NOTHING, ACCESS_IDLE
+    finished(s, t)
+    return outcome
 
 
 # ----------------------------------------------------------------------------------------- writeback
@@ -200,7 +289,7 @@ def unpin(s, t):
       seed="if a folio is in writeback, all of it is going to be written back")  # fmt: skip
 def writeback_start(s, t, op, page):
     """Writeback picks the folio of `page`."""
-    if not spend(s, t):
+    if not turn_come(s, t) or not spend(s, t):
         return W_IDLE
     k = s.task[t]
     k.page, k.back, k.pc = page, WB_IDLE, WB_LOCK
@@ -220,7 +309,7 @@ def writeback_lock(s, t):
     return OK
 
 
-@rule(WB_START, kernel="folio_clear_dirty_for_io, folio_start_writeback, v5.7",
+@rule(WB_START, holds="lock", kernel="folio_clear_dirty_for_io, folio_start_writeback, v5.7",
       seed="so all of it needs to be made accessible")  # fmt: skip
 def writeback_flag(s, t):
     """Set the flag, clear dirty and mapped-writable; then every page is made accessible, always."""
@@ -230,7 +319,7 @@ def writeback_flag(s, t):
     return OK
 
 
-@rule(WB_IO, kernel="folio_unlock, submit_bio, v5.7", releases="lock",
+@rule(WB_IO, holds="lock writeback", kernel="folio_unlock, submit_bio, v5.7", releases="lock",
       seed="we MUST NOT do any kind of I/O on secure pages")  # fmt: skip
 def writeback_io(s, t):
     """Unlock; the I/O on all pages of the folio is in flight."""
@@ -241,10 +330,12 @@ def writeback_io(s, t):
     return OK
 
 
-@rule(WB_END, kernel="folio_end_writeback, v5.7", releases="writeback",
+@rule(WB_END, holds="writeback", kernel="folio_end_writeback, v5.7", releases="writeback",
       seed="once the I/O is over, the pages can be accessed again")  # fmt: skip
 def writeback_end(s, t):
     """The I/O completes: clear the flag, wake the waiters."""
+    if s.who[t].stuck:
+        return W_IO
     return writeback_over(s, t, DONE)
 
 
@@ -256,6 +347,7 @@ def writeback_over(s, t, outcome):
     k.pc = k.back
     if k.back == WB_IDLE:
         k.page = 0
+        finished(s, t)
     k.back = 0
     return outcome
 
@@ -264,7 +356,7 @@ def writeback_over(s, t, outcome):
 @rule(RECLAIM_IDLE, fair=UNFAIR, chooses=True, kernel="shrink_folio_list, v5.7")
 def reclaim_start(s, t, op, page):
     """Reclaim picks a page."""
-    if not spend(s, t):
+    if not turn_come(s, t) or not spend(s, t):
         return W_IDLE
     s.task[t].page, s.task[t].pc = page, RECLAIM_LOCK
     return OK
@@ -272,50 +364,81 @@ def reclaim_start(s, t, op, page):
 
 @fn
 def reclaim_over(s, t, outcome):
-    s.task[t].page, s.task[t].pc = 0, RECLAIM_IDLE
+    """Reclaim is done with its page."""
+    k = s.task[t]
+    k.page, k.i, k.end, k.pc = 0, 0, 0, RECLAIM_IDLE
+    finished(s, t)
     return outcome
 
 
-@rule(RECLAIM_LOCK, kernel="folio_trylock, folio_maybe_dma_pinned in shrink_folio_list, v5.7")
+@fn
+def pinned(s, p):
+    """Whether any page of the folio of `p` is pinned, as folio_maybe_dma_pinned() asks."""
+    h = head(s, p)
+    for q in range(h, h + (1 << s.mm[p].order)):
+        if s.mm[q].pins or s.mm[q].longs:
+            return True
+    return False
+
+
+@rule(RECLAIM_LOCK, kernel="folio_trylock, folio_maybe_dma_pinned in shrink_folio_list, v6.12")
 def reclaim_lock(s, t):
-    """Try the folio lock; a locked folio, one in writeback, or a page pinned or not mapped is passed over."""
+    """Try the folio lock; a folio that is locked or in writeback, or a page not mapped, is passed over.
+
+    So is an anon folio with a pin on any of its pages; of other folios this is asked only after the unmap.
+    """
     k = s.task[t]
-    m = s.mm[k.page]
     h = s.mm[head(s, k.page)]
-    if h.locked or h.writeback != NO_WRITEBACK or s.pt[k.page].present != MAPPED or m.pins or m.longs:
+    if h.locked or h.writeback != NO_WRITEBACK or s.pt[k.page].present != MAPPED:
+        return reclaim_over(s, t, E_LOCKED)
+    if h.backing == ANON and pinned(s, k.page):
         return reclaim_over(s, t, E_LOCKED)
     h.locked = 1
     k.pc = RECLAIM_UNMAP
     return OK
 
 
-@rule(RECLAIM_UNMAP, kernel="ptep_clear_flush in try_to_unmap_one, v5.7")
+@rule(RECLAIM_UNMAP, holds="lock", kernel="ptep_clear_flush in try_to_unmap_one, v5.7")
 def reclaim_unmap(s, t):
-    """Unmap the page; the unmap itself exports it next."""
+    """Unmap the page; the unmap itself exports it next, or its whole folio (P.unmap)."""
     k = s.task[t]
     s.pt[k.page].present = UNMAPPED
+    k.i, k.end = k.page, k.page + 1
+    if s.cfg[0].unmap == UNMAP_FOLIO:
+        k.i = head(s, k.page)
+        k.end = k.i + (1 << s.mm[k.page].order)
     k.pc = RECLAIM_EXPORT
     return OK
 
 
-@rule(RECLAIM_EXPORT, kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7", releases="lock",
+@rule(RECLAIM_EXPORT, holds="lock", kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7", releases="lock",
       seed="page with guest content, encrypted and integrity protected")  # fmt: skip
 def reclaim_export(s, t):
-    """Export, unless it was mapped again; a failure cannot be returned from here, the page is given up and stays."""
+    """Export, unless it was mapped again; a failure cannot be returned from here, the page is given up and stays.
+
+    An anon page that was pinned since it was tested is mapped again, exported as it is.
+    """
     k = s.task[t]
     if s.pt[k.page].present != UNMAPPED:
         unlock(s, k.page)
         return reclaim_over(s, t, E_REFS)
-    if uv_export(s, k.page) != UV_OK:
+    if uv_export(s, k.i) != UV_OK:
         unlock(s, k.page)
         return reclaim_over(s, t, E_LATE)
     if s.cfg[0].track != TRACK_FOLIO or s.mm[k.page].order == 0:
-        clear_arch(s, k.page)
-    k.pc = RECLAIM_SWAP
+        clear_arch(s, k.i)
+    k.i += 1
+    if k.i < k.end:
+        return OK
+    if s.mm[head(s, k.page)].backing == ANON and pinned(s, k.page):
+        s.pt[k.page].present = MAPPED
+        unlock(s, k.page)
+        return reclaim_over(s, t, E_REFS)
+    k.i, k.end, k.pc = 0, 0, RECLAIM_SWAP
     return OK
 
 
-@rule(RECLAIM_SWAP, kernel="pageout in mm/vmscan.c, v5.7", releases="lock")
+@rule(RECLAIM_SWAP, holds="lock", kernel="pageout in mm/vmscan.c, v5.7", releases="lock")
 def reclaim_swap(s, t):
     """Write to swap, unless the page has extra references or was mapped again."""
     k = s.task[t]
@@ -327,13 +450,15 @@ def reclaim_swap(s, t):
     return OK
 
 
-@rule(RECLAIM_FREE, kernel="__remove_mapping in mm/vmscan.c, v5.7", releases="lock")
+@rule(RECLAIM_FREE, holds="lock", kernel="__remove_mapping in mm/vmscan.c, v5.7", releases="lock")
 def reclaim_free(s, t):
     """The write to swap completes: free the page, unless it was mapped again or referenced meanwhile."""
     k = s.task[t]
     s.io[k.page].flying -= 1
     if s.pt[k.page].present == UNMAPPED and not extra_refs(s, k.page):
         s.pt[k.page].present = SWAPPED
+        if s.cfg[0].drops_unused:
+            s.mm[k.page].altered = 1
     unlock(s, k.page)
     return reclaim_over(s, t, DONE)
 
@@ -343,17 +468,18 @@ def reclaim_free(s, t):
 def lru_add(s, t, op, page):
     """A page enters the LRU batch of the actor's CPU, where it stays, referenced, until drained."""
     m = s.mm[page]
-    if m.batch or s.mm[counted(s, page)].frozen or not spend(s, t):
+    if m.batch or s.mm[counted(s, page)].frozen or not turn_come(s, t) or not spend(s, t):
         return W_IDLE
     m.batch = s.who[t].cpu + 1
     s.mm[head(s, page)].refs += 1
+    finished(s, t)
     return OK
 
 
 @rule(MAPPING_IDLE, fair=UNFAIR, chooses=True, kernel="folio_get by zap, fork or rmap of another mapping")
 def mapping_get(s, t, op, page):
     """The other mapping of a twice-mapped folio takes its count; a plain get does not look whether it is frozen."""
-    if not spend(s, t):
+    if not turn_come(s, t) or not spend(s, t):
         return W_IDLE
     return plain_get(s, t, page, MISUSE if s.mm[counted(s, page)].frozen else OK)
 
@@ -363,7 +489,7 @@ def speculative_get(s, t, op, page):
     """A pfn walker tries a reference; a frozen folio refuses it."""
     if s.mm[counted(s, page)].frozen:
         return W_FROZEN
-    if not spend(s, t):
+    if not turn_come(s, t) or not spend(s, t):
         return W_IDLE
     return plain_get(s, t, page, OK)
 
@@ -381,7 +507,11 @@ def plain_put(s, t):
     k = s.task[t]
     put_ref(s, k.page, 2)
     k.page = 0
-    k.pc = MAPPING_IDLE if s.who[t].kind == MAPPING else SPECULATIVE_IDLE
+    if s.who[t].kind == INTERRUPT:
+        k.pc = DEVICE_IDLE
+    else:
+        k.pc = MAPPING_IDLE if s.who[t].kind == MAPPING else SPECULATIVE_IDLE
+    finished(s, t)
     return DONE
 
 
@@ -393,7 +523,7 @@ def reboot_quiet(s, t):
     vm = s.who[t].vm
     for a in range(s.cfg[0].actors):
         who, pc = s.who[a], s.task[a].pc
-        mine = who.vm == vm and (who.kind == VCPU or who.kind == DISK or who.kind == RING)
+        mine = who.vm == vm and who.kind in (VCPU, DISK, RING, PIN, INTERRUPT)
         if mine and pc not in (RUN, DEVICE_IDLE, DEAD):
             return W_DEVICE
         if (who.kind == WRITEBACK and pc != WB_IDLE) or (who.kind == RECLAIM and pc != RECLAIM_IDLE):
@@ -410,6 +540,7 @@ def reboot_reset(s, t):
     if vm.life == REBOOTING:
         vm.life = ALIVE if s.task[t].call else GONE
     s.task[t].call, s.task[t].pc = 0, REBOOT_IDLE
+    finished(s, t)
     return DONE
 
 
@@ -417,7 +548,8 @@ def reboot_reset(s, t):
 @rule(TAMPER_IDLE, actor="fault", fair=UNFAIR, chooses=True, kernel="none: a broken or hostile host")
 def tamper(s, t, op, page):
     """The host changes a byte of a page it may access, or puts an older copy there."""
-    if s.mm[page].altered or hw_host(s, page) != ALLOWED or not spend(s, t):
+    if s.mm[page].altered or hw_host(s, page) != ALLOWED or not turn_come(s, t) or not spend(s, t):
         return W_IDLE
     s.mm[page].altered = 1
+    finished(s, t)
     return OK

@@ -6,10 +6,10 @@ access, the guest's own ultravisor calls, and the exit that hands the thread to 
 
 from __future__ import annotations
 
-from .host import running, take_exit, take_pin, take_reboot, take_unpin
+from .host import running, take_exit, take_pin, take_reboot, take_unpin, turn_come
 from .layout import *
 from .rule import UNFAIR, fn, rule
-from .ultravisor import hw_guest, uv_share, uv_unshare
+from .ultravisor import hw_guest, uv_share, uv_shared, uv_unshare
 
 
 @fn
@@ -21,6 +21,21 @@ def spend(s, t):
     if a.budget != ENDLESS:
         a.budget -= 1
     return 1
+
+
+@fn
+def waits_its_turn(s, t):
+    """Whether the actor must start after another one that has not finished yet; the host knows."""
+    return s.who[t].after > 0 and not turn_come(s, t)
+
+
+@fn
+def all_shared(s, t, page):
+    """Whether the guest shares each of the pages that its device `t` is to use, from `page` on."""
+    for p in range(page, page + s.actor[t].n):
+        if not uv_shared(s, s.who[t].vm, p):
+            return False
+    return True
 
 
 @fn
@@ -46,7 +61,7 @@ def vcpu_run(s, t, op, page):
     """A running vCPU touches, shares or unshares a page."""
     if not running(s, s.who[t].vm):
         return W_STOPPED
-    if op == NOTHING or (op != TOUCH and not spend(s, t)):
+    if op == NOTHING or waits_its_turn(s, t) or (op != TOUCH and not spend(s, t)):
         return W_IDLE
     s.actor[t].op, s.actor[t].page = op, page
     return execute(s, t)
@@ -66,20 +81,28 @@ def vcpu_again(s, t):
 @rule(DEVICE_IDLE, actor="device", fair=UNFAIR, chooses=True, kernel="virtio-ccw set up; O_DIRECT submit",
       seed="virtio requires individual guest pages to be shared with the host")  # fmt: skip
 def device_start(s, t, op, page):
-    """A disk starts direct I/O on `actor.n` pages from `page`; a virtio device is configured on its ring."""
+    """A disk starts direct I/O on `actor.n` pages from `page`; a virtio device is configured on its ring, which the
+    guest shares; an adapter interrupt sets bits in its page, which the guest shares; others pin for long."""
+    kind = s.who[t].kind
     if not running(s, s.who[t].vm):
         return W_STOPPED
+    if waits_its_turn(s, t) or ((kind == RING or kind == INTERRUPT) and not all_shared(s, t, page)):
+        return W_IDLE
     if not spend(s, t):
         return W_IDLE
-    s.actor[t].page = page
+    if kind != INTERRUPT:
+        s.actor[t].page = page
     return take_pin(s, t, page, s.actor[t].n)
 
 
 @rule(IO_START, actor="device", kernel="submit_bio",
       seed="we MUST NOT do any kind of I/O on secure pages")  # fmt: skip
 def io_start(s, t):
-    """Pinned and made accessible: a disk's I/O is in flight; a virtio ring is ready for its lifetime."""
+    """Pinned and made accessible: a disk's I/O is in flight; a virtio ring is ready for its lifetime, as is any
+    other long-term pin; an interrupt's bits are set."""
     a = s.actor[t]
+    if s.who[t].kind == INTERRUPT:
+        return take_unpin(s, t)
     if s.who[t].kind != DISK:
         s.task[t].pc = RING_READY
         return DONE
@@ -91,8 +114,10 @@ def io_start(s, t):
 
 @rule(IO_END, actor="device", kernel="bio_endio", seed="which will hang until the I/O is done")
 def io_end(s, t):
-    """The I/O completes."""
+    """The I/O completes, unless its device never answers."""
     a = s.actor[t]
+    if s.who[t].stuck:
+        return W_IO
     for p in range(a.page, a.page + a.n):
         s.io[p].flying -= 1
     a.page = 0
@@ -103,7 +128,7 @@ def io_end(s, t):
       seed="The pin stays as long as the corresponding virtio devices are configured "
            "(i.e. until the guest shuts down or reboots)")  # fmt: skip
 def ring_teardown(s, t):
-    """A configured virtio device is torn down, which comes only with the guest's reboot or shutdown."""
+    """A virtio device is torn down, or another long-term pin ends: only with the guest's reboot or shutdown."""
     if running(s, s.who[t].vm):
         return W_STOPPED
     s.actor[t].page = 0
@@ -116,6 +141,6 @@ def reboot_start(s, t, op, page):
     """The guest reboots (op TOUCH) or shuts down (any other): its vCPUs stop, its devices are torn down."""
     if not running(s, s.who[t].vm):
         return W_STOPPED
-    if not spend(s, t):
+    if waits_its_turn(s, t) or not spend(s, t):
         return W_IDLE
     return take_reboot(s, t, op == TOUCH)

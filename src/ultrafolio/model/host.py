@@ -65,13 +65,24 @@ def running(s, vm):
 
 
 @fn
+def writable(s, p):
+    """Whether the guest's table maps page `p` for writing."""
+    return s.pt[p].present == MAPPED and s.mm[head(s, p)].writable > 0
+
+
+@fn
 def take_exit(s, t, view, call, page):
-    """A vCPU exits to the host: exception 0x3e or a DAT fault (import), or the unshare intercept (unpin)."""
+    """A vCPU exits to the host: exception 0x3e or a DAT or write fault (call TOUCH), or the unshare intercept (unpin).
+
+    The fault of an access to a page that is not mapped writable is the guest's own: no import, and no import mutex.
+    """
     k = s.task[t]
     k.call, k.page = call, page
     if view == PGM_3F:
         return fatal(s, t)
-    k.pc = IMPORT_MUTEX if s.cfg[0].import_lock == LOCK_VM else IMPORT_MAP
+    k.pc = IMPORT_MAP
+    if s.cfg[0].import_lock == LOCK_VM and (call == UNSHARE or writable(s, page)):
+        k.pc = IMPORT_MUTEX
     return FAULT
 
 
@@ -104,12 +115,85 @@ def unlock(s, p):
 
 
 @fn
+def get_ref(s, p, what):
+    """One more reference on page `p`: `what` is 0 short pin, 1 long-term pin, 2 a plain one."""
+    m = s.mm[p]
+    if what == 0:
+        m.pins += 1
+    elif what == 1:
+        m.longs += 1
+    else:
+        m.spec += 1
+    s.mm[head(s, p)].refs += 1
+
+
+@fn
+def put_ref(s, p, what):
+    """Drop a reference taken by get_ref."""
+    m = s.mm[p]
+    if what == 0:
+        m.pins -= 1
+    elif what == 1:
+        m.longs -= 1
+    else:
+        m.spec -= 1
+    s.mm[head(s, p)].refs -= 1
+
+
+@fn
+def hold(s, t):
+    """The import takes a reference of its own on its page, if it has none yet."""
+    k = s.task[t]
+    if not k.ref:
+        k.ref = 1
+        get_ref(s, k.page, 2)
+
+
+@fn
+def hold_to_wait(s, t):
+    """Before it waits or splits, outside the page-table lock, the import takes a reference (6.10 to 6.13)."""
+    if s.cfg[0].import_ref == REF_WAITING:
+        hold(s, t)
+
+
+@fn
+def let_go(s, t):
+    """Drop the import's own reference, if it has one."""
+    k = s.task[t]
+    if k.ref:
+        k.ref = 0
+        put_ref(s, k.page, 2)
+
+
+@fn
+def off_table(s, t):
+    """The import drops the page-table lock of its page, if it holds it."""
+    if s.cfg[0].import_ref == REF_HELD:
+        s.mm[s.task[t].page].walked = 0
+
+
+@fn
+def finished(s, t):
+    """The actor has done once what it does: whoever comes `after` it may start."""
+    if s.who[t].awaited:
+        s.task[t].done = 1
+
+
+@fn
+def turn_come(s, t):
+    """Whether the actor that this one comes `after` has finished once."""
+    after = s.who[t].after
+    return after == 0 or s.task[after - 1].done > 0
+
+
+@fn
 def leave(s, t):
-    """Return to the vCPU loop, which re-enters the guest; the import mutex is released on the way.
+    """Return to the vCPU loop, which re-enters the guest; import mutex and own reference are released on the way.
 
     What a finished call leaves in the thread is cleared, here as everywhere, so that equal situations are equal states.
     """
     k = s.task[t]
+    let_go(s, t)
     if k.mutex:
         k.mutex = 0
         s.vm[s.who[t].vm].mutex = 0
@@ -173,17 +257,29 @@ def import_mutex(s, t):
 
 @rule(IMPORT_MAP, kernel="make_folio_secure: pte not present or not writable -> -ENXIO, v6.10")
 def import_map(s, t):
-    """Not mapped writable: fault it in for write, dirty if the file system is iomap, and touch again."""
+    """Not mapped writable: fault it in for write, dirty if the file system is iomap, and touch again.
+
+    A guest's own fault ends here. Since 6.14 the walk takes a reference, and from it to the call the import holds the
+    page-table lock of this page, so that no other import of the page is between the two.
+    """
     k = s.task[t]
-    if s.pt[k.page].present == MAPPED and s.mm[head(s, k.page)].writable:
-        k.pc = IMPORT_LARGE
+    if s.mm[k.page].walked:
+        return W_TABLE
+    if not writable(s, k.page):
+        return fault_in(s, t)
+    if s.cfg[0].import_lock == LOCK_VM and not k.mutex:
+        leave(s, t)
         return OK
-    return fault_in(s, t)
+    if s.cfg[0].import_ref == REF_HELD:
+        hold(s, t)
+        s.mm[k.page].walked = 0 if s.cfg[0].freeze_unlocked else 1
+    k.pc = IMPORT_LARGE if s.cfg[0].large_at == LARGE_BEFORE_LOCK else IMPORT_TRYLOCK
+    return OK
 
 
 @fn
 def fault_in(s, t):
-    """-ENXIO from an import: the write fault that follows maps the page, and the vCPU touches it again."""
+    """The write fault maps the page, and the vCPU touches it again; a fault of its own or -ENXIO from an import."""
     entry = s.pt[s.task[t].page]
     h = s.mm[head(s, s.task[t].page)]
     outcome = SWAPPED_IN if entry.present == SWAPPED else E_NXIO
@@ -195,46 +291,81 @@ def fault_in(s, t):
     return outcome
 
 
-@rule(IMPORT_LARGE, kernel="make_folio_secure: -EINVAL (v6.4), -E2BIG (v6.10); no such test in the mail")
+@rule(IMPORT_LARGE, kernel="make_folio_secure: -EINVAL (v6.4), -E2BIG (v6.10); no such test in the mail",
+      releases="table lock mutex refs")  # fmt: skip
 def import_large(s, t):
-    """A large folio is imported page by page, refused, or split first (P.large)."""
+    """A large folio is imported page by page, refused, or split first (P.large); where this is tested: P.large_at."""
     k = s.task[t]
-    large = s.cfg[0].large
-    if s.mm[k.page].order == 0 or large == LARGE_DIRECT:
-        k.pc = IMPORT_TRYLOCK
+    large, at = s.cfg[0].large, s.cfg[0].large_at
+    if s.mm[k.page].order == 0 or large == LARGE_DIRECT or large == LARGE_NEVER:
+        k.pc = IMPORT_FREEZE if at == LARGE_AFTER_WRITEBACK else IMPORT_TRYLOCK
+        if at == LARGE_AFTER_EXPORT:
+            k.pc = IMPORT_WRITEBACK
         return OK
+    if at != LARGE_BEFORE_LOCK:
+        unlock(s, k.page)
+    off_table(s, t)
     if large == LARGE_REFUSE:
         return fatal(s, t)
+    hold_to_wait(s, t)
     k.pc = SPLIT_LOCK
     return OK
 
 
-@rule(IMPORT_TRYLOCK, kernel="folio_trylock in make_folio_secure, v6.4")
+@rule(IMPORT_TRYLOCK, kernel="folio_trylock in make_folio_secure, v6.4", releases="table mutex refs")
 def import_trylock(s, t):
-    """Try the folio lock; a locked folio is busy."""
+    """Try the folio lock; a locked folio is busy, which 6.10 to 6.13 answer with a wait for writeback.
+
+    More than one secure VM and no ownership transfer: an export comes first, under the lock.
+    """
     k = s.task[t]
     h = s.mm[head(s, k.page)]
     if h.locked:
+        off_table(s, t)
+        if s.cfg[0].import_ref == REF_WAITING:
+            hold(s, t)
+            k.pc = WAIT_WRITEBACK
+            return E_LOCKED
         return busy(s, t, E_LOCKED)
     h.locked = 1
-    k.pc = IMPORT_WRITEBACK
+    foreign = s.cfg[0].vms > 1 and not s.cfg[0].misc and k.call != UNSHARE and not s.cfg[0].no_export
+    if foreign:
+        k.pc = IMPORT_EXPORT
+    else:
+        locked(s, t)
     return OK
 
 
-@rule(IMPORT_WRITEBACK, kernel="folio_test_writeback in make_folio_secure, v5.7", releases="lock",
+@fn
+def locked(s, t):
+    """The folio is locked, and exported if it had to be: go on."""
+    s.task[t].pc = IMPORT_LARGE if s.cfg[0].large_at == LARGE_AFTER_EXPORT else IMPORT_WRITEBACK
+
+
+@rule(IMPORT_EXPORT, holds="lock", kernel="should_export_before_import in gmap_make_secure, v6.0")
+def import_export(s, t):
+    """Export the page of another guest first; the result is ignored, the arch bit stays."""
+    uv_export(s, s.task[t].page)
+    locked(s, t)
+    return OK
+
+
+@rule(IMPORT_WRITEBACK, holds="lock", kernel="folio_test_writeback in make_folio_secure, v5.7", releases="table lock",
       seed="make sure the page is not in writeback, and if so wait until the writeback is over")  # fmt: skip
 def import_writeback(s, t):
     """In writeback: unlock and wait for its end."""
     k = s.task[t]
     if s.mm[head(s, k.page)].writeback != NO_WRITEBACK:
         unlock(s, k.page)
+        off_table(s, t)
+        hold_to_wait(s, t)
         k.pc = WAIT_WRITEBACK
         return E_WRITEBACK
-    k.pc = IMPORT_FREEZE
+    k.pc = IMPORT_LARGE if s.cfg[0].large_at == LARGE_AFTER_WRITEBACK else IMPORT_FREEZE
     return OK
 
 
-@rule(WAIT_WRITEBACK, kernel="folio_wait_writeback, v5.7", releases="mutex",
+@rule(WAIT_WRITEBACK, kernel="folio_wait_writeback, v5.7", releases="mutex refs",
       seed="wait until the writeback is over")  # fmt: skip
 def wait_writeback(s, t):
     """The folio left writeback: touch again."""
@@ -244,17 +375,24 @@ def wait_writeback(s, t):
     return OK
 
 
-@rule(IMPORT_FREEZE, kernel="folio_ref_freeze(expected) in make_folio_secure, v5.7", releases="lock mutex",
-      seed="make sure the page does not have any extra references except for the mapping itself")  # fmt: skip
+@rule(IMPORT_FREEZE, holds="lock", kernel="folio_ref_freeze(expected) in make_folio_secure, v5.7",
+      releases="table lock mutex refs", seed="make sure the page does not have any extra references except for the mapping itself")  # fmt: skip
 def import_freeze(s, t):
-    """Freeze the count at its expected value; extra references: unlock, drain, busy."""
+    """Freeze the count at its expected value; extra references besides its own: unlock, drain, busy."""
     k = s.task[t]
-    if extra_refs(s, k.page):
+    if extra_refs(s, k.page) > k.ref or never_matches(s, k.page):
         unlock(s, k.page)
+        off_table(s, t)
         return too_many_refs(s, t)
     s.mm[counted(s, k.page)].frozen = 1
     k.pc = IMPORT_ARCH
     return OK
+
+
+@fn
+def never_matches(s, p):
+    """Whether the count that an import freezes can never match: up to 6.9 that of the one page of a large folio."""
+    return s.mm[p].order > 0 and s.cfg[0].large == LARGE_NEVER
 
 
 @fn
@@ -285,72 +423,76 @@ def drain_all(s, t):
     return still_referenced(s, t)
 
 
-@rule(SLEEP_REFS, kernel="none: the mail read literally; the kernel touches again", releases="mutex",
+@rule(SLEEP_REFS, kernel="none: the mail read literally; the kernel touches again", releases="mutex refs",
       seed="we wait until they are dropped")  # fmt: skip
 def sleep_refs(s, t):
     """Sleep until the extra references are dropped, or the machine is stopped."""
-    if extra_refs(s, s.task[t].page) and running(s, s.who[t].vm):
+    if extra_refs(s, s.task[t].page) > s.task[t].ref and running(s, s.who[t].vm):
         return W_REFS
     leave(s, t)
     return OK
 
 
-@rule(IMPORT_ARCH, kernel="set_bit(PG_arch_1) before the UVC, v5.7",
+@rule(IMPORT_ARCH, holds="lock frozen", kernel="set_bit(PG_arch_1) before the UVC, v5.7",
       seed="the bit MUST be set whenever a page is secure, and MAY be set for non-secure pages")  # fmt: skip
 def import_arch(s, t):
     """Set the arch bit before the call, so that it over-indicates if the call fails."""
-    k = s.task[t]
-    set_arch(s, k.page)
-    foreign = s.cfg[0].vms > 1 and not s.cfg[0].misc and k.call != UNSHARE
-    k.pc = IMPORT_EXPORT if foreign else IMPORT_CALL
+    set_arch(s, s.task[t].page)
+    s.task[t].pc = IMPORT_CALL
     return OK
 
 
-@rule(IMPORT_EXPORT, kernel="should_export_before_import, v6.0")
-def import_export(s, t):
-    """More than one secure VM and no ownership transfer: export first; the result is ignored."""
-    k = s.task[t]
-    uv_export(s, k.page)
-    k.pc = IMPORT_CALL
-    return OK
-
-
-@rule(IMPORT_CALL, kernel="__uv_call in make_folio_secure, one attempt since v5.16", releases="lock frozen mutex",
+@rule(IMPORT_CALL, holds="lock frozen", kernel="__uv_call in make_folio_secure, one attempt since v5.16",
+      releases="table lock frozen mutex refs",
       seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
 def import_call(s, t):
     """The call: import, or unpin for an unshare. Busy, or unmapped meanwhile: undo and touch again. Refused: fatal."""
     k = s.task[t]
     vm = s.who[t].vm
-    if s.pt[k.page].present != MAPPED:
-        thaw(s, k.page)
-        return fault_in(s, t)
+    if s.pt[k.page].present != MAPPED and not s.cfg[0].ignores_unmap:
+        thaw(s, t)
+        return unmapped(s, t)
     rc = uv_unpin(s, vm, k.page) if k.call == UNSHARE else uv_import(s, vm, k.page, s.cfg[0].misc)
     if rc == UV_OK:
         k.pc = IMPORT_END
         return OK
-    thaw(s, k.page)
+    thaw(s, t)
     if rc == UV_BUSY:
         return busy(s, t, E_UV)
     return fatal(s, t)
 
 
 @fn
-def thaw(s, p):
+def unmapped(s, t):
+    """The page was unmapped since the walk: fault it in. Linux 7.0 reports success there, and leaks a reference."""
+    if s.cfg[0].faultin_leak:
+        get_ref(s, s.task[t].page, 2)
+    if s.cfg[0].faultin_success:
+        return report_success(s, t)
+    return fault_in(s, t)
+
+
+@fn
+def thaw(s, t):
+    """Thaw the count, unlock the folio, drop the page-table lock."""
+    p = s.task[t].page
     s.mm[counted(s, p)].frozen = 0
     unlock(s, p)
+    off_table(s, t)
 
 
-@rule(IMPORT_END, kernel="folio_ref_unfreeze, folio_unlock, v5.7", releases="lock frozen mutex",
-      seed="the page is allowed become secure again before allowing the page to be unshared")  # fmt: skip
+@rule(IMPORT_END, holds="lock frozen", kernel="folio_ref_unfreeze, folio_unlock, v5.7",
+      releases="table lock frozen mutex refs", seed="the page is allowed become secure again before allowing the page to be unshared")  # fmt: skip
 def import_end(s, t):
     """Thaw, unlock, report success; the vCPU touches again, an unshare is complete."""
-    thaw(s, s.task[t].page)
+    thaw(s, t)
     return report_success(s, t)
 
 
 @fn
 def report_success(s, t):
     leave(s, t)
+    finished(s, t)
     s.task[t].tries = 0
     return SUCCESS
 
@@ -361,7 +503,7 @@ def split_lock(s, t):
     """Lock the large folio; it may have been split meanwhile."""
     k = s.task[t]
     if s.mm[k.page].order == 0:
-        k.pc = IMPORT_MAP
+        again(s, t)
         return OK
     h = s.mm[head(s, k.page)]
     if h.locked:
@@ -371,8 +513,16 @@ def split_lock(s, t):
     return OK
 
 
-@rule(SPLIT, kernel="split_folio: -EAGAIN extra references, -EBUSY dirty iomap; wiggle_split, v6.14",
-      releases="lock mutex", seed="and no way to split folios, so there is no solution to this")  # fmt: skip
+@fn
+def again(s, t):
+    """Try once more in the same call; 6.10 to 6.13 hold no reference over this."""
+    if s.cfg[0].import_ref == REF_WAITING:
+        let_go(s, t)
+    s.task[t].pc = IMPORT_MAP
+
+
+@rule(SPLIT, holds="lock", kernel="split_folio: -EAGAIN extra references, -EBUSY dirty iomap; wiggle_split, v6.14",
+      releases="lock mutex refs", seed="and no way to split folios, so there is no solution to this")  # fmt: skip
 def split(s, t):
     """Split to order 0, unless it is in writeback, has extra references on any page, or is dirty iomap."""
     k = s.task[t]
@@ -380,9 +530,13 @@ def split(s, t):
     m = s.mm[h]
     m.locked = 0
     if m.writeback != NO_WRITEBACK:
+        if s.cfg[0].import_ref == REF_WAITING:
+            return busy(s, t, E_WRITEBACK)
         k.pc = WAIT_WRITEBACK
         return E_WRITEBACK
-    if m.refs:
+    if m.refs > k.ref:
+        if s.cfg[0].import_ref == REF_WAITING:
+            let_go(s, t)
         return too_many_refs(s, t)
     if m.dirty and m.backing == IOMAP:
         if k.splits >= s.cfg[0].split_writeback:
@@ -392,7 +546,7 @@ def split(s, t):
         return OK
     into_pages(s, h)
     if s.cfg[0].after_split == SPLIT_AGAIN:
-        k.pc = IMPORT_MAP
+        again(s, t)
         return DONE
     if s.cfg[0].after_split == SPLIT_FALSE_SUCCESS:
         return report_success(s, t)
@@ -402,7 +556,7 @@ def split(s, t):
 
 @fn
 def into_pages(s, h):
-    """The folio at `h` becomes folios of order 0, each with the flags of the whole."""
+    """The folio at `h` becomes folios of order 0, each with the flags of the whole and its own references."""
     m = s.mm[h]
     order, dirty, writable, arch = m.order, m.dirty, m.writable, m.arch
     for p in range(h, h + (1 << order)):
@@ -411,3 +565,4 @@ def into_pages(s, h):
         if s.cfg[0].track == TRACK_FOLIO:
             q.arch = arch
         q.marked = q.arch
+        q.refs = q.pins + q.longs + q.spec + (1 if q.batch else 0)

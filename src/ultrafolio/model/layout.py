@@ -4,7 +4,7 @@ A state is nine arrays of small integer records. Each array is a *section* and h
 of another part may not look into it (``tests/test_walls.py`` holds every rule to that):
 
     cfg    the policy and the scenario's constants, one record       nobody writes it
-    who    what each actor is: kind, virtual machine, CPU            nobody writes it
+    who    what each actor is: kind, virtual machine, CPU, order     nobody writes it
     uv     per page: the ultravisor's page state                     ultravisor
     mm     per page: struct page; a folio's fields stand on its head host MM
     vm     per virtual machine: the import mutex, alive or not       host MM (KVM)
@@ -15,6 +15,16 @@ of another part may not look into it (``tests/test_walls.py`` holds every rule t
 
 ``task.pc`` alone is everybody's: it says which rule the thread runs next, and passes from the guest to
 the host at an exit and back at re-entry.
+
+Some fields that their names do not explain:
+
+    who.after     the actor (plus 1) that must have finished once before this one may start; 0: none
+    who.awaited   another actor's `after` names this one, so it records that it finished (task.done)
+    who.stuck     its I/O never completes;  cfg.stuck: somebody's does not
+    cfg.background  a writeback starts again and again
+    mm.walked     an import holds the page-table lock of this page
+    mm.granted    pins of this page that were granted: the page is accessible, and pin_user_pages() went on
+    task.ref      the import holds a reference of its own on its page
 
 Words are unsigned bytes, counts and page numbers signed, since Numba turns a mix of wide unsigned and signed
 integers into floats. Every field is wide enough for the largest configuration the readers accept, so the same
@@ -47,23 +57,30 @@ NO_WRITEBACK, FLAGGED, WRITING = range(3)
 ALIVE, REBOOTING, GONE, KILLED = range(4)
 
 # ---- actors and what they may want
-VCPU, DISK, RING, WRITEBACK, RECLAIM, LRU, MAPPING, SPECULATIVE, REBOOT, TAMPER = range(10)
+(
+    VCPU, DISK, RING, WRITEBACK, RECLAIM, LRU, MAPPING, SPECULATIVE, REBOOT, TAMPER, PIN, INTERRUPT, ACCESS,
+) = range(13)  # fmt: skip
 ACTOR_KINDS = (
-    "vcpu", "disk", "virtio", "writeback", "reclaim", "lru", "mapping", "speculative", "reboot", "tamper",
+    "vcpu", "disk", "virtio", "writeback", "reclaim", "lru", "mapping", "speculative", "reboot", "tamper", "pin",
+    "interrupt", "access",
 )  # fmt: skip
-NOTHING, TOUCH, SHARE, UNSHARE = range(4)
-OPS = ("nothing", "touch", "share", "unshare")
+NOTHING, TOUCH, SHARE, UNSHARE, READ, WRITE = range(6)
+OPS = ("nothing", "touch", "share", "unshare", "read", "write")
 ENDLESS = 255  # a budget that is never spent
 
 # ---- policy choices, in the order of MODEL section 4
 TRACK_PAGE, TRACK_FOLIO, TRACK_BITMAP = range(3)
 ACC_UNIT_PAGE, ACC_UNIT_FOLIO, ACC_UNIT_LITERAL = range(3)
 REFS_PAGE, REFS_FOLIO = range(2)
-LARGE_DIRECT, LARGE_REFUSE, LARGE_SPLIT = range(3)
+LARGE_DIRECT, LARGE_REFUSE, LARGE_SPLIT, LARGE_NEVER = range(4)
 SPLIT_AGAIN, SPLIT_RETRY, SPLIT_FALSE_SUCCESS = range(3)
 DRAIN_NONE, DRAIN_OWN_THEN_ALL, DRAIN_EVERY = range(3)
 LOCK_NONE, LOCK_VM = range(2)
 BUSY_REFAULT, BUSY_SLEEP, BUSY_GIVE_UP = range(3)
+LARGE_BEFORE_LOCK, LARGE_AFTER_EXPORT, LARGE_AFTER_WRITEBACK = range(3)
+REF_NONE, REF_WAITING, REF_HELD = range(3)
+UNMAP_PAGE, UNMAP_FOLIO = range(2)
+INTERRUPT_GET, INTERRUPT_PIN = range(2)
 
 # ---- which rule a thread runs next; the number is the rule's place in the fixed rule order
 (
@@ -72,11 +89,11 @@ BUSY_REFAULT, BUSY_SLEEP, BUSY_GIVE_UP = range(3)
     SPLIT_LOCK, SPLIT, ACC_TEST, ACC_PIN, ACC_EXPORT, ACC_CLEAR, DEVICE_IDLE, PIN_GET, IO_START, IO_END,
     UNPIN, RING_READY, WB_IDLE, WB_LOCK, WB_START, WB_IO, WB_END, RECLAIM_IDLE, RECLAIM_LOCK,
     RECLAIM_UNMAP, RECLAIM_EXPORT, RECLAIM_SWAP, RECLAIM_FREE, LRU_IDLE, MAPPING_IDLE, SPECULATIVE_IDLE,
-    PUT, REBOOT_IDLE, REBOOT_QUIET, REBOOT_RESET, TAMPER_IDLE, DEAD,
-) = range(48)  # fmt: skip
+    PUT, REBOOT_IDLE, REBOOT_QUIET, REBOOT_RESET, TAMPER_IDLE, ACCESS_IDLE, ACCESS_TRY, ACCESS_PUT, DEAD,
+) = range(51)  # fmt: skip
 IDLE_PC = (
     RUN, DEVICE_IDLE, DEVICE_IDLE, WB_IDLE, RECLAIM_IDLE, LRU_IDLE, MAPPING_IDLE, SPECULATIVE_IDLE,
-    REBOOT_IDLE, TAMPER_IDLE,
+    REBOOT_IDLE, TAMPER_IDLE, DEVICE_IDLE, DEVICE_IDLE, ACCESS_IDLE,
 )  # fmt: skip
 
 # ---- outcomes of a step. Positive: it happened. Negative: not enabled, the state is unchanged, and why.
@@ -89,30 +106,40 @@ OUTCOMES = (
     "EAGAIN (UVC busy)", "EINVAL", "EFAULT", "BUG (too late)", "frozen count touched",
     "ENXIO", "ENXIO (swapped in)",
 )  # fmt: skip
-W_IDLE, W_LOCK, W_WRITEBACK, W_MUTEX, W_REFS, W_FROZEN, W_STOPPED, W_DEVICE = range(-1, -9, -1)
+(
+    W_IDLE, W_LOCK, W_WRITEBACK, W_MUTEX, W_REFS, W_FROZEN, W_STOPPED, W_DEVICE, W_TABLE, W_IO,
+) = range(-1, -11, -1)  # fmt: skip
 WAITS = (
     "", "nothing to do", "the folio lock", "the end of writeback", "the VM's import mutex",
     "the extra references to go", "the folio to thaw", "the virtual machine to run", "the device",
+    "the page-table lock", "the I/O to complete",
+)  # fmt: skip
+
+# ---- bugs of kernels as variants of the rules (policies.VARIANTS says what each is), a configuration field each
+VARIANT_FIELDS = (
+    "freeze_unlocked", "faultin_success", "faultin_leak", "gup_skips", "no_export", "ignores_unmap", "drops_unused",
 )  # fmt: skip
 
 _CFG = [(name, np.uint8) for name in (
     "track", "accessible", "refs", "large", "after_split", "split_writeback", "drain", "import_lock",
-    "on_busy", "give_up", "misc", "background",
+    "on_busy", "give_up", "large_at", "import_ref", "unmap", "interrupt", *VARIANT_FIELDS, "misc", "background", "stuck",
 )]  # fmt: skip
 CFG = np.dtype([*_CFG, ("pages", np.int32), ("actors", np.int32), ("vms", np.int32)])
-WHO = np.dtype([("kind", np.uint8), ("vm", np.uint8), ("cpu", np.uint8), ("ops", np.uint8)])
+WHO = np.dtype([("kind", np.uint8), ("vm", np.uint8), ("cpu", np.uint8), ("after", np.uint8), ("awaited", np.uint8),
+                ("stuck", np.uint8)])  # fmt: skip
 UV = np.dtype([("state", np.uint8), ("owner", np.uint8), ("shared", np.uint8), ("altered", np.uint8),
                ("refuses", np.uint8)])  # fmt: skip
 MM = np.dtype([
     ("order", np.uint8), ("backing", np.uint8), ("arch", np.uint8), ("locked", np.uint8),
     ("frozen", np.uint8), ("writeback", np.uint8), ("dirty", np.uint8), ("writable", np.uint8),
-    ("batch", np.uint8), ("altered", np.uint8), ("spec", np.uint8),
-    ("pins", np.int16), ("longs", np.int16), ("refs", np.int16), ("marked", np.int16),
+    ("batch", np.uint8), ("altered", np.uint8), ("spec", np.uint8), ("walked", np.uint8),
+    ("pins", np.int16), ("longs", np.int16), ("granted", np.int16), ("refs", np.int16), ("marked", np.int16),
 ])  # fmt: skip
 VM = np.dtype([("life", np.uint8), ("mutex", np.int32)])
 TASK = np.dtype([
     ("pc", np.uint8), ("then", np.uint8), ("back", np.uint8), ("call", np.uint8), ("drained", np.uint8),
-    ("tries", np.uint8), ("splits", np.uint8), ("exporting", np.uint8), ("mutex", np.uint8),
+    ("tries", np.uint8), ("splits", np.uint8), ("exporting", np.uint8), ("mutex", np.uint8), ("ref", np.uint8),
+    ("done", np.uint8),
     ("n", np.int16), ("at", np.int16),
     ("page", np.int32), ("start", np.int32), ("i", np.int32), ("end", np.int32), ("failed", np.int32),
 ])  # fmt: skip

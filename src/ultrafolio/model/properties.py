@@ -1,4 +1,4 @@
-"""The nine "always" properties of MODEL section 5, as functions of one step, and what a step looks at.
+"""The "always" properties of MODEL sections 5 and 8, as functions of one step, and what a step looks at.
 
 They may look at everything. A step changes little, so each property is decided from the state after the step,
 the rule that ran, its outcome, the page it was about, and that page's state before.
@@ -16,11 +16,13 @@ PROPERTIES = (
     "the arch bit is set whenever a page it covers is SECURE",
     "a page that is shared throughout an accessible() is not exported by it",
     "no page becomes SECURE while its folio is in writeback, or while a pin granted on it is held",
-    "no reference is taken on, and no count changed of, a frozen folio",
+    "nobody takes a reference on, or changes the count of, a frozen folio",
     "an import yields exactly the content of the last export",
     "a page is accessible to no guest but its owner",
     "writeback never fails to make its folio accessible",
     "success is reported only for a page that is SECURE or shared then",
+    "no page is exported while a pin is granted on it or I/O is in flight on it",
+    "a device never gets the cipher text of a page that its guest shares",
 )
 SEED = (
     "",
@@ -33,6 +35,8 @@ SEED = (
     "page belonging to a secure guest, accessible by the guest, not accessible by the host",
     "when it comes time to do writeback and it's too late",
     "",
+    "the host can force a page to stay shared",
+    "virtio requires individual guest pages to be shared with the host",
 )
 
 
@@ -44,7 +48,7 @@ def focus(s, t, page):
         return page
     if k.pc == AGAIN:
         return s.actor[t].page
-    if k.pc in (ACC_PIN, ACC_EXPORT, ACC_CLEAR):
+    if k.pc in (ACC_PIN, ACC_EXPORT, ACC_CLEAR, RECLAIM_EXPORT):
         return k.i if k.i < k.end else k.start
     if k.pc == PIN_GET and k.at < k.n:
         return k.page + k.at
@@ -55,8 +59,14 @@ def focus(s, t, page):
 
 @fn
 def io_on_secure(s, p):
-    """Whether page `p` is SECURE with I/O in flight: direct I/O, swap, or its folio's writeback."""
-    return s.uv[p].state == SECURE and (s.io[p].flying > 0 or s.mm[head(s, p)].writeback == WRITING)
+    """Whether page `p` is SECURE with I/O in flight."""
+    return s.uv[p].state == SECURE and in_flight(s, p)
+
+
+@fn
+def in_flight(s, p):
+    """Whether I/O is in flight on page `p`: direct I/O, swap, or its folio's writeback."""
+    return s.io[p].flying > 0 or s.mm[head(s, p)].writeback == WRITING
 
 
 @fn
@@ -87,6 +97,9 @@ def broken(s, t, pc, p, was, outcome):
             return wrong
     if pc == ACC_EXPORT and now == EXPORTED and s.task[t].failed != p + 1 and was in (SHARED, PINNED_SHARED):
         return 3
+    if pc in (ACC_EXPORT, RECLAIM_EXPORT, IMPORT_EXPORT) and now == EXPORTED and was != EXPORTED:
+        if s.mm[p].granted > 0 or in_flight(s, p):
+            return 10
     if pc in (PIN_GET, UNPIN, LRU_IDLE, MAPPING_IDLE, SPECULATIVE_IDLE, PUT) and s.mm[counted(s, p)].frozen:
         return 5
     if s.uv[p].altered and now != EXPORTED:
@@ -102,10 +115,10 @@ def broken(s, t, pc, p, was, outcome):
 
 @fn
 def over_range(s, t, pc):
-    """Properties 1 and 2 over every page that a step touches at once."""
+    """Properties 1 and 2 over every page that a step touches at once, and 11 where a device begins to use pages."""
     k = s.task[t]
     if pc == IO_START:
-        first, end = s.actor[t].page, s.actor[t].page + s.actor[t].n
+        first, end = k.page, k.page + k.n
     elif pc == WB_IO:
         first = head(s, k.page)
         end = first + (1 << s.mm[k.page].order)
@@ -118,6 +131,8 @@ def over_range(s, t, pc):
             return 1
         if bit_missing(s, p):
             return 2
+        if pc == IO_START and s.uv[p].state == EXPORTED and s.uv[p].shared:
+            return 11
     return 0
 
 

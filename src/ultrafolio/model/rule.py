@@ -25,7 +25,11 @@ class Rule:
     chooses   it takes (op, page) from outside: what to touch, share, write back …
     kernel    the kernel function it mirrors, with the version it was read in
     seed      the sentence of the mail behind it, or "" where only the kernel's later history says it
-    releases  what a waiter may wait for and this step ends: lock, writeback, mutex, refs, frozen, vm
+    releases  what a waiter may wait for and this step ends: lock, writeback, mutex, refs, frozen, vm,
+              table (the page-table lock)
+    holds     what of its folio a thread holds that stands at this rule: lock, writeback, frozen. Not said here: the lock
+              and the writeback that a thread holds while it makes a folio accessible for writeback, and the lock at the
+              test for a large folio where that comes after the trylock
     """
 
     pc: int
@@ -37,6 +41,7 @@ class Rule:
     kernel: str
     seed: str
     releases: tuple[str, ...]
+    holds: tuple[str, ...]
 
     @property
     def fair(self) -> bool:
@@ -60,12 +65,14 @@ def rule(
     kernel: str,
     seed: str = "",
     releases: str = "",
+    holds: str = "",
 ) -> Callable[[Function], Function]:
     """Register a step under its place `pc` in the rule order."""
 
     def register(function: Function) -> Function:
         name = function.__name__.replace("_", "-")
-        RULES[pc] = Rule(pc, name, function, actor, fair, chooses, kernel, seed, tuple(releases.split()))
+        RULES[pc] = Rule(pc, name, function, actor, fair, chooses, kernel, seed, tuple(releases.split()),
+                         tuple(holds.split()))  # fmt: skip
         return function
 
     return register

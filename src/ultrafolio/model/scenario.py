@@ -24,12 +24,17 @@ from ..fields import Field, read_toml, take
 from .layout import *
 from .policies import Policy
 
-_STATES = tuple(name.lower() for name in PAGE_STATES)
+EXPORTED_SHARED = "exported_shared"
+_STATES = (*(name.lower() for name in PAGE_STATES), EXPORTED_SHARED)
+"""`exported_shared`: exported while its guest shared it."""
 _PAGES = Field("ints", [], 0, 4095)
 _STARTS = Field("int", 1, 0, ENDLESS)
 _GUEST = Field("int", 0, 0, 63)
 _CPU = Field("int", 0, 0, 63)
-_DEVICE = {"guest": _GUEST, "page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "starts": _STARTS}
+_AFTER = Field("text", "")
+_COMPLETES = Field("bool", True)
+_DEVICE = {"guest": _GUEST, "page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "starts": _STARTS,
+           "after": _AFTER}  # fmt: skip
 
 MEMORY = {
     "folios": Field("ints", ..., 0, 9),
@@ -42,19 +47,28 @@ MEMORY = {
 }
 FEATURES = {"one_address_space": Field("bool", True), "ownership_transfer": Field("bool", False)}
 ACTORS: dict[str, dict[str, Field]] = {
-    "vcpu": {"guest": _GUEST, "cpu": _CPU, "touch": _PAGES, "share": _PAGES, "unshare": _PAGES, "starts": _STARTS},
-    "disk": _DEVICE,
+    "vcpu": {"guest": _GUEST, "cpu": _CPU, "touch": _PAGES, "share": _PAGES, "unshare": _PAGES, "starts": _STARTS,
+             "after": _AFTER},
+    "disk": {**_DEVICE, "completes": _COMPLETES},
     "virtio": _DEVICE,
-    "writeback": {"page": _PAGES, "starts": _STARTS},
-    "reclaim": {"page": _PAGES, "starts": _STARTS},
-    "lru": {"page": _PAGES, "starts": _STARTS, "cpu": _CPU},
-    "mapping": {"page": _PAGES, "starts": _STARTS},
-    "speculative": {"page": _PAGES, "starts": _STARTS},
-    "reboot": {"guest": _GUEST, "shutdown": Field("bool", False), "starts": _STARTS},
-    "tamper": {"page": _PAGES, "starts": _STARTS},
+    "writeback": {"page": _PAGES, "starts": _STARTS, "after": _AFTER, "completes": _COMPLETES},
+    "reclaim": {"page": _PAGES, "starts": _STARTS, "after": _AFTER},
+    "lru": {"page": _PAGES, "starts": _STARTS, "cpu": _CPU, "after": _AFTER},
+    "mapping": {"page": _PAGES, "starts": _STARTS, "after": _AFTER},
+    "speculative": {"page": _PAGES, "starts": _STARTS, "after": _AFTER},
+    "reboot": {"guest": _GUEST, "shutdown": Field("bool", False), "starts": _STARTS, "after": _AFTER},
+    "tamper": {"page": _PAGES, "starts": _STARTS, "after": _AFTER},
+    "pin": _DEVICE,
+    "interrupt": {"guest": _GUEST, "page": Field("int", ..., 0, 4095), "starts": _STARTS, "after": _AFTER},
+    "access": {"read": _PAGES, "write": _PAGES, "starts": _STARTS, "after": _AFTER},
 }  # fmt: skip
 """A table per actor. touch, share, unshare, page: which pages it may choose from, all where the list is empty (a vCPU
-that lists none of the three touches all). starts: how often it starts; 255 is without end; touches are always."""
+that lists none of the three touches all; an access that lists none reads all). starts: how often it starts; 255 is
+without end; touches are always. after: the actor that must have finished once before this one starts: its kind, or its
+kind and its number among those of its kind, from 0. completes: false for I/O that never ends. pin: a long-term pin that
+is no ring. interrupt: an adapter interrupt, which sets bits in the page. access: the host reads or writes a page."""
+PAGE_LISTS = ("touch", "share", "unshare", "read", "write", "page")
+"""Fields of an actor that name pages."""
 TOP = {
     "title": Field("text", ""), "memory": Field("table"), "features": Field("table", {}), "policy": Field("table", {}),
     "expect": Field("table", {}),
@@ -132,15 +146,44 @@ def _check(scenario: Scenario, where: str) -> None:
     for word in scenario.memory["state"]:
         if word not in _STATES:
             raise InputError(f"{where}: [memory] state", value=word, allowed=", ".join(_STATES))
+    _order(scenario, where)
     used = [*scenario.memory["refuses"]]
     for _, actor in scenario.actors:
-        for name in ("touch", "share", "unshare", "page"):
+        for name in PAGE_LISTS:
             value = actor.get(name, [])
             used += value if isinstance(value, list) else [value + actor.get("pages", 1) - 1]
     wrong = [page for page in used if page >= pages]
     if wrong:
         raise InputError(f"{where}: page {wrong[0]} does not exist", value=wrong[0], allowed=f"0 to {pages - 1}",
                          cause="[memory] folios gives the number of pages")  # fmt: skip
+
+
+def _order(scenario: Scenario, where: str) -> list[int]:
+    """Per actor the number, plus 1, of the one that it comes after; 0 for none. InputError where nobody is named so, or
+    where actors come after each other in a circle."""
+    names: dict[str, int] = {}
+    for t, (kind, _) in enumerate(scenario.actors):
+        word = ACTOR_KINDS[kind]
+        names.setdefault(word, t)
+        names[f"{word} {sum(k == kind for k, _ in scenario.actors[:t])}"] = t
+    made = []
+    for t, (kind, actor) in enumerate(scenario.actors):
+        name = actor["after"]
+        if name and names.get(name, t) == t:
+            raise InputError(f"{where}: [[{ACTOR_KINDS[kind]}]] after", value=name,
+                             allowed="another actor: " + ", ".join(n for n, other in names.items() if other != t),
+                             then="ultrafolio run --help")  # fmt: skip
+        made.append(names[name] + 1 if name else 0)
+    for t in range(len(made)):
+        chain = [t]
+        while made[chain[-1]] and len(chain) <= len(made):
+            chain.append(made[chain[-1]] - 1)
+        if len(chain) > len(made):
+            raise InputError(f"{where}: after", value=scenario.actors[t][1]["after"], allowed="an order without a circle",
+                             cause="each of these actors waits for another of them")  # fmt: skip
+    if max(made, default=0) > np.iinfo(np.uint8).max:
+        raise InputError(f"{where}: after", value=max(made) - 1, allowed="one of the first 255 actors")
+    return made
 
 
 def system(scenario: Scenario, policy: Policy) -> System:
@@ -157,14 +200,20 @@ def system(scenario: Scenario, policy: Policy) -> System:
     state.cfg["misc"] = scenario.features["ownership_transfer"]
     state.cfg["background"] = any(kind == WRITEBACK and actor["starts"] == ENDLESS for kind, actor in scenario.actors)
     _memory(state, memory, policy)
+    state.cfg["stuck"] = not all(actor.get("completes", True) for _, actor in scenario.actors)
     choices = [_actor(state, t, kind, actor, pages) for t, (kind, actor) in enumerate(scenario.actors)]
+    after = _order(scenario, scenario.title)
+    state.who["after"] = after
+    state.who["awaited"][[number - 1 for number in after if number]] = 1
     return System(state, choices)
 
 
 def _memory(state: State, memory: dict[str, Any], policy: Policy) -> None:
     pages = len(state.mm)
     words, owners = memory["state"], memory["owner"]
-    state.uv["state"] = [_STATES.index(word) for word in (words if len(words) == pages else words * pages)]
+    words = words if len(words) == pages else words * pages
+    state.uv["state"] = [EXPORTED if word == EXPORTED_SHARED else _STATES.index(word) for word in words]
+    state.uv["shared"] = [word == EXPORTED_SHARED for word in words]
     state.uv["owner"] = owners if len(owners) == pages else owners * pages
     state.uv["owner"][state.uv["state"] == NON_SECURE] = 0
     state.uv["refuses"][memory["refuses"]] = 1
@@ -198,7 +247,7 @@ def _folio(state: State, at: int, order: int, policy: Policy) -> None:
 
 def _actor(state: State, t: int, kind: int, actor: dict[str, Any], pages: int) -> list[tuple[int, int]]:
     """Enter one actor; return its choices."""
-    state.who[t] = (kind, actor.get("guest", 0), actor.get("cpu", 0), 0)
+    state.who[t] = (kind, actor.get("guest", 0), actor.get("cpu", 0), 0, 0, not actor.get("completes", True))
     state.task["pc"][t] = IDLE_PC[kind]
     state.actor["budget"][t] = actor["starts"]
     state.actor["n"][t] = actor.get("pages", 1)
@@ -207,6 +256,9 @@ def _actor(state: State, t: int, kind: int, actor: dict[str, Any], pages: int) -
         named = any(actor[word] for word in ("touch", "share", "unshare"))
         touch = actor["touch"] if named else every
         ops = [(TOUCH, touch), (SHARE, actor["share"]), (UNSHARE, actor["unshare"])]
+        return [(op, page) for op, chosen in ops for page in chosen]
+    if kind == ACCESS:
+        ops = [(READ, actor["read"] if actor["read"] or actor["write"] else every), (WRITE, actor["write"])]
         return [(op, page) for op, chosen in ops for page in chosen]
     if kind == REBOOT:
         return [(NOTHING if actor["shutdown"] else TOUCH, 0)]

@@ -116,6 +116,15 @@ def uv_unshare(s, vm, p):
 
 
 @fn
+def uv_shared(s, vm, p):
+    """Whether guest `vm` shares page `p`, as it knows itself: also while the page is exported."""
+    uv = s.uv[p]
+    if uv.owner != vm:
+        return False
+    return uv.state == SHARED or uv.state == PINNED_SHARED or (uv.state == EXPORTED and uv.shared > 0)
+
+
+@fn
 def uv_destroy(s, p):
     """Destroy page (0x0202): zeros, accessible to the host; no-op on a page that is not secure (new firmware)."""
     uv = s.uv[p]

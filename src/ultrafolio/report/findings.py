@@ -110,7 +110,7 @@ def order_span(orders: Sequence[Scalar]) -> str:
 
 
 def violations(results: Results) -> Array:
-    """Violations by property, 1 to 9, of every good row; absent lists count as none."""
+    """Violations by property, from 1 on, of every good row; absent lists count as none."""
     table = np.zeros((int(results.good.sum()), len(PROPERTIES) - 1), np.int64)
     for rows, lengths, flat in results.lists("broken"):
         row = np.repeat(np.arange(rows.start, rows.stop), lengths)

@@ -7,20 +7,40 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ultrafolio.model import access, guest, host, properties, ultravisor  # noqa: F401  (they fill RULES)
-from ultrafolio.model.layout import W_FROZEN, W_LOCK, W_MUTEX, W_REFS, W_STOPPED, W_WRITEBACK
+from ultrafolio.model.bounds import fits, most
+from ultrafolio.model.layout import (
+    MM,
+    OUTCOMES,
+    TASK,
+    W_DEVICE,
+    W_FROZEN,
+    W_IDLE,
+    W_IO,
+    W_LOCK,
+    W_MUTEX,
+    W_REFS,
+    W_STOPPED,
+    W_TABLE,
+    W_WRITEBACK,
+    WAITS,
+)
 from ultrafolio.model.rule import RULES
+from ultrafolio.waits.tables import CLASSES
 
 ACTOR_BITS = 17
 ACTOR_MASK = (1 << ACTOR_BITS) - 1
 NEVER = (1 << 62) >> ACTOR_BITS << ACTOR_BITS
 """A key (time in ns << 17 | actor) later than any other: the actor is blocked or finished."""
 
-OUTCOME_SLOTS = 16
+OUTCOME_SLOTS = len(OUTCOMES)
+CPUS = most(MM, "batch")
+"""CPUs at most: a page's `batch` names one, or none."""
 UNIFORM, RECORDED, LISTED = range(3)
 """How an actor chooses: a page uniformly from a range, the recording's next, or one of its listed (op, page)."""
 
-TRANSIENT, PERMANENT, LIVELOCK, FATAL, EXPECTED = range(5)
-HANG_CLASSES = ("transient", "permanent", "livelock", "fatal", "expected")
+CLASS_LIVELOCK = len(CLASSES)
+HANG_CLASSES = (*CLASSES, "livelock")
+"""Classes of a hang: those that one state tells, and a livelock, which the checker has shown (kernel.shown_livelock)."""
 
 LOAD = np.dtype([
     ("rng0", np.int64), ("rng1", np.int64), ("first", np.int32), ("count", np.int32), ("pos", np.int32),
@@ -35,11 +55,11 @@ WAIT = np.dtype([("next", np.int32), ("queue", np.int32), ("reason", np.uint8), 
 CLOCK = np.dtype([("now", np.int64), ("until", np.int64), ("over", np.int64), ("over_at", np.int64),
                   ("leaves", np.int64), ("sequence", np.int64), ("read", np.int64), ("write", np.int64),
                   ("split_page", np.int64), ("checked", np.int64), ("tracing", np.int64), ("hangs", np.int64),
-                  ("traced", np.int64)])  # fmt: skip
-EVENT = np.dtype([("time", np.int64), ("actor", np.int32), ("page", np.int32), ("rule", np.uint8),
+                  ("traced", np.int64), ("pausing", np.int64)])  # fmt: skip
+EVENT = np.dtype([("time", np.int64), ("actor", np.int32), ("page", np.int32), ("rule", TASK["pc"]),
                   ("outcome", np.int8)])  # fmt: skip
-HANG = np.dtype([("time", np.int64), ("waiter", np.int32), ("holder", np.int32), ("page", np.int32),
-                 ("kind", np.uint8), ("reason", np.int8)])  # fmt: skip
+HANG = np.dtype([("time", np.int64), ("waiter", np.int32), ("page", np.int32), ("kind", np.uint8),
+                 ("reason", np.int8)])  # fmt: skip
 
 MEASURES = (
     "events", "touches", "stalls", "stall_ns", "stall_lock", "stall_refs", "stall_writeback", "stall_dirty",
@@ -52,22 +72,52 @@ MEASURES = (
 )  # fmt: skip
 METRIC = np.dtype([(name, np.int64) for name in MEASURES])
 
-PARKED, PARKED_DIRTY = 9, 10
+PARKED, PARKED_DIRTY = len(WAITS), len(WAITS) + 1
 """Reasons of a hung vCPU that waits for its obstacle to move (a reference, a dirty folio) instead of polling;
-beside the W_ numbers 1 to 8."""
-_FREES = {
+beside the numbers of the W_ reasons."""
+REASONS = PARKED_DIRTY + 1
+FREES: dict[str, tuple[int, ...]] = {
     "lock": (-W_LOCK,), "writeback": (-W_WRITEBACK, PARKED_DIRTY), "mutex": (-W_MUTEX,), "refs": (-W_REFS, PARKED),
-    "frozen": (-W_FROZEN,), "vm": (-W_STOPPED,),
+    "frozen": (-W_FROZEN,), "vm": (-W_STOPPED,), "table": (-W_TABLE,),
 }  # fmt: skip
-RELEASES = tuple(
-    sum({1 << reason for word in RULES[pc].releases for reason in _FREES[word]}) if pc in RULES else 0
-    for pc in range(max(RULES) + 2)
-)
-"""Per rule: the waiters it may release, a bit per reason. From the rules' own `releases`."""
-REFS_REASONS = (1 << -W_REFS) | (1 << PARKED)
-ALL_REASONS = 0x7FF
-VM_REASONS = (1 << -W_MUTEX) | (1 << -W_STOPPED)
+"""What each word of a rule's `releases` lets go on: reasons to wait."""
+OF_A_MACHINE = ("mutex", "vm")
+"""The words whose waiters queue at their virtual machine; those of the others queue at a folio."""
+POLLED = (-W_IDLE, -W_DEVICE)
+"""Reasons after which an actor tries again by itself."""
+ENDLESS_WAITS = (-W_IO,)
+"""Reasons that no step ends."""
+
+
+def _releases() -> tuple[int, ...]:
+    """Per rule: the waiters it may release, a bit per reason. From the rules' own `releases`."""
+    words = {word for rule in RULES.values() for word in rule.releases}
+    unknown = sorted(words - set(FREES))
+    fits(f"words of releases, of which the simulator does not know {', '.join(unknown)}", len(words),
+         len(words) - len(unknown), "sim/layout.py: FREES")  # fmt: skip
+    idle = sorted(set(FREES) - words)
+    fits(f"words of releases, of which no rule releases {', '.join(idle)}", len(FREES), len(FREES) - len(idle),
+         "the rule that does: @rule(releases=...)")  # fmt: skip
+    ended = {*POLLED, *ENDLESS_WAITS, *(reason for word in FREES for reason in FREES[word])}
+    endless = [WAITS[reason] for reason in range(1, len(WAITS)) if reason not in ended]
+    fits(f"reasons to wait, of which the simulator never ends {', '.join(endless)}", len(WAITS) - 1,
+         len(WAITS) - 1 - len(endless), "sim/layout.py: FREES or POLLED")  # fmt: skip
+    return tuple(
+        sum({1 << reason for word in RULES[pc].releases for reason in FREES[word]}) if pc in RULES else 0
+        for pc in range(max(RULES) + 2)
+    )
+
+
+RELEASES = _releases()
+REFS_REASONS = sum(1 << reason for reason in FREES["refs"])
+ALL_REASONS = (1 << REASONS) - 1
+VM_REASONS = sum(1 << reason for word in OF_A_MACHINE for reason in FREES[word])
 PAGE_REASONS = ALL_REASONS ^ VM_REASONS
+fits("reasons to wait, a bit each of a word of 63", REASONS, 63, "sim/layout.py: RELEASES")
+fits("outcomes that an event may name", len(OUTCOMES) - 1, most(EVENT, "outcome"), "sim/layout.py: EVENT")
+fits("reasons that an event or a hang may name", max(len(WAITS), len(OUTCOMES)) - 1, most(HANG, "reason"),
+     "sim/layout.py: EVENT and HANG")  # fmt: skip
+fits("reasons that wait.reason may name", REASONS - 1, most(WAIT, "reason"), "sim/layout.py: WAIT")
 
 HIST_SUB = 5
 HIST_SIZE = 64 << HIST_SUB
@@ -85,7 +135,7 @@ class World(NamedTuple):
     stray    per page: exported though nobody asked for that page
     touches  recorded page numbers       requests recorded I/O, REQUEST
     choices  the listed (op, page) of all actors, CHOICE
-    cost     ns of a step, by rule x 16 + outcome; in slot 0 the mean of the rule's exponential part
+    cost     ns of a step, by rule x OUTCOME_SLOTS + outcome; in slot 0 the mean of the rule's exponential part
     expo     1024 quantiles of the exponential distribution, mean 1024
     metric   one METRIC record           stall, latency  histograms
     broken   violations per property     fired    steps per rule

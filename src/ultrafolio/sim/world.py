@@ -12,6 +12,7 @@ import numpy as np
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import *
 from ultrafolio.model.policies import Policy
+from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import System
 from ultrafolio.trace.load import load_orders, load_requests, load_touches
 
@@ -120,7 +121,8 @@ def _actors(load: dict[str, Any]) -> list[tuple[int, int]]:
     """(kind, guest) of every actor, in a fixed order."""
     made = []
     for guest in range(load["guests"]):
-        counts = [(VCPU, load["vcpus"]), (DISK, load["disks"]), (RING, load["rings"]),
+        ring = PIN if load["early_rings"] else RING
+        counts = [(VCPU, load["vcpus"]), (DISK, load["disks"]), (ring, load["rings"]),
                   (REBOOT, int(load["reboot_us"] > 0))]  # fmt: skip
         made += [(kind, guest) for kind, n in counts for _ in range(n)]
     host = [(WRITEBACK, "writeback_us"), (RECLAIM, "reclaim_us"), (LRU, "lru_us"), (MAPPING, "mapping_us"),
@@ -162,7 +164,7 @@ def _state(config: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]],
     if load["fail_pages"]:
         state.uv["refuses"][rng.choice(len(state.uv), min(load["fail_pages"], len(state.uv)), replace=False)] = 1
     for t, (kind, guest) in enumerate(kinds):
-        state.who[t] = (kind, guest, t % 256, 0)
+        state.who["kind"][t], state.who["vm"][t], state.who["cpu"][t] = kind, guest, t % CPUS
         state.task["pc"][t] = IDLE_PC[kind]
     state.actor["budget"] = ENDLESS
     return state
@@ -177,7 +179,7 @@ def _heads(order: Array) -> Array:
 def _import_first(state: State, config: dict[str, Any], layout: Layout) -> None:
     """What the guest had imported, and shared, before the run: all pages, or only the shared ones (at boot).
 
-    Shared ones stay out too where devices pin them before their first import (`early_rings`). Under `large = split`
+    Shared ones stay out too where long-term pins, which are no rings, come before their first import (`early_rings`). Under `large = split`
     a folio of which a page was imported is split; under `refuse` a page of a large folio was never imported.
     """
     load, policy = config["workload"], config["policy"]
@@ -219,7 +221,7 @@ def assemble(state: State, *, home: Array, costs: dict[str, int], duration_us: i
         wait=np.zeros(n, WAIT), queue=np.full(len(home) + vms, -1, np.int32), home=home, secure=secure,
         stray=np.zeros(len(home), np.uint8), touches=touches, requests=requests, choices=choices,
         cost=table_of(costs), expo=_quantiles(), metric=np.zeros(1, METRIC), stall=np.zeros(HIST_SIZE, _INT),
-        latency=np.zeros(HIST_SIZE, _INT), broken=np.zeros(16, _INT), fired=np.zeros(DEAD + 1, _INT),
+        latency=np.zeros(HIST_SIZE, _INT), broken=np.zeros(len(PROPERTIES), _INT), fired=np.zeros(DEAD + 1, _INT),
         hang=np.zeros(64, HANG), event=np.zeros(max(1, trace), EVENT),
     )  # fmt: skip
     clock = world.clock[0]
@@ -309,7 +311,7 @@ def _loads(load: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]], s
             a["recorded"], a["stride"] = bool(load["requests"]), load["disks"]
             a["pos"] = index % len(world.requests)
             state.actor["n"][t] = load["io_pages"]
-        elif kind == RING:
+        elif kind in (RING, PIN):
             a["mode"], a["first"], a["count"] = LISTED, guest * listed + slots + index, 1
             state.actor["n"][t] = load["ring_pages"]
         else:
@@ -321,7 +323,7 @@ def _first_keys(rings_at: int, kinds: list[tuple[int, int]], world: World) -> No
     """Every actor's first time in ns: rings all at `rings_at`, disks by the recording, the others after a pause."""
     times = [int(a["think"]) * int(a["rng0"]) >> 32 for a in world.load]
     for t, (kind, _) in enumerate(kinds):
-        if kind == RING:
+        if kind in (RING, PIN):
             times[t] = rings_at
         elif kind == DISK and world.load[t]["recorded"]:
             times[t] = int(world.requests[world.load[t]["pos"]]["at"])

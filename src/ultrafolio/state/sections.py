@@ -13,18 +13,15 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from ultrafolio.engine.tables import guest_kinds
 from ultrafolio.model.layout import (
     ACTOR,
     CFG,
-    DISK,
     IO,
     MM,
     PT,
-    REBOOT,
-    RING,
     TASK,
     UV,
-    VCPU,
     VM,
     WHO,
     State,
@@ -32,7 +29,7 @@ from ultrafolio.model.layout import (
 
 Array = np.ndarray[Any, Any]
 
-PC = np.dtype([("pc", np.uint8)])
+PC = np.dtype([("pc", TASK["pc"])])
 SEAL = np.dtype([("counter", np.uint64), ("slot", np.uint8), ("nonce", "V12"), ("tag", "V16")])
 DTYPES: dict[str, np.dtype[Any]] = {
     "uv": UV,
@@ -63,7 +60,7 @@ MAY_READ: dict[str, tuple[str, ...]] = {
 LARGEST_GROUP = 16_384
 """Pages of one folio group at most, 64 MiB: what interacts is one unit, and every reader of it holds it whole."""
 PER_ACTOR = ("task", "work", "pc", "actor")
-GUEST_KINDS = (VCPU, DISK, RING, REBOOT)
+GUEST_KINDS = guest_kinds()
 
 
 class Meta(NamedTuple):

@@ -1,0 +1,203 @@
+"""`ultrafolio check --vary`: one scenario at several sizes, a row a size, and the first size that fails."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ultrafolio.check.layout import MAX_ACTORS
+from ultrafolio.check.show import result_text
+from ultrafolio.check.verdict import Extent, Result, check
+from ultrafolio.errors import InputError
+from ultrafolio.model import policies, scenario, vary
+from ultrafolio.model.policies import Policy
+from ultrafolio.model.scenario import Scenario
+
+Size = Mapping[str, int]
+REFUSED = {
+    "--all": "a size is of one scenario: name its file",
+    "--expect": "an [expect] table is about the size that the file has",
+    "--export": "a program is of the size that the file has",
+    "--save": "a trace file is of the size that the file has",
+    "--diff-policy": "it compares scenarios, not sizes: name both policies with --policy",
+    "--format": "mermaid, itf and tap do not tell the size",
+}
+"""Options that --vary is not for, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came out at one size under one policy.
+
+    verdict  a Result's, or "not possible"
+    reason   why it is unknown or not possible
+    result   None where nothing was explored
+    command  what to type to get it again
+    """
+
+    file: str
+    size: Size
+    policy: str
+    verdict: str
+    reason: str
+    result: Result | None
+    command: str
+
+    @property
+    def limited(self) -> bool:
+        """Whether a limit was reached, so that larger sizes are not worth trying."""
+        return self.verdict == "unknown" or (self.result is not None and not self.result.complete)
+
+    @property
+    def said(self) -> str:
+        """Verdict and kind."""
+        worst = self.result.worst if self.result else None
+        if worst is None or worst.kind is None:
+            return self.verdict
+        return f"{self.verdict}, {worst.kind}" + (" (expected)" if worst.expected else "")
+
+    @property
+    def why(self) -> str:
+        """Who waits and who holds it, the property that fails, or why nothing is known, in short."""
+        worst = self.result.worst if self.result else None
+        if worst is None or worst.kind is None:
+            return self.reason
+        if worst.wait is None:
+            return worst.name
+        holders = worst.wait.held_by.split("; ")
+        more = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
+        return f"{worst.wait.waiter}, held by {holders[0].split(', ')[0]}{more}"
+
+    def record(self) -> dict[str, Any]:
+        """The JSON object of the result, and its size."""
+        made = self.result.record() if self.result else {
+            "scenario": self.file, "policy": self.policy, "verdict": self.verdict, "kind": None, "states": None,
+            "reason": self.reason, "reproduce": f"{self.command} --json",
+        }  # fmt: skip
+        return made | {"size": dict(self.size)}
+
+
+def refuse(files: Sequence[Path], given: Mapping[str, object]) -> None:
+    """InputError for more than one file, and for an option of REFUSED that is given."""
+    for option, reason in REFUSED.items():
+        if given.get(option):
+            raise InputError(f"--vary and {option} do not go together", value=option, allowed="one of the two",
+                             cause=reason)  # fmt: skip
+    if len(files) > 1:
+        raise InputError("--vary makes the sizes of one scenario", value=f"{len(files)} files", allowed="one file")
+
+
+def run(file: Path, ranges: Sequence[str], chosen: Sequence[str], extent: Extent, *, as_json: bool, typed: str) -> int:
+    """Check the scenario at each size under each policy, smaller sizes first, and print what came out.
+
+    The series of a policy ends where a limit is reached. `typed` is the command that prints the same again. Returns
+    the exit code of `check`; InputError, after the rows, where no size is possible.
+    """
+    sizes = vary.sizes(ranges)
+    story = scenario.read(file)
+    found = {name: policies.find(name, story.tables) for name in chosen}
+    rows: list[Row] = []
+    for name, policy in found.items():
+        for size in sizes:
+            row = _row(story, str(file), size, name, policy, extent)
+            rows.append(row)
+            if as_json:
+                click.echo(json.dumps(row.record(), ensure_ascii=False))
+            if row.limited:
+                break
+    alone = len(sizes) * len(found) == 1
+    if all(row.verdict == "not possible" for row in rows):
+        if not as_json and not alone:
+            _table(rows)
+        raise InputError("--vary: no size is possible", value=" ".join(ranges), cause=rows[0].reason)
+    if not as_json:
+        _one(rows[0]) if alone else _table(rows)
+    if not alone:
+        for name in found:
+            click.echo("\n".join(closing([row for row in rows if row.policy == name], sizes)), err=as_json)
+        if not as_json:
+            click.echo(f"reproduce the table: {typed}")
+    verdicts = {row.verdict for row in rows}
+    return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
+
+
+def _row(story: Scenario, file: str, size: Size, name: str, policy: Policy, extent: Extent) -> Row:
+    """The scenario checked at one size under one policy."""
+    varied = [word for what, n in size.items() for word in ("--vary", f"{what}={n}")]
+    command = shlex.join(["ultrafolio", "check", file, "--policy", name, *extent.words(), *varied])
+    try:
+        made = vary.sized(story, **size)
+        if len(made.actors) > MAX_ACTORS:
+            reason = f"limit of {MAX_ACTORS} actors reached: it would have {len(made.actors)}"
+            return Row(file, size, name, "unknown", reason, None, command)
+        result = replace(check(made, file, policy, name, extent), command=command)
+    except InputError as error:
+        return Row(file, size, name, "not possible", f"{error.what}; {error.cause}" if error.cause else error.what,
+                   None, command)  # fmt: skip
+    return Row(file, size, name, result.verdict, result.reason, result, command)
+
+
+# ---------------------------------------------------------------------------------------------- printing
+def in_words(size: Size) -> str:
+    return " ".join(f"{name}={n}" for name, n in size.items())
+
+
+def _one(row: Row) -> None:
+    """The whole story of the only row."""
+    click.echo(f"{in_words(row.size)}:")
+    if row.result:
+        click.echo(result_text(row.result))
+    else:
+        click.echo(f"{row.file} under {row.policy}: {row.verdict}: {row.reason}\nreproduce: {row.command}")
+
+
+def _table(rows: Sequence[Row]) -> None:
+    """A line a row; the policy where there are several."""
+    several = len({row.policy for row in rows}) > 1
+    lines = [[in_words(row.size), *([row.policy] if several else []), str(row.result.states) if row.result else "",
+              row.said, row.why] for row in rows]  # fmt: skip
+    heading = ["size", *(["policy"] if several else []), "states", "verdict", "who waits, held by whom"]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in heading:
+        table.add_column(title, no_wrap=True, justify="right" if title == "states" else "left")
+    for line in lines:
+        table.add_row(*line)
+    console = Console(highlight=False, markup=False)
+    widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
+    console.width = max(console.width, sum(widths) + 2 * len(widths))
+    console.print(table)
+
+
+def closing(rows: Sequence[Row], sizes: Sequence[Size]) -> list[str]:
+    """The first size that fails under the one policy of these rows, or that none does; where a limit ends the series;
+    and the command of that failure."""
+    policy = rows[0].policy
+    failed = next((row for row in rows if row.verdict == "violated"), None)
+    whole = [row for row in rows if row.result and row.result.complete]
+    absent = sum(row.verdict == "not possible" for row in rows)
+    if failed and failed.result:
+        said = f"first that fails: {in_words(failed.size)} under {policy} ({failed.result.worst.kind})"
+    elif whole:
+        said = f"none fails up to {in_words(whole[-1].size)} under {policy}"
+    else:
+        said = f"no size was explored whole under {policy}"
+    if absent and not failed:
+        said += f" ({absent} of {len(rows)} sizes not possible)"
+    last = rows[-1]
+    if last.limited:
+        left = len(sizes) - len(rows)
+        said += f"; {last.reason} at {in_words(last.size)}"
+        said += f", the {left} sizes after it were not tried" if left > 1 else ""
+        said += ", the size after it was not tried" if left == 1 else ""
+    lines = [said]
+    if not all(row.result.leads_to for row in rows if row.result):
+        lines.append("leads-to properties were not asked for: whether anything waits for ever is not decided")
+    return [*lines, f"reproduce: {failed.command}"] if failed else lines

@@ -1,0 +1,150 @@
+"""The modules of the rules, and the model's tables held against each other and against the records of their numbers.
+
+Importing this module is the check. It raises Outgrown where a table grew and another that must grow with it did not,
+or where a record has no room for the largest number. The checker, the simulator and the cluster check their own places
+(check/layout.py, sim/layout.py, state/sections.py).
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+from types import ModuleType
+
+from ultrafolio.model import access, guest, host, layout, properties, scenario, ultravisor
+from ultrafolio.model.bounds import fits, most
+from ultrafolio.model.layout import ACTOR, ACTOR_KINDS, CFG, DEAD, IDLE_PC, OPS, OUTCOMES, TASK, WAITS, WHO
+from ultrafolio.model.policies import CHOICES, Policy
+from ultrafolio.model.properties import PROPERTIES, SEED
+from ultrafolio.model.rule import RULES
+
+RULE_MODULES = (ultravisor, host, guest, access, properties)
+SET_BESIDE = ("misc", "background", "stuck", "pages", "actors", "vms")
+"""Configuration fields that no policy sets: scenario.system and sim/world.py do."""
+
+
+def guest_kinds() -> tuple[int, ...]:
+    """The kinds of actors that belong to a guest: it, or a device of its, takes their first step."""
+    return tuple(kind for kind, pc in enumerate(IDLE_PC) if RULES[pc].actor in ("guest", "device"))
+
+
+def check() -> None:
+    """Outgrown for the first table that does not fit. See the module."""
+    _rules()
+    _outcomes()
+    _kinds()
+    _configuration()
+    _properties()
+
+
+def _rules() -> None:
+    """Every place in the rule order has its rule, from a module that every engine reads, and fits where it is kept."""
+    names = {value: name for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
+    without = [str(names.get(pc, pc)) for pc in range(DEAD) if pc not in RULES]
+    fits(f"places in the rule order, of which {', '.join(without)} has no rule", DEAD, DEAD - len(without),
+         "a function with @rule in a module of engine/tables.py: RULE_MODULES")  # fmt: skip
+    fits("places of rules, beyond DEAD, the last", max(RULES), DEAD - 1, "model/layout.py: the rule order")
+    known = {module.__name__ for module in RULE_MODULES}
+    strange = [rule.name for rule in RULES.values() if rule.function.__module__ not in known]
+    fits(f"rules, of which {', '.join(strange)} is in a module that no engine reads", len(RULES),
+         len(RULES) - len(strange), "engine/tables.py: RULE_MODULES")  # fmt: skip
+    written = sum(_is_rule(node) for module in RULE_MODULES for node in _tree(module).body)
+    fits("functions with @rule, and the places they have", written, len(RULES), "model/layout.py: the rule order")
+    for field in ("pc", "then", "back"):
+        fits(f"rules that task.{field} may name", DEAD, most(TASK, field), "model/layout.py: TASK")
+
+
+def _is_rule(node: ast.stmt) -> bool:
+    """Whether a statement defines a rule."""
+    match node:
+        case ast.FunctionDef(decorator_list=[ast.Call(func=ast.Name(id="rule"))]):
+            return True
+    return False
+
+
+def _outcomes() -> None:
+    """Each outcome and each reason to wait has a number of its own, and a word."""
+    beside = _beside("OK")
+    outcomes = [value for name, value in vars(layout).items() if name.startswith("E_") or name in beside]
+    reasons = [-value for name, value in vars(layout).items() if name.startswith("W_")]
+    for what, numbers, words, name in (("outcomes", outcomes, OUTCOMES, "OUTCOMES"),
+                                       ("reasons to wait", reasons, WAITS, "WAITS")):  # fmt: skip
+        fits(f"{what}, and their numbers", len(numbers), len(set(numbers)), "model/layout.py: two have the same")
+        fits(f"{what}, and the words for them", max(numbers), len(words) - 1, f"model/layout.py: {name}")
+
+
+def _beside(first: str) -> list[str]:
+    """The names that layout.py numbers in one statement with `first`, the first of them."""
+    for node in _tree(layout).body:
+        match node:
+            case ast.Assign(targets=[ast.Tuple(elts=names)]):
+                found = [name.id for name in names if isinstance(name, ast.Name)]
+                if found[:1] == [first]:
+                    return found
+    raise LookupError(f"model/layout.py numbers nothing that begins with {first}")
+
+
+def _kinds() -> None:
+    """Each kind of actor has a name, a rule where it idles, and a table in scenario files."""
+    fits("kinds of actors, and the rules where they idle", len(ACTOR_KINDS), len(IDLE_PC), "model/layout.py: IDLE_PC")
+    fits("rules where actors idle, and the names of actors", len(IDLE_PC), len(ACTOR_KINDS),
+         "model/layout.py: ACTOR_KINDS")  # fmt: skip
+    unread = [name for name in ACTOR_KINDS if name not in scenario.ACTORS]
+    fits(f"kinds of actors, of which a scenario file cannot say {', '.join(unread)}", len(ACTOR_KINDS),
+         len(ACTOR_KINDS) - len(unread), "model/scenario.py: ACTORS")  # fmt: skip
+    fits("kinds of actors that who.kind may name", len(ACTOR_KINDS) - 1, most(WHO, "kind"), "model/layout.py: WHO")
+    fits("operations that actor.op may name", len(OPS) - 1, most(ACTOR, "op"), "model/layout.py: ACTOR")
+
+
+def _configuration() -> None:
+    """Each configuration field is set by every engine, and each choice of a policy has its field, with room for it."""
+    fields, codes = set(CFG.names or ()), Policy().codes()
+    lost = sorted(set(codes) - fields)
+    fits(f"choices of a policy, of which {', '.join(lost)} reaches no rule", len(codes), len(codes) - len(lost),
+         "model/layout.py: CFG")  # fmt: skip
+    unset = sorted(fields - set(codes) - set(SET_BESIDE))
+    fits(f"configuration fields, of which nobody sets {', '.join(unset)}", len(fields), len(fields) - len(unset),
+         "model/policies.py: Policy; or scenario.system, sim/world.py and engine/tables.py: SET_BESIDE")  # fmt: skip
+    for name in set(CHOICES) & fields:
+        fits(f"words of the choice {name}", len(CHOICES[name]) - 1, most(CFG, name), "model/layout.py: CFG")
+
+
+def _properties() -> None:
+    """broken() returns the numbers of PROPERTIES, each of them."""
+    fits("properties, and the sentences of the mail behind them", len(PROPERTIES), len(SEED),
+         "model/properties.py: SEED")  # fmt: skip
+    told = _returned(properties, "broken")
+    fits("numbers of properties that broken() returns, and their names", max(told), len(PROPERTIES) - 1,
+         "model/properties.py: PROPERTIES")  # fmt: skip
+    untold = [str(n) for n in range(1, len(PROPERTIES)) if n not in told]
+    fits(f"properties, of which broken() never returns {', '.join(untold)}", len(PROPERTIES) - 1,
+         len(PROPERTIES) - 1 - len(untold), "model/properties.py: broken")  # fmt: skip
+
+
+def _returned(module: ModuleType, name: str) -> set[int]:
+    """The numbers that a function returns as such, and those of its module that it calls."""
+    functions = {node.name: node for node in _tree(module).body if isinstance(node, ast.FunctionDef)}
+    seen: set[str] = set()
+    numbers: set[int] = set()
+    left = [name]
+    while left:
+        here = left.pop()
+        if here in seen or here not in functions:
+            continue
+        seen.add(here)
+        for node in ast.walk(functions[here]):
+            match node:
+                case ast.Return(value=ast.Constant(value=int() as number)) if not isinstance(number, bool):
+                    numbers.add(number)
+                case ast.Call(func=ast.Name(id=called)):
+                    left.append(called)
+    return numbers
+
+
+@functools.cache
+def _tree(module: ModuleType) -> ast.Module:
+    return ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+
+
+check()

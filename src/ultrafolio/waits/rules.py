@@ -1,0 +1,348 @@
+"""What stands in the way of an actor in one state, as functions in the rules' subset of Python: the checker, the
+simulator and the services load them with the rules, interpreted or compiled.
+
+An *obstacle* is a condition that refuses a step of the waiter, a bit each:
+
+    OB_MAPPED      its page is not mapped writable
+    OB_MUTEX       the VM's import mutex is taken
+    OB_LOCK        the folio lock is taken
+    OB_WRITEBACK   the folio is in writeback
+    OB_REFS        the page, or its folio, has extra references
+    OB_DIRTY       the large folio is dirty, and its file system refuses to split it
+    OB_FROZEN      the count is frozen (for a pin)
+
+What the waiter holds itself is absent for it. The bits stand in the order in which an import meets them.
+"""
+
+from __future__ import annotations
+
+from ultrafolio.model.host import counted, extra_refs, head, never_matches, writable
+from ultrafolio.model.layout import *
+from ultrafolio.model.rule import fn
+from ultrafolio.model.ultravisor import hw_guest
+
+from .tables import *
+
+
+# ------------------------------------------------------------------------------------------------ who waits
+@fn
+def is_pending(s, t):
+    """Whether actor `t` has begun what a leads-to must end: an access, an unshare, a pin, a writeback, a host access.
+
+    Writeback whose I/O was made never to complete owes no end.
+    """
+    kind, pc = s.who[t].kind, s.task[t].pc
+    if kind == VCPU:
+        return s.actor[t].op != NOTHING
+    if kind == WRITEBACK:
+        return pc != WB_IDLE and not (pc == WB_END and s.who[t].stuck)
+    if kind == ACCESS:
+        return pc != ACCESS_IDLE
+    return kind in (DISK, RING, PIN, INTERRUPT) and (pc == PIN_GET or ACC_TEST <= pc <= ACC_CLEAR)
+
+
+@fn
+def page_of(s, t):
+    """The page that a waiting actor waits for."""
+    k = s.task[t]
+    if s.who[t].kind == VCPU:
+        return s.actor[t].page
+    if k.pc == PIN_GET and k.at < k.n:
+        return k.page + k.at
+    return k.page
+
+
+@fn
+def is_dead(s, t):
+    """Whether actor `t`, a vCPU or a device, or its guest is dead: its wait never ends."""
+    kind = s.who[t].kind
+    if kind != VCPU and kind != DISK and kind != RING and kind != PIN and kind != INTERRUPT:
+        return False
+    return s.task[t].pc == DEAD or s.vm[s.who[t].vm].life == KILLED
+
+
+@fn
+def ends_next(s, t):
+    """Whether the hardware lets the vCPU `t` end its instruction now, once it is back in the guest."""
+    a = s.actor[t]
+    if hw_guest(s, s.who[t].vm, a.page) != ALLOWED:
+        return False
+    return a.op != UNSHARE or s.uv[a.page].state != PINNED_SHARED
+
+
+# ------------------------------------------------------------------------------------------- what is held by whom
+@fn
+def holds(s, a, what):
+    """Whether thread `a` holds `what`, OB_LOCK, WRITEBACK or OB_FROZEN, of the folio of its page."""
+    k = s.task[a]
+    if ACC_TEST <= k.pc <= ACC_CLEAR:
+        return k.then == WB_IO and what != OB_FROZEN
+    if k.pc == IMPORT_LARGE:
+        return what == OB_LOCK and s.cfg[0].large_at != LARGE_BEFORE_LOCK
+    return HOLDS[k.pc] & what > 0
+
+
+@fn
+def own(s, t, what):
+    """Whether the waiter holds `what` itself, so that it is absent for it."""
+    return s.task[t].page == page_of(s, t) and holds(s, t, what)
+
+
+@fn
+def first_of(s, p, whole):
+    """First page of the unit whose references count for page `p`: its folio if `whole` or under P.refs folio."""
+    return head(s, p) if whole or s.cfg[0].refs == REFS_FOLIO else p
+
+
+@fn
+def end_of(s, p, whole):
+    """End of the unit of first_of()."""
+    if whole or s.cfg[0].refs == REFS_FOLIO:
+        return head(s, p) + (1 << s.mm[p].order)
+    return p + 1
+
+
+@fn
+def to_split(s, p):
+    """Whether an import of page `p` must split its folio first."""
+    return s.mm[p].order > 0 and s.cfg[0].large == LARGE_SPLIT
+
+
+@fn
+def stands(s, t, p, whole):
+    """The obstacles that are there for waiter `t` and page `p`, wherever the waiter is; references are counted over
+    the whole folio if `whole`."""
+    h = s.mm[head(s, p)]
+    found = 0 if writable(s, p) else OB_MAPPED
+    mutex = s.vm[s.who[t].vm].mutex
+    if mutex and mutex != t + 1:
+        found |= OB_MUTEX
+    if h.locked and not own(s, t, OB_LOCK):
+        found |= OB_LOCK
+    if h.writeback != NO_WRITEBACK and not own(s, t, OB_WRITEBACK):
+        found |= OB_WRITEBACK
+    refs = h.refs if whole else extra_refs(s, p)
+    if refs > (s.task[t].ref if s.task[t].page == p else 0) or never_matches(s, p):
+        found |= OB_REFS
+    if h.dirty and h.backing == IOMAP and to_split(s, p):
+        found |= OB_DIRTY
+    if s.mm[counted(s, p)].frozen and not own(s, t, OB_FROZEN):
+        found |= OB_FROZEN
+    return found
+
+
+@fn
+def is_vcpu(s, t):
+    """Whether actor `t` is a vCPU."""
+    return s.who[t].kind == VCPU
+
+
+@fn
+def unshares(s, t):
+    """Whether actor `t` is a vCPU in an unshare."""
+    return s.who[t].kind == VCPU and s.actor[t].op == UNSHARE
+
+
+@fn
+def batches(s, p, whole):
+    """How many pages of the unit of first_of() sit in an LRU batch."""
+    found = 0
+    for q in range(first_of(s, p, whole), end_of(s, p, whole)):
+        found += 1 if s.mm[q].batch else 0
+    return found
+
+
+@fn
+def batched(s, p, whole, cpu):
+    """Whether a page of the unit of first_of() sits in the LRU batch of `cpu`."""
+    for q in range(first_of(s, p, whole), end_of(s, p, whole)):
+        if s.mm[q].batch == cpu + 1:
+            return True
+    return False
+
+
+@fn
+def contributes(s, a, t, p, whole):
+    """The obstacles in the way of waiter `t` to page `p` that thread `a` holds, a bit each."""
+    k = s.task[a]
+    found = 0
+    if s.vm[s.who[t].vm].mutex == a + 1:
+        found |= OB_MUTEX
+    if head(s, k.page) == head(s, p):
+        for what in (OB_LOCK, OB_WRITEBACK):
+            if holds(s, a, what):
+                found |= what
+        if holds(s, a, OB_FROZEN) and counted(s, k.page) == counted(s, p):
+            found |= OB_FROZEN
+    first, end = first_of(s, p, whole), end_of(s, p, whole)
+    if (k.at > 0 and k.page < end and first < k.page + k.at) or (first <= k.page < end and holds_plain(s, a)):
+        found |= OB_REFS
+    return found
+
+
+@fn
+def asked(s, t):
+    """The obstacles that a step of actor `t` may still ask for on its way from here, a bit each.
+
+    A vCPU whose page is accessible by now asks only for what it sleeps for in the host.
+    """
+    pc = s.task[t].pc
+    if s.who[t].kind != VCPU:
+        if pc == WB_LOCK:
+            return OB_LOCK | OB_WRITEBACK
+        return OB_FROZEN if pc == PIN_GET or pc == ACCESS_TRY else 0
+    if ends_next(s, t):
+        return ASLEEP[pc]
+    if pc == IMPORT_ARCH or pc == IMPORT_CALL or pc == IMPORT_END or holds(s, t, OB_WRITEBACK):
+        return 0
+    found = OB_LOCK | OB_WRITEBACK | OB_REFS
+    if s.cfg[0].import_lock == LOCK_VM and (s.actor[t].op == UNSHARE or writable(s, s.actor[t].page)):
+        found |= OB_MUTEX
+    if s.cfg[0].large == LARGE_SPLIT:
+        found |= OB_DIRTY
+    return found
+
+
+@fn
+def obstacles(s, t):
+    """The obstacles in the way of actor `t`, which has begun something; 0 if nothing that another holds is there."""
+    p = page_of(s, t)
+    return stands(s, t, p, to_split(s, p)) & asked(s, t)
+
+
+# ---------------------------------------------------------------------------------- what no fair step removes
+@fn
+def pins_stay(s, first, end):
+    """Whether a pin on a page in [first, end) is there for good: a ring or other long-term pin that was granted, or
+    direct I/O that never completes."""
+    longs, pins = 0, 0
+    for q in range(first, end):
+        longs += s.mm[q].longs
+        pins += s.mm[q].pins
+    if longs or (pins and s.cfg[0].stuck):
+        for a in range(s.cfg[0].actors):
+            k = s.task[a]
+            ready = k.pc == RING_READY or (k.pc == IO_END and s.who[a].stuck)
+            if ready and k.page < end and first < k.page + k.at:
+                return True
+    return False
+
+
+@fn
+def writeback_stays(s, p):
+    """Whether the writeback of the folio of `p` never completes."""
+    if s.cfg[0].stuck and s.mm[head(s, p)].writeback != NO_WRITEBACK:
+        for a in range(s.cfg[0].actors):
+            if s.task[a].pc == WB_END and s.who[a].stuck and head(s, s.task[a].page) == head(s, p):
+                return True
+    return False
+
+
+@fn
+def sleeps_on(s, a):
+    """Whether thread `a` sleeps in the host for something that is there for good."""
+    k = s.task[a]
+    if k.pc == SLEEP_REFS:
+        return pins_stay(s, first_of(s, k.page, False), end_of(s, k.page, False))
+    return (k.pc == WAIT_WRITEBACK or k.pc == WB_LOCK) and writeback_stays(s, k.page)
+
+
+@fn
+def plain_refs_stay(s, t, p, first, end):
+    """Whether a plain reference in [first, end) is there for good: leaked, or held by an import that sleeps for good."""
+    plain = 0
+    for q in range(first, end):
+        plain += s.mm[q].spec
+    if plain == 0 or not (s.cfg[0].faultin_leak or s.cfg[0].stuck or s.cfg[0].on_busy == BUSY_SLEEP):
+        return False
+    for a in range(s.cfg[0].actors):
+        k = s.task[a]
+        if first <= k.page < end and holds_plain(s, a):
+            if a != t and k.ref and sleeps_on(s, a):
+                return True
+            plain -= 1
+    return plain > 0
+
+
+@fn
+def holds_plain(s, a):
+    """Whether thread `a` holds a plain reference on its page."""
+    k = s.task[a]
+    if k.ref or k.pc == PUT or k.pc == ACCESS_PUT:
+        return True
+    return s.who[a].kind == ACCESS and ACC_TEST <= k.pc <= ACC_CLEAR
+
+
+@fn
+def batches_stay(s, first, end):
+    """Whether an LRU batch holds a page in [first, end) under a policy that drains none."""
+    if s.cfg[0].drain == DRAIN_NONE:
+        for q in range(first, end):
+            if s.mm[q].batch:
+                return True
+    return False
+
+
+@fn
+def dirt_stays(s, p):
+    """Whether nobody is under way to write the dirty folio of `p` back: no import does, no writeback does, and none
+    starts again and again."""
+    if s.cfg[0].split_writeback or s.cfg[0].background:
+        return False
+    for a in range(s.cfg[0].actors):
+        k = s.task[a]
+        if (k.pc == WB_LOCK or k.pc == WB_START) and head(s, k.page) == head(s, p):
+            return False
+    return True
+
+
+@fn
+def staying(s, t):
+    """The obstacles in the way of actor `t` that no fair step removes, nor the waiter's own drain or split."""
+    found = obstacles(s, t)
+    p = page_of(s, t)
+    left = 0
+    if found & OB_MUTEX and sleeps_on(s, s.vm[s.who[t].vm].mutex - 1):
+        left |= OB_MUTEX
+    if found & OB_WRITEBACK and writeback_stays(s, p):
+        left |= OB_WRITEBACK
+    if s.cfg[0].on_busy == BUSY_GIVE_UP:
+        return left
+    whole = to_split(s, p)
+    first, end = first_of(s, p, whole), end_of(s, p, whole)
+    if found & OB_REFS and (
+        never_matches(s, p)
+        or pins_stay(s, first, end)
+        or batches_stay(s, first, end)
+        or plain_refs_stay(s, t, p, first, end)
+    ):
+        left |= OB_REFS
+    if found & OB_DIRTY and dirt_stays(s, p):
+        left |= OB_DIRTY
+    return left
+
+
+@fn
+def is_expected(s, t):
+    """Whether actor `t` unshares a page on which a pin stands for good: property 4 forbids its end under every policy."""
+    if not unshares(s, t) or s.cfg[0].on_busy == BUSY_GIVE_UP:
+        return False
+    p = s.actor[t].page
+    return pins_stay(s, p, p + 1) and not ends_next(s, t)
+
+
+@fn
+def class_of(s, t):
+    """The class of the wait of actor `t` as one state tells it, one of tables.CLASSES.
+
+    Only the state graph divides CLASS_WAITING into transient and livelock.
+    """
+    if not is_pending(s, t):
+        return CLASS_NONE
+    if is_dead(s, t):
+        return CLASS_FATAL
+    if is_expected(s, t):
+        return CLASS_EXPECTED
+    if staying(s, t):
+        return CLASS_PERMANENT
+    return CLASS_WAITING if obstacles(s, t) else CLASS_NONE

@@ -1,0 +1,36 @@
+"""The names and tables of waits: obstacles, classes, and what the rules say of who holds what."""
+
+from __future__ import annotations
+
+from ultrafolio.model import access, guest, host, properties, ultravisor  # noqa: F401  (they fill RULES)
+from ultrafolio.model import layout as _layout
+from ultrafolio.model.rule import RULES
+
+OB_MAPPED, OB_MUTEX, OB_LOCK, OB_WRITEBACK, OB_REFS, OB_DIRTY, OB_FROZEN = (1 << n for n in range(7))
+OBSTACLES = ("mapped", "mutex", "lock", "writeback", "references", "dirty", "frozen")
+"""Their names, in the order of their bits, which is the order in which an import meets them."""
+PAGE = "page"
+"""Named beside them: the page is taken away again before the access."""
+
+CLASS_NONE, CLASS_FATAL, CLASS_PERMANENT, CLASS_EXPECTED, CLASS_WAITING = range(5)
+CLASSES = ("", "fatal", "permanent", "expected", "waiting")
+"""Classes of a wait that one state can tell."""
+
+OBSTACLE_OF = {
+    _layout.E_NXIO: OB_MAPPED, _layout.SWAPPED_IN: OB_MAPPED, _layout.W_MUTEX: OB_MUTEX, _layout.E_LOCKED: OB_LOCK,
+    _layout.W_LOCK: OB_LOCK, _layout.E_WRITEBACK: OB_WRITEBACK, _layout.W_WRITEBACK: OB_WRITEBACK,
+    _layout.E_REFS: OB_REFS, _layout.W_REFS: OB_REFS, _layout.E_DIRTY: OB_DIRTY, _layout.W_FROZEN: OB_FROZEN,
+}  # fmt: skip
+"""Per outcome of a step: the obstacle that it met."""
+
+_WORDS = {"lock": OB_LOCK, "writeback": OB_WRITEBACK, "frozen": OB_FROZEN}
+HOLDS = tuple(
+    sum(_WORDS[word] for word in RULES[pc].holds) if pc in RULES else 0 for pc in range(_layout.DEAD + 1)
+)
+"""Per rule: what a thread that stands there holds of its folio. From the rules' own `holds`."""
+_SLEEPS = {
+    _layout.IMPORT_MUTEX: OB_MUTEX, _layout.WAIT_WRITEBACK: OB_WRITEBACK, _layout.SLEEP_REFS: OB_REFS,
+    _layout.SPLIT_LOCK: OB_LOCK, _layout.WB_LOCK: OB_LOCK | OB_WRITEBACK,
+}  # fmt: skip
+ASLEEP = tuple(_SLEEPS.get(pc, 0) for pc in range(_layout.DEAD + 1))
+"""Per rule: what a vCPU that stands there sleeps for, whatever has become of its page."""

@@ -1,0 +1,312 @@
+"""A wait in words: who waits for what, who holds it, and which step would release it, from one state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ultrafolio.model import layout
+from ultrafolio.model.layout import ACTOR_KINDS, OPS, VCPU
+
+from .load import interpreted
+from .tables import (
+    ASLEEP,
+    CLASS_EXPECTED,
+    CLASS_FATAL,
+    CLASS_NONE,
+    CLASS_PERMANENT,
+    CLASS_WAITING,
+    CLASSES,
+    OB_DIRTY,
+    OB_FROZEN,
+    OB_LOCK,
+    OB_MAPPED,
+    OB_MUTEX,
+    OB_REFS,
+    OB_WRITEBACK,
+    OBSTACLES,
+)
+
+EVER = "which comes only with the guest's reboot or shutdown"
+LEADS_TO = (
+    "touch leads to access", "unshare leads to secure", "pin leads to granted or refused", "writeback leads to ended",
+    "host access leads to done",
+)  # fmt: skip
+"""What an actor that has begun something owes, by name."""
+_OWES = {layout.WRITEBACK: 3, layout.ACCESS: 4, **dict.fromkeys((layout.DISK, layout.RING, layout.PIN,
+                                                                layout.INTERRUPT), 2)}  # fmt: skip
+_WISHES = {layout.DISK: "I/O on", layout.RING: "ring", layout.PIN: "pin of", layout.INTERRUPT: "indicators in",
+           layout.ACCESS: "access to"}  # fmt: skip
+
+
+def leads_to(kind: int, op: int) -> str:
+    """The leads-to property about what an actor of this kind has begun; `op` is a vCPU's."""
+    if kind == VCPU:
+        return LEADS_TO[1] if op == layout.UNSHARE else LEADS_TO[0]
+    return LEADS_TO[_OWES[kind]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One wait, a line each. expected: it is the purpose of pin shared that it lasts; taken_by: the steps of a livelock
+    that take the obstacle again, or the page away."""
+
+    waiter: str
+    waits_for: str
+    held_by: str
+    released_by: str
+    expected: bool = False
+    taken_by: str = ""
+
+    def line(self) -> str:
+        again = f"; taken again by {self.taken_by}" if self.taken_by else ""
+        return (f"{self.waiter} waits for {self.waits_for}; held by {self.held_by}; "
+                f"released by {self.released_by}{again}")  # fmt: skip
+
+    def record(self) -> dict[str, str | None]:
+        """The wait as JSON fields."""
+        return {"waiter": self.waiter, "waits_for": self.waits_for, "held_by": self.held_by,
+                "released_by": self.released_by, "taken_by": self.taken_by or None}  # fmt: skip
+
+
+NO_WAIT = {"waiter": None, "waits_for": None, "held_by": None, "released_by": None, "taken_by": None}
+"""The same fields where nobody waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds an obstacle. actor: its number, or None for an LRU batch and for what no thread holds.
+
+    held, released  in words;  stays: no fair step ends it
+    """
+
+    actor: int | None
+    held: str
+    released: str
+    stays: bool = False
+
+
+def name(s: Any, t: int) -> str:
+    """ "vcpu 0": what an actor is called."""
+    return f"{ACTOR_KINDS[s.who[t].kind]} {t}"
+
+
+def waiter_words(s: Any, t: int, page: int) -> str:
+    """ "vcpu 0 (touch page 1)"."""
+    kind = s.who[t].kind
+    wish = OPS[s.actor[t].op] if kind == VCPU and s.actor[t].op else _WISHES.get(kind, "folio of")
+    return f"{name(s, t)} ({wish} page {page})"
+
+
+def what_for(s: Any, obstacle: int, page: int, whole: bool) -> str:
+    """What a waiter waits for, in words. whole: its references are counted over the folio."""
+    unit = "the folio of " if whole or s.cfg[0].refs == layout.REFS_FOLIO else ""
+    return {
+        OB_MAPPED: f"page {page} to stay mapped writable", OB_MUTEX: "the VM's import mutex",
+        OB_LOCK: "the folio lock", OB_WRITEBACK: "the end of the folio's writeback",
+        OB_REFS: f"the extra references of {unit}page {page}",
+        OB_DIRTY: f"the dirty folio of page {page} to become splittable",
+        OB_FROZEN: f"the folio of page {page} to thaw",
+    }[obstacle]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------- holders
+def holders(s: Any, t: int, obstacle: int, page: int, whole: bool) -> list[Holder]:
+    """Everybody but the waiter who holds an obstacle that is there for waiter `t` and this page."""
+    if obstacle == OB_REFS:
+        return _referrers(s, t, page, whole)
+    if obstacle == OB_MUTEX:
+        return [_owner(s, int(s.vm[s.who[t].vm].mutex) - 1)]
+    if obstacle == OB_DIRTY:
+        return [_writer(s)]
+    if obstacle == OB_MAPPED:
+        return [Holder(None, "whoever unmapped or write-protected it", "the write fault that the waiter takes itself")]
+    return [_of_folio(s, a, obstacle, s.task[t].pc) for a in _folio_holders(s, t, obstacle, page)]
+
+
+def _folio_holders(s: Any, t: int, what: int, page: int) -> list[int]:
+    """The other threads that hold the lock, the writeback or the freeze of the folio of `page`."""
+    run = interpreted()
+    folio = run.head(s, page)
+    return [a for a in range(len(s.task)) if a != t and run.holds(s, a, what) and run.head(s, s.task[a].page) == folio]
+
+
+def _of_folio(s: Any, a: int, what: int, pc: int) -> Holder:
+    who = name(s, a)
+    if what == OB_LOCK:
+        over = ", which hands it over to those that sleep for it" if ASLEEP[pc] & OB_LOCK else ""
+        return Holder(a, who, f"the unlock by {who}{over}")
+    if what == OB_FROZEN:
+        return Holder(a, who, f"the thaw by {who}")
+    if s.who[a].stuck and s.task[a].pc == layout.WB_END:
+        return Holder(a, f"{who}, whose I/O never completes", f"writeback-end of {who}, which never comes", stays=True)
+    return Holder(a, who, f"writeback-end of {who}")
+
+
+def _owner(s: Any, a: int) -> Holder:
+    """The owner of the import mutex, and what it waits for itself."""
+    who, run = name(s, a), interpreted()
+    asleep = _sleeps_for(s, a)
+    return Holder(a, who + asleep, f"the end of {who}'s import, which hands the mutex over", stays=run.sleeps_on(s, a))
+
+
+def _sleeps_for(s: Any, a: int) -> str:
+    """ ", which waits for …" of a holder that sleeps itself, or ""."""
+    run, k = interpreted(), s.task[a]
+    found = ASLEEP[k.pc] & ~OB_MUTEX & run.stands(s, a, k.page, False)
+    if not found:
+        return ""
+    obstacle = last(found)
+    held = "; ".join(h.held for h in holders(s, a, obstacle, k.page, False)) or "nobody any more"
+    return f", which waits for {what_for(s, obstacle, k.page, False)}, held by {held}"
+
+
+def _writer(s: Any) -> Holder:
+    if s.cfg[0].split_writeback:
+        return Holder(None, "the write that dirtied it", "its own write-back, if no write comes before the split")
+    return Holder(None, "the write that dirtied it", "a writeback with no write before the next split")
+
+
+def _referrers(s: Any, t: int, page: int, whole: bool) -> list[Holder]:
+    run = interpreted()
+    first, end = run.first_of(s, page, whole), run.end_of(s, page, whole)
+    found = [_mismatch(page)] if run.never_matches(s, page) else []
+    for a in range(len(s.task)):
+        k = s.task[a]
+        if pinned := range(max(first, k.page), min(end, k.page + k.at)):
+            found.append(_pin(s, a, _where(pinned, page)))
+    for q in range(first, end):
+        where = _where(range(q, q + 1), page)
+        plain = s.mm[q].spec
+        for a in range(len(s.task)):
+            k = s.task[a]
+            if k.page == q and run.holds_plain(s, a):
+                plain -= 1
+                if a != t:
+                    found.append(_plain(s, a, where))
+        if plain > 0:
+            found.append(Holder(None, f"a reference on {where} that an earlier fault-in leaked",
+                                "nothing: nobody drops it", stays=True))  # fmt: skip
+        if s.mm[q].batch:
+            drains = s.cfg[0].drain != layout.DRAIN_NONE
+            found.append(Holder(None, f"the LRU batch of CPU {s.mm[q].batch - 1}, which holds {where}",
+                                "drain-all" if drains else "a drain, which this policy does not do",
+                                stays=not drains))  # fmt: skip
+    return found
+
+
+def _where(pages: range, page: int) -> str:
+    """Pages in words, as seen from the page that is waited for."""
+    if len(pages) > 1:
+        return f"pages {pages[0]} to {pages[-1]}" + ("" if page in pages else ", other pages of the folio")
+    return f"page {pages[0]}" + ("" if page in pages else ", another page of the folio")
+
+
+def _mismatch(page: int) -> Holder:
+    return Holder(None, f"the count of page {page} alone, which is that of no page of a large folio",
+                  "nothing: this kernel compares the count of one page", stays=True)  # fmt: skip
+
+
+def _pin(s: Any, a: int, where: str) -> Holder:
+    """A device's pin."""
+    who, pc = name(s, a), s.task[a].pc
+    if s.who[a].kind in (layout.RING, layout.PIN):
+        return Holder(a, f"{who}'s long-term pin on {where}", f"ring-teardown of {who}, {EVER}",
+                      stays=pc == layout.RING_READY)  # fmt: skip
+    if s.who[a].kind == layout.INTERRUPT:
+        return Holder(a, f"{who}'s pin of its indicators on {where}", f"unpin of {who}")
+    stuck = bool(s.who[a].stuck) and pc == layout.IO_END
+    never = ", which never comes: its I/O does not complete" if stuck else ""
+    return Holder(a, f"{who}'s pin for direct I/O on {where}", f"io-end and unpin of {who}{never}", stays=stuck)
+
+
+def _plain(s: Any, a: int, where: str) -> Holder:
+    who, run = name(s, a), interpreted()
+    if s.who[a].kind == VCPU:
+        return Holder(a, f"{who}'s import, which holds a reference on {where}{_sleeps_for(s, a)}",
+                      f"the end of {who}'s import", stays=run.sleeps_on(s, a))  # fmt: skip
+    step = "access-put" if s.who[a].kind == layout.ACCESS else "plain-put"
+    return Holder(a, f"{who}'s reference on {where}", f"{step} of {who}")
+
+
+# --------------------------------------------------------------------------------------------------- one state
+def last(found: int) -> int:
+    """The bit that stands last in the order of obstacles."""
+    return 1 << (found.bit_length() - 1)
+
+
+def bits(found: int) -> list[int]:
+    """The bits of a set of obstacles, in their order."""
+    return [1 << n for n in range(len(OBSTACLES)) if found >> n & 1]
+
+
+def obstacle_names(found: int) -> tuple[str, ...]:
+    """The names of a set of obstacles, in their order."""
+    return tuple(OBSTACLES[bit.bit_length() - 1] for bit in bits(found))
+
+
+def in_words(
+    s: Any, t: int, named: int, page: int, whole: bool, *, expected: bool = False, staying: bool = False
+) -> Wait:
+    """The wait of actor `t` for the `named` obstacles, as this state has them. staying: of the holders, only those that
+    no fair step removes, where there are such."""
+    found: list[Holder] = []
+    for obstacle in bits(named):
+        some = holders(s, t, obstacle, page, whole)
+        found += [h for h in some if h.stays] if staying and any(h.stays for h in some) else some
+    return Wait(waiter_words(s, t, page), " and ".join(what_for(s, o, page, whole) for o in bits(named)),
+                joined(h.held for h in found), joined(h.released for h in found), expected)  # fmt: skip
+
+
+def joined(lines: Any) -> str:
+    """Lines of words as one, none of them twice."""
+    return "; ".join(dict.fromkeys(lines))
+
+
+def dead(s: Any, t: int, page: int) -> Wait:
+    """The wait of an actor that is dead, or whose guest is."""
+    return Wait(waiter_words(s, t, page), "nothing any more: its VMM was told -EINVAL",
+                _killers(s, t), "a new start")  # fmt: skip
+
+
+def _killers(s: Any, t: int) -> str:
+    """Whose refused import killed the guest of actor `t`."""
+    dead = [a for a in range(len(s.task)) if s.task[a].pc == layout.DEAD and s.who[a].vm == s.who[t].vm]
+    return joined(f"the refused import of {name(s, a)}" for a in dead) or "the refused import"
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """What one state tells of a wait. kind: a word of tables.CLASSES; obstacles: names, of tables.OBSTACLES."""
+
+    actor: int
+    kind: str
+    obstacles: tuple[str, ...]
+    wait: Wait
+
+
+def stall(s: Any, t: int) -> Stall | None:
+    """The wait of actor `t` in this state (as lists, or records with the same fields); None where nothing is in its
+    way. permanent: no fair step removes what is named, nor the waiter's own drain or split."""
+    run = interpreted()
+    kind = int(run.class_of(s, t))
+    if kind == CLASS_NONE:
+        return None
+    page = int(run.page_of(s, t))
+    if kind == CLASS_FATAL:
+        return Stall(t, CLASSES[kind], (), dead(s, t, page))
+    whole = bool(run.to_split(s, page))
+    if kind == CLASS_EXPECTED:
+        named = OB_REFS
+    elif kind == CLASS_PERMANENT:
+        named = int(run.staying(s, t))
+    else:
+        named = last(int(run.obstacles(s, t)))
+    wait = in_words(s, t, named, page, whole, expected=kind == CLASS_EXPECTED, staying=kind != CLASS_WAITING)
+    return Stall(t, CLASSES[kind], obstacle_names(named), wait)
+
+
+def stalls(s: Any) -> list[Stall]:
+    """Everybody who waits in this state, by number."""
+    found = (stall(s, t) for t in range(len(s.task)))
+    return [some for some in found if some]
