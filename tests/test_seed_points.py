@@ -22,9 +22,9 @@ def played(document, policy, *, seed=1, duration_us=20_000, **choices):
     chosen = policy if isinstance(policy, Policy) else find(policy)
     system = scenario.system(scenario.parse(document, "test"), chosen)
     state, around = world.from_system(system, COSTS, seed=seed, duration_us=duration_us)
-    cell.simulate_all(state, around)
+    hangs = cell.simulate_all(state, around)
     config = {"duration_us": duration_us, "policy": {"track": chosen.track}}
-    return cell.finish(config, state, around), state, around
+    return cell.finish(config, state, around, hangs), state, around
 
 
 PAIR = {"memory": {"folios": [1], "state": ["shared", "secure"]}, "vcpu": [{"touch": [1]}]}

@@ -1,4 +1,4 @@
-"""What makes a class of a wait credible, asked of the plain interpreter before a verdict is printed, and again of a file.
+"""What bears out the class of a wait, asked of the plain interpreter before a verdict is printed, and again of a file.
 
 permanent   what is named is there in every state, and no fair step that is enabled removes it;
 livelock    the way around removes the obstacle, or could by a fair step, and takes it again, or takes that step away;
@@ -75,7 +75,7 @@ def certify_story(system: System, stem: Sequence[int], cycle: Sequence[int], cla
 
 
 def certify_permanent(system: System, state: State, claim: Claim) -> None:
-    """What is named is there in this state (as lists), and no fair step that is enabled removes it. Else NotCertified."""
+    """What is named is there in this state (as lists), and no enabled fair step removes it. Else NotCertified."""
     run, bits = interpreted(), claim.bits
     if not bits or run.stands(state, claim.waiter, claim.page, claim.whole) & bits != bits:
         raise NotCertified(f"{' and '.join(claim.named) or 'an obstacle'} is not there all along")

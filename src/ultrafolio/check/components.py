@@ -21,7 +21,7 @@ from ultrafolio.engine.interp import to_lists
 from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, SPLIT, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.waits.load import interpreted
-from ultrafolio.waits.tables import *
+from ultrafolio.waits.tables import OB_REFS, OBSTACLE_OF, OBSTACLES
 from ultrafolio.waits.words import bits, last
 
 from .explore import Graph
@@ -38,8 +38,8 @@ def _nowhere() -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Component:
-    """A largest strongly connected set of states in which `waiter` waits and a fair run can stay for ever, or a state in
-    which nothing fair is enabled. members: numbers of its states, ascending, so the first is entered first."""
+    """A largest strongly connected set of states in which `waiter` waits and a fair run can stay for ever, or a state
+    in which nothing fair is enabled. members: numbers of its states, ascending, so the first is entered first."""
 
     waiter: int
     members: Array
@@ -216,7 +216,8 @@ class _Judge:
             def at_end(s: State, a: int = a) -> int:
                 return int(s.task[a].pc == IMPORT_END)
 
-            called, ended = self.lookup.each(self.source[mine], at_call, a), self.lookup.each(self.target[mine], at_end, a)
+            called = self.lookup.each(self.source[mine], at_call, a)
+            ended = self.lookup.each(self.target[mine], at_end, a)
             imported[mine[(called & ended) > 0]] = True
         away = self.inside & (before > after)
         return (away, imported) if away.any() and imported.any() else None

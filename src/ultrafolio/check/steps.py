@@ -12,7 +12,6 @@ from ultrafolio.waits.rules import is_pending
 
 from .layout import (
     COMPONENT_WORDS,
-    DEVICES,
     FULL,
     HEAD_FAIR,
     HEAD_OBSTACLE,

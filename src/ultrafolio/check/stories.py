@@ -8,7 +8,7 @@ from typing import Any
 from ultrafolio.model.layout import MAPPED, MM, OWNERS, PT, UNSHARE
 from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted
-from ultrafolio.waits.tables import *
+from ultrafolio.waits.tables import OB_DIRTY, OB_MAPPED
 from ultrafolio.waits.words import Holder, Wait, joined
 
 from .components import Judged, Lookup

@@ -124,7 +124,8 @@ class Result:
         for finding in self.findings:
             if finding.wait and finding.actor is not None:
                 mine.setdefault(finding.actor, []).append(finding)
-        return [min(some, key=lambda f: (f.kind == "transient", f.expected, f.rank)) for _, some in sorted(mine.items())]
+        worst = (min(some, key=lambda f: (f.kind == "transient", f.expected, f.rank)) for _, some in sorted(mine.items()))
+        return list(worst)
 
     @property
     def verdict(self) -> str:
@@ -237,7 +238,7 @@ def _liveness(graph: Graph) -> list[Finding]:
 
 
 def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
-    """The finding of a component, with its certified story: the calmest of the shortest ways to it, and a way around."""
+    """The finding of a component, with its certified story: a shortest, calmest way to it, and a way around in it."""
     graph, t, entry = lookup.graph, judged.component.waiter, judged.component.entry
     around = closed_way(graph, judged)
     stem = calmest_path(graph, entry, around[0] >> 16 if around else None)

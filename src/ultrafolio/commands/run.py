@@ -83,11 +83,10 @@ def run(file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Pat
     command = _command(file, given, fields)
     if trace_file:
         with Writer(trace_file, state, command) as writer:
-            _traced(state, around, writer)
+            hangs = _traced(state, around, writer)
     else:
-        cell.simulate_all(state, around)
-    result = cell.finish(settings, state, around)
-    hangs = [cell.hang_text(around.hang[i], state) for i in range(int(around.clock[0]["hangs"]))]
+        hangs = cell.simulate_all(state, around)
+    result = cell.finish(settings, state, around, hangs)
     if as_json:
         click.echo(json.dumps({"command": command, **result, "hangs": hangs}))
     else:
@@ -127,14 +126,16 @@ def _scenario(document: Mapping[str, Any], where: str, given: dict[str, Any], fi
     return {"duration_us": duration, "policy": {"track": policy.track}}, state, around
 
 
-def _traced(state: State, around: World, writer: Writer) -> None:
-    simulate = compiled()
+def _traced(state: State, around: World, writer: Writer) -> list[str]:
+    """Run to the end and write every event; the hangs in words."""
+    simulate, told = compiled(), list[str]()
+    around.clock["pausing"] = 1
     while True:
         done = simulate(state, around, _BUFFER)
         writer.add(np.asarray(around.event[:done]))
         around.clock["traced"] = 0
-        if done < _BUFFER:
-            return
+        if not cell.tell_hang(state, around, told) and done < _BUFFER:
+            return told
 
 
 def _command(file: Path | None, given: dict[str, Any], fields: tuple[str, ...]) -> str:

@@ -156,6 +156,11 @@ def inner_flags() -> dict[str, Any]:
     return {**numba_flags(), "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
+def apart_flags() -> dict[str, Any]:
+    """Flags of a function that compiled code calls seldom: not inlined, which would compile it again for each call."""
+    return {**numba_flags(), "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
 @functools.cache
 def compiled() -> Any:
     """The rules compiled by Numba, inlined into whoever calls them."""

@@ -128,7 +128,7 @@ def io_end(s, t):
       seed="The pin stays as long as the corresponding virtio devices are configured "
            "(i.e. until the guest shuts down or reboots)")  # fmt: skip
 def ring_teardown(s, t):
-    """A configured virtio device is torn down, or another long-term pin ends: only with the guest's reboot or shutdown."""
+    """A virtio device is torn down, or another long-term pin ends: only with the guest's reboot or shutdown."""
     if running(s, s.who[t].vm):
         return W_STOPPED
     s.actor[t].page = 0

@@ -292,7 +292,7 @@ def fault_in(s, t):
 
 
 @rule(IMPORT_LARGE, kernel="make_folio_secure: -EINVAL (v6.4), -E2BIG (v6.10); no such test in the mail",
-      releases="lock mutex refs")  # fmt: skip
+      releases="table lock mutex refs")  # fmt: skip
 def import_large(s, t):
     """A large folio is imported page by page, refused, or split first (P.large); where this is tested: P.large_at."""
     k = s.task[t]
@@ -312,7 +312,7 @@ def import_large(s, t):
     return OK
 
 
-@rule(IMPORT_TRYLOCK, kernel="folio_trylock in make_folio_secure, v6.4", releases="mutex refs")
+@rule(IMPORT_TRYLOCK, kernel="folio_trylock in make_folio_secure, v6.4", releases="table mutex refs")
 def import_trylock(s, t):
     """Try the folio lock; a locked folio is busy, which 6.10 to 6.13 answer with a wait for writeback.
 
@@ -342,7 +342,7 @@ def locked(s, t):
     s.task[t].pc = IMPORT_LARGE if s.cfg[0].large_at == LARGE_AFTER_EXPORT else IMPORT_WRITEBACK
 
 
-@rule(IMPORT_EXPORT, holds="lock", kernel="should_export_before_import, v6.0; arch/s390/kernel/uv.c:gmap_make_secure, v6.12")
+@rule(IMPORT_EXPORT, holds="lock", kernel="should_export_before_import in gmap_make_secure, v6.0")
 def import_export(s, t):
     """Export the page of another guest first; the result is ignored, the arch bit stays."""
     uv_export(s, s.task[t].page)
@@ -350,7 +350,7 @@ def import_export(s, t):
     return OK
 
 
-@rule(IMPORT_WRITEBACK, holds="lock", kernel="folio_test_writeback in make_folio_secure, v5.7", releases="lock",
+@rule(IMPORT_WRITEBACK, holds="lock", kernel="folio_test_writeback in make_folio_secure, v5.7", releases="table lock",
       seed="make sure the page is not in writeback, and if so wait until the writeback is over")  # fmt: skip
 def import_writeback(s, t):
     """In writeback: unlock and wait for its end."""
@@ -375,8 +375,8 @@ def wait_writeback(s, t):
     return OK
 
 
-@rule(IMPORT_FREEZE, holds="lock", kernel="folio_ref_freeze(expected) in make_folio_secure, v5.7", releases="lock mutex refs",
-      seed="make sure the page does not have any extra references except for the mapping itself")  # fmt: skip
+@rule(IMPORT_FREEZE, holds="lock", kernel="folio_ref_freeze(expected) in make_folio_secure, v5.7",
+      releases="table lock mutex refs", seed="make sure the page does not have any extra references except for the mapping itself")  # fmt: skip
 def import_freeze(s, t):
     """Freeze the count at its expected value; extra references besides its own: unlock, drain, busy."""
     k = s.task[t]
@@ -443,7 +443,7 @@ def import_arch(s, t):
 
 
 @rule(IMPORT_CALL, holds="lock frozen", kernel="__uv_call in make_folio_secure, one attempt since v5.16",
-      releases="lock frozen mutex refs",
+      releases="table lock frozen mutex refs",
       seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
 def import_call(s, t):
     """The call: import, or unpin for an unshare. Busy, or unmapped meanwhile: undo and touch again. Refused: fatal."""
@@ -481,8 +481,8 @@ def thaw(s, t):
     off_table(s, t)
 
 
-@rule(IMPORT_END, holds="lock frozen", kernel="folio_ref_unfreeze, folio_unlock, v5.7", releases="lock frozen mutex refs",
-      seed="the page is allowed become secure again before allowing the page to be unshared")  # fmt: skip
+@rule(IMPORT_END, holds="lock frozen", kernel="folio_ref_unfreeze, folio_unlock, v5.7",
+      releases="table lock frozen mutex refs", seed="the page is allowed become secure again before allowing the page to be unshared")  # fmt: skip
 def import_end(s, t):
     """Thaw, unlock, report success; the vCPU touches again, an unshare is complete."""
     thaw(s, t)

@@ -1,4 +1,4 @@
-"""Kernels by version as policies: linux-6.14, and with or without one fix, linux-6.14+3ec8a8330a1a, linux-7.1~42546fc642e9.
+"""Kernels by version as policies: linux-6.14; with a fix, linux-6.14+3ec8a8330a1a; without one, linux-7.1~42546fc642e9.
 
 A range of versions is one preset, with the choices and bugs that its last kernels have; an earlier one of the range is
 the preset without a fix. Sources and stable versions: docs/kernel-fixes.md.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ultrafolio.engine.interp import records
 from ultrafolio.engine.load import digest
 from ultrafolio.model.layout import *
+from ultrafolio.waits.load import interpreted
+from ultrafolio.waits.tables import OB_DIRTY
+from ultrafolio.waits.words import in_words, stall
 
 from .config import resolve
 from .layout import *
@@ -40,9 +44,22 @@ def warm() -> None:
     run(resolve({"duration_us": 1}, Path()), Path())
 
 
-def simulate_all(state: State, world: World) -> None:
-    """Run to the configuration's end."""
-    compiled()(state, world, _CHUNK)
+def simulate_all(state: State, world: World) -> list[str]:
+    """Run to the configuration's end; the hangs that were logged on the way, each as its state told it."""
+    simulate, told = compiled(), list[str]()
+    world.clock["pausing"] = 1
+    while True:
+        simulate(state, world, _CHUNK)
+        if not tell_hang(state, world, told):
+            return told
+
+
+def tell_hang(state: State, world: World, told: list[str]) -> bool:
+    """Add the hang that the simulation stopped for, in words, to those told before; False where there is no new one."""
+    if len(told) == world.clock[0]["hangs"]:
+        return False
+    told.append(hang_text(world.hang[len(told)], state))
+    return True
 
 
 def run(config: Mapping[str, Any], base: Path) -> dict[str, int | str | list[int]]:
@@ -51,12 +68,14 @@ def run(config: Mapping[str, Any], base: Path) -> dict[str, int | str | list[int
     InputError for a recording that cannot be read.
     """
     state, world = build(dict(config), base)
-    simulate_all(state, world)
-    return finish(config, state, world)
+    return finish(config, state, world, simulate_all(state, world))
 
 
-def finish(config: Mapping[str, Any], state: State, world: World) -> dict[str, int | str | list[int]]:
-    """The COLUMNS of a world at its end: open stalls are counted apart, never as finished ones."""
+def finish(
+    config: Mapping[str, Any], state: State, world: World, hangs: Sequence[str]
+) -> dict[str, int | str | list[int]]:
+    """The COLUMNS of a world at its end, with the hangs that simulate_all told: open stalls are counted apart, never as
+    finished ones."""
     clock, until = world.clock[0], config["duration_us"] * 1000
     values: dict[str, Any] = {name: int(world.metric[0][name]) for name in MEASURES}
     values["over_page_ns"] += int(clock["over"]) * (until - int(clock["over_at"]))
@@ -67,7 +86,7 @@ def finish(config: Mapping[str, Any], state: State, world: World) -> dict[str, i
     values["throughput"] = values["touches"] * 1_000_000_000 // until
     values["pages_total"] = len(state.mm)
     values["tracking_bytes"] = tracking_bytes(config["policy"]["track"], state)
-    values["hung"] = first_hang(state, world)
+    values["hung"] = hangs[0] if hangs else ""
     values["broken"] = [int(n) for n in world.broken[1:]]
     values["stall_hist"] = sparse(world.stall)
     values["latency_hist"] = sparse(world.latency)
@@ -99,27 +118,11 @@ def bucket_edges() -> np.ndarray[Any, Any]:
     return low
 
 
-def first_hang(state: State, world: World) -> str:
-    """The first hang in words: its class, who waits, for what, held by whom, and what would release it."""
-    if not world.clock[0]["hangs"]:
-        return ""
-    return hang_text(world.hang[0], state)
-
-
 def hang_text(hang: Any, state: State) -> str:
-    """One found hang: "permanent: vcpu 3 waits for … of page 17; held by …; released by …"."""
-    kind, holder = HANG_CLASSES[hang["kind"]], int(hang["holder"])
-    reason, page = int(hang["reason"]), int(hang["page"])
-    waits = {E_DIRTY: "the dirty folio to become splittable", E_FATAL: "nothing: its VMM was told EINVAL"}
-    what = waits.get(reason, WAITS[-reason] if reason < 0 else "the extra references to go")
-    if holder < len(state.who):
-        k = state.task[holder]
-        held = f"{ACTOR_KINDS[state.who[holder]['kind']]} {holder}, long-term pin on pages {k['page']}+{k['at']}"
-        freed = "the guest's reboot or shutdown"
-    elif reason == E_DIRTY:
-        held, freed = "the write fault that dirties it again", "nothing under this policy"
-    elif reason == E_FATAL:
-        held, freed = "the policy's refusal", "a new start of the guest"
-    else:
-        held, freed = "an LRU batch", "a drain, which this policy does not do"
-    return f"{kind}: vcpu {hang['waiter']} waits for {what}, page {page}; held by {held}; released by {freed}"
+    """A hang just logged: "permanent: vcpu 3 (touch page 17) waits for …; held by …; released by …"."""
+    kind, s, waiter = HANG_CLASSES[hang["kind"]], records(state), int(hang["waiter"])
+    told = stall(s, waiter)
+    if kind == "livelock" or told is None:
+        page, whole = int(hang["page"]), bool(interpreted().to_split(s, int(hang["page"])))
+        return f"{kind}: {in_words(s, waiter, OB_DIRTY, page, whole).line()}"
+    return f"{kind}: {told.wait.line()}"

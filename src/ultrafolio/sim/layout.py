@@ -15,14 +15,17 @@ from ultrafolio.model.layout import (
     W_DEVICE,
     W_FROZEN,
     W_IDLE,
+    W_IO,
     W_LOCK,
     W_MUTEX,
     W_REFS,
     W_STOPPED,
+    W_TABLE,
     W_WRITEBACK,
     WAITS,
 )
 from ultrafolio.model.rule import RULES
+from ultrafolio.waits.tables import CLASSES
 
 ACTOR_BITS = 17
 ACTOR_MASK = (1 << ACTOR_BITS) - 1
@@ -35,8 +38,9 @@ CPUS = most(MM, "batch")
 UNIFORM, RECORDED, LISTED = range(3)
 """How an actor chooses: a page uniformly from a range, the recording's next, or one of its listed (op, page)."""
 
-TRANSIENT, PERMANENT, LIVELOCK, FATAL, EXPECTED = range(5)
-HANG_CLASSES = ("transient", "permanent", "livelock", "fatal", "expected")
+CLASS_LIVELOCK = len(CLASSES)
+HANG_CLASSES = (*CLASSES, "livelock")
+"""Classes of a hang: those that one state tells, and a livelock, which the checker has shown (kernel.shown_livelock)."""
 
 LOAD = np.dtype([
     ("rng0", np.int64), ("rng1", np.int64), ("first", np.int32), ("count", np.int32), ("pos", np.int32),
@@ -51,11 +55,11 @@ WAIT = np.dtype([("next", np.int32), ("queue", np.int32), ("reason", np.uint8), 
 CLOCK = np.dtype([("now", np.int64), ("until", np.int64), ("over", np.int64), ("over_at", np.int64),
                   ("leaves", np.int64), ("sequence", np.int64), ("read", np.int64), ("write", np.int64),
                   ("split_page", np.int64), ("checked", np.int64), ("tracing", np.int64), ("hangs", np.int64),
-                  ("traced", np.int64)])  # fmt: skip
+                  ("traced", np.int64), ("pausing", np.int64)])  # fmt: skip
 EVENT = np.dtype([("time", np.int64), ("actor", np.int32), ("page", np.int32), ("rule", TASK["pc"]),
                   ("outcome", np.int8)])  # fmt: skip
-HANG = np.dtype([("time", np.int64), ("waiter", np.int32), ("holder", np.int32), ("page", np.int32),
-                 ("kind", np.uint8), ("reason", np.int8)])  # fmt: skip
+HANG = np.dtype([("time", np.int64), ("waiter", np.int32), ("page", np.int32), ("kind", np.uint8),
+                 ("reason", np.int8)])  # fmt: skip
 
 MEASURES = (
     "events", "touches", "stalls", "stall_ns", "stall_lock", "stall_refs", "stall_writeback", "stall_dirty",
@@ -74,13 +78,15 @@ beside the numbers of the W_ reasons."""
 REASONS = PARKED_DIRTY + 1
 FREES: dict[str, tuple[int, ...]] = {
     "lock": (-W_LOCK,), "writeback": (-W_WRITEBACK, PARKED_DIRTY), "mutex": (-W_MUTEX,), "refs": (-W_REFS, PARKED),
-    "frozen": (-W_FROZEN,), "vm": (-W_STOPPED,),
+    "frozen": (-W_FROZEN,), "vm": (-W_STOPPED,), "table": (-W_TABLE,),
 }  # fmt: skip
 """What each word of a rule's `releases` lets go on: reasons to wait."""
 OF_A_MACHINE = ("mutex", "vm")
 """The words whose waiters queue at their virtual machine; those of the others queue at a folio."""
 POLLED = (-W_IDLE, -W_DEVICE)
 """Reasons after which an actor tries again by itself."""
+ENDLESS_WAITS = (-W_IO,)
+"""Reasons that no step ends."""
 
 
 def _releases() -> tuple[int, ...]:
@@ -92,7 +98,7 @@ def _releases() -> tuple[int, ...]:
     idle = sorted(set(FREES) - words)
     fits(f"words of releases, of which no rule releases {', '.join(idle)}", len(FREES), len(FREES) - len(idle),
          "the rule that does: @rule(releases=...)")  # fmt: skip
-    ended = {*POLLED, *(reason for word in FREES for reason in FREES[word])}
+    ended = {*POLLED, *ENDLESS_WAITS, *(reason for word in FREES for reason in FREES[word])}
     endless = [WAITS[reason] for reason in range(1, len(WAITS)) if reason not in ended]
     fits(f"reasons to wait, of which the simulator never ends {', '.join(endless)}", len(WAITS) - 1,
          len(WAITS) - 1 - len(endless), "sim/layout.py: FREES or POLLED")  # fmt: skip

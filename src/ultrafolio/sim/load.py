@@ -9,6 +9,7 @@ from typing import Any
 
 from ultrafolio.engine import load as rules
 from ultrafolio.engine.interp import to_lists, write_back
+from ultrafolio.waits import load as waits
 
 from . import kernel, layout
 
@@ -16,9 +17,11 @@ Simulate = Callable[[Any, Any, int], int]
 
 
 def _loaded(
-    decorate: Callable[[Any], Any], entry: Callable[[Any], Any], changed: Mapping[str, str] | None, *, unsigned: bool
+    decorate: Callable[[Any], Any], apart: Callable[[Any], Any], entry: Callable[[Any], Any],
+    changed: Mapping[str, str] | None, *, unsigned: bool,
 ) -> Any:
     space = rules.functions(decorate, changed, unsigned=unsigned)
+    waits.add(space, apart)
     space.update(rules.constants(layout))
     rules.add_functions(space, kernel, lambda f: entry(f) if f.__name__ == "simulate" else decorate(f))
     return space["simulate"]
@@ -26,7 +29,7 @@ def _loaded(
 
 def interpreted(changed: Mapping[str, str] | None = None) -> Simulate:
     """`simulate(state, world, limit)` as plain Python over lists (see `to_lists`); `changed` breaks rules for tests."""
-    simulate: Simulate = _loaded(lambda f: f, lambda f: f, changed, unsigned=False)
+    simulate: Simulate = _loaded(lambda f: f, lambda f: f, lambda f: f, changed, unsigned=False)
     return simulate
 
 
@@ -39,7 +42,9 @@ def compiled() -> Simulate:
     import numba
 
     njit: Any = numba.njit
-    simulate: Simulate = _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), None, unsigned=True)
+    simulate: Simulate = _loaded(
+        njit(**inner), njit(**rules.apart_flags()), njit(nogil=True, cache=True, **entry), None, unsigned=True
+    )
     return simulate
 
 

@@ -121,7 +121,8 @@ def _actors(load: dict[str, Any]) -> list[tuple[int, int]]:
     """(kind, guest) of every actor, in a fixed order."""
     made = []
     for guest in range(load["guests"]):
-        counts = [(VCPU, load["vcpus"]), (DISK, load["disks"]), (RING, load["rings"]),
+        ring = PIN if load["early_rings"] else RING
+        counts = [(VCPU, load["vcpus"]), (DISK, load["disks"]), (ring, load["rings"]),
                   (REBOOT, int(load["reboot_us"] > 0))]  # fmt: skip
         made += [(kind, guest) for kind, n in counts for _ in range(n)]
     host = [(WRITEBACK, "writeback_us"), (RECLAIM, "reclaim_us"), (LRU, "lru_us"), (MAPPING, "mapping_us"),
@@ -178,7 +179,7 @@ def _heads(order: Array) -> Array:
 def _import_first(state: State, config: dict[str, Any], layout: Layout) -> None:
     """What the guest had imported, and shared, before the run: all pages, or only the shared ones (at boot).
 
-    Shared ones stay out too where devices pin them before their first import (`early_rings`). Under `large = split`
+    Shared ones stay out too where long-term pins, which are no rings, come before their first import (`early_rings`). Under `large = split`
     a folio of which a page was imported is split; under `refuse` a page of a large folio was never imported.
     """
     load, policy = config["workload"], config["policy"]
@@ -310,7 +311,7 @@ def _loads(load: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]], s
             a["recorded"], a["stride"] = bool(load["requests"]), load["disks"]
             a["pos"] = index % len(world.requests)
             state.actor["n"][t] = load["io_pages"]
-        elif kind == RING:
+        elif kind in (RING, PIN):
             a["mode"], a["first"], a["count"] = LISTED, guest * listed + slots + index, 1
             state.actor["n"][t] = load["ring_pages"]
         else:
@@ -322,7 +323,7 @@ def _first_keys(rings_at: int, kinds: list[tuple[int, int]], world: World) -> No
     """Every actor's first time in ns: rings all at `rings_at`, disks by the recording, the others after a pause."""
     times = [int(a["think"]) * int(a["rng0"]) >> 32 for a in world.load]
     for t, (kind, _) in enumerate(kinds):
-        if kind == RING:
+        if kind in (RING, PIN):
             times[t] = rings_at
         elif kind == DISK and world.load[t]["recorded"]:
             times[t] = int(world.requests[world.load[t]["pos"]]["at"])

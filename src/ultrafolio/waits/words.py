@@ -9,7 +9,23 @@ from ultrafolio.model import layout
 from ultrafolio.model.layout import ACTOR_KINDS, OPS, VCPU
 
 from .load import interpreted
-from .tables import *
+from .tables import (
+    ASLEEP,
+    CLASS_EXPECTED,
+    CLASS_FATAL,
+    CLASS_NONE,
+    CLASS_PERMANENT,
+    CLASS_WAITING,
+    CLASSES,
+    OB_DIRTY,
+    OB_FROZEN,
+    OB_LOCK,
+    OB_MAPPED,
+    OB_MUTEX,
+    OB_REFS,
+    OB_WRITEBACK,
+    OBSTACLES,
+)
 
 EVER = "which comes only with the guest's reboot or shutdown"
 LEADS_TO = (
@@ -89,7 +105,8 @@ def what_for(s: Any, obstacle: int, page: int, whole: bool) -> str:
         OB_MAPPED: f"page {page} to stay mapped writable", OB_MUTEX: "the VM's import mutex",
         OB_LOCK: "the folio lock", OB_WRITEBACK: "the end of the folio's writeback",
         OB_REFS: f"the extra references of {unit}page {page}",
-        OB_DIRTY: f"the dirty folio of page {page} to become splittable", OB_FROZEN: f"the folio of page {page} to thaw",
+        OB_DIRTY: f"the dirty folio of page {page} to become splittable",
+        OB_FROZEN: f"the folio of page {page} to thaw",
     }[obstacle]  # fmt: skip
 
 
@@ -154,14 +171,16 @@ def _referrers(s: Any, t: int, page: int, whole: bool) -> list[Holder]:
     run = interpreted()
     first, end = run.first_of(s, page, whole), run.end_of(s, page, whole)
     found = [_mismatch(page)] if run.never_matches(s, page) else []
+    for a in range(len(s.task)):
+        k = s.task[a]
+        if pinned := range(max(first, k.page), min(end, k.page + k.at)):
+            found.append(_pin(s, a, _where(pinned, page)))
     for q in range(first, end):
-        where = f"page {q}" + ("" if q == page else ", another page of the folio")
+        where = _where(range(q, q + 1), page)
         plain = s.mm[q].spec
         for a in range(len(s.task)):
             k = s.task[a]
-            if k.page <= q < k.page + k.at:
-                found.append(_pin(s, a, where))
-            elif k.page == q and run.holds_plain(s, a):
+            if k.page == q and run.holds_plain(s, a):
                 plain -= 1
                 if a != t:
                     found.append(_plain(s, a, where))
@@ -174,6 +193,13 @@ def _referrers(s: Any, t: int, page: int, whole: bool) -> list[Holder]:
                                 "drain-all" if drains else "a drain, which this policy does not do",
                                 stays=not drains))  # fmt: skip
     return found
+
+
+def _where(pages: range, page: int) -> str:
+    """Pages in words, as seen from the page that is waited for."""
+    if len(pages) > 1:
+        return f"pages {pages[0]} to {pages[-1]}" + ("" if page in pages else ", other pages of the folio")
+    return f"page {pages[0]}" + ("" if page in pages else ", another page of the folio")
 
 
 def _mismatch(page: int) -> Holder:
@@ -219,7 +245,9 @@ def obstacle_names(found: int) -> tuple[str, ...]:
     return tuple(OBSTACLES[bit.bit_length() - 1] for bit in bits(found))
 
 
-def in_words(s: Any, t: int, named: int, page: int, whole: bool, *, expected: bool = False, staying: bool = False) -> Wait:
+def in_words(
+    s: Any, t: int, named: int, page: int, whole: bool, *, expected: bool = False, staying: bool = False
+) -> Wait:
     """The wait of actor `t` for the `named` obstacles, as this state has them. staying: of the holders, only those that
     no fair step removes, where there are such."""
     found: list[Holder] = []
