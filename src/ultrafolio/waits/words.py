@@ -292,7 +292,7 @@ def stall(s: Any, t: int) -> Stall | None:
     kind = int(run.class_of(s, t))
     if kind == CLASS_NONE:
         return None
-    page = int(run.page_of(s, t))
+    page = int(run.waited_page(s, t))
     if kind == CLASS_FATAL:
         return Stall(t, CLASSES[kind], (), dead(s, t, page))
     whole = bool(run.to_split(s, page))
