@@ -151,7 +151,7 @@ def unheard_word(copy):
 def unfolded_kind(copy):
     growing.add_rules(copy)
     growing.add_kind(copy)
-    copy.entry("model/scenario.py", "ACTORS", '"kicker": {"page": _PAGES, "starts": _STARTS}')
+    copy.entry("model/scenario.py", "ACTORS", '"kicker": {"page": _PAGES, "starts": _STARTS, "after": _AFTER}')
 
 
 def unread_kind(copy):
