@@ -35,7 +35,7 @@ def test_states_edges_depth_and_first_violations_are_the_naive_ones(name, policy
     assert theirs.depth == max(mine.depth)
     result = checked(name, policy)
     assert {rule: n for rule, n in result.fired.items() if n} == mine.fired
-    stories = {n: len(result.findings[n - 1].steps) for n in range(1, 10) if result.findings[n - 1].kind}
+    stories = {n: len(result.findings[n - 1].steps) for n in range(1, len(PROPERTIES)) if result.findings[n - 1].kind}
     assert stories == mine.broke, "a counterexample is the shortest there is"
 
 
@@ -63,4 +63,4 @@ def test_the_same_again():
 
 
 def test_there_is_a_name_for_every_property():
-    assert len(PROPERTIES) == 10 and len(set(PROPERTIES)) == 10
+    assert len(set(PROPERTIES)) == len(PROPERTIES) and all(PROPERTIES[1:])
