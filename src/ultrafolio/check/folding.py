@@ -15,8 +15,10 @@ from ultrafolio.model.layout import (
     AGAIN,
     DEAD,
     IDLE_PC,
+    INTERRUPT,
     NON_SECURE,
     NOTHING,
+    RECLAIM,
     RUN,
     UNPIN,
     VCPU,
@@ -45,12 +47,13 @@ def turn_to(s, t, page):
     kind = s.who[t].kind
     by = page - page_of(s, t)
     if k.end:
-        k.start += by
         k.i += by
         k.end += by
+        if kind != RECLAIM:
+            k.start += by
     if k.failed:
         k.failed += by
-    if kind == VCPU or (kind in DEVICES and (k.pc != UNPIN or s.actor[t].page)):
+    if kind == VCPU or (kind in DEVICES and kind != INTERRUPT and (k.pc != UNPIN or s.actor[t].page)):
         s.actor[t].page = page
     if kind != VCPU or k.pc not in (RUN, AGAIN, DEAD):
         k.page = page
