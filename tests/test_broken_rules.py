@@ -95,7 +95,7 @@ BROKEN = {
 
 def violations(document, policy, changed):
     """Violations by property, summed over the seeds, under the rules with `changed` source."""
-    simulate, total = interpreted(changed), [0] * 16
+    simulate, total = interpreted(changed), [0] * len(PROPERTIES)
     for seed in SEEDS:
         system = scenario.system(scenario.parse(document, "test"), find(policy))
         state, around = world.from_system(system, COSTS, seed=seed, duration_us=1500)
@@ -115,7 +115,7 @@ def test_a_broken_rule_is_found(name):
 @pytest.mark.parametrize("name", [name for name, case in BROKEN.items() if case[2]])
 def test_the_same_without_the_fault_is_sound(name):
     _, policy, _, document = BROKEN[name]
-    assert violations(document, policy, {}) == [0] * 16
+    assert violations(document, policy, {}) == [0] * len(PROPERTIES)
 
 
 def test_every_property_has_a_broken_rule():

@@ -1,4 +1,5 @@
-"""What devices do, step by step: direct I/O of disks, virtio rings; and the reboot that tears them down."""
+"""What devices do, step by step: direct I/O of disks, long-term pins such as virtio rings, adapter interrupts; and the
+reboot that tears them down."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from ultrafolio.model.layout import (
     E_IO,
     IO_END,
     IO_START,
+    MISUSE,
     NOTHING,
     REBOOT,
     REBOOT_IDLE,
@@ -56,13 +58,30 @@ class Devices:
             work.round(group.burst(disk, most=1))
         if pc_of(group, disk) == IO_END:
             error = self._io(group, disk, read, hold_us)
+            if group.view.meta.who["stuck"][disk]:
+                return self._never(group, disk, work, patience), 0
             work.round(group.burst(disk, most=1))
             patience = TO_THE_END
         self._host(group, disk, work, patience, (DEVICE_IDLE,))
-        return self._ended(group, disk, work, DEVICE_IDLE, errno.EFAULT if _refused(work) else error)
+        return self._ended(group, disk, work, DEVICE_IDLE, _refused(work) or error)
+
+    def _never(self, group: Group, disk: int, work: Work, patience: Patience) -> Work:
+        """The I/O of this disk never completes."""
+        while not patience.over:
+            time.sleep(min(STOP_SLICE_S, patience.left))
+        return work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, disk))
+
+    def interrupt(self, group: Group, device: int, page: int, request: str, patience: Patience) -> Work:
+        """An adapter interrupt sets bits in its page: pinned for that, or referenced."""
+        work = self._begin(group, device, page, request)
+        self._host(group, device, work, patience, (IO_START, DEVICE_IDLE))
+        if pc_of(group, device) == IO_START:
+            work.round(group.burst(device, most=1))
+        self._host(group, device, work, patience, (DEVICE_IDLE,))
+        return self._ended(group, device, work, DEVICE_IDLE, 0)[0]
 
     def configure(self, group: Group, ring: int, page: int, request: str, patience: Patience) -> Work:
-        """A virtio device is configured: its ring pages are pinned until the guest reboots or shuts down."""
+        """A virtio device, or another long-term pin: its pages are pinned until the guest reboots or shuts down."""
         work = self._begin(group, ring, page, request)
         self._host(group, ring, work, patience, (IO_START, RING_READY, DEVICE_IDLE))
         if pc_of(group, ring) == IO_START:
@@ -162,5 +181,7 @@ class Devices:
                 work.round(group.burst(t, most=1))
 
 
-def _refused(work: Work) -> bool:
-    return any(done.outcome == E_IO for done in work.steps)
+def _refused(work: Work) -> int:
+    """The errno of a pin that was refused, or 0."""
+    errors = {E_IO: errno.EFAULT, MISUSE: errno.ENOMEM}
+    return next((errors[done.outcome] for done in work.steps if done.outcome in errors), 0)

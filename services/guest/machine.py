@@ -6,7 +6,6 @@ import time
 
 from services.guest.part import Parts
 from services.guest.work import Patience, Work, busy, pc_of, refused, stopped
-from ultrafolio.explore.stalls import BUSY
 from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
@@ -15,6 +14,8 @@ from ultrafolio.state.burst import Done, Group
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
 """Pauses of a vCPU that re-enters after "busy". The kernel polls without one, and so do the rules."""
+BUSY = tuple(range(layout.E_LOCKED, layout.E_UV + 1))
+"""Outcomes with which an import comes back to be tried again."""
 ENDS = {layout.DONE: OUTCOME_DONE, layout.OK: OUTCOME_STOPPED, layout.E_FATAL: OUTCOME_FATAL}
 """How an instruction ended, by the outcome of the vCPU's own step; a fault goes on at the host."""
 
@@ -36,6 +37,7 @@ class Machine:
         """One access (page, offset, length, data to write): the bytes read, once the hardware allows it."""
         work, page, vm = Work(), access[0], int(group.view.meta.who["vm"][actor])
         self.enter(group, actor, TOUCH, page)
+        self.take_turn(group, actor, page)
         while True:
             if pc_of(group, actor) == RUN and group.view.live.vm[vm].life == ALIVE:
                 (seen,) = self.parts.access(group.name, vm, [access])
@@ -60,6 +62,14 @@ class Machine:
             raise stopped(group, vm)
         if pc not in (RUN, DEAD) and (mine.op, mine.page) != (op, page):
             raise busy(f"vCPU {actor}", f"{OPS[mine.op]} page {mine.page}", "to repeat that, or another vCPU")
+
+    def take_turn(self, group: Group, actor: int, page: int) -> None:
+        """Where the vCPU must start after another actor, its touch of a page begins with a step of the rules, which ask
+        whether that one has finished: StatusError if it has not."""
+        if group.view.meta.who["after"][actor] and pc_of(group, actor) == RUN:
+            steps = group.burst(actor, TOUCH, page, most=1)
+            if steps and steps[0].outcome < 0:
+                raise refused(group, actor, steps[0])
 
     def instruct(
         self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work

@@ -90,6 +90,10 @@ class Parts:
         if function == "hw_guest":
             vm, page = arguments
             return Result(self.access(group, vm, [(page, 0, 0, b"")], part)[0].exception)
+        if function == "uv_shared":
+            vm, page = arguments
+            asked = ultravisor_pb2.SharesRequest(group=group, vm=vm, page=page, turn=part)
+            return Result(int(self.ultravisor.Shares(asked).shares))
         if function in CALLS:
             vm, page = arguments
             block = uvcb.pack(CALLS[function], paddr=page * PAGE)

@@ -16,7 +16,7 @@ from services.guest.machine import Machine, of_guest
 from services.guest.once import Once
 from services.guest.part import PAGE, Parts
 from services.guest.work import Patience, Work
-from ultrafolio.model.layout import DISK, REBOOT, RING, SHARE, UNSHARE, VCPU
+from ultrafolio.model.layout import DISK, INTERRUPT, PIN, REBOOT, RING, SHARE, UNSHARE, VCPU
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import guest_pb2 as pb
@@ -91,7 +91,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             return self._once(group.name, name, patience, pb.DirectIoResponse, order)
 
     def Configure(self, request: pb.ConfigureRequest, context: Any) -> pb.ConfigureResponse:
-        group, ring, page = self._order(request, context, (RING,), "virtio devices")
+        group, ring, page = self._order(request, context, (RING, PIN), "virtio devices and other long-term pins")
         patience, name = Patience.of(context), request.request_id
 
         def order() -> pb.ConfigureResponse:
@@ -99,6 +99,16 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
 
         with in_words():
             return self._once(group.name, name, patience, pb.ConfigureResponse, order)
+
+    def Interrupt(self, request: pb.InterruptRequest, context: Any) -> pb.InterruptResponse:
+        group, device, page = self._order(request, context, (INTERRUPT,), "adapter interrupts")
+        patience, name = Patience.of(context), request.request_id
+
+        def order() -> pb.InterruptResponse:
+            return _filled(pb.InterruptResponse(), self.devices.interrupt(group, device, page, name, patience))
+
+        with in_words():
+            return self._once(group.name, name, patience, pb.InterruptResponse, order)
 
     def Reboot(self, request: pb.RebootRequest, context: Any) -> pb.RebootResponse:
         identity.require(context, DRIVERS)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from ultrafolio.model import layout
-from ultrafolio.model.layout import W_STOPPED
+from ultrafolio.model.layout import INTERRUPT, RING, W_STOPPED
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.burst import Done, Group
@@ -87,9 +87,16 @@ def pc_of(group: Group, actor: int) -> int:
 
 def refused(group: Group, actor: int, done: Done) -> StatusError:
     """An order that the rules do not allow now."""
-    vm = int(group.view.meta.who["vm"][actor])
+    who = group.view.meta.who[actor]
     if done.outcome == W_STOPPED:
-        return stopped(group, vm)
+        return stopped(group, int(who["vm"]))
+    if group.view.live.actor[actor].budget:
+        early = f"once actor {int(who['after']) - 1} has finished" if who["after"] else ""
+        shared = "pages that the guest shares" if who["kind"] in (RING, INTERRUPT) else ""
+        return StatusError(
+            grpc.StatusCode.FAILED_PRECONDITION, "NOT_ENABLED", f"actor {actor} may not do that now", value=done.name,
+            allowed=", ".join(filter(None, (early, shared))),
+        )  # fmt: skip
     return StatusError(
         grpc.StatusCode.FAILED_PRECONDITION,
         "NO_STARTS_LEFT",

@@ -73,6 +73,7 @@ def run(
     while done < len(pages):
         some = pages[done : done + batch]
         machine.enter(group, actor, TOUCH, some[0])
+        machine.take_turn(group, actor, some[0])
         seen = machine.parts.access(group.name, vm, [(page, 0, 0, b"") for page in some]) if _in(group, actor) else []
         done += (through := _through(seen))
         if through < len(some):

@@ -21,7 +21,7 @@ def start(settings: Settings) -> Running:
     stub = ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "host_mm", "ultravisor", tracing))
     swap = Swap(Disk(folder_of(settings, "host_mm") / "swap"))
     firmware = Firmware(stub, guests := Guests(store), swap)
-    threads = Threads(firmware.read_pages, swap, Unfinished(store))
+    threads = Threads(firmware.read_pages, firmware.would_end, swap, Unfinished(store))
     host = HostMm(store, firmware, threads, Boot(firmware, guests))
     host.groups.tend(Group.refresh)
     threads.look_after(host.groups)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import msgspec
 
 from services.groups import TURN_LOST
 from services.host_mm.swap import Seen, Swap
-from ultrafolio.model.layout import ALLOWED, UV_OK
+from ultrafolio.engine.load import interpreted
+from ultrafolio.model.layout import ACCESS, ALLOWED, UV_OK, WRITE
 from ultrafolio.rpc import uvcb
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
@@ -23,7 +25,7 @@ from ultrafolio.state.store import Turn
 
 PAGE = 4096
 FLIPPED = b"\xff" * 16
-"""What a broken or hostile host writes over a page's beginning."""
+"""What the host writes over a page's beginning, be it asked to, or broken or hostile."""
 BY_ADDRESS = {"uv_export": "export", "uv_pin": "pin"}
 BY_GUEST = {"uv_import": "import", "uv_unpin": "unpin"}
 
@@ -95,6 +97,11 @@ class Firmware:
         answer = self.stub.Access(ultravisor_pb2.AccessRequest(group=group, accesses=[access], turn=turn))
         return Seen(answer.outcomes[0].exception, answer.outcomes[0].data)
 
+    def would_end(self, group: str, instructions: list[tuple[int, int, int]]) -> list[bool]:
+        """Which instructions (virtual machine, page, operation) of guests the hardware would let end now."""
+        asked = [ultravisor_pb2.Instruction(vm=vm, page=page, op=op) for vm, page, op in instructions]
+        return list(self.stub.WouldEnd(ultravisor_pb2.WouldEndRequest(group=group, instructions=asked)).ends)
+
     def read_pages(self, group: str, first: int, count: int) -> bytes:
         """What the host sees in `count` pages; PermissionError where one is secure."""
         accesses = [ultravisor_pb2.PageAccess(page=page, length=PAGE) for page in range(first, first + count)]
@@ -114,7 +121,7 @@ class Firmware:
                     move = self.swap.out if function == "swap_out" else self.swap.back
                     return Result(move(functools.partial(self.see, group), view.meta.origin, arguments[0], part))
                 if function == "hw_host":
-                    return Result(self.see(group, arguments[0], FLIPPED, part).exception)
+                    return Result(self.see(group, arguments[0], _written(view.live, turn.actor), part).exception)
                 if function == "uv_reset":
                     return self._reset(group, view, part, arguments[0])
                 return self._call(group, view, part, function, arguments, turn.actor)
@@ -164,6 +171,13 @@ class Firmware:
                 self.execute("cpu_reset_clear", cpu_handle=cpu)
             self.execute("cpu_set_state", cpu_handle=guest.cpus[0], state=CPU_LOAD)
         return result
+
+
+def _written(s: Any, actor: int) -> bytes:
+    """What an access of the host writes: nothing where it reads, or is not to be made."""
+    if s.who[actor].kind == ACCESS:
+        return FLIPPED if s.task[actor].call == WRITE else b""
+    return FLIPPED if s.actor[actor].budget and interpreted().turn_come(s, actor) else b""
 
 
 def _key(group: str, vm: int) -> str:

@@ -12,12 +12,14 @@ from services.groups import Groups, actor_of, any_actor_of, check_sections, cons
 from services.host_mm.boot import MOST_CPUS, Boot
 from services.host_mm.firmware import PAGE, Firmware
 from services.host_mm.threads import Drive, Threads, of_host
-from ultrafolio.model.layout import ACTOR_KINDS, NOTHING, TOUCH, VCPU, W_IDLE
+from ultrafolio.engine.load import interpreted
+from ultrafolio.model.layout import ACCESS, ACTOR_KINDS, LRU, NOTHING, OPS, READ, TAMPER, TOUCH, VCPU, W_FROZEN, WRITE
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import host_mm_pb2 as pb
 from ultrafolio.rpc.v1 import host_mm_pb2_grpc
+from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_WAITS
 from ultrafolio.state.acl import group_name
 from ultrafolio.state.burst import Done, Group
 from ultrafolio.state.events import Made, encode
@@ -28,8 +30,12 @@ OWN_WORK = tuple(kind for kind in range(len(ACTOR_KINDS)) if not is_guest(kind))
 EVERYBODY = ("guest", "device", "host", "lab")
 VMM = ("guest", "host", "lab")
 """Whose guests are created: the guest service stands for the VMM, too."""
-ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1}
-"""Functions of model.host by which a thread comes over from a guest or device; how many arguments follow the actor."""
+ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1, "turn_come": 0}
+"""Functions of model.host by which a thread comes over from a guest or device, or asks; how many arguments follow the
+actor."""
+FIT = {LRU: "a page in no batch, of a folio that is not frozen",
+       TAMPER: "a page that the host may access, and has not changed yet"}  # fmt: skip
+"""Which pages an actor of such a kind may choose."""
 
 FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE
 """Where group memory begins, above what the ultravisor's life cycle uses, and how much each group has."""
@@ -63,12 +69,14 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         )
         page = page_of(group.view.meta, request.page)
         self._free(group, actor, request.request_id)
-        done = self._drive(group, actor, TOUCH, page, request.request_id, context)
+        op = _operation(int(group.view.meta.who["kind"][actor]), request.op)
+        done = self._drive(group, actor, op, page, request.request_id, context)
         if done.steps and done.steps[-1].outcome < 0 and RULES[done.steps[-1].pc].chooses:
-            raise _refused(done.steps[-1])
+            raise _refused(group, done.steps[-1])
         return pb.StartResponse(
-            steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"], error=done.error
-        )
+            steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"], error=done.error,
+            outcome=OUTCOME_DONE if done.over else OUTCOME_WAITS,
+        )  # fmt: skip
 
     def _free(self, group: Group, actor: int, request: str) -> None:
         """StatusError if the thread is in the middle of work that another request started."""
@@ -119,7 +127,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
         identity.require(context, EVERYBODY)
         with in_words():
-            return pb.ExplainResponse(waits=self.threads.obstacles.graph(self.groups[request.group]))
+            return pb.ExplainResponse(waits=self.threads.waits.all(self.groups[request.group]))
 
     def Step(self, request: pb.HostMmServiceStepRequest, context: Any) -> pb.HostMmServiceStepResponse:
         identity.require(context, ("lab",))
@@ -185,15 +193,33 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return pb.HostMmServicePrepareResponse(origin=meta.origin)
 
 
-def _refused(done: Done) -> StatusError:
+def _operation(kind: int, op: int) -> int:
+    """The operation of an order to an actor of this kind. StatusError: it has no such."""
+    fit = (READ, WRITE) if kind == ACCESS else (TOUCH,)
+    if op and op not in fit:
+        raise StatusError(
+            grpc.StatusCode.INVALID_ARGUMENT, "NO_SUCH_OPERATION", "operation", value=op,
+            allowed=", ".join(f"{one} ({OPS[one]})" for one in (0, *fit)),
+        )  # fmt: skip
+    return op or fit[0]
+
+
+def _refused(group: Group, done: Done) -> StatusError:
     """A start that the rules do not allow now."""
-    spent = done.outcome == W_IDLE
+    after = int(group.view.meta.who["after"][done.actor])
+    early = after > 0 and not interpreted().turn_come(group.view.live, done.actor)
+    if group.view.live.actor[done.actor].budget == 0:
+        reason, allowed = "NO_STARTS_LEFT", "as many starts as its scenario gave it, `starts`"
+    else:
+        kind = int(group.view.meta.who["kind"][done.actor])
+        page = "once the folio is thawed" if done.outcome == W_FROZEN else FIT.get(kind, "another page")
+        reason, allowed = "NOT_ENABLED", f"once actor {after - 1} has finished" if early else page
     return StatusError(
         grpc.StatusCode.FAILED_PRECONDITION,
-        "NO_STARTS_LEFT" if spent else "NOT_ENABLED",
+        reason,
         f"actor {done.actor} cannot start that now",
         value=f"{done.name}: waits for {done.word}",
-        allowed="as many starts as its scenario gave it, `starts`" if spent else "once the folio is thawed",
+        allowed=allowed,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from services.groups import NOT_FOUND, Groups
 from services.host_mm.swap import Swap
 from services.host_mm.unfinished import Thread, Unfinished
-from services.host_mm.waits import Obstacles
+from services.host_mm.waits import Waits, WouldEnd
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import NOTHING, SWAPPED, WB_END
 from ultrafolio.model.rule import RULES
@@ -41,9 +41,11 @@ def _under_way(pc: int) -> bool:
 
 @dataclass
 class Drive:
-    """steps: what was done;  wait: what the thread waits for where time ran out;  error: errno of its I/O, or 0."""
+    """steps: what was done;  over: whether the thread came to its end, or passed to another part;  wait: what it waits
+    for where it did not;  error: errno of its I/O, or 0."""
 
     steps: list[Done] = field(default_factory=list)
+    over: bool = False
     wait: common_pb2.Wait | None = None
     error: int = 0
 
@@ -55,9 +57,9 @@ ReadPages = Callable[[str, int, int], bytes]
 class Threads:
     """Runs host threads of any group. swap: where writeback writes to;  unfinished: those that are under way."""
 
-    def __init__(self, read_pages: ReadPages, swap: Swap, unfinished: Unfinished) -> None:
+    def __init__(self, read_pages: ReadPages, would_end: WouldEnd, swap: Swap, unfinished: Unfinished) -> None:
         self._read, self._swap, self._unfinished = read_pages, swap, unfinished
-        self.obstacles = Obstacles()
+        self.waits = Waits(would_end)
         self._turns: dict[tuple[str, int], threading.Lock] = {}
 
     def drive(
@@ -78,7 +80,7 @@ class Threads:
         """
         turn = self._turns.setdefault((group.name, actor), threading.Lock())
         if not turn.acquire(timeout=max(0.0, remaining() - MARGIN_S)):
-            return Drive(wait=self.obstacles.wait(group, actor))
+            return Drive(wait=self.waits.of(group, actor))
         try:
             return self._drive(group, actor, op, page, request, remaining, alive)
         finally:
@@ -94,10 +96,9 @@ class Threads:
         remaining: Callable[[], float],
         alive: Callable[[], bool],
     ) -> Drive:
-        drive, pause, about = Drive(), FIRST_PAUSE_S, self.obstacles.about(group, actor)
+        drive, pause = Drive(), FIRST_PAUSE_S
 
         def stop(view: View) -> bool:
-            about(view)
             return bool(view.live.task[actor].pc == WB_END)
 
         pc = group.refresh().live.task[actor].pc
@@ -106,19 +107,17 @@ class Threads:
                 drive.steps += known
                 op = NOTHING  # it was started, and is at its end
         while _under_way(pc) or (op != NOTHING and pc in RULES and of_host(pc)):
-            if pc == WB_END:
+            if pc == WB_END and not group.view.meta.who["stuck"][actor]:
                 drive.error = drive.error or self._write_back(group, actor)
             name = f"{request}/{len(drive.steps)}" if request else ""
-            about(group.view)
             burst = group.burst(actor, op, page, request=name, stop=stop)
-            self.obstacles.note(group, actor, burst)
             if _under_way(group.view.live.task[actor].pc):
                 self._unfinished.keep(Thread(group.name, actor, request))
             if burst and burst[-1].outcome < 0:
                 drive.steps += burst[:-1]
                 if RULES[pc].chooses or remaining() < MARGIN_S or not alive():
                     drive.steps = drive.steps or burst
-                    drive.wait = self.obstacles.wait(group, actor)
+                    drive.wait = self.waits.of(group, actor)
                     return drive
                 time.sleep(min(pause, max(0.0, remaining() - MARGIN_S)))
                 pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -127,6 +126,7 @@ class Threads:
                 pause = FIRST_PAUSE_S
             op, page, pc = NOTHING, 0, group.view.live.task[actor].pc
         self._unfinished.done(group.name, actor)
+        drive.over = True
         return drive
 
     def left(self, group: str, turn: Turn) -> None:

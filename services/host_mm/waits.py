@@ -1,87 +1,73 @@
-"""The wait-for graph as the host sees it now.
+"""Who waits for whom, as the host tells it: what waits.words says of the present state, which it does not see whole.
 
-What vCPUs met that try again is kept in memory only. After a restart of this service it is known again as soon as
-they try again, which they do as long as their callers wait.
+Where a vCPU that exited would end its instruction now, it waits for nothing. That depends on the state of a page, which
+is the ultravisor's; so the ultravisor is asked, and only whether the instruction would end.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
-from ultrafolio.engine.interp import to_lists
-from ultrafolio.explore.stalls import Stall, Stalls
-from ultrafolio.model.layout import NOTHING, State
+from ultrafolio.engine.interp import records
+from ultrafolio.model.layout import NON_SECURE, NOTHING, SHARED, VCPU, State
+from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
-from ultrafolio.state.burst import Done, Group, rules_of
-from ultrafolio.state.group import Live, View
+from ultrafolio.state.burst import Group
+from ultrafolio.waits.words import Stall, stall
+
+Instruction = tuple[int, int, int]
+"""A guest's, on a page of its: virtual machine, page, operation."""
+WouldEnd = Callable[[str, list[Instruction]], list[bool]]
+"""(group, instructions) -> which of them the hardware would let end now."""
 
 
-class Obstacles:
-    """What each vCPU that tries again met last, and the graph."""
+class Waits:
+    """The waits of any group. would_end: the question to the ultravisor."""
 
-    def __init__(self) -> None:
-        self._stalls: dict[str, Stalls] = defaultdict(Stalls)
-        self._lock = threading.Lock()
+    def __init__(self, would_end: WouldEnd) -> None:
+        self._would_end = would_end
 
-    def about(self, group: Group, actor: int) -> Callable[[View], None]:
-        """To be called before and after each step of a thread: what it is about, its last step clears."""
+    def all(self, group: Group) -> list[common_pb2.Wait]:
+        """One entry per actor that waits, now. StatusError: the ultravisor does not answer."""
+        return [_message(found) for found in self._stalls(group, range(len(group.view.meta.who)))]
 
-        def see(view: View) -> None:
-            with self._lock:
-                self._stalls[group.name].before(view.live, actor)
+    def of(self, group: Group, actor: int) -> common_pb2.Wait | None:
+        """What an actor waits for now; None if nothing that another holds is in its way, or nobody can say."""
+        with suppress(StatusError):
+            return next((_message(found) for found in self._stalls(group, [actor])), None)
+        return None
 
-        return see
-
-    def note(self, group: Group, actor: int, burst: Sequence[Done]) -> None:
-        """Remember why the thread came back from the host, or that nothing stopped it."""
-        if burst:
-            with self._lock:
-                steps = [(done.pc, done.outcome) for done in burst]
-                self._stalls[group.name].after(group.view.live, actor, steps)
-
-    def wait(self, group: Group, actor: int) -> common_pb2.Wait | None:
-        """What thread `actor` waits for; None if nothing stops it."""
-        return next((wait for wait in self.graph(group) if wait.actor == actor), None)
-
-    def graph(self, group: Group) -> list[common_pb2.Wait]:
-        """One entry per thread that waits, now."""
-        arrays = group.snapshot()
-        with self._lock:
-            stalls = self._stalls[group.name].now(to_lists(arrays), lambda t: _tried(arrays, t))
-        return [_message(stall) for stall in stalls]
+    def _stalls(self, group: Group, actors: Iterable[int]) -> list[Stall]:
+        arrays, found = group.snapshot(), list[Stall]()
+        exited = {t: _instruction(arrays, t) for t in actors if _exited(arrays, t)}
+        ends = dict(zip(exited, self._would_end(group.name, list(exited.values())), strict=True)) if exited else {}
+        state = records(arrays)
+        for t in actors:
+            if t in exited:
+                vm, page, _ = exited[t]
+                arrays.uv["state"][page], arrays.uv["owner"][page] = SHARED if ends[t] else NON_SECURE, vm
+            one = stall(state, t)
+            found += [one] if one else []
+        return found
 
 
-class _Crossed(Exception):
-    pass
+def _exited(arrays: State, t: int) -> bool:
+    """Whether actor `t` is a vCPU in the middle of an instruction."""
+    return bool(arrays.who["kind"][t] == VCPU and arrays.actor["op"][t] != NOTHING)
 
 
-class _Wall:
-    """In the place of the other parts, when a step is only tried: a rule that calls them is enabled."""
-
-    def call(self, function: str, arguments: tuple[int, ...]) -> Any:
-        raise _Crossed
+def _instruction(arrays: State, t: int) -> Instruction:
+    return int(arrays.who["vm"][t]), int(arrays.actor["page"][t]), int(arrays.actor["op"][t])
 
 
-def _tried(arrays: State, t: int) -> int:
-    """The outcome of thread `t`'s next step, tried on a copy; 1 if it would call another part."""
-    copy = Live(*to_lists(arrays))
-    copy.crossing = _Wall()
-    try:
-        return int(rules_of("host").step(copy, t, NOTHING, 0))
-    except _Crossed:
-        return 1
-
-
-def _message(stall: Stall) -> common_pb2.Wait:
-    told = stall.wait
+def _message(found: Stall) -> common_pb2.Wait:
+    told = found.wait
     return common_pb2.Wait(
-        actor=stall.actor,
-        waiter=told.waiter if stall.known else told.waiter.partition(" (")[0],
+        actor=found.actor,
+        waiter=told.waiter,
         waits_for=told.waits_for,
         held_by=told.held_by,
         released_by=told.released_by,
-        stall_class=common_pb2.StallClass.Value(f"STALL_CLASS_{stall.kind.upper()}"),
+        stall_class=common_pb2.StallClass.Value(f"STALL_CLASS_{found.kind.upper()}"),
     )

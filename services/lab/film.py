@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from services.lab.waiting import Told, Waiting
+from services.lab.waiting import Told, told
 from ultrafolio.check.show import ABOUT_A_PAGE, deed
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
@@ -27,6 +27,8 @@ MAX_PAGES = 65_536
 MAX_FRAMES = 50_000
 """Frames kept of a film; of a longer one, the last so many."""
 UV_WORDS = ("OK", "error", "busy", "integrity", "exit")
+QUESTIONS = {"uv_shared": "ultravisor", "turn_come": "host"}
+"""Calls that change nothing, and whom they ask."""
 _COLUMN = {"guest": "guest", "host": "host", "device": "device", "fault": "device"}
 _ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 _ROLES = {"ultravisor", "host", "guest"}
@@ -146,10 +148,9 @@ class Film:
         self._replay = Replay(meta, join(meta, sections))
         self._live = self._replay.live
         self._notes = self._replay.notes
-        self._waiting = Waiting(self._live, self._notes)
         self._codes = [self._code(page) for page in range(pages)]
         actors = [self._name(t) for t in range(len(meta.who))]
-        self._said = self._waiting.now()
+        self._said = told(self._live)
         self.base = Base(0, event.id, meta.scenario, actors, self._codes[:], self._said)
 
     def _name(self, t: int) -> str:
@@ -172,7 +173,7 @@ class Film:
         else:
             raise InputError(f"entry {event.id} of the stream", value=f"the layout of {entry.role}",
                              allowed="steps, after the group was laid out")  # fmt: skip
-        waits = self._waiting.now()
+        waits = told(self._live)
         changed = self._changed()
         n = self.frames[-1].n + 1 if self.frames else self.base.n + 1
         broken = [name for _, name in self._replay.verdict.broken[wrong:]]
@@ -194,11 +195,8 @@ class Film:
         known = 0 <= t < len(s.task) and s.task[t].pc in RULES
         pc = s.task[t].pc if known else 0
         page = interpreted().focus(s, t, step.page) if known else 0
-        if known:
-            self._waiting.before(t)
         if not self._replay.entry(event.id, Steps(entry.role, [step])):
             return False
-        self._waiting.after(t, pc, step.outcome)
         steps.append(Step(_COLUMN[RULES[pc].actor], self._what(step, pc, page), OUTCOMES[step.outcome],
                           [_call(*result) for result in step.results]))  # fmt: skip
         return True
@@ -265,6 +263,8 @@ def _uv(code: int) -> str:
 
 def _call(function: str, code: int) -> tuple[str, str, str]:
     """A call across a wall: whom it asked, what, and the answer."""
+    if function in QUESTIONS:
+        return QUESTIONS[function], function, "yes" if code else "no"
     if function.startswith("uv_"):
         return "ultravisor", function, _uv(code)
     if function.startswith("hw_"):

@@ -18,12 +18,14 @@ from ultrafolio.state.events import Uvc, encode
 from ultrafolio.state.group import View
 from ultrafolio.state.sections import SEAL, Meta
 from ultrafolio.state.store import Answer, Commit, Patch, Store
+from ultrafolio.waits import load as waits
 
 OF_A_PAGE = {
     "uv_import": 1,
     "uv_unpin": 1,
     "uv_share": 1,
     "uv_unshare": 1,
+    "uv_shared": 1,
     "uv_export": 0,
     "uv_pin": 0,
     "uv_destroy": 0,
@@ -213,6 +215,12 @@ class Pages:
         with self._lock, self._clean():
             self._read()
             return int(interpreted().hw_guest(self.view.live, vm, page))
+
+    def would_end(self, instructions: Sequence[tuple[int, int, int]]) -> list[bool]:
+        """Which instructions (guest, page, operation) the hardware would let end now."""
+        with self._lock, self._clean():
+            self._read()
+            return [bool(waits.interpreted().would_end(self.view.live, *one)) for one in instructions]
 
     def _read(self) -> None:
         """Bring the view up to date. A step in the making may show: its end is certain, see state.store."""

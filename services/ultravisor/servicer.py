@@ -63,6 +63,21 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
             outcomes = pages.access(vm, accesses, part)
         return ultravisor_pb2.AccessResponse(outcomes=[_outcome(one) for one in outcomes], revision=pages.revision)
 
+    def Shares(self, request: ultravisor_pb2.SharesRequest, context: Any) -> ultravisor_pb2.SharesResponse:
+        caller = identity.require(context, ("guest", "lab"))
+        guest = _own(caller, request.vm) if caller.role == "guest" else request.vm
+        with in_words(), busy_in_words():
+            pages = self.groups[request.group]
+            arguments = guest, page_of(pages.meta, request.page)
+            return ultravisor_pb2.SharesResponse(shares=bool(pages.call("uv_shared", arguments, _part(request)).code))
+
+    def WouldEnd(self, request: ultravisor_pb2.WouldEndRequest, context: Any) -> ultravisor_pb2.WouldEndResponse:
+        identity.require(context, ("host", "lab"))
+        with in_words():
+            pages = self.groups[request.group]
+            asked = [(one.vm, page_of(pages.meta, one.page), one.op) for one in request.instructions]
+            return ultravisor_pb2.WouldEndResponse(ends=pages.would_end(asked))
+
     def Enter(self, request: ultravisor_pb2.EnterRequest, context: Any) -> ultravisor_pb2.EnterResponse:
         identity.require(context, ("host", "lab"))
         with in_words():

@@ -100,14 +100,14 @@ function described(film, p) {
 }
 
 // ------------------------------------------------------------------------------------------- who waits for whom
-const LASTING = ["permanent", "fatal", "livelock"];
-const HANGS = { permanent: "A hang", livelock: "A hang by livelock", fatal: "The end of a machine" };
+const HANGS = { permanent: "A hang", fatal: "The end of a machine" };
+const KINDS = { expected: "expected, and the purpose of pin shared" };
 
-/** The graph in words and as boxes; the first that lasts is named. */
+/** The waits in words and as boxes; the first that lasts is named. */
 function waiting(list) {
   if (waiting.told === list) return;
   waiting.told = list;
-  const worst = list.find((one) => LASTING.includes(one.kind) && !one.expected);
+  const worst = list.find((one) => one.kind in HANGS);
   $("hang").className = worst ? "hang" : "";
   $("hang").textContent = worst
     ? `${HANGS[worst.kind]}: ${worst.waiter} waits ${worst.kind === "fatal" ? "for" : "for ever for"} ${worst.waits}.`
@@ -117,9 +117,8 @@ function waiting(list) {
 
 function chain(one) {
   const box = (label, text, more) => h("li", {}, h("small", {}, label), paged(text), more && h("small", {}, more));
-  const kind = one.expected ? `${one.kind}, and the purpose of pin shared` : one.kind;
-  const lists = { class: `wait ${one.expected ? "" : one.kind}`, "aria-label": `wait of ${one.waiter}` };
-  return h("ul", lists, box("waits", one.waiter, kind), box("for", one.waits), box("held by", one.held),
+  const lists = { class: `wait ${one.kind}`, "aria-label": `wait of ${one.waiter}` };
+  return h("ul", lists, box("waits", one.waiter, KINDS[one.kind] || one.kind), box("for", one.waits), box("held by", one.held),
     box("released by", one.released));
 }
 

@@ -124,8 +124,10 @@ class Result:
         for finding in self.findings:
             if finding.wait and finding.actor is not None:
                 mine.setdefault(finding.actor, []).append(finding)
-        worst = (min(some, key=lambda f: (f.kind == "transient", f.expected, f.rank)) for _, some in sorted(mine.items()))
-        return list(worst)
+        def rank(finding: Finding) -> Any:
+            return finding.kind == "transient", finding.expected, finding.rank
+
+        return [min(some, key=rank) for _, some in sorted(mine.items())]
 
     @property
     def verdict(self) -> str:

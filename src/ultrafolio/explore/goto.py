@@ -67,6 +67,7 @@ class Guide:
         wait = []
         if w := worst.wait:
             wait = [f"{w.waiter} {ever}: {w.waits_for}", f"held by: {w.held_by}", f"released by: {w.released_by}"]
+            wait += [f"taken again by: {w.taken_by}"] if w.taken_by else []
         return Story(verdict, path[: len(worst.steps)], path[len(worst.steps) :], wait, True)
 
     def goto(self, target: str) -> Found:

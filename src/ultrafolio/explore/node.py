@@ -22,15 +22,15 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from ultrafolio.check.explain import explain
-from ultrafolio.check.replay import frozen, is_pending
+from ultrafolio.check.replay import frozen
 from ultrafolio.check.show import page_flags
-from ultrafolio.check.verdict import LEADS_TO
-from ultrafolio.engine.load import interpreted
 from ultrafolio.model import layout
 from ultrafolio.model.layout import OPS, OWNERS, State
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
+from ultrafolio.waits.load import interpreted
+from ultrafolio.waits.tables import OBSTACLE_OF
+from ultrafolio.waits.words import LEADS_TO, in_words, leads_to
 
 from .walk import Move, Walk, is_idle
 
@@ -47,9 +47,6 @@ WORDS: dict[str, list[str]] = {
 """Fields whose numbers have names."""
 WORDS["task.then"] = WORDS["task.back"] = WORDS["task.pc"]
 _GUARDS = {value: name for name, value in vars(layout).items() if name.startswith("W_")}
-_MEETS = (*range(layout.E_LOCKED, layout.E_UV + 1), layout.E_NXIO)
-"""Outcomes of a step that met an obstacle, which somebody holds."""
-_HELD = (layout.W_LOCK, layout.W_WRITEBACK, layout.W_MUTEX, layout.W_REFS)
 
 
 def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> dict[str, Any]:
@@ -66,7 +63,7 @@ def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> dict[str, Any]
         "enabled": [_enabled(walk, state, move) for move in moves if move.index is not None],
         "refused": [_refused(walk, state, move) for move in moves if move.index is None],
         "broken": [[n, p] for n, test in tests for p in pages if test(state, p)],
-        "pending": [[_leads_to(state, t), t] for t in range(len(walk.actors)) if is_pending(state, t)],
+        "pending": [[_owed(state, t), t] for t in range(len(walk.actors)) if run.is_pending(state, t)],
     }
 
 
@@ -83,7 +80,7 @@ def _doing(walk: Walk, state: State, t: int) -> str:
 def what(walk: Walk, move: Move) -> str:
     """A move in words: "vcpu 0 touch page 1", "vcpu 0 import-freeze"."""
     who = walk.actors[move.actor]
-    if move.op != OPS[0] and RULES[move.pc].actor == "guest" and who.startswith("vcpu"):
+    if move.op != OPS[0] and move.pc in (layout.RUN, layout.ACCESS_IDLE):
         return f"{who} {move.op} page {move.page}"
     return f"{who} {move.rule}" + (f" page {move.page}" if move.op != OPS[0] else "")
 
@@ -94,25 +91,49 @@ def _enabled(walk: Walk, state: State, move: Move) -> dict[str, Any]:
         "what": what(walk, move), "actor": move.actor, "rule": move.rule, "op": move.op, "page": move.page,
         "outcome": move.outcome_word, "broke": move.step.broke if move.step else 0,
     }  # fmt: skip
-    if move.outcome in _MEETS:
-        wait = explain(state, move.actor, move.outcome, move.pc == layout.SPLIT)
-        made["meets"] = {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}
+    made |= _met(state, move)
     return made
 
 
 def _refused(walk: Walk, state: State, move: Move) -> dict[str, Any]:
     """A move that cannot: the guard's word and its condition in the rule, and where somebody holds it, who."""
-    why = move.outcome_word
-    if move.outcome == layout.W_IDLE and is_idle(state, move.actor) and not state.actor[move.actor].budget:
-        why = "nothing to do: no starts left"
     made: dict[str, Any] = {
         "what": what(walk, move), "actor": move.actor, "rule": move.rule, "op": move.op, "page": move.page,
-        "guard": _GUARDS[move.outcome], "why": why, "condition": guard_source(move.pc, _GUARDS[move.outcome]),
+        "guard": _GUARDS[move.outcome], "why": move.outcome_word + _no_start(walk, state, move),
+        "condition": guard_source(move.pc, _GUARDS[move.outcome]),
     }  # fmt: skip
-    if move.outcome in _HELD and not is_idle(state, move.actor):
-        wait = explain(state, move.actor, move.outcome, move.pc == layout.SPLIT)
-        made["meets"] = {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}
+    if not is_idle(state, move.actor):
+        made |= _met(state, move)
     return made
+
+
+def _no_start(walk: Walk, state: State, move: Move) -> str:
+    """Why an actor cannot start, where the state says it; "" otherwise."""
+    t, run = move.actor, interpreted()
+    if move.outcome != layout.W_IDLE or not is_idle(state, t):
+        return ""
+    if not state.actor[t].budget and not (state.who[t].kind == layout.VCPU and move.op == OPS[layout.TOUCH]):
+        return ": no starts left"
+    if run.waits_its_turn(state, t):
+        return f": {walk.actors[state.who[t].after - 1]} has not finished yet"
+    if state.who[t].kind in (layout.RING, layout.INTERRUPT) and not run.all_shared(state, t, move.page):
+        return ": the guest does not share the page"
+    return ""
+
+
+def _met(state: State, move: Move) -> dict[str, Any]:
+    """What the move's step runs into, where somebody holds it: the obstacle, its holders and their releasing steps."""
+    obstacle, t = OBSTACLE_OF.get(move.outcome, 0), move.actor
+    if not obstacle:
+        return {}
+    run = interpreted()
+    page = run.page_of(state, t)
+    whole = bool(run.is_vcpu(state, t) and run.to_split(state, page))
+    if not run.stands(state, t, page, whole) & obstacle:
+        return {}
+    wait = in_words(state, t, obstacle, page, whole)
+    told = {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}
+    return {"meets": told} if wait.held_by else {}
 
 
 @functools.cache
@@ -131,12 +152,9 @@ def guard_source(pc: int, guard: str) -> str:
     return " or ".join(f"({test})" if len(found) > 1 else test for test in found)
 
 
-def _leads_to(state: State, t: int) -> int:
+def _owed(state: State, t: int) -> int:
     """Which of LEADS_TO an actor that has begun something owes."""
-    kind = state.who[t].kind
-    if kind == layout.VCPU:
-        return 1 if state.actor[t].op == layout.UNSHARE else 0
-    return 2 if kind in (layout.DISK, layout.RING) else 3
+    return LEADS_TO.index(leads_to(state.who[t].kind, state.actor[t].op))
 
 
 def word(section: str, field: str, value: int) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.check.show import LEGEND
-from ultrafolio.check.verdict import LEADS_TO
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
+from ultrafolio.waits.words import LEADS_TO
 
 from .expression import ALLOWED, CONSTANTS
 from .node import SECTIONS, WORDS

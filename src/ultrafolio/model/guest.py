@@ -81,8 +81,10 @@ def vcpu_again(s, t):
 @rule(DEVICE_IDLE, actor="device", fair=UNFAIR, chooses=True, kernel="virtio-ccw set up; O_DIRECT submit",
       seed="virtio requires individual guest pages to be shared with the host")  # fmt: skip
 def device_start(s, t, op, page):
-    """A disk starts direct I/O on `actor.n` pages from `page`; a virtio device is configured on its ring, which the
-    guest shares; an adapter interrupt sets bits in its page, which the guest shares; others pin for long."""
+    """A device is about to use `actor.n` pages from `page`, which it pins; those of a ring and of indicators are shared.
+
+    A disk does direct I/O, a virtio device is configured on its ring, an adapter interrupt sets bits, others pin for long.
+    """
     kind = s.who[t].kind
     if not running(s, s.who[t].vm):
         return W_STOPPED
@@ -98,8 +100,7 @@ def device_start(s, t, op, page):
 @rule(IO_START, actor="device", kernel="submit_bio",
       seed="we MUST NOT do any kind of I/O on secure pages")  # fmt: skip
 def io_start(s, t):
-    """Pinned and made accessible: a disk's I/O is in flight; a virtio ring is ready for its lifetime, as is any
-    other long-term pin; an interrupt's bits are set."""
+    """Pinned and made accessible: a disk's I/O is in flight, a long-term pin stands, an interrupt's bits are set."""
     a = s.actor[t]
     if s.who[t].kind == INTERRUPT:
         return take_unpin(s, t)

@@ -13,6 +13,7 @@ from ultrafolio.model.layout import *
 from ultrafolio.model.properties import broken, focus
 from ultrafolio.model.rule import fn
 from ultrafolio.waits.rules import class_of
+from ultrafolio.waits.tables import CLASS_EXPECTED, CLASS_FATAL, CLASS_NONE, CLASS_PERMANENT, CLASS_WAITING
 
 from .layout import *
 

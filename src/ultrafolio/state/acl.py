@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from ultrafolio.errors import InputError
 
-from .sections import MAY_READ, MAY_WRITE
+from .sections import MAY_LOOK, MAY_READ, MAY_WRITE
 
 ADMIN = "admin"
 PARTS = ("ultravisor", "host", "guest")
@@ -70,7 +70,7 @@ def _part(role: str) -> Rights:
     sections = MAY_WRITE[role] + (("meta",) if role == "host" else ())
     return Rights(
         write=(*_group(*sections, "turn", "journal", "did", f"reply:{role}:*"), "uf:groups", *own),
-        read=_group(*(name for name in (*MAY_READ[role], "meta") if name not in sections)),
+        read=_group(*(n for n in (*MAY_READ[role], *MAY_LOOK.get(role, ()), "meta") if n not in sections)),
         append=_group("events"),
         commands=(*_CONNECTION, *_STATE),
     )

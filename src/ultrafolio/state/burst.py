@@ -12,7 +12,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,17 +20,19 @@ from typing import Any, Protocol
 import msgspec
 
 from ultrafolio.engine import load
-from ultrafolio.model.layout import IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State, copy
+from ultrafolio.model.layout import IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State
 from ultrafolio.model.rule import RULES
 
 from .events import StepEvent, Steps, encode
 from .group import Live, View
-from .sections import Meta
+from .sections import MAY_LOOK, Meta
 from .store import Answer, Commit, Store, Turn
 
 WALLS: dict[str, tuple[str, ...]] = {
     "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "hw_host"),
-    "guest": ("hw_guest", "uv_share", "uv_unshare", "take_exit", "take_pin", "take_reboot"),
+    "guest": (
+        "hw_guest", "uv_share", "uv_unshare", "uv_shared", "take_exit", "take_pin", "take_reboot", "turn_come",
+    ),
 }
 """Functions of the model that belong to another part than the role that runs into them."""
 HANDS_OVER = ("take_exit", "take_pin", "take_reboot")
@@ -63,13 +65,36 @@ class _Crossing(Exception):
 
 @dataclass
 class _Slot:
-    """The calls of a turn: results so far, and how many of them the present step has used."""
+    """The calls of a turn: results so far, and how many of them the present step has used.
+
+    moves  the pages that the present step has moved so far, as calls;  moved: those of them that were called
+    """
 
     results: list[Result] = field(default_factory=list)
     used: int = 0
     names: list[tuple[str, int]] = field(default_factory=list)
+    moves: Callable[[], list[tuple[str, int]]] = list
+    moved: list[tuple[str, int]] = field(default_factory=list)
+
+    def begin(self, moves: Callable[[], list[tuple[str, int]]]) -> None:
+        """A step begins, or begins again."""
+        self.names.clear()
+        self.moved.clear()
+        self.moves = moves
+
+    def settle(self) -> None:
+        """Move the contents of pages that the step has moved and this has not."""
+        for function, page in self.moves():
+            if (function, page) not in self.moved:
+                self.moved.append((function, page))
+                self._call(function, (page,))
 
     def call(self, function: str, arguments: tuple[int, ...]) -> Result:
+        """Ask another part, which sees the pages where the step has moved them."""
+        self.settle()
+        return self._call(function, arguments)
+
+    def _call(self, function: str, arguments: tuple[int, ...]) -> Result:
         if self.used == len(self.results):
             raise _Crossing(function, arguments)
         result = self.results[self.used]
@@ -202,15 +227,18 @@ class Group:
             return self.view
 
     def snapshot(self) -> State:
-        """A copy of the view's arrays as the store has them now, with nobody's step half done."""
+        """A copy of the view's arrays as the store has them now, with nothing of a step of this role that is not
+        committed; and with what the role may read beside."""
         with self._lock, self._clean():
-            self._look()
-            return copy(self.view.arrays)
+            beside = MAY_LOOK.get(self.role, ())
+            found = self._look(beside).sections
+            return self.view.seen({name: found[name] for name in beside})
 
-    def _look(self) -> Answer:
-        """Bring the view up to date."""
-        answer = self._commit(Commit(self._next(), self._writer, cached=dict(self.view.revisions)))
-        self.view.update(answer.revisions, answer.sections)
+    def _look(self, beside: Sequence[str] = ()) -> Answer:
+        """Bring the view up to date. The answer has the sections `beside`, which are no part of it, as they are now."""
+        cached = self.view.revisions | dict.fromkeys(beside, -1)
+        answer = self._commit(Commit(self._next(), self._writer, cached=cached))
+        self.view.update(answer.revisions, {n: data for n, data in answer.sections.items() if n not in beside})
         return answer
 
     def _renew(self) -> Answer:
@@ -346,12 +374,11 @@ class _Burst:
         """Run the thread's present rule; cross walls until it has all it asks for."""
         while True:
             mark, used = len(self.view.log), self.slot.used
-            self.slot.names.clear()
+            self.slot.begin(functools.partial(self._swaps, mark))
             pc = self.view.live.task[self.actor].pc
             try:
                 outcome = int(self.group._rules.step(self.view.live, self.actor, op, page))
-                for function, moved in self._swaps(mark):
-                    self.slot.call(function, (moved,))
+                self.slot.settle()
             except _Crossing as crossing:
                 self.view.rollback(mark)
                 self.slot.used = used

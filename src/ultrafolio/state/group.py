@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ultrafolio.model.layout import State
+from ultrafolio.model.layout import State, copy
 
 from .sections import DTYPES, MAY_READ, MAY_WRITE, Array, Meta, is_guest, join
 from .store import Answer, Patch
@@ -66,6 +67,21 @@ class Live(State):
     crossing: Any
 
 
+def _enter(arrays: State, meta: Meta, section: str, data: Array) -> None:
+    """Write the data of a section into the arrays of a state."""
+    if section == "pc":
+        arrays.task["pc"] = data["pc"]
+    elif section == "task":
+        for field in data.dtype.names or ():
+            if field != "pc":
+                arrays.task[field] = data[field]
+    elif section in ("actor", "work"):
+        mine = np.array([is_guest(kind) == (section == "actor") for kind in meta.who["kind"]])
+        arrays.actor[mine] = data[mine]
+    else:
+        getattr(arrays, section)[:] = data
+
+
 class View:
     """What a role sees of a group, as of the revisions it last read.
 
@@ -91,19 +107,17 @@ class View:
                 self.revisions[name] = revisions[name]
 
     def _write(self, section: str, data: Array) -> None:
-        if section == "pc":
-            self.arrays.task["pc"] = data["pc"]
-        elif section == "task":
-            for field in data.dtype.names or ():
-                if field != "pc":
-                    self.arrays.task[field] = data[field]
-        elif section in ("actor", "work"):
-            mine = np.array([is_guest(kind) == (section == "actor") for kind in self.meta.who["kind"]])
-            self.arrays.actor[mine] = data[mine]
-        elif section == "seal":
+        if section == "seal":
             self.seal[:] = data
         else:
-            getattr(self.arrays, section)[:] = data
+            _enter(self.arrays, self.meta, section, data)
+
+    def seen(self, beside: Mapping[str, bytes]) -> State:
+        """A copy of the arrays, in which the sections `beside` are as these bytes say."""
+        made = copy(self.arrays)
+        for name, data in beside.items():
+            _enter(made, self.meta, name, np.frombuffer(data, DTYPES[name]))
+        return made
 
     def section(self, name: str) -> bytes:
         """A section's data as the view has it."""

@@ -57,6 +57,9 @@ MAY_READ: dict[str, tuple[str, ...]] = {
     "guest": ("actor", "io", "pc", "vm"),
 }
 """What a role reads. The hardware walks the guest's page table; whether a machine runs decides about SIE entry."""
+MAY_LOOK: dict[str, tuple[str, ...]] = {"host": ("actor",)}
+"""What a role's service reads beside, and none of its rules does. The host tells who waits for whom: a vCPU that left
+the guest came to it with what it wants."""
 LARGEST_GROUP = 16_384
 """Pages of one folio group at most, 64 MiB: what interacts is one unit, and every reader of it holds it whole."""
 PER_ACTOR = ("task", "work", "pc", "actor")

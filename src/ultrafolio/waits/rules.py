@@ -62,12 +62,17 @@ def is_dead(s, t):
 
 
 @fn
+def would_end(s, vm, p, op):
+    """Whether the hardware lets an instruction of guest `vm` on page `p` end now."""
+    if hw_guest(s, vm, p) != ALLOWED:
+        return False
+    return op != UNSHARE or s.uv[p].state != PINNED_SHARED
+
+
+@fn
 def ends_next(s, t):
     """Whether the hardware lets the vCPU `t` end its instruction now, once it is back in the guest."""
-    a = s.actor[t]
-    if hw_guest(s, s.who[t].vm, a.page) != ALLOWED:
-        return False
-    return a.op != UNSHARE or s.uv[a.page].state != PINNED_SHARED
+    return would_end(s, s.who[t].vm, s.actor[t].page, s.actor[t].op)
 
 
 # ------------------------------------------------------------------------------------------- what is held by whom

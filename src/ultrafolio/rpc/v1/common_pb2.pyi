@@ -17,6 +17,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _StallClass:
@@ -27,28 +32,40 @@ class _StallClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StallClass
     DESCRIPTOR: _descriptor.EnumDescriptor
     STALL_CLASS_UNSPECIFIED: _StallClass.ValueType  # 0
     """Nobody waits."""
-    STALL_CLASS_TRANSIENT: _StallClass.ValueType  # 1
-    """A fair step releases it, such as the end of an I/O."""
+    @_builtins.property
+    @_deprecated("""This enum value has been marked as deprecated using proto enum value options.""")
+    def STALL_CLASS_TRANSIENT(self) -> _StallClass.ValueType:   # 1
+        """A fair step releases it: only the checker says so. From one state it is WAITING."""
     STALL_CLASS_PERMANENT: _StallClass.ValueType  # 2
-    """No fair step can; only the guest's own reboot or shutdown."""
-    STALL_CLASS_LIVELOCK: _StallClass.ValueType  # 3
-    """It is released and taken again for ever."""
+    """No fair step releases it, nor the waiter's own drain or split."""
+    @_builtins.property
+    @_deprecated("""This enum value has been marked as deprecated using proto enum value options.""")
+    def STALL_CLASS_LIVELOCK(self) -> _StallClass.ValueType:   # 3
+        """It is released and taken again for ever: only the checker says so. From one state it is WAITING."""
     STALL_CLASS_FATAL: _StallClass.ValueType  # 4
     """The VMM was told -EINVAL and is gone."""
+    STALL_CLASS_EXPECTED: _StallClass.ValueType  # 5
+    """An unshare of a page on which a pin stands for good: that it waits is the purpose of pin shared."""
+    STALL_CLASS_WAITING: _StallClass.ValueType  # 6
+    """Something is in the way that may go away. Whether it does for good, only the checker says."""
 
 class StallClass(_StallClass, metaclass=_StallClassEnumTypeWrapper):
-    """The classes of a stall (MODEL section 5)."""
+    """What one state tells of a stall (ultrafolio.waits)."""
 
 STALL_CLASS_UNSPECIFIED: StallClass.ValueType  # 0
 """Nobody waits."""
 STALL_CLASS_TRANSIENT: StallClass.ValueType  # 1
-"""A fair step releases it, such as the end of an I/O."""
+"""A fair step releases it: only the checker says so. From one state it is WAITING."""
 STALL_CLASS_PERMANENT: StallClass.ValueType  # 2
-"""No fair step can; only the guest's own reboot or shutdown."""
+"""No fair step releases it, nor the waiter's own drain or split."""
 STALL_CLASS_LIVELOCK: StallClass.ValueType  # 3
-"""It is released and taken again for ever."""
+"""It is released and taken again for ever: only the checker says so. From one state it is WAITING."""
 STALL_CLASS_FATAL: StallClass.ValueType  # 4
 """The VMM was told -EINVAL and is gone."""
+STALL_CLASS_EXPECTED: StallClass.ValueType  # 5
+"""An unshare of a page on which a pin stands for good: that it waits is the purpose of pin shared."""
+STALL_CLASS_WAITING: StallClass.ValueType  # 6
+"""Something is in the way that may go away. Whether it does for good, only the checker says."""
 Global___StallClass: _TypeAlias = StallClass  # noqa: Y015
 
 class _Outcome:
@@ -68,7 +85,9 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_FATAL: _Outcome.ValueType  # 4
     """An import was refused: the VMM was told -EINVAL, and the machine is gone."""
     OUTCOME_REFUSED: _Outcome.ValueType  # 5
-    """pin_user_pages() was refused with -EFAULT: a page could not be made accessible. Of a boot: the ultravisor refused."""
+    """pin_user_pages() was refused: a page could not be made accessible, or its count was frozen. Of a boot: the ultravisor
+    refused.
+    """
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """How an order to a guest or its device ended."""
@@ -84,7 +103,9 @@ OUTCOME_STOPPED: Outcome.ValueType  # 3
 OUTCOME_FATAL: Outcome.ValueType  # 4
 """An import was refused: the VMM was told -EINVAL, and the machine is gone."""
 OUTCOME_REFUSED: Outcome.ValueType  # 5
-"""pin_user_pages() was refused with -EFAULT: a page could not be made accessible. Of a boot: the ultravisor refused."""
+"""pin_user_pages() was refused: a page could not be made accessible, or its count was frozen. Of a boot: the ultravisor
+refused.
+"""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 @_typing.final

@@ -299,7 +299,7 @@ class DirectIoResponse(_message.Message):
     offset: _builtins.int
     """The file's offset the pages went to or came from, bytes."""
     error: _builtins.int
-    """0, or an errno: EFAULT where the pin was refused, EIO where the I/O met a secure page."""
+    """0, or an errno: EFAULT or ENOMEM where the pin was refused, EIO where the I/O met a secure page."""
     outcome: _common_pb2.Outcome.ValueType
     """How it ended."""
     @_builtins.property
@@ -340,9 +340,9 @@ class ConfigureRequest(_message.Message):
     group: _builtins.str
     """The folio group."""
     actor: _builtins.int
-    """Index of the virtio device."""
+    """Index of the virtio device, or of another long-term pin."""
     page: _builtins.int
-    """First page of its ring."""
+    """First page of its ring, or of its pin."""
     request_id: _builtins.str
     """Names this request: repeated, it is done once."""
     def __init__(
@@ -394,6 +394,74 @@ class ConfigureResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConfigureResponse: _TypeAlias = ConfigureResponse  # noqa: Y015
+
+@_typing.final
+class InterruptRequest(_message.Message):
+    """An adapter interrupt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The folio group."""
+    actor: _builtins.int
+    """Index of the actor of kind interrupt."""
+    page: _builtins.int
+    """The page with its bits."""
+    request_id: _builtins.str
+    """Names this request: repeated, it is done once."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        actor: _builtins.int = ...,
+        page: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "group", b"group", "page", b"page", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InterruptRequest: _TypeAlias = InterruptRequest  # noqa: Y015
+
+@_typing.final
+class InterruptResponse(_message.Message):
+    """Its bits are set, or its pin was refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
+        """The steps it took."""
+
+    @_builtins.property
+    def wait(self) -> _common_pb2.Wait:
+        """Set where the deadline came first."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[_common_pb2.Step] | None = ...,
+        wait: _common_pb2.Wait | None = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InterruptResponse: _TypeAlias = InterruptResponse  # noqa: Y015
 
 @_typing.final
 class RebootRequest(_message.Message):

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class GuestServiceStub:
-    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings; reboot.
+    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings and other pins; adapter
+    interrupts; reboot.
     """
 
     def __init__(self, channel):
@@ -60,6 +61,11 @@ class GuestServiceStub:
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureRequest.SerializeToString,
                 response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureResponse.FromString,
                 _registered_method=True)
+        self.Interrupt = channel.unary_unary(
+                '/ultrafolio.rpc.v1.GuestService/Interrupt',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.InterruptRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.InterruptResponse.FromString,
+                _registered_method=True)
         self.Reboot = channel.unary_unary(
                 '/ultrafolio.rpc.v1.GuestService/Reboot',
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.RebootRequest.SerializeToString,
@@ -88,7 +94,8 @@ class GuestServiceStub:
 
 
 class GuestServiceServicer:
-    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings; reboot.
+    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings and other pins; adapter
+    interrupts; reboot.
     """
 
     def Touch(self, request, context):
@@ -120,7 +127,15 @@ class GuestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Configure(self, request, context):
-        """A virtio device is configured: its ring pages are pinned until the guest reboots or shuts down.
+        """A virtio device is configured, or another long-term pin is taken: its pages are pinned until the guest reboots or shuts
+        down. A ring's pages are shared by the guest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Interrupt(self, request, context):
+        """An adapter interrupt sets bits in a page that the guest shares: for a moment it is pinned, or referenced.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +204,11 @@ def add_GuestServiceServicer_to_server(servicer, server):
                     request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureRequest.FromString,
                     response_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureResponse.SerializeToString,
             ),
+            'Interrupt': grpc.unary_unary_rpc_method_handler(
+                    servicer.Interrupt,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.InterruptRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.InterruptResponse.SerializeToString,
+            ),
             'Reboot': grpc.unary_unary_rpc_method_handler(
                     servicer.Reboot,
                     request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.RebootRequest.FromString,
@@ -223,7 +243,8 @@ def add_GuestServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GuestService:
-    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings; reboot.
+    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings and other pins; adapter
+    interrupts; reboot.
     """
 
     @staticmethod
@@ -351,6 +372,33 @@ class GuestService:
             '/ultrafolio.rpc.v1.GuestService/Configure',
             ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureRequest.SerializeToString,
             ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Interrupt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.GuestService/Interrupt',
+            ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.InterruptRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.InterruptResponse.FromString,
             options,
             channel_credentials,
             insecure,

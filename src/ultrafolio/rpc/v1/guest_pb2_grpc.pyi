@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GuestServiceStub:
-    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings; reboot."""
+    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings and other pins; adapter
+    interrupts; reboot.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -42,7 +44,11 @@ class GuestServiceStub:
     DirectIo: _grpc.UnaryUnaryMultiCallable[_guest_pb2.DirectIoRequest, _guest_pb2.DirectIoResponse]
     """A disk does direct I/O on pages: pin, real I/O to a file, unpin."""
     Configure: _grpc.UnaryUnaryMultiCallable[_guest_pb2.ConfigureRequest, _guest_pb2.ConfigureResponse]
-    """A virtio device is configured: its ring pages are pinned until the guest reboots or shuts down."""
+    """A virtio device is configured, or another long-term pin is taken: its pages are pinned until the guest reboots or shuts
+    down. A ring's pages are shared by the guest.
+    """
+    Interrupt: _grpc.UnaryUnaryMultiCallable[_guest_pb2.InterruptRequest, _guest_pb2.InterruptResponse]
+    """An adapter interrupt sets bits in a page that the guest shares: for a moment it is pinned, or referenced."""
     Reboot: _grpc.UnaryUnaryMultiCallable[_guest_pb2.RebootRequest, _guest_pb2.RebootResponse]
     """The guest reboots or shuts down: vCPUs stop, I/O ends, devices are torn down, all is unshared and destroyed."""
     RunWorkload: _grpc.UnaryStreamMultiCallable[_guest_pb2.RunWorkloadRequest, _guest_pb2.RunWorkloadResponse]
@@ -56,7 +62,9 @@ class GuestServiceStub:
 
 @_typing.type_check_only
 class GuestServiceAsyncStub(GuestServiceStub):
-    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings; reboot."""
+    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings and other pins; adapter
+    interrupts; reboot.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Touch: _aio.UnaryUnaryMultiCallable[_guest_pb2.TouchRequest, _guest_pb2.TouchResponse]  # type: ignore[assignment]
@@ -68,7 +76,11 @@ class GuestServiceAsyncStub(GuestServiceStub):
     DirectIo: _aio.UnaryUnaryMultiCallable[_guest_pb2.DirectIoRequest, _guest_pb2.DirectIoResponse]  # type: ignore[assignment]
     """A disk does direct I/O on pages: pin, real I/O to a file, unpin."""
     Configure: _aio.UnaryUnaryMultiCallable[_guest_pb2.ConfigureRequest, _guest_pb2.ConfigureResponse]  # type: ignore[assignment]
-    """A virtio device is configured: its ring pages are pinned until the guest reboots or shuts down."""
+    """A virtio device is configured, or another long-term pin is taken: its pages are pinned until the guest reboots or shuts
+    down. A ring's pages are shared by the guest.
+    """
+    Interrupt: _aio.UnaryUnaryMultiCallable[_guest_pb2.InterruptRequest, _guest_pb2.InterruptResponse]  # type: ignore[assignment]
+    """An adapter interrupt sets bits in a page that the guest shares: for a moment it is pinned, or referenced."""
     Reboot: _aio.UnaryUnaryMultiCallable[_guest_pb2.RebootRequest, _guest_pb2.RebootResponse]  # type: ignore[assignment]
     """The guest reboots or shuts down: vCPUs stop, I/O ends, devices are torn down, all is unshared and destroyed."""
     RunWorkload: _aio.UnaryStreamMultiCallable[_guest_pb2.RunWorkloadRequest, _guest_pb2.RunWorkloadResponse]  # type: ignore[assignment]
@@ -81,7 +93,9 @@ class GuestServiceAsyncStub(GuestServiceStub):
     """Boots a guest: configuration, processors, image unpacked and verified."""
 
 class GuestServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings; reboot."""
+    """Secure guests and their devices: vCPUs that touch, share and unshare; disks; virtio rings and other pins; adapter
+    interrupts; reboot.
+    """
 
     @_abc_1.abstractmethod
     def Touch(
@@ -121,7 +135,17 @@ class GuestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _guest_pb2.ConfigureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_guest_pb2.ConfigureResponse, _abc.Awaitable[_guest_pb2.ConfigureResponse]]:
-        """A virtio device is configured: its ring pages are pinned until the guest reboots or shuts down."""
+        """A virtio device is configured, or another long-term pin is taken: its pages are pinned until the guest reboots or shuts
+        down. A ring's pages are shared by the guest.
+        """
+
+    @_abc_1.abstractmethod
+    def Interrupt(
+        self,
+        request: _guest_pb2.InterruptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guest_pb2.InterruptResponse, _abc.Awaitable[_guest_pb2.InterruptResponse]]:
+        """An adapter interrupt sets bits in a page that the guest shares: for a moment it is pinned, or referenced."""
 
     @_abc_1.abstractmethod
     def Reboot(

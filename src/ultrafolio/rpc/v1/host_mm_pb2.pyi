@@ -69,7 +69,7 @@ class RunResponse(_message.Message):
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """What it waits for, where it did not come to its end."""
+        """What it waits for, where it did not come to its end and something that another holds is in its way."""
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ class StartRequest(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     PAGE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OP_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group."""
     actor: _builtins.int
@@ -105,6 +106,8 @@ class StartRequest(_message.Message):
     """The page it is about."""
     request_id: _builtins.str
     """Names this request: repeated, it is done once."""
+    op: _builtins.int
+    """Of an access: READ or WRITE (ultrafolio.model.layout.OPS); 0: READ. 0 for any other work."""
     def __init__(
         self,
         *,
@@ -112,10 +115,11 @@ class StartRequest(_message.Message):
         actor: _builtins.int = ...,
         page: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        op: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "group", b"group", "page", b"page", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "group", b"group", "op", b"op", "page", b"page", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -131,17 +135,20 @@ class StartResponse(_message.Message):
     WAIT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Revision of the host's threads after the last step."""
     error: _builtins.int
     """0, or EIO: writeback met a secure page and could not read it."""
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended: DONE or WAITS."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
         """The steps, in order."""
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """What it waits for, where it did not come to its end."""
+        """What it waits for, where it did not come to its end and something that another holds is in its way."""
 
     def __init__(
         self,
@@ -150,10 +157,11 @@ class StartResponse(_message.Message):
         wait: _common_pb2.Wait | None = ...,
         revision: _builtins.int = ...,
         error: _builtins.int = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "revision", b"revision", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "revision", b"revision", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -161,7 +169,7 @@ Global___StartResponse: _TypeAlias = StartResponse  # noqa: Y015
 
 @_typing.final
 class CrossRequest(_message.Message):
-    """A thread that crosses the wall from a guest or device."""
+    """A thread that crosses the wall from a guest or device, or asks the host."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -173,7 +181,7 @@ class CrossRequest(_message.Message):
     group: _builtins.str
     """The folio group."""
     function: _builtins.str
-    """Which way it takes: take_exit, take_pin or take_reboot (ultrafolio.model.host)."""
+    """Which way it takes: take_exit, take_pin or take_reboot; or turn_come, which changes nothing (ultrafolio.model.host)."""
     actor: _builtins.int
     """Index of the actor."""
     @_builtins.property
@@ -203,7 +211,7 @@ Global___CrossRequest: _TypeAlias = CrossRequest  # noqa: Y015
 
 @_typing.final
 class CrossResponse(_message.Message):
-    """Taken over."""
+    """Taken over, or answered."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

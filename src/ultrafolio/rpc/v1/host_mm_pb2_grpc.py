@@ -105,7 +105,7 @@ class HostMmServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Start(self, request, context):
-        """Starts work of the host's own: writeback, reclaim, an LRU batch, a plain reference; and runs it like Run.
+        """Starts work of the host's own: writeback, reclaim, an access, an LRU batch, a plain reference; and runs it like Run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class HostMmServiceStub:
     0x3d and 0x3e and of the unshare intercept, pin_user_pages and unpin. Waits as long as the deadline allows.
     """
     Start: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.StartRequest, _host_mm_pb2.StartResponse]
-    """Starts work of the host's own: writeback, reclaim, an LRU batch, a plain reference; and runs it like Run."""
+    """Starts work of the host's own: writeback, reclaim, an access, an LRU batch, a plain reference; and runs it like Run."""
     Cross: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.CrossRequest, _host_mm_pb2.CrossResponse]
     """Takes over a thread that leaves the guest or a device, as part of a step that the guest service began."""
     ReadPage: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.ReadPageRequest, _host_mm_pb2.ReadPageResponse]
@@ -68,7 +68,7 @@ class HostMmServiceAsyncStub(HostMmServiceStub):
     0x3d and 0x3e and of the unshare intercept, pin_user_pages and unpin. Waits as long as the deadline allows.
     """
     Start: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.StartRequest, _host_mm_pb2.StartResponse]  # type: ignore[assignment]
-    """Starts work of the host's own: writeback, reclaim, an LRU batch, a plain reference; and runs it like Run."""
+    """Starts work of the host's own: writeback, reclaim, an access, an LRU batch, a plain reference; and runs it like Run."""
     Cross: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.CrossRequest, _host_mm_pb2.CrossResponse]  # type: ignore[assignment]
     """Takes over a thread that leaves the guest or a device, as part of a step that the guest service began."""
     ReadPage: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.ReadPageRequest, _host_mm_pb2.ReadPageResponse]  # type: ignore[assignment]
@@ -107,7 +107,7 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_mm_pb2.StartRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.StartResponse, _abc.Awaitable[_host_mm_pb2.StartResponse]]:
-        """Starts work of the host's own: writeback, reclaim, an LRU batch, a plain reference; and runs it like Run."""
+        """Starts work of the host's own: writeback, reclaim, an access, an LRU batch, a plain reference; and runs it like Run."""
 
     @_abc_1.abstractmethod
     def Cross(

@@ -256,6 +256,146 @@ class PageOutcome(_message.Message):
 Global___PageOutcome: _TypeAlias = PageOutcome  # noqa: Y015
 
 @_typing.final
+class SharesRequest(_message.Message):
+    """Whose page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    VM_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The folio group."""
+    vm: _builtins.int
+    """The virtual machine."""
+    page: _builtins.int
+    """Page number within the group."""
+    @_builtins.property
+    def turn(self) -> _common_pb2.Turn:
+        """The turn under which this is part of a step; unset otherwise."""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        vm: _builtins.int = ...,
+        page: _builtins.int = ...,
+        turn: _common_pb2.Turn | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "page", b"page", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharesRequest: _TypeAlias = SharesRequest  # noqa: Y015
+
+@_typing.final
+class SharesResponse(_message.Message):
+    """As it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARES_FIELD_NUMBER: _builtins.int
+    shares: _builtins.bool
+    """Whether it does."""
+    def __init__(
+        self,
+        *,
+        shares: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharesResponse: _TypeAlias = SharesResponse  # noqa: Y015
+
+@_typing.final
+class WouldEndRequest(_message.Message):
+    """Instructions that exited."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The folio group."""
+    @_builtins.property
+    def instructions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Instruction]:
+        """The instructions."""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        instructions: _abc.Iterable[Global___Instruction] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "instructions", b"instructions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WouldEndRequest: _TypeAlias = WouldEndRequest  # noqa: Y015
+
+@_typing.final
+class Instruction(_message.Message):
+    """An instruction of a guest on a page of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VM_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    OP_FIELD_NUMBER: _builtins.int
+    vm: _builtins.int
+    """The virtual machine."""
+    page: _builtins.int
+    """Page number within the group."""
+    op: _builtins.int
+    """What it does (ultrafolio.model.layout.OPS): TOUCH, SHARE or UNSHARE."""
+    def __init__(
+        self,
+        *,
+        vm: _builtins.int = ...,
+        page: _builtins.int = ...,
+        op: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["op", b"op", "page", b"page", "vm", b"vm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Instruction: _TypeAlias = Instruction  # noqa: Y015
+
+@_typing.final
+class WouldEndResponse(_message.Message):
+    """In the order of the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Whether the hardware lets it end."""
+
+    def __init__(
+        self,
+        *,
+        ends: _abc.Iterable[_builtins.bool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WouldEndResponse: _TypeAlias = WouldEndResponse  # noqa: Y015
+
+@_typing.final
 class EnterRequest(_message.Message):
     """A processor about to run a secure guest."""
 

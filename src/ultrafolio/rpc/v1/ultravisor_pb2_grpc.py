@@ -45,6 +45,16 @@ class UltravisorServiceStub:
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.AccessRequest.SerializeToString,
                 response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.AccessResponse.FromString,
                 _registered_method=True)
+        self.Shares = channel.unary_unary(
+                '/ultrafolio.rpc.v1.UltravisorService/Shares',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.SharesRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.SharesResponse.FromString,
+                _registered_method=True)
+        self.WouldEnd = channel.unary_unary(
+                '/ultrafolio.rpc.v1.UltravisorService/WouldEnd',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndResponse.FromString,
+                _registered_method=True)
         self.Enter = channel.unary_unary(
                 '/ultrafolio.rpc.v1.UltravisorService/Enter',
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnterRequest.SerializeToString,
@@ -90,6 +100,20 @@ class UltravisorServiceServicer:
 
     def Access(self, request, context):
         """The hardware's view of accesses by the guest or by the host: data, or an exception.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Shares(self, request, context):
+        """Whether a guest shares a page, as it knows itself, also while the page is exported. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WouldEnd(self, request, context):
+        """Whether instructions that exited to the host would end now, were the guest to repeat them. Changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,6 +173,16 @@ def add_UltravisorServiceServicer_to_server(servicer, server):
                     servicer.Access,
                     request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.AccessRequest.FromString,
                     response_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.AccessResponse.SerializeToString,
+            ),
+            'Shares': grpc.unary_unary_rpc_method_handler(
+                    servicer.Shares,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.SharesRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.SharesResponse.SerializeToString,
+            ),
+            'WouldEnd': grpc.unary_unary_rpc_method_handler(
+                    servicer.WouldEnd,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndResponse.SerializeToString,
             ),
             'Enter': grpc.unary_unary_rpc_method_handler(
                     servicer.Enter,
@@ -236,6 +270,60 @@ class UltravisorService:
             '/ultrafolio.rpc.v1.UltravisorService/Access',
             ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.AccessRequest.SerializeToString,
             ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.AccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Shares(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.UltravisorService/Shares',
+            ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.SharesRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.SharesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WouldEnd(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.UltravisorService/WouldEnd',
+            ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndResponse.FromString,
             options,
             channel_credentials,
             insecure,

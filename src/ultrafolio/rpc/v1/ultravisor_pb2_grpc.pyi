@@ -37,6 +37,10 @@ class UltravisorServiceStub:
     """One ultravisor call instruction: runs a control block, once."""
     Access: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.AccessRequest, _ultravisor_pb2.AccessResponse]
     """The hardware's view of accesses by the guest or by the host: data, or an exception."""
+    Shares: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.SharesRequest, _ultravisor_pb2.SharesResponse]
+    """Whether a guest shares a page, as it knows itself, also while the page is exported. Changes nothing."""
+    WouldEnd: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.WouldEndRequest, _ultravisor_pb2.WouldEndResponse]
+    """Whether instructions that exited to the host would end now, were the guest to repeat them. Changes nothing."""
     Enter: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.EnterRequest, _ultravisor_pb2.EnterResponse]
     """What a secure guest's processor asks for on entry: interception code, or 0 where it runs."""
     Diagnose: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.DiagnoseRequest, _ultravisor_pb2.DiagnoseResponse]
@@ -59,6 +63,10 @@ class UltravisorServiceAsyncStub(UltravisorServiceStub):
     """One ultravisor call instruction: runs a control block, once."""
     Access: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.AccessRequest, _ultravisor_pb2.AccessResponse]  # type: ignore[assignment]
     """The hardware's view of accesses by the guest or by the host: data, or an exception."""
+    Shares: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.SharesRequest, _ultravisor_pb2.SharesResponse]  # type: ignore[assignment]
+    """Whether a guest shares a page, as it knows itself, also while the page is exported. Changes nothing."""
+    WouldEnd: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.WouldEndRequest, _ultravisor_pb2.WouldEndResponse]  # type: ignore[assignment]
+    """Whether instructions that exited to the host would end now, were the guest to repeat them. Changes nothing."""
     Enter: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.EnterRequest, _ultravisor_pb2.EnterResponse]  # type: ignore[assignment]
     """What a secure guest's processor asks for on entry: interception code, or 0 where it runs."""
     Diagnose: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.DiagnoseRequest, _ultravisor_pb2.DiagnoseResponse]  # type: ignore[assignment]
@@ -90,6 +98,22 @@ class UltravisorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ultravisor_pb2.AccessResponse, _abc.Awaitable[_ultravisor_pb2.AccessResponse]]:
         """The hardware's view of accesses by the guest or by the host: data, or an exception."""
+
+    @_abc_1.abstractmethod
+    def Shares(
+        self,
+        request: _ultravisor_pb2.SharesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ultravisor_pb2.SharesResponse, _abc.Awaitable[_ultravisor_pb2.SharesResponse]]:
+        """Whether a guest shares a page, as it knows itself, also while the page is exported. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def WouldEnd(
+        self,
+        request: _ultravisor_pb2.WouldEndRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ultravisor_pb2.WouldEndResponse, _abc.Awaitable[_ultravisor_pb2.WouldEndResponse]]:
+        """Whether instructions that exited to the host would end now, were the guest to repeat them. Changes nothing."""
 
     @_abc_1.abstractmethod
     def Enter(
