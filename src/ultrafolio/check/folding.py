@@ -30,7 +30,7 @@ from .steps import component_of, keep, memorise, memory_of, own_of, put, put_mem
 
 
 @fn
-def page_of(s, t):
+def busy_page(s, t):
     """The page that actor `t` is busy with, a device's first, or -1."""
     kind = s.who[t].kind
     if kind == VCPU:
@@ -45,7 +45,7 @@ def turn_to(s, t, page):
     """Actor `t` is busy with `page` instead of the page it was busy with."""
     k = s.task[t]
     kind = s.who[t].kind
-    by = page - page_of(s, t)
+    by = page - busy_page(s, t)
     if k.end:
         k.i += by
         k.end += by
@@ -61,10 +61,10 @@ def turn_to(s, t, page):
 
 @fn
 def place_of(s, x, words, t, component):
-    """page_of actor `t` with this component; the raw buffer holds the component afterwards, unless it was known."""
+    """busy_page actor `t` with this component; the raw buffer holds the component afterwards, unless it was known."""
     if x.busy[t, component] == 0:
         unpack(x, words, x.memory.shape[1] + t, component)
-        x.busy[t, component] = page_of(s, t) + 2
+        x.busy[t, component] = busy_page(s, t) + 2
     return x.busy[t, component] - 2
 
 
@@ -85,7 +85,7 @@ def rename(s, x, k, c):
     pages = len(x.alike)
     width = x.memory.shape[1]
     if c >= width:
-        page = page_of(s, c - width)
+        page = busy_page(s, c - width)
         if page >= 0:
             turn_to(s, c - width, x.moves[k, page])
     elif c >= pages:
