@@ -44,8 +44,10 @@ SYSTEMS = {
                        "access": [{"read": [1, 2, 3], "write": [1, 2, 3]}]}, "folio-bitmap"),
     "one after the other": ({"memory": AWAY, "vcpu": [{"touch": [1, 2, 3]}],
                              "access": [{"read": [1, 2, 3], "after": "reclaim"}], "reclaim": [{"page": [1, 2, 3]}]},
-                            "per-page"),
-    "a pin beside": ({"memory": AWAY, "vcpu": [{}], "pin": [{"page": 0}], "interrupt": [{"page": 0}]}, "linux-7.2"),
+                            "folio-bitmap-pins"),
+    "a pin beside": ({"memory": AWAY, "vcpu": [{"touch": [1, 2, 3]}], "pin": [{"page": 0}]}, "per-page"),
+    "an interrupt beside": ({"memory": AWAY, "vcpu": [{"touch": [1, 2, 3]}], "interrupt": [{"page": 0}]},
+                            "folio-bitmap"),
     "an import's own reference": ({"memory": {"folios": [0, 0, 0], "state": ["exported"]},
                                    "vcpu": [{}, {"cpu": 1}]}, "linux-6.16"),
     "unmapped under an import": ({"memory": {"folios": [0, 0, 0], "state": ["exported"]}, "vcpu": [{}],
@@ -53,6 +55,7 @@ SYSTEMS = {
 }  # fmt: skip
 TWO = {"folios": [1, 1], "state": ["shared", "exported"] * 2, "owner": [0, 0, 1, 1]}
 APART = {"folios": [0, 0], "state": ["exported"], "owner": [0, 1]}
+TOUCHES = [{"touch": [0]}, {"guest": 1, "touch": [1]}]
 GUESTS = {
     "a vCPU each": ({"memory": TWO, "vcpu": [{"touch": [1]}, {"guest": 1, "touch": [3]}]}, "whole-folio"),
     "a device each": ({"memory": TWO, "disk": [{"page": 0}, {"guest": 1, "page": 2}]}, "folio-bitmap"),
@@ -62,7 +65,7 @@ GUESTS = {
                              "writeback": [{"page": [0, 2]}]}, "whole-folio"),
     "reclaim for each": ({"memory": {**APART, "state": ["secure"]}, "reclaim": [{"page": [1]}, {"page": [0]}],
                           "lru": [{"page": [0, 1]}]}, "folio-bitmap"),
-    "a mutex each": ({"memory": APART, "vcpu": [{"touch": [0]}, {"guest": 1, "touch": [1]}],
+    "a mutex each": ({"memory": APART, "vcpu": TOUCHES,
                       "reboot": [{"starts": 0}, {"guest": 1, "starts": 0}]}, "import-lock"),
     "share and unshare": ({"memory": {**APART, "state": ["secure"]}, "vcpu": [
         {"share": [0], "unshare": [0]}, {"guest": 1, "share": [1], "unshare": [1]}]}, "split"),
@@ -78,10 +81,13 @@ GUESTS = {
                             "access": [{"read": [0, 2], "write": [1, 3]}]}, "whole-folio"),
     "reclaim of whole folios": ({"memory": {**TWO, "state": ["secure", "shared"] * 2}, "reclaim": [{"page": [1, 3]}],
                                  "vcpu": [{"touch": [0]}, {"guest": 1, "touch": [2]}]}, "folios-unmapped"),
-    "each after its own": ({"memory": APART, "vcpu": [{"touch": [0]}, {"guest": 1, "touch": [1]}],
-                            "reboot": [{"starts": 0}, {"guest": 1, "starts": 0}],
-                            "disk": [{"page": 0, "after": "vcpu 0"}, {"guest": 1, "page": 1, "after": "vcpu 1"}],
-                            }, "per-page"),
+    "each after its own": ({"memory": APART, "vcpu": TOUCHES, "lru": [
+        {"page": [0], "after": "vcpu 0"}, {"page": [1], "after": "vcpu 1"}]}, "per-page"),
+    "each after the other's": ({"memory": APART, "vcpu": TOUCHES, "lru": [
+        {"page": [0], "after": "vcpu 1"}, {"page": [1], "after": "vcpu 0"}]}, "per-page"),
+    "both after a thread of the host": ({"memory": {**APART, "state": ["secure"]}, "reclaim": [{"page": [0, 1]}],
+                                         "access": [{"read": [0], "after": "reclaim"},
+                                                    {"read": [1], "after": "reclaim"}]}, "per-page"),
     "three guests": ({"memory": {"folios": [0] * 3, "state": ["exported"], "owner": [0, 1, 2]},
                       "vcpu": [{"guest": n, "touch": [n]} for n in range(3)]}, "split-writeback"),
 }  # fmt: skip
@@ -91,17 +97,12 @@ REFUSED = {
                                  "guests 0, 1 have pages in it"),
     "guests that differ": ({"memory": APART, "vcpu": [{"touch": [0]}, {"guest": 1, "touch": [1], "share": [1]}]},
                            "per-page", "no two guests"),
-    "devices that differ": ({"memory": APART, "vcpu": [{"touch": [0]}, {"guest": 1, "touch": [1]}],
+    "devices that differ": ({"memory": APART, "vcpu": TOUCHES,
                              "disk": [{"page": 0, "starts": 2}, {"guest": 1, "page": 1}]}, "per-page", "no two guests"),
-    "both after the same": ({"memory": APART, "vcpu": [{"touch": [0]}, {"guest": 1, "touch": [1]}],
-                             "disk": [{"page": 0, "after": "vcpu 0"}, {"guest": 1, "page": 1, "after": "vcpu 0"}]},
-                            "per-page", "no two guests"),
-    "crosswise": ({"memory": APART, "vcpu": [{"touch": [0]}, {"guest": 1, "touch": [1]}], "access": [
-        {"read": [0], "after": "reclaim 0"}, {"read": [1], "after": "reclaim 0"}],
-        "reclaim": [{"page": [0, 1]}, {"page": [0, 1]}]}, "per-page", "no two guests"),
-    "I/O that never completes": ({"memory": APART, "vcpu": [{"touch": [0]}, {"guest": 1, "touch": [1]}],
-                                  "disk": [{"page": 0, "completes": False}, {"guest": 1, "page": 1}]}, "per-page",
-                                 "no two guests"),
+    "both after the same": ({"memory": APART, "vcpu": TOUCHES, "lru": [
+        {"page": [0], "after": "vcpu 0"}, {"page": [1], "after": "vcpu 0"}]}, "per-page", "no two guests"),
+    "I/O that never completes": ({"memory": {**APART, "state": ["shared"]}, "vcpu": TOUCHES, "disk": [
+        {"page": 0, "completes": False}, {"guest": 1, "page": 1}]}, "per-page", "no two guests"),
     "writeback": ({"memory": AWAY, "vcpu": [{}], "writeback": [{"starts": 1}]}, "per-page", "writeback makes"),
     "a pin of the folio": ({"memory": {**AWAY, "state": ["shared", "secure", "secure", "secure"]}, "vcpu": [{}],
                             "reclaim": [{"page": [1, 2, 3]}], "disk": [{"page": 0}]}, "whole-folio", "a pin makes"),
