@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ultrafolio.engine import load
 from ultrafolio.engine.load import dispatcher, interpreted
 from ultrafolio.engine.tables import RULE_MODULES
 from ultrafolio.model import layout
@@ -150,3 +151,9 @@ def test_the_dispatcher_reaches_every_rule():
     for rule in RULES.values():
         assert f"return {rule.function.__name__}(" in source
     assert interpreted().step
+
+
+def test_a_second_function_of_the_same_name_is_refused():
+    space = load.functions(lambda function: function)
+    with pytest.raises(ValueError, match="a second function with the name"):
+        load.add_functions(space, RULE_MODULES[0], lambda function: function)

@@ -94,7 +94,7 @@ def add_functions(
 ) -> None:
     """Put the decorated functions of a rule module into `space`; what was found of `changed` is taken out of it.
 
-    ValueError for a name that another module's function has: it would be called in its place.
+    ValueError for a function whose name one in `space` has already: those that call that one would call this.
     """
     file = str(module.__file__)
     source = Path(file).read_text(encoding="utf-8")
@@ -105,7 +105,7 @@ def add_functions(
     for node in ast.parse(source, file).body:
         if isinstance(node, ast.FunctionDef) and node.decorator_list:
             if node.name in space:
-                raise ValueError(f"{file}: {node.name}: another module has a function of this name")
+                raise ValueError(f"{file}: a second function with the name {node.name}")
             node.decorator_list = []
             if "uintp" in space:
                 node = ast.fix_missing_locations(_Unsigned().visit(node))

@@ -76,7 +76,7 @@ def accessible_test(s, t):
     track = s.cfg[0].track
     clear = (track == TRACK_FOLIO and not h.arch) or (track == TRACK_BITMAP and not h.marked)
     if track == TRACK_PAGE and k.then != WB_IO:
-        clear = not s.mm[asked(s, t)].arch
+        clear = not s.mm[asked_page(s, t)].arch
     if clear:
         accessible_done(s, t)
     else:
@@ -85,7 +85,7 @@ def accessible_test(s, t):
 
 
 @fn
-def asked(s, t):
+def asked_page(s, t):
     """The page for which the folio is made accessible: the one just pinned, or the one that the host accesses."""
     k = s.task[t]
     return k.page + k.at - 1 if k.then == PIN_GET else k.page
