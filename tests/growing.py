@@ -122,6 +122,12 @@ def add_wait(copy):
     copy.entry(LAYOUT, "WAITS", '"nobody to lock the folio"')
 
 
+def tell_waits(copy):
+    """No obstacle leads to the new outcome or the new wait, and the new kind owes nothing."""
+    copy.entry("waits/tables.py", "UNOBSTRUCTED", "_layout.KICKED, _layout.W_KICK")
+    copy.entry("waits/words.py", "_OWES_NOTHING", "layout.KICKER")
+
+
 def free_wait(copy):
     """The simulator hears what ends the new wait."""
     copy.imports("sim/layout.py", "from ultrafolio.model.layout import W_KICK")
@@ -141,7 +147,7 @@ def add_kind(copy):
 
 def tell_kind(copy):
     """Scenario files and folding hear of the new kind."""
-    copy.entry("model/scenario.py", "ACTORS", '"kicker": {"page": _PAGES, "starts": _STARTS}')
+    copy.entry("model/scenario.py", "ACTORS", '"kicker": {"page": _PAGES, "starts": _STARTS, "after": _AFTER}')
     copy.imports("check/layout.py", "from ultrafolio.model.layout import KICKER")
     copy.entry("check/layout.py", "WORKERS", "KICKER")
 
@@ -170,7 +176,7 @@ def grown(folder, number):
     """A copy with one more of everything: an actor that kicks a page in two steps, waits for the folio lock with a
     reason of its own, has an outcome of its own, and breaks property `number` under a choice of its own."""
     copy = Copy(folder)
-    for add in (add_outcome, add_wait, free_wait, add_rules, add_kind, tell_kind, add_choice, add_cfg):
+    for add in (add_outcome, add_wait, tell_waits, free_wait, add_rules, add_kind, tell_kind, add_choice, add_cfg):
         add(copy)
     add_property(copy, number)
     return copy

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from services.disk import Disk
+from services.host_mm.firmware import written
 from services.host_mm.swap import Seen, Swap
 from services.ultravisor.contents import PAGE, Contents
 from services.ultravisor.pages import Pages, Part, lay_out
@@ -64,8 +65,9 @@ class Stored:
             move = self.swap.out if function == "swap_out" else self.swap.back
             return Result(move(self._see, self.meta.origin, arguments[0], part))
         if function == "hw_host":
-            return Result(self.pages.access(None, [(arguments[0], 0, 0, b"\xff" * 8)], part)[0].exception)
-        if function.startswith("take_"):
+            writes = written(view.live, turn.actor)
+            return Result(self.pages.access(None, [(arguments[0], 0, 0, writes)], part)[0].exception)
+        if function.startswith("take_") or function == "turn_come":
             return self.host.take_part(turn.token, index, function, arguments)
         return self.pages.call(function, arguments, part)
 

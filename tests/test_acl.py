@@ -22,7 +22,7 @@ uf:{g}:vm               -           w     r      -
 uf:{g}:task             -           w     -      -
 uf:{g}:work             -           w     -      -
 uf:{g}:pc               -           w     w      -
-uf:{g}:actor            -           -     w      -
+uf:{g}:actor            -           r     w      -
 uf:{g}:io               -           w     w      -
 uf:{g}:meta             r           w     r      r
 uf:{g}:turn             w           w     w      -

@@ -107,6 +107,7 @@ def many_properties(copy):
 def many_outcomes(copy):
     copy.number(LAYOUT, "OK", *(f"E_{n}" for n in range(len(OUTCOMES), 129)))
     copy.entry(LAYOUT, "OUTCOMES", ", ".join(f'"E {n}"' for n in range(len(OUTCOMES), 129)))
+    copy.entry("waits/tables.py", "UNOBSTRUCTED", ", ".join(f"_layout.E_{n}" for n in range(len(OUTCOMES), 129)))
 
 
 def many_waits(copy):
@@ -114,6 +115,7 @@ def many_waits(copy):
     names = [f"W_{n}" for n in range(len(WAITS), 62)]
     copy.number(LAYOUT, "W_IDLE", *names)
     copy.entry(LAYOUT, "WAITS", ", ".join(f'"{name}"' for name in names))
+    copy.entry("waits/tables.py", "UNOBSTRUCTED", ", ".join(f"_layout.{name}" for name in names))
     copy.imports("sim/layout.py", f"from ultrafolio.model.layout import {', '.join(names)}")
     copy.entry("sim/layout.py", "FREES", ", ".join(f"-{name}" for name in names), key="lock")
 
@@ -141,6 +143,7 @@ def many_words(copy):
 def unfreed_wait(copy):
     growing.add_wait(copy)
     growing.add_rules(copy)
+    copy.entry("waits/tables.py", "UNOBSTRUCTED", "_layout.W_KICK")
 
 
 def unheard_word(copy):
@@ -151,7 +154,14 @@ def unheard_word(copy):
 def unfolded_kind(copy):
     growing.add_rules(copy)
     growing.add_kind(copy)
-    copy.entry("model/scenario.py", "ACTORS", '"kicker": {"page": _PAGES, "starts": _STARTS}')
+    copy.entry("model/scenario.py", "ACTORS", '"kicker": {}')
+    copy.entry("waits/words.py", "_OWES_NOTHING", "layout.KICKER")
+
+
+def free_kind(copy):
+    growing.add_rules(copy)
+    growing.add_kind(copy)
+    growing.tell_kind(copy)
 
 
 def unread_kind(copy):
@@ -209,6 +219,11 @@ REFUSED = {
     ),
     "a kind that idles nowhere": (idle_nowhere, "the rules where they idle", len(ACTOR_KINDS) + 1, "IDLE_PC"),
     "a kind that no scenario can have": (unread_kind, "cannot say kicker", len(ACTOR_KINDS) + 1, "ACTORS"),
+    "an outcome of which waits do not know": (growing.add_outcome, "an obstacle is met: KICKED", None, "OBSTACLE_OF"),
+    "a wait of which waits do not know": (
+        growing.add_wait, "an obstacle is met: nobody to lock the folio", None, "UNOBSTRUCTED",
+    ),
+    "a kind of which nobody says what it owes": (free_kind, "what kicker owes", len(ACTOR_KINDS) + 1, "_OWES"),
     "a kind that folding does not know": (unfolded_kind, "not know kicker", len(ACTOR_KINDS) + 1, "WORKERS"),
     "a choice without a field": (growing.add_choice, "kick reaches no rule", None, "CFG"),
     "a field that nobody sets": (growing.add_cfg, "nobody sets kick", len(CFG.names) + 1, "SET_BESIDE"),

@@ -8,6 +8,7 @@ from checking import PATHS, system
 from drawn_cases import case, endless_kinds, fitting
 from plain_graph import LIMIT, TooLarge, explored, waits
 from second_opinion import (
+    ACCESS,
     LEADS_TO,
     PIN,
     TOUCH,
@@ -21,6 +22,7 @@ from second_opinion import (
     references,
     unit,
 )
+from ultrafolio.check.components import Lookup, judge
 from ultrafolio.check.explore import explore
 from ultrafolio.check.liveness import components_of
 from ultrafolio.check.verdict import check
@@ -51,23 +53,33 @@ def both(request):
 
 
 # ---------------------------------------------------------------------------------- the checker, on random systems
-def test_graph_safety_and_components_agree(both):
+def test_graph_and_safety_agree(both):
     made, mine = both
     graph = explore(made.system())
     assert (graph.states, graph.edges) == (len(mine.graph.states), sum(map(len, mine.graph.edges)))
     found = {n: int(first["state"]) for n, first in enumerate(graph.space.found) if first["state"] >= 0}
     assert {n: len(graph.path(state)) + 1 for n, state in found.items()} == mine.safety
-    theirs = {(component.waiter, frozenset(component.members.tolist())) for component in components_of(graph)}
-    assert theirs == {(wait.actor, wait.members) for wait in mine.waits}
 
 
-def test_classes_agree(both):
+def test_every_component_agrees(both):
+    made, mine = both
+    graph = explore(made.system())
+    lookup, theirs = Lookup(graph), {}
+    for component in components_of(graph):
+        found = judge(lookup, component)
+        held = {a if a >= 0 else f"LRU batch of CPU {-1 - a}" for a in found.holding}
+        theirs[component.waiter, frozenset(component.members.tolist())] = found.kind, found.expected, held
+    assert theirs == {(wait.actor, wait.members): (wait.kind, wait.expected, wait.holders) for wait in mine.waits}
+
+
+def test_findings_agree(both):
     made, mine = both
     result = check(scenario.parse(made.document, made.name), made.name, made.policy, "drawn")
     failed = [f for f in result.findings if f.name in LEADS_TO and f.verdict == "violated"]
     theirs = {(f.name, f.actor, f.kind, f.expected): frozenset(f.obstacles) for f in failed}
     assert len(failed) == len(theirs), "one finding for each property, waiter, class and mark"
     assert {key: theirs[key] if key[2] != "fatal" else frozenset() for key in theirs} == mine.named
+    assert {(f.name, f.actor) for f in result.findings if f.kind == "transient"} <= mine.transient
     assert (result.verdict, result.worst.kind) == mine.worst()
 
 
@@ -105,9 +117,17 @@ IOMAP = memory([1], "non_secure", backing="iomap") | {"vcpu": [{"touch": [0]}]}
 WRITTEN_BACK = IOMAP | {"writeback": [{"page": [0], **ENDLESS}]}
 READ = memory([0], "shared") | {"vcpu": [{"touch": [0]}], "disk": [{"page": 0}]}
 TOUCHED = memory([0], "exported") | {"vcpu": [{"touch": [0]}], "disk": [{"page": 0}]}
+TWO_IMPORTS = memory([1], "non_secure") | {"vcpu": [{"touch": [0]}, {"cpu": 1, "touch": [1]}]}
+AFTER_IO = memory([0], "shared") | {"vcpu": [{"unshare": [0]}, {"cpu": 1, "unshare": [0]}], "disk": [{"page": 0}]}
+PINNED_EARLY = memory([1], "non_secure") | {"vcpu": [{"touch": [1]}], "pin": [{"page": 0}]}
+STUCK_DISK = TOUCHED | {"disk": [{"page": 0, "completes": False}]}
+STUCK_UNSHARE = memory([0], "shared") | {"vcpu": [{"unshare": [0]}], "disk": [{"page": 0, "completes": False}]}
+STUCK_WRITE = memory([0], "exported") | {"vcpu": [{"touch": [0]}], "writeback": [{"page": [0], "completes": False}]}
+HOST_READS = memory([0], "secure") | {"vcpu": [{"touch": [0]}], "access": [{"read": [0], **ENDLESS}]}
 
 UNSHARES = {(UNSHARE, 0, "permanent", True): {"references"}, (UNSHARE, 1, "permanent", True): {"references"}}
 MINE = {(UNSHARE, 0, "permanent", True): {"references"}}
+GONE = {(TOUCH, 0, "livelock", False): {"page"}, (ACCESS, 1, "livelock", False): {"frozen"}}
 BLOCKED = {(TOUCH, 0, "livelock", False): {"references"}}
 ANSWERS = {
     # document, policies, what each wait is named after, the verdict
@@ -128,6 +148,26 @@ ANSWERS = {
         RINGED, ["whole-folio"], {(TOUCH, 0, "permanent", False): {"references"}}, "violated permanent"),
     "a dirty folio": (IOMAP, ["split"], {(TOUCH, 0, "permanent", False): {"dirty"}}, "violated permanent"),
     "a folio dirtied again": (WRITTEN_BACK, ["split"], {(TOUCH, 0, "livelock", False): {"dirty"}}, "violated livelock"),
+    "two imports refuse each other's split": (
+        TWO_IMPORTS, ["split-writeback", "linux-6.16"],
+        {(TOUCH, t, "livelock", False): {"references"} for t in (0, 1)}, "violated livelock"),
+    "two imports, one at a time": (TWO_IMPORTS, ["split", "import-lock", "linux-7.0"], {}, "holds transient"),
+    "two unshares refuse each other's freeze": (
+        AFTER_IO, ["split-writeback", "linux-6.16"],
+        {(UNSHARE, t, "livelock", False): {"references"} for t in (0, 1)}, "violated livelock"),
+    "two unshares, one at a time": (AFTER_IO, ["split", "import-lock", "linux-7.0"], {}, "holds transient"),
+    "a pin before the first import": (
+        PINNED_EARLY, ["split", "import-lock", "linux-7.0"], {(TOUCH, 0, "permanent", False): {"references"}},
+        "violated permanent"),
+    "a count that cannot match": (
+        memory([1], "non_secure") | {"vcpu": [{"touch": [1]}]}, ["linux-5.10"],
+        {(TOUCH, 0, "permanent", False): {"references"}}, "violated permanent"),
+    "I/O that never completes": (
+        STUCK_DISK, ["per-page"], {(TOUCH, 0, "permanent", False): {"references"}}, "violated permanent"),
+    "an unshare under I/O that never completes": (STUCK_UNSHARE, ["per-page"], MINE, "holds permanent"),
+    "writeback that never completes": (
+        STUCK_WRITE, ["per-page"], {(TOUCH, 0, "permanent", False): {"writeback"}}, "violated permanent"),
+    "a host that reads again and again": (HOST_READS, ["per-page"], GONE, "violated livelock"),
     "I/O": (TOUCHED, ["per-page"], {}, "holds transient"),
     "no wait": (READ, ["per-page"], {}, "holds None"),
 }  # fmt: skip
@@ -156,6 +196,8 @@ def test_an_answer_written_by_hand(name, policy):
         (BATCHED, "never-drains", (TOUCH, 0, "permanent", False), {"LRU batch of CPU 1"}),
         (TWO_UNSHARE, "import-lock", (UNSHARE, 1, "permanent", True), {2}),
         (RINGED, "whole-folio", (TOUCH, 0, "permanent", False), {1}),
+        (STUCK_DISK, "per-page", (TOUCH, 0, "permanent", False), {1}),
+        (STUCK_WRITE, "per-page", (TOUCH, 0, "permanent", False), {1}),
     ],
 )
 def test_holders(document, policy, key, who):

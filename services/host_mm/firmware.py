@@ -121,7 +121,7 @@ class Firmware:
                     move = self.swap.out if function == "swap_out" else self.swap.back
                     return Result(move(functools.partial(self.see, group), view.meta.origin, arguments[0], part))
                 if function == "hw_host":
-                    return Result(self.see(group, arguments[0], _written(view.live, turn.actor), part).exception)
+                    return Result(self.see(group, arguments[0], written(view.live, turn.actor), part).exception)
                 if function == "uv_reset":
                     return self._reset(group, view, part, arguments[0])
                 return self._call(group, view, part, function, arguments, turn.actor)
@@ -173,7 +173,7 @@ class Firmware:
         return result
 
 
-def _written(s: Any, actor: int) -> bytes:
+def written(s: Any, actor: int) -> bytes:
     """What an access of the host writes: nothing where it reads, or is not to be made."""
     if s.who[actor].kind == ACCESS:
         return FLIPPED if s.task[actor].call == WRITE else b""

@@ -131,7 +131,7 @@ class _Judge:
         within[members] = True
         self.inside = within[self.target]
         entry = lookup.state(component.entry)
-        self.page = int(interpreted().page_of(entry, self.t))
+        self.page = int(interpreted().waited_page(entry, self.t))
 
     # ------------------------------------------------------------------------------------------- the class
     def judged(self) -> Judged:

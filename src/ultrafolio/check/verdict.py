@@ -296,7 +296,7 @@ def _is_stall(code: int) -> bool:
 def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
     path = calmest_path(lookup.graph, number, t)
     steps, state = replay(lookup.graph.system, path)
-    obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().page_of(state, t))
+    obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().waited_page(state, t))
     whole = state.task[t].pc == SPLIT
     wait = words.in_words(state, t, obstacle, page, whole)
     return Finding(_property(state, t), "holds", "transient", False, steps, [], wait, t, False, words.name(state, t),

@@ -239,7 +239,7 @@ def unpin(s, t):
 
 # ------------------------------------------------------------------------------------- the host's own accesses
 @rule(ACCESS_IDLE, fair=UNFAIR, chooses=True, kernel="a load or store of the kernel or the VMM",
-      seed="trying to access a page will (try to) make the whole folio accessible")  # fmt: skip
+      seed="trying to access a page will (try to) make the whole")  # fmt: skip
 def access_start(s, t, op, page):
     """The host is about to read (op READ) or write (op WRITE) a page."""
     if not turn_come(s, t) or not spend(s, t):

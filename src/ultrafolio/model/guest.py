@@ -81,9 +81,10 @@ def vcpu_again(s, t):
 @rule(DEVICE_IDLE, actor="device", fair=UNFAIR, chooses=True, kernel="virtio-ccw set up; O_DIRECT submit",
       seed="virtio requires individual guest pages to be shared with the host")  # fmt: skip
 def device_start(s, t, op, page):
-    """A device is about to use `actor.n` pages from `page`, which it pins; those of a ring and of indicators are shared.
+    """A device is about to use `actor.n` pages from `page`, and asks for a pin; a ring and indicators must be shared.
 
-    A disk does direct I/O, a virtio device is configured on its ring, an adapter interrupt sets bits, others pin for long.
+    A disk does direct I/O, a virtio device is configured on its ring, an adapter interrupt sets bits; others pin for
+    long.
     """
     kind = s.who[t].kind
     if not running(s, s.who[t].vm):

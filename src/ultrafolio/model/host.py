@@ -453,6 +453,8 @@ def import_call(s, t):
     if s.pt[k.page].present != MAPPED and not s.cfg[0].ignores_unmap:
         thaw(s, t)
         return unmapped(s, t)
+    if s.pt[k.page].present == SWAPPED:
+        s.mm[k.page].altered = 1  # the frame was freed, and holds what somebody else put there
     rc = uv_unpin(s, vm, k.page) if k.call == UNSHARE else uv_import(s, vm, k.page, s.cfg[0].misc)
     if rc == UV_OK:
         k.pc = IMPORT_END

@@ -42,7 +42,7 @@ def is_pending(s, t):
 
 
 @fn
-def page_of(s, t):
+def waited_page(s, t):
     """The page that a waiting actor waits for."""
     k = s.task[t]
     if s.who[t].kind == VCPU:
@@ -90,7 +90,7 @@ def holds(s, a, what):
 @fn
 def own(s, t, what):
     """Whether the waiter holds `what` itself, so that it is absent for it."""
-    return s.task[t].page == page_of(s, t) and holds(s, t, what)
+    return s.task[t].page == waited_page(s, t) and holds(s, t, what)
 
 
 @fn
@@ -186,7 +186,7 @@ def contributes(s, a, t, p, whole):
 
 
 @fn
-def asked(s, t):
+def refusable(s, t):
     """The obstacles that a step of actor `t` may still ask for on its way from here, a bit each.
 
     A vCPU whose page is accessible by now asks only for what it sleeps for in the host.
@@ -211,8 +211,8 @@ def asked(s, t):
 @fn
 def obstacles(s, t):
     """The obstacles in the way of actor `t`, which has begun something; 0 if nothing that another holds is there."""
-    p = page_of(s, t)
-    return stands(s, t, p, to_split(s, p)) & asked(s, t)
+    p = waited_page(s, t)
+    return stands(s, t, p, to_split(s, p)) & refusable(s, t)
 
 
 # ---------------------------------------------------------------------------------- what no fair step removes
@@ -305,7 +305,7 @@ def dirt_stays(s, p):
 def staying(s, t):
     """The obstacles in the way of actor `t` that no fair step removes, nor the waiter's own drain or split."""
     found = obstacles(s, t)
-    p = page_of(s, t)
+    p = waited_page(s, t)
     left = 0
     if found & OB_MUTEX and sleeps_on(s, s.vm[s.who[t].vm].mutex - 1):
         left |= OB_MUTEX
