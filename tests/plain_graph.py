@@ -132,16 +132,14 @@ def explored(made: System, rules: Any = None, most: int = LIMIT) -> Graph:
 
 
 def is_pending(s: at.State, t: int) -> bool:
-    """Whether the actor has begun an access, a pin, a write-back or a host access, and not ended it; I/O that was made
-    never to complete is owed no end."""
+    """Whether the actor has begun an access, a pin or a write-back, and not ended it; I/O that was made never to complete
+    is owed no end."""
     kind, pc = s.who[t].kind, s.task[t].pc
     if kind == at.VCPU:
         return bool(s.actor[t].op != at.NOTHING)
     if kind in DEVICES:
         return pc in ASKING
-    if kind == at.WRITEBACK:
-        return pc != at.WB_IDLE and not (pc == at.WB_END and s.who[t].stuck)
-    return bool(kind == at.ACCESS and pc != at.ACCESS_IDLE)
+    return bool(kind == at.WRITEBACK and pc != at.WB_IDLE and not (pc == at.WB_END and s.who[t].stuck))
 
 
 # -------------------------------------------------------------------------------------------- fair components

@@ -17,9 +17,8 @@ from ultrafolio.model import layout as at
 from ultrafolio.model.scenario import System
 
 CLASSES = ("safety", "fatal", "permanent", "livelock", "transient")
-TOUCH, UNSHARE, PIN, WRITEBACK, ACCESS = LEADS_TO = (
-    "touch leads to access", "unshare leads to secure", "pin leads to granted or refused", "writeback leads to ended",
-    "host access leads to done")  # fmt: skip
+TOUCH, UNSHARE, PIN, WRITEBACK = LEADS_TO = (
+    "touch leads to access", "unshare leads to secure", "pin leads to granted or refused", "writeback leads to ended")
 ORDER = ("mapped", "mutex", "lock", "writeback", "references", "dirty", "frozen")
 """The obstacles; a livelock is named after the last of those it meets."""
 REFUSED_BY = {
@@ -144,7 +143,7 @@ def about(s: at.State, t: int) -> str:
     """The property that says the wait of actor `t` ends."""
     if s.who[t].kind == at.VCPU:
         return UNSHARE if s.actor[t].op == at.UNSHARE else TOUCH
-    return PIN if s.who[t].kind in DEVICES else ACCESS if s.who[t].kind == at.ACCESS else WRITEBACK
+    return PIN if s.who[t].kind in DEVICES else WRITEBACK
 
 
 def refusal(pc: int, outcome: int) -> set[Obstacle]:

@@ -8,7 +8,6 @@ from checking import PATHS, system
 from drawn_cases import case, endless_kinds, fitting
 from plain_graph import LIMIT, TooLarge, explored, waits
 from second_opinion import (
-    ACCESS,
     LEADS_TO,
     PIN,
     TOUCH,
@@ -127,7 +126,7 @@ HOST_READS = memory([0], "secure") | {"vcpu": [{"touch": [0]}], "access": [{"rea
 
 UNSHARES = {(UNSHARE, 0, "permanent", True): {"references"}, (UNSHARE, 1, "permanent", True): {"references"}}
 MINE = {(UNSHARE, 0, "permanent", True): {"references"}}
-GONE = {(TOUCH, 0, "livelock", False): {"page"}, (ACCESS, 1, "livelock", False): {"frozen"}}
+GONE = {(TOUCH, 0, "livelock", False): {"page"}}
 BLOCKED = {(TOUCH, 0, "livelock", False): {"references"}}
 ANSWERS = {
     # document, policies, what each wait is named after, the verdict

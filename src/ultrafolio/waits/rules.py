@@ -27,17 +27,16 @@ from .tables import *
 # ------------------------------------------------------------------------------------------------ who waits
 @fn
 def is_pending(s, t):
-    """Whether actor `t` has begun what a leads-to must end: an access, an unshare, a pin, a writeback, a host access.
+    """Whether actor `t` has begun what a leads-to must end: an access, an unshare, a pin, a writeback.
 
-    Writeback whose I/O was made never to complete owes no end.
+    Writeback whose I/O was made never to complete owes no end. Nor does an access of the host: a guest that touches the
+    page again and again may take it away each time, under every policy.
     """
     kind, pc = s.who[t].kind, s.task[t].pc
     if kind == VCPU:
         return s.actor[t].op != NOTHING
     if kind == WRITEBACK:
         return pc != WB_IDLE and not (pc == WB_END and s.who[t].stuck)
-    if kind == ACCESS:
-        return pc != ACCESS_IDLE
     return kind in (DISK, RING, PIN, INTERRUPT) and (pc == PIN_GET or ACC_TEST <= pc <= ACC_CLEAR)
 
 
@@ -195,7 +194,7 @@ def refusable(s, t):
     if s.who[t].kind != VCPU:
         if pc == WB_LOCK:
             return OB_LOCK | OB_WRITEBACK
-        return OB_FROZEN if pc == PIN_GET or pc == ACCESS_TRY else 0
+        return OB_FROZEN if pc == PIN_GET else 0
     if ends_next(s, t):
         return ASLEEP[pc]
     if pc == IMPORT_ARCH or pc == IMPORT_CALL or pc == IMPORT_END or holds(s, t, OB_WRITEBACK):
