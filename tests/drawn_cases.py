@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ultrafolio.errors import InputError
 from ultrafolio.fields import Field
-from ultrafolio.model import policies, scenario
+from ultrafolio.model import kernels, policies, scenario
 from ultrafolio.model.layout import ENDLESS, PAGE_STATES
 
 SEED = "a second opinion"
@@ -43,13 +43,16 @@ def drawn_policy(random: Random) -> policies.Policy:
     """A preset with few choices changed, or every choice by chance."""
     changes = {}
     for name, field in policies.FIELDS.items():
-        if field.kind == "choice" and name != "base":
+        if field.kind == "choice":
             changes[name] = random.choice(list(field.choices))
         elif field.kind == "int":
             changes[name] = numbers(random, field)
     kept = random.choice([len(changes), len(changes), 2, 1, 0])
     table = {name: changes[name] for name in random.sample(list(changes), kept)}
-    return policies.from_table({"base": random.choice(list(policies.PRESETS)), **table}, "drawn")
+    if random.random() < 0.2:
+        table["variants"] = [random.choice(list(policies.VARIANTS))]
+    base = random.choice([*policies.PRESETS, *kernels.names()])
+    return policies.from_table({"base": base, **table}, "drawn")
 
 
 def drawn_actor(random: Random, name: str, memory: Memory, guests: int, budgets: tuple[int, ...]) -> dict[str, Any]:
@@ -71,7 +74,7 @@ def drawn_actor(random: Random, name: str, memory: Memory, guests: int, budgets:
         elif field.kind == "int":
             made[word] = numbers(random, field)
         elif field.kind == "bool":
-            made[word] = random.random() < 0.5
+            made[word] = bool(field.default) == (random.random() < 0.7)
         elif field.kind == "choice":
             made[word] = random.choice(list(field.choices))
     return made
@@ -80,7 +83,7 @@ def drawn_actor(random: Random, name: str, memory: Memory, guests: int, budgets:
 def drawn_memory(random: Random, guests: int) -> Memory:
     folios = random.choice(FOLIOS)
     pages = sum(1 << order for order in folios)
-    usual, every = ("shared", "secure", "exported"), tuple(word.lower() for word in PAGE_STATES)
+    usual, every = ("shared", "secure", "exported"), (*(word.lower() for word in PAGE_STATES), scenario.EXPORTED_SHARED)
     likely = random.choice([usual, usual, every, ("non_secure",)])  # the last is split only by an import
     made: Memory = {
         "folios": folios,
@@ -110,6 +113,9 @@ def drawn_document(random: Random, number: int) -> dict[str, Any]:
     for name in random.choices([*KINDS, None], k=random.choice([0, 1, 1, 2, 2])):
         if name and len(made.setdefault(name, [])) < 2:
             made[name].append(drawn_actor(random, name, memory, guests, (1, 1, 2, ENDLESS)))
+    names = [name for name in scenario.ACTORS if name in made]
+    if random.random() < 0.15:
+        made[random.choice(names)][0]["after"] = random.choice(names)
     return made
 
 

@@ -18,8 +18,8 @@ from ultrafolio.model.rule import RULES, STRONG, UNFAIR
 from ultrafolio.model.scenario import System
 
 LIMIT = 20_000
-PINNERS = {n for n, word in enumerate(at.ACTOR_KINDS) if word in ("disk", "virtio", "pin", "access", "interrupt")}
-"""Kinds that ask for a pin, or for a page to be made accessible."""
+DEVICES = {at.DISK, at.RING, at.PIN, at.INTERRUPT}
+"""Kinds that ask for a pin."""
 ACCESSIBLE = {at.ACC_TEST, at.ACC_PIN, at.ACC_EXPORT, at.ACC_CLEAR}
 ASKING = {at.PIN_GET, *ACCESSIBLE}
 
@@ -132,13 +132,14 @@ def explored(made: System, rules: Any = None, most: int = LIMIT) -> Graph:
 
 
 def is_pending(s: at.State, t: int) -> bool:
-    """Whether the actor has begun an access, a pin or a write-back, and not ended it."""
+    """Whether the actor has begun an access, a pin or a write-back, and not ended it; I/O that was made never to complete
+    is owed no end."""
     kind, pc = s.who[t].kind, s.task[t].pc
     if kind == at.VCPU:
         return bool(s.actor[t].op != at.NOTHING)
-    if kind in PINNERS:
+    if kind in DEVICES:
         return pc in ASKING
-    return bool(kind == at.WRITEBACK and pc != at.WB_IDLE)
+    return bool(kind == at.WRITEBACK and pc != at.WB_IDLE and not (pc == at.WB_END and s.who[t].stuck))
 
 
 # -------------------------------------------------------------------------------------------- fair components

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from plain_graph import ACCESSIBLE, LIMIT, PINNERS, Graph, explored, waits
+from plain_graph import ACCESSIBLE, DEVICES, LIMIT, Graph, explored, waits
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model import layout as at
 from ultrafolio.model.scenario import System
 
 CLASSES = ("safety", "fatal", "permanent", "livelock", "transient")
-TOUCH, UNSHARE, PIN, WRITEBACK = ("touch leads to access", "unshare leads to secure",
-                                  "pin leads to granted or refused", "writeback leads to ended")  # fmt: skip
+TOUCH, UNSHARE, PIN, WRITEBACK = LEADS_TO = (
+    "touch leads to access", "unshare leads to secure", "pin leads to granted or refused", "writeback leads to ended")
 ORDER = ("mapped", "mutex", "lock", "writeback", "references", "dirty", "frozen")
 """The obstacles; a livelock is named after the last of those it meets."""
 REFUSED_BY = {
@@ -27,9 +27,9 @@ REFUSED_BY = {
     at.E_DIRTY: "dirty", at.W_FROZEN: "frozen",
 }  # fmt: skip
 """The obstacle behind an outcome of the waiter's step."""
-FROZEN = {at.IMPORT_ARCH, at.IMPORT_EXPORT, at.IMPORT_CALL, at.IMPORT_END}
-LOCKED = {at.IMPORT_WRITEBACK, at.IMPORT_FREEZE, *FROZEN, at.SPLIT, at.WB_START, at.WB_IO, at.RECLAIM_UNMAP,
-          at.RECLAIM_EXPORT, at.RECLAIM_SWAP, at.RECLAIM_FREE}  # fmt: skip
+FROZEN = {at.IMPORT_ARCH, at.IMPORT_CALL, at.IMPORT_END}
+LOCKED = {at.IMPORT_EXPORT, at.IMPORT_WRITEBACK, at.IMPORT_FREEZE, *FROZEN, at.SPLIT, at.WB_START, at.WB_IO,
+          at.RECLAIM_UNMAP, at.RECLAIM_EXPORT, at.RECLAIM_SWAP, at.RECLAIM_FREE}  # fmt: skip
 """Rules at which a thread has the count frozen, or the folio locked; a write-back that makes accessible has it, too."""
 REFERENCES = ("pins", "longs", "spec")
 """Fields that count references on a page. One of an LRU batch is beside them."""
@@ -62,18 +62,18 @@ def writes_back(s: at.State, t: int) -> bool:
 
 
 def references(s: at.State, t: int, page: int) -> int:
-    """References of thread `t` on the page."""
-    k = s.task[t]
-    if s.who[t].kind in PINNERS:
-        return int(k.page <= page < k.page + k.at)
-    return int(k.pc == at.PUT and k.page == page)
+    """References of thread `t` on the page: pins, that of an import on its own page, and plain ones."""
+    k, kind = s.task[t], s.who[t].kind
+    plain = k.pc in (at.PUT, at.ACCESS_PUT) or (kind == at.ACCESS and k.pc in ACCESSIBLE)
+    return int(k.page <= page < k.page + k.at) + int((plain or k.ref > 0) and k.page == page)
 
 
 def holds(s: at.State, t: int, page: int, what: Obstacle) -> bool:
     """Whether thread `t` makes the obstacle, the mutex apart, for an import, a pin or a write-back of `page`."""
     k, same = s.task[t], head(s, s.task[t].page) == head(s, page)
     if what.word == "lock":
-        return same and (k.pc in LOCKED or (writes_back(s, t) and k.pc != at.WB_END))
+        tests_late = k.pc == at.IMPORT_LARGE and s.cfg[0].large_at != at.LARGE_BEFORE_LOCK
+        return same and (k.pc in LOCKED or tests_late or (writes_back(s, t) and k.pc != at.WB_END))
     if what.word == "writeback":
         return same and writes_back(s, t)
     if what.word == "references":
@@ -104,6 +104,8 @@ def is_there(s: at.State, t: int, page: int, what: Obstacle) -> bool:
         return m.writeback != at.NO_WRITEBACK and not holds(s, t, page, what)
     if what.word == "references":
         pages = unit(s, page, what.whole)
+        if m.order and s.cfg[0].large == at.LARGE_NEVER:
+            return True
         return counted(s, pages) > sum(references(s, t, q) for q in pages)
     if what.word == "dirty":
         return bool(m.dirty and m.backing == at.IOMAP and m.order)
@@ -115,7 +117,7 @@ def wanted(s: at.State, t: int) -> int:
     k = s.task[t]
     if s.who[t].kind == at.VCPU:
         return int(s.actor[t].page)
-    return int(k.page + min(k.at, k.n - 1)) if s.who[t].kind in PINNERS and k.n else int(k.page)
+    return int(k.page + min(k.at, k.n - 1)) if s.who[t].kind in DEVICES and k.n else int(k.page)
 
 
 # ------------------------------------------------------------------------------------------------- the classes
@@ -141,7 +143,7 @@ def about(s: at.State, t: int) -> str:
     """The property that says the wait of actor `t` ends."""
     if s.who[t].kind == at.VCPU:
         return UNSHARE if s.actor[t].op == at.UNSHARE else TOUCH
-    return PIN if s.who[t].kind in PINNERS else WRITEBACK
+    return PIN if s.who[t].kind in DEVICES else WRITEBACK
 
 
 def refusal(pc: int, outcome: int) -> set[Obstacle]:
@@ -192,7 +194,7 @@ def judged(graph: Graph, t: int, part: set[int]) -> Wait:
         if all(is_there(graph.states[v], t, page, what) for v in part | reached)
     }  # fmt: skip
     held: set[int | str] = set()
-    if kind != at.WRITEBACK and (first.task[t].pc == at.DEAD or first.vm[first.who[t].vm].life == at.KILLED):
+    if kind in (at.VCPU, *DEVICES) and (first.task[t].pc == at.DEAD or first.vm[first.who[t].vm].life == at.KILLED):
         word, named = "fatal", set()
     elif lasting:
         word, named = "permanent", {what.word for what in lasting}

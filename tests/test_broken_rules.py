@@ -1,4 +1,4 @@
-"""Each property fails: under a policy of the list, or under a rule broken on purpose. None of them is vacuous."""
+"""Each property fails: under a policy, a bug of a kernel, or a rule broken on purpose. None of them is vacuous."""
 
 import pytest
 
@@ -28,7 +28,7 @@ BROKEN = {
     ),
     "the arch bit is not set before the import": (
         2, "per-page",
-        {"    set_arch(s, k.page)\n": ""},
+        {"    set_arch(s, s.task[t].page)\n": ""},
         {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}]},
     ),
     "the arch bit is cleared before the export": (
@@ -51,9 +51,14 @@ BROKEN = {
          "    k.failed = 0\n"},
         {"memory": MIXED, "vcpu": [{"touch": [1]}], "disk": [{"page": 0, "starts": 3}]},
     ),
+    "a fast pin that goes on past a page that failed": (
+        1, "linux-6.17~d16a74f0f266", {},
+        {"memory": {"folios": [0, 0], "refuses": [0]}, "vcpu": [{"touch": [1]}],
+         "disk": [{"page": 0, "pages": 2, "starts": 5}]},
+    ),
     "import without the reference check": (
         4, "per-page",
-        {"    if extra_refs(s, k.page):\n        unlock": "    if False:\n        unlock"},
+        {"    if extra_refs(s, k.page) > k.ref or never_matches(s, k.page):": "    if False:"},
         {"memory": {"folios": [0]}, "vcpu": [{"touch": [0]}], "disk": [{"page": 0, "starts": 5}]},
     ),
     "import without the writeback check": (
@@ -68,9 +73,14 @@ BROKEN = {
     ),
     "a pin that does not look whether the count is frozen": (
         5, "per-page",
-        {"    if s.mm[counted(s, p)].frozen:\n        return W_FROZEN\n    s.pt[p].present": "    s.pt[p].present"},
+        {"    if s.mm[counted(s, p)].frozen:\n        return frozen_met(s, t)\n": ""},
         {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}],
          "disk": [{"page": 0, "starts": 50}]},
+    ),
+    "an import that freezes without the page-table lock": (
+        5, "linux-7.0", {},
+        {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}],
+         "disk": [{"page": 0, "starts": 100}]},
     ),
     "an ultravisor that does not check integrity": (
         6, "per-page",
@@ -90,12 +100,59 @@ BROKEN = {
         9, "split-false-success", {},
         {"memory": {"folios": [1], "state": ["non_secure"]}, "vcpu": [{"touch": [1]}]},
     ),
+    "a split that 6.14 reports as success": (
+        9, "linux-6.14", {},
+        {"memory": {"folios": [1], "state": ["non_secure"]}, "vcpu": [{"touch": [1]}]},
+    ),
+    "a fault-in of 7.0 that finds its page unmapped": (
+        9, "linux-7.0", {},
+        {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}], "reclaim": [{"starts": 200}]},
+    ),
+    "reclaim that does not ask for pins": (
+        10, "per-page",
+        {"    if h.backing == ANON and pinned(s, k.page):\n        return reclaim_over(s, t, E_LOCKED)\n": ""},
+        {"memory": {"folios": [0], "state": ["shared"]}, "virtio": [{"page": 0}],
+         "reclaim": [{"after": "virtio", "starts": 5}]},
+    ),
+    "reclaim of a file's page, as in the kernel": (
+        10, "linux-6.18", {},
+        {"memory": {"folios": [0], "state": ["shared"], "backing": "shmem"}, "virtio": [{"page": 0}],
+         "reclaim": [{"after": "virtio", "starts": 5}]},
+    ),
+    "the posted loops under a ring": (
+        11, "whole-folio-literal", {},
+        {"memory": MIXED, "vcpu": [{"touch": [1]}], "virtio": [{"page": 0}]},
+    ),
+    "an export that is not tried as a pin first": (
+        11, "per-page",
+        {"    if uv_pin(s, k.i) == UV_OK:\n        return page_done(s, t)\n": ""},
+        {"memory": {"folios": [0], "state": ["shared"]}, "vcpu": [{"touch": [0]}], "virtio": [{"page": 0}]},
+    ),
 }  # fmt: skip
+
+SOUND = {
+    "a fast pin that goes on past a page that failed": "linux-6.17",
+    "the posted loops, as posted": "whole-folio",
+    "an import that freezes without the page-table lock": "linux-7.0+42546fc642e9",
+    "success after a split, without an import": "split-writeback",
+    "a split that 6.14 reports as success": "linux-6.14+3ec8a8330a1a",
+    "a fault-in of 7.0 that finds its page unmapped": "linux-7.0+9a1dfbbd3506",
+    "the posted loops under a ring": "whole-folio",
+}
+"""Of those that need no broken rule: a policy under which the same is sound."""
+OPEN = {
+    "a second mapping, as in the kernel", "an ultravisor call that fails during writeback",
+    "reclaim of a file's page, as in the kernel",
+}  # fmt: skip
+"""Those for which no policy has an answer."""
+TOO_SHORT = {"a fault-in of 7.0 that finds its page unmapped"}
+"""Races that the simulator's times leave no room for: a whole reclaim within one step of an import."""
+CURED = [(name, SOUND.get(name, case[1])) for name, case in BROKEN.items() if case[2] or name in SOUND]
 
 
 def violations(document, policy, changed):
     """Violations by property, summed over the seeds, under the rules with `changed` source."""
-    simulate, total = interpreted(changed), [0] * 16
+    simulate, total = interpreted(changed), [0] * len(PROPERTIES)
     for seed in SEEDS:
         system = scenario.system(scenario.parse(document, "test"), find(policy))
         state, around = world.from_system(system, COSTS, seed=seed, duration_us=1500)
@@ -106,20 +163,23 @@ def violations(document, policy, changed):
     return total
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", [name for name in BROKEN if name not in TOO_SHORT])
 def test_a_broken_rule_is_found(name):
     number, policy, changed, document = BROKEN[name]
     assert violations(document, policy, changed)[number] > 0, PROPERTIES[number]
 
 
-@pytest.mark.parametrize("name", [name for name, case in BROKEN.items() if case[2]])
-def test_the_same_without_the_fault_is_sound(name):
-    _, policy, _, document = BROKEN[name]
-    assert violations(document, policy, {}) == [0] * 16
+@pytest.mark.parametrize(("name", "policy"), CURED)
+def test_the_same_without_the_fault_is_sound(name, policy):
+    assert violations(BROKEN[name][3], policy, {}) == [0] * len(PROPERTIES)
 
 
 def test_every_property_has_a_broken_rule():
-    assert {case[0] for case in BROKEN.values()} == set(range(1, 10))
+    assert {case[0] for case in BROKEN.values()} == set(range(1, len(PROPERTIES)))
+
+
+def test_every_fault_is_named_with_its_cure_or_as_open():
+    assert {name for name, _ in CURED} | OPEN == set(BROKEN) and not OPEN & (set(SOUND) | {n for n, _ in CURED})
 
 
 def test_a_mutant_that_does_not_fit_the_rules_is_refused():

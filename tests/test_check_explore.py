@@ -12,8 +12,10 @@ from ultrafolio.check import explore as exploring
 from ultrafolio.check import layout, machine, room
 from ultrafolio.check.explore import explore
 from ultrafolio.check.local import far_functions, local_rules
+from ultrafolio.errors import InputError
 from ultrafolio.model.layout import pack
 from ultrafolio.model.rule import RULES
+from ultrafolio.model.scenario import System
 
 sys.path.append(str(ROOT / "benchmarks"))
 import check_spin
@@ -137,3 +139,14 @@ def test_the_benchmark_against_spin_runs_and_both_agree():
     expected = story("39-busy-folio").expect["whole-folio-literal"]
     assert (row["states"], row["edges"]) == (expected["states"], expected["edges"])
     assert row["ours/SPIN"] > 1
+
+
+def test_more_choices_than_a_remembered_step_can_name_are_refused():
+    made = system(*BUSY)
+    for count, refused in ((layout.MAX_CHOICES, False), (layout.MAX_CHOICES + 1, True)):
+        many = System(made.state, [made.choices[0][:1] * count, *made.choices[1:]])
+        if refused:
+            with pytest.raises(InputError, match="too many choices of actor 0"):
+                explore(many)
+        else:
+            assert not explore(many, max_states=50, edges=False).complete

@@ -25,7 +25,7 @@ def test_compiled_equals_interpreted(policy, order):
     fast, plain = ran(compiled(), **axes), ran(interpreted(), **axes)
     for name in fast:
         assert fast[name] == plain[name], name
-    assert sum(fast["fired"]) > 100
+    assert sum(fast["fired"]) >= 100
 
 
 @pytest.mark.parametrize("extra", [

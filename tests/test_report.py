@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ultrafolio.model.policies import PRESETS
+from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.report import aggregate, costs, draw, findings, style, tables
 from ultrafolio.report.store import MIX, Results
 from ultrafolio.sim.cell import COLUMNS, bucket_edges
@@ -34,8 +35,8 @@ Row = dict[str, Any]
 def row(seed: int = 0, **given: Any) -> Row:
     """A cell's axes and measures; what is not given is nothing, or what a quiet run would have."""
     quiet = {name: [] if kind == "ints" else "" if kind == "str" else 0 for name, kind in COLUMNS.items()}
-    quiet |= {"broken": [0] * 9, "first_hang_ns": -1, "sim_ns": 1_000_000, "touches": 1000, "pages_total": 64,
-              "tracking_bytes": 8, "throughput": 10**6}  # fmt: skip
+    quiet |= {"broken": [0] * (len(PROPERTIES) - 1), "first_hang_ns": -1, "sim_ns": 1_000_000, "touches": 1000,
+              "pages_total": 64, "tracking_bytes": 8, "throughput": 10**6}  # fmt: skip
     return {**quiet, "seed": seed, "status": "ok", "error": None, **given}
 
 
@@ -80,7 +81,7 @@ def noisy(count: int = 200) -> list[Row]:
         made["first_hang_ns"] = dice.randrange(10**6) if hung else -1
         for name in ("stall_hist", "latency_hist"):
             made[name] = [n for bucket in sorted(dice.sample(range(600), 5)) for n in (bucket, dice.randrange(1, 50))]
-        made["broken"] = [int(dice.random() < 0.05) for _ in range(9)]
+        made["broken"] = [int(dice.random() < 0.05) for _ in PROPERTIES[1:]]
         rows.append(made)
     return rows
 

@@ -90,6 +90,11 @@ def test_actors_are_as_many_as_asked_for():
     assert (kinds[VCPU], kinds[DISK], kinds[RING]) == (15, 12, 9)
 
 
+def test_an_lru_batch_can_name_every_cpu():
+    state, _ = world.build(settings(disks=300, lru_us=10), HERE)
+    assert state.who["cpu"].max() + 1 == np.iinfo(state.mm["batch"].dtype).max
+
+
 @pytest.mark.parametrize("plan", sorted((ROOT / "sweeps").glob("*.toml")), ids=lambda plan: plan.stem)
 def test_every_cell_of_the_shipped_plans_resolves(plan):
     made = load(plan)

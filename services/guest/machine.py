@@ -11,11 +11,10 @@ from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_FATAL, OUTCOME_STOPPED, OUTCOME_WAITS
 from ultrafolio.state.burst import Done, Group
+from ultrafolio.waits.tables import BUSY
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
 """Pauses of a vCPU that re-enters after "busy". The kernel polls without one, and so do the rules."""
-BUSY = tuple(range(layout.E_LOCKED, layout.E_UV + 1))
-"""Outcomes with which an import comes back to be tried again."""
 ENDS = {layout.DONE: OUTCOME_DONE, layout.OK: OUTCOME_STOPPED, layout.E_FATAL: OUTCOME_FATAL}
 """How an instruction ended, by the outcome of the vCPU's own step; a fault goes on at the host."""
 

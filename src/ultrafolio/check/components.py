@@ -96,7 +96,7 @@ class Lookup:
         """Per state a number that is equal where the memory and these actors' components are."""
         space = self.graph.space
         rows, fields = space.node, space.fields
-        made = rows[states, 0] & fields[0]["mask"]
+        made: Array = rows[states, 0] & fields[0]["mask"]
         for t in actors:
             f = fields[t + 1]
             own = (rows[states, f["word"]] >> f["shift"]) & f["mask"]
@@ -107,8 +107,9 @@ class Lookup:
     def each(self, states: Array, predicate: Callable[[State], int], *actors: int) -> Array:
         """The predicate of every state, which depends on the memory and these actors' components only."""
         _, first, inverse = np.unique(self.key(states, *actors), return_index=True, return_inverse=True)
-        values = np.array([int(predicate(self.state(int(states[i])))) for i in first], np.int64)
-        return values[inverse.reshape(-1)]
+        values: Array = np.array([int(predicate(self.state(int(states[i])))) for i in first], np.int64)
+        found: Array = values[inverse.reshape(-1)]
+        return found
 
 
 class _Judge:
@@ -130,7 +131,7 @@ class _Judge:
         within[members] = True
         self.inside = within[self.target]
         entry = lookup.state(component.entry)
-        self.page = int(interpreted().page_of(entry, self.t))
+        self.page = int(interpreted().waited_page(entry, self.t))
 
     # ------------------------------------------------------------------------------------------- the class
     def judged(self) -> Judged:
@@ -186,12 +187,18 @@ class _Judge:
         run, t, page, found = interpreted(), self.t, self.page, []
         for a in range(len(self.lookup.graph.system.choices)):
             if a != t:
-                held = self.lookup.each(self.members, lambda s, a=a: run.contributes(s, a, t, page, whole) & named, a)
-                if held.all():
+
+                def held(s: State, a: int = a) -> int:
+                    return int(run.contributes(s, a, t, page, whole) & named)
+
+                if self.lookup.each(self.members, held, a).all():
                     found.append(a)
         for cpu in sorted({int(c) for c in self.lookup.graph.system.state.who["cpu"]}):
-            each = self.lookup.each(self.members, lambda s, cpu=cpu: run.batched(s, page, whole, cpu))
-            if named & OB_REFS and each.all():
+
+            def batched(s: State, cpu: int = cpu) -> int:
+                return int(run.batched(s, page, whole, cpu))
+
+            if named & OB_REFS and self.lookup.each(self.members, batched).all():
                 found.append(-1 - cpu)
         return tuple(found)
 
@@ -251,7 +258,11 @@ class _Judge:
         """The marked edges as (actor, rule), each once."""
         found = set()
         for a in np.unique(self.by[marked]).tolist():
-            places = self.lookup.each(self.source[marked & (self.by == a)], lambda s, a=a: s.task[a].pc, a)
+
+            def place(s: State, a: int = a) -> int:
+                return int(s.task[a].pc)
+
+            places = self.lookup.each(self.source[marked & (self.by == a)], place, a)
             found |= {(a, RULES[pc].name) for pc in np.unique(places).tolist()}
         return tuple(sorted(found))
 

@@ -15,8 +15,10 @@ from ultrafolio.model.layout import (
     AGAIN,
     DEAD,
     IDLE_PC,
+    INTERRUPT,
     NON_SECURE,
     NOTHING,
+    RECLAIM,
     RUN,
     UNPIN,
     VCPU,
@@ -28,7 +30,7 @@ from .steps import component_of, keep, memorise, memory_of, own_of, put, put_mem
 
 
 @fn
-def page_of(s, t):
+def busy_page(s, t):
     """The page that actor `t` is busy with, a device's first, or -1."""
     kind = s.who[t].kind
     if kind == VCPU:
@@ -43,14 +45,15 @@ def turn_to(s, t, page):
     """Actor `t` is busy with `page` instead of the page it was busy with."""
     k = s.task[t]
     kind = s.who[t].kind
-    by = page - page_of(s, t)
+    by = page - busy_page(s, t)
     if k.end:
-        k.start += by
         k.i += by
         k.end += by
+        if kind != RECLAIM:
+            k.start += by
     if k.failed:
         k.failed += by
-    if kind == VCPU or (kind in DEVICES and (k.pc != UNPIN or s.actor[t].page)):
+    if kind == VCPU or (kind in DEVICES and kind != INTERRUPT and (k.pc != UNPIN or s.actor[t].page)):
         s.actor[t].page = page
     if kind != VCPU or k.pc not in (RUN, AGAIN, DEAD):
         k.page = page
@@ -58,10 +61,10 @@ def turn_to(s, t, page):
 
 @fn
 def place_of(s, x, words, t, component):
-    """page_of actor `t` with this component; the raw buffer holds the component afterwards, unless it was known."""
+    """busy_page actor `t` with this component; the raw buffer holds the component afterwards, unless it was known."""
     if x.busy[t, component] == 0:
         unpack(x, words, x.memory.shape[1] + t, component)
-        x.busy[t, component] = page_of(s, t) + 2
+        x.busy[t, component] = busy_page(s, t) + 2
     return x.busy[t, component] - 2
 
 
@@ -82,7 +85,7 @@ def rename(s, x, k, c):
     pages = len(x.alike)
     width = x.memory.shape[1]
     if c >= width:
-        page = page_of(s, c - width)
+        page = busy_page(s, c - width)
         if page >= 0:
             turn_to(s, c - width, x.moves[k, page])
     elif c >= pages:

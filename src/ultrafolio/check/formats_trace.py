@@ -19,10 +19,11 @@ from ultrafolio.engine.load import digest, interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.fields import Field, take
 from ultrafolio.model import scenario
-from ultrafolio.model.layout import ACTOR_KINDS, E_LOCKED, E_UV, State
+from ultrafolio.model.layout import ACTOR_KINDS, State
 from ultrafolio.model.policies import Policy, from_table
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import Scenario, System
+from ultrafolio.waits.tables import BUSY
 
 from .layout import MAX_ACTORS
 from .minimise import minimise
@@ -217,7 +218,7 @@ def _certify_stall(system: System, path: Sequence[int], actor: int) -> None:
     if not is_pending(state, actor):
         raise NotCertified(f"actor {actor} is not waiting there")
     outcome = interpreted().step(copied(state), actor, 0, 0)
-    if not (outcome < 0 or E_LOCKED <= outcome <= E_UV):
+    if not (outcome < 0 or outcome in BUSY):
         raise NotCertified(f"actor {actor} meets no obstacle next")
 
 

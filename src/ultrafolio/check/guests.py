@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ultrafolio.engine.tables import guest_kinds
-from ultrafolio.model.layout import NON_SECURE, REBOOT, VCPU
+from ultrafolio.model.layout import NON_SECURE, REBOOT, VCPU, WHO
 from ultrafolio.model.scenario import System
 
 from .layout import DEVICES
@@ -102,31 +102,56 @@ def _page(state: Any, p: int, vms: Sequence[int] = ()) -> tuple[Any, ...]:
 
 
 def _actors(system: System, page: Sequence[int], vms: Sequence[int]) -> list[int] | None:
-    """Where each actor goes: to one that is what it would be, and may choose what it then might."""
-    state = system.state
+    """Where each actor goes: to one that is what it would be, comes after the one that it would come after, and may
+    choose what it then might."""
     left = list(range(len(system.choices)))
-    made = []
-    for t, some in enumerate(system.choices):
-        kind, vm, *rest = (int(n) for n in state.who[t])
-        n = int(state.actor["n"][t])
-        chosen = set(some)
-        if kind != REBOOT:
-            chosen = {(op, page[p]) for op, p in some}
-        if kind in DEVICES and any(page[p + i] != page[p] + i for _, p in some for i in range(n)):
+    made: dict[int, int] = {}
+    for t in _in_turn(system):
+        wanted = _wanted(system, t, page, vms, made)
+        found = [other for other in left if _actor(system, other) == wanted] if wanted else []
+        if not found:
             return None
-        wanted = (kind, vms[vm] if kind in _ITS_OWN else -1, rest, state.task[t], state.actor[t], chosen)
-        for other in left:
-            if _actor(system, other) == wanted:
-                made.append(other)
-                left.remove(other)
-                break
-        else:
-            return None
-    return made
+        made[t] = found[0]
+        left.remove(found[0])
+    return [made[t] for t in range(len(system.choices))]
+
+
+def _in_turn(system: System) -> list[int]:
+    """The actors, each behind the one that it comes after."""
+    after = system.state.who["after"].tolist()
+
+    def before(t: int) -> int:
+        return 1 + before(after[t] - 1) if after[t] else 0
+
+    return sorted(range(len(after)), key=before)
+
+
+def _wanted(
+    system: System, t: int, page: Sequence[int], vms: Sequence[int], made: Mapping[int, int]
+) -> tuple[Any, ...] | None:
+    """What an actor would be after pages, machines and the actors of `made` went where these say; None for a device
+    whose pages would be apart."""
+    state, some = system.state, system.choices[t]
+    kind, vm, after, *rest = _who(system, t)
+    n = int(state.actor["n"][t])
+    chosen = set(some)
+    if kind != REBOOT:
+        chosen = {(op, page[p]) for op, p in some}
+    if kind in DEVICES and any(page[p + i] != page[p] + i for _, p in some for i in range(n)):
+        return None
+    return (kind, vms[vm] if kind in _ITS_OWN else -1, made[after - 1] + 1 if after else 0, rest, state.task[t],
+            state.actor[t], chosen)  # fmt: skip
 
 
 def _actor(system: System, t: int) -> tuple[Any, ...]:
-    """What an actor is and may choose, as `_actors` wants it."""
+    """What an actor is and may choose, as `_wanted` has it."""
     state = system.state
-    kind, vm, *rest = (int(n) for n in state.who[t])
-    return (kind, vm if kind in _ITS_OWN else -1, rest, state.task[t], state.actor[t], set(system.choices[t]))
+    kind, vm, after, *rest = _who(system, t)
+    return (kind, vm if kind in _ITS_OWN else -1, after, rest, state.task[t], state.actor[t], set(system.choices[t]))
+
+
+def _who(system: System, t: int) -> list[int]:
+    """An actor's record of `who`: kind, machine and the actor that it comes after, then every other field."""
+    first = ("kind", "vm", "after")
+    who = system.state.who[t]
+    return [int(who[name]) for name in (*first, *(name for name in WHO.names or () if name not in first))]

@@ -50,5 +50,5 @@ def scope_text(scope: dict[str, Any]) -> str:
                        for kind, starts in scope["actors"].items())  # fmt: skip
     extra = [f"variants: {', '.join(scope['variants'])}"] if scope["variants"] else []
     extra += [f"injected: {fault}" for fault in scope["faults"]]
-    return (f"scope: folios: {orders}; actors and their starts (touches are endless): {actors}; "
-            + "".join(f"{part}; " for part in extra) + scope["assumes"])  # fmt: skip
+    more = "".join(f"{part}; " for part in extra)
+    return f"scope: folios: {orders}; actors and their starts (touches are endless): {actors}; {more}{scope['assumes']}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ultrafolio.model.layout import AGAIN, E_LOCKED, E_UV, IDLE_PC, NOTHING, RUN, VCPU
+from ultrafolio.model.layout import AGAIN, IDLE_PC, NOTHING, RUN, VCPU
 from ultrafolio.model.properties import broken, focus
 from ultrafolio.model.rule import fn
 from ultrafolio.waits.rules import is_pending
+from ultrafolio.waits.tables import BUSY
 
 from .layout import (
     COMPONENT_WORDS,
@@ -238,7 +239,7 @@ def study(s, x, words, number, t, position):
         was = s.uv[p].state
         outcome = step(s, t, op, page)
         if kind == VCPU and pc > AGAIN:
-            obstacle = outcome if E_LOCKED <= outcome <= E_UV else REFUSALS - outcome if outcome < 0 else 0
+            obstacle = outcome if outcome in BUSY else REFUSALS - outcome if outcome < 0 else 0
         if outcome < 0:
             continue
         wrong = broken(s, t, pc, p, was, outcome)

@@ -17,7 +17,17 @@ import numpy as np
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import ACC_UNIT_PAGE, IDLE_PC, IOMAP, LARGE_SPLIT, REBOOT, WRITEBACK
+from ultrafolio.model.layout import (
+    ACC_UNIT_PAGE,
+    ACCESS,
+    IDLE_PC,
+    IOMAP,
+    LARGE_SPLIT,
+    REBOOT,
+    RECLAIM,
+    UNMAP_FOLIO,
+    WRITEBACK,
+)
 from ultrafolio.model.scenario import System
 
 from . import guests
@@ -73,9 +83,13 @@ def in_order(system: System, head: int) -> str:
     inside = range(head, head + (1 << order))
     for t, some in enumerate(system.choices):
         kind = int(state.who["kind"][t])
-        here = any(page in inside for _, page in some)
-        if kind == WRITEBACK and here and state.actor["budget"][t]:
+        here = any(page in inside for _, page in some) and state.actor["budget"][t] > 0
+        if kind == WRITEBACK and here:
             return "writeback makes every page accessible, one after the other"
+        if kind == RECLAIM and here and cfg["unmap"] == UNMAP_FOLIO:
+            return "reclaim exports every page of the folio, one after the other"
+        if kind == ACCESS and here and cfg["accessible"] != ACC_UNIT_PAGE:
+            return "a host access makes every page of the folio accessible, one after the other"
         if kind in DEVICES and _device_pages(system, t) & set(inside) and cfg["accessible"] != ACC_UNIT_PAGE:
             return "a pin makes every page of the folio accessible, one after the other"
     if cfg["large"] == LARGE_SPLIT and cfg["split_writeback"] and state.mm["backing"][head] == IOMAP:

@@ -124,8 +124,10 @@ class Result:
         for finding in self.findings:
             if finding.wait and finding.actor is not None:
                 mine.setdefault(finding.actor, []).append(finding)
-        worst = (min(some, key=lambda f: (f.kind == "transient", f.expected, f.rank)) for _, some in sorted(mine.items()))
-        return list(worst)
+        def rank(finding: Finding) -> Any:
+            return finding.kind == "transient", finding.expected, finding.rank
+
+        return [min(some, key=rank) for _, some in sorted(mine.items())]
 
     @property
     def verdict(self) -> str:
@@ -294,7 +296,7 @@ def _is_stall(code: int) -> bool:
 def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
     path = calmest_path(lookup.graph, number, t)
     steps, state = replay(lookup.graph.system, path)
-    obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().page_of(state, t))
+    obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().waited_page(state, t))
     whole = state.task[t].pc == SPLIT
     wait = words.in_words(state, t, obstacle, page, whole)
     return Finding(_property(state, t), "holds", "transient", False, steps, [], wait, t, False, words.name(state, t),

@@ -92,7 +92,10 @@ class _Unsigned(ast.NodeTransformer):
 def add_functions(
     space: dict[str, Any], module: ModuleType, decorate: Callable[[Any], Any], changed: dict[str, str] | None = None
 ) -> None:
-    """Put the decorated functions of a rule module into `space`; what was found of `changed` is taken out of it."""
+    """Put the decorated functions of a rule module into `space`; what was found of `changed` is taken out of it.
+
+    ValueError for a function whose name one in `space` has already: those that call that one would call this.
+    """
     file = str(module.__file__)
     source = Path(file).read_text(encoding="utf-8")
     for old, new in list((changed or {}).items()):
@@ -101,6 +104,8 @@ def add_functions(
             del changed[old]
     for node in ast.parse(source, file).body:
         if isinstance(node, ast.FunctionDef) and node.decorator_list:
+            if node.name in space:
+                raise ValueError(f"{file}: a second function with the name {node.name}")
             node.decorator_list = []
             if "uintp" in space:
                 node = ast.fix_missing_locations(_Unsigned().visit(node))

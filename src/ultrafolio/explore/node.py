@@ -127,7 +127,7 @@ def _met(state: State, move: Move) -> dict[str, Any]:
     if not obstacle:
         return {}
     run = interpreted()
-    page = run.page_of(state, t)
+    page = run.waited_page(state, t)
     whole = bool(run.is_vcpu(state, t) and run.to_split(state, page))
     if not run.stands(state, t, page, whole) & obstacle:
         return {}

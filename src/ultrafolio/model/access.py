@@ -76,7 +76,7 @@ def accessible_test(s, t):
     track = s.cfg[0].track
     clear = (track == TRACK_FOLIO and not h.arch) or (track == TRACK_BITMAP and not h.marked)
     if track == TRACK_PAGE and k.then != WB_IO:
-        clear = not s.mm[asked(s, t)].arch
+        clear = not s.mm[asked_page(s, t)].arch
     if clear:
         accessible_done(s, t)
     else:
@@ -85,7 +85,7 @@ def accessible_test(s, t):
 
 
 @fn
-def asked(s, t):
+def asked_page(s, t):
     """The page for which the folio is made accessible: the one just pinned, or the one that the host accesses."""
     k = s.task[t]
     return k.page + k.at - 1 if k.then == PIN_GET else k.page
@@ -366,7 +366,7 @@ def reclaim_start(s, t, op, page):
 def reclaim_over(s, t, outcome):
     """Reclaim is done with its page."""
     k = s.task[t]
-    k.page, k.i, k.end, k.pc = 0, 0, 0, RECLAIM_IDLE
+    k.page, k.start, k.i, k.end, k.pc = 0, 0, 0, 0, RECLAIM_IDLE
     finished(s, t)
     return outcome
 
@@ -403,10 +403,11 @@ def reclaim_unmap(s, t):
     """Unmap the page; the unmap itself exports it next, or its whole folio (P.unmap)."""
     k = s.task[t]
     s.pt[k.page].present = UNMAPPED
-    k.i, k.end = k.page, k.page + 1
+    k.start, k.end = k.page, k.page + 1
     if s.cfg[0].unmap == UNMAP_FOLIO:
-        k.i = head(s, k.page)
-        k.end = k.i + (1 << s.mm[k.page].order)
+        k.start = head(s, k.page)
+        k.end = k.start + (1 << s.mm[k.page].order)
+    k.i = k.start
     k.pc = RECLAIM_EXPORT
     return OK
 
@@ -434,7 +435,7 @@ def reclaim_export(s, t):
         s.pt[k.page].present = MAPPED
         unlock(s, k.page)
         return reclaim_over(s, t, E_REFS)
-    k.i, k.end, k.pc = 0, 0, RECLAIM_SWAP
+    k.start, k.i, k.end, k.pc = 0, 0, 0, RECLAIM_SWAP
     return OK
 
 

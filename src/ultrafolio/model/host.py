@@ -376,7 +376,8 @@ def wait_writeback(s, t):
 
 
 @rule(IMPORT_FREEZE, holds="lock", kernel="folio_ref_freeze(expected) in make_folio_secure, v5.7",
-      releases="table lock mutex refs", seed="make sure the page does not have any extra references except for the mapping itself")  # fmt: skip
+      releases="table lock mutex refs",
+      seed="make sure the page does not have any extra references except for the mapping itself")  # fmt: skip
 def import_freeze(s, t):
     """Freeze the count at its expected value; extra references besides its own: unlock, drain, busy."""
     k = s.task[t]
@@ -452,6 +453,8 @@ def import_call(s, t):
     if s.pt[k.page].present != MAPPED and not s.cfg[0].ignores_unmap:
         thaw(s, t)
         return unmapped(s, t)
+    if s.pt[k.page].present == SWAPPED:
+        s.mm[k.page].altered = 1  # the frame was freed, and holds what somebody else put there
     rc = uv_unpin(s, vm, k.page) if k.call == UNSHARE else uv_import(s, vm, k.page, s.cfg[0].misc)
     if rc == UV_OK:
         k.pc = IMPORT_END
@@ -482,7 +485,8 @@ def thaw(s, t):
 
 
 @rule(IMPORT_END, holds="lock frozen", kernel="folio_ref_unfreeze, folio_unlock, v5.7",
-      releases="table lock frozen mutex refs", seed="the page is allowed become secure again before allowing the page to be unshared")  # fmt: skip
+      releases="table lock frozen mutex refs",
+      seed="the page is allowed become secure again before allowing the page to be unshared")  # fmt: skip
 def import_end(s, t):
     """Thaw, unlock, report success; the vCPU touches again, an unshare is complete."""
     thaw(s, t)

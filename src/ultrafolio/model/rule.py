@@ -50,7 +50,8 @@ class Rule:
 
     @property
     def about(self) -> str:
-        return (self.function.__doc__ or "").strip().split("\n")[0]
+        """The first paragraph of its docstring, as one line."""
+        return " ".join((self.function.__doc__ or "").strip().split("\n\n")[0].split())
 
 
 RULES: dict[int, Rule] = {}

@@ -13,6 +13,7 @@ from ultrafolio.model.layout import *
 from ultrafolio.model.properties import broken, focus
 from ultrafolio.model.rule import fn
 from ultrafolio.waits.rules import class_of
+from ultrafolio.waits.tables import BUSY, CLASS_EXPECTED, CLASS_FATAL, CLASS_NONE, CLASS_PERMANENT, CLASS_WAITING
 
 from .layout import *
 
@@ -459,7 +460,7 @@ def after(s, w, t, p, pc, outcome, was, now, ns):
     measure(s, w, t, p, pc, outcome, was, now, ns)
     if outcome == E_FATAL:
         found_hang(s, w, t, p, outcome, now)
-    elif pc > AGAIN and s.who[t].kind == VCPU and outcome in (E_LOCKED, E_REFS, E_WRITEBACK, E_DIRTY, E_UV):
+    elif pc > AGAIN and s.who[t].kind == VCPU and outcome in BUSY:
         stalled(w, t, outcome, pc)
         found_hang(s, w, t, p, outcome, now)
     if pc == REBOOT_RESET:

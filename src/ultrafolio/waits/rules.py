@@ -27,22 +27,21 @@ from .tables import *
 # ------------------------------------------------------------------------------------------------ who waits
 @fn
 def is_pending(s, t):
-    """Whether actor `t` has begun what a leads-to must end: an access, an unshare, a pin, a writeback, a host access.
+    """Whether actor `t` has begun what a leads-to must end: an access, an unshare, a pin, a writeback.
 
-    Writeback whose I/O was made never to complete owes no end.
+    Writeback whose I/O was made never to complete owes no end. Nor does an access of the host: a guest that touches the
+    page again and again may take it away each time, under every policy.
     """
     kind, pc = s.who[t].kind, s.task[t].pc
     if kind == VCPU:
         return s.actor[t].op != NOTHING
     if kind == WRITEBACK:
         return pc != WB_IDLE and not (pc == WB_END and s.who[t].stuck)
-    if kind == ACCESS:
-        return pc != ACCESS_IDLE
     return kind in (DISK, RING, PIN, INTERRUPT) and (pc == PIN_GET or ACC_TEST <= pc <= ACC_CLEAR)
 
 
 @fn
-def page_of(s, t):
+def waited_page(s, t):
     """The page that a waiting actor waits for."""
     k = s.task[t]
     if s.who[t].kind == VCPU:
@@ -90,7 +89,7 @@ def holds(s, a, what):
 @fn
 def own(s, t, what):
     """Whether the waiter holds `what` itself, so that it is absent for it."""
-    return s.task[t].page == page_of(s, t) and holds(s, t, what)
+    return s.task[t].page == waited_page(s, t) and holds(s, t, what)
 
 
 @fn
@@ -186,7 +185,7 @@ def contributes(s, a, t, p, whole):
 
 
 @fn
-def asked(s, t):
+def refusable(s, t):
     """The obstacles that a step of actor `t` may still ask for on its way from here, a bit each.
 
     A vCPU whose page is accessible by now asks only for what it sleeps for in the host.
@@ -195,7 +194,7 @@ def asked(s, t):
     if s.who[t].kind != VCPU:
         if pc == WB_LOCK:
             return OB_LOCK | OB_WRITEBACK
-        return OB_FROZEN if pc == PIN_GET or pc == ACCESS_TRY else 0
+        return OB_FROZEN if pc == PIN_GET else 0
     if ends_next(s, t):
         return ASLEEP[pc]
     if pc == IMPORT_ARCH or pc == IMPORT_CALL or pc == IMPORT_END or holds(s, t, OB_WRITEBACK):
@@ -211,8 +210,8 @@ def asked(s, t):
 @fn
 def obstacles(s, t):
     """The obstacles in the way of actor `t`, which has begun something; 0 if nothing that another holds is there."""
-    p = page_of(s, t)
-    return stands(s, t, p, to_split(s, p)) & asked(s, t)
+    p = waited_page(s, t)
+    return stands(s, t, p, to_split(s, p)) & refusable(s, t)
 
 
 # ---------------------------------------------------------------------------------- what no fair step removes
@@ -305,7 +304,7 @@ def dirt_stays(s, p):
 def staying(s, t):
     """The obstacles in the way of actor `t` that no fair step removes, nor the waiter's own drain or split."""
     found = obstacles(s, t)
-    p = page_of(s, t)
+    p = waited_page(s, t)
     left = 0
     if found & OB_MUTEX and sleeps_on(s, s.vm[s.who[t].vm].mutex - 1):
         left |= OB_MUTEX

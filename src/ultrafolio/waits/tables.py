@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ultrafolio.model import access, guest, host, properties, ultravisor  # noqa: F401  (they fill RULES)
 from ultrafolio.model import layout as _layout
+from ultrafolio.model.bounds import fits
 from ultrafolio.model.rule import RULES
 
 OB_MAPPED, OB_MUTEX, OB_LOCK, OB_WRITEBACK, OB_REFS, OB_DIRTY, OB_FROZEN = (1 << n for n in range(7))
@@ -22,6 +23,21 @@ OBSTACLE_OF = {
     _layout.E_REFS: OB_REFS, _layout.W_REFS: OB_REFS, _layout.E_DIRTY: OB_DIRTY, _layout.W_FROZEN: OB_FROZEN,
 }  # fmt: skip
 """Per outcome of a step: the obstacle that it met."""
+BUSY = (_layout.E_LOCKED, _layout.E_REFS, _layout.E_WRITEBACK, _layout.E_DIRTY, _layout.E_UV)
+"""Outcomes with which an import comes back to be tried again."""
+UNOBSTRUCTED = (
+    _layout.OK, _layout.DONE, _layout.FAULT, _layout.SUCCESS, _layout.E_UV, _layout.E_FATAL, _layout.E_IO,
+    _layout.E_LATE, _layout.MISUSE, _layout.W_IDLE, _layout.W_STOPPED, _layout.W_DEVICE, _layout.W_TABLE, _layout.W_IO,
+)  # fmt: skip
+"""Outcomes of a step that met none of the obstacles."""
+_untold = [
+    (_layout.OUTCOMES if outcome > 0 else _layout.WAITS)[abs(outcome)]
+    for outcome in (*range(1, len(_layout.OUTCOMES)), *range(-1, -len(_layout.WAITS), -1))
+    if outcome not in (*OBSTACLE_OF, *UNOBSTRUCTED)
+]
+fits(f"outcomes, of which waits do not know whether an obstacle is met: {', '.join(_untold)}",
+     len(_layout.OUTCOMES) + len(_layout.WAITS) - 2, len(_layout.OUTCOMES) + len(_layout.WAITS) - 2 - len(_untold),
+     "waits/tables.py: OBSTACLE_OF or UNOBSTRUCTED, and BUSY")  # fmt: skip
 
 _WORDS = {"lock": OB_LOCK, "writeback": OB_WRITEBACK, "frozen": OB_FROZEN}
 HOLDS = tuple(

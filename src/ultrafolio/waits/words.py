@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ultrafolio.model import layout
+from ultrafolio.model.bounds import fits
 from ultrafolio.model.layout import ACTOR_KINDS, OPS, VCPU
 
 from .load import interpreted
@@ -30,13 +31,16 @@ from .tables import (
 EVER = "which comes only with the guest's reboot or shutdown"
 LEADS_TO = (
     "touch leads to access", "unshare leads to secure", "pin leads to granted or refused", "writeback leads to ended",
-    "host access leads to done",
 )  # fmt: skip
 """What an actor that has begun something owes, by name."""
-_OWES = {layout.WRITEBACK: 3, layout.ACCESS: 4, **dict.fromkeys((layout.DISK, layout.RING, layout.PIN,
-                                                                layout.INTERRUPT), 2)}  # fmt: skip
-_WISHES = {layout.DISK: "I/O on", layout.RING: "ring", layout.PIN: "pin of", layout.INTERRUPT: "indicators in",
-           layout.ACCESS: "access to"}  # fmt: skip
+_OWES = {layout.WRITEBACK: 3, **dict.fromkeys((layout.DISK, layout.RING, layout.PIN, layout.INTERRUPT), 2)}
+_OWES_NOTHING = (layout.RECLAIM, layout.LRU, layout.MAPPING, layout.SPECULATIVE, layout.REBOOT, layout.TAMPER,
+                 layout.ACCESS)  # fmt: skip
+_untold = [kind for kind in range(len(ACTOR_KINDS)) if kind not in (VCPU, *_OWES, *_OWES_NOTHING)]
+fits(f"kinds of actors, of which waits do not know what {', '.join(ACTOR_KINDS[kind] for kind in _untold)} owes",
+     len(ACTOR_KINDS), len(ACTOR_KINDS) - len(_untold),
+     "waits/words.py: _OWES, with waits/rules.py: is_pending; or _OWES_NOTHING")  # fmt: skip
+_WISHES = {layout.DISK: "I/O on", layout.RING: "ring", layout.PIN: "pin of", layout.INTERRUPT: "indicators in"}
 
 
 def leads_to(kind: int, op: int) -> str:
@@ -292,7 +296,7 @@ def stall(s: Any, t: int) -> Stall | None:
     kind = int(run.class_of(s, t))
     if kind == CLASS_NONE:
         return None
-    page = int(run.page_of(s, t))
+    page = int(run.waited_page(s, t))
     if kind == CLASS_FATAL:
         return Stall(t, CLASSES[kind], (), dead(s, t, page))
     whole = bool(run.to_split(s, page))

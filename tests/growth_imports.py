@@ -1,0 +1,22 @@
+"""Run by test_growth.py: what importing each grown copy of the package says, one JSON string a line, "" for nothing."""
+
+import json
+import os
+import sys
+
+import numpy  # noqa: F401  (once, and not in every child)
+
+for folder in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        sys.path.insert(0, folder)
+        said = ""
+        try:
+            import ultrafolio.check.verdict
+            import ultrafolio.sim.load
+            import ultrafolio.state.validate  # noqa: F401
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+        print(json.dumps(said), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
