@@ -293,8 +293,8 @@ def _property(state: Any, t: int) -> str:
 
 
 def _transients(lookup: Lookup) -> list[Finding]:
-    """Per vCPU the first stall of its accesses, and that of its unshares: an import met an obstacle that another actor or
-    an LRU batch holds."""
+    """Per vCPU the first stall of its accesses, and that of its unshares: an import met an obstacle that another actor
+    or an LRU batch holds."""
     graph, made = lookup.graph, []
     for t in range(len(graph.system.choices)):
         for first in (0, OBSTACLES_END):

@@ -191,7 +191,8 @@ def _order(scenario: Scenario, where: str) -> list[int]:
             chain.append(made[chain[-1]] - 1)
         if len(chain) > len(made):
             raise InputError(f"{where}: after", value=scenario.actors[t][1]["after"],
-                             allowed="an order without a circle", cause="each of these actors waits for another of them")  # fmt: skip
+                             allowed="an order without a circle",
+                             cause="each of these actors waits for another of them")  # fmt: skip
     if max(made, default=0) > np.iinfo(np.uint8).max:
         raise InputError(f"{where}: after", value=max(made) - 1, allowed="one of the first 255 actors")
     return made
