@@ -43,7 +43,7 @@ def stream(system, choices, title="a test"):
 
 
 def hang(system, *choices, rounds=60):
-    """Events of a group in which (actor, op, page) are taken one after the other, each as far as it goes: `rounds` steps
+    """Events of a group in which (actor, op, page) are taken one after another, each as far as it goes: `rounds` steps
     at most, an entry a step."""
     state, entries = to_lists(system.state), made(system)
     for actor, op, page in choices:

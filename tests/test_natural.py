@@ -107,7 +107,7 @@ ENDS = {DONE, "NO_STARTS_LEFT", "NOT_ENABLED"}
 
 @pytest.mark.parametrize("preset", ["per-page", "folio-bitmap-pins", "split-writeback", "import-lock"])
 def test_everybody_at_once(lab, preset):
-    """Every actor has a client of its own: nobody waits for ever, and the rules allow it all. Of the properties, only those
+    """Every actor has a client of its own: nobody waits for ever, and the rules allow it all. Of the properties, those
     of pinned pages are broken, which no policy keeps beside reclaim."""
     lab.lay("crowd", preset, CROWD)
     outcomes = []
