@@ -3,7 +3,7 @@
  *
  *     peer IN OUT LIMIT      run LIMIT events from the arrays in IN, write the arrays to OUT, print the CPU ns taken
  *
- * This is the one allowed second copy of rules, of src/ultrafolio/model and sim/kernel.py: vCPUs that touch, the
+ * This is the one allowed second copy of rules, of src/ultrafolio/model, waits and sim/kernel.py: vCPUs that touch, the
  * import, direct I/O, virtio rings and writeback, for the choices in which per-page, whole-folio and split differ.
  * Proof that it does the same work: every array of state and world is equal, byte for byte, at the end.
  * What it leaves out can not happen in what it accepts (see accepts()). Property checking is left out too.
@@ -322,8 +322,10 @@ INLINE void make_accessible(M m, Task *k, i64 p, int whole, int then)
 	k->pc = ACC_TEST;
 }
 
-INLINE void accessible_done(Task *k)
+INLINE void accessible_done(M m, Task *k)
 {
+	if (k->then == PIN_GET)
+		m->mm[k->page + k->at - 1].granted++;
 	k->pc = k->then;
 	k->start = k->end = k->i = k->failed = 0;
 	k->exporting = k->then = 0;
@@ -341,7 +343,7 @@ INLINE void next_marked(M m, Task *k)
 	else if (by_folio)
 		k->pc = ACC_CLEAR;
 	else
-		accessible_done(k);
+		accessible_done(m, k);
 }
 
 INLINE int page_done(M m, Task *k)
@@ -358,7 +360,7 @@ INLINE int page_done(M m, Task *k)
 INLINE int accessible_test(M m, Task *k)
 {
 	if (m->cfg->track == TRACK_FOLIO && !m->mm[head(m, k->start)].arch)
-		accessible_done(k);
+		accessible_done(m, k);
 	else
 		next_marked(m, k);
 	return OK;
@@ -393,7 +395,7 @@ INLINE int accessible_clear(M m, Task *k)
 {
 	if (m->cfg->track == TRACK_FOLIO) {
 		clear_arch(m, k->start);
-		accessible_done(k);
+		accessible_done(m, k);
 	} else {
 		clear_arch(m, k->i);
 		k->i++;
@@ -440,6 +442,7 @@ INLINE int unpin(M m, Task *k)
 	if (k->at) {
 		i64 p = k->page + --k->at;
 
+		m->mm[p].granted--;
 		m->mm[p].pins--;
 		m->mm[head(m, p)].refs--;
 	}

@@ -17,6 +17,7 @@ from ultrafolio.model.bounds import fits
 from ultrafolio.model.layout import State
 from ultrafolio.sim import layout as sim
 from ultrafolio.sim.layout import World
+from ultrafolio.waits import tables
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-Wall", "-Wextra", "-Werror")
 C_TYPES = {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "int64": "int64_t"}
@@ -33,7 +34,7 @@ def header(fresh: Fresh) -> str:
     to wait than peer.c keeps a bit of."""
     fits("reasons to wait, a bit each of an unsigned int", sim.REASONS, 32, "benchmarks/peer.c: wake")
     lines = ["/* Written by peer_c.py from the dtypes of ultrafolio. */", "#pragma pack(push, 1)"]
-    for module in (model, sim):
+    for module in (model, sim, tables):
         lines += _constants(module)
     arrays = []
     for name, array in {**fresh.state._asdict(), **fresh.world._asdict()}.items():

@@ -73,38 +73,50 @@ INLINE void stalled(M m, int t, int outcome)
 	}
 }
 
-/* The ring whose long-term pin is in the way of `p`, or of its folio; -1 if none. */
-INLINE int long_pin_holder(M m, i64 p, int whole)
+/* Whether a ring that is ready has a page of [first, end) pinned. */
+INLINE int pins_stay(M m, i64 first, i64 end)
 {
-	i64 q = whole ? head(m, p) : p, end = q + (whole ? 1 << m->mm[p].order : 1);
+	i64 longs = 0;
 
-	for (; q < end; q++) {
-		if (!m->mm[q].longs)
-			continue;
-		for (int t = 0; t < m->cfg->actors; t++)
-			if (m->who[t].kind == RING && m->task[t].page <= q && q < m->task[t].page + m->task[t].at)
-				return t;
+	for (i64 q = first; q < end; q++)
+		longs += m->mm[q].longs;
+	for (int a = 0; longs && a < m->cfg->actors; a++) {
+		const Task *k = &m->task[a];
+
+		if (k->pc == RING_READY && k->page < end && first < k->page + k->at)
+			return 1;
 	}
-	return -1;
+	return 0;
 }
 
-INLINE void found_hang(M m, int t, i64 p, int pc, int outcome, i64 now)
+/* Whether a reference that no fair step drops is in the way of vCPU `t`: waits/rules.py, class_of. */
+INLINE int is_permanent(M m, int t)
+{
+	i64 p = m->actor[t].page, first = p, end = p + 1;
+	const Uv *uv = &m->uv[p];
+
+	if (m->pt[p].present == MAPPED && uv->state != NON_SECURE && uv->state != EXPORTED)
+		return 0;
+	if (m->cfg->refs == REFS_FOLIO || (m->mm[p].order && m->cfg->large == LARGE_SPLIT)) {
+		first = head(m, p);
+		end = first + (1 << m->mm[p].order);
+	}
+	return pins_stay(m, first, end);
+}
+
+INLINE void found_hang(M m, int t, i64 p, int outcome, i64 now)
 {
 	Clock *g = m->clock;
-	int holder;
 
-	if (m->wait[t].hung || outcome != E_REFS)
+	if (m->wait[t].hung || !is_permanent(m, t))
 		return;
-	holder = long_pin_holder(m, p, m->cfg->refs == REFS_FOLIO || pc == SPLIT);
-	if (holder < 0)
-		return;
-	m->wait[t].hung = PERMANENT;
+	m->wait[t].hung = CLASS_PERMANENT;
 	m->metric->hang_permanent++;
 	if (m->metric->first_hang_ns < 0)
 		m->metric->first_hang_ns = now;
 	if (g->hangs < m->hang_count)
 		m->hang[g->hangs++] = (Hang){
-			.time = now, .waiter = t, .holder = holder, .page = (int32_t)p, .kind = PERMANENT, .reason = (int8_t)outcome};
+			.time = now, .waiter = t, .page = (int32_t)p, .kind = CLASS_PERMANENT, .reason = (int8_t)outcome};
 }
 
 INLINE void finished_touch(M m, int t, i64 now)
@@ -190,10 +202,12 @@ INLINE void measure(M m, int t, i64 p, int pc, int outcome, int was, i64 now, i6
 }
 
 /* ------------------------------------------------------------------------------------------------ the loop */
-INLINE void refused(M m, int t, int kind, i64 p, int pc, int outcome)
+INLINE void refused(M m, int t, int kind, i64 p, int pc, int outcome, i64 now)
 {
-	if (kind == VCPU && pc > AGAIN)
+	if (kind == VCPU && pc > AGAIN) {
 		stalled(m, t, outcome);
+		found_hang(m, t, p, outcome, now);
+	}
 	block(m, t, outcome == W_STOPPED ? m->cfg->pages + m->who[t].vm : home_of(m, p), -outcome);
 }
 
@@ -243,7 +257,7 @@ INLINE void event(M m, int t, i64 now)
 
 	m->metric->events++;
 	if (outcome < 0) {
-		refused(m, t, kind, p, pc, outcome);
+		refused(m, t, kind, p, pc, outcome, now);
 		return;
 	}
 	m->fired[pc]++;
@@ -257,7 +271,7 @@ INLINE void event(M m, int t, i64 now)
 		disk_times(m, t, pc, outcome, now);
 	} else if (kind == VCPU && pc > AGAIN && (outcome == E_LOCKED || outcome == E_REFS || outcome == E_WRITEBACK)) {
 		stalled(m, t, outcome);
-		found_hang(m, t, p, pc, outcome, now);
+		found_hang(m, t, p, outcome, now);
 	}
 	mask = RELEASES[pc] & (m->mm[head(m, p)].refs < refs ? ALL_REASONS : ALL_REASONS ^ REFS_REASONS);
 	if (mask & PAGE_REASONS && m->queue[home_of(m, p)] >= 0)

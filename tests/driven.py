@@ -8,7 +8,22 @@ from ultrafolio.engine.interp import to_lists, write_back
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.model import layout, scenario
-from ultrafolio.model.layout import AGAIN, DEAD, DISK, IDLE_PC, NOTHING, REBOOT, RING, RING_READY, SHARE, TOUCH, VCPU
+from ultrafolio.model.layout import (
+    ACCESS,
+    AGAIN,
+    DEAD,
+    DISK,
+    IDLE_PC,
+    INTERRUPT,
+    NOTHING,
+    PIN,
+    REBOOT,
+    RING,
+    RING_READY,
+    SHARE,
+    TOUCH,
+    VCPU,
+)
 from ultrafolio.model.policies import find
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.cluster import Cluster
@@ -18,6 +33,7 @@ from ultrafolio.state import validate
 NUMBERS = itertools.count()
 ROOT = Path(__file__).parent.parent
 BUSY = (layout.E_LOCKED, layout.E_REFS, layout.E_WRITEBACK, layout.E_DIRTY, layout.E_UV)
+DEVICES = (DISK, RING, PIN, INTERRUPT)
 DONE, WAITS, STOPPED, FATAL, REFUSED = (common_pb2.Outcome.Value(f"OUTCOME_{word}") for word in (
     "DONE", "WAITS", "STOPPED", "FATAL", "REFUSED"))  # fmt: skip
 
@@ -65,14 +81,22 @@ class Driven:
         )
         return self.cluster.guest.Configure(message, timeout=timeout)
 
+    def interrupt(self, actor, page, *, timeout=10, request=""):
+        message = guest_pb2.InterruptRequest(
+            group=self.group, actor=actor, page=page, request_id=request or request_id()
+        )
+        return self.cluster.guest.Interrupt(message, timeout=timeout)
+
     def reboot(self, actor, *, timeout=10, shutdown=False, request=""):
         message = guest_pb2.RebootRequest(
             group=self.group, actor=actor, shutdown=shutdown, request_id=request or request_id()
         )
         return self.cluster.guest.Reboot(message, timeout=timeout)
 
-    def start(self, actor, page, *, timeout=10, request=""):
-        message = host_mm_pb2.StartRequest(group=self.group, actor=actor, page=page, request_id=request or request_id())
+    def start(self, actor, page, *, timeout=10, request="", op=0):
+        message = host_mm_pb2.StartRequest(
+            group=self.group, actor=actor, page=page, op=op, request_id=request or request_id()
+        )
         return self.cluster.host.Start(message, timeout=timeout)
 
     def host_sees(self, page):
@@ -98,11 +122,13 @@ class Driven:
                 return call(actor, page, timeout=timeout).outcome
             if kind == DISK:
                 return self.direct_io(actor, page, timeout=timeout).outcome
-            if kind == RING:
+            if kind in (RING, PIN):
                 return self.configure(actor, page, timeout=timeout).outcome
+            if kind == INTERRUPT:
+                return self.interrupt(actor, page, timeout=timeout).outcome
             if kind == REBOOT:
                 return self.reboot(actor, shutdown=op == NOTHING, timeout=timeout).outcome
-            return WAITS if self.start(actor, page, timeout=timeout).HasField("wait") else DONE
+            return self.start(actor, page, timeout=timeout, op=op if kind == ACCESS else 0).outcome
         except InputError as error:
             return error.reason
 
@@ -138,16 +164,17 @@ class Interpreted:
             return FATAL
         if task.pc != IDLE_PC[kind]:
             return "ACTOR_BUSY"
-        goal = RING_READY if kind == RING else IDLE_PC[kind]
+        goal = RING_READY if kind in (RING, PIN) else IDLE_PC[kind]
         while True:
             outcome = interpreted().step(self.state, actor, op, page)
             if outcome == layout.W_STOPPED:
                 return "MACHINE_STOPPED"
             if outcome < 0:
-                return WAITS if task.pc != IDLE_PC[kind] else "NO_STARTS_LEFT"
+                spent = "NOT_ENABLED" if self.state.actor[actor].budget else "NO_STARTS_LEFT"
+                return WAITS if task.pc != IDLE_PC[kind] else spent
             if task.pc == DEAD:
                 return FATAL
-            end = REFUSED if outcome == layout.E_IO and kind in (DISK, RING) else end
+            end = REFUSED if outcome in (layout.E_IO, layout.MISUSE) and kind in DEVICES else end
             if task.pc in (goal, IDLE_PC[kind]) and (kind != VCPU or outcome == layout.DONE):
                 return end
             if kind == REBOOT and outcome > 0:
@@ -163,5 +190,5 @@ class Interpreted:
         while moved:
             moved = False
             for t, (who, task) in enumerate(zip(self.state.who, self.state.task, strict=True)):
-                if who.vm == vm and who.kind in (VCPU, DISK, RING) and task.pc not in (IDLE_PC[who.kind], DEAD):
+                if who.vm == vm and who.kind in (VCPU, *DEVICES) and task.pc not in (IDLE_PC[who.kind], DEAD):
                     moved = interpreted().step(self.state, t, NOTHING, 0) > 0 or moved

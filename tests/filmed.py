@@ -42,6 +42,23 @@ def stream(system, choices, title="a test"):
     return [Event(f"{START_MS + 5 * at}-0", encode(entry)) for at, entry in enumerate(entries)]
 
 
+def hang(system, *choices, rounds=60):
+    """Events of a group in which (actor, op, page) are taken one after another, each as far as it goes: `rounds` steps
+    at most, an entry a step."""
+    state, entries = to_lists(system.state), made(system)
+    for actor, op, page in choices:
+        for n in range(rounds):
+            pc, chosen = state.task[actor].pc, (NOTHING, 0) if n else (op, page)
+            if pc not in RULES or (n and RULES[pc].chooses):
+                break
+            outcome = interpreted().step(state, actor, *chosen)
+            if outcome < 0:
+                break
+            role = "guest" if RULES[pc].actor in ("guest", "device") else "host"
+            entries.append(Steps(role, [StepEvent(actor, *chosen, outcome)]))
+    return [Event(f"{START_MS + 5 * at}-0", encode(entry)) for at, entry in enumerate(entries)]
+
+
 def large(pages=10_000, touches=60):
     """A group of many pages in folios of 16, whose vCPU touches pages all over it."""
     system = build("per-page", [4] * (pages // 16), ["exported"], vcpu=[{}])

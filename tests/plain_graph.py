@@ -132,8 +132,8 @@ def explored(made: System, rules: Any = None, most: int = LIMIT) -> Graph:
 
 
 def is_pending(s: at.State, t: int) -> bool:
-    """Whether the actor has begun an access, a pin or a write-back, and not ended it; I/O that was made never to complete
-    is owed no end."""
+    """Whether the actor has begun an access, a pin or a write-back, and not ended it; I/O that was made never to
+    complete is owed no end."""
     kind, pc = s.who[t].kind, s.task[t].pc
     if kind == at.VCPU:
         return bool(s.actor[t].op != at.NOTHING)

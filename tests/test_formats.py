@@ -235,7 +235,7 @@ def test_a_trace_file_is_certified_again(results, saved, capsys, name):
 @pytest.mark.parametrize("path", sorted(Path("scenarios").glob("*.toml")), ids=str)
 def test_a_scenario_file_survives_being_written_as_a_document(path):
     story = scenario.read(path)
-    again = scenario.parse(formats_trace.document(story), "again")
+    again = scenario.parse(scenario.document(story), "again")
     assert (again.memory, again.features, again.actors) == (story.memory, story.features, story.actors)
 
 

@@ -42,7 +42,7 @@ def code_lines(file):
 
 def test_the_rules_stay_short():
     rules = ("layout", "ultravisor", "guest", "host", "access", "properties")
-    assert sum(code_lines(ROOT / f"src/ultrafolio/model/{name}.py") for name in rules) < 1000
+    assert sum(code_lines(ROOT / f"src/ultrafolio/model/{name}.py") for name in rules) < 1300
 
 
 @pytest.mark.parametrize("file", [f for f in WRITTEN if f.endswith(SOURCES)])

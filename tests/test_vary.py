@@ -7,12 +7,12 @@ import shlex
 import pytest
 
 from checking import PATHS
-from ultrafolio.check.formats_trace import document
 from ultrafolio.cli import main
 from ultrafolio.errors import InputError
 from ultrafolio.fields import Field
 from ultrafolio.model import scenario, vary
 from ultrafolio.model.layout import ACTOR_KINDS
+from ultrafolio.model.scenario import document
 
 ALONE = """
     title = "one vCPU imports a dirty iomap folio"

@@ -20,17 +20,18 @@ from services.lab.film import Film
 from services.lab.films import MAX_BYTES, Films
 from services.lab.jobs import Jobs
 from services.lab.news import News
-from services.lab.waiting import Waiting
+from services.lab.waiting import told
 from services.lab.web import Page
 from services.settings import Settings, read
 from ultrafolio.engine.conformance import build
 from ultrafolio.engine.interp import write_back
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import DISK, E_REFS, EXPORTED, SECURE, State
+from ultrafolio.model.layout import CFG, DISK, EXPORTED, SECURE, State
 from ultrafolio.state import validate
-from ultrafolio.state.events import Made, Steps, Uvc, decode, encode
+from ultrafolio.state.events import Made, StepEvent, Steps, Uvc, decode, encode
 from ultrafolio.state.memory import Memory, MemoryStore
 from ultrafolio.state.store import Commit, Event
+from ultrafolio.waits.words import stall
 
 
 def a_stream(title="a test"):
@@ -83,30 +84,46 @@ def test_an_over_indicating_bit_is_seen_while_it_lasts():
     assert any(over) and not over[0] and not over[-1]
 
 
-def test_who_waits_is_said_as_the_host_says_it():
-    system = build("whole-folio", [1], ["shared", "exported"], vcpu=[{}], virtio=[{"page": 0}])
-    events = filmed.stream(system, [(0, 1, 1)])
-    done = film_of(events)
-    assert done.trouble is None and not done.frames[-1].waits
-    state = done._live
-    waiting = Waiting(state, done._notes)
-    state.mm[0].refs = state.mm[0].pins = state.mm[0].longs = 1
-    ring = state.task[1]
-    ring.page, ring.at = 0, 1
-    # as the host has it: a vCPU that was told "busy", and tries again
-    state.actor[0].op, state.actor[0].page, state.task[0].pc = 1, 1, 1
-    waiting._stalls._about[0] = 1, 1
-    waiting.after(0, 8, E_REFS)
-    (told,) = waiting.now()
-    assert told.kind == "permanent" and told.waiter == "vcpu 0 (touch page 1)"
+def test_who_waits_is_said_as_the_state_tells_it():
+    """A ring pinned beside a page that its guest touches: at every entry of the round, the same wait."""
+    system = build("whole-folio", [1], ["shared", "secure"], vcpu=[{}], virtio=[{"page": 0}])
+    film = film_of(filmed.hang(system, (1, 1, 0), (0, 1, 1)))
+    assert film.trouble is None
+    begun = next(frame for frame in film.frames if frame.waits)
+    (told,) = begun.waits
+    assert (told.kind, told.waiter) == ("permanent", "vcpu 0 (touch page 1)")
     assert told.held == "virtio 1's long-term pin on page 0, another page of the folio"
+    wait = stall(film._live, 0).wait
+    assert (told.waits, told.held, told.released) == (wait.waits_for, wait.held_by, wait.released_by)
+    assert film.frames[-1].n > begun.n + 10 and not any(frame.waits is not None for frame in film.frames[begun.n :])
+
+
+@pytest.mark.parametrize(("policy", "ops", "kind"), [
+    ("per-page", (1, 3), "expected"), ("refuse-large", (1,), "fatal"), ("per-page", (1,), ""),
+])  # fmt: skip
+def test_each_class_is_said(policy, ops, kind):
+    """A guest that unshares its pinned ring, and one whose import is refused."""
+    system = build(policy, [1], ["shared", "exported"], vcpu=[{"touch": [1], "unshare": [0]}], virtio=[{"page": 0}])
+    film = film_of(filmed.hang(system, (1, 1, 0), *((0, op, int(op == 1)) for op in ops)))
+    assert [told.kind for told in film._said] == ([kind] if kind else [])
+
+
+def test_a_question_across_a_wall_has_its_answer():
+    system = build("per-page", [0], ["shared"], vcpu=[{}], virtio=[{"page": 0}])
+    events = filmed.stream(system, [(0, 1, 0)])
+    asked = StepEvent(1, 1, 0, 1, [("turn_come", 1), ("uv_shared", 1), ("take_pin", 1)])
+    film = film_of([*events, Event("1800000000000-0", encode(Steps("guest", [asked])))])
+    assert film.trouble is None
+    assert film.frames[-1].steps[0].calls == [
+        ("host", "turn_come", "yes"), ("ultravisor", "uv_shared", "yes"), ("host", "take_pin", ""),
+    ]  # fmt: skip
 
 
 def test_looking_changes_nothing():
     film = film_of(a_stream())
     blank = film._replay._arrays
     before = [array.tobytes() for array in write_back(State(*film._live), blank)]
-    film._waiting.now()
+    told(film._live)
     assert [array.tobytes() for array in write_back(State(*film._live), blank)] == before
     assert film._live.who[1].kind == DISK and film._live.uv[0].state == EXPORTED
 
@@ -175,8 +192,8 @@ def with_meta(pages):
         for event, entry in made:
             if isinstance(entry, Made) and entry.meta:
                 fields = msgspec.msgpack.decode(entry.meta)
-                cfg = bytearray(fields[0])
-                cfg[12:16] = pages.to_bytes(4, "little", signed=True)
+                cfg, at = bytearray(fields[0]), CFG.fields["pages"][1]
+                cfg[at : at + 4] = pages.to_bytes(4, "little", signed=True)
                 entry = msgspec.structs.replace(entry, meta=msgspec.msgpack.encode([bytes(cfg), *fields[1:]]))
             yield event, entry
 

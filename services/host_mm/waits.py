@@ -14,6 +14,7 @@ from ultrafolio.model.layout import NON_SECURE, NOTHING, SHARED, VCPU, State
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.burst import Group
+from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.words import Stall, stall
 
 Instruction = tuple[int, int, int]
@@ -27,6 +28,8 @@ class Waits:
 
     def __init__(self, would_end: WouldEnd) -> None:
         self._would_end = would_end
+        # loaded before the first call, whose deadline may be near
+        interpreted()
 
     def all(self, group: Group) -> list[common_pb2.Wait]:
         """One entry per actor that waits, now. StatusError: the ultravisor does not answer."""

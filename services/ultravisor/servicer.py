@@ -19,6 +19,7 @@ from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
+from ultrafolio.waits.load import interpreted
 
 
 class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
@@ -28,6 +29,8 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         self.store, self.contents = store, contents
         self.groups = Groups(store, lambda name, meta: Pages(store, contents, name, meta))
         self.machine = Machines(store, contents, self.groups)
+        # loaded before the first question, whose deadline may be near
+        interpreted()
 
     def Execute(self, request: ultravisor_pb2.ExecuteRequest, context: Any) -> ultravisor_pb2.ExecuteResponse:
         caller = identity.require(context, ("host", "guest", "lab"))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from . import __version__
-from .errors import InputError
+from .errors import Defect, InputError
 
 _COMMANDS = {
     "check": ("ultrafolio.commands.check", "check_command", "Every interleaving: can it hang, who holds what?"),
@@ -66,8 +70,21 @@ def cli() -> None:
     ultrafolio reference                        every command, option and file format, as Markdown
     ultrafolio completion bash                  a script that completes commands and options
 
-    Exit codes: 0 done or holds, 1 violated or hung, 2 bad input, 3 unknown, 130 interrupted.
+    Exit codes: 0 done or holds, 1 violated or hung, 2 bad input, 3 unknown, 4 a defect of ultrafolio, 130 interrupted.
     """
+
+
+def _saved(defect: Defect) -> str:
+    """Save the report of a defect in this folder, or in the one for temporary files; where it is, in words."""
+    text = json.dumps(defect.report, ensure_ascii=False, indent=1) + "\n"
+    name = f"ultrafolio-defect-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}.json"
+    for folder in (Path.cwd(), Path(tempfile.gettempdir())):
+        try:
+            (folder / name).write_text(text, encoding="utf-8")
+        except OSError:
+            continue
+        return f"  cause    a defect of ultrafolio: this is no verdict\n  next     report it, with {folder / name}"
+    return "  cause    a defect of ultrafolio: this is no verdict; its report could be saved nowhere"
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:
@@ -77,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     except InputError as error:
         print(f"ultrafolio: {error}", file=sys.stderr)
         sys.exit(2)
+    except Defect as defect:
+        print(f"ultrafolio: {defect.what}\n{_saved(defect)}", file=sys.stderr)
+        sys.exit(4)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -39,6 +39,19 @@ class InputError(Exception):
         return (_rebuild, (self.what, self.value, self.allowed, self.cause, self.then))
 
 
+class Defect(Exception):
+    """The lab contradicts itself: a verdict that its own certificate does not bear out. The command line saves the
+    report to a file, prints one message and exits with 4.
+
+    what    what is wrong
+    report  all that is needed to look into it, as JSON
+    """
+
+    def __init__(self, what: str, report: dict[str, object]) -> None:
+        super().__init__(what)
+        self.what, self.report = what, report
+
+
 def _rebuild(what: str, value: object, allowed: str, cause: str, then: str) -> InputError:
     return InputError(what, value=value, allowed=allowed, cause=cause, then=then)
 

@@ -107,7 +107,7 @@ def certify_cycle(system: System, state: State, cycle: Sequence[int], claim: Cla
         return
     if not claim.named:
         return
-    freed = taken = could = prevented = False
+    freed = taken = could = could_not = False
     here = copied(state)
     for by in cycle:
         before = copied(here)
@@ -119,11 +119,10 @@ def certify_cycle(system: System, state: State, cycle: Sequence[int], claim: Cla
         more, less = _change(before, here, by >> 16, claim)
         freed, taken = freed or less, taken or more
         now = _removable(system, before, claim)
-        prevented |= could and not now
-        could |= now
+        could, could_not = could or now, could_not or not now
     if not (freed or could):
         raise NotCertified(f"nothing on the way around removes {' or '.join(claim.named)}")
-    if not (taken or prevented):
+    if not (taken or (could and could_not)):
         raise NotCertified(f"nothing on the way around takes {' or '.join(claim.named)} again")
 
 

@@ -252,7 +252,13 @@ class _Judge:
                         for states in (self.source, self.target))  # fmt: skip
             more |= self.inside & (was < now)
             less |= self.inside & (was > now)
-        return more | taken, less | freed
+        more, less = more | taken, less | freed
+        if not (more.any() and less.any()):
+            # nothing in it removes the obstacle: a fair step that would is enabled, and disabled again
+            could = np.unique(self.source[self.fair & ((here & named) > 0) & ((there & named) == 0)])
+            able, was = np.isin(self.target, could), np.isin(self.source, could)
+            return self.inside & was & ~able, self.inside & able
+        return more, less
 
     def _steps(self, marked: Array) -> Steps:
         """The marked edges as (actor, rule), each once."""

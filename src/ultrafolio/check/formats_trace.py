@@ -16,29 +16,31 @@ from typing import Any
 from ultrafolio import __version__
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import digest, interpreted
-from ultrafolio.errors import InputError
+from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field, take
 from ultrafolio.model import scenario
-from ultrafolio.model.layout import ACTOR_KINDS, State
+from ultrafolio.model.layout import State
 from ultrafolio.model.policies import Policy, from_table
 from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.model.scenario import Scenario, System
-from ultrafolio.waits.tables import BUSY
+from ultrafolio.model.scenario import Scenario, System, document
+from ultrafolio.waits.tables import BUSY, OBSTACLES, PAGE
 
+from .certificate import Claim, certify_story
 from .layout import MAX_ACTORS
 from .minimise import minimise
 from .replay import NotCertified, Step, certify_lasso, certify_violation, copied, is_pending, replay
 from .replay import take as take_step
 from .verdict import Finding, Result
 
-FORMAT, VERSION = "ultrafolio-trace", 1
+FORMAT, VERSION = "ultrafolio-trace", 2
+"""Version 1 says no class of a wait; it is read as well."""
 CLAIMS = ("property", "wait", "stall")
 """property: exactly the last step breaks property `number`. wait: actor `number` waits along the loop for ever.
 stall: actor `number` meets an obstacle next."""
 THEN = "ultrafolio check SCENARIO --policy POLICY --save FILE"
 _BYS = Field("ints", ..., 0, 2**31 - 1)
 TOP = {
-    "format": Field("choice", ..., choices=(FORMAT,)), "version": Field("int", ..., VERSION, VERSION),
+    "format": Field("choice", ..., choices=(FORMAT,)), "version": Field("int", ..., 1, VERSION),
     "made_by": Field("text", ""), "reproduce": Field("text", ""), "rules": Field("text"),
     "scenario": Field("table"), "policy": Field("table"),
     "claim": Field("table"), "path": _BYS, "loop": Field("int", None, 0, 2**31 - 1), "start": Field("text"),
@@ -48,8 +50,10 @@ SCENARIO = {"name": Field("text"), "document": Field("table")}
 POLICY = {"name": Field("text"), "values": Field("table")}
 CLAIM = {
     "kind": Field("choice", ..., choices=CLAIMS), "number": Field("int", ..., 0, max(MAX_ACTORS, len(PROPERTIES)) - 1),
-    "text": Field("text", ""),
+    "text": Field("text", ""), "class": Field("choice", "", choices=("", "fatal", "permanent", "livelock")),
+    "page": Field("int", 0, 0, 4095), "whole": Field("bool", False), "named": Field("texts", []),
 }  # fmt: skip
+"""class, page, whole, named: of a wait, what certificate.Claim says; class is empty in a file that says none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Trace:
     """A trace file as read.
 
     rules   digest of the rules it was made under
+    wait    the class that the file claims for a wait, None where it claims none
     path    actor << 16 | choice; loop: where in it the cycle starts (its end: everything rests), None without one
     start, states  digests of the initial state and of the state after each step; steps: each step in words
     given   the file's own fields
@@ -69,6 +74,7 @@ class Trace:
     claim: str
     number: int
     text: str
+    wait: Claim | None
     path: list[int]
     loop: int | None
     start: str
@@ -91,10 +97,17 @@ def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy
         "reproduce": f"{result.command} --save trace.json", "rules": digest(),
         "scenario": {"name": result.scenario, "document": document(story)},
         "policy": {"name": result.policy, "values": asdict(policy)},
-        "claim": {"kind": kind, "number": number, "text": text},
+        "claim": {"kind": kind, "number": number, "text": text, **_classed(finding.claim if ever else None)},
         "start": start_digest(scenario.system(story, policy)),
     }  # fmt: skip
     return made | _told(steps, len(finding.steps) if ever else None)
+
+
+def _classed(claim: Claim | None) -> dict[str, Any]:
+    """The class of a wait as fields of the file's claim."""
+    if claim is None:
+        return {}
+    return {"class": claim.kind, "page": claim.page, "whole": claim.whole, "named": list(claim.named)}
 
 
 def _told(steps: Sequence[Step], loop: int | None) -> dict[str, Any]:
@@ -108,15 +121,6 @@ def file_text(made: dict[str, Any]) -> str:
     """The JSON object with a line per field, so that a file can be looked through."""
     fields = (f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in made.items())
     return "{\n" + ",\n".join(fields) + "\n}\n"
-
-
-def document(story: Scenario) -> dict[str, Any]:
-    """The TOML document that `scenario.parse` reads as this scenario, without its policies and expectations."""
-    made: dict[str, Any] = {"title": story.title, "features": dict(story.features)}
-    made["memory"] = {name: value for name, value in story.memory.items() if value is not None}
-    for kind, fields in story.actors:
-        made.setdefault(ACTOR_KINDS[kind], []).append(dict(fields))
-    return made
 
 
 def in_words(step: Step) -> str:
@@ -165,7 +169,15 @@ def read(file: Path) -> Trace:
                          then=THEN)  # fmt: skip
     values = from_table(policy["values"], f"{file}: policy: values")
     system = scenario.system(scenario.parse(story["document"], f"{file}: scenario: document"), values)
+    for word in claim["named"]:
+        if word not in (*OBSTACLES, PAGE):
+            raise one_of(f"{file}: claim: named", word, (*OBSTACLES, PAGE), then=THEN)
+    last_page = len(system.state.mm) - 1
+    if claim["page"] > last_page:
+        raise InputError(f"{file}: claim: page", value=claim["page"], allowed=f"0 to {last_page}", then=THEN)
+    wait = Claim(claim["number"], claim["class"], claim["page"], claim["whole"], tuple(claim["named"]))
     return Trace(top["rules"], story["name"], policy["name"], system, claim["kind"], claim["number"], claim["text"],
+                 wait if claim["class"] else None,
                  path, loop, top["start"], top["steps"], top["states"], given)  # fmt: skip
 
 
@@ -205,6 +217,8 @@ def _unproved(trace: Trace) -> str | None:
             if not is_pending(replay(system, stem)[1], actor):
                 raise NotCertified(f"actor {actor} is not waiting there")
             certify_lasso(system, stem, cycle, actor)
+            if trace.wait:
+                certify_story(system, stem, cycle, trace.wait)
         else:
             _certify_stall(system, trace.path, actor)
     except NotCertified as error:

@@ -127,7 +127,7 @@ def make(x, w, first, end):
                 x.fired[w, (header >> HEAD_RULE) & RULE_MASK] += steps
             obstacle = header >> HEAD_OBSTACLE
             if obstacle:
-                note(x.met, (w * g.actors + t) * OBSTACLES_END + obstacle, number, t << BY_ACTOR)
+                note(x.met, (w * g.actors + t) * MET_END + obstacle, number, t << BY_ACTOR)
             here = memory_of(x, x.node, number) | own_in(x, x.node, number, t) << STEP_OWN
             for i in range(position + 1, position + 1 + steps):
                 after = x.pool[i]

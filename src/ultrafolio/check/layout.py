@@ -60,7 +60,9 @@ LEAST_MEMORIES, MAX_MEMORIES = 1 << 20, 1 << 28
 PROPERTIES_END = len(PROPERTIES)
 REFUSALS = len(OUTCOMES) - 1
 OBSTACLES_END = REFUSALS + len(WAITS)
-"""An obstacle's number is its outcome, or REFUSALS - outcome where a step was refused."""
+MET_END = 2 * OBSTACLES_END
+"""An obstacle's number is its outcome, or REFUSALS - outcome where a step was refused; OBSTACLES_END more if an unshare
+met it."""
 
 
 def places(word: str, **fields: int) -> tuple[int, ...]:
@@ -85,7 +87,7 @@ AFTER_MASK = (1 << STEP_CHOICE) - 1
 """A remembered step: what is there after it, a memory and the actor's own number; the choice; the property broken,
 for which all higher bits are left."""
 _, STEPS_MASK, HEAD_FAIR, _, HEAD_PENDING, _, HEAD_RULE, RULE_MASK, HEAD_OBSTACLE, _ = places(
-    "the header of remembered steps", steps=MAX_CHOICES, fair=1, pending=1, rule=DEAD, obstacle=OBSTACLES_END - 1,
+    "the header of remembered steps", steps=MAX_CHOICES, fair=1, pending=1, rule=DEAD, obstacle=MET_END - 1,
 )  # fmt: skip
 BY_ACTOR = 16
 """An edge is called by = actor << BY_ACTOR | choice, in every file of the checker and in traces."""

@@ -15,7 +15,12 @@ from ultrafolio.waits.load import interpreted as interpreted_waits
 
 
 class NotCertified(Exception):
-    """The interpreter does not confirm a step: a defect of the checker, or a trace of other rules."""
+    """The interpreter does not confirm a step: a defect of the checker, or a trace of other rules.
+
+    path  the story that it does not confirm, where that is known: actor << 16 | choice
+    """
+
+    path: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

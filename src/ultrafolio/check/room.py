@@ -18,7 +18,7 @@ from .layout import (
     FOUND,
     LINE,
     MAX_COMPONENTS,
-    OBSTACLES_END,
+    MET_END,
     PROPERTIES_END,
     ROUND,
     WORD_BITS,
@@ -121,7 +121,7 @@ def new_arrays(system: System, shape: Shape, max_states: int, like: Likeness | N
     _measure(count, shape, size)
     alike, turns = (like.alike, like.turns) if like else ((0,) * pages, ())
     places, folds = pages + vms + actors, MAX_COMPONENTS if like else 1
-    found, met = (np.zeros(shape.workers * n, FOUND) for n in (PROPERTIES_END, actors * OBSTACLES_END))
+    found, met = (np.zeros(shape.workers * n, FOUND) for n in (PROPERTIES_END, actors * MET_END))
     found["state"] = met["state"] = -1
     many = shape.workers * shape.area
     return {

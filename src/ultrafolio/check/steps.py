@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ultrafolio.model.layout import AGAIN, IDLE_PC, NOTHING, RUN, VCPU
+from ultrafolio.model.layout import AGAIN, IDLE_PC, NOTHING, RUN, UNSHARE, VCPU
 from ultrafolio.model.properties import broken, focus
 from ultrafolio.model.rule import fn
 from ultrafolio.waits.rules import is_pending
@@ -19,6 +19,7 @@ from .layout import (
     HEAD_PENDING,
     HEAD_RULE,
     MAX_COMPONENTS,
+    OBSTACLES_END,
     OVERFLOW,
     REFUSALS,
     RUNNING,
@@ -240,6 +241,8 @@ def study(s, x, words, number, t, position):
         outcome = step(s, t, op, page)
         if kind == VCPU and pc > AGAIN:
             obstacle = outcome if outcome in BUSY else REFUSALS - outcome if outcome < 0 else 0
+            if obstacle and s.actor[t].op == UNSHARE:
+                obstacle += OBSTACLES_END
         if outcome < 0:
             continue
         wrong = broken(s, t, pc, p, was, outcome)

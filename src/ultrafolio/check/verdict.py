@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ultrafolio import __version__
+from ultrafolio.engine.load import digest
+from ultrafolio.errors import Defect
 from ultrafolio.model.layout import *
 from ultrafolio.model.policies import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
-from ultrafolio.model.scenario import Scenario, system
+from ultrafolio.model.scenario import Scenario, document, system
 from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
 from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names
 
 from . import symmetry
-from .certificate import certify_component
+from .certificate import Claim, certify_component, claim_of
 from .components import Judged, Lookup, judge
 from .explore import Graph, explore
-from .layout import OBSTACLES_END, REFUSALS
+from .layout import MET_END, OBSTACLES_END, REFUSALS
 from .liveness import components_of
 from .minimise import calmest_path
-from .replay import Step, certify_lasso, certify_violation, replay
+from .replay import NotCertified, Step, certify_lasso, certify_violation, replay
 from .scope import scope_of
 from .stories import closed_way, wait_of
 
@@ -45,6 +48,7 @@ class Finding:
     wait, actor   who waits, in words, and the number of that actor; None for a safety property
     waiter        that actor by name
     entry         number of the state in which the wait is first met
+    claim         what was certified of a wait that never ends
     obstacles     what the wait is named after: names of waits.tables.OBSTACLES, or `page` where that is taken away
     """
 
@@ -60,6 +64,7 @@ class Finding:
     waiter: str = ""
     entry: int = 0
     obstacles: tuple[str, ...] = ()
+    claim: Claim | None = None
 
     @property
     def rank(self) -> tuple[int, int, int]:
@@ -187,9 +192,20 @@ def check(story: Scenario, name: str, policy: Policy, policy_name: str, extent: 
     typed = ["ultrafolio", "check", name, "--policy", policy_name, *extent.words()]
     kinds = {kind for kind, _ in story.actors}
     fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired) if pc in RULES and _takes(kinds, pc)}
-    findings = _safety(graph) + ([] if safety else _liveness(graph))
+    try:
+        findings = _safety(graph) + ([] if safety else _liveness(graph))
+    except NotCertified as error:
+        raise Defect(f"{name} under {policy_name}: a verdict that its certificate does not bear out: {error}",
+                     _report(story, policy, shlex.join(typed), error)) from error  # fmt: skip
     return Result(name, policy_name, findings, graph.states, graph.edges, graph.depth,
                   graph.complete, graph.reason, fired, shlex.join(typed), scope_of(story, made, policy))  # fmt: skip
+
+
+def _report(story: Scenario, policy: Policy, command: str, error: NotCertified) -> dict[str, Any]:
+    """What a defect's file holds: the system, the story that was not confirmed, and how to get it again."""
+    return {"format": "ultrafolio-defect", "version": 1, "made_by": f"ultrafolio {__version__}", "rules": digest(),
+            "reproduce": command, "why": str(error), "path": list(error.path), "policy": asdict(policy),
+            "scenario": document(story)}  # fmt: skip
 
 
 def _takes(kinds: set[int], pc: int) -> bool:
@@ -244,12 +260,17 @@ def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
     graph, t, entry = lookup.graph, judged.component.waiter, judged.component.entry
     around = closed_way(graph, judged)
     stem = calmest_path(graph, entry, around[0] >> 16 if around else None)
-    steps, cycle = certify_lasso(graph.system, stem, around, t)
-    certify_component(lookup, judged, cycle)
+    try:
+        steps, cycle = certify_lasso(graph.system, stem, around, t)
+        certify_component(lookup, judged, cycle)
+    except NotCertified as error:
+        error.path = [*stem, *around]
+        raise
     wait = wait_of(lookup, judged, steps, cycle)
     named = (PAGE,) if judged.taken else obstacle_names(judged.named)
     waiter = words.name(lookup.state(entry), t)
-    return Finding(name, "violated", judged.kind, judged.expected, steps, cycle, wait, t, False, waiter, entry, named)
+    return Finding(name, "violated", judged.kind, judged.expected, steps, cycle, wait, t, False, waiter, entry, named,
+                   claim_of(judged))  # fmt: skip
 
 
 def _begun(graph: Graph) -> set[str]:
@@ -272,14 +293,15 @@ def _property(state: Any, t: int) -> str:
 
 
 def _transients(lookup: Lookup) -> list[Finding]:
-    """Per vCPU the first stall: its import met an obstacle that another actor or an LRU batch holds."""
+    """Per vCPU the first stall of its accesses, and that of its unshares: an import met an obstacle that another actor
+    or an LRU batch holds."""
     graph, made = lookup.graph, []
     for t in range(len(graph.system.choices)):
-        met = graph.space.met[t * OBSTACLES_END : (t + 1) * OBSTACLES_END]
-        first = min(((int(f["state"]), code) for code, f in enumerate(met) if f["state"] >= 0 and _is_stall(code)),
-                    default=None)  # fmt: skip
-        if first:
-            made.append(_transient(lookup, t, *first))
+        for first in (0, OBSTACLES_END):
+            codes = range(first, first + OBSTACLES_END)
+            met = [(int(graph.space.met[t * MET_END + code]["state"]), code - first) for code in codes]
+            stalls = [(state, code) for state, code in met if state >= 0 and _is_stall(code)]
+            made += [_transient(lookup, t, *min(stalls))] if stalls else []
     return made
 
 

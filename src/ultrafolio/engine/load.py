@@ -134,7 +134,7 @@ def cache_folder() -> Path:
     base = os.environ.get("ULTRAFOLIO_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "ultrafolio"
     )
-    return Path(base) / digest("model", "engine", "sim", "check")
+    return Path(base) / digest("model", "engine", "waits", "sim", "check")
 
 
 @functools.cache

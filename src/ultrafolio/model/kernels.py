@@ -110,7 +110,8 @@ def find(name: str) -> Policy:
     kernel = kernel_of(found[1])
     policy = kernel.policy
     for sign, commit in re.findall(r"([+~])([0-9a-f]+)", found[2]):
-        policy = _with(name, kernel, policy, fix(commit)) if sign == "+" else _without(name, kernel, policy, fix(commit))
+        change = _with if sign == "+" else _without
+        policy = change(name, kernel, policy, fix(commit))
     return policy
 
 

@@ -122,7 +122,8 @@ VARIANT_FIELDS = (
 
 _CFG = [(name, np.uint8) for name in (
     "track", "accessible", "refs", "large", "after_split", "split_writeback", "drain", "import_lock",
-    "on_busy", "give_up", "large_at", "import_ref", "unmap", "interrupt", *VARIANT_FIELDS, "misc", "background", "stuck",
+    "on_busy", "give_up", "large_at", "import_ref", "unmap", "interrupt", *VARIANT_FIELDS, "misc", "background",
+    "stuck",
 )]  # fmt: skip
 CFG = np.dtype([*_CFG, ("pages", np.int32), ("actors", np.int32), ("vms", np.int32)])
 WHO = np.dtype([("kind", np.uint8), ("vm", np.uint8), ("cpu", np.uint8), ("after", np.uint8), ("awaited", np.uint8),

@@ -45,8 +45,8 @@ MEANING = {
     "import_lock": "one import at a time per VM",
     "on_busy": "touch again for ever, sleep until the reference is dropped, or tell the VMM after give_up tries",
     "give_up": "tries before the VMM is told; used where on_busy is give-up",
-    "large_at": "where an import tests for a large folio: before the trylock, after it and the export, or after writeback",
-    "import_ref": "an import's own reference: none, while it waits or splits (6.10), or from the walk to its end (6.14)",
+    "large_at": "where an import tests for a large folio: before the trylock, after the export, or after writeback",
+    "import_ref": "an import's own reference: none, while it waits or splits (6.10), or all along (6.14)",
     "unmap": "what clearing one page-table entry exports (the whole folio since 7.0)",
     "interrupt": "how an adapter interrupt takes its page: a plain reference, or a short pin (7.2)",
 }
@@ -84,7 +84,7 @@ VARIANTS: dict[str, tuple[str, str]] = {
         "reclaim frees a page without writing it; a stale _PAGE_UNUSED bit, Linux 7.0 to 7.1.4, until d4bb00704a66",
     ),
 }
-"""Bugs of kernels by name: the configuration field that turns the rules' variant on, and what it is, with its commits."""
+"""Bugs of kernels by name: the configuration field of the rules' variant, and what it is, with its commits."""
 assert tuple(name for name, _ in VARIANTS.values()) == VARIANT_FIELDS, "each variant has a field of layout.CFG"
 
 

@@ -97,9 +97,9 @@ def broken(s, t, pc, p, was, outcome):
             return wrong
     if pc == ACC_EXPORT and now == EXPORTED and s.task[t].failed != p + 1 and was in (SHARED, PINNED_SHARED):
         return 3
-    if pc in (ACC_EXPORT, RECLAIM_EXPORT, IMPORT_EXPORT) and now == EXPORTED and was != EXPORTED:
-        if s.mm[p].granted > 0 or in_flight(s, p):
-            return 10
+    exports = pc in (ACC_EXPORT, RECLAIM_EXPORT, IMPORT_EXPORT) and now == EXPORTED and was != EXPORTED
+    if exports and (s.mm[p].granted > 0 or in_flight(s, p)):
+        return 10
     if pc in (PIN_GET, UNPIN, LRU_IDLE, MAPPING_IDLE, SPECULATIVE_IDLE, PUT) and s.mm[counted(s, p)].frozen:
         return 5
     if s.uv[p].altered and now != EXPORTED:

@@ -27,9 +27,9 @@ class Rule:
     seed      the sentence of the mail behind it, or "" where only the kernel's later history says it
     releases  what a waiter may wait for and this step ends: lock, writeback, mutex, refs, frozen, vm,
               table (the page-table lock)
-    holds     what of its folio a thread holds that stands at this rule: lock, writeback, frozen. Not said here: the lock
-              and the writeback that a thread holds while it makes a folio accessible for writeback, and the lock at the
-              test for a large folio where that comes after the trylock
+    holds     what of its folio a thread holds that stands at this rule: lock, writeback, frozen. Not said here: the
+              lock and the writeback that a thread holds while it makes a folio accessible for writeback, and the lock
+              at the test for a large folio where that comes after the trylock
     """
 
     pc: int

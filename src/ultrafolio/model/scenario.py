@@ -127,6 +127,15 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
     return made
 
 
+def document(story: Scenario) -> dict[str, Any]:
+    """The TOML document that `scenario.parse` reads as this scenario, without its policies and expectations."""
+    made: dict[str, Any] = {"title": story.title, "features": dict(story.features)}
+    made["memory"] = {name: value for name, value in story.memory.items() if value is not None}
+    for kind, fields in story.actors:
+        made.setdefault(ACTOR_KINDS[kind], []).append(dict(fields))
+    return made
+
+
 def _unknown(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
     known = {**TOP, **{name: Field("table") for name in ACTORS}}
     return take(plain, where, known, then="ultrafolio run --help")
@@ -181,7 +190,8 @@ def _order(scenario: Scenario, where: str) -> list[int]:
         while made[chain[-1]] and len(chain) <= len(made):
             chain.append(made[chain[-1]] - 1)
         if len(chain) > len(made):
-            raise InputError(f"{where}: after", value=scenario.actors[t][1]["after"], allowed="an order without a circle",
+            raise InputError(f"{where}: after", value=scenario.actors[t][1]["after"],
+                             allowed="an order without a circle",
                              cause="each of these actors waits for another of them")  # fmt: skip
     if max(made, default=0) > np.iinfo(np.uint8).max:
         raise InputError(f"{where}: after", value=max(made) - 1, allowed="one of the first 255 actors")

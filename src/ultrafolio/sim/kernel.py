@@ -198,7 +198,7 @@ def found_hang(s, w, t, p, outcome, now):
     if a.hung:
         return
     kind = class_of(s, t)
-    if kind == CLASS_NONE or kind == CLASS_WAITING:
+    if kind in (CLASS_NONE, CLASS_WAITING):
         if not shown_livelock(s, outcome):
             return
         kind = CLASS_LIVELOCK

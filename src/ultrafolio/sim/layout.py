@@ -40,7 +40,7 @@ UNIFORM, RECORDED, LISTED = range(3)
 
 CLASS_LIVELOCK = len(CLASSES)
 HANG_CLASSES = (*CLASSES, "livelock")
-"""Classes of a hang: those that one state tells, and a livelock, which the checker has shown (kernel.shown_livelock)."""
+"""Classes of a hang: those that one state tells, and a livelock that the checker has shown (kernel.shown_livelock)."""
 
 LOAD = np.dtype([
     ("rng0", np.int64), ("rng1", np.int64), ("first", np.int32), ("count", np.int32), ("pos", np.int32),

@@ -179,8 +179,9 @@ def _heads(order: Array) -> Array:
 def _import_first(state: State, config: dict[str, Any], layout: Layout) -> None:
     """What the guest had imported, and shared, before the run: all pages, or only the shared ones (at boot).
 
-    Shared ones stay out too where long-term pins, which are no rings, come before their first import (`early_rings`). Under `large = split`
-    a folio of which a page was imported is split; under `refuse` a page of a large folio was never imported.
+    Shared ones stay out too where long-term pins, which are no rings, come before their first import (`early_rings`).
+    Under `large = split` a folio of which a page was imported is split; under `refuse` a page of a large folio was
+    never imported.
     """
     load, policy = config["workload"], config["policy"]
     guests, pages = load["guests"], layout.pages

@@ -253,7 +253,7 @@ def sleeps_on(s, a):
 
 @fn
 def plain_refs_stay(s, t, p, first, end):
-    """Whether a plain reference in [first, end) is there for good: leaked, or held by an import that sleeps for good."""
+    """Whether a plain reference in [first, end) is there for good: leaked, or of an import that sleeps for good."""
     plain = 0
     for q in range(first, end):
         plain += s.mm[q].spec
@@ -328,7 +328,7 @@ def staying(s, t):
 
 @fn
 def is_expected(s, t):
-    """Whether actor `t` unshares a page on which a pin stands for good: property 4 forbids its end under every policy."""
+    """Whether actor `t` unshares a page on which a pin stands for good: property 4 forbids its end everywhere."""
     if not unshares(s, t) or s.cfg[0].on_busy == BUSY_GIVE_UP:
         return False
     p = s.actor[t].page
