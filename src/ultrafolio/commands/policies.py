@@ -63,8 +63,9 @@ def policies(files: tuple[Path, ...], as_json: bool) -> None:
     for name, (_, text) in VARIANTS.items():
         console.print(f"  [bold]{name}[/]  {text}")
     console.print()
+    more = {"split_writeback": ("0", "1", "2"), "give_up": ("1..255",), "variants": tuple(VARIANTS)}
     for name, text in MEANING.items():
-        values = " | ".join(CHOICES.get(name, ("0", "1", "2") if name == "split_writeback" else ("1..255",)))
+        values = " | ".join(CHOICES.get(name) or more[name])
         console.print(f"[bold]{name}[/]  {text}: [dim]{values}[/]")
 
 
