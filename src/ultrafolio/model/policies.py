@@ -164,6 +164,13 @@ def from_table(table: Mapping[str, Any], where: str) -> Policy:
     return replace(base, **{name: value for name, value in values.items() if value is not None})
 
 
+def names() -> list[str]:
+    """The names of the presets and of the kernels."""
+    from . import kernels
+
+    return [*PRESETS, *kernels.names()]
+
+
 def find(name: str, tables: Mapping[str, Any] | None = None) -> Policy:
     """The policy called `name`: one of `tables` (a file's [policy.NAME] blocks), a preset, a kernel (kernels.find), or
     FILE.toml[#NAME].
@@ -192,4 +199,4 @@ def _preset(name: str, tables: Iterable[str] = ()) -> Policy:
         return PRESETS[name][1]
     if kernels.is_kernel(name):
         return kernels.find(name)
-    raise one_of("unknown policy", name, [*tables, *PRESETS, *kernels.names()], then="ultrafolio policies")
+    raise one_of("unknown policy", name, [*tables, *names()], then="ultrafolio policies")
