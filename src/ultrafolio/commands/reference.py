@@ -19,7 +19,7 @@ SERVICES = {"guest": "Guest", "host_mm": "HostMm", "ultravisor": "Ultravisor", "
 """Modules of the generated gRPC code, and the service in each."""
 CODES = {
     "0": "done, or holds", "1": "violated, hung, or something found", "2": "bad input",
-    "3": "unknown: a limit was reached", "4": "a defect of ultrafolio: a verdict that its certificate does not bear out",
+    "3": "unknown: a limit was reached", "4": "a defect of ultrafolio: a verdict without its certificate",
     "130": "interrupted; what was computed is kept",
 }  # fmt: skip
 
