@@ -27,7 +27,7 @@ def story() -> None:
             print(f"page {page}: {PAGE_STATES[one]}, folio of order {state.mm['order'][page]}")
         for actor, choices in enumerate(group.system.choices):
             kind = ACTOR_KINDS[state.who["kind"][actor]]
-            may = [f"{OPS[op] if kind == 'vcpu' else 'page'} {page}" for op, page in choices]
+            may = [f"{OPS[op] if kind in ('vcpu', 'access') else 'page'} {page}" for op, page in choices]
             print(f"actor {actor}: {kind}" + (f", may choose {', '.join(may)}" if kind != "reboot" else ""))
 
 

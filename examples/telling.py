@@ -52,5 +52,5 @@ class Telling:
         pc, page, before = state.task[t].pc, run.focus(state, t, event.page), frozen(state)
         outcome = run.step(state, t, event.op, event.page)
         kind = ACTOR_KINDS[state.who[t].kind]
-        wish = OPS[event.op] if kind in ("vcpu", "reboot") else ""
+        wish = OPS[event.op] if kind in ("vcpu", "access", "reboot") else ""
         return Step(0, t, kind, RULES[pc].name, wish, page, outcome, 0, before, frozen(state))

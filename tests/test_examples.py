@@ -30,7 +30,7 @@ TOLD = {
     "seed_direct_io": [
         "disk 1 io-start",
         "the touch: waits",
-        "(transient)",
+        "(waiting)",
         "released by: io-end and unpin of disk 1",
         "  -- and so on, until:",
         "disk 1 io-end",

@@ -18,7 +18,7 @@ from ultrafolio.check.explore import explore
 from ultrafolio.check.liveness import components_of
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import DISK, IMPORT_MAP, RING, TOUCH, VCPU, WB_END, WB_IDLE, pack
+from ultrafolio.model.layout import DISK, IMPORT_MAP, RING, TOUCH, UNSHARE, VCPU, WB_END, WB_IDLE, pack
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.scenario import System
 from ultrafolio.rpc.client import request_id
@@ -232,6 +232,18 @@ def test_an_unshare_of_a_pinned_page_is_expected_to_wait(lab):
     wait = lab.unshare(0, 0, timeout=0.5).wait
     assert wait.stall_class == common_pb2.STALL_CLASS_EXPECTED and wait.waiter == "vcpu 0 (unshare page 0)"
     assert wait.held_by == "pin 1's long-term pin on page 0" and lab.waits() == [wait]
+
+
+@pytest.mark.parametrize(("op", "kinds"), [(TOUCH, {}), (UNSHARE, {0: "expected"})])
+def test_who_would_end_now_waits_for_nothing(lab, op, kinds):
+    """What a pin holds is in the way of a vCPU that exited only where its instruction would exit again."""
+    lab.lay("mine", "per-page", {"memory": {"folios": [0], "state": ["exported_shared"]},
+                                 "vcpu": [{"touch": [0], "unshare": [0]}, {}], "pin": [{"page": 0}]})  # fmt: skip
+    lab.cluster.guest.Step(guest_pb2.GuestServiceStepRequest(group=lab.group, actor=0, op=op, page=0))
+    assert lab.touch(1, 0).outcome == DONE and lab.configure(2, 0).outcome == DONE
+    state, waits = told(lab)
+    assert state.task["pc"][0] == IMPORT_MAP and state.mm["longs"][0] == 1
+    assert classes(waits) == kinds and waits == of_state(to_lists(state))
 
 
 def judged(state, choices):

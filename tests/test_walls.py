@@ -12,6 +12,8 @@ from ultrafolio.model import layout
 from ultrafolio.model.layout import OWNERS
 from ultrafolio.model.properties import PROPERTIES, SEED
 from ultrafolio.model.rule import RULES
+from ultrafolio.state.burst import WALLS
+from ultrafolio.state.sections import MAY_READ
 
 SECTIONS = {"cfg", "who", *OWNERS}
 ALLOWED = {
@@ -66,6 +68,41 @@ def test_every_exception_is_needed():
         module, used = found[name]
         assert used == allowed, f"{name} uses {used}"
         assert used - ALLOWED[module], f"{name} needs no exception"
+
+
+def called(node):
+    return {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+
+
+def reached(role):
+    """The functions that run in a role's process: its rules, and what they call on this side of its walls."""
+    known = {node.name: node for _, node in functions()}
+    mine = {"guest": ("guest", "device"), "host": ("host", "fault")}[role]
+    left, seen = [rule.function.__name__ for rule in RULES.values() if rule.actor in mine], {}
+    while left:
+        name = left.pop()
+        if name in known and name not in seen and name not in WALLS[role]:
+            seen[name] = known[name]
+            left += called(known[name])
+    return seen.values()
+
+
+@pytest.mark.parametrize("role", WALLS)
+def test_what_a_role_runs_needs_only_what_it_may_read(role):
+    may = {"work": "actor", "pc": "task"}
+    for node in reached(role):
+        assert sections_of(node) <= {may.get(name, name) for name in MAY_READ[role]}, node.name
+        # of a thread's record the guest knows the program counter, which passes between the parts
+        for n in ast.walk(node) if role == "guest" else ():
+            if isinstance(n, ast.Attribute) and ast.unparse(n).startswith("s.task["):
+                assert n.attr == "pc", f"{node.name}: {ast.unparse(n)}"
+        assert role == "host" or not [n for n in ast.walk(node) if isinstance(n, ast.Assign)
+                                      and ast.unparse(n.value).startswith("s.task[")], node.name  # fmt: skip
+
+
+def test_every_wall_is_met():
+    for role, walls in WALLS.items():
+        assert set(walls) <= {name for node in reached(role) for name in called(node)}
 
 
 def test_the_host_never_reads_a_page_state():

@@ -26,7 +26,11 @@ from services.settings import Settings, read
 from ultrafolio.engine.conformance import build
 from ultrafolio.engine.interp import write_back
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import CFG, DISK, EXPORTED, SECURE, State
+from ultrafolio.explore.node import what
+from ultrafolio.explore.walk import Walk
+from ultrafolio.model.layout import CFG, DISK, EXPORTED, READ, SECURE, State
+from ultrafolio.model.policies import Policy
+from ultrafolio.model.scenario import parse
 from ultrafolio.state import validate
 from ultrafolio.state.events import Made, StepEvent, Steps, Uvc, decode, encode
 from ultrafolio.state.memory import Memory, MemoryStore
@@ -116,6 +120,17 @@ def test_a_question_across_a_wall_has_its_answer():
     assert film.trouble is None
     assert film.frames[-1].steps[0].calls == [
         ("host", "turn_come", "yes"), ("ultravisor", "uv_shared", "yes"), ("host", "take_pin", ""),
+    ]  # fmt: skip
+
+
+def test_an_access_says_whether_it_reads_or_writes():
+    system = build("per-page", [0, 0], ["shared", "secure"], access=[{"read": [1], "write": [0]}])
+    film = film_of(filmed.stream(system, [(0, READ, 1)]))
+    told = [(step.column, step.what) for frame in film.frames for step in frame.steps]
+    assert told[0] == ("host", "access 0 read page 1") and ("host", "access 0 accessible-export page 1") in told
+    begun = Walk(parse({"memory": {"folios": [0]}, "access": [{"read": [0], "write": [0]}]}, "x"), "x", Policy(), "x")
+    assert [what(begun, move) for move in begun.enabled(begun.follow([]).here)] == [
+        "access 0 read page 0", "access 0 write page 0",
     ]  # fmt: skip
 
 

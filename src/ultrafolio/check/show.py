@@ -20,7 +20,7 @@ _ACTOR_OF = {rule.name: rule.actor for rule in RULES.values()}
 _UV, _MM, _IO = UV.names or (), MM.names or (), IO.names or ()
 ABOUT_A_PAGE = {
     "pin-get", "unpin", "accessible-pin", "accessible-export", "import-call", "import-export",
-    *(rule.name for rule in RULES.values() if rule.chooses and rule.actor not in ("guest", "device")),
+    *(r.name for r in RULES.values() if r.chooses and r.actor not in ("guest", "device") and r.name != "access-start"),
 }  # fmt: skip
 """Steps of which the page does not follow from the actor's steps before: starts, loops over pages, and calls."""
 _STATE = "NSHPE"
@@ -43,10 +43,11 @@ def page_flags(packed: Any, page: int) -> str:
 
 
 def deed(rule: str, op: str, page: int) -> str:
-    """What a step is called in a story: the rule's name, or what its guest chose to do: "touch page 1", "reboots"."""
+    """What a step is called: the rule's name, or what was chosen: "touch page 1", "read page 1", "reboots"."""
     if rule == "reboot-start":
         return "reboots" if op == "touch" else "shuts down"
-    return f"{op} page {page}" if op not in ("nothing", "") and _ACTOR_OF.get(rule) == "guest" else rule
+    chosen = op not in ("nothing", "") and (_ACTOR_OF.get(rule) == "guest" or rule == "access-start")
+    return f"{op} page {page}" if chosen else rule
 
 
 def story(steps: Sequence[Step], first: int = 1) -> list[str]:

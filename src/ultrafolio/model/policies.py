@@ -48,6 +48,7 @@ MEANING = {
     "large_at": "where an import tests for a large folio: before the trylock, after the export, or after writeback",
     "import_ref": "an import's own reference: none, while it waits or splits (6.10), or all along (6.14)",
     "unmap": "what clearing one page-table entry exports (the whole folio since 7.0)",
+    "variants": "bugs of kernels, by name",
     "interrupt": "how an adapter interrupt takes its page: a plain reference, or a short pin (7.2)",
 }
 VARIANTS: dict[str, tuple[str, str]] = {

@@ -201,7 +201,8 @@ def _order(scenario: Scenario, where: str) -> list[int]:
 def system(scenario: Scenario, policy: Policy) -> System:
     """The scenario's initial state under `policy`, and its actors' choices. Every page that starts secure or shared
     has its arch bit set, as its import left it; under `large = split` its folio is split already, and under
-    `large = refuse` or `never` no page of a large folio was ever imported: it starts NON_SECURE, whatever the file says.
+    `large = refuse` or `never` no page of a large folio was ever imported: it starts NON_SECURE, whatever the file
+    says.
     """
     memory = scenario.memory
     pages = sum(1 << order for order in memory["folios"])
