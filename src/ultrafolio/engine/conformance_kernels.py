@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ultrafolio.model.layout import TOUCH, UNSHARE
-from ultrafolio.model.policies import find
+from ultrafolio.model.policies import Policy, find
 
 from .conformance_bench import KERNELS, Bench, Engine, build, having, import_steps, none_broken
 from .conformance_case import case
@@ -34,7 +34,7 @@ def order_of_an_import(engine: Engine) -> None:
 def lock_and_large_folio(engine: Engine) -> None:
     """A large folio that is locked: split_folio() sleeps for the lock up to 6.19, the trylock of 7.x fails first."""
     late = replace(find("refuse-large"), large_at="after-writeback")
-    tried = {
+    tried: dict[str | Policy, list[str]] = {
         "linux-6.12": ["import-map: OK", "import-large: OK", "split-lock: waits for the folio lock"],
         "linux-6.18": ["import-map: OK", "import-large: OK", "split-lock: waits for the folio lock"],
         "linux-6.9": ["import-map: OK", "import-large: EINVAL"],
@@ -95,7 +95,8 @@ def page_table_lock_of_an_import(engine: Engine) -> None:
     Imports of two pages do not. 7.0 walks without the lock.
     """
     without = replace(find("linux-7.0"), import_lock="none")
-    for preset in (*(p for p in HELD if p not in MUTEX), without):
+    presets: list[str | Policy] = [*(p for p in HELD if p not in MUTEX), without]
+    for preset in presets:
         bench = Bench(engine, build(preset, [0, 0], ["exported"], vcpu=[{}, {"cpu": 1}]))
         bench.upto(0, "import-trylock", TOUCH, 0)
         bench.expect("another page", bench.go(1, TOUCH, 1)[-1], "vcpu-again: DONE")
