@@ -292,7 +292,7 @@ _OTHERS = {
     _SECURE: ("vcpu-run", "vcpu-again", "import-mutex", "import-large", "import-arch", "import-export",
               "import-call", "import-end", "accessible-test", "accessible-pin", "accessible-export",
               "accessible-clear", "ring-teardown", "reclaim-export", "reboot-start", "reboot-quiet", "reboot-reset",
-              "tamper"),
+              "tamper", "access-start", "access-try", "access-put"),
     _INSIDE: ("import-trylock", "import-writeback", "wait-writeback", "sleep-refs", "split-lock", "device-start",
               "io-start", "io-end", "writeback-start", "writeback-lock", "writeback-io", "reclaim-start",
               "reclaim-lock", "reclaim-unmap", "reclaim-swap"),
