@@ -58,11 +58,6 @@ WAITS = {
         {"    thaw(s, t)\n    return report": "    unlock(s, s.task[t].page)\n    return report"},
         {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}], "disk": [{"page": 0}]},
     ),
-    "a host that tries a refused page again": (
-        "host access", "per-page",
-        {"    if k.call == NOTHING:\n        return access_over(s, t, E_IO)\n": ""},
-        {"memory": {"folios": [0], "refuses": [0]}, "access": [{"read": [0]}]},
-    ),
     "an import that is refused and keeps the lock": (
         "writeback leads", "per-page",
         {"        unlock(s, k.page)\n        off_table(s, t)\n        return too_many_refs":

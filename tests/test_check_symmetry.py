@@ -20,7 +20,6 @@ from ultrafolio.model.layout import (
     NOTHING,
     PIN,
     REBOOT,
-    RECLAIM,
     RING,
     RUN,
     UNPIN,
@@ -138,8 +137,7 @@ def permuted(state, order, alike):
             by = order[task.page] - task.page
             task.page += by
             if task.end:
-                task.start += by if kind != RECLAIM else 0
-                task.i, task.end = task.i + by, task.end + by
+                task.start, task.i, task.end = task.start + by, task.i + by, task.end + by
             task.failed += by if task.failed else 0
     return other
 
@@ -167,8 +165,7 @@ def turned(state, turn):
             wants.page = page[wants.page]
         if task.end:
             last = page[task.end - 1] + 1
-            task.start += last - task.end if kind != RECLAIM else 0
-            task.i, task.end = task.i + last - task.end, last
+            task.start, task.i, task.end = last - task.end + task.start, last - task.end + task.i, last
         task.failed = page[task.failed - 1] + 1 if task.failed else 0
         if kind != VCPU or task.pc not in (RUN, AGAIN, DEAD):
             task.page = page[task.page]

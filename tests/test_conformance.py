@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mutants import MUTANTS
 from ultrafolio.engine import conformance, load
 from ultrafolio.engine.conformance import (
     CASES,
+    EVERY,
     SAFE,
     SCENARIOS,
     Bench,
@@ -29,16 +31,17 @@ from ultrafolio.engine.conformance import (
 )
 from ultrafolio.model import properties
 from ultrafolio.model.layout import pack
-from ultrafolio.model.policies import PRESETS, Policy
+from ultrafolio.model.policies import PRESETS, VARIANTS, Policy, find
 from ultrafolio.model.rule import RULES
 
 TABLE = Path(__file__).parent.parent / "docs" / "conformance.md"
 BY_NAME = {case.name: case for case in CASES}
 POLICIES: dict[str, Policy] = {
-    **{name: policy for name, (_, policy) in PRESETS.items()},
+    **{name: find(name) for name in EVERY},
     "sleeps": replace(PRESETS["split"][1], on_busy="sleep"),
     "gives-up": replace(PRESETS["import-lock"][1], on_busy="give-up", give_up=20),
     "never-drains": replace(PRESETS["whole-folio"][1], drain="none", on_busy="sleep"),
+    "every-bug": replace(PRESETS["split-writeback"][1], variants=tuple(VARIANTS)),
 }
 
 
@@ -53,7 +56,7 @@ class Suite:
     def test_case(self, engine: Engine, case: Case) -> None:
         case.run(engine)
 
-    @pytest.mark.parametrize("preset", PRESETS)
+    @pytest.mark.parametrize("preset", EVERY)
     def test_walks_are_consistent(self, engine: Engine, preset: str) -> None:
         for name in SCENARIOS:
             check_walk(engine, walked(name, preset), 7, 300, safe=preset in SAFE)
@@ -123,164 +126,6 @@ def test_equal_seeds_are_equal_walks() -> None:
 
 
 # ----------------------------------------------------------------------------------- every case can turn red
-MUTANTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
-    "import without the writeback check": (
-        {"    if s.mm[head(s, k.page)].writeback != NO_WRITEBACK:\n        unlock": "    if 0:\n        unlock"},
-        ("import-under-writeback", "walks-keep-the-invariant"),
-    ),
-    "bit cleared before the export": (
-        {"    if uv_pin(s, k.i) == UV_OK:\n        return page_done(s, t)\n":
-         "    if uv_pin(s, k.i) == UV_OK:\n        return page_done(s, t)\n    clear_arch(s, k.i)\n"},
-        ("walks-keep-the-invariant", "trace-of-point-3", "unshare-beats-the-pin", "two-pins-at-once",
-         "writeback-too-late",
-         "the-intended-result", "steps-of-direct-io-on-secure-pages", "the-posted-loops"),
-    ),
-    "an export that launders a changed page": (
-        {"        uv.state = EXPORTED\n        s.mm[p].altered = 0\n":
-         "        uv.state = EXPORTED\n    s.mm[p].altered = 0\n"},
-        ("export-does-not-launder-a-changed-page",),
-    ),
-    "no freeze": (
-        {"    s.mm[counted(s, k.page)].frozen = 1\n": ""},
-        ("import-order", "mapped-twice"),
-    ),
-    "no count of references": (
-        {"    if extra_refs(s, k.page):\n        unlock": "    if 0:\n        unlock"},
-        ("import-of-a-pinned-page", "import-of-a-page-in-an-lru-batch", "unshare-under-a-pin", "trace-of-point-12",
-         "neighbour-of-direct-io", "neighbour-of-a-virtio-ring", "two-ways-to-be-busy",
-         "steps-of-an-unshare-under-a-pin", "hang-of-the-ring-page-itself"),
-    ),
-    "bit not set by an import": (
-        {"    set_arch(s, k.page)\n    foreign": "    foreign"},
-        ("import-plain", "unshare-of-a-pinned-page", "walks-keep-the-invariant", "steps-of-an-import",
-         "import-of-any-backing", "steps-of-a-split", "steps-of-a-split-with-writeback"),
-    ),
-    "a call without looking at the bit": (
-        {"            if s.mm[p].arch:\n                break": "            break"},
-        ("a-clear-bit-saves-the-call",),
-    ),
-    "pin shared takes any page": (
-        {"(uv.state != SHARED and uv.state != PINNED_SHARED)": "uv.state == NON_SECURE"},
-        ("calls-pin", "pin-of-a-secure-page"),
-    ),
-    "export forgets what was shared": (
-        {"uv.shared = 1 if uv.state != SECURE else 0": "uv.shared = 0"},
-        ("calls-export", "steps-of-a-reclaim"),
-    ),
-    "unshare of a pinned page does not exit": (
-        {"    if uv.state == PINNED_SHARED:\n        return UV_EXIT\n    if uv.state == SHARED and":
-         "    if (uv.state == SHARED or uv.state == PINNED_SHARED) and"},
-        ("calls-share-and-unshare", "unshare-under-a-pin"),
-    ),
-    "an exported page is imported unchecked": (
-        {"            return UV_INTEGRITY\n        uv.state = SHARED": "            pass\n        uv.state = SHARED"},
-        ("calls-integrity", "import-of-a-changed-page"),
-    ),
-    "a refused import forgets the lock": (
-        {"    thaw(s, k.page)\n    if rc == UV_BUSY": "    if rc == UV_BUSY"},
-        ("import-refused-by-the-ultravisor",),
-    ),
-    "writeback makes one page accessible": (
-        {"make_accessible(s, t, s.task[t].page, True, WB_IO)": "make_accessible(s, t, s.task[t].page, False, WB_IO)"},
-        ("writeback-makes-all-accessible", "steps-of-a-writeback"),
-    ),
-    "export also before an unpin": (
-        {" and k.call != UNSHARE": ""},
-        ("export-before-import",),
-    ),
-    "own drain drains all": (
-        {"drain(s, k.page, s.who[t].cpu + 1)": "drain(s, k.page, 0)"},
-        ("steps-of-draining", "import-of-a-page-in-an-lru-batch"),
-    ),
-    "a reference that the folio does not count": (
-        {"        m.spec += 1\n    s.mm[head(s, p)].refs += 1": "        m.spec += 1"},
-        ("walks-keep-the-invariant", "import-of-a-large-folio-with-a-pin", "plain-references-make-nothing-accessible"),
-    ),
-    "the mutex is dropped over a wait": (
-        {"        k.pc = WAIT_WRITEBACK\n        return E_WRITEBACK\n    k.pc = IMPORT_FREEZE":
-         "        leave(s, t)\n        k.pc = WAIT_WRITEBACK\n        return E_WRITEBACK\n    k.pc = IMPORT_FREEZE"},
-        ("steps-under-the-import-mutex",),
-    ),
-    "a reboot does not wait for devices": (
-        {"if mine and pc not in (RUN, DEVICE_IDLE, DEAD):": "if 0:"},
-        ("steps-of-virtio-and-reboot",),
-    ),
-    "split without looking at references": (
-        {"    if m.refs:\n        return too_many_refs": "    if 0:\n        return too_many_refs"},
-        ("import-of-a-large-folio-with-a-pin", "steps-of-a-refused-split"),
-    ),
-    "split of a dirty iomap folio": (
-        {"if m.dirty and m.backing == IOMAP:": "if 0:"},
-        ("import-of-a-dirty-iomap-folio", "background-writeback-does-not-cure"),
-    ),
-    "reset of every machine": (
-        {"if s.uv[p].state != NON_SECURE and s.uv[p].owner == vm:": "if s.uv[p].state != NON_SECURE:"},
-        ("calls-destroy", "reset-takes-all-pages"),
-    ),
-    "a failed pin keeps its reference": (
-        {"    k.pc = UNPIN\n    return E_IO": "    k.pc = DEVICE_IDLE\n    return E_IO"},
-        ("pin-fails", "whole-folio-fails-at-a-page"),
-    ),
-    "every unshare of a shared page exits": (
-        {"    if uv.state == PINNED_SHARED:\n        return UV_EXIT":
-         "    if uv.state == SHARED or uv.state == PINNED_SHARED:\n        return UV_EXIT"},
-        ("unshare-of-an-unpinned-page", "calls-share-and-unshare"),
-    ),
-    "pin shared always fails": (
-        {"    uv.state = PINNED_SHARED\n    return UV_OK": "    return UV_ERROR"},
-        ("pin-of-a-shared-page", "steps-of-direct-io-on-a-shared-page", "steps-of-virtio-and-reboot"),
-    ),
-    "import ignores the owner": (
-        {"    if uv.owner != vm:\n        if not misc": "    if 0:\n        if not misc"},
-        ("calls-import", "calls-import-ownership"),
-    ),
-    "unpin ignores the owner": (
-        {" or uv.state == NON_SECURE or uv.owner != vm": ""},
-        ("calls-unpin",),
-    ),
-    "a refused pin succeeds": (
-        {"    if uv.refuses or (uv.state != SHARED": "    if (uv.state != SHARED"},
-        ("calls-refused",),
-    ),
-    "the host may access secure pages": (
-        {"return PGM_3D if s.uv[p].state == SECURE else ALLOWED": "return ALLOWED"},
-        ("access-by-the-host",),
-    ),
-    "a guest may access another's pages": (
-        {"    return PGM_3F if uv.state == SECURE else PGM_3E": "    return ALLOWED"},
-        ("access-by-the-guest", "calls-share-and-unshare"),
-    ),
-    "a pin makes the folio accessible": (
-        {"make_accessible(s, t, p, unit != ACC_UNIT_PAGE, PIN_GET)": "make_accessible(s, t, p, 1, PIN_GET)"},
-        ("neighbour-page-by-page", "pin-of-a-secure-page"),
-    ),
-    "import through a read-only mapping": (
-        {"MAPPED and s.mm[head(s, k.page)].writable:": "MAPPED:"},
-        ("import-of-a-page-not-mapped-writable",),
-    ),
-    "import of a page that is not mapped any more": (
-        {"    if s.pt[k.page].present != MAPPED:\n        thaw": "    if 0:\n        thaw"},
-        ("calls-import-unmapped",),
-    ),
-    "import takes a locked folio": (
-        {"    if h.locked:\n        return busy(": "    if 0:\n        return busy("},
-        ("import-meets-the-folio-lock",),
-    ),
-    "large folios are imported": (
-        {"s.mm[k.page].order == 0 or large == LARGE_DIRECT": "1"},
-        ("no-bit-on-a-large-folio", "import-of-a-large-folio"),
-    ),
-    "split leaves the folio large": (
-        {"q.order, q.dirty, q.writable = 0, ": "q.order, q.dirty, q.writable = order, "},
-        ("pin-after-the-split", "import-of-a-large-folio"),
-    ),
-    "share and unshare without end": (
-        {"op != TOUCH and not spend(s, t)": "0"},
-        ("steps-of-a-share",),
-    ),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_broken_rule_turns_its_cases_red(name: str) -> None:
     changed, red = MUTANTS[name]
@@ -320,7 +165,7 @@ def test_a_busy_call_is_undone_and_made_again() -> None:
 @pytest.mark.parametrize(("field", "value", "says"), [
     ("order", 0, "orders"), ("pins", 1, "extra references"), ("batch", 1, "extra references"), ("arch", 0, "arch bits"),
     ("frozen", 1, "frozen but not locked"), ("locked", 1, "on a tail page"), ("refs", 1, "on a tail page"),
-    ("writeback", 1, "on a tail page"),
+    ("writeback", 1, "on a tail page"), ("granted", 1, "pins granted"),
 ])  # fmt: skip
 def test_inconsistent_states_are_seen(field: str, value: int, says: str) -> None:
     state = build("per-page", [1], ["secure"], vcpu=[{}]).state
@@ -374,6 +219,13 @@ def test_the_table_and_the_suite_are_in_step() -> None:
             assert not decided, (number, decided)
         else:
             assert named == decided, number
+
+
+def test_the_cases_of_kernels_and_of_the_host_are_in_the_second_table() -> None:
+    second = TABLE.read_text(encoding="utf-8").split("## What later kernels do")[1]
+    named = set(re.findall(r"`([a-z0-9-]+)`", second))
+    modules = ("conformance_kernels", "conformance_host")
+    assert {case.name for case in CASES if case.run.__module__.endswith(modules)} <= named <= set(BY_NAME)
 
 
 def test_names_are_unique_and_titles_say_something() -> None:

@@ -21,7 +21,7 @@ _COMMANDS = {
     "run": ("ultrafolio.commands.run", "run", "One simulation: its hangs and its measures."),
     "sweep": ("ultrafolio.sweep.command", "sweep", "A plan of many simulations, kept and resumed."),
     "report": ("ultrafolio.report.command", "report", "The table and the HTML file of a sweep."),
-    "policies": ("ultrafolio.commands.policies", "policies", "The policies and their nine choices."),
+    "policies": ("ultrafolio.commands.policies", "policies", "The policies, the kernels, and their choices."),
     "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample, or what a cluster did."),
     "explore": ("ultrafolio.commands.explore", "explore", "Walk the state graph: in a terminal, on a page, in a file."),
     "rules": ("ultrafolio.commands.rules", "rules", "Every step, property and page state, as Markdown."),
@@ -56,7 +56,7 @@ def cli() -> None:
     """A laboratory for secure-guest memory: which folio policy hangs, who holds what, and what does each cost?
 
     \b
-    ultrafolio policies                         the policies and their nine choices
+    ultrafolio policies                         the policies and kernels, and their choices
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --goto counterexample
     ultrafolio trace verify hang.json           a counterexample that check --save wrote, certified again

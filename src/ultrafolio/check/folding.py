@@ -18,7 +18,6 @@ from ultrafolio.model.layout import (
     INTERRUPT,
     NON_SECURE,
     NOTHING,
-    RECLAIM,
     RUN,
     UNPIN,
     VCPU,
@@ -47,10 +46,9 @@ def turn_to(s, t, page):
     kind = s.who[t].kind
     by = page - busy_page(s, t)
     if k.end:
+        k.start += by
         k.i += by
         k.end += by
-        if kind != RECLAIM:
-            k.start += by
     if k.failed:
         k.failed += by
     if kind == VCPU or (kind in DEVICES and kind != INTERRUPT and (k.pc != UNPIN or s.actor[t].page)):

@@ -32,8 +32,9 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.command("check")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--all", "every", is_flag=True, help="All scenarios in scenarios/, as a matrix scenario x policy.")
-@click.option("--policy", "names", multiple=True, shell_complete=among(lambda: policies.PRESETS),
-              help="A preset, a [policy.NAME] of the file, or FILE.toml#NAME; several times for several.  "
+@click.option("--policy", "names", multiple=True, shell_complete=among(policies.names),
+              help="A preset, a kernel such as linux-6.14, a [policy.NAME] of the file, or FILE.toml#NAME; several "
+              "times for several.  "
               "[default: all presets]")  # fmt: skip
 @click.option("--diff-policy", nargs=2, metavar="A B", help="Only the scenarios whose verdict differs between two.")
 @click.option("--vary", "ranges", multiple=True, metavar="NAME=A..B",
@@ -70,7 +71,7 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     ultrafolio check scenarios/18-iomap-two-vcpus.toml --policy split-writeback --vary vcpus=1..3
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio --export promela > model.pml
 
-    Exit codes: 0 holds, 1 violated, 2 bad input, 3 unknown (a limit was reached).
+    Exit codes: 0 holds, 1 violated, 2 bad input, 3 unknown (a limit was reached), 4 a defect of ultrafolio.
     """
     if ranges:
         vary.refuse(files, {"--all": every, "--expect": expect, "--export": language, "--save": save,

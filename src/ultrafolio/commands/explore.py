@@ -21,7 +21,7 @@ from ultrafolio.sweep import durable
 
 @click.command("explore")
 @click.argument("file", metavar="SCENARIO", type=click.Path(path_type=Path))
-@click.option("--policy", "names", multiple=True, required=True, shell_complete=among(lambda: policies.PRESETS),
+@click.option("--policy", "names", multiple=True, required=True, shell_complete=among(policies.names),
               help="A preset, a [policy.NAME] of the file, or FILE.toml#NAME; given again, the same steps under each.")
 @click.option("--path", "path", default="", metavar="3.1.0", 
               help="The index of each enabled step taken from the start.")  # fmt: skip

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from ultrafolio.errors import InputError
 from ultrafolio.fields import read_toml
-from ultrafolio.model.policies import CHOICES, MEANING, PRESETS, Policy, from_table
+from ultrafolio.model.kernels import KERNELS
+from ultrafolio.model.policies import CHOICES, MEANING, PRESETS, VARIANTS, Policy, from_table
 
 
 @click.command()
@@ -31,6 +32,9 @@ def policies(files: tuple[Path, ...], as_json: bool) -> None:
 
     and is used wherever a preset can stand: --policy FILE.toml#mine, or in a plan that has the block.
 
+    A kernel is a policy, too: --policy linux-6.14 is what Linux 6.14 does, linux-6.14+3ec8a8330a1a the same with a fix
+    that a stable kernel got, linux-7.1~42546fc642e9 without one. docs/kernel-fixes.md lists the fixes.
+
     \b
     ultrafolio policies
     ultrafolio policies mine.toml --json
@@ -38,6 +42,7 @@ def policies(files: tuple[Path, ...], as_json: bool) -> None:
     Exit codes: 0 done, 2 bad input.
     """
     rows = {name: (source, policy) for name, (source, policy) in PRESETS.items()}
+    rows |= {kernel.name: (f"{kernel.versions}: {kernel.about}", kernel.policy) for kernel in KERNELS}
     for file in files:
         blocks = read_toml(file).get("policy")
         if not blocks:
@@ -51,18 +56,22 @@ def policies(files: tuple[Path, ...], as_json: bool) -> None:
             click.echo(json.dumps({"policy": name, "source": source, **asdict(policy)}))
         return
     console = Console(highlight=False)
-    Console(highlight=False, width=max(console.width, 110)).print(_table(rows))
+    Console(highlight=False, width=max(console.width, 150)).print(_table(rows))
     for name, (source, _) in rows.items():
         console.print(f"[bold]{name}[/]  {source}")
+    console.print("\n[bold]variants[/]  bugs of kernels that a policy may have:")
+    for name, (_, text) in VARIANTS.items():
+        console.print(f"  [bold]{name}[/]  {text}")
     console.print()
+    more = {"split_writeback": ("0", "1", "2"), "give_up": ("1..255",), "variants": tuple(VARIANTS)}
     for name, text in MEANING.items():
-        values = " | ".join(CHOICES.get(name, ("0", "1", "2") if name == "split_writeback" else ("1..255",)))
+        values = " | ".join(CHOICES.get(name) or more[name])
         console.print(f"[bold]{name}[/]  {text}: [dim]{values}[/]")
 
 
 def _table(rows: dict[str, tuple[str, Policy]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    short = {"accessible": "access", "import_lock": "lock", "on_busy": "busy"}
+    short = {"accessible": "access", "import_lock": "lock", "on_busy": "busy", "import_ref": "ref", "interrupt": "irq"}
     for title in ("policy", *CHOICES, "split_wb"):
         table.add_column(short.get(title, title.replace("_", " ")), no_wrap=True)
     for name, (_, policy) in rows.items():

@@ -12,14 +12,15 @@ import click
 
 from ultrafolio.errors import InputError
 from ultrafolio.fields import Field
-from ultrafolio.model import policies, scenario
+from ultrafolio.model import kernels, policies, scenario
 from ultrafolio.sim import config, costs
 
 SERVICES = {"guest": "Guest", "host_mm": "HostMm", "ultravisor": "Ultravisor", "lab": "Lab"}
 """Modules of the generated gRPC code, and the service in each."""
 CODES = {
     "0": "done, or holds", "1": "violated, hung, or something found", "2": "bad input",
-    "3": "unknown: a limit was reached", "130": "interrupted; what was computed is kept",
+    "3": "unknown: a limit was reached", "4": "a defect of ultrafolio: a verdict without its certificate",
+    "130": "interrupted; what was computed is kept",
 }  # fmt: skip
 
 
@@ -119,8 +120,11 @@ def _policies() -> list[str]:
     rows = [[f"`{name}`", policies.MEANING[name], _values(field)]
             for name, field in policies.FIELDS.items() if name != "base"]  # fmt: skip
     presets = [[f"`{name}`", source] for name, (source, _) in policies.PRESETS.items()]
+    presets += [[f"`{kernel.name}`", f"{kernel.versions}: {kernel.about}"] for kernel in kernels.KERNELS]
     return ["A `[policy.NAME]` table names what differs from its `base`, a preset (`split` where none is named); as",
-            "`FILE.toml#NAME` it stands wherever a preset can. `ultrafolio policies` prints what a preset chooses.", "",
+            "`FILE.toml#NAME` it stands wherever a preset can. `ultrafolio policies` prints what a preset chooses. Any",
+            "version of a kernel is a name of its range; `linux-6.14+COMMIT` is that kernel with one fix more,",
+            "`linux-7.1~COMMIT` with one less ([kernel-fixes.md](kernel-fixes.md)).", "",
             *_table(["choice", "meaning", "values"], rows), "",
             *_table(["preset", "from"], presets)]  # fmt: skip
 

@@ -41,7 +41,7 @@ def _axis_options(command: Any) -> Any:
     for name, kind, text in reversed(_AXES):
         default = config.AXES[name].default
         flag = "--" + name.replace("_", "-")
-        complete = among(lambda: policies.PRESETS) if name == "policy" else None
+        complete = among(policies.names) if name == "policy" else None
         command = click.option(flag, name, type=kind, default=None, help=f"{text}  [default: {default}]",
                                shell_complete=complete)(command)  # fmt: skip
     return command

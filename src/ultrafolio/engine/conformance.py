@@ -19,15 +19,26 @@ kernel facts is decided where, and which lie outside the model.
 
 from __future__ import annotations
 
-from . import conformance_access, conformance_calls, conformance_import, conformance_steps, conformance_walk
-from .conformance_bench import Bench, Compiled, Engine, Interpreter, build
+from . import (
+    conformance_access,
+    conformance_calls,
+    conformance_host,
+    conformance_import,
+    conformance_kernels,
+    conformance_steps,
+    conformance_walk,
+)
+from .conformance_bench import EVERY, Bench, Compiled, Engine, Interpreter, build
 from .conformance_case import CASES, Case
 from .conformance_walk import SAFE, SCENARIOS, Step, agree, check_walk, inconsistency, walk, walked
 
-MODULES = (conformance_calls, conformance_import, conformance_access, conformance_steps, conformance_walk)
+MODULES = (
+    conformance_calls, conformance_import, conformance_kernels, conformance_access, conformance_host, conformance_steps,
+    conformance_walk,
+)  # fmt: skip
 """The modules that fill CASES."""
 
 __all__ = [
-    "CASES", "MODULES", "SAFE", "SCENARIOS", "Bench", "Case", "Compiled", "Engine", "Interpreter", "Step", "agree",
-    "build", "check_walk", "inconsistency", "walk", "walked",
+    "CASES", "EVERY", "MODULES", "SAFE", "SCENARIOS", "Bench", "Case", "Compiled", "Engine", "Interpreter", "Step",
+    "agree", "build", "check_walk", "inconsistency", "walk", "walked",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ultrafolio.model import properties
+from ultrafolio.model import kernels, policies, properties
 from ultrafolio.model.layout import (
     DONE,
     IDLE_PC,
@@ -102,6 +102,24 @@ def _over_arrays(state: State, actor: int, op: int, page: int) -> int:
 
 
 # ---------------------------------------------------------------------------------------------- tiny systems
+KERNELS = tuple(kernels.names())
+"""The presets of kernels, oldest first."""
+EVERY = (*PRESETS, *KERNELS)
+"""Every preset, of an idea or of kernels."""
+
+
+def having(**choices: Any) -> tuple[str, ...]:
+    """The presets that make these choices: `large="split"`; a tuple of values: one of them."""
+
+    def fits(policy: Policy) -> bool:
+        return all(
+            getattr(policy, name) in (value if isinstance(value, tuple) else (value,))
+            for name, value in choices.items()
+        )
+
+    return tuple(name for name in EVERY if fits(policies.find(name)))
+
+
 def build(
     policy: str | Policy,
     folios: Sequence[int] = (0,),
@@ -111,7 +129,8 @@ def build(
     features: Any = None,
     **actors: Any,
 ) -> System:
-    """The system of a scenario given as its tables, under a preset by name or a policy; `memory` adds to that table.
+    """The system of a scenario given as its tables, under a preset or kernel by name or a policy; `memory` adds to that
+    table.
 
     Threads are numbered in the order of scenario.ACTORS: all vCPUs first, then disks, virtio devices, writeback …
     """
@@ -120,7 +139,7 @@ def build(
         "features": dict(features or {}),
         **actors,
     }
-    chosen = PRESETS[policy][1] if isinstance(policy, str) else policy
+    chosen = policies.find(policy) if isinstance(policy, str) else policy
     return system(parse(document, "conformance"), chosen)
 
 
@@ -215,3 +234,26 @@ class Bench:
 def none_broken(bench: Bench) -> None:
     """No step of the bench broke a property."""
     bench.expect("properties broken", bench.broken, [])
+
+
+_LARGE_BEFORE = {
+    "before-lock": "import-trylock", "after-export": "import-writeback", "after-writeback": "import-freeze",
+}  # fmt: skip
+"""Per choice of large_at: the rule before which an import tests for a large folio."""
+
+
+def import_steps(preset: str, until: str = "", *, foreign: bool = False) -> list[str]:
+    """The steps of an import of a small mapped page without obstacles, from the exit on; up to rule `until`, exclusive.
+
+    foreign: the page is another guest's and the machine cannot transfer ownership, so that an export comes first.
+    """
+    policy = policies.find(preset)
+    rules = ["import-map", "import-trylock", "import-writeback", "import-freeze", "import-arch", "import-call",
+             "import-end"]  # fmt: skip
+    rules.insert(rules.index(_LARGE_BEFORE[policy.large_at]), "import-large")
+    if foreign:
+        rules.insert(rules.index("import-trylock") + 1, "import-export")
+    if policy.import_lock == "vm":
+        rules.insert(0, "import-mutex")
+    steps = [f"{rule}: {'SUCCESS' if rule == 'import-end' else 'OK'}" for rule in rules]
+    return steps[: rules.index(until)] if until else steps

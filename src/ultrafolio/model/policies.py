@@ -48,6 +48,7 @@ MEANING = {
     "large_at": "where an import tests for a large folio: before the trylock, after the export, or after writeback",
     "import_ref": "an import's own reference: none, while it waits or splits (6.10), or all along (6.14)",
     "unmap": "what clearing one page-table entry exports (the whole folio since 7.0)",
+    "variants": "bugs of kernels, by name",
     "interrupt": "how an adapter interrupt takes its page: a plain reference, or a short pin (7.2)",
 }
 VARIANTS: dict[str, tuple[str, str]] = {
@@ -163,6 +164,13 @@ def from_table(table: Mapping[str, Any], where: str) -> Policy:
     return replace(base, **{name: value for name, value in values.items() if value is not None})
 
 
+def names() -> list[str]:
+    """The names of the presets and of the kernels."""
+    from . import kernels
+
+    return [*PRESETS, *kernels.names()]
+
+
 def find(name: str, tables: Mapping[str, Any] | None = None) -> Policy:
     """The policy called `name`: one of `tables` (a file's [policy.NAME] blocks), a preset, a kernel (kernels.find), or
     FILE.toml[#NAME].
@@ -191,4 +199,4 @@ def _preset(name: str, tables: Iterable[str] = ()) -> Policy:
         return PRESETS[name][1]
     if kernels.is_kernel(name):
         return kernels.find(name)
-    raise one_of("unknown policy", name, [*tables, *PRESETS, *kernels.names()], then="ultrafolio policies")
+    raise one_of("unknown policy", name, [*tables, *names()], then="ultrafolio policies")

@@ -201,7 +201,9 @@ def _order(scenario: Scenario, where: str) -> list[int]:
 def system(scenario: Scenario, policy: Policy) -> System:
     """The scenario's initial state under `policy`, and its actors' choices. Every page that starts secure or shared
     has its arch bit set, as its import left it; under `large = split` its folio is split already, and under
-    `large = refuse` no page of a large folio was ever imported: it starts NON_SECURE, whatever the file says."""
+    `large = refuse` or `never` no page of a large folio was ever imported: it starts NON_SECURE, whatever the file
+    says.
+    """
     memory = scenario.memory
     pages = sum(1 << order for order in memory["folios"])
     guests = 1 + max([actor.get("guest", 0) for _, actor in scenario.actors] + memory["owner"])
@@ -242,7 +244,7 @@ def _memory(state: State, memory: dict[str, Any], policy: Policy) -> None:
 def _folio(state: State, at: int, order: int, policy: Policy) -> None:
     """Order and arch bits of the folio that starts at page `at`."""
     every = slice(at, at + (1 << order))
-    if policy.large == "refuse" and order:
+    if policy.large in ("refuse", "never") and order:
         state.uv["state"][every] = NON_SECURE
         state.uv["owner"][every] = 0
     marked = (state.uv["state"][every] == SECURE) | (state.uv["state"][every] == SHARED)

@@ -180,8 +180,8 @@ def _import_first(state: State, config: dict[str, Any], layout: Layout) -> None:
     """What the guest had imported, and shared, before the run: all pages, or only the shared ones (at boot).
 
     Shared ones stay out too where long-term pins, which are no rings, come before their first import (`early_rings`).
-    Under `large = split` a folio of which a page was imported is split; under `refuse` a page of a large folio was
-    never imported.
+    Under `large = split` a folio of which a page was imported is split; under `refuse` and `never` a page of a large
+    folio was never imported.
     """
     load, policy = config["workload"], config["policy"]
     guests, pages = load["guests"], layout.pages
@@ -193,7 +193,7 @@ def _import_first(state: State, config: dict[str, Any], layout: Layout) -> None:
             done[first : first + load["ring_pages"]] = False
     shared, done = np.tile(shared, guests), np.tile(done, guests)
     order = state.mm["order"].astype(_INT)
-    if policy["large"] == "refuse":
+    if policy["large"] in ("refuse", "never"):
         done &= order == 0
     touched = np.zeros(len(order), _INT)
     np.add.at(touched, _heads(order), done)

@@ -1,0 +1,97 @@
+"""Kernels as policies: every version has a preset, a fix can be added or taken away, and the rest is refused with the
+reason. Each fix that the lab shows: its scenario fails without it, and holds with it."""
+
+import itertools
+import re
+
+import pytest
+
+from checking import PATHS, story
+from ultrafolio.check.verdict import check
+from ultrafolio.errors import InputError
+from ultrafolio.model import kernels
+from ultrafolio.model.fixes import FIXES, order
+from ultrafolio.model.policies import PRESETS, VARIANTS, find, from_table
+
+SHOWN = {row.commit: row for row in FIXES if row.shown_by and (row.without or row.having)}
+
+
+def test_ranges_are_in_order_and_without_a_gap():
+    bounds = [(order(k.first), order(k.last)) for k in kernels.KERNELS if k.last]
+    assert all(first <= last for first, last in bounds)
+    assert all(last < first for (_, last), (first, _) in itertools.pairwise(bounds))
+    for version in ("5.7", "6.3", "6.4", "6.9", "6.10", "6.13", "6.14", "6.15", "6.16", "6.19", "7.0", "7.1", "7.2"):
+        assert kernels.kernel_of(version)
+
+
+@pytest.mark.parametrize(
+    ("version", "name"), [("6.15", "6.14"), ("6.1.192", "5.7"), ("6.12.117", "6.10"), ("7.9", "7.2")]
+)
+def test_any_version_of_a_range_is_a_name_of_its_preset(version, name):
+    assert find(f"linux-{version}") == find(f"linux-{name}")
+
+
+def test_a_fix_more_and_a_fix_less():
+    assert find("linux-6.14").after_split == "false-success"
+    assert find("linux-6.14+3ec8a8330a1a").after_split == "retry"
+    assert find("linux-7.1~42546fc642e9").variants == ("freeze-without-pte-lock",)
+    assert find("linux-7.1~42546fc642e9~9a1dfbbd3506").variants == ("faultin-false-success", "freeze-without-pte-lock")
+    assert find("linux-7.0+42546fc642e9+9a1dfbbd3506") == find("linux-7.1")
+    assert find("linux-6.17~d16a74f0f266").variants == ("gup-skips-failed-page",)
+
+
+@pytest.mark.parametrize(("name", "why"), [
+    ("linux-7.1+42546fc642e9", "has this fix already"), ("linux-6.4+42546fc642e9", "never needed it"),
+    ("linux-6.14~42546fc642e9", "never had the bug"), ("linux-7.0~42546fc642e9", "is without it as it is"),
+    ("linux-7.1~123456789abc", "no fix of the lab"), ("linux-7.1~12345", "no commit"),
+    ("linux-7.0+6ae67dcac742", "leaves its bug out"), ("linux-7.0~f0a1a0615a6f", "never busy"),
+    ("linux-4.4", "no kernel of the lab"), ("linux-six", "unknown kernel"), ("linux-7.1~", "unknown kernel"),
+])  # fmt: skip
+def test_what_makes_no_difference_is_refused_with_the_reason(name, why):
+    with pytest.raises(InputError, match=why):
+        find(name)
+
+
+def test_a_policy_may_have_a_kernel_for_its_base_and_bugs_by_name():
+    made = from_table({"base": "linux-7.1", "variants": ["faultin-false-success"]}, "mine")
+    assert (made.import_lock, made.variants) == ("vm", ("faultin-false-success",))
+    with pytest.raises(InputError, match="variants"):
+        from_table({"variants": ["no-such-bug"]}, "mine")
+    with pytest.raises(InputError, match="unknown policy"):
+        from_table({"base": "mine.toml"}, "mine")
+
+
+def test_every_variant_says_its_commits():
+    for _, text in VARIANTS.values():
+        assert "until" in text and re.search(r"\b[0-9a-f]{12}\b", text)
+
+
+def kernel_before(row):
+    """The first kernel with the fix; a stable one where only such has it."""
+    found = next((k for k in kernels.KERNELS if kernels._has(k, row)), None)
+    return found.name if found else ""
+
+
+def test_at_least_ten_fixes_are_shown():
+    assert len(SHOWN) >= 10
+    asked = {"42546fc642e9", "9a1dfbbd3506", "d16a74f0f266", "6ae67dcac742", "72b1daff2671"}
+    assert asked <= set(SHOWN)
+    assert all(row.shown_by in PATHS for row in SHOWN.values())
+
+
+@pytest.mark.parametrize("commit", SHOWN)
+def test_a_fix_is_shown_by_its_scenario(commit):
+    row = SHOWN[commit]
+    kernel = kernel_before(row)
+    made = story(row.shown_by)
+    with_it = check(made, row.shown_by, find(kernel), kernel)
+    without = check(made, row.shown_by, find(f"{kernel}~{commit}"), f"{kernel}~{commit}")
+    assert without.verdict == "violated"
+    expected = "violated" if commit == "259e660d91d0" else "holds"
+    assert with_it.verdict == expected, "259e660d91d0 turns an endless import into a refusal"
+
+
+def test_the_ideas_keep_their_names():
+    assert list(PRESETS) == ["per-page", "whole-folio", "whole-folio-literal", "refuse-large", "split",
+                             "split-false-success", "split-writeback", "import-lock", "folio-bitmap",
+                             "folio-bitmap-pins"]  # fmt: skip
