@@ -1,6 +1,7 @@
 """A cluster driven by its natural calls, and the same orders carried out by the plain interpreter."""
 
 import itertools
+import random
 from functools import partial
 from pathlib import Path
 
@@ -192,3 +193,16 @@ class Interpreted:
             for t, (who, task) in enumerate(zip(self.state.who, self.state.task, strict=True)):
                 if who.vm == vm and who.kind in (VCPU, *DEVICES) and task.pc not in (IDLE_PC[who.kind], DEAD):
                     moved = interpreted().step(self.state, t, NOTHING, 0) > 0 or moved
+
+
+def same_as_interpreted(lab, name, preset, seed, document=None):
+    """All that the scenario's actors may choose, once each, in a random order: equal outcomes, equal states."""
+    lab.lay(name, preset, document)
+    plain = Interpreted(lab.system)
+    orders = [(actor, *choice) for actor, some in enumerate(lab.system.choices) for choice in some]
+    random.Random(seed).shuffle(orders)
+    for actor, op, page in orders:
+        wanted = plain.order(actor, op, page)
+        got = lab.order(actor, op, page, timeout=0.3 if wanted == WAITS else 10)
+        assert got == wanted, (name, preset, lab.system.state.who[actor], op, page)
+    assert layout.pack(lab.state()) == plain.packed(), (name, preset)

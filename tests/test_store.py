@@ -6,7 +6,7 @@ import pytest
 
 from stored import Stored
 from ultrafolio.engine.conformance import CASES, Interpreter, agree, build
-from ultrafolio.model.layout import ACCESS, INTERRUPT, PIN, SWAPPED, WRITE
+from ultrafolio.model.layout import ACCESS, INTERRUPT, PIN, READ, SWAPPED, UNMAPPED, W_FROZEN, WRITE, pack
 from ultrafolio.model.policies import PRESETS, find
 from ultrafolio.model.scenario import read, system
 from ultrafolio.state.memory import Memory, MemoryStore
@@ -73,6 +73,16 @@ def test_a_host_that_writes_a_page_that_is_swapped_out_writes_what_comes_back(en
     assert engine.step(1, WRITE, 0) > 0 and engine.step(1, 0, 0) > 0
     assert engine.state().mm["altered"][0] and engine.pages.content(0) == b"\xff" * 16 + before[16:]
     accepted(engine)
+
+
+def test_an_access_that_must_wait_for_the_thaw_changes_nothing(engine):
+    made = build("whole-folio", [1], access=[{"read": [0]}])
+    made.state.pt["present"][0], made.state.mm["locked"][0], made.state.mm["frozen"][0] = UNMAPPED, 1, 1
+    for one in (Interpreter(), engine):
+        one.load(made.state)
+        assert one.step(0, READ, 0) > 0
+        before = pack(one.state())
+        assert one.step(0, 0, 0) == W_FROZEN and pack(one.state()) == before, one.name
 
 
 def test_every_kind_acts_in_these():

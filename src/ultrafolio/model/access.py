@@ -253,9 +253,11 @@ def access_start(s, t, op, page):
 def access_try(s, t):
     """Access the page, faulting it in; where the hardware refuses, take a reference and make it accessible first."""
     k = s.task[t]
+    before = s.pt[k.page].present
     s.pt[k.page].present = MAPPED
     if hw_host(s, k.page) != ALLOWED:
         if s.mm[counted(s, k.page)].frozen:
+            s.pt[k.page].present = before
             return W_FROZEN
         get_ref(s, k.page, 2)
         make_accessible(s, t, k.page, s.cfg[0].accessible != ACC_UNIT_PAGE, ACCESS_PUT)
