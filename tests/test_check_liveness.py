@@ -24,7 +24,7 @@ from checking import PATHS, finding, graph, naive, story, system
 from ultrafolio.check import liveness
 from ultrafolio.check.explore import Graph, explore
 from ultrafolio.check.layout import COUNT
-from ultrafolio.check.liveness import lassos
+from ultrafolio.check.liveness import components_of, cycle_through
 from ultrafolio.check.replay import NotCertified, certify_lasso
 from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import LEADS_TO, Extent, check
@@ -76,6 +76,15 @@ def drawn(steps, pending, fair, asleep=(), actors=3):
         to=np.array([e[2] for e in edges], np.int32), via=np.array([e[1] << 16 for e in edges], np.int32),
     )  # fmt: skip
     return Drawn(SimpleNamespace(choices=[[]] * actors), space, True, "", 0, None, None)
+
+
+def lassos(graph):
+    """The components of a graph, each with the way to it and a fair way around."""
+    return [
+        SimpleNamespace(waiter=c.waiter, entry=c.entry, members=c.members, stem=graph.path(c.entry),
+                        cycle=cycle_through(graph, c))
+        for c in components_of(graph)
+    ]  # fmt: skip
 
 
 def walked(steps, start, path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ultrafolio.model import kernels
 from ultrafolio.model.layout import OUTCOMES
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.rule import RULES
@@ -110,7 +111,7 @@ def test_policies_lists_the_presets_and_the_users_own(tmp_path):
     (tmp_path / "mine.toml").write_text('[policy.mine]\nbase = "split"\nrefs = "page"\n')
     listed = ultrafolio("policies", "mine.toml", "--json", cwd=tmp_path).stdout
     rows = [json.loads(line) for line in listed.splitlines()]
-    assert [row["policy"] for row in rows] == [*PRESETS, "mine.toml#mine"]
+    assert [row["policy"] for row in rows] == [*PRESETS, *kernels.names(), "mine.toml#mine"]
     assert (rows[-1]["large"], rows[-1]["refs"]) == ("split", "page")
     shown = ultrafolio("policies").stdout
     assert all(name in shown for name in PRESETS)

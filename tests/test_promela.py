@@ -34,7 +34,7 @@ SCENARIOS = {
     "reclaim": {
         "memory": PAIR, "vcpu": [{"touch": [0, 1]}], "reclaim": [{"page": [1], "starts": 2}], "disk": [{"page": 1}],
     },
-    "early pin": {"memory": FRESH, "vcpu": [{"touch": [1]}], "virtio": [{"page": 0}]},
+    "early pin": {"memory": FRESH, "vcpu": [{"touch": [1]}], "pin": [{"page": 0}]},
     "iomap": {"memory": {**FRESH, "backing": "iomap"}, "vcpu": [{"touch": [1]}]},
     "iomap and writeback": {
         "memory": {**FRESH, "backing": "iomap"}, "vcpu": [{"touch": [1]}], "writeback": [{"page": [0], "starts": 255}],
@@ -335,7 +335,7 @@ def test_only_fair_steps_have_a_process_that_fairness_can_force():
 
 
 def test_what_has_no_translation_is_refused():
-    endless = {"    h.locked = 1\n    k.pc = IMPORT_WRITEBACK": "    while h.locked:\n        pass"}
+    endless = {"    h.locked = 1\n    foreign": "    while h.locked:\n        pass\n    foreign"}
     with pytest.raises(Untranslatable, match="while"):
         export(made("virtio", "per-page"), changed=endless)
     with pytest.raises(ValueError, match="not found exactly once"):

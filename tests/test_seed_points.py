@@ -52,8 +52,8 @@ def test_3_whole_folio_virtio_hangs_the_neighbour_for_ever_and_names_the_holder(
     assert state.uv["state"].tolist() == [PINNED_SHARED, EXPORTED]
     assert state.mm["arch"][0] == 0 and state.mm["refs"][0] == 1
     words = result["hung"]
-    assert words.startswith("permanent: vcpu 0 waits for the extra references to go, page 1; held by virtio 1")
-    assert words.endswith("released by the guest's reboot or shutdown")
+    assert words.startswith("permanent: vcpu 0 (touch page 1) waits for the extra references of the folio of page 1;")
+    assert "held by virtio 1's long-term pin on page 0" in words and words.endswith("the guest's reboot or shutdown")
     assert int(around.hang[0]["reason"]) == E_REFS
     assert played({**PAIR, "virtio": [{"page": 0}]}, "per-page")[0]["stalls"] == 0
 
@@ -113,7 +113,7 @@ def test_8_unsharing_a_ring_page_waits_for_the_device_and_is_not_held_against_th
 
 
 def test_9_split_hangs_on_a_pin_taken_before_the_first_import_and_on_no_later_one():
-    early = {"memory": {"folios": [1], "state": ["non_secure"]}, "virtio": [{"page": 0}], "vcpu": [{"touch": [1]}]}
+    early = {"memory": {"folios": [1], "state": ["non_secure"]}, "pin": [{"page": 0}], "vcpu": [{"touch": [1]}]}
     late = {**early, "memory": {"folios": [1], "state": ["shared", "secure"]}}
     before = [played(early, "split", seed=seed)[0] for seed in SEEDS]
     assert any(result["hang_permanent"] for result in before)
@@ -201,7 +201,7 @@ def test_whole_folio_virtio_hangs_the_sooner_the_more_pages_a_folio_has():
     first = []
     for order in (0, 2, 4, 6):
         axes = {"policy": "whole-folio", "order": order, "rings": 2, "disks": 0, "pages": 8192}
-        results = [measured(seed=seed, duration_us=20_000, **axes) for seed in SEEDS]
+        results = [measured(seed=seed, duration_us=20_000, **axes) for seed in range(1, 49)]
         if order == 0:
             assert not any(hung(result) for result in results)
             continue

@@ -136,7 +136,7 @@ FIXES: tuple[Fix, ...] = (
         "An import converted a page without the page-table lock, so it could be unmapped meanwhile; after a split it "
         "dropped the reference of the wrong folio.",
         "6.14-rc1", "6.14", without=(("variants", "import-ignores-unmap"), ("import_ref", "none")),
-        shown_by="44-page-unmapped-under-import",
+        having=(("import_ref", "held"),), shown_by="44-page-unmapped-under-import",
         shows="a page is imported that reclaim has just freed, and the guest dies; the model leaves out the reference "
         "that the kernel dropped too early",
     ),

@@ -50,16 +50,15 @@ def simulate_all(state: State, world: World, most: int = _CHUNK) -> list[str]:
     while True:
         world.clock["pausing"] = len(told) < most
         simulate(state, world, _CHUNK)
-        if len(told) == most or not tell_hang(state, world, told):
+        if len(told) >= most or not tell_hang(state, world, told):
             return told
 
 
 def tell_hang(state: State, world: World, told: list[str]) -> bool:
-    """Add the hang that the simulation stopped for, in words, to those told before; False where there is no new one."""
-    if len(told) == world.clock[0]["hangs"]:
-        return False
-    told.append(hang_text(world.hang[len(told)], state))
-    return True
+    """Add the hangs that the simulation stopped for, in words, to those told before; False where none is new."""
+    new = range(len(told), int(world.clock[0]["hangs"]))
+    told += [hang_text(world.hang[number], state) for number in new]
+    return bool(new)
 
 
 def run(config: Mapping[str, Any], base: Path) -> dict[str, int | str | list[int]]:

@@ -222,6 +222,16 @@ def found_hang(s, w, t, p, outcome, now):
 
 
 @fn
+def hang_behind(s, w, vm, now):
+    """The holder of the import mutex sleeps for good, and so do those who wait for the mutex."""
+    a = w.queue[s.cfg[0].pages + vm]
+    while a >= 0:
+        if w.wait[a].reason == -W_MUTEX:
+            found_hang(s, w, a, s.actor[a].page, W_MUTEX, now)
+        a = w.wait[a].next
+
+
+@fn
 def finished_touch(w, t, now):
     """A touch, share or unshare of a vCPU is done."""
     a = w.wait[t]
@@ -361,6 +371,8 @@ def refused(s, w, t, p, pc, outcome, now):
     if s.who[t].kind == VCPU and pc > AGAIN:
         stalled(w, t, outcome, pc)
         found_hang(s, w, t, p, outcome, now)
+        if s.task[t].mutex and w.wait[t].hung:
+            hang_behind(s, w, s.who[t].vm, now)
     block(s, w, t, wait_place(s, t, p, w, outcome), -outcome)
 
 
