@@ -99,9 +99,10 @@ BROKEN = {
     "writeback without making accessible": (
         1, "writeback", {"make_accessible(s, t, s.task[t].page, True, WB_IO)": "s.task[t].pc = WB_IO"},
     ),
-    "the arch bit is not set before the import": (2, "two vCPUs", {"    set_arch(s, k.page)\n": ""}),
+    "the arch bit is not set before the import": (2, "two vCPUs", {"    set_arch(s, s.task[t].page)\n": ""}),
     "import without the reference check": (
-        4, "two vCPUs", {"    if extra_refs(s, k.page):\n        unlock": "    if False:\n        unlock"},
+        4, "two vCPUs",
+        {"    if extra_refs(s, k.page) > k.ref or never_matches(s, k.page):\n": "    if False:\n"},
     ),
 }  # fmt: skip
 

@@ -71,17 +71,25 @@ def one_loop(s):
       seed="the arch-bit is used to determine whether further processing (e.g. export) is needed")  # fmt: skip
 def accessible_test(s, t):
     """The arch bit is clear: nothing to do, no call. With a bit per page: the bit of the page that was asked for."""
-    k = s.task[t]
-    h = s.mm[head(s, k.start)]
-    track = s.cfg[0].track
-    clear = (track == TRACK_FOLIO and not h.arch) or (track == TRACK_BITMAP and not h.marked)
-    if track == TRACK_PAGE and k.then != WB_IO:
-        clear = not s.mm[asked_page(s, t)].arch
-    if clear:
+    if is_clear(s, t):
         accessible_done(s, t)
     else:
         next_marked(s, t)
     return OK
+
+
+@fn
+def is_clear(s, t):
+    """Whether the bit that is asked for is clear (P.track): the folio's, its summary, or the page's own."""
+    k = s.task[t]
+    track = s.cfg[0].track
+    if track == TRACK_FOLIO:
+        return s.mm[head(s, k.start)].arch == 0
+    if track == TRACK_BITMAP:
+        return s.mm[head(s, k.start)].marked == 0
+    if k.then == WB_IO:
+        return False
+    return s.mm[asked_page(s, t)].arch == 0
 
 
 @fn
