@@ -34,7 +34,7 @@ MUTANTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     ),
     "a call without looking at the bit": (
         {"            if s.mm[p].arch:\n                break": "            break",
-         "    if clear:\n        accessible_done": "    if False:\n        accessible_done"},
+         "    if is_clear(s, t):\n        accessible_done": "    if False:\n        accessible_done"},
         ("a-clear-bit-saves-the-call",),
     ),
     "pin shared takes any page": (
@@ -217,7 +217,7 @@ MUTANTS: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
         ("pin-between-test-and-unmap",),
     ),
     "any page's bit is the pinned page's": (
-        {"    if track == TRACK_PAGE and k.then != WB_IO:\n": "    if False:\n"},
+        {"    return s.mm[asked_page(s, t)].arch == 0\n": "    return False\n"},
         ("own-bit-of-the-page-asked-for",),
     ),
     "all I/O completes": (
