@@ -14,6 +14,7 @@ from typing import cast
 
 import click
 
+from ultrafolio import shipped
 from ultrafolio.errors import InputError
 from ultrafolio.state.server import VARIABLE, address
 
@@ -107,7 +108,8 @@ def run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Run PLAN, a TOML file, and merge the results into STORE/results.parquet."""
+    """Run PLAN, a TOML file or the name of a shipped plan, and merge the results into STORE/results.parquet."""
+    plan = shipped.found(plan, "sweeps")
     if engine == "cluster":
         ctx.exit(on_cluster.run(load(plan), where, limit=limit, most=steps, as_json=as_json))
     writer = report_writer(wanted=bool(report or open_it)) if report is not False or open_it else None
