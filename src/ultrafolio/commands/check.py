@@ -32,7 +32,8 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 
 @click.command("check")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--all", "every", is_flag=True, help="All scenarios of scenarios/ here, or the shipped ones: a matrix scenario x policy.")
+@click.option("--all", "every", is_flag=True, help="All scenarios of scenarios/ here, or the shipped ones: a matrix "
+              "scenario x policy.")  # fmt: skip
 @click.option("--policy", "names", multiple=True, shell_complete=among(policies.names),
               help="A preset, a kernel such as linux-6.14, a [policy.NAME] of the file, or FILE.toml#NAME; several "
               "times for several.  "

@@ -72,6 +72,9 @@ def run(file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Pat
     """
     given = {name: value for name, value in axes.items() if value is not None} | {"check": check}
     document = read_toml(file) if file else {}
+    if trace_file and trace_file.is_dir():
+        raise InputError(f"--trace {trace_file}: a folder", allowed="the path of a file",
+                         then=f"--trace {trace_file}/steps.ndjson")
     buffer = _BUFFER if trace_file else 0
     if "memory" in document:
         settings, state, around = _scenario(document, str(file), given, fields, buffer)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import one_of
+from ..errors import InputError, one_of
 from ..fields import Field, read_toml, take
 from .layout import VARIANT_FIELDS
 

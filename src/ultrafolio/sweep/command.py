@@ -16,6 +16,7 @@ import click
 
 from ultrafolio import shipped
 from ultrafolio.errors import InputError
+from ultrafolio.finite import Finite
 from ultrafolio.state.server import VARIABLE, address
 
 from . import cells, explain, on_cluster
@@ -73,7 +74,7 @@ def sweep() -> None:
 @click.option("--redis", metavar="URL", help=f"The workers' Redis [{VARIABLE}]; with neither, --workers starts one.")
 @click.option("--deposit", metavar="URL", default=THROUGH_REDIS, show_default=True,
               help="Where workers leave results: redis:, a shared folder, s3://BUCKET/PREFIX.")  # fmt: skip
-@click.option("--cell-seconds", type=click.FloatRange(min=0, min_open=True), help="A longer cell is a failed cell.")
+@click.option("--cell-seconds", type=Finite(min=0, min_open=True), help="A longer cell is a failed cell.")
 @click.option("--cell-memory", type=click.IntRange(min=1), metavar="MIB", help="A larger cell is a failed cell.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Compute failed or all cells again.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the plan's first N cells, without results.")
