@@ -24,7 +24,7 @@ def test_plain_and_compiled_exploration_are_the_same_bytes(name):
         made = system(name, policy)
         for most in (400, 1_500):
             fast, plain = (exploring.explore(made, max_states=most, functions=functions)
-                           for functions in (exploring.compiled(), exploring.interpreted()))  # fmt: skip
+                           for functions in (exploring.compiled(), exploring.over_arrays()))  # fmt: skip
             assert used(fast) == used(plain) and fast.reason == plain.reason and plain.interpreted
             if fast.complete:
                 both = [[(c.waiter, c.entry, c.members.tolist()) for c in liveness.components_of(g)]
@@ -39,11 +39,11 @@ def chosen(monkeypatch, *, kept, name, policy, most=20_000_000):
 
     def explored(made, *, functions=None, **limits):
         asked.append(functions is not None)
-        return exploring.explore(made, functions=exploring.interpreted(), **limits)
+        return exploring.explore(made, functions=exploring.over_arrays(), **limits)
 
     monkeypatch.setattr(first.rules, "can_compile", lambda: True)
     monkeypatch.setattr(first.rules, "is_kept", lambda function: kept)
-    stand_in = SimpleNamespace(explore=explored, is_loaded=lambda: False, interpreted=exploring.interpreted)
+    stand_in = SimpleNamespace(explore=explored, is_loaded=lambda: False, over_arrays=exploring.over_arrays)
     monkeypatch.setattr(first, "exploring", stand_in)
     first.explore(system(name, policy), max_states=most)
     return asked

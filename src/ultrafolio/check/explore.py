@@ -107,7 +107,7 @@ class Finder:
     """Finds states of a folded graph."""
 
     def __init__(self, graph: Graph) -> None:
-        self._functions = interpreted() if graph.interpreted else compiled()
+        self._functions = over_arrays() if graph.interpreted else compiled()
         self._words, self._state = _unpacked(graph.system)
         self._arrays = graph.space._asdict()
         self._arrays |= {name: self._arrays[name].copy() for name in _WRITTEN}
@@ -191,7 +191,7 @@ def plain_functions() -> dict[str, Any]:
 
 
 @functools.cache
-def interpreted() -> dict[str, Any]:
+def over_arrays() -> dict[str, Any]:
     """The exploring functions as plain Python over the same arrays."""
     plain = plain_functions()
     return {name: functools.partial(_over_arrays, plain[name]) for name in _ENTRIES}
@@ -201,7 +201,7 @@ def interpreted() -> dict[str, Any]:
 def compiled() -> dict[str, Any]:
     """The exploring functions, compiled; plain where that cannot be done (engine.load.can_compile)."""
     if not rules.can_compile():
-        return interpreted()
+        return over_arrays()
     rules.say_compiling("kernel.explore", "the checker for large systems", 20)
     inner, entry = rules.inner_flags(), rules.entry_flags()
     import numba
@@ -242,7 +242,7 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
                              allowed=f"at most {MAX_CHOICES}", cause="pages that are listed twice")  # fmt: skip
     # plain Python keeps its lock: its threads would wait for each other's meetings, one switch at a time
     functions = functions or compiled()
-    plain = functions is interpreted() or not rules.can_compile()
+    plain = functions is over_arrays() or not rules.can_compile()
     threads = 1 if plain or fold else threads
     words, state = _unpacked(system)
     shape = Shape.of(system, threads, edges=edges, numbers=edges)

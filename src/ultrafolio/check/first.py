@@ -24,7 +24,7 @@ def explore(system: System, *, max_states: int, **limits: Any) -> Graph:
         return exploring.explore(system, max_states=max_states, **limits)
     few = SMALL if rules.can_compile() and rules.is_kept("kernel.explore") else LARGE
     few = min(few, max_states) if rules.can_compile() else max_states
-    graph = exploring.explore(system, max_states=few, functions=exploring.interpreted(), **limits)
+    graph = exploring.explore(system, max_states=few, functions=exploring.over_arrays(), **limits)
     if graph.complete or few == max_states or graph.states <= few:
         return graph
     return exploring.explore(system, max_states=max_states, **limits)
