@@ -130,7 +130,7 @@ def _shared(file: Path, source: str) -> str:
         return str(file)
     copy = cache_folder() / file.parent.name / file.name
     if not copy.exists():
-        copy.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=copy.parent, encoding="utf-8", delete=False) as made:
             made.write(source)
         os.replace(made.name, copy)
