@@ -324,7 +324,7 @@ def writeback_lock(s, t):
 def writeback_flag(s, t):
     """Set the flag, clear dirty and mapped-writable; then every page is made accessible, always."""
     h = s.mm[head(s, s.task[t].page)]
-    h.writeback, h.dirty, h.writable = FLAGGED, 0, 0
+    h.dirty, h.writable, h.writeback = 0, 0, FLAGGED
     make_accessible(s, t, s.task[t].page, True, WB_IO)
     return OK
 
