@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from ..model.policies import Policy
@@ -22,11 +22,12 @@ WAITS_IN_RULES = {"the folio lock": "waits for the folio lock", "the end of writ
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One run: its events, how it ended, and the shared state that it left."""
+    """One run: its events, how it ended, the shared state that it left, and the rules that it took, if it was theirs."""
 
     events: tuple[str, ...]
     end: str
     final: tuple[tuple[int, ...], ...]
+    rules: frozenset[int] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +74,24 @@ def run_c(program: Program, rules: SimpleNamespace, watched: Watched, doing: Doi
 def run_rules(rules: SimpleNamespace, watched: Watched, doing: Doing) -> Told:
     """The rules, run alone to their end."""
     found: list[str] = []
+    taken: set[int] = set()
+
+    def told(end: str) -> Told:
+        return Told(joined(found), end, watched.key(*SHARED), frozenset(taken))
+
     for _ in range(MOST_STEPS):
+        taken.add(watched.state.task[0].pc)
         watched.start()
         outcome = rule_step(watched, rules, 0)
         looks = watched.stop()
         if outcome < 0:
             found += events(looks)
-            return Told(joined(found), WAITS_IN_RULES.get(WAITS[-outcome], WAITS[-outcome]), watched.key(*SHARED))
+            return told(WAITS_IN_RULES.get(WAITS[-outcome], WAITS[-outcome]))
         found += events(looks)
         end = rule_end(watched.state, 0, doing.operation, outcome)
         if end:
-            return Told(joined(found), end, watched.key(*SHARED))
-    return Told(joined(found), "goes on for ever", watched.key(*SHARED))
+            return told(end)
+    return told("goes on for ever")
 
 
 def compare(

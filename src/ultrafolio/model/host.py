@@ -210,7 +210,7 @@ def fatal(s, t):
 
 
 @fn
-def refused(s, t):
+def invalid(s, t):
     """-EINVAL from an import: fatal for a guest's access; handle_pv_uvc() lets a guest repeat its unshare."""
     if s.task[t].call == UNSHARE:
         leave(s, t)
@@ -315,7 +315,7 @@ def import_large(s, t):
         unlock(s, k.page)
     off_table(s, t)
     if large == LARGE_REFUSE:
-        return refused(s, t)
+        return invalid(s, t)
     hold_to_wait(s, t)
     k.pc = SPLIT_LOCK
     return OK
@@ -471,7 +471,7 @@ def import_call(s, t):
     thaw(s, t)
     if rc == UV_BUSY:
         return busy(s, t, E_UV)
-    return refused(s, t)
+    return invalid(s, t)
 
 
 @fn
