@@ -47,7 +47,7 @@ class Verdict:
     steps      how many steps were accepted, from the first on;  calls: page calls outside of steps among them
     at         id of the entry that was refused, and why in one line
     enabled    what the rules would have allowed there: one line per actor, with the guard that refuses the others
-    broken     (step number, property) for every property of MODEL section 5 that a step broke
+    broken     (step number, property) for every property of model.md §5.1 that a step broke
     """
 
     accepted: bool = True
