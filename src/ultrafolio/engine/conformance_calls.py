@@ -1,4 +1,4 @@
-"""The ultravisor's calls, MODEL section 2: every call on every state, by the page's owner, another guest, or the host.
+"""The ultravisor's calls, model.md §2.2: every call on every state, by the page's owner, another guest, or the host.
 
 A call is issued as an engine issues it: by a thread that stands at the rule with the call in it.
 """

@@ -1,7 +1,7 @@
 """Host MM, part two: making pages accessible, pins, host accesses, writeback, reclaim, LRU, other mappings, reboot.
 
 Mirrors make_folio_accessible() in arch/s390/kernel/uv.c, pin_user_pages() in mm/gup.c and
-folio_start_writeback() in mm/page-writeback.c (facts sections 3a, 3b).
+folio_start_writeback() in mm/page-writeback.c (kernel §3.1, §3.2).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Host MM, part one: references, locks, the arch bit, and the import of a page.
 
 Mirrors arch/s390/kernel/uv.c make_folio_secure() (v6.10) and arch/s390/kvm/pv.c kvm_s390_pv_make_secure()
-(v7.0) as facts section 3 reads them; one rule is one atomic step and any other part may run between two.
+(v7.0) as kernel §3.3 and §3.5 read them; one rule is one atomic step and any other part may run between two.
 The host never reads a page's ultravisor state: it keeps the arch bit, and tries.
 """
 
