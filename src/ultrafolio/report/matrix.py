@@ -16,7 +16,7 @@ from .style import CLASS_FILL, CLASS_HATCH, CLASS_LETTER, STALLED, label
 
 MEANING = {
     "fatal": "F  fatal: the VMM is told, or killed",
-    "permanent": "P  permanent: only the guest's own reboot ends it",
+    "permanent": "P  permanent: no step that is bound to come ends it",
     "livelock": "L  livelock: released and taken again for ever",
 }
 EXAMPLE = np.array([1, 3, 2, 0])
