@@ -15,6 +15,7 @@ import numpy as np
 
 from .aggregate import CLASSES, Z95, Cube, cube, hangs, ratio, stalled_runs, wilson
 from .matrix import short_order
+from .note import merged_axes
 from .store import Array, Axis, Results
 from .style import CLASS_LETTER, duration
 
@@ -58,12 +59,6 @@ class First:
     orders: Sequence[str]
     views: Sequence[View]
     merged: Sequence[str]
-
-
-def merged_axes(results: Results, *shown: str) -> list[str]:
-    """The names of the axes with several values that a figure which shows `shown` merges, with how many values."""
-    return [f"{name} ({len(axis.values)})" for name, axis in results.axes.items()
-            if len(axis.values) > 1 and name not in shown]  # fmt: skip
 
 
 def filtered(results: Results) -> list[Axis]:

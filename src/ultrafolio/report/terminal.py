@@ -39,7 +39,7 @@ def show(store: Path) -> None:
 
 
 def matrix(results: Results) -> Table:
-    """Policies by folio orders: "P 56" is a permanent hang in 56 % of the runs, "t" a wait that ended."""
+    """Policies by folio orders: "P56" is a permanent hang in 56 % of the runs, "t" a wait that ended."""
     cells = cube(results, "policy", "order")
     runs, by_class, waited = cells.runs(), hangs(cells), stalled_runs(cells)
     shown = Table(title=label(results.title, 80), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=(
@@ -63,7 +63,7 @@ def word(runs: int, by_class: Sequence[int], waited: int) -> Text:
         return Text("t" if waited else "·", style="dim")
     names = [name for name, count in zip(CLASSES, by_class, strict=True) if count]
     letters = "".join(CLASS_LETTER[name] for name in names)
-    return Text(f"{letters} {100 * hung / runs:.0f}", style=STYLE[names[0]])
+    return Text(f"{letters}{100 * hung / runs:.0f}", style=STYLE[names[0]])
 
 
 def _each(runs: Array) -> str:
