@@ -86,7 +86,8 @@ def policies(results: Results) -> Table:
     rows = []
     for value in results.policy.values:
         name = str(value)
-        source = model.PRESETS[name][0] if name in model.PRESETS and name not in tables else "the plan's own, or a kernel"
+        own = name not in model.PRESETS or name in tables
+        source = "the plan's own, or a kernel" if own else model.PRESETS[name][0]
         try:
             found = model.find(name, tables)
         except InputError:

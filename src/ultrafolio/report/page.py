@@ -111,7 +111,8 @@ def render(results: Results, found: Answer, first: First | None, shown: Sequence
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
     return environment.get_template(TEMPLATE).render(
-        title=results.title, answer=found, first=first, columns=COLUMNS, sections=shown, again=both(results), cells=len(results.good),
+        title=results.title, answer=found, first=first, columns=COLUMNS, sections=shown, again=both(results),
+        cells=len(results.good),
         command=lambda plot: single(results, plot.row) if plot.row is not None else "", width=_pixels,
     )  # fmt: skip
 
