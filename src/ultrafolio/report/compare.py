@@ -67,7 +67,8 @@ def differing_axes(left: Results, right: Results) -> list[str]:
 def comparison(left: Results, right: Results) -> str:
     """The comparison as text: what differs, and how many points do not."""
     records = compared(left, right)
-    lines = [f"left   {left.folder}: {int(left.good.sum())} runs", f"right  {right.folder}: {int(right.good.sum())} runs"]
+    lines = [f"left   {left.folder}: {int(left.good.sum())} runs",
+             f"right  {right.folder}: {int(right.good.sum())} runs"]
     if left.engine != right.engine:
         lines.append("the two were made by different rules or simulators")
     lines += differing_axes(left, right)

@@ -92,7 +92,9 @@ class Panel:
 def panels(
     drawn: Sequence[Panel], ticks: Sequence[str], policies: Sequence[Scalar], broken: int, note: str
 ) -> tuple[str, bytes]:
-    """The pictures of panels below each other, under `note`. `broken`: ticks from this one on stand apart, no line leads to them."""
+    """The pictures of panels below each other, under `note`.
+
+    `broken`: ticks from this one on stand apart, no line leads to them."""
     total = PANEL * len(drawn) + 0.1
     with drawing(10.4, total) as figure:
         for number, panel in enumerate(drawn):

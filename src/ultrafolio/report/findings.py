@@ -69,11 +69,12 @@ def best(results: Results, clean: Sequence[tuple[str, int, Cost]], worst: Array)
     """The best policies by name: those without a hang or violation, the fastest first; else who hung least often."""
     if clean:
         ranked = sorted(clean, key=lambda one: (-np.nan_to_num(one[2].throughput), one[0]))
-        parts = []
+        groups: dict[str, list[str]] = {}
         for policy, runs, cost in ranked:
             speed = "" if math.isnan(cost.throughput) else f", throughput {cost.throughput:.1f} % of the best"
-            parts.append(f"{policy} (0 of {runs} runs hung, at 95 % under {100 * wilson(0, runs)[1]:.2g} %{speed})")
-        return f"Best: {listed(parts)}."
+            text = f"(0 of {runs} runs hung, at 95 % under {100 * wilson(0, runs)[1]:.2g} %{speed})"
+            groups.setdefault(text, []).append(policy)
+        return f"Best: {'; '.join(f'{listed(names)} {text}' for text, names in groups.items())}."
     codes = results.policy.codes[results.good]
     runs = np.bincount(codes, minlength=len(results.policy.values))
     hung = np.bincount(codes, weights=worst < len(CLASSES), minlength=len(results.policy.values))
