@@ -76,13 +76,13 @@ def best(results: Results, clean: Sequence[tuple[str, int, Cost]], worst: Array)
             groups.setdefault(text, []).append(policy)
         return f"Best: {'; '.join(f'{listed(names)} {text}' for text, names in groups.items())}."
     codes = results.policy.codes[results.good]
-    runs = np.bincount(codes, minlength=len(results.policy.values))
+    ran = np.bincount(codes, minlength=len(results.policy.values))
     hung = np.bincount(codes, weights=worst < len(CLASSES), minlength=len(results.policy.values))
-    share = np.where(runs > 0, hung / np.maximum(runs, 1), np.inf)
+    share = np.where(ran > 0, hung / np.maximum(ran, 1), np.inf)
     parts = []
     for number in np.flatnonzero(share == share.min()).tolist():
-        low, high = wilson(int(hung[number]), int(runs[number]))
-        parts.append(f"{results.policy.values[number]} ({int(hung[number])} of {runs[number]} runs, "
+        low, high = wilson(int(hung[number]), int(ran[number]))
+        parts.append(f"{results.policy.values[number]} ({int(hung[number])} of {ran[number]} runs, "
                      f"{100 * low:.1f}–{100 * high:.1f} %)")  # fmt: skip
     return f"No policy is without a hang or a violation; the fewest runs hung under {listed(parts)}."
 
