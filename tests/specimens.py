@@ -1,0 +1,42 @@
+"""Recordings as people bring them, small, and what each must give: the counts, or the cause it is refused for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+INPUTS = Path(__file__).parent / "data" / "inputs"
+
+Counts = dict[str, int]
+
+READ: dict[str, tuple[str, Counts]] = {
+    "big-endian.kpageflags": ("orders", {"folios": 14, "pages": 29, "order-0": 13, "order-4": 1}),
+    "little-endian.kpageflags": ("orders", {"folios": 14, "pages": 29, "order-0": 13, "order-4": 1}),
+    "little-endian.pagemap": ("touches", {"touches": 4, "pages": 4, "writes": 1}),
+    "big-endian.pagemap": ("touches", {"touches": 4, "pages": 4, "writes": 1}),
+    "v2-waits.iolog": ("requests", {"requests": 3, "writes": 1, "bytes": 12800, "time_us": 900000}),
+    "v3-wait-ignored.iolog": ("requests", {"requests": 2, "writes": 1, "bytes": 8192, "time_us": 40}),
+    "v3-time-goes-back.iolog": ("requests", {"requests": 4, "writes": 2, "bytes": 6144, "time_us": 85}),
+    "windows.iolog": ("requests", {"requests": 2, "writes": 1, "bytes": 66048, "time_us": 7000}),
+    "no-last-line-end.iolog": ("requests", {"requests": 2, "writes": 1, "bytes": 8192, "time_us": 9}),
+    "plain.lackey": ("touches", {"touches": 6, "pages": 4, "writes": 3}),
+    "superblocks.lackey": ("touches", {"touches": 3, "pages": 3, "writes": 1}),
+    "client-printf.lackey": ("touches", {"touches": 2, "pages": 2, "writes": 0}),
+    "43-letters-5.15.page-types": ("orders", {"folios": 3, "pages": 6, "order-0": 2, "order-2": 1}),
+    "43-letters-6.12.page-types": ("orders", {"folios": 3, "pages": 6, "order-0": 2, "order-2": 1}),
+    "42-letters-4.15.page-types": ("orders", {"folios": 3, "pages": 3, "order-0": 3}),
+    "plain.mthp": ("orders", {"folios": 8, "pages": 68, "order-2": 5, "order-4": 3}),
+    "periodic.thpmaps": ("orders", {"folios": 5, "pages": 80, "order-4": 5}),
+    "two-processes.thpmaps": ("orders", {"folios": 7, "pages": 104, "order-3": 1, "order-4": 6}),
+}
+"""File → the kind it is read as, and its counts."""
+
+REFUSED: dict[str, tuple[str, str, str]] = {
+    "kpagecount.words": ("implausible as page flags", "/proc/kpagecount", "dd if=/proc/kpageflags"),
+    "two-jobs.iolog": ("line 5 is malformed", "several jobs", "csplit"),
+    "no-trace-mem.lackey": ("no memory access", "without --trace-mem=yes", "--trace-mem=yes"),
+    "two-processes.lackey": ("two address spaces", "processes 7 and 8", "%p"),
+    "two-programs.lackey": ("two address spaces", "process 7 ran two programs", "%p"),
+    "stderr-glued.lackey": ("line 3 is malformed", "the program's own output", "--log-file"),
+    "no-nr_anon.mthp": ("no nr_anon", "older than Linux 6.12", "kpageflags"),
+}
+"""File → a part of what the message says, of the cause, and of what to type next."""
