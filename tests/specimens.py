@@ -27,6 +27,20 @@ READ: dict[str, tuple[str, Counts]] = {
     "plain.mthp": ("orders", {"folios": 8, "pages": 68, "order-2": 5, "order-4": 3}),
     "periodic.thpmaps": ("orders", {"folios": 5, "pages": 80, "order-4": 5}),
     "two-processes.thpmaps": ("orders", {"folios": 7, "pages": 104, "order-3": 1, "order-4": 6}),
+    "faults.perf": ("touches", {"touches": 4, "pages": 3, "writes": 3}),
+    "software-faults.perf": ("touches", {"touches": 2, "pages": 2, "writes": 0}),
+    "faults.trace-cmd": ("touches", {"touches": 3, "pages": 3, "writes": 2}),
+    "tgid.trace-cmd": ("touches", {"touches": 2, "pages": 2, "writes": 1}),
+    "blocks.perf": ("requests", {"requests": 4, "writes": 2, "bytes": 29184, "time_us": 780}),
+    "blocks.trace-cmd": ("requests", {"requests": 2, "writes": 1, "bytes": 12288, "time_us": 380}),
+    "plain.blkparse": ("requests", {"requests": 3, "writes": 2, "bytes": 12800, "time_us": 1000}),
+    "plain.damon.json": ("touches", {"touches": 6, "pages": 4, "writes": 0}),
+    "packed.damon.data": ("touches", {"touches": 6, "pages": 4, "writes": 0}),
+    "damon.perf": ("touches", {"touches": 6, "pages": 4, "writes": 0}),
+    "written-by-damo.perf": ("touches", {"touches": 3, "pages": 3, "writes": 0}),
+    "damon.trace-cmd": ("touches", {"touches": 3, "pages": 3, "writes": 0}),
+    "plain.smaps": ("orders", {"folios": 4, "pages": 2048, "order-9": 4}),
+    "one-megabyte.smaps": ("orders", {"folios": 3, "pages": 768, "order-8": 3}),
 }
 """File → the kind it is read as, and its counts."""
 
@@ -38,5 +52,16 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "two-programs.lackey": ("two address spaces", "process 7 ran two programs", "%p"),
     "stderr-glued.lackey": ("line 3 is malformed", "the program's own output", "--log-file"),
     "no-nr_anon.mthp": ("no nr_anon", "older than Linux 6.12", "kpageflags"),
+    "two-processes.perf": ("of 2 processes", "an address space of its own", "--pid 950 --save"),
+    "two-threads.perf": ("of 2 processes", "perf script -F +pid", "--pid 900 --save"),
+    "no-addresses.perf": ("line 1 is malformed", "the instruction's address only", "-F +pid,+addr"),
+    "two-processes.trace-cmd": ("of 2 processes", "an address space of its own", "--pid 900 --save"),
+    "two-devices.perf": ("of 2 devices", "count twice", "--device 8,0 --save"),
+    "two-devices.blkparse": ("of 2 devices", "count twice", "--device 8,0 --save"),
+    "two-targets.damon.json": ("2 targets", "an address space of its own", "--target 0 --save"),
+    "two-processes.smaps": ("is malformed", "several processes", "/proc/PID/smaps"),
 }
 """File → a part of what the message says, of the cause, and of what to type next."""
+
+KIND = {**{name: kind for name, (kind, _) in READ.items()}, "two-devices.perf": "requests"}
+"""The kind to read a file as, where it is not the first of its format."""

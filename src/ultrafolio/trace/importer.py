@@ -37,10 +37,11 @@ KINDS: dict[Kind, str] = {"touches": "page touches", "requests": "disk requests"
 
 
 class Only(NamedTuple):
-    """Which part of a recording of several processes or devices is read; None: it must hold one."""
+    """Which part of a recording of several processes, devices or targets of DAMON is read; None: it must hold one."""
 
     pid: int | None = None
     device: str | None = None
+    target: str | None = None
 
 
 EVERYTHING = Only()
@@ -102,7 +103,7 @@ class Importer(Protocol):
     made_by  the command that writes it
     kinds    what such a recording can be read as
     bounds   limits by name: more is refused
-    parts    what tells apart the streams in one file: "pid", "device"; empty where the format has no such column
+    parts    what tells apart the streams in one file: "pid", "device", "target"; empty where no column does
     """
 
     @property
@@ -151,7 +152,7 @@ class Format:
         for part, value in only._asdict().items():
             if value is not None and part not in self.parts:
                 raise InputError(f"{name}: --{part} {value}: the lines of a {self.name} recording name no {part}",
-                                 allowed=self.made_by, then="record one process or device a file")  # fmt: skip
+                                 allowed=self.made_by, then="record one a file")  # fmt: skip
         notes: list[str] = []
         made = self.reader(path, kind, only, notes)
         if isinstance(made, dict):

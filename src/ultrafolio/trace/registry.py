@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 
 from ultrafolio.errors import InputError
-from ultrafolio.trace import fio, lackey, pageflags, pagemap, thp
+from ultrafolio.trace import blocks, damon, fio, lackey, pageflags, pagemap, smaps, texts, thp
 from ultrafolio.trace.importer import Head, Importer
 from ultrafolio.trace.reader import Path, quoted
 
 REGISTRY: list[Importer] = [
     lackey.IMPORTER,
     fio.IMPORTER,
+    blocks.BLKPARSE,
+    texts.PERF,
+    texts.TRACE_CMD,
+    damon.IMPORTER,
     pageflags.LISTING,
     pageflags.RAW,
     pagemap.IMPORTER,
     thp.THPMAPS,
     thp.MTHP,
+    smaps.IMPORTER,
 ]
 
 CONTAINERS = {
