@@ -15,7 +15,19 @@ import numpy as np
 
 from ultrafolio.errors import InputError
 from ultrafolio.trace import ftrace
-from ultrafolio.trace.importer import MAX_ROWS, REQUEST, U64, Format, Head, Kind, Only, Rows, batched, gathered
+from ultrafolio.trace.importer import (
+    MAX_ROWS,
+    REQUEST,
+    U64,
+    Format,
+    Head,
+    HoldsNone,
+    Kind,
+    Only,
+    Rows,
+    batched,
+    gathered,
+)
 from ultrafolio.trace.reader import Lines, Path, open_stream, quoted
 
 STAGES = ("issue", "insert", "queue")
@@ -121,9 +133,9 @@ def requests(form: str, path: Path, only: Only, notes: list[str]) -> Rows:
     if not batches:
         asked = f" by process {only.pid}" if only.pid is not None else ""
         there = ", ".join(map(str, sorted(found.pids)[:20])) if asked else ""
-        raise InputError(f"{os.fspath(path)}: no read and no write of a block device{asked}",
-                         allowed=there or f"{', '.join(EVENTS)}; of blkparse the actions D, I, Q",
-                         then=RECORD)  # fmt: skip
+        raise HoldsNone(f"{os.fspath(path)}: no read and no write of a block device{asked}",
+                        allowed=there or f"{', '.join(EVENTS)}; of blkparse the actions D, I, Q",
+                        then=RECORD)  # fmt: skip
     made = found.chosen(gathered(path, batches), from_start=form != "blkparse")
     ftrace.skipped(found.others, notes)
     return made

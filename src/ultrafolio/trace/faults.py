@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from ultrafolio.errors import InputError
 from ultrafolio.trace import ftrace
-from ultrafolio.trace.importer import PAGE_SHIFT, TOUCH, Only, Rows, batched, gathered, runs
+from ultrafolio.trace.importer import PAGE_SHIFT, TOUCH, HoldsNone, Only, Rows, batched, gathered, runs
 from ultrafolio.trace.reader import Lines, Path, open_stream, quoted
 
 TRACED = ("page_fault_user", "page_fault_kernel")
@@ -80,8 +80,8 @@ class _Faults:
             for pid, n in self.seen.most_common(8)
         ) + (f" and {len(self.seen) - 8} more" if len(self.seen) > 8 else "")
         if not self.seen:
-            raise InputError(f"{name}: no page fault among the events", value=", ".join(sorted(self.others)[:5]),
-                             allowed=f"{' or '.join(TRACED)}, or page-faults with addresses", then=RECORD)  # fmt: skip
+            raise HoldsNone(f"{name}: no page fault among the events", value=", ".join(sorted(self.others)[:5]),
+                            allowed=f"{' or '.join(TRACED)}, or page-faults with addresses", then=RECORD)  # fmt: skip
         if self.pid is not None and self.pid not in self.seen:
             raise InputError(f"{name}: no page fault of process {self.pid}", value=str(self.pid), allowed=listed)
         if self.pid is None and len(self.seen) > 1:

@@ -122,7 +122,8 @@ class Importer(Protocol):
         ...
 
     def read(self, path: Path, kind: Kind, only: Only = EVERYTHING) -> Recording:
-        """The whole file, or InputError: for a malformed line, for several processes, for one that holds nothing."""
+        """The whole file, or InputError: for a malformed line, for several processes; HoldsNone for one that holds none
+        of this kind."""
         ...
 
 
@@ -158,6 +159,10 @@ class Format:
         if isinstance(made, dict):
             return Recording(kind, orders=made, notes=tuple(notes))
         return Recording(kind, rows=made, notes=tuple(notes))
+
+
+class HoldsNone(InputError):
+    """The recording is well-formed, and holds nothing of the kind that was asked for; it may hold another kind."""
 
 
 def gathered(path: Path, batches: Iterable[Rows], bound: int = MAX_ROWS) -> Rows:
