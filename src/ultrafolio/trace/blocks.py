@@ -38,8 +38,10 @@ _FIELDS = re.compile(
 )
 _BLKPARSE = re.compile(
     rb"\s*([0-9]{1,7}),([0-9]{1,7})\s+[0-9]{1,5}\s+[0-9]{1,12}\s+([0-9]{1,9})\.([0-9]{9})\s+([0-9]{1,10})\s+"
-    rb"([A-Za-z]{1,2})\s+([A-Z]{1,8})(?:\s+([0-9]{1,20}) \+ ([0-9]{1,10}))?(?:\s.*)?"
+    rb"([A-Za-z]{1,2})\s+([A-Z]{1,8})(?:\s+([0-9]{1,20}) \+ ([0-9]{1,10}))?(\s.*)?"
 )
+_COMMAND = re.compile(rb"\s+[0-9]{1,10} \(.*")
+"""What follows the direction of a request that carries a command instead of sectors."""
 _SUMMARY = re.compile(rb"(?:CPU[0-9]+|Total) \(.*\):")
 BLKPARSE_EXPECTED = "'major,minor cpu number seconds.nanos pid action rwbs sector + sectors [comm]', a line of blkparse"
 SECTOR = 512
@@ -167,8 +169,11 @@ def _blkparse(source: Lines, found: _Requests) -> Iterator[tuple[int, ...]]:
             if text and not text.startswith(b"Input file "):
                 raise source.bad(lineno, text, BLKPARSE_EXPECTED)
             continue
-        major, minor, seconds, nanos, pid, action, rwbs, sector, sectors = match.groups()
+        major, minor, seconds, nanos, pid, action, rwbs, sector, sectors, rest = match.groups()
         stage = ACTIONS.get(action)
+        moves = stage is not None and _direction(rwbs) is not None
+        if moves and sector is None and not _COMMAND.fullmatch(rest or b""):
+            raise source.bad(lineno, text, BLKPARSE_EXPECTED)
         if stage is None or sector is None:
             found.others[f"action {action.decode()}"] += 1
             continue

@@ -20,7 +20,7 @@ import numpy as np
 from ultrafolio.errors import InputError
 from ultrafolio.trace import ftrace
 from ultrafolio.trace.importer import MAX_ROWS, PAGE_SHIFT, TOUCH, U64, Format, Head, Kind, Only, Rows, runs, too_large
-from ultrafolio.trace.reader import Lines, Path, open_stream, quoted
+from ultrafolio.trace.reader import Lines, Path, open_stream, quoted, shown
 
 MAX_BYTES = 1 << 24
 """Of JSON, unpacked: 16 MiB."""
@@ -129,13 +129,13 @@ def _records(path: Path, data: bytes) -> Iterator[Region]:
             found = found[wrapper] if isinstance(found, dict) and wrapper in found else found
         last: dict[str, int] = {}
         for record in found:
-            target = str(record["target_id"])[:40]
+            target = shown(str(record["target_id"]))
             for snapshot in record["snapshots"]:
                 last[target] = last.get(target, -1) + 1
                 yield from _snapshot(path, target, last[target], snapshot["regions"])
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{os.fspath(path)}: the JSON holds no DAMON records", allowed=EXPECTED,
-                         cause=f"at {error}"[:120], then=RECORD) from None  # fmt: skip
+                         cause=f"at {shown(str(error))}", then=RECORD) from None  # fmt: skip
 
 
 def _snapshot(path: Path, target: str, number: int, regions: Iterable[Any]) -> Iterator[Region]:
@@ -153,7 +153,7 @@ def _count(path: Path, value: object) -> float:
     if text == "max":
         return U64 - 1
     if isinstance(value, bool) or not _NUMBER.fullmatch(text):
-        raise InputError(f"{os.fspath(path)}: not a number", value=str(value)[:80],
+        raise InputError(f"{os.fspath(path)}: not a number", value=shown(str(value)),
                          allowed="4096, \"4,096\" or \"12 %\"", then=RECORD)  # fmt: skip
     return float(text) if "." in text else int(text)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from ultrafolio.errors import InputError
 from ultrafolio.trace import ftrace
 from ultrafolio.trace.importer import PAGE_SHIFT, TOUCH, HoldsNone, Only, Rows, batched, gathered, runs
-from ultrafolio.trace.reader import Lines, Path, open_stream, quoted
+from ultrafolio.trace.reader import Lines, Path, open_stream, quoted, shown
 
 TRACED = ("page_fault_user", "page_fault_kernel")
 SOFTWARE = ("page-faults", "faults", "minor-faults", "major-faults")
@@ -76,7 +76,7 @@ class _Faults:
         path = self.source.path
         name = os.fspath(path)
         listed = ", ".join(
-            f"{pid} ({b'/'.join(sorted(self.names[pid])).decode('ascii', 'backslashreplace')}, {n} faults)"
+            f"{pid} ({shown(b'/'.join(sorted(self.names[pid])))}, {n} faults)"
             for pid, n in self.seen.most_common(8)
         ) + (f" and {len(self.seen) - 8} more" if len(self.seen) > 8 else "")
         if not self.seen:

@@ -19,12 +19,12 @@ from ultrafolio.trace.reader import Lines
 
 _TIME = rb"(?P<seconds>[0-9]{1,9})\.(?P<fraction>[0-9]{6,9}):"
 PERF = re.compile(
-    rb"\s*(?P<comm>\S.{0,40}?)\s+(?P<pid>[0-9]{1,10}|-1|x+)(?:/(?P<tid>[0-9]{1,10}|-1))?\s+"
+    rb"\s*(?P<comm>\S.{0,15}?)\s+(?P<pid>[0-9]{1,10}|-1|x+)(?:/(?P<tid>[0-9]{1,10}|-1))?\s+"
     rb"(?:\[(?:[0-9]{1,5})\]\s+|x+\s+)?" + _TIME + rb"\s+(?:[0-9]{1,20}\s+)?"
     rb"(?P<event>[a-z][\w.-]*(?::[\w.-]+)?):\s*(?P<rest>.*)"
 )
 TRACE_CMD = re.compile(
-    rb"\s*(?P<comm>\S.{0,40}?)-(?P<tid>[0-9]{1,10})\s+(?:\(\s*(?P<pid>[0-9]{1,10}|-+)\)\s+)?"
+    rb"\s*(?P<comm>\S.{0,15}?)-(?P<tid>[0-9]{1,10})\s+(?:\(\s*(?P<pid>[0-9]{1,10}|-+)\)\s+)?"
     rb"\[[0-9]{1,5}\]\s+(?:[\w.#!]{4,6}\s+)?" + _TIME + rb"\s+(?P<event>[a-z][\w.-]*):\s*(?P<rest>.*)"
 )
 FORMS = {"perf": PERF, "trace-cmd": TRACE_CMD}
@@ -32,7 +32,7 @@ EXPECTED = {
     "perf": "'comm tid [cpu] seconds.micros: event: …' as perf script prints it, a line of a call chain, or '# …'",
     "trace-cmd": "'comm-tid [cpu] flags seconds.micros: event: …' as trace-cmd report prints it, or '# …'",
 }
-_CHAIN = re.compile(rb"\s+[0-9a-f]{1,16}\s.*")
+_CHAIN = re.compile(rb"\s+[0-9a-f]{1,16} \S.* \(.*\)")
 _ABOUT = re.compile(rb"#.*|cpus=[0-9]+|version = .*|CPU:? ?[0-9]+ is empty")
 LOST = re.compile(rb"CPU:[0-9]+ \[(?:LOST )?([0-9]+) EVENTS(?: DROPPED)?\]|.* PERF_RECORD_LOST .*", re.IGNORECASE)
 
@@ -72,16 +72,17 @@ def events(form: str, source: Lines) -> Iterator[Event]:
     chain = False
     lost = 0
     for lineno, text in source:
-        if (chain and _CHAIN.fullmatch(text)) or not text or _ABOUT.fullmatch(text):
+        if not text or _ABOUT.fullmatch(text):
             continue
         if LOST.fullmatch(text):
             lost += 1
             continue
         event = parsed(form, lineno, text)
-        if event is None:
+        if event is not None:
+            chain = form == "perf"
+            yield event
+        elif not (chain and _CHAIN.fullmatch(text)):
             raise source.bad(lineno, text, EXPECTED[form])
-        chain = form == "perf"
-        yield event
     if lost:
         source.notes.append(f"{lost} lines say that events were lost: the buffer was too small")
 

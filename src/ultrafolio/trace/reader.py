@@ -33,14 +33,17 @@ def bad_line(
     The message carries file, line number, the text (clipped to 120 characters, control characters
     escaped) and what was expected. It is returned, not raised.
     """
-    shown = text.decode("ascii", "backslashreplace") if isinstance(text, bytes) else text
-    shown = shown.rstrip("\n")
-    if len(shown) > CLIP:
-        shown = shown[:CLIP] + "…"
-    if not shown.isprintable():
-        shown = repr(shown)[1:-1]
     what = f"{os.fspath(path)}: line {lineno} is malformed"
-    return InputError(what, value=shown, allowed=expected, cause=cause, then=then)
+    return InputError(what, value=shown(text), allowed=expected, cause=cause, then=then)
+
+
+def shown(text: str | bytes) -> str:
+    """``text`` as a message shows it: one line, clipped to 120 characters, control characters escaped."""
+    line = text.decode("ascii", "backslashreplace") if isinstance(text, bytes) else text
+    line = line.rstrip("\n")
+    if len(line) > CLIP:
+        line = line[:CLIP] + "…"
+    return line if line.isprintable() else repr(line)[1:-1]
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

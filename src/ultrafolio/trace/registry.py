@@ -7,7 +7,7 @@ import os
 from ultrafolio.errors import InputError
 from ultrafolio.trace import blocks, damon, fio, lackey, pageflags, pagemap, smaps, texts, thp
 from ultrafolio.trace.importer import Head, Importer
-from ultrafolio.trace.reader import Path, quoted
+from ultrafolio.trace.reader import Path, quoted, shown
 
 REGISTRY: list[Importer] = [
     lackey.IMPORTER,
@@ -57,7 +57,6 @@ def importer_of(path: Path) -> Importer:
         if importer.sniff(head):
             return importer
     first = next((line for line in head.lines if line.strip()), b"")
-    shown = first[:80].decode("ascii", "backslashreplace")
     known = "; ".join(f"{importer.name} ({importer.made_by})" for importer in REGISTRY)
-    raise InputError(f"{name}: the format of this recording is not known", value=shown, allowed=known,
+    raise InputError(f"{name}: the format of this recording is not known", value=shown(first), allowed=known,
                      cause="it begins like none of the formats", then="ultrafolio trace formats")  # fmt: skip

@@ -41,7 +41,7 @@ THPMAPS_EXPECTED = (
 COUNTER = re.compile(rb"(?:.*/)?hugepages-([0-9]{1,9})kB/stats/([a-z_]+)(?::|[ \t]+)([0-9]{1,18})")
 SETTING = re.compile(
     rb"(?:.*/)?(?:hugepages-[0-9]{1,9}kB/(?:shmem_)?enabled|"
-    rb"transparent_hugepage/(?:khugepaged/)?[a-z_]+)(?::|[ \t]+)\S.*"
+    rb"transparent_hugepage/(?:khugepaged/)?[a-z_]+)(?::|[ \t]+)[A-Za-z0-9_\[\]][A-Za-z0-9_\[\] ]*"
 )
 MTHP_EXPECTED = "'…hugepages-<size>kB/stats/<name>:<number>', or a setting under transparent_hugepage"
 
