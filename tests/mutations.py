@@ -21,7 +21,8 @@ SEED = 20261129
 TOKENS = [
     *(b"0", b"-1", b"18446744073709551615", b"18446744073709551616", b"9" * 40, b"0x", b"ffffffffffffffff", b"4096"),
     *(b"\n", b"\r\n", b"\n\n", b" ", b"\t", b",", b":", b"\0", b"\xff", b"#", b"(", b"_", b"\x1f\x8b"),
-    *(b"wait", b"==9== x", b"fio version 3 iolog\n", b"null", b"[", b"{}", b'"', b"T", b"H", b"kB", b"0 kB", b"R", b"W", b"D"),
+    *(b"wait", b"==9== x", b"fio version 3 iolog\n", b"null", b"[", b"{}", b'"', b"T", b"H", b"kB", b"0 kB", b"R"),
+    *(b"W", b"D"),
 ]
 
 

@@ -177,7 +177,7 @@ def told(data: bytes) -> Iterable[tuple[int, str]]:
 def faults(data: bytes) -> Counts:
     pairs = []
     for _, event in told(data):
-        if match := re.match(r"(?:\w+:)?page_fault_(?:user|kernel):\s*address=0x(\w+) .*error_code=0x(\w+)$", event):
+        if match := re.match(r"(?:[\w.-]+:)?page_fault_(?:user|kernel):\s*address=0x(\w+) .*error_code=0x(\w+)$", event):
             address, write = int(match[1], 16), int(match[2], 16) >> 1 & 1
         elif match := re.match(r"(?:page-|minor-|major-|)faults:(?:[a-zA-Z]+:)?\s*([0-9a-f]+)(?:\s|$)", event):
             address, write = int(match[1], 16), 0
@@ -203,7 +203,7 @@ def timed(found: list[tuple[int, bool, int, int]], start: int) -> Counts:
 def blocks(data: bytes) -> Counts:
     stages = {"rq_issue": 0, "rq_insert": 1, "bio_queue": 2}
     request = re.compile(
-        r"(?:\w+:)?block_(rq_issue|rq_insert|bio_queue):\s*"
+        r"(?:[\w.-]+:)?block_(rq_issue|rq_insert|bio_queue):\s*"
         r"\d+,\d+ F?([WR])[A-Z]* (?:\d+ \(.*?\) )?\d+ \+ (\d+)(?: |$)"
     )
     found = []
@@ -251,7 +251,7 @@ def damon(data: bytes) -> Counts:
                     regions.append((whole(region["start"]), whole(region["end"]),
                                     number(seen["percent"] if samples is None else samples)))  # fmt: skip
     else:
-        line = re.compile(r"(?:\w+:)?damo(?:n_aggregated|s_before_apply):.*nr_regions=\d+ (\d+)-(\d+): (-?\d+)")
+        line = re.compile(r"(?:[\w.-]+:)?damo(?:n_aggregated|s_before_apply):.*nr_regions=\d+ (\d+)-(\d+): (-?\d+)")
         for _, event in told(data):
             if match := line.match(event):
                 regions.append((int(match[1]), int(match[2]), int(match[3])))
