@@ -177,7 +177,7 @@ def told(data: bytes) -> Iterable[tuple[int, str]]:
 def faults(data: bytes) -> Counts:
     pairs = []
     for _, event in told(data):
-        if match := re.match(r"(?:[\w.-]+:)?page_fault_(?:user|kernel):\s*address=0x(\w+) .*error_code=0x(\w+)$", event):
+        if match := re.match(r"(?:[\w.-]+:)?page_fault_\w+:\s*address=0x(\w+) .*error_code=0x(\w+)$", event):
             address, write = int(match[1], 16), int(match[2], 16) >> 1 & 1
         elif match := re.match(r"(?:page-|minor-|major-|)faults:(?:[a-zA-Z]+:)?\s*([0-9a-f]+)(?:\s|$)", event):
             address, write = int(match[1], 16), 0
