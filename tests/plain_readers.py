@@ -176,8 +176,9 @@ def told(data: bytes) -> Iterable[tuple[int, str]]:
 
 def faults(data: bytes) -> Counts:
     pairs = []
+    fault = re.compile(r"(?:[\w.-]+:)?page_fault_(?:user|kernel):\s*address=0x(\w+) .*error_code=0x(\w+)$")
     for _, event in told(data):
-        if match := re.match(r"(?:[\w.-]+:)?page_fault_\w+:\s*address=0x(\w+) .*error_code=0x(\w+)$", event):
+        if match := fault.match(event):
             address, write = int(match[1], 16), int(match[2], 16) >> 1 & 1
         elif match := re.match(r"(?:page-|minor-|major-|)faults:(?:[a-zA-Z]+:)?\s*([0-9a-f]+)(?:\s|$)", event):
             address, write = int(match[1], 16), 0
