@@ -38,6 +38,7 @@ class Settings:
     ultravisor: str = _setting("", "address of the ultravisor, host:port")
     host_mm: str = _setting("", "address of the host MM, host:port")
     data: str = _setting("", "folder for the files a service keeps (a guest's disk); empty: a temporary one")
+    files: str = _setting("", "folders of recordings and profiles that plans may name, with : between; empty: shipped")
     threads: int = _setting(128, "calls at work or waiting at a time; more are queued", low=2, high=4096)
     max_message_mib: int = _setting(16, "largest message, MiB", low=1, high=1024)
     max_call_s: float = _setting(600.0, "longest call, seconds, deadline or none", low=0.1, high=86400)

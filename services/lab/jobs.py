@@ -21,6 +21,8 @@ from pathlib import Path
 
 import grpc
 
+from services.lab.recordings import Recordings
+from ultrafolio import files
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.errors import StatusError
@@ -48,10 +50,12 @@ class Progress:
 
 
 class Jobs:
-    """The jobs in `folder`; `redis` is where the workers listen."""
+    """The jobs in `folder`; `redis` is where the workers listen; `given`: folders for files, as ULTRAFOLIO_FILES."""
 
-    def __init__(self, folder: Path, redis: str) -> None:
+    def __init__(self, folder: Path, redis: str, given: str = "") -> None:
         self._folder, self._redis = folder, redis
+        self.recordings = Recordings(folder / "recordings")
+        self.files = (*files.given(given), self.recordings.folder)
         self._followers: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +76,7 @@ class Jobs:
         """Make the plan a job, or find the one that it is; its name, and its cells. InputError for a bad plan."""
         job = hashlib.blake2b(f"{digest()}\0{plan}".encode(), digest_size=8).hexdigest()
         folder = self._folder / job
-        parsed = _tried(plan, folder)
+        parsed = self._tried(plan, folder)
         with self._lock:
             if not (folder / "plan.toml").exists():
                 replace(folder / "name", name.encode())
@@ -92,6 +96,7 @@ class Jobs:
             words += ["-o", str(folder / "store"), "--executor", "celery"]
             # a password on a command line could be read by everybody
             environment = os.environ | {VARIABLE: self._redis}
+            environment[files.VARIABLE] = ":".join(map(str, self.files))
             with (folder / "log").open("ab") as log:
                 self._followers[job] = subprocess.Popen(
                     [*words, "--no-report", "--quiet"],
@@ -201,19 +206,22 @@ class Jobs:
         for follower in self._followers.values():
             follower.wait()
 
+    def _tried(self, text: str, folder: Path) -> Plan:
+        """The plan as it will stand in `folder`. InputError, in words that say nothing of this machine, and no folder.
 
-def _tried(text: str, folder: Path) -> Plan:
-    """The plan as it will stand in `folder`. InputError, in words that say nothing of this machine, and no folder."""
-    # its paths lead through the folder: ../traces
-    folder.mkdir(exist_ok=True)
-    try:
-        plan = planfile.parse(text, folder / "plan.toml")
-        work = Work(plan, simulator(), {})
-        drive.check_columns(plan, work.cells)
-        drive.probe(work)
-    except InputError as error:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        error.what, error.then = (words.replace(f"{folder}/", "") for words in (error.what, error.then))
-        raise
-    return plan
+        It may name files of this lab only.
+        """
+        # its paths lead through the folder: ../traces
+        folder.mkdir(exist_ok=True)
+        try:
+            with files.bound(self.files):
+                plan = planfile.parse(text, folder / "plan.toml")
+                work = Work(plan, simulator(), {})
+                drive.check_columns(plan, work.cells)
+                drive.probe(work)
+        except InputError as error:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            error.what, error.then = (words.replace(f"{folder}/", "") for words in (error.what, error.then))
+            raise
+        return plan

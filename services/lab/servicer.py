@@ -33,6 +33,11 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
         job, cells = self.jobs.submit(request.plan, request.name)
         return pb.SubmitSweepResponse(sweep=job, cells=cells)
 
+    def UploadRecording(self, requests: Iterator[pb.UploadRecordingRequest], context: Any) -> Any:
+        identity.require(context, ("lab",))
+        path, size = self.jobs.recordings.keep(request.piece for request in requests)
+        return pb.UploadRecordingResponse(path=path, bytes=size)
+
     def WatchSweep(self, request: pb.WatchSweepRequest, context: Any) -> Iterator[pb.WatchSweepResponse]:
         identity.require(context, ("lab",))
         said = None
