@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from redis.exceptions import ConnectionError as StateGone
 from redis.exceptions import TimeoutError as StateSlow
 
-from services import identity
+from services import identity, rights
 from services.metrics import Metrics
 from services.tracing import Tracing
 from ultrafolio.errors import InputError
@@ -123,28 +123,34 @@ class _Service(grpc.ServiceRpcHandler):
 
 def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     """The same method, surrounded. Messages are decoded in here, so that garbage is the caller's mistake."""
+    rule = rights.rule_of(rpc)
     instruments, decode = calls.metrics.of(rpc), handler.request_deserializer
     behaviour = cast(
         Behaviour, handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
 
-    def read(request: Any) -> Any:
-        if decode is None:
-            return request
-        if handler.request_streaming:
-            return (_decoded(rpc, decode, message) for message in request)
-        return _decoded(rpc, decode, request)
+    machine_of = getattr(getattr(behaviour, "__self__", None), "machine_of", _no_machine)
+
+    def read(request: Any, context: grpc.ServicerContext) -> Any:
+        """The request, once its caller may make it."""
+        if decode is not None and handler.request_streaming:
+            decoded: Any = (_decoded(rpc, decode, message) for message in request)
+        else:
+            decoded = request if decode is None else _decoded(rpc, decode, request)
+        if rule is not None:
+            rights.check(rule, None if handler.request_streaming else decoded, context, machine_of)
+        return decoded
 
     def single(request: Any, context: grpc.ServicerContext) -> Any:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
-            call.request = request = read(request)
+            call.request = request = read(request, context)
             return behaviour(request, call.context)
 
     def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
-            call.request = request = read(request)
+            call.request = request = read(request, context)
             yield from behaviour(request, call.context)
 
     if handler.response_streaming:
@@ -152,6 +158,10 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
         return make[handler.request_streaming](stream, response_serializer=handler.response_serializer)
     make_single = grpc.unary_unary_rpc_method_handler, grpc.stream_unary_rpc_method_handler
     return make_single[handler.request_streaming](single, response_serializer=handler.response_serializer)
+
+
+def _no_machine(group: str, actor: int) -> int | None:
+    return None
 
 
 def _decoded(rpc: str, decode: Callable[[bytes], Any], message: bytes) -> Any:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import grpc
 
-from services import identity
 from services.groups import Groups, actor_of, any_actor_of, check_sections, exists, in_words, meta_of, page_of
 from services.guest import workload
 from services.guest.boot import Boot
@@ -28,7 +27,6 @@ from ultrafolio.state.store import Store
 M = TypeVar("M")
 BATCH = 64
 LONGEST_HOLD_US = 60_000_000
-DRIVERS = ("guest", "lab")
 
 
 class Guest(guest_pb2_grpc.GuestServiceServicer):
@@ -39,6 +37,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "guest", parts.ask(name), of_guest))
         self.starting = Boot(parts, machine)
         self._once = Once(store)
+        self.machine_of = self.groups.machine_of
 
     def Touch(self, request: pb.TouchRequest, context: Any) -> pb.TouchResponse:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
@@ -111,7 +110,6 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             return self._once(group.name, name, patience, pb.InterruptResponse, order)
 
     def Reboot(self, request: pb.RebootRequest, context: Any) -> pb.RebootResponse:
-        identity.require(context, DRIVERS)
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, (REBOOT,), "reboot actors")
         patience, name = Patience.of(context), request.request_id
@@ -123,7 +121,6 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             return self._once(group.name, name, patience, pb.RebootResponse, order)
 
     def RunWorkload(self, request: pb.RunWorkloadRequest, context: Any) -> Iterator[pb.RunWorkloadResponse]:
-        identity.require(context, DRIVERS)
         group = self.groups[request.group]
         meta = group.view.meta
         actor = actor_of(meta, request.actor, (VCPU,), "vCPUs")
@@ -148,7 +145,6 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             return self._once(group.name, request.request_id, patience, pb.BootResponse, order)
 
     def Step(self, request: pb.GuestServiceStepRequest, context: Any) -> pb.GuestServiceStepResponse:
-        identity.require(context, ("lab",))
         group = self.groups[request.group]
         actor, page = any_actor_of(group.view.meta, request.actor), page_of(group.view.meta, request.page)
         with in_words():
@@ -156,7 +152,6 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         return pb.GuestServiceStepResponse(step=step_to(done[-1]) if done else None)
 
     def Prepare(self, request: pb.GuestServicePrepareRequest, context: Any) -> pb.GuestServicePrepareResponse:
-        identity.require(context, ("lab",))
         sections = dict(request.sections)
         with in_words():
             check_sections(meta_of(self.store, request.group), sections, "guest")
@@ -177,7 +172,6 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
 
     def _order(self, request: Any, context: Any, kinds: tuple[int, ...], names: str) -> tuple[Group, int, int]:
         """The group, actor and page of an order to an actor of one of these kinds."""
-        identity.require(context, DRIVERS)
         group = self.groups[request.group]
         actor, count = actor_of(group.view.meta, request.actor, kinds, names), 1
         if VCPU not in kinds:
