@@ -124,11 +124,12 @@ def rule_of(rpc: str) -> Rule | None:
     return TABLE[rpc] if rpc.startswith(PACKAGE) else None
 
 
-def check(rule: Rule, request: Any, context: grpc.ServicerContext, machine_of: MachineOf) -> None:
-    """StatusError (PERMISSION_DENIED): the caller's role may not call this, or not for this machine.
+def check(rule: Rule, request: Any, context: grpc.ServicerContext, machine_of: MachineOf) -> Identity:
+    """The caller. StatusError (PERMISSION_DENIED): the caller's role may not call this, or not for this machine.
 
     request: None for a stream of requests, which names no machine
     """
     caller = identity.require(context, rule.roles)
     if rule.compare and caller.role == "guest" and request is not None:
         rule.compare(caller, request, machine_of)
+    return caller

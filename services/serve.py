@@ -26,7 +26,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from services import logs
+from services import logs, parking
 from services.calls import Calls
 from services.metrics import Metrics
 from services.settings import Settings, read
@@ -50,7 +50,7 @@ class Running:
         self.address = self.metrics = ""
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix=name)
         # beyond the queue a call is refused at once instead of waiting for its deadline
-        self._server = grpc.server(self._pool, options=_limits(settings), maximum_concurrent_rpcs=8 * settings.threads)
+        self._server = grpc.server(self._pool, options=_limits(settings), maximum_concurrent_rpcs=_queue(settings))
         self._measures = Metrics(name, gauges)
         self.calls = Calls(self._server, self._measures, self.log, tracing, settings.max_call_s)
         self._health = _Health()
@@ -69,6 +69,7 @@ class Running:
         reflection.enable_server_reflection(names, self._server)
         self.address = _bind(self._server, self.name, self.settings)
         self._measures.gauge("ultrafolio_serving", "1 while health is SERVING", lambda: float(self._serving))
+        self._measures.gauge("ultrafolio_rpc_waiting", "calls that wait without a thread", lambda: parking.HERE.waiting)
         self._measures.gauge("ultrafolio_rpc_in_flight", "calls at work or waiting", lambda: self.calls.in_flight)
         if self.settings.metrics_port >= 0:
             try:
@@ -171,6 +172,7 @@ def serve(
     InputError: the address is taken, a certificate is missing.
     """
     settings = settings if settings.instance else replace(settings, instance=f"{name}-{os.getpid()}")
+    parking.HERE.most = settings.waiting
     running = Running(name, settings, tracing or traced(name, settings), gauges or {})
     running.listen(register)
     log = running.log
@@ -203,11 +205,23 @@ def main(start: Callable[[Settings], Running]) -> None:
     os._exit(0)
 
 
+def _queue(settings: Settings) -> int:
+    """How many calls may arrive before a thread has looked at them: as many as may wait may come at once."""
+    return 8 * settings.threads + settings.waiting
+
+
 def _limits(settings: Settings) -> list[tuple[str, Any]]:
     largest = settings.max_message_mib << 20
     return [
         ("grpc.max_receive_message_length", largest),
         ("grpc.max_send_message_length", largest),
+        # before a call is handed to this process at all; gRPC's own limits are 1,000 and 3,000, and it says CANCELLED
+        ("grpc.server.max_pending_requests", _queue(settings)),
+        ("grpc.server.max_pending_requests_hard_limit", _queue(settings)),
+        # a client that is gone without a word is noticed, and its calls end
+        ("grpc.keepalive_time_ms", int(1000 * settings.keepalive_s)),
+        ("grpc.keepalive_timeout_ms", int(1000 * settings.keepalive_s)),
+        ("grpc.keepalive_permit_without_calls", 1),
         # two services on one port are an error, not a lottery
         ("grpc.so_reuseport", 0),
     ]

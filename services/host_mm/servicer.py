@@ -12,6 +12,7 @@ from services.groups import Groups, actor_of, any_actor_of, check_sections, cons
 from services.host_mm.boot import MOST_CPUS, Boot
 from services.host_mm.firmware import PAGE, Firmware
 from services.host_mm.threads import Drive, Threads, of_host
+from services.parking import Pausing, parks
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ACCESS, ACTOR_KINDS, LRU, NOTHING, OPS, READ, TAMPER, TOUCH, VCPU, W_FROZEN, WRITE
 from ultrafolio.model.rule import RULES
@@ -50,15 +51,17 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def _group(self, name: str, meta: Meta) -> Group:
         return Group(self.store, name, meta, "host", self.firmware.ask(name), of_host, left=self.threads.left)
 
-    def Run(self, request: pb.RunRequest, context: Any) -> pb.RunResponse:
+    @parks
+    def Run(self, request: pb.RunRequest, context: Any) -> Pausing[pb.RunResponse]:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
-        done = self._drive(group, actor, NOTHING, 0, request.request_id, context)
+        done = yield from self._drive(group, actor, NOTHING, 0, request.request_id, context)
         return pb.RunResponse(
             steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"], error=done.error
         )
 
-    def Start(self, request: pb.StartRequest, context: Any) -> pb.StartResponse:
+    @parks
+    def Start(self, request: pb.StartRequest, context: Any) -> Pausing[pb.StartResponse]:
         group = self.groups[request.group]
         actor = actor_of(
             group.view.meta, request.actor, OWN_WORK, ", ".join(ACTOR_KINDS[kind] for kind in OWN_WORK)
@@ -66,7 +69,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         page = page_of(group.view.meta, request.page)
         self._free(group, actor, request.request_id)
         op = _operation(int(group.view.meta.who["kind"][actor]), request.op)
-        done = self._drive(group, actor, op, page, request.request_id, context)
+        done = yield from self._drive(group, actor, op, page, request.request_id, context)
         if done.steps and done.steps[-1].outcome < 0 and RULES[done.steps[-1].pc].chooses:
             raise _refused(group, done.steps[-1])
         return pb.StartResponse(
@@ -89,11 +92,11 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 cause="an earlier call is under way, or ended before its work did",
             )
 
-    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Drive:
+    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Pausing[Drive]:
         with in_words():
-            return self.threads.drive(
+            return (yield from self.threads.drive(
                 group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active
-            )
+            ))  # fmt: skip
 
     def Cross(self, request: pb.CrossRequest, context: Any) -> pb.CrossResponse:
         group = self.groups[request.group]
