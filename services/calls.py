@@ -30,6 +30,8 @@ from ultrafolio.state.store import StoreUnavailable
 
 # after a call's time is over, its own answer gets this long before the call is cancelled
 LAST_WORD_S = 1.0
+STALLED_S = 10.0
+"""Seconds that a client may take to read one message of a stream whose call has no thread of its own."""
 Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -195,7 +197,10 @@ class _Sink:
         self._call, self._raw, self._send = call, raw, send
 
     def send(self, message: Any) -> None:
+        # a client that does not read holds the thread that sends to it
+        stalled = parking.HERE.alarm.at(STALLED_S, self._call.cancel)
         self._send(message)
+        parking.HERE.alarm.cancel(stalled)
 
     def end(self, message: Any | None, error: BaseException | None) -> None:
         if message is not None:
@@ -241,7 +246,7 @@ class _Call:
         if not self._raw.add_callback(self._calls.left):
             self._calls.left()
         if self._raw.time_remaining() > self._calls.max_s:
-            self._timer = parking.HERE.alarm.at(self._calls.max_s + LAST_WORD_S, self._cancel)
+            self._timer = parking.HERE.alarm.at(self._calls.max_s + LAST_WORD_S, self.cancel)
         if self._calls.tracing is not None:
             self._span = self._calls.tracing.begin(self._rpc, self._raw.invocation_metadata())
         return self
@@ -253,7 +258,7 @@ class _Call:
         if status is not None:
             self._raw.abort_with_status(status)
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
         self._raw.cancel()
 
     def ended(self, error: BaseException | None) -> grpc.Status | None:

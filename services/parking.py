@@ -18,7 +18,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Generator, Hashable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import grpc
@@ -163,6 +163,10 @@ class Parking:
         call = _Call(order, sink)
         self._run(call)
         return lambda: self._poke(call)
+
+    def idle(self) -> Future[int]:
+        """Done once a thread was free."""
+        return self._pool.submit(int)
 
     def _run(self, call: _Call) -> None:
         refusal: StatusError | None = None

@@ -48,6 +48,7 @@ class Settings:
     grace_s: float = _setting(5.0, "seconds that calls in flight get after SIGTERM", low=0, high=600)
     health_s: float = _setting(1.0, "seconds between two looks at the service's own health", low=0.01, high=60)
     log: str = _setting("info", "least level logged; debug: every call", choices=LEVELS)
+    reflection: bool = _setting(True, "0: no gRPC reflection")
     otlp: str = _setting("", "OpenTelemetry collector, http://host:4318; empty: no traces")
     with_parent: bool = _setting(False, "1: stop when standard input closes, which is when the launcher ends")
 

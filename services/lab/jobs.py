@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from ultrafolio.sweep.work import Work
 
 ROOT = Path(__file__).parent.parent.parent
 RUNNING, PAUSED = lab_pb2.SWEEP_STATE_RUNNING, lab_pb2.SWEEP_STATE_PAUSED
+NEWS_S = 0.2
 CANCELLED, DONE = lab_pb2.SWEEP_STATE_CANCELLED, lab_pb2.SWEEP_STATE_DONE
 
 
@@ -58,6 +60,7 @@ class Jobs:
         self.files = (*files.given(given), self.recordings.folder)
         self._followers: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
+        self._news: dict[str, tuple[float, tuple[Progress, str]]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         # plans name recordings beside themselves, and are kept here
         for name in ("traces", "profiles"):
@@ -139,6 +142,13 @@ class Jobs:
         state = PAUSED if shared.state()[0] == "paused" else RUNNING
         count = shared.progress()
         return Progress(state, cells, count.computed, count.failed)
+
+    def news(self, job: str) -> tuple[Progress, str]:
+        """`progress` and `failure`, looked up a few times a second however many ask."""
+        known = self._news.get(job)
+        if known is None or time.monotonic() - known[0] > NEWS_S:
+            known = self._news[job] = time.monotonic(), (self.progress(job), self.failure(job))
+        return known[1]
 
     def failure(self, job: str) -> str:
         """Why the process that follows a job ended without results; "" if it did not."""

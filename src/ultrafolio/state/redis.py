@@ -23,6 +23,8 @@ from .sections import DTYPES
 from .store import LEASE_MS, REPLY_MS, TURN, Answer, Commit, Event, StoreUnavailable, Turn
 
 _SCRIPT = (Path(__file__).parent / "commit.lua").read_text()
+MOST_CONNECTIONS = 512
+"""Of one process: more than its threads."""
 _REVISION = 8
 _CREATE = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 1 end
@@ -53,7 +55,8 @@ class RedisStore:
 
     def __init__(self, url: str, role: str, *, patience: float = 10.0, lease_ms: int = LEASE_MS) -> None:
         self.role, self._patience, self._lease = role, patience, lease_ms
-        self._client: Any = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
+        self._client: Any = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0,
+                                                 max_connections=MOST_CONNECTIONS)  # fmt: skip
         self._script = self._client.register_script(_SCRIPT)
         self._create = self._client.register_script(_CREATE)
         self._swap = self._client.register_script(_SWAP)
