@@ -220,7 +220,7 @@ def _limits(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.keepalive_timeout_ms", int(1000 * settings.keepalive_s)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.min_time_between_pings_ms", int(500 * settings.keepalive_s)),
+        ("grpc.http2.ping_timeout_ms", int(1000 * settings.keepalive_s)),
         # two services on one port are an error, not a lottery
         ("grpc.so_reuseport", 0),
     ]
