@@ -344,7 +344,7 @@ def test_io_of_a_guest_service_that_died_comes_to_its_end(tmp_path):
     """Asked again with the same request id, the I/O in flight is taken up, and not begun."""
     with restartable(tmp_path) as (cluster, lab):
         lab.lay("01", "whole-folio")
-        request = guest_pb2.DirectIoRequest(group=lab.group, actor=1, page=0, hold_us=1_500_000, request_id="the one")
+        request = guest_pb2.DirectIoRequest(group=lab.group, actor=1, page=0, hold_us=1_500_000, request_id="the-one")
         call = lab.cluster.guest.DirectIo.future(request, timeout=NEVER)
         until(lambda: flying(lab))
         cluster.children["guest"].kill()

@@ -15,6 +15,7 @@ import numpy as np
 
 from ultrafolio.errors import one_of
 from ultrafolio.fields import Field, read_toml, take
+from ultrafolio.files import named, reading
 from ultrafolio.model.layout import *
 
 from .layout import OUTCOME_SLOTS
@@ -57,8 +58,10 @@ def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
     if name == "default":
         return from_table({}, "default costs")
     if name.endswith(".toml"):
-        document = read_toml(base / name)
-        return from_table(document.get("costs", {}), f"{base / name}: [costs]")
+        file = named(base, name)
+        with reading(file, name):
+            document = read_toml(file)
+            return from_table(document.get("costs", {}), f"{file}: [costs]")
     raise one_of("unknown cost profile", name, ["default", *tables], then="a FILE.toml or a [costs.NAME] block")
 
 

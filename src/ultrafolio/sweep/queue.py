@@ -138,7 +138,9 @@ class Queue:
                     _, before = missing(work, span, but=[s for chunk in ticket.chunks for s in chunk])
                     yield from before
                 # Workers come last: what measured the cells has compiled what they load.
-                crew = stack.enter_context(OwnWorkers(self.workers, url, self.folder)) if self.workers else None
+                private = self.url is None
+                own = OwnWorkers(self.workers, url, self.folder, private=private) if self.workers else None
+                crew = stack.enter_context(own) if own else None
                 yield from _Fetch(self, client, url, crew, store, ticket).run(stopped)
             except RedisError as error:
                 raise unreachable(url, error) from None
