@@ -1,6 +1,7 @@
 """The rules against the kernel's own C: a tree made up here always, the trees of 6.1 and 6.12 where they are."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +16,8 @@ from ultrafolio.judge.build import Ask, assemble, questions
 from ultrafolio.judge.carries import preset
 from ultrafolio.judge.cut import Tree
 from ultrafolio.judge.explained import REASONS
-from ultrafolio.judge.starts import Doing, Start, build, starts
 from ultrafolio.judge.stands import gone
+from ultrafolio.judge.starts import Doing, Start, build, starts
 from ultrafolio.judge.verdict import judge
 from ultrafolio.judge.watch import events, joined
 from ultrafolio.judge.world import World
@@ -24,7 +25,8 @@ from ultrafolio.model.layout import ANON, EXPORTED, IOMAP, MAPPED, SECURE, SHARE
 from ultrafolio.model.policies import find
 
 RULES = SimpleNamespace(**functions(lambda function: function))
-TREES = [Path(os.environ.get("ULTRAFOLIO_TREES", "/usr/src")) / f"linux-source-{version}" for version in ("6.1", "6.12")]
+WHERE = Path(os.environ.get("ULTRAFOLIO_TREES", "/usr/src"))
+TREES = [WHERE / f"linux-source-{version}" for version in ("6.1", "6.12")]
 trees = pytest.mark.parametrize(
     "tree",
     [pytest.param(tree, marks=pytest.mark.skipif(not (tree / "mm/gup.c").is_file(), reason=f"no {tree.name} here"))
@@ -66,31 +68,101 @@ def test_each_reason_is_used_or_is_of_the_other_tree(tree):
 
 
 CAUGHT = {
-    "no test for writeback": {"    if s.mm[head(s, k.page)].writeback != NO_WRITEBACK:\n        unlock": "    if 0:\n        unlock"},
-    "no freeze": {"    s.mm[counted(s, k.page)].frozen = 1\n": ""},
-    "no bit before the call": {"    set_arch(s, s.task[t].page)\n": ""},
-    "no count of references": {"extra_refs(s, k.page) > k.ref or never_matches": "never_matches"},
-    "no thaw after a failure": {"    thaw(s, t)\n    if rc == UV_BUSY": "    if rc == UV_BUSY"},
-    "an unshare exports first": {" and k.call != UNSHARE": ""},
-    "a refused unshare is fatal": {"    if s.task[t].call == UNSHARE:\n        leave(s, t)\n        return E_UV\n": ""},
-    "no export before a foreign import": {"    if foreign:\n        k.pc = IMPORT_EXPORT": "    if False:\n        k.pc = IMPORT_EXPORT"},
-    "no own reference": {"        k.ref = 1\n        get_ref(s, k.page, 2)\n": "        pass\n"},
-    "the own reference stays": {"        k.ref = 0\n        put_ref(s, k.page, 2)\n": "        k.ref = 0\n"},
-    "a dirty folio is split": {"if m.dirty and m.backing == IOMAP:": "if 0:"},
-    "references before dirt": {"    if m.writeback != NO_WRITEBACK:\n        if s.cfg[0].import_ref": "    if m.refs > k.ref:\n        return too_many_refs(s, t)\n    if m.writeback != NO_WRITEBACK:\n        if s.cfg[0].import_ref"},
-    "a pin that is not made accessible": {"make_accessible(s, t, p, unit != ACC_UNIT_PAGE, PIN_GET)": "pass"},
-    "an export without a pin": {"    if uv_pin(s, k.i) == UV_OK:\n        return page_done(s, t)\n    k.failed = k.i + 1\n": "    k.failed = 0\n"},
-    "writeback that is not made accessible": {"make_accessible(s, t, s.task[t].page, True, WB_IO)": "s.task[t].pc = WB_IO"},
-    "reclaim does not ask for pins first": {"    if h.backing == ANON and pinned(s, k.page):\n": "    if False:\n"},
-    "reclaim asks for pins of all memory first": {"    if h.backing == ANON and pinned(s, k.page):\n": "    if pinned(s, k.page):\n"},
-    "an unmap that clears no bit": {"    if s.cfg[0].track != TRACK_FOLIO or s.mm[k.page].order == 0:\n        clear_arch(s, k.i)\n": ""},
+    "no test for writeback": (
+         "    if s.mm[head(s, k.page)].writeback != NO_WRITEBACK:\n"
+         "        unlock",
+         "    if 0:\n"
+         "        unlock",
+    ),
+    "no freeze": (
+         "    s.mm[counted(s, k.page)].frozen = 1\n",
+         "",
+    ),
+    "no bit before the call": (
+         "    set_arch(s, s.task[t].page)\n",
+         "",
+    ),
+    "no count of references": (
+         "extra_refs(s, k.page) > k.ref or never_matches",
+         "never_matches",
+    ),
+    "no thaw after a failure": (
+         "    thaw(s, t)\n"
+         "    if rc == UV_BUSY",
+         "    if rc == UV_BUSY",
+    ),
+    "an unshare exports first": (
+         " and k.call != UNSHARE",
+         "",
+    ),
+    "a refused unshare is fatal": (
+         "    if s.task[t].call == UNSHARE:\n"
+         "        leave(s, t)\n"
+         "        return E_UV\n",
+         "",
+    ),
+    "no export before a foreign import": (
+         "    if foreign:\n"
+         "        k.pc = IMPORT_EXPORT",
+         "    if False:\n"
+         "        k.pc = IMPORT_EXPORT",
+    ),
+    "no own reference": (
+         "        k.ref = 1\n"
+         "        get_ref(s, k.page, 2)\n",
+         "        pass\n",
+    ),
+    "the own reference stays": (
+         "        k.ref = 0\n"
+         "        put_ref(s, k.page, 2)\n",
+         "        k.ref = 0\n",
+    ),
+    "a dirty folio is split": (
+         "if m.dirty and m.backing == IOMAP:",
+         "if 0:",
+    ),
+    "references before dirt": (
+         "    if m.writeback != NO_WRITEBACK:\n"
+         "        if s.cfg[0].import_ref",
+         "    if m.refs > k.ref:\n"
+         "        return too_many_refs(s, t)\n"
+         "    if m.writeback != NO_WRITEBACK:\n"
+         "        if s.cfg[0].import_ref",
+    ),
+    "a pin that is not made accessible": (
+         "make_accessible(s, t, p, unit != ACC_UNIT_PAGE, PIN_GET)",
+         "pass",
+    ),
+    "an export without a pin": (
+         "    if uv_pin(s, k.i) == UV_OK:\n"
+         "        return page_done(s, t)\n"
+         "    k.failed = k.i + 1\n",
+         "    k.failed = 0\n",
+    ),
+    "writeback that is not made accessible": (
+         "make_accessible(s, t, s.task[t].page, True, WB_IO)",
+         "s.task[t].pc = WB_IO",
+    ),
+    "reclaim does not ask for pins first": (
+         "    if h.backing == ANON and pinned(s, k.page):\n",
+         "    if False:\n",
+    ),
+    "reclaim asks for pins of all memory first": (
+         "    if h.backing == ANON and pinned(s, k.page):\n",
+         "    if pinned(s, k.page):\n",
+    ),
+    "an unmap that clears no bit": (
+         "    if s.cfg[0].track != TRACK_FOLIO or s.mm[k.page].order == 0:\n"
+         "        clear_arch(s, k.i)\n",
+         "",
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.skipif(not (TREES[1] / "mm/gup.c").is_file(), reason="no linux-source-6.12 here")
 @pytest.mark.parametrize("name", CAUGHT)
 def test_a_broken_rule_differs(name):
-    found = judge(Tree(str(TREES[1])), together_too=False, changed=CAUGHT[name])
+    found = judge(Tree(str(TREES[1])), together_too=False, changed=dict([CAUGHT[name]]))
     assert any(one.differ for one in found.operated.values()), name
 
 
@@ -104,7 +176,7 @@ def test_a_rule_that_is_wrong_only_beside_another_thread_lacks_an_end():
 
 def test_the_broken_rules_are_those_of_the_other_tests():
     known = {old for changes, _ in MUTANTS.values() for old in changes}
-    assert sum(1 for changes in CAUGHT.values() if set(changes) & known) >= 10
+    assert sum(1 for old, _ in CAUGHT.values() if old in known) >= 10
 
 
 # --------------------------------------------------------------------------------------------- bad trees
@@ -268,7 +340,8 @@ def test_a_split_unmaps_freezes_and_parts():
 
 
 def test_a_swap_out_is_refused_while_referenced_or_mapped():
-    for start, wanted in ((Start(present=UNMAPPED), True), (Start(), False), (Start(present=UNMAPPED, references="pin"), False)):
+    away = Start(present=UNMAPPED)
+    for start, wanted in ((away, True), (Start(), False), (replace(away, references="pin"), False)):
         on, _ = world(start)
         assert bool(answer(on, "swap_out")) is wanted
 

@@ -64,8 +64,8 @@ def as_json(result: Judgement) -> dict[str, Any]:
         "version": 1, "kernel": result.version, "policy": result.policy, "carried": result.carried,
         "pieces": result.cuts, "not_judged": result.not_judged, "agrees": result.agrees,
         "operations": {
-            name: {"equal": one.equal, "explained": one.starts_explained, "reasons": dict(sorted(one.explained.items())),
-                   "differ": one.differ}
+            name: {"equal": one.equal, "explained": one.starts_explained,
+                   "reasons": dict(sorted(one.explained.items())), "differ": one.differ}
             for name, one in result.operated.items()
         },
         "at_once": {"states": result.nodes, "missing": result.missing, "unreached": dict(result.unreached)},

@@ -191,7 +191,9 @@ class Program:
 
     def _asked(self, operation: str, page: int, answers: tuple[int, ...]) -> Ask | Returned:
         if len(answers) > ANSWERS:
-            raise InputError(f"{operation}: does not end", value=f"{len(answers)} answers", allowed=f"at most {ANSWERS}")
+            raise InputError(
+                f"{operation}: does not end", value=f"{len(answers)} answers", allowed=f"at most {ANSWERS}"
+            )
         into, out = self._run.stdin, self._run.stdout
         assert into and out
         try:
@@ -224,7 +226,8 @@ def _compile(text: str, folder: Path, tree: Tree) -> str:
             "-Werror=int-conversion", "-Werror=incompatible-pointer-types", "-o", binary,
             str(folder / "judged.c")]  # fmt: skip
     try:
-        done = subprocess.run(call, capture_output=True, text=True, timeout=120, env={**os.environ, "LC_ALL": "C"})
+        plain = {**os.environ, "LC_ALL": "C"}
+        done = subprocess.run(call, check=False, capture_output=True, text=True, timeout=120, env=plain)
     except subprocess.TimeoutExpired:
         raise InputError("the compiler did not end within 120 s", value=compiler) from None
     if done.returncode:

@@ -166,4 +166,3 @@ def _forget(task: dict[str, int]) -> None:
     for name in task:
         if name != "pc":
             task[name] = 0
-

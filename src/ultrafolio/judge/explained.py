@@ -61,7 +61,9 @@ def _lock_before_test(pair: Compared) -> Compared:
 def _large_has_no_bit(pair: Compared) -> Compared:
     if pair.start.order == 0:
         return pair
-    return replace(pair, in_rules=_events(pair.in_rules, lambda e: not (e.startswith("bit of") and e.endswith("clear"))))
+    return replace(
+        pair, in_rules=_events(pair.in_rules, lambda e: not (e.startswith("bit of") and e.endswith("clear")))
+    )
 
 
 def _one_test_of_references(pair: Compared) -> Compared:
@@ -95,10 +97,10 @@ def _feature_unknown(pair: Compared) -> Compared:
 
 
 REASONS: tuple[Reason, ...] = (
-    Reason("feature-unknown", "a machine moves the ownership of a page, and this kernel does not ask for it but exports "
-           "first", "export-first", ("import", "unshare"), _feature_unknown),
-    Reason("unmap-reference", "an unmap holds a reference of its own over its export; it also holds the page-table lock "
-           "then, so no import is between its walk and its freeze", "convert", UNMAPS, _unmap_reference),
+    Reason("feature-unknown", "a machine moves the ownership of a page, and this kernel does not ask for it but "
+           "exports first", "export-first", ("import", "unshare"), _feature_unknown),
+    Reason("unmap-reference", "an unmap holds a reference of its own over its export; it also holds the page-table "
+           "lock then, so no import is between its walk and its freeze", "convert", UNMAPS, _unmap_reference),
     Reason("lock-before-test", "the kernel locks the folio and then looks whether it is in writeback, in writeback's "
            "case waiting for its end with the lock; the rules look and lock in one step", "start-writeback",
            ("writeback", "reclaim"), _lock_before_test),
@@ -106,11 +108,11 @@ REASONS: tuple[Reason, ...] = (
            "the bit, and the rules find it clear", "accessible", ("pin", "pin-fast", "writeback"), _large_has_no_bit),
     Reason("one-test-of-references", "reclaim asks for pins, and later for any reference; in the rules one test keeps "
            "the page", "reclaim-pinned", ("reclaim",), _one_test_of_references),
-    Reason("pin-maps-for-write", "a pin for writing faults the page in for write; the rules map it, and leave it to the "
-           "next import to make it writable, as a pin of a page that is only read does", "pin", ("pin", "pin-fast"),
+    Reason("pin-maps-for-write", "a pin for writing faults the page in for write; the rules map it, and leave it to "
+           "the next import to make it writable, as a pin of a page that is only read does", "pin", ("pin", "pin-fast"),
            _pin_maps_for_write),
-    Reason("late-is-told-later", "an unmap ignores a refused export, and the write to swap finds it too late; the rules "
-           "end at the export", "unmap", UNMAPS, _late_is_told_later),
+    Reason("late-is-told-later", "an unmap ignores a refused export, and the write to swap finds it too late; the "
+           "rules end at the export", "unmap", UNMAPS, _late_is_told_later),
     Reason("skip-needs-two-tables", "the bug that skips a page shows where a range crosses page tables; an operation "
            "here is about one page, and the walk with locks refuses it", "pin-fast", ("pin", "pin-fast"),
            _skip_needs_two_tables),

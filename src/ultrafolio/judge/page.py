@@ -38,10 +38,17 @@ def page(results: list[Judgement]) -> str:
         lines.append(f"| {reason.name} | {reason.about} | {where} | {count} |")
     lines += ["", "## Ends of the rules that the C cannot have", "",
               "The rules take one step where the kernel holds a lock over several, so they reach more ends. None of "
-              "these is an end of the C.", "", f"| at once | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]  # fmt: skip
+              "these is an end of the C.", "", f"| at once | {' | '.join(names)} |",
+              f"| --- |{' --- |' * len(names)}"]  # fmt: skip
     for group in sorted({g for one in results for g in one.unreached}):
         lines.append(f"| {group} | {' | '.join(str(one.unreached[group]) for one in results)} |")
-    lines += ["", "## Pieces", "", f"| piece | what it is | {' | '.join(names)} |", f"| --- | --- |{' --- |' * len(names)}"]
+    lines += [
+        "",
+        "## Pieces",
+        "",
+        f"| piece | what it is | {' | '.join(names)} |",
+        f"| --- | --- |{' --- |' * len(names)}",
+    ]
     for piece in PIECES:
         cells = [one.cuts.get(piece.name, "none") for one in results]
         lines.append(f"| {piece.name} | {piece.about} | {' | '.join(cells)} |")

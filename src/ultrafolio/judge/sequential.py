@@ -1,4 +1,4 @@
-"""One operation alone, from every start: the events, the end and the final state of the C against those of the rules."""
+"""One operation alone, from every start: the events, the end and the final state, in C and in the rules."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from ..model.policies import Policy
 from ..model.layout import ANON, MAPPED, WAITS
+from ..model.policies import Policy
 from .build import Program, Returned
 from .runs import SHARED, c_end, rule_end, rule_step
 from .starts import Doing, Start, build, starts
@@ -22,7 +22,7 @@ WAITS_IN_RULES = {"the folio lock": "waits for the folio lock", "the end of writ
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One run: its events, how it ended, the shared state that it left, and the rules that it took, if it was theirs."""
+    """One run: its events, how it ended, the shared state that it left, and the rules that it took, if any."""
 
     events: tuple[str, ...]
     end: str

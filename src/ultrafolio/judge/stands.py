@@ -10,7 +10,8 @@ from .cut import Tree
 
 STANDS: tuple[tuple[str, str, str, str], ...] = (
     ("import of a page", "5.7-6.13", "arch/s390/kernel/uv.c", "gmap_make_secure, make_secure_pte or make_folio_secure"),
-    ("import of a page", "6.14-6.19", "arch/s390/kernel/uv.c", "make_hva_secure, make_folio_secure, s390_wiggle_split_folio"),
+    ("import of a page", "6.14-6.19", "arch/s390/kernel/uv.c",
+     "make_hva_secure, make_folio_secure, s390_wiggle_split_folio"),
     ("import of a page", "7.0-7.2", "arch/s390/kvm/pv.c", "kvm_s390_pv_make_secure; make_folio_secure stays in uv.c"),
     ("unshare of a pinned page", "5.7-7.2", "arch/s390/kvm/intercept.c", "handle_pv_uvc"),
     ("page made accessible", "5.7-6.9", "arch/s390/kernel/uv.c", "arch_make_page_accessible"),

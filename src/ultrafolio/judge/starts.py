@@ -57,7 +57,9 @@ class Start:
 
     def __str__(self) -> str:
         plain = Start()
-        said = [f"{name} {getattr(self, name)}" for name in self.__slots__ if getattr(self, name) != getattr(plain, name)]
+        said = [
+            f"{name} {getattr(self, name)}" for name in self.__slots__ if getattr(self, name) != getattr(plain, name)
+        ]
         return ", ".join(said) or "plain"
 
 

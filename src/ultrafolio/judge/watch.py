@@ -6,7 +6,6 @@ The same list is made for a primitive of the kernel and for a step of a rule, so
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ..model.layout import MAPPED, NO_WRITEBACK, PAGE_STATES, SECTIONS, State
 
@@ -31,6 +30,10 @@ class Record:
     """A record whose fields are plain integers; looks at them go to a list while there is one."""
 
     __slots__ = ("_at", "_section", "_values", "_watch")
+    _at: int
+    _section: str
+    _values: dict[str, int]
+    _watch: list[list[Look] | None]
 
     def __init__(self, section: str, at: int, values: dict[str, int], watch: list[list[Look] | None]) -> None:
         object.__setattr__(self, "_section", section)
@@ -123,10 +126,7 @@ def events(looks: list[Look]) -> list[str]:
             continue
         if look.section not in WATCHED:
             continue
-        if look.wrote:
-            text = _change(look)
-        else:
-            text = "" if _adds(looks, at) else _test(look, written)
+        text = _change(look) if look.wrote else "" if _adds(looks, at) else _test(look, written)
         if last and not text.endswith(_INSIDE) and text:
             found += last
             last = []
@@ -172,8 +172,8 @@ def _change(look: Look) -> str:
     words = {
         "locked": f"lock folio {at}" if new else f"unlock folio {at}",
         "frozen": f"freeze folio {at}" if new else f"thaw folio {at}",
-        "writeback": ["starts", "", "ends"][(new == NO_WRITEBACK) * 2 or new - 1] and (
-            f"writeback of folio {at} {'ends' if new == NO_WRITEBACK else 'starts'}"),
+        "writeback": ["starts", "", "ends"][(new == NO_WRITEBACK) * 2 or new - 1]
+        and (f"writeback of folio {at} {'ends' if new == NO_WRITEBACK else 'starts'}"),
         "arch": f"set the bit of page {at}" if new else f"clear the bit of page {at}",
         "dirty": f"folio {at} is {'dirty' if new else 'clean'}",
         "batch": f"drain page {at}",

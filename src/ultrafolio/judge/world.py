@@ -61,7 +61,7 @@ class World:
         """The folio's reference count: one a mapped page, one a page in the page cache, and the others."""
         folio = self.folio(page)
         cache = 0 if folio.backing == ANON else len(self._pages(page))
-        return self._mapped(page) + cache + folio.refs
+        return self._mapped(page) + cache + int(folio.refs)
 
     def _mapped(self, page: int) -> int:
         if self.rules.head(self.state, page) in self.parted:
