@@ -456,7 +456,7 @@ def import_arch(s, t):
       releases="table lock frozen mutex refs",
       seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
 def import_call(s, t):
-    """The call: import, or unpin for an unshare. Busy, or unmapped meanwhile: undo and touch again. Refused: not valid."""
+    """The call: import, or unpin for an unshare. Busy, or unmapped meanwhile: undo and touch again. Else not valid."""
     k = s.task[t]
     vm = s.who[t].vm
     if s.pt[k.page].present != MAPPED and not s.cfg[0].ignores_unmap:
