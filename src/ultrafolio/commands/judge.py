@@ -18,47 +18,56 @@ from ultrafolio.judge.verdict import judge as judge_tree
 
 @click.command()
 @click.option("--tree", "trees", multiple=True, required=True, metavar="DIR",
-              help="A kernel source tree. May be given again with --format markdown.")  # fmt: skip
+              help="A kernel source tree.")  # fmt: skip
 @click.option("--preset", default="", metavar="NAME", help="The policy to hold it to, instead of its version's.")
 @click.option("--alone", is_flag=True, help="One operation at a time only; no two at once.")
 @click.option("--three", is_flag=True, help="An import, a pin and a writeback at once, too.")
 @click.option("--citations", is_flag=True, help="Only say which cited functions the tree does not have.")
 @click.option("--source", is_flag=True, help="Only print the C program: the shim, the cut functions, the callers.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.option("--markdown", is_flag=True, help="The page docs/judged.md; --tree may be given again.")
 def judge(
-    trees: tuple[str, ...], preset: str, alone: bool, three: bool, citations: bool, source: bool, form: str
-) -> None:
+    trees: tuple[str, ...], preset: str, alone: bool, three: bool, citations: bool, source: bool, as_json: bool,
+    markdown: bool,
+) -> int:  # fmt: skip
     """Judge the rules by the kernel's own functions.
 
     They are cut from the tree by name, unmodified, compiled over a shim, and run from every small situation, alone and
-    two at once. Exit code 1: a difference that nothing explains.
+    two at once.
+
+    \b
+    ultrafolio judge --tree linux-source-6.12
+    ultrafolio judge --tree linux-source-6.12 --three --json
+    ultrafolio judge --tree linux-source-6.12 --citations
+
+    Exit codes: 0 no difference is without a reason, 1 one is, 2 bad input.
     """
-    if len(trees) > 1 and (form != "markdown" or citations or source):
-        raise InputError("--tree: more than one", value=len(trees), allowed="one tree, or --format markdown")
+    if len(trees) > 1 and (not markdown or citations or source):
+        raise InputError("--tree: more than one", value=len(trees), allowed="one tree, or --markdown")
     if citations:
         return _citations(Tree(trees[0]))
     if source:
-        return click.echo(assemble(Tree(trees[0])).text)
+        click.echo(assemble(Tree(trees[0])).text)
+        return 0
     results = [judge_tree(Tree(tree), preset, together_too=not alone, three=three) for tree in trees]
-    if form == "markdown":
+    if markdown:
         click.echo(page(results), nl=False)
-    elif form == "json":
-        click.echo(json.dumps(as_json(results[0]), ensure_ascii=False, indent=1))
+    elif as_json:
+        click.echo(json.dumps(as_record(results[0]), ensure_ascii=False, indent=1))
     else:
         click.echo(_text(results[0]), nl=False)
-    if not all(result.agrees for result in results):
-        raise SystemExit(1)
-    return None
+    return 0 if all(result.agrees for result in results) else 1
 
 
-def _citations(tree: Tree) -> None:
+def _citations(tree: Tree) -> int:
     found = gone(tree)
     for name, rules in found.items():
         click.echo(f"{name}: not in Linux {tree.version}; cited by {', '.join(rules)}")
     click.echo(f"Linux {tree.version}: {len(found)} of the cited functions are not there")
+    return 0
 
 
-def as_json(result: Judgement) -> dict[str, Any]:
+def as_record(result: Judgement) -> dict[str, Any]:
     """The result as a JSON object; version 1 of it."""
     return {
         "version": 1, "kernel": result.version, "policy": result.policy, "carried": result.carried,

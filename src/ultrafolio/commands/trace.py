@@ -155,7 +155,14 @@ def _read(file: Path, importer: Importer, kind: Kind | None, only: Only) -> Reco
 @trace.command("formats")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a format.")
 def formats(as_json: bool) -> int:
-    """List the formats of recordings, what each is read as, the command that makes it, and its bounds."""
+    """List the formats of recordings, what each is read as, the command that makes it, and its bounds.
+
+    \b
+    ultrafolio trace formats
+    ultrafolio trace formats --json
+
+    Exit codes: 0 done, 2 bad input.
+    """
     for importer in REGISTRY:
         record = {"format": importer.name, "as": list(importer.kinds), "made_by": importer.made_by,
                   "bounds": dict(importer.bounds), "parts": list(importer.parts)}  # fmt: skip

@@ -12,7 +12,7 @@ def page(results: list[Judgement]) -> str:
     names = [f"Linux {one.version}" for one in results]
     lines = [
         "# What the kernel's own C says of the rules", "",
-        "Made by `ultrafolio judge --tree DIR --format markdown`. The functions that the rules mirror are cut from a "
+        "Made by `ultrafolio judge --tree DIR --markdown`. The functions that the rules mirror are cut from a "
         "kernel source tree, unmodified, compiled in user space over a shim, and run from every small situation. No "
         "text of the kernel is in this repository.", "",
         "*equal*: the same events, the same end, the same final state from every start. *explained*: equal but for the "
