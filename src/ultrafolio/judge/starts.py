@@ -116,7 +116,8 @@ def _folio(arrays: State, start: Start) -> None:
     """The one folio of a start; its other references and its page state are those of the page asked for."""
     mm, head, page = arrays.mm, 0, start.page
     mm["order"] = start.order
-    for name in ("locked", "writeback", "backing", "writable", "dirty"):
+    mm["backing"] = start.backing
+    for name in ("locked", "writeback", "writable", "dirty"):
         mm[head][name] = getattr(start, name)
     arrays.pt[page]["present"] = start.present
     mm[page]["arch"], mm[page]["altered"] = start.arch, start.altered

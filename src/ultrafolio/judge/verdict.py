@@ -25,6 +25,7 @@ AT_ONCE = ("import", "unshare", "pin", "pin-fast", "writeback", "reclaim")
 PAIR_STARTS = (
     Start(), Start(uv=SECURE, arch=1), Start(uv=SHARED, arch=1), Start(uv=PINNED_SHARED), Start(uv=EXPORTED),
     Start(uv=SECURE, arch=1, references="pin"), Start(uv=SECURE, arch=1, backing=ANON),
+    Start(uv=SHARED, arch=1, backing=ANON),
 )  # fmt: skip
 TRIPLE = ("import", "pin", "writeback")
 
