@@ -1,6 +1,7 @@
 """The rules against the kernel's own C: a tree made up here always, the trees of 6.1 and 6.12 where they are."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +15,15 @@ from ultrafolio.engine.load import functions
 from ultrafolio.errors import InputError
 from ultrafolio.judge.build import Ask, assemble, questions
 from ultrafolio.judge.carries import preset
+from ultrafolio.judge.citations import gone
 from ultrafolio.judge.cut import Tree
 from ultrafolio.judge.explained import REASONS
-from ultrafolio.judge.stands import gone
+from ultrafolio.judge.stands import STANDS
 from ultrafolio.judge.starts import Doing, Start, build, starts
 from ultrafolio.judge.verdict import judge
 from ultrafolio.judge.watch import events, joined
 from ultrafolio.judge.world import World
+from ultrafolio.model.fixes import order
 from ultrafolio.model.layout import ANON, EXPORTED, IOMAP, MAPPED, SECURE, SHARED, SHMEM, UNMAPPED, WRITING
 from ultrafolio.model.policies import find
 
@@ -63,7 +66,7 @@ def test_no_difference_is_left_without_an_explanation(tree):
 @trees
 def test_each_reason_is_used_or_is_of_the_other_tree(tree):
     used = {name for one in judge(Tree(str(tree)), together_too=False).operated.values() for name in one.explained}
-    other = {"linux-source-6.1": {"large-has-no-bit"}, "linux-source-6.12": {"feature-unknown"}}[tree.name]
+    other = {"linux-source-6.1": {"large-has-no-bit"}, "linux-source-6.12": set()}[tree.name]
     assert used == {reason.name for reason in REASONS} - other
 
 
@@ -151,6 +154,32 @@ CAUGHT = {
          "    if h.backing == ANON and pinned(s, k.page):\n",
          "    if pinned(s, k.page):\n",
     ),
+    "an unmap clears the bit though its export was refused": (
+         "    if uv_export(s, k.i) != UV_OK:\n"
+         "        unlock(s, k.page)\n",
+         "    if uv_export(s, k.i) != UV_OK:\n"
+         "        clear_arch(s, k.i)\n"
+         "        unlock(s, k.page)\n",
+    ),
+    "a fast pin clears the bit of a page that it skips": (
+         "    if k.then == PIN_GET and s.cfg[0].gup_skips:\n",
+         "    if k.then == PIN_GET and s.cfg[0].gup_skips:\n"
+         "        clear_arch(s, k.i)\n",
+    ),
+    "a pin does not map its page": (
+         "    s.pt[p].present = MAPPED\n"
+         "    get_ref(s, p, is_long(s, t))\n",
+         "    get_ref(s, p, is_long(s, t))\n",
+    ),
+    "writeback that waits makes its folio dirty": (
+         "    if h.writeback != NO_WRITEBACK:\n"
+         "        return W_WRITEBACK\n"
+         "    h.locked = 1\n",
+         "    if h.writeback != NO_WRITEBACK:\n"
+         "        h.dirty = 1\n"
+         "        return W_WRITEBACK\n"
+         "    h.locked = 1\n",
+    ),
     "an unmap that clears no bit": (
          "    if s.cfg[0].track != TRACK_FOLIO or s.mm[k.page].order == 0:\n"
          "        clear_arch(s, k.i)\n",
@@ -172,6 +201,26 @@ def test_a_rule_that_is_wrong_only_beside_another_thread_has_ends_that_the_c_has
     right, found = (judge(Tree(str(TREES[1])), whole=False, changed=change) for change in (None, changed))
     assert not any(one.differ for one in found.operated.values())
     assert found.unreached["pin and reclaim"] > right.unreached["pin and reclaim"]
+
+
+@pytest.mark.skipif(not (TREES[1] / "mm/gup.c").is_file(), reason="no linux-source-6.12 here")
+def test_rules_without_an_end_of_the_c_are_told():
+    found = judge(Tree(str(TREES[1])), whole=False, changed=dict([CAUGHT["a refused unshare is fatal"]]))
+    assert any(text.startswith("unshare and unshare from plain") for text in found.missing) and not found.agrees
+
+
+@trees
+def test_the_table_of_places_is_right_for_the_trees_at_hand(tree):
+    made = Tree(str(tree))
+    seen = 0
+    for _, versions, path, names in STANDS:
+        first, last = versions.split("-")
+        if not order(first) <= order(made.base) <= order(last):
+            continue
+        found = re.findall(r"[a-z0-9_]+_[a-z0-9_]+", names)
+        assert any(made.function(path, name) for name in found), (path, names)
+        seen += 1
+    assert seen >= 8
 
 
 def test_the_broken_rules_are_those_of_the_other_tests():

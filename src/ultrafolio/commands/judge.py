@@ -9,10 +9,11 @@ import click
 
 from ultrafolio.errors import InputError
 from ultrafolio.judge.build import assemble
+from ultrafolio.judge.citations import gone
 from ultrafolio.judge.cut import Tree
+from ultrafolio.judge.explained import REASONS
 from ultrafolio.judge.page import page
-from ultrafolio.judge.stands import gone
-from ultrafolio.judge.verdict import REASONS, Judgement
+from ultrafolio.judge.verdict import Judgement
 from ultrafolio.judge.verdict import judge as judge_tree
 
 

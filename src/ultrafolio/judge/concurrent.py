@@ -17,7 +17,7 @@ from ..model.policies import Policy
 from .build import Program, Returned
 from .runs import SHARED, c_end, rule_end, rule_step
 from .starts import Doing, Start, build
-from .watch import Watched
+from .watch import Watched, without
 from .world import World
 
 MOST_NODES = 60_000
@@ -77,7 +77,7 @@ class _Node:
         return _Node(watched, world, list(self.answers), list(self.ends))
 
 
-def search(first: _Node, threads: int, step: Callable[[_Node, int], bool], waits: Callable[[_Node, int], str]) -> Ends:
+def search(first: _Node, threads: int, step: Callable[[_Node, int], bool]) -> Ends:
     """All ends that a node leads to. `step` moves a thread, or returns False where it waits. InputError for more nodes
     than are bounded."""
     seen, stack, ends = {first.key()}, [first], set()
@@ -99,7 +99,7 @@ def search(first: _Node, threads: int, step: Callable[[_Node, int], bool], waits
                     raise InputError("too many interleavings", value=len(seen), allowed=f"at most {MOST_NODES}",
                                      then="judge fewer operations at once")  # fmt: skip
         if not moved:
-            told = tuple(end or waits(node, thread) for thread, end in enumerate(node.ends))
+            told = tuple(end or "waits" for end in node.ends)
             ends.add((told, seen_by_all(node.watched)))
     return Ends(frozenset(ends), len(seen))
 
@@ -107,10 +107,9 @@ def search(first: _Node, threads: int, step: Callable[[_Node, int], bool], waits
 def seen_by_all(watched: Watched) -> tuple[tuple[int, ...], ...]:
     """The shared state of an end; whether a page is mapped for writing is left out where a thread pins, since a pin's
     own write fault is explained (pin-maps-for-write)."""
-    if any(who["kind"] == DISK for who in watched.values["who"]):
-        for folio in watched.values["mm"]:
-            folio["writable"] = folio["dirty"] = 0
-    return watched.key(*SHARED)
+    key = watched.key(*SHARED)
+    pins = any(who["kind"] == DISK for who in watched.values["who"])
+    return without(key, "writable", "dirty") if pins else key
 
 
 def together(
@@ -141,7 +140,7 @@ def _ends_of_c(
 
     watched = build(start, policy, list(doing))
     first = _Node(watched, World(watched.state, rules), [()] * len(doing), [""] * len(doing))
-    return search(first, len(doing), step, lambda node, thread: "waits")
+    return search(first, len(doing), step)
 
 
 def _ends_of_rules(rules: SimpleNamespace, policy: Policy, start: Start, doing: tuple[Doing, ...]) -> Ends:
@@ -158,7 +157,7 @@ def _ends_of_rules(rules: SimpleNamespace, policy: Policy, start: Start, doing: 
 
     watched = build(start, policy, list(doing))
     first = _Node(watched, None, [], [""] * len(doing))
-    return search(first, len(doing), step, lambda node, thread: "waits")
+    return search(first, len(doing), step)
 
 
 def _forget(task: dict[str, int]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .explained import REASONS
 from .pieces import NOT_CUT, PIECES
 from .stands import STANDS
-from .verdict import REASONS, Judgement, rule_table, why_not_judged
+from .verdict import Judgement, rule_table, why_not_judged
 
 
 def page(results: list[Judgement]) -> str:
@@ -29,7 +30,7 @@ def page(results: list[Judgement]) -> str:
     lines += ["", "## Rules", "", f"| rule | kernel function | {' | '.join(names)} |",
               f"| --- | --- |{' --- |' * len(names)}"]  # fmt: skip
     for name, kernel, *cells in rule_table(results):
-        said = [f"not judged ({why_not_judged(kernel)})" if cell == "not judged" else cell for cell in cells]
+        said = [f"not judged ({why_not_judged(name)})" if cell == "not judged" else cell for cell in cells]
         lines.append(f"| {name} | {kernel} | {' | '.join(said)} |")
     lines += ["", "## Reasons", "", "| reason | what differs | where | starts |", "| --- | --- | --- | --- |"]
     for reason in REASONS:

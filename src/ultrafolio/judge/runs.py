@@ -35,7 +35,6 @@ from ..model.layout import (
     WB_LOCK,
     WRITEBACK,
 )
-from .build import Ask
 from .watch import Watched
 from .world import World
 
@@ -115,8 +114,3 @@ def c_end(world: World, operation: str, value: int) -> str:
 def rule_step(watched: Watched, rules: SimpleNamespace, thread: int) -> int:
     """One step of a thread of the rules; its outcome, negative where it waits."""
     return int(rules.step(watched.state, thread, 0, 0))
-
-
-def is_wait(asked: Ask) -> bool:
-    """Whether a primitive may have to wait."""
-    return asked.question in ("lock", "wait_writeback", "table_lock", "clean", "fault", "unmap_split")

@@ -1,12 +1,9 @@
-"""Where the functions that the rules mirror stand, by kernel version, and which of those that the rules cite a tree
-has no more. Sources: the trees of these versions as docs/kernel.md reads them; 6.1 and 6.12 were cut and compiled."""
+"""Where the functions that the rules mirror stand, by kernel version.
+
+Sources: the trees of these versions as docs/kernel/ reads them; those of 6.1 and 6.12 are looked at by a test.
+"""
 
 from __future__ import annotations
-
-import re
-
-from ..model.rule import RULES
-from .cut import Tree
 
 STANDS: tuple[tuple[str, str, str, str], ...] = (
     ("import of a page", "5.7-6.13", "arch/s390/kernel/uv.c", "gmap_make_secure, make_secure_pte or make_folio_secure"),
@@ -29,27 +26,3 @@ STANDS: tuple[tuple[str, str, str, str], ...] = (
     ("split of a folio", "6.9-6.17", "mm/huge_memory.c", "split_huge_page_to_list_to_order"),
     ("split of a folio", "6.18-7.2", "mm/huge_memory.c", "__folio_split"),
 )  # fmt: skip
-FOLDERS = ("arch/s390/kernel", "arch/s390/kvm", "arch/s390/mm", "arch/s390/include/asm", "mm", "include/linux", "fs")
-
-
-def cited() -> dict[str, list[str]]:
-    """Names of functions that the rules cite, each with the rules that cite it."""
-    found: dict[str, list[str]] = {}
-    for pc in sorted(RULES):
-        rule = RULES[pc]
-        for name in re.findall(r"\b(?:[a-z0-9]+_)+[a-z0-9_]+\b", rule.kernel):
-            found.setdefault(name, []).append(rule.name)
-    return found
-
-
-def gone(tree: Tree) -> dict[str, list[str]]:
-    """The cited names that stand nowhere in the tree's folders that the rules are about, with the rules."""
-    names = cited()
-    left = set(names)
-    for folder in FOLDERS:
-        for file in sorted((tree.root / folder).glob("*.[ch]")):
-            if not left:
-                break
-            text = tree.text(str(file.relative_to(tree.root))) or ""
-            left = {name for name in left if not re.search(rf"\b{name}\b", text)}
-    return {name: names[name] for name in sorted(left)}

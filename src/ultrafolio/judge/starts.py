@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..model.layout import (
     ANON,
@@ -87,13 +87,12 @@ def starts(whole: bool = True) -> Iterator[Start]:
         yield Start(uv=uv, arch=1, guests=2, owner=owner, misc=misc)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Doing:
     """An operation of a thread: what, and on which page."""
 
     operation: str
     page: int
-    answers: tuple[int, ...] = field(default=())
 
 
 def build(start: Start, policy: Policy, doing: list[Doing]) -> Watched:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,9 +14,9 @@ from ..model.policies import find
 from ..model.rule import RULES
 from .build import Program
 from .carries import preset
-from .concurrent import Together, together
+from .concurrent import together
 from .cut import Tree
-from .explained import REASONS, explain
+from .explained import explain
 from .sequential import compare
 from .starts import Start
 
@@ -47,7 +46,6 @@ class Judgement:
     policy     the preset that it was held to; `carried` says which fixes it has beyond its version
     operated   by operation
     rules      by rule, how it fares: equal, explained, or differs
-    pairs      operations at once: the numbers of ends on both sides
     missing    an end of the C that the rules lack, in words; none where the rules are right
     unreached  how many ends of the rules the C cannot have, by operations
     """
@@ -59,7 +57,6 @@ class Judgement:
     operated: dict[str, Operated]
     rules: dict[int, str]
     not_judged: dict[str, str]
-    pairs: list[Together] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unreached: Counter[str] = field(default_factory=Counter)
     nodes: int = 0
@@ -133,13 +130,13 @@ def rule_table(results: list[Judgement]) -> list[list[str]]:
     return rows
 
 
-def why_not_judged(kernel: str) -> str:
-    """Why a rule is not judged, from what it says of the kernel."""
-    if kernel.startswith("none"):
+def why_not_judged(name: str) -> str:
+    """Why no operation took a rule, from what the rule itself says."""
+    rule = next(rule for rule in RULES.values() if rule.name == name)
+    if rule.kernel.startswith("none"):
         return "no kernel does this"
-    if re.search(r"v7\.|v6\.1[4-9]", kernel) and not re.search(r"v5\.|v6\.(?:[0-9]|1[0-3])\b", kernel):
-        return "only newer kernels have it"
+    if rule.actor != "host":
+        return "a step of the guest or of a device"
+    if rule.chooses:
+        return "it only picks the page; an operation begins after it"
     return "no judged operation takes this rule under these kernels"
-
-
-__all__ = ["REASONS", "Judgement", "Operated", "judge", "rule_table", "why_not_judged"]

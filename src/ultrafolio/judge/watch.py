@@ -111,6 +111,18 @@ class Watched:
 _INSIDE = ("? no", "? yes", "? set", "? clear", "of order 0", "references", "is dirty")
 
 
+_SEEN = [name for name in SECTIONS["mm"].names or () if name not in UNSEEN]
+
+
+def without(key: tuple[tuple[int, ...], ...], *fields: str) -> tuple[tuple[int, ...], ...]:
+    """A key() of all shared sections with these fields as 0: fields of `mm`, or "flying" of `io`."""
+    zero = {_SEEN.index(name) for name in fields if name in _SEEN}
+    pages = sum(1 for row in key if len(row) == len(_SEEN))
+    cut = [tuple(0 if at in zero else value for at, value in enumerate(row)) if len(row) == len(_SEEN) else row
+           for row in key]  # fmt: skip
+    return tuple([*cut[:-pages], *[(0,)] * pages] if "flying" in fields else cut)
+
+
 def events(looks: list[Look]) -> list[str]:
     """What the looks of one step did, in order: each change of shared state, and each test that decides a step.
 
