@@ -161,7 +161,7 @@ def _ends_of_rules(rules: SimpleNamespace, policy: Policy, start: Start, doing: 
 
 
 def _forget(task: dict[str, int]) -> None:
-    """What an ended thread leaves in its own record is nobody's."""
+    """Clear what an ended thread left in its own record, so that equal situations are equal states."""
     for name in task:
         if name != "pc":
             task[name] = 0

@@ -64,8 +64,10 @@ class Tree:
         return self._texts[path]
 
     def function(self, path: str, name: str) -> Cut | None:
-        """The last definition of a function in a file, since an empty one for other configurations stands first or
-        last but is shorter: the longest. None where it has none."""
+        """The longest definition of a function in a file; None where it has none.
+
+        A shorter one is for configurations without the feature, and empty.
+        """
         text = self.text(path)
         if text is None:
             return None

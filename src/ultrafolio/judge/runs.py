@@ -7,6 +7,7 @@ recover), or "waits for ..." where nobody else will come.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -103,7 +104,7 @@ def c_end(world: World, operation: str, value: int) -> str:
     if operation == "unshare" and value == 0 and not world.unpinned:
         return "again"  # the guest goes on, and its unshare exits once more
     if operation in ("import", "unshare"):
-        return "done" if value == 0 else "again" if value == -11 else "fatal"
+        return "done" if value == 0 else "again" if value == -errno.EAGAIN else "fatal"
     if operation.startswith("pin"):
         return "done" if value == 0 else "refused"
     if operation == "reclaim":

@@ -126,7 +126,7 @@ def without(key: tuple[tuple[int, ...], ...], *fields: str) -> tuple[tuple[int, 
 def events(looks: list[Look]) -> list[str]:
     """What the looks of one step did, in order: each change of shared state, and each test that decides a step.
 
-    A step is atomic, so the order of its writes is nobody's to see; an unlock is told last."""
+    A step is atomic: no other thread sees the order of its writes. An unlock is told last."""
     written = {(k.section, k.at, k.field) for k in looks if k.wrote}
     found: list[str] = []
     last: list[str] = []

@@ -25,11 +25,10 @@ from ..model.layout import (
     UV_BUSY,
     UV_OK,
 )
+from ..rpc.uvcb_calls import BY_COMMAND, CC_BUSY, CC_ERROR, CC_OK
 from .build import Ask
 
 PRESENT, WRITE = 1, 2
-CC_OK, CC_ERROR, CC_BUSY = 0, 1, 2
-IMPORT, EXPORT, DESTROY, PIN, UNPIN = 0x200, 0x201, 0x202, 0x341, 0x342
 
 
 @dataclass
@@ -197,14 +196,15 @@ class World:
     def call(self, thread: int, page: int, command: int) -> int:
         """A call's condition code, as the model's ultravisor answers it."""
         s, vm = self.state, self.state.who[thread].vm
-        if command == IMPORT:
+        call = BY_COMMAND[command].name
+        if call == "import":
             rc = self.rules.uv_import(s, vm, page, s.cfg[0].misc)
-        elif command == UNPIN:
+        elif call == "unpin":
             rc = self.rules.uv_unpin(s, vm, page)
             self.unpinned = rc == UV_OK
-        elif command == PIN:
+        elif call == "pin":
             rc = self.rules.uv_pin(s, page)
-        elif command == EXPORT:
+        elif call == "export":
             rc = self.rules.uv_export(s, page)
         else:
             rc = self.rules.uv_destroy(s, page)
