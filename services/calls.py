@@ -19,16 +19,19 @@ from google.protobuf.message import DecodeError
 from redis.exceptions import ConnectionError as StateGone
 from redis.exceptions import TimeoutError as StateSlow
 
-from services import identity
+from services import identity, parking, rights
 from services.metrics import Metrics
 from services.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import REQUEST_KEY
 from ultrafolio.rpc.errors import StatusError, from_call, to_status
+from ultrafolio.state import requests
 from ultrafolio.state.store import StoreUnavailable
 
 # after a call's time is over, its own answer gets this long before the call is cancelled
 LAST_WORD_S = 1.0
+STALLED_S = 10.0
+"""Seconds that a client may take to read one message of a stream whose call has no thread of its own."""
 Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -123,35 +126,95 @@ class _Service(grpc.ServiceRpcHandler):
 
 def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     """The same method, surrounded. Messages are decoded in here, so that garbage is the caller's mistake."""
+    rule = rights.rule_of(rpc)
     instruments, decode = calls.metrics.of(rpc), handler.request_deserializer
     behaviour = cast(
         Behaviour, handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
 
-    def read(request: Any) -> Any:
-        if decode is None:
-            return request
-        if handler.request_streaming:
-            return (_decoded(rpc, decode, message) for message in request)
-        return _decoded(rpc, decode, request)
+    machine_of = getattr(getattr(behaviour, "__self__", None), "machine_of", _no_machine)
+
+    def read(request: Any, context: grpc.ServicerContext) -> Any:
+        """The request, once its caller may make it."""
+        if decode is not None and handler.request_streaming:
+            decoded: Any = (_decoded(rpc, decode, message) for message in request)
+        else:
+            decoded = request if decode is None else _decoded(rpc, decode, request)
+        if rule is not None:
+            caller = rights.check(rule, None if handler.request_streaming else decoded, context, machine_of)
+            if getattr(decoded, "request_id", ""):
+                # from here on the request is called by its id and what it asks for
+                decoded.request_id = requests.named(f"{rpc} {caller}", decoded, decoded.request_id)
+        return decoded
 
     def single(request: Any, context: grpc.ServicerContext) -> Any:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
-            call.request = request = read(request)
+            call.request = request = read(request, context)
             return behaviour(request, call.context)
 
     def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
-            call.request = request = read(request)
+            call.request = request = read(request, context)
             yield from behaviour(request, call.context)
 
+    if getattr(behaviour, "parks", False):
+        begin = _parked(rpc, behaviour, read, calls, instruments)
+        return grpc.unary_stream_rpc_method_handler(begin, response_serializer=handler.response_serializer)
     if handler.response_streaming:
         make = grpc.unary_stream_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         return make[handler.request_streaming](stream, response_serializer=handler.response_serializer)
     make_single = grpc.unary_unary_rpc_method_handler, grpc.stream_unary_rpc_method_handler
     return make_single[handler.request_streaming](single, response_serializer=handler.response_serializer)
+
+
+def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments: Any) -> Any:
+    """A method that waits without a thread (services.parking). gRPC lets a method with a stream of responses return
+    before they are sent; a single response is a stream of one, the same bytes on the wire."""
+
+    def begin(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+        call = _Call(rpc, context, calls, instruments)
+        call.__enter__()
+
+        def order() -> Any:
+            calls.check_open()
+            call.request = read(request, context)
+            return (yield from behaviour(call.request, call.context))
+
+        look_again = parking.HERE.start(order(), _Sink(call, context, send))
+        if not context.add_callback(look_again):
+            look_again()
+
+    begin.experimental_non_blocking = True  # type: ignore[attr-defined]
+    return begin
+
+
+class _Sink:
+    """Sends what a parked call says."""
+
+    def __init__(self, call: _Call, raw: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+        self._call, self._raw, self._send = call, raw, send
+
+    def send(self, message: Any) -> None:
+        # a client that does not read holds the thread that sends to it
+        stalled = parking.HERE.alarm.at(STALLED_S, self._call.cancel)
+        self._send(message)
+        parking.HERE.alarm.cancel(stalled)
+
+    def end(self, message: Any | None, error: BaseException | None) -> None:
+        if message is not None:
+            self._send(message)
+        status = self._call.ended(error)
+        if status is not None:
+            self._raw.set_code(status.code)
+            self._raw.set_details(status.details)
+            self._raw.set_trailing_metadata(status.trailing_metadata)
+        self._send(None)
+
+
+def _no_machine(group: str, actor: int) -> int | None:
+    return None
 
 
 def _decoded(rpc: str, decode: Callable[[bytes], Any], message: bytes) -> Any:
@@ -169,7 +232,7 @@ class _Call:
         self._rpc, self._raw, self._calls, self._instruments = rpc, raw, calls, instruments
         self._bounded = Context(raw, calls.max_s)
         self.request: Any = None
-        self._timer: threading.Timer | None = None
+        self._timer: int | None = None
         self._span: Any = None
 
     @property
@@ -183,9 +246,7 @@ class _Call:
         if not self._raw.add_callback(self._calls.left):
             self._calls.left()
         if self._raw.time_remaining() > self._calls.max_s:
-            self._timer = threading.Timer(self._calls.max_s + LAST_WORD_S, self._raw.cancel)
-            self._timer.daemon = True
-            self._timer.start()
+            self._timer = parking.HERE.alarm.at(self._calls.max_s + LAST_WORD_S, self.cancel)
         if self._calls.tracing is not None:
             self._span = self._calls.tracing.begin(self._rpc, self._raw.invocation_metadata())
         return self
@@ -193,6 +254,15 @@ class _Call:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        status = self.ended(error)
+        if status is not None:
+            self._raw.abort_with_status(status)
+
+    def cancel(self) -> None:
+        self._raw.cancel()
+
+    def ended(self, error: BaseException | None) -> grpc.Status | None:
+        """Count, time and log the end of the call; the status that it ends with, where it is an error's."""
         status = None
         if error is None:
             own = getattr(self._raw, "code", lambda: None)()
@@ -206,13 +276,12 @@ class _Call:
             status = to_status(failure)
             code = status.code.name
         self._end(code, error if status is not None else None)
-        if status is not None:
-            self._raw.abort_with_status(status)
+        return status
 
     def _end(self, code: str, error: BaseException | None) -> None:
         seconds = time.perf_counter() - self._started
         if self._timer is not None:
-            self._timer.cancel()
+            parking.HERE.alarm.cancel(self._timer)
         if self._span is not None and self._calls.tracing is not None:
             self._calls.tracing.end(self._span, code)
         self._instruments.ended(code, seconds)
@@ -229,7 +298,7 @@ class _Call:
             return f"refused: {error.value}"
 
     def _request_id(self) -> str:
-        identifier = getattr(self.request, "request_id", "")
+        identifier = requests.split(str(getattr(self.request, "request_id", "")))[0]
         return str(identifier or dict(self._raw.invocation_metadata() or ()).get(REQUEST_KEY, ""))
 
 
@@ -239,6 +308,11 @@ def _failure(error: BaseException, rpc: str, log: Any) -> InputError:
         return error
     if isinstance(error, grpc.RpcError):
         return from_call(error, "a service behind this one")
+    if isinstance(error, requests.Reused):
+        return StatusError(grpc.StatusCode.FAILED_PRECONDITION, "REQUEST_ID_REUSED", "the request id was used before",
+                           value=str(error), allowed="an id of its own for every request",
+                           cause="another call, or the same with other arguments, had this id",
+                           then="stamp(request) makes a fresh one")  # fmt: skip
     if isinstance(error, StoreUnavailable | StateGone | StateSlow):
         return StatusError(grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE", "the shared state does not answer",
                            value=" ".join(str(error).split()), cause="Redis is down, starting, or too slow",

@@ -28,14 +28,22 @@ class Groups(Generic[T]):
 
     def __init__(self, store: Store, make: Callable[[str, Meta], T]) -> None:
         self._store, self._make = store, make
+        self._metas: dict[str, Meta] = {}
         self._made: dict[str, T] = {}
         self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> T:
         with self._lock:
             if name not in self._made:
-                self._made[name] = self._make(name, meta_of(self._store, name))
+                self._metas[name] = meta_of(self._store, name)
+                self._made[name] = self._make(name, self._metas[name])
             return self._made[name]
+
+    def machine_of(self, name: str, actor: int) -> int | None:
+        """The machine of an actor of the group `name`, None for one that there is not."""
+        self[name]
+        who = self._metas[name].who
+        return int(who["vm"][actor]) if 0 <= actor < len(who) else None
 
     def tend(
         self, renew: Callable[[T], object], every_s: float = LEASE_MS / 1000, over: threading.Event | None = None

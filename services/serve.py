@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,9 +25,9 @@ from typing import Any, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from services import logs
+from services import logs, parking, standard
 from services.calls import Calls
 from services.metrics import Metrics
 from services.settings import Settings, read
@@ -37,6 +38,8 @@ from ultrafolio.rpc.client import Tls
 # the role of each service: its identity, its certificate and its Redis user
 ROLE = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest", "lab": "lab"}
 LAST_NEWS_S = 0.1
+SHORT_S = 2.0
+"""A service that has no thread for a short call for so long does not serve."""
 Register = Sequence[tuple[Callable[[Any, grpc.Server], None], Any]]
 Gauges = Mapping[str, tuple[str, Callable[[], float]]]
 
@@ -50,10 +53,10 @@ class Running:
         self.address = self.metrics = ""
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix=name)
         # beyond the queue a call is refused at once instead of waiting for its deadline
-        self._server = grpc.server(self._pool, options=_limits(settings), maximum_concurrent_rpcs=8 * settings.threads)
+        self._server = grpc.server(self._pool, options=_limits(settings), maximum_concurrent_rpcs=_queue(settings))
         self._measures = Metrics(name, gauges)
         self.calls = Calls(self._server, self._measures, self.log, tracing, settings.max_call_s)
-        self._health = _Health()
+        self._health = standard.Health()
         self._serving = False
         self._ending = threading.Event()
         self._ended = threading.Event()
@@ -65,10 +68,12 @@ class Running:
             add(servicer, cast(grpc.Server, self.calls))
         self._set(False)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*self.calls.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        if self.settings.reflection:
+            names = (*self.calls.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(standard.Reflection(names), self._server)
         self.address = _bind(self._server, self.name, self.settings)
         self._measures.gauge("ultrafolio_serving", "1 while health is SERVING", lambda: float(self._serving))
+        self._measures.gauge("ultrafolio_rpc_waiting", "calls that wait without a thread", lambda: parking.HERE.waiting)
         self._measures.gauge("ultrafolio_rpc_in_flight", "calls at work or waiting", lambda: self.calls.in_flight)
         if self.settings.metrics_port >= 0:
             try:
@@ -83,6 +88,8 @@ class Running:
         while not self._ending.is_set():
             try:
                 now, why = ready(), ""
+                if now and not self._answers():
+                    now, why = False, f"no thread was free for a short call for {SHORT_S:g} s"
             except Exception as error:
                 now, why = False, " ".join(str(error).split()) or type(error).__name__
             if now != self._serving and not self._ending.is_set():
@@ -92,6 +99,16 @@ class Running:
                 self.log.warning("not ready", reason=why)
             said = why
             self._ending.wait(self.settings.health_s if now else min(0.1, self.settings.health_s))
+
+    def _answers(self) -> bool:
+        """Whether a call would get a thread within SHORT_S: one that it arrives on, and one to go on with."""
+        end = time.monotonic() + SHORT_S
+        for free in (self._pool.submit(int), parking.HERE.idle()):
+            try:
+                free.result(max(0.0, end - time.monotonic()))
+            except TimeoutError:
+                return False
+        return True
 
     def stop(self, grace_s: float | None = None) -> None:
         """NOT_SERVING; no new calls; those in flight get `grace_s`; then the end. Safe to call twice."""
@@ -139,25 +156,6 @@ class Running:
             self._health.set(name, status)
 
 
-class _Health(health.HealthServicer):  # type: ignore[misc]
-    """Health with threads of its own: it answers while every thread of the service waits for a folio."""
-
-    def __init__(self) -> None:
-        pool = ThreadPoolExecutor(2, thread_name_prefix="health")
-        super().__init__(experimental_non_blocking=True, experimental_thread_pool=pool)
-        self.Check = _OwnThreads(super().Check, pool)
-
-
-class _OwnThreads:
-    """A method that gRPC runs in `pool`: the attribute's name is grpc._server's."""
-
-    def __init__(self, method: Callable[[Any, Any], Any], pool: ThreadPoolExecutor) -> None:
-        self._method, self.experimental_thread_pool = method, pool
-
-    def __call__(self, request: Any, context: Any) -> Any:
-        return self._method(request, context)
-
-
 def serve(
     name: str, register: Register, settings: Settings, *, ready: Callable[[], bool] = lambda: True,
     gauges: Gauges | None = None, tracing: Tracing | None = None,
@@ -171,6 +169,7 @@ def serve(
     InputError: the address is taken, a certificate is missing.
     """
     settings = settings if settings.instance else replace(settings, instance=f"{name}-{os.getpid()}")
+    parking.HERE.most = settings.waiting
     running = Running(name, settings, tracing or traced(name, settings), gauges or {})
     running.listen(register)
     log = running.log
@@ -203,11 +202,25 @@ def main(start: Callable[[Settings], Running]) -> None:
     os._exit(0)
 
 
+def _queue(settings: Settings) -> int:
+    """How many calls may arrive before a thread has looked at them: as many as may wait may come at once."""
+    return 8 * settings.threads + settings.waiting
+
+
 def _limits(settings: Settings) -> list[tuple[str, Any]]:
     largest = settings.max_message_mib << 20
     return [
         ("grpc.max_receive_message_length", largest),
         ("grpc.max_send_message_length", largest),
+        # before a call is handed to this process at all; gRPC's own limits are 1,000 and 3,000, and it says CANCELLED
+        ("grpc.server.max_pending_requests", _queue(settings)),
+        ("grpc.server.max_pending_requests_hard_limit", _queue(settings)),
+        # a client that is gone without a word is noticed, and its calls end
+        ("grpc.keepalive_time_ms", int(1000 * settings.keepalive_s)),
+        ("grpc.keepalive_timeout_ms", int(1000 * settings.keepalive_s)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.ping_timeout_ms", int(1000 * settings.keepalive_s)),
         # two services on one port are an error, not a lottery
         ("grpc.so_reuseport", 0),
     ]

@@ -38,12 +38,17 @@ class Settings:
     ultravisor: str = _setting("", "address of the ultravisor, host:port")
     host_mm: str = _setting("", "address of the host MM, host:port")
     data: str = _setting("", "folder for the files a service keeps (a guest's disk); empty: a temporary one")
-    threads: int = _setting(128, "calls at work or waiting at a time; more are queued", low=2, high=4096)
+    files: str = _setting("", "folders of recordings and profiles that plans may name, with : between; empty: shipped")
+    threads: int = _setting(128, "calls at work at a time; more are queued", low=2, high=4096)
+    waiting: int = _setting(8192, "calls that wait at a time, without a thread; more are refused", low=1, high=1 << 20)
     max_message_mib: int = _setting(16, "largest message, MiB", low=1, high=1024)
     max_call_s: float = _setting(600.0, "longest call, seconds, deadline or none", low=0.1, high=86400)
+    keepalive_s: float = _setting(20.0, "seconds of silence until a client is asked, and until it must answer", low=0.1,
+                                  high=3600)  # fmt: skip
     grace_s: float = _setting(5.0, "seconds that calls in flight get after SIGTERM", low=0, high=600)
     health_s: float = _setting(1.0, "seconds between two looks at the service's own health", low=0.01, high=60)
     log: str = _setting("info", "least level logged; debug: every call", choices=LEVELS)
+    reflection: bool = _setting(True, "0: no gRPC reflection")
     otlp: str = _setting("", "OpenTelemetry collector, http://host:4318; empty: no traces")
     with_parent: bool = _setting(False, "1: stop when standard input closes, which is when the launcher ends")
 

@@ -10,6 +10,7 @@ import pytest
 
 from clustered import running
 from driven import DONE, ROOT, STOPPED, WAITS, Driven
+from patience import NEVER
 from services.cluster import Cluster, State, parts
 from services.host_mm.unfinished import KEY
 from services.settings import Settings
@@ -25,7 +26,6 @@ from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2
 from ultrafolio.waits.words import stalls
 
-NEVER = 60
 """Seconds of a deadline that no test comes to."""
 SCENARIOS = sorted(path.stem for path in (ROOT / "scenarios").glob("*.toml"))
 
@@ -344,7 +344,7 @@ def test_io_of_a_guest_service_that_died_comes_to_its_end(tmp_path):
     """Asked again with the same request id, the I/O in flight is taken up, and not begun."""
     with restartable(tmp_path) as (cluster, lab):
         lab.lay("01", "whole-folio")
-        request = guest_pb2.DirectIoRequest(group=lab.group, actor=1, page=0, hold_us=1_500_000, request_id="the one")
+        request = guest_pb2.DirectIoRequest(group=lab.group, actor=1, page=0, hold_us=1_500_000, request_id="the-one")
         call = lab.cluster.guest.DirectIo.future(request, timeout=NEVER)
         until(lambda: flying(lab))
         cluster.children["guest"].kill()

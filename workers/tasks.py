@@ -14,6 +14,7 @@ from celery.exceptions import Reject
 from celery.utils.log import get_task_logger
 from redis.exceptions import RedisError
 
+from ultrafolio import files
 from ultrafolio.sweep.cells import Cells, simulator
 from ultrafolio.sweep.chunk import Outcome, Refused, Worker
 from ultrafolio.sweep.job import TASK, Job, Spans, connect
@@ -29,6 +30,8 @@ AGAIN_SECONDS = 1.0
 @lru_cache(maxsize=1)
 def prepare() -> tuple[Cells, str]:
     """The cells, compiled, and the digest of the code that this process runs; in the parent, before it forks."""
+    # plans come from whoever may write to the queue
+    files.bind(files.given(os.environ.get(files.VARIABLE, "")))
     cells = simulator()
     cells.warm()
     return cells, cells.engine_digest()

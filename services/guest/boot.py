@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.guest.machine import Machine
 from services.guest.part import PAGE, Parts
 from services.guest.work import Patience, Work
+from services.parking import Pausing
 from ultrafolio.model.layout import TOUCH, VCPU
 from ultrafolio.rpc import image
 from ultrafolio.rpc.client import request_id
@@ -28,7 +29,7 @@ class Boot:
 
     def boot(
         self, group: Group, actor: int, page: int, plain: bytes, patience: Patience
-    ) -> tuple[Work, pb.BootResponse]:
+    ) -> Pausing[tuple[Work, pb.BootResponse]]:
         """Boot the machine of vCPU `actor` from an image whose first page is `page`; it needs two pages, if the image
         has one. Refused by the ultravisor or out of time, nothing of the guest is left. InputError: no whole pages."""
         key = self._parts.ultravisor.HostKey(ultravisor_pb2.HostKeyRequest()).key
@@ -43,7 +44,7 @@ class Boot:
         response = pb.BootResponse(configuration=made.configuration, answer=made.answer)
         if made.answer.rc != RC_EXECUTED:
             return Work().end(OUTCOME_REFUSED), response
-        work = self._unpack(group, actor, page, sealed, patience, response)
+        work = yield from self._unpack(group, actor, page, sealed, patience, response)
         if work.outcome == OUTCOME_DONE:
             begin = host_mm_pb2.StartGuestRequest(group=group.name, vm=vm, prefix=page * PAGE)
             response.answer.CopyFrom(self._parts.host.StartGuest(begin).answer)
@@ -56,7 +57,7 @@ class Boot:
 
     def _unpack(
         self, group: Group, actor: int, page: int, sealed: image.Sealed, patience: Patience, response: pb.BootResponse
-    ) -> Work:
+    ) -> Pausing[Work]:
         """Hand over the image, and touch its pages in order, and those of the prefix area."""
         touched = Work().end(OUTCOME_DONE)
         for offset in range(0, len(sealed.pages), CHUNK):
@@ -67,16 +68,16 @@ class Boot:
             )
             self._parts.host.Unpack(request)
             for one in range(first, first + count):
-                touched = self._touch(group, actor, one, patience, touched)
+                touched = yield from self._touch(group, actor, one, patience, touched)
                 if touched.outcome != OUTCOME_DONE:
                     return touched
                 response.pages += 1
         for one in range(page, min(page + PREFIX, int(group.view.meta.cfg["pages"][0]))):
             if touched.outcome == OUTCOME_DONE:
-                touched = self._touch(group, actor, one, patience, touched)
+                touched = yield from self._touch(group, actor, one, patience, touched)
         return touched
 
-    def _touch(self, group: Group, actor: int, page: int, patience: Patience, before: Work) -> Work:
-        work, _ = self._machine.touch(group, actor, (page, 0, 0, b""), patience)
+    def _touch(self, group: Group, actor: int, page: int, patience: Patience, before: Work) -> Pausing[Work]:
+        work, _ = yield from self._machine.touch(group, actor, (page, 0, 0, b""), patience)
         before.round(work.steps)
         return before.end(work.outcome, work.wait)

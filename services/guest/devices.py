@@ -11,6 +11,7 @@ from services.disk import Disk
 from services.guest.machine import of_guest
 from services.guest.part import PAGE, Parts
 from services.guest.work import TO_THE_END, Patience, Work, busy, pc_of, refused
+from services.parking import Pausing, Wait
 from ultrafolio.model.layout import (
     AGAIN,
     DEAD,
@@ -33,6 +34,8 @@ from ultrafolio.state.sections import is_guest
 
 STOP_SLICE_S = 0.2
 """How long a stopping machine waits for one of its actors before it looks at the others."""
+NEVER_S = 60.0
+"""How long a call waits at a time for I/O that never completes."""
 START_PAUSES_S = (0.0, 0.01, 0.05, 0.2)
 """When to look whether a device at work is so for this very request: another replica may be just about to say it."""
 
@@ -47,52 +50,52 @@ class Devices:
 
     def direct_io(
         self, group: Group, disk: int, page: int, *, read: bool, hold_us: int, request: str, patience: Patience
-    ) -> tuple[Work, int]:
+    ) -> Pausing[tuple[Work, int]]:
         """A disk's direct I/O on its pages from `page`: pin, real I/O, unpin. The work and an errno, 0 for none.
 
         Once started, the I/O and the unpin come to their end whatever becomes of the caller.
         """
-        work, error = self._begin(group, disk, page, request), 0
-        self._host(group, disk, work, patience, (IO_START, IO_END, DEVICE_IDLE))
+        work, error = (yield from self._begin(group, disk, page, request)), 0
+        yield from self._host(group, disk, work, patience, (IO_START, IO_END, DEVICE_IDLE))
         if pc_of(group, disk) == IO_START:
             work.round(group.burst(disk, most=1))
         if pc_of(group, disk) == IO_END:
-            error = self._io(group, disk, read, hold_us)
+            error = yield from self._io(group, disk, read, hold_us)
             if group.view.meta.who["stuck"][disk]:
-                return self._never(group, disk, work, patience), 0
+                return (yield from self._never(group, disk, work, patience)), 0
             work.round(group.burst(disk, most=1))
             patience = TO_THE_END
-        self._host(group, disk, work, patience, (DEVICE_IDLE,))
+        yield from self._host(group, disk, work, patience, (DEVICE_IDLE,))
         return self._ended(group, disk, work, DEVICE_IDLE, _refused(work) or error)
 
-    def _never(self, group: Group, disk: int, work: Work, patience: Patience) -> Work:
+    def _never(self, group: Group, disk: int, work: Work, patience: Patience) -> Pausing[Work]:
         """The I/O of this disk never completes."""
         while not patience.over:
-            time.sleep(min(STOP_SLICE_S, patience.left))
+            yield patience.pause(NEVER_S)
         return work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, disk))
 
-    def interrupt(self, group: Group, device: int, page: int, request: str, patience: Patience) -> Work:
+    def interrupt(self, group: Group, device: int, page: int, request: str, patience: Patience) -> Pausing[Work]:
         """An adapter interrupt sets bits in its page: pinned for that, or referenced."""
-        work = self._begin(group, device, page, request)
-        self._host(group, device, work, patience, (IO_START, DEVICE_IDLE))
+        work = yield from self._begin(group, device, page, request)
+        yield from self._host(group, device, work, patience, (IO_START, DEVICE_IDLE))
         if pc_of(group, device) == IO_START:
             work.round(group.burst(device, most=1))
-        self._host(group, device, work, patience, (DEVICE_IDLE,))
+        yield from self._host(group, device, work, patience, (DEVICE_IDLE,))
         return self._ended(group, device, work, DEVICE_IDLE, 0)[0]
 
-    def configure(self, group: Group, ring: int, page: int, request: str, patience: Patience) -> Work:
+    def configure(self, group: Group, ring: int, page: int, request: str, patience: Patience) -> Pausing[Work]:
         """A virtio device, or another long-term pin: its pages are pinned until the guest reboots or shuts down."""
-        work = self._begin(group, ring, page, request)
-        self._host(group, ring, work, patience, (IO_START, RING_READY, DEVICE_IDLE))
+        work = yield from self._begin(group, ring, page, request)
+        yield from self._host(group, ring, work, patience, (IO_START, RING_READY, DEVICE_IDLE))
         if pc_of(group, ring) == IO_START:
             work.round(group.burst(ring, most=1))
         return self._ended(group, ring, work, RING_READY, 0)[0]
 
-    def _begin(self, group: Group, device: int, page: int, request: str) -> Work:
+    def _begin(self, group: Group, device: int, page: int, request: str) -> Pausing[Work]:
         """The start of a device, once per request. StatusError: it is at work for another one."""
         work = Work()
         for pause_s in START_PAUSES_S if request else (0.0,):
-            time.sleep(pause_s)
+            yield Wait(pause_s)
             live = group.refresh().live
             begun = bool(request) and group.store.reply(group.name, request) is not None
             if begun or pc_of(group, device) == DEVICE_IDLE:
@@ -107,10 +110,10 @@ class Devices:
             work.round(steps)
         return work
 
-    def _host(self, group: Group, device: int, work: Work, patience: Patience, until: tuple[int, ...]) -> None:
+    def _host(self, group: Group, device: int, work: Work, patience: Patience, until: tuple[int, ...]) -> Pausing[None]:
         """Let the host pin or unpin, until the device's thread stands at one of these rules."""
         while pc_of(group, device) not in until and not patience.over:
-            steps, work.wait = self.parts.run(group.name, device, patience.slice())
+            steps, work.wait = yield from self.parts.run(group.name, device, patience.slice())
             work.round(steps)
             group.refresh()
 
@@ -120,14 +123,16 @@ class Devices:
             return work.end(OUTCOME_WAITS, work.wait or self.parts.wait_of(group.name, device)), 0
         return work.end(OUTCOME_REFUSED if _refused(work) else OUTCOME_DONE), error
 
-    def _io(self, group: Group, disk: int, read: bool, hold_us: int) -> int:
+    def _io(self, group: Group, disk: int, read: bool, hold_us: int) -> Pausing[int]:
         """The I/O in flight: real bytes, and then as long as it is to take."""
         mine, me = group.view.live.actor[disk], (group.name, disk)
         with self._lock:
             self._flying.add(me)
         try:
             error = self._transfer(group, mine.page, mine.n, read)
-            time.sleep(hold_us / 1e6)
+            end = time.monotonic() + hold_us / 1e6
+            while (left := end - time.monotonic()) > 0:
+                yield Wait(left)
             return error
         finally:
             with self._lock:
@@ -147,7 +152,7 @@ class Devices:
             self.disk.write(offset, b"".join(one.data for one in seen))
         return 0
 
-    def reboot(self, group: Group, actor: int, shutdown: bool, request: str, patience: Patience) -> Work:
+    def reboot(self, group: Group, actor: int, shutdown: bool, request: str, patience: Patience) -> Pausing[Work]:
         """vCPUs stop, I/O ends, devices are torn down and unpinned, all is unshared and destroyed."""
         work = Work()
         group.refresh()
@@ -161,12 +166,12 @@ class Devices:
         while group.refresh().live.task[actor].pc != REBOOT_IDLE:
             if patience.over:
                 return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))
-            self._stop_actors(group, int(group.view.meta.who["vm"][actor]), work, patience)
-            steps, wait = self.parts.run(group.name, actor, patience.slice(STOP_SLICE_S))
+            yield from self._stop_actors(group, int(group.view.meta.who["vm"][actor]), work, patience)
+            steps, wait = yield from self.parts.run(group.name, actor, patience.slice(STOP_SLICE_S))
             work.round(steps)
         return work.end(OUTCOME_DONE)
 
-    def _stop_actors(self, group: Group, vm: int, work: Work, patience: Patience) -> None:
+    def _stop_actors(self, group: Group, vm: int, work: Work, patience: Patience) -> Pausing[None]:
         """Every vCPU drops its instruction, every device is torn down; I/O in flight here is waited for."""
         who = group.view.meta.who
         for t in range(len(who)):
@@ -176,7 +181,7 @@ class Devices:
             if pc in (RUN, DEVICE_IDLE, DEAD) or (group.name, t) in self._flying:
                 continue
             if not of_guest(pc):
-                work.round(self.parts.run(group.name, t, patience.slice(STOP_SLICE_S))[0])
+                work.round((yield from self.parts.run(group.name, t, patience.slice(STOP_SLICE_S)))[0])
             elif pc in (AGAIN, RING_READY, IO_START, IO_END):
                 work.round(group.burst(t, most=1))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
+from services import parking
 from services.guest.part import Parts
 from services.guest.work import Patience, Work, busy, pc_of, refused, stopped
+from services.parking import Pausing, Wait
 from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
@@ -13,10 +13,21 @@ from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_FATAL, OUTCOME_ST
 from ultrafolio.state.burst import Done, Group
 from ultrafolio.waits.tables import BUSY
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
-"""Pauses of a vCPU that re-enters after "busy". The kernel polls without one, and so do the rules."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.5
+"""Pauses of a vCPU that re-enters after "busy", each twice the one before. The kernel polls without one, and so do the
+rules; here an order that ends in the same process rings, and the vCPU looks again at once."""
 ENDS = {layout.DONE: OUTCOME_DONE, layout.OK: OUTCOME_STOPPED, layout.E_FATAL: OUTCOME_FATAL}
 """How an instruction ended, by the outcome of the vCPU's own step; a fault goes on at the host."""
+
+
+def bell(group: str) -> tuple[str, str]:
+    """The key that rings when an order to a group has ended that may let others go on."""
+    return "bell", group
+
+
+def of_vcpu(group: Group, actor: int) -> tuple[str, str, int]:
+    """The key that a call has while it runs a vCPU."""
+    return "vcpu", group.name, actor
 
 
 def of_guest(pc: int) -> bool:
@@ -32,24 +43,44 @@ class Machine:
 
     def touch(
         self, group: Group, actor: int, access: tuple[int, int, int, bytes], patience: Patience
-    ) -> tuple[Work, bytes]:
+    ) -> Pausing[tuple[Work, bytes]]:
         """One access (page, offset, length, data to write): the bytes read, once the hardware allows it."""
-        work, page, vm = Work(), access[0], int(group.view.meta.who["vm"][actor])
+        work, page, key, waited = Work(), access[0], of_vcpu(group, actor), False
         self.enter(group, actor, TOUCH, page)
         self.take_turn(group, actor, page)
-        while True:
-            if pc_of(group, actor) == RUN and group.view.live.vm[vm].life == ALIVE:
-                (seen,) = self.parts.access(group.name, vm, [access])
-                if not seen.exception:
-                    return work.end(OUTCOME_DONE), seen.data
-            if work.outcome == OUTCOME_STOPPED:
-                return work, b""
-            self.instruct(group, actor, TOUCH, page, "", patience, work)
-            if work.outcome in (OUTCOME_WAITS, OUTCOME_FATAL):
-                return work, b""
-            if patience.over:
-                return work.end(OUTCOME_WAITS), b""
-            group.refresh()
+        try:
+            while True:
+                if (data := self._through(group, actor, access)) is not None:
+                    return work.end(OUTCOME_DONE), data
+                if work.outcome == OUTCOME_STOPPED:
+                    return work, b""
+                if parking.HERE.take(key):
+                    yield from self._kept(group, actor, TOUCH, page, "", patience, work)
+                else:
+                    yield Wait(patience.left, behind=key)
+                    waited = True
+                    if patience.over:
+                        work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, actor))
+                if work.outcome in (OUTCOME_WAITS, OUTCOME_FATAL):
+                    return work, b""
+                if patience.over:
+                    return work.end(OUTCOME_WAITS), b""
+                live = group.refresh().live
+                if waited and live.vm[int(group.view.meta.who["vm"][actor])].life != ALIVE:
+                    return work.end(OUTCOME_STOPPED), b""  # by the reboot that ended the instruction it waited for
+                if waited:
+                    self.enter(group, actor, TOUCH, page)
+        finally:
+            if waited:
+                parking.HERE.pass_on(key)
+
+    def _through(self, group: Group, actor: int, access: tuple[int, int, int, bytes]) -> bytes | None:
+        """The bytes of an access by a vCPU that is in the guest; None where it may not, or is not."""
+        vm = int(group.view.meta.who["vm"][actor])
+        if pc_of(group, actor) != RUN or group.view.live.vm[vm].life != ALIVE:
+            return None
+        (seen,) = self.parts.access(group.name, vm, [access])
+        return None if seen.exception else seen.data
 
     def enter(self, group: Group, actor: int, op: int, page: int) -> None:
         """What the vCPU finds as it enters the guest: StatusError if its machine does not run, or if it is in the
@@ -72,7 +103,32 @@ class Machine:
 
     def instruct(
         self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work
-    ) -> Work:
+    ) -> Pausing[Work]:
+        """As _instruct, once no other call of this process runs the vCPU."""
+        key, waited = of_vcpu(group, actor), False
+        while not parking.HERE.take(key):
+            yield Wait(patience.left, behind=key)
+            waited = True
+            if patience.over:
+                parking.HERE.pass_on(key)
+                return work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, actor))
+        if waited:
+            group.refresh()
+        return (yield from self._kept(group, actor, op, page, request, patience, work))
+
+    def _kept(
+        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work
+    ) -> Pausing[Work]:
+        """As _instruct, by the call that has taken the vCPU, which gives it back. Out of time, it leaves the
+        instruction to the next that waits; else all of them may find it done."""
+        try:
+            return (yield from self._instruct(group, actor, op, page, request, patience, work))
+        finally:
+            parking.HERE.give(of_vcpu(group, actor), everybody=work.outcome != OUTCOME_WAITS)
+
+    def _instruct(
+        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work
+    ) -> Pausing[Work]:
         """The vCPU executes one instruction on a page, or goes on with it, until patience is over. The group's view is
         fresh. `request` names its start, which happens once."""
         begun, pause = bool(request) and group.store.reply(group.name, request) is not None, FIRST_PAUSE_S
@@ -90,18 +146,21 @@ class Machine:
                 if steps and steps[0].outcome < 0:
                     if begun:
                         return work.end(OUTCOME_STOPPED)
-                    raise refused(group, actor, steps[0])
+                    if RULES[steps[0].pc].chooses:
+                        raise refused(group, actor, steps[0])
+                    # another process has moved the vCPU since this one looked: no start was asked for
+                    steps = []
                 if steps and steps[0].outcome in ENDS:
                     work.round(steps)
                     return work.end(ENDS[steps[0].outcome])
             begun = True
             if not of_guest(pc_of(group, actor)):
-                more, wait = self.parts.run(group.name, actor, patience.slice())
+                more, wait = yield from self.parts.run(group.name, actor, patience.slice())
                 steps = steps + more
                 group.refresh()
             work.round(steps)
             if patience.over:
                 return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))
             if wait is None and (not steps or steps[-1].outcome in BUSY):
-                time.sleep(min(pause, patience.left))
+                yield patience.pause(pause, bell(group.name))
                 pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -6,11 +6,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from services import parking
 from services.guest.work import Patience
+from services.parking import Pausing, Wait
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_WAITS
+from ultrafolio.state.requests import repeats, split
 from ultrafolio.state.store import Commit, Store
 
 M = TypeVar("M")
@@ -25,33 +28,37 @@ class Once:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._under_way: dict[tuple[str, str], Future[Any]] = {}
+        self._under_way: dict[tuple[str, str], tuple[str, Future[Any]]] = {}
         self._writer, self._number = f"guest-answers-{os.urandom(6).hex()}", 0
 
-    def __call__(self, group: str, request: str, patience: Patience, shape: type[M], order: Callable[[], M]) -> M:
+    def __call__(
+        self, group: str, request: str, patience: Patience, shape: type[M], order: Callable[[], Pausing[M]]
+    ) -> Pausing[M]:
         """The answer (a message with the field `outcome`) of `order`, run now unless the request is known."""
         if not request:
-            return order()
+            return (yield from order())
         while True:
+            key, mine = (group, split(request)[0]), Future[Any]()
             with self._lock:
-                first = self._under_way.get((group, request))
-                mine = self._under_way[group, request] = first or Future()
-            if first is None:
-                answer: M = self._run(group, request, mine, shape, order)
+                name, first = self._under_way.setdefault(key, (request, mine))
+            repeats(request, name)
+            if first is mine:
+                answer: M = yield from self._run(group, request, mine, shape, order)
                 return answer
-            try:
-                waited: Any = first.result(patience.left)
-            except TimeoutError:
+            yield Wait(patience.left, behind=first)
+            if not first.done():
                 return shape(outcome=OUTCOME_WAITS)  # type: ignore[call-arg]
+            waited: Any = first.result()
             if waited.outcome != OUTCOME_WAITS or patience.over:
                 return waited  # type: ignore[no-any-return]
 
-    def _run(self, group: str, request: str, mine: Future[Any], shape: Any, order: Callable[[], Any]) -> Any:
+    def _run(self, group: str, request: str, mine: Future[Any], shape: Any, order: Any) -> Pausing[Any]:
+        parking.HERE.take(mine)
         try:
             known = self._store.reply(group, f"{request}/answer")
-            answer = shape.FromString(known) if known is not None else order()
+            answer = shape.FromString(known) if known is not None else (yield from order())
             if known is None and answer.outcome != OUTCOME_WAITS:
-                self._keep(group, f"{request}/answer", answer.SerializeToString())
+                yield from self._keep(group, f"{request}/answer", answer.SerializeToString())
         except BaseException as error:
             mine.set_exception(error)
             raise
@@ -60,9 +67,10 @@ class Once:
             return answer
         finally:
             with self._lock:
-                del self._under_way[group, request]
+                del self._under_way[group, split(request)[0]]
+            parking.HERE.give(mine)
 
-    def _keep(self, group: str, request: str, answer: bytes) -> None:
+    def _keep(self, group: str, request: str, answer: bytes) -> Pausing[None]:
         end = time.monotonic() + KEEP_S
         while time.monotonic() < end:
             with self._lock:
@@ -70,4 +78,4 @@ class Once:
                 commit = Commit(str(self._number), self._writer, request=(request, answer))
             if self._store.commit(group, commit).status == "done":
                 return
-            time.sleep(0.005)
+            yield Wait(0.005)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import grpc
 
+from services import parking
+from services.parking import Pausing, Wait
 from ultrafolio.rpc import uvcb
 from ultrafolio.rpc.client import request_id
-from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.errors import StatusError, from_call
 from ultrafolio.rpc.messages import step_from
 from ultrafolio.rpc.v1 import common_pb2, host_mm_pb2, host_mm_pb2_grpc, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.burst import Ask, Done, Lost, Result
@@ -19,6 +23,10 @@ from ultrafolio.state.store import Turn
 TURN_LOST = "TURN_LOST"
 PAGE = 4096
 LATER = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+IN_A_THREAD = 32
+"""Calls of the host that are waited for in a thread; further ones are waited for without one."""
+TOLD_S = 0.05
+"""How long an explanation is good for others who ask."""
 CALLS = {"uv_share": "share", "uv_unshare": "unshare"}
 
 
@@ -27,6 +35,13 @@ class Seen(NamedTuple):
 
     exception: int
     data: bytes
+
+
+class Told(NamedTuple):
+    """What the host explained of a group, by actor, and when that was (monotonic seconds)."""
+
+    asked: float
+    waits: dict[int, common_pb2.Wait]
 
 
 class Parts:
@@ -39,6 +54,8 @@ class Parts:
         host: host_mm_pb2_grpc.HostMmServiceStub,
     ) -> None:
         self.ultravisor, self.device, self.host = ultravisor, device, host
+        self._here = threading.Semaphore(IN_A_THREAD)
+        self._told: dict[str, Told] = {}
 
     def access(
         self,
@@ -53,22 +70,44 @@ class Parts:
         answer = stub.Access(ultravisor_pb2.AccessRequest(group=group, vm=vm, accesses=made, turn=turn))
         return [Seen(one.exception, one.data) for one in answer.outcomes]
 
-    def run(self, group: str, actor: int, timeout_s: float) -> tuple[list[Done], common_pb2.Wait | None]:
+    def run(self, group: str, actor: int, timeout_s: float) -> Pausing[tuple[list[Done], common_pb2.Wait | None]]:
         """Let the host run an actor's thread until it comes back, or time is up: its steps, and what it waits for.
         A host that is away is waited for like any other."""
         message = host_mm_pb2.RunRequest(group=group, actor=actor, request_id=request_id())
         try:
-            answer = self.host.Run(message, timeout=timeout_s)
+            answer = yield from self._run(message, timeout_s)
         except StatusError as error:
             if error.code in LATER:
                 return [], None
             raise
         return [step_from(step) for step in answer.steps], answer.wait if answer.HasField("wait") else None
 
+    def _run(self, message: host_mm_pb2.RunRequest, timeout_s: float) -> Pausing[host_mm_pb2.RunResponse]:
+        """The call, in this thread while few threads are in one, which is quicker, else without a thread."""
+        if self._here.acquire(blocking=False):
+            try:
+                return self.host.Run(message, timeout=timeout_s)  # type: ignore[no-any-return]
+            finally:
+                self._here.release()
+        answered = object()
+        parking.HERE.take(answered)
+        call = self.host.Run.future(message, timeout=timeout_s)  # type: ignore[attr-defined]
+        call.add_done_callback(lambda _: parking.HERE.give(answered))
+        while not call.done():
+            yield Wait(timeout_s + 1, behind=answered)
+        try:
+            return call.result()  # type: ignore[no-any-return]
+        except grpc.RpcError as error:
+            raise from_call(error, "the host MM") from None
+
     def wait_of(self, group: str, actor: int) -> common_pb2.Wait | None:
-        """What the actor waits for, as the host explains it now; None if it knows of nothing."""
-        waits = self.host.Explain(host_mm_pb2.ExplainRequest(group=group)).waits
-        return next((wait for wait in waits if wait.actor == actor), None)
+        """What the actor waits for, as the host explains it now, or explained it a moment ago where many ask at once;
+        None if it knows of nothing."""
+        told = self._told.get(group)
+        if told is None or time.monotonic() - told.asked > TOLD_S:
+            waits = self.host.Explain(host_mm_pb2.ExplainRequest(group=group)).waits
+            told = self._told[group] = Told(time.monotonic(), {wait.actor: wait for wait in waits})
+        return told.waits.get(actor)
 
     def ask(self, group: str) -> Ask:
         """What answers the crossings of the guest's rules."""

@@ -7,15 +7,16 @@ from typing import Any, TypeVar
 
 import grpc
 
-from services import identity
+from services import parking
 from services.groups import Groups, actor_of, any_actor_of, check_sections, exists, in_words, meta_of, page_of
 from services.guest import workload
 from services.guest.boot import Boot
 from services.guest.devices import Devices
-from services.guest.machine import Machine, of_guest
+from services.guest.machine import Machine, bell, of_guest
 from services.guest.once import Once
 from services.guest.part import PAGE, Parts
 from services.guest.work import Patience, Work
+from services.parking import Pausing, Wait, parks
 from ultrafolio.model.layout import DISK, INTERRUPT, PIN, REBOOT, RING, SHARE, UNSHARE, VCPU
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
@@ -28,7 +29,6 @@ from ultrafolio.state.store import Store
 M = TypeVar("M")
 BATCH = 64
 LONGEST_HOLD_US = 60_000_000
-DRIVERS = ("guest", "lab")
 
 
 class Guest(guest_pb2_grpc.GuestServiceServicer):
@@ -39,8 +39,10 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "guest", parts.ask(name), of_guest))
         self.starting = Boot(parts, machine)
         self._once = Once(store)
+        self.machine_of = self.groups.machine_of
 
-    def Touch(self, request: pb.TouchRequest, context: Any) -> pb.TouchResponse:
+    @parks
+    def Touch(self, request: pb.TouchRequest, context: Any) -> Pausing[pb.TouchResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         if request.offset + max(request.length, len(request.data)) > PAGE:
             raise StatusError(
@@ -53,22 +55,25 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         access = (page, request.offset, request.length, request.data)
         patience = Patience.of(context)
 
-        def order() -> pb.TouchResponse:
-            work, data = self.machine.touch(group, actor, access, patience)
+        def order() -> Pausing[pb.TouchResponse]:
+            work, data = yield from self.machine.touch(group, actor, access, patience)
             return _filled(pb.TouchResponse(data=data, exceptions=work.exceptions), work)
 
         with in_words():
             if not request.data:
-                return order()
-            return self._once(group.name, request.request_id, patience, pb.TouchResponse, order)
+                return (yield from order())
+            return (yield from self._once(group.name, request.request_id, patience, pb.TouchResponse, order))
 
-    def Share(self, request: pb.ShareRequest, context: Any) -> pb.ShareResponse:
-        return self._instruct(request, context, SHARE, pb.ShareResponse)
+    @parks
+    def Share(self, request: pb.ShareRequest, context: Any) -> Pausing[pb.ShareResponse]:
+        return (yield from self._instruct(request, context, SHARE, pb.ShareResponse))
 
-    def Unshare(self, request: pb.UnshareRequest, context: Any) -> pb.UnshareResponse:
-        return self._instruct(request, context, UNSHARE, pb.UnshareResponse)
+    @parks
+    def Unshare(self, request: pb.UnshareRequest, context: Any) -> Pausing[pb.UnshareResponse]:
+        return (yield from self._instruct(request, context, UNSHARE, pb.UnshareResponse))
 
-    def DirectIo(self, request: pb.DirectIoRequest, context: Any) -> pb.DirectIoResponse:
+    @parks
+    def DirectIo(self, request: pb.DirectIoRequest, context: Any) -> Pausing[pb.DirectIoResponse]:
         if request.hold_us > LONGEST_HOLD_US:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -81,49 +86,54 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         patience, name = Patience.of(context), request.request_id
         offset = group.view.meta.origin + page * PAGE
 
-        def order() -> pb.DirectIoResponse:
-            work, error = self.devices.direct_io(
+        def order() -> Pausing[pb.DirectIoResponse]:
+            work, error = yield from self.devices.direct_io(
                 group, disk, page, read=request.read, hold_us=request.hold_us, request=name, patience=patience
             )
-            return _filled(pb.DirectIoResponse(offset=offset, error=error), work)
+            return _filled(pb.DirectIoResponse(offset=offset, error=error), self._let_go(group, work))
 
         with in_words():
-            return self._once(group.name, name, patience, pb.DirectIoResponse, order)
+            return (yield from self._once(group.name, name, patience, pb.DirectIoResponse, order))
 
-    def Configure(self, request: pb.ConfigureRequest, context: Any) -> pb.ConfigureResponse:
+    @parks
+    def Configure(self, request: pb.ConfigureRequest, context: Any) -> Pausing[pb.ConfigureResponse]:
         group, ring, page = self._order(request, context, (RING, PIN), "virtio devices and other long-term pins")
         patience, name = Patience.of(context), request.request_id
 
-        def order() -> pb.ConfigureResponse:
-            return _filled(pb.ConfigureResponse(), self.devices.configure(group, ring, page, name, patience))
+        def order() -> Pausing[pb.ConfigureResponse]:
+            work = yield from self.devices.configure(group, ring, page, name, patience)
+            return _filled(pb.ConfigureResponse(), work)
 
         with in_words():
-            return self._once(group.name, name, patience, pb.ConfigureResponse, order)
+            return (yield from self._once(group.name, name, patience, pb.ConfigureResponse, order))
 
-    def Interrupt(self, request: pb.InterruptRequest, context: Any) -> pb.InterruptResponse:
+    @parks
+    def Interrupt(self, request: pb.InterruptRequest, context: Any) -> Pausing[pb.InterruptResponse]:
         group, device, page = self._order(request, context, (INTERRUPT,), "adapter interrupts")
         patience, name = Patience.of(context), request.request_id
 
-        def order() -> pb.InterruptResponse:
-            return _filled(pb.InterruptResponse(), self.devices.interrupt(group, device, page, name, patience))
+        def order() -> Pausing[pb.InterruptResponse]:
+            work = yield from self.devices.interrupt(group, device, page, name, patience)
+            return _filled(pb.InterruptResponse(), self._let_go(group, work))
 
         with in_words():
-            return self._once(group.name, name, patience, pb.InterruptResponse, order)
+            return (yield from self._once(group.name, name, patience, pb.InterruptResponse, order))
 
-    def Reboot(self, request: pb.RebootRequest, context: Any) -> pb.RebootResponse:
-        identity.require(context, DRIVERS)
+    @parks
+    def Reboot(self, request: pb.RebootRequest, context: Any) -> Pausing[pb.RebootResponse]:
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, (REBOOT,), "reboot actors")
         patience, name = Patience.of(context), request.request_id
 
-        def order() -> pb.RebootResponse:
-            return _filled(pb.RebootResponse(), self.devices.reboot(group, actor, request.shutdown, name, patience))
+        def order() -> Pausing[pb.RebootResponse]:
+            work = yield from self.devices.reboot(group, actor, request.shutdown, name, patience)
+            return _filled(pb.RebootResponse(), self._let_go(group, work))
 
         with in_words():
-            return self._once(group.name, name, patience, pb.RebootResponse, order)
+            return (yield from self._once(group.name, name, patience, pb.RebootResponse, order))
 
-    def RunWorkload(self, request: pb.RunWorkloadRequest, context: Any) -> Iterator[pb.RunWorkloadResponse]:
-        identity.require(context, DRIVERS)
+    @parks
+    def RunWorkload(self, request: pb.RunWorkloadRequest, context: Any) -> Iterator[pb.RunWorkloadResponse | Wait]:
         group = self.groups[request.group]
         meta = group.view.meta
         actor = actor_of(meta, request.actor, (VCPU,), "vCPUs")
@@ -133,22 +143,22 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         batch, longest_s = request.batch or BATCH, request.patience_us / 1e6
         with in_words():
             for news in workload.run(self.machine, group, actor, pages, batch, Patience.of(context), longest_s):
-                yield pb.RunWorkloadResponse(total=len(pages), **news._asdict())
+                yield news if isinstance(news, Wait) else pb.RunWorkloadResponse(total=len(pages), **news._asdict())
 
-    def Boot(self, request: pb.BootRequest, context: Any) -> pb.BootResponse:
+    @parks
+    def Boot(self, request: pb.BootRequest, context: Any) -> Pausing[pb.BootResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         page_of(group.view.meta, page, -(-len(request.image) // PAGE))
         patience = Patience.of(context)
 
-        def order() -> pb.BootResponse:
-            work, answer = self.starting.boot(group, actor, page, request.image, patience)
+        def order() -> Pausing[pb.BootResponse]:
+            work, answer = yield from self.starting.boot(group, actor, page, request.image, patience)
             return _filled(answer, work)
 
         with in_words():
-            return self._once(group.name, request.request_id, patience, pb.BootResponse, order)
+            return (yield from self._once(group.name, request.request_id, patience, pb.BootResponse, order))
 
     def Step(self, request: pb.GuestServiceStepRequest, context: Any) -> pb.GuestServiceStepResponse:
-        identity.require(context, ("lab",))
         group = self.groups[request.group]
         actor, page = any_actor_of(group.view.meta, request.actor), page_of(group.view.meta, request.page)
         with in_words():
@@ -156,7 +166,6 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         return pb.GuestServiceStepResponse(step=step_to(done[-1]) if done else None)
 
     def Prepare(self, request: pb.GuestServicePrepareRequest, context: Any) -> pb.GuestServicePrepareResponse:
-        identity.require(context, ("lab",))
         sections = dict(request.sections)
         with in_words():
             check_sections(meta_of(self.store, request.group), sections, "guest")
@@ -164,20 +173,25 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
                 raise exists(request.group)
         return pb.GuestServicePrepareResponse()
 
-    def _instruct(self, request: Any, context: Any, op: int, shape: type[M]) -> M:
+    def _instruct(self, request: Any, context: Any, op: int, shape: type[M]) -> Pausing[M]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         patience, name = Patience.of(context), request.request_id
 
-        def order() -> M:
+        def order() -> Pausing[M]:
             self.machine.enter(group, actor, op, page)
-            return _filled(shape(), self.machine.instruct(group, actor, op, page, name, patience, Work()))
+            work = yield from self.machine.instruct(group, actor, op, page, name, patience, Work())
+            return _filled(shape(), work)
 
         with in_words():
-            return self._once(group.name, name, patience, shape, order)
+            return (yield from self._once(group.name, name, patience, shape, order))
+
+    def _let_go(self, group: Group, work: Work) -> Work:
+        """An order has ended that may have let go of pages: who waits for some of the group looks again."""
+        parking.HERE.ring(bell(group.name))
+        return work
 
     def _order(self, request: Any, context: Any, kinds: tuple[int, ...], names: str) -> tuple[Group, int, int]:
         """The group, actor and page of an order to an actor of one of these kinds."""
-        identity.require(context, DRIVERS)
         group = self.groups[request.group]
         actor, count = actor_of(group.view.meta, request.actor, kinds, names), 1
         if VCPU not in kinds:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import grpc
 
+from services import parking
+from services.parking import Wait
 from ultrafolio.model import layout
 from ultrafolio.model.layout import INTERRUPT, RING, W_STOPPED
 from ultrafolio.rpc.errors import StatusError
@@ -70,6 +72,12 @@ class Patience(NamedTuple):
     def left(self) -> float:
         """Seconds to wait at most."""
         return max(0.0, self.remaining() - self.margin)
+
+    def pause(self, seconds: float, bell: Hashable | None = None) -> Wait:
+        """A wait of so many seconds, or until patience is over, or a bell rings."""
+        if bell is not None:
+            parking.HERE.take(bell)
+        return Wait(max(0.0, min(seconds, self.left)), bell)
 
     def slice(self, longest: float = SLICE_S) -> float:
         """Seconds for one call to the host."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from services.guest.machine import Machine
 from services.guest.part import Seen
 from services.guest.work import Patience, Work, pc_of
+from services.parking import Wait
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import RUN, TOUCH
 from ultrafolio.rpc.v1 import common_pb2
@@ -64,8 +65,8 @@ def _unpacked(recording: bytes) -> bytes:
 
 def run(
     machine: Machine, group: Group, actor: int, pages: Sequence[int], batch: int, patience: Patience, longest_s: float
-) -> Iterator[Progress]:
-    """Touch `pages` in order, `batch` of them in one message; news now and then, and at the end.
+) -> Iterator[Progress | Wait]:
+    """Touch `pages` in order, `batch` of them in one message; news now and then, and at the end, and waits between.
 
     longest_s: seconds that one access may wait, 0 for as long as patience lasts
     """
@@ -79,7 +80,7 @@ def run(
         if through < len(some):
             group.refresh()
             limited = _limited(patience, longest_s)
-            work = machine.instruct(group, actor, TOUCH, some[through], "", limited, Work())
+            work = yield from machine.instruct(group, actor, TOUCH, some[through], "", limited, Work())
             exceptions += work.exceptions
             if work.outcome != OUTCOME_DONE:
                 yield Progress(done, exceptions, work.outcome, work.wait)

@@ -1,7 +1,7 @@
 """Secure guests as KVM sets them up and takes them down: donations, configuration, processors, header, image.
 
 The order of calls is kvm_s390_pv_init_vm, kvm_s390_pv_create_cpu, kvm_s390_pv_set_sec_parms, kvm_s390_pv_unpack and
-KVM_PV_VERIFY (arch/s390/kvm/pv.c, v7.0), then that of kvm-unit-tests snippet_pv_init (facts section 1.5).
+KVM_PV_VERIFY (arch/s390/kvm/pv.c, v7.0), then that of kvm-unit-tests snippet_pv_init (kernel §1.5).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ultrafolio.rpc.uvcb import Block
 from ultrafolio.rpc.uvcb_calls import CPU_LOAD, CPU_STOPPED, RC_EXECUTED, RC_INV_GHANDLE
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2
 from ultrafolio.rpc.v1 import host_mm_pb2 as pb
+from ultrafolio.state.requests import derived, repeats
 
 MIB = 1 << 20
 BASE = 2 << 30
@@ -43,7 +44,7 @@ class Boot:
     def create(self, request: pb.CreateGuestRequest, memory: int) -> pb.CreateGuestResponse:
         """Configuration, processors and header, or nothing; `memory` in bytes."""
         known = self._guests.find(request.group, request.vm)
-        if known and request.request_id and known.request == request.request_id:
+        if known and request.request_id and repeats(request.request_id, known.request):
             return pb.CreateGuestResponse(configuration=known.configuration, cpus=known.cpus, answer=_answer(None))
         if known and not known.started:  # left behind by a boot that did not come to its end
             self.destroy(request.group, request.vm)
@@ -76,7 +77,7 @@ class Boot:
         for probe in range(REGIONS):
             origin = FIRST + (int.from_bytes(digest, "big") + probe) % REGIONS * REGION
             made = self._firmware.execute(
-                "create_configuration", group=request.group, vm=request.vm, request=f"{name}/{origin}",
+                "create_configuration", group=request.group, vm=request.vm, request=derived(name, origin),
                 conf_base_stor=origin, conf_var_stor=origin + VARIABLE, guest_stor_len=memory, sca=origin + AREAS,
                 asce=_asce(origin),
             )  # fmt: skip
@@ -87,7 +88,7 @@ class Boot:
     def _cpu(self, configuration: int, origin: int, number: int, name: str) -> Block:
         storage = origin + CPUS + number * CPU
         return self._firmware.execute(
-            "create_cpu", request=f"{name}/{configuration}/{number}", guest_handle=configuration, number=number,
+            "create_cpu", request=derived(name, configuration, number), guest_handle=configuration, number=number,
             stor_origin=storage, state_origin=storage + 4 * PAGE,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from services.groups import Groups, actor_of, any_actor_of, check_sections, cons
 from services.host_mm.boot import MOST_CPUS, Boot
 from services.host_mm.firmware import PAGE, Firmware
 from services.host_mm.threads import Drive, Threads, of_host
+from services.parking import Pausing, parks
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ACCESS, ACTOR_KINDS, LRU, NOTHING, OPS, READ, TAMPER, TOUCH, VCPU, W_FROZEN, WRITE
 from ultrafolio.model.rule import RULES
@@ -27,9 +28,6 @@ from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.sections import LARGEST_GROUP, Meta, encode_meta, is_guest
 
 OWN_WORK = tuple(kind for kind in range(len(ACTOR_KINDS)) if not is_guest(kind))
-EVERYBODY = ("guest", "device", "host", "lab")
-VMM = ("guest", "host", "lab")
-"""Whose guests are created: the guest service stands for the VMM, too."""
 ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1, "turn_come": 0}
 """Functions of model.host by which a thread comes over from a guest or device, or asks; how many arguments follow the
 actor."""
@@ -48,21 +46,22 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def __init__(self, store: RedisStore, firmware: Firmware, threads: Threads, boot: Boot) -> None:
         self.store, self.firmware, self.threads, self.boot = store, firmware, threads, boot
         self.groups = Groups(store, self._group)
+        self.machine_of = self.groups.machine_of
 
     def _group(self, name: str, meta: Meta) -> Group:
         return Group(self.store, name, meta, "host", self.firmware.ask(name), of_host, left=self.threads.left)
 
-    def Run(self, request: pb.RunRequest, context: Any) -> pb.RunResponse:
-        identity.require(context, EVERYBODY)
+    @parks
+    def Run(self, request: pb.RunRequest, context: Any) -> Pausing[pb.RunResponse]:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
-        done = self._drive(group, actor, NOTHING, 0, request.request_id, context)
+        done = yield from self._drive(group, actor, NOTHING, 0, request.request_id, context)
         return pb.RunResponse(
             steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"], error=done.error
         )
 
-    def Start(self, request: pb.StartRequest, context: Any) -> pb.StartResponse:
-        identity.require(context, ("host", "lab"))
+    @parks
+    def Start(self, request: pb.StartRequest, context: Any) -> Pausing[pb.StartResponse]:
         group = self.groups[request.group]
         actor = actor_of(
             group.view.meta, request.actor, OWN_WORK, ", ".join(ACTOR_KINDS[kind] for kind in OWN_WORK)
@@ -70,7 +69,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         page = page_of(group.view.meta, request.page)
         self._free(group, actor, request.request_id)
         op = _operation(int(group.view.meta.who["kind"][actor]), request.op)
-        done = self._drive(group, actor, op, page, request.request_id, context)
+        done = yield from self._drive(group, actor, op, page, request.request_id, context)
         if done.steps and done.steps[-1].outcome < 0 and RULES[done.steps[-1].pc].chooses:
             raise _refused(group, done.steps[-1])
         return pb.StartResponse(
@@ -93,14 +92,13 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 cause="an earlier call is under way, or ended before its work did",
             )
 
-    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Drive:
+    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Pausing[Drive]:
         with in_words():
-            return self.threads.drive(
+            return (yield from self.threads.drive(
                 group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active
-            )
+            ))  # fmt: skip
 
     def Cross(self, request: pb.CrossRequest, context: Any) -> pb.CrossResponse:
-        identity.require(context, ("guest", "device"))
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         if len(request.arguments) != ENTRANCES.get(request.function):
@@ -117,7 +115,6 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return pb.CrossResponse(outcome=result.code)
 
     def ReadPage(self, request: pb.ReadPageRequest, context: Any) -> pb.ReadPageResponse:
-        identity.require(context, ("host", "lab"))
         group = self.groups[request.group]
         page = page_of(group.view.meta, request.page)
         with in_words():
@@ -125,12 +122,15 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return pb.ReadPageResponse(data=seen.data, exception=seen.exception)
 
     def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
-        identity.require(context, EVERYBODY)
+        caller, group = identity.of(context), self.groups[request.group]
         with in_words():
-            return pb.ExplainResponse(waits=self.threads.waits.all(self.groups[request.group]))
+            waits = self.threads.waits.all(group)
+        if caller.vm is not None:
+            machines = group.view.meta.who["vm"]
+            waits = [wait for wait in waits if str(machines[wait.actor]) == caller.vm]
+        return pb.ExplainResponse(waits=waits)
 
     def Step(self, request: pb.HostMmServiceStepRequest, context: Any) -> pb.HostMmServiceStepResponse:
-        identity.require(context, ("lab",))
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         page = page_of(group.view.meta, request.page)
@@ -139,7 +139,6 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return pb.HostMmServiceStepResponse(step=step_to(done[-1]) if done else None)
 
     def CreateGuest(self, request: pb.CreateGuestRequest, context: Any) -> pb.CreateGuestResponse:
-        identity.require(context, VMM)
         meta = self.groups[request.group].view.meta
         if request.vm >= meta.vms:
             raise StatusError(
@@ -155,7 +154,6 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE)
 
     def Unpack(self, request: pb.UnpackRequest, context: Any) -> pb.UnpackResponse:
-        identity.require(context, VMM)
         meta, count = self.groups[request.group].view.meta, len(request.image) // PAGE
         actor_of(meta, request.actor, (VCPU,), "vCPUs")
         if not count or len(request.image) % PAGE:
@@ -168,20 +166,17 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             return pb.UnpackResponse(pages=self.boot.place(request, int(meta.who["vm"][request.actor])))
 
     def StartGuest(self, request: pb.StartGuestRequest, context: Any) -> pb.StartGuestResponse:
-        identity.require(context, VMM)
         who = self.groups[request.group].view.meta.who
         with in_words():
             actors = [t for t in range(len(who)) if who["vm"][t] == request.vm]
             return pb.StartGuestResponse(answer=self.boot.start(request.group, request.vm, request.prefix, actors))
 
     def DestroyGuest(self, request: pb.DestroyGuestRequest, context: Any) -> pb.DestroyGuestResponse:
-        identity.require(context, VMM)
         group = self.groups[request.group].name
         with in_words():
             return pb.DestroyGuestResponse(answer=self.boot.destroy(group, request.vm))
 
     def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Any) -> pb.HostMmServicePrepareResponse:
-        identity.require(context, ("lab",))
         meta, group = constants(request.meta), group_name(request.group)
         sections = dict(request.sections)
         check_sections(meta, sections, "host")

@@ -10,10 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from services import parking
 from services.groups import NOT_FOUND, Groups
 from services.host_mm.swap import Swap
 from services.host_mm.unfinished import Thread, Unfinished
 from services.host_mm.waits import Waits, WouldEnd
+from services.parking import Pausing, Wait
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import NOTHING, SWAPPED, WB_END
 from ultrafolio.model.rule import RULES
@@ -60,7 +62,6 @@ class Threads:
     def __init__(self, read_pages: ReadPages, would_end: WouldEnd, swap: Swap, unfinished: Unfinished) -> None:
         self._read, self._swap, self._unfinished = read_pages, swap, unfinished
         self.waits = Waits(would_end)
-        self._turns: dict[tuple[str, int], threading.Lock] = {}
 
     def drive(
         self,
@@ -72,19 +73,22 @@ class Threads:
         request: str,
         remaining: Callable[[], float],
         alive: Callable[[], bool],
-    ) -> Drive:
+    ) -> Pausing[Drive]:
         """Run thread `actor`, with its choice where it chooses, until it is done or passes to another part.
 
         It waits while its rule is not enabled, as long as `remaining()` seconds are left and the caller is `alive()`.
         Two calls for one thread take turns. An idle thread with no choice to make stays as it is.
         """
-        turn = self._turns.setdefault((group.name, actor), threading.Lock())
-        if not turn.acquire(timeout=max(0.0, remaining() - MARGIN_S)):
-            return Drive(wait=self.waits.of(group, actor))
+        turn = "thread", group.name, actor
+        while not parking.HERE.take(turn):
+            yield Wait(max(0.0, remaining() - MARGIN_S), behind=turn)
+            if remaining() < MARGIN_S or not alive():
+                parking.HERE.pass_on(turn)
+                return Drive(wait=self.waits.of(group, actor))
         try:
-            return self._drive(group, actor, op, page, request, remaining, alive)
+            return (yield from self._drive(group, actor, op, page, request, remaining, alive))
         finally:
-            turn.release()
+            parking.HERE.give(turn, everybody=False)
 
     def _drive(
         self,
@@ -95,7 +99,7 @@ class Threads:
         request: str,
         remaining: Callable[[], float],
         alive: Callable[[], bool],
-    ) -> Drive:
+    ) -> Pausing[Drive]:
         drive, pause = Drive(), FIRST_PAUSE_S
 
         def stop(view: View) -> bool:
@@ -119,7 +123,7 @@ class Threads:
                     drive.steps = drive.steps or burst
                     drive.wait = self.waits.of(group, actor)
                     return drive
-                time.sleep(min(pause, max(0.0, remaining() - MARGIN_S)))
+                yield Wait(min(pause, max(0.0, remaining() - MARGIN_S)))
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             else:
                 drive.steps += burst
@@ -157,7 +161,8 @@ class Threads:
                 raise
             self._unfinished.done(thread.group, thread.actor)
             return
-        self.drive(group, thread.actor, request=thread.request, remaining=lambda: 0.0, alive=lambda: True)
+        now = self.drive(group, thread.actor, request=thread.request, remaining=lambda: 0.0, alive=lambda: True)
+        parking.blocking(now)
 
     def _write_back(self, group: Group, actor: int) -> int:
         """The I/O of a writeback: what the host sees of the folio goes to the disk, but for pages that are not in

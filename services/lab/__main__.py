@@ -16,7 +16,7 @@ from ultrafolio.rpc.v1 import lab_pb2_grpc
 def start(settings: Settings) -> Running:
     """Open the jobs and the shared state, and listen; the page is for whoever reaches its port."""
     store, folder = store_of(settings, "lab"), folder_of(settings, "lab")
-    jobs = Jobs(folder / "sweeps", settings.redis_url("lab"))
+    jobs = Jobs(folder / "sweeps", settings.redis_url("lab"), settings.files)
     lab = Lab(store, jobs)
     register = [(lab_pb2_grpc.add_LabServiceServicer_to_server, lab)]
     running = serve("lab", register, settings, ready=store.ping, tracing=traced("lab", settings))

@@ -15,12 +15,15 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
+from services.lab.recordings import Recordings
+from ultrafolio import files
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.errors import StatusError
@@ -34,6 +37,7 @@ from ultrafolio.sweep.work import Work
 
 ROOT = Path(__file__).parent.parent.parent
 RUNNING, PAUSED = lab_pb2.SWEEP_STATE_RUNNING, lab_pb2.SWEEP_STATE_PAUSED
+NEWS_S = 0.2
 CANCELLED, DONE = lab_pb2.SWEEP_STATE_CANCELLED, lab_pb2.SWEEP_STATE_DONE
 
 
@@ -48,12 +52,15 @@ class Progress:
 
 
 class Jobs:
-    """The jobs in `folder`; `redis` is where the workers listen."""
+    """The jobs in `folder`; `redis` is where the workers listen; `given`: folders for files, as ULTRAFOLIO_FILES."""
 
-    def __init__(self, folder: Path, redis: str) -> None:
+    def __init__(self, folder: Path, redis: str, given: str = "") -> None:
         self._folder, self._redis = folder, redis
+        self.recordings = Recordings(folder / "recordings")
+        self.files = (*files.given(given), self.recordings.folder)
         self._followers: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
+        self._news: dict[str, tuple[float, tuple[Progress, str]]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         # plans name recordings beside themselves, and are kept here
         for name in ("traces", "profiles"):
@@ -72,7 +79,7 @@ class Jobs:
         """Make the plan a job, or find the one that it is; its name, and its cells. InputError for a bad plan."""
         job = hashlib.blake2b(f"{digest()}\0{plan}".encode(), digest_size=8).hexdigest()
         folder = self._folder / job
-        parsed = _tried(plan, folder)
+        parsed = self._tried(plan, folder)
         with self._lock:
             if not (folder / "plan.toml").exists():
                 replace(folder / "name", name.encode())
@@ -92,6 +99,7 @@ class Jobs:
             words += ["-o", str(folder / "store"), "--executor", "celery"]
             # a password on a command line could be read by everybody
             environment = os.environ | {VARIABLE: self._redis}
+            environment[files.VARIABLE] = ":".join(map(str, self.files))
             with (folder / "log").open("ab") as log:
                 self._followers[job] = subprocess.Popen(
                     [*words, "--no-report", "--quiet"],
@@ -134,6 +142,13 @@ class Jobs:
         state = PAUSED if shared.state()[0] == "paused" else RUNNING
         count = shared.progress()
         return Progress(state, cells, count.computed, count.failed)
+
+    def news(self, job: str) -> tuple[Progress, str]:
+        """`progress` and `failure`, looked up a few times a second however many ask."""
+        known = self._news.get(job)
+        if known is None or time.monotonic() - known[0] > NEWS_S:
+            known = self._news[job] = time.monotonic(), (self.progress(job), self.failure(job))
+        return known[1]
 
     def failure(self, job: str) -> str:
         """Why the process that follows a job ended without results; "" if it did not."""
@@ -201,19 +216,22 @@ class Jobs:
         for follower in self._followers.values():
             follower.wait()
 
+    def _tried(self, text: str, folder: Path) -> Plan:
+        """The plan as it will stand in `folder`. InputError, in words that say nothing of this machine, and no folder.
 
-def _tried(text: str, folder: Path) -> Plan:
-    """The plan as it will stand in `folder`. InputError, in words that say nothing of this machine, and no folder."""
-    # its paths lead through the folder: ../traces
-    folder.mkdir(exist_ok=True)
-    try:
-        plan = planfile.parse(text, folder / "plan.toml")
-        work = Work(plan, simulator(), {})
-        drive.check_columns(plan, work.cells)
-        drive.probe(work)
-    except InputError as error:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        error.what, error.then = (words.replace(f"{folder}/", "") for words in (error.what, error.then))
-        raise
-    return plan
+        It may name files of this lab only.
+        """
+        # its paths lead through the folder: ../traces
+        folder.mkdir(exist_ok=True)
+        try:
+            with files.bound(self.files):
+                plan = planfile.parse(text, folder / "plan.toml")
+                work = Work(plan, simulator(), {})
+                drive.check_columns(plan, work.cells)
+                drive.probe(work)
+        except InputError as error:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            error.what, error.then = (words.replace(f"{folder}/", "") for words in (error.what, error.then))
+            raise
+        return plan

@@ -20,6 +20,7 @@ from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_OK
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.requests import repeats
 
 KEY = "uf:machine:state"
 BEYOND = 1 << 46
@@ -77,12 +78,13 @@ class Machines:
         A page call is committed before what it changes of the machine. Where that meets another change it is done
         again, which for these calls (unpack, unshare all, destroy) comes to the same.
         """
-        named = f"{'host' if guest is None else guest}/{request.request_id}"
+        asker = "host" if guest is None else str(guest)
+        named = f"{request.request_id}@{asker}" if request.request_id else ""  # an id is its caller's own
         name = uvcb.unpack(request.control_block).name if len(request.control_block) >= uvcb.HEADER.size else ""
         while True:
             kept, machine = self._kept()
-            if named in machine.answered:
-                before = machine.answered[named]
+            before = next((machine.answered[one] for one in machine.answered if named and repeats(named, one)), None)
+            if before:
                 return pb.ExecuteResponse(condition_code=before.condition_code, control_block=before.block)
             pages = self._pages(request, machine)
             calls, seen = Calls(pages, part, request.request_id), _seen(machine, pages, name)

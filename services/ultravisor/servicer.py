@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from services import identity
+from services import identity, rights
 from services.groups import Groups, check_sections, exists, in_words, meta_of, page_of
 from services.ultravisor.contents import PAGE, Contents
 from services.ultravisor.machine import Machines
@@ -33,10 +33,9 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         interpreted()
 
     def Execute(self, request: ultravisor_pb2.ExecuteRequest, context: Any) -> ultravisor_pb2.ExecuteResponse:
-        caller = identity.require(context, ("host", "guest", "lab"))
-        guest = None
+        caller, guest = identity.of(context), None
         if caller.role == "guest":
-            guest = _own(caller, request.vm if request.HasField("vm") else None)
+            guest = rights.own_machine(caller, request.vm if request.HasField("vm") else None)
         with in_words(), busy_in_words():
             return self.machine.execute(request, guest, _part(request))
 
@@ -67,37 +66,30 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         return ultravisor_pb2.AccessResponse(outcomes=[_outcome(one) for one in outcomes], revision=pages.revision)
 
     def Shares(self, request: ultravisor_pb2.SharesRequest, context: Any) -> ultravisor_pb2.SharesResponse:
-        caller = identity.require(context, ("guest", "lab"))
-        guest = _own(caller, request.vm) if caller.role == "guest" else request.vm
         with in_words(), busy_in_words():
             pages = self.groups[request.group]
-            arguments = guest, page_of(pages.meta, request.page)
+            arguments = request.vm, page_of(pages.meta, request.page)
             return ultravisor_pb2.SharesResponse(shares=bool(pages.call("uv_shared", arguments, _part(request)).code))
 
     def WouldEnd(self, request: ultravisor_pb2.WouldEndRequest, context: Any) -> ultravisor_pb2.WouldEndResponse:
-        identity.require(context, ("host", "lab"))
         with in_words():
             pages = self.groups[request.group]
             asked = [(one.vm, page_of(pages.meta, one.page), one.op) for one in request.instructions]
             return ultravisor_pb2.WouldEndResponse(ends=pages.would_end(asked))
 
     def Enter(self, request: ultravisor_pb2.EnterRequest, context: Any) -> ultravisor_pb2.EnterResponse:
-        identity.require(context, ("host", "lab"))
         with in_words():
             return ultravisor_pb2.EnterResponse(interception=self.machine.enter(request))
 
     def Diagnose(self, request: ultravisor_pb2.DiagnoseRequest, context: Any) -> ultravisor_pb2.DiagnoseResponse:
-        caller = identity.require(context, ("guest", "lab"))
-        guest = _own(caller, request.vm) if caller.role == "guest" else request.vm
         with in_words():
-            self.machine.diagnose_308(request.group, guest, request.subcode)
+            self.machine.diagnose_308(request.group, request.vm, request.subcode)
         return ultravisor_pb2.DiagnoseResponse()
 
     def HostKey(self, request: ultravisor_pb2.HostKeyRequest, context: Any) -> ultravisor_pb2.HostKeyResponse:
         return ultravisor_pb2.HostKeyResponse(key=self.machine.host_key)
 
     def Prepare(self, request: ultravisor_pb2.UltravisorServicePrepareRequest, context: Any) -> Any:
-        identity.require(context, ("lab",))
         with in_words():
             meta = meta_of(self.store, request.group)
             check_sections(meta, {"uv": request.uv}, "ultravisor")
@@ -109,13 +101,11 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         return ultravisor_pb2.UltravisorServicePrepareResponse()
 
     def Inject(self, request: ultravisor_pb2.InjectRequest, context: Any) -> ultravisor_pb2.InjectResponse:
-        identity.require(context, ("lab",))
         with in_words():
             self.machine.inject(request.command, request.count, request.condition_code)
         return ultravisor_pb2.InjectResponse()
 
     def Clear(self, request: ultravisor_pb2.ClearRequest, context: Any) -> ultravisor_pb2.ClearResponse:
-        identity.require(context, ("lab",))
         with in_words(), busy_in_words():
             self.machine.clear()
         return ultravisor_pb2.ClearResponse()
@@ -145,30 +135,10 @@ def _part(request: Any) -> Part | None:
     return Part(turn.token, turn.index) if request.HasField("turn") else None
 
 
-def _own(caller: identity.Identity, vm: int | None) -> int:
-    """The virtual machine that a guest speaks for. StatusError: it is another's, or none was named."""
-    if caller.vm is not None and not caller.vm.isdecimal():
-        raise not_yours(f"guest {caller.vm}", caller)
-    if vm is None and caller.vm is None:
-        raise not_yours("a guest without a number", caller)
-    named = int(caller.vm or 0) if vm is None else vm
-    if caller.vm is not None and int(caller.vm) != named:
-        raise not_yours(f"guest {named}", caller)
-    return named
-
-
-def not_yours(whose: str, caller: identity.Identity) -> StatusError:
-    return StatusError(
-        grpc.StatusCode.PERMISSION_DENIED, "NOT_YOUR_VIEW", f"an access or a call as {whose}", value=str(caller),
-        allowed="host or device without vm; guest with its own vm",
-    )  # fmt: skip
-
-
 def _may_access(caller: identity.Identity, vm: int | None) -> None:
-    if caller.role == "guest" and vm is not None:
-        _own(caller, vm)
-    elif not ((caller.role in ("host", "device") and vm is None) or caller.role == "lab"):
-        raise not_yours("the host" if vm is None else f"guest {vm}", caller)
+    """StatusError: the view is not the caller's. Which machine a guest speaks for is compared before."""
+    if caller.role != "lab" and (caller.role == "guest") != (vm is not None):
+        raise rights.not_yours("the host" if vm is None else f"guest {vm}", caller)
 
 
 def _access(pages: Pages, one: ultravisor_pb2.PageAccess) -> tuple[int, int, int, bytes]:

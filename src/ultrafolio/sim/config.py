@@ -11,6 +11,7 @@ from typing import Any
 
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field, take
+from ultrafolio.files import named
 from ultrafolio.model import policies
 from ultrafolio.model.layout import BACKINGS
 
@@ -105,7 +106,7 @@ def resolve(cell: Mapping[str, Any], base: Path) -> dict[str, Any]:
     load.update({field: values[field] for field in WORKLOAD if values[field] is not None})
     for field in RECORDINGS:
         if load[field]:
-            load[field] = [load[field], recording_digest(base / load[field])]
+            load[field] = [load[field], recording_digest(named(base, load[field]))]
     return {
         "policy": asdict(policies.find(values["policy"], tables.get("policy"))),
         "costs": costs.find(values["costs"], tables.get("costs", {}), base),

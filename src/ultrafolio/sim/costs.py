@@ -1,7 +1,7 @@
 """Cost profiles: what each step takes, in ns. Costs never enter the rules, so no cost can change a proof.
 
 A profile is a TOML file with a [costs] table; what it leaves out has the default below. The defaults are those of
-facts section 7: measured on x86 where the source says so, assumed where no public figure exists (all ultravisor
+kernel §7: measured on x86 where the source says so, assumed where no public figure exists (all ultravisor
 calls), so results should be read as functions of these.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from ultrafolio.errors import one_of
 from ultrafolio.fields import Field, read_toml, take
+from ultrafolio.files import named, reading
 from ultrafolio.model.layout import *
 
 from .layout import OUTCOME_SLOTS
@@ -57,8 +58,10 @@ def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
     if name == "default":
         return from_table({}, "default costs")
     if name.endswith(".toml"):
-        document = read_toml(base / name)
-        return from_table(document.get("costs", {}), f"{base / name}: [costs]")
+        file = named(base, name)
+        with reading(file, name):
+            document = read_toml(file)
+            return from_table(document.get("costs", {}), f"{file}: [costs]")
     raise one_of("unknown cost profile", name, ["default", *tables], then="a FILE.toml or a [costs.NAME] block")
 
 

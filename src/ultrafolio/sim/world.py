@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ultrafolio.errors import InputError
+from ultrafolio.files import named, reading
 from ultrafolio.model.layout import *
 from ultrafolio.model.policies import Policy
 from ultrafolio.model.properties import PROPERTIES
@@ -29,18 +31,26 @@ def _quantiles() -> Array:
 
 
 @functools.lru_cache(maxsize=8)
-def _touches(path: str, digest: str) -> Array:
-    return load_touches(Path(path))["page"].astype(np.int32)
+def _touches(path: Path, digest: str) -> Array:
+    return load_touches(path)["page"].astype(np.int32)
 
 
 @functools.lru_cache(maxsize=8)
-def _requests(path: str, digest: str) -> Array:
-    return load_requests(Path(path))
+def _requests(path: Path, digest: str) -> Array:
+    return load_requests(path)
 
 
 @functools.lru_cache(maxsize=8)
-def _orders(path: str, digest: str) -> dict[int, int]:
-    return load_orders(Path(path))
+def _orders(path: Path, digest: str) -> dict[int, int]:
+    return load_orders(path)
+
+
+def _recorded(load: Callable[[Path, str], Any], recording: tuple[str, str], base: Path) -> Any:
+    """What `load` reads of a recording, which stands in the configuration as path and digest."""
+    name, digest = recording
+    path = named(base, name)
+    with reading(path, name):
+        return load(path, digest)
 
 
 class Layout:
@@ -56,7 +66,7 @@ class Layout:
         load = config["workload"]
         distribution = {config["order"]: 1}
         if load["orders"]:
-            recorded = _orders(str(base / load["orders"][0]), load["orders"][1])
+            recorded = _recorded(_orders, load["orders"], base)
             distribution = {order: n for order, n in recorded.items() if order <= 9}
             if not distribution:
                 raise InputError(f"{load['orders'][0]}: no folios of order 0 to 9", allowed="at least one folio")
@@ -66,7 +76,7 @@ class Layout:
         shared = slots * slot + load["rings"] * ring
         private = load["pages"]
         if load["touches"]:
-            recorded_pages = int(_touches(str(base / load["touches"][0]), load["touches"][1]).max()) + 1
+            recorded_pages = int(_recorded(_touches, load["touches"], base).max()) + 1
             private = max(private, recorded_pages)
         private = private or 4096
         aligned = config["placement"] == "aligned"
@@ -266,7 +276,7 @@ def _touch_sequence(load: dict[str, Any], base: Path, layout: Layout) -> Array:
     """Recorded touches as page numbers of guest 0: the recording's pages are its private pages, in address order."""
     if not load["touches"]:
         return np.zeros(1, np.int32)
-    recorded = _touches(str(base / load["touches"][0]), load["touches"][1])
+    recorded = _recorded(_touches, load["touches"], base)
     numbers: Array = layout.private[recorded % len(layout.private)].astype(np.int32)
     return numbers
 
@@ -275,7 +285,7 @@ def _request_sequence(load: dict[str, Any], base: Path) -> Array:
     """Recorded I/O as slot-sized requests with their times in ns; a larger request is several."""
     if not load["requests"]:
         return np.zeros(1, REQUEST)
-    recorded = _requests(str(base / load["requests"][0]), load["requests"][1])
+    recorded = _recorded(_requests, load["requests"], base)
     total = np.maximum(1, -(-recorded["length"].astype(_INT) // 4096))
     parts = -(-total // load["io_pages"])
     made = np.zeros(int(parts.sum()), REQUEST)

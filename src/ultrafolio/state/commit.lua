@@ -46,6 +46,10 @@ elseif not held and token ~= '' then
   return answer('lost')
 end
 
+if request then -- an answer is kept with the digest of its request: state/requests.py
+  local before = redis.call('GETRANGE', KEYS[5], 0, 15)
+  if before ~= '' and before ~= string.sub(ARGV[5 + request], 1, 16) then return answer('reused') end
+end
 for _, name in ipairs(expect) do
   if cached[name] ~= revision[name] then return answer('stale') end
 end

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from . import requests
 from .store import LEASE_MS, Answer, Commit, Event, Turn
 
 
@@ -70,6 +71,8 @@ class MemoryStore:
         if refused:
             wait = max(0, held.until - now) if held else 0
             return _answer(group, commit, refused, held, group.journal if refused == "left" else [], wait)
+        if commit.request:
+            requests.own(commit.request[0], group.replies.get((self.role, requests.split(commit.request[0])[0])))
         if any(commit.cached[name] != group.revisions[name] for name in commit.expect):
             return _answer(group, commit, "stale")
         if commit.journal:
@@ -96,7 +99,8 @@ class MemoryStore:
         elif held and (commit.patches or commit.events):
             group.turn = None  # void, and its holder late
         if commit.request:
-            group.replies[self.role, commit.request[0]] = commit.request[1]
+            name, answer = commit.request
+            group.replies[self.role, requests.split(name)[0]] = requests.kept(name, answer)
         group.did[commit.writer] = commit.id
         return _answer(group, msgspec.structs.replace(commit, cached=cached), "done", held)
 
@@ -123,7 +127,7 @@ class MemoryStore:
     def reply(self, group: str, request: str) -> bytes | None:
         with self._memory.changed:
             found = self._memory.groups.get(group)
-            return found.replies.get((self.role, request)) if found else None
+            return requests.own(request, found.replies.get((self.role, requests.split(request)[0]))) if found else None
 
     def read(self, group: str, sections: Sequence[str]) -> dict[str, bytes]:
         with self._memory.changed:

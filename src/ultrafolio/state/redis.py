@@ -18,10 +18,13 @@ from typing import Any, TypeVar
 import msgspec
 import redis
 
+from . import requests
 from .sections import DTYPES
 from .store import LEASE_MS, REPLY_MS, TURN, Answer, Commit, Event, StoreUnavailable, Turn
 
 _SCRIPT = (Path(__file__).parent / "commit.lua").read_text()
+MOST_CONNECTIONS = 512
+"""Of one process: more than its threads."""
 _REVISION = 8
 _CREATE = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 1 end
@@ -52,7 +55,8 @@ class RedisStore:
 
     def __init__(self, url: str, role: str, *, patience: float = 10.0, lease_ms: int = LEASE_MS) -> None:
         self.role, self._patience, self._lease = role, patience, lease_ms
-        self._client: Any = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
+        self._client: Any = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0,
+                                                 max_connections=MOST_CONNECTIONS)  # fmt: skip
         self._script = self._client.register_script(_SCRIPT)
         self._create = self._client.register_script(_CREATE)
         self._swap = self._client.register_script(_SWAP)
@@ -66,20 +70,23 @@ class RedisStore:
 
     def commit(self, group: str, commit: Commit) -> Answer:
         names = sorted({*commit.cached, *(patch.section for patch in commit.patches)})
-        request = commit.request[0] if commit.request else "none"
+        request = requests.split(commit.request[0])[0] if commit.request else "none"
         keys = [_key(group, name) for name in ("turn", "journal", "events", "did", f"reply:{self.role}:{request}")]
         keys += [_key(group, name) for name in names]
         words, blobs = _words(commit)
         args: list[Any] = [words, msgspec.msgpack.encode(names), self.role, self._lease, REPLY_MS, *blobs]
-        return _answer(self._patiently(lambda: self._script(keys=keys, args=args)))
+        answer = _answer(self._patiently(lambda: self._script(keys=keys, args=args)))
+        if answer.status == "reused":
+            raise requests.Reused(request)
+        return answer
 
     def turn(self, group: str) -> Turn | None:
         held = self._patiently(lambda: self._client.get(_key(group, "turn")))
         return TURN.decode(held) if held else None
 
     def reply(self, group: str, request: str) -> bytes | None:
-        kept: bytes | None = self._patiently(lambda: self._client.get(_key(group, f"reply:{self.role}:{request}")))
-        return kept
+        key = _key(group, f"reply:{self.role}:{requests.split(request)[0]}")
+        return requests.own(request, self._patiently(lambda: self._client.get(key)))
 
     def read(self, group: str, sections: Sequence[str]) -> dict[str, bytes]:
         if not sections:
@@ -161,7 +168,7 @@ def _words(commit: Commit) -> tuple[bytes, list[bytes]]:
         "patches": [(patch.section, patch.offset, number(patch.data)) for patch in commit.patches],
         "events": [number(data) for data in commit.events],
         "journal": commit.journal and (commit.journal[0], number(commit.journal[1])),
-        "request": commit.request and number(commit.request[1]),
+        "request": commit.request and number(requests.kept(*commit.request)),
     }
     return msgspec.msgpack.encode(list(words.values())), blobs
 

@@ -63,7 +63,7 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     adopt      take over a turn of the own role that was left behind, keeping its journal
     release    give the turn back, and empty the journal
     journal    (index, result) to append to the journal: done only if the journal has exactly `index` entries
-    request    (request id, answer) to keep for a repetition of the client's request
+    request    (request as in state.requests, answer) to keep for a repetition; Reused if its id is another request's
     """
 
     id: str
@@ -126,7 +126,7 @@ class Store(Protocol):
         """The turn as it is held, or was left behind; None if there is none."""
 
     def reply(self, group: str, request: str) -> bytes | None:
-        """The kept answer to a client's request, or None."""
+        """The kept answer to a client's request, or None. Reused: the id was another request's."""
 
     def read(self, group: str, sections: Sequence[str]) -> dict[str, bytes]:
         """The present data of sections; those that are not there are missing from the result."""

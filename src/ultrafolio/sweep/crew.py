@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 import ultrafolio
+from ultrafolio import files
 from ultrafolio.errors import InputError
 from ultrafolio.state.server import VARIABLE, launch
 
@@ -22,12 +23,14 @@ REPLACED = 20
 class OwnWorkers:
     """``count`` processes of one Celery worker that ends with this process; a context manager that ends it in order.
 
+    private: nobody else reaches the queue, so the plan may name any file, as in a sweep without one.
     Its log is ``folder/workers.log``. Raises InputError outside of a checkout, where the workers' code is not.
     """
 
-    def __init__(self, count: int, url: str, folder: Path) -> None:
+    def __init__(self, count: int, url: str, folder: Path, *, private: bool = False) -> None:
         self._count, self._url, self._log, self._started = count, url, folder / "workers.log", 0
         self._root = checkout(url)
+        self._files = {files.VARIABLE: "/"} if private else {}
         self._process = self._start()
 
     @property
@@ -75,7 +78,7 @@ class OwnWorkers:
             # A session of its own: Ctrl-C is for the client, which then says what to do.
             return launch(
                 [*worker_command(self._count), "--hostname", f"own-{os.getpid()}-{self._started}@%h"],
-                env={**os.environ, VARIABLE: self._url, "PYTHONPATH": path}, cwd=self._root,
+                env={**os.environ, VARIABLE: self._url, "PYTHONPATH": path, **self._files}, cwd=self._root,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.errors import InputError, one_of
+from ultrafolio.fields import unversioned
 
 from .cells import Scalar
 from .key import canonical, digest
@@ -50,7 +51,7 @@ def parse(text: str, path: Path) -> Plan:
             cause="a missing quote, bracket or value, or a name given twice, on that line or the one before",
             then="sweeps/ has plans to begin with",
         ) from None  # fmt: skip
-    return _Reader(path).plan(document, text)
+    return _Reader(path).plan(unversioned(document, str(path)), text)
 
 
 class _Reader:

@@ -146,6 +146,9 @@ def _is_int64(value: Any) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """An exception's type and message on one line of bounded length."""
+    """An exception's type and message on one line of bounded length; nothing of a file that was read."""
+    if isinstance(error, InputError):
+        # a value may be a line of a recording, and rows go to whoever submitted the plan
+        error = InputError(error.what, allowed=error.allowed, cause=error.cause, then=error.then)
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:500]

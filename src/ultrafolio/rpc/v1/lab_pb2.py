@@ -24,45 +24,49 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bultrafolio/rpc/v1/lab.proto\x12\x11ultrafolio.rpc.v1\"0\n\x12SubmitSweepRequest\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"3\n\x13SubmitSweepResponse\x12\r\n\x05sweep\x18\x01 \x01(\t\x12\r\n\x05\x63\x65lls\x18\x02 \x01(\x04\"\"\n\x11WatchSweepRequest\x12\r\n\x05sweep\x18\x01 \x01(\t\"t\n\x12WatchSweepResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05\x63\x65lls\x18\x02 \x01(\x04\x12\x13\n\x0bquarantined\x18\x03 \x01(\x04\x12,\n\x05state\x18\x04 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.SweepState\"R\n\x13\x43ontrolSweepRequest\x12\r\n\x05sweep\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.SweepState\"D\n\x14\x43ontrolSweepResponse\x12,\n\x05state\x18\x01 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.SweepState\"\x13\n\x11ListSweepsRequest\">\n\x12ListSweepsResponse\x12(\n\x06sweeps\x18\x01 \x03(\x0b\x32\x18.ultrafolio.rpc.v1.Sweep\"o\n\x05Sweep\x12\r\n\x05sweep\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.SweepState\x12\r\n\x05\x63\x65lls\x18\x04 \x01(\x04\x12\x0c\n\x04\x64one\x18\x05 \x01(\x04\"$\n\x13\x46\x65tchResultsRequest\x12\r\n\x05sweep\x18\x01 \x01(\t\"%\n\x14\x46\x65tchResultsResponse\x12\r\n\x05piece\x18\x01 \x01(\x0c\":\n\x0cWatchRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\x0c\n\x04once\x18\x03 \x01(\x08\"*\n\rWatchResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\x0c\"\x13\n\x11ListGroupsRequest\"$\n\x12ListGroupsResponse\x12\x0e\n\x06groups\x18\x01 \x03(\t*\x8b\x01\n\nSweepState\x12\x1b\n\x17SWEEP_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SWEEP_STATE_RUNNING\x10\x01\x12\x16\n\x12SWEEP_STATE_PAUSED\x10\x02\x12\x19\n\x15SWEEP_STATE_CANCELLED\x10\x03\x12\x14\n\x10SWEEP_STATE_DONE\x10\x04\x32\x8f\x05\n\nLabService\x12\\\n\x0bSubmitSweep\x12%.ultrafolio.rpc.v1.SubmitSweepRequest\x1a&.ultrafolio.rpc.v1.SubmitSweepResponse\x12[\n\nWatchSweep\x12$.ultrafolio.rpc.v1.WatchSweepRequest\x1a%.ultrafolio.rpc.v1.WatchSweepResponse0\x01\x12_\n\x0c\x43ontrolSweep\x12&.ultrafolio.rpc.v1.ControlSweepRequest\x1a\'.ultrafolio.rpc.v1.ControlSweepResponse\x12Y\n\nListSweeps\x12$.ultrafolio.rpc.v1.ListSweepsRequest\x1a%.ultrafolio.rpc.v1.ListSweepsResponse\x12\x61\n\x0c\x46\x65tchResults\x12&.ultrafolio.rpc.v1.FetchResultsRequest\x1a\'.ultrafolio.rpc.v1.FetchResultsResponse0\x01\x12L\n\x05Watch\x12\x1f.ultrafolio.rpc.v1.WatchRequest\x1a .ultrafolio.rpc.v1.WatchResponse0\x01\x12Y\n\nListGroups\x12$.ultrafolio.rpc.v1.ListGroupsRequest\x1a%.ultrafolio.rpc.v1.ListGroupsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bultrafolio/rpc/v1/lab.proto\x12\x11ultrafolio.rpc.v1\"0\n\x12SubmitSweepRequest\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"3\n\x13SubmitSweepResponse\x12\r\n\x05sweep\x18\x01 \x01(\t\x12\r\n\x05\x63\x65lls\x18\x02 \x01(\x04\"\'\n\x16UploadRecordingRequest\x12\r\n\x05piece\x18\x01 \x01(\x0c\"6\n\x17UploadRecordingResponse\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\"\n\x11WatchSweepRequest\x12\r\n\x05sweep\x18\x01 \x01(\t\"t\n\x12WatchSweepResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x04\x12\r\n\x05\x63\x65lls\x18\x02 \x01(\x04\x12\x13\n\x0bquarantined\x18\x03 \x01(\x04\x12,\n\x05state\x18\x04 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.SweepState\"R\n\x13\x43ontrolSweepRequest\x12\r\n\x05sweep\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.SweepState\"D\n\x14\x43ontrolSweepResponse\x12,\n\x05state\x18\x01 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.SweepState\"\x13\n\x11ListSweepsRequest\">\n\x12ListSweepsResponse\x12(\n\x06sweeps\x18\x01 \x03(\x0b\x32\x18.ultrafolio.rpc.v1.Sweep\"o\n\x05Sweep\x12\r\n\x05sweep\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.SweepState\x12\r\n\x05\x63\x65lls\x18\x04 \x01(\x04\x12\x0c\n\x04\x64one\x18\x05 \x01(\x04\"$\n\x13\x46\x65tchResultsRequest\x12\r\n\x05sweep\x18\x01 \x01(\t\"%\n\x14\x46\x65tchResultsResponse\x12\r\n\x05piece\x18\x01 \x01(\x0c\":\n\x0cWatchRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\x0c\n\x04once\x18\x03 \x01(\x08\"*\n\rWatchResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\x0c\"\x13\n\x11ListGroupsRequest\"$\n\x12ListGroupsResponse\x12\x0e\n\x06groups\x18\x01 \x03(\t*\x8b\x01\n\nSweepState\x12\x1b\n\x17SWEEP_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13SWEEP_STATE_RUNNING\x10\x01\x12\x16\n\x12SWEEP_STATE_PAUSED\x10\x02\x12\x19\n\x15SWEEP_STATE_CANCELLED\x10\x03\x12\x14\n\x10SWEEP_STATE_DONE\x10\x04\x32\xfb\x05\n\nLabService\x12\\\n\x0bSubmitSweep\x12%.ultrafolio.rpc.v1.SubmitSweepRequest\x1a&.ultrafolio.rpc.v1.SubmitSweepResponse\x12j\n\x0fUploadRecording\x12).ultrafolio.rpc.v1.UploadRecordingRequest\x1a*.ultrafolio.rpc.v1.UploadRecordingResponse(\x01\x12[\n\nWatchSweep\x12$.ultrafolio.rpc.v1.WatchSweepRequest\x1a%.ultrafolio.rpc.v1.WatchSweepResponse0\x01\x12_\n\x0c\x43ontrolSweep\x12&.ultrafolio.rpc.v1.ControlSweepRequest\x1a\'.ultrafolio.rpc.v1.ControlSweepResponse\x12Y\n\nListSweeps\x12$.ultrafolio.rpc.v1.ListSweepsRequest\x1a%.ultrafolio.rpc.v1.ListSweepsResponse\x12\x61\n\x0c\x46\x65tchResults\x12&.ultrafolio.rpc.v1.FetchResultsRequest\x1a\'.ultrafolio.rpc.v1.FetchResultsResponse0\x01\x12L\n\x05Watch\x12\x1f.ultrafolio.rpc.v1.WatchRequest\x1a .ultrafolio.rpc.v1.WatchResponse0\x01\x12Y\n\nListGroups\x12$.ultrafolio.rpc.v1.ListGroupsRequest\x1a%.ultrafolio.rpc.v1.ListGroupsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ultrafolio.rpc.v1.lab_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SWEEPSTATE']._serialized_start=900
-  _globals['_SWEEPSTATE']._serialized_end=1039
+  _globals['_SWEEPSTATE']._serialized_start=997
+  _globals['_SWEEPSTATE']._serialized_end=1136
   _globals['_SUBMITSWEEPREQUEST']._serialized_start=50
   _globals['_SUBMITSWEEPREQUEST']._serialized_end=98
   _globals['_SUBMITSWEEPRESPONSE']._serialized_start=100
   _globals['_SUBMITSWEEPRESPONSE']._serialized_end=151
-  _globals['_WATCHSWEEPREQUEST']._serialized_start=153
-  _globals['_WATCHSWEEPREQUEST']._serialized_end=187
-  _globals['_WATCHSWEEPRESPONSE']._serialized_start=189
-  _globals['_WATCHSWEEPRESPONSE']._serialized_end=305
-  _globals['_CONTROLSWEEPREQUEST']._serialized_start=307
-  _globals['_CONTROLSWEEPREQUEST']._serialized_end=389
-  _globals['_CONTROLSWEEPRESPONSE']._serialized_start=391
-  _globals['_CONTROLSWEEPRESPONSE']._serialized_end=459
-  _globals['_LISTSWEEPSREQUEST']._serialized_start=461
-  _globals['_LISTSWEEPSREQUEST']._serialized_end=480
-  _globals['_LISTSWEEPSRESPONSE']._serialized_start=482
-  _globals['_LISTSWEEPSRESPONSE']._serialized_end=544
-  _globals['_SWEEP']._serialized_start=546
-  _globals['_SWEEP']._serialized_end=657
-  _globals['_FETCHRESULTSREQUEST']._serialized_start=659
-  _globals['_FETCHRESULTSREQUEST']._serialized_end=695
-  _globals['_FETCHRESULTSRESPONSE']._serialized_start=697
-  _globals['_FETCHRESULTSRESPONSE']._serialized_end=734
-  _globals['_WATCHREQUEST']._serialized_start=736
-  _globals['_WATCHREQUEST']._serialized_end=794
-  _globals['_WATCHRESPONSE']._serialized_start=796
-  _globals['_WATCHRESPONSE']._serialized_end=838
-  _globals['_LISTGROUPSREQUEST']._serialized_start=840
-  _globals['_LISTGROUPSREQUEST']._serialized_end=859
-  _globals['_LISTGROUPSRESPONSE']._serialized_start=861
-  _globals['_LISTGROUPSRESPONSE']._serialized_end=897
-  _globals['_LABSERVICE']._serialized_start=1042
-  _globals['_LABSERVICE']._serialized_end=1697
+  _globals['_UPLOADRECORDINGREQUEST']._serialized_start=153
+  _globals['_UPLOADRECORDINGREQUEST']._serialized_end=192
+  _globals['_UPLOADRECORDINGRESPONSE']._serialized_start=194
+  _globals['_UPLOADRECORDINGRESPONSE']._serialized_end=248
+  _globals['_WATCHSWEEPREQUEST']._serialized_start=250
+  _globals['_WATCHSWEEPREQUEST']._serialized_end=284
+  _globals['_WATCHSWEEPRESPONSE']._serialized_start=286
+  _globals['_WATCHSWEEPRESPONSE']._serialized_end=402
+  _globals['_CONTROLSWEEPREQUEST']._serialized_start=404
+  _globals['_CONTROLSWEEPREQUEST']._serialized_end=486
+  _globals['_CONTROLSWEEPRESPONSE']._serialized_start=488
+  _globals['_CONTROLSWEEPRESPONSE']._serialized_end=556
+  _globals['_LISTSWEEPSREQUEST']._serialized_start=558
+  _globals['_LISTSWEEPSREQUEST']._serialized_end=577
+  _globals['_LISTSWEEPSRESPONSE']._serialized_start=579
+  _globals['_LISTSWEEPSRESPONSE']._serialized_end=641
+  _globals['_SWEEP']._serialized_start=643
+  _globals['_SWEEP']._serialized_end=754
+  _globals['_FETCHRESULTSREQUEST']._serialized_start=756
+  _globals['_FETCHRESULTSREQUEST']._serialized_end=792
+  _globals['_FETCHRESULTSRESPONSE']._serialized_start=794
+  _globals['_FETCHRESULTSRESPONSE']._serialized_end=831
+  _globals['_WATCHREQUEST']._serialized_start=833
+  _globals['_WATCHREQUEST']._serialized_end=891
+  _globals['_WATCHRESPONSE']._serialized_start=893
+  _globals['_WATCHRESPONSE']._serialized_end=935
+  _globals['_LISTGROUPSREQUEST']._serialized_start=937
+  _globals['_LISTGROUPSREQUEST']._serialized_end=956
+  _globals['_LISTGROUPSRESPONSE']._serialized_start=958
+  _globals['_LISTGROUPSRESPONSE']._serialized_end=994
+  _globals['_LABSERVICE']._serialized_start=1139
+  _globals['_LABSERVICE']._serialized_end=1902
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class LabServiceStub:
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.SubmitSweepRequest.SerializeToString,
                 response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.SubmitSweepResponse.FromString,
                 _registered_method=True)
+        self.UploadRecording = channel.stream_unary(
+                '/ultrafolio.rpc.v1.LabService/UploadRecording',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.UploadRecordingRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.UploadRecordingResponse.FromString,
+                _registered_method=True)
         self.WatchSweep = channel.unary_stream(
                 '/ultrafolio.rpc.v1.LabService/WatchSweep',
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.WatchSweepRequest.SerializeToString,
@@ -78,6 +83,13 @@ class LabServiceServicer:
 
     def SubmitSweep(self, request, context):
         """Submits a plan; the same plan submitted twice is one job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadRecording(self, request_iterator, context):
+        """Keeps a recording of the user's own, for plans to name; the same bytes sent twice are one recording.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,6 +144,11 @@ def add_LabServiceServicer_to_server(servicer, server):
                     servicer.SubmitSweep,
                     request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.SubmitSweepRequest.FromString,
                     response_serializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.SubmitSweepResponse.SerializeToString,
+            ),
+            'UploadRecording': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadRecording,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.UploadRecordingRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.UploadRecordingResponse.SerializeToString,
             ),
             'WatchSweep': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchSweep,
@@ -192,6 +209,33 @@ class LabService:
             '/ultrafolio.rpc.v1.LabService/SubmitSweep',
             ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.SubmitSweepRequest.SerializeToString,
             ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.SubmitSweepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadRecording(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/ultrafolio.rpc.v1.LabService/UploadRecording',
+            ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.UploadRecordingRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.UploadRecordingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class LabServiceStub:
     def __new__(cls, channel: _aio.Channel) -> LabServiceAsyncStub: ...
     SubmitSweep: _grpc.UnaryUnaryMultiCallable[_lab_pb2.SubmitSweepRequest, _lab_pb2.SubmitSweepResponse]
     """Submits a plan; the same plan submitted twice is one job."""
+    UploadRecording: _grpc.StreamUnaryMultiCallable[_lab_pb2.UploadRecordingRequest, _lab_pb2.UploadRecordingResponse]
+    """Keeps a recording of the user's own, for plans to name; the same bytes sent twice are one recording."""
     WatchSweep: _grpc.UnaryStreamMultiCallable[_lab_pb2.WatchSweepRequest, _lab_pb2.WatchSweepResponse]
     """Streams a sweep's progress until it ends."""
     ControlSweep: _grpc.UnaryUnaryMultiCallable[_lab_pb2.ControlSweepRequest, _lab_pb2.ControlSweepResponse]
@@ -55,6 +57,8 @@ class LabServiceAsyncStub(LabServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitSweep: _aio.UnaryUnaryMultiCallable[_lab_pb2.SubmitSweepRequest, _lab_pb2.SubmitSweepResponse]  # type: ignore[assignment]
     """Submits a plan; the same plan submitted twice is one job."""
+    UploadRecording: _aio.StreamUnaryMultiCallable[_lab_pb2.UploadRecordingRequest, _lab_pb2.UploadRecordingResponse]  # type: ignore[assignment]
+    """Keeps a recording of the user's own, for plans to name; the same bytes sent twice are one recording."""
     WatchSweep: _aio.UnaryStreamMultiCallable[_lab_pb2.WatchSweepRequest, _lab_pb2.WatchSweepResponse]  # type: ignore[assignment]
     """Streams a sweep's progress until it ends."""
     ControlSweep: _aio.UnaryUnaryMultiCallable[_lab_pb2.ControlSweepRequest, _lab_pb2.ControlSweepResponse]  # type: ignore[assignment]
@@ -78,6 +82,14 @@ class LabServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_lab_pb2.SubmitSweepResponse, _abc.Awaitable[_lab_pb2.SubmitSweepResponse]]:
         """Submits a plan; the same plan submitted twice is one job."""
+
+    @_abc_1.abstractmethod
+    def UploadRecording(
+        self,
+        request_iterator: _MaybeAsyncIterator[_lab_pb2.UploadRecordingRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_lab_pb2.UploadRecordingResponse, _abc.Awaitable[_lab_pb2.UploadRecordingResponse]]:
+        """Keeps a recording of the user's own, for plans to name; the same bytes sent twice are one recording."""
 
     @_abc_1.abstractmethod
     def WatchSweep(

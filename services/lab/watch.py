@@ -1,0 +1,134 @@
+"""Watchers of groups: all who watch a group share one reader, and wait without a thread."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import grpc
+import msgspec
+
+from services import parking
+from services.parking import Wait
+from ultrafolio.errors import InputError
+from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.v1 import lab_pb2 as pb
+from ultrafolio.state.events import decode
+from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.store import Event
+
+MOST_READERS = 48
+"""Groups that are watched at a time; each takes a connection to the store."""
+WINDOW = 4096
+"""Entries that a reader keeps for those who are behind; further ones read the store themselves."""
+BLOCK_MS = 500
+LEFT_S = 5.0
+"""How long a reader goes on after its last watcher looked."""
+LOOK_S = 2.0
+"""How often a watcher looks whether its caller is still there."""
+PLACE = re.compile(r"\d{1,20}(-\d{1,20})?")
+
+
+class _Reader:
+    """Reads one group's stream from an entry on. version: grows with every piece read."""
+
+    def __init__(self, store: RedisStore, group: str, after: str) -> None:
+        self.group, self.last, self.first = group, after, after
+        self.window: deque[pb.WatchResponse] = deque(maxlen=WINDOW)
+        self.version, self.asked, self.over = 0, time.monotonic(), False
+        self.error: Exception | None = None
+        self._store = store
+        parking.HERE.take(self.news)
+
+    @property
+    def news(self) -> tuple[str, int, int]:
+        """The key behind which watchers wait for what is not read yet."""
+        return "news", id(self), self.version
+
+    def run(self) -> None:
+        while time.monotonic() < self.asked + LEFT_S:
+            try:
+                found = list(self._store.events(self.group, self.last, BLOCK_MS))
+            except Exception as error:  # told to every watcher
+                self.error = error
+                break
+            if found:
+                self._add(found)
+        self.over = True
+        self._tell()
+
+    def _add(self, found: list[Event]) -> None:
+        messages = [message_of(event) for event in found]
+        if len(self.window) + len(messages) > WINDOW:
+            dropped = [*self.window, *messages][: len(self.window) + len(messages) - WINDOW]
+            self.first = dropped[-1].id
+        self.window.extend(messages)
+        self.last = found[-1].id
+        self._tell()
+
+    def _tell(self) -> None:
+        before = self.news
+        self.version += 1
+        parking.HERE.take(self.news)
+        parking.HERE.give(before)
+
+
+def message_of(event: Event) -> pb.WatchResponse:
+    return pb.WatchResponse(id=event.id, event=msgspec.json.encode(decode(event.data)))
+
+
+class Watchers:
+    """The readers of this lab, by group."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self._readers: dict[str, _Reader] = {}
+        self._lock = threading.Lock()
+
+    def follow(self, group: str, after: str, once: bool) -> Iterator[pb.WatchResponse | Wait]:
+        """The entries of a group's stream after one of them, and, unless `once`, those that come, and waits between.
+
+        InputError: `after` is no entry's place. StatusError: too many groups are watched.
+        """
+        if after and not PLACE.fullmatch(after):
+            raise InputError("after", value=after, allowed="the id of an entry, as 1700000000000-0, or nothing")
+        place = after or "0"
+        while True:
+            for event in self._store.events(group, place):
+                place = event.id
+                yield message_of(event)
+            if once:
+                return
+            reader = self._reader(group, place)
+            while not reader.over and _order(reader.first) <= _order(place):
+                reader.asked, news = time.monotonic(), reader.news
+                for message in [one for one in tuple(reader.window) if _order(one.id) > _order(place)]:
+                    place = message.id
+                    yield message
+                yield Wait(LOOK_S, behind=news)
+            if reader.error:
+                raise reader.error
+
+    def _reader(self, group: str, after: str) -> _Reader:
+        with self._lock:
+            self._readers = {name: one for name, one in self._readers.items() if not one.over}
+            reader = self._readers.get(group)
+            if reader is None:
+                if len(self._readers) >= MOST_READERS:
+                    raise StatusError(
+                        grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHED", "groups that are watched",
+                        value=len(self._readers), allowed=f"{MOST_READERS} at a time", then="watch again later",
+                    )  # fmt: skip
+                reader = self._readers[group] = _Reader(self._store, group, after)
+                threading.Thread(target=reader.run, name=f"watch {group}", daemon=True).start()
+            reader.asked = time.monotonic()
+            return reader
+
+
+def _order(place: str) -> tuple[int, int]:
+    """A key by which entries are in order."""
+    head, _, tail = place.partition("-")
+    return int(head), int(tail or 0)

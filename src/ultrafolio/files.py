@@ -1,0 +1,97 @@
+"""Files that a plan names. A process that works for others opens those only that it was given.
+
+A user's own command may name any file of the user's. A lab or a worker computes plans that came from another process:
+it is bound to folders (ULTRAFOLIO_FILES, separated by colons; by default the shipped recordings and profiles), opens
+regular files beneath them, and says nothing of what is in a file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from .errors import InputError
+
+VARIABLE = "ULTRAFOLIO_FILES"
+_CHECKOUT = Path(__file__).parent.parent.parent
+SHIPPED = (_CHECKOUT / "traces", _CHECKOUT / "profiles")
+
+
+def given(text: str) -> tuple[Path, ...]:
+    """The folders that a value of VARIABLE names; SHIPPED for ""."""
+    return tuple(Path(name) for name in text.split(":") if name) or SHIPPED
+
+
+_here: ContextVar[tuple[Path, ...] | None] = ContextVar("folders of this thread", default=None)
+_process: list[Path] = []
+"""The folders of this process; none: it is not bound."""
+
+
+def bind(folders: Iterable[Path]) -> None:
+    """From now on this process, with those that it forks, opens files beneath `folders` only."""
+    _process[:] = _real(folders)
+
+
+@contextmanager
+def bound(folders: Iterable[Path]) -> Iterator[None]:
+    """This thread is bound to `folders` inside a with-block."""
+    before = _here.set(_real(folders))
+    try:
+        yield
+    finally:
+        _here.reset(before)
+
+
+def _bound() -> tuple[Path, ...] | None:
+    return _here.get() or tuple(_process) or None
+
+
+def _real(folders: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(Path(os.path.realpath(folder)) for folder in folders)
+
+
+def named(base: Path, name: str) -> Path:
+    """The file `name`, relative to the folder `base`. In a bound process: its real path, without links, of a regular
+    file beneath a folder that was given. InputError otherwise, the same for a file that is there and one that is not.
+    """
+    path = base / name
+    folders = _bound()
+    if folders is None:
+        return path
+    try:
+        real = Path(os.path.realpath(path))
+        good = any(real.is_relative_to(folder) for folder in folders) and stat.S_ISREG(real.stat().st_mode)
+    except (OSError, ValueError):
+        good = False
+    if not good:
+        raise InputError(f"{name}: recording cannot be read", value="no regular file beneath the folders given",
+                         allowed="a file beneath those for recordings and profiles, relative to the plan's folder",
+                         cause="work for another process opens no other file",
+                         then=f"add its folder to {VARIABLE} at the lab and at the workers, or upload it")  # fmt: skip
+    return real
+
+
+@contextmanager
+def reading(path: Path, name: str) -> Iterator[None]:
+    """Errors of reading the file that `named` found: in a bound process they call it as the plan does, and quote
+    nothing of it."""
+    try:
+        yield
+    except InputError as error:
+        if _bound() is None:
+            raise
+        told = (text.replace(str(path), name) for text in (error.what, error.allowed, error.cause))
+        what, allowed, cause = told
+        raise InputError(what, allowed=allowed, cause=cause) from None
+    except (ValueError, OSError, EOFError) as error:
+        if _bound() is None:
+            raise
+        raise InputError(f"{name}: recording cannot be read", cause=type(error).__name__) from None
+
+
+if os.environ.get(VARIABLE):
+    bind(given(os.environ[VARIABLE]))
