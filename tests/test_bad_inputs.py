@@ -114,6 +114,14 @@ TABLE += [(" ".join(words), words) for words in (line.split() for line in """
     doctor nope
     completion
     completion tcsh
+    judge
+    judge --tree absent
+    judge --tree folder
+    judge --tree folder --citations
+    judge --tree folder --source
+    judge --tree folder --preset nope
+    judge --tree folder --tree full
+    judge --nope
 """.strip().splitlines())]
 
 

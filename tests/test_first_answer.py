@@ -1,5 +1,6 @@
 """The first answer: explored by the plain functions where the system is small, with the same bytes as compiled."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -12,9 +13,22 @@ from test_check_explore import used
 from ultrafolio.check import explore as exploring
 from ultrafolio.check import first, liveness
 from ultrafolio.engine import load
+from ultrafolio.errors import InputError
+from ultrafolio.model.policies import PRESETS
 
 BLOCKED = ("numba", "llvmlite", "pyarrow", "grpc", "celery", "redis")
 POLICIES = ("whole-folio", "per-page", "split-writeback")
+
+
+def same(made, **limits):
+    """Assert that the plain and the compiled functions make the same graph; the compiled one."""
+    fast, plain = (exploring.explore(made, functions=functions, **limits)
+                   for functions in (exploring.compiled(), exploring.over_arrays()))  # fmt: skip
+    assert used(fast) == used(plain) and fast.reason == plain.reason and plain.interpreted
+    if fast.complete and fast.edged:
+        both = [[(c.waiter, c.entry, c.members.tolist()) for c in liveness.components_of(g)] for g in (fast, plain)]
+        assert both[0] == both[1]
+    return fast
 
 
 @pytest.mark.skipif(not load.can_compile(), reason="nothing is compiled here")
@@ -22,15 +36,20 @@ POLICIES = ("whole-folio", "per-page", "split-writeback")
 def test_plain_and_compiled_exploration_are_the_same_bytes(name):
     for policy in POLICIES:
         made = system(name, policy)
-        for most in (400, 1_500):
-            fast, plain = (exploring.explore(made, max_states=most, functions=functions)
-                           for functions in (exploring.compiled(), exploring.over_arrays()))  # fmt: skip
-            assert used(fast) == used(plain) and fast.reason == plain.reason and plain.interpreted
-            if fast.complete:
-                both = [[(c.waiter, c.entry, c.members.tolist()) for c in liveness.components_of(g)]
-                        for g in (fast, plain)]  # fmt: skip
-                assert both[0] == both[1]
-                break
+        if not same(made, max_states=400).complete:
+            same(made, max_states=1_500)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not load.can_compile(), reason="nothing is compiled here")
+@pytest.mark.parametrize("name", PATHS)
+def test_both_are_the_same_bytes_under_every_policy_up_to_the_largest_plain_graph(name):
+    for policy in PRESETS:
+        made = system(name, policy)
+        same(made, max_states=first.LARGE)
+        same(made, max_states=first.LARGE, edges=False)
+        with contextlib.suppress(InputError):  # nothing in it is alike
+            same(made, max_states=first.LARGE, edges=False, fold=True)
 
 
 def chosen(monkeypatch, *, kept, name, policy, most=20_000_000):
