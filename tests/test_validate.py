@@ -179,7 +179,7 @@ def test_a_busy_answer_that_was_injected_is_part_of_the_story(engine, monkeypatc
 def test_the_command_reads_a_saved_stream(engine, tmp_path):
     events = walked_stream(engine, next(iter(SCENARIOS)), "per-page")
     file = tmp_path / "run.stream"
-    validate.save(file, [("g", events)])
+    file.write_bytes(validate.saved([("g", events)]))
     done = CliRunner().invoke(cli, ["trace", "validate", str(file), "--json"], standalone_mode=False)
     assert done.exception is None, done.exception
     said = json.loads(done.output)

@@ -8,12 +8,12 @@ from typing import Any
 
 from ultrafolio.model.layout import DONE, IO, MM, PINNED_SHARED, UV
 from ultrafolio.model.rule import RULES
+from ultrafolio.screen import MAIL
 
 from .replay import Step
 from .scope import scope_text
 from .verdict import Finding, Result
 
-WIDTH = 72
 _COLUMNS = {"guest": 5, "host": 21, "device": 50, "fault": 50}
 _HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}{'device':<20}".rstrip()
 _ACTOR_OF = {rule.name: rule.actor for rule in RULES.values()}
@@ -62,9 +62,9 @@ def story(steps: Sequence[Step], first: int = 1) -> list[str]:
             what += " fails"
         if step.outcome_word not in ("OK", "DONE"):
             what += f": {step.outcome_word}"
-        room = WIDTH - column
-        column = column if len(what) <= room else max(5, WIDTH - len(what))
-        out.append(f"{number:>3}".ljust(column) + what[: WIDTH - column])
+        room = MAIL - column
+        column = column if len(what) <= room else max(5, MAIL - len(what))
+        out.append(f"{number:>3}".ljust(column) + what)
         changes = [
             f"page {p} {page_flags(step.before, p)} -> {page_flags(step.after, p)}"
             for p in range(len(step.before[0]))
@@ -76,7 +76,7 @@ def story(steps: Sequence[Step], first: int = 1) -> list[str]:
 
 
 def paragraph(text: str, indent: str = "") -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent or "  ",
+    return textwrap.fill(text, MAIL, initial_indent=indent, subsequent_indent=indent or "  ",
                          break_long_words=False, break_on_hyphens=False)  # fmt: skip
 
 

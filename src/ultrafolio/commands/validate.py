@@ -15,6 +15,7 @@ from ultrafolio.model.layout import State
 from ultrafolio.state import validate
 from ultrafolio.state.sections import DTYPES, decode_meta, join
 from ultrafolio.state.store import Event, StoreUnavailable
+from ultrafolio.sweep import durable
 
 SCHEMES = ("redis://", "rediss://", "unix://")
 Stream = tuple[str, list[Event], Callable[[], State] | None]
@@ -27,7 +28,7 @@ def run(source: str, groups: Sequence[str], save: Path | None, as_json: bool) ->
         raise InputError("nothing to validate", value=source, allowed="at least one folio group",
                          cause="no group was laid out", then="python examples/lay_out.py SCENARIO POLICY")  # fmt: skip
     if save:
-        validate.save(save, [(group, events) for group, events, _ in streams])
+        durable.replace(save, validate.saved([(group, events) for group, events, _ in streams]))
     wrong = 0
     for group, events, stored in streams:
         verdict = validate.validate(events, stored)

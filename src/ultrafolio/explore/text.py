@@ -9,11 +9,10 @@ from typing import Any
 
 from ultrafolio.check.show import LEGEND
 from ultrafolio.model.rule import RULES
+from ultrafolio.screen import columns
 
 from .node import changes, node, properties, what
 from .walk import Trail, Walk, path_text
-
-WIDTH = 100
 
 
 def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> dict[str, Any]:
@@ -41,12 +40,12 @@ def _in_step(other: Walk, lead: Trail) -> dict[str, Any]:
 
 
 def shown(walk: Walk, made: dict[str, Any]) -> str:
-    """A record as text of at most WIDTH columns where words allow it."""
+    """A record as text of the columns of screen.columns() where words allow it."""
     return "\n".join([
         f"{made['scenario']} under {made['policy']}: {_where(made)}", "",
         *_way(made), *_pages(made), *_actors(walk, made["actors"]), *_changed(made), "",
         *_enabled(made), *_refused(made), "", *_properties(made), *_followers(walk, made), "",
-        textwrap.fill(LEGEND, WIDTH), f"reproduce: {made['reproduce']}",
+        textwrap.fill(LEGEND, columns()), f"reproduce: {made['reproduce']}",
     ])  # fmt: skip
 
 
@@ -56,7 +55,7 @@ def _where(made: dict[str, Any]) -> str:
 
 
 def _folded(text: str, first: str, rest: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return textwrap.wrap(text, columns(), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def _way(made: dict[str, Any]) -> Iterator[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from ultrafolio import screen
 
 from .aggregate import CLASSES, cube, hangs, stalled_runs
 from .costs import Cost, costs
@@ -30,12 +31,8 @@ def terminal_table(store: Path) -> RenderableType:
 
 
 def show(store: Path) -> None:
-    """Print the table of a store: as wide as the terminal, never cut in a pipe, no escape under NO_COLOR."""
-    console = Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
-    made = terminal_table(store)
-    if not console.is_terminal:
-        console = Console(width=max(80, console.measure(made, options=console.options.update(width=10_000)).maximum))
-    console.print(made)
+    """Print the table of a store."""
+    screen.show(terminal_table(store))
 
 
 def matrix(results: Results) -> Table:

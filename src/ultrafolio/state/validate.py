@@ -272,10 +272,10 @@ class _Line(msgspec.Struct):
     version: int = 1
 
 
-def save(file: Path, streams: Iterable[tuple[str, Iterable[Event]]]) -> None:
-    """Write streams to a file, one entry a line."""
+def saved(streams: Iterable[tuple[str, Iterable[Event]]]) -> bytes:
+    """The content of a file of streams, one entry a line."""
     lines = (_Line(group, event.id, event.data, STREAM_VERSION) for group, stream in streams for event in stream)
-    file.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
 
 
 def read(file: Path) -> dict[str, list[Event]]:

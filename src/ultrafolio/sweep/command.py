@@ -174,6 +174,12 @@ def status(store: Path, as_json: bool) -> None:
     click.echo(f"  {found.cells} cells: {found.ok} ok, {found.failed} failed, {found.to_run} to run")
     if found.outdated:
         click.echo(f"  {found.outdated} of those to run have a result of another engine or input (sweep why)")
+    for state, keys in found.keys.items():
+        if keys:
+            more = " …" if getattr(found, state) > len(keys) else ""
+            click.echo(f"  keys {state.replace('_', ' '):<8} {' '.join(keys)}{more}")
+    if any(found.keys.values()):
+        click.echo(f"  what a cell is, and why it would run again: ultrafolio sweep why {store} KEY")
     say_cut(found.cut_segments)
     if read_ticket(store) is not None:
         click.echo(f"  {watch(store, address(None))}")
