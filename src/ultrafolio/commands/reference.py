@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ultrafolio.commands import schema
+from ultrafolio.commands import manual, schema
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field
 from ultrafolio.model import kernels, policies, scenario, words
@@ -38,9 +38,10 @@ CODES = {
 @click.command("reference")
 @click.argument("part", required=False, type=click.Choice(PARTS))
 @click.option("--schema", "as_schema", is_flag=True, help="Of a kind of file: its JSON Schema, as editors use it.")
+@click.option("--man", "as_man", is_flag=True, help="The commands alone, as the manual page ultrafolio(1).")
 @click.option("--json", "as_json", is_flag=True, help="The commands alone, one JSON object a line.")
 @click.pass_context
-def reference(context: click.Context, part: str | None, as_schema: bool, as_json: bool) -> None:
+def reference(context: click.Context, part: str | None, as_schema: bool, as_man: bool, as_json: bool) -> None:
     """Print commands, options, file formats and services as Markdown (docs/reference.md is this output).
 
     \b
@@ -57,6 +58,9 @@ def reference(context: click.Context, part: str | None, as_schema: bool, as_json
             raise one_of("--schema: of which kind of file?", part or "", schema.KINDS,
                          then="ultrafolio reference scenario --schema")  # fmt: skip
         click.echo(json.dumps(schema.schema(part), indent=1, ensure_ascii=False))
+        return
+    if as_man:
+        click.echo(manual.page(root, commands(root)), nl=False)
         return
     if part and not as_json:
         click.echo("\n".join(_part(root, part)).rstrip())
