@@ -301,13 +301,3 @@ def test_a_script_in_a_title_is_text():
     for text in (page.served([one]), page.alone([one], embed.data([Guide(one)], "x"))):
         assert "<script>document.title" not in text and "&lt;/title&gt;&lt;/script&gt;" in text
         assert text.count("</title>") == 1
-
-
-# ------------------------------------------------------------------------------------------- the guide
-def test_the_guide_does_what_it_says(copy):  # noqa: F811
-    text = (ROOT / "docs/read-a-counterexample.md").read_text()
-    commands = re.findall(r"^\$ (.+)\nexit (\d): (.+)$", text, re.MULTILINE)
-    for line, code, says in commands:
-        done = shell(line, copy)
-        assert (done.returncode, says in done.stdout + done.stderr) == (int(code), True), done.stdout + done.stderr
-    assert len(commands) == len(re.findall(r"^\$ ", text, re.MULTILINE)) >= 10

@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import click
 import pytest
 
-import test_guides
 from ultrafolio.cli import cli
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +31,6 @@ def commands(command=cli, path=()):
 
 
 COMMANDS = dict(commands())
-copy = test_guides.copy
 run = [sys.executable, "-c", "from ultrafolio.cli import main; main()"]
 
 
@@ -199,8 +196,3 @@ def test_bash_completes_commands_options_and_names(tmp_path):
         done = subprocess.run(["bash", "-c", script, "bash", typed], capture_output=True, text=True, check=False,
                               env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})  # fmt: skip
         assert set(done.stdout.split()) == completed, (typed, done.stdout, done.stderr)
-
-
-@pytest.mark.skipif(not shutil.which("valgrind"), reason="the guide records with valgrind, which is not installed")
-def test_the_guide_to_recordings_does_what_it_says(copy):
-    test_guides.test_a_guide_does_what_it_says(ROOT / "docs/bring-your-own-trace.md", copy)
