@@ -96,7 +96,7 @@ def test_every_guide_with_commands_is_followed_by_a_test():
             assert guide.stem in GUIDES or f"docs/{guide.name}" in tests, guide.name
 
 
-SLOW = r"sweeps/seed|out/seed"
+SLOW = r"sweeps?[ /]seed|out/seed"
 ELSEWHERE = r"redis:|judge"
 """Of README's commands: those that need the whole sweep (--long runs them), and those that tests of their own run."""
 
