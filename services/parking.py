@@ -133,7 +133,7 @@ class Parking:
             return True
 
     def give(self, key: Hashable, *, everybody: bool = True) -> None:
-        """Give a key back. `everybody` who waits behind it looks again, or the first only."""
+        """Release a key. With `everybody` all who wait behind it look again, else the first."""
         with self._lock:
             self._held.discard(key)
             woken = self._woken(key, None if everybody else 1)

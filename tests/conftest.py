@@ -1,6 +1,7 @@
 """Compile once, before any worker starts: the compiled code is shared, and must not be written by two at a time.
 `--long` runs the long form of rounds that are short by default (chaos, soak, fuzz)."""
 
+import gzip
 import os
 
 import pytest
@@ -23,3 +24,16 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(long)
+
+
+@pytest.fixture(params=["plain", "gzip"])
+def write(request, tmp_path):
+    """Writes a recording, both plain and packed; the name says neither."""
+
+    def to(data, name="recording"):
+        data = data.encode() if isinstance(data, str) else data
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(data) if request.param == "gzip" else data)
+        return path
+
+    return to

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from patience import NEVER
 from test_celery_fake import CELLS, PLAN, ROOT, Workers, results
 from test_sweep_fake import make_plan, run, start, wait_for
 from ultrafolio.state.server import VARIABLE, Server
@@ -57,22 +58,22 @@ def test_ctrl_c_detaches_and_attach_comes_back(tmp_path):
         client = start(path, "-o", store, "--executor", "celery", "--redis", server.url, "--no-report")
         wait_for(lambda: list((store / "segments").glob("*.arrows")))
         os.killpg(client.pid, signal.SIGINT)
-        out, err = client.communicate(timeout=30)
+        out, err = client.communicate(timeout=NEVER)
         assert client.returncode == 130, err
         assert f"detached; the job goes on. To come back: ultrafolio sweep attach {store}" in out
         assert read_ticket(store).redis == server.url
         for word, told in (("pause", "is paused"), ("resume", "goes on")):
-            out, err = start(word, store).communicate(timeout=30)
+            out, err = start(word, store).communicate(timeout=NEVER)
             assert told in out, err
-        out, err = start("status", store).communicate(timeout=30)
+        out, err = start("status", store).communicate(timeout=NEVER)
         assert f"job {read_ticket(store).job} is running: " in out, err
         back = start("attach", store, "--no-report", "--json")
-        out, err = back.communicate(timeout=60)
+        out, err = back.communicate(timeout=NEVER)
         assert back.returncode == 1, err
         assert json.loads(out)["computed"] == CELLS
         assert results(store) == results(reference)
         again = start("attach", store)
-        assert "no job is under way" in again.communicate(timeout=30)[1] and again.returncode == 2
+        assert "no job is under way" in again.communicate(timeout=NEVER)[1] and again.returncode == 2
         with Redis.from_url(server.url) as redis:
             assert not redis.keys("ultrafolio:{*}:part*")
 
@@ -84,9 +85,9 @@ def test_a_sweep_of_first_cells_is_done_when_these_are(tmp_path):
         client = start(path, "-o", store, *flags)
         wait_for(lambda: list((store / "segments").glob("*.arrows")))
         os.killpg(client.pid, signal.SIGINT)
-        client.communicate(timeout=30)
+        client.communicate(timeout=NEVER)
         back = start("attach", store, "--no-report")
-        out, err = back.communicate(timeout=60)
+        out, err = back.communicate(timeout=NEVER)
     assert f"{CELLS - 8} of {CELLS - 8} cells" in out and back.returncode in (0, 1), err
     assert f"To compute all: ultrafolio sweep {path} -o {store} --executor celery\n" in out
 
@@ -101,7 +102,7 @@ def test_ctrl_c_ends_own_workers_after_their_chunks_and_the_sweep_resumes(tmp_pa
     )  # fmt: skip
     wait_for(lambda: list((tmp_path / "store/segments").glob("*.arrows")), 60)
     os.killpg(client.pid, signal.SIGINT)
-    out, err = client.communicate(timeout=50)
+    out, err = client.communicate(timeout=NEVER)
     assert client.returncode == 130 and "To resume: ultrafolio sweep plan.toml -o store --executor celery" in out, err
     assert not (tmp_path / "store/job.json").exists()
     before = len(open_store(tmp_path / "store").keys([]))
@@ -119,7 +120,7 @@ def test_ctrl_c_ends_own_workers_after_their_chunks_and_the_sweep_resumes(tmp_pa
 def test_bad_input_says_what_to_type(tmp_path, monkeypatch, words, says):
     monkeypatch.delenv(VARIABLE, raising=False)
     process = start(make_plan(tmp_path, PLAN), "-o", tmp_path / "store", "--no-report", *words)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=NEVER)
     assert process.returncode == 2 and says in err and "next" in err and "Traceback" not in err, err
 
 

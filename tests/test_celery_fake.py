@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 
+from patience import NEVER
 from test_sweep_fake import FakeCells, make_plan, run
 from ultrafolio.state.server import VARIABLE, Server, launch
 from ultrafolio.sweep import cells as cells_module
@@ -93,7 +94,7 @@ class Sweep(threading.Thread):
         self.stopping.set()
         return self.end()
 
-    def end(self, seconds=20):
+    def end(self, seconds=NEVER):
         self.join(seconds)
         assert not self.is_alive(), (self.said, "the sweep does not end")
         if self.error:

@@ -305,7 +305,7 @@ def test_numbers_of_guests():
 
 
 def test_order_of_checks():
-    """The first of several faults decides (facts section 1.5)."""
+    """The first of several faults decides (kernel §1.5)."""
     bench, guest, cpu = created()
     machine = Machine()
     wrong = pack("destroy_cpu", length=0x38, cpu_handle=cpu + 1)

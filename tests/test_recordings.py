@@ -52,7 +52,7 @@ def recordings() -> list[str]:
 
 def test_the_table_names_every_recording() -> None:
     assert sorted(stated()) == recordings()
-    assert len(recordings()) == 8
+    assert len(recordings()) == 14
     assert sum((TRACES / name).stat().st_size for name in recordings()) < 5 << 20
 
 

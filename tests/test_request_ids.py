@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from clustered import ROOT, running
+from patience import NEVER
 from services import parking
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
@@ -37,7 +38,7 @@ def group(lab, request):
 
 def refused(call, message):
     with pytest.raises(InputError) as caught:
-        call(message, timeout=5)
+        call(message, timeout=NEVER)
     return caught.value.reason
 
 

@@ -1,4 +1,4 @@
-"""What must come out (MODEL section 6), in the simulator, with numbers."""
+"""What must come out (model.md §8), in the simulator, with numbers."""
 
 import pytest
 

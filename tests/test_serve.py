@@ -15,6 +15,7 @@ from google.protobuf import struct_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from patience import NEVER
 from services.serve import serve
 from services.settings import Settings, read
 from ultrafolio.errors import InputError
@@ -123,7 +124,7 @@ def health(channel, name=""):
 
 
 def eventually(condition):
-    end = time.monotonic() + 10
+    end = time.monotonic() + NEVER
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -150,7 +151,7 @@ def test_bad_input_in_a_stream_and_bare_error_details(service):
     with pytest.raises(StatusError, match="nothing to count"):
         list(caller.count(Value(number_value=0)))
     with grpc.insecure_channel(server.address) as bare, pytest.raises(grpc.RpcError) as caught:
-        bare.unary_unary("/test.Echo/Say")(Value(string_value="bad").SerializeToString(), timeout=5)
+        bare.unary_unary("/test.Echo/Say")(Value(string_value="bad").SerializeToString(), timeout=NEVER)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT and caught.value.details() == "plan: order"
 
 
@@ -231,7 +232,7 @@ def test_a_graceful_end_says_so_first_and_lets_calls_finish():
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         waiting = Caller(channel).future("wait")
-        assert echo.waiting.acquire(timeout=10)
+        assert echo.waiting.acquire(timeout=NEVER)
         ending = threading.Thread(target=server.stop)
         ending.start()
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -239,7 +240,7 @@ def test_a_graceful_end_says_so_first_and_lets_calls_finish():
         with connect(server.address, "host") as late, pytest.raises(StatusError, match="is stopping"):
             Caller(late).say("too late")
         echo.release.set()
-        assert waiting.result(timeout=10).string_value == "wait"
+        assert waiting.result(timeout=NEVER).string_value == "wait"
         ending.join(10)
         assert not ending.is_alive()
 
@@ -247,7 +248,7 @@ def test_a_graceful_end_says_so_first_and_lets_calls_finish():
 def test_calls_that_do_not_end_are_cut_off_after_the_grace_period(capsys):
     with running() as (server, echo), connect(server.address, "host") as channel:
         waiting = Caller(channel).future("wait")
-        assert echo.waiting.acquire(timeout=10)
+        assert echo.waiting.acquire(timeout=NEVER)
         server.stop(0.05)
         assert waiting.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
         echo.release.set()
@@ -260,10 +261,10 @@ def test_health_answers_while_every_thread_waits():
     with running(threads=2) as (server, echo), connect(server.address, "host") as channel:
         eventually(lambda: health(channel) == health_pb2.HealthCheckResponse.SERVING)
         calls = [Caller(channel).future("wait") for _ in range(3)]
-        assert echo.waiting.acquire(timeout=10) and echo.waiting.acquire(timeout=10)
+        assert echo.waiting.acquire(timeout=NEVER) and echo.waiting.acquire(timeout=NEVER)
         assert health(channel) == health_pb2.HealthCheckResponse.SERVING
         echo.release.set()
-        assert [call.result(timeout=10).string_value for call in calls] == ["wait"] * 3
+        assert [call.result(timeout=NEVER).string_value for call in calls] == ["wait"] * 3
 
 
 def test_the_servers_own_longest_time(monkeypatch):
@@ -320,7 +321,7 @@ def test_metrics_count_every_call_by_its_code(service):
         with contextlib.suppress(InputError):
             caller.say(text)
     eventually(lambda: server.calls.in_flight == 0)
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=NEVER) as answer:
         text = answer.read().decode()
     for code, count in (("OK", 2), ("INVALID_ARGUMENT", 1), ("INTERNAL", 1)):
         assert f'ultrafolio_rpc_total{{code="{code}",rpc="test.Echo/Say",service="host_mm"}} {count}.0' in text

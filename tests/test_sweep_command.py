@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from patience import NEVER
 from test_sweep_fake import FAKE, PLAN, FakeCells, make_plan, start
 from ultrafolio.errors import InputError
 from ultrafolio.sweep import progress
@@ -102,7 +103,7 @@ def test_bad_input(tmp_path: Path) -> None:
     assert invoke("absent.toml", "--rerun", "some").exit_code == 2
     assert invoke("absent.toml", "--workers", "-1").exit_code == 2
     process = start(make_plan(tmp_path, "[grid]\nx = 1"))
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=NEVER)
     assert process.returncode == 2 and not out and "[grid] x" in err and "Traceback" not in err
 
 

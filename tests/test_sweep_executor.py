@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from patience import NEVER
 from test_sweep_fake import PLAN, FakeCells, children, make_plan, run, start, wait_for
 from ultrafolio.errors import InputError
 from ultrafolio.sweep.executor import LIVES, Executor, InProcess, Processes
@@ -86,7 +87,7 @@ def test_an_interrupted_sweep_resumes_to_the_same_bytes(
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it too
         if way == "SIGINT twice":
             os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=NEVER)
     assert "Traceback" not in err
     if way == "kill a worker":
         assert process.returncode == 1 and results(store) == reference
@@ -168,9 +169,9 @@ def test_two_sweeps_do_not_share_a_store(tmp_path: Path) -> None:
     first = start(path, "-o", store, "--workers", "1", "--no-report")
     wait_for(lambda: children(first.pid))
     second = start(path, "-o", store, "--workers", "1", "--no-report")
-    _, err = second.communicate(timeout=30)
+    _, err = second.communicate(timeout=NEVER)
     assert second.returncode == 2 and "another sweep is writing" in err and f"process {first.pid}" in err
-    first.communicate(timeout=30)
+    first.communicate(timeout=NEVER)
     assert first.returncode == 1 and stored(store) == CELLS
 
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from patience import NEVER
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.sweep import cells as cells_module
 from ultrafolio.sweep.cells import Cells
@@ -111,7 +112,7 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Any, seconds: float = 20.0) -> None:
+def wait_for(condition: Any, seconds: float = NEVER) -> None:
     """Return once ``condition()`` is true; fail the test when that takes too long."""
     end = time.monotonic() + seconds
     while not condition():

@@ -10,6 +10,7 @@ import pytest
 
 from clustered import running
 from driven import DONE, ROOT, STOPPED, WAITS, Driven
+from patience import NEVER
 from services.cluster import Cluster, State, parts
 from services.host_mm.unfinished import KEY
 from services.settings import Settings
@@ -25,7 +26,6 @@ from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2
 from ultrafolio.waits.words import stalls
 
-NEVER = 60
 """Seconds of a deadline that no test comes to."""
 SCENARIOS = sorted(path.stem for path in (ROOT / "scenarios").glob("*.toml"))
 

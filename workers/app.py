@@ -15,6 +15,7 @@ from celery import Celery, signals
 from ultrafolio.state.server import address
 from ultrafolio.sweep.job import QUEUE, VISIBILITY_SECONDS, broker_url
 
+RESTORE_SECONDS = 10
 REDIS = address(None) or "redis://127.0.0.1:6379/0"
 
 app = Celery("ultrafolio", broker=broker_url(REDIS), include=["workers.tasks"])
@@ -35,6 +36,9 @@ app.conf.update(
         "visibility_timeout": float(os.environ.get("ULTRAFOLIO_VISIBILITY", VISIBILITY_SECONDS)),
         # Look for such chunks every ten seconds, and not every tenth time.
         "unacked_restore_throttle": 1,
+        # A worker that is killed while it looks leaves this lock. The default, 300 s, would keep every other worker
+        # from looking for that long.
+        "unacked_mutex_expire": RESTORE_SECONDS,
     },
     # Redis may come up after the workers, and go away for a while; a worker waits as long as it takes.
     broker_connection_retry_on_startup=True,

@@ -1,7 +1,7 @@
 """Secure guests as KVM sets them up and takes them down: donations, configuration, processors, header, image.
 
 The order of calls is kvm_s390_pv_init_vm, kvm_s390_pv_create_cpu, kvm_s390_pv_set_sec_parms, kvm_s390_pv_unpack and
-KVM_PV_VERIFY (arch/s390/kvm/pv.c, v7.0), then that of kvm-unit-tests snippet_pv_init (facts section 1.5).
+KVM_PV_VERIFY (arch/s390/kvm/pv.c, v7.0), then that of kvm-unit-tests snippet_pv_init (kernel §1.5).
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class Firmware:
         return uvcb.pack(BY_GUEST[function], guest_handle=handle, gaddr=address)
 
     def _reset(self, group: str, view: View, part: common_pb2.Turn, vm: int) -> Result:
-        """A machine's reset. For a guest that was created by calls there is an order to it (facts section 1.5)."""
+        """A machine's reset. For a guest that was created by calls there is an order to it (kernel §1.5)."""
         guest = self.guests.find(group, vm)
         for cpu in guest.cpus if guest else ():
             self.execute("cpu_set_state", cpu_handle=cpu, state=CPU_STOPPED)

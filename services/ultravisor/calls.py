@@ -11,7 +11,7 @@ from ultrafolio.rpc import image
 from ultrafolio.state.burst import Result
 
 TRIED_ONCE = ("import", "unpack", "unpin")
-"""Calls that a step makes once, and goes on with a busy answer; it repeats the others (facts case 22)."""
+"""Calls that a step makes once, and goes on with a busy answer; it repeats the others (conformance case 22)."""
 
 
 class Calls:

@@ -1,6 +1,6 @@
 """The ultravisor's check when a host starts a secure guest's processor, and a guest's request for its own reset.
 
-kvm-unit-tests s390x/pv-icptcode.c and s390x/pv-ipl.c; facts section 1.5, 2.3 and cases 16 to 18.
+kvm-unit-tests s390x/pv-icptcode.c and s390x/pv-ipl.c; kernel §1.5, §2.3; conformance case 16, 17, 18.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ultravisor call instruction: one control block in, one answer out, the checks in the order that hosts rely on.
 
 Privilege, the M3 field, whether the block can be read, whether the caller has the command, whether the ultravisor is
-initialised, the block's length, the handle, and then what the call itself looks at (facts section 1.5, from
+initialised, the block's length, the handle, and then what the call itself looks at (kernel §1.5, from
 kvm-unit-tests s390x/uv-host.c). Pure: the machine is data, and the pages are behind a protocol.
 """
 
@@ -21,10 +21,10 @@ from ultrafolio.rpc import uvcb
 from ultrafolio.rpc import uvcb_calls as codes
 from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CC_BUSY, CC_ERROR, CC_OK, CONFIGURATION, GUEST, HOST, Call
 
-# ---- program interruptions of the instruction itself (facts section 1.1)
+# ---- program interruptions of the instruction itself (kernel §1.1)
 PRIVILEGED_OPERATION, SPECIFICATION, PAGE_TRANSLATION = 0x02, 0x06, 0x11
 NOTIFICATION = 0x6C
-"""Interception code of a guest's unshare of a page that the host pinned: ICPT_PV_NOTIFY, facts section 2.3."""
+"""Interception code of a guest's unshare of a page that the host pinned: ICPT_PV_NOTIFY, kernel §2.3."""
 
 
 PAGE_CALLS = ("import", "export", "destroy_page", "pin", "unpin", "unpack", "share", "unshare")
@@ -191,7 +191,7 @@ class Firmware:
 
     def _of_real_storage(self, machine: Machine, name: str, address: int) -> int:
         """Export, destroy and pin name a page of the host. One that belongs to no guest is not secure: nothing to do
-        for the first two (facts section 1.4), and not shared for the third."""
+        for the first two (kernel §1.4), and not shared for the third."""
         page = None if address % PAGE else self._pages.locate(address, None)
         if address % PAGE or (page is None and address >= machine.ram):
             raise Refused(codes.RC_ADDRESS)

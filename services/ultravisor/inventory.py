@@ -17,7 +17,7 @@ from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_PARTIAL, CPU_STOPPED, installe
 
 PAGE, MIB, GIB = 1 << 12, 1 << 20, 1 << 30
 
-# ---- sizes that Query tells (facts section 1.3 has the fields; the amounts are the machine's own, and chosen here)
+# ---- sizes that Query tells (kernel §1.3 has the fields; the amounts are the machine's own, and chosen here)
 BASE_STORAGE = 128 * MIB
 CONFIGURATION_BASE = 64 * 1024
 CONFIGURATION_VIRTUAL = 2 * PAGE

@@ -78,7 +78,8 @@ class Machines:
         A page call is committed before what it changes of the machine. Where that meets another change it is done
         again, which for these calls (unpack, unshare all, destroy) comes to the same.
         """
-        named = request.request_id
+        asker = "host" if guest is None else str(guest)
+        named = f"{request.request_id}@{asker}" if request.request_id else ""  # an id is its caller's own
         name = uvcb.unpack(request.control_block).name if len(request.control_block) >= uvcb.HEADER.size else ""
         while True:
             kept, machine = self._kept()

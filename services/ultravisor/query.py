@@ -6,7 +6,7 @@ from services.ultravisor import inventory as m
 from ultrafolio.rpc.uvcb_calls import CALLS, installed_for
 
 MISC = 1 << 63
-"""Feature bit 0: an import moves a shared page of another guest by itself (facts section 1.3)."""
+"""Feature bit 0: an import moves a shared page of another guest by itself (kernel §1.3)."""
 LENGTH = 0x100
 """Bytes from which on a block has room for all there is to tell; secrets, beyond, are not installed."""
 

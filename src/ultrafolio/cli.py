@@ -26,6 +26,7 @@ _COMMANDS = {
     "explore": ("ultrafolio.commands.explore", "explore", "Walk the state graph: in a terminal, on a page, in a file."),
     "rules": ("ultrafolio.commands.rules", "rules", "Every step, property and page state, as Markdown."),
     "reference": ("ultrafolio.commands.reference", "reference", "Every command, option and file format, as Markdown."),
+    "judge": ("ultrafolio.commands.judge", "judge", "The rules held against the kernel's own C."),
     "calibrate": ("ultrafolio.commands.calibrate", "calibrate", "What this machine and its kernel say to the model."),
     "doctor": ("ultrafolio.commands.doctor", "doctor", "What is installed, what is missing, what to type."),
     "completion": ("ultrafolio.commands.completion", "completion", "Shell completion for bash, zsh and fish."),
@@ -64,6 +65,7 @@ def cli() -> None:
     ultrafolio run --policy whole-folio --order 4 --set rings=2
     ultrafolio sweep sweeps/seed.toml           the answer to the mail, from recordings
     ultrafolio report out/seed                  the table and the HTML file again
+    ultrafolio judge --tree linux-source-6.12   the rules held against the kernel's own C
     ultrafolio calibrate --no-kernel            what this machine costs, as a profile for run and sweep
     ultrafolio doctor                           what is installed, what is missing, what to type
     ultrafolio rules                            every step, property and page state, as Markdown

@@ -28,10 +28,16 @@ class Field:
     choices: Sequence[str] = ()
 
 
+VERSION = 1
+"""The version of the TOML files that the lab reads (scenario, plan, policies, costs): `version = 1`, or left out."""
+
+
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. InputError: missing, unreadable, not UTF-8, not TOML (with the line)."""
+    """The tables of a TOML file, without its version. InputError: missing, unreadable, not UTF-8, not TOML (with the
+    line), of another version.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return unversioned(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", allowed="a TOML file", cause="a path is relative to where you are",
                          then=f"ls {path.parent}") from None  # fmt: skip
@@ -42,6 +48,16 @@ def read_toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML", value=str(error), allowed="TOML 1.0",
                          cause="a missing quote or bracket on or before that line") from None  # fmt: skip
+
+
+def unversioned(document: dict[str, Any], where: str) -> dict[str, Any]:
+    """The document without its `version`. InputError for a version other than VERSION."""
+    found = document.pop("version", VERSION)
+    if found != VERSION or isinstance(found, bool):
+        raise InputError(f"{where}: version", value=found, allowed=f"{VERSION}, or no version",
+                         cause="the file was written for another ultrafolio",
+                         then="ultrafolio --version, and docs/formats.md for what it reads")  # fmt: skip
+    return document
 
 
 def take(table: Mapping[str, Any], where: str, fields: Mapping[str, Field], *, then: str = "") -> dict[str, Any]:

@@ -42,7 +42,7 @@ MAX_STATES, MAX_MIB = 20_000_000, 8192
 class Finding:
     """One property's verdict. verdict: holds, violated or unknown; kind: one of KINDS, or None.
 
-    expected  the failure is the purpose of pin shared (MODEL 6.8) and not counted against the policy
+    expected  the failure is the purpose of pin shared (model.md §8.8) and not counted against the policy
     steps, cycle  the certified story; cycle is what repeats for ever, empty where everything rests
     trivial   a leads-to that holds of nothing: in no state was anything of the kind begun and not yet ended
     wait, actor   who waits, in words, and the number of that actor; None for a safety property
@@ -141,7 +141,7 @@ class Result:
         return "holds" if self.complete else "unknown"
 
     def record(self) -> dict[str, Any]:
-        """The JSON object of DESIGN section 4."""
+        """The JSON object of formats.md §3."""
         worst = self.worst
         return {
             "scenario": self.scenario, "policy": self.policy, "verdict": self.verdict, "kind": worst.kind,

@@ -1,7 +1,8 @@
-"""`ultrafolio trace`: trace files of the checker, certified again by the plain interpreter."""
+"""`ultrafolio trace`: trace files of the checker, certified again by the plain interpreter; recordings of programs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from pathlib import Path
@@ -13,11 +14,14 @@ from ultrafolio.check.minimise import switches
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.sweep import durable
+from ultrafolio.trace.convert import converted
+from ultrafolio.trace.importer import KINDS, HoldsNone, Importer, Kind, Only, Recording
+from ultrafolio.trace.registry import REGISTRY, importer_of
 
 
 @click.group("trace")
 def trace() -> None:
-    """Work with the trace files that `ultrafolio check --save FILE` writes."""
+    """Work with the trace files that `ultrafolio check --save FILE` writes, and with recordings of real programs."""
 
 
 @trace.command("verify")
@@ -98,6 +102,79 @@ def validate(source: str, groups: tuple[str, ...], save: Path | None, as_json: b
     if save:
         in_folder(save)
     return streams.run(source, groups, save, as_json)
+
+
+@trace.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--as", "kind", type=click.Choice(list(KINDS)), help="What to read of a recording that holds several.")
+@click.option("--pid", type=click.IntRange(0), help="Only this process, of a recording of several.")
+@click.option("--device", help="Only this device, as MAJOR,MINOR.")
+@click.option("--target", help="Only this target of DAMON.")
+@click.option("--save", type=click.Path(path_type=Path), help="Write what was read there: touches as lackey text, "
+              "requests as a fio iolog.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the lines.")
+def import_(file: Path, kind: Kind | None, pid: int | None, device: str | None, target: str | None, save: Path | None,
+            as_json: bool) -> int:  # fmt: skip
+    """Read the recording in FILE to its end, and say what it holds: what `run --set touches=FILE` would get.
+
+    The format is told by the content; `ultrafolio trace formats` lists them.
+
+    \b
+    ultrafolio trace import all.perf
+    ultrafolio trace import all.perf --pid 4711 --save one.lackey
+
+    Exit codes: 0 read, 2 refused.
+    """
+    if save:
+        in_folder(save)
+    importer = importer_of(file)
+    found = _read(file, importer, kind, Only(pid, device, target))
+    if save:
+        durable.replace(save, converted(found, file))
+    if as_json:
+        record = {"recording": str(file), "format": importer.name, "as": found.kind, "counts": found.counts(),
+                  "notes": list(found.notes)}  # fmt: skip
+        click.echo(json.dumps(record))
+        return 0
+    counted = ", ".join(f"{n} {name}" for name, n in found.counts().items())
+    click.echo(f"{file}: {importer.name}, read as {found.kind}: {counted}")
+    for note in found.notes:
+        click.echo(f"  note  {note}")
+    return 0
+
+
+def _read(file: Path, importer: Importer, kind: Kind | None, only: Only) -> Recording:
+    """FILE as ``kind``; None: as the first kind that it holds."""
+    kinds = [kind] if kind else list(importer.kinds)
+    for one in kinds[:-1]:
+        with contextlib.suppress(HoldsNone):
+            return importer.read(file, one, only)
+    return importer.read(file, kinds[-1], only)
+
+
+@trace.command("formats")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a format.")
+def formats(as_json: bool) -> int:
+    """List the formats of recordings, what each is read as, the command that makes it, and its bounds.
+
+    \b
+    ultrafolio trace formats
+    ultrafolio trace formats --json
+
+    Exit codes: 0 done, 2 bad input.
+    """
+    for importer in REGISTRY:
+        record = {"format": importer.name, "as": list(importer.kinds), "made_by": importer.made_by,
+                  "bounds": dict(importer.bounds), "parts": list(importer.parts)}  # fmt: skip
+        if as_json:
+            click.echo(json.dumps(record))
+            continue
+        click.echo(f"{importer.name:<12}{' or '.join(importer.kinds)}")
+        click.echo(f"            {importer.made_by}")
+        limits = [f"up to {n} {what}" for what, n in importer.bounds.items()]
+        if told := limits + [f"--{part}" for part in importer.parts]:
+            click.echo(f"            {', '.join(told)}")
+    return 0
 
 
 def in_folder(save: Path) -> None:

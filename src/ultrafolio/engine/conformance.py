@@ -13,8 +13,8 @@ engine does otherwise. Bound to pytest, each case is a test:
         def test_case(self, engine, case):
             case.run(engine)
 
-`agree` compares an engine with another on random walks, byte for byte. docs/conformance.md says which case of the
-kernel facts is decided where, and which lie outside the model.
+`agree` compares an engine with another on random walks, byte for byte. docs/conformance.md says which case is
+decided where, and which lie outside the model.
 """
 
 from __future__ import annotations

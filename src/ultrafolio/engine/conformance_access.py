@@ -1,4 +1,4 @@
-"""Making pages accessible, unshare, and exceptions: cases 36 to 52 of the kernel facts."""
+"""Making pages accessible, unshare, and exceptions: conformance case 36 to 52."""
 
 from __future__ import annotations
 

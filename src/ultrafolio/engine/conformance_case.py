@@ -13,7 +13,7 @@ class Case:
     """One thing that every engine must do.
 
     name     of the case, unique in the suite
-    numbers  which cases of the kernel facts it decides; empty for the model's own tables and sequences
+    numbers  which cases of docs/conformance.md it decides; empty for the model's own tables and sequences
     title    what it checks, in a sentence
     run      drives an engine; AssertionError, with the steps so far, where the engine does otherwise
     """

@@ -1,4 +1,4 @@
-"""The import path: cases 20 to 35 of the kernel facts, each bound to the presets of the kernels it speaks of."""
+"""The import path: conformance case 20 to 35, each bound to the presets of the kernels it speaks of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MODEL sections 3 and 6 as they are written: each procedure's steps by name and outcome, and the two traces."""
+"""model.md §3 and §8 as they are written: each procedure's steps by name and outcome, and the two traces."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def _row(bench: Bench) -> str:
 
 @case()
 def trace_of_point_3(engine: Engine) -> None:
-    """whole-folio, a ring page and its neighbour: the trace of MODEL section 6, point 3."""
+    """whole-folio, a ring page and its neighbour: the trace of model.md §8.14."""
     bench = Bench(engine, build("whole-folio", [1], ["shared", "secure"], vcpu=[{"touch": [1]}], virtio=[{"page": 0}]))
     bench.expect("start", _row(bench), "SHARED SECURE | 1 0 | 0")
     bench.upto(1, "accessible-test")

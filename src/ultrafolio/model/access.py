@@ -1,7 +1,7 @@
 """Host MM, part two: making pages accessible, pins, host accesses, writeback, reclaim, LRU, other mappings, reboot.
 
 Mirrors make_folio_accessible() in arch/s390/kernel/uv.c, pin_user_pages() in mm/gup.c and
-folio_start_writeback() in mm/page-writeback.c (facts sections 3a, 3b).
+folio_start_writeback() in mm/page-writeback.c (kernel §3.1, §3.2).
 """
 
 from __future__ import annotations
@@ -324,7 +324,7 @@ def writeback_lock(s, t):
 def writeback_flag(s, t):
     """Set the flag, clear dirty and mapped-writable; then every page is made accessible, always."""
     h = s.mm[head(s, s.task[t].page)]
-    h.writeback, h.dirty, h.writable = FLAGGED, 0, 0
+    h.dirty, h.writable, h.writeback = 0, 0, FLAGGED
     make_accessible(s, t, s.task[t].page, True, WB_IO)
     return OK
 

@@ -1,7 +1,7 @@
 """Host MM, part one: references, locks, the arch bit, and the import of a page.
 
 Mirrors arch/s390/kernel/uv.c make_folio_secure() (v6.10) and arch/s390/kvm/pv.c kvm_s390_pv_make_secure()
-(v7.0) as facts section 3 reads them; one rule is one atomic step and any other part may run between two.
+(v7.0) as kernel §3.3 and §3.5 read them; one rule is one atomic step and any other part may run between two.
 The host never reads a page's ultravisor state: it keeps the arch bit, and tries.
 """
 
@@ -210,6 +210,15 @@ def fatal(s, t):
 
 
 @fn
+def invalid(s, t):
+    """-EINVAL from an import: fatal for a guest's access; handle_pv_uvc() lets a guest repeat its unshare."""
+    if s.task[t].call == UNSHARE:
+        leave(s, t)
+        return E_UV
+    return fatal(s, t)
+
+
+@fn
 def busy(s, t, why):
     """-EAGAIN to whoever asked. P.on_busy: touch again for ever, or tell the VMM after so many tries."""
     k = s.task[t]
@@ -306,7 +315,7 @@ def import_large(s, t):
         unlock(s, k.page)
     off_table(s, t)
     if large == LARGE_REFUSE:
-        return fatal(s, t)
+        return invalid(s, t)
     hold_to_wait(s, t)
     k.pc = SPLIT_LOCK
     return OK
@@ -447,7 +456,7 @@ def import_arch(s, t):
       releases="table lock frozen mutex refs",
       seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
 def import_call(s, t):
-    """The call: import, or unpin for an unshare. Busy, or unmapped meanwhile: undo and touch again. Refused: fatal."""
+    """The call: import, or unpin for an unshare. Busy, or unmapped meanwhile: undo and touch again. Else not valid."""
     k = s.task[t]
     vm = s.who[t].vm
     if s.pt[k.page].present != MAPPED and not s.cfg[0].ignores_unmap:
@@ -462,7 +471,7 @@ def import_call(s, t):
     thaw(s, t)
     if rc == UV_BUSY:
         return busy(s, t, E_UV)
-    return fatal(s, t)
+    return invalid(s, t)
 
 
 @fn
@@ -528,7 +537,7 @@ def again(s, t):
 @rule(SPLIT, holds="lock", kernel="split_folio: -EAGAIN extra references, -EBUSY dirty iomap; wiggle_split, v6.14",
       releases="lock mutex refs", seed="and no way to split folios, so there is no solution to this")  # fmt: skip
 def split(s, t):
-    """Split to order 0, unless it is in writeback, has extra references on any page, or is dirty iomap."""
+    """Split to order 0, unless it is in writeback, is dirty iomap, or has extra references on any page."""
     k = s.task[t]
     h = head(s, k.page)
     m = s.mm[h]
@@ -538,16 +547,16 @@ def split(s, t):
             return busy(s, t, E_WRITEBACK)
         k.pc = WAIT_WRITEBACK
         return E_WRITEBACK
-    if m.refs > k.ref:
-        if s.cfg[0].import_ref == REF_WAITING:
-            let_go(s, t)
-        return too_many_refs(s, t)
     if m.dirty and m.backing == IOMAP:
         if k.splits >= s.cfg[0].split_writeback:
             return busy(s, t, E_DIRTY)
         k.splits += 1
         k.back, k.pc = SPLIT_LOCK, WB_LOCK
         return OK
+    if m.refs > k.ref:
+        if s.cfg[0].import_ref == REF_WAITING:
+            let_go(s, t)
+        return too_many_refs(s, t)
     into_pages(s, h)
     if s.cfg[0].after_split == SPLIT_AGAIN:
         again(s, t)

@@ -44,7 +44,7 @@ PAGE_STATES = ("NON_SECURE", "SECURE", "SHARED", "PINNED_SHARED", "EXPORTED")
 # ---- the hardware's view of an access
 ALLOWED, DAT_FAULT, PGM_3D, PGM_3E, PGM_3F = 0, 0x11, 0x3D, 0x3E, 0x3F
 
-# ---- results of an ultravisor call (facts: UVC rc 0x0001, cc 1, cc 2/3, and the unshare intercept 0x6c)
+# ---- results of an ultravisor call (kernel §1.1: rc 0x0001, cc 1, cc 2/3; kernel §2.3: the unshare intercept 0x6c)
 UV_OK, UV_ERROR, UV_BUSY, UV_INTEGRITY, UV_EXIT = range(5)
 
 # ---- folio
@@ -68,7 +68,7 @@ NOTHING, TOUCH, SHARE, UNSHARE, READ, WRITE = range(6)
 OPS = ("nothing", "touch", "share", "unshare", "read", "write")
 ENDLESS = 255  # a budget that is never spent
 
-# ---- policy choices, in the order of MODEL section 4
+# ---- policy choices, in the order of model.md §4
 TRACK_PAGE, TRACK_FOLIO, TRACK_BITMAP = range(3)
 ACC_UNIT_PAGE, ACC_UNIT_FOLIO, ACC_UNIT_LITERAL = range(3)
 REFS_PAGE, REFS_FOLIO = range(2)

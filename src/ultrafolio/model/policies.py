@@ -1,6 +1,6 @@
 """The policies: one point in the product of the choices, with named bugs; the presets, and the user's own.
 
-A policy is written as a small TOML table; what it does not say is taken from its `base` (MODEL section 4):
+A policy is written as a small TOML table; what it does not say is taken from its `base` (model.md §4):
 
     [policy.mine]
     base = "split"

@@ -1,4 +1,4 @@
-"""The "always" properties of MODEL sections 5 and 8, as functions of one step, and what a step looks at.
+"""The "always" properties of model.md §5.1, as functions of one step, and what a step looks at.
 
 They may look at everything. A step changes little, so each property is decided from the state after the step,
 the rule that ran, its outcome, the page it was about, and that page's state before.

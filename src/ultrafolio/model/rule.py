@@ -21,7 +21,7 @@ class Rule:
     actor     whose step it is: guest, host, device or fault
     fairness  WEAK: if it stays enabled it is taken in the end. STRONG: if it is enabled again and again it is; its
               thread sleeps in a queue, and the kernel hands over what it waits for. UNFAIR: the guest's own
-              choices, starts of work, and device tear-down (MODEL section 5)
+              choices, starts of work, and device tear-down (model.md §5.2)
     chooses   it takes (op, page) from outside: what to touch, share, write back …
     kernel    the kernel function it mirrors, with the version it was read in
     seed      the sentence of the mail behind it, or "" where only the kernel's later history says it

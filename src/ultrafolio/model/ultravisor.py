@@ -1,8 +1,8 @@
-"""The ultravisor's calls and the hardware's view of an access: the table of MODEL section 2.
+"""The ultravisor's calls and the hardware's view of an access: the tables of model.md §2.1 and §2.2.
 
 Each call is one instruction: posting, executing and taking the result is one step of whoever issues it.
 The host learns page states only from these return values. Constants and order of effects follow
-Linux arch/s390/include/asm/uv.h (v6.13) and kvm-unit-tests s390x/uv-host.c; facts section 1.4 and 2.2.
+Linux arch/s390/include/asm/uv.h (v6.13) and kvm-unit-tests s390x/uv-host.c; kernel §1.4, §2.2.
 """
 
 from __future__ import annotations

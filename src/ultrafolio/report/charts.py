@@ -9,6 +9,7 @@ import numpy as np
 from .aggregate import Cube, cube, first_hangs, overhead, ratio, survival
 from .costs import crossings, relative_throughput
 from .draw import Panel, Plot, drawing, logarithmic, panels, pictures
+from .note import plot_note
 from .reproduce import pick
 from .store import MIX, Array, Results
 from .style import label, order_label
@@ -58,10 +59,11 @@ def by_order(
 
 
 def paint(results: Results, drawn: list[Panel]) -> tuple[str, bytes]:
-    """Panels over the sweep's orders; order MIX stands apart."""
+    """Panels over the sweep's orders, under the plan's title; order MIX stands apart."""
     orders = results.order.values
     whole = len(orders) - (orders[-1:] == (MIX,))
-    return panels(drawn, [order_label(order) for order in orders], results.policy.values, whole)
+    return panels(drawn, [order_label(order) for order in orders], results.policy.values, whole,
+                  plot_note(results, "policy", "order", *(["workload"] if "workload" in drawn[0].title else [])))
 
 
 def first_hang(results: Results) -> Plot | None:
@@ -144,7 +146,7 @@ def stall_causes(results: Results) -> Plot | None:
         axes.set_xlim(0, 100)
         axes.set_xlabel("% of the policy's stalls, by the first obstacle met; right: stalls per ms of guest time")
         figure.legend(loc="lower left", bbox_to_anchor=(0.18, 0.0), ncols=6, frameon=False, fontsize=8)
-        svg, png = pictures(figure)
+        svg, png = pictures(figure, plot_note(results, "policy"))
     return Plot(
         "stall-causes", "What a stall waits for",
         "Stalls of all orders, workloads and placements, by the obstacle that the import met first. A policy that "
@@ -249,7 +251,7 @@ def split_or_stall(results: Results) -> Plot | None:
             axes.set_ylabel("ns per touch", fontsize=8)
         key = axes.get_legend_handles_labels()
         figure.legend(*key, loc="lower left", bbox_to_anchor=(0.06, 0), ncols=2, frameon=False)
-        svg, png = pictures(figure)
+        svg, png = pictures(figure, plot_note(results, "policy", "order"))
     return Plot(
         "split-or-stall", "Split cost against stall cost",
         "Per touch, by folio order: what splitting and importing cost (squares) and what waiting cost (circles, open "

@@ -55,11 +55,17 @@ def drawing(width: float, height: float) -> Iterator[Any]:
         yield Figure(figsize=(width, height))
 
 
-def pictures(figure: Any) -> tuple[str, bytes]:
-    """(SVG, PNG) of a figure, the same bytes for the same figure."""
+def pictures(figure: Any, note: str) -> tuple[str, bytes]:
+    """(SVG, PNG) of a figure with `note` above it, the same bytes for the same figure and note."""
+    from matplotlib.transforms import Bbox
+
     svg, png = io.StringIO(), io.BytesIO()
-    figure.savefig(svg, format="svg")
-    figure.savefig(png, format="png", dpi=144, metadata={"Software": None})
+    width, height = figure.get_size_inches()
+    rows = textwrap.wrap(note, int(width * 15))
+    figure.text(0.012, 1 + 0.05 / height, "\n".join(rows), fontsize=8, color="#444444", va="bottom")
+    whole = Bbox([[0, 0], [width, height + 0.15 + 0.15 * len(rows)]])
+    figure.savefig(svg, format="svg", bbox_inches=whole)
+    figure.savefig(png, format="png", dpi=144, metadata={"Software": None}, bbox_inches=whole)
     # the metadata hold the date, and addresses that look like links
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", svg.getvalue(), flags=re.DOTALL)
     return text, png.getvalue()
@@ -84,9 +90,11 @@ class Panel:
 
 
 def panels(
-    drawn: Sequence[Panel], ticks: Sequence[str], policies: Sequence[Scalar], broken: int
+    drawn: Sequence[Panel], ticks: Sequence[str], policies: Sequence[Scalar], broken: int, note: str
 ) -> tuple[str, bytes]:
-    """The pictures of panels below each other. `broken`: ticks from this one on stand apart, no line leads to them."""
+    """The pictures of panels below each other, under `note`.
+
+    `broken`: ticks from this one on stand apart, no line leads to them."""
     total = PANEL * len(drawn) + 0.1
     with drawing(10.4, total) as figure:
         for number, panel in enumerate(drawn):
@@ -102,7 +110,7 @@ def panels(
             axes.margins(x=0.02)
             _scale(axes, panel)
             _labels(axes, ends, INSIDE * 72)
-        return pictures(figure)
+        return pictures(figure, note)
 
 
 class End(NamedTuple):

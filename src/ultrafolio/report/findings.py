@@ -29,10 +29,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Answer:
-    """The headline, and what it rests on."""
+    """The headline, what it rests on, and the best policies by name ("" where no cell ran)."""
 
     headline: str
     findings: list[Finding]
+    best: str = ""
 
 
 def answer(results: Results) -> Answer:
@@ -61,7 +62,29 @@ def answer(results: Results) -> Answer:
         "every policy hung or violated a property of the model"  # fmt: skip
     hangs = f"{bad_ones} of {plural(policies, 'policy', 'policies')} hung"
     headline = f"{hangs} in at least one of {plural(runs, 'run', 'runs')}; {rest}."
-    return Answer(headline, [*found, *verdict_on_splitting(results), *notes(results)])
+    return Answer(headline, [*found, *verdict_on_splitting(results), *notes(results)], best(results, clean, worst))
+
+
+def best(results: Results, clean: Sequence[tuple[str, int, Cost]], worst: Array) -> str:
+    """The best policies by name: those without a hang or violation, the fastest first; else who hung least often."""
+    if clean:
+        ranked = sorted(clean, key=lambda one: (-np.nan_to_num(one[2].throughput), one[0]))
+        groups: dict[str, list[str]] = {}
+        for policy, runs, cost in ranked:
+            speed = "" if math.isnan(cost.throughput) else f", throughput {cost.throughput:.1f} % of the best"
+            text = f"(0 of {runs} runs hung, at 95 % under {100 * wilson(0, runs)[1]:.2g} %{speed})"
+            groups.setdefault(text, []).append(policy)
+        return f"Best: {'; '.join(f'{listed(names)} {text}' for text, names in groups.items())}."
+    codes = results.policy.codes[results.good]
+    ran = np.bincount(codes, minlength=len(results.policy.values))
+    hung = np.bincount(codes, weights=worst < len(CLASSES), minlength=len(results.policy.values))
+    share = np.where(ran > 0, hung / np.maximum(ran, 1), np.inf)
+    parts = []
+    for number in np.flatnonzero(share == share.min()).tolist():
+        low, high = wilson(int(hung[number]), int(ran[number]))
+        parts.append(f"{results.policy.values[number]} ({int(hung[number])} of {ran[number]} runs, "
+                     f"{100 * low:.1f}–{100 * high:.1f} %)")  # fmt: skip
+    return f"No policy is without a hang or a violation; the fewest runs hung under {listed(parts)}."
 
 
 def hung(results: Results, policy: str, mine: Array, worst: Array) -> list[Finding]:

@@ -10,13 +10,14 @@ import numpy as np
 
 from .aggregate import CLASSES, cube, hangs, stalled_runs, worst_class
 from .draw import Plot, drawing, pictures
+from .note import plot_note
 from .reproduce import pick
 from .store import MIX, Array, Results, Scalar
 from .style import CLASS_FILL, CLASS_HATCH, CLASS_LETTER, STALLED, label
 
 MEANING = {
     "fatal": "F  fatal: the VMM is told, or killed",
-    "permanent": "P  permanent: only the guest's own reboot ends it",
+    "permanent": "P  permanent: no step that is bound to come ends it",
     "livelock": "L  livelock: released and taken again for ever",
 }
 EXAMPLE = np.array([1, 3, 2, 0])
@@ -50,7 +51,7 @@ def hang_matrix(results: Results, name: str, facet: str, title: str) -> Plot:
             for i, (at, j) in itertools.product(range(len(policies)), enumerate(swept)):
                 _cell(axes, i, at, int(count[number, i, j]), by_class[number, i, j], int(waited[number, i, j]))
         _legend(figure, height)
-        svg, png = pictures(figure)
+        svg, png = pictures(figure, plot_note(results, "policy", "order", *([facet] if len(facets) > 1 else [])))
     runs = count[count > 0]
     per_cell = " to ".join(str(n) for n in sorted({int(runs.min()), int(runs.max())})) if len(runs) else "0"
     caption = (

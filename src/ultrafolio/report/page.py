@@ -16,6 +16,9 @@ from . import need_extra, tables
 from .charts import charts
 from .draw import Plot
 from .findings import Answer, answer
+from .first import COLUMNS, First, first_screen
+from .glossary import explained
+from .importance import importance_table
 from .matrix import hang_matrix
 from .reproduce import both, single
 from .store import Results
@@ -45,7 +48,8 @@ def write_report(store: Path, out: Path | None = None) -> Path:
     results = Results(store)
     plots = all_plots(results)
     target = out or store / "report.html"
-    text = render(results, answer(results), sections(results, plots))
+    first = first_screen(results) if results.good.any() else None
+    text = render(results, answer(results), first, sections(results, plots))
     for plot in plots:
         _replace(store / "plots" / f"{plot.name}.svg", plot.svg.encode())
         _replace(store / "plots" / f"{plot.name}.png", plot.png)
@@ -71,9 +75,11 @@ def sections(results: Results, plots: Sequence[Plot]) -> list[Section]:
     def section(name: str, title: str, text: str, drawn: Sequence[str], *shown: Table) -> Section:
         return Section(name, title, text, [by_name[plot] for plot in drawn if plot in by_name], shown)
 
-    made = []
+    words = section("words", "What the names mean", "", [], *explained(results))
+    made = [words]
     if results.good.any():
         made = [
+            section("importance", "Which axis decides", "", [], importance_table(results)), words,
             section("hangs-section", "Hangs", "A run hung if some vCPU met an obstacle that no step of the host, the "
                     "ultravisor or a device will ever remove.", ["hangs", "hangs-placement"],
                     tables.hang_table(results)),
@@ -96,7 +102,7 @@ def sections(results: Results, plots: Sequence[Plot]) -> list[Section]:
     return made
 
 
-def render(results: Results, found: Answer, shown: Sequence[Section]) -> str:
+def render(results: Results, found: Answer, first: First | None, shown: Sequence[Section]) -> str:
     """The page as text."""
     import jinja2
 
@@ -105,7 +111,8 @@ def render(results: Results, found: Answer, shown: Sequence[Section]) -> str:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
     return environment.get_template(TEMPLATE).render(
-        title=results.title, answer=found, sections=shown, again=both(results), cells=len(results.good),
+        title=results.title, answer=found, first=first, columns=COLUMNS, sections=shown, again=both(results),
+        cells=len(results.good),
         command=lambda plot: single(results, plot.row) if plot.row is not None else "", width=_pixels,
     )  # fmt: skip
 

@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from .aggregate import CLASSES, cube, hangs, stalled_runs
 from .costs import Cost, costs
 from .findings import answer
-from .store import Results
-from .style import label
+from .store import Array, Results
+from .style import CLASS_LETTER, label
 from .tables import number, time
 
-WORD = {"fatal": "fatal", "permanent": "perm", "livelock": "live"}
 STYLE = {"fatal": "bold red", "permanent": "bold yellow", "livelock": "bold cyan"}
 
 
 def terminal_table(store: Path) -> RenderableType:
     """What a store found, for a terminal: the matrix of hangs, a line of costs per policy, the headline."""
     results = Results(store)
-    return Group(matrix(results), cost_lines(costs(results)), Text(answer(results).headline, style="bold"))
+    found = answer(results)
+    text = Text("\n".join(part for part in (found.best, found.headline) if part), style="bold")
+    return Group(text, matrix(results), cost_lines(costs(results)))
+
+
+def show(store: Path) -> None:
+    """Print the table of a store: as wide as the terminal, never cut in a pipe, no escape under NO_COLOR."""
+    console = Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
+    made = terminal_table(store)
+    if not console.is_terminal:
+        console = Console(width=max(80, console.measure(made, options=console.options.update(width=10_000)).maximum))
+    console.print(made)
 
 
 def matrix(results: Results) -> Table:
-    """Policies by folio orders: "perm 56" is a permanent hang in 56 % of the runs, "stall" a wait that ended."""
+    """Policies by folio orders: "P56" is a permanent hang in 56 % of the runs, "t" a wait that ended."""
     cells = cube(results, "policy", "order")
     runs, by_class, waited = cells.runs(), hangs(cells), stalled_runs(cells)
     shown = Table(title=label(results.title, 80), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=(
-        "columns: folio order; numbers: percent of the runs that hung, under their worst class, + for others, too; "
-        "stall: waits that ended; ·: no wait at all"))  # fmt: skip
+        f"columns: folio order; numbers: percent of the runs that hung ({_each(runs)} a cell; intervals: --json). "
+        "F fatal, P permanent, L livelock; t: waits that ended; ·: no wait at all"))  # fmt: skip
     shown.add_column("policy", no_wrap=True)
     for order in cells.axes[1].values:
-        shown.add_column(str(order))
+        shown.add_column(str(order), no_wrap=True)
     for i, policy in enumerate(cells.axes[0].values):
         row = [word(int(runs[i, j]), by_class[i, j].tolist(), int(waited[i, j])) for j in range(cells.shape[1])]
         shown.add_row(Text(label(policy, 24)), *row)
@@ -49,19 +60,25 @@ def word(runs: int, by_class: Sequence[int], waited: int) -> Text:
     if runs == 0:
         return Text("")
     if hung == 0:
-        return Text("stall" if waited else "·", style="dim")
+        return Text("t" if waited else "·", style="dim")
     names = [name for name, count in zip(CLASSES, by_class, strict=True) if count]
-    more = "+" if len(names) > 1 else ""
-    return Text(f"{WORD[names[0]]}{more} {100 * hung / runs:.0f}", style=STYLE[names[0]])
+    letters = "".join(CLASS_LETTER[name] for name in names)
+    return Text(f"{letters}{100 * hung / runs:.0f}", style=STYLE[names[0]])
+
+
+def _each(runs: Array) -> str:
+    """How many runs a cell has, in words."""
+    counts = sorted({int(runs[runs > 0].min()), int(runs.max())}) if (runs > 0).any() else [0]
+    return " to ".join(map(str, counts)) + " runs"
 
 
 def cost_lines(made: Sequence[Cost]) -> Table:
     """A line of costs for each policy."""
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
-    columns = ("throughput", "ultravisor/touch", "stall/touch", "I/O", "collateral/ms")
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    columns = ("throughput", "uv/touch", "stall/touch", "I/O", "collateral/ms")
     shown.add_column("cost", no_wrap=True)
     for name in columns:
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", no_wrap=True)
     for cost in made:
         shown.add_row(
             Text(label(cost.policy, 24)), number(cost.throughput, "%"), time(cost.uv), time(cost.stall),

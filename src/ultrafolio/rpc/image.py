@@ -2,7 +2,7 @@
 
 The owner encrypts the pages and hands them to the host with a header; only an ultravisor that has one of the host keys
 opens the header, and with it the pages. Which part does what follows the published calls (Set configuration
-parameters, Unpack with tweak and offset, Verify image; facts section 1.4). The bytes are a format of this project:
+parameters, Unpack with tweak and offset, Verify image; kernel §1.4). The bytes are a format of this project:
 
     header    MAGIC, u16 slots, an X25519 public key of the owner's (32 bytes), the slots, a nonce (12 bytes), the body
     slot      SHA-256 of a host's public key (32 bytes), the header's key wrapped for that host (RFC 3394, 40 bytes)

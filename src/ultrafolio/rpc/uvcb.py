@@ -1,7 +1,7 @@
 """Ultravisor control blocks: built by those who call, read and answered by the ultravisor.
 
 A block is bytes, big endian: a header of u16 length, u16 command, u16 rc, u16 rrc, then the fields of the call
-(`uvcb_calls.CALLS`, facts section 1.1).
+(`uvcb_calls.CALLS`, kernel §1.1).
 """
 
 from __future__ import annotations

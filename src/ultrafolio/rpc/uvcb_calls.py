@@ -1,7 +1,7 @@
 """The table of ultravisor calls: command codes, block lengths, fields, installed bits, and the response codes of each.
 
 Offsets and lengths follow the structures of Linux arch/s390/include/asm/uv.h (v6.13); response codes follow
-kvm-unit-tests s390x/uv-host.c, uv-guest.c and pv-attest.c; facts sections 1.1 to 1.4. Where these publish no code for a
+kvm-unit-tests s390x/uv-host.c, uv-guest.c and pv-attest.c (kernel §1.1 to §1.4). Where these publish no code for a
 refusal, one is chosen here, from 0x100 on and apart from the published ones, and listed in `Call.chosen`.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 # ---- condition codes: done, look at rc and rrc, issue it again as it is, work progressed: issue it again
 CC_OK, CC_ERROR, CC_BUSY, CC_PARTIAL = range(4)
 
-# ---- generic response codes (facts section 1.2)
+# ---- generic response codes (kernel §1.2)
 RC_EXECUTED, RC_INV_CMD, RC_INV_STATE, RC_INV_LEN = 0x0001, 0x0002, 0x0003, 0x0005
 RC_INV_GHANDLE, RC_INV_CHANDLE = 0x0020, 0x0021
 RC_MORE_DATA = 0x0100

@@ -1,7 +1,7 @@
 """Cost profiles: what each step takes, in ns. Costs never enter the rules, so no cost can change a proof.
 
 A profile is a TOML file with a [costs] table; what it leaves out has the default below. The defaults are those of
-facts section 7: measured on x86 where the source says so, assumed where no public figure exists (all ultravisor
+kernel §7: measured on x86 where the source says so, assumed where no public figure exists (all ultravisor
 calls), so results should be read as functions of these.
 """
 

@@ -47,7 +47,7 @@ class Verdict:
     steps      how many steps were accepted, from the first on;  calls: page calls outside of steps among them
     at         id of the entry that was refused, and why in one line
     enabled    what the rules would have allowed there: one line per actor, with the guard that refuses the others
-    broken     (step number, property) for every property of MODEL section 5 that a step broke
+    broken     (step number, property) for every property of model.md §5.1 that a step broke
     """
 
     accepted: bool = True
@@ -260,16 +260,22 @@ def _word(outcome: int) -> str:
 
 
 # ------------------------------------------------------------------------------------------ saved streams
+STREAM_VERSION = 1
+
+
 class _Line(msgspec.Struct):
+    """An entry of a saved stream. version: of the file's form; an entry without one is of version 1."""
+
     group: str
     id: str
     data: bytes
+    version: int = 1
 
 
 def save(file: Path, streams: Iterable[tuple[str, Iterable[Event]]]) -> None:
     """Write streams to a file, one entry a line."""
-    lines = (msgspec.json.encode(_Line(group, event.id, event.data)) for group, stream in streams for event in stream)
-    file.write_bytes(b"".join(line + b"\n" for line in lines))
+    lines = (_Line(group, event.id, event.data, STREAM_VERSION) for group, stream in streams for event in stream)
+    file.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
 
 def read(file: Path) -> dict[str, list[Event]]:
@@ -278,6 +284,10 @@ def read(file: Path) -> dict[str, list[Event]]:
     try:
         for line in file.read_bytes().splitlines():
             entry = msgspec.json.decode(line, type=_Line)
+            if entry.version != STREAM_VERSION:
+                raise InputError(f"{file}: a saved stream of another version", value=entry.version,
+                                 allowed=str(STREAM_VERSION), cause="another ultrafolio wrote it",
+                                 then="validate it with the ultrafolio that saved it")  # fmt: skip
             streams.setdefault(entry.group, []).append(Event(entry.id, entry.data))
     except (OSError, msgspec.MsgspecError) as error:
         raise InputError(f"{file}: not a saved stream", value=str(error), allowed="what trace validate --save wrote",

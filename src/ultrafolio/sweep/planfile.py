@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.errors import InputError, one_of
+from ultrafolio.fields import unversioned
 
 from .cells import Scalar
 from .key import canonical, digest
@@ -62,7 +63,7 @@ def parse(text: str, path: Path) -> Plan:
     except (RecursionError, ValueError) as error:
         raise InputError(f"{path}: not a plan", value=type(error).__name__, allowed="a few levels of tables",
                          cause="it is nested too deeply, or has a number of thousands of digits") from None  # fmt: skip
-    return _Reader(path).plan(document, text)
+    return _Reader(path).plan(unversioned(document, str(path)), text)
 
 
 class _Reader:

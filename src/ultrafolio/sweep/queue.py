@@ -51,10 +51,12 @@ POLL_SECONDS = 0.1
 QUIET_SECONDS = 20.0
 """After so long without a commit, with nothing queued, chunks that nobody holds a lease for are queued again."""
 PROBED = 16
+TICKET_VERSION = 1
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """What job.json says: enough to come back to a job, or to make it again. stop: where the sweep's span ends."""
+    """What job.json says: enough to come back to a job, or to make it again. stop: where the sweep's span ends.
+    version: of the file's form."""
 
     job: str
     same: str
@@ -64,13 +66,14 @@ class Ticket(msgspec.Struct, frozen=True):
     record: Record
     chunks: list[Spans]
     stop: int
+    version: int = 1
 
 
 def read_ticket(folder: Path) -> Ticket | None:
     """The job that the store's sweep is in; None when there is none. Raises InputError for a damaged file."""
     path = folder / "job.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Ticket)
+        ticket = msgspec.json.decode(path.read_bytes(), type=Ticket)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:
@@ -78,6 +81,13 @@ def read_ticket(folder: Path) -> Ticket | None:
             f"{path}: damaged", value=str(error), allowed="the file as the sweep wrote it",
             then=f"delete only {path}, then repeat the sweep: what was fetched is kept",
         ) from None  # fmt: skip
+    if ticket.version != TICKET_VERSION:
+        raise InputError(
+            f"{path}: a job of another version", value=ticket.version, allowed=str(TICKET_VERSION),
+            cause="another ultrafolio wrote it",
+            then=f"delete only {path}, then repeat the sweep: what was fetched is kept",
+        )  # fmt: skip
+    return ticket
 
 
 @dataclass

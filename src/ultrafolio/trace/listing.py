@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from io import BufferedReader
@@ -10,23 +11,31 @@ import numpy as np
 import numpy.typing as npt
 
 from ultrafolio.errors import InputError
-from ultrafolio.trace.reader import Path, bad_line, lines
+from ultrafolio.trace.reader import Lines, Path
+from ultrafolio.trace.words import MAX_WORDS
 
 BATCH = 65536
 
-# One letter a flag the tool knows, by bit, unset shown as "_". Which bits have a letter changed with the
-# tool's version, so the length of the flags names the layout.
+MADE_BY = "page-types --raw --list (or --list-each)"
+
+# One letter a flag the tool knows, by bit, unset shown as "_". Which bits have a letter changed with the tool's
+# version. The length of the flags leaves at most two layouts; a letter that only one of them has decides.
 _LOW = "LERUDlASWIBMasbHTGuXnxtozig"
 _BITS_LOW = range(27)
-_LAYOUTS = [
+LAYOUTS: list[tuple[str, list[int]]] = [
     # 6.12
     (_LOW + "rmdPpOhfHdIAEFw1", [*_BITS_LOW, *range(32, 39), 40, 41, 47, 48, 50, 51, 61, 62, 63]),
-    # between the other two
+    # 6.4 to 6.11
     (_LOW + "rmdPpOhcfHdIAEFw1", [*_BITS_LOW, *range(32, 42), 47, 48, 50, 51, 61, 62, 63]),
-    # 6.1
+    # 5.19 to 6.3
     (_LOW + "rmdPpOhcfHdIPAEFw1", [*_BITS_LOW, *range(32, 42), 47, 48, 49, 50, 51, 61, 62, 63]),
+    # a tool just before 5.19, with arch_2 and without anon_exclusive
+    (_LOW + "rmdPpOhcfHIPAEFw1", [*_BITS_LOW, *range(32, 42), 48, 49, 50, 51, 61, 62, 63]),
+    # 4.18 to 5.18
+    (_LOW + "rmdPpOhcfIPAEFw1", [*_BITS_LOW, *range(32, 41), 48, 49, 50, 51, 61, 62, 63]),
+    # 4.5 to 4.17: no letter for page tables
+    (_LOW[:-1] + "rmdPpOhcfIPAEFw1", [*_BITS_LOW[:-1], *range(32, 41), 48, 49, 50, 51, 61, 62, 63]),
 ]
-LAYOUTS = {len(letters): (letters, bits) for letters, bits in _LAYOUTS}
 HEAD, TAIL, THP, SWAP = 1 << 15, 1 << 16, 1 << 22, 1 << 62
 
 _COLUMN = {
@@ -53,29 +62,31 @@ def is_listing(line: bytes) -> bool:
     return _SUMMARY_HEAD.fullmatch(line) is not None or (b"offset" in names and names[-1] == b"flags")
 
 
-def pages(path: Path, stream: BufferedReader) -> Iterator[tuple[Words, Words]]:
+def pages(path: Path, stream: BufferedReader, notes: list[str] | None = None) -> Iterator[tuple[Words, Words]]:
     """(page frames, flags) of a listing, batches of 1 to 65536 pages in the order listed.
 
     Lines of swapped-out pages (flag ``w``) have no frame and are skipped. A summary after the list must
     count as many pages as were listed. Raises InputError as ``ultrafolio.trace.pageflags.folios``.
     """
-    numbered = lines(path, stream)
+    numbered = Lines(path, stream, notes)
     lineno, header = next(numbered)
     if _SUMMARY_HEAD.fullmatch(header):
         raise InputError(
-            f"{path}: this is page-types' summary table, not a listing: it has no page frames",
+            f"{os.fspath(path)}: this is page-types' summary table, not a listing: it has no page frames",
             allowed=HEADER_EXPECTED,
             then="page-types --raw --list",
         )
-    line = _Line(path, lineno, header)
+    line = _Line(numbered, lineno, header)
     listed, held = 0, 0
     ranges: list[tuple[int, int, int]] = []
     for lineno, text in numbered:
         if not text:
-            _check_rest(path, lineno, numbered, listed)
+            _check_rest(numbered, listed)
             break
         first, count, flags = line.range(lineno, text)
         listed += count
+        if listed > MAX_WORDS:
+            raise numbered.bad(lineno, text, f"up to {MAX_WORDS} pages in one listing")
         if flags & SWAP:
             continue
         while count:
@@ -99,16 +110,17 @@ def _expand(ranges: list[tuple[int, int, int]]) -> tuple[Words, Words]:
 class _Line:
     """The columns that the header names, and the flags seen so far (a listing has few kinds)."""
 
-    def __init__(self, path: Path, lineno: int, header: bytes) -> None:
-        self.path = path
+    def __init__(self, source: Lines, lineno: int, header: bytes) -> None:
+        self.source = source
         self.names = header.decode("ascii", "replace").split("\t")
         fixed = [name for name in self.names if name not in ("voffset", "foffset", "cgroup", "map-cnt")]
         if fixed not in (["offset", "len", "flags"], ["offset", "flags"]) or self.names[-1] != "flags":
-            raise bad_line(path, lineno, header, HEADER_EXPECTED)
+            raise source.bad(lineno, header, HEADER_EXPECTED)
         self.columns = [_COLUMN[name] for name in self.names]
         self.at = self.names.index("offset")
         self.ranged = "len" in self.names
         self.known: dict[bytes, int] = {}
+        self.layouts = LAYOUTS
         self.expected = f"{len(self.names)} columns separated by tabs: {' '.join(self.names)}; numbers in hex"
 
     def range(self, lineno: int, text: bytes) -> tuple[int, int, int]:
@@ -117,41 +129,45 @@ class _Line:
         if len(fields) != len(self.columns) or not all(
             column.fullmatch(field) for column, field in zip(self.columns, fields, strict=True)
         ):
-            raise bad_line(self.path, lineno, text, self.expected)
+            raise self.source.bad(lineno, text, self.expected)
         count = int(fields[self.at + 1], 16) if self.ranged else 1
         if count == 0:
-            raise bad_line(self.path, lineno, text, "a len of at least 1")
+            raise self.source.bad(lineno, text, "a len of at least 1")
         field = fields[-1]
         if field not in self.known:
             self.known[field] = self._flags(lineno, text, field)
         return int(fields[self.at], 16), count, self.known[field]
 
     def _flags(self, lineno: int, text: bytes, field: bytes) -> int:
-        letters, bits = LAYOUTS.get(len(field), ("", []))
         shown = field.decode("ascii", "replace")
-        if not letters or any(a not in ("_", b) for a, b in zip(shown, letters, strict=True)):
-            known = " or ".join(f"{letters!r}" for letters, _ in LAYOUTS.values())
-            raise bad_line(self.path, lineno, text, f"flags that are {known}, with '_' for each unset one")
-        flags: int = sum(1 << bit for bit, a in zip(bits, shown, strict=True) if a != "_")
+        fitting = [
+            (letters, bits) for letters, bits in self.layouts
+            if len(letters) == len(shown) and all(a in ("_", b) for a, b in zip(shown, letters, strict=True))
+        ]  # fmt: skip
+        if not fitting:
+            known = " or ".join(f"{letters!r}" for letters, _ in self.layouts)
+            raise self.source.bad(lineno, text, f"flags that are {known}, with '_' for each unset one")
+        self.layouts = fitting
+        flags: int = sum(1 << bit for bit, a in zip(fitting[0][1], shown, strict=True) if a != "_")
         if flags & HEAD and flags & TAIL:
-            raise bad_line(self.path, lineno, text, "not both compound_head (H) and compound_tail (T)")
+            raise self.source.bad(lineno, text, "not both compound_head (H) and compound_tail (T)")
         if flags & THP and not flags & (HEAD | TAIL):
             cause = "a THP with H or T; a listing made without --raw hides them: page-types --raw --list"
-            raise bad_line(self.path, lineno, text, cause)
+            raise self.source.bad(lineno, text, cause)
         return flags
 
 
-def _check_rest(path: Path, lineno: int, numbered: Iterator[tuple[int, bytes]], listed: int) -> None:
+def _check_rest(source: Lines, listed: int) -> None:
     """What follows the blank line: file details, the summary, and a total that must be ``listed``."""
     expected = "the summary of page-types: 'flags page-count …', a line a combination of flags, 'total'"
     total: int | None = None
-    for lineno, text in numbered:
+    for lineno, text in source:
         match = _TOTAL.fullmatch(text) if total is None else None
         if match:
             total = int(match[1])
             if total != listed:
-                raise bad_line(path, lineno, text, f"a total of {listed}, the number of pages listed")
+                raise source.bad(lineno, text, f"a total of {listed}, the number of pages listed")
         elif not any(form.fullmatch(text) for form in (_SUMMARY_LINE, _SUMMARY_HEAD, _FILE_LINE)):
-            raise bad_line(path, lineno, text, expected)
+            raise source.bad(lineno, text, expected)
     if total is None:
-        raise bad_line(path, lineno + 1, "", f"{expected}; the total is missing")
+        raise source.bad(source.lineno + 1, "", f"{expected}; the total is missing")

@@ -1,6 +1,7 @@
 """The folio layout of physical memory, from /proc/kpageflags or a page-types listing.
 
-Raw: one little-endian 64-bit word of flags a page frame, as read from /proc/kpageflags. Listing: what
+Raw: one 64-bit word of flags a page frame, as read from /proc/kpageflags, in the byte order of the machine that wrote
+them. Listing: what
 ``page-types --raw --list`` (or ``--list-each``) prints. Sources of the formats: the kernel's
 include/uapi/linux/kernel-page-flags.h, fs/proc/page.c and tools/mm/page-types.c.
 
@@ -12,20 +13,20 @@ is not a folio and is left out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from io import BufferedReader
 
 import numpy as np
 import numpy.typing as npt
 
 from ultrafolio.errors import InputError
+from ultrafolio.trace import words
+from ultrafolio.trace.importer import Format, Head, Kind, Only
+from ultrafolio.trace.listing import MADE_BY, is_listing
 from ultrafolio.trace.listing import pages as listed_pages
 from ultrafolio.trace.reader import Path, open_stream
 
 FOLIO = np.dtype([("pfn", "<u8"), ("order", "u1"), ("flags", "<u8")])
-BATCH = 65536
-HIGHEST_RAW_BIT = 42
-"""The highest bit the kernel exports (ARCH_3); page-types makes up the bits from 47 on."""
 
 LRU, SLAB, BUDDY, ANON, HEAD, TAIL = (1 << n for n in (5, 7, 10, 12, 15, 16))
 HUGE, UNEVICTABLE, HWPOISON, NOPAGE, OFFLINE, ZERO_PAGE, PGTABLE = (
@@ -43,7 +44,7 @@ Words = npt.NDArray[np.uint64]
 Pages = tuple[Words, Words]
 
 
-def folios(path: Path) -> Iterator[npt.NDArray[np.void]]:
+def folios(path: Path, notes: list[str] | None = None) -> Iterator[npt.NDArray[np.void]]:
     """One row of ``FOLIO`` a folio, in the order of the recording, as batches of 1 to 65536 rows.
 
     pfn    the first page frame; in a raw dump counted from the start of the dump
@@ -56,63 +57,47 @@ def folios(path: Path) -> Iterator[npt.NDArray[np.void]]:
     the open folio as one row. Raises InputError for a malformed line or word, a summary table, a listing
     made without ``--raw`` (which hides the compound bits) and a recording without any folio.
     """
+    notes = [] if notes is None else notes
     empty = True
-    with open_stream(path) as stream:
-        raw = b"\0" in stream.read(4096)
-    with open_stream(path) as stream:
-        pages = _raw_pages(path, stream) if raw else listed_pages(path, stream)
-        for batch in _fold(pages, cut_end=raw):
-            empty = False
-            yield batch
+    raw = Head(path).binary
+    for batch in _fold(_raw_pages(path, notes) if raw else _listed(path, notes), cut_end=raw):
+        empty = False
+        yield batch
     if empty:
-        raise InputError(f"{path}: the recording holds no whole folio", then="record a larger window")
+        raise InputError(f"{os.fspath(path)}: the recording holds no whole folio", then="record a larger window")
 
 
-def order_distribution(path: Path) -> dict[int, int]:
-    """Order → number of folios of user memory, for the orders that occur, ascending.
+def _listed(path: Path, notes: list[str]) -> Iterator[Pages]:
+    with open_stream(path) as stream:
+        yield from listed_pages(path, stream, notes)
+
+
+def order_distribution(path: Path, notes: list[str] | None = None) -> dict[int, int]:
+    """Order → number of folios of user memory, for the orders that occur, ascending; empty where none is.
 
     User memory is a folio whose first page has LRU, UNEVICTABLE or ANON (anonymous and file pages on a
     list or on the way to one) and none of SLAB, HUGE (hugetlb), HWPOISON, ZERO_PAGE, PGTABLE and
-    RESERVED. Errors as ``folios``; also InputError if no folio is user memory.
+    RESERVED. A note says how many folios are left out. Errors as ``folios``.
     """
+    notes = [] if notes is None else notes
     counts = np.zeros(64, np.int64)
-    for batch in folios(path):
+    others = 0
+    for batch in folios(path, notes):
         flags = batch["flags"]
         user = ((flags & np.uint64(USER)) != 0) & ((flags & np.uint64(NOT_USER)) == 0)
         counts += np.bincount(batch["order"][user], minlength=64)
-    if not counts.any():
-        raise InputError(
-            f"{path}: no folio of user memory", allowed="folios with LRU, UNEVICTABLE or ANON set"
-        )
+        others += len(batch) - int(user.sum())
+    if others:
+        notes.append(f"{others} folios are not user memory (the kernel's own, hugetlb, reserved): left out")
     return {order: int(n) for order, n in enumerate(counts) if n}
 
 
-def _raw_pages(path: Path, stream: BufferedReader) -> Iterator[Pages]:
+def _raw_pages(path: Path, notes: list[str]) -> Iterator[Pages]:
     """(page frames, flags) from flag words; the first word is frame 0."""
-    pfn, rest = 0, b""
-    while data := stream.read(8 * BATCH):
-        data = rest + data
-        whole = len(data) // 8 * 8
-        rest = data[whole:]
-        flags = np.frombuffer(data, "<u8", count=whole // 8)
-        wrong = (flags >> np.uint64(HIGHEST_RAW_BIT + 1)) != 0
-        wrong |= (flags & np.uint64(HEAD | TAIL)) == HEAD | TAIL
-        bad = np.flatnonzero(wrong)
-        if len(bad):
-            at = int(bad[0])
-            raise InputError(
-                f"{path}: word {pfn + at} (byte {8 * (pfn + at)}) is no word of /proc/kpageflags",
-                value=f"{int(flags[at]):#018x}",
-                allowed=f"bits 0..{HIGHEST_RAW_BIT}, and not both COMPOUND_HEAD and COMPOUND_TAIL",
-            )
+    pfn = 0
+    for flags in words.batches(path, words.KPAGEFLAGS, notes):
         yield np.arange(pfn, pfn + len(flags), dtype=np.uint64), flags
         pfn += len(flags)
-    if rest:
-        raise InputError(
-            f"{path}: {len(rest)} bytes after word {pfn}",
-            allowed="a whole number of 8-byte words",
-            cause="the dump was cut short",
-        )
 
 
 def _fold(pages: Iterator[Pages], *, cut_end: bool) -> Iterator[npt.NDArray[np.void]]:
@@ -151,3 +136,19 @@ def _rows(pfn: Words, flags: Words, length: npt.NDArray[np.int64]) -> Iterator[n
     rows["pfn"], rows["flags"] = pfn[keep], flags[keep]
     rows["order"] = np.where(large, np.log2(length), 0)[keep]
     yield rows
+
+
+def _sniff_raw(head: Head) -> bool:
+    return head.binary and words.survey(head.path).source is words.KPAGEFLAGS
+
+
+def _sniff_listing(head: Head) -> bool:
+    return is_listing(head.lines[0])
+
+
+def _read(path: Path, kind: Kind, only: Only, notes: list[str]) -> dict[int, int]:
+    return order_distribution(path, notes)
+
+
+RAW = Format("kpageflags", words.KPAGEFLAGS.again, ("orders",), _sniff_raw, _read, bounds={"words": words.MAX_WORDS})
+LISTING = Format("page-types", MADE_BY, ("orders",), _sniff_listing, _read, bounds={"pages": words.MAX_WORDS})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shlex
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,24 +19,31 @@ GZIP_MAGIC = b"\x1f\x8b"
 MAX_LINE = 4096
 """No tool read here prints a longer line; the bound keeps a file without line ends out of memory."""
 
+NO_END = "the last line has no line end: if the recorder was stopped, its last number may be cut"
+
 CLIP = 120
 BUFFER = 1 << 18
 
 
-def bad_line(path: Path, lineno: int, text: str | bytes, expected: str) -> InputError:
+def bad_line(
+    path: Path, lineno: int, text: str | bytes, expected: str, *, cause: str = "", then: str = ""
+) -> InputError:
     """The error for a line that its format does not have; ``lineno`` counts from 1.
 
     The message carries file, line number, the text (clipped to 120 characters, control characters
     escaped) and what was expected. It is returned, not raised.
     """
-    shown = text.decode("ascii", "backslashreplace") if isinstance(text, bytes) else text
-    shown = shown.rstrip("\n")
-    if len(shown) > CLIP:
-        shown = shown[:CLIP] + "…"
-    if not shown.isprintable():
-        shown = repr(shown)[1:-1]
     what = f"{os.fspath(path)}: line {lineno} is malformed"
-    return InputError(what, value=shown, allowed=expected)
+    return InputError(what, value=shown(text), allowed=expected, cause=cause, then=then)
+
+
+def shown(text: str | bytes) -> str:
+    """``text`` as a message shows it: one line, clipped to 120 characters, control characters escaped."""
+    line = text.decode("ascii", "backslashreplace") if isinstance(text, bytes) else text
+    line = line.rstrip("\n")
+    if len(line) > CLIP:
+        line = line[:CLIP] + "…"
+    return line if line.isprintable() else repr(line)[1:-1]
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -44,10 +52,10 @@ def _unreadable(path: Path, error: Exception) -> InputError:
         return InputError(
             f"{name}: the gzip data is damaged or cut short",
             cause=str(error),
-            then=f"gzip -t {name}",
+            then=f"gzip -t {quoted(path)}",
         )
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return InputError(f"{name}: cannot be read", cause=reason, then=f"ls -l {name}")
+    return InputError(f"{name}: cannot be read", cause=reason, then=f"ls -l {quoted(path)}")
 
 
 @contextmanager
@@ -71,17 +79,52 @@ def open_stream(path: Path) -> Iterator[io.BufferedReader]:
         raise _unreadable(path, error) from error
 
 
-def lines(path: Path, stream: io.BufferedReader, *, start: int = 1) -> Iterator[tuple[int, bytes]]:
-    """(line number, line without its line end) for each line of ``stream``, the first being ``start``.
+class Lines:
+    """The lines of a text recording, one after the other: ``for lineno, text in Lines(path, stream)``.
 
-    A last line without a line end is an error: every tool read here ends its lines, so the file was
-    cut, and a number cut in the middle would otherwise be taken for a smaller one.
+    A line ends with LF or CRLF; ``text`` is without either, ``lineno`` counts from 1. The last line may lack
+    its end: ``cut`` is then true while it is the current line, and a note says so once it was accepted.
     """
-    for lineno, line in enumerate(iter(lambda: stream.readline(MAX_LINE), b""), start):
-        if not line.endswith(b"\n"):
-            expected = f"a line end within {MAX_LINE} bytes; none at the end means the file was cut short"
-            raise bad_line(path, lineno, line, expected)
-        yield lineno, line[:-1]
+
+    def __init__(self, path: Path, stream: io.BufferedReader, notes: list[str] | None = None) -> None:
+        self.path, self._stream = path, stream
+        self.notes: list[str] = [] if notes is None else notes
+        self.lineno, self.cut = 0, False
+
+    def __iter__(self) -> Lines:
+        return self
+
+    def __next__(self) -> tuple[int, bytes]:
+        """InputError for a line of more than MAX_LINE bytes."""
+        line = self._stream.readline(MAX_LINE)
+        if not line:
+            if self.cut:
+                self.notes.append(NO_END)
+            raise StopIteration
+        self.lineno += 1
+        if line.endswith(b"\n"):
+            return self.lineno, line[:-2] if line.endswith(b"\r\n") else line[:-1]
+        if len(line) == MAX_LINE:
+            raise bad_line(self.path, self.lineno, line, f"a line end within {MAX_LINE} bytes")
+        self.cut = True
+        return self.lineno, line.removesuffix(b"\r")
+
+    def bad(self, lineno: int, text: str | bytes, expected: str, *, cause: str = "", then: str = "") -> InputError:
+        """``bad_line`` for a line of these; for one without its end, the cause is that the file was cut short."""
+        if self.cut and lineno == self.lineno and not cause:
+            return cut_line(self.path, lineno, text, expected)
+        return bad_line(self.path, lineno, text, expected, cause=cause, then=then)
+
+
+def cut_line(path: Path, lineno: int, text: str | bytes, expected: str) -> InputError:
+    """The error for a last line that has no line end and that its format does not have."""
+    cause = "the file was cut short: its last line has no line end"
+    return bad_line(path, lineno, text, expected, cause=cause, then=f"sed -i '$d' {quoted(path)}")
+
+
+def quoted(path: Path) -> str:
+    """``path`` as a shell reads it."""
+    return shlex.quote(os.fspath(path))
 
 
 def decimal(text: bytes, bits: int = 64) -> int | None:

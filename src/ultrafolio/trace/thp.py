@@ -1,25 +1,26 @@
 """The distribution of folio orders, from thpmaps or from the mTHP counters in sysfs.
 
 thpmaps: the kernel's tools/mm/thpmaps, for one process, a cgroup or all (``--rollup`` or a list of
-mappings), a line ``anon-thp-pte-aligned-64kB:   131072 kB ( 4%)`` a kind. mTHP counters: what ``grep -r .
+mappings), a line ``anon-thp-pte-aligned-64kB:   131072 kB ( 4%)`` a kind; with ``--periodic`` an empty line between
+snapshots. mTHP counters: what ``grep -r .
 /sys/kernel/mm/transparent_hugepage`` prints, a line ``path:value`` or ``path value`` a file. A page is 4 kB.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable
-from itertools import chain
 
 from ultrafolio.errors import InputError
-from ultrafolio.trace.reader import Path, bad_line, lines, open_stream
+from ultrafolio.trace.importer import EVERYTHING, Format, Head, Kind, Only
+from ultrafolio.trace.reader import Lines, Path, open_stream
 
 PAGE_KB = 4
 
 MAPPINGS_HEAD = re.compile(rb" +PID +START +END PROT +OFFSET +DEV +INODE OBJECT")
 MAPPING = re.compile(
-    rb"[0-9]{10,}: [0-9a-f]{16}-[0-9a-f]{16} [r-][w-][x-][ps] [0-9a-f]{8,} "
+    rb"([0-9]{10,}): [0-9a-f]{16}-[0-9a-f]{16} [r-][w-][x-][ps] [0-9a-f]{8,} "
     rb"[0-9a-f]{2,}:[0-9a-f]{2,} [0-9a-f]{8,} .*"
 )
 STAT = re.compile(rb"([A-Za-z0-9_-]+): +([0-9]{1,18}) kB(?: \( *[0-9]+%\))?")
@@ -40,36 +41,76 @@ THPMAPS_EXPECTED = (
 COUNTER = re.compile(rb"(?:.*/)?hugepages-([0-9]{1,9})kB/stats/([a-z_]+)(?::|[ \t]+)([0-9]{1,18})")
 SETTING = re.compile(
     rb"(?:.*/)?(?:hugepages-[0-9]{1,9}kB/(?:shmem_)?enabled|"
-    rb"transparent_hugepage/(?:khugepaged/)?[a-z_]+)(?::|[ \t]+)\S.*"
+    rb"transparent_hugepage/(?:khugepaged/)?[a-z_]+)(?::|[ \t]+)[A-Za-z0-9_\[\]][A-Za-z0-9_\[\] ]*"
 )
 MTHP_EXPECTED = "'…hugepages-<size>kB/stats/<name>:<number>', or a setting under transparent_hugepage"
 
 
-def order_distribution(path: Path) -> dict[int, int]:
+def thpmaps(path: Path, only: Only = EVERYTHING, notes: list[str] | None = None) -> dict[int, int]:
     """Order → number of large folios, for the orders that occur, ascending; order 0 is never among them.
 
-    thpmaps: fully mapped THPs, anonymous and file, aligned or not, mapped by PTE or PMD: their kB over
-    their size, summed over all mappings (so a folio mapped twice counts twice). Partly mapped THPs and
-    the ``cont`` blocks are left out. mTHP counters: ``nr_anon`` of every size; other files are checked
-    and left out.
+    Fully mapped THPs, anonymous and file, aligned or not, mapped by PTE or PMD: their kB over their size, summed over
+    all mappings (so a folio mapped twice counts twice), or over those of process ``only.pid``. Partly mapped THPs and
+    the ``cont`` blocks are left out. Of several snapshots the last one counts.
 
-    Raises InputError for a malformed line, a size that is no power of two of pages, kB that are no
-    multiple of the size, a line given twice (several snapshots in one file), a file cut in a line, and a
-    recording without any large folio.
+    Raises InputError for a malformed line, a size that is no power of two of pages, kB that are no multiple of the
+    size, a line given twice, a file cut in a line, and a recording without any large folio.
     """
+    notes = [] if notes is None else notes
     with open_stream(path) as stream:
-        numbered = lines(path, stream)
-        first = next(numbered)
-        thpmaps = is_thpmaps(first[1])
-        read = _thpmaps if thpmaps else _mthp
-        counts = read(path, chain([first], numbered))
+        maps = _Thpmaps(Lines(path, stream, notes), only.pid)
+        counts = maps.counts()
+    if maps.snapshots > 1:
+        notes.append(f"the file has {maps.snapshots} snapshots (--periodic): the last one counts")
+    if only.pid is not None and only.pid not in maps.pids:
+        raise InputError(f"{os.fspath(path)}: no mapping of process {only.pid}", value=str(only.pid),
+                         allowed=", ".join(map(str, sorted(maps.pids))) or "thpmaps without --rollup")  # fmt: skip
+    return _found(path, counts, "a fully mapped THP")
+
+
+def mthp(path: Path, notes: list[str] | None = None) -> dict[int, int]:
+    """Order → number of large anonymous folios of the whole system: ``nr_anon`` of every size.
+
+    Other files of that folder are checked and left out. InputError as ``thpmaps``, and for counters without nr_anon.
+    """
+    counts: Counter[int] = Counter()
+    counted = False
+    with open_stream(path) as stream:
+        source = Lines(path, stream, notes)
+        for lineno, text in source:
+            match = COUNTER.fullmatch(text)
+            if match is None:
+                if SETTING.fullmatch(text) is None:
+                    raise source.bad(lineno, text, MTHP_EXPECTED)
+                continue
+            order = _order(source, lineno, text, int(match[1]))
+            if match[2] != b"nr_anon":
+                continue
+            if order in counts:
+                raise source.bad(lineno, text, "nr_anon once a size: one snapshot")
+            counts[order], counted = int(match[3]), True
+    if not counted:
+        raise InputError(
+            f"{os.fspath(path)}: the counters have no nr_anon, the number of large folios",
+            allowed="…hugepages-<size>kB/stats/nr_anon:<number>",
+            cause="the kernel is older than Linux 6.12, which brought nr_anon; what it counts are events, not folios",
+            then="on such a kernel: dd if=/proc/kpageflags of=mine.kpageflags bs=1M",
+        )
+    return _found(path, counts, "a stats/nr_anon above 0")
+
+
+def order_distribution(path: Path) -> dict[int, int]:
+    """``thpmaps`` or ``mthp``, by the first line."""
+    with open_stream(path) as stream:
+        _, first = next(Lines(path, stream))
+    return thpmaps(path) if is_thpmaps(first) else mthp(path)
+
+
+def _found(path: Path, counts: Counter[int], needed: str) -> dict[int, int]:
     found = {order: n for order, n in sorted(counts.items()) if n}
     if not found:
-        raise InputError(
-            f"{path}: no large folio is counted",
-            allowed="a fully mapped THP" if thpmaps else "a stats/nr_anon above 0",
-            then="record while a program uses large folios",
-        )
+        raise InputError(f"{os.fspath(path)}: no large folio is counted", allowed=needed,
+                         then="record while a program uses large folios")  # fmt: skip
     return found
 
 
@@ -85,52 +126,82 @@ def is_mthp(line: bytes) -> bool:
     return COUNTER.fullmatch(line) is not None or SETTING.fullmatch(line) is not None
 
 
-def _order(path: Path, lineno: int, text: bytes, size_kb: int) -> int:
+def _order(source: Lines, lineno: int, text: bytes, size_kb: int) -> int:
     pages, rest = divmod(size_kb, PAGE_KB)
     if rest or pages < 2 or pages & (pages - 1):
-        raise bad_line(path, lineno, text, "a size that is a power of two of 4 kB pages, at least 8 kB")
+        raise source.bad(lineno, text, "a size that is a power of two of 4 kB pages, at least 8 kB")
     return pages.bit_length() - 1
 
 
-def _thpmaps(path: Path, numbered: Iterable[tuple[int, bytes]]) -> Counter[int]:
-    counts: Counter[int] = Counter()
-    seen: set[bytes] = set()  # labels since the last mapping
-    for lineno, text in numbered:
-        if lineno == 1 and MAPPINGS_HEAD.fullmatch(text):
-            continue
-        if MAPPING.fullmatch(text):
-            seen.clear()
-            continue
+class _Thpmaps:
+    """One pass over the file: the counts of the snapshot that is being read."""
+
+    def __init__(self, source: Lines, pid: int | None) -> None:
+        self.source, self.pid = source, pid
+        self.now: Counter[int] = Counter()
+        self.lines = self.snapshots = 0
+        self.seen: set[bytes] = set()  # labels since the last mapping
+        self.wanted = pid is None
+        self.pids: set[int] = set()
+
+    def counts(self) -> Counter[int]:
+        """Of the last snapshot that has a line."""
+        last = self.now
+        for lineno, text in self.source:
+            if not text:
+                if self.lines:
+                    last = self.now
+                self.now, self.lines, self.seen, self.wanted = Counter(), 0, set(), self.pid is None
+                continue
+            if not self.lines:
+                self.snapshots += 1
+            self.lines += 1
+            self._line(lineno, text)
+        return self.now if self.lines else last
+
+    def _line(self, lineno: int, text: bytes) -> None:
+        if self.lines == 1 and MAPPINGS_HEAD.fullmatch(text):
+            return
+        if mapping := MAPPING.fullmatch(text):
+            self.seen.clear()
+            self.pids.add(int(mapping[1]))
+            self.wanted = self.pid in (None, int(mapping[1]))
+            return
         match = STAT.fullmatch(text)
         if match is None or not is_thpmaps(text):
-            raise bad_line(path, lineno, text, THPMAPS_EXPECTED)
+            raise self.source.bad(lineno, text, THPMAPS_EXPECTED)
         label, kb = match[1], int(match[2])
-        if label in seen:
-            raise bad_line(path, lineno, text, "each line once a mapping, once with --rollup")
-        seen.add(label)
+        if label in self.seen:
+            raise self.source.bad(lineno, text, "each line once a mapping, once with --rollup")
+        self.seen.add(label)
         thp = THP.fullmatch(label)
         if thp is None:
-            continue
+            return
         size = int(thp[1])
-        order = _order(path, lineno, text, size)
+        order = _order(self.source, lineno, text, size)
         if kb % size:
-            raise bad_line(path, lineno, text, f"a multiple of {size} kB")
-        counts[order] += kb // size
-    return counts
+            raise self.source.bad(lineno, text, f"a multiple of {size} kB")
+        if self.wanted:
+            self.now[order] += kb // size
 
 
-def _mthp(path: Path, numbered: Iterable[tuple[int, bytes]]) -> Counter[int]:
-    counts: Counter[int] = Counter()
-    for lineno, text in numbered:
-        match = COUNTER.fullmatch(text)
-        if match is None:
-            if SETTING.fullmatch(text) is None:
-                raise bad_line(path, lineno, text, MTHP_EXPECTED)
-            continue
-        order = _order(path, lineno, text, int(match[1]))
-        if match[2] != b"nr_anon":
-            continue
-        if order in counts:
-            raise bad_line(path, lineno, text, "nr_anon once a size: one snapshot")
-        counts[order] = int(match[3])
-    return counts
+def _sniff_maps(head: Head) -> bool:
+    return is_thpmaps(next((line for line in head.lines if line), b""))
+
+
+def _sniff_mthp(head: Head) -> bool:
+    return is_mthp(head.lines[0])
+
+
+def _read_maps(path: Path, kind: Kind, only: Only, notes: list[str]) -> dict[int, int]:
+    return thpmaps(path, only, notes)
+
+
+def _read_mthp(path: Path, kind: Kind, only: Only, notes: list[str]) -> dict[int, int]:
+    return mthp(path, notes)
+
+
+THPMAPS = Format("thpmaps", "thpmaps --pid PID --rollup", ("orders",), _sniff_maps, _read_maps, parts=("pid",))
+MTHP = Format(
+    "mthp", "grep -r . /sys/kernel/mm/transparent_hugepage/hugepages-*/stats", ("orders",), _sniff_mthp, _read_mthp
+)

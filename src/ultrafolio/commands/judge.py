@@ -1,0 +1,102 @@
+"""`ultrafolio judge`: the rules held against the kernel's own C, from a source tree that the user has."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from ultrafolio.errors import InputError
+from ultrafolio.judge.build import assemble
+from ultrafolio.judge.citations import gone
+from ultrafolio.judge.cut import Tree
+from ultrafolio.judge.explained import REASONS
+from ultrafolio.judge.page import page
+from ultrafolio.judge.verdict import Judgement
+from ultrafolio.judge.verdict import judge as judge_tree
+
+
+@click.command()
+@click.option("--tree", "trees", multiple=True, required=True, metavar="DIR",
+              help="A kernel source tree.")  # fmt: skip
+@click.option("--preset", default="", metavar="NAME", help="The policy to hold it to, instead of its version's.")
+@click.option("--alone", is_flag=True, help="One operation at a time only; no two at once.")
+@click.option("--three", is_flag=True, help="An import, a pin and a writeback at once, too.")
+@click.option("--citations", is_flag=True, help="Only say which cited functions the tree does not have.")
+@click.option("--source", is_flag=True, help="Only print the C program: the shim, the cut functions, the callers.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.option("--markdown", is_flag=True, help="The page docs/judged.md; --tree may be given again.")
+def judge(
+    trees: tuple[str, ...], preset: str, alone: bool, three: bool, citations: bool, source: bool, as_json: bool,
+    markdown: bool,
+) -> int:  # fmt: skip
+    """Judge the rules by the kernel's own functions.
+
+    They are cut from the tree by name, unmodified, compiled over a shim, and run from every small situation, alone and
+    two at once.
+
+    \b
+    ultrafolio judge --tree linux-source-6.12
+    ultrafolio judge --tree linux-source-6.12 --three --json
+    ultrafolio judge --tree linux-source-6.12 --citations
+
+    Exit codes: 0 no difference is without a reason, 1 one is, 2 bad input.
+    """
+    if len(trees) > 1 and (not markdown or citations or source):
+        raise InputError("--tree: more than one", value=len(trees), allowed="one tree, or --markdown")
+    if citations:
+        return _citations(Tree(trees[0]))
+    if source:
+        click.echo(assemble(Tree(trees[0])).text)
+        return 0
+    results = [judge_tree(Tree(tree), preset, together_too=not alone, three=three) for tree in trees]
+    if markdown:
+        click.echo(page(results), nl=False)
+    elif as_json:
+        click.echo(json.dumps(as_record(results[0]), ensure_ascii=False, indent=1))
+    else:
+        click.echo(_text(results[0]), nl=False)
+    return 0 if all(result.agrees for result in results) else 1
+
+
+def _citations(tree: Tree) -> int:
+    found = gone(tree)
+    for name, rules in found.items():
+        click.echo(f"{name}: not in Linux {tree.version}; cited by {', '.join(rules)}")
+    click.echo(f"Linux {tree.version}: {len(found)} of the cited functions are not there")
+    return 0
+
+
+def as_record(result: Judgement) -> dict[str, Any]:
+    """The result as a JSON object; version 1 of it."""
+    return {
+        "version": 1, "kernel": result.version, "policy": result.policy, "carried": result.carried,
+        "pieces": result.cuts, "not_judged": result.not_judged, "agrees": result.agrees,
+        "operations": {
+            name: {"equal": one.equal, "explained": one.starts_explained,
+                   "reasons": dict(sorted(one.explained.items())), "differ": one.differ}
+            for name, one in result.operated.items()
+        },
+        "at_once": {"states": result.nodes, "missing": result.missing, "unreached": dict(result.unreached)},
+    }  # fmt: skip
+
+
+def _text(result: Judgement) -> str:
+    lines = [f"Linux {result.version}, held to {result.policy}"]
+    lines += [f"  {said}" for said in result.carried]
+    for name, one in result.operated.items():
+        lines.append(f"  {name:12} equal {one.equal}, explained {one.starts_explained}, differ {len(one.differ)}")
+    lines += [f"  {name:12} not judged: {why}" for name, why in result.not_judged.items()]
+    if result.nodes:
+        lines.append(f"two at once: {result.nodes} states of the C; ends that the rules lack: {len(result.missing)}; "
+                     f"ends of the rules that the C cannot have: {result.unreached.total()}")  # fmt: skip
+    lines += result.missing[:20]
+    used = {name for one in result.operated.values() for name in one.explained}
+    lines += [f"{reason.name}: {reason.about}; {result.cuts.get(reason.piece, '')}" for reason in REASONS
+              if reason.name in used]  # fmt: skip
+    for one in result.operated.values():
+        for diff in one.differ[:3]:
+            lines.append(diff)
+    lines.append("no unexplained difference" if result.agrees else "the rules differ from the kernel's C")
+    return "\n".join(lines) + "\n"

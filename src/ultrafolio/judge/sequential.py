@@ -1,0 +1,122 @@
+"""One operation alone, from every start: the events, the end and the final state, in C and in the rules."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+from ..model.layout import ANON, MAPPED, WAITS
+from ..model.policies import Policy
+from .build import Program, Returned
+from .runs import SHARED, c_end, rule_end, rule_step
+from .starts import Doing, Start, build, starts
+from .watch import Watched, events, joined
+from .world import World
+
+MOST_STEPS = 200
+WAITS_IN_C = {"lock": "waits for the folio lock", "wait_writeback": "waits for writeback"}
+WAITS_IN_RULES = {"the folio lock": "waits for the folio lock", "the end of writeback": "waits for writeback"}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One run: its events, how it ended, the shared state that it left, and the rules that it took, if any."""
+
+    events: tuple[str, ...]
+    end: str
+    final: tuple[tuple[int, ...], ...]
+    rules: frozenset[int] = field(default=frozenset(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One operation from one start, on both sides."""
+
+    operation: str
+    start: Start
+    in_c: Told
+    in_rules: Told
+
+    @property
+    def equal(self) -> bool:
+        return self.in_c == self.in_rules
+
+    def diff(self) -> str:
+        """Both sequences, side by side as a diff: - what the kernel's C does, + what the rules do."""
+        lines = list(difflib.unified_diff(
+            [*self.in_c.events, f"end: {self.in_c.end}"], [*self.in_rules.events, f"end: {self.in_rules.end}"],
+            "C", "rules", lineterm="", n=99))[3:]  # fmt: skip
+        if not lines:
+            lines = ["  the same events, another final state"]
+        return "\n".join([f"{self.operation} from {self.start}", *("  " + line for line in lines)])
+
+
+def run_c(program: Program, rules: SimpleNamespace, watched: Watched, doing: Doing, page: int) -> Told:
+    """The kernel's C, run alone to its end."""
+    world = World(watched.state, rules)
+    answers: tuple[int, ...] = ()
+    found: list[str] = []
+    for _ in range(MOST_STEPS):
+        asked = program.next(doing.operation, page, answers)
+        if isinstance(asked, Returned):
+            return Told(joined(found), c_end(world, doing.operation, asked.value), watched.key(*SHARED))
+        watched.start()
+        answer = world.answer(0, asked)
+        found += events(watched.stop())
+        if answer is None:
+            return Told(joined(found), WAITS_IN_C.get(asked.question, "waits"), watched.key(*SHARED))
+        answers += (answer,)
+    return Told(joined(found), "goes on for ever", watched.key(*SHARED))
+
+
+def run_rules(rules: SimpleNamespace, watched: Watched, doing: Doing) -> Told:
+    """The rules, run alone to their end."""
+    found: list[str] = []
+    taken: set[int] = set()
+
+    def told(end: str) -> Told:
+        return Told(joined(found), end, watched.key(*SHARED), frozenset(taken))
+
+    for _ in range(MOST_STEPS):
+        taken.add(watched.state.task[0].pc)
+        watched.start()
+        outcome = rule_step(watched, rules, 0)
+        looks = watched.stop()
+        if outcome < 0:
+            found += events(looks)
+            return told(WAITS_IN_RULES.get(WAITS[-outcome], WAITS[-outcome]))
+        found += events(looks)
+        end = rule_end(watched.state, 0, doing.operation, outcome)
+        if end:
+            return told(end)
+    return told("goes on for ever")
+
+
+def compare(
+    program: Program, rules: SimpleNamespace, policy: Policy, operations: list[str], whole: bool = True
+) -> Iterator[Compared]:
+    """Each operation from each start that fits it."""
+    for operation in operations:
+        for start in starts(whole):
+            if not fits(operation, start) or (start.misc and not knows_misc(program)):
+                continue
+            doing = Doing(operation, start.page)
+            told = run_c(program, rules, build(start, policy, [doing]), doing, start.page)
+            yield Compared(operation, start, told, run_rules(rules, build(start, policy, [doing]), doing))
+
+
+def knows_misc(program: Program) -> bool:
+    """Whether this kernel asks if the machine moves a page's ownership; one that does not is judged without."""
+    return "BIT_UV_FEAT_MISC" in program.made.cuts["export-first"].text
+
+
+def fits(operation: str, start: Start) -> bool:
+    """Whether an operation can begin there: reclaim and unmap are judged on small folios that are mapped, an unmap not
+    on anon memory, where reclaim's driver asks for pins once more."""
+    if operation == "reclaim":
+        return start.order == 0 and start.present == MAPPED
+    if operation.startswith("unmap"):
+        return start.order == 0 and start.present == MAPPED and start.backing != ANON
+    return True

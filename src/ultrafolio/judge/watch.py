@@ -1,0 +1,213 @@
+"""A state that notes every look at it, and what the looks of one step mean: the events that C and rules are held by.
+
+The same list is made for a primitive of the kernel and for a step of a rule, so no table says which rule does what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..model.layout import MAPPED, NO_WRITEBACK, PAGE_STATES, SECTIONS, State
+
+WATCHED = ("uv", "mm", "pt", "io")
+UNSEEN = {"granted", "marked", "walked"}
+"""Fields that the kernel has not: they count for properties, or stand for the page-table lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One read or write of a field; for a read `old` and `new` are the same."""
+
+    section: str
+    at: int
+    field: str
+    old: int
+    new: int
+    wrote: bool
+
+
+class Record:
+    """A record whose fields are plain integers; looks at them go to a list while there is one."""
+
+    __slots__ = ("_at", "_section", "_values", "_watch")
+    _at: int
+    _section: str
+    _values: dict[str, int]
+    _watch: list[list[Look] | None]
+
+    def __init__(self, section: str, at: int, values: dict[str, int], watch: list[list[Look] | None]) -> None:
+        object.__setattr__(self, "_section", section)
+        object.__setattr__(self, "_at", at)
+        object.__setattr__(self, "_values", values)
+        object.__setattr__(self, "_watch", watch)
+
+    def __getattr__(self, name: str) -> int:
+        value = self._values[name]
+        looks = self._watch[0]
+        if looks is not None:
+            looks.append(Look(self._section, self._at, name, value, value, False))
+        return int(value)
+
+    def __setattr__(self, name: str, value: int) -> None:
+        old = self._values[name]
+        self._values[name] = int(value)
+        looks = self._watch[0]
+        if looks is not None:
+            looks.append(Look(self._section, self._at, name, int(old), int(value), True))
+
+
+class Watched:
+    """A state of records, copied from arrays; `copy` is cheap, and `key` is equal for equal states."""
+
+    def __init__(self, arrays: State | None) -> None:
+        self._watch: list[list[Look] | None] = [None]
+        if arrays is not None:
+            self.values = {
+                name: [dict(zip(SECTIONS[name].names or (), map(int, row.tolist()), strict=True))
+                       for row in getattr(arrays, name)]
+                for name in SECTIONS
+            }  # fmt: skip
+            self._wrap()
+
+    def _wrap(self) -> None:
+        self.state = State(**{
+            name: [Record(name, at, row, self._watch) for at, row in enumerate(rows)]
+            for name, rows in self.values.items()
+        })  # fmt: skip
+
+    def copy(self) -> Watched:
+        """An independent copy; the constants of the system are shared."""
+        other = Watched(None)
+        other.values = {
+            name: rows if name in ("cfg", "who") else [dict(row) for row in rows] for name, rows in self.values.items()
+        }
+        other._wrap()
+        return other
+
+    def start(self) -> None:
+        """From now on looks are noted."""
+        self._watch[0] = []
+
+    def stop(self) -> list[Look]:
+        """The looks since start()."""
+        looks = self._watch[0] or []
+        self._watch[0] = None
+        return looks
+
+    def key(self, *sections: str) -> tuple[tuple[int, ...], ...]:
+        """The values of these sections, without the fields that the kernel has not; plain references, which the kernel
+        counts on a folio, are those of the folio."""
+        plain: dict[int, int] = {}
+        for page, row in enumerate(self.values["mm"]):
+            head = page >> row["order"] << row["order"]
+            plain[head] = plain.get(head, 0) + row["spec"]
+        return tuple(
+            tuple(plain.get(at, 0) if name == "spec" else value for name, value in row.items() if name not in UNSEEN)
+            for section in sections
+            for at, row in enumerate(self.values[section])
+        )
+
+
+_INSIDE = ("? no", "? yes", "? set", "? clear", "of order 0", "references", "is dirty")
+
+
+_SEEN = [name for name in SECTIONS["mm"].names or () if name not in UNSEEN]
+
+
+def without(key: tuple[tuple[int, ...], ...], *fields: str) -> tuple[tuple[int, ...], ...]:
+    """A key() of all shared sections with these fields as 0: fields of `mm`, or "flying" of `io`."""
+    zero = {_SEEN.index(name) for name in fields if name in _SEEN}
+    pages = sum(1 for row in key if len(row) == len(_SEEN))
+    cut = [tuple(0 if at in zero else value for at, value in enumerate(row)) if len(row) == len(_SEEN) else row
+           for row in key]  # fmt: skip
+    return tuple([*cut[:-pages], *[(0,)] * pages] if "flying" in fields else cut)
+
+
+def events(looks: list[Look]) -> list[str]:
+    """What the looks of one step did, in order: each change of shared state, and each test that decides a step.
+
+    A step is atomic: no other thread sees the order of its writes. An unlock is told last."""
+    written = {(k.section, k.at, k.field) for k in looks if k.wrote}
+    found: list[str] = []
+    last: list[str] = []
+    calls = [k for k in looks if k.section == "uv"]
+    for at, look in enumerate(looks):
+        if look.section == "uv":
+            if look is calls[0]:
+                found.append(_call(calls))
+            continue
+        if look.section not in WATCHED:
+            continue
+        text = _change(look) if look.wrote else "" if _adds(looks, at) else _test(look, written)
+        if last and not text.endswith(_INSIDE) and text:
+            found += last
+            last = []
+        if text.startswith("unlock"):
+            last.append(text)
+        elif text and (not found or found[-1] != text):
+            found.append(text)
+    return found + last
+
+
+def _adds(looks: list[Look], at: int) -> bool:
+    """Whether a read is the first half of an addition: the next look writes the same field."""
+    look, after = looks[at], looks[at + 1] if at + 1 < len(looks) else None
+    return after is not None and after.wrote and (look.section, look.at, look.field) == (
+        after.section, after.at, after.field)  # fmt: skip
+
+
+def joined(found: list[str]) -> tuple[str, ...]:
+    """Events of a whole run: a test made twice in a row is one, and a freeze thawed at once is none, as it is one step
+    for everybody else."""
+    kept: list[str] = []
+    for event in found:
+        if kept and kept[-1] == event:
+            continue
+        if kept and event.startswith("thaw") and kept[-1] == event.replace("thaw", "freeze"):
+            kept.pop()
+            continue
+        kept.append(event)
+    return tuple(kept)
+
+
+def _call(looks: list[Look]) -> str:
+    page = looks[0].at
+    before = next((k.old for k in looks if k.field == "state"), None)
+    after = next((k.new for k in reversed(looks) if k.field == "state" and k.wrote), before)
+    if before is None:
+        return f"call for page {page}: refused"
+    return f"call for page {page}: {PAGE_STATES[before]} -> {PAGE_STATES[after if after is not None else before]}"
+
+
+def _change(look: Look) -> str:
+    at, new, old = look.at, look.new, look.old
+    words = {
+        "locked": f"lock folio {at}" if new else f"unlock folio {at}",
+        "frozen": f"freeze folio {at}" if new else f"thaw folio {at}",
+        "writeback": ["starts", "", "ends"][(new == NO_WRITEBACK) * 2 or new - 1]
+        and (f"writeback of folio {at} {'ends' if new == NO_WRITEBACK else 'starts'}"),
+        "arch": f"set the bit of page {at}" if new else f"clear the bit of page {at}",
+        "dirty": f"folio {at} is {'dirty' if new else 'clean'}",
+        "batch": f"drain page {at}",
+        "order": f"page {at} is a folio of order {new}",
+        "pins": f"pin page {at}" if new > old else f"unpin page {at}",
+        "longs": f"pin page {at}" if new > old else f"unpin page {at}",
+        "spec": "take a reference" if new > old else "drop a reference",
+        "flying": f"I/O of page {at} {'starts' if new > old else 'ends'}",
+        "present": f"map page {at}" if new == MAPPED else f"unmap page {at}",
+    }
+    return words.get(look.field, "") if new != old or look.field not in ("dirty", "present") else ""
+
+
+def _test(look: Look, written: set[tuple[str, int, str]]) -> str:
+    if look.field == "refs" and not any(field == "frozen" for _, _, field in written):
+        return f"folio {look.at} has {look.old} other references"
+    if (look.section, look.at, look.field) in written:
+        return ""
+    if look.field == "locked" and look.old:
+        return f"folio {look.at} is locked"
+    if look.field == "writeback":
+        return f"folio {look.at} in writeback? {'no' if look.old == NO_WRITEBACK else 'yes'}"
+    if look.field == "arch":
+        return f"bit of page {look.at}? {'set' if look.old else 'clear'}"
+    return ""

@@ -1,0 +1,425 @@
+"""The rules against the kernel's own C: a tree made up here always, the trees of 6.1 and 6.12 where they are."""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from mutants import MUTANTS
+from ultrafolio.cli import cli
+from ultrafolio.engine.load import functions
+from ultrafolio.errors import InputError
+from ultrafolio.judge.build import Ask, assemble, questions
+from ultrafolio.judge.carries import preset
+from ultrafolio.judge.citations import gone
+from ultrafolio.judge.cut import Tree
+from ultrafolio.judge.explained import REASONS
+from ultrafolio.judge.stands import STANDS
+from ultrafolio.judge.starts import Doing, Start, build, starts
+from ultrafolio.judge.verdict import judge
+from ultrafolio.judge.watch import events, joined
+from ultrafolio.judge.world import World
+from ultrafolio.model.fixes import order
+from ultrafolio.model.layout import ANON, EXPORTED, IOMAP, MAPPED, SECURE, SHARED, SHMEM, UNMAPPED, WRITING
+from ultrafolio.model.policies import find
+
+RULES = SimpleNamespace(**functions(lambda function: function))
+WHERE = Path(os.environ.get("ULTRAFOLIO_TREES", "/usr/src"))
+TREES = [WHERE / f"linux-source-{version}" for version in ("6.1", "6.12")]
+trees = pytest.mark.parametrize(
+    "tree",
+    [pytest.param(tree, marks=pytest.mark.skipif(not (tree / "mm/gup.c").is_file(), reason=f"no {tree.name} here"))
+     for tree in TREES],
+    ids=lambda tree: tree.name,
+)  # fmt: skip
+
+
+def made_up(folder, makefile="VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 3\n", uv=""):
+    (folder / "arch/s390/kernel").mkdir(parents=True)
+    (folder / "Makefile").write_text(makefile)
+    (folder / "arch/s390/kernel/uv.c").write_text(uv)
+    return str(folder)
+
+
+def world(start, operation="import"):
+    watched = build(start, find("linux-6.12"), [Doing(operation, start.page)])
+    return World(watched.state, RULES), watched
+
+
+def answer(on, question, page=0, more=0):
+    return on.answer(0, Ask(question, page, more))
+
+
+# ------------------------------------------------------------------------------------------- the judgement
+@trees
+def test_no_difference_is_left_without_an_explanation(tree):
+    found = judge(Tree(str(tree)))
+    assert found.missing == []
+    assert {name: one.differ for name, one in found.operated.items() if one.differ} == {}
+    assert found.operated["import"].equal > 400 and found.nodes > 10_000
+
+
+@trees
+def test_each_reason_is_used_or_is_of_the_other_tree(tree):
+    used = {name for one in judge(Tree(str(tree)), together_too=False).operated.values() for name in one.explained}
+    other = {"linux-source-6.1": {"large-has-no-bit"}, "linux-source-6.12": set()}[tree.name]
+    assert used == {reason.name for reason in REASONS} - other
+
+
+CAUGHT = {
+    "no test for writeback": (
+         "    if s.mm[head(s, k.page)].writeback != NO_WRITEBACK:\n"
+         "        unlock",
+         "    if 0:\n"
+         "        unlock",
+    ),
+    "no freeze": (
+         "    s.mm[counted(s, k.page)].frozen = 1\n",
+         "",
+    ),
+    "no bit before the call": (
+         "    set_arch(s, s.task[t].page)\n",
+         "",
+    ),
+    "no count of references": (
+         "extra_refs(s, k.page) > k.ref or never_matches",
+         "never_matches",
+    ),
+    "no thaw after a failure": (
+         "    thaw(s, t)\n"
+         "    if rc == UV_BUSY",
+         "    if rc == UV_BUSY",
+    ),
+    "an unshare exports first": (
+         " and k.call != UNSHARE",
+         "",
+    ),
+    "a refused unshare is fatal": (
+         "    if s.task[t].call == UNSHARE:\n"
+         "        leave(s, t)\n"
+         "        return E_UV\n",
+         "",
+    ),
+    "no export before a foreign import": (
+         "    if foreign:\n"
+         "        k.pc = IMPORT_EXPORT",
+         "    if False:\n"
+         "        k.pc = IMPORT_EXPORT",
+    ),
+    "no own reference": (
+         "        k.ref = 1\n"
+         "        get_ref(s, k.page, 2)\n",
+         "        pass\n",
+    ),
+    "the own reference stays": (
+         "        k.ref = 0\n"
+         "        put_ref(s, k.page, 2)\n",
+         "        k.ref = 0\n",
+    ),
+    "a dirty folio is split": (
+         "if m.dirty and m.backing == IOMAP:",
+         "if 0:",
+    ),
+    "references before dirt": (
+         "    if m.writeback != NO_WRITEBACK:\n"
+         "        if s.cfg[0].import_ref",
+         "    if m.refs > k.ref:\n"
+         "        return too_many_refs(s, t)\n"
+         "    if m.writeback != NO_WRITEBACK:\n"
+         "        if s.cfg[0].import_ref",
+    ),
+    "a pin that is not made accessible": (
+         "make_accessible(s, t, p, unit != ACC_UNIT_PAGE, PIN_GET)",
+         "pass",
+    ),
+    "an export without a pin": (
+         "    if uv_pin(s, k.i) == UV_OK:\n"
+         "        return page_done(s, t)\n"
+         "    k.failed = k.i + 1\n",
+         "    k.failed = 0\n",
+    ),
+    "writeback that is not made accessible": (
+         "make_accessible(s, t, s.task[t].page, True, WB_IO)",
+         "s.task[t].pc = WB_IO",
+    ),
+    "reclaim does not ask for pins first": (
+         "    if h.backing == ANON and pinned(s, k.page):\n",
+         "    if False:\n",
+    ),
+    "reclaim asks for pins of all memory first": (
+         "    if h.backing == ANON and pinned(s, k.page):\n",
+         "    if pinned(s, k.page):\n",
+    ),
+    "an unmap clears the bit though its export was refused": (
+         "    if uv_export(s, k.i) != UV_OK:\n"
+         "        unlock(s, k.page)\n",
+         "    if uv_export(s, k.i) != UV_OK:\n"
+         "        clear_arch(s, k.i)\n"
+         "        unlock(s, k.page)\n",
+    ),
+    "a fast pin clears the bit of a page that it skips": (
+         "    if k.then == PIN_GET and s.cfg[0].gup_skips:\n",
+         "    if k.then == PIN_GET and s.cfg[0].gup_skips:\n"
+         "        clear_arch(s, k.i)\n",
+    ),
+    "a pin does not map its page": (
+         "    s.pt[p].present = MAPPED\n"
+         "    get_ref(s, p, is_long(s, t))\n",
+         "    get_ref(s, p, is_long(s, t))\n",
+    ),
+    "writeback that waits makes its folio dirty": (
+         "    if h.writeback != NO_WRITEBACK:\n"
+         "        return W_WRITEBACK\n"
+         "    h.locked = 1\n",
+         "    if h.writeback != NO_WRITEBACK:\n"
+         "        h.dirty = 1\n"
+         "        return W_WRITEBACK\n"
+         "    h.locked = 1\n",
+    ),
+    "an unmap that clears no bit": (
+         "    if s.cfg[0].track != TRACK_FOLIO or s.mm[k.page].order == 0:\n"
+         "        clear_arch(s, k.i)\n",
+         "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not (TREES[1] / "mm/gup.c").is_file(), reason="no linux-source-6.12 here")
+@pytest.mark.parametrize("name", CAUGHT)
+def test_a_broken_rule_differs(name):
+    found = judge(Tree(str(TREES[1])), together_too=False, changed=dict([CAUGHT[name]]))
+    assert any(one.differ for one in found.operated.values()), name
+
+
+@pytest.mark.skipif(not (TREES[1] / "mm/gup.c").is_file(), reason="no linux-source-6.12 here")
+def test_a_rule_that_is_wrong_only_beside_another_thread_has_ends_that_the_c_has_not():
+    changed = {"    if s.mm[head(s, k.page)].backing == ANON and pinned(s, k.page):\n": "    if False:\n"}
+    right, found = (judge(Tree(str(TREES[1])), whole=False, changed=change) for change in (None, changed))
+    assert not any(one.differ for one in found.operated.values())
+    assert found.unreached["pin and reclaim"] > right.unreached["pin and reclaim"]
+
+
+@pytest.mark.skipif(not (TREES[1] / "mm/gup.c").is_file(), reason="no linux-source-6.12 here")
+def test_rules_without_an_end_of_the_c_are_told():
+    found = judge(Tree(str(TREES[1])), whole=False, changed=dict([CAUGHT["a refused unshare is fatal"]]))
+    assert any(text.startswith("unshare and unshare from plain") for text in found.missing) and not found.agrees
+
+
+@trees
+def test_the_table_of_places_is_right_for_the_trees_at_hand(tree):
+    made = Tree(str(tree))
+    seen = 0
+    for _, versions, path, names in STANDS:
+        first, last = versions.split("-")
+        if not order(first) <= order(made.base) <= order(last):
+            continue
+        found = re.findall(r"[a-z0-9_]+_[a-z0-9_]+", names)
+        assert any(made.function(path, name) for name in found), (path, names)
+        seen += 1
+    assert seen >= 8
+
+
+def test_the_broken_rules_are_those_of_the_other_tests():
+    known = {old for changes, _ in MUTANTS.values() for old in changes}
+    assert sum(1 for old, _ in CAUGHT.values() if old in known) >= 10
+
+
+# --------------------------------------------------------------------------------------------- bad trees
+def test_a_folder_that_is_no_tree(tmp_path):
+    with pytest.raises(InputError, match="no kernel source tree"):
+        Tree(str(tmp_path))
+
+
+@pytest.mark.parametrize("makefile", ["", "VERSION = x\nPATCHLEVEL = 1\n", "VERSION = 6\n"])
+def test_a_makefile_without_a_version(tmp_path, makefile):
+    with pytest.raises(InputError, match="VERSION and PATCHLEVEL"):
+        Tree(made_up(tmp_path, makefile))
+
+
+def test_a_tree_without_the_functions_says_which(tmp_path):
+    done = CliRunner().invoke(cli, ["judge", "--tree", made_up(tmp_path)])
+    assert isinstance(done.exception, InputError)
+    assert "this tree has no gmap_convert_to_secure" in str(done.exception)
+
+
+def test_a_tree_that_does_not_compile_says_what_the_shim_lacks(tmp_path):
+    names = ("gmap_convert_to_secure", "gmap_make_secure", "make_folio_secure", "uv_convert_from_secure_folio")
+    text = "".join(f"static int {name}(int a)\n{{\n\treturn not_in_the_shim(a);\n}}\n" for name in names)
+    done = CliRunner().invoke(cli, ["judge", "--tree", made_up(tmp_path, uv=text)])
+    assert isinstance(done.exception, InputError)
+    assert "do not compile over the shim" in str(done.exception) and "not_in_the_shim" in str(done.exception)
+
+
+def test_a_function_is_cut_with_its_lines(tmp_path):
+    uv = "int other(int a);\n\nstatic int uv_pin_shared(unsigned long a)\n{\n\treturn 0;\n}\nint after;\n"
+    cut = Tree(made_up(tmp_path, uv=uv)).function("arch/s390/kernel/uv.c", "uv_pin_shared")
+    assert cut and (cut.first, cut.last, cut.where) == (3, 6, "arch/s390/kernel/uv.c:3-6")
+    assert Tree(str(tmp_path)).function("arch/s390/kernel/uv.c", "other") is None
+
+
+def test_citations_that_a_tree_lacks(tmp_path):
+    found = gone(Tree(made_up(tmp_path, uv="folio_trylock\n")))
+    assert "folio_trylock" not in found and found["folio_wait_writeback"]
+
+
+@trees
+def test_the_fixes_that_a_stable_tree_carries(tree):
+    made = Tree(str(tree))
+    name, said = preset(made.base, assemble(made).cuts)
+    wanted = {"6.1": ("linux-6.1+259e660d91d0+3f29f6537f54", 2), "6.12": ("linux-6.12", 0)}[made.base]
+    assert (name, len(said)) == wanted
+
+
+# ------------------------------------------------------------------- each primitive of the shim (docs/kernel)
+def test_every_question_has_a_meaning():
+    assert len(set(questions())) == len(questions())
+    for name in questions():
+        assert callable(getattr(World, name)), name
+
+
+def test_trylock_and_lock():
+    on, _ = world(Start())
+    assert answer(on, "trylock") == 1 and answer(on, "trylock") == 0
+    assert answer(on, "lock") is None
+    answer(on, "unlock")
+    assert answer(on, "lock") == 1
+
+
+def test_writeback_is_waited_for():
+    on, _ = world(Start(writeback=WRITING))
+    assert answer(on, "writeback") == 1 and answer(on, "wait_writeback") is None
+    answer(on, "end_writeback")
+    assert answer(on, "writeback") == 0 and answer(on, "wait_writeback") == 0
+    answer(on, "start_writeback")
+    assert answer(on, "writeback") == 1
+
+
+@pytest.mark.parametrize(("backing", "order", "count"), [(ANON, 0, 1), (SHMEM, 0, 2), (ANON, 1, 2), (SHMEM, 1, 4)])
+def test_a_count_is_mappings_and_cache_and_others(backing, order, count):
+    on, _ = world(Start(backing=backing, order=order))
+    assert answer(on, "refs") == count and answer(on, "mapcount") == 1 << order
+    answer(on, "get")
+    assert answer(on, "refs") == count + 1
+    answer(on, "put")
+    assert answer(on, "pin") == 1 and answer(on, "refs") == count + 1 and answer(on, "pinned") == 1
+    answer(on, "unpin")
+    assert answer(on, "refs") == count and answer(on, "pinned") == 0
+
+
+def test_freeze_matches_exactly_and_refuses_a_pin():
+    on, _ = world(Start())
+    assert answer(on, "freeze", more=1) == 0 and answer(on, "freeze", more=2) == 1
+    assert answer(on, "pin") == 0
+    answer(on, "unfreeze")
+    assert answer(on, "pin") == 1 and answer(on, "freeze", more=2) == 0
+
+
+def test_drains_of_one_cpu_and_of_all():
+    for batch, own in (("batch of this CPU", 0), ("batch of another CPU", 1)):
+        on, _ = world(Start(references=batch))
+        answer(on, "drain_own")
+        assert on.folio(0).refs == own
+        answer(on, "drain_all")
+        assert on.folio(0).refs == 0
+
+
+def test_the_bit():
+    on, _ = world(Start())
+    assert answer(on, "test_bit") == 0
+    answer(on, "set_bit")
+    assert answer(on, "test_bit") == 1
+    answer(on, "clear_bit")
+    assert answer(on, "test_bit") == 0
+
+
+@pytest.mark.parametrize(
+    ("uv", "command", "code", "after"),
+    [(EXPORTED, 0x200, 0, SECURE), (SECURE, 0x201, 0, EXPORTED), (SHARED, 0x341, 0, 3), (SECURE, 0x341, 1, SECURE),
+     (3, 0x342, 0, SECURE), (0, 0x342, 1, 0), (SECURE, 0x202, 0, 0)],
+)  # fmt: skip
+def test_calls_are_the_models_own(uv, command, code, after):
+    on, _ = world(Start(uv=uv, arch=1))
+    assert answer(on, "call", more=command) == code
+    assert on.state.uv[0].state == after
+
+
+def test_the_table_lock_keeps_others_out():
+    on, _ = world(Start())
+    assert answer(on, "table_lock") == 0 and answer(on, "table_lock") is None
+    on.table = 1
+    for question in ("fault", "clean", "unmap_split"):
+        assert answer(on, question) is None, question
+    answer(on, "table_unlock")
+    assert answer(on, "table_lock") == 0
+
+
+def test_entries():
+    on, _ = world(Start(writable=0))
+    assert answer(on, "entry") == 1
+    assert answer(on, "fault") == 0 and answer(on, "entry") == 3
+    assert answer(on, "clear_entry") == 3 and answer(on, "entry") == 0 and answer(on, "mapped") == 0
+    answer(on, "restore_entry")
+    assert answer(on, "entry") == 3 and answer(on, "mapped") == 1
+    answer(on, "clean")
+    assert answer(on, "entry") == 1
+
+
+def test_a_fault_of_an_iomap_file_is_dirty_and_a_release_refused():
+    on, _ = world(Start(backing=IOMAP, present=UNMAPPED))
+    assert answer(on, "release") == 1 and answer(on, "dirty_file") == 1 and answer(on, "in_file") == 1
+    answer(on, "fault")
+    assert on.state.pt[0].present == MAPPED and answer(on, "release") == 0
+
+
+def test_a_split_unmaps_freezes_and_parts():
+    on, _ = world(Start(order=1))
+    assert (answer(on, "large"), answer(on, "pages"), answer(on, "head", 1)) == (1, 2, 0)
+    answer(on, "get")
+    answer(on, "unmap_split")
+    assert answer(on, "freeze", more=3) == 1
+    answer(on, "split")
+    assert (answer(on, "large"), answer(on, "head", 1), answer(on, "refs", 1)) == (0, 1, 2)
+    on.parted.add(0)
+    answer(on, "remap")
+    assert on.parted == set()
+
+
+def test_a_swap_out_is_refused_while_referenced_or_mapped():
+    away = Start(present=UNMAPPED)
+    for start, wanted in ((away, True), (Start(), False), (replace(away, references="pin"), False)):
+        on, _ = world(start)
+        assert bool(answer(on, "swap_out")) is wanted
+
+
+def test_answers_about_the_system():
+    on, _ = world(Start(backing=ANON))
+    assert answer(on, "anon") == 1 and answer(on, "in_file") == 0 and answer(on, "swapcache") == 0
+    assert answer(on, "guests") == 1 and answer(on, "owner_moves") == 0
+    answer(on, "late")
+    assert on.was_late
+
+
+# ---------------------------------------------------------------------------------------------- events
+def test_events_of_a_step():
+    on, watched = world(Start())
+    watched.start()
+    answer(on, "trylock")
+    answer(on, "writeback")
+    answer(on, "freeze", more=2)
+    answer(on, "set_bit")
+    answer(on, "call", more=0x200)
+    assert events(watched.stop()) == ["lock folio 0", "folio 0 in writeback? no", "freeze folio 0",
+                                      "set the bit of page 0", "call for page 0: NON_SECURE -> SECURE"]  # fmt: skip
+
+
+def test_a_freeze_thawed_at_once_is_none():
+    assert joined(["freeze folio 0", "thaw folio 0", "a", "a", "freeze folio 0", "b"]) == ("a", "freeze folio 0", "b")
+
+
+def test_starts_are_distinct():
+    every = list(starts())
+    assert len(every) == len(set(every)) and set(starts(False)) <= set(every)

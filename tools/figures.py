@@ -1,0 +1,134 @@
+"""Computes figures of README.md from nothing and says which differ:  ./uf figures [--quick] [--store FOLDER]
+
+--quick    only the counts: of scenarios, runs of the plan, conformance cases
+--store    keep the sweep in this folder, and go on where it stopped (default: a temporary folder)
+
+Exit codes: 0 all agree, 1 some differ, 2 bad input or a sweep that failed. The sweep takes some minutes of two cores.
+The section "Speed" is measured by benchmarks/ and not compared here: another machine measures other figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAN = ROOT / "sweeps" / "seed.toml"
+PICTURE = ROOT / "docs" / "images" / "hangs.png"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One sentence of the README. pattern: a regular expression with a group for each figure; value: what these are
+    now, as text."""
+
+    name: str
+    pattern: str
+    value: Callable[[Any], tuple[str, ...]]
+
+
+def _scenarios(_: Any) -> tuple[str, ...]:
+    return (str(len(list((ROOT / "scenarios").glob("*.toml")))),)
+
+
+def _cells(_: Any) -> tuple[str, ...]:
+    from ultrafolio.sweep import planfile
+
+    return (f"{planfile.load(PLAN).size:,}",)
+
+
+def _cases(_: Any) -> tuple[str, ...]:
+    page = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+    return (str(len(re.findall(r"^\| \d+ \|", page, re.MULTILINE))),)
+
+
+def _virtio(rows: Any) -> tuple[str, ...]:
+    ring = {"policy": "whole-folio", "workload": "virtio"}
+    return tuple(f"{hung(rows, **ring, order=order):.0f}" for order in (1, 9))
+
+
+def _touches(rows: Any) -> tuple[str, ...]:
+    disk = {"workload": "disk", "order": 9}
+    return tuple(
+        f"{100 * touches(rows, policy='whole-folio', **where) / touches(rows, policy='per-page', **where):.0f}"
+        for where in (disk, disk | {"placement": "scattered"})
+    )
+
+
+QUICK = (
+    Figure("scenarios", r"`ultrafolio check --all`, (\d+) scenarios", _scenarios),
+    Figure("runs of the plan", r"\(([\d,]+) runs on recordings", _cells),
+    Figure("conformance cases", r"(\d+) conformance cases", _cases),
+)
+SWEPT = (
+    Figure("whole-folio, virtio: runs that hung, order 1 and 9",
+           r"in (\d+) % of the runs at order 1 and (\d+) % at order 9", _virtio),
+    Figure("whole-folio, disk, order 9: touches done", r"guest gets (\d+) % of the touches done, (\d+) %", _touches),
+)  # fmt: skip
+
+
+def some(rows: Any, where: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in rows if all(row[name] == value for name, value in where.items())]
+
+
+def hung(rows: Any, **where: Any) -> float:
+    """Percent of the runs that hung."""
+    found = some(rows, where)
+    return 100 * sum(row["hang_probability"] * row["runs"] for row in found) / sum(row["runs"] for row in found)
+
+
+def touches(rows: Any, **where: Any) -> int:
+    return sum(row["touches"] for row in some(rows, where))
+
+
+def compared(readme: str, figures: tuple[Figure, ...], rows: Any = None) -> Iterator[tuple[bool, str]]:
+    """For each figure whether the README says what is computed, and a line about it. A sentence that is not found
+    differs."""
+    readme = " ".join(readme.split())
+    for figure in figures:
+        said, now = re.search(figure.pattern, readme), figure.value(rows)
+        same = said is not None and said.groups() == now
+        there = ", ".join(said.groups()) if said else "no such sentence"
+        yield same, f"{'same' if same else 'DIFFERS'}  {figure.name}: README {there}; now {', '.join(now)}"
+
+
+def swept(store: Path) -> tuple[list[dict[str, Any]], bytes]:
+    """The table of the sweep, computed in `store`, and its picture of hangs."""
+    from ultrafolio.report.aggregate import records
+    from ultrafolio.report.matrix import hang_matrix
+    from ultrafolio.report.store import Results
+
+    done = subprocess.run([sys.executable, "-m", "ultrafolio", "sweep", str(PLAN), "-o", str(store)], check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(2)
+    results = Results(store)
+    return records(results), hang_matrix(results, "hangs", "workload", "Who hangs, by policy and folio order").png
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="./uf figures", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="only the counts")
+    parser.add_argument("--store", type=Path, help="keep the sweep in this folder")
+    given = parser.parse_args(words)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = list(compared(readme, QUICK))
+    if not given.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            rows, picture = swept(given.store or Path(folder) / "seed")
+        found += compared(readme, SWEPT, rows)
+        same = picture == PICTURE.read_bytes()
+        found.append((same, f"{'same' if same else 'DIFFERS'}  {PICTURE.relative_to(ROOT)}"))
+    print("\n".join(line for _, line in found))
+    print("not computed here: the section Speed (benchmarks/run.py, benchmarks/README.md)")
+    return 0 if all(same for same, _ in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

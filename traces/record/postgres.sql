@@ -1,0 +1,10 @@
+CREATE TABLE IF NOT EXISTS t(id int PRIMARY KEY, k int, v text);
+TRUNCATE t;
+INSERT INTO t SELECT x, x * 7919 % 1009, repeat('v', 50 + x % 200) FROM generate_series(1, 1500) x;
+CREATE INDEX IF NOT EXISTS tk ON t(k);
+UPDATE t SET k = (k * 31 + 1) % 1009 WHERE id % 9 = 0;
+SELECT k, count(*), max(length(v)) FROM t GROUP BY k ORDER BY 2 DESC, 1 LIMIT 10;
+UPDATE t SET v = v || 'w' WHERE k BETWEEN 100 AND 200;
+DELETE FROM t WHERE id % 97 = 0;
+SELECT a.k, count(*) FROM t a JOIN t b ON a.id = b.k GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5;
+SELECT pg_sleep(600);
