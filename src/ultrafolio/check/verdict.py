@@ -25,7 +25,8 @@ from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_n
 from . import symmetry
 from .certificate import Claim, certify_component, claim_of
 from .components import Judged, Lookup, judge
-from .explore import Graph, explore
+from .explore import Graph, Watch, unwatched
+from .first import explore
 from .layout import MET_END, OBSTACLES_END, REFUSALS
 from .liveness import components_of
 from .minimise import calmest_path
@@ -183,12 +184,13 @@ class Extent:
 WHOLE = Extent()
 
 
-def check(story: Scenario, name: str, policy: Policy, policy_name: str, extent: Extent = WHOLE) -> Result:
+def check(story: Scenario, name: str, policy: Policy, policy_name: str, extent: Extent = WHOLE,
+          watch: Watch = unwatched) -> Result:  # fmt: skip
     """Explore the scenario under the policy and judge its properties. Every story in the result is certified."""
     safety = extent.safety or extent.symmetry
     made = system(story, policy)
     graph = explore(made, max_states=extent.max_states, max_mib=extent.max_mib, edges=not safety,
-                    threads=extent.threads, fold=extent.symmetry)  # fmt: skip
+                    threads=extent.threads, fold=extent.symmetry, watch=watch)  # fmt: skip
     typed = ["ultrafolio", "check", name, "--policy", policy_name, *extent.words()]
     kinds = {kind for kind, _ in story.actors}
     fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired) if pc in RULES and _takes(kinds, pc)}

@@ -72,10 +72,15 @@ def run(file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Pat
     """
     given = {name: value for name, value in axes.items() if value is not None} | {"check": check}
     document = read_toml(file) if file else {}
+    if trace_file and trace_file.is_dir():
+        raise InputError(f"--trace {trace_file}: a folder", allowed="the path of a file",
+                         then=f"--trace {trace_file}/steps.ndjson")
     buffer = _BUFFER if trace_file else 0
     if "memory" in document:
         settings, state, around = _scenario(document, str(file), given, fields, buffer)
     else:
+        if file:
+            given = _of_plan(document, str(file), given)
         base = file.parent if file else Path()
         tables = {name: value for name, value in document.items() if name in ("workload", "policy", "costs")}
         settings = config.resolve({**given, **_fields(fields), "tables": tables}, base)
@@ -92,6 +97,25 @@ def run(file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Pat
     else:
         _show(result, hangs, command)
     return int(bool(result["violations"]) or any(result[f"hang_{kind}"] for kind in ("permanent", "livelock", "fatal")))
+
+
+def _of_plan(document: Mapping[str, Any], where: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What was given, with the plan's only workload where none is named. InputError where the plan has none, or
+    several: a run that took none of them would answer another question."""
+    workloads = document.get("workload")
+    names = list(workloads) if isinstance(workloads, dict) else []
+    if "workload" in given or (any(name in given for name in ("policy", "costs")) and not names):
+        return given
+    if len(names) == 1:
+        return given | {"workload": names[0]}
+    if not names:
+        raise InputError(f"{where}: nothing in it to run", value=", ".join(document) or "an empty file",
+                         allowed="a scenario ([memory] and actors), or a plan with a [workload.NAME]",
+                         cause="a run without a workload of the file would be the default one",
+                         then="ultrafolio run, without the file, for the default workload")  # fmt: skip
+    raise InputError(f"{where}: which of its workloads?", value=f"{len(names)} workloads, none named",
+                     allowed="--workload " + ", ".join(names),
+                     then=f"ultrafolio run {where} --workload {names[0]}")  # fmt: skip
 
 
 def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -150,6 +174,7 @@ def _command(file: Path | None, given: dict[str, Any], fields: tuple[str, ...]) 
 _ROWS = (
     ("guest touches", "touches", ""), ("touches a second", "throughput", ""), ("stalls", "stalls", ""),
     ("stalled time", "stall_ns", "ns"), ("stalls open at the end", "open_stalls", ""),
+    ("time of those so far", "open_stall_ns", "ns"),
     ("exports", "exports", ""), ("of them collateral", "exports_collateral", ""), ("imports", "imports", ""),
     ("of them collateral", "imports_collateral", ""), ("ultravisor calls", "uv_calls", ""),
     ("ultravisor time", "uv_ns", "ns"), ("I/O done", "io_done", ""), ("splits done", "splits_done", ""),

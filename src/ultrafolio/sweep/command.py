@@ -14,7 +14,9 @@ from typing import cast
 
 import click
 
+from ultrafolio import shipped
 from ultrafolio.errors import InputError
+from ultrafolio.finite import Finite
 from ultrafolio.state.server import VARIABLE, address
 
 from . import cells, explain, on_cluster
@@ -72,7 +74,7 @@ def sweep() -> None:
 @click.option("--redis", metavar="URL", help=f"The workers' Redis [{VARIABLE}]; with neither, --workers starts one.")
 @click.option("--deposit", metavar="URL", default=THROUGH_REDIS, show_default=True,
               help="Where workers leave results: redis:, a shared folder, s3://BUCKET/PREFIX.")  # fmt: skip
-@click.option("--cell-seconds", type=click.FloatRange(min=0, min_open=True), help="A longer cell is a failed cell.")
+@click.option("--cell-seconds", type=Finite(min=0, min_open=True), help="A longer cell is a failed cell.")
 @click.option("--cell-memory", type=click.IntRange(min=1), metavar="MIB", help="A larger cell is a failed cell.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Compute failed or all cells again.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the plan's first N cells, without results.")
@@ -107,7 +109,8 @@ def run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Run PLAN, a TOML file, and merge the results into STORE/results.parquet."""
+    """Run PLAN, a TOML file or the name of a shipped plan, and merge the results into STORE/results.parquet."""
+    plan = shipped.found(plan, "sweeps")
     if engine == "cluster":
         ctx.exit(on_cluster.run(load(plan), where, limit=limit, most=steps, as_json=as_json))
     writer = report_writer(wanted=bool(report or open_it)) if report is not False or open_it else None
