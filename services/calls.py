@@ -26,7 +26,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import REQUEST_KEY
 from ultrafolio.rpc.errors import StatusError, from_call, to_status
 from ultrafolio.state import requests
-from ultrafolio.state.store import StoreUnavailable
+from ultrafolio.state.store import StoreBehind, StoreFull, StoreUnavailable
 
 # after a call's time is over, its own answer gets this long before the call is cancelled
 LAST_WORD_S = 1.0
@@ -313,6 +313,15 @@ def _failure(error: BaseException, rpc: str, log: Any) -> InputError:
                            value=str(error), allowed="an id of its own for every request",
                            cause="another call, or the same with other arguments, had this id",
                            then="stamp(request) makes a fresh one")  # fmt: skip
+    if isinstance(error, StoreFull):
+        return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "STATE_FULL", "the shared state takes no writes",
+                           value=" ".join(str(error).split()), cause="nothing was changed",
+                           then=f"{error.then}; then repeat the call with the same request id")  # fmt: skip
+    if isinstance(error, StoreBehind):
+        return StatusError(grpc.StatusCode.FAILED_PRECONDITION, "STATE_WENT_BACK", "the shared state has lost writes",
+                           value=str(error), allowed="to go on once an operator has decided",
+                           cause="it was restored, or failed over to a replica that was behind",
+                           then="python -m services.recover URL shows, accepts or deletes such groups")  # fmt: skip
     if isinstance(error, StoreUnavailable | StateGone | StateSlow):
         return StatusError(grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE", "the shared state does not answer",
                            value=" ".join(str(error).split()), cause="Redis is down, starting, or too slow",

@@ -125,6 +125,16 @@ def in_words() -> Iterator[None]:
         raise missing(str(error.args[0])) from None
 
 
+def bounded(what: str, number: int, most: int) -> int:
+    """`number`, if it is at most `most`. StatusError otherwise."""
+    if number > most:
+        raise StatusError(
+            grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY", what, value=number, allowed=f"at most {most}",
+            cause="bounds keep one call from taking the memory or the time of others: docs/limits.md",
+        )  # fmt: skip
+    return number
+
+
 def page_of(meta: Meta, page: int, count: int = 1) -> int:
     """`page`, if it and the `count` - 1 after it exist. StatusError otherwise."""
     pages = int(meta.cfg["pages"][0])

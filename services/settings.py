@@ -31,6 +31,7 @@ class Settings:
     port: int = _setting(0, "gRPC port; 0: a free one", low=0, high=65535)
     metrics_port: int = _setting(0, "Prometheus port; 0: a free one, -1: none", low=-1, high=65535)
     web_port: int = _setting(0, "the lab's page for a browser; 0: a free port, -1: none", low=-1, high=65535)
+    hosts: str = _setting("", "names by which browsers reach the page beside loopback's, with , between")
     redis: str = _setting("", "redis://[user:password@]host:port/0 or unix://[user:password@]/path; empty: none given")
     redis_password: str = _setting("", "password of this service's Redis user, where the URL has none")
     redis_password_file: str = _setting("", "file that holds that password (a container's secret)")

@@ -146,3 +146,5 @@ class InRedis:
             for key, data in kept.items():
                 pipe.restore(key, 0, data, replace=True)
             pipe.execute()
+        # as an operator does: parts that have seen later revisions go on from here
+        self.stores["admin"].accept(group)

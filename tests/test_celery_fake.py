@@ -52,7 +52,7 @@ class Workers:
         self.log = folder / "worker.log"
         command = [sys.executable, __file__, "worker", "--concurrency", str(count), "--loglevel", "WARNING"]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--hostname", f"{id(self)}@%h"]
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        path = os.pathsep.join(map(str, (ROOT / "src", ROOT, ROOT / "tests")))
         with open(self.log, "ab") as log:
             self.process = launch(
                 command, env={**os.environ, VARIABLE: url, "PYTHONPATH": path, **env}, stdout=log, stderr=log,

@@ -19,11 +19,13 @@ import pytest
 from test_sweep_fake import PLAN, FakeCells, make_plan, run
 from ultrafolio.errors import InputError
 from ultrafolio.sweep import segment as segment_module
+from ultrafolio.sweep.chunk import pack, tallies_of
 from ultrafolio.sweep.executor import Executor, InProcess, Processes
+from ultrafolio.sweep.job import Record
 from ultrafolio.sweep.key import canonical, cell_key
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.store import Store, make_store, open_store
-from ultrafolio.sweep.work import check
+from ultrafolio.sweep.work import Tally, check
 
 CONFIG = {"seed": 1, "policy": {"track": "page", "drain": "none"}, "rate": 0.5, "name": "é"}
 
@@ -98,7 +100,7 @@ def test_a_truncated_segment_costs_its_last_batch_only(
     total = len(open_store(store).keys(uncut))
     assert total == 25 and not uncut
     counts = set()
-    for length in [*range(0, len(content), 97), len(content) - 8]:  # the end mark is no loss
+    for length in [*range(0, len(content), 97), len(content)]:
         segment.write_bytes(content[:length])
         counts.add(len(open_store(store).keys([])))
     assert counts >= {0, total} and len(counts) > 3, "batches before the cut are read"
@@ -110,6 +112,38 @@ def test_a_truncated_segment_costs_its_last_batch_only(
     assert (summary.stored, summary.computed) == (left, total - left)
     assert summary.cut_segments == [str(segment)]
     assert (store / "results.parquet").read_bytes() == whole
+
+
+def test_a_flipped_bit_is_refused_and_only_that_segment_is_computed_again(tmp_path: Path) -> None:
+    path, store = make_plan(tmp_path), tmp_path / "store"
+    run(path, store, limit=10)
+    run(path, store)
+    whole = (store / "results.parquet").read_bytes()
+    first, second = sorted((store / "segments").iterdir(), key=lambda file: int(file.stem.rpartition("-")[2]))
+    content = first.read_bytes()
+    for place in [*range(40), *range(40, len(content), 61), len(content) - 1]:
+        first.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        with pytest.raises(InputError, match="damaged") as caught:
+            open_store(store).keys([])
+        assert str(first) in caught.value.what and f"delete only {first}" in caught.value.then
+    with pytest.raises(InputError, match="damaged"):
+        run(path, store)
+    first.unlink()
+    again = run(path, store)
+    assert (again.stored, again.computed) == (15, 10) and second.exists()
+    assert (store / "results.parquet").read_bytes() == whole
+
+
+def test_a_part_that_changed_under_way_is_no_part(tmp_path: Path) -> None:
+    record = Record("p", "", "engine-1", FakeCells.COLUMNS, 1, 1, "redis:", {}, None, None)
+    tally = Tally(range(1), bytes(16), 1, 0, 0, 0.5)
+    part = pack([], "w", record, [tally])
+    assert tallies_of(part) == [tally]
+    for place in range(0, len(part), 7):
+        with pytest.raises(ValueError, match="not a part"):
+            tallies_of(part[:place] + bytes([part[place] ^ 4]) + part[place + 1 :])
+    with pytest.raises(ValueError, match="not a part"):
+        tallies_of(part[:-1])
 
 
 def test_the_store_of_another_plan_is_refused(tmp_path: Path) -> None:

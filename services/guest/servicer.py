@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import grpc
 
 from services import parking
-from services.groups import Groups, actor_of, any_actor_of, check_sections, exists, in_words, meta_of, page_of
+from services.groups import Groups, actor_of, any_actor_of, bounded, check_sections, exists, in_words, meta_of, page_of
 from services.guest import workload
 from services.guest.boot import Boot
 from services.guest.devices import Devices
@@ -28,6 +28,10 @@ from ultrafolio.state.store import Store
 
 M = TypeVar("M")
 BATCH = 64
+MOST_BATCH = 1024
+"""Touches of a workload in one message to the ultravisor: its answer is read before others' calls are."""
+MOST_PAGES = 1_000_000
+"""Pages of a workload that are listed."""
 LONGEST_HOLD_US = 60_000_000
 
 
@@ -137,9 +141,11 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         group = self.groups[request.group]
         meta = group.view.meta
         actor = actor_of(meta, request.actor, (VCPU,), "vCPUs")
+        bounded("pages", len(request.pages), MOST_PAGES)
+        bounded("batch", request.batch, MOST_BATCH)
         pages = [page_of(meta, page) for page in request.pages]
         if request.recording:
-            pages = workload.pages_of(request.recording, int(meta.cfg["pages"][0]), request.touches)
+            pages = yield from workload.unpacked_alone(request.recording, int(meta.cfg["pages"][0]), request.touches)
         batch, longest_s = request.batch or BATCH, request.patience_us / 1e6
         with in_words():
             for news in workload.run(self.machine, group, actor, pages, batch, Patience.of(context), longest_s):

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from services import parking
 from services.guest.machine import Machine
 from services.guest.part import Seen
 from services.guest.work import Patience, Work, pc_of
-from services.parking import Wait
+from services.parking import Pausing, Wait
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import RUN, TOUCH
 from ultrafolio.rpc.v1 import common_pb2
@@ -21,8 +22,10 @@ from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_UNSPECIFIED, OUTC
 from ultrafolio.state.burst import Group
 from ultrafolio.trace.load import load_touches
 
-LARGEST = 256 << 20
+LARGEST = 64 << 20
 """Bytes of a recording, unpacked."""
+UNPACKING = "unpacking"
+"""The key that a call has while it unpacks a recording: one at a time, so that memory is bounded."""
 NEWS_S = 0.1
 """How long no news of a workload under way is held back at most."""
 
@@ -34,6 +37,16 @@ class Progress(NamedTuple):
     exceptions: int
     outcome: common_pb2.Outcome.ValueType = OUTCOME_UNSPECIFIED
     wait: common_pb2.Wait | None = None
+
+
+def unpacked_alone(recording: bytes, pages: int, touches: int) -> Pausing[list[int]]:
+    """As pages_of, while no other call of this process does so."""
+    while not parking.HERE.take(UNPACKING):
+        yield Wait(600.0, behind=UNPACKING)
+    try:
+        return pages_of(recording, pages, touches)
+    finally:
+        parking.HERE.give(UNPACKING, everybody=False)
 
 
 def pages_of(recording: bytes, pages: int, touches: int) -> list[int]:

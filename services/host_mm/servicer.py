@@ -8,7 +8,17 @@ from typing import Any
 import grpc
 
 from services import identity
-from services.groups import Groups, actor_of, any_actor_of, check_sections, constants, exists, in_words, page_of
+from services.groups import (
+    Groups,
+    actor_of,
+    any_actor_of,
+    bounded,
+    check_sections,
+    constants,
+    exists,
+    in_words,
+    page_of,
+)
 from services.host_mm.boot import MOST_CPUS, Boot
 from services.host_mm.firmware import PAGE, Firmware
 from services.host_mm.threads import Drive, Threads, of_host
@@ -35,6 +45,8 @@ FIT = {LRU: "a page in no batch, of a folio that is not frozen",
        TAMPER: "a page that the host may access, and has not changed yet"}  # fmt: skip
 """Which pages an actor of such a kind may choose."""
 
+MOST_GROUPS = 4096
+"""Folio groups of a cluster; one that is not needed any more can be archived and deleted."""
 FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE
 """Where group memory begins, above what the ultravisor's life cycle uses, and how much each group has."""
 
@@ -181,6 +193,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         sections = dict(request.sections)
         check_sections(meta, sections, "host")
         with in_words():
+            bounded("folio groups", len(self.store.groups()) + 1, MOST_GROUPS)
             meta = meta._replace(origin=FIRST + GROUP * self.store.number("uf:host:groups"))
             event = encode(Made("host", sections, encode_meta(meta)))
             if not self.store.create(group, {**sections, "meta": encode_meta(meta)}, event):

@@ -22,7 +22,7 @@ def start(settings: Settings) -> Running:
     running = serve("lab", register, settings, ready=store.ping, tracing=traced("lab", settings))
     if settings.web_port >= 0:
         films = Films(store, folder / "streams")
-        _with_page(running, Page(films, News(films, jobs), settings.host, settings.web_port))
+        _with_page(running, Page(films, News(films, jobs), settings.host, settings.web_port, settings.hosts))
     return running
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -38,6 +39,15 @@ from ultrafolio.sweep.work import Work
 ROOT = Path(__file__).parent.parent.parent
 RUNNING, PAUSED = lab_pb2.SWEEP_STATE_RUNNING, lab_pb2.SWEEP_STATE_PAUSED
 NEWS_S = 0.2
+JOB = re.compile("[0-9a-f]{16}")
+MOST_JOBS = 1024
+"""Sweeps of a lab, finished ones included."""
+MOST_CELLS = 10**8
+"""Cells of a submitted plan."""
+MOST_FOLLOWERS = 4
+"""Sweeps whose results are fetched at a time, each by a process of about 100 MiB; further ones wait for their turn."""
+LONGEST_NAME = 256
+TEND_S = 0.3
 CANCELLED, DONE = lab_pb2.SWEEP_STATE_CANCELLED, lab_pb2.SWEEP_STATE_DONE
 
 
@@ -60,6 +70,10 @@ class Jobs:
         self.files = (*files.given(given), self.recordings.folder)
         self._followers: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
+        self._queue: list[str] = []
+        self._cells: dict[str, int] = {}
+        self._tending: threading.Thread | None = None
+        self._ending = threading.Event()
         self._news: dict[str, tuple[float, tuple[Progress, str]]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         # plans name recordings beside themselves, and are kept here
@@ -79,6 +93,8 @@ class Jobs:
         """Make the plan a job, or find the one that it is; its name, and its cells. InputError for a bad plan."""
         job = hashlib.blake2b(f"{digest()}\0{plan}".encode(), digest_size=8).hexdigest()
         folder = self._folder / job
+        if not folder.exists() and len(self.names()) >= MOST_JOBS:
+            raise _too_many("sweeps", MOST_JOBS, "remove the folders of sweeps that nobody needs from the lab's data")
         parsed = self._tried(plan, folder)
         with self._lock:
             if not (folder / "plan.toml").exists():
@@ -90,11 +106,32 @@ class Jobs:
         return job, parsed.count
 
     def _follow(self, job: str) -> None:
-        """Have a process fetch the job's results, unless one does."""
-        folder = self.folder(job)
+        """Have a process fetch the job's results, unless one does: now, or when it is the job's turn."""
         with self._lock:
-            if job in self._followers and self._followers[job].poll() is None:
-                return
+            if job not in self._queue and not self._followed(job):
+                self._queue.append(job)
+            if self._tending is None:
+                self._tending = threading.Thread(target=self._tend, name="followers", daemon=True)
+                self._tending.start()
+        self._start_next()
+
+    def _followed(self, job: str) -> bool:
+        return job in self._followers and self._followers[job].poll() is None
+
+    def _tend(self) -> None:
+        """Start the next follower when one has ended."""
+        while not self._ending.wait(TEND_S):
+            self._start_next()
+
+    def _start_next(self) -> None:
+        with self._lock:
+            while self._queue and sum(map(self._followed, self._followers)) < MOST_FOLLOWERS:
+                self._start(self._queue.pop(0))
+
+    def _start(self, job: str) -> None:
+        """Start a job's follower."""
+        folder = self._folder / job
+        if not (folder / "cancelled").exists():
             words = [sys.executable, "-m", "ultrafolio", "sweep", "run", str(folder / "plan.toml")]
             words += ["-o", str(folder / "store"), "--executor", "celery"]
             # a password on a command line could be read by everybody
@@ -113,7 +150,7 @@ class Jobs:
     def folder(self, job: str) -> Path:
         """Where a job's files are. StatusError if there is no such job."""
         folder = self._folder / job
-        if "/" in job or not (folder / "plan.toml").is_file():
+        if not JOB.fullmatch(job) or not (folder / "plan.toml").is_file():
             raise StatusError(
                 grpc.StatusCode.NOT_FOUND,
                 "SWEEP_NOT_FOUND",
@@ -130,7 +167,8 @@ class Jobs:
     def progress(self, job: str) -> Progress:
         """How far the job is; costs the same however many cells it has."""
         folder = self.folder(job)
-        cells = planfile.load(folder / "plan.toml").count
+        cells = self._cells.get(job) or planfile.load(folder / "plan.toml").count
+        self._cells[job] = cells
         if (folder / "store/results.parquet").exists():
             return Progress(DONE, cells, cells, 0)
         if (folder / "cancelled").exists():
@@ -183,6 +221,9 @@ class Jobs:
         """End a job, also while its follower is about to queue it. InputError, and it goes on, without the queue."""
         folder, follower = self.folder(job), self._followers.get(job)
         (folder / "cancelled").touch()
+        with self._lock:
+            if job in self._queue:
+                self._queue.remove(job)
         if follower:
             follower.terminate()
             follower.wait()
@@ -211,6 +252,9 @@ class Jobs:
 
     def close(self) -> None:
         """Leave the jobs to the workers; whoever opens the folder again follows them again."""
+        self._ending.set()
+        with self._lock:
+            self._queue.clear()
         for follower in self._followers.values():
             follower.terminate()
         for follower in self._followers.values():
@@ -227,6 +271,8 @@ class Jobs:
             with files.bound(self.files):
                 plan = planfile.parse(text, folder / "plan.toml")
                 work = Work(plan, simulator(), {})
+                if plan.count > MOST_CELLS:
+                    raise InputError(f"{plan.path}: cells", value=plan.count, allowed=f"at most {MOST_CELLS}")
                 drive.check_columns(plan, work.cells)
                 drive.probe(work)
         except InputError as error:
@@ -235,3 +281,10 @@ class Jobs:
             error.what, error.then = (words.replace(f"{folder}/", "") for words in (error.what, error.then))
             raise
         return plan
+
+
+def _too_many(what: str, most: int, then: str) -> StatusError:
+    return StatusError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY", what, value=f"{most} are there", allowed=f"at most {most}",
+        cause="bounds keep the lab within its memory and its disk: docs/limits.md", then=then,
+    )  # fmt: skip

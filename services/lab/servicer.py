@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 
-from services.groups import in_words, meta_of
-from services.lab.jobs import RUNNING, Jobs
+from services.groups import bounded, in_words, meta_of
+from services.lab.jobs import LONGEST_NAME, RUNNING, Jobs
 from services.lab.watch import Watchers
 from services.parking import Wait, parks
 from ultrafolio.rpc.errors import StatusError
@@ -26,6 +26,7 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
         self.store, self.jobs, self.watchers = store, jobs, Watchers(store)
 
     def SubmitSweep(self, request: pb.SubmitSweepRequest, context: Any) -> pb.SubmitSweepResponse:
+        bounded("name", len(request.name), LONGEST_NAME)
         job, cells = self.jobs.submit(request.plan, request.name)
         return pb.SubmitSweepResponse(sweep=job, cells=cells)
 

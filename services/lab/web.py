@@ -46,8 +46,8 @@ _HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosni
             "Referrer-Policy": "no-referrer"}  # fmt: skip
 
 
-def application(films: Films, news: News, host: str, ending: threading.Event) -> Starlette:
-    """The ASGI application. `ending`: set when streams are to end."""
+def application(films: Films, news: News, host: str, ending: threading.Event, hosts: str = "") -> Starlette:
+    """The ASGI application. `ending`: set when streams are to end; `hosts`: further names that it answers to."""
 
     async def live(request: Request) -> Response:
         group, saved = request.query_params.get("group", ""), request.query_params.get("saved", "")
@@ -89,7 +89,7 @@ def application(films: Films, news: News, host: str, ending: threading.Event) ->
             Route("/sweeps/{job}/{name}.svg", plot),
         ],
         # another site's name that leads here is not ours
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"] if _loops(host) else ["*"])],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_names(host, hosts))],
         exception_handlers={InputError: _refused, StoreUnavailable: _away, 404: _nowhere},
     )  # fmt: skip
 
@@ -173,7 +173,7 @@ def _piece(film: Film, seen: str) -> tuple[bytes, str, bool]:
 class Page:
     """The page, served. `address` is host:port."""
 
-    def __init__(self, films: Films, news: News, host: str, port: int) -> None:
+    def __init__(self, films: Films, news: News, host: str, port: int, hosts: str = "") -> None:
         """Listen. InputError if it cannot be listened there."""
         self._ending = threading.Event()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -188,7 +188,7 @@ class Page:
                              cause=error.strerror or "", then=f"ss -ltnp | grep :{port}") from None  # fmt: skip
         shown = f"[{host}]" if ":" in host else host
         self.address = f"{shown}:{self._listener.getsockname()[1]}"
-        app = application(films, news, host, self._ending)
+        app = application(films, news, host, self._ending, hosts)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="page", daemon=True)
@@ -207,5 +207,7 @@ class Page:
         self._listener.close()
 
 
-def _loops(host: str) -> bool:
-    return host in LOOPBACK or host.startswith("127.")
+def _names(host: str, hosts: str) -> list[str]:
+    """The names in Host that are answered: loopback's, that of the address it listens on, and those given."""
+    own = [] if host in ("0.0.0.0", "::") else [f"[{host}]" if ":" in host else host]
+    return [*LOOPBACK, "[::1]", *own, *(name.strip() for name in hosts.split(",") if name.strip())]

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 
 from services import identity, rights
-from services.groups import Groups, check_sections, exists, in_words, meta_of, page_of
+from services.groups import Groups, bounded, check_sections, exists, in_words, meta_of, page_of
 from services.ultravisor.contents import PAGE, Contents
 from services.ultravisor.machine import Machines
 from services.ultravisor.pages import Busy, Outcome, Pages, Part, lay_out
@@ -20,6 +20,9 @@ from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.waits.load import interpreted
+
+MOST_ACCESSES = 4096
+"""Accesses, or questions, in one message: 16 MiB of pages."""
 
 
 class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
@@ -40,6 +43,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
             return self.machine.execute(request, guest, _part(request))
 
     def Access(self, request: ultravisor_pb2.AccessRequest, context: Any) -> ultravisor_pb2.AccessResponse:
+        bounded("accesses", len(request.accesses), MOST_ACCESSES)
         caller = identity.of(context)
         vm = request.vm if request.HasField("vm") else None
         _may_access(caller, vm)
@@ -72,6 +76,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
             return ultravisor_pb2.SharesResponse(shares=bool(pages.call("uv_shared", arguments, _part(request)).code))
 
     def WouldEnd(self, request: ultravisor_pb2.WouldEndRequest, context: Any) -> ultravisor_pb2.WouldEndResponse:
+        bounded("instructions", len(request.instructions), MOST_ACCESSES)
         with in_words():
             pages = self.groups[request.group]
             asked = [(one.vm, page_of(pages.meta, one.page), one.op) for one in request.instructions]

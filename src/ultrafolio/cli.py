@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 
-from . import __version__
 from .errors import Defect, InputError, missing, one_of
+from .version import __version__
 
 _COMMANDS = {
     "check": ("ultrafolio.commands.check", "check_command", "Every interleaving: can it hang, who holds what?"),

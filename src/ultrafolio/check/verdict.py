@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ultrafolio import __version__
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import Defect
 from ultrafolio.model.layout import *
@@ -17,6 +16,8 @@ from ultrafolio.model.policies import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import Scenario, document, system
+from ultrafolio.tabular import Tabular
+from ultrafolio.version import __version__
 from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
@@ -87,11 +88,11 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(Tabular):
     """The verdict of one scenario under one policy: all findings, and the worst of them first in `worst`.
 
     fired    steps taken per rule, of the rules that an actor of the scenario may take
-    command  what to type to get it again
+    command  what to type to get it again; "" where no command can
     scope    what the verdict is about: scope.scope_of
     """
 
@@ -151,11 +152,23 @@ class Result:
             **(worst.wait.record() if worst.wait else NO_WAIT), "trace": [s.record() for s in worst.steps],
             "cycle": [s.record() for s in worst.cycle], "properties": [f.record() for f in self.findings],
             "waits": [f.brief() for f in self.waits], "scope": self.scope,
-            "never_fired": self.never_fired, "reason": self.reason or None, "reproduce": f"{self.command} --json",
+            "never_fired": self.never_fired, "reason": self.reason or None,
+            "reproduce": f"{self.command} --json" if self.command else None,
         }  # fmt: skip
 
     def json(self) -> str:
         return json.dumps(self.record(), ensure_ascii=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a finding: the property, its verdict, and who waits for what."""
+        common = {"scenario": self.scenario, "policy": self.policy}
+        fields = ("name", "verdict", "kind", "expected", "depth", *NO_WAIT)
+        return [common | {field: finding.record()[field] for field in fields} for finding in self.findings]
+
+    def heading(self) -> str:
+        """The verdict in a line."""
+        kind = f", {self.worst.kind}" if self.worst.kind else ""
+        return f"{self.scenario} under {self.policy}: {self.verdict}{kind}, {self.states} states, {self.edges} edges"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from ultrafolio.fields import read_toml
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import State
 from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.sim import cell, config, costs, world
+from ultrafolio.sim import cell, config, once
 from ultrafolio.sim.layout import World
 from ultrafolio.sim.load import compiled
 from ultrafolio.trace.events import Writer
@@ -75,47 +75,25 @@ def run(file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Pat
     if trace_file and trace_file.is_dir():
         raise InputError(f"--trace {trace_file}: a folder", allowed="the path of a file",
                          then=f"--trace {trace_file}/steps.ndjson")
-    buffer = _BUFFER if trace_file else 0
+    buffer, where, wanted = _BUFFER if trace_file else 0, str(file or ""), given | _fields(fields)
     if "memory" in document:
-        settings, state, around = _scenario(document, str(file), given, fields, buffer)
+        story = scenario.parse(document, where)
+        policy = policies.find(given.get("policy", "per-page"), story.tables)
+        made = once.of_scenario(story, where, policy, wanted, trace=buffer)
     else:
-        if file:
-            given = _of_plan(document, str(file), given)
-        base = file.parent if file else Path()
-        tables = {name: value for name, value in document.items() if name in ("workload", "policy", "costs")}
-        settings = config.resolve({**given, **_fields(fields), "tables": tables}, base)
-        state, around = world.build(settings, base, trace=buffer)
+        made = once.of_plan(document, where, wanted, file.parent if file else Path(), trace=buffer)
     command = _command(file, given, fields)
     if trace_file:
-        with Writer(trace_file, state, command) as writer:
-            hangs = _traced(state, around, writer)
+        with Writer(trace_file, made.state, command) as writer:
+            hangs = _traced(made.state, made.world, writer)
+        result = cell.finish(made.settings, made.state, made.world, hangs)
     else:
-        hangs = cell.simulate_all(state, around)
-    result = cell.finish(settings, state, around, hangs)
+        result, hangs = made.simulate()
     if as_json:
         click.echo(json.dumps({"command": command, **result, "hangs": hangs}))
     else:
         _show(result, hangs, command)
     return int(bool(result["violations"]) or any(result[f"hang_{kind}"] for kind in ("permanent", "livelock", "fatal")))
-
-
-def _of_plan(document: Mapping[str, Any], where: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What was given, with the plan's only workload where none is named. InputError where the plan has none, or
-    several: a run that took none of them would answer another question."""
-    workloads = document.get("workload")
-    names = list(workloads) if isinstance(workloads, dict) else []
-    if "workload" in given or (any(name in given for name in ("policy", "costs")) and not names):
-        return given
-    if len(names) == 1:
-        return given | {"workload": names[0]}
-    if not names:
-        raise InputError(f"{where}: nothing in it to run", value=", ".join(document) or "an empty file",
-                         allowed="a scenario ([memory] and actors), or a plan with a [workload.NAME]",
-                         cause="a run without a workload of the file would be the default one",
-                         then="ultrafolio run, without the file, for the default workload")  # fmt: skip
-    raise InputError(f"{where}: which of its workloads?", value=f"{len(names)} workloads, none named",
-                     allowed="--workload " + ", ".join(names),
-                     then=f"ultrafolio run {where} --workload {names[0]}")  # fmt: skip
 
 
 def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -133,21 +111,6 @@ def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
             with suppress(json.JSONDecodeError):
                 values[name] = json.loads(text)
     return values
-
-
-def _scenario(document: Mapping[str, Any], where: str, given: dict[str, Any], fields: tuple[str, ...],
-              buffer: int) -> tuple[dict[str, Any], State, World]:  # fmt: skip
-    wrong = [name for name in given if name in ("order", "workload", "placement")] or list(fields)
-    if wrong:
-        raise InputError(f"{where}: a scenario has its own memory and actors", value=wrong[0],
-                         allowed="--policy, --costs, --seed, --duration-us, --trace")  # fmt: skip
-    story = scenario.parse(document, where)
-    policy = policies.find(given.get("policy", "per-page"), story.tables)
-    profile = costs.find(given.get("costs", "default"), {}, Path())
-    duration = given.get("duration_us", config.AXES["duration_us"].default)
-    state, around = world.from_system(scenario.system(story, policy), profile, seed=given.get("seed", 1),
-                                      duration_us=duration, check=given["check"], trace=buffer)  # fmt: skip
-    return {"duration_us": duration, "policy": {"track": policy.track}}, state, around
 
 
 def _traced(state: State, around: World, writer: Writer) -> list[str]:

@@ -21,9 +21,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from ultrafolio import __version__
 from ultrafolio.model import layout
 from ultrafolio.model.rule import RULES
+from ultrafolio.version import __version__
 
 from .tables import RULE_MODULES
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ultrafolio.checksums import Pieces
 from ultrafolio.errors import InputError
 from ultrafolio.sim.config import AXES, RECORDINGS
 
@@ -107,7 +108,7 @@ class Results:
     def _read(self, name: str) -> pa.Array:
         """A column of all rows."""
         try:
-            column = pq.read_table(self._file, columns=[name])[name].combine_chunks()
+            column = pq.read_table(self._file, columns=[name], page_checksum_verification=True)[name].combine_chunks()
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None
         return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -127,7 +128,7 @@ class Results:
         """A list column in parts: which of the good rows, the length of each one's list, and the lists end to end."""
         seen = done = 0
         try:
-            with pq.ParquetFile(self._file) as file:
+            with pq.ParquetFile(self._file, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(BATCH, columns=[name]):
                     values = batch[0].filter(pa.array(self.good[seen : seen + len(batch)]))
                     lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
@@ -267,7 +268,7 @@ def _recorded(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
     decoder = msgspec.json.Decoder(_Config)
     for path in sorted((folder / "segments").glob("*.arrows")):
         try:
-            with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            with path.open("rb") as file, pa.ipc.open_stream(pa.PythonFile(Pieces(file, path))) as stream:
                 for batch in stream:
                     for text in batch["config"].to_pylist():
                         load = decoder.decode(text).workload

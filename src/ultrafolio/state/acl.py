@@ -69,7 +69,7 @@ def _part(role: str) -> Rights:
     # the host lays out groups
     sections = MAY_WRITE[role] + (("meta",) if role == "host" else ())
     return Rights(
-        write=(*_group(*sections, "turn", "journal", "did", f"reply:{role}:*"), "uf:groups", *own),
+        write=(*_group(*sections, "turn", "journal", "did", "behind", f"reply:{role}:*"), "uf:groups", *own),
         read=_group(*(n for n in (*MAY_READ[role], *MAY_LOOK.get(role, ()), "meta") if n not in sections)),
         append=_group("events"),
         commands=(*_CONNECTION, *_STATE),

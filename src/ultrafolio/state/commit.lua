@@ -1,5 +1,6 @@
 -- One commit to a folio group: check the turn, compare revisions, write, append to the stream. No rule is in here.
--- KEYS: 1 turn, 2 journal, 3 events, 4 last commits, 5 this request's answer, then one per section of ARGV[2]
+-- KEYS: 1 turn, 2 journal, 3 events, 4 last commits, 5 this request's answer, 6 whether the store went back, then one per
+-- section of ARGV[2]
 -- ARGV: 1 the commit (store.Commit as MessagePack array; bytes as their number among the further arguments),
 --       2 names of the sections, 3 role, 4 lease ms, 5 answer ms, 6… bytes
 -- A section is its revision (8 bytes, big endian) followed by its data.
@@ -12,8 +13,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local at, revision = {}, {}
 for i, name in ipairs(names) do
-  at[name] = KEYS[5 + i]
-  local head = redis.call('GETRANGE', KEYS[5 + i], 0, 7)
+  at[name] = KEYS[6 + i]
+  local head = redis.call('GETRANGE', KEYS[6 + i], 0, 7)
   if #head < 8 then return {'absent', {}, false, {}, 0} end
   revision[name] = struct.unpack('>I8', head)
 end
@@ -28,6 +29,13 @@ local function answer(status, turn, entries, wait)
   return {status, sections, turn and cmsgpack.pack(turn) or false, entries or {}, wait or 0}
 end
 
+-- who has seen a revision that is not here any more has seen writes that the store has lost: nobody goes on from here
+-- before an operator has decided (services/recover.py)
+for name, known in pairs(cached) do
+  if known > revision[name] then redis.call('SET', KEYS[6], name) end
+end
+if redis.call('EXISTS', KEYS[6]) == 1 then return answer('behind') end
+
 local did = redis.call('HGET', KEYS[4], writer)
 if did == id then return answer('done') end
 if did and tonumber(did) > tonumber(id) then return answer('stale') end -- a copy of it that was long under way
@@ -35,6 +43,8 @@ if did and tonumber(did) > tonumber(id) then return answer('stale') end -- a cop
 local held = redis.call('GET', KEYS[1])
 held = held and cmsgpack.unpack(held)
 local entries = held and redis.call('LRANGE', KEYS[2], 0, -1) or {}
+-- a lease that ends later than a lease can was given before the clock went back: it is over
+if held and held[7] - now > lease then held[7] = now end
 if held and held[1] ~= token then
   if token ~= '' then return answer('lost') end
   if held[7] > now then return answer('held', held, {}, held[7] - now) end

@@ -20,12 +20,36 @@ import redis
 
 from . import requests
 from .sections import DTYPES
-from .store import LEASE_MS, REPLY_MS, TURN, Answer, Commit, Event, StoreUnavailable, Turn
+from .store import (
+    LEASE_MS,
+    REPLY_MS,
+    TURN,
+    Answer,
+    Commit,
+    Event,
+    StoreBehind,
+    StoreFull,
+    StoreUnavailable,
+    Turn,
+)
 
 _SCRIPT = (Path(__file__).parent / "commit.lua").read_text()
+BEHIND = "behind"
+FULL = {"OOM": "its memory is full: raise maxmemory, or delete folio groups that nobody needs",
+        "MISCONF": "its disk is full, or cannot be written: make room on it"}  # fmt: skip
+"""Words of the server's errors that last until somebody does something, and what to do."""
+FOR_A_WHILE = {
+    "LOADING": "the store loads its data", "BUSY": "the store runs a script of somebody's",
+    "READONLY": "the store is a replica", "MASTERDOWN": "the store has lost its master",
+    "NOREPLICAS": "the store has too few replicas", "CLUSTERDOWN": "the store's cluster is down",
+    "TRYAGAIN": "the store moves its data",
+}  # fmt: skip
+"""Words of those that pass by themselves, or with a failover."""
 MOST_CONNECTIONS = 512
 """Of one process: more than its threads."""
 _REVISION = 8
+PASSED = 1 << 40
+"""By how much revisions grow when an operator accepts a store that went back: more commits than it can have lost."""
 _CREATE = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 1 end
 for i = 3, #KEYS do
@@ -71,11 +95,14 @@ class RedisStore:
     def commit(self, group: str, commit: Commit) -> Answer:
         names = sorted({*commit.cached, *(patch.section for patch in commit.patches)})
         request = requests.split(commit.request[0])[0] if commit.request else "none"
-        keys = [_key(group, name) for name in ("turn", "journal", "events", "did", f"reply:{self.role}:{request}")]
+        beside = "turn", "journal", "events", "did", f"reply:{self.role}:{request}", BEHIND
+        keys = [_key(group, name) for name in beside]
         keys += [_key(group, name) for name in names]
         words, blobs = _words(commit)
         args: list[Any] = [words, msgspec.msgpack.encode(names), self.role, self._lease, REPLY_MS, *blobs]
         answer = _answer(self._patiently(lambda: self._script(keys=keys, args=args)))
+        if answer.status == "behind":
+            raise StoreBehind(group)
         if answer.status == "reused":
             raise requests.Reused(request)
         return answer
@@ -109,7 +136,7 @@ class RedisStore:
         return sorted(name.decode() for name in self._patiently(lambda: self._client.smembers("uf:groups")))
 
     def delete(self, group: str) -> None:
-        names = [*DTYPES, "meta", "turn", "journal", "events", "did"]
+        names = [*DTYPES, "meta", "turn", "journal", "events", "did", BEHIND]
         self._patiently(lambda: self._client.delete(*(_key(group, name) for name in names)))
         self._patiently(lambda: self._client.srem("uf:groups", group))
 
@@ -135,6 +162,27 @@ class RedisStore:
         except (redis.ConnectionError, redis.TimeoutError):
             return False
 
+    def behind(self) -> list[str]:
+        """The groups that are refused because the store went back, sorted. With the rights of an operator."""
+        groups = self.groups()
+        marks = self._patiently(lambda: [self._client.exists(_key(group, BEHIND)) for group in groups])
+        return [group for group, marked in zip(groups, marks, strict=True) if marked]
+
+    def accept(self, group: str) -> None:
+        """An operator's decision: go on from what the store has of a group. Its revisions pass all that were seen."""
+
+        def decide() -> None:
+            names = [*(name for name in DTYPES if self._client.exists(_key(group, name))), "meta"]
+            with self._client.pipeline() as pipe:
+                for name in names:
+                    head = self._client.getrange(_key(group, name), 0, _REVISION - 1)
+                    later = int.from_bytes(head, "big") + PASSED
+                    pipe.setrange(_key(group, name), 0, later.to_bytes(_REVISION, "big"))
+                pipe.delete(_key(group, BEHIND))
+                pipe.execute()
+
+        self._patiently(decide)
+
     def close(self) -> None:
         self._client.close()
 
@@ -147,8 +195,23 @@ class RedisStore:
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 if time.monotonic() + pause > end:
                     raise StoreUnavailable(f"no answer from the store for {self._patience:g} s: {error}") from error
+            except redis.ResponseError as error:
+                word = _word(error)
+                if word in FULL:
+                    raise StoreFull(FULL[word], str(error)) from error
+                if not word:
+                    raise
+                if time.monotonic() + pause > end:
+                    raise StoreUnavailable(f"{FOR_A_WHILE[word]} for {self._patience:g} s: {error}") from error
             time.sleep(pause)
             pause = min(2 * pause, 0.2)
+
+
+def _word(error: redis.ResponseError) -> str:
+    """Which of FULL and FOR_A_WHILE an error is, "" for none. The client takes the words away that have a class."""
+    kinds = {redis.exceptions.OutOfMemoryError: "OOM", redis.exceptions.ReadOnlyError: "READONLY"}
+    first = str(error).partition(" ")[0]
+    return kinds.get(type(error), first if first in FULL or first in FOR_A_WHILE else "")
 
 
 def _key(group: str, name: str) -> str:

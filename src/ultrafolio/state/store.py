@@ -144,5 +144,17 @@ class Store(Protocol):
         """Remove all of a group."""
 
 
+class StoreFull(Exception):
+    """The store takes no writes until somebody does something. then: what;  told: the server's own words."""
+
+    def __init__(self, then: str, told: str) -> None:
+        super().__init__(told)
+        self.then = then
+
+
+class StoreBehind(Exception):
+    """The store has lost writes of this group that were acknowledged: nobody goes on before an operator decides."""
+
+
 class StoreUnavailable(Exception):
     """The store did not answer in time; the commit may or may not have happened, and can be sent again."""

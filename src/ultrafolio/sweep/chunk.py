@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 import pyarrow as pa
 
+from ultrafolio.checksums import Pieces, piece
 from ultrafolio.errors import InputError
 
 from .cells import Cells
@@ -223,7 +224,7 @@ class _Files(Segment):
 
 
 def pack(rows: list[pa.RecordBatch], writer: str, record: Record, tallies: list[Tally]) -> bytes:
-    """A part: the rows as one Arrow stream, each cell's once, with the tallies in its metadata."""
+    """A part: the rows as a segment of one piece, each cell's once, with the tallies in its metadata."""
     schema = segment_schema(record.columns, writer, record.engine)
     told = [[t.span.start, t.span.stop, t.keys, t.computed, t.stored, t.failed, t.seconds] for t in tallies]
     table = pa.Table.from_batches(rows, schema.remove_metadata())
@@ -235,13 +236,14 @@ def pack(rows: list[pa.RecordBatch], writer: str, record: Record, tallies: list[
     with pa.ipc.new_stream(sink, schema, options=options) as stream:
         for batch in table.replace_schema_metadata(schema.metadata).to_batches():
             stream.write_batch(batch)
-    return sink.getvalue()
+    return piece(sink.getvalue())
 
 
-def tallies_of(data: bytes | pa.Buffer) -> list[Tally]:
+def tallies_of(data: bytes) -> list[Tally]:
     """The tallies in a part's metadata. Raises ValueError for bytes that are no whole part."""
     try:
-        told = msgspec.msgpack.decode(pa.ipc.read_schema(pa.py_buffer(data)).metadata[b"tallies"])
-    except (pa.ArrowInvalid, KeyError, TypeError, msgspec.DecodeError) as error:
+        part = Pieces(io.BytesIO(data), "part").read()
+        told = msgspec.msgpack.decode(pa.ipc.read_schema(pa.py_buffer(part)).metadata[b"tallies"])
+    except (InputError, pa.ArrowInvalid, KeyError, TypeError, msgspec.DecodeError) as error:
         raise ValueError(f"not a part: {error}") from None
     return [Tally(range(start, stop), *rest) for start, stop, *rest in told]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-import os
 import webbrowser
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,7 +22,7 @@ from . import cells, explain, on_cluster
 from .deposit import THROUGH_REDIS, checked
 from .drive import Rerun, Summary
 from .drive import sweep as run_sweep
-from .executor import NO_LIMITS, Executor, InProcess, Limits, Processes
+from .executor import Executor, Limits, executor_of
 from .planfile import load
 from .progress import display
 from .queue import Queue, find, pause, read_ticket, resume, revoke, watch
@@ -265,21 +264,6 @@ def queue_of(
         )  # fmt: skip
     tell = (lambda text: None) if quiet else (lambda text: click.echo(text, err=True))
     return Queue(folder, url, tell, workers or 0, checked(deposit), limits, fresh)
-
-
-def executor_of(workers: int | None, limits: Limits = NO_LIMITS) -> Executor:
-    """The executor for ``--workers``; by default a process for each core this process may use."""
-    if workers == 0:
-        if limits != NO_LIMITS:
-            raise InputError(
-                "--workers 0: this process cannot end its own cells", value=limits, allowed="--workers 1 or more",
-                then="repeat without --cell-seconds and --cell-memory",
-            )  # fmt: skip
-        return InProcess()
-    if workers is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        workers = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return Processes(workers, limits)
 
 
 def report_writer(*, wanted: bool, quiet: bool = False) -> Callable[[Path], Path] | None:

@@ -85,12 +85,29 @@ class Plan:
         return {**cell, "tables": self.tables}
 
 
-def count_cells(axes: Sequence[Axis], skips: Sequence[Filter]) -> int:
+class TooMuchWork(Exception):
+    """Counting the cells takes longer than anybody waits."""
+
+
+class Work:
+    """How much counting there may be."""
+
+    def __init__(self, most: int = 4_000_000) -> None:
+        self.left = most
+
+    def take(self, amount: int) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise TooMuchWork
+
+
+def count_cells(axes: Sequence[Axis], skips: Sequence[Filter], work: Work | None = None) -> int:
     """How many points of the product no filter drops.
 
     Axis by axis, prefixes of cells are counted by the set of filters that still match them, so the cost
-    grows with the length of the filtered axes and not with their product.
+    grows with the length of the filtered axes and not with their product. TooMuchWork: it is more than ``work``.
     """
+    work = work or Work()
     prefixes: Counter[frozenset[int]] = Counter({frozenset(range(len(skips))): 1})
     for number, axis in enumerate(axes):
         longer: Counter[frozenset[int]] = Counter()
@@ -99,6 +116,7 @@ def count_cells(axes: Sequence[Axis], skips: Sequence[Filter]) -> int:
             if not tests:
                 longer[matching] += how_many * len(axis.values)
                 continue
+            work.take(len(axis.values) * len(tests))
             for position in range(len(axis.values)):
                 failing = {skip for skip in tests if position not in skips[skip][number]}
                 longer[matching - failing] += how_many

@@ -16,11 +16,17 @@ from ultrafolio.fields import unversioned
 
 from .cells import Scalar
 from .key import canonical, digest
-from .plan import Axis, Filter, Plan, count_cells
+from .plan import Axis, Filter, Plan, TooMuchWork, Work, count_cells
 
 STRUCTURE = ("title", "fixed", "grid", "skip")
 RESERVED = ("tables", "key", "status", "error")
-_RANGE = re.compile(r"\s*(-?\d+)\s*-\s*(-?\d+)\s*")
+LARGEST = 1 << 20
+"""Bytes of a plan's text."""
+MOST_POINTS = 10**12
+"""Points in the product of the axes, dropped ones included."""
+MOST_SKIPS = 64
+"""[[skip]] entries."""
+_RANGE = re.compile(r"\s*(-?\d{1,64})\s*-\s*(-?\d{1,64})\s*")
 
 
 def load(path: Path) -> Plan:
@@ -43,6 +49,9 @@ def load(path: Path) -> Plan:
 
 def parse(text: str, path: Path) -> Plan:
     """The plan in ``text``; ``path`` is the file it came from, and names it in errors."""
+    if len(text.encode()) > LARGEST:
+        raise InputError(f"{path}: too long", value=f"{len(text.encode())} bytes", allowed=f"{LARGEST} bytes",
+                         cause="a range such as \"0-9999\" says what a long list says")  # fmt: skip
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -51,6 +60,9 @@ def parse(text: str, path: Path) -> Plan:
             cause="a missing quote, bracket or value, or a name given twice, on that line or the one before",
             then="sweeps/ has plans to begin with",
         ) from None  # fmt: skip
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"{path}: not a plan", value=type(error).__name__, allowed="a few levels of tables",
+                         cause="it is nested too deeply, or has a number of thousands of digits") from None  # fmt: skip
     return _Reader(path).plan(unversioned(document, str(path)), text)
 
 
@@ -72,6 +84,8 @@ class _Reader:
             raise self.wrong("[grid]", None, "at least one axis with its values, e.g. seed = \"1-20\"",
                              cause="a plan without a grid has no cells")  # fmt: skip
         axes = (*fixed, *grid)
+        if (points := math.prod(len(axis.values) for axis in axes)) > MOST_POINTS:
+            raise self.wrong("[grid]", points, f"at most {MOST_POINTS} points")
         self.check_names([axis.name for axis in fixed], [axis.name for axis in grid])
         self.check_tables(document, [axis.name for axis in axes])
         skips = self.skips(document.get("skip", []), axes)
@@ -150,8 +164,15 @@ class _Reader:
         if not isinstance(given, list) or not all(isinstance(entry, dict) for entry in given):
             raise self.wrong("[[skip]]", given, "[[skip]] in double brackets, then the axes it names")
         entries = enumerate(given, 1)
+        if len(given) > MOST_SKIPS:
+            raise self.wrong("[[skip]]", len(given), f"at most {MOST_SKIPS} of them")
         skips = tuple(self.skip(f"[[skip]] number {number}", entry, axes) for number, entry in entries)
-        left = [count_cells(axes, skips[:number]) for number in range(len(skips) + 1)]
+        work = Work()
+        try:
+            left = [count_cells(axes, skips[:number], work) for number in range(len(skips) + 1)]
+        except TooMuchWork:
+            raise self.wrong("[[skip]]", None, "filters whose cells can be counted",
+                             cause="too many of them overlap, or one is on an axis of millions") from None  # fmt: skip
         for number, (before, after) in enumerate(pairwise(left), 1):
             if before == after:
                 raise self.wrong(f"[[skip]] number {number}", given[number - 1], "a filter that drops a cell",
@@ -175,17 +196,32 @@ class _Reader:
 
     def dropped(self, where: str, given: object, axis: Axis) -> Collection[int]:
         wanted: Sequence[object] = given if isinstance(given, list) else [given]
-        if isinstance(given, str) and given not in axis.values and _RANGE.fullmatch(given):
+        if isinstance(given, str) and _at(axis.values, given) < 0 and _RANGE.fullmatch(given):
             wanted = self.integers(where, given)
+            first, last = _at(axis.values, wanted[0]), _at(axis.values, wanted[-1])
+            if isinstance(axis.values, range) and first >= 0 and last >= 0:
+                return range(first, last + 1)
         if not wanted:
             raise self.wrong(where, given, "at least one value", cause="an empty list drops nothing")
         positions = []
         for value in wanted:
-            if isinstance(value, list | dict) or value not in axis.values:
+            if (at := _at(axis.values, value)) < 0:
                 shown = [*axis.values[:20], *(["..."] if len(axis.values) > 20 else [])]
                 raise self.unknown(f"{where}: no such value on this axis", value, shown)
-            positions.append(axis.values.index(value))
+            positions.append(at)
         return frozenset(positions)
+
+
+def _at(values: Sequence[Scalar], value: object) -> int:
+    """The place of a value on an axis, -1 if it is not there. A range is not searched, as Python does for what is no
+    integer."""
+    if isinstance(values, range):
+        if not isinstance(value, int | float) or value != value // 1:
+            return -1
+        value = int(value)
+    if isinstance(value, list | dict) or value not in values:
+        return -1
+    return values.index(value)  # type: ignore[arg-type]
 
 
 def _counted(values: Sequence[Scalar]) -> Iterable[tuple[Scalar, int]]:

@@ -97,4 +97,4 @@ def _newest(rows: pa.Table, wanted: list[str]) -> list[int]:
 
 def _write(table: pa.Table, path: Path) -> None:
     with replacing(path) as partial:
-        pq.write_table(table, partial, compression="zstd", row_group_size=ROW_GROUP)
+        pq.write_table(table, partial, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True)

@@ -1,11 +1,13 @@
 """Segments: append-only files of finished cells, one writer each, readable whatever happened to the writer.
 
-A segment is an Arrow IPC stream. A writer that is killed leaves at worst half a batch at its end, which
-readers take as the end of the stream; nothing before it can be damaged, because nothing is rewritten.
+A segment is an Arrow IPC stream in pieces, one a batch, each with a checksum (ultrafolio.checksums). A writer that is
+killed leaves at worst half a batch at its end, which readers take as the end of the stream; nothing before it is
+rewritten. Any other change is found before a byte of it is understood.
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +18,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from ultrafolio.checksums import Pieces, piece
 from ultrafolio.errors import InputError
 
 from .durable import sync_folder, unwritable
@@ -58,6 +61,7 @@ class Segment:
         self._columns = columns
         self._schema = segment_schema(columns, writer, engine)
         self._file: BufferedWriter | None = None
+        self._sink = io.BytesIO()
         self._stream: pa.RecordBatchStreamWriter = None
 
     def __enter__(self) -> Self:
@@ -66,7 +70,6 @@ class Segment:
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
             try:
-                self._stream.close()
                 self._file.close()
             except OSError as error:
                 raise self._lost(error) from None
@@ -78,10 +81,13 @@ class Segment:
             if self._file is None:
                 self._file = open(self.path, "xb")  # noqa: SIM115 (open until the segment ends)
                 options = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
-                self._stream = pa.ipc.new_stream(self._file, self._schema, options=options)
+                self._stream = pa.ipc.new_stream(self._sink, self._schema, options=options)
                 sync_folder(self.path.parent)
             self._stream.write_batch(batch)
+            self._file.write(piece(self._sink.getvalue()))
             self._file.flush()
+            self._sink.seek(0)
+            self._sink.truncate()
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._lost(error) from None
@@ -106,17 +112,21 @@ class Segment:
 
 
 def read_segment(path: Path, names: Sequence[str]) -> Generator[pa.RecordBatch, None, bool]:
-    """The batches of a segment; the generator's value is whether the file ends as it should."""
-    try:
-        with pa.OSFile(str(path)) as file:
-            schema = pa.ipc.read_schema(file)
-            file.seek(0)
-            fields = [schema.get_field_index(name) for name in names]
-            options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-            with pa.ipc.open_stream(file, options=options) as stream:
-                for batch in stream:
-                    batch.validate(full=True)
-                    yield batch
-    except (pa.ArrowInvalid, OSError, EOFError):
-        return False
-    return True
+    """The batches of a segment; the generator's value is whether the file ends as it should.
+
+    InputError for a segment that changed since it was written.
+    """
+    with path.open("rb") as file:
+        pieces = Pieces(file, path)
+        try:
+            schema = pa.ipc.read_schema(pa.PythonFile(pieces))
+        except (pa.ArrowInvalid, EOFError):
+            # the only piece is cut
+            return False
+        fields = [schema.get_field_index(name) for name in names]
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        file.seek(0)
+        pieces = Pieces(file, path)
+        with pa.ipc.open_stream(pa.PythonFile(pieces), options=options) as stream:
+            yield from stream
+    return not pieces.cut

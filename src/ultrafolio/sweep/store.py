@@ -30,7 +30,7 @@ from .durable import replace, unwritable
 from .plan import Plan
 from .segment import FAILED, read_segment
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,7 +88,7 @@ class Store:
         """The stored batches with the columns ``names`` (in schema order), oldest first.
 
         The schema's metadata carry ``writer`` and ``engine``. Segments that end in the middle of a batch
-        are added to ``cut`` once they are read.
+        are added to ``cut`` once they are read. InputError for a segment that changed since it was written.
         """
         for path in self.segments():
             if not (yield from read_segment(path, names)):
@@ -105,7 +105,7 @@ class Store:
 
 def make_store(folder: Path, plan: Plan, columns: Mapping[str, str]) -> Store:
     """Open the plan's store in ``folder``, or create it there. Raises InputError when the folder is taken."""
-    from ultrafolio import __version__
+    from ultrafolio.version import __version__
 
     manifest = Manifest(FORMAT, plan.title, str(plan.path.resolve()), plan.digest, dict(columns), __version__)
     if (folder / "store.json").exists():

@@ -1,0 +1,82 @@
+"""All bounds of the services in one table, taken from the code that enforces them.
+
+    python -m services.limits > docs/limits.md
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from services import parking, standard
+from services.guest import servicer as guest
+from services.guest import workload
+from services.host_mm import boot
+from services.host_mm import servicer as host
+from services.lab import films, jobs, recordings, watch
+from services.settings import Settings
+from services.ultravisor import servicer as ultravisor
+from ultrafolio.state import requests
+from ultrafolio.state.sections import LARGEST_GROUP
+from ultrafolio.state.store import REPLY_MS
+from ultrafolio.sweep import planfile
+
+MIB = 1 << 20
+
+
+class Limit(NamedTuple):
+    """what is bounded;  most: its bound, in words with the unit;  said: how one more is refused."""
+
+    what: str
+    most: str
+    said: str
+
+
+def table() -> list[Limit]:
+    """Every bound, by subject."""
+    usual, bad, full = Settings(), "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"
+    packed, unpacked = recordings.LARGEST // MIB, recordings.LARGEST_UNPACKED // MIB
+    return [
+        Limit("a message", f"{usual.max_message_mib} MiB (ULTRAFOLIO_MAX_MESSAGE_MIB)", full),
+        Limit("calls at work in a service", f"{usual.threads} (ULTRAFOLIO_THREADS)", "queued"),
+        Limit("calls that wait in a service", f"{usual.waiting:,} (ULTRAFOLIO_WAITING)", f"{full}, TOO_MANY_WAITING"),
+        Limit("seconds of a call", f"{usual.max_call_s:g} (ULTRAFOLIO_MAX_CALL_S)", "CANCELLED"),
+        Limit("silence of a client", f"{usual.keepalive_s:g} s, twice (ULTRAFOLIO_KEEPALIVE_S)", "its calls end"),
+        Limit("reflection streams", f"{standard.MOST_REFLECTIONS}, {standard.REFLECTION_S:g} s each", full),
+        Limit("watchers of a service's health", f"{standard.MOST_WATCHERS}", full),
+        Limit("threads that go on with calls that waited", f"{parking.THREADS}", "queued"),
+        Limit("a request id", f"`{requests.PATTERN.pattern}`", bad),
+        Limit("an answer kept for a repetition", f"{REPLY_MS // 1000} s", "then it is a new request"),
+        Limit("folio groups of a cluster", f"{host.MOST_GROUPS:,}", f"{bad}, TOO_MANY"),
+        Limit("pages of a group", f"{LARGEST_GROUP:,}", f"{bad}, BAD_META"),
+        Limit("processors of a guest", f"{boot.MOST_CPUS}", f"{bad}, BAD_CPUS"),
+        Limit("accesses in one message", f"{ultravisor.MOST_ACCESSES:,}", f"{bad}, TOO_MANY"),
+        Limit("pages listed in a workload", f"{guest.MOST_PAGES:,}", f"{bad}, TOO_MANY"),
+        Limit("touches of a workload in one message", f"{guest.MOST_BATCH:,}", f"{bad}, TOO_MANY"),
+        Limit("a workload's recording, unpacked", f"{workload.LARGEST // MIB} MiB, one at a time", bad),
+        Limit("direct I/O held", f"{guest.LONGEST_HOLD_US // 10**6} s", f"{bad}, HELD_TOO_LONG"),
+        Limit("an uploaded recording", f"{packed} MiB, unpacked {unpacked} MiB", bad),
+        Limit("uploaded recordings of a lab", f"{recordings.MOST_BYTES >> 30} GiB", f"{full}, RECORDINGS_FULL"),
+        Limit("a plan's text", f"{planfile.LARGEST // MIB} MiB", bad),
+        Limit("points of a plan", f"{planfile.MOST_POINTS:,}", bad),
+        Limit("cells of a submitted plan", f"{jobs.MOST_CELLS:,}", bad),
+        Limit("filters of a plan", f"{planfile.MOST_SKIPS}", bad),
+        Limit("a sweep's name", f"{jobs.LONGEST_NAME} characters", f"{bad}, TOO_MANY"),
+        Limit("sweeps of a lab", f"{jobs.MOST_JOBS:,}", f"{full}, TOO_MANY"),
+        Limit("sweeps fetched at a time", f"{jobs.MOST_FOLLOWERS}", "queued"),
+        Limit("groups watched at a time", f"{watch.MOST_READERS}", f"{full}, TOO_MANY_WATCHED"),
+        Limit("films of the page", f"{films.MAX_FILMS}", "the oldest ends"),
+        Limit("a saved stream", f"{films.MAX_BYTES // MIB} MiB", "400"),
+    ]  # fmt: skip
+
+
+def text() -> str:
+    """The guide's text."""
+    rows = [f"| {limit.what} | {limit.most} | {limit.said} |" for limit in table()]
+    head = ["# Limits", "", "Made by `python -m services.limits > docs/limits.md` from the code that enforces them.",
+            "One more than a bound is refused with what was sent, what is allowed, and what to do.", "",
+            "| what | at most | one more |", "|---|---|---|"]  # fmt: skip
+    return "\n".join([*head, *rows]) + "\n"
+
+
+if __name__ == "__main__":
+    print(text(), end="")

@@ -1,0 +1,93 @@
+"""A store that is full, whose clock goes back, or that has lost writes: what is said, and that nothing is harmed."""
+
+import grpc
+import pytest
+import redis
+
+from services import recover
+from services.calls import _failure
+from ultrafolio.rpc.errors import StatusError
+from ultrafolio.state import acl
+from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.server import Server
+from ultrafolio.state.store import LEASE_MS, Commit, Patch, StoreBehind, StoreFull, StoreUnavailable, Turn
+
+
+@pytest.fixture
+def server():
+    with Server.start() as server:
+        yield server
+
+
+@pytest.fixture
+def store(server):
+    store = RedisStore(server.url, "guest", patience=0.3)
+    store.create("g", {"pc": b"\0", "meta": b"m"}, b"made")
+    return store
+
+
+def commit(number, *, writer="w", cached=-1, **more):
+    return Commit(str(number), writer, {"pc": cached}, **more)
+
+
+def test_a_full_store_is_resource_exhausted_and_says_what_to_do(store):
+    store._client.config_set("maxmemory", 1)
+    with pytest.raises(StoreFull) as caught:
+        store.commit("g", commit(1, patches=[Patch("pc", 0, b"\1")]))
+    status = _failure(caught.value, "rpc", None)
+    assert (status.code, status.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STATE_FULL")
+    assert "maxmemory" in status.then
+    store._client.config_set("maxmemory", 0)
+    assert store.read("g", ["pc"]) == {"pc": b"\0"}
+    assert store.commit("g", commit(1, patches=[Patch("pc", 0, b"\1")])).status == "done"
+
+
+@pytest.mark.parametrize(("word", "kind"), [
+    ("MISCONF Errors writing to the AOF file", StoreFull), ("OOM command not allowed", StoreFull),
+    ("READONLY You can't write against a read only replica", StoreUnavailable), ("BUSY a script", StoreUnavailable),
+    ("LOADING the dataset", StoreUnavailable), ("MASTERDOWN link", StoreUnavailable),
+    ("NOPERM no", redis.ResponseError),
+])  # fmt: skip
+def test_each_way_to_fail_has_its_status(store, word, kind):
+    def attempt():
+        raise redis.ResponseError(word)
+
+    with pytest.raises(kind):
+        store._patiently(attempt)
+
+
+def test_a_clock_that_went_back_does_not_lengthen_a_lease(store):
+    """The turn is as it stands after the clock went back an hour: it ends an hour from now."""
+    store.commit("g", commit(1, take=Turn("t", "guest", 0, 0, 0)))
+    key, hour = "uf:{g}:turn", 3_600_000
+    held = store.turn("g")
+    assert store.commit("g", commit(1, writer="other")).status == "held"
+    import msgspec
+
+    store._client.set(key, msgspec.msgpack.encode(msgspec.structs.replace(held, until=held.until + hour)))
+    answer = store.commit("g", commit(2, writer="other", patches=[Patch("pc", 0, b"\1")]))
+    assert answer.status == "done" and hour > LEASE_MS
+
+
+def test_a_store_that_lost_writes_is_refused_until_an_operator_decides(server, store, capsys):
+    first = store.commit("g", commit(1, patches=[Patch("pc", 0, b"\1")]))
+    lost = store._client.dump("uf:{g}:pc")
+    second = store.commit("g", commit(2, cached=first.revisions["pc"], patches=[Patch("pc", 0, b"\2")]))
+    store._client.restore("uf:{g}:pc", 0, lost, replace=True)
+    with pytest.raises(StoreBehind) as caught:
+        store.commit("g", commit(3, cached=second.revisions["pc"], patches=[Patch("pc", 0, b"\3")]))
+    assert _failure(caught.value, "rpc", None).reason == "STATE_WENT_BACK"
+    # and so it is for parts that have seen nothing yet
+    with pytest.raises(StoreBehind):
+        store.commit("g", commit(1, writer="new"))
+    recover.main.callback(server.url, "list", None)
+    assert capsys.readouterr().out == "g\n"
+    recover.main.callback(server.url, "accept", "g")
+    answer = store.commit("g", commit(4, cached=second.revisions["pc"]))
+    assert answer.sections == {"pc": b"\1"}, "who saw what was lost reads again"
+    assert store.commit("g", commit(5, cached=answer.revisions["pc"], patches=[Patch("pc", 0, b"\4")])).status == "done"
+
+
+def test_only_the_parts_mark_a_group():
+    assert "uf:{*}:behind" in acl.RIGHTS["guest"].write and StatusError
+    assert not any("behind" in pattern for pattern in acl.RIGHTS["lab"].write)
