@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import click
 
-from ultrafolio import __version__
+from ultrafolio.version import __version__
 
 
 def page(root: click.Command, commands: Iterable[tuple[str, click.Command]]) -> str:
