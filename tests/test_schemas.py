@@ -66,7 +66,8 @@ def test_every_field_takes_what_the_reader_takes(table):
     tried = 0
     for name, field in FIELDS[table].items():
         known = Field(field.kind, None, field.low, field.high, field.choices)
-        values = [*VALUES[field.kind], *field.choices, field.low, field.high]
+        edges = [field.low, field.low - 1, field.high, field.high + 1]
+        values = [*VALUES[field.kind], *field.choices, *edges, *([int(edge)] for edge in edges)]
         for value in [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]:
             try:
                 take({name: value}, "here", {name: known})
