@@ -70,8 +70,8 @@ def follow(text, terminal):
         for command, code, says in re.findall(r"^\$ (.+)\nexit (\d): (.+)$", block, re.MULTILINE):
             ended, said = terminal.type(command)
             assert "Traceback" not in said, said
-            words = " ".join(said.split())  # long lines are wrapped
-            assert (ended, says in words) == (int(code), True), f"{command}\n{said}"
+            words, wanted = " ".join(said.split()), " ".join(says.split())  # long lines are wrapped
+            assert (ended, wanted in words) == (int(code), True), f"{command}\n{said}"
             ran += 1
     assert ran == len(re.findall(r"^\$ ", text, re.MULTILINE)), "a command without its exit code"
     return ran
