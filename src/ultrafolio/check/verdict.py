@@ -205,8 +205,9 @@ def check(story: Scenario, name: str, policy: Policy, policy_name: str, extent: 
     graph = explore(made, max_states=extent.max_states, max_mib=extent.max_mib, edges=not safety,
                     threads=extent.threads, fold=extent.symmetry, watch=watch)  # fmt: skip
     typed = ["ultrafolio", "check", name, "--policy", policy_name, *extent.words()]
-    kinds = {kind for kind, _ in story.actors}
-    fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired) if pc in RULES and _takes(kinds, pc)}
+    kinds = {ACTOR_KINDS[kind] for kind, _ in story.actors}
+    fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired)
+             if pc in RULES and kinds.intersection(RULES[pc].takers)}  # fmt: skip
     try:
         findings = _safety(graph) + ([] if safety else _liveness(graph))
     except NotCertified as error:
@@ -221,15 +222,6 @@ def _report(story: Scenario, policy: Policy, command: str, error: NotCertified) 
     return {"format": "ultrafolio-defect", "version": 1, "made_by": f"ultrafolio {__version__}", "rules": digest(),
             "reproduce": command, "why": str(error), "path": list(error.path), "policy": asdict(policy),
             "scenario": document(story)}  # fmt: skip
-
-
-def _takes(kinds: set[int], pc: int) -> bool:
-    """Whether an actor of one of these kinds may come to the rule: as where it idles, or as the rule's name says."""
-    if pc in IDLE_PC:
-        return pc in {IDLE_PC[kind] for kind in kinds}
-    owners = {"ring": {RING, PIN}, "import": {VCPU}, "split": {VCPU}, "vcpu": {VCPU}, "reclaim": {RECLAIM},
-              "reboot": {REBOOT}, "access": {ACCESS}}  # fmt: skip
-    return bool(owners.get(RULES[pc].name.split("-")[0], kinds) & kinds)
 
 
 def _safety(graph: Graph) -> list[Finding]:

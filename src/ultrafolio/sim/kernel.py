@@ -273,9 +273,9 @@ def measure(s, w, t, p, pc, outcome, was, now, spent):
             m.bytes_encrypted += 4096
             m.imports_collateral += w.stray[p]
             w.stray[p] = 0
-    elif pc == ACC_PIN:
+    elif pc in PINS:
         uv_called(w, spent)
-    elif pc in (ACC_EXPORT, RECLAIM_EXPORT, IMPORT_EXPORT):
+    elif pc in EXPORTS:
         uv_called(w, spent)
         if was != s.uv[p].state:
             exported(s, w, t, p, pc)
