@@ -20,7 +20,7 @@ from ultrafolio.model.properties import PROPERTIES, SEED
 from ultrafolio.model.rule import CALLS, RULES, SLEEPS
 
 RULE_MODULES = (ultravisor, host, guest, access, properties)
-SET_BESIDE = ("misc", "background", "stuck", "pages", "actors", "vms")
+SET_BESIDE = ("misc", "stuck", "pages", "actors", "vms")
 """Configuration fields that no policy sets: scenario.system and sim/world.py do."""
 
 
