@@ -206,7 +206,8 @@ def judged(graph: Graph, t: int, part: set[int]) -> Wait:
         named = {"page"} if kind == at.VCPU and is_taken_away(graph, t, page, part) else named
     pinned = all(graph.states[v].mm[page].pins or graph.states[v].mm[page].longs for v in part)
     expected = word != "fatal" and kind == at.VCPU and first.actor[t].op == at.UNSHARE and pinned
-    return Wait(about(first, t), t, word, bool(expected), frozenset(named), frozenset(held), entry, frozenset(part), page)
+    sets = frozenset(named), frozenset(held)
+    return Wait(about(first, t), t, word, bool(expected), *sets, entry, frozenset(part), page)
 
 
 @dataclass
