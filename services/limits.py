@@ -12,10 +12,10 @@ from services.guest import servicer as guest
 from services.guest import workload
 from services.host_mm import boot
 from services.host_mm import servicer as host
-from services.lab import films, jobs, recordings, watch
+from services.lab import films, jobs, keeper, recordings, watch
 from services.settings import Settings
 from services.ultravisor import servicer as ultravisor
-from ultrafolio.state import requests
+from ultrafolio.state import checkpoint, events, requests
 from ultrafolio.state.sections import LARGEST_GROUP
 from ultrafolio.state.store import REPLY_MS
 from ultrafolio.sweep import planfile
@@ -64,6 +64,12 @@ def table() -> list[Limit]:
         Limit("sweeps of a lab", f"{jobs.MOST_JOBS:,}", f"{full}, TOO_MANY"),
         Limit("sweeps fetched at a time", f"{jobs.MOST_FOLLOWERS}", "queued"),
         Limit("groups watched at a time", f"{watch.MOST_READERS}", f"{full}, TOO_MANY_WATCHED"),
+        Limit("entries of a group's stream", f"{checkpoint.LONGEST:,}, then cut to {checkpoint.WINDOW:,}",
+              "a checkpoint stands for the older ones"),
+        Limit("entries of a round of polling", f"{events.LONGEST_ROUND}", "every round is stored"),
+        Limit("rounds of polling in one entry", f"{events.MOST_ROUNDS:,}", "another entry"),
+        Limit("archives of a lab", f"{keeper.MOST_ARCHIVES:,}", f"{full}, TOO_MANY"),
+        Limit("saved streams of the page", f"{films.MOST_SAVED}, {films.KEPT_DAYS} days each", "the oldest goes"),
         Limit("films of the page", f"{films.MAX_FILMS}", "the oldest ends"),
         Limit("a saved stream", f"{films.MAX_BYTES // MIB} MiB", "400"),
     ]  # fmt: skip

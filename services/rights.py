@@ -106,6 +106,7 @@ _ULTRAVISOR = {
 }
 _OF_LAB = (
     "SubmitSweep", "UploadRecording", "WatchSweep", "ControlSweep", "ListSweeps", "FetchResults", "Watch", "ListGroups",
+    "ArchiveGroup", "DeleteGroup",
 )  # fmt: skip
 PACKAGE = "ultrafolio.rpc.v1."
 TABLE: dict[str, Rule] = {

@@ -42,7 +42,7 @@ def where(tmp_path_factory):
         with Cluster.at(where) as cluster:
             for group in cluster.store.groups():
                 if not group.startswith("fuzzed"):
-                    verdict = validate.validate(cluster.store.events(group), partial(cluster.state, group))
+                    verdict = validate.validate(cluster.store.history(group), partial(cluster.state, group))
                     assert verdict.accepted, (group, verdict)
 
 

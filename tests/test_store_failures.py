@@ -10,7 +10,7 @@ from ultrafolio.rpc.errors import StatusError
 from ultrafolio.state import acl
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.server import Server
-from ultrafolio.state.store import LEASE_MS, Commit, Patch, StoreBehind, StoreFull, StoreUnavailable, Turn
+from ultrafolio.state.store import LEASE_MS, REPLY_MS, Commit, Patch, StoreBehind, StoreFull, StoreUnavailable, Turn
 
 
 @pytest.fixture
@@ -67,6 +67,19 @@ def test_a_clock_that_went_back_does_not_lengthen_a_lease(store):
     store._client.set(key, msgspec.msgpack.encode(msgspec.structs.replace(held, until=held.until + hour)))
     answer = store.commit("g", commit(2, writer="other", patches=[Patch("pc", 0, b"\1")]))
     assert answer.status == "done" and hour > LEASE_MS
+
+
+def test_a_clock_that_jumps_forth_does_not_forget_answers(store):
+    """The last commit is as it stands after the clock went forth an hour: an answer of before is still there."""
+    store.commit("g", commit(1, request=("r", b"answer")))
+    store._client.hincrby("uf:{g}:did", "~seen", -3_600_000)
+    store.commit("g", commit(2, request=("s", b"another")))
+    assert store.reply("g", "r") == b"answer"
+    # what is as old as that by the clock that does not jump is forgotten
+    store._client.hincrby("uf:{g}:did", "~clock", REPLY_MS + 1)
+    store.commit("g", commit(3, request=("t", b"third")))
+    assert [store.reply("g", name) for name in "rst"] == [None, None, b"third"]
+    assert store._client.llen("uf:{g}:order:guest") == 1
 
 
 def test_a_store_that_lost_writes_is_refused_until_an_operator_decides(server, store, capsys):

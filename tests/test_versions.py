@@ -94,9 +94,9 @@ def test_a_version_is_not_handed_to_who_reads_the_document(tmp_path):
 def test_a_stream_of_another_version_is_refused(tmp_path):
     file = tmp_path / "some.stream"
     line = {"group": "g", "id": "1-0", "data": ""}
-    file.write_text(json.dumps(line) + "\n" + json.dumps(line | {"version": 1}) + "\n")
+    file.write_text(json.dumps(line) + "\n" + json.dumps(line | {"version": 2}) + "\n")
     assert len(validate.read(file)["g"]) == 2
-    file.write_text(json.dumps(line | {"version": 2}) + "\n")
+    file.write_text(json.dumps(line | {"version": 3}) + "\n")
     with pytest.raises(InputError, match="another version"):
         validate.read(file)
 

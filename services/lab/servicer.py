@@ -9,6 +9,7 @@ import grpc
 
 from services.groups import bounded, in_words, meta_of
 from services.lab.jobs import LONGEST_NAME, RUNNING, Jobs
+from services.lab.keeper import Keeper
 from services.lab.watch import Watchers
 from services.parking import Wait, parks
 from ultrafolio.rpc.errors import StatusError
@@ -20,10 +21,10 @@ LOOK_S = 0.2
 
 
 class Lab(lab_pb2_grpc.LabServiceServicer):
-    """store: with the laboratory's rights;  jobs: the sweeps."""
+    """store: with the laboratory's rights;  jobs: the sweeps;  keeper: what cuts, archives and deletes."""
 
-    def __init__(self, store: RedisStore, jobs: Jobs) -> None:
-        self.store, self.jobs, self.watchers = store, jobs, Watchers(store)
+    def __init__(self, store: RedisStore, jobs: Jobs, keeper: Keeper) -> None:
+        self.store, self.jobs, self.watchers, self.keeper = store, jobs, Watchers(store), keeper
 
     def SubmitSweep(self, request: pb.SubmitSweepRequest, context: Any) -> pb.SubmitSweepResponse:
         bounded("name", len(request.name), LONGEST_NAME)
@@ -77,4 +78,15 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
 
     def ListGroups(self, request: pb.ListGroupsRequest, context: Any) -> pb.ListGroupsResponse:
         with in_words():
-            return pb.ListGroupsResponse(groups=self.store.groups())
+            sizes = [pb.GroupSize(**size._asdict()) for size in self.keeper.sizes()] if request.sizes else []
+            return pb.ListGroupsResponse(groups=self.store.groups(), sizes=sizes)
+
+    def ArchiveGroup(self, request: pb.ArchiveGroupRequest, context: Any) -> pb.ArchiveGroupResponse:
+        with in_words():
+            return pb.ArchiveGroupResponse(**self.keeper.archive(request.group)._asdict())
+
+    def DeleteGroup(self, request: pb.DeleteGroupRequest, context: Any) -> pb.DeleteGroupResponse:
+        with in_words():
+            saved = self.keeper.archive(request.group)._asdict() if request.archive else None
+            self.keeper.delete(request.group)
+        return pb.DeleteGroupResponse(archive=pb.ArchiveGroupResponse(**saved) if saved else None)

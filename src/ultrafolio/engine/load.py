@@ -68,7 +68,7 @@ def functions(
         add_functions(space, module, decorate, left)
     if left:
         raise ValueError(f"not found exactly once in the rules: {list(left)}")
-    exec(compile(dispatcher(), "<dispatcher>", "exec"), space)
+    exec(compile(dispatcher(), "<dispatcher>", "exec"), space)  # nosec B102 (the rules of this package)
     space["step"] = decorate(space["step"])
     return space
 
@@ -109,7 +109,7 @@ def add_functions(
             node.decorator_list = []
             if "uintp" in space:
                 node = ast.fix_missing_locations(_Unsigned().visit(node))
-            exec(compile(ast.Module([node], []), file, "exec"), space)
+            exec(compile(ast.Module([node], []), file, "exec"), space)  # nosec B102 (the rules of this package)
             space[node.name] = decorate(space[node.name])
 
 
