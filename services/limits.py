@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services import parking, standard
+from services import calls, parking, standard
 from services.guest import servicer as guest
 from services.guest import workload
 from services.host_mm import boot
 from services.host_mm import servicer as host
 from services.lab import films, jobs, keeper, recordings, watch
+from services.lab import servicer as lab
 from services.settings import Settings
 from services.ultravisor import servicer as ultravisor
 from ultrafolio.state import checkpoint, events, requests
@@ -55,6 +56,8 @@ def table() -> list[Limit]:
         Limit("a workload's recording, unpacked", f"{workload.LARGEST // MIB} MiB, one at a time", bad),
         Limit("direct I/O held", f"{guest.LONGEST_HOLD_US // 10**6} s", f"{bad}, HELD_TOO_LONG"),
         Limit("an uploaded recording", f"{packed} MiB, unpacked {unpacked} MiB", bad),
+        Limit("recordings uploaded at a time", f"{lab.MOST_UPLOADS}, {calls.STALLED_S:g} s between two pieces",
+              f"{full}, TOO_MANY"),
         Limit("uploaded recordings of a lab", f"{recordings.MOST_BYTES >> 30} GiB", f"{full}, RECORDINGS_FULL"),
         Limit("a plan's text", f"{planfile.LARGEST // MIB} MiB", bad),
         Limit("points of a plan", f"{planfile.MOST_POINTS:,}", bad),

@@ -64,7 +64,8 @@ def test_the_table_says_what_is_read():
     assert row("scenario").read == row("plan").read == str(fields.VERSION)
     read = formats_trace.TOP["version"]
     assert row("counterexample").read == ", ".join(str(n) for n in range(int(read.low), int(read.high) + 1))
-    for name in ("stream", "store", "job"):
+    assert row("stream").read == ", ".join(map(str, validate.READ_VERSIONS))
+    for name in ("store", "job"):
         assert row(name).read == row(name).written
 
 

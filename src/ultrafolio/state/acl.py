@@ -59,8 +59,8 @@ _CONNECTION = ("auth", "hello", "ping", "select", "client|setname", "client|id",
 # sections, turns and leases are strings, the journal a list, last commits a hash, the list of groups a set
 _STATE = (
     "get", "mget", "set", "getrange", "setrange", "strlen", "exists", "del", "incr", "expire", "pexpire", "pttl",
-    "rpush", "lrange", "llen", "lindex", "lpop", "hget", "hset", "hgetall", "hdel", "sadd", "srem", "smembers", "sismember",
-    "hmget", "xadd", "time", "script|load",
+    "rpush", "lrange", "llen", "lindex", "lpop", "hget", "hset", "hgetall", "hdel", "sadd", "srem",
+    "smembers", "sismember", "hmget", "xadd", "time", "script|load",
 )  # fmt: skip
 # Celery's transport uses a good part of the data commands, and changes them between releases: categories, without what
 # can harm others on the server (@dangerous: keys, flushall, config, ...)

@@ -2,8 +2,8 @@
 
 Keys of a group share one hash tag: `uf:{GROUP}:SECTION`, `uf:{GROUP}:turn`, `…:journal`, `…:log` (the stream),
 `…:poll` (rounds of polling that are not in it yet), `…:bell` (rings for who waits for the stream), `…:checkpoint`,
-`…:did` (last commit per writer), `…:reply:ROLE:ID` and `…:order:ROLE` (answers, and their order). Who may touch which is in state/acl.py. Commands are those that
-Redis 7 and Valkey share.
+`…:did` (last commit per writer), `…:reply:ROLE:ID` and `…:order:ROLE` (answers, and their order). Who may touch
+which is in state/acl.py. Commands are those that Redis 7 and Valkey share.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ class RedisStore:
     def commit(self, group: str, commit: Commit) -> Answer:
         names = sorted({*commit.cached, *(patch.section for patch in commit.patches)})
         request = requests.split(commit.request[0])[0] if commit.request else "none"
-        beside = "turn", "journal", "log", "did", f"reply:{self.role}:{request}", BEHIND, "poll", "bell"
-        beside = (*beside, f"order:{self.role}")
+        answers = f"reply:{self.role}:{request}", f"order:{self.role}"
+        beside = "turn", "journal", "log", "did", answers[0], BEHIND, "poll", "bell", answers[1]
         keys = [_key(group, name) for name in beside]
         keys += [_key(group, name) for name in names]
         words, blobs = _words(commit)
