@@ -3,12 +3,37 @@
 
 import gzip
 import os
+from collections import Counter
+from pathlib import Path
 
 import pytest
+
+FAST = ("conformance", "check_flags", "check_show", "check_counts", "check_liveness", "engines", "formats", "importers",
+        "orders", "policies", "scenarios", "waits", "waiting", "world", "sweep_plan", "store", "uvcb")  # fmt: skip
+"""The test files of --fast: they start no service, browser or other program."""
+
+
+def pytest_ignore_collect(collection_path, config):
+    if config.getoption("--fast") and collection_path.name.startswith("test_"):
+        return collection_path.stem.removeprefix("test_") not in FAST or None
 
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="run long chaos, soak and fuzz rounds too")
+    parser.addoption("--fast", action="store_true", help="only the unit, property and conformance tests of FAST")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The seconds of each suite, a suite being a test file, the longest first."""
+    spent = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration") and hasattr(report, "nodeid"):
+                spent[report.nodeid.partition("::")[0]] += report.duration
+    if len(spent) > 5:
+        terminalreporter.section("seconds by suite, all workers together")
+        for name, seconds in spent.most_common():
+            terminalreporter.write_line(f"{seconds:8.1f}  {Path(name).name}")
 
 
 def pytest_configure(config):

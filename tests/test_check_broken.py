@@ -81,7 +81,9 @@ def checked_with(monkeypatch):
             forget()
             exploring = explore.compiled()
         forget()
+        monkeypatch.setattr(explore, "is_loaded", lambda: True)
         monkeypatch.setattr(explore, "compiled", lambda: exploring)
+        monkeypatch.setattr(explore, "over_arrays", lambda: exploring)
         for name, module in list(sys.modules.items()):
             if name.startswith(("ultrafolio.check", "ultrafolio.waits")):
                 for plain in {"interpreted", "interpreted_waits"} & set(vars(module)):
@@ -95,6 +97,7 @@ def forget():
     """Load the exploring functions anew when they are asked for next."""
     explore.compiled.cache_clear()
     explore.plain_functions.cache_clear()
+    explore.over_arrays.cache_clear()
 
 
 @pytest.mark.parametrize("name", BROKEN)

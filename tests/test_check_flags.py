@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from ultrafolio.cli import cli
+from ultrafolio.commands import check
 from ultrafolio.errors import InputError
 
 FLIPPED = "scenarios/11-posted-loops.toml"
@@ -61,7 +62,9 @@ def test_what_would_be_unsound_or_means_nothing_is_refused(words, what):
         run(*words)
 
 
-def test_all_needs_a_checkout(tmp_path, monkeypatch):
+def test_all_from_any_folder_means_the_shipped_scenarios(tmp_path, monkeypatch):
+    here = [path.stem for path in check._all()]
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="no scenarios here"):
-        run("--all")
+    assert [str(path) for path in check._all()] == here and len(here) > 60
+    done = run("--all", "--policy", "per-page", "--max-states", "2", "--json")
+    assert [json.loads(line)["scenario"] for line in done.output.splitlines()] == here

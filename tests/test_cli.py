@@ -21,7 +21,7 @@ def ultrafolio(*words, cwd=ROOT):
 
 
 BAD = {
-    "no such command": (["fly"], "No such command"),
+    "no such command": (["fly"], "unknown command"),
     "policy": (["run", "--policy", "whol-folio"], "did you mean 'whole-folio'"),
     "order": (["run", "--order", "12"], "from 0 to 9"),
     "order is a word": (["run", "--order", "big"], "not a valid integer"),
@@ -63,7 +63,7 @@ FILES = {
     "device past the end": ("[memory]\nfolios=[1]\n[[disk]]\npage=1\npages=2\n", "page 2 does not exist"),
     "state": ('[memory]\nfolios=[0]\nstate=["secret"]\n[[vcpu]]\n', "pinned_shared"),
     "states": ('[memory]\nfolios=[2]\nstate=["secure","secure"]\n[[vcpu]]\n', "each of the 4 pages"),
-    "policy block": ('[memory]\nfolios=[0]\n[[vcpu]]\n[policy.per-page]\ntrack="pages"\n', "did you mean 'page'"),
+    "policy block": ('[memory]\nfolios=[0]\n[[vcpu]]\n[policy.mine]\ntrack="pages"\n', "did you mean 'page'"),
     "bool for int": ("[memory]\nfolios=[0]\n[[vcpu]]\nguest=true\n", "an integer"),
 }
 

@@ -158,7 +158,7 @@ def test_an_upload_is_kept_by_its_digest(kept):
 @pytest.mark.parametrize(("data", "what"), [
     (whole(4097), "too large"), (gzip.compress(whole(8193)), "too large"), (b"\x1f\x8b nonsense", "damaged"),
     (SECRET.encode(), "not known"), (b"", "empty"),
-])  # fmt: skip
+], ids=["large", "large when unpacked", "damaged", "unknown", "empty"])  # fmt: skip
 def test_an_upload_that_is_refused_leaves_nothing(kept, data, what):
     said = refusal(lambda: kept.keep([data]))
     assert what in said and "hunter2" not in said

@@ -62,6 +62,19 @@ def test_the_readme_names_enough_commands():
     assert len(readme_commands()) >= 6
 
 
+def test_shipped_files_are_found_by_name_from_any_folder(tmp_path):
+    """As installed: the names of README's second way, in a folder that has none of the files."""
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "ultrafolio").symlink_to(Path(sys.executable).with_name("ultrafolio"))
+    assert shell("ultrafolio check 03-virtio --policy per-page", tmp_path).returncode == 0
+    assert shell("ultrafolio init my-lab && cd my-lab && ultrafolio check scenarios/03-virtio.toml --policy per-page",
+                 tmp_path).returncode == 0  # fmt: skip
+    assert {path.name for path in (tmp_path / "my-lab").iterdir()} == {"scenarios", "sweeps", "profiles", "traces"}
+    again = shell("ultrafolio init my-lab", tmp_path)
+    assert again.returncode == 2 and "not empty" in again.stderr
+
+
 def test_links_lead_somewhere():
     texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")]
     for file in texts:

@@ -13,15 +13,18 @@ from mutants import MUTANTS
 from ultrafolio.cli import cli
 from ultrafolio.engine.load import functions
 from ultrafolio.errors import InputError
-from ultrafolio.judge.build import Ask, assemble, questions
+from ultrafolio.judge.at_once import REASONS as AT_ONCE_REASONS
+from ultrafolio.judge.build import Ask, Program, assemble, questions
 from ultrafolio.judge.carries import preset
 from ultrafolio.judge.citations import gone
+from ultrafolio.judge.concurrent import Ruled, together
 from ultrafolio.judge.cut import Tree
-from ultrafolio.judge.explained import REASONS
+from ultrafolio.judge.explained import REASONS, explain
+from ultrafolio.judge.sequential import compare
 from ultrafolio.judge.stands import STANDS
 from ultrafolio.judge.starts import Doing, Start, build, starts
-from ultrafolio.judge.verdict import judge
-from ultrafolio.judge.watch import events, joined
+from ultrafolio.judge.verdict import NAMED, judge
+from ultrafolio.judge.watch import differences, events, joined, without
 from ultrafolio.judge.world import World
 from ultrafolio.model.fixes import order
 from ultrafolio.model.layout import ANON, EXPORTED, IOMAP, MAPPED, SECURE, SHARED, SHMEM, UNMAPPED, WRITING
@@ -36,6 +39,15 @@ trees = pytest.mark.parametrize(
      for tree in TREES],
     ids=lambda tree: tree.name,
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def program():
+    """The judged functions of 6.12, compiled once."""
+    if not (TREES[1] / "mm/gup.c").is_file():
+        pytest.skip("no linux-source-6.12 here")
+    with Program(Tree(str(TREES[1]))) as made:
+        yield made
 
 
 def made_up(folder, makefile="VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 3\n", uv=""):
@@ -188,24 +200,87 @@ CAUGHT = {
 }  # fmt: skip
 
 
-@pytest.mark.skipif(not (TREES[1] / "mm/gup.c").is_file(), reason="no linux-source-6.12 here")
 @pytest.mark.parametrize("name", CAUGHT)
-def test_a_broken_rule_differs(name):
-    found = judge(Tree(str(TREES[1])), together_too=False, changed=dict([CAUGHT[name]]))
-    assert any(one.differ for one in found.operated.values()), name
+def test_a_broken_rule_differs(program, name):
+    rules = SimpleNamespace(**functions(lambda function: function, dict([CAUGHT[name]])))
+    alone = [one.name for one in program.made.operations]
+    assert any(explain(pair) is None for pair in compare(program, rules, find("linux-6.12"), alone)), name
+
+
+def test_a_rule_that_is_wrong_only_beside_another_thread_has_ends_that_the_c_has_not(program):
+    changed = {"    if s.mm[head(s, k.page)].backing == ANON and pinned(s, k.page):\n": "    if False:\n"}
+    rules, wrong = (SimpleNamespace(**functions(lambda function: function, change)) for change in (None, changed))
+    alone = [one.name for one in program.made.operations]
+    assert all(explain(pair) is not None for pair in compare(program, wrong, find("linux-6.12"), alone, False))
+    start = NAMED["shared-anon"]
+    right, found = (together(program, Ruled(r, find("linux-6.12")), start, ("pin", "reclaim")) for r in (rules, wrong))
+    assert len(found.unreached) > len(right.unreached)
+
+
+AT_ONCE = {
+    "fault-is-a-step": (
+        ("import", "import"), Start(present=UNMAPPED), "    set_arch(s, s.task[t].page)\n", "",
+    ),
+    "lock-before-test": (
+        ("import", "writeback"), Start(writeback=WRITING),
+        "    if s.mm[head(s, s.task[t].page)].writeback != NO_WRITEBACK:\n        return W_WRITEBACK\n", "",
+    ),
+    "skip-needs-two-tables": (
+        ("pin", "pin"), Start(arch=1, refuses=1), *CAUGHT["a pin that is not made accessible"],
+    ),
+    "late-is-told-later": (
+        ("import", "reclaim"), Start(refuses=1), "    set_arch(s, s.task[t].page)\n", "",
+    ),
+    "put-after-unlock": (("import", "import"), Start(order=1), "    if m.refs > k.ref:\n", "    if True:\n"),
+}  # fmt: skip
+"""For each reason a system that needs it, and a broken rule that it must not cover there."""
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_a_reason_at_once_is_needed_and_covers_no_broken_rule(program, name):
+    operations, start, old, new = AT_ONCE[name]
+    assert unexplained(program, operations, start, {}) == []
+    assert unexplained(program, operations, start, {}, without=name)
+    assert unexplained(program, operations, start, {old: new})
+
+
+def unexplained(program, operations, start, changed, without=""):
+    """The ends of the C that the rules lack, and that no reason but `without` explains."""
+    rules = SimpleNamespace(**functions(lambda function: function, changed))
+    ruled, fixed = (Ruled(rules, find(name)) for name in ("linux-6.12", "linux-6.12+d16a74f0f266"))
+    found = together(program, ruled, start, operations)
+    others = [reason for reason in AT_ONCE_REASONS if reason.name != without]
+    return [end for end in found.missing if not any(reason.holds(found, end, ruled, fixed) for reason in others)]
+
+
+def test_every_reason_at_once_has_a_system():
+    assert [reason.name for reason in AT_ONCE_REASONS] == list(AT_ONCE)
+
+
+def test_an_end_that_the_c_cannot_have_is_named_by_what_differs():
+    one, other = Start(), Start(arch=1, locked=1)
+    a, b = (build(start, find("per-page"), [Doing("import", 0)]).key("uv", "mm", "pt", "io") for start in (one, other))
+    assert differences(a, b) == ["arch of page 0 is 0, in the C 1", "locked of page 0 is 0, in the C 1"]
+    assert differences(without(a, "locked", "arch"), without(b, "locked", "arch")) == []
 
 
 @pytest.mark.skipif(not (TREES[1] / "mm/gup.c").is_file(), reason="no linux-source-6.12 here")
-def test_a_rule_that_is_wrong_only_beside_another_thread_has_ends_that_the_c_has_not():
-    changed = {"    if s.mm[head(s, k.page)].backing == ANON and pinned(s, k.page):\n": "    if False:\n"}
-    right, found = (judge(Tree(str(TREES[1])), whole=False, changed=change) for change in (None, changed))
-    assert not any(one.differ for one in found.operated.values())
-    assert found.unreached["pin and reclaim"] > right.unreached["pin and reclaim"]
+def test_three_at_once_from_a_named_start():
+    found = judge(Tree(str(TREES[1])), whole=False, three=["exported"], able=("import", "pin"))
+    assert found.at_once == (3 * 8 + 4, 8) and found.missing == []
+
+
+@pytest.mark.slow
+@trees
+def test_two_at_once_from_every_start(tree):
+    found = judge(Tree(str(tree)), whole=False, every=True)
+    assert found.missing == [] and found.at_once[0] > 8_000
 
 
 @pytest.mark.skipif(not (TREES[1] / "mm/gup.c").is_file(), reason="no linux-source-6.12 here")
 def test_rules_without_an_end_of_the_c_are_told():
-    found = judge(Tree(str(TREES[1])), whole=False, changed=dict([CAUGHT["a refused unshare is fatal"]]))
+    changed = dict([CAUGHT["a refused unshare is fatal"]])
+    found = judge(Tree(str(TREES[1])), whole=False, able=["unshare"], changed=changed)
     assert any(text.startswith("unshare and unshare from plain") for text in found.missing) and not found.agrees
 
 
@@ -400,7 +475,7 @@ def test_answers_about_the_system():
     assert answer(on, "anon") == 1 and answer(on, "in_file") == 0 and answer(on, "swapcache") == 0
     assert answer(on, "guests") == 1 and answer(on, "owner_moves") == 0
     answer(on, "late")
-    assert on.was_late
+    assert on.was_late == {0}
 
 
 # ---------------------------------------------------------------------------------------------- events

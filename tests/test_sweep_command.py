@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from patience import NEVER
 from test_sweep_fake import FAKE, PLAN, FakeCells, make_plan, start
 from ultrafolio.errors import InputError
+from ultrafolio.sweep import cells as cells_of_sweeps
 from ultrafolio.sweep import progress
 from ultrafolio.sweep.command import sweep
 from ultrafolio.sweep.progress import Bar, Count, Lines, Silent
@@ -29,7 +30,7 @@ CLEAN = PLAN.replace("fail = 3", "fail = 99")
 def cells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeCells:
     """Fake cells behind the command, in a folder of its own, and no report."""
     fake = FakeCells()
-    monkeypatch.setattr("ultrafolio.sweep.cells.simulator", lambda: fake)
+    monkeypatch.setattr(cells_of_sweeps, "simulator", lambda: fake)
     monkeypatch.setitem(sys.modules, "ultrafolio.report", types.ModuleType("ultrafolio.report"))
     monkeypatch.chdir(tmp_path)
     return fake

@@ -1,3 +1,58 @@
-"""Ultrafolio: which folio policy hangs a secure guest, who holds what, and what does each cost?"""
+"""Ultrafolio: which folio policy hangs a secure guest, who holds what, and what does each cost?
 
-__version__ = "0.1.0"
+    import ultrafolio as uf
+    uf.check("03-virtio", policy="whole-folio")
+
+docs/api.md has the calls. They are imported when they are first used: the rules alone need nothing but numpy.
+"""
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .api import (
+        Explorer,
+        Finding,
+        InputError,
+        Policies,
+        Policy,
+        Result,
+        Run,
+        Scenario,
+        Sweep,
+        check,
+        explore,
+        policies,
+        run,
+        scenarios,
+        sweep,
+    )
+
+__all__ = [
+    "Explorer", "Finding", "InputError", "Policies", "Policy", "Result", "Run", "Scenario", "Sweep", "__version__",
+    "check", "explore", "policies", "run", "scenarios", "sweep",
+]  # fmt: skip
+CALLS = frozenset(__all__) - {"__version__"}
+
+
+
+class _Package(ModuleType):
+    """This package. Some calls are named as subpackages are: `uf.check` is the call, whatever was imported before, and
+    `from ultrafolio.check import ...` finds the subpackage."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in CALLS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in CALLS:
+            from . import api
+
+            return getattr(api, name)
+        raise AttributeError(f"module 'ultrafolio' has no attribute {name!r}")
+
+
+sys.modules[__name__].__class__ = _Package

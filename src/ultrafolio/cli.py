@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import json
+import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from . import __version__
-from .errors import Defect, InputError
+from .errors import Defect, InputError, missing, one_of
+from .version import __version__
 
 _COMMANDS = {
     "check": ("ultrafolio.commands.check", "check_command", "Every interleaving: can it hang, who holds what?"),
@@ -28,6 +31,7 @@ _COMMANDS = {
     "reference": ("ultrafolio.commands.reference", "reference", "Every command, option and file format, as Markdown."),
     "judge": ("ultrafolio.commands.judge", "judge", "The rules held against the kernel's own C."),
     "calibrate": ("ultrafolio.commands.calibrate", "calibrate", "What this machine and its kernel say to the model."),
+    "init": ("ultrafolio.commands.init", "init", "The shipped scenarios, plans and recordings, to edit."),
     "doctor": ("ultrafolio.commands.doctor", "doctor", "What is installed, what is missing, what to type."),
     "completion": ("ultrafolio.commands.completion", "completion", "Shell completion for bash, zsh and fish."),
 }
@@ -41,7 +45,7 @@ class Lazy(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
-            return None
+            raise one_of("unknown command", name, _COMMANDS, then="ultrafolio --help")
         module, attribute, _ = _COMMANDS[name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
@@ -67,6 +71,7 @@ def cli() -> None:
     ultrafolio report out/seed                  the table and the HTML file again
     ultrafolio judge --tree linux-source-6.12   the rules held against the kernel's own C
     ultrafolio calibrate --no-kernel            what this machine costs, as a profile for run and sweep
+    ultrafolio init my-lab                      the shipped scenarios, plans and recordings, to edit
     ultrafolio doctor                           what is installed, what is missing, what to type
     ultrafolio rules                            every step, property and page state, as Markdown
     ultrafolio reference                        every command, option and file format, as Markdown
@@ -76,9 +81,48 @@ def cli() -> None:
     """
 
 
+def _unexpected(error: BaseException) -> Defect:
+    """The defect that an exception is which no command expects: its traceback, and what was typed."""
+    report: dict[str, object] = {
+        "format": "ultrafolio-defect", "version": 1, "made_by": f"ultrafolio {__version__}", "typed": sys.argv,
+        "python": sys.version, "traceback": traceback.format_exception(error),
+    }  # fmt: skip
+    what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return Defect(f"ended unexpectedly: {what}", report)
+
+
+def _not_ours(error: BaseException) -> str:
+    """The message for what the machine refuses, and not ultrafolio: a missing package, a full disk, no memory, an
+    encoding without the signs of a text; "" for anything else."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if not package.startswith(("ultrafolio", "services", "workers")):
+            return str(missing(package))
+    if isinstance(error, UnicodeEncodeError):
+        return str(InputError("this output cannot be written", value=f"encoding {error.encoding}", allowed="UTF-8",
+                              cause="the locale is of 8 bits", then="export PYTHONUTF8=1, and the same again"))
+    if isinstance(error, MemoryError):
+        return str(InputError("there is not enough memory", cause="what was asked for is too large for this machine",
+                              then="the same with less: fewer cells, pages or states"))  # fmt: skip
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f"{error.filename}: " if error.filename else "output: "
+        return str(InputError(f"{where}cannot be read or written", value=error.strerror,
+                              allowed="a place of the right kind, with free space",
+                              cause=_CAUSES.get(error.errno, "the system refuses it"),
+                              then="name another place, or make room; then the same again"))  # fmt: skip
+    return ""
+
+
+_CAUSES = {
+    errno.ENOSPC: "the disk is full", errno.EISDIR: "a folder stands where a file belongs",
+    errno.ENOTDIR: "a file stands where a folder belongs", errno.EACCES: "it is somebody else's",
+    errno.EROFS: "the file system is read-only", errno.ENOENT: "a folder on the way does not exist",
+}  # fmt: skip
+
+
 def _saved(defect: Defect) -> str:
     """Save the report of a defect in this folder, or in the one for temporary files; where it is, in words."""
-    text = json.dumps(defect.report, ensure_ascii=False, indent=1) + "\n"
+    text = json.dumps(defect.report, ensure_ascii=False, indent=1, default=repr) + "\n"
     name = f"ultrafolio-defect-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}.json"
     for folder in (Path.cwd(), Path(tempfile.gettempdir())):
         try:
@@ -89,22 +133,44 @@ def _saved(defect: Defect) -> str:
     return "  cause    a defect of ultrafolio: this is no verdict; its report could be saved nowhere"
 
 
-def main(arguments: Sequence[str] | None = None) -> Any:
-    """Run the command line; never returns a traceback for an InputError."""
-    try:
-        sys.exit(cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False) or 0)
-    except InputError as error:
-        print(f"ultrafolio: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Defect as defect:
-        print(f"ultrafolio: {defect.what}\n{_saved(defect)}", file=sys.stderr)
-        sys.exit(4)
-    except click.ClickException as error:
+def _ended(error: BaseException) -> int:
+    """Tell of what a command ended with, on stderr; the exit code."""
+    if isinstance(error, click.ClickException):
         error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
+        return 2
+    if isinstance(error, click.Abort | KeyboardInterrupt):
         print("ultrafolio: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        return 130
+    if isinstance(error, BrokenPipeError):
+        # what reads our output has left: nothing is to be flushed to it when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    said = str(error) if isinstance(error, InputError) else _not_ours(error)
+    if said:
+        print(f"ultrafolio: {said}", file=sys.stderr)
+        return 2
+    defect = error if isinstance(error, Defect) else _unexpected(error)
+    print(f"ultrafolio: {defect.what}\n{_saved(defect)}", file=sys.stderr)
+    return 4
+
+
+def main(arguments: Sequence[str] | None = None) -> Any:
+    """Run the command line; whatever happens, it ends with a message and the exit code that the help promises. Exit
+    code 1 is a command's own answer and never that of an exception."""
+    try:
+        code = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False) or 0
+        sys.stdout.flush()
+    except Exception as error:
+        code = _ended(error)
+    except KeyboardInterrupt as error:
+        code = _ended(error)
+    _close(sys.stdout)
+    sys.exit(code)
+
+
+def _close(stream: Any) -> None:
+    """Flush what is left; where that fails, it was told already, and Python need not tell it again at its end."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

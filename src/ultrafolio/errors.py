@@ -39,6 +39,21 @@ class InputError(Exception):
         return (_rebuild, (self.what, self.value, self.allowed, self.cause, self.then))
 
 
+EXTRAS = {"redis": "cluster", "grpc": "cluster", "cryptography": "cluster", "prometheus_client": "cluster",
+          "structlog": "cluster", "celery": "workers", "kombu": "workers", "jinja2": "report", "matplotlib": "report",
+          "starlette": "web", "uvicorn": "web", "opentelemetry": "otel", "simpy": "bench"}  # fmt: skip
+"""The extra of this package that brings an optional one."""
+
+
+def missing(package: str) -> InputError:
+    """The error for a package that is not installed: what brings it, and what to type."""
+    extra = EXTRAS.get(package)
+    wanted = f"'ultrafolio[{extra}]'" if extra else "ultrafolio"
+    return InputError("a package is not installed", value=package, allowed=f"{wanted} has it",
+                      cause="it is optional" if extra else "the installation is not complete",
+                      then=f"python -m pip install {wanted}")  # fmt: skip
+
+
 class Defect(Exception):
     """The lab contradicts itself: a verdict that its own certificate does not bear out. The command line saves the
     report to a file, prints one message and exits with 4.

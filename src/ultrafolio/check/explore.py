@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +36,7 @@ from .room import Shape, Size, bytes_of, grown, new_arrays, resize, size_of
 from .team import Team
 
 Array = np.ndarray[Any, Any]
+Watch = Callable[[Array], AbstractContextManager[None]]
 NEVER = 1 << 62
 """So many states wait for no worker to share them with."""
 FAIR = tuple(RULES[pc].fair if pc in RULES else False for pc in range(model.DEAD + 1))
@@ -48,6 +49,8 @@ class Graph:
     complete  False when a limit stopped the exploration; then nothing can be concluded from what is absent
     depth     steps to the farthest state reached
     words, state  raw buffer and its views, to unpack a state with `unpack`
+
+    interpreted   explored by the plain functions; what is found is the same
 
     Explored without edges it has states, a shortest way to each, and what breaks, but no `to`, `via`, `first`,
     `pending` and `enabled`.
@@ -62,6 +65,7 @@ class Graph:
     state: State
     folded: bool = False
     edged: bool = True
+    interpreted: bool = False
 
     @property
     def states(self) -> int:
@@ -103,7 +107,7 @@ class Finder:
     """Finds states of a folded graph."""
 
     def __init__(self, graph: Graph) -> None:
-        self._functions = compiled()
+        self._functions = over_arrays() if graph.interpreted else compiled()
         self._words, self._state = _unpacked(graph.system)
         self._arrays = graph.space._asdict()
         self._arrays |= {name: self._arrays[name].copy() for name in _WRITTEN}
@@ -135,7 +139,7 @@ class Finder:
 
 _WRITTEN = ("count", "kept", "index", "owned", "many", "busy", "turned", "image")
 """What a Finder writes, besides the arrays that it makes anew."""
-_ENTRIES = ("begin", "explore", "enter_states", "enter_memories", "fill", "locate")
+_ENTRIES = ("begin", "explore", "enter_states", "enter_memories", "fill", "fold", "locate")
 """Functions that Python calls, or that are compiled once by themselves since they hold all the rules."""
 
 
@@ -186,25 +190,38 @@ def plain_functions() -> dict[str, Any]:
     return _loaded(lambda f: f, lambda f: f, machine.plain(), unsigned=False)
 
 
-def _jitted() -> bool:
-    return os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
+@functools.cache
+def over_arrays() -> dict[str, Any]:
+    """The exploring functions as plain Python over the same arrays."""
+    plain = plain_functions()
+    return {name: functools.partial(_over_arrays, plain[name]) for name in _ENTRIES}
 
 
 @functools.cache
 def compiled() -> dict[str, Any]:
-    """The exploring functions, compiled; with NUMBA_DISABLE_JIT=1 plain Python over the same arrays."""
-    if not _jitted():
-        plain = plain_functions()
-        return {name: functools.partial(_over_arrays, plain[name]) for name in _ENTRIES}
-    inner, entry = rules.inner_flags(), rules.numba_flags()
+    """The exploring functions, compiled; plain where that cannot be done (engine.load.can_compile)."""
+    if not rules.can_compile():
+        return over_arrays()
+    rules.say_compiling("kernel.explore", "the checker for large systems", 20)
+    inner, entry = rules.inner_flags(), rules.entry_flags()
     import numba
 
     njit: Any = numba.njit
-    return _loaded(njit(**inner), njit(nogil=True, cache=True, **entry), machine.compiled(), unsigned=True)
+    return _loaded(njit(**inner), njit(**entry), machine.compiled(), unsigned=True)
+
+
+def is_loaded() -> bool:
+    """Whether this process has the compiled functions already."""
+    return bool(compiled.cache_info().currsize)
+
+
+def unwatched(count: Array) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192, edges: bool = True,
-            threads: int = 1, fold: bool = False, functions: Mapping[str, Any] | None = None) -> Graph:  # fmt: skip
+            threads: int = 1, fold: bool = False, functions: Mapping[str, Any] | None = None,
+            watch: Watch = unwatched) -> Graph:  # fmt: skip
     """Explore all interleavings of the system's steps. InputError for more than MAX_ACTORS actors, or more than
     MAX_CHOICES choices of one.
 
@@ -212,6 +229,7 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
     MiB, or when components run out. Without `edges` it takes a third of the memory, and tells nothing of leads-to. The
     result does not depend on `threads`. With `fold`, a state stands for all that differ in which of several like pages
     or like guests is which (symmetry.py), and one worker does all; InputError with edges, or where nothing is alike.
+    `watch` may show the COUNT record while the exploration goes on.
     """
     if fold and edges:
         raise InputError("symmetry reduction is for safety only", allowed="an exploration without edges",
@@ -223,15 +241,16 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
             raise InputError(f"too many choices of actor {t} to check", value=len(some),
                              allowed=f"at most {MAX_CHOICES}", cause="pages that are listed twice")  # fmt: skip
     # plain Python keeps its lock: its threads would wait for each other's meetings, one switch at a time
-    threads = threads if functions is None and _jitted() and not fold else 1
     functions = functions or compiled()
+    plain = functions is over_arrays() or not rules.can_compile()
+    threads = 1 if plain or fold else threads
     words, state = _unpacked(system)
     shape = Shape.of(system, threads, edges=edges, numbers=edges)
     arrays = new_arrays(system, shape, max_states, symmetry.required(system) if fold else None)
     count, run = arrays["count"], functions["explore"]
     functions["begin"](state, Space(**arrays), words)
     enough = room.ENOUGH * threads if threads > 1 else NEVER
-    with Team(threads) as team:
+    with Team(threads) as team, watch(count):
         while True:
             space = Space(**arrays)
             team.all(functools.partial(_explore, run, state, space, words, enough))
@@ -244,7 +263,7 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
             count["stop"] = RUNNING
             _refilled(functions, arrays, resize(arrays, shape, size), team)
     space = _merged(space)
-    return Graph(system, space, not reason, reason, _depth(space), words, state, fold, edges)
+    return Graph(system, space, not reason, reason, _depth(space), words, state, fold, edges, plain)
 
 
 def _explore(run: Any, state: State, space: Space, words: Array, enough: int, worker: int) -> None:

@@ -148,16 +148,17 @@ def keep_less(x, r, q):
 def fold(s, x, words, i):
     """Write into the row of candidate `i` the state that stands for the one there."""
     width = x.memory.shape[1]
+    least, turned_to = x.count[0].none + 1, x.count[0].none + 2
     m = memory_of(x, x.new, i)
     for c in range(x.parts.shape[1]):
         x.parts[0, c] = x.memory[m, c] if c < width else component_of(x, x.new, i, c - width)
         x.parts[1, c] = x.parts[0, c]
-    sort(s, x, words, 1)
+    sort(s, x, words, least)
     for k in range(len(x.moves)):
         for c in range(x.parts.shape[1]):
             x.parts[2, x.moves[k, c]] = renamed(s, x, words, k, c, x.parts[0, c])
-        sort(s, x, words, 2)
-        keep_less(x, 2, 1)
+        sort(s, x, words, turned_to)
+        keep_less(x, turned_to, least)
     new = x.count[0].memories
     for c in range(width):
         x.memory[new, c] = x.parts[1, c]

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ultrafolio import __version__
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import digest, interpreted
 from ultrafolio.errors import InputError, one_of
@@ -23,6 +22,7 @@ from ultrafolio.model.layout import State
 from ultrafolio.model.policies import Policy, from_table
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import Scenario, System, document
+from ultrafolio.version import __version__
 from ultrafolio.waits.tables import BUSY, OBSTACLES, PAGE
 
 from .certificate import Claim, certify_story

@@ -318,7 +318,7 @@ def explore(s, x, words, w, share, enough):
     """
     g = x.count[0]
     workers = len(x.made)
-    careful = 0
+    careful = g.next
     while True:
         if w == 0:
             careful = alone(s, x, words, careful, enough)
@@ -419,7 +419,7 @@ def fill_missed(s, x, words):
 def expand(s, x, words, first, end):
     """Make the candidates of the states [first, end), by a worker that is alone; or stop."""
     g = x.count[0]
-    look(x, 0, first, end)
+    look(x, g.none, first, end)
     if x.missed[0]:
         fill(s, x, words)
         if g.stop != RUNNING:
@@ -427,7 +427,7 @@ def expand(s, x, words, first, end):
     if g.folds and len(x.memory) - g.memories <= (end - first) * g.widest:
         g.stop = FULL
         return
-    make(x, 0, first, end)
+    make(x, g.none, first, end)
     if g.folds:
         for i in range(x.made[0]):
             fold(s, x, words, i)
@@ -441,24 +441,25 @@ def insert_all(x):
     for shard in range(len(x.fresh)):
         insert(x, shard)
     if len(x.fresh) > 1:
-        settle(x, 0)
+        settle(x, g.none)
     if g.keeps:
-        link(x, 0, g.next, g.next + g.round)
+        link(x, g.none, g.next, g.next + g.round)
 
 
 @fn
 def pack(x, words):
     """Write the state in the raw buffer as candidate 0."""
     width = x.memory.shape[1]
+    none = x.count[0].none
     m = x.count[0].memories
     for c in range(width):
         x.memory[m, c] = keep(x, words, x.spans[c, 0], x.spans[c, 1])
     for c in range(x.node.shape[1]):
         x.new[0, c] = 0
-    put_memory(x, x.new, 0, memorise(x))
+    put_memory(x, x.new, none, memorise(x))
     for t in range(x.count[0].actors):
         component = keep(x, words, x.spans[width + t, 0], x.spans[width + t, 1])
-        put(x, x.new, 0, t, own_of(x, t, component))
+        put(x, x.new, none, t, own_of(x, t, component))
 
 
 @fn
@@ -467,12 +468,12 @@ def begin(s, x, words):
     g = x.count[0]
     pack(x, words)
     if g.folds:
-        fold(s, x, words, 0)
+        fold(s, x, words, g.none)
     for c in range(x.node.shape[1]):
         x.node[0, c] = x.new[0, c]
     g.states = 1
     g.used = 1
-    enter_states(x, 0, 1)
+    enter_states(x, g.none, g.used)
 
 
 @fn
@@ -500,6 +501,7 @@ def enter_states(x, w, workers):
 def locate(s, x, words):
     """The number of the state that stands for the one in the raw buffer, or -1."""
     pack(x, words)
-    fold(s, x, words, 0)
-    slot = found_from(x, x.new, 0, slot_of(x, x.new, 0))
+    none = x.count[0].none
+    fold(s, x, words, none)
+    slot = found_from(x, x.new, none, slot_of(x, x.new, none))
     return int(x.seat[slot]) if x.table[slot, 0] else -1

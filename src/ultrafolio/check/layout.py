@@ -104,7 +104,7 @@ fits(f"kinds of actors, of which folding does not know {', '.join(ACTOR_KINDS[ki
 
 COUNT = np.dtype([(name, np.int64) for name in (
     "states", "next", "round", "edges", "capacity", "area", "components", "memories", "used", "spare", "widest",
-    "actors", "columns", "keeps", "numbers", "folds", "loaded", "shift", "part", "stop", "limit",
+    "actors", "columns", "keeps", "numbers", "folds", "loaded", "shift", "part", "stop", "limit", "none",
 )])  # fmt: skip
 RUNNING, FULL, OVERFLOW, LIMIT = range(4)
 FIELD = np.dtype([("word", np.int64), ("shift", np.int64), ("mask", np.int64), ("column", np.int64)])
@@ -126,7 +126,7 @@ class Space(NamedTuple):
                from its start, and left below its spare end, most steps of one state, actors, columns of `recall`,
                whether edges are kept, numbers in the table, and like pages folded, the memory in the raw buffer, bits
                of a hash below those that choose a slot, and of a slot below those that choose a shard, why it stopped,
-               most states
+               most states, and 0 that is no literal: Numba compiles a function again for each literal it is given
     kept       component words, and how many; index: their open hash table
     spans      first word, words of each component of the raw buffer
     own        per actor and its own number: the component; owned: per actor and component, its own number + 1

@@ -98,11 +98,28 @@ def fairness(first, to, via, scc, enabled, states, always, ever, taken, inner):
 
 @functools.cache
 def _compiled() -> tuple[Any, Any]:
-    flags = rules.numba_flags()
+    flags = rules.entry_flags()
     import numba
 
     njit: Any = numba.njit
-    return njit(nogil=True, cache=True, **flags)(components), njit(nogil=True, cache=True, **flags)(fairness)
+    return njit(**flags)(components), njit(**flags)(fairness)
+
+
+def _functions(graph: Graph) -> tuple[Any, Any]:
+    """`components` and `fairness` as the graph was explored: compiled, or plain."""
+    if graph.interpreted or not rules.can_compile():
+        return functools.partial(_over_lists, components), functools.partial(_over_lists, fairness)
+    return _compiled()
+
+
+def _over_lists(function: Any, *arguments: Any) -> Any:
+    """Call a plain function with lists in the place of arrays, which are faster, and write them back."""
+    lists = [a.tolist() if isinstance(a, np.ndarray) else a for a in arguments]
+    result = function(*lists)
+    for array, values in zip(arguments, lists, strict=True):
+        if isinstance(array, np.ndarray):
+            array[:] = values
+    return result
 
 
 def components_of(graph: Graph) -> list[Component]:
@@ -141,7 +158,7 @@ def _components(graph: Graph, inside: Array) -> list[tuple[Array, int]]:
     """The components of the states `inside` that are fair to weakly fair steps, each with the threads whose strongly
     fair step it starves. `inside` is emptied."""
     space, n = graph.space, graph.states
-    find, judge = _compiled()
+    find, judge = _functions(graph)
     scc = np.full(n, -1, np.int32)
     scratch = [np.zeros(n + 1, np.int64) for _ in range(6)]
     found = find(space.first, space.to, inside, n, *scratch, scc)

@@ -121,5 +121,5 @@ def result_text(result: Result) -> str:
     never, yet = ", ".join(result.never_fired), "" if result.complete else " so far"
     out += [paragraph(f"steps that never fired{yet}: {never}" if never else "every step of these actors fired"),
             paragraph(scope_text(result.scope)),
-            f"reproduce: {result.command}"]  # fmt: skip
+            f"reproduce: {result.command or 'no command: its scenario or policy was made in Python'}"]  # fmt: skip
     return "\n".join(out)

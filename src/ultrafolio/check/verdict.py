@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ultrafolio import __version__
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import Defect
 from ultrafolio.model.layout import *
@@ -17,6 +16,8 @@ from ultrafolio.model.policies import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import Scenario, document, system
+from ultrafolio.tabular import Tabular
+from ultrafolio.version import __version__
 from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
@@ -25,7 +26,8 @@ from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_n
 from . import symmetry
 from .certificate import Claim, certify_component, claim_of
 from .components import Judged, Lookup, judge
-from .explore import Graph, explore
+from .explore import Graph, Watch, unwatched
+from .first import explore
 from .layout import MET_END, OBSTACLES_END, REFUSALS
 from .liveness import components_of
 from .minimise import calmest_path
@@ -86,11 +88,11 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(Tabular):
     """The verdict of one scenario under one policy: all findings, and the worst of them first in `worst`.
 
     fired    steps taken per rule, of the rules that an actor of the scenario may take
-    command  what to type to get it again
+    command  what to type to get it again; "" where no command can
     scope    what the verdict is about: scope.scope_of
     """
 
@@ -150,11 +152,23 @@ class Result:
             **(worst.wait.record() if worst.wait else NO_WAIT), "trace": [s.record() for s in worst.steps],
             "cycle": [s.record() for s in worst.cycle], "properties": [f.record() for f in self.findings],
             "waits": [f.brief() for f in self.waits], "scope": self.scope,
-            "never_fired": self.never_fired, "reason": self.reason or None, "reproduce": f"{self.command} --json",
+            "never_fired": self.never_fired, "reason": self.reason or None,
+            "reproduce": f"{self.command} --json" if self.command else None,
         }  # fmt: skip
 
     def json(self) -> str:
         return json.dumps(self.record(), ensure_ascii=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a finding: the property, its verdict, and who waits for what."""
+        common = {"scenario": self.scenario, "policy": self.policy}
+        fields = ("name", "verdict", "kind", "expected", "depth", *NO_WAIT)
+        return [common | {field: finding.record()[field] for field in fields} for finding in self.findings]
+
+    def heading(self) -> str:
+        """The verdict in a line."""
+        kind = f", {self.worst.kind}" if self.worst.kind else ""
+        return f"{self.scenario} under {self.policy}: {self.verdict}{kind}, {self.states} states, {self.edges} edges"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +197,13 @@ class Extent:
 WHOLE = Extent()
 
 
-def check(story: Scenario, name: str, policy: Policy, policy_name: str, extent: Extent = WHOLE) -> Result:
+def check(story: Scenario, name: str, policy: Policy, policy_name: str, extent: Extent = WHOLE,
+          watch: Watch = unwatched) -> Result:  # fmt: skip
     """Explore the scenario under the policy and judge its properties. Every story in the result is certified."""
     safety = extent.safety or extent.symmetry
     made = system(story, policy)
     graph = explore(made, max_states=extent.max_states, max_mib=extent.max_mib, edges=not safety,
-                    threads=extent.threads, fold=extent.symmetry)  # fmt: skip
+                    threads=extent.threads, fold=extent.symmetry, watch=watch)  # fmt: skip
     typed = ["ultrafolio", "check", name, "--policy", policy_name, *extent.words()]
     kinds = {kind for kind, _ in story.actors}
     fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired) if pc in RULES and _takes(kinds, pc)}

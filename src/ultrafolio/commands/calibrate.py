@@ -21,6 +21,7 @@ from ultrafolio.calibrate import measures, probes, profile
 from ultrafolio.calibrate.sample import Missing, Sample
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError
+from ultrafolio.finite import Finite
 from ultrafolio.sweep import durable
 
 _STYLE = {probes.AGREES: "green", probes.DIFFERS: "bold red", probes.IMPOSSIBLE: "dim"}
@@ -28,7 +29,7 @@ _STYLE = {probes.AGREES: "green", probes.DIFFERS: "bold red", probes.IMPOSSIBLE:
 
 @click.command("calibrate")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the cost profile to this TOML file.")
-@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1, 3600),
+@click.option("--seconds", default=10.0, show_default=True, type=Finite(0.1, 3600),
               help="About how long to measure, all in all.")  # fmt: skip
 @click.option("--folder", default=Path("."), show_default=True, type=click.Path(path_type=Path),
               help="Whose disk is measured; a nameless file of 16 MiB is made there and gone at the end.")  # fmt: skip

@@ -13,11 +13,12 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
+from ultrafolio import shipped
 from ultrafolio.check import formats, promela
 from ultrafolio.check.formats_trace import file_text, trace_file
 from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
-from ultrafolio.commands import vary
+from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
@@ -31,7 +32,8 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 
 @click.command("check")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--all", "every", is_flag=True, help="All scenarios in scenarios/, as a matrix scenario x policy.")
+@click.option("--all", "every", is_flag=True, help="All scenarios of scenarios/ here, or the shipped ones: a matrix "
+              "scenario x policy.")  # fmt: skip
 @click.option("--policy", "names", multiple=True, shell_complete=among(policies.names),
               help="A preset, a kernel such as linux-6.14, a [policy.NAME] of the file, or FILE.toml#NAME; several "
               "times for several.  "
@@ -79,7 +81,7 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     if every:
         files = (*files, *_all())
     if not files:
-        raise InputError("no scenario given", allowed="SCENARIO.toml files, or --all in a checkout",
+        raise InputError("no scenario given", allowed="SCENARIO.toml files, names of shipped ones, or --all",
                          then="ultrafolio check --help")  # fmt: skip
     if language:
         return _export(files, names, fair=language == "promela-fair")
@@ -100,10 +102,10 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
         return vary.run(files[0], ranges, chosen, extent, as_json=form == "json", typed=_typed())
     results, wrong, made = [], [], []
     for file in files:
-        story = scenario.read(file)
+        story = scenario.read(shipped.found(file, "scenarios"))
         for name in chosen:
             policy = policies.find(name, story.tables)
-            result = check(story, str(file), policy, name, extent)
+            result = check(story, str(file), policy, name, extent, progress.shown)
             results.append(result)
             made.append((story, policy))
             wrong += differences(result, story.expect) if expect else []
@@ -124,13 +126,9 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
 
 
 def _all() -> list[Path]:
-    """The scenarios of a checkout. InputError where there are none."""
-    found = sorted(Path("scenarios").glob("*.toml"))
-    if not found:
-        raise InputError("--all: no scenarios here", value=str(Path.cwd()),
-                         allowed="a folder that has scenarios/*.toml",
-                         then="cd to a checkout, or name SCENARIO.toml files")  # fmt: skip
-    return found
+    """The scenarios of the folder here, or those that are shipped."""
+    here = sorted(Path("scenarios").glob("*.toml"))
+    return here or [Path(file.stem) for file in shipped.shipped("scenarios")]
 
 
 def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> int:
@@ -138,7 +136,7 @@ def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> i
     if len(files) != 1 or len(names) != 1:
         raise InputError("--export writes one program", value=f"{len(files)} scenarios, {len(names)} policies",
                          allowed="one SCENARIO.toml and one --policy")  # fmt: skip
-    story = scenario.read(files[0])
+    story = scenario.read(shipped.found(files[0], "scenarios"))
     system = scenario.system(story, policies.find(names[0], story.tables))
     click.echo(promela.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
     return 0

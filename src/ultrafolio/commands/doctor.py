@@ -144,23 +144,21 @@ def _numbers(version: str) -> list[int]:
 
 
 def _cache() -> Iterator[Finding]:
-    """The compiled rules: where they are kept, and whether the first use will compile them."""
-    from ultrafolio.engine.load import cache_folder
+    """The compiled rules: where they are kept, and what this interpreter's first use will compile. The folder's name
+    has the versions of the rules and of what compiles, so what lies there fits this environment."""
+    from ultrafolio.engine.load import cache_folder, is_kept
 
     folder = cache_folder()
     there = folder.parent
     while not there.exists():
         there = there.parent
     if not os.access(there, os.W_OK):
-        yield Finding(CORE, "compiled rules", MISSING, f"{folder} cannot be written",
+        yield Finding(CORE, "compiled rules", MISSING, f"{folder} cannot be written: compiled again by each command",
                       "export ULTRAFOLIO_CACHE=FOLDER")  # fmt: skip
         return
-    # Numba's name-line.pyXY.number.nbc: interpreters share the folder, and each compiles for itself.
-    tag = f"py{sys.version_info[0]}{sys.version_info[1]}{getattr(sys, 'abiflags', '')}"
-    files = list(folder.rglob(f"*.{tag}.*.nbc")) if folder.exists() else []
-    size = sum(file.stat().st_size for file in files)
-    told = f"{len(files)} functions, {size / 1e6:.1f} MB" if files else "none yet: the first use compiles,"
-    yield Finding(CORE, "compiled rules", OK, f"{told} in {folder}")
+    told = [f"{what} {'compiled' if is_kept(function) else 'not yet: the first use compiles'}"
+            for what, function in (("checker", "kernel.explore"), ("simulator", "kernel.simulate"))]  # fmt: skip
+    yield Finding(CORE, "compiled rules", OK, f"{', '.join(told)}; in {folder}")
 
 
 def _tools() -> list[Finding]:

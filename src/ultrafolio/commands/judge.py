@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from ultrafolio.errors import InputError
+from ultrafolio.judge.at_once import REASONS as AT_ONCE
 from ultrafolio.judge.build import assemble
 from ultrafolio.judge.citations import gone
 from ultrafolio.judge.cut import Tree
 from ultrafolio.judge.explained import REASONS
 from ultrafolio.judge.page import page
-from ultrafolio.judge.verdict import Judgement
+from ultrafolio.judge.verdict import NAMED, Judgement
 from ultrafolio.judge.verdict import judge as judge_tree
 
 
@@ -22,23 +23,26 @@ from ultrafolio.judge.verdict import judge as judge_tree
               help="A kernel source tree.")  # fmt: skip
 @click.option("--preset", default="", metavar="NAME", help="The policy to hold it to, instead of its version's.")
 @click.option("--alone", is_flag=True, help="One operation at a time only; no two at once.")
-@click.option("--three", is_flag=True, help="An import, a pin and a writeback at once, too.")
+@click.option("--every", is_flag=True, help="Two at once from every start, not only from the named ones: minutes.")
+@click.option("--three", multiple=True, type=click.Choice(list(NAMED)), metavar="START",
+              help=f"Three at once, too, from this start; may be given again: {', '.join(NAMED)}.")  # fmt: skip
 @click.option("--citations", is_flag=True, help="Only say which cited functions the tree does not have.")
 @click.option("--source", is_flag=True, help="Only print the C program: the shim, the cut functions, the callers.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.option("--markdown", is_flag=True, help="The page docs/judged.md; --tree may be given again.")
 def judge(
-    trees: tuple[str, ...], preset: str, alone: bool, three: bool, citations: bool, source: bool, as_json: bool,
-    markdown: bool,
+    trees: tuple[str, ...], preset: str, alone: bool, every: bool, three: tuple[str, ...],
+    citations: bool, source: bool, as_json: bool, markdown: bool,
 ) -> int:  # fmt: skip
     """Judge the rules by the kernel's own functions.
 
-    They are cut from the tree by name, unmodified, compiled over a shim, and run from every small situation, alone and
-    two at once.
+    They are cut from the tree by name, unmodified, compiled over a shim, and run from every small situation alone, and
+    two at once from some or all of them.
 
     \b
     ultrafolio judge --tree linux-source-6.12
-    ultrafolio judge --tree linux-source-6.12 --three --json
+    ultrafolio judge --tree linux-source-6.12 --three secure --json
+    ultrafolio judge --tree linux-source-6.12 --every
     ultrafolio judge --tree linux-source-6.12 --citations
 
     Exit codes: 0 no difference is without a reason, 1 one is, 2 bad input.
@@ -50,7 +54,9 @@ def judge(
     if source:
         click.echo(assemble(Tree(trees[0])).text)
         return 0
-    results = [judge_tree(Tree(tree), preset, together_too=not alone, three=three) for tree in trees]
+    if alone and (every or three):
+        raise InputError("--alone with --every or --three", value="both", allowed="one of them")
+    results = [judge_tree(Tree(tree), preset, together_too=not alone, every=every, three=three) for tree in trees]
     if markdown:
         click.echo(page(results), nl=False)
     elif as_json:
@@ -69,16 +75,20 @@ def _citations(tree: Tree) -> int:
 
 
 def as_record(result: Judgement) -> dict[str, Any]:
-    """The result as a JSON object; version 1 of it."""
+    """The result as a JSON object; version 2 of it."""
     return {
-        "version": 1, "kernel": result.version, "policy": result.policy, "carried": result.carried,
+        "version": 2, "kernel": result.version, "policy": result.policy, "carried": result.carried,
         "pieces": result.cuts, "not_judged": result.not_judged, "agrees": result.agrees,
         "operations": {
             name: {"equal": one.equal, "explained": one.starts_explained,
                    "reasons": dict(sorted(one.explained.items())), "differ": one.differ}
             for name, one in result.operated.items()
         },
-        "at_once": {"states": result.nodes, "missing": result.missing, "unreached": dict(result.unreached)},
+        "at_once": {
+            "systems": result.at_once[0], "starts": result.at_once[1], "states": result.nodes,
+            "missing": result.missing, "reasons": dict(sorted(result.explained.items())),
+            "unreached": {group: dict(sorted(ends.items())) for group, ends in result.unreached.items() if ends},
+        },
     }  # fmt: skip
 
 
@@ -89,10 +99,14 @@ def _text(result: Judgement) -> str:
         lines.append(f"  {name:12} equal {one.equal}, explained {one.starts_explained}, differ {len(one.differ)}")
     lines += [f"  {name:12} not judged: {why}" for name, why in result.not_judged.items()]
     if result.nodes:
-        lines.append(f"two at once: {result.nodes} states of the C; ends that the rules lack: {len(result.missing)}; "
-                     f"ends of the rules that the C cannot have: {result.unreached.total()}")  # fmt: skip
+        systems, places = result.at_once
+        lines.append(f"at once: {systems} systems from {places} starts, {result.nodes} states of the C")
+        lines.append(f"  ends that the rules lack: {len(result.missing)}, and {result.explained.total()} with a reason")
+        lines.append(f"  ends of the rules that the C cannot have: {result.ends_unreached}")
     lines += result.missing[:20]
     used = {name for one in result.operated.values() for name in one.explained}
+    lines += [f"{reason.name}: {reason.about}; {result.cuts.get(reason.piece, '')}" for reason in AT_ONCE
+              if result.explained[reason.name]]  # fmt: skip
     lines += [f"{reason.name}: {reason.about}; {result.cuts.get(reason.piece, '')}" for reason in REASONS
               if reason.name in used]  # fmt: skip
     for one in result.operated.values():

@@ -20,7 +20,7 @@ from ultrafolio.fields import read_toml
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import State
 from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.sim import cell, config, costs, world
+from ultrafolio.sim import cell, config, once
 from ultrafolio.sim.layout import World
 from ultrafolio.sim.load import compiled
 from ultrafolio.trace.events import Writer
@@ -72,21 +72,23 @@ def run(file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Pat
     """
     given = {name: value for name, value in axes.items() if value is not None} | {"check": check}
     document = read_toml(file) if file else {}
-    buffer = _BUFFER if trace_file else 0
+    if trace_file and trace_file.is_dir():
+        raise InputError(f"--trace {trace_file}: a folder", allowed="the path of a file",
+                         then=f"--trace {trace_file}/steps.ndjson")
+    buffer, where, wanted = _BUFFER if trace_file else 0, str(file or ""), given | _fields(fields)
     if "memory" in document:
-        settings, state, around = _scenario(document, str(file), given, fields, buffer)
+        story = scenario.parse(document, where)
+        policy = policies.find(given.get("policy", "per-page"), story.tables)
+        made = once.of_scenario(story, where, policy, wanted, trace=buffer)
     else:
-        base = file.parent if file else Path()
-        tables = {name: value for name, value in document.items() if name in ("workload", "policy", "costs")}
-        settings = config.resolve({**given, **_fields(fields), "tables": tables}, base)
-        state, around = world.build(settings, base, trace=buffer)
+        made = once.of_plan(document, where, wanted, file.parent if file else Path(), trace=buffer)
     command = _command(file, given, fields)
     if trace_file:
-        with Writer(trace_file, state, command) as writer:
-            hangs = _traced(state, around, writer)
+        with Writer(trace_file, made.state, command) as writer:
+            hangs = _traced(made.state, made.world, writer)
+        result = cell.finish(made.settings, made.state, made.world, hangs)
     else:
-        hangs = cell.simulate_all(state, around)
-    result = cell.finish(settings, state, around, hangs)
+        result, hangs = made.simulate()
     if as_json:
         click.echo(json.dumps({"command": command, **result, "hangs": hangs}))
     else:
@@ -109,21 +111,6 @@ def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
             with suppress(json.JSONDecodeError):
                 values[name] = json.loads(text)
     return values
-
-
-def _scenario(document: Mapping[str, Any], where: str, given: dict[str, Any], fields: tuple[str, ...],
-              buffer: int) -> tuple[dict[str, Any], State, World]:  # fmt: skip
-    wrong = [name for name in given if name in ("order", "workload", "placement")] or list(fields)
-    if wrong:
-        raise InputError(f"{where}: a scenario has its own memory and actors", value=wrong[0],
-                         allowed="--policy, --costs, --seed, --duration-us, --trace")  # fmt: skip
-    story = scenario.parse(document, where)
-    policy = policies.find(given.get("policy", "per-page"), story.tables)
-    profile = costs.find(given.get("costs", "default"), {}, Path())
-    duration = given.get("duration_us", config.AXES["duration_us"].default)
-    state, around = world.from_system(scenario.system(story, policy), profile, seed=given.get("seed", 1),
-                                      duration_us=duration, check=given["check"], trace=buffer)  # fmt: skip
-    return {"duration_us": duration, "policy": {"track": policy.track}}, state, around
 
 
 def _traced(state: State, around: World, writer: Writer) -> list[str]:
@@ -150,6 +137,7 @@ def _command(file: Path | None, given: dict[str, Any], fields: tuple[str, ...]) 
 _ROWS = (
     ("guest touches", "touches", ""), ("touches a second", "throughput", ""), ("stalls", "stalls", ""),
     ("stalled time", "stall_ns", "ns"), ("stalls open at the end", "open_stalls", ""),
+    ("time of those so far", "open_stall_ns", "ns"),
     ("exports", "exports", ""), ("of them collateral", "exports_collateral", ""), ("imports", "imports", ""),
     ("of them collateral", "imports_collateral", ""), ("ultravisor calls", "uv_calls", ""),
     ("ultravisor time", "uv_ns", "ns"), ("I/O done", "io_done", ""), ("splits done", "splits_done", ""),

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from ultrafolio import shipped
 from ultrafolio.check.layout import MAX_ACTORS
 from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import Extent, Result, check
@@ -102,7 +103,7 @@ def run(file: Path, ranges: Sequence[str], chosen: Sequence[str], extent: Extent
     the exit code of `check`; InputError, after the rows, where no size is possible.
     """
     sizes = vary.sizes(ranges)
-    story = scenario.read(file)
+    story = scenario.read(shipped.found(file, "scenarios"))
     found = {name: policies.find(name, story.tables) for name in chosen}
     rows: list[Row] = []
     for name, policy in found.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -81,14 +80,14 @@ class Compiled:
 
 @functools.cache
 def _entry() -> Callable[[State, int, int, int], int]:
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+    if not load.can_compile():
         return _over_arrays
-    inner, entry = load.inner_flags(), load.numba_flags()
+    inner, entry = load.inner_flags(), load.entry_flags()
     import numba
 
     njit: Any = numba.njit
     space = load.functions(njit(**inner))
-    load.add_functions(space, conformance_entry, njit(cache=True, **entry))
+    load.add_functions(space, conformance_entry, njit(**entry))
     made: Callable[[State, int, int, int], int] = space["enter"]
     return made
 

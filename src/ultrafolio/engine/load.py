@@ -7,21 +7,29 @@ functions, and compiles each with Numba; both get the one dispatcher, `step`, ge
 from __future__ import annotations
 
 import ast
+import errno
 import functools
 import hashlib
+import importlib.metadata
+import importlib.util
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from ultrafolio import __version__
 from ultrafolio.model import layout
 from ultrafolio.model.rule import RULES
+from ultrafolio.version import __version__
 
 from .tables import RULE_MODULES
 
 _PACKAGE = Path(layout.__file__).parent.parent
+_ROOM = 64 << 20
+"""Bytes that must be free where compiled code is to be kept; it takes about 10 MB."""
 
 
 def digest(*folders: str) -> str:
@@ -98,6 +106,8 @@ def add_functions(
     """
     file = str(module.__file__)
     source = Path(file).read_text(encoding="utf-8")
+    if "uintp" in space:
+        file = _shared(Path(file), source)
     for old, new in list((changed or {}).items()):
         if changed and source.count(old) == 1:
             source = source.replace(old, new)
@@ -111,6 +121,20 @@ def add_functions(
                 node = ast.fix_missing_locations(_Unsigned().visit(node))
             exec(compile(ast.Module([node], []), file, "exec"), space)  # nosec B102 (the rules of this package)
             space[node.name] = decorate(space[node.name])
+
+
+def _shared(file: Path, source: str) -> str:
+    """A copy of a source file in the cache. Numba keys what it keeps by the path and the time of the file, which differ
+    between environments; those of the copy do not."""
+    if not can_keep():
+        return str(file)
+    copy = cache_folder() / file.parent.name / file.name
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=copy.parent, encoding="utf-8", delete=False) as made:
+            made.write(source)
+        os.replace(made.name, copy)
+    return str(copy)
 
 
 def rules(space: Mapping[str, Any]) -> Any:
@@ -130,11 +154,63 @@ def mutant(changed: Mapping[str, str]) -> Any:
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept: keyed by all sources, since Numba itself does not notice a changed callee."""
+    """Where compiled code is kept: keyed by all sources, since Numba itself does not notice a changed callee, and by
+    the versions of what compiles, so that environments that agree in both share it."""
     base = os.environ.get("ULTRAFOLIO_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "ultrafolio"
     )
-    return Path(base) / digest("model", "engine", "waits", "sim", "check")
+    return Path(base) / f"{digest('model', 'engine', 'waits', 'sim', 'check')}-{_versions()}"
+
+
+def _versions() -> str:
+    found = []
+    for package in ("numba", "llvmlite", "numpy"):
+        try:
+            found.append(importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            found.append("none")
+    return "-".join(found)
+
+
+def can_compile() -> bool:
+    """Whether Numba is installed and not switched off; without it the plain functions do all."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") == "0" and importlib.util.find_spec("numba") is not None
+
+
+def is_kept(function: str) -> bool:
+    """Whether this interpreter finds the compiled `function` (module.name) in the cache."""
+    # Numba's name-line.pyXY.number.nbc: interpreters share the folder, and each compiles for itself
+    tag = f"py{sys.version_info[0]}{sys.version_info[1]}{getattr(sys, 'abiflags', '')}"
+    return any(cache_folder().rglob(f"{function}-*.{tag}.*.nbc"))
+
+
+def say_compiling(function: str, what: str, seconds: int) -> None:
+    """One line on stderr if `function` must be compiled first."""
+    if not is_kept(function):
+        where = f"kept in {cache_folder()}" if can_keep() else "not kept"
+        print(f"ultrafolio: compiling {what}, about {seconds} s of CPU ({where})", file=sys.stderr)
+
+
+@functools.cache
+def can_keep() -> bool:
+    """Whether compiled code can be kept; if not, one line on stderr says why. Looks once."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+        if shutil.disk_usage(folder).free < _ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        print(f"ultrafolio: {folder}: {error.strerror}; what is compiled is not kept "
+              "(ULTRAFOLIO_CACHE=FOLDER names another place)", file=sys.stderr)  # fmt: skip
+        return False
+    return True
+
+
+def entry_flags() -> dict[str, Any]:
+    """Flags of a function that Python calls: kept in the cache where that can be written."""
+    return {**numba_flags(), "nogil": True, "cache": can_keep()}
 
 
 @functools.cache

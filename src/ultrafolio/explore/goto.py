@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from ultrafolio.check.explore import Graph, explore
+from ultrafolio.check.explore import Graph
+from ultrafolio.check.first import explore
 from ultrafolio.check.formats import has_story
 from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
 

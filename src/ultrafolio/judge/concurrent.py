@@ -1,12 +1,13 @@
 """Two or three operations at once, at every primitive: each end of the kernel's C must be an end of the rules.
 
-A thread of C is known by its operation and the answers that it was given, so schedules that reach the same shared state
-with the same answers are one, and the search is over a graph. An end is what each thread came to and the shared state.
+A node of the search is the shared state and, for each thread, what only this thread knows: for the C its operation and
+the answers that it was given, for the rules its own records. Schedules that reach the same node are one, so the search
+is over a graph. A step is computed once for each shared state and thread; every node with both takes the same step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -15,13 +16,19 @@ from ..errors import InputError
 from ..model.layout import DISK
 from ..model.policies import Policy
 from .build import Program, Returned
-from .runs import SHARED, c_end, rule_end, rule_step
+from .runs import WAYS, c_end, rule_end, rule_step
 from .starts import Doing, Start, build
-from .watch import Watched, without
+from .watch import WATCHED, differences, without
 from .world import World
 
-MOST_NODES = 60_000
-End = tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]
+MOST_NODES = 200_000
+Values = tuple[int, ...]
+Words = tuple[str, ...]
+Own = tuple[Any, ...]
+"""What one thread alone knows; the last item is how it has ended, "" before."""
+Node = tuple[Own, tuple[Own, ...]]
+Seen = tuple[tuple[int, ...], ...]
+End = tuple[Words, Seen]
 """What each thread came to, and the shared state."""
 
 
@@ -37,7 +44,7 @@ class Ends:
 class Together:
     """Operations at once from one start: the ends of both sides."""
 
-    doing: tuple[Doing, ...]
+    operations: Words
     start: Start
     in_c: Ends
     in_rules: Ends
@@ -52,112 +59,179 @@ class Together:
         """Ends of the rules that the C does not have."""
         return self.in_rules.ends - self.in_c.ends
 
-
-@dataclass
-class _Node:
-    """A state in the middle: of the C with the answers and the end of each thread, or of the rules with the ends."""
-
-    watched: Watched
-    world: World | None
-    answers: list[tuple[int, ...]]
-    ends: list[str]
-
-    def key(self) -> Any:
-        world = self.world
-        whole = tuple(tuple(row.values()) for name, rows in self.watched.values.items() if name not in ("cfg", "who")
-                      for row in rows)  # fmt: skip
-        extra = (world.table, frozenset(world.parted), world.was_late) if world else ()
-        return whole, extra, tuple(self.answers), tuple(self.ends)
-
-    def copy(self) -> _Node:
-        watched = self.watched.copy()
-        world = self.world
-        if world:
-            world = World(watched.state, world.rules, world.table, set(world.parted), world.was_late, world.unpinned)
-        return _Node(watched, world, list(self.answers), list(self.ends))
+    def named(self) -> Iterator[str]:
+        """Each unreached end in words: how the threads end, and how its state differs from the C's nearest one."""
+        for told, state in sorted(self.unreached):
+            said = ", ".join(f"{operation} {word}" for operation, word in zip(self.operations, told, strict=True))
+            near = [differences(state, other) for words, other in self.in_c.ends if words == told]
+            least = min(near, key=lambda found: (len(found), found), default=["no end of the C has these results"])
+            yield f"{said}: {'; '.join(least)}"
 
 
-def search(first: _Node, threads: int, step: Callable[[_Node, int], bool]) -> Ends:
-    """All ends that a node leads to. `step` moves a thread, or returns False where it waits. InputError for more nodes
-    than are bounded."""
-    seen, stack, ends = {first.key()}, [first], set()
+class Side:
+    """One side's threads over one start. `first` is its node, `step` moves a thread."""
+
+    mine: tuple[str, ...] = ()
+    """Sections whose row at a thread's number belongs to that thread alone."""
+
+    def __init__(self, start: Start, policy: Policy, doing: tuple[Doing, ...]) -> None:
+        self.doing = doing
+        self.watched = build(start, policy, list(doing))
+        self.memory: dict[Any, tuple[Own, Own] | None] = {}
+        self.common = [
+            row for name, rows in self.watched.values.items() if name not in ("cfg", "who", *self.mine) for row in rows
+        ]
+
+    def values(self) -> Values:
+        return tuple(value for row in self.common for value in row.values())
+
+    def put(self, values: Values) -> None:
+        """Set the shared sections of the state to what values() has returned."""
+        at = 0
+        for row in self.common:
+            for name in row:
+                row[name] = values[at]
+                at += 1
+
+    def first(self) -> Node:
+        raise NotImplementedError
+
+    def move(self, shared: Own, own: Own, thread: int) -> tuple[Own, Own] | None:
+        """One step of a thread: the shared state and its own part afterwards; None where it waits."""
+        raise NotImplementedError
+
+    def step(self, shared: Own, own: Own, thread: int) -> tuple[Own, Own] | None:
+        """As `move`, computed once."""
+        key = (thread, shared, own)
+        if key not in self.memory:
+            self.memory[key] = self.move(shared, own, thread)
+        return self.memory[key]
+
+    def seen(self, shared: Own) -> Seen:
+        """The shared state of an end; whether a page is mapped for writing is left out where a thread pins, since a
+        pin's own write fault is explained (pin-maps-for-write)."""
+        self.put(shared[0])
+        key = self.watched.key(*WATCHED)
+        pins = any(WAYS[one.operation].kind == DISK for one in self.doing)
+        return without(key, "writable", "dirty") if pins else key
+
+
+class OfC(Side):
+    """The kernel's functions. Shared: the state, the page-table lock, folios that a split has unmapped. Own: the
+    answers so far, whether the operation came too late, whether its unpin was granted."""
+
+    mine = ("task", "actor")
+
+    def __init__(
+        self, start: Start, policy: Policy, doing: tuple[Doing, ...], program: Program, rules: SimpleNamespace
+    ) -> None:
+        super().__init__(start, policy, doing)
+        self.program, self.rules = program, rules
+
+    def first(self) -> Node:
+        return (self.values(), -1, frozenset()), tuple(((), False, False, "") for _ in self.doing)
+
+    def move(self, shared: Own, own: Own, thread: int) -> tuple[Own, Own] | None:
+        one, answers = self.doing[thread], own[0]
+        self.put(shared[0])
+        late, granted = ({thread} if flag else set() for flag in own[1:3])
+        world = World(self.watched.state, self.rules, shared[1], set(shared[2]), late, granted)
+        asked = self.program.next(one.operation, one.page, answers)
+        if isinstance(asked, Returned):
+            return shared, ((), False, False, c_end(world, thread, one.operation, asked.value))
+        answer = world.answer(thread, asked)
+        if answer is None:
+            return None
+        after = (self.values(), world.table, frozenset(world.parted))
+        return after, ((*answers, answer), thread in world.was_late, thread in world.unpinned, "")
+
+
+class OfRules(Side):
+    """The rules. Shared: the state without the threads' own records. Own: those records."""
+
+    mine = ("task", "actor")
+
+    def __init__(self, start: Start, policy: Policy, doing: tuple[Doing, ...], rules: SimpleNamespace) -> None:
+        super().__init__(start, policy, doing)
+        self.rules = rules
+
+    def _records(self, thread: int) -> list[dict[str, int]]:
+        return [self.watched.values[name][thread] for name in self.mine]
+
+    def _own(self, thread: int) -> Own:
+        return tuple(tuple(row.values()) for row in self._records(thread))
+
+    def first(self) -> Node:
+        return (self.values(),), tuple((*self._own(thread), "") for thread in range(len(self.doing)))
+
+    def move(self, shared: Own, own: Own, thread: int) -> tuple[Own, Own] | None:
+        self.put(shared[0])
+        for row, values in zip(self._records(thread), own, strict=False):
+            row.update(zip(row, values, strict=True))
+        self.watched.start()
+        outcome = rule_step(self.watched, self.rules, thread)
+        looks = self.watched.stop()
+        assert not any(look.section in self.mine and look.at != thread for look in looks), "a rule looks at a thread"
+        if outcome < 0:
+            return None
+        end = rule_end(self.watched.state, thread, self.doing[thread].operation, outcome)
+        if end:
+            _forget(self.watched.values["task"][thread])
+        return (self.values(),), (*self._own(thread), end)
+
+
+def search(side: Side, ended: Words = ()) -> Ends:
+    """All ends that a side's first node leads to. `ended`: for each thread how it has ended before the first step, ""
+    where it has not. InputError for more nodes than are bounded."""
+    shared, owns = side.first()
+    first = shared, tuple((*own[:-1], word) for own, word in zip(owns, ended or [""] * len(owns), strict=True))
+    seen, stack, last = {first}, [first], set()
+    threads = range(len(side.doing))
     while stack:
-        node = stack.pop()
+        shared, owns = stack.pop()
         moved = False
-        for thread in range(threads):
-            if node.ends[thread]:
-                continue
-            after = node.copy()
-            if not step(after, thread):
+        for thread in threads:
+            own = owns[thread]
+            found = None if own[-1] else side.step(shared, own, thread)
+            if found is None:
                 continue
             moved = True
-            key = after.key()
-            if key not in seen:
-                seen.add(key)
+            after = (found[0], (*owns[:thread], found[1], *owns[thread + 1 :]))
+            if after not in seen:
+                seen.add(after)
                 stack.append(after)
                 if len(seen) > MOST_NODES:
                     raise InputError("too many interleavings", value=len(seen), allowed=f"at most {MOST_NODES}",
                                      then="judge fewer operations at once")  # fmt: skip
         if not moved:
-            told = tuple(end or "waits" for end in node.ends)
-            ends.add((told, seen_by_all(node.watched)))
-    return Ends(frozenset(ends), len(seen))
+            last.add((tuple(own[-1] or "waits" for own in owns), shared))
+    return Ends(frozenset((told, side.seen(shared)) for told, shared in last), len(seen))
 
 
-def seen_by_all(watched: Watched) -> tuple[tuple[int, ...], ...]:
-    """The shared state of an end; whether a page is mapped for writing is left out where a thread pins, since a pin's
-    own write fault is explained (pin-maps-for-write)."""
-    key = watched.key(*SHARED)
-    pins = any(who["kind"] == DISK for who in watched.values["who"])
-    return without(key, "writable", "dirty") if pins else key
+class Ruled:
+    """The ends of the rules under a policy, computed once for each start and operations."""
+
+    def __init__(self, rules: SimpleNamespace, policy: Policy) -> None:
+        self.rules, self.policy = rules, policy
+        self.known: dict[Any, Ends] = {}
+
+    def ends(self, start: Start, operations: Words, ended: Words = ()) -> Ends:
+        """All ends of these operations at once; `ended` as in search()."""
+        key = start, operations, ended
+        if key not in self.known:
+            side = OfRules(start, self.policy, _doing(start, operations), self.rules)
+            self.known[key] = search(side, ended)
+        return self.known[key]
 
 
-def together(
-    program: Program, rules: SimpleNamespace, policy: Policy, start: Start, operations: tuple[str, ...]
-) -> Together:
+def _doing(start: Start, operations: Words) -> tuple[Doing, ...]:
+    return tuple(Doing(operation, start.page) for operation in operations)
+
+
+def together(program: Program, ruled: Ruled, start: Start, operations: Words) -> Together:
     """These operations at once, all on the start's page."""
-    doing = tuple(Doing(operation, start.page) for operation in operations)
-    return Together(doing, start, _ends_of_c(program, rules, policy, start, doing),
-                    _ends_of_rules(rules, policy, start, doing))  # fmt: skip
-
-
-def _ends_of_c(
-    program: Program, rules: SimpleNamespace, policy: Policy, start: Start, doing: tuple[Doing, ...]
-) -> Ends:
-    def step(node: _Node, thread: int) -> bool:
-        one, world = doing[thread], node.world
-        assert world
-        asked = program.next(one.operation, one.page, node.answers[thread])
-        if isinstance(asked, Returned):
-            node.ends[thread] = c_end(world, one.operation, asked.value)
-            node.answers[thread] = ()
-            return True
-        answer = world.answer(thread, asked)
-        if answer is None:
-            return False
-        node.answers[thread] += (answer,)
-        return True
-
-    watched = build(start, policy, list(doing))
-    first = _Node(watched, World(watched.state, rules), [()] * len(doing), [""] * len(doing))
-    return search(first, len(doing), step)
-
-
-def _ends_of_rules(rules: SimpleNamespace, policy: Policy, start: Start, doing: tuple[Doing, ...]) -> Ends:
-    def step(node: _Node, thread: int) -> bool:
-        operation = doing[thread].operation
-        outcome = rule_step(node.watched, rules, thread)
-        if outcome < 0:
-            return False
-        end = rule_end(node.watched.state, thread, operation, outcome)
-        if end:
-            node.ends[thread] = end
-            _forget(node.watched.values["task"][thread])
-        return True
-
-    watched = build(start, policy, list(doing))
-    first = _Node(watched, None, [], [""] * len(doing))
-    return search(first, len(doing), step)
+    side = OfC(start, ruled.policy, _doing(start, operations), program, ruled.rules)
+    return Together(operations, start, search(side), ruled.ends(start, operations))
 
 
 def _forget(task: dict[str, int]) -> None:

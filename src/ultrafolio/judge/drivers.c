@@ -73,8 +73,13 @@ static long op_writeback(int page)
 {
 	struct folio *folio = page_folio(&all_pages[page]);
 
-	/* a file system's writepages, in the order of write_cache_pages() */
+	/* a file system's writepages, in the order of write_cache_pages(); it looks for the folio by its page */
 	folio_lock(folio);
+	while (page_folio(&all_pages[page]) != folio) {
+		folio_unlock(folio);
+		folio = page_folio(&all_pages[page]);
+		folio_lock(folio);
+	}
 	folio_wait_writeback(folio);
 	ask(Q_CLEAN, folio->nr, 0);
 	__folio_start_writeback(folio, false);
@@ -107,6 +112,9 @@ static long op_reclaim(int page)
 
 	if (!folio_trylock(folio))
 		return -EAGAIN;
+	/* a split before the lock: the page is in a folio of its own, which is reclaimed another time */
+	if (page_folio(&all_pages[page]) != folio)
+		goto keep_locked;
 	if (folio_test_writeback(folio))
 		goto keep_locked;
 	if (!folio_mapped(folio))

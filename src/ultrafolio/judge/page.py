@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from .at_once import REASONS as AT_ONCE
 from .explained import REASONS
 from .pieces import NOT_CUT, PIECES
 from .stands import STANDS
@@ -19,14 +22,15 @@ def page(results: list[Judgement]) -> str:
         "*equal*: the same events, the same end, the same final state from every start. *explained*: equal but for the "
         "reasons below. *not judged*: with the reason.", "",
         "## Kernels", "",
-        "| tree | held to | fixes beyond its version | operations alone | two at once: states, ends the rules lack, "
-        "ends the C cannot have |", "| --- | --- | --- | --- | --- |",
+        "| tree | held to | fixes beyond its version | operations alone | at once: systems, starts, states, ends the "
+        "rules lack without a reason, ends the C cannot have |", "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for one in results:
         alone = sum(o.equal + o.starts_explained + len(o.differ) for o in one.operated.values())
         differ = sum(len(o.differ) for o in one.operated.values())
         lines.append(f"| Linux {one.version} | `{one.policy}` | {'; '.join(one.carried) or 'none'} | {alone}, of which "
-                     f"{differ} differ | {one.nodes}, {len(one.missing)}, {one.unreached.total()} |")  # fmt: skip
+                     f"{differ} differ | {one.at_once[0]}, {one.at_once[1]}, {one.nodes}, {len(one.missing)}, "
+                     f"{one.ends_unreached} |")  # fmt: skip
     lines += ["", "## Rules", "", f"| rule | kernel function | {' | '.join(names)} |",
               f"| --- | --- |{' --- |' * len(names)}"]  # fmt: skip
     for name, kernel, *cells in rule_table(results):
@@ -37,12 +41,14 @@ def page(results: list[Judgement]) -> str:
         where = "; ".join(one.cuts[reason.piece] for one in results if reason.piece in one.cuts)
         count = ", ".join(str(sum(o.explained[reason.name] for o in one.operated.values())) for one in results)
         lines.append(f"| {reason.name} | {reason.about} | {where} | {count} |")
-    lines += ["", "## Ends of the rules that the C cannot have", "",
-              "The rules take one step where the kernel holds a lock over several, so they reach more ends. None of "
-              "these is an end of the C.", "", f"| at once | {' | '.join(names)} |",
-              f"| --- |{' --- |' * len(names)}"]  # fmt: skip
-    for group in sorted({g for one in results for g in one.unreached}):
-        lines.append(f"| {group} | {' | '.join(str(one.unreached[group]) for one in results)} |")
+    if any(one.explained for one in results):
+        lines += ["", "Where operations run at once, for ends of the C that the rules lack:", "",
+                  "| reason | what differs | where | ends |", "| --- | --- | --- | --- |"]  # fmt: skip
+        for about in AT_ONCE:
+            where = "; ".join(one.cuts[about.piece] for one in results if about.piece in one.cuts)
+            count = ", ".join(str(one.explained[about.name]) for one in results)
+            lines.append(f"| {about.name} | {about.about} | {where} | {count} |")
+    lines += _unreached(results, names)
     lines += [
         "",
         "## Pieces",
@@ -59,3 +65,21 @@ def page(results: list[Judgement]) -> str:
               "| --- | --- | --- | --- |"]  # fmt: skip
     lines += [f"| {what} | {versions} | {file} | {functions} |" for what, versions, file, functions in STANDS]
     return "\n".join(lines) + "\n"
+
+
+def _unreached(results: list[Judgement], names: list[str]) -> list[str]:
+    lines = [
+        "", "## Ends of the rules that the C cannot have", "",
+        "The kernel holds the page-table lock over several steps of the rules, so the rules reach more ends. Each is "
+        "named: how the operations end, and where the state differs from the nearest end of the C. The number says "
+        "from how many starts.", "", f"| at once | end of the rules | {' | '.join(names)} |",
+        f"| --- | --- |{' --- |' * len(names)}",
+    ]  # fmt: skip
+    none: Counter[str] = Counter()
+    groups = {group for one in results for group in one.unreached}
+    for group in sorted(groups):
+        ends = [one.unreached.get(group, none) for one in results]
+        for said in sorted({said for found in ends for said in found}):
+            lines.append(f"| {group} | {said} | {' | '.join(str(found[said]) for found in ends)} |")
+    equal = sorted(group for group in groups if not any(one.unreached.get(group) for one in results))
+    return [*lines, "", f"The same ends on both sides: {'; '.join(equal) or 'none'}."]

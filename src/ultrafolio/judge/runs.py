@@ -39,8 +39,6 @@ from ..model.layout import (
 from .watch import Watched
 from .world import World
 
-SHARED = ("uv", "mm", "pt", "io")
-
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -97,11 +95,11 @@ def rule_end(state: Any, thread: int, operation: str, outcome: int) -> str:
     return "done"
 
 
-def c_end(world: World, operation: str, value: int) -> str:
-    """The word for what a function of the kernel has returned."""
-    if world.was_late:
+def c_end(world: World, thread: int, operation: str, value: int) -> str:
+    """The word for what a function of the kernel has returned to a thread."""
+    if thread in world.was_late:
         return "late"
-    if operation == "unshare" and value == 0 and not world.unpinned:
+    if operation == "unshare" and value == 0 and thread not in world.unpinned:
         return "again"  # the guest goes on, and its unshare exits once more
     if operation in ("import", "unshare"):
         return "done" if value == 0 else "again" if value == -errno.EAGAIN else "fatal"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from ..model.layout import ANON, MAPPED, WAITS
 from ..model.policies import Policy
 from .build import Program, Returned
-from .runs import SHARED, c_end, rule_end, rule_step
+from .runs import c_end, rule_end, rule_step
 from .starts import Doing, Start, build, starts
-from .watch import Watched, events, joined
+from .watch import WATCHED, Watched, events, joined
 from .world import World
 
 MOST_STEPS = 200
@@ -61,14 +61,14 @@ def run_c(program: Program, rules: SimpleNamespace, watched: Watched, doing: Doi
     for _ in range(MOST_STEPS):
         asked = program.next(doing.operation, page, answers)
         if isinstance(asked, Returned):
-            return Told(joined(found), c_end(world, doing.operation, asked.value), watched.key(*SHARED))
+            return Told(joined(found), c_end(world, 0, doing.operation, asked.value), watched.key(*WATCHED))
         watched.start()
         answer = world.answer(0, asked)
         found += events(watched.stop())
         if answer is None:
-            return Told(joined(found), WAITS_IN_C.get(asked.question, "waits"), watched.key(*SHARED))
+            return Told(joined(found), WAITS_IN_C.get(asked.question, "waits"), watched.key(*WATCHED))
         answers += (answer,)
-    return Told(joined(found), "goes on for ever", watched.key(*SHARED))
+    return Told(joined(found), "goes on for ever", watched.key(*WATCHED))
 
 
 def run_rules(rules: SimpleNamespace, watched: Watched, doing: Doing) -> Told:
@@ -77,7 +77,7 @@ def run_rules(rules: SimpleNamespace, watched: Watched, doing: Doing) -> Told:
     taken: set[int] = set()
 
     def told(end: str) -> Told:
-        return Told(joined(found), end, watched.key(*SHARED), frozenset(taken))
+        return Told(joined(found), end, watched.key(*WATCHED), frozenset(taken))
 
     for _ in range(MOST_STEPS):
         taken.add(watched.state.task[0].pc)
@@ -99,24 +99,26 @@ def compare(
 ) -> Iterator[Compared]:
     """Each operation from each start that fits it."""
     for operation in operations:
-        for start in starts(whole):
-            if not fits(operation, start) or (start.misc and not knows_misc(program)):
+        for start in fitting(program, starts(whole)):
+            if not fits(operation, start) or (operation == "reclaim" and start.present != MAPPED):
                 continue
             doing = Doing(operation, start.page)
             told = run_c(program, rules, build(start, policy, [doing]), doing, start.page)
             yield Compared(operation, start, told, run_rules(rules, build(start, policy, [doing]), doing))
 
 
-def knows_misc(program: Program) -> bool:
-    """Whether this kernel asks if the machine moves a page's ownership; one that does not is judged without."""
-    return "BIT_UV_FEAT_MISC" in program.made.cuts["export-first"].text
+def fitting(program: Program, wanted: Iterable[Start]) -> Iterator[Start]:
+    """Those starts that this kernel knows: one that does not ask whether the machine moves a page's ownership is judged
+    without."""
+    asks = "BIT_UV_FEAT_MISC" in program.made.cuts["export-first"].text
+    return (start for start in wanted if asks or not start.misc)
 
 
 def fits(operation: str, start: Start) -> bool:
-    """Whether an operation can begin there: reclaim and unmap are judged on small folios that are mapped, an unmap not
-    on anon memory, where reclaim's driver asks for pins once more."""
+    """Whether an operation can begin there: reclaim and unmap are judged on small folios, an unmap only of a page that
+    is mapped, and not of anon memory, where reclaim's driver asks for pins once more."""
     if operation == "reclaim":
-        return start.order == 0 and start.present == MAPPED
+        return start.order == 0
     if operation.startswith("unmap"):
         return start.order == 0 and start.present == MAPPED and start.backing != ANON
     return True

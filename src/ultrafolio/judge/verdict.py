@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from ..engine.load import functions
+from ..errors import InputError
 from ..model.layout import ANON, EXPORTED, PINNED_SHARED, SECURE, SHARED
 from ..model.policies import find
 from ..model.rule import RULES
+from .at_once import explain as explain_end
 from .build import Program
 from .carries import preset
-from .concurrent import together
+from .concurrent import Ruled, together
 from .cut import Tree
 from .explained import explain
-from .sequential import compare
-from .starts import Start
+from .sequential import compare, fits, fitting
+from .starts import Start, starts
 
+SKIPPED_PAGE = "d16a74f0f266"
 AT_ONCE = ("import", "unshare", "pin", "pin-fast", "writeback", "reclaim")
-PAIR_STARTS = (
-    Start(), Start(uv=SECURE, arch=1), Start(uv=SHARED, arch=1), Start(uv=PINNED_SHARED), Start(uv=EXPORTED),
-    Start(uv=SECURE, arch=1, references="pin"), Start(uv=SECURE, arch=1, backing=ANON),
-    Start(uv=SHARED, arch=1, backing=ANON),
-)  # fmt: skip
-TRIPLE = ("import", "pin", "writeback")
+NAMED = {
+    "plain": Start(),
+    "secure": Start(uv=SECURE, arch=1),
+    "shared": Start(uv=SHARED, arch=1),
+    "pinned": Start(uv=PINNED_SHARED),
+    "exported": Start(uv=EXPORTED),
+    "secure-and-pin": Start(uv=SECURE, arch=1, references="pin"),
+    "secure-anon": Start(uv=SECURE, arch=1, backing=ANON),
+    "shared-anon": Start(uv=SHARED, arch=1, backing=ANON),
+}
+"""The starts from which operations run at once unless every start is asked for; --three takes these names."""
 
 
 @dataclass
@@ -46,8 +54,10 @@ class Judgement:
     policy     the preset that it was held to; `carried` says which fixes it has beyond its version
     operated   by operation
     rules      by rule, how it fares: equal, explained, or differs
-    missing    an end of the C that the rules lack, in words; none where the rules are right
-    unreached  how many ends of the rules the C cannot have, by operations
+    missing    an end of the C that the rules lack without a reason, in words; none where the rules are right
+    explained  how many ends of the C that the rules lack have a reason, by its name
+    unreached  the ends of the rules that the C cannot have, in words, by operations; how many starts have each
+    at_once    how many systems of operations at once were judged, and from how many starts
     """
 
     version: str
@@ -58,8 +68,15 @@ class Judgement:
     rules: dict[int, str]
     not_judged: dict[str, str]
     missing: list[str] = field(default_factory=list)
-    unreached: Counter[str] = field(default_factory=Counter)
+    explained: Counter[str] = field(default_factory=Counter)
+    unreached: dict[str, Counter[str]] = field(default_factory=dict)
+    at_once: tuple[int, int] = (0, 0)
     nodes: int = 0
+
+    @property
+    def ends_unreached(self) -> int:
+        """How many ends of the rules the C cannot have, over all operations at once and all starts."""
+        return sum(found.total() for found in self.unreached.values())
 
     @property
     def agrees(self) -> bool:
@@ -68,11 +85,18 @@ class Judgement:
 
 
 def judge(
-    tree: Tree, name: str = "", *, together_too: bool = True, three: bool = False, whole: bool = True,
-    changed: Mapping[str, str] | None = None,
+    tree: Tree, name: str = "", *, together_too: bool = True, every: bool = False, three: Sequence[str] = (),
+    able: Sequence[str] = AT_ONCE, whole: bool = True, changed: Mapping[str, str] | None = None,
 ) -> Judgement:  # fmt: skip
-    """Judge the rules by a tree. `name`: a preset other than the tree's; `changed`: rules broken on purpose, as
-    engine.load.functions takes them. InputError for a tree that cannot be judged."""
+    """Judge the rules by a tree. InputError for a tree that cannot be judged.
+
+    name           a preset other than the tree's
+    together_too   two operations at once, from the starts of NAMED; with `every` from all starts
+    able           the operations that run at once
+    three          names of starts from which three operations run at once, too
+    whole          all starts for operations alone; else those of one page with one other reference at most
+    changed        rules broken on purpose, as engine.load.functions takes them
+    """
     rules = SimpleNamespace(**functions(lambda function: function, changed))
     with Program(tree) as program:
         made = program.made
@@ -93,7 +117,12 @@ def judge(
             for rule in pair.in_rules.rules:
                 _worse(result.rules, rule, word)
         if together_too:
-            _at_once(result, program, rules, name or own, three)
+            runs = list(itertools.product(_groups(able, result, 2), starts() if every else NAMED.values()))
+            runs += itertools.product(_groups(able, result, 3), [NAMED[one] for one in three])
+            known = set(fitting(program, (start for _, start in runs)))
+            runs = [(group, start) for group, start in runs
+                    if start in known and all(fits(operation, start) for operation in group)]  # fmt: skip
+            _at_once(result, program, Ruled(rules, policy), _fixed(rules, result.policy), runs)
     return result
 
 
@@ -105,19 +134,33 @@ def _worse(rules: dict[int, str], rule: int, word: str) -> None:
         rules[rule] = word
 
 
-def _at_once(result: Judgement, program: Program, rules: SimpleNamespace, name: str, three: bool) -> None:
-    able = [name for name in AT_ONCE if name in result.operated]
-    groups: list[tuple[str, ...]] = list(itertools.combinations_with_replacement(able, 2))
-    if three and set(TRIPLE) <= set(able):
-        groups.append(TRIPLE)
-    policy = find(name)
-    for group, start in itertools.product(groups, PAIR_STARTS):
-        found = together(program, rules, policy, start, group)
+def _groups(able: Sequence[str], result: Judgement, threads: int) -> list[tuple[str, ...]]:
+    known = [name for name in able if name in result.operated]
+    return list(itertools.combinations_with_replacement(known, threads))
+
+
+def _fixed(rules: SimpleNamespace, name: str) -> Ruled:
+    """The rules under a policy with its fix for the page that a fast pin skips, where it lacks that fix."""
+    try:
+        return Ruled(rules, find(f"{name}+{SKIPPED_PAGE}"))
+    except InputError:
+        return Ruled(rules, find(name))
+
+
+def _at_once(
+    result: Judgement, program: Program, ruled: Ruled, fixed: Ruled, runs: list[tuple[tuple[str, ...], Start]]
+) -> None:
+    result.at_once = len(runs), len({start for _, start in runs})
+    for group, start in runs:
+        found = together(program, ruled, start, group)
         result.nodes += found.in_c.nodes
         said = " and ".join(group)
-        for threads, _ in sorted(found.missing):
-            result.missing.append(f"{said} from {start}: only the C ends with {', '.join(threads)}")
-        result.unreached[said] += len(found.unreached)
+        for end in sorted(found.missing):
+            if reason := explain_end(found, end, ruled, fixed):
+                result.explained[reason] += 1
+            else:
+                result.missing.append(f"{said} from {start}: only the C ends with {', '.join(end[0])}")
+        result.unreached.setdefault(said, Counter()).update(found.named())
 
 
 def rule_table(results: list[Judgement]) -> list[list[str]]:

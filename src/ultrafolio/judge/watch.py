@@ -111,16 +111,29 @@ class Watched:
 _INSIDE = ("? no", "? yes", "? set", "? clear", "of order 0", "references", "is dirty")
 
 
-_SEEN = [name for name in SECTIONS["mm"].names or () if name not in UNSEEN]
-
-
 def without(key: tuple[tuple[int, ...], ...], *fields: str) -> tuple[tuple[int, ...], ...]:
-    """A key() of all shared sections with these fields as 0: fields of `mm`, or "flying" of `io`."""
-    zero = {_SEEN.index(name) for name in fields if name in _SEEN}
-    pages = sum(1 for row in key if len(row) == len(_SEEN))
-    cut = [tuple(0 if at in zero else value for at, value in enumerate(row)) if len(row) == len(_SEEN) else row
-           for row in key]  # fmt: skip
-    return tuple([*cut[:-pages], *[(0,)] * pages] if "flying" in fields else cut)
+    """A key() of all shared sections with these fields as 0: fields of `mm` and `pt`, "flying" of `io`, or "uv" for all
+    of that section."""
+    pages = len(key) // len(WATCHED)
+    cut = []
+    for at, row in enumerate(key):
+        section = WATCHED[at // pages]
+        names = [name for name in SECTIONS[section].names or () if name not in UNSEEN]
+        cut.append(tuple(0 if name in fields or section in fields else value
+                         for name, value in zip(names, row, strict=True)))  # fmt: skip
+    return tuple(cut)
+
+
+def differences(one: tuple[tuple[int, ...], ...], other: tuple[tuple[int, ...], ...]) -> list[str]:
+    """The fields in which two keys of all shared sections differ, in words: the first's value, then the other's."""
+    pages = len(one) // len(WATCHED)
+    found = []
+    for at, (left, right) in enumerate(zip(one, other, strict=True)):
+        section, page = WATCHED[at // pages], at % pages
+        names = [name for name in SECTIONS[section].names or () if name not in UNSEEN]
+        found += [f"{name} of page {page} is {a}, in the C {b}" for name, a, b in zip(names, left, right, strict=True)
+                  if a != b]  # fmt: skip
+    return found
 
 
 def events(looks: list[Look]) -> list[str]:

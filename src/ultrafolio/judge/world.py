@@ -33,14 +33,20 @@ PRESENT, WRITE = 1, 2
 
 @dataclass
 class World:
-    """A state that judged code runs on. `table` is the thread that holds the page-table lock, or -1."""
+    """A state that judged code runs on.
+
+    table      the thread that holds the page-table lock, or -1
+    parted     folios that a split has unmapped
+    was_late   threads whose operation found an export too late
+    unpinned   threads whose unpin the ultravisor granted
+    """
 
     state: Any
     rules: SimpleNamespace
     table: int = -1
     parted: set[int] = field(default_factory=set)
-    was_late: bool = False
-    unpinned: bool = False
+    was_late: set[int] = field(default_factory=set)
+    unpinned: set[int] = field(default_factory=set)
 
     def answer(self, thread: int, asked: Ask) -> int | None:
         """The primitive's answer for a thread, and its effect; None where it waits."""
@@ -63,7 +69,7 @@ class World:
         return self._mapped(page) + cache + int(folio.refs)
 
     def _mapped(self, page: int) -> int:
-        if self.rules.head(self.state, page) in self.parted:
+        if self._parted(page):
             return 0
         return sum(1 for p in self._pages(page) if self.state.pt[p].present == MAPPED)
 
@@ -133,7 +139,7 @@ class World:
         return 0
 
     def late(self, thread: int, page: int, more: int) -> int:
-        self.was_late = True
+        self.was_late.add(thread)
         return 0
 
     # ---- references
@@ -201,7 +207,8 @@ class World:
             rc = self.rules.uv_import(s, vm, page, s.cfg[0].misc)
         elif call == "unpin":
             rc = self.rules.uv_unpin(s, vm, page)
-            self.unpinned = rc == UV_OK
+            if rc == UV_OK:
+                self.unpinned.add(thread)
         elif call == "pin":
             rc = self.rules.uv_pin(s, page)
         elif call == "export":
@@ -227,8 +234,12 @@ class World:
         self.table = -1
         return 0
 
+    def _parted(self, page: int) -> bool:
+        return int(self.rules.head(self.state, page)) in self.parted
+
     def entry(self, thread: int, page: int, more: int) -> int:
-        present = self.state.pt[page].present == MAPPED
+        """The entry; while a split moves the folio it is a migration entry, which is not present."""
+        present = self.state.pt[page].present == MAPPED and not self._parted(page)
         return (PRESENT | (WRITE if self.folio(page).writable else 0)) if present else 0
 
     def clear_entry(self, thread: int, page: int, more: int) -> int:
@@ -241,10 +252,13 @@ class World:
         return 0
 
     def fault(self, thread: int, page: int, more: int) -> int | None:
-        """handle_mm_fault for write: maps the page, writable; an iomap file system marks the folio dirty."""
-        if self.table not in (-1, thread):
+        """handle_mm_fault for write: maps the page, writable; an iomap file system marks the folio dirty. It waits at
+        a migration entry."""
+        if self.table not in (-1, thread) or self._parted(page):
             return None
         folio = self.folio(page)
+        if self.state.pt[page].present == MAPPED and folio.writable:
+            return 0  # somebody else's fault was quicker, or the migration entry is gone
         self.state.pt[page].present = MAPPED
         folio.writable = 1
         if folio.backing == IOMAP:

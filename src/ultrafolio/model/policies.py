@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import one_of
+from ..errors import InputError, one_of
 from ..fields import Field, read_toml, take
 from .layout import VARIANT_FIELDS
 
@@ -178,17 +178,28 @@ def find(name: str, tables: Mapping[str, Any] | None = None) -> Policy:
     A FILE.toml holds one [policy.NAME] table, or several and the name after `#` says which.
     """
     tables = tables or {}
+    _refuse_shipped(tables)
     if name in tables:
         return from_table(tables[name], f"[policy.{name}]")
     file, _, which = name.partition("#")
     if file.endswith(".toml"):
         blocks = read_toml(Path(file)).get("policy", {})
+        _refuse_shipped(blocks)
         if not which and len(blocks) == 1:
             which = next(iter(blocks))
         if which not in blocks:
             raise one_of(f"{file}: no [policy.{which or 'NAME'}] table", which, blocks, then="ultrafolio policies")
         return from_table(blocks[which], f"{file}: [policy.{which}]")
     return _preset(name, tables)
+
+
+def _refuse_shipped(blocks: Iterable[str]) -> None:
+    """InputError where a [policy.NAME] block has the name of a preset or a kernel."""
+    for taken in blocks:
+        if taken in names():
+            raise InputError(f"[policy.{taken}]: a preset or a kernel has this name", value=taken,
+                             allowed="any other name", cause="it would stand in for the shipped one unseen",
+                             then=f"name it [policy.my-{taken}], and --policy my-{taken}")  # fmt: skip
 
 
 def _preset(name: str, tables: Iterable[str] = ()) -> Policy:

@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import InputError
 from ..fields import Field, read_toml, take
 from .layout import *
-from .policies import Policy
+from .policies import Policy, find
 
 EXPORTED_SHARED = "exported_shared"
 _STATES = (*(name.lower() for name in PAGE_STATES), EXPORTED_SHARED)
@@ -123,6 +123,8 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
     if not actors:
         raise InputError(f"{where}: nobody acts", allowed=", ".join(f"[[{name}]]" for name in ACTORS), then=then)
     made = Scenario(top["title"], memory, features, actors, top["policy"], top["expect"])
+    for name in made.tables:
+        find(name, made.tables)
     _check(made, where)
     return made
 

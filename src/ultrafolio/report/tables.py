@@ -191,7 +191,7 @@ def input_table(results: Results) -> Table:
 
 def version_table(results: Results) -> Table:
     """Where the numbers come from."""
-    from ultrafolio import __version__
+    from ultrafolio.version import __version__
 
     rows = [
         ["plan", results.plan], ["plan digest", str(results.manifest.get("digest", ""))],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,14 +35,15 @@ def interpreted(changed: Mapping[str, str] | None = None) -> Simulate:
 @functools.cache
 def compiled() -> Simulate:
     """`simulate(state, world, limit)` compiled, over arrays. With NUMBA_DISABLE_JIT=1: the interpreter, over a copy."""
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+    if not rules.can_compile():
         return _over_arrays(interpreted())
-    inner, entry = rules.inner_flags(), rules.numba_flags()
+    rules.say_compiling("kernel.simulate", "the simulator", 15)
+    inner, entry = rules.inner_flags(), rules.entry_flags()
     import numba
 
     njit: Any = numba.njit
     simulate: Simulate = _loaded(
-        njit(**inner), njit(**rules.apart_flags()), njit(nogil=True, cache=True, **entry), None, unsigned=True
+        njit(**inner), njit(**rules.apart_flags()), njit(**entry), None, unsigned=True
     )
     return simulate
 

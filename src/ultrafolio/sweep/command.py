@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-import os
 import webbrowser
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,14 +13,16 @@ from typing import cast
 
 import click
 
+from ultrafolio import shipped
 from ultrafolio.errors import InputError
+from ultrafolio.finite import Finite
 from ultrafolio.state.server import VARIABLE, address
 
 from . import cells, explain, on_cluster
 from .deposit import THROUGH_REDIS, checked
 from .drive import Rerun, Summary
 from .drive import sweep as run_sweep
-from .executor import NO_LIMITS, Executor, InProcess, Limits, Processes
+from .executor import Executor, Limits, executor_of
 from .planfile import load
 from .progress import display
 from .queue import Queue, find, pause, read_ticket, resume, revoke, watch
@@ -72,7 +73,7 @@ def sweep() -> None:
 @click.option("--redis", metavar="URL", help=f"The workers' Redis [{VARIABLE}]; with neither, --workers starts one.")
 @click.option("--deposit", metavar="URL", default=THROUGH_REDIS, show_default=True,
               help="Where workers leave results: redis:, a shared folder, s3://BUCKET/PREFIX.")  # fmt: skip
-@click.option("--cell-seconds", type=click.FloatRange(min=0, min_open=True), help="A longer cell is a failed cell.")
+@click.option("--cell-seconds", type=Finite(min=0, min_open=True), help="A longer cell is a failed cell.")
 @click.option("--cell-memory", type=click.IntRange(min=1), metavar="MIB", help="A larger cell is a failed cell.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Compute failed or all cells again.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the plan's first N cells, without results.")
@@ -107,7 +108,8 @@ def run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Run PLAN, a TOML file, and merge the results into STORE/results.parquet."""
+    """Run PLAN, a TOML file or the name of a shipped plan, and merge the results into STORE/results.parquet."""
+    plan = shipped.found(plan, "sweeps")
     if engine == "cluster":
         ctx.exit(on_cluster.run(load(plan), where, limit=limit, most=steps, as_json=as_json))
     writer = report_writer(wanted=bool(report or open_it)) if report is not False or open_it else None
@@ -254,21 +256,6 @@ def queue_of(
         )  # fmt: skip
     tell = (lambda text: None) if quiet else (lambda text: click.echo(text, err=True))
     return Queue(folder, url, tell, workers or 0, checked(deposit), limits, fresh)
-
-
-def executor_of(workers: int | None, limits: Limits = NO_LIMITS) -> Executor:
-    """The executor for ``--workers``; by default a process for each core this process may use."""
-    if workers == 0:
-        if limits != NO_LIMITS:
-            raise InputError(
-                "--workers 0: this process cannot end its own cells", value=limits, allowed="--workers 1 or more",
-                then="repeat without --cell-seconds and --cell-memory",
-            )  # fmt: skip
-        return InProcess()
-    if workers is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        workers = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return Processes(workers, limits)
 
 
 def report_writer(*, wanted: bool) -> Callable[[Path], Path] | None:

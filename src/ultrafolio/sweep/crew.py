@@ -9,8 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import ultrafolio
-from ultrafolio import files
+from ultrafolio import errors, files
 from ultrafolio.errors import InputError
 from ultrafolio.state.server import VARIABLE, launch
 
@@ -91,7 +90,7 @@ def worker_command(count: int) -> list[str]:
 
 def checkout(url: str) -> Path:
     """The folder that holds the workers' code. Raises InputError where there is only the library."""
-    root = Path(ultrafolio.__file__).resolve().parents[2]
+    root = Path(errors.__file__).resolve().parents[2]
     if not (root / "workers" / "app.py").exists():
         raise InputError(
             "--workers: the workers' code is not installed with the library", value=str(root), allowed="a checkout",

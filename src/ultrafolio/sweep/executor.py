@@ -290,3 +290,18 @@ def _limit_memory(megabytes: int) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + (megabytes << 20)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def executor_of(workers: int | None, limits: Limits = NO_LIMITS) -> Executor:
+    """The executor for ``--workers``; by default a process for each core this process may use."""
+    if workers == 0:
+        if limits != NO_LIMITS:
+            raise InputError(
+                "--workers 0: this process cannot end its own cells", value=limits, allowed="--workers 1 or more",
+                then="repeat without --cell-seconds and --cell-memory",
+            )  # fmt: skip
+        return InProcess()
+    if workers is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        workers = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return Processes(workers, limits)

@@ -105,7 +105,7 @@ class Store:
 
 def make_store(folder: Path, plan: Plan, columns: Mapping[str, str]) -> Store:
     """Open the plan's store in ``folder``, or create it there. Raises InputError when the folder is taken."""
-    from ultrafolio import __version__
+    from ultrafolio.version import __version__
 
     manifest = Manifest(FORMAT, plan.title, str(plan.path.resolve()), plan.digest, dict(columns), __version__)
     if (folder / "store.json").exists():

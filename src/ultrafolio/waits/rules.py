@@ -254,10 +254,12 @@ def sleeps_on(s, a):
 @fn
 def plain_refs_stay(s, t, p, first, end):
     """Whether a plain reference in [first, end) is there for good: leaked, or of an import that sleeps for good."""
+    if not (s.cfg[0].faultin_leak or s.cfg[0].stuck or s.cfg[0].on_busy == BUSY_SLEEP):
+        return False
     plain = 0
     for q in range(first, end):
         plain += s.mm[q].spec
-    if plain == 0 or not (s.cfg[0].faultin_leak or s.cfg[0].stuck or s.cfg[0].on_busy == BUSY_SLEEP):
+    if plain == 0:
         return False
     for a in range(s.cfg[0].actors):
         k = s.task[a]
@@ -303,7 +305,12 @@ def dirt_stays(s, p):
 @fn
 def staying(s, t):
     """The obstacles in the way of actor `t` that no fair step removes, nor the waiter's own drain or split."""
-    found = obstacles(s, t)
+    return lasting(s, t, obstacles(s, t))
+
+
+@fn
+def lasting(s, t, found):
+    """Those of the obstacles `found` that no fair step removes; staying() for a caller that has obstacles()."""
     p = waited_page(s, t)
     left = 0
     if found & OB_MUTEX and sleeps_on(s, s.vm[s.who[t].vm].mutex - 1):
@@ -347,6 +354,7 @@ def class_of(s, t):
         return CLASS_FATAL
     if is_expected(s, t):
         return CLASS_EXPECTED
-    if staying(s, t):
-        return CLASS_PERMANENT
-    return CLASS_WAITING if obstacles(s, t) else CLASS_NONE
+    found = obstacles(s, t)
+    if not found:
+        return CLASS_NONE
+    return CLASS_PERMANENT if lasting(s, t, found) else CLASS_WAITING

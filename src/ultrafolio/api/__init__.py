@@ -1,0 +1,14 @@
+"""The library: what the commands do, as functions that take names or objects and return results."""
+
+from ultrafolio.check.verdict import Finding, Result
+from ultrafolio.errors import InputError
+
+from .calls import check, explore, policies, run, scenarios, sweep
+from .explorer import Explorer
+from .named import Policy, Scenario
+from .results import Policies, Run, Sweep
+
+__all__ = [
+    "Explorer", "Finding", "InputError", "Policies", "Policy", "Result", "Run", "Scenario", "Sweep", "check", "explore",
+    "policies", "run", "scenarios", "sweep",
+]  # fmt: skip

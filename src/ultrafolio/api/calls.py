@@ -1,0 +1,155 @@
+"""The calls: check, run, sweep, explore, policies, scenarios. Each takes names or objects; misuse is InputError."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ultrafolio import shipped
+from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result
+from ultrafolio.check.verdict import check as check_story
+from ultrafolio.errors import InputError, one_of
+from ultrafolio.fields import read_toml
+from ultrafolio.model import policies as model_policies
+from ultrafolio.model import scenario as model_scenario
+from ultrafolio.sim import config, once
+
+from .explorer import Explorer
+from .named import Policy, Scenario, no_such_type
+from .results import Policies, Run, Sweep
+
+AXES = ("order", "workload", "placement", "costs", "seed", "duration_us")
+
+
+def scenarios() -> list[str]:
+    """The names of the shipped scenarios.
+
+    >>> "03-virtio" in uf.scenarios()
+    True
+    """
+    return [file.stem for file in shipped.shipped("scenarios")]
+
+
+def policies(*names: str) -> Policies:
+    """The policies of these names; without any, all presets and kernels.
+
+    >>> [policy.name for policy in uf.policies("per-page", "linux-7.0")]
+    ['per-page', 'linux-7.0']
+    """
+    return Policies(Policy.find(name) for name in names or model_policies.names())
+
+
+def check(
+    scenario: str | Path | Scenario, *, policy: str | Policy, safety: bool = False, symmetry: bool = False,
+    max_states: int = MAX_STATES, memory_mib: int = MAX_MIB, threads: int = 1,
+) -> Result:  # fmt: skip
+    """Every interleaving of a scenario under a policy, as `ultrafolio check`.
+
+    safety      only what must hold always
+    symmetry    as safety, with one state for all in which like pages or guests have changed places
+    max_states, memory_mib  the exploration stops there, and the verdict is unknown
+    InputError  for a name that leads nowhere, or a limit out of range
+
+    >>> result = uf.check("03-virtio", policy="whole-folio")
+    >>> result.verdict, result.worst.kind
+    ('violated', 'permanent')
+    """
+    story = _scenario(scenario)
+    chosen = _policy(policy, story)
+    for name, value, most in (("max_states", max_states, 2**31 - 2), ("memory_mib", memory_mib, 2**20),
+                              ("threads", threads, 64)):  # fmt: skip
+        if not isinstance(value, int) or not 1 <= value <= most:
+            raise InputError(f"check: {name}", value=value, allowed=f"1 to {most}")
+    extent = Extent(max_states, memory_mib, safety, symmetry, threads)
+    result = check_story(story.story, story.name, chosen.choices, chosen.name, extent)
+    return result if story.source and chosen.source else replace(result, command="")
+
+
+def run(
+    source: str | Path | Scenario | None = None, *, policy: str | Policy = "per-page", check: bool = True, **given: Any
+) -> Run:
+    """One simulation, as `ultrafolio run`.
+
+    source  a scenario (a name, a path, an object), a plan with a workload, or None for the default workload
+    check   whether the properties are checked at every step
+    given   order, workload, placement, costs, seed, duration_us, and workload fields such as rings
+
+    >>> uf.run("03-virtio", policy="whole-folio").hung
+    True
+    """
+    for name in given:
+        if name not in AXES and name not in config.WORKLOAD:
+            raise one_of("run: unknown axis or workload field", name, [*AXES, *config.WORKLOAD])
+    wanted = {**given, "check": check}
+    story, where, document = _source(source)
+    chosen = _policy(policy, story, document.get("policy"))
+    if story:
+        made = once.of_scenario(story.story, where, chosen.choices, wanted)
+    else:
+        tables = dict(document.get("policy") or {})
+        if not chosen.source:
+            tables = {chosen.name: {"base": "split", **chosen.as_dict()}}
+        wanted |= {"policy": chosen.name, "tables": {"policy": tables}}
+        made = once.of_plan(document, where, wanted, Path(where).parent)
+    measures, hangs = made.simulate()
+    return Run(chosen.name, measures, hangs)
+
+
+def sweep(
+    plan: str | Path, store: str | Path | None = None, *, workers: int | None = None, limit: int | None = None
+) -> Sweep:
+    """Run a plan, or what its store lacks of it, as `ultrafolio sweep`. The store's folder is out/PLAN unless given.
+
+    workers  processes; by default one a core, 0 for none
+    limit    only the plan's first cells, without results
+    """
+    from ultrafolio.sweep import cells
+    from ultrafolio.sweep.drive import sweep as run_sweep
+    from ultrafolio.sweep.executor import executor_of
+    from ultrafolio.sweep.planfile import load
+    from ultrafolio.sweep.progress import Silent
+
+    if not isinstance(plan, (str, Path)):
+        raise no_such_type("plan", plan, "a path, or the name of a shipped plan such as seed")
+    if workers is not None and (not isinstance(workers, int) or not 0 <= workers <= 1024):
+        raise InputError("sweep: workers", value=workers, allowed="0 to 1024")
+    path = shipped.found(Path(plan), "sweeps")
+    folder = Path(store) if store else Path("out") / path.stem
+    return Sweep(run_sweep(load(path), folder, cells.simulator(), executor_of(workers), Silent(), limit=limit))
+
+
+def explore(scenario: str | Path | Scenario, *, policy: str | Policy, path: str = "") -> Explorer:
+    """A walk through the state graph, at the start or at an index path, as `ultrafolio explore`.
+
+    >>> uf.explore("03-virtio", policy="whole-folio").goto("counterexample").path != ""
+    True
+    """
+    story = _scenario(scenario)
+    return Explorer.at(story, _policy(policy, story), path)
+
+
+def _scenario(given: str | Path | Scenario) -> Scenario:
+    return given if isinstance(given, Scenario) else Scenario.find(given)
+
+
+def _policy(given: str | Policy, story: Scenario | None, tables: object = None) -> Policy:
+    if isinstance(given, Policy):
+        return given
+    if isinstance(given, str) and isinstance(tables, dict):
+        return Policy(given, given, model_policies.find(given, tables))
+    return Policy.find(given, story)
+
+
+def _source(given: str | Path | Scenario | None) -> tuple[Scenario | None, str, dict[str, Any]]:
+    """A scenario, or a plan's document; and its name in errors."""
+    if given is None or isinstance(given, Scenario):
+        return given, given.name if given else "", {}
+    if not isinstance(given, (str, Path)):
+        raise no_such_type("run", given, "a scenario, a plan, or None")
+    path = shipped.found(Path(given), "scenarios")
+    path = path if path.exists() else shipped.found(path, "sweeps")
+    document = read_toml(path)
+    if "memory" in document:
+        return Scenario(str(given), str(given), model_scenario.parse(document, str(path))), str(path), {}
+    return None, str(path), document

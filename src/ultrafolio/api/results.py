@@ -1,0 +1,88 @@
+"""What the calls return, beside the checker's own Result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ultrafolio.sim.cell import COLUMNS
+from ultrafolio.sweep.drive import Summary
+from ultrafolio.tabular import Tabular
+
+from .named import Policy
+
+
+class Policies(Tabular, list[Policy]):
+    """Policies as a list, and as a table of their choices."""
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """One row a policy."""
+        return [{"policy": policy.name, **policy.as_dict()} for policy in self]
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Tabular):
+    """One simulation.
+
+    policy    the policy's name
+    measures  the result columns by name (docs/formats.md, Parquet)
+    hangs     each hang in words, as its state told it
+    """
+
+    policy: str
+    measures: dict[str, Any]
+    hangs: list[str] = field(default_factory=list)
+
+    @property
+    def hung(self) -> bool:
+        """Whether an actor of a guest hung for ever; an expected wait does not count."""
+        return any(self.measures[f"hang_{kind}"] for kind in ("permanent", "livelock", "fatal"))
+
+    @property
+    def violations(self) -> int:
+        """How often a property was violated."""
+        return int(self.measures["violations"])
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """One row: the policy and the measures that are numbers."""
+        numbers = {name: self.measures[name] for name, kind in COLUMNS.items() if kind == "int"}
+        return [{"policy": self.policy, **numbers}]
+
+    def heading(self) -> str:
+        """The hangs."""
+        return "hangs: " + ("; ".join(self.hangs[:8]) or "none")
+
+    def json(self) -> str:
+        """The measures and the hangs as one JSON object."""
+        return json.dumps({"policy": self.policy, **self.measures, "hangs": self.hangs})
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep(Tabular):
+    """A sweep that ran: its summary, and the table of its results."""
+
+    summary: Summary
+
+    @property
+    def store(self) -> Path:
+        """The folder with the results."""
+        return Path(self.summary.store)
+
+    def table(self) -> Any:
+        """results.parquet as a pyarrow.Table; the cells computed so far where only some were asked for."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.store / "results.parquet")
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """The results, a row a cell."""
+        rows: list[dict[str, Any]] = self.table().to_pylist()
+        return rows
+
+    def heading(self) -> str:
+        """How many cells were computed, stored before, and failed."""
+        s = self.summary
+        return f"{s.title}: {s.cells} cells, {s.computed} computed, {s.stored} stored before, {s.failed} failed"

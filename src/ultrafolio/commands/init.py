@@ -1,0 +1,45 @@
+"""`ultrafolio init`: the shipped scenarios, plans, profiles and recordings as files to edit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import click
+
+from ultrafolio import shipped
+from ultrafolio.errors import InputError
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def init(folder: Path, as_json: bool) -> int:
+    """Copy the shipped scenarios, plans, profiles and recordings to FOLDER, to edit and run there.
+
+    Nothing that exists is written over: FOLDER must be new or empty.
+
+    \b
+    ultrafolio init my-lab
+
+    Exit codes: 0 done, 2 bad input.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder}: not empty", allowed="a new or an empty folder",
+                         cause="what stands there is not written over", then=f"ultrafolio init {folder}/lab")
+    part = folder.with_name(folder.name + ".tmp")
+    try:
+        for name in shipped.FOLDERS:
+            shutil.copytree(shipped.root() / name, part / name)
+        if folder.exists():
+            folder.rmdir()
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    files = sum(1 for path in folder.rglob("*") if path.is_file())
+    if as_json:
+        click.echo(json.dumps({"folder": str(folder), "files": files}))
+    else:
+        click.echo(f"{files} files in {folder}; next: cd {folder} && ultrafolio check 03-virtio")
+    return 0

@@ -1,0 +1,45 @@
+"""Progress of an exploration, on a terminal only."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+AFTER_S = 1.0
+"""Seconds until something is shown, and between two lines."""
+
+
+@contextmanager
+def shown(count: Any) -> Iterator[None]:
+    """While the block runs, write states, states per second, states that wait and memory to stderr, on one line that is
+    cleared at the end; nothing where stderr is no terminal. `count`: the COUNT record of the exploration."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    over, start = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not over.wait(AFTER_S):
+            print(f"\r{line(count, time.monotonic() - start)}", end="", file=sys.stderr, flush=True)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+        if time.monotonic() - start > AFTER_S:
+            print(f"\r{'':70}\r", end="", file=sys.stderr, flush=True)
+
+
+def line(count: Any, seconds: float) -> str:
+    """The exploration so far in at most 70 columns."""
+    states, mib = int(count["states"][0]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    waiting = states - int(count["next"][0])
+    return f"{states:,} states, {states / seconds:,.0f}/s, {waiting:,} wait, {mib:,} MiB"[:70].ljust(70)

@@ -1,0 +1,58 @@
+"""Results as tables: Arrow, pandas, and HTML for a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from .errors import missing
+
+MOST_SHOWN = 40
+
+
+class Tabular:
+    """Something that has rows, each a mapping with the same names; a notebook shows them."""
+
+    __slots__ = ()
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """The rows, in order."""
+        raise NotImplementedError
+
+    def heading(self) -> str:
+        """One line above the table."""
+        return ""
+
+    def table(self) -> Any:
+        """The rows as a pyarrow.Table."""
+        import pyarrow as pa
+
+        return pa.Table.from_pylist([dict(row) for row in self.rows()])
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas.DataFrame. InputError where pandas is not installed."""
+        try:
+            return self.table().to_pandas()
+        except ImportError:
+            raise missing("pandas") from None
+
+    def _repr_html_(self) -> str:
+        rows = list(self.rows())
+        names = list(rows[0]) if rows else []
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(_text(row[name]))}</td>" for name in names) + "</tr>"
+            for row in rows[:MOST_SHOWN]
+        )
+        more = f"<p>and {len(rows) - MOST_SHOWN} more rows</p>" if len(rows) > MOST_SHOWN else ""
+        above = f"<p>{escape(self.heading())}</p>" if self.heading() else ""
+        return f"{above}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)

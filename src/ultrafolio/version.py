@@ -1,0 +1,3 @@
+"""The version of the package; CHANGELOG.md says what each brought."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,116 @@
+"""The first answer: explored by the plain functions where the system is small, with the same bytes as compiled."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from checking import PATHS, ROOT, system
+from test_check_explore import used
+from ultrafolio.check import explore as exploring
+from ultrafolio.check import first, liveness
+from ultrafolio.engine import load
+from ultrafolio.errors import InputError
+from ultrafolio.model.policies import PRESETS
+
+BLOCKED = ("numba", "llvmlite", "pyarrow", "grpc", "celery", "redis")
+POLICIES = ("whole-folio", "per-page", "split-writeback")
+
+
+def same(made, **limits):
+    """Assert that the plain and the compiled functions make the same graph; the compiled one."""
+    fast, plain = (exploring.explore(made, functions=functions, **limits)
+                   for functions in (exploring.compiled(), exploring.over_arrays()))  # fmt: skip
+    assert used(fast) == used(plain) and fast.reason == plain.reason and plain.interpreted
+    if fast.complete and fast.edged:
+        both = [[(c.waiter, c.entry, c.members.tolist()) for c in liveness.components_of(g)] for g in (fast, plain)]
+        assert both[0] == both[1]
+    return fast
+
+
+@pytest.mark.skipif(not load.can_compile(), reason="nothing is compiled here")
+@pytest.mark.parametrize("name", PATHS)
+def test_plain_and_compiled_exploration_are_the_same_bytes(name):
+    for policy in POLICIES:
+        made = system(name, policy)
+        if not same(made, max_states=400).complete:
+            same(made, max_states=1_500)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not load.can_compile(), reason="nothing is compiled here")
+@pytest.mark.parametrize("name", PATHS)
+def test_both_are_the_same_bytes_under_every_policy_up_to_the_largest_plain_graph(name):
+    for policy in PRESETS:
+        made = system(name, policy)
+        same(made, max_states=first.LARGE)
+        same(made, max_states=first.LARGE, edges=False)
+        with contextlib.suppress(InputError):  # nothing in it is alike
+            same(made, max_states=first.LARGE, edges=False, fold=True)
+
+
+def chosen(monkeypatch, *, kept, name, policy, most=20_000_000):
+    """Whether each exploration of a system, in turn, was by the plain functions."""
+    asked = []
+
+    def explored(made, *, functions=None, **limits):
+        asked.append(functions is not None)
+        return exploring.explore(made, functions=exploring.over_arrays(), **limits)
+
+    monkeypatch.setattr(first.rules, "can_compile", lambda: True)
+    monkeypatch.setattr(first.rules, "is_kept", lambda function: kept)
+    stand_in = SimpleNamespace(explore=explored, is_loaded=lambda: False, over_arrays=exploring.over_arrays)
+    monkeypatch.setattr(first, "exploring", stand_in)
+    first.explore(system(name, policy), max_states=most)
+    return asked
+
+
+def test_a_count_of_states_decides_what_explores(monkeypatch):
+    assert chosen(monkeypatch, kept=False, name="03-virtio", policy="whole-folio") == [True]
+    large = {"name": "39-busy-folio", "policy": "whole-folio"}
+    assert chosen(monkeypatch, kept=True, **large) == [True, False]
+    assert chosen(monkeypatch, kept=True, most=500, **large) == [True], "the user's limit came first"
+
+
+def test_check_needs_no_package_that_compiles():
+    code = f"""import sys
+for name in {BLOCKED}:
+    sys.modules[name] = None
+from ultrafolio.cli import main
+main(["check", "scenarios/03-virtio.toml", "--policy", "whole-folio", "--json"])"""
+    outputs = []
+    for text in (code, code.replace("sys.modules[name] = None", "pass")):
+        done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, env=os.environ, check=False)
+        assert done.returncode == 1 and done.stderr == b"", done.stderr.decode()
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1] and outputs[0]
+
+
+def test_a_cache_that_cannot_be_written_is_told_in_one_line(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ULTRAFOLIO_CACHE", str(tmp_path / "file" / "cache"))
+    load.can_keep.cache_clear()
+    try:
+        assert not load.can_keep() and not load.can_keep()
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "ULTRAFOLIO_CACHE=FOLDER" in said
+    finally:
+        load.can_keep.cache_clear()
+
+
+def test_the_cache_of_another_path_and_time_is_the_same(monkeypatch, tmp_path):
+    monkeypatch.setenv("ULTRAFOLIO_CACHE", str(tmp_path))
+    load.can_keep.cache_clear()
+    try:
+        made = []
+        for folder in ("one", "two"):
+            file = tmp_path / folder / "model" / "rules.py"
+            file.parent.mkdir(parents=True)
+            file.write_text("x = 1\n")
+            made.append(load._shared(file, file.read_text()))
+        assert made[0] == made[1] and os.path.exists(made[0])
+    finally:
+        load.can_keep.cache_clear()
