@@ -6,6 +6,8 @@ import redis
 
 from services import recover
 from services.calls import _failure
+from services.ultravisor.contents import Contents
+from services.ultravisor.machine import KEY, Machines
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.state import acl
 from ultrafolio.state.redis import RedisStore
@@ -99,6 +101,35 @@ def test_a_store_that_lost_writes_is_refused_until_an_operator_decides(server, s
     answer = store.commit("g", commit(4, cached=second.revisions["pc"]))
     assert answer.sections == {"pc": b"\1"}, "who saw what was lost reads again"
     assert store.commit("g", commit(5, cached=answer.revisions["pc"], patches=[Patch("pc", 0, b"\4")])).status == "done"
+
+
+def test_a_machine_that_lost_changes_is_refused_until_an_operator_decides(server, tmp_path, capsys):
+    def machines():
+        return Machines(RedisStore(server.url, "ultravisor"), Contents(tmp_path), {})
+
+    one = machines()
+    one.inject(0x0100, 1, 2)
+    kept = one._store.get(KEY)
+    one.inject(0x0200, 1, 2)
+    one._store._client.set(KEY, kept)
+    # also for a process that is started again
+    for other in (one, machines()):
+        with pytest.raises(StoreBehind):
+            other.inject(0x0101, 1, 2)
+    recover.main.callback(server.url, "list", None)
+    assert capsys.readouterr().out == "the ultravisor's machine\n"
+    recover.main.callback(server.url, "accept-machine", None)
+    one.inject(0x0101, 1, 2)
+    assert machines()._kept()[1].injections.keys() == {0x0100, 0x0101}
+    with pytest.raises(SystemExit):
+        recover.main.callback(server.url, "accept-machine", None)
+    # and a store that lost everything
+    one._store._client.delete(KEY)
+    with pytest.raises(StoreBehind):
+        one.inject(0x0101, 1, 2)
+    recover.main.callback(server.url, "accept-machine", None)
+    one.inject(0x0101, 1, 2)
+    assert one._kept()[1].seed and one._kept()[1].injections.keys() == {0x0101}
 
 
 def test_only_the_parts_mark_a_group():

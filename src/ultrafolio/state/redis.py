@@ -236,6 +236,10 @@ class RedisStore:
         tries = itertools.count()
         return bool(self._patiently(lambda: self._swap(keys=[key], args=[old or b"", new, int(next(tries) > 0)])))
 
+    def remove(self, key: str) -> None:
+        """Remove a key of the role's own that belongs to no group."""
+        self._patiently(lambda: self._client.delete(key))
+
     def number(self, key: str) -> int:
         """The next number of a counter of the role's own, from 1."""
         return int(self._patiently(lambda: self._client.execute_command("INCR", key)))
