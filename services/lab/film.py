@@ -186,7 +186,7 @@ class Film:
             role = entry.role
         elif isinstance(entry, Again):
             if self._replay.entry(event.id, entry):
-                what = f"the last {entry.entries} entries, {entry.rounds} times more"
+                what = f"the same round of {entry.entries} entries, {entry.rounds} times more"
                 steps.append(Step("guest", what, "polls", []))
             role = "guest"
         elif isinstance(entry, Uvc):

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ultrafolio.engine import load
-from ultrafolio.model.layout import AGAIN, IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State
+from ultrafolio.model.layout import AGAIN, FAULT, IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State
 from ultrafolio.model.rule import RULES
 
 from .events import StepEvent, Steps, encode
@@ -389,7 +389,8 @@ class _Burst:
                 self.view.rollback(mark)
             else:
                 if not self.events:
-                    self.polls = self.actor + 1 if pc == AGAIN else 0
+                    # it looked again, in vain
+                    self.polls = self.actor + 1 if (pc, outcome) == (AGAIN, FAULT) else 0
                 self.events.append(StepEvent(self.actor, op, page, outcome, list(self.slot.names)))
             return Done(self.actor, pc, outcome)
 

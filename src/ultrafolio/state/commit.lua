@@ -37,16 +37,22 @@ local function append(data)
   redis.call('XADD', KEYS[8], 'MAXLEN', 1, '*', 'n', '')
 end
 
+local function again(entries, rounds)
+  return cmsgpack.pack({type = 'again', entries = entries, rounds = rounds})
+end
+
 local function poll_begins(actor, data)
   redis.call('DEL', KEYS[7])
-  if actor ~= 0 then redis.call('HSET', KEYS[7], 'actor', actor, 'length', 1, 'known', 0, 'at', 0, 'count', 0, 1, data) end
+  if actor ~= 0 then redis.call('HSET', KEYS[7], 'actor', actor, 'length', 1, 'known', 0, 'at', 0, 'count', 0, 'step', 1,
+    1, data) end
 end
 
 -- A thread that polls makes the same entries in every round, from one of its starts to the next. The first round is
--- appended; of those that are equal to it only the number is kept, and becomes an entry before the next other entry.
+-- appended; of those that are equal to it only the number is kept. It becomes an entry before the next other entry, and
+-- after 1, 8, 64, ... rounds, so that readers see that it goes on.
 -- actor: 1 + the thread that starts a round with this entry, or 0
 local function log(data, actor)
-  local poll = redis.call('HMGET', KEYS[7], 'actor', 'length', 'known', 'at', 'count')
+  local poll = redis.call('HMGET', KEYS[7], 'actor', 'length', 'known', 'at', 'count', 'step')
   if not poll[1] then
     append(data)
     if actor ~= 0 then poll_begins(actor, data) end
@@ -63,13 +69,18 @@ local function log(data, actor)
     end
     return
   end
-  if count < MOST_ROUNDS and redis.call('HGET', KEYS[7], place + 1) == data then
+  if redis.call('HGET', KEYS[7], place + 1) == data then
     place = place + 1
     if place == length then place, count = 0, count + 1 end
-    redis.call('HSET', KEYS[7], 'known', 1, 'at', place, 'count', count)
+    local step = tonumber(poll[6])
+    if place == 0 and count == step then
+      append(again(length, count))
+      count, step = 0, math.min(8 * step, MOST_ROUNDS)
+    end
+    redis.call('HSET', KEYS[7], 'known', 1, 'at', place, 'count', count, 'step', step)
     return
   end
-  if count > 0 then append(cmsgpack.pack({type = 'again', entries = length, rounds = count})) end
+  if count > 0 then append(again(length, count)) end
   for n = 1, place do append(redis.call('HGET', KEYS[7], n)) end
   append(data)
   poll_begins(actor, data)

@@ -47,7 +47,8 @@ class Uvc(msgspec.Struct, frozen=True, tag="uvc"):
 
 
 class Again(msgspec.Struct, frozen=True, tag="again"):
-    """The last `entries` entries came `rounds` times more: a thread polls, and nothing else happens."""
+    """The last `entries` entries, those of this kind not counted, came `rounds` times more: a thread polls, nothing
+    else happens."""
 
     entries: int
     rounds: int

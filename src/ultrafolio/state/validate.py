@@ -129,7 +129,8 @@ class Replay:
     def entry(self, event: str, entry: Entry) -> bool:
         """Take an entry of the stream; False if the rules refuse it, and then the verdict says where and why."""
         taken = self.take(event, entry)
-        self.recent.append(entry)
+        if not isinstance(entry, Again):
+            self.recent.append(entry)
         return taken
 
     def take(self, event: str, entry: Entry) -> bool:
