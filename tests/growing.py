@@ -92,7 +92,7 @@ def _numbers(node, beside):
 # ---------------------------------------------------------------------------------------------- the entries
 LAYOUT, RULES = "model/layout.py", "model/access.py"
 KICKS = '''
-@rule(KICK_IDLE, fair=UNFAIR, chooses=True, kernel="none")
+@rule(KICK_IDLE, takers="kicker", cost="kick", fair=UNFAIR, chooses=True, kernel="none")
 def kick_start(s, t, op, page):
     """Somebody is about to kick a page."""
     if not spend(s, t):
@@ -101,7 +101,7 @@ def kick_start(s, t, op, page):
     return KICKED
 
 
-@rule(KICK, kernel="none")
+@rule(KICK, takers="kicker", tells_page=True, kernel="none")
 def kick_page(s, t):
     """The page is kicked, once its folio is not locked."""
     k = s.task[t]
@@ -137,6 +137,7 @@ def free_wait(copy):
 def add_rules(copy):
     copy.number(LAYOUT, "DEAD", "KICK_IDLE", "KICK", before="DEAD")
     copy.append(RULES, KICKS)
+    copy.entry("sim/costs.py", "DEFAULTS", '"kick": (777, "a kick: assumed")')
 
 
 def add_kind(copy):

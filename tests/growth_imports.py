@@ -13,6 +13,7 @@ for folder in sys.argv[1:]:
         said = ""
         try:
             import ultrafolio.check.verdict
+            import ultrafolio.sim.costs
             import ultrafolio.sim.load
             import ultrafolio.state.validate  # noqa: F401
         except Exception as error:

@@ -12,7 +12,6 @@ import growing
 from growing import LAYOUT, Copy
 from ultrafolio.check.layout import PROPERTIES_END, STEP_PROPERTY, WORD_BITS
 from ultrafolio.model.layout import ACTOR_KINDS, CFG, DEAD, OUTCOMES, WAITS
-from ultrafolio.sim.costs import DEFAULTS
 
 ROOT = Path(__file__).parent.parent
 LAST = PROPERTIES_END
@@ -56,7 +55,7 @@ def test_a_new_wait_reason_is_not_that_of_a_parked_vcpu(grown):
 
 
 def test_a_new_outcome_has_a_cost_of_its_own(grown):
-    assert grown["simulator"]["usual"] == [DEFAULTS["lock"][0]], "not the cost of its rule"
+    assert grown["simulator"]["usual"] == [777], "not the cost of its rule"
     assert grown["simulator"]["pauses"] == [3210] and grown["simulator"]["said"]
 
 
@@ -142,13 +141,21 @@ def many_words(copy):
 
 def unfreed_wait(copy):
     growing.add_wait(copy)
-    growing.add_rules(copy)
+    fact('takers="vcpu"')(copy)
     copy.entry("waits/tables.py", "UNOBSTRUCTED", "_layout.W_KICK")
 
 
 def unheard_word(copy):
     copy.number(LAYOUT, "DEAD", "KICK", before="DEAD")
     copy.append(growing.RULES, RULE.format(place="KICK").replace(")", ', releases="kick")', 1))
+
+
+def fact(said, instead_of='takers="vcpu"'):
+    """An edit: one more rule that says this of itself."""
+    def edit(copy):
+        copy.number(LAYOUT, "DEAD", "KICK", before="DEAD")
+        copy.append(growing.RULES, RULE.format(place="KICK").replace(instead_of, said))
+    return edit
 
 
 def unfolded_kind(copy):
@@ -180,7 +187,7 @@ def named_property(copy):
 
 
 RULE = '''
-@rule({place}, kernel="none")
+@rule({place}, takers="vcpu", kernel="none")
 def on_{place}(s, t):
     """Nothing happens."""
     return OK
@@ -211,6 +218,10 @@ REFUSED = {
     "a release that no rule gives": (
         lambda copy: copy.entry("sim/layout.py", "FREES", '"kick": (-W_LOCK,)'), "no rule releases kick", None, "@rule",
     ),
+    "a taker that is no kind of actor": (fact('takers="kicker"', 'takers="vcpu"'), "kicker of on-KICK", None, "KINDS"),
+    "a call that nobody knows": (fact('takers="vcpu", call="kick"'), "kick of on-KICK", None, "CALLS"),
+    "a sleep that nobody knows": (fact('takers="vcpu", sleeps="kick"'), "kick of on-KICK", None, "SLEEPS"),
+    "a cost that nobody knows": (fact('takers="vcpu", cost="kick"'), "kick of on-KICK", None, "DEFAULTS"),
     "a place without a rule": (
         lambda copy: copy.number(LAYOUT, "DEAD", "KICK", before="DEAD"), "KICK has no rule", DEAD + 1, "RULE_MODULES",
     ),

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import msgspec
 
 from services.lab.waiting import Told, told
-from ultrafolio.check.show import ABOUT_A_PAGE, deed
+from ultrafolio.check.show import deed
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import ACTOR_KINDS, ALLOWED, DONE, OPS, OUTCOMES, PINNED_SHARED, SECURE
@@ -228,8 +228,8 @@ class Film:
         """A step in words, as check.show tells it."""
         rule, who = RULES[pc], self._name(step.actor)
         what = deed(rule.name, OPS[step.op], page)
-        told = rule.name in ABOUT_A_PAGE and (rule.name, step.outcome) != ("pin-get", DONE)
-        fails = rule.name == "accessible-pin" and self._live.uv[page].state != PINNED_SHARED
+        told = rule.tells_page and (rule.name, step.outcome) != ("pin-get", DONE)
+        fails = rule.call == "pin" and self._live.uv[page].state != PINNED_SHARED
         return f"{who} {what}" + (f" page {page}" if told else "") + (" fails" if fails else "")
 
     def _changed(self) -> list[int]:

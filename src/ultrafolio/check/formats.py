@@ -12,7 +12,7 @@ from ultrafolio.model.rule import RULES
 from .replay import Step
 from .verdict import KINDS, Finding, Result
 
-CALLS = ("accessible-pin", "accessible-export", "import-call", "import-export", "reclaim-export", "reboot-reset")
+CALLS = {rule.name: rule.call for rule in RULES.values() if rule.call}
 """Rules in which the host calls the ultravisor."""
 _UV, _TASK, _ACTOR = (tuple(model.OWNERS).index(section) for section in ("uv", "task", "actor"))
 _OWNER = {rule.name: rule.actor for rule in RULES.values()}
@@ -68,7 +68,7 @@ def _messages(step: Step, indent: str) -> list[str]:
     what = f"{step.kind} {step.actor} {step.rule}"
     if _OWNER.get(step.rule) == "guest" and step.kind == model.ACTOR_KINDS[0]:
         what = f"{step.kind} {step.actor} {_wish(step)} page {step.page}"
-    elif step.rule in CALLS and step.rule != "reboot-reset":
+    elif CALLS.get(step.rule, "reset") != "reset":
         what += f" page {step.page}"
     if step.outcome_word not in ("OK", "DONE"):
         what += f": {step.outcome_word}"

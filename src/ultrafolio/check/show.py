@@ -18,10 +18,7 @@ _COLUMNS = {"guest": 5, "host": 21, "device": 50, "fault": 50}
 _HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}{'device':<20}".rstrip()
 _ACTOR_OF = {rule.name: rule.actor for rule in RULES.values()}
 _UV, _MM, _IO = UV.names or (), MM.names or (), IO.names or ()
-ABOUT_A_PAGE = {
-    "pin-get", "unpin", "accessible-pin", "accessible-export", "import-call", "import-export",
-    *(r.name for r in RULES.values() if r.chooses and r.actor not in ("guest", "device") and r.name != "access-start"),
-}  # fmt: skip
+ABOUT_A_PAGE = {rule.name for rule in RULES.values() if rule.tells_page}
 """Steps of which the page does not follow from the actor's steps before: starts, loops over pages, and calls."""
 _STATE = "NSHPE"
 _FLAGS = (("arch", "a"), ("locked", "l"), ("frozen", "f"), ("writeback", "w"), ("dirty", "d"))

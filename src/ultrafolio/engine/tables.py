@@ -17,10 +17,10 @@ from ultrafolio.model.bounds import fits, most
 from ultrafolio.model.layout import ACTOR, ACTOR_KINDS, CFG, DEAD, IDLE_PC, OPS, OUTCOMES, TASK, WAITS, WHO
 from ultrafolio.model.policies import CHOICES, Policy
 from ultrafolio.model.properties import PROPERTIES, SEED
-from ultrafolio.model.rule import RULES
+from ultrafolio.model.rule import CALLS, RULES, SLEEPS
 
 RULE_MODULES = (ultravisor, host, guest, access, properties)
-SET_BESIDE = ("misc", "background", "stuck", "pages", "actors", "vms")
+SET_BESIDE = ("misc", "stuck", "pages", "actors", "vms")
 """Configuration fields that no policy sets: scenario.system and sim/world.py do."""
 
 
@@ -34,6 +34,7 @@ def check() -> None:
     _rules()
     _outcomes()
     _kinds()
+    _facts()
     _configuration()
     _properties()
 
@@ -61,6 +62,17 @@ def _is_rule(node: ast.stmt) -> bool:
         case ast.FunctionDef(decorator_list=[ast.Call(func=ast.Name(id="rule"))]):
             return True
     return False
+
+
+def _facts() -> None:
+    """What a rule says of itself names kinds of actors, calls and obstacles that there are."""
+    for what, known, where, said in (
+        ("kinds of actors", ACTOR_KINDS, "model/layout.py: ACTOR_KINDS", lambda rule: rule.takers),
+        ("calls", CALLS, "model/rule.py: CALLS", lambda rule: (rule.call,)),
+        ("obstacles to sleep for", SLEEPS, "model/rule.py: SLEEPS", lambda rule: rule.sleeps),
+    ):
+        strange = [f"{word} of {rule.name}" for rule in RULES.values() for word in said(rule) if word not in known]
+        fits(f"{what}, of which nobody knows {', '.join(strange)}", len(known) + len(strange), len(known), where)
 
 
 def _outcomes() -> None:

@@ -67,7 +67,8 @@ def one_loop(s):
     return s.cfg[0].accessible == ACC_UNIT_LITERAL
 
 
-@rule(ACC_TEST, kernel="test_bit(PG_arch_1) in make_folio_accessible, v5.7",
+@rule(ACC_TEST, takers="vcpu disk virtio writeback pin interrupt access",
+      kernel="test_bit(PG_arch_1) in make_folio_accessible, v5.7",
       seed="the arch-bit is used to determine whether further processing (e.g. export) is needed")  # fmt: skip
 def accessible_test(s, t):
     """The arch bit is clear: nothing to do, no call. With a bit per page: the bit of the page that was asked for."""
@@ -111,8 +112,8 @@ def page_done(s, t):
     return OK
 
 
-@rule(ACC_PIN, kernel="uv_pin_shared (0x0341), v5.7",
-      seed="a page is pinned shared, or, if that fails, exported")  # fmt: skip
+@rule(ACC_PIN, takers="vcpu disk virtio writeback pin interrupt access", call="pin", tells_page=True, cost="pin_call",
+      kernel="uv_pin_shared (0x0341), v5.7", seed="a page is pinned shared, or, if that fails, exported")  # fmt: skip
 def accessible_pin(s, t):
     """Pin the page shared; where that fails, export (in the posted loops: export the whole folio)."""
     k = s.task[t]
@@ -127,8 +128,9 @@ def accessible_pin(s, t):
     return OK
 
 
-@rule(ACC_EXPORT, kernel="uv_convert_from_secure (0x0201), v5.7", seed="or, if that fails, exported",
-      releases="lock writeback refs")  # fmt: skip
+@rule(ACC_EXPORT, takers="vcpu disk virtio writeback pin interrupt access", call="export", tells_page=True,
+      cost="export_call", releases="lock writeback refs", kernel="uv_convert_from_secure (0x0201), v5.7",
+      seed="or, if that fails, exported")  # fmt: skip
 def accessible_export(s, t):
     """Export the page. A failure leaves the bit set; in writeback it is too late to recover."""
     k = s.task[t]
@@ -159,7 +161,8 @@ def not_accessible(s, t):
     return E_IO
 
 
-@rule(ACC_CLEAR, kernel="clear_bit(PG_arch_1) after the UVC, v5.7",
+@rule(ACC_CLEAR, takers="vcpu disk virtio writeback pin interrupt access",
+      kernel="clear_bit(PG_arch_1) after the UVC, v5.7",
       seed="sometimes we have small windows where non-secure pages can have the bit set")  # fmt: skip
 def accessible_clear(s, t):
     """Clear the bit: of the page just made accessible, or of the folio, all of which is."""
@@ -181,7 +184,7 @@ def is_long(s, t):
     return 1 if s.who[t].kind == RING or s.who[t].kind == PIN else 0
 
 
-@rule(PIN_GET, kernel="try_grab_folio(FOLL_PIN) in mm/gup.c, v5.7",
+@rule(PIN_GET, takers="disk virtio pin interrupt", tells_page=True, kernel="try_grab_folio(FOLL_PIN) in mm/gup.c, v5.7",
       seed="pin_user_pages() will cause the pages to be made accessible")  # fmt: skip
 def pin_get(s, t):
     """Take the reference on the next page, faulting it in, then make it accessible; or all are pinned."""
@@ -230,7 +233,8 @@ def device_over(s, t):
     finished(s, t)
 
 
-@rule(UNPIN, kernel="unpin_user_page in mm/gup.c, v5.7", releases="refs",
+@rule(UNPIN, takers="disk virtio pin interrupt", tells_page=True, releases="refs",
+      kernel="unpin_user_page in mm/gup.c, v5.7",
       seed="the pin stays as long as the corresponding virtio devices are configured")  # fmt: skip
 def unpin(s, t):
     """Drop the reference on one page; the ultravisor is not told."""
@@ -246,7 +250,7 @@ def unpin(s, t):
 
 
 # ------------------------------------------------------------------------------------- the host's own accesses
-@rule(ACCESS_IDLE, fair=UNFAIR, chooses=True, kernel="a load or store of the kernel or the VMM",
+@rule(ACCESS_IDLE, takers="access", fair=UNFAIR, chooses=True, kernel="a load or store of the kernel or the VMM",
       seed="trying to access a page will (try to) make the whole")  # fmt: skip
 def access_start(s, t, op, page):
     """The host is about to read (op READ) or write (op WRITE) a page."""
@@ -256,7 +260,8 @@ def access_start(s, t, op, page):
     return OK
 
 
-@rule(ACCESS_TRY, kernel="do_secure_storage_access: 0x3d, folio_get, arch_make_folio_accessible, v6.12",
+@rule(ACCESS_TRY, takers="access",
+      kernel="do_secure_storage_access: 0x3d, folio_get, arch_make_folio_accessible, v6.12",
       seed="a page is pinned shared, or, if that fails, exported")  # fmt: skip
 def access_try(s, t):
     """Access the page, faulting it in; where the hardware refuses, take a reference and make it accessible first."""
@@ -275,7 +280,7 @@ def access_try(s, t):
     return access_over(s, t, DONE)
 
 
-@rule(ACCESS_PUT, kernel="folio_put in do_secure_storage_access, v6.12", releases="refs")
+@rule(ACCESS_PUT, takers="access", releases="refs", kernel="folio_put in do_secure_storage_access, v6.12")
 def access_put(s, t):
     """Drop the reference; repeat the access, or give up where the page could not be made accessible."""
     k = s.task[t]
@@ -295,7 +300,8 @@ def access_over(s, t, outcome):
 
 
 # ----------------------------------------------------------------------------------------- writeback
-@rule(WB_IDLE, fair=UNFAIR, chooses=True, kernel="wb_writeback; wakes up on its own",
+@rule(WB_IDLE, takers="writeback", tells_page=True, fair=UNFAIR, chooses=True,
+      kernel="wb_writeback; wakes up on its own",
       seed="if a folio is in writeback, all of it is going to be written back")  # fmt: skip
 def writeback_start(s, t, op, page):
     """Writeback picks the folio of `page`."""
@@ -306,7 +312,8 @@ def writeback_start(s, t, op, page):
     return OK
 
 
-@rule(WB_LOCK, fair=STRONG, kernel="folio_lock, handed over after 5 tries since v5.9; folio_wait_writeback, v5.7")
+@rule(WB_LOCK, takers="vcpu writeback", sleeps="lock writeback", fair=STRONG,
+      kernel="folio_lock, handed over after 5 tries since v5.9; folio_wait_writeback, v5.7")  # fmt: skip
 def writeback_lock(s, t):
     """Lock the folio, once an earlier writeback of it is over."""
     h = s.mm[head(s, s.task[t].page)]
@@ -319,7 +326,7 @@ def writeback_lock(s, t):
     return OK
 
 
-@rule(WB_START, holds="lock", kernel="folio_clear_dirty_for_io, folio_start_writeback, v5.7",
+@rule(WB_START, takers="vcpu writeback", holds="lock", kernel="folio_clear_dirty_for_io, folio_start_writeback, v5.7",
       seed="so all of it needs to be made accessible")  # fmt: skip
 def writeback_flag(s, t):
     """Set the flag, clear dirty and mapped-writable; then every page is made accessible, always."""
@@ -329,8 +336,8 @@ def writeback_flag(s, t):
     return OK
 
 
-@rule(WB_IO, holds="lock writeback", kernel="folio_unlock, submit_bio, v5.7", releases="lock",
-      seed="we MUST NOT do any kind of I/O on secure pages")  # fmt: skip
+@rule(WB_IO, takers="vcpu writeback", cost="lock ~writeback", holds="lock writeback", releases="lock",
+      kernel="folio_unlock, submit_bio, v5.7", seed="we MUST NOT do any kind of I/O on secure pages")  # fmt: skip
 def writeback_io(s, t):
     """Unlock; the I/O on all pages of the folio is in flight."""
     k = s.task[t]
@@ -340,7 +347,7 @@ def writeback_io(s, t):
     return OK
 
 
-@rule(WB_END, holds="writeback", kernel="folio_end_writeback, v5.7", releases="writeback",
+@rule(WB_END, takers="vcpu writeback", holds="writeback", releases="writeback", kernel="folio_end_writeback, v5.7",
       seed="once the I/O is over, the pages can be accessed again")  # fmt: skip
 def writeback_end(s, t):
     """The I/O completes: clear the flag, wake the waiters."""
@@ -363,7 +370,8 @@ def writeback_over(s, t, outcome):
 
 
 # ------------------------------------------------------------------------------------------- reclaim
-@rule(RECLAIM_IDLE, fair=UNFAIR, chooses=True, kernel="shrink_folio_list, v5.7")
+@rule(RECLAIM_IDLE, takers="reclaim", tells_page=True, fair=UNFAIR, chooses=True,
+      kernel="shrink_folio_list, v5.7")  # fmt: skip
 def reclaim_start(s, t, op, page):
     """Reclaim picks a page."""
     if not turn_come(s, t) or not spend(s, t):
@@ -391,7 +399,8 @@ def pinned(s, p):
     return False
 
 
-@rule(RECLAIM_LOCK, kernel="folio_trylock, folio_maybe_dma_pinned in shrink_folio_list, v6.12")
+@rule(RECLAIM_LOCK, takers="reclaim",
+      kernel="folio_trylock, folio_maybe_dma_pinned in shrink_folio_list, v6.12")  # fmt: skip
 def reclaim_lock(s, t):
     """Try the folio lock; a folio that is locked or in writeback, or a page not mapped, is passed over.
 
@@ -408,7 +417,7 @@ def reclaim_lock(s, t):
     return OK
 
 
-@rule(RECLAIM_UNMAP, holds="lock", kernel="ptep_clear_flush in try_to_unmap_one, v5.7")
+@rule(RECLAIM_UNMAP, takers="reclaim", holds="lock", kernel="ptep_clear_flush in try_to_unmap_one, v5.7")
 def reclaim_unmap(s, t):
     """Unmap the page; the unmap itself exports it next, or its whole folio (P.unmap)."""
     k = s.task[t]
@@ -422,7 +431,8 @@ def reclaim_unmap(s, t):
     return OK
 
 
-@rule(RECLAIM_EXPORT, holds="lock", kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7", releases="lock",
+@rule(RECLAIM_EXPORT, takers="reclaim", call="export", cost="export_call", holds="lock", releases="lock",
+      kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7",
       seed="page with guest content, encrypted and integrity protected")  # fmt: skip
 def reclaim_export(s, t):
     """Export, unless it was mapped again; a failure cannot be returned from here, the page is given up and stays.
@@ -449,7 +459,8 @@ def reclaim_export(s, t):
     return OK
 
 
-@rule(RECLAIM_SWAP, holds="lock", kernel="pageout in mm/vmscan.c, v5.7", releases="lock")
+@rule(RECLAIM_SWAP, takers="reclaim", cost="lock swap_write@OK", holds="lock", releases="lock",
+      kernel="pageout in mm/vmscan.c, v5.7")  # fmt: skip
 def reclaim_swap(s, t):
     """Write to swap, unless the page has extra references or was mapped again."""
     k = s.task[t]
@@ -461,7 +472,8 @@ def reclaim_swap(s, t):
     return OK
 
 
-@rule(RECLAIM_FREE, holds="lock", kernel="__remove_mapping in mm/vmscan.c, v5.7", releases="lock")
+@rule(RECLAIM_FREE, takers="reclaim", holds="lock", releases="lock",
+      kernel="__remove_mapping in mm/vmscan.c, v5.7")  # fmt: skip
 def reclaim_free(s, t):
     """The write to swap completes: free the page, unless it was mapped again or referenced meanwhile."""
     k = s.task[t]
@@ -475,7 +487,8 @@ def reclaim_free(s, t):
 
 
 # ------------------------------------------------------------------------- LRU and other references
-@rule(LRU_IDLE, fair=UNFAIR, chooses=True, kernel="folio_add_lru: a batch of this CPU holds a reference")
+@rule(LRU_IDLE, takers="lru", tells_page=True, fair=UNFAIR, chooses=True,
+      kernel="folio_add_lru: a batch of this CPU holds a reference")  # fmt: skip
 def lru_add(s, t, op, page):
     """A page enters the LRU batch of the actor's CPU, where it stays, referenced, until drained."""
     m = s.mm[page]
@@ -487,7 +500,8 @@ def lru_add(s, t, op, page):
     return OK
 
 
-@rule(MAPPING_IDLE, fair=UNFAIR, chooses=True, kernel="folio_get by zap, fork or rmap of another mapping")
+@rule(MAPPING_IDLE, takers="mapping", tells_page=True, fair=UNFAIR, chooses=True,
+      kernel="folio_get by zap, fork or rmap of another mapping")  # fmt: skip
 def mapping_get(s, t, op, page):
     """The other mapping of a twice-mapped folio takes its count; a plain get does not look whether it is frozen."""
     if not turn_come(s, t) or not spend(s, t):
@@ -495,7 +509,8 @@ def mapping_get(s, t, op, page):
     return plain_get(s, t, page, MISUSE if s.mm[counted(s, page)].frozen else OK)
 
 
-@rule(SPECULATIVE_IDLE, fair=UNFAIR, chooses=True, kernel="folio_try_get by a pfn walker")
+@rule(SPECULATIVE_IDLE, takers="speculative", tells_page=True, fair=UNFAIR, chooses=True,
+      kernel="folio_try_get by a pfn walker")  # fmt: skip
 def speculative_get(s, t, op, page):
     """A pfn walker tries a reference; a frozen folio refuses it."""
     if s.mm[counted(s, page)].frozen:
@@ -512,7 +527,7 @@ def plain_get(s, t, page, outcome):
     return outcome
 
 
-@rule(PUT, kernel="folio_put", releases="refs")
+@rule(PUT, takers="mapping speculative interrupt", releases="refs", kernel="folio_put")
 def plain_put(s, t):
     """Drop the plain reference."""
     k = s.task[t]
@@ -527,7 +542,7 @@ def plain_put(s, t):
 
 
 # -------------------------------------------------------------------------------------------- reboot
-@rule(REBOOT_QUIET, kernel="kvm_s390_handle_pv: vCPUs stopped, then KVM_PV_UNSHARE_ALL, v5.7",
+@rule(REBOOT_QUIET, takers="reboot", kernel="kvm_s390_handle_pv: vCPUs stopped, then KVM_PV_UNSHARE_ALL, v5.7",
       seed="until the guest shuts down or reboots")  # fmt: skip
 def reboot_quiet(s, t):
     """Wait for the machine's vCPUs to stop, its I/O to end, its devices to be torn down, and writeback."""
@@ -543,7 +558,8 @@ def reboot_quiet(s, t):
     return OK
 
 
-@rule(REBOOT_RESET, kernel="KVM_PV_UNSHARE_ALL (0x0340), destroy pages (0x0202), v5.7", releases="vm")
+@rule(REBOOT_RESET, takers="reboot", call="reset", releases="vm",
+      kernel="KVM_PV_UNSHARE_ALL (0x0340), destroy pages (0x0202), v5.7")  # fmt: skip
 def reboot_reset(s, t):
     """One ultravisor step: unshare all and destroy; then the machine runs again, or is gone."""
     uv_reset(s, s.who[t].vm)
@@ -556,7 +572,8 @@ def reboot_reset(s, t):
 
 
 # -------------------------------------------------------------------------------------------- faults
-@rule(TAMPER_IDLE, actor="fault", fair=UNFAIR, chooses=True, kernel="none: a broken or hostile host")
+@rule(TAMPER_IDLE, takers="tamper", tells_page=True, actor="fault", fair=UNFAIR, chooses=True,
+      kernel="none: a broken or hostile host")  # fmt: skip
 def tamper(s, t, op, page):
     """The host changes a byte of a page it may access, or puts an older copy there."""
     if s.mm[page].altered or hw_host(s, page) != ALLOWED or not turn_come(s, t) or not spend(s, t):

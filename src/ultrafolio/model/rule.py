@@ -12,6 +12,8 @@ from typing import Any
 
 Function = Callable[..., Any]
 WEAK, STRONG, UNFAIR = "weak", "strong", ""
+CALLS = ("", "import", "pin", "export", "reset")
+SLEEPS = ("lock", "writeback", "mutex", "refs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class Rule:
     """One atomic step. `pc` is its place in the fixed rule order, so a list of rules is an execution.
 
     actor     whose step it is: guest, host, device or fault
+    takers    kinds of actors that may come to it, by their names in layout.ACTOR_KINDS
     fairness  WEAK: if it stays enabled it is taken in the end. STRONG: if it is enabled again and again it is; its
               thread sleeps in a queue, and the kernel hands over what it waits for. UNFAIR: the guest's own
               choices, starts of work, and device tear-down (model.md §5.2)
@@ -30,6 +33,12 @@ class Rule:
     holds     what of its folio a thread holds that stands at this rule: lock, writeback, frozen. Not said here: the
               lock and the writeback that a thread holds while it makes a folio accessible for writeback, and the lock
               at the test for a large folio where that comes after the trylock
+    sleeps    what a thread that stands at this rule sleeps for, whatever becomes of its page: lock, writeback, mutex,
+              refs
+    call      the ultravisor call that it makes: import (an unpin, for an unshare), pin, export or reset; "" for none
+    tells_page  whether a story names its page: it does not follow from the actor's steps before
+    cost      its classes of cost, names of costs.DEFAULTS: `NAME` for every outcome, `NAME@OUTCOME,OUTCOME` for these,
+              `~NAME` for the mean of an exponential part of its own
     """
 
     pc: int
@@ -42,6 +51,11 @@ class Rule:
     seed: str
     releases: tuple[str, ...]
     holds: tuple[str, ...]
+    takers: tuple[str, ...]
+    sleeps: tuple[str, ...]
+    call: str
+    tells_page: bool
+    cost: tuple[str, ...]
 
     @property
     def fair(self) -> bool:
@@ -67,13 +81,19 @@ def rule(
     seed: str = "",
     releases: str = "",
     holds: str = "",
+    takers: str,
+    sleeps: str = "",
+    call: str = "",
+    tells_page: bool = False,
+    cost: str = "lock",
 ) -> Callable[[Function], Function]:
     """Register a step under its place `pc` in the rule order."""
 
     def register(function: Function) -> Function:
         name = function.__name__.replace("_", "-")
         RULES[pc] = Rule(pc, name, function, actor, fair, chooses, kernel, seed, tuple(releases.split()),
-                         tuple(holds.split()))  # fmt: skip
+                         tuple(holds.split()), tuple(takers.split()), tuple(sleeps.split()), call, tells_page,
+                         tuple(cost.split()))  # fmt: skip
         return function
 
     return register

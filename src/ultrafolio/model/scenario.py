@@ -214,10 +214,12 @@ def system(scenario: Scenario, policy: Policy) -> System:
         state.cfg[name] = code
     state.cfg["vms"] = guests if scenario.features["one_address_space"] else 1
     state.cfg["misc"] = scenario.features["ownership_transfer"]
-    state.cfg["background"] = any(kind == WRITEBACK and actor["starts"] == ENDLESS for kind, actor in scenario.actors)
     _memory(state, memory, policy)
     state.cfg["stuck"] = not all(actor.get("completes", True) for _, actor in scenario.actors)
     choices = [_actor(state, t, kind, actor, pages) for t, (kind, actor) in enumerate(scenario.actors)]
+    for (kind, actor), chosen in zip(scenario.actors, choices, strict=True):
+        if kind == WRITEBACK and actor["starts"] == ENDLESS:
+            state.pt["cleaned"][[page for _, page in chosen]] = 1
     after = _order(scenario, scenario.title)
     state.who["after"] = after
     state.who["awaited"][[number - 1 for number in after if number]] = 1

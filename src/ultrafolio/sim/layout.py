@@ -33,6 +33,9 @@ NEVER = (1 << 62) >> ACTOR_BITS << ACTOR_BITS
 """A key (time in ns << 17 | actor) later than any other: the actor is blocked or finished."""
 
 OUTCOME_SLOTS = len(OUTCOMES)
+EXPORTS = tuple(pc for pc, rule in RULES.items() if rule.call == "export")
+PINS = tuple(pc for pc, rule in RULES.items() if rule.call == "pin")
+"""Rules that make the ultravisor's call of this name."""
 CPUS = most(MM, "batch")
 """CPUs at most: a page's `batch` names one, or none."""
 UNIFORM, RECORDED, LISTED = range(3)

@@ -39,14 +39,12 @@ fits(f"outcomes, of which waits do not know whether an obstacle is met: {', '.jo
      len(_layout.OUTCOMES) + len(_layout.WAITS) - 2, len(_layout.OUTCOMES) + len(_layout.WAITS) - 2 - len(_untold),
      "waits/tables.py: OBSTACLE_OF or UNOBSTRUCTED, and BUSY")  # fmt: skip
 
-_WORDS = {"lock": OB_LOCK, "writeback": OB_WRITEBACK, "frozen": OB_FROZEN}
+_WORDS = {"lock": OB_LOCK, "writeback": OB_WRITEBACK, "frozen": OB_FROZEN, "mutex": OB_MUTEX, "refs": OB_REFS}
 HOLDS = tuple(
     sum(_WORDS[word] for word in RULES[pc].holds) if pc in RULES else 0 for pc in range(_layout.DEAD + 1)
 )
 """Per rule: what a thread that stands there holds of its folio. From the rules' own `holds`."""
-_SLEEPS = {
-    _layout.IMPORT_MUTEX: OB_MUTEX, _layout.WAIT_WRITEBACK: OB_WRITEBACK, _layout.SLEEP_REFS: OB_REFS,
-    _layout.SPLIT_LOCK: OB_LOCK, _layout.WB_LOCK: OB_LOCK | OB_WRITEBACK,
-}  # fmt: skip
-ASLEEP = tuple(_SLEEPS.get(pc, 0) for pc in range(_layout.DEAD + 1))
+ASLEEP = tuple(
+    sum(_WORDS[word] for word in RULES[pc].sleeps) if pc in RULES else 0 for pc in range(_layout.DEAD + 1)
+)
 """Per rule: what a vCPU that stands there sleeps for, whatever has become of its page."""
