@@ -125,6 +125,37 @@ def validate(source: str, groups: tuple[str, ...], save: Path | None, as_json: b
     return streams.run(source, groups, save, as_json)
 
 
+@trace.command("groups")
+@click.argument("url")
+@click.option("--archive", metavar="GROUP", help="Save this group's stream; needs --save.")
+@click.option("--save", type=click.Path(path_type=Path), help="The file for --archive.")
+@click.option("--delete", metavar="GROUP", help="Remove this group for ever; its name is not used again.")
+@click.option("--cut", metavar="GROUP", help="Let a checkpoint stand for all but the last entries of its stream.")
+@click.option("--window", type=click.IntRange(1), default=10_000, show_default=True, help="Entries that --cut keeps.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per group.")
+def groups(url: str, archive: str | None, save: Path | None, delete: str | None, cut: str | None, window: int,
+           as_json: bool) -> int:  # fmt: skip
+    """List the folio groups of a cluster with what they take; archive, cut or delete one.
+
+    URL is the cluster's Redis with the rights of admin, as `python -m services --json` prints it.
+
+    \b
+    ultrafolio trace groups redis://…
+    ultrafolio trace groups redis://… --archive g --save g.stream
+    ultrafolio trace groups redis://… --delete g
+    ultrafolio trace validate g.stream
+
+    Exit codes: 0 done, 1 the rules refuse the stream that is to be cut, 2 bad input.
+    """
+    from ultrafolio.commands import groups as commands
+
+    if bool(archive) != bool(save):
+        raise InputError("--archive and --save", allowed="both", then="--archive GROUP --save GROUP.stream")
+    if save:
+        in_folder(save)
+    return commands.run(url, commands.Wish(archive, save, delete, cut, window), as_json)
+
+
 @trace.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--as", "kind", type=click.Choice(list(KINDS)), help="What to read of a recording that holds several.")

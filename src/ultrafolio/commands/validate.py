@@ -52,7 +52,7 @@ def _live(url: str, groups: Sequence[str]) -> Iterator[Stream]:
         for group in groups or there:
             if group not in there:
                 raise one_of("folio group", group, there)
-            yield group, list(store.events(group)), stored(store, group)
+            yield group, list(store.history(group)), stored(store, group)
     except StoreUnavailable as error:
         raise InputError(f"{url.split('@')[-1]}: {error}", allowed="the URL of a running server",
                          then="python -m services --json prints it") from None  # fmt: skip

@@ -90,7 +90,7 @@ def _run_steps(file: Path, actors: list[dict[str, Any]]) -> Iterator[dict[str, A
 
 def _stream(file: Path) -> Shown:
     from ultrafolio.state import validate
-    from ultrafolio.state.events import Made, Steps, decode
+    from ultrafolio.state.events import Again, Kept, Made, Steps, decode
 
     streams = validate.read(file)
 
@@ -104,6 +104,10 @@ def _stream(file: Path) -> Shown:
                                "page": step.page, "outcome": step.outcome}  # fmt: skip
                 elif isinstance(entry, Made):
                     yield {"group": group, "id": event.id, "role": entry.role, "sections": sorted(entry.sections)}
+                elif isinstance(entry, Again):
+                    yield {"group": group, "id": event.id, "entries": entry.entries, "rounds": entry.rounds}
+                elif isinstance(entry, Kept):
+                    yield {"group": group, "id": event.id, "checkpoint_after": entry.steps, "calls": entry.calls}
                 else:
                     yield {"group": group, "id": event.id, "call": entry.function, "arguments": entry.arguments,
                            "result": entry.result}  # fmt: skip

@@ -33,7 +33,7 @@ _ROOM = 64 << 20
 
 
 COMPILED = {
-    "model": ("access", "bounds", "guest", "host", "layout", "properties", "rule", "ultravisor"),
+    "model": ("access", "bounds", "guest", "host", "layout", "properties", "reboot", "rule", "ultravisor"),
     "engine": ("conformance_entry", "load", "tables"), "waits": ("load", "rules", "tables"),
     "sim": ("kernel", "layout", "load"),
     "check": ("explore", "folding", "kernel", "layout", "liveness", "local", "machine", "steps"),
@@ -85,7 +85,7 @@ def functions(
         add_functions(space, module, decorate, left)
     if left:
         raise ValueError(f"not found exactly once in the rules: {list(left)}")
-    exec(compile(dispatcher(), "<dispatcher>", "exec"), space)
+    exec(compile(dispatcher(), "<dispatcher>", "exec"), space)  # nosec B102 (the rules of this package)
     space["step"] = decorate(space["step"])
     return space
 
@@ -128,7 +128,7 @@ def add_functions(
             node.decorator_list = []
             if "uintp" in space:
                 node = ast.fix_missing_locations(_Unsigned().visit(node))
-            exec(compile(ast.Module([node], []), file, "exec"), space)
+            exec(compile(ast.Module([node], []), file, "exec"), space)  # nosec B102 (the rules of this package)
             space[node.name] = decorate(space[node.name])
 
 
