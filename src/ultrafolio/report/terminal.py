@@ -14,7 +14,7 @@ from ultrafolio import screen
 
 from .aggregate import CLASSES, cube, hangs, stalled_runs
 from .costs import Cost, costs
-from .findings import answer
+from .findings import LIVELOCK, answer
 from .store import Array, Results
 from .style import CLASS_LETTER, label
 from .tables import number, time
@@ -27,7 +27,8 @@ def terminal_table(store: Path) -> RenderableType:
     results = Results(store)
     found = answer(results)
     text = Text("\n".join(part for part in (found.best, found.headline) if part), style="bold")
-    return Group(text, matrix(results), cost_lines(costs(results)))
+    told = [Text(note.text) for note in found.findings if LIVELOCK in note.text]
+    return Group(text, matrix(results), *told, cost_lines(costs(results)))
 
 
 def show(store: Path) -> None:
