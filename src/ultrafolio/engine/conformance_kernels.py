@@ -181,7 +181,7 @@ def pin_goes_on_past_a_failed_page(engine: Engine) -> None:
 
     All pages are reported pinned, and I/O meets a secure page (d16a74f0f266).
     """
-    for preset, bug in (("linux-6.17", True), ("linux-6.12", True), ("linux-6.18", False)):
+    for preset, bug in (("linux-6.17~d16a74f0f266", True), ("linux-6.12", True), ("linux-6.18", False)):
         system = build(preset, [0, 0], ["secure"], memory={"refuses": [0]}, disk=[{"page": 0, "pages": 2}])
         bench = Bench(engine, system)
         bench.upto(0, "io-end") if bug else bench.go(0)

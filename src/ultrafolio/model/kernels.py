@@ -1,7 +1,8 @@
 """Kernels by version as policies: linux-6.14; with a fix, linux-6.14+3ec8a8330a1a; without one, linux-7.1~42546fc642e9.
 
-A range of versions is one preset, with the choices and bugs that its last kernels have. A version before that is the
-preset without the fixes that it lacks: linux-6.17 is linux-6.18~d16a74f0f266. A point release is its mainline version.
+A range of versions is one preset, with the choices and bugs that its last kernels have; any version of the range is a
+name of it. What an earlier version did is the preset without a fix: Linux 6.17 itself is linux-6.17~d16a74f0f266. A
+point release is its mainline version.
 Sources and stable versions: docs/kernel-fixes.md.
 """
 
@@ -36,8 +37,8 @@ class Kernel:
 
     @property
     def name(self) -> str:
-        """What the preset is called: linux- and the first version that does all that the range's last one does."""
-        return next(f"linux-{version}" for version in self.each() if not lacking(self, version))
+        """What the preset is called: linux- and the first version of the range."""
+        return f"linux-{self.first}"
 
     @property
     def versions(self) -> str:
@@ -132,11 +133,9 @@ def find(name: str) -> Policy:
         _may_change(name, version, row, sign, now)
         now[row.commit] = HAS if sign == "+" else LACKS
     changed = {commit for commit in now if now[commit] != at_first[commit]}
-    start = {row.commit for row in lacking(kernel, version)}
-
     def made(some: set[str]) -> Policy:
         stand = {commit: (now if commit in some else at_first)[commit] for commit in now}
-        return _made(kernel.policy, stand, start ^ some)
+        return _made(kernel.policy, stand, some)
 
     for commit in sorted(changed):
         if made({commit}) == made(set()) and made(changed) == made(changed - {commit}):
@@ -148,17 +147,11 @@ HAS, LACKS, OLDER, LEFT_OUT = "has the fix", "has the bug", "is older than the b
 
 
 def stands(version: str, row: Fix) -> str:
-    """How a version stands to a fix, as the lab has that version: HAS, LACKS, OLDER or LEFT_OUT."""
+    """How the preset of a version stands to a fix: HAS, LACKS, OLDER or LEFT_OUT."""
     kernel = kernel_of(version)
     if row.commit in kernel.carries:
         return HAS
-    return LEFT_OUT if row.commit in dict(kernel.leaves) else standing(row, version)
-
-
-def lacking(kernel: Kernel, version: str) -> list[Fix]:
-    """The fixes that the last version of a range has and this one of the range has not, where a choice says it."""
-    return [row for row in FIXES if (row.without or row.having) and row.commit not in kernel.carries
-            and standing(row, version) == LACKS and standing(row, kernel.newest) == HAS]  # fmt: skip
+    return LEFT_OUT if row.commit in dict(kernel.leaves) else standing(row, kernel.newest)
 
 
 def _may_change(name: str, version: str, row: Fix, sign: str, now: dict[str, str]) -> None:
@@ -170,6 +163,8 @@ def _may_change(name: str, version: str, row: Fix, sign: str, now: dict[str, str
         stable = f": the preset is that of the last stable kernels of {kernel.versions}"
         why = f"the name has this fix already, from an earlier +{row.commit}" if added else \
             f"{linux} has this fix already" + (stable if row.commit in kernel.carries else "")  # fmt: skip
+        if not added and standing(row, version) == LACKS and row.commit not in kernel.carries:
+            why = f"{kernel.versions} is one preset, which has this fix; {linux} itself is linux-{version}~{row.commit}"
     elif sign == "~" and stand in (LACKS, LEFT_OUT):
         why = f"{linux} is without it as it is" if stands(version, row) != HAS else "the name is without it already"
     elif stand == OLDER:
