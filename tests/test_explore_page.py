@@ -76,7 +76,8 @@ def at(tab, path, policy="whole-folio"):
 
 def shown(tab):
     """What the page says of the state, part by part."""
-    parts = ("#verdict", "#said", "#pages", "#stalls", "#enabled", "#refused", "#changed", "#actors", "#properties", "#way")
+    parts = ("#verdict", "#said", "#pages", "#stalls", "#enabled", "#refused", "#changed", "#actors", "#properties",
+             "#way")  # fmt: skip
     return {part: tab.inner_text(part) for part in parts}
 
 

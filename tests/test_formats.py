@@ -283,7 +283,7 @@ def test_a_changed_trace_file_is_not_certified(saved, capsys, what):
 
 MALFORMED = {
     "another format": (lambda f: f.update(format="pcap"), "format", "ultrafolio-trace"),
-    "a newer version": (lambda f: f.update(version=3), "version", "an integer from 1 to 2"),
+    "a newer version": (lambda f: f.update(version=4), "version", "an integer from 1 to 3"),
     "an unknown field": (lambda f: f.update(pth=[]), "'pth'", "path"),
     "a missing field": (lambda f: f.pop("path"), "'path' is missing", "a list of integers"),
     "a negative step": (lambda f: f["path"].__setitem__(0, -1), "path", "integers from 0"),

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from ultrafolio.model.layout import ACTOR_KINDS, DISK, DONE, INTERRUPT, IO, MM, PIN, PINNED_SHARED, RING, UV, VCPU
+from ultrafolio.model.layout import ACTOR_KINDS, DONE, IO, MM, PINNED_SHARED, UV, VCPU
 from ultrafolio.model.rule import RULES
 from ultrafolio.screen import MAIL
 
@@ -20,8 +20,6 @@ _ACTOR_OF = {rule.name: rule.actor for rule in RULES.values()}
 _UV, _MM, _IO = UV.names or (), MM.names or (), IO.names or ()
 ABOUT_A_PAGE = {rule.name for rule in RULES.values() if rule.tells_page}
 """Steps of which the page does not follow from the actor's steps before: starts, loops over pages, and calls."""
-_WAITERS = (VCPU, DISK, RING, PIN, INTERRUPT)
-"""vCPUs, and the devices: who pins."""
 _STATE = "NSHPE"
 _FLAGS = (("arch", "a"), ("locked", "l"), ("frozen", "f"), ("writeback", "w"), ("dirty", "d"))
 LEGEND = (
@@ -98,16 +96,9 @@ def finding_text(finding: Finding) -> str:
 
 
 def never_waiting(result: Result) -> list[str]:
-    """A line for each vCPU and device without a wait: "vcpu 1: never waits", "disk 2: never waits for ever".
-
-    Of waits that end only those of vCPUs are looked for. Of what is neither a vCPU nor a device, and of a graph that
-    was not explored to its end, nothing is said.
-    """
-    kinds = [kind for kind, starts in result.scope.get("actors", {}).items() for _ in starts]  # in the actors' order
-    waiting = {finding.actor for finding in result.waits}
-    ever = {True: "never waits", False: "never waits for ever"}
-    return [f"{kind} {number}: {ever[kind == ACTOR_KINDS[VCPU]]}" for number, kind in enumerate(kinds)
-            if result.complete and number not in waiting and ACTOR_KINDS.index(kind) in _WAITERS]  # fmt: skip
+    """A line for each vCPU and device without a wait: "vcpu 1: never waits", "disk 2: never waits for ever"."""
+    return [f"{name}: never waits" + ("" if name.startswith(ACTOR_KINDS[VCPU]) else " for ever")
+            for name in result.never_waits]  # fmt: skip
 
 
 def result_text(result: Result) -> str:

@@ -30,7 +30,7 @@ from .claim import Claim
 from .components import Judged, Lookup, judge
 from .explore import Graph, Watch, unwatched
 from .first import explore
-from .layout import OBSTACLES_END, REFUSALS
+from .layout import DEVICES, OBSTACLES_END, REFUSALS
 from .liveness import components_of
 from .minimise import calmest_path
 from .replay import NotCertified, Step, certify_lasso, certify_violation, replay
@@ -139,6 +139,17 @@ class Result(Tabular):
         return [min(some, key=rank) for _, some in sorted(mine.items())]
 
     @property
+    def never_waits(self) -> list[str]:
+        """The vCPUs and devices without a wait, by name; of waits that end only those of vCPUs are looked for. Empty
+        where the graph was not explored to its end, or without leads-to."""
+        if not (self.complete and self.leads_to):
+            return []
+        kinds = [kind for kind, starts in self.scope.get("actors", {}).items() for _ in starts]  # in the actors' order
+        waiting = {finding.actor for finding in self.waits}
+        return [f"{kind} {number}" for number, kind in enumerate(kinds)
+                if number not in waiting and ACTOR_KINDS.index(kind) in (VCPU, *DEVICES)]  # fmt: skip
+
+    @property
     def verdict(self) -> str:
         if any(f.verdict == "violated" and not f.expected for f in self.findings):
             return "violated"
@@ -153,7 +164,7 @@ class Result(Tabular):
             "edges": self.edges, "levels": self.depth, "leads_to": self.leads_to,
             **(worst.wait.record() if worst.wait else NO_WAIT), "trace": [s.record() for s in worst.steps],
             "cycle": [s.record() for s in worst.cycle], "properties": [f.record() for f in self.findings],
-            "waits": [f.brief() for f in self.waits], "scope": self.scope,
+            "waits": [f.brief() for f in self.waits], "never_waits": self.never_waits, "scope": self.scope,
             "never_fired": self.never_fired, "reason": self.reason or None,
             "reproduce": f"{self.command} --json" if self.command else None,
         }  # fmt: skip

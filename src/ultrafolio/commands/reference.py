@@ -157,8 +157,8 @@ def _policies() -> list[str]:
     presets += [[f"`{kernel.name}`", f"{kernel.versions}: {kernel.about}"] for kernel in kernels.KERNELS]
     return ["A `[policy.NAME]` table names what differs from its `base`, a preset (`split` where none is named); as",
             "`FILE.toml#NAME` it stands wherever a preset can. `ultrafolio policies` prints what a preset chooses. Any",
-            "version of a kernel is a name, too: of the preset of its range, which is that of the range's last kernels. What an",
-            "earlier one did is the preset without a fix: Linux 6.17 is `linux-6.17~d16a74f0f266`.",
+            "version of a kernel is a name, too: of the preset of its range, that of the range's last kernels.",
+            "What an earlier one did is the preset without a fix: Linux 6.17 is `linux-6.17~d16a74f0f266`.",
             "`linux-6.14+COMMIT` is that kernel with one fix more, `linux-7.1~COMMIT` with one less",
             "([kernel-fixes.md](kernel-fixes.md)).", "",
             *_table(["choice", "meaning", "values"], rows), "",

@@ -18,9 +18,9 @@ from .style import duration, size
 ADVERB = {"fatal": "fatally", "permanent": "permanently", "livelock": "in a livelock"}
 
 LIVELOCK = (
-    "One state of a run cannot tell that class. The checker has shown it for that policy and kind of workload, an import "
-    "of a dirty folio that no import writes back, under background writeback (scenarios/17-iomap-endless-writeback.toml); "
-    "the sweep says livelock of such a wait, and of no other."
+    "One state of a run cannot tell that class. The checker has shown it for that policy and kind of workload, an "
+    "import of a dirty folio that no import writes back, under background writeback "
+    "(scenarios/17-iomap-endless-writeback.toml); the sweep says livelock of such a wait, and of no other."
 )
 """What stands behind a run's livelock: sim/kernel.py, shown_livelock."""
 
