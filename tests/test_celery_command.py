@@ -125,7 +125,7 @@ def test_bad_input_says_what_to_type(tmp_path, monkeypatch, words, says):
 
 
 def test_outside_a_checkout_the_error_names_the_workers_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(crew.ultrafolio, "__file__", str(tmp_path / "site-packages/ultrafolio/__init__.py"))
+    monkeypatch.setattr(crew.errors, "__file__", str(tmp_path / "site-packages/ultrafolio/errors.py"))
     with pytest.raises(crew.InputError, match=f"{VARIABLE}=URL celery -A workers.app worker"):
         crew.checkout("URL")
 
