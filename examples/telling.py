@@ -12,7 +12,7 @@ from ultrafolio.model.layout import ACTOR_KINDS, OPS
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.rpc.cluster import Cluster
-from ultrafolio.state.events import StepEvent, Steps, decode
+from ultrafolio.state.events import Again, StepEvent, Steps, decode
 
 HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}device"
 
@@ -28,6 +28,9 @@ class Telling:
         """The new steps, a column per part; below a step, the pages it changed."""
         out, round_again = [HEADING], False
         for step in self._steps():
+            if step is None:
+                round_again = True
+                continue
             known = step.after in self._seen
             self._seen.add(step.after)
             if known and round_again:
@@ -39,11 +42,13 @@ class Telling:
             round_again = known
         return [*out, "  -- and so on"] if round_again else out
 
-    def _steps(self) -> list[Step]:
-        made = []
+    def _steps(self) -> list[Step | None]:
+        """The new steps; None for rounds that came again."""
+        made: list[Step | None] = []
         for event in self._lab.store.events(self._group, self._after) if self._lab.store else ():
             entry, self._after = decode(event.data), event.id
             made += [self._step(one) for one in entry.steps] if isinstance(entry, Steps) else []
+            made += [None] if isinstance(entry, Again) else []
         return made
 
     def _step(self, event: StepEvent) -> Step:

@@ -1,11 +1,12 @@
 """Development certificates: an authority of our own, and one certificate per role, valid 30 days.
 
-    python -m services.certificates FOLDER [--guest VM]...
+    python -m services.certificates FOLDER [--guest VM]... [--guest GROUP/VM]...
 
 writes ca.crt, ca.key and ROLE.crt, ROLE.key for each role (keys readable by their owner only). `--guest 3` also makes
-guest-3.crt, which may speak for virtual machine 3 only. Each certificate names its role as a URI (services.identity)
-and as a DNS name (ultrafolio.rpc.client.server_name), and the hosts it may listen on: loopback, and the names of the
-services in a compose file. For a real installation use your own authority and the same names.
+guest-3.crt, which may speak for virtual machine 3 only, `--guest g/3` guest-g-3.crt, for that of group g only. Each
+certificate names its role as a URI (services.identity) and as a DNS name (ultrafolio.rpc.client.server_name), and the
+hosts it may listen on: loopback, and the names of the services in a compose file. For a real installation use your own
+authority and the same names.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def make(folder: Path, guests: Sequence[str] = ()) -> list[Path]:
         (_usage(sign_certificates=True), True),
     ])  # fmt: skip
     files = {"ca.key": _pem(ca_key)}
-    for name, uri in [*((role, role) for role in ROLES), *((f"guest-{vm}", f"guest/{vm}") for vm in guests)]:
+    own = ((f"guest-{machine.replace('/', '-')}", f"guest/{machine}") for machine in guests)
+    for name, uri in [*((role, role) for role in ROLES), *own]:
         role, key = uri.partition("/")[0], ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"ultrafolio {name}")])
         certificate = _signed(subject, key, ca_name, ca_key, [

@@ -221,11 +221,13 @@ class Cluster:
         data = self.folder / name
         data.mkdir(parents=True, exist_ok=True)
         secret = str(users.password_file(self.state.users, ROLE[part.service])) if self.state.users else ""
+        keeper = str(users.password_file(self.state.users, acl.KEEPER)) if self.state.users else ""
         # a metrics port that was given is the first part's, and the others' follow
         metrics = common.metrics_port + (list(self.todo).index(name) if common.metrics_port > 0 else 0)
         return replace(
             common, instance=name, port=self._ports[name], metrics_port=metrics, data=str(data), with_parent=True,
             redis=self.state.url, redis_password_file=secret or common.redis_password_file,
+            keeper_password_file=(keeper or common.keeper_password_file) if part.service == "lab" else "",
             ultravisor="" if part.service == "ultravisor" else self.address("ultravisor"),
             host_mm="" if part.service in ("ultravisor", "host_mm") else self.address("host_mm"),
         )  # fmt: skip

@@ -46,6 +46,8 @@ def hand_out(folder: Path, redis: str = "redis:6379", port: int = 50051) -> None
         names = (role, "device") if role == "guest" else (role,)
         certified = [f"{name}.{kind}" for name in names for kind in ("crt", "key")]
         _give(everything, folder / role, "ca.crt", f"{role}.password", *certified)
+    # the lab's second user
+    _give(everything, folder / "lab", f"{acl.KEEPER}.password")
     urls = {user: f"redis://{user}:{quote(passwords[user], safe='')}@{redis}/0" for user in ("lab", acl.ADMIN)}
     for part, user in (("worker", "lab"), ("lab", "lab"), ("admin", acl.ADMIN)):
         _write(folder / part / URL_FILE, urls[user])

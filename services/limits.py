@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services import parking, standard
+from services import calls, parking, standard
 from services.guest import servicer as guest
 from services.guest import workload
 from services.host_mm import boot
 from services.host_mm import servicer as host
-from services.lab import films, jobs, recordings, watch
+from services.lab import films, jobs, keeper, recordings, watch
+from services.lab import servicer as lab
 from services.settings import Settings
 from services.ultravisor import servicer as ultravisor
-from ultrafolio.state import requests
+from ultrafolio.state import checkpoint, events, requests
 from ultrafolio.state.sections import LARGEST_GROUP
 from ultrafolio.state.store import REPLY_MS
 from ultrafolio.sweep import planfile
@@ -49,12 +50,15 @@ def table() -> list[Limit]:
         Limit("folio groups of a cluster", f"{host.MOST_GROUPS:,}", f"{bad}, TOO_MANY"),
         Limit("pages of a group", f"{LARGEST_GROUP:,}", f"{bad}, BAD_META"),
         Limit("processors of a guest", f"{boot.MOST_CPUS}", f"{bad}, BAD_CPUS"),
-        Limit("accesses in one message", f"{ultravisor.MOST_ACCESSES:,}", f"{bad}, TOO_MANY"),
+        Limit("accesses in one message", f"{ultravisor.MOST_ACCESSES:,}, {ultravisor.MOST_READ // MIB} MiB read",
+              f"{bad}, TOO_MANY"),
         Limit("pages listed in a workload", f"{guest.MOST_PAGES:,}", f"{bad}, TOO_MANY"),
         Limit("touches of a workload in one message", f"{guest.MOST_BATCH:,}", f"{bad}, TOO_MANY"),
         Limit("a workload's recording, unpacked", f"{workload.LARGEST // MIB} MiB, one at a time", bad),
         Limit("direct I/O held", f"{guest.LONGEST_HOLD_US // 10**6} s", f"{bad}, HELD_TOO_LONG"),
         Limit("an uploaded recording", f"{packed} MiB, unpacked {unpacked} MiB", bad),
+        Limit("recordings uploaded at a time", f"{lab.MOST_UPLOADS}, {calls.STALLED_S:g} s between two pieces",
+              f"{full}, TOO_MANY"),
         Limit("uploaded recordings of a lab", f"{recordings.MOST_BYTES >> 30} GiB", f"{full}, RECORDINGS_FULL"),
         Limit("a plan's text", f"{planfile.LARGEST // MIB} MiB", bad),
         Limit("points of a plan", f"{planfile.MOST_POINTS:,}", bad),
@@ -64,6 +68,12 @@ def table() -> list[Limit]:
         Limit("sweeps of a lab", f"{jobs.MOST_JOBS:,}", f"{full}, TOO_MANY"),
         Limit("sweeps fetched at a time", f"{jobs.MOST_FOLLOWERS}", "queued"),
         Limit("groups watched at a time", f"{watch.MOST_READERS}", f"{full}, TOO_MANY_WATCHED"),
+        Limit("entries of a group's stream", f"{checkpoint.LONGEST:,}, then cut to {checkpoint.WINDOW:,}",
+              "a checkpoint stands for the older ones"),
+        Limit("entries of a round of polling", f"{events.LONGEST_ROUND}", "every round is stored"),
+        Limit("rounds of polling in one entry", f"{events.MOST_ROUNDS:,}", "another entry"),
+        Limit("archives of a lab", f"{keeper.MOST_ARCHIVES:,}", f"{full}, TOO_MANY"),
+        Limit("saved streams of the page", f"{films.MOST_SAVED}, {films.KEPT_DAYS} days each", "the oldest goes"),
         Limit("films of the page", f"{films.MAX_FILMS}", "the oldest ends"),
         Limit("a saved stream", f"{films.MAX_BYTES // MIB} MiB", "400"),
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from services.settings import Settings
 from services.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import Channel, Tls, connect
+from ultrafolio.state.acl import KEEPER
 from ultrafolio.state.redis import RedisStore
 
 
@@ -17,6 +18,12 @@ def store_of(settings: Settings, name: str) -> RedisStore:
     """The shared state as service `name` may use it. InputError: none is given."""
     role = ROLE[name]
     return RedisStore(settings.redis_url(role), role)
+
+
+def keeper_of(settings: Settings) -> RedisStore | None:
+    """The shared state as who cuts streams and deletes groups; None where the settings give no such right."""
+    url = settings.keeper_url()
+    return RedisStore(url, KEEPER) if url else None
 
 
 def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | None, role: str = "") -> Channel:

@@ -1,8 +1,9 @@
 """Who may call what, and for which machine: one table for all methods of all services.
 
 A method that is not in the table cannot be registered. Beside the role, a call of a guest names a machine: directly,
-or by an actor of a group. A caller that speaks for one machine (`guest:3`) is refused where that is another's; a guest
-service (`guest`) speaks for all machines that it runs.
+or by an actor of a group. A caller that speaks for one machine (`guest:3`) is refused where that is another's, and a
+caller of one group (`guest:g/3`) where a call names another group. A guest service (`guest`) speaks for all machines
+that it runs.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ _ULTRAVISOR = {
 }
 _OF_LAB = (
     "SubmitSweep", "UploadRecording", "WatchSweep", "ControlSweep", "ListSweeps", "FetchResults", "Watch", "ListGroups",
+    "ArchiveGroup", "DeleteGroup",
 )  # fmt: skip
 PACKAGE = "ultrafolio.rpc.v1."
 TABLE: dict[str, Rule] = {
@@ -130,6 +132,8 @@ def check(rule: Rule, request: Any, context: grpc.ServicerContext, machine_of: M
     request: None for a stream of requests, which names no machine
     """
     caller = identity.require(context, rule.roles)
+    if caller.group is not None and getattr(request, "group", caller.group) != caller.group:
+        raise not_yours(f"a guest of group {request.group or 'none'}", caller)
     if rule.compare and caller.role == "guest" and request is not None:
         rule.compare(caller, request, machine_of)
     return caller

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from ultrafolio.errors import InputError, one_of
+from ultrafolio.state.acl import KEEPER
 
 PREFIX = "ULTRAFOLIO_"
 # read by the library itself, in engine/load.py
@@ -35,6 +36,8 @@ class Settings:
     redis: str = _setting("", "redis://[user:password@]host:port/0 or unix://[user:password@]/path; empty: none given")
     redis_password: str = _setting("", "password of this service's Redis user, where the URL has none")
     redis_password_file: str = _setting("", "file that holds that password (a container's secret)")
+    keeper_password_file: str = _setting("", "file with the password of the Redis user `keeper`, for the lab, which "
+                                         "then cuts streams to a window, and deletes groups on request")
     tls: str = _setting("", "folder of services.certificates; empty: no TLS, and identities are unverified")
     ultravisor: str = _setting("", "address of the ultravisor, host:port")
     host_mm: str = _setting("", "address of the host MM, host:port")
@@ -69,6 +72,15 @@ class Settings:
             return self.redis
         netloc = f"{role}:{quote(password, safe='')}@{parts.netloc}"
         return urlunsplit((parts.scheme, netloc, parts.path, parts.query, parts.fragment))
+
+    def keeper_url(self) -> str:
+        """The URL of the shared state for who cuts streams and deletes groups; "" where this service may not."""
+        if urlsplit(self.redis).username or not (self.redis_password or self.redis_password_file):
+            # everybody is the same user
+            return self.redis
+        if not self.keeper_password_file:
+            return ""
+        return replace(self, redis_password="", redis_password_file=self.keeper_password_file).redis_url(KEEPER)
 
     def environment(self) -> dict[str, str]:
         """The variables that make another process read these settings; defaults are left out."""

@@ -2,8 +2,13 @@
 
 import asyncio
 import functools
+import glob
+import json
+import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +26,7 @@ from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.cluster import Cluster as Client
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2
+from ultrafolio.state import server
 from ultrafolio.state.validate import validate
 
 AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
@@ -93,7 +99,7 @@ class Proxied(Cluster):
     """A cluster whose services reach each other, and the shared state, through proxies."""
 
     def __init__(self, folder, state):
-        self.server, self.proxies = state.server, {}
+        self.server, self.proxies, self.clock = state.server, {}, folder / "clock"
         path = folder / "p"
         self.proxies["redis"] = Proxy(str(state.server.folder / "s"), str(path))
         through = State(f"unix://{quote(str(path))}?db=0", state.admin_url, state.users, state.server)
@@ -149,6 +155,53 @@ class Proxied(Cluster):
         return 0.0
 
 
+    def jump(self, name):
+        """The store's clock goes an hour forth or back."""
+        self.clock.write_text(name)
+        time.sleep(0.6)
+        return 0.0
+
+    def vanish(self, name):
+        """A client with 40 calls under way is gone without a word."""
+        words = [sys.executable, "-c", VANISHING, json.dumps({"services": [
+            {"service": child.part.service, "address": child.address} for child in self.children.values()
+        ]})]  # fmt: skip
+        client = subprocess.Popen(words, stdout=subprocess.PIPE)
+        assert client.stdout.readline(), "the client did not begin"
+        client.kill()
+        client.wait()
+        client.stdout.close()
+        return 0.0
+
+
+VANISHING = """
+import json, sys
+from ultrafolio.rpc.cluster import Cluster
+from ultrafolio.rpc.v1 import guest_pb2
+lab = Cluster.at(json.loads(sys.argv[1]))
+calls = [lab.guest.Touch.future(guest_pb2.TouchRequest(group="gone", actor=0, page=1), timeout=60) for _ in range(40)]
+print("under way", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def own_clock(folder):
+    """Servers that are started here get a clock that a fault can move; a file says by how many seconds. None where
+    libfaketime is missing."""
+    library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
+    file, plain = folder / "clock", server.launch
+    file.write_text("+0")
+    own = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1",
+           "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+    if library:
+        server.launch = lambda command, **more: plain(command, env={**os.environ, **own}, **more)
+    try:
+        yield file if library else None
+    finally:
+        server.launch = plain
+
+
 def _of(fault, *names):
     """The fault by name, for each of these parts."""
     return {f"{fault.__name__} {name}": functools.partial(fault, name=name) for name in names}
@@ -163,6 +216,8 @@ FAULTS = {
     "late redis": Proxied.late,
 }
 """Each is done to a cluster, and returns the seconds that a part took to start again."""
+OF_THE_WORLD = {**_of(Proxied.jump, "-3600", "+0", "+3600"), **_of(Proxied.vanish, "client")}
+"""What happens around a cluster; the first needs own_clock."""
 
 
 @contextmanager
@@ -228,7 +283,7 @@ class Load(threading.Thread):
 def check_books(client, group, loads):
     """The stream holds the acknowledged steps and no others, in each actor's order; the rules accept it, no property
     is broken but those of pinned pages, which no policy keeps, and the state is the one it leads to. How many steps."""
-    events = list(client.store.events(group))
+    events = list(client.store.history(group))
     verdict = validate(events, lambda: client.state(group))
     assert verdict.accepted, (group, verdict)
     assert {name for _, name in verdict.broken} <= set(PROPERTIES[10:]), (group, verdict.broken)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.cluster import Cluster
+from ultrafolio.state.events import Again, decode
 
 ROOT = Path(__file__).parent.parent
 NUMBERS = itertools.count()
@@ -27,6 +28,12 @@ def running(folder, *flags):
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) in (0, 130), "the cluster did not stop cleanly"
+
+
+def entries(store, group):
+    """How many entries the stream would have if each round of polling had its own."""
+    made = [decode(event.data) for event in store.history(group)]
+    return sum(one.entries * one.rounds if isinstance(one, Again) else 1 for one in made)
 
 
 class Clustered:

@@ -136,7 +136,7 @@ class Driven:
     def validated(self, group=""):
         """What the validator says of a group's stream, and of the state in the store, to which it must lead."""
         group = group or self.group
-        return validate.validate(self.cluster.store.events(group), partial(self.cluster.state, group))
+        return validate.validate(self.cluster.store.history(group), partial(self.cluster.state, group))
 
     def close(self):
         """Every group's stream is accepted."""

@@ -7,7 +7,7 @@ from services.host_mm.swap import GIVEN_AWAY
 from services.ultravisor.contents import Seal
 from stored import Stored
 from ultrafolio.model.layout import EXPORTED, NON_SECURE
-from ultrafolio.state.events import Steps, decode
+from ultrafolio.state.events import Again, Steps, decode
 from ultrafolio.state.memory import Memory, MemoryStore
 from ultrafolio.state.redis import RedisStore
 
@@ -88,7 +88,7 @@ class Breakable(Stored):
         return done
 
     def stream(self):
-        return list(self.stores["admin"].events(self.group))
+        return list(self.stores["admin"].history(self.group))
 
     def steps(self):
         """Every step in the group's stream, in order."""
@@ -110,7 +110,10 @@ class Breakable(Stored):
 
 def flattened(events):
     """Every step of a stream, in order."""
-    entries = (decode(event.data) for event in events)
+    entries = []
+    for event in events:
+        entry = decode(event.data)
+        entries += entries[-entry.entries :] * entry.rounds if isinstance(entry, Again) else [entry]
     return [step for entry in entries if isinstance(entry, Steps) for step in entry.steps]
 
 

@@ -106,7 +106,7 @@ def stored():
     with tempfile.TemporaryDirectory() as folder:
         engine = Stored(stores, Path(folder))
         agree(Interpreter(), engine, scenario.system(ONE, policy("yes")), 3, 60)
-        verdict = validate(stores["admin"].events(engine.group), engine.state)
+        verdict = validate(stores["admin"].history(engine.group), engine.state)
     return {"accepted": verdict.accepted, "why": verdict.why, "broken": sorted({name for _, name in verdict.broken})}
 
 

@@ -133,6 +133,7 @@ class Wait(NamedTuple):
     holders: frozenset[int | str]
     entry: int
     members: frozenset[int]
+    page: int
 
     @property
     def key(self) -> tuple[str, int, str, bool]:
@@ -205,7 +206,8 @@ def judged(graph: Graph, t: int, part: set[int]) -> Wait:
         named = {"page"} if kind == at.VCPU and is_taken_away(graph, t, page, part) else named
     pinned = all(graph.states[v].mm[page].pins or graph.states[v].mm[page].longs for v in part)
     expected = word != "fatal" and kind == at.VCPU and first.actor[t].op == at.UNSHARE and pinned
-    return Wait(about(first, t), t, word, bool(expected), frozenset(named), frozenset(held), entry, frozenset(part))
+    sets = frozenset(named), frozenset(held)
+    return Wait(about(first, t), t, word, bool(expected), *sets, entry, frozenset(part), page)
 
 
 @dataclass
@@ -214,7 +216,8 @@ class Opinion:
 
     safety     {number of a broken property: least steps to it}
     waits      every component of every actor, the one that is entered first first, then the lower actor
-    transient  (property, vCPU) of each wait that always ends, and whose import was refused by more than a fault
+    transient  (property, vCPU) of each wait that always ends, and whose import was refused by more than a fault; beside
+               a wait that may never end, those of other pages
     """
 
     graph: Graph
@@ -255,7 +258,8 @@ def opinion(made: System, rules: Any = None, most: int = LIMIT) -> Opinion:
         for t in graph.pending[v]:
             outcomes = [(e.pc, e.outcome) for e in graph.edges[v] if e.actor == t] + [graph.refused[v].get(t, (0, 0))]
             if s.who[t].kind == at.VCPU and any(what.word != "mapped" for o in outcomes for what in refusal(*o)):
-                stalls.add((about(s, t), t))
+                stalls.add((about(s, t), t, s.actor[t].page))
     found = [judged(graph, t, part) for t in range(len(made.choices)) for part in waits(graph, t)]
     found.sort(key=lambda wait: (wait.entry, wait.actor))
-    return Opinion(graph, safety, found, stalls - {(wait.property, wait.actor) for wait in found})
+    stuck = {(wait.property, wait.actor, wait.page) for wait in found}
+    return Opinion(graph, safety, found, {(name, t) for name, t, _ in stalls - stuck})

@@ -13,45 +13,51 @@ from ultrafolio.state.store import Commit, Patch
 
 # w reads and writes, r reads, a appends only, - neither; one column per user
 TABLE = """
-                        ultravisor  host  guest  lab
-uf:{g}:uv               w           -     -      -
-uf:{g}:seal             w           -     -      -
-uf:{g}:pt               r           w     -      -
-uf:{g}:mm               -           w     -      -
-uf:{g}:vm               -           w     r      -
-uf:{g}:task             -           w     -      -
-uf:{g}:work             -           w     -      -
-uf:{g}:pc               -           w     w      -
-uf:{g}:actor            -           r     w      -
-uf:{g}:io               -           w     w      -
-uf:{g}:meta             r           w     r      r
-uf:{g}:turn             w           w     w      -
-uf:{g}:journal          w           w     w      -
-uf:{g}:did              w           w     w      -
-uf:{g}:events           a           a     a      r
-uf:{g}:reply:ultravisor:1  w        -     -      -
-uf:{g}:reply:host:1     -           w     -      -
-uf:{g}:reply:guest:1    -           -     w      -
-uf:groups               w           w     w      r
-uf:machine:storage      w           -     -      -
-uf:ultravisor:x         w           -     -      -
-uf:host:x               -           w     -      -
-uf:guest:x              -           -     w      -
-uf:lease:ultravisor:x   w           -     -      -
-uf:lease:host:x         -           w     -      -
-uf:lease:guest:x        -           -     w      -
-uf:lease:lab:x          -           -     -      w
-ultrafolio:{j}:done     -           -     -      w
-ultrafolio              -           -     -      w
-celery                  -           -     -      w
-_kombu.binding.celery   -           -     -      w
-unacked                 -           -     -      w
-something:else          -           -     -      -
+                        ultravisor  host  guest  lab  keeper
+uf:{g}:uv               w           -     -      -    -
+uf:{g}:seal             w           -     -      -    -
+uf:{g}:pt               r           w     -      -    -
+uf:{g}:mm               -           w     -      -    -
+uf:{g}:vm               -           w     r      -    -
+uf:{g}:task             -           w     -      -    -
+uf:{g}:work             -           w     -      -    -
+uf:{g}:pc               -           w     w      -    -
+uf:{g}:actor            -           r     w      -    -
+uf:{g}:io               -           w     w      -    -
+uf:{g}:meta             r           w     r      r    -
+uf:{g}:turn             w           w     w      -    -
+uf:{g}:journal          w           w     w      -    -
+uf:{g}:did              w           w     w      -    -
+uf:{g}:log              a           a     a      r    r
+uf:{g}:poll             w           w     w      r    r
+uf:{g}:bell             w           w     w      r    r
+uf:{g}:checkpoint       -           -     -      r    w
+uf:{g}:reply:ultravisor:1 w           -     -      -    -
+uf:{g}:reply:host:1     -           w     -      -    -
+uf:{g}:order:host       -           w     -      -    -
+uf:{g}:reply:guest:1    -           -     w      -    -
+uf:groups               w           w     w      r    w
+uf:deleted              r           r     r      -    w
+uf:machine:storage      w           -     -      -    -
+uf:ultravisor:x         w           -     -      -    -
+uf:host:x               -           w     -      -    -
+uf:guest:x              -           -     w      -    -
+uf:lease:ultravisor:x   w           -     -      -    -
+uf:lease:host:x         -           w     -      -    -
+uf:lease:guest:x        -           -     w      -    -
+uf:lease:lab:x          -           -     -      w    -
+ultrafolio:{j}:done     -           -     -      w    -
+ultrafolio              -           -     -      w    -
+celery                  -           -     -      w    -
+_kombu.binding.celery   -           -     -      w    -
+unacked                 -           -     -      w    -
+something:else          -           -     -      -    -
 """
 HEAD, *ROWS = [line.split() for line in TABLE.strip().split("\n")]
+SETS = "uf:groups", "uf:deleted"
 CELLS = [(user, key, right) for key, *rights in ROWS for user, right in zip(HEAD, rights, strict=True)]
 SCRIPTS = {"get": "return redis.call('GET', {0})", "set": "return redis.call('SET', {0}, 'x')",
-           "xadd": "return redis.call('XADD', {0}, '*', 'd', 'x')", "xlen": "return redis.call('XLEN', {0})",
+           "rpush": "return redis.call('RPUSH', {0}, 'x')", "llen": "return redis.call('LLEN', {0})",
            "smembers": "return redis.call('SMEMBERS', {0})", "sadd": "return redis.call('SADD', {0}, 'x')"}  # fmt: skip
 
 
@@ -72,9 +78,9 @@ def keys(users):
     admin = users[1][acl.ADMIN]
     admin.flushall()
     for key, *_ in ROWS:
-        if key.endswith(":events"):
-            admin.xadd(key, {"d": "first"})
-        elif key == "uf:groups":
+        if key.endswith(":log"):
+            admin.rpush(key, "first")
+        elif key in SETS:
             admin.sadd(key, "g")
         else:
             admin.set(key, "text")
@@ -94,9 +100,9 @@ def allowed(call, *args):
 
 
 def names(key):
-    if key.endswith(":events"):
-        return "xlen", "xadd"
-    return ("smembers", "sadd") if key == "uf:groups" else ("get", "set")
+    if key.endswith(":log"):
+        return "llen", "rpush"
+    return ("smembers", "sadd") if key in SETS else ("get", "set")
 
 
 def test_the_table_is_about_every_section():
@@ -109,12 +115,13 @@ def test_every_user_and_key(keys, user, key, right):
     client, admin = keys[user], keys[acl.ADMIN]
     read, write = names(key)
     before = admin.dump(key)
-    writing = {"xadd": (key, {"d": "x"}), "sadd": (key, "x"), "set": (key, "x")}[write]
+    writing = {"rpush": (key, "x"), "sadd": (key, "x"), "set": (key, "x")}[write]
     assert allowed(getattr(client, read), key) == (right in "rw")
     assert allowed(getattr(client, write), *writing) == (right in "wa")
     assert (admin.dump(key) != before) == (right in "wa")
     if right == "a":
-        for change in (client.delete, lambda k: client.set(k, "x"), lambda k: client.rename(k, k + "2")):
+        cuts = lambda k: client.ltrim(k, 1, 0), lambda k: client.xadd(k, {"d": "x"}, maxlen=0)
+        for change in (*cuts, client.delete, lambda k: client.set(k, "x"), lambda k: client.rename(k, k + "2")):
             assert not allowed(change, key)
 
 
@@ -143,7 +150,7 @@ def test_the_store_commits_with_each_parts_rights(users):
         read = {name: -1 for name in MAY_READ[role]}
         answer = store.commit("h", Commit("1", role, cached=read, patches=[Patch(own, 1, b"x")], events=[b"step"]))
         assert answer.status == "done" and answer.revisions[own] == 2 and store.read("h", [own]) == {own: b"0x23"}
-        assert clients[acl.ADMIN].xrevrange("uf:{h}:events", count=1)[0][1][b"d"] == b"step"
+        assert clients[acl.ADMIN].lindex("uf:{h}:log", -1)[8:] == b"step"
         with pytest.raises(redis.exceptions.NoPermissionError):
             list(store.events("h"))
         assert store.groups() == ["h"]

@@ -52,7 +52,7 @@ BROKEN = {
         {"memory": MIXED, "vcpu": [{"touch": [1]}], "disk": [{"page": 0, "starts": 3}]},
     ),
     "a fast pin that goes on past a page that failed": (
-        1, "linux-6.17~d16a74f0f266", {},
+        1, "linux-6.17", {},
         {"memory": {"folios": [0, 0], "refuses": [0]}, "vcpu": [{"touch": [1]}],
          "disk": [{"page": 0, "pages": 2, "starts": 5}]},
     ),
@@ -131,7 +131,7 @@ BROKEN = {
 }  # fmt: skip
 
 SOUND = {
-    "a fast pin that goes on past a page that failed": "linux-6.17",
+    "a fast pin that goes on past a page that failed": "linux-6.17+d16a74f0f266",
     "the posted loops, as posted": "whole-folio",
     "an import that freezes without the page-table lock": "linux-7.0+42546fc642e9",
     "success after a split, without an import": "split-writeback",

@@ -2,10 +2,13 @@
 
 import pytest
 
-from checking import story, system
+from checking import PATHS, checked, story, system
 from ultrafolio.check.replay import replay
+from ultrafolio.check.show import result_text
 from ultrafolio.check.show import story as told
-from ultrafolio.model.layout import ACTOR_KINDS, REBOOT
+from ultrafolio.check.verdict import Extent, check
+from ultrafolio.model.layout import ACTOR_KINDS, DISK, INTERRUPT, PIN, REBOOT, RING, VCPU
+from ultrafolio.model.policies import find
 
 ENDS = [("25-reboot-with-device", "reboots"), ("26-shutdown-under-io", "shuts down")]
 
@@ -20,3 +23,28 @@ def test_a_guest_reboots_or_shuts_down_and_touches_no_page_by_it(name, ends):
 def test_a_vcpu_touches_the_page_it_chose():
     steps, _ = replay(system("03-virtio", "per-page"), [0])
     assert "vcpu 0 touch page" in told(steps)[0]
+
+
+@pytest.mark.parametrize("name", ["60-two-first-touches", "03-virtio", "18-iomap-two-vcpus", "02-direct-io"])
+@pytest.mark.parametrize("policy", ["split-writeback", "per-page", "whole-folio"])
+def test_every_vcpu_and_device_is_told_of(name, policy):
+    """Either a finding names its wait, or a line says that it has none; never both."""
+    (name,) = (known for known in PATHS if known[:2] == name[:2])
+    result = checked(name, policy)
+    waiting = {finding.actor for finding in result.waits}
+    for number, (kind, _) in enumerate(story(name).actors):
+        ever = "" if kind == VCPU else " for ever"
+        line = f"{ACTOR_KINDS[kind]} {number}: never waits{ever}"
+        told = line in result_text(result).splitlines()
+        assert told == (kind in (VCPU, DISK, RING, PIN, INTERRUPT) and number not in waiting)
+
+
+def test_the_other_vcpu_gets_through():
+    (name,) = (known for known in PATHS if known.startswith("60"))
+    assert "vcpu 1: never waits" in result_text(checked(name, "split-writeback")).splitlines()
+
+
+def test_of_what_was_not_explored_nothing_is_told():
+    few = check(story("03-virtio"), "03-virtio", find("per-page"), "per-page", Extent(max_states=5))
+    safe = check(story("03-virtio"), "03-virtio", find("per-page"), "per-page", Extent(safety=True))
+    assert not few.complete and not any("never waits" in result_text(some) for some in (few, safe))

@@ -50,7 +50,7 @@ SYSTEMS = {
     "an import's own reference": ({"memory": {"folios": [0, 0, 0], "state": ["exported"]},
                                    "vcpu": [{}, {"cpu": 1}]}, "linux-6.16"),
     "unmapped under an import": ({"memory": {"folios": [0, 0, 0], "state": ["exported"]}, "vcpu": [{}],
-                                  "reclaim": [{}]}, "linux-7.0~6ae67dcac742"),
+                                  "reclaim": [{}]}, "linux-7.1~42546fc642e9~9a1dfbbd3506~6ae67dcac742"),
 }  # fmt: skip
 TWO = {"folios": [1, 1], "state": ["shared", "exported"] * 2, "owner": [0, 0, 1, 1]}
 APART = {"folios": [0, 0], "state": ["exported"], "owner": [0, 1]}

@@ -26,7 +26,7 @@ def where(tmp_path_factory):
         store = RedisStore(where["redis"], "admin")
         groups = store.groups()
         for group in groups:
-            verdict = hold(store.events(group), validate.stored(store, group))
+            verdict = hold(store.history(group), validate.stored(store, group))
             assert verdict.accepted, (group, verdict)
 
 

@@ -16,7 +16,7 @@ import browsed
 from checking import ROOT, checked, story
 from ultrafolio.explore import embed, page
 from ultrafolio.explore.goto import Guide
-from ultrafolio.explore.node import node
+from ultrafolio.explore.node import node, stall_line
 from ultrafolio.explore.walk import Walk, parse_path, path_text
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
@@ -76,7 +76,7 @@ def at(tab, path, policy="whole-folio"):
 
 def shown(tab):
     """What the page says of the state, part by part."""
-    parts = ("#verdict", "#said", "#pages", "#enabled", "#refused", "#changed", "#actors", "#properties", "#way")
+    parts = ("#verdict", "#said", "#pages", "#stalls", "#enabled", "#refused", "#changed", "#actors", "#properties", "#way")
     return {part: tab.inner_text(part) for part in parts}
 
 
@@ -89,6 +89,9 @@ def test_walk_to_the_hang(tab, place):
         tab.click(f"#enabled button[data-index='{index}']")
         at(tab, path[:n])
     assert "waits for ever for: the extra references of the folio of page 1" in tab.inner_text("#verdict")
+    stall = tab.inner_text("#stalls li[data-kind='permanent']")
+    (told,) = node(guides()[0].walk, guides()[0].walk.follow(path).here)["stalls"]
+    assert stall == stall_line(told)
     assert "page 1: EXPORTED" in tab.inner_text("#pages") and "waiting" in tab.inner_text("#properties")
     assert "W_STOPPED" in tab.inner_text("#refused") and "running(s, s.who[t].vm)" in tab.inner_text("#refused")
     assert len(tab.query_selector_all("#way li")) == len(path) + 1

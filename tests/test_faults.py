@@ -357,7 +357,7 @@ BACK_S, SLACK = 5.0, 3
 """The service's promise, and how often over a machine may take that runs other tests at the same time."""
 
 
-def rounds_of_faults(folder, seed, rounds, fresh=10):
+def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos.FAULTS):
     """Rounds under load: one fault each, until every client got answers again. New groups every `fresh` rounds."""
     generator, figures = random.Random(seed), {"steps": 0, "rounds": 0, "slowest start": 0.0, "slowest return": 0.0}
     with chaos.cluster_at(folder) as cluster, cluster.client() as client:
@@ -370,8 +370,8 @@ def rounds_of_faults(folder, seed, rounds, fresh=10):
                 loads += [chaos.Load(client, group, system, actors[n::2], generator.random()) for n in range(2)]
             for number in range(first, min(first + fresh, rounds)):
                 time.sleep(generator.uniform(0.05, 0.4))
-                fault = generator.choice(list(chaos.FAULTS))
-                started = chaos.FAULTS[fault](cluster)
+                fault = generator.choice(list(faults))
+                started = faults[fault](cluster)
                 began, answers = time.monotonic(), [load.answers for load in loads]
                 while any(load.answers < before + 2 for load, before in zip(loads, answers, strict=True)):
                     assert not [load.failed for load in loads if load.failed], (number, fault, loads)
@@ -429,7 +429,7 @@ def test_device_pins_and_page_contents_outlive_every_part(tmp_path):
         reboot = guest_pb2.RebootRequest(group="g", actor=3, request_id=request_id())
         assert chaos.patiently(client.guest.Reboot, reboot).outcome == OUTCOME_DONE
         assert client.state("g").mm["longs"][0] == 0
-        verdict = validate(client.store.events("g"), lambda: client.state("g"))
+        verdict = validate(client.store.history("g"), lambda: client.state("g"))
         assert verdict.accepted and not verdict.broken, verdict
 
 

@@ -1,9 +1,12 @@
 """The first answer: explored by the plain functions where the system is small, with the same bytes as compiled."""
 
+import ast
 import contextlib
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +19,7 @@ from ultrafolio.engine import load
 from ultrafolio.errors import InputError
 from ultrafolio.model.policies import PRESETS
 
+SOURCES = Path(load.__file__).parent.parent
 BLOCKED = ("numba", "llvmlite", "pyarrow", "grpc", "celery", "redis")
 POLICIES = ("whole-folio", "per-page", "split-writeback")
 
@@ -114,3 +118,32 @@ def test_the_cache_of_another_path_and_time_is_the_same(monkeypatch, tmp_path):
         assert made[0] == made[1] and os.path.exists(made[0])
     finally:
         load.can_keep.cache_clear()
+
+
+def imported(file):
+    """The modules of the package that a file imports at its top, as paths."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            base = file.parents[node.level - 1] if node.level else SOURCES.parent
+            module = base.joinpath(*(node.module or "").split("."))
+            yield from (path for path in (module.with_suffix(".py"), *(module / f"{a.name}.py" for a in node.names))
+                        if path.exists() and path.is_relative_to(SOURCES))  # fmt: skip
+
+
+LOADERS = ("engine/tables.py", "engine/load.py", "check/explore.py", "check/liveness.py")
+"""What these import is in no compiled code, but for the modules that they load by name."""
+
+
+def test_the_key_of_the_cache_has_every_source_of_compiled_code():
+    """Every file with a function that is compiled, and all that these import."""
+    todo = [file for file in SOURCES.rglob("*.py") if re.search(r"^@(fn|rule)\b", file.read_text(), re.MULTILINE)]
+    assert len(todo) >= 9
+    wanted = {SOURCES / name for name in LOADERS}
+    while todo:
+        file = todo.pop()
+        if file not in wanted:
+            wanted.add(file)
+            todo += imported(file)
+    named = {SOURCES / folder / f"{name}.py" for folder, names in load.COMPILED.items() for name in names}
+    assert all(file.exists() for file in named)
+    assert not {str(file.relative_to(SOURCES)) for file in wanted - named}

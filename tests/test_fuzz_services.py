@@ -42,7 +42,7 @@ def where(tmp_path_factory):
         with Cluster.at(where) as cluster:
             for group in cluster.store.groups():
                 if not group.startswith("fuzzed"):
-                    verdict = validate.validate(cluster.store.events(group), partial(cluster.state, group))
+                    verdict = validate.validate(cluster.store.history(group), partial(cluster.state, group))
                     assert verdict.accepted, (group, verdict)
 
 
@@ -140,7 +140,8 @@ def _value(choose, field, group):
         return choose.choice((b"", choose.randbytes(40), bytes(4096), uvcb.pack(choose.choice(list(CALLS)))))
     if kind == FieldDescriptor.TYPE_BOOL:
         return choose.random() < 0.5
-    top = {FieldDescriptor.TYPE_UINT64: 64, FieldDescriptor.TYPE_SINT32: 31}.get(kind, 32)
+    small = dict.fromkeys((FieldDescriptor.TYPE_SINT32, FieldDescriptor.TYPE_ENUM), 31)
+    top = ({FieldDescriptor.TYPE_UINT64: 64} | small).get(kind, 32)
     return choose.choice((0, 1, choose.randrange(9), choose.randrange(1 << top), (1 << top) - 1))
 
 

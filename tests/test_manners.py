@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import click
 import pytest
 
-import test_guides
 from ultrafolio.cli import cli
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +31,6 @@ def commands(command=cli, path=()):
 
 
 COMMANDS = dict(commands())
-copy = test_guides.copy
 run = [sys.executable, "-c", "from ultrafolio.cli import main; main()"]
 
 
@@ -124,9 +121,51 @@ def on_terminal(*words, **variables):
     return seen.decode()
 
 
-def test_colours_are_for_terminals_and_no_color_switches_them_off():
+def test_colours_are_for_terminals():
     assert COLOUR.search(on_terminal("doctor")), "on a terminal there are colours, or this test shows nothing"
-    assert not COLOUR.search(on_terminal("doctor", NO_COLOR="1"))
+
+
+STYLED = {
+    "doctor": ["doctor"], "policies": ["policies"], "run": ["run", "--duration-us", "100"],
+    "check": ["check", "03-virtio", "--policy", "split", "--policy", "per-page"],
+    "vary": ["check", "03-virtio", "--policy", "split", "--vary", "vcpus=1..2"],
+    "sweep": ["sweep", "{plan}", "-o", "{store}", "--workers", "0", "--no-report"], "report": ["report", "{store}"],
+    "calibrate": ["calibrate", "--seconds", "0.1", "--folder", "{tmp}", "--no-kernel"],
+}  # fmt: skip
+"""Commands that write tables, bars or styles."""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Names that stand in STYLED: a plan, the folder for its store."""
+    tmp = tmp_path_factory.mktemp("styled")
+    (tmp / "plan.toml").write_text('title = "two policies and a name that is longer than most"\n[fixed]\n'
+                                   'duration_us = 100\n[grid]\npolicy = ["whole-folio-literal", "split"]\n'
+                                   'order = "0-9"\n')  # fmt: skip
+    return {"tmp": tmp, "plan": tmp / "plan.toml", "store": tmp / "store"}
+
+
+@pytest.mark.parametrize("name", STYLED)
+def test_no_color_leaves_no_escape(name, written):
+    words = [word.format(**written) for word in STYLED[name]]
+    assert "\x1b" not in on_terminal(*words, NO_COLOR="1")
+
+
+@pytest.mark.parametrize("name", sorted(set(STYLED) - {"sweep"}))
+def test_a_pipe_and_a_narrow_terminal_cut_nothing(name, written):
+    """The words are those of a pipe, whatever the width of the terminal; in the pipe, no line is wrapped or cut."""
+    words = [word.format(**written) for word in STYLED[name]]
+    if name == "report" and not written["store"].exists():
+        ultrafolio(*[word.format(**written) for word in STYLED["sweep"]])
+    piped = ultrafolio(*words)
+    assert piped.returncode == 0 and "\x1b" not in piped.stdout
+    if name == "calibrate":  # it measures other figures each time
+        assert "…" not in piped.stdout.replace(" … ", " ")
+        return
+    for columns in ("60", "200"):
+        seen = on_terminal(*words, NO_COLOR="1", COLUMNS=columns)
+        shown, wanted = (re.sub(r"[\s─-╿]+", "", text) for text in (seen, piped.stdout))
+        assert sorted(shown) == sorted(wanted), (columns, seen)
 
 
 def test_a_reader_that_leaves_early_hears_no_complaint():
@@ -157,8 +196,3 @@ def test_bash_completes_commands_options_and_names(tmp_path):
         done = subprocess.run(["bash", "-c", script, "bash", typed], capture_output=True, text=True, check=False,
                               env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})  # fmt: skip
         assert set(done.stdout.split()) == completed, (typed, done.stdout, done.stderr)
-
-
-@pytest.mark.skipif(not shutil.which("valgrind"), reason="the guide records with valgrind, which is not installed")
-def test_the_guide_to_recordings_does_what_it_says(copy):
-    test_guides.test_a_guide_does_what_it_says(ROOT / "docs/bring-your-own-trace.md", copy)

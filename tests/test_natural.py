@@ -381,9 +381,9 @@ def test_a_repeated_start_is_done_once(lab):
     lab.lay("mine", "whole-folio", ONCE)
     name = request_id()
     first = lab.start(3, 0, request=name)
-    events = len(list(lab.cluster.store.events(lab.group)))
+    events = len(list(lab.cluster.store.history(lab.group)))
     assert steps(first)[-1] == "writeback-end DONE" and lab.start(3, 0, request=name).steps
-    assert len(list(lab.cluster.store.events(lab.group))) == events
+    assert len(list(lab.cluster.store.history(lab.group))) == events
     with pytest.raises(InputError) as error:
         lab.start(3, 0)
     assert error.value.reason == "NO_STARTS_LEFT"

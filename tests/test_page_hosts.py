@@ -1,12 +1,32 @@
 """The page answers to names that are its own, wherever it listens: another site's name that leads here gets nothing."""
 
 import asyncio
+import os
 import threading
+import time
 
 import pytest
 
-from services.lab.films import Films
+from services.lab.films import KEPT_DAYS, MOST_SAVED, Films
 from services.lab.web import application
+
+
+def test_saved_streams_expire(tmp_path):
+    line = b'{"group":"g%d","id":"1-1","data":"","version":2}\n'
+    films = Films(None, tmp_path)
+    names = [films.keep(line % number)[0] for number in range(MOST_SAVED)]
+    old = time.time() - KEPT_DAYS * 86_400 - 9
+    for at, name in enumerate(names):
+        os.utime(tmp_path / name, (old + 99 + at, old + 99 + at))
+    os.utime(tmp_path / names[5], (old, old))
+    assert films.saved_groups(names[0]) == ["g0"], "opening it is using it"
+    films.keep(line % 99)
+    assert {file.name for file in tmp_path.iterdir()} >= {*names} - {names[5]} and not (tmp_path / names[5]).exists()
+    films.keep(line % 100)
+    assert not (tmp_path / names[1]).exists() and (tmp_path / names[0]).exists()
+    os.utime(tmp_path / names[7], (old, old))
+    Films(None, tmp_path)
+    assert not (tmp_path / names[7]).exists()
 
 
 @pytest.mark.parametrize("listens", ["127.0.0.1", "0.0.0.0", "::", "10.0.0.7"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from clustered import ROOT, running
+from clustered import ROOT, entries, running
 from patience import EARLIER, NEVER
 from services import parking
 from services.parking import Parking, Wait, blocking
@@ -242,9 +242,9 @@ def test_when_the_call_that_runs_the_vcpu_goes_away_another_one_does(where):
         while not lab.host.Explain(host_mm_pb2.ExplainRequest(group="heirs")).waits:
             time.sleep(0.02)
         first.cancel()
-        before = len(list(lab.store.events("heirs")))
+        before = entries(lab.store, "heirs")
         end = time.monotonic() + NEVER
-        while len(list(lab.store.events("heirs"))) <= before:
+        while entries(lab.store, "heirs") <= before:
             assert time.monotonic() < end, "nobody runs the vCPU"
             time.sleep(0.05)
         lab.guest.Reboot(stamp(guest_pb2.RebootRequest(group="heirs", actor=2)))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import html
+import io
 import itertools
 import json
 import math
 import random
+import re
+import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +20,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.report import aggregate, costs, draw, findings, style, tables
+from ultrafolio.report.page import write_report
 from ultrafolio.report.store import MIX, Results
+from ultrafolio.report.terminal import terminal_table
 from ultrafolio.sim.cell import COLUMNS, bucket_edges
+from ultrafolio.sim.kernel import shown_livelock
 
 ARROW = {"int": pa.int64(), "str": pa.string(), "ints": pa.list_(pa.int64())}
 PLAN = """
@@ -245,6 +253,23 @@ def test_unchecked_runs_and_failures_are_told(tmp_path: Path) -> None:
     texts = [f.text for f in findings.notes(Results(make(tmp_path / "s", rows, plan="")))]
     assert "In 1 runs the properties were not checked (check = false)." in texts
     assert "1 of 3 cells failed and take no part in any number." in texts
+
+
+def test_a_livelock_is_told_as_what_the_checker_has_shown(tmp_path: Path) -> None:
+    rows = [row(s, policy=p, hang_livelock=int(p == "split")) for p in ("per-page", "split") for s in range(3)]
+    results = Results(make(tmp_path / "some", rows))
+    (told,) = [f.text for f in findings.answer(results).findings if "livelock." in f.text]
+    assert told.startswith("In 3 runs a wait counts as a livelock. One state of a run cannot tell that class.")
+    assert "The checker has shown it for that policy and kind of workload" in told
+    (path,) = re.findall(r"scenarios/[\w-]+\.toml", told)
+    shown = tomllib.loads((Path(__file__).parent.parent / path).read_text())
+    assert shown["expect"]["split"]["kind"] == "livelock" and path in shown_livelock.__doc__
+    assert told in html.unescape(write_report(tmp_path / "some").read_text())
+    console = Console(width=400, record=True, file=io.StringIO())
+    console.print(terminal_table(tmp_path / "some"))
+    assert told in console.export_text()
+    quiet = Results(make(tmp_path / "none", [row(s, policy="split") for s in range(3)]))
+    assert not [f for f in findings.answer(quiet).findings if "livelock" in f.text]
 
 
 def test_policies_stand_in_the_plans_order_and_tables_count_as_told(tmp_path: Path) -> None:

@@ -62,6 +62,10 @@ def test_best_matrix_and_costs_are_on_the_first_screen(store, tab, width, scheme
                         " getComputedStyle(e.querySelector('.hint')).visibility === 'visible'])")  # fmt: skip
     assert hints == 2 and all(scrolls == told for scrolls, told in seen)
     assert any(told for _, told in seen) == (width == 400)
+    ends = tab.evaluate("""[...document.querySelectorAll('.first caption')]
+        .filter(e => e.checkVisibility()).map(e => { const text = document.createRange(); text.selectNodeContents(e);
+        return text.getBoundingClientRect().right })""")
+    assert ends and max(ends) <= width, "a caption is read without scrolling"
 
 
 @NEEDED

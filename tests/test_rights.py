@@ -103,6 +103,16 @@ def test_roles_and_machines(where, group, name, method):
             assert own == "" and foreign == ("" if method.name in OF_NO_MACHINE else "NOT_YOUR_VIEW"), (caller, foreign)
 
 
+@pytest.mark.parametrize(("name", "method"), METHODS, ids=lambda value: getattr(value, "full_name", value))
+def test_a_guest_of_one_group_has_nothing_of_another(where, group, name, method):
+    if not may("guest", method) or "group" not in method.input_type.fields_by_name:
+        return
+    assert asked(where, f"guest:{group}/0", name, method, 0, group) == ""
+    assert asked(where, "guest:other/0", name, method, 0, group) == "NOT_YOUR_VIEW"
+    if method.name not in OF_NO_MACHINE:
+        assert asked(where, f"guest:{group}/0", name, method, 1, group) == "NOT_YOUR_VIEW"
+
+
 def test_a_caller_without_a_role_gets_nothing(where, group):
     for name, method in METHODS:
         assert asked(where, "nobody", name, method, 0, group) == "UNKNOWN_ROLE"

@@ -38,7 +38,7 @@ def engine(tmp_path):
 
 
 def accepted(engine):
-    verdict = validate(engine.stores["admin"].events(engine.group), engine.state)
+    verdict = validate(engine.stores["admin"].history(engine.group), engine.state)
     assert verdict.accepted, (verdict.at, verdict.why)
 
 

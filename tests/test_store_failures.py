@@ -6,11 +6,13 @@ import redis
 
 from services import recover
 from services.calls import _failure
+from services.ultravisor.contents import Contents
+from services.ultravisor.machine import KEY, Machines
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.state import acl
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.server import Server
-from ultrafolio.state.store import LEASE_MS, Commit, Patch, StoreBehind, StoreFull, StoreUnavailable, Turn
+from ultrafolio.state.store import LEASE_MS, REPLY_MS, Commit, Patch, StoreBehind, StoreFull, StoreUnavailable, Turn
 
 
 @pytest.fixture
@@ -69,6 +71,19 @@ def test_a_clock_that_went_back_does_not_lengthen_a_lease(store):
     assert answer.status == "done" and hour > LEASE_MS
 
 
+def test_a_clock_that_jumps_forth_does_not_forget_answers(store):
+    """The last commit is as it stands after the clock went forth an hour: an answer of before is still there."""
+    store.commit("g", commit(1, request=("r", b"answer")))
+    store._client.hincrby("uf:{g}:did", "~seen", -3_600_000)
+    store.commit("g", commit(2, request=("s", b"another")))
+    assert store.reply("g", "r") == b"answer"
+    # what is as old as that by the clock that does not jump is forgotten
+    store._client.hincrby("uf:{g}:did", "~clock", REPLY_MS + 1)
+    store.commit("g", commit(3, request=("t", b"third")))
+    assert [store.reply("g", name) for name in "rst"] == [None, None, b"third"]
+    assert store._client.llen("uf:{g}:order:guest") == 1
+
+
 def test_a_store_that_lost_writes_is_refused_until_an_operator_decides(server, store, capsys):
     first = store.commit("g", commit(1, patches=[Patch("pc", 0, b"\1")]))
     lost = store._client.dump("uf:{g}:pc")
@@ -86,6 +101,35 @@ def test_a_store_that_lost_writes_is_refused_until_an_operator_decides(server, s
     answer = store.commit("g", commit(4, cached=second.revisions["pc"]))
     assert answer.sections == {"pc": b"\1"}, "who saw what was lost reads again"
     assert store.commit("g", commit(5, cached=answer.revisions["pc"], patches=[Patch("pc", 0, b"\4")])).status == "done"
+
+
+def test_a_machine_that_lost_changes_is_refused_until_an_operator_decides(server, tmp_path, capsys):
+    def machines():
+        return Machines(RedisStore(server.url, "ultravisor"), Contents(tmp_path), {})
+
+    one = machines()
+    one.inject(0x0100, 1, 2)
+    kept = one._store.get(KEY)
+    one.inject(0x0200, 1, 2)
+    one._store._client.set(KEY, kept)
+    # also for a process that is started again
+    for other in (one, machines()):
+        with pytest.raises(StoreBehind):
+            other.inject(0x0101, 1, 2)
+    recover.main.callback(server.url, "list", None)
+    assert capsys.readouterr().out == "the ultravisor's machine\n"
+    recover.main.callback(server.url, "accept-machine", None)
+    one.inject(0x0101, 1, 2)
+    assert machines()._kept()[1].injections.keys() == {0x0100, 0x0101}
+    with pytest.raises(SystemExit):
+        recover.main.callback(server.url, "accept-machine", None)
+    # and a store that lost everything
+    one._store._client.delete(KEY)
+    with pytest.raises(StoreBehind):
+        one.inject(0x0101, 1, 2)
+    recover.main.callback(server.url, "accept-machine", None)
+    one.inject(0x0101, 1, 2)
+    assert one._kept()[1].seed and one._kept()[1].injections.keys() == {0x0101}
 
 
 def test_only_the_parts_mark_a_group():

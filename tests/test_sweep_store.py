@@ -18,6 +18,7 @@ import pytest
 
 from test_sweep_fake import PLAN, FakeCells, make_plan, run
 from ultrafolio.errors import InputError
+from ultrafolio.sweep import schedule
 from ultrafolio.sweep import segment as segment_module
 from ultrafolio.sweep.chunk import pack, tallies_of
 from ultrafolio.sweep.executor import Executor, InProcess, Processes
@@ -90,7 +91,7 @@ def test_cells_that_share_a_configuration_share_a_result(tmp_path: Path) -> None
 def test_a_truncated_segment_costs_its_last_batch_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ultrafolio.sweep.schedule.FIRST_SPAN", 4)
+    monkeypatch.setattr(schedule, "FIRST_SPAN", 4)
     path, store = make_plan(tmp_path), tmp_path / "store"
     run(path, store)
     whole = (store / "results.parquet").read_bytes()

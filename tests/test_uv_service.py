@@ -123,7 +123,7 @@ def clusters(where):
     yield made
     store = made["lab"].store
     for group in store.groups():
-        verdict = validate.validate(store.events(group), partial(made["lab"].state, group))
+        verdict = validate.validate(store.history(group), partial(made["lab"].state, group))
         assert verdict.accepted, (group, verdict)
     for cluster in made.values():
         cluster.close()

@@ -29,7 +29,7 @@ def engine(tmp_path):
 def walked_stream(engine, name, preset, steps=60):
     for _ in walk(engine, walked(name, preset), 5, steps):
         pass
-    return list(engine.stores["admin"].events(engine.group))
+    return list(engine.stores["admin"].history(engine.group))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -73,7 +73,7 @@ def test_a_changed_step_is_refused_where_it_stands(engine, change):
 def test_what_was_refused_did_not_happen(engine):
     """Also where rules had written before they met an answer that the ultravisor cannot have given."""
     events = walked_stream(engine, "ring", "whole-folio", 150)
-    replay, lies = validate._begin([decode(event.data) for event in events[:3]]), 0
+    replay, lies = validate.begin([decode(event.data) for event in events[:3]]), 0
 
     def refused(role, step, **change):
         before = [array.tobytes() for array in replay.state()]
@@ -172,14 +172,14 @@ def test_a_busy_answer_that_was_injected_is_part_of_the_story(engine, monkeypatc
     monkeypatch.setattr(Pages, "call", busy_once)
     outcomes = [step.outcome for step in walk(engine, system, 11, 150)]
     assert E_UV in outcomes and not left
-    verdict = validate.validate(engine.stores["admin"].events(engine.group), engine.state)
+    verdict = validate.validate(engine.stores["admin"].history(engine.group), engine.state)
     assert verdict.accepted, verdict.why
 
 
 def test_the_command_reads_a_saved_stream(engine, tmp_path):
     events = walked_stream(engine, next(iter(SCENARIOS)), "per-page")
     file = tmp_path / "run.stream"
-    validate.save(file, [("g", events)])
+    file.write_bytes(validate.saved([("g", events)]))
     done = CliRunner().invoke(cli, ["trace", "validate", str(file), "--json"], standalone_mode=False)
     assert done.exception is None, done.exception
     said = json.loads(done.output)

@@ -64,7 +64,8 @@ def test_the_table_says_what_is_read():
     assert row("scenario").read == row("plan").read == str(fields.VERSION)
     read = formats_trace.TOP["version"]
     assert row("counterexample").read == ", ".join(str(n) for n in range(int(read.low), int(read.high) + 1))
-    for name in ("stream", "store", "job"):
+    assert row("stream").read == ", ".join(map(str, validate.READ_VERSIONS))
+    for name in ("store", "job"):
         assert row(name).read == row(name).written
 
 
@@ -94,9 +95,9 @@ def test_a_version_is_not_handed_to_who_reads_the_document(tmp_path):
 def test_a_stream_of_another_version_is_refused(tmp_path):
     file = tmp_path / "some.stream"
     line = {"group": "g", "id": "1-0", "data": ""}
-    file.write_text(json.dumps(line) + "\n" + json.dumps(line | {"version": 1}) + "\n")
+    file.write_text(json.dumps(line) + "\n" + json.dumps(line | {"version": 2}) + "\n")
     assert len(validate.read(file)["g"]) == 2
-    file.write_text(json.dumps(line | {"version": 2}) + "\n")
+    file.write_text(json.dumps(line | {"version": 3}) + "\n")
     with pytest.raises(InputError, match="another version"):
         validate.read(file)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
-from clustered import running
+from clustered import entries, running
 from driven import DONE, ROOT, STOPPED, WAITS, Driven
 from patience import NEVER
 from services.cluster import Cluster, State, parts
@@ -98,9 +98,9 @@ def test_at_the_deadline_the_answer_says_what_it_waits_for(lab):
 
 def quiet(lab):
     """Whether nothing happens to the group for half a second, ten times as long as a vCPU pauses at most."""
-    before = len(list(lab.cluster.store.events(lab.group)))
+    before = entries(lab.cluster.store, lab.group)
     time.sleep(0.5)
-    return len(list(lab.cluster.store.events(lab.group))) == before
+    return entries(lab.cluster.store, lab.group) == before
 
 
 def test_a_client_that_goes_away_ends_the_wait(lab):
@@ -117,9 +117,9 @@ def test_a_vcpu_that_tries_again_is_seen_to_wait_at_every_moment(lab):
     stalled(lab)
     caller = Caller(lab.touch, 0, 1, timeout=NEVER)
     wait = until(lab.waits)
-    before = len(list(lab.cluster.store.events(lab.group)))
+    before = entries(lab.cluster.store, lab.group)
     assert [lab.waits() for _ in range(500)] == [wait] * 500
-    assert len(list(lab.cluster.store.events(lab.group))) > before + 10, "it did try again meanwhile"
+    assert entries(lab.cluster.store, lab.group) > before + 10, "it did try again meanwhile"
     assert lab.reboot(2).outcome == DONE
     assert caller.end().outcome == STOPPED and lab.waits() == []
 

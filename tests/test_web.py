@@ -360,19 +360,22 @@ def test_another_site_is_not_answered(page):
     assert ask(f"{page}/saved", b"x", **{"Content-Type": "text/plain"})[0] == 400
 
 
+JOB = "0123456789abcdef"
+
+
 def test_a_plot_is_served_as_it_was_drawn(films, tmp_path, monkeypatch):
     """While a sweep runs there are more cells at every request; only a look at all plots draws them anew."""
     jobs, cells, drawn = Jobs(tmp_path / "sweeps", ""), itertools.count(1), []
-    (tmp_path / "sweeps/0123").mkdir()
-    (tmp_path / "sweeps/0123/plan.toml").touch()
+    (tmp_path / "sweeps/0123456789abcdef").mkdir()
+    (tmp_path / "sweeps/0123456789abcdef/plan.toml").touch()
     monkeypatch.setattr("services.lab.news.results_so_far", lambda *_: next(cells))
     monkeypatch.setattr("services.lab.news.Results", lambda _: None)
     plot = SimpleNamespace(name="a", title="", caption="", alt="", svg="<svg/>")
     monkeypatch.setattr("ultrafolio.report.page.all_plots", lambda _: drawn.append(1) or [plot])
     news = News(films, jobs)
-    assert news.plots("0123")["cells"] == 1 and news.plot("0123", "a") == news.plot("0123", "a") == "<svg/>"
+    assert news.plots(JOB)["cells"] == 1 and news.plot(JOB, "a") == news.plot(JOB, "a") == "<svg/>"
     assert len(drawn) == 1
-    assert news.plots("0123")["cells"] == 2 and len(drawn) == 2
+    assert news.plots(JOB)["cells"] == 2 and len(drawn) == 2
 
 
 def test_the_settings_of_the_page():

@@ -290,7 +290,7 @@ def test_a_sweep_shows_its_progress_and_then_its_plots(tab, tmp_path):  # noqa: 
     with page_over(tmp_path) as web:
         tab.goto(web)
         until(tab, "jobs", "None yet.")
-        job = tmp_path / "sweeps/0123abcd"
+        job = tmp_path / "sweeps/0123456789abcdef"
         job.mkdir()
         (job / "name").write_text(SCRIPT)
         (job / "plan.toml").write_text(PLAN)

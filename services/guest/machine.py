@@ -65,7 +65,8 @@ class Machine:
                     return work, b""
                 if patience.over:
                     return work.end(OUTCOME_WAITS), b""
-                live = group.refresh().live
+                # who ran the vCPU knows where it is
+                live = group.refresh().live if waited else group.view.live
                 if waited and live.vm[int(group.view.meta.who["vm"][actor])].life != ALIVE:
                     return work.end(OUTCOME_STOPPED), b""  # by the reboot that ended the instruction it waited for
                 if waited:

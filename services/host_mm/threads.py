@@ -105,7 +105,10 @@ class Threads:
         def stop(view: View) -> bool:
             return bool(view.live.task[actor].pc == WB_END)
 
-        pc = group.refresh().live.task[actor].pc
+        # as last seen, where that is in the middle: a burst notices that it was not the last
+        pc = group.view.live.task[actor].pc
+        if not _under_way(pc):
+            pc = group.refresh().live.task[actor].pc
         if request and not _under_way(pc):
             while known := group.known(f"{request}/{len(drive.steps)}"):
                 drive.steps += known

@@ -4,10 +4,11 @@ from typing import Any
 
 from services.lab.films import Films
 from services.lab.jobs import Jobs
+from services.lab.keeper import Keeper
 from services.lab.news import News
 from services.lab.servicer import Lab
 from services.lab.web import Page
-from services.links import folder_of, store_of
+from services.links import folder_of, keeper_of, store_of
 from services.serve import Running, main, serve, traced
 from services.settings import Settings
 from ultrafolio.rpc.v1 import lab_pb2_grpc
@@ -17,12 +18,14 @@ def start(settings: Settings) -> Running:
     """Open the jobs and the shared state, and listen; the page is for whoever reaches its port."""
     store, folder = store_of(settings, "lab"), folder_of(settings, "lab")
     jobs = Jobs(folder / "sweeps", settings.redis_url("lab"), settings.files)
-    lab = Lab(store, jobs)
+    keeper = Keeper(keeper_of(settings), folder / "archive")
+    lab = Lab(store, jobs, keeper)
     register = [(lab_pb2_grpc.add_LabServiceServicer_to_server, lab)]
     running = serve("lab", register, settings, ready=store.ping, tracing=traced("lab", settings))
+    keeper.tend(running.log)
     if settings.web_port >= 0:
         films = Films(store, folder / "streams")
-        _with_page(running, Page(films, News(films, jobs), settings.host, settings.web_port, settings.hosts))
+        _with_page(running, Page(films, News(films, jobs), settings.host, settings.web_port, settings.hosts, keeper))
     return running
 
 

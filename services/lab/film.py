@@ -18,8 +18,8 @@ from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import ACTOR_KINDS, ALLOWED, DONE, OPS, OUTCOMES, PINNED_SHARED, SECURE
 from ultrafolio.model.rule import RULES
-from ultrafolio.state.events import Entry, Made, StepEvent, Steps, Uvc, decode
-from ultrafolio.state.sections import DTYPES, decode_meta, join
+from ultrafolio.state.events import Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode
+from ultrafolio.state.sections import DTYPES, Meta, decode_meta, join
 from ultrafolio.state.store import Event
 from ultrafolio.state.validate import Replay
 
@@ -119,7 +119,10 @@ class Film:
 
     def _take(self, event: Event) -> None:
         entry = decode(event.data)
-        if self.base is None:
+        if isinstance(entry, Kept):
+            self._sized(decode_meta(entry.meta), entry.sections)
+            self._start(event, Replay.after(entry))
+        elif self.base is None:
             self._begin(event, entry)
         else:
             self._add(event, entry)
@@ -134,24 +137,38 @@ class Film:
         if set(self._started) != _ROLES:
             return
         meta = decode_meta(self._started["host"].meta)
+        sections: dict[str, bytes] = {}
+        for made in self._started.values():
+            sections |= made.sections
+        self._sized(meta, sections)
+        self._start(event, Replay(meta, join(meta, sections)))
+
+    @staticmethod
+    def _sized(meta: Meta, sections: dict[str, bytes]) -> None:
+        """InputError for a group that is no group, or too large for the page."""
         pages = int(meta.cfg["pages"][0])
         if not 0 < pages <= MAX_PAGES or len(meta.who) != meta.cfg["actors"][0] or not 0 <= meta.vms <= 256:
             raise InputError("size of the group", value=f"{pages} pages", allowed=f"1 to {MAX_PAGES} pages",
                              then="ultrafolio trace validate holds a stream of any size against the rules")  # fmt: skip
-        sections: dict[str, bytes] = {}
-        for made in self._started.values():
-            sections |= made.sections
         for name, data in sections.items():
             if name not in DTYPES or len(data) != meta.blank(name).nbytes:
                 raise InputError(f"section {name} of the group", value=f"{len(data)} bytes",
                                  allowed="as many as its pages and actors take")  # fmt: skip
-        self._replay = Replay(meta, join(meta, sections))
+
+    def _start(self, event: Event, replay: Replay) -> None:
+        """The film begins here: as the group was laid out, or at a checkpoint."""
+        meta = replay.meta
+        pages = int(meta.cfg["pages"][0])
+        self._replay = replay
         self._live = self._replay.live
         self._notes = self._replay.notes
         self._codes = [self._code(page) for page in range(pages)]
         actors = [self._name(t) for t in range(len(meta.who))]
         self._said = told(self._live)
-        self.base = Base(0, event.id, meta.scenario, actors, self._codes[:], self._said)
+        n = self.frames[-1].n + 1 if self.frames else 0
+        with self._lock:
+            self.frames.clear()
+            self.base = Base(n, event.id, meta.scenario, actors, self._codes[:], self._said)
 
     def _name(self, t: int) -> str:
         return f"{ACTOR_KINDS[self._live.who[t].kind]} {t}"
@@ -165,13 +182,19 @@ class Film:
             for one in entry.steps:
                 if not self._step(event, entry, one, steps):
                     break
+            self._replay.recent.append(entry)
             role = entry.role
+        elif isinstance(entry, Again):
+            if self._replay.entry(event.id, entry):
+                what = f"the same round of {entry.entries} entries, {entry.rounds} times more"
+                steps.append(Step("guest", what, "polls", []))
+            role = "guest"
         elif isinstance(entry, Uvc):
             if self._replay.entry(event.id, entry):
                 steps.append(Step("ultravisor", f"{entry.function}{tuple(entry.arguments)}", _uv(entry.result), []))
             role = "ultravisor"
         else:
-            raise InputError(f"entry {event.id} of the stream", value=f"the layout of {entry.role}",
+            raise InputError(f"entry {event.id} of the stream", value=type(entry).__name__,
                              allowed="steps, after the group was laid out")  # fmt: skip
         waits = told(self._live)
         changed = self._changed()
@@ -195,7 +218,7 @@ class Film:
         known = 0 <= t < len(s.task) and s.task[t].pc in RULES
         pc = s.task[t].pc if known else 0
         page = interpreted().focus(s, t, step.page) if known else 0
-        if not self._replay.entry(event.id, Steps(entry.role, [step])):
+        if not self._replay.take(event.id, Steps(entry.role, [step])):
             return False
         steps.append(Step(_COLUMN[RULES[pc].actor], self._what(step, pc, page), OUTCOMES[step.outcome],
                           [_call(*result) for result in step.results]))  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 import time
@@ -20,6 +21,9 @@ from ultrafolio.sweep.durable import replace
 MAX_FILMS = 16
 MAX_BYTES = 32 << 20
 """Of a saved stream."""
+MOST_SAVED = 32
+KEPT_DAYS = 7
+"""Since a saved stream was last opened."""
 BLOCK_MS = 200
 FORGOTTEN_S = 15.0
 """A group that nobody asked about for so long is not followed any more."""
@@ -32,6 +36,7 @@ class Films:
     def __init__(self, store: RedisStore, folder: Path) -> None:
         self.store, self._folder = store, folder
         folder.mkdir(parents=True, exist_ok=True)
+        self._expire()
         self._films: dict[tuple[str, str], Film] = {}
         self._asked: dict[tuple[str, str], float] = {}
         self._followed: set[tuple[str, str]] = set()
@@ -118,12 +123,21 @@ class Films:
         name = hashlib.blake2b(data, digest_size=8).hexdigest()
         file = self._folder / name
         replace(file, data)
+        self._expire()
         try:
             groups = self.saved_groups(name)
         except InputError:
             file.unlink()
             raise
         return name, groups
+
+    def _expire(self) -> None:
+        """Remove saved streams that nobody opened for long, and the oldest of too many."""
+        files = sorted((file.stat().st_mtime, file) for file in self._folder.iterdir() if SAVED.fullmatch(file.name))
+        oldest = time.time() - KEPT_DAYS * 86_400
+        for at, (opened, file) in enumerate(files, 1):
+            if opened < oldest or at <= len(files) - MOST_SAVED:
+                file.unlink(missing_ok=True)
 
     def saved_groups(self, saved: str) -> list[str]:
         """The groups of a saved stream, those whose names are names."""
@@ -140,6 +154,7 @@ class Films:
             raise InputError("no such saved stream here", value=saved, allowed="one that was opened in this page",
                              cause="it was opened in another lab, or the lab keeps no folder",
                              then="open the file again; its link stays the same")  # fmt: skip
+        os.utime(file)
         try:
             return validate.read(file)
         except InputError as error:

@@ -215,18 +215,25 @@ class Jobs:
                               value=job, then="ask again in a second, or cancel it")  # fmt: skip
         else:
             {PAUSED: queue.pause, RUNNING: queue.resume}[wanted](store, self._redis)
+            # nothing comes while it is paused, and another sweep may have its follower's place
+            {PAUSED: self._leave, RUNNING: self._follow}[wanted](job)
         return wanted
 
-    def _cancel(self, job: str) -> None:
-        """End a job, also while its follower is about to queue it. InputError, and it goes on, without the queue."""
-        folder, follower = self.folder(job), self._followers.get(job)
-        (folder / "cancelled").touch()
+    def _leave(self, job: str) -> None:
+        """Fetch no results of a job any more."""
         with self._lock:
             if job in self._queue:
                 self._queue.remove(job)
+            follower = self._followers.pop(job, None)
         if follower:
             follower.terminate()
             follower.wait()
+
+    def _cancel(self, job: str) -> None:
+        """End a job, also while its follower is about to queue it. InputError, and it goes on, without the queue."""
+        folder = self.folder(job)
+        (folder / "cancelled").touch()
+        self._leave(job)
         try:
             if queue.read_ticket(folder / "store"):
                 queue.revoke(folder / "store", self._redis)

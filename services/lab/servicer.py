@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
 
+from services import parking
+from services.calls import STALLED_S
 from services.groups import bounded, in_words, meta_of
 from services.lab.jobs import LONGEST_NAME, RUNNING, Jobs
+from services.lab.keeper import Keeper
 from services.lab.watch import Watchers
 from services.parking import Wait, parks
 from ultrafolio.rpc.errors import StatusError
@@ -17,13 +21,16 @@ from ultrafolio.rpc.v1 import lab_pb2_grpc
 from ultrafolio.state.redis import RedisStore
 
 LOOK_S = 0.2
+MOST_UPLOADS = 4
+"""Recordings that are uploaded at a time; each holds a thread."""
 
 
 class Lab(lab_pb2_grpc.LabServiceServicer):
-    """store: with the laboratory's rights;  jobs: the sweeps."""
+    """store: with the laboratory's rights;  jobs: the sweeps;  keeper: what cuts, archives and deletes."""
 
-    def __init__(self, store: RedisStore, jobs: Jobs) -> None:
-        self.store, self.jobs, self.watchers = store, jobs, Watchers(store)
+    def __init__(self, store: RedisStore, jobs: Jobs, keeper: Keeper) -> None:
+        self.store, self.jobs, self.watchers, self.keeper = store, jobs, Watchers(store), keeper
+        self._uploads = threading.BoundedSemaphore(MOST_UPLOADS)
 
     def SubmitSweep(self, request: pb.SubmitSweepRequest, context: Any) -> pb.SubmitSweepResponse:
         bounded("name", len(request.name), LONGEST_NAME)
@@ -31,7 +38,15 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
         return pb.SubmitSweepResponse(sweep=job, cells=cells)
 
     def UploadRecording(self, requests: Iterator[pb.UploadRecordingRequest], context: Any) -> Any:
-        path, size = self.jobs.recordings.keep(request.piece for request in requests)
+        if not self._uploads.acquire(blocking=False):
+            raise StatusError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY", "uploads at a time", value=f"{MOST_UPLOADS} go on",
+                allowed=f"{MOST_UPLOADS}", then="upload it again later",
+            )  # fmt: skip
+        try:
+            path, size = self.jobs.recordings.keep(_in_time(requests, context))
+        finally:
+            self._uploads.release()
         return pb.UploadRecordingResponse(path=path, bytes=size)
 
     @parks
@@ -65,6 +80,7 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
             )
         return pb.ListSweepsResponse(sweeps=sweeps)
 
+    @parks
     def FetchResults(self, request: pb.FetchResultsRequest, context: Any) -> Iterator[pb.FetchResultsResponse]:
         for piece in self.jobs.results(request.sweep):
             yield pb.FetchResultsResponse(piece=piece)
@@ -77,4 +93,28 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
 
     def ListGroups(self, request: pb.ListGroupsRequest, context: Any) -> pb.ListGroupsResponse:
         with in_words():
-            return pb.ListGroupsResponse(groups=self.store.groups())
+            sizes = [pb.GroupSize(**size._asdict()) for size in self.keeper.sizes()] if request.sizes else []
+            return pb.ListGroupsResponse(groups=self.store.groups(), sizes=sizes)
+
+    def ArchiveGroup(self, request: pb.ArchiveGroupRequest, context: Any) -> pb.ArchiveGroupResponse:
+        with in_words():
+            return pb.ArchiveGroupResponse(**self.keeper.archive(request.group)._asdict())
+
+    def DeleteGroup(self, request: pb.DeleteGroupRequest, context: Any) -> pb.DeleteGroupResponse:
+        with in_words():
+            saved = self.keeper.archive(request.group)._asdict() if request.archive else None
+            self.keeper.delete(request.group)
+        return pb.DeleteGroupResponse(archive=pb.ArchiveGroupResponse(**saved) if saved else None)
+
+
+def _in_time(requests: Iterator[pb.UploadRecordingRequest], context: Any) -> Iterator[bytes]:
+    """The pieces of an upload; a client that sends none for STALLED_S ends the call."""
+    while True:
+        stalled = parking.HERE.alarm.at(STALLED_S, context.cancel)
+        try:
+            piece = next(requests, None)
+        finally:
+            parking.HERE.alarm.cancel(stalled)
+        if piece is None:
+            return
+        yield piece.piece

@@ -4,6 +4,7 @@
     /live?group=&saved=    events: `news` (groups, sweeps), and of one film `base`, `frames`, `end`; an event of frames
                            has the last entry as its id, so that a page that lost the line goes on where it was
     /saved                 POST of a saved stream: its name and groups;  /saved/NAME: its groups
+    /groups/NAME           DELETE removes a group for ever; POST of …/archive saves its stream in the lab's folder
     /sweeps/JOB/plots      what the report draws of a sweep, as far as it is;  …/NAME.svg
 """
 
@@ -30,6 +31,7 @@ from starlette.routing import Route
 
 from services.lab.film import Film
 from services.lab.films import MAX_BYTES, Films
+from services.lab.keeper import Keeper
 from services.lab.news import News
 from services.settings import LOOPBACK
 from ultrafolio.errors import InputError
@@ -38,6 +40,8 @@ from ultrafolio.state.store import StoreUnavailable
 FOLDER = Path(__file__).parent / "page"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 LOOK_S = 0.1
+NO_KEEPER = Keeper(None, Path())
+"""Of a page that may archive and delete nothing."""
 BEAT_S = 2.0
 MOST_FRAMES = 500
 """Of one event: a long film arrives in pieces, and the page draws between them."""
@@ -46,7 +50,9 @@ _HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosni
             "Referrer-Policy": "no-referrer"}  # fmt: skip
 
 
-def application(films: Films, news: News, host: str, ending: threading.Event, hosts: str = "") -> Starlette:
+def application(
+    films: Films, news: News, host: str, ending: threading.Event, hosts: str = "", keeper: Keeper = NO_KEEPER
+) -> Starlette:
     """The ASGI application. `ending`: set when streams are to end; `hosts`: further names that it answers to."""
 
     async def live(request: Request) -> Response:
@@ -70,6 +76,16 @@ def application(films: Films, news: News, host: str, ending: threading.Event, ho
     def saved_groups(request: Request) -> Response:
         return JSONResponse({"groups": films.saved_groups(request.path_params["name"])})
 
+    def archive(request: Request) -> Response:
+        # a form of another site cannot send this kind without asking first
+        if request.headers.get("content-type") != "application/json":
+            raise InputError("kind of the request", value=request.headers.get("content-type"), allowed="JSON")
+        return JSONResponse(keeper.archive(request.path_params["group"])._asdict())
+
+    def delete(request: Request) -> Response:
+        keeper.delete(request.path_params["group"])
+        return JSONResponse({"deleted": request.path_params["group"]})
+
     def plots(request: Request) -> Response:
         return JSONResponse(news.plots(request.path_params["job"]))
 
@@ -85,6 +101,8 @@ def application(films: Films, news: News, host: str, ending: threading.Event, ho
             Route("/live", live),
             Route("/saved", save, methods=["POST"]),
             Route("/saved/{name}", saved_groups),
+            Route("/groups/{group}/archive", archive, methods=["POST"]),
+            Route("/groups/{group}", delete, methods=["DELETE"]),
             Route("/sweeps/{job}/plots", plots),
             Route("/sweeps/{job}/{name}.svg", plot),
         ],
@@ -173,7 +191,9 @@ def _piece(film: Film, seen: str) -> tuple[bytes, str, bool]:
 class Page:
     """The page, served. `address` is host:port."""
 
-    def __init__(self, films: Films, news: News, host: str, port: int, hosts: str = "") -> None:
+    def __init__(
+        self, films: Films, news: News, host: str, port: int, hosts: str = "", keeper: Keeper = NO_KEEPER
+    ) -> None:
         """Listen. InputError if it cannot be listened there."""
         self._ending = threading.Event()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -188,7 +208,7 @@ class Page:
                              cause=error.strerror or "", then=f"ss -ltnp | grep :{port}") from None  # fmt: skip
         shown = f"[{host}]" if ":" in host else host
         self.address = f"{shown}:{self._listener.getsockname()[1]}"
-        app = application(films, news, host, self._ending, hosts)
+        app = application(films, news, host, self._ending, hosts, keeper)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="page", daemon=True)
@@ -209,5 +229,6 @@ class Page:
 
 def _names(host: str, hosts: str) -> list[str]:
     """The names in Host that are answered: loopback's, that of the address it listens on, and those given."""
-    own = [] if host in ("0.0.0.0", "::") else [f"[{host}]" if ":" in host else host]
+    everywhere = "0.0.0.0", "::"  # nosec B104 (nothing is bound here)
+    own = [] if host in everywhere else [f"[{host}]" if ":" in host else host]
     return [*LOOPBACK, "[::1]", *own, *(name.strip() for name in hosts.split(",") if name.strip())]

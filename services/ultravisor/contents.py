@@ -39,6 +39,7 @@ class Contents:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = os.open(folder / "memory", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._master = _secret(folder / "key")
+        self._seen = os.open(folder / "seen", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._keys: dict[tuple[str, int], AESGCM] = {}
 
     def read(self, address: int, slot: int) -> bytes:
@@ -65,6 +66,15 @@ class Contents:
                 return sys.maxsize
             raise
 
+    @property
+    def seen(self) -> int:
+        """The largest number of changes of the machine that was seen, also by a process before this one."""
+        return int.from_bytes(os.pread(self._seen, 8, 0), "big")
+
+    @seen.setter
+    def seen(self, changes: int) -> None:
+        os.pwrite(self._seen, changes.to_bytes(8, "big"), 0)
+
     def secret(self, purpose: str) -> bytes:
         """32 bytes of the machine's own for a purpose: always the same, and nobody else's."""
         return HKDF(SHA256(), 32, None, f"ultrafolio {purpose}".encode()).derive(self._master)
@@ -85,6 +95,7 @@ class Contents:
 
     def close(self) -> None:
         os.close(self._file)
+        os.close(self._seen)
 
     def _key(self, group: str, vm: int) -> AESGCM:
         key = self._keys.get((group, vm))

@@ -120,6 +120,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     issued          handles tried so far;  vms: the next number among the owners of pages
     injections      by command code
     answered        the last requests that changed it, by request id, the oldest first
+    changes         how often it was kept anew: a smaller number than one seen is of a store that lost writes
     """
 
     ram: int = 4 * GIB
@@ -132,6 +133,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     vms: int = 0
     injections: dict[int, Injection] = {}
     answered: dict[str, Kept] = {}
+    changes: int = 0
 
     def encode(self) -> bytes:
         """As bytes: equal machines give equal bytes."""

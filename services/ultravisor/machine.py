@@ -21,8 +21,10 @@ from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_OK
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.requests import repeats
+from ultrafolio.state.store import StoreBehind
 
-KEY = "uf:machine:state"
+KEY, BEHIND = "uf:machine:state", "uf:machine:behind"
+"""Where the machine is kept, and the mark of one that lost changes."""
 BEYOND = 1 << 46
 """Where the base storage is that a machine not initialised has for laid-out groups: far from anybody's."""
 ADDRESSING = 0x05
@@ -62,6 +64,7 @@ class Machines:
 
     def __init__(self, store: RedisStore, contents: Contents, groups: Groups) -> None:
         self._store, self._contents, self._groups = store, contents, groups
+        self._seen = contents.seen
         self._fresh = Machine(seed=contents.secret("handles"))
         self._host_key = X25519PrivateKey.from_private_bytes(contents.secret("host key"))
         self._open = lru_cache(64)(lambda header: image.open_header(header, self._host_key))
@@ -173,7 +176,14 @@ class Machines:
 
     def _kept(self) -> tuple[bytes | None, Machine]:
         kept = self._store.get(KEY)
-        return kept, inventory.decode(kept) if kept else self._fresh
+        machine = inventory.decode(kept) if kept else self._fresh
+        # one that an operator accepted in an empty store has none yet
+        machine = machine if machine.seed else machine.replace(seed=self._fresh.seed)
+        if machine.changes < self._seen:
+            self._store.swap(BEHIND, None, b"1")
+            raise StoreBehind(KEY)
+        self._see(machine.changes)
+        return kept, machine
 
     def _put(self, kept: bytes | None, machine: Machine, after: Machine) -> bool:
         """Keep the machine, if it is still as it was; storage that is given back reads as zeros from then on."""
@@ -181,8 +191,15 @@ class Machines:
         for storage in machine.storages():
             if storage not in left:
                 self._contents.clear(storage.origin, storage.length)
-        new = after.encode()
-        return self._store.swap(KEY, kept, new) or self._store.get(KEY) == new
+        new = after.replace(changes=machine.changes + 1).encode()
+        done = self._store.swap(KEY, kept, new) or self._store.get(KEY) == new
+        if done:
+            self._see(machine.changes + 1)
+        return done
+
+    def _see(self, changes: int) -> None:
+        if changes > self._seen:
+            self._seen = self._contents.seen = changes
 
 
 def _seen(machine: Machine, pages: Pages | None, name: str) -> Seen:

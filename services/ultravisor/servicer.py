@@ -21,8 +21,10 @@ from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.waits.load import interpreted
 
-MOST_ACCESSES = 4096
-"""Accesses, or questions, in one message: 16 MiB of pages."""
+MOST_ACCESSES = 16_384
+"""Accesses, or questions, in one message: the pages of the largest group."""
+MOST_READ = 16 << 20
+"""Bytes that one message may read."""
 
 
 class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
@@ -44,6 +46,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
 
     def Access(self, request: ultravisor_pb2.AccessRequest, context: Any) -> ultravisor_pb2.AccessResponse:
         bounded("accesses", len(request.accesses), MOST_ACCESSES)
+        bounded("bytes to read", sum(one.length for one in request.accesses), MOST_READ)
         caller = identity.of(context)
         vm = request.vm if request.HasField("vm") else None
         _may_access(caller, vm)

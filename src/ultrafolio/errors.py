@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import sys
 from collections.abc import Iterable
 
 
@@ -52,6 +54,14 @@ def missing(package: str) -> InputError:
     return InputError("a package is not installed", value=package, allowed=f"{wanted} has it",
                       cause="it is optional" if extra else "the installation is not complete",
                       then=f"python -m pip install {wanted}")  # fmt: skip
+
+
+def need(*packages: str) -> None:
+    """InputError, before any work, for the first of these packages that is not installed."""
+    for package in packages:
+        there = sys.modules[package] if package in sys.modules else importlib.util.find_spec(package)
+        if there is None:
+            raise missing(package)
 
 
 class Defect(Exception):

@@ -186,7 +186,9 @@ function render() {
 
 /** The time in a stream's id. */
 function when(id) {
-  const made = new Date(Number(id.split("-")[0]));
+  const [number, at] = id.split("-").map(Number);
+  // streams of version 1 begin with the time
+  const made = new Date(at > 1e11 ? at : number);
   return Number.isNaN(made.getTime()) ? id : made.toISOString().slice(11, 23);
 }
 
@@ -228,6 +230,25 @@ async function upload() {
   }
 }
 
+/** Save the group's stream in the lab's folder; with `remove`, delete the group after that. */
+async function keep(remove) {
+  if (!at.group || at.saved) { say("choose a folio group of the cluster"); return; }
+  if (remove && !confirm(`Remove folio group ${at.group} for ever? Its stream is archived first.`)) return;
+  const place = `groups/${encodeURIComponent(at.group)}`;
+  try {
+    const saved = await fetch(`${place}/archive`, { method: "POST", headers: { "Content-Type": "application/json" } });
+    const got = await saved.json();
+    if (!saved.ok) { say(got.error); return; }
+    say(`archived: ${got.file}, ${got.entries} entries, SHA-256 ${got.digest}`);
+    if (!remove) return;
+    const gone = await fetch(place, { method: "DELETE" });
+    if (!gone.ok) { say((await gone.json()).error); return; }
+    location.hash = "";
+  } catch {
+    say("the lab does not answer");
+  }
+}
+
 $("time").addEventListener("input", () => move(Number($("time").value)));
 $("first").addEventListener("click", () => move(film.base.n));
 $("back").addEventListener("click", () => move(film.n - 1));
@@ -235,6 +256,8 @@ $("on").addEventListener("click", () => move(film.n + 1));
 $("live").addEventListener("click", () => move(null));
 $("group").addEventListener("change", () => { location.hash = `#${at.saved && `${at.saved}/`}${$("group").value}`; });
 $("file").addEventListener("change", upload);
+$("archive").addEventListener("click", () => keep(false));
+$("delete").addEventListener("click", () => keep(true));
 window.addEventListener("hashchange", open);
 document.addEventListener("keydown", key);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", legend);

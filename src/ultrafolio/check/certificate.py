@@ -9,38 +9,29 @@ fatal       the waiter or its guest is dead.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, State
-from ultrafolio.model.scenario import System
-from ultrafolio.waits.load import interpreted
-from ultrafolio.waits.tables import OB_REFS, OBSTACLES, PAGE
+import numpy as np
 
+from ultrafolio.model.layout import State
+from ultrafolio.model.rule import RULES
+from ultrafolio.model.scenario import System
+from ultrafolio.waits import words
+from ultrafolio.waits.load import interpreted
+from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
+from ultrafolio.waits.words import Wait
+
+from . import told
+from .claim import Claim
 from .components import Judged, Lookup
 from .replay import NotCertified, Step, copied, enabled_fair, replay, take
+from .told import turn
 
 MOST = 2_000
 """States of a component that are asked one by one; of a larger one so many, spread evenly."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What is said of a wait: who waits, for which page, of which class, named after which obstacles.
-
-    whole  references are counted over the folio;  named: names of waits.tables.OBSTACLES, or `page`
-    """
-
-    waiter: int
-    kind: str
-    page: int
-    whole: bool
-    named: tuple[str, ...]
-
-    @property
-    def bits(self) -> int:
-        """The named obstacles, a bit each."""
-        return sum(1 << OBSTACLES.index(name) for name in self.named if name != PAGE)
+MANY = 64
+"""States of a component that are asked who holds the obstacle of a livelock."""
 
 
 def claim_of(judged: Judged) -> Claim:
@@ -60,6 +51,63 @@ def certify_component(lookup: Lookup, judged: Judged, cycle: Sequence[Step]) -> 
             _held_by(state, claim, judged.holding)
     else:
         certify_cycle(system, entry, [step.by for step in cycle], claim)
+    pins = []
+    for number in members[:: max(1, len(members) // MOST)].tolist():
+        state = lookup.state(number)
+        if claim.kind != "fatal":
+            certify_page(state, claim)
+        pins.append(interpreted().unshares(state, claim.waiter) and pinned(state, claim.page))
+    if claim.kind != "fatal" and judged.expected != all(pins):
+        raise NotCertified("the mark of an expected wait is not what its states show")
+
+
+def pinned(state: State, page: int) -> bool:
+    """Whether a pin stands on the page."""
+    return bool(state.mm[page].pins + state.mm[page].longs > 0)
+
+
+def certify_words(lookup: Lookup, judged: Judged, wait: Wait) -> None:
+    """Each holder, taker and releasing step that is told is one of the component's. Else NotCertified."""
+    claim, entry = claim_of(judged), lookup.state(judged.component.entry)
+    run, t, page, whole = interpreted(), claim.waiter, claim.page, claim.whole
+    if claim.kind == "fatal":
+        right = words.dead(entry, t, page)
+    elif claim.kind == "permanent":
+        right = words.in_words(entry, t, claim.bits, page, whole, staying=True)
+    else:
+        _marked(lookup, judged)
+        members = judged.component.members
+        states = [lookup.state(n) for n in members[:: max(1, len(members) // MANY)].tolist()]
+        right = told.livelock(entry, claim, told.holders_of(states, claim), list(judged.takers), list(judged.releases))
+    if replace(wait, expected=False) != replace(right, expected=False):
+        raise NotCertified(f"the words are not those of its states: {wait.line()}")
+    if wait.expected != judged.expected or not run.is_pending(entry, t):
+        raise NotCertified("the wait is not the component's")
+
+
+def _marked(lookup: Lookup, judged: Judged) -> None:
+    """Each taker and each releasing step takes an edge of the component that the interpreter sees do so."""
+    graph, claim = lookup.graph, claim_of(judged)
+    for steps, edges, which in ((judged.takers, judged.taking, 0), (judged.releases, judged.releasing, 1)):
+        seen = set()
+        for edge in edges.tolist():
+            source = int(np.searchsorted(graph.space.first[: graph.states + 1], edge, "right")) - 1
+            before = lookup.state(source)
+            a = int(graph.space.via[edge]) >> 16
+            step = a, RULES[before.task[a].pc].name
+            if step in seen:
+                continue
+            after = copied(before)
+            take(graph.system, after, int(graph.space.via[edge]))
+            if claim.bits and not any(told.turn(before, after, a, claim)) and not (
+                _removable(graph.system, before, claim) or _removable(graph.system, after, claim)
+            ):
+                raise NotCertified(f"{step[1]} of actor {a} does not change what is waited for")
+            if claim.named == (PAGE,) and not told.turn(before, after, a, claim)[which]:
+                raise NotCertified(f"{step[1]} of actor {a} neither takes the page away nor imports it")
+            seen.add(step)
+        if seen != set(steps):
+            raise NotCertified(f"the steps {sorted(set(steps) ^ seen)} are named and not taken, or the other way")
 
 
 def certify_story(system: System, stem: Sequence[int], cycle: Sequence[int], claim: Claim) -> None:
@@ -67,9 +115,12 @@ def certify_story(system: System, stem: Sequence[int], cycle: Sequence[int], cla
     _, state = replay(system, stem)
     if claim.kind != "permanent":
         certify_cycle(system, state, cycle, claim)
+    if claim.kind == "fatal":
         return
     for by in [*cycle, None]:
-        certify_permanent(system, state, claim)
+        certify_page(state, claim)
+        if claim.kind == "permanent":
+            certify_permanent(system, state, claim)
         if by is not None:
             take(system, state, by)
 
@@ -100,24 +151,23 @@ def _held_by(state: State, claim: Claim, holding: Sequence[int]) -> None:
 
 def certify_cycle(system: System, state: State, cycle: Sequence[int], claim: Claim) -> None:
     """The way around from this state bears out that the wait is fatal, or a livelock. Else NotCertified."""
-    run, t, page = interpreted(), claim.waiter, claim.page
+    run, t = interpreted(), claim.waiter
     if claim.kind == "fatal":
         if not run.is_dead(state, t):
             raise NotCertified(f"neither actor {t} nor its guest is dead")
         return
     if not claim.named:
+        _unobstructed(system, state, cycle, t)
         return
     freed = taken = could = could_not = False
     here = copied(state)
     for by in cycle:
         before = copied(here)
         take(system, here, by)
-        if claim.named == (PAGE,):
-            freed |= _imports(before, here, by >> 16, page)
-            taken |= _allowed(before, t, page) and not _allowed(here, t, page)
-            continue
-        more, less = _change(before, here, by >> 16, claim)
+        more, less = turn(before, here, by >> 16, claim)
         freed, taken = freed or less, taken or more
+        if claim.named == (PAGE,):
+            continue
         now = _removable(system, before, claim)
         could, could_not = could or now, could_not or not now
     if not (freed or could):
@@ -126,26 +176,24 @@ def certify_cycle(system: System, state: State, cycle: Sequence[int], claim: Cla
         raise NotCertified(f"nothing on the way around takes {' or '.join(claim.named)} again")
 
 
-def _imports(before: State, after: State, a: int, page: int) -> bool:
-    """Whether the step of actor `a` is an import of the page that succeeds."""
-    k = before.task[a]
-    return bool(k.pc == IMPORT_CALL and k.page == page and after.task[a].pc == IMPORT_END)
+def _unobstructed(system: System, state: State, cycle: Sequence[int], t: int) -> None:
+    """Actor `t` meets no obstacle on the way around, so that the wait can be named after none. Else NotCertified."""
+    here = copied(state)
+    for by in cycle:
+        outcome = interpreted().step(copied(here), t, 0, 0)
+        if OBSTACLE_OF.get(outcome, 0):
+            raise NotCertified(f"actor {t} meets an obstacle, and none is named")
+        take(system, here, by)
 
 
-def _allowed(state: State, t: int, page: int) -> bool:
-    return bool(interpreted().hw_guest(state, state.who[t].vm, page) == ALLOWED)
-
-
-def _change(before: State, after: State, a: int, claim: Claim) -> tuple[bool, bool]:
-    """Whether the step of actor `a` adds to the obstacle, and whether it takes from it."""
-    run, t, page, whole, bits = interpreted(), claim.waiter, claim.page, claim.whole, claim.bits
-    counts = []
-    for state in (before, after):
-        mine = run.contributes(state, a, t, page, whole) & bits if a != t else 0
-        batches = run.batches(state, page, whole) if bits & OB_REFS else 0
-        counts.append((run.stands(state, t, page, whole) & bits > 0, mine > 0, batches))
-    pairs = list(zip(*counts, strict=True))
-    return any(now > was for was, now in pairs), any(now < was for was, now in pairs)
+def certify_page(state: State, claim: Claim) -> None:
+    """The waiter waits for this page, in words of the right unit. Else NotCertified."""
+    run = interpreted()
+    page = int(run.waited_page(state, claim.waiter))
+    if page != claim.page:
+        raise NotCertified(f"actor {claim.waiter} waits for page {page}, and not for page {claim.page}")
+    if claim.whole and not run.to_split(state, page):
+        raise NotCertified(f"page {page} is not in a folio that an import splits")
 
 
 def _removable(system: System, state: State, claim: Claim) -> bool:

@@ -314,7 +314,7 @@ def _merged(space: Space) -> Space:
         return chosen
 
     return space._replace(fired=space.fired[-1], found=first(space.found, layout.PROPERTIES_END),
-                          met=first(space.met, len(space.many) * layout.MET_END))  # fmt: skip
+                          met=first(space.met, len(space.many) * layout.MET_END * len(space.seats)))  # fmt: skip
 
 
 def _depth(space: Space) -> int:

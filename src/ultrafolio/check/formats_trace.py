@@ -18,22 +18,27 @@ from ultrafolio.engine.load import digest, interpreted
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field, take
 from ultrafolio.model import scenario
-from ultrafolio.model.layout import State
+from ultrafolio.model.layout import SPLIT, State
 from ultrafolio.model.policies import Policy, from_table
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import Scenario, System, document
 from ultrafolio.version import __version__
-from ultrafolio.waits.tables import BUSY, OBSTACLES, PAGE
+from ultrafolio.waits import words
+from ultrafolio.waits.load import interpreted as waits_interpreted
+from ultrafolio.waits.tables import BUSY, OBSTACLE_OF, OBSTACLES, PAGE
 
-from .certificate import Claim, certify_story
+from .certificate import certify_story
+from .claim import Claim
 from .layout import MAX_ACTORS
 from .minimise import minimise
 from .replay import NotCertified, Step, certify_lasso, certify_violation, copied, is_pending, replay
 from .replay import take as take_step
+from .told import told
 from .verdict import Finding, Result
 
-FORMAT, VERSION = "ultrafolio-trace", 2
-"""Version 1 says no class of a wait; it is read as well."""
+FORMAT, VERSION = "ultrafolio-trace", 3
+"""Version 1 says no class of a wait; the words of versions 1 and 2 are not told from the story. Both are read as well,
+without a test of what they do not say."""
 CLAIMS = ("property", "wait", "stall")
 """property: exactly the last step breaks property `number`. wait: actor `number` waits along the loop for ever.
 stall: actor `number` meets an obstacle next."""
@@ -91,16 +96,34 @@ def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy
     ever = finding.verdict == "violated" and finding.kind != "safety"
     kind, number = ("property", finding.steps[-1].broke) if finding.kind == "safety" else (
         "wait" if ever else "stall", finding.actor)  # fmt: skip
-    text = finding.name + (f"; {finding.wait.line()}" if finding.wait else "")
+    system, classed = scenario.system(story, policy), finding.claim if ever else None
+    text = text_of(system, [step.by for step in finding.steps], [step.by for step in finding.cycle], kind, number or 0,
+                   classed)  # fmt: skip
     made: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "made_by": f"ultrafolio {__version__}",
         "reproduce": f"{result.command} --save trace.json", "rules": digest(),
         "scenario": {"name": result.scenario, "document": document(story)},
         "policy": {"name": result.policy, "values": asdict(policy)},
-        "claim": {"kind": kind, "number": number, "text": text, **_classed(finding.claim if ever else None)},
-        "start": start_digest(scenario.system(story, policy)),
+        "claim": {"kind": kind, "number": number, "text": text, **_classed(classed)},
+        "start": start_digest(system),
     }  # fmt: skip
     return made | _told(steps, len(finding.steps) if ever else None)
+
+
+def text_of(
+    system: System, stem: Sequence[int], cycle: Sequence[int], kind: str, number: int, claim: Claim | None
+) -> str:
+    """What a claim says in words, told from its story alone."""
+    if kind == "property":
+        return PROPERTIES[number]
+    _, state = replay(system, stem)
+    name = words.leads_to(state.who[number].kind, state.actor[number].op)
+    if claim is not None:
+        return f"{name}; {told(system, stem, cycle, claim).line()}"
+    run = interpreted()
+    page, whole = int(waits_interpreted().waited_page(state, number)), state.task[number].pc == SPLIT
+    met = OBSTACLE_OF.get(run.step(copied(state), number, 0, 0), 0)
+    return f"{name}; {words.in_words(state, number, met, page, whole).line()}" if met else name
 
 
 def _classed(claim: Claim | None) -> dict[str, Any]:
@@ -175,6 +198,9 @@ def read(file: Path) -> Trace:
     last_page = len(system.state.mm) - 1
     if claim["page"] > last_page:
         raise InputError(f"{file}: claim: page", value=claim["page"], allowed=f"0 to {last_page}", then=THEN)
+    if top["version"] > 2 and claim["kind"] == "wait" and not claim["class"]:
+        raise InputError(f"{file}: claim: class", value=claim["class"], allowed="fatal, permanent or livelock",
+                         cause="a wait of version 3 says its class", then=THEN)  # fmt: skip
     wait = Claim(claim["number"], claim["class"], claim["page"], claim["whole"], tuple(claim["named"]))
     return Trace(top["rules"], story["name"], policy["name"], system, claim["kind"], claim["number"], claim["text"],
                  wait if claim["class"] else None,
@@ -221,9 +247,20 @@ def _unproved(trace: Trace) -> str | None:
                 certify_story(system, stem, cycle, trace.wait)
         else:
             _certify_stall(system, trace.path, actor)
+        _certify_text(trace)
     except NotCertified as error:
         return f"the claim fails: {error}"
     return None
+
+
+def _certify_text(trace: Trace) -> None:
+    """The claim's words are those of its story. NotCertified otherwise; older versions are not asked."""
+    if trace.given["version"] < 3:
+        return
+    end = len(trace.path) if trace.loop is None else trace.loop
+    right = text_of(trace.system, trace.path[:end], trace.path[end:], trace.claim, trace.number, trace.wait)
+    if trace.text != right:
+        raise NotCertified(f"its words are {trace.text!r}, and the story's are {right!r}")
 
 
 def _certify_stall(system: System, path: Sequence[int], actor: int) -> None:

@@ -125,9 +125,10 @@ def make(x, w, first, end):
             if steps:
                 enabled |= ((header >> HEAD_FAIR) & 1) << t
                 x.fired[w, (header >> HEAD_RULE) & RULE_MASK] += steps
-            obstacle = header >> HEAD_OBSTACLE
+            obstacle = (header >> HEAD_OBSTACLE) & OBSTACLE_MASK
             if obstacle:
-                note(x.met, (w * g.actors + t) * MET_END + obstacle, number, t << BY_ACTOR)
+                met = ((w * g.actors + t) * MET_END + obstacle) * len(x.seats) + (header >> HEAD_PAGE)
+                note(x.met, met, number, t << BY_ACTOR)
             here = memory_of(x, x.node, number) | own_in(x, x.node, number, t) << STEP_OWN
             for i in range(position + 1, position + 1 + steps):
                 after = x.pool[i]

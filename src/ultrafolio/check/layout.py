@@ -56,6 +56,7 @@ WORD_BITS = 63
 MAX_ACTORS = WORD_BITS
 MAX_COMPONENTS = 32_000
 MAX_CHOICES = 1 << 14
+MAX_PAGES = 1 << 12
 LEAST_MEMORIES, MAX_MEMORIES = 1 << 20, 1 << 28
 PROPERTIES_END = len(PROPERTIES)
 REFUSALS = len(OUTCOMES) - 1
@@ -86,8 +87,10 @@ _, MEMORY_MASK, STEP_OWN, OWN_MASK, STEP_CHOICE, CHOICE_MASK, STEP_PROPERTY, _ =
 AFTER_MASK = (1 << STEP_CHOICE) - 1
 """A remembered step: what is there after it, a memory and the actor's own number; the choice; the property broken,
 for which all higher bits are left."""
-_, STEPS_MASK, HEAD_FAIR, _, HEAD_PENDING, _, HEAD_RULE, RULE_MASK, HEAD_OBSTACLE, _ = places(
+(_, STEPS_MASK, HEAD_FAIR, _, HEAD_PENDING, _, HEAD_RULE, RULE_MASK, HEAD_OBSTACLE, OBSTACLE_MASK, HEAD_PAGE,
+ _) = places(
     "the header of remembered steps", steps=MAX_CHOICES, fair=1, pending=1, rule=DEAD, obstacle=MET_END - 1,
+    page=MAX_PAGES - 1,
 )  # fmt: skip
 BY_ACTOR = 16
 """An edge is called by = actor << BY_ACTOR | choice, in every file of the checker and in traces."""
@@ -151,7 +154,8 @@ class Space(NamedTuple):
     first      per state: number of its first edge;  to, via: the edges' target and by
     fired      steps taken per rule: by each worker in this round, and in the last row before it
     found      per worker and property: the first edge that breaks it, FOUND (state -1: none)
-    met        per worker and actor: the first time a vCPU met an obstacle, by outcome or its reason to refuse; FOUND
+    met        per worker and actor: the first time a vCPU met an obstacle, by outcome or its reason to refuse, and by
+               page; FOUND
     choices    per actor: first, count into ops, pages
     alike      per page: 0, or the number of the like pages it is one of; seats: who is busy with it, a bit each
     busy       per actor and component: the page it is busy with + 2 (0: not known yet)

@@ -121,7 +121,7 @@ def new_arrays(system: System, shape: Shape, max_states: int, like: Likeness | N
     _measure(count, shape, size)
     alike, turns = (like.alike, like.turns) if like else ((0,) * pages, ())
     places, folds = pages + vms + actors, MAX_COMPONENTS if like else 1
-    found, met = (np.zeros(shape.workers * n, FOUND) for n in (PROPERTIES_END, actors * MET_END))
+    found, met = (np.zeros(shape.workers * n, FOUND) for n in (PROPERTIES_END, actors * MET_END * pages))
     found["state"] = met["state"] = -1
     many = shape.workers * shape.area
     return {

@@ -6,20 +6,22 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from ultrafolio.model.layout import DONE, IO, MM, PINNED_SHARED, UV
+from ultrafolio.model.layout import ACTOR_KINDS, DISK, DONE, INTERRUPT, IO, MM, PIN, PINNED_SHARED, RING, UV, VCPU
 from ultrafolio.model.rule import RULES
+from ultrafolio.screen import MAIL
 
 from .replay import Step
 from .scope import scope_text
 from .verdict import Finding, Result
 
-WIDTH = 72
 _COLUMNS = {"guest": 5, "host": 21, "device": 50, "fault": 50}
 _HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}{'device':<20}".rstrip()
 _ACTOR_OF = {rule.name: rule.actor for rule in RULES.values()}
 _UV, _MM, _IO = UV.names or (), MM.names or (), IO.names or ()
 ABOUT_A_PAGE = {rule.name for rule in RULES.values() if rule.tells_page}
 """Steps of which the page does not follow from the actor's steps before: starts, loops over pages, and calls."""
+_WAITERS = (VCPU, DISK, RING, PIN, INTERRUPT)
+"""vCPUs, and the devices: who pins."""
 _STATE = "NSHPE"
 _FLAGS = (("arch", "a"), ("locked", "l"), ("frozen", "f"), ("writeback", "w"), ("dirty", "d"))
 LEGEND = (
@@ -59,9 +61,9 @@ def story(steps: Sequence[Step], first: int = 1) -> list[str]:
             what += " fails"
         if step.outcome_word not in ("OK", "DONE"):
             what += f": {step.outcome_word}"
-        room = WIDTH - column
-        column = column if len(what) <= room else max(5, WIDTH - len(what))
-        out.append(f"{number:>3}".ljust(column) + what[: WIDTH - column])
+        room = MAIL - column
+        column = column if len(what) <= room else max(5, MAIL - len(what))
+        out.append(f"{number:>3}".ljust(column) + what)
         changes = [
             f"page {p} {page_flags(step.before, p)} -> {page_flags(step.after, p)}"
             for p in range(len(step.before[0]))
@@ -73,7 +75,7 @@ def story(steps: Sequence[Step], first: int = 1) -> list[str]:
 
 
 def paragraph(text: str, indent: str = "") -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent or "  ",
+    return textwrap.fill(text, MAIL, initial_indent=indent, subsequent_indent=indent or "  ",
                          break_long_words=False, break_on_hyphens=False)  # fmt: skip
 
 
@@ -95,6 +97,19 @@ def finding_text(finding: Finding) -> str:
     return "\n".join(out)
 
 
+def never_waiting(result: Result) -> list[str]:
+    """A line for each vCPU and device without a wait: "vcpu 1: never waits", "disk 2: never waits for ever".
+
+    Of waits that end only those of vCPUs are looked for. Of what is neither a vCPU nor a device, and of a graph that
+    was not explored to its end, nothing is said.
+    """
+    kinds = [kind for kind, starts in result.scope.get("actors", {}).items() for _ in starts]  # in the actors' order
+    waiting = {finding.actor for finding in result.waits}
+    ever = {True: "never waits", False: "never waits for ever"}
+    return [f"{kind} {number}: {ever[kind == ACTOR_KINDS[VCPU]]}" for number, kind in enumerate(kinds)
+            if result.complete and number not in waiting and ACTOR_KINDS.index(kind) in _WAITERS]  # fmt: skip
+
+
 def result_text(result: Result) -> str:
     """A whole result: the verdict, the worst story, the other failures in a line each, coverage, and the command."""
     worst = result.worst
@@ -110,7 +125,9 @@ def result_text(result: Result) -> str:
         if finding is not worst and finding.kind:
             out.append(paragraph(f"also {finding.verdict}, {finding.kind}: {finding.name}"
                                  + (f"; {finding.wait.line()}" if finding.wait else "")))  # fmt: skip
-    if not result.leads_to:
+    if result.leads_to:
+        out += never_waiting(result)
+    else:
         out.append(paragraph("leads-to properties were not asked for: whether anything waits for ever is not decided"))
     trivial = [finding.name for finding in result.findings if finding.trivial]
     if trivial:

@@ -16,6 +16,7 @@ from .layout import (
     FULL,
     HEAD_FAIR,
     HEAD_OBSTACLE,
+    HEAD_PAGE,
     HEAD_PENDING,
     HEAD_RULE,
     MAX_COMPONENTS,
@@ -212,7 +213,8 @@ def study(s, x, words, number, t, position):
     """Run every step of thread `t` in a state, and write what came of them to `pool`; True if one was a step of a
     rule that looks at other threads.
 
-    Header: steps | fair << HEAD_FAIR | pending << HEAD_PENDING | rule << HEAD_RULE | obstacle << HEAD_OBSTACLE. A step:
+    Header: steps | fair << HEAD_FAIR | pending << HEAD_PENDING | rule << HEAD_RULE | obstacle << HEAD_OBSTACLE |
+    page << HEAD_PAGE, where there is an obstacle. A step:
     memory | own number << STEP_OWN | choice << STEP_CHOICE | property broken << STEP_PROPERTY.
     """
     m = memory_of(x, x.node, number)
@@ -248,6 +250,7 @@ def study(s, x, words, number, t, position):
         wrong = broken(s, t, pc, p, was, outcome)
         steps += 1
         x.pool[position + steps] = taken(x, words, t, m, component) | i << STEP_CHOICE | wrong << STEP_PROPERTY
+    header += s.actor[t].page * (1 << HEAD_PAGE) if obstacle else 0
     x.pool[position] = header | steps | obstacle << HEAD_OBSTACLE
     return far
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from dataclasses import asdict, dataclass, field
@@ -24,11 +25,12 @@ from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
 from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names
 
 from . import symmetry
-from .certificate import Claim, certify_component, claim_of
+from .certificate import certify_component, certify_words, claim_of
+from .claim import Claim
 from .components import Judged, Lookup, judge
 from .explore import Graph, Watch, unwatched
 from .first import explore
-from .layout import MET_END, OBSTACLES_END, REFUSALS
+from .layout import OBSTACLES_END, REFUSALS
 from .liveness import components_of
 from .minimise import calmest_path
 from .replay import NotCertified, Step, certify_lasso, certify_violation, replay
@@ -249,15 +251,16 @@ def _liveness(graph: Graph) -> list[Finding]:
     if not graph.complete:
         return [Finding(name, "unknown") for name in LEADS_TO]
     lookup, first = Lookup(graph), dict[tuple[str, int, str, bool], Judged]()
+    stuck = set[tuple[str, int, int]]()
     for component in components_of(graph):
         judged = judge(lookup, component)
         name = _property(lookup.state(component.entry), component.waiter)
         first.setdefault((name, component.waiter, judged.kind, judged.expected), judged)
-    begun, made = _begun(graph), []
+        stuck.add((name, component.waiter, judged.page))
+    begun, transient, made = _begun(graph), _transients(lookup, stuck), []
     for name in LEADS_TO:
         mine = [_story(lookup, name, judged) for (owed, *_), judged in first.items() if owed == name]
-        stuck = {finding.actor for finding in mine}
-        mine += [f for f in _transients(lookup) if f.name == name and f.actor not in stuck]
+        mine += [f for f in transient if f.name == name]
         made += sorted(mine, key=lambda f: (f.expected, f.rank)) or [Finding(name, "holds", trivial=name not in begun)]
     return made
 
@@ -270,10 +273,11 @@ def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
     try:
         steps, cycle = certify_lasso(graph.system, stem, around, t)
         certify_component(lookup, judged, cycle)
+        wait = wait_of(lookup, judged)
+        certify_words(lookup, judged, wait)
     except NotCertified as error:
         error.path = [*stem, *around]
         raise
-    wait = wait_of(lookup, judged, steps, cycle)
     named = (PAGE,) if judged.taken else obstacle_names(judged.named)
     waiter = words.name(lookup.state(entry), t)
     return Finding(name, "violated", judged.kind, judged.expected, steps, cycle, wait, t, False, waiter, entry, named,
@@ -299,16 +303,17 @@ def _property(state: Any, t: int) -> str:
     return leads_to(state.who[t].kind, state.actor[t].op)
 
 
-def _transients(lookup: Lookup) -> list[Finding]:
+def _transients(lookup: Lookup, stuck: set[tuple[str, int, int]]) -> list[Finding]:
     """Per vCPU the first stall of its accesses, and that of its unshares: an import met an obstacle that another actor
-    or an LRU batch holds."""
+    or an LRU batch holds. stuck: (property, actor, page) of the waits that may never end."""
     graph, made = lookup.graph, []
-    for t in range(len(graph.system.choices)):
-        for first in (0, OBSTACLES_END):
-            codes = range(first, first + OBSTACLES_END)
-            met = [(int(graph.space.met[t * MET_END + code]["state"]), code - first) for code in codes]
-            stalls = [(state, code) for state, code in met if state >= 0 and _is_stall(code)]
-            made += [_transient(lookup, t, *min(stalls))] if stalls else []
+    met = graph.space.met["state"].reshape(len(graph.system.choices), 2, OBSTACLES_END, -1)
+    for t, unshares in itertools.product(range(len(graph.system.choices)), (0, 1)):
+        name = LEADS_TO[unshares]
+        mine = met[t, unshares]
+        stalls = [(int(mine[code, page]), code) for code, page in np.argwhere(mine >= 0).tolist()
+                  if _is_stall(code) and (name, t, page) not in stuck]  # fmt: skip
+        made += [_transient(lookup, t, *min(stalls))] if stalls else []
     return made
 
 

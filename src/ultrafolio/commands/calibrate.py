@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from ultrafolio import screen
 from ultrafolio.calibrate import measures, probes, profile
 from ultrafolio.calibrate.sample import Missing, Sample
 from ultrafolio.commands.trace import in_folder
@@ -81,7 +82,8 @@ def _measure(settings: measures.Settings, seconds: float) -> tuple[list[Sample],
     todo = measures.measures()
     samples: list[Sample] = []
     missing: list[Missing] = []
-    with Console(stderr=True).status("measuring") if sys.stderr.isatty() else contextlib.nullcontext() as status:
+    quiet = screen.is_plain() or not sys.stderr.isatty()
+    with contextlib.nullcontext() if quiet else screen.console(sys.stderr).status("measuring") as status:
         for name, measure in todo.items():
             if status:
                 status.update(f"measuring {name}")
@@ -100,19 +102,19 @@ def _command(output: Path | None, seconds: float, folder: Path, folio_sizes: boo
 
 def _show(samples: Sequence[Sample], missing: Sequence[Missing], costs: Sequence[profile.Cost],
           found: Sequence[probes.Finding]) -> None:  # fmt: skip
-    console = Console(highlight=False)
+    console = screen.console()
     table = _table("measured", "median", "quartiles", "n", "what")
     for made in samples:
         what = re.split(r"[;:(,]", made.what)[0].strip()
         table.add_row(made.name, time(made.median), f"{time(made.q1)} … {time(made.q3)}", f"{made.n}", what)
-    console.print(table)
+    screen.show(table, console)
     for reason, names in _by_reason(missing).items():
         _indented(console, "[yellow]not measured[/] " + ", ".join(names), [f"because: {escape(reason)}"])
     console.print()
     table = _table("cost", "ns", "", "from what, or why not")
     for cost in costs:
         table.add_row(cost.name, f"{cost.ns:,}", cost.source, escape(cost.why))
-    console.print(table)
+    screen.show(table, console)
     if found:
         console.print("\n[bold]The model's rules and this kernel[/]")
     for one in found:
@@ -126,7 +128,7 @@ def _indented(console: Console, head: str, lines: Sequence[str]) -> None:
     """A line, and lines below it that belong to it, all wrapped."""
     console.print(head)
     for line in lines:
-        console.print(Padding(line, (0, 0, 0, 4)))
+        console.print(Padding(line, (0, 0, 0, 4), expand=False))
 
 
 def _by_reason(missing: Sequence[Missing]) -> dict[str, list[str]]:

@@ -10,10 +10,9 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 from rich.table import Table
 
-from ultrafolio import shipped
+from ultrafolio import screen, shipped
 from ultrafolio.check import formats, promela
 from ultrafolio.check.formats_trace import file_text, trace_file
 from ultrafolio.check.show import result_text
@@ -225,16 +224,13 @@ def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] 
         table.add_column(name if diff else str(number), no_wrap=True)
     for s in scenarios:
         table.add_row(Path(s).stem, *(by[s, name] for name in chosen))
-    longest = max((len(Path(s).stem) for s in scenarios), default=8)
-    console = Console(highlight=False)
-    console.width = max(console.width, longest + 2 + sum(max(9, len(name) + 1 if diff else 0) for name in chosen))
     if diff and not scenarios:
         click.echo("no scenario's verdict differs between the two")
     else:
-        console.print(table)
+        screen.show(table)
     if not diff:
         names = "  ".join(f"{n}\0{name}" for n, name in enumerate(chosen, 1))
-        click.echo(textwrap.fill(names, 100, break_on_hyphens=False).replace("\0", " "))
+        click.echo(textwrap.fill(names, screen.columns(), break_on_hyphens=False).replace("\0", " "))
     click.echo("waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and\n"
                "taken again for ever; fatal: the VMM is told; unsafe: a property is violated")  # fmt: skip
     click.echo(f"reproduce: {_typed()}")

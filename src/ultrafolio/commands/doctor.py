@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
-from rich.console import Console
 
+from ultrafolio import screen
 from ultrafolio.calibrate import system
 from ultrafolio.calibrate.sample import NotPossible
 from ultrafolio.commands.completion import among
@@ -227,7 +227,7 @@ def _pins() -> str:
 
 def _show(shown: Sequence[Finding], bad: Sequence[Finding], *, brief: bool) -> None:
     """The findings by part, and what to type. `brief`: of an extra that is complete, only how many packages it has."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen.console(soft_wrap=True)
     for part in dict.fromkeys(one.part for one in shown):
         mine = [one for one in shown if one.part == part]
         wrong = [one for one in mine if one.state != OK]

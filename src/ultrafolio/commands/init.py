@@ -35,6 +35,12 @@ def init(folder: Path, as_json: bool) -> int:
         if folder.exists():
             folder.rmdir()
         part.rename(folder)
+    except OSError as error:
+        # shutil.Error has no errno, and a list of (from, to, why)
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
+        raise InputError(f"{folder}: cannot be written", value=why, allowed="a folder with 6 MB of free space",
+                         cause="the disk is full, or the folder is somebody else's",
+                         then="make room, or name another folder") from None  # fmt: skip
     finally:
         shutil.rmtree(part, ignore_errors=True)
     files = sum(1 for path in folder.rglob("*") if path.is_file())

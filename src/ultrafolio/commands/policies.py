@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from ultrafolio import screen
 from ultrafolio.errors import InputError
 from ultrafolio.fields import read_toml
 from ultrafolio.model.kernels import KERNELS
@@ -55,8 +55,8 @@ def policies(files: tuple[Path, ...], as_json: bool) -> None:
         for name, (source, policy) in rows.items():
             click.echo(json.dumps({"policy": name, "source": source, **asdict(policy)}))
         return
-    console = Console(highlight=False)
-    Console(highlight=False, width=max(console.width, 150)).print(_table(rows))
+    console = screen.console()
+    screen.show(_table(rows), console)
     for name, (source, _) in rows.items():
         console.print(f"[bold]{name}[/]  {source}")
     console.print("\n[bold]variants[/]  bugs of kernels that a policy may have:")

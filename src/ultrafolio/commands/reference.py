@@ -5,18 +5,29 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
 
-from ultrafolio.errors import InputError
+from ultrafolio.commands import manual, schema
+from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field
-from ultrafolio.model import kernels, policies, scenario
+from ultrafolio.model import kernels, policies, scenario, words
 from ultrafolio.sim import config, costs
+from ultrafolio.sim.cell import COLUMNS
+from ultrafolio.sim.words import AXIS_MEANING, COLUMN_MEANING
 
 SERVICES = {"guest": "Guest", "host_mm": "HostMm", "ultravisor": "Ultravisor", "lab": "Lab"}
 """Modules of the generated gRPC code, and the service in each."""
+ROW = {
+    "key": "the digest of the cell's configuration and of the engine", "status": "`ok` or `failed`",
+    "error": "of a failed cell, why; else null",
+}  # fmt: skip
+"""The columns of a result that every store has."""
+ARROW = {"int": "int64", "str": "string", "ints": "list of int64"}
+PARTS = ("commands", "policy", "scenario", "plan", "costs", "results", "services")
+"""The parts of the page, in its order."""
 CODES = {
     "0": "done, or holds", "1": "violated, hung, or something found", "2": "bad input",
     "3": "unknown: a limit was reached", "4": "a defect of ultrafolio: a verdict without its certificate",
@@ -25,18 +36,35 @@ CODES = {
 
 
 @click.command("reference")
+@click.argument("part", required=False, type=click.Choice(PARTS))
+@click.option("--schema", "as_schema", is_flag=True, help="Of a kind of file: its JSON Schema, as editors use it.")
+@click.option("--man", "as_man", is_flag=True, help="The commands alone, as the manual page ultrafolio(1).")
 @click.option("--json", "as_json", is_flag=True, help="The commands alone, one JSON object a line.")
 @click.pass_context
-def reference(context: click.Context, as_json: bool) -> None:
+def reference(context: click.Context, part: str | None, as_schema: bool, as_man: bool, as_json: bool) -> None:
     """Print commands, options, file formats and services as Markdown (docs/reference.md is this output).
 
     \b
     ultrafolio reference | less
+    ultrafolio reference scenario
+    ultrafolio reference scenario --schema > scenario.schema.json
     ultrafolio reference --json | grep -- --policy
 
-    Exit codes: 0 done, 2 the extra `cluster` is missing.
+    Exit codes: 0 done, 2 bad input, or the extra `cluster` is missing.
     """
     root = context.find_root().command
+    if as_schema:
+        if part not in schema.KINDS:
+            raise one_of("--schema: of which kind of file?", part or "", schema.KINDS,
+                         then="ultrafolio reference scenario --schema")  # fmt: skip
+        click.echo(json.dumps(schema.schema(part), indent=1, ensure_ascii=False))
+        return
+    if as_man:
+        click.echo(manual.page(root, commands(root)), nl=False)
+        return
+    if part and not as_json:
+        click.echo("\n".join(_part(root, part)).rstrip())
+        return
     if not as_json:
         click.echo(markdown(root))
         return
@@ -52,13 +80,19 @@ def markdown(root: click.Command) -> str:
         "Printed by `ultrafolio reference` from the code that takes the input; do not edit. The steps and properties",
         "are in [rules.md](rules.md); the settings of the services, their environment and their ports in",
         "[containers.md](containers.md).", "",
-        "## Commands", "", *_commands(root), *_codes(), "",
-        "## Policies", "", *_policies(), "",
-        "## Scenario files", "", *_scenario(), "",
-        "## Plans and workloads", "", *_plans(), "",
-        "## Cost profiles", "", *_costs(), "",
-        "## Services", "", *_services(),
+        *(line for part in PARTS for line in [*_part(root, part), ""]),
     ]).rstrip()  # fmt: skip
+
+
+def _part(root: click.Command, part: str) -> list[str]:
+    """One part of the page, under its heading."""
+    parts: dict[str, tuple[str, Callable[[], list[str]]]] = {
+        "commands": ("Commands", lambda: [*_commands(root), *_codes()]), "policy": ("Policies", _policies),
+        "scenario": ("Scenario files", _scenario), "plan": ("Plans and workloads", _plans),
+        "costs": ("Cost profiles", _costs), "results": ("Results", _results), "services": ("Services", _services),
+    }  # fmt: skip
+    heading, make = parts[part]
+    return [f"## {heading}", "", *make()]
 
 
 def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
@@ -123,8 +157,10 @@ def _policies() -> list[str]:
     presets += [[f"`{kernel.name}`", f"{kernel.versions}: {kernel.about}"] for kernel in kernels.KERNELS]
     return ["A `[policy.NAME]` table names what differs from its `base`, a preset (`split` where none is named); as",
             "`FILE.toml#NAME` it stands wherever a preset can. `ultrafolio policies` prints what a preset chooses. Any",
-            "version of a kernel is a name of its range; `linux-6.14+COMMIT` is that kernel with one fix more,",
-            "`linux-7.1~COMMIT` with one less ([kernel-fixes.md](kernel-fixes.md)).", "",
+            "version of a kernel is a name, too: a range has the preset that its last version has, under the first version",
+            "that does the same; an earlier one lacks fixes, as `linux-6.17` is `linux-6.18~d16a74f0f266`.",
+            "`linux-6.14+COMMIT` is that kernel with one fix more, `linux-7.1~COMMIT` with one less",
+            "([kernel-fixes.md](kernel-fixes.md)).", "",
             *_table(["choice", "meaning", "values"], rows), "",
             *_table(["preset", "from"], presets)]  # fmt: skip
 
@@ -135,16 +171,18 @@ def _scenario() -> list[str]:
     fields = {"[memory]": scenario.MEMORY, "[features]": scenario.FEATURES}
     fields |= {f"[[{name}]]": table for name, table in scenario.ACTORS.items()}
     for title, table in fields.items():
-        out += [f"### {title}", "", *_fields(table), ""]
-    return [*out, _prose(scenario, "ACTORS")]
+        out += [f"### {title}", "", _sentence(words.TABLES[title.strip("[]")]), "",
+                *_fields(table, words.FIELDS), ""]  # fmt: skip
+    out += ["### States of a page", "", *_table(["state", "meaning"], _rows(words.STATE_WORDS)), ""]
+    return [*out, "### [expect] POLICY", "", *_table(["field", "what check --expect compares"], _rows(words.EXPECT))]
 
 
 def _plans() -> list[str]:
     return ["`[fixed]` gives an axis one value, `[grid]` a list of them or a range as `\"1-20\"`; `[[skip]]` leaves",
             "cells out. Axes are those below and every field of a workload. `[workload.NAME]`, `[policy.NAME]` and",
             "`[costs.NAME]` tables define what an axis then names.", "",
-            *_fields({name: field for name, field in config.AXES.items() if name != "tables"}), "",
-            "### [workload.NAME]", "", *_fields(config.WORKLOAD), "", _prose(config, "WORKLOAD")]  # fmt: skip
+            *_fields({name: field for name, field in config.AXES.items() if name != "tables"}, AXIS_MEANING), "",
+            "### [workload.NAME]", "", *_fields(config.WORKLOAD, AXIS_MEANING)]  # fmt: skip
 
 
 def _costs() -> list[str]:
@@ -153,10 +191,28 @@ def _costs() -> list[str]:
             *_table(["cost", "default, ns", "source"], rows)]  # fmt: skip
 
 
-def _fields(table: Mapping[str, Field]) -> list[str]:
-    rows = [[f"`{name}`", _values(field), "required" if field.default is ... else _told(field.default)]
+def _results() -> list[str]:
+    rows = [[f"`{name}`", ARROW[kind], COLUMN_MEANING[name]] for name, kind in COLUMNS.items()]
+    return ["Fields of `run --json`, and columns of a sweep's `results.parquet`, behind the plan's axes and:", "",
+            *_table(["column", "type", "meaning"], [[f"`{name}`", "string", text] for name, text in ROW.items()]), "",
+            "Then the results; times are in ns:", "", *_table(["column", "type", "meaning"], rows), "",
+            "The file's metadata has `ultrafolio.plan` (the digest of the plan), `ultrafolio.title` and",
+            "`ultrafolio.engine` (the digest of what computed it). Rows stand in the order of their keys. Other",
+            "columns are another version of `store.json` ([formats.md](formats.md))."]  # fmt: skip
+
+
+def _fields(table: Mapping[str, Field], meaning: Mapping[str, str]) -> list[str]:
+    rows = [[f"`{name}`", meaning[name], _values(field), "required" if field.default is ... else _told(field.default)]
             for name, field in table.items()]  # fmt: skip
-    return _table(["field", "values", "default"], rows)
+    return _table(["field", "meaning", "values", "default"], rows)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _rows(meaning: Mapping[str, str]) -> list[list[str]]:
+    return [[f"`{name}`", text] for name, text in meaning.items()]
 
 
 def _values(field: Field) -> str:
@@ -170,14 +226,6 @@ def _values(field: Field) -> str:
 
 def _told(value: Any) -> str:
     return "" if value in (None, "") else f"`{json.dumps(value)}`"
-
-
-def _prose(module: Any, name: str) -> str:
-    """The docstring below a constant, which says what its fields mean."""
-    lines = inspect.getsource(module).split("\n")
-    at = next(n for n, line in enumerate(lines) if line.startswith(name))
-    below = "\n".join(lines[at:]).split('"""', 2)
-    return below[1]
 
 
 # ---------------------------------------------------------------------------------------------- services

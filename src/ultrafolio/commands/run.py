@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from ultrafolio import screen
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import read_toml
@@ -102,9 +102,9 @@ def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if name not in config.WORKLOAD:
-            raise one_of("--set: unknown workload field", name, config.WORKLOAD, then="ultrafolio run --help")
+            raise one_of("--set: unknown workload field", name, config.WORKLOAD, then="ultrafolio reference plan")
         if not equals:
-            raise InputError(f"--set {pair}", allowed=f"{name}=VALUE", then="ultrafolio run --help")
+            raise InputError(f"--set {pair}", allowed=f"{name}=VALUE", then="ultrafolio reference plan")
         values[name] = text
         if config.WORKLOAD[name].kind not in ("text", "choice"):
             # what is no number is refused with all other values, by its range
@@ -148,7 +148,7 @@ _ROWS = (
 
 
 def _show(result: Mapping[str, Any], hangs: list[str], command: str) -> None:
-    console = Console(highlight=False)
+    console = screen.console()
     console.print("[bold]hangs:[/] " + ("none" if not hangs else ""))
     for text in hangs[:8]:
         console.print(f"  {text}", markup=False)
@@ -160,5 +160,5 @@ def _show(result: Mapping[str, Any], hangs: list[str], command: str) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for title, name, unit in _ROWS:
         table.add_row(title, f"{result[name]:>16,} {unit}".rstrip())
-    console.print(table)
+    screen.show(table, console)
     console.print(f"reproduce: {command}", markup=False, soft_wrap=True)

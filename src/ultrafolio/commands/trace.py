@@ -11,6 +11,7 @@ import click
 
 from ultrafolio.check import formats_trace
 from ultrafolio.check.minimise import switches
+from ultrafolio.commands import written
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.sweep import durable
@@ -21,7 +22,7 @@ from ultrafolio.trace.registry import REGISTRY, importer_of
 
 @click.group("trace")
 def trace() -> None:
-    """Work with the trace files that `ultrafolio check --save FILE` writes, and with recordings of real programs."""
+    """Read every file that ultrafolio writes of steps, and recordings of real programs."""
 
 
 @trace.command("verify")
@@ -47,6 +48,26 @@ def verify(file: Path, as_json: bool) -> int:
     else:
         click.echo(f"{file}: certified: {made.scenario} under {made.policy}, {len(made.path)} steps: {made.text}")
     return int(wrong is not None)
+
+
+@trace.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--first", type=click.IntRange(1), help="Only so many steps.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for the head, and one a step.")
+def show(file: Path, first: int | None, as_json: bool) -> int:
+    """Print what FILE says, whichever of the files it is that ultrafolio writes.
+
+    A counterexample of `check --save`, the steps of `run --trace`, a stream of `trace validate --save`, or the report
+    of a defect. docs/formats.md describes them.
+
+    \b
+    ultrafolio run --policy split --trace steps.ndjson
+    ultrafolio trace show steps.ndjson --first 20
+
+    Exit codes: 0 done, 2 not such a file.
+    """
+    written.show(file, first, as_json, click.echo)
+    return 0
 
 
 @trace.command("minimise")
@@ -102,6 +123,37 @@ def validate(source: str, groups: tuple[str, ...], save: Path | None, as_json: b
     if save:
         in_folder(save)
     return streams.run(source, groups, save, as_json)
+
+
+@trace.command("groups")
+@click.argument("url")
+@click.option("--archive", metavar="GROUP", help="Save this group's stream; needs --save.")
+@click.option("--save", type=click.Path(path_type=Path), help="The file for --archive.")
+@click.option("--delete", metavar="GROUP", help="Remove this group for ever; its name is not used again.")
+@click.option("--cut", metavar="GROUP", help="Let a checkpoint stand for all but the last entries of its stream.")
+@click.option("--window", type=click.IntRange(1), default=10_000, show_default=True, help="Entries that --cut keeps.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per group.")
+def groups(url: str, archive: str | None, save: Path | None, delete: str | None, cut: str | None, window: int,
+           as_json: bool) -> int:  # fmt: skip
+    """List the folio groups of a cluster with what they take; archive, cut or delete one.
+
+    URL is the cluster's Redis with the rights of admin, as `python -m services --json` prints it.
+
+    \b
+    ultrafolio trace groups redis://…
+    ultrafolio trace groups redis://… --archive g --save g.stream
+    ultrafolio trace groups redis://… --delete g
+    ultrafolio trace validate g.stream
+
+    Exit codes: 0 done, 1 the rules refuse the stream that is to be cut, 2 bad input.
+    """
+    from ultrafolio.commands import groups as commands
+
+    if bool(archive) != bool(save):
+        raise InputError("--archive and --save", allowed="both", then="--archive GROUP --save GROUP.stream")
+    if save:
+        in_folder(save)
+    return commands.run(url, commands.Wish(archive, save, delete, cut, window), as_json)
 
 
 @trace.command("import")

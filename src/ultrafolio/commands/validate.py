@@ -15,6 +15,7 @@ from ultrafolio.model.layout import State
 from ultrafolio.state import validate
 from ultrafolio.state.sections import DTYPES, decode_meta, join
 from ultrafolio.state.store import Event, StoreUnavailable
+from ultrafolio.sweep import durable
 
 SCHEMES = ("redis://", "rediss://", "unix://")
 Stream = tuple[str, list[Event], Callable[[], State] | None]
@@ -27,7 +28,7 @@ def run(source: str, groups: Sequence[str], save: Path | None, as_json: bool) ->
         raise InputError("nothing to validate", value=source, allowed="at least one folio group",
                          cause="no group was laid out", then="python examples/lay_out.py SCENARIO POLICY")  # fmt: skip
     if save:
-        validate.save(save, [(group, events) for group, events, _ in streams])
+        durable.replace(save, validate.saved([(group, events) for group, events, _ in streams]))
     wrong = 0
     for group, events, stored in streams:
         verdict = validate.validate(events, stored)
@@ -51,7 +52,7 @@ def _live(url: str, groups: Sequence[str]) -> Iterator[Stream]:
         for group in groups or there:
             if group not in there:
                 raise one_of("folio group", group, there)
-            yield group, list(store.events(group)), stored(store, group)
+            yield group, list(store.history(group)), stored(store, group)
     except StoreUnavailable as error:
         raise InputError(f"{url.split('@')[-1]}: {error}", allowed="the URL of a running server",
                          then="python -m services --json prints it") from None  # fmt: skip

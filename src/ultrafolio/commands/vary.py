@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from ultrafolio import shipped
+from ultrafolio import screen, shipped
 from ultrafolio.check.layout import MAX_ACTORS
 from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import Extent, Result, check
@@ -171,10 +170,7 @@ def _table(rows: Sequence[Row]) -> None:
         table.add_column(title, no_wrap=True, justify="right" if title == "states" else "left")
     for line in lines:
         table.add_row(*line)
-    console = Console(highlight=False, markup=False)
-    widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
-    console.width = max(console.width, sum(widths) + 2 * len(widths))
-    console.print(table)
+    screen.show(table, screen.console(markup=False))
 
 
 def closing(rows: Sequence[Row], sizes: Sequence[Size]) -> list[str]:

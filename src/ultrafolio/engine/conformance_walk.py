@@ -16,7 +16,7 @@ from .conformance_bench import Engine, build, having, word
 from .conformance_case import case
 from .interp import to_lists
 
-SAFE = ("per-page", "split-writeback", "import-lock", "linux-6.16", "linux-7.1", "linux-7.2")
+SAFE = ("per-page", "split-writeback", "import-lock", "linux-6.18", "linux-7.1", "linux-7.2")
 """Presets under which no interleaving has I/O on a secure page or a secure page without its bit."""
 KEPT_BY_NONE = {10, 11}
 """Properties that no preset keeps: a guest that shares a page beside a pin, or reclaim of a file's page, ends a pin."""

@@ -32,6 +32,15 @@ _ROOM = 64 << 20
 """Bytes that must be free where compiled code is to be kept; it takes about 10 MB."""
 
 
+COMPILED = {
+    "model": ("access", "bounds", "guest", "host", "layout", "properties", "reboot", "rule", "ultravisor"),
+    "engine": ("conformance_entry", "load", "tables"), "waits": ("load", "rules", "tables"),
+    "sim": ("kernel", "layout", "load"),
+    "check": ("explore", "folding", "kernel", "layout", "liveness", "local", "machine", "steps"),
+}  # fmt: skip
+"""The modules, by folder, whose functions are compiled, or that say what these contain."""
+
+
 def digest(*folders: str) -> str:
     """blake2b of every source file in these folders of the package (default: model and engine) and the version."""
     text = hashlib.blake2b(__version__.encode(), digest_size=16)
@@ -76,7 +85,7 @@ def functions(
         add_functions(space, module, decorate, left)
     if left:
         raise ValueError(f"not found exactly once in the rules: {list(left)}")
-    exec(compile(dispatcher(), "<dispatcher>", "exec"), space)
+    exec(compile(dispatcher(), "<dispatcher>", "exec"), space)  # nosec B102 (the rules of this package)
     space["step"] = decorate(space["step"])
     return space
 
@@ -119,7 +128,7 @@ def add_functions(
             node.decorator_list = []
             if "uintp" in space:
                 node = ast.fix_missing_locations(_Unsigned().visit(node))
-            exec(compile(ast.Module([node], []), file, "exec"), space)
+            exec(compile(ast.Module([node], []), file, "exec"), space)  # nosec B102 (the rules of this package)
             space[node.name] = decorate(space[node.name])
 
 
@@ -154,12 +163,21 @@ def mutant(changed: Mapping[str, str]) -> Any:
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept: keyed by all sources, since Numba itself does not notice a changed callee, and by
-    the versions of what compiles, so that environments that agree in both share it."""
+    """Where compiled code is kept: keyed by the sources of COMPILED, since Numba itself does not notice a changed
+    callee, and by the versions of what compiles, so that environments that agree in both share it."""
     base = os.environ.get("ULTRAFOLIO_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "ultrafolio"
     )
-    return Path(base) / f"{digest('model', 'engine', 'waits', 'sim', 'check')}-{_versions()}"
+    return Path(base) / f"{_compiled_digest()}-{_versions()}"
+
+
+@functools.cache
+def _compiled_digest() -> str:
+    text = hashlib.blake2b(__version__.encode(), digest_size=16)
+    for folder, names in COMPILED.items():
+        for name in names:
+            text.update(name.encode() + b"\0" + (_PACKAGE / folder / f"{name}.py").read_bytes())
+    return text.hexdigest()
 
 
 def _versions() -> str:

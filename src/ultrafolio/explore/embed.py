@@ -39,8 +39,9 @@ class Pool:
 def data(guides: Sequence[Guide], command: str, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Everything a page without a server needs: {meta, pool, sizes, graphs: one a policy}.
 
-    A node is [state rows, flags, folio, actors, [[move, target]], refused, broken, pending], with numbers into the
-    pool; target -1 lies outside the file. `sizes`: rows of each section. Nodes are numbered from the initial state, 0.
+    A node is [state rows, flags, folio, actors, [[move, target]], refused, broken, pending, stalls], with numbers into
+    the pool; target -1 lies outside the file. `sizes`: rows of each section. Nodes are numbered from 0, the initial
+    state.
     """
     walks, pool = [guide.walk for guide in guides], Pool()
     state = walks[0].system.state
@@ -101,4 +102,6 @@ def _compact(made: dict[str, Any], targets: Sequence[int], pool: Pool) -> list[A
     moves = [[pool(move), target] for move, target in zip(made["enabled"], targets, strict=True)]
     refused = [pool(move) for move in made["refused"]]
     actors = [pool(doing) for doing in made["actors"]]
-    return [rows, pool(made["flags"]), pool(made["folio"]), actors, moves, refused, made["broken"], made["pending"]]
+    stalls = [pool(some) for some in made["stalls"]]
+    return [rows, pool(made["flags"]), pool(made["folio"]), actors, moves, refused, made["broken"], made["pending"],
+            stalls]  # fmt: skip

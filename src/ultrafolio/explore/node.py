@@ -10,6 +10,7 @@ A node is plain data, the same for the terminal, the served page and the exporte
     enabled   the enabled moves in index order, refused: the others
     broken    [number, page] of the properties that the state itself breaks (1 and 2)
     pending   [leads-to, who] of what has begun and not ended
+    stalls    who waits, as waits.words.stalls tells it: {actor, kind, waiter, waits_for, held_by, released_by}
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OBSTACLE_OF
-from ultrafolio.waits.words import LEADS_TO, in_words, leads_to
+from ultrafolio.waits.words import LEADS_TO, Stall, in_words, leads_to, stalls
 
 from .walk import Move, Walk, is_idle
 
@@ -64,7 +65,21 @@ def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> dict[str, Any]
         "refused": [_refused(walk, state, move) for move in moves if move.index is None],
         "broken": [[n, p] for n, test in tests for p in pages if test(state, p)],
         "pending": [[_owed(state, t), t] for t in range(len(walk.actors)) if run.is_pending(state, t)],
+        "stalls": [_stalled(some) for some in stalls(state)],
     }
+
+
+def _stalled(some: Stall) -> dict[str, Any]:
+    """A stall as fields, in the words that every part of the lab has for it."""
+    wait = some.wait
+    return {"actor": some.actor, "kind": some.kind, "waiter": wait.waiter, "waits_for": wait.waits_for,
+            "held_by": wait.held_by, "released_by": wait.released_by}  # fmt: skip
+
+
+def stall_line(some: dict[str, Any]) -> str:
+    """A stall of a node as one line, its class first."""
+    return (f"{some['kind']}: {some['waiter']} waits for {some['waits_for']}; held by {some['held_by']}; "
+            f"released by {some['released_by']}")  # fmt: skip
 
 
 def _doing(walk: Walk, state: State, t: int) -> str:

@@ -93,6 +93,7 @@ function render() {
   fill("verdict", strong(story.verdict), story.wait.map((line) => h("span", { class: "wait" }, line)));
   fill("said", said(here, before));
   fill("pages", pages(here, before));
+  fill("stalls", stalls(here));
   fill("enabled", here.enabled.length ? here.enabled.map(step) : plain("None: nothing can happen here."));
   fill("refused", here.refused.length ? here.refused.map(refused) : plain("None."));
   fill("changed", before ? changes(before, here) : plain("Nothing yet."));
@@ -186,6 +187,7 @@ function column({ policy, path, nodes }, skipped) {
   return h("section", { "aria-label": name, "data-policy": name },
     h("p", {}, h("a", { href: link(policy, path) }, name), took),
     pages(here), h("ul", {}, here.actors.map((doing, t) => h("li", {}, `${meta.actors[t]} ${doing}`))),
+    here.stalls.length > 0 && h("ul", { class: "stalls" }, stalls(here)),
     skipped.length > 0 && h("ul", { class: "soft" },
       skipped.map((one) => h("li", {}, `could not take ${steps(one)}: ${one.why}`))));
 }

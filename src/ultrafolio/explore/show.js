@@ -56,6 +56,14 @@ function turned(before, here) {
   return changed.map((p) => `; page ${p} ${stateOf(before, p)} → ${stateOf(here, p)}`).join("");
 }
 
+// ------------------------------------------------------------------------------------------- waits
+/** A line for each actor that waits in a node: the class, and who holds what. */
+function stalls(here) {
+  const line = ({ kind, waiter, waits_for: what, held_by: held, released_by: released }) => h("li", { "data-kind": kind },
+    strong(kind), `: ${waiter} waits for ${what}; held by ${held}; released by ${released}`);
+  return here.stalls.length ? here.stalls.map(line) : [h("li", {}, "Nobody.")];
+}
+
 // ------------------------------------------------------------------------------------------- steps
 function origin(rule) {
   const { about, kernel, seed } = meta.rules[rule];

@@ -28,7 +28,7 @@ const embedded = {
   /** A node as the server would send it; embed.py says how it is packed. */
   node(p, number) {
     const pool = held.pool, all = (numbers) => numbers.map((i) => pool[i]);
-    const [rows, flags, folio, actors, moves, refused, broken, pending] = held.graphs[p].nodes[number];
+    const [rows, flags, folio, actors, moves, refused, broken, pending, stalls] = held.graphs[p].nodes[number];
     const state = {};
     let at = 0;
     for (const [name, n] of Object.entries(held.sizes)) {
@@ -38,7 +38,7 @@ const embedded = {
     const enabled = moves.map(([i, to]) => ({ ...pool[i], to }));
     return {
       id: number, state, flags: pool[flags], folio: pool[folio], actors: all(actors), enabled, refused: all(refused),
-      broken, pending,
+      broken, pending, stalls: all(stalls),
     };
   },
 

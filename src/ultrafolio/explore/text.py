@@ -9,11 +9,10 @@ from typing import Any
 
 from ultrafolio.check.show import LEGEND
 from ultrafolio.model.rule import RULES
+from ultrafolio.screen import columns
 
-from .node import changes, node, properties, what
+from .node import changes, node, properties, stall_line, what
 from .walk import Trail, Walk, path_text
-
-WIDTH = 100
 
 
 def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> dict[str, Any]:
@@ -37,16 +36,16 @@ def _in_step(other: Walk, lead: Trail) -> dict[str, Any]:
     here = node(other, other.follow(followed.path).here)
     skipped = [{"step": first, "last": last, "why": why} for first, last, why in followed.skipped]
     return {"policy": other.policy, "path": path_text(followed.path), "flags": here["flags"],
-            "actors": here["actors"], "skipped": skipped}  # fmt: skip
+            "actors": here["actors"], "stalls": here["stalls"], "skipped": skipped}  # fmt: skip
 
 
 def shown(walk: Walk, made: dict[str, Any]) -> str:
-    """A record as text of at most WIDTH columns where words allow it."""
+    """A record as text of the columns of screen.columns() where words allow it."""
     return "\n".join([
         f"{made['scenario']} under {made['policy']}: {_where(made)}", "",
-        *_way(made), *_pages(made), *_actors(walk, made["actors"]), *_changed(made), "",
+        *_way(made), *_pages(made), *_actors(walk, made["actors"]), *_stalls(made["stalls"]), *_changed(made), "",
         *_enabled(made), *_refused(made), "", *_properties(made), *_followers(walk, made), "",
-        textwrap.fill(LEGEND, WIDTH), f"reproduce: {made['reproduce']}",
+        textwrap.fill(LEGEND, columns()), f"reproduce: {made['reproduce']}",
     ])  # fmt: skip
 
 
@@ -56,7 +55,7 @@ def _where(made: dict[str, Any]) -> str:
 
 
 def _folded(text: str, first: str, rest: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return textwrap.wrap(text, columns(), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def _way(made: dict[str, Any]) -> Iterator[str]:
@@ -81,6 +80,12 @@ def _pages(made: dict[str, Any]) -> Iterator[str]:
 def _actors(walk: Walk, actors: Sequence[str]) -> Iterator[str]:
     for who, doing in zip(walk.actors, actors, strict=True):
         yield f"  {who:<14} {doing}"
+
+
+def _stalls(stalls: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A paragraph for each actor that waits here, with its class, who holds what it waits for, and what releases it."""
+    for some in stalls:
+        yield from _folded(stall_line(some), "", "  ")
 
 
 def _changed(made: dict[str, Any]) -> list[str]:
@@ -132,6 +137,7 @@ def _followers(walk: Walk, made: dict[str, Any]) -> Iterator[str]:
         yield f"  path {other['path'] or '(none)'}"
         yield from (f"  page {page:<3} {flags}" for page, flags in enumerate(other["flags"]))
         yield from _actors(walk, other["actors"])
+        yield from _stalls(other["stalls"])
         for skip in other["skipped"]:
             several = skip["last"] > skip["step"]
             steps = f"steps {skip['step']} to {skip['last']}" if several else f"step {skip['step']}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..model.layout import MAPPED, NO_WRITEBACK, PAGE_STATES, SECTIONS, State
 
 WATCHED = ("uv", "mm", "pt", "io")
-UNSEEN = {"granted", "marked", "walked"}
+UNSEEN = {"granted", "marked", "walked", "cleaned"}
 """Fields that the kernel has not: they count for properties, or stand for the page-table lock."""
 
 

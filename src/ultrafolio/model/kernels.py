@@ -1,16 +1,18 @@
 """Kernels by version as policies: linux-6.14; with a fix, linux-6.14+3ec8a8330a1a; without one, linux-7.1~42546fc642e9.
 
-A range of versions is one preset, with the choices and bugs that its last kernels have; an earlier one of the range is
-the preset without a fix. Sources and stable versions: docs/kernel-fixes.md.
+A range of versions is one preset, with the choices and bugs that its last kernels have. A version before that is the
+preset without the fixes that it lacks: linux-6.17 is linux-6.18~d16a74f0f266. A point release is its mainline version.
+Sources and stable versions: docs/kernel-fixes.md.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
-from .fixes import Fix, fix, order, standing
+from .fixes import FIXES, Fix, fix, order, standing
 from .policies import Policy
 
 GUP_BUG, LOCK_BUG, FAULT_BUG = "gup-skips-failed-page", "freeze-without-pte-lock", "faultin-false-success"
@@ -34,8 +36,8 @@ class Kernel:
 
     @property
     def name(self) -> str:
-        """What the preset is called: linux- and its first version."""
-        return f"linux-{self.first}"
+        """What the preset is called: linux- and the first version that does all that the range's last one does."""
+        return next(f"linux-{version}" for version in self.each() if not lacking(self, version))
 
     @property
     def versions(self) -> str:
@@ -47,6 +49,17 @@ class Kernel:
         """The version whose fixes it has: the last one, or what is newest now."""
         return self.last or self.first
 
+    def each(self) -> Iterator[str]:
+        """Its mainline versions, oldest first; of an open range those that are known."""
+        last = order(self.newest)
+        for major in range(order(self.first)[0], last[0] + 1):
+            for minor in range(LAST_MINOR.get(major, last[1]) + 1):
+                if order(self.first) <= order(f"{major}.{minor}") <= last:
+                    yield f"{major}.{minor}"
+
+
+LAST_MINOR = {5: 19, 6: 19}
+"""The last minor version of each major one that has ended."""
 
 _PAGE = Policy(large="never", variants=(GUP_BUG,))
 _SPLIT = Policy(large="split", import_ref="waiting", variants=(GUP_BUG,))
@@ -89,67 +102,110 @@ def names() -> list[str]:
 
 
 def kernel_of(version: str) -> Kernel:
-    """The range that a version lies in. InputError for one before the first."""
-    for kernel in KERNELS:
-        if order(version) >= order(kernel.first) and (not kernel.last or order(version) <= order(kernel.last)):
+    """The range that a version lies in. InputError for one before the first, and for one that never was."""
+    major, minor = order(version)[:2]
+    for kernel in KERNELS if minor <= LAST_MINOR.get(major, minor) else ():
+        if order(version) >= order(kernel.first) and (not kernel.last or (major, minor) <= order(kernel.last)[:2]):
             return kernel
     raise InputError("no kernel of the lab", value=f"linux-{version}", allowed=", ".join(k.versions for k in KERNELS),
-                     cause="secure guests came with Linux 5.7", then="ultrafolio policies")  # fmt: skip
+                     cause="secure guests came with Linux 5.7; 5.19 and 6.19 are the last of their series",
+                     then="ultrafolio policies")  # fmt: skip
 
 
 def find(name: str) -> Policy:
     """The policy of linux-VERSION, with each +COMMIT a fix more and with each ~COMMIT a fix less.
 
-    InputError for what is no such name, and for a fix that the kernel has or lacks already, that it never needed, that
-    the lab does not know, or that changes nothing here.
+    The order of the changes does not matter, and one that is taken back is none. InputError for what is no such name,
+    and for a fix that the kernel has or lacks already, that it never needed, that the lab does not know, or that
+    changes nothing here.
     """
     found = _NAME.fullmatch(name)
     if not found:
         raise InputError("unknown kernel", value=name, allowed="linux-6.14, linux-6.14+3ec8a8330a1a or "
                          "linux-7.1~42546fc642e9", then="ultrafolio policies")  # fmt: skip
-    kernel = kernel_of(found[1])
-    policy = kernel.policy
+    version = found[1]
+    kernel = kernel_of(version)
+    now = {row.commit: stands(version, row) for row in FIXES}
+    at_first = dict(now)
     for sign, commit in re.findall(r"([+~])([0-9a-f]+)", found[2]):
-        change = _with if sign == "+" else _without
-        policy = change(name, kernel, policy, fix(commit))
-    return policy
+        row = fix(commit)
+        _may_change(name, version, row, sign, now)
+        now[row.commit] = HAS if sign == "+" else LACKS
+    changed = {commit for commit in now if now[commit] != at_first[commit]}
+    start = {row.commit for row in lacking(kernel, version)}
+
+    def made(some: set[str]) -> Policy:
+        stand = {commit: (now if commit in some else at_first)[commit] for commit in now}
+        return _made(kernel.policy, stand, start ^ some)
+
+    for commit in sorted(changed):
+        if made({commit}) == made(set()) and made(changed) == made(changed - {commit}):
+            raise _refused(name, version, fix(commit), "a later fix that this kernel has decides the same choice")
+    return made(changed)
 
 
-def _refused(name: str, kernel: Kernel, row: Fix, cause: str) -> InputError:
+HAS, LACKS, OLDER, LEFT_OUT = "has the fix", "has the bug", "is older than the bug", "has the bug, left out here"
+
+
+def stands(version: str, row: Fix) -> str:
+    """How a version stands to a fix, as the lab has that version: HAS, LACKS, OLDER or LEFT_OUT."""
+    kernel = kernel_of(version)
+    if row.commit in kernel.carries:
+        return HAS
+    return LEFT_OUT if row.commit in dict(kernel.leaves) else standing(row, version)
+
+
+def lacking(kernel: Kernel, version: str) -> list[Fix]:
+    """The fixes that the last version of a range has and this one of the range has not, where a choice says it."""
+    return [row for row in FIXES if (row.without or row.having) and row.commit not in kernel.carries
+            and standing(row, version) == LACKS and standing(row, kernel.newest) == HAS]  # fmt: skip
+
+
+def _may_change(name: str, version: str, row: Fix, sign: str, now: dict[str, str]) -> None:
+    """InputError where a fix can be neither added nor taken away: `now` says how the kernel stands to each so far."""
+    stand, linux, kernel = now[row.commit], f"Linux {version}", kernel_of(version)
+    why = ""
+    if sign == "+" and stand == HAS:
+        added = stands(version, row) != HAS
+        stable = f": the preset is that of the last stable kernels of {kernel.versions}"
+        why = f"the name has this fix already, from an earlier +{row.commit}" if added else \
+            f"{linux} has this fix already" + (stable if row.commit in kernel.carries else "")  # fmt: skip
+    elif sign == "~" and stand in (LACKS, LEFT_OUT):
+        why = f"{linux} is without it as it is" if stands(version, row) != HAS else "the name is without it already"
+    elif stand == OLDER:
+        word = "needed it" if sign == "+" else "had the bug"
+        why = f"{linux} never {word}: the bug came with {row.first_bad}"
+    if stand == LEFT_OUT:
+        why += f"{'; ' if why else ''}the preset leaves its bug out: {dict(kernel.leaves)[row.commit]}"
+    if not why and not row.without and not row.having:
+        why = row.why_not or f"it is no choice of an import; {row.shown_by} shows it"
+    if why:
+        raise _refused(name, version, row, why)
+
+
+def _refused(name: str, version: str, row: Fix, cause: str) -> InputError:
     return InputError(f"{name}: {row.commit} makes no difference", value=row.subject,
-                      allowed=f"a fix that {kernel.versions} lacks after +, one that it has after ~", cause=cause,
+                      allowed=f"a fix that Linux {version} lacks after +, one that it has after ~", cause=cause,
                       then="docs/kernel-fixes.md says which kernels have it")  # fmt: skip
 
 
-def _has(kernel: Kernel, row: Fix) -> bool:
-    return row.commit in kernel.carries or standing(row, kernel.newest) == "has the fix"
+def _made(policy: Policy, now: dict[str, str], changed: Collection[str]) -> Policy:
+    """A range's policy with the fixes of `changed` as `now` says; of several about one choice, the last decides."""
+    rows = [row for row in FIXES if row.commit in changed]
+    choices: dict[str, str | int] = {}
+    bugs = set(policy.variants)
+    for row in reversed(rows):
+        if now[row.commit] != HAS:
+            choices |= {field: value for field, value in row.without if not _decided_later(row, field, now)}
+            bugs |= {str(value) for field, value in row.without if field == "variants"}
+    for row in rows:
+        if now[row.commit] == HAS:
+            choices |= {field: value for field, value in row.having if not _decided_later(row, field, now)}
+            bugs -= {value for field, value in row.without if field == "variants"}
+    choices.pop("variants", None)
+    return replace(policy, variants=tuple(sorted(bugs)), **choices)  # type: ignore[arg-type]
 
 
-def _with(name: str, kernel: Kernel, policy: Policy, row: Fix) -> Policy:
-    if _has(kernel, row):
-        raise _refused(name, kernel, row, f"{kernel.versions} has this fix already")
-    if standing(row, kernel.newest) == "is older than the bug":
-        raise _refused(name, kernel, row, f"{kernel.versions} never needed it: the bug came with {row.first_bad}")
-    if left := dict(kernel.leaves).get(row.commit):
-        raise _refused(name, kernel, row, f"the preset leaves its bug out: {left}")
-    _must_show(name, kernel, row)
-    gone = {value for field, value in row.without if field == "variants"}
-    changed = {field: value for field, value in row.having if field != "variants"}
-    return replace(policy, variants=tuple(v for v in policy.variants if v not in gone), **changed)  # type: ignore[arg-type]
-
-
-def _without(name: str, kernel: Kernel, policy: Policy, row: Fix) -> Policy:
-    left_out = row.commit in dict(kernel.leaves)
-    if not _has(kernel, row) and not left_out:
-        older = standing(row, kernel.newest) == "is older than the bug"
-        raise _refused(name, kernel, row, f"{kernel.versions} never had the bug: it came with {row.first_bad}" if older
-                       else f"{kernel.versions} is without it as it is")  # fmt: skip
-    _must_show(name, kernel, row)
-    bugs = {str(value) for field, value in row.without if field == "variants"}
-    changed = {field: value for field, value in row.without if field != "variants"}
-    return replace(policy, variants=tuple(sorted({*policy.variants, *bugs})), **changed)  # type: ignore[arg-type]
-
-
-def _must_show(name: str, kernel: Kernel, row: Fix) -> None:
-    if not row.without and not row.having:
-        raise _refused(name, kernel, row, row.why_not or f"it is no choice of an import; {row.shown_by} shows it")
+def _decided_later(row: Fix, choice: str, now: dict[str, str]) -> bool:
+    """Whether a later fix, which the kernel has, decides this choice."""
+    return any(now[other.commit] == HAS and choice in dict(other.having) for other in FIXES[FIXES.index(row) + 1 :])

@@ -21,7 +21,7 @@ Some fields that their names do not explain:
     who.after     the actor (plus 1) that must have finished once before this one may start; 0: none
     who.awaited   another actor's `after` names this one, so it records that it finished (task.done)
     who.stuck     its I/O never completes;  cfg.stuck: somebody's does not
-    cfg.background  a writeback starts again and again
+    pt.cleaned    a writeback that starts again and again may choose this page; never changes
     mm.walked     an import holds the page-table lock of this page
     mm.granted    pins of this page that were granted: the page is accessible, and pin_user_pages() went on
     task.ref      the import holds a reference of its own on its page
@@ -122,7 +122,7 @@ VARIANT_FIELDS = (
 
 _CFG = [(name, np.uint8) for name in (
     "track", "accessible", "refs", "large", "after_split", "split_writeback", "drain", "import_lock",
-    "on_busy", "give_up", "large_at", "import_ref", "unmap", "interrupt", *VARIANT_FIELDS, "misc", "background",
+    "on_busy", "give_up", "large_at", "import_ref", "unmap", "interrupt", *VARIANT_FIELDS, "misc",
     "stuck",
 )]  # fmt: skip
 CFG = np.dtype([*_CFG, ("pages", np.int32), ("actors", np.int32), ("vms", np.int32)])
@@ -146,7 +146,7 @@ TASK = np.dtype([
 ])  # fmt: skip
 ACTOR = np.dtype([("op", np.uint8), ("budget", np.uint8), ("n", np.int16), ("page", np.int32)])
 IO = np.dtype([("flying", np.int16)])
-PT = np.dtype([("present", np.uint8)])
+PT = np.dtype([("present", np.uint8), ("cleaned", np.uint8)])
 
 SECTIONS = {"cfg": CFG, "who": WHO, "uv": UV, "mm": MM, "vm": VM, "task": TASK, "actor": ACTOR, "io": IO,
             "pt": PT}  # fmt: skip

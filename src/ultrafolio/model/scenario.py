@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, one_of
 from ..fields import Field, read_toml, take
 from .layout import *
 from .policies import Policy, find
 
 EXPORTED_SHARED = "exported_shared"
-_STATES = (*(name.lower() for name in PAGE_STATES), EXPORTED_SHARED)
+STATES = (*(name.lower() for name in PAGE_STATES), EXPORTED_SHARED)
 """`exported_shared`: exported while its guest shared it."""
 _PAGES = Field("ints", [], 0, 4095)
 _STARTS = Field("int", 1, 0, ENDLESS)
@@ -64,11 +64,8 @@ ACTORS: dict[str, dict[str, Field]] = {
     "interrupt": {"guest": _GUEST, "page": Field("int", ..., 0, 4095), "starts": _STARTS, "after": _AFTER},
     "access": {"read": _PAGES, "write": _PAGES, "starts": _STARTS, "after": _AFTER},
 }  # fmt: skip
-"""A table per actor. touch, share, unshare, page: which pages it may choose from, all where the list is empty (a vCPU
-that lists none of the three touches all; an access that lists none reads all). starts: how often it starts; 255 is
-without end; touches are always. after: the actor that must have finished once before this one starts: its kind, or its
-kind and its number among those of its kind, from 0. completes: false for I/O that never ends. pin: a long-term pin that
-is no ring. interrupt: an adapter interrupt, which sets bits in the page. access: the host reads or writes a page."""
+"""A table per actor; words.py says what each table and field means. `after`: the number among those of its kind counts
+from 0."""
 PAGE_LISTS = ("touch", "share", "unshare", "read", "write", "page")
 """Fields of an actor that name pages."""
 TOP = {
@@ -108,7 +105,7 @@ def read(path: Path) -> Scenario:
 
 def parse(document: Mapping[str, Any], where: str) -> Scenario:
     """The scenario in a TOML document; `where` stands for it in errors. Tables keep the order of ACTORS."""
-    then = "ultrafolio run --help"
+    then = "ultrafolio reference scenario"
     plain = {name: value for name, value in document.items() if name not in ACTORS}
     top = take(plain, where, TOP, then=then) if set(plain) <= set(TOP) else _unknown(plain, where)
     memory = take(top["memory"], f"{where}: [memory]", MEMORY, then=then)
@@ -140,7 +137,7 @@ def document(story: Scenario) -> dict[str, Any]:
 
 def _unknown(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
     known = {**TOP, **{name: Field("table") for name in ACTORS}}
-    return take(plain, where, known, then="ultrafolio run --help")
+    return take(plain, where, known, then="ultrafolio reference scenario")
 
 
 def _check(scenario: Scenario, where: str) -> None:
@@ -157,8 +154,8 @@ def _check(scenario: Scenario, where: str) -> None:
             raise InputError(f"{where}: [memory] {name}", value=scenario.memory[name],
                              allowed=f"one value, or one for each of the {pages} pages")  # fmt: skip
     for word in scenario.memory["state"]:
-        if word not in _STATES:
-            raise InputError(f"{where}: [memory] state", value=word, allowed=", ".join(_STATES))
+        if word not in STATES:
+            raise one_of(f"{where}: [memory] state", word, STATES, then="ultrafolio reference scenario")
     _order(scenario, where)
     used = [*scenario.memory["refuses"]]
     for _, actor in scenario.actors:
@@ -185,7 +182,7 @@ def _order(scenario: Scenario, where: str) -> list[int]:
         if name and names.get(name, t) == t:
             raise InputError(f"{where}: [[{ACTOR_KINDS[kind]}]] after", value=name,
                              allowed="another actor: " + ", ".join(n for n, other in names.items() if other != t),
-                             then="ultrafolio run --help")  # fmt: skip
+                             then="ultrafolio reference scenario")  # fmt: skip
         made.append(names[name] + 1 if name else 0)
     for t in range(len(made)):
         chain = [t]
@@ -214,10 +211,12 @@ def system(scenario: Scenario, policy: Policy) -> System:
         state.cfg[name] = code
     state.cfg["vms"] = guests if scenario.features["one_address_space"] else 1
     state.cfg["misc"] = scenario.features["ownership_transfer"]
-    state.cfg["background"] = any(kind == WRITEBACK and actor["starts"] == ENDLESS for kind, actor in scenario.actors)
     _memory(state, memory, policy)
     state.cfg["stuck"] = not all(actor.get("completes", True) for _, actor in scenario.actors)
     choices = [_actor(state, t, kind, actor, pages) for t, (kind, actor) in enumerate(scenario.actors)]
+    for (kind, actor), chosen in zip(scenario.actors, choices, strict=True):
+        if kind == WRITEBACK and actor["starts"] == ENDLESS:
+            state.pt["cleaned"][[page for _, page in chosen]] = 1
     after = _order(scenario, scenario.title)
     state.who["after"] = after
     state.who["awaited"][[number - 1 for number in after if number]] = 1
@@ -228,7 +227,7 @@ def _memory(state: State, memory: dict[str, Any], policy: Policy) -> None:
     pages = len(state.mm)
     words, owners = memory["state"], memory["owner"]
     words = words if len(words) == pages else words * pages
-    state.uv["state"] = [EXPORTED if word == EXPORTED_SHARED else _STATES.index(word) for word in words]
+    state.uv["state"] = [EXPORTED if word == EXPORTED_SHARED else STATES.index(word) for word in words]
     state.uv["shared"] = [word == EXPORTED_SHARED for word in words]
     state.uv["owner"] = owners if len(owners) == pages else owners * pages
     state.uv["owner"][state.uv["state"] == NON_SECURE] = 0

@@ -10,6 +10,7 @@ import click
 
 from ultrafolio.errors import InputError
 
+from . import MissingExtra, need_extra
 from .aggregate import records
 from .compare import compared, comparison
 from .store import Results
@@ -58,6 +59,14 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
     from .page import write_report
     from .terminal import show
 
+    try:
+        need_extra()
+    except MissingExtra as error:
+        if output or open_it:
+            raise
+        click.echo(f"no report is written, only this table: {error.value}; {error.then}", err=True)
+        show(store)
+        return
     show(store)
     page = write_report(store, output)
     click.echo(f"report   {page}")

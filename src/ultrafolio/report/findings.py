@@ -17,6 +17,13 @@ from .style import duration, size
 
 ADVERB = {"fatal": "fatally", "permanent": "permanently", "livelock": "in a livelock"}
 
+LIVELOCK = (
+    "One state of a run cannot tell that class. The checker has shown it for that policy and kind of workload, an import "
+    "of a dirty folio that no import writes back, under background writeback (scenarios/17-iomap-endless-writeback.toml); "
+    "the sweep says livelock of such a wait, and of no other."
+)
+"""What stands behind a run's livelock: sim/kernel.py, shown_livelock."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -208,6 +215,9 @@ def notes(results: Results) -> list[Finding]:
     if expected:
         text = f"In {expected} runs an unshare waited for a device that pins its page for its lifetime: the purpose of "
         found.append(Finding("note", "", f"{text}pinning, the same under every policy, and held against none."))
+    livelocks = int((results.column("hang_livelock") > 0).sum())
+    if livelocks:
+        found.append(Finding("note", "", f"In {livelocks} runs a wait counts as a livelock. {LIVELOCK}"))
     failed = int((~results.good).sum())
     if failed:
         text = f"{failed} of {len(results.good)} cells failed and take no part in any number."

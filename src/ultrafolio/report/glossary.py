@@ -7,51 +7,12 @@ from typing import Any
 
 from ultrafolio.errors import InputError
 from ultrafolio.model import policies as model
-from ultrafolio.sim.config import AXES, WORKLOAD
+from ultrafolio.sim.config import WORKLOAD
 from ultrafolio.sim.costs import DEFAULTS
+from ultrafolio.sim.words import AXIS_MEANING
 
 from .store import MIX, Results
 from .tables import Table
-
-AXIS_MEANING = {
-    "policy": "which policy tracks the pages of the guest",
-    "order": "the folio order: a folio has 2^order pages of 4 KiB",
-    "workload": "what the guest and its devices do; the workloads are explained below",
-    "placement": "where shared pages lie: aligned, in folios of their own; contiguous, in one run that starts inside a "
-                 "folio; scattered, each somewhere else",
-    "costs": "what each step takes; the profiles are explained below",
-    "seed": "the seed of the random numbers; it changes nothing but the order and the times of events",
-    "duration_us": "simulated time of a run, in µs",
-    "check": "whether the properties of the model were checked",
-    "pages": "pages of a guest; 0: as many as the recording touches",
-    "guests": "guests on the host",
-    "vcpus": "vCPUs of a guest",
-    "disks": "disk requests of a guest in flight",
-    "io_pages": "pages of a disk request",
-    "pool_pages": "bounce buffer pages that a guest shares",
-    "rings": "virtio rings of a guest, pinned by their device until the guest reboots",
-    "ring_pages": "pages of a ring",
-    "ring_after_us": "when the rings are configured, in µs",
-    "touch_ns": "mean time between two touches of a vCPU, in ns",
-    "io_us": "mean time between two requests of one disk slot, in µs",
-    "writeback_us": "mean time between two writebacks of a folio by the host, in µs; 0: none",
-    "reclaim_us": "mean time between two folios that the host reclaims, in µs; 0: none",
-    "lru_us": "mean time between two folios in a per-CPU batch of the LRU, in µs; 0: none",
-    "mapping_us": "mean time between two changes of a mapping, in µs; 0: none",
-    "speculative_us": "mean time between two speculative references, in µs; 0: none",
-    "reboot_us": "mean time between two reboots of a guest, in µs; 0: none",
-    "share_rate": "part of the vCPUs' operations that share or unshare a page",
-    "fail_pages": "pages on which calls of the ultravisor fail",
-    "backing": "what backs the guest's memory",
-    "imported": "true: all pages are secure at the start; false: only the shared ones were imported before",
-    "early_rings": "true: devices pin the rings before their first import",
-    "one_address_space": "true: the guests share one address space on the host",
-    "ownership_transfer": "true: an import takes a page of another guest without an export first",
-    "touches": "the recording of page touches that the guest repeats",
-    "requests": "the recording of disk requests that the guest repeats",
-    "orders": "the recording that gives the sizes of the folios",
-}  # fmt: skip
-"""Every axis and every field of a workload, in words."""
 
 
 def explained(results: Results) -> list[Table]:
@@ -121,6 +82,3 @@ def _differing(
     rows = [[name, field, str(value), meaning.get(field, "not known here")] for field, value in table.items()
             if value != defaults.get(field)]  # fmt: skip
     return rows or [[name, "–", "–", "the defaults, or a file of its own"]]
-
-
-assert set(AXIS_MEANING) == (set(AXES) | set(WORKLOAD)) - {"tables"}, "every axis and field has its meaning"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ultrafolio import screen
+
 from .aggregate import CLASSES, cube, hangs, stalled_runs
 from .costs import Cost, costs
-from .findings import answer
+from .findings import LIVELOCK, answer
 from .store import Array, Results
 from .style import CLASS_LETTER, label
 from .tables import number, time
@@ -26,16 +27,13 @@ def terminal_table(store: Path) -> RenderableType:
     results = Results(store)
     found = answer(results)
     text = Text("\n".join(part for part in (found.best, found.headline) if part), style="bold")
-    return Group(text, matrix(results), cost_lines(costs(results)))
+    told = [Text(note.text) for note in found.findings if LIVELOCK in note.text]
+    return Group(text, matrix(results), *told, cost_lines(costs(results)))
 
 
 def show(store: Path) -> None:
-    """Print the table of a store: as wide as the terminal, never cut in a pipe, no escape under NO_COLOR."""
-    console = Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
-    made = terminal_table(store)
-    if not console.is_terminal:
-        console = Console(width=max(80, console.measure(made, options=console.options.update(width=10_000)).maximum))
-    console.print(made)
+    """Print the table of a store."""
+    screen.show(terminal_table(store))
 
 
 def matrix(results: Results) -> Table:

@@ -49,13 +49,7 @@ WORKLOAD = {
     "requests": Field("text", ""),
     "orders": Field("text", ""),
 }
-"""A [workload.NAME] table. Per guest: pages (0: as many as the recording touches), vcpus, disks (requests in flight),
-pool_pages of bounce buffers, rings of ring_pages, configured after ring_after_us. touch_ns: mean time between
-touches; io_us: between requests of one disk slot. writeback_us … reboot_us: mean time between such events, 0: none.
-share_rate: part of the vCPUs' operations that share or unshare a page. fail_pages: ultravisor calls fail on so many.
-imported: all pages are secure at the start, else only the shared ones were imported; with early_rings not even the
-rings, which their devices then pin before the first import. one_address_space: the guests share one, so imports
-export first unless ownership_transfer. touches, requests, orders: recordings, by path."""
+"""A [workload.NAME] table; words.py says what each field means."""
 
 AXES = {
     "policy": Field("text", "per-page"),
@@ -97,12 +91,12 @@ def resolve(cell: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """
     tables: Mapping[str, Any] = cell.get("tables") or {}
     known = {**AXES, **{name: Field(f.kind, None, f.low, f.high, f.choices) for name, f in WORKLOAD.items()}}
-    values = take(cell, "cell", known, then="ultrafolio run --help")
+    values = take(cell, "cell", known, then="ultrafolio reference plan")
     workloads = tables.get("workload", {})
     name = values["workload"]
     if name != "default" and name not in workloads:
         raise one_of("unknown workload", name, ["default", *workloads], then="add a [workload.NAME] block")
-    load = take(workloads.get(name, {}), f"[workload.{name}]", WORKLOAD)
+    load = take(workloads.get(name, {}), f"[workload.{name}]", WORKLOAD, then="ultrafolio reference plan")
     load.update({field: values[field] for field in WORKLOAD if values[field] is not None})
     for field in RECORDINGS:
         if load[field]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ultrafolio.errors import one_of
+from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field, read_toml, take
 from ultrafolio.files import named, reading
 from ultrafolio.model import layout
@@ -23,6 +23,8 @@ from ultrafolio.model.rule import RULES
 
 from .layout import OUTCOME_SLOTS
 
+MOST_NS = 10_000_000_000
+"""The most that a step may take."""
 DEFAULTS: dict[str, tuple[int, str]] = {
     "access": (100, "a guest access that hits: assumed, one cache miss"),
     "exit": (2_000, "SIE exit and re-entry: assumed; 1 to 10 us"),
@@ -54,8 +56,8 @@ fits(f"classes of cost, of which nobody knows {', '.join(_strange)}", len(DEFAUL
 
 def from_table(table: Mapping[str, Any], where: str) -> Costs:
     """The full profile that a [costs] table describes. InputError for an unknown name or a time over 10 s."""
-    fields = {name: Field("int", ns, 0, 10_000_000_000) for name, (ns, _) in DEFAULTS.items()}
-    return take(table, where, fields, then="ultrafolio run --help")
+    fields = {name: Field("int", ns, 0, MOST_NS) for name, (ns, _) in DEFAULTS.items()}
+    return take(table, where, fields, then="ultrafolio reference costs")
 
 
 def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
@@ -68,7 +70,11 @@ def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
         file = named(base, name)
         with reading(file, name):
             document = read_toml(file)
-            return from_table(document.get("costs", {}), f"{file}: [costs]")
+            if "costs" not in document:
+                raise InputError(f"{file}: no [costs] in it", value=", ".join(document) or "an empty file",
+                                 allowed="a table [costs]", cause="every cost would have its default",
+                                 then="ultrafolio reference costs")  # fmt: skip
+            return from_table(document["costs"], f"{file}: [costs]")
     raise one_of("unknown cost profile", name, ["default", *tables], then="a FILE.toml or a [costs.NAME] block")
 
 

@@ -12,7 +12,7 @@ from ultrafolio.model.host import bit_page, head
 from ultrafolio.model.layout import *
 from ultrafolio.model.properties import broken, focus
 from ultrafolio.model.rule import fn
-from ultrafolio.waits.rules import class_of
+from ultrafolio.waits.rules import class_of, cleaned
 from ultrafolio.waits.tables import BUSY, CLASS_EXPECTED, CLASS_FATAL, CLASS_NONE, CLASS_PERMANENT, CLASS_WAITING
 
 from .layout import *
@@ -185,10 +185,10 @@ def stalled(w, t, outcome, pc):
 
 
 @fn
-def shown_livelock(s, outcome):
+def shown_livelock(s, p, outcome):
     """Whether the checker has shown this wait to be a livelock, which one state cannot tell: an import of a dirty folio
     that no import writes back, where background writeback runs (scenarios/17-iomap-endless-writeback.toml)."""
-    return outcome == E_DIRTY and not s.cfg[0].split_writeback and s.cfg[0].background
+    return outcome == E_DIRTY and not s.cfg[0].split_writeback and cleaned(s, p)
 
 
 @fn
@@ -199,7 +199,7 @@ def found_hang(s, w, t, p, outcome, now):
         return
     kind = class_of(s, t)
     if kind in (CLASS_NONE, CLASS_WAITING):
-        if not shown_livelock(s, outcome):
+        if not shown_livelock(s, p, outcome):
             return
         kind = CLASS_LIVELOCK
     m = w.metric[0]

@@ -166,7 +166,7 @@ def _state(config: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]],
         state.cfg[name] = value
     state.cfg["vms"] = guests if load["one_address_space"] else 1
     state.cfg["misc"] = load["ownership_transfer"]
-    state.cfg["background"] = load["writeback_us"] > 0
+    state.pt["cleaned"] = load["writeback_us"] > 0
     state.mm["order"] = np.tile(layout.orders, guests)
     state.mm["backing"] = BACKINGS.index(load["backing"])
     state.mm["dirty"] = load["backing"] == "iomap"

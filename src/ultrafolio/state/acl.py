@@ -9,8 +9,8 @@ Two rights need a selector of their own (a second, bracketed rule that holds for
 
 - The server takes every key that a script names for written, also those that it only reads. So EVAL may *name* any
   key of ours, while each command inside the script is still held to the user's own rights.
-- The parts append to a group's stream and may not read it: what the ultravisor laid out and did stands in there. Nobody
-  may change it: XADD alone may write there.
+- The parts append to a group's log and may not read it: what the ultravisor laid out and did stands in there. None of
+  them may change it, or cut it: RPUSH alone may write there. (XADD could cut a stream, with MAXLEN.)
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from ultrafolio.errors import InputError
 from .sections import MAY_LOOK, MAY_READ, MAY_WRITE
 
 ADMIN = "admin"
+KEEPER = "keeper"
+"""Cuts streams to a window, and deletes groups: the lab's second user, which workers have not."""
 PARTS = ("ultravisor", "host", "guest")
 GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -33,8 +35,9 @@ GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 class Rights(NamedTuple):
     """Key patterns and commands of one user.
 
-    write     patterns to read and write;  read  patterns to read;  append  streams to append to
+    write     patterns to read and write;  read  patterns to read;  append  logs to append to
     commands  what it may call on them;  channels  patterns of channels to publish and listen on
+    removes   a pattern of keys to remove, and to see the size of
     """
 
     write: tuple[str, ...]
@@ -42,6 +45,7 @@ class Rights(NamedTuple):
     append: tuple[str, ...]
     commands: tuple[str, ...]
     channels: tuple[str, ...] = ()
+    removes: str = ""
 
 
 def _group(*names: str) -> tuple[str, ...]:
@@ -55,8 +59,8 @@ _CONNECTION = ("auth", "hello", "ping", "select", "client|setname", "client|id",
 # sections, turns and leases are strings, the journal a list, last commits a hash, the list of groups a set
 _STATE = (
     "get", "mget", "set", "getrange", "setrange", "strlen", "exists", "del", "incr", "expire", "pexpire", "pttl",
-    "rpush", "lrange", "llen", "hget", "hset", "hgetall", "hdel", "sadd", "srem", "smembers", "sismember",
-    "xrange", "xrevrange", "xread", "xlen", "time", "script|load",
+    "rpush", "lrange", "llen", "lindex", "lpop", "hget", "hset", "hgetall", "hdel", "sadd", "srem",
+    "smembers", "sismember", "hmget", "xadd", "time", "script|load",
 )  # fmt: skip
 # Celery's transport uses a good part of the data commands, and changes them between releases: categories, without what
 # can harm others on the server (@dangerous: keys, flushall, config, ...)
@@ -68,10 +72,12 @@ def _part(role: str) -> Rights:
     own = (f"uf:{role}:*", f"uf:lease:{role}:*", *(("uf:machine:*",) if role == "ultravisor" else ()))
     # the host lays out groups
     sections = MAY_WRITE[role] + (("meta",) if role == "host" else ())
+    beside = "turn", "journal", "did", "behind", "poll", "bell", f"reply:{role}:*", f"order:{role}"
+    others = (name for name in (*MAY_READ[role], *MAY_LOOK.get(role, ()), "meta") if name not in sections)
     return Rights(
-        write=(*_group(*sections, "turn", "journal", "did", "behind", f"reply:{role}:*"), "uf:groups", *own),
-        read=_group(*(n for n in (*MAY_READ[role], *MAY_LOOK.get(role, ()), "meta") if n not in sections)),
-        append=_group("events"),
+        write=(*_group(*sections, *beside), "uf:groups", *own),
+        read=(*_group(*others), "uf:deleted"),
+        append=_group("log"),
         commands=(*_CONNECTION, *_STATE),
     )
 
@@ -82,11 +88,19 @@ RIGHTS: dict[str, Rights] = {
         write=(
             "uf:lab:*", "uf:lease:lab:*", "ultrafolio*", "celery*", "_kombu*", "unacked*", "*.reply.celery.pidbox*",
         ),
-        read=(*_group("events", "meta"), "uf:groups"),
+        read=(*_group("log", "poll", "bell", "checkpoint", "meta"), "uf:groups"),
         append=(),
         commands=(*_CONNECTION, *_BROKER),
         # a worker listens by PSUBSCRIBE, whose pattern must stand here as it is
         channels=("*celery*", "/0.celery.pidbox"),
+    ),
+    KEEPER: Rights(
+        write=(*_group("log", "checkpoint"), "uf:groups", "uf:deleted"),
+        read=_group("poll", "bell"),
+        append=(),
+        commands=(*_CONNECTION, "get", "getrange", "exists", "set", "lrange", "llen", "ltrim", "hgetall", "sadd",
+                  "srem", "smembers", "script|load"),
+        removes="uf:{*}:*",
     ),
 }
 """Every user but `admin`. Which sections a part reads and writes is said in state.sections."""
@@ -134,8 +148,10 @@ def rule(user: str, password: str) -> str:
     words += ["%R~" + pattern for pattern in rights.read]
     words += ["&" + pattern for pattern in rights.channels]
     words.append("(+eval +evalsha ~uf:*)")
+    if rights.removes:
+        words.append(f"(+del +memory|usage ~{rights.removes})")
     if rights.append:
-        words.append(f"(+xadd {' '.join('%W~' + pattern for pattern in rights.append)})")
+        words.append(f"(+rpush {' '.join('%W~' + pattern for pattern in rights.append)})")
     return " ".join(words)
 
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ultrafolio.engine import load
-from ultrafolio.model.layout import IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State
+from ultrafolio.model.layout import AGAIN, FAULT, IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State
 from ultrafolio.model.rule import RULES
 
 from .events import StepEvent, Steps, encode
@@ -336,6 +336,7 @@ class _Burst:
         self.slot = _Slot()
         self.view.live.crossing = self.slot
         self.events: list[StepEvent] = []
+        self.polls = 0
         self.done: list[Done] = []
         self.kept: list[Done] = []
         self.adopted = False
@@ -387,6 +388,9 @@ class _Burst:
             if outcome < 0:
                 self.view.rollback(mark)
             else:
+                if not self.events:
+                    # it looked again, in vain
+                    self.polls = self.actor + 1 if (pc, outcome) == (AGAIN, FAULT) else 0
                 self.events.append(StepEvent(self.actor, op, page, outcome, list(self.slot.names)))
             return Done(self.actor, pc, outcome)
 
@@ -428,6 +432,7 @@ class _Burst:
             patches=self.view.patches(),
             events=events,
             request=(self.request, answer) if self.request and self.done else None,
+            polls=self.polls if events else 0,
             **more,
         )
 

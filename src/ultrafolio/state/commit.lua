@@ -1,20 +1,22 @@
 -- One commit to a folio group: check the turn, compare revisions, write, append to the stream. No rule is in here.
--- KEYS: 1 turn, 2 journal, 3 events, 4 last commits, 5 this request's answer, 6 whether the store went back, then one per
--- section of ARGV[2]
+-- KEYS: 1 turn, 2 journal, 3 log, 4 last commits, 5 this request's answer, 6 whether the store went back, 7 polling,
+-- 8 bell, 9 answers in their order, then one per section of ARGV[2]
 -- ARGV: 1 the commit (store.Commit as MessagePack array; bytes as their number among the further arguments),
 --       2 names of the sections, 3 role, 4 lease ms, 5 answer ms, 6… bytes
 -- A section is its revision (8 bytes, big endian) followed by its data.
-local id, writer, cached, expect, patches, events, token, take, adopt, release, journal, request =
-  unpack(cmsgpack.unpack(ARGV[1]), 1, 12)
+local id, writer, cached, expect, patches, events, token, take, adopt, release, journal, request, polls =
+  unpack(cmsgpack.unpack(ARGV[1]), 1, 13)
 local names = cmsgpack.unpack(ARGV[2])
 local role, lease, keep = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local LONGEST_ROUND, MOST_ROUNDS = 64, 65536 -- as in state/events.py
+local LONG = 86400000
 local at, revision = {}, {}
 for i, name in ipairs(names) do
-  at[name] = KEYS[6 + i]
-  local head = redis.call('GETRANGE', KEYS[6 + i], 0, 7)
+  at[name] = KEYS[9 + i]
+  local head = redis.call('GETRANGE', KEYS[9 + i], 0, 7)
   if #head < 8 then return {'absent', {}, false, {}, 0} end
   revision[name] = struct.unpack('>I8', head)
 end
@@ -27,6 +29,61 @@ local function answer(status, turn, entries, wait)
     sections[i] = {name, revision[name], data or false}
   end
   return {status, sections, turn and cmsgpack.pack(turn) or false, entries or {}, wait or 0}
+end
+
+-- The log is a list: nobody who may append to it may cut it. An entry is the time, 8 bytes, and its data.
+local function append(data)
+  redis.call('RPUSH', KEYS[3], struct.pack('>I8', now) .. data)
+  redis.call('XADD', KEYS[8], 'MAXLEN', 1, '*', 'n', '')
+end
+
+local function again(entries, rounds)
+  return cmsgpack.pack({type = 'again', entries = entries, rounds = rounds})
+end
+
+local function poll_begins(actor, data)
+  redis.call('DEL', KEYS[7])
+  if actor ~= 0 then redis.call('HSET', KEYS[7], 'actor', actor, 'length', 1, 'known', 0, 'at', 0, 'count', 0, 'step', 1,
+    1, data) end
+end
+
+-- A thread that polls makes the same entries in every round, from one of its starts to the next. The first round is
+-- appended; of those that are equal to it only the number is kept. It becomes an entry before the next other entry, and
+-- after 1, 8, 64, ... rounds, so that readers see that it goes on.
+-- actor: 1 + the thread that starts a round with this entry, or 0
+local function log(data, actor)
+  local poll = redis.call('HMGET', KEYS[7], 'actor', 'length', 'known', 'at', 'count', 'step')
+  if not poll[1] then
+    append(data)
+    if actor ~= 0 then poll_begins(actor, data) end
+    return
+  end
+  local length, known, place, count = tonumber(poll[2]), tonumber(poll[3]), tonumber(poll[4]), tonumber(poll[5])
+  if known == 0 and actor == tonumber(poll[1]) then known = 1 end
+  if known == 0 then
+    append(data)
+    if length == LONGEST_ROUND then
+      poll_begins(actor, data)
+    else
+      redis.call('HSET', KEYS[7], 'length', length + 1, length + 1, data)
+    end
+    return
+  end
+  if redis.call('HGET', KEYS[7], place + 1) == data then
+    place = place + 1
+    if place == length then place, count = 0, count + 1 end
+    local step = tonumber(poll[6])
+    if place == 0 and count == step then
+      append(again(length, count))
+      count, step = 0, math.min(8 * step, MOST_ROUNDS)
+    end
+    redis.call('HSET', KEYS[7], 'known', 1, 'at', place, 'count', count, 'step', step)
+    return
+  end
+  if count > 0 then append(again(length, count)) end
+  for n = 1, place do append(redis.call('HGET', KEYS[7], n)) end
+  append(data)
+  poll_begins(actor, data)
 end
 
 -- who has seen a revision that is not here any more has seen writes that the store has lost: nobody goes on from here
@@ -80,7 +137,7 @@ for name in pairs(moved) do
   redis.call('SETRANGE', at[name], 0, struct.pack('>I8', revision[name]))
 end
 if held and held[1] ~= token and #patches + #events > 0 then redis.call('DEL', KEYS[1]) end -- void, and its holder late
-for _, blob in ipairs(events) do redis.call('XADD', KEYS[3], '*', 'd', ARGV[5 + blob]) end
+for _, blob in ipairs(events) do log(ARGV[5 + blob], polls) end
 if take then
   take[7] = now + lease
   redis.call('SET', KEYS[1], cmsgpack.pack(take))
@@ -91,6 +148,21 @@ elseif held and token ~= '' then
   held[7] = now + lease
   redis.call('SET', KEYS[1], cmsgpack.pack(held))
 end
-if request then redis.call('SET', KEYS[5], ARGV[5 + request], 'PX', keep) end
+if request then
+  -- an answer is kept for `keep` ms of a clock that the server's own cannot make jump: it goes on with commits, by two
+  -- seconds at most; a group without commits forgets after LONG
+  local mark = redis.call('HMGET', KEYS[4], '~clock', '~seen')
+  local clock = tonumber(mark[1] or 0) + math.min(math.max(now - tonumber(mark[2] or now), 0), 2000)
+  redis.call('HSET', KEYS[4], '~clock', string.format('%.0f', clock), '~seen', string.format('%.0f', now))
+  redis.call('SET', KEYS[5], ARGV[5 + request], 'PX', LONG)
+  redis.call('RPUSH', KEYS[9], string.format('%.0f', clock) .. ' ' .. KEYS[5])
+  for _ = 1, 2 do
+    local at, key = string.match(redis.call('LINDEX', KEYS[9], 0), '^(%d+) (.*)$')
+    if clock - tonumber(at) <= keep then break end
+    redis.call('LPOP', KEYS[9])
+    redis.call('DEL', key)
+    if redis.call('LLEN', KEYS[9]) == 0 then break end
+  end
+end
 redis.call('HSET', KEYS[4], writer, id)
 return answer('done', held)

@@ -1,7 +1,8 @@
 """A group's event stream: what every commit says it did, in the order in which it happened.
 
 An entry is one of: `made`, a role's sections when the group was laid out (with the constants, from the host); `steps`,
-the steps of one commit; `uvc`, a page call that the ultravisor executed outside of any step.
+the steps of one commit; `uvc`, a page call that the ultravisor executed outside of any step; `again`, entries that
+came once more; `kept`, the state after all entries that were cut off before it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,34 @@ class Uvc(msgspec.Struct, frozen=True, tag="uvc"):
     result: int
 
 
-Entry = Steps | Made | Uvc
+class Again(msgspec.Struct, frozen=True, tag="again"):
+    """The last `entries` entries, those of this kind not counted, came `rounds` times more: a thread polls, nothing
+    else happens."""
+
+    entries: int
+    rounds: int
+
+
+class Kept(msgspec.Struct, frozen=True, tag="kept"):
+    """A checkpoint: the state after entries that are kept no more.
+
+    meta, sections  as in Made, of all roles;  recent: the last entries before it, for an `again` after it
+    steps, calls    how many there were so far;  broken: (step, property) so far, the first of them
+    """
+
+    meta: bytes
+    sections: dict[str, bytes]
+    recent: list[bytes]
+    steps: int
+    calls: int
+    broken: list[tuple[int, str]] = []
+
+
+LONGEST_ROUND = 64
+"""Entries of a round of polling at most; a longer one is stored every time."""
+MOST_ROUNDS = 65_536
+"""Rounds that one entry stands for at most."""
+Entry = Steps | Made | Uvc | Again | Kept
 _DECODER: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 encode = msgspec.msgpack.Encoder().encode
 

@@ -1,4 +1,5 @@
-"""The store in this process's memory: what commit.lua does, for tests and for one process alone."""
+"""The store in this process's memory: what commit.lua does, for tests and for one process alone. Every round of polling
+is an entry of its own."""
 
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ class Memory:
     def __init__(self) -> None:
         self.groups: dict[str, _Group] = defaultdict(_Group)
         self.numbers: dict[str, int] = defaultdict(int)
+        self.deleted: set[str] = set()
         self.changed = threading.Condition()
 
 
@@ -43,6 +45,8 @@ class MemoryStore:
     def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
         with self._memory.changed:
             made = self._memory.groups[group]
+            if group in self._memory.deleted:
+                return False
             if made.sections.keys() & sections.keys():
                 return False
             for name, data in sections.items():
@@ -146,6 +150,9 @@ class MemoryStore:
                 at += 1
                 yield Event(str(at), data)
 
+    def history(self, group: str) -> Iterator[Event]:
+        return self.events(group)
+
     def number(self, key: str) -> int:
         with self._memory.changed:
             self._memory.numbers[key] += 1
@@ -158,6 +165,7 @@ class MemoryStore:
     def delete(self, group: str) -> None:
         with self._memory.changed:
             self._memory.groups.pop(group, None)
+            self._memory.deleted.add(group)
 
 
 def _answer(

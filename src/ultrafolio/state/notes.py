@@ -33,6 +33,13 @@ class Notes:
         """A place to which `undo` goes back."""
         return len(self._log)
 
+    def back(self, mark: int) -> bool:
+        """Whether everything is as it was at the mark."""
+        first: dict[tuple[int, str], tuple[Any, int]] = {}
+        for record, name, before in self._log[mark:]:
+            first.setdefault((id(record), name), (record, before))
+        return all(getattr(record, name) == before for (_, name), (record, before) in first.items())
+
     def undo(self, mark: int) -> None:
         """Take back what was written since the mark."""
         while len(self._log) > mark:

@@ -1,8 +1,9 @@
 """The store in Redis, or any server that speaks its protocol: one script does every commit.
 
-Keys of a group share one hash tag: `uf:{GROUP}:SECTION`, `uf:{GROUP}:turn`, `…:journal`, `…:events`, `…:did` (last
-commit per writer) and `…:reply:ROLE:ID`. Who may touch which is in state/acl.py. Commands are those that Redis 7 and
-Valkey share.
+Keys of a group share one hash tag: `uf:{GROUP}:SECTION`, `uf:{GROUP}:turn`, `…:journal`, `…:log` (the stream),
+`…:poll` (rounds of polling that are not in it yet), `…:bell` (rings for who waits for the stream), `…:checkpoint`,
+`…:did` (last commit per writer), `…:reply:ROLE:ID` and `…:order:ROLE` (answers, and their order). Who may touch
+which is in state/acl.py. Commands are those that Redis 7 and Valkey share.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import msgspec
 import redis
 
 from . import requests
-from .sections import DTYPES
+from .events import Again, encode
+from .sections import DTYPES, MAY_WRITE
 from .store import (
     LEASE_MS,
     REPLY_MS,
@@ -35,6 +37,13 @@ from .store import (
 
 _SCRIPT = (Path(__file__).parent / "commit.lua").read_text()
 BEHIND = "behind"
+CHECKPOINT = "checkpoint"
+_ORDERS = tuple(f"order:{role}" for role in MAY_WRITE)
+_BESIDE = "turn", "journal", "log", "did", BEHIND, "poll", "bell", CHECKPOINT, *_ORDERS
+PIECE = 1000
+"""Entries that are read at a time."""
+_TIME = 8
+"""Bytes of an entry's time, in milliseconds since 1970."""
 FULL = {"OOM": "its memory is full: raise maxmemory, or delete folio groups that nobody needs",
         "MISCONF": "its disk is full, or cannot be written: make room on it"}  # fmt: skip
 """Words of the server's errors that last until somebody does something, and what to do."""
@@ -50,13 +59,16 @@ MOST_CONNECTIONS = 512
 _REVISION = 8
 PASSED = 1 << 40
 """By how much revisions grow when an operator accepts a store that went back: more commits than it can have lost."""
+DELETED = "uf:deleted"
+"""The names of groups that were deleted."""
 _CREATE = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 1 end
 for i = 3, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end
 end
 for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1]) end
-redis.call('XADD', KEYS[2], '*', 'd', ARGV[3])
+local time = redis.call('TIME')
+redis.call('RPUSH', KEYS[2], struct.pack('>I8', time[1] * 1000 + math.floor(time[2] / 1000)) .. ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """
@@ -65,6 +77,12 @@ local now = redis.call('GET', KEYS[1]) or ''
 if now == ARGV[2] and ARGV[3] == '1' then return 1 end
 if now ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+_CUT = """
+if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+redis.call('LTRIM', KEYS[2], ARGV[3], -1)
 return 1
 """
 T = TypeVar("T")
@@ -84,9 +102,12 @@ class RedisStore:
         self._script = self._client.register_script(_SCRIPT)
         self._create = self._client.register_script(_CREATE)
         self._swap = self._client.register_script(_SWAP)
+        self._cut = self._client.register_script(_CUT)
 
     def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
-        keys = [_key(group, name) for name in ("did", "events", *sections)]
+        if self._patiently(lambda: self._client.sismember(DELETED, group)):
+            return False
+        keys = [_key(group, name) for name in ("did", "log", *sections)]
         values = [(1).to_bytes(_REVISION, "big") + data for data in sections.values()]
         args: list[Any] = [f"create-{self.role}", os.urandom(8).hex(), event, *values]
         self._patiently(lambda: self._client.sadd("uf:groups", group))
@@ -95,7 +116,8 @@ class RedisStore:
     def commit(self, group: str, commit: Commit) -> Answer:
         names = sorted({*commit.cached, *(patch.section for patch in commit.patches)})
         request = requests.split(commit.request[0])[0] if commit.request else "none"
-        beside = "turn", "journal", "events", "did", f"reply:{self.role}:{request}", BEHIND
+        answers = f"reply:{self.role}:{request}", f"order:{self.role}"
+        beside = "turn", "journal", "log", "did", answers[0], BEHIND, "poll", "bell", answers[1]
         keys = [_key(group, name) for name in beside]
         keys += [_key(group, name) for name in names]
         words, blobs = _words(commit)
@@ -122,23 +144,86 @@ class RedisStore:
         return {name: value[_REVISION:] for name, value in zip(sections, values, strict=True) if value}
 
     def events(self, group: str, after: str = "0", block_ms: int = 0) -> Iterator[Event]:
+        at, rung = number_of(after), self._rung(group) if block_ms else b""
         while True:
-            key = _key(group, "events")
-            block = min(block_ms, 1000) or None
-            found = self._patiently(functools.partial(self._client.xread, {key: after}, count=1000, block=block))
-            if not found:
+            cut, checkpoint, found = self._patiently(functools.partial(self._piece, group, at))
+            if at < cut:
+                at = cut
+                yield Event(f"{cut}-0", checkpoint)
+                continue
+            for entry in found:
+                at += 1
+                yield Event(f"{at}-{int.from_bytes(entry[:_TIME], 'big')}", entry[_TIME:])
+            if not found and not block_ms:
                 return
-            for identity, fields in found[0][1]:
-                after = identity.decode()
-                yield Event(after, fields[b"d"])
+            if not found:
+                bell, block = {_key(group, "bell"): rung}, min(block_ms, 1000)
+                self._patiently(functools.partial(self._client.xread, bell, count=1, block=block))
+            block_ms = 0
+
+    def history(self, group: str) -> Iterator[Event]:
+        last, there = "0", -1
+        poll: dict[bytes, bytes] = {}
+        while there != number_of(last):
+            for event in self.events(group, last):
+                last = event.id
+                yield event
+            there, poll = self._patiently(functools.partial(self._end_of, group))
+        yield from _rounds(poll, there)
+
+    def cut(self, group: str, number: int, checkpoint: bytes) -> bool:
+        """Let a checkpoint stand for the entries up to a number, with the keeper's rights; False: somebody else did."""
+        keys = [_key(group, CHECKPOINT), _key(group, "log")]
+        cut, _, _ = self._patiently(functools.partial(self._piece, group, number))
+        head = [n.to_bytes(_REVISION, "big") for n in (cut, number)]
+        args: list[Any] = [head[0] if cut else b"", head[1] + checkpoint, number - cut]
+        return number > cut and bool(self._patiently(lambda: self._cut(keys=keys, args=args)))
+
+    def length(self, group: str) -> int:
+        """How many entries the log holds."""
+        return int(self._patiently(lambda: self._client.llen(_key(group, "log"))))
+
+    def size(self, group: str) -> int:
+        """Bytes of a group in the store, about."""
+        keys = [_key(group, name) for name in (*DTYPES, "meta", *_BESIDE)]
+        return self._patiently(lambda: sum(self._client.memory_usage(key) or 0 for key in keys))
+
+    def _rung(self, group: str) -> bytes:
+        """When the bell rang last."""
+        rung = self._patiently(lambda: self._client.xrevrange(_key(group, "bell"), count=1))
+        return rung[0][0] if rung else b"0"
+
+    def _end_of(self, group: str) -> tuple[int, dict[bytes, bytes]]:
+        """How many entries there were so far, and the rounds of polling that are not among them."""
+        with self._client.pipeline() as pipe:
+            pipe.getrange(_key(group, CHECKPOINT), 0, _REVISION - 1)
+            pipe.llen(_key(group, "log"))
+            pipe.hgetall(_key(group, "poll"))
+            cut, length, poll = pipe.execute()
+        return int.from_bytes(cut, "big") + length, poll
+
+    def _piece(self, group: str, at: int) -> tuple[int, bytes, list[bytes]]:
+        """How many entries were cut off, the checkpoint that stands for them, the next entries after number `at`."""
+        cut = int.from_bytes(self._client.getrange(_key(group, CHECKPOINT), 0, _REVISION - 1), "big")
+        while True:
+            with self._client.pipeline() as pipe:
+                pipe.get(_key(group, CHECKPOINT))
+                start = max(0, at - cut)
+                pipe.lrange(_key(group, "log"), start, start + PIECE - 1)
+                checkpoint, found = pipe.execute()
+            now = int.from_bytes((checkpoint or b"")[:_REVISION], "big")
+            if now == cut:
+                return cut, (checkpoint or b"")[_REVISION:], found
+            cut = now
 
     def groups(self) -> list[str]:
         return sorted(name.decode() for name in self._patiently(lambda: self._client.smembers("uf:groups")))
 
     def delete(self, group: str) -> None:
-        names = [*DTYPES, "meta", "turn", "journal", "events", "did", BEHIND]
-        self._patiently(lambda: self._client.delete(*(_key(group, name) for name in names)))
+        self._patiently(lambda: self._client.sadd(DELETED, group))
         self._patiently(lambda: self._client.srem("uf:groups", group))
+        names = *DTYPES, "meta", *_BESIDE
+        self._patiently(lambda: self._client.delete(*(_key(group, name) for name in names)))
 
     def get(self, key: str) -> bytes | None:
         """A key of the role's own that belongs to no group."""
@@ -150,6 +235,10 @@ class RedisStore:
         answer, a key that holds `new` counts as set."""
         tries = itertools.count()
         return bool(self._patiently(lambda: self._swap(keys=[key], args=[old or b"", new, int(next(tries) > 0)])))
+
+    def remove(self, key: str) -> None:
+        """Remove a key of the role's own that belongs to no group."""
+        self._patiently(lambda: self._client.delete(key))
 
     def number(self, key: str) -> int:
         """The next number of a counter of the role's own, from 1."""
@@ -212,6 +301,22 @@ def _word(error: redis.ResponseError) -> str:
     kinds = {redis.exceptions.OutOfMemoryError: "OOM", redis.exceptions.ReadOnlyError: "READONLY"}
     first = str(error).partition(" ")[0]
     return kinds.get(type(error), first if first in FULL or first in FOR_A_WHILE else "")
+
+
+def number_of(place: str) -> int:
+    """The number in an entry's id."""
+    return int(place.partition("-")[0])
+
+
+def _rounds(poll: dict[bytes, bytes], number: int) -> Iterator[Event]:
+    """What rounds of polling that are under way would add after entry `number`."""
+    if poll.get(b"known") != b"1":
+        return
+    length, rounds, at = (int(poll[name]) for name in (b"length", b"count", b"at"))
+    entries = [poll[str(n + 1).encode()] for n in range(at)]
+    again = [encode(Again(length, rounds))] if rounds else []
+    for place, data in enumerate([*again, *entries], number + 1):
+        yield Event(f"{place}-0", data)
 
 
 def _key(group: str, name: str) -> str:

@@ -21,7 +21,7 @@ import msgspec
 LEASE_MS = 2_000
 """How long a turn is held without a further commit before it counts as left behind, in milliseconds."""
 REPLY_MS = 600_000
-"""How long the answer to a client's request is kept for a repetition of it, in milliseconds."""
+"""How long the answer to a client's request is kept for a repetition of it, in milliseconds at least."""
 
 
 class Patch(msgspec.Struct, frozen=True, array_like=True):
@@ -64,6 +64,7 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     release    give the turn back, and empty the journal
     journal    (index, result) to append to the journal: done only if the journal has exactly `index` entries
     request    (request as in state.requests, answer) to keep for a repetition; Reused if its id is another request's
+    polls      1 + the thread whose polling begins another round with these events, 0 for none
     """
 
     id: str
@@ -78,6 +79,7 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     release: bool = False
     journal: tuple[int, bytes] | None = None
     request: tuple[str, bytes] | None = None
+    polls: int = 0
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -104,7 +106,7 @@ TURN = msgspec.msgpack.Decoder(Turn)
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One entry of a group's stream; ids order the stream."""
+    """One entry of a group's stream; ids order the stream: NUMBER-MILLISECONDS, counted from 1."""
 
     id: str
     data: bytes
@@ -117,7 +119,8 @@ class Store(Protocol):
     role: str
 
     def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
-        """Write a role's sections of a new group, at revision 1, and the event; False if any is there already."""
+        """Write a role's sections of a new group, at revision 1, and the event; False if any is there already, or the
+        group was deleted: parts know the name."""
 
     def commit(self, group: str, commit: Commit) -> Answer:
         """Do all of `commit` or nothing. A commit sent again with the same id by the same writer is answered done."""
@@ -132,7 +135,11 @@ class Store(Protocol):
         """The present data of sections; those that are not there are missing from the result."""
 
     def events(self, group: str, after: str = "0", block_ms: int = 0) -> Iterator[Event]:
-        """Entries of the stream after an id, waiting up to `block_ms` for the first of them."""
+        """Entries of the stream after an id, waiting up to `block_ms` for the first of them. Where that id was cut
+        off, or "0" is given, the first is the checkpoint, if there is one."""
+
+    def history(self, group: str) -> Iterator[Event]:
+        """All entries of the stream, and those that rounds of polling under way would add."""
 
     def number(self, key: str) -> int:
         """The next number of a counter of the role's own, from 1."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,14 +31,18 @@ from ultrafolio.model.layout import (
 )
 from ultrafolio.model.rule import RULES
 
-from .events import Entry, Made, StepEvent, Steps, Uvc, decode
+from .events import LONGEST_ROUND, MOST_ROUNDS, Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode, encode
 from .group import Live
 from .notes import Notes
-from .sections import Meta, decode_meta, join
+from .sections import Meta, decode_meta, encode_meta, join, split
 from .store import Event
 
 _ROLE = {"host": "host", "fault": "host", "guest": "guest", "device": "guest"}
 """Whose process runs the rules of each actor: a broken or hostile host is the host, too."""
+MOST_AGAIN = 100_000
+"""Entries that are done once more for one `again`; polling changes nothing, and is done once."""
+KEPT_BROKEN = 100
+"""Broken properties that a checkpoint names at most."""
 ULTRAVISOR = ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "uv_share", "uv_unshare")
 
 
@@ -95,7 +100,8 @@ def _why(recorded: int, code: int) -> str:
 
 
 class Replay:
-    """A group's state as its stream says it came about. notes: what was written to it; the caller forgets them."""
+    """A group's state as its stream says it came about. notes: what was written to it; the caller forgets them.
+    recent: the last entries, which an `again` may mean."""
 
     def __init__(self, meta: Meta, state: State) -> None:
         self.meta, self._arrays = meta, state
@@ -103,20 +109,70 @@ class Replay:
         self.live.crossing = None
         self.notes = Notes(self.live)
         self.verdict = Verdict()
+        self.recent: deque[Entry] = deque(maxlen=LONGEST_ROUND)
+
+    @classmethod
+    def after(cls, kept: Kept) -> Replay:
+        """The replay at a checkpoint."""
+        meta = decode_meta(kept.meta)
+        made = cls(meta, join(meta, kept.sections))
+        made.recent.extend(map(decode, kept.recent))
+        made.verdict = Verdict(steps=kept.steps, calls=kept.calls, broken=list(kept.broken))
+        return made
+
+    def kept(self) -> Kept:
+        """A checkpoint of the present state."""
+        state, told = self.state(), self.verdict
+        recent = [encode(entry) for entry in self.recent]
+        return Kept(encode_meta(self.meta), split(state), recent, told.steps, told.calls, told.broken[:KEPT_BROKEN])
 
     def entry(self, event: str, entry: Entry) -> bool:
         """Take an entry of the stream; False if the rules refuse it, and then the verdict says where and why."""
+        taken = self.take(event, entry)
+        if not isinstance(entry, Again):
+            self.recent.append(entry)
+        return taken
+
+    def take(self, event: str, entry: Entry) -> bool:
+        """As entry, for what is no entry of its own."""
         try:
-            if isinstance(entry, Steps):
-                for step in entry.steps:
-                    self._step(step, entry.role)
-            elif isinstance(entry, Uvc):
-                self._call(entry)
+            self._take(entry)
         except (_Refused, IndexError, OverflowError) as error:
             self.verdict.accepted, self.verdict.at, self.verdict.why = False, event, str(error)
             self.verdict.enabled = list(self._enabled())
             return False
         return True
+
+    def _take(self, entry: Entry) -> None:
+        if isinstance(entry, Steps):
+            for step in entry.steps:
+                self._step(step, entry.role)
+        elif isinstance(entry, Uvc):
+            self._call(entry)
+        elif isinstance(entry, Again):
+            self._again(entry)
+
+    def _again(self, entry: Again) -> None:
+        """Entries that came again. A round that leads back to where it began does so every time."""
+        if not 0 < entry.entries <= len(self.recent) or not 0 < entry.rounds <= MOST_ROUNDS:
+            raise _Refused(f"{entry.rounds} rounds of the last {entry.entries} entries: there are {len(self.recent)}")
+        entries = list(self.recent)[-entry.entries :]
+        if any(isinstance(one, Again | Made) for one in entries):
+            raise _Refused("rounds of what is no round of steps")
+        told, broken = self.verdict, len(self.verdict.broken)
+        known = {name for _, name in told.broken}
+        for number in range(entry.rounds):
+            mark, steps, calls = self.notes.mark(), told.steps, told.calls
+            for one in entries:
+                self._take(one)
+            if self.notes.back(mark):
+                left = entry.rounds - 1 - number
+                told.steps += left * (told.steps - steps)
+                told.calls += left * (told.calls - calls)
+                break
+            if number * entry.entries > MOST_AGAIN:
+                raise _Refused(f"{entry.rounds} rounds, of which each changes something")
+        told.broken[broken:] = [one for one in told.broken[broken:] if one[1] not in known]
 
     def _step(self, step: StepEvent, role: str) -> None:
         s, t = self.live, step.actor
@@ -191,9 +247,11 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
     for event in events:
         with _written_by_parts(event):
             entry = decode(event.data)
-            if replay is None:
+            if isinstance(entry, Kept):
+                replay = Replay.after(entry)
+            elif replay is None:
                 started.append(entry)
-                replay = _begin(started)
+                replay = begin(started)
             elif not replay.entry(event.id, entry):
                 return replay.verdict
             else:
@@ -208,7 +266,7 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
     return verdict
 
 
-def _begin(started: Sequence[Entry]) -> Replay | None:
+def begin(started: Sequence[Entry]) -> Replay | None:
     """The replay once every part has laid out its sections; None before."""
     made = [entry for entry in started if isinstance(entry, Made)]
     if {entry.role for entry in made} != {"ultravisor", "host", "guest"}:
@@ -260,7 +318,7 @@ def _word(outcome: int) -> str:
 
 
 # ------------------------------------------------------------------------------------------ saved streams
-STREAM_VERSION = 1
+STREAM_VERSION, READ_VERSIONS = 2, (1, 2)
 
 
 class _Line(msgspec.Struct):
@@ -272,10 +330,10 @@ class _Line(msgspec.Struct):
     version: int = 1
 
 
-def save(file: Path, streams: Iterable[tuple[str, Iterable[Event]]]) -> None:
-    """Write streams to a file, one entry a line."""
+def saved(streams: Iterable[tuple[str, Iterable[Event]]]) -> bytes:
+    """The content of a file of streams, one entry a line."""
     lines = (_Line(group, event.id, event.data, STREAM_VERSION) for group, stream in streams for event in stream)
-    file.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
 
 
 def read(file: Path) -> dict[str, list[Event]]:
@@ -284,9 +342,9 @@ def read(file: Path) -> dict[str, list[Event]]:
     try:
         for line in file.read_bytes().splitlines():
             entry = msgspec.json.decode(line, type=_Line)
-            if entry.version != STREAM_VERSION:
+            if entry.version not in READ_VERSIONS:
                 raise InputError(f"{file}: a saved stream of another version", value=entry.version,
-                                 allowed=str(STREAM_VERSION), cause="another ultrafolio wrote it",
+                                 allowed=", ".join(map(str, READ_VERSIONS)), cause="another ultrafolio wrote it",
                                  then="validate it with the ultrafolio that saved it")  # fmt: skip
             streams.setdefault(entry.group, []).append(Event(entry.id, entry.data))
     except (OSError, msgspec.MsgspecError) as error:

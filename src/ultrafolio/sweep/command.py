@@ -14,7 +14,7 @@ from typing import cast
 import click
 
 from ultrafolio import shipped
-from ultrafolio.errors import InputError
+from ultrafolio.errors import InputError, need
 from ultrafolio.finite import Finite
 from ultrafolio.state.server import VARIABLE, address
 
@@ -111,13 +111,15 @@ def run(
     """Run PLAN, a TOML file or the name of a shipped plan, and merge the results into STORE/results.parquet."""
     plan = shipped.found(plan, "sweeps")
     if engine == "cluster":
+        need("grpc", "redis")
         ctx.exit(on_cluster.run(load(plan), where, limit=limit, most=steps, as_json=as_json))
-    writer = report_writer(wanted=bool(report or open_it)) if report is not False or open_it else None
+    writer = report_writer(wanted=bool(report or open_it), quiet=quiet) if report is not False or open_it else None
     folder = store or Path("out") / plan.stem
     again = f"ultrafolio sweep {plan}" + (f" -o {store}" if store else "")
     limits = Limits(cell_seconds, cell_memory)
     executor: Executor
     if kind == "celery":
+        need("redis", "celery")
         executor = queue_of(folder, redis, workers, deposit, limits, fresh=rerun is not None, quiet=quiet or as_json)
         again += " --executor celery" + (f" --workers {workers}" if workers else "")
     else:
@@ -173,6 +175,12 @@ def status(store: Path, as_json: bool) -> None:
     click.echo(f"  {found.cells} cells: {found.ok} ok, {found.failed} failed, {found.to_run} to run")
     if found.outdated:
         click.echo(f"  {found.outdated} of those to run have a result of another engine or input (sweep why)")
+    for state, keys in found.keys.items():
+        if keys:
+            more = " …" if getattr(found, state) > len(keys) else ""
+            click.echo(f"  keys {state.replace('_', ' '):<8} {' '.join(keys)}{more}")
+    if any(found.keys.values()):
+        click.echo(f"  what a cell is, and why it would run again: ultrafolio sweep why {store} KEY")
     say_cut(found.cut_segments)
     if read_ticket(store) is not None:
         click.echo(f"  {watch(store, address(None))}")
@@ -217,7 +225,7 @@ def attach(
     ticket, _, client, url = find(store, address(redis))
     client.close()
     quiet = quiet or as_json
-    writer = report_writer(wanted=bool(report)) if report is not False else None
+    writer = report_writer(wanted=bool(report), quiet=quiet) if report is not False else None
     executor = queue_of(store, url, workers, ticket.record.deposit, ticket.record.limits, fresh=False, quiet=quiet)
     plan = explain.plan_of(open_store(store))
     again = f"ultrafolio sweep {plan.path} -o {store} --executor celery" + (f" --redis {redis}" if redis else "")
@@ -258,8 +266,9 @@ def queue_of(
     return Queue(folder, url, tell, workers or 0, checked(deposit), limits, fresh)
 
 
-def report_writer(*, wanted: bool) -> Callable[[Path], Path] | None:
-    """What writes the report of a store; None where the report's packages are missing and it is optional."""
+def report_writer(*, wanted: bool, quiet: bool = False) -> Callable[[Path], Path] | None:
+    """What writes the report of a store; None, and a line on stderr, where the report's packages are missing and it is
+    optional."""
     try:
         # By name: sweeps and reports are siblings, and a sweep is complete without one.
         return cast(Callable[[Path], Path], importlib.import_module("ultrafolio.report").write_report)
@@ -269,6 +278,9 @@ def report_writer(*, wanted: bool) -> Callable[[Path], Path] | None:
                 "--report: the report cannot be made here", value=str(error), allowed="the extra 'report'",
                 cause="its packages are optional", then="pip install 'ultrafolio[report]', or --no-report",
             ) from None  # fmt: skip
+        if not quiet:
+            click.echo("no report will be written: pip install 'ultrafolio[report]', then ultrafolio report STORE; "
+                       "--no-report says nothing of it", err=True)  # fmt: skip
         return None
 
 

@@ -34,6 +34,11 @@ class Status:
     outdated: int
     """Of those to run: cells with a result under another engine or configuration."""
     cut_segments: list[str]
+    keys: dict[str, list[str]]
+    """Of each state, ok, failed and to_run, the keys of the first KEYS cells, in the plan's order."""
+
+
+KEYS, STATES = 3, ("ok", "failed", "to_run")
 
 
 @dataclass(frozen=True)
@@ -79,17 +84,17 @@ def status(store: Store, cells: Cells) -> Status:
     for batch in store.batches(["index"], cut=[]):
         seen.update(batch["index"].to_pylist())
     work = Work(plan, cells, stored)
-    ok = failed = outdated = 0
+    outdated, counted, keys = 0, dict.fromkeys(STATES, 0), {state: list[str]() for state in STATES}
     for index, cell in plan.cells():
         key, _, _ = work.key(cell)
-        if key in stored:
-            failed += stored[key]
-            ok += not stored[key]
-        else:
-            outdated += index in seen
+        state = ("failed" if stored[key] else "ok") if key in stored else "to_run"
+        counted[state] += 1
+        outdated += state == "to_run" and index in seen
+        if len(keys[state]) < KEYS:
+            keys[state].append(key)
     return Status(
-        title=plan.title, plan=str(plan.path), cells=plan.count, ok=ok, failed=failed,
-        to_run=plan.count - ok - failed, outdated=outdated, cut_segments=[str(path) for path in cut],
+        title=plan.title, plan=str(plan.path), cells=plan.count, **counted, outdated=outdated,
+        cut_segments=[str(path) for path in cut], keys=keys,
     )  # fmt: skip
 
 

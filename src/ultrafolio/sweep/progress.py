@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ultrafolio import screen
 
 from .work import Tally
 
@@ -94,7 +95,7 @@ class Bar(Silent):
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[failed]} failed"), TextColumn("{task.fields[rate]:.1f} cells/s"),
             TimeRemainingColumn(compact=True),
-            console=Console(stderr=True), auto_refresh=False,
+            console=screen.console(sys.stderr), auto_refresh=False,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=None, failed=0, rate=0.0)
 
@@ -118,4 +119,4 @@ def display(*, quiet: bool) -> Display:
     """The display that suits stderr."""
     if quiet:
         return Silent()
-    return Bar() if sys.stderr.isatty() else Lines()
+    return Bar() if sys.stderr.isatty() and not screen.is_plain() else Lines()

@@ -25,7 +25,7 @@ PERF = re.compile(
 )
 TRACE_CMD = re.compile(
     rb"\s*(?P<comm>\S.{0,15}?)-(?P<tid>[0-9]{1,10})\s+(?:\(\s*(?P<pid>[0-9]{1,10}|-+)\)\s+)?"
-    rb"\[[0-9]{1,5}\]\s+(?:[\w.#!]{4,6}\s+)?" + _TIME + rb"\s+(?P<event>[a-z][\w.-]*):\s*(?P<rest>.*)"
+    rb"\[[0-9]{1,5}\]\s+(?:[\w.#!]{4,6}\s+)?" + _TIME + rb"\s+(?P<event>[a-z][\w.-]*(?::[\w.-]+)?):\s*(?P<rest>.*)"
 )
 FORMS = {"perf": PERF, "trace-cmd": TRACE_CMD}
 EXPECTED = {

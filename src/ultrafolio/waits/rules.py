@@ -243,31 +243,51 @@ def writeback_stays(s, p):
 
 
 @fn
-def sleeps_on(s, a):
-    """Whether thread `a` sleeps in the host for something that is there for good."""
-    k = s.task[a]
-    if k.pc == SLEEP_REFS:
-        return pins_stay(s, first_of(s, k.page, False), end_of(s, k.page, False))
-    return (k.pc == WAIT_WRITEBACK or k.pc == WB_LOCK) and writeback_stays(s, k.page)
-
-
-@fn
-def plain_refs_stay(s, t, p, first, end):
-    """Whether a plain reference in [first, end) is there for good: leaked, or of an import that sleeps for good."""
-    if not (s.cfg[0].faultin_leak or s.cfg[0].stuck or s.cfg[0].on_busy == BUSY_SLEEP):
+def leaked(s, first, end):
+    """Whether a plain reference in [first, end) is nobody's: an earlier fault-in leaked it."""
+    if not s.cfg[0].faultin_leak:
         return False
     plain = 0
     for q in range(first, end):
         plain += s.mm[q].spec
-    if plain == 0:
-        return False
     for a in range(s.cfg[0].actors):
-        k = s.task[a]
-        if first <= k.page < end and holds_plain(s, a):
-            if a != t and k.ref and sleeps_on(s, a):
-                return True
+        if first <= s.task[a].page < end and holds_plain(s, a):
             plain -= 1
     return plain > 0
+
+
+@fn
+def sleepers_hold(s, first, end):
+    """Whether two imports sleep until the references in [first, end) are dropped, each with one of its own there."""
+    found = 0
+    for a in range(s.cfg[0].actors):
+        k = s.task[a]
+        if k.pc == SLEEP_REFS and k.ref and first <= k.page < end:
+            found += 1
+    return found > 1
+
+
+@fn
+def sleeps_on(s, a):
+    """Whether thread `a` sleeps in the host for something that is there for good."""
+    k = s.task[a]
+    if k.pc == SLEEP_REFS:
+        first, end = first_of(s, k.page, False), end_of(s, k.page, False)
+        if pins_stay(s, first, end) or batches_stay(s, first, end):
+            return True
+        return leaked(s, first, end) or sleepers_hold(s, first, end)
+    return (k.pc == WAIT_WRITEBACK or k.pc == WB_LOCK) and writeback_stays(s, k.page)
+
+
+@fn
+def plain_refs_stay(s, t, first, end):
+    """Whether a plain reference in [first, end) is there for good: leaked, or of an import that sleeps for good."""
+    if s.cfg[0].stuck or s.cfg[0].on_busy == BUSY_SLEEP:
+        for a in range(s.cfg[0].actors):
+            k = s.task[a]
+            if a != t and k.ref and first <= k.page < end and holds_plain(s, a) and sleeps_on(s, a):
+                return True
+    return leaked(s, first, end)
 
 
 @fn
@@ -290,10 +310,20 @@ def batches_stay(s, first, end):
 
 
 @fn
+def cleaned(s, p):
+    """Whether a writeback that starts again and again may choose the folio of `p`."""
+    h = head(s, p)
+    for q in range(h, h + (1 << s.mm[p].order)):
+        if s.pt[q].cleaned:
+            return True
+    return False
+
+
+@fn
 def dirt_stays(s, p):
     """Whether nobody is under way to write the dirty folio of `p` back: no import does, no writeback does, and none
-    starts again and again."""
-    if s.cfg[0].split_writeback or s.cfg[0].background:
+    starts again and again that may choose it."""
+    if s.cfg[0].split_writeback or cleaned(s, p):
         return False
     for a in range(s.cfg[0].actors):
         k = s.task[a]
@@ -325,7 +355,7 @@ def lasting(s, t, found):
         never_matches(s, p)
         or pins_stay(s, first, end)
         or batches_stay(s, first, end)
-        or plain_refs_stay(s, t, p, first, end)
+        or plain_refs_stay(s, t, first, end)
     ):
         left |= OB_REFS
     if found & OB_DIRTY and dirt_stays(s, p):

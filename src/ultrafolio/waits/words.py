@@ -115,16 +115,19 @@ def what_for(s: Any, obstacle: int, page: int, whole: bool) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------- holders
-def holders(s: Any, t: int, obstacle: int, page: int, whole: bool) -> list[Holder]:
+def holders(
+    s: Any, t: int, obstacle: int, page: int, whole: bool, followed: tuple[int, ...] = ()
+) -> list[Holder]:
     """Everybody but the waiter who holds an obstacle that is there for waiter `t` and this page."""
     if obstacle == OB_REFS:
-        return _referrers(s, t, page, whole)
+        return _referrers(s, t, page, whole, (*followed, t))
     if obstacle == OB_MUTEX:
-        return [_owner(s, int(s.vm[s.who[t].vm].mutex) - 1)]
+        return [_owner(s, int(s.vm[s.who[t].vm].mutex) - 1, (*followed, t))]
     if obstacle == OB_DIRTY:
         return [_writer(s)]
     if obstacle == OB_MAPPED:
-        return [Holder(None, "whoever unmapped or write-protected it", "the write fault that the waiter takes itself")]
+        return [Holder(None, "the guest's own table, where it is missing or read-only",
+                       "the write fault that the waiter takes itself")]
     return [_of_folio(s, a, obstacle, s.task[t].pc) for a in _folio_holders(s, t, obstacle, page)]
 
 
@@ -147,31 +150,35 @@ def _of_folio(s: Any, a: int, what: int, pc: int) -> Holder:
     return Holder(a, who, f"writeback-end of {who}")
 
 
-def _owner(s: Any, a: int) -> Holder:
+def _owner(s: Any, a: int, followed: tuple[int, ...]) -> Holder:
     """The owner of the import mutex, and what it waits for itself."""
     who, run = name(s, a), interpreted()
-    asleep = _sleeps_for(s, a)
+    asleep = _sleeps_for(s, a, followed)
     return Holder(a, who + asleep, f"the end of {who}'s import, which hands the mutex over", stays=run.sleeps_on(s, a))
 
 
-def _sleeps_for(s: Any, a: int) -> str:
-    """ ", which waits for …" of a holder that sleeps itself, or ""."""
+def _sleeps_for(s: Any, a: int, followed: tuple[int, ...]) -> str:
+    """ ", which waits for …" of a holder that sleeps itself, or "". Of an actor in `followed` nothing more is said, so
+    holders that wait for one another are told once."""
+    if a in followed:
+        return ""
     run, k = interpreted(), s.task[a]
     found = ASLEEP[k.pc] & ~OB_MUTEX & run.stands(s, a, k.page, False)
     if not found:
         return ""
     obstacle = last(found)
-    held = "; ".join(h.held for h in holders(s, a, obstacle, k.page, False)) or "nobody any more"
+    held = "; ".join(h.held for h in holders(s, a, obstacle, k.page, False, followed)) or "nobody any more"
     return f", which waits for {what_for(s, obstacle, k.page, False)}, held by {held}"
 
 
 def _writer(s: Any) -> Holder:
+    held = "data written to it since its last writeback"
     if s.cfg[0].split_writeback:
-        return Holder(None, "the write that dirtied it", "its own write-back, if no write comes before the split")
-    return Holder(None, "the write that dirtied it", "a writeback with no write before the next split")
+        return Holder(None, held, "its own write-back, if no write comes before the split")
+    return Holder(None, held, "a writeback with no write before the next split")
 
 
-def _referrers(s: Any, t: int, page: int, whole: bool) -> list[Holder]:
+def _referrers(s: Any, t: int, page: int, whole: bool, followed: tuple[int, ...]) -> list[Holder]:
     run = interpreted()
     first, end = run.first_of(s, page, whole), run.end_of(s, page, whole)
     found = [_mismatch(page)] if run.never_matches(s, page) else []
@@ -187,7 +194,7 @@ def _referrers(s: Any, t: int, page: int, whole: bool) -> list[Holder]:
             if k.page == q and run.holds_plain(s, a):
                 plain -= 1
                 if a != t:
-                    found.append(_plain(s, a, where))
+                    found.append(_plain(s, a, where, followed))
         if plain > 0:
             found.append(Holder(None, f"a reference on {where} that an earlier fault-in leaked",
                                 "nothing: nobody drops it", stays=True))  # fmt: skip
@@ -224,10 +231,10 @@ def _pin(s: Any, a: int, where: str) -> Holder:
     return Holder(a, f"{who}'s pin for direct I/O on {where}", f"io-end and unpin of {who}{never}", stays=stuck)
 
 
-def _plain(s: Any, a: int, where: str) -> Holder:
+def _plain(s: Any, a: int, where: str, followed: tuple[int, ...]) -> Holder:
     who, run = name(s, a), interpreted()
     if s.who[a].kind == VCPU:
-        return Holder(a, f"{who}'s import, which holds a reference on {where}{_sleeps_for(s, a)}",
+        return Holder(a, f"{who}'s import, which holds a reference on {where}{_sleeps_for(s, a, followed)}",
                       f"the end of {who}'s import", stays=run.sleeps_on(s, a))  # fmt: skip
     step = "access-put" if s.who[a].kind == layout.ACCESS else "plain-put"
     return Holder(a, f"{who}'s reference on {where}", f"{step} of {who}")

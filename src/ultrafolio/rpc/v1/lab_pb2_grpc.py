@@ -75,6 +75,16 @@ class LabServiceStub:
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ListGroupsRequest.SerializeToString,
                 response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ListGroupsResponse.FromString,
                 _registered_method=True)
+        self.ArchiveGroup = channel.unary_unary(
+                '/ultrafolio.rpc.v1.LabService/ArchiveGroup',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ArchiveGroupRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ArchiveGroupResponse.FromString,
+                _registered_method=True)
+        self.DeleteGroup = channel.unary_unary(
+                '/ultrafolio.rpc.v1.LabService/DeleteGroup',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.DeleteGroupRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.DeleteGroupResponse.FromString,
+                _registered_method=True)
 
 
 class LabServiceServicer:
@@ -131,7 +141,21 @@ class LabServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListGroups(self, request, context):
-        """The folio groups there are.
+        """The folio groups there are, and on request what each takes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveGroup(self, request, context):
+        """Saves a group's stream as a file in the lab's folder `archive`; `ultrafolio trace validate` reads it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteGroup(self, request, context):
+        """Removes a folio group for ever; its name is not used again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +203,16 @@ def add_LabServiceServicer_to_server(servicer, server):
                     servicer.ListGroups,
                     request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ListGroupsRequest.FromString,
                     response_serializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ListGroupsResponse.SerializeToString,
+            ),
+            'ArchiveGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveGroup,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ArchiveGroupRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ArchiveGroupResponse.SerializeToString,
+            ),
+            'DeleteGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGroup,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.DeleteGroupRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.DeleteGroupResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -398,6 +432,60 @@ class LabService:
             '/ultrafolio.rpc.v1.LabService/ListGroups',
             ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ListGroupsRequest.SerializeToString,
             ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ListGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.LabService/ArchiveGroup',
+            ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ArchiveGroupRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.ArchiveGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.LabService/DeleteGroup',
+            ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.DeleteGroupRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_lab__pb2.DeleteGroupResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,7 +48,11 @@ class LabServiceStub:
     Watch: _grpc.UnaryStreamMultiCallable[_lab_pb2.WatchRequest, _lab_pb2.WatchResponse]
     """The steps of a folio group from a revision on, then as they happen."""
     ListGroups: _grpc.UnaryUnaryMultiCallable[_lab_pb2.ListGroupsRequest, _lab_pb2.ListGroupsResponse]
-    """The folio groups there are."""
+    """The folio groups there are, and on request what each takes."""
+    ArchiveGroup: _grpc.UnaryUnaryMultiCallable[_lab_pb2.ArchiveGroupRequest, _lab_pb2.ArchiveGroupResponse]
+    """Saves a group's stream as a file in the lab's folder `archive`; `ultrafolio trace validate` reads it."""
+    DeleteGroup: _grpc.UnaryUnaryMultiCallable[_lab_pb2.DeleteGroupRequest, _lab_pb2.DeleteGroupResponse]
+    """Removes a folio group for ever; its name is not used again."""
 
 @_typing.type_check_only
 class LabServiceAsyncStub(LabServiceStub):
@@ -70,7 +74,11 @@ class LabServiceAsyncStub(LabServiceStub):
     Watch: _aio.UnaryStreamMultiCallable[_lab_pb2.WatchRequest, _lab_pb2.WatchResponse]  # type: ignore[assignment]
     """The steps of a folio group from a revision on, then as they happen."""
     ListGroups: _aio.UnaryUnaryMultiCallable[_lab_pb2.ListGroupsRequest, _lab_pb2.ListGroupsResponse]  # type: ignore[assignment]
-    """The folio groups there are."""
+    """The folio groups there are, and on request what each takes."""
+    ArchiveGroup: _aio.UnaryUnaryMultiCallable[_lab_pb2.ArchiveGroupRequest, _lab_pb2.ArchiveGroupResponse]  # type: ignore[assignment]
+    """Saves a group's stream as a file in the lab's folder `archive`; `ultrafolio trace validate` reads it."""
+    DeleteGroup: _aio.UnaryUnaryMultiCallable[_lab_pb2.DeleteGroupRequest, _lab_pb2.DeleteGroupResponse]  # type: ignore[assignment]
+    """Removes a folio group for ever; its name is not used again."""
 
 class LabServiceServicer(metaclass=_abc_1.ABCMeta):
     """The laboratory: sweeps as jobs, and a look at what the cluster does."""
@@ -137,6 +145,22 @@ class LabServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lab_pb2.ListGroupsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lab_pb2.ListGroupsResponse, _abc.Awaitable[_lab_pb2.ListGroupsResponse]]:
-        """The folio groups there are."""
+        """The folio groups there are, and on request what each takes."""
+
+    @_abc_1.abstractmethod
+    def ArchiveGroup(
+        self,
+        request: _lab_pb2.ArchiveGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lab_pb2.ArchiveGroupResponse, _abc.Awaitable[_lab_pb2.ArchiveGroupResponse]]:
+        """Saves a group's stream as a file in the lab's folder `archive`; `ultrafolio trace validate` reads it."""
+
+    @_abc_1.abstractmethod
+    def DeleteGroup(
+        self,
+        request: _lab_pb2.DeleteGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_lab_pb2.DeleteGroupResponse, _abc.Awaitable[_lab_pb2.DeleteGroupResponse]]:
+        """Removes a folio group for ever; its name is not used again."""
 
 def add_LabServiceServicer_to_server(servicer: LabServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,122 @@
+"""JSON Schemas of the TOML files, made from the tables that the readers use: for editors, and for other programs.
+
+A schema knows a field's kind and bounds. What the reader refuses beyond that, such as a page that does not exist, it
+does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ultrafolio.fields import VERSION, Field
+from ultrafolio.model import policies, scenario, words
+from ultrafolio.sim import config, costs
+from ultrafolio.sim.words import AXIS_MEANING
+
+Schema = dict[str, Any]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def of_field(field: Field, meaning: str = "") -> Schema:
+    """What a field may hold."""
+    number = {"minimum": field.low, "maximum": field.high}
+    kinds: dict[str, Schema] = {
+        "int": {"type": "integer", **number}, "number": {"type": "number", **number}, "bool": {"type": "boolean"},
+        "text": {"type": "string"}, "choice": {"enum": list(field.choices)}, "table": {"type": "object"},
+        "ints": {"type": "array", "items": {"type": "integer", **number}},
+        "texts": {"type": "array", "items": {"type": "string"}},
+    }  # fmt: skip
+    made = dict(kinds[field.kind])
+    if meaning:
+        made["description"] = meaning
+    if field.default not in (..., None):
+        made["default"] = field.default
+    return made
+
+
+def of_table(fields: Mapping[str, Field], meaning: Mapping[str, str], about: str = "") -> Schema:
+    """A table of these fields and no others."""
+    return _table({name: of_field(field, meaning.get(name, "")) for name, field in fields.items()},
+                  [name for name, field in fields.items() if field.default is ...], about)  # fmt: skip
+
+
+def _table(properties: Schema, required: list[str] | None = None, about: str = "") -> Schema:
+    made: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return made | ({"required": required} if required else {}) | ({"description": about} if about else {})
+
+
+def _named(inner: Schema, about: str = "") -> Schema:
+    """Tables [x.NAME], each with a name of its own."""
+    return {"type": "object", "additionalProperties": inner} | ({"description": about} if about else {})
+
+
+def _policy() -> Schema:
+    made = of_table(policies.FIELDS, {"base": "a preset or a kernel", **policies.MEANING}, "what differs from its base")
+    made["properties"]["variants"]["items"] = {"enum": list(policies.VARIANTS)}
+    return _named(made | {"propertyNames": {"minLength": 1}}, "policies, by name")
+
+
+def _costs() -> Schema:
+    fields = {name: Field("int", ns, 0, costs.MOST_NS) for name, (ns, _) in costs.DEFAULTS.items()}
+    return of_table(fields, {name: text for name, (_, text) in costs.DEFAULTS.items()}, "ns of each step")
+
+
+def _scenario() -> Schema:
+    memory = of_table(scenario.MEMORY, words.FIELDS, words.TABLES["memory"])
+    memory["properties"]["state"]["items"] = {"enum": list(scenario.STATES)}
+    entry = _table({name: {"type": "integer" if name in ("depth", "states", "edges") else "string", "description": text}
+                    for name, text in words.EXPECT.items()})  # fmt: skip
+    actors: Schema = {name: {"type": "array", "minItems": 1, "description": words.TABLES[name],
+                             "items": of_table(fields, words.FIELDS)}
+                      for name, fields in scenario.ACTORS.items()}  # fmt: skip
+    return _table({
+        "title": {"type": "string"}, "memory": memory, "policy": _policy(), **actors,
+        "features": of_table(scenario.FEATURES, words.FIELDS, words.TABLES["features"]),
+        "expect": _named(entry, "per policy, what check --expect compares with"),
+    }, ["memory"]) | {"anyOf": [{"required": [name]} for name in scenario.ACTORS]}  # fmt: skip
+
+
+def _plan() -> Schema:
+    axes = {name: of_field(field, AXIS_MEANING[name])
+            for name, field in {**config.AXES, **config.WORKLOAD}.items() if name != "tables"}  # fmt: skip
+    grid: Schema = {}
+    for name, inner in axes.items():
+        several: list[Schema] = [{"type": "array", "items": {k: v for k, v in inner.items() if k != "default"},
+                                  "minItems": 1}]  # fmt: skip
+        if inner.get("type") in ("integer", "number"):
+            several.append({"type": "string", "pattern": r"^\s*-?\d+\s*-\s*-?\d+\s*$"})
+        grid[name] = {"anyOf": several, "description": inner["description"]}
+    skip = {"type": "array", "items": _table({name: {} for name in axes}) | {"minProperties": 1},
+            "description": "cells that are left out: those with all of these values"}  # fmt: skip
+    return _table({
+        "title": {"type": "string"}, "fixed": _table(axes, about="one value for all cells"),
+        "grid": _table(grid, about="a list of values, or a range such as \"1-20\"") | {"minProperties": 1},
+        "skip": skip, "policy": _policy(), "costs": _named(_costs(), "cost profiles, by name"),
+        "workload": _named(of_table(config.WORKLOAD, AXIS_MEANING), "workloads, by name"),
+    }, ["grid"])  # fmt: skip
+
+
+def _policies() -> Schema:
+    return _table({"policy": _policy()}, ["policy"]) | {"additionalProperties": True}
+
+
+def _profile() -> Schema:
+    return _table({"costs": _costs()}, ["costs"]) | {"additionalProperties": True}
+
+
+KINDS: dict[str, tuple[str, Callable[[], Schema]]] = {
+    "scenario": ("a scenario of ultrafolio check and run", _scenario),
+    "plan": ("a plan of ultrafolio sweep and run", _plan),
+    "policy": ("policies for --policy FILE.toml#NAME", _policies),
+    "costs": ("a cost profile for --costs FILE.toml", _profile),
+}
+"""The kinds of files, what each is, and its schema."""
+
+
+def schema(kind: str) -> Schema:
+    """The JSON Schema of a kind of file."""
+    about, make = KINDS[kind]
+    made = make()
+    made["properties"]["version"] = {"const": VERSION, "description": "the version of the file's form"}
+    return {"$schema": DIALECT, "title": about, **made}

@@ -1,0 +1,52 @@
+"""What is printed for people: how wide, and in which colours. One rule for every command.
+
+On a terminal text is wrapped to its width, and a table that is wider runs on. In a pipe or a file nothing is wrapped or
+cut. What goes into a mail, a story and its command, has MAIL columns everywhere. NO_COLOR leaves no escape sequence.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+MAIL = 72
+"""Columns of what is sent by mail."""
+ENDLESS = 100_000
+"""Columns of a pipe or a file."""
+
+
+def is_plain() -> bool:
+    """Whether no escape sequence may be written, whatever reads it (no-color.org)."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
+def console(file: IO[str] | None = None, **settings: Any) -> Console:
+    """A console for `file`, stdout by default."""
+    made = Console(file=file, color_system=None if is_plain() else "auto", highlight=False, **settings)
+    if not (file or sys.stdout).isatty():
+        made.width = ENDLESS
+    return made
+
+
+def show(what: RenderableType, on: Console | None = None) -> None:
+    """Print a table or a group of some, whole: where a column that is not to be wrapped is too wide, the table is
+    wider than the terminal."""
+    on = on or console()
+    endless, width = on.options.update(width=ENDLESS), on.width
+    for part in what.renderables if isinstance(what, Group) else [what]:
+        for column in part.columns if isinstance(part, Table) else ():
+            if column.no_wrap:
+                column.min_width = max(on.measure(cell, options=endless).maximum
+                                       for cell in (column.header, *column.cells))  # fmt: skip
+        on.width = max(width, on.measure(part, options=endless).minimum if isinstance(part, Table) else 0)
+        on.print(part)
+        on.width = width
+
+
+def columns() -> int:
+    """Columns for text that is wrapped: those of the terminal; MAIL where there is none."""
+    return console().width if sys.stdout.isatty() else MAIL
