@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ultrafolio.errors import InputError
+from ultrafolio.judge.assemble import assemble
 from ultrafolio.judge.at_once import REASONS as AT_ONCE
-from ultrafolio.judge.build import assemble
-from ultrafolio.judge.citations import gone
+from ultrafolio.judge.citations import gone, unseen
 from ultrafolio.judge.cut import Tree
 from ultrafolio.judge.explained import REASONS
 from ultrafolio.judge.page import page
@@ -45,7 +46,7 @@ def judge(
     ultrafolio judge --tree linux-source-6.12 --every
     ultrafolio judge --tree linux-source-6.12 --citations
 
-    Exit codes: 0 no difference is without a reason, 1 one is, 2 bad input.
+    Exit codes: 0 no difference is without a reason, 1 one is, 2 bad input, 3 no difference, but not all was judged.
     """
     if len(trees) > 1 and (not markdown or citations or source):
         raise InputError("--tree: more than one", value=len(trees), allowed="one tree, or --markdown")
@@ -58,12 +59,21 @@ def judge(
         raise InputError("--alone with --every or --three", value="both", allowed="one of them")
     results = [judge_tree(Tree(tree), preset, together_too=not alone, every=every, three=three) for tree in trees]
     if markdown:
-        click.echo(page(results), nl=False)
+        click.echo(page(results, _command(trees, preset, alone, every, three)), nl=False)
     elif as_json:
         click.echo(json.dumps(as_record(results[0]), ensure_ascii=False, indent=1))
     else:
         click.echo(_text(results[0]), nl=False)
-    return 0 if all(result.agrees for result in results) else 1
+    codes = {result.code for result in results}
+    return next((code for code in (1, 3) if code in codes), 0)
+
+
+def _command(trees: tuple[str, ...], preset: str, alone: bool, every: bool, three: tuple[str, ...]) -> str:
+    """The command line that makes a page, with the trees by the names of their folders."""
+    words = ["ultrafolio judge", *(f"--tree {Path(tree).resolve().name}" for tree in trees)]
+    words += [f"--preset {preset}"] if preset else []
+    words += ["--alone"] * alone + ["--every"] * every + [f"--three {start}" for start in three]
+    return " ".join([*words, "--markdown"])
 
 
 def _citations(tree: Tree) -> int:
@@ -71,7 +81,10 @@ def _citations(tree: Tree) -> int:
     for name, rules in found.items():
         click.echo(f"{name}: not in Linux {tree.version}; cited by {', '.join(rules)}")
     click.echo(f"Linux {tree.version}: {len(found)} of the cited functions are not there")
-    return 0
+    missing = unseen(tree)
+    for folder in missing:
+        click.echo(f"{folder}: not in this tree; what stands there cannot be found (tools/kernel-trees.sh unpacks it)")
+    return 3 if missing else 0
 
 
 def as_record(result: Judgement) -> dict[str, Any]:
@@ -79,6 +92,7 @@ def as_record(result: Judgement) -> dict[str, Any]:
     return {
         "version": 2, "kernel": result.version, "policy": result.policy, "carried": result.carried,
         "pieces": result.cuts, "not_judged": result.not_judged, "agrees": result.agrees,
+        "complete": not result.not_judged,
         "operations": {
             name: {"equal": one.equal, "explained": one.starts_explained,
                    "reasons": dict(sorted(one.explained.items())), "differ": one.differ}
@@ -112,5 +126,13 @@ def _text(result: Judgement) -> str:
     for one in result.operated.values():
         for diff in one.differ[:3]:
             lines.append(diff)
-    lines.append("no unexplained difference" if result.agrees else "the rules differ from the kernel's C")
+    lines.append(_last(result))
     return "\n".join(lines) + "\n"
+
+
+def _last(result: Judgement) -> str:
+    """The verdict in one line."""
+    said = "no unexplained difference" if result.agrees else "the rules differ from the kernel's C"
+    if result.not_judged:
+        said += f"; not judged, although this version has it: {', '.join(result.not_judged)}"
+    return said

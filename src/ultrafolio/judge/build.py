@@ -1,4 +1,4 @@
-"""From the pieces of a tree to a program that runs them: assembling, compiling, and asking it.
+"""The program of a tree's pieces, compiled and running: what does not compile is left out, and each answer is bounded.
 
 A run of an operation is its page and the answers given so far; the program says what the operation asks next, or what
 it returns. It keeps nothing between two runs.
@@ -8,54 +8,23 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import struct
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from ..errors import InputError
-from .cut import Cut, Tree
-from .pieces import OPERATIONS, PIECES, Operation, Piece
+from .assemble import Assembled, assemble, source
+from .cut import Tree
 
 ANSWERS = 512
-
-_MAIN = """
-static long (*const operations[])(int) = { %s };
-
-int main(void)
-{
-	long run[3]; /* operation, page, number of answers */
-	int i;
-
-	for (i = 0; i < PAGES; i++) {
-		all_pages[i].nr = i;
-		folios[i].nr = i;
-		folios[i].mapping = &a_file;
-	}
-	a_sie.sidad = (u64)&a_request;
-	while (fread(run, sizeof(run), 1, stdin) == 1) {
-		given = run[2];
-		used = 0;
-		subject = run[1];
-		if (given > ANSWERS || fread(answers, sizeof(long), given, stdin) != (size_t)given)
-			return 1;
-		if (!setjmp(out)) {
-			asked[1] = operations[run[0]](subject);
-			asked[0] = 0;
-		} else {
-			asked[0] = 1;
-		}
-		fwrite(asked, sizeof(long), 4, stdout);
-		fflush(stdout);
-	}
-	return 0;
-}
-"""
+MOST_SECONDS = 20.0
+"""How long the program may take for one answer; it does nothing but the kernel's own steps up to the next primitive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,102 +45,30 @@ class Returned:
 
 def questions() -> tuple[str, ...]:
     """The names of the questions, in the order of the shim's list."""
-    found = re.search(r"enum question \{(.*?)\}", _source("shim.h"), re.S)
+    found = re.search(r"enum question \{(.*?)\}", source("shim.h"), re.S)
     assert found
     return tuple(name[2:].lower() for name in re.findall(r"Q_\w+", found[1]))
 
 
-def _source(name: str) -> str:
-    return (resources.files(__package__) / name).read_text("utf-8")
-
-
-@dataclass(frozen=True, slots=True)
-class Assembled:
-    """A C program, the pieces it holds, the operations it can run, and those it cannot, each with the reason."""
-
-    text: str
-    cuts: dict[str, Cut]
-    operations: tuple[Operation, ...]
-    missing: dict[str, str]
-
-
-def find(tree: Tree, piece: Piece) -> Cut | None:
-    """A piece of the tree; None where it has none of the alternatives."""
-    for place in piece.places:
-        cut = tree.function(place.path, place.function)
-        if cut and place.block:
-            cut = tree.block(cut, place.block, place.occurrence)
-        if cut:
-            return cut
-    return None
-
-
-def assemble(tree: Tree) -> Assembled:
-    """The program of all operations for which the tree has the pieces."""
-    cuts = {piece.name: cut for piece in PIECES if (cut := find(tree, piece))}
-    if "accessible" in cuts and cuts["accessible"].name == "arch_make_folio_accessible":
-        cuts.pop("accessible-folio", None)  # the empty one of other architectures
-    blocks = {piece.name for piece in PIECES if any(place.block for place in piece.places)}
-    missing: dict[str, str] = {}
-    able = []
-    for op in OPERATIONS:
-        lacks = [name for name in op.needs if name not in cuts]
-        if lacks:
-            piece = next(p for p in PIECES if p.name == lacks[0])
-            missing[op.name] = f"this tree has no {' or '.join(place.function for place in piece.places)}"
-        else:
-            able.append(op)
-    text = [_source("shim.h"), _grabs(cuts)]
-    if "split-able" in cuts:
-        text.append(cuts["split-able"].text)
-    drivers = _sections()
-    if {"split-writeback", "split-count"} <= set(cuts):
-        text.append(_filled(drivers["split"], cuts))
-    text += [cut.text for name, cut in cuts.items() if name not in blocks and name != "split-able"]
-    text += [_filled(drivers[op.name], cuts) for op in able]
-    text.append(_MAIN % ", ".join("op_" + op.name.replace("-", "_") for op in able))
-    return Assembled("\n".join(text), cuts, tuple(able), missing)
-
-
-def _sections() -> dict[str, str]:
-    parts = re.split(r"^//section ([a-z-]+) needs .*$", _source("drivers.c"), flags=re.M)[1:]
-    return dict(zip(parts[::2], parts[1::2], strict=True))
-
-
-def _filled(section: str, cuts: dict[str, Cut]) -> str:
-    return re.sub(r"@([a-z-]+)@", lambda found: cuts[found[1]].text if found[1] in cuts else "", section)
-
-
-def _grabs(cuts: dict[str, Cut]) -> str:
-    """The names for taking a pin, whose results changed their sense between versions: read off the callers."""
-    text = "".join(cuts[name].text for name in ("pin", "pin-fast") if name in cuts)
-    lines = []
-    if re.search(r"!try_grab_page\(", text):
-        lines.append("#define try_grab_page(page, flags) ask(Q_PIN, (page)->nr, 0)")
-    else:
-        lines.append("#define try_grab_page(page, flags) (ask(Q_PIN, (page)->nr, 0) ? 0 : -ENOMEM)")
-    if re.search(r"folio = try_grab_folio\(", text):
-        lines.append("#define try_grab_folio(page, refs, flags) grab_fast(page)")
-    else:
-        lines.append("#define try_grab_folio(folio, refs, flags) (ask(Q_PIN, subject, 0) ? 0 : -ENOMEM)")
-    if "pin-fast" in cuts:
-        lines.append(f"#define GUP_FAST {re.findall(r'[a-z_]*gup[a-z_]*pte_range', cuts['pin-fast'].text)[0]}")
-    return "\n".join(lines) + "\n"
-
-
 class Program:
-    """The compiled pieces of a tree, running. A context manager; InputError where they do not compile."""
+    """The compiled pieces of a tree, running. A context manager; InputError where nothing of it compiles.
+
+    made    what the program holds, and what was left out and why
+    base    the tree's version, without the point release
+    start   where the operation that runs now began, for messages
+    """
 
     def __init__(self, tree: Tree) -> None:
-        self.made = assemble(tree)
-        if not self.made.operations:
-            raise InputError("nothing of this tree can be judged", value=str(tree.root),
-                             cause="; ".join(sorted(set(self.made.missing.values()))))  # fmt: skip
+        self.start, self.base = "", tree.base
+        self._folder = tempfile.TemporaryDirectory(prefix="ultrafolio-judge-")
+        try:
+            self.made, binary = _built(tree, Path(self._folder.name))
+        except BaseException:
+            self._folder.cleanup()
+            raise
         self._names = questions()
         self._index = {op.name: i for i, op in enumerate(self.made.operations)}
         self._known: dict[tuple[str, int, tuple[int, ...]], Ask | Returned] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="ultrafolio-judge-")
-        binary = _compile(self.made.text, Path(self._folder.name), tree)
         self._run = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> Program:
@@ -205,6 +102,11 @@ class Program:
         return Ask(self._names[one], where, more) if asks else Returned(one)
 
     def _read(self, out: IO[bytes], size: int, operation: str) -> bytes:
+        if not select.select([out], [], [], MOST_SECONDS)[0]:
+            self._run.kill()
+            raise InputError(f"{operation}: the tree's code does not come back", value=f"from {self.start or 'plain'}",
+                             allowed=f"at most {MOST_SECONDS:g} s from one primitive of the shim to the next",
+                             cause="the tree was changed: a loop in it asks for nothing")  # fmt: skip
         data = out.read(size)
         if len(data) < size:
             raise self._died(operation)
@@ -215,8 +117,53 @@ class Program:
                           cause="the tree was changed, or is of a version that the shim does not know")  # fmt: skip
 
 
-def _compile(text: str, folder: Path, tree: Tree) -> str:
-    """The program as a file that runs. InputError that names what the shim lacks."""
+def _built(tree: Tree, folder: Path) -> tuple[Assembled, str]:
+    """The program of what compiles, and its file. A piece that does not compile is left out with its operations."""
+    faults: dict[str, str] = {}
+    while True:
+        made = assemble(tree, faults)
+        if not made.operations:
+            raise InputError("nothing of this tree can be judged", value=str(tree.root),
+                             cause="; ".join(sorted(set(made.missing.values()))))  # fmt: skip
+        binary, errors = _compile(made.text, folder)
+        if not errors:
+            return made, binary
+        name, why = at_fault(errors, made)
+        if not name or name in faults:
+            raise InputError(
+                f"the functions of Linux {tree.version} do not compile over the shim", value=str(tree.root),
+                cause="the tree was changed, or these functions use a name that the shim does not know",
+                then="ultrafolio judge --tree DIR --source, to see the program",
+            )  # fmt: skip
+        faults[name] = why
+
+
+def at_fault(errors: str, made: Assembled) -> tuple[str, str]:
+    """The piece, or else the operation, that a compiler's first error is in, and what to say of it; "" for neither.
+
+    A use of a macro of the shim counts where it is used.
+    """
+    inside = False
+    for line in errors.splitlines():
+        found = re.match(r"(.+?):(\d+):(?:\d+:)? (fatal error|error|note|warning):", line)
+        if not found:
+            continue
+        inside = "error" in found[3] or (inside and found[3] == "note")
+        if not inside:
+            continue
+        path, at = found[1], int(found[2])
+        for name, cut in made.cuts.items():
+            if cut.path == path and cut.first <= at <= cut.last:
+                return name, (f"{cut.name} does not compile over the shim ({path}:{at}): it was changed, or it uses a "
+                              "name that the shim does not know")  # fmt: skip
+        if path.startswith("operation "):
+            name = path.removeprefix("operation ")
+            return path, f"a function that {name} calls takes or returns something else than in the versions known"
+    return "", ""
+
+
+def _compile(text: str, folder: Path) -> tuple[str, str]:
+    """The program as a file that runs, and "" ; or what the compiler said. InputError where there is no compiler."""
     compiler = os.environ.get("CC") or next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), "")
     if not compiler or not shutil.which(compiler.split()[0]):
         raise InputError("no C compiler", value=compiler or "cc, gcc, clang", then="apt-get install gcc libc6-dev")
@@ -230,12 +177,4 @@ def _compile(text: str, folder: Path, tree: Tree) -> str:
         done = subprocess.run(call, check=False, capture_output=True, text=True, timeout=120, env=plain)
     except subprocess.TimeoutExpired:
         raise InputError("the compiler did not end within 120 s", value=compiler) from None
-    if done.returncode:
-        errors = re.findall(r"error: (.*)", done.stderr)
-        raise InputError(
-            f"the functions of Linux {tree.version} do not compile over the shim",
-            value="; ".join(errors[:3]) or f"{compiler} ended with {done.returncode}", allowed="Linux 6.1 and 6.12",
-            cause="the tree was changed, or these functions use a name that the shim does not know",
-            then="ultrafolio judge --tree DIR --source, to see the program",
-        )  # fmt: skip
-    return binary
+    return binary, (done.stderr or "failed") if done.returncode else ""

@@ -230,6 +230,7 @@ def _doing(start: Start, operations: Words) -> tuple[Doing, ...]:
 
 def together(program: Program, ruled: Ruled, start: Start, operations: Words) -> Together:
     """These operations at once, all on the start's page."""
+    program.start = f"{start}, {' and '.join(operations)} at once"
     side = OfC(start, ruled.policy, _doing(start, operations), program, ruled.rules)
     return Together(operations, start, search(side), ruled.ends(start, operations))
 

@@ -46,6 +46,7 @@ class Tree:
             )  # fmt: skip
         point = found.get("SUBLEVEL", "") or "0"
         self.base = f"{found['VERSION']}.{found['PATCHLEVEL']}"
+        self.release = self.base + (f".{point}" if point.isdigit() and point != "0" else "")
         self.version = self.base + (f".{point}" if point != "0" else "") + found.get("EXTRAVERSION", "")
 
     def text(self, path: str) -> str | None:
@@ -96,6 +97,12 @@ class Tree:
         end = _statement(lines, at)
         return Cut(function.path, function.name, "\n".join(lines[at : end + 1]),
                    function.first + at, function.first + end)  # fmt: skip
+
+
+def bare(text: str) -> str:
+    """C without its comments and the contents of its strings, with the same lines."""
+    unread = r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\""
+    return re.sub(unread, lambda found: "\n" * found[0].count("\n"), text, flags=re.S)
 
 
 def _closing(lines: list[str], at: int) -> int | None:

@@ -47,7 +47,7 @@ static struct page *slow_pin(int page)
 		got = follow_page_pte(&a_vma, PFN_PHYS(page), tables, FOLL_PIN | FOLL_WRITE, &map);
 		if (got)
 			return got;
-		ask(Q_FAULT, page, 0); /* faultin_page() */
+		ask(Q_FAULT, page, FAULT_FLAG_WRITE); /* faultin_page() */
 	}
 }
 
@@ -61,12 +61,13 @@ static long op_pin(int page)
 static long op_pin_fast(int page)
 {
 	struct page *list[1];
-	int done = 0;
+	int done = 0, further;
 
-	GUP_FAST(tables[0], tables, PFN_PHYS(page), PFN_PHYS(page + 1), FOLL_PIN | FOLL_WRITE, list, &done);
+	further = GUP_FAST(tables[0], tables, PFN_PHYS(page), PFN_PHYS(page + 1), FOLL_PIN | FOLL_WRITE, list, &done);
 	if (done)
 		return 0;
-	return op_pin(page);
+	/* told to go on, the walk takes the pages of the next table, and this page is left out */
+	return further ? PAGE_SKIPPED : op_pin(page);
 }
 //section writeback needs start-writeback accessible
 static long op_writeback(int page)

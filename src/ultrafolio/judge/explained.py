@@ -98,15 +98,34 @@ def _late_is_told_later(pair: Compared) -> Compared:
 
 
 def _skip_needs_two_tables(pair: Compared) -> Compared:
-    """The kernel drops the pin of the page that failed, after a fast walk once more with locks; the rules keep it."""
+    """The kernel's fast walk drops the pin of the page that failed and skips it, the rules keep the pin; the walk with
+    locks, which the rules do not tell apart, refuses the page. A walk that has the fix is not explained."""
     c, rules = pair.in_c, pair.in_rules
-    half = len(c.events) // 2
-    if pair.operation == "pin-fast" and c.events[:half] == c.events[half:]:
-        c = replace(c, events=c.events[:half])
-    if not pair.start.refuses or (c.end, rules.end) != ("refused", "done") or not c.events[-1:][0].startswith("unpin"):
+    meant = "skipped" if pair.operation == "pin-fast" else "refused"
+    if not pair.start.refuses or (c.end, rules.end) != (meant, "done") or not c.events[-1:][0].startswith("unpin"):
         return pair
     return replace(pair, in_c=Told(c.events[:-1], "done", without(c.final, "pins", "refs")),
                    in_rules=replace(rules, final=without(rules.final, "pins", "refs")))  # fmt: skip
+
+
+def _walks_twice(pair: Compared) -> Compared:
+    """A pin that both sides refuse: the kernel's events are the same ones twice."""
+    c = pair.in_c
+    half = len(c.events) // 2
+    if (c.end, pair.in_rules.end) != ("refused", "refused") or c.events[:half] != c.events[half:]:
+        return pair
+    return replace(pair, in_c=replace(c, events=c.events[:half]))
+
+
+_USELESS = ("take a reference", "folio 0 in writeback? no", "drop a reference")
+
+
+def _busy_waits_for_nothing(pair: Compared) -> Compared:
+    """Only after the call that found the ultravisor busy."""
+    c = pair.in_c
+    if not pair.start.busy or c.end != "again" or c.events[-3:] != _USELESS:
+        return pair
+    return replace(pair, in_c=replace(c, events=c.events[:-3]))
 
 
 REASONS: tuple[Reason, ...] = (
@@ -124,9 +143,14 @@ REASONS: tuple[Reason, ...] = (
            _pin_maps_for_write),
     Reason("late-is-told-later", "an unmap ignores a refused export, and the write to swap finds it too late; the "
            "rules end at the export", "unmap", UNMAPS, _late_is_told_later),
-    Reason("skip-needs-two-tables", "the bug that skips a page shows where a range crosses page tables; an operation "
-           "here is about one page, and the walk with locks refuses it", "pin-fast", ("pin", "pin-fast"),
-           _skip_needs_two_tables),
+    Reason("skip-needs-two-tables", "the bug that skips a page goes on with the next page table, and drops the pin of "
+           "the page it skips; the rules skip one page and keep its pin, and do not tell the walk with locks apart, "
+           "which refuses the page", "pin-fast", ("pin", "pin-fast"), _skip_needs_two_tables),
+    Reason("walks-twice", "a page that the walk without locks gives up is tried again with locks; a pin is one walk in "
+           "the rules", "pin-fast", ("pin-fast",), _walks_twice),
+    Reason("busy-waits-for-nothing", "an import that found the ultravisor busy waits for a writeback that is not "
+           "there, with a reference, as after every -EAGAIN; the rules end at once", "import-loop",
+           ("import", "unshare"), _busy_waits_for_nothing),
 )  # fmt: skip
 
 

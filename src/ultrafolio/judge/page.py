@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 
+from ..model.fixes import FIXES
 from .at_once import REASONS as AT_ONCE
+from .carries import SIGNS, UNTOLD
 from .explained import REASONS
-from .pieces import NOT_CUT, PIECES
+from .pieces import MOVES_OWNERSHIP, NOT_CUT, PIECES
 from .stands import STANDS
 from .verdict import Judgement, rule_table, why_not_judged
 
 
-def page(results: list[Judgement]) -> str:
-    """The page as Markdown; the same results give the same bytes."""
+def page(results: list[Judgement], command: str) -> str:
+    """The page as Markdown, with the command that made it; the same results give the same bytes."""
     names = [f"Linux {one.version}" for one in results]
     lines = [
         "# What the kernel's own C says of the rules", "",
-        "Made by `ultrafolio judge --tree DIR --markdown`. The functions that the rules mirror are cut from a "
+        f"Made by `{command}`. The functions that the rules mirror are cut from a "
         "kernel source tree, unmodified, compiled in user space over a shim, and run from every small situation. No "
         "text of the kernel is in this repository.", "",
         "*equal*: the same events, the same end, the same final state from every start. *explained*: equal but for the "
@@ -57,14 +59,34 @@ def page(results: list[Judgement]) -> str:
         f"| --- | --- |{' --- |' * len(names)}",
     ]
     for piece in PIECES:
-        cells = [one.cuts.get(piece.name, "none") for one in results]
+        cells = [one.cuts.get(piece.name, "none, or no operation needs it") for one in results]
         lines.append(f"| {piece.name} | {piece.about} | {' | '.join(cells)} |")
     lines += ["", "Not cut, and what stands for it:", ""]
     lines += [f"- `{name}`: {why}" for name, why in NOT_CUT.items()]
+    lines += _not_judged(results) + _fixes()
     lines += ["", "## Where the functions stand, by version", "", "| what | versions | file | functions |",
               "| --- | --- | --- | --- |"]  # fmt: skip
     lines += [f"| {what} | {versions} | {file} | {functions} |" for what, versions, file, functions in STANDS]
     return "\n".join(lines) + "\n"
+
+
+def _not_judged(results: list[Judgement]) -> list[str]:
+    said = [f"- Linux {one.version}, `{name}`: {why}" for one in results for name, why in one.not_judged.items()]
+    return ["", "## Not judged", "", *(said or ["Every operation was judged."]),
+            "- A busy ultravisor: only alone, in an import and an unshare; an export of a busy page repeats its call "
+            "within `uv_call()`, which is not cut.",
+            f"- A machine that moves a shared page's ownership: only from Linux {MOVES_OWNERSHIP} on."]  # fmt: skip
+
+
+def _fixes() -> list[str]:
+    """Which fixes are told from a tree's text, and which are not."""
+    lines = ["", "## Fixes that the text of a tree tells", "",
+             "A fix that the version has is expected in any case; its text is looked at for those that stable kernels "
+             "carry beyond.", "", "| fix | subject | function that shows it, or why none does |",
+             "| --- | --- | --- |"]  # fmt: skip
+    shown = {sign.commit: " or ".join(f"{p.function} ({p.path})" for p in sign.places) for sign in SIGNS}
+    return lines + [f"| {row.commit} | {row.subject} | {shown.get(row.commit) or f'not told: {UNTOLD[row.commit]}'} |"
+                    for row in FIXES]  # fmt: skip
 
 
 def _unreached(results: list[Judgement], names: list[str]) -> list[str]:

@@ -13,6 +13,11 @@ UV, GUP, WRITEBACK, HUGE, VMSCAN = (
 )  # fmt: skip
 _SPLITS = ("split_huge_page_to_list_to_order", "split_huge_page_to_list")
 PGTABLE, INTERCEPT = "arch/s390/include/asm/pgtable.h", "arch/s390/kvm/intercept.c"
+FIRST, LAST = "5.7", "6.13"
+"""The versions whose import stands in these pieces; a later one has it in other functions (stands.py)."""
+MOVES_OWNERSHIP = "6.12"
+"""The first version seen whose import asks whether the machine moves a shared page's ownership: 6.1 does not ask; the
+versions between were not looked at, and are judged without such a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ PIECES: tuple[Piece, ...] = (
     Piece("reclaim-anon", "reclaim's first test for pins: of anon memory, before the unmap",
           (Place(VMSCAN, "shrink_folio_list", r"^\t\tif \(folio_test_anon\(folio\) && folio_test_swapbacked"),)),
     Piece("reclaim-pinned", "reclaim's second test for pins: of all memory, after the unmap",
-          (Place(VMSCAN, "shrink_folio_list", r"^\t\tif \(folio_maybe_dma_pinned\(folio\)\)"),)),
+          (Place(VMSCAN, "shrink_folio_list", r"^\t\tif \(!?folio_maybe_dma_pinned\(folio\)\)"),)),
 )  # fmt: skip
 
 NOT_CUT = {

@@ -1,8 +1,8 @@
 """One operation of a thread, as judged C and as rules: its next step, and how it ends.
 
 Both sides start from the same state with the same thread, and end with a word: done, again (-EAGAIN: whoever asked
-asks anew), fatal (the guest is lost), refused (the device gets no pin), kept (the page stays), late (too late to
-recover), or "waits for ..." where nobody else will come.
+asks anew), fatal (the guest is lost), refused (the device gets no pin), skipped (the device is told that it has pins,
+without this page's), kept (the page stays), late (too late to recover), or "waits for ..." where nobody else will come.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ from ..model.layout import (
 )
 from .watch import Watched
 from .world import World
+
+PAGE_SKIPPED = 1
+"""What a fast pin returns in shim.h where its walk goes on without the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def c_end(world: World, thread: int, operation: str, value: int) -> str:
     if operation in ("import", "unshare"):
         return "done" if value == 0 else "again" if value == -errno.EAGAIN else "fatal"
     if operation.startswith("pin"):
-        return "done" if value == 0 else "refused"
+        return "done" if value == 0 else "skipped" if value == PAGE_SKIPPED else "refused"
     if operation == "reclaim":
         return "done" if value == 0 else "kept"
     return "done"

@@ -7,15 +7,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+from ..model.fixes import order
 from ..model.layout import ANON, MAPPED, WAITS
 from ..model.policies import Policy
 from .build import Program, Returned
+from .pieces import MOVES_OWNERSHIP
 from .runs import c_end, rule_end, rule_step
-from .starts import Doing, Start, build, starts
+from .starts import Doing, Start, build, busy_starts, starts
 from .watch import WATCHED, Watched, events, joined
 from .world import World
 
 MOST_STEPS = 200
+FOR_EVER = "goes on for ever"
+BUSY = {
+    "        return UV_ERROR\n    if uv.state == NON_SECURE or (uv.state == EXPORTED and uv.owner != vm):\n":
+    "        return UV_BUSY\n    if uv.state == NON_SECURE or (uv.state == EXPORTED and uv.owner != vm):\n",
+    "    if uv.refuses or uv.state == NON_SECURE or uv.owner != vm:\n":
+    "    if uv.refuses:\n        return UV_BUSY\n    if uv.state == NON_SECURE or uv.owner != vm:\n",
+}  # fmt: skip
+"""The ultravisor's rules where a page that refuses is one that is busy: the model's own ultravisor never is."""
 WAITS_IN_C = {"lock": "waits for the folio lock", "wait_writeback": "waits for writeback"}
 WAITS_IN_RULES = {"the folio lock": "waits for the folio lock", "the end of writeback": "waits for writeback"}
 
@@ -91,26 +101,31 @@ def run_rules(rules: SimpleNamespace, watched: Watched, doing: Doing) -> Told:
         end = rule_end(watched.state, 0, doing.operation, outcome)
         if end:
             return told(end)
-    return told("goes on for ever")
+    return told(FOR_EVER)
 
 
 def compare(
-    program: Program, rules: SimpleNamespace, policy: Policy, operations: list[str], whole: bool = True
-) -> Iterator[Compared]:
-    """Each operation from each start that fits it."""
+    program: Program, rules: SimpleNamespace, policy: Policy, operations: list[str], whole: bool = True,
+    busy: SimpleNamespace | None = None,
+) -> Iterator[Compared]:  # fmt: skip
+    """Each operation from each start that fits it; with `busy`, the rules changed by BUSY, imports of a busy
+    ultravisor, too."""
     for operation in operations:
-        for start in fitting(program, starts(whole)):
-            if not fits(operation, start) or (operation == "reclaim" and start.present != MAPPED):
-                continue
+        wanted = [(start, rules) for start in fitting(program.base, starts(whole))
+                  if fits(operation, start) and (operation != "reclaim" or start.present == MAPPED)]  # fmt: skip
+        if busy and operation in ("import", "unshare"):
+            wanted += [(start, busy) for start in busy_starts()]
+        for start, by in wanted:
             doing = Doing(operation, start.page)
-            told = run_c(program, rules, build(start, policy, [doing]), doing, start.page)
-            yield Compared(operation, start, told, run_rules(rules, build(start, policy, [doing]), doing))
+            program.start = str(start)
+            told = run_c(program, by, build(start, policy, [doing]), doing, start.page)
+            yield Compared(operation, start, told, run_rules(by, build(start, policy, [doing]), doing))
 
 
-def fitting(program: Program, wanted: Iterable[Start]) -> Iterator[Start]:
-    """Those starts that this kernel knows: one that does not ask whether the machine moves a page's ownership is judged
-    without."""
-    asks = "BIT_UV_FEAT_MISC" in program.made.cuts["export-first"].text
+def fitting(base: str, wanted: Iterable[Start]) -> Iterator[Start]:
+    """Those starts that a version knows: one that does not ask whether the machine moves a page's ownership is judged
+    without such a machine."""
+    asks = order(base) >= order(MOVES_OWNERSHIP)
     return (start for start in wanted if asks or not start.misc)
 
 

@@ -19,6 +19,7 @@ typedef struct { int held; } spinlock_t;
 typedef struct { int counter; } atomic_t;
 
 #define PAGES 16
+#define PAGE_SKIPPED 1
 #define ANSWERS 512
 #define ENOMEM 12
 #define EAGAIN 11
@@ -164,7 +165,7 @@ static pte_t *lock_table(int page, spinlock_t **lock)
 #define mm_is_protected(mm) 1
 #define __gmap_translate(gmap, address) ((unsigned long)(address))
 #define FAULT_FLAG_WRITE 1
-#define gmap_fault(gmap, address, flags) ask(Q_FAULT, (address) >> 12, 0)
+#define gmap_fault(gmap, address, flags) ask(Q_FAULT, (address) >> 12, flags)
 
 static pte_t clear_entry(int page)
 {

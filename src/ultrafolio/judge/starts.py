@@ -54,6 +54,7 @@ class Start:
     guests: int = 1
     owner: int = 0
     misc: int = 0
+    busy: int = 0
 
     def __str__(self) -> str:
         plain = Start()
@@ -85,6 +86,13 @@ def starts(whole: bool = True) -> Iterator[Start]:
         yield Start(order=1, page=page, backing=backing, dirty=dirty)
     for uv, owner, misc in itertools.product((SECURE, SHARED, PINNED_SHARED, EXPORTED), (0, 1), (0, 1)):
         yield Start(uv=uv, arch=1, guests=2, owner=owner, misc=misc)
+
+
+def busy_starts() -> Iterator[Start]:
+    """Situations in which the ultravisor is busy with the page, so that the call is to be made again."""
+    for uv, arch, refs in itertools.product(range(5), (0, 1), REFERENCES):
+        if arch or uv != SECURE:
+            yield Start(uv=uv, arch=arch, references=refs, busy=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,4 +137,4 @@ def _folio(arrays: State, start: Start) -> None:
         }[start.references]  # fmt: skip
         mm[page][name] = value
     arrays.uv[page]["state"], arrays.uv[page]["owner"] = start.uv, start.owner
-    arrays.uv[page]["refuses"] = start.refuses
+    arrays.uv[page]["refuses"] = max(start.refuses, start.busy)

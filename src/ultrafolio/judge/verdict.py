@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 from ..engine.load import functions
 from ..errors import InputError
+from ..model.fixes import order
 from ..model.layout import ANON, EXPORTED, PINNED_SHARED, SECURE, SHARED
 from ..model.policies import find
 from ..model.rule import RULES
@@ -19,7 +20,8 @@ from .carries import preset
 from .concurrent import Ruled, together
 from .cut import Tree
 from .explained import explain
-from .sequential import compare, fits, fitting
+from .pieces import FIRST, LAST
+from .sequential import BUSY, FOR_EVER, compare, fits, fitting
 from .starts import Start, starts
 
 SKIPPED_PAGE = "d16a74f0f266"
@@ -72,6 +74,7 @@ class Judgement:
     unreached: dict[str, Counter[str]] = field(default_factory=dict)
     at_once: tuple[int, int] = (0, 0)
     nodes: int = 0
+    every: bool = False
 
     @property
     def ends_unreached(self) -> int:
@@ -83,12 +86,17 @@ class Judgement:
         """Whether nothing is left without an explanation."""
         return not self.missing and not any(one.differ for one in self.operated.values())
 
+    @property
+    def code(self) -> int:
+        """0 where all operations are judged and agree, 1 where one differs, else 3: one is not judged."""
+        return 1 if not self.agrees else 3 if self.not_judged else 0
+
 
 def judge(
     tree: Tree, name: str = "", *, together_too: bool = True, every: bool = False, three: Sequence[str] = (),
     able: Sequence[str] = AT_ONCE, whole: bool = True, changed: Mapping[str, str] | None = None,
 ) -> Judgement:  # fmt: skip
-    """Judge the rules by a tree. InputError for a tree that cannot be judged.
+    """Judge the rules by a tree. InputError for a tree that cannot be judged, a version out of range among them.
 
     name           a preset other than the tree's
     together_too   two operations at once, from the starts of NAMED; with `every` from all starts
@@ -97,14 +105,25 @@ def judge(
     whole          all starts for operations alone; else those of one page with one other reference at most
     changed        rules broken on purpose, as engine.load.functions takes them
     """
-    rules = SimpleNamespace(**functions(lambda function: function, changed))
+    if not order(FIRST) <= order(tree.base) <= order(LAST):
+        raise InputError(
+            "a kernel that the judge has no pieces of", value=tree.version, allowed=f"Linux {FIRST} to {LAST}",
+            cause="secure guests came with Linux 5.7, and from 6.14 on an import stands in other functions",
+            then="ultrafolio judge --tree DIR --citations",
+        )  # fmt: skip
+    rules, busy = (SimpleNamespace(**functions(lambda function: function, {**(changed or {}), **more}))
+                   for more in ({}, BUSY))  # fmt: skip
     with Program(tree) as program:
         made = program.made
-        own, carried = preset(tree.base, made.cuts)
+        own, carried = preset(tree)
         policy = find(name or own)
         result = Judgement(tree.version, name or own, carried, {k: c.where for k, c in made.cuts.items()},
                            {op.name: Operated() for op in made.operations}, {}, dict(made.missing))  # fmt: skip
-        for pair in compare(program, rules, policy, list(result.operated), whole):
+        result.every = every
+        endless = set()
+        for pair in compare(program, rules, policy, list(result.operated), whole, busy):
+            if pair.in_c.end == FOR_EVER:
+                endless.add(pair.operation)
             one, reasons = result.operated[pair.operation], explain(pair)
             if reasons is None:
                 one.differ.append(pair.diff())
@@ -117,9 +136,10 @@ def judge(
             for rule in pair.in_rules.rules:
                 _worse(result.rules, rule, word)
         if together_too:
+            able = [name for name in able if name not in endless]
             runs = list(itertools.product(_groups(able, result, 2), starts() if every else NAMED.values()))
             runs += itertools.product(_groups(able, result, 3), [NAMED[one] for one in three])
-            known = set(fitting(program, (start for _, start in runs)))
+            known = set(fitting(tree.base, (start for _, start in runs)))
             runs = [(group, start) for group, start in runs
                     if start in known and all(fits(operation, start) for operation in group)]  # fmt: skip
             _at_once(result, program, Ruled(rules, policy), _fixed(rules, result.policy), runs)

@@ -252,11 +252,15 @@ class World:
         return 0
 
     def fault(self, thread: int, page: int, more: int) -> int | None:
-        """handle_mm_fault for write: maps the page, writable; an iomap file system marks the folio dirty. It waits at
-        a migration entry."""
+        """handle_mm_fault: maps the page; for write (`more`), writable, and an iomap file system marks the folio dirty.
+        It waits at a migration entry."""
         if self.table not in (-1, thread) or self._parted(page):
             return None
         folio = self.folio(page)
+        if not more:
+            if self.state.pt[page].present != MAPPED:
+                self.state.pt[page].present, folio.writable = MAPPED, 0
+            return 0
         if self.state.pt[page].present == MAPPED and folio.writable:
             return 0  # somebody else's fault was quicker, or the migration entry is gone
         self.state.pt[page].present = MAPPED

@@ -1,0 +1,177 @@
+"""From the pieces of a tree to one C program: the shim, the pieces that operations need, and what calls them.
+
+An operation is left out, with the reason, where a piece that it needs is missing, at first hand or through calls.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+from .cut import Cut, Tree, bare
+from .pieces import OPERATIONS, PIECES, Operation, Piece
+
+SPLIT = ("split-writeback", "split-release", "split-count")
+"""The pieces of split_folio(), which no piece has as a whole."""
+_MAIN = """
+#line 1 "main"
+static long (*const operations[])(int) = { %s };
+
+int main(void)
+{
+	long run[3]; /* operation, page, number of answers */
+	int i;
+
+	for (i = 0; i < PAGES; i++) {
+		all_pages[i].nr = i;
+		folios[i].nr = i;
+		folios[i].mapping = &a_file;
+	}
+	a_sie.sidad = (u64)&a_request;
+	while (fread(run, sizeof(run), 1, stdin) == 1) {
+		given = run[2];
+		used = 0;
+		subject = run[1];
+		if (given > ANSWERS || fread(answers, sizeof(long), given, stdin) != (size_t)given)
+			return 1;
+		if (!setjmp(out)) {
+			asked[1] = operations[run[0]](subject);
+			asked[0] = 0;
+		} else {
+			asked[0] = 1;
+		}
+		fwrite(asked, sizeof(long), 4, stdout);
+		fflush(stdout);
+	}
+	return 0;
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A C program, the pieces it holds, the operations it can run, and those it cannot, each with the reason."""
+
+    text: str
+    cuts: dict[str, Cut]
+    operations: tuple[Operation, ...]
+    missing: dict[str, str]
+
+
+def source(name: str) -> str:
+    """A C file of this package."""
+    return (resources.files(__package__) / name).read_text("utf-8")
+
+
+def find(tree: Tree, piece: Piece) -> Cut | str:
+    """A piece of the tree; a string that says what is missing where the tree has none of the alternatives."""
+    why = ""
+    for place in piece.places:
+        cut = tree.function(place.path, place.function)
+        if cut and place.block:
+            block = tree.block(cut, place.block, place.occurrence)
+            why = why or f"this tree has no such block in {place.function} ({place.path}): {piece.about}"
+            cut = block
+        if cut:
+            return cut
+    names = " or ".join(place.function for place in piece.places)
+    return why or f"this tree has no {names} ({piece.places[0].path})"
+
+
+def assemble(tree: Tree, faults: Mapping[str, str] | None = None) -> Assembled:
+    """The program of all operations for which the tree has the pieces.
+
+    faults   pieces, and operations, that are not to be used, each with the reason
+    """
+    found = {piece.name: find(tree, piece) for piece in PIECES}
+    cuts = {name: cut for name, cut in found.items() if isinstance(cut, Cut)}
+    lacks = {name: why for name, why in found.items() if isinstance(why, str)} | dict(faults or {})
+    if "accessible" in cuts and cuts["accessible"].name == "arch_make_folio_accessible":
+        cuts.pop("accessible-folio", None)  # the empty one of other architectures
+    missing: dict[str, str] = {}
+    able, used = [], set()
+    for op in OPERATIONS:
+        needs = needed(op, cuts)
+        if why := next((lacks[name] for name in (f"operation {op.name}", *needs) if name in lacks), ""):
+            missing[op.name] = why
+        else:
+            able.append(op)
+            used |= set(needs)
+    kept = {name: cut for name, cut in cuts.items() if name in used}
+    return Assembled(_program(tree, kept, able), kept, tuple(able), missing)
+
+
+def needed(op: Operation, cuts: Mapping[str, Cut]) -> list[str]:
+    """The pieces that an operation needs, in the order in which they are met: its own, and what their text calls."""
+    names: list[str] = []
+    left = list(op.needs)
+    while left:
+        name = left.pop(0)
+        if name in names:
+            continue
+        names.append(name)
+        if name in cuts:
+            left += _called(name, cuts)
+    return names
+
+
+def _called(name: str, cuts: Mapping[str, Cut]) -> list[str]:
+    text = bare(cuts[name].text)
+    calls = set(re.findall(r"\b(\w+)\(", text)) - {cuts[name].name}
+    found: list[str] = []
+    if "split_folio" in calls:
+        found += [piece for piece in SPLIT if piece in cuts or piece != "split-release"]
+    for called in sorted(calls):
+        holders = [p.name for p in PIECES if any(place.function == called and not place.block for place in p.places)]
+        there = [holder for holder in holders if holder in cuts and cuts[holder].name == called]
+        found += there or holders[:1]
+    return found
+
+
+def _program(tree: Tree, cuts: dict[str, Cut], able: list[Operation]) -> str:
+    blocks = {piece.name for piece in PIECES if any(place.block for place in piece.places)}
+    text = ['#line 1 "shim.h"\n' + source("shim.h"), _grabs(tree, cuts)]
+    if "split-able" in cuts:
+        text.append(_at(cuts["split-able"]))
+    drivers = _sections()
+    if "split-count" in cuts:
+        text.append(_filled("split", drivers, cuts))
+    text += [_at(cut) for name, cut in cuts.items() if name not in blocks and name != "split-able"]
+    text += [_filled(op.name, drivers, cuts) for op in able]
+    text.append(_MAIN % ", ".join("op_" + op.name.replace("-", "_") for op in able))
+    return "\n".join(text)
+
+
+def _at(cut: Cut) -> str:
+    """A piece as text whose lines a compiler names as the tree's."""
+    return f'#line {cut.first} "{cut.path}"\n{cut.text}'
+
+
+def _sections() -> dict[str, str]:
+    parts = re.split(r"^//section ([a-z-]+) needs .*$", source("drivers.c"), flags=re.M)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _filled(name: str, drivers: dict[str, str], cuts: dict[str, Cut]) -> str:
+    mark = f'#line 1 "operation {name}"\n'
+    return mark + re.sub(r"@([a-z-]+)@", lambda block: f"\n{_at(cuts[block[1]])}\n{mark}" if block[1] in cuts else "",
+                         drivers[name])  # fmt: skip
+
+
+def _grabs(tree: Tree, cuts: dict[str, Cut]) -> str:
+    """The names for taking a pin, whose results changed their sense between versions: read off their definitions."""
+    page, folio = (tree.function("mm/gup.c", name) for name in ("try_grab_page", "try_grab_folio"))
+    lines = ['#line 1 "operation pin"']
+    if page and page.text.startswith("bool"):
+        lines.append("#define try_grab_page(page, flags) ask(Q_PIN, (page)->nr, 0)")
+    else:
+        lines.append("#define try_grab_page(page, flags) (ask(Q_PIN, (page)->nr, 0) ? 0 : -ENOMEM)")
+    if folio and folio.text.startswith("struct folio"):
+        lines.append("#define try_grab_folio(page, refs, flags) grab_fast(page)")
+    else:
+        lines.append("#define try_grab_folio(folio, refs, flags) (ask(Q_PIN, subject, 0) ? 0 : -ENOMEM)")
+    if "pin-fast" in cuts:
+        lines.append(f"#define GUP_FAST {cuts['pin-fast'].name}")
+    return "\n".join(lines) + "\n"
