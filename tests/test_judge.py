@@ -34,7 +34,7 @@ from ultrafolio.model.layout import ANON, EXPORTED, IOMAP, MAPPED, SECURE, SHARE
 from ultrafolio.model.policies import find
 
 RULES = SimpleNamespace(**functions(lambda function: function))
-WHERE = Path(os.environ.get("ULTRAFOLIO_TREES", "/usr/src"))
+WHERE = Path(os.environ.get("KERNEL_TREES", "/usr/src"))
 TREES = [WHERE / f"linux-source-{version}" for version in ("6.1", "6.12")]
 trees = pytest.mark.parametrize(
     "tree",
