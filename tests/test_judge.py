@@ -273,6 +273,12 @@ def test_three_at_once_from_a_named_start():
     assert found.at_once == (3 * 8 + 4, 8) and found.missing == []
 
 
+def test_what_is_beyond_the_limit_is_not_judged(program, monkeypatch):
+    monkeypatch.setattr("ultrafolio.judge.concurrent.MOST_NODES", 20)
+    found = judge(Tree(str(TREES[1])), whole=False, able=("import",))
+    assert set(found.not_judged) == {f"import and import from {start}" for start in NAMED.values()} and found.code == 3
+
+
 @pytest.mark.slow
 @trees
 def test_two_at_once_from_every_start(tree):

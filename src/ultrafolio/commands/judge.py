@@ -12,6 +12,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.judge.assemble import assemble
 from ultrafolio.judge.at_once import REASONS as AT_ONCE
 from ultrafolio.judge.citations import gone, unseen
+from ultrafolio.judge.concurrent import MOST_NODES
 from ultrafolio.judge.cut import Tree
 from ultrafolio.judge.explained import REASONS
 from ultrafolio.judge.page import page
@@ -114,7 +115,8 @@ def _text(result: Judgement) -> str:
     lines += [f"  {name:12} not judged: {why}" for name, why in result.not_judged.items()]
     if result.nodes:
         systems, places = result.at_once
-        lines.append(f"at once: {systems} systems from {places} starts, {result.nodes} states of the C")
+        lines.append(f"at once: {systems} systems from {places} starts, {result.nodes} states of the C, at most "
+                     f"{MOST_NODES} each")  # fmt: skip
         lines.append(f"  ends that the rules lack: {len(result.missing)}, and {result.explained.total()} with a reason")
         lines.append(f"  ends of the rules that the C cannot have: {result.ends_unreached}")
     lines += result.missing[:20]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from ..errors import InputError
 from ..model.layout import DISK
 from ..model.policies import Policy
 from .build import Program, Returned
@@ -22,6 +21,7 @@ from .watch import WATCHED, differences, without
 from .world import World
 
 MOST_NODES = 200_000
+"""Nodes that one system at once may have, on either side."""
 Values = tuple[int, ...]
 Words = tuple[str, ...]
 Own = tuple[Any, ...]
@@ -66,6 +66,10 @@ class Together:
             near = [differences(state, other) for words, other in self.in_c.ends if words == told]
             least = min(near, key=lambda found: (len(found), found), default=["no end of the C has these results"])
             yield f"{said}: {'; '.join(least)}"
+
+
+class TooMany(Exception):
+    """A system at once has more nodes than MOST_NODES."""
 
 
 class Side:
@@ -182,7 +186,7 @@ class OfRules(Side):
 
 def search(side: Side, ended: Words = ()) -> Ends:
     """All ends that a side's first node leads to. `ended`: for each thread how it has ended before the first step, ""
-    where it has not. InputError for more nodes than are bounded."""
+    where it has not. TooMany for more nodes than are bounded."""
     shared, owns = side.first()
     first = shared, tuple((*own[:-1], word) for own, word in zip(owns, ended or [""] * len(owns), strict=True))
     seen, stack, last = {first}, [first], set()
@@ -201,8 +205,7 @@ def search(side: Side, ended: Words = ()) -> Ends:
                 seen.add(after)
                 stack.append(after)
                 if len(seen) > MOST_NODES:
-                    raise InputError("too many interleavings", value=len(seen), allowed=f"at most {MOST_NODES}",
-                                     then="judge fewer operations at once")  # fmt: skip
+                    raise TooMany
         if not moved:
             last.add((tuple(own[-1] or "waits" for own in owns), shared))
     return Ends(frozenset((told, side.seen(shared)) for told, shared in last), len(seen))

@@ -17,7 +17,7 @@ from ..model.rule import RULES
 from .at_once import explain as explain_end
 from .build import Program
 from .carries import preset
-from .concurrent import Ruled, together
+from .concurrent import MOST_NODES, Ruled, TooMany, together
 from .cut import Tree
 from .explained import explain
 from .pieces import FIRST, LAST
@@ -172,9 +172,13 @@ def _at_once(
 ) -> None:
     result.at_once = len(runs), len({start for _, start in runs})
     for group, start in runs:
-        found = together(program, ruled, start, group)
-        result.nodes += found.in_c.nodes
         said = " and ".join(group)
+        try:
+            found = together(program, ruled, start, group)
+        except TooMany:
+            result.not_judged[f"{said} from {start}"] = f"more than {MOST_NODES} states"
+            continue
+        result.nodes += found.in_c.nodes
         for end in sorted(found.missing):
             if reason := explain_end(found, end, ruled, fixed):
                 result.explained[reason] += 1
