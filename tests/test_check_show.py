@@ -33,8 +33,7 @@ def test_every_vcpu_and_device_is_told_of(name, policy):
     result = checked(name, policy)
     waiting = {finding.actor for finding in result.waits}
     for number, (kind, _) in enumerate(story(name).actors):
-        ever = "" if kind == VCPU else " for ever"
-        line = f"{ACTOR_KINDS[kind]} {number}: never waits{ever}"
+        line = f"{ACTOR_KINDS[kind]} {number}: {'never waits' if kind == VCPU else 'no wait stays'}"
         told = line in result_text(result).splitlines()
         assert told == (kind in (VCPU, DISK, RING, PIN, INTERRUPT) and number not in waiting)
 

@@ -80,7 +80,7 @@ def test_watchers_of_health_have_a_bound(monkeypatch):
 
         def again():
             with contextlib.suppress(grpc.RpcError):
-                return next(stub.Watch(health_pb2.HealthCheckRequest()))
+                return next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=5))
 
         until(again)
 

@@ -224,7 +224,7 @@ def test_the_livelock_of_two_vcpus_is_found_from_a_file_with_one(typed, file):
         ["vcpus=1", "order=0", "holds"], ["vcpus=1", "order=1", "holds"], ["vcpus=1", "order=2", "holds"],
         ["vcpus=2", "order=0", "holds"], ["vcpus=2", "order=1", "violated,"], ["vcpus=2", "order=2", "violated,"],
     ]  # fmt: skip
-    assert rows[5][4] == "livelock" and "vcpu 0 (touch page 0), held by vcpu 0" in " ".join(rows[5])
+    assert rows[5][4] == "livelock" and "vcpu 0 (touch page 0), held by vcpu 1" in " ".join(rows[5])
     assert "first that fails: vcpus=2 order=1 under split-writeback (livelock)" in out
 
 

@@ -96,8 +96,8 @@ def finding_text(finding: Finding) -> str:
 
 
 def never_waiting(result: Result) -> list[str]:
-    """A line for each vCPU and device without a wait: "vcpu 1: never waits", "disk 2: never waits for ever"."""
-    return [f"{name}: never waits" + ("" if name.startswith(ACTOR_KINDS[VCPU]) else " for ever")
+    """A line for each vCPU and device without a wait: "vcpu 1: never waits", "disk 2: no wait stays"."""
+    return [f"{name}: " + ("never waits" if name.startswith(ACTOR_KINDS[VCPU]) else "no wait stays")
             for name in result.never_waits]  # fmt: skip
 
 

@@ -113,7 +113,8 @@ def run(
     if engine == "cluster":
         need("grpc", "redis")
         ctx.exit(on_cluster.run(load(plan), where, limit=limit, most=steps, as_json=as_json))
-    writer = report_writer(wanted=bool(report or open_it), quiet=quiet) if report is not False or open_it else None
+    hush = quiet or as_json
+    writer = report_writer(wanted=bool(report or open_it), quiet=hush) if report is not False or open_it else None
     folder = store or Path("out") / plan.stem
     again = f"ultrafolio sweep {plan}" + (f" -o {store}" if store else "")
     limits = Limits(cell_seconds, cell_memory)
