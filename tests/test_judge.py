@@ -1,5 +1,6 @@
 """The rules against the kernel's own C, where the trees of 6.1 and 6.12 are."""
 
+import functools
 import re
 from types import SimpleNamespace
 
@@ -33,9 +34,15 @@ def program():
 
 
 # ------------------------------------------------------------------------------------------- the judgement
+@functools.cache
+def judged(tree):
+    """What judging a whole tree finds, once."""
+    return judge(Tree(str(tree)))
+
+
 @trees
 def test_no_difference_is_left_without_an_explanation(tree):
-    found = judge(Tree(str(tree)))
+    found = judged(tree)
     assert found.missing == []
     assert {name: one.differ for name, one in found.operated.items() if one.differ} == {}
     assert found.operated["import"].equal > 400 and found.nodes > 10_000
@@ -43,7 +50,7 @@ def test_no_difference_is_left_without_an_explanation(tree):
 
 @trees
 def test_each_reason_is_used_or_is_of_the_other_tree(tree):
-    used = {name for one in judge(Tree(str(tree)), together_too=False).operated.values() for name in one.explained}
+    used = {name for one in judged(tree).operated.values() for name in one.explained}
     other = {"walks-twice"} | ({"large-has-no-bit"} if tree.name == "linux-source-6.1" else set())
     assert used == {reason.name for reason in REASONS} - other
 
