@@ -64,12 +64,17 @@ def where(tmp_path_factory):
         yield where
 
 
-@pytest.fixture(scope="module")
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
 def group(where):
-    """Actors of two machines: 0 is a vCPU of machine 0, 1 a vCPU of machine 1."""
+    """Actors of two machines: 0 is a vCPU of machine 0, 1 a vCPU of machine 1. A group of its own for each test, since
+    some methods delete it."""
+    name = f"rights-{next(NUMBERS)}"
     with Cluster.at(where) as cluster:
-        cluster.lay_out_state("rights", build("per-page", vcpu=[{}, {"guest": 1, "cpu": 1}]).state, [], "a test")
-    return "rights"
+        cluster.lay_out_state(name, build("per-page", vcpu=[{}, {"guest": 1, "cpu": 1}]).state, [], "a test")
+    return name
 
 
 def asked(where, caller, name, method, vm, group, patience=1):
