@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from simulated import HERE, settings
+from ultrafolio.engine.interp import to_lists
 from ultrafolio.model.layout import DISK, NON_SECURE, RING, SECURE, SHARED, VCPU
-from ultrafolio.sim import config, costs, world
+from ultrafolio.sim import config, costs, once
+from ultrafolio.sim import world as sim_world
+from ultrafolio.sim.load import interpreted
 from ultrafolio.sweep.planfile import load
 from ultrafolio.trace.load import load_orders, load_requests, load_touches
 
@@ -17,7 +20,7 @@ SHARING = {"rings": 3, "ring_pages": 3, "io_pages": 2, "pool_pages": 32, "disks"
 
 
 def shared_pages(**axes):
-    state, _ = world.build(settings(**SHARING, **axes), HERE)
+    state, _ = sim_world.build(settings(**SHARING, **axes), HERE)
     return state, np.flatnonzero(state.uv["state"] == SHARED)
 
 
@@ -36,7 +39,7 @@ def test_placements_put_shared_pages_where_they_say(order):
 
 
 def test_vcpus_touch_no_page_of_an_aligned_pool():
-    state, around = world.build(settings(placement="aligned", order=4, **SHARING), HERE)
+    state, around = sim_world.build(settings(placement="aligned", order=4, **SHARING), HERE)
     shared = np.flatnonzero(state.uv["state"] == SHARED)
     for t in np.flatnonzero(state.who["kind"] == VCPU):
         a = around.load[t]
@@ -45,7 +48,7 @@ def test_vcpus_touch_no_page_of_an_aligned_pool():
 
 def test_orders_come_from_a_recording_and_folios_are_aligned():
     recording = ROOT / "traces/folios.mthp"
-    state, _ = world.build(settings(orders=str(recording), pages=60_000, seed=4), HERE)
+    state, _ = sim_world.build(settings(orders=str(recording), pages=60_000, seed=4), HERE)
     order = state.mm["order"].astype(int)
     heads = np.flatnonzero(np.arange(len(order)) >> order << order == np.arange(len(order)))
     assert (np.diff(np.append(heads, len(order))) == 1 << order[heads]).all(), "folio after folio, no gap"
@@ -74,7 +77,7 @@ def test_what_was_imported_before_the_run():
 def test_recordings_become_touches_of_private_pages_and_slot_sized_requests():
     touches, requests = ROOT / "traces/python-startup.lackey.gz", ROOT / "traces/fio-seqread-64k.iolog.gz"
     axes = {**SHARING, "pages": 0, "touches": str(touches), "requests": str(requests), "order": 3}
-    state, around = world.build(settings(**axes), HERE)
+    state, around = sim_world.build(settings(**axes), HERE)
     recorded = load_touches(touches)
     assert len(around.touches) == len(recorded)
     assert len(np.unique(around.touches)) == len(np.unique(recorded["page"]))
@@ -85,13 +88,13 @@ def test_recordings_become_touches_of_private_pages_and_slot_sized_requests():
 
 
 def test_actors_are_as_many_as_asked_for():
-    state, _ = world.build(settings(guests=3, vcpus=5, reboot_us=10, **SHARING), HERE)
+    state, _ = sim_world.build(settings(guests=3, vcpus=5, reboot_us=10, **SHARING), HERE)
     kinds = np.bincount(state.who["kind"])
     assert (kinds[VCPU], kinds[DISK], kinds[RING]) == (15, 12, 9)
 
 
 def test_an_lru_batch_can_name_every_cpu():
-    state, _ = world.build(settings(disks=300, lru_us=10), HERE)
+    state, _ = sim_world.build(settings(disks=300, lru_us=10), HERE)
     assert state.who["cpu"].max() + 1 == np.iinfo(state.mm["batch"].dtype).max
 
 
@@ -108,3 +111,23 @@ def test_the_shipped_profile_changes_what_it_names_and_nothing_else():
     slow = costs.find("profiles/slow-crypto.toml", {}, ROOT)
     named = tomllib.loads((ROOT / "profiles/slow-crypto.toml").read_text())["costs"]
     assert slow == default | named and slow != default
+
+
+@pytest.mark.parametrize(("disks", "requests"), [(4, 2), (5, 1), (3, 3), (2, 7)])
+def test_a_recording_is_passed_in_order_by_any_number_of_disks(tmp_path, disks, requests):
+    """Disk `d` takes requests d, d + disks, … of the recording repeated without end, and none beyond its end."""
+    lines = [f"/dev/sdb wait {10 * (n + 1)} 0\n/dev/sdb write {4096 * n} 4096\n" for n in range(requests)]
+    (tmp_path / "few.iolog").write_text("fio version 2 iolog\n/dev/sdb add\n/dev/sdb open\n" + "".join(lines))
+    given = {"disks": disks, "requests": "few.iolog", "pages": 64, "vcpus": 1, "duration_us": 2000, "imported": False}
+    made = once.of_plan({}, "", given, tmp_path)
+    due = [int(row["at"]) for row in made.world.requests]
+    mine = [made.world.load[t] for t, who in enumerate(made.state.who) if who["kind"] == DISK]
+    for number, row in enumerate(mine):
+        rounds, place = divmod(number, requests)
+        assert (int(row["pos"]), int(row["base"])) == (place, rounds * due[-1])
+    state, world = to_lists(made.state), to_lists(made.world)
+    interpreted()(state, world, 1 << 40)
+    for number, row in enumerate(row for row, who in zip(world.load, state.who, strict=True) if who.kind == DISK):
+        rounds, place = divmod(row.base // due[-1] * requests + row.pos - number, disks)
+        assert place == 0 and rounds >= 0
+    assert world.metric[0].io_done > 0

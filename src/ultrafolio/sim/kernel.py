@@ -121,9 +121,10 @@ def pause(s, w, t, now):
     a = w.load[t]
     if a.recorded and s.who[t].kind == DISK:
         a.pos += a.stride
-        if a.pos >= w.clock[0].sequence:
-            a.pos -= w.clock[0].sequence
-            a.base += w.requests[w.clock[0].sequence - 1].at
+        # a recording with fewer requests than disks is passed several times by one stride
+        rounds = a.pos // w.clock[0].sequence
+        a.pos -= rounds * w.clock[0].sequence
+        a.base += rounds * w.requests[w.clock[0].sequence - 1].at
         due = a.base + w.requests[a.pos].at
         return due - now if due > now else 0
     return exponential(w, t, a.think)

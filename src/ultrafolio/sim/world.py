@@ -321,6 +321,8 @@ def _loads(load: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]], s
             a["think"], a["latency"] = load["io_us"] * 1000, world.clock[0]["read"]
             a["recorded"], a["stride"] = bool(load["requests"]), load["disks"]
             a["pos"] = index % len(world.requests)
+            if load["requests"]:
+                a["base"] = index // len(world.requests) * int(world.requests[-1]["at"])
             state.actor["n"][t] = load["io_pages"]
         elif kind in (RING, PIN):
             a["mode"], a["first"], a["count"] = LISTED, guest * listed + slots + index, 1
@@ -337,7 +339,7 @@ def _first_keys(rings_at: int, kinds: list[tuple[int, int]], world: World) -> No
         if kind in (RING, PIN):
             times[t] = rings_at
         elif kind == DISK and world.load[t]["recorded"]:
-            times[t] = int(world.requests[world.load[t]["pos"]]["at"])
+            times[t] = int(world.load[t]["base"] + world.requests[world.load[t]["pos"]]["at"])
     start(world, times)
 
 
