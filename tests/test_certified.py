@@ -14,6 +14,7 @@ from ultrafolio.check.formats_trace import read, trace_file, verify
 from ultrafolio.check.liveness import components_of
 from ultrafolio.errors import Defect, InputError
 from ultrafolio.model import policies, scenario
+from ultrafolio.waits import words
 from ultrafolio.waits.words import stall
 
 
@@ -131,6 +132,20 @@ def test_wrong_words_are_a_defect(text, monkeypatch):
     monkeypatch.setattr(verdict, "wait_of", wrong)
     with pytest.raises(Defect):
         judged(text, "whole-folio" if text == PERMANENT else "per-page")
+
+
+def test_wrong_words_of_a_holder_are_a_defect(monkeypatch):
+    monkeypatch.setattr(words, "_pin", lambda s, a, where: words.Holder(a, "nobody", "the next drain", stays=True))
+    with pytest.raises(Defect):
+        judged(PERMANENT, "whole-folio")
+
+
+def test_a_holder_that_is_left_out_is_a_defect(monkeypatch):
+    right = words.holders
+    monkeypatch.setattr(words, "holders", lambda *given: right(*given)[1:])
+    for text, policy in ((PERMANENT, "whole-folio"), (LIVELOCK, "per-page")):
+        with pytest.raises(Defect):
+            judged(text, policy)
 
 
 # ------------------------------------------------------------------------------------------------ no wait is hidden

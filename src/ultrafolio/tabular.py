@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -11,14 +12,14 @@ from .errors import missing
 MOST_SHOWN = 40
 
 
-class Tabular:
+class Tabular(ABC):
     """Something that has rows, each a mapping with the same names; a notebook shows them."""
 
     __slots__ = ()
 
+    @abstractmethod
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """The rows, in order."""
-        raise NotImplementedError
 
     def heading(self) -> str:
         """One line above the table."""

@@ -9,7 +9,6 @@ fatal       the waiter or its guest is dead.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted
-from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
+from ultrafolio.waits.tables import OB_REFS, OBSTACLE_OF, OBSTACLES, PAGE
 from ultrafolio.waits.words import Wait
 
 from . import told
@@ -67,22 +66,52 @@ def pinned(state: State, page: int) -> bool:
 
 
 def certify_words(lookup: Lookup, judged: Judged, wait: Wait) -> None:
-    """Each holder, taker and releasing step that is told is one of the component's. Else NotCertified."""
+    """The words name who holds what is waited for, and no one else. Else NotCertified.
+
+    The holders that the words come from are held against what each actor contributes, state by state; the takers and
+    releasing steps of a livelock against the edges that they take.
+    """
     claim, entry = claim_of(judged), lookup.state(judged.component.entry)
-    run, t, page, whole = interpreted(), claim.waiter, claim.page, claim.whole
-    if claim.kind == "fatal":
-        right = words.dead(entry, t, page)
-    elif claim.kind == "permanent":
-        right = words.in_words(entry, t, claim.bits, page, whole, staying=True)
-    else:
-        _marked(lookup, judged)
-        members = judged.component.members
-        states = [lookup.state(n) for n in members[:: max(1, len(members) // MANY)].tolist()]
-        right = told.livelock(entry, claim, told.holders_of(states, claim), list(judged.takers), list(judged.releases))
-    if replace(wait, expected=False) != replace(right, expected=False):
-        raise NotCertified(f"the words are not those of its states: {wait.line()}")
-    if wait.expected != judged.expected or not run.is_pending(entry, t):
+    if wait.expected != judged.expected or wait.waiter != words.waiter_words(entry, claim.waiter, claim.page):
         raise NotCertified("the wait is not the component's")
+    if claim.kind == "permanent":
+        certify_holders(entry, claim)
+        found = words.named_holders(entry, claim.waiter, claim.bits, claim.page, claim.whole, staying=True)
+        if (wait.held_by, wait.released_by) != words.held_and_released(found):
+            raise NotCertified(f"the words are not those of the holders: {wait.line()}")
+    elif claim.kind == "livelock":
+        _marked(lookup, judged)
+        _certify_turns(lookup, judged, wait)
+
+
+def certify_holders(state: State, claim: Claim) -> None:
+    """The actors that the words say hold an obstacle are those that contribute to it, each by name; and an LRU batch is
+    said to hold one where one does. Else NotCertified."""
+    run, t, page, whole = interpreted(), claim.waiter, claim.page, claim.whole
+    for bit in words.bits(claim.bits & run.stands(state, t, page, whole)):
+        said = words.holders(state, t, bit, page, whole)
+        actors = {h.actor for h in said if h.actor is not None}
+        right = {a for a in range(len(state.task)) if a != t and run.contributes(state, a, t, page, whole) & bit}
+        unnamed = [h.held for h in said if h.actor is not None and words.name(state, h.actor) not in h.held]
+        batches = sum("LRU batch" in h.held for h in said)
+        if actors != right or unnamed or (bit == OB_REFS and batches != run.batches(state, page, whole)):
+            raise NotCertified(f"{' and '.join(h.held for h in said) or 'nobody'} is not who holds it: "
+                               f"actors {sorted(right)}")  # fmt: skip
+
+
+def _certify_turns(lookup: Lookup, judged: Judged, wait: Wait) -> None:
+    """The words of a livelock name every taker but the waiter, every releasing step, and a holder where there is one.
+    Else NotCertified."""
+    claim, entry, members = claim_of(judged), lookup.state(judged.component.entry), judged.component.members
+    for number in members[:: max(1, len(members) // MANY)].tolist():
+        certify_holders(lookup.state(number), claim)
+    others = [step for step in judged.takers if step[0] != claim.waiter] or judged.takers
+    missing = [f"{rule} of {words.name(entry, a)}" for a, rule in others
+               if f"{rule} of {words.name(entry, a)}" not in wait.taken_by]  # fmt: skip
+    missing += [f"{rule} of {words.name(entry, a)}" for a, rule in judged.releases
+                if f"{rule} of {words.name(entry, a)}" not in wait.released_by]  # fmt: skip
+    if missing or (judged.takers and wait.held_by.startswith("nobody")):
+        raise NotCertified(f"{', '.join(missing) or 'a holder'} is not told: {wait.line()}")
 
 
 def _marked(lookup: Lookup, judged: Judged) -> None:

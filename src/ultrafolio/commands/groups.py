@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import click
 
-from ultrafolio.errors import InputError, one_of
 from ultrafolio.state import validate
-from ultrafolio.state.store import StoreUnavailable
 from ultrafolio.sweep import durable
+
+from .stores import has_group, opened
 
 
 class Wish(NamedTuple):
@@ -26,25 +26,13 @@ class Wish(NamedTuple):
 
 def run(url: str, wish: Wish, as_json: bool) -> int:
     """Do what is wished, in the order archive, cut, delete; else list the groups. 1: the rules refuse the stream."""
-    try:
-        from ultrafolio.state.redis import RedisStore
-    except ImportError:
-        raise InputError("redis is not installed", allowed="the extra `cluster`",
-                         then="pip install 'ultrafolio[cluster]'") from None  # fmt: skip
-    store = RedisStore(url, "admin", patience=2.0)
-    try:
+    with opened(url) as store:
         there = store.groups()
         for name in filter(None, (wish.archive, wish.cut, wish.delete)):
-            if name not in there:
-                raise one_of("folio group", name, there)
+            has_group(name, there)
         if not (wish.archive or wish.cut or wish.delete):
             _list(store, there, as_json)
         return _do(store, wish)
-    except StoreUnavailable as error:
-        raise InputError(f"{url.split('@')[-1]}: {error}", allowed="the URL of a running server",
-                         then="python -m services --json prints it") from None  # fmt: skip
-    finally:
-        store.close()
 
 
 def _do(store: Any, wish: Wish) -> int:

@@ -10,12 +10,14 @@ from typing import Any
 
 import click
 
-from ultrafolio.errors import InputError, one_of
+from ultrafolio.errors import InputError
 from ultrafolio.model.layout import State
 from ultrafolio.state import validate
 from ultrafolio.state.sections import DTYPES, decode_meta, join
-from ultrafolio.state.store import Event, StoreUnavailable
+from ultrafolio.state.store import Event
 from ultrafolio.sweep import durable
+
+from .stores import has_group, opened
 
 SCHEMES = ("redis://", "rediss://", "unix://")
 Stream = tuple[str, list[Event], Callable[[], State] | None]
@@ -23,7 +25,13 @@ Stream = tuple[str, list[Event], Callable[[], State] | None]
 
 def run(source: str, groups: Sequence[str], save: Path | None, as_json: bool) -> int:
     """Validate the streams of `source`; 0 if all are accepted and no property is broken, else 1."""
-    streams = list(_live(source, groups) if source.startswith(SCHEMES) else _saved(Path(source), groups))
+    if not source.startswith(SCHEMES):
+        return _all(source, list(_saved(Path(source), groups)), save, as_json)
+    with opened(source) as store:
+        return _all(source, list(_live(store, groups)), save, as_json)
+
+
+def _all(source: str, streams: list[Stream], save: Path | None, as_json: bool) -> int:
     if not streams:
         raise InputError("nothing to validate", value=source, allowed="at least one folio group",
                          cause="no group was laid out", then="python examples/lay_out.py SCENARIO POLICY")  # fmt: skip
@@ -40,22 +48,11 @@ def run(source: str, groups: Sequence[str], save: Path | None, as_json: bool) ->
     return 1 if wrong else 0
 
 
-def _live(url: str, groups: Sequence[str]) -> Iterator[Stream]:
-    try:
-        from ultrafolio.state.redis import RedisStore
-    except ImportError:
-        raise InputError("redis is not installed", allowed="the extra `cluster`",
-                         then="pip install 'ultrafolio[cluster]'") from None  # fmt: skip
-    store = RedisStore(url, "admin", patience=2.0)
-    try:
-        there = store.groups()
-        for group in groups or there:
-            if group not in there:
-                raise one_of("folio group", group, there)
-            yield group, list(store.history(group)), stored(store, group)
-    except StoreUnavailable as error:
-        raise InputError(f"{url.split('@')[-1]}: {error}", allowed="the URL of a running server",
-                         then="python -m services --json prints it") from None  # fmt: skip
+def _live(store: Any, groups: Sequence[str]) -> Iterator[Stream]:
+    there = store.groups()
+    for group in groups or there:
+        has_group(group, there)
+        yield group, list(store.history(group)), stored(store, group)
 
 
 def stored(store: Any, group: str) -> Callable[[], State]:
@@ -69,8 +66,7 @@ def stored(store: Any, group: str) -> Callable[[], State]:
 def _saved(file: Path, groups: Sequence[str]) -> Iterator[Stream]:
     streams = validate.read(file)
     for group in groups or streams:
-        if group not in streams:
-            raise one_of("folio group", group, list(streams))
+        has_group(group, list(streams))
         yield group, streams[group], None
 
 

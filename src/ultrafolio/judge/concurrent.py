@@ -7,6 +7,7 @@ is over a graph. A step is computed once for each shared state and thread; every
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -72,7 +73,7 @@ class TooMany(Exception):
     """A system at once has more nodes than MOST_NODES."""
 
 
-class Side:
+class Side(ABC):
     """One side's threads over one start. `first` is its node, `step` moves a thread."""
 
     mine: tuple[str, ...] = ()
@@ -97,12 +98,13 @@ class Side:
                 row[name] = values[at]
                 at += 1
 
+    @abstractmethod
     def first(self) -> Node:
-        raise NotImplementedError
+        """The node before any step."""
 
+    @abstractmethod
     def move(self, shared: Own, own: Own, thread: int) -> tuple[Own, Own] | None:
         """One step of a thread: the shared state and its own part afterwards; None where it waits."""
-        raise NotImplementedError
 
     def step(self, shared: Own, own: Own, thread: int) -> tuple[Own, Own] | None:
         """As `move`, computed once."""

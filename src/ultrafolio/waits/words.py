@@ -28,6 +28,8 @@ from .tables import (
     OBSTACLES,
 )
 
+GONE = "nobody any more"
+"""The holder of what was never given back."""
 EVER = "which comes only with the guest's reboot or shutdown"
 LEADS_TO = (
     "touch leads to access", "unshare leads to secure", "pin leads to granted or refused", "writeback leads to ended",
@@ -167,7 +169,7 @@ def _sleeps_for(s: Any, a: int, followed: tuple[int, ...]) -> str:
     if not found:
         return ""
     obstacle = last(found)
-    held = "; ".join(h.held for h in holders(s, a, obstacle, k.page, False, followed)) or "nobody any more"
+    held = "; ".join(h.held for h in holders(s, a, obstacle, k.page, False, followed)) or GONE
     return f", which waits for {what_for(s, obstacle, k.page, False)}, held by {held}"
 
 
@@ -256,17 +258,28 @@ def obstacle_names(found: int) -> tuple[str, ...]:
     return tuple(OBSTACLES[bit.bit_length() - 1] for bit in bits(found))
 
 
-def in_words(
-    s: Any, t: int, named: int, page: int, whole: bool, *, expected: bool = False, staying: bool = False
-) -> Wait:
-    """The wait of actor `t` for the `named` obstacles, as this state has them. staying: of the holders, only those that
-    no fair step removes, where there are such."""
+def named_holders(s: Any, t: int, named: int, page: int, whole: bool, staying: bool = False) -> list[Holder]:
+    """Everybody who holds one of the `named` obstacles. staying: of an obstacle's holders only those that no fair step
+    removes, where there are such."""
     found: list[Holder] = []
     for obstacle in bits(named):
         some = holders(s, t, obstacle, page, whole)
         found += [h for h in some if h.stays] if staying and any(h.stays for h in some) else some
+    return found
+
+
+def in_words(
+    s: Any, t: int, named: int, page: int, whole: bool, *, expected: bool = False, staying: bool = False
+) -> Wait:
+    """The wait of actor `t` for the `named` obstacles, as this state has them; staying: as in named_holders."""
+    held, released = held_and_released(named_holders(s, t, named, page, whole, staying))
     return Wait(waiter_words(s, t, page), " and ".join(what_for(s, o, page, whole) for o in bits(named)),
-                joined(h.held for h in found), joined(h.released for h in found), expected)  # fmt: skip
+                held, released, expected)  # fmt: skip
+
+
+def held_and_released(found: list[Holder]) -> tuple[str, str]:
+    """Who holds and what releases, in words."""
+    return joined(h.held for h in found) or GONE, joined(h.released for h in found) or "nothing"
 
 
 def joined(lines: Any) -> str:

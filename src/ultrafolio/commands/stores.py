@@ -1,0 +1,34 @@
+"""The shared state of a running cluster, for commands that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ultrafolio.errors import InputError, missing, one_of
+from ultrafolio.state.store import StoreUnavailable
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Any]:
+    """The administrator's RedisStore at a URL, closed at the end. InputError where it cannot be reached, and where the
+    extra `cluster` is missing."""
+    try:
+        from ultrafolio.state.redis import RedisStore
+    except ImportError:
+        raise missing("redis") from None
+    store = RedisStore(url, "admin", patience=2.0)
+    try:
+        yield store
+    except StoreUnavailable as error:
+        raise InputError(f"{url.split('@')[-1]}: {error}", allowed="the URL of a running server",
+                         then="python -m services --json prints it") from None  # fmt: skip
+    finally:
+        store.close()
+
+
+def has_group(group: str, there: list[str]) -> None:
+    """InputError for a folio group that is not there."""
+    if group not in there:
+        raise one_of("folio group", group, there)
