@@ -16,7 +16,7 @@ from ultrafolio.sweep.executor import Limits, Processes
 from ultrafolio.sweep.job import QUEUE, Job, broker_url, without_password
 from ultrafolio.sweep.queue import pause, read_ticket, resume, revoke
 from ultrafolio.sweep.store import open_store
-from workers.app import RESTORE_SECONDS
+from workers.app import app
 
 SLOW = PLAN.replace("sleep_ms = 5", "sleep_ms = 12")
 
@@ -208,7 +208,9 @@ def test_a_dead_machines_chunk_is_delivered_again_after_the_visibility_timeout(t
             wait_for(lambda: list((tmp_path / "a/segments").glob("*.arrows")))
         with Redis.from_url(server.url) as client:
             assert client.hlen("unacked") > 0, "it died with a chunk in hand"
-            client.set("unacked_mutex", "dead", ex=RESTORE_SECONDS)  # as if it had died while it looked for chunks
+            # as if it had died while it looked for chunks; 300 s is Kombu's own
+            expire = app.conf.broker_transport_options.get("unacked_mutex_expire", 300)
+            client.set("unacked_mutex", "dead", ex=expire)
         time.sleep(1.1)
         with Workers(server.url, tmp_path, 2, ULTRAFOLIO_VISIBILITY="1"):
             assert sweep.end().computed == CELLS

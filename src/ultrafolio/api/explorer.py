@@ -15,7 +15,7 @@ from .named import Policy, Scenario, no_such_type
 
 
 class Explorer(Tabular):
-    """Where a walk stands. Nothing changes it: step(), back() and goto() return another one.
+    """A state of a walk. It never changes: step(), back() and goto() return another one.
 
     path  the index of each enabled step taken from the start, such as 3.1.0; "" at the start
     """
