@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,13 +53,14 @@ class Keeper:
     def _tend(self, store: RedisStore, log: Any) -> None:
         said: dict[str, str] = {}
         while not self._over.wait(EVERY_S):
-            # whatever is away now: there is a next time
-            with suppress(Exception):
+            try:
                 for group in store.groups():
                     why = checkpoint.cut(store, group)
                     if why and said.get(group) != why:
                         log.warning("a stream is not cut", group=group, reason=why)
                     said[group] = why
+            except Exception as error:  # the thread goes on: what is away now may be there the next time
+                log.warning("streams are not looked at", reason=f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
         self._over.set()
