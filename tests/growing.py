@@ -90,7 +90,7 @@ def _numbers(node, beside):
 
 
 # ---------------------------------------------------------------------------------------------- the entries
-LAYOUT, RULES = "model/layout.py", "model/access.py"
+LAYOUT, RULES = "model/layout.py", "model/rules/references.py"
 KICKS = '''
 @rule(KICK_IDLE, takers="kicker", cost="kick", fair=UNFAIR, chooses=True, kernel="none")
 def kick_start(s, t, op, page):

@@ -7,8 +7,8 @@ Linux arch/s390/include/asm/uv.h (v6.13) and kvm-unit-tests s390x/uv-host.c; ker
 
 from __future__ import annotations
 
-from .layout import *
-from .rule import fn
+from ultrafolio.model.layout import *
+from ultrafolio.model.rule import fn
 
 
 @fn

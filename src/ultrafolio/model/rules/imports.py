@@ -1,73 +1,17 @@
-"""Host MM, part one: references, locks, the arch bit, and the import of a page.
+"""The import of a page that a guest touched, and the unshare that unpins it.
 
 Mirrors arch/s390/kernel/uv.c make_folio_secure() (v6.10) and arch/s390/kvm/pv.c kvm_s390_pv_make_secure()
 (v7.0) as kernel §3.3 and §3.5 read them; one rule is one atomic step and any other part may run between two.
-The host never reads a page's ultravisor state: it keeps the arch bit, and tries.
 """
 
 from __future__ import annotations
 
-from .layout import *
-from .rule import STRONG, fn, rule
+from ultrafolio.model.layout import *
+from ultrafolio.model.rule import STRONG, fn, rule
+
+from .folio import counted, extra_refs, get_ref, head, put_ref, set_arch, unlock, writable
+from .thread import finished, running
 from .ultravisor import uv_export, uv_import, uv_unpin
-
-
-@fn
-def head(s, p):
-    """First page of the folio that page `p` belongs to; folios are naturally aligned."""
-    order = s.mm[p].order
-    return p >> order << order
-
-
-@fn
-def counted(s, p):
-    """The page whose references and freeze an import of `p` looks at: the folio's head, or `p` (P.refs)."""
-    return p if s.cfg[0].refs == REFS_PAGE else head(s, p)
-
-
-@fn
-def extra_refs(s, p):
-    """References beyond the expected ones, counted over P.refs. Source: expected_folio_refs(), v6.14."""
-    if s.cfg[0].refs == REFS_PAGE:
-        m = s.mm[p]
-        return m.pins + m.longs + m.spec + (1 if m.batch else 0)
-    return s.mm[head(s, p)].refs
-
-
-@fn
-def bit_page(s, p):
-    """The page on which the arch bit that covers `p` stands (P.track)."""
-    return head(s, p) if s.cfg[0].track == TRACK_FOLIO else p
-
-
-@fn
-def set_arch(s, p):
-    """Set the arch bit that covers `p`, and count it in the folio's summary."""
-    m = s.mm[bit_page(s, p)]
-    if not m.arch:
-        m.arch = 1
-        s.mm[head(s, p)].marked += 1
-
-
-@fn
-def clear_arch(s, p):
-    """Clear the arch bit that covers `p`."""
-    m = s.mm[bit_page(s, p)]
-    if m.arch:
-        m.arch = 0
-        s.mm[head(s, p)].marked -= 1
-
-
-@fn
-def running(s, vm):
-    """Whether KVM runs this virtual machine's vCPUs now."""
-    return s.vm[vm].life == ALIVE
-
-
-@fn
-def writable(s, p):
-    """Whether the guest's table maps page `p` for writing."""
-    return s.pt[p].present == MAPPED and s.mm[head(s, p)].writable > 0
 
 
 @fn
@@ -84,60 +28,6 @@ def take_exit(s, t, view, call, page):
     if s.cfg[0].import_lock == LOCK_VM and (call == UNSHARE or writable(s, page)):
         k.pc = IMPORT_MUTEX
     return FAULT
-
-
-@fn
-def take_pin(s, t, page, n):
-    """A device asks for pin_user_pages() on `n` pages from `page`."""
-    k = s.task[t]
-    k.page, k.n, k.at, k.pc = page, n, 0, PIN_GET
-    return OK
-
-
-@fn
-def take_unpin(s, t):
-    """A device is done with its pages."""
-    s.task[t].pc = UNPIN
-    return OK
-
-
-@fn
-def take_reboot(s, t, restart):
-    """The VMM stops the machine; `restart` says whether it runs again afterwards."""
-    s.vm[s.who[t].vm].life = REBOOTING
-    s.task[t].call, s.task[t].pc = restart, REBOOT_QUIET
-    return OK
-
-
-@fn
-def unlock(s, p):
-    s.mm[head(s, p)].locked = 0
-
-
-@fn
-def get_ref(s, p, what):
-    """One more reference on page `p`: `what` is 0 short pin, 1 long-term pin, 2 a plain one."""
-    m = s.mm[p]
-    if what == 0:
-        m.pins += 1
-    elif what == 1:
-        m.longs += 1
-    else:
-        m.spec += 1
-    s.mm[head(s, p)].refs += 1
-
-
-@fn
-def put_ref(s, p, what):
-    """Drop a reference taken by get_ref."""
-    m = s.mm[p]
-    if what == 0:
-        m.pins -= 1
-    elif what == 1:
-        m.longs -= 1
-    else:
-        m.spec -= 1
-    s.mm[head(s, p)].refs -= 1
 
 
 @fn
@@ -170,20 +60,6 @@ def off_table(s, t):
     """The import drops the page-table lock of its page, if it holds it."""
     if s.cfg[0].import_ref == REF_HELD:
         s.mm[s.task[t].page].walked = 0
-
-
-@fn
-def finished(s, t):
-    """The actor has done once what it does: whoever comes `after` it may start."""
-    if s.who[t].awaited:
-        s.task[t].done = 1
-
-
-@fn
-def turn_come(s, t):
-    """Whether the actor that this one comes `after` has finished once."""
-    after = s.who[t].after
-    return after == 0 or s.task[after - 1].done > 0
 
 
 @fn
@@ -516,76 +392,3 @@ def report_success(s, t):
     finished(s, t)
     s.task[t].tries = 0
     return SUCCESS
-
-
-@rule(SPLIT_LOCK, takers="vcpu", sleeps="lock", fair=STRONG,
-      kernel="folio_lock before split_folio, v6.10; handed over after 5 tries since v5.9",
-      seed="there is no way to simply split a folio")  # fmt: skip
-def split_lock(s, t):
-    """Lock the large folio; it may have been split meanwhile."""
-    k = s.task[t]
-    if s.mm[k.page].order == 0:
-        again(s, t)
-        return OK
-    h = s.mm[head(s, k.page)]
-    if h.locked:
-        return W_LOCK
-    h.locked = 1
-    k.pc = SPLIT
-    return OK
-
-
-@fn
-def again(s, t):
-    """Try once more in the same call; 6.10 to 6.13 hold no reference over this."""
-    if s.cfg[0].import_ref == REF_WAITING:
-        let_go(s, t)
-    s.task[t].pc = IMPORT_MAP
-
-
-@rule(SPLIT, takers="vcpu", cost="lock split_fixed@DONE,SUCCESS", holds="lock", releases="lock mutex refs",
-      kernel="split_folio: -EAGAIN extra references, -EBUSY dirty iomap; wiggle_split, v6.14",
-      seed="and no way to split folios, so there is no solution to this")  # fmt: skip
-def split(s, t):
-    """Split to order 0, unless it is in writeback, is dirty iomap, or has extra references on any page."""
-    k = s.task[t]
-    h = head(s, k.page)
-    m = s.mm[h]
-    m.locked = 0
-    if m.writeback != NO_WRITEBACK:
-        if s.cfg[0].import_ref == REF_WAITING:
-            return busy(s, t, E_WRITEBACK)
-        k.pc = WAIT_WRITEBACK
-        return E_WRITEBACK
-    if m.dirty and m.backing == IOMAP:
-        if k.splits >= s.cfg[0].split_writeback:
-            return busy(s, t, E_DIRTY)
-        k.splits += 1
-        k.back, k.pc = SPLIT_LOCK, WB_LOCK
-        return OK
-    if m.refs > k.ref:
-        if s.cfg[0].import_ref == REF_WAITING:
-            let_go(s, t)
-        return too_many_refs(s, t)
-    into_pages(s, h)
-    if s.cfg[0].after_split == SPLIT_AGAIN:
-        again(s, t)
-        return DONE
-    if s.cfg[0].after_split == SPLIT_FALSE_SUCCESS:
-        return report_success(s, t)
-    leave(s, t)
-    return DONE
-
-
-@fn
-def into_pages(s, h):
-    """The folio at `h` becomes folios of order 0, each with the flags of the whole and its own references."""
-    m = s.mm[h]
-    order, dirty, writable, arch = m.order, m.dirty, m.writable, m.arch
-    for p in range(h, h + (1 << order)):
-        q = s.mm[p]
-        q.order, q.dirty, q.writable = 0, dirty, writable
-        if s.cfg[0].track == TRACK_FOLIO:
-            q.arch = arch
-        q.marked = q.arch
-        q.refs = q.pins + q.longs + q.spec + (1 if q.batch else 0)

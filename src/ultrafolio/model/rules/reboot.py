@@ -1,15 +1,23 @@
-"""Host MM, part three: the reset of a guest that reboots or shuts down; and the fault of a broken host.
+"""The reset of a guest that reboots or shuts down.
 
 Mirrors kvm_s390_handle_pv() in arch/s390/kvm/kvm-s390.c (kernel §3.1).
 """
 
 from __future__ import annotations
 
-from .guest import spend
-from .host import finished, turn_come
-from .layout import *
-from .rule import UNFAIR, rule
-from .ultravisor import hw_host, uv_reset
+from ultrafolio.model.layout import *
+from ultrafolio.model.rule import fn, rule
+
+from .thread import finished
+from .ultravisor import uv_reset
+
+
+@fn
+def take_reboot(s, t, restart):
+    """The VMM stops the machine; `restart` says whether it runs again afterwards."""
+    s.vm[s.who[t].vm].life = REBOOTING
+    s.task[t].call, s.task[t].pc = restart, REBOOT_QUIET
+    return OK
 
 
 @rule(REBOOT_QUIET, takers="reboot", kernel="kvm_s390_handle_pv: vCPUs stopped, then KVM_PV_UNSHARE_ALL, v5.7",
@@ -39,14 +47,3 @@ def reboot_reset(s, t):
     s.task[t].call, s.task[t].pc = 0, REBOOT_IDLE
     finished(s, t)
     return DONE
-
-
-@rule(TAMPER_IDLE, takers="tamper", tells_page=True, actor="fault", fair=UNFAIR, chooses=True,
-      kernel="none: a broken or hostile host")  # fmt: skip
-def tamper(s, t, op, page):
-    """The host changes a byte of a page it may access, or puts an older copy there."""
-    if s.mm[page].altered or hw_host(s, page) != ALLOWED or not turn_come(s, t) or not spend(s, t):
-        return W_IDLE
-    s.mm[page].altered = 1
-    finished(s, t)
-    return OK

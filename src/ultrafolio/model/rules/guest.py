@@ -6,27 +6,15 @@ access, the guest's own ultravisor calls, and the exit that hands the thread to 
 
 from __future__ import annotations
 
-from .host import running, take_exit, take_pin, take_reboot, take_unpin, turn_come
-from .layout import *
-from .rule import UNFAIR, fn, rule
+from ultrafolio.model.layout import *
+from ultrafolio.model.rule import UNFAIR, fn, rule
+
+from .imports import take_exit
+from .pins import take_pin
+from .reboot import take_reboot
+from .thread import running, spend, waits_its_turn
 from .ultravisor import hw_guest, uv_share, uv_shared, uv_unshare
-
-
-@fn
-def spend(s, t):
-    """Take one start from the actor's budget; 0 when there is none left."""
-    a = s.actor[t]
-    if a.budget == 0:
-        return 0
-    if a.budget != ENDLESS:
-        a.budget -= 1
-    return 1
-
-
-@fn
-def waits_its_turn(s, t):
-    """Whether the actor must start after another one that has not finished yet; the host knows."""
-    return s.who[t].after > 0 and not turn_come(s, t)
+from .unpin import take_unpin
 
 
 @fn
