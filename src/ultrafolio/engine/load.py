@@ -36,7 +36,8 @@ _ROOM = 64 << 20
 COMPILED = {
     "model": ("bounds", "layout", "properties", "rule"),
     "model/rules": tuple(module.__name__.rpartition(".")[2] for module in MODULES),
-    "engine": ("conformance_entry", "load", "tables"),
+    "engine": ("load", "tables"),
+    "conformance": ("entry",),
     "waits": ("load", "rules", "tables"),
     "sim": ("kernel", "layout", "load"),
     "check": ("explore", "folding", "kernel", "layout", "liveness", "local", "machine", "steps"),

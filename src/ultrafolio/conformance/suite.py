@@ -19,23 +19,20 @@ decided where, and which lie outside the model.
 
 from __future__ import annotations
 
-from . import (
-    conformance_access,
-    conformance_calls,
-    conformance_host,
-    conformance_import,
-    conformance_kernels,
-    conformance_steps,
-    conformance_walk,
-)
-from .conformance_bench import EVERY, Bench, Compiled, Engine, Interpreter, build
-from .conformance_case import CASES, Case
-from .conformance_walk import SAFE, SCENARIOS, Step, agree, check_walk, inconsistency, walk, walked
+from ultrafolio.conformance import access, calls, host, imports, kernels, steps, walks
+from ultrafolio.conformance.bench import EVERY, Bench, Compiled, Engine, Interpreter, build
+from ultrafolio.conformance.case import CASES, Case
+from ultrafolio.conformance.walks import SAFE, SCENARIOS, Step, agree, check_walk, inconsistency, walk, walked
 
 MODULES = (
-    conformance_calls, conformance_import, conformance_kernels, conformance_access, conformance_host, conformance_steps,
-    conformance_walk,
-)  # fmt: skip
+    calls,
+    imports,
+    kernels,
+    access,
+    host,
+    steps,
+    walks,
+)
 """The modules that fill CASES."""
 
 __all__ = [

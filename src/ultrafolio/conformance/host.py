@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ultrafolio.conformance.bench import EVERY, Bench, Engine, build, having, none_broken
+from ultrafolio.conformance.case import case
 from ultrafolio.model.layout import LRU, MAPPED, READ, SHARE, TOUCH, UNSHARE, WRITE
 from ultrafolio.model.policies import find
-
-from .conformance_bench import EVERY, Bench, Engine, build, having, none_broken
-from .conformance_case import case
 
 
 @case(47)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .conformance_bench import Engine
+from ultrafolio.conformance.bench import Engine
 
 
 @dataclass(frozen=True, slots=True)

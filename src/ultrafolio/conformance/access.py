@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from ultrafolio.conformance.bench import EVERY, Bench, Engine, build, having, none_broken
+from ultrafolio.conformance.case import case
 from ultrafolio.model.layout import E_LATE, TOUCH, UNSHARE, WRITING
-
-from .conformance_bench import EVERY, Bench, Engine, build, having, none_broken
-from .conformance_case import case
 
 PAGE_BY_PAGE = having(accessible="page", large=("direct", "split"))
 """Presets under which a pin makes one page accessible, of a folio whose pages were imported."""

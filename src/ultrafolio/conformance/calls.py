@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ultrafolio.conformance.bench import Bench, Engine, build
+from ultrafolio.conformance.case import case
 from ultrafolio.model.layout import (
     ACC_EXPORT,
     ACC_PIN,
@@ -34,9 +36,6 @@ from ultrafolio.model.layout import (
     W_IDLE,
 )
 from ultrafolio.model.scenario import System
-
-from .conformance_bench import Bench, Engine, build
-from .conformance_case import case
 
 OWNER, OTHER = 0, 1
 VARIANTS = ("non_secure", "secure", "shared", "pinned_shared", "exported", "exported shared")

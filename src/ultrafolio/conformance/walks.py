@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ultrafolio.conformance.bench import Engine, build, having, word
+from ultrafolio.conformance.case import case
+from ultrafolio.engine.interp import to_lists
 from ultrafolio.model import properties
 from ultrafolio.model.layout import MAPPING, SECURE, TRACK_FOLIO, State, pack
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
-
-from .conformance_bench import Engine, build, having, word
-from .conformance_case import case
-from .interp import to_lists
 
 SAFE = ("per-page", "split-writeback", "import-lock", "linux-6.18", "linux-7.1", "linux-7.2")
 """Presets under which no interleaving has I/O on a secure page or a secure page without its bit."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ultrafolio.conformance.bench import Bench, Engine, build, none_broken
+from ultrafolio.conformance.case import case
 from ultrafolio.model.layout import KILLED, SHARE, TOUCH, UNSHARE
 from ultrafolio.model.policies import PRESETS
-
-from .conformance_bench import Bench, Engine, build, none_broken
-from .conformance_case import case
 
 IMPORT = """
     import-map: OK

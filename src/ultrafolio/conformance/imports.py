@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from ultrafolio.conformance.bench import EVERY, Bench, Engine, build, having, import_steps, none_broken
+from ultrafolio.conformance.case import case
 from ultrafolio.model.layout import IO_END, KILLED, MAPPED, SHARE, TOUCH, UNSHARE, pack
 from ultrafolio.model.scenario import System
-
-from .conformance_bench import EVERY, Bench, Engine, build, having, import_steps, none_broken
-from .conformance_case import case
 
 OWN_THEN_ALL = having(drain="own-then-all")
 """Presets that drain the own CPU first: kernels up to 6.13."""

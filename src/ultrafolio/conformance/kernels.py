@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ultrafolio.conformance.bench import KERNELS, Bench, Engine, build, having, import_steps, none_broken
+from ultrafolio.conformance.case import case
 from ultrafolio.model.layout import TOUCH, UNSHARE
 from ultrafolio.model.policies import Policy, find
-
-from .conformance_bench import KERNELS, Bench, Engine, build, having, import_steps, none_broken
-from .conformance_case import case
 
 WAITING, HELD, MUTEX = having(import_ref="waiting"), having(import_ref="held"), having(import_lock="vm")
 

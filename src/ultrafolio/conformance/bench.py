@@ -6,6 +6,9 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from ultrafolio.conformance import entry
+from ultrafolio.engine import load
+from ultrafolio.engine.interp import to_lists, write_back
 from ultrafolio.model import kernels, policies, properties
 from ultrafolio.model.layout import (
     DONE,
@@ -20,9 +23,6 @@ from ultrafolio.model.layout import (
 from ultrafolio.model.policies import PRESETS, Policy
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System, parse, system
-
-from . import conformance_entry, load
-from .interp import to_lists, write_back
 
 
 class Engine(Protocol):
@@ -82,12 +82,12 @@ class Compiled:
 def _entry() -> Callable[[State, int, int, int], int]:
     if not load.can_compile():
         return _over_arrays
-    inner, entry = load.inner_flags(), load.entry_flags()
+    inner, called = load.inner_flags(), load.entry_flags()
     import numba
 
     njit: Any = numba.njit
     space = load.functions(njit(**inner))
-    load.add_functions(space, conformance_entry, njit(**entry))
+    load.add_functions(space, entry, njit(**called))
     made: Callable[[State, int, int, int], int] = space["enter"]
     return made
 
