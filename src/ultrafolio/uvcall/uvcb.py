@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ultrafolio.errors import InputError, one_of
-
-from .uvcb_calls import BY_COMMAND, CALLS, Call, Field
+from ultrafolio.uvcall.calls import BY_COMMAND, CALLS, Call, Field
 
 HEADER = struct.Struct(">4H")
-THEN = "see ultrafolio.rpc.uvcb_calls.CALLS"
+THEN = "see ultrafolio.uvcall.calls.CALLS"
 
 
 class Block(NamedTuple):
