@@ -28,7 +28,7 @@ from ultrafolio.uvcall.image import Altered, NoHostKey, Opened, measure
 Fields = Mapping[str, int]
 Done = tuple[Machine, dict[str, int]]
 OpenHeader = Callable[[bytes], Opened]
-"""Opens an SE header with the machine's host key, as ultrafolio.uvcall.image.open_header does; raises what that does."""
+"""Opens an SE header with the machine's host key; raises what uvcall.image.open_header raises."""
 
 LOWCORE = Storage(0, 2 * m.PAGE)
 ASCE_PRIVATE, ASCE_REAL_SPACE = 0x100, 0x20

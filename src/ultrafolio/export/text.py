@@ -6,13 +6,12 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from ultrafolio.check.replay import Step
+from ultrafolio.check.scope import scope_text
+from ultrafolio.check.verdict import Finding, Result
 from ultrafolio.model.layout import ACTOR_KINDS, DONE, IO, MM, PINNED_SHARED, UV, VCPU
 from ultrafolio.model.rule import RULES
 from ultrafolio.screen import MAIL
-
-from .replay import Step
-from .scope import scope_text
-from .verdict import Finding, Result
 
 _COLUMNS = {"guest": 5, "host": 21, "device": 50, "fault": 50}
 _HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}{'device':<20}".rstrip()

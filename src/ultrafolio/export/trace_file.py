@@ -13,6 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ultrafolio.check.certificate import certify_story
+from ultrafolio.check.claim import Claim
+from ultrafolio.check.layout import MAX_ACTORS
+from ultrafolio.check.minimise import minimise
+from ultrafolio.check.replay import NotCertified, Step, certify_lasso, certify_violation, copied, is_pending, replay
+from ultrafolio.check.replay import take as take_step
+from ultrafolio.check.told import told
+from ultrafolio.check.verdict import Finding, Result
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import digest, interpreted
 from ultrafolio.errors import InputError, one_of
@@ -26,15 +34,6 @@ from ultrafolio.version import __version__
 from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted as waits_interpreted
 from ultrafolio.waits.tables import BUSY, OBSTACLE_OF, OBSTACLES, PAGE
-
-from .certificate import certify_story
-from .claim import Claim
-from .layout import MAX_ACTORS
-from .minimise import minimise
-from .replay import NotCertified, Step, certify_lasso, certify_violation, copied, is_pending, replay
-from .replay import take as take_step
-from .told import told
-from .verdict import Finding, Result
 
 FORMAT, VERSION = "ultrafolio-trace", 3
 """Version 1 says no class of a wait; the words of versions 1 and 2 are not told from the story. Both are read as well,

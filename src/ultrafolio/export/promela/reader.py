@@ -13,14 +13,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping, Sequence
 
-from ..model import layout
-from ..model.layout import State
-from . import promela_terms as terms
-from .promela_cells import Cells
-from .promela_nodes import Break, End, For, If, Node, Set
-from .promela_source import Source
-from .promela_terms import Cell, Term, constant
-from .promela_values import Effect, Env, Record, Value, Values, Whole, number, wrong
+from ultrafolio.export.promela import terms
+from ultrafolio.export.promela.cells import Cells
+from ultrafolio.export.promela.nodes import Break, End, For, If, Node, Set
+from ultrafolio.export.promela.source import Source
+from ultrafolio.export.promela.terms import Cell, Term, constant
+from ultrafolio.export.promela.values import Effect, Env, Record, Value, Values, Whole, number, wrong
+from ultrafolio.model import layout
+from ultrafolio.model.layout import State
 
 Then = Callable[[Env], list[Node]]
 Given = Callable[[Value, Env], list[Node]]

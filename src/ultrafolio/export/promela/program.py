@@ -9,18 +9,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..model import layout
-from ..model.layout import ACTOR_KINDS, NOTHING, OPS, VCPU
-from ..model.properties import PROPERTIES
-from ..model.rule import RULES, STRONG, Rule
-from ..model.scenario import System
-from . import promela_terms as terms
-from .promela_cells import Cells
-from .promela_nodes import OUTCOME, Assert, End, Node, Set, enabled, ends, lines, needed, walk
-from .promela_rules import Reader, agreed
-from .promela_source import Source, Untranslatable, unchanged
-from .promela_terms import Cell, Term, constant
-from .promela_values import Env
+from ultrafolio.export.promela import terms
+from ultrafolio.export.promela.cells import Cells
+from ultrafolio.export.promela.nodes import OUTCOME, Assert, End, Node, Set, enabled, ends, lines, needed, walk
+from ultrafolio.export.promela.reader import Reader, agreed
+from ultrafolio.export.promela.source import Source, Untranslatable, unchanged
+from ultrafolio.export.promela.terms import Cell, Term, constant
+from ultrafolio.export.promela.values import Env
+from ultrafolio.model import layout
+from ultrafolio.model.layout import ACTOR_KINDS, NOTHING, OPS, VCPU
+from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.model.rule import RULES, STRONG, Rule
+from ultrafolio.model.scenario import System
 
 MOST_HANDED = 2
 """Strongly fair steps that the formulas can assume: SPIN's translation of three took over five minutes."""

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..engine.load import constants
-from ..engine.tables import RULE_MODULES
-from ..model import layout
-from .promela_terms import Term, constant
+from ultrafolio.engine.load import constants
+from ultrafolio.engine.tables import RULE_MODULES
+from ultrafolio.export.promela.terms import Term, constant
+from ultrafolio.model import layout
 
 
 class Untranslatable(ValueError):

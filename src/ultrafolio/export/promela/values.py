@@ -6,11 +6,11 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..model.layout import State
-from . import promela_terms as terms
-from .promela_cells import Cells
-from .promela_source import Source, Untranslatable
-from .promela_terms import Cell, Term, constant
+from ultrafolio.export.promela import terms
+from ultrafolio.export.promela.cells import Cells
+from ultrafolio.export.promela.source import Source, Untranslatable
+from ultrafolio.export.promela.terms import Cell, Term, constant
+from ultrafolio.model.layout import State
 
 _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.LShift: "<<", ast.RShift: ">>", ast.BitOr: "|",
            ast.BitAnd: "&", ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">",

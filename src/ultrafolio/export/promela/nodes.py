@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from . import promela_terms as terms
-from .promela_source import Untranslatable
-from .promela_terms import Term
+from ultrafolio.export.promela import terms
+from ultrafolio.export.promela.source import Untranslatable
+from ultrafolio.export.promela.terms import Term
 
 PREFIX = "my_"
 """What every temporary begins with."""

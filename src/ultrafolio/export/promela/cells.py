@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..model.layout import OWNERS, SECTIONS, State
-from .promela_terms import Cell, Term, constant
+from ultrafolio.export.promela.terms import Cell, Term, constant
+from ultrafolio.model.layout import OWNERS, SECTIONS, State
 
 SINGLE = ("vm", "task", "actor")
 

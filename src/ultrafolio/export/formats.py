@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from ultrafolio.check.replay import Step
+from ultrafolio.check.verdict import KINDS, Finding, Result
 from ultrafolio.model import layout as model
 from ultrafolio.model.rule import RULES
-
-from .replay import Step
-from .verdict import KINDS, Finding, Result
 
 CALLS = {rule.name: rule.call for rule in RULES.values() if rule.call}
 """Rules in which the host calls the ultravisor."""
