@@ -149,8 +149,8 @@ def add_kind(copy):
 def tell_kind(copy):
     """Scenario files and folding hear of the new kind."""
     copy.entry("model/scenario.py", "ACTORS", '"kicker": {"page": _PAGES, "starts": _STARTS, "after": _AFTER}')
-    copy.imports("check/layout.py", "from ultrafolio.model.layout import KICKER")
-    copy.entry("check/layout.py", "WORKERS", "KICKER")
+    copy.imports("check/kinds.py", "from ultrafolio.model.layout import KICKER")
+    copy.entry("check/kinds.py", "WORKERS", "KICKER")
 
 
 def add_choice(copy):

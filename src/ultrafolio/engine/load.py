@@ -40,7 +40,7 @@ COMPILED = {
     "conformance": ("entry",),
     "waits": ("load", "rules", "tables"),
     "sim": ("kernel", "layout", "load"),
-    "check": ("explore", "folding", "kernel", "layout", "liveness", "local", "machine", "steps"),
+    "check": ("explore", "folding", "kernel", "kinds", "layout", "liveness", "local", "machine", "steps"),
 }
 """The modules, by folder, whose functions are compiled, or that say what these contain."""
 
