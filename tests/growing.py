@@ -154,9 +154,9 @@ def tell_kind(copy):
 
 
 def add_choice(copy):
-    copy.entry("model/policies.py", "CHOICES", '"kick": ("no", "yes")')
-    copy.entry("model/policies.py", "MEANING", '"kick": "whether a kick is a break"')
-    copy.field("model/policies.py", "Policy", 'kick: str = "no"')
+    copy.entry("model/policy.py", "CHOICES", '"kick": ("no", "yes")')
+    copy.entry("model/policy.py", "MEANING", '"kick": "whether a kick is a break"')
+    copy.field("model/policy.py", "Policy", 'kick: str = "no"')
 
 
 def add_cfg(copy):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from checking import naive
 from stored import Stored
-from ultrafolio.check.explore import explore
-from ultrafolio.check.replay import copied, frozen
-from ultrafolio.check.verdict import WHOLE, Extent, check
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts.replay import copied, frozen
+from ultrafolio.check.verdicts.verdict import WHOLE, Extent, check
 from ultrafolio.conformance.suite import Interpreter, agree
 from ultrafolio.export.promela.program import export
 from ultrafolio.model import layout, scenario

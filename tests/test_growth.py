@@ -10,7 +10,7 @@ import pytest
 
 import growing
 from growing import LAYOUT, Copy
-from ultrafolio.check.layout import PROPERTIES_END, STEP_PROPERTY, WORD_BITS
+from ultrafolio.check.search.packing import PROPERTIES_END, STEP_PROPERTY, WORD_BITS
 from ultrafolio.model.layout import ACTOR_KINDS, CFG, DEAD, OUTCOMES, WAITS
 
 ROOT = Path(__file__).parent.parent
@@ -136,7 +136,7 @@ def many_kinds(copy):
 def many_words(copy):
     growing.add_choice(copy)
     growing.add_cfg(copy)
-    copy.entry("model/policies.py", "CHOICES", ", ".join(f'"word {n}"' for n in range(2, 257)), key="kick")
+    copy.entry("model/policy.py", "CHOICES", ", ".join(f'"word {n}"' for n in range(2, 257)), key="kick")
 
 
 def unfreed_wait(copy):
@@ -239,7 +239,7 @@ REFUSED = {
     "a choice without a field": (growing.add_choice, "kick reaches no rule", None, "CFG"),
     "a field that nobody sets": (growing.add_cfg, "nobody sets kick", len(CFG.names) + 1, "SET_BESIDE"),
     # so many that the place of their numbers is too small
-    "properties": (many_properties, "property in a remembered step", MOST + 1, "check/layout.py"),
+    "properties": (many_properties, "property in a remembered step", MOST + 1, "check/search/packing.py"),
     "outcomes": (many_outcomes, "outcomes that an event may name", 128, "EVENT"),
     "reasons to wait": (many_waits, "reasons to wait, a bit each", 64, "RELEASES"),
     "rules": (many_rules, "rules that task.pc may name", 256, "TASK"),

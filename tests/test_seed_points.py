@@ -5,7 +5,8 @@ import pytest
 from simulated import measured
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import E_REFS, EXPORTED, IMPORT_FREEZE, PINNED_SHARED, SECURE, VCPU
-from ultrafolio.model.policies import PRESETS, Policy, find
+from ultrafolio.model.policies import PRESETS, find
+from ultrafolio.model.policy import Policy
 from ultrafolio.sim import cell, costs, world
 
 SEEDS = range(1, 9)

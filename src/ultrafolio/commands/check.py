@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from rich.table import Table
 
 from ultrafolio import screen, shipped
-from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
+from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
 from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
@@ -23,6 +23,7 @@ from ultrafolio.export.promela import program
 from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
+from ultrafolio.model.policy import Policy
 from ultrafolio.sweep import durable
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
@@ -155,7 +156,7 @@ def _write(results: list[Result], form: str) -> None:
         click.echo("nothing failed or waited: there is no story to write", err=True)
 
 
-def _save(results: list[Result], made: list[tuple[scenario.Scenario, policies.Policy]], save: Path) -> None:
+def _save(results: list[Result], made: list[tuple[scenario.Scenario, Policy]], save: Path) -> None:
     """Write the trace file of the worst story, whole or not at all."""
     worst = formats.worst(results)
     if not formats.has_story(worst.worst):

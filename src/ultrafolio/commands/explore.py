@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ultrafolio.check.verdict import MAX_MIB, MAX_STATES
+from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError
 from ultrafolio.explore import embed, page, text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ultrafolio.check.minimise import switches
+from ultrafolio.check.verdicts.minimise import switches
 from ultrafolio.commands import written
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError

@@ -40,7 +40,9 @@ COMPILED = {
     "conformance": ("entry",),
     "waits": ("load", "rules", "tables"),
     "sim": ("kernel", "layout", "load"),
-    "check": ("explore", "folding", "kernel", "kinds", "layout", "liveness", "local", "machine", "steps"),
+    "check": ("kinds",),
+    "check/search": ("atomics", "bfs", "canonical", "graph", "memo", "packing", "thread_local"),
+    "check/verdicts": ("liveness",),
 }
 """The modules, by folder, whose functions are compiled, or that say what these contain."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import State
-from ultrafolio.model.policies import Policy
+from ultrafolio.model.policy import Policy
 
 from . import cell, config, costs, world
 from .layout import World
