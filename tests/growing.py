@@ -130,8 +130,8 @@ def tell_waits(copy):
 
 def free_wait(copy):
     """The simulator hears what ends the new wait."""
-    copy.imports("sim/layout.py", "from ultrafolio.model.layout import W_KICK")
-    copy.entry("sim/layout.py", "FREES", "-W_KICK", key="lock")
+    copy.imports("sim/records.py", "from ultrafolio.model.layout import W_KICK")
+    copy.entry("sim/records.py", "FREES", "-W_KICK", key="lock")
 
 
 def add_rules(copy):

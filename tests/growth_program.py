@@ -18,8 +18,8 @@ from ultrafolio.model import layout, scenario
 from ultrafolio.model.policies import from_table
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
-from ultrafolio.sim import cell, costs, world
-from ultrafolio.sim import layout as sim
+from ultrafolio.sim import build, cell, costs
+from ultrafolio.sim import records as sim
 from ultrafolio.sim.config import resolve
 from ultrafolio.sim.load import compiled
 from ultrafolio.state.memory import Memory, MemoryStore
@@ -80,7 +80,7 @@ def simulated():
     broken, pauses, outcomes, usual = [0] * len(PROPERTIES), set(), set(), set()
     system, profile = scenario.system(ONE, policy("yes")), costs.from_table({}, "default")
     for seed in range(12):
-        state, around = world.from_system(system, profile, seed=seed, duration_us=400, trace=4096)
+        state, around = build.from_system(system, profile, seed=seed, duration_us=400, trace=4096)
         slot = layout.KICK_IDLE * sim.OUTCOME_SLOTS + layout.KICKED
         usual.add(int(around.cost[slot]))
         around.cost[slot] = COST_NS

@@ -115,8 +115,8 @@ def many_waits(copy):
     copy.number(LAYOUT, "W_IDLE", *names)
     copy.entry(LAYOUT, "WAITS", ", ".join(f'"{name}"' for name in names))
     copy.entry("waits/tables.py", "UNOBSTRUCTED", ", ".join(f"_layout.{name}" for name in names))
-    copy.imports("sim/layout.py", f"from ultrafolio.model.layout import {', '.join(names)}")
-    copy.entry("sim/layout.py", "FREES", ", ".join(f"-{name}" for name in names), key="lock")
+    copy.imports("sim/records.py", f"from ultrafolio.model.layout import {', '.join(names)}")
+    copy.entry("sim/records.py", "FREES", ", ".join(f"-{name}" for name in names), key="lock")
 
 
 def many_rules(copy):
@@ -216,7 +216,7 @@ REFUSED = {
     ),
     "a release that nobody knows": (unheard_word, "the simulator does not know kick", None, "FREES"),
     "a release that no rule gives": (
-        lambda copy: copy.entry("sim/layout.py", "FREES", '"kick": (-W_LOCK,)'), "no rule releases kick", None, "@rule",
+        lambda copy: copy.entry("sim/records.py", "FREES", '"kick": (-W_LOCK,)'), "no rule releases kick", None, "@rule",
     ),
     "a taker that is no kind of actor": (fact('takers="kicker"', 'takers="vcpu"'), "kicker of on-KICK", None, "KINDS"),
     "a call that nobody knows": (fact('takers="vcpu", call="kick"'), "kick of on-KICK", None, "CALLS"),

@@ -39,7 +39,7 @@ COMPILED = {
     "engine": ("load", "tables"),
     "conformance": ("entry",),
     "waits": ("load", "rules", "tables"),
-    "sim": ("kernel", "layout", "load"),
+    "sim": ("load", "loop", "records"),
     "check": ("kinds",),
     "check/search": ("atomics", "bfs", "canonical", "graph", "memo", "packing", "thread_local"),
     "check/verdicts": ("liveness",),
