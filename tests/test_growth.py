@@ -216,7 +216,7 @@ REFUSED = {
     ),
     "a release that nobody knows": (unheard_word, "the simulator does not know kick", None, "FREES"),
     "a release that no rule gives": (
-        lambda copy: copy.entry("sim/records.py", "FREES", '"kick": (-W_LOCK,)'), "no rule releases kick", None, "@rule",
+        lambda copy: copy.entry("sim/records.py", "FREES", '"kick": (-W_LOCK,)'), "releases kick", None, "@rule",
     ),
     "a taker that is no kind of actor": (fact('takers="kicker"', 'takers="vcpu"'), "kicker of on-KICK", None, "KINDS"),
     "a call that nobody knows": (fact('takers="vcpu", call="kick"'), "kick of on-KICK", None, "CALLS"),

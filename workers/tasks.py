@@ -15,7 +15,7 @@ from celery.utils.log import get_task_logger
 from redis.exceptions import RedisError
 
 from ultrafolio import files
-from ultrafolio.state.server import address
+from ultrafolio.redis_server import address
 from ultrafolio.sweep.cells import Cells, simulator
 from ultrafolio.sweep.chunk import Outcome, Refused, Worker
 from ultrafolio.sweep.job import TASK, Job, Spans, connect

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 from rich.table import Table
 
-from ultrafolio import screen, shipped
+from ultrafolio import durable, screen, shipped
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
 from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
@@ -24,7 +24,6 @@ from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.policy import Policy
-from ultrafolio.sweep import durable
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
 FORMATS = ("text", "json", "mermaid", "itf", "tap")
