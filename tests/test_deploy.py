@@ -15,7 +15,7 @@ from services.keys import hand_out
 from services.serve import ROLE
 from services.settings import read
 from ultrafolio.state.acl import RIGHTS
-from ultrafolio.sweep.job import QUEUE
+from ultrafolio.sweep.distributed.job import QUEUE
 
 ROOT = Path(__file__).parent.parent
 BASE, OVERLAYS = ROOT / "deploy/k8s/base", ROOT / "deploy/k8s/overlays"
@@ -286,7 +286,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are():
     assert {panel["datasource"]["uid"] for panel in board["panels"]} == {source["datasources"][0]["uid"]}
     alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
     expressions = [t["expr"] for p in board["panels"] for t in p["targets"]] + [rule["expr"] for rule in alerts]
-    code = "".join((ROOT / f).read_text() for f in ("services/metrics.py", "services/serve.py", "deploy/sweeps.py"))
+    code = "".join((ROOT / f).read_text() for f in ("services/metrics.py", "services/serve.py", "workers/metrics.py"))
     made = set(re.findall(r'"(ultrafolio_[a-z_]+)"', code))
     for name in {name for text in expressions for name in re.findall(r"ultrafolio_[a-z_]+", text)}:
         assert re.sub(r"_(total|bucket|count)$", "", name) in made, name

@@ -202,6 +202,13 @@ def test_the_page_does_the_same_and_for_itself_only(lab, where):
     assert "shown" not in lab.store.groups()
 
 
+class Said(list):
+    """A log that keeps what is said."""
+
+    def warning(self, *words, **fields):
+        self.append((words, fields))
+
+
 def test_the_lab_cuts_by_itself(lab, monkeypatch):
     from services.lab import keeper
 
@@ -209,7 +216,7 @@ def test_the_lab_cuts_by_itself(lab, monkeypatch):
     monkeypatch.setattr(keeper, "EVERY_S", 0.05)
     monkeypatch.setattr(keeper.checkpoint.cut, "__defaults__", (2, 4))
     one = keeper.Keeper(lab.store, None)
-    one.tend(None)
+    one.tend(Said())
     end = time.monotonic() + 60
     while lab.store.length("kept") > 4:
         assert time.monotonic() < end

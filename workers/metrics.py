@@ -16,7 +16,7 @@ from redis import Redis
 
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import address
-from ultrafolio.sweep.job import QUEUE, Job
+from ultrafolio.sweep.distributed.job import QUEUE, Job
 
 PORT = 9464
 # the hash in which Celery's transport keeps what was taken and is not acknowledged
@@ -52,9 +52,9 @@ def main() -> None:
     try:
         url = address(None)
     except InputError as error:
-        sys.exit(f"sweeps.py: {error}")
+        sys.exit(f"workers.metrics: {error}")
     if url is None:
-        sys.exit("sweeps.py: ULTRAFOLIO_REDIS: no Redis is given")
+        sys.exit("workers.metrics: ULTRAFOLIO_REDIS: no Redis is given")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Sweeps(Redis.from_url(url, socket_timeout=5)))
     start_http_server(PORT, "0.0.0.0", registry=registry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from .work import CHUNK_SECONDS, Tally
+from ultrafolio.sweep.work import CHUNK_SECONDS, Tally
 
 FIRST_SPAN = 64
 SHORTEST_SECONDS = CHUNK_SECONDS / 15

@@ -14,19 +14,19 @@ from typing import cast
 import click
 
 from ultrafolio import shipped
+from ultrafolio.commands import sweep_on_cluster
 from ultrafolio.errors import InputError, need
 from ultrafolio.finite import Finite
 from ultrafolio.redis_server import VARIABLE, address
-
-from . import cells, explain, on_cluster
-from .deposit import THROUGH_REDIS, checked
-from .drive import Rerun, Summary
-from .drive import sweep as run_sweep
-from .executor import Executor, Limits, executor_of
-from .planfile import load
-from .progress import display
-from .queue import Queue, find, pause, read_ticket, resume, revoke, watch
-from .store import open_store
+from ultrafolio.sweep import cells, explain
+from ultrafolio.sweep.distributed.deposit import THROUGH_REDIS, checked
+from ultrafolio.sweep.distributed.queue import Queue, find, pause, read_ticket, resume, revoke, watch
+from ultrafolio.sweep.drive import Rerun, Summary
+from ultrafolio.sweep.drive import sweep as run_sweep
+from ultrafolio.sweep.local.processes import Executor, Limits, executor_of
+from ultrafolio.sweep.planfile import load
+from ultrafolio.sweep.progress import display
+from ultrafolio.sweep.store import open_store
 
 INTERRUPTED = 130
 
@@ -112,7 +112,7 @@ def run(
     plan = shipped.found(plan, "sweeps")
     if engine == "cluster":
         need("grpc", "redis")
-        ctx.exit(on_cluster.run(load(plan), where, limit=limit, most=steps, as_json=as_json))
+        ctx.exit(sweep_on_cluster.run(load(plan), where, limit=limit, most=steps, as_json=as_json))
     hush = quiet or as_json
     writer = report_writer(wanted=bool(report or open_it), quiet=hush) if report is not False or open_it else None
     folder = store or Path("out") / plan.stem

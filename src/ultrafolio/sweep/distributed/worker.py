@@ -19,15 +19,14 @@ import pyarrow as pa
 
 from ultrafolio.checksums import Pieces, piece
 from ultrafolio.errors import InputError
-
-from .cells import Cells
-from .executor import Crew, Limits
-from .job import LEASE_SECONDS, Commit, Job, Record, Spans, new_part
-from .key import KEY_BYTES
-from .plan import Plan
-from .planfile import parse
-from .segment import Row, Segment, segment_schema
-from .work import Tally, Work
+from ultrafolio.sweep.cells import Cells
+from ultrafolio.sweep.distributed.job import LEASE_SECONDS, Commit, Job, Record, Spans, new_part
+from ultrafolio.sweep.key import KEY_BYTES
+from ultrafolio.sweep.local.processes import Crew, Limits
+from ultrafolio.sweep.plan import Plan
+from ultrafolio.sweep.planfile import parse
+from ultrafolio.sweep.segment import Row, Segment, segment_schema
+from ultrafolio.sweep.work import Tally, Work
 
 Outcome = Literal["committed", "done before", "committed by another", "job is gone", "held", "failed"]
 CHUNK_STARTS = 4

@@ -9,11 +9,10 @@ from pathlib import Path
 import click
 
 from ultrafolio.errors import InputError
-
-from . import cells
-from .drive import first_cells
-from .plan import Plan
-from .work import Work
+from ultrafolio.sweep import cells
+from ultrafolio.sweep.drive import first_cells
+from ultrafolio.sweep.plan import Plan
+from ultrafolio.sweep.work import Work
 
 MOST_CELLS = 64
 
@@ -40,8 +39,7 @@ def run(plan: Plan, where: Path | None, *, limit: int | None, most: int, as_json
 def _followed(work: Work, where: Path | None, count: int, most: int) -> Iterator[tuple[dict[str, object], int, str]]:
     try:
         from ultrafolio.rpc.cluster import Cluster
-
-        from .follow import follow
+        from ultrafolio.rpc.follow import follow
     except ImportError as error:
         raise InputError("--engine cluster needs gRPC and redis", value=str(error), allowed="the extra `cluster`",
                          then="pip install 'ultrafolio[cluster]'") from None  # fmt: skip

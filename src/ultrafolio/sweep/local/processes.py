@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ultrafolio.errors import InputError
-
-from .schedule import Schedule
-from .segment import Segment
-from .work import NOTHING, Tally, Work
+from ultrafolio.sweep.local.schedule import Schedule
+from ultrafolio.sweep.segment import Segment
+from ultrafolio.sweep.work import NOTHING, Tally, Work
 
 TICK_SECONDS = 0.2
 LIVES = 2

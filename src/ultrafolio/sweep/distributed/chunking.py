@@ -13,9 +13,9 @@ from itertools import count, pairwise
 from multiprocessing.connection import Connection
 from typing import Any
 
-from .executor import TICK_SECONDS, die_with, fork
-from .plan import Plan
-from .work import Work
+from ultrafolio.sweep.local.processes import TICK_SECONDS, die_with, fork
+from ultrafolio.sweep.plan import Plan
+from ultrafolio.sweep.work import Work
 
 CHUNK_SECONDS = 2.0
 """How long a chunk computes. What a chunk costs beside its cells (a task, a fork, a deposit) is about 20 ms."""

@@ -27,9 +27,8 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from ultrafolio.errors import InputError
-
-from .deposit import KEPT_SECONDS, Deposit, open_deposit
-from .executor import Limits
+from ultrafolio.sweep.distributed.deposit import KEPT_SECONDS, Deposit, open_deposit
+from ultrafolio.sweep.local.processes import Limits
 
 TASK = "ultrafolio.chunk"
 QUEUE = "ultrafolio"

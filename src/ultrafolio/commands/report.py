@@ -9,11 +9,10 @@ from pathlib import Path
 import click
 
 from ultrafolio.errors import InputError
-
-from . import MissingExtra, need_extra
-from .aggregate import records
-from .compare import compared, comparison
-from .store import Results
+from ultrafolio.report import MissingExtra, need_extra
+from ultrafolio.report.aggregate import records
+from ultrafolio.report.compare import compared, comparison
+from ultrafolio.report.store import Results
 
 
 @click.command()
@@ -56,8 +55,8 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
         for record in records(Results(store)):
             click.echo(json.dumps(record))
         return
-    from .page import write_report
-    from .terminal import show
+    from ultrafolio.report.page import write_report
+    from ultrafolio.report.terminal import show
 
     try:
         need_extra()

@@ -20,12 +20,9 @@ import msgspec
 from ultrafolio.durable import replace
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
-
-from .chunk import tallies_of
-from .crew import OwnWorkers, checkout
-from .deposit import THROUGH_REDIS, Deposit, checked
-from .executor import NO_LIMITS, Limits
-from .job import (
+from ultrafolio.sweep.distributed.chunking import cut, joined, measure, spread
+from ultrafolio.sweep.distributed.deposit import THROUGH_REDIS, Deposit, checked
+from ultrafolio.sweep.distributed.job import (
     AWAY_SECONDS,
     QUEUE,
     TASK,
@@ -41,11 +38,13 @@ from .job import (
     queued,
     without_password,
 )
-from .key import KEY_BYTES, digest
-from .pace import cut, joined, measure, spread
-from .segment import Segment
-from .store import Store, open_store
-from .work import NOTHING, Tally, Work
+from ultrafolio.sweep.distributed.own_workers import OwnWorkers, checkout
+from ultrafolio.sweep.distributed.worker import tallies_of
+from ultrafolio.sweep.key import KEY_BYTES, digest
+from ultrafolio.sweep.local.processes import NO_LIMITS, Limits
+from ultrafolio.sweep.segment import Segment
+from ultrafolio.sweep.store import Store, open_store
+from ultrafolio.sweep.work import NOTHING, Tally, Work
 
 POLL_SECONDS = 0.1
 QUIET_SECONDS = 20.0
