@@ -1,6 +1,6 @@
 """The Redis users' secrets in files: what a server and the services of a cluster are given.
 
-    python -m services.users FOLDER
+    python -m services.launcher.users FOLDER
 
 writes users.acl (for the server's `aclfile`) and ROLE.password for each user (for ULTRAFOLIO_REDIS_PASSWORD_FILE, and
 admin.password for you), readable by their owner only. Passwords that are there already stay.
@@ -61,7 +61,7 @@ def main(folder: Path) -> None:
     try:
         users = keep(folder)
     except InputError as error:
-        print(f"services.users: {error}", file=sys.stderr)
+        print(f"services.launcher.users: {error}", file=sys.stderr)
         sys.exit(2)
     for file in (folder / ACL_FILE, *(password_file(folder, user) for user in users)):
         print(file)

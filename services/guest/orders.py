@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from services import parking
-from services.parking import Wait
+from services.common import parking
+from services.common.parking import Wait
 from ultrafolio.model import layout
 from ultrafolio.model.layout import INTERRUPT, RING, W_STOPPED
 from ultrafolio.rpc.errors import StatusError

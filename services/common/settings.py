@@ -38,7 +38,7 @@ class Settings:
     redis_password_file: str = _setting("", "file that holds that password (a container's secret)")
     keeper_password_file: str = _setting("", "file with the password of the Redis user `keeper`, for the lab, which "
                                          "then cuts streams to a window, and deletes groups on request")
-    tls: str = _setting("", "folder of services.certificates; empty: no TLS, and identities are unverified")
+    tls: str = _setting("", "folder of services.launcher.certificates; empty: no TLS, and identities are unverified")
     ultravisor: str = _setting("", "address of the ultravisor, host:port")
     host_mm: str = _setting("", "address of the host MM, host:port")
     data: str = _setting("", "folder for the files a service keeps (a guest's disk); empty: a temporary one")

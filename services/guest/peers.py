@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import grpc
 
-from services import parking
-from services.parking import Pausing, Wait
+from services.common import parking
+from services.common.parking import Pausing, Wait
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError, from_call
 from ultrafolio.rpc.messages import step_from

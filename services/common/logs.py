@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from services.settings import Settings
+from services.common.settings import Settings
 
 
 def logger(service: str, settings: Settings) -> Any:

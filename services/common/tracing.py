@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from services.settings import Settings
+from services.common.settings import Settings
 from ultrafolio.errors import InputError
 
 

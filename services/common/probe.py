@@ -1,6 +1,6 @@
 """Is a service serving? Exit code 0 if so, 1 if not: for a container's health check and for scripts.
 
-    python -m services.probe 127.0.0.1:50051 [--tls FOLDER --role host]
+    python -m services.common.probe 127.0.0.1:50051 [--tls FOLDER --role host]
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def serving(address: str, tls: Tls | None = None, *, timeout_s: float = 2.0) -> 
 
 @click.command()
 @click.argument("address")
-@click.option("--tls", type=click.Path(path_type=Path), help="Folder of services.certificates.")
+@click.option("--tls", type=click.Path(path_type=Path), help="Folder of services.launcher.certificates.")
 @click.option("--role", default="lab", show_default=True, help="Whose certificate to show.")
 def main(address: str, tls: Path | None, role: str) -> None:
     """Ask the service at ADDRESS (host:port) whether it is serving."""
     try:
         yes = serving(address, Tls.read(tls, role) if tls else None)
     except InputError as error:
-        print(f"services.probe: {error}", file=sys.stderr)
+        print(f"services.common.probe: {error}", file=sys.stderr)
         sys.exit(1)
     print("SERVING" if yes else "NOT_SERVING")
     sys.exit(0 if yes else 1)

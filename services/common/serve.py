@@ -27,11 +27,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from services import logs, parking, standard
-from services.calls import Calls
-from services.metrics import Metrics
-from services.settings import Settings, read
-from services.tracing import Tracing
+from services.common import logs, parking, standard
+from services.common.calls import Calls
+from services.common.metrics import Metrics
+from services.common.settings import Settings, read
+from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import Tls
 

@@ -1,10 +1,10 @@
 """Development certificates: an authority of our own, and one certificate per role, valid 30 days.
 
-    python -m services.certificates FOLDER [--guest VM]... [--guest GROUP/VM]...
+    python -m services.launcher.certificates FOLDER [--guest VM]... [--guest GROUP/VM]...
 
 writes ca.crt, ca.key and ROLE.crt, ROLE.key for each role (keys readable by their owner only). `--guest 3` also makes
 guest-3.crt, which may speak for virtual machine 3 only, `--guest g/3` guest-g-3.crt, for that of group g only. Each
-certificate names its role as a URI (services.identity) and as a DNS name (ultrafolio.rpc.client.server_name), and the
+certificate names its role as a URI (services.common.identity) and as a DNS name (rpc.client.server_name), and the
 hosts it may listen on: loopback, and the names of the services in a compose file. For a real installation use your own
 authority and the same names.
 """
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from services.identity import ROLES, URI
+from services.common.identity import ROLES, URI
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import server_name
 
@@ -129,7 +129,7 @@ def main(folder: Path, guests: tuple[str, ...]) -> None:
         for file in make(folder, guests):
             print(file)
     except InputError as error:
-        print(f"services.certificates: {error}", file=sys.stderr)
+        print(f"services.launcher.certificates: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -99,7 +99,7 @@ def certified(context: grpc.ServicerContext) -> Identity | None:
             return replace(identity, verified=True)
     raise StatusError(
         grpc.StatusCode.UNAUTHENTICATED, "NO_ROLE", "the client certificate names no role", allowed=f"a URI {URI}ROLE",
-        cause="a certificate that was made for something else", then="python -m services.certificates FOLDER",
+        cause="a certificate that was made for something else", then="python -m services.launcher.certificates FOLDER",
     )  # fmt: skip
 
 

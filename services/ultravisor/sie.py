@@ -9,8 +9,8 @@ from collections.abc import Container
 
 from msgspec.structs import replace
 
-from services.ultravisor.inventory import NO_RESET, RESET_ASKED, Machine
 from services.ultravisor.lifecycle import RUNNING
+from services.ultravisor.machine_state import NO_RESET, RESET_ASKED, Machine
 from ultrafolio.errors import InputError, one_of
 
 VALIDITY, PREFIX = 0x20, 0x70

@@ -1,6 +1,6 @@
 """The secrets of a cluster in containers, one folder per part, so that each container is given its own only.
 
-    python -m services.keys FOLDER [--redis HOST:PORT] [--port PORT]
+    python -m services.launcher.keys FOLDER [--redis HOST:PORT] [--port PORT]
 
 makes, readable by their owner only,
 
@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 import click
 
-from services import certificates, users
-from services.serve import ROLE
+from services.common.serve import ROLE
+from services.launcher import certificates, users
 from ultrafolio.errors import InputError
 from ultrafolio.state import acl
 
@@ -81,7 +81,7 @@ def main(folder: Path, redis: str, port: int) -> None:
     try:
         hand_out(folder, redis, port)
     except InputError as error:
-        print(f"services.keys: {error}", file=sys.stderr)
+        print(f"services.launcher.keys: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from services import identity
-from services.identity import Identity
+from services.common import identity
+from services.common.identity import Identity
 from ultrafolio.rpc.errors import StatusError
 
 MachineOf = Callable[[str, int], int | None]

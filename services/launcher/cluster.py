@@ -28,10 +28,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from services import users
-from services.probe import serving
-from services.serve import ROLE
-from services.settings import PREFIX, Settings
+from services.common.probe import serving
+from services.common.serve import ROLE
+from services.common.settings import PREFIX, Settings
+from services.launcher import users
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
 from ultrafolio.rpc.client import Tls
@@ -144,7 +144,7 @@ class State:
     """The shared state of a cluster: a server of its own, with one user per role, or one that was there.
 
     url        without user where `users` is set
-    users      folder of services.users; None: the URL's user is everybody's
+    users      folder of services.launcher.users; None: the URL's user is everybody's
     admin_url  the URL of a user that may do everything; where the server was given, of the user that was given
     server     the server of our own
     """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from services import parking
-from services.guest.part import Parts
-from services.guest.work import Patience, Work, busy, pc_of, refused, stopped
-from services.parking import Pausing, Wait
+from services.common import parking
+from services.common.parking import Pausing, Wait
+from services.guest.orders import Patience, Work, busy, pc_of, refused, stopped
+from services.guest.peers import Parts
 from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from services import identity, parking
+from services.common import identity, parking
 
 MOST_WATCHERS = 256
 """Watch streams of a server's health at a time."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from services.serve import ROLE
-from services.settings import Settings
-from services.tracing import Tracing
+from services.common.serve import ROLE
+from services.common.settings import Settings
+from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import Channel, Tls, connect
 from ultrafolio.state.acl import KEEPER

@@ -19,9 +19,9 @@ from google.protobuf.message import DecodeError
 from redis.exceptions import ConnectionError as StateGone
 from redis.exceptions import TimeoutError as StateSlow
 
-from services import identity, parking, rights
-from services.metrics import Metrics
-from services.tracing import Tracing
+from services.common import identity, parking, rights
+from services.common.metrics import Metrics
+from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import REQUEST_KEY
 from ultrafolio.rpc.errors import StatusError, from_call, to_status
@@ -170,7 +170,7 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
 
 
 def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments: Any) -> Any:
-    """A method that waits without a thread (services.parking). gRPC lets a method with a stream of responses return
+    """A method that waits without a thread (common.parking). gRPC lets a method with a stream of responses return
     before they are sent; a single response is a stream of one, the same bytes on the wire."""
 
     def begin(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
@@ -321,7 +321,7 @@ def _failure(error: BaseException, rpc: str, log: Any) -> InputError:
         return StatusError(grpc.StatusCode.FAILED_PRECONDITION, "STATE_WENT_BACK", "the shared state has lost writes",
                            value=str(error), allowed="to go on once an operator has decided",
                            cause="it was restored, or failed over to a replica that was behind",
-                           then="python -m services.recover URL shows, accepts or deletes such groups")  # fmt: skip
+                           then="python -m services.launcher.recover URL: such groups")  # fmt: skip
     if isinstance(error, StoreUnavailable | StateGone | StateSlow):
         return StatusError(grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE", "the shared state does not answer",
                            value=" ".join(str(error).split()), cause="Redis is down, starting, or too slow",

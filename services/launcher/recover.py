@@ -1,9 +1,9 @@
 """An operator's decision about folio groups that are refused because the shared state has lost writes.
 
-    python -m services.recover URL                  which groups are refused
-    python -m services.recover URL accept GROUP     go on from what the state has of GROUP
-    python -m services.recover URL delete GROUP     remove GROUP
-    python -m services.recover URL accept-machine   go on from what the state has of the ultravisor's machine
+    python -m services.launcher.recover URL                  which groups are refused
+    python -m services.launcher.recover URL accept GROUP     go on from what the state has of GROUP
+    python -m services.launcher.recover URL delete GROUP     remove GROUP
+    python -m services.launcher.recover URL accept-machine   go on from what the state has of the ultravisor's machine
 
 A part that has seen a revision which is not there any more marks the group, and from then on every part refuses it. To
 accept it means to live with what the state says now: contents of pages, which the parts keep in files, may be newer.
@@ -16,8 +16,8 @@ import time
 
 import click
 
-from services.ultravisor.inventory import Machine, decode
 from services.ultravisor.machine import BEHIND, KEY
+from services.ultravisor.machine_state import Machine, decode
 from ultrafolio.errors import InputError
 from ultrafolio.state.acl import ADMIN, group_name
 from ultrafolio.state.redis import PASSED, RedisStore
@@ -42,11 +42,11 @@ def main(url: str, decision: str, group: str | None) -> None:
             return
         if group is None or group_name(group) not in refused:
             raise InputError("folio group", value=group, allowed=", ".join(refused) or "none is refused",
-                             then="python -m services.recover URL list")  # fmt: skip
+                             then="python -m services.launcher.recover URL list")  # fmt: skip
         {"accept": store.accept, "delete": store.delete}[decision](group)
         print(f"{group}: {decision}ed" if decision == "accept" else f"{group}: deleted")
     except InputError as error:
-        print(f"services.recover: {error}", file=sys.stderr)
+        print(f"services.launcher.recover: {error}", file=sys.stderr)
         sys.exit(2)
     finally:
         store.close()
@@ -57,7 +57,7 @@ def _accept_machine(store: RedisStore, behind: bool) -> None:
     kept = store.get(KEY)
     if not behind:
         raise InputError("the ultravisor's machine", allowed="one that is refused",
-                         then="python -m services.recover URL")  # fmt: skip
+                         then="python -m services.launcher.recover URL")  # fmt: skip
     machine = decode(kept) if kept else Machine()
     # nobody knows how often a machine changed of which nothing is left
     changes = machine.changes + PASSED if kept else time.time_ns()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from services.lab.film import Film, Trouble
+from services.lab.replay import Film, Trouble
 from ultrafolio.durable import replace
 from ultrafolio.errors import InputError
 from ultrafolio.state import validate

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from services.groups import missing
+from services.common.groups import missing
 from ultrafolio import durable
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.state import checkpoint, validate
@@ -101,6 +101,6 @@ class Keeper:
             raise StatusError(
                 grpc.StatusCode.FAILED_PRECONDITION, "NO_KEEPER", "this lab may not cut or delete streams",
                 allowed="a lab that has the password of the Redis user `keeper`",
-                then="ULTRAFOLIO_KEEPER_PASSWORD_FILE=FOLDER/keeper.password of services.users",
+                then="ULTRAFOLIO_KEEPER_PASSWORD_FILE=FOLDER/keeper.password of services.launcher.users",
             )  # fmt: skip
         return self._store

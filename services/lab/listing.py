@@ -6,9 +6,9 @@ import threading
 import time
 from typing import Any
 
-from services.lab.films import Films
 from services.lab.jobs import Jobs
 from services.lab.partial import results_so_far
+from services.lab.replays import Films
 from ultrafolio.errors import InputError
 from ultrafolio.report.store import Results
 from ultrafolio.rpc.v1 import lab_pb2
