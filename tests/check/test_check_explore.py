@@ -27,14 +27,14 @@ KEPT = ("node", "parent", "by", "first", "to", "via", "pending", "enabled", "mem
 @pytest.fixture
 def eager(monkeypatch):
     """Workers share even small rounds, so that small systems go through every phase."""
-    monkeypatch.setattr(allocation, "ENOUGH", 4)
+    monkeypatch.setattr(allocation, "SHARE_FROM", 4)
     monkeypatch.setattr(allocation, "SHARE", 24)
 
 
 def used(graph):
     """Everything that is known of a graph, without what arrays have room for."""
     count = graph.space.count[0]
-    size = {"first": graph.states + 1, "to": graph.edges, "via": graph.edges, "memory": int(count["memories"])}
+    size = {"first": graph.states + 1, "to": graph.edges, "via": graph.edges, "memory": int(count["shared"])}
     return {name: getattr(graph.space, name)[: size.get(name, graph.states)].tobytes() for name in KEPT}
 
 
@@ -55,7 +55,7 @@ def test_a_limit_is_met_at_the_same_state_by_any_number_of_threads(limits, reaso
 
 
 def test_more_memories_than_a_remembered_step_can_name_are_unknown(monkeypatch):
-    monkeypatch.setattr(exploring, "MAX_MEMORIES", 1024)
+    monkeypatch.setattr(exploring, "MAX_SHARED", 1024)
     found = explore(check_spin.made("benchmarks/eight-pages.toml", "per-page"), edges=False)
     assert not found.complete and "1024 different states of all pages" in found.reason
 
@@ -65,7 +65,7 @@ def test_more_memories_than_a_remembered_step_can_name_are_unknown(monkeypatch):
 def test_the_width_of_a_row_cannot_be_seen(edges, threads, eager, monkeypatch):
     """Rows that begin with tiny fields are rewritten again and again, and end up several words wide."""
     usual = explore(system(*BUSY), edges=edges)
-    small = ((packing, "WORD_BITS", 14), (packing, "LEAST_MEMORIES", 2), (allocation, "FIRST_OWN", 2))
+    small = ((packing, "WORD_BITS", 14), (packing, "MIN_SHARED", 2), (allocation, "FIRST_SHORT", 2))
     for module, name, value in small:
         monkeypatch.setattr(module, name, value)
     wide = explore(system(*BUSY), edges=edges, threads=threads)

@@ -9,7 +9,7 @@ import pytest
 
 from test_formats import LARGE, made, run
 from ultrafolio.check.search.graph import explore
-from ultrafolio.check.verdicts.minimise import calmest_path, minimise, switches
+from ultrafolio.check.verdicts.minimise import fewest_switches, minimise, switches
 from ultrafolio.check.verdicts.replay import NotCertified, replay
 from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.export import trace_file
@@ -18,7 +18,7 @@ from ultrafolio.model.policies import find
 
 
 def layered(seed):
-    """A random graph in breadth-first order, with the arrays that calmest_path reads."""
+    """A random graph in breadth-first order, with the arrays that fewest_switches reads."""
     draw = random.Random(seed)
     actors, size = draw.randint(1, 4), draw.randint(2, 40)
     edges = {
@@ -75,10 +75,10 @@ def hold_to_brute_force(graph, target):
     ways = shortest(graph, target)
     for then in (None, *range(len(graph.system.choices))):
         tail = [] if then is None else [then << 16]
-        path = calmest_path(graph, target, then)
+        path = fewest_switches(graph, target, then)
         assert target in ends(graph, path) and len(path) == len(ways[0])
         assert switches([*path, *tail]) == min(switches([*way, *tail]) for way in ways)
-        assert path == calmest_path(graph, target, then), "the same one every time"
+        assert path == fewest_switches(graph, target, then), "the same one every time"
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -93,7 +93,7 @@ def test_the_calmest_path_of_a_real_graph(name):
     system = made(name)[2]
     graph = explore(system)
     for target in range(0, graph.states, 3):
-        found, path = graph.path(target), calmest_path(graph, target)
+        found, path = graph.path(target), fewest_switches(graph, target)
         assert len(path) == len(found) and switches(path) <= switches(found)
         if path:
             steps, _ = replay(system, path)
@@ -106,7 +106,7 @@ def test_the_calmest_path_in_an_incomplete_graph():
     last = int(graph.space.count["next"][0]) - 1
     assert not graph.complete
     for target in (last, last // 2):
-        assert len(calmest_path(graph, target)) == len(graph.path(target))
+        assert len(fewest_switches(graph, target)) == len(graph.path(target))
 
 
 def test_minimise_finds_the_shortest_story_in_a_long_walk():
@@ -147,7 +147,7 @@ def test_minimise_joins_turns():
     target = graph.states - 1
     after = replay(system, graph.path(target))[0][-1].after
     path = minimise(system, graph.path(target), lambda steps, state: bool(steps) and steps[-1].after == after)
-    assert switches(path) == switches(calmest_path(graph, target)) < switches(graph.path(target))
+    assert switches(path) == switches(fewest_switches(graph, target)) < switches(graph.path(target))
 
 
 def longer(name, extra):

@@ -106,7 +106,7 @@ def test_a_wrong_name_is_not_certified(named):
 def test_a_permanent_wait_is_no_livelock_and_no_death():
     lookup, judged = permanent()
     entry = lookup.state(judged.component.entry)
-    around = verdict.closed_way(lookup.graph, judged)
+    around = verdict.fair_cycle(lookup.graph, judged)
     for kind in ("livelock", "fatal"):
         claim = Claim(judged.component.waiter, kind, judged.page, judged.whole, ("references",))
         with pytest.raises(NotCertified):

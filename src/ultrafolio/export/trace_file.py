@@ -27,7 +27,7 @@ from ultrafolio.check.verdicts.replay import (
     replay,
 )
 from ultrafolio.check.verdicts.replay import take as take_step
-from ultrafolio.check.verdicts.told import told
+from ultrafolio.check.verdicts.told import wait_from_story
 from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import digest, interpreted
@@ -131,7 +131,7 @@ def text_of(
     _, state = replay(system, stem)
     name = words.leads_to(state.who[number].kind, state.actor[number].op)
     if claim is not None:
-        return f"{name}; {told(system, stem, cycle, claim).line()}"
+        return f"{name}; {wait_from_story(system, stem, cycle, claim).line()}"
     run = interpreted()
     page, whole = int(waits_interpreted().waited_page(state, number)), state.task[number].pc == SPLIT
     met = OBSTACLE_OF.get(run.step(copied(state), number, 0, 0), 0)

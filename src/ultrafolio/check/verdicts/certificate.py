@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ultrafolio.check.verdicts import told
 from ultrafolio.check.verdicts.claim import Claim
 from ultrafolio.check.verdicts.components import Judged, Lookup
 from ultrafolio.check.verdicts.replay import NotCertified, Step, copied, enabled_fair, replay, take
-from ultrafolio.check.verdicts.told import turn
+from ultrafolio.check.verdicts.told import obstacle_change
 from ultrafolio.model.layout import State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
@@ -46,7 +45,7 @@ def certify_component(lookup: Lookup, judged: Judged, cycle: Sequence[Step]) -> 
         for number in members[:: max(1, len(members) // MOST)].tolist():
             state = lookup.state(number)
             certify_permanent(system, state, claim)
-            _held_by(state, claim, judged.holding)
+            _certify_holding(state, claim, judged.holding)
     else:
         certify_cycle(system, entry, [step.by for step in cycle], claim)
     pins = []
@@ -79,8 +78,8 @@ def certify_words(lookup: Lookup, judged: Judged, wait: Wait) -> None:
         if (wait.held_by, wait.released_by) != words.held_and_released(found):
             raise NotCertified(f"the words are not those of the holders: {wait.line()}")
     elif claim.kind == "livelock":
-        _marked(lookup, judged)
-        _certify_turns(lookup, judged, wait)
+        _certify_marked_edges(lookup, judged)
+        _certify_livelock_words(lookup, judged, wait)
 
 
 def certify_holders(state: State, claim: Claim) -> None:
@@ -99,7 +98,7 @@ def certify_holders(state: State, claim: Claim) -> None:
             )
 
 
-def _certify_turns(lookup: Lookup, judged: Judged, wait: Wait) -> None:
+def _certify_livelock_words(lookup: Lookup, judged: Judged, wait: Wait) -> None:
     """The words of a livelock name every taker but the waiter, every releasing step, and a holder where there is one.
     Else NotCertified."""
     claim, entry, members = claim_of(judged), lookup.state(judged.component.entry), judged.component.members
@@ -120,7 +119,7 @@ def _certify_turns(lookup: Lookup, judged: Judged, wait: Wait) -> None:
         raise NotCertified(f"{', '.join(missing) or 'a holder'} is not told: {wait.line()}")
 
 
-def _marked(lookup: Lookup, judged: Judged) -> None:
+def _certify_marked_edges(lookup: Lookup, judged: Judged) -> None:
     """Each taker and each releasing step takes an edge of the component that the interpreter sees do so."""
     graph, claim = lookup.graph, claim_of(judged)
     for steps, edges, which in ((judged.takers, judged.taking, 0), (judged.releases, judged.releasing, 1)):
@@ -136,11 +135,11 @@ def _marked(lookup: Lookup, judged: Judged) -> None:
             take(graph.system, after, int(graph.space.via[edge]))
             if (
                 claim.bits
-                and not any(told.turn(before, after, a, claim))
+                and not any(obstacle_change(before, after, a, claim))
                 and not (_removable(graph.system, before, claim) or _removable(graph.system, after, claim))
             ):
                 raise NotCertified(f"{step[1]} of actor {a} does not change what is waited for")
-            if claim.named == (PAGE,) and not told.turn(before, after, a, claim)[which]:
+            if claim.named == (PAGE,) and not obstacle_change(before, after, a, claim)[which]:
                 raise NotCertified(f"{step[1]} of actor {a} neither takes the page away nor imports it")
             seen.add(step)
         if seen != set(steps):
@@ -174,7 +173,7 @@ def certify_permanent(system: System, state: State, claim: Claim) -> None:
             raise NotCertified(f"a fair step of actor {t} removes {' or '.join(claim.named)}")
 
 
-def _held_by(state: State, claim: Claim, holding: Sequence[int]) -> None:
+def _certify_holding(state: State, claim: Claim, holding: Sequence[int]) -> None:
     """Those that are said to hold it in every state do in this one."""
     run, bits = interpreted(), claim.bits
     for a in holding:
@@ -201,7 +200,7 @@ def certify_cycle(system: System, state: State, cycle: Sequence[int], claim: Cla
     for by in cycle:
         before = copied(here)
         take(system, here, by)
-        more, less = turn(before, here, by >> 16, claim)
+        more, less = obstacle_change(before, here, by >> 16, claim)
         freed, taken = freed or less, taken or more
         if claim.named == (PAGE,):
             continue

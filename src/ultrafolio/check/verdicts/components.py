@@ -149,9 +149,9 @@ class _Judge:
         if staying:
             holding = self._holding(staying, whole)
             return Judged(self.component, "permanent", expected, page, whole, staying, met, holding=holding)
-        away = self._taken_away()
+        away = self._away_edges()
         named = last(met) if met and away is None else 0
-        taking, releasing = away or self._turns(named, whole, there)
+        taking, releasing = away or self._obstacle_edges(named, whole, there)
         return Judged(
             self.component,
             "livelock",
@@ -212,7 +212,7 @@ class _Judge:
                 found.append(-1 - cpu)
         return tuple(found)
 
-    def _taken_away(self) -> tuple[Array, Array] | None:
+    def _away_edges(self) -> tuple[Array, Array] | None:
         """Which edges take the page away and which import it; None where there are not both."""
         run, t, page = interpreted(), self.t, self.page
         vm = int(self.lookup.graph.system.state.who["vm"][t])
@@ -239,7 +239,7 @@ class _Judge:
         away = self.inside & (before > after)
         return (away, imported) if away.any() and imported.any() else None
 
-    def _turns(self, named: int, whole: bool, there: Array) -> tuple[Array, Array]:
+    def _obstacle_edges(self, named: int, whole: bool, there: Array) -> tuple[Array, Array]:
         """Which edges within the component take the obstacle, and which remove it."""
         run, t, page = interpreted(), self.t, self.page
         here = self._standing(self.source, whole)

@@ -196,10 +196,10 @@ def cycle_through(graph: Graph, component: Component, wanted: Sequence[Array] = 
         if some and not some & passed:
             way += _round_trip(graph, component.entry, members, some)
             passed = set(_edges_of(graph, component.entry, way))
-    return _fed(graph, component, members, way)
+    return _with_strong_steps(graph, component, members, way)
 
 
-def _fed(graph: Graph, component: Component, members: set[int], way: list[int]) -> list[int]:
+def _with_strong_steps(graph: Graph, component: Component, members: set[int], way: list[int]) -> list[int]:
     """The closed way with a way around for each sleeper that is enabled on it and never steps."""
     space, asleep = graph.space, sleepers(graph, component.entry)
     while True:

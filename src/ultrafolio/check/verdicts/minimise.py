@@ -17,7 +17,7 @@ from ultrafolio.model.scenario import System
 
 Array = np.ndarray[Any, Any]
 Judge = Callable[[list[Step], State], bool]
-_FAR = np.int32(2**30)
+_INFINITE = np.int32(2**30)
 
 
 def switches(path: Sequence[int]) -> int:
@@ -41,7 +41,7 @@ class _Layer:
     left: Array
 
 
-def calmest_path(graph: Graph, target: int, then: int | None = None) -> list[int]:
+def fewest_switches(graph: Graph, target: int, then: int | None = None) -> list[int]:
     """A shortest way from state 0 to state `target` with the fewest context switches; the same one every time.
 
     then  the actor of the step that follows the path, whose switch then counts too; None where nothing follows.
@@ -79,7 +79,7 @@ def _before(graph: Graph, first: int, end: int, goals: Array, left: Array) -> _L
     states = first + np.searchsorted(starts, wanted, "right") - 1
     numbers, source = np.unique(states, return_inverse=True)
     goal, by = np.searchsorted(goals, space.to[wanted]), space.via[wanted].astype(np.int64)
-    own = np.full((len(numbers), left.shape[1]), _FAR, np.int32)
+    own = np.full((len(numbers), left.shape[1]), _INFINITE, np.int32)
     np.minimum.at(own, (source, by >> 16), left[goal, by >> 16])
     return _Layer(numbers, source, goal, by, np.minimum(own, own.min(axis=1, keepdims=True) + 1))
 
@@ -105,7 +105,7 @@ def minimise(system: System, path: Sequence[int], still_bad: Judge) -> list[int]
 
     Never longer than `path`, and of two equally long ones never the one with more switches. A local minimum: no
     single step can be left out, and no two turns of an actor can be joined by moving one. For an exact answer explore
-    the system and take `calmest_path`.
+    the system and take `fewest_switches`.
     """
 
     def is_bad(candidate: list[int]) -> bool:
@@ -141,8 +141,8 @@ def _without(path: list[int], size: int) -> Iterator[list[int]]:
 def _joined(path: list[int], is_bad: Callable[[list[int]], bool]) -> list[int]:
     """Move turns next to another turn of the same actor, until no move saves a switch."""
     while True:
-        calmer = (c for c in _moves(path) if switches(c) < switches(path) and is_bad(c))
-        better = next(calmer, None)
+        fewer = (c for c in _moves(path) if switches(c) < switches(path) and is_bad(c))
+        better = next(fewer, None)
         if better is None:
             return path
         path = better
@@ -150,11 +150,11 @@ def _joined(path: list[int], is_bad: Callable[[list[int]], bool]) -> list[int]:
 
 def _moves(path: list[int]) -> Iterator[list[int]]:
     """Every way to move one turn of an actor to the end of its previous turn, or to the start of its next one."""
-    turns = [list(group) for _, group in itertools.groupby(path, lambda by: by >> 16)]
-    for i, turn in enumerate(turns):
-        for j, other in enumerate(turns):
-            if i != j and turn[0] >> 16 == other[0] >> 16:
-                rest = [*turns[:i], *turns[i + 1 :]]
+    runs = [list(group) for _, group in itertools.groupby(path, lambda by: by >> 16)]
+    for i, run in enumerate(runs):
+        for j, other in enumerate(runs):
+            if i != j and run[0] >> 16 == other[0] >> 16:
+                rest = [*runs[:i], *runs[i + 1 :]]
                 at = j if i > j else j - 1
-                rest[at] = [*other, *turn] if j < i else [*turn, *other]
+                rest[at] = [*other, *run] if j < i else [*run, *other]
                 yield [by for group in rest for by in group]

@@ -112,28 +112,28 @@ def certify_lasso(
     at a strongly fair rule. An empty cycle rests: nothing fair is enabled.
     """
     steps, state = replay(system, [*stem, *cycle])
-    rest, turn = steps[: len(stem)], steps[len(stem) :]
-    if turn and turn[-1].after != turn[0].before:
+    way_in, around = steps[: len(stem)], steps[len(stem) :]
+    if around and around[-1].after != around[0].before:
         raise NotCertified("the cycle does not close")
     _, state = replay(system, stem)
-    if not turn and enabled_fair(system, state):
+    if not around and enabled_fair(system, state):
         raise NotCertified(f"a fair step is enabled where all should rest: {enabled_fair(system, state)}")
     asleep = {t for t, k in enumerate(state.task) if k.pc in RULES and RULES[k.pc].fairness == STRONG}
     enabled: list[set[int]] = []
-    for step in [*turn, None]:
+    for step in [*around, None]:
         if not is_pending(state, waiter):
             raise NotCertified(f"actor {waiter} is not waiting all along")
         enabled.append(enabled_fair(system, state))
         if step:
             take(system, state, step.by)
-    idle = set(range(len(system.choices))) - {step.actor for step in turn}
+    idle = set(range(len(system.choices))) - {step.actor for step in around}
     owed = idle.intersection(*enabled)
     if owed:
         raise NotCertified(f"the cycle is not fair to {sorted(owed)}")
     starved = idle & asleep & set().union(*enabled)
     if starved:
         raise NotCertified(f"the cycle is not fair to {sorted(starved)}, which are handed what they sleep for")
-    return rest, turn
+    return way_in, around
 
 
 def enabled_fair(system: System, state: State) -> set[int]:

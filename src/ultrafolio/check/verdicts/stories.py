@@ -13,7 +13,7 @@ from ultrafolio.waits import words
 from ultrafolio.waits.words import Wait
 
 
-def closed_way(graph: Graph, judged: Judged) -> list[int]:
+def fair_cycle(graph: Graph, judged: Judged) -> list[int]:
     """A fair way around: in a livelock it takes a step that removes the obstacle and one that takes it again, or one
     that imports the page and one that takes it away."""
     if judged.kind != "livelock":

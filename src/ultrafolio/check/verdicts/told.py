@@ -21,7 +21,7 @@ from ultrafolio.waits.words import Wait, joined
 Steps = list[tuple[int, str]]
 
 
-def told(system: System, stem: Sequence[int], cycle: Sequence[int], claim: Claim) -> Wait:
+def wait_from_story(system: System, stem: Sequence[int], cycle: Sequence[int], claim: Claim) -> Wait:
     """The wait that a story shows. NotCertified where a step of it is not possible."""
     _, entry = replay(system, stem)
     t, page, whole = claim.waiter, claim.page, claim.whole
@@ -29,7 +29,7 @@ def told(system: System, stem: Sequence[int], cycle: Sequence[int], claim: Claim
         return words.dead(entry, t, page)
     if claim.kind == "permanent":
         return words.in_words(entry, t, claim.bits, page, whole, staying=True)
-    held, takers, releases = _around(system, entry, cycle, claim)
+    held, takers, releases = _cycle_steps(system, entry, cycle, claim)
     return livelock(entry, claim, held, takers, releases)
 
 
@@ -48,21 +48,21 @@ def livelock(entry: State, claim: Claim, held: Sequence[str], takers: Steps, rel
         else f"a turn on page {page}"
     )
     if taken:
-        held = [f"{who(entry, a)}, which takes it away by {rule}" for a, rule in takers]
+        held = [f"{actor_words(entry, a)}, which takes it away by {rule}" for a, rule in takers]
     if bits and not held:
-        held = [f"{who(entry, a)}, by {rule}" for a, rule in takers]
-    said = joined(held) or joined(who(entry, a) for a, _ in takers) or "nobody for good"
+        held = [f"{actor_words(entry, a)}, by {rule}" for a, rule in takers]
+    said = joined(held) or joined(actor_words(entry, a) for a, _ in takers) or "nobody for good"
     released = joined(f"{rule} of {words.name(entry, a)}" for a, rule in releases) or "the waiter's next try"
     return Wait(
         words.waiter_words(entry, t, page),
         what,
         said,
         released,
-        taken_by=joined(f"{rule} of {who(entry, a)}" for a, rule in takers),
+        taken_by=joined(f"{rule} of {actor_words(entry, a)}" for a, rule in takers),
     )
 
 
-def who(entry: State, a: int) -> str:
+def actor_words(entry: State, a: int) -> str:
     """An actor by name; of one whose own wait is the purpose of pin shared it says so."""
     run = interpreted()
     excused = run.unshares(entry, a) and run.is_expected(entry, a)
@@ -85,7 +85,7 @@ def holders_of(states: Sequence[State], claim: Claim) -> list[str]:
     return list(found.values())
 
 
-def _around(system: System, entry: State, cycle: Sequence[int], claim: Claim) -> tuple[list[str], Steps, Steps]:
+def _cycle_steps(system: System, entry: State, cycle: Sequence[int], claim: Claim) -> tuple[list[str], Steps, Steps]:
     here, states = copied(entry), [copied(entry)]
     takers: Steps = []
     releases: Steps = []
@@ -94,13 +94,13 @@ def _around(system: System, entry: State, cycle: Sequence[int], claim: Claim) ->
         rule = RULES[before.task[a].pc].name
         take(system, here, by)
         states.append(copied(here))
-        more, less = turn(before, here, a, claim)
+        more, less = obstacle_change(before, here, a, claim)
         takers += [(a, rule)] if more else []
         releases += [(a, rule)] if less else []
     return holders_of(states, claim), sorted(set(takers)), sorted(set(releases))
 
 
-def turn(before: State, after: State, a: int, claim: Claim) -> tuple[bool, bool]:
+def obstacle_change(before: State, after: State, a: int, claim: Claim) -> tuple[bool, bool]:
     """Whether a step of actor `a` takes the obstacle, or the page away; and whether it removes it, or imports the
     page."""
     run, t, page, whole, bits = interpreted(), claim.waiter, claim.page, claim.whole, claim.bits

@@ -19,10 +19,10 @@ from ultrafolio.check.verdicts.certificate import certify_component, certify_wor
 from ultrafolio.check.verdicts.claim import Claim
 from ultrafolio.check.verdicts.components import Judged, Lookup, judge
 from ultrafolio.check.verdicts.liveness import components_of
-from ultrafolio.check.verdicts.minimise import calmest_path
+from ultrafolio.check.verdicts.minimise import fewest_switches
 from ultrafolio.check.verdicts.replay import NotCertified, Step, certify_lasso, certify_violation, replay
 from ultrafolio.check.verdicts.scope import scope_of
-from ultrafolio.check.verdicts.stories import closed_way, wait_of
+from ultrafolio.check.verdicts.stories import fair_cycle, wait_of
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import Defect
 from ultrafolio.model.layout import *
@@ -307,16 +307,16 @@ def _safety(graph: Graph) -> list[Finding]:
             made.append(Finding(PROPERTIES[number], "holds" if graph.complete else "unknown"))
             continue
         by = int(found["by"])
-        steps = certify_violation(graph.system, _way(graph, int(found["state"]), by, number), number)
+        steps = certify_violation(graph.system, _path_to(graph, int(found["state"]), by, number), number)
         made.append(Finding(PROPERTIES[number], "violated", "safety", steps=steps))
     return made
 
 
-def _way(graph: Graph, state: int, by: int, number: int) -> list[int]:
+def _path_to(graph: Graph, state: int, by: int, number: int) -> list[int]:
     """A shortest way to the step `by` from `state`, which breaks property `number`: the calmest where edges tell."""
     if graph.folded:
-        return concrete.way(graph, state, number)
-    return [*(calmest_path(graph, state, by >> 16) if graph.edged else graph.path(state)), by]
+        return concrete.concrete_path(graph, state, number)
+    return [*(fewest_switches(graph, state, by >> 16) if graph.edged else graph.path(state)), by]
 
 
 def _liveness(graph: Graph) -> list[Finding]:
@@ -341,8 +341,8 @@ def _liveness(graph: Graph) -> list[Finding]:
 def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
     """The finding of a component, with its certified story: a shortest, calmest way to it, and a way around in it."""
     graph, t, entry = lookup.graph, judged.component.waiter, judged.component.entry
-    around = closed_way(graph, judged)
-    stem = calmest_path(graph, entry, around[0] >> 16 if around else None)
+    around = fair_cycle(graph, judged)
+    stem = fewest_switches(graph, entry, around[0] >> 16 if around else None)
     try:
         steps, cycle = certify_lasso(graph.system, stem, around, t)
         certify_component(lookup, judged, cycle)
@@ -417,7 +417,7 @@ def _is_stall(code: int) -> bool:
 
 
 def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
-    path = calmest_path(lookup.graph, number, t)
+    path = fewest_switches(lookup.graph, number, t)
     steps, state = replay(lookup.graph.system, path)
     obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().waited_page(state, t))
     whole = state.task[t].pc == SPLIT
