@@ -261,7 +261,7 @@ def test_writeback_sleeps_for_the_lock_beside_a_vcpu_that_polls_for_ever(monkeyp
     assert finding(result, "unshare").expected, "the poller does poll for ever"
     assert finding(result, "writeback leads to").verdict == "holds"
     monkeypatch.setattr(liveness, "sleepers", lambda graph, number: 0)
-    with pytest.raises(Defect, match="handed what they sleep for"):
+    with pytest.raises(Defect, match="whose strongly fair step is enabled in it"):
         check(polling, "polling", find("per-page"), "per-page")
 
 

@@ -51,7 +51,7 @@ def test_a_lasso_that_cannot_be_replayed_is_refused():
         certify_lasso(made, stem, cycle[:-1], 0)
     with pytest.raises(NotCertified, match="waits for"):
         certify_lasso(made, [*stem, 1 << 16], cycle, 0)
-    with pytest.raises(NotCertified, match="actor 1 is not waiting"):
+    with pytest.raises(NotCertified, match="actor 1 does not wait"):
         certify_lasso(made, stem, cycle, 1)
     with pytest.raises(NotCertified, match="fair step is enabled"):
         certify_lasso(made, stem, [], 0)

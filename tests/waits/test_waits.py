@@ -122,7 +122,7 @@ def test_a_livelock_is_not_permanent():
             certify_permanent(lookup.graph.system, lookup.state(number), claim)
 
 
-def test_a_verdict_that_is_not_borne_out_is_a_defect(monkeypatch, tmp_path, capsys):
+def test_a_verdict_that_its_certificate_contradicts_is_a_defect(monkeypatch, tmp_path, capsys):
     def wrong(lookup, component):
         made = judge(lookup, component)
         return type(made)(made.component, "livelock", False, made.page, made.whole, made.named, made.met)
@@ -133,6 +133,6 @@ def test_a_verdict_that_is_not_borne_out_is_a_defect(monkeypatch, tmp_path, caps
         main(["check", str(PATHS["03-virtio"]), "--policy", "whole-folio"])
     assert ended.value.code == 4
     out, err = capsys.readouterr()
-    assert out == "" and "does not bear out" in err and "Traceback" not in err
+    assert out == "" and "the certificate contradicts a verdict" in err and "Traceback" not in err
     saved = json.loads(next(tmp_path.glob("ultrafolio-defect-*.json")).read_text())
     assert saved["path"] and saved["scenario"]["memory"] and saved["reproduce"].startswith("ultrafolio check")

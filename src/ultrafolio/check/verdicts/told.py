@@ -1,7 +1,8 @@
-"""A wait told from its story alone, by the plain interpreter: what a trace file says, and what a verdict may say.
+"""A wait in words, from its story alone (no graph), by the plain interpreter. Trace files use it; verdicts share its
+parts.
 
-A livelock's story goes once around. Its holders are those of the states that it passes, its takers and releases the
-actors of the steps that add to the obstacle and take from it.
+The story of a livelock is one cycle. Its holders are the holders in the states of the cycle. Its takers are the steps
+that add to the obstacle, its releases the steps that reduce it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Steps = list[tuple[int, str]]
 
 
 def wait_from_story(system: System, stem: Sequence[int], cycle: Sequence[int], claim: Claim) -> Wait:
-    """The wait that a story shows. NotCertified where a step of it is not possible."""
+    """Returns the wait of a story in words. Raises NotCertified if a step of it is not enabled."""
     _, entry = replay(system, stem)
     t, page, whole = claim.waiter, claim.page, claim.whole
     if claim.kind == "fatal":
@@ -34,8 +35,8 @@ def wait_from_story(system: System, stem: Sequence[int], cycle: Sequence[int], c
 
 
 def livelock(entry: State, claim: Claim, held: Sequence[str], takers: Steps, releases: Steps) -> Wait:
-    """A livelock in words. held: the holders in words; takers, releases: steps as (actor, rule). The waiter's own steps
-    are named only where no other actor takes the obstacle."""
+    """Returns a livelock in words. held: the holders in words; takers, releases: steps as (actor, rule). The waiter's
+    own steps are named only if no other actor takes the obstacle."""
     t, page = claim.waiter, claim.page
     takers = [step for step in takers if step[0] != t] or takers
     taken = claim.named == (PAGE,)
@@ -63,14 +64,14 @@ def livelock(entry: State, claim: Claim, held: Sequence[str], takers: Steps, rel
 
 
 def actor_words(entry: State, a: int) -> str:
-    """An actor by name; of one whose own wait is the purpose of pin shared it says so."""
+    """Returns an actor's name, with a note if its own wait is expected (the purpose of pin shared)."""
     run = interpreted()
     excused = run.unshares(entry, a) and run.is_expected(entry, a)
     return words.name(entry, a) + (", whose own wait for the pin is expected," if excused else "")
 
 
 def holders_of(states: Sequence[State], claim: Claim) -> list[str]:
-    """Everybody who holds the obstacle in one of the states, each once, in the shortest words that a state has."""
+    """Returns every holder of the obstacle in one of the states, each once, in its shortest words."""
     run, bits = interpreted(), claim.bits
     found: dict[object, str] = {}
     if bits in (OB_DIRTY, OB_MAPPED):
@@ -86,6 +87,7 @@ def holders_of(states: Sequence[State], claim: Claim) -> list[str]:
 
 
 def _cycle_steps(system: System, entry: State, cycle: Sequence[int], claim: Claim) -> tuple[list[str], Steps, Steps]:
+    """Returns the holders, takers and releases of a cycle."""
     here, states = copied(entry), [copied(entry)]
     takers: Steps = []
     releases: Steps = []
@@ -101,8 +103,8 @@ def _cycle_steps(system: System, entry: State, cycle: Sequence[int], claim: Clai
 
 
 def obstacle_change(before: State, after: State, a: int, claim: Claim) -> tuple[bool, bool]:
-    """Whether a step of actor `a` takes the obstacle, or the page away; and whether it removes it, or imports the
-    page."""
+    """Returns whether a step of actor `a` takes the obstacle (or the page away), and whether it removes it (or imports
+    the page)."""
     run, t, page, whole, bits = interpreted(), claim.waiter, claim.page, claim.whole, claim.bits
     if claim.named == (PAGE,):
         return allowed(before, t, page) and not allowed(after, t, page), imports(before, after, a, page)
@@ -116,7 +118,7 @@ def obstacle_change(before: State, after: State, a: int, claim: Claim) -> tuple[
 
 
 def imports(before: State, after: State, a: int, page: int) -> bool:
-    """Whether the step of actor `a` is an import of the page that succeeds."""
+    """Whether the step of actor `a` is a successful import of the page."""
     k = before.task[a]
     return bool(k.pc == IMPORT_CALL and k.page == page and after.task[a].pc == IMPORT_END)
 
