@@ -1,4 +1,4 @@
-"""What is said where the model has more of something than a place has room for: one exception, raised at import."""
+"""The exception for a model that outgrows a table or a field, raised at import."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def certify_holders(state: State, claim: Claim) -> None:
     """Raises NotCertified unless the words name exactly the actors that contribute to an obstacle, and exactly the LRU
     batches that hold one."""
     run, t, page, whole = interpreted(), claim.waiter, claim.page, claim.whole
-    for bit in words.bits(claim.bits & run.stands(state, t, page, whole)):
+    for bit in words.bits(claim.bits & run.present(state, t, page, whole)):
         said = words.holders(state, t, bit, page, whole)
         actors = {h.actor for h in said if h.actor is not None}
         right = {a for a in range(len(state.task)) if a != t and run.contributes(state, a, t, page, whole) & bit}
@@ -165,12 +165,12 @@ def certify_permanent(system: System, state: State, claim: Claim) -> None:
     """Raises NotCertified unless the named obstacles are present in this state (as lists) and no enabled fair step
     removes one."""
     run, bits = interpreted(), claim.bits
-    if not bits or run.stands(state, claim.waiter, claim.page, claim.whole) & bits != bits:
+    if not bits or run.present(state, claim.waiter, claim.page, claim.whole) & bits != bits:
         raise NotCertified(f"{' and '.join(claim.named) or 'an obstacle'} is absent in a state")
     for t in sorted(enabled_fair(system, state)):
         after = copied(state)
         run.step(after, t, 0, 0)
-        if run.stands(after, claim.waiter, claim.page, claim.whole) & bits != bits:
+        if run.present(after, claim.waiter, claim.page, claim.whole) & bits != bits:
             raise NotCertified(f"a fair step of actor {t} removes {' or '.join(claim.named)}")
 
 
@@ -236,11 +236,11 @@ def certify_page(state: State, claim: Claim) -> None:
 def _removable(system: System, state: State, claim: Claim) -> bool:
     """Whether an enabled fair step removes the obstacle."""
     run, bits = interpreted(), claim.bits
-    if run.stands(state, claim.waiter, claim.page, claim.whole) & bits == 0:
+    if run.present(state, claim.waiter, claim.page, claim.whole) & bits == 0:
         return False
     for t in enabled_fair(system, state):
         after: Any = copied(state)
         run.step(after, t, 0, 0)
-        if run.stands(after, claim.waiter, claim.page, claim.whole) & bits == 0:
+        if run.present(after, claim.waiter, claim.page, claim.whole) & bits == 0:
             return True
     return False

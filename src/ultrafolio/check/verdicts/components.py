@@ -184,7 +184,7 @@ class _Judge:
 
     def _present(self, states: Array, whole: bool) -> Array:
         run, t, page = interpreted(), self.t, self.page
-        return self.lookup.each(states, lambda s: run.stands(s, t, page, whole), t)
+        return self.lookup.each(states, lambda s: run.present(s, t, page, whole), t)
 
     def _expected(self) -> bool:
         """Whether the waiter unshares a page that is pinned in every state."""

@@ -77,7 +77,7 @@ def holders_of(states: Sequence[State], claim: Claim) -> list[str]:
     if bits in (OB_DIRTY, OB_MAPPED):
         return []
     for state in states:
-        if not bits or not run.stands(state, claim.waiter, claim.page, claim.whole) & bits:
+        if not bits or not run.present(state, claim.waiter, claim.page, claim.whole) & bits:
             continue
         for holder in words.holders(state, claim.waiter, bits, claim.page, claim.whole):
             key = holder.held if holder.actor is None else holder.actor
@@ -112,7 +112,7 @@ def obstacle_change(before: State, after: State, a: int, claim: Claim) -> tuple[
     for state in (before, after):
         mine = run.contributes(state, a, t, page, whole) & bits if a != t else 0
         batches = run.batches(state, page, whole) if bits & OB_REFS else 0
-        counts.append((run.stands(state, t, page, whole) & bits > 0, mine > 0, batches))
+        counts.append((run.present(state, t, page, whole) & bits > 0, mine > 0, batches))
     pairs = list(zip(*counts, strict=True))
     return any(now > was for was, now in pairs), any(now < was for was, now in pairs)
 
