@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 LAST = PROPERTIES_END
 """The number of the property that is added."""
 MOST = (1 << (WORD_BITS - STEP_PROPERTY)) - 1
-"""The properties that a remembered step of the checker can name."""
+"""Most properties that fit into the property field of a memoised step."""
 
 
 def ran(folder, full):
@@ -282,7 +282,7 @@ REFUSED = {
     "a choice without a field": (grown_copies.add_choice, "kick reaches no rule", None, "CFG"),
     "a field that nobody sets": (grown_copies.add_cfg, "nobody sets kick", len(CFG.names) + 1, "SET_BESIDE"),
     # so many that the place of their numbers is too small
-    "properties": (many_properties, "property in a remembered step", MOST + 1, "check/search/packing.py"),
+    "properties": (many_properties, "property in a memoised step", MOST + 1, "check/search/packing.py"),
     "outcomes": (many_outcomes, "outcomes that an event may name", 128, "EVENT"),
     "reasons to wait": (many_waits, "reasons to wait, a bit each", 64, "RELEASES"),
     "rules": (many_rules, "rules that task.pc may name", 256, "TASK"),

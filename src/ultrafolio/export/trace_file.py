@@ -125,7 +125,7 @@ def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy
 def text_of(
     system: System, stem: Sequence[int], cycle: Sequence[int], kind: str, number: int, claim: Claim | None
 ) -> str:
-    """What a claim says in words, told from its story alone."""
+    """Returns a claim in words, from its story alone."""
     if kind == "property":
         return PROPERTIES[number]
     _, state = replay(system, stem)
@@ -139,14 +139,14 @@ def text_of(
 
 
 def _classed(claim: Claim | None) -> dict[str, Any]:
-    """The class of a wait as fields of the file's claim."""
+    """Returns the class of a wait as fields of the file's claim."""
     if claim is None:
         return {}
     return {"class": claim.kind, "page": claim.page, "whole": claim.whole, "named": list(claim.named)}
 
 
 def _told(steps: Sequence[Step], loop: int | None) -> dict[str, Any]:
-    """The fields that tell the steps."""
+    """Returns the fields that describe the steps."""
     told: dict[str, Any] = {
         "path": [step.by for step in steps],
         "steps": [in_words(step) for step in steps],
@@ -156,30 +156,30 @@ def _told(steps: Sequence[Step], loop: int | None) -> dict[str, Any]:
 
 
 def file_text(made: dict[str, Any]) -> str:
-    """The JSON object with a line per field, so that a file can be looked through."""
+    """Returns the JSON object as text with a line per field, for people who read the file."""
     fields = (f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in made.items())
     return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
 def in_words(step: Step) -> str:
-    """What a step did: who, at which rule, about which page, and what came of it."""
+    """Returns a step in words: actor, rule, page, outcome."""
     return f"{step.kind} {step.actor} {step.rule} {step.op} page {step.page}: {step.outcome_word}"
 
 
 def state_digest(step: Step) -> str:
-    """A short digest of the state after a step."""
+    """Returns a short digest of the state after a step."""
     return hashlib.blake2b(repr(step.after).encode(), digest_size=8).hexdigest()
 
 
 def start_digest(system: System) -> str:
-    """A short digest of the initial state, the policy's codes, and what each actor may choose."""
+    """Returns a short digest of the initial state, the policy's codes, and each actor's choices."""
     parts = [array.tolist() for array in system.state], system.choices
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------- reading
 def read(file: Path) -> Trace:
-    """The trace in a file. InputError names the field, the value and what is allowed."""
+    """Returns the trace in a file. Raises InputError with the field, the value and what is allowed."""
     try:
         given = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -269,7 +269,7 @@ def verify(trace: Trace) -> str | None:
 
 
 def _unproved(trace: Trace) -> str | None:
-    """Why the claim does not follow from the path, all of whose steps are possible; None when it does."""
+    """Returns why the claim does not follow from the path, whose steps are all enabled; None if it follows."""
     system, actor = trace.system, trace.number
     if trace.claim != "property" and actor >= len(system.choices):
         return f"the claim fails: there is no actor {actor}, only 0 to {len(system.choices) - 1}"
@@ -278,7 +278,7 @@ def _unproved(trace: Trace) -> str | None:
             certify_violation(system, trace.path, trace.number)
         elif trace.claim == "wait":
             stem, cycle = trace.path[: trace.loop], trace.path[trace.loop :]
-            # a cycle's own states are tested with it; where all rests there is only this one
+            # the states of a cycle are tested with it; an empty cycle has only this state
             if not is_pending(replay(system, stem)[1], actor):
                 raise NotCertified(f"actor {actor} is not waiting there")
             certify_lasso(system, stem, cycle, actor)
@@ -293,7 +293,7 @@ def _unproved(trace: Trace) -> str | None:
 
 
 def _certify_text(trace: Trace) -> None:
-    """The claim's words are those of its story. NotCertified otherwise; older versions are not asked."""
+    """Raises NotCertified unless the claim's words are those of its story. Files of versions 1 and 2 are not tested."""
     if trace.given["version"] < 3:
         return
     end = len(trace.path) if trace.loop is None else trace.loop
@@ -303,7 +303,7 @@ def _certify_text(trace: Trace) -> None:
 
 
 def _certify_stall(system: System, path: Sequence[int], actor: int) -> None:
-    """After the path the actor has begun something, and its next step meets an obstacle. NotCertified otherwise."""
+    """Raises NotCertified unless after the path the actor has begun something and its next step meets an obstacle."""
     _, state = replay(system, path)
     if not is_pending(state, actor):
         raise NotCertified(f"actor {actor} is not waiting there")

@@ -55,23 +55,23 @@ class Term:
 
     @property
     def const(self) -> int | None:
-        """The one value it can have, or None."""
+        """The only value it can have, or None."""
         return next(iter(self.values)) if self.values is not None and len(self.values) == 1 else None
 
     @property
     def truth(self) -> bool | None:
-        """Whether it is non-zero, where that is known."""
+        """Whether it is non-zero; None if unknown."""
         if self.values is None:
             return None
         return True if 0 not in self.values else False if len(self.values) == 1 else None
 
     def at(self, level: int) -> str:
-        """Its text as an operand of an operator that binds at `level`."""
+        """Returns its text as an operand of an operator with precedence `level`."""
         return self.text if self.level > level else f"({self.text})"
 
 
 def constant(value: int, name: str = "") -> Term:
-    """The term of a constant, printed by its name where it has one."""
+    """Returns the term of a constant, printed by its name if it has one."""
     return Term(name or str(value), values=frozenset((value,)))
 
 
@@ -83,7 +83,7 @@ def _boolean(value: bool) -> Term:
 
 
 def binary(op: str, a: Term, b: Term) -> Term:
-    """`a op b`, folded where the values decide it."""
+    """Returns `a op b`, a constant if the values decide it."""
     if a.const is not None and b.const is not None:
         return _fold(op, a.const, b.const)
     if op in ("+", "-", "<<", ">>") and b.const == 0:
@@ -119,7 +119,7 @@ def _fold(op: str, a: int, b: int) -> Term:
 
 
 def _decide(op: str, a: frozenset[int] | None, b: frozenset[int] | None) -> bool | None:
-    """The outcome of a comparison that is the same for all values of both sides."""
+    """Returns the result of a comparison if it is the same for all values of both sides; else None."""
     if a is None or b is None or len(a) * len(b) > 256:
         return None
     results = {_fold(op, x, y).const for x in a for y in b}
@@ -180,5 +180,5 @@ def member(a: Term, options: Iterable[Term]) -> Term:
 
 
 def settled(a: Term, name: str) -> Term:
-    """The temporary `name` that holds `a`: the same values, and nothing that is read changes under it."""
+    """Returns the term of the temporary `name` that holds `a`: the same values, but it reads no cell."""
     return replace(a, text=name, level=_ATOM, reads=frozenset(), cell=None, opposite="")
