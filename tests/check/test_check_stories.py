@@ -1,4 +1,4 @@
-"""The stories the checker tells: certified step by step, refused when tampered with, and what the scenarios find."""
+"""The stories of the checker: certified step by step, refused after a change; and the findings of the scenarios."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Symmetry reduction: the folded graph is exactly the full one, counted up to which like page or guest is which."""
+"""Symmetry reduction: the folded graph is the full graph up to permutation of interchangeable pages and guests."""
 
 import itertools
 import math
@@ -174,7 +174,7 @@ def permuted_all(state, permutation):
 
 
 def orders(alike):
-    """Every way to permute like pages."""
+    """Yields every permutation of interchangeable pages."""
     groups = [[p for p, kind in enumerate(alike) if kind == n] for n in range(1, max(alike) + 1)]
     for chosen in itertools.product(*(itertools.permutations(group) for group in groups)):
         order = list(range(len(alike)))
@@ -185,14 +185,14 @@ def orders(alike):
 
 
 def images(state, like):
-    """A state in every way that like pages and guests can change places."""
+    """Yields every permutation of a state."""
     for permutation in (None, *like.permutations):
         for order in orders(like.page_class):
             yield permuted(permuted_all(state, permutation) if permutation else state, order, like.page_class)
 
 
 def orbits(states, like):
-    """Sets of states that are permutations of each other."""
+    """Returns one state of each orbit under permutation."""
     return {min(frozen(image) for image in images(state, like)) for state in states}
 
 
@@ -212,7 +212,7 @@ def test_the_folded_graph_is_the_full_one_up_to_permutation(name):
         assert {representatives.number(image) for image in images(state, like)} == {here}
 
 
-def test_a_way_in_the_folded_graph_is_a_way_of_the_system():
+def test_a_path_of_the_folded_graph_is_a_path_of_the_system():
     system = made(*SYSTEMS["direct I/O"])
     folded = explore(system, edges=False, fold=True)
     representatives = Representatives(folded)
@@ -264,7 +264,7 @@ def test_guests_that_differ_would_count_wrong(name, monkeypatch):
     assert folded.states != len(orbits(naive(system).states, like))
 
 
-def test_at_most_so_many_guests_change_places():
+def test_at_most_max_guests_are_permuted():
     many = like_guests.MAX_GUESTS + 1
     document = {
         "memory": {"folios": [0] * many, "owner": list(range(many))},
@@ -281,7 +281,7 @@ def test_leads_to_is_never_folded():
         explore(made(*SYSTEMS["direct I/O"]), fold=True)
 
 
-def test_device_pages_and_the_first_page_of_a_folio_stay_where_they_are():
+def test_device_pages_and_the_first_page_of_a_folio_are_not_permuted():
     document = {"memory": {"folios": [3], "state": ["exported"]}, "vcpu": [{}], "disk": [{"page": 3, "pages": 2}]}
     assert like_pages.symmetry_of(made(document, "per-page")).page_class == (0, 1, 1, 0, 0, 1, 1, 1)
     system = scenario.system(scenario.read(ROOT / "benchmarks" / "eight-pages.toml"), find("per-page"))

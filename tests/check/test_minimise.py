@@ -1,4 +1,4 @@
-"""Calm stories: the shortest, and of these one with the fewest context switches, held to brute force."""
+"""The shortest stories with the fewest context switches, compared with brute force."""
 
 import json
 import random
@@ -47,7 +47,7 @@ def layered(seed):
 
 
 def shortest(graph, target):
-    """All shortest paths to a state, by trying everything."""
+    """Returns all shortest paths to a state, by brute force."""
     paths, space = {0: [[]]}, graph.space
     while target not in paths:
         further = {}
@@ -82,14 +82,14 @@ def hold_to_brute_force(graph, target):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_the_calmest_path_is_the_best_of_all_shortest_ones(seed):
+def test_fewest_switches_is_the_best_of_all_shortest_paths(seed):
     graph = layered(seed)
     for target in range(graph.states):
         hold_to_brute_force(graph, target)
 
 
 @pytest.mark.parametrize("name", ["hangs", "unsafe", "livelock"])
-def test_the_calmest_path_of_a_real_graph(name):
+def test_fewest_switches_of_a_real_graph(name):
     system = made(name)[2]
     graph = explore(system)
     for target in range(0, graph.states, 3):
@@ -101,7 +101,7 @@ def test_the_calmest_path_of_a_real_graph(name):
     hold_to_brute_force(graph, min(14, graph.states - 1))
 
 
-def test_the_calmest_path_in_an_incomplete_graph():
+def test_fewest_switches_in_an_incomplete_graph():
     graph = explore(scenario.system(scenario.parse(LARGE, "large"), find("per-page")), max_states=4096)
     last = int(graph.space.count["next"][0]) - 1
     assert not graph.complete
@@ -141,7 +141,7 @@ def wandering(system, draw, number):
             return path
 
 
-def test_minimise_joins_turns():
+def test_minimise_joins_runs_of_an_actor():
     system = made("hangs")[2]
     graph = explore(system)
     target = graph.states - 1

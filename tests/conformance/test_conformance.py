@@ -1,4 +1,4 @@
-"""The shipped suite, bound to both engines; the engines against each other; and that its cases can fail."""
+"""The conformance suite over both engines; the engines against each other; every case can fail."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Suite:
         for name in SCENARIOS:
             check_walk(engine, walked(name, preset), 7, 300, safe=preset in SAFE)
 
-    def test_what_it_hands_out_is_the_callers(self, engine: Engine) -> None:
+    def test_the_caller_may_change_a_returned_state(self, engine: Engine) -> None:
         system = build("per-page", [0], ["exported"], vcpu=[{}])
         before = pack(system.state)
         engine.load(system.state)
@@ -127,9 +127,9 @@ def test_equal_seeds_are_equal_walks() -> None:
     assert one == two != other
 
 
-# ----------------------------------------------------------------------------------- every case can turn red
+# ------------------------------------------------------------------------------------------ every case can fail
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_broken_rule_turns_its_cases_red(name: str) -> None:
+def test_a_broken_rule_fails_its_cases(name: str) -> None:
     changed, red = MUTANTS[name]
     engine = Interpreter(load.mutant(changed), name)
     for case in red:
@@ -137,7 +137,7 @@ def test_a_broken_rule_turns_its_cases_red(name: str) -> None:
             BY_NAME[case].run(engine)
 
 
-def test_every_case_has_a_broken_rule_that_turns_it_red() -> None:
+def test_every_case_has_a_broken_rule_that_fails_it() -> None:
     red = {case for _, cases in MUTANTS.values() for case in cases}
     assert sorted(set(BY_NAME) - red) == []
 

@@ -1,4 +1,4 @@
-"""One definition of a stall: what one state tells, what the whole graph tells, and that both agree."""
+"""One definition of a stall: its class from one state and from the whole graph agree."""
 
 import json
 
@@ -17,7 +17,7 @@ from ultrafolio.model.policies import PRESETS
 from ultrafolio.waits.words import stall, stalls
 
 FEW = 40
-"""States of a component that are asked."""
+"""States of a component that are tested."""
 PAIRS = [(name, policy) for name in PATHS for policy in ("whole-folio", "split", "split-writeback", "folio-bitmap")]
 LONG = [
     pytest.param(name, policy, marks=pytest.mark.slow)
@@ -44,7 +44,7 @@ def test_one_state_and_the_graph_agree(name, policy):
 
 
 @pytest.mark.parametrize("name", list(PATHS)[::4])
-def test_arrays_and_lists_tell_the_same(name):
+def test_arrays_and_lists_give_the_same_waits(name):
     found = graph(name, "whole-folio")
     for number in range(0, found.states, max(1, found.states // FEW)):
         arrays = found.unpack(number)
@@ -75,13 +75,13 @@ def test_a_livelock_names_who_takes_what_again():
     assert (wait.released_by, wait.taken_by) == ("drain-all of vcpu 0", "lru-add of lru 1")
 
 
-def test_verdicts_per_actor_say_who_gets_through():
+def test_verdicts_per_actor_name_the_actors_without_a_wait():
     record = checked("60-mutex-and-a-pinned-folio", "import-lock").record()
     waits = {wait["actor"]: wait["kind"] for wait in record["waits"]}
     assert waits["vcpu 0"] == "permanent" and waits.get("vcpu 1", "transient") == "transient"
 
 
-def test_the_scope_stands_in_text_and_json():
+def test_the_scope_is_in_text_and_json():
     result = checked("05-late-failure", "per-page")
     assert result.record()["scope"]["faults"] == ["the ultravisor refuses every call for page 1"]
     text = " ".join(result_text(result).split())

@@ -66,11 +66,11 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "lru": [{"starts": 90, "after": "vcpu 1"}],
     },
 }  # fmt: skip
-"""Systems to walk over: everybody who acts in the model acts in one of them."""
+"""Systems for walks. Every kind of actor is in one of them."""
 
 
 def walked(name: str, policy: Any) -> System:
-    """A scenario of SCENARIOS under a policy."""
+    """Returns the system of an entry of SCENARIOS under a policy."""
     return build(policy, **SCENARIOS[name])
 
 
@@ -94,7 +94,7 @@ def walk(engine: Engine, system: System, seed: int, steps: int) -> Iterator[Step
 
     Equal seeds give equal walks on engines that agree. What the caller does between steps is its own affair.
     """
-    # Threads run in bursts: turn by turn, nobody gets through an import while another's I/O is in flight.
+    # Threads run in bursts: if every step changed the thread, no import would end while another's I/O is in flight.
     engine.load(system.state)
     generator = random.Random(seed)
     actors = range(len(system.choices))
@@ -128,7 +128,7 @@ def agree(left: Engine, right: Engine, system: System, seed: int, steps: int) ->
 
 
 def inconsistency(state: State) -> str:
-    """What contradicts itself in a state, or "". Holds under every policy, whatever the rules decide."""
+    """Returns the first contradiction within a state, or "". Independent of the policy."""
     mm, pages = state.mm, len(state.mm)
     at = 0
     while at < pages:

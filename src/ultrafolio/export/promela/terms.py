@@ -95,7 +95,7 @@ def binary(op: str, a: Term, b: Term) -> Term:
         if decided is not None:
             return _boolean(decided)
     level = _LEVELS[op]
-    # a comparison or shift beside another reads wrongly without its brackets, whatever the grammar says
+    # brackets for the reader, though the grammar needs none: a comparison or shift as operand of another
     left = a.at(level if op not in ("+", "-", "*") else level - 1)
     text = f"{left} {op} {b.at(level)}"
     opposite = f"{left} {_OPPOSITE[op]} {b.at(level)}" if op in _COMPARE else ""
