@@ -100,9 +100,7 @@ def test_nothing_is_compiled_again_for_another_size_of_system():
         for edges in (True, False):
             explore(system(name, "whole-folio"), edges=edges, threads=1)
     assert len(functions["explore"].signatures) == len(functions["begin"].signatures) == 1
-    assert len(functions["run_missing"].signatures) <= 1, (
-        "the rules; 0 where explore was read from the disk with them inside"
-    )
+    assert len(functions["run_missing"].signatures) <= 1, "0 if explore came from the cache"
 
 
 def test_the_rules_that_read_other_threads_are_known():

@@ -82,6 +82,7 @@ class Compiled:
 
 @functools.cache
 def _entry() -> Callable[[State, int, int, int], int]:
+    """Returns step(state, actor, op, page) over arrays, compiled if possible."""
     if not load.can_compile():
         return _over_arrays
     inner, called = load.inner_flags(), load.entry_flags()
@@ -188,9 +189,9 @@ class Bench:
         return outcome
 
     def go(self, actor: int, op: int | None = None, page: int | None = None, *, limit: int = 100) -> list[str]:
-        """Let one thread go on alone until it has finished, cannot go on, or made `limit` steps; what it did.
+        """Run one thread alone until it finishes, is not enabled, or made `limit` steps. Returns its steps.
 
-        It has finished when it is where it started from: idle, or for a vCPU, the instruction done.
+        It has finished if it is at its first rule again: idle, or for a vCPU with the instruction done.
         """
         first = len(self.log)
         for _ in range(limit):

@@ -269,7 +269,7 @@ def steps_of_draining(engine: Engine) -> None:
 
 @case()
 def steps_under_the_import_mutex(engine: Engine) -> None:
-    """Two vCPUs, two pages: the second import waits for the whole of the first, over its wait for writeback too."""
+    """Two vCPUs, two pages: the second import waits until the first ends, also while that waits for writeback."""
     vcpus = [{"touch": [0]}, {"touch": [1]}]
     system = build("import-lock", [0, 0], ["exported"], vcpu=vcpus, writeback=[{"page": [0]}])
     bench = Bench(engine, system)

@@ -69,7 +69,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 """Systems for walks. Every kind of actor is in one of them."""
 
 
-def walked(name: str, policy: Any) -> System:
+def system_of(name: str, policy: Any) -> System:
     """Returns the system of an entry of SCENARIOS under a policy."""
     return build(policy, **SCENARIOS[name])
 
@@ -159,6 +159,7 @@ def inconsistency(state: State) -> str:
 
 
 def _mutexes(state: State) -> str:
+    """Returns a contradiction about import mutexes, or ""."""
     for vm, record in enumerate(state.vm):
         holders = [t for t, task in enumerate(state.task) if task["mutex"] and state.who[t]["vm"] == vm]
         if holders != ([int(record["mutex"]) - 1] if record["mutex"] else []):
@@ -200,7 +201,7 @@ def _walk_all(engine: Engine, checks: Mapping[str, bool], seeds: int, steps: int
     for preset, safe in checks.items():
         for name in SCENARIOS:
             for seed in range(seeds):
-                check_walk(engine, walked(name, preset), seed, steps, safe=safe)
+                check_walk(engine, system_of(name, preset), seed, steps, safe=safe)
 
 
 @case(58)
@@ -214,7 +215,7 @@ def no_bit_on_a_large_folio(engine: Engine) -> None:
     """Where imports split, a large folio never has the bit and is never secure: the kernel's refusal cannot come up."""
     for preset in having(large="split"):
         for name in SCENARIOS:
-            for step in walk(engine, walked(name, preset), 1, 300):
+            for step in walk(engine, system_of(name, preset), 1, 300):
                 state = engine.state()
                 large = state.mm["order"] > 0
                 if (state.mm["arch"][large] > 0).any() or (state.uv["state"][large] == SECURE).any():

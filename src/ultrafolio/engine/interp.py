@@ -12,10 +12,12 @@ T = TypeVar("T", bound=tuple[Any, ...])
 
 @functools.cache
 def _record(names: tuple[str, ...]) -> type:
+    """Returns the class of records with these fields."""
     return type("Record", (), {"__slots__": names, "__doc__": "One record of an array, with the same field names."})
 
 
 def _objects(array: np.ndarray[Any, Any]) -> list[Any]:
+    """Returns an array as a list of records, or of integers."""
     names = array.dtype.names
     if names is None:
         return list(array.tolist())

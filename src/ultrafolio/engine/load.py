@@ -182,6 +182,7 @@ def cache_folder() -> Path:
 
 @functools.cache
 def _compiled_digest() -> str:
+    """Returns the digest of the sources in COMPILED."""
     text = hashlib.blake2b(__version__.encode(), digest_size=16)
     for folder, names in COMPILED.items():
         for name in names:
@@ -190,6 +191,7 @@ def _compiled_digest() -> str:
 
 
 def _versions() -> str:
+    """Returns the versions of numba, llvmlite and numpy."""
     found = []
     for package in ("numba", "llvmlite", "numpy"):
         try:

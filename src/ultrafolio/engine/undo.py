@@ -49,6 +49,7 @@ class UndoLog:
 
 
 def _logging(kind: Any, record: Any) -> Any:
+    """Returns a copy of a record as an instance of a logging class."""
     made = kind()
     for name in record.__slots__:
         object.__setattr__(made, name, getattr(record, name))

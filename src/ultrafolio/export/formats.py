@@ -63,6 +63,7 @@ def _escaped(text: str) -> str:
 
 
 def _messages(step: Step, indent: str) -> list[str]:
+    """Returns the Mermaid lines of a step."""
     sender, arrow, receiver = _ends(step)
     what = f"{step.kind} {step.actor} {step.rule}"
     if _OWNER.get(step.rule) == "guest" and step.kind == model.ACTOR_KINDS[0]:

@@ -72,6 +72,7 @@ def story(steps: Sequence[Step], first: int = 1) -> list[str]:
 
 
 def paragraph(text: str, indent: str = "") -> str:
+    """Returns text wrapped to 72 columns, each line after `indent`."""
     return textwrap.fill(
         text,
         MAIL,

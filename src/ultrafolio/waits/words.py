@@ -171,6 +171,7 @@ def _folio_holders(s: Any, t: int, what: int, page: int) -> list[int]:
 
 
 def _of_folio(s: Any, a: int, what: int, pc: int) -> Holder:
+    """Returns the holder for thread `a`, which holds the folio's lock, writeback or freeze."""
     who = name(s, a)
     if what == OB_LOCK:
         over = ", which hands it over to those that sleep for it" if ASLEEP[pc] & OB_LOCK else ""
@@ -204,6 +205,7 @@ def _sleeps_for(s: Any, a: int, followed: tuple[int, ...]) -> str:
 
 
 def _writer(s: Any) -> Holder:
+    """Returns the holder for the dirty data of a folio."""
     held = "data written to it since its last writeback"
     if s.cfg[0].split_writeback:
         return Holder(None, held, "its own write-back, if no write comes before the split")
@@ -211,6 +213,7 @@ def _writer(s: Any) -> Holder:
 
 
 def _referrers(s: Any, t: int, page: int, whole: bool, followed: tuple[int, ...]) -> list[Holder]:
+    """Returns every holder of a reference that counts for `page`."""
     run = interpreted()
     first, end = run.first_of(s, page, whole), run.end_of(s, page, whole)
     found = [_mismatch(page)] if run.never_matches(s, page) else []
@@ -257,6 +260,7 @@ def _where(pages: range, page: int) -> str:
 
 
 def _mismatch(page: int) -> Holder:
+    """Returns the holder for a count that never matches (Linux 5.7 to 6.9)."""
     return Holder(
         None,
         f"the count of page {page} alone, which is that of no page of a large folio",
@@ -280,6 +284,7 @@ def _pin(s: Any, a: int, where: str) -> Holder:
 
 
 def _plain(s: Any, a: int, where: str, followed: tuple[int, ...]) -> Holder:
+    """Returns the holder for thread `a`'s plain reference."""
     who, run = name(s, a), interpreted()
     if s.who[a].kind == VCPU:
         return Holder(

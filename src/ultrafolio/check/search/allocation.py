@@ -60,6 +60,7 @@ class Params:
 
     @staticmethod
     def of(system: System, threads: int, *, edges: bool, numbers: bool) -> Params:
+        """Returns the Params of an exploration of `system` by `threads` threads."""
         max_steps = sum(max(1, len(some)) for some in system.choices)
         share = max(ROUND, SHARE) if threads > 1 else ROUND
         shared_width = len(system.state.mm) + len(system.state.vm)
@@ -81,6 +82,7 @@ class Capacity:
     short_ids: tuple[int, ...]
 
     def fields(self) -> Array:
+        """Returns the FIELD records of a row at this capacity."""
         return row_fields(self.shared, self.short_ids)
 
     def table_states(self) -> int:

@@ -96,6 +96,7 @@ class Graph:
         return edges[::-1]
 
     def depth_of(self, number: int) -> int:
+        """Returns the steps of a shortest path to state `number`."""
         depth = 0
         while number:
             number, depth = int(self.space.parent[number]), depth + 1
@@ -109,6 +110,8 @@ _ENTRIES = ("begin", "explore", "rehash_states", "rehash_shared", "run_missing",
 def _loaded(
     decorate: Callable[[Any], Any], entry: Callable[[Any], Any], hardware: Any, *, unsigned: bool
 ) -> dict[str, Any]:
+    """Returns the functions of the search with the rules and constants, each through `decorate`, those of _ENTRIES
+    through `entry`."""
     space = rules.functions(decorate, unsigned=unsigned)
     space.update(rules.constants(packing) | rules.constants(kinds))
     space.update(FAIR=FAIR, LOCAL=thread_local.local_rules(), **vars(hardware))
@@ -179,6 +182,7 @@ def is_loaded() -> bool:
 
 
 def unwatched(count: Array) -> AbstractContextManager[None]:
+    """Returns a context manager that does nothing."""
     return nullcontext()
 
 
@@ -248,6 +252,7 @@ def explore(
 
 
 def _explore(run: Any, state: State, space: Space, words: Array, enough: int, worker: int) -> None:
+    """Run one worker of bfs.explore()."""
     run(state, space, words, worker, allocation.SHARE, enough)
 
 

@@ -42,6 +42,7 @@ def local_rules() -> tuple[bool, ...]:
 
 
 def _called(node: ast.FunctionDef) -> set[str]:
+    """Returns the names of the functions that a function calls."""
     return {call.func.id for call in ast.walk(node) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)}
 
 
@@ -68,4 +69,5 @@ def _looks_further(node: ast.FunctionDef, functions: dict[str, ast.FunctionDef])
 
 
 def _is_own(index: ast.expr) -> bool:
+    """Whether an index is the thread's own, `t`."""
     return isinstance(index, ast.Name) and index.id == "t"

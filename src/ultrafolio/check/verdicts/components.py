@@ -32,6 +32,7 @@ Steps = tuple[tuple[int, str], ...]
 
 
 def _nowhere() -> Array:
+    """Returns an empty array of edges."""
     return np.zeros(0, np.int64)
 
 
@@ -137,6 +138,7 @@ class _Judge:
 
     # ------------------------------------------------------------------------------------------- the class
     def judged(self) -> Judged:
+        """Returns the class of the component."""
         run, t, page = interpreted(), self.t, self.page
         met, whole = self._met()
         entry = self.lookup.state(self.component.entry)
@@ -183,6 +185,7 @@ class _Judge:
         return found & ~SPLIT_MET, bool(found & SPLIT_MET and found & OB_REFS)
 
     def _present(self, states: Array, whole: bool) -> Array:
+        """Returns the obstacles present for the waiter in each of `states`."""
         run, t, page = interpreted(), self.t, self.page
         return self.lookup.each(states, lambda s: run.present(s, t, page, whole), t)
 

@@ -292,10 +292,12 @@ def _cycle(graph: Graph, entry: int, members: set[int]) -> list[int]:
 
 
 def _edges(graph: Graph, state: int) -> range:
+    """Returns the edge numbers of a state."""
     return range(int(graph.space.first[state]), int(graph.space.first[state + 1]))
 
 
 def _back(came: dict[tuple[int, int, int], tuple[tuple[int, int, int], int]], start: Any, here: Any) -> list[int]:
+    """Returns the path from `start` to `here` along the predecessors `came`."""
     steps = []
     while here != start:
         here, by = came[here]

@@ -41,6 +41,7 @@ class Step:
 
     @property
     def outcome_word(self) -> str:
+        """Returns the outcome in words."""
         return OUTCOMES[self.outcome] if self.outcome > 0 else f"waits for {WAITS[-self.outcome]}"
 
     def record(self) -> dict[str, Any]:

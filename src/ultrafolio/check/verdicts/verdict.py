@@ -129,6 +129,7 @@ class Result(Tabular):
 
     @property
     def never_fired(self) -> list[str]:
+        """Returns the rules that an actor of the scenario may take and none took."""
         return [name for name, n in self.fired.items() if not n]
 
     @property
@@ -138,6 +139,7 @@ class Result(Tabular):
 
     @property
     def worst(self) -> Finding:
+        """Returns the worst finding: violated and unexpected first, then other failures, then unknown."""
         failed = [f for f in self.findings if f.verdict == "violated" and not f.expected]
         stalls = [f for f in self.findings if f.kind is not None]
         ranked = failed or stalls or [f for f in self.findings if f.verdict == "unknown"] or self.findings
@@ -306,6 +308,7 @@ def _report(story: Scenario, policy: Policy, command: str, error: NotCertified) 
 
 
 def _safety(graph: Graph) -> list[Finding]:
+    """Returns one finding per safety property."""
     made = []
     for number in range(1, len(PROPERTIES)):
         found = graph.space.found[number]
@@ -393,6 +396,7 @@ def _begun(graph: Graph) -> set[str]:
 
 
 def _property(state: Any, t: int) -> str:
+    """Returns the leads-to property that actor `t` owes in a state."""
     return leads_to(state.who[t].kind, state.actor[t].op)
 
 
@@ -425,6 +429,7 @@ def _is_stall(code: int) -> bool:
 
 
 def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
+    """Returns the finding of a transient wait: vCPU `t` met obstacle number `code` in state `number`."""
     path = fewest_switches(lookup.graph, number, t)
     steps, state = replay(lookup.graph.system, path)
     obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().waited_page(state, t))

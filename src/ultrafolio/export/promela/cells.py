@@ -46,6 +46,7 @@ class Cells:
         self._bound = {1: 255, 2: counts, 4: max(len(state.mm), len(state.actor) + 1)}
 
     def _of(self, section: str, name: str, index: int | None) -> list[_Held]:
+        """Returns the cell, or all cells of the field for index None."""
         at = range(self._size[section]) if index is None else (index,)
         return [self._held[section, name, i] for i in at]
 
@@ -62,7 +63,8 @@ class Cells:
         return None if held.any else frozenset(held.written - {held.first})
 
     def write(self, section: str, name: str, index: int | None, values: frozenset[int] | None) -> None:
-        """Record that a rule writes one of `values` to this cell."""
+        """Record that a rule writes one of `values` (None: any value) to this cell, or for index None to all of the
+        field."""
         for held in self._of(section, name, index):
             if values is None:
                 self.grown |= not held.any

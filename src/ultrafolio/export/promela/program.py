@@ -117,6 +117,7 @@ class _Program:
         return sorted(values)
 
     def _option(self, t: int, rule: Rule, choice: tuple[int, int] | None, watched: bool) -> Option | None:
+        """Returns the option of one step; None if it is never enabled."""
         place = self.source.places[rule.pc]
         known: dict[Cell, Term] = {("task", "pc", t): place}
         name = rule.function.__name__
@@ -152,7 +153,8 @@ class _Program:
         body: list[Node],
         after: Env,
     ) -> list[Node]:
-        """Returns the step, preceded by what properties.broken() reads before it, followed by the assertions."""
+        """Returns `body`, the statements of one step, with what properties.broken() reads saved before them, and the
+        assertions after them. known: the constants of this step; after: what is known at its end."""
         page = constant(0 if choice is None else choice[1])
         before, seen = reader.kept("seen", reader.expression("focus", [constant(t), page], known))
         more, was = reader.kept("was", self.cells.read("uv", "state", seen))
@@ -192,6 +194,7 @@ class _Program:
         )
 
     def _head(self, fair: bool, command: str) -> list[str]:
+        """Returns the comment and the definitions at the start of the program."""
         cfg = self.system.state.cfg[0]
         policy = ", ".join(f"{name} {int(cfg[name])}" for name in layout.CFG.names or ())
         lines = [
@@ -216,6 +219,7 @@ class _Program:
         return ["/* " + "\n   ".join(lines) + " */"]
 
     def _processes(self) -> list[str]:
+        """Returns the processes of the fair form."""
         fair = [
             self._process(name, [o for o in self.options if o.actor == t and o.rule.fair], self._strays(t))
             for t, name in enumerate(self.names)
@@ -235,6 +239,7 @@ class _Program:
         return "\n".join([*lines, "    od", "}", ""])
 
     def _step(self, option: Option) -> list[str]:
+        """Returns an option as a d_step."""
         rule, title = option.rule, f"{self.names[option.actor]}: {option.rule.name}"
         if option.choice is not None:
             op, page = option.choice

@@ -127,7 +127,7 @@ def _decide(op: str, a: frozenset[int] | None, b: frozenset[int] | None) -> bool
 
 
 def negate(a: Term) -> Term:
-    """`not a`."""
+    """Returns the term of `not a`."""
     if a.truth is not None:
         return _boolean(not a.truth)
     if a.opposite:
@@ -136,12 +136,12 @@ def negate(a: Term) -> Term:
 
 
 def both(a: Term, b: Term) -> Term:
-    """`a and b`, as a truth value."""
+    """Returns the term of `a and b`, as a truth value."""
     return _joined("&&", a, b, False)
 
 
 def either(a: Term, b: Term) -> Term:
-    """`a or b`, as a truth value."""
+    """Returns the term of `a or b`, as a truth value."""
     return _joined("||", a, b, True)
 
 
@@ -157,7 +157,7 @@ def _joined(op: str, a: Term, b: Term, wins: bool) -> Term:
 
 
 def chosen(condition: Term, a: Term, b: Term) -> Term:
-    """`a if condition else b`."""
+    """Returns the term of `a if condition else b`."""
     if condition.truth is not None:
         return a if condition.truth else b
     if a.const is not None and a.const == b.const:
@@ -172,7 +172,7 @@ def chosen(condition: Term, a: Term, b: Term) -> Term:
 
 
 def member(a: Term, options: Iterable[Term]) -> Term:
-    """`a in options`."""
+    """Returns the term of `a in options`."""
     found = FALSE
     for option in options:
         found = either(found, binary("==", a, option))
