@@ -63,7 +63,7 @@ def test_a_cycle_that_starves_a_fair_step_is_refused():
     made, told = system("01-direct-io", "whole-folio"), finding(checked("01-direct-io", "whole-folio"), "touch")
     assert told.kind == "transient"
     path, seen = [step.by for step in told.steps], {}
-    for _ in range(40):  # the waiter alone, again and again, until it is where it was
+    for _ in range(40):  # only the waiter steps, until it is in its first state again
         here = replay(made, path)[0][-1].after
         if here in seen:
             break

@@ -241,7 +241,7 @@ def pin_fails(engine: Engine) -> None:
 
 @case(50)
 def unshare_of_an_unpinned_page(engine: Engine) -> None:
-    """The unshare of a page the host has not pinned is no exit; the bit was set all along."""
+    """The unshare of a page the host has not pinned is no exit; the bit stays set."""
     for preset in EVERY:
         bench = Bench(engine, build(preset, [0], ["shared"], vcpu=[{"unshare": [0]}]))
         bench.expect(preset, bench.go(0, UNSHARE, 0), ["vcpu-run: DONE"])

@@ -30,7 +30,7 @@ class Engine(Protocol):
     """The protocol of an engine: it runs the rules on one state. The suite uses nothing else.
 
     name   what a failure calls it
-    load   start from a copy of `state`; whatever was loaded before is gone
+    load   start from a copy of `state`; replaces an earlier state
     step   one step of thread `actor`; (op, page) is its choice where its rule chooses. Returns the rule's outcome
     state  the present state as arrays of layout's dtypes; the caller may keep and change what it gets
     """

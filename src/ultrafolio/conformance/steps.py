@@ -382,7 +382,7 @@ def mapped_twice(engine: Engine) -> None:
 
 @case()
 def two_ways_to_be_busy(engine: Engine) -> None:
-    """on_busy: sleep until the reference is dropped; or give up after so many tries, which is fatal."""
+    """on_busy: sleep until the reference is dropped; or give up after P.give_up tries, which is fatal."""
     for on_busy in ("sleep", "give-up"):
         policy = replace(PRESETS["per-page"][1], on_busy=on_busy, give_up=3)
         bench = Bench(engine, build(policy, [0], ["exported"], vcpu=[{}], disk=[{"page": 0}]))

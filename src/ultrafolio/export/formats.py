@@ -151,7 +151,7 @@ def _sections(packed: Any) -> dict[str, list[dict[str, int]]]:
 def tap(results: Sequence[Result]) -> str:
     """The results as TAP 14, one line per scenario and policy; what fails has YAML diagnostics.
 
-    `not ok` stands for violated and for unknown: what was not explored to the end has not passed. A wait that is
+    `not ok` means violated or unknown: an incomplete exploration has not passed. A wait that is
     the purpose of pin shared is `ok` with the comment `# expected`.
     """
     lines = ["TAP version 14", f"1..{len(results)}"]

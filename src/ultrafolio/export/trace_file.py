@@ -1,14 +1,14 @@
-"""The trace file: a counterexample that stands alone, so that anyone can have it certified again later.
+"""The trace file: a self-contained counterexample that can be certified again later.
 
-It holds the scenario and the policy in full, the path, what each step did, and the claim. It is no signature: who
-changes it in a way that is still a true story gets that one certified.
+It has the full scenario and policy, the path, the result of each step, and the claim. It is not signed: a file that was
+changed into another true story is certified.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ from ultrafolio.waits.load import interpreted as waits_interpreted
 from ultrafolio.waits.tables import BUSY, OBSTACLE_OF, OBSTACLES, PAGE
 
 FORMAT, VERSION = "ultrafolio-trace", 3
-"""Version 1 says no class of a wait; the words of versions 1 and 2 are not told from the story. Both are read as well,
-without a test of what they do not say."""
+"""Files of version 1 have no class of a wait; the words of versions 1 and 2 were not made from the story. Both are
+read, and what they lack is not tested."""
 CLAIMS = ("property", "wait", "stall")
 """property: exactly the last step breaks property `number`. wait: actor `number` waits along the loop for ever.
 stall: actor `number` meets an obstacle next."""
@@ -66,7 +66,7 @@ CLAIM = {
     "text": Field("text", ""), "class": Field("choice", "", choices=("", "fatal", "permanent", "livelock")),
     "page": Field("int", 0, 0, 4095), "whole": Field("bool", False), "named": Field("texts", []),
 }  # fmt: skip
-"""class, page, whole, named: of a wait, what certificate.Claim says; class is empty in a file that says none."""
+"""class, page, whole, named: the fields of claim.Claim for a wait; class is "" in a file without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +178,10 @@ def start_digest(system: System) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- reading
-def read(file: Path) -> Trace:
-    """Returns the trace in a file. Raises InputError with the field, the value and what is allowed."""
+def _document(file: Path) -> Any:
+    """Returns the JSON value in a file. Raises InputError if it cannot be read, or is not JSON."""
     try:
-        given = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{file}: no such file", allowed="a trace file", then=THEN) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -190,43 +190,20 @@ def read(file: Path) -> Trace:
         ) from None
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{file}: not JSON", value=str(error), allowed="a trace file", then=THEN) from None
+
+
+def read(file: Path) -> Trace:
+    """Returns the trace in a file. Raises InputError with the field, the value and what is allowed."""
+    given = _document(file)
     top = take(given, str(file), TOP, then=THEN)
     story = take(top["scenario"], f"{file}: scenario", SCENARIO, then=THEN)
     policy = take(top["policy"], f"{file}: policy", POLICY, then=THEN)
     claim = take(top["claim"], f"{file}: claim", CLAIM, then=THEN)
     path, loop = top["path"], top["loop"]
-    for name in ("steps", "states"):
-        if len(top[name]) != len(path):
-            raise InputError(
-                f"{file}: {name}",
-                value=f"{len(top[name])} of them",
-                allowed=f"one for each of the {len(path)} steps of path",
-                then=THEN,
-            )
-    if (claim["kind"] == "wait") != (loop is not None) or (loop or 0) > len(path):
-        allowed = f"an integer from 0 to {len(path)}" if claim["kind"] == "wait" else "none: this claim has no loop"
-        raise InputError(f"{file}: loop", value="none" if loop is None else loop, allowed=allowed, then=THEN)
-    last = len(PROPERTIES) - 1
-    if claim["kind"] == "property" and not 1 <= claim["number"] <= last:
-        raise InputError(
-            f"{file}: claim: number", value=claim["number"], allowed=f"a property from 1 to {last}", then=THEN
-        )
+    _check_lengths(file, top, claim)
     values = from_table(policy["values"], f"{file}: policy: values")
     system = scenario.system(scenario.parse(story["document"], f"{file}: scenario: document"), values)
-    for word in claim["named"]:
-        if word not in (*OBSTACLES, PAGE):
-            raise one_of(f"{file}: claim: named", word, (*OBSTACLES, PAGE), then=THEN)
-    last_page = len(system.state.mm) - 1
-    if claim["page"] > last_page:
-        raise InputError(f"{file}: claim: page", value=claim["page"], allowed=f"0 to {last_page}", then=THEN)
-    if top["version"] > 2 and claim["kind"] == "wait" and not claim["class"]:
-        raise InputError(
-            f"{file}: claim: class",
-            value=claim["class"],
-            allowed="fatal, permanent or livelock",
-            cause="a wait of version 3 says its class",
-            then=THEN,
-        )
+    _check_claim(file, top["version"], claim, system)
     wait = Claim(claim["number"], claim["class"], claim["page"], claim["whole"], tuple(claim["named"]))
     return Trace(
         top["rules"],
@@ -244,6 +221,45 @@ def read(file: Path) -> Trace:
         top["states"],
         given,
     )
+
+
+def _check_lengths(file: Path, top: Mapping[str, Any], claim: Mapping[str, Any]) -> None:
+    """Raises InputError unless `steps`, `states` and `loop` fit the path."""
+    path, loop = top["path"], top["loop"]
+    for name in ("steps", "states"):
+        if len(top[name]) != len(path):
+            raise InputError(
+                f"{file}: {name}",
+                value=f"{len(top[name])} of them",
+                allowed=f"one for each of the {len(path)} steps of path",
+                then=THEN,
+            )
+    if (claim["kind"] == "wait") != (loop is not None) or (loop or 0) > len(path):
+        allowed = f"an integer from 0 to {len(path)}" if claim["kind"] == "wait" else "none: this claim has no loop"
+        raise InputError(f"{file}: loop", value="none" if loop is None else loop, allowed=allowed, then=THEN)
+
+
+def _check_claim(file: Path, version: int, claim: Mapping[str, Any], system: scenario.System) -> None:
+    """Raises InputError unless the claim's numbers and names exist, and a wait of version 3 has a class."""
+    last = len(PROPERTIES) - 1
+    if claim["kind"] == "property" and not 1 <= claim["number"] <= last:
+        raise InputError(
+            f"{file}: claim: number", value=claim["number"], allowed=f"a property from 1 to {last}", then=THEN
+        )
+    for word in claim["named"]:
+        if word not in (*OBSTACLES, PAGE):
+            raise one_of(f"{file}: claim: named", word, (*OBSTACLES, PAGE), then=THEN)
+    last_page = len(system.state.mm) - 1
+    if claim["page"] > last_page:
+        raise InputError(f"{file}: claim: page", value=claim["page"], allowed=f"0 to {last_page}", then=THEN)
+    if version > 2 and claim["kind"] == "wait" and not claim["class"]:
+        raise InputError(
+            f"{file}: claim: class",
+            value=claim["class"],
+            allowed="fatal, permanent or livelock",
+            cause="a wait of version 3 has a class",
+            then=THEN,
+        )
 
 
 # -------------------------------------------------------------------------------------------- verifying

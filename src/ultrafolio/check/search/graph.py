@@ -209,22 +209,7 @@ def explore(
     Raises InputError for more than MAX_ACTORS actors or MAX_CHOICES choices of one, for `fold` with `edges`, and for
     `fold` where nothing is interchangeable.
     """
-    if fold and edges:
-        raise InputError(
-            "symmetry reduction is for safety only",
-            allowed="an exploration without edges",
-            cause="in a folded graph a wait may end for one page and go on for another",
-        )
-    if len(system.choices) > MAX_ACTORS:
-        raise InputError("too many actors to check", value=len(system.choices), allowed=f"at most {MAX_ACTORS}")
-    for t, some in enumerate(system.choices):
-        if len(some) > MAX_CHOICES:
-            raise InputError(
-                f"too many choices of actor {t} to check",
-                value=len(some),
-                allowed=f"at most {MAX_CHOICES}",
-                cause="pages that are listed twice",
-            )
+    _check_arguments(system, fold, edges)
     # plain Python holds the GIL: its threads would spin at each barrier
     functions = functions or compiled()
     plain = functions is over_arrays() or not rules.can_compile()
@@ -249,6 +234,26 @@ def explore(
             refilled(functions, arrays, resize(arrays, params, capacity), team)
     space = _merged(space)
     return Graph(system, space, not reason, reason, _depth(space), words, state, fold, edges, plain)
+
+
+def _check_arguments(system: System, fold: bool, edges: bool) -> None:
+    """Raises InputError as explore() says, but for a system without symmetry."""
+    if fold and edges:
+        raise InputError(
+            "symmetry reduction is for safety only",
+            allowed="an exploration without edges",
+            cause="in a folded graph a wait may end for one page and go on for another",
+        )
+    if len(system.choices) > MAX_ACTORS:
+        raise InputError("too many actors to check", value=len(system.choices), allowed=f"at most {MAX_ACTORS}")
+    for t, some in enumerate(system.choices):
+        if len(some) > MAX_CHOICES:
+            raise InputError(
+                f"too many choices of actor {t} to check",
+                value=len(some),
+                allowed=f"at most {MAX_CHOICES}",
+                cause="pages that are listed twice",
+            )
 
 
 def _explore(run: Any, state: State, space: Space, words: Array, enough: int, worker: int) -> None:

@@ -20,7 +20,7 @@ from ultrafolio.model.scenario import System
 MAX_GUESTS = 4
 """Most guests of a class; the number of permutations is its factorial."""
 _GUEST_KINDS = guest_kinds()
-"""Kinds of actors that belong to a guest. All others are the host's, and who.vm says nothing of them."""
+"""Kinds of actors that belong to a guest. All others are the host's; their who.vm has no meaning."""
 
 
 def permutations(system: System) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...]]:

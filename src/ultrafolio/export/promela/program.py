@@ -282,8 +282,9 @@ class _Program:
         return found
 
     def _handed_over(self) -> list[str]:
-        """Strong fairness as a formula for each step that has it: its thread is elsewhere again and again, where only
-        that step takes it, or in the end the step is never enabled. Empty for more than MOST_HANDED steps."""
+        """Returns strong fairness as a formula for each strongly fair step: infinitely often its thread is at another
+        rule, which only that step reaches; or from some state on the step is never enabled. Empty for more than
+        MOST_HANDED steps."""
         made = []
         for option in self.options:
             if option.rule.fairness == STRONG:

@@ -1,4 +1,4 @@
-"""Reading the rules' syntax trees: one rule, for one actor and one choice, becomes a tree of Promela statements.
+"""Translates syntax trees of rules: one rule, for one actor and one choice, to a tree of Promela statements.
 
 Calls are inlined and everything that is known beforehand is decided while reading: the policy, who the actor is, at
 which rule it stands, what it chose. Where a function returns early, the caller's rest is translated once for each
@@ -157,7 +157,7 @@ class Reader(Values):
         section, at = record.section, record.index.const
         values = value.values
         if (section, name) == ("task", "pc") and value.cell:
-            # a jump back: the exported program asserts that no thread stands at a rule it was not seen to reach
+            # a jump back: the program asserts that the thread is at a rule that the translation found reachable
             values = self.cells.targets(value.cell)
         self.cells.write(section, name, at, values)
         if self.cells.declared(section, name, at):

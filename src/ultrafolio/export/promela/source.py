@@ -24,7 +24,7 @@ class Source:
     def __init__(self, changed: Mapping[str, str] | None = None) -> None:
         """`changed` replaces source text, {old: new}, as engine.load.functions does for deliberately broken rules.
 
-        ValueError where an `old` does not stand in exactly one module, once.
+        Raises ValueError unless each `old` occurs exactly once.
         """
         left = dict(changed or {})
         self.functions: dict[str, ast.FunctionDef] = {}

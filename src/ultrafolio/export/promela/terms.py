@@ -1,4 +1,4 @@
-"""Promela expressions with what is known about their values, so that a rule can be specialised while it is read.
+"""Promela expressions with their known values, so that a rule is specialised during translation.
 
 A term is a piece of Promela text together with the constant it stands for, where there is one, or the set of values
 it can have. Operations on terms fold: what the policy, the actor or the scenario decides never reaches the text.

@@ -39,7 +39,7 @@ def accessible_done(s, t):
 
 @fn
 def accessible_over(s, t):
-    """Leave make_accessible(), whatever came of it."""
+    """Leave make_accessible(), after success or failure."""
     k = s.task[t]
     k.pc = k.then
     k.start, k.end, k.i, k.exporting, k.failed, k.then = 0, 0, 0, 0, 0, 0
