@@ -25,9 +25,9 @@ from services.guest.boot import Boot
 from services.guest.devices import Devices
 from services.guest.once import Once
 from services.guest.orders import Patience, Work
-from services.guest.peers import PAGE, Parts
+from services.guest.peers import Parts
 from services.guest.vcpu import Machine, bell, of_guest
-from ultrafolio.model.layout import DISK, INTERRUPT, PIN, REBOOT, RING, SHARE, UNSHARE, VCPU
+from ultrafolio.model.layout import DISK, INTERRUPT, PAGE_SIZE, PIN, REBOOT, RING, SHARE, UNSHARE, VCPU
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import guest_pb2 as pb
@@ -58,7 +58,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
     @parks
     def Touch(self, request: pb.TouchRequest, context: Any) -> Pausing[pb.TouchResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
-        if request.offset + max(request.length, len(request.data)) > PAGE:
+        if request.offset + max(request.length, len(request.data)) > PAGE_SIZE:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "BEYOND_THE_PAGE",
@@ -98,7 +98,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             )
         group, disk, page = self._order(request, context, (DISK,), "disks")
         patience, name = Patience.of(context), request.request_id
-        offset = group.view.meta.origin + page * PAGE
+        offset = group.view.meta.origin + page * PAGE_SIZE
 
         def order() -> Pausing[pb.DirectIoResponse]:
             work, error = yield from self.devices.direct_io(
@@ -164,7 +164,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
     @parks
     def Boot(self, request: pb.BootRequest, context: Any) -> Pausing[pb.BootResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
-        page_of(group.view.meta, page, -(-len(request.image) // PAGE))
+        page_of(group.view.meta, page, -(-len(request.image) // PAGE_SIZE))
         patience = Patience.of(context)
 
         def order() -> Pausing[pb.BootResponse]:

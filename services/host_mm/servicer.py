@@ -22,9 +22,22 @@ from services.common.groups import (
 from services.common.parking import Pausing, parks
 from services.host_mm.boot import MOST_CPUS, Boot
 from services.host_mm.threads import Drive, Threads, of_host
-from services.host_mm.ultravisor_client import PAGE, Firmware
+from services.host_mm.ultravisor_client import Firmware
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ACCESS, ACTOR_KINDS, LRU, NOTHING, OPS, READ, TAMPER, TOUCH, VCPU, W_FROZEN, WRITE
+from ultrafolio.model.layout import (
+    ACCESS,
+    ACTOR_KINDS,
+    LRU,
+    NOTHING,
+    OPS,
+    PAGE_SIZE,
+    READ,
+    TAMPER,
+    TOUCH,
+    VCPU,
+    W_FROZEN,
+    WRITE,
+)
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
@@ -49,7 +62,7 @@ FIT = {
 
 MOST_GROUPS = 4096
 """Folio groups of a cluster; one that is not needed any more can be archived and deleted."""
-FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE
+FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE_SIZE
 """Where group memory begins, above what the ultravisor's life cycle uses, and how much each group has."""
 
 
@@ -174,12 +187,12 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 allowed=f"1 to {MOST_CPUS}",
             )
         with in_words():
-            return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE)
+            return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE_SIZE)
 
     def Unpack(self, request: pb.UnpackRequest, context: Any) -> pb.UnpackResponse:
-        meta, count = self.groups[request.group].view.meta, len(request.image) // PAGE
+        meta, count = self.groups[request.group].view.meta, len(request.image) // PAGE_SIZE
         actor_of(meta, request.actor, (VCPU,), "vCPUs")
-        if not count or len(request.image) % PAGE:
+        if not count or len(request.image) % PAGE_SIZE:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "BAD_IMAGE",

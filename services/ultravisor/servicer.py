@@ -11,10 +11,10 @@ import numpy as np
 
 from services.common import identity, rights
 from services.common.groups import Groups, bounded, check_sections, exists, in_words, meta_of, page_of
-from services.ultravisor.contents import PAGE, Contents
+from services.ultravisor.contents import Contents
 from services.ultravisor.machine import Machines
 from services.ultravisor.pages import Busy, Outcome, Pages, Part, lay_out
-from ultrafolio.model.layout import UV
+from ultrafolio.model.layout import PAGE_SIZE, UV
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.events import Made, encode
@@ -157,7 +157,7 @@ def _access(pages: Pages, one: ultravisor_pb2.PageAccess) -> tuple[int, int, int
 
 def _within(one: ultravisor_pb2.PageAccess) -> None:
     """StatusError: an access that leaves its page."""
-    if one.offset + max(one.length, len(one.data)) > PAGE:
+    if one.offset + max(one.length, len(one.data)) > PAGE_SIZE:
         raise StatusError(
             grpc.StatusCode.INVALID_ARGUMENT,
             "BEYOND_THE_PAGE",
