@@ -10,6 +10,7 @@ from typing import NamedTuple
 import grpc
 
 from services.common import parking
+from services.common.failures import TURN_LOST
 from services.common.parking import Pausing, Wait
 from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.rpc.client import request_id
@@ -21,7 +22,6 @@ from ultrafolio.state.turn import Ask, Done, Lost, Result
 from ultrafolio.state.view import View
 from ultrafolio.uvcall import uvcb
 
-TURN_LOST = "TURN_LOST"
 LATER = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 IN_A_THREAD = 32
 """Calls of the host that are waited for in a thread; further ones are waited for without one."""

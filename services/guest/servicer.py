@@ -15,7 +15,6 @@ from services.common.groups import (
     bounded,
     check_sections,
     exists,
-    in_words,
     meta_of,
     page_of,
 )
@@ -73,10 +72,9 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work, data = yield from self.machine.touch(group, actor, access, patience)
             return _filled(pb.TouchResponse(data=data, exceptions=work.exceptions), work)
 
-        with in_words():
-            if not request.data:
-                return (yield from order())
-            return (yield from self._once(group.name, request.request_id, patience, pb.TouchResponse, order))
+        if not request.data:
+            return (yield from order())
+        return (yield from self._once(group.name, request.request_id, patience, pb.TouchResponse, order))
 
     @parks
     def Share(self, request: pb.ShareRequest, context: Any) -> Pausing[pb.ShareResponse]:
@@ -106,8 +104,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             )
             return _filled(pb.DirectIoResponse(offset=offset, error=error), self._let_go(group, work))
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.DirectIoResponse, order))
+        return (yield from self._once(group.name, name, patience, pb.DirectIoResponse, order))
 
     @parks
     def Configure(self, request: pb.ConfigureRequest, context: Any) -> Pausing[pb.ConfigureResponse]:
@@ -118,8 +115,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work = yield from self.devices.configure(group, ring, page, name, patience)
             return _filled(pb.ConfigureResponse(), work)
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.ConfigureResponse, order))
+        return (yield from self._once(group.name, name, patience, pb.ConfigureResponse, order))
 
     @parks
     def Interrupt(self, request: pb.InterruptRequest, context: Any) -> Pausing[pb.InterruptResponse]:
@@ -130,8 +126,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work = yield from self.devices.interrupt(group, device, page, name, patience)
             return _filled(pb.InterruptResponse(), self._let_go(group, work))
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.InterruptResponse, order))
+        return (yield from self._once(group.name, name, patience, pb.InterruptResponse, order))
 
     @parks
     def Reboot(self, request: pb.RebootRequest, context: Any) -> Pausing[pb.RebootResponse]:
@@ -143,8 +138,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work = yield from self.devices.reboot(group, actor, request.shutdown, name, patience)
             return _filled(pb.RebootResponse(), self._let_go(group, work))
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.RebootResponse, order))
+        return (yield from self._once(group.name, name, patience, pb.RebootResponse, order))
 
     @parks
     def RunWorkload(self, request: pb.RunWorkloadRequest, context: Any) -> Iterator[pb.RunWorkloadResponse | Wait]:
@@ -157,9 +151,8 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         if request.recording:
             pages = yield from workload.unpacked_alone(request.recording, int(meta.cfg["pages"][0]), request.touches)
         batch, longest_s = request.batch or BATCH, request.patience_us / 1e6
-        with in_words():
-            for news in workload.run(self.machine, group, actor, pages, batch, Patience.of(context), longest_s):
-                yield news if isinstance(news, Wait) else pb.RunWorkloadResponse(total=len(pages), **news._asdict())
+        for news in workload.run(self.machine, group, actor, pages, batch, Patience.of(context), longest_s):
+            yield news if isinstance(news, Wait) else pb.RunWorkloadResponse(total=len(pages), **news._asdict())
 
     @parks
     def Boot(self, request: pb.BootRequest, context: Any) -> Pausing[pb.BootResponse]:
@@ -171,22 +164,19 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work, answer = yield from self.starting.boot(group, actor, page, request.image, patience)
             return _filled(answer, work)
 
-        with in_words():
-            return (yield from self._once(group.name, request.request_id, patience, pb.BootResponse, order))
+        return (yield from self._once(group.name, request.request_id, patience, pb.BootResponse, order))
 
     def Step(self, request: pb.GuestServiceStepRequest, context: Any) -> pb.GuestServiceStepResponse:
         group = self.groups[request.group]
         actor, page = any_actor_of(group.view.meta, request.actor), page_of(group.view.meta, request.page)
-        with in_words():
-            done = group.burst(actor, request.op, page, most=1, request=request.request_id)
+        done = group.burst(actor, request.op, page, most=1, request=request.request_id)
         return pb.GuestServiceStepResponse(step=step_to(done[-1]) if done else None)
 
     def Prepare(self, request: pb.GuestServicePrepareRequest, context: Any) -> pb.GuestServicePrepareResponse:
         sections = dict(request.sections)
-        with in_words():
-            check_sections(meta_of(self.store, request.group), sections, "guest")
-            if not self.store.create(request.group, sections, encode(Made("guest", sections))):
-                raise exists(request.group)
+        check_sections(meta_of(self.store, request.group), sections, "guest")
+        if not self.store.create(request.group, sections, encode(Made("guest", sections))):
+            raise exists(request.group)
         return pb.GuestServicePrepareResponse()
 
     def _instruct(self, request: Any, context: Any, op: int, shape: type[M]) -> Pausing[M]:
@@ -198,8 +188,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work = yield from self.machine.instruct(group, actor, op, page, name, patience, Work())
             return _filled(shape(), work)
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, shape, order))
+        return (yield from self._once(group.name, name, patience, shape, order))
 
     def _let_go(self, group: Group, work: Work) -> Work:
         """An order has ended that may have let go of pages: who waits for some of the group looks again."""
@@ -211,8 +200,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         group = self.groups[request.group]
         actor, count = actor_of(group.view.meta, request.actor, kinds, names), 1
         if VCPU not in kinds:
-            with in_words():
-                count = int(group.refresh().live.actor[actor].n)
+            count = int(group.refresh().live.actor[actor].n)
         return group, actor, page_of(group.view.meta, request.page, count)
 
 

@@ -16,7 +16,6 @@ from services.common.groups import (
     check_sections,
     constants,
     exists,
-    in_words,
     page_of,
 )
 from services.common.parking import Pausing, parks
@@ -107,9 +106,8 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
 
     def _free(self, group: Group, actor: int, request: str) -> None:
         """StatusError if the thread is in the middle of work that another request started."""
-        with in_words():
-            task = group.refresh().live.task[actor]
-            known = bool(request) and self.store.reply(group.name, f"{request}/0") is not None
+        task = group.refresh().live.task[actor]
+        known = bool(request) and self.store.reply(group.name, f"{request}/0") is not None
         if not known and not RULES[task.pc].chooses:
             raise StatusError(
                 grpc.StatusCode.FAILED_PRECONDITION,
@@ -121,12 +119,11 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             )
 
     def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Pausing[Drive]:
-        with in_words():
-            return (
-                yield from self.threads.drive(
-                    group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active
-                )
+        return (
+            yield from self.threads.drive(
+                group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active
             )
+        )
 
     def Cross(self, request: pb.CrossRequest, context: Any) -> pb.CrossResponse:
         group = self.groups[request.group]
@@ -139,22 +136,19 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 value=f"{request.function}, {len(request.arguments)}",
                 allowed=str(ENTRANCES),
             )
-        with in_words():
-            arguments = (actor, *request.arguments)
-            result = group.take_part(request.turn.token, request.turn.index, request.function, arguments)
+        arguments = (actor, *request.arguments)
+        result = group.take_part(request.turn.token, request.turn.index, request.function, arguments)
         return pb.CrossResponse(outcome=result.code)
 
     def ReadPage(self, request: pb.ReadPageRequest, context: Any) -> pb.ReadPageResponse:
         group = self.groups[request.group]
         page = page_of(group.view.meta, request.page)
-        with in_words():
-            seen = self.firmware.see(group.name, page)
+        seen = self.firmware.see(group.name, page)
         return pb.ReadPageResponse(data=seen.data, exception=seen.exception)
 
     def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
         caller, group = identity.of(context), self.groups[request.group]
-        with in_words():
-            waits = self.threads.waits.all(group)
+        waits = self.threads.waits.all(group)
         if caller.vm is not None:
             machines = group.view.meta.who["vm"]
             waits = [wait for wait in waits if str(machines[wait.actor]) == caller.vm]
@@ -164,8 +158,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         page = page_of(group.view.meta, request.page)
-        with in_words():
-            done = group.burst(actor, request.op, page, most=1, request=request.request_id)
+        done = group.burst(actor, request.op, page, most=1, request=request.request_id)
         return pb.HostMmServiceStepResponse(step=step_to(done[-1]) if done else None)
 
     def CreateGuest(self, request: pb.CreateGuestRequest, context: Any) -> pb.CreateGuestResponse:
@@ -186,8 +179,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 value=request.cpus,
                 allowed=f"1 to {MOST_CPUS}",
             )
-        with in_words():
-            return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE_SIZE)
+        return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE_SIZE)
 
     def Unpack(self, request: pb.UnpackRequest, context: Any) -> pb.UnpackResponse:
         meta, count = self.groups[request.group].view.meta, len(request.image) // PAGE_SIZE
@@ -201,30 +193,26 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 allowed="whole pages of 4,096 bytes",
             )
         page_of(meta, request.page, count)
-        with in_words():
-            return pb.UnpackResponse(pages=self.boot.place(request, int(meta.who["vm"][request.actor])))
+        return pb.UnpackResponse(pages=self.boot.place(request, int(meta.who["vm"][request.actor])))
 
     def StartGuest(self, request: pb.StartGuestRequest, context: Any) -> pb.StartGuestResponse:
         who = self.groups[request.group].view.meta.who
-        with in_words():
-            actors = [t for t in range(len(who)) if who["vm"][t] == request.vm]
-            return pb.StartGuestResponse(answer=self.boot.start(request.group, request.vm, request.prefix, actors))
+        actors = [t for t in range(len(who)) if who["vm"][t] == request.vm]
+        return pb.StartGuestResponse(answer=self.boot.start(request.group, request.vm, request.prefix, actors))
 
     def DestroyGuest(self, request: pb.DestroyGuestRequest, context: Any) -> pb.DestroyGuestResponse:
         group = self.groups[request.group].name
-        with in_words():
-            return pb.DestroyGuestResponse(answer=self.boot.destroy(group, request.vm))
+        return pb.DestroyGuestResponse(answer=self.boot.destroy(group, request.vm))
 
     def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Any) -> pb.HostMmServicePrepareResponse:
         meta, group = constants(request.meta), group_name(request.group)
         sections = dict(request.sections)
         check_sections(meta, sections, "host")
-        with in_words():
-            bounded("folio groups", len(self.store.groups()) + 1, MOST_GROUPS)
-            meta = meta._replace(origin=FIRST + GROUP * self.store.number("uf:host:groups"))
-            event = encode(Made("host", sections, encode_meta(meta)))
-            if not self.store.create(group, {**sections, "meta": encode_meta(meta)}, event):
-                raise exists(group)
+        bounded("folio groups", len(self.store.groups()) + 1, MOST_GROUPS)
+        meta = meta._replace(origin=FIRST + GROUP * self.store.number("uf:host:groups"))
+        event = encode(Made("host", sections, encode_meta(meta)))
+        if not self.store.create(group, {**sections, "meta": encode_meta(meta)}, event):
+            raise exists(group)
         return pb.HostMmServicePrepareResponse(origin=meta.origin)
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.common import parking
-from services.common.groups import NOT_FOUND, Groups
+from services.common.failures import NOT_FOUND
+from services.common.groups import Groups
 from services.common.parking import Pausing, Wait
 from services.host_mm.swap import Swap
 from services.host_mm.unfinished import Thread, Unfinished

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from services.common.groups import TURN_LOST
+from services.common.failures import TURN_LOST
 from services.host_mm.swap import Seen, Swap
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ACCESS, ALLOWED, PAGE_SIZE, UV_OK, WRITE

@@ -10,7 +10,7 @@ import grpc
 
 from services.common import parking
 from services.common.calls import STALLED_S
-from services.common.groups import bounded, in_words, meta_of
+from services.common.groups import bounded, meta_of
 from services.common.parking import Wait, parks
 from services.lab.cutting import Keeper
 from services.lab.jobs import LONGEST_NAME, RUNNING, Jobs
@@ -91,23 +91,19 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
 
     @parks
     def Watch(self, request: pb.WatchRequest, context: Any) -> Iterator[pb.WatchResponse | Wait]:
-        with in_words():
-            meta_of(self.store, request.group)
-            yield from self.watchers.follow(request.group, request.after, request.once)
+        meta_of(self.store, request.group)
+        yield from self.watchers.follow(request.group, request.after, request.once)
 
     def ListGroups(self, request: pb.ListGroupsRequest, context: Any) -> pb.ListGroupsResponse:
-        with in_words():
-            sizes = [pb.GroupSize(**size._asdict()) for size in self.keeper.sizes()] if request.sizes else []
-            return pb.ListGroupsResponse(groups=self.store.groups(), sizes=sizes)
+        sizes = [pb.GroupSize(**size._asdict()) for size in self.keeper.sizes()] if request.sizes else []
+        return pb.ListGroupsResponse(groups=self.store.groups(), sizes=sizes)
 
     def ArchiveGroup(self, request: pb.ArchiveGroupRequest, context: Any) -> pb.ArchiveGroupResponse:
-        with in_words():
-            return pb.ArchiveGroupResponse(**self.keeper.archive(request.group)._asdict())
+        return pb.ArchiveGroupResponse(**self.keeper.archive(request.group)._asdict())
 
     def DeleteGroup(self, request: pb.DeleteGroupRequest, context: Any) -> pb.DeleteGroupResponse:
-        with in_words():
-            saved = self.keeper.archive(request.group)._asdict() if request.archive else None
-            self.keeper.delete(request.group)
+        saved = self.keeper.archive(request.group)._asdict() if request.archive else None
+        self.keeper.delete(request.group)
         return pb.DeleteGroupResponse(archive=pb.ArchiveGroupResponse(**saved) if saved else None)
 
 

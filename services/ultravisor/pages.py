@@ -15,8 +15,8 @@ from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ALLOWED, EXPORTED, NON_SECURE, PAGE_SIZE, SECURE
 from ultrafolio.state.events import Uvc, encode
 from ultrafolio.state.sections import SEAL, Meta
-from ultrafolio.state.store import Answer, Commit, Patch, Store
-from ultrafolio.state.turn import Lost, Result
+from ultrafolio.state.store import Answer, Commit, NoGroup, Patch, Store
+from ultrafolio.state.turn import Contended, Lost, Result
 from ultrafolio.state.view import View
 from ultrafolio.waits import load as waits
 
@@ -262,7 +262,7 @@ class Pages:
     def _send(self, commit: Commit) -> Answer:
         answer = self.store.commit(self.group, commit)
         if answer.status == "absent":
-            raise KeyError(self.group)
+            raise NoGroup(self.group)
         return answer
 
     def _next(self) -> str:
@@ -281,7 +281,7 @@ def lay_out(contents: Contents, group: str, meta: Meta, uv: np.ndarray[Any, Any]
     return seal.tobytes()
 
 
-class Busy(Exception):
+class Busy(Contended):
     """Another step of the group is under way, and the call is not part of it."""
 
 

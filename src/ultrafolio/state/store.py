@@ -163,5 +163,9 @@ class StoreBehind(Exception):
     """The store has lost writes of this group that were acknowledged: nobody goes on before an operator decides."""
 
 
+class NoGroup(Exception):
+    """There is no group of this name in the store: it was never laid out, or it was deleted."""
+
+
 class StoreUnavailable(Exception):
     """The store did not answer in time; the commit may or may not have happened, and can be sent again."""
