@@ -22,6 +22,7 @@ from ultrafolio.model.layout import NOTHING, PAGE_SIZE, SWAPPED, WB_END
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
+from ultrafolio.state import roles
 from ultrafolio.state.store import LEASE_MS, Turn
 from ultrafolio.state.turn import Done, Group
 from ultrafolio.state.view import View
@@ -33,7 +34,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.02
 
 def of_host(pc: int) -> bool:
     """Whether the host MM service runs this rule; a broken or hostile host is the host, too."""
-    return RULES[pc].actor in ("host", "fault")
+    return RULES[pc].actor in roles.HOST.runs
 
 
 def _under_way(pc: int) -> bool:

@@ -27,10 +27,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from services.common.identity import ROLES, URI
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import server_name
+from ultrafolio.state import roles
 
 DAYS = 30
-# the services' names in a compose file or a Kubernetes namespace
-HOSTS = {"host": "host-mm", "guest": "guest", "ultravisor": "ultravisor", "lab": "lab"}
+HOSTS = {role.name: role.host for role in roles.ROLES if role.host}
 
 
 def make(folder: Path, guests: Sequence[str] = ()) -> list[Path]:
