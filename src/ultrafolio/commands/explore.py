@@ -14,9 +14,10 @@ from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError
 from ultrafolio.explore import embed, page, text
 from ultrafolio.explore.goto import Guide
-from ultrafolio.explore.serve import LOOPBACK, PORT, serve
+from ultrafolio.explore.serve import PORT, serve
 from ultrafolio.explore.walk import Walk, parse_path
 from ultrafolio.model import policies, scenario
+from ultrafolio.web.pages import is_loopback
 
 
 @click.command("explore")
@@ -153,7 +154,7 @@ def _export(guides: list[Guide], words: list[str], file: Path) -> int:
 
 def _serve(guides: list[Guide], words: list[str], host: str, port: int) -> int:
     def said(address: str) -> None:
-        if host in LOOPBACK:
+        if is_loopback(host):
             click.echo(f"{address}  (this machine only; --host listens elsewhere)")
         else:
             click.echo(f"warning: listening on {host}: whoever reaches this machine can read the page", err=True)
