@@ -7,6 +7,9 @@ guest-3.crt, which may speak for virtual machine 3 only, `--guest g/3` guest-g-3
 certificate names its role as a URI (services.common.identity) and as a DNS name (rpc.client.server_name), and the
 hosts it may listen on: loopback, and the names of the services in a compose file. For a real installation use your own
 authority and the same names.
+
+The library trustme does not do here: as of its version 1.2.1 the names that it puts into a certificate are host names,
+IP addresses and mail addresses, no URIs.
 """
 
 from __future__ import annotations
