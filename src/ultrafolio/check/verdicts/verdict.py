@@ -6,7 +6,7 @@ import itertools
 import json
 import shlex
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -37,7 +37,9 @@ from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
 from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names
 
-KINDS = ("safety", "fatal", "permanent", "livelock", "transient")
+Verdict = Literal["holds", "violated", "unknown"]
+Kind = Literal["safety", "fatal", "permanent", "livelock", "transient"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """Ways to fail, the worst first."""
 MAX_STATES, MAX_MIB = 20_000_000, 8192
 """Limits of an exploration where none are given."""
@@ -58,8 +60,8 @@ class Finding:
     """
 
     name: str
-    verdict: str
-    kind: str | None = None
+    verdict: Verdict
+    kind: Kind | None = None
     expected: bool = False
     steps: list[Step] = field(default_factory=list)
     cycle: list[Step] = field(default_factory=list)
@@ -168,7 +170,7 @@ class Result(Tabular):
         ]
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         if any(f.verdict == "violated" and not f.expected for f in self.findings):
             return "violated"
         return "holds" if self.complete else "unknown"
