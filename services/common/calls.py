@@ -15,9 +15,10 @@ from typing import Any, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError
+from structlog.typing import FilteringBoundLogger
 
 from services.common import failures, identity, parking, rights
-from services.common.metrics import Metrics
+from services.common.metrics import Metrics, PerCall
 from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import REQUEST_KEY
@@ -59,7 +60,9 @@ class Calls:
     """Registers servicers with a gRPC server, each of their methods surrounded. Looks like a grpc.Server to
     `add_XServicer_to_server`; `services` are the full names of what was registered."""
 
-    def __init__(self, server: grpc.Server, metrics: Metrics, log: Any, tracing: Tracing | None, max_s: float) -> None:
+    def __init__(
+        self, server: grpc.Server, metrics: Metrics, log: FilteringBoundLogger, tracing: Tracing | None, max_s: float
+    ) -> None:
         self._server, self.metrics, self.log, self.tracing, self.max_s = server, metrics, log, tracing, max_s
         self.services: list[str] = []
         self._changed = threading.Condition()
@@ -169,7 +172,7 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     return make_single[handler.request_streaming](single, response_serializer=handler.response_serializer)
 
 
-def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments: Any) -> Any:
+def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments: PerCall) -> Any:
     """A method that waits without a thread (common.parking). gRPC lets a method with a stream of responses return
     before they are sent; a single response is a stream of one, the same bytes on the wire."""
 
@@ -231,7 +234,7 @@ def _decoded(rpc: str, decode: Callable[[bytes], Any], message: bytes) -> Any:
 class _Call:
     """One call from its arrival to its end: counted, timed, bounded, logged; what it raises becomes a status."""
 
-    def __init__(self, rpc: str, raw: grpc.ServicerContext, calls: Calls, instruments: Any) -> None:
+    def __init__(self, rpc: str, raw: grpc.ServicerContext, calls: Calls, instruments: PerCall) -> None:
         self._rpc, self._raw, self._calls, self._instruments = rpc, raw, calls, instruments
         self._bounded = Context(raw, calls.max_s)
         self.request: Any = None

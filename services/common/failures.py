@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
 from redis.exceptions import ConnectionError as StateGone
 from redis.exceptions import TimeoutError as StateSlow
+from structlog.typing import FilteringBoundLogger
 
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.errors import StatusError, from_call
@@ -87,7 +88,7 @@ TABLE: dict[type[Exception], Failure] = {
 """Exception -> the status that its caller sees; a subclass has the row of its base. No class has two rows."""
 
 
-def status_of(error: BaseException, rpc: str, log: Any) -> InputError:
+def status_of(error: BaseException, rpc: str, log: FilteringBoundLogger) -> InputError:
     """The error that the caller sees for what a servicer raised.
 
     An InputError is the caller's mistake and stays as it is; a failed call to another service keeps its status. An

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import grpc
+from grpc import ServicerContext as Context
 
 from services.common import parking
 from services.common.groups import (
@@ -55,7 +56,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         self.machine_of = self.groups.machine_of
 
     @parks
-    def Touch(self, request: pb.TouchRequest, context: Any) -> Pausing[pb.TouchResponse]:
+    def Touch(self, request: pb.TouchRequest, context: Context) -> Pausing[pb.TouchResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         if request.offset + max(request.length, len(request.data)) > PAGE_SIZE:
             raise StatusError(
@@ -77,15 +78,15 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         return (yield from self._once(group.name, request.request_id, patience, pb.TouchResponse, order))
 
     @parks
-    def Share(self, request: pb.ShareRequest, context: Any) -> Pausing[pb.ShareResponse]:
+    def Share(self, request: pb.ShareRequest, context: Context) -> Pausing[pb.ShareResponse]:
         return (yield from self._instruct(request, context, SHARE, pb.ShareResponse))
 
     @parks
-    def Unshare(self, request: pb.UnshareRequest, context: Any) -> Pausing[pb.UnshareResponse]:
+    def Unshare(self, request: pb.UnshareRequest, context: Context) -> Pausing[pb.UnshareResponse]:
         return (yield from self._instruct(request, context, UNSHARE, pb.UnshareResponse))
 
     @parks
-    def DirectIo(self, request: pb.DirectIoRequest, context: Any) -> Pausing[pb.DirectIoResponse]:
+    def DirectIo(self, request: pb.DirectIoRequest, context: Context) -> Pausing[pb.DirectIoResponse]:
         if request.hold_us > LONGEST_HOLD_US:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -107,7 +108,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         return (yield from self._once(group.name, name, patience, pb.DirectIoResponse, order))
 
     @parks
-    def Configure(self, request: pb.ConfigureRequest, context: Any) -> Pausing[pb.ConfigureResponse]:
+    def Configure(self, request: pb.ConfigureRequest, context: Context) -> Pausing[pb.ConfigureResponse]:
         group, ring, page = self._order(request, context, (RING, PIN), "virtio devices and other long-term pins")
         patience, name = Patience.of(context), request.request_id
 
@@ -118,7 +119,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         return (yield from self._once(group.name, name, patience, pb.ConfigureResponse, order))
 
     @parks
-    def Interrupt(self, request: pb.InterruptRequest, context: Any) -> Pausing[pb.InterruptResponse]:
+    def Interrupt(self, request: pb.InterruptRequest, context: Context) -> Pausing[pb.InterruptResponse]:
         group, device, page = self._order(request, context, (INTERRUPT,), "adapter interrupts")
         patience, name = Patience.of(context), request.request_id
 
@@ -129,7 +130,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         return (yield from self._once(group.name, name, patience, pb.InterruptResponse, order))
 
     @parks
-    def Reboot(self, request: pb.RebootRequest, context: Any) -> Pausing[pb.RebootResponse]:
+    def Reboot(self, request: pb.RebootRequest, context: Context) -> Pausing[pb.RebootResponse]:
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, (REBOOT,), "reboot actors")
         patience, name = Patience.of(context), request.request_id
@@ -141,7 +142,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         return (yield from self._once(group.name, name, patience, pb.RebootResponse, order))
 
     @parks
-    def RunWorkload(self, request: pb.RunWorkloadRequest, context: Any) -> Iterator[pb.RunWorkloadResponse | Wait]:
+    def RunWorkload(self, request: pb.RunWorkloadRequest, context: Context) -> Iterator[pb.RunWorkloadResponse | Wait]:
         group = self.groups[request.group]
         meta = group.view.meta
         actor = actor_of(meta, request.actor, (VCPU,), "vCPUs")
@@ -155,7 +156,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             yield news if isinstance(news, Wait) else pb.RunWorkloadResponse(total=len(pages), **news._asdict())
 
     @parks
-    def Boot(self, request: pb.BootRequest, context: Any) -> Pausing[pb.BootResponse]:
+    def Boot(self, request: pb.BootRequest, context: Context) -> Pausing[pb.BootResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         page_of(group.view.meta, page, -(-len(request.image) // PAGE_SIZE))
         patience = Patience.of(context)
@@ -166,20 +167,20 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
 
         return (yield from self._once(group.name, request.request_id, patience, pb.BootResponse, order))
 
-    def Step(self, request: pb.GuestServiceStepRequest, context: Any) -> pb.GuestServiceStepResponse:
+    def Step(self, request: pb.GuestServiceStepRequest, context: Context) -> pb.GuestServiceStepResponse:
         group = self.groups[request.group]
         actor, page = any_actor_of(group.view.meta, request.actor), page_of(group.view.meta, request.page)
         done = group.burst(actor, request.op, page, most=1, request=request.request_id)
         return pb.GuestServiceStepResponse(step=step_to(done[-1]) if done else None)
 
-    def Prepare(self, request: pb.GuestServicePrepareRequest, context: Any) -> pb.GuestServicePrepareResponse:
+    def Prepare(self, request: pb.GuestServicePrepareRequest, context: Context) -> pb.GuestServicePrepareResponse:
         sections = dict(request.sections)
         check_sections(meta_of(self.store, request.group), sections, "guest")
         if not self.store.create(request.group, sections, encode(Made("guest", sections))):
             raise exists(request.group)
         return pb.GuestServicePrepareResponse()
 
-    def _instruct(self, request: Any, context: Any, op: int, shape: type[M]) -> Pausing[M]:
+    def _instruct(self, request: Any, context: Context, op: int, shape: type[M]) -> Pausing[M]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         patience, name = Patience.of(context), request.request_id
 
@@ -195,7 +196,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         parking.HERE.ring(bell(group.name))
         return work
 
-    def _order(self, request: Any, context: Any, kinds: tuple[int, ...], names: str) -> tuple[Group, int, int]:
+    def _order(self, request: Any, context: Context, kinds: tuple[int, ...], names: str) -> tuple[Group, int, int]:
         """The group, actor and page of an order to an actor of one of these kinds."""
         group = self.groups[request.group]
         actor, count = actor_of(group.view.meta, request.actor, kinds, names), 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import grpc
+from grpc import ServicerContext as Context
 
 from services.common import identity
 from services.common.groups import (
@@ -78,7 +78,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return Group(self.store, name, meta, "host", self.firmware.ask(name), of_host, left=self.threads.left)
 
     @parks
-    def Run(self, request: pb.RunRequest, context: Any) -> Pausing[pb.RunResponse]:
+    def Run(self, request: pb.RunRequest, context: Context) -> Pausing[pb.RunResponse]:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         done = yield from self._drive(group, actor, NOTHING, 0, request.request_id, context)
@@ -87,7 +87,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         )
 
     @parks
-    def Start(self, request: pb.StartRequest, context: Any) -> Pausing[pb.StartResponse]:
+    def Start(self, request: pb.StartRequest, context: Context) -> Pausing[pb.StartResponse]:
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, OWN_WORK, ", ".join(ACTOR_KINDS[kind] for kind in OWN_WORK))
         page = page_of(group.view.meta, request.page)
@@ -118,14 +118,14 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 cause="an earlier call is under way, or ended before its work did",
             )
 
-    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Pausing[Drive]:
+    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Context) -> Pausing[Drive]:
         return (
             yield from self.threads.drive(
                 group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active
             )
         )
 
-    def Cross(self, request: pb.CrossRequest, context: Any) -> pb.CrossResponse:
+    def Cross(self, request: pb.CrossRequest, context: Context) -> pb.CrossResponse:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         if len(request.arguments) != ENTRANCES.get(request.function):
@@ -140,13 +140,13 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         result = group.take_part(request.turn.token, request.turn.index, request.function, arguments)
         return pb.CrossResponse(outcome=result.code)
 
-    def ReadPage(self, request: pb.ReadPageRequest, context: Any) -> pb.ReadPageResponse:
+    def ReadPage(self, request: pb.ReadPageRequest, context: Context) -> pb.ReadPageResponse:
         group = self.groups[request.group]
         page = page_of(group.view.meta, request.page)
         seen = self.firmware.see(group.name, page)
         return pb.ReadPageResponse(data=seen.data, exception=seen.exception)
 
-    def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
+    def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         caller, group = identity.of(context), self.groups[request.group]
         waits = self.threads.waits.all(group)
         if caller.vm is not None:
@@ -154,14 +154,14 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             waits = [wait for wait in waits if str(machines[wait.actor]) == caller.vm]
         return pb.ExplainResponse(waits=waits)
 
-    def Step(self, request: pb.HostMmServiceStepRequest, context: Any) -> pb.HostMmServiceStepResponse:
+    def Step(self, request: pb.HostMmServiceStepRequest, context: Context) -> pb.HostMmServiceStepResponse:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         page = page_of(group.view.meta, request.page)
         done = group.burst(actor, request.op, page, most=1, request=request.request_id)
         return pb.HostMmServiceStepResponse(step=step_to(done[-1]) if done else None)
 
-    def CreateGuest(self, request: pb.CreateGuestRequest, context: Any) -> pb.CreateGuestResponse:
+    def CreateGuest(self, request: pb.CreateGuestRequest, context: Context) -> pb.CreateGuestResponse:
         meta = self.groups[request.group].view.meta
         if request.vm >= meta.vms:
             raise StatusError(
@@ -181,7 +181,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             )
         return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE_SIZE)
 
-    def Unpack(self, request: pb.UnpackRequest, context: Any) -> pb.UnpackResponse:
+    def Unpack(self, request: pb.UnpackRequest, context: Context) -> pb.UnpackResponse:
         meta, count = self.groups[request.group].view.meta, len(request.image) // PAGE_SIZE
         actor_of(meta, request.actor, (VCPU,), "vCPUs")
         if not count or len(request.image) % PAGE_SIZE:
@@ -195,16 +195,16 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         page_of(meta, request.page, count)
         return pb.UnpackResponse(pages=self.boot.place(request, int(meta.who["vm"][request.actor])))
 
-    def StartGuest(self, request: pb.StartGuestRequest, context: Any) -> pb.StartGuestResponse:
+    def StartGuest(self, request: pb.StartGuestRequest, context: Context) -> pb.StartGuestResponse:
         who = self.groups[request.group].view.meta.who
         actors = [t for t in range(len(who)) if who["vm"][t] == request.vm]
         return pb.StartGuestResponse(answer=self.boot.start(request.group, request.vm, request.prefix, actors))
 
-    def DestroyGuest(self, request: pb.DestroyGuestRequest, context: Any) -> pb.DestroyGuestResponse:
+    def DestroyGuest(self, request: pb.DestroyGuestRequest, context: Context) -> pb.DestroyGuestResponse:
         group = self.groups[request.group].name
         return pb.DestroyGuestResponse(answer=self.boot.destroy(group, request.vm))
 
-    def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Any) -> pb.HostMmServicePrepareResponse:
+    def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Context) -> pb.HostMmServicePrepareResponse:
         meta, group = constants(request.meta), group_name(request.group)
         sections = dict(request.sections)
         check_sections(meta, sections, "host")
@@ -249,5 +249,5 @@ def _refused(group: Group, done: Done) -> StatusError:
     )
 
 
-def _remaining(context: Any) -> Callable[[], float]:
+def _remaining(context: Context) -> Callable[[], float]:
     return lambda: float(context.time_remaining())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import msgspec
 
 from services.common.failures import TURN_LOST
 from services.host_mm.swap import Seen, Swap
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ACCESS, ALLOWED, PAGE_SIZE, UV_OK, WRITE
+from ultrafolio.model.layout import ACCESS, ALLOWED, PAGE_SIZE, UV_OK, WRITE, State
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import laboratory_handle
@@ -182,7 +181,7 @@ class Firmware:
         return result
 
 
-def written(s: Any, actor: int) -> bytes:
+def written(s: State, actor: int) -> bytes:
     """What an access of the host writes: nothing where it reads, or is not to be made."""
     if s.who[actor].kind == ACCESS:
         return FLIPPED if s.task[actor].call == WRITE else b""

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from grpc import ServicerContext as Context
 
 from services.common import identity, rights
 from services.common.groups import Groups, bounded, check_sections, exists, meta_of, page_of
@@ -35,13 +36,13 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         # loaded before the first question, whose deadline may be near
         interpreted()
 
-    def Execute(self, request: ultravisor_pb2.ExecuteRequest, context: Any) -> ultravisor_pb2.ExecuteResponse:
+    def Execute(self, request: ultravisor_pb2.ExecuteRequest, context: Context) -> ultravisor_pb2.ExecuteResponse:
         caller, guest = identity.of(context), None
         if caller.role == "guest":
             guest = rights.own_machine(caller, request.vm if request.HasField("vm") else None)
         return self.machine.execute(request, guest, _part(request))
 
-    def Access(self, request: ultravisor_pb2.AccessRequest, context: Any) -> ultravisor_pb2.AccessResponse:
+    def Access(self, request: ultravisor_pb2.AccessRequest, context: Context) -> ultravisor_pb2.AccessResponse:
         bounded("accesses", len(request.accesses), MOST_ACCESSES)
         bounded("bytes to read", sum(one.length for one in request.accesses), MOST_READ)
         caller = identity.of(context)
@@ -67,28 +68,28 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         outcomes = pages.access(vm, accesses, part)
         return ultravisor_pb2.AccessResponse(outcomes=[_outcome(one) for one in outcomes], revision=pages.revision)
 
-    def Shares(self, request: ultravisor_pb2.SharesRequest, context: Any) -> ultravisor_pb2.SharesResponse:
+    def Shares(self, request: ultravisor_pb2.SharesRequest, context: Context) -> ultravisor_pb2.SharesResponse:
         pages = self.groups[request.group]
         arguments = request.vm, page_of(pages.meta, request.page)
         return ultravisor_pb2.SharesResponse(shares=bool(pages.call("uv_shared", arguments, _part(request)).code))
 
-    def WouldEnd(self, request: ultravisor_pb2.WouldEndRequest, context: Any) -> ultravisor_pb2.WouldEndResponse:
+    def WouldEnd(self, request: ultravisor_pb2.WouldEndRequest, context: Context) -> ultravisor_pb2.WouldEndResponse:
         bounded("instructions", len(request.instructions), MOST_ACCESSES)
         pages = self.groups[request.group]
         asked = [(one.vm, page_of(pages.meta, one.page), one.op) for one in request.instructions]
         return ultravisor_pb2.WouldEndResponse(ends=pages.would_end(asked))
 
-    def Enter(self, request: ultravisor_pb2.EnterRequest, context: Any) -> ultravisor_pb2.EnterResponse:
+    def Enter(self, request: ultravisor_pb2.EnterRequest, context: Context) -> ultravisor_pb2.EnterResponse:
         return ultravisor_pb2.EnterResponse(interception=self.machine.enter(request))
 
-    def Diagnose(self, request: ultravisor_pb2.DiagnoseRequest, context: Any) -> ultravisor_pb2.DiagnoseResponse:
+    def Diagnose(self, request: ultravisor_pb2.DiagnoseRequest, context: Context) -> ultravisor_pb2.DiagnoseResponse:
         self.machine.diagnose_308(request.group, request.vm, request.subcode)
         return ultravisor_pb2.DiagnoseResponse()
 
-    def HostKey(self, request: ultravisor_pb2.HostKeyRequest, context: Any) -> ultravisor_pb2.HostKeyResponse:
+    def HostKey(self, request: ultravisor_pb2.HostKeyRequest, context: Context) -> ultravisor_pb2.HostKeyResponse:
         return ultravisor_pb2.HostKeyResponse(key=self.machine.host_key)
 
-    def Prepare(self, request: ultravisor_pb2.UltravisorServicePrepareRequest, context: Any) -> Any:
+    def Prepare(self, request: ultravisor_pb2.UltravisorServicePrepareRequest, context: Context) -> Any:
         meta = meta_of(self.store, request.group)
         check_sections(meta, {"uv": request.uv}, "ultravisor")
         uv = np.frombuffer(request.uv, UV)
@@ -98,11 +99,11 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
             raise exists(request.group)
         return ultravisor_pb2.UltravisorServicePrepareResponse()
 
-    def Inject(self, request: ultravisor_pb2.InjectRequest, context: Any) -> ultravisor_pb2.InjectResponse:
+    def Inject(self, request: ultravisor_pb2.InjectRequest, context: Context) -> ultravisor_pb2.InjectResponse:
         self.machine.inject(request.command, request.count, request.condition_code)
         return ultravisor_pb2.InjectResponse()
 
-    def Clear(self, request: ultravisor_pb2.ClearRequest, context: Any) -> ultravisor_pb2.ClearResponse:
+    def Clear(self, request: ultravisor_pb2.ClearRequest, context: Context) -> ultravisor_pb2.ClearResponse:
         self.machine.clear()
         return ultravisor_pb2.ClearResponse()
 

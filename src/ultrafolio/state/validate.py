@@ -317,7 +317,7 @@ def _difference(replayed: State, stored: State) -> str:
     return ""
 
 
-def _name(s: Any, t: int) -> str:
+def _name(s: State, t: int) -> str:
     return f"{ACTOR_KINDS[s.who[t].kind]} {t}"
 
 

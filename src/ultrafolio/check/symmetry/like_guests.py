@@ -14,7 +14,7 @@ from typing import Any
 
 from ultrafolio.check.kinds import DEVICES
 from ultrafolio.engine.tables import guest_kinds
-from ultrafolio.model.layout import NON_SECURE, REBOOT, VCPU, WHO
+from ultrafolio.model.layout import NON_SECURE, REBOOT, VCPU, WHO, State
 from ultrafolio.model.scenario import System
 
 MOST = 4
@@ -90,13 +90,13 @@ def _moves(system: System, pages: Mapping[int, Sequence[int]], to: Mapping[int, 
     return (*page, *(len(page) + vm for vm in vms), *(width + t for t in actors))
 
 
-def _place(state: Any, p: int) -> tuple[int, int]:
+def _place(state: State, p: int) -> tuple[int, int]:
     """Order of a page's folio, and which of its pages it is."""
     order = int(state.mm["order"][p])
     return order, p & ((1 << order) - 1)
 
 
-def _page(state: Any, p: int, vms: Sequence[int] = ()) -> tuple[Any, ...]:
+def _page(state: State, p: int, vms: Sequence[int] = ()) -> tuple[Any, ...]:
     """What a page holds; its owner as it would be called after machines went where `vms` says."""
     _, owner, *uv = (int(n) for n in state.uv[p])
     secure = int(state.uv["state"][p])

@@ -387,7 +387,7 @@ def _begun(graph: Graph) -> set[str]:
     return made
 
 
-def _property(state: Any, t: int) -> str:
+def _property(state: State, t: int) -> str:
     return leads_to(state.who[t].kind, state.actor[t].op)
 
 
