@@ -1,13 +1,12 @@
 """What surrounds every call of a service: bounds, errors, metrics, logs, traces. The servicers know nothing of it.
 
-A servicer raises InputError (or StatusError, with a code of its own) for a caller's mistake; anything else it raises is
-its own mistake: INTERNAL with a short id on the wire, the traceback under that id in the log, nothing more.
+A servicer raises InputError (or StatusError, with a code of its own) for a caller's mistake; services.common.failures
+says what status any other exception becomes.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,17 +15,15 @@ from typing import Any, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError
-from redis.exceptions import ConnectionError as StateGone
-from redis.exceptions import TimeoutError as StateSlow
+from structlog.typing import FilteringBoundLogger
 
-from services.common import identity, parking, rights
-from services.common.metrics import Metrics
+from services.common import failures, identity, parking, rights
+from services.common.metrics import Metrics, PerCall
 from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import REQUEST_KEY
-from ultrafolio.rpc.errors import StatusError, from_call, to_status
+from ultrafolio.rpc.errors import StatusError, to_status
 from ultrafolio.state import requests
-from ultrafolio.state.store import StoreBehind, StoreFull, StoreUnavailable
 
 # after a call's time is over, its own answer gets this long before the call is cancelled
 LAST_WORD_S = 1.0
@@ -63,7 +60,9 @@ class Calls:
     """Registers servicers with a gRPC server, each of their methods surrounded. Looks like a grpc.Server to
     `add_XServicer_to_server`; `services` are the full names of what was registered."""
 
-    def __init__(self, server: grpc.Server, metrics: Metrics, log: Any, tracing: Tracing | None, max_s: float) -> None:
+    def __init__(
+        self, server: grpc.Server, metrics: Metrics, log: FilteringBoundLogger, tracing: Tracing | None, max_s: float
+    ) -> None:
         self._server, self.metrics, self.log, self.tracing, self.max_s = server, metrics, log, tracing, max_s
         self.services: list[str] = []
         self._changed = threading.Condition()
@@ -173,7 +172,7 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     return make_single[handler.request_streaming](single, response_serializer=handler.response_serializer)
 
 
-def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments: Any) -> Any:
+def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments: PerCall) -> Any:
     """A method that waits without a thread (common.parking). gRPC lets a method with a stream of responses return
     before they are sent; a single response is a stream of one, the same bytes on the wire."""
 
@@ -235,7 +234,7 @@ def _decoded(rpc: str, decode: Callable[[bytes], Any], message: bytes) -> Any:
 class _Call:
     """One call from its arrival to its end: counted, timed, bounded, logged; what it raises becomes a status."""
 
-    def __init__(self, rpc: str, raw: grpc.ServicerContext, calls: Calls, instruments: Any) -> None:
+    def __init__(self, rpc: str, raw: grpc.ServicerContext, calls: Calls, instruments: PerCall) -> None:
         self._rpc, self._raw, self._calls, self._instruments = rpc, raw, calls, instruments
         self._bounded = Context(raw, calls.max_s)
         self.request: Any = None
@@ -279,7 +278,7 @@ class _Call:
         elif self._bounded.aborted:
             code = getattr(self._raw, "code", lambda: grpc.StatusCode.UNKNOWN)().name
         else:
-            failure = _failure(error, self._rpc, self._calls.log)
+            failure = failures.status_of(error, self._rpc, self._calls.log)
             status = to_status(failure)
             code = status.code.name
         self._end(code, error if status is not None else None)
@@ -316,57 +315,3 @@ class _Call:
     def _request_id(self) -> str:
         identifier = requests.split(str(getattr(self.request, "request_id", "")))[0]
         return str(identifier or dict(self._raw.invocation_metadata() or ()).get(REQUEST_KEY, ""))
-
-
-def _failure(error: BaseException, rpc: str, log: Any) -> InputError:
-    """The error that the caller sees for what a servicer raised."""
-    if isinstance(error, InputError):
-        return error
-    if isinstance(error, grpc.RpcError):
-        return from_call(error, "a service behind this one")
-    if isinstance(error, requests.Reused):
-        return StatusError(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            "REQUEST_ID_REUSED",
-            "the request id was used before",
-            value=str(error),
-            allowed="an id of its own for every request",
-            cause="another call, or the same with other arguments, had this id",
-            then="stamp(request) makes a fresh one",
-        )
-    if isinstance(error, StoreFull):
-        return StatusError(
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            "STATE_FULL",
-            "the shared state takes no writes",
-            value=" ".join(str(error).split()),
-            cause="nothing was changed",
-            then=f"{error.then}; then repeat the call with the same request id",
-        )
-    if isinstance(error, StoreBehind):
-        return StatusError(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            "STATE_WENT_BACK",
-            "the shared state has lost writes",
-            value=str(error),
-            allowed="to go on once an operator has decided",
-            cause="it was restored, or failed over to a replica that was behind",
-            then="python -m services.launcher.recover URL: such groups",
-        )
-    if isinstance(error, StoreUnavailable | StateGone | StateSlow):
-        return StatusError(
-            grpc.StatusCode.UNAVAILABLE,
-            "STATE_UNAVAILABLE",
-            "the shared state does not answer",
-            value=" ".join(str(error).split()),
-            cause="Redis is down, starting, or too slow",
-            then="repeat the call with the same request id",
-        )
-    identifier = secrets.token_hex(4)
-    log.error("internal error", rpc=rpc, error_id=identifier, exc_info=error)
-    return StatusError(
-        grpc.StatusCode.INTERNAL,
-        "INTERNAL",
-        f"internal error {identifier}",
-        cause="a defect of the service; its log has the traceback under this id",
-    )

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import grpc
 
+from services.common.failures import TABLE, failure
 from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import meta_from
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.acl import group_name
 from ultrafolio.state.sections import DTYPES, LARGEST_GROUP, MAY_WRITE, Meta, decode_meta
-from ultrafolio.state.store import LEASE_MS, Store, StoreUnavailable
-from ultrafolio.state.turn import Contended, Lost
+from ultrafolio.state.store import LEASE_MS, NoGroup, Store
 
 T = TypeVar("T")
-TURN_LOST = "TURN_LOST"
-NOT_FOUND = "GROUP_NOT_FOUND"
 
 
 class Groups(Generic[T]):
@@ -82,47 +80,8 @@ def meta_of(store: Store, name: str) -> Meta:
 
 
 def missing(name: str) -> StatusError:
-    return StatusError(
-        grpc.StatusCode.NOT_FOUND,
-        NOT_FOUND,
-        "no such folio group",
-        value=name,
-        cause="it was never laid out, or its data was removed",
-        then="python examples/lay_out.py makes one from a scenario",
-    )
-
-
-@contextmanager
-def in_words() -> Iterator[None]:
-    """Failures of the shared state as statuses that a client may retry."""
-    try:
-        yield
-    except Lost:
-        raise StatusError(
-            grpc.StatusCode.ABORTED,
-            TURN_LOST,
-            "the turn is over",
-            cause="its lease ran out under its holder",
-            then="ask again",
-        ) from None
-    except Contended as error:
-        raise StatusError(
-            grpc.StatusCode.UNAVAILABLE,
-            "GROUP_BUSY",
-            str(error),
-            cause="a service died in the middle of a step, or is very slow",
-            then="start it again, and ask again",
-        ) from None
-    except StoreUnavailable as error:
-        raise StatusError(
-            grpc.StatusCode.UNAVAILABLE,
-            "STATE_UNAVAILABLE",
-            str(error),
-            cause="Redis is away",
-            then="start it again, and ask again",
-        ) from None
-    except KeyError as error:
-        raise missing(str(error.args[0])) from None
+    """The error of a call about a group that does not exist."""
+    return failure(TABLE[NoGroup], NoGroup(name))
 
 
 def bounded(what: str, number: int, most: int) -> int:

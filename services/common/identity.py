@@ -22,9 +22,10 @@ import grpc
 from ultrafolio.errors import one_of
 from ultrafolio.rpc.client import ROLE_KEY
 from ultrafolio.rpc.errors import StatusError
+from ultrafolio.state import roles
 from ultrafolio.state.acl import GROUP
 
-ROLES = ("host", "guest", "ultravisor", "lab", "device")
+ROLES = tuple(role.name for role in roles.ROLES)
 NOBODY = "nobody"
 URI = "ultrafolio://"
 VM = re.compile(r"[A-Za-z0-9_.-]{1,64}")

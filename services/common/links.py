@@ -5,18 +5,18 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from services.common.serve import ROLE
 from services.common.settings import Settings
 from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import Channel, Tls, connect
 from ultrafolio.state.acl import KEEPER
 from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.roles import ROLE_OF_SERVICE
 
 
 def store_of(settings: Settings, name: str) -> RedisStore:
     """The shared state as service `name` may use it. InputError: none is given."""
-    role = ROLE[name]
+    role = ROLE_OF_SERVICE[name]
     return RedisStore(settings.redis_url(role), role)
 
 
@@ -31,7 +31,7 @@ def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | Non
 
     role: who calls, where that is not the service itself: the guest service also runs devices
     """
-    role = role or ROLE[name]
+    role = role or ROLE_OF_SERVICE[name]
     address = getattr(settings, other)
     if not address:
         raise InputError(
@@ -45,7 +45,7 @@ def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | Non
         address,
         role,
         tls=tls,
-        server=ROLE[other],
+        server=ROLE_OF_SERVICE[other],
         message_mib=settings.max_message_mib,
         metadata=tracing.outgoing if tracing else None,
     )

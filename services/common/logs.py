@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from typing import Any
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from services.common.settings import Settings
 
 
-def logger(service: str, settings: Settings) -> Any:
+def logger(service: str, settings: Settings) -> FilteringBoundLogger:
     """A logger of this process: `.info("event", key=value)`. Levels below `settings.log` cost next to nothing."""
     level = logging.getLevelNamesMapping()[settings.log.upper()]
-    return structlog.wrap_logger(
+    made: FilteringBoundLogger = structlog.wrap_logger(
         _StandardError(),
         processors=[
             structlog.processors.add_log_level,
@@ -27,6 +27,7 @@ def logger(service: str, settings: Settings) -> Any:
         service=service,
         instance=settings.instance,
     )
+    return made
 
 
 class _StandardError:

@@ -58,12 +58,12 @@ class Alarm:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._due: list[tuple[float, int, Callable[[], None] | None]] = []
+        self._due: list[tuple[float, int, Callable[[], object] | None]] = []
         self._gone: set[int] = set()
         self._numbers = itertools.count()
         self._started = False
 
-    def at(self, seconds: float, function: Callable[[], None]) -> int:
+    def at(self, seconds: float, function: Callable[[], object]) -> int:
         """Call `function` in so many seconds; a number to cancel it by."""
         with self._changed:
             number = next(self._numbers)

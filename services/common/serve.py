@@ -34,9 +34,8 @@ from services.common.settings import Settings, read
 from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import Tls
+from ultrafolio.state.roles import ROLE_OF_SERVICE
 
-# the role of each service: its identity, its certificate and its Redis user
-ROLE = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest", "lab": "lab"}
 LAST_NEWS_S = 0.1
 SHORT_S = 2.0
 """A service that has no thread for a short call for so long does not serve."""
@@ -171,7 +170,7 @@ def serve(
     gauges: Gauges | None = None,
     tracing: Tracing | None = None,
 ) -> Running:
-    """Start the service `name` (a key of ROLE); returns when its port answers.
+    """Start the service `name` (a key of ROLE_OF_SERVICE); returns when its port answers.
 
     register  (add_XServicer_to_server, servicer) pairs
     ready     asked every `settings.health_s`: True is SERVING; False, or what it raises, is NOT_SERVING
@@ -244,7 +243,7 @@ def _bind(server: grpc.Server, name: str, settings: Settings) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         if settings.tls:
-            tls = Tls.read(settings.tls, ROLE[name])
+            tls = Tls.read(settings.tls, ROLE_OF_SERVICE[name])
             pair = (tls.key, tls.certificate)
             credentials = grpc.ssl_server_credentials([pair], tls.authority, require_client_auth=True)
             port = server.add_secure_port(f"{host}:{settings.port}", credentials)

@@ -11,12 +11,12 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.state.acl import KEEPER
+from ultrafolio.web.pages import is_loopback
 
 PREFIX = "ULTRAFOLIO_"
 # read by the library itself, in engine/load.py
 LIBRARY = ("ULTRAFOLIO_CACHE",)
 LEVELS = ("debug", "info", "warning", "error")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _setting(default: Any, meaning: str, *, low: float = 0, high: float = 0, choices: tuple[str, ...] = ()) -> Any:
@@ -62,7 +62,7 @@ class Settings:
 
     @property
     def loopback(self) -> bool:
-        return self.host in LOOPBACK or self.host.startswith("127.")
+        return is_loopback(self.host)
 
     def redis_url(self, role: str) -> str:
         """The URL of the shared state for `role`, whose Redis user has the role's name. InputError: none is given."""

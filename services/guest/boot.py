@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from services.common.parking import Pausing
 from services.guest.orders import Patience, Work
-from services.guest.peers import PAGE, Parts
+from services.guest.peers import Parts
 from services.guest.vcpu import Machine
-from ultrafolio.model.layout import TOUCH, VCPU
+from ultrafolio.model.layout import PAGE_SIZE, TOUCH, VCPU
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.v1 import guest_pb2 as pb
 from ultrafolio.rpc.v1 import host_mm_pb2, ultravisor_pb2
@@ -15,7 +15,7 @@ from ultrafolio.state.turn import Group
 from ultrafolio.uvcall import image
 from ultrafolio.uvcall.calls import RC_EXECUTED
 
-CHUNK = 256 * PAGE
+CHUNK = 256 * PAGE_SIZE
 """Bytes of an image in one message to the host."""
 PREFIX = 2
 """Pages of the prefix area, which a processor needs to be entered; here it is where the image begins."""
@@ -33,7 +33,7 @@ class Boot:
         """Boot the machine of vCPU `actor` from an image whose first page is `page`; it needs two pages, if the image
         has one. Refused by the ultravisor or out of time, nothing of the guest is left. InputError: no whole pages."""
         key = self._parts.ultravisor.HostKey(ultravisor_pb2.HostKeyRequest()).key
-        sealed = image.seal(plain, [key], page * PAGE)
+        sealed = image.seal(plain, [key], page * PAGE_SIZE)
         self._machine.enter(group, actor, TOUCH, page)
         who, vm = group.view.meta.who, int(group.view.meta.who["vm"][actor])
         cpus = sum(kind == VCPU and mine == vm for kind, mine in zip(who["kind"], who["vm"], strict=True))
@@ -46,7 +46,7 @@ class Boot:
             return Work().end(OUTCOME_REFUSED), response
         work = yield from self._unpack(group, actor, page, sealed, patience, response)
         if work.outcome == OUTCOME_DONE:
-            begin = host_mm_pb2.StartGuestRequest(group=group.name, vm=vm, prefix=page * PAGE)
+            begin = host_mm_pb2.StartGuestRequest(group=group.name, vm=vm, prefix=page * PAGE_SIZE)
             response.answer.CopyFrom(self._parts.host.StartGuest(begin).answer)
             if response.answer.rc != RC_EXECUTED or response.answer.interception:
                 work.end(OUTCOME_REFUSED)
@@ -62,7 +62,7 @@ class Boot:
         touched = Work().end(OUTCOME_DONE)
         for offset in range(0, len(sealed.pages), CHUNK):
             some = sealed.pages[offset : offset + CHUNK]
-            first, count = page + offset // PAGE, len(some) // PAGE
+            first, count = page + offset // PAGE_SIZE, len(some) // PAGE_SIZE
             request = host_mm_pb2.UnpackRequest(
                 group=group.name, actor=actor, page=first, image=some, tweak=sealed.tweak, offset=offset
             )

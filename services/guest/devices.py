@@ -10,7 +10,7 @@ import time
 from services.common.disk import Disk
 from services.common.parking import Pausing, Wait
 from services.guest.orders import TO_THE_END, Patience, Work, busy, pc_of, refused
-from services.guest.peers import PAGE, Parts
+from services.guest.peers import Parts
 from services.guest.vcpu import of_guest
 from ultrafolio.model.layout import (
     AGAIN,
@@ -21,6 +21,7 @@ from ultrafolio.model.layout import (
     IO_START,
     MISUSE,
     NOTHING,
+    PAGE_SIZE,
     REBOOT,
     REBOOT_IDLE,
     RING_READY,
@@ -139,12 +140,12 @@ class Devices:
                 self._flying.discard(me)
 
     def _transfer(self, group: Group, first: int, count: int, read: bool) -> int:
-        offset = group.view.meta.origin + first * PAGE
+        offset = group.view.meta.origin + first * PAGE_SIZE
         if read:
-            data = self.disk.read(offset, count * PAGE)
-            accesses = [(first + i, 0, 0, data[i * PAGE : (i + 1) * PAGE]) for i in range(count)]
+            data = self.disk.read(offset, count * PAGE_SIZE)
+            accesses = [(first + i, 0, 0, data[i * PAGE_SIZE : (i + 1) * PAGE_SIZE]) for i in range(count)]
         else:
-            accesses = [(first + i, 0, PAGE, b"") for i in range(count)]
+            accesses = [(first + i, 0, PAGE_SIZE, b"") for i in range(count)]
         seen = self.parts.access(group.name, None, accesses)
         if any(one.exception for one in seen):
             return errno.EIO

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
+from grpc import ServicerContext as Context
 
 from services.common import parking
 from services.common.parking import Wait
@@ -60,7 +61,7 @@ class Patience(NamedTuple):
     margin: float = MARGIN_S
 
     @classmethod
-    def of(cls, context: Any) -> Patience:
+    def of(cls, context: Context) -> Patience:
         """The patience of a call; a long one ends earlier, since a machine that is busy answers later."""
         return cls(context.time_remaining, context.is_active, min(0.5, max(MARGIN_S, context.time_remaining() / 10)))
 

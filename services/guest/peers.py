@@ -10,7 +10,9 @@ from typing import NamedTuple
 import grpc
 
 from services.common import parking
+from services.common.failures import TURN_LOST
 from services.common.parking import Pausing, Wait
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError, from_call
 from ultrafolio.rpc.messages import step_from
@@ -20,8 +22,6 @@ from ultrafolio.state.turn import Ask, Done, Lost, Result
 from ultrafolio.state.view import View
 from ultrafolio.uvcall import uvcb
 
-TURN_LOST = "TURN_LOST"
-PAGE = 4096
 LATER = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 IN_A_THREAD = 32
 """Calls of the host that are waited for in a thread; further ones are waited for without one."""
@@ -135,7 +135,7 @@ class Parts:
             return Result(int(self.ultravisor.Shares(asked).shares))
         if function in CALLS:
             vm, page = arguments
-            block = uvcb.pack(CALLS[function], paddr=page * PAGE)
+            block = uvcb.pack(CALLS[function], paddr=page * PAGE_SIZE)
             message = ultravisor_pb2.ExecuteRequest(group=group, control_block=block, turn=part, vm=vm)
             message.request_id = request_id()
             return Result(self.ultravisor.Execute(message).result)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import grpc
+from grpc import ServicerContext as Context
 
 from services.common import parking
 from services.common.groups import (
@@ -15,7 +16,6 @@ from services.common.groups import (
     bounded,
     check_sections,
     exists,
-    in_words,
     meta_of,
     page_of,
 )
@@ -25,9 +25,9 @@ from services.guest.boot import Boot
 from services.guest.devices import Devices
 from services.guest.once import Once
 from services.guest.orders import Patience, Work
-from services.guest.peers import PAGE, Parts
+from services.guest.peers import Parts
 from services.guest.vcpu import Machine, bell, of_guest
-from ultrafolio.model.layout import DISK, INTERRUPT, PIN, REBOOT, RING, SHARE, UNSHARE, VCPU
+from ultrafolio.model.layout import DISK, INTERRUPT, PAGE_SIZE, PIN, REBOOT, RING, SHARE, UNSHARE, VCPU
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import guest_pb2 as pb
@@ -56,9 +56,9 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         self.machine_of = self.groups.machine_of
 
     @parks
-    def Touch(self, request: pb.TouchRequest, context: Any) -> Pausing[pb.TouchResponse]:
+    def Touch(self, request: pb.TouchRequest, context: Context) -> Pausing[pb.TouchResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
-        if request.offset + max(request.length, len(request.data)) > PAGE:
+        if request.offset + max(request.length, len(request.data)) > PAGE_SIZE:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "BEYOND_THE_PAGE",
@@ -73,21 +73,20 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work, data = yield from self.machine.touch(group, actor, access, patience)
             return _filled(pb.TouchResponse(data=data, exceptions=work.exceptions), work)
 
-        with in_words():
-            if not request.data:
-                return (yield from order())
-            return (yield from self._once(group.name, request.request_id, patience, pb.TouchResponse, order))
+        if not request.data:
+            return (yield from order())
+        return (yield from self._once(group.name, request.request_id, patience, pb.TouchResponse, order))
 
     @parks
-    def Share(self, request: pb.ShareRequest, context: Any) -> Pausing[pb.ShareResponse]:
+    def Share(self, request: pb.ShareRequest, context: Context) -> Pausing[pb.ShareResponse]:
         return (yield from self._instruct(request, context, SHARE, pb.ShareResponse))
 
     @parks
-    def Unshare(self, request: pb.UnshareRequest, context: Any) -> Pausing[pb.UnshareResponse]:
+    def Unshare(self, request: pb.UnshareRequest, context: Context) -> Pausing[pb.UnshareResponse]:
         return (yield from self._instruct(request, context, UNSHARE, pb.UnshareResponse))
 
     @parks
-    def DirectIo(self, request: pb.DirectIoRequest, context: Any) -> Pausing[pb.DirectIoResponse]:
+    def DirectIo(self, request: pb.DirectIoRequest, context: Context) -> Pausing[pb.DirectIoResponse]:
         if request.hold_us > LONGEST_HOLD_US:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -98,7 +97,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             )
         group, disk, page = self._order(request, context, (DISK,), "disks")
         patience, name = Patience.of(context), request.request_id
-        offset = group.view.meta.origin + page * PAGE
+        offset = group.view.meta.origin + page * PAGE_SIZE
 
         def order() -> Pausing[pb.DirectIoResponse]:
             work, error = yield from self.devices.direct_io(
@@ -106,11 +105,10 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             )
             return _filled(pb.DirectIoResponse(offset=offset, error=error), self._let_go(group, work))
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.DirectIoResponse, order))
+        return (yield from self._once(group.name, name, patience, pb.DirectIoResponse, order))
 
     @parks
-    def Configure(self, request: pb.ConfigureRequest, context: Any) -> Pausing[pb.ConfigureResponse]:
+    def Configure(self, request: pb.ConfigureRequest, context: Context) -> Pausing[pb.ConfigureResponse]:
         group, ring, page = self._order(request, context, (RING, PIN), "virtio devices and other long-term pins")
         patience, name = Patience.of(context), request.request_id
 
@@ -118,11 +116,10 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work = yield from self.devices.configure(group, ring, page, name, patience)
             return _filled(pb.ConfigureResponse(), work)
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.ConfigureResponse, order))
+        return (yield from self._once(group.name, name, patience, pb.ConfigureResponse, order))
 
     @parks
-    def Interrupt(self, request: pb.InterruptRequest, context: Any) -> Pausing[pb.InterruptResponse]:
+    def Interrupt(self, request: pb.InterruptRequest, context: Context) -> Pausing[pb.InterruptResponse]:
         group, device, page = self._order(request, context, (INTERRUPT,), "adapter interrupts")
         patience, name = Patience.of(context), request.request_id
 
@@ -130,11 +127,10 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work = yield from self.devices.interrupt(group, device, page, name, patience)
             return _filled(pb.InterruptResponse(), self._let_go(group, work))
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.InterruptResponse, order))
+        return (yield from self._once(group.name, name, patience, pb.InterruptResponse, order))
 
     @parks
-    def Reboot(self, request: pb.RebootRequest, context: Any) -> Pausing[pb.RebootResponse]:
+    def Reboot(self, request: pb.RebootRequest, context: Context) -> Pausing[pb.RebootResponse]:
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, (REBOOT,), "reboot actors")
         patience, name = Patience.of(context), request.request_id
@@ -143,11 +139,10 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work = yield from self.devices.reboot(group, actor, request.shutdown, name, patience)
             return _filled(pb.RebootResponse(), self._let_go(group, work))
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.RebootResponse, order))
+        return (yield from self._once(group.name, name, patience, pb.RebootResponse, order))
 
     @parks
-    def RunWorkload(self, request: pb.RunWorkloadRequest, context: Any) -> Iterator[pb.RunWorkloadResponse | Wait]:
+    def RunWorkload(self, request: pb.RunWorkloadRequest, context: Context) -> Iterator[pb.RunWorkloadResponse | Wait]:
         group = self.groups[request.group]
         meta = group.view.meta
         actor = actor_of(meta, request.actor, (VCPU,), "vCPUs")
@@ -157,39 +152,35 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         if request.recording:
             pages = yield from workload.unpacked_alone(request.recording, int(meta.cfg["pages"][0]), request.touches)
         batch, longest_s = request.batch or BATCH, request.patience_us / 1e6
-        with in_words():
-            for news in workload.run(self.machine, group, actor, pages, batch, Patience.of(context), longest_s):
-                yield news if isinstance(news, Wait) else pb.RunWorkloadResponse(total=len(pages), **news._asdict())
+        for news in workload.run(self.machine, group, actor, pages, batch, Patience.of(context), longest_s):
+            yield news if isinstance(news, Wait) else pb.RunWorkloadResponse(total=len(pages), **news._asdict())
 
     @parks
-    def Boot(self, request: pb.BootRequest, context: Any) -> Pausing[pb.BootResponse]:
+    def Boot(self, request: pb.BootRequest, context: Context) -> Pausing[pb.BootResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
-        page_of(group.view.meta, page, -(-len(request.image) // PAGE))
+        page_of(group.view.meta, page, -(-len(request.image) // PAGE_SIZE))
         patience = Patience.of(context)
 
         def order() -> Pausing[pb.BootResponse]:
             work, answer = yield from self.starting.boot(group, actor, page, request.image, patience)
             return _filled(answer, work)
 
-        with in_words():
-            return (yield from self._once(group.name, request.request_id, patience, pb.BootResponse, order))
+        return (yield from self._once(group.name, request.request_id, patience, pb.BootResponse, order))
 
-    def Step(self, request: pb.GuestServiceStepRequest, context: Any) -> pb.GuestServiceStepResponse:
+    def Step(self, request: pb.GuestServiceStepRequest, context: Context) -> pb.GuestServiceStepResponse:
         group = self.groups[request.group]
         actor, page = any_actor_of(group.view.meta, request.actor), page_of(group.view.meta, request.page)
-        with in_words():
-            done = group.burst(actor, request.op, page, most=1, request=request.request_id)
+        done = group.burst(actor, request.op, page, most=1, request=request.request_id)
         return pb.GuestServiceStepResponse(step=step_to(done[-1]) if done else None)
 
-    def Prepare(self, request: pb.GuestServicePrepareRequest, context: Any) -> pb.GuestServicePrepareResponse:
+    def Prepare(self, request: pb.GuestServicePrepareRequest, context: Context) -> pb.GuestServicePrepareResponse:
         sections = dict(request.sections)
-        with in_words():
-            check_sections(meta_of(self.store, request.group), sections, "guest")
-            if not self.store.create(request.group, sections, encode(Made("guest", sections))):
-                raise exists(request.group)
+        check_sections(meta_of(self.store, request.group), sections, "guest")
+        if not self.store.create(request.group, sections, encode(Made("guest", sections))):
+            raise exists(request.group)
         return pb.GuestServicePrepareResponse()
 
-    def _instruct(self, request: Any, context: Any, op: int, shape: type[M]) -> Pausing[M]:
+    def _instruct(self, request: Any, context: Context, op: int, shape: type[M]) -> Pausing[M]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         patience, name = Patience.of(context), request.request_id
 
@@ -198,21 +189,19 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             work = yield from self.machine.instruct(group, actor, op, page, name, patience, Work())
             return _filled(shape(), work)
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, shape, order))
+        return (yield from self._once(group.name, name, patience, shape, order))
 
     def _let_go(self, group: Group, work: Work) -> Work:
         """An order has ended that may have let go of pages: who waits for some of the group looks again."""
         parking.HERE.ring(bell(group.name))
         return work
 
-    def _order(self, request: Any, context: Any, kinds: tuple[int, ...], names: str) -> tuple[Group, int, int]:
+    def _order(self, request: Any, context: Context, kinds: tuple[int, ...], names: str) -> tuple[Group, int, int]:
         """The group, actor and page of an order to an actor of one of these kinds."""
         group = self.groups[request.group]
         actor, count = actor_of(group.view.meta, request.actor, kinds, names), 1
         if VCPU not in kinds:
-            with in_words():
-                count = int(group.refresh().live.actor[actor].n)
+            count = int(group.refresh().live.actor[actor].n)
         return group, actor, page_of(group.view.meta, request.page, count)
 
 

@@ -10,6 +10,7 @@ from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_FATAL, OUTCOME_STOPPED, OUTCOME_WAITS
+from ultrafolio.state import roles
 from ultrafolio.state.turn import Done, Group
 from ultrafolio.waits.tables import BUSY
 
@@ -32,7 +33,7 @@ def of_vcpu(group: Group, actor: int) -> tuple[str, str, int]:
 
 def of_guest(pc: int) -> bool:
     """Whether the guest service runs this rule: a guest's own, or a device's."""
-    return RULES[pc].actor in ("guest", "device")
+    return RULES[pc].actor in roles.GUEST.runs
 
 
 class Machine:

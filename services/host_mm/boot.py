@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import grpc
 import msgspec
 
-from services.host_mm.ultravisor_client import PAGE, Created, Firmware, Guests
+from services.host_mm.ultravisor_client import Created, Firmware, Guests
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2
@@ -26,7 +27,7 @@ BASE = 2 << 30
 """Where the ultravisor's own storage lies, absolute address: not below 2 GiB."""
 FIRST, REGION, REGIONS = 16 * MIB, 8 * MIB, 250
 """Where the storage for guests begins, how much each gets, and for how many there is room below BASE."""
-VARIABLE, AREAS, CPUS, CPU = 64 << 10, 1 * MIB, 2 * MIB, 5 * PAGE
+VARIABLE, AREAS, CPUS, CPU = 64 << 10, 1 * MIB, 2 * MIB, 5 * PAGE_SIZE
 """Within a region: variable storage behind the base storage, control area and address space, processors, of which each
 has four pages of storage and one for its state description."""
 MOST_CPUS = 248
@@ -99,7 +100,7 @@ class Boot:
             guest_handle=configuration,
             number=number,
             stor_origin=storage,
-            state_origin=storage + 4 * PAGE,
+            state_origin=storage + 4 * PAGE_SIZE,
         )
 
     def _header(self, guest: Created, origin: int, header: bytes) -> Block:
@@ -107,7 +108,7 @@ class Boot:
             "set_parameters",
             operand=header,
             guest_handle=guest.configuration,
-            header_origin=origin + AREAS + 2 * PAGE,
+            header_origin=origin + AREAS + 2 * PAGE_SIZE,
             header_len=len(header),
         )
 
@@ -124,10 +125,10 @@ class Boot:
                 value="it runs" if guest else "it was not created",
                 allowed="between CreateGuest and StartGuest",
             )
-        pages = range(request.page, request.page + len(data) // PAGE)
-        offsets = range(0, len(data), PAGE)
+        pages = range(request.page, request.page + len(data) // PAGE_SIZE)
+        offsets = range(0, len(data), PAGE_SIZE)
         accesses = [
-            ultravisor_pb2.PageAccess(page=page, data=data[at : at + PAGE])
+            ultravisor_pb2.PageAccess(page=page, data=data[at : at + PAGE_SIZE])
             for page, at in zip(pages, offsets, strict=True)
         ]
         seen = self._firmware.stub.Access(ultravisor_pb2.AccessRequest(group=group, accesses=accesses)).outcomes
@@ -174,7 +175,7 @@ class Boot:
 
 def _asce(origin: int) -> int:
     """The address space of the guest in this region: its own, and private (bit 55)."""
-    return origin + AREAS + PAGE | 0x100
+    return origin + AREAS + PAGE_SIZE | 0x100
 
 
 def _answer(block: Block | None) -> common_pb2.UltravisorAnswer:

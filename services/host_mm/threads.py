@@ -11,21 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.common import parking
-from services.common.groups import NOT_FOUND, Groups
+from services.common.failures import NOT_FOUND
+from services.common.groups import Groups
 from services.common.parking import Pausing, Wait
 from services.host_mm.swap import Swap
 from services.host_mm.unfinished import Thread, Unfinished
 from services.host_mm.waits import Waits, WouldEnd
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import NOTHING, SWAPPED, WB_END
+from ultrafolio.model.layout import NOTHING, PAGE_SIZE, SWAPPED, WB_END
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
+from ultrafolio.state import roles
 from ultrafolio.state.store import LEASE_MS, Turn
 from ultrafolio.state.turn import Done, Group
 from ultrafolio.state.view import View
 
-PAGE = 4096
 MARGIN_S = 0.1
 """How long before its deadline a waiting call gives up, so that its answer still arrives."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.02
@@ -33,7 +34,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.02
 
 def of_host(pc: int) -> bool:
     """Whether the host MM service runs this rule; a broken or hostile host is the host, too."""
-    return RULES[pc].actor in ("host", "fault")
+    return RULES[pc].actor in roles.HOST.runs
 
 
 def _under_way(pc: int) -> bool:
@@ -180,5 +181,5 @@ class Threads:
             return errno.EIO
         for at in range(count):
             if live.pt[first + at].present != SWAPPED:
-                self._swap.write(origin, first + at, seen[at * PAGE : (at + 1) * PAGE])
+                self._swap.write(origin, first + at, seen[at * PAGE_SIZE : (at + 1) * PAGE_SIZE])
         return 0

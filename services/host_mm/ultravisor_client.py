@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import msgspec
 
-from services.common.groups import TURN_LOST
+from services.common.failures import TURN_LOST
 from services.host_mm.swap import Seen, Swap
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ACCESS, ALLOWED, UV_OK, WRITE
+from ultrafolio.model.layout import ACCESS, ALLOWED, PAGE_SIZE, UV_OK, WRITE, State
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import laboratory_handle
@@ -23,7 +22,6 @@ from ultrafolio.uvcall import uvcb
 from ultrafolio.uvcall.calls import CC_BUSY, CPU_LOAD, CPU_STOPPED
 from ultrafolio.uvcall.uvcb import Block
 
-PAGE = 4096
 FLIPPED = b"\xff" * 16
 """What the host writes over a page's beginning, be it asked to, or broken or hostile."""
 BY_ADDRESS = {"uv_export": "export", "uv_pin": "pin"}
@@ -103,7 +101,7 @@ class Firmware:
 
     def see(self, group: str, page: int, data: bytes = b"", turn: common_pb2.Turn | None = None) -> Seen:
         """An access by the host: reads the page, and writes `data` at its beginning."""
-        access = ultravisor_pb2.PageAccess(page=page, length=PAGE, data=data)
+        access = ultravisor_pb2.PageAccess(page=page, length=PAGE_SIZE, data=data)
         answer = self.stub.Access(ultravisor_pb2.AccessRequest(group=group, accesses=[access], turn=turn))
         return Seen(answer.outcomes[0].exception, answer.outcomes[0].data)
 
@@ -114,7 +112,7 @@ class Firmware:
 
     def read_pages(self, group: str, first: int, count: int) -> bytes:
         """What the host sees in `count` pages; PermissionError where one is secure."""
-        accesses = [ultravisor_pb2.PageAccess(page=page, length=PAGE) for page in range(first, first + count)]
+        accesses = [ultravisor_pb2.PageAccess(page=page, length=PAGE_SIZE) for page in range(first, first + count)]
         answer = self.stub.Access(ultravisor_pb2.AccessRequest(group=group, accesses=accesses))
         for page, one in zip(range(first, first + count), answer.outcomes, strict=True):
             if one.exception != ALLOWED:
@@ -158,12 +156,12 @@ class Firmware:
     def _block(self, group: str, origin: int, function: str, arguments: tuple[int, ...], actor: int) -> bytes:
         """The control block of a page call of model.ultravisor, for a group whose page 0 is at `origin`."""
         if function in BY_ADDRESS:
-            return uvcb.pack(BY_ADDRESS[function], paddr=origin + arguments[0] * PAGE)
+            return uvcb.pack(BY_ADDRESS[function], paddr=origin + arguments[0] * PAGE_SIZE)
         vm, *pages = arguments
         handle = self.guests.handle(group, vm)
         if function not in BY_GUEST:
             return uvcb.pack("unshare_all", guest_handle=handle)
-        page, address = pages[0], pages[0] * PAGE
+        page, address = pages[0], pages[0] * PAGE_SIZE
         waits = self.guests.unpacking.get((group, actor), {}).get(page) if function == "uv_import" else None
         if waits:
             return uvcb.pack("unpack", guest_handle=handle, gaddr=address, tweak=waits[0], offset=waits[1])
@@ -183,7 +181,7 @@ class Firmware:
         return result
 
 
-def written(s: Any, actor: int) -> bytes:
+def written(s: State, actor: int) -> bytes:
     """What an access of the host writes: nothing where it reads, or is not to be made."""
     if s.who[actor].kind == ACCESS:
         return FLIPPED if s.task[actor].call == WRITE else b""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import threading
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
+from structlog.typing import FilteringBoundLogger
 
 from services.common.groups import missing
 from ultrafolio import durable
@@ -45,12 +46,12 @@ class Keeper:
         self._store, self._folder = store, folder
         self._over = threading.Event()
 
-    def tend(self, log: Any) -> None:
+    def tend(self, log: FilteringBoundLogger) -> None:
         """Cut streams from now on, until `close`. Why one is not cut is logged once."""
         if self._store is not None:
             threading.Thread(target=self._tend, args=(self._store, log), name="keeper", daemon=True).start()
 
-    def _tend(self, store: RedisStore, log: Any) -> None:
+    def _tend(self, store: RedisStore, log: FilteringBoundLogger) -> None:
         said: dict[str, str] = {}
         while not self._over.wait(EVERY_S):
             try:

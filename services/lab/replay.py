@@ -19,7 +19,7 @@ from ultrafolio.export.text import deed
 from ultrafolio.model.layout import ACTOR_KINDS, ALLOWED, DONE, OPS, OUTCOMES, PINNED_SHARED, SECURE
 from ultrafolio.model.rule import RULES
 from ultrafolio.state.events import Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode
-from ultrafolio.state.sections import DTYPES, Meta, decode_meta, join
+from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta, join
 from ultrafolio.state.store import Event
 from ultrafolio.state.validate import Replay
 
@@ -31,7 +31,6 @@ QUESTIONS = {"uv_shared": "ultravisor", "turn_come": "host"}
 """Calls that change nothing, and whom they ask."""
 _COLUMN = {"guest": "guest", "host": "host", "device": "device", "fault": "device"}
 _ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
-_ROLES = {"ultravisor", "host", "guest"}
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
@@ -129,7 +128,7 @@ class Film:
 
     # --------------------------------------------------------------------------------------------- the beginning
     def _begin(self, event: Event, entry: Entry) -> None:
-        if not isinstance(entry, Made) or entry.role not in _ROLES:
+        if not isinstance(entry, Made) or entry.role not in MAY_WRITE:
             raise InputError(
                 f"entry {event.id} of the stream",
                 value=type(entry).__name__,
@@ -137,7 +136,7 @@ class Film:
                 cause="the stream was cut off at its beginning, or changed",
             )
         self._started[entry.role] = entry
-        if set(self._started) != _ROLES:
+        if set(self._started) != set(MAY_WRITE):
             return
         meta = decode_meta(self._started["host"].meta)
         sections: dict[str, bytes] = {}

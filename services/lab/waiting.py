@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from ultrafolio.model.layout import State
 from ultrafolio.waits.words import Stall, stalls
 
 
@@ -20,7 +19,7 @@ class Told(msgspec.Struct, frozen=True):
     kind: str
 
 
-def told(state: Any) -> list[Told]:
+def told(state: State) -> list[Told]:
     """One entry per actor that waits, by number."""
     return [_told(stall) for stall in stalls(state)]
 

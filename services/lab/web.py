@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -29,13 +28,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from services.common.settings import LOOPBACK
 from services.lab.cutting import Keeper
 from services.lab.listing import News
 from services.lab.replay import Film
 from services.lab.replays import MAX_BYTES, Films
 from ultrafolio.errors import InputError
 from ultrafolio.state.store import StoreUnavailable
+from ultrafolio.web.pages import ELEMENTS, HEADERS, LOOPBACK, address_of, listening, script
 
 FOLDER = Path(__file__).parent / "page"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -45,13 +44,6 @@ NO_KEEPER = Keeper(None, Path())
 BEAT_S = 2.0
 MOST_FRAMES = 500
 """Of one event: a long film arrives in pieces, and the page draws between them."""
-_POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 def application(
@@ -63,7 +55,7 @@ def application(
         group, saved = request.query_params.get("group", ""), request.query_params.get("saved", "")
         seen = request.headers.get("last-event-id") or request.query_params.get("after", "")
         stream = _stream(films, news, saved, group, seen, ending)
-        return StreamingResponse(stream, media_type="text/event-stream", headers=_HEADERS)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
     async def save(request: Request) -> Response:
         # a form of another site cannot send this kind without asking first
@@ -98,7 +90,7 @@ def application(
         return Response(
             svg,
             media_type="image/svg+xml",
-            headers=_HEADERS | {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+            headers=HEADERS | {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
         )
 
     return Starlette(
@@ -108,6 +100,7 @@ def application(
                 for file in FOLDER.iterdir()
                 if file.suffix in KINDS
             ),
+            Route(f"/{ELEMENTS}", _text(script(), ".js")),
             Route("/live", live),
             Route("/saved", save, methods=["POST"]),
             Route("/saved/{name}", saved_groups),
@@ -123,7 +116,11 @@ def application(
 
 
 def _file(file: Path) -> Callable[[Request], Response]:
-    return lambda request: Response(file.read_bytes(), media_type=KINDS[file.suffix], headers=_HEADERS)
+    return lambda request: Response(file.read_bytes(), media_type=KINDS[file.suffix], headers=HEADERS)
+
+
+def _text(content: str, suffix: str) -> Callable[[Request], Response]:
+    return lambda request: Response(content, media_type=KINDS[suffix], headers=HEADERS)
 
 
 def _refused(request: Request, error: Exception) -> Response:
@@ -206,23 +203,9 @@ class Page:
     ) -> None:
         """Listen. InputError if it cannot be listened there."""
         self._ending = threading.Event()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.socket(family, socket.SOCK_STREAM)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._listener.bind((host, port))
-            self._listener.listen()
-        except OSError as error:
-            self._listener.close()
-            raise InputError(
-                "ULTRAFOLIO_WEB_PORT: cannot listen there",
-                value=port,
-                allowed="a free port, 0 or -1",
-                cause=error.strerror or "",
-                then=f"ss -ltnp | grep :{port}",
-            ) from None
-        shown = f"[{host}]" if ":" in host else host
-        self.address = f"{shown}:{self._listener.getsockname()[1]}"
+        what = "ULTRAFOLIO_WEB_PORT: cannot listen there"
+        self._listener = listening(host, port, what, "a free port, 0 or -1")
+        self.address = address_of(host, self._listener)
         app = application(films, news, host, self._ending, hosts, keeper)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)

@@ -7,6 +7,9 @@ guest-3.crt, which may speak for virtual machine 3 only, `--guest g/3` guest-g-3
 certificate names its role as a URI (services.common.identity) and as a DNS name (rpc.client.server_name), and the
 hosts it may listen on: loopback, and the names of the services in a compose file. For a real installation use your own
 authority and the same names.
+
+The library trustme does not do here: as of its version 1.2.1 the names that it puts into a certificate are host names,
+IP addresses and mail addresses, no URIs.
 """
 
 from __future__ import annotations
@@ -27,10 +30,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from services.common.identity import ROLES, URI
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import server_name
+from ultrafolio.state import roles
 
 DAYS = 30
-# the services' names in a compose file or a Kubernetes namespace
-HOSTS = {"host": "host-mm", "guest": "guest", "ultravisor": "ultravisor", "lab": "lab"}
+HOSTS = {role.name: role.host for role in roles.ROLES if role.host}
 
 
 def make(folder: Path, guests: Sequence[str] = ()) -> list[Path]:

@@ -29,13 +29,13 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from services.common.probe import serving
-from services.common.serve import ROLE
 from services.common.settings import PREFIX, Settings
 from services.launcher import users
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
 from ultrafolio.rpc.client import Tls
 from ultrafolio.state import acl
+from ultrafolio.state.roles import ROLE_OF_SERVICE
 
 ROOT = Path(__file__).resolve().parent.parent
 # a first start compiles the rules
@@ -43,7 +43,7 @@ START_S = 120.0
 
 
 class Part(NamedTuple):
-    """One process of the cluster: a unique name ("guest-2"), a key of serve.ROLE, and what `python -m` runs."""
+    """One process of the cluster: a unique name ("guest-2"), a key of ROLE_OF_SERVICE, and what `python -m` runs."""
 
     name: str
     service: str
@@ -227,7 +227,7 @@ class Cluster:
         part, common = self.todo[name], self.settings
         data = self.folder / name
         data.mkdir(parents=True, exist_ok=True)
-        secret = str(users.password_file(self.state.users, ROLE[part.service])) if self.state.users else ""
+        secret = str(users.password_file(self.state.users, ROLE_OF_SERVICE[part.service])) if self.state.users else ""
         keeper = str(users.password_file(self.state.users, acl.KEEPER)) if self.state.users else ""
         # a metrics port that was given is the first part's, and the others' follow
         metrics = common.metrics_port + (list(self.todo).index(name) if common.metrics_port > 0 else 0)

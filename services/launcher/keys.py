@@ -22,10 +22,10 @@ from urllib.parse import quote
 
 import click
 
-from services.common.serve import ROLE
 from services.launcher import certificates, users
 from ultrafolio.errors import InputError
 from ultrafolio.state import acl
+from ultrafolio.state.roles import ROLES
 
 URL_FILE = "redis.url"
 WHERE_FILE = "where.json"
@@ -41,7 +41,7 @@ def hand_out(folder: Path, redis: str = "redis:6379", port: int = 50051) -> None
     if not (everything / "ca.crt").exists():
         certificates.make(everything)
     _give(everything, folder / "redis", users.ACL_FILE)
-    for role in sorted(set(ROLE.values())):
+    for role in sorted(role.name for role in ROLES if role.service):
         # a guest service speaks for its devices, too
         names = (role, "device") if role == "guest" else (role,)
         certified = [f"{name}.{kind}" for name in names for kind in ("crt", "key")]
@@ -54,7 +54,7 @@ def hand_out(folder: Path, redis: str = "redis:6379", port: int = 50051) -> None
     # what looks at the queue from outside takes them apart (KEDA)
     _write(folder / "worker" / "username", "lab")
     _write(folder / "worker" / "password", passwords["lab"])
-    services = [{"service": name, "address": f"{certificates.HOSTS[role]}:{port}"} for name, role in ROLE.items()]
+    services = [{"service": role.service, "address": f"{role.host}:{port}"} for role in ROLES if role.service]
     where = {"services": services, "redis": urls[acl.ADMIN], "tls": str(folder / "lab")}
     _write(everything / WHERE_FILE, json.dumps(where) + "\n")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.ultravisor.machine_state import PAGE, Configuration
+from services.ultravisor.machine_state import Configuration
 from services.ultravisor.pages import Pages, Part
-from ultrafolio.model.layout import ALLOWED, DAT_FAULT, UV_BUSY, UV_ERROR, UV_OK
+from ultrafolio.model.layout import ALLOWED, DAT_FAULT, PAGE_SIZE, UV_BUSY, UV_ERROR, UV_OK
 from ultrafolio.state.turn import Result
 from ultrafolio.uvcall import image
 
@@ -34,7 +34,7 @@ class Calls:
         """Within a turn the host's tables are not looked at: the rule that calls has done so."""
         if self._of is None or (of is not None and of.group != self._of.group):
             return None
-        page = (address - (self._of.meta.origin if of is None else of.guest.origin)) // PAGE
+        page = (address - (self._of.meta.origin if of is None else of.guest.origin)) // PAGE_SIZE
         if not 0 <= page < self._of.meta.cfg["pages"][0]:
             return None
         unmapped = of is not None and self._part is None and self._of.guest_view(of.vm, page) == DAT_FAULT

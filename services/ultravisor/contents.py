@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-PAGE = 4096
-ZEROS = bytes(PAGE)
+from ultrafolio.model.layout import PAGE_SIZE
+
+ZEROS = bytes(PAGE_SIZE)
 
 
 class Seal(NamedTuple):
@@ -44,23 +45,23 @@ class Contents:
 
     def read(self, address: int, slot: int) -> bytes:
         """The 4,096 bytes of the page at an absolute address, in one of its two frames; zeros if never written."""
-        return os.pread(self._file, PAGE, 2 * address + slot * PAGE).ljust(PAGE, b"\0")
+        return os.pread(self._file, PAGE_SIZE, 2 * address + slot * PAGE_SIZE).ljust(PAGE_SIZE, b"\0")
 
     def write(self, address: int, slot: int, data: bytes, offset: int = 0) -> None:
         """Write within the page at an absolute address, in one of its two frames."""
-        os.pwrite(self._file, data, 2 * address + slot * PAGE + offset)
+        os.pwrite(self._file, data, 2 * address + slot * PAGE_SIZE + offset)
 
     def clear(self, address: int, length: int) -> None:
         """Zeros in whole pages from an absolute address on, in all frames; what was never written is passed over."""
         at, end = 2 * address, 2 * (address + length)
         while (at := self._data_after(at)) < end:
             os.pwrite(self._file, ZEROS, at)
-            at += PAGE
+            at += PAGE_SIZE
 
     def _data_after(self, offset: int) -> int:
         """Offset of the first page of the file, from `offset` on, that may hold something."""
         try:
-            return os.lseek(self._file, offset, os.SEEK_DATA) // PAGE * PAGE
+            return os.lseek(self._file, offset, os.SEEK_DATA) // PAGE_SIZE * PAGE_SIZE
         except OSError as error:
             if error.errno == errno.ENXIO:
                 return sys.maxsize
@@ -83,7 +84,7 @@ class Contents:
         """AES-256-GCM under the guest's key, bound to guest, page and counter: 4,096 bytes of cipher text, the seal."""
         nonce = os.urandom(12)
         sealed = self._key(group, vm).encrypt(nonce, plain, _bound(group, vm, page, counter))
-        return sealed[:PAGE], Seal(counter, nonce, sealed[PAGE:])
+        return sealed[:PAGE_SIZE], Seal(counter, nonce, sealed[PAGE_SIZE:])
 
     def decrypt(self, group: str, vm: int, page: int, seal: Seal, cipher: bytes) -> bytes | None:
         """The plain text; None if a byte was changed, or it is an older copy, or another page's or guest's."""

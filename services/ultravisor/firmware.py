@@ -13,10 +13,10 @@ import msgspec
 
 from services.ultravisor import lifecycle
 from services.ultravisor.lifecycle import Fields, OpenHeader, Refused
-from services.ultravisor.machine_state import PAGE, Configuration, Injection, Machine
+from services.ultravisor.machine_state import Configuration, Injection, Machine
 from services.ultravisor.query import LENGTH, query
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import ALLOWED, DAT_FAULT, UV_BUSY, UV_EXIT, UV_INTEGRITY, UV_OK
+from ultrafolio.model.layout import ALLOWED, DAT_FAULT, PAGE_SIZE, UV_BUSY, UV_EXIT, UV_INTEGRITY, UV_OK
 from ultrafolio.uvcall import calls as codes
 from ultrafolio.uvcall import uvcb
 from ultrafolio.uvcall.calls import BY_COMMAND, CC_BUSY, CC_ERROR, CC_OK, CONFIGURATION, GUEST, HOST, Call
@@ -174,7 +174,7 @@ class Firmware:
 
     def _page(self, of: Configuration, address: int, call: Call) -> int | None:
         """The page at a guest's address. None: a guest names a page of its own that is not mapped."""
-        if address % PAGE or not of.guest.origin <= address < of.guest.end:
+        if address % PAGE_SIZE or not of.guest.origin <= address < of.guest.end:
             raise Refused(codes.RC_ADDRESS)
         page = self._pages.locate(address, of)
         if page is None and call.who == HOST:
@@ -192,8 +192,8 @@ class Firmware:
     def _of_real_storage(self, machine: Machine, name: str, address: int) -> int:
         """Export, destroy and pin name a page of the host. One that belongs to no guest is not secure: nothing to do
         for the first two (kernel §1.4), and not shared for the third."""
-        page = None if address % PAGE else self._pages.locate(address, None)
-        if address % PAGE or (page is None and address >= machine.ram):
+        page = None if address % PAGE_SIZE else self._pages.locate(address, None)
+        if address % PAGE_SIZE or (page is None and address >= machine.ram):
             raise Refused(codes.RC_ADDRESS)
         if machine.donated(address):
             raise Refused(codes.RC_REFUSED)

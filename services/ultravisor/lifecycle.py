@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from services.ultravisor import machine_state as m
 from services.ultravisor.machine_state import Configuration, Cpu, Machine, Storage
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.uvcall.calls import (
     CPU,
     CPU_CHECK_STOPPED,
@@ -30,10 +31,10 @@ Done = tuple[Machine, dict[str, int]]
 OpenHeader = Callable[[bytes], Opened]
 """Opens an SE header with the machine's host key; raises what uvcall.image.open_header raises."""
 
-LOWCORE = Storage(0, 2 * m.PAGE)
+LOWCORE = Storage(0, 2 * PAGE_SIZE)
 ASCE_PRIVATE, ASCE_REAL_SPACE = 0x100, 0x20
 """Bits 55 and 58 of an address space control element: must be one; must be zero."""
-HEADER_LIMIT = 2 * m.PAGE
+HEADER_LIMIT = 2 * PAGE_SIZE
 """Longest SE header that KVM takes: kvm_s390_handle_pv, KVM_PV_SET_SEC_PARMS, v6.13."""
 STATES = (CPU_OPERATING, CPU_STOPPED, CPU_CHECK_STOPPED, CPU_LOAD)
 RUNNING = (CPU_OPERATING, CPU_LOAD)
@@ -55,8 +56,8 @@ def _check(*checks: tuple[int, bool]) -> None:
 
 def variable_length(guest_length: int) -> int:
     """Bytes of variable storage donated with so many bytes of guest storage: kvm_s390_pv_alloc_vm, v7.0."""
-    pages = -(-m.VARIABLE_PER_MIB * guest_length // m.MIB // m.PAGE)
-    return m.CONFIGURATION_VIRTUAL + pages * m.PAGE
+    pages = -(-m.VARIABLE_PER_MIB * guest_length // m.MIB // PAGE_SIZE)
+    return m.CONFIGURATION_VIRTUAL + pages * PAGE_SIZE
 
 
 def initialise(machine: Machine, f: Fields, cpus_running: int) -> Done:
@@ -77,7 +78,7 @@ def initialise(machine: Machine, f: Fields, cpus_running: int) -> Done:
 def create_configuration(machine: Machine, f: Fields, vm: int | None, group: str) -> Done:
     """Create configuration (0x0100); `vm` is its number among the owners of pages, by default the next; `group` is the
     folio group that is its memory."""
-    guest, asce, sca = Storage(f["guest_stor_origin"], f["guest_stor_len"]), f["asce"], Storage(f["sca"], m.PAGE)
+    guest, asce, sca = Storage(f["guest_stor_origin"], f["guest_stor_len"]), f["asce"], Storage(f["sca"], PAGE_SIZE)
     base = Storage(f["conf_base_stor"], m.CONFIGURATION_BASE)
     variable = Storage(f["conf_var_stor"], variable_length(guest.length))
     _check(
@@ -87,9 +88,9 @@ def create_configuration(machine: Machine, f: Fields, vm: int | None, group: str
         (0x106, any(other.asce == asce for other in machine.configurations.values())),
         (0x108, base.end > machine.ram),
         (0x109, base.overlaps(LOWCORE)),
-        (0x10A, base.origin % (4 * m.PAGE) != 0 or not machine.accessible(base)),
+        (0x10A, base.origin % (4 * PAGE_SIZE) != 0 or not machine.accessible(base)),
         (0x10E, variable.overlaps(LOWCORE)),
-        (0x10B, variable.origin % m.PAGE != 0 or not machine.accessible(variable) or variable.overlaps(base)),
+        (0x10B, variable.origin % PAGE_SIZE != 0 or not machine.accessible(variable) or variable.overlaps(base)),
         (0x10C, sca.origin == 0),
         (0x10D, not machine.accessible(sca) or sca.overlaps(base) or sca.overlaps(variable)),
         (0x10F, len(machine.configurations) >= m.MAX_CONFIGURATIONS or (vm is None and machine.vms > 255)),
@@ -114,13 +115,13 @@ def destroy_configuration(machine: Machine, f: Fields) -> Done:
 
 def create_cpu(machine: Machine, f: Fields) -> Done:
     """Create cpu (0x0120)."""
-    storage, state = Storage(f["stor_origin"], m.CPU_STORAGE), Storage(f["state_origin"], m.PAGE)
+    storage, state = Storage(f["stor_origin"], m.CPU_STORAGE), Storage(f["state_origin"], PAGE_SIZE)
     of = f["guest_handle"]
     _check(
         (0x103, f["number"] > m.MAX_CPU_NUMBER),
         (0x104, any(cpu.number == f["number"] for cpu in machine.cpus_of(of))),
         (0x106, storage.overlaps(LOWCORE)),
-        (0x105, storage.origin % m.PAGE != 0 or not machine.accessible(storage)),
+        (0x105, storage.origin % PAGE_SIZE != 0 or not machine.accessible(storage)),
         (0x107, not machine.accessible(state) or state.overlaps(storage)),
     )
     handle, machine = machine.handle()

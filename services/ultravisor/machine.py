@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from services.ultravisor import machine_state, sie
 from services.ultravisor.calls import Calls
-from services.ultravisor.contents import PAGE, Contents
+from services.ultravisor.contents import Contents
 from services.ultravisor.firmware import PAGE_CALLS, Answer, Firmware
 from services.ultravisor.machine_state import Configuration, Machine, Storage
 from services.ultravisor.pages import Outcome, Pages, Part
-from ultrafolio.model.layout import ALLOWED, PGM_3D, UV_BUSY, UV_ERROR, UV_OK
+from ultrafolio.model.layout import ALLOWED, PAGE_SIZE, PGM_3D, UV_BUSY, UV_ERROR, UV_OK
 from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state.redis import RedisStore
@@ -135,7 +135,7 @@ class Machines:
         if not of.group:
             return False
         pages = self._groups[of.group]
-        first = (prefix - of.guest.origin) // PAGE
+        first = (prefix - of.guest.origin) // PAGE_SIZE
         inside = 0 <= first < int(pages.meta.cfg["pages"][0]) - 1
         return inside and all(pages.guest_view(of.vm, page) == ALLOWED for page in (first, first + 1))
 
@@ -153,7 +153,7 @@ class Machines:
         return [self._stored(machine, one) for one in accesses]
 
     def _stored(self, machine: Machine, one: pb.PageAccess) -> Outcome:
-        address = one.page * PAGE
+        address = one.page * PAGE_SIZE
         if address >= machine.ram:
             return Outcome(ADDRESSING, b"")
         if machine.donated(address):
@@ -211,7 +211,7 @@ class Machines:
 def _seen(machine: Machine, pages: Pages | None, name: str) -> Seen:
     if pages is None or name not in ON_LAID_OUT:
         return Seen(machine, {})
-    memory = Storage(0, int(pages.meta.cfg["pages"][0]) * PAGE)
+    memory = Storage(0, int(pages.meta.cfg["pages"][0]) * PAGE_SIZE)
     created = {of.vm for of in machine.configurations.values() if of.group == pages.group}
     guests = {laboratory_handle(pages.group, vm): (vm, memory) for vm in range(pages.meta.vms) if vm not in created}
     laid_out = machine_state.laboratory(guests, BEYOND, pages.group)

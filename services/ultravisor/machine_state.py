@@ -12,17 +12,18 @@ from typing import Any
 import msgspec
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.uvcall.calls import CC_BUSY, CC_PARTIAL, CPU_STOPPED, installed_for
 from ultrafolio.uvcall.image import UNMEASURED
 
-PAGE, MIB, GIB = 1 << 12, 1 << 20, 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 
 # ---- sizes that Query tells (kernel §1.3 has the fields; the amounts are the machine's own, and chosen here)
 BASE_STORAGE = 128 * MIB
 CONFIGURATION_BASE = 64 * 1024
-CONFIGURATION_VIRTUAL = 2 * PAGE
-VARIABLE_PER_MIB = PAGE
-CPU_STORAGE = 4 * PAGE
+CONFIGURATION_VIRTUAL = 2 * PAGE_SIZE
+VARIABLE_PER_MIB = PAGE_SIZE
+CPU_STORAGE = 4 * PAGE_SIZE
 MAX_CONFIGURATIONS = 255
 MAX_GUEST_ADDRESS = (1 << 42) - 1
 MAX_CPU_NUMBER = 247

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from services.ultravisor.contents import PAGE, ZEROS, Contents, Seal
+from services.ultravisor.contents import ZEROS, Contents, Seal
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ALLOWED, EXPORTED, NON_SECURE, SECURE
+from ultrafolio.model.layout import ALLOWED, EXPORTED, NON_SECURE, PAGE_SIZE, SECURE
 from ultrafolio.state.events import Uvc, encode
 from ultrafolio.state.sections import SEAL, Meta
-from ultrafolio.state.store import Answer, Commit, Patch, Store
-from ultrafolio.state.turn import Lost, Result
+from ultrafolio.state.store import Answer, Commit, NoGroup, Patch, Store
+from ultrafolio.state.turn import Contended, Lost, Result
 from ultrafolio.state.view import View
 from ultrafolio.waits import load as waits
 
@@ -109,7 +109,7 @@ class Pages:
     def _step(self, vm: int | None, page: int, offset: int, length: int, data: bytes, part: Part) -> Outcome:
         """An access as part of a step: what it writes is there with the step's place in the journal, or not at all."""
         while True:
-            outcome = self._access(vm, page, offset, PAGE, b"")
+            outcome = self._access(vm, page, offset, PAGE_SIZE, b"")
             held, frames = outcome.data, dict[int, tuple[bytes, Seal | None]]()
             if data and held:
                 frames[page] = held[:offset] + data + held[offset + len(data) :], None
@@ -203,7 +203,7 @@ class Pages:
         return patches
 
     def _address(self, page: int) -> int:
-        return self.meta.origin + page * PAGE
+        return self.meta.origin + page * PAGE_SIZE
 
     def content(self, page: int) -> bytes:
         """What a page holds after a call on it, 4,096 bytes."""
@@ -262,7 +262,7 @@ class Pages:
     def _send(self, commit: Commit) -> Answer:
         answer = self.store.commit(self.group, commit)
         if answer.status == "absent":
-            raise KeyError(self.group)
+            raise NoGroup(self.group)
         return answer
 
     def _next(self) -> str:
@@ -276,12 +276,12 @@ def lay_out(contents: Contents, group: str, meta: Meta, uv: np.ndarray[Any, Any]
     seal = meta.blank("seal")
     for p in np.flatnonzero(uv["state"] == EXPORTED):
         cipher, made = contents.encrypt(group, int(uv["owner"][p]), int(p), 1, ZEROS)
-        contents.write(meta.origin + int(p) * PAGE, 0, ZEROS if p in altered else cipher)
+        contents.write(meta.origin + int(p) * PAGE_SIZE, 0, ZEROS if p in altered else cipher)
         seal[p] = (made.counter, 0, made.nonce, made.tag)
     return seal.tobytes()
 
 
-class Busy(Exception):
+class Busy(Contended):
     """Another step of the group is under way, and the call is not part of it."""
 
 

@@ -11,10 +11,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from services.common.serve import ROLE
 from services.common.settings import read
 from services.launcher.keys import hand_out
 from ultrafolio.state.acl import RIGHTS
+from ultrafolio.state.roles import ROLE_OF_SERVICE
 from ultrafolio.sweep.distributed.job import QUEUE
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +115,7 @@ def test_a_service_reads_what_it_is_given(name):
     for variables in (environment(name), COMPOSE[name]["environment"]):
         settings = settings_of(variables)
         assert (settings.port, settings.metrics_port, settings.tls, settings.host) == (50051, 9464, "/keys", "0.0.0.0")
-        role = ROLE[SERVICES[name]]
+        role = ROLE_OF_SERVICE[SERVICES[name]]
         assert settings.redis_password_file == f"/keys/{role}.password"
     container = PODS[name]["containers"][0]
     page = {"page": 8080} if name == "lab" else {}
@@ -137,7 +137,7 @@ def test_secrets_are_those_that_are_made(tmp_path):
     hand_out(tmp_path)
     made = {f"{folder.name}-keys": {file.name for file in folder.iterdir()} for folder in tmp_path.iterdir()}
     for name, pod in PODS.items():
-        role = ROLE.get(SERVICES.get(name, ""), name)
+        role = ROLE_OF_SERVICE.get(SERVICES.get(name, ""), name)
         for volume in pod["volumes"]:
             if "secret" in volume:
                 assert volume["secret"]["secretName"] == f"{role}-keys" and f"{role}-keys" in made

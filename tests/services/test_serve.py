@@ -16,16 +16,35 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from patience import NEVER
+from services.common import failures
 from services.common.serve import serve
 from services.common.settings import Settings, read
+from services.ultravisor.pages import Busy
 from ultrafolio.errors import InputError
 from ultrafolio.rpc import client
 from ultrafolio.rpc.client import connect, request_id, stamp
 from ultrafolio.rpc.errors import PART_BYTES, StatusError, to_status
 from ultrafolio.rpc.v1.host_mm_pb2 import RunRequest
+from ultrafolio.state import requests
+from ultrafolio.state.store import NoGroup, StoreBehind, StoreFull, StoreUnavailable
+from ultrafolio.state.turn import Contended, Lost
 
 SECRET = "do not show this"
 Value = struct_pb2.Value
+
+
+RAISED = {
+    "reused": (requests.Reused("n"), "FAILED_PRECONDITION", "REQUEST_ID_REUSED"),
+    "no group": (NoGroup("g"), "NOT_FOUND", "GROUP_NOT_FOUND"),
+    "lost": (Lost(), "ABORTED", "TURN_LOST"),
+    "contended": (Contended("g: the turn is held by host"), "UNAVAILABLE", "GROUP_BUSY"),
+    "busy": (Busy("held by host, 30 ms"), "UNAVAILABLE", "GROUP_BUSY"),
+    "full": (StoreFull("give it more memory", "OOM"), "RESOURCE_EXHAUSTED", "STATE_FULL"),
+    "behind": (StoreBehind("g"), "FAILED_PRECONDITION", "STATE_WENT_BACK"),
+    "away": (StoreUnavailable("no answer"), "UNAVAILABLE", "STATE_UNAVAILABLE"),
+    "slow": (redis.exceptions.TimeoutError("no answer"), "UNAVAILABLE", "STATE_UNAVAILABLE"),
+}
+"""What a servicer may raise beside InputError, and the code and reason that its caller gets."""
 
 
 class Echo:
@@ -42,6 +61,8 @@ class Echo:
                 raise InputError("plan: order", value=17, allowed="0 to 9", cause="a typing mistake", then="try 7")
             case "state":
                 raise redis.exceptions.ConnectionError("connection refused")
+            case name if name in RAISED:
+                raise RAISED[name][0]
             case "defect":
                 raise KeyError(SECRET)
             case "abort":
@@ -172,6 +193,20 @@ def test_a_servicer_may_abort_and_a_lost_store_is_not_a_defect(service):
     with pytest.raises(StatusError) as caught:
         service[2].say("state")
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE")
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_each_exception_of_the_table_has_its_status(service, name):
+    error, code, reason = RAISED[name]
+    with pytest.raises(StatusError) as caught:
+        service[2].say(name)
+    assert (caught.value.code.name, caught.value.reason) == (code, reason)
+    assert caught.value.then and str(error) in str(caught.value)
+
+
+def test_the_table_has_no_row_without_a_test():
+    raised = [type(error) for error, _, _ in RAISED.values()]
+    assert set(failures.TABLE) <= {*raised, redis.exceptions.ConnectionError}
 
 
 @pytest.mark.parametrize("garbage", [b"\xff" * 40, Value(string_value="x" * 99).SerializeToString()[:50]])

@@ -5,9 +5,9 @@ import pytest
 
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import KEY, Machines
-from services.ultravisor.machine_state import PAGE, decode, inject
+from services.ultravisor.machine_state import decode, inject
 from services.ultravisor.pages import Pages, Part
-from ultrafolio.model.layout import SECURE, UV_BUSY, UV_ERROR, UV_OK, blank
+from ultrafolio.model.layout import PAGE_SIZE, SECURE, UV_BUSY, UV_ERROR, UV_OK, blank
 from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state.memory import Memory, MemoryStore
@@ -95,7 +95,7 @@ def guest(bench):
     header = {"header_origin": HEADER["header_origin"], "header_len": len(made.header)}
     bench.ok("set_parameters", guest_handle=handle, operand=made.header, **header)
     for offset, data in image.pages_of(made.pages):
-        bench.pages.access(None, [(offset // PAGE, 0, 0, data)])
+        bench.pages.access(None, [(offset // PAGE_SIZE, 0, 0, data)])
     return handle, made.tweak
 
 
@@ -105,7 +105,7 @@ def test_a_lost_race_does_a_call_once(bench, guest):
     bench.store.meanwhile = lambda machine: inject(machine, CALLS["export"].command, 2, 1)
     bench.ok("unpack", guest_handle=handle, gaddr=0, tweak=tweak, offset=0)
     assert bench.machine.configurations[handle].unpacked == 1 and len(bench.machine.injections) == 1
-    bench.ok("unpack", guest_handle=handle, gaddr=PAGE, tweak=tweak, offset=PAGE)
+    bench.ok("unpack", guest_handle=handle, gaddr=PAGE_SIZE, tweak=tweak, offset=PAGE_SIZE)
     bench.ok("verify", guest_handle=handle)
 
 
@@ -156,5 +156,5 @@ def test_the_machine_outlives_the_process(bench, guest):
     bench.ok("unpack", guest_handle=handle, gaddr=0, tweak=tweak, offset=0)
     pages = Pages(bench.store, bench.contents, "g", bench.meta)
     bench.machines = Machines(bench.store, bench.contents, {"g": pages})
-    bench.ok("unpack", guest_handle=handle, gaddr=PAGE, tweak=tweak, offset=PAGE)
+    bench.ok("unpack", guest_handle=handle, gaddr=PAGE_SIZE, tweak=tweak, offset=PAGE_SIZE)
     bench.ok("verify", guest_handle=handle)

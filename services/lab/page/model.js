@@ -16,7 +16,6 @@ function page(code) {
 }
 
 const HEAD = 1 << 11;
-const plural = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
 class Film {
   constructor(base) {

@@ -1,19 +1,6 @@
 "use strict";
 // Parts of the page, each made from a film alone. What comes from outside only ever becomes text, never markup.
 
-const $ = (id) => document.getElementById(id);
-
-/** An element; attributes that are false are left out, functions listen. */
-function h(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") made.addEventListener(name, value);
-    else if (value !== false) made.setAttribute(name, value);
-  }
-  made.append(...children.flat().filter((child) => child || child === 0));
-  return made;
-}
-
 const body = (id) => $(id).querySelector("tbody");
 
 // ------------------------------------------------------------------------------------------- the map in words

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio import shipped
+from ultrafolio.check.search.graph import Watch, unwatched
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result
 from ultrafolio.check.verdicts.verdict import check as check_story
 from ultrafolio.errors import InputError, one_of
@@ -49,12 +50,14 @@ def check(
     max_states: int = MAX_STATES,
     memory_mib: int = MAX_MIB,
     threads: int = 1,
+    watch: Watch = unwatched,
 ) -> Result:
     """Every interleaving of a scenario under a policy, as `ultrafolio check`.
 
     safety      only what must hold always
     symmetry    as safety, with one state for all in which like pages or guests have changed places
     max_states, memory_mib  the exploration stops there, and the verdict is unknown
+    watch       a context manager over the exploration, given its counts as they grow
     InputError  for a name that leads nowhere, or a limit out of range
 
     >>> result = uf.check("03-virtio", policy="whole-folio")
@@ -71,7 +74,7 @@ def check(
         if not isinstance(value, int) or not 1 <= value <= most:
             raise InputError(f"check: {name}", value=value, allowed=f"1 to {most}")
     extent = Extent(max_states, memory_mib, safety, symmetry, threads)
-    result = check_story(story.story, story.name, chosen.choices, chosen.name, extent)
+    result = check_story(story.story, story.name, chosen.choices, chosen.name, extent, watch)
     return result if story.source and chosen.source else replace(result, command="")
 
 

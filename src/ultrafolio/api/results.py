@@ -6,13 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ultrafolio.sim.cell import COLUMNS
-from ultrafolio.sweep.drive import Summary
 from ultrafolio.tabular import Tabular
 
 from .named import Policy
+
+if TYPE_CHECKING:
+    # it imports pyarrow, which a check does without
+    from ultrafolio.sweep.drive import Summary
 
 
 class Policies(Tabular, list[Policy]):

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ultrafolio.model.layout import PAGE_SIZE
+
 from . import system
 from .sample import LEAST, Missing, NotPossible, Sample, each, sample, summary, timed
-from .system import PAGE
 
 BATCH = 256
 TRIES = 5
@@ -44,7 +45,7 @@ def crypto(settings: Settings, seconds: float) -> Iterator[Sample]:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
         raise NotPossible("the package cryptography is missing: pip install 'ultrafolio[cluster]'") from None
-    cipher, nonce, page = AESGCM(bytes(range(32))), bytes(12), os.urandom(PAGE)
+    cipher, nonce, page = AESGCM(bytes(range(32))), bytes(12), os.urandom(PAGE_SIZE)
     sealed = cipher.encrypt(nonce, page, None)
     for name, what, call in (
         ("seal", "AES-256-GCM seals 4 KiB, in software", lambda: cipher.encrypt(nonce, page, None)),
@@ -55,7 +56,7 @@ def crypto(settings: Settings, seconds: float) -> Iterator[Sample]:
 
 def hashing(settings: Settings, seconds: float) -> Iterator[Sample]:
     """SHA-256 and SHA-512 over 4 KiB."""
-    page = os.urandom(PAGE)
+    page = os.urandom(PAGE_SIZE)
     for name in ("sha256", "sha512"):
         yield sample(
             name,
@@ -67,11 +68,11 @@ def hashing(settings: Settings, seconds: float) -> Iterator[Sample]:
 
 def fault(settings: Settings, seconds: float) -> Iterator[Sample]:
     """The first touch of a page of 4 KiB: fault, zeroing, mapping."""
-    with system.Region(BATCH * PAGE) as region:
+    with system.Region(BATCH * PAGE_SIZE) as region:
 
         def once() -> float:
             region.advise(system.MADV_DONTNEED)
-            return timed(lambda: region.bytes.__setitem__(slice(None, None, PAGE), 1), BATCH)
+            return timed(lambda: region.bytes.__setitem__(slice(None, None, PAGE_SIZE), 1), BATCH)
 
         yield sample("fault_4kB", f"first touch of 4 KiB; batches of {BATCH}", once, seconds)
 
@@ -111,14 +112,14 @@ def folio(size_kb: int) -> Measure:
 
 def _split(region: system.Region, size_kb: int, *, split: bool = True) -> float:
     """ns of MADV_COLD on one page of a fresh folio, which splits it; or, without `split`, on a page split before."""
-    page = region.size // PAGE // 2
+    page = region.size // PAGE_SIZE // 2
     for _ in range(TRIES):
         _folio(region, size_kb)
         region.protect_again(page)
         if not split:
-            region.advise(system.MADV_COLD, page * PAGE, PAGE)
+            region.advise(system.MADV_COLD, page * PAGE_SIZE, PAGE_SIZE)
         before = system.counter(size_kb, "split")
-        took = timed(lambda: region.advise(system.MADV_COLD, page * PAGE, PAGE))
+        took = timed(lambda: region.advise(system.MADV_COLD, page * PAGE_SIZE, PAGE_SIZE))
         if not split or system.counter(size_kb, "split") > before:
             return took
     raise NotPossible("MADV_COLD on a page of a folio does not split it here (it needs Linux 6.10 or newer)")
@@ -157,7 +158,7 @@ def sealing(here: int, writer: int, *, drained: bool = False) -> float:
     fd, idle = (os.memfd_create("ultrafolio", os.MFD_ALLOW_SEALING) for _ in range(2))
     try:
         os.sched_setaffinity(0, {writer})
-        os.pwrite(fd, bytes(PAGE), 0)
+        os.pwrite(fd, bytes(PAGE_SIZE), 0)
         os.sched_setaffinity(0, {here})
         if drained:
             fcntl.fcntl(idle, fcntl.F_ADD_SEALS, system.F_SEAL_WRITE)

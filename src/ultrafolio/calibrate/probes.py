@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ultrafolio.model.layout import PAGE_SIZE
+
 from . import system
 from .sample import NotPossible
-from .system import PAGE, PageFlags, Region
+from .system import PageFlags, Region
 
 TRIES = 8
 """How often a probe begins again where somebody else drained, wrote or held the page in between."""
@@ -46,10 +48,10 @@ Probe = Callable[[PageFlags, Path], Seen]
 
 def page_types(flags: PageFlags, folder: Path) -> Seen:
     """A large folio is a head and tails, all anonymous; a page of its own is neither head nor tail."""
-    with _large() as (region, size_kb), Region(PAGE) as single:
+    with _large() as (region, size_kb), Region(PAGE_SIZE) as single:
         single.bytes[0] = 1
-        pages = region.size // PAGE
-        seen = [flags.at(region.address + page * PAGE) for page in range(pages)]
+        pages = region.size // PAGE_SIZE
+        seen = [flags.at(region.address + page * PAGE_SIZE) for page in range(pages)]
         alone = flags.at(single.address)
     heads, tails = sum("HEAD" in page for page in seen), sum("TAIL" in page for page in seen)
     anonymous = all("ANON" in page for page in [*seen, alone])
@@ -72,8 +74,8 @@ def split_under_reference(flags: PageFlags, folder: Path) -> Seen:
 
 def _split_while(flags: PageFlags, hold: Callable[[int], contextlib.AbstractContextManager[None]], word: str) -> Seen:
     with _large() as (region, size_kb):
-        page = region.size // PAGE // 2
-        with hold(region.address + PAGE):
+        page = region.size // PAGE_SIZE // 2
+        with hold(region.address + PAGE_SIZE):
             held = _try_split(region, size_kb, page, flags)
         freed = _try_split(region, size_kb, page, flags)
     right = held[1] >= 1 and held[2] and freed[0] >= 1 and not freed[2]
@@ -84,7 +86,7 @@ def _try_split(region: Region, size_kb: int, page: int, flags: PageFlags) -> tup
     """Ask for a split by MADV_COLD on one page: how many splits and failed splits were counted, whether it is whole."""
     names = ("split", "split_failed")
     before = [system.counter(size_kb, name) for name in names]
-    region.advise(system.MADV_COLD, page * PAGE, PAGE)
+    region.advise(system.MADV_COLD, page * PAGE_SIZE, PAGE_SIZE)
     done, refused = (system.counter(size_kb, name) - was for name, was in zip(names, before, strict=True))
     return done, refused, "HEAD" in flags.at(region.address)
 
@@ -101,7 +103,7 @@ def split_dirty_file(flags: PageFlags, folder: Path) -> Seen:
 
 def freeze_in_reclaim(flags: PageFlags, folder: Path) -> Seen:
     """A page of the page cache with a plain reference is not freed: the freeze of its count fails."""
-    with system.scratch(folder, PAGE) as fd, Region(PAGE, fd=fd) as region:
+    with system.scratch(folder, PAGE_SIZE) as fd, Region(PAGE_SIZE, fd=fd) as region:
         _drop_batch(region)
         with system.referenced(region.address):
             held = _evicted(region)
@@ -124,8 +126,8 @@ def freeze_in_seal(flags: PageFlags, folder: Path) -> Seen:
     """Sealing counts references as an import does: extra ones are drained, waited for, and then it is busy."""
     fd = os.memfd_create("ultrafolio", os.MFD_ALLOW_SEALING)
     try:
-        os.ftruncate(fd, PAGE)
-        region = Region(PAGE, fd=fd)
+        os.ftruncate(fd, PAGE_SIZE)
+        region = Region(PAGE_SIZE, fd=fd)
         try:
             region.bytes[0] = 1
             with system.pinned(region.address):
@@ -177,8 +179,8 @@ def _batched(flags: PageFlags, writer: int, here: int) -> tuple[bool, bool, bool
         fd, idle = (os.memfd_create("ultrafolio", os.MFD_ALLOW_SEALING) for _ in range(2))
         try:
             os.sched_setaffinity(0, {writer})
-            os.pwrite(fd, bytes(PAGE), 0)
-            with Region(PAGE, fd=fd) as region:
+            os.pwrite(fd, bytes(PAGE_SIZE), 0)
+            with Region(PAGE_SIZE, fd=fd) as region:
                 region.bytes[0].item()
                 frame = flags.frame(region.address)
             os.sched_setaffinity(0, {here})
@@ -203,7 +205,7 @@ def _drop_batch(region: Region) -> None:
         fd = os.memfd_create("ultrafolio", os.MFD_ALLOW_SEALING)
         try:
             os.sched_setaffinity(0, {cpus[-1]})
-            os.pwrite(fd, bytes(PAGE), 0)
+            os.pwrite(fd, bytes(PAGE_SIZE), 0)
             os.sched_setaffinity(0, {cpus[0]})
             _sealed(fd)
         finally:
@@ -212,7 +214,7 @@ def _drop_batch(region: Region) -> None:
 
 def write_fault(flags: PageFlags, folder: Path) -> Seen:
     """A page of a file, mapped read-only: the first write faults and makes it dirty, the second does not fault."""
-    with system.scratch(folder, PAGE) as fd, Region(PAGE, fd=fd) as region:
+    with system.scratch(folder, PAGE_SIZE) as fd, Region(PAGE_SIZE, fd=fd) as region:
         region.bytes[0].item()
         clean = "DIRTY" not in flags.at(region.address)
         first, second = _faults(region), _faults(region)
@@ -223,13 +225,13 @@ def write_fault(flags: PageFlags, folder: Path) -> Seen:
 
 def writeback(flags: PageFlags, folder: Path) -> Seen:
     """Writeback sets its flag, clears dirty and mapped-writable, and clears the flag at its end."""
-    with system.scratch(folder, PAGE) as fd, Region(PAGE, fd=fd) as region:
+    with system.scratch(folder, PAGE_SIZE) as fd, Region(PAGE_SIZE, fd=fd) as region:
         for _ in range(TRIES):
             _faults(region)
             frame = flags.frame(region.address)
-            system.sync_range(fd, PAGE, system.SYNC_START)
+            system.sync_range(fd, PAGE_SIZE, system.SYNC_START)
             started = flags.of(frame)
-            system.sync_range(fd, PAGE, system.SYNC_WHOLE)
+            system.sync_range(fd, PAGE_SIZE, system.SYNC_WHOLE)
             ended = flags.of(frame)
             if "WRITEBACK" in started:
                 break

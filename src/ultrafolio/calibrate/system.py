@@ -16,9 +16,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from ultrafolio.model.layout import PAGE_SIZE
+
 from .sample import NotPossible
 
-PAGE = 4096
 THP = Path("/sys/kernel/mm/transparent_hugepage")
 # include/uapi/asm-generic/mman-common.h
 MADV_DONTNEED, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLD, MADV_PAGEOUT = 4, 14, 15, 20, 21
@@ -33,7 +34,7 @@ F_SEAL_WRITE = 8
 @functools.cache
 def libc() -> Any:
     """The C library. NotPossible elsewhere than on Linux with pages of 4 KiB."""
-    if sys.platform != "linux" or mmap.PAGESIZE != PAGE:
+    if sys.platform != "linux" or mmap.PAGESIZE != PAGE_SIZE:
         raise NotPossible("needs Linux with pages of 4 KiB")
     library = ctypes.CDLL(None, use_errno=True)
     library.syscall.restype = ctypes.c_long
@@ -80,7 +81,7 @@ class Region:
     def protect_again(self, page: int) -> None:
         """Write-protect a page and undo it: a folio mapped by one PMD is then mapped by PTEs, and stays a folio."""
         for allowed in (mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE):
-            if libc().mprotect(ctypes.c_void_p(self.address + page * PAGE), ctypes.c_size_t(PAGE), allowed):
+            if libc().mprotect(ctypes.c_void_p(self.address + page * PAGE_SIZE), ctypes.c_size_t(PAGE_SIZE), allowed):
                 raise failed("mprotect")
 
     def close(self) -> None:
@@ -96,7 +97,7 @@ class Region:
 
 
 @contextlib.contextmanager
-def pinned(address: int, length: int = PAGE) -> Iterator[None]:
+def pinned(address: int, length: int = PAGE_SIZE) -> Iterator[None]:
     """A long-term pin (FOLL_PIN | FOLL_LONGTERM) on memory of this process, as a virtio ring has: a registered
     buffer of io_uring. NotPossible where io_uring is missing or switched off."""
     ring = libc().syscall(IO_URING_SETUP, 1, ctypes.create_string_buffer(120))
@@ -118,11 +119,11 @@ def referenced(address: int) -> Iterator[None]:
     """A plain reference (FOLL_GET) on a page of this process: the page lies in a pipe. NotPossible without vmsplice."""
     reader, writer = os.pipe()
     try:
-        vector = (ctypes.c_uint64 * 2)(address, PAGE)
-        if libc().vmsplice(writer, vector, ctypes.c_size_t(1), 0) != PAGE:
+        vector = (ctypes.c_uint64 * 2)(address, PAGE_SIZE)
+        if libc().vmsplice(writer, vector, ctypes.c_size_t(1), 0) != PAGE_SIZE:
             raise failed("vmsplice")
         yield
-        os.read(reader, PAGE)
+        os.read(reader, PAGE_SIZE)
     finally:
         os.close(reader)
         os.close(writer)
@@ -141,7 +142,7 @@ class PageFlags:
 
     def frame(self, address: int) -> int:
         """The page frame at `address`, which must be mapped. NotPossible where the kernel hides it."""
-        (entry,) = struct.unpack("Q", os.pread(self._files[1], 8, address // PAGE * 8))
+        (entry,) = struct.unpack("Q", os.pread(self._files[1], 8, address // PAGE_SIZE * 8))
         if not entry >> 63 or not entry & (1 << 55) - 1:
             raise NotPossible("/proc/self/pagemap tells no page frames; needs CAP_SYS_ADMIN")
         return int(entry & (1 << 55) - 1)
@@ -267,6 +268,6 @@ def sync_range(fd: int, length: int, how: int) -> None:
 def is_cached(region: Region) -> bool:
     """Whether the first page of a file's region is in the page cache, mapped or not."""
     word = ctypes.create_string_buffer(1)
-    if libc().mincore(ctypes.c_void_p(region.address), ctypes.c_size_t(PAGE), word):
+    if libc().mincore(ctypes.c_void_p(region.address), ctypes.c_size_t(PAGE_SIZE), word):
         raise failed("mincore")
     return bool(word.raw[0] & 1)

@@ -12,8 +12,8 @@ import click
 from click.core import ParameterSource
 from rich.table import Table
 
-from ultrafolio import durable, screen, shipped
-from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
+from ultrafolio import api, durable, screen, shipped
+from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result
 from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
@@ -176,19 +176,20 @@ def check_command(
             value="--policy " + " --policy ".join(names),
             allowed="one of the two",
         )
-    extent = Extent(max_states, max_mib, safety, symmetry, threads)
     chosen = diff_policy or names or tuple(policies.PRESETS)
     if ranges:
+        extent = Extent(max_states, max_mib, safety, symmetry, threads)
         return vary.run(files[0], ranges, chosen, extent, as_json=form == "json", typed=_typed())
+    limits = {"max_states": max_states, "memory_mib": max_mib, "threads": threads}
     results, wrong, made = [], [], []
     for file in files:
-        story = scenario.read(shipped.found(file, "scenarios"))
+        story = api.Scenario.find(file)
         for name in chosen:
-            policy = policies.find(name, story.tables)
-            result = check(story, str(file), policy, name, extent, progress.shown)
+            policy = api.Policy.find(name, story)
+            result = api.check(story, policy=policy, watch=progress.shown, safety=safety, symmetry=symmetry, **limits)
             results.append(result)
-            made.append((story, policy))
-            wrong += differences(result, story.expect) if expect else []
+            made.append((story.story, policy.choices))
+            wrong += differences(result, story.story.expect) if expect else []
             if form == "json":
                 click.echo(result.json())
     if form == "text":
@@ -219,8 +220,8 @@ def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> i
             value=f"{len(files)} scenarios, {len(names)} policies",
             allowed="one SCENARIO.toml and one --policy",
         )
-    story = scenario.read(shipped.found(files[0], "scenarios"))
-    system = scenario.system(story, policies.find(names[0], story.tables))
+    story = api.Scenario.find(files[0])
+    system = scenario.system(story.story, api.Policy.find(names[0], story).choices)
     click.echo(program.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
     return 0
 

@@ -20,6 +20,7 @@ from ultrafolio.calibrate import system
 from ultrafolio.calibrate.sample import NotPossible
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import one_of
+from ultrafolio.model.layout import PAGE_SIZE
 
 OK, MISSING, OLD = "ok", "missing", "wrong version"
 _STYLE = {OK: "green", MISSING: "yellow", OLD: "bold red"}
@@ -231,7 +232,7 @@ def _cpus() -> str:
 
 
 def _page_flags() -> str:
-    with system.Region(system.PAGE) as region, system.PageFlags() as flags:
+    with system.Region(PAGE_SIZE) as region, system.PageFlags() as flags:
         region.bytes[0] = 1
         return " ".join(sorted(flags.at(region.address))) + " read of a page"
 
@@ -248,7 +249,7 @@ def _offered() -> str:
 
 
 def _pins() -> str:
-    with system.Region(system.PAGE) as region:
+    with system.Region(PAGE_SIZE) as region:
         region.bytes[0] = 1
         with system.pinned(region.address):
             return "pins a page and drops it"

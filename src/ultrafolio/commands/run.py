@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from ultrafolio import screen
+from ultrafolio.api import Run
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import read_toml
@@ -102,7 +103,8 @@ def run(
         click.echo(json.dumps({"command": command, **result, "hangs": hangs}))
     else:
         _show(result, hangs, command)
-    return int(bool(result["violations"]) or any(result[f"hang_{kind}"] for kind in ("permanent", "livelock", "fatal")))
+    outcome = Run(given.get("policy", ""), result, hangs)
+    return int(outcome.violations > 0 or outcome.hung)
 
 
 def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.table import Table
 
 from ultrafolio import screen, shipped
 from ultrafolio.check.search.packing import MAX_ACTORS
-from ultrafolio.check.verdicts.verdict import Extent, Result, check
+from ultrafolio.check.verdicts.verdict import Extent, Result, Verdict, check
 from ultrafolio.errors import InputError
 from ultrafolio.export.text import result_text
 from ultrafolio.model import policies, scenario, vary
@@ -46,7 +46,7 @@ class Row:
     file: str
     size: Size
     policy: str
-    verdict: str
+    verdict: Verdict | Literal["not possible"]
     reason: str
     result: Result | None
     command: str

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .records import Rows
+
 T = TypeVar("T", bound=tuple[Any, ...])
 
 
@@ -48,33 +50,8 @@ def write_back(lists: T, arrays: T) -> T:
     return arrays
 
 
-class _Record:
-    """One record of an array, read in place as Python integers."""
-
-    __slots__ = ("_row",)
-
-    def __init__(self, row: Any) -> None:
-        self._row = row
-
-    def __getattr__(self, name: str) -> int:
-        return int(self._row[name])
-
-
-class _Records:
-    """An array of records; a _Record is made per access."""
-
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self._array = array
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def __getitem__(self, at: int) -> _Record:
-        return _Record(self._array[at])
-
-
 def records(arrays: T) -> T:
     """Returns a read-only view of the named tuple for interpreted rules, without a copy: for a few records of large
     arrays."""
     make: Any = type(arrays)
-    return make(*(_Records(array) for array in arrays))  # type: ignore[no-any-return]
+    return make(*(Rows(array) for array in arrays))  # type: ignore[no-any-return]

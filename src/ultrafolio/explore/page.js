@@ -1,7 +1,6 @@
 "use strict";
 // Where the reader is, what is shown of it, and the ways on. The address names the state.
 
-const $ = (id) => document.getElementById(id);
 const fill = (id, ...children) => $(id).replaceChildren(...children.flat());
 
 let stories = [];

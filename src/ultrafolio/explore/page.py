@@ -13,19 +13,20 @@ from ultrafolio.export.text import LEGEND
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.waits.words import LEADS_TO
+from ultrafolio.web.pages import ELEMENTS, script
 
 from .expression import ALLOWED, CONSTANTS
 from .node import SECTIONS, WORDS
 from .walk import MAX_STEPS, Walk
 
-SCRIPTS, STYLE = ("source.js", "question.js", "show.js", "page.js"), "page.css"
+SCRIPTS, STYLE = (ELEMENTS, "source.js", "question.js", "show.js", "page.js"), "page.css"
 _FOLDER = Path(__file__).parent
 _ALONE = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
 def asset(name: str) -> str:
     """The text of one of the page's files."""
-    return (_FOLDER / name).read_text(encoding="utf-8")
+    return script() if name == ELEMENTS else (_FOLDER / name).read_text(encoding="utf-8")
 
 
 def meta(walks: Sequence[Walk], command: str) -> dict[str, Any]:

@@ -3,17 +3,6 @@
 
 let meta;
 
-/** An element; attributes that are false are left out, functions listen. */
-function h(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") made.addEventListener(name, value);
-    else if (value !== false) made.setAttribute(name, value);
-  }
-  made.append(...children.flat().filter((child) => child));
-  return made;
-}
-
 const small = (...children) => h("small", {}, ...children);
 const strong = (text) => h("strong", {}, text);
 const code = (text) => h("code", {}, text);

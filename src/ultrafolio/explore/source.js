@@ -3,7 +3,6 @@
 // No rule is here: a step is an edge that the source already has.
 
 const held = document.getElementById("data") ? JSON.parse(document.getElementById("data").textContent) : null;
-const plural = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
 /** What was asked for cannot be had, and why, in words for the reader. */
 class Refusal extends Error {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
 
 from ..model.layout import (
     AGAIN,
@@ -35,6 +34,7 @@ from ..model.layout import (
     WB_IDLE,
     WB_LOCK,
     WRITEBACK,
+    State,
 )
 from .watch import Watched
 from .world import World
@@ -65,7 +65,7 @@ WAYS = {
 }
 
 
-def set_up(state: Any, thread: int, operation: str, page: int) -> None:
+def set_up(state: State, thread: int, operation: str, page: int) -> None:
     """Put a thread at the start of its operation."""
     k = state.task[thread]
     way = WAYS[operation]
@@ -82,7 +82,7 @@ def set_up(state: Any, thread: int, operation: str, page: int) -> None:
         k.back = WB_IDLE
 
 
-def rule_end(state: Any, thread: int, operation: str, outcome: int) -> str:
+def rule_end(state: State, thread: int, operation: str, outcome: int) -> str:
     """The word for how a thread of the rules has ended; "" while it has not."""
     pc = state.task[thread].pc
     if pc not in WAYS[operation].ends:

@@ -37,6 +37,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+# ---- a page, in bytes
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+
 # ---- page states (ultravisor), seed: "some definitions"
 NON_SECURE, SECURE, SHARED, PINNED_SHARED, EXPORTED = range(5)
 PAGE_STATES = ("NON_SECURE", "SECURE", "SHARED", "PINNED_SHARED", "EXPORTED")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.model.properties import PROPERTIES
 
 from .aggregate import CLASSES, axis_of, wilson, worst_class
@@ -137,9 +138,11 @@ def order_span(orders: Sequence[Scalar]) -> str:
     parts: list[str] = []
     if numbers and numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1:
         last = numbers[-1]
-        parts.append(f"folio orders {numbers[0]} to {last} ({size(4096 << numbers[0])} to {size(4096 << last)})")
+        parts.append(
+            f"folio orders {numbers[0]} to {last} ({size(PAGE_SIZE << numbers[0])} to {size(PAGE_SIZE << last)})"
+        )
     elif len(numbers) == 1:
-        parts.append(f"folio order {numbers[0]} ({size(4096 << numbers[0])})")
+        parts.append(f"folio order {numbers[0]} ({size(PAGE_SIZE << numbers[0])})")
     elif numbers:
         parts.append(f"folio orders {listed([str(number) for number in numbers])}")
     if MIX in orders:

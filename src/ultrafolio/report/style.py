@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.model.policies import PRESETS
 
 from .store import MIX, Scalar
@@ -66,7 +67,7 @@ def order_label(order: Scalar) -> str:
     """A folio order with its size, in two lines."""
     if order == MIX or not isinstance(order, int):
         return f"{order}\n(recorded)" if order == MIX else str(order)
-    return f"{order}\n{size(4096 << order)}"
+    return f"{order}\n{size(PAGE_SIZE << order)}"
 
 
 def size(value: int) -> str:

@@ -19,6 +19,7 @@ from ultrafolio.model.layout import EXPORTED, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.roles import PARTS
 from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta, join, split
 from ultrafolio.state.turn import Done
 
@@ -34,7 +35,7 @@ from .v1 import (
     ultravisor_pb2_grpc,
 )
 
-ROLES = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest"}
+ROLES = {role.service: role.name for role in PARTS}
 
 
 class Cluster:

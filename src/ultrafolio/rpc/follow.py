@@ -75,7 +75,7 @@ def recorded(settings: Mapping[str, Any], base: Path) -> tuple[State, list[Step]
     space = simulate.__globals__
     step = space["step"]
 
-    def noting(s: Any, t: int, op: int, page: int) -> int:
+    def noting(s: State, t: int, op: int, page: int) -> int:
         outcome = int(step(s, t, op, page))
         if outcome > 0:
             steps.append(Step(t, op, page, outcome))

@@ -333,7 +333,7 @@ def _request_sequence(load: dict[str, Any], base: Path) -> Array:
     if not load["requests"]:
         return np.zeros(1, REQUEST)
     recorded = _recorded(_requests, load["requests"], base)
-    total = np.maximum(1, -(-recorded["length"].astype(_INT) // 4096))
+    total = np.maximum(1, -(-recorded["length"].astype(_INT) // PAGE_SIZE))
     parts = -(-total // load["io_pages"])
     made = np.zeros(int(parts.sum()), REQUEST)
     made["at"] = np.repeat(recorded["time_us"].astype(_INT) * 1000, parts)

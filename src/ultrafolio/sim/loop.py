@@ -270,7 +270,7 @@ def measure(s, w, t, p, pc, outcome, was, now, spent):
         m.import_ns += spent
         if was != s.uv[p].state:
             m.imports += 1
-            m.bytes_encrypted += 4096
+            m.bytes_encrypted += PAGE_SIZE
             m.imports_collateral += w.stray[p]
             w.stray[p] = 0
     elif pc in PINS:
@@ -315,7 +315,7 @@ def exported(s, w, t, p, pc):
     """An export happened; it is collateral when a pin of another page of the folio caused it."""
     m = w.metric[0]
     m.exports += 1
-    m.bytes_encrypted += 4096
+    m.bytes_encrypted += PAGE_SIZE
     k = s.task[t]
     if pc == ACC_EXPORT and s.who[t].kind in (DISK, RING, PIN) and p != k.page + k.at - 1:
         m.exports_collateral += 1

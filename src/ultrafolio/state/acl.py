@@ -23,12 +23,13 @@ from typing import NamedTuple
 
 from ultrafolio.errors import InputError
 
+from . import roles
 from .sections import MAY_LOOK, MAY_READ, MAY_WRITE
 
 ADMIN = "admin"
 KEEPER = "keeper"
 """Cuts streams to a window, and deletes groups: the lab's second user, which workers have not."""
-PARTS = ("ultravisor", "host", "guest")
+PARTS = tuple(role.name for role in roles.PARTS)
 GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 

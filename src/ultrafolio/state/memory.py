@@ -8,11 +8,12 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 
 from . import requests
-from .store import LEASE_MS, Answer, Commit, Event, Turn
+from .store import LEASE_MS, Answer, Commit, Event, Status, Turn
 
 
 @dataclass
@@ -108,7 +109,7 @@ class MemoryStore:
         group.did[commit.writer] = commit.id
         return _answer(group, msgspec.structs.replace(commit, cached=cached), "done", held)
 
-    def _turn(self, group: _Group, commit: Commit, now: int) -> str:
+    def _turn(self, group: _Group, commit: Commit, now: int) -> Status | Literal[""]:
         """Why the turn forbids the commit, or "" if it does not."""
         held = group.turn
         if held is None:
@@ -169,7 +170,12 @@ class MemoryStore:
 
 
 def _answer(
-    group: _Group, commit: Commit, status: str, turn: Turn | None = None, journal: Sequence[bytes] = (), wait: int = 0
+    group: _Group,
+    commit: Commit,
+    status: Status,
+    turn: Turn | None = None,
+    journal: Sequence[bytes] = (),
+    wait: int = 0,
 ) -> Answer:
     names = {*commit.cached, *(patch.section for patch in commit.patches)}
     return Answer(

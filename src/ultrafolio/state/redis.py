@@ -29,6 +29,7 @@ from .store import (
     Answer,
     Commit,
     Event,
+    Status,
     StoreBehind,
     StoreFull,
     StoreUnavailable,
@@ -125,12 +126,12 @@ class RedisStore:
         keys += [_key(group, name) for name in names]
         words, blobs = _words(commit)
         args: list[Any] = [words, msgspec.msgpack.encode(names), self.role, self._lease, REPLY_MS, *blobs]
-        answer = _answer(self._patiently(lambda: self._script(keys=keys, args=args)))
-        if answer.status == "behind":
+        answered = self._patiently(lambda: self._script(keys=keys, args=args))
+        if answered[0] == b"behind":
             raise StoreBehind(group)
-        if answer.status == "reused":
+        if answered[0] == b"reused":
             raise requests.Reused(request)
-        return answer
+        return _answer(answered)
 
     def turn(self, group: str) -> Turn | None:
         held = self._patiently(lambda: self._client.get(_key(group, "turn")))
@@ -347,7 +348,7 @@ def _words(commit: Commit) -> tuple[bytes, list[bytes]]:
 def _answer(words: list[Any]) -> Answer:
     status, sections, turn, journal, wait = words
     return Answer(
-        status.decode(),
+        msgspec.convert(status.decode(), Status),
         {name.decode(): revision for name, revision, _ in sections},
         {name.decode(): data for name, _, data in sections if data is not None},
         TURN.decode(turn) if turn else None,

@@ -27,6 +27,8 @@ from ultrafolio.model.layout import (
     State,
 )
 
+from .roles import PARTS
+
 Array = np.ndarray[Any, Any]
 
 PC = np.dtype([("pc", TASK["pc"])])
@@ -45,21 +47,12 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 """Every stored section. `seal` is no part of the model: what the ultravisor keeps of each exported page's content."""
 
-MAY_WRITE: dict[str, tuple[str, ...]] = {
-    "ultravisor": ("uv", "seal"),
-    "host": ("mm", "vm", "task", "work", "pt", "pc", "io"),
-    "guest": ("actor", "io", "pc"),
-}
-"""Which role writes which sections. The I/O in flight is the devices', and the host's where it swaps."""
-MAY_READ: dict[str, tuple[str, ...]] = {
-    "ultravisor": ("uv", "seal", "pt"),
-    "host": ("mm", "vm", "task", "work", "pt", "pc", "io"),
-    "guest": ("actor", "io", "pc", "vm"),
-}
-"""What a role reads. The hardware walks the guest's page table; whether a machine runs decides about SIE entry."""
-MAY_LOOK: dict[str, tuple[str, ...]] = {"host": ("actor",)}
-"""What a role's service reads beside, and none of its rules does. The host tells who waits for whom: a vCPU that left
-the guest came to it with what it wants."""
+MAY_WRITE = {role.name: role.writes for role in PARTS}
+"""Which role writes which sections (state.roles)."""
+MAY_READ = {role.name: role.reads for role in PARTS}
+"""What a role reads."""
+MAY_LOOK = {role.name: role.looks for role in PARTS if role.looks}
+"""What a role's service reads beside, and none of its rules does."""
 LARGEST_GROUP = 16_384
 """Pages of one folio group at most, 64 MiB: what interacts is one unit, and every reader of it holds it whole."""
 PER_ACTOR = ("task", "work", "pc", "actor")

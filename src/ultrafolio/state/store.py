@@ -14,7 +14,7 @@ commit, compared on revisions. docs/faults.md says what that comes to when parts
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -82,6 +82,9 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     polls: int = 0
 
 
+Status = Literal["done", "stale", "held", "left", "lost", "absent"]
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What a commit did.
 
@@ -94,7 +97,7 @@ class Answer(msgspec.Struct, frozen=True):
     wait       held: milliseconds until that turn expires
     """
 
-    status: str
+    status: Status
     revisions: dict[str, int] = {}
     sections: dict[str, bytes] = {}
     turn: Turn | None = None
@@ -161,6 +164,10 @@ class StoreFull(Exception):
 
 class StoreBehind(Exception):
     """The store has lost writes of this group that were acknowledged: nobody goes on before an operator decides."""
+
+
+class NoGroup(Exception):
+    """There is no group of this name in the store: it was never laid out, or it was deleted."""
 
 
 class StoreUnavailable(Exception):

@@ -26,7 +26,7 @@ from ultrafolio.state.view import Live, View
 
 from .events import StepEvent, Steps, encode
 from .sections import MAY_LOOK, Meta
-from .store import Answer, Commit, Store, Turn
+from .store import Answer, Commit, NoGroup, Store, Turn
 
 WALLS: dict[str, tuple[str, ...]] = {
     "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "hw_host"),
@@ -321,7 +321,7 @@ class Group:
     def _commit(self, commit: Commit) -> Answer:
         answer = self.store.commit(self.name, commit)
         if answer.status == "absent":
-            raise KeyError(self.name)
+            raise NoGroup(self.name)
         return answer
 
     def _next(self) -> str:

@@ -34,11 +34,10 @@ from ultrafolio.model.rule import RULES
 from ultrafolio.state.view import Live
 
 from .events import LONGEST_ROUND, MOST_ROUNDS, Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode, encode
-from .sections import Meta, decode_meta, encode_meta, join, split
+from .roles import ROLE_OF_ACTOR
+from .sections import MAY_WRITE, Meta, decode_meta, encode_meta, join, split
 from .store import Event
 
-_ROLE = {"host": "host", "fault": "host", "guest": "guest", "device": "guest"}
-"""Whose process runs the rules of each actor: a broken or hostile host is the host, too."""
 MOST_AGAIN = 100_000
 """Entries that are done once more for one `again`; polling changes nothing, and is done once."""
 KEPT_BROKEN = 100
@@ -181,8 +180,10 @@ class Replay:
         pc = s.task[t].pc
         if pc not in RULES:
             raise _Refused(f"{_name(s, t)} is dead and took a step")
-        if _ROLE[RULES[pc].actor] != role:
-            raise _Refused(f"{RULES[pc].name} of {_name(s, t)}: done by {role}, and it is {_ROLE[RULES[pc].actor]}'s")
+        if ROLE_OF_ACTOR[RULES[pc].actor] != role:
+            raise _Refused(
+                f"{RULES[pc].name} of {_name(s, t)}: done by {role}, and it is {ROLE_OF_ACTOR[RULES[pc].actor]}'s"
+            )
         if RULES[pc].chooses and not 0 <= step.page < len(s.mm):
             raise _Refused(f"{RULES[pc].name} of {_name(s, t)}: there is no page {step.page}")
         about = properties.focus(s, t, step.page)
@@ -271,7 +272,7 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
 def begin(started: Sequence[Entry]) -> Replay | None:
     """The replay once every part has laid out its sections; None before."""
     made = [entry for entry in started if isinstance(entry, Made)]
-    if {entry.role for entry in made} != {"ultravisor", "host", "guest"}:
+    if {entry.role for entry in made} != set(MAY_WRITE):
         return None
     sections: dict[str, bytes] = {}
     for entry in made:
@@ -316,7 +317,7 @@ def _difference(replayed: State, stored: State) -> str:
     return ""
 
 
-def _name(s: Any, t: int) -> str:
+def _name(s: State, t: int) -> str:
     return f"{ACTOR_KINDS[s.who[t].kind]} {t}"
 
 

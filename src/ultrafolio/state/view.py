@@ -7,58 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ultrafolio.engine.records import Change, Rows
 from ultrafolio.model.layout import State, copy
 
 from .sections import DTYPES, MAY_READ, MAY_WRITE, Array, Meta, is_guest, join
 from .store import Answer, Patch
-
-Change = tuple[str, int, str, int]
-"""A field that was written: array of the state, record, field, value before."""
-
-
-class Row:
-    """One record of an array: fields read and written as plain integers; every write is noted with the old value."""
-
-    __slots__ = ("_at", "_log", "_name", "_record")
-    _record: Any
-    _name: str
-    _at: int
-    _log: list[Change]
-
-    def __init__(self, array: Array, name: str, at: int, log: list[Change]) -> None:
-        put = object.__setattr__
-        put(self, "_record", array[at : at + 1])
-        put(self, "_name", name)
-        put(self, "_at", at)
-        put(self, "_log", log)
-
-    def __getattr__(self, field: str) -> int:
-        return int(self._record[field][0])
-
-    def __setattr__(self, field: str, value: int) -> None:
-        before = int(self._record[field][0])
-        if before != value:
-            self._log.append((self._name, self._at, field, before))
-            self._record[field] = value
-
-
-class Rows:
-    """An array of records as rules see it."""
-
-    __slots__ = ("_array", "_log", "_name", "_rows")
-
-    def __init__(self, array: Array, name: str, log: list[Change]) -> None:
-        self._array, self._name, self._log = array, name, log
-        self._rows: dict[int, Row] = {}
-
-    def __getitem__(self, at: int) -> Row:
-        row = self._rows.get(at)
-        if row is None:
-            row = self._rows[at] = Row(self._array, self._name, at, self._log)
-        return row
-
-    def __len__(self) -> int:
-        return len(self._array)
 
 
 class Live(State):

@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ultrafolio.errors import InputError
 
+from . import segment
 from .cells import Cells, Scalar
 from .plan import Plan
 from .planfile import parse
@@ -34,11 +35,14 @@ class Status:
     outdated: int
     """Of those to run: cells with a result under another engine or configuration."""
     cut_segments: list[str]
-    keys: dict[str, list[str]]
+    keys: dict[State, list[str]]
     """Of each state, ok, failed and to_run, the keys of the first KEYS cells, in the plan's order."""
 
 
-KEYS, STATES = 3, ("ok", "failed", "to_run")
+State = Literal["ok", "failed", "to_run"]
+"""Of a cell against its store."""
+KEYS = 3
+STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Stored:
 
     index: int
     key: str
-    status: str
+    status: segment.Status
     error: str | None
     config: str
     engine: str
@@ -60,7 +64,7 @@ class Why:
     key: str
     key_now: str
     axes: dict[str, Scalar]
-    status: str
+    status: segment.Status | Literal["not stored"]
     error: str | None
     reasons: list[str]
 
@@ -89,7 +93,7 @@ def status(store: Store, cells: Cells) -> Status:
     outdated, counted, keys = 0, dict.fromkeys(STATES, 0), {state: list[str]() for state in STATES}
     for index, cell in plan.cells():
         key, _, _ = work.key(cell)
-        state = ("failed" if stored[key] else "ok") if key in stored else "to_run"
+        state: State = ("failed" if stored[key] else "ok") if key in stored else "to_run"
         counted[state] += 1
         outdated += state == "to_run" and index in seen
         if len(keys[state]) < KEYS:

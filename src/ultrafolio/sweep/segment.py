@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
 import pyarrow as pa
 
@@ -22,7 +22,9 @@ from ultrafolio.checksums import Pieces, piece
 from ultrafolio.durable import sync_folder, unwritable
 from ultrafolio.errors import InputError
 
-OK, FAILED = "ok", "failed"
+Status = Literal["ok", "failed"]
+OK: Final = "ok"
+FAILED: Final = "failed"
 ARROW = {"int": pa.int64(), "str": pa.string(), "ints": pa.list_(pa.int64())}
 
 
@@ -32,7 +34,7 @@ class Row:
 
     index: int
     key: str
-    status: str
+    status: Status
     error: str | None
     config: str
     ns: int

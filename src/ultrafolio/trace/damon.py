@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.layout import PAGE_SHIFT
 from ultrafolio.trace import ftrace
-from ultrafolio.trace.importer import MAX_ROWS, PAGE_SHIFT, TOUCH, U64, Format, Head, Kind, Only, Rows, runs, too_large
+from ultrafolio.trace.importer import MAX_ROWS, TOUCH, U64, Format, Head, Kind, Only, Rows, runs, too_large
 from ultrafolio.trace.reader import Lines, Path, open_stream, quoted, shown
 
 MAX_BYTES = 1 << 24

@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.layout import PAGE_SHIFT
 from ultrafolio.trace import ftrace
-from ultrafolio.trace.importer import PAGE_SHIFT, TOUCH, HoldsNone, Only, Rows, batched, gathered, runs
+from ultrafolio.trace.importer import TOUCH, HoldsNone, Only, Rows, batched, gathered, runs
 from ultrafolio.trace.reader import Lines, Path, open_stream, quoted, shown
 
 TRACED = ("page_fault_user", "page_fault_kernel")

@@ -26,7 +26,6 @@ TOUCH = np.dtype([("page", "<u8"), ("write", "u1")])
 REQUEST = np.dtype([("time_us", "<u8"), ("write", "u1"), ("offset", "<u8"), ("length", "<u4")])
 """time_us: since the start of the recording, never decreasing; offset, length: bytes, length at least 1."""
 
-PAGE_SHIFT = 12
 MAX_ROWS = 1 << 26
 """Rows of one recording: 67 million touches or requests, 600 MB to 1.4 GB of memory."""
 HEAD_BYTES = 16 * MAX_LINE

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.layout import PAGE_SHIFT
 from ultrafolio.trace.importer import (
     MAX_ROWS,
-    PAGE_SHIFT,
     TOUCH,
     Format,
     Head,

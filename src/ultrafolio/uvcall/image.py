@@ -30,8 +30,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.layout import PAGE_SIZE
 
-PAGE = 4096
 MAGIC = b"UFSEHDR1"
 FRONT, BODY = struct.Struct(">8sH32s"), struct.Struct(">64sQ32s")
 SLOT, NONCE, TAG = 72, 12, 16
@@ -75,7 +75,7 @@ def seal(plain: bytes, host_keys: Sequence[bytes], address: int = 0) -> Sealed:
     address  where the guest finds the first of them, bytes
     InputError: no whole pages, or no key of 32 bytes, or more keys than a header has room for.
     """
-    if not plain or len(plain) % PAGE:
+    if not plain or len(plain) % PAGE_SIZE:
         raise InputError("image", value=f"{len(plain)} bytes", allowed="whole pages of 4,096 bytes")
     if not 0 < len(host_keys) <= MOST_SLOTS or any(len(key) != 32 for key in host_keys):
         raise InputError(
@@ -140,7 +140,7 @@ def measure(digest: bytes, address: int, tweak: int, offset: int, page: bytes) -
 
 def pages_of(image: bytes) -> Iterator[tuple[int, bytes]]:
     """The pages of an image, each with its offset."""
-    return ((offset, image[offset : offset + PAGE]) for offset in range(0, len(image), PAGE))
+    return ((offset, image[offset : offset + PAGE_SIZE]) for offset in range(0, len(image), PAGE_SIZE))
 
 
 def _xts(key: bytes, tweak: int, offset: int) -> Cipher[modes.XTS]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ultrafolio.model import layout
 from ultrafolio.model.bounds import fits
-from ultrafolio.model.layout import ACTOR_KINDS, OPS, VCPU
+from ultrafolio.model.layout import ACTOR_KINDS, OPS, VCPU, State
 
 from .load import interpreted
 from .tables import (
@@ -114,19 +114,19 @@ class Holder:
     stays: bool = False
 
 
-def name(s: Any, t: int) -> str:
+def name(s: State, t: int) -> str:
     """Returns an actor's name: "vcpu 0"."""
     return f"{ACTOR_KINDS[s.who[t].kind]} {t}"
 
 
-def waiter_words(s: Any, t: int, page: int) -> str:
+def waiter_words(s: State, t: int, page: int) -> str:
     """Returns the waiter with its operation and page: "vcpu 0 (touch page 1)"."""
     kind = s.who[t].kind
     wish = OPS[s.actor[t].op] if kind == VCPU and s.actor[t].op else _WISHES.get(kind, "folio of")
     return f"{name(s, t)} ({wish} page {page})"
 
 
-def what_for(s: Any, obstacle: int, page: int, whole: bool) -> str:
+def what_for(s: State, obstacle: int, page: int, whole: bool) -> str:
     """Returns what a waiter waits for, in words. whole: references are counted over the folio."""
     unit = "the folio of " if whole or s.cfg[0].refs == layout.REFS_FOLIO else ""
     return {
@@ -141,7 +141,7 @@ def what_for(s: Any, obstacle: int, page: int, whole: bool) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------- holders
-def holders(s: Any, t: int, obstacle: int, page: int, whole: bool, followed: tuple[int, ...] = ()) -> list[Holder]:
+def holders(s: State, t: int, obstacle: int, page: int, whole: bool, followed: tuple[int, ...] = ()) -> list[Holder]:
     """Returns every holder, but the waiter, of an obstacle that is present for waiter `t` and this page.
 
     followed: actors whose own waits are already described, so that a cycle of holders ends.
@@ -163,14 +163,14 @@ def holders(s: Any, t: int, obstacle: int, page: int, whole: bool, followed: tup
     return [_of_folio(s, a, obstacle, s.task[t].pc) for a in _folio_holders(s, t, obstacle, page)]
 
 
-def _folio_holders(s: Any, t: int, what: int, page: int) -> list[int]:
+def _folio_holders(s: State, t: int, what: int, page: int) -> list[int]:
     """Returns the other threads that hold the lock, the writeback or the freeze of the folio of `page`."""
     run = interpreted()
     folio = run.head(s, page)
     return [a for a in range(len(s.task)) if a != t and run.holds(s, a, what) and run.head(s, s.task[a].page) == folio]
 
 
-def _of_folio(s: Any, a: int, what: int, pc: int) -> Holder:
+def _of_folio(s: State, a: int, what: int, pc: int) -> Holder:
     """Returns the holder for thread `a`, which holds the folio's lock, writeback or freeze."""
     who = name(s, a)
     if what == OB_LOCK:
@@ -183,14 +183,14 @@ def _of_folio(s: Any, a: int, what: int, pc: int) -> Holder:
     return Holder(a, who, f"writeback-end of {who}")
 
 
-def _owner(s: Any, a: int, followed: tuple[int, ...]) -> Holder:
+def _owner(s: State, a: int, followed: tuple[int, ...]) -> Holder:
     """Returns the owner of the import mutex, with its own wait."""
     who, run = name(s, a), interpreted()
     asleep = _sleeps_for(s, a, followed)
     return Holder(a, who + asleep, f"the end of {who}'s import, which hands the mutex over", stays=run.sleeps_on(s, a))
 
 
-def _sleeps_for(s: Any, a: int, followed: tuple[int, ...]) -> str:
+def _sleeps_for(s: State, a: int, followed: tuple[int, ...]) -> str:
     """Returns ", which waits for …" for a holder that sleeps itself, or ""; "" for an actor in `followed`, so holders
     that wait for one another are described once."""
     if a in followed:
@@ -204,7 +204,7 @@ def _sleeps_for(s: Any, a: int, followed: tuple[int, ...]) -> str:
     return f", which waits for {what_for(s, obstacle, k.page, False)}, held by {held}"
 
 
-def _writer(s: Any) -> Holder:
+def _writer(s: State) -> Holder:
     """Returns the holder for the dirty data of a folio."""
     held = "data written to it since its last writeback"
     if s.cfg[0].split_writeback:
@@ -212,7 +212,7 @@ def _writer(s: Any) -> Holder:
     return Holder(None, held, "a writeback with no write before the next split")
 
 
-def _referrers(s: Any, t: int, page: int, whole: bool, followed: tuple[int, ...]) -> list[Holder]:
+def _referrers(s: State, t: int, page: int, whole: bool, followed: tuple[int, ...]) -> list[Holder]:
     """Returns every holder of a reference that counts for `page`."""
     run = interpreted()
     first, end = run.first_of(s, page, whole), run.end_of(s, page, whole)
@@ -269,7 +269,7 @@ def _mismatch(page: int) -> Holder:
     )
 
 
-def _pin(s: Any, a: int, where: str) -> Holder:
+def _pin(s: State, a: int, where: str) -> Holder:
     """Returns the holder for a device's pin."""
     who, pc = name(s, a), s.task[a].pc
     if s.who[a].kind in (layout.RING, layout.PIN):
@@ -283,7 +283,7 @@ def _pin(s: Any, a: int, where: str) -> Holder:
     return Holder(a, f"{who}'s pin for direct I/O on {where}", f"io-end and unpin of {who}{never}", stays=stuck)
 
 
-def _plain(s: Any, a: int, where: str, followed: tuple[int, ...]) -> Holder:
+def _plain(s: State, a: int, where: str, followed: tuple[int, ...]) -> Holder:
     """Returns the holder for thread `a`'s plain reference."""
     who, run = name(s, a), interpreted()
     if s.who[a].kind == VCPU:
@@ -313,7 +313,7 @@ def obstacle_names(found: int) -> tuple[str, ...]:
     return tuple(OBSTACLES[bit.bit_length() - 1] for bit in bits(found))
 
 
-def named_holders(s: Any, t: int, named: int, page: int, whole: bool, staying: bool = False) -> list[Holder]:
+def named_holders(s: State, t: int, named: int, page: int, whole: bool, staying: bool = False) -> list[Holder]:
     """Returns every holder of the `named` obstacles. staying: of an obstacle only the holders that `stay`, if it has
     any."""
     found: list[Holder] = []
@@ -324,7 +324,7 @@ def named_holders(s: Any, t: int, named: int, page: int, whole: bool, staying: b
 
 
 def in_words(
-    s: Any, t: int, named: int, page: int, whole: bool, *, expected: bool = False, staying: bool = False
+    s: State, t: int, named: int, page: int, whole: bool, *, expected: bool = False, staying: bool = False
 ) -> Wait:
     """Returns the wait of actor `t` for the `named` obstacles in this state; staying: as in named_holders()."""
     held, released = held_and_released(named_holders(s, t, named, page, whole, staying))
@@ -347,12 +347,12 @@ def joined(lines: Any) -> str:
     return "; ".join(dict.fromkeys(lines))
 
 
-def dead(s: Any, t: int, page: int) -> Wait:
+def dead(s: State, t: int, page: int) -> Wait:
     """Returns the wait of an actor that is dead, or whose guest is dead."""
     return Wait(waiter_words(s, t, page), "nothing any more: its VMM was told -EINVAL", _killers(s, t), "a new start")
 
 
-def _killers(s: Any, t: int) -> str:
+def _killers(s: State, t: int) -> str:
     """Returns the refused imports that killed the guest of actor `t`, in words."""
     dead = [a for a in range(len(s.task)) if s.task[a].pc == layout.DEAD and s.who[a].vm == s.who[t].vm]
     return joined(f"the refused import of {name(s, a)}" for a in dead) or "the refused import"
@@ -368,7 +368,7 @@ class Stall:
     wait: Wait
 
 
-def stall(s: Any, t: int) -> Stall | None:
+def stall(s: State, t: int) -> Stall | None:
     """Returns the wait of actor `t` in this state (as lists, or records with the same fields); None without an
     obstacle.
 
@@ -392,7 +392,7 @@ def stall(s: Any, t: int) -> Stall | None:
     return Stall(t, CLASSES[kind], obstacle_names(named), wait)
 
 
-def stalls(s: Any) -> list[Stall]:
+def stalls(s: State) -> list[Stall]:
     """Returns the waits of all actors in this state, by actor."""
     found = (stall(s, t) for t in range(len(s.task)))
     return [some for some in found if some]

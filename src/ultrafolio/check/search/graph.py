@@ -29,6 +29,7 @@ from ultrafolio.check.search.packing import (
 from ultrafolio.check.search.workers import ThreadTeam
 from ultrafolio.check.symmetry import like_pages
 from ultrafolio.engine import load as rules
+from ultrafolio.engine.records import Row
 from ultrafolio.errors import InputError
 from ultrafolio.model import layout as model
 from ultrafolio.model.layout import OWNERS, State
@@ -121,31 +122,13 @@ def _loaded(
     return space
 
 
-class _Row:
-    """One record of an array; its fields read and write the array as Python integers."""
-
-    __slots__ = ("_array", "_at")
-    _array: Any
-    _at: int
-
-    def __init__(self, array: Array, at: int) -> None:
-        object.__setattr__(self, "_array", array)
-        object.__setattr__(self, "_at", at)
-
-    def __getattr__(self, name: str) -> int:
-        return int(self._array[name][self._at])
-
-    def __setattr__(self, name: str, value: int) -> None:
-        self._array[name][self._at] = value
-
-
 def _over_arrays(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a plain function of the search with a _Row for each record of its arrays."""
 
     def rows(arrays: Any) -> Any:
         if not hasattr(arrays, "_fields"):
             return arrays
-        return type(arrays)(*([_Row(a, i) for i in range(len(a))] if a.dtype.names else a for a in arrays))
+        return type(arrays)(*([Row(a, i) for i in range(len(a))] if a.dtype.names else a for a in arrays))
 
     return function(*(rows(argument) for argument in arguments))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ultrafolio.check.kinds import DEVICES
 from ultrafolio.engine.tables import guest_kinds
-from ultrafolio.model.layout import NON_SECURE, REBOOT, VCPU, WHO
+from ultrafolio.model.layout import NON_SECURE, REBOOT, VCPU, WHO, State
 from ultrafolio.model.scenario import System
 
 MAX_GUESTS = 4
@@ -91,13 +91,13 @@ def _mapping(system: System, pages: Mapping[int, Sequence[int]], to: Mapping[int
     return (*page, *(len(page) + vm for vm in vms), *(width + t for t in actors))
 
 
-def _position(state: Any, p: int) -> tuple[int, int]:
+def _position(state: State, p: int) -> tuple[int, int]:
     """Returns the order of a page's folio, and the page's index in it."""
     order = int(state.mm["order"][p])
     return order, p & ((1 << order) - 1)
 
 
-def _content(state: Any, p: int, vms: Sequence[int] = ()) -> tuple[Any, ...]:
+def _content(state: State, p: int, vms: Sequence[int] = ()) -> tuple[Any, ...]:
     """Returns the contents of a page's records, with its owner mapped by `vms`."""
     _, owner, *uv = (int(n) for n in state.uv[p])
     secure = int(state.uv["state"][p])

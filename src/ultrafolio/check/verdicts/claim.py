@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ultrafolio.waits.tables import OBSTACLES, PAGE
+
+WaitKind = Literal["fatal", "permanent", "livelock"]
+"""Classes of a wait that never ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,7 @@ class Claim:
     """
 
     waiter: int
-    kind: str
+    kind: WaitKind
     page: int
     whole: bool
     named: tuple[str, ...]

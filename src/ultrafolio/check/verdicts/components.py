@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ultrafolio.check.search.graph import Graph
+from ultrafolio.check.verdicts.claim import WaitKind
 from ultrafolio.check.verdicts.replay import copied
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, SPLIT, State
@@ -65,7 +66,7 @@ class Judged:
     """
 
     component: Component
-    kind: str
+    kind: WaitKind
     expected: bool
     page: int
     whole: bool

@@ -6,7 +6,7 @@ import itertools
 import json
 import shlex
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -37,8 +37,10 @@ from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
 from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names
 
-KINDS = ("safety", "fatal", "permanent", "livelock", "transient")
-"""Kinds of failure, the worst first."""
+Verdict = Literal["holds", "violated", "unknown"]
+Kind = Literal["safety", "fatal", "permanent", "livelock", "transient"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Ways to fail, the worst first."""
 MAX_STATES, MAX_MIB = 20_000_000, 8192
 """Default limits of an exploration."""
 
@@ -58,8 +60,8 @@ class Finding:
     """
 
     name: str
-    verdict: str
-    kind: str | None = None
+    verdict: Verdict
+    kind: Kind | None = None
     expected: bool = False
     steps: list[Step] = field(default_factory=list)
     cycle: list[Step] = field(default_factory=list)
@@ -173,7 +175,7 @@ class Result(Tabular):
         ]
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         if any(f.verdict == "violated" and not f.expected for f in self.findings):
             return "violated"
         return "holds" if self.complete else "unknown"
@@ -395,7 +397,7 @@ def _begun(graph: Graph) -> set[str]:
     return made
 
 
-def _property(state: Any, t: int) -> str:
+def _property(state: State, t: int) -> str:
     """Returns the leads-to property that actor `t` owes in a state."""
     return leads_to(state.who[t].kind, state.actor[t].op)
 
