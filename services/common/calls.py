@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from redis.exceptions import ConnectionError as StateGone
 from redis.exceptions import TimeoutError as StateSlow
 
-from services.common import identity, parking, rights
+from services.common import identity, rights, scheduler
 from services.common.metrics import Metrics
 from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
@@ -163,8 +163,8 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
             call.request = request = read(request, context)
             yield from behaviour(request, call.context)
 
-    if getattr(behaviour, "parks", False):
-        begin = _parked(rpc, behaviour, read, calls, instruments)
+    if getattr(behaviour, "suspends", False):
+        begin = _suspending(rpc, behaviour, read, calls, instruments)
         return grpc.unary_stream_rpc_method_handler(begin, response_serializer=handler.response_serializer)
     if handler.response_streaming:
         make = grpc.unary_stream_rpc_method_handler, grpc.stream_stream_rpc_method_handler
@@ -173,8 +173,8 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     return make_single[handler.request_streaming](single, response_serializer=handler.response_serializer)
 
 
-def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments: Any) -> Any:
-    """A method that waits without a thread (common.parking). gRPC lets a method with a stream of responses return
+def _suspending(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments: Any) -> Any:
+    """A method that waits without a thread (common.scheduler). gRPC lets a method with a stream of responses return
     before they are sent; a single response is a stream of one, the same bytes on the wire."""
 
     def begin(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
@@ -186,7 +186,7 @@ def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments
             call.request = read(request, context)
             return (yield from behaviour(call.request, call.context))
 
-        look_again = parking.HERE.start(order(), _Sink(call, context, send))
+        look_again = scheduler.DEFAULT.start(order(), _Sink(call, context, send))
         if not context.add_callback(look_again):
             look_again()
 
@@ -202,9 +202,9 @@ class _Sink:
 
     def send(self, message: Any) -> None:
         # a client that does not read holds the thread that sends to it
-        stalled = parking.HERE.alarm.at(STALLED_S, self._call.cancel)
+        stalled = scheduler.DEFAULT.timer.at(STALLED_S, self._call.cancel)
         self._send(message)
-        parking.HERE.alarm.cancel(stalled)
+        scheduler.DEFAULT.timer.cancel(stalled)
 
     def end(self, message: Any | None, error: BaseException | None) -> None:
         if message is not None:
@@ -253,7 +253,7 @@ class _Call:
         if not self._raw.add_callback(self._calls.left):
             self._calls.left()
         if self._raw.time_remaining() > self._calls.max_s:
-            self._timer = parking.HERE.alarm.at(self._calls.max_s + LAST_WORD_S, self.cancel)
+            self._timer = scheduler.DEFAULT.timer.at(self._calls.max_s + LAST_WORD_S, self.cancel)
         if self._calls.tracing is not None:
             self._span = self._calls.tracing.begin(self._rpc, self._raw.invocation_metadata())
         return self
@@ -288,7 +288,7 @@ class _Call:
     def _end(self, code: str, error: BaseException | None) -> None:
         seconds = time.perf_counter() - self._started
         if self._timer is not None:
-            parking.HERE.alarm.cancel(self._timer)
+            scheduler.DEFAULT.timer.cancel(self._timer)
         if self._span is not None and self._calls.tracing is not None:
             self._calls.tracing.end(self._span, code)
         self._instruments.ended(code, seconds)

@@ -27,7 +27,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from services.common import logs, parking, standard
+from services.common import logs, scheduler, standard
 from services.common.calls import Calls
 from services.common.metrics import Metrics
 from services.common.settings import Settings, read
@@ -73,7 +73,9 @@ class Running:
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(standard.Reflection(names), self._server)
         self.address = _bind(self._server, self.name, self.settings)
         self._measures.gauge("ultrafolio_serving", "1 while health is SERVING", lambda: float(self._serving))
-        self._measures.gauge("ultrafolio_rpc_waiting", "calls that wait without a thread", lambda: parking.HERE.waiting)
+        self._measures.gauge(
+            "ultrafolio_rpc_waiting", "calls that wait without a thread", lambda: scheduler.DEFAULT.suspended
+        )
         self._measures.gauge("ultrafolio_rpc_in_flight", "calls at work or waiting", lambda: self.calls.in_flight)
         if self.settings.metrics_port >= 0:
             try:
@@ -103,7 +105,7 @@ class Running:
     def _answers(self) -> bool:
         """Whether a call would get a thread within SHORT_S: one that it arrives on, and one to go on with."""
         end = time.monotonic() + SHORT_S
-        for free in (self._pool.submit(int), parking.HERE.idle()):
+        for free in (self._pool.submit(int), scheduler.DEFAULT.idle()):
             try:
                 free.result(max(0.0, end - time.monotonic()))
             except TimeoutError:
@@ -180,7 +182,7 @@ def serve(
     InputError: the address is taken, a certificate is missing.
     """
     settings = settings if settings.instance else replace(settings, instance=f"{name}-{os.getpid()}")
-    parking.HERE.most = settings.waiting
+    scheduler.DEFAULT.most = settings.waiting
     running = Running(name, settings, tracing or traced(name, settings), gauges or {})
     running.listen(register)
     log = running.log

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from services.common import identity, parking
+from services.common import identity, scheduler
 
 MOST_WATCHERS = 256
 """Watch streams of a server's health at a time."""
@@ -83,11 +83,11 @@ class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]
             self._streams += not full
         if full:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MOST_REFLECTIONS} reflection streams at a time")
-        end = parking.HERE.alarm.at(REFLECTION_S, lambda: _cancel(context))
+        end = scheduler.DEFAULT.timer.at(REFLECTION_S, lambda: _cancel(context))
         try:
             yield from self._answers(requests, context)
         finally:
-            parking.HERE.alarm.cancel(end)
+            scheduler.DEFAULT.timer.cancel(end)
             with self._counting:
                 self._streams -= 1
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import grpc
 
-from services.common import parking
-from services.common.parking import Pausing, Wait
+from services.common import scheduler
+from services.common.scheduler import Suspending, Wait
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError, from_call
 from ultrafolio.rpc.messages import step_from
@@ -70,7 +70,7 @@ class Parts:
         answer = stub.Access(ultravisor_pb2.AccessRequest(group=group, vm=vm, accesses=made, turn=turn))
         return [Seen(one.exception, one.data) for one in answer.outcomes]
 
-    def run(self, group: str, actor: int, timeout_s: float) -> Pausing[tuple[list[Done], common_pb2.Wait | None]]:
+    def run(self, group: str, actor: int, timeout_s: float) -> Suspending[tuple[list[Done], common_pb2.Wait | None]]:
         """Let the host run an actor's thread until it comes back, or time is up: its steps, and what it waits for.
         A host that is away is waited for like any other."""
         message = host_mm_pb2.RunRequest(group=group, actor=actor, request_id=request_id())
@@ -82,7 +82,7 @@ class Parts:
             raise
         return [step_from(step) for step in answer.steps], answer.wait if answer.HasField("wait") else None
 
-    def _run(self, message: host_mm_pb2.RunRequest, timeout_s: float) -> Pausing[host_mm_pb2.RunResponse]:
+    def _run(self, message: host_mm_pb2.RunRequest, timeout_s: float) -> Suspending[host_mm_pb2.RunResponse]:
         """The call, in this thread while few threads are in one, which is quicker, else without a thread."""
         if self._here.acquire(blocking=False):
             try:
@@ -90,9 +90,9 @@ class Parts:
             finally:
                 self._here.release()
         answered = object()
-        parking.HERE.take(answered)
+        scheduler.DEFAULT.hold(answered)
         call = self.host.Run.future(message, timeout=timeout_s)  # type: ignore[attr-defined]
-        call.add_done_callback(lambda _: parking.HERE.give(answered))
+        call.add_done_callback(lambda _: scheduler.DEFAULT.release(answered))
         while not call.done():
             yield Wait(timeout_s + 1, behind=answered)
         try:

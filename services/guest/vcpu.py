@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.common import parking
-from services.common.parking import Pausing, Wait
-from services.guest.orders import Patience, Work, busy, pc_of, refused, stopped
+from services.common import scheduler
+from services.common.scheduler import Suspending, Wait
+from services.guest.orders import Deadline, OrderResult, busy, pc_of, refused, stopped
 from services.guest.peers import Parts
 from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
@@ -42,10 +42,10 @@ class Machine:
         self.parts = parts
 
     def touch(
-        self, group: Group, actor: int, access: tuple[int, int, int, bytes], patience: Patience
-    ) -> Pausing[tuple[Work, bytes]]:
+        self, group: Group, actor: int, access: tuple[int, int, int, bytes], deadline: Deadline
+    ) -> Suspending[tuple[OrderResult, bytes]]:
         """One access (page, offset, length, data to write): the bytes read, once the hardware allows it."""
-        work, page, key, waited = Work(), access[0], of_vcpu(group, actor), False
+        work, page, key, waited = OrderResult(), access[0], of_vcpu(group, actor), False
         self.enter(group, actor, TOUCH, page)
         self.take_turn(group, actor, page)
         try:
@@ -54,16 +54,16 @@ class Machine:
                     return work.end(OUTCOME_DONE), data
                 if work.outcome == OUTCOME_STOPPED:
                     return work, b""
-                if parking.HERE.take(key):
-                    yield from self._kept(group, actor, TOUCH, page, "", patience, work)
+                if scheduler.DEFAULT.hold(key):
+                    yield from self._kept(group, actor, TOUCH, page, "", deadline, work)
                 else:
-                    yield Wait(patience.left, behind=key)
+                    yield Wait(deadline.left, behind=key)
                     waited = True
-                    if patience.over:
+                    if deadline.over:
                         work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, actor))
                 if work.outcome in (OUTCOME_WAITS, OUTCOME_FATAL):
                     return work, b""
-                if patience.over:
+                if deadline.over:
                     return work.end(OUTCOME_WAITS), b""
                 # who ran the vCPU knows where it is
                 live = group.refresh().live if waited else group.view.live
@@ -73,7 +73,7 @@ class Machine:
                     self.enter(group, actor, TOUCH, page)
         finally:
             if waited:
-                parking.HERE.pass_on(key)
+                scheduler.DEFAULT.wake_next(key)
 
     def _through(self, group: Group, actor: int, access: tuple[int, int, int, bytes]) -> bytes | None:
         """The bytes of an access by a vCPU that is in the guest; None where it may not, or is not."""
@@ -103,34 +103,34 @@ class Machine:
                 raise refused(group, actor, steps[0])
 
     def instruct(
-        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work
-    ) -> Pausing[Work]:
+        self, group: Group, actor: int, op: int, page: int, request: str, deadline: Deadline, work: OrderResult
+    ) -> Suspending[OrderResult]:
         """As _instruct, once no other call of this process runs the vCPU."""
         key, waited = of_vcpu(group, actor), False
-        while not parking.HERE.take(key):
-            yield Wait(patience.left, behind=key)
+        while not scheduler.DEFAULT.hold(key):
+            yield Wait(deadline.left, behind=key)
             waited = True
-            if patience.over:
-                parking.HERE.pass_on(key)
+            if deadline.over:
+                scheduler.DEFAULT.wake_next(key)
                 return work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, actor))
         if waited:
             group.refresh()
-        return (yield from self._kept(group, actor, op, page, request, patience, work))
+        return (yield from self._kept(group, actor, op, page, request, deadline, work))
 
     def _kept(
-        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work
-    ) -> Pausing[Work]:
+        self, group: Group, actor: int, op: int, page: int, request: str, deadline: Deadline, work: OrderResult
+    ) -> Suspending[OrderResult]:
         """As _instruct, by the call that has taken the vCPU, which gives it back. Out of time, it leaves the
         instruction to the next that waits; else all of them may find it done."""
         try:
-            return (yield from self._instruct(group, actor, op, page, request, patience, work))
+            return (yield from self._instruct(group, actor, op, page, request, deadline, work))
         finally:
-            parking.HERE.give(of_vcpu(group, actor), everybody=work.outcome != OUTCOME_WAITS)
+            scheduler.DEFAULT.release(of_vcpu(group, actor), wake_all=work.outcome != OUTCOME_WAITS)
 
     def _instruct(
-        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work
-    ) -> Pausing[Work]:
-        """The vCPU executes one instruction on a page, or goes on with it, until patience is over. The group's view is
+        self, group: Group, actor: int, op: int, page: int, request: str, deadline: Deadline, work: OrderResult
+    ) -> Suspending[OrderResult]:
+        """The vCPU executes one instruction on a page, or goes on with it, until the deadline. The group's view is
         fresh. `request` names its start, which happens once."""
         begun, pause = bool(request) and group.store.reply(group.name, request) is not None, FIRST_PAUSE_S
         if begun and pc_of(group, actor) == RUN:
@@ -156,12 +156,12 @@ class Machine:
                     return work.end(ENDS[steps[0].outcome])
             begun = True
             if not of_guest(pc_of(group, actor)):
-                more, wait = yield from self.parts.run(group.name, actor, patience.slice())
+                more, wait = yield from self.parts.run(group.name, actor, deadline.slice())
                 steps = steps + more
                 group.refresh()
             work.round(steps)
-            if patience.over:
+            if deadline.over:
                 return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))
             if wait is None and (not steps or steps[-1].outcome in BUSY):
-                yield patience.pause(pause, bell(group.name))
+                yield deadline.pause(pause, bell(group.name))
                 pause = min(2 * pause, LONGEST_PAUSE_S)

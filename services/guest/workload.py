@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from services.common import parking
-from services.common.parking import Pausing, Wait
-from services.guest.orders import Patience, Work, pc_of
+from services.common import scheduler
+from services.common.scheduler import Suspending, Wait
+from services.guest.orders import Deadline, OrderResult, pc_of
 from services.guest.peers import Seen
 from services.guest.vcpu import Machine
 from ultrafolio.errors import InputError
@@ -39,14 +39,14 @@ class Progress(NamedTuple):
     wait: common_pb2.Wait | None = None
 
 
-def unpacked_alone(recording: bytes, pages: int, touches: int) -> Pausing[list[int]]:
+def unpacked_alone(recording: bytes, pages: int, touches: int) -> Suspending[list[int]]:
     """As pages_of, while no other call of this process does so."""
-    while not parking.HERE.take(UNPACKING):
+    while not scheduler.DEFAULT.hold(UNPACKING):
         yield Wait(600.0, behind=UNPACKING)
     try:
         return pages_of(recording, pages, touches)
     finally:
-        parking.HERE.give(UNPACKING, everybody=False)
+        scheduler.DEFAULT.release(UNPACKING, wake_all=False)
 
 
 def pages_of(recording: bytes, pages: int, touches: int) -> list[int]:
@@ -77,11 +77,11 @@ def _unpacked(recording: bytes) -> bytes:
 
 
 def run(
-    machine: Machine, group: Group, actor: int, pages: Sequence[int], batch: int, patience: Patience, longest_s: float
+    machine: Machine, group: Group, actor: int, pages: Sequence[int], batch: int, deadline: Deadline, longest_s: float
 ) -> Iterator[Progress | Wait]:
     """Touch `pages` in order, `batch` of them in one message; news now and then, and at the end, and waits between.
 
-    longest_s: seconds that one access may wait, 0 for as long as patience lasts
+    longest_s: seconds that one access may wait, 0: until the deadline
     """
     vm, done, exceptions, told = int(group.view.meta.who["vm"][actor]), 0, 0, time.monotonic()
     while done < len(pages):
@@ -92,13 +92,13 @@ def run(
         done += (through := _through(seen))
         if through < len(some):
             group.refresh()
-            limited = _limited(patience, longest_s)
-            work = yield from machine.instruct(group, actor, TOUCH, some[through], "", limited, Work())
+            limited = _limited(deadline, longest_s)
+            work = yield from machine.instruct(group, actor, TOUCH, some[through], "", limited, OrderResult())
             exceptions += work.exceptions
             if work.outcome != OUTCOME_DONE:
                 yield Progress(done, exceptions, work.outcome, work.wait)
                 return
-        if patience.over:
+        if deadline.over:
             yield Progress(done, exceptions, OUTCOME_WAITS)
             return
         if time.monotonic() > told + NEWS_S:
@@ -117,6 +117,6 @@ def _through(seen: Sequence[Seen]) -> int:
     return next((i for i, one in enumerate(seen) if one.exception), len(seen))
 
 
-def _limited(patience: Patience, longest_s: float) -> Patience:
+def _limited(deadline: Deadline, longest_s: float) -> Deadline:
     end = time.monotonic() + (longest_s or float("inf"))
-    return Patience(lambda: min(patience.remaining(), end - time.monotonic()), patience.alive)
+    return Deadline(lambda: min(deadline.remaining(), end - time.monotonic()), deadline.alive)

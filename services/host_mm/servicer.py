@@ -19,7 +19,7 @@ from services.common.groups import (
     in_words,
     page_of,
 )
-from services.common.parking import Pausing, parks
+from services.common.scheduler import Suspending, suspends
 from services.host_mm.boot import MOST_CPUS, Boot
 from services.host_mm.threads import Drive, Threads, of_host
 from services.host_mm.ultravisor_client import PAGE, Firmware
@@ -65,8 +65,8 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def _group(self, name: str, meta: Meta) -> Group:
         return Group(self.store, name, meta, "host", self.firmware.ask(name), of_host, left=self.threads.left)
 
-    @parks
-    def Run(self, request: pb.RunRequest, context: Any) -> Pausing[pb.RunResponse]:
+    @suspends
+    def Run(self, request: pb.RunRequest, context: Any) -> Suspending[pb.RunResponse]:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         done = yield from self._drive(group, actor, NOTHING, 0, request.request_id, context)
@@ -74,8 +74,8 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"], error=done.error
         )
 
-    @parks
-    def Start(self, request: pb.StartRequest, context: Any) -> Pausing[pb.StartResponse]:
+    @suspends
+    def Start(self, request: pb.StartRequest, context: Any) -> Suspending[pb.StartResponse]:
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, OWN_WORK, ", ".join(ACTOR_KINDS[kind] for kind in OWN_WORK))
         page = page_of(group.view.meta, request.page)
@@ -107,7 +107,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 cause="an earlier call is under way, or ended before its work did",
             )
 
-    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Pausing[Drive]:
+    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Suspending[Drive]:
         with in_words():
             return (
                 yield from self.threads.drive(

@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.common import parking
+from services.common import scheduler
 from services.common.groups import NOT_FOUND, Groups
-from services.common.parking import Pausing, Wait
+from services.common.scheduler import Suspending, Wait
 from services.host_mm.swap import Swap
-from services.host_mm.unfinished import Thread, Unfinished
+from services.host_mm.unfinished import Thread, UnfinishedThreads
 from services.host_mm.waits import Waits, WouldEnd
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import NOTHING, SWAPPED, WB_END
@@ -59,7 +59,7 @@ ReadPages = Callable[[str, int, int], bytes]
 class Threads:
     """Runs host threads of any group. swap: where writeback writes to;  unfinished: those that are under way."""
 
-    def __init__(self, read_pages: ReadPages, would_end: WouldEnd, swap: Swap, unfinished: Unfinished) -> None:
+    def __init__(self, read_pages: ReadPages, would_end: WouldEnd, swap: Swap, unfinished: UnfinishedThreads) -> None:
         self._read, self._swap, self._unfinished = read_pages, swap, unfinished
         self.waits = Waits(would_end)
 
@@ -73,22 +73,22 @@ class Threads:
         request: str,
         remaining: Callable[[], float],
         alive: Callable[[], bool],
-    ) -> Pausing[Drive]:
+    ) -> Suspending[Drive]:
         """Run thread `actor`, with its choice where it chooses, until it is done or passes to another part.
 
         It waits while its rule is not enabled, as long as `remaining()` seconds are left and the caller is `alive()`.
         Two calls for one thread take turns. An idle thread with no choice to make stays as it is.
         """
         turn = "thread", group.name, actor
-        while not parking.HERE.take(turn):
+        while not scheduler.DEFAULT.hold(turn):
             yield Wait(max(0.0, remaining() - MARGIN_S), behind=turn)
             if remaining() < MARGIN_S or not alive():
-                parking.HERE.pass_on(turn)
+                scheduler.DEFAULT.wake_next(turn)
                 return Drive(wait=self.waits.of(group, actor))
         try:
             return (yield from self._drive(group, actor, op, page, request, remaining, alive))
         finally:
-            parking.HERE.give(turn, everybody=False)
+            scheduler.DEFAULT.release(turn, wake_all=False)
 
     def _drive(
         self,
@@ -99,7 +99,7 @@ class Threads:
         request: str,
         remaining: Callable[[], float],
         alive: Callable[[], bool],
-    ) -> Pausing[Drive]:
+    ) -> Suspending[Drive]:
         drive, pause = Drive(), FIRST_PAUSE_S
 
         def stop(view: View) -> bool:
@@ -119,7 +119,7 @@ class Threads:
             name = f"{request}/{len(drive.steps)}" if request else ""
             burst = group.burst(actor, op, page, request=name, stop=stop)
             if _under_way(group.view.live.task[actor].pc):
-                self._unfinished.keep(Thread(group.name, actor, request))
+                self._unfinished.record(Thread(group.name, actor, request))
             if burst and burst[-1].outcome < 0:
                 drive.steps += burst[:-1]
                 if RULES[pc].chooses or remaining() < MARGIN_S or not alive():
@@ -132,7 +132,7 @@ class Threads:
                 drive.steps += burst
                 pause = FIRST_PAUSE_S
             op, page, pc = NOTHING, 0, group.view.live.task[actor].pc
-        self._unfinished.done(group.name, actor)
+        self._unfinished.remove(group.name, actor)
         drive.over = True
         return drive
 
@@ -140,7 +140,7 @@ class Threads:
         """A process that died left this turn, which is finished; its thread may stand in the middle."""
         request, _, number = turn.request.rpartition("/")
         if number.isdecimal():
-            self._unfinished.keep(Thread(group, turn.actor, request))
+            self._unfinished.record(Thread(group, turn.actor, request))
 
     def look_after(self, groups: Groups[Group]) -> None:
         """Let threads that nobody runs any more go on by themselves, from now on."""
@@ -150,7 +150,7 @@ class Threads:
                 time.sleep(LEASE_MS / 1000)
                 # whatever is away now: there is a next time
                 with suppress(Exception):
-                    for thread in self._unfinished.left():
+                    for thread in self._unfinished.abandoned():
                         self.resume(groups, thread)
 
         threading.Thread(target=look, name="left threads", daemon=True).start()
@@ -162,10 +162,10 @@ class Threads:
         except StatusError as error:
             if error.reason != NOT_FOUND:
                 raise
-            self._unfinished.done(thread.group, thread.actor)
+            self._unfinished.remove(thread.group, thread.actor)
             return
         now = self.drive(group, thread.actor, request=thread.request, remaining=lambda: 0.0, alive=lambda: True)
-        parking.blocking(now)
+        scheduler.run_blocking(now)
 
     def _write_back(self, group: Group, actor: int) -> int:
         """The I/O of a writeback: what the host sees of the folio goes to the disk, but for pages that are not in

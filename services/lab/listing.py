@@ -8,7 +8,7 @@ from typing import Any
 
 from services.lab.jobs import Jobs
 from services.lab.partial import results_so_far
-from services.lab.replays import Films
+from services.lab.replays import Replays
 from ultrafolio.errors import InputError
 from ultrafolio.report.store import Results
 from ultrafolio.rpc.v1 import lab_pb2
@@ -24,11 +24,11 @@ WORDS = {
 }
 
 
-class News:
+class Listing:
     """Looks at most every half second, however many pages ask."""
 
-    def __init__(self, films: Films, jobs: Jobs) -> None:
-        self._films, self._jobs = films, jobs
+    def __init__(self, replays: Replays, jobs: Jobs) -> None:
+        self._replays, self._jobs = replays, jobs
         self._said: dict[str, Any] = {"groups": [], "sweeps": [], "away": ""}
         self._looked = 0.0
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class News:
 
     def _look(self) -> dict[str, Any]:
         try:
-            groups, away = self._films.groups(), ""
+            groups, away = self._replays.groups(), ""
         except StoreUnavailable:
             return self._said | {"away": "the shared state does not answer"}
         return {"groups": groups, "sweeps": [self._sweep(job) for job in self._jobs.names()], "away": away}

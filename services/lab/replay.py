@@ -1,4 +1,4 @@
-"""A group's stream as a film: a frame per entry, with what it changed on the map, its steps, and who waits after it.
+"""A group's stream as a replay: a frame per entry, with what it changed on the map, its steps, and who waits after it.
 
 The state comes from state.validate.Replay, so from the rules themselves; nothing of them is written again here or in
 the page. Frame 0 is the group as it was laid out; frame n is what the n-th entry after that led to.
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from services.lab.waiting import Told, told
+from services.lab.waiting import ActorWait, told
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.export.text import deed
@@ -25,7 +25,7 @@ from ultrafolio.state.validate import Replay
 
 MAX_PAGES = 65_536
 MAX_FRAMES = 50_000
-"""Frames kept of a film; of a longer one, the last so many."""
+"""Frames kept of a replay; of a longer one, the last so many."""
 UV_WORDS = ("OK", "error", "busy", "integrity", "exit")
 QUESTIONS = {"uv_shared": "ultravisor", "turn_come": "host"}
 """Calls that change nothing, and whom they ask."""
@@ -51,36 +51,36 @@ class Frame(msgspec.Struct, frozen=True):
     role: str
     steps: list[Step]
     pages: list[int]
-    waits: list[Told] | None
+    waits: list[ActorWait] | None
     broken: list[str]
 
 
 class Base(msgspec.Struct, frozen=True):
-    """Where a film begins: all pages' codes after entry `n`."""
+    """Where a replay begins: all pages' codes after entry `n`."""
 
     n: int
     id: str
     title: str
     actors: list[str]
     pages: list[int]
-    waits: list[Told]
+    waits: list[ActorWait]
 
 
-class Trouble(msgspec.Struct, frozen=True):
-    """Why a film ended before its stream did. enabled: what the rules would have allowed there."""
+class ReplayError(msgspec.Struct, frozen=True):
+    """Why a replay ended before its stream did. enabled: what the rules would have allowed there."""
 
     text: str
     enabled: list[str] = []
 
 
-class Film:
+class GroupReplay:
     """The frames so far. One thread feeds it with events; any thread may look."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.base: Base | None = None
         self.frames: list[Frame] = []
-        self.trouble: Trouble | None = None
+        self.error: ReplayError | None = None
         self.whole = False
         """Whether nothing will come any more: a saved stream was read to its end."""
         self.last = "0"
@@ -90,15 +90,15 @@ class Film:
     def feed(self, events: Iterable[Event]) -> None:
         """Take the next events of the stream, up to one that cannot be: `trouble` says why, and no more is taken."""
         for event in events:
-            if self.trouble:
+            if self.error:
                 return
             try:
                 self._take(event)
             except InputError as error:
-                self.trouble = Trouble(str(error))
+                self.error = ReplayError(str(error))
             # what tampered bytes make of records, rules then stumble over
             except (msgspec.MsgspecError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-                self.trouble = Trouble(f"entry {event.id} of the stream is none that a part wrote: {error}")
+                self.error = ReplayError(f"entry {event.id} of the stream is none that a part wrote: {error}")
             self.last = event.id
 
     def since(self, seen: str) -> tuple[Base | None, list[Frame], bool]:
@@ -113,7 +113,7 @@ class Film:
                 return self.base, self.frames[:], True
             # looked for from the end, where it nearly always is
             at = next((i for i in range(len(self.frames) - 1, -1, -1) if self.frames[i].id == seen), None)
-            if at is None and not (self.whole or self.trouble) and _order(seen) > _order(self.last):
+            if at is None and not (self.whole or self.error) and _order(seen) > _order(self.last):
                 return None, [], False
             return self.base, self.frames[(at + 1 if at is not None else 0) :], at is not None
 
@@ -166,7 +166,7 @@ class Film:
                 )
 
     def _start(self, event: Event, replay: Replay) -> None:
-        """The film begins here: as the group was laid out, or at a checkpoint."""
+        """The replay begins here: as the group was laid out, or at a checkpoint."""
         meta = replay.meta
         pages = int(meta.cfg["pages"][0])
         self._replay = replay
@@ -221,7 +221,7 @@ class Film:
                 self.frames.append(frame)
             if not verdict.accepted:
                 at = f"entry {event.id}, after {len(steps)} of its steps"
-                self.trouble = Trouble(f"the rules refuse {at}: {verdict.why}", verdict.enabled)
+                self.error = ReplayError(f"the rules refuse {at}: {verdict.why}", verdict.enabled)
             if len(self.frames) > MAX_FRAMES:
                 self._forget(MAX_FRAMES // 5)
 

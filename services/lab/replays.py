@@ -1,4 +1,4 @@
-"""The films that are watched: of groups, while they go on, and of saved streams, kept as files."""
+"""The replays that are watched: of groups, while they go on, and of saved streams, kept as files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from services.lab.replay import Film, Trouble
+from services.lab.replay import GroupReplay, ReplayError
 from ultrafolio.durable import replace
 from ultrafolio.errors import InputError
 from ultrafolio.state import validate
@@ -18,7 +18,7 @@ from ultrafolio.state.acl import group_name
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import Event, StoreUnavailable
 
-MAX_FILMS = 16
+MAX_REPLAYS = 16
 MAX_BYTES = 32 << 20
 """Of a saved stream."""
 MOST_SAVED = 32
@@ -30,14 +30,14 @@ FORGOTTEN_S = 15.0
 SAVED = re.compile(r"[0-9a-f]{16}")
 
 
-class Films:
+class Replays:
     """store: with the laboratory's rights;  folder: where saved streams are kept."""
 
     def __init__(self, store: RedisStore, folder: Path) -> None:
         self.store, self._folder = store, folder
         folder.mkdir(parents=True, exist_ok=True)
         self._expire()
-        self._films: dict[tuple[str, str], Film] = {}
+        self._replays: dict[tuple[str, str], GroupReplay] = {}
         self._asked: dict[tuple[str, str], float] = {}
         self._followed: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
@@ -48,42 +48,42 @@ class Films:
         """The groups there are. StoreUnavailable while nobody knows."""
         return self.store.groups()
 
-    def film(self, saved: str, group: str) -> Film:
-        """The film of a group of a saved stream, or, with "", of the cluster. InputError if there is none."""
+    def replay(self, saved: str, group: str) -> GroupReplay:
+        """The replay of a group of a saved stream, or, with "", of the cluster. InputError if there is none."""
         group_name(group)
         key = saved, group
         with self._lock:
             self._asked[key] = time.monotonic()
-            if key in self._films and (saved or key in self._followed):
-                return self._films[key]
-        # a thread goes on with the film it finds
-        film = self._films.get(key) or Film(group)
+            if key in self._replays and (saved or key in self._followed):
+                return self._replays[key]
+        # a thread goes on with the replay it finds
+        replay = self._replays.get(key) or GroupReplay(group)
         work: Callable[[], None]
         if saved:
             events = self._events(saved, group)
-            work = lambda: self._read(film, events)  # noqa: E731
+            work = lambda: self._read(replay, events)  # noqa: E731
         else:
             self._there(group)
-            work = lambda: self._follow(key, film)  # noqa: E731
+            work = lambda: self._follow(key, replay)  # noqa: E731
         with self._lock:
-            if key in self._films and (saved or key in self._followed):
-                return self._films[key]
-            self._films[key] = film
+            if key in self._replays and (saved or key in self._followed):
+                return self._replays[key]
+            self._replays[key] = replay
             self._followed.add(key)
             self._drop()
-        threading.Thread(target=work, name=f"film of {group}", daemon=True).start()
-        return film
+        threading.Thread(target=work, name=f"replay of {group}", daemon=True).start()
+        return replay
 
     def _drop(self) -> None:
-        old = sorted(self._films, key=lambda key: self._asked[key])[: -MAX_FILMS or None]
+        old = sorted(self._replays, key=lambda key: self._asked[key])[: -MAX_REPLAYS or None]
         for key in old:
             if time.monotonic() - self._asked[key] > FORGOTTEN_S:
-                del self._films[key], self._asked[key]
+                del self._replays[key], self._asked[key]
 
-    def asked(self, film: Film) -> None:
-        """Somebody still looks at a group's film."""
+    def asked(self, replay: GroupReplay) -> None:
+        """Somebody still looks at a group's replay."""
         with self._lock:
-            self._asked["", film.name] = time.monotonic()
+            self._asked["", replay.name] = time.monotonic()
 
     def _there(self, group: str) -> None:
         groups = self.groups()
@@ -96,27 +96,27 @@ class Films:
                 then="python examples/lay_out.py makes one from a scenario",
             )
 
-    def _follow(self, key: tuple[str, str], film: Film) -> None:
-        """Feed a film while somebody looks at it."""
+    def _follow(self, key: tuple[str, str], replay: GroupReplay) -> None:
+        """Feed a replay while somebody looks at it."""
         while True:
             with self._lock:
                 if time.monotonic() - self._asked.get(key, 0.0) > FORGOTTEN_S:
                     self._followed.discard(key)
                     return
             try:
-                film.feed(self.store.events(film.name, film.last, BLOCK_MS))
+                replay.feed(self.store.events(replay.name, replay.last, BLOCK_MS))
                 self.away = ""
             except StoreUnavailable:
                 self.away = "the shared state does not answer"
-            if film.trouble:
+            if replay.error:
                 time.sleep(BLOCK_MS / 1000)
 
     @staticmethod
-    def _read(film: Film, events: list[Event]) -> None:
-        film.feed(events)
-        if film.base is None and film.trouble is None:
-            film.trouble = Trouble("the stream ends before every part has laid out its sections")
-        film.whole = True
+    def _read(replay: GroupReplay, events: list[Event]) -> None:
+        replay.feed(events)
+        if replay.base is None and replay.error is None:
+            replay.error = ReplayError("the stream ends before every part has laid out its sections")
+        replay.whole = True
 
     # --------------------------------------------------------------------------------------------- saved streams
     def keep(self, data: bytes) -> tuple[str, list[str]]:

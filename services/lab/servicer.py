@@ -8,12 +8,12 @@ from typing import Any
 
 import grpc
 
-from services.common import parking
+from services.common import scheduler
 from services.common.calls import STALLED_S
 from services.common.groups import bounded, in_words, meta_of
-from services.common.parking import Wait, parks
-from services.lab.cutting import Keeper
+from services.common.scheduler import Wait, suspends
 from services.lab.jobs import LONGEST_NAME, RUNNING, Jobs
+from services.lab.retention import Retention
 from services.lab.watch import Watchers
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2 as pb
@@ -26,10 +26,10 @@ MOST_UPLOADS = 4
 
 
 class Lab(lab_pb2_grpc.LabServiceServicer):
-    """store: with the laboratory's rights;  jobs: the sweeps;  keeper: what cuts, archives and deletes."""
+    """store: with the laboratory's rights;  jobs: the sweeps;  retention: what cuts, archives and deletes."""
 
-    def __init__(self, store: RedisStore, jobs: Jobs, keeper: Keeper) -> None:
-        self.store, self.jobs, self.watchers, self.keeper = store, jobs, Watchers(store), keeper
+    def __init__(self, store: RedisStore, jobs: Jobs, retention: Retention) -> None:
+        self.store, self.jobs, self.watchers, self.retention = store, jobs, Watchers(store), retention
         self._uploads = threading.BoundedSemaphore(MOST_UPLOADS)
 
     def SubmitSweep(self, request: pb.SubmitSweepRequest, context: Any) -> pb.SubmitSweepResponse:
@@ -53,7 +53,7 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
             self._uploads.release()
         return pb.UploadRecordingResponse(path=path, bytes=size)
 
-    @parks
+    @suspends
     def WatchSweep(self, request: pb.WatchSweepRequest, context: Any) -> Iterator[pb.WatchSweepResponse | Wait]:
         said = None
         while context.is_active():
@@ -84,12 +84,12 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
             )
         return pb.ListSweepsResponse(sweeps=sweeps)
 
-    @parks
+    @suspends
     def FetchResults(self, request: pb.FetchResultsRequest, context: Any) -> Iterator[pb.FetchResultsResponse]:
         for piece in self.jobs.results(request.sweep):
             yield pb.FetchResultsResponse(piece=piece)
 
-    @parks
+    @suspends
     def Watch(self, request: pb.WatchRequest, context: Any) -> Iterator[pb.WatchResponse | Wait]:
         with in_words():
             meta_of(self.store, request.group)
@@ -97,28 +97,28 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
 
     def ListGroups(self, request: pb.ListGroupsRequest, context: Any) -> pb.ListGroupsResponse:
         with in_words():
-            sizes = [pb.GroupSize(**size._asdict()) for size in self.keeper.sizes()] if request.sizes else []
+            sizes = [pb.GroupSize(**size._asdict()) for size in self.retention.sizes()] if request.sizes else []
             return pb.ListGroupsResponse(groups=self.store.groups(), sizes=sizes)
 
     def ArchiveGroup(self, request: pb.ArchiveGroupRequest, context: Any) -> pb.ArchiveGroupResponse:
         with in_words():
-            return pb.ArchiveGroupResponse(**self.keeper.archive(request.group)._asdict())
+            return pb.ArchiveGroupResponse(**self.retention.archive(request.group)._asdict())
 
     def DeleteGroup(self, request: pb.DeleteGroupRequest, context: Any) -> pb.DeleteGroupResponse:
         with in_words():
-            saved = self.keeper.archive(request.group)._asdict() if request.archive else None
-            self.keeper.delete(request.group)
+            saved = self.retention.archive(request.group)._asdict() if request.archive else None
+            self.retention.delete(request.group)
         return pb.DeleteGroupResponse(archive=pb.ArchiveGroupResponse(**saved) if saved else None)
 
 
 def _in_time(requests: Iterator[pb.UploadRecordingRequest], context: Any) -> Iterator[bytes]:
     """The pieces of an upload; a client that sends none for STALLED_S ends the call."""
     while True:
-        stalled = parking.HERE.alarm.at(STALLED_S, context.cancel)
+        stalled = scheduler.DEFAULT.timer.at(STALLED_S, context.cancel)
         try:
             piece = next(requests, None)
         finally:
-            parking.HERE.alarm.cancel(stalled)
+            scheduler.DEFAULT.timer.cancel(stalled)
         if piece is None:
             return
         yield piece.piece

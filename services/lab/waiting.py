@@ -9,7 +9,7 @@ import msgspec
 from ultrafolio.waits.words import Stall, stalls
 
 
-class Told(msgspec.Struct, frozen=True):
+class ActorWait(msgspec.Struct, frozen=True):
     """One wait in words. kind: fatal, permanent, expected or waiting."""
 
     actor: int
@@ -20,11 +20,11 @@ class Told(msgspec.Struct, frozen=True):
     kind: str
 
 
-def told(state: Any) -> list[Told]:
+def told(state: Any) -> list[ActorWait]:
     """One entry per actor that waits, by number."""
     return [_told(stall) for stall in stalls(state)]
 
 
-def _told(stall: Stall) -> Told:
+def _told(stall: Stall) -> ActorWait:
     wait = stall.wait
-    return Told(stall.actor, wait.waiter, wait.waits_for, wait.held_by, wait.released_by, stall.kind)
+    return ActorWait(stall.actor, wait.waiter, wait.waits_for, wait.held_by, wait.released_by, stall.kind)

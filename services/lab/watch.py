@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import grpc
 import msgspec
 
-from services.common import parking
-from services.common.parking import Wait
+from services.common import scheduler
+from services.common.scheduler import Wait
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2 as pb
@@ -41,7 +41,7 @@ class _Reader:
         self.version, self.asked, self.over = 0, time.monotonic(), False
         self.error: Exception | None = None
         self._store = store
-        parking.HERE.take(self.news)
+        scheduler.DEFAULT.hold(self.news)
 
     @property
     def news(self) -> tuple[str, int, int]:
@@ -72,8 +72,8 @@ class _Reader:
     def _tell(self) -> None:
         before = self.news
         self.version += 1
-        parking.HERE.take(self.news)
-        parking.HERE.give(before)
+        scheduler.DEFAULT.hold(self.news)
+        scheduler.DEFAULT.release(before)
 
 
 def message_of(event: Event) -> pb.WatchResponse:

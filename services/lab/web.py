@@ -1,7 +1,7 @@
 """The lab's page: Starlette in a thread of the lab's process. What happens goes out as server-sent events.
 
 /                      the page; its style and scripts beside it
-/live?group=&saved=    events: `news` (groups, sweeps), and of one film `base`, `frames`, `end`; an event of frames
+/live?group=&saved=    events: `listing` (groups, sweeps), and of one replay `base`, `frames`, `end`; an event of frames
                        has the last entry as its id, so that a page that lost the line goes on where it was
 /saved                 POST of a saved stream: its name and groups;  /saved/NAME: its groups
 /groups/NAME           DELETE removes a group for ever; POST of …/archive saves its stream in the lab's folder
@@ -30,21 +30,21 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from services.common.settings import LOOPBACK
-from services.lab.cutting import Keeper
-from services.lab.listing import News
-from services.lab.replay import Film
-from services.lab.replays import MAX_BYTES, Films
+from services.lab.listing import Listing
+from services.lab.replay import GroupReplay
+from services.lab.replays import MAX_BYTES, Replays
+from services.lab.retention import Retention
 from ultrafolio.errors import InputError
 from ultrafolio.state.store import StoreUnavailable
 
 FOLDER = Path(__file__).parent / "page"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 LOOK_S = 0.1
-NO_KEEPER = Keeper(None, Path())
+NO_RETENTION = Retention(None, Path())
 """Of a page that may archive and delete nothing."""
 BEAT_S = 2.0
 MOST_FRAMES = 500
-"""Of one event: a long film arrives in pieces, and the page draws between them."""
+"""Of one event: a long replay arrives in pieces, and the page draws between them."""
 _POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
@@ -55,14 +55,19 @@ _HEADERS = {
 
 
 def application(
-    films: Films, news: News, host: str, ending: threading.Event, hosts: str = "", keeper: Keeper = NO_KEEPER
+    replays: Replays,
+    listing: Listing,
+    host: str,
+    ending: threading.Event,
+    hosts: str = "",
+    retention: Retention = NO_RETENTION,
 ) -> Starlette:
     """The ASGI application. `ending`: set when streams are to end; `hosts`: further names that it answers to."""
 
     async def live(request: Request) -> Response:
         group, saved = request.query_params.get("group", ""), request.query_params.get("saved", "")
         seen = request.headers.get("last-event-id") or request.query_params.get("after", "")
-        stream = _stream(films, news, saved, group, seen, ending)
+        stream = _stream(replays, listing, saved, group, seen, ending)
         return StreamingResponse(stream, media_type="text/event-stream", headers=_HEADERS)
 
     async def save(request: Request) -> Response:
@@ -74,27 +79,27 @@ def application(
             data += piece
             if len(data) > MAX_BYTES:
                 break
-        name, groups = await run_in_threadpool(films.keep, bytes(data))
+        name, groups = await run_in_threadpool(replays.keep, bytes(data))
         return JSONResponse({"saved": name, "groups": groups})
 
     def saved_groups(request: Request) -> Response:
-        return JSONResponse({"groups": films.saved_groups(request.path_params["name"])})
+        return JSONResponse({"groups": replays.saved_groups(request.path_params["name"])})
 
     def archive(request: Request) -> Response:
         # a form of another site cannot send this kind without asking first
         if request.headers.get("content-type") != "application/json":
             raise InputError("kind of the request", value=request.headers.get("content-type"), allowed="JSON")
-        return JSONResponse(keeper.archive(request.path_params["group"])._asdict())
+        return JSONResponse(retention.archive(request.path_params["group"])._asdict())
 
     def delete(request: Request) -> Response:
-        keeper.delete(request.path_params["group"])
+        retention.delete(request.path_params["group"])
         return JSONResponse({"deleted": request.path_params["group"]})
 
     def plots(request: Request) -> Response:
-        return JSONResponse(news.plots(request.path_params["job"]))
+        return JSONResponse(listing.plots(request.path_params["job"]))
 
     def plot(request: Request) -> Response:
-        svg = news.plot(request.path_params["job"], request.path_params["name"])
+        svg = listing.plot(request.path_params["job"], request.path_params["name"])
         return Response(
             svg,
             media_type="image/svg+xml",
@@ -146,45 +151,45 @@ def _event(kind: str, data: Any, identity: str = "") -> bytes:
 
 
 async def _stream(
-    films: Films, news: News, saved: str, group: str, seen: str, ending: threading.Event
+    replays: Replays, listing: Listing, saved: str, group: str, seen: str, ending: threading.Event
 ) -> AsyncIterator[bytes]:
     """Everything that one page is to know, until it goes."""
     yield b"retry: 1000\n\n"
-    said, film, ended, beat = None, None, False, time.monotonic()
+    said, replay, ended, beat = None, None, False, time.monotonic()
     while not ending.is_set():
         out = b""
-        now = await run_in_threadpool(news.now)
+        now = await run_in_threadpool(listing.now)
         if now != said:
             said = now
-            out += _event("news", now)
-        if group and film is None and not ended:
+            out += _event("listing", now)
+        if group and replay is None and not ended:
             try:
-                film = await run_in_threadpool(films.film, saved, group)
+                replay = await run_in_threadpool(replays.replay, saved, group)
             except InputError as error:
                 ended = True
                 out += _event("refused", {"error": str(error)})
             except StoreUnavailable:
-                film = None
-        if film is not None and not ended:
-            films.asked(film)
-            done = (film.whole, film.trouble)
-            piece, seen, behind = _piece(film, seen)
+                replay = None
+        if replay is not None and not ended:
+            replays.asked(replay)
+            done = (replay.whole, replay.error)
+            piece, seen, behind = _piece(replay, seen)
             out += piece
             if not behind and any(done):
                 ended = True
-                out += _event("end", film.trouble)
+                out += _event("end", replay.error)
         if not out and time.monotonic() - beat > BEAT_S:
-            out = _event("beat", {"away": films.away})
+            out = _event("beat", {"away": replays.away})
         if out:
             beat = time.monotonic()
             yield out
-        if not (film and behind):
+        if not (replay and behind):
             await asyncio.sleep(LOOK_S)
 
 
-def _piece(film: Film, seen: str) -> tuple[bytes, str, bool]:
+def _piece(replay: GroupReplay, seen: str) -> tuple[bytes, str, bool]:
     """What comes after the entry `seen` as events, the last entry in them, and whether there is more at once."""
-    base, frames, goes_on = film.since(seen)
+    base, frames, goes_on = replay.since(seen)
     if base is None:
         return b"", seen, False
     out = b""
@@ -202,7 +207,13 @@ class Page:
     """The page, served. `address` is host:port."""
 
     def __init__(
-        self, films: Films, news: News, host: str, port: int, hosts: str = "", keeper: Keeper = NO_KEEPER
+        self,
+        replays: Replays,
+        listing: Listing,
+        host: str,
+        port: int,
+        hosts: str = "",
+        retention: Retention = NO_RETENTION,
     ) -> None:
         """Listen. InputError if it cannot be listened there."""
         self._ending = threading.Event()
@@ -223,7 +234,7 @@ class Page:
             ) from None
         shown = f"[{host}]" if ":" in host else host
         self.address = f"{shown}:{self._listener.getsockname()[1]}"
-        app = application(films, news, host, self._ending, hosts, keeper)
+        app = application(replays, listing, host, self._ending, hosts, retention)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="page", daemon=True)

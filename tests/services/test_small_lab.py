@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from running_cluster import ROOT, running
-from services.lab.replay import Film
+from services.lab.replay import GroupReplay
 from ultrafolio.cli import main as ultrafolio
 from ultrafolio.commands.validate import stored
 from ultrafolio.conformance.suite import build
@@ -111,12 +111,12 @@ def test_a_stream_is_cut_to_a_window_and_validate_starts_at_its_checkpoint(lab, 
     assert accepted(lab, "cut", left).steps == before.steps
     assert list(lab.store.events("cut", whole[2].id))[0] == left[0], "a place that was cut off leads to the checkpoint"
     assert list(lab.store.events("cut", left[2].id)) == left[3:]
-    film = Film("cut")
-    film.feed(left)
-    other = Film("cut")
+    replay = GroupReplay("cut")
+    replay.feed(left)
+    other = GroupReplay("cut")
     other.feed(whole)
-    assert film.trouble is None and len(film.frames) == 5
-    assert film._codes == other._codes
+    assert replay.error is None and len(replay.frames) == 5
+    assert replay._codes == other._codes
     share(lab)
     accepted(lab, "cut")
     assert code("trace", "validate", where["redis"], "--group", "cut") == 0
@@ -218,12 +218,12 @@ class Said(list):
 
 
 def test_the_lab_cuts_by_itself(lab, monkeypatch):
-    from services.lab import cutting
+    from services.lab import retention
 
     hang(lab, "kept", 1)
-    monkeypatch.setattr(cutting, "EVERY_S", 0.05)
-    monkeypatch.setattr(cutting.checkpoint.cut, "__defaults__", (2, 4))
-    one = cutting.Keeper(lab.store, None)
+    monkeypatch.setattr(retention, "EVERY_S", 0.05)
+    monkeypatch.setattr(retention.checkpoint.cut, "__defaults__", (2, 4))
+    one = retention.Retention(lab.store, None)
     one.tend(Said())
     end = time.monotonic() + 60
     while lab.store.length("kept") > 4:

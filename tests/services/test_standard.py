@@ -164,7 +164,7 @@ def test_a_thousand_watchers_of_a_group_share_one_reader(tmp_path):
 
 
 def test_a_watcher_that_is_behind_the_window_misses_nothing(tmp_path, monkeypatch):
-    from services.common import parking
+    from services.common import scheduler
     from services.lab import watch
     from ultrafolio.state.events import StepEvent, Steps, encode
     from ultrafolio.state.memory import Memory, MemoryStore
@@ -183,7 +183,7 @@ def test_a_watcher_that_is_behind_the_window_misses_nothing(tmp_path, monkeypatc
 
     def take(number):
         for told in follower:
-            if isinstance(told, parking.Wait):
+            if isinstance(told, scheduler.Wait):
                 time.sleep(0.005)
             else:
                 seen.append(told.id)

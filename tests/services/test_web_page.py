@@ -15,8 +15,8 @@ import saved_streams
 from browser import NEEDED, chromium, entry, tab, until  # noqa: F401
 from running_cluster import ROOT, running
 from services.lab.jobs import Jobs
-from services.lab.listing import News
-from services.lab.replays import Films
+from services.lab.listing import Listing
+from services.lab.replays import Replays
 from services.lab.web import Page
 from ultrafolio.conformance.suite import build
 from ultrafolio.rpc.cluster import Cluster
@@ -235,7 +235,7 @@ def test_a_wrong_link_is_explained(tab, hung, address, link, says):  # noqa: F81
     tab.allowed = "status of 400"
     tab.goto(address + link)
     until(tab, "trouble", says)
-    assert not tab.is_visible("#film")
+    assert not tab.is_visible("#replay")
     tab.evaluate("group => { location.hash = group; }", hung)
     until(tab, "hang", "A hang")
     assert tab.inner_text("#trouble") == ""
@@ -256,7 +256,7 @@ def test_a_lost_lab_is_shown_and_found_again(tab, where, hung, tmp_path):  # noq
     with lab_alone(where, tmp_path) as (process, web):
         tab.goto(f"{web}#{hung}")
         until(tab, "hang", "A hang")
-        tab.evaluate("window.same = film")
+        tab.evaluate("window.same = replay")
         process.kill()
         until(tab, "line", "does not answer")
     with Cluster.at(where) as lab:
@@ -265,7 +265,7 @@ def test_a_lost_lab_is_shown_and_found_again(tab, where, hung, tmp_path):  # noq
         assert again == web
         until(tab, "line", "connected")
         tab.wait_for_selector("#group option[value='while-away']", state="attached")
-        assert tab.evaluate("window.same === film"), "it went on from the last entry it had seen"
+        assert tab.evaluate("window.same === replay"), "it went on from the last entry it had seen"
         tab.keyboard.press("Home")
         until(tab, "hang", "Nobody waits")
 
@@ -293,8 +293,8 @@ order = [0, 2]
 @contextmanager
 def page_over(folder):
     """The page over a folder of sweeps, in this process; its address."""
-    films = Films(MemoryStore(Memory(), "admin"), folder / "streams")
-    served = Page(films, News(films, Jobs(folder / "sweeps", "unix:///nowhere")), "127.0.0.1", 0)
+    replays = Replays(MemoryStore(Memory(), "admin"), folder / "streams")
+    served = Page(replays, Listing(replays, Jobs(folder / "sweeps", "unix:///nowhere")), "127.0.0.1", 0)
     try:
         yield f"http://{served.address}/"
     finally:
@@ -342,7 +342,7 @@ def test_ten_thousand_pages_draw_what_changed(tab, where, address):  # noqa: F81
     whole = tab.evaluate("({ ...drawn })")
     assert whole["cells"] - before["cells"] == 10_000 and whole["passes"] - before["passes"] == 1
     # all entries at once, as one batch brings them: one pass, and of each page that changed one square
-    changed = tab.evaluate("new Set(film.frames.flatMap((frame) => frame.pages.filter((_, i) => i % 2 === 0))).size")
+    changed = tab.evaluate("new Set(replay.frames.flatMap((frame) => frame.pages.filter((_, i) => i % 2 === 0))).size")
     assert 0 < changed < 40
     tab.keyboard.press("End")
     entry(tab, len(events) - 3)

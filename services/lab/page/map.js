@@ -13,7 +13,7 @@ class MemoryMap {
     this.canvas = canvas;
     this.over = over;
     this.picked = picked;
-    this.film = null;
+    this.replay = null;
     this.page = -1;
     this.rings = new Map();
     this.dirty = new Set();
@@ -24,8 +24,8 @@ class MemoryMap {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.layout());
   }
 
-  show(film) {
-    this.film = film;
+  show(replay) {
+    this.replay = replay;
     this.page = -1;
     this.rings = new Map();
     this.layout();
@@ -41,7 +41,7 @@ class MemoryMap {
   /** These pages look different now. */
   changed(pages) {
     for (const p of pages) {
-      if (Boolean(this.film.codes[p] & HEAD) !== this.heads[p]) { this.layout(); return; }
+      if (Boolean(this.replay.codes[p] & HEAD) !== this.heads[p]) { this.layout(); return; }
       this.dirty.add(p);
     }
     this.ask();
@@ -52,10 +52,10 @@ class MemoryMap {
   }
 
   layout() {
-    if (!this.film) return;
+    if (!this.replay) return;
     drawn.layouts++;
-    const pages = this.film.codes.length, width = this.width = this.canvas.clientWidth;
-    this.heads = Array.from(this.film.codes, (code) => Boolean(code & HEAD));
+    const pages = this.replay.codes.length, width = this.width = this.canvas.clientWidth;
+    this.heads = Array.from(this.replay.codes, (code) => Boolean(code & HEAD));
     this.x = new Int32Array(pages);
     this.y = new Int32Array(pages);
     const room = parseFloat(getComputedStyle(this.canvas.parentElement).maxHeight) - 16;
@@ -83,7 +83,7 @@ class MemoryMap {
     let x = edge, y = edge;
     for (let p = 0; p < this.x.length; p++) {
       if (p && this.heads[p]) x += gap;
-      const length = this.heads[p] ? this.film.folio(p)[1] - p : 1;
+      const length = this.heads[p] ? this.replay.folio(p)[1] - p : 1;
       const fits = x + length * step <= width || length * step > width;
       if (x + step > width || (this.heads[p] && !fits)) { x = edge; y += step + gap; }
       this.x[p] = x;
@@ -100,7 +100,7 @@ class MemoryMap {
     if (this.all) {
       context.fillStyle = this.colours.paper;
       context.fillRect(0, 0, this.width, this.canvas.height);
-      for (let p = 0; p < this.film.codes.length; p++) this.cell(p);
+      for (let p = 0; p < this.replay.codes.length; p++) this.cell(p);
     } else {
       for (const p of this.dirty) this.cell(p);
     }
@@ -120,7 +120,7 @@ class MemoryMap {
 
   cell(p) {
     drawn.cells++;
-    square(this.context, this.colours, this.x[p], this.y[p], this.size, page(this.film.codes[p]));
+    square(this.context, this.colours, this.x[p], this.y[p], this.size, page(this.replay.codes[p]));
     // the pages of a folio hang together
     if (this.heads[p + 1] === false && this.y[p + 1] === this.y[p]) {
       this.context.fillStyle = this.colours.soft;
@@ -135,7 +135,7 @@ class MemoryMap {
   }
 
   pick(p) {
-    if (p < 0 || p >= this.film.codes.length) return;
+    if (p < 0 || p >= this.replay.codes.length) return;
     this.page = p;
     this.ringed = false;
     const view = this.canvas.parentElement, high = view.clientHeight - 4 * this.size;
@@ -158,7 +158,7 @@ class MemoryMap {
     if (!to[event.key] || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
-    this.pick(Math.max(0, Math.min(this.film.codes.length - 1, to[event.key]())));
+    this.pick(Math.max(0, Math.min(this.replay.codes.length - 1, to[event.key]())));
   }
 
   /** The page of a row that stands nearest below or above another. */

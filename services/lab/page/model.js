@@ -1,11 +1,11 @@
 "use strict";
-// What is known of one film: its frames, and the map at the frame that is looked at. No rule is here: a frame says
-// what it changed, and the film adds it up.
+// What is known of one replay: its frames, and the map at the frame that is looked at. No rule is here: a frame says
+// what it changed, and the replay adds it up.
 
 const STATES = ["NON_SECURE", "SECURE", "SHARED", "PINNED_SHARED", "EXPORTED"];
 const LETTERS = "NSHPE";
 
-/** A page's code taken apart; film.py puts it together. */
+/** A page's code taken apart; services/lab/replay.py puts it together. */
 function page(code) {
   let at = 0;
   const bits = (width) => { at += width; return (code >>> (at - width)) & ((1 << width) - 1); };
@@ -18,7 +18,7 @@ function page(code) {
 const HEAD = 1 << 11;
 const plural = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
-class Film {
+class GroupReplay {
   constructor(base) {
     this.base = base;
     this.frames = [];

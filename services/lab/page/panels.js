@@ -1,5 +1,5 @@
 "use strict";
-// Parts of the page, each made from a film alone. What comes from outside only ever becomes text, never markup.
+// Parts of the page, each made from a replay alone. What comes from outside only ever becomes text, never markup.
 
 const $ = (id) => document.getElementById(id);
 
@@ -61,12 +61,12 @@ function rings(list, frame) {
 }
 
 /** How many pages are how, and the folios on which there is something. */
-function tables(film) {
+function tables(replay) {
   const counts = new Array(STATES.length).fill(0), on = new Map(SHAPES.map(([name]) => [name, 0])), busy = [];
   let head = 0, words = new Map();
   const close = (end) => { if (words.size) busy.push([head, end, words]); };
-  for (let p = 0; p < film.codes.length; p++) {
-    const one = page(film.codes[p]);
+  for (let p = 0; p < replay.codes.length; p++) {
+    const one = page(replay.codes[p]);
     if (one.head) { close(p); head = p; words = new Map(); }
     counts[one.state]++;
     for (const [name, shape] of SHAPES) {
@@ -75,7 +75,7 @@ function tables(film) {
       words.set(name, [...(words.get(name) || []), p]);
     }
   }
-  close(film.codes.length);
+  close(replay.codes.length);
   $("counts").querySelectorAll("b").forEach((place, i) => { place.textContent = [...counts, ...on.values()][i]; });
   const told = busy.slice(0, MOST).map(([first, end, found]) => [first, end,
     [...found].map(([name, pages]) => `${name}: ${listed(pages)}`).join("; ")]);
@@ -93,8 +93,8 @@ const MOST = 12;
 const listed = (pages) => pages.slice(0, 8).join(", ") + (pages.length > 8 ? `, and ${pages.length - 8} more` : "");
 
 /** One page in words. */
-function described(film, p) {
-  const one = page(film.codes[p]), [first, end] = film.folio(p), rest = marks(one);
+function described(replay, p) {
+  const one = page(replay.codes[p]), [first, end] = replay.folio(p), rest = marks(one);
   const folio = end - first > 1 ? `in the folio of pages ${first} to ${end - 1}` : "a folio of its own";
   return `Page ${p}: ${STATES[one.state]}, ${folio}${rest.length ? `; ${rest.join(", ")}` : ""}.`;
 }
@@ -127,13 +127,13 @@ const COLUMNS = ["guest", "host", "ultravisor", "device"];
 const PLAIN = ["OK", "DONE"];
 
 /** The last steps up to frame n, the latest below, a column per part; what comes round again is told once. */
-function ladder(film, n, most = 32) {
+function ladder(replay, n, most = 32) {
   let rows = [];
-  for (let at = n; at > film.base.n && rows.length < most;) {
-    const [period, times] = round(film, at), told = [];
+  for (let at = n; at > replay.base.n && rows.length < most;) {
+    const [period, times] = round(replay, at), told = [];
     const since = at - period * times;
     if (times > 1) told.push(note(`the same round ${times} times, since entry ${since + 1}; its last time:`, "round"));
-    for (let m = at - period + 1; m <= at; m++) told.push(...entry(film.frame(m), m === n));
+    for (let m = at - period + 1; m <= at; m++) told.push(...entry(replay.frame(m), m === n));
     rows = [...told, ...rows];
     at = since;
   }
@@ -143,8 +143,8 @@ function ladder(film, n, most = 32) {
 const note = (text, kind) => h("tr", {}, h("td", { colspan: 5, class: kind }, text));
 
 /** Of how many entries the round is that ends at an entry, and how often it came in a row. */
-function round(film, at) {
-  const key = (m) => (m > film.base.n ? film.frame(m).key : -m - 2);
+function round(replay, at) {
+  const key = (m) => (m > replay.base.n ? replay.frame(m).key : -m - 2);
   for (let period = 1; period <= 4; period++) {
     let back = period;
     while (key(at - back) === key(at - back + period)) back++;

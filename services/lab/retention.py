@@ -38,7 +38,7 @@ class Archive(NamedTuple):
     digest: str
 
 
-class Keeper:
+class Retention:
     """store: with the keeper's rights, None where the lab was given none;  folder: for archives."""
 
     def __init__(self, store: RedisStore | None, folder: Path) -> None:
