@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 
 class Limit(NamedTuple):
-    """what is bounded;  most: its bound, in words with the unit;  said: how one more is refused."""
+    """what: the bounded quantity;  most: its bound with the unit;  said: how the next one is refused."""
 
     what: str
     most: str
@@ -44,7 +44,7 @@ def table() -> list[Limit]:
         Limit("silence of a client", f"{usual.keepalive_s:g} s, twice (ULTRAFOLIO_KEEPALIVE_S)", "its calls end"),
         Limit("reflection streams", f"{standard.MOST_REFLECTIONS}, {standard.REFLECTION_S:g} s each", full),
         Limit("watchers of a service's health", f"{standard.MOST_WATCHERS}", full),
-        Limit("threads that go on with calls that waited", f"{scheduler.THREADS}", "queued"),
+        Limit("threads that resume suspended calls", f"{scheduler.THREADS}", "queued"),
         Limit("a request id", f"`{requests.PATTERN.pattern}`", bad),
         Limit("an answer kept for a repetition", f"{REPLY_MS // 1000} s", "then it is a new request"),
         Limit("folio groups of a cluster", f"{host.MOST_GROUPS:,}", f"{bad}, TOO_MANY"),
@@ -89,7 +89,7 @@ def table() -> list[Limit]:
 
 
 def text() -> str:
-    """The guide's text."""
+    """Returns the text of docs/limits.md."""
     rows = [f"| {limit.what} | {limit.most} | {limit.said} |" for limit in table()]
     head = ["# Limits", "", "Made by `python -m services.limits > docs/limits.md` from the code that enforces them.",
             "One more than a bound is refused with what was sent, what is allowed, and what to do.", "",

@@ -1,4 +1,4 @@
-"""The laboratory: `python -m services.lab`, told by ULTRAFOLIO_ variables (python -m services --help)."""
+"""The laboratory: `python -m services.lab`, configured by ULTRAFOLIO_ variables (python -m services --help)."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ from ultrafolio.rpc.v1 import lab_pb2_grpc
 
 
 def start(settings: Settings) -> Running:
-    """Open the jobs and the shared state, and listen; the page is for whoever reaches its port."""
+    """Open the jobs and the shared state, and listen. The page has no access control beyond its port."""
     store, folder = store_of(settings, "lab"), folder_of(settings, "lab")
     jobs = Jobs(folder / "sweeps", settings.redis_url("lab"), settings.files)
     retention = Retention(keeper_of(settings), folder / "archive")
     lab = Lab(store, jobs, retention)
     register = [(lab_pb2_grpc.add_LabServiceServicer_to_server, lab)]
     running = serve("lab", register, settings, ready=store.ping, tracing=traced("lab", settings))
-    retention.tend(running.log)
+    retention.start_cutting(running.log)
     if settings.web_port >= 0:
         replays = Replays(store, folder / "streams")
         _with_page(
@@ -32,7 +32,7 @@ def start(settings: Settings) -> Running:
 
 
 def _with_page(running: Running, page: Page) -> None:
-    """Say where the page is, and end it with the service."""
+    """Announce the page's address, and close the page with the service."""
     says, stop = running.announcement, running.stop
 
     def announcement() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the page lists: the groups, and the sweeps with their progress and their plots as they fill in."""
+"""The page's lists: groups, and sweeps with progress and plots of the cells computed so far."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = {
 
 
 class Listing:
-    """Looks at most every half second, however many pages ask."""
+    """The lists, refreshed at most every half second for all pages together."""
 
     def __init__(self, replays: Replays, jobs: Jobs) -> None:
         self._replays, self._jobs = replays, jobs
@@ -36,7 +36,7 @@ class Listing:
         self._drawing = threading.Lock()
 
     def now(self) -> dict[str, Any]:
-        """{groups, sweeps, away}; the same object as long as nothing changed."""
+        """Returns {groups, sweeps, away}: the same object until something changed."""
         if self._lock.acquire(blocking=False):
             try:
                 if time.monotonic() - self._looked > EVERY_S:
@@ -74,7 +74,7 @@ class Listing:
 
     # --------------------------------------------------------------------------------------------- plots
     def _plots(self, job: str) -> tuple[int, list[Any]]:
-        """Of how many cells the plots are, and the plots; drawn again when there are more cells."""
+        """Returns (number of cells, their plots), drawn again if there are more cells than at the last call."""
         from ultrafolio.report.page import all_plots
 
         folder = self._jobs.folder(job)
@@ -91,9 +91,9 @@ class Listing:
             return cells, plots
 
     def plots(self, job: str) -> dict[str, Any]:
-        """Names, titles, captions and descriptions of a sweep's plots, and of how many cells they are, {cells, plots}.
+        """Returns {cells: their number, plots: [{name, title, caption, alt}]} of a sweep.
 
-        While the sweep runs they are of the rows that its store holds. InputError where it holds none, or is none.
+        While the sweep runs the plots show the rows that its store has. Raises InputError if it has no store or no row.
         """
         cells, plots = self._plots(job)
         return {
@@ -104,7 +104,7 @@ class Listing:
         }
 
     def plot(self, job: str, name: str) -> str:
-        """One plot as SVG, as it was drawn last: there are more cells every second, and drawing takes longer."""
+        """Returns one plot as SVG, as last drawn: drawing takes longer than new cells take to come in."""
         _, drawn = self._drawn.get(job) or self._plots(job)
         plots = {plot.name: plot.svg for plot in drawn}
         if name not in plots:

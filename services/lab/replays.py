@@ -1,4 +1,4 @@
-"""The replays that are watched: of groups, while they go on, and of saved streams, kept as files."""
+"""The watched replays: of the cluster's groups, and of saved streams, which are stored as files."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ultrafolio.state.store import Event, StoreUnavailable
 
 MAX_REPLAYS = 16
 MAX_BYTES = 32 << 20
-"""Of a saved stream."""
+"""Bytes of a saved stream."""
 MOST_SAVED = 32
 KEPT_DAYS = 7
-"""Since a saved stream was last opened."""
+"""Days that a saved stream is stored after it was last opened."""
 BLOCK_MS = 200
 FORGOTTEN_S = 15.0
-"""A group that nobody asked about for so long is not followed any more."""
+"""Seconds after the last request for a group's replay at which it stops following the group."""
 SAVED = re.compile(r"[0-9a-f]{16}")
 
 
 class Replays:
-    """store: with the laboratory's rights;  folder: where saved streams are kept."""
+    """store: with the laboratory's rights;  folder: for saved streams."""
 
     def __init__(self, store: RedisStore, folder: Path) -> None:
         self.store, self._folder = store, folder
@@ -42,21 +42,21 @@ class Replays:
         self._followed: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self.away = ""
-        """Why the shared state cannot be read now; "" while it can."""
+        """Why the shared state cannot be read now; "" if it can."""
 
     def groups(self) -> list[str]:
-        """The groups there are. StoreUnavailable while nobody knows."""
+        """Returns the cluster's groups. Raises StoreUnavailable if the store does not answer."""
         return self.store.groups()
 
     def replay(self, saved: str, group: str) -> GroupReplay:
-        """The replay of a group of a saved stream, or, with "", of the cluster. InputError if there is none."""
+        """Returns the replay of a group of the saved stream `saved`, or of the cluster ("")."""
         group_name(group)
         key = saved, group
         with self._lock:
             self._asked[key] = time.monotonic()
             if key in self._replays and (saved or key in self._followed):
                 return self._replays[key]
-        # a thread goes on with the replay it finds
+        # a replay that exists is continued
         replay = self._replays.get(key) or GroupReplay(group)
         work: Callable[[], None]
         if saved:
@@ -81,7 +81,7 @@ class Replays:
                 del self._replays[key], self._asked[key]
 
     def asked(self, replay: GroupReplay) -> None:
-        """Somebody still looks at a group's replay."""
+        """Note that a page still shows a group's replay."""
         with self._lock:
             self._asked["", replay.name] = time.monotonic()
 
@@ -97,7 +97,7 @@ class Replays:
             )
 
     def _follow(self, key: tuple[str, str], replay: GroupReplay) -> None:
-        """Feed a replay while somebody looks at it."""
+        """Feed a replay until FORGOTTEN_S after the last page showed it."""
         while True:
             with self._lock:
                 if time.monotonic() - self._asked.get(key, 0.0) > FORGOTTEN_S:
@@ -120,7 +120,7 @@ class Replays:
 
     # --------------------------------------------------------------------------------------------- saved streams
     def keep(self, data: bytes) -> tuple[str, list[str]]:
-        """Keep a saved stream: its name, and its groups. InputError: it is too long, or none."""
+        """Store a saved stream. Returns its name and its groups. Raises InputError if it is too long or no stream."""
         if len(data) > MAX_BYTES:
             raise InputError(
                 "the saved stream is too long",
@@ -140,7 +140,7 @@ class Replays:
         return name, groups
 
     def _expire(self) -> None:
-        """Remove saved streams that nobody opened for long, and the oldest of too many."""
+        """Remove saved streams not opened for KEPT_DAYS, and the oldest beyond MOST_SAVED."""
         files = sorted((file.stat().st_mtime, file) for file in self._folder.iterdir() if SAVED.fullmatch(file.name))
         oldest = time.time() - KEPT_DAYS * 86_400
         for at, (opened, file) in enumerate(files, 1):
@@ -148,7 +148,7 @@ class Replays:
                 file.unlink(missing_ok=True)
 
     def saved_groups(self, saved: str) -> list[str]:
-        """The groups of a saved stream, those whose names are names."""
+        """Returns the groups of a saved stream, sorted. Raises InputError for a bad name, or without a group."""
         groups = sorted(self._streams(saved))
         for group in groups:
             group_name(group)

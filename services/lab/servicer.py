@@ -22,11 +22,11 @@ from ultrafolio.state.redis import RedisStore
 
 LOOK_S = 0.2
 MOST_UPLOADS = 4
-"""Recordings that are uploaded at a time; each holds a thread."""
+"""Concurrent uploads of recordings; each holds a thread."""
 
 
 class Lab(lab_pb2_grpc.LabServiceServicer):
-    """store: with the laboratory's rights;  jobs: the sweeps;  retention: what cuts, archives and deletes."""
+    """store: with the laboratory's rights;  jobs: the sweeps;  retention: archives and deletes groups."""
 
     def __init__(self, store: RedisStore, jobs: Jobs, retention: Retention) -> None:
         self.store, self.jobs, self.watchers, self.retention = store, jobs, Watchers(store), retention
@@ -112,7 +112,7 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
 
 
 def _in_time(requests: Iterator[pb.UploadRecordingRequest], context: Any) -> Iterator[bytes]:
-    """The pieces of an upload; a client that sends none for STALLED_S ends the call."""
+    """Yields the pieces of an upload. Cancels the call if the client sends none for STALLED_S."""
     while True:
         stalled = scheduler.DEFAULT.timer.at(STALLED_S, context.cancel)
         try:

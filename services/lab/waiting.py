@@ -1,4 +1,4 @@
-"""Who waits for whom in a replayed state, as the page shows it."""
+"""The waits of a replayed state, for the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ultrafolio.waits.words import Stall, stalls
 
 
 class ActorWait(msgspec.Struct, frozen=True):
-    """One wait in words. kind: fatal, permanent, expected or waiting."""
+    """One actor's wait, in words. kind: fatal, permanent, expected or waiting."""
 
     actor: int
     waiter: str
@@ -21,7 +21,7 @@ class ActorWait(msgspec.Struct, frozen=True):
 
 
 def told(state: Any) -> list[ActorWait]:
-    """One entry per actor that waits, by number."""
+    """Returns one entry per waiting actor, by number."""
     return [_told(stall) for stall in stalls(state)]
 
 

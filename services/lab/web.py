@@ -1,11 +1,11 @@
-"""The lab's page: Starlette in a thread of the lab's process. What happens goes out as server-sent events.
+"""The lab's page: Starlette in a thread of the lab's process. Changes are sent as server-sent events.
 
 /                      the page; its style and scripts beside it
-/live?group=&saved=    events: `listing` (groups, sweeps), and of one replay `base`, `frames`, `end`; an event of frames
-                       has the last entry as its id, so that a page that lost the line goes on where it was
+/live?group=&saved=    events: `listing` (groups, sweeps), and of one replay `base`, `frames`, `end`; the id of an event
+                       `frames` is its last entry, from which a page continues after it lost the connection
 /saved                 POST of a saved stream: its name and groups;  /saved/NAME: its groups
 /groups/NAME           DELETE removes a group for ever; POST of …/archive saves its stream in the lab's folder
-/sweeps/JOB/plots      what the report draws of a sweep, as far as it is;  …/NAME.svg
+/sweeps/JOB/plots      the report's plots of a sweep's cells so far;  …/NAME.svg
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ FOLDER = Path(__file__).parent / "page"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 LOOK_S = 0.1
 NO_RETENTION = Retention(None, Path())
-"""Of a page that may archive and delete nothing."""
+"""For a page that may not archive or delete."""
 BEAT_S = 2.0
 MOST_FRAMES = 500
-"""Of one event: a long replay arrives in pieces, and the page draws between them."""
+"""Frames in one event: the page draws a long replay in between."""
 _POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
@@ -62,7 +62,7 @@ def application(
     hosts: str = "",
     retention: Retention = NO_RETENTION,
 ) -> Starlette:
-    """The ASGI application. `ending`: set when streams are to end; `hosts`: further names that it answers to."""
+    """Returns the ASGI application. `ending`: set to end the streams;  `hosts`: further accepted names in Host."""
 
     async def live(request: Request) -> Response:
         group, saved = request.query_params.get("group", ""), request.query_params.get("saved", "")
@@ -71,7 +71,7 @@ def application(
         return StreamingResponse(stream, media_type="text/event-stream", headers=_HEADERS)
 
     async def save(request: Request) -> Response:
-        # a form of another site cannot send this kind without asking first
+        # a form of another site cannot send this content type without a CORS preflight
         if request.headers.get("content-type") != "application/x-ndjson":
             raise InputError("kind of the file", value=request.headers.get("content-type"), allowed="a saved stream")
         data = bytearray()
@@ -86,7 +86,7 @@ def application(
         return JSONResponse({"groups": replays.saved_groups(request.path_params["name"])})
 
     def archive(request: Request) -> Response:
-        # a form of another site cannot send this kind without asking first
+        # a form of another site cannot send this content type without a CORS preflight
         if request.headers.get("content-type") != "application/json":
             raise InputError("kind of the request", value=request.headers.get("content-type"), allowed="JSON")
         return JSONResponse(retention.archive(request.path_params["group"])._asdict())
@@ -121,7 +121,7 @@ def application(
             Route("/sweeps/{job}/plots", plots),
             Route("/sweeps/{job}/{name}.svg", plot),
         ],
-        # another site's name that leads here is not ours
+        # refuses another site's name that resolves to this address (DNS rebinding)
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_names(host, hosts))],
         exception_handlers={InputError: _refused, StoreUnavailable: _away, 404: _nowhere},
     )
@@ -145,7 +145,7 @@ def _nowhere(request: Request, error: Exception) -> Response:
 
 # ------------------------------------------------------------------------------------------------- events
 def _event(kind: str, data: Any, identity: str = "") -> bytes:
-    """One event; JSON has no line ends of its own."""
+    """Returns one event; the JSON has no line breaks."""
     head = f"id: {identity}\n" if identity else ""
     return f"{head}event: {kind}\ndata: ".encode() + msgspec.json.encode(data) + b"\n\n"
 
@@ -153,7 +153,7 @@ def _event(kind: str, data: Any, identity: str = "") -> bytes:
 async def _stream(
     replays: Replays, listing: Listing, saved: str, group: str, seen: str, ending: threading.Event
 ) -> AsyncIterator[bytes]:
-    """Everything that one page is to know, until it goes."""
+    """Yields the events of one page until it disconnects."""
     yield b"retry: 1000\n\n"
     said, replay, ended, beat = None, None, False, time.monotonic()
     while not ending.is_set():
@@ -188,7 +188,7 @@ async def _stream(
 
 
 def _piece(replay: GroupReplay, seen: str) -> tuple[bytes, str, bool]:
-    """What comes after the entry `seen` as events, the last entry in them, and whether there is more at once."""
+    """Returns the events after entry `seen`, the last entry in them, and whether more are ready."""
     base, frames, goes_on = replay.since(seen)
     if base is None:
         return b"", seen, False
@@ -204,7 +204,7 @@ def _piece(replay: GroupReplay, seen: str) -> tuple[bytes, str, bool]:
 
 # ------------------------------------------------------------------------------------------------- serving
 class Page:
-    """The page, served. `address` is host:port."""
+    """Serves the page. `address` is host:port."""
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ class Page:
         hosts: str = "",
         retention: Retention = NO_RETENTION,
     ) -> None:
-        """Listen. InputError if it cannot be listened there."""
+        """Listen. Raises InputError if the address cannot be bound."""
         self._ending = threading.Event()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.socket(family, socket.SOCK_STREAM)
@@ -241,7 +241,7 @@ class Page:
         self._thread.start()
 
     def _serve(self) -> None:
-        # signals are the service's own affair
+        # the service handles signals
         self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
         self._server.run(sockets=[self._listener])
 
@@ -254,7 +254,7 @@ class Page:
 
 
 def _names(host: str, hosts: str) -> list[str]:
-    """The names in Host that are answered: loopback's, that of the address it listens on, and those given."""
+    """Returns the accepted names in Host: loopback's, the listening address, and `hosts`."""
     everywhere = "0.0.0.0", "::"  # nosec B104 (nothing is bound here)
     own = [] if host in everywhere else [f"[{host}]" if ":" in host else host]
     return [*LOOPBACK, "[::1]", *own, *(name.strip() for name in hosts.split(",") if name.strip())]

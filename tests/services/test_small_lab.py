@@ -224,7 +224,7 @@ def test_the_lab_cuts_by_itself(lab, monkeypatch):
     monkeypatch.setattr(retention, "EVERY_S", 0.05)
     monkeypatch.setattr(retention.checkpoint.cut, "__defaults__", (2, 4))
     one = retention.Retention(lab.store, None)
-    one.tend(Said())
+    one.start_cutting(Said())
     end = time.monotonic() + 60
     while lab.store.length("kept") > 4:
         assert time.monotonic() < end
