@@ -18,11 +18,11 @@ from ultrafolio.uvcall.calls import RC_EXECUTED
 CHUNK = 256 * PAGE
 """Bytes of an image in one message to the host."""
 PREFIX = 2
-"""Pages of the prefix area, which a processor needs to be entered; here it is where the image begins."""
+"""Pages of the prefix area, which SIE entry needs; here the first pages of the image."""
 
 
 class Boot:
-    """Boots guests: the part of their owner, who encrypts, and of the vCPU, whose touches unpack page by page."""
+    """Boots guests: encrypts as the owner, and touches page by page as the vCPU, so that the host unpacks."""
 
     def __init__(self, parts: Parts, machine: Machine) -> None:
         self._parts, self._machine = parts, machine
@@ -30,8 +30,9 @@ class Boot:
     def boot(
         self, group: Group, actor: int, page: int, plain: bytes, deadline: Deadline
     ) -> Suspending[tuple[OrderResult, pb.BootResponse]]:
-        """Boot the machine of vCPU `actor` from an image whose first page is `page`; it needs two pages, if the image
-        has one. Refused by the ultravisor or out of time, nothing of the guest is left. InputError: no whole pages."""
+        """Boot the machine of vCPU `actor` from the image `plain`, whose first page is `page` of the group. The machine
+        needs two pages even for an image of one. If the ultravisor refuses or the deadline passes, the guest is
+        destroyed. Raises InputError if `plain` is not whole pages."""
         key = self._parts.ultravisor.HostKey(ultravisor_pb2.HostKeyRequest()).key
         sealed = image.seal(plain, [key], page * PAGE)
         self._machine.enter(group, actor, TOUCH, page)
@@ -58,7 +59,7 @@ class Boot:
     def _unpack(
         self, group: Group, actor: int, page: int, sealed: image.Sealed, deadline: Deadline, response: pb.BootResponse
     ) -> Suspending[OrderResult]:
-        """Hand over the image, and touch its pages in order, and those of the prefix area."""
+        """Send the image to the host, then touch its pages in order, and those of the prefix area."""
         touched = OrderResult().end(OUTCOME_DONE)
         for offset in range(0, len(sealed.pages), CHUNK):
             some = sealed.pages[offset : offset + CHUNK]

@@ -1,5 +1,5 @@
-"""What devices do, step by step: direct I/O of disks, long-term pins such as virtio rings, adapter interrupts; and the
-reboot that tears them down."""
+"""Devices: direct I/O of disks, long-term pins such as virtio rings, adapter interrupts, and the reboot that tears them
+down."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from ultrafolio.state.sections import is_guest
 from ultrafolio.state.turn import Group
 
 STOP_SLICE_S = 0.2
-"""How long a stopping machine waits for one of its actors before it looks at the others."""
+"""Seconds that a stopping machine waits for one of its actors before it checks the others."""
 NEVER_S = 60.0
-"""How long a call waits at a time for I/O that never completes."""
+"""Seconds of one wait for I/O that never completes."""
 START_PAUSES_S = (0.0, 0.01, 0.05, 0.2)
-"""When to look whether a device at work is so for this very request: another replica may be just about to say it."""
+"""Seconds between checks whether a busy device works for this request: another replica may not have recorded it yet."""
 
 
 class Devices:
@@ -51,9 +51,9 @@ class Devices:
     def direct_io(
         self, group: Group, disk: int, page: int, *, read: bool, hold_us: int, request: str, deadline: Deadline
     ) -> Suspending[tuple[OrderResult, int]]:
-        """A disk's direct I/O on its pages from `page`: pin, real I/O, unpin. The work and an errno, 0 for none.
+        """A disk's direct I/O on its pages from `page`: pin, real I/O, unpin. Returns the result and an errno, or 0.
 
-        Once started, the I/O and the unpin come to their end whatever becomes of the caller.
+        Once started, the I/O and the unpin complete even if the caller disconnects.
         """
         work, error = (yield from self._begin(group, disk, page, request)), 0
         yield from self._host(group, disk, work, deadline, (IO_START, IO_END, DEVICE_IDLE))
@@ -69,7 +69,7 @@ class Devices:
         return self._ended(group, disk, work, DEVICE_IDLE, _refused(work) or error)
 
     def _never(self, group: Group, disk: int, work: OrderResult, deadline: Deadline) -> Suspending[OrderResult]:
-        """The I/O of this disk never completes."""
+        """Wait until the deadline for I/O that never completes."""
         while not deadline.over:
             yield deadline.pause(NEVER_S)
         return work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, disk))
@@ -96,7 +96,7 @@ class Devices:
         return self._ended(group, ring, work, RING_READY, 0)[0]
 
     def _begin(self, group: Group, device: int, page: int, request: str) -> Suspending[OrderResult]:
-        """The start of a device, once per request. StatusError: it is at work for another one."""
+        """Start a device, once per request. Raises StatusError if it works for another request."""
         work = OrderResult()
         for pause_s in START_PAUSES_S if request else (0.0,):
             yield Wait(pause_s)
@@ -117,7 +117,7 @@ class Devices:
     def _host(
         self, group: Group, device: int, work: OrderResult, deadline: Deadline, until: tuple[int, ...]
     ) -> Suspending[None]:
-        """Let the host pin or unpin, until the device's thread stands at one of these rules."""
+        """Let the host pin or unpin, until the device's next rule is one of `until`."""
         while pc_of(group, device) not in until and not deadline.over:
             steps, work.wait = yield from self.parts.run(group.name, device, deadline.slice())
             work.round(steps)
@@ -130,7 +130,7 @@ class Devices:
         return work.end(OUTCOME_REFUSED if _refused(work) else OUTCOME_DONE), error
 
     def _io(self, group: Group, disk: int, read: bool, hold_us: int) -> Suspending[int]:
-        """The I/O in flight: real bytes, and then as long as it is to take."""
+        """Do the I/O: real bytes, then wait `hold_us` microseconds. Returns an errno, or 0."""
         mine, me = group.view.live.actor[disk], (group.name, disk)
         with self._lock:
             self._flying.add(me)
@@ -161,7 +161,7 @@ class Devices:
     def reboot(
         self, group: Group, actor: int, shutdown: bool, request: str, deadline: Deadline
     ) -> Suspending[OrderResult]:
-        """vCPUs stop, I/O ends, devices are torn down and unpinned, all is unshared and destroyed."""
+        """Stop vCPUs, wait for I/O, tear down and unpin devices, unshare and destroy all pages."""
         work = OrderResult()
         group.refresh()
         begun = bool(request) and group.store.reply(group.name, request) is not None
@@ -180,7 +180,7 @@ class Devices:
         return work.end(OUTCOME_DONE)
 
     def _stop_actors(self, group: Group, vm: int, work: OrderResult, deadline: Deadline) -> Suspending[None]:
-        """Every vCPU drops its instruction, every device is torn down; I/O in flight here is waited for."""
+        """Every vCPU drops its instruction, every device is torn down; waits for I/O in flight."""
         who = group.view.meta.who
         for t in range(len(who)):
             if who["vm"][t] != vm or who["kind"][t] == REBOOT or not is_guest(who["kind"][t]):
@@ -195,6 +195,6 @@ class Devices:
 
 
 def _refused(work: OrderResult) -> int:
-    """The errno of a pin that was refused, or 0."""
+    """Returns the errno of a refused pin, or 0."""
     errors = {E_IO: errno.EFAULT, MISUSE: errno.ENOMEM}
     return next((errors[done.outcome] for done in work.steps if done.outcome in errors), 0)

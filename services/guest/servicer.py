@@ -39,7 +39,7 @@ from ultrafolio.state.turn import Group
 M = TypeVar("M")
 BATCH = 64
 MOST_BATCH = 1024
-"""Touches of a workload in one message to the ultravisor: its answer is read before others' calls are."""
+"""Touches of a workload in one message to the ultravisor, which handles messages one at a time."""
 MOST_PAGES = 1_000_000
 """Pages of a workload that are listed."""
 LONGEST_HOLD_US = 60_000_000
@@ -202,7 +202,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             return (yield from self._deduplicated(group.name, name, deadline, shape, order))
 
     def _let_go(self, group: Group, work: OrderResult) -> OrderResult:
-        """An order has ended that may have let go of pages: who waits for some of the group looks again."""
+        """Resume the calls that wait in the group: the ended order may have released pages."""
         scheduler.DEFAULT.wake(bell(group.name))
         return work
 
@@ -217,7 +217,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
 
 
 def _filled(message: M, work: OrderResult) -> M:
-    """The answer with what every order says of its work."""
+    """Fill the common fields of an order's answer. Returns it."""
     answer: Any = message
     answer.steps.extend(map(step_to, work.steps))
     answer.outcome = work.outcome

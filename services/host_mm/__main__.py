@@ -1,4 +1,4 @@
-"""The host MM service: `python -m services.host_mm`, told by ULTRAFOLIO_ variables (python -m services --help)."""
+"""The host MM service: `python -m services.host_mm`, set by ULTRAFOLIO_ variables (python -m services --help)."""
 
 from services.common.disk import Disk
 from services.common.links import channel_to, folder_of, store_of

@@ -39,18 +39,17 @@ from ultrafolio.state.turn import Done, Group
 
 OWN_WORK = tuple(kind for kind in range(len(ACTOR_KINDS)) if not is_guest(kind))
 ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1, "turn_come": 0}
-"""Functions of model.host by which a thread comes over from a guest or device, or asks; how many arguments follow the
-actor."""
+"""Functions of model.host that another role calls -> number of arguments after the actor."""
 FIT = {
     LRU: "a page in no batch, of a folio that is not frozen",
     TAMPER: "a page that the host may access, and has not changed yet",
 }
-"""Which pages an actor of such a kind may choose."""
+"""Actor kind -> the pages that it may choose, for errors."""
 
 MOST_GROUPS = 4096
-"""Folio groups of a cluster; one that is not needed any more can be archived and deleted."""
+"""Most folio groups of a cluster. Archive and delete groups that are no longer needed."""
 FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE
-"""Where group memory begins, above what the ultravisor's life cycle uses, and how much each group has."""
+"""Address of the groups' memory, above the donated storage; bytes per group."""
 
 
 class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
@@ -93,7 +92,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         )
 
     def _free(self, group: Group, actor: int, request: str) -> None:
-        """StatusError if the thread is in the middle of work that another request started."""
+        """Raises StatusError if the thread has not finished another request."""
         with in_words():
             task = group.refresh().live.task[actor]
             known = bool(request) and self.store.reply(group.name, f"{request}/0") is not None

@@ -27,7 +27,7 @@ from ultrafolio.state.view import View
 
 PAGE = 4096
 MARGIN_S = 0.1
-"""How long before its deadline a waiting call gives up, so that its answer still arrives."""
+"""Seconds before its deadline at which a waiting call ends, so that its answer still arrives."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.02
 
 
@@ -37,7 +37,7 @@ def of_host(pc: int) -> bool:
 
 
 def _under_way(pc: int) -> bool:
-    """Whether a thread that is at this rule is in the middle of something at the host."""
+    """Whether a thread whose next rule is `pc` has unfinished work at the host."""
     return pc in RULES and of_host(pc) and not RULES[pc].chooses
 
 
@@ -57,7 +57,7 @@ ReadPages = Callable[[str, int, int], bytes]
 
 
 class Threads:
-    """Runs host threads of any group. swap: where writeback writes to;  unfinished: those that are under way."""
+    """Runs host threads of any group. swap: where writeback writes to;  unfinished: record of unfinished threads."""
 
     def __init__(self, read_pages: ReadPages, would_end: WouldEnd, swap: Swap, unfinished: UnfinishedThreads) -> None:
         self._read, self._swap, self._unfinished = read_pages, swap, unfinished
@@ -137,18 +137,18 @@ class Threads:
         return drive
 
     def left(self, group: str, turn: Turn) -> None:
-        """A process that died left this turn, which is finished; its thread may stand in the middle."""
+        """Called when a dead process's turn was finished; its thread may have more steps."""
         request, _, number = turn.request.rpartition("/")
         if number.isdecimal():
             self._unfinished.record(Thread(group, turn.actor, request))
 
     def look_after(self, groups: Groups[Group]) -> None:
-        """Let threads that nobody runs any more go on by themselves, from now on."""
+        """Start a thread that resumes abandoned host threads."""
 
         def look() -> None:
             while True:
                 time.sleep(LEASE_MS / 1000)
-                # whatever is away now: there is a next time
+                # any failure here is retried in the next round
                 with suppress(Exception):
                     for thread in self._unfinished.abandoned():
                         self.resume(groups, thread)
@@ -156,7 +156,7 @@ class Threads:
         threading.Thread(target=look, name="left threads", daemon=True).start()
 
     def resume(self, groups: Groups[Group], thread: Thread) -> None:
-        """Run a thread as far as it goes without waiting, under the request that it is part of."""
+        """Run a thread until it would wait, as part of its request."""
         try:
             group = groups[thread.group]
         except StatusError as error:

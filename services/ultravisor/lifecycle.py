@@ -1,8 +1,7 @@
 """Calls that change the machine and no page: initialise, configurations, processors, header, reset order.
 
 Each takes the machine and the block's fields, and returns the new machine and the output fields, or raises Refused
-with the response code. What has a code in kvm-unit-tests s390x/uv-host.c has it here; for the rest see
-ultrafolio.uvcall.calls.
+with the response code. Codes are those of kvm-unit-tests s390x/uv-host.c, or chosen in ultrafolio.uvcall.calls.
 """
 
 from __future__ import annotations
@@ -47,14 +46,14 @@ class Refused(Exception):
 
 
 def _check(*checks: tuple[int, bool]) -> None:
-    """The first response code whose condition holds."""
+    """Raises Refused with the first response code whose condition holds."""
     for rc, wrong in checks:
         if wrong:
             raise Refused(rc)
 
 
 def variable_length(guest_length: int) -> int:
-    """Bytes of variable storage donated with so many bytes of guest storage: kvm_s390_pv_alloc_vm, v7.0."""
+    """Returns the bytes of variable storage for `guest_length` bytes of guest storage: kvm_s390_pv_alloc_vm, v7.0."""
     pages = -(-m.VARIABLE_PER_MIB * guest_length // m.MIB // m.PAGE)
     return m.CONFIGURATION_VIRTUAL + pages * m.PAGE
 
@@ -104,8 +103,8 @@ def create_configuration(machine: Machine, f: Fields, vm: int | None, group: str
 
 
 def destroy_configuration(machine: Machine, f: Fields) -> Done:
-    """Destroy configuration (0x0101) and its fast form (0x0102): what it donated is the host's again. So are its pages,
-    in both: nobody is left whom they could belong to."""
+    """Destroy configuration (0x0101) and its fast form (0x0102): its donated storage returns to the host. So do its
+    pages, in both forms: their owner no longer exists."""
     handle = f["guest_handle"]
     _check((RC_REFUSED, bool(machine.cpus_of(handle))))
     rest = {key: value for key, value in machine.configurations.items() if key != handle}
@@ -154,8 +153,8 @@ def unpacks(machine: Machine, f: Fields, open_header: OpenHeader) -> Opened:
 
 
 def unpacked(machine: Machine, f: Fields, content: bytes) -> Machine:
-    """With one more page of the image measured, by what it holds now. The same page again, as after a lost answer, is
-    the same page."""
+    """Returns the machine with one more page of the image measured, by its present content. A repeated page, as after
+    a lost answer, is measured once."""
     configuration, place = machine.configurations[f["guest_handle"]], (f["gaddr"], f["tweak"], f["offset"])
     if configuration.last == place:
         return machine
@@ -233,9 +232,9 @@ CALLS: Mapping[str, Callable[[Machine, Fields], Done]] = {
     "create_cpu": create_cpu, "destroy_cpu": destroy_cpu, "prepare_reset": prepare_reset, "cpu_reset": cpu_reset,
     "cpu_reset_initial": cpu_reset_full, "cpu_reset_clear": cpu_reset_full, "cpu_set_state": cpu_set_state,
 }  # fmt: skip
-"""Calls by name that need nothing but their fields."""
+"""Name -> call that needs only the block's fields."""
 OF_A_GUEST: Mapping[str, Callable[[Machine, Fields], Done]] = {
     "unshare_all": unshare_all, "destroy_configuration": destroy_configuration,
     "destroy_configuration_fast": destroy_configuration,
 }  # fmt: skip
-"""Calls by name that concern all pages of a guest, too."""
+"""Name -> call that also acts on all pages of a guest."""

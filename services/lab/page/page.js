@@ -1,17 +1,17 @@
 "use strict";
-// The line to the lab, where the reader is, and the ways on. The address names the place: #group@entry.
+// The connection to the lab, the shown entry, and navigation. The address names the entry: #group@entry.
 
 let replay = null, at = { saved: "", group: "", n: null }, source = null, again = 0, listing = null, ended = false;
 let savedGroups = [];
 const map = new MemoryMap($("map"), $("rings"), (p) => { $("picked").textContent = described(replay, p); });
 
-/** How a place is written in the address; n null: live. */
+/** Returns the address of an entry; n null: live. */
 function hashOf(n) {
   const saved = at.saved && `${at.saved}/`;
   return `#${saved}${at.group}${n === null ? "" : `@${n}`}`;
 }
 
-/** What an address names, or null where it names nothing. */
+/** Parses an address, null if it is malformed. */
 function parse(hash) {
   const found = hash.match(/^#(?:([0-9a-f]{16})\/)?([A-Za-z0-9_.-]{1,64})(?:@(\d{1,9}))?$/);
   return found && { saved: found[1] || "", group: found[2], n: found[3] === undefined ? null : Number(found[3]) };
@@ -24,11 +24,11 @@ function line(text, lost = false) {
   $("line").className = lost ? "lost" : "";
 }
 
-/** The line stands; `away`: what the lab itself cannot reach. */
+/** Show that the connection works; `away`: why the lab cannot read the shared state, or "". */
 const fine = (away = "") => line(away || (at.saved && ended ? "a saved stream" : "connected"), Boolean(away));
 
-// ------------------------------------------------------------------------------------------- the line
-/** Listen to the lab; where the line breaks, go on from the last entry that was seen. */
+// ------------------------------------------------------------------------------------------- connection
+/** Listen to the lab; after a lost connection continue from the last entry received. */
 function listen() {
   clearTimeout(again);
   if (source) source.close();
@@ -39,7 +39,7 @@ function listen() {
   mine.onerror = () => {
     if (mine !== source) return;
     line("the lab does not answer; trying again until it does", true);
-    // what the browser gives up, and what it would ask for again with an old entry, is asked for anew
+    // replaces the browser's reconnection, which may give up, and would repeat the first request's entry
     mine.close();
     again = setTimeout(listen, 1000);
   };
@@ -71,7 +71,7 @@ function options() {
   $("group").value = at.group;
 }
 
-/** A replay begins, or begins anew where the lab does not know what was seen. */
+/** Start a replay, or restart it if the lab cannot continue from the last entry received. */
 function begin(base) {
   replay = new GroupReplay(base);
   ended = false;
@@ -90,7 +90,7 @@ function finish(trouble) {
   if (replay) settle();
 }
 
-/** A replay that ended needs no line of its own; groups and sweeps still do. */
+/** Listen to groups and sweeps only, after the replay has ended. */
 function listenForListing() {
   const mine = source = new EventSource("live");
   mine.addEventListener("listing", (event) => { if (mine === source) take(JSON.parse(event.data)); });
@@ -109,8 +109,8 @@ function stop() {
   $("title").textContent = "";
 }
 
-// ------------------------------------------------------------------------------------------- where the reader is
-/** Show what the address names. */
+// ------------------------------------------------------------------------------------------- address
+/** Show the entry that the address names. */
 function open() {
   const wanted = parse(location.hash);
   if (!wanted) {
@@ -142,7 +142,7 @@ async function listGroups() {
   options();
 }
 
-/** Go to the entry that the address names, or to the end. */
+/** Go to the entry in `at`, or to the last one. */
 function settle() {
   if (!replay) return;
   let n = at.n === null ? replay.end : at.n;
@@ -163,7 +163,7 @@ function settle() {
   if (!settle.asked) settle.asked = requestAnimationFrame(render);
 }
 
-/** What goes with the entry, once a frame however many events came. */
+/** Update the panels, once per display frame. */
 function render() {
   settle.asked = 0;
   if (!replay) return;
@@ -184,7 +184,7 @@ function render() {
   document.title = `${at.group}${at.n === null ? "" : `@${at.n}`} · Ultrafolio lab`;
 }
 
-/** The time in a stream's id. */
+/** Returns the time in an entry's id. */
 function when(id) {
   const [number, at] = id.split("-").map(Number);
   // streams of version 1 begin with the time
@@ -193,7 +193,7 @@ function when(id) {
 }
 
 // ------------------------------------------------------------------------------------------- moving
-/** Go to entry n, or live with null; the address follows, without a place in the history for each. */
+/** Go to entry n, or live (null), and replace the address without a new history entry. */
 function move(n) {
   if (!replay) return;
   at.n = n === null ? null : Math.max(replay.base.n, Math.min(replay.end, n));
