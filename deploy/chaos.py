@@ -1,7 +1,7 @@
 """Faults of the shared state, one every few seconds at random: Redis pauses, or drops all connections.
 
-deploy/chaos.sh kills containers, which needs the engine's socket. ULTRAFOLIO_REDIS is the URL of a user with all rights;
-CHAOS_SEED repeats a series.
+deploy/chaos.sh kills containers, which needs the engine's socket. ULTRAFOLIO_REDIS is the URL of a user with all
+rights; CHAOS_SEED repeats a series.
 """
 
 from __future__ import annotations
