@@ -1,4 +1,4 @@
-"""The page answers to names that are its own, wherever it listens: another site's name that leads here gets nothing."""
+"""The page accepts only its own names in Host, at every listening address: another site's name is refused."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ def test_saved_streams_expire(tmp_path):
         ("rebind.attacker.example", "lab.example", 400),
     ],
 )
-def test_names_that_are_answered(tmp_path, listens, name, hosts, code):
+def test_accepted_host_names(tmp_path, listens, name, hosts, code):
     app = application(Replays(None, tmp_path), None, listens, threading.Event(), hosts)
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", name.encode())]}
     sent = []

@@ -68,7 +68,7 @@ def test_what_is_raised_ends_the_call():
     assert place.suspended == 0
 
 
-def test_behind_a_key_everybody_or_the_first_looks_again():
+def test_releasing_a_key_resumes_all_or_the_first():
     place, woken = Scheduler(), []
     assert place.hold("k") and not place.hold("k")
 
@@ -228,7 +228,7 @@ def guest_waiting(where):
         )
 
 
-def test_waiting_touches_that_are_out_of_time_say_what_they_wait_for(where):
+def test_touches_at_their_deadline_return_their_wait(where):
     with Cluster.at(where) as lab:
         hung(lab, "late")
         touch = guest_pb2.TouchRequest(group="late", actor=0, page=1)
@@ -238,7 +238,7 @@ def test_waiting_touches_that_are_out_of_time_say_what_they_wait_for(where):
         assert {one.wait.waiter for one in told} == {"vcpu 0 (touch page 1)"}
 
 
-def test_when_the_call_that_runs_the_vcpu_goes_away_another_one_does(where):
+def test_another_call_runs_the_vcpu_after_a_cancel(where):
     with Cluster.at(where) as lab:
         hung(lab, "heirs")
         first, *others = pending(lab, "heirs", 20)

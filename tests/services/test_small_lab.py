@@ -43,7 +43,7 @@ def lab(where):
 
 
 def hang(lab, name, seconds):
-    """A group in which a vCPU polled for so long."""
+    """A group in which a vCPU polled for `seconds`."""
     story = scenario.read(ROOT / "scenarios/25-reboot-with-device.toml")
     lab.lay_out(name, scenario.system(story, find("whole-folio", story.tables)), story.title)
     lab.guest.Configure(stamp(guest_pb2.ConfigureRequest(group=name, actor=1, page=0)))
@@ -93,7 +93,7 @@ def test_a_number_of_rounds_that_is_too_large_for_what_they_do_is_refused(lab):
     for again in (Again(65, 1), Again(0, 1), Again(1, 0), Again(1, 1 << 40), Again(len(events), 1)):
         lied = [*events[:-1], Event("9-0", encode(again))]
         assert not validate.validate(lied).accepted, again
-    # a round that is none: what is done once more leads elsewhere, and the rules refuse it
+    # not a round: its repetition leads to another state, and the rules refuse it
     assert not validate.validate([*events[:4], Event("9-0", encode(Again(1, 2)))]).accepted
 
 
@@ -211,7 +211,7 @@ def test_the_page_does_the_same_and_for_itself_only(lab, where):
 
 
 class Said(list):
-    """A log that keeps what is said."""
+    """A log that records its messages."""
 
     def warning(self, *words, **fields):
         self.append((words, fields))

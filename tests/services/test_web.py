@@ -1,4 +1,4 @@
-"""The lab's replays and their server: frames are what the rules lead to, and what is no stream is refused with why."""
+"""The lab's replays and their server: frames have the states of the rules; other files are refused with a reason."""
 
 import contextlib
 import itertools
@@ -39,7 +39,7 @@ from ultrafolio.waits.words import stall
 
 
 def a_stream(title="a test"):
-    """A guest touches an exported page, direct I/O makes it accessible again, the guest touches it once more."""
+    """A guest touches an exported page, direct I/O makes it accessible again, the guest touches it again."""
     system = build("per-page", [1], ["exported"], vcpu=[{}], disk=[{"page": 0}])
     return saved_streams.stream(system, [(0, 1, 0), (1, 0, 0), (0, 1, 1)], title)
 
@@ -88,7 +88,7 @@ def test_an_over_indicating_bit_is_seen_while_it_lasts():
     assert any(over) and not over[0] and not over[-1]
 
 
-def test_who_waits_is_said_as_the_state_tells_it():
+def test_frames_have_the_waits_of_the_state():
     """A ring pinned beside a page that its guest touches: at every entry of the round, the same wait."""
     system = build("whole-folio", [1], ["shared", "secure"], vcpu=[{}], virtio=[{"page": 0}])
     replay = replay_of(saved_streams.hang(system, (1, 1, 0), (0, 1, 1)))
@@ -110,7 +110,7 @@ def test_who_waits_is_said_as_the_state_tells_it():
         ("per-page", (1,), ""),
     ],
 )
-def test_each_class_is_said(policy, ops, kind):
+def test_each_class_of_wait(policy, ops, kind):
     """A guest that unshares its pinned ring, and one whose import is refused."""
     system = build(policy, [1], ["shared", "exported"], vcpu=[{"touch": [1], "unshare": [0]}], virtio=[{"page": 0}])
     replay = replay_of(saved_streams.hang(system, (1, 1, 0), *((0, op, int(op == 1)) for op in ops)))
@@ -152,7 +152,7 @@ def test_looking_changes_nothing():
 
 
 def calls_for(pages):
-    """How many functions are called to take up a touch in a group of so many pages."""
+    """Returns the number of function calls to replay a touch in a group of `pages` pages."""
     system, called = build("per-page", [0] * pages, ["exported"], vcpu=[{}]), Counter()
     first, second = saved_streams.stream(system, [(0, 1, 0)]), saved_streams.stream(system, [(0, 1, 0), (0, 1, 1)])
     replay = replay_of(first)
@@ -175,7 +175,7 @@ def test_a_call_outside_of_steps_has_a_row():
     assert replay.frames[-1].steps[0].column == "ultravisor" and "uv_export" in replay.frames[-1].steps[0].what
 
 
-def test_of_a_long_film_the_end_is_kept(monkeypatch):
+def test_a_long_replay_keeps_its_last_frames(monkeypatch):
     monkeypatch.setattr(replay_module, "MAX_FRAMES", 10)
     events = a_stream()
     whole, replay = replay_of(events[:9]), replay_of(events)
@@ -185,14 +185,14 @@ def test_of_a_long_film_the_end_is_kept(monkeypatch):
     assert codes_at(replay, replay.frames[-1].n) == codes_at(whole, whole.frames[-1].n)
 
 
-def test_a_page_goes_on_where_it_was():
+def test_a_page_continues_from_its_last_entry():
     replay = replay_of(a_stream())
     assert replay.since("") == (replay.base, replay.frames, False)
     assert replay.since(replay.frames[4].id) == (replay.base, replay.frames[5:], True)
     assert replay.since("77-7") == (replay.base, replay.frames, False)
 
 
-def test_a_page_that_saw_more_than_was_read_so_far_waits():
+def test_a_page_ahead_of_the_replay_waits():
     events = a_stream()
     replay, seen = replay_of(events[:9]), events[15].id
     assert replay.since(seen) == (None, [], False)
@@ -284,7 +284,7 @@ def ask(address, data=None, **headers):
 
 
 def events_of(address, *kinds, **headers):
-    """The data and ids of the first events of some kinds."""
+    """Returns data and ids of the first events of some kinds."""
     found, kind, identity = {}, "", ""
     with contextlib.closing(urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=20)) as s:
         for line in s:
@@ -380,12 +380,12 @@ def test_a_wrong_address(page, path):
 
 
 @pytest.mark.parametrize("query", ["group=../../etc", "group=nowhere", "group=x&saved=..%2f..", "group=%3Cb%3E"])
-def test_a_film_that_is_not_there(page, query):
+def test_an_unknown_replay(page, query):
     ((refused, _),) = events_of(f"{page}/live?{query}", "refused")
     assert "allowed" in refused["error"] or "no such" in refused["error"]
 
 
-def test_another_site_is_not_answered(page):
+def test_another_sites_request_is_refused(page):
     assert ask(f"{page}/", Host="evil.example")[0] == 400
     assert ask(f"{page}/saved", b"x", **{"Content-Type": "text/plain"})[0] == 400
 
@@ -394,7 +394,7 @@ JOB = "0123456789abcdef"
 
 
 def test_a_plot_is_served_as_it_was_drawn(replays, tmp_path, monkeypatch):
-    """While a sweep runs there are more cells at every request; only a look at all plots draws them anew."""
+    """While a sweep runs there are more cells at every request; only a request of all plots redraws them."""
     jobs, cells, drawn = Jobs(tmp_path / "sweeps", ""), itertools.count(1), []
     (tmp_path / "sweeps/0123456789abcdef").mkdir()
     (tmp_path / "sweeps/0123456789abcdef/plan.toml").touch()

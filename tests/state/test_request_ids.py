@@ -1,4 +1,4 @@
-"""A request id belongs to one call with its arguments: another use of it is refused, never answered with its answer."""
+"""A request id belongs to one call with its arguments: another use is refused, and never gets the first answer."""
 
 import threading
 
@@ -92,7 +92,7 @@ def test_the_longest_id(lab, group):
 
 
 def test_two_calls_with_one_id_at_once():
-    """Both are under way before either is answered: the second is refused, and not answered with the first's."""
+    """Both run at once: the second is refused, and does not get the first's answer."""
     from services.guest.deduplication import Deduplicator
     from services.guest.orders import Deadline
     from ultrafolio.rpc.v1.guest_pb2 import ShareResponse
@@ -130,7 +130,7 @@ def test_two_calls_with_one_id_at_once():
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])
 def test_the_second_of_two_commits_of_one_id_changes_nothing(kind):
-    """Both looked before either was kept: the store itself refuses the one that comes second."""
+    """Both checked before either was stored: the store refuses the second commit."""
     with Server.start() as server:
         store = MemoryStore(Memory(), "guest") if kind == "memory" else RedisStore(server.url, "guest")
         store.create("g", {"pc": b"\0"}, b"made")
