@@ -46,7 +46,7 @@ LONGEST_HOLD_US = 60_000_000
 
 
 class Guest(guest_pb2_grpc.GuestServiceServicer):
-    """store: with the guests' rights;  parts: the way to the other parts;  machine, devices: what runs the guests."""
+    """store: with the guests' rights;  parts: the peers;  machine, devices: run the guests."""
 
     def __init__(self, store: Store, parts: Parts, machine: Machine, devices: Devices) -> None:
         self.store, self.parts, self.machine, self.devices = store, parts, machine, devices
@@ -202,7 +202,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             return (yield from self._deduplicated(group.name, name, deadline, shape, order))
 
     def _let_go(self, group: Group, work: OrderResult) -> OrderResult:
-        """Resume the calls that wait in the group: the ended order may have released pages."""
+        """Resume the calls that wait in the group, since the ended order may have released pages. Returns `work`."""
         scheduler.DEFAULT.wake(bell(group.name))
         return work
 

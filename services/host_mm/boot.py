@@ -137,7 +137,7 @@ class Boot:
 
     def start(self, group: str, vm: int, prefix: int, actors: Sequence[int]) -> common_pb2.UltravisorAnswer:
         """Verify the image, load the first processor, enter it with its prefix area at address `prefix`. `actors`: the
-        vCPUs, which stop unpacking."""
+        vCPUs, which stop unpacking. Returns the ultravisor's answer to the last call."""
         guest = self._guests.find(group, vm)
         if guest is None:
             return common_pb2.UltravisorAnswer(call="verify", rc=RC_INV_GHANDLE)

@@ -53,8 +53,8 @@ FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE
 
 
 class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
-    """store: with the host's rights;  firmware: the way to the ultravisor;  threads: what runs the rules;
-    boot: what sets up secure guests."""
+    """store: with the host's rights;  firmware: client of the ultravisor;  threads: runs the rules;
+    boot: creates secure guests."""
 
     def __init__(self, store: RedisStore, firmware: Firmware, threads: Threads, boot: Boot) -> None:
         self.store, self.firmware, self.threads, self.boot = store, firmware, threads, boot

@@ -43,8 +43,8 @@ def _under_way(pc: int) -> bool:
 
 @dataclass
 class Drive:
-    """steps: what was done;  over: whether the thread came to its end, or passed to another part;  wait: what it waits
-    for where it did not;  error: errno of its I/O, or 0."""
+    """Result of a run. steps: in order;  over: whether the thread finished, or passed to another role;  wait: its wait,
+    if not;  error: errno of its I/O, or 0."""
 
     steps: list[Done] = field(default_factory=list)
     over: bool = False
@@ -53,7 +53,7 @@ class Drive:
 
 
 ReadPages = Callable[[str, int, int], bytes]
-"""(group, first page, count) -> what the host sees there, 4,096 bytes a page; PermissionError on a secure page."""
+"""(group, first page, count) -> the pages' content, 4,096 bytes each; PermissionError on a secure page."""
 
 
 class Threads:
@@ -105,14 +105,14 @@ class Threads:
         def stop(view: View) -> bool:
             return bool(view.live.task[actor].pc == WB_END)
 
-        # as last seen, where that is in the middle: a burst notices that it was not the last
+        # in the view as last refreshed: a burst notices a newer state
         pc = group.view.live.task[actor].pc
         if not _under_way(pc):
             pc = group.refresh().live.task[actor].pc
         if request and not _under_way(pc):
             while known := group.known(f"{request}/{len(drive.steps)}"):
                 drive.steps += known
-                op = NOTHING  # it was started, and is at its end
+                op = NOTHING  # it was started and has finished
         while _under_way(pc) or (op != NOTHING and pc in RULES and of_host(pc)):
             if pc == WB_END and not group.view.meta.who["stuck"][actor]:
                 drive.error = drive.error or self._write_back(group, actor)
@@ -168,8 +168,7 @@ class Threads:
         scheduler.run_blocking(now)
 
     def _write_back(self, group: Group, actor: int) -> int:
-        """The I/O of a writeback: what the host sees of the folio goes to the disk, but for pages that are not in
-        memory. An errno, or 0."""
+        """Do the I/O of a writeback: write the folio's pages that are in memory to the disk. Returns an errno, or 0."""
         live: Any = group.view.live
         page, origin = live.task[actor].page, group.view.meta.origin
         first = interpreted().head(live, page)

@@ -36,7 +36,7 @@ class Listing:
         self._drawing = threading.Lock()
 
     def now(self) -> dict[str, Any]:
-        """Returns {groups, sweeps, away}: the same object until something changed."""
+        """Returns {groups, sweeps, away: why the shared state cannot be read}; the same object until it changes."""
         if self._lock.acquire(blocking=False):
             try:
                 if time.monotonic() - self._looked > EVERY_S:

@@ -85,6 +85,28 @@ def application(
     def saved_groups(request: Request) -> Response:
         return JSONResponse({"groups": replays.saved_groups(request.path_params["name"])})
 
+    return Starlette(
+        routes=[
+            *(
+                Route("/" if file.name == "index.html" else f"/{file.name}", _file(file))
+                for file in FOLDER.iterdir()
+                if file.suffix in KINDS
+            ),
+            Route("/live", live),
+            Route("/saved", save, methods=["POST"]),
+            Route("/saved/{name}", saved_groups),
+            *_group_routes(retention),
+            *_plot_routes(listing),
+        ],
+        # refuses another site's name that resolves to this address (DNS rebinding)
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_names(host, hosts))],
+        exception_handlers={InputError: _refused, StoreUnavailable: _away, 404: _nowhere},
+    )
+
+
+def _group_routes(retention: Retention) -> list[Route]:
+    """Returns the routes that archive and delete a group."""
+
     def archive(request: Request) -> Response:
         # a form of another site cannot send this content type without a CORS preflight
         if request.headers.get("content-type") != "application/json":
@@ -94,6 +116,15 @@ def application(
     def delete(request: Request) -> Response:
         retention.delete(request.path_params["group"])
         return JSONResponse({"deleted": request.path_params["group"]})
+
+    return [
+        Route("/groups/{group}/archive", archive, methods=["POST"]),
+        Route("/groups/{group}", delete, methods=["DELETE"]),
+    ]
+
+
+def _plot_routes(listing: Listing) -> list[Route]:
+    """Returns the routes of a sweep's plots."""
 
     def plots(request: Request) -> Response:
         return JSONResponse(listing.plots(request.path_params["job"]))
@@ -106,25 +137,7 @@ def application(
             headers=_HEADERS | {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
         )
 
-    return Starlette(
-        routes=[
-            *(
-                Route("/" if file.name == "index.html" else f"/{file.name}", _file(file))
-                for file in FOLDER.iterdir()
-                if file.suffix in KINDS
-            ),
-            Route("/live", live),
-            Route("/saved", save, methods=["POST"]),
-            Route("/saved/{name}", saved_groups),
-            Route("/groups/{group}/archive", archive, methods=["POST"]),
-            Route("/groups/{group}", delete, methods=["DELETE"]),
-            Route("/sweeps/{job}/plots", plots),
-            Route("/sweeps/{job}/{name}.svg", plot),
-        ],
-        # refuses another site's name that resolves to this address (DNS rebinding)
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_names(host, hosts))],
-        exception_handlers={InputError: _refused, StoreUnavailable: _away, 404: _nowhere},
-    )
+    return [Route("/sweeps/{job}/plots", plots), Route("/sweeps/{job}/{name}.svg", plot)]
 
 
 def _file(file: Path) -> Callable[[Request], Response]:

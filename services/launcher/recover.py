@@ -28,7 +28,7 @@ from ultrafolio.state.redis import PASSED, RedisStore
 @click.argument("decision", type=click.Choice(["list", "accept", "delete", "accept-machine"]), default="list")
 @click.argument("group", required=False)
 def main(url: str, decision: str, group: str | None) -> None:
-    """Decide about groups of the shared state at URL, with the admin's rights."""
+    """List the refused groups of the shared state at URL, or apply a DECISION; with the admin's rights."""
     store = RedisStore(url, ADMIN)
     try:
         refused = store.behind()

@@ -59,7 +59,7 @@ def variable_length(guest_length: int) -> int:
 
 
 def initialise(machine: Machine, f: Fields, cpus_running: int) -> Done:
-    """Initialise (0x000f)."""
+    """Initialise (0x000f); `cpus_running`: running processors of the host, of which there may be one."""
     storage = Storage(f["stor_origin"], f["stor_len"])
     _check(
         (0x101, machine.base is not None),
@@ -163,8 +163,8 @@ def unpacked(machine: Machine, f: Fields, content: bytes) -> Machine:
 
 
 def verify(machine: Machine, f: Fields, open_header: OpenHeader) -> Done:
-    """Verify image (0x0302): every page was unpacked, in its place and in order, and holds what its owner sealed. From
-    now on processors may run, and nothing is unpacked any more."""
+    """Verify image (0x0302): every page was unpacked, in order and at its address, with the owner's content. Afterwards
+    processors may run, and pages cannot be unpacked."""
     configuration = machine.configurations[f["guest_handle"]]
     image = unpacks(machine, f, open_header)
     found = configuration.unpacked, configuration.measured
@@ -205,7 +205,7 @@ def cpu_reset(machine: Machine, f: Fields) -> Done:
 
 
 def cpu_reset_full(machine: Machine, f: Fields) -> Done:
-    """Cpu reset initial (0x0311) and clear (0x0321): what a processor of a prepared reset needs before it loads."""
+    """Cpu reset initial (0x0311) and clear (0x0321): a prepared reset requires one before a processor loads."""
     cpu_reset(machine, f)
     return machine.put(replace(machine.cpus[f[CPU]], reset=True)), {}
 

@@ -148,7 +148,7 @@ class Machines:
         self._change(asked)
 
     def real_storage(self, accesses: Sequence[pb.PageAccess]) -> list[Outcome]:
-        """The host's accesses to real storage outside of any group. Donated pages raise 0x3d."""
+        """Do the host's accesses to real storage outside of groups. Returns an outcome each: 0x3d on donated pages."""
         _, machine = self._kept()
         return [self._stored(machine, one) for one in accesses]
 
