@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from services.lab.waiting import ActorWait, told
+from services.lab.waiting import ActorWait, waits_of
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.export.text import deed
@@ -27,7 +27,7 @@ MAX_PAGES = 65_536
 MAX_FRAMES = 50_000
 """Frames kept of a replay; a longer one keeps its last frames."""
 UV_WORDS = ("OK", "error", "busy", "integrity", "exit")
-QUESTIONS = {"uv_shared": "ultravisor", "turn_come": "host"}
+QUERIES = {"uv_shared": "ultravisor", "turn_come": "host"}
 """Calls that only read, and the role that answers them."""
 _COLUMN = {"guest": "guest", "host": "host", "device": "device", "fault": "device"}
 _ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
@@ -81,7 +81,7 @@ class GroupReplay:
         self.base: Base | None = None
         self.frames: list[Frame] = []
         self.error: ReplayError | None = None
-        self.whole = False
+        self.complete = False
         """Whether the stream is complete: a saved one, read to its end."""
         self.last = "0"
         self._started: dict[str, Made] = {}
@@ -93,7 +93,7 @@ class GroupReplay:
             if self.error:
                 return
             try:
-                self._take(event)
+                self._replay_event(event)
             except InputError as error:
                 self.error = ReplayError(str(error))
             # altered bytes make records on which the rules raise these
@@ -113,19 +113,19 @@ class GroupReplay:
                 return self.base, self.frames[:], True
             # search from the end: nearly always the last frame
             at = next((i for i in range(len(self.frames) - 1, -1, -1) if self.frames[i].id == seen), None)
-            if at is None and not (self.whole or self.error) and _order(seen) > _order(self.last):
+            if at is None and not (self.complete or self.error) and _order(seen) > _order(self.last):
                 return None, [], False
             return self.base, self.frames[(at + 1 if at is not None else 0) :], at is not None
 
-    def _take(self, event: Event) -> None:
+    def _replay_event(self, event: Event) -> None:
         entry = decode(event.data)
         if isinstance(entry, Kept):
-            self._sized(decode_meta(entry.meta), entry.sections)
+            self._check_size(decode_meta(entry.meta), entry.sections)
             self._start(event, Replay.after(entry))
         elif self.base is None:
             self._begin(event, entry)
         else:
-            self._add(event, entry)
+            self._add_frame(event, entry)
 
     # --------------------------------------------------------------------------------------------- the beginning
     def _begin(self, event: Event, entry: Entry) -> None:
@@ -143,11 +143,11 @@ class GroupReplay:
         sections: dict[str, bytes] = {}
         for made in self._started.values():
             sections |= made.sections
-        self._sized(meta, sections)
+        self._check_size(meta, sections)
         self._start(event, Replay(meta, join(meta, sections)))
 
     @staticmethod
-    def _sized(meta: Meta, sections: dict[str, bytes]) -> None:
+    def _check_size(meta: Meta, sections: dict[str, bytes]) -> None:
         """Raises InputError if the constants or sizes are invalid, or the group is too large for the page."""
         pages = int(meta.cfg["pages"][0])
         if not 0 < pages <= MAX_PAGES or len(meta.who) != meta.cfg["actors"][0] or not 0 <= meta.vms <= 256:
@@ -174,17 +174,17 @@ class GroupReplay:
         self._notes = self._replay.notes
         self._codes = [self._code(page) for page in range(pages)]
         actors = [self._name(t) for t in range(len(meta.who))]
-        self._said = told(self._live)
+        self._waits = waits_of(self._live)
         n = self.frames[-1].n + 1 if self.frames else 0
         with self._lock:
             self.frames.clear()
-            self.base = Base(n, event.id, meta.scenario, actors, self._codes[:], self._said)
+            self.base = Base(n, event.id, meta.scenario, actors, self._codes[:], self._waits)
 
     def _name(self, t: int) -> str:
         return f"{ACTOR_KINDS[self._live.who[t].kind]} {t}"
 
     # --------------------------------------------------------------------------------------------- frame by frame
-    def _add(self, event: Event, entry: Entry) -> None:
+    def _add_frame(self, event: Event, entry: Entry) -> None:
         assert self.base is not None
         steps: list[Step] = []
         wrong = len(self._replay.verdict.broken)
@@ -209,12 +209,12 @@ class GroupReplay:
                 value=type(entry).__name__,
                 allowed="steps, after the group was laid out",
             )
-        waits = told(self._live)
+        waits = waits_of(self._live)
         changed = self._changed()
         n = self.frames[-1].n + 1 if self.frames else self.base.n + 1
         broken = [name for _, name in self._replay.verdict.broken[wrong:]]
-        frame = Frame(n, event.id, role, steps, changed, waits if waits != self._said else None, broken)
-        self._said = waits
+        frame = Frame(n, event.id, role, steps, changed, waits if waits != self._waits else None, broken)
+        self._waits = waits
         verdict = self._replay.verdict
         with self._lock:
             if verdict.accepted or steps:
@@ -223,7 +223,7 @@ class GroupReplay:
                 at = f"entry {event.id}, after {len(steps)} of its steps"
                 self.error = ReplayError(f"the rules refuse {at}: {verdict.why}", verdict.enabled)
             if len(self.frames) > MAX_FRAMES:
-                self._forget(MAX_FRAMES // 5)
+                self._drop_frames(MAX_FRAMES // 5)
 
     def _step(self, event: Event, entry: Steps, step: StepEvent, steps: list[Step]) -> bool:
         """Replay one step and append its row to `steps`. False if the rules refuse it."""
@@ -247,9 +247,9 @@ class GroupReplay:
         """Returns a step in the words of export.text."""
         rule, who = RULES[pc], self._name(step.actor)
         what = deed(rule.name, OPS[step.op], page)
-        told = rule.tells_page and (rule.name, step.outcome) != ("pin-get", DONE)
+        names_page = rule.tells_page and (rule.name, step.outcome) != ("pin-get", DONE)
         fails = rule.call == "pin" and self._live.uv[page].state != PINNED_SHARED
-        return f"{who} {what}" + (f" page {page}" if told else "") + (" fails" if fails else "")
+        return f"{who} {what}" + (f" page {page}" if names_page else "") + (" fails" if fails else "")
 
     def _changed(self) -> list[int]:
         """Returns page, code, page, code, … of pages whose code changed since the last frame."""
@@ -290,7 +290,7 @@ class GroupReplay:
             at += width
         return code
 
-    def _forget(self, count: int) -> None:
+    def _drop_frames(self, count: int) -> None:
         """Drop the first `count` frames: apply their changes to the base."""
         assert self.base is not None
         pages, waits = self.base.pages[:], self.base.waits
@@ -314,8 +314,8 @@ def _uv(code: int) -> str:
 
 def _call(function: str, code: int) -> tuple[str, str, str]:
     """Returns (column, function, answer) of a call to another role."""
-    if function in QUESTIONS:
-        return QUESTIONS[function], function, "yes" if code else "no"
+    if function in QUERIES:
+        return QUERIES[function], function, "yes" if code else "no"
     if function.startswith("uv_"):
         return "ultravisor", function, _uv(code)
     if function.startswith("hw_"):

@@ -25,7 +25,7 @@ MOST_SAVED = 32
 KEPT_DAYS = 7
 """Days that a saved stream is stored after it was last opened."""
 BLOCK_MS = 200
-FORGOTTEN_S = 15.0
+UNFOLLOWED_S = 15.0
 """Seconds after the last request for a group's replay at which it stops following the group."""
 SAVED = re.compile(r"[0-9a-f]{16}")
 
@@ -38,7 +38,7 @@ class Replays:
         folder.mkdir(parents=True, exist_ok=True)
         self._expire()
         self._replays: dict[tuple[str, str], GroupReplay] = {}
-        self._asked: dict[tuple[str, str], float] = {}
+        self._last_shown: dict[tuple[str, str], float] = {}
         self._followed: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self.away = ""
@@ -53,7 +53,7 @@ class Replays:
         group_name(group)
         key = saved, group
         with self._lock:
-            self._asked[key] = time.monotonic()
+            self._last_shown[key] = time.monotonic()
             if key in self._replays and (saved or key in self._followed):
                 return self._replays[key]
         # a replay that exists is continued
@@ -63,7 +63,7 @@ class Replays:
             events = self._events(saved, group)
             work = lambda: self._read(replay, events)  # noqa: E731
         else:
-            self._there(group)
+            self._check_exists(group)
             work = lambda: self._follow(key, replay)  # noqa: E731
         with self._lock:
             if key in self._replays and (saved or key in self._followed):
@@ -75,17 +75,17 @@ class Replays:
         return replay
 
     def _drop(self) -> None:
-        old = sorted(self._replays, key=lambda key: self._asked[key])[: -MAX_REPLAYS or None]
+        old = sorted(self._replays, key=lambda key: self._last_shown[key])[: -MAX_REPLAYS or None]
         for key in old:
-            if time.monotonic() - self._asked[key] > FORGOTTEN_S:
-                del self._replays[key], self._asked[key]
+            if time.monotonic() - self._last_shown[key] > UNFOLLOWED_S:
+                del self._replays[key], self._last_shown[key]
 
-    def asked(self, replay: GroupReplay) -> None:
+    def still_shown(self, replay: GroupReplay) -> None:
         """Note that a page still shows a group's replay."""
         with self._lock:
-            self._asked["", replay.name] = time.monotonic()
+            self._last_shown["", replay.name] = time.monotonic()
 
-    def _there(self, group: str) -> None:
+    def _check_exists(self, group: str) -> None:
         groups = self.groups()
         if group not in groups:
             raise InputError(
@@ -97,10 +97,10 @@ class Replays:
             )
 
     def _follow(self, key: tuple[str, str], replay: GroupReplay) -> None:
-        """Feed a replay until FORGOTTEN_S after the last page showed it."""
+        """Feed a replay until UNFOLLOWED_S after the last page showed it."""
         while True:
             with self._lock:
-                if time.monotonic() - self._asked.get(key, 0.0) > FORGOTTEN_S:
+                if time.monotonic() - self._last_shown.get(key, 0.0) > UNFOLLOWED_S:
                     self._followed.discard(key)
                     return
             try:
@@ -116,10 +116,10 @@ class Replays:
         replay.feed(events)
         if replay.base is None and replay.error is None:
             replay.error = ReplayError("the stream ends before every part has laid out its sections")
-        replay.whole = True
+        replay.complete = True
 
     # --------------------------------------------------------------------------------------------- saved streams
-    def keep(self, data: bytes) -> tuple[str, list[str]]:
+    def save(self, data: bytes) -> tuple[str, list[str]]:
         """Store a saved stream. Returns its name and its groups. Raises InputError if it is too long or no stream."""
         if len(data) > MAX_BYTES:
             raise InputError(

@@ -20,11 +20,11 @@ class ActorWait(msgspec.Struct, frozen=True):
     kind: str
 
 
-def told(state: Any) -> list[ActorWait]:
+def waits_of(state: Any) -> list[ActorWait]:
     """Returns one entry per waiting actor, by number."""
-    return [_told(stall) for stall in stalls(state)]
+    return [_wait_of(stall) for stall in stalls(state)]
 
 
-def _told(stall: Stall) -> ActorWait:
+def _wait_of(stall: Stall) -> ActorWait:
     wait = stall.wait
     return ActorWait(stall.actor, wait.waiter, wait.waits_for, wait.held_by, wait.released_by, stall.kind)

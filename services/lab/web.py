@@ -79,7 +79,7 @@ def application(
             data += piece
             if len(data) > MAX_BYTES:
                 break
-        name, groups = await run_in_threadpool(replays.keep, bytes(data))
+        name, groups = await run_in_threadpool(replays.save, bytes(data))
         return JSONResponse({"saved": name, "groups": groups})
 
     def saved_groups(request: Request) -> Response:
@@ -100,7 +100,7 @@ def application(
         ],
         # refuses another site's name that resolves to this address (DNS rebinding)
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_names(host, hosts))],
-        exception_handlers={InputError: _refused, StoreUnavailable: _away, 404: _nowhere},
+        exception_handlers={InputError: _refused, StoreUnavailable: _unavailable, 404: _not_found},
     )
 
 
@@ -148,11 +148,11 @@ def _refused(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 400)
 
 
-def _away(request: Request, error: Exception) -> Response:
+def _unavailable(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "the shared state does not answer"}, 503)
 
 
-def _nowhere(request: Request, error: Exception) -> Response:
+def _not_found(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "there is no such address here"}, 404)
 
 
@@ -184,8 +184,8 @@ async def _stream(
             except StoreUnavailable:
                 replay = None
         if replay is not None and not ended:
-            replays.asked(replay)
-            done = (replay.whole, replay.error)
+            replays.still_shown(replay)
+            done = (replay.complete, replay.error)
             piece, seen, behind = _piece(replay, seen)
             out += piece
             if not behind and any(done):

@@ -14,15 +14,15 @@ from services.lab.web import application
 def test_saved_streams_expire(tmp_path):
     line = b'{"group":"g%d","id":"1-1","data":"","version":2}\n'
     replays = Replays(None, tmp_path)
-    names = [replays.keep(line % number)[0] for number in range(MOST_SAVED)]
+    names = [replays.save(line % number)[0] for number in range(MOST_SAVED)]
     old = time.time() - KEPT_DAYS * 86_400 - 9
     for at, name in enumerate(names):
         os.utime(tmp_path / name, (old + 99 + at, old + 99 + at))
     os.utime(tmp_path / names[5], (old, old))
     assert replays.saved_groups(names[0]) == ["g0"], "opening it is using it"
-    replays.keep(line % 99)
+    replays.save(line % 99)
     assert {file.name for file in tmp_path.iterdir()} >= {*names} - {names[5]} and not (tmp_path / names[5]).exists()
-    replays.keep(line % 100)
+    replays.save(line % 100)
     assert not (tmp_path / names[1]).exists() and (tmp_path / names[0]).exists()
     os.utime(tmp_path / names[7], (old, old))
     Replays(None, tmp_path)

@@ -21,7 +21,7 @@ from services.lab.jobs import Jobs
 from services.lab.listing import Listing
 from services.lab.replay import GroupReplay
 from services.lab.replays import MAX_BYTES, Replays
-from services.lab.waiting import told
+from services.lab.waiting import waits_of
 from services.lab.web import Page
 from ultrafolio.conformance.suite import build
 from ultrafolio.engine.interp import write_back
@@ -114,7 +114,7 @@ def test_each_class_of_wait(policy, ops, kind):
     """A guest that unshares its pinned ring, and one whose import is refused."""
     system = build(policy, [1], ["shared", "exported"], vcpu=[{"touch": [1], "unshare": [0]}], virtio=[{"page": 0}])
     replay = replay_of(saved_streams.hang(system, (1, 1, 0), *((0, op, int(op == 1)) for op in ops)))
-    assert [told.kind for told in replay._said] == ([kind] if kind else [])
+    assert [told.kind for told in replay._waits] == ([kind] if kind else [])
 
 
 def test_a_question_across_a_wall_has_its_answer():
@@ -146,7 +146,7 @@ def test_looking_changes_nothing():
     replay = replay_of(a_stream())
     blank = replay._replay._arrays
     before = [array.tobytes() for array in write_back(State(*replay._live), blank)]
-    told(replay._live)
+    waits_of(replay._live)
     assert [array.tobytes() for array in write_back(State(*replay._live), blank)] == before
     assert replay._live.who[1].kind == DISK and replay._live.uv[0].state == EXPORTED
 
@@ -199,7 +199,7 @@ def test_a_page_ahead_of_the_replay_waits():
     replay.feed(events[9:])
     assert replay.since(seen) == (replay.base, replay.frames[13:], True)
     assert replay.since("what is no id") == (replay.base, replay.frames, False)
-    replay.whole = True
+    replay.complete = True
     assert replay.since("9999999999999-0") == (replay.base, replay.frames, False), "it will never come"
 
 
@@ -360,7 +360,7 @@ def test_a_file_that_is_no_stream(page, body, says, tmp_path):
 
 def test_a_file_that_is_too_long(replays):
     with pytest.raises(InputError, match="too long"):
-        replays.keep(b"x" * (MAX_BYTES + 1))
+        replays.save(b"x" * (MAX_BYTES + 1))
 
 
 @pytest.mark.parametrize(
