@@ -1,4 +1,4 @@
-"""What surrounds every call of a service: bounds, errors, metrics, logs, traces. The servicers know nothing of it.
+"""Wrapper of every call of a service: bounds, errors, metrics, logs, traces.
 
 A servicer raises InputError (or StatusError, with a code of its own) for a caller's mistake; services.common.failures
 says what status any other exception becomes.
@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from structlog.typing import FilteringBoundLogger
 
-from services.common import failures, identity, parking, rights
+from services.common import failures, identity, rights, scheduler
 from services.common.metrics import Metrics, PerCall
 from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
@@ -25,23 +25,23 @@ from ultrafolio.rpc.client import REQUEST_KEY
 from ultrafolio.rpc.errors import StatusError, to_status
 from ultrafolio.state import requests
 
-# after a call's time is over, its own answer gets this long before the call is cancelled
+# seconds after a call's longest time in which it may still answer; then it is cancelled
 LAST_WORD_S = 1.0
 STALLED_S = 10.0
-"""Seconds that a client may take to read one message of a stream whose call has no thread of its own."""
+"""Seconds that a client may take to read one message of a suspended call."""
 Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class Context:
-    """The context that a servicer gets: grpc.ServicerContext with the service's own longest time as a bound."""
+    """The servicer's context: grpc.ServicerContext whose time is bounded by the service, `max_s` seconds."""
 
     def __init__(self, raw: grpc.ServicerContext, max_s: float) -> None:
         self.raw, self.aborted = raw, False
         self._ends = time.monotonic() + max_s
 
     def time_remaining(self) -> float:
-        """Seconds that the call has left: the caller's deadline or the service's maximum, whichever comes first."""
+        """Returns the seconds until the caller's deadline or the service's bound, whichever is earlier."""
         return max(0.0, min(self.raw.time_remaining(), self._ends - time.monotonic()))
 
     def abort(self, code: grpc.StatusCode, details: str) -> None:
@@ -57,8 +57,8 @@ class Context:
 
 
 class Calls:
-    """Registers servicers with a gRPC server, each of their methods surrounded. Looks like a grpc.Server to
-    `add_XServicer_to_server`; `services` are the full names of what was registered."""
+    """Registers servicers with a gRPC server and wraps each method. Has the methods of grpc.Server that
+    `add_XServicer_to_server` calls; `services` are the full names of the registered services."""
 
     def __init__(
         self, server: grpc.Server, metrics: Metrics, log: FilteringBoundLogger, tracing: Tracing | None, max_s: float
@@ -84,7 +84,7 @@ class Calls:
         self._server.add_registered_method_handlers(service, surrounded)
 
     def check_open(self) -> None:
-        """StatusError (UNAVAILABLE, which clients repeat) once the service is stopping."""
+        """Raises StatusError (UNAVAILABLE, which clients retry) once the service is stopping."""
         if self.closed:
             raise StatusError(
                 grpc.StatusCode.UNAVAILABLE,
@@ -104,7 +104,7 @@ class Calls:
             self._changed.notify_all()
 
     def drained(self, timeout_s: float) -> bool:
-        """Wait until no call is in flight; False when the time is over."""
+        """Wait until no call is in flight. False if `timeout_s` passes first."""
         with self._changed:
             return self._changed.wait_for(lambda: self.in_flight == 0, timeout_s)
 
@@ -128,7 +128,7 @@ class _Service(grpc.ServiceRpcHandler):
 
 
 def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
-    """The same method, surrounded. Messages are decoded in here, so that garbage is the caller's mistake."""
+    """Returns the wrapped method. It decodes messages itself, so that undecodable bytes are the caller's mistake."""
     rule = rights.rule_of(rpc)
     instruments, decode = calls.metrics.of(rpc), handler.request_deserializer
     behaviour = cast(
@@ -138,7 +138,7 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     machine_of = getattr(getattr(behaviour, "__self__", None), "machine_of", _no_machine)
 
     def read(request: Any, context: grpc.ServicerContext) -> Any:
-        """The request, once its caller may make it."""
+        """Returns the decoded request. Raises StatusError if its caller may not make it."""
         if decode is not None and handler.request_streaming:
             decoded: Any = (_decoded(rpc, decode, message) for message in request)
         else:
@@ -146,7 +146,7 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
         if rule is not None:
             caller = rights.check(rule, None if handler.request_streaming else decoded, context, machine_of)
             if getattr(decoded, "request_id", ""):
-                # from here on the request is called by its id and what it asks for
+                # inside the services a request's name holds its id and a digest of its content
                 decoded.request_id = requests.named(f"{rpc} {caller}", decoded, decoded.request_id)
         return decoded
 
@@ -162,8 +162,8 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
             call.request = request = read(request, context)
             yield from behaviour(request, call.context)
 
-    if getattr(behaviour, "parks", False):
-        begin = _parked(rpc, behaviour, read, calls, instruments)
+    if getattr(behaviour, "suspends", False):
+        begin = _suspending(rpc, behaviour, read, calls, instruments)
         return grpc.unary_stream_rpc_method_handler(begin, response_serializer=handler.response_serializer)
     if handler.response_streaming:
         make = grpc.unary_stream_rpc_method_handler, grpc.stream_stream_rpc_method_handler
@@ -172,9 +172,9 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     return make_single[handler.request_streaming](single, response_serializer=handler.response_serializer)
 
 
-def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments: PerCall) -> Any:
-    """A method that waits without a thread (common.parking). gRPC lets a method with a stream of responses return
-    before they are sent; a single response is a stream of one, the same bytes on the wire."""
+def _suspending(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments: PerCall) -> Any:
+    """Returns the gRPC method of a servicer's method that suspends (common.scheduler). gRPC lets only a method with a
+    stream of responses return before it has sent them; a single response is a stream of one, the same on the wire."""
 
     def begin(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
         call = _Call(rpc, context, calls, instruments)
@@ -185,7 +185,7 @@ def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments
             call.request = read(request, context)
             return (yield from behaviour(call.request, call.context))
 
-        look_again = parking.HERE.start(order(), _Sink(call, context, send))
+        look_again = scheduler.DEFAULT.start(order(), _Sink(call, context, send))
         if not context.add_callback(look_again):
             look_again()
 
@@ -194,16 +194,16 @@ def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments
 
 
 class _Sink:
-    """Sends what a parked call says."""
+    """Sends the messages of a suspended call."""
 
     def __init__(self, call: _Call, raw: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
         self._call, self._raw, self._send = call, raw, send
 
     def send(self, message: Any) -> None:
-        # a client that does not read holds the thread that sends to it
-        stalled = parking.HERE.alarm.at(STALLED_S, self._call.cancel)
+        # sending blocks while the client does not read
+        stalled = scheduler.DEFAULT.timer.at(STALLED_S, self._call.cancel)
         self._send(message)
-        parking.HERE.alarm.cancel(stalled)
+        scheduler.DEFAULT.timer.cancel(stalled)
 
     def end(self, message: Any | None, error: BaseException | None) -> None:
         if message is not None:
@@ -232,7 +232,7 @@ def _decoded(rpc: str, decode: Callable[[bytes], Any], message: bytes) -> Any:
 
 
 class _Call:
-    """One call from its arrival to its end: counted, timed, bounded, logged; what it raises becomes a status."""
+    """One call from arrival to end: counts, times, bounds and logs it; turns an exception into a status."""
 
     def __init__(self, rpc: str, raw: grpc.ServicerContext, calls: Calls, instruments: PerCall) -> None:
         self._rpc, self._raw, self._calls, self._instruments = rpc, raw, calls, instruments
@@ -248,11 +248,11 @@ class _Call:
     def __enter__(self) -> _Call:
         self._started = time.perf_counter()
         self._calls.entered()
-        # in flight until the answer is sent, which is after the servicer has returned it
+        # in flight until gRPC has sent the answer, after the servicer has returned it
         if not self._raw.add_callback(self._calls.left):
             self._calls.left()
         if self._raw.time_remaining() > self._calls.max_s:
-            self._timer = parking.HERE.alarm.at(self._calls.max_s + LAST_WORD_S, self.cancel)
+            self._timer = scheduler.DEFAULT.timer.at(self._calls.max_s + LAST_WORD_S, self.cancel)
         if self._calls.tracing is not None:
             self._span = self._calls.tracing.begin(self._rpc, self._raw.invocation_metadata())
         return self
@@ -268,7 +268,7 @@ class _Call:
         self._raw.cancel()
 
     def ended(self, error: BaseException | None) -> grpc.Status | None:
-        """Count, time and log the end of the call; the status that it ends with, where it is an error's."""
+        """Count, time and log the end of the call. Returns its status if it ended with an error."""
         status = None
         if error is None:
             own = getattr(self._raw, "code", lambda: None)()
@@ -287,7 +287,7 @@ class _Call:
     def _end(self, code: str, error: BaseException | None) -> None:
         seconds = time.perf_counter() - self._started
         if self._timer is not None:
-            parking.HERE.alarm.cancel(self._timer)
+            scheduler.DEFAULT.timer.cancel(self._timer)
         if self._span is not None and self._calls.tracing is not None:
             self._calls.tracing.end(self._span, code)
         self._instruments.ended(code, seconds)

@@ -13,7 +13,7 @@ from services.common.settings import Settings
 
 
 def logger(service: str, settings: Settings) -> FilteringBoundLogger:
-    """A logger of this process: `.info("event", key=value)`. Levels below `settings.log` cost next to nothing."""
+    """Returns a logger of this process: `.info("event", key=value)`. Levels below `settings.log` are dropped early."""
     level = logging.getLevelNamesMapping()[settings.log.upper()]
     made: FilteringBoundLogger = structlog.wrap_logger(
         _StandardError(),
@@ -31,7 +31,7 @@ def logger(service: str, settings: Settings) -> FilteringBoundLogger:
 
 
 class _StandardError:
-    """Whole lines to whatever standard error is now."""
+    """Writes whole lines to the present sys.stderr."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

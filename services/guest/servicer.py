@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import grpc
 from grpc import ServicerContext as Context
 
-from services.common import parking
+from services.common import scheduler
 from services.common.groups import (
     Groups,
     actor_of,
@@ -19,12 +19,12 @@ from services.common.groups import (
     meta_of,
     page_of,
 )
-from services.common.parking import Pausing, Wait, parks
+from services.common.scheduler import Suspending, Wait, suspends
 from services.guest import workload
 from services.guest.boot import Boot
+from services.guest.deduplication import Deduplicator
 from services.guest.devices import Devices
-from services.guest.once import Once
-from services.guest.orders import Patience, Work
+from services.guest.orders import Deadline, OrderResult
 from services.guest.peers import Parts
 from services.guest.vcpu import Machine, bell, of_guest
 from ultrafolio.model.layout import DISK, INTERRUPT, PAGE_SIZE, PIN, REBOOT, RING, SHARE, UNSHARE, VCPU
@@ -39,24 +39,24 @@ from ultrafolio.state.turn import Group
 M = TypeVar("M")
 BATCH = 64
 MOST_BATCH = 1024
-"""Touches of a workload in one message to the ultravisor: its answer is read before others' calls are."""
+"""Touches of a workload in one message to the ultravisor, which handles messages one at a time."""
 MOST_PAGES = 1_000_000
 """Pages of a workload that are listed."""
 LONGEST_HOLD_US = 60_000_000
 
 
 class Guest(guest_pb2_grpc.GuestServiceServicer):
-    """store: with the guests' rights;  parts: the way to the other parts;  machine, devices: what runs the guests."""
+    """store: with the guests' rights;  parts: the peers;  machine, devices: run the guests."""
 
     def __init__(self, store: Store, parts: Parts, machine: Machine, devices: Devices) -> None:
         self.store, self.parts, self.machine, self.devices = store, parts, machine, devices
         self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "guest", parts.ask(name), of_guest))
         self.starting = Boot(parts, machine)
-        self._once = Once(store)
+        self._deduplicated = Deduplicator(store)
         self.machine_of = self.groups.machine_of
 
-    @parks
-    def Touch(self, request: pb.TouchRequest, context: Context) -> Pausing[pb.TouchResponse]:
+    @suspends
+    def Touch(self, request: pb.TouchRequest, context: Context) -> Suspending[pb.TouchResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         if request.offset + max(request.length, len(request.data)) > PAGE_SIZE:
             raise StatusError(
@@ -67,26 +67,26 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
                 value=f"{request.offset}, {max(request.length, len(request.data))}",
             )
         access = (page, request.offset, request.length, request.data)
-        patience = Patience.of(context)
+        deadline = Deadline.of(context)
 
-        def order() -> Pausing[pb.TouchResponse]:
-            work, data = yield from self.machine.touch(group, actor, access, patience)
+        def order() -> Suspending[pb.TouchResponse]:
+            work, data = yield from self.machine.touch(group, actor, access, deadline)
             return _filled(pb.TouchResponse(data=data, exceptions=work.exceptions), work)
 
         if not request.data:
             return (yield from order())
-        return (yield from self._once(group.name, request.request_id, patience, pb.TouchResponse, order))
+        return (yield from self._deduplicated(group.name, request.request_id, deadline, pb.TouchResponse, order))
 
-    @parks
-    def Share(self, request: pb.ShareRequest, context: Context) -> Pausing[pb.ShareResponse]:
+    @suspends
+    def Share(self, request: pb.ShareRequest, context: Context) -> Suspending[pb.ShareResponse]:
         return (yield from self._instruct(request, context, SHARE, pb.ShareResponse))
 
-    @parks
-    def Unshare(self, request: pb.UnshareRequest, context: Context) -> Pausing[pb.UnshareResponse]:
+    @suspends
+    def Unshare(self, request: pb.UnshareRequest, context: Context) -> Suspending[pb.UnshareResponse]:
         return (yield from self._instruct(request, context, UNSHARE, pb.UnshareResponse))
 
-    @parks
-    def DirectIo(self, request: pb.DirectIoRequest, context: Context) -> Pausing[pb.DirectIoResponse]:
+    @suspends
+    def DirectIo(self, request: pb.DirectIoRequest, context: Context) -> Suspending[pb.DirectIoResponse]:
         if request.hold_us > LONGEST_HOLD_US:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -96,52 +96,52 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
                 allowed=f"0 to {LONGEST_HOLD_US} microseconds",
             )
         group, disk, page = self._order(request, context, (DISK,), "disks")
-        patience, name = Patience.of(context), request.request_id
+        deadline, name = Deadline.of(context), request.request_id
         offset = group.view.meta.origin + page * PAGE_SIZE
 
-        def order() -> Pausing[pb.DirectIoResponse]:
+        def order() -> Suspending[pb.DirectIoResponse]:
             work, error = yield from self.devices.direct_io(
-                group, disk, page, read=request.read, hold_us=request.hold_us, request=name, patience=patience
+                group, disk, page, read=request.read, hold_us=request.hold_us, request=name, deadline=deadline
             )
             return _filled(pb.DirectIoResponse(offset=offset, error=error), self._let_go(group, work))
 
-        return (yield from self._once(group.name, name, patience, pb.DirectIoResponse, order))
+        return (yield from self._deduplicated(group.name, name, deadline, pb.DirectIoResponse, order))
 
-    @parks
-    def Configure(self, request: pb.ConfigureRequest, context: Context) -> Pausing[pb.ConfigureResponse]:
+    @suspends
+    def Configure(self, request: pb.ConfigureRequest, context: Context) -> Suspending[pb.ConfigureResponse]:
         group, ring, page = self._order(request, context, (RING, PIN), "virtio devices and other long-term pins")
-        patience, name = Patience.of(context), request.request_id
+        deadline, name = Deadline.of(context), request.request_id
 
-        def order() -> Pausing[pb.ConfigureResponse]:
-            work = yield from self.devices.configure(group, ring, page, name, patience)
+        def order() -> Suspending[pb.ConfigureResponse]:
+            work = yield from self.devices.configure(group, ring, page, name, deadline)
             return _filled(pb.ConfigureResponse(), work)
 
-        return (yield from self._once(group.name, name, patience, pb.ConfigureResponse, order))
+        return (yield from self._deduplicated(group.name, name, deadline, pb.ConfigureResponse, order))
 
-    @parks
-    def Interrupt(self, request: pb.InterruptRequest, context: Context) -> Pausing[pb.InterruptResponse]:
+    @suspends
+    def Interrupt(self, request: pb.InterruptRequest, context: Context) -> Suspending[pb.InterruptResponse]:
         group, device, page = self._order(request, context, (INTERRUPT,), "adapter interrupts")
-        patience, name = Patience.of(context), request.request_id
+        deadline, name = Deadline.of(context), request.request_id
 
-        def order() -> Pausing[pb.InterruptResponse]:
-            work = yield from self.devices.interrupt(group, device, page, name, patience)
+        def order() -> Suspending[pb.InterruptResponse]:
+            work = yield from self.devices.interrupt(group, device, page, name, deadline)
             return _filled(pb.InterruptResponse(), self._let_go(group, work))
 
-        return (yield from self._once(group.name, name, patience, pb.InterruptResponse, order))
+        return (yield from self._deduplicated(group.name, name, deadline, pb.InterruptResponse, order))
 
-    @parks
-    def Reboot(self, request: pb.RebootRequest, context: Context) -> Pausing[pb.RebootResponse]:
+    @suspends
+    def Reboot(self, request: pb.RebootRequest, context: Context) -> Suspending[pb.RebootResponse]:
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, (REBOOT,), "reboot actors")
-        patience, name = Patience.of(context), request.request_id
+        deadline, name = Deadline.of(context), request.request_id
 
-        def order() -> Pausing[pb.RebootResponse]:
-            work = yield from self.devices.reboot(group, actor, request.shutdown, name, patience)
+        def order() -> Suspending[pb.RebootResponse]:
+            work = yield from self.devices.reboot(group, actor, request.shutdown, name, deadline)
             return _filled(pb.RebootResponse(), self._let_go(group, work))
 
-        return (yield from self._once(group.name, name, patience, pb.RebootResponse, order))
+        return (yield from self._deduplicated(group.name, name, deadline, pb.RebootResponse, order))
 
-    @parks
+    @suspends
     def RunWorkload(self, request: pb.RunWorkloadRequest, context: Context) -> Iterator[pb.RunWorkloadResponse | Wait]:
         group = self.groups[request.group]
         meta = group.view.meta
@@ -152,20 +152,20 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         if request.recording:
             pages = yield from workload.unpacked_alone(request.recording, int(meta.cfg["pages"][0]), request.touches)
         batch, longest_s = request.batch or BATCH, request.patience_us / 1e6
-        for news in workload.run(self.machine, group, actor, pages, batch, Patience.of(context), longest_s):
+        for news in workload.run(self.machine, group, actor, pages, batch, Deadline.of(context), longest_s):
             yield news if isinstance(news, Wait) else pb.RunWorkloadResponse(total=len(pages), **news._asdict())
 
-    @parks
-    def Boot(self, request: pb.BootRequest, context: Context) -> Pausing[pb.BootResponse]:
+    @suspends
+    def Boot(self, request: pb.BootRequest, context: Context) -> Suspending[pb.BootResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         page_of(group.view.meta, page, -(-len(request.image) // PAGE_SIZE))
-        patience = Patience.of(context)
+        deadline = Deadline.of(context)
 
-        def order() -> Pausing[pb.BootResponse]:
-            work, answer = yield from self.starting.boot(group, actor, page, request.image, patience)
+        def order() -> Suspending[pb.BootResponse]:
+            work, answer = yield from self.starting.boot(group, actor, page, request.image, deadline)
             return _filled(answer, work)
 
-        return (yield from self._once(group.name, request.request_id, patience, pb.BootResponse, order))
+        return (yield from self._deduplicated(group.name, request.request_id, deadline, pb.BootResponse, order))
 
     def Step(self, request: pb.GuestServiceStepRequest, context: Context) -> pb.GuestServiceStepResponse:
         group = self.groups[request.group]
@@ -180,20 +180,20 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
             raise exists(request.group)
         return pb.GuestServicePrepareResponse()
 
-    def _instruct(self, request: Any, context: Context, op: int, shape: type[M]) -> Pausing[M]:
+    def _instruct(self, request: Any, context: Context, op: int, shape: type[M]) -> Suspending[M]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
-        patience, name = Patience.of(context), request.request_id
+        deadline, name = Deadline.of(context), request.request_id
 
-        def order() -> Pausing[M]:
+        def order() -> Suspending[M]:
             self.machine.enter(group, actor, op, page)
-            work = yield from self.machine.instruct(group, actor, op, page, name, patience, Work())
+            work = yield from self.machine.instruct(group, actor, op, page, name, deadline, OrderResult())
             return _filled(shape(), work)
 
-        return (yield from self._once(group.name, name, patience, shape, order))
+        return (yield from self._deduplicated(group.name, name, deadline, shape, order))
 
-    def _let_go(self, group: Group, work: Work) -> Work:
-        """An order has ended that may have let go of pages: who waits for some of the group looks again."""
-        parking.HERE.ring(bell(group.name))
+    def _let_go(self, group: Group, work: OrderResult) -> OrderResult:
+        """Resume the calls that wait in the group, since the ended order may have released pages. Returns `work`."""
+        scheduler.DEFAULT.wake(bell(group.name))
         return work
 
     def _order(self, request: Any, context: Context, kinds: tuple[int, ...], names: str) -> tuple[Group, int, int]:
@@ -205,8 +205,8 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         return group, actor, page_of(group.view.meta, request.page, count)
 
 
-def _filled(message: M, work: Work) -> M:
-    """The answer with what every order says of its work."""
+def _filled(message: M, work: OrderResult) -> M:
+    """Fill the common fields of an order's answer. Returns it."""
     answer: Any = message
     answer.steps.extend(map(step_to, work.steps))
     answer.outcome = work.outcome

@@ -18,7 +18,7 @@ from services.common.groups import (
     exists,
     page_of,
 )
-from services.common.parking import Pausing, parks
+from services.common.scheduler import Suspending, suspends
 from services.host_mm.boot import MOST_CPUS, Boot
 from services.host_mm.threads import Drive, Threads, of_host
 from services.host_mm.ultravisor_client import Firmware
@@ -51,13 +51,12 @@ from ultrafolio.state.turn import Done, Group
 
 OWN_WORK = tuple(kind for kind in range(len(ACTOR_KINDS)) if not is_guest(kind))
 ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1, "turn_come": 0}
-"""Functions of model.host by which a thread comes over from a guest or device, or asks; how many arguments follow the
-actor."""
+"""Functions of model.host that another role calls -> number of arguments after the actor."""
 FIT = {
     LRU: "a page in no batch, of a folio that is not frozen",
     TAMPER: "a page that the host may access, and has not changed yet",
 }
-"""Which pages an actor of such a kind may choose."""
+"""Actor kind -> the pages that it may choose, for errors."""
 
 MOST_GROUPS = 4096
 """Folio groups of a cluster; one that is not needed any more can be archived and deleted."""
@@ -66,8 +65,8 @@ FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE_SIZE
 
 
 class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
-    """store: with the host's rights;  firmware: the way to the ultravisor;  threads: what runs the rules;
-    boot: what sets up secure guests."""
+    """store: with the host's rights;  firmware: client of the ultravisor;  threads: runs the rules;
+    boot: creates secure guests."""
 
     def __init__(self, store: RedisStore, firmware: Firmware, threads: Threads, boot: Boot) -> None:
         self.store, self.firmware, self.threads, self.boot = store, firmware, threads, boot
@@ -77,8 +76,8 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def _group(self, name: str, meta: Meta) -> Group:
         return Group(self.store, name, meta, "host", self.firmware.ask(name), of_host, left=self.threads.left)
 
-    @parks
-    def Run(self, request: pb.RunRequest, context: Context) -> Pausing[pb.RunResponse]:
+    @suspends
+    def Run(self, request: pb.RunRequest, context: Context) -> Suspending[pb.RunResponse]:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         done = yield from self._drive(group, actor, NOTHING, 0, request.request_id, context)
@@ -86,8 +85,8 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"], error=done.error
         )
 
-    @parks
-    def Start(self, request: pb.StartRequest, context: Context) -> Pausing[pb.StartResponse]:
+    @suspends
+    def Start(self, request: pb.StartRequest, context: Context) -> Suspending[pb.StartResponse]:
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, OWN_WORK, ", ".join(ACTOR_KINDS[kind] for kind in OWN_WORK))
         page = page_of(group.view.meta, request.page)
@@ -105,7 +104,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         )
 
     def _free(self, group: Group, actor: int, request: str) -> None:
-        """StatusError if the thread is in the middle of work that another request started."""
+        """Raises StatusError if the thread has not finished another request."""
         task = group.refresh().live.task[actor]
         known = bool(request) and self.store.reply(group.name, f"{request}/0") is not None
         if not known and not RULES[task.pc].chooses:
@@ -118,7 +117,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 cause="an earlier call is under way, or ended before its work did",
             )
 
-    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Context) -> Pausing[Drive]:
+    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Context) -> Suspending[Drive]:
         return (
             yield from self.threads.drive(
                 group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active

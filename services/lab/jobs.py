@@ -91,7 +91,7 @@ class Jobs:
         return sorted(path.parent.name for path in self._folder.glob("*/plan.toml"))
 
     def submit(self, plan: str, name: str) -> tuple[str, int]:
-        """Make the plan a job, or find the one that it is; its name, and its cells. InputError for a bad plan."""
+        """Submit a plan. Returns its job's name, new or existing, and its cells. Raises InputError for a bad plan."""
         job = hashlib.blake2b(f"{digest()}\0{plan}".encode(), digest_size=8).hexdigest()
         folder = self._folder / job
         if not folder.exists() and len(self.names()) >= MOST_JOBS:
@@ -162,11 +162,11 @@ class Jobs:
         return folder
 
     def name(self, job: str) -> str:
-        """What the plan's file was called."""
+        """Returns the file name of the plan."""
         return (self.folder(job) / "name").read_text()
 
     def progress(self, job: str) -> Progress:
-        """How far the job is; costs the same however many cells it has."""
+        """Returns the job's progress, in constant time."""
         folder = self.folder(job)
         cells = self._cells.get(job) or planfile.load(folder / "plan.toml").count
         self._cells[job] = cells
@@ -183,7 +183,7 @@ class Jobs:
         return Progress(state, cells, count.computed, count.failed)
 
     def news(self, job: str) -> tuple[Progress, str]:
-        """`progress` and `failure`, looked up a few times a second however many ask."""
+        """Returns `progress` and `failure`, refreshed a few times a second for all callers together."""
         known = self._news.get(job)
         if known is None or time.monotonic() - known[0] > NEWS_S:
             known = self._news[job] = time.monotonic(), (self.progress(job), self.failure(job))
@@ -197,7 +197,7 @@ class Jobs:
         return (self.folder(job) / "log").read_text(errors="replace").strip()[-400:]
 
     def control(self, job: str, wanted: lab_pb2.SweepState.ValueType) -> lab_pb2.SweepState.ValueType:
-        """Pause a job, let it go on, or cancel it. StatusError for any other wish."""
+        """Pause, resume or cancel a job. Raises StatusError for another state."""
         store, now = self.folder(job) / "store", self.progress(job).state
         if wanted not in (PAUSED, RUNNING, CANCELLED):
             raise StatusError(
@@ -236,7 +236,7 @@ class Jobs:
             follower.wait()
 
     def _cancel(self, job: str) -> None:
-        """End a job, also while its follower is about to queue it. InputError, and it goes on, without the queue."""
+        """Cancel a job, even while its follower queues it. Without the queue raises InputError, and the job goes on."""
         folder = self.folder(job)
         (folder / "cancelled").touch()
         self._leave(job)
@@ -274,9 +274,9 @@ class Jobs:
             follower.wait()
 
     def _tried(self, text: str, folder: Path) -> Plan:
-        """The plan as it will stand in `folder`. InputError, in words that say nothing of this machine, and no folder.
+        """Read the plan as it will be in `folder`. It may name files of this lab only.
 
-        It may name files of this lab only.
+        Raises InputError, without this machine's paths, and removes the folder.
         """
         # its paths lead through the folder: ../traces
         folder.mkdir(exist_ok=True)

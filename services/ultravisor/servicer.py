@@ -1,4 +1,4 @@
-"""The ultravisor over gRPC: control blocks, the hardware's view of accesses, and what the laboratory may do to it."""
+"""The ultravisor over gRPC: control blocks, accesses, and the laboratory's injections."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _part(request: Any) -> Part | None:
 
 
 def _may_access(caller: identity.Identity, vm: int | None) -> None:
-    """StatusError: the view is not the caller's. Which machine a guest speaks for is compared before."""
+    """Raises StatusError if the caller has no right to this view. The rights table has checked a guest's machine."""
     if caller.role != "lab" and (caller.role == "guest") != (vm is not None):
         raise rights.not_yours("the host" if vm is None else f"guest {vm}", caller)
 
@@ -130,7 +130,7 @@ def _access(pages: Pages, one: ultravisor_pb2.PageAccess) -> tuple[int, int, int
 
 
 def _within(one: ultravisor_pb2.PageAccess) -> None:
-    """StatusError: an access that leaves its page."""
+    """Raises StatusError if an access crosses its page's end."""
     if one.offset + max(one.length, len(one.data)) > PAGE_SIZE:
         raise StatusError(
             grpc.StatusCode.INVALID_ARGUMENT,

@@ -103,8 +103,8 @@ def test_a_guest_boots_and_reads_its_image(it, policy, page):
     assert execute(it, "import", guest_handle=booted.configuration, gaddr=7 * PAGE_SIZE) == (0, 1)
 
 
-def test_what_is_on_its_way_is_no_plain_text(it):
-    """The host holds the image before it is unpacked, and never a byte of it in the clear."""
+def test_the_host_never_holds_plain_text(it):
+    """The host has the image before it is unpacked, only as cipher text."""
     made = sealed(it)
     assert create(it, made.header).answer.rc == 1
     it.cluster.host.Unpack(host_mm_pb2.UnpackRequest(group=it.group, image=made.pages, tweak=made.tweak))
@@ -127,7 +127,7 @@ def test_the_life_of_a_booted_guest(it):
     assert it.reboot(REBOOT).outcome == DONE
     assert states(it) == [NON_SECURE] * 8
     assert it.touch(0, 3, length=8).data == bytes(8)
-    assert start(it) == ("enter", 1, 0x70)  # its prefix area is gone with the rest
+    assert start(it) == ("enter", 1, 0x70)  # its prefix area is destroyed too
     assert it.touch(0, 0).outcome == it.touch(0, 1).outcome == DONE
     assert start(it) == ("enter", 1, 0)
 
@@ -144,7 +144,7 @@ def test_a_guest_is_destroyed_and_booted_again(it):
 
 
 def test_two_guests_in_one_address_space(it):
-    """Each its own image under its own key and handle; neither reads the other's, and one goes without the other."""
+    """Each has its own image, key and handle; neither reads the other's pages; one is destroyed alone."""
     two = MEMORY | {"vcpu": [{"guest": 0}, {"guest": 1}], "virtio": []}
     it.lay("boot", "import-lock", two)
     guests = [boot(it, plain, 4 * n, actor=n) for n, plain in enumerate((IMAGE, IMAGE[::-1]))]
@@ -168,7 +168,7 @@ def test_a_boot_that_is_repeated_happens_once(it):
     assert first == again and first.outcome == DONE
 
 
-def test_a_boot_left_behind_is_begun_anew(it):
+def test_an_interrupted_boot_is_restarted(it):
     create(it, sealed(it).header)
     assert boot(it).outcome == DONE and it.touch(0, 3, length=PAGE_SIZE).data == IMAGE[3 * PAGE_SIZE :]
 
@@ -215,7 +215,7 @@ IMAGES = {
 
 @pytest.mark.parametrize("how", IMAGES)
 def test_verify_knows_the_image(it, how):
-    """Whatever the host does to the image, the guest does not run on it (rc 0x112), and is not entered."""
+    """After any change of the image by the host, verify fails (rc 0x112), and the guest is not entered."""
     made = sealed(it)
     guest = create(it, made.header)
     IMAGES[how](it, made)
@@ -227,7 +227,7 @@ def test_verify_knows_the_image(it, how):
 
 
 def test_busy_while_it_unpacks(it):
-    """An unpack that is answered busy or partial is issued again by the touch that repeats."""
+    """The repeated touch repeats an unpack that was answered busy or partial."""
     for cc in (2, 3):
         inject = ultravisor_pb2.InjectRequest(command=CALLS["unpack"].command, count=1, condition_code=cc)
         it.cluster.ultravisor.Inject(inject)
@@ -238,7 +238,7 @@ def test_busy_while_it_unpacks(it):
 
 
 def test_pages_are_unpacked_between_create_and_start_only(it):
-    """Before, and after: what the host would put there is for no guest, or too late."""
+    """Before there is no guest; after it is too late."""
     for when in ("before", "after"):
         with pytest.raises(InputError) as caught:
             it.cluster.host.Unpack(host_mm_pb2.UnpackRequest(group=it.group, image=IMAGE))

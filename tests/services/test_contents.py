@@ -1,4 +1,4 @@
-"""What is in the pages: real encryption on export, and whatever the host does to cipher text, the import notices."""
+"""Contents of pages: real encryption on export; the import detects every change of cipher text."""
 
 import itertools
 import os
@@ -166,7 +166,7 @@ TAMPERED = (flip, flip_the_last, replay, replay_of_the_same_content, of_another_
 
 @pytest.mark.parametrize("forge", [*TAMPERED, lambda it: bytes(PAGE_SIZE * bool(export(it, 1)))])
 def test_a_tampered_page_is_not_imported(it, forge):
-    """rc 0x112, again and again, and nothing of the page changes; what was there before would still be imported."""
+    """rc 0x112, every time, and the page does not change; the original would still be imported."""
     forged = forge(it)
     true = it.host_sees(1).data
     assert forged != true and put(it, 1, forged) == 0
@@ -180,8 +180,8 @@ def test_a_tampered_page_is_not_imported(it, forge):
 
 
 def test_a_tampered_page_ends_the_guest_that_touches_it(it):
-    """As in the kernel: the import is refused, and the VMM is told. No rule forged the page, so that the stream cannot
-    be replayed."""
+    """As in the kernel: the import is refused, and the VMM gets the error. No rule forged the page, so the stream
+    cannot be replayed."""
     put(it, 1, flip(it))
     it.untrusted.add(it.group)
     assert it.touch(0, 1, length=8).outcome == FATAL
@@ -195,7 +195,7 @@ def test_a_secure_page_cannot_be_written(it):
 
 
 def test_the_page_of_another_guest(it):
-    """Its cipher text does not help: an exported page of another guest comes as a new page, cleared."""
+    """An exported page of another guest is imported as a new, cleared page."""
     export(it, 4)
     assert bring_back(it, 4, vm=0) == (0, 1)
     assert it.touch(0, 4, length=PAGE_SIZE).data == bytes(PAGE_SIZE)

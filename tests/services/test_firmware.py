@@ -1,4 +1,4 @@
-"""The ultravisor call as a whole: any bytes are answered, nothing changes on a refusal, donated storage stays apart."""
+"""The ultravisor call: every block gets an answer, a refusal changes nothing, donated storage never overlaps."""
 
 import itertools
 import random
@@ -53,7 +53,7 @@ STAGES = {"fresh": fresh, "created": created, "booted": booted}
 
 
 def judge(bench, block, caller):
-    """Execute, and hold the answer to what any answer must be. The pages may change with cc 0 only."""
+    """Execute a block and check the answer's invariants. Pages may change with cc 0 only."""
     before, kept, pages = bench.machine, bench.machine.encode(), bench.pages.snapshot()
     answer = bench.firmware.execute(before, block, caller, operand=SEALED.header)
     assert before.encode() == kept
@@ -89,7 +89,7 @@ def test_any_bytes_are_answered(stage, block, as_guest, command):
 
 
 def mutated(choose, block):
-    """A valid block with something wrong: bits, bytes, a number, its length, its command, cut or longer."""
+    """Returns a valid block with a fault: bits, bytes, a number, its length, its command, truncated or extended."""
     data = bytearray(block)
     for _ in range(choose.randint(1, 3)):
         kind = choose.randrange(6)
@@ -126,7 +126,7 @@ def test_fuzzed_blocks_harm_nothing(thousands):
 
 
 def test_a_valid_block_of_every_call_is_executed_somewhere():
-    """What the fuzz mutates is valid: each block succeeds in one of the stages or after the call it needs."""
+    """The blocks that the fuzz mutates are valid: each succeeds in a stage, or after the call that it needs."""
     done = set()
     for make in STAGES.values():
         for name in CALLS:
@@ -262,7 +262,7 @@ def test_a_block_too_long_is_refused(name):
 
 
 def test_pages_that_are_busy():
-    """The pages' own busy is a condition code, and the block is issued again as it is."""
+    """Busy of a page is a condition code; the block can be repeated unchanged."""
     bench, guest, _ = booted()
     bench.pages.pin = lambda page: UV_BUSY
     block = pack("pin", paddr=PAGES_AT)
@@ -295,7 +295,7 @@ def test_page_calls_in_words_of_rc():
 
 
 def test_numbers_of_guests():
-    """The next by default, never one that was given before: its pages may be there still. Or the one asked for."""
+    """By default the next, never a used one, whose pages may exist; or the requested one."""
     bench = Bench()
     bench.ok("initialise", **INIT)
     first = bench.ok("create_configuration", **CONFIGURATION)["guest_handle"]
@@ -399,7 +399,7 @@ def test_a_laboratory_machine_runs_page_calls():
         lambda machine: decode(b"\x00"),
     ],
 )
-def test_misuse_is_told(wrong):
+def test_misuse_is_refused(wrong):
     with pytest.raises(InputError):
         wrong(Machine())
 

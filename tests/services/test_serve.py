@@ -1,4 +1,4 @@
-"""The gRPC server that every service is: health, errors, limits, metrics, logs, traces, and the end."""
+"""The gRPC server of every service: health, errors, limits, metrics, logs, traces, stop."""
 
 import contextlib
 import json
@@ -261,7 +261,7 @@ def test_health_follows_readiness(capsys):
     assert "no shared state" in [entry.get("reason") for entry in logged(capsys) if entry["event"] == "not serving"]
 
 
-def test_a_graceful_end_says_so_first_and_lets_calls_finish():
+def test_a_graceful_stop_reports_first_and_lets_calls_finish():
     with running(grace_s=20) as (server, echo), connect(server.address, "host") as channel:
         eventually(lambda: health(channel) == health_pb2.HealthCheckResponse.SERVING)
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
@@ -323,7 +323,7 @@ def test_the_client_always_sets_a_deadline_and_retries_what_was_unavailable():
         assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED and "Explain" in caught.value.then
 
 
-def test_nobody_there():
+def test_no_service_at_the_address():
     with connect("127.0.0.1:1", "host") as channel, pytest.raises(StatusError) as caught:
         Caller(channel).say("x")
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE

@@ -31,7 +31,7 @@ NUMBERS = itertools.count()
 
 
 class ServicePages:
-    """What ModelPages tells, of a folio group."""
+    """ModelPages for a folio group."""
 
     def __init__(self, cluster, group):
         self.cluster, self.group = cluster, group
@@ -118,7 +118,7 @@ def where(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clusters(where):
-    """Clients by role; in the end the validator has to accept what was done to every group."""
+    """Clients by role; at the end the validator must accept the stream of every group."""
     made = {role: Cluster.at(where, role=role) for role in ("lab", "host", "guest")}
     yield made
     store = made["lab"].store
@@ -140,7 +140,7 @@ def bench(clusters):
 
 
 def test_14_what_was_donated_reads_zero(bench):
-    """Cases 13 and 14: what the host had there, and what the ultravisor had, is gone when it is given back."""
+    """Cases 13 and 14: returned storage has neither the host's nor the ultravisor's old bytes."""
     at = INIT["stor_origin"] + 5 * PAGE_SIZE
     assert bench.host_accesses(at, PAGE_SIZE) == {0} and bench.read(at) == (0, b"host" + bytes(PAGE_SIZE - 4))
     bench.booted()
@@ -174,7 +174,7 @@ def test_10_one_configuration_to_a_virtual_machine(bench):
 
 
 def test_addresses_are_of_the_group_that_is_named(bench):
-    """A page of another group is no page of real storage; a guest of another group is not mapped."""
+    """An address of another group is not real storage; a guest's page of another group is not mapped."""
     guest, _ = bench.booted()
     other = f"bench-{next(NUMBERS)}"
     origin = bench.lab.lay_out_state(other, blank(8, 1, 2), [], "another")
@@ -193,13 +193,13 @@ def test_a_request_is_done_once(bench):
     create = pb.ExecuteRequest(control_block=pack("create_configuration", **test_kut_uv.CONFIGURATION), request_id="r")
     first, again = (bench.host.ultravisor.Execute(create) for _ in range(2))
     assert first == again and len(bench.machine.configurations) == 1
-    for number in range(40):  # remembered for as long as others do not come in between
+    for number in range(40):  # stored until MOST_ANSWERED later requests
         bench.host.ultravisor.Execute(pb.ExecuteRequest(control_block=pack("query"), request_id=f"q{number}"))
     assert bench.host.ultravisor.Execute(create) == first
 
 
 def test_unshare_all_alone_keeps_the_pages(bench):
-    """Outside of a step the call unshares and destroys nothing; as part of a reset's step the model has both as one."""
+    """Outside of a step the call only unshares; in a reset's step the model unshares and destroys at once."""
     guest, cpu = bench.booted()
     bench.ok("share", guest, paddr=PAGE_SIZE)
     bench.ok("cpu_set_state", cpu_handle=cpu, state=2)

@@ -1,5 +1,5 @@
-"""The store in this process's memory: what commit.lua does, for tests and for one process alone. Every round of polling
-is an entry of its own."""
+"""The store in this process's memory: the semantics of commit.lua, for tests and for a single process. Every round of
+polling is a separate entry."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Group:
 
 
 class Memory:
-    """What stores of several roles share."""
+    """The groups of a server, shared by the stores of several roles."""
 
     def __init__(self) -> None:
         self.groups: dict[str, _Group] = defaultdict(_Group)
@@ -38,7 +38,7 @@ class Memory:
 
 
 class MemoryStore:
-    """The groups in `memory`, seen by one role."""
+    """The store of one role, on the groups in `memory`."""
 
     def __init__(self, memory: Memory, role: str, *, lease_ms: int = LEASE_MS) -> None:
         self._memory, self.role, self._lease = memory, role, lease_ms
@@ -110,7 +110,7 @@ class MemoryStore:
         return _answer(group, msgspec.structs.replace(commit, cached=cached), "done", held)
 
     def _turn(self, group: _Group, commit: Commit, now: int) -> Status | Literal[""]:
-        """Why the turn forbids the commit, or "" if it does not."""
+        """Returns the status with which the turn refuses the commit, "" if it does not."""
         held = group.turn
         if held is None:
             return "lost" if commit.token else ""

@@ -1,4 +1,4 @@
-"""What a cluster did, held against the rules: its event stream replayed by the plain interpreter, step by step."""
+"""Validation: replays a cluster's event stream with the plain interpreter, and compares each step with the rules."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ from .sections import MAY_WRITE, Meta, decode_meta, encode_meta, join, split
 from .store import Event
 
 MOST_AGAIN = 100_000
-"""Entries that are done once more for one `again`; polling changes nothing, and is done once."""
+"""Most entries replayed for one `again`; a round that changes nothing is replayed once."""
 KEPT_BROKEN = 100
-"""Broken properties that a checkpoint names at most."""
+"""Most broken properties in a checkpoint."""
 ULTRAVISOR = ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "uv_share", "uv_unshare")
 
 
 @dataclass(slots=True)
 class Verdict:
-    """accepted   every step of the stream is one that the rules allow, with this very outcome
-    steps      how many steps were accepted, from the first on;  calls: page calls outside of steps among them
-    at         id of the entry that was refused, and why in one line
-    enabled    what the rules would have allowed there: one line per actor, with the guard that refuses the others
+    """accepted   whether the rules allow every step of the stream, with its outcome
+    steps      number of accepted steps before the first refused one;  calls: page calls outside of steps among them
+    at         id of the refused entry;  why: the reason in one line
+    enabled    what the rules allow there: one line per actor, with the guard that refuses it
     broken     (step number, property) for every property of model.md §5.1 that a step broke
     """
 
@@ -69,7 +69,7 @@ class _Refused(Exception):
 
 @functools.cache
 def _rules() -> Any:
-    """The plain rules; a call to the ultravisor that was answered "busy" by injection is answered so here, too."""
+    """Returns the plain rules, in which a call that was answered "busy" by injection is answered "busy" again."""
     space = load.functions(lambda function: function)
     for name in ULTRAVISOR:
         space[name] = _recorded(name, space[name])
@@ -92,15 +92,15 @@ def _recorded(name: str, function: Callable[..., int]) -> Callable[..., int]:
 
 
 def _why(recorded: int, code: int) -> str:
-    """What leads to such a pair of answers, where something is known to."""
+    """Returns a known cause of this difference of results, or ""."""
     if (recorded, code) != (UV_INTEGRITY, UV_OK):
         return ""
     return ": the exported page was written into, and not by a tamper step; a disk that reads into one does so"
 
 
 class Replay:
-    """A group's state as its stream says it came about. notes: what was written to it; the caller forgets them.
-    recent: the last entries, which an `again` may mean."""
+    """A group's state, replayed from its stream. notes: the writes to it, which the caller clears.
+    recent: the last entries, to which an `again` refers."""
 
     def __init__(self, meta: Meta, state: State) -> None:
         self.meta, self._arrays = meta, state
@@ -112,7 +112,7 @@ class Replay:
 
     @classmethod
     def after(cls, kept: Kept) -> Replay:
-        """The replay at a checkpoint."""
+        """Returns the replay at a checkpoint."""
         meta = decode_meta(kept.meta)
         made = cls(meta, join(meta, kept.sections))
         made.recent.extend(map(decode, kept.recent))
@@ -120,20 +120,20 @@ class Replay:
         return made
 
     def kept(self) -> Kept:
-        """A checkpoint of the present state."""
+        """Returns a checkpoint of the present state."""
         state, told = self.state(), self.verdict
         recent = [encode(entry) for entry in self.recent]
         return Kept(encode_meta(self.meta), split(state), recent, told.steps, told.calls, told.broken[:KEPT_BROKEN])
 
     def entry(self, event: str, entry: Entry) -> bool:
-        """Take an entry of the stream; False if the rules refuse it, and then the verdict says where and why."""
+        """Replay an entry of the stream. False if the rules refuse it; the verdict then says where and why."""
         taken = self.take(event, entry)
         if not isinstance(entry, Again):
             self.recent.append(entry)
         return taken
 
     def take(self, event: str, entry: Entry) -> bool:
-        """As entry, for what is no entry of its own."""
+        """As `entry`, without counting it as an entry of the stream."""
         try:
             self._take(entry)
         except (_Refused, IndexError, OverflowError) as error:
@@ -152,7 +152,7 @@ class Replay:
             self._again(entry)
 
     def _again(self, entry: Again) -> None:
-        """Entries that came again. A round that leads back to where it began does so every time."""
+        """Replay repeated entries. A round that ends in its starting state is replayed once."""
         if not 0 < entry.entries <= len(self.recent) or not 0 < entry.rounds <= MOST_ROUNDS:
             raise _Refused(f"{entry.rounds} rounds of the last {entry.entries} entries: there are {len(self.recent)}")
         entries = list(self.recent)[-entry.entries :]
@@ -198,7 +198,7 @@ class Replay:
                     f"the cluster says {_word(step.outcome)}, the rules say {_word(outcome)}"
                 )
         except Exception:
-            # what was refused did not happen
+            # a refused step changes nothing
             self.undo_log.undo(mark)
             raise
         finally:
@@ -237,14 +237,14 @@ class Replay:
                 yield f"{_name(self.live, t)}: {RULES[pc].name} {'is enabled' if outcome > 0 else _word(outcome)}"
 
     def state(self) -> State:
-        """The present state as arrays."""
+        """Returns the present state as arrays."""
         return write_back(State(*self.live), self._arrays)
 
 
 def validate(events: Iterable[Event], stored: Callable[[], State] | None = None) -> Verdict:
-    """Hold a group's stream against the rules; with `stored`, also that the state in the store is the one it leads to.
+    """Replay a group's stream with the rules. With `stored`, also compare the final state with the stored one.
 
-    InputError for a stream with nothing in it, or in which a part's layout is missing.
+    Raises InputError for an empty stream, or one without the layout of a role.
     """
     replay, started = None, []
     for event in events:
@@ -270,7 +270,7 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
 
 
 def begin(started: Sequence[Entry]) -> Replay | None:
-    """The replay once every part has laid out its sections; None before."""
+    """Returns the replay, None until all roles have laid out their sections."""
     made = [entry for entry in started if isinstance(entry, Made)]
     if {entry.role for entry in made} != set(MAY_WRITE):
         return None
@@ -283,7 +283,7 @@ def begin(started: Sequence[Entry]) -> Replay | None:
 
 @contextmanager
 def _written_by_parts(event: Event) -> Iterator[None]:
-    """InputError for an entry over which the rules stumble: its bytes are no event, or a layout is none."""
+    """Turn exceptions of the rules into InputError: the entry's bytes are no event, or no valid layout."""
     try:
         yield
     except InputError:
@@ -308,7 +308,7 @@ def _nothing(entries: int) -> InputError:
 
 
 def _difference(replayed: State, stored: State) -> str:
-    """Where the state in the store differs from the replayed one, or ""."""
+    """Returns the first difference of the stored state from the replayed one, or ""."""
     for name in OWNERS:
         left, right = getattr(replayed, name), getattr(stored, name)
         for at in range(len(left)):
@@ -330,7 +330,7 @@ STREAM_VERSION, READ_VERSIONS = 2, (1, 2)
 
 
 class _Line(msgspec.Struct):
-    """An entry of a saved stream. version: of the file's form; an entry without one is of version 1."""
+    """An entry of a saved stream. version: of the file format, 1 if missing."""
 
     group: str
     id: str
@@ -339,13 +339,13 @@ class _Line(msgspec.Struct):
 
 
 def saved(streams: Iterable[tuple[str, Iterable[Event]]]) -> bytes:
-    """The content of a file of streams, one entry a line."""
+    """Returns the content of a file of streams, one entry a line."""
     lines = (_Line(group, event.id, event.data, STREAM_VERSION) for group, stream in streams for event in stream)
     return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
 
 
 def read(file: Path) -> dict[str, list[Event]]:
-    """The streams of a saved file, by group. InputError for a file that is none."""
+    """Returns the streams of a saved file, by group. Raises InputError for another file."""
     streams: dict[str, list[Event]] = {}
     try:
         for line in file.read_bytes().splitlines():

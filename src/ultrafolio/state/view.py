@@ -1,4 +1,4 @@
-"""One role's view of a folio group: the sections it may read, as records that rules run on, and what a step changed."""
+"""One role's view of a folio group: the sections it may read, as records for the rules, and the undo log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .store import Answer, Patch
 
 
 class Live(State):
-    """A state of Rows, and beside it whoever answers calls across a wall."""
+    """A state of Rows, with the function that answers calls to other roles."""
 
     crossing: Any
 
@@ -36,11 +36,11 @@ def _enter(arrays: State, meta: Meta, section: str, data: Array) -> None:
 
 
 class View:
-    """What a role sees of a group, as of the revisions it last read.
+    """A role's view of a group at the revisions that it last read.
 
-    arrays     the state, zero where the role may not look;  seal: the ultravisor's own section, which no rule reads
-    live       the same as rows, for rules to run on
-    log        what was changed since the last commit or rollback
+    arrays     the state, zero where the role may not read;  seal: the ultravisor's section, which no rule reads
+    live       the same as rows, for the rules
+    log        undo log: changes since the last commit or rollback
     revisions  per readable section; -1 before it was first read
     """
 
@@ -52,7 +52,7 @@ class View:
         self.revisions = dict.fromkeys(MAY_READ[role], -1)
 
     def update(self, revisions: dict[str, int], sections: dict[str, bytes]) -> None:
-        """Take over what the store answered; nothing may be uncommitted."""
+        """Enter the store's answer. The log must be empty."""
         for name, data in sections.items():
             self._write(name, np.frombuffer(data, DTYPES[name]))
         for name in self.revisions:
@@ -66,25 +66,25 @@ class View:
             _enter(self.arrays, self.meta, section, data)
 
     def seen(self, beside: Mapping[str, bytes]) -> State:
-        """A copy of the arrays, in which the sections `beside` are as these bytes say."""
+        """Returns a copy of the arrays, with the sections `beside` replaced by these bytes."""
         made = copy(self.arrays)
         for name, data in beside.items():
             _enter(made, self.meta, name, np.frombuffer(data, DTYPES[name]))
         return made
 
     def section(self, name: str) -> bytes:
-        """A section's data as the view has it."""
+        """Returns a section's data in the view."""
         data: Array = self.arrays.task["pc"] if name == "pc" else getattr(self.arrays, name)
         return data.tobytes()
 
     def rollback(self, mark: int = 0) -> None:
-        """Undo what was changed since the log had `mark` entries."""
+        """Undo the changes after the first `mark` entries of the log."""
         while len(self.log) > mark:
             name, at, field, before = self.log.pop()
             getattr(self.arrays, name)[field][at] = before
 
     def patches(self) -> list[Patch]:
-        """The changed records, per stored section. PermissionError for a section that is not the role's to write."""
+        """Returns the changed records per stored section. PermissionError for a section that the role may not write."""
         changed = {(self._section(name, at, field), at) for name, at, field, _ in self.log}
         return [self._patch(section, at) for section, at in sorted(changed)]
 
@@ -110,6 +110,6 @@ class View:
         return Patch(section, at * size, record.tobytes())
 
     def committed(self, answer: Answer) -> None:
-        """Everything in the log stands in the store now, and perhaps more: then the answer has it."""
+        """Empty the log, which the store now has, and enter the other changes in the answer."""
         self.log.clear()
         self.update(answer.revisions, answer.sections)
