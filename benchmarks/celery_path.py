@@ -24,7 +24,8 @@ from typing import Any
 
 from ultrafolio.redis_server import VARIABLE, Server, launch
 from ultrafolio.sweep.cells import simulator
-from ultrafolio.sweep.distributed.job import Job, Record, connect
+from ultrafolio.sweep.distributed.broker import connect
+from ultrafolio.sweep.distributed.job import Job, Record
 from ultrafolio.sweep.distributed.own_workers import checkout, worker_command
 from ultrafolio.sweep.distributed.queue import Queue
 from ultrafolio.sweep.drive import sweep

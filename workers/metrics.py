@@ -16,7 +16,8 @@ from redis import Redis
 
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import address
-from ultrafolio.sweep.distributed.job import QUEUE, Job
+from ultrafolio.sweep.distributed.broker import QUEUE
+from ultrafolio.sweep.distributed.job import Job
 
 PORT = 9464
 # the hash in which Celery's transport keeps what was taken and is not acknowledged

@@ -17,7 +17,8 @@ from redis.exceptions import RedisError
 from ultrafolio import files
 from ultrafolio.redis_server import address
 from ultrafolio.sweep.cells import Cells, simulator
-from ultrafolio.sweep.distributed.job import TASK, Job, Spans, connect
+from ultrafolio.sweep.distributed.broker import TASK, connect
+from ultrafolio.sweep.distributed.job import Job, Spans
 from ultrafolio.sweep.distributed.worker import Outcome, Refused, Worker
 
 log = get_task_logger(__name__)

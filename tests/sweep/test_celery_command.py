@@ -15,7 +15,7 @@ from test_celery_fake import CELLS, PLAN, ROOT, Workers, results
 from test_sweep_fake import make_plan, run, start, wait_for
 from ultrafolio.redis_server import VARIABLE, Server
 from ultrafolio.sweep.distributed import own_workers
-from ultrafolio.sweep.distributed.queue import read_ticket
+from ultrafolio.sweep.distributed.ticket import read_ticket
 from ultrafolio.sweep.store import open_store
 
 SLOW = PLAN.replace("sleep_ms = 5", "sleep_ms = 20")

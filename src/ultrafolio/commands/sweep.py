@@ -19,8 +19,10 @@ from ultrafolio.errors import InputError, need
 from ultrafolio.finite import Finite
 from ultrafolio.redis_server import VARIABLE, address
 from ultrafolio.sweep import cells, explain
+from ultrafolio.sweep.distributed.control import find, pause, resume, revoke, watch
 from ultrafolio.sweep.distributed.deposit import THROUGH_REDIS, checked
-from ultrafolio.sweep.distributed.queue import Queue, find, pause, read_ticket, resume, revoke, watch
+from ultrafolio.sweep.distributed.queue import Queue
+from ultrafolio.sweep.distributed.ticket import read_ticket
 from ultrafolio.sweep.drive import Rerun, Summary
 from ultrafolio.sweep.drive import sweep as run_sweep
 from ultrafolio.sweep.local.processes import Executor, Limits, executor_of

@@ -22,25 +22,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from typing import Any, Literal, cast
-from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from ultrafolio.errors import InputError
 from ultrafolio.sweep.distributed.deposit import KEPT_SECONDS, Deposit, open_deposit
 from ultrafolio.sweep.local.processes import Limits
 
-TASK = "ultrafolio.chunk"
-QUEUE = "ultrafolio"
-"""The Redis list of waiting chunks, too: its length is what to scale workers by."""
 LEASE_SECONDS = 15
-VISIBILITY_SECONDS = 900
-"""Celery delivers a chunk again that nobody acknowledged for so long: well above what a chunk lasts (seconds, and at
-most the limit of one cell more), and what a dead machine costs when no client watches."""
-
-AWAY_SECONDS = 60.0
-"""How long Redis may be away before anybody gives up; what is fetched is stored, and a client can come back."""
-RETRY_SECONDS = 0.25
 
 State = Literal["running", "paused", "revoked", "failed"]
 
@@ -262,48 +250,3 @@ def claim_same(client: Any, digest: str, name: str) -> Job | None:
 def new_part(chunk: int) -> str:
     """A name for a chunk's results that no other attempt at it has."""
     return f"{chunk}-{secrets.token_hex(6)}"
-
-
-def connect(url: str) -> Any:
-    """A Redis client whose calls ride out a Redis that is away for AWAY_SECONDS.
-
-    Every call of this module may be repeated. Raises InputError when redis is not installed.
-    """
-    try:
-        from redis import Redis, exceptions
-        from redis.backoff import ConstantBackoff
-        from redis.retry import Retry
-    except ImportError:
-        raise InputError(
-            "celery needs the packages of the extra 'workers'",
-            value="redis",
-            allowed="redis and celery installed",
-            then="pip install 'ultrafolio[workers]'",
-        ) from None
-    return Redis.from_url(
-        url,
-        socket_timeout=20,
-        retry=Retry(ConstantBackoff(RETRY_SECONDS), int(AWAY_SECONDS / RETRY_SECONDS)),
-        retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError],
-    )
-
-
-def queued(client: Any) -> int:
-    """How many chunks wait for a worker."""
-    return int(client.llen(QUEUE))
-
-
-def broker_url(url: str) -> str:
-    """A Redis URL as Celery takes it: kombu has its own way to write a unix socket."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        return url
-    database = next((word[3:] for word in parts.query.split("&") if word.startswith("db=")), "0")
-    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-    return f"redis+socket://{user}{quote(unquote(parts.path))}?virtual_host={database}"
-
-
-def without_password(url: str) -> str:
-    """A URL that may be written to a file."""
-    netloc = urlsplit(url).netloc
-    return url.replace(netloc, netloc.rpartition("@")[2], 1) if netloc else url

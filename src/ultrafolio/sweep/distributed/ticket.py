@@ -1,0 +1,52 @@
+"""The file job.json of a store: which job its sweep is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from ultrafolio.errors import InputError
+from ultrafolio.sweep.distributed.job import Record, Spans
+
+TICKET_VERSION = 1
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """What job.json says: enough to come back to a job, or to make it again. stop: where the sweep's span ends.
+    version: of the file's form."""
+
+    job: str
+    same: str
+    client: str
+    run: int
+    redis: str
+    record: Record
+    chunks: list[Spans]
+    stop: int
+    version: int = 1
+
+
+def read_ticket(folder: Path) -> Ticket | None:
+    """The job that the store's sweep is in; None when there is none. Raises InputError for a damaged file."""
+    path = folder / "job.json"
+    try:
+        ticket = msgspec.json.decode(path.read_bytes(), type=Ticket)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise InputError(
+            f"{path}: damaged",
+            value=str(error),
+            allowed="the file as the sweep wrote it",
+            then=f"delete only {path}, then repeat the sweep: what was fetched is kept",
+        ) from None
+    if ticket.version != TICKET_VERSION:
+        raise InputError(
+            f"{path}: a job of another version",
+            value=ticket.version,
+            allowed=str(TICKET_VERSION),
+            cause="another ultrafolio wrote it",
+            then=f"delete only {path}, then repeat the sweep: what was fetched is kept",
+        )
+    return ticket
