@@ -24,10 +24,10 @@ from ultrafolio.sim import cell
 from ultrafolio.sim.build import build
 from ultrafolio.sim.config import resolve
 from ultrafolio.sim.load import compiled
-from ultrafolio.sweep.drive import sweep
 from ultrafolio.sweep.local.processes import Processes
 from ultrafolio.sweep.planfile import parse
 from ultrafolio.sweep.progress import Silent
+from ultrafolio.sweep.run import sweep
 
 Row = dict[str, Any]
 _ALL_PAGES = 1 << 18

@@ -28,10 +28,10 @@ from ultrafolio.sweep.distributed.broker import connect
 from ultrafolio.sweep.distributed.job import Job, Record
 from ultrafolio.sweep.distributed.own_workers import checkout, worker_command
 from ultrafolio.sweep.distributed.queue import Queue
-from ultrafolio.sweep.drive import sweep
 from ultrafolio.sweep.local.processes import Executor, Processes
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import Silent
+from ultrafolio.sweep.run import sweep
 
 PROCESSES = 2
 PLAN = """
@@ -54,7 +54,7 @@ from pathlib import Path
 def peak():  # not ru_maxrss: a child begins with its parent's
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 from ultrafolio.sweep.cells import simulator
-from ultrafolio.sweep.drive import sweep
+from ultrafolio.sweep.run import sweep
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import Silent
 from ultrafolio.sweep.distributed.queue import Queue

@@ -31,7 +31,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.redis_server import VARIABLE
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2
-from ultrafolio.sweep import drive, planfile
+from ultrafolio.sweep import planfile, run
 from ultrafolio.sweep.cells import simulator
 from ultrafolio.sweep.distributed import control
 from ultrafolio.sweep.distributed.ticket import read_ticket
@@ -287,8 +287,8 @@ class Jobs:
                 work = Work(plan, simulator(), {})
                 if plan.count > MOST_CELLS:
                     raise InputError(f"{plan.path}: cells", value=plan.count, allowed=f"at most {MOST_CELLS}")
-                drive.check_columns(plan, work.cells)
-                drive.probe(work)
+                run.check_columns(plan, work.cells)
+                run.probe(work)
         except InputError as error:
             with contextlib.suppress(OSError):
                 folder.rmdir()

@@ -139,7 +139,7 @@ def test_outside_a_checkout_the_error_names_the_workers_command(tmp_path, monkey
 
 def test_workers_that_end_again_and_again_end_the_sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(own_workers, "worker_command", lambda count: ["/bin/false"])
-    monkeypatch.setattr(own_workers, "REPLACED", 2)
+    monkeypatch.setattr(own_workers, "MAX_STARTS", 2)
     with pytest.raises(own_workers.InputError, match="the workers end again and again"):  # noqa: SIM117
         with own_workers.OwnWorkers(1, "unix:///nowhere/s", tmp_path) as workers:
             wait_for(workers.tend)

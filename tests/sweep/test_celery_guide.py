@@ -64,6 +64,8 @@ def test_its_figures_are_those_of_the_code():
     from ultrafolio.sweep.distributed import broker, chunking, queue
     from ultrafolio.sweep.local import processes
 
-    assert (chunking.CHUNK_SECONDS, chunking.FEWEST, chunking.MOST, chunking.SHORTEST_SECONDS) == (2.0, 32, 20_000, 0.1)
-    assert (queue.QUIET_SECONDS, broker.VISIBILITY_SECONDS, broker.AWAY_SECONDS, processes.LIVES) == (20, 900, 60, 2)
+    assert (chunking.CHUNK_SECONDS, chunking.MIN_CHUNK_SECONDS) == (2.0, 0.1)
+    assert (chunking.MIN_CHUNKS, chunking.MAX_CHUNKS) == (32, 20_000)
+    assert (queue.QUIET_SECONDS, broker.VISIBILITY_SECONDS, broker.AWAY_SECONDS) == (20, 900, 60)
+    assert processes.MAX_DEATHS == 2
     assert broker.QUEUE == "ultrafolio"

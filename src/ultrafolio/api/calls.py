@@ -114,10 +114,10 @@ def sweep(
     limit    only the plan's first cells, without results
     """
     from ultrafolio.sweep import cells
-    from ultrafolio.sweep.drive import sweep as run_sweep
     from ultrafolio.sweep.local.processes import executor_of
     from ultrafolio.sweep.planfile import load
     from ultrafolio.sweep.progress import Silent
+    from ultrafolio.sweep.run import sweep as run_sweep
 
     if not isinstance(plan, (str, Path)):
         raise no_such_type("plan", plan, "a path, or the name of a shipped plan such as seed")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.sim.cell import COLUMNS
-from ultrafolio.sweep.drive import Summary
+from ultrafolio.sweep.run import Summary
 from ultrafolio.tabular import Tabular
 
 from .named import Policy

@@ -20,14 +20,14 @@ from ultrafolio.finite import Finite
 from ultrafolio.redis_server import VARIABLE, address
 from ultrafolio.sweep import cells, explain
 from ultrafolio.sweep.distributed.control import find, pause, resume, revoke, watch
-from ultrafolio.sweep.distributed.deposit import THROUGH_REDIS, checked
 from ultrafolio.sweep.distributed.queue import Queue
+from ultrafolio.sweep.distributed.result_store import THROUGH_REDIS, checked
 from ultrafolio.sweep.distributed.ticket import read_ticket
-from ultrafolio.sweep.drive import Rerun, Summary
-from ultrafolio.sweep.drive import sweep as run_sweep
 from ultrafolio.sweep.local.processes import Executor, Limits, executor_of
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import display
+from ultrafolio.sweep.run import Rerun, Summary
+from ultrafolio.sweep.run import sweep as run_sweep
 from ultrafolio.sweep.store import open_store
 
 INTERRUPTED = 130
@@ -84,6 +84,7 @@ def sweep() -> None:
 @click.option("--redis", metavar="URL", help=f"The workers' Redis [{VARIABLE}]; with neither, --workers starts one.")
 @click.option(
     "--deposit",
+    "results_url",
     metavar="URL",
     default=THROUGH_REDIS,
     show_default=True,
@@ -126,7 +127,7 @@ def run(
     workers: int | None,
     kind: str,
     redis: str | None,
-    deposit: str,
+    results_url: str,
     cell_seconds: float | None,
     cell_memory: int | None,
     rerun: Rerun | None,
@@ -152,7 +153,9 @@ def run(
     executor: Executor
     if kind == "celery":
         need("redis", "celery")
-        executor = queue_of(folder, redis, workers, deposit, limits, fresh=rerun is not None, quiet=quiet or as_json)
+        executor = queue_of(
+            folder, redis, workers, results_url, limits, fresh=rerun is not None, quiet=quiet or as_json
+        )
         again += " --executor celery" + (f" --workers {workers}" if workers else "")
     else:
         executor = executor_of(workers, limits)
@@ -274,7 +277,7 @@ def attach(
     client.close()
     quiet = quiet or as_json
     writer = report_writer(wanted=bool(report), quiet=quiet) if report is not False else None
-    executor = queue_of(store, url, workers, ticket.record.deposit, ticket.record.limits, fresh=False, quiet=quiet)
+    executor = queue_of(store, url, workers, ticket.record.results_url, ticket.record.limits, fresh=False, quiet=quiet)
     plan = explain.plan_of(open_store(store))
     again = f"ultrafolio sweep {plan.path} -o {store} --executor celery" + (f" --redis {redis}" if redis else "")
     # those that the sweep was asked for, which may be the plan's first ones
@@ -307,7 +310,7 @@ control("revoke", revoke, "is revoked", "End the job of STORE; what was fetched 
 
 
 def queue_of(
-    folder: Path, redis: str | None, workers: int | None, deposit: str, limits: Limits, *, fresh: bool, quiet: bool
+    folder: Path, redis: str | None, workers: int | None, results_url: str, limits: Limits, *, fresh: bool, quiet: bool
 ) -> Queue:
     """The executor ``celery``. Raises InputError when neither a Redis nor workers of our own are named."""
     url = address(redis)
@@ -320,7 +323,7 @@ def queue_of(
             then="repeat with --workers 2",
         )
     tell = (lambda text: None) if quiet else (lambda text: click.echo(text, err=True))
-    return Queue(folder, url, tell, workers or 0, checked(deposit), limits, fresh)
+    return Queue(folder, url, tell, workers or 0, checked(results_url), limits, fresh)
 
 
 def report_writer(*, wanted: bool, quiet: bool = False) -> Callable[[Path], Path] | None:

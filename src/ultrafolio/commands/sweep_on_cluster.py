@@ -10,8 +10,8 @@ import click
 
 from ultrafolio.errors import InputError
 from ultrafolio.sweep import cells
-from ultrafolio.sweep.drive import first_cells
 from ultrafolio.sweep.plan import Plan
+from ultrafolio.sweep.run import first_cells
 from ultrafolio.sweep.work import Work
 
 MOST_CELLS = 64

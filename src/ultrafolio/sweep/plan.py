@@ -85,7 +85,7 @@ class Plan:
         return {**cell, "tables": self.tables}
 
 
-class TooMuchWork(Exception):
+class CountLimit(Exception):
     """Counting the cells takes longer than anybody waits."""
 
 
@@ -98,14 +98,14 @@ class Work:
     def take(self, amount: int) -> None:
         self.left -= amount
         if self.left < 0:
-            raise TooMuchWork
+            raise CountLimit
 
 
 def count_cells(axes: Sequence[Axis], skips: Sequence[Filter], work: Work | None = None) -> int:
     """How many points of the product no filter drops.
 
     Axis by axis, prefixes of cells are counted by the set of filters that still match them, so the cost
-    grows with the length of the filtered axes and not with their product. TooMuchWork: it is more than ``work``.
+    grows with the length of the filtered axes and not with their product. CountLimit: it is more than ``work``.
     """
     work = work or Work()
     prefixes: Counter[frozenset[int]] = Counter({frozenset(range(len(skips))): 1})

@@ -16,7 +16,7 @@ from ultrafolio.fields import unversioned
 
 from .cells import Scalar
 from .key import canonical, digest
-from .plan import Axis, Filter, Plan, TooMuchWork, Work, count_cells
+from .plan import Axis, CountLimit, Filter, Plan, Work, count_cells
 
 STRUCTURE = ("title", "fixed", "grid", "skip")
 RESERVED = ("tables", "key", "status", "error")
@@ -201,7 +201,7 @@ class _Reader:
         work = Work()
         try:
             left = [count_cells(axes, skips[:number], work) for number in range(len(skips) + 1)]
-        except TooMuchWork:
+        except CountLimit:
             raise self.wrong(
                 "[[skip]]",
                 None,

@@ -14,7 +14,7 @@ from .key import KEY_BYTES, canonical, cell_key
 from .plan import Plan
 from .segment import FAILED, OK, Row, Segment
 
-CHUNK_SECONDS = 0.75
+BATCH_SECONDS = 0.75
 """How long a worker computes before it stores: what a kill may cost, against what a stored batch costs."""
 
 _DROPPED = bytes(KEY_BYTES)
@@ -71,7 +71,7 @@ class Work:
         return InputError(what, value=error.value, allowed=error.allowed, cause=error.cause, then=then)
 
     def do(self, span: range, segment: Segment, stopped: Callable[[], bool], enter: Callable[[int], None]) -> Tally:
-        """Work the span until it ends, CHUNK_SECONDS have passed or ``stopped()``, and store one batch.
+        """Work the span until it ends, BATCH_SECONDS have passed or ``stopped()``, and store one batch.
 
         ``enter`` is told each cell's index before it runs, and -1 when the span is over.
         """
@@ -93,7 +93,7 @@ class Work:
                     rows.append(self.row(index, key, config, text))
                     self.stored[key] = rows[-1].status == FAILED
                 failed += self.stored[key]
-            if time.monotonic() - began > CHUNK_SECONDS or stopped():
+            if time.monotonic() - began > BATCH_SECONDS or stopped():
                 break
         enter(-1)
         if rows:
@@ -112,7 +112,7 @@ class Work:
             return Row(index, key, FAILED, one_line(error), text, ns, {})
         return Row(index, key, OK, None, text, time.perf_counter_ns() - began, result)
 
-    def condemn(self, index: int, reason: str, segment: Segment) -> Tally:
+    def store_failure(self, index: int, reason: str, segment: Segment) -> Tally:
         """Store the cell as failed without running it: it has ended its workers."""
         cell = self.plan.cell(index)
         assert cell is not None, "only cells are entered"

@@ -19,17 +19,17 @@ from ultrafolio.sweep.work import Work
 
 CHUNK_SECONDS = 2.0
 """How long a chunk computes. What a chunk costs beside its cells (a task, a fork, a deposit) is about 20 ms."""
-FEWEST = 32
+MIN_CHUNKS = 32
 """A small plan is cut into about so many chunks, so that several workers have something to do."""
-SHORTEST_SECONDS = 0.1
-MOST = 20_000
+MIN_CHUNK_SECONDS = 0.1
+MAX_CHUNKS = 20_000
 """Beyond so many chunks they grow instead: the queue and the job's record stay small."""
 
 SAMPLES = 32
 SAMPLE_SECONDS = 0.3
-PATIENCE = 4.0
+CELL_TIMEOUT = 4.0
 """Seconds after which the first cell counts as taking so long, and is not waited for."""
-WARM_SECONDS = 300.0
+COMPILE_TIMEOUT = 300.0
 """How long compiling may take, where nothing was compiled yet (15 s on an idle core)."""
 _WINDOW = 256
 """Points behind a sample in which cells are counted: filters may drop most of them."""
@@ -63,7 +63,7 @@ def spread(spans: Sequence[range], number: int) -> Iterator[int]:
             place -= len(span)
 
 
-def kept(plan: Plan, index: int, stop: int) -> list[tuple[int, dict[str, Any]]]:
+def cells_from(plan: Plan, index: int, stop: int) -> list[tuple[int, dict[str, Any]]]:
     """The cells of the window that begins at ``index``."""
     return list(plan.cells(range(index, min(index + _WINDOW, stop))))
 
@@ -81,17 +81,17 @@ def measure(work: Work, spans: Sequence[range], stopped: Callable[[], bool] = la
     with here, suppress(EOFError):
         began = time.monotonic()
         while not here.poll(TICK_SECONDS):
-            if stopped() or time.monotonic() - began > WARM_SECONDS:
+            if stopped() or time.monotonic() - began > COMPILE_TIMEOUT:
                 break
         else:
             here.recv()
         began = time.monotonic()
-        while not stopped() and here.poll(max(0.0, began + PATIENCE - time.monotonic())):
+        while not stopped() and here.poll(max(0.0, began + CELL_TIMEOUT - time.monotonic())):
             found.append(Sample(*here.recv()))
     process.kill()
     process.join()
     if not found and spans:
-        found.append(Sample(spans[0][0], PATIENCE))
+        found.append(Sample(spans[0][0], CELL_TIMEOUT))
     return sorted(found, key=lambda sample: sample.index)
 
 
@@ -101,7 +101,7 @@ def _time_cells(work: Work, spans: Sequence[range], pipe: Connection, parent: in
     pipe.send("ready")
     began = time.monotonic()
     for index in spread(spans, SAMPLES):
-        window = kept(work.plan, index, work.plan.size)
+        window = cells_from(work.plan, index, work.plan.size)
         seconds = 0.0
         if window:
             at, cell = window[0]
@@ -126,7 +126,7 @@ def cut(spans: Sequence[range], samples: Sequence[Sample], target: float = CHUNK
     at = [sample.index for sample in samples]
     edges = [(left + right) // 2 + 1 for left, right in pairwise(at)]
     total = sum(len(span) for span in spans) * sum(sample.seconds for sample in samples) / max(1, len(samples))
-    target = max(min(target, max(SHORTEST_SECONDS, total / FEWEST)), total / MOST)
+    target = max(min(target, max(MIN_CHUNK_SECONDS, total / MIN_CHUNKS)), total / MAX_CHUNKS)
     chunks: list[list[range]] = [[]]
     room = target
     for span in spans:

@@ -62,7 +62,7 @@ def revoke(folder: Path, url: str | None) -> str:
     """End the job: workers stop after the cell they are in. What was fetched stays stored. Returns its name."""
     ticket, job, client, _ = find(folder, url)
     with suppress(InputError):
-        job.deposit(ticket.record).clear()
+        job.result_store(ticket.record).clear()
     client.set(f"ultrafolio:revoked:{ticket.job}", 1, ex=3600)
     job.forget()
     (folder / "job.json").unlink(missing_ok=True)

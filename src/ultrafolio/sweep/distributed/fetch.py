@@ -11,9 +11,9 @@ from typing import Any
 from ultrafolio.durable import replace
 from ultrafolio.errors import InputError
 from ultrafolio.sweep.distributed.broker import queued, send
-from ultrafolio.sweep.distributed.deposit import Deposit
 from ultrafolio.sweep.distributed.job import Commit, Job, claim_same
 from ultrafolio.sweep.distributed.own_workers import OwnWorkers
+from ultrafolio.sweep.distributed.result_store import ResultStore
 from ultrafolio.sweep.distributed.ticket import Ticket
 from ultrafolio.sweep.distributed.worker import tallies_of
 from ultrafolio.sweep.store import Store
@@ -43,9 +43,9 @@ class Fetch:
         self._quiet_seconds, self._say = quiet_seconds, say
         self._store, self._ticket = store, ticket
         self._job = Job(client, ticket.job)
-        self._deposit: Deposit = self._job.deposit(ticket.record)
+        self._results: ResultStore = self._job.result_store(ticket.record)
         self._left = set(range(len(ticket.chunks)))
-        self._next, self._news, self._told = 0, time.monotonic(), ""
+        self._next, self._last_commit, self._last_message = 0, time.monotonic(), ""
         self.stopped = False
         """Whether run() was stopped before it had fetched everything."""
 
@@ -54,7 +54,7 @@ class Fetch:
             if (path := self._path(number)).exists():
                 self._left.discard(number)
                 yield from tallies_of(path.read_bytes())
-        self._job.join(self._ticket.client)
+        self._job.add_client(self._ticket.client)
         while self._left:
             if stopped() and not self.stopped:
                 self.stopped = True
@@ -62,33 +62,33 @@ class Fetch:
                     return
                 self._workers.finish()
             elif self._workers and not self.stopped:
-                self._workers.tend()
-            found = list(self._look())
+                self._workers.restart_if_dead()
+            found = list(self._poll())
             yield from found or [NOTHING]
             if self.stopped and not found:
                 return
             if not found and not self.stopped:
                 time.sleep(POLL_SECONDS)
-        self._end()
+        self._finish()
 
-    def _look(self) -> Iterator[Tally]:
+    def _poll(self) -> Iterator[Tally]:
         """What was committed since."""
         log = self._job.log(self._next)
         for end in log:
-            yield from self._fetched(end)
+            yield from self._fetch(end)
             self._next += 1
-            self._news = time.monotonic()
+            self._last_commit = time.monotonic()
         if not log:
-            self._look_after()
+            self._check_job()
 
-    def _fetched(self, end: Commit) -> Iterator[Tally]:
+    def _fetch(self, end: Commit) -> Iterator[Tally]:
         if end.chunk not in self._left:
             return
-        data = self._deposit.get(end.part)
+        data = self._results.get(end.part)
         try:
             tallies = tallies_of(data or b"")
         except ValueError:  # dropped by Redis, or cleared from the folder: once more
-            self._job.take_back(end)
+            self._job.undo_commit(end)
             self._send([end.chunk])
             return
         assert data is not None
@@ -96,16 +96,16 @@ class Fetch:
         self._left.discard(end.chunk)
         yield from tallies
 
-    def _look_after(self) -> None:
+    def _check_job(self) -> None:
         """Nothing new: is the job well, and is every chunk in somebody's hands?"""
         state, why = self._job.state()
         if state == "failed":
-            self._end()
+            self._finish()
             what, value, allowed, cause, then = json.loads(why)
             raise InputError(what, value=value, allowed=allowed, cause=cause, then=then)
         if state == "revoked":
             if self._job.record() is None and not self._revoked():
-                self._again()
+                self._resubmit()
                 return
             (self._store.folder / "job.json").unlink(missing_ok=True)
             raise InputError(
@@ -114,10 +114,10 @@ class Fetch:
                 allowed="a job that runs",
                 then="repeat the sweep: what was fetched is kept",
             )
-        self._tell(state)
+        self._report_waiting(state)
         now = time.monotonic()
-        if state == "running" and now - self._news > self._quiet_seconds:
-            self._news = now
+        if state == "running" and now - self._last_commit > self._quiet_seconds:
+            self._last_commit = now
             if not queued(self._client):
                 left = sorted(self._left)
                 lost = [number for number, held in zip(left, self._job.leased(left), strict=True) if not held]
@@ -130,22 +130,22 @@ class Fetch:
         """Whether somebody revoked the job, rather than Redis having lost its memory."""
         return bool(self._client.exists(f"ultrafolio:revoked:{self._ticket.job}"))
 
-    def _again(self) -> None:
+    def _resubmit(self) -> None:
         self._say("Redis has lost the job: what is left is queued again")
         self._job.submit(self._ticket.record, self._ticket.chunks)
-        self._job.join(self._ticket.client)
+        self._job.add_client(self._ticket.client)
         claim_same(self._client, self._ticket.same, self._ticket.job)
-        self._next, self._news = 0, time.monotonic()
+        self._next, self._last_commit = 0, time.monotonic()
         self._send(sorted(self._left))
 
-    def _tell(self, state: str) -> None:
+    def _report_waiting(self, state: str) -> None:
         """Say what keeps the job waiting, once."""
         refusals = self._job.refusals()
         lines = [f"worker {worker} does not take the job: {why}" for worker, why in sorted(refusals.items())]
         if state == "paused":
             lines.append(f"the job is paused: ultrafolio sweep resume {self._store.folder}")
-        if lines and (text := "\n".join(lines)) != self._told:
-            self._told = text
+        if lines and (text := "\n".join(lines)) != self._last_message:
+            self._last_message = text
             self._say(text)
 
     def _send(self, numbers: Iterable[int]) -> None:
@@ -154,9 +154,9 @@ class Fetch:
     def _path(self, number: int) -> Path:
         return self._store.folder / "segments" / f"{self._ticket.job}.{number}-{self._ticket.run:04}.arrows"
 
-    def _end(self) -> None:
+    def _finish(self) -> None:
         """Everything is fetched: the last client clears the place."""
-        if self._job.depart(self._ticket.client):
+        if self._job.remove_client(self._ticket.client):
             self._job.forget()
-            self._deposit.clear()
+            self._results.clear()
         (self._store.folder / "job.json").unlink(missing_ok=True)

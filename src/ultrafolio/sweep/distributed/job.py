@@ -25,7 +25,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from ultrafolio.sweep.distributed.deposit import KEPT_SECONDS, Deposit, open_deposit
+from ultrafolio.sweep.distributed.result_store import EXPIRE_SECONDS, ResultStore, open_result_store
 from ultrafolio.sweep.local.processes import Limits
 
 LEASE_SECONDS = 15
@@ -42,7 +42,7 @@ redis.call('HINCRBY', KEYS[4], 'failed', ARGV[5])
 for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[6]) end
 return 1
 """
-_TAKE_BACK = """
+_UNDO_COMMIT = """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('HINCRBY', KEYS[2], 'chunks', -1)
@@ -66,7 +66,7 @@ class Record(msgspec.Struct, frozen=True):
     columns: dict[str, str]
     cells: int
     chunks: int
-    deposit: str
+    results_url: str = msgspec.field(name="deposit")
     probe: dict[str, str]
     """Some indices with their keys: a worker whose recordings or definitions differ finds other keys."""
     cell_seconds: float | None = None
@@ -108,9 +108,9 @@ class Job:
     def submit(self, record: Record, chunks: list[Spans]) -> None:
         """Make the job, or make it again as it was. Chunks are not queued by this."""
         with self._client.pipeline() as pipe:
-            pipe.set(self._key("chunks"), msgspec.json.encode(chunks), ex=KEPT_SECONDS)
-            pipe.set(self._key("state"), "running", ex=KEPT_SECONDS)
-            pipe.set(self._key("record"), msgspec.json.encode(record), ex=KEPT_SECONDS)
+            pipe.set(self._key("chunks"), msgspec.json.encode(chunks), ex=EXPIRE_SECONDS)
+            pipe.set(self._key("state"), "running", ex=EXPIRE_SECONDS)
+            pipe.set(self._key("record"), msgspec.json.encode(record), ex=EXPIRE_SECONDS)
             pipe.execute()
 
     def record(self) -> Record | None:
@@ -122,19 +122,19 @@ class Job:
         """Each chunk's spans."""
         return msgspec.json.decode(self._client.get(self._key("chunks")) or b"[]", type=list[Spans])
 
-    def join(self, client: str) -> None:
+    def add_client(self, client: str) -> None:
         """Note a client that wants the results."""
         self._client.sadd(self._key("clients"), client)
-        self._client.expire(self._key("clients"), KEPT_SECONDS)
+        self._client.expire(self._key("clients"), EXPIRE_SECONDS)
 
-    def depart(self, client: str) -> bool:
+    def remove_client(self, client: str) -> bool:
         """The client has all it wants; whether nobody else wants anything."""
         self._client.srem(self._key("clients"), client)
         return not self._client.scard(self._key("clients"))
 
-    def deposit(self, record: Record) -> Deposit:
+    def result_store(self, record: Record) -> ResultStore:
         """Where the job's parts lie."""
-        return open_deposit(record.deposit, self.name, self._client, self._prefix)
+        return open_result_store(record.results_url, self.name, self._client, self._prefix)
 
     def state(self) -> tuple[State, str]:
         """The state, and what made it fail; a job that is gone is revoked."""
@@ -149,13 +149,13 @@ class Job:
     def commit(self, end: Commit) -> bool:
         """Count a chunk as done, its part being deposited; False when another part counts, or the job is gone."""
         keys = [self._key(name) for name in ("record", "done", "log", "count", "state")]
-        values = [end.chunk, end.part, msgspec.json.encode(end), end.computed, end.failed, KEPT_SECONDS]
+        values = [end.chunk, end.part, msgspec.json.encode(end), end.computed, end.failed, EXPIRE_SECONDS]
         return bool(self._client.eval(_COMMIT, len(keys), *keys, *values) == 1)
 
-    def take_back(self, end: Commit) -> None:
+    def undo_commit(self, end: Commit) -> None:
         """Undo a commit whose part is lost, unless the chunk was committed anew since."""
         keys = [self._key("done"), self._key("count")]
-        self._client.eval(_TAKE_BACK, 2, *keys, end.chunk, end.part, end.computed, end.failed)
+        self._client.eval(_UNDO_COMMIT, 2, *keys, end.chunk, end.part, end.computed, end.failed)
 
     def done(self, chunk: int) -> bool:
         return bool(self._client.hexists(self._key("done"), chunk))
@@ -185,30 +185,30 @@ class Job:
     def refuse(self, worker: str, why: str) -> None:
         """Note that a worker does not take the job, for clients to tell."""
         self._client.hset(self._key("refused"), worker, why)
-        self._client.expire(self._key("refused"), KEPT_SECONDS)
+        self._client.expire(self._key("refused"), EXPIRE_SECONDS)
 
     def refusals(self) -> dict[str, str]:
         return {name.decode(): why.decode() for name, why in self._client.hgetall(self._key("refused")).items()}
 
     def start(self, chunk: int) -> int:
         """Count a begin of the chunk; the number of begins."""
-        return self._counted("starts", chunk)
+        return self._increment("starts", chunk)
 
-    def unstart(self, chunk: int) -> None:
+    def undo_start(self, chunk: int) -> None:
         """The begin has ended, if not well."""
         self._client.hincrby(self._key("starts"), chunk, -1)
 
-    def enter(self, index: int) -> int:
+    def enter_cell(self, index: int) -> int:
         """Count that a suspect chunk's cell is begun; how often it was, without an end."""
-        return self._counted("enters", index)
+        return self._increment("enters", index)
 
-    def leave(self, index: int) -> None:
+    def leave_cell(self, index: int) -> None:
         """The cell has ended, and its worker has not."""
         self._client.hdel(self._key("enters"), index)
 
-    def _counted(self, name: str, field: int) -> int:
+    def _increment(self, name: str, field: int) -> int:
         number = int(self._client.hincrby(self._key(name), field, 1))
-        self._client.expire(self._key(name), KEPT_SECONDS)
+        self._client.expire(self._key(name), EXPIRE_SECONDS)
         return number
 
     def lease(self, chunk: int, worker: str) -> None:
@@ -239,11 +239,11 @@ def find_same(client: Any, digest: str) -> Job | None:
 def claim_same(client: Any, digest: str, name: str) -> Job | None:
     """Say that job ``name`` computes what the digest stands for; the job that was first, where one was."""
     key = f"ultrafolio:same:{digest}"
-    if client.set(key, name, nx=True, ex=KEPT_SECONDS):
+    if client.set(key, name, nx=True, ex=EXPIRE_SECONDS):
         return None
     first = find_same(client, digest)
     if first is None:  # it is long done, or revoked
-        client.set(key, name, ex=KEPT_SECONDS)
+        client.set(key, name, ex=EXPIRE_SECONDS)
     return first if first and first.name != name else None
 
 

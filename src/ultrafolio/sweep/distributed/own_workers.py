@@ -15,7 +15,7 @@ from ultrafolio.redis_server import VARIABLE, launch
 
 FINISH_SECONDS = 15.0
 """How long a worker may take to end the chunks it is in."""
-REPLACED = 20
+MAX_STARTS = 20
 """A worker that has died so often dies of something that a new one would die of, too."""
 
 
@@ -37,11 +37,11 @@ class OwnWorkers:
         """The parent of the worker's processes."""
         return self._process.pid
 
-    def tend(self) -> None:
+    def restart_if_dead(self) -> None:
         """Start the worker again if it died. InputError when that helps nobody."""
         if self._process.poll() is None:
             return
-        if self._started > REPLACED:
+        if self._started > MAX_STARTS:
             tail = self._log.read_text(errors="replace").splitlines()[-8:]
             raise InputError(
                 "the workers end again and again\n" + "\n".join(tail),

@@ -14,9 +14,9 @@ from pathlib import Path
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
 from ultrafolio.sweep.distributed.broker import check_answer, connect, unreachable
-from ultrafolio.sweep.distributed.deposit import THROUGH_REDIS
 from ultrafolio.sweep.distributed.fetch import Fetch
 from ultrafolio.sweep.distributed.own_workers import OwnWorkers, checkout
+from ultrafolio.sweep.distributed.result_store import THROUGH_REDIS
 from ultrafolio.sweep.distributed.submit import Submission, missing
 from ultrafolio.sweep.distributed.ticket import Ticket, read_ticket
 from ultrafolio.sweep.local.processes import NO_LIMITS, Limits
@@ -40,7 +40,7 @@ class Queue:
     url: str | None
     say: Callable[[str], None]
     workers: int = 0
-    deposit: str = THROUGH_REDIS
+    results_url: str = THROUGH_REDIS
     limits: Limits = NO_LIMITS
     fresh: bool = False
     quiet_seconds: float = QUIET_SECONDS
@@ -72,7 +72,7 @@ class Queue:
                     yield from before
                     if not spans:
                         return
-                    made = Submission(client, url, store, self.limits, self.deposit, self.fresh, self.say)
+                    made = Submission(client, url, store, self.limits, self.results_url, self.fresh, self.say)
                     ticket = made.submit(work, spans, span.stop, stopped)
                     if ticket is None:
                         return

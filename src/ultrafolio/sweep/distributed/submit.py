@@ -13,22 +13,22 @@ import msgspec
 from ultrafolio.durable import replace
 from ultrafolio.sweep.distributed.broker import send, without_password
 from ultrafolio.sweep.distributed.chunking import cut, joined, measure, spread
-from ultrafolio.sweep.distributed.deposit import checked
 from ultrafolio.sweep.distributed.job import Job, Record, Spans, claim_same, find_same
+from ultrafolio.sweep.distributed.result_store import checked
 from ultrafolio.sweep.distributed.ticket import Ticket
 from ultrafolio.sweep.key import KEY_BYTES, digest
 from ultrafolio.sweep.local.processes import Limits
 from ultrafolio.sweep.store import Store
 from ultrafolio.sweep.work import Tally, Work
 
-PROBED = 16
+PROBED_CELLS = 16
 
 
 @dataclass(frozen=True)
 class Submission:
     """Submits the sweep of ``store`` to the Redis at ``url``.
 
-    ``deposit``: URL of the place for results. ``fresh``: do not join a job that computes the same.
+    ``results_url``: URL of the place for results. ``fresh``: do not join a job that computes the same.
     Messages for people go to ``say``.
     """
 
@@ -36,7 +36,7 @@ class Submission:
     url: str
     store: Store
     limits: Limits
-    deposit: str
+    results_url: str
     fresh: bool
     say: Callable[[str], None]
 
@@ -45,7 +45,9 @@ class Submission:
 
         None when it was stopped before there was a job.
         """
-        probe = {str(index): work.key(cell)[0] for index in spread(spans, PROBED) if (cell := work.plan.cell(index))}
+        probe = {
+            str(index): work.key(cell)[0] for index in spread(spans, PROBED_CELLS) if (cell := work.plan.cell(index))
+        }
         same, name = self._same(work, spans, probe), f"{work.plan.digest[:8]}-{secrets.token_hex(4)}"
         job = find_same(self.client, same)
         if job is None:
@@ -66,13 +68,13 @@ class Submission:
 
     def _same(self, work: Work, spans: list[range], probe: dict[str, str]) -> str:
         """The digest of all that the job computes: jobs of one digest are the same."""
-        told = {
+        content = {
             "plan": work.plan.digest, "engine": work.engine, "probe": probe,
             "spans": [[span.start, span.stop] for span in spans],
             "limits": [self.limits.seconds, self.limits.megabytes],
             "fresh": secrets.token_hex(8) if self.fresh else "",
         }  # fmt: skip
-        return digest(json.dumps(told, sort_keys=True))
+        return digest(json.dumps(content, sort_keys=True))
 
     def _record(self, work: Work, spans: list[range], chunks: int, probe: dict[str, str]) -> Record:
         return Record(
@@ -82,7 +84,7 @@ class Submission:
             work.cells.COLUMNS,
             _count(work, spans),
             chunks,
-            checked(self.deposit),
+            checked(self.results_url),
             probe,
             self.limits.seconds,
             self.limits.megabytes,
@@ -94,7 +96,7 @@ class Submission:
         assert record is not None, "the job was there a moment ago"
         client, url = secrets.token_hex(8), without_password(self.url)
         ticket = Ticket(job.name, same, client, self.store.next_run(), url, record, job.chunks(), stop)
-        job.join(ticket.client)
+        job.add_client(ticket.client)
         replace(self.store.folder / "job.json", msgspec.json.encode(ticket))
         return ticket
 

@@ -27,7 +27,7 @@ from ultrafolio.sweep.segment import Segment
 from ultrafolio.sweep.work import NOTHING, Tally, Work
 
 TICK_SECONDS = 0.2
-LIVES = 2
+MAX_DEATHS = 2
 """A cell that ends this many workers is a failed cell."""
 _PR_SET_PDEATHSIG = 1
 
@@ -104,43 +104,43 @@ class Processes:
         """``run`` for several spans at once."""
         work.cells.warm()
         with segment("parent") as own:
-            crew = Crew(self.count, self.limits, work, segment, own)
+            pool = WorkerPool(self.count, self.limits, work, segment, own)
             try:
-                yield from crew.run(spans, stopped)
+                yield from pool.run(spans, stopped)
             finally:
-                crew.dismiss()
+                pool.close()
 
 
-class Crew:
+class WorkerPool:
     """Forked workers that stand ready for runs, one after the other.
 
-    The board is shared memory: a stop flag, then the cell each slot is in.
+    The shared is shared memory: a stop flag, then the cell each slot is in.
     """
 
     def __init__(self, count: int, limits: Limits, work: Work, segment: Callable[[str], Segment], own: Segment) -> None:
-        self._limits, self._seen, self._late = limits, dict[int, tuple[int, float]](), set[int]()
+        self._limits, self._seen, self._timed_out = limits, dict[int, tuple[int, float]](), set[int]()
         self._work, self._schedule, self._segment, self._own = work, Schedule([], count), segment, own
-        self._board = memoryview(mmap.mmap(-1, 8 * (count + 1))).cast("q")
+        self._shared = memoryview(mmap.mmap(-1, 8 * (count + 1))).cast("q")
         self._workers: list[_Worker] = []
-        self._hired = 0
+        self._started = 0
         self._deaths: Counter[int] = Counter()
         for slot in range(1, count + 1):
-            self._hire(slot)
+            self._start_worker(slot)
 
     def run(self, spans: Iterable[range], stopped: Callable[[], bool]) -> Iterator[Tally]:
-        """Work the spans as an executor does. After an exception the crew is of no use but to be dismissed."""
+        """Work the spans as an executor does. After an exception the pool is of no use but to be dismissed."""
         self._schedule = Schedule(spans, len(self._workers))
         self._deaths.clear()
-        self._late.clear()
-        self._board[0] = 0
+        self._timed_out.clear()
+        self._shared[0] = 0
         while self._assign(stopped):
             yield from self._collect() or [NOTHING]
 
     def _assign(self, stopped: Callable[[], bool]) -> bool:
         """Give every idle worker a span unless the run is stopping; whether anyone is at work."""
         if stopped():
-            self._board[0] = 1
-        while self._schedule and not self._board[0]:
+            self._shared[0] = 1
+        while self._schedule and not self._shared[0]:
             worker = next((worker for worker in self._workers if worker.given is None), None)
             if worker is None:
                 break
@@ -148,7 +148,7 @@ class Crew:
             try:
                 worker.pipe.send(worker.given)
             except OSError:  # it died idle; its successor is idle too
-                self._bury(worker)
+                self._replace(worker)
         return any(worker.given is not None for worker in self._workers)
 
     def _collect(self) -> list[Tally]:
@@ -161,7 +161,7 @@ class Crew:
             try:
                 answer = worker.pipe.recv()
             except (EOFError, OSError):
-                tallies += self._bury(worker)
+                tallies += self._replace(worker)
                 continue
             if isinstance(answer, BaseException):
                 raise answer
@@ -170,22 +170,22 @@ class Crew:
             self._deaths.pop(-1, None)
             tallies.append(answer)
         if self._limits.seconds is not None:
-            self._end_the_late(self._limits.seconds)
+            self._kill_timed_out(self._limits.seconds)
         return tallies
 
-    def _end_the_late(self, seconds: float) -> None:
+    def _kill_timed_out(self, seconds: float) -> None:
         """Kill workers that are in one cell for too long; their end is then seen like any other."""
         now = time.monotonic()
         for worker in self._workers:
-            at = self._board[worker.slot]
+            at = self._shared[worker.slot]
             seen, since = self._seen.get(worker.slot, (-1, now))
             if at == -1 or seen != at:
                 self._seen[worker.slot] = (at, now)
             elif now - since > seconds:
-                self._late.add(at)
+                self._timed_out.add(at)
                 worker.process.kill()
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """End all workers; those still at work (after an error) are killed, their last batch is lost."""
         for worker in self._workers:
             if worker.given is not None:
@@ -193,41 +193,41 @@ class Crew:
             worker.pipe.close()
             worker.process.join()
 
-    def _hire(self, slot: int) -> None:
+    def _start_worker(self, slot: int) -> None:
         here, there = multiprocessing.Pipe()
-        self._board[slot] = -1
-        writer = str(self._hired)
+        self._shared[slot] = -1
+        writer = str(self._started)
         inherited = [worker.pipe for worker in self._workers] + [here]
         segment = partial(self._segment, writer)
-        target = partial(_serve, self._work, segment, there, inherited, self._board, slot, self._limits.megabytes)
+        target = partial(_serve, self._work, segment, there, inherited, self._shared, slot, self._limits.megabytes)
         process = fork(target, os.getpid())
         there.close()
         self._workers.append(_Worker(process, here, slot))
-        self._hired += 1
+        self._started += 1
 
-    def _bury(self, worker: _Worker) -> list[Tally]:
-        """Replace a dead worker; its span goes back, or the cell that has now ended LIVES workers fails."""
+    def _replace(self, worker: _Worker) -> list[Tally]:
+        """Replace a dead worker; its span goes back, or the cell that has now ended MAX_DEATHS workers fails."""
         assert worker.given is not None
         worker.process.join()
         worker.pipe.close()
         self._workers.remove(worker)
-        at = self._board[worker.slot]
-        reason = _cause_of_death(worker.process.exitcode)
+        at = self._shared[worker.slot]
+        reason = _death_reason(worker.process.exitcode)
         self._deaths[at] += 1
-        if at == -1 and self._deaths[at] > LIVES * len(self._board):
+        if at == -1 and self._deaths[at] > MAX_DEATHS * len(self._shared):
             raise RuntimeError(f"workers end before they compute anything: {reason}")
-        condemned = at != -1 and (self._deaths[at] >= LIVES or at in self._late)
-        if at in self._late:
+        failed = at != -1 and (self._deaths[at] >= MAX_DEATHS or at in self._timed_out)
+        if at in self._timed_out:
             reason = f"CellLimit: more than {self._limits.seconds:g} s in this cell"
-        self._schedule.died(worker.given, at, again=not condemned)
-        self._hire(worker.slot)
-        return [self._work.condemn(at, reason, self._own)] if condemned else []
+        self._schedule.died(worker.given, at, again=not failed)
+        self._start_worker(worker.slot)
+        return [self._work.store_failure(at, reason, self._own)] if failed else []
 
 
-def _cause_of_death(code: int | None) -> str:
+def _death_reason(code: int | None) -> str:
     if code is not None and code < 0:
-        return f"WorkerDied: signal {-code} ({signal.Signals(-code).name}) ended {LIVES} workers in this cell"
-    return f"WorkerDied: exit status {code} ended {LIVES} workers in this cell"
+        return f"WorkerDied: signal {-code} ({signal.Signals(-code).name}) ended {MAX_DEATHS} workers in this cell"
+    return f"WorkerDied: exit status {code} ended {MAX_DEATHS} workers in this cell"
 
 
 def _serve(
@@ -235,7 +235,7 @@ def _serve(
     segment: Callable[[], Segment],
     pipe: Connection,
     inherited: list[Connection],
-    board: memoryview,
+    shared: memoryview,
     slot: int,
     megabytes: int | None,
     parent: int,
@@ -249,12 +249,12 @@ def _serve(
         connection.close()  # so that the end of the parent is the end of every pipe
 
     def enter(index: int) -> None:
-        board[slot] = index
+        shared[slot] = index
 
     try:
         with segment() as own:
             while True:
-                pipe.send(work.do(pipe.recv(), own, lambda: bool(board[0]), enter))
+                pipe.send(work.do(pipe.recv(), own, lambda: bool(shared[0]), enter))
     except (EOFError, BrokenPipeError):
         pass  # the parent is done, or gone
     except InputError as error:

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from ultrafolio.sweep.work import CHUNK_SECONDS, Tally
+from ultrafolio.sweep.work import BATCH_SECONDS, Tally
 
 FIRST_SPAN = 64
-SHORTEST_SECONDS = CHUNK_SECONDS / 15
+MIN_SPAN_SECONDS = BATCH_SECONDS / 15
 """Below this a span's batch on the disk would cost as much as its cells."""
 
 
 class Schedule:
     """The indices still to be worked, as spans. It decides how much goes out; it knows nothing of workers.
 
-    A span is sized by the measured rate to last CHUNK_SECONDS, and less towards the end so that all
+    A span is sized by the measured rate to last BATCH_SECONDS, and less towards the end so that all
     workers finish together. A worker that meets slower cells stops early and the rest comes back here.
     """
 
     def __init__(self, spans: Iterable[range], workers: int) -> None:
         self._waiting = deque(span for span in spans if span)
         self._workers = workers
-        self._rate = FIRST_SPAN / CHUNK_SECONDS
+        self._rate = FIRST_SPAN / BATCH_SECONDS
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -31,7 +31,7 @@ class Schedule:
         """The next span; an error when there is none."""
         waiting = sum(len(span) for span in self._waiting)
         fair = waiting // (2 * self._workers) if self._workers > 1 else waiting
-        length = max(1, min(int(self._rate * CHUNK_SECONDS), max(fair, int(self._rate * SHORTEST_SECONDS))))
+        length = max(1, min(int(self._rate * BATCH_SECONDS), max(fair, int(self._rate * MIN_SPAN_SECONDS))))
         first = self._waiting.popleft()
         self.give_back(first[length:])
         return first[:length]

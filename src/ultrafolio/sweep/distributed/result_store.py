@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 from ultrafolio.durable import replace, unwritable
 from ultrafolio.errors import InputError
 
-KEPT_SECONDS = 7 * 24 * 3600
+EXPIRE_SECONDS = 7 * 24 * 3600
 """After a week nobody comes for a result or a job any more, and Redis drops it."""
 THROUGH_REDIS = "redis:"
 
 
-class Deposit(Protocol):
+class ResultStore(Protocol):
     """Bytes by name."""
 
     def put(self, name: str, data: bytes) -> None:
@@ -39,14 +39,14 @@ class Deposit(Protocol):
         """Forget all parts of the job, those too that no commit names."""
 
 
-class InRedis:
+class RedisResults:
     """Parts as keys beside the job's."""
 
     def __init__(self, client: Any, prefix: str) -> None:
         self._client, self._prefix = client, prefix
 
     def put(self, name: str, data: bytes) -> None:
-        self._client.set(f"{self._prefix}part:{name}", data, ex=KEPT_SECONDS)
+        self._client.set(f"{self._prefix}part:{name}", data, ex=EXPIRE_SECONDS)
 
     def get(self, name: str) -> bytes | None:
         found: bytes | None = self._client.get(f"{self._prefix}part:{name}")
@@ -60,7 +60,7 @@ class InRedis:
             self._client.delete(key)
 
 
-class Folder:
+class FolderResults:
     """Parts as files of a shared folder, durable before they are named."""
 
     def __init__(self, folder: Path) -> None:
@@ -85,7 +85,7 @@ class Folder:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class Bucket:
+class ObjectResults:
     """Parts as objects of a file system of pyarrow's."""
 
     def __init__(self, system: Any, prefix: str) -> None:
@@ -133,14 +133,14 @@ def checked(url: str) -> str:
     return url
 
 
-def open_deposit(url: str, job: str, client: Any, prefix: str) -> Deposit:
+def open_result_store(url: str, job: str, client: Any, prefix: str) -> ResultStore:
     """The place for a job's parts. ``client`` and ``prefix`` are of the job in Redis."""
     parts = urlsplit(url)
     if url == THROUGH_REDIS:
-        return InRedis(client, prefix)
+        return RedisResults(client, prefix)
     if parts.scheme == "file":
-        return Folder(Path(parts.path) / job)
+        return FolderResults(Path(parts.path) / job)
     from pyarrow import fs
 
     system, path = fs.FileSystem.from_uri(url)
-    return Bucket(system, f"{path}/{job}")
+    return ObjectResults(system, f"{path}/{job}")
