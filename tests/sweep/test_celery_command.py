@@ -120,7 +120,7 @@ def test_ctrl_c_ends_own_workers_after_their_chunks_and_the_sweep_resumes(tmp_pa
         (["--executor", "celery"], "no Redis is named, and no workers"),
         (["--executor", "celery", "--redis", "radis://x"], "did you mean 'redis'"),
         (["--executor", "celery", "--redis", "unix:///nowhere/s"], "Redis does not answer"),
-        (["--executor", "celery", "--workers", "1", "--deposit", "pigeon://loft"], "no such kind of place"),
+        (["--executor", "celery", "--workers", "1", "--deposit", "pigeon://loft"], "unknown kind of result store"),
         (["--workers", "0", "--cell-seconds", "3"], "this process cannot end its own cells"),
     ],
 )

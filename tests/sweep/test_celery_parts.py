@@ -112,7 +112,7 @@ def test_a_deposit_keeps_returns_and_forgets(tmp_path, client, kind):
 
 def test_a_deposit_of_no_known_kind_is_bad_input(tmp_path):
     assert checked("redis:") == "redis:" and checked(str(tmp_path)) == tmp_path.as_uri()
-    with pytest.raises(InputError, match="no such kind of place"):
+    with pytest.raises(InputError, match="unknown kind of result store"):
         checked("carrier-pigeon://loft")
 
 

@@ -54,7 +54,7 @@ def grown(folder, first, total):
         assert all(kilobytes <= allowed for kilobytes in growth.values()), (before, after)
         assert children(worker.process.pid) == processes[1:], "the same processes"
         assert not any(children(pid) for pid in processes[1:]), "an empty chunk starts no process"
-        job.forget()
+        job.delete()
         time.sleep(0.1)
         left = (client.info("memory")["used_memory"] - empty_redis) // 1024
         assert left < 2048, f"{left} kB are left in Redis"

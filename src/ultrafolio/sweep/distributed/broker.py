@@ -11,20 +11,20 @@ from ultrafolio.sweep.distributed.job import Spans
 
 TASK = "ultrafolio.chunk"
 QUEUE = "ultrafolio"
-"""The Redis list of waiting chunks, too: its length is what to scale workers by."""
+"""The name of the queue, and of the Redis list of waiting chunks; its length says how many workers are useful."""
 VISIBILITY_SECONDS = 900
-"""Celery delivers a chunk again that nobody acknowledged for so long: well above what a chunk lasts (seconds, and at
-most the limit of one cell more), and what a dead machine costs when no client watches."""
+"""Celery delivers an unacknowledged chunk again after this time. It must exceed a chunk's time (seconds, plus the
+limit of one cell). A chunk of a dead machine waits this long when no client is attached."""
 
 AWAY_SECONDS = 60.0
-"""How long Redis may be away before anybody gives up; what is fetched is stored, and a client can come back."""
+"""Calls retry this long when Redis does not answer. Fetched parts are stored, and a client can attach again."""
 RETRY_SECONDS = 0.25
 
 
 def connect(url: str) -> Any:
-    """A Redis client whose calls ride out a Redis that is away for AWAY_SECONDS.
+    """A Redis client that retries calls for AWAY_SECONDS, also those that timed out: every call may be repeated.
 
-    Every call of this module may be repeated. Raises InputError when redis is not installed.
+    Raises InputError when redis is not installed.
     """
     try:
         from redis import Redis, exceptions
@@ -46,12 +46,12 @@ def connect(url: str) -> Any:
 
 
 def queued(client: Any) -> int:
-    """How many chunks wait for a worker."""
+    """The number of chunks that wait for a worker."""
     return int(client.llen(QUEUE))
 
 
 def broker_url(url: str) -> str:
-    """A Redis URL as Celery takes it: kombu has its own way to write a unix socket."""
+    """A Redis URL in Celery's form: kombu writes a unix socket as redis+socket://."""
     parts = urlsplit(url)
     if parts.scheme != "unix":
         return url
@@ -61,13 +61,16 @@ def broker_url(url: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """A URL that may be written to a file."""
+    """The URL without user and password, which may be written to a file."""
     netloc = urlsplit(url).netloc
     return url.replace(netloc, netloc.rpartition("@")[2], 1) if netloc else url
 
 
 def send(url: str, job: str, chunks: Iterable[tuple[int, Spans]]) -> None:
-    """Queue chunks of a job, by the task's name: the library does not know the workers' code."""
+    """Queue chunks (number, spans) of a job. Tasks are sent by name, since the library cannot import workers/.
+
+    Raises InputError when celery is not installed.
+    """
     try:
         from celery import Celery
     except ImportError:
@@ -92,7 +95,7 @@ def send(url: str, job: str, chunks: Iterable[tuple[int, Spans]]) -> None:
 
 
 def check_answer(url: str) -> None:
-    """Raise InputError when Redis does not answer at the first try."""
+    """Raise InputError when Redis does not answer one PING."""
     from redis import Redis
     from redis.exceptions import RedisError
 

@@ -14,7 +14,10 @@ from ultrafolio.sweep.store import open_store
 
 
 def find(folder: Path, url: str | None) -> tuple[Ticket, Job, Any, str]:
-    """The job of a store, on the Redis that the caller or else the store names. InputError when there is none."""
+    """(ticket, job, Redis client, Redis URL) of the job of a store. ``url`` None takes the URL in job.json.
+
+    Raises InputError when the store has no job or Redis does not answer.
+    """
     store = open_store(folder)
     ticket = read_ticket(store.folder)
     if ticket is None:
@@ -30,7 +33,7 @@ def find(folder: Path, url: str | None) -> tuple[Ticket, Job, Any, str]:
 
 
 def watch(folder: Path, url: str | None) -> str:
-    """How far the job of a store is, by its counters; or that Redis does not say."""
+    """One line with state and counts of the job of a store, or with the error of Redis."""
     try:
         ticket, job, client, _ = find(folder, url)
     except InputError as error:
@@ -42,14 +45,14 @@ def watch(folder: Path, url: str | None) -> str:
 
 
 def pause(folder: Path, url: str | None) -> str:
-    """Let workers finish the chunks they are in and take no more; returns the job's name."""
+    """Pause the job: workers finish their chunks and take no more. Returns the job's name."""
     ticket, job, _, _ = find(folder, url)
     job.set_state("paused")
     return ticket.job
 
 
 def resume(folder: Path, url: str | None) -> str:
-    """Let a paused job go on; returns its name."""
+    """Resume a paused job: queue its held chunks. Returns its name."""
     ticket, job, _, where = find(folder, url)
     job.set_state("running")
     held = job.held()
@@ -59,11 +62,11 @@ def resume(folder: Path, url: str | None) -> str:
 
 
 def revoke(folder: Path, url: str | None) -> str:
-    """End the job: workers stop after the cell they are in. What was fetched stays stored. Returns its name."""
+    """End the job: workers stop after their current cell. Fetched parts stay stored. Returns the job's name."""
     ticket, job, client, _ = find(folder, url)
     with suppress(InputError):
         job.result_store(ticket.record).clear()
     client.set(f"ultrafolio:revoked:{ticket.job}", 1, ex=3600)
-    job.forget()
+    job.delete()
     (folder / "job.json").unlink(missing_ok=True)
     return ticket.job

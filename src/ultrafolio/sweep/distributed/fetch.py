@@ -23,10 +23,10 @@ POLL_SECONDS = 0.1
 
 
 class Fetch:
-    """Follows one job and brings its parts into the store.
+    """Follows the log of one job and stores its parts as segments.
 
-    Chunks that no worker holds are queued again after ``quiet_seconds`` without a commit. ``workers``, if any, are our
-    own: they are replaced when they die. Messages for people go to ``say``.
+    Chunks without a lease are queued again after ``quiet_seconds`` without a commit. ``workers``: those that this
+    process started, which are restarted when they die; or None. ``say`` prints messages.
     """
 
     def __init__(
@@ -50,6 +50,8 @@ class Fetch:
         """Whether run() was stopped before it had fetched everything."""
 
     def run(self, stopped: Callable[[], bool]) -> Iterator[Tally]:
+        """Yield the tallies of each part after it is stored, and NOTHING while waiting. Raises InputError for a job
+        that failed or was revoked."""
         for number in sorted(self._left):
             if (path := self._path(number)).exists():
                 self._left.discard(number)
@@ -72,7 +74,7 @@ class Fetch:
         self._finish()
 
     def _poll(self) -> Iterator[Tally]:
-        """What was committed since."""
+        """Fetch the parts of new commits; check the job if there are none."""
         log = self._job.log(self._next)
         for end in log:
             yield from self._fetch(end)
@@ -87,7 +89,7 @@ class Fetch:
         data = self._results.get(end.part)
         try:
             tallies = tallies_of(data or b"")
-        except ValueError:  # dropped by Redis, or cleared from the folder: once more
+        except ValueError:  # Redis dropped the part, or the folder was cleared: compute the chunk again
             self._job.undo_commit(end)
             self._send([end.chunk])
             return
@@ -97,7 +99,7 @@ class Fetch:
         yield from tallies
 
     def _check_job(self) -> None:
-        """Nothing new: is the job well, and is every chunk in somebody's hands?"""
+        """Raise InputError if the job failed or was revoked; queue lost chunks again."""
         state, why = self._job.state()
         if state == "failed":
             self._finish()
@@ -127,7 +129,7 @@ class Fetch:
                     self._send(lost)
 
     def _revoked(self) -> bool:
-        """Whether somebody revoked the job, rather than Redis having lost its memory."""
+        """Whether the job was revoked, and not lost with the data of Redis."""
         return bool(self._client.exists(f"ultrafolio:revoked:{self._ticket.job}"))
 
     def _resubmit(self) -> None:
@@ -139,7 +141,7 @@ class Fetch:
         self._send(sorted(self._left))
 
     def _report_waiting(self, state: str) -> None:
-        """Say what keeps the job waiting, once."""
+        """Print why the job waits; each message once."""
         refusals = self._job.refusals()
         lines = [f"worker {worker} does not take the job: {why}" for worker, why in sorted(refusals.items())]
         if state == "paused":
@@ -155,7 +157,7 @@ class Fetch:
         return self._store.folder / "segments" / f"{self._ticket.job}.{number}-{self._ticket.run:04}.arrows"
 
     def _finish(self) -> None:
-        """Everything is fetched: the last client clears the place."""
+        """Detach after everything is fetched; the last client deletes the job and its parts."""
         if self._job.remove_client(self._ticket.client):
             self._job.forget()
             self._results.clear()

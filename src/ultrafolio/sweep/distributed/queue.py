@@ -1,7 +1,7 @@
-"""The executor ``celery``: chunks go to a queue, workers anywhere compute them, and their parts come back here.
+"""The executor ``celery``: queues chunks, lets workers on any machine compute them, and fetches their parts.
 
-Everything that is needed to come back is in the store: ``job.json`` names the job, and each part that was fetched is a
-segment of its own. So a client may leave (Ctrl-C), die, or find a Redis that has forgotten everything.
+The store holds all that a client needs to attach again: ``job.json`` names the job, and each fetched part is a segment
+of its own. So a client may detach (Ctrl-C) or die, and Redis may lose its data.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from ultrafolio.sweep.store import open_store
 from ultrafolio.sweep.work import Tally, Work
 
 QUIET_SECONDS = 20.0
-"""After so long without a commit, with nothing queued, chunks that nobody holds a lease for are queued again."""
+"""After this time without a commit, with an empty queue, chunks without a lease are queued again."""
 
 
 @dataclass
 class Queue:
-    """Workers behind the Redis at ``url``. Messages for people go to ``say``.
+    """An executor that uses the Redis at ``url`` and its workers.
 
-    ``workers`` are started by us, with a Redis where there is no ``url``, and end with us. ``fresh`` computes anew
-    what the same job, submitted before, may have computed.
+    ``url`` None starts a Redis. ``workers``: number of worker processes to start. Both end with this process.
+    ``fresh``: submit a new job even if an equal one is running. ``say`` prints messages.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class Queue:
     def run(
         self, work: Work, span: range, segment: Callable[[str], Segment], stopped: Callable[[], bool]
     ) -> Iterator[Tally]:
-        """As the protocol says, but that ``stopped()`` leaves the job to the workers, unless they are our own."""
+        """See ``Executor.run``; but ``stopped()`` detaches: the job continues, except on workers started here."""
         from redis.exceptions import RedisError
 
         with ExitStack() as stack:
@@ -63,7 +63,7 @@ class Queue:
             url = self.url or stack.enter_context(Server.start()).url
             client = stack.enter_context(connect(url))
             check_answer(url)
-            if self.url is None:  # Redis ends with us: nobody can come back to it
+            if self.url is None:  # Redis ends with this process, and the job with it
                 stack.callback((self.folder / "job.json").unlink, missing_ok=True)
             store, ticket = open_store(self.folder), read_ticket(self.folder)
             try:
@@ -80,7 +80,7 @@ class Queue:
                     self._check(ticket, work)
                     _, before = missing(work, span, but=[s for chunk in ticket.chunks for s in chunk])
                     yield from before
-                # Workers come last: what measured the cells has compiled what they load.
+                # Start workers after the cells were timed: that compiled the code, and workers load it from the cache.
                 private = self.url is None
                 own = OwnWorkers(self.workers, url, self.folder, private=private) if self.workers else None
                 if own:

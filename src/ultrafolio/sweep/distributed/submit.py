@@ -1,4 +1,4 @@
-"""Submit a sweep as a job: its chunks, its record and its ticket; or join the job that computes the same."""
+"""Submit a sweep as a job: write its chunks, record and ticket. If an equal job is running, join that."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ PROBED_CELLS = 16
 class Submission:
     """Submits the sweep of ``store`` to the Redis at ``url``.
 
-    ``results_url``: URL of the place for results. ``fresh``: do not join a job that computes the same.
-    Messages for people go to ``say``.
+    ``results_url``: URL of the result store. ``fresh``: do not join an equal job. ``say`` prints messages.
     """
 
     client: Any
@@ -41,9 +40,9 @@ class Submission:
     say: Callable[[str], None]
 
     def submit(self, work: Work, spans: list[range], stop: int, stopped: Callable[[], bool]) -> Ticket | None:
-        """Make the job, or join the one that computes the same; returns once everything is queued.
+        """Submit the job and queue its chunks, or join an equal job. ``stop``: the end of the sweep's span.
 
-        None when it was stopped before there was a job.
+        Returns the ticket, or None if ``stopped()`` before the job was created.
         """
         probe = {
             str(index): work.key(cell)[0] for index in spread(spans, PROBED_CELLS) if (cell := work.plan.cell(index))
@@ -55,8 +54,8 @@ class Submission:
             if stopped():
                 return None
             job.submit(self._record(work, spans, len(chunks), probe), chunks)
-            if first := claim_same(self.client, same, name):  # two clients in one moment: the first one's job it is
-                job.forget()
+            if first := claim_same(self.client, same, name):  # another client was first: join its job
+                job.delete()
                 job = first
         ticket = self._ticket(job, same, stop)
         if job.name == name:
@@ -67,7 +66,7 @@ class Submission:
         return ticket
 
     def _same(self, work: Work, spans: list[range], probe: dict[str, str]) -> str:
-        """The digest of all that the job computes: jobs of one digest are the same."""
+        """The digest of the job's input. Jobs with equal digests are one job."""
         content = {
             "plan": work.plan.digest, "engine": work.engine, "probe": probe,
             "spans": [[span.start, span.stop] for span in spans],
@@ -91,9 +90,9 @@ class Submission:
         )
 
     def _ticket(self, job: Job, same: str, stop: int) -> Ticket:
-        """Join the job and write the ticket."""
+        """Add this client to the job and write job.json. Returns the ticket."""
         record = job.record()
-        assert record is not None, "the job was there a moment ago"
+        assert record is not None, "the job exists"
         client, url = secrets.token_hex(8), without_password(self.url)
         ticket = Ticket(job.name, same, client, self.store.next_run(), url, record, job.chunks(), stop)
         job.add_client(ticket.client)
@@ -102,10 +101,9 @@ class Submission:
 
 
 def missing(work: Work, span: range, but: Sequence[tuple[int, int]] = ()) -> tuple[list[range], list[Tally]]:
-    """The spans to compute, and tallies of what needs no computing; ``but`` are spans that are somebody's already.
+    """The spans to compute, and tallies of the points that are stored or dropped. ``but``: spans of the job's chunks.
 
-    Without stored cells nothing is resolved: that takes 0.1 ms a cell, which a plan of a million is not made to wait
-    for.
+    Without stored cells and ``but`` no cell is resolved: that takes 0.1 ms a cell, 100 s for a million.
     """
     others = joined([range(*pair) for pair in sorted(but)])
     if not others and not work.stored:

@@ -1,4 +1,4 @@
-"""The file job.json of a store: which job its sweep is in."""
+"""The ticket: the file job.json of a store, which names the job of its sweep."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ TICKET_VERSION = 1
 
 
 class Ticket(msgspec.Struct, frozen=True):
-    """What job.json says: enough to come back to a job, or to make it again. stop: where the sweep's span ends.
-    version: of the file's form."""
+    """The content of job.json, from which a client attaches to a job or submits it again.
+
+    same: digest of the job's input. client: this client's name. run: run number of its segments. redis: URL without
+    password. stop: the end of the sweep's span. version: of the file's form."""
 
     job: str
     same: str
@@ -28,7 +30,7 @@ class Ticket(msgspec.Struct, frozen=True):
 
 
 def read_ticket(folder: Path) -> Ticket | None:
-    """The job that the store's sweep is in; None when there is none. Raises InputError for a damaged file."""
+    """The ticket in the store ``folder``, or None. Raises InputError for a damaged file or another version."""
     path = folder / "job.json"
     try:
         ticket = msgspec.json.decode(path.read_bytes(), type=Ticket)
