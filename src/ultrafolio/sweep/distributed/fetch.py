@@ -159,6 +159,6 @@ class Fetch:
     def _finish(self) -> None:
         """Detach after everything is fetched; the last client deletes the job and its parts."""
         if self._job.remove_client(self._ticket.client):
-            self._job.forget()
+            self._job.delete()
             self._results.clear()
         (self._store.folder / "job.json").unlink(missing_ok=True)
