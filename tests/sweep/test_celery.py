@@ -1,4 +1,4 @@
-"""Sweeps on Celery: the same bytes as a local sweep, from any workers, through leaving, pausing and losing them."""
+"""Sweeps on Celery give the bytes of a local sweep, also after detaching, pausing and deaths of workers."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""``ultrafolio sweep --executor celery`` as a user meets it: exit codes, messages, leaving, coming back."""
+"""``ultrafolio sweep --executor celery`` for a user: exit codes, messages, detaching, attaching again."""
 
 import json
 import os

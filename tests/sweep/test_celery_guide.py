@@ -1,4 +1,4 @@
-"""docs/big-sweeps.md does what it says: its commands, on workers that are started with its own words."""
+"""The commands in docs/big-sweeps.md work, with workers that are started by its commands."""
 
 import os
 import re

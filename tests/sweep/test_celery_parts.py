@@ -1,4 +1,4 @@
-"""The pieces of a sweep on Celery, each for itself: chunks, deposits, one worker's decisions."""
+"""The parts of a sweep on Celery, each alone: chunks, result stores, a worker's decisions."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""Workers do not grow: chunks without cells, by the thousand, cost no memory that stays."""
+"""The memory of a worker does not grow over thousands of chunks without cells."""
 
 import time
 from pathlib import Path

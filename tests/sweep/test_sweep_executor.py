@@ -1,4 +1,4 @@
-"""Executors and schedules: the same results from any number of processes, through any interruption."""
+"""Executors and schedules: the same results with any number of processes, and after any interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells without a simulator, for the tests of sweeps; run as a program, the command ``sweep`` over them.
+"""Cells without a simulator, for the tests of sweeps; as a program it is the command ``sweep`` with these cells.
 
 A cell's numbers follow from its configuration. Axes like ``fail``, ``kill``, ``sleep_ms`` make it misbehave.
 """

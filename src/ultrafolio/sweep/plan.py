@@ -96,6 +96,7 @@ class Work:
         self.left = most
 
     def take(self, amount: int) -> None:
+        """Use ``amount`` steps. Raises CountLimit if fewer are left."""
         self.left -= amount
         if self.left < 0:
             raise CountLimit

@@ -96,6 +96,7 @@ def measure(work: Work, spans: Sequence[range], stopped: Callable[[], bool] = la
 
 
 def _time_cells(work: Work, spans: Sequence[range], pipe: Connection, parent: int) -> None:
+    """The child of ``measure``: compile, send "ready", then (index, seconds) of each sample; ends with ``parent``."""
     die_with(parent)
     work.cells.warm()
     pipe.send("ready")
