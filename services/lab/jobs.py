@@ -31,9 +31,10 @@ from ultrafolio.errors import InputError
 from ultrafolio.redis_server import VARIABLE
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2
-from ultrafolio.sweep import drive, planfile
+from ultrafolio.sweep import planfile, run
 from ultrafolio.sweep.cells import simulator
-from ultrafolio.sweep.distributed import queue
+from ultrafolio.sweep.distributed import control
+from ultrafolio.sweep.distributed.ticket import read_ticket
 from ultrafolio.sweep.plan import Plan
 from ultrafolio.sweep.work import Work
 
@@ -175,7 +176,7 @@ class Jobs:
         if (folder / "cancelled").exists():
             return Progress(CANCELLED, cells, 0, 0)
         try:
-            _, shared, _, _ = queue.find(folder / "store", self._redis)
+            _, shared, _, _ = control.find(folder / "store", self._redis)
         except InputError:
             return Progress(RUNNING, cells, 0, 0)
         state = PAUSED if shared.state()[0] == "paused" else RUNNING
@@ -211,7 +212,7 @@ class Jobs:
             return now
         if wanted == CANCELLED:
             self._cancel(job)
-        elif queue.read_ticket(store) is None:
+        elif read_ticket(store) is None:
             raise StatusError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 "NOT_QUEUED",
@@ -220,7 +221,7 @@ class Jobs:
                 then="ask again in a second, or cancel it",
             )
         else:
-            {PAUSED: queue.pause, RUNNING: queue.resume}[wanted](store, self._redis)
+            {PAUSED: control.pause, RUNNING: control.resume}[wanted](store, self._redis)
             # nothing comes while it is paused, and another sweep may have its follower's place
             {PAUSED: self._leave, RUNNING: self._follow}[wanted](job)
         return wanted
@@ -241,8 +242,8 @@ class Jobs:
         (folder / "cancelled").touch()
         self._leave(job)
         try:
-            if queue.read_ticket(folder / "store"):
-                queue.revoke(folder / "store", self._redis)
+            if read_ticket(folder / "store"):
+                control.revoke(folder / "store", self._redis)
         except InputError:
             (folder / "cancelled").unlink()
             self._follow(job)
@@ -286,8 +287,8 @@ class Jobs:
                 work = Work(plan, simulator(), {})
                 if plan.count > MOST_CELLS:
                     raise InputError(f"{plan.path}: cells", value=plan.count, allowed=f"at most {MOST_CELLS}")
-                drive.check_columns(plan, work.cells)
-                drive.probe(work)
+                run.check_columns(plan, work.cells)
+                run.probe(work)
         except InputError as error:
             with contextlib.suppress(OSError):
                 folder.rmdir()

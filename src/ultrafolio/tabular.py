@@ -13,7 +13,7 @@ MOST_SHOWN = 40
 
 
 class Tabular(ABC):
-    """Something that has rows, each a mapping with the same names; a notebook shows them."""
+    """A result with rows, each a mapping with the same names; a notebook shows it as a table."""
 
     __slots__ = ()
 
@@ -32,7 +32,7 @@ class Tabular(ABC):
         return pa.Table.from_pylist([dict(row) for row in self.rows()])
 
     def to_pandas(self) -> Any:
-        """The rows as a pandas.DataFrame. InputError where pandas is not installed."""
+        """The rows as a pandas.DataFrame. Raises InputError if pandas is not installed."""
         try:
             return self.table().to_pandas()
         except ImportError:

@@ -1,4 +1,4 @@
-"""calibrate: samples become a profile that the simulator takes, and probes can both agree and differ."""
+"""calibrate: samples become a profile that the simulator reads, and probes can both agree and differ."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold: lint, types, layers, sizes, no leftovers, no addresses."""
+"""Rules of the code: lint, types, layers, sizes of files, no TODO, no addresses of package registries."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What the project says of itself agrees: the version in four files, the licence, the files that CONTRIBUTING names."""
+"""The project's metadata agree: the version in four files, the licence, the files that CONTRIBUTING names."""
 
 import re
 import subprocess

@@ -15,7 +15,7 @@ from services.common.settings import read
 from services.launcher.keys import hand_out
 from ultrafolio.state.acl import RIGHTS
 from ultrafolio.state.roles import ROLE_OF_SERVICE
-from ultrafolio.sweep.distributed.job import QUEUE
+from ultrafolio.sweep.distributed.broker import QUEUE
 
 ROOT = Path(__file__).parents[2]
 BASE, OVERLAYS = ROOT / "deploy/k8s/base", ROOT / "deploy/k8s/overlays"

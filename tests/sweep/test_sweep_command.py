@@ -1,4 +1,4 @@
-"""The command ``sweep`` as a user meets it: exit codes, messages, status, why, rerun, progress."""
+"""The command ``sweep`` for a user: exit codes, messages, status, why, rerun, progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings that people really have: each is read with the right counts, or refused with the right cause."""
+"""Recordings of real tools: each is read with the right counts, or refused with the right cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ultrafolio check`: every interleaving of a scenario, the shortest story of what fails, and who holds what."""
+"""`ultrafolio check`: explore every interleaving of a scenario; print the shortest counterexample and the holders."""
 
 from __future__ import annotations
 
@@ -164,21 +164,10 @@ def check_command(
     if as_json and form not in ("text", "json"):
         raise InputError("--json and --format say different things", value=form, allowed="one of them")
     form = "json" if as_json else form
-    if expect and (safety or symmetry):
-        raise InputError(
-            "--expect compares whole verdicts",
-            value="--symmetry" if symmetry else "--safety",
-            allowed="an exploration with leads-to, and of every state",
-        )
-    if diff_policy and names:
-        raise InputError(
-            "--diff-policy names the policies itself",
-            value="--policy " + " --policy ".join(names),
-            allowed="one of the two",
-        )
+    extent = Extent(max_states, max_mib, safety, symmetry, threads)
+    _refuse_combinations(extent, names, diff_policy, expect=expect)
     chosen = diff_policy or names or tuple(policies.PRESETS)
     if ranges:
-        extent = Extent(max_states, max_mib, safety, symmetry, threads)
         return vary.run(files[0], ranges, chosen, extent, as_json=form == "json", typed=_typed())
     limits = {"max_states": max_states, "memory_mib": max_mib, "threads": threads}
     results, wrong, made = [], [], []
@@ -206,14 +195,32 @@ def check_command(
     return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
 
 
+def _refuse_combinations(
+    extent: Extent, names: tuple[str, ...], diff_policy: tuple[str, str] | None, *, expect: bool
+) -> None:
+    """Raise InputError for options that exclude each other."""
+    if expect and (extent.safety or extent.symmetry):
+        raise InputError(
+            "--expect compares whole verdicts",
+            value="--symmetry" if extent.symmetry else "--safety",
+            allowed="an exploration with leads-to, and of every state",
+        )
+    if diff_policy and names:
+        raise InputError(
+            "--diff-policy names the policies itself",
+            value="--policy " + " --policy ".join(names),
+            allowed="one of the two",
+        )
+
+
 def _all() -> list[Path]:
-    """The scenarios of the folder here, or those that are shipped."""
+    """The scenarios of the current directory, or the shipped ones."""
     here = sorted(Path("scenarios").glob("*.toml"))
     return here or [Path(file.stem) for file in shipped.shipped("scenarios")]
 
 
 def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> int:
-    """Print one scenario under one policy as Promela; the program's head says how to run it."""
+    """Print one scenario under one policy as Promela; a comment at its start has the commands to run it."""
     if len(files) != 1 or len(names) != 1:
         raise InputError(
             "--export writes one program",
@@ -240,7 +247,7 @@ def _write(results: list[Result], form: str) -> None:
 
 
 def _save(results: list[Result], made: list[tuple[scenario.Scenario, Policy]], save: Path) -> None:
-    """Write the trace file of the worst story, whole or not at all."""
+    """Write the trace file of the worst counterexample, atomically."""
     worst = formats.worst(results)
     if not formats.has_story(worst.worst):
         click.echo(f"nothing failed or waited: {save} is not written", err=True)
@@ -251,9 +258,9 @@ def _save(results: list[Result], made: list[tuple[scenario.Scenario, Policy]], s
 
 
 def differences(result: Result, expect: dict[str, Any]) -> list[str]:
-    """Where a result is not what its scenario's [expect] table says; a policy without an entry is a difference.
+    """The differences between a result and its scenario's [expect] table; a policy without an entry is one.
 
-    InputError for an entry that names no field of EXPECT_FIELDS.
+    Raises InputError for an entry with an unknown field (EXPECT_FIELDS).
     """
     wanted = expect.get(result.policy)
     if wanted is None:
@@ -270,7 +277,7 @@ def differences(result: Result, expect: dict[str, Any]) -> list[str]:
 
 
 def _typed() -> str:
-    """The command as it was typed, but for --save: what gives the same output again."""
+    """The command as it was typed, without --save: it gives the same output again."""
     context, words = click.get_current_context(), ["ultrafolio", "check"]
     for param in context.command.params:
         name, value = param.name or "", context.params[param.name or ""]
@@ -295,7 +302,7 @@ def cell_text(result: Result) -> str:
 
 
 def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] | None) -> None:
-    """One result as a story; several as a matrix scenario x policy, with --diff-policy only the rows that differ."""
+    """Print one result in full, or several as a matrix scenario x policy; with --diff-policy the rows that differ."""
     if len(results) == 1:
         click.echo(result_text(results[0]))
         return

@@ -1,4 +1,4 @@
-"""`ultrafolio explore`: walk the checker's state graph by hand, in a terminal, on a page, or in a file to send."""
+"""`ultrafolio explore`: walk the checker's state graph in a terminal, on a served page, or in an HTML file."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _show(guides: list[Guide], path: str, target: str | None, as_json: bool) -> 
 
 
 def _export(guides: list[Guide], words: list[str], file: Path) -> int:
-    """Write the page with its states, whole or not at all; the file names the command by the file's own name only."""
+    """Write the page with its states atomically. Its command names the file without folders."""
     if not file.parent.is_dir():
         raise InputError(
             f"--export: no folder {file.parent}",

@@ -40,7 +40,7 @@ def init(folder: Path, as_json: bool) -> int:
             folder.rmdir()
         part.rename(folder)
     except OSError as error:
-        # shutil.Error has no errno, and a list of (from, to, why)
+        # shutil.Error has no errno; its argument is a list of (from, to, reason)
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
         raise InputError(
             f"{folder}: cannot be written",

@@ -118,21 +118,21 @@ def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
             raise InputError(f"--set {pair}", allowed=f"{name}=VALUE", then="ultrafolio reference plan")
         values[name] = text
         if config.WORKLOAD[name].kind not in ("text", "choice"):
-            # what is no number is refused with all other values, by its range
+            # a text instead of a number is refused later, by the check of the field's range
             with suppress(json.JSONDecodeError):
                 values[name] = json.loads(text)
     return values
 
 
 def _traced(state: State, around: World, writer: Writer) -> list[str]:
-    """Run to the end and write every event; the hangs in words."""
+    """Run to the end and write every event. Returns the hangs in words."""
     simulate, told = compiled(), list[str]()
     around.clock["pausing"] = 1
     while True:
         done = simulate(state, around, _BUFFER)
         writer.add(np.asarray(around.event[:done]))
         around.clock["traced"] = 0
-        if not cell.tell_hang(state, around, told) and done < _BUFFER:
+        if not cell.add_hangs(state, around, told) and done < _BUFFER:
             return told
 
 

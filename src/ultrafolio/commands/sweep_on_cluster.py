@@ -1,4 +1,4 @@
-"""`ultrafolio sweep PLAN --engine cluster`: a small plan's cells on the live services, and where they differ."""
+"""`ultrafolio sweep PLAN --engine cluster`: run a small plan's cells on the live services, and print differences."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import click
 
 from ultrafolio.errors import InputError
 from ultrafolio.sweep import cells
-from ultrafolio.sweep.drive import first_cells
 from ultrafolio.sweep.plan import Plan
+from ultrafolio.sweep.run import first_cells
 from ultrafolio.sweep.work import Work
 
 MOST_CELLS = 64
 
 
 def run(plan: Plan, where: Path | None, *, limit: int | None, most: int, as_json: bool) -> int:
-    """Follow the plan's cells on the cluster that the file `where` names; 0 if none differs, else 1."""
+    """Replay the plan's cells on the cluster that the file `where` names. Returns 0 if none differs, else 1."""
     _, count = first_cells(plan, limit)
     if count > MOST_CELLS:
         raise InputError(

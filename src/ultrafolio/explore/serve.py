@@ -1,4 +1,4 @@
-"""The explorer as a page on this machine: Starlette over the walks, JSON by index path."""
+"""Serve the explorer's page on this machine with Starlette; states are JSON by index path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PORT = 8371
 
 
 def application(guides: Sequence[Guide], command: str) -> Any:
-    """The ASGI application. InputError where Starlette is not installed."""
+    """The ASGI application. Raises InputError if Starlette is not installed."""
     try:
         from starlette.applications import Starlette
         from starlette.requests import Request
@@ -82,7 +82,7 @@ def _without(package: str) -> InputError:
 
 
 def serve(guides: Sequence[Guide], command: str, host: str, port: int, said: Callable[[str], None]) -> None:
-    """Serve until interrupted. `said` is told the address once it listens. InputError if it cannot listen there."""
+    """Serve until interrupted. Calls `said` with the address when it listens. Raises InputError if it cannot listen."""
     try:
         import uvicorn
     except ImportError:

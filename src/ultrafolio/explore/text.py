@@ -16,7 +16,7 @@ from .walk import Trail, Walk, path_text
 
 
 def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> dict[str, Any]:
-    """The state at the end of a trail as one JSON object: its node, what changed, properties, policies in step."""
+    """The state at the end of a trail as one JSON object: its node, changes, properties, and other policies' walks."""
     here = node(walk, trail.here)
     before = node(walk, trail.states[-2]) if trail.moves else here
     return {
@@ -49,7 +49,7 @@ def _in_step(other: Walk, lead: Trail) -> dict[str, Any]:
 
 
 def shown(walk: Walk, made: dict[str, Any]) -> str:
-    """A record as text of the columns of screen.columns() where words allow it."""
+    """A record as text, wrapped to screen.columns()."""
     return "\n".join(
         [
             f"{made['scenario']} under {made['policy']}: {_where(made)}",
@@ -88,7 +88,7 @@ def _way(made: dict[str, Any]) -> Iterator[str]:
 
 
 def _pages(made: dict[str, Any]) -> Iterator[str]:
-    """A line a page; a changed one shows what it was, and a mark under each letter that changed."""
+    """A line for each page; a changed page also has its flags before, and a mark under each changed letter."""
     for page, (was, now) in enumerate(zip(made["flags_before"], made["flags"], strict=True)):
         head = made["folio"][page]
         tail = "" if head == page else f"  folio of page {head}"
@@ -106,7 +106,7 @@ def _actors(walk: Walk, actors: Sequence[str]) -> Iterator[str]:
 
 
 def _stalls(stalls: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """A paragraph for each actor that waits here, with its class, who holds what it waits for, and what releases it."""
+    """A paragraph for each waiting actor: class, holder of the obstacle, releasing step."""
     for some in stalls:
         yield from _folded(stall_line(some), "", "  ")
 

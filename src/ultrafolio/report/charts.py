@@ -1,4 +1,4 @@
-"""The figures with lines and bars: when it hangs, how long guests stall, and what every policy costs."""
+"""The figures with lines and bars: time to the first hang, stalls of guests, and costs of policies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CAUSE_FILL = ("#444444", "#D55E00", "#f0e6b0", "#0072B2", "#bfe3d6", "#ffffff")
 
 
 def charts(results: Results) -> Iterator[Plot]:
-    """All figures but the matrix, in the report's order; those without anything to show are left out."""
+    """All figures except the matrix, in the report's order; empty ones are left out."""
     for draw in (
         first_hang,
         stall_survival,
@@ -45,7 +45,7 @@ def charts(results: Results) -> Iterator[Plot]:
 
 
 def by_workload(results: Results) -> list[tuple[str, Cube]]:
-    """A cube over policies and orders for every workload, or one for all where there are none, or too many."""
+    """A cube over policies and orders for every workload; one cube for all if there are none or more than FACETS."""
     axis = results.axes.get("workload")
     if axis is None or not 1 < len(axis.values) <= FACETS:
         return [("all runs", cube(results, "policy", "order"))]
@@ -70,7 +70,7 @@ def by_order(
 
 
 def paint(results: Results, drawn: list[Panel]) -> tuple[str, bytes]:
-    """Panels over the sweep's orders, under the plan's title; order MIX stands apart."""
+    """Panels over the sweep's orders, under the plan's title; order MIX is separate."""
     orders = results.order.values
     whole = len(orders) - (orders[-1:] == (MIX,))
     return panels(
@@ -134,7 +134,7 @@ def stall_survival(results: Results) -> Plot | None:
 
 
 def chosen_orders(results: Results, stalls: Array) -> list[int]:
-    """Up to three columns with stalls: the smallest large folio, one in the middle, the largest; else what there is."""
+    """Up to three orders with stalls: the smallest large folio, one in the middle, the largest."""
     filled = [column for column in np.flatnonzero(stalls).tolist() if results.order.values[column] != 0]
     filled = filled or np.flatnonzero(stalls).tolist()
     return sorted({filled[0], filled[len(filled) // 2], filled[-1]}) if filled else []
@@ -189,7 +189,7 @@ def stall_causes(results: Results) -> Plot | None:
 
 
 def collateral(results: Results) -> Plot | None:
-    """Exports and imports of pages nobody asked for."""
+    """Collateral exports and imports: of pages that were not requested."""
     cells = cube(results, "policy", "order")
     simulated = cells.sum("sim_ns")
     drawn = [

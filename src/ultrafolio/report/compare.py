@@ -1,4 +1,4 @@
-"""What changed between two stores: axes, runs that hung by policy and order, and throughput."""
+"""The differences between two stores: axes, runs that hung by policy and order, and throughput."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _points(results: Results) -> dict[tuple[Any, Any], tuple[int, int, float]]:
 
 
 def change(left: tuple[int, int], right: tuple[int, int]) -> str:
-    """How two (hung, runs) differ, in the words of `compared`."""
+    """The `change` of two (hung, runs); see `compared`."""
     if not left[1] or not right[1]:
         return "only left" if left[1] else "only right"
     if left == right:
@@ -74,7 +74,7 @@ def differing_axes(left: Results, right: Results) -> list[str]:
 
 
 def comparison(left: Results, right: Results) -> str:
-    """The comparison as text: what differs, and how many points do not."""
+    """The comparison as text: the points that differ, and the number of those that do not."""
     records = compared(left, right)
     lines = [
         f"left   {left.folder}: {int(left.good.sum())} runs",
@@ -99,7 +99,7 @@ def _side(record: dict[str, Any], n: int) -> str:
 
 
 def _moved(rates: list[float | None]) -> str:
-    """The change of throughput where it is a hundredth or more; "" else."""
+    """The change of throughput if it is at least 1 %; else ""."""
     if rates[0] is None or rates[1] is None or abs(rates[1] - rates[0]) < 0.01 * abs(rates[0]) or rates == [0, 0]:
         return ""
     return f", throughput {rates[0]:.3g} -> {rates[1]:.3g} touches a µs"

@@ -1,4 +1,4 @@
-"""What a policy costs, in a few numbers, and from which folio size on splitting is cheaper than waiting."""
+"""The costs of each policy, and the folio size from which splitting is cheaper than waiting."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .store import MIX, Array, Results, Scalar
 
 @dataclass(frozen=True)
 class Cost:
-    """A policy's costs over all its runs. Times are ns; NaN where nothing was done that could be measured.
+    """A policy's costs over all its runs. Times are ns; NaN without a measured operation.
 
     throughput  touches per time in % of the best policy at the same order, averaged over the orders
-    worst       the lowest of those, and `worst_order` where it is
+    worst       the lowest of these percentages; `worst_order` is its order
     uv, stall   ultravisor time, and stall time (open stalls included), per touch
     uv_ratio    `uv` as a multiple of the least of all policies
     io          mean, median and 99th percentile of direct I/O latency
@@ -76,7 +76,7 @@ def relative_throughput(cells: Cube) -> Array:
 
 
 def splits(results: Results) -> list[bool]:
-    """For every policy whether it splits large folios; by what it is, or where that is not known, by what it did."""
+    """For each policy whether it splits large folios: by its choices, or, if these are unknown, by its runs."""
     tried = cube(results, "policy").sum("splits_tried")
     tables = results.document.get("policy", {})
     answer = []
@@ -90,10 +90,10 @@ def splits(results: Results) -> list[bool]:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """One policy's split and import time against stall time, per touch and by order, and where the balance tips.
+    """One policy's split and import time and its stall time, per touch and by order, with the crossings.
 
-    own      the orders from which on the larger of the two has changed
-    against  the order from which on the cheapest splitting policy costs less in sum; None: at no order to the end
+    own      the orders from which the larger of the two changes
+    against  the order from which the cheapest splitting policy costs less in sum, up to the last order; None: none
     """
 
     policy: Scalar
@@ -105,7 +105,7 @@ class BreakEven:
 
 
 def break_even(results: Results) -> list[BreakEven]:
-    """The break-even of every policy, in the order of the axis; folio sizes from a recording take no part in it."""
+    """The break-even of every policy, in the order of the axis; order MIX is left out."""
     cost = overhead(cube(results, "policy", "order"))
     orders = [order for order in results.order.values if order != MIX]
     split = splits(results)
@@ -121,7 +121,7 @@ def break_even(results: Results) -> list[BreakEven]:
 
 
 def crossings(left: Array, right: Array) -> list[int]:
-    """The positions from which on the larger of two series has changed; equal values and NaN do not count."""
+    """The positions at which the larger of two series changes; equal values and NaN do not count."""
     found, last = [], 0.0
     for position, difference in enumerate(np.asarray(left) - np.asarray(right)):
         sign = 0.0 if math.isnan(difference) else float(np.sign(difference))
@@ -132,7 +132,7 @@ def crossings(left: Array, right: Array) -> list[int]:
 
 
 def tipping(keeping: Array, splitting: Array, orders: Sequence[Scalar]) -> Scalar | None:
-    """The first order from which on `splitting` is the cheaper one to the end; None if it is not cheaper there."""
+    """The first order from which `splitting` is cheaper up to the last order; None if it is not cheaper there."""
     found = None
     for order, mine, other in zip(reversed(orders), keeping[::-1].tolist(), splitting[::-1].tolist(), strict=True):
         if not (math.isnan(mine) or mine > other):

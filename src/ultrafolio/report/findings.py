@@ -1,4 +1,4 @@
-"""The answer in sentences, made from the data: who hung, where and how; who did not, and what that costs."""
+"""The answer in sentences, made from the data: the policies that hung, where and how; those that did not; the costs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIVELOCK = (
     "import of a dirty folio that no import writes back, under background writeback "
     "(scenarios/17-iomap-endless-writeback.toml); the sweep says livelock of such a wait, and of no other."
 )
-"""What stands behind a run's livelock: sim/loop.py, shown_livelock."""
+"""The scenario that proves a run's livelock: shown_livelock in sim/measures.py."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Answer:
-    """The headline, what it rests on, and the best policies by name ("" where no cell ran)."""
+    """The headline, its basis, and the best policies by name ("" if no cell ran)."""
 
     headline: str
     findings: list[Finding]
@@ -45,7 +45,7 @@ class Answer:
 
 
 def answer(results: Results) -> Answer:
-    """What the sweep found."""
+    """The answer of a sweep."""
     runs = int(results.good.sum())
     if runs == 0:
         text = (
@@ -80,7 +80,7 @@ def answer(results: Results) -> Answer:
 
 
 def best(results: Results, clean: Sequence[tuple[str, int, Cost]], worst: Array) -> str:
-    """The best policies by name: those without a hang or violation, the fastest first; else who hung least often."""
+    """The best policies by name: those without hang or violation, the fastest first; else those that hung least."""
     if clean:
         ranked = sorted(clean, key=lambda one: (-np.nan_to_num(one[2].throughput), one[0]))
         groups: dict[str, list[str]] = {}
@@ -176,7 +176,7 @@ def violated(policy: str, broken: Array) -> list[Finding]:
 
 
 def held(clean: Sequence[tuple[str, int, Cost]]) -> list[Finding]:
-    """The policies, with their numbers of runs, that did nothing wrong; then what they cost, equal bills together."""
+    """Findings on policies without hang or violation, with numbers of runs; then their costs, equal ones together."""
     if not clean:
         return []
     runs = sorted({n for _, n, _ in clean})
@@ -191,7 +191,7 @@ def held(clean: Sequence[tuple[str, int, Cost]]) -> list[Finding]:
 
 
 def bill(cost: Cost) -> str:
-    """What a policy costs, relative to the best."""
+    """A policy's costs in words, relative to the best."""
     if math.isnan(cost.throughput):
         return ""
     worst = ""
@@ -225,7 +225,7 @@ def verdict_on_splitting(results: Results) -> list[Finding]:
 
 
 def notes(results: Results) -> list[Finding]:
-    """What a reader must know before trusting the sentences above."""
+    """The limits of the findings."""
     found = []
     expected = int((results.column("hang_expected") > 0).sum())
     if expected:

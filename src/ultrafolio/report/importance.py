@@ -1,4 +1,4 @@
-"""How much each axis decides: the least and the most of hung runs over its values, and the variance it explains."""
+"""The effect of each axis on hangs: least and most hung runs over its values, and the explained variance."""
 
 from __future__ import annotations
 

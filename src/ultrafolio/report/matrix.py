@@ -1,4 +1,4 @@
-"""The first figure: policies by folio orders, in every cell the class of the hangs and how many runs hung."""
+"""The first figure: policies by folio orders, with the class of the hangs and the share of hung runs in each cell."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _frame(axes: Any, policies: Sequence[Scalar], orders: Sequence[Scalar], colu
 
 
 def _cell(axes: Any, i: int, j: int, runs: int, by_class: Array, waited: int) -> None:
-    """One cell: a bar of the share that hung, class on class from the bottom, and the text."""
+    """One cell: a stacked bar with the shares of hung runs by class, and the text."""
     from matplotlib.patches import Rectangle
 
     hung = int(by_class.sum())

@@ -1,4 +1,4 @@
-"""What stands above every figure: the plan's title, the number of runs, and the axes that the figure merges."""
+"""The line above every figure: the plan's title, the number of runs, and the axes that the figure merges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTML file: sections of figures and tables, each with what it shows and the command that makes it again."""
+"""The HTML file: sections of figures and tables, each with an explanation and the command that makes it again."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Section:
 def write_report(store: Path, out: Path | None = None) -> Path:
     """Write the report of a store to `out` (STORE/report.html) and its plots to STORE/plots; returns the former.
 
-    The same store gives the same bytes. InputError for what is no store or damaged, for a file that cannot be
-    written, and where the extra `report` is not installed; nothing is left half written.
+    The same store gives the same bytes. Files are replaced atomically. Raises InputError for a folder that is no store,
+    a damaged store, a file that cannot be written, or a missing extra `report`.
     """
     need_extra()
     results = Results(store)
@@ -138,7 +138,7 @@ def _pixels(svg: str) -> int:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, whole or not at all."""
+    """Replace the file at `path` atomically."""
     partial = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

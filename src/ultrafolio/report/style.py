@@ -1,4 +1,4 @@
-"""How figures look: ten policies told apart by colour, marker and dash; classes by letter, hatch and grey level."""
+"""Styles of figures: colour, marker and dash for each of ten policies; letter, hatch and grey level for each class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLASS_LETTER = {"fatal": "F", "permanent": "P", "livelock": "L"}
 CLASS_FILL = {"fatal": "#1a1a1a", "permanent": "#D55E00", "livelock": "#8cc7ec"}
 CLASS_HATCH = {"fatal": "", "permanent": "///", "livelock": ".."}
 STALLED = "#f3eccb"
-"""Behind a cell whose runs stalled but never hung."""
+"""The background of a cell whose runs stalled and did not hang."""
 
 RC: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "ultrafolio", "font.family": "sans-serif", "font.size": 9,
@@ -58,7 +58,7 @@ def luminance(parts: Sequence[float]) -> float:
 
 
 def label(value: Scalar, limit: int = 36) -> str:
-    """A name as a figure shows it: printable, of bounded length."""
+    """A name for a figure: printable, of bounded length."""
     text = "".join(char if char.isprintable() else "?" for char in str(value))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

@@ -214,7 +214,7 @@ def time(ns: float) -> str:
 
 
 def axis_table(results: Results) -> Table:
-    """What was swept."""
+    """The axes of the plan with their values."""
     rows = []
     for name, axis in results.axes.items():
         values = [str(value) for value in axis.values]
@@ -247,7 +247,7 @@ def input_table(results: Results) -> Table:
 
 
 def version_table(results: Results) -> Table:
-    """Where the numbers come from."""
+    """The versions and digests behind the numbers."""
     from ultrafolio.version import __version__
 
     rows = [

@@ -23,7 +23,7 @@ STYLE = {"fatal": "bold red", "permanent": "bold yellow", "livelock": "bold cyan
 
 
 def terminal_table(store: Path) -> RenderableType:
-    """What a store found, for a terminal: the matrix of hangs, a line of costs per policy, the headline."""
+    """The results of a store for a terminal: the matrix of hangs, a line of costs for each policy, the headline."""
     results = Results(store)
     found = answer(results)
     text = Text("\n".join(part for part in (found.best, found.headline) if part), style="bold")
@@ -71,7 +71,7 @@ def word(runs: int, by_class: Sequence[int], waited: int) -> Text:
 
 
 def _each(runs: Array) -> str:
-    """How many runs a cell has, in words."""
+    """The number of runs of a cell, in words."""
     counts = sorted({int(runs[runs > 0].min()), int(runs.max())}) if (runs > 0).any() else [0]
     return " to ".join(map(str, counts)) + " runs"
 

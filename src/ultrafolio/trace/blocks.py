@@ -1,7 +1,8 @@
 """Requests of a block device from the kernel's block events: blkparse text, perf script, trace-cmd report.
 
-A request is queued, put into the scheduler and issued to the device. Of the three the last one that the recording has
-is read (issue, insert, queue), so that none counts twice. Sources: include/trace/events/block.h, blktrace's blkparse.c.
+A request is queued, inserted into the scheduler and issued to the device. Only the last stage that the recording has
+(issue, insert, queue) is read, so that no request counts twice. Sources: include/trace/events/block.h, blktrace's
+blkparse.c.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _ROW = np.dtype([*((name, REQUEST[name]) for name in REQUEST.names or ()), ("dev
 
 
 class _Requests:
-    """The requests of all devices and stages, until it is known which of them count."""
+    """The requests of all devices and stages, until the device and the stage are chosen."""
 
     def __init__(self, source: Lines, only: Only) -> None:
         self.source, self.only = source, only
@@ -169,7 +170,7 @@ def _traced(form: str, source: Lines, found: _Requests) -> Iterator[tuple[int, .
 
 
 def _blkparse(source: Lines, found: _Requests) -> Iterator[tuple[int, ...]]:
-    """Its lines up to the summary, which counts the same once more and is not read."""
+    """The lines of blkparse up to the summary, which repeats the counts and is not read."""
     for lineno, text in source:
         match = _BLKPARSE.fullmatch(text)
         if match is None:

@@ -24,7 +24,7 @@ from ultrafolio.trace.importer import MAX_ROWS, TOUCH, U64, Format, Head, Kind, 
 from ultrafolio.trace.reader import Lines, Path, open_stream, quoted, shown
 
 MAX_BYTES = 1 << 24
-"""Of JSON, unpacked: 16 MiB."""
+"""The most bytes of unpacked JSON."""
 ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 EVENTS = ("damon_aggregated", "damos_before_apply")
 _REGION = re.compile(

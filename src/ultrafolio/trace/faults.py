@@ -106,7 +106,7 @@ class _Faults:
             )
 
     def note(self) -> None:
-        """What the counts do not show."""
+        """A note on the limits of the counts."""
         notes = self.source.notes
         ftrace.skipped(self.others, notes)
         if self.kernel:

@@ -39,7 +39,7 @@ Row = tuple[int, int, int, int]
 
 
 class _Log:
-    """What a line may depend on: the version, the clock, and the files added so far."""
+    """The state of the reader: the version, the clock, and the files added so far."""
 
     def __init__(self, source: Lines, version: int) -> None:
         self.source, self.version = source, version
@@ -121,7 +121,7 @@ class _Log:
         )
 
     def notes(self) -> list[str]:
-        """What was read otherwise than it is written."""
+        """Notes on lines whose meaning differs from their text."""
         found = []
         if self.backwards:
             found.append(f"the time goes back {self.backwards} times: no wait there, as in fio's own replay")
@@ -162,6 +162,7 @@ def requests(path: Path, notes: list[str] | None = None) -> Iterator[Rows]:
 
 
 def _sniff(head: Head) -> bool:
+    """Whether the file begins like an iolog."""
     return head.data.startswith(b"fio version ")
 
 

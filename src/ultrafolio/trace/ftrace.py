@@ -1,4 +1,4 @@
-"""Kernel events as text: what ``perf script`` and ``trace-cmd report`` print, and ftrace's own ``trace`` file.
+"""Kernel events as text: the output of ``perf script`` and ``trace-cmd report``, and ftrace's ``trace`` file.
 
     perf script       comm  tid [cpu] seconds.micros: [period] system:event: what the event says
     trace-cmd report  comm-tid  [cpu] [flags] seconds.micros: event: what the event says
@@ -68,7 +68,7 @@ def _number(text: bytes | None) -> int | None:
 
 
 def events(form: str, source: Lines) -> Iterator[Event]:
-    """The events of a text, in order. InputError for a line that is no event, no call chain and no comment."""
+    """The events of a text, in order. Raises InputError for a line that is no event, call chain or comment."""
     chain = False
     lost = 0
     for lineno, text in source:
@@ -104,7 +104,7 @@ def short(name: str) -> str:
 
 
 def skipped(others: Counter[str], notes: list[str]) -> None:
-    """Note the events that are of another kind."""
+    """Add a note with the numbers of events of other kinds."""
     if others:
         names = ", ".join(f"{n} {name}" for name, n in sorted(others.items())[:5])
         notes.append(f"{sum(others.values())} events of other kinds are left out: {names}")

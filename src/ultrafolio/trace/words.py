@@ -1,6 +1,6 @@
-"""Binary files of 64-bit words: which file of /proc they come from, and in which byte order.
+"""Binary files of 64-bit words: detect the file of /proc they were read from, and their byte order.
 
-Nothing in such a file says either. A byte order is right if it keeps every word within the bits that the kernel
+Such a file has no header. A byte order is right if it keeps every word within the bits that the kernel
 defines; kpageflags and pagemap share no bit that is set in most words. Sources: fs/proc/page.c, fs/proc/task_mmu.c,
 include/uapi/linux/kernel-page-flags.h, Documentation/admin-guide/mm/pagemap.rst.
 """
@@ -44,7 +44,7 @@ ZERO = np.uint64(0)
 
 @dataclass(frozen=True)
 class Source:
-    """A file of /proc: which words it can hold, and which of those no kernel would hold many of."""
+    """A file of /proc: the words that it cannot hold, and those that it rarely holds."""
 
     name: str
     wrong: Callable[[Words], Mask]
@@ -60,7 +60,7 @@ def _not_flags(words: Words) -> Mask:
 
 
 def _unlikely_flags(words: Words) -> Mask:
-    """Small numbers read as flags: a page locked or in error that is nothing else, a free page that is in use."""
+    """Words that are small numbers and not flags: a page only locked or in error, a free page that is in use."""
     few = (words < np.uint64(8)) & ((words & (LOCKED | ERROR)) != ZERO)
     used = ((words & BUDDY) != ZERO) & ((words & (LRU | SLAB | MMAP | ANON)) != ZERO)
     gone = ((words & NOPAGE) != ZERO) & (words != NOPAGE)
