@@ -50,7 +50,7 @@ def check(
     max_states: int = MAX_STATES,
     memory_mib: int = MAX_MIB,
     threads: int = 1,
-    watch: Watch = unwatched,
+    watch: Watch | None = None,
 ) -> Result:
     """Check every interleaving of a scenario under a policy, as `ultrafolio check`.
 
@@ -74,7 +74,7 @@ def check(
         if not isinstance(value, int) or not 1 <= value <= most:
             raise InputError(f"check: {name}", value=value, allowed=f"1 to {most}")
     extent = Extent(max_states, memory_mib, safety, symmetry, threads)
-    result = check_story(story.story, story.name, chosen.choices, chosen.name, extent, watch)
+    result = check_story(story.story, story.name, chosen.choices, chosen.name, extent, watch or unwatched)
     return result if story.source and chosen.source else replace(result, command="")
 
 
