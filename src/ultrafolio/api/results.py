@@ -15,7 +15,7 @@ from .named import Policy
 
 if TYPE_CHECKING:
     # it imports pyarrow, which a check does without
-    from ultrafolio.sweep.drive import Summary
+    from ultrafolio.sweep.run import Summary
 
 
 class Policies(Tabular, list[Policy]):
