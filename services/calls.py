@@ -23,6 +23,7 @@ from services import identity, parking, rights
 from services.metrics import Metrics
 from services.tracing import Tracing
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.rpc.client import REQUEST_KEY
 from ultrafolio.rpc.errors import StatusError, from_call, to_status
 from ultrafolio.state import requests
@@ -221,7 +222,7 @@ def _decoded(rpc: str, decode: Callable[[bytes], Any], message: bytes) -> Any:
     try:
         return decode(message)
     except DecodeError:
-        raise InputError(f"{rpc}: the bytes are not this call's request message", value=f"{len(message)} bytes",
+        raise InputError(f"{rpc}: the bytes are not this call's request message", value=plural(len(message), "byte"),
                          cause="truncated, or another call's message") from None  # fmt: skip
 
 

@@ -238,7 +238,7 @@ def test_the_answer_says_who_hung_where_and_who_did_not(tmp_path: Path) -> None:
     told = texts["violated", "whole-folio"]
     assert told.startswith("violated property 3 (a page that is shared") and told.endswith("in 1 of 6 runs.")
     assert ("held", "per-page and split") in texts
-    assert any("In 1 runs an unshare waited" in f.text for f in found.findings if f.kind == "note")
+    assert any("In 1 run an unshare waited" in f.text for f in found.findings if f.kind == "note")
 
 
 def test_order_spans_and_lists() -> None:
@@ -251,7 +251,7 @@ def test_order_spans_and_lists() -> None:
 def test_unchecked_runs_and_failures_are_told(tmp_path: Path) -> None:
     rows = [row(1, check=False), row(2, check=True), failed("Boom: x", seed=3, check=True)]
     texts = [f.text for f in findings.notes(Results(make(tmp_path / "s", rows, plan="")))]
-    assert "In 1 runs the properties were not checked (check = false)." in texts
+    assert "In 1 run the properties were not checked (check = false)." in texts
     assert "1 of 3 cells failed and take no part in any number." in texts
 
 

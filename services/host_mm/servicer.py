@@ -26,6 +26,7 @@ from services.parking import Pausing, parks
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ACCESS, ACTOR_KINDS, LRU, NOTHING, OPS, READ, TAMPER, TOUCH, VCPU, W_FROZEN, WRITE
 from ultrafolio.model.rule import RULES
+from ultrafolio.nouns import plural
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import host_mm_pb2 as pb
@@ -170,7 +171,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         actor_of(meta, request.actor, (VCPU,), "vCPUs")
         if not count or len(request.image) % PAGE:
             raise StatusError(
-                grpc.StatusCode.INVALID_ARGUMENT, "BAD_IMAGE", "image", value=f"{len(request.image)} bytes",
+                grpc.StatusCode.INVALID_ARGUMENT, "BAD_IMAGE", "image", value=plural(len(request.image), "byte"),
                 allowed="whole pages of 4,096 bytes",
             )  # fmt: skip
         page_of(meta, request.page, count)

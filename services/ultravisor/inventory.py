@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.rpc.image import UNMEASURED
 from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_PARTIAL, CPU_STOPPED, installed_for
 
@@ -225,7 +226,7 @@ def inject(machine: Machine, command: int, condition_code: int, count: int) -> M
     if command not in known:
         raise InputError("command", value=f"{command:#06x}", allowed=", ".join(f"{code:#06x}" for code in known))
     if condition_code not in (CC_BUSY, CC_PARTIAL) or count < 0:
-        raise InputError("injected answer", value=f"condition code {condition_code}, {count} times",
+        raise InputError("injected answer", value=f"condition code {condition_code}, {plural(count, 'time')}",
                          allowed="condition code 2 (busy) or 3 (partial), 0 times or more")  # fmt: skip
     others = {code: answer for code, answer in machine.injections.items() if code != command}
     return machine.replace(injections=others | ({command: Injection(condition_code, count)} if count else {}))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ultrafolio.nouns import plural
 from ultrafolio.sim.cell import COLUMNS
 from ultrafolio.sweep.drive import Summary
 from ultrafolio.tabular import Tabular
@@ -85,4 +86,5 @@ class Sweep(Tabular):
     def heading(self) -> str:
         """How many cells were computed, stored before, and failed."""
         s = self.summary
-        return f"{s.title}: {s.cells} cells, {s.computed} computed, {s.stored} stored before, {s.failed} failed"
+        cells = plural(s.cells, "cell")
+        return f"{s.title}: {cells}, {s.computed} computed, {s.stored} stored before, {s.failed} failed"

@@ -16,6 +16,7 @@ from ultrafolio.model import layout as model
 from ultrafolio.model.layout import OWNERS, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
+from ultrafolio.nouns import plural
 from ultrafolio.waits import load as waits
 
 from . import folding, kernel, layout, local, machine, room, steps, symmetry
@@ -273,7 +274,7 @@ def _explore(run: Any, state: State, space: Space, words: Array, enough: int, wo
 def _stopped(count: Array, max_states: int) -> str:
     """Why the exploration cannot go on, whatever room is made, or ""."""
     return {OVERFLOW: f"more than {MAX_COMPONENTS} different pages and actors",
-            LIMIT: f"limit of {max_states} states reached"}.get(int(count["stop"][0]), "")  # fmt: skip
+            LIMIT: f"limit of {plural(max_states, 'state')} reached"}.get(int(count["stop"][0]), "")  # fmt: skip
 
 
 def _too_large(arrays: Mapping[str, Array], shape: Shape, size: Size, max_mib: int) -> str:
@@ -281,7 +282,7 @@ def _too_large(arrays: Mapping[str, Array], shape: Shape, size: Size, max_mib: i
     if size.memories > MAX_MEMORIES:
         return f"more than {MAX_MEMORIES} different states of all pages"
     if bytes_of(arrays, shape, size) > max_mib << 20:
-        return f"limit of {max_mib} MiB reached with {int(arrays['count']['states'][0])} states"
+        return f"limit of {max_mib} MiB reached with {plural(int(arrays['count']['states'][0]), 'state')}"
     return ""
 
 

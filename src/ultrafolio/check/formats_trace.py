@@ -182,7 +182,7 @@ def read(file: Path) -> Trace:
     for name in ("steps", "states"):
         if len(top[name]) != len(path):
             raise InputError(f"{file}: {name}", value=f"{len(top[name])} of them",
-                             allowed=f"one for each of the {len(path)} steps of path", then=THEN)  # fmt: skip
+                             allowed=f"one for each step of path, in all {len(path)}", then=THEN)  # fmt: skip
     if (claim["kind"] == "wait") != (loop is not None) or (loop or 0) > len(path):
         allowed = f"an integer from 0 to {len(path)}" if claim["kind"] == "wait" else "none: this claim has no loop"
         raise InputError(f"{file}: loop", value="none" if loop is None else loop, allowed=allowed, then=THEN)

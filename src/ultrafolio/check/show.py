@@ -8,6 +8,7 @@ from typing import Any
 
 from ultrafolio.model.layout import ACTOR_KINDS, DONE, IO, MM, PINNED_SHARED, UV, VCPU
 from ultrafolio.model.rule import RULES
+from ultrafolio.nouns import plural
 from ultrafolio.screen import MAIL
 
 from .replay import Step
@@ -106,7 +107,8 @@ def result_text(result: Result) -> str:
     worst = result.worst
     out = [paragraph(f"{result.scenario} under {result.policy}: {result.verdict}"
                      + (f", {worst.kind}" if worst.kind else "")
-                     + f"; {result.states} states, {result.edges} edges, depth {result.depth}"), ""]  # fmt: skip
+                     + f"; {plural(result.states, 'state')}, {plural(result.edges, 'edge')}, "
+                     + f"depth {result.depth}"), ""]  # fmt: skip
     if result.reason:
         out += [paragraph(f"unknown: {result.reason}; nothing is concluded from what was not reached"), ""]
     if worst.kind:

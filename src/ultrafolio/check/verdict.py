@@ -17,6 +17,7 @@ from ultrafolio.model.policies import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import Scenario, document, system
+from ultrafolio.nouns import plural
 from ultrafolio.tabular import Tabular
 from ultrafolio.version import __version__
 from ultrafolio.waits import words
@@ -181,7 +182,8 @@ class Result(Tabular):
     def heading(self) -> str:
         """The verdict in a line."""
         kind = f", {self.worst.kind}" if self.worst.kind else ""
-        return f"{self.scenario} under {self.policy}: {self.verdict}{kind}, {self.states} states, {self.edges} edges"
+        size = f"{plural(self.states, 'state')}, {plural(self.edges, 'edge')}"
+        return f"{self.scenario} under {self.policy}: {self.verdict}{kind}, {size}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.model import policies, scenario
+from ultrafolio.nouns import plural
 from ultrafolio.sweep import durable
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
@@ -133,7 +134,8 @@ def _all() -> list[Path]:
 def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> int:
     """Print one scenario under one policy as Promela; the program's head says how to run it."""
     if len(files) != 1 or len(names) != 1:
-        raise InputError("--export writes one program", value=f"{len(files)} scenarios, {len(names)} policies",
+        asked = f"{plural(len(files), 'scenario')}, {plural(len(names), 'policy', 'policies')}"
+        raise InputError("--export writes one program", value=asked,
                          allowed="one SCENARIO.toml and one --policy")  # fmt: skip
     story = scenario.read(shipped.found(files[0], "scenarios"))
     system = scenario.system(story, policies.find(names[0], story.tables))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from ultrafolio.nouns import plural
 from ultrafolio.state import validate
 from ultrafolio.sweep import durable
 
@@ -41,10 +42,11 @@ def _do(store: Any, wish: Wish) -> int:
     if wish.archive and wish.save:
         events = list(store.history(wish.archive))
         durable.replace(wish.save, validate.saved([(wish.archive, events)]))
-        click.echo(f"{wish.archive}: {len(events)} entries in {wish.save}")
+        click.echo(f"{wish.archive}: {plural(len(events), 'entry', 'entries')} in {wish.save}")
     if wish.cut:
         why = checkpoint.cut(store, wish.cut, wish.window, wish.window)
-        click.echo(f"{wish.cut}: not cut: {why}" if why else f"{wish.cut}: {store.length(wish.cut)} entries are kept")
+        kept = plural(store.length(wish.cut), "entry", "entries")
+        click.echo(f"{wish.cut}: not cut: {why}" if why else f"{wish.cut}: kept: {kept}")
         if why:
             return 1
     if wish.delete:
@@ -59,4 +61,4 @@ def _list(store: Any, there: list[str], as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"group": name, "entries": entries, "bytes": size}))
         else:
-            click.echo(f"{name:<40} {entries:>10} entries {size:>12} bytes")
+            click.echo(f"{name:<40} {plural(entries, 'entry', 'entries'):>18} {plural(size, 'byte'):>18}")

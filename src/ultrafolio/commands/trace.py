@@ -14,6 +14,7 @@ from ultrafolio.check.minimise import switches
 from ultrafolio.commands import written
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.sweep import durable
 from ultrafolio.trace.convert import converted
 from ultrafolio.trace.importer import KINDS, HoldsNone, Importer, Kind, Only, Recording
@@ -46,7 +47,8 @@ def verify(file: Path, as_json: bool) -> int:
     elif wrong:
         click.echo(f"{file}: not certified: {wrong}")
     else:
-        click.echo(f"{file}: certified: {made.scenario} under {made.policy}, {len(made.path)} steps: {made.text}")
+        steps = plural(len(made.path), "step")
+        click.echo(f"{file}: certified: {made.scenario} under {made.policy}, {steps}: {made.text}")
     return int(wrong is not None)
 
 
@@ -96,7 +98,8 @@ def minimise(file: Path, save: Path | None) -> int:
     else:
         click.echo(formats_trace.file_text(smaller), nl=False)
     for what, path in (("was", made.path), ("is", smaller["path"])):
-        click.echo(f"{what} {len(path)} steps with {switches(path)} context switches", err=True)
+        steps, switched = plural(len(path), "step"), plural(switches(path), "context switch", "context switches")
+        click.echo(f"{what} {steps} with {switched}", err=True)
     return 0
 
 
@@ -188,7 +191,7 @@ def import_(file: Path, kind: Kind | None, pid: int | None, device: str | None, 
                   "notes": list(found.notes)}  # fmt: skip
         click.echo(json.dumps(record))
         return 0
-    counted = ", ".join(f"{n} {name}" for name, n in found.counts().items())
+    counted = ", ".join(f"{name} {n}" for name, n in found.counts().items())
     click.echo(f"{file}: {importer.name}, read as {found.kind}: {counted}")
     for note in found.notes:
         click.echo(f"  note  {note}")

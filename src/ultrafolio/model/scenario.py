@@ -152,7 +152,7 @@ def _check(scenario: Scenario, where: str) -> None:
     for name in ("state", "owner"):
         if len(scenario.memory[name]) not in (1, pages):
             raise InputError(f"{where}: [memory] {name}", value=scenario.memory[name],
-                             allowed=f"one value, or one for each of the {pages} pages")  # fmt: skip
+                             allowed=f"one value, or one for each page, in all {pages}")  # fmt: skip
     for word in scenario.memory["state"]:
         if word not in STATES:
             raise one_of(f"{where}: [memory] state", word, STATES, then="ultrafolio reference scenario")

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 
 PAGE = 4096
 MAGIC = b"UFSEHDR1"
@@ -76,7 +77,7 @@ def seal(plain: bytes, host_keys: Sequence[bytes], address: int = 0) -> Sealed:
     InputError: no whole pages, or no key of 32 bytes, or more keys than a header has room for.
     """
     if not plain or len(plain) % PAGE:
-        raise InputError("image", value=f"{len(plain)} bytes", allowed="whole pages of 4,096 bytes")
+        raise InputError("image", value=plural(len(plain), "byte"), allowed="whole pages of 4,096 bytes")
     if not 0 < len(host_keys) <= MOST_SLOTS or any(len(key) != 32 for key in host_keys):
         raise InputError("host keys", value=[len(key) for key in host_keys], allowed="1 to 100, of 32 bytes each",
                          then="UltravisorService/HostKey tells that of a machine")  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ultrafolio.errors import InputError, one_of
+from ultrafolio.nouns import plural
 
 from .uvcb_calls import BY_COMMAND, CALLS, Call, Field
 
@@ -51,7 +52,8 @@ def pack(name: str, *, length: int | None = None, **fields: int) -> bytes:
 def unpack(block: bytes) -> Block:
     """Header and fields, outputs too. InputError for fewer bytes than the header has."""
     if len(block) < HEADER.size:
-        raise InputError("control block", value=f"{len(block)} bytes", allowed="8 bytes of header at least", then=THEN)
+        raise InputError("control block", value=plural(len(block), "byte"), allowed="8 bytes of header at least",
+                         then=THEN)  # fmt: skip
     length, command, rc, rrc = HEADER.unpack_from(block)
     call = BY_COMMAND.get(command)
     fields = dict(_fields(call, block[:length])) if call else {}
@@ -81,8 +83,8 @@ def _set(block: bytearray, name: str, known: Mapping[str, Field], values: Mappin
         if not 0 <= value < 1 << 8 * width:
             raise InputError(f"{name}.{key}", value=value, allowed=f"0 to {(1 << 8 * width) - 1:#x}", then=THEN)
         if offset + width > len(block):
-            raise InputError(f"{name}.{key}", value=f"a block of {len(block)} bytes",
-                             allowed=f"at least {offset + width} bytes", then=THEN)  # fmt: skip
+            raise InputError(f"{name}.{key}", value=f"a block of {plural(len(block), 'byte')}",
+                             allowed=f"at least {plural(offset + width, 'byte')}", then=THEN)  # fmt: skip
         block[offset : offset + width] = value.to_bytes(width, "big")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.state.server import Server
 
 from .chunk import tallies_of
@@ -184,7 +185,7 @@ class Queue:
         replace(self.folder / "job.json", msgspec.json.encode(ticket))
         if job.name == name:
             send(url, name, enumerate(ticket.chunks))
-            self.say(f"job {name}: {known.cells} cells in {known.chunks} chunks are queued")
+            self.say(f"job {name}: queued are {plural(known.cells, 'cell')} in {plural(known.chunks, 'chunk')}")
         else:
             self.say(f"the same sweep is under way as job {job.name}: joining it")
         return ticket
@@ -279,7 +280,7 @@ class _Fetch:
                 return
             (self._queue.folder / "job.json").unlink(missing_ok=True)
             raise InputError(
-                f"job {self._ticket.job} was revoked", value=f"{len(self._left)} chunks were left",
+                f"job {self._ticket.job} was revoked", value=f"left: {plural(len(self._left), 'chunk')}",
                 allowed="a job that runs", then="repeat the sweep: what was fetched is kept",
             )  # fmt: skip
         self._tell(state)
@@ -291,7 +292,7 @@ class _Fetch:
                 lost = [number for number, held in zip(left, self._job.leased(left), strict=True) if not held]
                 lost = [number for number in lost if not self._job.done(number)]
                 if lost:
-                    self._queue.say(f"{len(lost)} chunks were lost with their workers: they are queued again")
+                    self._queue.say(f"queued again: {plural(len(lost), 'chunk')}, lost with the workers")
                     self._send(lost)
 
     def _revoked(self) -> bool:
@@ -429,8 +430,8 @@ def watch(folder: Path, url: str | None) -> str:
         return f"a job is under way, but: {error.what} ({error.value})"
     with client:
         done, (state, _) = job.progress(), job.state()
-    chunks = f"{done.chunks} of {ticket.record.chunks} chunks"
-    return f"job {ticket.job} is {state}: {chunks}, {done.computed} of {ticket.record.cells} cells"
+    chunks = f"{done.chunks} of {plural(ticket.record.chunks, 'chunk')}"
+    return f"job {ticket.job} is {state}: {chunks}, {done.computed} of {plural(ticket.record.cells, 'cell')}"
 
 
 def pause(folder: Path, url: str | None) -> str:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.trace import ftrace
 from ultrafolio.trace.importer import PAGE_SHIFT, TOUCH, HoldsNone, Only, Rows, batched, gathered, runs
 from ultrafolio.trace.reader import Lines, Path, open_stream, quoted, shown
@@ -76,7 +77,7 @@ class _Faults:
         path = self.source.path
         name = os.fspath(path)
         listed = ", ".join(
-            f"{pid} ({shown(b'/'.join(sorted(self.names[pid])))}, {n} faults)"
+            f"{pid} ({shown(b'/'.join(sorted(self.names[pid])))}, {plural(n, 'fault')})"
             for pid, n in self.seen.most_common(8)
         ) + (f" and {len(self.seen) - 8} more" if len(self.seen) > 8 else "")
         if not self.seen:
@@ -98,7 +99,7 @@ class _Faults:
         notes = self.source.notes
         ftrace.skipped(self.others, notes)
         if self.kernel:
-            notes.append(f"{self.kernel} faults at kernel addresses are left out")
+            notes.append(f"left out: {plural(self.kernel, 'fault')} at kernel addresses")
         if self.blind:
             notes.append("page-faults does not say whether a fault is a write: all are taken as reads")
         for pid, names in self.names.items():
