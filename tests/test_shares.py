@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from ultrafolio.commands.report import report as report_command
 
 from test_report import make, row
 from ultrafolio.report import share
-from ultrafolio.report.command import report as report_command
 from ultrafolio.report.page import write_report
 from ultrafolio.report.share import Mean, Share, mean_of_best, percent, runs_of_each
 
