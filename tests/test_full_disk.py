@@ -15,7 +15,7 @@ MORE = {
     "explore": ["explore", "03-virtio", "--policy", "whole-folio", "--export", "{file}"],
     "trace import": ["trace", "import", "{folder}/two.perf", "--pid", "900", "--save", "{file}"],
     "trace minimise": ["trace", "minimise", "{folder}/hang.json", "--save", "{file}"],
-}  # fmt: skip
+}
 """What saves a file, beside SAVES."""
 
 
@@ -23,8 +23,9 @@ MORE = {
 def disk(tmp_path_factory):
     """A file system of 16 MiB of its own."""
     folder = tmp_path_factory.mktemp("disk")
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "ultrafolio-test", str(folder)],
-                          capture_output=True, text=True)  # fmt: skip
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "ultrafolio-test", str(folder)], capture_output=True, text=True
+    )
     if made.returncode:
         pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
     yield folder
@@ -56,8 +57,11 @@ def ours(capfd, *words):
 
 
 def files(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*")
-            if path.is_file() and path.name != "filler"}  # fmt: skip
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "filler"
+    }
 
 
 def told_once(code, err, path):

@@ -25,6 +25,10 @@ def test_lint():
     tool("ruff", "check", ".")
 
 
+def test_format():
+    tool("ruff", "format", "--check", ".")
+
+
 def test_types():
     tool("mypy")
 

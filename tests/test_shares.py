@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from ultrafolio.commands.report import report as report_command
 
 from test_report import make, row
+from ultrafolio.commands.report import report as report_command
 from ultrafolio.report import share
 from ultrafolio.report.page import write_report
 from ultrafolio.report.share import Mean, Share, mean_of_best, percent, runs_of_each
@@ -18,10 +18,24 @@ REPORT = Path(share.__file__).parent
 PERCENT = re.compile(r"(?<![\d.–])\d+(?:\.\d+)? %")
 
 
-@pytest.mark.parametrize(("part", "says"), [
-    (0, "0"), (1, "100"), (0.5, "50"), (0.125, "12"), (0.07, "7"), (0.0723, "7.2"), (0.001, "0.1"), (0.00042, "0.04"),
-    (0.989, "99"), (0.996, "99.6"), (0.99996, "99.996"), (0.0996, "10"), (0.0994, "9.9"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        (0, "0"),
+        (1, "100"),
+        (0.5, "50"),
+        (0.125, "12"),
+        (0.07, "7"),
+        (0.0723, "7.2"),
+        (0.001, "0.1"),
+        (0.00042, "0.04"),
+        (0.989, "99"),
+        (0.996, "99.6"),
+        (0.99996, "99.996"),
+        (0.0996, "10"),
+        (0.0994, "9.9"),
+    ],
+)
 def test_a_percentage_is_short_and_only_none_is_0_and_only_all_is_100(part, says):
     assert percent(part) == says
 
@@ -35,7 +49,11 @@ def test_a_share_and_a_mean_say_their_interval_and_their_runs():
 
 def test_how_many_runs_cells_have_in_words():
     assert [runs_of_each(np.array(runs)) for runs in ([], [0, 1], [3, 3], [0, 1, 12])] == [
-        "0 runs", "1 run", "3 runs", "1 to 12 runs"]  # fmt: skip
+        "0 runs",
+        "1 run",
+        "3 runs",
+        "1 to 12 runs",
+    ]
 
 
 def test_the_mean_leaves_out_an_order_without_touches_and_counts_all_runs():
@@ -53,10 +71,19 @@ def test_no_other_module_of_reports_makes_a_percentage():
 def store(tmp_path_factory):
     """Two policies, one of which hangs, over orders with one run, and with several."""
     plan = '[grid]\npolicy = ["per-page", "whole-folio"]\norder = "0-2"\n'
-    rows = [row(seed, policy=policy, order=order, touches=1000 + seed,
-                hang_permanent=int(policy == "whole-folio" and order > 0 and seed < 2), first_hang_ns=5)
-            for policy in ("per-page", "whole-folio") for order in range(3)
-            for seed in range(1 + 3 * order)]  # fmt: skip
+    rows = [
+        row(
+            seed,
+            policy=policy,
+            order=order,
+            touches=1000 + seed,
+            hang_permanent=int(policy == "whole-folio" and order > 0 and seed < 2),
+            first_hang_ns=5,
+        )
+        for policy in ("per-page", "whole-folio")
+        for order in range(3)
+        for seed in range(1 + 3 * order)
+    ]
     made = make(tmp_path_factory.mktemp("shares") / "store", rows, plan)
     write_report(made)
     return made
@@ -79,7 +106,7 @@ def test_every_percentage_of_the_answer_stands_beside_an_interval_and_its_runs(s
         if PERCENT.search(sentence):
             assert "–" in sentence or "at 95 %" in sentence or "no interval" in sentence, sentence
     table = text[text.index('id="cost-table"') :].split("</table>")[0]
-    assert "<th scope=\"col\">runs</th>" in table and "100.0 % (no interval: one run an order)" in table
+    assert '<th scope="col">runs</th>' in table and "100.0 % (no interval: one run an order)" in table
     assert " 1 runs" not in text
 
 

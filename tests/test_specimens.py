@@ -37,17 +37,25 @@ def test_a_specimen_is_refused_with_its_cause(name: str) -> None:
 
 def test_the_times_are_those_of_a_replay_by_fio() -> None:
     """As fio 3.33 itself waits: measured with a latency log, less the time that fio needs to start."""
-    times = {name: read(specimens.INPUTS / name, "requests").rows["time_us"].tolist()
-             for name in specimens.READ if name.endswith(".iolog")}  # fmt: skip
+    times = {
+        name: read(specimens.INPUTS / name, "requests").rows["time_us"].tolist()
+        for name in specimens.READ
+        if name.endswith(".iolog")
+    }
     assert times["v2-waits.iolog"] == [0, 250_000, 900_000]
     assert times["v3-wait-ignored.iolog"] == [10, 40]
     assert times["v3-time-goes-back.iolog"] == [30, 50, 50, 85]
 
 
 def test_what_was_read_otherwise_is_noted() -> None:
-    noted = {"big-endian.kpageflags": "big-endian", "v3-wait-ignored.iolog": "ignored, as fio does: 1 wait line;",
-             "v3-time-goes-back.iolog": "goes back 1 time:", "no-last-line-end.iolog": "no line end",
-             "periodic.thpmaps": "3 snapshots", "little-endian.pagemap": "swapped out: 1 page"}  # fmt: skip
+    noted = {
+        "big-endian.kpageflags": "big-endian",
+        "v3-wait-ignored.iolog": "ignored, as fio does: 1 wait line;",
+        "v3-time-goes-back.iolog": "goes back 1 time:",
+        "no-last-line-end.iolog": "no line end",
+        "periodic.thpmaps": "3 snapshots",
+        "little-endian.pagemap": "swapped out: 1 page",
+    }
     for name, words in noted.items():
         notes = read(specimens.INPUTS / name, specimens.READ[name][0]).notes
         assert any(words in note for note in notes), (name, notes)

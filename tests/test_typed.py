@@ -125,11 +125,14 @@ def test_every_command_of_readme_and_guides_in_one_terminal(request, terminal):
         assert (terminal.home / "opened").read_text().endswith("/out/seed/report.html\n")
 
 
-@pytest.mark.parametrize(("step", "says"), [
-    (Step("ultrafolio check nowhere.toml"), "exit 2"),
-    (Step("echo yes", code=0, says="no"), "yes"),
-    (Step("python -m services --nope"), "exit 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        (Step("ultrafolio check nowhere.toml"), "exit 2"),
+        (Step("echo yes", code=0, says="no"), "yes"),
+        (Step("python -m services --nope"), "exit 2"),
+    ],
+)
 def test_a_command_that_does_not_do_what_is_written_is_told(step, says, terminal):
     terminal.type(". .venv/bin/activate")
     with pytest.raises(AssertionError, match=says):

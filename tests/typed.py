@@ -1,6 +1,6 @@
 """README and guides as a reader types them: the commands and files of a text, in order, and a terminal to type them in.
 
-    python tests/typed.py        every command of README and guides: typed, or not, and why
+python tests/typed.py        every command of README and guides: typed, or not, and why
 """
 
 from __future__ import annotations
@@ -17,9 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TEXTS = ("README.md", *(f"docs/{name}.md" for name in (
-    "read-a-counterexample", "write-a-scenario", "write-a-policy", "bring-your-own-trace", "watch-the-hang",
-    "drive-the-cluster", "containers", "big-sweeps")))  # fmt: skip
+TEXTS = (
+    "README.md",
+    *(
+        f"docs/{name}.md"
+        for name in (
+            "read-a-counterexample",
+            "write-a-scenario",
+            "write-a-policy",
+            "bring-your-own-trace",
+            "watch-the-hang",
+            "drive-the-cluster",
+            "containers",
+            "big-sweeps",
+        )
+    ),
+)
 """README, then the guides in the order of docs/README.md."""
 
 ACTIVATES = ". .venv/bin/activate"
@@ -33,13 +46,12 @@ ELSEWHERE = {
     r"\./uf test --long": "takes an hour, and is what runs this test in its long form",
     r"ultrafolio trace validate redis:.*": "the address is left out: two guides have it",
     r"(docker|deploy/chaos\.sh) .*": "needs a container engine: test_compose.py",
-    r"kubectl .*|for part in .*|python -m services\.(keys|probe) ?.*": "needs Kubernetes: test_deploy.py",
-    r"python -m services\.recover URL": "needs a store that lost writes: test_store_failures.py",
+    r"kubectl .*|for part in .*|python -m services[\w.]*\.(keys|probe)( .*)?": "needs Kubernetes: test_deploy.py",
+    r"python -m services[\w.]*\.recover URL": "needs a store that lost writes: test_store_failures.py",
     r"ultrafolio trace groups .*": "needs the administrator's URL of a lab in containers: test_growth.py",
-    r"dd if=/proc/kpageflags .*|page-types .*|thpmaps .*|grep -r \. /sys/.*":
-        "needs root on the machine that is recorded, and the kernel's tools",
+    r"dd if=/proc/kpageflags .*|page-types .*|thpmaps .*|grep -r \. /sys/.*": "needs root on the recorded machine, and tools",
     r"ultrafolio sweep (attach|pause) STORE": "needs a job that goes on: test_celery_command.py",
-}  # fmt: skip
+}
 """A pattern of whole commands that are not typed here, and why."""
 SHORT = {"./uf test": "./uf test tests/test_waits.py"}
 """What takes minutes, and the short form that CONTRIBUTING.md gives it."""
@@ -48,9 +60,11 @@ SLOW = r".*\b(sweeps?/?seed|sweep seed|out/seed)\b.*"
 SERVES = r"python -m services|.* --serve"
 """What serves until Ctrl-C."""
 GIVEN = {
-    "DIR": "another-lab", "FILE": "mine.lackey", "STORE": "out/costs",
+    "DIR": "another-lab",
+    "FILE": "mine.lackey",
+    "STORE": "out/costs",
     "redis://user:password@queue.example:6379/0": "$REDIS_OF_THE_TEST",
-}  # fmt: skip
+}
 """What stands for something of the reader's own."""
 MARK = "the exit code is"
 
@@ -112,8 +126,20 @@ class Terminal:
     What has a browser opened is written to `opened` in the home. `around`: more of the environment.
     """
 
-    FILES = ("README.md", "benchmarks", "examples", "profiles", "scenarios", "services", "src", "sweeps", "tests",
-             "traces", "uf", "workers")  # fmt: skip
+    FILES = (
+        "README.md",
+        "benchmarks",
+        "examples",
+        "profiles",
+        "scenarios",
+        "services",
+        "src",
+        "sweeps",
+        "tests",
+        "traces",
+        "uf",
+        "workers",
+    )
     COPIES = ("pyproject.toml", "constraints.txt")
 
     def __init__(self, folder: Path, around: dict[str, str]) -> None:
@@ -132,10 +158,19 @@ class Terminal:
         browser.chmod(0o755)
         around = {
             **{name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "ULTRAFOLIO_REDIS")},
-            "HOME": str(self.home), "BROWSER": f"{browser} %s", **around,
-        }  # fmt: skip
-        self._shell = subprocess.Popen(["bash", "--norc"], cwd=folder, env=around, stdin=subprocess.PIPE, text=True,
-                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+            "HOME": str(self.home),
+            "BROWSER": f"{browser} %s",
+            **around,
+        }
+        self._shell = subprocess.Popen(
+            ["bash", "--norc"],
+            cwd=folder,
+            env=around,
+            stdin=subprocess.PIPE,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         self.type("set -m")  # as in a terminal: what goes on behind hears Ctrl-C
 
     def _environment(self) -> None:

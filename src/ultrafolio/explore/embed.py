@@ -94,8 +94,11 @@ def _coverage(guide: Guide, held: int, left: deque[tuple[State, int]]) -> str:
     near = "and some next to it"
     if whole:
         near = f"everything within {plural(whole, 'step')} of it, and some beyond"
-    of = f"{held} of {plural(guide.result.states, 'state')}" if guide.result.complete else \
-        f"{plural(held, 'state')} of a larger graph"
+    of = (
+        f"{held} of {plural(guide.result.states, 'state')}"
+        if guide.result.complete
+        else f"{plural(held, 'state')} of a larger graph"
+    )
     return f"{of}: {around}, {near}"
 
 
@@ -105,5 +108,14 @@ def _compact(made: dict[str, Any], targets: Sequence[int], pool: Pool) -> list[A
     refused = [pool(move) for move in made["refused"]]
     actors = [pool(doing) for doing in made["actors"]]
     stalls = [pool(some) for some in made["stalls"]]
-    return [rows, pool(made["flags"]), pool(made["folio"]), actors, moves, refused, made["broken"], made["pending"],
-            stalls]  # fmt: skip
+    return [
+        rows,
+        pool(made["flags"]),
+        pool(made["folio"]),
+        actors,
+        moves,
+        refused,
+        made["broken"],
+        made["pending"],
+        stalls,
+    ]

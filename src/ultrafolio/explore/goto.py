@@ -97,6 +97,9 @@ class Guide:
                 path = self.walk.indices(graph.path(number))
                 near = f"the nearest of {plural(graph.states, 'state')}: {plural(len(path), 'step')}"
                 return Found(path, near, graph.complete)
-        seen = f"none of {plural(graph.states, 'reachable state')}" if graph.complete else (
-            f"none of {plural(graph.states, 'state')}, and there are more: {graph.reason}")  # fmt: skip
+        seen = (
+            f"none of {plural(graph.states, 'reachable state')}"
+            if graph.complete
+            else (f"none of {plural(graph.states, 'state')}, and there are more: {graph.reason}")
+        )
         return Found(None, f"{seen} satisfies {expression}", graph.complete)

@@ -137,8 +137,9 @@ def rates(cells: Cube) -> tuple[Array, Array]:
     """The sums of the runs' rates, in touches per ns, and of the squares of these, in every cell of the cube."""
     rate = cells.results.column("touches") / np.maximum(cells.results.column("sim_ns"), 1)
     size = math.prod(cells.shape)
-    total, squares = (np.bincount(cells.place, weights=values, minlength=size).reshape(cells.shape)
-                      for values in (rate, rate * rate))  # fmt: skip
+    total, squares = (
+        np.bincount(cells.place, weights=values, minlength=size).reshape(cells.shape) for values in (rate, rate * rate)
+    )
     return total, squares
 
 
@@ -224,9 +225,12 @@ def hang_record(runs: int, by_class: Sequence[int]) -> dict[str, Any]:
     """Hang probability with its interval and the runs by class."""
     low, high = wilson(sum(by_class), runs)
     return {
-        "runs": runs, "hang_probability": sum(by_class) / runs, "low": low, "high": high,
+        "runs": runs,
+        "hang_probability": sum(by_class) / runs,
+        "low": low,
+        "high": high,
         **{f"hung_{name}": count for name, count in zip(CLASSES, by_class, strict=True)},
-    }  # fmt: skip
+    }
 
 
 def first_hangs(cells: Cube) -> list[Array]:

@@ -53,12 +53,19 @@ def costs(results: Results) -> list[Cost]:
     for n, policy in enumerate(results.policy.values):
         mean, each = means[n]
         worst = min(range(len(each)), key=lambda at: np.nan_to_num(each[at].value, nan=np.inf), default=0)
-        made.append(Cost(
-            policy, mean, each[worst] if each else mean,
-            results.order.values[worst] if results.order.values else 0, float(uv[n]), float(uv[n]) / least,
-            float(stall[n]), (float(io[n]), quantile(histograms[n], 0.5), quantile(histograms[n], 0.99)),
-            float(collateral[n]),
-        ))  # fmt: skip
+        made.append(
+            Cost(
+                policy,
+                mean,
+                each[worst] if each else mean,
+                results.order.values[worst] if results.order.values else 0,
+                float(uv[n]),
+                float(uv[n]) / least,
+                float(stall[n]),
+                (float(io[n]), quantile(histograms[n], 0.5), quantile(histograms[n], 0.99)),
+                float(collateral[n]),
+            )
+        )
     return made
 
 
@@ -70,8 +77,10 @@ def relative_means(cells: Cube) -> list[tuple[Mean, list[Mean]]]:
     best = np.max(np.nan_to_num(ratio(cells.sum("touches"), cells.sum("sim_ns"))), axis=0)
     made = []
     for n in range(len(relative)):
-        whole, *each = (mean_of_best(relative[n, at], runs[n, at], total[n, at], squares[n, at], best[at])
-                        for at in (slice(None), *(slice(at, at + 1) for at in range(len(best)))))  # fmt: skip
+        whole, *each = (
+            mean_of_best(relative[n, at], runs[n, at], total[n, at], squares[n, at], best[at])
+            for at in (slice(None), *(slice(at, at + 1) for at in range(len(best))))
+        )
         made.append((whole, each))
     return made
 

@@ -50,8 +50,11 @@ def answer(results: Results) -> Answer:
     runs = int(results.good.sum())
     if runs == 0:
         cells = plural(len(results.good), "cell")
-        text = f"None of {cells} ran to its end, so nothing can be said." if len(results.good) else \
-            "The sweep has no cells."  # fmt: skip
+        text = (
+            f"None of {cells} ran to its end, so nothing can be said."
+            if len(results.good)
+            else "The sweep has no cells."
+        )
         return Answer(text, notes(results))
     worst, broken = worst_class(results), violations(results)
     codes = results.policy.codes[results.good]
@@ -68,8 +71,11 @@ def answer(results: Results) -> Answer:
     found += held(clean)
     policies = len(np.unique(codes))
     bad_ones = len({finding.subject for finding in found if finding.kind == "hung"})
-    rest = f"{len(clean)} never hung and violated no property of the model" if clean else \
-        "every policy hung or violated a property of the model"  # fmt: skip
+    rest = (
+        f"{len(clean)} never hung and violated no property of the model"
+        if clean
+        else "every policy hung or violated a property of the model"
+    )
     hangs = f"{bad_ones} of {plural(policies, 'policy', 'policies')} hung"
     headline = f"{hangs} in at least one of {plural(runs, 'run')}; {rest}."
     return Answer(headline, [*found, *verdict_on_splitting(results), *notes(results)], best(results, clean, worst))
@@ -155,10 +161,15 @@ def violations(results: Results) -> Array:
 def violated(policy: str, broken: Array) -> list[Finding]:
     """One finding for each property that a policy violated."""
     return [
-        Finding("violated", policy, f"violated property {number} ({PROPERTIES[number]}) in "
-                f"{(broken[:, number - 1] > 0).sum()} of {plural(len(broken), 'run')}.")
-        for number in range(1, len(PROPERTIES)) if broken[:, number - 1].any()
-    ]  # fmt: skip
+        Finding(
+            "violated",
+            policy,
+            f"violated property {number} ({PROPERTIES[number]}) in "
+            f"{(broken[:, number - 1] > 0).sum()} of {plural(len(broken), 'run')}.",
+        )
+        for number in range(1, len(PROPERTIES))
+        if broken[:, number - 1].any()
+    ]
 
 
 def held(clean: Sequence[tuple[str, int, Cost]]) -> list[Finding]:

@@ -23,8 +23,15 @@ from .style import CLASS_LETTER, duration
 
 PANELS = 32
 """Views in a page at most; an axis that would need more has no filter, and is told as merged."""
-COLUMNS = ("throughput, % of best", "95 % interval", "runs", "ultravisor a touch", "stall a touch", "I/O, mean",
-           "collateral a ms")  # fmt: skip
+COLUMNS = (
+    "throughput, % of best",
+    "95 % interval",
+    "runs",
+    "ultravisor a touch",
+    "stall a touch",
+    "I/O, mean",
+    "collateral a ms",
+)
 
 
 @dataclass(frozen=True)
@@ -113,8 +120,16 @@ def _view(place: tuple[int, ...], filters: Sequence[Axis], cells: Cube, sums: di
     by_class = np.stack([sums[name] for name in CLASSES], axis=-1)
     counts = sums["runs"][sums["runs"] > 0]
     differ = bool(counts.min() != counts.max())
-    rows = [(policy, [matrix_cell(int(sums["runs"][i, j]), by_class[i, j].tolist(), int(sums["waited"][i, j]), differ)
-                      for j in range(cells.shape[-1])]) for i, policy in enumerate(policies)]  # fmt: skip
+    rows = [
+        (
+            policy,
+            [
+                matrix_cell(int(sums["runs"][i, j]), by_class[i, j].tolist(), int(sums["waited"][i, j]), differ)
+                for j in range(cells.shape[-1])
+            ],
+        )
+        for i, policy in enumerate(policies)
+    ]
     parts = [f"{axis.name} {axis.values[choice - 1]}" for axis, choice in zip(filters, place, strict=True) if choice]
     return View(place, ", ".join(parts) or "all runs", runs_of_each(sums["runs"]), rows, _costs(policies, sums))
 
@@ -144,12 +159,18 @@ def _costs(policies: Sequence[str], sums: dict[str, Array]) -> list[list[str]]:
             continue
         mean = mean_of_best(relative[i], sums["runs"][i], sums["rate"][i], sums["square"][i], best)
         touches = int(total["touches"][i])
-        rows.append([
-            policy, mean.percent, mean.bounds, str(mean.runs),
-            _time(total["uv_ns"][i], touches), _time(total["stall"][i], touches),
-            _time(total["io_ns"][i], total["io_done"][i]),
-            f"{1e6 * total['exports_collateral'][i] / max(1, int(total['sim_ns'][i])):.3g}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                policy,
+                mean.percent,
+                mean.bounds,
+                str(mean.runs),
+                _time(total["uv_ns"][i], touches),
+                _time(total["stall"][i], touches),
+                _time(total["io_ns"][i], total["io_done"][i]),
+                f"{1e6 * total['exports_collateral'][i] / max(1, int(total['sim_ns'][i])):.3g}",
+            ]
+        )
     return rows
 
 

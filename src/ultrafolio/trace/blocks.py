@@ -86,8 +86,11 @@ class _Requests:
         name = os.fspath(self.source.path)
         if self.only.device is not None:
             if self.only.device not in self.devices:
-                raise InputError(f"{name}: no request of device {self.only.device}", value=self.only.device,
-                                 allowed=", ".join(self.devices))  # fmt: skip
+                raise InputError(
+                    f"{name}: no request of device {self.only.device}",
+                    value=self.only.device,
+                    allowed=", ".join(self.devices),
+                )
             rows = rows[rows["device"] == self.devices[self.only.device]]
         elif len(self.devices) > 1:
             raise self._several(rows)
@@ -106,13 +109,18 @@ class _Requests:
 
     def _several(self, rows: Rows) -> InputError:
         counts = np.bincount(rows["device"])
-        listed = ", ".join(f"{device} ({plural(int(counts[at]), 'event')})"
-                           for device, at in list(self.devices.items())[:8])  # fmt: skip
+        listed = ", ".join(
+            f"{device} ({plural(int(counts[at]), 'event')})" for device, at in list(self.devices.items())[:8]
+        )
         most = list(self.devices)[int(counts.argmax())]
         path = self.source.path
-        return InputError(f"{os.fspath(path)}: requests of {len(self.devices)} devices in one recording", value=listed,
-                          allowed="one device", cause="a request that a device passes on would count twice",
-                          then=f"ultrafolio trace import {quoted(path)} --device {most} --save one.iolog")  # fmt: skip
+        return InputError(
+            f"{os.fspath(path)}: requests of {len(self.devices)} devices in one recording",
+            value=listed,
+            allowed="one device",
+            cause="a request that a device passes on would count twice",
+            then=f"ultrafolio trace import {quoted(path)} --device {most} --save one.iolog",
+        )
 
 
 def _direction(rwbs: bytes) -> int | None:
@@ -137,9 +145,11 @@ def requests(form: str, path: Path, only: Only, notes: list[str]) -> Rows:
     if not batches:
         asked = f" by process {only.pid}" if only.pid is not None else ""
         there = ", ".join(map(str, sorted(found.pids)[:20])) if asked else ""
-        raise HoldsNone(f"{os.fspath(path)}: no read and no write of a block device{asked}",
-                        allowed=there or f"{', '.join(EVENTS)}; of blkparse the actions D, I, Q",
-                        then=RECORD)  # fmt: skip
+        raise HoldsNone(
+            f"{os.fspath(path)}: no read and no write of a block device{asked}",
+            allowed=there or f"{', '.join(EVENTS)}; of blkparse the actions D, I, Q",
+            then=RECORD,
+        )
     made = found.chosen(gathered(path, batches), from_start=form != "blkparse")
     ftrace.skipped(found.others, notes)
     return made

@@ -51,8 +51,9 @@ def pack(name: str, *, length: int | None = None, **fields: int) -> bytes:
 def unpack(block: bytes) -> Block:
     """Header and fields, outputs too. InputError for fewer bytes than the header has."""
     if len(block) < HEADER.size:
-        raise InputError("control block", value=plural(len(block), "byte"), allowed="8 bytes of header at least",
-                         then=THEN)  # fmt: skip
+        raise InputError(
+            "control block", value=plural(len(block), "byte"), allowed="8 bytes of header at least", then=THEN
+        )
     length, command, rc, rrc = HEADER.unpack_from(block)
     call = BY_COMMAND.get(command)
     fields = dict(_fields(call, block[:length])) if call else {}
@@ -82,8 +83,12 @@ def _set(block: bytearray, name: str, known: Mapping[str, Field], values: Mappin
         if not 0 <= value < 1 << 8 * width:
             raise InputError(f"{name}.{key}", value=value, allowed=f"0 to {(1 << 8 * width) - 1:#x}", then=THEN)
         if offset + width > len(block):
-            raise InputError(f"{name}.{key}", value=f"a block of {plural(len(block), 'byte')}",
-                             allowed=f"at least {plural(offset + width, 'byte')}", then=THEN)  # fmt: skip
+            raise InputError(
+                f"{name}.{key}",
+                value=f"a block of {plural(len(block), 'byte')}",
+                allowed=f"at least {plural(offset + width, 'byte')}",
+                then=THEN,
+            )
         block[offset : offset + width] = value.to_bytes(width, "big")
 
 
