@@ -24,6 +24,7 @@ from rich.console import Console
 
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.nouns import plural
 from ultrafolio.report import aggregate, costs, draw, findings, style, tables
 from ultrafolio.report.page import write_report
 from ultrafolio.report.store import MIX, Results
@@ -306,7 +307,7 @@ def test_policies_stand_in_the_plans_order_and_tables_count_as_told(tmp_path: Pa
     results = Results(make(tmp_path / "s", rows))
     assert results.policy.values == ("whole-folio", "per-page", "split")
     table = tables.hang_table(results)
-    assert table.rows[2] == ["split", "FL 9/9 (70–100)", "FL 9/9 (70–100)"]
+    assert table.rows[2] == ["split", "FL 9/9 (70–100 %)", "FL 9/9 (70–100 %)"]
     assert table.rows[1] == ["per-page", "0/9 (0–30)", "0/9 (0–30)"]
 
 
@@ -314,4 +315,4 @@ def test_violations_are_counted_by_property(noise: tuple[Path, list[Row]]) -> No
     table = tables.property_table(Results(noise[0]))
     for number, cells in enumerate(table.rows):
         mine = [r["broken"][number] for r in noise[1] if r["policy"] == table.columns[2]]
-        assert cells[2] == (f"{sum(mine)} in {sum(n > 0 for n in mine)} runs" if any(mine) else "0")
+        assert cells[2] == (f"{sum(mine)} in {plural(sum(n > 0 for n in mine), 'run')}" if any(mine) else "0")
