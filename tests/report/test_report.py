@@ -308,7 +308,7 @@ def test_policies_stand_in_the_plans_order_and_tables_count_as_told(tmp_path: Pa
     assert results.policy.values == ("whole-folio", "per-page", "split")
     table = tables.hang_table(results)
     assert table.rows[2] == ["split", "FL 9/9 (70–100 %)", "FL 9/9 (70–100 %)"]
-    assert table.rows[1] == ["per-page", "0/9 (0–30)", "0/9 (0–30)"]
+    assert table.rows[1] == ["per-page", "0/9 (0–30 %)", "0/9 (0–30 %)"]
 
 
 def test_violations_are_counted_by_property(noise: tuple[Path, list[Row]]) -> None:
