@@ -5,7 +5,7 @@ import shutil
 import time
 
 import pytest
-from ultrafolio.state.server import Server
+from ultrafolio.redis_server import Server
 
 import specimens
 import typed
