@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 from ultrafolio.check.search import graph as checker
-from ultrafolio.check.symmetry.like_pages import likeness
+from ultrafolio.check.symmetry.like_pages import symmetry_of
 from ultrafolio.errors import InputError
 from ultrafolio.export.promela.program import export
 from ultrafolio.model import scenario
@@ -127,8 +127,8 @@ def spin(folder: Path, slots: int) -> Row:
 def compare(file: str, policy: str, rounds: int) -> Row:
     """One row. AssertionError where the two do not agree."""
     ways = ["1 thread", "2 threads"]
-    like = likeness(made(file, policy))
-    if any(like.alike) or like.turns:
+    like = symmetry_of(made(file, policy))
+    if any(like.page_class) or like.permutations:
         ways.append("folded")
     runs: dict[str, list[Row]] = {way: [] for way in [*ways, "SPIN"]}
     with tempfile.TemporaryDirectory() as name:

@@ -172,7 +172,7 @@ class Film:
         pages = int(meta.cfg["pages"][0])
         self._replay = replay
         self._live = self._replay.live
-        self._notes = self._replay.notes
+        self._undo_log = self._replay.undo_log
         self._codes = [self._code(page) for page in range(pages)]
         actors = [self._name(t) for t in range(len(meta.who))]
         self._said = told(self._live)
@@ -257,12 +257,12 @@ class Film:
         """Page, code, page, code, … of the pages that look different since the last frame."""
         found, run = [], interpreted()
         about: set[int] = set()
-        for page in self._notes.pages():
+        for page in self._undo_log.pages():
             # a folio's fields stand on its head
             first = run.head(self._live, page)
             about.add(page)
             about.update(range(first, min(len(self._codes), first + (1 << self._live.mm[first].order))))
-        self._notes.forget()
+        self._undo_log.clear()
         for page in sorted(about):
             code = self._code(page)
             if code != self._codes[page]:

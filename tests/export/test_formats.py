@@ -1,4 +1,4 @@
-"""What other programs read of a verdict: ITF, Mermaid, TAP, and trace files that are certified again."""
+"""Verdicts as ITF, Mermaid and TAP, and trace files that are certified again."""
 
 import itertools
 import json
@@ -135,7 +135,7 @@ def test_mermaid_is_well_formed(results, name):
     assert any("held by" in line for line in lines) == bool(worst.wait)
 
 
-def test_mermaid_calls_the_ultravisor_and_shows_what_came_of_it(results):
+def test_mermaid_shows_ultravisor_calls_and_their_outcomes(results):
     text = formats.mermaid(results["hangs"], results["hangs"].worst)
     assert "    H->>U: virtio 1 accessible-export page 1\n    Note over U: page 1 SECURE to EXPORTED\n" in text
     assert "G->>H: vcpu 0 touch page 1: FAULT" in text and "D->>H: virtio 1 device-start" in text

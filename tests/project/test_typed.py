@@ -5,12 +5,12 @@ import shutil
 import time
 
 import pytest
-from ultrafolio.redis_server import Server
 
 import specimens
 import typed
 from typed import ROOT, TEXTS, Step, Terminal
 from ultrafolio.engine.load import cache_folder
+from ultrafolio.redis_server import Server
 
 NEEDS = {"valgrind": "mine.lackey", "fio": "mine.iolog", "buf": ""}
 """Programs that texts use and that are not ours."""

@@ -1,4 +1,4 @@
-"""A part that dies, an answer that is lost, a holder that comes back: every step stands once, in both stores."""
+"""A part that dies, an answer that is lost, a holder that comes back: every step is stored once, in both stores."""
 
 import random
 import re
@@ -12,7 +12,7 @@ import pytest
 import chaos_rounds
 from services.common.groups import Groups
 from store_faults import Breakable, Crash, InMemory, InRedis
-from ultrafolio.conformance.suite import SCENARIOS, walked
+from ultrafolio.conformance.suite import SCENARIOS, system_of
 from ultrafolio.model.layout import EXPORTED, IDLE_PC, PINNED_SHARED, UV_OK
 from ultrafolio.model.rule import RULES
 from ultrafolio.redis_server import Server
@@ -47,7 +47,7 @@ RING, WRITEBACK = 1, 2
 def stores(places, tmp_path):
     """Per role the store's commit on a group that is laid out, with a short lease."""
     engine = Breakable(places(LEASE_MS).stores, tmp_path)
-    engine.load(walked("ring", "per-page").state)
+    engine.load(system_of("ring", "per-page").state)
     return Roles(engine)
 
 
@@ -134,7 +134,7 @@ def test_a_request_keeps_its_answer_per_role(stores):
 def left_behind(engine, actor):
     """A guest that dies in the middle of configuring its ring, when the host has taken part already."""
     for at in range(1, 20):
-        engine.load(walked("ring", "per-page").state)
+        engine.load(system_of("ring", "per-page").state)
         engine.faults.arm(at, after=True)
         with pytest.raises(Crash):
             engine.burst("guest", actor, 1, 0, most=1, request="configure")
@@ -162,7 +162,7 @@ def test_another_role_waits_until_the_dead_holders_role_is_back(places, tmp_path
 def test_a_paused_holder_finds_its_step_done_by_another_process(places, tmp_path):
     """Two hosts; the first is paused after the ultravisor has acted, until the second has adopted the turn."""
     engine = Breakable(places(LEASE_MS).stores, tmp_path)
-    engine.load(walked("ring", "per-page").state)
+    engine.load(system_of("ring", "per-page").state)
     acted, go_on = threading.Event(), threading.Event()
 
     def paused(*asked):
@@ -187,7 +187,7 @@ def test_a_paused_holder_finds_its_step_done_by_another_process(places, tmp_path
 
 
 def test_a_request_under_its_own_left_turn_waits_for_the_lease(places, tmp_path):
-    """The thread stands at the host already, but the step that took it there is not finished: that is no "nothing"."""
+    """The thread is at a host rule, but the step that took it there is not committed: that is no "nothing"."""
     engine = Breakable(places(5 * LEASE_MS).stores, tmp_path)
     left_behind(engine, RING)
     engine.start()
@@ -211,9 +211,9 @@ def test_a_service_looks_after_what_its_role_left_behind(places, tmp_path, monke
 
 
 def test_who_finishes_a_turn_is_told_whose_it_was(places, tmp_path):
-    """So that a thread which its process left in the middle, with a folio locked, can be run on."""
+    """A thread whose process died in the middle, with a folio locked, can be continued."""
     engine = Breakable(places(0).stores, tmp_path)
-    engine.load(walked("ring", "per-page").state)
+    engine.load(system_of("ring", "per-page").state)
     acted, told = engine.ask, []
 
     def dies(*asked):
@@ -238,8 +238,8 @@ def test_who_finishes_a_turn_is_told_whose_it_was(places, tmp_path):
 
 # --------------------------------------------------------------------------------------------- contents of pages
 def marked(engine):
-    """The system `ring`, with something in its second page, which is then exported: it lies in its second frame."""
-    engine.load(walked("ring", "per-page").state)
+    """The system `ring`, with content in its second page, which is exported and lies in its second frame."""
+    engine.load(system_of("ring", "per-page").state)
     data = bytes(range(256)) * 16
     assert not engine.pages.access(0, [(1, 0, 0, data)])[0].exception
     assert engine.pages.call("uv_export", [1]).code == UV_OK
@@ -345,13 +345,13 @@ def crash_everywhere(place, folder, system, seed, bursts):
 @pytest.mark.parametrize("preset", ["per-page", "import-lock", "whole-folio-literal"])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_crash_at_every_call(tmp_path, name, preset):
-    faults = crash_everywhere(InMemory(0), tmp_path, walked(name, preset), 1, 40)
+    faults = crash_everywhere(InMemory(0), tmp_path, system_of(name, preset), 1, 40)
     assert faults > 100
 
 
 @pytest.mark.parametrize("name", ["ring", "faults"])
 def test_a_crash_at_every_call_with_redis(server, tmp_path, name):
-    assert crash_everywhere(InRedis(server.url, 0), tmp_path, walked(name, "per-page"), 2, 12) > 100
+    assert crash_everywhere(InRedis(server.url, 0), tmp_path, system_of(name, "per-page"), 2, 12) > 100
 
 
 # ------------------------------------------------------------------------------------------------- a real cluster
@@ -369,7 +369,7 @@ def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos_rounds.FAULTS)
         for first in range(0, rounds, fresh):
             loads = []
             for name, preset in GROUPS:
-                group, system = f"{name}-{first}", walked(name, preset)
+                group, system = f"{name}-{first}", system_of(name, preset)
                 client.lay_out(group, system)
                 actors = list(range(len(system.choices)))
                 loads += [chaos_rounds.Load(client, group, system, actors[n::2], generator.random()) for n in range(2)]
@@ -412,7 +412,7 @@ def test_a_cluster_under_faults_for_long(tmp_path):
 
 def test_device_pins_and_page_contents_outlive_every_part(tmp_path):
     with chaos_rounds.cluster_at(tmp_path) as cluster, cluster.client() as client:
-        client.lay_out("g", walked("ring", "per-page"))
+        client.lay_out("g", system_of("ring", "per-page"))
         data = bytes(range(256)) * 16
         wrote = guest_pb2.TouchRequest(group="g", actor=0, page=1, data=data, request_id=request_id())
         configured = guest_pb2.ConfigureRequest(group="g", actor=RING, page=0, request_id=request_id())

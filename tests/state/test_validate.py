@@ -10,7 +10,7 @@ import saved_streams
 from services.ultravisor.pages import Pages
 from store_cases import Stored
 from ultrafolio.cli import cli
-from ultrafolio.conformance.suite import SCENARIOS, build, walk, walked
+from ultrafolio.conformance.suite import SCENARIOS, build, system_of, walk
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import E_UV, OK, UV_BUSY, UV_INTEGRITY
 from ultrafolio.model.policies import PRESETS
@@ -27,7 +27,7 @@ def engine(tmp_path):
 
 
 def walked_stream(engine, name, preset, steps=60):
-    for _ in walk(engine, walked(name, preset), 5, steps):
+    for _ in walk(engine, system_of(name, preset), 5, steps):
         pass
     return list(engine.stores["admin"].history(engine.group))
 
@@ -162,7 +162,7 @@ def test_a_stream_with_nothing_in_it_is_an_error():
 
 def test_a_busy_answer_that_was_injected_is_part_of_the_story(engine, monkeypatch):
     """An import answered busy undoes and touches again; the rules' own ultravisor is never busy."""
-    system = walked("two-guests", "per-page")
+    system = system_of("two-guests", "per-page")
     real, left = Pages.call, [1]
 
     def busy_once(pages, function, arguments, part=None, **more):

@@ -105,7 +105,10 @@ def run(path: Path, store: Path, executor: Executor | None = None, cells: Cells 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
     """``ultrafolio sweep`` with these arguments over fake cells, as a process in a group of its own."""
     command = [sys.executable, __file__, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        command, env=path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def wait_for(condition: Any, seconds: float = NEVER) -> None:

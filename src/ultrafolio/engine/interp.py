@@ -1,4 +1,4 @@
-"""The plain interpreter's state: a list of small objects per array of records, and the way to and from arrays."""
+"""The plain interpreter's state: a list of objects per array of records, and the conversion from and to arrays."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ T = TypeVar("T", bound=tuple[Any, ...])
 
 @functools.cache
 def _record(names: tuple[str, ...]) -> type:
+    """Returns the class of records with these fields."""
     return type("Record", (), {"__slots__": names, "__doc__": "One record of an array, with the same field names."})
 
 
 def _objects(array: np.ndarray[Any, Any]) -> list[Any]:
+    """Returns an array as a list of records, or of integers."""
     names = array.dtype.names
     if names is None:
         return list(array.tolist())
@@ -29,16 +31,17 @@ def _objects(array: np.ndarray[Any, Any]) -> list[Any]:
 
 
 def to_lists(arrays: T) -> T:
-    """The same named tuple with a list in the place of each array: of objects, or of plain integers.
+    """Returns a copy of the named tuple with a list instead of each array: of objects, or of integers.
 
-    Interpreted rules work on it; it shares nothing with the arrays.
+    Interpreted rules work on it. It shares nothing with the arrays.
     """
     make: Any = type(arrays)
     return make(*(_objects(array) for array in arrays))  # type: ignore[no-any-return]
 
 
 def write_back(lists: T, arrays: T) -> T:
-    """Write the lists' values into arrays of the same shape, and return these. OverflowError if one does not fit."""
+    """Write the lists' values into arrays of the same shape, and return them. Raises OverflowError if one does not
+    fit."""
     for array, rows in zip(arrays, lists, strict=True):
         names = array.dtype.names
         array[:] = [tuple(getattr(row, name) for name in names) for row in rows] if names else rows
@@ -46,7 +49,7 @@ def write_back(lists: T, arrays: T) -> T:
 
 
 class _Record:
-    """One record of an array, read in place: its fields are plain integers."""
+    """One record of an array, read in place as Python integers."""
 
     __slots__ = ("_row",)
 
@@ -58,7 +61,7 @@ class _Record:
 
 
 class _Records:
-    """An array of records whose records are made when they are asked for."""
+    """An array of records; a _Record is made per access."""
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self._array = array
@@ -71,7 +74,7 @@ class _Records:
 
 
 def records(arrays: T) -> T:
-    """The same named tuple with records to read in the place of each array, without a copy of it: for a look at a few
-    records of large arrays."""
+    """Returns a read-only view of the named tuple for interpreted rules, without a copy: for a few records of large
+    arrays."""
     make: Any = type(arrays)
     return make(*(_Records(array) for array in arrays))  # type: ignore[no-any-return]

@@ -152,7 +152,7 @@ def _met(state: State, move: Move) -> dict[str, Any]:
     run = interpreted()
     page = run.waited_page(state, t)
     whole = bool(run.is_vcpu(state, t) and run.to_split(state, page))
-    if not run.stands(state, t, page, whole) & obstacle:
+    if not run.present(state, t, page, whole) & obstacle:
         return {}
     wait = in_words(state, t, obstacle, page, whole)
     told = {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}

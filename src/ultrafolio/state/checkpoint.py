@@ -36,7 +36,7 @@ def cut(store: RedisStore, group: str, window: int = WINDOW, longest: int = LONG
         if replay is not None and not replay.entry(event.id, entry):
             return f"the rules refuse entry {event.id}: {replay.verdict.why}"
         if replay is not None:
-            replay.notes.forget()
+            replay.undo_log.clear()
         else:
             started.append(entry)
             replay = begin(started)

@@ -14,7 +14,7 @@ import msgspec
 
 from ultrafolio.engine import load
 from ultrafolio.engine.interp import to_lists, write_back
-from ultrafolio.engine.undo import Notes
+from ultrafolio.engine.undo import UndoLog
 from ultrafolio.errors import InputError
 from ultrafolio.model import properties
 from ultrafolio.model.layout import (
@@ -108,7 +108,7 @@ class Replay:
         self.meta, self._arrays = meta, state
         self.live = Live(*to_lists(state))
         self.live.crossing = None
-        self.notes = Notes(self.live)
+        self.undo_log = UndoLog(self.live)
         self.verdict = Verdict()
         self.recent: deque[Entry] = deque(maxlen=LONGEST_ROUND)
 
@@ -164,10 +164,10 @@ class Replay:
         told, broken = self.verdict, len(self.verdict.broken)
         known = {name for _, name in told.broken}
         for number in range(entry.rounds):
-            mark, steps, calls = self.notes.mark(), told.steps, told.calls
+            mark, steps, calls = self.undo_log.mark(), told.steps, told.calls
             for one in entries:
                 self._take(one)
-            if self.notes.back(mark):
+            if self.undo_log.is_unchanged(mark):
                 left = entry.rounds - 1 - number
                 told.steps += left * (told.steps - steps)
                 told.calls += left * (told.calls - calls)
@@ -188,7 +188,7 @@ class Replay:
         if RULES[pc].chooses and not 0 <= step.page < len(s.mm):
             raise _Refused(f"{RULES[pc].name} of {_name(s, t)}: there is no page {step.page}")
         about = properties.focus(s, t, step.page)
-        was, mark = s.uv[about].state, self.notes.mark()
+        was, mark = s.uv[about].state, self.undo_log.mark()
         s.crossing = step.results
         try:
             outcome = _rules().step(s, t, step.op, step.page)
@@ -200,7 +200,7 @@ class Replay:
                 )
         except Exception:
             # what was refused did not happen
-            self.notes.undo(mark)
+            self.undo_log.undo(mark)
             raise
         finally:
             s.crossing = None
@@ -212,13 +212,13 @@ class Replay:
     def _call(self, call: Uvc) -> None:
         if not call.function.startswith("uv_") or not hasattr(load.interpreted(), call.function):
             raise _Refused(f"there is no page call {call.function}")
-        mark = self.notes.mark()
+        mark = self.undo_log.mark()
         try:
             code = getattr(load.interpreted(), call.function)(self.live, *call.arguments)
         except TypeError as error:
             raise _Refused(str(error)) from None
         if code != call.result:
-            self.notes.undo(mark)
+            self.undo_log.undo(mark)
             raise _Refused(
                 f"{call.function}{tuple(call.arguments)}: the ultravisor says {call.result}, the rules say {code}"
             )
@@ -232,9 +232,9 @@ class Replay:
             elif pc == IDLE_PC[self.live.who[t].kind]:
                 yield f"{_name(self.live, t)}: may start {RULES[pc].name}"
             else:
-                mark = self.notes.mark()
+                mark = self.undo_log.mark()
                 outcome = _rules().step(self.live, t, NOTHING, 0)
-                self.notes.undo(mark)
+                self.undo_log.undo(mark)
                 yield f"{_name(self.live, t)}: {RULES[pc].name} {'is enabled' if outcome > 0 else _word(outcome)}"
 
     def state(self) -> State:
@@ -259,7 +259,7 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
             elif not replay.entry(event.id, entry):
                 return replay.verdict
             else:
-                replay.notes.forget()
+                replay.undo_log.clear()
     if replay is None:
         raise _nothing(len(started))
     verdict = replay.verdict

@@ -14,18 +14,14 @@ from .ultravisor import uv_reset
 
 @fn
 def take_reboot(s, t, restart):
-    """The VMM stops the machine; `restart` says whether it runs again afterwards."""
+    """The VMM stops the machine. restart: whether it runs again afterwards."""
     s.vm[s.who[t].vm].life = REBOOTING
     s.task[t].call, s.task[t].pc = restart, REBOOT_QUIET
     return OK
 
 
-@rule(
-    REBOOT_QUIET,
-    takers="reboot",
-    kernel="kvm_s390_handle_pv: vCPUs stopped, then KVM_PV_UNSHARE_ALL, v5.7",
-    seed="until the guest shuts down or reboots",
-)
+@rule(REBOOT_QUIET, takers="reboot", kernel="kvm_s390_handle_pv: vCPUs stopped, then KVM_PV_UNSHARE_ALL, v5.7",
+      seed="until the guest shuts down or reboots")  # fmt: skip
 def reboot_quiet(s, t):
     """Wait for the machine's vCPUs to stop, its I/O to end, its devices to be torn down, and writeback."""
     vm = s.who[t].vm
@@ -40,13 +36,8 @@ def reboot_quiet(s, t):
     return OK
 
 
-@rule(
-    REBOOT_RESET,
-    takers="reboot",
-    call="reset",
-    releases="vm",
-    kernel="KVM_PV_UNSHARE_ALL (0x0340), destroy pages (0x0202), v5.7",
-)
+@rule(REBOOT_RESET, takers="reboot", call="reset", releases="vm",
+      kernel="KVM_PV_UNSHARE_ALL (0x0340), destroy pages (0x0202), v5.7")  # fmt: skip
 def reboot_reset(s, t):
     """One ultravisor step: unshare all and destroy; then the machine runs again, or is gone."""
     uv_reset(s, s.who[t].vm)

@@ -224,7 +224,7 @@ class UltravisorAnswer(_message.Message):
     RC_FIELD_NUMBER: _builtins.int
     INTERCEPTION_FIELD_NUMBER: _builtins.int
     call: _builtins.str
-    """The call's name (ultrafolio.rpc.uvcb_calls.CALLS)."""
+    """The call's name (ultrafolio.uvcall.calls.CALLS)."""
     rc: _builtins.int
     """Its response code; 0x0001: done."""
     interception: _builtins.int

@@ -485,7 +485,7 @@ class CreateGuestRequest(_message.Message):
     cpus: _builtins.int
     """How many processors."""
     header: _builtins.bytes
-    """The SE header of its image (ultrafolio.rpc.image)."""
+    """The SE header of its image (ultrafolio.uvcall.image)."""
     request_id: _builtins.str
     """Names this request: repeated, it is done once."""
     def __init__(

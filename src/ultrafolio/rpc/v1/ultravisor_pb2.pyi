@@ -39,7 +39,7 @@ class ExecuteRequest(_message.Message):
     the guest's memory. Empty for calls that name no page, or that name a configuration which has its memory.
     """
     control_block: _builtins.bytes
-    """The control block, big endian, with the header first (ultrafolio.rpc.uvcb). Cut short: the rest is on an invalid page."""
+    """The control block, big endian, with the header first (ultrafolio.uvcall.uvcb). Cut short: the rest is on an invalid page."""
     m3: _builtins.int
     """The instruction's M3 field."""
     problem_state: _builtins.bool

@@ -134,7 +134,7 @@ class UltravisorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def HostKey(self, request, context):
-        """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image).
+        """The machine's public host key, for which owners of guests seal their images (ultrafolio.uvcall.image).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,7 @@ class UltravisorServiceStub:
     Diagnose: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.DiagnoseRequest, _ultravisor_pb2.DiagnoseResponse]
     """A guest's diag 308: from now on none of its processors runs until the host has gone through the order of a reset."""
     HostKey: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.HostKeyRequest, _ultravisor_pb2.HostKeyResponse]
-    """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image)."""
+    """The machine's public host key, for which owners of guests seal their images (ultrafolio.uvcall.image)."""
     Prepare: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.UltravisorServicePrepareRequest, _ultravisor_pb2.UltravisorServicePrepareResponse]
     """Lays out the ultravisor's part of a folio group in a given state. For the laboratory only."""
     Inject: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.InjectRequest, _ultravisor_pb2.InjectResponse]
@@ -72,7 +72,7 @@ class UltravisorServiceAsyncStub(UltravisorServiceStub):
     Diagnose: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.DiagnoseRequest, _ultravisor_pb2.DiagnoseResponse]  # type: ignore[assignment]
     """A guest's diag 308: from now on none of its processors runs until the host has gone through the order of a reset."""
     HostKey: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.HostKeyRequest, _ultravisor_pb2.HostKeyResponse]  # type: ignore[assignment]
-    """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image)."""
+    """The machine's public host key, for which owners of guests seal their images (ultrafolio.uvcall.image)."""
     Prepare: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.UltravisorServicePrepareRequest, _ultravisor_pb2.UltravisorServicePrepareResponse]  # type: ignore[assignment]
     """Lays out the ultravisor's part of a folio group in a given state. For the laboratory only."""
     Inject: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.InjectRequest, _ultravisor_pb2.InjectResponse]  # type: ignore[assignment]
@@ -137,7 +137,7 @@ class UltravisorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ultravisor_pb2.HostKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ultravisor_pb2.HostKeyResponse, _abc.Awaitable[_ultravisor_pb2.HostKeyResponse]]:
-        """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image)."""
+        """The machine's public host key, for which owners of guests seal their images (ultrafolio.uvcall.image)."""
 
     @_abc_1.abstractmethod
     def Prepare(
