@@ -21,6 +21,7 @@ from services.common import failures, identity, rights, scheduler
 from services.common.metrics import Metrics, PerCall
 from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.rpc.client import REQUEST_KEY
 from ultrafolio.rpc.errors import StatusError, to_status
 from ultrafolio.state import requests
@@ -226,7 +227,7 @@ def _decoded(rpc: str, decode: Callable[[bytes], Any], message: bytes) -> Any:
     except DecodeError:
         raise InputError(
             f"{rpc}: the bytes are not this call's request message",
-            value=f"{len(message)} bytes",
+            value=plural(len(message), "byte"),
             cause="truncated, or another call's message",
         ) from None
 

@@ -11,6 +11,7 @@ import grpc
 
 from services.common.failures import TABLE, failure
 from ultrafolio.model.layout import ACTOR_KINDS
+from ultrafolio.nouns import plural
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import meta_from
 from ultrafolio.rpc.v1 import common_pb2
@@ -142,7 +143,7 @@ def constants(message: common_pb2.Meta) -> Meta:
     try:
         meta = meta_from(message)
         if len(meta.cfg) != 1 or len(meta.who) != meta.cfg["actors"][0]:
-            raise ValueError(f"{len(meta.cfg)} configurations, {len(meta.who)} actors")
+            raise ValueError(f"{plural(len(meta.cfg), 'configuration')}, {plural(len(meta.who), 'actor')}")
         if not 0 < meta.cfg["pages"][0] <= LARGEST_GROUP:
             raise ValueError(f"{meta.cfg['pages'][0]} pages, a group has at most {LARGEST_GROUP}")
     except ValueError as error:
@@ -164,7 +165,7 @@ def check_sections(meta: Meta, sections: dict[str, bytes], role: str) -> None:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "BAD_SECTION",
-                f"section {name} of {len(data)} bytes",
+                f"section {name} of {plural(len(data), 'byte')}",
                 value=name,
-                allowed=f"{', '.join(MAY_WRITE[role])}; {size} bytes for this one",
+                allowed=f"{', '.join(MAY_WRITE[role])}; {plural(size, 'byte')} for this one",
             )

@@ -38,6 +38,7 @@ from ultrafolio.model.layout import (
     WRITE,
 )
 from ultrafolio.model.rule import RULES
+from ultrafolio.nouns import plural
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import host_mm_pb2 as pb
@@ -188,7 +189,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "BAD_IMAGE",
                 "image",
-                value=f"{len(request.image)} bytes",
+                value=plural(len(request.image), "byte"),
                 allowed="whole pages of 4,096 bytes",
             )
         page_of(meta, request.page, count)

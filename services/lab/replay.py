@@ -18,6 +18,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.export.text import deed
 from ultrafolio.model.layout import ACTOR_KINDS, ALLOWED, DONE, OPS, OUTCOMES, PINNED_SHARED, SECURE
 from ultrafolio.model.rule import RULES
+from ultrafolio.nouns import plural
 from ultrafolio.state.events import Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode
 from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta, join
 from ultrafolio.state.store import Event
@@ -152,7 +153,7 @@ class GroupReplay:
         if not 0 < pages <= MAX_PAGES or len(meta.who) != meta.cfg["actors"][0] or not 0 <= meta.vms <= 256:
             raise InputError(
                 "size of the group",
-                value=f"{pages} pages",
+                value=plural(pages, "page"),
                 allowed=f"1 to {MAX_PAGES} pages",
                 then="ultrafolio trace validate holds a stream of any size against the rules",
             )
@@ -160,7 +161,7 @@ class GroupReplay:
             if name not in DTYPES or len(data) != meta.blank(name).nbytes:
                 raise InputError(
                     f"section {name} of the group",
-                    value=f"{len(data)} bytes",
+                    value=plural(len(data), "byte"),
                     allowed="as many as its pages and actors take",
                 )
 
@@ -195,7 +196,8 @@ class GroupReplay:
             role = entry.role
         elif isinstance(entry, Again):
             if self._replay.entry(event.id, entry):
-                what = f"the same round of {entry.entries} entries, {entry.rounds} times more"
+                entries = plural(entry.entries, "entry", "entries")
+                what = f"the same round of {entries}, {plural(entry.rounds, 'time')} more"
                 steps.append(Step("guest", what, "polls", []))
             role = "guest"
         elif isinstance(entry, Uvc):

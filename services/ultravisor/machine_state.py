@@ -13,6 +13,7 @@ import msgspec
 
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import PAGE_SIZE
+from ultrafolio.nouns import plural
 from ultrafolio.uvcall.calls import CC_BUSY, CC_PARTIAL, CPU_STOPPED, installed_for
 from ultrafolio.uvcall.image import UNMEASURED
 
@@ -230,7 +231,7 @@ def inject(machine: Machine, command: int, condition_code: int, count: int) -> M
     if condition_code not in (CC_BUSY, CC_PARTIAL) or count < 0:
         raise InputError(
             "injected answer",
-            value=f"condition code {condition_code}, {count} times",
+            value=f"condition code {condition_code}, {plural(count, 'time')}",
             allowed="condition code 2 (busy) or 3 (partial), 0 times or more",
         )
     others = {code: answer for code, answer in machine.injections.items() if code != command}

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from .errors import missing
+from .nouns import plural
 
 MOST_SHOWN = 40
 
@@ -46,7 +47,7 @@ class Tabular(ABC):
             "<tr>" + "".join(f"<td>{escape(_text(row[name]))}</td>" for name in names) + "</tr>"
             for row in rows[:MOST_SHOWN]
         )
-        more = f"<p>and {len(rows) - MOST_SHOWN} more rows</p>" if len(rows) > MOST_SHOWN else ""
+        more = f"<p>and {plural(len(rows) - MOST_SHOWN, 'more row')}</p>" if len(rows) > MOST_SHOWN else ""
         above = f"<p>{escape(self.heading())}</p>" if self.heading() else ""
         return f"{above}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 

@@ -41,7 +41,7 @@ def test_without_a_broker_a_server_and_workers_are_started_and_ended(tmp_path):
     local = ultrafolio(*words, "-o", "a", cwd=tmp_path)
     own = ultrafolio(*words, "-o", "b", "--executor", "celery", cwd=tmp_path)
     assert (local.returncode, own.returncode) == (0, 0), own.stderr
-    assert "100 of 100 cells (100 computed, 0 stored before)" in own.stdout and "chunks are queued" in own.stderr
+    assert "100 of 100 cells (100 computed, 0 stored before)" in own.stdout and "queued are 100 cells in" in own.stderr
     assert results(tmp_path / "a") == results(tmp_path / "b")
     assert not (tmp_path / "b/job.json").exists()
     log = (tmp_path / "b/workers.log").read_text()

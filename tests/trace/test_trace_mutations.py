@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,13 @@ def test_a_wrong_count_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         mutations.rounds(2_000, mutations.SEED, tmp_path / "mutant")
 
 
+def test_processes_make_the_same_mutations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = mutations.rounds(300, 7, tmp_path / "mutant") + mutations.rounds(300, 8, tmp_path / "mutant")
+    monkeypatch.setattr(mutations, "PART", 300)
+    assert mutations.shared(600, 7, tmp_path, 2) == alone
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_many_mutations(tmp_path: Path) -> None:
-    for seed in range(10):
-        assert mutations.rounds(100_000, seed, tmp_path / "mutant").total() == 100_000
+    assert mutations.shared(1_000_000, 0, tmp_path, len(os.sched_getaffinity(0))).total() == 1_000_000

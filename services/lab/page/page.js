@@ -239,7 +239,7 @@ async function keep(remove) {
     const saved = await fetch(`${place}/archive`, { method: "POST", headers: { "Content-Type": "application/json" } });
     const got = await saved.json();
     if (!saved.ok) { say(got.error); return; }
-    say(`archived: ${got.file}, ${got.entries} entries, SHA-256 ${got.digest}`);
+    say(`archived: ${got.file}, ${got.entries} ${got.entries === 1 ? "entry" : "entries"}, SHA-256 ${got.digest}`);
     if (!remove) return;
     const gone = await fetch(place, { method: "DELETE" });
     if (!gone.ok) { say((await gone.json()).error); return; }

@@ -71,7 +71,7 @@ function tables(replay) {
   $("folios").dataset.key = JSON.stringify([told, busy.length]);
   const rows = told.map(([first, end, what]) => h("tr", {}, h("th", { scope: "row" },
     toPage(first, end - first > 1 ? `pages ${first}–${end - 1}` : `page ${first}`)), h("td", {}, what)));
-  if (busy.length > MOST) rows.push(h("tr", {}, h("td", { colspan: 2 }, `and ${busy.length - MOST} more folios`)));
+  if (busy.length > MOST) rows.push(h("tr", {}, h("td", { colspan: 2 }, `and ${plural(busy.length - MOST, "more folio")}`)));
   body("folios").replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td", {}, "none"))]));
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ultrafolio.nouns import plural
 from ultrafolio.sim.cell import COLUMNS
 from ultrafolio.tabular import Tabular
 
@@ -88,4 +89,5 @@ class Sweep(Tabular):
     def heading(self) -> str:
         """The numbers of cells that were computed, stored before, and failed."""
         s = self.summary
-        return f"{s.title}: {s.cells} cells, {s.computed} computed, {s.stored} stored before, {s.failed} failed"
+        cells = plural(s.cells, "cell")
+        return f"{s.title}: {cells}, {s.computed} computed, {s.stored} stored before, {s.failed} failed"

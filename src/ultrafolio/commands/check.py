@@ -24,6 +24,7 @@ from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.policy import Policy
+from ultrafolio.nouns import plural
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
 FORMATS = ("text", "json", "mermaid", "itf", "tap")
@@ -222,11 +223,8 @@ def _all() -> list[Path]:
 def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> int:
     """Print one scenario under one policy as Promela; a comment at its start has the commands to run it."""
     if len(files) != 1 or len(names) != 1:
-        raise InputError(
-            "--export writes one program",
-            value=f"{len(files)} scenarios, {len(names)} policies",
-            allowed="one SCENARIO.toml and one --policy",
-        )
+        asked = f"{plural(len(files), 'scenario')}, {plural(len(names), 'policy', 'policies')}"
+        raise InputError("--export writes one program", value=asked, allowed="one SCENARIO.toml and one --policy")
     story = api.Scenario.find(files[0])
     system = scenario.system(story.story, api.Policy.find(names[0], story).choices)
     click.echo(program.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)

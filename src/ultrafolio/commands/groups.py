@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import click
 
 from ultrafolio import durable
+from ultrafolio.nouns import plural
 from ultrafolio.state import validate
 
 from .stores import has_group, opened
@@ -42,12 +43,11 @@ def _do(store: Any, request: Request) -> int:
     if request.archive and request.save:
         events = list(store.history(request.archive))
         durable.replace(request.save, validate.saved([(request.archive, events)]))
-        click.echo(f"{request.archive}: {len(events)} entries in {request.save}")
+        click.echo(f"{request.archive}: {plural(len(events), 'entry', 'entries')} in {request.save}")
     if request.cut:
         why = checkpoint.cut(store, request.cut, request.window, request.window)
-        click.echo(
-            f"{request.cut}: not cut: {why}" if why else f"{request.cut}: {store.length(request.cut)} entries are kept"
-        )
+        kept = plural(store.length(request.cut), "entry", "entries")
+        click.echo(f"{request.cut}: not cut: {why}" if why else f"{request.cut}: kept: {kept}")
         if why:
             return 1
     if request.delete:
@@ -62,4 +62,4 @@ def _list(store: Any, there: list[str], as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"group": name, "entries": entries, "bytes": size}))
         else:
-            click.echo(f"{name:<40} {entries:>10} entries {size:>12} bytes")
+            click.echo(f"{name:<40} {plural(entries, 'entry', 'entries'):>18} {plural(size, 'byte'):>18}")

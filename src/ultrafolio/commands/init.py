@@ -10,6 +10,7 @@ import click
 
 from ultrafolio import shipped
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 
 
 @click.command()
@@ -55,5 +56,5 @@ def init(folder: Path, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "files": files}))
     else:
-        click.echo(f"{files} files in {folder}; next: cd {folder} && ultrafolio check 03-virtio")
+        click.echo(f"{plural(files, 'file')} in {folder}; next: cd {folder} && ultrafolio check 03-virtio")
     return 0

@@ -18,6 +18,7 @@ from ultrafolio.judge.explained import REASONS
 from ultrafolio.judge.page import page
 from ultrafolio.judge.verdict import NAMED, Judgement
 from ultrafolio.judge.verdict import judge as judge_tree
+from ultrafolio.nouns import plural
 
 
 @click.command()
@@ -139,8 +140,8 @@ def _text(result: Judgement) -> str:
     if result.nodes:
         systems, places = result.at_once
         lines.append(
-            f"at once: {systems} systems from {places} starts, {result.nodes} states of the C, at most "
-            f"{MOST_NODES} each"
+            f"at once: {plural(systems, 'system')} from {plural(places, 'start')}, "
+            f"{plural(result.nodes, 'state')} of the C, at most {MOST_NODES} each"
         )
         lines.append(f"  ends that the rules lack: {len(result.missing)}, and {result.explained.total()} with a reason")
         lines.append(f"  ends of the rules that the C cannot have: {result.ends_unreached}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.report import MissingExtra, need_extra
 from ultrafolio.report.aggregate import records
 from ultrafolio.report.compare import compared, comparison
@@ -39,7 +40,7 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
     wanted = 2 if compare_them else 1
     if len(stores) != wanted:
         raise InputError(
-            f"report: {len(stores)} stores",
+            f"report: {plural(len(stores), 'store')}",
             value=" ".join(map(str, stores)),
             allowed=f"{wanted} here",
             cause="only --compare takes two stores",

@@ -21,6 +21,7 @@ from ultrafolio.fields import read_toml
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import State
 from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.nouns import plural
 from ultrafolio.sim import cell, config, once
 from ultrafolio.sim.load import compiled
 from ultrafolio.sim.records import World
@@ -167,7 +168,7 @@ def _show(result: Mapping[str, Any], hangs: list[str], command: str) -> None:
         console.print(f"  … and {len(hangs) - 8} more")
     for number, count in enumerate(result["broken"], 1):
         if count:
-            console.print(f"[bold]violated {count} times:[/] property {number}, {PROPERTIES[number]}")
+            console.print(f"[bold]violated {plural(count, 'time')}:[/] property {number}, {PROPERTIES[number]}")
     table = Table(show_header=False, box=None, pad_edge=False)
     for title, name, unit in _ROWS:
         table.add_row(title, f"{result[name]:>16,} {unit}".rstrip())

@@ -17,6 +17,7 @@ from ultrafolio import shipped
 from ultrafolio.commands import sweep_on_cluster
 from ultrafolio.errors import InputError, need
 from ultrafolio.finite import Finite
+from ultrafolio.nouns import plural
 from ultrafolio.redis_server import VARIABLE, address
 from ultrafolio.sweep import cells, explain
 from ultrafolio.sweep.distributed.control import find, pause, resume, revoke, watch
@@ -223,7 +224,7 @@ def status(store: Path, as_json: bool) -> None:
         click.echo(json.dumps(asdict(found)))
         return
     click.echo(f"{found.title} ({found.plan})")
-    click.echo(f"  {found.cells} cells: {found.ok} ok, {found.failed} failed, {found.to_run} to run")
+    click.echo(f"  {plural(found.cells, 'cell')}: {found.ok} ok, {found.failed} failed, {found.to_run} to run")
     if found.outdated:
         click.echo(f"  {found.outdated} of those to run have a result of another engine or input (sweep why)")
     for state, keys in found.keys.items():
@@ -355,7 +356,7 @@ def print_summary(summary: Summary, again: str, detached: Path | None = None) ->
     print_cut(summary.cut_segments)
     done = summary.computed + summary.stored
     click.echo(
-        f"{summary.title}: {done} of {summary.cells} cells "
+        f"{summary.title}: {done} of {plural(summary.cells, 'cell')} "
         f"({summary.computed} computed, {summary.stored} stored before), {summary.failed} failed, "
         f"{summary.seconds:.1f} s, {summary.cells_per_second:.1f} cells/s"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.sweep import cells
 from ultrafolio.sweep.plan import Plan
 from ultrafolio.sweep.run import first_cells
@@ -35,7 +36,7 @@ def run(plan: Plan, where: Path | None, *, limit: int | None, most: int, as_json
         if as_json:
             click.echo(json.dumps({"cell": cell, "steps": steps, "differs": differs}))
         else:
-            click.echo(f"{name or plan.title}: {steps} steps, " + (differs or "no difference"))
+            click.echo(f"{name or plan.title}: {plural(steps, 'step')}, " + (differs or "no difference"))
     return 1 if wrong else 0
 
 

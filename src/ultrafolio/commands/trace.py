@@ -15,6 +15,7 @@ from ultrafolio.commands import written
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.export import trace_file
+from ultrafolio.nouns import plural
 from ultrafolio.trace.convert import converted
 from ultrafolio.trace.importer import KINDS, HoldsNone, Importer, Kind, Only, Recording
 from ultrafolio.trace.registry import REGISTRY, importer_of
@@ -53,7 +54,8 @@ def verify(file: Path, as_json: bool) -> int:
     elif wrong:
         click.echo(f"{file}: not certified: {wrong}")
     else:
-        click.echo(f"{file}: certified: {made.scenario} under {made.policy}, {len(made.path)} steps: {made.text}")
+        steps = plural(len(made.path), "step")
+        click.echo(f"{file}: certified: {made.scenario} under {made.policy}, {steps}: {made.text}")
     return int(wrong is not None)
 
 
@@ -103,7 +105,8 @@ def minimise(file: Path, save: Path | None) -> int:
     else:
         click.echo(trace_file.file_text(smaller), nl=False)
     for what, path in (("was", made.path), ("is", smaller["path"])):
-        click.echo(f"{what} {len(path)} steps with {switches(path)} context switches", err=True)
+        steps, switched = plural(len(path), "step"), plural(switches(path), "context switch", "context switches")
+        click.echo(f"{what} {steps} with {switched}", err=True)
     return 0
 
 
@@ -211,7 +214,7 @@ def import_(
         }
         click.echo(json.dumps(record))
         return 0
-    counted = ", ".join(f"{n} {name}" for name, n in found.counts().items())
+    counted = ", ".join(f"{name} {n}" for name, n in found.counts().items())
     click.echo(f"{file}: {importer.name}, read as {found.kind}: {counted}")
     for note in found.notes:
         click.echo(f"  note  {note}")

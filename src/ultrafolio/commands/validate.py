@@ -13,6 +13,7 @@ import click
 from ultrafolio import durable
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import State
+from ultrafolio.nouns import plural
 from ultrafolio.state import validate
 from ultrafolio.state.sections import DTYPES, decode_meta, join
 from ultrafolio.state.store import Event
@@ -76,7 +77,7 @@ def _saved(file: Path, groups: Sequence[str]) -> Iterator[Stream]:
 
 
 def _print(group: str, verdict: validate.Verdict) -> None:
-    counted = f"{verdict.steps} steps" + (f" and {verdict.calls} page calls" if verdict.calls else "")
+    counted = plural(verdict.steps, "step") + (f" and {plural(verdict.calls, 'page call')}" if verdict.calls else "")
     if verdict.accepted:
         click.echo(f"{group}: accepted: {counted}")
     else:

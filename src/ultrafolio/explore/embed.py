@@ -11,6 +11,7 @@ from typing import Any
 
 from ultrafolio.check.verdicts.replay import frozen
 from ultrafolio.model.layout import State
+from ultrafolio.nouns import plural
 
 from .goto import Guide
 from .node import node
@@ -88,13 +89,17 @@ def _graph(guide: Guide, pool: Pool, most: int) -> dict[str, Any]:
 def _coverage(guide: Guide, held: int, left: deque[tuple[State, int]]) -> str:
     """A sentence about the part in the file. `left`: states that were reached and left out, the nearest first."""
     if not left:
-        return f"all {held} states of the graph"
+        return f"all {plural(held, 'state')} of the graph"
     around = "the story" if guide.story.exists else "the initial state"
     whole = left[0][1] - 1
     near = "and some next to it"
     if whole:
-        near = f"everything within {whole} step{'s' * (whole > 1)} of it, and some beyond"
-    of = f"{held} of {guide.result.states} states" if guide.result.complete else f"{held} states of a larger graph"
+        near = f"everything within {plural(whole, 'step')} of it, and some beyond"
+    of = (
+        f"{held} of {plural(guide.result.states, 'state')}"
+        if guide.result.complete
+        else f"{plural(held, 'state')} of a larger graph"
+    )
     return f"{of}: {around}, {near}"
 
 

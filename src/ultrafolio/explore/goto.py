@@ -9,6 +9,7 @@ from ultrafolio.check.search.first import explore
 from ultrafolio.check.search.graph import Graph
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
 from ultrafolio.export.formats import has_story
+from ultrafolio.nouns import plural
 
 from .expression import compiled
 from .walk import Walk
@@ -84,7 +85,7 @@ class Guide:
         if target == COUNTEREXAMPLE:
             return Found(story.path, story.verdict, done)
         if story.loop:
-            return Found((*story.path, *story.loop), f"once around the loop of {len(story.loop)} steps", done)
+            return Found((*story.path, *story.loop), f"once around the loop of {plural(len(story.loop), 'step')}", done)
         rests = "nothing that must happen is enabled: it rests here for ever" if story.wait else "no step repeats"
         return Found(story.path, f"the story has no loop: {rests}", done)
 
@@ -94,10 +95,11 @@ class Guide:
         for number in range(graph.states):
             if holds(graph.unpack(number)):
                 path = self.walk.indices(graph.path(number))
-                return Found(path, f"the nearest of {graph.states} states: {len(path)} steps", graph.complete)
+                near = f"the nearest of {plural(graph.states, 'state')}: {plural(len(path), 'step')}"
+                return Found(path, near, graph.complete)
         seen = (
-            f"none of {graph.states} reachable states"
+            f"none of {plural(graph.states, 'reachable state')}"
             if graph.complete
-            else (f"none of the first {graph.states} states, and there are more: {graph.reason}")
+            else (f"none of {plural(graph.states, 'state')}, and there are more: {graph.reason}")
         )
         return Found(None, f"{seen} satisfies {expression}", graph.complete)

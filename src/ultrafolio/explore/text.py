@@ -9,6 +9,7 @@ from typing import Any
 
 from ultrafolio.export.text import LEGEND
 from ultrafolio.model.rule import RULES
+from ultrafolio.nouns import plural
 from ultrafolio.screen import columns
 
 from .node import changes, node, properties, stall_line, what
@@ -74,7 +75,7 @@ def shown(walk: Walk, made: dict[str, Any]) -> str:
 
 def _where(made: dict[str, Any]) -> str:
     path = made["path"] or "(none)"
-    return f"path {path}, {made['steps']} step{'s' * (made['steps'] != 1)} from the start"
+    return f"path {path}, {plural(made['steps'], 'step')} from the start"
 
 
 def _folded(text: str, first: str, rest: str) -> list[str]:
@@ -156,7 +157,7 @@ def _followers(walk: Walk, made: dict[str, Any]) -> Iterator[str]:
     for other in made["in_step"]:
         taken = made["steps"] - sum(skip["last"] - skip["step"] + 1 for skip in other["skipped"])
         yield ""
-        yield f"the same under {other['policy']}: took {taken} of {made['steps']} steps"
+        yield f"the same under {other['policy']}: took {taken} of {plural(made['steps'], 'step')}"
         yield f"  path {other['path'] or '(none)'}"
         yield from (f"  page {page:<3} {flags}" for page, flags in enumerate(other["flags"]))
         yield from _actors(walk, other["actors"])

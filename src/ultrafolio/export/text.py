@@ -11,6 +11,7 @@ from ultrafolio.check.verdicts.scope import scope_text
 from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.model.layout import ACTOR_KINDS, DONE, IO, MM, PINNED_SHARED, UV, VCPU
 from ultrafolio.model.rule import RULES
+from ultrafolio.nouns import plural
 from ultrafolio.screen import MAIL
 
 _COLUMNS = {"guest": 5, "host": 21, "device": 50, "fault": 50}
@@ -116,9 +117,15 @@ def result_text(result: Result) -> str:
     """Returns a result as text: the verdict, the worst story, the other failures in a line each, coverage, the
     command."""
     worst = result.worst
-    out = [paragraph(f"{result.scenario} under {result.policy}: {result.verdict}"
-                     + (f", {worst.kind}" if worst.kind else "")
-                     + f"; {result.states} states, {result.edges} edges, depth {result.depth}"), ""]  # fmt: skip
+    out = [
+        paragraph(
+            f"{result.scenario} under {result.policy}: {result.verdict}"
+            + (f", {worst.kind}" if worst.kind else "")
+            + f"; {plural(result.states, 'state')}, {plural(result.edges, 'edge')}, "
+            + f"depth {result.depth}"
+        ),
+        "",
+    ]
     if result.reason:
         out += [paragraph(f"unknown: {result.reason}; nothing is concluded from what was not reached"), ""]
     if worst.kind:

@@ -231,7 +231,7 @@ def _check_lengths(file: Path, top: Mapping[str, Any], claim: Mapping[str, Any])
             raise InputError(
                 f"{file}: {name}",
                 value=f"{len(top[name])} of them",
-                allowed=f"one for each of the {len(path)} steps of path",
+                allowed=f"one for each step of path, in all {len(path)}",
                 then=THEN,
             )
     if (claim["kind"] == "wait") != (loop is not None) or (loop or 0) > len(path):

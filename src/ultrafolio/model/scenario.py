@@ -165,7 +165,7 @@ def _check(scenario: Scenario, where: str) -> None:
             raise InputError(
                 f"{where}: [memory] {name}",
                 value=scenario.memory[name],
-                allowed=f"one value, or one for each of the {pages} pages",
+                allowed=f"one value, or one for each page, in all {pages}",
             )
     for word in scenario.memory["state"]:
         if word not in STATES:

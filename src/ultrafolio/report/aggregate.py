@@ -133,6 +133,16 @@ def wilson(successes: int, runs: int) -> tuple[float, float]:
     return low, 1.0 if successes == runs else min(1.0, middle + half)
 
 
+def rates(cells: Cube) -> tuple[Array, Array]:
+    """The sums of the runs' rates, in touches per ns, and of the squares of these, in every cell of the cube."""
+    rate = cells.results.column("touches") / np.maximum(cells.results.column("sim_ns"), 1)
+    size = math.prod(cells.shape)
+    total, squares = (
+        np.bincount(cells.place, weights=values, minlength=size).reshape(cells.shape) for values in (rate, rate * rate)
+    )
+    return total, squares
+
+
 def ratio(above: Array, below: Array) -> Array:
     """above / below; NaN where `below` is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):

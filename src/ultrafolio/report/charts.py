@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from .aggregate import Cube, cube, first_hangs, overhead, ratio, survival
-from .costs import crossings, relative_throughput
+from .costs import crossings, relative_means
 from .draw import Panel, Plot, drawing, logarithmic, panels, pictures
 from .note import plot_note
 from .reproduce import pick
@@ -211,16 +211,26 @@ def collateral(results: Results) -> Plot | None:
 
 def throughput(results: Results) -> Plot | None:
     """Guest throughput relative to the best policy."""
-    drawn = by_order(results, "% of the best policy", "linear", relative_throughput, by_workload(results))
-    if drawn is None:
+    drawn = []
+    for title, cells in by_workload(results):
+        means = relative_means(cells)
+        value, half = (
+            np.array([[getattr(mean, part) for mean in each] for _, each in means]) for part in ("value", "half")
+        )
+        half = np.nan_to_num(half)
+        low, high = lines(cells, value - half), lines(cells, value + half)
+        spread = {policy: (low[policy], high[policy]) for policy in low}
+        if np.nansum(value) > 0:
+            drawn.append(Panel(title, "% of the best policy", lines(cells, value), "linear", spread))
+    if not drawn:
         return None
     return Plot(
         "throughput",
         "Guest throughput",
         "Touches per second of guest time, in percent of the best policy at the same folio order. Hung vCPUs touch "
-        "nothing any more, so a hang shows here, too.",
+        "nothing any more, so a hang shows here, too. Bars: the 95 % interval of each order's runs.",
         "Lines against folio order: guest throughput in percent of the best policy, one line per policy.",
-        *drawn,
+        *paint(results, drawn),
         pick(results, -results.column("throughput")),
     )
 

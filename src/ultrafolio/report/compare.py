@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ultrafolio.nouns import plural
+
 from .aggregate import cube, hangs, ratio, wilson
+from .share import Share
 from .store import Results
 
 
@@ -77,8 +80,8 @@ def comparison(left: Results, right: Results) -> str:
     """The comparison as text: the points that differ, and the number of those that do not."""
     records = compared(left, right)
     lines = [
-        f"left   {left.folder}: {int(left.good.sum())} runs",
-        f"right  {right.folder}: {int(right.good.sum())} runs",
+        f"{side:<6} {results.folder}: {plural(int(results.good.sum()), 'run')}"
+        for side, results in (("left", left), ("right", right))
     ]
     if left.engine != right.engine:
         lines.append("the two were made by different rules or simulators")
@@ -89,13 +92,13 @@ def comparison(left: Results, right: Results) -> str:
             sides = " -> ".join(_side(record, n) for n in range(2))
             lines.append(f"{record['policy']}, order {record['order']}: hung {sides} [{record['change']}]{moved}")
     equal = sum(record["change"] == "same" and not _moved(record["throughput"]) for record in records)
-    return "\n".join([*lines, f"{equal} of {len(records)} points are the same in both"])
+    return "\n".join([*lines, f"the same in both: {equal} of {plural(len(records), 'point')}"])
 
 
 def _side(record: dict[str, Any], n: int) -> str:
     if not record["runs"][n]:
         return "not swept"
-    return f"{record['hung'][n]}/{record['runs'][n]} ({100 * record['low'][n]:.0f}–{100 * record['high'][n]:.0f} %)"
+    return str(Share(record["hung"][n], record["runs"][n]))
 
 
 def _moved(rates: list[float | None]) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from ultrafolio.errors import InputError
 from ultrafolio.model import policies as model
 
-from .aggregate import Cube, cube, overhead, quantile, ratio
+from .aggregate import Cube, cube, overhead, quantile, rates, ratio
+from .share import Mean, mean_of_best
 from .store import MIX, Array, Results, Scalar
 
 
@@ -20,7 +21,7 @@ class Cost:
     """A policy's costs over all its runs. Times are ns; NaN without a measured operation.
 
     throughput  touches per time in % of the best policy at the same order, averaged over the orders
-    worst       the lowest of these percentages; `worst_order` is its order
+    worst       the same at the order at which it is lowest, `worst_order`
     uv, stall   ultravisor time, and stall time (open stalls included), per touch
     uv_ratio    `uv` as a multiple of the least of all policies
     io          mean, median and 99th percentile of direct I/O latency
@@ -28,8 +29,8 @@ class Cost:
     """
 
     policy: Scalar
-    throughput: float
-    worst: float
+    throughput: Mean
+    worst: Mean
     worst_order: Scalar
     uv: float
     uv_ratio: float
@@ -40,7 +41,7 @@ class Cost:
 
 def costs(results: Results) -> list[Cost]:
     """The costs of every policy, in the order of the axis."""
-    table = relative_throughput(cube(results, "policy", "order"))
+    means = relative_means(cube(results, "policy", "order"))
     whole = cube(results, "policy")
     touches = whole.sum("touches")
     uv, stall = ratio(whole.sum("uv_ns"), touches), overhead(whole).stall
@@ -50,13 +51,13 @@ def costs(results: Results) -> list[Cost]:
     collateral = ratio(whole.sum("exports_collateral") * 1_000_000, whole.sum("sim_ns"))
     made = []
     for n, policy in enumerate(results.policy.values):
-        known = np.flatnonzero(np.isfinite(table[n]))
-        worst = int(known[table[n][known].argmin()]) if len(known) else 0
+        mean, each = means[n]
+        worst = min(range(len(each)), key=lambda at: np.nan_to_num(each[at].value, nan=np.inf), default=0)
         made.append(
             Cost(
                 policy,
-                float(table[n][known].mean()) if len(known) else math.nan,
-                float(table[n][worst]),
+                mean,
+                each[worst] if each else mean,
                 results.order.values[worst] if results.order.values else 0,
                 float(uv[n]),
                 float(uv[n]) / least,
@@ -65,6 +66,22 @@ def costs(results: Results) -> list[Cost]:
                 float(collateral[n]),
             )
         )
+    return made
+
+
+def relative_means(cells: Cube) -> list[tuple[Mean, list[Mean]]]:
+    """For each policy of a cube over policies and orders its throughput relative to the best: over all orders, and at
+    each of them."""
+    relative, runs = relative_throughput(cells), cells.runs()
+    total, squares = rates(cells)
+    best = np.max(np.nan_to_num(ratio(cells.sum("touches"), cells.sum("sim_ns"))), axis=0)
+    made = []
+    for n in range(len(relative)):
+        whole, *each = (
+            mean_of_best(relative[n, at], runs[n, at], total[n, at], squares[n, at], best[at])
+            for at in (slice(None), *(slice(at, at + 1) for at in range(len(best))))
+        )
+        made.append((whole, each))
     return made
 
 

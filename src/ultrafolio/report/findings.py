@@ -10,9 +10,11 @@ import numpy as np
 
 from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.nouns import plural
 
 from .aggregate import CLASSES, axis_of, wilson, worst_class
 from .costs import Cost, break_even, costs
+from .share import Share, percent
 from .store import MIX, Array, Results, Scalar
 from .style import duration, size
 
@@ -48,8 +50,9 @@ def answer(results: Results) -> Answer:
     """The answer of a sweep."""
     runs = int(results.good.sum())
     if runs == 0:
+        cells = plural(len(results.good), "cell")
         text = (
-            f"None of the {len(results.good)} cells ran to its end, so nothing can be said."
+            f"None of {cells} ran to its end, so nothing can be said."
             if len(results.good)
             else "The sweep has no cells."
         )
@@ -75,18 +78,18 @@ def answer(results: Results) -> Answer:
         else "every policy hung or violated a property of the model"
     )
     hangs = f"{bad_ones} of {plural(policies, 'policy', 'policies')} hung"
-    headline = f"{hangs} in at least one of {plural(runs, 'run', 'runs')}; {rest}."
+    headline = f"{hangs} in at least one of {plural(runs, 'run')}; {rest}."
     return Answer(headline, [*found, *verdict_on_splitting(results), *notes(results)], best(results, clean, worst))
 
 
 def best(results: Results, clean: Sequence[tuple[str, int, Cost]], worst: Array) -> str:
     """The best policies by name: those without hang or violation, the fastest first; else those that hung least."""
     if clean:
-        ranked = sorted(clean, key=lambda one: (-np.nan_to_num(one[2].throughput), one[0]))
+        ranked = sorted(clean, key=lambda one: (-np.nan_to_num(one[2].throughput.value), one[0]))
         groups: dict[str, list[str]] = {}
         for policy, runs, cost in ranked:
-            speed = "" if math.isnan(cost.throughput) else f", throughput {cost.throughput:.1f} % of the best"
-            text = f"(0 of {runs} runs hung, at 95 % under {100 * wilson(0, runs)[1]:.2g} %{speed})"
+            speed = "" if math.isnan(cost.throughput.value) else f", throughput {cost.throughput} of the best"
+            text = f"(0 of {plural(runs, 'run')} hung, at 95 % under {percent(wilson(0, runs)[1])} %{speed})"
             groups.setdefault(text, []).append(policy)
         return f"Best: {'; '.join(f'{listed(names)} {text}' for text, names in groups.items())}."
     codes = results.policy.codes[results.good]
@@ -95,11 +98,7 @@ def best(results: Results, clean: Sequence[tuple[str, int, Cost]], worst: Array)
     share = np.where(ran > 0, hung / np.maximum(ran, 1), np.inf)
     parts = []
     for number in np.flatnonzero(share == share.min()).tolist():
-        low, high = wilson(int(hung[number]), int(ran[number]))
-        parts.append(
-            f"{results.policy.values[number]} ({int(hung[number])} of {ran[number]} runs, "
-            f"{100 * low:.1f}–{100 * high:.1f} %)"
-        )
+        parts.append(f"{results.policy.values[number]} {Share(int(hung[number]), int(ran[number]))}")
     return f"No policy is without a hang or a violation; the fewest runs hung under {listed(parts)}."
 
 
@@ -110,7 +109,8 @@ def hung(results: Results, policy: str, mine: Array, worst: Array) -> list[Findi
     for index, name in enumerate(CLASSES):
         rows = mine & (worst == index)
         if rows.any():
-            text = f"hung {ADVERB[name]} in {rows.sum()} of {mine.sum()} runs: {where(results, mine, rows)}"
+            of = plural(int(mine.sum()), "run")
+            text = f"hung {ADVERB[name]} in {rows.sum()} of {of}: {where(results, mine, rows)}"
             found.append(Finding("hung", policy, f"{text}; the first after {duration(first[rows].min())}."))
     return found
 
@@ -168,7 +168,7 @@ def violated(policy: str, broken: Array) -> list[Finding]:
             "violated",
             policy,
             f"violated property {number} ({PROPERTIES[number]}) in "
-            f"{(broken[:, number - 1] > 0).sum()} of {len(broken)} runs.",
+            f"{(broken[:, number - 1] > 0).sum()} of {plural(len(broken), 'run')}.",
         )
         for number in range(1, len(PROPERTIES))
         if broken[:, number - 1].any()
@@ -180,8 +180,8 @@ def held(clean: Sequence[tuple[str, int, Cost]]) -> list[Finding]:
     if not clean:
         return []
     runs = sorted({n for _, n, _ in clean})
-    each = f"{runs[0]} runs" if len(runs) == 1 else f"{runs[0]} to {runs[-1]} runs"
-    bound = f"{100 * wilson(0, runs[0])[1]:.2g} %"
+    each = plural(runs[0], "run") if len(runs) == 1 else f"{runs[0]} to {runs[-1]} runs"
+    bound = f"{percent(wilson(0, runs[0])[1])} %"
     text = f"never hung and violated nothing in {each} each; at 95 %, they hang in less than {bound} of such runs."
     bills: dict[str, list[str]] = {}
     for policy, _, cost in clean:
@@ -191,13 +191,13 @@ def held(clean: Sequence[tuple[str, int, Cost]]) -> list[Finding]:
 
 
 def bill(cost: Cost) -> str:
-    """A policy's costs in words, relative to the best."""
-    if math.isnan(cost.throughput):
+    """What a policy costs, relative to the best."""
+    if math.isnan(cost.throughput.value):
         return ""
     worst = ""
-    if cost.worst < cost.throughput - 0.5:
-        worst = f" ({cost.worst:.0f} % at {order_span([cost.worst_order])})"
-    parts = [f"throughput {cost.throughput:.0f} % of the best policy's{worst}"]
+    if cost.worst.value < cost.throughput.value - 0.5:
+        worst = f", at {order_span([cost.worst_order])} {cost.worst}"
+    parts = [f"throughput {cost.throughput} of the best policy's{worst}"]
     if not math.isnan(cost.uv_ratio):
         times = f"{cost.uv_ratio:.2g} times the" if cost.uv_ratio >= 1.05 else "the"
         parts.append(f"{times} least ultravisor time")
@@ -229,28 +229,24 @@ def notes(results: Results) -> list[Finding]:
     found = []
     expected = int((results.column("hang_expected") > 0).sum())
     if expected:
-        text = f"In {expected} runs an unshare waited for a device that pins its page for its lifetime: the purpose of "
-        found.append(Finding("note", "", f"{text}pinning, the same under every policy, and held against none."))
+        text = f"In {plural(expected, 'run')} an unshare waited for a device that pins its page for its lifetime: the "
+        found.append(Finding("note", "", f"{text}purpose of pinning, the same under every policy, held against none."))
     livelocks = int((results.column("hang_livelock") > 0).sum())
     if livelocks:
-        found.append(Finding("note", "", f"In {livelocks} runs a wait counts as a livelock. {LIVELOCK}"))
+        found.append(Finding("note", "", f"In {plural(livelocks, 'run')} a wait counts as a livelock. {LIVELOCK}"))
     failed = int((~results.good).sum())
     if failed:
-        text = f"{failed} of {len(results.good)} cells failed and take no part in any number."
+        text = f"{failed} of {plural(len(results.good), 'cell')} failed; what failed takes no part in any number."
         found.append(Finding("note", "", text))
     check = results.axes.get("check")
     if check is not None:
         off = int((np.array([value is False for value in check.values], bool)[check.codes] & results.good).sum())
         if off:
-            found.append(Finding("note", "", f"In {off} runs the properties were not checked (check = false)."))
+            text = f"In {plural(off, 'run')} the properties were not checked (check = false)."
+            found.append(Finding("note", "", text))
     return found
 
 
 def listed(words: Sequence[str]) -> str:
     """Words as in a sentence: "a", "a and b", "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words))
-
-
-def plural(number: int, one: str, many: str) -> str:
-    """A number with its noun."""
-    return f"{number} {one if number == 1 else many}"

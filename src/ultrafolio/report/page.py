@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 
 from . import need_extra, tables
 from .charts import charts
@@ -101,7 +102,7 @@ def sections(results: Results, plots: Sequence[Plot]) -> list[Section]:
         tables.version_table(results),
     ]
     cells, failed = len(results.good), int((~results.good).sum())
-    text = f"{cells} cells, {failed} of them failed."
+    text = f"{plural(cells, 'cell')}, {failed} of them failed."
     made.append(section("swept", "What was swept, and on what", text, [], *(table for table in facts if table.rows)))
     return made
 

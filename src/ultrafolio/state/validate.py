@@ -31,6 +31,7 @@ from ultrafolio.model.layout import (
     State,
 )
 from ultrafolio.model.rule import RULES
+from ultrafolio.nouns import plural
 from ultrafolio.state.view import Live
 
 from .events import LONGEST_ROUND, MOST_ROUNDS, Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode, encode
@@ -154,7 +155,8 @@ class Replay:
     def _again(self, entry: Again) -> None:
         """Replay repeated entries. A round that ends in its starting state is replayed once."""
         if not 0 < entry.entries <= len(self.recent) or not 0 < entry.rounds <= MOST_ROUNDS:
-            raise _Refused(f"{entry.rounds} rounds of the last {entry.entries} entries: there are {len(self.recent)}")
+            asked = f"{plural(entry.rounds, 'round')} of the last {plural(entry.entries, 'entry', 'entries')}"
+            raise _Refused(f"{asked}: there are {len(self.recent)}")
         entries = list(self.recent)[-entry.entries :]
         if any(isinstance(one, Again | Made) for one in entries):
             raise _Refused("rounds of what is no round of steps")
@@ -170,7 +172,7 @@ class Replay:
                 told.calls += left * (told.calls - calls)
                 break
             if number * entry.entries > MOST_AGAIN:
-                raise _Refused(f"{entry.rounds} rounds, of which each changes something")
+                raise _Refused(f"{plural(entry.rounds, 'round')}, of which each changes something")
         told.broken[broken:] = [one for one in told.broken[broken:] if one[1] not in known]
 
     def _step(self, step: StepEvent, role: str) -> None:
@@ -300,7 +302,7 @@ def _written_by_parts(event: Event) -> Iterator[None]:
 def _nothing(entries: int) -> InputError:
     return InputError(
         "the stream says of no step where it began",
-        value=f"{entries} entries",
+        value=plural(entries, "entry", "entries"),
         allowed="the layout of ultravisor, host and guest, then steps",
         cause="no such group, or it was never laid out",
         then="ultrafolio trace validate URL without --group names the groups",

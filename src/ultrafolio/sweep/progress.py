@@ -12,6 +12,7 @@ from typing import Protocol, Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ultrafolio import screen
+from ultrafolio.nouns import plural
 
 from .work import Tally
 
@@ -82,7 +83,7 @@ class Lines(Silent):
             return
         self._shown = now
         left = f", {(count.total - count.done) / count.rate:.0f} s left" if count.computed else ""
-        cells = f"{count.done}/{count.total} cells, {count.failed} failed"
+        cells = f"{count.done}/{plural(count.total, 'cell')}, {count.failed} failed"
         print(f"{cells}, {count.rate:.1f} cells/s{left}", file=sys.stderr, flush=True)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.trace import ftrace
 from ultrafolio.trace.importer import (
     MAX_ROWS,
@@ -97,10 +98,8 @@ class _Requests:
         stage = int(rows["stage"].min())
         kept = rows[rows["stage"] == stage]
         if len(kept) < len(rows):
-            self.source.notes.append(
-                f"read are the {STAGES[stage]} events; {len(rows) - len(kept)} earlier steps of "
-                "the same requests are left out"
-            )
+            earlier = plural(len(rows) - len(kept), "earlier step")
+            self.source.notes.append(f"read are the {STAGES[stage]} events; left out: {earlier} of the same requests")
         ns = kept["time_us"].astype(np.int64)
         first = ns[0] if from_start else 0
         made = np.empty(len(kept), REQUEST)
@@ -111,7 +110,9 @@ class _Requests:
 
     def _several(self, rows: Rows) -> InputError:
         counts = np.bincount(rows["device"])
-        listed = ", ".join(f"{device} ({int(counts[at])} events)" for device, at in list(self.devices.items())[:8])
+        listed = ", ".join(
+            f"{device} ({plural(int(counts[at]), 'event')})" for device, at in list(self.devices.items())[:8]
+        )
         most = list(self.devices)[int(counts.argmax())]
         path = self.source.path
         return InputError(

@@ -19,6 +19,7 @@ import numpy as np
 
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import PAGE_SHIFT
+from ultrafolio.nouns import plural
 from ultrafolio.trace import ftrace
 from ultrafolio.trace.importer import MAX_ROWS, TOUCH, U64, Format, Head, Kind, Only, Rows, runs, too_large
 from ultrafolio.trace.reader import Lines, Path, open_stream, quoted, shown
@@ -79,16 +80,17 @@ def touches(path: Path, only: Only, notes: list[str]) -> Rows:
     if not parts:
         raise InputError(
             f"{name}: no region with an access",
-            value=f"{sum(seen.values())} regions",
+            value=plural(sum(seen.values()), "region"),
             allowed="a region with nr_accesses above 0",
             then=RECORD,
         )
-    notes.append(f"DAMON samples: {len(snapshots)} snapshots, in each a page of an accessed region is read once")
+    taken = plural(len(snapshots), "snapshot")
+    notes.append(f"DAMON samples: {taken}, in each a page of an accessed region is read once")
     return runs(np.concatenate(parts))
 
 
 def _one_target(path: Path, seen: Counter[str], only: Only) -> None:
-    listed = ", ".join(f"{target} ({n} regions)" for target, n in seen.most_common(8))
+    listed = ", ".join(f"{target} ({plural(n, 'region')})" for target, n in seen.most_common(8))
     if only.target is not None and only.target not in seen:
         raise InputError(f"{os.fspath(path)}: no target {only.target}", value=only.target, allowed=listed or "none")
     if only.target is None and len(seen) > 1:

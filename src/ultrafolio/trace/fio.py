@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.trace.importer import (
     MAX_ROWS,
     REQUEST,
@@ -124,9 +125,9 @@ class _Log:
         """Notes on lines whose meaning differs from their text."""
         found = []
         if self.backwards:
-            found.append(f"the time goes back {self.backwards} times: no wait there, as in fio's own replay")
+            found.append(f"the time goes back {plural(self.backwards, 'time')}: no wait there, as in fio's own replay")
         if self.ignored:
-            found.append(f"{self.ignored} wait lines are ignored, as fio does: version 3 has times instead")
+            found.append(f"ignored, as fio does: {plural(self.ignored, 'wait line')}; version 3 has times instead")
         return found
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ultrafolio.nouns import plural
 from ultrafolio.trace.importer import Head
 from ultrafolio.trace.reader import Lines
 
@@ -84,7 +85,7 @@ def events(form: str, source: Lines) -> Iterator[Event]:
         elif not (chain and _CHAIN.fullmatch(text)):
             raise source.bad(lineno, text, EXPECTED[form])
     if lost:
-        source.notes.append(f"{lost} lines say that events were lost: the buffer was too small")
+        source.notes.append(f"events were lost, by {plural(lost, 'line')} that says so: the buffer was too small")
 
 
 def first(head: Head) -> tuple[str, Event] | None:
@@ -107,4 +108,4 @@ def skipped(others: Counter[str], notes: list[str]) -> None:
     """Add a note with the numbers of events of other kinds."""
     if others:
         names = ", ".join(f"{n} {name}" for name, n in sorted(others.items())[:5])
-        notes.append(f"{sum(others.values())} events of other kinds are left out: {names}")
+        notes.append(f"left out: {plural(sum(others.values()), 'event')} of other kinds: {names}")

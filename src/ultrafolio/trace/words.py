@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.trace.reader import Path, open_stream, quoted
 
 Words = npt.NDArray[np.uint64]
@@ -156,7 +157,7 @@ def batches(path: Path, source: Source, notes: list[str]) -> Iterator[Words]:
         )
     if found.unlikely * 2 > found.set:
         raise InputError(
-            f"{name}: {found.unlikely} of {found.set} words are implausible as page flags",
+            f"{name}: {found.unlikely} of {plural(found.set, 'word')} implausible as page flags",
             value="pages that are locked and nothing else, or free and in use at once",
             allowed=f"words of {source.name}",
             cause="this looks like /proc/kpagecount or /proc/kpagecgroup: small numbers, not flags",
@@ -188,7 +189,7 @@ def _raw(path: Path) -> Iterator[bytes]:
                 )
     if rest:
         raise InputError(
-            f"{os.fspath(path)}: {len(rest)} bytes after word {number}",
+            f"{os.fspath(path)}: {plural(len(rest), 'byte')} after word {number}",
             allowed="a whole number of 8-byte words",
             cause="the dump was cut short",
             then=f"truncate -s {8 * number} {quoted(path)} leaves the whole words",

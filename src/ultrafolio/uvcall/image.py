@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import PAGE_SIZE
+from ultrafolio.nouns import plural
 
 MAGIC = b"UFSEHDR1"
 FRONT, BODY = struct.Struct(">8sH32s"), struct.Struct(">64sQ32s")
@@ -76,7 +77,7 @@ def seal(plain: bytes, host_keys: Sequence[bytes], address: int = 0) -> Sealed:
     Raises InputError if `plain` is not whole pages, a key has not 32 bytes, or there are over MOST_SLOTS keys.
     """
     if not plain or len(plain) % PAGE_SIZE:
-        raise InputError("image", value=f"{len(plain)} bytes", allowed="whole pages of 4,096 bytes")
+        raise InputError("image", value=plural(len(plain), "byte"), allowed="whole pages of 4,096 bytes")
     if not 0 < len(host_keys) <= MOST_SLOTS or any(len(key) != 32 for key in host_keys):
         raise InputError(
             "host keys",

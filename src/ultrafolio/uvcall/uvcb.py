@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ultrafolio.errors import InputError, one_of
+from ultrafolio.nouns import plural
 from ultrafolio.uvcall.calls import BY_COMMAND, CALLS, Call, Field
 
 HEADER = struct.Struct(">4H")
@@ -50,7 +51,9 @@ def pack(name: str, *, length: int | None = None, **fields: int) -> bytes:
 def unpack(block: bytes) -> Block:
     """Returns the header and all fields. Raises InputError for fewer bytes than a header has."""
     if len(block) < HEADER.size:
-        raise InputError("control block", value=f"{len(block)} bytes", allowed="8 bytes of header at least", then=THEN)
+        raise InputError(
+            "control block", value=plural(len(block), "byte"), allowed="8 bytes of header at least", then=THEN
+        )
     length, command, rc, rrc = HEADER.unpack_from(block)
     call = BY_COMMAND.get(command)
     fields = dict(_fields(call, block[:length])) if call else {}
@@ -82,8 +85,8 @@ def _set(block: bytearray, name: str, known: Mapping[str, Field], values: Mappin
         if offset + width > len(block):
             raise InputError(
                 f"{name}.{key}",
-                value=f"a block of {len(block)} bytes",
-                allowed=f"at least {offset + width} bytes",
+                value=f"a block of {plural(len(block), 'byte')}",
+                allowed=f"at least {plural(offset + width, 'byte')}",
                 then=THEN,
             )
         block[offset : offset + width] = value.to_bytes(width, "big")

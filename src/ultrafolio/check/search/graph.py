@@ -35,6 +35,7 @@ from ultrafolio.model import layout as model
 from ultrafolio.model.layout import OWNERS, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
+from ultrafolio.nouns import plural
 from ultrafolio.waits import load as waits
 
 Array = np.ndarray[Any, Any]
@@ -248,7 +249,7 @@ def _stopped(count: Array, max_states: int) -> str:
     """Returns why the exploration stops for good, or "" if more capacity lets it go on."""
     return {
         OVERFLOW: f"more than {MAX_PARTS} different pages and actors",
-        LIMIT: f"limit of {max_states} states reached",
+        LIMIT: f"limit of {plural(max_states, 'state')} reached",
     }.get(int(count["stop"][0]), "")
 
 
@@ -257,7 +258,7 @@ def _too_large(arrays: Mapping[str, Array], params: Params, capacity: Capacity, 
     if capacity.shared > MAX_SHARED:
         return f"more than {MAX_SHARED} different states of all pages"
     if bytes_of(arrays, params, capacity) > max_mib << 20:
-        return f"limit of {max_mib} MiB reached with {int(arrays['count']['states'][0])} states"
+        return f"limit of {max_mib} MiB reached with {plural(int(arrays['count']['states'][0]), 'state')}"
     return ""
 
 

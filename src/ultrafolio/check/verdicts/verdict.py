@@ -30,6 +30,7 @@ from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import Scenario, document, system
+from ultrafolio.nouns import plural
 from ultrafolio.tabular import Tabular
 from ultrafolio.version import __version__
 from ultrafolio.waits import words
@@ -218,7 +219,8 @@ class Result(Tabular):
     def heading(self) -> str:
         """Returns the verdict as one line."""
         kind = f", {self.worst.kind}" if self.worst.kind else ""
-        return f"{self.scenario} under {self.policy}: {self.verdict}{kind}, {self.states} states, {self.edges} edges"
+        size = f"{plural(self.states, 'state')}, {plural(self.edges, 'edge')}"
+        return f"{self.scenario} under {self.policy}: {self.verdict}{kind}, {size}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.sweep.distributed.broker import check_answer, connect, send
 from ultrafolio.sweep.distributed.job import Job
 from ultrafolio.sweep.distributed.ticket import Ticket, read_ticket
@@ -40,8 +41,8 @@ def watch(folder: Path, url: str | None) -> str:
         return f"a job is under way, but: {error.what} ({error.value})"
     with client:
         done, (state, _) = job.progress(), job.state()
-    chunks = f"{done.chunks} of {ticket.record.chunks} chunks"
-    return f"job {ticket.job} is {state}: {chunks}, {done.computed} of {ticket.record.cells} cells"
+    chunks = f"{done.chunks} of {plural(ticket.record.chunks, 'chunk')}"
+    return f"job {ticket.job} is {state}: {chunks}, {done.computed} of {plural(ticket.record.cells, 'cell')}"
 
 
 def pause(folder: Path, url: str | None) -> str:

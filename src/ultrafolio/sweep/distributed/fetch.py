@@ -10,6 +10,7 @@ from typing import Any
 
 from ultrafolio.durable import replace
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.sweep.distributed.broker import queued, send
 from ultrafolio.sweep.distributed.job import Commit, Job, claim_same
 from ultrafolio.sweep.distributed.own_workers import OwnWorkers
@@ -112,7 +113,7 @@ class Fetch:
             (self._store.folder / "job.json").unlink(missing_ok=True)
             raise InputError(
                 f"job {self._ticket.job} was revoked",
-                value=f"{len(self._left)} chunks were left",
+                value=f"left: {plural(len(self._left), 'chunk')}",
                 allowed="a job that runs",
                 then="repeat the sweep: what was fetched is kept",
             )
@@ -125,7 +126,7 @@ class Fetch:
                 lost = [number for number, held in zip(left, self._job.leased(left), strict=True) if not held]
                 lost = [number for number in lost if not self._job.done(number)]
                 if lost:
-                    self._say(f"{len(lost)} chunks were lost with their workers: they are queued again")
+                    self._say(f"queued again: {plural(len(lost), 'chunk')}, lost with the workers")
                     self._send(lost)
 
     def _revoked(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Self
 
 from ultrafolio import errors, files
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.redis_server import VARIABLE, launch
 
 FINISH_SECONDS = 15.0
@@ -45,7 +46,7 @@ class OwnWorkers:
             tail = self._log.read_text(errors="replace").splitlines()[-8:]
             raise InputError(
                 "the workers end again and again\n" + "\n".join(tail),
-                value=f"{self._started} times",
+                value=plural(self._started, "time"),
                 allowed="a worker that stays",
                 cause="the last lines of their log are above",
                 then=f"less {self._log}",

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ultrafolio.durable import replace
+from ultrafolio.nouns import plural
 from ultrafolio.sweep.distributed.broker import send, without_password
 from ultrafolio.sweep.distributed.chunking import cut, joined, measure, spread
 from ultrafolio.sweep.distributed.job import Job, Record, Spans, claim_same, find_same
@@ -60,7 +61,8 @@ class Submission:
         ticket = self._ticket(job, same, stop)
         if job.name == name:
             send(self.url, name, enumerate(ticket.chunks))
-            self.say(f"job {name}: {ticket.record.cells} cells in {ticket.record.chunks} chunks are queued")
+            cells, count = ticket.record.cells, ticket.record.chunks
+            self.say(f"job {name}: queued are {plural(cells, 'cell')} in {plural(count, 'chunk')}")
         else:
             self.say(f"the same sweep is under way as job {job.name}: joining it")
         return ticket
