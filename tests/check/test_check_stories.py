@@ -53,7 +53,7 @@ def test_a_lasso_that_cannot_be_replayed_is_refused():
         certify_lasso(made, [*stem, 1 << 16], cycle, 0)
     with pytest.raises(NotCertified, match="actor 1 does not wait"):
         certify_lasso(made, stem, cycle, 1)
-    with pytest.raises(NotCertified, match="fair step is enabled"):
+    with pytest.raises(NotCertified, match="fair steps are enabled"):
         certify_lasso(made, stem, [], 0)
     with pytest.raises(NotCertified):
         certify_lasso(system("03-virtio", "per-page"), stem, cycle, 0)
