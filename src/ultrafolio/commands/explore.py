@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ultrafolio import durable
+from ultrafolio import durable, shipped
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError
@@ -105,7 +105,7 @@ def explore(
         raise InputError("--path and --goto name two states", value=f"{path}, {target}", allowed="one of them")
     if len(set(names)) < len(names):
         raise InputError("--policy", value=", ".join(names), allowed="each policy once")
-    story = scenario.read(file)
+    story = scenario.read(shipped.found(file, "scenarios"))
     walks = [Walk(story, str(file), policies.find(name, story.tables), name) for name in names]
     guides = [Guide(walk, max_states=max_states, max_mib=max_mib) for walk in walks]
     words = ["ultrafolio", "explore", str(file), *(word for name in names for word in ("--policy", name))]
