@@ -45,6 +45,16 @@ def test_an_event_of_trace_cmd_with_its_system_is_the_same_event(
     assert counts[0] == counts[1]
 
 
+def test_a_line_of_a_call_chain_that_holds_an_event_is_refused(tmp_path: Path) -> None:
+    """Found by mutation 9,474 of seed 2007: the line lost its end, and the event after it was not counted."""
+    data = (specimens.INPUTS / "software-faults.perf").read_bytes()
+    joined = data.replace(b"(/lib", b"(/lib\x00", 1)
+    end = joined.index(b"\x00")
+    joined = joined[:end] + joined[joined.index(b"\n", end) + 1 :]
+    assert mutations.fate(tmp_path / "recording", data) == "read"
+    assert mutations.fate(tmp_path / "recording", joined) == "refused"
+
+
 def test_mutations(tmp_path: Path) -> None:
     ends = mutations.rounds(10_000, mutations.SEED, tmp_path / "mutant")
     assert ends.total() == 10_000
