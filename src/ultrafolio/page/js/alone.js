@@ -1,0 +1,3 @@
+// The checker without a page: for programs and tests that load the script.
+
+globalThis.ultrafolio = { readLink, madeLink, checkText, systemOf, readScenario, policyOf, result_text, Refused };
