@@ -114,6 +114,15 @@ TABLE += [(" ".join(words), words) for words in (line.split() for line in """
     doctor nope
     completion
     completion tcsh
+    check #a/b/c
+    check 03-virtio --link --policy nope
+    export
+    export --page --scenario #a/b/c
+    export --page -o absent/x.html
+    export --page -o folder
+    export --scenario nothing
+    export --scenario #a/b/c
+    export --nope
     judge
     judge --tree absent
     judge --tree folder

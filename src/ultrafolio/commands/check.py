@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.model import policies, scenario
+from ultrafolio.page import link
 from ultrafolio.sweep import durable
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
@@ -57,12 +59,17 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.option("--export", "language", type=click.Choice(("promela", "promela-fair")),
               help="Print the system as a Promela program instead of checking it: one process, or one per thread "
               "with leads-to formulas.")  # fmt: skip
+@click.option("--link", "as_link", is_flag=True, help="Print a link for each scenario and policy instead of checking: "
+              "it goes behind the address of the page that ultrafolio export --page writes.")  # fmt: skip
 @click.option("--save", type=click.Path(path_type=Path), help="Write the worst story to this trace file, "
               "for ultrafolio trace verify.")  # fmt: skip
 def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], diff_policy: tuple[str, str] | None,
                   ranges: tuple[str, ...], expect: bool, max_states: int, max_mib: int, safety: bool, symmetry: bool,
-                  threads: int, form: str, as_json: bool, language: str | None, save: Path | None) -> int:  # fmt: skip
+                  threads: int, form: str, as_json: bool, language: str | None, as_link: bool,
+                  save: Path | None) -> int:  # fmt: skip
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
+
+    A scenario is a file, the name of a shipped one, or a link from the page, in quotes; a link has a policy with it.
 
     \b
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio
@@ -84,6 +91,8 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
                          then="ultrafolio check --help")  # fmt: skip
     if language:
         return _export(files, names, fair=language == "promela-fair")
+    if as_link:
+        return _links(files, names)
     if save:
         in_folder(save)
     if as_json and form not in ("text", "json"):
@@ -101,10 +110,13 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
         return vary.run(files[0], ranges, chosen, extent, as_json=form == "json", typed=_typed())
     results, wrong, made = [], [], []
     for file in files:
-        story = scenario.read(shipped.found(file, "scenarios"))
-        for name in chosen:
+        linked = link.opened(str(file)) if link.is_link(str(file)) else None
+        story = linked.story if linked else scenario.read(shipped.found(file, "scenarios"))
+        for name in (linked.policy,) if linked and not (names or diff_policy) else chosen:
             policy = policies.find(name, story.tables)
-            result = check(story, str(file), policy, name, extent, progress.shown)
+            result = check(story, linked.name if linked else str(file), policy, name, extent, progress.shown)
+            if linked and not linked.known:
+                result = replace(result, command=_by_link(linked, policy, name, extent))
             results.append(result)
             made.append((story, policy))
             wrong += differences(result, story.expect) if expect else []
@@ -139,6 +151,20 @@ def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> i
     system = scenario.system(story, policies.find(names[0], story.tables))
     click.echo(promela.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
     return 0
+
+
+def _links(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
+    """Print the link of each scenario and policy, a line each."""
+    for file in files:
+        story = scenario.read(shipped.found(file, "scenarios"))
+        for name in names or tuple(policies.PRESETS):
+            click.echo(link.link(story, file.stem, policies.find(name, story.tables), name))
+    return 0
+
+
+def _by_link(linked: link.Linked, policy: policies.Policy, name: str, extent: Extent) -> str:
+    """What to type for the verdict on a linked scenario that is not shipped."""
+    return shlex.join(["ultrafolio", "check", link.link(linked.story, linked.name, policy, name), *extent.words()])
 
 
 def _write(results: list[Result], form: str) -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ultrafolio import shipped
 from ultrafolio.check import certificate, scope
 from ultrafolio.check.layout import REFUSALS
-from ultrafolio.engine.load import constants
+from ultrafolio.engine.load import constants, digest
 from ultrafolio.fields import Field
 from ultrafolio.model import layout, policies, scenario
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.screen import MAIL
+from ultrafolio.version import __version__
 from ultrafolio.waits import tables
 
+from . import link
 from .names import FIELDS, literal
 from .sources import translated
 
@@ -27,8 +33,12 @@ DRAWN = ("draw", "player", "page")
 """Scripts of the page itself."""
 MOST_STATES = 200_000
 """States up to which the page explores a system."""
+MOST_WORDS = 24_000_000
+"""Words of 32 bits up to which states are kept: 96 MB."""
 MOST_ACTORS = 30
 """Actors up to which it does: one bit each in a word of 32."""
+_NAMED = re.compile(r"^(?:const|let|class|(?:async )?function\*?) (\w+)", re.MULTILINE)
+"""The names of what a script has outside of functions: lines without indentation."""
 _FOLDER = Path(__file__).parent / "js"
 
 
@@ -42,6 +52,9 @@ def script(changed: Mapping[str, str] | None = None, *, page: bool = True) -> st
     alone, which gives `checkLink` and `checkText` to whoever runs it. changed: see sources.translated."""
     hand = [asset(f"{name}.js") for name in (*CHECKER, *(DRAWN if page else ("alone",)))]
     parts = ['(() => {\n"use strict";', *tables_for(hand), translated(changed), *hand, "})();\n"]
+    names = Counter(_NAMED.findall("\n".join(parts)))
+    if twice := [name for name, n in names.items() if n > 1]:
+        raise ValueError(f"two things of one name in the page's script: {', '.join(twice)}")
     return "\n".join(map(_short, parts))
 
 
@@ -51,6 +64,19 @@ def _short(text: str) -> str:
     return "\n".join(line for line in lines if line and not line.startswith(("//", "/**", "*")))
 
 
+def page() -> str:
+    """The page: one HTML file that loads nothing and runs this script alone."""
+    code = "\n" + script()
+    allowed = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    parts = {
+        "policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'; base-uri 'none'",
+        "style": asset("page.css"), "script": code,
+        "about": f"ultrafolio {__version__}, rules {digest()[:12]}: the rules of the lab, translated; works offline.",
+    }  # fmt: skip
+    first, *rest = asset("page.html").split("{{")
+    return first + "".join(parts[name] + text for name, text in (piece.split("}}", 1) for piece in rest))
+
+
 def tables_for(hand: list[str]) -> list[str]:
     """The tables of the model that the scripts `hand` use, as JavaScript."""
     known = constants(layout) | constants(tables)
@@ -58,15 +84,24 @@ def tables_for(hand: list[str]) -> list[str]:
     made = {
         "K": {name: known[name] for name in wanted},
         "SECTIONS": {section: list(places) for section, places in FIELDS.items()},
-        "FIELDS_OF": fields_of(), "POLICIES": {name: policies.find(name).codes() for name in policies.names()},
+        "FIELDS_OF": fields_of(), "CODES": list(policies.Policy().codes()),
+        "POLICIES": {name: list(policies.find(name).codes().values()) for name in policies.names()},
         "VARIANTS": {name: code for name, (code, _) in policies.VARIANTS.items()},
-        "REFUSALS": REFUSALS, "MOST_STATES": MOST_STATES, "MOST_ACTORS": MOST_ACTORS,
-        "MANY": certificate.MANY, "MAIL": MAIL, "STEPS": scope.STEPS,
+        "REFUSALS": REFUSALS, "MOST_STATES": MOST_STATES, "MOST_WORDS": MOST_WORDS, "MOST_ACTORS": MOST_ACTORS,
+        "SHIPPED": shipped_texts(), "MANY": certificate.MANY, "MAIL": MAIL, "STEPS": scope.STEPS,
     }  # fmt: skip
     takers = {pc: RULES[pc].takers for pc in sorted(RULES)}
     maps = {"TAKERS": takers, "PROPERTIES": PROPERTIES, "OUTCOMES": layout.OUTCOMES}
     return [f"const {name} = {_json(value)};" for name, value in made.items()] + [
         f"const {name} = {literal(value)};" for name, value in maps.items()]  # fmt: skip
+
+
+def shipped_texts() -> str:
+    """The shipped scenarios as a link has them, {name: text}, packed as a link is."""
+    default, texts = policies.PRESETS["per-page"][1], {}
+    for file in shipped.shipped("scenarios"):
+        texts[file.stem] = link.scenario_text(scenario.read(file), default, "per-page")
+    return link.packed(_json(texts))
 
 
 def fields_of() -> dict[str, Any]:

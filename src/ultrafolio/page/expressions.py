@@ -116,7 +116,7 @@ class Expressions:
             case ast.Tuple() | ast.List():
                 return "[" + ", ".join(self._items(node.elts)) + "]"
             case ast.JoinedStr():
-                return "(" + " + ".join(['""', *map(self._part, node.values)]) + ")"
+                return self._text(node)
             case ast.ListComp() | ast.GeneratorExp() | ast.SetComp():
                 made = self._comprehension(node.generators, node.elt)
                 return f"new Set({made})" if isinstance(node, ast.SetComp) else made
@@ -237,11 +237,19 @@ class Expressions:
         given += [later.get(parameter, "undefined") for parameter in parameters[len(given) : last + 1]]
         return f"{'new ' if name in self.names.classes else ''}{name_of(name)}({', '.join(given)})"
 
+    def _text(self, node: ast.JoinedStr) -> str:
+        """An f-string as a template."""
+        made = ""
+        for part in node.values:
+            if isinstance(part, ast.Constant):
+                made += literal(part.value)[1:-1].replace('\\"', '"').replace("`", "\\`").replace("${", "\\${")
+            else:
+                made += "${" + self._part(part) + "}"
+        return f"`{made}`"
+
     def _part(self, node: ast.expr) -> str:
         """A part of an f-string."""
         match node:
-            case ast.Constant():
-                return literal(node.value)
             case ast.FormattedValue(format_spec=None, conversion=-1):
                 return self.of(node.value)
             case ast.FormattedValue(format_spec=ast.JoinedStr(values=[ast.Constant(value=spec)]), conversion=-1):

@@ -9,17 +9,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import tomllib
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+from ultrafolio import shipped
 from ultrafolio.errors import InputError
-from ultrafolio.fields import Field
-from ultrafolio.model import policies
+from ultrafolio.fields import Field, unversioned
+from ultrafolio.model import kernels, policies
 from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.policies import Policy
-from ultrafolio.model.scenario import ACTORS, FEATURES, MEMORY, Scenario
+from ultrafolio.model.scenario import ACTORS, FEATURES, MEMORY, Scenario, document, parse
+from ultrafolio.model.scenario import read as read_file
 
 MOST_TEXT = 65_536
 """Bytes up to which a link's scenario is read."""
@@ -31,10 +34,13 @@ def link(story: Scenario, name: str, policy: Policy, policy_name: str) -> str:
     if len(text.encode()) > MOST_TEXT:
         raise InputError(f"{name}: too large for a link", value=f"{len(text.encode())} bytes",
                          allowed=f"a scenario of at most {MOST_TEXT} bytes")  # fmt: skip
+    return f"#{quote(name, safe='')}/{quote(policy_name, safe='')}/{packed(text)}"
+
+
+def packed(text: str) -> str:
+    """A text deflated, in the letters of base64url."""
     packer = zlib.compressobj(9, wbits=-15)
-    packed = packer.compress(text.encode()) + packer.flush()
-    letters = base64.urlsafe_b64encode(packed).decode().rstrip("=")
-    return f"#{quote(name, safe='')}/{quote(policy_name, safe='')}/{letters}"
+    return base64.urlsafe_b64encode(packer.compress(text.encode()) + packer.flush()).decode().rstrip("=")
 
 
 def read(address: str) -> tuple[str, str, str]:
@@ -44,14 +50,54 @@ def read(address: str) -> tuple[str, str, str]:
         raise _damaged(address, "an address ends with #NAME/POLICY/TEXT")
     name, policy, letters = unquote(parts[0]), unquote(parts[1]), parts[2]
     try:
-        packed = base64.b64decode(letters + "=" * (-len(letters) % 4), altchars=b"-_", validate=True)
+        deflated = base64.b64decode(letters + "=" * (-len(letters) % 4), altchars=b"-_", validate=True)
         unpacker = zlib.decompressobj(wbits=-15)
-        text = unpacker.decompress(packed, MOST_TEXT)
+        text = unpacker.decompress(deflated, MOST_TEXT)
         if not unpacker.eof:
             raise _damaged(address, f"its text is cut, or of more than {MOST_TEXT} bytes")
         return name, policy, text.decode()
     except (binascii.Error, zlib.error, ValueError):
         raise _damaged(address, "its last part is no packed text") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """What a link says: a scenario, its name, and the policy's name. known: both
+    names say it all, as that of a shipped scenario does."""
+
+    story: Scenario
+    name: str
+    policy: str
+    known: bool
+
+
+def opened(address: str) -> Linked:
+    """The scenario of a link or its fragment. InputError for what is no link, and for a text that is no scenario."""
+    name, policy, text = read(address)
+    try:
+        tables = unversioned(tomllib.loads(text), name)
+    except tomllib.TOMLDecodeError as error:
+        raise _damaged(address, f"its text is not TOML: {error}") from None
+    story = parse(tables, name)
+    named = policy in policies.PRESETS or kernels.is_kernel(policy)
+    return Linked(story, name, policy, named and _is_shipped(story, name))
+
+
+def is_link(word: str) -> bool:
+    """Whether a word that stands for a scenario is meant to be a link."""
+    return word.rpartition("#")[2].count("/") == 2 and "#" in word
+
+
+def _is_shipped(story: Scenario, name: str) -> bool:
+    """Whether the shipped scenario of this name is this one."""
+    files = [file for file in shipped.shipped("scenarios") if file.stem == name]
+    return bool(files) and document(read_file(files[0])) == document(story)
+
+
+def file_text(address: str) -> str:
+    """The scenario of a link as a TOML file, with a line that says under which policy it was sent."""
+    found = opened(address)
+    return f"# from a link, under the policy {json.dumps(found.policy)}\n{read(address)[2]}"
 
 
 def _damaged(address: str, cause: str) -> InputError:

@@ -10,6 +10,9 @@ from .expressions import Expressions
 from .names import FIELDS, Names, name_of
 
 
+PLAIN_OPERATIONS = {ast.Add: "+=", ast.Sub: "-=", ast.BitOr: "|=", ast.BitAnd: "&="}
+
+
 def parameters(node: ast.FunctionDef) -> list[str]:
     """The parameters in order, those that can only be named at the end."""
     return [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
@@ -27,17 +30,20 @@ class Function(Expressions):
         super().__init__(names, known, where, plain=plain)
         self.lines: list[str] = []
         self.temporary = 0
+        self.node: ast.FunctionDef | None = None
 
     def written(self, node: ast.FunctionDef, head: str = "function ", outer: Iterable[str] = ()) -> str:
         """The whole function. head: what stands before its name. outer: variables of a function around it."""
-        given = parameters(node)
+        self.node, given = node, parameters(node)
         own = {n.id for n in _within(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         inner = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
         self.local = {*outer, *given, *own, *inner}
         self._find_aliases(node)
         said = [self._parameter(node, name) for name in given if name != "self"]
         self.lines = [f"{head}{name_of(node.name)}({', '.join(said)}) {{"]
-        if variables := sorted(own - inner - {*given, "run"}):
+        counters = {n.target.id for n in _within(node) if isinstance(n, ast.For) and isinstance(n.target, ast.Name)
+                    and ast.unparse(n.iter).startswith("range(") and ast.unparse(n.iter).count(",") < 2}  # fmt: skip
+        if variables := sorted(own - inner - counters - {*given, "run"}):
             self.lines.append(f"  let {', '.join(map(name_of, variables))};")
         self._body(node.body, "  ")
         return "\n".join([*self.lines, "}"])
@@ -81,7 +87,7 @@ class Function(Expressions):
             case ast.Expr():
                 self.lines.append(f"{indent}{self.of(node.value)};")
             case ast.Return():
-                self.lines.append(f"{indent}return{' ' + self.of(node.value) if node.value else ''};")
+                self.lines.append(f"{indent}return{' ' + bare(self.of(node.value)) if node.value else ''};")
             case ast.Assign():
                 self._assign(node, indent)
             case ast.AnnAssign() if node.value:
@@ -95,7 +101,7 @@ class Function(Expressions):
             case ast.For(orelse=[]):
                 self._for(node, indent)
             case ast.While(orelse=[]):
-                self._block(f"while ({self.truth(node.test)})", node.body, indent)
+                self._block(f"while ({bare(self.truth(node.test))})", node.body, indent)
             case ast.Break() | ast.Continue():
                 self.lines.append(f"{indent}{'break' if isinstance(node, ast.Break) else 'continue'};")
             case ast.FunctionDef():
@@ -112,7 +118,7 @@ class Function(Expressions):
         self.lines.append(f"{indent}}}")
 
     def _if(self, node: ast.If, indent: str) -> None:
-        self._block(f"if ({self.truth(node.test)})", node.body, indent)
+        self._block(f"if ({bare(self.truth(node.test))})", node.body, indent)
         if node.orelse:
             self.lines[-1] += " else {"
             self._body(node.orelse, indent + "  ")
@@ -121,15 +127,28 @@ class Function(Expressions):
     def _for(self, node: ast.For, indent: str) -> None:
         match node:
             case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=args)) if len(args) < 3:
+                if not self._is_own(node, name):
+                    raise self.refuse(node)
                 first, end = ["0", *map(self.of, args)][-2:]
                 self.temporary += 1
-                at, limit = f"at{self.temporary}", f"end{self.temporary}"
-                self.lines += [f"{indent}for (let {at} = {first}, {limit} = {end}; {at} < {limit}; {at}++) {{",
-                               f"{indent}  {name_of(name)} = {at};"]  # fmt: skip
-                self._body(node.body, indent + "  ")
-                self.lines.append(f"{indent}}}")
+                at, limit = name_of(name), f"e{self.temporary}"
+                head = f"for (let {at} = {bare(first)}, {limit} = {bare(end)}; {at} < {limit}; {at}++)"
+                self._block(head, node.body, indent)
             case _:
                 self._block(f"for ({self.of(node.target)} of {self.of(node.iter)})", node.body, indent)
+
+    def _is_own(self, node: ast.For, name: str) -> bool:
+        """Whether a loop's variable is used within loops over it only, and changed by them only: what Python leaves in
+        it after the loop is then never seen."""
+        assert self.node
+        loops = [n for n in ast.walk(self.node) if isinstance(n, ast.For) and ast.unparse(n.target) == name]
+        inside = {n for loop in loops for line in loop.body for n in ast.walk(line)}
+        for n in ast.walk(self.node):
+            if isinstance(n, ast.Name) and n.id == name:
+                is_target = any(n is loop.target for loop in loops)
+                if not is_target and (n not in inside or isinstance(n.ctx, ast.Store)):
+                    return False
+        return True
 
     # --------------------------------------------------------------------------------------- assignments
     def _assign(self, node: ast.Assign, indent: str) -> None:
@@ -142,15 +161,14 @@ class Function(Expressions):
         elif isinstance(target, ast.Subscript) and not self.plain:
             self.lines.append(f"{indent}put({self.of(target.value)}, {self.of(target.slice)}, {self.of(node.value)});")
         elif not self._is_run(target, node.value):
-            place = self._value(node.value)
+            place = bare(self._value(node.value))
             self.lines.append(f"{indent}{' = '.join(self._target(t) for t in node.targets)} = {place};")
 
     def _each(self, pairs: list[tuple[ast.expr, ast.expr]], indent: str) -> None:
         """Several at once: every value is computed before the first is given."""
         pairs = [(target, value) for target, value in pairs if not self._is_run(target, value)]
-        simple = all(isinstance(value, ast.Constant) or self.of(value).lstrip("-").isdigit() if not self.record(value)
-                     else False for _, value in pairs[1:])  # fmt: skip
-        said = [self._value(value) for _, value in pairs]
+        simple = not any(_depends(value, target) for n, (target, _) in enumerate(pairs) for _, value in pairs[n + 1 :])
+        said = [bare(self._value(value)) for _, value in pairs]
         if simple:
             for (target, _), value in zip(pairs, said, strict=True):
                 self.lines.append(f"{indent}{self._target(target)} = {value};")
@@ -185,6 +203,10 @@ class Function(Expressions):
         if isinstance(node.op, ast.Add) and not self.plain:
             self.lines.append(f"{indent}{self.of(node.target)} = plus({self.of(node.target)}, {self.of(node.value)});")
             return
+        if type(node.op) in PLAIN_OPERATIONS:
+            sign = PLAIN_OPERATIONS[type(node.op)]
+            self.lines.append(f"{indent}{self.of(node.target)} {sign} {bare(self.of(node.value))};")
+            return
         self.lines.append(f"{indent}{self.of(node.target)} = {self.of(value)};")
 
 
@@ -211,6 +233,29 @@ def _default(function: Function, node: ast.expr) -> str:
         case ast.Call(func=ast.Name(id="field"), keywords=[ast.keyword(arg="default_factory", value=ast.Name(id=kind))]):
             return {"list": "[]", "dict": "new Map()"}[kind]
     return function.of(node)
+
+
+def _depends(value: ast.expr, target: ast.expr) -> bool:
+    """Whether a value may be another once `target` was given one: it names that variable; or, where a field is given,
+    it reads a field of that name or calls a function."""
+    for n in ast.walk(value):
+        if isinstance(target, ast.Name) and isinstance(n, ast.Name) and n.id == target.id:
+            return True
+        if isinstance(target, ast.Attribute) and (
+            isinstance(n, ast.Call) or (isinstance(n, ast.Attribute) and n.attr == target.attr)
+        ):
+            return True
+    return isinstance(target, ast.Subscript)
+
+
+def bare(text: str) -> str:
+    """JavaScript without parentheses around all of it."""
+    depth = 0
+    for n, letter in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth == 0 and (n == 0 or n < len(text) - 1):
+            return text
+    return text[1:-1] if text.startswith("(") and not set(text) & set("'\"`") else text
 
 
 def _within(node: ast.FunctionDef) -> Iterable[ast.AST]:

@@ -6,8 +6,7 @@ async function readLink(fragment) {
   if (parts.length !== 3) throw new Refused("the address has no scenario: #NAME/POLICY/TEXT is expected after the page");
   try {
     const [name, policy] = parts.slice(0, 2).map(decodeURIComponent);
-    const packed = Uint8Array.from(atob(parts[2].replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
-    return { name, policy, text: await through(new DecompressionStream("deflate-raw"), packed, MOST_TEXT) };
+    return { name, policy, text: await unpacked(parts[2], MOST_TEXT) };
   } catch (error) {
     throw error instanceof Refused ? error : new Refused("the address is damaged: its last part is no packed scenario");
   }
@@ -15,11 +14,10 @@ async function readLink(fragment) {
 
 const MOST_TEXT = 65536;
 
-/** Bytes through a stream, as text of at most so many bytes. */
-async function through(stream, bytes, most) {
-  const writer = stream.writable.getWriter(), reader = stream.readable.getReader(), parts = [];
-  writer.write(bytes).catch(() => {});
-  writer.close().catch(() => {});
+/** The text of at most so many bytes in deflated letters of base64url. Refused where there are more. */
+async function unpacked(letters, most) {
+  const bytes = Uint8Array.from(atob(letters.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw")).getReader(), parts = [];
   let size = 0;
   for (;;) {
     const { done, value } = await reader.read();
@@ -30,18 +28,37 @@ async function through(stream, bytes, most) {
   return new TextDecoder("utf-8", { fatal: true }).decode(await new Blob(parts).arrayBuffer());
 }
 
+/** The shipped scenarios: {name: text}. */
+const shippedTexts = () => (shippedOnce ??= unpacked(SHIPPED, 1 << 20).then(JSON.parse));
+let shippedOnce;
+
 /** The fragment of a scenario's text under a policy. */
 async function madeLink(name, policy, text) {
-  const stream = new CompressionStream("deflate-raw"), writer = stream.writable.getWriter();
-  writer.write(new TextEncoder().encode(text));
-  writer.close();
-  const packed = new Uint8Array(await new Response(stream.readable).arrayBuffer());
+  const stream = new Blob([text]).stream().pipeThrough(new CompressionStream("deflate-raw"));
+  const packed = new Uint8Array(await new Response(stream).arrayBuffer());
   const letters = btoa(String.fromCharCode(...packed)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
   return `#${encodeURIComponent(name)}/${encodeURIComponent(policy)}/${letters}`;
 }
 
+/** What to type for the verdict of this scenario: its name where it is a shipped one, else its link. */
+async function commandOf(name, policy, text) {
+  const known = (await shippedTexts())[name] === text;
+  if (known) return shellLine(["ultrafolio", "check", name, "--policy", policy]);
+  return shellLine(["ultrafolio", "check", await madeLink(name, policy, text)]);
+}
+
 /** The verdict on a scenario's text: {story, result, graph}. Refused where the text or the policy is wrong. */
-function checkText(name, policy, text, most = MOST_STATES) {
-  const story = readScenario(text);
-  return { story, ...checked(story, name, policyOf(policy, story), policy, most) };
+function checkText(name, policy, text, command = "") {
+  const work = checking(name, policy, text, command);
+  for (;;) {
+    const { done, value } = work.next();
+    if (done) return value;
+  }
+}
+
+/** The same, step by step, so that a page can draw between: each time it yields the number of states found. */
+function* checking(name, policy, text, command) {
+  const story = readScenario(text), system = systemOf(story, policyOf(policy, story));
+  const graph = yield* exploring(system, MOST_STATES);
+  return { story, graph, result: resultOf(graph, story, name, policy, command) };
 }

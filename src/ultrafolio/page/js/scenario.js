@@ -114,12 +114,12 @@ function policyOf(name, story) {
   const table = story.tables[name];
   if (!table) {
     if (!POLICIES[name]) throw new Refused(`no policy: ${name}; there are ${Object.keys(POLICIES).join(", ")}`);
-    return POLICIES[name];
+    return codesOf(name);
   }
   if (POLICIES[name]) throw new Refused(`[policy.${name}]: a preset or a kernel has this name`);
   const values = taken(table, `[policy.${name}]`, FIELDS_OF.policy, story.lines);
   if (!POLICIES[values.base]) throw new Refused(`no base: ${values.base}; there are ${Object.keys(POLICIES).join(", ")}`);
-  const made = { ...POLICIES[values.base] };
+  const made = codesOf(values.base);
   for (const [field, value] of Object.entries(values)) {
     if (value === null || field === "base") continue;
     if (field === "variants") {
@@ -132,3 +132,6 @@ function policyOf(name, story) {
   }
   return made;
 }
+
+/** A policy of the model as {choice: number}. */
+const codesOf = (name) => Object.fromEntries(CODES.map((choice, n) => [choice, POLICIES[name][n]]));

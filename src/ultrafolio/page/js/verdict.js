@@ -1,19 +1,15 @@
 // From a graph to the verdict that `ultrafolio check` prints: check/verdict.py over this page's graph.
 
-/** The Result of a scenario under a policy; its states are at most `most`, or it is unknown. */
-function checked(story, name, policy, policyName, most) {
-  const system = systemOf(story, policy), graph = explore(system, most);
-  const kinds = new Set(system.kinds.map((kind) => ACTOR_KINDS[kind]));
-  const fired = new Map();
+/** The Result of an explored scenario under a policy; unknown where the graph is not complete. */
+function resultOf(graph, story, name, policyName, command) {
+  const kinds = new Set(graph.system.kinds.map((kind) => ACTOR_KINDS[kind])), fired = new Map();
   for (const [pc, n] of graph.fired) {
     if (TAKERS.get(pc).some((kind) => kinds.has(kind))) fired.set(RULES.get(pc).name, n);
   }
-  const findings = [...safetyOf(graph), ...livenessOf(graph)];
-  const count = graph.states.count, reason = graph.complete ? "" : `limit of ${most} states reached`;
-  const command = shellLine(["ultrafolio", "check", name, "--policy", policyName]);
-  const result = new Result(name, policyName, findings, count, graph.to.length, depthOf(graph, count - 1),
-    graph.complete, reason, fired, command, scopeOf(story, policy));
-  return { result, graph };
+  const findings = [...safetyOf(graph), ...livenessOf(graph)], count = graph.states.count;
+  const reason = graph.complete ? "" : `limit of ${count - 1} states reached`;
+  return new Result(name, policyName, findings, count, graph.to.length, depthOf(graph, count - 1), graph.complete,
+    reason, fired, command, scopeOf(story, policyOf(policyName, story)));
 }
 
 function safetyOf(graph) {

@@ -1,0 +1,51 @@
+"""What tests of the page share: its checker in node, without a browser."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ultrafolio.page import build, link
+
+NODE = shutil.which("node")
+NEEDED = pytest.mark.skipif(NODE is None, reason="node is not installed")
+PROGRAM = """
+const wanted = JSON.parse(require("fs").readFileSync(0, "utf8"));
+async function answer({ link, text, name, policy }) {
+  try {
+    if (link) ({ name, policy, text } = await ultrafolio.readLink(link));
+    const command = await ultrafolio.commandOf(name, policy, text);
+    const { result, graph } = ultrafolio.checkText(name, policy, text, command);
+    const { verdict, worst, states, edges, depth, complete } = result;
+    return { verdict, kind: worst.kind ?? "null", depth, states, edges, complete,
+      text: ultrafolio.result_text(result), first: [...graph.states.at(0)] };
+  } catch (error) {
+    return error instanceof ultrafolio.Refused ? { refused: error.message, line: error.line } : { defect: error.stack };
+  }
+}
+(async () => {
+  const made = [];
+  for (const one of wanted) made.push(await answer(one));
+  console.log(JSON.stringify(made));
+})();
+"""
+"""Answers each wanted {link}, or {name, policy, text}, with its verdict and text, or with why it is refused."""
+
+
+def answers(wanted, changed=None):
+    """What the page's checker says of each wanted scenario; `changed` replaces source text of the rules."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "page.js"
+        file.write_text(build.script(changed, page=False) + PROGRAM, encoding="utf-8")
+        done = subprocess.run([NODE, str(file)], input=json.dumps(wanted), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert len(found) == len(wanted) and not [one["defect"] for one in found if "defect" in one]
+    return found
+
+
+def link_of(story, name, policy, policy_name):
+    return {"link": link.link(story, name, policy, policy_name)}
