@@ -90,7 +90,7 @@ def _numbers(node, beside):
 
 
 # ---------------------------------------------------------------------------------------------- the entries
-LAYOUT, RULES = "model/layout.py", "model/access.py"
+LAYOUT, RULES = "model/layout.py", "model/rules/references.py"
 KICKS = '''
 @rule(KICK_IDLE, takers="kicker", cost="kick", fair=UNFAIR, chooses=True, kernel="none")
 def kick_start(s, t, op, page):
@@ -149,8 +149,8 @@ def add_kind(copy):
 def tell_kind(copy):
     """Scenario files and folding hear of the new kind."""
     copy.entry("model/scenario.py", "ACTORS", '"kicker": {"page": _PAGES, "starts": _STARTS, "after": _AFTER}')
-    copy.imports("check/layout.py", "from ultrafolio.model.layout import KICKER")
-    copy.entry("check/layout.py", "WORKERS", "KICKER")
+    copy.imports("check/kinds.py", "from ultrafolio.model.layout import KICKER")
+    copy.entry("check/kinds.py", "WORKERS", "KICKER")
 
 
 def add_choice(copy):

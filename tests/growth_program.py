@@ -10,10 +10,10 @@ from pathlib import Path
 from checking import naive
 from stored import Stored
 from ultrafolio.check.explore import explore
-from ultrafolio.check.promela import export
 from ultrafolio.check.replay import copied, frozen
 from ultrafolio.check.verdict import WHOLE, Extent, check
-from ultrafolio.engine.conformance import Interpreter, agree
+from ultrafolio.conformance.suite import Interpreter, agree
+from ultrafolio.export.promela.program import export
 from ultrafolio.model import layout, scenario
 from ultrafolio.model.policies import from_table
 from ultrafolio.model.properties import PROPERTIES

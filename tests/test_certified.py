@@ -10,9 +10,9 @@ import pytest
 from ultrafolio.check import components, verdict
 from ultrafolio.check.components import Lookup, judge
 from ultrafolio.check.explore import explore
-from ultrafolio.check.formats_trace import read, trace_file, verify
 from ultrafolio.check.liveness import components_of
 from ultrafolio.errors import Defect, InputError
+from ultrafolio.export.trace_file import read, trace_file, verify
 from ultrafolio.model import policies, scenario
 from ultrafolio.waits import words
 from ultrafolio.waits.words import stall

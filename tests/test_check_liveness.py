@@ -26,9 +26,9 @@ from ultrafolio.check.explore import Graph, explore
 from ultrafolio.check.layout import COUNT
 from ultrafolio.check.liveness import components_of, cycle_through
 from ultrafolio.check.replay import certify_lasso
-from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import LEADS_TO, Extent, check
 from ultrafolio.errors import Defect
+from ultrafolio.export.text import result_text
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import (
     ACC_CLEAR,

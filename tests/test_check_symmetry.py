@@ -7,7 +7,8 @@ import pytest
 
 from checking import ROOT, naive
 from ultrafolio.check import guests, symmetry
-from ultrafolio.check.explore import Finder, explore
+from ultrafolio.check.concrete import Finder, way
+from ultrafolio.check.explore import explore
 from ultrafolio.check.replay import certify_violation, copied, frozen, replay
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
@@ -216,7 +217,7 @@ def test_a_way_in_the_folded_graph_is_a_way_of_the_system():
     folded = explore(system, edges=False, fold=True)
     finder = Finder(folded)
     for number in range(0, folded.states, max(1, folded.states // 20)):
-        path = folded.path(number)
+        path = way(folded, number)
         assert len(path) == folded.depth_of(number)
         assert finder.number(replay(system, path)[1]) == number
 
@@ -231,7 +232,7 @@ def test_a_counterexample_is_concrete_certified_and_as_short_as_without():
     folded, full = explore(system, edges=False, fold=True), naive(system)
     assert full.broke
     for number, length in full.broke.items():
-        path = symmetry.concrete(folded, int(folded.space.found[number]["state"]), number)
+        path = way(folded, int(folded.space.found[number]["state"]), number)
         assert len(certify_violation(system, path, number)) == length
 
 

@@ -12,7 +12,7 @@ import pytest
 import chaos
 from faulty import Breakable, Crash, InMemory, InRedis
 from services.groups import Groups
-from ultrafolio.engine.conformance import SCENARIOS, walked
+from ultrafolio.conformance.suite import SCENARIOS, walked
 from ultrafolio.model.layout import EXPORTED, IDLE_PC, PINNED_SHARED, UV_OK
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.client import request_id

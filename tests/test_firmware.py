@@ -14,8 +14,8 @@ from services.ultravisor.entry import diagnose_308, enter
 from services.ultravisor.inventory import GIB, MIB, PAGE, RESET_ASKED, Machine, Storage, decode, inject, laboratory
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import EXPORTED, MAPPED, SECURE, SHARED, UNMAPPED, UV_BUSY, UV_INTEGRITY
-from ultrafolio.rpc.uvcb import pack, unpack
-from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
+from ultrafolio.uvcall.calls import BY_COMMAND, CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
+from ultrafolio.uvcall.uvcb import pack, unpack
 from ultravised import (
     ANOTHER,
     CONFIGURATION,

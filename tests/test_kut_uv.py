@@ -17,9 +17,9 @@ from services.ultravisor.inventory import (
 )  # fmt: skip
 from services.ultravisor.lifecycle import variable_length
 from ultrafolio.model.layout import EXPORTED, NON_SECURE, PGM_3D, PINNED_SHARED, SECURE, SHARED, UV_BUSY
-from ultrafolio.rpc import image
-from ultrafolio.rpc.uvcb import pack, unpack
-from ultrafolio.rpc.uvcb_calls import CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
+from ultrafolio.uvcall import image
+from ultrafolio.uvcall.calls import CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
+from ultrafolio.uvcall.uvcb import pack, unpack
 from ultravised import (
     ANOTHER,
     CONFIGURATION,

@@ -13,7 +13,7 @@ from drawn_cases import case, fitting
 from paged import NEEDED, answers, link_of
 from test_broken_rules import BROKEN
 from ultrafolio.check.explore import explore
-from ultrafolio.check.show import result_text
+from ultrafolio.export.text import result_text
 from ultrafolio.check.verdict import check
 from ultrafolio.engine.load import mutant
 from ultrafolio.errors import InputError

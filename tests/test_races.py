@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from faulty import Breakable, InMemory, InRedis, flattened
-from ultrafolio.engine.conformance import SCENARIOS, build, inconsistency
+from ultrafolio.conformance.suite import SCENARIOS, build, inconsistency
 from ultrafolio.model.layout import IDLE_PC, NOTHING
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES

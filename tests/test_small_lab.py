@@ -12,7 +12,7 @@ from clustered import ROOT, running
 from services.lab.film import Film
 from ultrafolio.cli import main as ultrafolio
 from ultrafolio.commands.validate import stored
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find

@@ -16,7 +16,7 @@ from patience import NEVER
 from services import standard
 from services.probe import serving
 from test_serve import Caller, running
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.model.layout import RUN, TOUCH
 from ultrafolio.rpc.client import connect
 from ultrafolio.rpc.cluster import Cluster

@@ -23,7 +23,7 @@ from services.lab.news import News
 from services.lab.waiting import told
 from services.lab.web import Page
 from services.settings import Settings, read
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.engine.interp import write_back
 from ultrafolio.errors import InputError
 from ultrafolio.explore.node import what

@@ -18,7 +18,7 @@ from services.lab.films import Films
 from services.lab.jobs import Jobs
 from services.lab.news import News
 from services.lab.web import Page
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import host_mm_pb2
 from ultrafolio.state.events import Steps, decode, encode

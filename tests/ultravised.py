@@ -9,9 +9,9 @@ from services.ultravisor.inventory import BASE_STORAGE, GIB, MIB, PAGE, Machine,
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import MAPPED, PGM_3D, blank
-from ultrafolio.rpc import image
-from ultrafolio.rpc.uvcb import pack, unpack
-from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CALLS, CPU_LOAD, HOST
+from ultrafolio.uvcall import image
+from ultrafolio.uvcall.calls import BY_COMMAND, CALLS, CPU_LOAD, HOST
+from ultrafolio.uvcall.uvcb import pack, unpack
 
 RULES = interpreted()
 PAGES_AT = GIB

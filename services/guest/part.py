@@ -11,7 +11,6 @@ import grpc
 
 from services import parking
 from services.parking import Pausing, Wait
-from ultrafolio.rpc import uvcb
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError, from_call
 from ultrafolio.rpc.messages import step_from
@@ -19,6 +18,7 @@ from ultrafolio.rpc.v1 import common_pb2, host_mm_pb2, host_mm_pb2_grpc, ultravi
 from ultrafolio.state.burst import Ask, Done, Lost, Result
 from ultrafolio.state.group import View
 from ultrafolio.state.store import Turn
+from ultrafolio.uvcall import uvcb
 
 TURN_LOST = "TURN_LOST"
 PAGE = 4096

@@ -11,17 +11,17 @@ from services.groups import TURN_LOST
 from services.host_mm.swap import Seen, Swap
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ACCESS, ALLOWED, UV_OK, WRITE
-from ultrafolio.rpc import uvcb
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import laboratory_handle
-from ultrafolio.rpc.uvcb import Block
-from ultrafolio.rpc.uvcb_calls import CC_BUSY, CPU_LOAD, CPU_STOPPED
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.burst import SWAPS, Ask, Lost, Result
 from ultrafolio.state.group import View
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import Turn
+from ultrafolio.uvcall import uvcb
+from ultrafolio.uvcall.calls import CC_BUSY, CPU_LOAD, CPU_STOPPED
+from ultrafolio.uvcall.uvcb import Block
 
 PAGE = 4096
 FLIPPED = b"\xff" * 16

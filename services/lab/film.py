@@ -13,9 +13,9 @@ from collections.abc import Iterable
 import msgspec
 
 from services.lab.waiting import Told, told
-from ultrafolio.check.show import deed
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
+from ultrafolio.export.text import deed
 from ultrafolio.model.layout import ACTOR_KINDS, ALLOWED, DONE, OPS, OUTCOMES, PINNED_SHARED, SECURE
 from ultrafolio.model.rule import RULES
 from ultrafolio.state.events import Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode

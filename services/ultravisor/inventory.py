@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from ultrafolio.errors import InputError
-from ultrafolio.rpc.image import UNMEASURED
-from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_PARTIAL, CPU_STOPPED, installed_for
+from ultrafolio.uvcall.calls import CC_BUSY, CC_PARTIAL, CPU_STOPPED, installed_for
+from ultrafolio.uvcall.image import UNMEASURED
 
 PAGE, MIB, GIB = 1 << 12, 1 << 20, 1 << 30
 
@@ -59,7 +59,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     asce, sca          address space control element that processors must run with; system control area
     base, variable     donated storage
     header             the SE header as it was accepted; b"" before, and where a guest runs without a boot
-    measured           digest of the pages unpacked so far (ultrafolio.rpc.image.measure)
+    measured           digest of the pages unpacked so far (ultrafolio.uvcall.image.measure)
     unpacked           how many they are;  last: where the last of them stands: address, tweak, offset
     verified           whether the image was found to be what the header says
     reset              how far a reset has come: NO_RESET, RESET_ASKED, UNSHARED, PREPARED

@@ -15,13 +15,13 @@ from services.ultravisor.firmware import PAGE_CALLS, Answer, Firmware
 from services.ultravisor.inventory import Configuration, Machine, Storage
 from services.ultravisor.pages import Outcome, Pages, Part
 from ultrafolio.model.layout import ALLOWED, PGM_3D, UV_BUSY, UV_ERROR, UV_OK
-from ultrafolio.rpc import image, uvcb
 from ultrafolio.rpc.messages import laboratory_handle
-from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_OK
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.requests import repeats
 from ultrafolio.state.store import StoreBehind
+from ultrafolio.uvcall import image, uvcb
+from ultrafolio.uvcall.calls import CC_BUSY, CC_OK
 
 KEY, BEHIND = "uf:machine:state", "uf:machine:behind"
 """Where the machine is kept, and the mark of one that lost changes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.ultravisor import inventory as m
-from ultrafolio.rpc.uvcb_calls import CALLS, installed_for
+from ultrafolio.uvcall.calls import CALLS, installed_for
 
 MISC = 1 << 63
 """Feature bit 0: an import moves a shared page of another guest by itself (kernel §1.3)."""

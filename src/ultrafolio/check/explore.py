@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.waits import load as waits
 
-from . import folding, kernel, layout, local, machine, room, steps, symmetry
+from . import folding, kernel, kinds, layout, local, machine, room, steps, symmetry
 from .layout import (
     FULL,
     LIMIT,
@@ -32,7 +32,7 @@ from .layout import (
     raw_words,
     views,
 )
-from .room import Shape, Size, bytes_of, grown, new_arrays, resize, size_of
+from .room import Shape, Size, bytes_of, grown, new_arrays, resize
 from .team import Team
 
 Array = np.ndarray[Any, Any]
@@ -86,15 +86,13 @@ class Graph:
         return State(self.state.cfg, self.state.who, *(np.array(getattr(self.state, n)[:k]) for n, k in mine.items()))
 
     def path(self, number: int) -> list[int]:
-        """The edges (actor << 16 | choice) of a shortest way from state 0 to `number`; in a folded graph, of the system
-        itself to one of the states that `number` stands for."""
-        if self.folded:
-            return symmetry.concrete(self, number)
-        steps = []
+        """The edges (actor << 16 | choice) of a shortest way from state 0 to `number`. Of a graph that is not folded:
+        concrete.way() has the others."""
+        edges = []
         while number:
-            steps.append(int(self.space.by[number]))
+            edges.append(int(self.space.by[number]))
             number = int(self.space.parent[number])
-        return steps[::-1]
+        return edges[::-1]
 
     def depth_of(self, number: int) -> int:
         depth = 0
@@ -103,42 +101,6 @@ class Graph:
         return depth
 
 
-class Finder:
-    """Finds states of a folded graph."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._functions = over_arrays() if graph.interpreted else compiled()
-        self._words, self._state = _unpacked(graph.system)
-        self._arrays = graph.space._asdict()
-        self._arrays |= {name: self._arrays[name].copy() for name in _WRITTEN}
-        self._arrays["count"]["numbers"] = 1
-        self._shape = Shape.of(graph.system, 1, edges=False, numbers=True)
-        self._widen()
-
-    def _widen(self) -> None:
-        """Make room for what a state has that stands for no other, memories and own numbers."""
-        size = size_of(self._arrays)
-        size = replace(size, memories=2 * size.memories, own=tuple(2 * room for room in size.own))
-        with Team(1) as team:
-            _refilled(self._functions, self._arrays, resize(self._arrays, self._shape, size), team)
-
-    def number(self, lists: Any) -> int:
-        """The number of the state that stands for this one (as lists), or -1."""
-        for name in OWNERS:
-            symmetry.rows(getattr(self._state, name), getattr(lists, name))
-        count = self._arrays["count"]
-        while True:
-            if len(self._arrays["memory"]) - count["memories"][0] <= 2:
-                self._widen()
-            found = int(self._functions["locate"](self._state, Space(**self._arrays), self._words))
-            if count["stop"][0] == RUNNING:
-                return found
-            count["stop"] = RUNNING
-            self._widen()
-
-
-_WRITTEN = ("count", "kept", "index", "owned", "many", "busy", "turned", "image")
-"""What a Finder writes, besides the arrays that it makes anew."""
 _ENTRIES = ("begin", "explore", "enter_states", "enter_memories", "fill", "fold", "locate")
 """Functions that Python calls, or that are compiled once by themselves since they hold all the rules."""
 
@@ -147,7 +109,7 @@ def _loaded(
     decorate: Callable[[Any], Any], entry: Callable[[Any], Any], hardware: Any, *, unsigned: bool
 ) -> dict[str, Any]:
     space = rules.functions(decorate, unsigned=unsigned)
-    space.update(rules.constants(layout))
+    space.update(rules.constants(layout) | rules.constants(kinds))
     space.update(FAIR=FAIR, LOCAL=local.local_rules(), **vars(hardware))
     waits.add(space, decorate)
     for module in (steps, folding, kernel):
@@ -244,7 +206,7 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
     functions = functions or compiled()
     plain = functions is over_arrays() or not rules.can_compile()
     threads = 1 if plain or fold else threads
-    words, state = _unpacked(system)
+    words, state = unpacked(system)
     shape = Shape.of(system, threads, edges=edges, numbers=edges)
     arrays = new_arrays(system, shape, max_states, symmetry.required(system) if fold else None)
     count, run = arrays["count"], functions["explore"]
@@ -261,7 +223,7 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
             if reason := _too_large(arrays, shape, size, max_mib):
                 break
             count["stop"] = RUNNING
-            _refilled(functions, arrays, resize(arrays, shape, size), team)
+            refilled(functions, arrays, resize(arrays, shape, size), team)
     space = _merged(space)
     return Graph(system, space, not reason, reason, _depth(space), words, state, fold, edges, plain)
 
@@ -285,7 +247,7 @@ def _too_large(arrays: Mapping[str, Array], shape: Shape, size: Size, max_mib: i
     return ""
 
 
-def _refilled(functions: Mapping[str, Any], arrays: Mapping[str, Array], emptied: frozenset[str], team: Team) -> None:
+def refilled(functions: Mapping[str, Any], arrays: Mapping[str, Array], emptied: frozenset[str], team: Team) -> None:
     """Fill the hash tables that were made anew."""
     space = Space(**arrays)
     if "table" in emptied:
@@ -294,7 +256,7 @@ def _refilled(functions: Mapping[str, Any], arrays: Mapping[str, Array], emptied
         functions["enter_memories"](space)
 
 
-def _unpacked(system: System) -> tuple[Array, State]:
+def unpacked(system: System) -> tuple[Array, State]:
     """The raw buffer with the system's initial state in it, and its views."""
     words = np.zeros(raw_words(len(system.state.mm), len(system.state.task), len(system.state.vm)), np.int64)
     state = views(words, system.state)

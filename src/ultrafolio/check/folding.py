@@ -24,7 +24,7 @@ from ultrafolio.model.layout import (
 )
 from ultrafolio.model.rule import fn
 
-from .layout import DEVICES, WORKERS
+from .kinds import DEVICES, WORKERS
 from .steps import component_of, keep, memorise, memory_of, own_of, put, put_memory, unpack
 
 

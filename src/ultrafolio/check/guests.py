@@ -16,7 +16,7 @@ from ultrafolio.engine.tables import guest_kinds
 from ultrafolio.model.layout import NON_SECURE, REBOOT, VCPU, WHO
 from ultrafolio.model.scenario import System
 
-from .layout import DEVICES
+from .kinds import DEVICES
 
 MOST = 4
 """Guests of one kind that are folded; the ways to put them grow with the factorial."""

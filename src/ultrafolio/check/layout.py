@@ -18,32 +18,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ultrafolio.model.bounds import Outgrown, fits
+from ultrafolio.model.bounds import Outgrown
 from ultrafolio.model.layout import (
-    ACCESS,
     ACTOR,
-    ACTOR_KINDS,
     DEAD,
-    DISK,
-    INTERRUPT,
     IO,
-    LRU,
-    MAPPING,
     MM,
     OUTCOMES,
-    PIN,
     PT,
-    REBOOT,
-    RECLAIM,
-    RING,
-    SPECULATIVE,
-    TAMPER,
     TASK,
     UV,
-    VCPU,
     VM,
     WAITS,
-    WRITEBACK,
     State,
 )
 from ultrafolio.model.properties import PROPERTIES
@@ -94,16 +80,6 @@ for which all higher bits are left."""
 )  # fmt: skip
 BY_ACTOR = 16
 """An edge is called by = actor << BY_ACTOR | choice, in every file of the checker and in traces."""
-
-DEVICES = (DISK, RING, PIN, INTERRUPT)
-"""Kinds of actors that pin a run of pages."""
-WORKERS = (WRITEBACK, RECLAIM, MAPPING, SPECULATIVE, ACCESS)
-"""Kinds of the host's threads that are busy with the page of their task until they idle again."""
-AT_ONCE = (LRU, REBOOT, TAMPER)
-"""Kinds of actors that are busy with no page between their steps."""
-_APART = {kind for kind in range(len(ACTOR_KINDS)) if kind not in (VCPU, *DEVICES, *WORKERS, *AT_ONCE)}
-fits(f"kinds of actors, of which folding does not know {', '.join(ACTOR_KINDS[kind] for kind in sorted(_APART))}",
-     len(ACTOR_KINDS), len(ACTOR_KINDS) - len(_APART), "check/layout.py: DEVICES, WORKERS or AT_ONCE")  # fmt: skip
 
 COUNT = np.dtype([(name, np.int64) for name in (
     "states", "next", "round", "edges", "capacity", "area", "components", "memories", "used", "spare", "widest",

@@ -12,15 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ultrafolio.engine.interp import to_lists
-from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import (
     ACC_UNIT_PAGE,
     ACCESS,
-    IDLE_PC,
     IOMAP,
     LARGE_SPLIT,
     REBOOT,
@@ -31,7 +26,7 @@ from ultrafolio.model.layout import (
 from ultrafolio.model.scenario import System
 
 from . import guests
-from .layout import DEVICES
+from .kinds import DEVICES
 
 _MOVING = ("uv", "mm", "io", "pt")
 
@@ -116,46 +111,3 @@ def _device_pages(system: System, of: int | None = None) -> set[int]:
         if state.who["kind"][t] in DEVICES and of in (None, t):
             found |= {page + i for _, page in some for i in range(int(state.actor["n"][t]))}
     return found
-
-
-def concrete(graph: Any, number: int, breaks: int = 0) -> list[int]:
-    """A way (actor << 16 | choice) of the system itself, from its initial state, to a state that `number` stands for;
-    with `breaks`, and one step on that breaks this property. As short as the way in the graph."""
-    from .explore import Finder
-
-    chain = [number]
-    while chain[-1]:
-        chain.append(int(graph.space.parent[chain[-1]]))
-    finder, run, path = Finder(graph), interpreted(), []
-    state = to_lists(graph.system.state)
-    for wanted in [*chain[-2::-1], *([None] if breaks else [])]:
-        for by, after, broke in _steps(graph.system, state, run):
-            if broke == breaks if wanted is None else finder.number(after) == wanted:
-                path.append(by)
-                state = after
-                break
-        else:
-            raise AssertionError("a folded way that is no way of the system")
-    return path
-
-
-def _steps(system: System, state: Any, run: Any) -> Any:
-    """Every step of a state as lists: (by, state after it, property broken)."""
-    from .replay import copied
-
-    for t, choices in enumerate(system.choices):
-        pc = state.task[t].pc
-        idle = pc == IDLE_PC[state.who[t].kind]
-        for choice, (op, page) in enumerate(choices if idle else [(0, 0)]):
-            after = copied(state)
-            p = run.focus(after, t, page)
-            was = after.uv[p].state
-            outcome = run.step(after, t, op, page)
-            if outcome >= 0:
-                yield t << 16 | choice, after, run.broken(after, t, pc, p, was, outcome)
-
-
-def rows(array: Any, lists: Any) -> None:
-    """Write a section's records, as lists, into the first of `array`."""
-    names = array.dtype.names
-    array[: len(lists)] = np.array([tuple(getattr(row, name) for name in names) for row in lists], array.dtype)

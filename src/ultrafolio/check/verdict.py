@@ -24,13 +24,14 @@ from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
 from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names
 
-from . import symmetry
+from . import concrete
 from .certificate import certify_component, certify_words, claim_of
 from .claim import Claim
 from .components import Judged, Lookup, judge
 from .explore import Graph, Watch, unwatched
 from .first import explore
-from .layout import DEVICES, OBSTACLES_END, REFUSALS
+from .kinds import DEVICES
+from .layout import OBSTACLES_END, REFUSALS
 from .liveness import components_of
 from .minimise import calmest_path
 from .replay import NotCertified, Step, certify_lasso, certify_violation, replay
@@ -253,7 +254,7 @@ def _safety(graph: Graph) -> list[Finding]:
 def _way(graph: Graph, state: int, by: int, number: int) -> list[int]:
     """A shortest way to the step `by` from `state`, which breaks property `number`: the calmest where edges tell."""
     if graph.folded:
-        return symmetry.concrete(graph, state, number)
+        return concrete.way(graph, state, number)
     return [*(calmest_path(graph, state, by >> 16) if graph.edged else graph.path(state)), by]
 
 

@@ -14,14 +14,15 @@ from click.core import ParameterSource
 from rich.table import Table
 
 from ultrafolio import screen, shipped
-from ultrafolio.check import formats, promela
-from ultrafolio.check.formats_trace import file_text, trace_file
-from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
 from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
+from ultrafolio.export import formats
+from ultrafolio.export.promela import program
+from ultrafolio.export.text import result_text
+from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
 from ultrafolio.page import link
 from ultrafolio.sweep import durable
@@ -149,7 +150,7 @@ def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> i
                          allowed="one SCENARIO.toml and one --policy")  # fmt: skip
     story = scenario.read(shipped.found(files[0], "scenarios"))
     system = scenario.system(story, policies.find(names[0], story.tables))
-    click.echo(promela.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
+    click.echo(program.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
     return 0
 
 

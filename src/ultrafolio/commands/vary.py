@@ -14,9 +14,9 @@ from rich.table import Table
 
 from ultrafolio import screen, shipped
 from ultrafolio.check.layout import MAX_ACTORS
-from ultrafolio.check.show import result_text
 from ultrafolio.check.verdict import Extent, Result, check
 from ultrafolio.errors import InputError
+from ultrafolio.export.text import result_text
 from ultrafolio.model import policies, scenario, vary
 from ultrafolio.model.policies import Policy
 from ultrafolio.model.scenario import Scenario

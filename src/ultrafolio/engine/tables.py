@@ -12,14 +12,14 @@ import functools
 from pathlib import Path
 from types import ModuleType
 
-from ultrafolio.model import access, guest, host, layout, properties, reboot, scenario, ultravisor
+from ultrafolio.model import layout, properties, rules, scenario
 from ultrafolio.model.bounds import fits, most
 from ultrafolio.model.layout import ACTOR, ACTOR_KINDS, CFG, DEAD, IDLE_PC, OPS, OUTCOMES, TASK, WAITS, WHO
 from ultrafolio.model.policies import CHOICES, Policy
 from ultrafolio.model.properties import PROPERTIES, SEED
 from ultrafolio.model.rule import CALLS, RULES, SLEEPS
 
-RULE_MODULES = (ultravisor, host, guest, access, reboot, properties)
+RULE_MODULES = (*rules.MODULES, properties)
 SET_BESIDE = ("misc", "stuck", "pages", "actors", "vms")
 """Configuration fields that no policy sets: scenario.system and sim/world.py do."""
 

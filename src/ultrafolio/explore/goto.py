@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ultrafolio.check.explore import Graph
 from ultrafolio.check.first import explore
-from ultrafolio.check.formats import has_story
 from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
+from ultrafolio.export.formats import has_story
 
 from .expression import compiled
 from .walk import Walk

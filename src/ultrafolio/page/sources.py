@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from ultrafolio.check import claim, liveness, scope, show, told, verdict
+from ultrafolio.check import claim, liveness, scope, told, verdict
 from ultrafolio.engine.load import constants
 from ultrafolio.engine.tables import RULE_MODULES
+from ultrafolio.export import text as mail
 from ultrafolio.model import layout
 from ultrafolio.model.layout import DEAD, W_IDLE
 from ultrafolio.model.rule import RULES
@@ -27,7 +28,7 @@ PLAIN = (*RULE_MODULES, wait_rules, liveness)
 """Modules whose functions with a decorator are written in the rules' subset, all of which are translated."""
 WORDS: dict[ModuleType, tuple[str, ...]] = {
     words: (), claim: (), told: ("livelock", "who", "holders_of"), scope: ("scope_text",),
-    show: ("page_flags", "deed", "story", "finding_text", "never_waiting", "result_text"),
+    mail: ("page_flags", "deed", "story", "finding_text", "never_waiting", "result_text"),
     verdict: ("Finding", "Result"),
 }  # fmt: skip
 """Modules that say things in words, and which of their functions and classes; none named: all."""

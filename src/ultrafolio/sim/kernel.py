@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ultrafolio.model.host import bit_page, head
 from ultrafolio.model.layout import *
 from ultrafolio.model.properties import broken, focus
 from ultrafolio.model.rule import fn
+from ultrafolio.model.rules.folio import bit_page, head
 from ultrafolio.waits.rules import class_of, cleaned
 from ultrafolio.waits.tables import BUSY, CLASS_EXPECTED, CLASS_FATAL, CLASS_NONE, CLASS_PERMANENT, CLASS_WAITING
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ultrafolio.model import access, guest, host, properties, reboot, ultravisor  # noqa: F401  (they fill RULES)
+from ultrafolio.model import rules  # noqa: F401  (it fills RULES)
 from ultrafolio.model.bounds import fits, most
 from ultrafolio.model.layout import (
     MM,
