@@ -1,4 +1,4 @@
-"""The page of `ultrafolio export --page` in headless Chromium, opened from a file, as a reader of a mail would use it."""
+"""The page of `ultrafolio export --page` in headless Chromium, opened from a file, as the reader of a mail does."""
 
 import re
 
@@ -6,8 +6,8 @@ import pytest
 
 import browsed
 from checking import story
-from ultrafolio.export.text import result_text
 from ultrafolio.check.verdict import check
+from ultrafolio.export.text import result_text
 from ultrafolio.model.policies import find
 from ultrafolio.page import build, link
 

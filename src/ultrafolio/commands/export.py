@@ -16,8 +16,8 @@ from ultrafolio.sweep import durable
 
 
 @click.command("export")
-@click.option("--page", is_flag=True, help="One HTML file that checks a scenario in the reader's browser, offline. What "
-              "`ultrafolio check --link` prints goes behind its address.")  # fmt: skip
+@click.option("--page", is_flag=True, help="One HTML file that checks a scenario in the reader's browser, offline. "
+              "What `ultrafolio check --link` prints goes behind its address.")  # fmt: skip
 @click.option("--scenario", "address", metavar="LINK", help="The scenario of such a link, as a TOML file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write it to this file instead of printing it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object that says what was made, instead of the file's "

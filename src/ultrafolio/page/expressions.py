@@ -17,9 +17,11 @@ _BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.LShift: "<<", ast.RShi
            ast.BitOr: "|", ast.BitXor: "^"}  # fmt: skip
 _COMPARE = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Is: "===",
             ast.IsNot: "!=="}  # fmt: skip
-_BUILTINS = {"len": "len", "min": "min", "max": "max", "sum": "sum", "any": "anyOf", "all": "allOf", "sorted": "sorted",
-             "list": "list", "tuple": "list", "set": "set", "str": "String", "int": "Number", "bool": "truth", "range": "range",
-             "enumerate": "enumerate", "zip": "zip", "dict": "dict", "map": "map", "next": "next"}  # fmt: skip
+_BUILTINS = {
+    "len": "len", "min": "min", "max": "max", "sum": "sum", "any": "anyOf", "all": "allOf", "sorted": "sorted",
+    "list": "list", "tuple": "list", "set": "set", "str": "String", "int": "Number", "bool": "truth", "range": "range",
+    "enumerate": "enumerate", "zip": "zip", "dict": "dict", "map": "map",
+}  # fmt: skip
 _METHODS = {"ljust": "padEnd", "startswith": "startsWith", "append": "push", "items": "entries", "values": "values",
             "intersection": "intersection", "index": "indexOf"}  # fmt: skip
 NAMESPACES = ("run", "words", "layout", "told")
@@ -134,7 +136,7 @@ class Expressions:
 
     def truth(self, node: ast.expr) -> str:
         """The expression as a condition."""
-        if self.plain or isinstance(node, ast.Compare) or isinstance(node, ast.UnaryOp):
+        if self.plain or isinstance(node, ast.Compare | ast.UnaryOp):
             return self.of(node)
         return f"truth({self.of(node)})"
 
@@ -180,12 +182,14 @@ class Expressions:
         b = self.of(right)
         if isinstance(left, ast.Tuple) or isinstance(right, ast.Tuple):
             return f"order({a}, {b}) {_COMPARE[type(op)]} 0"
+        if isinstance(op, ast.Eq | ast.NotEq) and not self.plain and not isinstance(right, ast.Constant):
+            return f"{'!' if isinstance(op, ast.NotEq) else ''}same({a}, {b})"
         return f"{a} {_COMPARE[type(op)]} {b}"
 
     # --------------------------------------------------------------------------------------------- calls
     def _call(self, node: ast.Call) -> str:
         match node.func:
-            case ast.Name(id="len") if (counted := self._counted(node.args[0])):
+            case ast.Name(id="len") if node.args and (counted := self._counted(node.args[0])):
                 return counted
             case ast.Name(id=name) if name in self.names.functions and name not in self.local - {name}:
                 return self._known_call(name, node)
@@ -193,11 +197,11 @@ class Expressions:
                 if name not in self.names.functions:
                     raise self.refuse(node)
                 return self._known_call(name, node)
-            case ast.Name(id="int") if self.plain:
+            case ast.Name(id="int") if self.plain and len(node.args) == 1:
                 return self.of(node.args[0])
-            case ast.Name(id="min" | "max" as name) if self.plain:
+            case ast.Name(id="min" | "max" as name) if self.plain and len(node.args) > 1 and not node.keywords:
                 return f"Math.{name}({', '.join(map(self.of, node.args))})"
-            case ast.Name(id=name) if name in _BUILTINS:
+            case ast.Name(id=name) if name in _BUILTINS and not self.plain:
                 return f"{_BUILTINS[name]}({', '.join([*self._items(node.args), *self._key(node)])})"
             case ast.Attribute(value=ast.Name(id="dict"), attr="fromkeys"):
                 return f"new Set({self.of(node.args[0])})"

@@ -101,8 +101,9 @@ def file_text(address: str) -> str:
 
 
 def _damaged(address: str, cause: str) -> InputError:
-    return InputError("not a link to a scenario", value=address, allowed="what `ultrafolio check --link` prints",
-                      cause=cause, then="copy the whole address, in quotes: the shell reads # as a comment")  # fmt: skip
+    return InputError("not a link to a scenario", value=address, cause=cause,
+                      allowed="what `ultrafolio check --link` prints",
+                      then="copy the whole address, in quotes: the shell reads # as a comment")  # fmt: skip
 
 
 def scenario_text(story: Scenario, policy: Policy, policy_name: str) -> str:

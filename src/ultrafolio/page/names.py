@@ -18,10 +18,15 @@ CONSTANT_SECTIONS = {"cfg": "C", "who": "W"}
 COUNTED = {"mm": "nPages", "uv": "nPages", "io": "nPages", "pt": "nPages", "task": "nActors", "actor": "nActors",
            "who": "nActors", "vm": "nVms"}  # fmt: skip
 """The variable with the number of records of a section."""
-RESERVED = frozenset("case catch class const default delete do else enum export extends false finally for function if "
-                     "import in instanceof let new null return super switch this throw true try typeof var void while "
-                     "with yield".split())  # fmt: skip
-HELPERS = frozenset("allOf anyOf bitLength both either formatted get has item list order plus put truth".split())
+RESERVED = frozenset({
+    "case", "catch", "class", "const", "default", "delete", "do", "else", "enum", "export", "extends", "false",
+    "finally", "for", "function", "if", "import", "in", "instanceof", "let", "new", "null", "return", "super", "switch",
+    "this", "throw", "true", "try", "typeof", "var", "void", "while", "with", "yield",
+})  # fmt: skip
+HELPERS = frozenset({
+    "allOf", "anyOf", "bitLength", "both", "either", "formatted", "get", "has", "item", "list", "order", "plus", "put",
+    "same", "truth",
+})  # fmt: skip
 """Functions of js/python.js that translated functions call: no variable may hide one."""
 
 

@@ -24,6 +24,7 @@ from ultrafolio.waits import tables, words
 from .names import FIELDS, Names, name_of
 from .statements import Function, class_written, fields, parameters
 
+Definition = ast.FunctionDef | ast.ClassDef
 PLAIN = (*RULE_MODULES, wait_rules, liveness)
 """Modules whose functions with a decorator are written in the rules' subset, all of which are translated."""
 WORDS: dict[ModuleType, tuple[str, ...]] = {
@@ -51,12 +52,14 @@ def translated(changed: Mapping[str, str] | None = None) -> str:
     `changed` replaces source text, {old: new}, as engine.load.functions does for deliberately broken rules; each `old`
     must stand in exactly one place. ValueError otherwise; Untranslatable for a form of Python that is not known.
     """
-    left, names, chosen = dict(changed or {}), Names(functions=dict(BY_HAND)), []
+    left, names = dict(changed or {}), Names(functions=dict(BY_HAND))
+    chosen: list[tuple[ModuleType, Definition]] = []
     for module in (*PLAIN, *WORDS):
         text = text_of(module)
         for old in [old for old in left if text.count(old) == 1]:
             text = text.replace(old, left.pop(old))
-        chosen += [(module, node) for node in ast.parse(text).body if _is_chosen(module, node)]
+        chosen += [(module, node) for node in ast.parse(text).body
+                   if isinstance(node, ast.FunctionDef | ast.ClassDef) and _is_chosen(module, node)]  # fmt: skip
     if left:
         raise ValueError(f"not found exactly once in the rules: {list(left)}")
     for _, node in chosen:
@@ -72,9 +75,7 @@ def translated(changed: Mapping[str, str] | None = None) -> str:
     return "\n".join([_layout(), names.constants(), *made, dispatcher()])
 
 
-def _is_chosen(module: ModuleType, node: ast.stmt) -> bool:
-    if not isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return False
+def _is_chosen(module: ModuleType, node: Definition) -> bool:
     if module in PLAIN:
         return isinstance(node, ast.FunctionDef) and any(_is_rule(d) for d in node.decorator_list)
     return not WORDS[module] or node.name in WORDS[module]
@@ -85,13 +86,13 @@ def _is_rule(node: ast.expr) -> bool:
     return ast.unparse(node).partition("(")[0] in ("fn", "rule")
 
 
-def _given(node: ast.FunctionDef | ast.ClassDef) -> list[str]:
+def _given(node: Definition) -> list[str]:
     if isinstance(node, ast.FunctionDef):
         return parameters(node)
     return [ast.unparse(line.target) for line in fields(node)]
 
 
-def _written(names: Names, module: ModuleType, node: ast.FunctionDef | ast.ClassDef) -> str:
+def _written(names: Names, module: ModuleType, node: Definition) -> str:
     known = constants(layout) | vars(module)
     if isinstance(node, ast.ClassDef):
         return class_written(names, known, node, LEFT_OUT)

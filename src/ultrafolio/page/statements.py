@@ -9,7 +9,6 @@ from typing import Any
 from .expressions import Expressions
 from .names import FIELDS, Names, name_of
 
-
 PLAIN_OPERATIONS = {ast.Add: "+=", ast.Sub: "-=", ast.BitOr: "|=", ast.BitAnd: "&="}
 
 
@@ -126,7 +125,7 @@ class Function(Expressions):
 
     def _for(self, node: ast.For, indent: str) -> None:
         match node:
-            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=args)) if len(args) < 3:
+            case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name("range"), args=args)) if len(args) < 3:
                 if not self._is_own(node, name):
                     raise self.refuse(node)
                 first, end = ["0", *map(self.of, args)][-2:]
@@ -138,8 +137,10 @@ class Function(Expressions):
                 self._block(f"for ({self.of(node.target)} of {self.of(node.iter)})", node.body, indent)
 
     def _is_own(self, node: ast.For, name: str) -> bool:
-        """Whether a loop's variable is used within loops over it only, and changed by them only: what Python leaves in
-        it after the loop is then never seen."""
+        """Whether a loop's variable is used within loops over it only, and changed by them only.
+
+        What Python leaves in it after the loop is then never seen.
+        """
         assert self.node
         loops = [n for n in ast.walk(self.node) if isinstance(n, ast.For) and ast.unparse(n.target) == name]
         inside = {n for loop in loops for line in loop.body for n in ast.walk(line)}
@@ -230,7 +231,7 @@ def class_written(names: Names, known: Mapping[str, Any], node: ast.ClassDef, le
 
 def _default(function: Function, node: ast.expr) -> str:
     match node:
-        case ast.Call(func=ast.Name(id="field"), keywords=[ast.keyword(arg="default_factory", value=ast.Name(id=kind))]):
+        case ast.Call(func=ast.Name("field"), keywords=[ast.keyword(arg="default_factory", value=ast.Name(id=kind))]):
             return {"list": "[]", "dict": "new Map()"}[kind]
     return function.of(node)
 

@@ -57,6 +57,8 @@ function order(a, b) {
   return a.length - b.length;
 }
 
+/** Python's ==: of lists their values, of true and 1 that they are equal. */
+const same = (a, b) => (Array.isArray(a) && Array.isArray(b) ? order(a, b) === 0 : a == b);
 const sorted = (values, key = (value) => value) => list(values).sort((a, b) => order(key(a), key(b)));
 
 /** The least of a list, or of two numbers; of equal ones the first. */
