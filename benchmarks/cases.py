@@ -21,9 +21,9 @@ from ours import jitted
 from workloads import POLICIES, SIZES, Fresh, config
 
 from ultrafolio.sim import cell
+from ultrafolio.sim.build import build
 from ultrafolio.sim.config import resolve
 from ultrafolio.sim.load import compiled
-from ultrafolio.sim.world import build
 from ultrafolio.sweep.drive import sweep
 from ultrafolio.sweep.executor import Processes
 from ultrafolio.sweep.planfile import parse

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ultrafolio.state.server import VARIABLE, Server, launch
+from ultrafolio.redis_server import VARIABLE, Server, launch
 from ultrafolio.sweep.cells import simulator
 from ultrafolio.sweep.crew import checkout, worker_command
 from ultrafolio.sweep.drive import sweep

@@ -15,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from redis import Redis
 
 from ultrafolio.errors import InputError
-from ultrafolio.state.server import address
+from ultrafolio.redis_server import address
 from ultrafolio.sweep.job import QUEUE, Job
 
 PORT = 9464

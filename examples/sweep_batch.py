@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from ultrafolio.errors import InputError
-from ultrafolio.state.server import address
+from ultrafolio.redis_server import address
 from ultrafolio.sweep.cells import simulator
 from ultrafolio.sweep.drive import sweep
 from ultrafolio.sweep.planfile import load

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ultrafolio.check.replay import Step, frozen
+from ultrafolio.check.verdicts.replay import Step, frozen
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.export.text import story

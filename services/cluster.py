@@ -33,9 +33,9 @@ from services.probe import serving
 from services.serve import ROLE
 from services.settings import PREFIX, Settings
 from ultrafolio.errors import InputError
+from ultrafolio.redis_server import Server
 from ultrafolio.rpc.client import Tls
 from ultrafolio.state import acl
-from ultrafolio.state.server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 # a first start compiles the rules

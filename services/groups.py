@@ -14,9 +14,9 @@ from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import meta_from
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.acl import group_name
-from ultrafolio.state.burst import Contended, Lost
 from ultrafolio.state.sections import DTYPES, LARGEST_GROUP, MAY_WRITE, Meta, decode_meta
 from ultrafolio.state.store import LEASE_MS, Store, StoreUnavailable
+from ultrafolio.state.turn import Contended, Lost
 
 T = TypeVar("T")
 TURN_LOST = "TURN_LOST"

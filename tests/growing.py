@@ -130,8 +130,8 @@ def tell_waits(copy):
 
 def free_wait(copy):
     """The simulator hears what ends the new wait."""
-    copy.imports("sim/layout.py", "from ultrafolio.model.layout import W_KICK")
-    copy.entry("sim/layout.py", "FREES", "-W_KICK", key="lock")
+    copy.imports("sim/records.py", "from ultrafolio.model.layout import W_KICK")
+    copy.entry("sim/records.py", "FREES", "-W_KICK", key="lock")
 
 
 def add_rules(copy):
@@ -154,9 +154,9 @@ def tell_kind(copy):
 
 
 def add_choice(copy):
-    copy.entry("model/policies.py", "CHOICES", '"kick": ("no", "yes")')
-    copy.entry("model/policies.py", "MEANING", '"kick": "whether a kick is a break"')
-    copy.field("model/policies.py", "Policy", 'kick: str = "no"')
+    copy.entry("model/policy.py", "CHOICES", '"kick": ("no", "yes")')
+    copy.entry("model/policy.py", "MEANING", '"kick": "whether a kick is a break"')
+    copy.field("model/policy.py", "Policy", 'kick: str = "no"')
 
 
 def add_cfg(copy):

@@ -13,7 +13,7 @@ from redis import Redis
 from patience import NEVER
 from test_celery_fake import CELLS, PLAN, ROOT, Workers, results
 from test_sweep_fake import make_plan, run, start, wait_for
-from ultrafolio.state.server import VARIABLE, Server
+from ultrafolio.redis_server import VARIABLE, Server
 from ultrafolio.sweep import crew
 from ultrafolio.sweep.queue import read_ticket
 from ultrafolio.sweep.store import open_store

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from patience import NEVER
 from test_sweep_fake import FakeCells, make_plan, run
-from ultrafolio.state.server import VARIABLE, Server, launch
+from ultrafolio.redis_server import VARIABLE, Server, launch
 from ultrafolio.sweep import cells as cells_module
 from ultrafolio.sweep import chunk, job
 from ultrafolio.sweep.queue import Queue

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ultrafolio.state.server import VARIABLE, Server, launch
+from ultrafolio.redis_server import VARIABLE, Server, launch
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs/big-sweeps.md").read_text()

@@ -9,7 +9,7 @@ from redis import Redis
 from test_celery_fake import PLAN
 from test_sweep_fake import FAKE, FakeCells, make_plan, run
 from ultrafolio.errors import InputError
-from ultrafolio.state.server import Server
+from ultrafolio.redis_server import Server
 from ultrafolio.sweep import chunk, pace
 from ultrafolio.sweep.chunk import CELL_ENTERS, CHUNK_STARTS, Refused, Worker, tallies_of
 from ultrafolio.sweep.deposit import Bucket, Folder, InRedis, checked

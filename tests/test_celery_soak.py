@@ -8,7 +8,7 @@ from redis import Redis
 
 from test_celery_fake import PLAN, Workers
 from test_sweep_fake import FAKE, children, make_plan, wait_for
-from ultrafolio.state.server import Server
+from ultrafolio.redis_server import Server
 from ultrafolio.sweep.job import Job, Record
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.queue import send

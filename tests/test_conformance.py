@@ -32,7 +32,8 @@ from ultrafolio.conformance.suite import (
 from ultrafolio.engine import load
 from ultrafolio.model import properties
 from ultrafolio.model.layout import pack
-from ultrafolio.model.policies import PRESETS, VARIANTS, Policy, find
+from ultrafolio.model.policies import PRESETS, find
+from ultrafolio.model.policy import VARIANTS, Policy
 from ultrafolio.model.rule import RULES
 
 TABLE = Path(__file__).parent.parent / "docs" / "conformance.md"

@@ -15,12 +15,12 @@ from services.groups import Groups
 from ultrafolio.conformance.suite import SCENARIOS, walked
 from ultrafolio.model.layout import EXPORTED, IDLE_PC, PINNED_SHARED, UV_OK
 from ultrafolio.model.rule import RULES
+from ultrafolio.redis_server import Server
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_WAITS
-from ultrafolio.state.burst import Contended, Group
-from ultrafolio.state.server import Server
 from ultrafolio.state.store import Commit, Patch, Turn
+from ultrafolio.state.turn import Contended, Group
 from ultrafolio.state.validate import validate
 
 

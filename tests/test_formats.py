@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ultrafolio.check.explore import explore
-from ultrafolio.check.replay import replay
-from ultrafolio.check.verdict import Extent, check
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts.replay import replay
+from ultrafolio.check.verdicts.verdict import Extent, check
 from ultrafolio.cli import main
 from ultrafolio.engine.load import interpreted
 from ultrafolio.export import formats, trace_file

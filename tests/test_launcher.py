@@ -19,10 +19,10 @@ from services.__main__ import _show
 from services.cluster import Cluster, Part, State, parts
 from services.probe import serving
 from services.settings import Settings
+from ultrafolio import redis_server
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import Tls
 from ultrafolio.rpc.errors import StatusError
-from ultrafolio.state import server
 
 ROOT = Path(__file__).parent.parent
 STUB = """
@@ -110,7 +110,7 @@ def test_a_part_that_dies_is_named_and_the_rest_dies_with_the_launcher(tmp_path)
 
 
 def test_a_given_server_and_fixed_ports(tmp_path):
-    with server.Server.start(tmp_path / "given") as given:
+    with redis_server.Server.start(tmp_path / "given") as given:
         first = 20_000 + os.getpid() % 10_000
         with launched("--redis", given.url, "--port", str(first), ULTRAFOLIO_LOG="error") as (process, where):
             assert [one["address"] for one in where["services"]] == [f"127.0.0.1:{first + i}" for i in range(4)]

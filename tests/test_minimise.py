@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from test_formats import LARGE, made, run
-from ultrafolio.check.explore import explore
-from ultrafolio.check.minimise import calmest_path, minimise, switches
-from ultrafolio.check.replay import NotCertified, replay
-from ultrafolio.check.verdict import check
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts.minimise import calmest_path, minimise, switches
+from ultrafolio.check.verdicts.replay import NotCertified, replay
+from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.export import trace_file
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find

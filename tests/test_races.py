@@ -11,8 +11,8 @@ from ultrafolio.conformance.suite import SCENARIOS, build, inconsistency
 from ultrafolio.model.layout import IDLE_PC, NOTHING
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
-from ultrafolio.state.burst import Group
-from ultrafolio.state.server import Server
+from ultrafolio.redis_server import Server
+from ultrafolio.state.turn import Group
 from ultrafolio.state.validate import validate
 
 ENDLESS = 255

@@ -11,13 +11,13 @@ from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import SHARED
 from ultrafolio.model.policies import find
+from ultrafolio.redis_server import Server
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2, ultravisor_pb2
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE
 from ultrafolio.state import requests
 from ultrafolio.state.memory import Memory, MemoryStore
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.server import Server
 from ultrafolio.state.store import Commit, Patch
 from ultrafolio.uvcall import uvcb
 

@@ -8,10 +8,10 @@ from services import recover
 from services.calls import _failure
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import KEY, Machines
+from ultrafolio.redis_server import Server
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.state import acl
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.server import Server
 from ultrafolio.state.store import LEASE_MS, REPLY_MS, Commit, Patch, StoreBehind, StoreFull, StoreUnavailable, Turn
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ultrafolio import fields
-from ultrafolio.check import verdict
+from ultrafolio.check.verdicts import verdict
 from ultrafolio.errors import InputError
 from ultrafolio.export import trace_file
 from ultrafolio.fields import read_toml

@@ -29,7 +29,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.explore.node import what
 from ultrafolio.explore.walk import Walk
 from ultrafolio.model.layout import CFG, DISK, EXPORTED, READ, SECURE, State
-from ultrafolio.model.policies import Policy
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.scenario import parse
 from ultrafolio.state import validate
 from ultrafolio.state.events import Made, StepEvent, Steps, Uvc, decode, encode

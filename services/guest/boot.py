@@ -11,7 +11,7 @@ from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.v1 import guest_pb2 as pb
 from ultrafolio.rpc.v1 import host_mm_pb2, ultravisor_pb2
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_REFUSED
-from ultrafolio.state.burst import Group
+from ultrafolio.state.turn import Group
 from ultrafolio.uvcall import image
 from ultrafolio.uvcall.calls import RC_EXECUTED
 

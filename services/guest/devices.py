@@ -29,8 +29,8 @@ from ultrafolio.model.layout import (
 )
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_REFUSED, OUTCOME_WAITS
-from ultrafolio.state.burst import Group
 from ultrafolio.state.sections import is_guest
+from ultrafolio.state.turn import Group
 
 STOP_SLICE_S = 0.2
 """How long a stopping machine waits for one of its actors before it looks at the others."""

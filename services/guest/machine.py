@@ -10,7 +10,7 @@ from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_FATAL, OUTCOME_STOPPED, OUTCOME_WAITS
-from ultrafolio.state.burst import Done, Group
+from ultrafolio.state.turn import Done, Group
 from ultrafolio.waits.tables import BUSY
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.5

@@ -15,9 +15,9 @@ from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError, from_call
 from ultrafolio.rpc.messages import step_from
 from ultrafolio.rpc.v1 import common_pb2, host_mm_pb2, host_mm_pb2_grpc, ultravisor_pb2, ultravisor_pb2_grpc
-from ultrafolio.state.burst import Ask, Done, Lost, Result
-from ultrafolio.state.group import View
 from ultrafolio.state.store import Turn
+from ultrafolio.state.turn import Ask, Done, Lost, Result
+from ultrafolio.state.view import View
 from ultrafolio.uvcall import uvcb
 
 TURN_LOST = "TURN_LOST"

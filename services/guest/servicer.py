@@ -22,9 +22,9 @@ from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import guest_pb2 as pb
 from ultrafolio.rpc.v1 import guest_pb2_grpc
-from ultrafolio.state.burst import Group
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.store import Store
+from ultrafolio.state.turn import Group
 
 M = TypeVar("M")
 BATCH = 64

@@ -14,7 +14,7 @@ from ultrafolio.model import layout
 from ultrafolio.model.layout import INTERRUPT, RING, W_STOPPED
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
-from ultrafolio.state.burst import Done, Group
+from ultrafolio.state.turn import Done, Group
 
 MARGIN_S = 0.15
 """How long before its deadline a waiting order gives up at least, so that its answer still arrives."""

@@ -19,7 +19,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.model.layout import RUN, TOUCH
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_UNSPECIFIED, OUTCOME_WAITS
-from ultrafolio.state.burst import Group
+from ultrafolio.state.turn import Group
 from ultrafolio.trace.load import load_touches
 
 LARGEST = 64 << 20

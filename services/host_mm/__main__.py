@@ -11,7 +11,7 @@ from services.links import channel_to, folder_of, store_of
 from services.serve import Running, main, serve, traced
 from services.settings import Settings
 from ultrafolio.rpc.v1 import host_mm_pb2_grpc, ultravisor_pb2_grpc
-from ultrafolio.state.burst import Group
+from ultrafolio.state.turn import Group
 
 
 def start(settings: Settings) -> Running:

@@ -15,10 +15,10 @@ from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
-from ultrafolio.state.burst import SWAPS, Ask, Lost, Result
-from ultrafolio.state.group import View
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import Turn
+from ultrafolio.state.turn import SWAPS, Ask, Lost, Result
+from ultrafolio.state.view import View
 from ultrafolio.uvcall import uvcb
 from ultrafolio.uvcall.calls import CC_BUSY, CPU_LOAD, CPU_STOPPED
 from ultrafolio.uvcall.uvcb import Block

@@ -32,10 +32,10 @@ from ultrafolio.rpc.v1 import host_mm_pb2 as pb
 from ultrafolio.rpc.v1 import host_mm_pb2_grpc
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_WAITS
 from ultrafolio.state.acl import group_name
-from ultrafolio.state.burst import Done, Group
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.sections import LARGEST_GROUP, Meta, encode_meta, is_guest
+from ultrafolio.state.turn import Done, Group
 
 OWN_WORK = tuple(kind for kind in range(len(ACTOR_KINDS)) if not is_guest(kind))
 ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1, "turn_come": 0}

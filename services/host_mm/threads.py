@@ -21,9 +21,9 @@ from ultrafolio.model.layout import NOTHING, SWAPPED, WB_END
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
-from ultrafolio.state.burst import Done, Group
-from ultrafolio.state.group import View
 from ultrafolio.state.store import LEASE_MS, Turn
+from ultrafolio.state.turn import Done, Group
+from ultrafolio.state.view import View
 
 PAGE = 4096
 MARGIN_S = 0.1

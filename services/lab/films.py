@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.lab.film import Film, Trouble
+from ultrafolio.durable import replace
 from ultrafolio.errors import InputError
 from ultrafolio.state import validate
 from ultrafolio.state.acl import group_name
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import Event, StoreUnavailable
-from ultrafolio.sweep.durable import replace
 
 MAX_FILMS = 16
 MAX_BYTES = 32 << 20

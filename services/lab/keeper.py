@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import grpc
 
 from services.groups import missing
+from ultrafolio import durable
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.state import checkpoint, validate
 from ultrafolio.state.acl import group_name
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.sweep import durable
 
 MOST_ARCHIVES = 1024
 EVERY_S = 30.0

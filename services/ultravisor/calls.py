@@ -7,7 +7,7 @@ from functools import partial
 from services.ultravisor.inventory import PAGE, Configuration
 from services.ultravisor.pages import Pages, Part
 from ultrafolio.model.layout import ALLOWED, DAT_FAULT, UV_BUSY, UV_ERROR, UV_OK
-from ultrafolio.state.burst import Result
+from ultrafolio.state.turn import Result
 from ultrafolio.uvcall import image
 
 TRIED_ONCE = ("import", "unpack", "unpin")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio import shipped
-from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result
-from ultrafolio.check.verdict import check as check_story
+from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result
+from ultrafolio.check.verdicts.verdict import check as check_story
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import read_toml
 from ultrafolio.model import policies as model_policies

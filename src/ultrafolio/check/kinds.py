@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ultrafolio.engine import tables  # noqa: F401  (the model's own tables are checked first)
 from ultrafolio.model.bounds import fits
 from ultrafolio.model.layout import (
     ACCESS,

@@ -13,8 +13,8 @@ import click
 from click.core import ParameterSource
 from rich.table import Table
 
-from ultrafolio import screen, shipped
-from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
+from ultrafolio import durable, screen, shipped
+from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
 from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
@@ -24,8 +24,8 @@ from ultrafolio.export.promela import program
 from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
+from ultrafolio.model.policy import Policy
 from ultrafolio.page import link
-from ultrafolio.sweep import durable
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
 FORMATS = ("text", "json", "mermaid", "itf", "tap")
@@ -163,7 +163,7 @@ def _links(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
     return 0
 
 
-def _by_link(linked: link.Linked, policy: policies.Policy, name: str, extent: Extent) -> str:
+def _by_link(linked: link.Linked, policy: Policy, name: str, extent: Extent) -> str:
     """What to type for the verdict on a linked scenario that is not shipped."""
     return shlex.join(["ultrafolio", "check", link.link(linked.story, linked.name, policy, name), *extent.words()])
 
@@ -181,7 +181,7 @@ def _write(results: list[Result], form: str) -> None:
         click.echo("nothing failed or waited: there is no story to write", err=True)
 
 
-def _save(results: list[Result], made: list[tuple[scenario.Scenario, policies.Policy]], save: Path) -> None:
+def _save(results: list[Result], made: list[tuple[scenario.Scenario, Policy]], save: Path) -> None:
     """Write the trace file of the worst story, whole or not at all."""
     worst = formats.worst(results)
     if not formats.has_story(worst.worst):

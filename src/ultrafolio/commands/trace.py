@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from ultrafolio.check.minimise import switches
+from ultrafolio import durable
+from ultrafolio.check.verdicts.minimise import switches
 from ultrafolio.commands import written
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.export import trace_file
-from ultrafolio.sweep import durable
 from ultrafolio.trace.convert import converted
 from ultrafolio.trace.importer import KINDS, HoldsNone, Importer, Kind, Only, Recording
 from ultrafolio.trace.registry import REGISTRY, importer_of

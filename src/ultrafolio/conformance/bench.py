@@ -20,7 +20,8 @@ from ultrafolio.model.layout import (
     State,
     copy,
 )
-from ultrafolio.model.policies import PRESETS, Policy
+from ultrafolio.model.policies import PRESETS
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System, parse, system
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from ultrafolio.conformance.bench import KERNELS, Bench, Engine, build, having, import_steps, none_broken
 from ultrafolio.conformance.case import case
 from ultrafolio.model.layout import TOUCH, UNSHARE
-from ultrafolio.model.policies import Policy, find
+from ultrafolio.model.policies import find
+from ultrafolio.model.policy import Policy
 
 WAITING, HELD, MUTEX = having(import_ref="waiting"), having(import_ref="held"), having(import_lock="vm")
 

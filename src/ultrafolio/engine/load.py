@@ -39,8 +39,10 @@ COMPILED = {
     "engine": ("load", "tables"),
     "conformance": ("entry",),
     "waits": ("load", "rules", "tables"),
-    "sim": ("kernel", "layout", "load"),
-    "check": ("explore", "folding", "kernel", "kinds", "layout", "liveness", "local", "machine", "steps"),
+    "sim": ("load", "loop", "records"),
+    "check": ("kinds",),
+    "check/search": ("atomics", "bfs", "canonical", "graph", "memo", "packing", "thread_local"),
+    "check/verdicts": ("liveness",),
 }
 """The modules, by folder, whose functions are compiled, or that say what these contain."""
 

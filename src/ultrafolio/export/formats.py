@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ultrafolio.check.replay import Step
-from ultrafolio.check.verdict import KINDS, Finding, Result
+from ultrafolio.check.verdicts.replay import Step
+from ultrafolio.check.verdicts.verdict import KINDS, Finding, Result
 from ultrafolio.model import layout as model
 from ultrafolio.model.rule import RULES
 

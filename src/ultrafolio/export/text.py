@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from ultrafolio.check.replay import Step
-from ultrafolio.check.scope import scope_text
-from ultrafolio.check.verdict import Finding, Result
+from ultrafolio.check.verdicts.replay import Step
+from ultrafolio.check.verdicts.scope import scope_text
+from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.model.layout import ACTOR_KINDS, DONE, IO, MM, PINNED_SHARED, UV, VCPU
 from ultrafolio.model.rule import RULES
 from ultrafolio.screen import MAIL

@@ -13,21 +13,30 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ultrafolio.check.certificate import certify_story
-from ultrafolio.check.claim import Claim
-from ultrafolio.check.layout import MAX_ACTORS
-from ultrafolio.check.minimise import minimise
-from ultrafolio.check.replay import NotCertified, Step, certify_lasso, certify_violation, copied, is_pending, replay
-from ultrafolio.check.replay import take as take_step
-from ultrafolio.check.told import told
-from ultrafolio.check.verdict import Finding, Result
+from ultrafolio.check.search.packing import MAX_ACTORS
+from ultrafolio.check.verdicts.certificate import certify_story
+from ultrafolio.check.verdicts.claim import Claim
+from ultrafolio.check.verdicts.minimise import minimise
+from ultrafolio.check.verdicts.replay import (
+    NotCertified,
+    Step,
+    certify_lasso,
+    certify_violation,
+    copied,
+    is_pending,
+    replay,
+)
+from ultrafolio.check.verdicts.replay import take as take_step
+from ultrafolio.check.verdicts.told import told
+from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import digest, interpreted
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field, take
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import SPLIT, State
-from ultrafolio.model.policies import Policy, from_table
+from ultrafolio.model.policies import from_table
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import Scenario, System, document
 from ultrafolio.version import __version__

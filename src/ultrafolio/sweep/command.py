@@ -16,7 +16,7 @@ import click
 from ultrafolio import shipped
 from ultrafolio.errors import InputError, need
 from ultrafolio.finite import Finite
-from ultrafolio.state.server import VARIABLE, address
+from ultrafolio.redis_server import VARIABLE, address
 
 from . import cells, explain, on_cluster
 from .deposit import THROUGH_REDIS, checked

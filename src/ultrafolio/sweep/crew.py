@@ -11,7 +11,7 @@ from typing import Self
 
 from ultrafolio import errors, files
 from ultrafolio.errors import InputError
-from ultrafolio.state.server import VARIABLE, launch
+from ultrafolio.redis_server import VARIABLE, launch
 
 FINISH_SECONDS = 15.0
 """How long a worker may take to end the chunks it is in."""

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from ultrafolio.durable import replace, unwritable
 from ultrafolio.errors import InputError
-
-from .durable import replace, unwritable
 
 KEPT_SECONDS = 7 * 24 * 3600
 """After a week nobody comes for a result or a job any more, and Redis drops it."""

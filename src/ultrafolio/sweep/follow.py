@@ -20,7 +20,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.model.layout import OUTCOMES, OWNERS, WAITS, State, copy
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.cluster import Cluster
-from ultrafolio.sim import load, world
+from ultrafolio.sim import build, load
 from ultrafolio.state.sections import LARGEST_GROUP
 
 _CHUNK = 1 << 40
@@ -66,7 +66,7 @@ def follow(cluster: Cluster, settings: Mapping[str, Any], base: Path, *, most: i
 
 def recorded(settings: Mapping[str, Any], base: Path) -> tuple[State, list[Step]]:
     """The state in which a configuration starts, and every step that the simulator takes, by the plain interpreter."""
-    state, around = world.build(dict(settings), base)
+    state, around = build.build(dict(settings), base)
     start, steps = copy(state), []
     simulate: Any = load.interpreted()
     space = simulate.__globals__

@@ -17,13 +17,13 @@ from typing import Any
 
 import msgspec
 
+from ultrafolio.durable import replace
 from ultrafolio.errors import InputError
-from ultrafolio.state.server import Server
+from ultrafolio.redis_server import Server
 
 from .chunk import tallies_of
 from .crew import OwnWorkers, checkout
 from .deposit import THROUGH_REDIS, Deposit, checked
-from .durable import replace
 from .executor import NO_LIMITS, Limits
 from .job import (
     AWAY_SECONDS,

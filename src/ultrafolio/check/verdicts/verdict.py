@@ -10,10 +10,23 @@ from typing import Any
 
 import numpy as np
 
+from ultrafolio.check.kinds import DEVICES
+from ultrafolio.check.search.first import explore
+from ultrafolio.check.search.graph import Graph, Watch, unwatched
+from ultrafolio.check.search.packing import OBSTACLES_END, REFUSALS
+from ultrafolio.check.verdicts import concrete
+from ultrafolio.check.verdicts.certificate import certify_component, certify_words, claim_of
+from ultrafolio.check.verdicts.claim import Claim
+from ultrafolio.check.verdicts.components import Judged, Lookup, judge
+from ultrafolio.check.verdicts.liveness import components_of
+from ultrafolio.check.verdicts.minimise import calmest_path
+from ultrafolio.check.verdicts.replay import NotCertified, Step, certify_lasso, certify_violation, replay
+from ultrafolio.check.verdicts.scope import scope_of
+from ultrafolio.check.verdicts.stories import closed_way, wait_of
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import Defect
 from ultrafolio.model.layout import *
-from ultrafolio.model.policies import Policy
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import Scenario, document, system
@@ -23,20 +36,6 @@ from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
 from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names
-
-from . import concrete
-from .certificate import certify_component, certify_words, claim_of
-from .claim import Claim
-from .components import Judged, Lookup, judge
-from .explore import Graph, Watch, unwatched
-from .first import explore
-from .kinds import DEVICES
-from .layout import OBSTACLES_END, REFUSALS
-from .liveness import components_of
-from .minimise import calmest_path
-from .replay import NotCertified, Step, certify_lasso, certify_violation, replay
-from .scope import scope_of
-from .stories import closed_way, wait_of
 
 KINDS = ("safety", "fatal", "permanent", "livelock", "transient")
 """Ways to fail, the worst first."""

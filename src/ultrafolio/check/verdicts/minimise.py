@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ultrafolio.check.search.graph import Graph
+from ultrafolio.check.verdicts.replay import NotCertified, Step, replay
 from ultrafolio.model.layout import State
 from ultrafolio.model.scenario import System
-
-from .explore import Graph
-from .replay import NotCertified, Step, replay
 
 Array = np.ndarray[Any, Any]
 Judge = Callable[[list[Step], State], bool]

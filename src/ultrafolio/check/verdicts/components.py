@@ -17,15 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from ultrafolio.check.search.graph import Graph
+from ultrafolio.check.verdicts.replay import copied
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, SPLIT, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OB_REFS, OBSTACLE_OF, OBSTACLES
 from ultrafolio.waits.words import bits, last
-
-from .explore import Graph
-from .replay import copied
 
 Array = np.ndarray[Any, Any]
 Steps = tuple[tuple[int, str], ...]

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from ultrafolio.check.search.allocation import Shape, resize, size_of
+from ultrafolio.check.search.graph import Graph, compiled, over_arrays, refilled, unpacked
+from ultrafolio.check.search.packing import RUNNING, Space
+from ultrafolio.check.search.workers import Team
+from ultrafolio.check.verdicts.replay import copied
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import IDLE_PC, OWNERS
 from ultrafolio.model.scenario import System
-
-from .explore import Graph, compiled, over_arrays, refilled, unpacked
-from .layout import RUNNING, Space
-from .replay import copied
-from .room import Shape, resize, size_of
-from .team import Team
 
 _WRITTEN = ("count", "kept", "index", "owned", "many", "busy", "turned", "image")
 """What a Finder writes, besides the arrays that it makes anew."""

@@ -5,13 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ultrafolio.model.layout import AGAIN, IDLE_PC, NOTHING, RUN, UNSHARE, VCPU
-from ultrafolio.model.properties import broken, focus
-from ultrafolio.model.rule import fn
-from ultrafolio.waits.rules import is_pending
-from ultrafolio.waits.tables import BUSY
-
-from .layout import (
+from ultrafolio.check.search.packing import (
     COMPONENT_WORDS,
     FULL,
     HEAD_FAIR,
@@ -29,6 +23,11 @@ from .layout import (
     STEP_PROPERTY,
     STEPS_MASK,
 )
+from ultrafolio.model.layout import AGAIN, IDLE_PC, NOTHING, RUN, UNSHARE, VCPU
+from ultrafolio.model.properties import broken, focus
+from ultrafolio.model.rule import fn
+from ultrafolio.waits.rules import is_pending
+from ultrafolio.waits.tables import BUSY
 
 step: Any = None  # bound by the loader: the dispatcher generated from the rule table
 FAIR: Any = ()  # bound by the loader: per rule, whether it is weakly or strongly fair

@@ -12,10 +12,9 @@ from ultrafolio.model.layout import *
 from ultrafolio.model.properties import broken, focus
 from ultrafolio.model.rule import fn
 from ultrafolio.model.rules.folio import bit_page, head
+from ultrafolio.sim.records import *
 from ultrafolio.waits.rules import class_of, cleaned
 from ultrafolio.waits.tables import BUSY, CLASS_EXPECTED, CLASS_FATAL, CLASS_NONE, CLASS_PERMANENT, CLASS_WAITING
-
-from .layout import *
 
 step: Any = None  # bound by the loader: the dispatcher generated from the rule table
 

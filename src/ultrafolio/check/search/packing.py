@@ -4,7 +4,7 @@ A *component* is what changes together: a page (its uv, mm, io and pt records), 
 and actor records). Each different one is stored once and has a number; an actor's components have small numbers of the
 actor's own besides. The pages and machines of a state together are its *memory*, a vector of component numbers, also
 stored once. A state is then a row of few bits: the number of its memory, and each actor's own number of its component.
-Most systems need one word of 63 bits. The fields of a row grow when numbers do (room.py).
+Most systems need one word of 63 bits. The fields of a row grow when numbers do (allocation.py).
 
 A thread's step depends on the memory and on its own component alone, so it is run once for each such pair and
 remembered (see local.py for the steps that look further). There are some thousands of pairs where there are millions
@@ -60,7 +60,7 @@ def places(word: str, **fields: int) -> tuple[int, ...]:
     for name, largest in fields.items():
         if shift + largest.bit_length() > WORD_BITS:
             raise Outgrown(f"{name} in {word}, a word of {WORD_BITS} bits", largest, (1 << (WORD_BITS - shift)) - 1,
-                           "check/layout.py: fewer bits for the other fields, or a second word")  # fmt: skip
+                           "check/search/packing.py: fewer bits for the other fields, or a second word")  # fmt: skip
         made += shift, (1 << largest.bit_length()) - 1
         shift += largest.bit_length()
     return tuple(made)

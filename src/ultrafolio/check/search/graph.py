@@ -10,16 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ultrafolio.engine import load as rules
-from ultrafolio.errors import InputError
-from ultrafolio.model import layout as model
-from ultrafolio.model.layout import OWNERS, State
-from ultrafolio.model.rule import RULES
-from ultrafolio.model.scenario import System
-from ultrafolio.waits import load as waits
-
-from . import folding, kernel, kinds, layout, local, machine, room, steps, symmetry
-from .layout import (
+from ultrafolio.check import kinds
+from ultrafolio.check.search import allocation, atomics, bfs, canonical, memo, packing, thread_local
+from ultrafolio.check.search.allocation import Shape, Size, bytes_of, grown, new_arrays, resize
+from ultrafolio.check.search.packing import (
     FULL,
     LIMIT,
     MAX_ACTORS,
@@ -32,8 +26,15 @@ from .layout import (
     raw_words,
     views,
 )
-from .room import Shape, Size, bytes_of, grown, new_arrays, resize
-from .team import Team
+from ultrafolio.check.search.workers import Team
+from ultrafolio.check.symmetry import like_pages
+from ultrafolio.engine import load as rules
+from ultrafolio.errors import InputError
+from ultrafolio.model import layout as model
+from ultrafolio.model.layout import OWNERS, State
+from ultrafolio.model.rule import RULES
+from ultrafolio.model.scenario import System
+from ultrafolio.waits import load as waits
 
 Array = np.ndarray[Any, Any]
 Watch = Callable[[Array], AbstractContextManager[None]]
@@ -109,10 +110,10 @@ def _loaded(
     decorate: Callable[[Any], Any], entry: Callable[[Any], Any], hardware: Any, *, unsigned: bool
 ) -> dict[str, Any]:
     space = rules.functions(decorate, unsigned=unsigned)
-    space.update(rules.constants(layout) | rules.constants(kinds))
-    space.update(FAIR=FAIR, LOCAL=local.local_rules(), **vars(hardware))
+    space.update(rules.constants(packing) | rules.constants(kinds))
+    space.update(FAIR=FAIR, LOCAL=thread_local.local_rules(), **vars(hardware))
     waits.add(space, decorate)
-    for module in (steps, folding, kernel):
+    for module in (memo, canonical, bfs):
         rules.add_functions(space, module, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
     return space
 
@@ -149,7 +150,7 @@ def _over_arrays(function: Callable[..., Any], *arguments: Any) -> Any:
 @functools.cache
 def plain_functions() -> dict[str, Any]:
     """The kernel's functions as plain Python, for use over lists."""
-    return _loaded(lambda f: f, lambda f: f, machine.plain(), unsigned=False)
+    return _loaded(lambda f: f, lambda f: f, atomics.plain(), unsigned=False)
 
 
 @functools.cache
@@ -164,12 +165,12 @@ def compiled() -> dict[str, Any]:
     """The exploring functions, compiled; plain where that cannot be done (engine.load.can_compile)."""
     if not rules.can_compile():
         return over_arrays()
-    rules.say_compiling("kernel.explore", "the checker for large systems", 20)
+    rules.say_compiling("bfs.explore", "the checker for large systems", 20)
     inner, entry = rules.inner_flags(), rules.entry_flags()
     import numba
 
     njit: Any = numba.njit
-    return _loaded(njit(**inner), njit(**entry), machine.compiled(), unsigned=True)
+    return _loaded(njit(**inner), njit(**entry), atomics.compiled(), unsigned=True)
 
 
 def is_loaded() -> bool:
@@ -190,7 +191,7 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
     Stops, with `complete` False and the reason, at `max_states` states, before its arrays would outgrow `max_mib`
     MiB, or when components run out. Without `edges` it takes a third of the memory, and tells nothing of leads-to. The
     result does not depend on `threads`. With `fold`, a state stands for all that differ in which of several like pages
-    or like guests is which (symmetry.py), and one worker does all; InputError with edges, or where nothing is alike.
+    or like guests is which (check/symmetry), and one worker does all; InputError with edges, or where nothing is alike.
     `watch` may show the COUNT record while the exploration goes on.
     """
     if fold and edges:
@@ -208,10 +209,10 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
     threads = 1 if plain or fold else threads
     words, state = unpacked(system)
     shape = Shape.of(system, threads, edges=edges, numbers=edges)
-    arrays = new_arrays(system, shape, max_states, symmetry.required(system) if fold else None)
+    arrays = new_arrays(system, shape, max_states, like_pages.required(system) if fold else None)
     count, run = arrays["count"], functions["explore"]
     functions["begin"](state, Space(**arrays), words)
-    enough = room.ENOUGH * threads if threads > 1 else NEVER
+    enough = allocation.ENOUGH * threads if threads > 1 else NEVER
     with Team(threads) as team, watch(count):
         while True:
             space = Space(**arrays)
@@ -229,7 +230,7 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
 
 
 def _explore(run: Any, state: State, space: Space, words: Array, enough: int, worker: int) -> None:
-    run(state, space, words, worker, room.SHARE, enough)
+    run(state, space, words, worker, allocation.SHARE, enough)
 
 
 def _stopped(count: Array, max_states: int) -> str:
@@ -275,8 +276,8 @@ def _merged(space: Space) -> Space:
         chosen: Array = rows[order, np.arange(each)]
         return chosen
 
-    return space._replace(fired=space.fired[-1], found=first(space.found, layout.PROPERTIES_END),
-                          met=first(space.met, len(space.many) * layout.MET_END * len(space.seats)))  # fmt: skip
+    return space._replace(fired=space.fired[-1], found=first(space.found, packing.PROPERTIES_END),
+                          met=first(space.met, len(space.many) * packing.MET_END * len(space.seats)))  # fmt: skip
 
 
 def _depth(space: Space) -> int:

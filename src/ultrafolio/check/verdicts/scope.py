@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from ultrafolio.model.layout import ACTOR_KINDS, ENDLESS
-from ultrafolio.model.policies import Policy
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.scenario import Scenario, System
 
 STEPS = "steps are atomic and seen by all in one order"

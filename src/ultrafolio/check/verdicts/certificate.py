@@ -13,6 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ultrafolio.check.verdicts import told
+from ultrafolio.check.verdicts.claim import Claim
+from ultrafolio.check.verdicts.components import Judged, Lookup
+from ultrafolio.check.verdicts.replay import NotCertified, Step, copied, enabled_fair, replay, take
+from ultrafolio.check.verdicts.told import turn
 from ultrafolio.model.layout import State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
@@ -20,12 +25,6 @@ from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OB_REFS, OBSTACLE_OF, OBSTACLES, PAGE
 from ultrafolio.waits.words import Wait
-
-from . import told
-from .claim import Claim
-from .components import Judged, Lookup
-from .replay import NotCertified, Step, copied, enabled_fair, replay, take
-from .told import turn
 
 MOST = 2_000
 """States of a component that are asked one by one; of a larger one so many, spread evenly."""

@@ -1,5 +1,5 @@
 """Symmetry: pages of a folio that are alike, so that one state may stand for all its permutations. For safety only.
-Guests that are alike are found in guests.py.
+Guests that are alike are found in like_guests.py.
 
 Pages are alike if they start equal and every actor may choose either where it may choose the other. That is enough
 where rules treat the pages of a folio one by one or as a sum. It is not where a loop takes them in order and another
@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ultrafolio.check.kinds import DEVICES
+from ultrafolio.check.symmetry import like_guests
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import (
     ACC_UNIT_PAGE,
@@ -24,9 +26,6 @@ from ultrafolio.model.layout import (
     WRITEBACK,
 )
 from ultrafolio.model.scenario import System
-
-from . import guests
-from .kinds import DEVICES
 
 _MOVING = ("uv", "mm", "io", "pt")
 
@@ -65,7 +64,7 @@ def likeness(system: System) -> Likeness:
     for number, group in enumerate((g for g in groups.values() if len(g) > 1), 1):
         for page in group:
             alike[page] = number
-    turns, shared = guests.turns(system)
+    turns, shared = like_guests.turns(system)
     return Likeness(tuple(alike), turns, (*(f"folio of page {head}: {why}" for head, why in ordered.items()), *shared))
 
 

@@ -13,13 +13,13 @@ import numpy as np
 from ultrafolio.errors import InputError
 from ultrafolio.files import named, reading
 from ultrafolio.model.layout import *
-from ultrafolio.model.policies import Policy
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import System
+from ultrafolio.sim.records import *
 from ultrafolio.trace.load import load_orders, load_requests, load_touches
 
 from .costs import table_of
-from .layout import *
 
 Array = np.ndarray[Any, Any]
 _INT = np.int64

@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from ultrafolio.check.search.graph import Graph
+from ultrafolio.check.verdicts.components import Component
 from ultrafolio.engine import load as rules
 from ultrafolio.model.rule import RULES, STRONG, fn
-
-from .components import Component
-from .explore import Graph
 
 Array = np.ndarray[Any, Any]
 

@@ -11,11 +11,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from ultrafolio.check.search.canonical import fold
+from ultrafolio.check.search.memo import (
+    keep,
+    memorise,
+    memory_of,
+    mix,
+    own_in,
+    own_of,
+    put,
+    put_memory,
+    recalled,
+    remember,
+)
+from ultrafolio.check.search.packing import *
 from ultrafolio.model.rule import fn
-
-from .folding import fold
-from .layout import *
-from .steps import keep, memorise, memory_of, mix, own_in, own_of, put, put_memory, recalled, remember
 
 prefetch: Any = None  # bound by the loader: fetch a row of an array that will soon be looked at
 add: Any = None  # bound by the loader: add to an element that other workers add to, and return what it was

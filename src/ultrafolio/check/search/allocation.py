@@ -9,10 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ultrafolio.model.layout import DEAD
-from ultrafolio.model.scenario import System
-
-from .layout import (
+from ultrafolio.check.search.packing import (
     COMPONENT_WORDS,
     COUNT,
     FOUND,
@@ -25,7 +22,9 @@ from .layout import (
     fields,
     spans,
 )
-from .symmetry import Likeness
+from ultrafolio.check.symmetry.like_pages import Likeness
+from ultrafolio.model.layout import DEAD
+from ultrafolio.model.scenario import System
 
 Array = np.ndarray[Any, Any]
 FIRST, FIRST_OWN = 1 << 14, 16

@@ -12,11 +12,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ultrafolio.check.kinds import DEVICES
 from ultrafolio.engine.tables import guest_kinds
 from ultrafolio.model.layout import NON_SECURE, REBOOT, VCPU, WHO
 from ultrafolio.model.scenario import System
-
-from .kinds import DEVICES
 
 MOST = 4
 """Guests of one kind that are folded; the ways to put them grow with the factorial."""

@@ -1,5 +1,5 @@
 """Folding: the one state that stands for all that differ only in which of several like pages is which, and which of
-several like guests. Loaded with the kernel; what is alike is decided in symmetry.py and guests.py.
+several like guests. Loaded with the kernel; what is alike is decided in check/symmetry.
 
 Like pages are sorted by what they hold and by who is busy with them. Two that agree in both are the same in every
 respect, so the sorted state is the same for all states that are permutations of each other. Guests change places in
@@ -11,6 +11,8 @@ A state is folded as a vector of component numbers (x.parts): pages, machines, a
 # mypy: disallow_untyped_defs=False, disallow_untyped_calls=False
 from __future__ import annotations
 
+from ultrafolio.check.kinds import DEVICES, WORKERS
+from ultrafolio.check.search.memo import component_of, keep, memorise, memory_of, own_of, put, put_memory, unpack
 from ultrafolio.model.layout import (
     AGAIN,
     DEAD,
@@ -23,9 +25,6 @@ from ultrafolio.model.layout import (
     VCPU,
 )
 from ultrafolio.model.rule import fn
-
-from .kinds import DEVICES, WORKERS
-from .steps import component_of, keep, memorise, memory_of, own_of, put, put_memory, unpack
 
 
 @fn

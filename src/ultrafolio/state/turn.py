@@ -22,9 +22,9 @@ import msgspec
 from ultrafolio.engine import load
 from ultrafolio.model.layout import AGAIN, FAULT, IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State
 from ultrafolio.model.rule import RULES
+from ultrafolio.state.view import Live, View
 
 from .events import StepEvent, Steps, encode
-from .group import Live, View
 from .sections import MAY_LOOK, Meta
 from .store import Answer, Commit, Store, Turn
 

@@ -97,14 +97,14 @@ def _releases() -> tuple[int, ...]:
     words = {word for rule in RULES.values() for word in rule.releases}
     unknown = sorted(words - set(FREES))
     fits(f"words of releases, of which the simulator does not know {', '.join(unknown)}", len(words),
-         len(words) - len(unknown), "sim/layout.py: FREES")  # fmt: skip
+         len(words) - len(unknown), "sim/records.py: FREES")  # fmt: skip
     idle = sorted(set(FREES) - words)
     fits(f"words of releases, of which no rule releases {', '.join(idle)}", len(FREES), len(FREES) - len(idle),
          "the rule that does: @rule(releases=...)")  # fmt: skip
     ended = {*POLLED, *ENDLESS_WAITS, *(reason for word in FREES for reason in FREES[word])}
     endless = [WAITS[reason] for reason in range(1, len(WAITS)) if reason not in ended]
     fits(f"reasons to wait, of which the simulator never ends {', '.join(endless)}", len(WAITS) - 1,
-         len(WAITS) - 1 - len(endless), "sim/layout.py: FREES or POLLED")  # fmt: skip
+         len(WAITS) - 1 - len(endless), "sim/records.py: FREES or POLLED")  # fmt: skip
     return tuple(
         sum({1 << reason for word in RULES[pc].releases for reason in FREES[word]}) if pc in RULES else 0
         for pc in range(max(RULES) + 2)
@@ -116,11 +116,11 @@ REFS_REASONS = sum(1 << reason for reason in FREES["refs"])
 ALL_REASONS = (1 << REASONS) - 1
 VM_REASONS = sum(1 << reason for word in OF_A_MACHINE for reason in FREES[word])
 PAGE_REASONS = ALL_REASONS ^ VM_REASONS
-fits("reasons to wait, a bit each of a word of 63", REASONS, 63, "sim/layout.py: RELEASES")
-fits("outcomes that an event may name", len(OUTCOMES) - 1, most(EVENT, "outcome"), "sim/layout.py: EVENT")
+fits("reasons to wait, a bit each of a word of 63", REASONS, 63, "sim/records.py: RELEASES")
+fits("outcomes that an event may name", len(OUTCOMES) - 1, most(EVENT, "outcome"), "sim/records.py: EVENT")
 fits("reasons that an event or a hang may name", max(len(WAITS), len(OUTCOMES)) - 1, most(HANG, "reason"),
-     "sim/layout.py: EVENT and HANG")  # fmt: skip
-fits("reasons that wait.reason may name", REASONS - 1, most(WAIT, "reason"), "sim/layout.py: WAIT")
+     "sim/records.py: EVENT and HANG")  # fmt: skip
+fits("reasons that wait.reason may name", REASONS - 1, most(WAIT, "reason"), "sim/records.py: WAIT")
 
 HIST_SUB = 5
 HIST_SIZE = 64 << HIST_SUB

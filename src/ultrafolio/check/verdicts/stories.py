@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ultrafolio.check.search.graph import Graph
+from ultrafolio.check.verdicts import told
+from ultrafolio.check.verdicts.certificate import MANY, claim_of
+from ultrafolio.check.verdicts.components import Judged, Lookup
+from ultrafolio.check.verdicts.liveness import cycle_through
 from ultrafolio.waits import words
 from ultrafolio.waits.words import Wait
-
-from . import told
-from .certificate import MANY, claim_of
-from .components import Judged, Lookup
-from .explore import Graph
-from .liveness import cycle_through
 
 
 def closed_way(graph: Graph, judged: Judged) -> list[int]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ultrafolio.check.verdicts.claim import Claim
+from ultrafolio.check.verdicts.replay import copied, replay, take
 from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
@@ -15,9 +17,6 @@ from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OB_DIRTY, OB_MAPPED, OB_REFS, PAGE
 from ultrafolio.waits.words import Wait, joined
-
-from .claim import Claim
-from .replay import copied, replay, take
 
 Steps = list[tuple[int, str]]
 
