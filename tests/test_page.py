@@ -12,8 +12,8 @@ from checking import PATHS, naive, story
 from drawn_cases import case, fitting
 from paged import NEEDED, answers, link_of
 from test_broken_rules import BROKEN
-from ultrafolio.check.explore import explore
-from ultrafolio.check.verdict import check
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.engine.load import mutant
 from ultrafolio.errors import InputError
 from ultrafolio.export.text import result_text

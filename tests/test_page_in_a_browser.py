@@ -6,7 +6,7 @@ import pytest
 
 import browsed
 from checking import story
-from ultrafolio.check.verdict import check
+from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.export.text import result_text
 from ultrafolio.model.policies import find
 from ultrafolio.page import build, link

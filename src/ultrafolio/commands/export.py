@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
+from ultrafolio import durable
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.page import build, link
-from ultrafolio.sweep import durable
 
 
 @click.command("export")

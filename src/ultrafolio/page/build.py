@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio import shipped
-from ultrafolio.check import certificate, scope
-from ultrafolio.check.layout import REFUSALS
+from ultrafolio.check.search.packing import REFUSALS
+from ultrafolio.check.verdicts import certificate, scope
 from ultrafolio.engine.load import constants, digest
 from ultrafolio.fields import Field
 from ultrafolio.model import layout, policies, scenario

@@ -20,7 +20,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.fields import Field, unversioned
 from ultrafolio.model import kernels, policies
 from ultrafolio.model.layout import ACTOR_KINDS
-from ultrafolio.model.policies import Policy
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.scenario import ACTORS, FEATURES, MEMORY, Scenario, document, parse
 from ultrafolio.model.scenario import read as read_file
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from ultrafolio.check import claim, liveness, scope, told, verdict
+from ultrafolio.check.verdicts import claim, liveness, scope, told, verdict
 from ultrafolio.engine.load import constants
 from ultrafolio.engine.tables import RULE_MODULES
 from ultrafolio.export import text as mail

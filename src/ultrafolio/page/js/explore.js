@@ -107,7 +107,7 @@ class States {
 }
 
 /**
- * The state graph of a system: like check/explore.py's Graph. It yields the number of states now and then.
+ * The state graph of a system: like check/search/graph.py's Graph. It yields the number of states now and then.
  *
  * complete        false where `most` states, or MOST_WORDS words of states, were not enough
  * first, to, via  edges: per state its first one; their targets, and actor << 16 | choice

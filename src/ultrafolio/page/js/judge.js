@@ -1,4 +1,4 @@
-// The class of a component, and what it is named after: check/components.py over this page's graph.
+// The class of a component, and what it is named after: check/verdicts/components.py over this page's graph.
 
 /** {kind, expected, page, whole, named, met, taken, takers, releases, taking, releasing} of a component. */
 function judged(graph, component) {

@@ -1,4 +1,4 @@
-// From a graph to the verdict that `ultrafolio check` prints: check/verdict.py over this page's graph.
+// From a graph to the verdict that `ultrafolio check` prints: check/verdicts/verdict.py over this page's graph.
 
 /** The Result of an explored scenario under a policy; unknown where the graph is not complete. */
 function resultOf(graph, story, name, policyName, command) {
@@ -105,7 +105,7 @@ function transient(graph, { number, t, obstacle }) {
     false, name(state, t), number, [OBSTACLES[bitLength(obstacle) - 1]]);
 }
 
-/** A state's sections as lists of records, as check/replay.py keeps them. */
+/** A state's sections as lists of records, as check/verdicts/replay.py keeps them. */
 function sectionsOf(state) {
   return Object.entries(PLACES).map(([section, { base, n }]) => {
     const size = SECTIONS[section].length;
@@ -127,7 +127,7 @@ function replayed(system, way) {
   });
 }
 
-/** What a verdict is about: check/scope.py's scope_of. */
+/** What a verdict is about: check/verdicts/scope.py's scope_of. */
 function scopeOf(story, policy) {
   const actors = new Map(), orders = {}, faults = [], { memory } = story;
   for (const order of memory.folios) orders[order] = (orders[order] ?? 0) + 1;

@@ -2,7 +2,7 @@
 
 const edgesOf = (graph, number) => range(graph.first.values[number], graph.first.values[number + 1]);
 
-/** A shortest way to a state with the fewest changes of actor, as check/minimise.py chooses it; `then`: the actor of
+/** A shortest way to a state with the fewest changes of actor, as check/verdicts/minimise.py chooses it; `then`: the actor of
  * the step that follows, or null. */
 function calmestPath(graph, target, then) {
   const actors = nActors, last = range(actors).map((t) => (then !== null && t !== then ? 1 : 0));
@@ -69,7 +69,7 @@ function componentsOf(graph) {
   return made.sort((a, b) => a.members[0] - b.members[0] || a.waiter - b.waiter);
 }
 
-/** Streett's condition by decomposition, as check/liveness.py has it. */
+/** Streett's condition by decomposition, as check/verdicts/liveness.py has it. */
 function fairComponents(graph, actor) {
   const count = graph.states.count, inside = new Uint8Array(count), fair = [];
   for (let n = 0; n < count; n++) inside[n] = (graph.pending.values[n] >> actor) & 1;
