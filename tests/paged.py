@@ -18,10 +18,10 @@ async function answer({ link, text, name, policy }) {
   try {
     if (link) ({ name, policy, text } = await ultrafolio.readLink(link));
     const command = await ultrafolio.commandOf(name, policy, text);
-    const { result, graph } = ultrafolio.checkText(name, policy, text, command);
+    const found = ultrafolio.checkText(name, policy, text, command), { result, graph } = found;
     const { verdict, worst, states, edges, depth, complete } = result;
     return { verdict, kind: worst.kind ?? "null", depth, states, edges, complete,
-      text: ultrafolio.result_text(result), first: [...graph.states.at(0)] };
+      text: ultrafolio.result_text(result), line: await ultrafolio.observed(found), first: [...graph.states.at(0)] };
   } catch (error) {
     return error instanceof ultrafolio.Refused ? { refused: error.message, line: error.line } : { defect: error.stack };
   }

@@ -16,6 +16,7 @@ from ultrafolio.check.search.graph import explore
 from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.engine.load import mutant
 from ultrafolio.errors import InputError
+from ultrafolio.export.observation import hash_of, of_result
 from ultrafolio.export.text import result_text
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import OWNERS
@@ -43,8 +44,10 @@ def test_every_small_shipped_pair_has_the_graph_and_the_class_that_its_file_expe
 def same_text(pairs):
     found = answers([linked(name, policy) for name, policy in pairs])
     for (name, policy), answer in zip(pairs, found, strict=True):
-        wanted = result_text(check(story(name), name, find(policy, story(name).tables), policy))
-        assert answer["text"] == wanted, f"{name} under {policy}"
+        chosen = find(policy, story(name).tables)
+        result = check(story(name), name, chosen, policy)
+        assert answer["text"] == result_text(result), f"{name} under {policy}"
+        assert answer["line"] == of_result(result, name, hash_of(story(name), chosen), "page")
 
 
 @NEEDED
@@ -69,14 +72,17 @@ def drawn(number):
 
 def agree(numbers):
     """The page says of these random systems what the checker says, word by word."""
-    wanted, texts = [], []
+    wanted, texts, lines = [], [], []
     for number in numbers:
         made = drawn(number)
         read = scenario.parse(made.document, made.name)
         wanted.append(link_of(read, made.name, made.policy, "drawn"))
-        texts.append(result_text(check(read, made.name, made.policy, "drawn")))
-    for number, text, answer in zip(numbers, texts, answers(wanted), strict=True):
+        result = check(read, made.name, made.policy, "drawn")
+        texts.append(result_text(result))
+        lines.append(of_result(result, made.name, hash_of(read, made.policy), "page"))
+    for number, text, line, answer in zip(numbers, texts, lines, answers(wanted), strict=True):
         assert without_command(answer["text"]) == without_command(text), f"case {number}"
+        assert answer["line"] == line, f"case {number}"
 
 
 def without_command(text):

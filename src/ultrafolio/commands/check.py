@@ -19,7 +19,7 @@ from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.export import formats
+from ultrafolio.export import formats, observation
 from ultrafolio.export.promela import program
 from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
@@ -60,13 +60,14 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.option("--export", "language", type=click.Choice(("promela", "promela-fair")),
               help="Print the system as a Promela program instead of checking it: one process, or one per thread "
               "with leads-to formulas.")  # fmt: skip
+@click.option("--brief", is_flag=True, help="Only the line that decides, for each scenario and policy.")
 @click.option("--link", "as_link", is_flag=True, help="Print a link for each scenario and policy instead of checking: "
               "it goes behind the address of the page that ultrafolio export --page writes.")  # fmt: skip
 @click.option("--save", type=click.Path(path_type=Path), help="Write the worst story to this trace file, "
               "for ultrafolio trace verify.")  # fmt: skip
 def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], diff_policy: tuple[str, str] | None,
                   ranges: tuple[str, ...], expect: bool, max_states: int, max_mib: int, safety: bool, symmetry: bool,
-                  threads: int, form: str, as_json: bool, language: str | None, as_link: bool,
+                  threads: int, form: str, as_json: bool, language: str | None, brief: bool, as_link: bool,
                   save: Path | None) -> int:  # fmt: skip
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
 
@@ -99,6 +100,8 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     if as_json and form not in ("text", "json"):
         raise InputError("--json and --format say different things", value=form, allowed="one of them")
     form = "json" if as_json else form
+    if brief and form != "text":
+        raise InputError("--brief and --format say different things", value=form, allowed="one of them")
     if expect and (safety or symmetry):
         raise InputError("--expect compares whole verdicts", value="--symmetry" if symmetry else "--safety",
                          allowed="an exploration with leads-to, and of every state")  # fmt: skip
@@ -123,7 +126,11 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
             wrong += differences(result, story.expect) if expect else []
             if form == "json":
                 click.echo(result.json())
-    if form == "text":
+    if brief:
+        for result, (story, policy) in zip(results, made, strict=True):
+            hashed = observation.hash_of(story, policy)
+            click.echo(observation.of_result(result, Path(result.scenario).stem, hashed, "check"))
+    elif form == "text":
         _show(results, chosen, diff_policy)
     elif form != "json":
         _write(results, form)

@@ -14,10 +14,10 @@ from typing import Any
 from ultrafolio import shipped
 from ultrafolio.check.search.packing import REFUSALS
 from ultrafolio.check.verdicts import certificate, scope
-from ultrafolio.engine.load import constants, digest
+from ultrafolio.engine.load import constants
+from ultrafolio.export.observation import rules_digest
 from ultrafolio.fields import Field
 from ultrafolio.model import layout, policies, scenario
-from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.screen import MAIL
 from ultrafolio.version import __version__
@@ -71,7 +71,7 @@ def page() -> str:
     parts = {
         "policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'; base-uri 'none'",
         "style": asset("page.css"), "script": code,
-        "about": f"ultrafolio {__version__}, rules {digest()[:12]}: the rules of the lab, translated; works offline.",
+        "about": f"ultrafolio {__version__}, rules {rules_digest()[:12]}; works offline.",
     }  # fmt: skip
     first, *rest = asset("page.html").split("{{")
     return first + "".join(parts[name] + text for name, text in (piece.split("}}", 1) for piece in rest))
@@ -89,9 +89,10 @@ def tables_for(hand: list[str]) -> list[str]:
         "VARIANTS": {name: code for name, (code, _) in policies.VARIANTS.items()},
         "REFUSALS": REFUSALS, "MOST_STATES": MOST_STATES, "MOST_WORDS": MOST_WORDS, "MOST_ACTORS": MOST_ACTORS,
         "SHIPPED": shipped_texts(), "MANY": certificate.MANY, "MAIL": MAIL, "STEPS": scope.STEPS,
+        "DIGEST": rules_digest(),
     }  # fmt: skip
     takers = {pc: RULES[pc].takers for pc in sorted(RULES)}
-    maps = {"TAKERS": takers, "PROPERTIES": PROPERTIES, "OUTCOMES": layout.OUTCOMES}
+    maps = {"TAKERS": takers, "OUTCOMES": layout.OUTCOMES}
     return [f"const {name} = {_json(value)};" for name, value in made.items()] + [
         f"const {name} = {literal(value)};" for name, value in maps.items()]  # fmt: skip
 

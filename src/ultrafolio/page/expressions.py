@@ -191,7 +191,7 @@ class Expressions:
         match node.func:
             case ast.Name(id="len") if node.args and (counted := self._counted(node.args[0])):
                 return counted
-            case ast.Name(id=name) if name in self.names.functions and name not in self.local - {name}:
+            case ast.Name(id=name) if name in self.names.functions and name not in self.local:
                 return self._known_call(name, node)
             case ast.Attribute(value=ast.Name(id=space), attr=name) if space in NAMESPACES and space not in self.local:
                 if name not in self.names.functions:

@@ -14,9 +14,11 @@ from types import ModuleType
 from ultrafolio.check.verdicts import claim, liveness, scope, told, verdict
 from ultrafolio.engine.load import constants
 from ultrafolio.engine.tables import RULE_MODULES
+from ultrafolio.export import observation
 from ultrafolio.export import text as mail
 from ultrafolio.model import layout
 from ultrafolio.model.layout import DEAD, W_IDLE
+from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.waits import rules as wait_rules
 from ultrafolio.waits import tables, words
@@ -31,11 +33,13 @@ WORDS: dict[ModuleType, tuple[str, ...]] = {
     words: (), claim: (), told: ("livelock", "who", "holders_of"), scope: ("scope_text",),
     mail: ("page_flags", "deed", "story", "finding_text", "never_waiting", "result_text"),
     verdict: ("Finding", "Result"),
+    observation: ("word_of", "facts_of", "waiting", "observation_line", "of_result"),
 }  # fmt: skip
 """Modules that say things in words, and which of their functions and classes; none named: all."""
 LEFT_OUT = ("record", "brief", "json", "rows")
 """Methods that the page has no use for."""
-SHARED = ("OBSTACLE_OF", "BUSY", "IDLE_PC", "ACTOR_KINDS", "OPS", "OBSTACLES", "LEADS_TO", "PAGE", "RULES")
+SHARED = ("OBSTACLE_OF", "BUSY", "IDLE_PC", "ACTOR_KINDS", "OPS", "OBSTACLES", "LEADS_TO", "PAGE", "RULES",
+          "PROPERTIES")  # fmt: skip
 """Constants that the page's own code uses, too."""
 BY_HAND = {"paragraph": ["text", "indent"]}
 """Functions that translated ones call and that the page has by hand, with their parameters."""
@@ -68,7 +72,7 @@ def translated(changed: Mapping[str, str] | None = None) -> str:
         names.functions[node.name] = _given(node)
         if isinstance(node, ast.ClassDef):
             names.classes.add(node.name)
-    known = constants(layout) | vars(tables) | vars(words)
+    known = constants(layout) | vars(tables) | vars(words) | {"PROPERTIES": PROPERTIES}
     for name in SHARED:
         names.use(name, known[name])
     made = [_written(names, module, node) for module, node in chosen]

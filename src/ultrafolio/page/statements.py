@@ -230,9 +230,12 @@ def class_written(names: Names, known: Mapping[str, Any], node: ast.ClassDef, le
 
 
 def _default(function: Function, node: ast.expr) -> str:
+    """The default of a field of a dataclass."""
     match node:
-        case ast.Call(func=ast.Name("field"), keywords=[ast.keyword(arg="default_factory", value=ast.Name(id=kind))]):
+        case ast.Call(func=ast.Name("field"), keywords=[ast.keyword("default_factory", ast.Name(id=kind)), *_]):
             return {"list": "[]", "dict": "new Map()"}[kind]
+        case ast.Call(func=ast.Name("field"), keywords=[ast.keyword("default", value), *_]):
+            return function.of(value)
     return function.of(node)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ultrafolio.model import layout
@@ -55,7 +55,7 @@ def leads_to(kind: int, op: int) -> str:
 @dataclass(frozen=True, slots=True)
 class Wait:
     """One wait, a line each. expected: it is the purpose of pin shared that it lasts; taken_by: the steps of a livelock
-    that take the obstacle again, or the page away."""
+    that take the obstacle again, or the page away; brief: the holders in a word each, as in "pin:virtio1@0"."""
 
     waiter: str
     waits_for: str
@@ -63,6 +63,7 @@ class Wait:
     released_by: str
     expected: bool = False
     taken_by: str = ""
+    brief: str = field(default="", compare=False)
 
     def line(self) -> str:
         again = f"; taken again by {self.taken_by}" if self.taken_by else ""
@@ -83,18 +84,24 @@ NO_WAIT = {"waiter": None, "waits_for": None, "held_by": None, "released_by": No
 class Holder:
     """Who holds an obstacle. actor: its number, or None for an LRU batch and for what no thread holds.
 
-    held, released  in words;  stays: no fair step ends it
+    held, released  in words;  stays: no fair step ends it;  brief: what is held, by whom and where, as one word
     """
 
     actor: int | None
     held: str
     released: str
     stays: bool = False
+    brief: str = ""
 
 
 def name(s: Any, t: int) -> str:
     """ "vcpu 0": what an actor is called."""
     return f"{ACTOR_KINDS[s.who[t].kind]} {t}"
+
+
+def short(s: Any, t: int) -> str:
+    """ "vcpu0": the same as one word."""
+    return f"{ACTOR_KINDS[s.who[t].kind]}{t}"
 
 
 def waiter_words(s: Any, t: int, page: int) -> str:
@@ -129,7 +136,7 @@ def holders(
         return [_writer(s)]
     if obstacle == OB_MAPPED:
         return [Holder(None, "the guest's own table, where it is missing or read-only",
-                       "the write fault that the waiter takes itself")]
+                       "the write fault that the waiter takes itself", brief="table")]
     return [_of_folio(s, a, obstacle, s.task[t].pc) for a in _folio_holders(s, t, obstacle, page)]
 
 
@@ -144,19 +151,21 @@ def _of_folio(s: Any, a: int, what: int, pc: int) -> Holder:
     who = name(s, a)
     if what == OB_LOCK:
         over = ", which hands it over to those that sleep for it" if ASLEEP[pc] & OB_LOCK else ""
-        return Holder(a, who, f"the unlock by {who}{over}")
+        return Holder(a, who, f"the unlock by {who}{over}", brief=f"lock:{short(s, a)}")
     if what == OB_FROZEN:
-        return Holder(a, who, f"the thaw by {who}")
+        return Holder(a, who, f"the thaw by {who}", brief=f"frozen:{short(s, a)}")
     if s.who[a].stuck and s.task[a].pc == layout.WB_END:
-        return Holder(a, f"{who}, whose I/O never completes", f"writeback-end of {who}, which never comes", stays=True)
-    return Holder(a, who, f"writeback-end of {who}")
+        return Holder(a, f"{who}, whose I/O never completes", f"writeback-end of {who}, which never comes", True,
+                      f"writeback:{short(s, a)}")  # fmt: skip
+    return Holder(a, who, f"writeback-end of {who}", brief=f"writeback:{short(s, a)}")
 
 
 def _owner(s: Any, a: int, followed: tuple[int, ...]) -> Holder:
     """The owner of the import mutex, and what it waits for itself."""
     who, run = name(s, a), interpreted()
     asleep = _sleeps_for(s, a, followed)
-    return Holder(a, who + asleep, f"the end of {who}'s import, which hands the mutex over", stays=run.sleeps_on(s, a))
+    return Holder(a, who + asleep, f"the end of {who}'s import, which hands the mutex over", run.sleeps_on(s, a),
+                  f"mutex:{short(s, a)}")  # fmt: skip
 
 
 def _sleeps_for(s: Any, a: int, followed: tuple[int, ...]) -> str:
@@ -176,8 +185,8 @@ def _sleeps_for(s: Any, a: int, followed: tuple[int, ...]) -> str:
 def _writer(s: Any) -> Holder:
     held = "data written to it since its last writeback"
     if s.cfg[0].split_writeback:
-        return Holder(None, held, "its own write-back, if no write comes before the split")
-    return Holder(None, held, "a writeback with no write before the next split")
+        return Holder(None, held, "its own write-back, if no write comes before the split", brief="dirty")
+    return Holder(None, held, "a writeback with no write before the next split", brief="dirty")
 
 
 def _referrers(s: Any, t: int, page: int, whole: bool, followed: tuple[int, ...]) -> list[Holder]:
@@ -199,12 +208,12 @@ def _referrers(s: Any, t: int, page: int, whole: bool, followed: tuple[int, ...]
                     found.append(_plain(s, a, where, followed))
         if plain > 0:
             found.append(Holder(None, f"a reference on {where} that an earlier fault-in leaked",
-                                "nothing: nobody drops it", stays=True))  # fmt: skip
+                                "nothing: nobody drops it", True, f"leak@{q}"))  # fmt: skip
         if s.mm[q].batch:
             drains = s.cfg[0].drain != layout.DRAIN_NONE
             found.append(Holder(None, f"the LRU batch of CPU {s.mm[q].batch - 1}, which holds {where}",
                                 "drain-all" if drains else "a drain, which this policy does not do",
-                                stays=not drains))  # fmt: skip
+                                not drains, f"batch:cpu{s.mm[q].batch - 1}@{q}"))  # fmt: skip
     return found
 
 
@@ -217,29 +226,29 @@ def _where(pages: range, page: int) -> str:
 
 def _mismatch(page: int) -> Holder:
     return Holder(None, f"the count of page {page} alone, which is that of no page of a large folio",
-                  "nothing: this kernel compares the count of one page", stays=True)  # fmt: skip
+                  "nothing: this kernel compares the count of one page", True, f"count@{page}")  # fmt: skip
 
 
 def _pin(s: Any, a: int, where: str) -> Holder:
     """A device's pin."""
-    who, pc = name(s, a), s.task[a].pc
+    who, pc, brief = name(s, a), s.task[a].pc, f"pin:{short(s, a)}@{s.task[a].page}"
     if s.who[a].kind in (layout.RING, layout.PIN):
         return Holder(a, f"{who}'s long-term pin on {where}", f"ring-teardown of {who}, {EVER}",
-                      stays=pc == layout.RING_READY)  # fmt: skip
+                      pc == layout.RING_READY, brief)  # fmt: skip
     if s.who[a].kind == layout.INTERRUPT:
-        return Holder(a, f"{who}'s pin of its indicators on {where}", f"unpin of {who}")
+        return Holder(a, f"{who}'s pin of its indicators on {where}", f"unpin of {who}", brief=brief)
     stuck = bool(s.who[a].stuck) and pc == layout.IO_END
     never = ", which never comes: its I/O does not complete" if stuck else ""
-    return Holder(a, f"{who}'s pin for direct I/O on {where}", f"io-end and unpin of {who}{never}", stays=stuck)
+    return Holder(a, f"{who}'s pin for direct I/O on {where}", f"io-end and unpin of {who}{never}", stuck, brief)
 
 
 def _plain(s: Any, a: int, where: str, followed: tuple[int, ...]) -> Holder:
-    who, run = name(s, a), interpreted()
+    who, run, brief = name(s, a), interpreted(), f"ref:{short(s, a)}@{s.task[a].page}"
     if s.who[a].kind == VCPU:
         return Holder(a, f"{who}'s import, which holds a reference on {where}{_sleeps_for(s, a, followed)}",
-                      f"the end of {who}'s import", stays=run.sleeps_on(s, a))  # fmt: skip
+                      f"the end of {who}'s import", run.sleeps_on(s, a), brief)  # fmt: skip
     step = "access-put" if s.who[a].kind == layout.ACCESS else "plain-put"
-    return Holder(a, f"{who}'s reference on {where}", f"{step} of {who}")
+    return Holder(a, f"{who}'s reference on {where}", f"{step} of {who}", brief=brief)
 
 
 # --------------------------------------------------------------------------------------------------- one state
@@ -272,9 +281,10 @@ def in_words(
     s: Any, t: int, named: int, page: int, whole: bool, *, expected: bool = False, staying: bool = False
 ) -> Wait:
     """The wait of actor `t` for the `named` obstacles, as this state has them; staying: as in named_holders."""
-    held, released = held_and_released(named_holders(s, t, named, page, whole, staying))
+    found = named_holders(s, t, named, page, whole, staying)
+    held, released = held_and_released(found)
     return Wait(waiter_words(s, t, page), " and ".join(what_for(s, o, page, whole) for o in bits(named)),
-                held, released, expected)  # fmt: skip
+                held, released, expected, brief="+".join(dict.fromkeys(h.brief for h in found)))  # fmt: skip
 
 
 def held_and_released(found: list[Holder]) -> tuple[str, str]:
@@ -290,13 +300,13 @@ def joined(lines: Any) -> str:
 def dead(s: Any, t: int, page: int) -> Wait:
     """The wait of an actor that is dead, or whose guest is."""
     return Wait(waiter_words(s, t, page), "nothing any more: its VMM was told -EINVAL",
-                _killers(s, t), "a new start")  # fmt: skip
+                joined(f"the refused import of {name(s, a)}" for a in _killers(s, t)) or "the refused import",
+                "a new start", brief="+".join(f"einval:{short(s, a)}" for a in _killers(s, t)))  # fmt: skip
 
 
-def _killers(s: Any, t: int) -> str:
+def _killers(s: Any, t: int) -> list[int]:
     """Whose refused import killed the guest of actor `t`."""
-    dead = [a for a in range(len(s.task)) if s.task[a].pc == layout.DEAD and s.who[a].vm == s.who[t].vm]
-    return joined(f"the refused import of {name(s, a)}" for a in dead) or "the refused import"
+    return [a for a in range(len(s.task)) if s.task[a].pc == layout.DEAD and s.who[a].vm == s.who[t].vm]
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,9 @@ def livelock(entry: State, claim: Claim, held: Sequence[str], takers: Steps, rel
     said = joined(held) or joined(who(entry, a) for a, _ in takers) or "nobody for good"
     released = joined(f"{rule} of {words.name(entry, a)}" for a, rule in releases) or "the waiter's next try"
     return Wait(words.waiter_words(entry, t, page), what, said, released,
-                taken_by=joined(f"{rule} of {who(entry, a)}" for a, rule in takers))  # fmt: skip
+                taken_by=joined(f"{rule} of {who(entry, a)}" for a, rule in takers),
+                brief="+".join(f"{'+'.join(claim.named) or 'turn'}:{words.short(entry, a)}"
+                               for a in dict.fromkeys(a for a, _ in takers)))  # fmt: skip
 
 
 def who(entry: State, a: int) -> str:

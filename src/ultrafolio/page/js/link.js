@@ -47,6 +47,22 @@ async function commandOf(name, policy, text) {
   return shellLine(["ultrafolio", "check", await madeLink(name, policy, text)]);
 }
 
+/** The line that decides, as export/observation.py writes it; its hash needs a browser that computes SHA-256. */
+async function observed({ story, result }) {
+  const actors = story.actors.map(([kind, fields]) => [ACTOR_KINDS[kind], fields]);
+  const asked = { memory: story.memory, features: story.features, actors, policy: policyOf(result.policy, story), rules: DIGEST };
+  return of_result(result, result.scenario, await hashedText(asked), "page");
+}
+
+async function hashedText(asked) {
+  if (!globalThis.crypto?.subtle) return "none";
+  const ordered = (_, value) => (value && typeof value === "object" && !Array.isArray(value)
+    ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))) : value);
+  const bytes = new TextEncoder().encode(JSON.stringify(asked, ordered));
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return [...digest.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** The verdict on a scenario's text: {story, result, graph}. Refused where the text or the policy is wrong. */
 function checkText(name, policy, text, command = "") {
   const work = checking(name, policy, text, command);

@@ -61,6 +61,7 @@ function verdict({ story, result, graph }) {
   } else {
     say(result.verdict, result.heading(), result.worst.wait ? result.worst.wait.line() : result.worst.name);
   }
+  observed({ story, result }).then((line) => (element("observation").textContent = line));
   here.mail = result_text(result);
   element("mail").textContent = here.mail;
   const told = result.findings.filter((finding) => finding.steps.length || finding.cycle.length);
