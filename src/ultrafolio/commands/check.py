@@ -19,7 +19,7 @@ from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.export import formats, observation
+from ultrafolio.export import formats, ktap, observation, prose
 from ultrafolio.export.promela import program
 from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
@@ -28,7 +28,9 @@ from ultrafolio.model.policy import Policy
 from ultrafolio.page import link
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
-FORMATS = ("text", "json", "mermaid", "itf", "tap")
+FORMATS = ("text", "json", "mermaid", "itf", "tap", "ktap", "prose")
+Made = list[tuple[scenario.Scenario, Policy]]
+"""The scenario and the policy of each result."""
 EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 
 
@@ -55,7 +57,8 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64),
               help="Explore with so many; the result is the same.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True,
-              help="json, tap: a record per scenario and policy; mermaid, itf: the worst story.")  # fmt: skip
+              help="json, tap, ktap: a record per scenario and policy; prose: English sentences for each; "
+              "mermaid, itf: the worst story.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--export", "language", type=click.Choice(("promela", "promela-fair")),
               help="Print the system as a Promela program instead of checking it: one process, or one per thread "
@@ -133,7 +136,7 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     elif form == "text":
         _show(results, chosen, diff_policy)
     elif form != "json":
-        _write(results, form)
+        _write(results, form, made)
     if save:
         _save(results, made, save)
     for line in wrong:
@@ -175,11 +178,15 @@ def _by_link(linked: link.Linked, policy: Policy, name: str, extent: Extent) -> 
     return shlex.join(["ultrafolio", "check", link.link(linked.story, linked.name, policy, name), *extent.words()])
 
 
-def _write(results: list[Result], form: str) -> None:
-    """The results as one Mermaid, ITF or TAP document."""
+def _write(results: list[Result], form: str, made: Made) -> None:
+    """The results as one Mermaid, ITF, TAP or KTAP document, or in sentences. made: what each was checked of."""
     worst = formats.worst(results)
     if form == "tap":
         click.echo(formats.tap(results))
+    elif form == "ktap":
+        click.echo(ktap.ktap([_tested(result, *one) for result, one in zip(results, made, strict=True)]))
+    elif form == "prose":
+        click.echo("\n\n\n".join(map(prose.prose, results)))
     elif form == "mermaid":
         click.echo(formats.mermaid(worst, worst.worst))
     elif formats.has_story(worst.worst):
@@ -188,7 +195,15 @@ def _write(results: list[Result], form: str) -> None:
         click.echo("nothing failed or waited: there is no story to write", err=True)
 
 
-def _save(results: list[Result], made: list[tuple[scenario.Scenario, Policy]], save: Path) -> None:
+def _tested(result: Result, story: scenario.Scenario, policy: Policy) -> ktap.Tested:
+    """A result with its line, and with what [expect] says of it."""
+    name = Path(result.scenario).stem
+    line = observation.of_result(result, name, observation.hash_of(story, policy), "check")
+    wanted = differences(result, story.expect) if result.policy in story.expect else None
+    return ktap.Tested(result, name, line, wanted)
+
+
+def _save(results: list[Result], made: Made, save: Path) -> None:
     """Write the trace file of the worst story, whole or not at all."""
     worst = formats.worst(results)
     if not formats.has_story(worst.worst):

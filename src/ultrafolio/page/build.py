@@ -17,7 +17,7 @@ from ultrafolio.check.verdicts import certificate, scope
 from ultrafolio.engine.load import constants
 from ultrafolio.export.observation import rules_digest
 from ultrafolio.fields import Field
-from ultrafolio.model import layout, policies, scenario
+from ultrafolio.model import layout, policies, policy, scenario
 from ultrafolio.model.rule import RULES
 from ultrafolio.screen import MAIL
 from ultrafolio.version import __version__
@@ -84,9 +84,9 @@ def tables_for(hand: list[str]) -> list[str]:
     made = {
         "K": {name: known[name] for name in wanted},
         "SECTIONS": {section: list(places) for section, places in FIELDS.items()},
-        "FIELDS_OF": fields_of(), "CODES": list(policies.Policy().codes()),
+        "FIELDS_OF": fields_of(), "CODES": list(policy.Policy().codes()),
         "POLICIES": {name: list(policies.find(name).codes().values()) for name in policies.names()},
-        "VARIANTS": {name: code for name, (code, _) in policies.VARIANTS.items()},
+        "VARIANTS": {name: code for name, (code, _) in policy.VARIANTS.items()},
         "REFUSALS": REFUSALS, "MOST_STATES": MOST_STATES, "MOST_WORDS": MOST_WORDS, "MOST_ACTORS": MOST_ACTORS,
         "SHIPPED": shipped_texts(), "MANY": certificate.MANY, "MAIL": MAIL, "STEPS": scope.STEPS,
         "DIGEST": rules_digest(),
