@@ -25,7 +25,7 @@ from ultrafolio.sim.build import build
 from ultrafolio.sim.config import resolve
 from ultrafolio.sim.load import compiled
 from ultrafolio.sweep.drive import sweep
-from ultrafolio.sweep.executor import Processes
+from ultrafolio.sweep.local.processes import Processes
 from ultrafolio.sweep.planfile import parse
 from ultrafolio.sweep.progress import Silent
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import address
 from ultrafolio.sweep.cells import simulator
+from ultrafolio.sweep.distributed.queue import Queue
 from ultrafolio.sweep.drive import sweep
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import Silent
-from ultrafolio.sweep.queue import Queue
 
 
 def tell(text: str) -> None:

@@ -21,9 +21,9 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from services import certificates
-from services.cluster import Cluster, State, parts
-from services.settings import read, table
+from services.common.settings import read, table
+from services.launcher import certificates
+from services.launcher.cluster import Cluster, State, parts
 from ultrafolio import redis_server
 from ultrafolio.errors import InputError
 

@@ -17,8 +17,8 @@ from urllib.parse import quote
 import grpc
 
 from faulty import flattened
-from services.cluster import Cluster, State, parts
-from services.settings import Settings
+from services.common.settings import Settings
+from services.launcher.cluster import Cluster, State, parts
 from ultrafolio import redis_server
 from ultrafolio.model.layout import IDLE_PC
 from ultrafolio.model.properties import PROPERTIES

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 
-from services.disk import Disk
-from services.host_mm.firmware import written
+from services.common.disk import Disk
 from services.host_mm.swap import Seen, Swap
+from services.host_mm.ultravisor_client import written
 from services.ultravisor.contents import PAGE, Contents
 from services.ultravisor.pages import Pages, Part, lay_out
 from ultrafolio.model.layout import IDLE_PC

@@ -11,7 +11,7 @@ import pytest
 
 import chaos
 from faulty import Breakable, Crash, InMemory, InRedis
-from services.groups import Groups
+from services.common.groups import Groups
 from ultrafolio.conformance.suite import SCENARIOS, walked
 from ultrafolio.model.layout import EXPORTED, IDLE_PC, PINNED_SHARED, UV_OK
 from ultrafolio.model.rule import RULES
@@ -200,7 +200,7 @@ def test_a_service_looks_after_what_its_role_left_behind(places, tmp_path, monke
     engine = Breakable(places(0).stores, tmp_path)
     left_behind(engine, RING)
     engine.start()
-    monkeypatch.setattr("services.groups.meta_of", lambda store, name: engine.meta)
+    monkeypatch.setattr("services.common.groups.meta_of", lambda store, name: engine.meta)
     over = threading.Event()
     Groups(engine.stores["guest"], lambda name, meta: engine.guest).tend(Group.refresh, 0.01, over)
     until = time.monotonic() + 5

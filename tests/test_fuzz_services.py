@@ -9,8 +9,8 @@ from google.protobuf import symbol_database
 from google.protobuf.descriptor import FieldDescriptor
 
 from clustered import running
-from services import certificates
-from services.probe import serving
+from services.common.probe import serving
+from services.launcher import certificates
 from test_firmware import mutated
 from test_uv_service import ServiceBench
 from ultrafolio.errors import InputError

@@ -6,7 +6,7 @@ import pytest
 
 from clustered import ROOT, running
 from patience import NEVER
-from services import parking
+from services.common import parking
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import SHARED
@@ -93,7 +93,7 @@ def test_the_longest_id(lab, group):
 def test_two_calls_with_one_id_at_once():
     """Both are under way before either is answered: the second is refused, and not answered with the first's."""
     from services.guest.once import Once
-    from services.guest.work import Patience
+    from services.guest.orders import Patience
     from ultrafolio.rpc.v1.guest_pb2 import ShareResponse
 
     once, inside, over, got = Once(MemoryStore(Memory(), "guest")), threading.Event(), threading.Event(), []

@@ -4,8 +4,8 @@ import grpc
 import pytest
 import redis
 
-from services import recover
-from services.calls import _failure
+from services.common.calls import _failure
+from services.launcher import recover
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import KEY, Machines
 from ultrafolio.redis_server import Server

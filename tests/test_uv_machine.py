@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from services.ultravisor.contents import Contents
-from services.ultravisor.inventory import PAGE, decode, inject
 from services.ultravisor.machine import KEY, Machines
+from services.ultravisor.machine_state import PAGE, decode, inject
 from services.ultravisor.pages import Pages, Part
 from ultrafolio.model.layout import SECURE, UV_BUSY, UV_ERROR, UV_OK, blank
 from ultrafolio.rpc.messages import laboratory_handle

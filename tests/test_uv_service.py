@@ -13,8 +13,8 @@ import pytest
 import test_kut_uv
 from clustered import ROOT, running
 from services.ultravisor.firmware import PAGE_CALLS, Answer
-from services.ultravisor.inventory import PAGE, Machine, decode
 from services.ultravisor.machine import KEY
+from services.ultravisor.machine_state import PAGE, Machine, decode
 from test_kut_uv import *  # noqa: F403
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.errors import InputError

@@ -15,7 +15,8 @@ from ultrafolio.export import trace_file
 from ultrafolio.fields import read_toml
 from ultrafolio.model import policies, scenario
 from ultrafolio.state import validate
-from ultrafolio.sweep import planfile, queue, store
+from ultrafolio.sweep import planfile, store
+from ultrafolio.sweep.distributed import queue
 from ultrafolio.trace import events
 
 ROOT = Path(__file__).parent.parent

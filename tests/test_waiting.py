@@ -11,9 +11,9 @@ import pytest
 from clustered import entries, running
 from driven import DONE, ROOT, STOPPED, WAITS, Driven
 from patience import NEVER
-from services.cluster import Cluster, State, parts
+from services.common.settings import Settings
 from services.host_mm.unfinished import KEY
-from services.settings import Settings
+from services.launcher.cluster import Cluster, State, parts
 from ultrafolio.check.search.graph import explore
 from ultrafolio.check.verdicts.components import Lookup, judge
 from ultrafolio.check.verdicts.liveness import components_of

@@ -14,9 +14,9 @@ import pytest
 import filmed
 from browsed import NEEDED, chromium, entry, tab, until  # noqa: F401
 from clustered import ROOT, running
-from services.lab.films import Films
 from services.lab.jobs import Jobs
-from services.lab.news import News
+from services.lab.listing import News
+from services.lab.replays import Films
 from services.lab.web import Page
 from ultrafolio.conformance.suite import build
 from ultrafolio.rpc.cluster import Cluster

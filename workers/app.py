@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from ultrafolio.sweep.job import QUEUE, VISIBILITY_SECONDS, broker_url
+from ultrafolio.sweep.distributed.job import QUEUE, VISIBILITY_SECONDS, broker_url
 from workers import tasks
 
 RESTORE_SECONDS = 10

@@ -1,4 +1,4 @@
-"""The one task: a chunk of a job. What it does is in ``ultrafolio.sweep.chunk``; here is what Celery must be told."""
+"""The one task: a chunk of a job. ultrafolio.sweep.distributed.worker does it; here is what Celery must be told."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from redis.exceptions import RedisError
 from ultrafolio import files
 from ultrafolio.redis_server import address
 from ultrafolio.sweep.cells import Cells, simulator
-from ultrafolio.sweep.chunk import Outcome, Refused, Worker
-from ultrafolio.sweep.job import TASK, Job, Spans, connect
+from ultrafolio.sweep.distributed.job import TASK, Job, Spans, connect
+from ultrafolio.sweep.distributed.worker import Outcome, Refused, Worker
 
 log = get_task_logger(__name__)
 REDIS = address(None) or "redis://127.0.0.1:6379/0"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from services.guest.machine import Machine
-from services.guest.part import PAGE, Parts
-from services.guest.work import Patience, Work
-from services.parking import Pausing
+from services.common.parking import Pausing
+from services.guest.orders import Patience, Work
+from services.guest.peers import PAGE, Parts
+from services.guest.vcpu import Machine
 from ultrafolio.model.layout import TOUCH, VCPU
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.v1 import guest_pb2 as pb

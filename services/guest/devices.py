@@ -7,11 +7,11 @@ import errno
 import threading
 import time
 
-from services.disk import Disk
-from services.guest.machine import of_guest
-from services.guest.part import PAGE, Parts
-from services.guest.work import TO_THE_END, Patience, Work, busy, pc_of, refused
-from services.parking import Pausing, Wait
+from services.common.disk import Disk
+from services.common.parking import Pausing, Wait
+from services.guest.orders import TO_THE_END, Patience, Work, busy, pc_of, refused
+from services.guest.peers import PAGE, Parts
+from services.guest.vcpu import of_guest
 from ultrafolio.model.layout import (
     AGAIN,
     DEAD,

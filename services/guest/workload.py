@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from services import parking
-from services.guest.machine import Machine
-from services.guest.part import Seen
-from services.guest.work import Patience, Work, pc_of
-from services.parking import Pausing, Wait
+from services.common import parking
+from services.common.parking import Pausing, Wait
+from services.guest.orders import Patience, Work, pc_of
+from services.guest.peers import Seen
+from services.guest.vcpu import Machine
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import RUN, TOUCH
 from ultrafolio.rpc.v1 import common_pb2

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import grpc
 import msgspec
 
-from services.host_mm.firmware import PAGE, Created, Firmware, Guests
+from services.host_mm.ultravisor_client import PAGE, Created, Firmware, Guests
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2

@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 
-from services import identity
-from services.groups import (
+from services.common import identity
+from services.common.groups import (
     Groups,
     actor_of,
     any_actor_of,
@@ -19,10 +19,10 @@ from services.groups import (
     in_words,
     page_of,
 )
+from services.common.parking import Pausing, parks
 from services.host_mm.boot import MOST_CPUS, Boot
-from services.host_mm.firmware import PAGE, Firmware
 from services.host_mm.threads import Drive, Threads, of_host
-from services.parking import Pausing, parks
+from services.host_mm.ultravisor_client import PAGE, Firmware
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ACCESS, ACTOR_KINDS, LRU, NOTHING, OPS, READ, TAMPER, TOUCH, VCPU, W_FROZEN, WRITE
 from ultrafolio.model.rule import RULES

@@ -31,8 +31,9 @@ from ultrafolio.errors import InputError
 from ultrafolio.redis_server import VARIABLE
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2
-from ultrafolio.sweep import drive, planfile, queue
+from ultrafolio.sweep import drive, planfile
 from ultrafolio.sweep.cells import simulator
+from ultrafolio.sweep.distributed import queue
 from ultrafolio.sweep.plan import Plan
 from ultrafolio.sweep.work import Work
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.ultravisor.inventory import PAGE, Configuration
+from services.ultravisor.machine_state import PAGE, Configuration
 from services.ultravisor.pages import Pages, Part
 from ultrafolio.model.layout import ALLOWED, DAT_FAULT, UV_BUSY, UV_ERROR, UV_OK
 from ultrafolio.state.turn import Result

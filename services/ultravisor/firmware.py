@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from services.ultravisor import lifecycle
-from services.ultravisor.inventory import PAGE, Configuration, Injection, Machine
 from services.ultravisor.lifecycle import Fields, OpenHeader, Refused
+from services.ultravisor.machine_state import PAGE, Configuration, Injection, Machine
 from services.ultravisor.query import LENGTH, query
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import ALLOWED, DAT_FAULT, UV_BUSY, UV_EXIT, UV_INTEGRITY, UV_OK

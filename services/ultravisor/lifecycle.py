@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
-from services.ultravisor import inventory as m
-from services.ultravisor.inventory import Configuration, Cpu, Machine, Storage
+from services.ultravisor import machine_state as m
+from services.ultravisor.machine_state import Configuration, Cpu, Machine, Storage
 from ultrafolio.uvcall.calls import (  # fmt: skip
     CPU,
     CPU_CHECK_STOPPED,

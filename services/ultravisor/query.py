@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.ultravisor import inventory as m
+from services.ultravisor import machine_state as m
 from ultrafolio.uvcall.calls import CALLS, installed_for
 
 MISC = 1 << 63

@@ -106,7 +106,7 @@ def sweep(
     """
     from ultrafolio.sweep import cells
     from ultrafolio.sweep.drive import sweep as run_sweep
-    from ultrafolio.sweep.executor import executor_of
+    from ultrafolio.sweep.local.processes import executor_of
     from ultrafolio.sweep.planfile import load
     from ultrafolio.sweep.progress import Silent
 
