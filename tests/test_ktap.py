@@ -44,11 +44,17 @@ def printed(capsys, *words):
 def test_each_result_says_whether_it_is_wanted():
     found = [match.groups() for line in ktap(MIXED).split("\n") if (match := RESULT.fullmatch(line))]
     assert [(indent, word, name, skip or mark) for indent, word, _, name, mark, _, skip in found] == [
-        ("  ", "ok", "split", None), ("  ", "ok", "whole-folio", "XFAIL"), ("  ", "not ok", "per-page", None),
-        ("  ", "not ok", "refuse-large", None), ("  ", "ok", "split", "SKIP"), ("", "not ok", "03-virtio", None),
-        ("  ", "ok", "split", None), ("", "ok", "01-direct-io", None),
-        ("  ", "ok", "whole-folio", "XFAIL"), ("", "ok", "a : sharp", None),
-    ]  # fmt: skip
+        ("  ", "ok", "split", None),
+        ("  ", "ok", "whole-folio", "XFAIL"),
+        ("  ", "not ok", "per-page", None),
+        ("  ", "not ok", "refuse-large", None),
+        ("  ", "ok", "split", "SKIP"),
+        ("", "not ok", "03-virtio", None),
+        ("  ", "ok", "split", None),
+        ("", "ok", "01-direct-io", None),
+        ("  ", "ok", "whole-folio", "XFAIL"),
+        ("", "ok", "a : sharp", None),
+    ]
 
 
 def test_lines_have_the_form_of_the_document_and_stand_in_its_order():
@@ -70,8 +76,12 @@ def test_a_scenario_of_which_nothing_was_explored_to_its_end_is_skipped():
 def test_every_shipped_scenario_is_as_its_file_expects(capsys):
     few = [PATHS[name] for name in ("03-virtio", "08-unshare-under-pin", "57-taken-away-again")]
     code, out = printed(capsys, *few)
-    assert code == 1 and "not ok" not in out and out.count("XFAIL") == sum(
-        story(file.stem).expect[policy]["verdict"] == "violated" for file in few for policy in PRESETS)  # fmt: skip
+    assert (
+        code == 1
+        and "not ok" not in out
+        and out.count("XFAIL")
+        == sum(story(file.stem).expect[policy]["verdict"] == "violated" for file in few for policy in PRESETS)
+    )
 
 
 def test_a_wrong_expectation_is_not_ok(capsys, tmp_path):

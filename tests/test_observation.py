@@ -89,11 +89,15 @@ def test_brief_and_another_format_are_refused(capsys):
     assert run(capsys, "run", "--brief", "--json")[0] == 2
 
 
-@pytest.mark.parametrize(("name", "policy", "word", "facts"), [
-    ("03-virtio", "whole-folio", "Hangs", "vcpu0<-pin:virtio1@0"), ("03-virtio", "split", "Holds", "-"),
-    ("08-unshare-under-pin", "split", "Expected", "vcpu0<-pin:virtio1@0"),
-    ("03-virtio", "refuse-large", "Fatal", "vcpu0<-einval:vcpu0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "policy", "word", "facts"),
+    [
+        ("03-virtio", "whole-folio", "Hangs", "vcpu0<-pin:virtio1@0"),
+        ("03-virtio", "split", "Holds", "-"),
+        ("08-unshare-under-pin", "split", "Expected", "vcpu0<-pin:virtio1@0"),
+        ("03-virtio", "refuse-large", "Fatal", "vcpu0<-einval:vcpu0"),
+    ],
+)
 def test_a_run_says_the_same_words_with_the_same_hash(capsys, name, policy, word, facts):
     words_typed = ("run", PATHS[name], "--policy", policy, "--duration-us", "400", "--brief")
     found = FORM.fullmatch(run(capsys, *words_typed)[1].strip())
@@ -107,8 +111,10 @@ def test_a_run_that_broke_a_property_says_which(capsys):
 
 
 def test_a_run_of_a_workload_has_a_line_too(capsys):
-    one, other = (run(capsys, "run", "--policy", policy, "--duration-us", "100", "--brief")[1].strip()
-                  for policy in ("split", "per-page"))  # fmt: skip
+    one, other = (
+        run(capsys, "run", "--policy", policy, "--duration-us", "100", "--brief")[1].strip()
+        for policy in ("split", "per-page")
+    )
     assert FORM.fullmatch(one).group(1, 2) == ("default", "split")
     assert FORM.fullmatch(one).group(7) != FORM.fullmatch(other).group(7)
 

@@ -26,8 +26,12 @@ from ultrafolio.page.names import Untranslatable
 
 SMALL, FEW, MANY = 3_000, 50, 10_000
 FIELDS = ("verdict", "kind", "depth", "states", "edges")
-PAIRS = [(name, policy, wanted) for name in PATHS for policy, wanted in story(name).expect.items()
-         if wanted["states"] <= SMALL]  # fmt: skip
+PAIRS = [
+    (name, policy, wanted)
+    for name in PATHS
+    for policy, wanted in story(name).expect.items()
+    if wanted["states"] <= SMALL
+]
 
 
 def linked(name, policy):
@@ -124,8 +128,13 @@ CHANGED = [name for name, (_, _, changed, _) in BROKEN.items() if changed]
 def test_a_changed_rule_changes_the_page(name):
     """The graph under a rule broken on purpose is that of the interpreter with the same rule."""
     _, policy, changed, document = BROKEN[name]
-    read = scenario.parse({kind: tables if kind in ("memory", "features") else [{**one, "starts": 1} for one in tables]
-                           for kind, tables in document.items()}, name)  # fmt: skip
+    read = scenario.parse(
+        {
+            kind: tables if kind in ("memory", "features") else [{**one, "starts": 1} for one in tables]
+            for kind, tables in document.items()
+        },
+        name,
+    )
     (found,) = answers([link_of(read, "broken", find(policy), policy)], changed)
     graph = naive(scenario.system(read, find(policy)), rules=mutant(changed))
     assert (found["states"], found["edges"]) == (len(graph.states), sum(map(len, graph.edges)))
@@ -136,8 +145,18 @@ def test_changed_rules_are_not_those_that_are_shipped():
         assert sources.translated(BROKEN[name][2]) != sources.translated()
 
 
-@pytest.mark.parametrize("form", ["k.i = k.i ** 2", "k.i = max([k.i], key=len)", "import os", "del k", "k.nothing = 1",
-                                  "for q in range(3):\n        pass\n    k.i = q", "with s as x:\n        pass"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "k.i = k.i ** 2",
+        "k.i = max([k.i], key=len)",
+        "import os",
+        "del k",
+        "k.nothing = 1",
+        "for q in range(3):\n        pass\n    k.i = q",
+        "with s as x:\n        pass",
+    ],
+)
 def test_a_form_of_python_that_is_not_known_is_refused(form):
     """Nothing is left out or guessed; the error names the function."""
     old = "    s.task[t].pc = UNPIN\n    return OK\n"
@@ -256,14 +275,26 @@ def test_a_wrong_text_is_refused_with_its_line_as_the_command_refuses_it():
 def test_a_policy_that_does_not_exist_is_refused():
     table = '[policy.mine]\nbase = "split"\n'
     wrong = ["nope", "mine"]
-    texts = [TEXT, TEXT + table + 'refs = "none"\n', TEXT + table + 'variants = ["nope"]\n',
-             TEXT + '[policy.split]\nbase = "split"\n', TEXT + '[policy.mine]\nbase = "nope"\n']  # fmt: skip
+    texts = [
+        TEXT,
+        TEXT + table + 'refs = "none"\n',
+        TEXT + table + 'variants = ["nope"]\n',
+        TEXT + '[policy.split]\nbase = "split"\n',
+        TEXT + '[policy.mine]\nbase = "nope"\n',
+    ]
     names = [wrong[0], "mine", "mine", "split", "mine"]
     found = answers([{"name": "x", "policy": name, "text": text} for name, text in zip(names, texts, strict=True)])
     assert all("refused" in one for one in found), found
     (right,) = answers([{"name": "x", "policy": "mine", "text": TEXT + table + 'refs = "page" # a comment\n'}])
-    assert right["states"] == check(scenario.parse(tomllib.loads(TEXT), "x"), "x", find("mine", {
-        "mine": {"base": "split", "refs": "page"}}), "mine").states  # fmt: skip
+    assert (
+        right["states"]
+        == check(
+            scenario.parse(tomllib.loads(TEXT), "x"),
+            "x",
+            find("mine", {"mine": {"base": "split", "refs": "page"}}),
+            "mine",
+        ).states
+    )
 
 
 @NEEDED
@@ -286,7 +317,11 @@ def test_an_edited_scenario_is_told_with_a_command_that_takes_it():
 
 def test_numbers_of_the_state_fit_in_sixteen_bits():
     """The page keeps every field in 16 bits with a sign: the largest that the readers accept fit."""
-    most = {field.high for table in (scenario.MEMORY, *scenario.ACTORS.values()) for field in table.values()
-            if field.kind in ("int", "ints")}  # fmt: skip
+    most = {
+        field.high
+        for table in (scenario.MEMORY, *scenario.ACTORS.values())
+        for field in table.values()
+        if field.kind in ("int", "ints")
+    }
     assert max(most) + 512 < np.iinfo(np.int16).max
     assert json.loads(json.dumps(build.fields_of())), "the tables are JSON"

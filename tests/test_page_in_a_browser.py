@@ -24,13 +24,17 @@ def file(tmp_path_factory):
 
 
 def address(name, policy, text=None):
-    return link.link(story(name), name, find(policy, story(name).tables), policy) if text is None else (
-        f"#{name}/{policy}/{link.packed(text)}")  # fmt: skip
+    return (
+        link.link(story(name), name, find(policy, story(name).tables), policy)
+        if text is None
+        else (f"#{name}/{policy}/{link.packed(text)}")
+    )
 
 
 def done(tab):
-    tab.wait_for_function("document.documentElement.dataset.done === location.hash || "
-                          "document.documentElement.dataset.done === 'refused'")  # fmt: skip
+    tab.wait_for_function(
+        "document.documentElement.dataset.done === location.hash || document.documentElement.dataset.done === 'refused'"
+    )
 
 
 def open_(tab, file, fragment):
@@ -43,9 +47,17 @@ def said(tab, element):
     return tab.text_content(f"#{element}")
 
 
-@pytest.mark.parametrize(("name", "policy"), [HANG, ("03-virtio", "split"), ("11-posted-loops", "whole-folio-literal"),
-                                              ("36-patience", "per-page"), ("18-iomap-two-vcpus", "split"),
-                                              ("03-virtio", "linux-6.17")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        HANG,
+        ("03-virtio", "split"),
+        ("11-posted-loops", "whole-folio-literal"),
+        ("36-patience", "per-page"),
+        ("18-iomap-two-vcpus", "split"),
+        ("03-virtio", "linux-6.17"),
+    ],
+)
 def test_an_opened_link_says_what_the_command_says(tab, file, name, policy):
     open_(tab, file, address(name, policy))
     result = check(story(name), name, find(policy), policy)
@@ -134,8 +146,10 @@ def test_it_fits_a_phone(tab, file):
     for name, policy in (HANG, ("18-iomap-two-vcpus", "split"), ("11-posted-loops", "whole-folio-literal")):
         open_(tab, file, address(name, policy))
         assert tab.evaluate("document.documentElement.scrollWidth") <= 360, name
-        small = tab.evaluate("[...document.querySelectorAll('button')].filter((b) => !b.closest('#steps') && "
-                             "b.getBoundingClientRect().height < 38).length")  # fmt: skip
+        small = tab.evaluate(
+            "[...document.querySelectorAll('button')].filter((b) => !b.closest('#steps') && "
+            "b.getBoundingClientRect().height < 38).length"
+        )
         assert small == 0, "a button too small for a finger"
 
 

@@ -26,8 +26,10 @@ def read_back(text):
     flat = re.sub(r"\s+", " ", text)
     turns = re.findall(r"Steps? (\d+)(?: to (\d+))?: (\w+ \d+) ", flat)
     moved = re.findall(r"Page (\d+) was ([a-z ]+) and is ([a-z ]+) now\.", flat)
-    return ([(int(a), int(b or a), who) for a, b, who in turns],
-            [(int(page), WORDS[was], WORDS[now]) for page, was, now in moved])  # fmt: skip
+    return (
+        [(int(a), int(b or a), who) for a, b, who in turns],
+        [(int(page), WORDS[was], WORDS[now]) for page, was, now in moved],
+    )
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -42,8 +44,11 @@ def test_every_step_is_told_once_and_in_order(results, name):  # noqa: F811
     wanted = []
     for first, last, _ in turns:
         before, after = steps[first - 1].before[0], steps[last - 1].after[0]
-        wanted += [(page, was[0], now[0]) for page, (was, now) in enumerate(zip(before, after, strict=True))
-                   if was[0] != now[0]]  # fmt: skip
+        wanted += [
+            (page, was[0], now[0])
+            for page, (was, now) in enumerate(zip(before, after, strict=True))
+            if was[0] != now[0]
+        ]
     assert moved == wanted
 
 
@@ -79,8 +84,9 @@ TOLD = (
 
 @pytest.mark.parametrize(("rule", "outcome"), SAID)
 def test_an_outcome_changes_what_is_said(rule, outcome):
-    findings = [finding for name in TOLD for policy in ("whole-folio", "per-page")
-                for finding in checked(name, policy).findings]  # fmt: skip
+    findings = [
+        finding for name in TOLD for policy in ("whole-folio", "per-page") for finding in checked(name, policy).findings
+    ]
     steps = [step for finding in findings for step in [*finding.steps, *finding.cycle]]
     found = [prose.phrase(step) for step in steps if (step.rule, step.outcome_word) == (rule, outcome)]
     assert any(SAID[rule, outcome] in phrase for phrase in found), found

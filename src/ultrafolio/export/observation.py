@@ -20,12 +20,22 @@ from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import Scenario
 
-WORDS = {"safety": "Unsafe", "fatal": "Fatal", "permanent": "Hangs", "livelock": "Livelocks", "vmm-bound": "VmmBound",
-         "transient": "Waits"}  # fmt: skip
+WORDS = {
+    "safety": "Unsafe",
+    "fatal": "Fatal",
+    "permanent": "Hangs",
+    "livelock": "Livelocks",
+    "vmm-bound": "VmmBound",
+    "transient": "Waits",
+}
 """Per kind of finding the word of the line. Besides: Holds, Expected, Unknown."""
 _WORDLESS = [kind for kind in KINDS if kind not in WORDS]
-fits(f"kinds of findings, of which no observation has a word for {', '.join(_WORDLESS)}", len(KINDS),
-     len(KINDS) - len(_WORDLESS), "export/observation.py: WORDS")  # fmt: skip
+fits(
+    f"kinds of findings, of which no observation has a word for {', '.join(_WORDLESS)}",
+    len(KINDS),
+    len(KINDS) - len(_WORDLESS),
+    "export/observation.py: WORDS",
+)
 NO_FACTS = "-"
 """The facts of a line where nothing fails and nobody waits."""
 
@@ -56,7 +66,7 @@ def waiting(waiter: str, brief: str) -> str:
 
 def observation_line(
     name: str, policy: str, word: str, first: int, second: int, facts: str, hashed: str, by: str
-) -> str:  # fmt: skip
+) -> str:
     """The line. A name has no space in it."""
     return f"Observation {'-'.join(name.split(' '))} {policy} {word} {first} {second} {facts} Hash={hashed} by={by}"
 
@@ -70,8 +80,15 @@ def of_result(result: Result, name: str, hashed: str, by: str) -> str:
 def hash_of(story: Scenario, policy: Policy) -> str:
     """16 digits that are equal where memory, features, actors, the policy's choices and the rules are."""
     actors = [[ACTOR_KINDS[kind], fields] for kind, fields in story.actors]
-    return hashed_text({"memory": story.memory, "features": story.features, "actors": actors,
-                        "policy": policy.codes(), "rules": rules_digest()})  # fmt: skip
+    return hashed_text(
+        {
+            "memory": story.memory,
+            "features": story.features,
+            "actors": actors,
+            "policy": policy.codes(),
+            "rules": rules_digest(),
+        }
+    )
 
 
 def hashed_text(asked: dict[str, Any]) -> str:

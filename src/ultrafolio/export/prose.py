@@ -110,8 +110,11 @@ def listed(parts: Sequence[str]) -> str:
 def changes(turn: Sequence[Step]) -> str:
     """How the ultravisor's states of pages changed over these steps, a sentence for each page."""
     before, after = turn[0].before[0], turn[-1].after[0]
-    return "".join(f" Page {page} was {_STATES[was[0]]} and is {_STATES[now[0]]} now."
-                   for page, (was, now) in enumerate(zip(before, after, strict=True)) if was[0] != now[0])  # fmt: skip
+    return "".join(
+        f" Page {page} was {_STATES[was[0]]} and is {_STATES[now[0]]} now."
+        for page, (was, now) in enumerate(zip(before, after, strict=True))
+        if was[0] != now[0]
+    )
 
 
 def finding_prose(finding: Finding) -> list[str]:
@@ -125,8 +128,10 @@ def finding_prose(finding: Finding) -> list[str]:
         out += ["From here on the following goes round for ever.", *told(finding.cycle, len(finding.steps) + 1)]
     if finding.wait:
         wait, ever = finding.wait, " for ever" if finding.verdict == "violated" else ""
-        said = (f"In the end {wait.waiter} waits{ever} for {wait.waits_for}. It is held by {wait.held_by}. It is "
-                f"released by {wait.released_by}.")  # fmt: skip
+        said = (
+            f"In the end {wait.waiter} waits{ever} for {wait.waits_for}. It is held by {wait.held_by}. It is "
+            f"released by {wait.released_by}."
+        )
         said += f" It is taken again by {wait.taken_by}." if wait.taken_by else ""
         said += " This is the purpose of pin shared, and not counted against the policy." if finding.expected else ""
         out.append(paragraph(said))
@@ -137,7 +142,8 @@ def prose(result: Result) -> str:
     """The verdict, the worst story and the other findings in a sentence each, as paragraphs of 72 columns."""
     worst = result.worst
     verdict = {"holds": "All properties hold", "violated": "A property fails"}.get(
-        result.verdict, f"Nothing is decided: {result.reason}")  # fmt: skip
+        result.verdict, f"Nothing is decided: {result.reason}"
+    )
     count = f"{result.states} states and {result.edges} steps between them were explored"
     out = [paragraph(f"Scenario {result.scenario} under the policy {result.policy}. {verdict}; {count}.")]
     if worst.kind:
@@ -145,7 +151,12 @@ def prose(result: Result) -> str:
     elif result.complete:
         out.append("Nobody waits for what another holds.")
     others = [finding for finding in result.findings if finding.kind and finding is not worst]
-    out += [paragraph(f'Besides, "{finding.name}" is {finding.verdict} ({finding.kind})'
-                      + (f": {finding.wait.line()}." if finding.wait else ".")) for finding in others]  # fmt: skip
+    out += [
+        paragraph(
+            f'Besides, "{finding.name}" is {finding.verdict} ({finding.kind})'
+            + (f": {finding.wait.line()}." if finding.wait else ".")
+        )
+        for finding in others
+    ]
     out.append(f"To see it again:\n  {result.command}" if result.command else "Its scenario was made in Python.")
     return "\n\n".join(out)

@@ -94,7 +94,8 @@ def tables_for(hand: list[str]) -> list[str]:
     takers = {pc: RULES[pc].takers for pc in sorted(RULES)}
     maps = {"TAKERS": takers, "OUTCOMES": layout.OUTCOMES}
     return [f"const {name} = {_json(value)};" for name, value in made.items()] + [
-        f"const {name} = {literal(value)};" for name, value in maps.items()]  # fmt: skip
+        f"const {name} = {literal(value)};" for name, value in maps.items()
+    ]
 
 
 def shipped_texts() -> str:
@@ -108,11 +109,14 @@ def shipped_texts() -> str:
 def fields_of() -> dict[str, Any]:
     """The fields of scenario files and of policies: kind, bounds, words and default of each."""
     return {
-        "top": {name: True for name in (*scenario.TOP, "version")}, "memory": _fields(scenario.MEMORY),
+        "top": {name: True for name in (*scenario.TOP, "version")},
+        "memory": _fields(scenario.MEMORY),
         "features": _fields(scenario.FEATURES),
         "actors": {name: _fields(table) for name, table in scenario.ACTORS.items()},
-        "policy": _fields(policies.FIELDS), "states": scenario.STATES, "lists": scenario.PAGE_LISTS,
-    }  # fmt: skip
+        "policy": _fields(policies.FIELDS),
+        "states": scenario.STATES,
+        "lists": scenario.PAGE_LISTS,
+    }
 
 
 def _fields(table: Mapping[str, Field]) -> dict[str, Any]:
@@ -127,5 +131,3 @@ def _fields(table: Mapping[str, Field]) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-

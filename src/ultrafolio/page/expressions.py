@@ -13,17 +13,40 @@ from typing import Any
 
 from .names import CONSTANT_SECTIONS, COUNTED, FIELDS, Names, Untranslatable, literal, name_of
 
-_BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.LShift: "<<", ast.RShift: ">>", ast.BitAnd: "&",
-           ast.BitOr: "|", ast.BitXor: "^"}  # fmt: skip
-_COMPARE = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Is: "===",
-            ast.IsNot: "!=="}  # fmt: skip
+_BINARY = {
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.LShift: "<<",
+    ast.RShift: ">>",
+    ast.BitAnd: "&",
+    ast.BitOr: "|",
+    ast.BitXor: "^",
+}
+_COMPARE = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.Is: "===",
+    ast.IsNot: "!==",
+}
 _BUILTINS = {
     "len": "len", "min": "min", "max": "max", "sum": "sum", "any": "anyOf", "all": "allOf", "sorted": "sorted",
     "list": "list", "tuple": "list", "set": "set", "str": "String", "int": "Number", "bool": "truth", "range": "range",
     "enumerate": "enumerate", "zip": "zip", "dict": "dict", "map": "map",
 }  # fmt: skip
-_METHODS = {"ljust": "padEnd", "startswith": "startsWith", "append": "push", "items": "entries", "values": "values",
-            "intersection": "intersection", "index": "indexOf"}  # fmt: skip
+_METHODS = {
+    "ljust": "padEnd",
+    "startswith": "startsWith",
+    "append": "push",
+    "items": "entries",
+    "values": "values",
+    "intersection": "intersection",
+    "index": "indexOf",
+}
 NAMESPACES = ("run", "words", "layout", "told")
 """Names that stand for a module, or for the loaded rules: what is taken from them is global in JavaScript."""
 
@@ -167,8 +190,9 @@ class Expressions:
         for op, right in zip(node.ops, node.comparators, strict=True):
             parts.append(self._pair(left, op, right))
             left = right
-        if len(parts) > 1 and not all(isinstance(n, ast.Name | ast.Attribute | ast.Constant)
-                                      for n in node.comparators[:-1]):  # fmt: skip
+        if len(parts) > 1 and not all(
+            isinstance(n, ast.Name | ast.Attribute | ast.Constant) for n in node.comparators[:-1]
+        ):
             raise self.refuse(node)
         return "(" + " && ".join(parts) + ")"
 

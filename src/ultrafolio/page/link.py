@@ -32,8 +32,11 @@ def link(story: Scenario, name: str, policy: Policy, policy_name: str) -> str:
     """The fragment, with its "#", that says the scenario and the policy. InputError for one of more than MOST_TEXT."""
     text = scenario_text(story, policy, policy_name)
     if len(text.encode()) > MOST_TEXT:
-        raise InputError(f"{name}: too large for a link", value=f"{len(text.encode())} bytes",
-                         allowed=f"a scenario of at most {MOST_TEXT} bytes")  # fmt: skip
+        raise InputError(
+            f"{name}: too large for a link",
+            value=f"{len(text.encode())} bytes",
+            allowed=f"a scenario of at most {MOST_TEXT} bytes",
+        )
     return f"#{quote(name, safe='')}/{quote(policy_name, safe='')}/{packed(text)}"
 
 
@@ -101,9 +104,13 @@ def file_text(address: str) -> str:
 
 
 def _damaged(address: str, cause: str) -> InputError:
-    return InputError("not a link to a scenario", value=address, cause=cause,
-                      allowed="what `ultrafolio check --link` prints",
-                      then="copy the whole address, in quotes: the shell reads # as a comment")  # fmt: skip
+    return InputError(
+        "not a link to a scenario",
+        value=address,
+        cause=cause,
+        allowed="what `ultrafolio check --link` prints",
+        then="copy the whole address, in quotes: the shell reads # as a comment",
+    )
 
 
 def scenario_text(story: Scenario, policy: Policy, policy_name: str) -> str:
@@ -129,8 +136,11 @@ def _policy(policy: Policy, name: str) -> list[str]:
     choices = asdict(policy)
     base = min(policies.PRESETS, key=lambda preset: len(_differing(choices, asdict(policies.PRESETS[preset][1]))))
     told = _differing(choices, asdict(policies.PRESETS[base][1]))
-    return [f"[policy.{_value(name)}]", f"base = {_value(base)}",
-            *(f"{choice} = {_value(value)}" for choice, value in told.items())]  # fmt: skip
+    return [
+        f"[policy.{_value(name)}]",
+        f"base = {_value(base)}",
+        *(f"{choice} = {_value(value)}" for choice, value in told.items()),
+    ]
 
 
 def _differing(choices: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:

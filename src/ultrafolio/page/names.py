@@ -15,8 +15,16 @@ FIELDS = {section: {name: n for n, name in enumerate(record.names or ())} for se
 """Per section the place of each field within a record; a field is one number of 16 bits."""
 CONSTANT_SECTIONS = {"cfg": "C", "who": "W"}
 """Sections that nobody writes: arrays of their own, the same in every state."""
-COUNTED = {"mm": "nPages", "uv": "nPages", "io": "nPages", "pt": "nPages", "task": "nActors", "actor": "nActors",
-           "who": "nActors", "vm": "nVms"}  # fmt: skip
+COUNTED = {
+    "mm": "nPages",
+    "uv": "nPages",
+    "io": "nPages",
+    "pt": "nPages",
+    "task": "nActors",
+    "actor": "nActors",
+    "who": "nActors",
+    "vm": "nVms",
+}
 """The variable with the number of records of a section."""
 RESERVED = frozenset({
     "case", "catch", "class", "const", "default", "delete", "do", "else", "enum", "export", "extends", "false",
@@ -34,8 +42,9 @@ class Untranslatable(ValueError):
     """A function uses a form of Python that the translation does not know; says which, and where."""
 
     def __init__(self, node: ast.AST, where: str) -> None:
-        super().__init__(f"{where}, line {getattr(node, 'lineno', '?')}: cannot be said in JavaScript: "
-                         f"{ast.unparse(node)}")  # fmt: skip
+        super().__init__(
+            f"{where}, line {getattr(node, 'lineno', '?')}: cannot be said in JavaScript: {ast.unparse(node)}"
+        )
 
 
 @dataclass

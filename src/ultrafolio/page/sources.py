@@ -38,8 +38,18 @@ WORDS: dict[ModuleType, tuple[str, ...]] = {
 """Modules that say things in words, and which of their functions and classes; none named: all."""
 LEFT_OUT = ("record", "brief", "json", "rows")
 """Methods that the page has no use for."""
-SHARED = ("OBSTACLE_OF", "BUSY", "IDLE_PC", "ACTOR_KINDS", "OPS", "OBSTACLES", "LEADS_TO", "PAGE", "RULES",
-          "PROPERTIES")  # fmt: skip
+SHARED = (
+    "OBSTACLE_OF",
+    "BUSY",
+    "IDLE_PC",
+    "ACTOR_KINDS",
+    "OPS",
+    "OBSTACLES",
+    "LEADS_TO",
+    "PAGE",
+    "RULES",
+    "PROPERTIES",
+)
 """Constants that the page's own code uses, too."""
 BY_HAND = {"paragraph": ["text", "indent"]}
 """Functions that translated ones call and that the page has by hand, with their parameters."""
@@ -62,8 +72,11 @@ def translated(changed: Mapping[str, str] | None = None) -> str:
         text = text_of(module)
         for old in [old for old in left if text.count(old) == 1]:
             text = text.replace(old, left.pop(old))
-        chosen += [(module, node) for node in ast.parse(text).body
-                   if isinstance(node, ast.FunctionDef | ast.ClassDef) and _is_chosen(module, node)]  # fmt: skip
+        chosen += [
+            (module, node)
+            for node in ast.parse(text).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and _is_chosen(module, node)
+        ]
     if left:
         raise ValueError(f"not found exactly once in the rules: {list(left)}")
     for _, node in chosen:

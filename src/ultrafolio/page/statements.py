@@ -40,16 +40,24 @@ class Function(Expressions):
         self._find_aliases(node)
         said = [self._parameter(node, name) for name in given if name != "self"]
         self.lines = [f"{head}{name_of(node.name)}({', '.join(said)}) {{"]
-        counters = {n.target.id for n in _within(node) if isinstance(n, ast.For) and isinstance(n.target, ast.Name)
-                    and ast.unparse(n.iter).startswith("range(") and ast.unparse(n.iter).count(",") < 2}  # fmt: skip
+        counters = {
+            n.target.id
+            for n in _within(node)
+            if isinstance(n, ast.For)
+            and isinstance(n.target, ast.Name)
+            and ast.unparse(n.iter).startswith("range(")
+            and ast.unparse(n.iter).count(",") < 2
+        }
         if variables := sorted(own - inner - counters - {*given, "run"}):
             self.lines.append(f"  let {', '.join(map(name_of, variables))};")
         self._body(node.body, "  ")
         return "\n".join([*self.lines, "}"])
 
     def _parameter(self, node: ast.FunctionDef, name: str) -> str:
-        pairs = [*zip(reversed(node.args.args), reversed(node.args.defaults), strict=False),
-                 *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]  # fmt: skip
+        pairs = [
+            *zip(reversed(node.args.args), reversed(node.args.defaults), strict=False),
+            *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True),
+        ]
         default = {a.arg: value for a, value in pairs if value is not None}.get(name)
         return name_of(name) if default is None else f"{name_of(name)} = {self.of(default)}"
 

@@ -36,12 +36,22 @@ LEADS_TO = (
 )  # fmt: skip
 """What an actor that has begun something owes, by name."""
 _OWES = {layout.WRITEBACK: 3, **dict.fromkeys((layout.DISK, layout.RING, layout.PIN, layout.INTERRUPT), 2)}
-_OWES_NOTHING = (layout.RECLAIM, layout.LRU, layout.MAPPING, layout.SPECULATIVE, layout.REBOOT, layout.TAMPER,
-                 layout.ACCESS)  # fmt: skip
+_OWES_NOTHING = (
+    layout.RECLAIM,
+    layout.LRU,
+    layout.MAPPING,
+    layout.SPECULATIVE,
+    layout.REBOOT,
+    layout.TAMPER,
+    layout.ACCESS,
+)
 _untold = [kind for kind in range(len(ACTOR_KINDS)) if kind not in (VCPU, *_OWES, *_OWES_NOTHING)]
-fits(f"kinds of actors, of which waits do not know what {', '.join(ACTOR_KINDS[kind] for kind in _untold)} owes",
-     len(ACTOR_KINDS), len(ACTOR_KINDS) - len(_untold),
-     "waits/words.py: _OWES, with waits/rules.py: is_pending; or _OWES_NOTHING")  # fmt: skip
+fits(
+    f"kinds of actors, of which waits do not know what {', '.join(ACTOR_KINDS[kind] for kind in _untold)} owes",
+    len(ACTOR_KINDS),
+    len(ACTOR_KINDS) - len(_untold),
+    "waits/words.py: _OWES, with waits/rules.py: is_pending; or _OWES_NOTHING",
+)
 _WISHES = {layout.DISK: "I/O on", layout.RING: "ring", layout.PIN: "pin of", layout.INTERRUPT: "indicators in"}
 
 
@@ -67,13 +77,19 @@ class Wait:
 
     def line(self) -> str:
         again = f"; taken again by {self.taken_by}" if self.taken_by else ""
-        return (f"{self.waiter} waits for {self.waits_for}; held by {self.held_by}; "
-                f"released by {self.released_by}{again}")  # fmt: skip
+        return (
+            f"{self.waiter} waits for {self.waits_for}; held by {self.held_by}; released by {self.released_by}{again}"
+        )
 
     def record(self) -> dict[str, str | None]:
         """The wait as JSON fields."""
-        return {"waiter": self.waiter, "waits_for": self.waits_for, "held_by": self.held_by,
-                "released_by": self.released_by, "taken_by": self.taken_by or None}  # fmt: skip
+        return {
+            "waiter": self.waiter,
+            "waits_for": self.waits_for,
+            "held_by": self.held_by,
+            "released_by": self.released_by,
+            "taken_by": self.taken_by or None,
+        }
 
 
 NO_WAIT = {"waiter": None, "waits_for": None, "held_by": None, "released_by": None, "taken_by": None}
@@ -115,18 +131,18 @@ def what_for(s: Any, obstacle: int, page: int, whole: bool) -> str:
     """What a waiter waits for, in words. whole: its references are counted over the folio."""
     unit = "the folio of " if whole or s.cfg[0].refs == layout.REFS_FOLIO else ""
     return {
-        OB_MAPPED: f"page {page} to stay mapped writable", OB_MUTEX: "the VM's import mutex",
-        OB_LOCK: "the folio lock", OB_WRITEBACK: "the end of the folio's writeback",
+        OB_MAPPED: f"page {page} to stay mapped writable",
+        OB_MUTEX: "the VM's import mutex",
+        OB_LOCK: "the folio lock",
+        OB_WRITEBACK: "the end of the folio's writeback",
         OB_REFS: f"the extra references of {unit}page {page}",
         OB_DIRTY: f"the dirty folio of page {page} to become splittable",
         OB_FROZEN: f"the folio of page {page} to thaw",
-    }[obstacle]  # fmt: skip
+    }[obstacle]
 
 
 # ------------------------------------------------------------------------------------------------------- holders
-def holders(
-    s: Any, t: int, obstacle: int, page: int, whole: bool, followed: tuple[int, ...] = ()
-) -> list[Holder]:
+def holders(s: Any, t: int, obstacle: int, page: int, whole: bool, followed: tuple[int, ...] = ()) -> list[Holder]:
     """Everybody but the waiter who holds an obstacle that is there for waiter `t` and this page."""
     if obstacle == OB_REFS:
         return _referrers(s, t, page, whole, (*followed, t))
@@ -135,8 +151,14 @@ def holders(
     if obstacle == OB_DIRTY:
         return [_writer(s)]
     if obstacle == OB_MAPPED:
-        return [Holder(None, "the guest's own table, where it is missing or read-only",
-                       "the write fault that the waiter takes itself", brief="table")]
+        return [
+            Holder(
+                None,
+                "the guest's own table, where it is missing or read-only",
+                "the write fault that the waiter takes itself",
+                brief="table",
+            )
+        ]
     return [_of_folio(s, a, obstacle, s.task[t].pc) for a in _folio_holders(s, t, obstacle, page)]
 
 
@@ -155,8 +177,13 @@ def _of_folio(s: Any, a: int, what: int, pc: int) -> Holder:
     if what == OB_FROZEN:
         return Holder(a, who, f"the thaw by {who}", brief=f"frozen:{short(s, a)}")
     if s.who[a].stuck and s.task[a].pc == layout.WB_END:
-        return Holder(a, f"{who}, whose I/O never completes", f"writeback-end of {who}, which never comes", True,
-                      f"writeback:{short(s, a)}")  # fmt: skip
+        return Holder(
+            a,
+            f"{who}, whose I/O never completes",
+            f"writeback-end of {who}, which never comes",
+            True,
+            f"writeback:{short(s, a)}",
+        )
     return Holder(a, who, f"writeback-end of {who}", brief=f"writeback:{short(s, a)}")
 
 
@@ -164,8 +191,13 @@ def _owner(s: Any, a: int, followed: tuple[int, ...]) -> Holder:
     """The owner of the import mutex, and what it waits for itself."""
     who, run = name(s, a), interpreted()
     asleep = _sleeps_for(s, a, followed)
-    return Holder(a, who + asleep, f"the end of {who}'s import, which hands the mutex over", run.sleeps_on(s, a),
-                  f"mutex:{short(s, a)}")  # fmt: skip
+    return Holder(
+        a,
+        who + asleep,
+        f"the end of {who}'s import, which hands the mutex over",
+        run.sleeps_on(s, a),
+        f"mutex:{short(s, a)}",
+    )
 
 
 def _sleeps_for(s: Any, a: int, followed: tuple[int, ...]) -> str:
@@ -207,13 +239,26 @@ def _referrers(s: Any, t: int, page: int, whole: bool, followed: tuple[int, ...]
                 if a != t:
                     found.append(_plain(s, a, where, followed))
         if plain > 0:
-            found.append(Holder(None, f"a reference on {where} that an earlier fault-in leaked",
-                                "nothing: nobody drops it", True, f"leak@{q}"))  # fmt: skip
+            found.append(
+                Holder(
+                    None,
+                    f"a reference on {where} that an earlier fault-in leaked",
+                    "nothing: nobody drops it",
+                    True,
+                    f"leak@{q}",
+                )
+            )
         if s.mm[q].batch:
             drains = s.cfg[0].drain != layout.DRAIN_NONE
-            found.append(Holder(None, f"the LRU batch of CPU {s.mm[q].batch - 1}, which holds {where}",
-                                "drain-all" if drains else "a drain, which this policy does not do",
-                                not drains, f"batch:cpu{s.mm[q].batch - 1}@{q}"))  # fmt: skip
+            found.append(
+                Holder(
+                    None,
+                    f"the LRU batch of CPU {s.mm[q].batch - 1}, which holds {where}",
+                    "drain-all" if drains else "a drain, which this policy does not do",
+                    not drains,
+                    f"batch:cpu{s.mm[q].batch - 1}@{q}",
+                )
+            )
     return found
 
 
@@ -225,16 +270,22 @@ def _where(pages: range, page: int) -> str:
 
 
 def _mismatch(page: int) -> Holder:
-    return Holder(None, f"the count of page {page} alone, which is that of no page of a large folio",
-                  "nothing: this kernel compares the count of one page", True, f"count@{page}")  # fmt: skip
+    return Holder(
+        None,
+        f"the count of page {page} alone, which is that of no page of a large folio",
+        "nothing: this kernel compares the count of one page",
+        True,
+        f"count@{page}",
+    )
 
 
 def _pin(s: Any, a: int, where: str) -> Holder:
     """A device's pin."""
     who, pc, brief = name(s, a), s.task[a].pc, f"pin:{short(s, a)}@{s.task[a].page}"
     if s.who[a].kind in (layout.RING, layout.PIN):
-        return Holder(a, f"{who}'s long-term pin on {where}", f"ring-teardown of {who}, {EVER}",
-                      pc == layout.RING_READY, brief)  # fmt: skip
+        return Holder(
+            a, f"{who}'s long-term pin on {where}", f"ring-teardown of {who}, {EVER}", pc == layout.RING_READY, brief
+        )
     if s.who[a].kind == layout.INTERRUPT:
         return Holder(a, f"{who}'s pin of its indicators on {where}", f"unpin of {who}", brief=brief)
     stuck = bool(s.who[a].stuck) and pc == layout.IO_END
@@ -245,8 +296,13 @@ def _pin(s: Any, a: int, where: str) -> Holder:
 def _plain(s: Any, a: int, where: str, followed: tuple[int, ...]) -> Holder:
     who, run, brief = name(s, a), interpreted(), f"ref:{short(s, a)}@{s.task[a].page}"
     if s.who[a].kind == VCPU:
-        return Holder(a, f"{who}'s import, which holds a reference on {where}{_sleeps_for(s, a, followed)}",
-                      f"the end of {who}'s import", run.sleeps_on(s, a), brief)  # fmt: skip
+        return Holder(
+            a,
+            f"{who}'s import, which holds a reference on {where}{_sleeps_for(s, a, followed)}",
+            f"the end of {who}'s import",
+            run.sleeps_on(s, a),
+            brief,
+        )
     step = "access-put" if s.who[a].kind == layout.ACCESS else "plain-put"
     return Holder(a, f"{who}'s reference on {where}", f"{step} of {who}", brief=brief)
 
@@ -283,8 +339,14 @@ def in_words(
     """The wait of actor `t` for the `named` obstacles, as this state has them; staying: as in named_holders."""
     found = named_holders(s, t, named, page, whole, staying)
     held, released = held_and_released(found)
-    return Wait(waiter_words(s, t, page), " and ".join(what_for(s, o, page, whole) for o in bits(named)),
-                held, released, expected, brief="+".join(dict.fromkeys(h.brief for h in found)))  # fmt: skip
+    return Wait(
+        waiter_words(s, t, page),
+        " and ".join(what_for(s, o, page, whole) for o in bits(named)),
+        held,
+        released,
+        expected,
+        brief="+".join(dict.fromkeys(h.brief for h in found)),
+    )
 
 
 def held_and_released(found: list[Holder]) -> tuple[str, str]:
@@ -299,9 +361,13 @@ def joined(lines: Any) -> str:
 
 def dead(s: Any, t: int, page: int) -> Wait:
     """The wait of an actor that is dead, or whose guest is."""
-    return Wait(waiter_words(s, t, page), "nothing any more: its VMM was told -EINVAL",
-                joined(f"the refused import of {name(s, a)}" for a in _killers(s, t)) or "the refused import",
-                "a new start", brief="+".join(f"einval:{short(s, a)}" for a in _killers(s, t)))  # fmt: skip
+    return Wait(
+        waiter_words(s, t, page),
+        "nothing any more: its VMM was told -EINVAL",
+        joined(f"the refused import of {name(s, a)}" for a in _killers(s, t)) or "the refused import",
+        "a new start",
+        brief="+".join(f"einval:{short(s, a)}" for a in _killers(s, t)),
+    )
 
 
 def _killers(s: Any, t: int) -> list[int]:

@@ -11,8 +11,14 @@ from .thread import finished, spend, turn_come
 from .ultravisor import hw_host
 
 
-@rule(ACCESS_IDLE, takers="access", fair=UNFAIR, chooses=True, kernel="a load or store of the kernel or the VMM",
-      seed="trying to access a page will (try to) make the whole")  # fmt: skip
+@rule(
+    ACCESS_IDLE,
+    takers="access",
+    fair=UNFAIR,
+    chooses=True,
+    kernel="a load or store of the kernel or the VMM",
+    seed="trying to access a page will (try to) make the whole",
+)
 def access_start(s, t, op, page):
     """The host is about to read (op READ) or write (op WRITE) a page."""
     if not turn_come(s, t) or not spend(s, t):
@@ -21,9 +27,12 @@ def access_start(s, t, op, page):
     return OK
 
 
-@rule(ACCESS_TRY, takers="access",
-      kernel="do_secure_storage_access: 0x3d, folio_get, arch_make_folio_accessible, v6.12",
-      seed="a page is pinned shared, or, if that fails, exported")  # fmt: skip
+@rule(
+    ACCESS_TRY,
+    takers="access",
+    kernel="do_secure_storage_access: 0x3d, folio_get, arch_make_folio_accessible, v6.12",
+    seed="a page is pinned shared, or, if that fails, exported",
+)
 def access_try(s, t):
     """Access the page, faulting it in; where the hardware refuses, take a reference and make it accessible first."""
     k = s.task[t]

@@ -68,9 +68,12 @@ def one_loop(s):
     return s.cfg[0].accessible == ACC_UNIT_LITERAL
 
 
-@rule(ACC_TEST, takers="vcpu disk virtio writeback pin interrupt access",
-      kernel="test_bit(PG_arch_1) in make_folio_accessible, v5.7",
-      seed="the arch-bit is used to determine whether further processing (e.g. export) is needed")  # fmt: skip
+@rule(
+    ACC_TEST,
+    takers="vcpu disk virtio writeback pin interrupt access",
+    kernel="test_bit(PG_arch_1) in make_folio_accessible, v5.7",
+    seed="the arch-bit is used to determine whether further processing (e.g. export) is needed",
+)
 def accessible_test(s, t):
     """The arch bit is clear: nothing to do, no call. With a bit per page: the bit of the page that was asked for."""
     if is_clear(s, t):
@@ -113,8 +116,15 @@ def page_done(s, t):
     return OK
 
 
-@rule(ACC_PIN, takers="vcpu disk virtio writeback pin interrupt access", call="pin", tells_page=True, cost="pin_call",
-      kernel="uv_pin_shared (0x0341), v5.7", seed="a page is pinned shared, or, if that fails, exported")  # fmt: skip
+@rule(
+    ACC_PIN,
+    takers="vcpu disk virtio writeback pin interrupt access",
+    call="pin",
+    tells_page=True,
+    cost="pin_call",
+    kernel="uv_pin_shared (0x0341), v5.7",
+    seed="a page is pinned shared, or, if that fails, exported",
+)
 def accessible_pin(s, t):
     """Pin the page shared; where that fails, export (in the posted loops: export the whole folio)."""
     k = s.task[t]
@@ -129,9 +139,16 @@ def accessible_pin(s, t):
     return OK
 
 
-@rule(ACC_EXPORT, takers="vcpu disk virtio writeback pin interrupt access", call="export", tells_page=True,
-      cost="export_call", releases="lock writeback refs", kernel="uv_convert_from_secure (0x0201), v5.7",
-      seed="or, if that fails, exported")  # fmt: skip
+@rule(
+    ACC_EXPORT,
+    takers="vcpu disk virtio writeback pin interrupt access",
+    call="export",
+    tells_page=True,
+    cost="export_call",
+    releases="lock writeback refs",
+    kernel="uv_convert_from_secure (0x0201), v5.7",
+    seed="or, if that fails, exported",
+)
 def accessible_export(s, t):
     """Export the page. A failure leaves the bit set; in writeback it is too late to recover."""
     k = s.task[t]
@@ -162,9 +179,12 @@ def not_accessible(s, t):
     return E_IO
 
 
-@rule(ACC_CLEAR, takers="vcpu disk virtio writeback pin interrupt access",
-      kernel="clear_bit(PG_arch_1) after the UVC, v5.7",
-      seed="sometimes we have small windows where non-secure pages can have the bit set")  # fmt: skip
+@rule(
+    ACC_CLEAR,
+    takers="vcpu disk virtio writeback pin interrupt access",
+    kernel="clear_bit(PG_arch_1) after the UVC, v5.7",
+    seed="sometimes we have small windows where non-secure pages can have the bit set",
+)
 def accessible_clear(s, t):
     """Clear the bit: of the page just made accessible, or of the folio, all of which is."""
     k = s.task[t]

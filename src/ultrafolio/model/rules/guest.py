@@ -43,8 +43,16 @@ def execute(s, t):
     return DONE
 
 
-@rule(RUN, takers="vcpu", cost="access exit@FAULT", actor="guest", fair=UNFAIR, chooses=True, kernel="sie64a, v5.7",
-      seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
+@rule(
+    RUN,
+    takers="vcpu",
+    cost="access exit@FAULT",
+    actor="guest",
+    fair=UNFAIR,
+    chooses=True,
+    kernel="sie64a, v5.7",
+    seed="each time a guest tries to touch an exported page, it gets imported",
+)
 def vcpu_run(s, t, op, page):
     """A running vCPU touches, shares or unshares a page."""
     if not running(s, s.who[t].vm):
@@ -55,9 +63,14 @@ def vcpu_run(s, t, op, page):
     return execute(s, t)
 
 
-@rule(AGAIN, takers="vcpu", cost="access exit@FAULT", actor="guest",
-      kernel="vcpu_post_run_handle_fault, v7.0: the vCPU re-enters SIE",
-      seed="when the guest tries to access the remaining pages, it will fail, triggering an import")  # fmt: skip
+@rule(
+    AGAIN,
+    takers="vcpu",
+    cost="access exit@FAULT",
+    actor="guest",
+    kernel="vcpu_post_run_handle_fault, v7.0: the vCPU re-enters SIE",
+    seed="when the guest tries to access the remaining pages, it will fail, triggering an import",
+)
 def vcpu_again(s, t):
     """The vCPU re-enters and repeats the instruction that exited; a stopped one drops it."""
     if not running(s, s.who[t].vm):
@@ -67,9 +80,15 @@ def vcpu_again(s, t):
     return execute(s, t)
 
 
-@rule(DEVICE_IDLE, takers="disk virtio pin interrupt", actor="device", fair=UNFAIR, chooses=True,
-      kernel="virtio-ccw set up; O_DIRECT submit",
-      seed="virtio requires individual guest pages to be shared with the host")  # fmt: skip
+@rule(
+    DEVICE_IDLE,
+    takers="disk virtio pin interrupt",
+    actor="device",
+    fair=UNFAIR,
+    chooses=True,
+    kernel="virtio-ccw set up; O_DIRECT submit",
+    seed="virtio requires individual guest pages to be shared with the host",
+)
 def device_start(s, t, op, page):
     """A device is about to use `actor.n` pages from `page`, and asks for a pin; a ring and indicators must be shared.
 
@@ -88,8 +107,14 @@ def device_start(s, t, op, page):
     return take_pin(s, t, page, s.actor[t].n)
 
 
-@rule(IO_START, takers="disk virtio pin interrupt", cost="lock configure@DONE", actor="device", kernel="submit_bio",
-      seed="we MUST NOT do any kind of I/O on secure pages")  # fmt: skip
+@rule(
+    IO_START,
+    takers="disk virtio pin interrupt",
+    cost="lock configure@DONE",
+    actor="device",
+    kernel="submit_bio",
+    seed="we MUST NOT do any kind of I/O on secure pages",
+)
 def io_start(s, t):
     """Pinned and made accessible: a disk's I/O is in flight, a long-term pin stands, an interrupt's bits are set."""
     a = s.actor[t]
@@ -104,8 +129,7 @@ def io_start(s, t):
     return OK
 
 
-@rule(IO_END, takers="disk", actor="device", kernel="bio_endio",
-      seed="which will hang until the I/O is done")  # fmt: skip
+@rule(IO_END, takers="disk", actor="device", kernel="bio_endio", seed="which will hang until the I/O is done")
 def io_end(s, t):
     """The I/O completes, unless its device never answers."""
     a = s.actor[t]
@@ -117,9 +141,15 @@ def io_end(s, t):
     return take_unpin(s, t)
 
 
-@rule(RING_READY, takers="virtio pin", actor="device", fair=UNFAIR, kernel="virtio_ccw_reset",
-      seed="The pin stays as long as the corresponding virtio devices are configured "
-           "(i.e. until the guest shuts down or reboots)")  # fmt: skip
+@rule(
+    RING_READY,
+    takers="virtio pin",
+    actor="device",
+    fair=UNFAIR,
+    kernel="virtio_ccw_reset",
+    seed="The pin stays as long as the corresponding virtio devices are configured "
+    "(i.e. until the guest shuts down or reboots)",
+)
 def ring_teardown(s, t):
     """A virtio device is torn down, or another long-term pin ends: only with the guest's reboot or shutdown."""
     if running(s, s.who[t].vm):
@@ -128,8 +158,16 @@ def ring_teardown(s, t):
     return take_unpin(s, t)
 
 
-@rule(REBOOT_IDLE, takers="reboot", actor="guest", fair=UNFAIR, chooses=True, releases="vm",
-      kernel="diag 308; KVM_PV_UNSHARE_ALL, v5.7", seed="until the guest shuts down or reboots")  # fmt: skip
+@rule(
+    REBOOT_IDLE,
+    takers="reboot",
+    actor="guest",
+    fair=UNFAIR,
+    chooses=True,
+    releases="vm",
+    kernel="diag 308; KVM_PV_UNSHARE_ALL, v5.7",
+    seed="until the guest shuts down or reboots",
+)
 def reboot_start(s, t, op, page):
     """The guest reboots (op TOUCH) or shuts down (any other): its vCPUs stop, its devices are torn down."""
     if not running(s, s.who[t].vm):

@@ -128,8 +128,13 @@ def still_referenced(s, t):
     return busy(s, t, E_REFS)
 
 
-@rule(IMPORT_MUTEX, takers="vcpu", sleeps="mutex", fair=STRONG,
-      kernel="kvm_s390_pv_make_secure: pv.import_lock, v7.0; MUTEX_HANDOFF, v4.10")  # fmt: skip
+@rule(
+    IMPORT_MUTEX,
+    takers="vcpu",
+    sleeps="mutex",
+    fair=STRONG,
+    kernel="kvm_s390_pv_make_secure: pv.import_lock, v7.0; MUTEX_HANDOFF, v4.10",
+)
 def import_mutex(s, t):
     """One import at a time per VM: take the mutex; it stays held over every wait below."""
     vm = s.vm[s.who[t].vm]
@@ -141,8 +146,12 @@ def import_mutex(s, t):
     return OK
 
 
-@rule(IMPORT_MAP, takers="vcpu", cost="lock fault@E_NXIO swap_read@SWAPPED_IN",
-      kernel="make_folio_secure: pte not present or not writable -> -ENXIO, v6.10")  # fmt: skip
+@rule(
+    IMPORT_MAP,
+    takers="vcpu",
+    cost="lock fault@E_NXIO swap_read@SWAPPED_IN",
+    kernel="make_folio_secure: pte not present or not writable -> -ENXIO, v6.10",
+)
 def import_map(s, t):
     """Not mapped writable: fault it in for write, dirty if the file system is iomap, and touch again.
 
@@ -178,8 +187,12 @@ def fault_in(s, t):
     return outcome
 
 
-@rule(IMPORT_LARGE, takers="vcpu", releases="table lock mutex refs",
-      kernel="make_folio_secure: -EINVAL (v6.4), -E2BIG (v6.10); no such test in the mail")  # fmt: skip
+@rule(
+    IMPORT_LARGE,
+    takers="vcpu",
+    releases="table lock mutex refs",
+    kernel="make_folio_secure: -EINVAL (v6.4), -E2BIG (v6.10); no such test in the mail",
+)
 def import_large(s, t):
     """A large folio is imported page by page, refused, or split first (P.large); where this is tested: P.large_at."""
     k = s.task[t]
@@ -199,8 +212,7 @@ def import_large(s, t):
     return OK
 
 
-@rule(IMPORT_TRYLOCK, takers="vcpu", releases="table mutex refs",
-      kernel="folio_trylock in make_folio_secure, v6.4")  # fmt: skip
+@rule(IMPORT_TRYLOCK, takers="vcpu", releases="table mutex refs", kernel="folio_trylock in make_folio_secure, v6.4")
 def import_trylock(s, t):
     """Try the folio lock; a locked folio is busy, which 6.10 to 6.13 answer with a wait for writeback.
 
@@ -230,8 +242,15 @@ def locked(s, t):
     s.task[t].pc = IMPORT_LARGE if s.cfg[0].large_at == LARGE_AFTER_EXPORT else IMPORT_WRITEBACK
 
 
-@rule(IMPORT_EXPORT, takers="vcpu", call="export", tells_page=True, cost="export_call", holds="lock",
-      kernel="should_export_before_import in gmap_make_secure, v6.0")  # fmt: skip
+@rule(
+    IMPORT_EXPORT,
+    takers="vcpu",
+    call="export",
+    tells_page=True,
+    cost="export_call",
+    holds="lock",
+    kernel="should_export_before_import in gmap_make_secure, v6.0",
+)
 def import_export(s, t):
     """Export the page of another guest first; the result is ignored, the arch bit stays."""
     uv_export(s, s.task[t].page)
@@ -239,9 +258,14 @@ def import_export(s, t):
     return OK
 
 
-@rule(IMPORT_WRITEBACK, takers="vcpu", holds="lock", releases="table lock",
-      kernel="folio_test_writeback in make_folio_secure, v5.7",
-      seed="make sure the page is not in writeback, and if so wait until the writeback is over")  # fmt: skip
+@rule(
+    IMPORT_WRITEBACK,
+    takers="vcpu",
+    holds="lock",
+    releases="table lock",
+    kernel="folio_test_writeback in make_folio_secure, v5.7",
+    seed="make sure the page is not in writeback, and if so wait until the writeback is over",
+)
 def import_writeback(s, t):
     """In writeback: unlock and wait for its end."""
     k = s.task[t]
@@ -255,8 +279,14 @@ def import_writeback(s, t):
     return OK
 
 
-@rule(WAIT_WRITEBACK, takers="vcpu", sleeps="writeback", releases="mutex refs", kernel="folio_wait_writeback, v5.7",
-      seed="wait until the writeback is over")  # fmt: skip
+@rule(
+    WAIT_WRITEBACK,
+    takers="vcpu",
+    sleeps="writeback",
+    releases="mutex refs",
+    kernel="folio_wait_writeback, v5.7",
+    seed="wait until the writeback is over",
+)
 def wait_writeback(s, t):
     """The folio left writeback: touch again."""
     if s.mm[head(s, s.task[t].page)].writeback != NO_WRITEBACK:
@@ -265,9 +295,14 @@ def wait_writeback(s, t):
     return OK
 
 
-@rule(IMPORT_FREEZE, takers="vcpu", holds="lock", releases="table lock mutex refs",
-      kernel="folio_ref_freeze(expected) in make_folio_secure, v5.7",
-      seed="make sure the page does not have any extra references except for the mapping itself")  # fmt: skip
+@rule(
+    IMPORT_FREEZE,
+    takers="vcpu",
+    holds="lock",
+    releases="table lock mutex refs",
+    kernel="folio_ref_freeze(expected) in make_folio_secure, v5.7",
+    seed="make sure the page does not have any extra references except for the mapping itself",
+)
 def import_freeze(s, t):
     """Freeze the count at its expected value; extra references besides its own: unlock, drain, busy."""
     k = s.task[t]
@@ -306,18 +341,28 @@ def drain_own(s, t):
     return OK
 
 
-@rule(DRAIN_ALL, takers="vcpu", cost="drain_all ~drain_all_spread", releases="refs mutex",
-      kernel="lru_add_drain_all, v5.7",
-      seed="If the page has extra references, we wait until they are dropped")  # fmt: skip
+@rule(
+    DRAIN_ALL,
+    takers="vcpu",
+    cost="drain_all ~drain_all_spread",
+    releases="refs mutex",
+    kernel="lru_add_drain_all, v5.7",
+    seed="If the page has extra references, we wait until they are dropped",
+)
 def drain_all(s, t):
     """Drain every CPU's LRU batches, then busy."""
     drain(s, s.task[t].page, 0)
     return still_referenced(s, t)
 
 
-@rule(SLEEP_REFS, takers="vcpu", sleeps="refs", releases="mutex refs",
-      kernel="none: the mail read literally; the kernel touches again",
-      seed="we wait until they are dropped")  # fmt: skip
+@rule(
+    SLEEP_REFS,
+    takers="vcpu",
+    sleeps="refs",
+    releases="mutex refs",
+    kernel="none: the mail read literally; the kernel touches again",
+    seed="we wait until they are dropped",
+)
 def sleep_refs(s, t):
     """Sleep until the extra references are dropped, or the machine is stopped."""
     if extra_refs(s, s.task[t].page) > s.task[t].ref and running(s, s.who[t].vm):
@@ -326,8 +371,13 @@ def sleep_refs(s, t):
     return OK
 
 
-@rule(IMPORT_ARCH, takers="vcpu", holds="lock frozen", kernel="set_bit(PG_arch_1) before the UVC, v5.7",
-      seed="the bit MUST be set whenever a page is secure, and MAY be set for non-secure pages")  # fmt: skip
+@rule(
+    IMPORT_ARCH,
+    takers="vcpu",
+    holds="lock frozen",
+    kernel="set_bit(PG_arch_1) before the UVC, v5.7",
+    seed="the bit MUST be set whenever a page is secure, and MAY be set for non-secure pages",
+)
 def import_arch(s, t):
     """Set the arch bit before the call, so that it over-indicates if the call fails."""
     set_arch(s, s.task[t].page)
@@ -335,10 +385,17 @@ def import_arch(s, t):
     return OK
 
 
-@rule(IMPORT_CALL, takers="vcpu", call="import", tells_page=True, cost="import_call fault@E_NXIO swap_read@SWAPPED_IN",
-      holds="lock frozen", releases="table lock frozen mutex refs",
-      kernel="__uv_call in make_folio_secure, one attempt since v5.16",
-      seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
+@rule(
+    IMPORT_CALL,
+    takers="vcpu",
+    call="import",
+    tells_page=True,
+    cost="import_call fault@E_NXIO swap_read@SWAPPED_IN",
+    holds="lock frozen",
+    releases="table lock frozen mutex refs",
+    kernel="__uv_call in make_folio_secure, one attempt since v5.16",
+    seed="each time a guest tries to touch an exported page, it gets imported",
+)
 def import_call(s, t):
     """The call: import, or unpin for an unshare. Busy, or unmapped meanwhile: undo and touch again. Else not valid."""
     k = s.task[t]
@@ -377,9 +434,14 @@ def thaw(s, t):
     off_table(s, t)
 
 
-@rule(IMPORT_END, takers="vcpu", holds="lock frozen", releases="table lock frozen mutex refs",
-      kernel="folio_ref_unfreeze, folio_unlock, v5.7",
-      seed="the page is allowed become secure again before allowing the page to be unshared")  # fmt: skip
+@rule(
+    IMPORT_END,
+    takers="vcpu",
+    holds="lock frozen",
+    releases="table lock frozen mutex refs",
+    kernel="folio_ref_unfreeze, folio_unlock, v5.7",
+    seed="the page is allowed become secure again before allowing the page to be unshared",
+)
 def import_end(s, t):
     """Thaw, unlock, report success; the vCPU touches again, an unshare is complete."""
     thaw(s, t)

@@ -20,8 +20,12 @@ def take_reboot(s, t, restart):
     return OK
 
 
-@rule(REBOOT_QUIET, takers="reboot", kernel="kvm_s390_handle_pv: vCPUs stopped, then KVM_PV_UNSHARE_ALL, v5.7",
-      seed="until the guest shuts down or reboots")  # fmt: skip
+@rule(
+    REBOOT_QUIET,
+    takers="reboot",
+    kernel="kvm_s390_handle_pv: vCPUs stopped, then KVM_PV_UNSHARE_ALL, v5.7",
+    seed="until the guest shuts down or reboots",
+)
 def reboot_quiet(s, t):
     """Wait for the machine's vCPUs to stop, its I/O to end, its devices to be torn down, and writeback."""
     vm = s.who[t].vm
@@ -36,8 +40,13 @@ def reboot_quiet(s, t):
     return OK
 
 
-@rule(REBOOT_RESET, takers="reboot", call="reset", releases="vm",
-      kernel="KVM_PV_UNSHARE_ALL (0x0340), destroy pages (0x0202), v5.7")  # fmt: skip
+@rule(
+    REBOOT_RESET,
+    takers="reboot",
+    call="reset",
+    releases="vm",
+    kernel="KVM_PV_UNSHARE_ALL (0x0340), destroy pages (0x0202), v5.7",
+)
 def reboot_reset(s, t):
     """One ultravisor step: unshare all and destroy; then the machine runs again, or is gone."""
     uv_reset(s, s.who[t].vm)

@@ -10,8 +10,7 @@ from .thread import finished, spend, turn_come
 from .ultravisor import uv_export
 
 
-@rule(RECLAIM_IDLE, takers="reclaim", tells_page=True, fair=UNFAIR, chooses=True,
-      kernel="shrink_folio_list, v5.7")  # fmt: skip
+@rule(RECLAIM_IDLE, takers="reclaim", tells_page=True, fair=UNFAIR, chooses=True, kernel="shrink_folio_list, v5.7")
 def reclaim_start(s, t, op, page):
     """Reclaim picks a page."""
     if not turn_come(s, t) or not spend(s, t):
@@ -29,8 +28,7 @@ def reclaim_over(s, t, outcome):
     return outcome
 
 
-@rule(RECLAIM_LOCK, takers="reclaim",
-      kernel="folio_trylock, folio_maybe_dma_pinned in shrink_folio_list, v6.12")  # fmt: skip
+@rule(RECLAIM_LOCK, takers="reclaim", kernel="folio_trylock, folio_maybe_dma_pinned in shrink_folio_list, v6.12")
 def reclaim_lock(s, t):
     """Try the folio lock; a folio that is locked or in writeback, or a page not mapped, is passed over.
 
@@ -61,9 +59,16 @@ def reclaim_unmap(s, t):
     return OK
 
 
-@rule(RECLAIM_EXPORT, takers="reclaim", call="export", cost="export_call", holds="lock", releases="lock",
-      kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7",
-      seed="page with guest content, encrypted and integrity protected")  # fmt: skip
+@rule(
+    RECLAIM_EXPORT,
+    takers="reclaim",
+    call="export",
+    cost="export_call",
+    holds="lock",
+    releases="lock",
+    kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7",
+    seed="page with guest content, encrypted and integrity protected",
+)
 def reclaim_export(s, t):
     """Export, unless it was mapped again; a failure cannot be returned from here, the page is given up and stays.
 
@@ -89,8 +94,14 @@ def reclaim_export(s, t):
     return OK
 
 
-@rule(RECLAIM_SWAP, takers="reclaim", cost="lock swap_write@OK", holds="lock", releases="lock",
-      kernel="pageout in mm/vmscan.c, v5.7")  # fmt: skip
+@rule(
+    RECLAIM_SWAP,
+    takers="reclaim",
+    cost="lock swap_write@OK",
+    holds="lock",
+    releases="lock",
+    kernel="pageout in mm/vmscan.c, v5.7",
+)
 def reclaim_swap(s, t):
     """Write to swap, unless the page has extra references or was mapped again."""
     k = s.task[t]
@@ -102,8 +113,7 @@ def reclaim_swap(s, t):
     return OK
 
 
-@rule(RECLAIM_FREE, takers="reclaim", holds="lock", releases="lock",
-      kernel="__remove_mapping in mm/vmscan.c, v5.7")  # fmt: skip
+@rule(RECLAIM_FREE, takers="reclaim", holds="lock", releases="lock", kernel="__remove_mapping in mm/vmscan.c, v5.7")
 def reclaim_free(s, t):
     """The write to swap completes: free the page, unless it was mapped again or referenced meanwhile."""
     k = s.task[t]

@@ -9,8 +9,14 @@ from .folio import counted, get_ref, head, put_ref
 from .thread import finished, spend, turn_come
 
 
-@rule(LRU_IDLE, takers="lru", tells_page=True, fair=UNFAIR, chooses=True,
-      kernel="folio_add_lru: a batch of this CPU holds a reference")  # fmt: skip
+@rule(
+    LRU_IDLE,
+    takers="lru",
+    tells_page=True,
+    fair=UNFAIR,
+    chooses=True,
+    kernel="folio_add_lru: a batch of this CPU holds a reference",
+)
 def lru_add(s, t, op, page):
     """A page enters the LRU batch of the actor's CPU, where it stays, referenced, until drained."""
     m = s.mm[page]
@@ -22,8 +28,14 @@ def lru_add(s, t, op, page):
     return OK
 
 
-@rule(MAPPING_IDLE, takers="mapping", tells_page=True, fair=UNFAIR, chooses=True,
-      kernel="folio_get by zap, fork or rmap of another mapping")  # fmt: skip
+@rule(
+    MAPPING_IDLE,
+    takers="mapping",
+    tells_page=True,
+    fair=UNFAIR,
+    chooses=True,
+    kernel="folio_get by zap, fork or rmap of another mapping",
+)
 def mapping_get(s, t, op, page):
     """The other mapping of a twice-mapped folio takes its count; a plain get does not look whether it is frozen."""
     if not turn_come(s, t) or not spend(s, t):
@@ -31,8 +43,14 @@ def mapping_get(s, t, op, page):
     return plain_get(s, t, page, MISUSE if s.mm[counted(s, page)].frozen else OK)
 
 
-@rule(SPECULATIVE_IDLE, takers="speculative", tells_page=True, fair=UNFAIR, chooses=True,
-      kernel="folio_try_get by a pfn walker")  # fmt: skip
+@rule(
+    SPECULATIVE_IDLE,
+    takers="speculative",
+    tells_page=True,
+    fair=UNFAIR,
+    chooses=True,
+    kernel="folio_try_get by a pfn walker",
+)
 def speculative_get(s, t, op, page):
     """A pfn walker tries a reference; a frozen folio refuses it."""
     if s.mm[counted(s, page)].frozen:

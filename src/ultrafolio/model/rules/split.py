@@ -12,9 +12,14 @@ from .folio import head
 from .imports import busy, leave, let_go, report_success, too_many_refs
 
 
-@rule(SPLIT_LOCK, takers="vcpu", sleeps="lock", fair=STRONG,
-      kernel="folio_lock before split_folio, v6.10; handed over after 5 tries since v5.9",
-      seed="there is no way to simply split a folio")  # fmt: skip
+@rule(
+    SPLIT_LOCK,
+    takers="vcpu",
+    sleeps="lock",
+    fair=STRONG,
+    kernel="folio_lock before split_folio, v6.10; handed over after 5 tries since v5.9",
+    seed="there is no way to simply split a folio",
+)
 def split_lock(s, t):
     """Lock the large folio; it may have been split meanwhile."""
     k = s.task[t]
@@ -37,9 +42,15 @@ def again(s, t):
     s.task[t].pc = IMPORT_MAP
 
 
-@rule(SPLIT, takers="vcpu", cost="lock split_fixed@DONE,SUCCESS", holds="lock", releases="lock mutex refs",
-      kernel="split_folio: -EAGAIN extra references, -EBUSY dirty iomap; wiggle_split, v6.14",
-      seed="and no way to split folios, so there is no solution to this")  # fmt: skip
+@rule(
+    SPLIT,
+    takers="vcpu",
+    cost="lock split_fixed@DONE,SUCCESS",
+    holds="lock",
+    releases="lock mutex refs",
+    kernel="split_folio: -EAGAIN extra references, -EBUSY dirty iomap; wiggle_split, v6.14",
+    seed="and no way to split folios, so there is no solution to this",
+)
 def split(s, t):
     """Split to order 0, unless it is in writeback, is dirty iomap, or has extra references on any page."""
     k = s.task[t]

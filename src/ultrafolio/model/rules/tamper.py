@@ -9,8 +9,15 @@ from .thread import finished, spend, turn_come
 from .ultravisor import hw_host
 
 
-@rule(TAMPER_IDLE, takers="tamper", tells_page=True, actor="fault", fair=UNFAIR, chooses=True,
-      kernel="none: a broken or hostile host")  # fmt: skip
+@rule(
+    TAMPER_IDLE,
+    takers="tamper",
+    tells_page=True,
+    actor="fault",
+    fair=UNFAIR,
+    chooses=True,
+    kernel="none: a broken or hostile host",
+)
 def tamper(s, t, op, page):
     """The host changes a byte of a page it may access, or puts an older copy there."""
     if s.mm[page].altered or hw_host(s, page) != ALLOWED or not turn_come(s, t) or not spend(s, t):

@@ -22,9 +22,14 @@ def take_unpin(s, t):
     return OK
 
 
-@rule(UNPIN, takers="disk virtio pin interrupt", tells_page=True, releases="refs",
-      kernel="unpin_user_page in mm/gup.c, v5.7",
-      seed="the pin stays as long as the corresponding virtio devices are configured")  # fmt: skip
+@rule(
+    UNPIN,
+    takers="disk virtio pin interrupt",
+    tells_page=True,
+    releases="refs",
+    kernel="unpin_user_page in mm/gup.c, v5.7",
+    seed="the pin stays as long as the corresponding virtio devices are configured",
+)
 def unpin(s, t):
     """Drop the reference on one page; the ultravisor is not told."""
     k = s.task[t]

@@ -10,9 +10,15 @@ from .folio import head, unlock
 from .thread import spend, turn_come
 
 
-@rule(WB_IDLE, takers="writeback", tells_page=True, fair=UNFAIR, chooses=True,
-      kernel="wb_writeback; wakes up on its own",
-      seed="if a folio is in writeback, all of it is going to be written back")  # fmt: skip
+@rule(
+    WB_IDLE,
+    takers="writeback",
+    tells_page=True,
+    fair=UNFAIR,
+    chooses=True,
+    kernel="wb_writeback; wakes up on its own",
+    seed="if a folio is in writeback, all of it is going to be written back",
+)
 def writeback_start(s, t, op, page):
     """Writeback picks the folio of `page`."""
     if not turn_come(s, t) or not spend(s, t):
@@ -22,8 +28,13 @@ def writeback_start(s, t, op, page):
     return OK
 
 
-@rule(WB_LOCK, takers="vcpu writeback", sleeps="lock writeback", fair=STRONG,
-      kernel="folio_lock, handed over after 5 tries since v5.9; folio_wait_writeback, v5.7")  # fmt: skip
+@rule(
+    WB_LOCK,
+    takers="vcpu writeback",
+    sleeps="lock writeback",
+    fair=STRONG,
+    kernel="folio_lock, handed over after 5 tries since v5.9; folio_wait_writeback, v5.7",
+)
 def writeback_lock(s, t):
     """Lock the folio, once an earlier writeback of it is over."""
     h = s.mm[head(s, s.task[t].page)]
@@ -36,8 +47,13 @@ def writeback_lock(s, t):
     return OK
 
 
-@rule(WB_START, takers="vcpu writeback", holds="lock", kernel="folio_clear_dirty_for_io, folio_start_writeback, v5.7",
-      seed="so all of it needs to be made accessible")  # fmt: skip
+@rule(
+    WB_START,
+    takers="vcpu writeback",
+    holds="lock",
+    kernel="folio_clear_dirty_for_io, folio_start_writeback, v5.7",
+    seed="so all of it needs to be made accessible",
+)
 def writeback_flag(s, t):
     """Set the flag, clear dirty and mapped-writable; then every page is made accessible, always."""
     h = s.mm[head(s, s.task[t].page)]
@@ -46,8 +62,15 @@ def writeback_flag(s, t):
     return OK
 
 
-@rule(WB_IO, takers="vcpu writeback", cost="lock ~writeback", holds="lock writeback", releases="lock",
-      kernel="folio_unlock, submit_bio, v5.7", seed="we MUST NOT do any kind of I/O on secure pages")  # fmt: skip
+@rule(
+    WB_IO,
+    takers="vcpu writeback",
+    cost="lock ~writeback",
+    holds="lock writeback",
+    releases="lock",
+    kernel="folio_unlock, submit_bio, v5.7",
+    seed="we MUST NOT do any kind of I/O on secure pages",
+)
 def writeback_io(s, t):
     """Unlock; the I/O on all pages of the folio is in flight."""
     k = s.task[t]
@@ -57,8 +80,14 @@ def writeback_io(s, t):
     return OK
 
 
-@rule(WB_END, takers="vcpu writeback", holds="writeback", releases="writeback", kernel="folio_end_writeback, v5.7",
-      seed="once the I/O is over, the pages can be accessed again")  # fmt: skip
+@rule(
+    WB_END,
+    takers="vcpu writeback",
+    holds="writeback",
+    releases="writeback",
+    kernel="folio_end_writeback, v5.7",
+    seed="once the I/O is over, the pages can be accessed again",
+)
 def writeback_end(s, t):
     """The I/O completes: clear the flag, wake the waiters."""
     if s.who[t].stuck:
