@@ -92,8 +92,8 @@ def markdown(root: click.Command) -> str:
         [
             "# Reference",
             "",
-            "Printed by `ultrafolio reference` from the code that takes the input; do not edit. The steps and properties",
-            "are in [rules.md](rules.md); the settings of the services, their environment and their ports in",
+            "Printed by `ultrafolio reference` from the code that takes the input; do not edit. The steps and",
+            "properties are in [rules.md](rules.md); the settings of the services, their environment and ports in",
             "[containers.md](containers.md).",
             "",
             *(line for part in PARTS for line in [*_part(root, part), ""]),
