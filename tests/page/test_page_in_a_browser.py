@@ -4,15 +4,15 @@ import re
 
 import pytest
 
-import browsed
+import browser
 from checking import story
 from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.export.text import result_text
 from ultrafolio.model.policies import find
 from ultrafolio.page import build, link
 
-pytestmark = browsed.NEEDED
-chromium, tab = browsed.chromium, browsed.tab
+pytestmark = browser.NEEDED
+chromium, tab = browser.chromium, browser.tab
 HANG = ("03-virtio", "whole-folio")
 
 
@@ -77,7 +77,7 @@ def test_without_an_address_it_shows_a_shipped_scenario_and_offers_the_others(ta
     open_(tab, file, "")
     assert said(tab, "verdict").startswith("03-virtio under whole-folio: violated, permanent")
     tab.select_option("#shipped", "18-iomap-two-vcpus")
-    browsed.until(tab, "verdict", "18-iomap-two-vcpus")
+    browser.until(tab, "verdict", "18-iomap-two-vcpus")
     done(tab)
     assert tab.evaluate("location.hash") == said(tab, "link")
 
@@ -95,7 +95,7 @@ def test_the_story_steps_plays_and_scrubs(tab, file):
     assert said(tab, "now").startswith(f"{steps} of") and "permanent: vcpu 0" in said(tab, "pages")
     tab.keyboard.press("Home")
     tab.keyboard.press(" ")
-    browsed.until(tab, "now", "2 of")
+    browser.until(tab, "now", "2 of")
     tab.click("#play")
     assert said(tab, "play") == "play"
 
@@ -104,7 +104,7 @@ def test_a_line_that_is_edited_makes_a_new_link_with_its_verdict(tab, file):
     open_(tab, file, address(*HANG))
     before = tab.evaluate("location.hash")
     tab.fill("#text", tab.input_value("#text").replace("touch = [1]", "touch = [0]"))
-    browsed.until(tab, "verdict", "03-virtio-edited under whole-folio: holds")
+    browser.until(tab, "verdict", "03-virtio-edited under whole-folio: holds")
     done(tab)
     after = tab.evaluate("location.hash")
     assert after != before and said(tab, "link") == after
@@ -114,13 +114,13 @@ def test_a_line_that_is_edited_makes_a_new_link_with_its_verdict(tab, file):
     result = check(found.story, found.name, find(found.policy), found.policy)
     assert said(tab, "verdict") == result.heading()
     tab.select_option("#policy", "refuse-large")
-    browsed.until(tab, "verdict", "under refuse-large: violated, fatal")
+    browser.until(tab, "verdict", "under refuse-large: violated, fatal")
 
 
 def test_a_wrong_line_is_told_and_the_last_link_stays(tab, file):
     open_(tab, file, address(*HANG))
     tab.fill("#text", tab.input_value("#text").replace("touch = [1]", "touch = [one]"))
-    browsed.until(tab, "wrong", "line 6: not a value")
+    browser.until(tab, "wrong", "line 6: not a value")
     assert said(tab, "verdict") == "not checked"
 
 
@@ -133,11 +133,11 @@ def test_one_key_copies_the_text(tab, file):
     open_(tab, file, address(*HANG))
     tab.evaluate("navigator.clipboard.writeText = (text) => { window.kept = text; return Promise.resolve(); }")
     tab.keyboard.press("c")
-    browsed.until(tab, "copied", "text copied")
+    browser.until(tab, "copied", "text copied")
     text = tab.evaluate("window.kept")
     assert text == said(tab, "mail") and all(len(line) <= 72 for line in text.split("\n"))
     tab.keyboard.press("l")
-    browsed.until(tab, "copied", "link copied")
+    browser.until(tab, "copied", "link copied")
     assert tab.evaluate("window.kept") == tab.evaluate("location.href")
 
 
