@@ -1,5 +1,6 @@
 """What tests of the page share: its checker in node, without a browser."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -39,12 +40,19 @@ def answers(wanted, changed=None):
     """What the page's checker says of each wanted scenario; `changed` replaces source text of the rules."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "page.js"
-        file.write_text(build.script(changed, page=False) + PROGRAM, encoding="utf-8")
+        file.write_text(_script(tuple((changed or {}).items()), build.MOST_STATES) + PROGRAM, encoding="utf-8")
         done = subprocess.run([NODE, str(file)], input=json.dumps(wanted), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert len(found) == len(wanted) and not [one["defect"] for one in found if "defect" in one]
     return found
+
+
+@functools.cache
+def _script(changed, most_states):
+    """The script, made once for the same rules and the same bound."""
+    assert build.MOST_STATES == most_states
+    return build.script(dict(changed), page=False)
 
 
 def link_of(story, name, policy, policy_name):

@@ -99,10 +99,13 @@ def tables_for(hand: list[str]) -> list[str]:
 
 
 def shipped_texts() -> str:
-    """The shipped scenarios as a link has them, {name: text}, packed as a link is."""
+    """The shipped scenarios as a link has them, {name: [text, {policy: what a policy of its own adds}]}, packed."""
     default, texts = policies.PRESETS["per-page"][1], {}
     for file in shipped.shipped("scenarios"):
-        texts[file.stem] = link.scenario_text(scenario.read(file), default, "per-page")
+        story = scenario.read(file)
+        text = link.scenario_text(story, default, "per-page")
+        own = {name: link.scenario_text(story, policies.find(name, story.tables), name) for name in story.tables}
+        texts[file.stem] = [text, {name: whole.removeprefix(text) for name, whole in own.items()}]
     return link.packed(_json(texts))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ultrafolio import shipped
-from ultrafolio.errors import InputError
+from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field, unversioned
 from ultrafolio.model import kernels, policies
 from ultrafolio.model.layout import ACTOR_KINDS
@@ -82,8 +82,9 @@ def opened(address: str) -> Linked:
     except tomllib.TOMLDecodeError as error:
         raise _damaged(address, f"its text is not TOML: {error}") from None
     story = parse(tables, name)
-    named = policy in policies.PRESETS or kernels.is_kernel(policy)
-    return Linked(story, name, policy, named and _is_shipped(story, name))
+    if not _is_named(policy, story):
+        raise one_of(f"{name}: unknown policy", policy, [*story.tables, *policies.names()], then="ultrafolio policies")
+    return Linked(story, name, policy, _is_shipped(story, name, policy))
 
 
 def is_link(word: str) -> bool:
@@ -91,10 +92,19 @@ def is_link(word: str) -> bool:
     return word.rpartition("#")[2].count("/") == 2 and "#" in word
 
 
-def _is_shipped(story: Scenario, name: str) -> bool:
-    """Whether the shipped scenario of this name is this one."""
-    files = [file for file in shipped.shipped("scenarios") if file.stem == name]
-    return bool(files) and document(read_file(files[0])) == document(story)
+def _is_named(policy: str, story: Scenario) -> bool:
+    """Whether a policy's name means one without a look at any other file."""
+    return policy in story.tables or policy in policies.PRESETS or kernels.is_kernel(policy)
+
+
+def _is_shipped(story: Scenario, name: str, policy: str) -> bool:
+    """Whether the shipped scenario of this name is this one, and has the same policy of this name."""
+    for file in shipped.shipped("scenarios"):
+        if file.stem == name:
+            theirs = read_file(file)
+            same = document(theirs) == document(story) and _is_named(policy, theirs)
+            return same and policies.find(policy, theirs.tables) == policies.find(policy, story.tables)
+    return False
 
 
 def file_text(address: str) -> str:

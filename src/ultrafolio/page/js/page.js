@@ -8,7 +8,7 @@ async function opened() {
   try {
     if (location.hash.length > 1) return await check(await readLink(location.hash));
     const texts = await shippedTexts(), name = texts["03-virtio"] ? "03-virtio" : Object.keys(texts)[0];
-    await check({ name, policy: "whole-folio", text: texts[name] });
+    await check({ name, policy: "whole-folio", text: texts[name][0] });
   } catch (error) {
     refuse(error);
   }
@@ -119,7 +119,7 @@ function listen() {
   on("copy-text", "click", copyText), on("copy-link", "click", copyLink);
   on("shipped", "change", async () => {
     const name = element("shipped").value;
-    if (name) check({ name, policy: here.policy, text: (await shippedTexts())[name] });
+    if (name) check({ name, policy: POLICIES[here.policy] ? here.policy : "split", text: (await shippedTexts())[name][0] });
   });
   addEventListener("hashchange", opened);
   addEventListener("keydown", (event) => {
