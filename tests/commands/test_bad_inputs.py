@@ -151,6 +151,10 @@ TABLE += [
     completion tcsh
     check #a/b/c
     check 03-virtio --link --policy nope
+    check 03-virtio --link --vary vcpus=1..2
+    check 03-virtio --brief --vary vcpus=1..2
+    check 03-virtio --brief --json
+    run --brief --json
     export
     export --page --scenario #a/b/c
     export --page -o absent/x.html

@@ -120,7 +120,9 @@ def test_a_line_that_is_edited_makes_a_new_link_with_its_verdict(tab, file):
 def test_a_wrong_line_is_told_and_the_last_link_stays(tab, file):
     open_(tab, file, address(*HANG))
     tab.fill("#text", tab.input_value("#text").replace("touch = [1]", "touch = [one]"))
+    before = tab.evaluate("location.hash")
     browser.until(tab, "wrong", "line 6: not a value")
+    assert tab.evaluate("location.hash") == before
     assert said(tab, "verdict") == "not checked"
 
 

@@ -164,6 +164,8 @@ def check_command(
                 "--save": save,
                 "--diff-policy": diff_policy,
                 "--format": form not in ("text", "json"),
+                "--brief": brief,
+                "--link": as_link,
             },
         )
     if every:
@@ -177,7 +179,7 @@ def check_command(
     if language:
         return _export(files, names, fair=language == "promela-fair")
     if as_link:
-        return _links(files, names)
+        return _links(files, diff_policy or names)
     if save:
         in_folder(save)
     if as_json and form not in ("text", "json"):

@@ -22,6 +22,7 @@ async function check({ name, policy, text }) {
   offer(element("policy"), policyNames(text).map((found) => [found, found]), policy);
   element("wrong").textContent = "";
   try {
+    policyOf(policy, readScenario(text));
     here.link = await madeLink(name, policy, text);
     here.command = await commandOf(name, policy, text);
     element("link").href = element("link").textContent = here.link;
