@@ -51,7 +51,7 @@ def answers(wanted, changed=None):
 @functools.cache
 def _script(changed, most_states):
     """The script, made once for the same rules and the same bound."""
-    assert build.MOST_STATES == most_states
+    assert most_states == build.MOST_STATES
     return build.script(dict(changed), page=False)
 
 
