@@ -124,7 +124,7 @@ function listen() {
   });
   addEventListener("hashchange", opened);
   addEventListener("keydown", (event) => {
-    const typing = ["TEXTAREA", "SELECT", "INPUT"].includes(event.target.tagName);
+    const typing = ["TEXTAREA", "SELECT"].includes(event.target.tagName);
     if (typing || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
     if (event.key === " " && event.target.tagName === "BUTTON") return;
     event.preventDefault();
