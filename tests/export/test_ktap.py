@@ -12,15 +12,15 @@ from checking import PATHS, checked, story
 from judged import TREES
 from ultrafolio.check.verdicts.verdict import Extent, check
 from ultrafolio.cli import main
-from ultrafolio.export.ktap import Tested, ktap
+from ultrafolio.export.ktap import Reported, ktap
 from ultrafolio.model.policies import PRESETS, find
 
 PARSERS = [tree / "tools/testing/kunit" for tree in TREES]
 RESULT = re.compile(r"( *)(ok|not ok) (\d+) ([^#]*?)(?: # (SKIP|XFAIL) (.*)| # (SKIP))?")
 
 
-def tested(name, policy, differs=(), result=None):
-    return Tested(result or checked(name, policy), name, f"Observation {name}", differs)
+def reported(name, policy, differs=(), result=None):
+    return Reported(result or checked(name, policy), name, f"Observation {name}", differs)
 
 
 def stopped():
@@ -28,10 +28,10 @@ def stopped():
 
 
 MIXED = [
-    tested("03-virtio", "split"), tested("03-virtio", "whole-folio"),
-    tested("03-virtio", "per-page", ["edges is 15, expected 16"]), tested("03-virtio", "refuse-large", None),
-    tested("03-virtio", "split", result=stopped()), tested("01-direct-io", "split", None),
-    replace(tested("57-taken-away-again", "whole-folio"), name="a # sharp"),
+    reported("03-virtio", "split"), reported("03-virtio", "whole-folio"),
+    reported("03-virtio", "per-page", ["edges is 15, expected 16"]), reported("03-virtio", "refuse-large", None),
+    reported("03-virtio", "split", result=stopped()), reported("01-direct-io", "split", None),
+    replace(reported("57-taken-away-again", "whole-folio"), name="a # sharp"),
 ]  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_lines_have_the_form_of_the_document_and_stand_in_its_order():
 
 
 def test_a_scenario_of_which_nothing_was_explored_to_its_end_is_skipped():
-    assert ktap([tested("03-virtio", "split", result=stopped())]).endswith("\nok 1 03-virtio # SKIP")
+    assert ktap([reported("03-virtio", "split", result=stopped())]).endswith("\nok 1 03-virtio # SKIP")
 
 
 def test_every_shipped_scenario_is_as_its_file_expects(capsys):

@@ -275,7 +275,7 @@ def _write(results: list[Result], form: str, made: Made) -> None:
     if form == "tap":
         click.echo(formats.tap(results))
     elif form == "ktap":
-        click.echo(ktap.ktap([_tested(result, *one) for result, one in zip(results, made, strict=True)]))
+        click.echo(ktap.ktap([_reported(result, *one) for result, one in zip(results, made, strict=True)]))
     elif form == "prose":
         click.echo("\n\n\n".join(map(prose.prose, results)))
     elif form == "mermaid":
@@ -286,12 +286,12 @@ def _write(results: list[Result], form: str, made: Made) -> None:
         click.echo("nothing failed or waited: there is no story to write", err=True)
 
 
-def _tested(result: Result, story: scenario.Scenario, policy: Policy) -> ktap.Tested:
+def _reported(result: Result, story: scenario.Scenario, policy: Policy) -> ktap.Reported:
     """A result with its line, and with what [expect] says of it."""
     name = Path(result.scenario).stem
     line = observation.of_result(result, name, observation.hash_of(story, policy), "check")
     wanted = differences(result, story.expect) if result.policy in story.expect else None
-    return ktap.Tested(result, name, line, wanted)
+    return ktap.Reported(result, name, line, wanted)
 
 
 def _save(results: list[Result], made: Made, save: Path) -> None:

@@ -16,7 +16,7 @@ from ultrafolio.check.verdicts.verdict import Result
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Reported:
     """A result to be told.
 
     name     the scenario's
@@ -30,9 +30,9 @@ class Tested:
     differs: Sequence[str] | None
 
 
-def ktap(tested: Sequence[Tested]) -> str:
+def ktap(results: Sequence[Reported]) -> str:
     """The document. Results of one scenario must follow each other."""
-    groups = [(name, list(group)) for name, group in itertools.groupby(tested, lambda one: one.name)]
+    groups = [(name, list(group)) for name, group in itertools.groupby(results, lambda one: one.name)]
     lines = ["KTAP version 1", f"1..{len(groups)}"]
     for number, (name, group) in enumerate(groups, 1):
         lines += [f"  {line}" for line in _subtests(name, group)]
@@ -42,7 +42,7 @@ def ktap(tested: Sequence[Tested]) -> str:
     return "\n".join(lines)
 
 
-def _subtests(name: str, group: Sequence[Tested]) -> Iterator[str]:
+def _subtests(name: str, group: Sequence[Reported]) -> Iterator[str]:
     yield "KTAP version 1"
     yield f"# Subtest: {plain(name)}"
     yield f"1..{len(group)}"
@@ -51,13 +51,13 @@ def _subtests(name: str, group: Sequence[Tested]) -> Iterator[str]:
         yield f"{'ok' if _is_ok(one) else 'not ok'} {number} {plain(one.result.policy)}{_directive(one)}"
 
 
-def _is_ok(one: Tested) -> bool:
+def _is_ok(one: Reported) -> bool:
     if one.differs is not None:
         return not one.differs
     return one.result.verdict != "violated"
 
 
-def _directive(one: Tested) -> str:
+def _directive(one: Reported) -> str:
     """What stands behind a name that is `ok` though it did not pass."""
     if not _is_ok(one):
         return ""
@@ -66,7 +66,7 @@ def _directive(one: Tested) -> str:
     return f" # XFAIL {one.result.worst.kind}, as [expect] has it" if one.result.verdict == "violated" else ""
 
 
-def _diagnostics(one: Tested) -> Iterator[str]:
+def _diagnostics(one: Reported) -> Iterator[str]:
     """Lines of diagnosis: who waits for what, what is not as expected, and what to type."""
     yield f"# {one.line}"
     worst = one.result.worst
