@@ -8,6 +8,7 @@ the scenario, the policy and the rules, and over no name: equal hashes are the s
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from typing import Any
@@ -97,6 +98,7 @@ def hashed_text(asked: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@functools.cache
 def rules_digest() -> str:
     """The digest of all that decides: rules, and what a wait is."""
     return digest("model", "engine", "waits")
