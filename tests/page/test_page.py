@@ -12,6 +12,7 @@ from checking import PATHS, naive, story
 from drawn_cases import case, fitting
 from paged import NEEDED, answers, link_of
 from test_broken_rules import BROKEN
+from test_second_opinion import ANSWERS, TABLES
 from ultrafolio.check.search.graph import explore
 from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.engine.load import mutant
@@ -66,6 +67,19 @@ def test_the_text_is_that_of_the_command():
 @pytest.mark.slow
 def test_the_text_of_every_small_pair_is_that_of_the_command():
     same_text([(name, policy) for name, policy, _ in PAIRS])
+
+
+@NEEDED
+def test_the_answers_written_by_hand_have_the_same_text():
+    """Cases of each class that no shipped scenario has: a mutex whose holder might wake, a batch that nobody drains."""
+    wanted, texts = [], []
+    for name, (document, chosen, _, _) in ANSWERS.items():
+        for policy in chosen:
+            read, found = scenario.parse(document, name), find(policy, TABLES)
+            wanted.append(link_of(read, name, found, policy))
+            texts.append(result_text(check(read, name, found, policy)))
+    for text, answer in zip(texts, answers(wanted), strict=True):
+        assert without_command(answer["text"]) == without_command(text)
 
 
 # ------------------------------------------------------------------------------------------------- random systems
