@@ -27,6 +27,7 @@ _COMMANDS = {
     "policies": ("ultrafolio.commands.policies", "policies", "The policies, the kernels, and their choices."),
     "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample, or what a cluster did."),
     "explore": ("ultrafolio.commands.explore", "explore", "Walk the state graph: in a terminal, on a page, in a file."),
+    "export": ("ultrafolio.commands.export", "export", "A page that checks in a browser; the scenario of a link."),
     "rules": ("ultrafolio.commands.rules", "rules", "Every step, property and page state, as Markdown."),
     "reference": ("ultrafolio.commands.reference", "reference", "Every command, option and file format, as Markdown."),
     "judge": ("ultrafolio.commands.judge", "judge", "The rules held against the kernel's own C."),
@@ -69,6 +70,7 @@ def cli() -> None:
     ultrafolio run --policy whole-folio --order 4 --set rings=2
     ultrafolio sweep sweeps/seed.toml           the answer to the mail, from recordings
     ultrafolio report out/seed                  the table and the HTML file again
+    ultrafolio export --page -o check.html      a page that checks a scenario in the reader's browser
     ultrafolio judge --tree linux-source-6.12   the rules held against the kernel's own C
     ultrafolio calibrate --no-kernel            what this machine costs, as a profile for run and sweep
     ultrafolio init my-lab                      the shipped scenarios, plans and recordings, to edit

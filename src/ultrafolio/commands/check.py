@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,19 @@ from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.export import formats
+from ultrafolio.export import formats, ktap, observation, prose
 from ultrafolio.export.promela import program
 from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.policy import Policy
 from ultrafolio.nouns import plural
+from ultrafolio.page import link
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
-FORMATS = ("text", "json", "mermaid", "itf", "tap")
+FORMATS = ("text", "json", "mermaid", "itf", "tap", "ktap", "prose")
+Made = list[tuple[scenario.Scenario, Policy]]
+"""The scenario and the policy of each result."""
 EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 
 
@@ -94,7 +98,8 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
     type=click.Choice(FORMATS),
     default="text",
     show_default=True,
-    help="json, tap: a record per scenario and policy; mermaid, itf: the worst story.",
+    help="json, tap, ktap: a record per scenario and policy; prose: English sentences for each; "
+    "mermaid, itf: the worst story.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
@@ -103,6 +108,14 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
     type=click.Choice(("promela", "promela-fair")),
     help="Print the system as a Promela program instead of checking it: one process, or one per thread "
     "with leads-to formulas.",
+)
+@click.option("--brief", is_flag=True, help="Only the line that decides, for each scenario and policy.")
+@click.option(
+    "--link",
+    "as_link",
+    is_flag=True,
+    help="Print a link for each scenario and policy instead of checking: "
+    "it goes behind the address of the page that ultrafolio export --page writes.",
 )
 @click.option(
     "--save",
@@ -124,9 +137,13 @@ def check_command(
     form: str,
     as_json: bool,
     language: str | None,
+    brief: bool,
+    as_link: bool,
     save: Path | None,
 ) -> int:
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
+
+    A scenario is a file, the name of a shipped one, or a link from the page, in quotes; a link has a policy with it.
 
     \b
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio
@@ -148,6 +165,8 @@ def check_command(
                 "--save": save,
                 "--diff-policy": diff_policy,
                 "--format": form not in ("text", "json"),
+                "--brief": brief,
+                "--link": as_link,
             },
         )
     if every:
@@ -160,11 +179,15 @@ def check_command(
         )
     if language:
         return _export(files, names, fair=language == "promela-fair")
+    if as_link:
+        return _links(files, diff_policy or names)
     if save:
         in_folder(save)
     if as_json and form not in ("text", "json"):
         raise InputError("--json and --format say different things", value=form, allowed="one of them")
     form = "json" if as_json else form
+    if brief and form != "text":
+        raise InputError("--brief and --format say different things", value=form, allowed="one of them")
     extent = Extent(max_states, max_mib, safety, symmetry, threads)
     _refuse_combinations(extent, names, diff_policy, expect=expect)
     chosen = diff_policy or names or tuple(policies.PRESETS)
@@ -173,19 +196,26 @@ def check_command(
     limits = {"max_states": max_states, "memory_mib": max_mib, "threads": threads}
     results, wrong, made = [], [], []
     for file in files:
-        story = api.Scenario.find(file)
-        for name in chosen:
+        linked = link.opened(str(file)) if link.is_link(str(file)) else None
+        story = api.Scenario(linked.name, linked.name, linked.story) if linked else api.Scenario.find(file)
+        for name in (linked.policy,) if linked and not (names or diff_policy) else chosen:
             policy = api.Policy.find(name, story)
             result = api.check(story, policy=policy, watch=progress.shown, safety=safety, symmetry=symmetry, **limits)
+            if linked and not linked.known:
+                result = replace(result, command=_by_link(linked, policy.choices, name, extent))
             results.append(result)
             made.append((story.story, policy.choices))
             wrong += differences(result, story.story.expect) if expect else []
             if form == "json":
                 click.echo(result.json())
-    if form == "text":
+    if brief:
+        for result, checked in zip(results, made, strict=True):
+            hashed = observation.hash_of(*checked)
+            click.echo(observation.of_result(result, Path(result.scenario).stem, hashed, "check"))
+    elif form == "text":
         _show(results, chosen, diff_policy)
     elif form != "json":
-        _write(results, form)
+        _write(results, form, made)
     if save:
         _save(results, made, save)
     for line in wrong:
@@ -231,11 +261,29 @@ def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> i
     return 0
 
 
-def _write(results: list[Result], form: str) -> None:
-    """The results as one Mermaid, ITF or TAP document."""
+def _links(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
+    """Print the link of each scenario and policy, a line each."""
+    for file in files:
+        story = scenario.read(shipped.found(file, "scenarios"))
+        for name in names or tuple(policies.PRESETS):
+            click.echo(link.link(story, file.stem, policies.find(name, story.tables), name))
+    return 0
+
+
+def _by_link(linked: link.Linked, policy: Policy, name: str, extent: Extent) -> str:
+    """What to type for the verdict on a linked scenario that is not shipped."""
+    return shlex.join(["ultrafolio", "check", link.link(linked.story, linked.name, policy, name), *extent.words()])
+
+
+def _write(results: list[Result], form: str, made: Made) -> None:
+    """The results as one Mermaid, ITF, TAP or KTAP document, or in sentences. made: what each was checked of."""
     worst = formats.worst(results)
     if form == "tap":
         click.echo(formats.tap(results))
+    elif form == "ktap":
+        click.echo(ktap.ktap([_reported(result, *one) for result, one in zip(results, made, strict=True)]))
+    elif form == "prose":
+        click.echo("\n\n\n".join(map(prose.prose, results)))
     elif form == "mermaid":
         click.echo(formats.mermaid(worst, worst.worst))
     elif formats.has_story(worst.worst):
@@ -244,8 +292,16 @@ def _write(results: list[Result], form: str) -> None:
         click.echo("nothing failed or waited: there is no story to write", err=True)
 
 
-def _save(results: list[Result], made: list[tuple[scenario.Scenario, Policy]], save: Path) -> None:
-    """Write the trace file of the worst counterexample, atomically."""
+def _reported(result: Result, story: scenario.Scenario, policy: Policy) -> ktap.Reported:
+    """A result with its line, and with what [expect] says of it."""
+    name = Path(result.scenario).stem
+    line = observation.of_result(result, name, observation.hash_of(story, policy), "check")
+    wanted = differences(result, story.expect) if result.policy in story.expect else None
+    return ktap.Reported(result, name, line, wanted)
+
+
+def _save(results: list[Result], made: Made, save: Path) -> None:
+    """Write the trace file of the worst story, whole or not at all."""
     worst = formats.worst(results)
     if not formats.has_story(worst.worst):
         click.echo(f"nothing failed or waited: {save} is not written", err=True)

@@ -8,12 +8,8 @@ from pathlib import Path
 
 import click
 
-<<<<<<< HEAD
 from ultrafolio import durable
 from ultrafolio.api import Policy, Scenario
-=======
-from ultrafolio import durable, shipped
->>>>>>> helper-first
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError
@@ -111,13 +107,8 @@ def explore(
         raise InputError("--path and --goto name two states", value=f"{path}, {target}", allowed="one of them")
     if len(set(names)) < len(names):
         raise InputError("--policy", value=", ".join(names), allowed="each policy once")
-<<<<<<< HEAD
     story = Scenario.find(file)
     walks = [Walk(story.story, story.name, Policy.find(name, story).choices, name) for name in names]
-=======
-    story = scenario.read(shipped.found(file, "scenarios"))
-    walks = [Walk(story, str(file), policies.find(name, story.tables), name) for name in names]
->>>>>>> helper-first
     guides = [Guide(walk, max_states=max_states, max_mib=max_mib) for walk in walks]
     words = ["ultrafolio", "explore", str(file), *(word for name in names for word in ("--policy", name))]
     limits = {"--max-states": (max_states, MAX_STATES), "--memory": (max_mib, MAX_MIB)}

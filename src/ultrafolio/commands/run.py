@@ -17,6 +17,8 @@ from ultrafolio import screen
 from ultrafolio.api import Run
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError, one_of
+from ultrafolio.export import observation
+from ultrafolio.export.observed_run import of_run
 from ultrafolio.fields import read_toml
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import State
@@ -64,8 +66,15 @@ def _axis_options(command: Any) -> Any:
 @click.option("--check/--no-check", default=True, help="Check the properties at every step.  [default: check]")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every step to this file, NDJSON.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
+@click.option("--brief", is_flag=True, help="Only the line that decides, as check --brief prints it.")
 def run(
-    file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Path | None, as_json: bool, **axes: Any
+    file: Path | None,
+    fields: tuple[str, ...],
+    check: bool,
+    trace_file: Path | None,
+    as_json: bool,
+    brief: bool,
+    **axes: Any,
 ) -> int:
     """Simulate once: does a vCPU hang, who holds what, and what did it cost?
 
@@ -86,11 +95,15 @@ def run(
         raise InputError(
             f"--trace {trace_file}: a folder", allowed="the path of a file", then=f"--trace {trace_file}/steps.ndjson"
         )
+    if as_json and brief:
+        raise InputError("--brief and --json say different things", value="both", allowed="one of them")
     buffer, where, wanted = _BUFFER if trace_file else 0, str(file or ""), given | _fields(fields)
+    hashed = ""
     if "memory" in document:
         story = scenario.parse(document, where)
         policy = policies.find(given.get("policy", "per-page"), story.tables)
         made = once.of_scenario(story, where, policy, wanted, trace=buffer)
+        hashed = observation.hash_of(story, policy)
     else:
         made = once.of_plan(document, where, wanted, file.parent if file else Path(), trace=buffer)
     command = _command(file, given, fields)
@@ -100,7 +113,12 @@ def run(
         result = cell.finish(made.settings, made.state, made.world, hangs)
     else:
         result, hangs = made.simulate()
-    if as_json:
+    if brief:
+        name = file.stem if file and hashed else str(given.get("workload", config.AXES["workload"].default))
+        policy_name = str(given.get("policy", config.AXES["policy"].default))
+        hashed = hashed or observation.hashed_text({**made.settings, "rules": observation.rules_digest()})
+        click.echo(of_run(made, result, name, policy_name, hashed))
+    elif as_json:
         click.echo(json.dumps({"command": command, **result, "hangs": hangs}))
     else:
         _show(result, hangs, command)

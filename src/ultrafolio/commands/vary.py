@@ -28,7 +28,9 @@ REFUSED = {
     "--export": "a program is of the size that the file has",
     "--save": "a trace file is of the size that the file has",
     "--diff-policy": "it compares scenarios, not sizes: name both policies with --policy",
-    "--format": "mermaid, itf and tap do not tell the size",
+    "--format": "only text and json tell the size",
+    "--brief": "its line does not tell the size",
+    "--link": "a link is of the size that the file has",
 }
 """Option that --vary refuses -> the reason."""
 

@@ -34,7 +34,7 @@ EXPECTED = {
     "trace-cmd": "'comm-tid [cpu] flags seconds.micros: event: …' as trace-cmd report prints it, or '# …'",
 }
 _CHAIN = re.compile(rb"\s+[0-9a-f]{1,16} \S.* \(.*\)")
-_TIME = re.compile(rb"\s[0-9]+\.[0-9]{6,9}: ")
+_OF_EVENT = re.compile(rb"\s[0-9]+\.[0-9]{6,9}: ")
 """The time of an event; in a line of a call chain the two were joined, and an event would be lost."""
 _ABOUT = re.compile(rb"#.*|cpus=[0-9]+|version = .*|CPU:? ?[0-9]+ is empty")
 LOST = re.compile(rb"CPU:[0-9]+ \[(?:LOST )?([0-9]+) EVENTS(?: DROPPED)?\]|.* PERF_RECORD_LOST .*", re.IGNORECASE)
@@ -84,7 +84,7 @@ def events(form: str, source: Lines) -> Iterator[Event]:
         if event is not None:
             chain = form == "perf"
             yield event
-        elif not (chain and _CHAIN.fullmatch(text) and not _TIME.search(text)):
+        elif not (chain and _CHAIN.fullmatch(text) and not _OF_EVENT.search(text)):
             raise source.bad(lineno, text, EXPECTED[form])
     if lost:
         source.notes.append(f"events were lost, by {plural(lost, 'line')} that says so: the buffer was too small")

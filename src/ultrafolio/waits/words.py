@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ultrafolio.model import layout
@@ -67,6 +67,7 @@ class Wait:
     """One wait in words, a line per field.
 
     expected  the wait is the purpose of pin shared (model.md §8.8)
+    brief     the holders as one word each, as in "pin:virtio1@0"
     taken_by  livelock: the steps that take the obstacle again, or the page away; else ""
     """
 
@@ -76,6 +77,7 @@ class Wait:
     released_by: str
     expected: bool = False
     taken_by: str = ""
+    brief: str = field(default="", compare=False)
 
     def line(self) -> str:
         """Returns the wait as one line."""
@@ -106,17 +108,24 @@ class Holder:
     actor           its number; None for an LRU batch, and for what no thread holds
     held, released  who holds it, and the step that releases it, in words
     stays           no fair step releases it
+    brief           what is held, by whom and where, as one word
     """
 
     actor: int | None
     held: str
     released: str
     stays: bool = False
+    brief: str = ""
 
 
 def name(s: State, t: int) -> str:
     """Returns an actor's name: "vcpu 0"."""
     return f"{ACTOR_KINDS[s.who[t].kind]} {t}"
+
+
+def short(s: State, t: int) -> str:
+    """ "vcpu0": the same as one word."""
+    return f"{ACTOR_KINDS[s.who[t].kind]}{t}"
 
 
 def waiter_words(s: State, t: int, page: int) -> str:
@@ -158,6 +167,7 @@ def holders(s: State, t: int, obstacle: int, page: int, whole: bool, followed: t
                 None,
                 "the guest's own table, where it is missing or read-only",
                 "the write fault that the waiter takes itself",
+                brief="table",
             )
         ]
     return [_of_folio(s, a, obstacle, s.task[t].pc) for a in _folio_holders(s, t, obstacle, page)]
@@ -175,19 +185,31 @@ def _of_folio(s: State, a: int, what: int, pc: int) -> Holder:
     who = name(s, a)
     if what == OB_LOCK:
         over = ", which hands it over to those that sleep for it" if ASLEEP[pc] & OB_LOCK else ""
-        return Holder(a, who, f"the unlock by {who}{over}")
+        return Holder(a, who, f"the unlock by {who}{over}", brief=f"lock:{short(s, a)}")
     if what == OB_FROZEN:
-        return Holder(a, who, f"the thaw by {who}")
+        return Holder(a, who, f"the thaw by {who}", brief=f"frozen:{short(s, a)}")
     if s.who[a].stuck and s.task[a].pc == layout.WB_END:
-        return Holder(a, f"{who}, whose I/O never completes", f"writeback-end of {who}, which never comes", stays=True)
-    return Holder(a, who, f"writeback-end of {who}")
+        return Holder(
+            a,
+            f"{who}, whose I/O never completes",
+            f"writeback-end of {who}, which never comes",
+            True,
+            f"writeback:{short(s, a)}",
+        )
+    return Holder(a, who, f"writeback-end of {who}", brief=f"writeback:{short(s, a)}")
 
 
 def _owner(s: State, a: int, followed: tuple[int, ...]) -> Holder:
     """Returns the owner of the import mutex, with its own wait."""
     who, run = name(s, a), interpreted()
     asleep = _sleeps_for(s, a, followed)
-    return Holder(a, who + asleep, f"the end of {who}'s import, which hands the mutex over", stays=run.sleeps_on(s, a))
+    return Holder(
+        a,
+        who + asleep,
+        f"the end of {who}'s import, which hands the mutex over",
+        run.sleeps_on(s, a),
+        f"mutex:{short(s, a)}",
+    )
 
 
 def _sleeps_for(s: State, a: int, followed: tuple[int, ...]) -> str:
@@ -208,8 +230,8 @@ def _writer(s: State) -> Holder:
     """Returns the holder for the dirty data of a folio."""
     held = "data written to it since its last writeback"
     if s.cfg[0].split_writeback:
-        return Holder(None, held, "its own write-back, if no write comes before the split")
-    return Holder(None, held, "a writeback with no write before the next split")
+        return Holder(None, held, "its own write-back, if no write comes before the split", brief="dirty")
+    return Holder(None, held, "a writeback with no write before the next split", brief="dirty")
 
 
 def _referrers(s: State, t: int, page: int, whole: bool, followed: tuple[int, ...]) -> list[Holder]:
@@ -236,7 +258,8 @@ def _referrers(s: State, t: int, page: int, whole: bool, followed: tuple[int, ..
                     None,
                     f"a reference on {where} that an earlier fault-in leaked",
                     "nothing: nobody drops it",
-                    stays=True,
+                    True,
+                    f"leak@{q}",
                 )
             )
         if s.mm[q].batch:
@@ -246,7 +269,8 @@ def _referrers(s: State, t: int, page: int, whole: bool, followed: tuple[int, ..
                     None,
                     f"the LRU batch of CPU {s.mm[q].batch - 1}, which holds {where}",
                     "drain-all" if drains else "a drain, which this policy does not do",
-                    stays=not drains,
+                    not drains,
+                    f"batch:cpu{s.mm[q].batch - 1}@{q}",
                 )
             )
     return found
@@ -265,36 +289,38 @@ def _mismatch(page: int) -> Holder:
         None,
         f"the count of page {page} alone, which is that of no page of a large folio",
         "nothing: this kernel compares the count of one page",
-        stays=True,
+        True,
+        f"count@{page}",
     )
 
 
 def _pin(s: State, a: int, where: str) -> Holder:
     """Returns the holder for a device's pin."""
-    who, pc = name(s, a), s.task[a].pc
+    who, pc, brief = name(s, a), s.task[a].pc, f"pin:{short(s, a)}@{s.task[a].page}"
     if s.who[a].kind in (layout.RING, layout.PIN):
         return Holder(
-            a, f"{who}'s long-term pin on {where}", f"ring-teardown of {who}, {EVER}", stays=pc == layout.RING_READY
+            a, f"{who}'s long-term pin on {where}", f"ring-teardown of {who}, {EVER}", pc == layout.RING_READY, brief
         )
     if s.who[a].kind == layout.INTERRUPT:
-        return Holder(a, f"{who}'s pin of its indicators on {where}", f"unpin of {who}")
+        return Holder(a, f"{who}'s pin of its indicators on {where}", f"unpin of {who}", brief=brief)
     stuck = bool(s.who[a].stuck) and pc == layout.IO_END
     never = ", which never comes: its I/O does not complete" if stuck else ""
-    return Holder(a, f"{who}'s pin for direct I/O on {where}", f"io-end and unpin of {who}{never}", stays=stuck)
+    return Holder(a, f"{who}'s pin for direct I/O on {where}", f"io-end and unpin of {who}{never}", stuck, brief)
 
 
 def _plain(s: State, a: int, where: str, followed: tuple[int, ...]) -> Holder:
     """Returns the holder for thread `a`'s plain reference."""
-    who, run = name(s, a), interpreted()
+    who, run, brief = name(s, a), interpreted(), f"ref:{short(s, a)}@{s.task[a].page}"
     if s.who[a].kind == VCPU:
         return Holder(
             a,
             f"{who}'s import, which holds a reference on {where}{_sleeps_for(s, a, followed)}",
             f"the end of {who}'s import",
-            stays=run.sleeps_on(s, a),
+            run.sleeps_on(s, a),
+            brief,
         )
     step = "access-put" if s.who[a].kind == layout.ACCESS else "plain-put"
-    return Holder(a, f"{who}'s reference on {where}", f"{step} of {who}")
+    return Holder(a, f"{who}'s reference on {where}", f"{step} of {who}", brief=brief)
 
 
 # --------------------------------------------------------------------------------------------------- one state
@@ -327,13 +353,15 @@ def in_words(
     s: State, t: int, named: int, page: int, whole: bool, *, expected: bool = False, staying: bool = False
 ) -> Wait:
     """Returns the wait of actor `t` for the `named` obstacles in this state; staying: as in named_holders()."""
-    held, released = held_and_released(named_holders(s, t, named, page, whole, staying))
+    found = named_holders(s, t, named, page, whole, staying)
+    held, released = held_and_released(found)
     return Wait(
         waiter_words(s, t, page),
         " and ".join(what_for(s, o, page, whole) for o in bits(named)),
         held,
         released,
         expected,
+        brief="+".join(dict.fromkeys(h.brief for h in found)),
     )
 
 
@@ -348,14 +376,19 @@ def joined(lines: Any) -> str:
 
 
 def dead(s: State, t: int, page: int) -> Wait:
+    """The wait of an actor that is dead, or whose guest is."""
+    return Wait(
+        waiter_words(s, t, page),
+        "nothing any more: its VMM was told -EINVAL",
+        joined(f"the refused import of {name(s, a)}" for a in _killers(s, t)) or "the refused import",
+        "a new start",
+        brief="+".join(f"einval:{short(s, a)}" for a in _killers(s, t)),
+    )
+
+
+def _killers(s: State, t: int) -> list[int]:
     """Returns the wait of an actor that is dead, or whose guest is dead."""
-    return Wait(waiter_words(s, t, page), "nothing any more: its VMM was told -EINVAL", _killers(s, t), "a new start")
-
-
-def _killers(s: State, t: int) -> str:
-    """Returns the refused imports that killed the guest of actor `t`, in words."""
-    dead = [a for a in range(len(s.task)) if s.task[a].pc == layout.DEAD and s.who[a].vm == s.who[t].vm]
-    return joined(f"the refused import of {name(s, a)}" for a in dead) or "the refused import"
+    return [a for a in range(len(s.task)) if s.task[a].pc == layout.DEAD and s.who[a].vm == s.who[t].vm]
 
 
 @dataclass(frozen=True, slots=True)

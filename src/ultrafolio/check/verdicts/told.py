@@ -60,6 +60,9 @@ def livelock(entry: State, claim: Claim, held: Sequence[str], takers: Steps, rel
         said,
         released,
         taken_by=joined(f"{rule} of {actor_words(entry, a)}" for a, rule in takers),
+        brief="+".join(
+            f"{'+'.join(claim.named) or 'turn'}:{words.short(entry, a)}" for a in dict.fromkeys(a for a, _ in takers)
+        ),
     )
 
 
