@@ -269,7 +269,7 @@ TAMPERED = {
     "another state": ("hangs", lambda f: f["states"].__setitem__(2, "00"), "leads to another state"),
     "a cycle that does not close": ("hangs", lambda f: cut(f, 20), "the claim fails: the cycle does not close"),
     "a cycle that is not fair": ("livelock", lambda f: f["claim"].update(number=1), "the claim fails"),
-    "a rest that is none": ("hangs", lambda f: cut(f, 10), "the claim fails: the cycle is empty, but fair steps are enabled"),
+    "a rest that is none": ("hangs", lambda f: cut(f, 10), "the cycle is empty, but fair steps are enabled"),
     "a waiter that does not wait": ("rests", lambda f: f["claim"].update(number=1), "actor 1 is not waiting there"),
     "a waiter that is not there": ("hangs", lambda f: f["claim"].update(number=7), "there is no actor 7"),
     "another property": ("unsafe", lambda f: f["claim"].update(number=1), "does not break property 1"),

@@ -89,4 +89,4 @@ def test_the_pages_say_so_too():
     """In the pages' own scripts: a number, then a plural."""
     for file in [*(ROOT / "src").rglob("*.js"), *(ROOT / "services").rglob("*.js")]:
         for name, noun in re.findall(r"\$\{([^{}]+)\}( (?:\w+ )?\w+)", file.read_text()):
-            assert not NOUNS.match(noun) or name in ("most", "times"), f"{file.name}: {name}{noun}"
+            assert not NOUNS.match(noun) or name in ("most", "times", "MOST_ACTORS"), f"{file.name}: {name}{noun}"

@@ -26,7 +26,7 @@ GUEST_CALLS = ["query", "share", "unshare"]
 
 
 def bad_headers(good):
-    """Cut short; for another machine; altered in its magic, its count of slots, the wrapped key, and at the end."""
+    """Cut short; for another machine; altered in magic, slots, wrapped key, end."""
     yield 0x103, good[:-1]
     yield 0x108, image.seal(PLAIN, [b"\x09" + bytes(31)]).header
     for at in (0, 8, 100, len(good) - 1):
@@ -112,7 +112,7 @@ def test_5_invalid_in_the_guest():
 
 
 def test_6_query():
-    """uv-host test_query: too short, minimum with what fits, the kernel's and kvm-unit-tests' full lengths."""
+    """uv-host test_query: too short, the minimum, the full lengths of kernel and kvm-unit-tests."""
     bench = Bench()
     bench.refused(0x0005, "query", length=0xA0)
     short = bench.execute(pack("query", length=0xA8))
@@ -254,7 +254,7 @@ def test_12_set_se_header():
 
 
 def test_13_destroy():
-    """uv-host test_cpu_destroy, test_config_destroy; and a configuration with a processor is not destroyed."""
+    """uv-host test_cpu_destroy, test_config_destroy; not while it has a processor."""
     bench = Bench()
     guest, cpu = bench.created()
     bench.refused(0x111, "destroy_configuration", guest_handle=guest)
@@ -272,7 +272,7 @@ def test_13_destroy():
 
 
 def test_14_clear():
-    """uv-host test_clear: nothing is donated any more, every call is refused, and it can be initialised again."""
+    """uv-host test_clear: nothing is donated, every call is refused; it can be initialised again."""
     bench = Bench()
     guest, cpu = bench.booted()
     donated = list(bench.machine.storages())
@@ -288,7 +288,7 @@ def test_14_clear():
 
 
 def test_15_sharing():
-    """uv-guest test_sharing: length, success, an address outside guest storage; and a handle that is gone."""
+    """uv-guest test_sharing: length, success, an address outside guest storage, an old handle."""
     bench = Bench()
     guest, _ = bench.booted()
     for name, then in (("share", SHARED), ("unshare", SECURE)):
@@ -301,7 +301,7 @@ def test_15_sharing():
 
 
 def test_15_pinned_unshare_exits():
-    """Facts section 4: the guest's unshare exits with 0x6c and repeats; the host's unpin completes it."""
+    """the guest's unshare exits with 0x6c and repeats; the host's unpin completes it."""
     bench = Bench()
     guest, _ = bench.booted()
     bench.refused(0x111, "pin", paddr=bench.origin)
@@ -341,7 +341,7 @@ def test_16_prefix(which, prefix, shared):
 
 
 def test_17_validity():
-    """pv-icptcode: 64 flips in each handle, foreign handles, another ASCE, a processor that runs already."""
+    """pv-icptcode: 64 flips in each handle, foreign handles, another ASCE, a running processor."""
     bench = Bench()
     guest, cpu = bench.booted()
     other = bench.ok("create_configuration", **ANOTHER)["guest_handle"]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from ultrafolio.check.verdicts.replay import Step
 from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.model.layout import PAGE_STATES, PINNED_SHARED, TASK
+from ultrafolio.nouns import plural
 from ultrafolio.screen import MAIL
 
 PHRASES: dict[str, str] = {
@@ -144,7 +145,7 @@ def prose(result: Result) -> str:
     verdict = {"holds": "All properties hold", "violated": "A property fails"}.get(
         result.verdict, f"Nothing is decided: {result.reason}"
     )
-    count = f"{result.states} states and {result.edges} steps between them were explored"
+    count = f"explored: {plural(result.states, 'state')} and {plural(result.edges, 'step')} between them"
     out = [paragraph(f"Scenario {result.scenario} under the policy {result.policy}. {verdict}; {count}.")]
     if worst.kind:
         out += finding_prose(worst)
