@@ -33,7 +33,7 @@ async function check({ name, policy, text }) {
       if (turn !== here.turn) return;
       if (done) return verdict(value);
       if (performance.now() - drawn < 40) continue;
-      say("", `${value} states`, "");
+      say("", plural(value, "state"), "");
       await new Promise((go) => setTimeout(go));
       drawn = performance.now();
     }
@@ -58,7 +58,7 @@ function verdict({ story, result, graph }) {
   element("title").textContent = story.title || here.name;
   document.title = `${result.heading()} — ultrafolio`;
   if (!graph.complete) {
-    say("unknown", `unknown: more than ${result.states - 1} states, too large for a browser`, `type: ${here.command}`);
+    say("unknown", `unknown: more than ${plural(result.states - 1, "state")}, too large for a browser`, `type: ${here.command}`);
   } else {
     say(result.verdict, result.heading(), result.worst.wait ? result.worst.wait.line() : result.worst.name);
   }

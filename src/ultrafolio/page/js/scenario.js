@@ -66,7 +66,7 @@ function fitTogether(story) {
   story.pages = pages;
   for (const name of ["state", "owner"]) {
     if (memory[name].length !== 1 && memory[name].length !== pages) {
-      throw new Refused(`[memory] ${name}: one value, or one for each of the ${pages} pages`, lines.get(`[memory] ${name}`));
+      throw new Refused(`[memory] ${name}: one value, or one for each page, in all ${pages}`, lines.get(`[memory] ${name}`));
     }
   }
   for (const word of memory.state) {

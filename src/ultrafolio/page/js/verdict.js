@@ -7,7 +7,7 @@ function resultOf(graph, story, name, policyName, command) {
     if (TAKERS.get(pc).some((kind) => kinds.has(kind))) fired.set(RULES.get(pc).name, n);
   }
   const findings = [...safetyOf(graph), ...livenessOf(graph)], count = graph.states.count;
-  const reason = graph.complete ? "" : `limit of ${count - 1} states reached`;
+  const reason = graph.complete ? "" : `limit of ${plural(count - 1, "state")} reached`;
   return new Result(name, policyName, findings, count, graph.to.length, depthOf(graph, count - 1), graph.complete,
     reason, fired, command, scopeOf(story, policyOf(policyName, story)));
 }
