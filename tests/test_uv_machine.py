@@ -13,7 +13,7 @@ from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.uvcb import pack, unpack
 from ultrafolio.rpc.uvcb_calls import CALLS
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
-from ultrafolio.state.burst import Result
+from ultrafolio.state.crossing import Result
 from ultrafolio.state.memory import Memory, MemoryStore
 from ultrafolio.state.sections import Meta, split
 from ultrafolio.state.store import Commit, Turn

@@ -12,7 +12,7 @@ from ultrafolio.model import layout
 from ultrafolio.model.layout import OWNERS
 from ultrafolio.model.properties import PROPERTIES, SEED
 from ultrafolio.model.rule import RULES
-from ultrafolio.state.burst import WALLS
+from ultrafolio.state.crossing import WALLS
 from ultrafolio.state.sections import MAY_READ
 
 SECTIONS = {"cfg", "who", *OWNERS}

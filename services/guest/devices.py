@@ -113,9 +113,8 @@ class Devices:
     def _host(self, group: Group, device: int, work: Work, patience: Patience, until: tuple[int, ...]) -> Pausing[None]:
         """Let the host pin or unpin, until the device's thread stands at one of these rules."""
         while pc_of(group, device) not in until and not patience.over:
-            steps, work.wait = yield from self.parts.run(group.name, device, patience.slice())
+            steps, work.wait = yield from self.parts.run(group, device, patience.slice())
             work.round(steps)
-            group.refresh()
 
     def _ended(self, group: Group, device: int, work: Work, goal: int, error: int) -> tuple[Work, int]:
         pc = pc_of(group, device)
@@ -167,7 +166,7 @@ class Devices:
             if patience.over:
                 return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))
             yield from self._stop_actors(group, int(group.view.meta.who["vm"][actor]), work, patience)
-            steps, wait = yield from self.parts.run(group.name, actor, patience.slice(STOP_SLICE_S))
+            steps, wait = yield from self.parts.run(group, actor, patience.slice(STOP_SLICE_S))
             work.round(steps)
         return work.end(OUTCOME_DONE)
 
@@ -181,7 +180,7 @@ class Devices:
             if pc in (RUN, DEVICE_IDLE, DEAD) or (group.name, t) in self._flying:
                 continue
             if not of_guest(pc):
-                work.round((yield from self.parts.run(group.name, t, patience.slice(STOP_SLICE_S)))[0])
+                work.round((yield from self.parts.run(group, t, patience.slice(STOP_SLICE_S)))[0])
             elif pc in (AGAIN, RING_READY, IO_START, IO_END):
                 work.round(group.burst(t, most=1))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from services import parking
-from services.guest.part import Parts
+from services.guest.part import Access, Parts, Seen, Wanted
 from services.guest.work import Patience, Work, busy, pc_of, refused, stopped
 from services.parking import Pausing, Wait
 from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
+from ultrafolio.rpc.messages import offer_to
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_FATAL, OUTCOME_STOPPED, OUTCOME_WAITS
 from ultrafolio.state.burst import Done, Group
+from ultrafolio.state.crossing import Begun, NotTaken, Result
+from ultrafolio.state.group import View
 from ultrafolio.waits.tables import BUSY
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.5
@@ -35,32 +38,41 @@ def of_guest(pc: int) -> bool:
     return RULES[pc].actor in ("guest", "device")
 
 
+def _in_guest(view: View, actor: int, vm: int) -> bool:
+    """Whether the vCPU is in the guest, and its machine runs."""
+    return bool(view.live.task[actor].pc == RUN and view.live.vm[vm].life == ALIVE)
+
+
 class Machine:
     """The vCPUs of any group."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
 
-    def touch(
-        self, group: Group, actor: int, access: tuple[int, int, int, bytes], patience: Patience
-    ) -> Pausing[tuple[Work, bytes]]:
-        """One access (page, offset, length, data to write): the bytes read, once the hardware allows it."""
+    def touch(self, group: Group, actor: int, access: Access, patience: Patience) -> Pausing[tuple[Work, bytes]]:
+        """One access: the bytes read, once the hardware allows it."""
         work, page, key, waited = Work(), access[0], of_vcpu(group, actor), False
-        self.enter(group, actor, TOUCH, page)
-        self.take_turn(group, actor, page)
+        begun = None if group.view.meta.who["after"][actor] else self._at_once(group, actor, access)
+        if begun is None:
+            self.enter(group, actor, TOUCH, page)
+            self.take_turn(group, actor, page)
         try:
             while True:
-                if (data := self._through(group, actor, access)) is not None:
-                    return work.end(OUTCOME_DONE), data
+                begun = begun or self._at_once(group, actor, access)
+                if isinstance(begun, Seen):
+                    return work.end(OUTCOME_DONE), begun.data
                 if work.outcome == OUTCOME_STOPPED:
                     return work, b""
-                if parking.HERE.take(key):
-                    yield from self._kept(group, actor, TOUCH, page, "", patience, work)
+                if begun or parking.HERE.take(key):
+                    read = yield from self._wanted(group, actor, access, patience, work, begun)
+                    if read is not None:
+                        return work.end(OUTCOME_DONE), read
                 else:
                     yield Wait(patience.left, behind=key)
                     waited = True
                     if patience.over:
                         work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, actor))
+                begun = None
                 if work.outcome in (OUTCOME_WAITS, OUTCOME_FATAL):
                     return work, b""
                 if patience.over:
@@ -75,13 +87,42 @@ class Machine:
             if waited:
                 parking.HERE.pass_on(key)
 
-    def _through(self, group: Group, actor: int, access: tuple[int, int, int, bytes]) -> bytes | None:
-        """The bytes of an access by a vCPU that is in the guest; None where it may not, or is not."""
-        vm = int(group.view.meta.who["vm"][actor])
-        if pc_of(group, actor) != RUN or group.view.live.vm[vm].life != ALIVE:
+    def _at_once(self, group: Group, actor: int, access: Access) -> Seen | Begun | None:
+        """The access, or the exit that it leads to, by a vCPU which is in the guest as last seen. One call asks whether
+        that stands, too.
+
+        Returns what the hardware allowed; or the step of the exit, begun, with the vCPU taken; None where neither
+        happened: what was last seen does not stand, the vCPU or the group is at something else.
+        """
+        vm, key = int(group.view.meta.who["vm"][actor]), of_vcpu(group, actor)
+        mine, begun = parking.HERE.take(key), None
+        try:
+            offer = group.begin(actor, TOUCH, access[0], lambda view: _in_guest(view, actor, vm))
+            if offer is None:
+                return None
+            turn = offer_to(offer)
+            turn.token = turn.token if mine else ""
+            (seen,) = self.parts.access(group.name, vm, [access], begins=turn)
+            if not seen.exception:
+                return seen
+            begun = Begun(offer.turn, Result(seen.exception)) if mine else None
+            return begun
+        except NotTaken:
             return None
-        (seen,) = self.parts.access(group.name, vm, [access])
-        return None if seen.exception else seen.data
+        finally:
+            if mine and begun is None:
+                parking.HERE.give(key)
+
+    def _wanted(
+        self, group: Group, actor: int, access: Access, patience: Patience, work: Work, begun: Begun | None
+    ) -> Pausing[bytes | None]:
+        """As _kept, for a touch: the bytes read, where the access was made in the end."""
+        wanted = self.parts.wanted[group.name, actor] = Wanted(access)
+        try:
+            yield from self._kept(group, actor, TOUCH, access[0], "", patience, work, begun)
+        finally:
+            self.parts.wanted.pop((group.name, actor), None)
+        return wanted.read
 
     def enter(self, group: Group, actor: int, op: int, page: int) -> None:
         """What the vCPU finds as it enters the guest: StatusError if its machine does not run, or if it is in the
@@ -118,20 +159,22 @@ class Machine:
         return (yield from self._kept(group, actor, op, page, request, patience, work))
 
     def _kept(
-        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work
-    ) -> Pausing[Work]:
+        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work,
+        first: Begun | None = None,
+    ) -> Pausing[Work]:  # fmt: skip
         """As _instruct, by the call that has taken the vCPU, which gives it back. Out of time, it leaves the
         instruction to the next that waits; else all of them may find it done."""
         try:
-            return (yield from self._instruct(group, actor, op, page, request, patience, work))
+            return (yield from self._instruct(group, actor, op, page, request, patience, work, first))
         finally:
             parking.HERE.give(of_vcpu(group, actor), everybody=work.outcome != OUTCOME_WAITS)
 
     def _instruct(
-        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work
-    ) -> Pausing[Work]:
+        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work,
+        first: Begun | None,
+    ) -> Pausing[Work]:  # fmt: skip
         """The vCPU executes one instruction on a page, or goes on with it, until patience is over. The group's view is
-        fresh. `request` names its start, which happens once."""
+        fresh. `request` names its start, which happens once; `first`: its first step has begun."""
         begun, pause = bool(request) and group.store.reply(group.name, request) is not None, FIRST_PAUSE_S
         if begun and pc_of(group, actor) == RUN:
             return work.end(OUTCOME_DONE)
@@ -143,7 +186,8 @@ class Machine:
                 return work.end(OUTCOME_STOPPED)  # by a reboot, or ended by another call for the same instruction
             if pc in (RUN, AGAIN):
                 choice = (op, page) if not begun and pc == RUN else (NOTHING, 0)
-                steps = group.burst(actor, *choice, most=1, request=request if not begun else "")
+                steps = group.burst(actor, *choice, most=1, request=request if not begun else "", begun=first)
+                first = None
                 if steps and steps[0].outcome < 0:
                     if begun:
                         return work.end(OUTCOME_STOPPED)
@@ -156,9 +200,8 @@ class Machine:
                     return work.end(ENDS[steps[0].outcome])
             begun = True
             if not of_guest(pc_of(group, actor)):
-                more, wait = yield from self.parts.run(group.name, actor, patience.slice())
+                more, wait = yield from self.parts.run(group, actor, patience.slice())
                 steps = steps + more
-                group.refresh()
             work.round(steps)
             if patience.over:
                 return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))

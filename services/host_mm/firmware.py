@@ -14,14 +14,15 @@ from ultrafolio.model.layout import ACCESS, ALLOWED, UV_OK, WRITE
 from ultrafolio.rpc import uvcb
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
-from ultrafolio.rpc.messages import laboratory_handle
+from ultrafolio.rpc.messages import laboratory_handle, offer_to
 from ultrafolio.rpc.uvcb import Block
 from ultrafolio.rpc.uvcb_calls import CC_BUSY, CPU_LOAD, CPU_STOPPED
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
-from ultrafolio.state.burst import SWAPS, Ask, Lost, Result
+from ultrafolio.state.burst import Lost
+from ultrafolio.state.crossing import SWAPS, Ask, NotTaken, Result
 from ultrafolio.state.group import View
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.store import Turn
+from ultrafolio.state.store import Offer, Turn
 
 PAGE = 4096
 FLIPPED = b"\xff" * 16
@@ -114,8 +115,10 @@ class Firmware:
     def ask(self, group: str) -> Ask:
         """What answers the crossings of the host's rules."""
 
-        def ask(view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...]) -> Result:
-            part = common_pb2.Turn(token=turn.token, index=index)
+        def ask(
+            view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...], offer: Offer | None = None
+        ) -> Result:
+            part = offer_to(offer) if offer else common_pb2.Turn(token=turn.token, index=index)
             try:
                 if function in SWAPS:
                     move = self.swap.out if function == "swap_out" else self.swap.back
@@ -141,6 +144,8 @@ class Firmware:
         # an import is tried once (since v5.16), every other call until it is not busy: uv_call in asm/uv.h, v6.13
         while answer.condition_code >= CC_BUSY and function not in BY_GUEST:
             answer = self.stub.Execute(message)
+        if answer.not_taken:
+            raise NotTaken
         if function == "uv_import" and answer.result == UV_OK:
             self.guests.unpacking.get((group, actor), {}).pop(arguments[1], None)
         return Result(answer.result, answer.fresh)

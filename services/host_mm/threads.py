@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,12 +24,15 @@ from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.burst import Done, Group
 from ultrafolio.state.group import View
+from ultrafolio.state.requests import split
 from ultrafolio.state.store import LEASE_MS, Turn
 
 PAGE = 4096
 MARGIN_S = 0.1
 """How long before its deadline a waiting call gives up, so that its answer still arrives."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.02
+MOST_HANDED = 4096
+"""Threads that came over and were not run yet, which are known; of another the store is asked whether it was run."""
 
 
 def of_host(pc: int) -> bool:
@@ -62,6 +66,13 @@ class Threads:
     def __init__(self, read_pages: ReadPages, would_end: WouldEnd, swap: Swap, unfinished: Unfinished) -> None:
         self._read, self._swap, self._unfinished = read_pages, swap, unfinished
         self.waits = Waits(would_end)
+        self._handed: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def handed(self, group: Group, token: str) -> None:
+        """A thread came over in the turn `token`. Nobody has run it yet under a request of that name."""
+        self._handed[group.name, token] = group.view.revisions["pc"]
+        while len(self._handed) > MOST_HANDED:
+            self._handed.popitem(last=False)
 
     def drive(
         self,
@@ -101,6 +112,7 @@ class Threads:
         alive: Callable[[], bool],
     ) -> Pausing[Drive]:
         drive, pause = Drive(), FIRST_PAUSE_S
+        fresh = self._handed.pop((group.name, split(request)[0]), -1)
 
         def stop(view: View) -> bool:
             return bool(view.live.task[actor].pc == WB_END)
@@ -117,7 +129,8 @@ class Threads:
             if pc == WB_END and not group.view.meta.who["stuck"][actor]:
                 drive.error = drive.error or self._write_back(group, actor)
             name = f"{request}/{len(drive.steps)}" if request else ""
-            burst = group.burst(actor, op, page, request=name, stop=stop)
+            burst = group.burst(actor, op, page, request=name, stop=stop, fresh=fresh)
+            fresh = -1
             if _under_way(group.view.live.task[actor].pc):
                 self._unfinished.keep(Thread(group.name, actor, request))
             if burst and burst[-1].outcome < 0:

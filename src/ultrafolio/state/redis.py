@@ -2,8 +2,8 @@
 
 Keys of a group share one hash tag: `uf:{GROUP}:SECTION`, `uf:{GROUP}:turn`, `…:journal`, `…:log` (the stream),
 `…:poll` (rounds of polling that are not in it yet), `…:bell` (rings for who waits for the stream), `…:checkpoint`,
-`…:did` (last commit per writer), `…:reply:ROLE:ID` and `…:order:ROLE` (answers, and their order). Who may touch
-which is in state/acl.py. Commands are those that Redis 7 and Valkey share.
+`…:did` (last commit per writer, revision per section), `…:reply:ROLE:ID` and `…:order:ROLE` (answers, and their
+order). Who may touch which is in state/acl.py. Commands are those that Redis 7 and Valkey share.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 1 end
 for i = 3, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end
 end
-for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1]) end
+for i = 3, #KEYS do
+  redis.call('SET', KEYS[i], ARGV[i + 1])
+  redis.call('HSET', KEYS[1], '~' .. string.match(KEYS[i], '[^:]*$'), 1)
+end
 local time = redis.call('TIME')
 redis.call('RPUSH', KEYS[2], struct.pack('>I8', time[1] * 1000 + math.floor(time[2] / 1000)) .. ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
@@ -267,6 +270,7 @@ class RedisStore:
                     head = self._client.getrange(_key(group, name), 0, _REVISION - 1)
                     later = int.from_bytes(head, "big") + PASSED
                     pipe.setrange(_key(group, name), 0, later.to_bytes(_REVISION, "big"))
+                    pipe.hset(_key(group, "did"), f"~{name}", later)
                 pipe.delete(_key(group, BEHIND))
                 pipe.execute()
 

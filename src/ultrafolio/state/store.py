@@ -4,6 +4,7 @@ A group's sections have one owner each, yet a step of the model may cross the wa
 the host, the host's import makes the ultravisor change a page. Such a step is atomic all the same, by a *turn*: who
 begins it takes the group's turn; whoever it calls commits its own section under that turn and leaves the result in the
 journal; the beginner commits last, with the event, and gives the turn back. While a turn is held nobody else commits.
+The first part that is called may take the turn for the beginner in its own commit, if all that the beginner saw stands.
 
 A holder that dies leaves its turn to expire. With an empty journal nothing has happened yet and the turn is void: the
 next commit ends it. With results in it, the holder's role must finish the step: rules are pure, so running them again
@@ -49,6 +50,21 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     seen: list[tuple[str, str]] = []
 
 
+class Offer(msgspec.Struct, frozen=True, array_like=True):
+    """A turn that the first part which is asked takes for its beginner, with its result as the first of the journal.
+
+    turn            as its beginner would take it
+    standing        per section that the beginner reads, the revision it has: every one must stand, else nothing is done
+    writer, number  the beginner, and the number of this offer among its own: it counts once, and not after a later one;
+                    an offer without a token, which takes no turn, counts as often as it comes
+    """
+
+    turn: Turn
+    standing: dict[str, int]
+    writer: str
+    number: int
+
+
 class Commit(msgspec.Struct, frozen=True, array_like=True):
     """One atomic change of a group.
 
@@ -65,6 +81,8 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     journal    (index, result) to append to the journal: done only if the journal has exactly `index` entries
     request    (request as in state.requests, answer) to keep for a repetition; Reused if its id is another request's
     polls      1 + the thread whose polling begins another round with these events, 0 for none
+    offer      done only if what it says stands; with a journal entry its turn is taken, unless it is held already;
+               without one, whether `expect` stands is said before whether a turn is in the way
     """
 
     id: str
@@ -80,6 +98,7 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     journal: tuple[int, bytes] | None = None
     request: tuple[str, bytes] | None = None
     polls: int = 0
+    offer: Offer | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -87,7 +106,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     status     done; stale: an expected revision has moved on, or the writer's next commit is known; held: somebody has
                the turn; left: a turn of the own role was left behind with results in its journal, adopt it; lost: the
-               token given holds no turn any more; absent: there is no such group
+               token given holds no turn any more; moved: what the offer's beginner saw does not stand, or the offer is
+               late; absent: there is no such group
     revisions  per section of `cached` and `patches`
     sections   data of those whose revision was not the cached one
     turn       the turn in the way (held, left);  journal: its results (left, or a journal entry that was there before)
