@@ -106,6 +106,8 @@ class Queue:
     limits: Limits = NO_LIMITS
     fresh: bool = False
     quiet_seconds: float = QUIET_SECONDS
+    pause: Callable[[], None] = lambda: time.sleep(POLL_SECONDS)
+    """What to do where there is nothing new."""
     detached: bool = field(default=False, init=False)
     """Whether run() ended early, and the job goes on or waits for workers."""
 
@@ -238,7 +240,7 @@ class _Fetch:
             if ending and not found:
                 return
             if not found and not ending:
-                time.sleep(POLL_SECONDS)
+                self._queue.pause()
         self._end()
 
     def _look(self) -> Iterator[Tally]:
