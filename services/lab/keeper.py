@@ -22,11 +22,12 @@ EVERY_S = 30.0
 
 
 class Size(NamedTuple):
-    """What a group takes: entries of its stream, and bytes of the store, about."""
+    """What a group takes: entries of its stream, and bytes of the store, about; and why its stream cannot be cut."""
 
     group: str
     entries: int
     bytes: int
+    uncut: str
 
 
 class Archive(NamedTuple):
@@ -46,19 +47,23 @@ class Keeper:
         self._over = threading.Event()
 
     def tend(self, log: Any) -> None:
-        """Cut streams from now on, until `close`. Why one is not cut is logged once."""
+        """Cut streams from now on, until `close`. Why one is not cut is logged once, and stands in the store."""
         if self._store is not None:
             threading.Thread(target=self._tend, args=(self._store, log), name="keeper", daemon=True).start()
 
     def _tend(self, store: RedisStore, log: Any) -> None:
-        said: dict[str, str] = {}
+        looked: dict[str, str] = {}
         while not self._over.wait(EVERY_S):
             try:
                 for group in store.groups():
-                    why = checkpoint.cut(store, group)
-                    if why and said.get(group) != why:
-                        log.warning("a stream is not cut", group=group, reason=why)
-                    said[group] = why
+                    # entries do not change: what keeps a stream from being cut stays, until the next start of the lab
+                    why = looked.get(group) or checkpoint.cut(store, group)
+                    if looked.get(group) != why:
+                        store.note_uncut(group, why)
+                        looked[group] = why
+                        if why:
+                            log.warning("a stream is not cut", group=group, reason=why,
+                                        then="ultrafolio trace groups URL --archive G --save FILE --delete G")  # fmt: skip
             except Exception as error:  # the thread goes on: what is away now may be there the next time
                 log.warning("streams are not looked at", reason=f"{type(error).__name__}: {error}")
 
@@ -68,7 +73,10 @@ class Keeper:
     def sizes(self) -> list[Size]:
         """What each group takes. StatusError: the lab has not the keeper's rights."""
         store = self._rights()
-        return [Size(group, store.length(group), store.size(group)) for group in store.groups()]
+        uncut = store.uncut()
+        return [
+            Size(group, store.length(group), store.size(group), uncut.get(group, "")) for group in store.groups()
+        ]
 
     def archive(self, group: str) -> Archive:
         """Save a group's stream, checkpoint included, as `trace validate --save` does. StatusError: no such group."""

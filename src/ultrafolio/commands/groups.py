@@ -54,9 +54,12 @@ def _do(store: Any, wish: Wish) -> int:
 
 
 def _list(store: Any, there: list[str], as_json: bool) -> None:
+    uncut = store.uncut()
     for name in there:
-        entries, size = store.length(name), store.size(name)
+        entries, size, why = store.length(name), store.size(name), uncut.get(name, "")
         if as_json:
-            click.echo(json.dumps({"group": name, "entries": entries, "bytes": size}))
+            click.echo(json.dumps({"group": name, "entries": entries, "bytes": size, "uncut": why}))
         else:
             click.echo(f"{name:<40} {entries:>10} entries {size:>12} bytes")
+            if why:
+                click.echo(f"  not cut, it grows: {why}")

@@ -95,11 +95,11 @@ RIGHTS: dict[str, Rights] = {
         channels=("*celery*", "/0.celery.pidbox"),
     ),
     KEEPER: Rights(
-        write=(*_group("log", "checkpoint"), "uf:groups", "uf:deleted"),
+        write=(*_group("log", "checkpoint"), "uf:groups", "uf:deleted", "uf:uncut"),
         read=_group("poll", "bell"),
         append=(),
-        commands=(*_CONNECTION, "get", "getrange", "exists", "set", "lrange", "llen", "ltrim", "hgetall", "sadd",
-                  "srem", "smembers", "script|load"),
+        commands=(*_CONNECTION, "get", "getrange", "exists", "set", "lrange", "llen", "ltrim", "hgetall", "hset",
+                  "hdel", "sadd", "srem", "smembers", "script|load"),
         removes="uf:{*}:*",
     ),
 }

@@ -61,6 +61,9 @@ PASSED = 1 << 40
 """By how much revisions grow when an operator accepts a store that went back: more commits than it can have lost."""
 DELETED = "uf:deleted"
 """The names of groups that were deleted."""
+UNCUT = "uf:uncut"
+"""Of groups whose stream cannot be cut: why. Written by who cuts."""
+LONGEST_WHY = 500
 _CREATE = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 1 end
 for i = 3, #KEYS do
@@ -182,6 +185,18 @@ class RedisStore:
         args: list[Any] = [head[0] if cut else b"", head[1] + checkpoint, number - cut]
         return number > cut and bool(self._patiently(lambda: self._cut(keys=keys, args=args)))
 
+    def note_uncut(self, group: str, why: str) -> None:
+        """Say why a group's stream cannot be cut, or with "" that it can. With the keeper's rights."""
+        if why:
+            self._patiently(lambda: self._client.hset(UNCUT, group, why[:LONGEST_WHY]))
+        else:
+            self._patiently(lambda: self._client.hdel(UNCUT, group))
+
+    def uncut(self) -> dict[str, str]:
+        """The groups whose stream cannot be cut, and why."""
+        found = self._patiently(lambda: self._client.hgetall(UNCUT))
+        return {group.decode(): why.decode("utf-8", "replace") for group, why in found.items()}
+
     def length(self, group: str) -> int:
         """How many entries the log holds."""
         return int(self._patiently(lambda: self._client.llen(_key(group, "log"))))
@@ -225,6 +240,7 @@ class RedisStore:
     def delete(self, group: str) -> None:
         self._patiently(lambda: self._client.sadd(DELETED, group))
         self._patiently(lambda: self._client.srem("uf:groups", group))
+        self.note_uncut(group, "")
         names = *DTYPES, "meta", *_BESIDE
         self._patiently(lambda: self._client.delete(*(_key(group, name) for name in names)))
 
