@@ -25,13 +25,17 @@ from services.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import REQUEST_KEY
 from ultrafolio.rpc.errors import StatusError, from_call, to_status
-from ultrafolio.state import requests
+from ultrafolio.state import requests, until
+from ultrafolio.state.redis import SCRIPT_KILL
 from ultrafolio.state.store import StoreBehind, StoreFull, StoreUnavailable
 
 # after a call's time is over, its own answer gets this long before the call is cancelled
 LAST_WORD_S = 1.0
 STALLED_S = 10.0
 """Seconds that a client may take to read one message of a stream whose call has no thread of its own."""
+STATE_UNAVAILABLE = "STATE_UNAVAILABLE"
+REPEAT_S = 4.0
+"""Seconds that a channel needs to repeat a call: its longest pause, and what a store is waited for at least."""
 Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -150,14 +154,15 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     def single(request: Any, context: grpc.ServicerContext) -> Any:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
-            call.request = request = read(request, context)
-            return behaviour(request, call.context)
+            with until.wanted(call.context.time_remaining()):
+                call.request = request = read(request, context)
+                return behaviour(request, call.context)
 
     def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
             call.request = request = read(request, context)
-            yield from behaviour(request, call.context)
+            yield from _in_time(behaviour(request, call.context), call.context)
 
     if getattr(behaviour, "parks", False):
         begin = _parked(rpc, behaviour, read, calls, instruments)
@@ -179,8 +184,9 @@ def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments
 
         def order() -> Any:
             calls.check_open()
-            call.request = read(request, context)
-            return (yield from behaviour(call.request, call.context))
+            with until.wanted(call.context.time_remaining()):
+                call.request = read(request, context)
+            return (yield from _in_time(behaviour(call.request, call.context), call.context))
 
         look_again = parking.HERE.start(order(), _Sink(call, context, send))
         if not context.add_callback(look_again):
@@ -188,6 +194,25 @@ def _parked(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments
 
     begin.experimental_non_blocking = True  # type: ignore[attr-defined]
     return begin
+
+
+def _in_time(work: Any, context: Any) -> Any:
+    """A call's work in pieces, each of which knows how long its caller waits."""
+    refusal: BaseException | None = None
+    while True:
+        with until.wanted(context.time_remaining()):
+            try:
+                told = work.throw(refusal) if refusal else next(work)
+            except StopIteration as end:
+                return end.value
+        refusal = None
+        try:
+            yield told
+        except GeneratorExit:
+            work.close()
+            raise
+        except StatusError as error:
+            refusal = error
 
 
 class _Sink:
@@ -273,10 +298,16 @@ class _Call:
             code = getattr(self._raw, "code", lambda: grpc.StatusCode.UNKNOWN)().name
         else:
             failure = _failure(error, self._rpc, self._calls.log)
-            status = to_status(failure)
+            status = to_status(failure, repeats=not self._too_late(failure))
             code = status.code.name
         self._end(code, error if status is not None else None)
         return status
+
+    def _too_late(self, failure: InputError) -> bool:
+        """Whether the caller's channel is not to repeat the call by itself: the store was waited for, and another try
+        would end at the deadline, which says nothing of the store."""
+        reason = getattr(failure, "reason", "")
+        return reason == STATE_UNAVAILABLE and self.context.time_remaining() < REPEAT_S
 
     def _end(self, code: str, error: BaseException | None) -> None:
         seconds = time.perf_counter() - self._started
@@ -323,9 +354,11 @@ def _failure(error: BaseException, rpc: str, log: Any) -> InputError:
                            cause="it was restored, or failed over to a replica that was behind",
                            then="python -m services.recover URL shows, accepts or deletes such groups")  # fmt: skip
     if isinstance(error, StoreUnavailable | StateGone | StateSlow):
-        return StatusError(grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE", "the shared state does not answer",
-                           value=" ".join(str(error).split()), cause="Redis is down, starting, or too slow",
-                           then="repeat the call with the same request id")  # fmt: skip
+        return StatusError(grpc.StatusCode.UNAVAILABLE, STATE_UNAVAILABLE, "the shared state does not answer",
+                           value=" ".join(str(error).split()),
+                           cause="Redis is down, starting, too slow, or at a script of somebody's",
+                           then=f"repeat the call with the same request id; where it stays so, {SCRIPT_KILL} "
+                                "ends a script, and its log says the rest")  # fmt: skip
     identifier = secrets.token_hex(4)
     log.error("internal error", rpc=rpc, error_id=identifier, exc_info=error)
     return StatusError(grpc.StatusCode.INTERNAL, "INTERNAL", f"internal error {identifier}",

@@ -16,7 +16,7 @@ from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.acl import group_name
 from ultrafolio.state.burst import Contended, Lost
 from ultrafolio.state.sections import DTYPES, LARGEST_GROUP, MAY_WRITE, Meta, decode_meta
-from ultrafolio.state.store import LEASE_MS, Store, StoreUnavailable
+from ultrafolio.state.store import LEASE_MS, Store
 
 T = TypeVar("T")
 TURN_LOST = "TURN_LOST"
@@ -111,14 +111,6 @@ def in_words() -> Iterator[None]:
             "GROUP_BUSY",
             str(error),
             cause="a service died in the middle of a step, or is very slow",
-            then="start it again, and ask again",
-        ) from None
-    except StoreUnavailable as error:
-        raise StatusError(
-            grpc.StatusCode.UNAVAILABLE,
-            "STATE_UNAVAILABLE",
-            str(error),
-            cause="Redis is away",
             then="start it again, and ask again",
         ) from None
     except KeyError as error:

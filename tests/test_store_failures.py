@@ -1,15 +1,25 @@
 """A store that is full, whose clock goes back, or that has lost writes: what is said, and that nothing is harmed."""
 
+import contextlib
+import threading
+from functools import partial
+
 import grpc
 import pytest
 import redis
 
+from clustered import running
 from services import recover
 from services.calls import _failure
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import KEY, Machines
+from ultrafolio.engine.conformance import build
+from ultrafolio.rpc.client import request_id
+from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.errors import StatusError
-from ultrafolio.state import acl
+from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2
+from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE
+from ultrafolio.state import acl, until
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.server import Server
 from ultrafolio.state.store import LEASE_MS, REPLY_MS, Commit, Patch, StoreBehind, StoreFull, StoreUnavailable, Turn
@@ -135,3 +145,62 @@ def test_a_machine_that_lost_changes_is_refused_until_an_operator_decides(server
 def test_only_the_parts_mark_a_group():
     assert "uf:{*}:behind" in acl.RIGHTS["guest"].write and StatusError
     assert not any("behind" in pattern for pattern in acl.RIGHTS["lab"].write)
+
+
+# ------------------------------------------------------------------------------------------ a script without an end
+@contextlib.contextmanager
+def endless(url):
+    """A script that does not end, until it is killed."""
+    runs, kills = redis.Redis.from_url(url, socket_timeout=60), redis.Redis.from_url(url)
+    ended = []
+
+    def run():
+        with pytest.raises(redis.ResponseError):
+            runs.eval("while true do end", 0)
+        ended.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not ended:
+        try:
+            kills.ping()
+        except redis.ResponseError as error:
+            assert "BUSY" in str(error)
+            break
+    yield
+    kills.script_kill()
+    thread.join(20)
+    assert ended
+
+
+def test_an_endless_script_is_said_within_the_callers_deadline_and_what_to_do(tmp_path):
+    """Within the deadline: what comes after it is DEADLINE_EXCEEDED, by the caller's own clock."""
+    with running(tmp_path) as where, Cluster.at(where) as cluster:
+        cluster.lay_out("busy", build("per-page", [0, 0], ["secure", "exported"], vcpu=[{}], writeback=[{"page": [0]}]))
+
+        def orders(timeout):
+            touch = guest_pb2.TouchRequest(group="busy", actor=0, page=1, request_id=request_id())
+            start = host_mm_pb2.StartRequest(group="busy", actor=1, page=0, request_id=request_id())
+            plain = guest_pb2.TouchRequest(group="busy", actor=0, page=0)
+            calls = (cluster.guest.Touch, touch), (cluster.host.Start, start), (cluster.guest.Touch, plain)
+            return [partial(call, request, timeout=timeout) for call, request in calls]
+
+        cluster.guest.Touch(guest_pb2.TouchRequest(group="busy", actor=0, page=0))
+        with endless(where["redis"]):
+            for timeout in (3, 7):
+                for order in orders(timeout):
+                    with pytest.raises(StatusError) as caught:
+                        order()
+                    told = caught.value
+                    assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE"), timeout
+                    assert "SCRIPT KILL" in told.then and "script of somebody's" in told.value
+        assert [order().outcome for order in orders(20)] == [OUTCOME_DONE] * 3
+
+
+def test_a_piece_of_work_knows_its_callers_deadline():
+    assert until.left(10.0) == 10.0
+    with until.wanted(5.0):
+        assert 4.0 < until.left(10.0) < 5.0 and until.left(2.0) == 2.0
+        with until.wanted(0.1):
+            assert until.left(10.0) == until.SHORTEST_S, "what goes on when nobody waits is not cut short"
+    assert until.left(10.0) == 10.0

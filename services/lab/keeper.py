@@ -62,8 +62,8 @@ class Keeper:
                         store.note_uncut(group, why)
                         looked[group] = why
                         if why:
-                            log.warning("a stream is not cut", group=group, reason=why,
-                                        then="ultrafolio trace groups URL --archive G --save FILE --delete G")  # fmt: skip
+                            then = "ultrafolio trace groups URL --archive G --save FILE --delete G"
+                            log.warning("a stream is not cut", group=group, reason=why, then=then)
             except Exception as error:  # the thread goes on: what is away now may be there the next time
                 log.warning("streams are not looked at", reason=f"{type(error).__name__}: {error}")
 

@@ -7,6 +7,8 @@ status always fits the 8 KiB that HTTP/2 peers accept as trailers.
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -45,8 +47,19 @@ def _rebuild(
     return StatusError(code, reason, what, value=value, allowed=allowed, cause=cause, then=then)
 
 
-def to_status(error: InputError) -> grpc.Status:
-    """The status of an error: INVALID_ARGUMENT and BAD_INPUT, unless it is a StatusError and says otherwise."""
+class _Final(grpc.Status):
+    """A status after which the caller's channel does not repeat the call by itself."""
+
+    def __init__(self, status: Any) -> None:
+        self.code, self.details = status.code, status.details
+        self.trailing_metadata = (*status.trailing_metadata, ("grpc-retry-pushback-ms", "-1"))
+
+
+def to_status(error: InputError, *, repeats: bool = True) -> grpc.Status:
+    """The status of an error: INVALID_ARGUMENT and BAD_INPUT, unless it is a StatusError and says otherwise.
+
+    repeats: whether the caller's channel may repeat the call by itself, where the code is one that it repeats
+    """
     code = error.code if isinstance(error, StatusError) else grpc.StatusCode.INVALID_ARGUMENT
     reason = error.reason if isinstance(error, StatusError) else BAD_INPUT
     value = "" if error.value is None else error.value if isinstance(error.value, str) else repr(error.value)
@@ -59,7 +72,7 @@ def to_status(error: InputError) -> grpc.Status:
     status: grpc.Status = rpc_status.to_status(
         status_pb2.Status(code=code.value[0], message=_cut(error.what), details=[detail])
     )
-    return status
+    return status if repeats else _Final(status)
 
 
 def from_call(error: grpc.RpcError, address: str, method: str = "") -> StatusError:

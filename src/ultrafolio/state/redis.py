@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 
 import msgspec
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from . import requests
+from . import requests, until
 from .events import Again, encode
 from .sections import DTYPES, MAY_WRITE
 from .store import (
@@ -44,11 +46,14 @@ PIECE = 1000
 """Entries that are read at a time."""
 _TIME = 8
 """Bytes of an entry's time, in milliseconds since 1970."""
+SCRIPT_KILL = "`redis-cli SCRIPT KILL`, as the administrator,"
+TRY_S = 1.0
+"""How long the server may take for one answer."""
 FULL = {"OOM": "its memory is full: raise maxmemory, or delete folio groups that nobody needs",
         "MISCONF": "its disk is full, or cannot be written: make room on it"}  # fmt: skip
 """Words of the server's errors that last until somebody does something, and what to do."""
 FOR_A_WHILE = {
-    "LOADING": "the store loads its data", "BUSY": "the store runs a script of somebody's",
+    "LOADING": "the store loads its data", "BUSY": f"the store runs a script of somebody's: {SCRIPT_KILL} ends it",
     "READONLY": "the store is a replica", "MASTERDOWN": "the store has lost its master",
     "NOREPLICAS": "the store has too few replicas", "CLUSTERDOWN": "the store's cluster is down",
     "TRYAGAIN": "the store moves its data",
@@ -103,8 +108,10 @@ class RedisStore:
 
     def __init__(self, url: str, role: str, *, patience: float = 10.0, lease_ms: int = LEASE_MS) -> None:
         self.role, self._patience, self._lease = role, patience, lease_ms
-        self._client: Any = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0,
-                                                 max_connections=MOST_CONNECTIONS)  # fmt: skip
+        # tried again by _patiently only: the client's own tries would go on beyond a call's deadline
+        once = Retry(NoBackoff(), 0)
+        self._client: Any = redis.Redis.from_url(url, socket_timeout=TRY_S, socket_connect_timeout=TRY_S,
+                                                 retry=once, max_connections=MOST_CONNECTIONS)  # fmt: skip
         self._script = self._client.register_script(_SCRIPT)
         self._create = self._client.register_script(_CREATE)
         self._swap = self._client.register_script(_SWAP)
@@ -163,7 +170,7 @@ class RedisStore:
             if not found and not block_ms:
                 return
             if not found:
-                bell, block = {_key(group, "bell"): rung}, min(block_ms, 1000)
+                bell, block = {_key(group, "bell"): rung}, min(block_ms, int(1000 * TRY_S / 2))
                 self._patiently(functools.partial(self._client.xread, bell, count=1, block=block))
             block_ms = 0
 
@@ -296,14 +303,16 @@ class RedisStore:
         self._client.close()
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Try again while the server is away. Everything sent is safe to send twice."""
-        end, pause = time.monotonic() + self._patience, 0.01
+        """Try again while the server is away, as long as the patience and the caller's deadline allow. Everything sent
+        is safe to send twice."""
+        began, pause = time.monotonic(), 0.01
+        end = began + until.left(self._patience) - TRY_S
         while True:
             try:
                 return attempt()
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 if time.monotonic() + pause > end:
-                    raise StoreUnavailable(f"no answer from the store for {self._patience:g} s: {error}") from error
+                    raise _unavailable("it does not answer", began, error) from error
             except redis.ResponseError as error:
                 word = _word(error)
                 if word in FULL:
@@ -311,9 +320,13 @@ class RedisStore:
                 if not word:
                     raise
                 if time.monotonic() + pause > end:
-                    raise StoreUnavailable(f"{FOR_A_WHILE[word]} for {self._patience:g} s: {error}") from error
+                    raise _unavailable(FOR_A_WHILE[word], began, error) from error
             time.sleep(pause)
             pause = min(2 * pause, 0.2)
+
+
+def _unavailable(why: str, began: float, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"{why}; tried for {time.monotonic() - began:.1f} s: {error}")
 
 
 def _word(error: redis.ResponseError) -> str:
