@@ -17,11 +17,11 @@ from services.guest import servicer as guest
 from services.lab import follower, following, jobs
 from services.lab.jobs import Jobs
 from services.ultravisor import servicer as ultravisor
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.errors import InputError
+from ultrafolio.redis_server import Server
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import guest_pb2, lab_pb2, ultravisor_pb2
-from ultrafolio.state.server import Server
 from ultrafolio.sweep import planfile
 from ultrafolio.sweep.work import NOTHING
 

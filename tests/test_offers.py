@@ -11,7 +11,7 @@ import test_faults
 from clustered import running
 from faulty import Breakable, Crash
 from test_faults import LEASE_MS, TAKE, WRITE, accept, lease_over, places, server, stores  # noqa: F401
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.model.layout import EXPORTED, FAULT, PGM_3E, SECURE, TOUCH, UV_OK
 from ultrafolio.rpc.client import connect, request_id
 from ultrafolio.rpc.cluster import Cluster

@@ -9,11 +9,11 @@ import grpc
 import pytest
 
 from clustered import ROOT, running
-from services.lab import keeper
-from services.lab.film import Film
+from services.lab import cutting
+from services.lab.replay import Film
 from ultrafolio.cli import main as ultrafolio
 from ultrafolio.commands.validate import stored
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
@@ -142,9 +142,9 @@ class Log(list):
 
 def kept_by(store, monkeypatch, until):
     """What a keeper logs, that looks at streams of more than four entries until something came about."""
-    monkeypatch.setattr(keeper, "EVERY_S", 0.05)
-    monkeypatch.setattr(keeper.checkpoint.cut, "__defaults__", (2, 4))
-    log, one = Log(), keeper.Keeper(store, None)
+    monkeypatch.setattr(cutting, "EVERY_S", 0.05)
+    monkeypatch.setattr(cutting.checkpoint.cut, "__defaults__", (2, 4))
+    log, one = Log(), cutting.Keeper(store, None)
     one.tend(log)
     end = time.monotonic() + 60
     while not until():

@@ -9,11 +9,12 @@ import pytest
 import redis
 
 from clustered import running
-from services import recover
-from services.calls import _failure
+from services.common.calls import _failure
+from services.launcher import recover
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import KEY, Machines
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
+from ultrafolio.redis_server import Server
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.errors import StatusError
@@ -21,7 +22,6 @@ from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE
 from ultrafolio.state import acl, until
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.server import Server
 from ultrafolio.state.store import LEASE_MS, REPLY_MS, Commit, Patch, StoreBehind, StoreFull, StoreUnavailable, Turn
 
 

@@ -10,8 +10,8 @@ from test_deploy import COMPOSE, OVERLAYS, PODS, ROOT, environment, one
 from ultrafolio import files
 from ultrafolio.sweep import planfile
 from ultrafolio.sweep.cells import simulator
-from ultrafolio.sweep.chunk import Refused, Worker
-from ultrafolio.sweep.job import Record
+from ultrafolio.sweep.distributed.job import Record
+from ultrafolio.sweep.distributed.worker import Refused, Worker
 from ultrafolio.sweep.work import Work
 
 LINES = b"==1== Lackey, an example Valgrind tool\nI  04000000,3\n S 1ffe0000,8\n L 1ffe2000,8\n"

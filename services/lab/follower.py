@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ultrafolio.errors import InputError
-from ultrafolio.state.server import address
+from ultrafolio.redis_server import address
 from ultrafolio.sweep import drive, planfile
 from ultrafolio.sweep.cells import simulator
+from ultrafolio.sweep.distributed.queue import Queue
 from ultrafolio.sweep.progress import Silent
-from ultrafolio.sweep.queue import Queue
 from ultrafolio.sweep.work import Tally
 
 MOST_OPEN = 64

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from ultrafolio.model.layout import CFG, WHO
-from ultrafolio.state.burst import Done, Section
 from ultrafolio.state.sections import Meta
 from ultrafolio.state.store import Offer, Turn
+from ultrafolio.state.turn import Done, Section
 
 from .v1 import common_pb2 as pb
 

@@ -1,7 +1,7 @@
 """Crossings: what a step of one part asks another, and the rules with these questions in the place of functions.
 
 A step is run as far as the first question without an answer, which ends it with Crossing; it is run again with the
-answer at hand, and so on (see state/burst.py).
+answer at hand, and so on (see state/turn.py).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from ultrafolio.engine import load
+from ultrafolio.state.view import Live, View
 
-from .group import Live, View
 from .sections import MAY_READ
 from .store import Offer, Turn
 
