@@ -86,8 +86,14 @@ def measure(where: dict[str, Any], touches: int, groups: int, seconds: float) ->
         for call in calls:
             call.cancel()
     more = {name: round(busy[name] - rest[name], 2) for name in busy}
-    return {"touches": touches, "groups": groups, "at rest": rest, "waiting": busy, "more": more,
-            "more in all": round(sum(more.values()), 2)}  # fmt: skip
+    return {
+        "touches": touches,
+        "groups": groups,
+        "at rest": rest,
+        "waiting": busy,
+        "more": more,
+        "more in all": round(sum(more.values()), 2),
+    }
 
 
 def main() -> None:

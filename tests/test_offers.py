@@ -240,9 +240,10 @@ def test_a_guest_is_not_told_of_other_machines_counters(where, cluster):
     for role in ("guest", "guest:0"):
         with connect(address, role) as channel:
             run = channel.unary_unary(
-                "/ultrafolio.rpc.v1.HostMmService/Run", host_mm_pb2.RunRequest.SerializeToString,
+                "/ultrafolio.rpc.v1.HostMmService/Run",
+                host_mm_pb2.RunRequest.SerializeToString,
                 host_mm_pb2.RunResponse.FromString,
-            )  # fmt: skip
+            )
             told[role] = {section.name for section in run(asked).sections}
     assert told == {"guest": {"pc", "vm"}, "guest:0": set()}, "what a guest service reads itself, and no more"
 

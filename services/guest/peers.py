@@ -88,9 +88,7 @@ class Parts:
         what the turn that is offered says does not stand."""
         made = [ultravisor_pb2.PageAccess(page=p, offset=o, length=n, data=data) for p, o, n, data in accesses]
         stub = self.device if vm is None else self.ultravisor
-        answer = stub.Access(
-            ultravisor_pb2.AccessRequest(group=group, vm=vm, accesses=made, turn=turn, begins=begins)
-        )
+        answer = stub.Access(ultravisor_pb2.AccessRequest(group=group, vm=vm, accesses=made, turn=turn, begins=begins))
         if answer.not_taken:
             raise NotTaken
         return [Seen(one.exception, one.data) for one in answer.outcomes]
@@ -176,9 +174,13 @@ class Parts:
         # who finishes another's step sees the counters as they were, which is no news
         counters = [Section("pc", view.revisions["pc"], view.section("pc"))] if view.revisions["pc"] >= 0 else []
         crossing = host_mm_pb2.CrossRequest(
-            group=group, turn=part, function=function, actor=actor, arguments=map(int, rest),
+            group=group,
+            turn=part,
+            function=function,
+            actor=actor,
+            arguments=map(int, rest),
             sections=sections_to(counters),
-        )  # fmt: skip
+        )
         result = Result(self.host.Cross(crossing).outcome)
         if function in HANDS_OVER:
             self._left[group, actor] = part.token

@@ -159,9 +159,16 @@ class Machine:
         return (yield from self._kept(group, actor, op, page, request, patience, work))
 
     def _kept(
-        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work,
+        self,
+        group: Group,
+        actor: int,
+        op: int,
+        page: int,
+        request: str,
+        patience: Patience,
+        work: Work,
         first: Begun | None = None,
-    ) -> Pausing[Work]:  # fmt: skip
+    ) -> Pausing[Work]:
         """As _instruct, by the call that has taken the vCPU, which gives it back. Out of time, it leaves the
         instruction to the next that waits; else all of them may find it done."""
         try:
@@ -170,9 +177,16 @@ class Machine:
             parking.HERE.give(of_vcpu(group, actor), everybody=work.outcome != OUTCOME_WAITS)
 
     def _instruct(
-        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work,
+        self,
+        group: Group,
+        actor: int,
+        op: int,
+        page: int,
+        request: str,
+        patience: Patience,
+        work: Work,
         first: Begun | None,
-    ) -> Pausing[Work]:  # fmt: skip
+    ) -> Pausing[Work]:
         """The vCPU executes one instruction on a page, or goes on with it, until patience is over. The group's view is
         fresh. `request` names its start, which happens once; `first`: its first step has begun."""
         begun, pause = bool(request) and group.store.reply(group.name, request) is not None, FIRST_PAUSE_S

@@ -74,9 +74,7 @@ class Keeper:
         """What each group takes. StatusError: the lab has not the keeper's rights."""
         store = self._rights()
         uncut = store.uncut()
-        return [
-            Size(group, store.length(group), store.size(group), uncut.get(group, "")) for group in store.groups()
-        ]
+        return [Size(group, store.length(group), store.size(group), uncut.get(group, "")) for group in store.groups()]
 
     def archive(self, group: str) -> Archive:
         """Save a group's stream, checkpoint included, as `trace validate --save` does. StatusError: no such group."""
@@ -84,9 +82,13 @@ class Keeper:
         self._folder.mkdir(parents=True, exist_ok=True)
         if len(list(self._folder.iterdir())) >= MOST_ARCHIVES:
             raise StatusError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY", "archives of this lab", value=MOST_ARCHIVES,
-                allowed=f"fewer than {MOST_ARCHIVES}", then=f"move files from {self._folder} to another place",
-            )  # fmt: skip
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "TOO_MANY",
+                "archives of this lab",
+                value=MOST_ARCHIVES,
+                allowed=f"fewer than {MOST_ARCHIVES}",
+                then=f"move files from {self._folder} to another place",
+            )
         events = list(store.history(group))
         data = validate.saved([(group, events)])
         digest = hashlib.sha256(data).hexdigest()
@@ -107,8 +109,10 @@ class Keeper:
     def _rights(self) -> RedisStore:
         if self._store is None:
             raise StatusError(
-                grpc.StatusCode.FAILED_PRECONDITION, "NO_KEEPER", "this lab may not cut or delete streams",
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "NO_KEEPER",
+                "this lab may not cut or delete streams",
                 allowed="a lab that has the password of the Redis user `keeper`",
                 then="ULTRAFOLIO_KEEPER_PASSWORD_FILE=FOLDER/keeper.password of services.launcher.users",
-            )  # fmt: skip
+            )
         return self._store

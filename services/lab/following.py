@@ -81,9 +81,14 @@ class Following:
         """Start the process, with all that is wanted."""
         with (self._folder / "follower.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.lab.follower", str(self._folder)], cwd=self._root,
-                env=dict(self._environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "services.lab.follower", str(self._folder)],
+                cwd=self._root,
+                env=dict(self._environment),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         for job in self._wanted:
             self._order(f"follow {job}")
         threading.Thread(target=self._listen, args=(self._process,), name="follower", daemon=True).start()

@@ -158,9 +158,12 @@ def _part(turn: common_pb2.Turn, caller: identity.Identity | None) -> Part | Non
     writer = re.fullmatch(f"{role}-[0-9a-f]{{12}}(/[0-9]{{1,6}})?", turn.offer.writer)
     if caller is None or caller.vm is not None or role not in ("host", "guest") or not writer or turn.index:
         raise StatusError(
-            grpc.StatusCode.PERMISSION_DENIED, "NOT_YOUR_TURN", "a turn that is offered", value=str(caller),
+            grpc.StatusCode.PERMISSION_DENIED,
+            "NOT_YOUR_TURN",
+            "a turn that is offered",
+            value=str(caller),
             allowed="by a guest service or a host MM, which name themselves as in the shared state, for a first call",
-        )  # fmt: skip
+        )
     return Part(turn.token, turn.index, offer_from(turn, role))
 
 

@@ -55,9 +55,15 @@ def offer_to(offer: Offer) -> pb.Turn:
     """The message of an offered turn, for the first crossing of its step."""
     turn = offer.turn
     made = pb.Offer(
-        actor=turn.actor, op=turn.op, page=turn.page, request=turn.request, standing=offer.standing,
-        writer=offer.writer, number=offer.number, seen={name: bytes.fromhex(data) for name, data in turn.seen},
-    )  # fmt: skip
+        actor=turn.actor,
+        op=turn.op,
+        page=turn.page,
+        request=turn.request,
+        standing=offer.standing,
+        writer=offer.writer,
+        number=offer.number,
+        seen={name: bytes.fromhex(data) for name, data in turn.seen},
+    )
     return pb.Turn(token=turn.token, offer=made)
 
 

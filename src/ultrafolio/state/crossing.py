@@ -22,7 +22,14 @@ from .store import Offer, Turn
 WALLS: dict[str, tuple[str, ...]] = {
     "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "hw_host"),
     "guest": (
-        "hw_guest", "uv_share", "uv_unshare", "uv_shared", "take_exit", "take_pin", "take_reboot", "turn_come",
+        "hw_guest",
+        "uv_share",
+        "uv_unshare",
+        "uv_shared",
+        "take_exit",
+        "take_pin",
+        "take_reboot",
+        "turn_come",
     ),
 }
 """Functions of the model that belong to another part than the role that runs into them."""

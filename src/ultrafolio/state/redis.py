@@ -49,8 +49,10 @@ _TIME = 8
 SCRIPT_KILL = "`redis-cli SCRIPT KILL`, as the administrator,"
 TRY_S = 1.0
 """How long the server may take for one answer."""
-FULL = {"OOM": "its memory is full: raise maxmemory, or delete folio groups that nobody needs",
-        "MISCONF": "its disk is full, or cannot be written: make room on it"}  # fmt: skip
+FULL = {
+    "OOM": "its memory is full: raise maxmemory, or delete folio groups that nobody needs",
+    "MISCONF": "its disk is full, or cannot be written: make room on it",
+}
 """Words of the server's errors that last until somebody does something, and what to do."""
 FOR_A_WHILE = {
     "LOADING": "the store loads its data", "BUSY": f"the store runs a script of somebody's: {SCRIPT_KILL} ends it",
@@ -110,8 +112,9 @@ class RedisStore:
         self.role, self._patience, self._lease = role, patience, lease_ms
         # tried again by _patiently only: the client's own tries would go on beyond a call's deadline
         once = Retry(NoBackoff(), 0)
-        self._client: Any = redis.Redis.from_url(url, socket_timeout=TRY_S, socket_connect_timeout=TRY_S,
-                                                 retry=once, max_connections=MOST_CONNECTIONS)  # fmt: skip
+        self._client: Any = redis.Redis.from_url(
+            url, socket_timeout=TRY_S, socket_connect_timeout=TRY_S, retry=once, max_connections=MOST_CONNECTIONS
+        )
         self._script = self._client.register_script(_SCRIPT)
         self._create = self._client.register_script(_CREATE)
         self._swap = self._client.register_script(_SWAP)

@@ -371,8 +371,11 @@ class _Burst:
         """Which pages a step swapped out or in, whose writes are those since `mark`."""
         present = self.view.arrays.pt["present"]
         written = {at: before for name, at, _, before in self.view.log[mark:] if name == "pt"}
-        return [(SWAPS[before == SWAPPED], at) for at, before in written.items()
-                if (before == SWAPPED) != (present[at] == SWAPPED)]  # fmt: skip
+        return [
+            (SWAPS[before == SWAPPED], at)
+            for at, before in written.items()
+            if (before == SWAPPED) != (present[at] == SWAPPED)
+        ]
 
     def _cross(self, op: int, page: int, crossing: Crossing) -> None:
         if self.turn is None:
