@@ -13,7 +13,7 @@ from services.guest import servicer as guest
 from services.guest import workload
 from services.host_mm import boot
 from services.host_mm import servicer as host
-from services.lab import jobs, recordings, replays, retention, watch
+from services.lab import follower, jobs, recordings, replays, retention, watch
 from services.lab import servicer as lab
 from services.ultravisor import servicer as ultravisor
 from ultrafolio.state import checkpoint, events, requests
@@ -72,7 +72,11 @@ def table() -> list[Limit]:
         Limit("filters of a plan", f"{planfile.MOST_SKIPS}", bad),
         Limit("a sweep's name", f"{jobs.LONGEST_NAME} characters", f"{bad}, TOO_MANY"),
         Limit("sweeps of a lab", f"{jobs.MOST_JOBS:,}", f"{full}, TOO_MANY"),
-        Limit("sweeps fetched at a time", f"{jobs.MOST_FOLLOWERS}", "queued"),
+        Limit(
+            "sweeps fetched at a time, by one process",
+            f"{follower.MOST_OPEN}, {follower.MOST_POINTS:,} points of plans",
+            "queued",
+        ),
         Limit("groups watched at a time", f"{watch.MOST_READERS}", f"{full}, TOO_MANY_WATCHED"),
         Limit(
             "entries of a group's stream",

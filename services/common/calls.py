@@ -24,12 +24,14 @@ from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
 from ultrafolio.rpc.client import REQUEST_KEY
 from ultrafolio.rpc.errors import StatusError, to_status
-from ultrafolio.state import requests
+from ultrafolio.state import requests, until
 
 # seconds after a call's longest time in which it may still answer; then it is cancelled
 LAST_WORD_S = 1.0
 STALLED_S = 10.0
 """Seconds that a client may take to read one message of a suspended call."""
+REPEAT_S = 4.0
+"""Seconds that a channel needs to repeat a call: its longest pause, and the shortest wait for a store."""
 Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -154,14 +156,15 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     def single(request: Any, context: grpc.ServicerContext) -> Any:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
-            call.request = request = read(request, context)
-            return behaviour(request, call.context)
+            with until.wanted(call.context.time_remaining()):
+                call.request = request = read(request, context)
+                return behaviour(request, call.context)
 
     def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
             call.request = request = read(request, context)
-            yield from behaviour(request, call.context)
+            yield from _in_time(behaviour(request, call.context), call.context)
 
     if getattr(behaviour, "suspends", False):
         begin = _suspending(rpc, behaviour, read, calls, instruments)
@@ -183,8 +186,9 @@ def _suspending(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instrum
 
         def order() -> Any:
             calls.check_open()
-            call.request = read(request, context)
-            return (yield from behaviour(call.request, call.context))
+            with until.wanted(call.context.time_remaining()):
+                call.request = read(request, context)
+            return (yield from _in_time(behaviour(call.request, call.context), call.context))
 
         look_again = scheduler.DEFAULT.start(order(), _Sink(call, context, send))
         if not context.add_callback(look_again):
@@ -192,6 +196,25 @@ def _suspending(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instrum
 
     begin.experimental_non_blocking = True  # type: ignore[attr-defined]
     return begin
+
+
+def _in_time(work: Any, context: Any) -> Any:
+    """A call's work in pieces, each of which knows how long its caller waits."""
+    refusal: BaseException | None = None
+    while True:
+        with until.wanted(context.time_remaining()):
+            try:
+                told = work.throw(refusal) if refusal else next(work)
+            except StopIteration as end:
+                return end.value
+        refusal = None
+        try:
+            yield told
+        except GeneratorExit:
+            work.close()
+            raise
+        except StatusError as error:
+            refusal = error
 
 
 class _Sink:
@@ -280,10 +303,16 @@ class _Call:
             code = getattr(self._raw, "code", lambda: grpc.StatusCode.UNKNOWN)().name
         else:
             failure = failures.status_of(error, self._rpc, self._calls.log)
-            status = to_status(failure)
+            status = to_status(failure, repeats=not self._too_late(failure))
             code = status.code.name
         self._end(code, error if status is not None else None)
         return status
+
+    def _too_late(self, failure: InputError) -> bool:
+        """Whether the caller's channel is not to repeat the call by itself: the store was waited for, and another try
+        would end at the deadline, which says nothing of the store."""
+        reason = getattr(failure, "reason", "")
+        return reason == failures.STATE_UNAVAILABLE and self.context.time_remaining() < REPEAT_S
 
     def _end(self, code: str, error: BaseException | None) -> None:
         seconds = time.perf_counter() - self._started

@@ -13,11 +13,13 @@ from structlog.typing import FilteringBoundLogger
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.errors import StatusError, from_call
 from ultrafolio.state import requests
+from ultrafolio.state.redis import SCRIPT_KILL
 from ultrafolio.state.store import NoGroup, StoreBehind, StoreFull, StoreUnavailable
 from ultrafolio.state.turn import Contended, Lost
 
 TURN_LOST = "TURN_LOST"
 NOT_FOUND = "GROUP_NOT_FOUND"
+STATE_UNAVAILABLE = "STATE_UNAVAILABLE"
 
 
 class Failure(NamedTuple):
@@ -33,9 +35,10 @@ class Failure(NamedTuple):
 
 _AWAY = Failure(
     grpc.StatusCode.UNAVAILABLE,
-    "STATE_UNAVAILABLE",
+    STATE_UNAVAILABLE,
     "the shared state does not answer",
-    cause="Redis is down, starting, or too slow",
+    cause="Redis is down, starting, too slow, or runs an endless script",
+    then=f"repeat the call with the same request id; if it fails again, {SCRIPT_KILL} ends a script",
 )
 TABLE: dict[type[Exception], Failure] = {
     requests.Reused: Failure(

@@ -120,9 +120,8 @@ class Devices:
     ) -> Suspending[None]:
         """Let the host pin or unpin, until the device's next rule is one of `until`."""
         while pc_of(group, device) not in until and not deadline.over:
-            steps, work.wait = yield from self.parts.run(group.name, device, deadline.slice())
+            steps, work.wait = yield from self.parts.run(group, device, deadline.slice())
             work.round(steps)
-            group.refresh()
 
     def _ended(self, group: Group, device: int, work: OrderResult, goal: int, error: int) -> tuple[OrderResult, int]:
         pc = pc_of(group, device)
@@ -176,7 +175,7 @@ class Devices:
             if deadline.over:
                 return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))
             yield from self._stop_actors(group, int(group.view.meta.who["vm"][actor]), work, deadline)
-            steps, wait = yield from self.parts.run(group.name, actor, deadline.slice(STOP_SLICE_S))
+            steps, wait = yield from self.parts.run(group, actor, deadline.slice(STOP_SLICE_S))
             work.round(steps)
         return work.end(OUTCOME_DONE)
 
@@ -190,7 +189,7 @@ class Devices:
             if pc in (RUN, DEVICE_IDLE, DEAD) or (group.name, t) in self._flying:
                 continue
             if not of_guest(pc):
-                work.round((yield from self.parts.run(group.name, t, deadline.slice(STOP_SLICE_S)))[0])
+                work.round((yield from self.parts.run(group, t, deadline.slice(STOP_SLICE_S)))[0])
             elif pc in (AGAIN, RING_READY, IO_START, IO_END):
                 work.round(group.burst(t, most=1))
 

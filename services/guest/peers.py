@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import grpc
@@ -15,10 +16,11 @@ from services.common.scheduler import Suspending, Wait
 from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError, from_call
-from ultrafolio.rpc.messages import step_from
+from ultrafolio.rpc.messages import offer_to, sections_from, sections_to, step_from
 from ultrafolio.rpc.v1 import common_pb2, host_mm_pb2, host_mm_pb2_grpc, ultravisor_pb2, ultravisor_pb2_grpc
-from ultrafolio.state.store import Turn
-from ultrafolio.state.turn import Ask, Done, Lost, Result
+from ultrafolio.state.crossing import HANDS_OVER, Ask, NotTaken, Result
+from ultrafolio.state.store import Offer, Turn
+from ultrafolio.state.turn import Done, Group, Lost, Section
 from ultrafolio.state.view import View
 from ultrafolio.uvcall import uvcb
 
@@ -30,11 +32,24 @@ TOLD_S = 0.05
 CALLS = {"uv_share": "share", "uv_unshare": "unshare"}
 
 
+Access = tuple[int, int, int, bytes]
+"""Page, offset, length to read, data to write."""
+
+
 class Seen(NamedTuple):
     """Result of an access. exception: 0 or the program interruption;  data: bytes read."""
 
     exception: int
     data: bytes
+
+
+@dataclass
+class Wanted:
+    """The access that a vCPU's instruction is about (page, offset, length, data to write), and the bytes read once the
+    hardware has allowed it as part of a step."""
+
+    access: Access
+    read: bytes | None = None
 
 
 class Told(NamedTuple):
@@ -56,30 +71,42 @@ class Parts:
         self.ultravisor, self.device, self.host = ultravisor, device, host
         self._here = threading.Semaphore(IN_A_THREAD)
         self._told: dict[str, Told] = {}
+        self._left: dict[tuple[str, int], str] = {}
+        """By group and actor: the turn in which its thread went over to the host, where the host has not run it yet."""
+        self.wanted: dict[tuple[str, int], Wanted] = {}
+        """By group and vCPU: what its present instruction accesses, where somebody waits for the data."""
 
     def access(
         self,
         group: str,
         vm: int | None,
-        accesses: Sequence[tuple[int, int, int, bytes]],
+        accesses: Sequence[Access],
         turn: common_pb2.Turn | None = None,
+        begins: common_pb2.Turn | None = None,
     ) -> list[Seen]:
-        """Accesses (page, offset, length, data) by virtual machine `vm`, or by a device with the host's view (None)."""
+        """Accesses by virtual machine `vm`, or by a device with the host's view (None). NotTaken: nothing was done, as
+        what the turn that is offered says does not stand."""
         made = [ultravisor_pb2.PageAccess(page=p, offset=o, length=n, data=data) for p, o, n, data in accesses]
         stub = self.device if vm is None else self.ultravisor
-        answer = stub.Access(ultravisor_pb2.AccessRequest(group=group, vm=vm, accesses=made, turn=turn))
+        answer = stub.Access(ultravisor_pb2.AccessRequest(group=group, vm=vm, accesses=made, turn=turn, begins=begins))
+        if answer.not_taken:
+            raise NotTaken
         return [Seen(one.exception, one.data) for one in answer.outcomes]
 
-    def run(self, group: str, actor: int, timeout_s: float) -> Suspending[tuple[list[Done], common_pb2.Wait | None]]:
+    def run(self, group: Group, actor: int, timeout_s: float) -> Suspending[tuple[list[Done], common_pb2.Wait | None]]:
         """Let the host run an actor's thread until it returns or `timeout_s` passes. Returns its steps and its wait.
-        While the host does not answer, returns no steps and no wait."""
-        message = host_mm_pb2.RunRequest(group=group, actor=actor, request_id=request_id())
+        While the host does not answer, returns no steps and no wait. The group's view is then as the host left it."""
+        name = self._left.pop((group.name, actor), "") or request_id()
+        known = {section: at for section, at in group.view.revisions.items() if at >= 0}
+        message = host_mm_pb2.RunRequest(group=group.name, actor=actor, request_id=name, known=known)
         try:
             answer = yield from self._run(message, timeout_s)
         except StatusError as error:
             if error.code in LATER:
+                group.refresh()
                 return [], None
             raise
+        group.learn(sections_from(answer.sections), "host")
         return [step_from(step) for step in answer.steps], answer.wait if answer.HasField("wait") else None
 
     def _run(self, message: host_mm_pb2.RunRequest, timeout_s: float) -> Suspending[host_mm_pb2.RunResponse]:
@@ -112,10 +139,12 @@ class Parts:
     def ask(self, group: str) -> Ask:
         """Returns the function that answers the calls of the guest's rules to other roles."""
 
-        def ask(view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...]) -> Result:
-            part = common_pb2.Turn(token=turn.token, index=index)
+        def ask(
+            view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...], offer: Offer | None = None
+        ) -> Result:
+            part = offer_to(offer) if offer else common_pb2.Turn(token=turn.token, index=index)
             try:
-                return self._answer(group, view, part, function, arguments)
+                return self._answer(group, view, turn.actor, part, function, arguments)
             except StatusError as error:
                 if error.reason == TURN_LOST:
                     raise Lost from None
@@ -124,11 +153,10 @@ class Parts:
         return ask
 
     def _answer(
-        self, group: str, view: View, part: common_pb2.Turn, function: str, arguments: tuple[int, ...]
+        self, group: str, view: View, actor: int, part: common_pb2.Turn, function: str, arguments: tuple[int, ...]
     ) -> Result:
         if function == "hw_guest":
-            vm, page = arguments
-            return Result(self.access(group, vm, [(page, 0, 0, b"")], part)[0].exception)
+            return self._hardware(group, actor, part, *arguments)
         if function == "uv_shared":
             vm, page = arguments
             asked = ultravisor_pb2.SharesRequest(group=group, vm=vm, page=page, turn=part)
@@ -138,9 +166,31 @@ class Parts:
             block = uvcb.pack(CALLS[function], paddr=page * PAGE_SIZE)
             message = ultravisor_pb2.ExecuteRequest(group=group, control_block=block, turn=part, vm=vm)
             message.request_id = request_id()
-            return Result(self.ultravisor.Execute(message).result)
+            answer = self.ultravisor.Execute(message)
+            if answer.not_taken:
+                raise NotTaken
+            return Result(answer.result)
         actor, *rest = arguments
+        # who finishes another's step sees the counters as they were, which is no news
+        counters = [Section("pc", view.revisions["pc"], view.section("pc"))] if view.revisions["pc"] >= 0 else []
         crossing = host_mm_pb2.CrossRequest(
-            group=group, turn=part, function=function, actor=actor, arguments=map(int, rest)
+            group=group,
+            turn=part,
+            function=function,
+            actor=actor,
+            arguments=map(int, rest),
+            sections=sections_to(counters),
         )
-        return Result(self.host.Cross(crossing).outcome)
+        result = Result(self.host.Cross(crossing).outcome)
+        if function in HANDS_OVER:
+            self._left[group, actor] = part.token
+        return result
+
+    def _hardware(self, group: str, actor: int, part: common_pb2.Turn, vm: int, page: int) -> Result:
+        """What the hardware says of the access of vCPU `actor`, which is made where it is wanted and allowed."""
+        wanted = self.wanted.get((group, actor))
+        wanted = wanted if wanted and wanted.access[0] == page else None
+        seen = self.access(group, vm, [wanted.access if wanted else (page, 0, 0, b"")], part)[0]
+        if wanted and not seen.exception:
+            wanted.read = seen.data
+        return Result(seen.exception)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from services.common import scheduler
 from services.common.scheduler import Suspending, Wait
 from services.guest.orders import Deadline, OrderResult, busy, pc_of, refused, stopped
-from services.guest.peers import Parts
+from services.guest.peers import Access, Parts, Seen, Wanted
 from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
+from ultrafolio.rpc.messages import offer_to
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_FATAL, OUTCOME_STOPPED, OUTCOME_WAITS
 from ultrafolio.state import roles
+from ultrafolio.state.crossing import Begun, NotTaken, Result
 from ultrafolio.state.turn import Done, Group
+from ultrafolio.state.view import View
 from ultrafolio.waits.tables import BUSY
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.5
@@ -36,6 +39,11 @@ def of_guest(pc: int) -> bool:
     return RULES[pc].actor in roles.GUEST.runs
 
 
+def _in_guest(view: View, actor: int, vm: int) -> bool:
+    """Whether the vCPU is in the guest, and its machine runs."""
+    return bool(view.live.task[actor].pc == RUN and view.live.vm[vm].life == ALIVE)
+
+
 class Machine:
     """The vCPUs of any group."""
 
@@ -43,25 +51,31 @@ class Machine:
         self.parts = parts
 
     def touch(
-        self, group: Group, actor: int, access: tuple[int, int, int, bytes], deadline: Deadline
+        self, group: Group, actor: int, access: Access, deadline: Deadline
     ) -> Suspending[tuple[OrderResult, bytes]]:
-        """Do one access (page, offset, length, data to write) once the hardware allows it. Returns the bytes read."""
+        """Do one access once the hardware allows it. Returns the bytes read."""
         work, page, key, waited = OrderResult(), access[0], of_vcpu(group, actor), False
-        self.enter(group, actor, TOUCH, page)
-        self.take_turn(group, actor, page)
+        begun = None if group.view.meta.who["after"][actor] else self._at_once(group, actor, access)
+        if begun is None:
+            self.enter(group, actor, TOUCH, page)
+            self.take_turn(group, actor, page)
         try:
             while True:
-                if (data := self._through(group, actor, access)) is not None:
-                    return work.end(OUTCOME_DONE), data
+                begun = begun or self._at_once(group, actor, access)
+                if isinstance(begun, Seen):
+                    return work.end(OUTCOME_DONE), begun.data
                 if work.outcome == OUTCOME_STOPPED:
                     return work, b""
-                if scheduler.DEFAULT.hold(key):
-                    yield from self._kept(group, actor, TOUCH, page, "", deadline, work)
+                if begun or scheduler.DEFAULT.hold(key):
+                    read = yield from self._wanted(group, actor, access, deadline, work, begun)
+                    if read is not None:
+                        return work.end(OUTCOME_DONE), read
                 else:
                     yield Wait(deadline.left, behind=key)
                     waited = True
                     if deadline.over:
                         work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, actor))
+                begun = None
                 if work.outcome in (OUTCOME_WAITS, OUTCOME_FATAL):
                     return work, b""
                 if deadline.over:
@@ -76,13 +90,42 @@ class Machine:
             if waited:
                 scheduler.DEFAULT.wake_next(key)
 
-    def _through(self, group: Group, actor: int, access: tuple[int, int, int, bytes]) -> bytes | None:
-        """The bytes of an access by a vCPU that is in the guest; None where it may not, or is not."""
-        vm = int(group.view.meta.who["vm"][actor])
-        if pc_of(group, actor) != RUN or group.view.live.vm[vm].life != ALIVE:
+    def _at_once(self, group: Group, actor: int, access: Access) -> Seen | Begun | None:
+        """The access, or the exit that it leads to, by a vCPU which is in the guest as last seen. One call asks whether
+        that stands, too.
+
+        Returns what the hardware allowed; or the step of the exit, begun, with the vCPU taken; None where neither
+        happened: what was last seen does not stand, the vCPU or the group is at something else.
+        """
+        vm, key = int(group.view.meta.who["vm"][actor]), of_vcpu(group, actor)
+        mine, begun = scheduler.DEFAULT.hold(key), None
+        try:
+            offer = group.begin(actor, TOUCH, access[0], lambda view: _in_guest(view, actor, vm))
+            if offer is None:
+                return None
+            turn = offer_to(offer)
+            turn.token = turn.token if mine else ""
+            (seen,) = self.parts.access(group.name, vm, [access], begins=turn)
+            if not seen.exception:
+                return seen
+            begun = Begun(offer.turn, Result(seen.exception)) if mine else None
+            return begun
+        except NotTaken:
             return None
-        (seen,) = self.parts.access(group.name, vm, [access])
-        return None if seen.exception else seen.data
+        finally:
+            if mine and begun is None:
+                scheduler.DEFAULT.release(key)
+
+    def _wanted(
+        self, group: Group, actor: int, access: Access, deadline: Deadline, work: OrderResult, begun: Begun | None
+    ) -> Suspending[bytes | None]:
+        """As _kept, for a touch: the bytes read, where the access was made in the end."""
+        wanted = self.parts.wanted[group.name, actor] = Wanted(access)
+        try:
+            yield from self._kept(group, actor, TOUCH, access[0], "", deadline, work, begun)
+        finally:
+            self.parts.wanted.pop((group.name, actor), None)
+        return wanted.read
 
     def enter(self, group: Group, actor: int, op: int, page: int) -> None:
         """Raises StatusError if the vCPU's machine does not run, or the vCPU has not finished another instruction. The
@@ -119,20 +162,36 @@ class Machine:
         return (yield from self._kept(group, actor, op, page, request, deadline, work))
 
     def _kept(
-        self, group: Group, actor: int, op: int, page: int, request: str, deadline: Deadline, work: OrderResult
+        self,
+        group: Group,
+        actor: int,
+        op: int,
+        page: int,
+        request: str,
+        deadline: Deadline,
+        work: OrderResult,
+        first: Begun | None = None,
     ) -> Suspending[OrderResult]:
         """As _instruct, by the call that holds the vCPU's key, which it releases. At its deadline it wakes the next
         waiting call, which continues the instruction; otherwise it wakes all."""
         try:
-            return (yield from self._instruct(group, actor, op, page, request, deadline, work))
+            return (yield from self._instruct(group, actor, op, page, request, deadline, work, first))
         finally:
             scheduler.DEFAULT.release(of_vcpu(group, actor), wake_all=work.outcome != OUTCOME_WAITS)
 
     def _instruct(
-        self, group: Group, actor: int, op: int, page: int, request: str, deadline: Deadline, work: OrderResult
+        self,
+        group: Group,
+        actor: int,
+        op: int,
+        page: int,
+        request: str,
+        deadline: Deadline,
+        work: OrderResult,
+        first: Begun | None,
     ) -> Suspending[OrderResult]:
         """Execute or continue one instruction of the vCPU on a page, until the deadline. `request`: id of its start,
-        which happens once. The group's view is up to date afterwards."""
+        which happens once. The group's view is up to date afterwards. `first`: its first step, if begun."""
         begun, pause = bool(request) and group.store.reply(group.name, request) is not None, FIRST_PAUSE_S
         if begun and pc_of(group, actor) == RUN:
             return work.end(OUTCOME_DONE)
@@ -144,7 +203,8 @@ class Machine:
                 return work.end(OUTCOME_STOPPED)  # by a reboot, or ended by another call for the same instruction
             if pc in (RUN, AGAIN):
                 choice = (op, page) if not begun and pc == RUN else (NOTHING, 0)
-                steps = group.burst(actor, *choice, most=1, request=request if not begun else "")
+                steps = group.burst(actor, *choice, most=1, request=request if not begun else "", begun=first)
+                first = None
                 if steps and steps[0].outcome < 0:
                     if begun:
                         return work.end(OUTCOME_STOPPED)
@@ -157,9 +217,8 @@ class Machine:
                     return work.end(ENDS[steps[0].outcome])
             begun = True
             if not of_guest(pc_of(group, actor)):
-                more, wait = yield from self.parts.run(group.name, actor, deadline.slice())
+                more, wait = yield from self.parts.run(group, actor, deadline.slice())
                 steps = steps + more
-                group.refresh()
             work.round(steps)
             if deadline.over:
                 return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))

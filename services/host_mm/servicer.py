@@ -40,7 +40,7 @@ from ultrafolio.model.layout import (
 from ultrafolio.model.rule import RULES
 from ultrafolio.nouns import plural
 from ultrafolio.rpc.errors import StatusError
-from ultrafolio.rpc.messages import step_to
+from ultrafolio.rpc.messages import sections_from, sections_to, step_to
 from ultrafolio.rpc.v1 import host_mm_pb2 as pb
 from ultrafolio.rpc.v1 import host_mm_pb2_grpc
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_WAITS
@@ -81,9 +81,14 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def Run(self, request: pb.RunRequest, context: Context) -> Suspending[pb.RunResponse]:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
+        own = identity.of(context).vm is None  # of other machines' actors a guest is told nothing
         done = yield from self._drive(group, actor, NOTHING, 0, request.request_id, context)
         return pb.RunResponse(
-            steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"], error=done.error
+            steps=map(step_to, done.steps),
+            wait=done.wait,
+            revision=group.view.revisions["task"],
+            error=done.error,
+            sections=sections_to(group.tell(request.known, "guest")) if own else (),
         )
 
     @suspends
@@ -136,8 +141,11 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 value=f"{request.function}, {len(request.arguments)}",
                 allowed=str(ENTRANCES),
             )
+        if identity.of(context).vm is None:
+            group.learn(sections_from(request.sections), "guest")
         arguments = (actor, *request.arguments)
         result = group.take_part(request.turn.token, request.turn.index, request.function, arguments)
+        self.threads.handed(group, request.turn.token)
         return pb.CrossResponse(outcome=result.code)
 
     def ReadPage(self, request: pb.ReadPageRequest, context: Context) -> pb.ReadPageResponse:

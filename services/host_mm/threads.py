@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state import roles
+from ultrafolio.state.requests import split
 from ultrafolio.state.store import LEASE_MS, Turn
 from ultrafolio.state.turn import Done, Group
 from ultrafolio.state.view import View
@@ -30,6 +32,8 @@ from ultrafolio.state.view import View
 MARGIN_S = 0.1
 """Seconds before its deadline at which a waiting call ends, so that its answer still arrives."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.02
+MOST_HANDED = 4096
+"""Threads that came over and were not run yet, which are known; of another the store is asked whether it was run."""
 
 
 def of_host(pc: int) -> bool:
@@ -63,6 +67,13 @@ class Threads:
     def __init__(self, read_pages: ReadPages, would_end: WouldEnd, swap: Swap, unfinished: UnfinishedThreads) -> None:
         self._read, self._swap, self._unfinished = read_pages, swap, unfinished
         self.waits = Waits(would_end)
+        self._handed: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def handed(self, group: Group, token: str) -> None:
+        """A thread came over in the turn `token`. Nobody has run it yet under a request of that name."""
+        self._handed[group.name, token] = group.view.revisions["pc"]
+        while len(self._handed) > MOST_HANDED:
+            self._handed.popitem(last=False)
 
     def drive(
         self,
@@ -102,6 +113,7 @@ class Threads:
         alive: Callable[[], bool],
     ) -> Suspending[Drive]:
         drive, pause = Drive(), FIRST_PAUSE_S
+        fresh = self._handed.pop((group.name, split(request)[0]), -1)
 
         def stop(view: View) -> bool:
             return bool(view.live.task[actor].pc == WB_END)
@@ -118,7 +130,8 @@ class Threads:
             if pc == WB_END and not group.view.meta.who["stuck"][actor]:
                 drive.error = drive.error or self._write_back(group, actor)
             name = f"{request}/{len(drive.steps)}" if request else ""
-            burst = group.burst(actor, op, page, request=name, stop=stop)
+            burst = group.burst(actor, op, page, request=name, stop=stop, fresh=fresh)
+            fresh = -1
             if _under_way(group.view.live.task[actor].pc):
                 self._unfinished.record(Thread(group.name, actor, request))
             if burst and burst[-1].outcome < 0:

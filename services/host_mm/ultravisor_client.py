@@ -12,11 +12,12 @@ from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ACCESS, ALLOWED, PAGE_SIZE, UV_OK, WRITE, State
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
-from ultrafolio.rpc.messages import laboratory_handle
+from ultrafolio.rpc.messages import laboratory_handle, offer_to
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
+from ultrafolio.state.crossing import SWAPS, Ask, NotTaken, Result
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.store import Turn
-from ultrafolio.state.turn import SWAPS, Ask, Lost, Result
+from ultrafolio.state.store import Offer, Turn
+from ultrafolio.state.turn import Lost
 from ultrafolio.state.view import View
 from ultrafolio.uvcall import uvcb
 from ultrafolio.uvcall.calls import CC_BUSY, CPU_LOAD, CPU_STOPPED
@@ -122,8 +123,10 @@ class Firmware:
     def ask(self, group: str) -> Ask:
         """Returns the function that answers the calls of the host's rules to the ultravisor."""
 
-        def ask(view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...]) -> Result:
-            part = common_pb2.Turn(token=turn.token, index=index)
+        def ask(
+            view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...], offer: Offer | None = None
+        ) -> Result:
+            part = offer_to(offer) if offer else common_pb2.Turn(token=turn.token, index=index)
             try:
                 if function in SWAPS:
                     move = self.swap.out if function == "swap_out" else self.swap.back
@@ -149,6 +152,8 @@ class Firmware:
         # an import is tried once (since v5.16), every other call until it is not busy: uv_call in asm/uv.h, v6.13
         while answer.condition_code >= CC_BUSY and function not in BY_GUEST:
             answer = self.stub.Execute(message)
+        if answer.not_taken:
+            raise NotTaken
         if function == "uv_import" and answer.result == UV_OK:
             self.guests.unpacking.get((group, actor), {}).pop(arguments[1], None)
         return Result(answer.result, answer.fresh)

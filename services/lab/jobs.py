@@ -1,4 +1,4 @@
-"""Sweeps as jobs: each has a folder with its plan and its store, and a process that follows it, as a user would.
+"""Sweeps as jobs: each has a folder with its plan and its store, and one process follows them all.
 
     FOLDER/NAME/plan.toml   the plan as it was submitted;  FOLDER/NAME/name  what its file was called
     FOLDER/NAME/store       the sweep's store; results.parquet stands there in the end
@@ -13,8 +13,6 @@ import contextlib
 import hashlib
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +21,7 @@ from pathlib import Path
 
 import grpc
 
+from services.lab.following import Following
 from services.lab.recordings import Recordings
 from ultrafolio import files
 from ultrafolio.durable import replace
@@ -46,10 +45,7 @@ MOST_JOBS = 1024
 """Sweeps of a lab, finished ones included."""
 MOST_CELLS = 10**8
 """Cells of a submitted plan."""
-MOST_FOLLOWERS = 4
-"""Sweeps whose results are fetched at a time, each by a process of about 100 MiB; further ones wait for their turn."""
 LONGEST_NAME = 256
-TEND_S = 0.3
 CANCELLED, DONE = lab_pb2.SWEEP_STATE_CANCELLED, lab_pb2.SWEEP_STATE_DONE
 
 
@@ -70,12 +66,11 @@ class Jobs:
         self._folder, self._redis = folder, redis
         self.recordings = Recordings(folder / "recordings")
         self.files = (*files.given(given), self.recordings.folder)
-        self._followers: dict[str, subprocess.Popen[bytes]] = {}
+        # a password on a command line could be read by everybody
+        environment = os.environ | {VARIABLE: redis, files.VARIABLE: ":".join(map(str, self.files))}
+        self.following = Following(folder, environment, ROOT)
         self._lock = threading.Lock()
-        self._queue: list[str] = []
         self._cells: dict[str, int] = {}
-        self._tending: threading.Thread | None = None
-        self._ending = threading.Event()
         self._news: dict[str, tuple[float, tuple[Progress, str]]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         # plans name recordings beside themselves, and are kept here
@@ -85,7 +80,7 @@ class Jobs:
                 link.symlink_to(ROOT / name)
         for name in self.names():
             if self.progress(name).state == RUNNING:
-                self._follow(name)
+                self.following.follow(name)
 
     def names(self) -> list[str]:
         """All jobs, sorted."""
@@ -104,50 +99,8 @@ class Jobs:
                 replace(folder / "plan.toml", plan.encode())
             (folder / "cancelled").unlink(missing_ok=True)
         if self.progress(job).state == RUNNING:
-            self._follow(job)
+            self.following.follow(job)
         return job, parsed.count
-
-    def _follow(self, job: str) -> None:
-        """Have a process fetch the job's results, unless one does: now, or when it is the job's turn."""
-        with self._lock:
-            if job not in self._queue and not self._followed(job):
-                self._queue.append(job)
-            if self._tending is None:
-                self._tending = threading.Thread(target=self._tend, name="followers", daemon=True)
-                self._tending.start()
-        self._start_next()
-
-    def _followed(self, job: str) -> bool:
-        return job in self._followers and self._followers[job].poll() is None
-
-    def _tend(self) -> None:
-        """Start the next follower when one has ended."""
-        while not self._ending.wait(TEND_S):
-            self._start_next()
-
-    def _start_next(self) -> None:
-        with self._lock:
-            while self._queue and sum(map(self._followed, self._followers)) < MOST_FOLLOWERS:
-                self._start(self._queue.pop(0))
-
-    def _start(self, job: str) -> None:
-        """Start a job's follower."""
-        folder = self._folder / job
-        if not (folder / "cancelled").exists():
-            words = [sys.executable, "-m", "ultrafolio", "sweep", "run", str(folder / "plan.toml")]
-            words += ["-o", str(folder / "store"), "--executor", "celery"]
-            # a password on a command line could be read by everybody
-            environment = os.environ | {VARIABLE: self._redis}
-            environment[files.VARIABLE] = ":".join(map(str, self.files))
-            with (folder / "log").open("ab") as log:
-                self._followers[job] = subprocess.Popen(
-                    [*words, "--no-report", "--quiet"],
-                    cwd=ROOT,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
 
     def folder(self, job: str) -> Path:
         """Where a job's files are. StatusError if there is no such job."""
@@ -191,11 +144,9 @@ class Jobs:
         return known[1]
 
     def failure(self, job: str) -> str:
-        """Why the process that follows a job ended without results; "" if it did not."""
-        follower = self._followers.get(job)
-        if follower is None or follower.poll() is None or self.progress(job).state != RUNNING:
-            return ""
-        return (self.folder(job) / "log").read_text(errors="replace").strip()[-400:]
+        """Why nobody fetches a job's results any more, though there are none yet; "" otherwise."""
+        why = self.following.why(job)
+        return why if why and self.progress(job).state == RUNNING else ""
 
     def control(self, job: str, wanted: lab_pb2.SweepState.ValueType) -> lab_pb2.SweepState.ValueType:
         """Pause, resume or cancel a job. Raises StatusError for another state."""
@@ -223,30 +174,20 @@ class Jobs:
         else:
             {PAUSED: control.pause, RUNNING: control.resume}[wanted](store, self._redis)
             # nothing comes while it is paused, and another sweep may have its follower's place
-            {PAUSED: self._leave, RUNNING: self._follow}[wanted](job)
+            {PAUSED: self.following.leave, RUNNING: self.following.follow}[wanted](job)
         return wanted
-
-    def _leave(self, job: str) -> None:
-        """Fetch no results of a job any more."""
-        with self._lock:
-            if job in self._queue:
-                self._queue.remove(job)
-            follower = self._followers.pop(job, None)
-        if follower:
-            follower.terminate()
-            follower.wait()
 
     def _cancel(self, job: str) -> None:
         """Cancel a job, even while its follower queues it. Without the queue raises InputError, and the job goes on."""
         folder = self.folder(job)
         (folder / "cancelled").touch()
-        self._leave(job)
+        self.following.leave(job)
         try:
             if read_ticket(folder / "store"):
                 control.revoke(folder / "store", self._redis)
         except InputError:
             (folder / "cancelled").unlink()
-            self._follow(job)
+            self.following.follow(job)
             raise
 
     def results(self, job: str) -> Iterator[bytes]:
@@ -266,13 +207,7 @@ class Jobs:
 
     def close(self) -> None:
         """Leave the jobs to the workers; whoever opens the folder again follows them again."""
-        self._ending.set()
-        with self._lock:
-            self._queue.clear()
-        for follower in self._followers.values():
-            follower.terminate()
-        for follower in self._followers.values():
-            follower.wait()
+        self.following.close()
 
     def _tried(self, text: str, folder: Path) -> Plan:
         """Read the plan as it will be in `folder`. It may name files of this lab only.

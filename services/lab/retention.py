@@ -23,11 +23,12 @@ EVERY_S = 30.0
 
 
 class Size(NamedTuple):
-    """Size of a group: entries of its stream, approximate bytes of the store."""
+    """Size of a group: entries of its stream, approximate bytes of the store, and why its stream cannot be cut."""
 
     group: str
     entries: int
     bytes: int
+    uncut: str
 
 
 class Archive(NamedTuple):
@@ -47,19 +48,23 @@ class Retention:
         self._closed = threading.Event()
 
     def start_cutting(self, log: FilteringBoundLogger) -> None:
-        """Start a thread that cuts long streams until `close`. Logs once why a stream cannot be cut."""
+        """Start a thread that cuts long streams until `close`. Logs and stores why a stream cannot be cut."""
         if self._store is not None:
             threading.Thread(target=self._cut_streams, args=(self._store, log), name="retention", daemon=True).start()
 
     def _cut_streams(self, store: RedisStore, log: FilteringBoundLogger) -> None:
-        logged: dict[str, str] = {}
+        looked: dict[str, str] = {}
         while not self._closed.wait(EVERY_S):
             try:
                 for group in store.groups():
-                    why = checkpoint.cut(store, group)
-                    if why and logged.get(group) != why:
-                        log.warning("a stream is not cut", group=group, reason=why)
-                    logged[group] = why
+                    # entries do not change: what keeps a stream from being cut stays, until the next start of the lab
+                    why = looked.get(group) or checkpoint.cut(store, group)
+                    if looked.get(group) != why:
+                        store.note_uncut(group, why)
+                        looked[group] = why
+                        if why:
+                            then = "ultrafolio trace groups URL --archive G --save FILE --delete G"
+                            log.warning("a stream is not cut", group=group, reason=why, then=then)
             except Exception as error:  # any failure is retried in the next round
                 log.warning("streams are not looked at", reason=f"{type(error).__name__}: {error}")
 
@@ -69,7 +74,8 @@ class Retention:
     def sizes(self) -> list[Size]:
         """Returns the size of each group. Raises StatusError if the lab lacks the keeper's rights."""
         store = self._allowed_store()
-        return [Size(group, store.length(group), store.size(group)) for group in store.groups()]
+        uncut = store.uncut()
+        return [Size(group, store.length(group), store.size(group), uncut.get(group, "")) for group in store.groups()]
 
     def archive(self, group: str) -> Archive:
         """Save a group's stream with its checkpoint, as `trace validate --save` does. StatusError: no such group."""

@@ -7,7 +7,7 @@ from functools import partial
 from services.ultravisor.machine_state import Configuration
 from services.ultravisor.pages import Pages, Part
 from ultrafolio.model.layout import ALLOWED, DAT_FAULT, PAGE_SIZE, UV_BUSY, UV_ERROR, UV_OK
-from ultrafolio.state.turn import Result
+from ultrafolio.state.crossing import Result
 from ultrafolio.uvcall import image
 
 TRIED_ONCE = ("import", "unpack", "unpin")

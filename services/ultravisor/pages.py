@@ -13,10 +13,11 @@ import numpy as np
 from services.ultravisor.contents import ZEROS, Contents, Seal
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ALLOWED, EXPORTED, NON_SECURE, PAGE_SIZE, SECURE
+from ultrafolio.state.crossing import NotTaken, Result
 from ultrafolio.state.events import Uvc, encode
 from ultrafolio.state.sections import SEAL, Meta
-from ultrafolio.state.store import Answer, Commit, NoGroup, Patch, Store
-from ultrafolio.state.turn import Contended, Lost, Result
+from ultrafolio.state.store import Answer, Commit, NoGroup, Offer, Patch, Store
+from ultrafolio.state.turn import Contended, Lost
 from ultrafolio.state.view import View
 from ultrafolio.waits import load as waits
 
@@ -36,11 +37,16 @@ OF_A_PAGE = {
 WRITER = "ultravisor"
 
 
+Access = tuple[int, int, int, bytes]
+"""Page, offset, length to read, data to write."""
+
+
 class Part(NamedTuple):
-    """The turn a call belongs to: its token, and the call's place in its journal."""
+    """The turn a call belongs to: its token, and the call's place in its journal; or a turn that is to be taken."""
 
     token: str
     place: int
+    offer: Offer | None = None
 
 
 class Outcome(NamedTuple):
@@ -75,7 +81,8 @@ class Pages:
         forced: int | None = None,
         request: str = "",
     ) -> Result:
-        """Execute a page call of model.ultravisor by name. Lost: the turn it is part of is over.
+        """Execute a page call of model.ultravisor by name. Lost: the turn it is part of is over. NotTaken: the turn
+        that was offered for it was not taken.
 
         image    makes what a page imported for the first time holds, instead of zeros, of what it held before
         forced   answer this and change nothing: the call came to no page
@@ -96,15 +103,32 @@ class Pages:
                     return msgspec.msgpack.decode(answer.journal[0], type=Result)
                 _raise_unless_stale(answer, part)
 
-    def access(
-        self, vm: int | None, accesses: Sequence[tuple[int, int, int, bytes]], part: Part | None = None
-    ) -> list[Outcome]:
-        """What hardware says of accesses (page, offset, length, data to write) by a guest, or by the host (vm None)."""
+    def access(self, vm: int | None, accesses: Sequence[Access], part: Part | None = None) -> list[Outcome]:
+        """What hardware says of accesses by a guest, or by the host (vm None)."""
         with self._lock, self._clean():
             if part is not None:
                 return [self._step(vm, *accesses[0], part)]
             self._read()
             return [self._access(vm, *one) for one in accesses]
+
+    def first_access(self, vm: int, accesses: Sequence[Access], offer: Offer) -> list[Outcome]:
+        """Accesses outside of any step by a guest of which what `offer` says stands, all made at one moment. Where the
+        hardware refuses the only one, the offered turn is taken with that, unless its token is empty. NotTaken: it does
+        not stand, or the turn was not taken."""
+        takes = bool(offer.turn.token) and len(accesses) == 1
+        with self._lock, self._clean():
+            while True:
+                exception = int(interpreted().hw_guest(self.view.live, vm, accesses[0][0]))
+                if takes and exception != ALLOWED:
+                    answer = self._commit(result=Result(exception), part=Part(offer.turn.token, 0, offer))
+                    if answer.status == "done":
+                        return [Outcome(exception, b"")]
+                    if answer.status != "stale":
+                        raise NotTaken
+                elif (status := self._look(offer).status) == "moved":
+                    raise NotTaken
+                elif status != "stale":
+                    return [self._access(vm, *one) for one in accesses]
 
     def _step(self, vm: int | None, page: int, offset: int, length: int, data: bytes, part: Part) -> Outcome:
         """Do an access as part of a step: its write and its journal entry are committed together."""
@@ -224,8 +248,16 @@ class Pages:
 
     def _read(self) -> None:
         """Bring the view up to date. A step in the making may show: its end is certain, see state.store."""
-        answer = self._send(Commit(self._next(), WRITER, cached=dict(self.view.revisions)))
+        self._look()
+
+    def _look(self, offer: Offer | None = None) -> Answer:
+        """As _read. With an offer: the answer is `moved` where what it says does not stand, else `stale` where the view
+        was not up to date."""
+        cached = dict(self.view.revisions)
+        expect = list(cached) if offer else []
+        answer = self._send(Commit(self._next(), WRITER, cached=cached, expect=expect, offer=offer))
         self.view.update(answer.revisions, answer.sections)
+        return answer
 
     def _commit(
         self,
@@ -244,7 +276,8 @@ class Pages:
                 expect=list(self.view.revisions),
                 patches=list(patches),
                 events=list(events),
-                token=part.token if part else "",
+                token=part.token if part and not part.offer else "",
+                offer=part.offer if part else None,
                 journal=(part.place, msgspec.msgpack.encode(result)) if part else None,
                 request=(request, msgspec.msgpack.encode(result)) if request else None,
             )
@@ -286,6 +319,8 @@ class Busy(Contended):
 
 
 def _raise_unless_stale(answer: Answer, part: Part | None) -> None:
+    if part and part.offer and answer.status != "stale":
+        raise NotTaken
     if answer.status == "lost":
         raise Lost
     if answer.status in ("held", "left"):

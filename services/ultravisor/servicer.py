@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import grpc
@@ -15,7 +16,9 @@ from services.ultravisor.machine import Machines
 from services.ultravisor.pages import Outcome, Pages, Part, lay_out
 from ultrafolio.model.layout import PAGE_SIZE, UV
 from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.messages import offer_from
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
+from ultrafolio.state.crossing import NotTaken
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.waits.load import interpreted
@@ -40,7 +43,10 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         caller, guest = identity.of(context), None
         if caller.role == "guest":
             guest = rights.own_machine(caller, request.vm if request.HasField("vm") else None)
-        return self.machine.execute(request, guest, _part(request))
+        try:
+            return self.machine.execute(request, guest, _part(request.turn, caller))
+        except NotTaken:
+            return ultravisor_pb2.ExecuteResponse(not_taken=True)
 
     def Access(self, request: ultravisor_pb2.AccessRequest, context: Context) -> ultravisor_pb2.AccessResponse:
         bounded("accesses", len(request.accesses), MOST_ACCESSES)
@@ -56,7 +62,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
             return ultravisor_pb2.AccessResponse(outcomes=[_outcome(one) for one in storage])
         pages = self.groups[request.group]
         accesses = [_access(pages, one) for one in request.accesses]
-        part = _part(request)
+        part, begins = _part(request.turn, caller), _part(request.begins, caller)
         if not accesses or (part and len(accesses) != 1):
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -65,13 +71,19 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
                 value=len(accesses),
                 allowed="one in a turn, at least one otherwise",
             )
-        outcomes = pages.access(vm, accesses, part)
+        try:
+            if vm is not None and begins and begins.offer:
+                outcomes = pages.first_access(vm, accesses, begins.offer)
+            else:
+                outcomes = pages.access(vm, accesses, part)
+        except NotTaken:
+            return ultravisor_pb2.AccessResponse(not_taken=True)
         return ultravisor_pb2.AccessResponse(outcomes=[_outcome(one) for one in outcomes], revision=pages.revision)
 
     def Shares(self, request: ultravisor_pb2.SharesRequest, context: Context) -> ultravisor_pb2.SharesResponse:
         pages = self.groups[request.group]
-        arguments = request.vm, page_of(pages.meta, request.page)
-        return ultravisor_pb2.SharesResponse(shares=bool(pages.call("uv_shared", arguments, _part(request)).code))
+        arguments, part = (request.vm, page_of(pages.meta, request.page)), _part(request.turn, None)
+        return ultravisor_pb2.SharesResponse(shares=bool(pages.call("uv_shared", arguments, part).code))
 
     def WouldEnd(self, request: ultravisor_pb2.WouldEndRequest, context: Context) -> ultravisor_pb2.WouldEndResponse:
         bounded("instructions", len(request.instructions), MOST_ACCESSES)
@@ -112,9 +124,21 @@ def _outcome(one: Outcome) -> ultravisor_pb2.PageOutcome:
     return ultravisor_pb2.PageOutcome(exception=one.exception, data=one.data)
 
 
-def _part(request: Any) -> Part | None:
-    turn: common_pb2.Turn = request.turn
-    return Part(turn.token, turn.index) if request.HasField("turn") else None
+def _part(turn: common_pb2.Turn, caller: identity.Identity | None) -> Part | None:
+    """The turn of a message. StatusError: it is offered by who is none of the services that take turns."""
+    if not turn.HasField("offer"):
+        return Part(turn.token, turn.index) if turn.token else None
+    role = caller.role if caller else ""
+    writer = re.fullmatch(f"{role}-[0-9a-f]{{12}}(/[0-9]{{1,6}})?", turn.offer.writer)
+    if caller is None or caller.vm is not None or role not in ("host", "guest") or not writer or turn.index:
+        raise StatusError(
+            grpc.StatusCode.PERMISSION_DENIED,
+            "NOT_YOUR_TURN",
+            "a turn that is offered",
+            value=str(caller),
+            allowed="by a guest service or a host MM, which name themselves as in the shared state, for a first call",
+        )
+    return Part(turn.token, turn.index, offer_from(turn, role))
 
 
 def _may_access(caller: identity.Identity, vm: int | None) -> None:

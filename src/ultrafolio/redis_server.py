@@ -28,6 +28,8 @@ VARIABLE = "ULTRAFOLIO_REDIS"
 READY_SECONDS = 20.0
 """The timeout of a start. It takes 40 ms; loading a long append-only file on a busy machine takes seconds."""
 STOP_SECONDS = 5.0
+SCRIPT_MS = 500
+"""How long a script runs before others are told that the server is busy with it. Ours take a few milliseconds."""
 PORT_TRIES = 8
 LONGEST_SOCKET = 100
 """Bytes in the path of a unix socket: the kernel's sun_path holds 107 and a zero, macOS's 103."""
@@ -78,6 +80,8 @@ class Server:
         folder = folder.resolve()
         options = ["--dir", str(folder), "--logfile", str(folder / "server.log"), "--save", ""]
         options += ["--appendonly", "yes" if append_only else "no", "--appendfsync", "no"]
+        # who waits for an endless script is told so within a second, and not after five
+        options += ["--lua-time-limit", str(SCRIPT_MS)]
         if acl_file is not None:
             options += ["--aclfile", str(acl_file.resolve())]
         try:

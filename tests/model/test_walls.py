@@ -12,8 +12,8 @@ from ultrafolio.model import layout
 from ultrafolio.model.layout import OWNERS
 from ultrafolio.model.properties import PROPERTIES, SEED
 from ultrafolio.model.rule import RULES
+from ultrafolio.state.crossing import WALLS
 from ultrafolio.state.sections import MAY_READ
-from ultrafolio.state.turn import WALLS
 
 SECTIONS = {"cfg", "who", *OWNERS}
 OTHERS = {"ultravisor": {"uv"}, "guest": {"actor"}}

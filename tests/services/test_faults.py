@@ -223,7 +223,7 @@ def test_who_finishes_a_turn_is_told_whose_it_was(places, tmp_path):
     engine.host._ask = dies
     with pytest.raises(Crash):
         engine.burst("host", WRITEBACK, 1, 0, request="back/1")
-    assert engine.stores["admin"].turn(engine.group) and engine.state().mm["locked"][0]
+    assert engine.stores["admin"].turn(engine.group)
     Group(
         engine.stores["host"],
         engine.group,
@@ -233,7 +233,7 @@ def test_who_finishes_a_turn_is_told_whose_it_was(places, tmp_path):
         engine._of_host,
         left=lambda group, turn: told.append((group, turn.actor, turn.request)),
     ).refresh()
-    assert told == [(engine.group, WRITEBACK, "back/1")]
+    assert told == [(engine.group, WRITEBACK, "back/1")] and engine.state().mm["locked"][0]
 
 
 # --------------------------------------------------------------------------------------------- contents of pages

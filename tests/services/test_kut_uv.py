@@ -1,4 +1,4 @@
-"""The ultravisor's conformance case 1 to 22, by number, as kvm-unit-tests ask.
+"""The ultravisor's conformance case 1 to 22, by number, as kvm-unit-tests asks them.
 
 Outside: 19 (attestation is not installed: the answer is 0x0002 and the bit is clear, see case 5).
 """

@@ -1,24 +1,29 @@
 """Bounds: a request at the limit is accepted, one above is refused in words; the table in the docs is the code's."""
 
+import contextlib
 import gzip
-import subprocess
+import os
+import signal
 import time
 from pathlib import Path
 
 import grpc
 import pytest
 
+from patience import NEVER
 from running_cluster import ROOT, running
 from services import limits
 from services.guest import servicer as guest
-from services.lab import jobs
+from services.lab import follower, following, jobs
 from services.lab.jobs import Jobs
 from services.ultravisor import servicer as ultravisor
 from ultrafolio.conformance.suite import build
 from ultrafolio.errors import InputError
+from ultrafolio.redis_server import Server
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import guest_pb2, lab_pb2, ultravisor_pb2
 from ultrafolio.sweep import planfile
+from ultrafolio.sweep.work import NOTHING
 
 
 def test_the_table_in_the_docs_is_the_codes():
@@ -125,7 +130,7 @@ def test_plans_at_the_limit_and_beyond(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="cells"):
         place.submit(PLAN + 'seed = "1-11"\n', "p")
     monkeypatch.setattr(jobs, "MOST_JOBS", 2)
-    monkeypatch.setattr(Jobs, "_follow", lambda self, job: None)
+    monkeypatch.setattr(following.Following, "follow", lambda self, job: None)
     for n in (9, 10):
         place.submit(PLAN + f'seed = "1-{n}"\n', "p")
     with pytest.raises(InputError) as caught:
@@ -134,24 +139,91 @@ def test_plans_at_the_limit_and_beyond(tmp_path, monkeypatch):
     place.submit(PLAN + 'seed = "1-9"\n', "p")
 
 
-def test_waiting_sweeps_are_queued_and_not_a_process_each(tmp_path, monkeypatch):
-    started, real = [], subprocess.Popen
+@contextlib.contextmanager
+def followed(folder, url, plans):
+    """A lab's sweeps without any worker: they wait, and what follows them."""
+    place = Jobs(folder / "sweeps", url)
+    try:
+        names = [place.submit(PLAN + f'seed = "1-{n}"\n', "p")[0] for n in range(2, 2 + plans)]
+        yield place, names
+    finally:
+        place.close()
 
-    def counted(words, **more):
-        started.append(real(["sleep", "60"]))
-        return started[-1]
 
-    monkeypatch.setattr(jobs.subprocess, "Popen", counted)
-    place = Jobs(tmp_path / "sweeps", "unix:///nowhere")
-    names = [place.submit(PLAN + f'seed = "1-{n}"\n', "p")[0] for n in range(2, 9)]
-    assert len(started) == jobs.MOST_FOLLOWERS
-    started[0].terminate()
-    started[0].wait()
-    end = time.monotonic() + 20
-    while len(started) == jobs.MOST_FOLLOWERS:
+def until(what):
+    end = time.monotonic() + 5 * NEVER
+    while not what():
         assert time.monotonic() < end
         time.sleep(0.05)
-    place._cancel(names[-1])
-    assert len(started) == jobs.MOST_FOLLOWERS + 1
-    place.close()
-    assert all(one.poll() is not None for one in started)
+
+
+def followers():
+    """Processes of this one that follow sweeps; without those that they have forked for a while."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"services.lab.follower" in (status.parent / "cmdline").read_bytes():
+                found.append(int(status.parent.name))
+    return found
+
+
+def test_one_process_follows_all_sweeps_that_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(following, "AGAIN_S", 0.0)
+    with Server.start() as server, followed(tmp_path, server.url, 3) as (place, names):
+        queued = [tmp_path / "sweeps" / name / "store/job.json" for name in names]
+        until(lambda: all(file.exists() for file in queued))
+        first = followers()
+        assert len(first) == 1 == len({place.following.pid})
+        place._cancel(names[0])
+        assert not queued[0].exists() and followers() == first, "the others are followed as before"
+        os.kill(first[0], signal.SIGKILL)
+        until(lambda: followers() not in ([], first))
+        assert place.submit(PLAN + 'seed = "1-3"\n', "p")[0] == names[1]
+        until(lambda: all("coming back to job" in (file.parent.parent / "log").read_text() for file in queued[1:]))
+        assert [place.failure(name) for name in names] == [""] * 3 and len(followers()) == 1
+    assert followers() == []
+
+
+def test_a_sweep_that_ends_its_follower_is_given_up_and_the_others_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(following, "AGAIN_S", 0.0)
+    with Server.start() as server, followed(tmp_path, server.url, 2) as (place, (bad, good)):
+        for _ in range(following.MOST_DEATHS):
+            until(lambda: place.following.pid)
+            pid = place.following.pid
+            (tmp_path / "sweeps/at").write_bytes(bad.encode())
+            os.kill(pid, signal.SIGKILL)
+            until(lambda pid=pid: place.following.pid != pid)
+        until(lambda: place.following.why(bad))
+        assert "ended 3 times at it" in place.failure(bad) and not place.failure(good)
+        until((tmp_path / "sweeps" / good / "store/job.json").exists)
+
+
+def test_a_sweep_without_a_queue_says_so(tmp_path):
+    with followed(tmp_path, "unix:///nowhere", 1) as (place, (name,)):
+        until(lambda: place.following.why(name))
+        assert "Redis does not answer" in (tmp_path / "sweeps" / name / "log").read_text()
+
+
+def test_sweeps_beyond_the_followers_room_wait_for_their_turn(tmp_path, monkeypatch):
+    monkeypatch.setattr(follower, "MOST_POINTS", 20)
+    monkeypatch.setattr(follower, "MOST_OPEN", 3)
+    monkeypatch.setattr(follower.Follower, "_steps", lambda self, job, stop: iter([NOTHING]))
+    told = []
+    one = follower.Follower(tmp_path, "unix:///nowhere", lambda job, why: told.append((job, why)))
+    for job, seeds in (("a", 8), ("b", 8), ("c", 1), ("d", 100), ("e", 2)):
+        (tmp_path / job).mkdir()
+        (tmp_path / job / "plan.toml").write_text(PLAN + f'x = [1, 2]\nseed = "1-{seeds}"\n')
+        one.follow(job)
+    order = []
+    for _ in range(10):
+        going = one._next()
+        order.append((going.job, sorted(one._open)))
+        one._advance(going)
+    points = {"a": 16, "b": 16, "c": 2, "d": 200, "e": 4}
+    assert sorted(told) == [(job, "") for job in "abcde"]
+    assert all(len(there) == 1 or sum(points[job] for job in there) <= 20 for _, there in order)
+    assert ("d", ["d"]) in order and any(len(there) > 1 for _, there in order), order
+    one.follow("a")
+    one.leave("a")
+    assert told[-1] == ("a", "") and not one._waiting

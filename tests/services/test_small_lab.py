@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from running_cluster import ROOT, running
+from services.lab import retention
 from services.lab.replay import GroupReplay
 from ultrafolio.cli import main as ultrafolio
 from ultrafolio.commands.validate import stored
@@ -136,6 +137,50 @@ def test_what_the_rules_refuse_is_not_cut(lab):
     assert not client.exists("uf:{odd}:checkpoint")
 
 
+class Log(list):
+    def warning(self, what, **more):
+        self.append((what, more))
+
+
+def kept_by(store, monkeypatch, until):
+    """What a keeper logs, that looks at streams of more than four entries until something came about."""
+    monkeypatch.setattr(retention, "EVERY_S", 0.05)
+    monkeypatch.setattr(retention.checkpoint.cut, "__defaults__", (2, 4))
+    log, one = Log(), retention.Retention(store, None)
+    one.start_cutting(log)
+    end = time.monotonic() + 60
+    while not until():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    one.close()
+    return log
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "why"),
+    [
+        ("garbled", b"\0" * 8 + b"nonsense", "is no entry of a stream"),
+        ("lying", b"", "the rules refuse entry"),
+    ],
+)
+def test_why_a_stream_is_not_cut_is_listed_and_the_others_are_cut(lab, where, monkeypatch, capsys, name, entry, why):
+    for group in (name, f"{name}-good"):
+        hang(lab, group, 1)
+    client = lab.store._client
+    for _ in range(9):
+        client.rpush(f"uf:{{{name}}}:log", entry or client.lrange(f"uf:{{{name}}}:log", 3, 3)[0])
+    password = (Path(where["folder"]) / "redis/keeper.password").read_text().strip()
+    store = RedisStore(f"unix://keeper:{password}@{where['redis'].split('@')[1]}", "keeper")
+    log = kept_by(store, monkeypatch, lambda: name in lab.store.uncut() and lab.store.length(f"{name}-good") <= 4)
+    assert [more["group"] for what, more in log if why in more["reason"]].count(name) == 1, "said once"
+    sizes = {one.group: one.uncut for one in lab.lab.ListGroups(lab_pb2.ListGroupsRequest(sizes=True)).sizes}
+    assert why in sizes[name] and sizes[f"{name}-good"] == ""
+    assert code("trace", "groups", where["redis"]) == 0
+    assert f"not cut, it grows: {sizes[name]}" in capsys.readouterr().out
+    lab.lab.DeleteGroup(lab_pb2.DeleteGroupRequest(group=name, archive=True))
+    assert name not in lab.store.uncut()
+
+
 @pytest.mark.parametrize("user", ["guest", "host", "ultravisor", "lab"])
 def test_a_parts_own_user_cannot_cut_a_stream(lab, where, user):
     hang(lab, f"of-{user}", 1)
@@ -210,24 +255,7 @@ def test_the_page_does_the_same_and_for_itself_only(lab, where):
     assert "shown" not in lab.store.groups()
 
 
-class Said(list):
-    """A log that records its messages."""
-
-    def warning(self, *words, **fields):
-        self.append((words, fields))
-
-
 def test_the_lab_cuts_by_itself(lab, monkeypatch):
-    from services.lab import retention
-
     hang(lab, "kept", 1)
-    monkeypatch.setattr(retention, "EVERY_S", 0.05)
-    monkeypatch.setattr(retention.checkpoint.cut, "__defaults__", (2, 4))
-    one = retention.Retention(lab.store, None)
-    one.start_cutting(Said())
-    end = time.monotonic() + 60
-    while lab.store.length("kept") > 4:
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    one.close()
+    kept_by(lab.store, monkeypatch, lambda: lab.store.length("kept") <= 4)
     accepted(lab, "kept")

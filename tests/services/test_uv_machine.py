@@ -10,10 +10,10 @@ from services.ultravisor.pages import Pages, Part
 from ultrafolio.model.layout import PAGE_SIZE, SECURE, UV_BUSY, UV_ERROR, UV_OK, blank
 from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
+from ultrafolio.state.crossing import Result
 from ultrafolio.state.memory import Memory, MemoryStore
 from ultrafolio.state.sections import Meta, split
 from ultrafolio.state.store import Commit, Turn
-from ultrafolio.state.turn import Result
 from ultrafolio.uvcall import image
 from ultrafolio.uvcall.calls import CALLS
 from ultrafolio.uvcall.uvcb import pack, unpack

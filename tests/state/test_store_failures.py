@@ -1,16 +1,26 @@
 """A store that is full, whose clock jumps, or that lost writes: the errors, and that no data is damaged."""
 
+import contextlib
+import threading
+from functools import partial
+
 import grpc
 import pytest
 import redis
 
-from services.common.calls import _failure
+from running_cluster import running
+from services.common import failures
 from services.launcher import recover
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import KEY, Machines
+from ultrafolio.conformance.suite import build
 from ultrafolio.redis_server import Server
+from ultrafolio.rpc.client import request_id
+from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.errors import StatusError
-from ultrafolio.state import acl
+from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2
+from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE
+from ultrafolio.state import acl, until
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import LEASE_MS, REPLY_MS, Commit, Patch, StoreBehind, StoreFull, StoreUnavailable, Turn
 
@@ -36,7 +46,7 @@ def test_a_full_store_is_resource_exhausted_and_says_what_to_do(store):
     store._client.config_set("maxmemory", 1)
     with pytest.raises(StoreFull) as caught:
         store.commit("g", commit(1, patches=[Patch("pc", 0, b"\1")]))
-    status = _failure(caught.value, "rpc", None)
+    status = failures.status_of(caught.value, "rpc", None)
     assert (status.code, status.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STATE_FULL")
     assert "maxmemory" in status.then
     store._client.config_set("maxmemory", 0)
@@ -97,7 +107,7 @@ def test_a_store_that_lost_writes_is_refused_until_an_operator_decides(server, s
     store._client.restore("uf:{g}:pc", 0, lost, replace=True)
     with pytest.raises(StoreBehind) as caught:
         store.commit("g", commit(3, cached=second.revisions["pc"], patches=[Patch("pc", 0, b"\3")]))
-    assert _failure(caught.value, "rpc", None).reason == "STATE_WENT_BACK"
+    assert failures.status_of(caught.value, "rpc", None).reason == "STATE_WENT_BACK"
     # also for parts that have seen nothing yet
     with pytest.raises(StoreBehind):
         store.commit("g", commit(1, writer="new"))
@@ -141,3 +151,62 @@ def test_a_machine_that_lost_changes_is_refused_until_an_operator_decides(server
 def test_only_the_parts_mark_a_group():
     assert "uf:{*}:behind" in acl.RIGHTS["guest"].write and StatusError
     assert not any("behind" in pattern for pattern in acl.RIGHTS["lab"].write)
+
+
+# ------------------------------------------------------------------------------------------ a script without an end
+@contextlib.contextmanager
+def endless(url):
+    """A script that does not end, until it is killed."""
+    runs, kills = redis.Redis.from_url(url, socket_timeout=60), redis.Redis.from_url(url)
+    ended = []
+
+    def run():
+        with pytest.raises(redis.ResponseError):
+            runs.eval("while true do end", 0)
+        ended.append(True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not ended:
+        try:
+            kills.ping()
+        except redis.ResponseError as error:
+            assert "BUSY" in str(error)
+            break
+    yield
+    kills.script_kill()
+    thread.join(20)
+    assert ended
+
+
+def test_an_endless_script_is_said_within_the_callers_deadline_and_what_to_do(tmp_path):
+    """Within the deadline: what comes after it is DEADLINE_EXCEEDED, by the caller's own clock."""
+    with running(tmp_path) as where, Cluster.at(where) as cluster:
+        cluster.lay_out("busy", build("per-page", [0, 0], ["secure", "exported"], vcpu=[{}], writeback=[{"page": [0]}]))
+
+        def orders(timeout):
+            touch = guest_pb2.TouchRequest(group="busy", actor=0, page=1, request_id=request_id())
+            start = host_mm_pb2.StartRequest(group="busy", actor=1, page=0, request_id=request_id())
+            plain = guest_pb2.TouchRequest(group="busy", actor=0, page=0)
+            calls = (cluster.guest.Touch, touch), (cluster.host.Start, start), (cluster.guest.Touch, plain)
+            return [partial(call, request, timeout=timeout) for call, request in calls]
+
+        cluster.guest.Touch(guest_pb2.TouchRequest(group="busy", actor=0, page=0))
+        with endless(where["redis"]):
+            for timeout in (3, 7):
+                for order in orders(timeout):
+                    with pytest.raises(StatusError) as caught:
+                        order()
+                    told = caught.value
+                    assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE"), timeout
+                    assert "SCRIPT KILL" in told.then and "script of somebody's" in told.value
+        assert [order().outcome for order in orders(20)] == [OUTCOME_DONE] * 3
+
+
+def test_a_piece_of_work_knows_its_callers_deadline():
+    assert until.left(10.0) == 10.0
+    with until.wanted(5.0):
+        assert 4.0 < until.left(10.0) < 5.0 and until.left(2.0) == 2.0
+        with until.wanted(0.1):
+            assert until.left(10.0) == until.SHORTEST_S, "what goes on when nobody waits is not cut short"
+    assert until.left(10.0) == 10.0

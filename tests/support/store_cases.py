@@ -11,9 +11,10 @@ from services.ultravisor.contents import Contents
 from services.ultravisor.pages import Pages, Part, lay_out
 from ultrafolio.model.layout import IDLE_PC, PAGE_SIZE
 from ultrafolio.model.rule import RULES
+from ultrafolio.state.crossing import SWAPS, Result
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, encode_meta, join, split
-from ultrafolio.state.turn import SWAPS, Group, Result
+from ultrafolio.state.turn import Group
 
 GUESTS = ("guest", "device")
 NUMBERS = itertools.count()
@@ -56,8 +57,8 @@ class Stored:
     def _of_host(pc):
         return RULES[pc].actor not in GUESTS
 
-    def ask(self, view, turn, index, function, arguments):
-        part = Part(turn.token, index)
+    def ask(self, view, turn, index, function, arguments, offer=None):
+        part = Part(turn.token, index, offer)
         if function == "hw_guest":
             vm, page = arguments
             return Result(self.pages.access(vm, [(page, 0, 0, b"")], part)[0].exception)

@@ -72,8 +72,8 @@ class Breakable(Stored):
             if uv["state"] not in (NON_SECURE, EXPORTED):
                 self.contents.write(page * 4096, 0, bytes([page + 1]) * 4096)
 
-    def ask(self, view, turn, index, function, arguments):
-        return self.faults(super().ask, view, turn, index, function, arguments)
+    def ask(self, *asked):
+        return self.faults(super().ask, *asked)
 
     def burst(self, role, actor, op=0, page=0, *, most=64, request=""):
         return getattr(self, role).burst(actor, op, page, most=most, request=request)

@@ -57,9 +57,12 @@ def _do(store: Any, request: Request) -> int:
 
 
 def _list(store: Any, there: list[str], as_json: bool) -> None:
+    uncut = store.uncut()
     for name in there:
-        entries, size = store.length(name), store.size(name)
+        entries, size, why = store.length(name), store.size(name), uncut.get(name, "")
         if as_json:
-            click.echo(json.dumps({"group": name, "entries": entries, "bytes": size}))
+            click.echo(json.dumps({"group": name, "entries": entries, "bytes": size, "uncut": why}))
         else:
             click.echo(f"{name:<40} {plural(entries, 'entry', 'entries'):>18} {plural(size, 'byte'):>18}")
+            if why:
+                click.echo(f"  not cut, it grows: {why}")

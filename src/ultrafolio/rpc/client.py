@@ -23,6 +23,7 @@ import grpc
 from google.protobuf.message import Message
 
 from ultrafolio.errors import InputError
+from ultrafolio.state import until
 
 from .errors import from_call
 
@@ -184,8 +185,9 @@ class _Call:
 
     def arguments(self, request: Any, timeout: float | None, metadata: Any) -> dict[str, Any]:
         pairs = self.channel.pairs(request)
+        # a service that asks another does not wait for it longer than its own caller does
         return {
-            "timeout": self.channel.timeout_s if timeout is None else timeout,
+            "timeout": until.left(self.channel.timeout_s) if timeout is None else timeout,
             "metadata": pairs if metadata is None else (*pairs, *metadata),
         }
 

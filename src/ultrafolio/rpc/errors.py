@@ -7,6 +7,8 @@ of trailers that HTTP/2 peers accept.
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -52,8 +54,19 @@ def _rebuild(
     return StatusError(code, reason, what, value=value, allowed=allowed, cause=cause, then=then)
 
 
-def to_status(error: InputError) -> grpc.Status:
-    """Returns the status of an error: that of a StatusError, otherwise INVALID_ARGUMENT with reason BAD_INPUT."""
+class _Final(grpc.Status):
+    """A status after which the caller's channel does not repeat the call by itself."""
+
+    def __init__(self, status: Any) -> None:
+        self.code, self.details = status.code, status.details
+        self.trailing_metadata = (*status.trailing_metadata, ("grpc-retry-pushback-ms", "-1"))
+
+
+def to_status(error: InputError, *, repeats: bool = True) -> grpc.Status:
+    """Returns the status of an error: that of a StatusError, otherwise INVALID_ARGUMENT with reason BAD_INPUT.
+
+    repeats: whether the caller's channel may repeat the call by itself, if the code allows it
+    """
     code = error.code if isinstance(error, StatusError) else grpc.StatusCode.INVALID_ARGUMENT
     reason = error.reason if isinstance(error, StatusError) else BAD_INPUT
     value = "" if error.value is None else error.value if isinstance(error.value, str) else repr(error.value)
@@ -66,7 +79,7 @@ def to_status(error: InputError) -> grpc.Status:
     status: grpc.Status = rpc_status.to_status(
         status_pb2.Status(code=code.value[0], message=_cut(error.what), details=[detail])
     )
-    return status
+    return status if repeats else _Final(status)
 
 
 def from_call(error: grpc.RpcError, address: str, method: str = "") -> StatusError:

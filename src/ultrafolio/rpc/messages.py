@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
 from ultrafolio.model.layout import CFG, WHO
 from ultrafolio.state.sections import Meta
-from ultrafolio.state.turn import Done
+from ultrafolio.state.store import Offer, Turn
+from ultrafolio.state.turn import Done, Section
 
 from .v1 import common_pb2 as pb
 
@@ -47,6 +49,40 @@ def step_to(done: Done) -> pb.Step:
 def step_from(message: pb.Step) -> Done:
     """Returns the step in a message."""
     return Done(message.actor, message.rule, message.outcome)
+
+
+def offer_to(offer: Offer) -> pb.Turn:
+    """The message of an offered turn, for the first crossing of its step."""
+    turn = offer.turn
+    made = pb.Offer(
+        actor=turn.actor,
+        op=turn.op,
+        page=turn.page,
+        request=turn.request,
+        standing=offer.standing,
+        writer=offer.writer,
+        number=offer.number,
+        seen={name: bytes.fromhex(data) for name, data in turn.seen},
+    )
+    return pb.Turn(token=turn.token, offer=made)
+
+
+def offer_from(message: pb.Turn, role: str) -> Offer:
+    """The turn that a part of this role offers in a message."""
+    made = message.offer
+    seen = [(name, made.seen[name].hex()) for name in sorted(made.seen)]
+    turn = Turn(message.token, role, made.actor, made.op, made.page, made.request, seen=seen)
+    return Offer(turn, dict(made.standing), made.writer, made.number)
+
+
+def sections_to(sections: Iterable[Section]) -> list[pb.Section]:
+    """The messages of sections."""
+    return [pb.Section(name=one.name, revision=one.revision, data=one.data) for one in sections]
+
+
+def sections_from(messages: Iterable[pb.Section]) -> list[Section]:
+    """The sections in messages."""
+    return [Section(one.name, one.revision, one.data) for one in messages]
 
 
 def laboratory_handle(group: str, vm: int) -> int:

@@ -113,7 +113,7 @@ RIGHTS: dict[str, Rights] = {
         channels=("*celery*", "/0.celery.pidbox"),
     ),
     KEEPER: Rights(
-        write=(*_group("log", "checkpoint"), "uf:groups", "uf:deleted"),
+        write=(*_group("log", "checkpoint"), "uf:groups", "uf:deleted", "uf:uncut"),
         read=_group("poll", "bell"),
         append=(),
         commands=(
@@ -126,6 +126,8 @@ RIGHTS: dict[str, Rights] = {
             "llen",
             "ltrim",
             "hgetall",
+            "hset",
+            "hdel",
             "sadd",
             "srem",
             "smembers",

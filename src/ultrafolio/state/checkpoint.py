@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from .events import Kept, decode, encode
 from .redis import RedisStore, number_of
 from .validate import Replay, begin
@@ -25,7 +27,10 @@ def cut(store: RedisStore, group: str, window: int = WINDOW, longest: int = LONG
     replay, started, last = None, list[Any](), 0
     left = length - window
     for event in store.events(group):
-        entry = decode(event.data)
+        try:
+            entry = decode(event.data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return f"entry {event.id} is no entry of a stream: {error}"
         if isinstance(entry, Kept):
             replay = Replay.after(entry)
             continue

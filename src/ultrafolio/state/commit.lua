@@ -3,9 +3,10 @@
 -- 8 bell, 9 answers in their order, then one per section of ARGV[2]
 -- ARGV: 1 the commit (store.Commit as MessagePack array; bytes as their number among the further arguments),
 --       2 names of the sections, 3 role, 4 lease ms, 5 answer ms, 6… bytes
--- A section is its revision (8 bytes, big endian) followed by its data.
-local id, writer, cached, expect, patches, events, token, take, adopt, release, journal, request, polls =
-  unpack(cmsgpack.unpack(ARGV[1]), 1, 13)
+-- A section is its revision (8 bytes, big endian) followed by its data. The hash of last commits has the revisions, too,
+-- as `~SECTION`: a part may compare those of sections that it may not read.
+local id, writer, cached, expect, patches, events, token, take, adopt, release, journal, request, polls, offer =
+  unpack(cmsgpack.unpack(ARGV[1]), 1, 14)
 local names = cmsgpack.unpack(ARGV[2])
 local role, lease, keep = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
@@ -99,6 +100,26 @@ if did and tonumber(did) > tonumber(id) then return answer('stale') end -- a cop
 
 local held = redis.call('GET', KEYS[1])
 held = held and cmsgpack.unpack(held)
+if offer and held and held[1] == offer[1][1] then
+  token, offer = held[1], nil -- asked again: it was taken
+elseif offer then
+  local fields, wanted = {}, {}
+  for name, known in pairs(offer[2]) do
+    fields[#fields + 1], wanted[#wanted + 1] = '~' .. name, known
+  end
+  local stands = redis.call('HMGET', KEYS[4], offer[3], unpack(fields))
+  local counts = offer[1][1] ~= ''
+  if counts and stands[1] and tonumber(stands[1]) >= offer[4] then return answer('moved') end
+  for i, known in ipairs(wanted) do
+    if tonumber(stands[i + 1] or -1) ~= known then return answer('moved') end
+  end
+  if not journal then
+    for _, name in ipairs(expect) do
+      if cached[name] ~= revision[name] then return answer('stale') end
+    end
+  end
+  if counts and not journal then redis.call('HSET', KEYS[4], offer[3], offer[4]) end
+end
 local entries = held and redis.call('LRANGE', KEYS[2], 0, -1) or {}
 -- a lease that ends later than a lease can was given before the clock went back: it is over
 if held and held[7] - now > lease then held[7] = now end
@@ -120,6 +141,11 @@ end
 for _, name in ipairs(expect) do
   if cached[name] ~= revision[name] then return answer('stale') end
 end
+if journal and offer then -- the turn is taken for its beginner
+  take = offer[1]
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[4], offer[3], offer[4])
+end
 if journal then
   if #entries > journal[1] then return answer('done', held, {entries[journal[1] + 1]}) end
   redis.call('RPUSH', KEYS[2], ARGV[5 + journal[2]])
@@ -135,13 +161,14 @@ for name in pairs(moved) do
   revision[name] = revision[name] + 1
   if cached[name] == revision[name] - 1 then cached[name] = revision[name] end
   redis.call('SETRANGE', at[name], 0, struct.pack('>I8', revision[name]))
+  redis.call('HSET', KEYS[4], '~' .. name, revision[name])
 end
 if held and held[1] ~= token and #patches + #events > 0 then redis.call('DEL', KEYS[1]) end -- void, and its holder late
 for _, blob in ipairs(events) do log(ARGV[5 + blob], polls) end
 if take then
   take[7] = now + lease
   redis.call('SET', KEYS[1], cmsgpack.pack(take))
-  if not adopt and token == '' then redis.call('DEL', KEYS[2]) end
+  if not adopt and not journal and token == '' then redis.call('DEL', KEYS[2]) end
 elseif release then
   redis.call('DEL', KEYS[1], KEYS[2])
 elseif held and token ~= '' then

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from . import requests
-from .store import LEASE_MS, Answer, Commit, Event, Status, Turn
+from .store import LEASE_MS, Answer, Commit, Event, Offer, Status, Turn
 
 
 @dataclass
@@ -68,18 +68,30 @@ class MemoryStore:
 
     def _commit(self, group: _Group, commit: Commit) -> Answer:
         now = int(time.monotonic() * 1000)
-        held = group.turn
-        refused = self._turn(group, commit, now)
+        held, offer = group.turn, commit.offer
         did = group.did.get(commit.writer, "0")
         if int(did) >= int(commit.id):
             return _answer(group, commit, "done" if did == commit.id else "stale")
+        if offer and held and held.token == offer.turn.token:
+            commit, offer = msgspec.structs.replace(commit, token=held.token), None  # asked again: it was taken
+        elif offer and _moved(group, offer):
+            return _answer(group, commit, "moved")
+        elif offer and not commit.journal:
+            if _stale(group, commit):
+                return _answer(group, commit, "stale")
+            if offer.turn.token:
+                group.did[offer.writer] = str(offer.number)
+        refused = self._turn(group, commit, now)
         if refused:
             wait = max(0, held.until - now) if held else 0
             return _answer(group, commit, refused, held, group.journal if refused == "left" else [], wait)
         if commit.request:
             requests.own(commit.request[0], group.replies.get((self.role, requests.split(commit.request[0])[0])))
-        if any(commit.cached[name] != group.revisions[name] for name in commit.expect):
+        if _stale(group, commit):
             return _answer(group, commit, "stale")
+        if commit.journal and offer:  # the turn is taken for its beginner
+            commit = msgspec.structs.replace(commit, take=offer.turn)
+            group.journal, group.did[offer.writer] = [], str(offer.number)
         if commit.journal:
             index, entry = commit.journal
             if len(group.journal) > index:
@@ -95,7 +107,7 @@ class MemoryStore:
         group.events += commit.events
         if commit.take:
             group.turn = msgspec.structs.replace(commit.take, until=now + self._lease)
-            if not commit.adopt and not commit.token:
+            if not commit.adopt and not commit.journal and not commit.token:
                 group.journal = []
         elif commit.release:
             group.turn, group.journal = None, []
@@ -167,6 +179,17 @@ class MemoryStore:
         with self._memory.changed:
             self._memory.groups.pop(group, None)
             self._memory.deleted.add(group)
+
+
+def _moved(group: _Group, offer: Offer) -> bool:
+    """Whether something that the beginner of an offered turn saw does not stand any more, or the offer is late."""
+    late = bool(offer.turn.token) and int(group.did.get(offer.writer, "0")) >= offer.number
+    return late or any(group.revisions.get(name) != known for name, known in offer.standing.items())
+
+
+def _stale(group: _Group, commit: Commit) -> bool:
+    """Whether an expected revision has moved on."""
+    return any(commit.cached[name] != group.revisions[name] for name in commit.expect)
 
 
 def _answer(

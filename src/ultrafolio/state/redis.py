@@ -2,8 +2,8 @@
 
 Keys of a group share one hash tag: `uf:{GROUP}:SECTION`, `uf:{GROUP}:turn`, `…:journal`, `…:log` (the stream),
 `…:poll` (rounds of polling that are not in it yet), `…:bell` (rings for who waits for the stream), `…:checkpoint`,
-`…:did` (last commit per writer), `…:reply:ROLE:ID` and `…:order:ROLE` (answers, and their order). Who may touch
-which is in state/acl.py. Commands are those that Redis 7 and Valkey share.
+`…:did` (last commit per writer, revision per section), `…:reply:ROLE:ID` and `…:order:ROLE` (answers, and their
+order). Who may touch which is in state/acl.py. Commands are those that Redis 7 and Valkey share.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 
 import msgspec
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from . import requests
+from . import requests, until
 from .events import Again, encode
 from .sections import DTYPES, MAY_WRITE
 from .store import (
@@ -45,13 +47,16 @@ PIECE = 1000
 """Entries that are read at a time."""
 _TIME = 8
 """Bytes of an entry's time, in milliseconds since 1970."""
+SCRIPT_KILL = "`redis-cli SCRIPT KILL`, as the administrator,"
+TRY_S = 1.0
+"""How long the server may take for one answer."""
 FULL = {
     "OOM": "its memory is full: raise maxmemory, or delete folio groups that nobody needs",
     "MISCONF": "its disk is full, or cannot be written: make room on it",
 }
 """First words of the server's errors that last until an operator acts -> the action."""
 FOR_A_WHILE = {
-    "LOADING": "the store loads its data", "BUSY": "the store runs a script of somebody's",
+    "LOADING": "the store loads its data", "BUSY": f"the store runs a script of somebody's: {SCRIPT_KILL} ends it",
     "READONLY": "the store is a replica", "MASTERDOWN": "the store has lost its master",
     "NOREPLICAS": "the store has too few replicas", "CLUSTERDOWN": "the store's cluster is down",
     "TRYAGAIN": "the store moves its data",
@@ -64,12 +69,18 @@ PASSED = 1 << 40
 """Increment of revisions when an operator accepts a store that lost writes: more than the lost commits."""
 DELETED = "uf:deleted"
 """The names of groups that were deleted."""
+UNCUT = "uf:uncut"
+"""Of groups whose stream cannot be cut: why. Written by who cuts."""
+LONGEST_WHY = 500
 _CREATE = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 1 end
 for i = 3, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end
 end
-for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1]) end
+for i = 3, #KEYS do
+  redis.call('SET', KEYS[i], ARGV[i + 1])
+  redis.call('HSET', KEYS[1], '~' .. string.match(KEYS[i], '[^:]*$'), 1)
+end
 local time = redis.call('TIME')
 redis.call('RPUSH', KEYS[2], struct.pack('>I8', time[1] * 1000 + math.floor(time[2] / 1000)) .. ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
@@ -100,8 +111,10 @@ class RedisStore:
 
     def __init__(self, url: str, role: str, *, patience: float = 10.0, lease_ms: int = LEASE_MS) -> None:
         self.role, self._patience, self._lease = role, patience, lease_ms
+        # tried again by _patiently only: the client's own tries would go on beyond a call's deadline
+        once = Retry(NoBackoff(), 0)
         self._client: Any = redis.Redis.from_url(
-            url, socket_timeout=2.0, socket_connect_timeout=2.0, max_connections=MOST_CONNECTIONS
+            url, socket_timeout=TRY_S, socket_connect_timeout=TRY_S, retry=once, max_connections=MOST_CONNECTIONS
         )
         self._script = self._client.register_script(_SCRIPT)
         self._create = self._client.register_script(_CREATE)
@@ -161,7 +174,7 @@ class RedisStore:
             if not found and not block_ms:
                 return
             if not found:
-                bell, block = {_key(group, "bell"): rung}, min(block_ms, 1000)
+                bell, block = {_key(group, "bell"): rung}, min(block_ms, int(1000 * TRY_S / 2))
                 self._patiently(functools.partial(self._client.xread, bell, count=1, block=block))
             block_ms = 0
 
@@ -182,6 +195,18 @@ class RedisStore:
         head = [n.to_bytes(_REVISION, "big") for n in (cut, number)]
         args: list[Any] = [head[0] if cut else b"", head[1] + checkpoint, number - cut]
         return number > cut and bool(self._patiently(lambda: self._cut(keys=keys, args=args)))
+
+    def note_uncut(self, group: str, why: str) -> None:
+        """Say why a group's stream cannot be cut, or with "" that it can. With the keeper's rights."""
+        if why:
+            self._patiently(lambda: self._client.hset(UNCUT, group, why[:LONGEST_WHY]))
+        else:
+            self._patiently(lambda: self._client.hdel(UNCUT, group))
+
+    def uncut(self) -> dict[str, str]:
+        """The groups whose stream cannot be cut, and why."""
+        found = self._patiently(lambda: self._client.hgetall(UNCUT))
+        return {group.decode(): why.decode("utf-8", "replace") for group, why in found.items()}
 
     def length(self, group: str) -> int:
         """Returns the number of entries in the log."""
@@ -226,6 +251,7 @@ class RedisStore:
     def delete(self, group: str) -> None:
         self._patiently(lambda: self._client.sadd(DELETED, group))
         self._patiently(lambda: self._client.srem("uf:groups", group))
+        self.note_uncut(group, "")
         names = *DTYPES, "meta", *_BESIDE
         self._patiently(lambda: self._client.delete(*(_key(group, name) for name in names)))
 
@@ -271,6 +297,7 @@ class RedisStore:
                     head = self._client.getrange(_key(group, name), 0, _REVISION - 1)
                     later = int.from_bytes(head, "big") + PASSED
                     pipe.setrange(_key(group, name), 0, later.to_bytes(_REVISION, "big"))
+                    pipe.hset(_key(group, "did"), f"~{name}", later)
                 pipe.delete(_key(group, BEHIND))
                 pipe.execute()
 
@@ -280,14 +307,16 @@ class RedisStore:
         self._client.close()
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Try again while the server is away. Everything sent is safe to send twice."""
-        end, pause = time.monotonic() + self._patience, 0.01
+        """Try again while the server is away, as long as the patience and the caller's deadline allow. Everything sent
+        is safe to send twice."""
+        began, pause = time.monotonic(), 0.01
+        end = began + until.left(self._patience) - TRY_S
         while True:
             try:
                 return attempt()
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 if time.monotonic() + pause > end:
-                    raise StoreUnavailable(f"no answer from the store for {self._patience:g} s: {error}") from error
+                    raise _unavailable("it does not answer", began, error) from error
             except redis.ResponseError as error:
                 word = _word(error)
                 if word in FULL:
@@ -295,9 +324,13 @@ class RedisStore:
                 if not word:
                     raise
                 if time.monotonic() + pause > end:
-                    raise StoreUnavailable(f"{FOR_A_WHILE[word]} for {self._patience:g} s: {error}") from error
+                    raise _unavailable(FOR_A_WHILE[word], began, error) from error
             time.sleep(pause)
             pause = min(2 * pause, 0.2)
+
+
+def _unavailable(why: str, began: float, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"{why}; tried for {time.monotonic() - began:.1f} s: {error}")
 
 
 def _word(error: redis.ResponseError) -> str:

@@ -5,6 +5,8 @@ thread to the host, the host's import makes the ultravisor change a page. A *tur
 step atomic. The caller takes the turn; each role that it calls commits its own section under that turn and appends its
 result to the journal; the caller commits last, with the event, and releases the turn. Other commits are refused while a
 turn is held.
+The first role that is called may take the turn for the caller in its own commit, if no section that the caller read
+has changed.
 
 The turn of a holder that died expires. If its journal is empty, nothing was done and the next commit ends the turn. If
 it has results, the holder's role must finish the step: rules are pure, so running them again on the saved inputs, with
@@ -49,6 +51,21 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     seen: list[tuple[str, str]] = []
 
 
+class Offer(msgspec.Struct, frozen=True, array_like=True):
+    """A turn that the first part which is asked takes for its beginner, with its result as the first of the journal.
+
+    turn            as its beginner would take it
+    standing        per section that the beginner reads, the revision it has: every one must stand, else nothing is done
+    writer, number  the beginner, and the number of this offer among its own: it counts once, and not after a later one;
+                    an offer without a token, which takes no turn, counts as often as it comes
+    """
+
+    turn: Turn
+    standing: dict[str, int]
+    writer: str
+    number: int
+
+
 class Commit(msgspec.Struct, frozen=True, array_like=True):
     """One atomic change of a group.
 
@@ -65,6 +82,8 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     journal    (index, result) to append to the journal: only if the journal has exactly `index` entries
     request    (request as in state.requests, answer) to store for a repetition; Reused if its id is another request's
     polls      1 + the thread whose polling starts another round with these events, 0 for none
+    offer      done only if its revisions are the present ones; with a journal entry its turn is taken, unless held
+               already; without one, stale is reported before held
     """
 
     id: str
@@ -80,9 +99,10 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     journal: tuple[int, bytes] | None = None
     request: tuple[str, bytes] | None = None
     polls: int = 0
+    offer: Offer | None = None
 
 
-Status = Literal["done", "stale", "held", "left", "lost", "absent"]
+Status = Literal["done", "stale", "held", "left", "lost", "moved", "absent"]
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -90,7 +110,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     status     done; stale: an expected revision changed, or a later commit of the same writer was applied; held:
                another turn is held; left: a turn of the same role is abandoned with results in its journal, adopt it;
-               lost: `token` holds no turn any more; absent: there is no such group
+               lost: `token` holds no turn any more; moved: a revision of
+               the offer changed, or the offer is late; absent: there is no such group
     revisions  per section of `cached` and `patches`
     sections   data of those whose revision was not the cached one
     turn       the held turn (held, left);  journal: its results (left, or the journal has entry `index` already)

@@ -3,7 +3,8 @@
 The rules run as they are, over the role's own view. Functions that belong to another part (ultravisor calls, the
 hardware's view, an exit to the host) are replaced by a crossing: the step is undone, the group's turn is taken, the
 other part is asked and commits its own change under that turn, and the step runs again with the answer at hand. Rules
-are pure, so the second run, and any run after a crash, ends the same (see state/store.py).
+are pure, so the second run, and any run after a crash, ends the same (see state/store.py). Where the first part that is
+asked can take the turn for the beginner, it is offered the turn: one commit less.
 """
 
 from __future__ import annotations
@@ -12,120 +13,37 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import msgspec
 
-from ultrafolio.engine import load
 from ultrafolio.model.layout import AGAIN, FAULT, IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State
 from ultrafolio.model.rule import RULES
-from ultrafolio.state.view import Live, View
+from ultrafolio.state.view import View
 
+from .crossing import (
+    HANDS_OVER,
+    LOOKED_AT,
+    OFFERED,
+    SEEN,
+    SWAPS,
+    Ask,
+    Begun,
+    Crossing,
+    NotTaken,
+    Result,
+    Slot,
+    rules_of,
+)
 from .events import StepEvent, Steps, encode
-from .sections import MAY_LOOK, Meta
-from .store import Answer, Commit, NoGroup, Store, Turn
+from .sections import MAY_LOOK, MAY_READ, MAY_WRITE, Meta
+from .store import Answer, Commit, NoGroup, Offer, Store, Turn
 
-WALLS: dict[str, tuple[str, ...]] = {
-    "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "hw_host"),
-    "guest": (
-        "hw_guest",
-        "uv_share",
-        "uv_unshare",
-        "uv_shared",
-        "take_exit",
-        "take_pin",
-        "take_reboot",
-        "turn_come",
-    ),
-}
-"""Role -> functions of the model that another role executes for it."""
-HANDS_OVER = ("take_exit", "take_pin", "take_reboot")
-"""Those that pass the thread to the other role."""
-SEEN = {"host": (), "guest": ("pc", "vm")}
-"""Sections that a role's rules read and called roles may write: saved in the turn, so that a re-run sees the same."""
-SWAPS = ("swap_out", "swap_in")
-"""Calls of the host to itself at swap-out and swap-in: they move contents, which are no part of the state."""
 LONGEST = 64
 """Most steps in one burst, so that other threads of the group get their turn."""
-
-
-class Result(msgspec.Struct, frozen=True, array_like=True):
-    """What a crossing returned, as the journal keeps it. fresh: the call wrote the page's content anew, an export."""
-
-    code: int
-    fresh: bool = False
-
-
-class Ask(Protocol):
-    """Calls another part, which commits its change at place `index` of the turn's journal, and returns its result."""
-
-    def __call__(self, view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...]) -> Result: ...
-
-
-class _Crossing(Exception):
-    def __init__(self, function: str, arguments: tuple[int, ...]) -> None:
-        self.function, self.arguments = function, arguments
-
-
-@dataclass
-class _Slot:
-    """The calls of a turn: results so far, and how many of them the present step has used.
-
-    moves  the pages that the present step has moved so far, as calls;  moved: those of them that were called
-    """
-
-    results: list[Result] = field(default_factory=list)
-    used: int = 0
-    names: list[tuple[str, int]] = field(default_factory=list)
-    moves: Callable[[], list[tuple[str, int]]] = list
-    moved: list[tuple[str, int]] = field(default_factory=list)
-
-    def begin(self, moves: Callable[[], list[tuple[str, int]]]) -> None:
-        """A step begins, or begins again."""
-        self.names.clear()
-        self.moved.clear()
-        self.moves = moves
-
-    def settle(self) -> None:
-        """Move the contents of pages that the step has moved and this has not."""
-        for function, page in self.moves():
-            if (function, page) not in self.moved:
-                self.moved.append((function, page))
-                self._call(function, (page,))
-
-    def call(self, function: str, arguments: tuple[int, ...]) -> Result:
-        """Ask another part, which sees the pages where the step has moved them."""
-        self.settle()
-        return self._call(function, arguments)
-
-    def _call(self, function: str, arguments: tuple[int, ...]) -> Result:
-        if self.used == len(self.results):
-            raise _Crossing(function, arguments)
-        result = self.results[self.used]
-        self.used += 1
-        self.names.append((function, result.code))
-        return result
-
-
-def _stub(function: str) -> Callable[..., int]:
-    def crossing(s: Live, *arguments: int) -> int:
-        result: Result = s.crossing.call(function, arguments)
-        if result.fresh:  # what model.ultravisor.uv_export says of the frame, which is the host's record
-            s.mm[arguments[0]].altered = 0
-        return result.code
-
-    return crossing
-
-
-@functools.cache
-def rules_of(role: str) -> Any:
-    """The plain rules with the role's walls in them."""
-    space = load.functions(lambda function: function)
-    space.update({name: _stub(name) for name in WALLS[role]})
-    return load.rules(space)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +65,14 @@ class Done:
 
 class Contended(Exception):
     """The group's turn was not free in time; the message names its holder."""
+
+
+class Section(NamedTuple):
+    """A section as a part has it."""
+
+    name: str
+    revision: int
+    data: bytes
 
 
 class Lost(Exception):
@@ -188,31 +114,37 @@ class Group:
         most: int = LONGEST,
         request: str = "",
         stop: Callable[[View], bool] | None = None,
+        fresh: int = -1,
+        begun: Begun | None = None,
     ) -> list[Done]:
         """Run thread `actor` until it waits, passes to another part, is idle, or has taken `most` steps.
 
         (op, page) is its choice if it stands where it chooses. `request` names the client's request: if a burst of that
         name was committed before, its steps are returned and nothing is done. `stop` ends it after any step.
+        `fresh`: the revision of `pc` at which no burst of that name was committed. `begun`: the first step has begun.
         Contended if others keep the group busy for longer than the patience.
         """
         end, pause = time.monotonic() + self._patience, 0.001
+        offers = True
         while True:
             with self._lock, self._clean():
-                answer = None if self._read and self._ours(actor) else self._renew()
+                answer = None if begun or (self._read and self._ours(actor)) else self._renew()
                 # after the look: what the view does not show yet is not answered yet, and makes the commit stale
                 if answer and answer.status == "held" and not self._ours(actor):
                     pass  # a step that is half done may have moved the thread: wait and see
-                elif self.known(request) is not None:
+                elif not begun and fresh != self.view.revisions["pc"] and self.known(request) is not None:
                     answer = self._renew()
                     if answer.status != "held" or not answer.turn or answer.turn.request != request:
                         return self.known(request) or []
                 else:
-                    burst = _Burst(self, actor, request)
+                    burst = _Burst(self, actor, request, begun=begun, offers=offers)
+                    begun, fresh = None, -1
                     try:
                         return burst.run(op, page, most, stop)
                     except Lost:
                         if burst.kept and not request:
                             return burst.kept
+                        offers = False
                         continue
                     except _Again as again:
                         self.view.rollback()
@@ -240,6 +172,36 @@ class Group:
             beside = MAY_LOOK.get(self.role, ())
             found = self._look(beside).sections
             return self.view.seen({name: found[name] for name in beside})
+
+    def begin(self, actor: int, op: int, page: int, ready: Callable[[View], bool]) -> Offer | None:
+        """What another part needs to begin the step that `actor` takes with its choice: a turn that it may take. None
+        where the view was not read before, or what it shows is not `ready` for that. Nothing is sent."""
+        with self._lock:
+            if not self._read or not ready(self.view):
+                return None
+            return self._offer(self._turn(actor, op, page, ""), f"{self._writer}/{actor}")
+
+    def _offer(self, turn: Turn, writer: str) -> Offer:
+        return Offer(turn, dict(self.view.revisions), writer, int(self._next()))
+
+    def _turn(self, actor: int, op: int, page: int, request: str) -> Turn:
+        seen = [(name, self.view.section(name).hex()) for name in SEEN[self.role]]
+        return Turn(os.urandom(8).hex(), self.role, actor, op, page, request, seen=seen)
+
+    def tell(self, known: Mapping[str, int], role: str) -> list[Section]:
+        """The sections of those `known` by revision that another role reads, too, and that were read later here."""
+        with self._lock:
+            mine = {name: self.view.revisions.get(name, -1) for name in known if name in MAY_READ[role]}
+            return [Section(name, at, self.view.section(name)) for name, at in mine.items() if at > known[name]]
+
+    def learn(self, sections: Iterable[Section], role: str) -> None:
+        """Take over sections that another role has read, or written, later than this one; what it may not write itself
+        it cannot tell."""
+        with self._lock:
+            for name, revision, data in sections:
+                before = self.view.revisions.get(name, revision)
+                if name in MAY_WRITE[role] and revision > before and len(data) == len(self.view.section(name)):
+                    self.view.update({name: revision}, {name: data})
 
     def _look(self, beside: Sequence[str] = ()) -> Answer:
         """Refresh the view. The returned answer also has the sections `beside`, which are not in the view."""
@@ -337,10 +299,14 @@ class _Again(Exception):
 class _Burst:
     """One attempt at a burst."""
 
-    def __init__(self, group: Group, actor: int, request: str) -> None:
+    def __init__(
+        self, group: Group, actor: int, request: str, *, begun: Begun | None = None, offers: bool = True
+    ) -> None:
         self.group, self.view, self.actor, self.request = group, group.view, actor, request
-        self.turn: Turn | None = None
-        self.slot = _Slot()
+        self.turn = begun.turn if begun else None
+        self.offers = offers
+        self.slot = Slot([begun.result] if begun else [])
+        self.choice = NOTHING, 0
         self.view.live.crossing = self.slot
         self.events: list[StepEvent] = []
         self.polls = 0
@@ -355,7 +321,7 @@ class _Burst:
         self.view.update(dict.fromkeys(dict(turn.seen), -1), {name: bytes.fromhex(data) for name, data in turn.seen})
 
     def run(self, op: int, page: int, most: int, stop: Callable[[View], bool] | None) -> list[Done]:
-        refused = None
+        refused, self.choice = None, (op, page)
         while len(self.done) < most and self.group._ours(self.actor):
             step = self._step(op, page)
             if step.outcome < 0:
@@ -387,7 +353,7 @@ class _Burst:
             try:
                 outcome = int(self.group._rules.step(self.view.live, self.actor, op, page))
                 self.slot.settle()
-            except _Crossing as crossing:
+            except Crossing as crossing:
                 self.view.rollback(mark)
                 self.slot.used = used
                 self._cross(op, page, crossing)
@@ -411,14 +377,33 @@ class _Burst:
             if (before == SWAPPED) != (present[at] == SWAPPED)
         ]
 
-    def _cross(self, op: int, page: int, crossing: _Crossing) -> None:
+    def _cross(self, op: int, page: int, crossing: Crossing) -> None:
         if self.turn is None:
-            role = self.group.role
-            seen = [(name, self.view.section(name).hex()) for name in SEEN[role]]
-            self._take(Turn(os.urandom(8).hex(), role, self.actor, op, page, self.request, seen=seen))
+            if not self._offered(crossing):
+                self._take(self.group._turn(self.actor, op, page, self.request))
             return
         result = self.group._ask(self.view, self.turn, len(self.slot.results), crossing.function, crossing.arguments)
         self.slot.results.append(result)
+
+    def _offered(self, crossing: Crossing) -> bool:
+        """Let the part that is asked take the turn; False: the burst must take it itself.
+
+        Steps before this one in the burst are committed at its end only. So the turn names the choice of the first of
+        them, from where a successor begins, and none of them has written what a part that is asked may read.
+        """
+        role = self.group.role
+        if not self.offers or crossing.function not in OFFERED[role] or self.view.pending() & LOOKED_AT[role]:
+            return False
+        turn = self.group._turn(self.actor, *self.choice, self.request)
+        offer = self.group._offer(turn, self.group._writer)
+        try:
+            result = self.group._ask(self.view, offer.turn, 0, crossing.function, crossing.arguments, offer)
+        except NotTaken:
+            self.offers = False
+            return False
+        self.turn = offer.turn
+        self.slot.results.append(result)
+        return True
 
     def _take(self, turn: Turn, *, adopt: bool = False) -> None:
         """Commit the changes so far, and take the turn."""

@@ -83,6 +83,10 @@ class View:
             name, at, field, before = self.log.pop()
             getattr(self.arrays, name)[field][at] = before
 
+    def pending(self) -> set[str]:
+        """The stored sections that were changed since the last commit or rollback."""
+        return {self._section(name, at, field) for name, at, field, _ in self.log}
+
     def patches(self) -> list[Patch]:
         """Returns the changed records per stored section. PermissionError for a section that the role may not write."""
         changed = {(self._section(name, at, field), at) for name, at, field, _ in self.log}

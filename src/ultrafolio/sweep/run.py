@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, islice
@@ -22,7 +22,7 @@ from .progress import Count, Display
 from .results import Keys, write_results
 from .segment import Segment
 from .store import Store, make_store
-from .work import Work
+from .work import Tally, Work
 
 Rerun = Literal["failed", "all"]
 PROBED_POINTS = 10_000
@@ -66,6 +66,28 @@ def sweep(
     are computed and no results are written. Raises InputError for a bad plan, a store of another plan or an
     unwritable disk; stored cells are kept.
     """
+    going = steps(plan, folder, cells, executor, display, rerun=rerun, limit=limit)
+    while True:
+        try:
+            next(going)
+        except StopIteration as end:
+            summary: Summary = end.value
+            return summary
+
+
+def steps(
+    plan: Plan,
+    folder: Path,
+    cells: Cells,
+    executor: Executor,
+    display: Display,
+    *,
+    rerun: Rerun | None = None,
+    limit: int | None = None,
+    stop: threading.Event | None = None,
+) -> Generator[Tally, None, Summary]:
+    """As `sweep`, for who has more than one under way: yields each tally of the executor. ``stop`` ends it in order,
+    instead of SIGINT."""
     work = Work(plan, cells, {})
     check_columns(plan, cells)
     probe(work)
@@ -76,12 +98,13 @@ def sweep(
         span, total = first_cells(plan, limit)
         keys, count = Keys(plan.size), Count(total)
         segment = partial(_segment, store, store.next_run(), work.engine)
-        with suppress(KeyboardInterrupt), stop_on_sigint() as stop, display:
-            for tally in executor.run(work, span, segment, stop.is_set):
+        with suppress(KeyboardInterrupt), nullcontext(stop) if stop else stop_on_sigint() as asked, display:
+            for tally in executor.run(work, span, segment, asked.is_set):
                 keys.add(tally)
                 count.add(tally)
-                count.stopping = stop.is_set()
+                count.stopping = asked.is_set()
                 display.show(count)
+                yield tally
         seconds, rate = count.seconds, count.rate
         results = write_results(store, plan, keys, work.engine) if count.done == plan.count else None
     return Summary(

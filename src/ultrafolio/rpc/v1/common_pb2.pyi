@@ -116,23 +116,153 @@ class Turn(_message.Message):
 
     TOKEN_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
+    OFFER_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """Identifies the turn; its holder may commit to the group."""
     index: _builtins.int
     """Index of this call among the calls of the turn, from 0. A repeated index gets the first answer."""
+    @_builtins.property
+    def offer(self) -> Global___Offer:
+        """The turn is not held yet: whoever is asked takes it for its beginner, together with the result. Unset: it is held."""
+
     def __init__(
         self,
         *,
         token: _builtins.str = ...,
         index: _builtins.int = ...,
+        offer: Global___Offer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["offer", b"offer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "offer", b"offer", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Turn: _TypeAlias = Turn  # noqa: Y015
+
+@_typing.final
+class Offer(_message.Message):
+    """What another part needs to take a turn for its beginner. For the services themselves only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class StandingEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SeenEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    OP_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    WRITER_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
+    actor: _builtins.int
+    """Index of the actor whose step it is."""
+    op: _builtins.int
+    """Its choice, where its rule chooses: the operation."""
+    page: _builtins.int
+    """Its choice, where its rule chooses: the page."""
+    request: _builtins.str
+    """The request that the step is part of; empty for none."""
+    writer: _builtins.str
+    """Which process begins."""
+    number: _builtins.int
+    """Number of this offer among that process' commits to the group."""
+    @_builtins.property
+    def standing(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Per section that the beginner reads, the revision it has. All of them must stand, else nothing is done."""
+
+    @_builtins.property
+    def seen(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """Sections that the beginner reads and other parts may write in its turn, as it saw them."""
+
+    def __init__(
+        self,
+        *,
+        actor: _builtins.int = ...,
+        op: _builtins.int = ...,
+        page: _builtins.int = ...,
+        request: _builtins.str = ...,
+        standing: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        writer: _builtins.str = ...,
+        number: _builtins.int = ...,
+        seen: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "number", b"number", "op", b"op", "page", b"page", "request", b"request", "seen", b"seen", "standing", b"standing", "writer", b"writer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Offer: _TypeAlias = Offer  # noqa: Y015
+
+@_typing.final
+class Section(_message.Message):
+    """A part of a group's state, as one of its readers has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    revision: _builtins.int
+    """How often it was written."""
+    data: _builtins.bytes
+    """Its records."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "name", b"name", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Section: _TypeAlias = Section  # noqa: Y015
 
 @_typing.final
 class Step(_message.Message):

@@ -25,25 +25,51 @@ class RunRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class KnownEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     GROUP_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group."""
     actor: _builtins.int
     """Index of the actor."""
     request_id: _builtins.str
-    """Request id. A repeated request runs once and gets the first answer."""
+    """Request id. A repeated request runs once and gets the first answer. A guest service uses the turn of the step that left the guest."""
+    @_builtins.property
+    def known(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Of a guest service: the revisions that it has of sections which it reads."""
+
     def __init__(
         self,
         *,
         group: _builtins.str = ...,
         actor: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        known: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "group", b"group", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "group", b"group", "known", b"known", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -59,6 +85,7 @@ class RunResponse(_message.Message):
     WAIT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    SECTIONS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Revision of the host's threads after the last step."""
     error: _builtins.int
@@ -71,6 +98,10 @@ class RunResponse(_message.Message):
     def wait(self) -> _common_pb2.Wait:
         """Its wait, if it has not finished and waits for another actor."""
 
+    @_builtins.property
+    def sections(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Section]:
+        """Those of the known sections that the host has at a later revision."""
+
     def __init__(
         self,
         *,
@@ -78,10 +109,11 @@ class RunResponse(_message.Message):
         wait: _common_pb2.Wait | None = ...,
         revision: _builtins.int = ...,
         error: _builtins.int = ...,
+        sections: _abc.Iterable[_common_pb2.Section] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "revision", b"revision", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "revision", b"revision", "sections", b"sections", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -178,6 +210,7 @@ class CrossRequest(_message.Message):
     FUNCTION_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
+    SECTIONS_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group."""
     function: _builtins.str
@@ -192,6 +225,10 @@ class CrossRequest(_message.Message):
     def arguments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The function's further arguments."""
 
+    @_builtins.property
+    def sections(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Section]:
+        """Of a guest service: the program counters as it has them."""
+
     def __init__(
         self,
         *,
@@ -200,10 +237,11 @@ class CrossRequest(_message.Message):
         function: _builtins.str = ...,
         actor: _builtins.int = ...,
         arguments: _abc.Iterable[_builtins.int] | None = ...,
+        sections: _abc.Iterable[_common_pb2.Section] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "arguments", b"arguments", "function", b"function", "group", b"group", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "arguments", b"arguments", "function", b"function", "group", b"group", "sections", b"sections", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -495,22 +495,26 @@ class GroupSize(_message.Message):
     GROUP_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
+    UNCUT_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The group."""
     entries: _builtins.int
     """Entries of its stream."""
     bytes: _builtins.int
     """Approximate bytes in the shared state."""
+    uncut: _builtins.str
+    """Why its stream cannot be cut, and grows; empty where it can."""
     def __init__(
         self,
         *,
         group: _builtins.str = ...,
         entries: _builtins.int = ...,
         bytes: _builtins.int = ...,
+        uncut: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "entries", b"entries", "group", b"group"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "entries", b"entries", "group", b"group", "uncut", b"uncut"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

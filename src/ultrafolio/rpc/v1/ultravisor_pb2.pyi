@@ -94,6 +94,7 @@ class ExecuteResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     FRESH_FIELD_NUMBER: _builtins.int
     INTERCEPTION_FIELD_NUMBER: _builtins.int
+    NOT_TAKEN_FIELD_NUMBER: _builtins.int
     condition_code: _builtins.int
     """0 done, 1 error (see rc and rrc in the block), 2 busy, 3 partial."""
     control_block: _builtins.bytes
@@ -108,6 +109,8 @@ class ExecuteResponse(_message.Message):
     """Whether the call wrote new content to the page (an export)."""
     interception: _builtins.int
     """Exit to the host instead of a condition code: 0x6c, a guest unshares a page that the host pinned; 0 for none."""
+    not_taken: _builtins.bool
+    """The turn that was offered was not taken, and nothing was done."""
     def __init__(
         self,
         *,
@@ -118,10 +121,11 @@ class ExecuteResponse(_message.Message):
         revision: _builtins.int = ...,
         fresh: _builtins.bool = ...,
         interception: _builtins.int = ...,
+        not_taken: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition_code", b"condition_code", "control_block", b"control_block", "fresh", b"fresh", "interception", b"interception", "program_interruption", b"program_interruption", "result", b"result", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition_code", b"condition_code", "control_block", b"control_block", "fresh", b"fresh", "interception", b"interception", "not_taken", b"not_taken", "program_interruption", b"program_interruption", "result", b"result", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -137,6 +141,7 @@ class AccessRequest(_message.Message):
     VM_FIELD_NUMBER: _builtins.int
     ACCESSES_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
+    BEGINS_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group; empty: real storage outside of any group, where a page's number is its address divided by 4,096."""
     vm: _builtins.int
@@ -149,6 +154,12 @@ class AccessRequest(_message.Message):
     def turn(self) -> _common_pb2.Turn:
         """The turn of the step; unset outside of any step."""
 
+    @_builtins.property
+    def begins(self) -> _common_pb2.Turn:
+        """Outside of any step: the access is made if what its offer says stands. Where hardware refuses it, the turn is taken,
+        whose first crossing was this access; with an empty token no turn is taken.
+        """
+
     def __init__(
         self,
         *,
@@ -156,10 +167,11 @@ class AccessRequest(_message.Message):
         vm: _builtins.int | None = ...,
         accesses: _abc.Iterable[Global___PageAccess] | None = ...,
         turn: _common_pb2.Turn | None = ...,
+        begins: _common_pb2.Turn | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "begins", b"begins", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "accesses", b"accesses", "group", b"group", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "accesses", b"accesses", "begins", b"begins", "group", b"group", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__vm: _TypeAlias = _typing.Literal["vm"]  # noqa: Y015
     _WhichOneofArgType__vm: _TypeAlias = _typing.Literal["_vm", b"_vm"]  # noqa: Y015
@@ -209,8 +221,11 @@ class AccessResponse(_message.Message):
 
     OUTCOMES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    NOT_TAKEN_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Revision of the group's page states."""
+    not_taken: _builtins.bool
+    """What the offer said does not stand, or the turn was not taken: nothing was done."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageOutcome]:
         """In the order of the request."""
@@ -220,10 +235,11 @@ class AccessResponse(_message.Message):
         *,
         outcomes: _abc.Iterable[Global___PageOutcome] | None = ...,
         revision: _builtins.int = ...,
+        not_taken: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_taken", b"not_taken", "outcomes", b"outcomes", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,11 +23,16 @@ from ultrafolio.sweep.work import NOTHING, Tally
 POLL_SECONDS = 0.1
 
 
+def sleep_between_polls() -> None:
+    time.sleep(POLL_SECONDS)
+
+
 class Fetch:
     """Follows the log of one job and stores its parts as segments.
 
     Chunks without a lease are queued again after ``quiet_seconds`` without a commit. ``workers``: those that this
     process started, which are restarted when they die; or None. ``say`` prints messages.
+    ``pause`` is called when there is nothing new.
     """
 
     def __init__(
@@ -39,9 +44,11 @@ class Fetch:
         ticket: Ticket,
         quiet_seconds: float,
         say: Callable[[str], None],
+        pause: Callable[[], None],
     ) -> None:
         self._client, self._url, self._workers = client, url, workers
         self._quiet_seconds, self._say = quiet_seconds, say
+        self._pause = pause
         self._store, self._ticket = store, ticket
         self._job = Job(client, ticket.job)
         self._results: ResultStore = self._job.result_store(ticket.record)
@@ -71,7 +78,7 @@ class Fetch:
             if self.stopped and not found:
                 return
             if not found and not self.stopped:
-                time.sleep(POLL_SECONDS)
+                self._pause()
         self._finish()
 
     def _poll(self) -> Iterator[Tally]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
 from ultrafolio.sweep.distributed.broker import check_answer, connect, unreachable
-from ultrafolio.sweep.distributed.fetch import Fetch
+from ultrafolio.sweep.distributed.fetch import Fetch, sleep_between_polls
 from ultrafolio.sweep.distributed.own_workers import OwnWorkers, checkout
 from ultrafolio.sweep.distributed.result_store import THROUGH_REDIS
 from ultrafolio.sweep.distributed.submit import Submission, missing
@@ -44,6 +44,8 @@ class Queue:
     limits: Limits = NO_LIMITS
     fresh: bool = False
     quiet_seconds: float = QUIET_SECONDS
+    pause: Callable[[], None] = sleep_between_polls
+    """Called when there is nothing new."""
     _fetch: Fetch | None = field(default=None, init=False)
 
     @property
@@ -85,7 +87,7 @@ class Queue:
                 own = OwnWorkers(self.workers, url, self.folder, private=private) if self.workers else None
                 if own:
                     stack.enter_context(own)
-                self._fetch = Fetch(client, url, own, store, ticket, self.quiet_seconds, self.say)
+                self._fetch = Fetch(client, url, own, store, ticket, self.quiet_seconds, self.say, self.pause)
                 yield from self._fetch.run(stopped)
             except RedisError as error:
                 raise unreachable(url, error) from None
