@@ -12,8 +12,9 @@ STEPS = 40
 """Steps of one walk."""
 CHANGED = {
     "uv": {"state": 4, "owner": 1, "shared": 1}, "pt": {"present": 2}, "io": {"flying": 1},
-    "mm": {"arch": 1, "locked": 1, "frozen": 1, "writeback": WRITING, "dirty": 1, "writable": 1, "batch": 2, "altered": 1,
-           "walked": 1, "pins": 2, "longs": 2, "spec": 2, "refs": 4, "marked": 2, "granted": 2, "backing": 2},
+    "mm": {"arch": 1, "locked": 1, "frozen": 1, "writeback": WRITING, "dirty": 1, "writable": 1, "batch": 2,
+           "altered": 1, "walked": 1, "pins": 2, "longs": 2, "spec": 2, "refs": 4, "marked": 2, "granted": 2,
+           "backing": 2},
 }  # fmt: skip
 """Fields of a page that may hold anything, and the largest number tried."""
 

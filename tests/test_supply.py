@@ -40,7 +40,7 @@ def test_every_package_has_a_version_and_hashes(lock):
 
 @pytest.mark.parametrize(("lock", "extras"), [
     ("image", ("cluster", "workers", "web", "otel", "report")), ("audit", ("audit",)),
-    ("dev", ("dev", "report", "cluster", "workers", "web", "otel", "bench")),
+    ("dev", ("dev", "report", "cluster", "workers", "web", "otel", "bench", "prove")),
 ])  # fmt: skip
 def test_what_the_project_asks_for_is_there(lock, extras):
     wanted = [*PROJECT["dependencies"], *(one for extra in extras for one in PROJECT["optional-dependencies"][extra])]

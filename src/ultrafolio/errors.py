@@ -43,7 +43,8 @@ class InputError(Exception):
 
 EXTRAS = {"redis": "cluster", "grpc": "cluster", "cryptography": "cluster", "prometheus_client": "cluster",
           "structlog": "cluster", "celery": "workers", "kombu": "workers", "jinja2": "report", "matplotlib": "report",
-          "starlette": "web", "uvicorn": "web", "opentelemetry": "otel", "simpy": "bench"}  # fmt: skip
+          "starlette": "web", "uvicorn": "web", "opentelemetry": "otel", "simpy": "bench",
+          "z3": "prove"}  # fmt: skip
 """The extra of this package that brings an optional one."""
 
 

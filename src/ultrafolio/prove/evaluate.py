@@ -41,7 +41,7 @@ class Concrete:
         op, args = term.op, term.args
         number: Any = self.number
         match op:
-            case "var":
+            case "var" | "flag":
                 return self._variable(args[0])  # type: ignore[arg-type]
             case "read":
                 section, name = args[0].split(".")  # type: ignore[attr-defined]

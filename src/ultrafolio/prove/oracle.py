@@ -96,6 +96,24 @@ def _single(condition: Term) -> tuple[Term, int] | None:
     return (term, -constant) if factor == 1 else None
 
 
+class Undecided(Exception):
+    """A condition is met that must not be asked."""
+
+
+class Settled(Oracle):
+    """Knows what another oracle knows, and decides nothing more."""
+
+    def __init__(self, other: Oracle) -> None:
+        super().__init__([])
+        self._known, self._equal, self._different = other._known, other._equal, other._different
+
+    def decide(self, condition: Value) -> bool:
+        known = self.known(terms.truth(condition))
+        if known is None:
+            raise Undecided
+        return known
+
+
 def every_way(run: Callable[[Oracle], T], given: Iterable[Value] = ()) -> list[tuple[list[Value], T]]:
     """Each way through `run`: the conditions under which it is gone, and what `run` returned."""
     given = list(given)

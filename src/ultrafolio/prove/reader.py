@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import loops, terms
-from .oracle import Oracle
+from .oracle import Oracle, Settled, Undecided
 from .rules import Rules
-from .state import OWN, WHERE, Point, Refused, Symbolic
+from .state import ORDER, OWN, WHERE, Point, Refused, Symbolic
 from .terms import Term, Value, var
 
 
@@ -78,6 +78,12 @@ class Reader:
         ended = self.block(function.body, env)
         return ended.value if ended else None
 
+    def called(self, name: str, arguments: Sequence[Any]) -> Any:
+        """The same for a function that writes nothing and has no loop, as one formula."""
+        function = self.source.functions[name]
+        return self._result(function.body, dict(zip((p.arg for p in function.args.args), [Whole(), *arguments],
+                                                    strict=True)))  # fmt: skip
+
     # ------------------------------------------------------------------------------------------ statements
     def block(self, body: Sequence[ast.stmt], env: Env) -> Ended | None:
         """Run statements in turn; None where the last one was reached."""
@@ -102,6 +108,8 @@ class Reader:
                     ast.Attribute(target.value, target.attr, ast.Load())  # fmt: skip
                 self._store(target, self.value(ast.BinOp(old, op, value), env), env)
             case ast.If(test=test, body=body, orelse=orelse):
+                if self._merged(node, env):
+                    return None
                 return self.block(body if self.holds(test, env) else orelse, env)
             case ast.For():
                 return loops.run(self, node, env)
@@ -110,6 +118,33 @@ class Reader:
             case _:
                 raise wrong(node)
         return None
+
+    def _merged(self, node: ast.If, env: Env) -> bool:
+        """Run both branches of an `if` that only writes, and whose branches meet again: each write is conditional.
+
+        False where that cannot be: nothing was done then. It keeps the number of ways small, and changes no meaning.
+        """
+        inside = [n for statement in (*node.body, *node.orelse) for n in ast.walk(statement)]
+        leaves = any(isinstance(n, ast.Return | ast.Break | ast.For) for n in inside)
+        names = any(isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) for n in inside)
+        if leaves or names or self.reads is not None or not self._is_simple(node.test):
+            return False
+        condition = terms.truth(self.value(node.test, env))
+        if self.oracle.known(condition) is not None:
+            return False
+        state, oracle = self.state, self.oracle
+        ends = []
+        try:
+            self.oracle = Settled(oracle)
+            for body in (node.body, node.orelse):
+                self.state = state.copy()
+                self.block(body, dict(env))
+                ends.append(self.state)
+        except Undecided:
+            return False
+        finally:
+            self.state, self.oracle = state, oracle
+        return state.meet(condition, *ends)
 
     def _assign(self, target: ast.expr, value: ast.expr, env: Env) -> None:
         targets = target.elts if isinstance(target, ast.Tuple) else [target]
@@ -143,6 +178,8 @@ class Reader:
             self.state.own[field] = self.settled(value) if field in WHERE else value
         elif record.section in ("cfg", "who"):
             raise Refused(f"{field} is written")
+        elif field == ORDER and self.reads is None:
+            raise Refused("the order of one page is written, and not that of all pages of its folio")
         else:
             self.state.log.append(Point(field, record.index, value))
 
@@ -195,17 +232,15 @@ class Reader:
                 return terms.all_of(made) if isinstance(op, ast.And) else terms.any_of(made)
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 return self._either(test, body, orelse, env)
-            case ast.Compare(left=left, ops=[op], comparators=[right]):
-                return self._compare(op, self.value(left, env), self.value(right, env), node)
+            case ast.Compare(left=left, ops=ops, comparators=right):
+                each = [self.value(one, env) for one in (left, *right)]
+                return terms.all_of(self._compare(op, a, b, node)
+                                    for op, a, b in zip(ops, each, each[1:], strict=False))  # fmt: skip
             case ast.BinOp(left=left, op=op, right=right):
                 return self._binary(op, self.value(left, env), self.value(right, env), node)
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in self.source.functions:
                 values = [self.value(argument, env) for argument in arguments]
-                if self._is_pure(name):
-                    function = self.source.functions[name]
-                    inner = dict(zip((p.arg for p in function.args.args), values, strict=True))
-                    return self._result(function.body, inner)
-                return self.call(name, values[1:])
+                return self.called(name, values[1:]) if self.is_pure(name) else self.call(name, values[1:])
         raise wrong(node)
 
     def _either(self, test: ast.expr, body: ast.expr, orelse: ast.expr, env: Env) -> Any:
@@ -311,16 +346,17 @@ class Reader:
 
     def _is_simple(self, node: ast.expr) -> bool:
         """Whether an expression writes nothing and has no loop, so that it may be asked where Python would not."""
-        return all(self._is_pure(n.func.id) for n in ast.walk(node)
+        return all(self.is_pure(n.func.id) for n in ast.walk(node)
                    if isinstance(n, ast.Call) and isinstance(n.func, ast.Name))  # fmt: skip
 
-    def _is_pure(self, name: str) -> bool:
+    def is_pure(self, name: str) -> bool:
+        """Whether a function writes nothing and has no loop."""
         kept = self.source.pure
         if name not in kept:
             body = [n for statement in self.source.functions[name].body for n in ast.walk(statement)]
             loop = any(isinstance(n, ast.For) for n in body)
             calls = [n.func.id for n in body if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-            kept[name] = not loop and not self.source.writes(name) and all(map(self._is_pure, calls))
+            kept[name] = not loop and not self.source.writes(name) and all(map(self.is_pure, calls))
         return kept[name]
 
 

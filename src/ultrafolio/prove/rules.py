@@ -23,6 +23,8 @@ class Rules(Source):
             if isinstance(node, ast.FunctionDef) and node.decorator_list:
                 self.functions.setdefault(node.name, node)
         self.pure: dict[str, bool] = {}
+        self.asked: dict[Any, Any] = {}
+        """What counts.py asked the rules of threads, and the answers."""
 
     @functools.cached_property
     def constants(self) -> dict[str, Any]:

@@ -58,6 +58,26 @@ class Symbolic:
     def copy(self) -> Symbolic:
         return Symbolic(self.thread, dict(self.own), list(self.log))
 
+    def meet(self, condition: Value, yes: Symbolic, no: Symbolic) -> bool:
+        """Become what two states after this one are, `yes` where the condition holds and else `no`.
+
+        False, and nothing is changed, where they differ in where the thread is or in more than fields of single pages.
+        """
+        if any(yes.own.get(name) != no.own.get(name) for name in WHERE):
+            return False
+        new = [entry for end in (yes, no) for entry in end.log[len(self.log) :]]
+        if not all(isinstance(entry, Point) for entry in new):
+            return False
+        for name in {**yes.own, **no.own}:
+            value = terms.ite(condition, yes.mine(name), no.mine(name))
+            if name in self.own or value is not self.mine(name):
+                self.own[name] = value
+        places = dict.fromkeys((entry.field, entry.index) for entry in new if isinstance(entry, Point))
+        made = [Point(field, index, terms.ite(condition, yes.read(field, index), no.read(field, index)))
+                for field, index in places]  # fmt: skip
+        self.log += made
+        return True
+
     def mine(self, name: str) -> Value:
         """A field of the thread's own, such as task.page."""
         return self.own[name] if name in self.own else var(f"{self.thread}.{name}")

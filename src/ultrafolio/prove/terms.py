@@ -7,7 +7,7 @@ behind its last one; so no order is ever enumerated.
 Every operation has an exact meaning on a state of the interpreter, which evaluate.py computes. What a solver may not
 express is weakened only in questions.py.
 
-    var      a variable                               lin    constant + sum of coefficient * term
+    var      a variable; flag: one that is true or not lin    constant + sum of coefficient * term
     read     a field at an index, before the step     eq0    lin == 0;  le0: lin <= 0
     head,    the folio of a page, before the step     ite    an integer by condition;  bite: a truth value by condition
     end                                               and, or, not
@@ -19,7 +19,6 @@ express is weakened only in questions.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Union
 
 
 class Term:
@@ -37,9 +36,9 @@ class Term:
         raise TypeError(f"the truth of {self} is not known")
 
 
-Value = Union[int, bool, Term]
+Value = int | bool | Term
 _POOL: dict[tuple[object, ...], Term] = {}
-BOOLEAN = frozenset(("eq0", "le0", "bite", "and", "or", "not", "thread"))
+BOOLEAN = frozenset(("flag", "eq0", "le0", "bite", "and", "or", "not", "thread"))
 BOUND = "#q"
 """The name of the page that a loop is at."""
 
@@ -280,7 +279,7 @@ def replaced(value: Value, by: dict[Term, Value], done: dict[Term, Value] | None
 def _rebuilt(term: Term, new: Callable[[Value], Value]) -> Value:
     """The same operation on new arguments."""
     op, args = term.op, term.args
-    if op == "var":
+    if op in ("var", "flag"):
         return term
     if op == "read":
         return read(args[0], new(args[1]))  # type: ignore[arg-type]
@@ -325,7 +324,7 @@ def leaves(value: Value, ops: frozenset[str], found: dict[Term, None] | None = N
 
 def inside(term: Term) -> list[Value]:
     """The arguments that are formulas, without the bodies of loops."""
-    if term.op in ("var", "thread"):
+    if term.op in ("var", "flag", "thread"):
         return []
     if term.op == "read":
         return [term.args[1]]  # type: ignore[list-item]
