@@ -37,6 +37,7 @@ class Problem:
     paths: dict[Place, list[Path]]
     kept: set[Fact] = field(default_factory=set)
     _built: dict[tuple[object, ...], object] = field(default_factory=dict)
+    _where: dict[tuple[str, str], frozenset[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.places = list(self.paths)
@@ -50,9 +51,23 @@ class Problem:
     def has(self, kind: str, name: str, place: Place | None = None) -> bool:
         return (kind, place, name) in self.kept
 
+    def keep(self, facts: set[Fact]) -> None:
+        """These facts are kept from here on, and no others."""
+        self.kept = facts
+        self._where.clear()
+
+    def drop(self, fact: Fact) -> None:
+        """A fact is not kept any more."""
+        kind, _, name = fact
+        self.kept.discard(fact)
+        self._where.pop((kind, name), None)
+
     def where(self, kind: str, name: str) -> frozenset[int]:
         """The numbers of the places at which a fact is kept."""
-        return frozenset(n for n, place in enumerate(self.places) if (kind, place, name) in self.kept)
+        if (kind, name) not in self._where:
+            self._where[kind, name] = frozenset(
+                n for n, place in enumerate(self.places) if (kind, place, name) in self.kept)
+        return self._where[kind, name]
 
     def is_kept(self, key: Key) -> bool:
         """Whether what gives a formula is kept; of W: somewhere."""
@@ -92,8 +107,9 @@ class Problem:
     def of_threads(self, place: Place) -> Iterator[Given]:
         """Facts about S at its place, and about W wherever it is."""
         for name, fact in THREAD.items():
-            yield ("thread", place, name), fact(self.stepping[place])
-            yield ("thread", OTHER, name), terms.implies(of_other("thread", name), fact(self.other))
+            if fact.tried(place):
+                yield ("thread", place, name), fact.says(self.stepping[place])
+            yield ("thread", OTHER, name), terms.implies(of_other("thread", name), fact.says(self.other))
         for name in PAIRS:
             yield from self.of_pair(name, place, PAGE)
         yield None, terms.within(0, WHERE, len(self.places))
@@ -123,7 +139,8 @@ class Problem:
         for name, fact in PAGES.items():
             yield ("page", None, name), self.once(("page", name, page), functools.partial(fact, view, page))
         for name in RANGES:
-            yield ("range", place, name), terms.negate(ranges(view, name, page))
+            if RANGES[name].tried(place):
+                yield ("range", place, name), terms.negate(ranges(view, name, page))
             inside = self.once(("range", name, page), functools.partial(ranges, self.other, name, page))
             yield ("range", OTHER, name), terms.implies(of_other("range", name), terms.negate(inside))
         yield from self.of_pair(HELD, place, page)
@@ -159,8 +176,8 @@ class Problem:
 def candidates(places: Iterable[Place], cfg: dict[str, int]) -> Iterator[Fact]:
     """Every fact that is tried under a configuration."""
     for place in places:
-        for kind, names in (("thread", THREAD), ("range", RANGES)):
-            yield from ((kind, place, name) for name in names)
+        yield from (("thread", place, name) for name, fact in THREAD.items() if fact.tried(place))
+        yield from (("range", place, name) for name, fact in RANGES.items() if fact.tried(place))
         yield from (("pair", place, name) for name, tried in PAIRS.items() if tried(place))
     totals = [total.name for total in SUMS if total.needed(cfg)]
     for kind, words in (("page", [*PAGES]), ("count", [count.name for count in COUNTS]), ("sum", totals)):
@@ -186,8 +203,8 @@ def is_in(numbers: frozenset[int]) -> Value:
 
 def ranges(view: View, name: str, page: Value) -> Value:
     """Whether a page is in a range of a thread and not accessible: what a range fact denies."""
-    low, high = RANGES[name](view)
-    return terms.both(terms.within(low, page, high), terms.negate(view.accessible(page)))
+    found = RANGES[name]
+    return terms.both(terms.within(found.low(view), page, found.high(view)), terms.negate(view.accessible(page)))
 
 
 def same_or_apart(page: Value, other: Value) -> Value:

@@ -89,7 +89,7 @@ COUNTS = (
     Count("frozen counts", _field("mm.frozen"), _frozen),
     Count("I/O in flight", _field("io.flying"), _flying),
 )  # fmt: skip
-FLYING, WRITEBACK_COUNT = COUNTS[6], COUNTS[4]
+BY_NAME = {count.name: count for count in COUNTS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 page     true of every page
 thread   true of every thread at a place
-range    true of every page in a range that a thread at a place names
+range    every page is accessible in a range that a thread at a place names
 pair     true of two threads, the first of them at a place
 """
 
@@ -69,73 +69,122 @@ class View:
         return terms.equal(terms.minus(self.world.end(page), self.world.head(page)), 1)
 
 
-Thread = Callable[[View], Value]
 Page = Callable[[View, Value], Value]
+Tried = Callable[[Place], bool]
 
 
-def _is(name: str, value: int) -> Thread:
-    return lambda v: terms.equal(v.task(name), value)
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A fact of a thread: at which places it is tried, and what it says."""
+
+    tried: Tried
+    says: Callable[[View], Value]
 
 
-def _spans(low: Callable[[View], Value], high: Callable[[View], Value]) -> Thread:
-    return lambda v: terms.both(terms.equal(v.task("start"), low(v)), terms.equal(v.task("end"), high(v)))
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A range of pages of a thread, in which every page may be accessible; at which places it is tried."""
+
+    tried: Tried
+    low: Callable[[View], Value]
+    high: Callable[[View], Value]
 
 
-THREAD: dict[str, Thread] = {
-    "its call is a touch": _is("call", TOUCH),
-    "its call is an unshare": _is("call", UNSHARE),
-    "its call is a touch or an unshare": lambda v: terms.among(v.task("call"), (TOUCH, UNSHARE)),
-    "it holds no reference of its own": _is("ref", 0),
-    "it holds at most one reference of its own": lambda v: terms.within(0, v.task("ref"), 2),
-    "it uses at least one page": lambda v: terms.at_most(1, v.task("n")),
-    "its device has at least one page": lambda v: terms.at_most(1, v.mine("actor.n")),
-    "it uses as many pages as its device has": lambda v: terms.equal(v.task("n"), v.mine("actor.n")),
-    "it uses the pages of its device": lambda v: terms.equal(v.page, v.mine("actor.page")),
-    "it has pinned no page": _is("at", 0),
-    "it has pinned a page": lambda v: terms.at_most(1, v.task("at")),
-    "its number of pinned pages is not negative": lambda v: terms.at_most(0, v.task("at")),
-    "it has pinned at most all pages": lambda v: terms.at_most(v.task("at"), v.task("n")),
-    "it has pinned all pages": lambda v: terms.equal(v.task("at"), v.task("n")),
-    "the page it failed to pin shared is the one it is at": lambda v: terms.equal(
-        v.task("failed"), terms.plus(v.task("i"), 1)),
-    "it is not in the second of the posted loops": _is("exporting", 0),
-    "its range is empty": lambda v: terms.all_of(terms.equal(v.task(n), 0) for n in ("start", "i", "end")),
+DEVICES = (DISK, RING, PIN, INTERRUPT)
+FREEZING = (IMPORT_ARCH, IMPORT_CALL, IMPORT_END)
+"""Where an import holds a frozen count."""
+
+
+def everywhere(place: Place) -> bool:
+    return True
+
+
+def of_device(place: Place) -> bool:
+    """The thread is that of a device."""
+    return place.kind in DEVICES
+
+
+def of_import(place: Place) -> bool:
+    return place.kind == VCPU
+
+
+def accessing(place: Place) -> bool:
+    """It makes pages accessible."""
+    return ACC_TEST <= place.pc <= ACC_CLEAR
+
+
+def writing_back(place: Place) -> bool:
+    """It makes a folio accessible for writeback, or is about to submit."""
+    return place.pc in (WB_START, WB_IO, WB_END) or (accessing(place) and place.then == WB_IO)
+
+
+def ranging(place: Place) -> bool:
+    """It goes through a range of pages."""
+    return accessing(place) or place.pc == RECLAIM_EXPORT
+
+
+def at(*pcs: int) -> Tried:
+    """It runs one of these rules next."""
+    return lambda place: place.pc in pcs
+
+
+def _spans(low: Callable[[View], Value], high: Callable[[View], Value]) -> Template:
+    return Template(ranging, lambda v: terms.both(
+        terms.equal(v.task("start"), low(v)), terms.equal(v.task("end"), high(v))))  # fmt: skip
+
+
+THREAD: dict[str, Template] = {
+    "it holds at most one reference of its own": Template(of_import, lambda v: terms.within(0, v.task("ref"), 2)),
+    "it holds no reference of its own": Template(everywhere, lambda v: terms.equal(v.task("ref"), 0)),
+    "its device has at least one page": Template(of_device, lambda v: terms.at_most(1, v.mine("actor.n"))),
+    "it uses at least one page": Template(of_device, lambda v: terms.at_most(1, v.task("n"))),
+    "it uses as many pages as its device has": Template(
+        of_device, lambda v: terms.equal(v.task("n"), v.mine("actor.n"))),
+    "it uses the pages of its device": Template(of_device, lambda v: terms.equal(v.page, v.mine("actor.page"))),
+    "it has pinned no page": Template(everywhere, lambda v: terms.equal(v.task("at"), 0)),
+    "it has pinned a page": Template(of_device, lambda v: terms.at_most(1, v.task("at"))),
+    "its number of pinned pages is not negative": Template(of_device, lambda v: terms.at_most(0, v.task("at"))),
+    "it has pinned at most all pages": Template(of_device, lambda v: terms.at_most(v.task("at"), v.task("n"))),
+    "it has pinned all pages": Template(of_device, lambda v: terms.equal(v.task("at"), v.task("n"))),
+    "the page it failed to pin shared is the one it is at": Template(
+        at(ACC_EXPORT), lambda v: terms.equal(v.task("failed"), terms.plus(v.task("i"), 1))),
+    "it is not in the second of the posted loops": Template(accessing, lambda v: terms.equal(v.task("exporting"), 0)),
     "its range is the folio of its page": _spans(lambda v: v.world.head(v.page), lambda v: v.world.end(v.page)),
     "its range is its page": _spans(lambda v: v.page, lambda v: terms.plus(v.page, 1)),
     "its range is the folio of its last pin": _spans(lambda v: v.world.head(v.last), lambda v: v.world.end(v.last)),
     "its range is its last pin": _spans(lambda v: v.last, lambda v: terms.plus(v.last, 1)),
-    "it is in its range": lambda v: terms.within(v.task("start"), v.task("i"), v.task("end")),
-    "it is in its range or at the end": lambda v: terms.both(
-        terms.at_most(v.task("start"), v.task("i")), terms.at_most(v.task("i"), v.task("end"))),
-    "it is at the end of its range": lambda v: terms.equal(v.task("i"), v.task("end")),
-    "its folio has one page": lambda v: v.alone(v.page),
-    "its page is accessible": lambda v: v.accessible(v.page),
-    "its page is secure or shared": lambda v: v.imported(v.page),
-    "its page is its guest's": lambda v: terms.equal(v.read("uv.owner", v.page), v.mine("who.vm")),
-    "the bit of its page is set": lambda v: v.bit(v.page),
-    "the page it is at is accessible": lambda v: v.accessible(v.task("i")),
-    "the page it is at is not shared": lambda v: terms.negate(
-        terms.among(v.read("uv.state", v.task("i")), (SHARED, PINNED_SHARED))),
-    "its folio is in no writeback": lambda v: terms.equal(v.writeback(v.page), NO_WRITEBACK),
-    "its folio is flagged for writeback": lambda v: terms.equal(v.writeback(v.page), FLAGGED),
-    "I/O of writeback is in flight on its folio": lambda v: terms.equal(v.writeback(v.page), WRITING),
-    "nobody pins its page": lambda v: terms.both(
-        terms.equal(v.read("mm.pins", v.page), 0), terms.equal(v.read("mm.longs", v.page), 0)),
-    "its page is mapped": lambda v: terms.equal(v.read("pt.present", v.page), MAPPED),
-    "it walks its page": lambda v: terms.equal(v.read("mm.walked", v.page), 1),
-    "its machine does not run": lambda v: terms.negate(terms.equal(v.read("vm.life", v.mine("who.vm")), ALIVE)),
+    "it is in its range": Template(ranging, lambda v: terms.within(v.task("start"), v.task("i"), v.task("end"))),
+    "it is in its range or at the end": Template(ranging, lambda v: terms.both(
+        terms.at_most(v.task("start"), v.task("i")), terms.at_most(v.task("i"), v.task("end")))),
+    "it is at the end of its range": Template(ranging, lambda v: terms.equal(v.task("i"), v.task("end"))),
+    "its page is accessible": Template(at(RECLAIM_SWAP, RECLAIM_FREE), lambda v: v.accessible(v.page)),
+    "its page is secure or shared": Template(at(IMPORT_END), lambda v: v.imported(v.page)),
+    "its page is its guest's": Template(
+        at(IMPORT_END), lambda v: terms.equal(v.read("uv.owner", v.page), v.mine("who.vm"))),
+    "the bit of its page is set": Template(at(IMPORT_CALL, IMPORT_END), lambda v: v.bit(v.page)),
+    "the page it is at is accessible": Template(at(ACC_CLEAR), lambda v: v.accessible(v.task("i"))),
+    "its folio is in no writeback": Template(
+        at(IMPORT_LARGE, IMPORT_FREEZE, WB_START, *FREEZING), lambda v: terms.equal(v.writeback(v.page), NO_WRITEBACK)),
+    "no I/O of writeback is in flight on its folio": Template(
+        writing_back, lambda v: terms.negate(terms.equal(v.writeback(v.page), WRITING))),
+    "nobody pins its page": Template(at(*FREEZING), lambda v: terms.both(
+        terms.equal(v.read("mm.pins", v.page), 0), terms.equal(v.read("mm.longs", v.page), 0))),
+    "its machine does not run": Template(at(REBOOT_QUIET, REBOOT_RESET), lambda v: terms.negate(
+        terms.equal(v.read("vm.life", v.mine("who.vm")), ALIVE))),
 }  # fmt: skip
 
-RANGES: dict[str, Callable[[View], tuple[Value, Value]]] = {
-    "behind it in its range": lambda v: (v.task("start"), v.task("i")),
-    "in its range": lambda v: (v.task("start"), v.task("end")),
-    "of its folio": lambda v: (v.world.head(v.page), v.world.end(v.page)),
-    "that it has pinned": lambda v: (v.page, terms.plus(v.page, v.task("at"))),
-    "that it has pinned but the last": lambda v: (v.page, v.last),
-}
+RANGES: dict[str, Range] = {
+    "behind it in its range": Range(ranging, lambda v: v.task("start"), lambda v: v.task("i")),
+    "in its range": Range(at(ACC_CLEAR), lambda v: v.task("start"), lambda v: v.task("end")),
+    "of its folio": Range(at(WB_IO, WB_END), lambda v: v.world.head(v.page), lambda v: v.world.end(v.page)),
+    "that it has pinned": Range(of_device, lambda v: v.page, lambda v: terms.plus(v.page, v.task("at"))),
+    "that it has pinned but the last": Range(
+        lambda place: of_device(place) and accessing(place), lambda v: v.page, lambda v: v.last),
+}  # fmt: skip
 
 PAGES: dict[str, Page] = {
     "a page whose bit is clear is accessible": lambda v, p: terms.any_of((v.bit(p), v.accessible(p))),
+    "a bit is set or clear": lambda v, p: terms.within(0, v.read("mm.arch", p), 2),
     "the folio lock is taken or free": lambda v, p: terms.within(0, v.read("mm.locked", p), 2),
     "a count is frozen or not": lambda v, p: terms.within(0, v.read("mm.frozen", p), 2),
     "a page walked is walked once": lambda v, p: terms.within(0, v.read("mm.walked", p), 2),
@@ -180,11 +229,9 @@ def no_reference(first: View, second: View, place: Place, page: Value) -> Value:
         held(second, place, page), terms.equal(first.counted(page), first.counted(first.page))))  # fmt: skip
 
 
-PAIRS: dict[str, Callable[[Place], bool]] = {
-    HELD: lambda place: place.kind == VCPU,
-    STOPPED: lambda place: place.kind == REBOOT,
-    ONE_REBOOT: lambda place: place.kind == REBOOT,
-}
+PAIRS: dict[str, Tried] = {
+    HELD: at(*FREEZING), STOPPED: at(REBOOT_RESET), ONE_REBOOT: at(REBOOT_QUIET, REBOOT_RESET),
+}  # fmt: skip
 """Of two threads, and at which places of the first it is tried."""
 
 

@@ -181,7 +181,7 @@ class Houdini:
     def _drop(self, fact: Fact, why: str) -> None:
         """A fact is gone; the steps that were shown with it are to be shown again."""
         kind, place, name = fact
-        self.problem.kept.discard(fact)
+        self.problem.drop(fact)
         self.tally.dropped.setdefault(fact, why)
         gone: set[Key] = {fact} if place is None else {fact, (kind, OTHER, name)}
         self._gone |= gone
@@ -192,7 +192,7 @@ class Houdini:
         """At the start each thread is at an idle place, and no page was touched."""
         p = self.problem
         view = View(at(place), Symbolic("S"), p.cfg)
-        goals = [Goal(("thread", place, name), terms.negate(fact(view))) for name, fact in THREAD.items()]
+        goals = [Goal(("thread", place, name), terms.negate(fact.says(view))) for name, fact in THREAD.items()]
         goals += [Goal(("range", place, name), ranges(view, name, PAGE)) for name in RANGES]
         goals += [Goal(("page", None, name), terms.negate(fact(view, PAGE))) for name, fact in PAGES.items()]
         for count in COUNTS:

@@ -11,7 +11,7 @@ from ultrafolio.model.properties import PROPERTIES
 
 from . import terms
 from .before import OTHER, Key, Problem
-from .counts import FLYING, WRITEBACK_COUNT
+from .counts import BY_NAME
 from .houdini import Houdini, Tally, Told
 from .oracle import Oracle, every_way
 from .paths import STEPS, Path, Place, at, reached
@@ -78,26 +78,25 @@ def breaking(path: Path, rules: Rules, number: int, cfg: dict[str, int]) -> Iter
 def _breaks(run: Houdini, path: Path, rules: Rules, number: int) -> Iterator[str]:
     """For each way in which the step may break the property as far as the facts tell: what would exclude it."""
     for conditions, page in breaking(path, rules, number, run.problem.cfg):
-        if _possible(run, path, conditions, page, f"property-{number}-{run.tally.questions:05}") is None:
-            yield _missing(run, path, conditions, page)
+        witness = _witness(Window(run.problem, path), number, page)
+        if _possible(run, path, [*conditions, *witness], f"property-{number}-{run.tally.questions:05}") is None:
+            yield _missing(run, path, [*conditions, *witness])
 
 
-def _possible(run: Houdini, path: Path, conditions: list[Value], page: Value, name: str) -> frozenset[Key] | None:
+def _possible(run: Houdini, path: Path, conditions: list[Value], name: str) -> frozenset[Key] | None:
     """The facts that exclude this way; None where it is possible."""
-    window = Window(run.problem, path)
-    extra = [*conditions, *_witness(window, page)]
-    question = run.given(path, window, extra, name)
-    return None if question.can_be(terms.all_of(extra)) else question.used
+    question = run.given(path, Window(run.problem, path), conditions, name)
+    return None if question.can_be(terms.all_of(conditions)) else question.used
 
 
-def _missing(run: Houdini, path: Path, conditions: list[Value], page: Value) -> str:
+def _missing(run: Houdini, path: Path, conditions: list[Value]) -> str:
     """The fact that would exclude this way, and which step breaks it."""
     kept, tally = run.problem.kept, run.tally
     near = {fact for fact in tally.dropped if fact[1] in (None, path.place)}
     for more in (near, set(tally.dropped)):
-        run.problem.kept = kept | more
-        used = _possible(run, path, conditions, page, "missing")
-        run.problem.kept = kept
+        run.problem.keep(kept | more)
+        used = _possible(run, path, conditions, "missing")
+        run.problem.keep(kept)
         if used is not None:
             named = [key for key in used if key in more or key[1] == OTHER]
             return "; ".join(sorted({_told(key, tally) for key in named})) or "a fact of another thread"
@@ -112,18 +111,21 @@ def _told(key: Key, tally: Tally) -> str:
     return f"{name!r} is not kept, broken by {tally.dropped[kind, place, name]}"
 
 
-def _witness(window: Window, page: Value) -> list[Value]:
-    """W is whoever has I/O in flight on the page, if that is not S; else whoever writes its folio back, if not S."""
-    first = terms.head(page)
-    def others(count: Any, at_page: Value) -> tuple[Value, Value]:
-        mine = window.problem.share(count, window.path.place, at_page)
-        more = terms.below(mine, count.value(window.before, at_page))
-        return more, terms.equal(window.problem.other_share(count, at_page), 1)
+WITNESSES = {5: ("frozen counts",)}
+"""Per property: the counts of which W holds something, the first that anybody else holds; for the others IN_FLIGHT."""
+IN_FLIGHT = ("I/O in flight", "writeback")
 
-    made, none = [], True
-    for count, where in ((FLYING, page), (WRITEBACK_COUNT, first)):
-        if window.problem.has("count", count.name):
-            more, it = others(count, where)
+
+def _witness(window: Window, number: int, page: Value) -> list[Value]:
+    """W is whoever else has what the property speaks of on the page: that it is there says that somebody has it."""
+    places = {"I/O in flight": page, "writeback": terms.head(page), "frozen counts": window.before.counted(page)}
+    made: list[Value] = []
+    none: Value = True
+    for name in WITNESSES.get(number, IN_FLIGHT):
+        count, where = BY_NAME[name], places[name]
+        if window.problem.has("count", name):
+            more = terms.below(window.problem.share(count, window.path.place, where), count.value(window.before, where))
+            it = terms.equal(window.problem.other_share(count, where), 1)
             made.append(terms.implies(terms.both(none, more), it))
             none = terms.both(none, terms.negate(more))
     return made

@@ -70,8 +70,8 @@ class Window:
         p, to = self.problem, self.path.to
         for name, fact in THREAD.items():
             if p.has("thread", name, to):
-                after = fact(self.after)
-                if not (p.has("thread", name, self.path.place) and after is fact(self.before)):
+                after = fact.says(self.after)
+                if not (p.has("thread", name, self.path.place) and after is fact.says(self.before)):
                     yield Goal(("thread", to, name), terms.negate(after))
         for name in RANGES:
             if p.has("range", name, to):
@@ -81,8 +81,8 @@ class Window:
 
     def _others(self) -> Iterator[Goal]:
         for name, fact in THREAD.items():
-            after, numbers = fact(self.other_after), self.problem.where("thread", name)
-            if numbers and after is not fact(self.problem.other):
+            after, numbers = fact.says(self.other_after), self.problem.where("thread", name)
+            if numbers and after is not fact.says(self.problem.other):
                 yield Goal(("thread", None, name), terms.both(is_in(numbers), terms.negate(after)), True)
         for name in RANGES:
             broken, numbers = ranges(self.other_after, name, PAGE), self.problem.where("range", name)
