@@ -21,11 +21,11 @@ from ours import jitted
 from workloads import POLICIES, SIZES, Fresh, config
 
 from ultrafolio.sim import cell
+from ultrafolio.sim.build import build
 from ultrafolio.sim.config import resolve
 from ultrafolio.sim.load import compiled
-from ultrafolio.sim.world import build
 from ultrafolio.sweep.drive import sweep
-from ultrafolio.sweep.executor import Processes
+from ultrafolio.sweep.local.processes import Processes
 from ultrafolio.sweep.planfile import parse
 from ultrafolio.sweep.progress import Silent
 

@@ -22,15 +22,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ultrafolio.state.server import VARIABLE, Server, launch
+from ultrafolio.redis_server import VARIABLE, Server, launch
 from ultrafolio.sweep.cells import simulator
-from ultrafolio.sweep.crew import checkout, worker_command
+from ultrafolio.sweep.distributed.job import Job, Record, connect
+from ultrafolio.sweep.distributed.own_workers import checkout, worker_command
+from ultrafolio.sweep.distributed.queue import Queue
 from ultrafolio.sweep.drive import sweep
-from ultrafolio.sweep.executor import Executor, Processes
-from ultrafolio.sweep.job import Job, Record, connect
+from ultrafolio.sweep.local.processes import Executor, Processes
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import Silent
-from ultrafolio.sweep.queue import Queue
 
 PROCESSES = 2
 PLAN = """
@@ -56,7 +56,7 @@ from ultrafolio.sweep.cells import simulator
 from ultrafolio.sweep.drive import sweep
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import Silent
-from ultrafolio.sweep.queue import Queue
+from ultrafolio.sweep.distributed.queue import Queue
 cells = simulator()
 before = peak()
 began = time.monotonic()

@@ -21,10 +21,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ultrafolio.check import explore as checker
-from ultrafolio.check.promela import export
-from ultrafolio.check.symmetry import likeness
+from ultrafolio.check.search import graph as checker
+from ultrafolio.check.symmetry.like_pages import likeness
 from ultrafolio.errors import InputError
+from ultrafolio.export.promela.program import export
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
 from ultrafolio.model.scenario import System

@@ -3,7 +3,7 @@
  *
  *     peer IN OUT LIMIT      run LIMIT events from the arrays in IN, write the arrays to OUT, print the CPU ns taken
  *
- * This is the one allowed second copy of rules, of src/ultrafolio/model, waits and sim/kernel.py: vCPUs that touch, the
+ * This is the one allowed second copy of rules, of src/ultrafolio/model, waits and sim/loop.py: vCPUs that touch, the
  * import, direct I/O, virtio rings and writeback, for the choices in which per-page, whole-folio and split differ.
  * Proof that it does the same work: every array of state and world is equal, byte for byte, at the end.
  * What it leaves out can not happen in what it accepts (see accepts()). Property checking is left out too.

@@ -15,8 +15,8 @@ from workloads import End, Fresh, digests
 from ultrafolio.model import layout as model
 from ultrafolio.model.bounds import fits
 from ultrafolio.model.layout import State
-from ultrafolio.sim import layout as sim
-from ultrafolio.sim.layout import World
+from ultrafolio.sim import records as sim
+from ultrafolio.sim.records import World
 from ultrafolio.waits import tables
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-Wall", "-Wextra", "-Werror")
@@ -30,7 +30,7 @@ def compiler() -> str | None:
 
 
 def header(fresh: Fresh) -> str:
-    """layout.h: the constants, records and arrays of model/layout.py and sim/layout.py in C. Outgrown for more reasons
+    """layout.h: the constants, records and arrays of model/layout.py and sim/records.py in C. Outgrown for more reasons
     to wait than peer.c keeps a bit of."""
     fits("reasons to wait, a bit each of an unsigned int", sim.REASONS, 32, "benchmarks/peer.c: wake")
     lines = ["/* Written by peer_c.py from the dtypes of ultrafolio. */", "#pragma pack(push, 1)"]

@@ -22,7 +22,7 @@ from workloads import End, Fresh, digests
 
 from ultrafolio.engine.interp import to_lists, write_back
 from ultrafolio.sim import load
-from ultrafolio.sim.layout import ACTOR_BITS, NEVER
+from ultrafolio.sim.records import ACTOR_BITS, NEVER
 
 
 class Turn(simpy.Event):

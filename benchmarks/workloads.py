@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ultrafolio.model.layout import State
+from ultrafolio.sim.build import build
 from ultrafolio.sim.config import resolve
-from ultrafolio.sim.layout import World
-from ultrafolio.sim.world import build
+from ultrafolio.sim.records import World
 
 POLICIES = ("per-page", "whole-folio", "split")
 ORDER = 4

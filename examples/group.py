@@ -8,7 +8,7 @@ from typing import Any
 from common import ROOT
 from telling import Telling
 
-from ultrafolio.check.show import LEGEND, paragraph
+from ultrafolio.export.text import LEGEND, paragraph
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
 from ultrafolio.rpc.client import request_id

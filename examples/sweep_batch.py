@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 
 from ultrafolio.errors import InputError
-from ultrafolio.state.server import address
+from ultrafolio.redis_server import address
 from ultrafolio.sweep.cells import simulator
+from ultrafolio.sweep.distributed.queue import Queue
 from ultrafolio.sweep.drive import sweep
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import Silent
-from ultrafolio.sweep.queue import Queue
 
 
 def tell(text: str) -> None:

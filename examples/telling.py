@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ultrafolio.check.replay import Step, frozen
-from ultrafolio.check.show import story
+from ultrafolio.check.verdicts.replay import Step, frozen
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
+from ultrafolio.export.text import story
 from ultrafolio.model.layout import ACTOR_KINDS, OPS
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System

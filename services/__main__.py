@@ -21,11 +21,11 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from services import certificates
-from services.cluster import Cluster, State, parts
-from services.settings import read, table
+from services.common.settings import read, table
+from services.launcher import certificates
+from services.launcher.cluster import Cluster, State, parts
+from ultrafolio import redis_server
 from ultrafolio.errors import InputError
-from ultrafolio.state import server
 
 LOOK_S = 0.2
 
@@ -53,7 +53,7 @@ def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: i
         settings = read()
         if tls:
             settings = replace(settings, tls=str(_certificates(home / "tls")))
-        given = server.address(url)
+        given = redis_server.address(url)
         state = State.given(_answering(given)) if given else stack.enter_context(State.own(home))
         try:
             cluster = stack.enter_context(Cluster(home, settings, parts(guests), state, first_port=port))

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services import calls, parking, standard
+from services.common import calls, parking, standard
+from services.common.settings import Settings
 from services.guest import servicer as guest
 from services.guest import workload
 from services.host_mm import boot
 from services.host_mm import servicer as host
-from services.lab import films, jobs, keeper, recordings, watch
+from services.lab import cutting, jobs, recordings, replays, watch
 from services.lab import servicer as lab
-from services.settings import Settings
 from services.ultravisor import servicer as ultravisor
 from ultrafolio.state import checkpoint, events, requests
 from ultrafolio.state.sections import LARGEST_GROUP
@@ -72,10 +72,10 @@ def table() -> list[Limit]:
               "a checkpoint stands for the older ones"),
         Limit("entries of a round of polling", f"{events.LONGEST_ROUND}", "every round is stored"),
         Limit("rounds of polling in one entry", f"{events.MOST_ROUNDS:,}", "another entry"),
-        Limit("archives of a lab", f"{keeper.MOST_ARCHIVES:,}", f"{full}, TOO_MANY"),
-        Limit("saved streams of the page", f"{films.MOST_SAVED}, {films.KEPT_DAYS} days each", "the oldest goes"),
-        Limit("films of the page", f"{films.MAX_FILMS}", "the oldest ends"),
-        Limit("a saved stream", f"{films.MAX_BYTES // MIB} MiB", "400"),
+        Limit("archives of a lab", f"{cutting.MOST_ARCHIVES:,}", f"{full}, TOO_MANY"),
+        Limit("saved streams of the page", f"{replays.MOST_SAVED}, {replays.KEPT_DAYS} days each", "the oldest goes"),
+        Limit("films of the page", f"{replays.MAX_FILMS}", "the oldest ends"),
+        Limit("a saved stream", f"{replays.MAX_BYTES // MIB} MiB", "400"),
     ]  # fmt: skip
 
 

@@ -17,8 +17,9 @@ from urllib.parse import quote
 import grpc
 
 from faulty import flattened
-from services.cluster import Cluster, State, parts
-from services.settings import Settings
+from services.common.settings import Settings
+from services.launcher.cluster import Cluster, State, parts
+from ultrafolio import redis_server
 from ultrafolio.model.layout import IDLE_PC
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
@@ -26,7 +27,6 @@ from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.cluster import Cluster as Client
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2
-from ultrafolio.state import server
 from ultrafolio.state.validate import validate
 
 AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
@@ -190,16 +190,16 @@ def own_clock(folder):
     """Servers that are started here get a clock that a fault can move; a file says by how many seconds. None where
     libfaketime is missing."""
     library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
-    file, plain = folder / "clock", server.launch
+    file, plain = folder / "clock", redis_server.launch
     file.write_text("+0")
     own = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1",
            "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
     if library:
-        server.launch = lambda command, **more: plain(command, env={**os.environ, **own}, **more)
+        redis_server.launch = lambda command, **more: plain(command, env={**os.environ, **own}, **more)
     try:
         yield file if library else None
     finally:
-        server.launch = plain
+        redis_server.launch = plain
 
 
 def _of(fault, *names):

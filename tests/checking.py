@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ultrafolio.check.explore import Graph, explore
-from ultrafolio.check.replay import copied, frozen
-from ultrafolio.check.verdict import Result, check
+from ultrafolio.check.search.graph import Graph, explore
+from ultrafolio.check.verdicts.replay import copied, frozen
+from ultrafolio.check.verdicts.verdict import Result, check
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model import scenario

@@ -15,6 +15,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.fields import Field
 from ultrafolio.model import kernels, policies, scenario
 from ultrafolio.model.layout import ENDLESS, PAGE_STATES
+from ultrafolio.model.policy import VARIANTS, Policy
 
 SEED = "a second opinion"
 FOLIOS = ([0], [0, 0], [0, 0, 0], [1], [1], [1, 0], [1, 1], [1, 1, 0], [2], [2, 0])
@@ -28,7 +29,7 @@ class Case(NamedTuple):
 
     name: str
     document: dict[str, Any]
-    policy: policies.Policy
+    policy: Policy
 
     def system(self) -> scenario.System:
         return scenario.system(scenario.parse(self.document, self.name), self.policy)
@@ -39,7 +40,7 @@ def numbers(random: Random, field: Field) -> int:
     return random.randint(int(field.low), int(min(field.high, field.low + 2)))
 
 
-def drawn_policy(random: Random) -> policies.Policy:
+def drawn_policy(random: Random) -> Policy:
     """A preset with few choices changed, or every choice by chance."""
     changes = {}
     for name, field in policies.FIELDS.items():
@@ -50,7 +51,7 @@ def drawn_policy(random: Random) -> policies.Policy:
     kept = random.choice([len(changes), len(changes), 2, 1, 0])
     table = {name: changes[name] for name in random.sample(list(changes), kept)}
     if random.random() < 0.2:
-        table["variants"] = [random.choice(list(policies.VARIANTS))]
+        table["variants"] = [random.choice(list(VARIANTS))]
     base = random.choice([*policies.PRESETS, *kernels.names()])
     return policies.from_table({"base": base, **table}, "drawn")
 

@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import NOTHING

@@ -90,7 +90,7 @@ def _numbers(node, beside):
 
 
 # ---------------------------------------------------------------------------------------------- the entries
-LAYOUT, RULES = "model/layout.py", "model/access.py"
+LAYOUT, RULES = "model/layout.py", "model/rules/references.py"
 KICKS = '''
 @rule(KICK_IDLE, takers="kicker", cost="kick", fair=UNFAIR, chooses=True, kernel="none")
 def kick_start(s, t, op, page):
@@ -130,8 +130,8 @@ def tell_waits(copy):
 
 def free_wait(copy):
     """The simulator hears what ends the new wait."""
-    copy.imports("sim/layout.py", "from ultrafolio.model.layout import W_KICK")
-    copy.entry("sim/layout.py", "FREES", "-W_KICK", key="lock")
+    copy.imports("sim/records.py", "from ultrafolio.model.layout import W_KICK")
+    copy.entry("sim/records.py", "FREES", "-W_KICK", key="lock")
 
 
 def add_rules(copy):
@@ -149,14 +149,14 @@ def add_kind(copy):
 def tell_kind(copy):
     """Scenario files and folding hear of the new kind."""
     copy.entry("model/scenario.py", "ACTORS", '"kicker": {"page": _PAGES, "starts": _STARTS, "after": _AFTER}')
-    copy.imports("check/layout.py", "from ultrafolio.model.layout import KICKER")
-    copy.entry("check/layout.py", "WORKERS", "KICKER")
+    copy.imports("check/kinds.py", "from ultrafolio.model.layout import KICKER")
+    copy.entry("check/kinds.py", "WORKERS", "KICKER")
 
 
 def add_choice(copy):
-    copy.entry("model/policies.py", "CHOICES", '"kick": ("no", "yes")')
-    copy.entry("model/policies.py", "MEANING", '"kick": "whether a kick is a break"')
-    copy.field("model/policies.py", "Policy", 'kick: str = "no"')
+    copy.entry("model/policy.py", "CHOICES", '"kick": ("no", "yes")')
+    copy.entry("model/policy.py", "MEANING", '"kick": "whether a kick is a break"')
+    copy.field("model/policy.py", "Policy", 'kick: str = "no"')
 
 
 def add_cfg(copy):

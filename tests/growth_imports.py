@@ -12,7 +12,7 @@ for folder in sys.argv[1:]:
         sys.path.insert(0, folder)
         said = ""
         try:
-            import ultrafolio.check.verdict
+            import ultrafolio.check.verdicts.verdict
             import ultrafolio.sim.costs
             import ultrafolio.sim.load
             import ultrafolio.state.validate  # noqa: F401

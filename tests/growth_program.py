@@ -9,17 +9,17 @@ from pathlib import Path
 
 from checking import naive
 from stored import Stored
-from ultrafolio.check.explore import explore
-from ultrafolio.check.promela import export
-from ultrafolio.check.replay import copied, frozen
-from ultrafolio.check.verdict import WHOLE, Extent, check
-from ultrafolio.engine.conformance import Interpreter, agree
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts.replay import copied, frozen
+from ultrafolio.check.verdicts.verdict import WHOLE, Extent, check
+from ultrafolio.conformance.suite import Interpreter, agree
+from ultrafolio.export.promela.program import export
 from ultrafolio.model import layout, scenario
 from ultrafolio.model.policies import from_table
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
-from ultrafolio.sim import cell, costs, world
-from ultrafolio.sim import layout as sim
+from ultrafolio.sim import build, cell, costs
+from ultrafolio.sim import records as sim
 from ultrafolio.sim.config import resolve
 from ultrafolio.sim.load import compiled
 from ultrafolio.state.memory import Memory, MemoryStore
@@ -80,7 +80,7 @@ def simulated():
     broken, pauses, outcomes, usual = [0] * len(PROPERTIES), set(), set(), set()
     system, profile = scenario.system(ONE, policy("yes")), costs.from_table({}, "default")
     for seed in range(12):
-        state, around = world.from_system(system, profile, seed=seed, duration_us=400, trace=4096)
+        state, around = build.from_system(system, profile, seed=seed, duration_us=400, trace=4096)
         slot = layout.KICK_IDLE * sim.OUTCOME_SLOTS + layout.KICKED
         usual.add(int(around.cost[slot]))
         around.cost[slot] = COST_NS

@@ -5,7 +5,7 @@ from typing import Any
 
 from ultrafolio.engine.interp import to_lists, write_back
 from ultrafolio.model.layout import pack
-from ultrafolio.sim import cell, config, world
+from ultrafolio.sim import build, cell, config
 from ultrafolio.sim.load import compiled, interpreted
 
 HERE = Path()
@@ -28,7 +28,7 @@ def everything(state: Any, around: Any) -> dict[str, Any]:
 
 def ran(simulate: Any, limit: int = 1 << 40, trace: int = 0, **axes: Any) -> dict[str, Any]:
     """Everything after a run with `simulate`, in chunks of `limit` events."""
-    state, around = world.build(settings(**axes), HERE, trace=trace)
+    state, around = build.build(settings(**axes), HERE, trace=trace)
     if simulate is compiled():
         while simulate(state, around, limit) == limit:
             pass

@@ -4,16 +4,16 @@ import itertools
 
 import numpy as np
 
-from services.disk import Disk
-from services.host_mm.firmware import written
+from services.common.disk import Disk
 from services.host_mm.swap import Seen, Swap
+from services.host_mm.ultravisor_client import written
 from services.ultravisor.contents import PAGE, Contents
 from services.ultravisor.pages import Pages, Part, lay_out
 from ultrafolio.model.layout import IDLE_PC
 from ultrafolio.model.rule import RULES
-from ultrafolio.state.burst import SWAPS, Group, Result
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, encode_meta, join, split
+from ultrafolio.state.turn import SWAPS, Group, Result
 
 GUESTS = ("guest", "device")
 NUMBERS = itertools.count()

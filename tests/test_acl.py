@@ -5,8 +5,9 @@ import shutil
 import pytest
 import redis
 
+from ultrafolio import redis_server
 from ultrafolio.errors import InputError
-from ultrafolio.state import acl, server
+from ultrafolio.state import acl
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.sections import DTYPES, MAY_READ, MAY_WRITE
 from ultrafolio.state.store import Commit, Patch
@@ -66,7 +67,7 @@ def users(tmp_path_factory):
     folder = tmp_path_factory.mktemp("acl")
     passwords = acl.new_passwords()
     (folder / "users.acl").write_text(acl.acl_file(passwords))
-    with server.Server.start(folder, acl_file=folder / "users.acl") as running:
+    with redis_server.Server.start(folder, acl_file=folder / "users.acl") as running:
         clients = {user: redis.Redis.from_url(running.url_of(user, passwords[user])) for user in passwords}
         yield running, clients
         for client in clients.values():
@@ -207,15 +208,15 @@ def test_no_password_stands_in_the_file():
         acl.acl_file(passwords | {"host": ""})
 
 
-@pytest.mark.parametrize("program", [server.binary(), shutil.which("redis-server")], ids=["embedded", "redis"])
+@pytest.mark.parametrize("program", [redis_server.binary(), shutil.which("redis-server")], ids=["embedded", "redis"])
 def test_a_restarted_server_knows_what_users_changed_in_transactions(program, tmp_path, monkeypatch):
     """Replaying its append-only file, a server is the user `default`, whose rights must not stand in the way."""
     if program is None:
         pytest.skip("no redis-server is installed; the embedded server is another one")
-    monkeypatch.setattr(server, "binary", lambda: program)
+    monkeypatch.setattr(redis_server, "binary", lambda: program)
     passwords = acl.new_passwords()
     (tmp_path / "users.acl").write_text(acl.acl_file(passwords))
-    with server.Server.start(tmp_path, append_only=True, acl_file=tmp_path / "users.acl") as running:
+    with redis_server.Server.start(tmp_path, append_only=True, acl_file=tmp_path / "users.acl") as running:
         lab = redis.Redis.from_url(running.url_of("lab", passwords["lab"]))
         with lab.pipeline(transaction=True) as pipe:
             pipe.set("uf:lab:a", "1").set("uf:lab:b", "2").execute()

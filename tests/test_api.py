@@ -108,7 +108,7 @@ def test_the_page_is_fresh_and_its_examples_are_right():
 
 
 def test_a_call_is_a_call_whatever_was_imported_before():
-    code = "import ultrafolio.check.verdict, ultrafolio.sweep.plan, ultrafolio as uf; print(uf.check, uf.sweep)"
+    code = "import ultrafolio.check.verdicts, ultrafolio.sweep.plan, ultrafolio as uf; print(uf.check, uf.sweep)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert said.count("<function") == 2
 

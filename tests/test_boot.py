@@ -8,12 +8,12 @@ from clustered import running
 from driven import DONE, REFUSED, Driven
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import EXPORTED, NON_SECURE, PINNED_SHARED, SECURE, SHARED
-from ultrafolio.rpc import image, uvcb
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.messages import laboratory_handle
-from ultrafolio.rpc.uvcb_calls import CALLS
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2, ultravisor_pb2
 from ultrafolio.state.sections import decode_meta
+from ultrafolio.uvcall import image, uvcb
+from ultrafolio.uvcall.calls import CALLS
 
 PAGE = 4096
 RING, REBOOT = 2, 3

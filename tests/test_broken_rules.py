@@ -7,7 +7,7 @@ from ultrafolio.engine.interp import to_lists, write_back
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
 from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.sim import costs, world
+from ultrafolio.sim import build, costs
 from ultrafolio.sim.load import interpreted
 
 COSTS = costs.from_table({}, "default")
@@ -155,7 +155,7 @@ def violations(document, policy, changed):
     simulate, total = interpreted(changed), [0] * len(PROPERTIES)
     for seed in SEEDS:
         system = scenario.system(scenario.parse(document, "test"), find(policy))
-        state, around = world.from_system(system, COSTS, seed=seed, duration_us=1500)
+        state, around = build.from_system(system, COSTS, seed=seed, duration_us=1500)
         lists = to_lists(state), to_lists(around)
         simulate(*lists, 20_000)
         write_back(lists[1], around)

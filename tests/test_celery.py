@@ -11,10 +11,10 @@ from redis import Redis
 from test_celery_fake import CELLS, PLAN, Logged, Sweep, Workers, results
 from test_sweep_fake import FakeCells, make_plan, run, wait_for
 from ultrafolio.errors import InputError
-from ultrafolio.state.server import Server
-from ultrafolio.sweep.executor import Limits, Processes
-from ultrafolio.sweep.job import QUEUE, Job, broker_url, without_password
-from ultrafolio.sweep.queue import pause, read_ticket, resume, revoke
+from ultrafolio.redis_server import Server
+from ultrafolio.sweep.distributed.job import QUEUE, Job, broker_url, without_password
+from ultrafolio.sweep.distributed.queue import pause, read_ticket, resume, revoke
+from ultrafolio.sweep.local.processes import Limits, Processes
 from ultrafolio.sweep.store import open_store
 from workers.app import app
 

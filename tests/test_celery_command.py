@@ -13,9 +13,9 @@ from redis import Redis
 from patience import NEVER
 from test_celery_fake import CELLS, PLAN, ROOT, Workers, results
 from test_sweep_fake import make_plan, run, start, wait_for
-from ultrafolio.state.server import VARIABLE, Server
-from ultrafolio.sweep import crew
-from ultrafolio.sweep.queue import read_ticket
+from ultrafolio.redis_server import VARIABLE, Server
+from ultrafolio.sweep.distributed import own_workers
+from ultrafolio.sweep.distributed.queue import read_ticket
 from ultrafolio.sweep.store import open_store
 
 SLOW = PLAN.replace("sleep_ms = 5", "sleep_ms = 20")
@@ -125,16 +125,16 @@ def test_bad_input_says_what_to_type(tmp_path, monkeypatch, words, says):
 
 
 def test_outside_a_checkout_the_error_names_the_workers_command(tmp_path, monkeypatch):
-    monkeypatch.setattr(crew.errors, "__file__", str(tmp_path / "site-packages/ultrafolio/errors.py"))
-    with pytest.raises(crew.InputError, match=f"{VARIABLE}=URL celery -A workers.app worker"):
-        crew.checkout("URL")
+    monkeypatch.setattr(own_workers.errors, "__file__", str(tmp_path / "site-packages/ultrafolio/errors.py"))
+    with pytest.raises(own_workers.InputError, match=f"{VARIABLE}=URL celery -A workers.app worker"):
+        own_workers.checkout("URL")
 
 
 def test_workers_that_end_again_and_again_end_the_sweep(tmp_path, monkeypatch):
-    monkeypatch.setattr(crew, "worker_command", lambda count: ["/bin/false"])
-    monkeypatch.setattr(crew, "REPLACED", 2)
-    with pytest.raises(crew.InputError, match="the workers end again and again"):  # noqa: SIM117
-        with crew.OwnWorkers(1, "unix:///nowhere/s", tmp_path) as workers:
+    monkeypatch.setattr(own_workers, "worker_command", lambda count: ["/bin/false"])
+    monkeypatch.setattr(own_workers, "REPLACED", 2)
+    with pytest.raises(own_workers.InputError, match="the workers end again and again"):  # noqa: SIM117
+        with own_workers.OwnWorkers(1, "unix:///nowhere/s", tmp_path) as workers:
             wait_for(workers.tend)
 
 
@@ -160,5 +160,5 @@ os.wait()
 
 
 def test_the_library_imports_neither_celery_nor_redis_before_they_are_asked_for():
-    code = "import sys, ultrafolio.sweep.command; sys.exit(bool({'redis', 'celery', 'numba'} & set(sys.modules)))"
+    code = "import sys, ultrafolio.commands.sweep; sys.exit(bool({'redis', 'celery', 'numba'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)

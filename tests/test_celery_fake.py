@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from patience import NEVER
 from test_sweep_fake import FakeCells, make_plan, run
-from ultrafolio.state.server import VARIABLE, Server, launch
+from ultrafolio.redis_server import VARIABLE, Server, launch
 from ultrafolio.sweep import cells as cells_module
-from ultrafolio.sweep import chunk, job
-from ultrafolio.sweep.queue import Queue
+from ultrafolio.sweep.distributed import job, worker
+from ultrafolio.sweep.distributed.queue import Queue
 
 ROOT = Path(__file__).parent.parent
 
@@ -115,7 +115,7 @@ def test_the_fake_worker_works(tmp_path):
 
 
 def main():
-    job.LEASE_SECONDS = chunk.LEASE_SECONDS = int(os.environ.get("FAKE_LEASE", job.LEASE_SECONDS))
+    job.LEASE_SECONDS = worker.LEASE_SECONDS = int(os.environ.get("FAKE_LEASE", job.LEASE_SECONDS))
     cells_module.simulator = Logged
     from workers.app import app
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ultrafolio.state.server import VARIABLE, Server, launch
+from ultrafolio.redis_server import VARIABLE, Server, launch
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs/big-sweeps.md").read_text()
@@ -60,8 +60,9 @@ def test_its_commands_end_and_print_as_written(place):
 
 
 def test_its_figures_are_those_of_the_code():
-    from ultrafolio.sweep import executor, job, pace, queue
+    from ultrafolio.sweep.distributed import chunking, job, queue
+    from ultrafolio.sweep.local import processes
 
-    assert (pace.CHUNK_SECONDS, pace.FEWEST, pace.MOST, pace.SHORTEST_SECONDS) == (2.0, 32, 20_000, 0.1)
-    assert (queue.QUIET_SECONDS, job.VISIBILITY_SECONDS, job.AWAY_SECONDS, executor.LIVES) == (20, 900, 60, 2)
+    assert (chunking.CHUNK_SECONDS, chunking.FEWEST, chunking.MOST, chunking.SHORTEST_SECONDS) == (2.0, 32, 20_000, 0.1)
+    assert (queue.QUIET_SECONDS, job.VISIBILITY_SECONDS, job.AWAY_SECONDS, processes.LIVES) == (20, 900, 60, 2)
     assert job.QUEUE == "ultrafolio"

@@ -9,12 +9,12 @@ from redis import Redis
 from test_celery_fake import PLAN
 from test_sweep_fake import FAKE, FakeCells, make_plan, run
 from ultrafolio.errors import InputError
-from ultrafolio.state.server import Server
-from ultrafolio.sweep import chunk, pace
-from ultrafolio.sweep.chunk import CELL_ENTERS, CHUNK_STARTS, Refused, Worker, tallies_of
-from ultrafolio.sweep.deposit import Bucket, Folder, InRedis, checked
-from ultrafolio.sweep.job import Job, Record
-from ultrafolio.sweep.pace import FEWEST, MOST, Sample, cut, measure, spread
+from ultrafolio.redis_server import Server
+from ultrafolio.sweep.distributed import chunking, worker
+from ultrafolio.sweep.distributed.chunking import FEWEST, MOST, Sample, cut, measure, spread
+from ultrafolio.sweep.distributed.deposit import Bucket, Folder, InRedis, checked
+from ultrafolio.sweep.distributed.job import Job, Record
+from ultrafolio.sweep.distributed.worker import CELL_ENTERS, CHUNK_STARTS, Refused, Worker, tallies_of
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.work import Work
 
@@ -72,7 +72,7 @@ def test_samples_are_spread_and_distinct(steps, number):
 
 
 def test_cells_are_timed_in_a_process_that_may_die_or_hang(tmp_path, monkeypatch):
-    monkeypatch.setattr(pace, "PATIENCE", 0.5)
+    monkeypatch.setattr(chunking, "PATIENCE", 0.5)
     for trouble in ("kill = 1", "hang = 1"):
         text = f'[fixed]\nsleep_ms = 1\n{trouble}\n[grid]\npolicy = ["per-page"]\nseed = "1-9"'
         plan = load(make_plan(tmp_path, text))
@@ -165,7 +165,7 @@ def test_two_workers_with_one_chunk_commit_it_once(tmp_path, client, monkeypatch
 
 def test_errors_of_the_worker_are_not_blamed_on_cells(tmp_path, client, monkeypatch):
     one = One(tmp_path, client, "errors")
-    monkeypatch.setattr(chunk, "Crew", lambda *_: 1 / 0)
+    monkeypatch.setattr(worker, "Crew", lambda *_: 1 / 0)
     for _ in range(2 * CHUNK_STARTS):
         with pytest.raises(ZeroDivisionError):
             one.work()

@@ -8,10 +8,10 @@ from redis import Redis
 
 from test_celery_fake import PLAN, Workers
 from test_sweep_fake import FAKE, children, make_plan, wait_for
-from ultrafolio.state.server import Server
-from ultrafolio.sweep.job import Job, Record
+from ultrafolio.redis_server import Server
+from ultrafolio.sweep.distributed.job import Job, Record
+from ultrafolio.sweep.distributed.queue import send
 from ultrafolio.sweep.planfile import load
-from ultrafolio.sweep.queue import send
 
 KILOBYTES_PER_CHUNK = 0.5
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ultrafolio.check import components, verdict
-from ultrafolio.check.components import Lookup, judge
-from ultrafolio.check.explore import explore
-from ultrafolio.check.formats_trace import read, trace_file, verify
-from ultrafolio.check.liveness import components_of
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts import components, verdict
+from ultrafolio.check.verdicts.components import Lookup, judge
+from ultrafolio.check.verdicts.liveness import components_of
 from ultrafolio.errors import Defect, InputError
+from ultrafolio.export.trace_file import read, trace_file, verify
 from ultrafolio.model import policies, scenario
 from ultrafolio.waits import words
 from ultrafolio.waits.words import stall

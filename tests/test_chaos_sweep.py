@@ -15,7 +15,7 @@ import pytest
 
 from test_celery_fake import CELLS, PLAN, Logged, Sweep, Workers, results
 from test_sweep_fake import children, make_plan, run, wait_for
-from ultrafolio.state.server import Server
+from ultrafolio.redis_server import Server
 
 WORKERS = 2
 PROCESSES = 2

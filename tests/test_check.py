@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from checking import PATHS, ROOT
-from ultrafolio.check.verdict import LEADS_TO
+from ultrafolio.check.verdicts.verdict import LEADS_TO
 from ultrafolio.cli import main
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.properties import PROPERTIES

@@ -8,8 +8,8 @@ import pytest
 
 from checking import finding, naive
 from test_broken_rules import BROKEN, CURED
-from ultrafolio.check import explore
-from ultrafolio.check.verdict import LEADS_TO, check
+from ultrafolio.check.search import graph
+from ultrafolio.check.verdicts.verdict import LEADS_TO, check
 from ultrafolio.engine import load
 from ultrafolio.engine.load import mutant
 from ultrafolio.model import scenario
@@ -79,11 +79,11 @@ def checked_with(monkeypatch):
             plain.setenv("NUMBA_DISABLE_JIT", "1")
             plain.setattr(load, "functions", functools.partial(load.functions, changed=changed))
             forget()
-            exploring = explore.compiled()
+            exploring = graph.compiled()
         forget()
-        monkeypatch.setattr(explore, "is_loaded", lambda: True)
-        monkeypatch.setattr(explore, "compiled", lambda: exploring)
-        monkeypatch.setattr(explore, "over_arrays", lambda: exploring)
+        monkeypatch.setattr(graph, "is_loaded", lambda: True)
+        monkeypatch.setattr(graph, "compiled", lambda: exploring)
+        monkeypatch.setattr(graph, "over_arrays", lambda: exploring)
         for name, module in list(sys.modules.items()):
             if name.startswith(("ultrafolio.check", "ultrafolio.waits")):
                 for plain in {"interpreted", "interpreted_waits"} & set(vars(module)):
@@ -95,9 +95,9 @@ def checked_with(monkeypatch):
 
 def forget():
     """Load the exploring functions anew when they are asked for next."""
-    explore.compiled.cache_clear()
-    explore.plain_functions.cache_clear()
-    explore.over_arrays.cache_clear()
+    graph.compiled.cache_clear()
+    graph.plain_functions.cache_clear()
+    graph.over_arrays.cache_clear()
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -3,11 +3,12 @@
 import pytest
 
 from checking import checked, graph, naive, system
-from ultrafolio.check.explore import explore
-from ultrafolio.check.verdict import check
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import EXPORTED, SWAPPED, UV
-from ultrafolio.model.policies import VARIANTS, find
+from ultrafolio.model.policies import find
+from ultrafolio.model.policy import VARIANTS
 from ultrafolio.model.properties import PROPERTIES
 
 PAIRS = [

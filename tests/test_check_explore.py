@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from checking import ROOT, graph, naive, story, system
-from ultrafolio.check import explore as exploring
-from ultrafolio.check import layout, machine, room
-from ultrafolio.check.explore import explore
-from ultrafolio.check.local import far_functions, local_rules
+from ultrafolio.check.search import allocation, atomics, packing
+from ultrafolio.check.search import graph as exploring
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.search.thread_local import far_functions, local_rules
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import pack
 from ultrafolio.model.rule import RULES
@@ -27,8 +27,8 @@ KEPT = ("node", "parent", "by", "first", "to", "via", "pending", "enabled", "mem
 @pytest.fixture
 def eager(monkeypatch):
     """Workers share even small rounds, so that small systems go through every phase."""
-    monkeypatch.setattr(room, "ENOUGH", 4)
-    monkeypatch.setattr(room, "SHARE", 24)
+    monkeypatch.setattr(allocation, "ENOUGH", 4)
+    monkeypatch.setattr(allocation, "SHARE", 24)
 
 
 def used(graph):
@@ -65,7 +65,8 @@ def test_more_memories_than_a_remembered_step_can_name_are_unknown(monkeypatch):
 def test_the_width_of_a_row_cannot_be_seen(edges, threads, eager, monkeypatch):
     """Rows that begin with tiny fields are rewritten again and again, and end up several words wide."""
     usual = explore(system(*BUSY), edges=edges)
-    for module, name, value in ((layout, "WORD_BITS", 14), (layout, "LEAST_MEMORIES", 2), (room, "FIRST_OWN", 2)):
+    small = ((packing, "WORD_BITS", 14), (packing, "LEAST_MEMORIES", 2), (allocation, "FIRST_OWN", 2))
+    for module, name, value in small:
         monkeypatch.setattr(module, name, value)
     wide = explore(system(*BUSY), edges=edges, threads=threads)
     assert wide.space.node.shape[1] > 1 == usual.space.node.shape[1]
@@ -111,7 +112,7 @@ def test_the_rules_that_look_at_other_threads_are_known():
 def test_remembering_a_step_that_looks_at_other_threads_would_be_wrong(monkeypatch):
     made = system("25-reboot-with-device", "whole-folio")
     truth = naive(made)
-    forgetful = exploring._loaded(lambda f: f, lambda f: f, machine.plain(), unsigned=False)
+    forgetful = exploring._loaded(lambda f: f, lambda f: f, atomics.plain(), unsigned=False)
 
     def counted(functions):
         calls = {name: lambda *a, f=functions[name]: exploring._over_arrays(f, *a) for name in exploring._ENTRIES}
@@ -143,7 +144,7 @@ def test_the_benchmark_against_spin_runs_and_both_agree():
 
 def test_more_choices_than_a_remembered_step_can_name_are_refused():
     made = system(*BUSY)
-    for count, refused in ((layout.MAX_CHOICES, False), (layout.MAX_CHOICES + 1, True)):
+    for count, refused in ((packing.MAX_CHOICES, False), (packing.MAX_CHOICES + 1, True)):
         many = System(made.state, [made.choices[0][:1] * count, *made.choices[1:]])
         if refused:
             with pytest.raises(InputError, match="too many choices of actor 0"):

@@ -21,14 +21,14 @@ import numpy as np
 import pytest
 
 from checking import PATHS, finding, graph, naive, story, system
-from ultrafolio.check import liveness
-from ultrafolio.check.explore import Graph, explore
-from ultrafolio.check.layout import COUNT
-from ultrafolio.check.liveness import components_of, cycle_through
-from ultrafolio.check.replay import certify_lasso
-from ultrafolio.check.show import result_text
-from ultrafolio.check.verdict import LEADS_TO, Extent, check
+from ultrafolio.check.search.graph import Graph, explore
+from ultrafolio.check.search.packing import COUNT
+from ultrafolio.check.verdicts import liveness
+from ultrafolio.check.verdicts.liveness import components_of, cycle_through
+from ultrafolio.check.verdicts.replay import certify_lasso
+from ultrafolio.check.verdicts.verdict import LEADS_TO, Extent, check
 from ultrafolio.errors import Defect
+from ultrafolio.export.text import result_text
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import (
     ACC_CLEAR,

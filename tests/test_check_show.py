@@ -3,10 +3,10 @@
 import pytest
 
 from checking import PATHS, checked, story, system
-from ultrafolio.check.replay import replay
-from ultrafolio.check.show import result_text
-from ultrafolio.check.show import story as told
-from ultrafolio.check.verdict import Extent, check
+from ultrafolio.check.verdicts.replay import replay
+from ultrafolio.check.verdicts.verdict import Extent, check
+from ultrafolio.export.text import result_text
+from ultrafolio.export.text import story as told
 from ultrafolio.model.layout import ACTOR_KINDS, DISK, INTERRUPT, PIN, REBOOT, RING, VCPU
 from ultrafolio.model.policies import find
 

@@ -3,7 +3,7 @@
 import pytest
 
 from checking import PATHS, checked, finding, graph, story, system
-from ultrafolio.check.replay import NotCertified, certify_lasso, certify_violation, replay
+from ultrafolio.check.verdicts.replay import NotCertified, certify_lasso, certify_violation, replay
 from ultrafolio.model.layout import IMPORT_MUTEX, OUTCOMES, WAIT_WRITEBACK
 
 PAIRS = [(name, policy) for name in PATHS for policy in story(name).expect]

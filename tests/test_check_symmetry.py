@@ -6,9 +6,10 @@ import math
 import pytest
 
 from checking import ROOT, naive
-from ultrafolio.check import guests, symmetry
-from ultrafolio.check.explore import Finder, explore
-from ultrafolio.check.replay import certify_violation, copied, frozen, replay
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.symmetry import like_guests, like_pages
+from ultrafolio.check.verdicts.concrete import Finder, way
+from ultrafolio.check.verdicts.replay import certify_violation, copied, frozen, replay
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import (
@@ -198,7 +199,7 @@ def orbits(states, like):
 @pytest.mark.parametrize("name", [*SYSTEMS, *GUESTS])
 def test_the_folded_graph_is_the_full_one_up_to_permutation(name):
     system = made(*(SYSTEMS | GUESTS)[name])
-    like = symmetry.required(system)
+    like = like_pages.required(system)
     assert bool(like.turns) == (name in GUESTS)
     full, folded = naive(system), explore(system, edges=False, fold=True)
     assert folded.states == len(orbits(full.states, like)) < len(full.states)
@@ -216,7 +217,7 @@ def test_a_way_in_the_folded_graph_is_a_way_of_the_system():
     folded = explore(system, edges=False, fold=True)
     finder = Finder(folded)
     for number in range(0, folded.states, max(1, folded.states // 20)):
-        path = folded.path(number)
+        path = way(folded, number)
         assert len(path) == folded.depth_of(number)
         assert finder.number(replay(system, path)[1]) == number
 
@@ -231,7 +232,7 @@ def test_a_counterexample_is_concrete_certified_and_as_short_as_without():
     folded, full = explore(system, edges=False, fold=True), naive(system)
     assert full.broke
     for number, length in full.broke.items():
-        path = symmetry.concrete(folded, int(folded.space.found[number]["state"]), number)
+        path = way(folded, int(folded.space.found[number]["state"]), number)
         assert len(certify_violation(system, path, number)) == length
 
 
@@ -246,8 +247,8 @@ def test_it_is_refused_with_the_reason(name):
 def test_where_it_is_refused_it_would_count_wrong(name, monkeypatch):
     document, policy, _ = REFUSED[name]
     system = made(document, policy)
-    monkeypatch.setattr(symmetry, "in_order", lambda system, head: "")
-    like = symmetry.required(system)
+    monkeypatch.setattr(like_pages, "in_order", lambda system, head: "")
+    like = like_pages.required(system)
     folded = explore(system, edges=False, fold=True)
     assert folded.states != len(orbits(naive(system).states, like))
 
@@ -257,19 +258,19 @@ def test_guests_that_differ_would_count_wrong(name, monkeypatch):
     document, policy, _ = REFUSED[name]
     system = made(document, policy)
     swapped = [t ^ 1 for t in range(len(system.choices))]
-    monkeypatch.setattr(guests, "_actors", lambda system, page, vms: swapped)
-    like = symmetry.required(system)
+    monkeypatch.setattr(like_guests, "_actors", lambda system, page, vms: swapped)
+    like = like_pages.required(system)
     folded = explore(system, edges=False, fold=True)
     assert folded.states != len(orbits(naive(system).states, like))
 
 
 def test_at_most_so_many_guests_change_places():
-    many = guests.MOST + 1
+    many = like_guests.MOST + 1
     document = {"memory": {"folios": [0] * many, "owner": list(range(many))},
                 "vcpu": [{"guest": n, "touch": [n]} for n in range(many)]}  # fmt: skip
-    turns = symmetry.likeness(made(document, "per-page")).turns
-    assert len(turns) == math.factorial(guests.MOST) - 1
-    assert all(turn[guests.MOST] == guests.MOST for turn in turns), "the last one stays"
+    turns = like_pages.likeness(made(document, "per-page")).turns
+    assert len(turns) == math.factorial(like_guests.MOST) - 1
+    assert all(turn[like_guests.MOST] == like_guests.MOST for turn in turns), "the last one stays"
 
 
 def test_leads_to_is_never_folded():
@@ -279,6 +280,6 @@ def test_leads_to_is_never_folded():
 
 def test_device_pages_and_the_first_page_of_a_folio_stay_where_they_are():
     document = {"memory": {"folios": [3], "state": ["exported"]}, "vcpu": [{}], "disk": [{"page": 3, "pages": 2}]}
-    assert symmetry.likeness(made(document, "per-page")).alike == (0, 1, 1, 0, 0, 1, 1, 1)
+    assert like_pages.likeness(made(document, "per-page")).alike == (0, 1, 1, 0, 0, 1, 1, 1)
     system = scenario.system(scenario.read(ROOT / "benchmarks" / "eight-pages.toml"), find("per-page"))
-    assert symmetry.likeness(system).alike == (0, 0, 1, 1, 0, 2, 2, 2)
+    assert like_pages.likeness(system).alike == (0, 0, 1, 1, 0, 2, 2, 2)

@@ -6,7 +6,7 @@ import pytest
 
 from clustered import Clustered, running
 from ultrafolio.commands import validate
-from ultrafolio.engine.conformance import CASES, Interpreter, agree
+from ultrafolio.conformance.suite import CASES, Interpreter, agree
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.scenario import read, system
 from ultrafolio.state.redis import RedisStore

@@ -82,6 +82,6 @@ def test_the_project_comes_up_and_works(compose):
     assert len(validated(compose)) == 2
 
     # a stranger to the cluster's authority and to its Redis gets no answer
-    client(compose, "python", "-m", "services.probe", "guest:50051", code=1)
+    client(compose, "python", "-m", "services.common.probe", "guest:50051", code=1)
     unnamed = "import redis; redis.Redis('redis').ping()"
     client(compose, "python", "-c", unnamed, code=1)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mutants import MUTANTS
-from ultrafolio.engine import conformance, load
-from ultrafolio.engine.conformance import (
+from ultrafolio.conformance import suite
+from ultrafolio.conformance.suite import (
     CASES,
     EVERY,
     SAFE,
@@ -29,9 +29,11 @@ from ultrafolio.engine.conformance import (
     walk,
     walked,
 )
+from ultrafolio.engine import load
 from ultrafolio.model import properties
 from ultrafolio.model.layout import pack
-from ultrafolio.model.policies import PRESETS, VARIANTS, Policy, find
+from ultrafolio.model.policies import PRESETS, find
+from ultrafolio.model.policy import VARIANTS, Policy
 from ultrafolio.model.rule import RULES
 
 TABLE = Path(__file__).parent.parent / "docs" / "conformance.md"
@@ -224,12 +226,12 @@ def test_the_table_and_the_suite_are_in_step() -> None:
 def test_the_cases_of_kernels_and_of_the_host_are_in_the_second_table() -> None:
     second = TABLE.read_text(encoding="utf-8").split("## What later kernels do")[1]
     named = set(re.findall(r"`([a-z0-9-]+)`", second))
-    modules = ("conformance_kernels", "conformance_host")
+    modules = ("conformance.kernels", "conformance.host")
     assert {case.name for case in CASES if case.run.__module__.endswith(modules)} <= named <= set(BY_NAME)
 
 
 def test_names_are_unique_and_titles_say_something() -> None:
-    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in conformance.MODULES]
+    sources = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in suite.MODULES]
     assert len(BY_NAME) == len(CASES) == sum(len(re.findall(r"^@case\(", text, re.MULTILINE)) for text in sources)
     for case in CASES:
         assert len(case.title) > 30 and case.title[-1] in ".)", case.name

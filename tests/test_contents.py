@@ -9,10 +9,10 @@ from clustered import running
 from driven import FATAL, Driven
 from services.ultravisor.contents import PAGE, Contents, Seal
 from ultrafolio.model.layout import EXPORTED, SECURE
-from ultrafolio.rpc import uvcb
 from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state.sections import decode_meta
+from ultrafolio.uvcall import uvcb
 
 PLAIN = os.urandom(PAGE)
 

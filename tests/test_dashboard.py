@@ -1,6 +1,5 @@
 """Every panel of the dashboard, asked of a real Prometheus that scrapes a running cluster with a sweep in its queue."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -22,6 +21,7 @@ from test_lab import PLAN
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import guest_pb2, lab_pb2
+from workers.metrics import Sweeps
 
 pytestmark = pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed")
 BOARD = json.loads((ROOT / "deploy/grafana/dashboards/ultrafolio.json").read_text())
@@ -30,11 +30,9 @@ PATIENCE_S = 60
 
 
 def sweep_metrics(redis):
-    """deploy/sweeps.py's collector at a port of its own."""
-    spec = importlib.util.spec_from_file_location("deployed_sweeps", ROOT / "deploy/sweeps.py")
-    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    """The collector of workers.metrics at a port of its own."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(module.Sweeps(Redis.from_url(redis)))
+    registry.register(Sweeps(Redis.from_url(redis)))
     return start_http_server(0, "127.0.0.1", registry=registry)[0]
 
 

@@ -11,11 +11,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from services.keys import hand_out
-from services.serve import ROLE
-from services.settings import read
+from services.common.serve import ROLE
+from services.common.settings import read
+from services.launcher.keys import hand_out
 from ultrafolio.state.acl import RIGHTS
-from ultrafolio.sweep.job import QUEUE
+from ultrafolio.sweep.distributed.job import QUEUE
 
 ROOT = Path(__file__).parent.parent
 BASE, OVERLAYS = ROOT / "deploy/k8s/base", ROOT / "deploy/k8s/overlays"
@@ -124,7 +124,7 @@ def test_a_service_reads_what_it_is_given(name):
     assert container["command"] == ["python", "-m", f"services.{SERVICES[name]}"]
     assert f"services.{SERVICES[name]}" in " ".join(COMPOSE[name]["command"])
     for probe in (container["readinessProbe"]["exec"]["command"], COMPOSE[name]["healthcheck"]["test"]):
-        assert probe[-6:] == ["services.probe", "127.0.0.1:50051", "--tls", "/keys", "--role", role]
+        assert probe[-6:] == ["services.common.probe", "127.0.0.1:50051", "--tls", "/keys", "--role", role]
 
 
 def test_an_unknown_variable_would_be_found():
@@ -286,7 +286,8 @@ def test_the_dashboard_asks_for_metrics_that_there_are():
     assert {panel["datasource"]["uid"] for panel in board["panels"]} == {source["datasources"][0]["uid"]}
     alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0]["rules"]
     expressions = [t["expr"] for p in board["panels"] for t in p["targets"]] + [rule["expr"] for rule in alerts]
-    code = "".join((ROOT / f).read_text() for f in ("services/metrics.py", "services/serve.py", "deploy/sweeps.py"))
+    files = ("services/common/metrics.py", "services/common/serve.py", "workers/metrics.py")
+    code = "".join((ROOT / f).read_text() for f in files)
     made = set(re.findall(r'"(ultrafolio_[a-z_]+)"', code))
     for name in {name for text in expressions for name in re.findall(r"ultrafolio_[a-z_]+", text)}:
         assert re.sub(r"_(total|bucket|count)$", "", name) in made, name

@@ -86,11 +86,11 @@ def test_the_cache_is_told_full_empty_and_unwritable(capsys, monkeypatch, tmp_pa
 
     assert cache_folder().is_relative_to(folder)
     cache_folder().mkdir(parents=True)
-    compiled_elsewhere = cache_folder() / "kernel.explore-306.py39.1.nbc"
+    compiled_elsewhere = cache_folder() / "bfs.explore-306.py39.1.nbc"
     compiled_elsewhere.write_bytes(bytes(1_000_000))
     assert "the first use compiles" in next(doctor._cache()).found, "another interpreter's are of no use to this one"
     tag = f"py{sys.version_info[0]}{sys.version_info[1]}{sys.abiflags}"
-    (cache_folder() / f"kernel.explore-306.{tag}.1.nbc").write_bytes(bytes(2_000_000))
+    (cache_folder() / f"bfs.explore-306.{tag}.1.nbc").write_bytes(bytes(2_000_000))
     assert next(doctor._cache()).found.startswith("checker compiled, simulator not yet")
     monkeypatch.setattr(doctor.os, "access", lambda path, how: False)
     assert next(doctor._cache()).state == "missing"

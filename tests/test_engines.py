@@ -10,7 +10,7 @@ import pytest
 from simulated import compiled, interpreted, ran
 from ultrafolio.model.layout import SECTIONS
 from ultrafolio.model.policies import PRESETS
-from ultrafolio.sim.layout import CHOICE, CLOCK, EVENT, HANG, LOAD, METRIC, REQUEST, WAIT
+from ultrafolio.sim.records import CHOICE, CLOCK, EVENT, HANG, LOAD, METRIC, REQUEST, WAIT
 
 BUSY = {
     "rings": 2, "writeback_us": 300, "reclaim_us": 200, "lru_us": 150, "speculative_us": 100, "reboot_us": 2000,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from checking import PATHS, ROOT, checked, finding, naive, story
 from test_guides import copy, shell  # noqa: F401
-from ultrafolio.check.replay import frozen
+from ultrafolio.check.verdicts.replay import frozen
 from ultrafolio.commands import explore as command
 from ultrafolio.errors import InputError
 from ultrafolio.explore import embed, page

@@ -11,16 +11,16 @@ import pytest
 
 import chaos
 from faulty import Breakable, Crash, InMemory, InRedis
-from services.groups import Groups
-from ultrafolio.engine.conformance import SCENARIOS, walked
+from services.common.groups import Groups
+from ultrafolio.conformance.suite import SCENARIOS, walked
 from ultrafolio.model.layout import EXPORTED, IDLE_PC, PINNED_SHARED, UV_OK
 from ultrafolio.model.rule import RULES
+from ultrafolio.redis_server import Server
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_WAITS
-from ultrafolio.state.burst import Contended, Group
-from ultrafolio.state.server import Server
 from ultrafolio.state.store import Commit, Patch, Turn
+from ultrafolio.state.turn import Contended, Group
 from ultrafolio.state.validate import validate
 
 
@@ -200,7 +200,7 @@ def test_a_service_looks_after_what_its_role_left_behind(places, tmp_path, monke
     engine = Breakable(places(0).stores, tmp_path)
     left_behind(engine, RING)
     engine.start()
-    monkeypatch.setattr("services.groups.meta_of", lambda store, name: engine.meta)
+    monkeypatch.setattr("services.common.groups.meta_of", lambda store, name: engine.meta)
     over = threading.Event()
     Groups(engine.stores["guest"], lambda name, meta: engine.guest).tend(Group.refresh, 0.01, over)
     until = time.monotonic() + 5

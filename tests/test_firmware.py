@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from services.ultravisor.entry import diagnose_308, enter
-from services.ultravisor.inventory import GIB, MIB, PAGE, RESET_ASKED, Machine, Storage, decode, inject, laboratory
+from services.ultravisor.machine_state import GIB, MIB, PAGE, RESET_ASKED, Machine, Storage, decode, inject, laboratory
+from services.ultravisor.sie import diagnose_308, enter
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import EXPORTED, MAPPED, SECURE, SHARED, UNMAPPED, UV_BUSY, UV_INTEGRITY
-from ultrafolio.rpc.uvcb import pack, unpack
-from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
+from ultrafolio.uvcall.calls import BY_COMMAND, CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
+from ultrafolio.uvcall.uvcb import pack, unpack
 from ultravised import (
     ANOTHER,
     CONFIGURATION,

@@ -13,8 +13,9 @@ import pytest
 
 from checking import PATHS, ROOT, system
 from test_check_explore import used
-from ultrafolio.check import explore as exploring
-from ultrafolio.check import first, liveness
+from ultrafolio.check.search import first
+from ultrafolio.check.search import graph as exploring
+from ultrafolio.check.verdicts import liveness
 from ultrafolio.engine import load
 from ultrafolio.errors import InputError
 from ultrafolio.model.policies import PRESETS
@@ -130,7 +131,7 @@ def imported(file):
                         if path.exists() and path.is_relative_to(SOURCES))  # fmt: skip
 
 
-LOADERS = ("engine/tables.py", "engine/load.py", "check/explore.py", "check/liveness.py")
+LOADERS = ("engine/tables.py", "engine/load.py", "check/search/graph.py", "check/verdicts/liveness.py")
 """What these import is in no compiled code, but for the modules that they load by name."""
 
 

@@ -10,9 +10,9 @@ from clustered import running
 from ultrafolio.cli import cli
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import OK, SUCCESS
+from ultrafolio.rpc import follow
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.sim.config import resolve
-from ultrafolio.sweep import follow
 
 CELL = {
     "order": 2,

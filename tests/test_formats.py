@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ultrafolio.check import formats, formats_trace
-from ultrafolio.check.explore import explore
-from ultrafolio.check.replay import replay
-from ultrafolio.check.verdict import Extent, check
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts.replay import replay
+from ultrafolio.check.verdicts.verdict import Extent, check
 from ultrafolio.cli import main
 from ultrafolio.engine.load import interpreted
+from ultrafolio.export import formats, trace_file
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import OUTCOMES, OWNERS, SECTIONS
 from ultrafolio.model.policies import find
@@ -211,10 +211,10 @@ def saved(results, tmp_path):
 
     def save(name, change=lambda file: None):
         result = results[name]
-        file = formats_trace.trace_file(result, result.worst, *made(name)[:2])
+        file = trace_file.trace_file(result, result.worst, *made(name)[:2])
         change(file)
         path = tmp_path / "trace.json"
-        path.write_text(formats_trace.file_text(file))
+        path.write_text(trace_file.file_text(file))
         return path
 
     return save
@@ -223,10 +223,10 @@ def saved(results, tmp_path):
 @pytest.mark.parametrize("name", WITH_STORY)
 def test_a_trace_file_is_certified_again(results, saved, capsys, name):
     story, policy, system = made(name)
-    trace = formats_trace.read(saved(name))
+    trace = trace_file.read(saved(name))
     worst = results[name].worst
     assert trace.path == [step.by for step in [*worst.steps, *worst.cycle]]
-    assert formats_trace.start_digest(trace.system) == formats_trace.start_digest(system)
+    assert trace_file.start_digest(trace.system) == trace_file.start_digest(system)
     assert trace.system.choices == system.choices
     code, out, _ = run(capsys, "trace", "verify", saved(name))
     assert code == 0 and ": certified: " in out and worst.name in out

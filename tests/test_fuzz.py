@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from clustered import ROOT, running
+from services.common.probe import serving
 from services.lab.jobs import Jobs
-from services.probe import serving
 from test_fuzz_services import NOT_CLEAR, filled
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario

@@ -9,19 +9,19 @@ from google.protobuf import symbol_database
 from google.protobuf.descriptor import FieldDescriptor
 
 from clustered import running
-from services import certificates
-from services.probe import serving
+from services.common.probe import serving
+from services.launcher import certificates
 from test_firmware import mutated
 from test_uv_service import ServiceBench
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import blank
-from ultrafolio.rpc import uvcb
 from ultrafolio.rpc.client import Tls, connect
 from ultrafolio.rpc.cluster import ROLES, Cluster
 from ultrafolio.rpc.errors import StatusError
-from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CALLS
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2, ultravisor_pb2
 from ultrafolio.state import validate
+from ultrafolio.uvcall import uvcb
+from ultrafolio.uvcall.calls import BY_COMMAND, CALLS
 from ultravised import blocks
 
 SERVICES = {

@@ -10,7 +10,7 @@ import pytest
 
 import growing
 from growing import LAYOUT, Copy
-from ultrafolio.check.layout import PROPERTIES_END, STEP_PROPERTY, WORD_BITS
+from ultrafolio.check.search.packing import PROPERTIES_END, STEP_PROPERTY, WORD_BITS
 from ultrafolio.model.layout import ACTOR_KINDS, CFG, DEAD, OUTCOMES, WAITS
 
 ROOT = Path(__file__).parent.parent
@@ -115,8 +115,8 @@ def many_waits(copy):
     copy.number(LAYOUT, "W_IDLE", *names)
     copy.entry(LAYOUT, "WAITS", ", ".join(f'"{name}"' for name in names))
     copy.entry("waits/tables.py", "UNOBSTRUCTED", ", ".join(f"_layout.{name}" for name in names))
-    copy.imports("sim/layout.py", f"from ultrafolio.model.layout import {', '.join(names)}")
-    copy.entry("sim/layout.py", "FREES", ", ".join(f"-{name}" for name in names), key="lock")
+    copy.imports("sim/records.py", f"from ultrafolio.model.layout import {', '.join(names)}")
+    copy.entry("sim/records.py", "FREES", ", ".join(f"-{name}" for name in names), key="lock")
 
 
 def many_rules(copy):
@@ -136,7 +136,7 @@ def many_kinds(copy):
 def many_words(copy):
     growing.add_choice(copy)
     growing.add_cfg(copy)
-    copy.entry("model/policies.py", "CHOICES", ", ".join(f'"word {n}"' for n in range(2, 257)), key="kick")
+    copy.entry("model/policy.py", "CHOICES", ", ".join(f'"word {n}"' for n in range(2, 257)), key="kick")
 
 
 def unfreed_wait(copy):
@@ -216,7 +216,7 @@ REFUSED = {
     ),
     "a release that nobody knows": (unheard_word, "the simulator does not know kick", None, "FREES"),
     "a release that no rule gives": (
-        lambda copy: copy.entry("sim/layout.py", "FREES", '"kick": (-W_LOCK,)'), "no rule releases kick", None, "@rule",
+        lambda copy: copy.entry("sim/records.py", "FREES", '"kick": (-W_LOCK,)'), "releases kick", None, "@rule",
     ),
     "a taker that is no kind of actor": (fact('takers="kicker"', 'takers="vcpu"'), "kicker of on-KICK", None, "KINDS"),
     "a call that nobody knows": (fact('takers="vcpu", call="kick"'), "kick of on-KICK", None, "CALLS"),
@@ -239,7 +239,7 @@ REFUSED = {
     "a choice without a field": (growing.add_choice, "kick reaches no rule", None, "CFG"),
     "a field that nobody sets": (growing.add_cfg, "nobody sets kick", len(CFG.names) + 1, "SET_BESIDE"),
     # so many that the place of their numbers is too small
-    "properties": (many_properties, "property in a remembered step", MOST + 1, "check/layout.py"),
+    "properties": (many_properties, "property in a remembered step", MOST + 1, "check/search/packing.py"),
     "outcomes": (many_outcomes, "outcomes that an event may name", 128, "EVENT"),
     "reasons to wait": (many_waits, "reasons to wait, a bit each", 64, "RELEASES"),
     "rules": (many_rules, "rules that task.pc may name", 256, "TASK"),

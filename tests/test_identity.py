@@ -12,9 +12,9 @@ import pytest
 from cryptography import x509
 
 from patience import NEVER
-from services import certificates, identity
-from services.serve import serve
-from services.settings import Settings
+from services.common.serve import serve
+from services.common.settings import Settings
+from services.launcher import certificates, identity
 from ultrafolio.errors import InputError
 from ultrafolio.rpc import client
 from ultrafolio.rpc.client import Tls, connect
@@ -167,7 +167,7 @@ def test_the_files(folder):
 
 
 def test_the_command(tmp_path):
-    command = [sys.executable, "-m", "services.certificates", str(tmp_path / "c")]
+    command = [sys.executable, "-m", "services.launcher.certificates", str(tmp_path / "c")]
     for code in (0, 2):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == code, done.stderr

@@ -7,11 +7,12 @@ import re
 import pytest
 
 from checking import PATHS, story
-from ultrafolio.check.verdict import check
+from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.errors import InputError
 from ultrafolio.model import kernels
 from ultrafolio.model.fixes import FIXES, order
-from ultrafolio.model.policies import PRESETS, VARIANTS, find, from_table
+from ultrafolio.model.policies import PRESETS, find, from_table
+from ultrafolio.model.policy import VARIANTS
 
 SHOWN = {row.commit: row for row in FIXES if row.shown_by and (row.without or row.having)}
 

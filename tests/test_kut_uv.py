@@ -5,8 +5,8 @@ Outside: 19 (attestation is not installed: the answer is 0x0002 and the bit is c
 
 import pytest
 
-from services.ultravisor.entry import PREFIX, VALIDITY
-from services.ultravisor.inventory import (
+from services.ultravisor.lifecycle import variable_length
+from services.ultravisor.machine_state import (  # fmt: skip
     CONFIGURATION_BASE,
     CPU_STORAGE,
     GIB,
@@ -14,12 +14,12 @@ from services.ultravisor.inventory import (
     MAX_GUEST_ADDRESS,
     MIB,
     PAGE,
-)  # fmt: skip
-from services.ultravisor.lifecycle import variable_length
+)
+from services.ultravisor.sie import PREFIX, VALIDITY
 from ultrafolio.model.layout import EXPORTED, NON_SECURE, PGM_3D, PINNED_SHARED, SECURE, SHARED, UV_BUSY
-from ultrafolio.rpc import image
-from ultrafolio.rpc.uvcb import pack, unpack
-from ultrafolio.rpc.uvcb_calls import CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
+from ultrafolio.uvcall import image
+from ultrafolio.uvcall.calls import CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
+from ultrafolio.uvcall.uvcb import pack, unpack
 from ultravised import (
     ANOTHER,
     CONFIGURATION,

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from clustered import Clustered, running
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import connect
 from ultrafolio.rpc.v1 import lab_pb2 as pb

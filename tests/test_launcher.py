@@ -16,17 +16,17 @@ import redis
 
 from patience import NEVER
 from services.__main__ import _show
-from services.cluster import Cluster, Part, State, parts
-from services.probe import serving
-from services.settings import Settings
+from services.common.probe import serving
+from services.common.settings import Settings
+from services.launcher.cluster import Cluster, Part, State, parts
+from ultrafolio import redis_server
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import Tls
 from ultrafolio.rpc.errors import StatusError
-from ultrafolio.state import server
 
 ROOT = Path(__file__).parent.parent
 STUB = """
-from services.serve import main, serve
+from services.common.serve import main, serve
 main(lambda settings: serve("guest", [], settings, ready=lambda: bool(settings.redis_url("guest"))))
 """
 
@@ -110,7 +110,7 @@ def test_a_part_that_dies_is_named_and_the_rest_dies_with_the_launcher(tmp_path)
 
 
 def test_a_given_server_and_fixed_ports(tmp_path):
-    with server.Server.start(tmp_path / "given") as given:
+    with redis_server.Server.start(tmp_path / "given") as given:
         first = 20_000 + os.getpid() % 10_000
         with launched("--redis", given.url, "--port", str(first), ULTRAFOLIO_LOG="error") as (process, where):
             assert [one["address"] for one in where["services"]] == [f"127.0.0.1:{first + i}" for i in range(4)]
@@ -175,7 +175,7 @@ def test_a_part_that_does_not_start_or_is_not_ready(tmp_path, stub, monkeypatch)
     with pytest.raises(InputError, match="stub: ended with 1") as caught, broken:
         pass
     assert caught.value.value == "it does not start"
-    monkeypatch.setattr("services.cluster.START_S", 3)
+    monkeypatch.setattr("services.launcher.cluster.START_S", 3)
     waiting = Cluster(tmp_path, Settings(health_s=0.05), [stub], State.given(""))
     with pytest.raises(InputError, match="stub: is not ready") as caught, waiting:
         pass

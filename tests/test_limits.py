@@ -14,7 +14,7 @@ from services.guest import servicer as guest
 from services.lab import jobs
 from services.lab.jobs import Jobs
 from services.ultravisor import servicer as ultravisor
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import guest_pb2, lab_pb2, ultravisor_pb2

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from test_formats import LARGE, made, run
-from ultrafolio.check import formats_trace
-from ultrafolio.check.explore import explore
-from ultrafolio.check.minimise import calmest_path, minimise, switches
-from ultrafolio.check.replay import NotCertified, replay
-from ultrafolio.check.verdict import check
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts.minimise import calmest_path, minimise, switches
+from ultrafolio.check.verdicts.replay import NotCertified, replay
+from ultrafolio.check.verdicts.verdict import check
+from ultrafolio.export import trace_file
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
 
@@ -144,9 +144,9 @@ def longer(name, extra):
     story, policy, system = made(name)
     result = check(story, f"{name}.toml", policy, name)
     worst = result.worst
-    file = formats_trace.trace_file(result, worst, story, policy)
+    file = trace_file.trace_file(result, worst, story, policy)
     steps, _ = replay(system, [*extra, *file["path"]])
-    return file | formats_trace._told(steps, file["loop"] + len(extra) if "loop" in file else None), file
+    return file | trace_file._told(steps, file["loop"] + len(extra) if "loop" in file else None), file
 
 
 @pytest.mark.parametrize("name", ["waits", "hangs", "unsafe"])
@@ -154,7 +154,7 @@ def test_the_command_leaves_out_what_is_not_needed(tmp_path, capsys, name):
     # vcpu 0 touches page 1, which the hardware allows at the start
     file, short = longer(name, [0, 0, 0])
     long, small = tmp_path / "long.json", tmp_path / "small.json"
-    long.write_text(formats_trace.file_text(file))
+    long.write_text(trace_file.file_text(file))
     code, _, err = run(capsys, "trace", "minimise", long, "--save", small)
     assert code == 0 and err.startswith(f"was {len(file['path'])} steps")
     assert run(capsys, "trace", "verify", small)[0] == 0
@@ -168,6 +168,6 @@ def test_the_command_leaves_out_what_is_not_needed(tmp_path, capsys, name):
 def test_the_command_refuses_what_is_not_certified(tmp_path, capsys):
     file, _ = longer("unsafe", [0])
     path = tmp_path / "wrong.json"
-    path.write_text(formats_trace.file_text(file | {"start": "0"}))
+    path.write_text(trace_file.file_text(file | {"start": "0"}))
     code, out, _ = run(capsys, "trace", "minimise", path)
     assert code == 1 and "not certified: the initial state" in out

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from services.lab.films import KEPT_DAYS, MOST_SAVED, Films
+from services.lab.replays import KEPT_DAYS, MOST_SAVED, Films
 from services.lab.web import application
 
 

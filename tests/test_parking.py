@@ -11,8 +11,8 @@ import pytest
 
 from clustered import ROOT, entries, running
 from patience import EARLIER, NEVER
-from services import parking
-from services.parking import Parking, Wait, blocking
+from services.common import parking
+from services.common.parking import Parking, Wait, blocking
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
 from ultrafolio.rpc.client import stamp

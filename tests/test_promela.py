@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import pytest
 
-from ultrafolio.check.promela import export
-from ultrafolio.check.promela_source import Untranslatable
 from ultrafolio.engine.interp import to_lists, write_back
 from ultrafolio.engine.load import interpreted, mutant
+from ultrafolio.export.promela.program import export
+from ultrafolio.export.promela.source import Untranslatable
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import IDLE_PC, NOTHING, RUN, VCPU, copy, pack
 from ultrafolio.model.policies import find

@@ -7,12 +7,12 @@ import threading
 import pytest
 
 from faulty import Breakable, InMemory, InRedis, flattened
-from ultrafolio.engine.conformance import SCENARIOS, build, inconsistency
+from ultrafolio.conformance.suite import SCENARIOS, build, inconsistency
 from ultrafolio.model.layout import IDLE_PC, NOTHING
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
-from ultrafolio.state.burst import Group
-from ultrafolio.state.server import Server
+from ultrafolio.redis_server import Server
+from ultrafolio.state.turn import Group
 from ultrafolio.state.validate import validate
 
 ENDLESS = 255

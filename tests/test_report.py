@@ -29,7 +29,7 @@ from ultrafolio.report.page import write_report
 from ultrafolio.report.store import MIX, Results
 from ultrafolio.report.terminal import terminal_table
 from ultrafolio.sim.cell import COLUMNS, bucket_edges
-from ultrafolio.sim.kernel import shown_livelock
+from ultrafolio.sim.loop import shown_livelock
 
 ARROW = {"int": pa.int64(), "str": pa.string(), "ints": pa.list_(pa.int64())}
 PLAN = """

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from browsed import NEEDED, chromium, tab  # noqa: F401
 from test_report import make, row
+from ultrafolio.commands.report import report as report_command
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.report import compare, importance
-from ultrafolio.report.command import report as report_command
 from ultrafolio.report.first import first_screen, half_width, matrix_cell
 from ultrafolio.report.page import write_report
 from ultrafolio.report.store import Results

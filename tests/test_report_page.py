@@ -21,14 +21,14 @@ from rich.console import Console
 
 import ultrafolio.report
 from test_report import PLAN, Row, failed, make, noisy, row
+from ultrafolio.commands.report import report as report_command
 from ultrafolio.commands.run import run as run_command
+from ultrafolio.commands.sweep import report_writer
 from ultrafolio.errors import InputError
 from ultrafolio.report import aggregate, reproduce
-from ultrafolio.report.command import report as report_command
 from ultrafolio.report.page import all_plots, write_report
 from ultrafolio.report.store import MIX, Results
 from ultrafolio.report.terminal import terminal_table
-from ultrafolio.sweep.command import report_writer
 
 
 @pytest.fixture(scope="module")

@@ -6,20 +6,20 @@ import pytest
 
 from clustered import ROOT, running
 from patience import NEVER
-from services import parking
+from services.common import parking
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import SHARED
 from ultrafolio.model.policies import find
-from ultrafolio.rpc import uvcb
+from ultrafolio.redis_server import Server
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2, ultravisor_pb2
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE
 from ultrafolio.state import requests
 from ultrafolio.state.memory import Memory, MemoryStore
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.server import Server
 from ultrafolio.state.store import Commit, Patch
+from ultrafolio.uvcall import uvcb
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_the_longest_id(lab, group):
 def test_two_calls_with_one_id_at_once():
     """Both are under way before either is answered: the second is refused, and not answered with the first's."""
     from services.guest.once import Once
-    from services.guest.work import Patience
+    from services.guest.orders import Patience
     from ultrafolio.rpc.v1.guest_pb2 import ShareResponse
 
     once, inside, over, got = Once(MemoryStore(Memory(), "guest")), threading.Event(), threading.Event(), []

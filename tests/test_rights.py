@@ -8,9 +8,9 @@ from google.protobuf import symbol_database
 
 from clustered import ROOT, running
 from patience import NEVER
-from services import calls, identity, rights
+from services.common import calls, identity, rights
 from test_fuzz_services import SERVICES as PARTS
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find

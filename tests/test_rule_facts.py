@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ultrafolio.check.replay import copied, frozen
+from ultrafolio.check.verdicts.replay import copied, frozen
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model import layout, policies, scenario

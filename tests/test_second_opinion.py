@@ -21,14 +21,15 @@ from second_opinion import (
     references,
     unit,
 )
-from ultrafolio.check.components import Lookup, judge
-from ultrafolio.check.explore import explore
-from ultrafolio.check.liveness import components_of
-from ultrafolio.check.verdict import check
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts.components import Lookup, judge
+from ultrafolio.check.verdicts.liveness import components_of
+from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.engine.load import interpreted, mutant
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import NO_WRITEBACK
-from ultrafolio.model.policies import CHOICES, PRESETS, find
+from ultrafolio.model.policies import PRESETS, find
+from ultrafolio.model.policy import CHOICES
 
 FEW, MANY = 40, 500
 NUMBERS = [*range(FEW), *(pytest.param(n, marks=pytest.mark.slow) for n in range(FEW, MANY))]

@@ -5,8 +5,9 @@ import pytest
 from simulated import measured
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import E_REFS, EXPORTED, IMPORT_FREEZE, PINNED_SHARED, SECURE, VCPU
-from ultrafolio.model.policies import PRESETS, Policy, find
-from ultrafolio.sim import cell, costs, world
+from ultrafolio.model.policies import PRESETS, find
+from ultrafolio.model.policy import Policy
+from ultrafolio.sim import build, cell, costs
 
 SEEDS = range(1, 9)
 HANGS = ("hang_permanent", "hang_livelock", "hang_fatal")
@@ -21,7 +22,7 @@ def played(document, policy, *, seed=1, duration_us=20_000, **choices):
     """(columns, state, world) of a small scenario under a preset, or a Policy."""
     chosen = policy if isinstance(policy, Policy) else find(policy)
     system = scenario.system(scenario.parse(document, "test"), chosen)
-    state, around = world.from_system(system, COSTS, seed=seed, duration_us=duration_us)
+    state, around = build.from_system(system, COSTS, seed=seed, duration_us=duration_us)
     hangs = cell.simulate_all(state, around)
     config = {"duration_us": duration_us, "policy": {"track": chosen.track}}
     return cell.finish(config, state, around, hangs), state, around

@@ -16,8 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from patience import NEVER
-from services.serve import serve
-from services.settings import Settings, read
+from services.common.serve import serve
+from services.common.settings import Settings, read
 from ultrafolio.errors import InputError
 from ultrafolio.rpc import client
 from ultrafolio.rpc.client import connect, request_id, stamp
@@ -268,7 +268,7 @@ def test_health_answers_while_every_thread_waits():
 
 
 def test_the_servers_own_longest_time(monkeypatch):
-    monkeypatch.setattr("services.calls.LAST_WORD_S", 0.0)
+    monkeypatch.setattr("services.common.calls.LAST_WORD_S", 0.0)
     with running(max_call_s=0.2) as (server, _), grpc.insecure_channel(server.address) as bare:
         say = bare.unary_unary("/test.Echo/Say", Value.SerializeToString, Value.FromString)
         assert 0 < say(Value(string_value="left")).number_value <= 0.2

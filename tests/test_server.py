@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from redis import Redis, exceptions
 
+from ultrafolio import redis_server as server_module
 from ultrafolio.errors import InputError
-from ultrafolio.state import server as server_module
-from ultrafolio.state.server import VARIABLE, Server, address
+from ultrafolio.redis_server import VARIABLE, Server, address
 
 
 def gone(pid):
@@ -131,7 +131,7 @@ def test_the_ctrl_c_of_a_terminal_is_not_for_the_server():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
 def test_it_dies_with_its_parent():
-    code = "from ultrafolio.state.server import Server; s = Server.start(); print(s.pid, flush=True); input()"
+    code = "from ultrafolio.redis_server import Server; s = Server.start(); print(s.pid, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         pid = int(parent.stdout.readline())
         os.kill(pid, 0)
@@ -149,5 +149,5 @@ def test_where_a_server_is_named(monkeypatch):
 
 
 def test_the_module_needs_no_redis():
-    code = "import sys; sys.modules['redis'] = None; import ultrafolio.state.server"
+    code = "import sys; sys.modules['redis'] = None; import ultrafolio.redis_server"
     subprocess.run([sys.executable, "-c", code], check=True)

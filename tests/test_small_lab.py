@@ -9,10 +9,10 @@ import grpc
 import pytest
 
 from clustered import ROOT, running
-from services.lab.film import Film
+from services.lab.replay import Film
 from ultrafolio.cli import main as ultrafolio
 from ultrafolio.commands.validate import stored
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
@@ -202,14 +202,21 @@ def test_the_page_does_the_same_and_for_itself_only(lab, where):
     assert "shown" not in lab.store.groups()
 
 
+class Said(list):
+    """A log that keeps what is said."""
+
+    def warning(self, *words, **fields):
+        self.append((words, fields))
+
+
 def test_the_lab_cuts_by_itself(lab, monkeypatch):
-    from services.lab import keeper
+    from services.lab import cutting
 
     hang(lab, "kept", 1)
-    monkeypatch.setattr(keeper, "EVERY_S", 0.05)
-    monkeypatch.setattr(keeper.checkpoint.cut, "__defaults__", (2, 4))
-    one = keeper.Keeper(lab.store, None)
-    one.tend(None)
+    monkeypatch.setattr(cutting, "EVERY_S", 0.05)
+    monkeypatch.setattr(cutting.checkpoint.cut, "__defaults__", (2, 4))
+    one = cutting.Keeper(lab.store, None)
+    one.tend(Said())
     end = time.monotonic() + 60
     while lab.store.length("kept") > 4:
         assert time.monotonic() < end

@@ -13,10 +13,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from clustered import running as cluster
 from patience import NEVER
-from services import standard
-from services.probe import serving
+from services.common import standard
+from services.common.probe import serving
 from test_serve import Caller, running
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.model.layout import RUN, TOUCH
 from ultrafolio.rpc.client import connect
 from ultrafolio.rpc.cluster import Cluster
@@ -164,7 +164,7 @@ def test_a_thousand_watchers_of_a_group_share_one_reader(tmp_path):
 
 
 def test_a_watcher_that_is_behind_the_window_misses_nothing(tmp_path, monkeypatch):
-    from services import parking
+    from services.common import parking
     from services.lab import watch
     from ultrafolio.state.events import StepEvent, Steps, encode
     from ultrafolio.state.memory import Memory, MemoryStore

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stored import Stored
-from ultrafolio.engine.conformance import CASES, Interpreter, agree, build
+from ultrafolio.conformance.suite import CASES, Interpreter, agree, build
 from ultrafolio.model.layout import ACCESS, INTERRUPT, PIN, READ, SWAPPED, UNMAPPED, W_FROZEN, WRITE, pack
 from ultrafolio.model.policies import PRESETS, find
 from ultrafolio.model.scenario import read, system

@@ -4,14 +4,14 @@ import grpc
 import pytest
 import redis
 
-from services import recover
-from services.calls import _failure
+from services.common.calls import _failure
+from services.launcher import recover
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import KEY, Machines
+from ultrafolio.redis_server import Server
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.state import acl
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.server import Server
 from ultrafolio.state.store import LEASE_MS, REPLY_MS, Commit, Patch, StoreBehind, StoreFull, StoreUnavailable, Turn
 
 

@@ -16,10 +16,10 @@ from click.testing import CliRunner, Result
 
 from patience import NEVER
 from test_sweep_fake import FAKE, PLAN, FakeCells, make_plan, start
+from ultrafolio.commands.sweep import sweep
 from ultrafolio.errors import InputError
 from ultrafolio.sweep import cells as cells_of_sweeps
 from ultrafolio.sweep import progress
-from ultrafolio.sweep.command import sweep
 from ultrafolio.sweep.progress import Bar, Count, Lines, Silent
 from ultrafolio.sweep.work import NOTHING
 

@@ -15,9 +15,9 @@ import pytest
 from patience import NEVER
 from test_sweep_fake import PLAN, FakeCells, children, make_plan, run, start, wait_for
 from ultrafolio.errors import InputError
-from ultrafolio.sweep import executor
-from ultrafolio.sweep.executor import LIVES, Executor, InProcess, Processes
-from ultrafolio.sweep.schedule import Schedule
+from ultrafolio.sweep.local import processes
+from ultrafolio.sweep.local.processes import LIVES, Executor, InProcess, Processes
+from ultrafolio.sweep.local.schedule import Schedule
 from ultrafolio.sweep.store import open_store
 from ultrafolio.sweep.work import CHUNK_SECONDS, Tally
 
@@ -139,7 +139,7 @@ def test_a_cell_that_kills_one_worker_gets_a_second_chance(tmp_path: Path) -> No
 def test_workers_that_cannot_even_begin_end_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "die_with", lambda parent: os._exit(7))
+    monkeypatch.setattr(processes, "die_with", lambda parent: os._exit(7))
     with pytest.raises(RuntimeError, match="exit status 7"):
         run(make_plan(tmp_path), tmp_path / "store", Processes(2))
 

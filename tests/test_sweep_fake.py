@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from patience import NEVER
+from ultrafolio.commands.sweep import sweep as command
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.sweep import cells as cells_module
 from ultrafolio.sweep.cells import Cells
-from ultrafolio.sweep.command import sweep as command
 from ultrafolio.sweep.drive import Summary, sweep
-from ultrafolio.sweep.executor import Executor, InProcess, Processes
+from ultrafolio.sweep.local.processes import Executor, InProcess, Processes
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import Silent
 

@@ -18,12 +18,12 @@ import pytest
 
 from test_sweep_fake import PLAN, FakeCells, make_plan, run
 from ultrafolio.errors import InputError
-from ultrafolio.sweep import schedule
 from ultrafolio.sweep import segment as segment_module
-from ultrafolio.sweep.chunk import pack, tallies_of
-from ultrafolio.sweep.executor import Executor, InProcess, Processes
-from ultrafolio.sweep.job import Record
+from ultrafolio.sweep.distributed.job import Record
+from ultrafolio.sweep.distributed.worker import pack, tallies_of
 from ultrafolio.sweep.key import canonical, cell_key
+from ultrafolio.sweep.local import schedule
+from ultrafolio.sweep.local.processes import Executor, InProcess, Processes
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.store import Store, make_store, open_store
 from ultrafolio.sweep.work import Tally, check

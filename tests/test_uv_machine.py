@@ -4,19 +4,19 @@ import msgspec
 import pytest
 
 from services.ultravisor.contents import Contents
-from services.ultravisor.inventory import PAGE, decode, inject
 from services.ultravisor.machine import KEY, Machines
+from services.ultravisor.machine_state import PAGE, decode, inject
 from services.ultravisor.pages import Pages, Part
 from ultrafolio.model.layout import SECURE, UV_BUSY, UV_ERROR, UV_OK, blank
-from ultrafolio.rpc import image
 from ultrafolio.rpc.messages import laboratory_handle
-from ultrafolio.rpc.uvcb import pack, unpack
-from ultrafolio.rpc.uvcb_calls import CALLS
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
-from ultrafolio.state.burst import Result
 from ultrafolio.state.memory import Memory, MemoryStore
 from ultrafolio.state.sections import Meta, split
 from ultrafolio.state.store import Commit, Turn
+from ultrafolio.state.turn import Result
+from ultrafolio.uvcall import image
+from ultrafolio.uvcall.calls import CALLS
+from ultrafolio.uvcall.uvcb import pack, unpack
 from ultravised import CONFIGURATION, HEADER, INIT
 
 ORIGIN = 1 << 32

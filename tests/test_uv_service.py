@@ -13,18 +13,18 @@ import pytest
 import test_kut_uv
 from clustered import ROOT, running
 from services.ultravisor.firmware import PAGE_CALLS, Answer
-from services.ultravisor.inventory import PAGE, Machine, decode
 from services.ultravisor.machine import KEY
+from services.ultravisor.machine_state import PAGE, Machine, decode
 from test_kut_uv import *  # noqa: F403
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import EXPORTED, SECURE, blank
-from ultrafolio.rpc import image
 from ultrafolio.rpc.cluster import Cluster
-from ultrafolio.rpc.uvcb import pack, unpack
-from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CALLS
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state import validate
+from ultrafolio.uvcall import image
+from ultrafolio.uvcall.calls import BY_COMMAND, CALLS
+from ultrafolio.uvcall.uvcb import pack, unpack
 from ultravised import HOST_KEY, INIT, SEALED, Bench, blocks
 
 NUMBERS = itertools.count()

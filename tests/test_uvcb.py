@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ultrafolio.errors import InputError
-from ultrafolio.rpc.uvcb import answer, pack, unpack
-from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CALLS, CPU, GUEST, HOST
+from ultrafolio.uvcall.calls import BY_COMMAND, CALLS, CPU, GUEST, HOST
+from ultrafolio.uvcall.uvcb import answer, pack, unpack
 
 LENGTHS = {
     0x0001: 0x120, 0x0002: 0x200, 0x000F: 0x48, 0x0100: 0x80, 0x0101: 0x40, 0x0102: 0x48, 0x0120: 0x60, 0x0121: 0x40,

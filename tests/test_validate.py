@@ -10,7 +10,7 @@ import filmed
 from services.ultravisor.pages import Pages
 from stored import Stored
 from ultrafolio.cli import cli
-from ultrafolio.engine.conformance import SCENARIOS, build, walk, walked
+from ultrafolio.conformance.suite import SCENARIOS, build, walk, walked
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import E_UV, OK, UV_BUSY, UV_INTEGRITY
 from ultrafolio.model.policies import PRESETS

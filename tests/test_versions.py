@@ -9,12 +9,14 @@ import msgspec
 import pytest
 
 from ultrafolio import fields
-from ultrafolio.check import formats_trace, verdict
+from ultrafolio.check.verdicts import verdict
 from ultrafolio.errors import InputError
+from ultrafolio.export import trace_file
 from ultrafolio.fields import read_toml
 from ultrafolio.model import policies, scenario
 from ultrafolio.state import validate
-from ultrafolio.sweep import planfile, queue, store
+from ultrafolio.sweep import planfile, store
+from ultrafolio.sweep.distributed import queue
 from ultrafolio.trace import events
 
 ROOT = Path(__file__).parent.parent
@@ -51,7 +53,7 @@ def written(module, pattern):
 
 
 def test_the_table_says_what_is_written():
-    assert row("counterexample").written == str(formats_trace.VERSION)
+    assert row("counterexample").written == str(trace_file.VERSION)
     assert row("trace of a run").written == written(events, r'"ultrafolio-trace", "version": (\d+)')
     assert row("defect").written == written(verdict, r'"ultrafolio-defect", "version": (\d+)')
     assert row("stream").written == str(validate.STREAM_VERSION)
@@ -62,7 +64,7 @@ def test_the_table_says_what_is_written():
 
 def test_the_table_says_what_is_read():
     assert row("scenario").read == row("plan").read == str(fields.VERSION)
-    read = formats_trace.TOP["version"]
+    read = trace_file.TOP["version"]
     assert row("counterexample").read == ", ".join(str(n) for n in range(int(read.low), int(read.high) + 1))
     assert row("stream").read == ", ".join(map(str, validate.READ_VERSIONS))
     for name in ("store", "job"):

@@ -11,12 +11,12 @@ import pytest
 from clustered import entries, running
 from driven import DONE, ROOT, STOPPED, WAITS, Driven
 from patience import NEVER
-from services.cluster import Cluster, State, parts
+from services.common.settings import Settings
 from services.host_mm.unfinished import KEY
-from services.settings import Settings
-from ultrafolio.check.components import Lookup, judge
-from ultrafolio.check.explore import explore
-from ultrafolio.check.liveness import components_of
+from services.launcher.cluster import Cluster, State, parts
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts.components import Lookup, judge
+from ultrafolio.check.verdicts.liveness import components_of
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import DISK, IMPORT_MAP, RING, TOUCH, UNSHARE, VCPU, WB_END, WB_IDLE, pack

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from checking import PATHS, checked, graph
-from ultrafolio.check import verdict
-from ultrafolio.check.certificate import Claim, certify_cycle, certify_permanent
-from ultrafolio.check.components import Lookup, judge
-from ultrafolio.check.liveness import components_of
-from ultrafolio.check.replay import NotCertified
-from ultrafolio.check.show import result_text
+from ultrafolio.check.verdicts import verdict
+from ultrafolio.check.verdicts.certificate import Claim, certify_cycle, certify_permanent
+from ultrafolio.check.verdicts.components import Lookup, judge
+from ultrafolio.check.verdicts.liveness import components_of
+from ultrafolio.check.verdicts.replay import NotCertified
 from ultrafolio.cli import main
 from ultrafolio.engine.interp import records, to_lists
+from ultrafolio.export.text import result_text
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.waits.words import stall, stalls
 

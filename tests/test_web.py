@@ -15,21 +15,21 @@ import msgspec
 import pytest
 
 import filmed
-from services.lab import film as film_module
-from services.lab.film import Film
-from services.lab.films import MAX_BYTES, Films
+from services.common.settings import Settings, read
+from services.lab import replay as film_module
 from services.lab.jobs import Jobs
-from services.lab.news import News
+from services.lab.listing import News
+from services.lab.replay import Film
+from services.lab.replays import MAX_BYTES, Films
 from services.lab.waiting import told
 from services.lab.web import Page
-from services.settings import Settings, read
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.engine.interp import write_back
 from ultrafolio.errors import InputError
 from ultrafolio.explore.node import what
 from ultrafolio.explore.walk import Walk
 from ultrafolio.model.layout import CFG, DISK, EXPORTED, READ, SECURE, State
-from ultrafolio.model.policies import Policy
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.scenario import parse
 from ultrafolio.state import validate
 from ultrafolio.state.events import Made, StepEvent, Steps, Uvc, decode, encode
@@ -368,8 +368,8 @@ def test_a_plot_is_served_as_it_was_drawn(films, tmp_path, monkeypatch):
     jobs, cells, drawn = Jobs(tmp_path / "sweeps", ""), itertools.count(1), []
     (tmp_path / "sweeps/0123456789abcdef").mkdir()
     (tmp_path / "sweeps/0123456789abcdef/plan.toml").touch()
-    monkeypatch.setattr("services.lab.news.results_so_far", lambda *_: next(cells))
-    monkeypatch.setattr("services.lab.news.Results", lambda _: None)
+    monkeypatch.setattr("services.lab.listing.results_so_far", lambda *_: next(cells))
+    monkeypatch.setattr("services.lab.listing.Results", lambda _: None)
     plot = SimpleNamespace(name="a", title="", caption="", alt="", svg="<svg/>")
     monkeypatch.setattr("ultrafolio.report.page.all_plots", lambda _: drawn.append(1) or [plot])
     news = News(films, jobs)

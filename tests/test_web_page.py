@@ -14,11 +14,11 @@ import pytest
 import filmed
 from browsed import NEEDED, chromium, entry, tab, until  # noqa: F401
 from clustered import ROOT, running
-from services.lab.films import Films
 from services.lab.jobs import Jobs
-from services.lab.news import News
+from services.lab.listing import News
+from services.lab.replays import Films
 from services.lab.web import Page
-from ultrafolio.engine.conformance import build
+from ultrafolio.conformance.suite import build
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import host_mm_pb2
 from ultrafolio.state.events import Steps, decode, encode

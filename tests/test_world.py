@@ -9,8 +9,8 @@ import pytest
 from simulated import HERE, settings
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.model.layout import DISK, NON_SECURE, RING, SECURE, SHARED, VCPU
+from ultrafolio.sim import build as sim_world
 from ultrafolio.sim import config, costs, once
-from ultrafolio.sim import world as sim_world
 from ultrafolio.sim.load import interpreted
 from ultrafolio.sweep.planfile import load
 from ultrafolio.trace.load import load_orders, load_requests, load_touches

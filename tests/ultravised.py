@@ -3,15 +3,15 @@
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from msgspec.structs import replace
 
-from services.ultravisor import entry
+from services.ultravisor import sie
 from services.ultravisor.firmware import Firmware
-from services.ultravisor.inventory import BASE_STORAGE, GIB, MIB, PAGE, Machine, inject
+from services.ultravisor.machine_state import BASE_STORAGE, GIB, MIB, PAGE, Machine, inject
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import MAPPED, PGM_3D, blank
-from ultrafolio.rpc import image
-from ultrafolio.rpc.uvcb import pack, unpack
-from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CALLS, CPU_LOAD, HOST
+from ultrafolio.uvcall import image
+from ultrafolio.uvcall.calls import BY_COMMAND, CALLS, CPU_LOAD, HOST
+from ultrafolio.uvcall.uvcb import pack, unpack
 
 RULES = interpreted()
 PAGES_AT = GIB
@@ -113,13 +113,13 @@ class Bench:
         self.machine = inject(self.machine, command, condition_code, count)
 
     def diagnose_308(self, guest, subcode):
-        self.machine = entry.diagnose_308(self.machine, guest, subcode)
+        self.machine = sie.diagnose_308(self.machine, guest, subcode)
 
     def enter(self, guest, cpu, asce, prefix=0, running=()):
         """Start a processor whose prefix area is at the guest's address `prefix`."""
         of, first = self.machine.configurations.get(guest), prefix // PAGE
         resident = of and all(not RULES.hw_guest(self.pages.state, of.vm, page) for page in (first, first + 1))
-        return entry.enter(self.machine, guest, cpu, asce, bool(resident), running)
+        return sie.enter(self.machine, guest, cpu, asce, bool(resident), running)
 
     def host_accesses(self, origin, length):
         """The exceptions of reading and of writing real storage outside of guests, page by page."""

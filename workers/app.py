@@ -12,13 +12,12 @@ from typing import Any
 
 from celery import Celery, signals
 
-from ultrafolio.state.server import address
-from ultrafolio.sweep.job import QUEUE, VISIBILITY_SECONDS, broker_url
+from ultrafolio.sweep.distributed.job import QUEUE, VISIBILITY_SECONDS, broker_url
+from workers import tasks
 
 RESTORE_SECONDS = 10
-REDIS = address(None) or "redis://127.0.0.1:6379/0"
 
-app = Celery("ultrafolio", broker=broker_url(REDIS), include=["workers.tasks"])
+app = Celery("ultrafolio", broker=broker_url(tasks.REDIS))
 app.conf.update(
     task_default_queue=QUEUE,
     # Nobody unpickles what a queue holds.
@@ -58,8 +57,6 @@ app.conf.update(
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def compile_before_the_fork(**_: Any) -> None:
     """Children inherit what is compiled: several that compile at once would write one cache."""
-    from workers import tasks
-
     tasks.prepare()
 
 
@@ -72,6 +69,4 @@ def may_have_children(**_: Any) -> None:
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def end_the_children(**_: Any) -> None:
     """The computing process ends before the pool's, which the parent waits for."""
-    from workers import tasks
-
     tasks.end()

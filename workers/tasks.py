@@ -1,4 +1,4 @@
-"""The one task: a chunk of a job. What it does is in ``ultrafolio.sweep.chunk``; here is what Celery must be told."""
+"""The one task: a chunk of a job. ultrafolio.sweep.distributed.worker does it; here is what Celery must be told."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from celery import Task
+from celery import Task, shared_task
 from celery.exceptions import Reject
 from celery.utils.log import get_task_logger
 from redis.exceptions import RedisError
 
 from ultrafolio import files
+from ultrafolio.redis_server import address
 from ultrafolio.sweep.cells import Cells, simulator
-from ultrafolio.sweep.chunk import Outcome, Refused, Worker
-from ultrafolio.sweep.job import TASK, Job, Spans, connect
-
-from .app import REDIS, app
+from ultrafolio.sweep.distributed.job import TASK, Job, Spans, connect
+from ultrafolio.sweep.distributed.worker import Outcome, Refused, Worker
 
 log = get_task_logger(__name__)
+REDIS = address(None) or "redis://127.0.0.1:6379/0"
 
 AGAIN_SECONDS = 1.0
 """A chunk that cannot be worked here goes back to the queue after this, so that others find it first."""
@@ -52,7 +52,7 @@ def end() -> None:
         here(os.getpid())[0].end()
 
 
-@app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
+@shared_task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
 def chunk(self: Task, job: str, number: int, spans: Spans) -> None:
     """Work a chunk. Refused or unlucky, it goes back to the queue; the log says why."""
     worker, client = here(os.getpid())

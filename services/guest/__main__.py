@@ -1,15 +1,15 @@
 """The guest service: `python -m services.guest`, told by ULTRAFOLIO_ variables (python -m services --help)."""
 
-from services.disk import Disk
+from services.common.disk import Disk
+from services.common.links import channel_to, folder_of, store_of
+from services.common.serve import Running, main, serve, traced
+from services.common.settings import Settings
 from services.guest.devices import Devices
-from services.guest.machine import Machine
-from services.guest.part import Parts
+from services.guest.peers import Parts
 from services.guest.servicer import Guest
-from services.links import channel_to, folder_of, store_of
-from services.serve import Running, main, serve, traced
-from services.settings import Settings
+from services.guest.vcpu import Machine
 from ultrafolio.rpc.v1 import guest_pb2_grpc, host_mm_pb2_grpc, ultravisor_pb2_grpc
-from ultrafolio.state.burst import Group
+from ultrafolio.state.turn import Group
 
 
 def start(settings: Settings) -> Running:

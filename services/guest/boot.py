@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from services.guest.machine import Machine
-from services.guest.part import PAGE, Parts
-from services.guest.work import Patience, Work
-from services.parking import Pausing
+from services.common.parking import Pausing
+from services.guest.orders import Patience, Work
+from services.guest.peers import PAGE, Parts
+from services.guest.vcpu import Machine
 from ultrafolio.model.layout import TOUCH, VCPU
-from ultrafolio.rpc import image
 from ultrafolio.rpc.client import request_id
-from ultrafolio.rpc.uvcb_calls import RC_EXECUTED
 from ultrafolio.rpc.v1 import guest_pb2 as pb
 from ultrafolio.rpc.v1 import host_mm_pb2, ultravisor_pb2
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_REFUSED
-from ultrafolio.state.burst import Group
+from ultrafolio.state.turn import Group
+from ultrafolio.uvcall import image
+from ultrafolio.uvcall.calls import RC_EXECUTED
 
 CHUNK = 256 * PAGE
 """Bytes of an image in one message to the host."""

@@ -7,11 +7,11 @@ import errno
 import threading
 import time
 
-from services.disk import Disk
-from services.guest.machine import of_guest
-from services.guest.part import PAGE, Parts
-from services.guest.work import TO_THE_END, Patience, Work, busy, pc_of, refused
-from services.parking import Pausing, Wait
+from services.common.disk import Disk
+from services.common.parking import Pausing, Wait
+from services.guest.orders import TO_THE_END, Patience, Work, busy, pc_of, refused
+from services.guest.peers import PAGE, Parts
+from services.guest.vcpu import of_guest
 from ultrafolio.model.layout import (
     AGAIN,
     DEAD,
@@ -29,8 +29,8 @@ from ultrafolio.model.layout import (
 )
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_REFUSED, OUTCOME_WAITS
-from ultrafolio.state.burst import Group
 from ultrafolio.state.sections import is_guest
+from ultrafolio.state.turn import Group
 
 STOP_SLICE_S = 0.2
 """How long a stopping machine waits for one of its actors before it looks at the others."""

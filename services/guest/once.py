@@ -9,9 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from services import parking
-from services.guest.work import Patience
-from services.parking import Pausing, Wait
+from services.common import parking
+from services.common.parking import Pausing, Wait
+from services.guest.orders import Patience
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_WAITS
 from ultrafolio.state.requests import repeats, split
 from ultrafolio.state.store import Commit, Store

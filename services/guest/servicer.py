@@ -7,24 +7,34 @@ from typing import Any, TypeVar
 
 import grpc
 
-from services import parking
-from services.groups import Groups, actor_of, any_actor_of, bounded, check_sections, exists, in_words, meta_of, page_of
+from services.common import parking
+from services.common.groups import (
+    Groups,
+    actor_of,
+    any_actor_of,
+    bounded,
+    check_sections,
+    exists,
+    in_words,
+    meta_of,
+    page_of,
+)
+from services.common.parking import Pausing, Wait, parks
 from services.guest import workload
 from services.guest.boot import Boot
 from services.guest.devices import Devices
-from services.guest.machine import Machine, bell, of_guest
 from services.guest.once import Once
-from services.guest.part import PAGE, Parts
-from services.guest.work import Patience, Work
-from services.parking import Pausing, Wait, parks
+from services.guest.orders import Patience, Work
+from services.guest.peers import PAGE, Parts
+from services.guest.vcpu import Machine, bell, of_guest
 from ultrafolio.model.layout import DISK, INTERRUPT, PIN, REBOOT, RING, SHARE, UNSHARE, VCPU
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import guest_pb2 as pb
 from ultrafolio.rpc.v1 import guest_pb2_grpc
-from ultrafolio.state.burst import Group
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.store import Store
+from ultrafolio.state.turn import Group
 
 M = TypeVar("M")
 BATCH = 64

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from services import parking
-from services.guest.machine import Machine
-from services.guest.part import Seen
-from services.guest.work import Patience, Work, pc_of
-from services.parking import Pausing, Wait
+from services.common import parking
+from services.common.parking import Pausing, Wait
+from services.guest.orders import Patience, Work, pc_of
+from services.guest.peers import Seen
+from services.guest.vcpu import Machine
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import RUN, TOUCH
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_UNSPECIFIED, OUTCOME_WAITS
-from ultrafolio.state.burst import Group
+from ultrafolio.state.turn import Group
 from ultrafolio.trace.load import load_touches
 
 LARGEST = 64 << 20

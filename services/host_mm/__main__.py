@@ -1,17 +1,17 @@
 """The host MM service: `python -m services.host_mm`, told by ULTRAFOLIO_ variables (python -m services --help)."""
 
-from services.disk import Disk
+from services.common.disk import Disk
+from services.common.links import channel_to, folder_of, store_of
+from services.common.serve import Running, main, serve, traced
+from services.common.settings import Settings
 from services.host_mm.boot import Boot
-from services.host_mm.firmware import Firmware, Guests
 from services.host_mm.servicer import HostMm
 from services.host_mm.swap import Swap
 from services.host_mm.threads import Threads
+from services.host_mm.ultravisor_client import Firmware, Guests
 from services.host_mm.unfinished import Unfinished
-from services.links import channel_to, folder_of, store_of
-from services.serve import Running, main, serve, traced
-from services.settings import Settings
 from ultrafolio.rpc.v1 import host_mm_pb2_grpc, ultravisor_pb2_grpc
-from ultrafolio.state.burst import Group
+from ultrafolio.state.turn import Group
 
 
 def start(settings: Settings) -> Running:

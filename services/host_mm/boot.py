@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import grpc
 import msgspec
 
-from services.host_mm.firmware import PAGE, Created, Firmware, Guests
+from services.host_mm.ultravisor_client import PAGE, Created, Firmware, Guests
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
-from ultrafolio.rpc.uvcb import Block
-from ultrafolio.rpc.uvcb_calls import CPU_LOAD, CPU_STOPPED, RC_EXECUTED, RC_INV_GHANDLE
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2
 from ultrafolio.rpc.v1 import host_mm_pb2 as pb
 from ultrafolio.state.requests import derived, repeats
+from ultrafolio.uvcall.calls import CPU_LOAD, CPU_STOPPED, RC_EXECUTED, RC_INV_GHANDLE
+from ultrafolio.uvcall.uvcb import Block
 
 MIB = 1 << 20
 BASE = 2 << 30

@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 
-from services import identity
-from services.groups import (
+from services.common import identity
+from services.common.groups import (
     Groups,
     actor_of,
     any_actor_of,
@@ -19,10 +19,10 @@ from services.groups import (
     in_words,
     page_of,
 )
+from services.common.parking import Pausing, parks
 from services.host_mm.boot import MOST_CPUS, Boot
-from services.host_mm.firmware import PAGE, Firmware
 from services.host_mm.threads import Drive, Threads, of_host
-from services.parking import Pausing, parks
+from services.host_mm.ultravisor_client import PAGE, Firmware
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ACCESS, ACTOR_KINDS, LRU, NOTHING, OPS, READ, TAMPER, TOUCH, VCPU, W_FROZEN, WRITE
 from ultrafolio.model.rule import RULES
@@ -32,10 +32,10 @@ from ultrafolio.rpc.v1 import host_mm_pb2 as pb
 from ultrafolio.rpc.v1 import host_mm_pb2_grpc
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_WAITS
 from ultrafolio.state.acl import group_name
-from ultrafolio.state.burst import Done, Group
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.sections import LARGEST_GROUP, Meta, encode_meta, is_guest
+from ultrafolio.state.turn import Done, Group
 
 OWN_WORK = tuple(kind for kind in range(len(ACTOR_KINDS)) if not is_guest(kind))
 ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1, "turn_come": 0}

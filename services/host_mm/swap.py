@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from services.disk import SECTOR, Disk
+from services.common.disk import SECTOR, Disk
 
 T = TypeVar("T")
 GIVEN_AWAY = (b"the frame of somebody else " * SECTOR)[:SECTOR]

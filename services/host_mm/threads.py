@@ -10,20 +10,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from services import parking
-from services.groups import NOT_FOUND, Groups
+from services.common import parking
+from services.common.groups import NOT_FOUND, Groups
+from services.common.parking import Pausing, Wait
 from services.host_mm.swap import Swap
 from services.host_mm.unfinished import Thread, Unfinished
 from services.host_mm.waits import Waits, WouldEnd
-from services.parking import Pausing, Wait
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import NOTHING, SWAPPED, WB_END
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
-from ultrafolio.state.burst import Done, Group
-from ultrafolio.state.group import View
 from ultrafolio.state.store import LEASE_MS, Turn
+from ultrafolio.state.turn import Done, Group
+from ultrafolio.state.view import View
 
 PAGE = 4096
 MARGIN_S = 0.1

@@ -13,7 +13,7 @@ from ultrafolio.engine.interp import records
 from ultrafolio.model.layout import NON_SECURE, NOTHING, SHARED, VCPU, State
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
-from ultrafolio.state.burst import Group
+from ultrafolio.state.turn import Group
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.words import Stall, stall
 

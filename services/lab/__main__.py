@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from services.lab.films import Films
+from services.common.links import folder_of, keeper_of, store_of
+from services.common.serve import Running, main, serve, traced
+from services.common.settings import Settings
+from services.lab.cutting import Keeper
 from services.lab.jobs import Jobs
-from services.lab.keeper import Keeper
-from services.lab.news import News
+from services.lab.listing import News
+from services.lab.replays import Films
 from services.lab.servicer import Lab
 from services.lab.web import Page
-from services.links import folder_of, keeper_of, store_of
-from services.serve import Running, main, serve, traced
-from services.settings import Settings
 from ultrafolio.rpc.v1 import lab_pb2_grpc
 
 

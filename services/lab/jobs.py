@@ -25,14 +25,15 @@ import grpc
 
 from services.lab.recordings import Recordings
 from ultrafolio import files
+from ultrafolio.durable import replace
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
+from ultrafolio.redis_server import VARIABLE
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2
-from ultrafolio.state.server import VARIABLE
-from ultrafolio.sweep import drive, planfile, queue
+from ultrafolio.sweep import drive, planfile
 from ultrafolio.sweep.cells import simulator
-from ultrafolio.sweep.durable import replace
+from ultrafolio.sweep.distributed import queue
 from ultrafolio.sweep.plan import Plan
 from ultrafolio.sweep.work import Work
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import grpc
 
 from ultrafolio import files
+from ultrafolio.durable import sync_folder
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.errors import StatusError
-from ultrafolio.sweep.durable import sync_folder
 from ultrafolio.trace import load, reader
 
 LARGEST = 64 << 20

@@ -8,13 +8,13 @@ from typing import Any
 
 import grpc
 
-from services import parking
-from services.calls import STALLED_S
-from services.groups import bounded, in_words, meta_of
+from services.common import parking
+from services.common.calls import STALLED_S
+from services.common.groups import bounded, in_words, meta_of
+from services.common.parking import Wait, parks
+from services.lab.cutting import Keeper
 from services.lab.jobs import LONGEST_NAME, RUNNING, Jobs
-from services.lab.keeper import Keeper
 from services.lab.watch import Watchers
-from services.parking import Wait, parks
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2 as pb
 from ultrafolio.rpc.v1 import lab_pb2_grpc

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import grpc
 import msgspec
 
-from services import parking
-from services.parking import Wait
+from services.common import parking
+from services.common.parking import Wait
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2 as pb

@@ -29,11 +29,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from services.lab.film import Film
-from services.lab.films import MAX_BYTES, Films
-from services.lab.keeper import Keeper
-from services.lab.news import News
-from services.settings import LOOPBACK
+from services.common.settings import LOOPBACK
+from services.lab.cutting import Keeper
+from services.lab.listing import News
+from services.lab.replay import Film
+from services.lab.replays import MAX_BYTES, Films
 from ultrafolio.errors import InputError
 from ultrafolio.state.store import StoreUnavailable
 

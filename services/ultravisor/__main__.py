@@ -1,8 +1,8 @@
 """The ultravisor: `python -m services.ultravisor`, told by ULTRAFOLIO_ variables (python -m services --help)."""
 
-from services.links import folder_of, store_of
-from services.serve import Running, main, serve, traced
-from services.settings import Settings
+from services.common.links import folder_of, store_of
+from services.common.serve import Running, main, serve, traced
+from services.common.settings import Settings
 from services.ultravisor.contents import Contents
 from services.ultravisor.servicer import Ultravisor
 from ultrafolio.rpc.v1 import ultravisor_pb2_grpc

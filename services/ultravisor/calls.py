@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from services.ultravisor.inventory import PAGE, Configuration
+from services.ultravisor.machine_state import PAGE, Configuration
 from services.ultravisor.pages import Pages, Part
 from ultrafolio.model.layout import ALLOWED, DAT_FAULT, UV_BUSY, UV_ERROR, UV_OK
-from ultrafolio.rpc import image
-from ultrafolio.state.burst import Result
+from ultrafolio.state.turn import Result
+from ultrafolio.uvcall import image
 
 TRIED_ONCE = ("import", "unpack", "unpin")
 """Calls that a step makes once, and goes on with a busy answer; it repeats the others (conformance case 22)."""

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from services.ultravisor import lifecycle
-from services.ultravisor.inventory import PAGE, Configuration, Injection, Machine
 from services.ultravisor.lifecycle import Fields, OpenHeader, Refused
+from services.ultravisor.machine_state import PAGE, Configuration, Injection, Machine
 from services.ultravisor.query import LENGTH, query
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import ALLOWED, DAT_FAULT, UV_BUSY, UV_EXIT, UV_INTEGRITY, UV_OK
-from ultrafolio.rpc import uvcb
-from ultrafolio.rpc import uvcb_calls as codes
-from ultrafolio.rpc.uvcb_calls import BY_COMMAND, CC_BUSY, CC_ERROR, CC_OK, CONFIGURATION, GUEST, HOST, Call
+from ultrafolio.uvcall import calls as codes
+from ultrafolio.uvcall import uvcb
+from ultrafolio.uvcall.calls import BY_COMMAND, CC_BUSY, CC_ERROR, CC_OK, CONFIGURATION, GUEST, HOST, Call
 
 # ---- program interruptions of the instruction itself (kernel §1.1)
 PRIVILEGED_OPERATION, SPECIFICATION, PAGE_TRANSLATION = 0x02, 0x06, 0x11
@@ -47,7 +47,7 @@ class Pages(Protocol):
     def pin(self, page: int) -> int: ...
     def unpin(self, of: Configuration, page: int) -> int: ...
     def unpack(self, of: Configuration, page: int, key: bytes, tweak: int, offset: int) -> int:
-        """Import a page that the host filled with a page of the image, encrypted: see ultrafolio.rpc.image."""
+        """Import a page that the host filled with a page of the image, encrypted: see ultrafolio.uvcall.image."""
 
     def content(self, page: int) -> bytes:
         """What a guest's page holds, 4,096 bytes of plain text."""

@@ -2,7 +2,7 @@
 
 Each takes the machine and the block's fields, and returns the new machine and the output fields, or raises Refused
 with the response code. What has a code in kvm-unit-tests s390x/uv-host.c has it here; for the rest see
-ultrafolio.rpc.uvcb_calls.
+ultrafolio.uvcall.calls.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
-from services.ultravisor import inventory as m
-from services.ultravisor.inventory import Configuration, Cpu, Machine, Storage
-from ultrafolio.rpc.image import Altered, NoHostKey, Opened, measure
-from ultrafolio.rpc.uvcb_calls import (
+from services.ultravisor import machine_state as m
+from services.ultravisor.machine_state import Configuration, Cpu, Machine, Storage
+from ultrafolio.uvcall.calls import (  # fmt: skip
     CPU,
     CPU_CHECK_STOPPED,
     CPU_LOAD,
@@ -23,12 +22,13 @@ from ultrafolio.rpc.uvcb_calls import (
     RC_ADDRESS,
     RC_INTEGRITY,
     RC_REFUSED,
-)  # fmt: skip
+)
+from ultrafolio.uvcall.image import Altered, NoHostKey, Opened, measure
 
 Fields = Mapping[str, int]
 Done = tuple[Machine, dict[str, int]]
 OpenHeader = Callable[[bytes], Opened]
-"""Opens an SE header with the machine's host key, as ultrafolio.rpc.image.open_header does; raises what that does."""
+"""Opens an SE header with the machine's host key; raises what uvcall.image.open_header raises."""
 
 LOWCORE = Storage(0, 2 * m.PAGE)
 ASCE_PRIVATE, ASCE_REAL_SPACE = 0x100, 0x20

@@ -8,20 +8,20 @@ from typing import NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from services.ultravisor import entry, inventory
+from services.ultravisor import machine_state, sie
 from services.ultravisor.calls import Calls
 from services.ultravisor.contents import PAGE, Contents
 from services.ultravisor.firmware import PAGE_CALLS, Answer, Firmware
-from services.ultravisor.inventory import Configuration, Machine, Storage
+from services.ultravisor.machine_state import Configuration, Machine, Storage
 from services.ultravisor.pages import Outcome, Pages, Part
 from ultrafolio.model.layout import ALLOWED, PGM_3D, UV_BUSY, UV_ERROR, UV_OK
-from ultrafolio.rpc import image, uvcb
 from ultrafolio.rpc.messages import laboratory_handle
-from ultrafolio.rpc.uvcb_calls import CC_BUSY, CC_OK
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.requests import repeats
 from ultrafolio.state.store import StoreBehind
+from ultrafolio.uvcall import image, uvcb
+from ultrafolio.uvcall.calls import CC_BUSY, CC_OK
 
 KEY, BEHIND = "uf:machine:state", "uf:machine:behind"
 """Where the machine is kept, and the mark of one that lost changes."""
@@ -122,7 +122,7 @@ class Machines:
         _, machine = self._kept()
         of = machine.configurations.get(request.configuration)
         prefix = of is not None and self._accessible(of, request.prefix)
-        return entry.enter(machine, request.configuration, request.cpu, request.asce, prefix, request.running)
+        return sie.enter(machine, request.configuration, request.cpu, request.asce, prefix, request.running)
 
     def _accessible(self, of: Configuration, prefix: int) -> bool:
         """Whether the guest may access both pages of its prefix area."""
@@ -137,7 +137,7 @@ class Machines:
         """A guest asks for its reset. InputError: it was not created by calls, or there is no such subcode."""
 
         def asked(machine: Machine) -> Machine:
-            return entry.diagnose_308(machine, _handle_of(machine, self._groups[group], guest), subcode)
+            return sie.diagnose_308(machine, _handle_of(machine, self._groups[group], guest), subcode)
 
         self._change(asked)
 
@@ -158,7 +158,7 @@ class Machines:
 
     def inject(self, command: int, count: int, cc: int) -> None:
         """The next `count` executions of a command answer busy or partial."""
-        self._change(lambda machine: inventory.inject(machine, command, cc, count))
+        self._change(lambda machine: machine_state.inject(machine, command, cc, count))
 
     def clear(self) -> None:
         """diag 308 load normal: no guest is left, and what was donated reads as zeros."""
@@ -176,7 +176,7 @@ class Machines:
 
     def _kept(self) -> tuple[bytes | None, Machine]:
         kept = self._store.get(KEY)
-        machine = inventory.decode(kept) if kept else self._fresh
+        machine = machine_state.decode(kept) if kept else self._fresh
         # one that an operator accepted in an empty store has none yet
         machine = machine if machine.seed else machine.replace(seed=self._fresh.seed)
         if machine.changes < self._seen:
@@ -208,7 +208,7 @@ def _seen(machine: Machine, pages: Pages | None, name: str) -> Seen:
     memory = Storage(0, int(pages.meta.cfg["pages"][0]) * PAGE)
     created = {of.vm for of in machine.configurations.values() if of.group == pages.group}
     guests = {laboratory_handle(pages.group, vm): (vm, memory) for vm in range(pages.meta.vms) if vm not in created}
-    laid_out = inventory.laboratory(guests, BEYOND, pages.group)
+    laid_out = machine_state.laboratory(guests, BEYOND, pages.group)
     configurations = machine.configurations | laid_out.configurations
     base = machine.base or (laid_out.base if guests else None)
     return Seen(machine.replace(base=base, configurations=configurations), laid_out.configurations)

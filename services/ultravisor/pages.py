@@ -13,11 +13,11 @@ import numpy as np
 from services.ultravisor.contents import PAGE, ZEROS, Contents, Seal
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ALLOWED, EXPORTED, NON_SECURE, SECURE
-from ultrafolio.state.burst import Lost, Result
 from ultrafolio.state.events import Uvc, encode
-from ultrafolio.state.group import View
 from ultrafolio.state.sections import SEAL, Meta
 from ultrafolio.state.store import Answer, Commit, Patch, Store
+from ultrafolio.state.turn import Lost, Result
+from ultrafolio.state.view import View
 from ultrafolio.waits import load as waits
 
 OF_A_PAGE = {

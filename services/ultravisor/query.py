@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.ultravisor import inventory as m
-from ultrafolio.rpc.uvcb_calls import CALLS, installed_for
+from services.ultravisor import machine_state as m
+from ultrafolio.uvcall.calls import CALLS, installed_for
 
 MISC = 1 << 63
 """Feature bit 0: an import moves a shared page of another guest by itself (kernel §1.3)."""

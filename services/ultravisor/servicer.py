@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 import numpy as np
 
-from services import identity, rights
-from services.groups import Groups, bounded, check_sections, exists, in_words, meta_of, page_of
+from services.common import identity, rights
+from services.common.groups import Groups, bounded, check_sections, exists, in_words, meta_of, page_of
 from services.ultravisor.contents import PAGE, Contents
 from services.ultravisor.machine import Machines
 from services.ultravisor.pages import Busy, Outcome, Pages, Part, lay_out

@@ -22,8 +22,8 @@ from .version import __version__
 _COMMANDS = {
     "check": ("ultrafolio.commands.check", "check_command", "Every interleaving: can it hang, who holds what?"),
     "run": ("ultrafolio.commands.run", "run", "One simulation: its hangs and its measures."),
-    "sweep": ("ultrafolio.sweep.command", "sweep", "A plan of many simulations, kept and resumed."),
-    "report": ("ultrafolio.report.command", "report", "The table and the HTML file of a sweep."),
+    "sweep": ("ultrafolio.commands.sweep", "sweep", "A plan of many simulations, kept and resumed."),
+    "report": ("ultrafolio.commands.report", "report", "The table and the HTML file of a sweep."),
     "prove": ("ultrafolio.commands.prove", "prove_command", "Safety for every size, by induction over the rules."),
     "policies": ("ultrafolio.commands.policies", "policies", "The policies, the kernels, and their choices."),
     "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample, or what a cluster did."),

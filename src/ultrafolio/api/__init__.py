@@ -1,6 +1,6 @@
 """The library: what the commands do, as functions that take names or objects and return results."""
 
-from ultrafolio.check.verdict import Finding, Result
+from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.errors import InputError
 
 from .calls import check, explore, policies, run, scenarios, sweep

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio import shipped
-from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result
-from ultrafolio.check.verdict import check as check_story
+from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result
+from ultrafolio.check.verdicts.verdict import check as check_story
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import read_toml
 from ultrafolio.model import policies as model_policies
@@ -106,7 +106,7 @@ def sweep(
     """
     from ultrafolio.sweep import cells
     from ultrafolio.sweep.drive import sweep as run_sweep
-    from ultrafolio.sweep.executor import executor_of
+    from ultrafolio.sweep.local.processes import executor_of
     from ultrafolio.sweep.planfile import load
     from ultrafolio.sweep.progress import Silent
 

@@ -11,6 +11,7 @@ from ultrafolio import shipped
 from ultrafolio.errors import InputError
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import ACTOR_KINDS
+from ultrafolio.model.policy import Policy as Choices
 
 
 def no_such_type(what: str, value: object, allowed: str) -> InputError:
@@ -85,7 +86,7 @@ class Policy:
 
     name: str
     source: str
-    choices: policies.Policy
+    choices: Choices
 
     @classmethod
     def find(cls, name: str, scenario: Scenario | None = None) -> Policy:

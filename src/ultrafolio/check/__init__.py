@@ -1,1 +1,1 @@
-"""Every interleaving: exploration, leads-to, certified stories, other formats."""
+"""Every interleaving: the search, its symmetry, and the verdicts."""

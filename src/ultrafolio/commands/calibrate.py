@@ -17,13 +17,12 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from ultrafolio import screen
+from ultrafolio import durable, screen
 from ultrafolio.calibrate import measures, probes, profile
 from ultrafolio.calibrate.sample import Missing, Sample
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError
 from ultrafolio.finite import Finite
-from ultrafolio.sweep import durable
 
 _STYLE = {probes.AGREES: "green", probes.DIFFERS: "bold red", probes.IMPOSSIBLE: "dim"}
 

@@ -12,17 +12,18 @@ import click
 from click.core import ParameterSource
 from rich.table import Table
 
-from ultrafolio import screen, shipped
-from ultrafolio.check import formats, promela
-from ultrafolio.check.formats_trace import file_text, trace_file
-from ultrafolio.check.show import result_text
-from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
+from ultrafolio import durable, screen, shipped
+from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
 from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
+from ultrafolio.export import formats
+from ultrafolio.export.promela import program
+from ultrafolio.export.text import result_text
+from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
-from ultrafolio.sweep import durable
+from ultrafolio.model.policy import Policy
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
 FORMATS = ("text", "json", "mermaid", "itf", "tap")
@@ -137,7 +138,7 @@ def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> i
                          allowed="one SCENARIO.toml and one --policy")  # fmt: skip
     story = scenario.read(shipped.found(files[0], "scenarios"))
     system = scenario.system(story, policies.find(names[0], story.tables))
-    click.echo(promela.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
+    click.echo(program.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
     return 0
 
 
@@ -154,7 +155,7 @@ def _write(results: list[Result], form: str) -> None:
         click.echo("nothing failed or waited: there is no story to write", err=True)
 
 
-def _save(results: list[Result], made: list[tuple[scenario.Scenario, policies.Policy]], save: Path) -> None:
+def _save(results: list[Result], made: list[tuple[scenario.Scenario, Policy]], save: Path) -> None:
     """Write the trace file of the worst story, whole or not at all."""
     worst = formats.worst(results)
     if not formats.has_story(worst.worst):

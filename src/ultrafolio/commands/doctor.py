@@ -157,7 +157,7 @@ def _cache() -> Iterator[Finding]:
                       "export ULTRAFOLIO_CACHE=FOLDER")  # fmt: skip
         return
     told = [f"{what} {'compiled' if is_kept(function) else 'not yet: the first use compiles'}"
-            for what, function in (("checker", "kernel.explore"), ("simulator", "kernel.simulate"))]  # fmt: skip
+            for what, function in (("checker", "bfs.explore"), ("simulator", "loop.simulate"))]  # fmt: skip
     yield Finding(CORE, "compiled rules", OK, f"{', '.join(told)}; in {folder}")
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from ultrafolio.check.verdict import MAX_MIB, MAX_STATES
+from ultrafolio import durable
+from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError
 from ultrafolio.explore import embed, page, text
@@ -16,7 +17,6 @@ from ultrafolio.explore.goto import Guide
 from ultrafolio.explore.serve import LOOPBACK, PORT, serve
 from ultrafolio.explore.walk import Walk, parse_path
 from ultrafolio.model import policies, scenario
-from ultrafolio.sweep import durable
 
 
 @click.command("explore")

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from ultrafolio import durable
 from ultrafolio.state import validate
-from ultrafolio.sweep import durable
 
 from .stores import has_group, opened
 

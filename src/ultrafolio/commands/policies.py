@@ -13,7 +13,8 @@ from ultrafolio import screen
 from ultrafolio.errors import InputError
 from ultrafolio.fields import read_toml
 from ultrafolio.model.kernels import KERNELS
-from ultrafolio.model.policies import CHOICES, MEANING, PRESETS, VARIANTS, Policy, from_table
+from ultrafolio.model.policies import PRESETS, from_table
+from ultrafolio.model.policy import CHOICES, MEANING, VARIANTS, Policy
 
 
 @click.command()

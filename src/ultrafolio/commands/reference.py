@@ -14,6 +14,7 @@ from ultrafolio.commands import manual, schema
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field
 from ultrafolio.model import kernels, policies, scenario, words
+from ultrafolio.model.policy import MEANING
 from ultrafolio.sim import config, costs
 from ultrafolio.sim.cell import COLUMNS
 from ultrafolio.sim.words import AXIS_MEANING, COLUMN_MEANING
@@ -151,7 +152,7 @@ def _codes() -> list[str]:
 
 # ------------------------------------------------------------------------------------------------- files
 def _policies() -> list[str]:
-    rows = [[f"`{name}`", policies.MEANING[name], _values(field)]
+    rows = [[f"`{name}`", MEANING[name], _values(field)]
             for name, field in policies.FIELDS.items() if name != "base"]  # fmt: skip
     presets = [[f"`{name}`", source] for name, (source, _) in policies.PRESETS.items()]
     presets += [[f"`{kernel.name}`", f"{kernel.versions}: {kernel.about}"] for kernel in kernels.KERNELS]

@@ -21,8 +21,8 @@ from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import State
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.sim import cell, config, once
-from ultrafolio.sim.layout import World
 from ultrafolio.sim.load import compiled
+from ultrafolio.sim.records import World
 from ultrafolio.trace.events import Writer
 
 _BUFFER = 1 << 16

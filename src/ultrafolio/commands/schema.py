@@ -11,6 +11,7 @@ from typing import Any
 
 from ultrafolio.fields import VERSION, Field
 from ultrafolio.model import policies, scenario, words
+from ultrafolio.model.policy import MEANING, VARIANTS
 from ultrafolio.sim import config, costs
 from ultrafolio.sim.words import AXIS_MEANING
 
@@ -52,8 +53,8 @@ def _named(inner: Schema, about: str = "") -> Schema:
 
 
 def _policy() -> Schema:
-    made = of_table(policies.FIELDS, {"base": "a preset or a kernel", **policies.MEANING}, "what differs from its base")
-    made["properties"]["variants"]["items"] = {"enum": list(policies.VARIANTS)}
+    made = of_table(policies.FIELDS, {"base": "a preset or a kernel", **MEANING}, "what differs from its base")
+    made["properties"]["variants"]["items"] = {"enum": list(VARIANTS)}
     return _named(made | {"propertyNames": {"minLength": 1}}, "policies, by name")
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from ultrafolio.check import formats_trace
-from ultrafolio.check.minimise import switches
+from ultrafolio import durable
+from ultrafolio.check.verdicts.minimise import switches
 from ultrafolio.commands import written
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
-from ultrafolio.sweep import durable
+from ultrafolio.export import trace_file
 from ultrafolio.trace.convert import converted
 from ultrafolio.trace.importer import KINDS, HoldsNone, Importer, Kind, Only, Recording
 from ultrafolio.trace.registry import REGISTRY, importer_of
@@ -37,7 +37,7 @@ def verify(file: Path, as_json: bool) -> int:
 
     Exit codes: 0 certified, 1 a step is not possible or the claim fails, 2 not a trace file, or made under other rules.
     """
-    made = formats_trace.read(file)
+    made = trace_file.read(file)
     wrong = _refuted(made, file)
     if as_json:
         record = {"trace": str(file), "certified": wrong is None, "scenario": made.scenario, "policy": made.policy,
@@ -86,15 +86,15 @@ def minimise(file: Path, save: Path | None) -> int:
     """
     if save:
         in_folder(save)
-    made = formats_trace.read(file)
+    made = trace_file.read(file)
     if wrong := _refuted(made, file):
         click.echo(f"{file}: not certified: {wrong}")
         return 1
-    smaller = formats_trace.minimised(made)
+    smaller = trace_file.minimised(made)
     if save:
-        durable.replace(save, formats_trace.file_text(smaller).encode())
+        durable.replace(save, trace_file.file_text(smaller).encode())
     else:
-        click.echo(formats_trace.file_text(smaller), nl=False)
+        click.echo(trace_file.file_text(smaller), nl=False)
     for what, path in (("was", made.path), ("is", smaller["path"])):
         click.echo(f"{what} {len(path)} steps with {switches(path)} context switches", err=True)
     return 0
@@ -236,9 +236,9 @@ def in_folder(save: Path) -> None:
                          then=f"mkdir -p {shlex.quote(str(save.parent))}")  # fmt: skip
 
 
-def _refuted(made: formats_trace.Trace, file: Path) -> str | None:
+def _refuted(made: trace_file.Trace, file: Path) -> str | None:
     """What is wrong with the trace, None where it is certified. InputError for a trace of other rules."""
-    wrong = formats_trace.verify(made)
+    wrong = trace_file.verify(made)
     if made.rules != digest():
         raise InputError(
             f"{file}: made under other rules", value=f"rules {made.rules}", allowed=f"rules {digest()}",

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
+from ultrafolio import durable
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import State
 from ultrafolio.state import validate
 from ultrafolio.state.sections import DTYPES, decode_meta, join
 from ultrafolio.state.store import Event
-from ultrafolio.sweep import durable
 
 from .stores import has_group, opened
 

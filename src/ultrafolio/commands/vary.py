@@ -13,12 +13,12 @@ import click
 from rich.table import Table
 
 from ultrafolio import screen, shipped
-from ultrafolio.check.layout import MAX_ACTORS
-from ultrafolio.check.show import result_text
-from ultrafolio.check.verdict import Extent, Result, check
+from ultrafolio.check.search.packing import MAX_ACTORS
+from ultrafolio.check.verdicts.verdict import Extent, Result, check
 from ultrafolio.errors import InputError
+from ultrafolio.export.text import result_text
 from ultrafolio.model import policies, scenario, vary
-from ultrafolio.model.policies import Policy
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.scenario import Scenario
 
 Size = Mapping[str, int]

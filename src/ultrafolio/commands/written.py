@@ -69,9 +69,9 @@ def _without(record: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _counterexample(file: Path) -> Shown:
-    from ultrafolio.check import formats_trace
+    from ultrafolio.export import trace_file
 
-    made = formats_trace.read(file)
+    made = trace_file.read(file)
     head = {"scenario": made.scenario, "policy": made.policy, "claim": made.text, "rules": made.rules,
             "loop": made.loop}  # fmt: skip
     return "counterexample", head, ({"step": number, "what": text} for number, text in enumerate(made.steps, 1))

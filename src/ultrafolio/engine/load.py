@@ -23,6 +23,7 @@ from typing import Any
 
 from ultrafolio.model import layout
 from ultrafolio.model.rule import RULES
+from ultrafolio.model.rules import MODULES
 from ultrafolio.version import __version__
 
 from .tables import RULE_MODULES
@@ -33,11 +34,16 @@ _ROOM = 64 << 20
 
 
 COMPILED = {
-    "model": ("access", "bounds", "guest", "host", "layout", "properties", "reboot", "rule", "ultravisor"),
-    "engine": ("conformance_entry", "load", "tables"), "waits": ("load", "rules", "tables"),
-    "sim": ("kernel", "layout", "load"),
-    "check": ("explore", "folding", "kernel", "layout", "liveness", "local", "machine", "steps"),
-}  # fmt: skip
+    "model": ("bounds", "layout", "properties", "rule"),
+    "model/rules": tuple(module.__name__.rpartition(".")[2] for module in MODULES),
+    "engine": ("load", "tables"),
+    "conformance": ("entry",),
+    "waits": ("load", "rules", "tables"),
+    "sim": ("load", "loop", "records"),
+    "check": ("kinds",),
+    "check/search": ("atomics", "bfs", "canonical", "graph", "memo", "packing", "thread_local"),
+    "check/verdicts": ("liveness",),
+}
 """The modules, by folder, whose functions are compiled, or that say what these contain."""
 
 
@@ -45,8 +51,8 @@ def digest(*folders: str) -> str:
     """blake2b of every source file in these folders of the package (default: model and engine) and the version."""
     text = hashlib.blake2b(__version__.encode(), digest_size=16)
     for folder in folders or ("model", "engine"):
-        for file in sorted((_PACKAGE / folder).glob("*.py")):
-            text.update(file.name.encode() + b"\0" + file.read_bytes())
+        for file in sorted((_PACKAGE / folder).rglob("*.py")):
+            text.update(str(file.relative_to(_PACKAGE)).encode() + b"\0" + file.read_bytes())
     return text.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 Importing this module is the check. It raises Outgrown where a table grew and another that must grow with it did not,
 or where a record has no room for the largest number. The checker, the simulator and the cluster check their own places
-(check/layout.py, sim/layout.py, state/sections.py).
+(check/search/packing.py, sim/records.py, state/sections.py).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import functools
 from pathlib import Path
 from types import ModuleType
 
-from ultrafolio.model import access, guest, host, layout, properties, reboot, scenario, ultravisor
+from ultrafolio.model import layout, properties, rules, scenario
 from ultrafolio.model.bounds import fits, most
 from ultrafolio.model.layout import ACTOR, ACTOR_KINDS, CFG, DEAD, IDLE_PC, OPS, OUTCOMES, TASK, WAITS, WHO
-from ultrafolio.model.policies import CHOICES, Policy
+from ultrafolio.model.policy import CHOICES, Policy
 from ultrafolio.model.properties import PROPERTIES, SEED
 from ultrafolio.model.rule import CALLS, RULES, SLEEPS
 
-RULE_MODULES = (ultravisor, host, guest, access, reboot, properties)
+RULE_MODULES = (*rules.MODULES, properties)
 SET_BESIDE = ("misc", "stuck", "pages", "actors", "vms")
-"""Configuration fields that no policy sets: scenario.system and sim/world.py do."""
+"""Configuration fields that no policy sets: scenario.system and sim/build.py do."""
 
 
 def guest_kinds() -> tuple[int, ...]:
@@ -117,7 +117,7 @@ def _configuration() -> None:
          "model/layout.py: CFG")  # fmt: skip
     unset = sorted(fields - set(codes) - set(SET_BESIDE))
     fits(f"configuration fields, of which nobody sets {', '.join(unset)}", len(fields), len(fields) - len(unset),
-         "model/policies.py: Policy; or scenario.system, sim/world.py and engine/tables.py: SET_BESIDE")  # fmt: skip
+         "model/policy.py: Policy; or scenario.system, sim/build.py and engine/tables.py: SET_BESIDE")  # fmt: skip
     for name in set(CHOICES) & fields:
         fits(f"words of the choice {name}", len(CHOICES[name]) - 1, most(CFG, name), "model/layout.py: CFG")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ultrafolio.check.replay import frozen
+from ultrafolio.check.verdicts.replay import frozen
 from ultrafolio.model.layout import State
 
 from .goto import Guide

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from ultrafolio.check.explore import Graph
-from ultrafolio.check.first import explore
-from ultrafolio.check.formats import has_story
-from ultrafolio.check.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
+from ultrafolio.check.search.first import explore
+from ultrafolio.check.search.graph import Graph
+from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
+from ultrafolio.export.formats import has_story
 
 from .expression import compiled
 from .walk import Walk

@@ -23,8 +23,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from ultrafolio.check.replay import frozen
-from ultrafolio.check.show import page_flags
+from ultrafolio.check.verdicts.replay import frozen
+from ultrafolio.export.text import page_flags
 from ultrafolio.model import layout
 from ultrafolio.model.layout import OPS, OWNERS, State
 from ultrafolio.model.properties import PROPERTIES

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ultrafolio.check.show import LEGEND
+from ultrafolio.export.text import LEGEND
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.waits.words import LEADS_TO

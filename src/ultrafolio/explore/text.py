@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ultrafolio.check.show import LEGEND
+from ultrafolio.export.text import LEGEND
 from ultrafolio.model.rule import RULES
 from ultrafolio.screen import columns
 

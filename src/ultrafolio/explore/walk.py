@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ultrafolio.check.replay import NotCertified, Step, copied, take
+from ultrafolio.check.verdicts.replay import NotCertified, Step, copied, take
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, OPS, OUTCOMES, RING_READY, WAITS, State
-from ultrafolio.model.policies import Policy
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import Scenario, system
 

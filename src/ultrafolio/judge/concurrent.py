@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from ultrafolio.model.policy import Policy
+
 from ..model.layout import DISK
-from ..model.policies import Policy
 from .build import Program, Returned
 from .runs import WAYS, c_end, rule_end, rule_step
 from .starts import Doing, Start, build

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+from ultrafolio.model.policy import Policy
+
 from ..model.fixes import order
 from ..model.layout import ANON, MAPPED, WAITS
-from ..model.policies import Policy
 from .build import Program, Returned
 from .pieces import MOVES_OWNERSHIP
 from .runs import c_end, rule_end, rule_step

@@ -10,6 +10,8 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ultrafolio.model.policy import Policy
+
 from ..model.layout import (
     ANON,
     ENDLESS,
@@ -27,7 +29,6 @@ from ..model.layout import (
     State,
     blank,
 )
-from ..model.policies import Policy
 from .runs import WAYS, set_up
 from .watch import Watched
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from ultrafolio.uvcall.calls import BY_COMMAND, CC_BUSY, CC_ERROR, CC_OK
+
 from ..model.layout import (
     ANON,
     DONE,
@@ -25,7 +27,6 @@ from ..model.layout import (
     UV_BUSY,
     UV_OK,
 )
-from ..rpc.uvcb_calls import BY_COMMAND, CC_BUSY, CC_ERROR, CC_OK
 from .build import Ask
 
 PRESENT, WRITE = 1, 2

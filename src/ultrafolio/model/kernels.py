@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import InputError
 from .fixes import FIXES, Fix, fix, order, standing
-from .policies import Policy
+from .policy import Policy
 
 GUP_BUG, LOCK_BUG, FAULT_BUG = "gup-skips-failed-page", "freeze-without-pte-lock", "faultin-false-success"
 

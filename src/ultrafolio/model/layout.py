@@ -115,7 +115,7 @@ WAITS = (
     "the page-table lock", "the I/O to complete",
 )  # fmt: skip
 
-# ---- bugs of kernels as variants of the rules (policies.VARIANTS says what each is), a configuration field each
+# ---- bugs of kernels as variants of the rules (policy.VARIANTS says what each is), a configuration field each
 VARIANT_FIELDS = (
     "freeze_unlocked", "faultin_success", "faultin_leak", "gup_skips", "no_export", "ignores_unmap", "drops_unused",
 )  # fmt: skip

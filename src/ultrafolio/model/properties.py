@@ -6,7 +6,8 @@ the rule that ran, its outcome, the page it was about, and that page's state bef
 
 from __future__ import annotations
 
-from .host import bit_page, counted, head
+from ultrafolio.model.rules.folio import bit_page, counted, head
+
 from .layout import *
 from .rule import fn
 

@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from ultrafolio.model.policies import find
+from ultrafolio.model.policy import Policy
+
 from ..errors import InputError, one_of
 from ..fields import Field, read_toml, take
 from .layout import *
-from .policies import Policy, find
 
 EXPORTED_SHARED = "exported_shared"
 STATES = (*(name.lower() for name in PAGE_STATES), EXPORTED_SHARED)

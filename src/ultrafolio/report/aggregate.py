@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ultrafolio.sim.cell import bucket_edges
-from ultrafolio.sim.layout import HIST_SIZE
+from ultrafolio.sim.records import HIST_SIZE
 
 from .store import Array, Axis, Results, Scalar
 

@@ -22,7 +22,7 @@ LIVELOCK = (
     "import of a dirty folio that no import writes back, under background writeback "
     "(scenarios/17-iomap-endless-writeback.toml); the sweep says livelock of such a wait, and of no other."
 )
-"""What stands behind a run's livelock: sim/kernel.py, shown_livelock."""
+"""What stands behind a run's livelock: sim/loop.py, shown_livelock."""
 
 
 @dataclass(frozen=True)

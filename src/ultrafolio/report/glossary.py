@@ -7,6 +7,7 @@ from typing import Any
 
 from ultrafolio.errors import InputError
 from ultrafolio.model import policies as model
+from ultrafolio.model.policy import CHOICES, MEANING
 from ultrafolio.sim.config import WORKLOAD
 from ultrafolio.sim.costs import DEFAULTS
 from ultrafolio.sim.words import AXIS_MEANING
@@ -54,9 +55,9 @@ def policies(results: Results) -> Table:
         except InputError:
             rows.append([name, source, "not known here"])
             continue
-        choices = [f"{choice} = {getattr(found, choice)}" for choice in model.CHOICES if choice != "interrupt"]
+        choices = [f"{choice} = {getattr(found, choice)}" for choice in CHOICES if choice != "interrupt"]
         rows.append([name, source, ", ".join(choices)])
-    words = "; ".join(f"{choice}: {model.MEANING[choice]}" for choice in model.CHOICES if choice != "interrupt")
+    words = "; ".join(f"{choice}: {MEANING[choice]}" for choice in CHOICES if choice != "interrupt")
     return Table("policy-words", f"The policies. {words}.", ["policy", "from", "choices"], rows, numeric=False)
 
 

@@ -51,14 +51,14 @@ class Tls:
 
     @classmethod
     def read(cls, folder: str | Path, name: str) -> Tls:
-        """`ca.crt`, `NAME.crt`, `NAME.key` of a folder by services.certificates. InputError: one is missing."""
+        """`ca.crt`, `NAME.crt`, `NAME.key` of a folder that launcher.certificates made. InputError: one is missing."""
         files = [Path(folder) / file for file in ("ca.crt", f"{name}.crt", f"{name}.key")]
         try:
             return cls(*(file.read_bytes() for file in files))
         except OSError as error:
             raise InputError(f"{error.filename}: cannot be read", value=error.strerror, allowed="a PEM file",
                              cause="the folder has no certificate of this role",
-                             then=f"python -m services.certificates {folder}") from None  # fmt: skip
+                             then=f"python -m services.launcher.certificates {folder}") from None  # fmt: skip
 
 
 def request_id() -> str:

@@ -18,9 +18,9 @@ from ultrafolio.errors import InputError
 from ultrafolio.model.layout import EXPORTED, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
-from ultrafolio.state.burst import Done
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta, join, split
+from ultrafolio.state.turn import Done
 
 from .client import Channel, Tls, connect, request_id
 from .messages import meta_to, step_from

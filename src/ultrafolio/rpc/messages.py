@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 
 from ultrafolio.model.layout import CFG, WHO
-from ultrafolio.state.burst import Done
 from ultrafolio.state.sections import Meta
+from ultrafolio.state.turn import Done
 
 from .v1 import common_pb2 as pb
 

@@ -12,14 +12,14 @@ import numpy as np
 from ultrafolio.engine.interp import records
 from ultrafolio.engine.load import digest
 from ultrafolio.model.layout import *
+from ultrafolio.sim.build import build
+from ultrafolio.sim.records import *
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OB_DIRTY
 from ultrafolio.waits.words import in_words, stall
 
 from .config import resolve
-from .layout import *
 from .load import compiled
-from .world import build
 
 __all__ = ["COLUMNS", "engine_digest", "finish", "resolve", "run", "simulate_all", "warm"]
 

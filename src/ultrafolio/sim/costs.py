@@ -20,8 +20,7 @@ from ultrafolio.model import layout
 from ultrafolio.model.bounds import fits
 from ultrafolio.model.layout import DEAD
 from ultrafolio.model.rule import RULES
-
-from .layout import OUTCOME_SLOTS
+from ultrafolio.sim.records import OUTCOME_SLOTS
 
 MOST_NS = 10_000_000_000
 """The most that a step may take."""

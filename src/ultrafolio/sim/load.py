@@ -8,9 +8,8 @@ from typing import Any
 
 from ultrafolio.engine import load as rules
 from ultrafolio.engine.interp import to_lists, write_back
+from ultrafolio.sim import loop, records
 from ultrafolio.waits import load as waits
-
-from . import kernel, layout
 
 Simulate = Callable[[Any, Any, int], int]
 
@@ -21,8 +20,8 @@ def _loaded(
 ) -> Any:
     space = rules.functions(decorate, changed, unsigned=unsigned)
     waits.add(space, apart)
-    space.update(rules.constants(layout))
-    rules.add_functions(space, kernel, lambda f: entry(f) if f.__name__ == "simulate" else decorate(f))
+    space.update(rules.constants(records))
+    rules.add_functions(space, loop, lambda f: entry(f) if f.__name__ == "simulate" else decorate(f))
     return space["simulate"]
 
 
@@ -37,7 +36,7 @@ def compiled() -> Simulate:
     """`simulate(state, world, limit)` compiled, over arrays. With NUMBA_DISABLE_JIT=1: the interpreter, over a copy."""
     if not rules.can_compile():
         return _over_arrays(interpreted())
-    rules.say_compiling("kernel.simulate", "the simulator", 15)
+    rules.say_compiling("loop.simulate", "the simulator", 15)
     inner, entry = rules.inner_flags(), rules.entry_flags()
     import numba
 

@@ -10,10 +10,9 @@ from typing import Any
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import State
-from ultrafolio.model.policies import Policy
-
-from . import cell, config, costs, world
-from .layout import World
+from ultrafolio.model.policy import Policy
+from ultrafolio.sim import build, cell, config, costs
+from ultrafolio.sim.records import World
 
 OF_A_PLAN = ("order", "workload", "placement")
 """Axes that a scenario has not: it has its own memory and actors."""
@@ -47,7 +46,7 @@ def of_plan(
     tables = {name: value for name, value in document.items() if name in ("workload", "policy", "costs")}
     tables = {**tables, **axes.pop("tables", {})}
     settings = config.resolve({**axes, "tables": tables}, base)
-    return Once(settings, *world.build(settings, base, trace=trace))
+    return Once(settings, *build.build(settings, base, trace=trace))
 
 
 def of_scenario(
@@ -60,7 +59,7 @@ def of_scenario(
                          allowed="--policy, --costs, --seed, --duration-us, --trace")  # fmt: skip
     profile = costs.find(given.get("costs", "default"), {}, Path())
     duration = given.get("duration_us", config.AXES["duration_us"].default)
-    made = world.from_system(scenario.system(story, policy), profile, seed=given.get("seed", 1), duration_us=duration,
+    made = build.from_system(scenario.system(story, policy), profile, seed=given.get("seed", 1), duration_us=duration,
                              check=given.get("check", True), trace=trace)  # fmt: skip
     return Once({"duration_us": duration, "policy": {"track": policy.track}}, *made)
 

@@ -87,7 +87,7 @@ local function log(data, actor)
 end
 
 -- who has seen a revision that is not here any more has seen writes that the store has lost: nobody goes on from here
--- before an operator has decided (services/recover.py)
+-- before an operator has decided (services/launcher/recover.py)
 for name, known in pairs(cached) do
   if known > revision[name] then redis.call('SET', KEYS[6], name) end
 end

@@ -14,6 +14,7 @@ import msgspec
 
 from ultrafolio.engine import load
 from ultrafolio.engine.interp import to_lists, write_back
+from ultrafolio.engine.undo import Notes
 from ultrafolio.errors import InputError
 from ultrafolio.model import properties
 from ultrafolio.model.layout import (
@@ -30,10 +31,9 @@ from ultrafolio.model.layout import (
     State,
 )
 from ultrafolio.model.rule import RULES
+from ultrafolio.state.view import Live
 
 from .events import LONGEST_ROUND, MOST_ROUNDS, Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode, encode
-from .group import Live
-from .notes import Notes
 from .sections import Meta, decode_meta, encode_meta, join, split
 from .store import Event
 

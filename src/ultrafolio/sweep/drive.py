@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Any, Literal
 
 from ultrafolio.errors import InputError
+from ultrafolio.sweep.local.processes import Executor
 
 from .cells import Cells
-from .executor import Executor
 from .plan import Plan
 from .progress import Count, Display
 from .results import Keys, write_results

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ultrafolio.durable import replacing
+
 from .cells import Scalar
-from .durable import replacing
 from .key import KEY_BYTES, canonical
 from .plan import Plan
 from .store import Store

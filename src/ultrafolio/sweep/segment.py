@@ -19,9 +19,8 @@ from typing import Any, Self
 import pyarrow as pa
 
 from ultrafolio.checksums import Pieces, piece
+from ultrafolio.durable import sync_folder, unwritable
 from ultrafolio.errors import InputError
-
-from .durable import sync_folder, unwritable
 
 OK, FAILED = "ok", "failed"
 ARROW = {"int": pa.int64(), "str": pa.string(), "ints": pa.list_(pa.int64())}

@@ -24,9 +24,9 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from ultrafolio.durable import replace, unwritable
 from ultrafolio.errors import InputError
 
-from .durable import replace, unwritable
 from .plan import Plan
 from .segment import FAILED, read_segment
 

@@ -16,10 +16,11 @@ What the waiter holds itself is absent for it. The bits stand in the order in wh
 
 from __future__ import annotations
 
-from ultrafolio.model.host import counted, extra_refs, head, never_matches, writable
 from ultrafolio.model.layout import *
 from ultrafolio.model.rule import fn
-from ultrafolio.model.ultravisor import hw_guest
+from ultrafolio.model.rules.folio import counted, extra_refs, head, writable
+from ultrafolio.model.rules.imports import never_matches
+from ultrafolio.model.rules.ultravisor import hw_guest
 
 from .tables import *
 

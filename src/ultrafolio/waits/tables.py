@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ultrafolio.model import access, guest, host, properties, reboot, ultravisor  # noqa: F401  (they fill RULES)
 from ultrafolio.model import layout as _layout
+from ultrafolio.model import rules  # noqa: F401  (it fills RULES)
 from ultrafolio.model.bounds import fits
 from ultrafolio.model.rule import RULES
 

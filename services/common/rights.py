@@ -1,0 +1,139 @@
+"""Who may call what, and for which machine: one table for all methods of all services.
+
+A method that is not in the table cannot be registered. Beside the role, a call of a guest names a machine: directly,
+or by an actor of a group. A caller that speaks for one machine (`guest:3`) is refused where that is another's, and a
+caller of one group (`guest:g/3`) where a call names another group. A guest service (`guest`) speaks for all machines
+that it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import grpc
+
+from services.common import identity
+from services.common.identity import Identity
+from ultrafolio.rpc.errors import StatusError
+
+MachineOf = Callable[[str, int], int | None]
+"""(group, actor) -> number of the actor's machine, None for an actor that there is not. StatusError: no such group."""
+Compare = Callable[[Identity, Any, MachineOf], None]
+
+
+class Rule(NamedTuple):
+    """roles: who may call;  compare: what of the call is compared with a caller that is a guest, nothing for None."""
+
+    roles: tuple[str, ...]
+    compare: Compare | None = None
+
+
+def own_machine(caller: Identity, vm: int | None) -> int:
+    """The machine that a guest speaks for in a call that names `vm`, or none. StatusError: another's, or nobody's."""
+    if caller.vm is not None and not caller.vm.isdecimal():
+        raise not_yours(f"guest {caller.vm}", caller)
+    if vm is None and caller.vm is None:
+        raise not_yours("a guest without a number", caller)
+    named = int(caller.vm or 0) if vm is None else vm
+    if caller.vm is not None and int(caller.vm) != named:
+        raise not_yours(f"guest {named}", caller)
+    return named
+
+
+def not_yours(whose: str, caller: Identity) -> StatusError:
+    return StatusError(
+        grpc.StatusCode.PERMISSION_DENIED, "NOT_YOUR_VIEW", f"an access or a call as {whose}", value=str(caller),
+        allowed="host or device without vm; guest with its own vm",
+    )  # fmt: skip
+
+
+def _field(caller: Identity, request: Any, machine_of: MachineOf) -> None:
+    """The request's field `vm`."""
+    named = request.vm if _optional(request) is None or request.HasField("vm") else None
+    own_machine(caller, named)
+
+
+def _actor(caller: Identity, request: Any, machine_of: MachineOf) -> None:
+    """The machine of the request's actor."""
+    if caller.vm is not None:
+        vm = machine_of(request.group, request.actor)
+        # for an actor that there is not the service says so
+        if vm is not None:
+            own_machine(caller, vm)
+
+
+def _optional(request: Any) -> Any:
+    return request.DESCRIPTOR.fields_by_name["vm"].containing_oneof
+
+
+HOST, GUEST, LAB, DEVICE = ("host",), ("guest",), ("lab",), ("device",)
+_VMM = (*GUEST, *HOST, *LAB)
+"""The guest service stands for the VMM, too."""
+_ALL = (*GUEST, *DEVICE, *HOST, *LAB)
+_DRIVEN = Rule((*GUEST, *LAB), _actor)
+_LAB = Rule(LAB)
+
+_GUEST = dict.fromkeys(
+    ("Touch", "Share", "Unshare", "DirectIo", "Configure", "Interrupt", "Reboot", "RunWorkload", "Boot"), _DRIVEN
+) | dict.fromkeys(("Step", "Prepare"), _LAB)
+_HOST = {
+    "Run": Rule(_ALL, _actor),
+    "Start": Rule((*HOST, *LAB)),
+    "Cross": Rule((*GUEST, *DEVICE), _actor),
+    "ReadPage": Rule((*HOST, *LAB)),
+    # a guest is told of its own actors only
+    "Explain": Rule(_ALL),
+    "Step": _LAB,
+    "Prepare": _LAB,
+    "CreateGuest": Rule(_VMM, _field),
+    "Unpack": Rule(_VMM, _actor),
+    "StartGuest": Rule(_VMM, _field),
+    "DestroyGuest": Rule(_VMM, _field),
+}
+_ULTRAVISOR = {
+    "Execute": Rule(_VMM, _field),
+    # host and device see what the host sees, a guest what its machine sees
+    "Access": Rule(_ALL, _field),
+    "Shares": Rule((*GUEST, *LAB), _field),
+    "WouldEnd": Rule((*HOST, *LAB)),
+    "Enter": Rule((*HOST, *LAB)),
+    "Diagnose": Rule((*GUEST, *LAB), _field),
+    # a public key
+    "HostKey": Rule(identity.ROLES),
+    "Prepare": _LAB,
+    "Inject": _LAB,
+    "Clear": _LAB,
+}
+_OF_LAB = (
+    "SubmitSweep", "UploadRecording", "WatchSweep", "ControlSweep", "ListSweeps", "FetchResults", "Watch", "ListGroups",
+    "ArchiveGroup", "DeleteGroup",
+)  # fmt: skip
+PACKAGE = "ultrafolio.rpc.v1."
+TABLE: dict[str, Rule] = {
+    f"{PACKAGE}{service}/{method}": rule
+    for service, methods in (
+        ("GuestService", _GUEST), ("HostMmService", _HOST), ("UltravisorService", _ULTRAVISOR),
+        ("LabService", dict.fromkeys(_OF_LAB, _LAB)),
+    )
+    for method, rule in methods.items()
+}  # fmt: skip
+"""Full method name -> its rule."""
+
+
+def rule_of(rpc: str) -> Rule | None:
+    """The rule of a method; None for one of another package (health, reflection). KeyError: one of ours without."""
+    return TABLE[rpc] if rpc.startswith(PACKAGE) else None
+
+
+def check(rule: Rule, request: Any, context: grpc.ServicerContext, machine_of: MachineOf) -> Identity:
+    """The caller. StatusError (PERMISSION_DENIED): the caller's role may not call this, or not for this machine.
+
+    request: None for a stream of requests, which names no machine
+    """
+    caller = identity.require(context, rule.roles)
+    if caller.group is not None and getattr(request, "group", caller.group) != caller.group:
+        raise not_yours(f"a guest of group {request.group or 'none'}", caller)
+    if rule.compare and caller.role == "guest" and request is not None:
+        rule.compare(caller, request, machine_of)
+    return caller

@@ -1,0 +1,184 @@
+"""The way from the host to the ultravisor: control blocks, the host's view of pages, and the guests created there."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import msgspec
+
+from services.common.groups import TURN_LOST
+from services.host_mm.swap import Seen, Swap
+from ultrafolio.engine.load import interpreted
+from ultrafolio.model.layout import ACCESS, ALLOWED, UV_OK, WRITE
+from ultrafolio.rpc.client import request_id
+from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.messages import laboratory_handle
+from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
+from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.store import Turn
+from ultrafolio.state.turn import SWAPS, Ask, Lost, Result
+from ultrafolio.state.view import View
+from ultrafolio.uvcall import uvcb
+from ultrafolio.uvcall.calls import CC_BUSY, CPU_LOAD, CPU_STOPPED
+from ultrafolio.uvcall.uvcb import Block
+
+PAGE = 4096
+FLIPPED = b"\xff" * 16
+"""What the host writes over a page's beginning, be it asked to, or broken or hostile."""
+BY_ADDRESS = {"uv_export": "export", "uv_pin": "pin"}
+BY_GUEST = {"uv_import": "import", "uv_unpin": "unpin"}
+
+
+class Created(msgspec.Struct, frozen=True, array_like=True):
+    """What the host keeps of a secure guest that it created.
+
+    configuration, cpus  their handles;  asce: what its processors run with
+    request              the request that created it;  started: whether its image was verified
+    """
+
+    configuration: int
+    cpus: list[int]
+    asce: int
+    request: str
+    started: bool = False
+
+
+class Guests:
+    """The guests that this host created, in the shared state, and the image pages that wait to be unpacked."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self.unpacking: dict[tuple[str, int], dict[int, tuple[int, int]]] = {}
+        """By group and vCPU: per page that its next import unpacks, tweak and offset."""
+
+    def find(self, group: str, vm: int) -> Created | None:
+        """The guest that is virtual machine `vm` of a group; None where that was laid out without a boot."""
+        kept = self._store.get(_key(group, vm))
+        return msgspec.msgpack.decode(kept, type=Created) if kept else None
+
+    def keep(self, group: str, vm: int, guest: Created | None) -> None:
+        """Remember a guest, or that it is gone."""
+        new = msgspec.msgpack.encode(guest) if guest else b""
+        while not self._store.swap(_key(group, vm), kept := self._store.get(_key(group, vm)), new) and kept != new:
+            continue
+
+    def handle(self, group: str, vm: int) -> int:
+        """Its handle in calls."""
+        guest = self.find(group, vm)
+        return guest.configuration if guest else laboratory_handle(group, vm)
+
+
+class Firmware:
+    """The ultravisor as the host may use it. swap: where pages go that leave memory."""
+
+    def __init__(self, stub: ultravisor_pb2_grpc.UltravisorServiceStub, guests: Guests, swap: Swap) -> None:
+        self.stub, self.guests, self.swap = stub, guests, swap
+
+    def execute(
+        self, name: str, *, group: str = "", vm: int | None = None, operand: bytes = b"", request: str = "",
+        **fields: int,
+    ) -> Block:  # fmt: skip
+        """A call outside of any step, until it is not busy (uv_call in asm/uv.h, v6.13): its block as it was answered.
+
+        request: names the call: repeated, it is answered as before and done once
+        """
+        message = ultravisor_pb2.ExecuteRequest(
+            group=group, vm=vm, operand=operand, running_cpus=1, request_id=request or request_id(),
+            control_block=uvcb.pack(name, **fields),
+        )  # fmt: skip
+        while (answer := self.stub.Execute(message)).condition_code >= CC_BUSY:
+            continue
+        return uvcb.unpack(answer.control_block)
+
+    def see(self, group: str, page: int, data: bytes = b"", turn: common_pb2.Turn | None = None) -> Seen:
+        """An access by the host: reads the page, and writes `data` at its beginning."""
+        access = ultravisor_pb2.PageAccess(page=page, length=PAGE, data=data)
+        answer = self.stub.Access(ultravisor_pb2.AccessRequest(group=group, accesses=[access], turn=turn))
+        return Seen(answer.outcomes[0].exception, answer.outcomes[0].data)
+
+    def would_end(self, group: str, instructions: list[tuple[int, int, int]]) -> list[bool]:
+        """Which instructions (virtual machine, page, operation) of guests the hardware would let end now."""
+        asked = [ultravisor_pb2.Instruction(vm=vm, page=page, op=op) for vm, page, op in instructions]
+        return list(self.stub.WouldEnd(ultravisor_pb2.WouldEndRequest(group=group, instructions=asked)).ends)
+
+    def read_pages(self, group: str, first: int, count: int) -> bytes:
+        """What the host sees in `count` pages; PermissionError where one is secure."""
+        accesses = [ultravisor_pb2.PageAccess(page=page, length=PAGE) for page in range(first, first + count)]
+        answer = self.stub.Access(ultravisor_pb2.AccessRequest(group=group, accesses=accesses))
+        for page, one in zip(range(first, first + count), answer.outcomes, strict=True):
+            if one.exception != ALLOWED:
+                raise PermissionError(f"I/O on page {page} of {group}: exception {one.exception:#x}")
+        return b"".join(one.data for one in answer.outcomes)
+
+    def ask(self, group: str) -> Ask:
+        """What answers the crossings of the host's rules."""
+
+        def ask(view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...]) -> Result:
+            part = common_pb2.Turn(token=turn.token, index=index)
+            try:
+                if function in SWAPS:
+                    move = self.swap.out if function == "swap_out" else self.swap.back
+                    return Result(move(functools.partial(self.see, group), view.meta.origin, arguments[0], part))
+                if function == "hw_host":
+                    return Result(self.see(group, arguments[0], written(view.live, turn.actor), part).exception)
+                if function == "uv_reset":
+                    return self._reset(group, view, part, arguments[0])
+                return self._call(group, view, part, function, arguments, turn.actor)
+            except StatusError as error:
+                if error.reason == TURN_LOST:
+                    raise Lost from None
+                raise
+
+        return ask
+
+    def _call(
+        self, group: str, view: View, part: common_pb2.Turn, function: str, arguments: tuple[int, ...], actor: int
+    ) -> Result:
+        message = ultravisor_pb2.ExecuteRequest(group=group, turn=part, request_id=request_id())
+        message.control_block = self._block(group, view.meta.origin, function, arguments, actor)
+        answer = self.stub.Execute(message)
+        # an import is tried once (since v5.16), every other call until it is not busy: uv_call in asm/uv.h, v6.13
+        while answer.condition_code >= CC_BUSY and function not in BY_GUEST:
+            answer = self.stub.Execute(message)
+        if function == "uv_import" and answer.result == UV_OK:
+            self.guests.unpacking.get((group, actor), {}).pop(arguments[1], None)
+        return Result(answer.result, answer.fresh)
+
+    def _block(self, group: str, origin: int, function: str, arguments: tuple[int, ...], actor: int) -> bytes:
+        """The control block of a page call of model.ultravisor, for a group whose page 0 is at `origin`."""
+        if function in BY_ADDRESS:
+            return uvcb.pack(BY_ADDRESS[function], paddr=origin + arguments[0] * PAGE)
+        vm, *pages = arguments
+        handle = self.guests.handle(group, vm)
+        if function not in BY_GUEST:
+            return uvcb.pack("unshare_all", guest_handle=handle)
+        page, address = pages[0], pages[0] * PAGE
+        waits = self.guests.unpacking.get((group, actor), {}).get(page) if function == "uv_import" else None
+        if waits:
+            return uvcb.pack("unpack", guest_handle=handle, gaddr=address, tweak=waits[0], offset=waits[1])
+        return uvcb.pack(BY_GUEST[function], guest_handle=handle, gaddr=address)
+
+    def _reset(self, group: str, view: View, part: common_pb2.Turn, vm: int) -> Result:
+        """A machine's reset. For a guest that was created by calls there is an order to it (kernel §1.5)."""
+        guest = self.guests.find(group, vm)
+        for cpu in guest.cpus if guest else ():
+            self.execute("cpu_set_state", cpu_handle=cpu, state=CPU_STOPPED)
+        result = self._call(group, view, part, "uv_reset", (vm,), 0)
+        if guest:
+            self.execute("prepare_reset", guest_handle=guest.configuration)
+            for cpu in guest.cpus:
+                self.execute("cpu_reset_clear", cpu_handle=cpu)
+            self.execute("cpu_set_state", cpu_handle=guest.cpus[0], state=CPU_LOAD)
+        return result
+
+
+def written(s: Any, actor: int) -> bytes:
+    """What an access of the host writes: nothing where it reads, or is not to be made."""
+    if s.who[actor].kind == ACCESS:
+        return FLIPPED if s.task[actor].call == WRITE else b""
+    return FLIPPED if s.actor[actor].budget and interpreted().turn_come(s, actor) else b""
+
+
+def _key(group: str, vm: int) -> str:
+    return f"uf:host:guest:{group}:{vm}"

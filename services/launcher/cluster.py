@@ -1,0 +1,233 @@
+"""The whole cluster on one machine: the shared state and one process per service, started, watched and stopped.
+
+Each service is `python -m services.NAME`, told what it needs by ULTRAFOLIO_* variables; it says on its first line of
+standard output where it listens. Its standard input is a pipe from here: when this process ends, however it ends, the
+pipe closes and the service stops. Nothing is restarted on its own; `Cluster.start(name)` starts a part again, on the
+port it had.
+
+    with State.own(folder) as state, Cluster(folder, Settings(), parts(), state) as cluster:
+        cluster.address("guest")
+        cluster.children["host_mm"].kill()
+        cluster.start("host_mm")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from services.common.probe import serving
+from services.common.serve import ROLE
+from services.common.settings import PREFIX, Settings
+from services.launcher import users
+from ultrafolio.errors import InputError
+from ultrafolio.redis_server import Server
+from ultrafolio.rpc.client import Tls
+from ultrafolio.state import acl
+
+ROOT = Path(__file__).resolve().parent.parent
+# a first start compiles the rules
+START_S = 120.0
+
+
+class Part(NamedTuple):
+    """One process of the cluster: a unique name ("guest-2"), a key of serve.ROLE, and what `python -m` runs."""
+
+    name: str
+    service: str
+    module: str
+
+
+def parts(guests: int = 1) -> list[Part]:
+    """The services in the order in which they start; they stop in the opposite one."""
+    replicas = ["guest"] if guests == 1 else [f"guest-{i}" for i in range(1, guests + 1)]
+    names = ["ultravisor", "host_mm", *replicas, "lab"]
+    services = ["ultravisor", "host_mm", *["guest"] * guests, "lab"]
+    return [Part(name, service, f"services.{service}") for name, service in zip(names, services, strict=True)]
+
+
+class Child:
+    """A running part: its process, and where it listens."""
+
+    def __init__(self, part: Part, settings: Settings, log: Path) -> None:
+        self.part, self.settings, self._log = part, settings, log
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX) or k == "ULTRAFOLIO_CACHE"}
+        environment |= settings.environment()
+        environment.setdefault("GRPC_VERBOSITY", "ERROR")
+        with log.open("ab") as file:
+            # a session of its own: a Ctrl-C in the terminal reaches the launcher only, which stops the parts in order
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", part.module], cwd=ROOT, env=environment, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=file, start_new_session=True,
+            )  # fmt: skip
+        self.says: dict[str, Any] = {}
+        self._said = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return str(self.says["address"])
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                if not self._said.is_set():
+                    self.says = json.loads(line)
+                    self._said.set()
+        self._said.set()
+
+    def wait_serving(self, tls: Tls | None, end: float) -> None:
+        """Until the part is SERVING. InputError: it ended before, or it is not by `end` (monotonic seconds)."""
+        self._said.wait(max(0.0, end - time.monotonic()))
+        while self.says and self.process.poll() is None and time.monotonic() < end:
+            try:
+                if serving(self.address, tls):
+                    return
+            except InputError:
+                pass
+            time.sleep(0.05)
+        if self._said.is_set() and not self.says:
+            # its output is closed, so it is ending
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+        code = self.process.poll()
+        raise InputError(
+            f"{self.part.name}: {'is not ready' if code is None else f'ended with {code}'}", value=self.last_word(),
+            cause="its log says why", then=f"cat {self._log}",
+        )  # fmt: skip
+
+    def last_word(self) -> str:
+        """What its log says last: the reason of an entry, or an error with what stands indented below it."""
+        last = re.split(r"\n(?=\S)", self._log.read_text(errors="replace").strip())[-1]
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            return str(json.loads(last)["reason"])
+        return "; ".join(" ".join(line.split()) for line in last.splitlines())
+
+    def stop(self) -> int:
+        """Ask it to stop, insist after its grace period; its exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(self.settings.grace_s + 5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        code = self.process.wait()
+        self._close()
+        return code
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """A fault: a signal, SIGKILL unless told otherwise (SIGSTOP pauses the process, SIGCONT lets it go on)."""
+        self.process.send_signal(number)
+        if number == signal.SIGKILL:
+            self.process.wait()
+            self._close()
+
+    def _close(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+class State:
+    """The shared state of a cluster: a server of its own, with one user per role, or one that was there.
+
+    url        without user where `users` is set
+    users      folder of services.launcher.users; None: the URL's user is everybody's
+    admin_url  the URL of a user that may do everything; where the server was given, of the user that was given
+    server     the server of our own
+    """
+
+    def __init__(self, url: str, admin_url: str, users: Path | None = None, server: Server | None = None) -> None:
+        self.url, self.admin_url, self.users, self.server = url, admin_url, users, server
+
+    @classmethod
+    def given(cls, url: str) -> State:
+        """A server that somebody else runs."""
+        return cls(url, url)
+
+    @classmethod
+    @contextlib.contextmanager
+    def own(cls, folder: Path) -> Iterator[State]:
+        """A server that keeps every acknowledged write in `folder`/redis, until the end of the block."""
+        home = folder / "redis"
+        passwords = users.keep(home)
+        with Server.start(home, append_only=True, acl_file=home / users.ACL_FILE) as server:
+            yield cls(server.url, server.url_of(acl.ADMIN, passwords[acl.ADMIN]), home, server)
+
+
+class Cluster:
+    """All parts of a cluster in `folder`: logs, a guest's disks. A context manager, which starts and stops them all.
+
+    settings    what all services have in common; each gets its own copy with addresses, ports and credentials
+    first_port  the parts listen on this port and those after it; 0: on free ones
+    """
+
+    def __init__(
+        self, folder: Path, settings: Settings, todo: Sequence[Part], state: State, *, first_port: int = 0
+    ) -> None:
+        self.folder, self.settings, self.state = folder, settings, state
+        self.todo = {part.name: part for part in todo}
+        self.children: dict[str, Child] = {}
+        self._ports = {part.name: first_port and first_port + i for i, part in enumerate(todo)}
+        self._tls = Tls.read(settings.tls, "lab") if settings.tls else None
+
+    def __enter__(self) -> Cluster:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, *names: str) -> None:
+        """Start parts (all of them unless named) and wait until each is SERVING. InputError: one is not in time."""
+        for name in names or self.todo:
+            child = self.children[name] = Child(self.todo[name], self._settings(name), self.folder / f"{name}.log")
+            child.wait_serving(self._tls, time.monotonic() + START_S)
+            self._ports[name] = int(child.address.rpartition(":")[2])
+
+    def stop(self) -> dict[str, int]:
+        """Stop all parts, the last started first; their exit statuses."""
+        return {name: self.children[name].stop() for name in reversed(list(self.todo)) if name in self.children}
+
+    def ended(self) -> dict[str, int]:
+        """The parts that have ended on their own or by a fault, and their exit statuses."""
+        codes = {name: child.process.poll() for name, child in self.children.items()}
+        return {name: code for name, code in codes.items() if code is not None}
+
+    def address(self, service: str) -> str:
+        """Where the first part of this service listens; empty if none is started."""
+        return next((child.address for child in self.children.values() if child.part.service == service), "")
+
+    def _settings(self, name: str) -> Settings:
+        part, common = self.todo[name], self.settings
+        data = self.folder / name
+        data.mkdir(parents=True, exist_ok=True)
+        secret = str(users.password_file(self.state.users, ROLE[part.service])) if self.state.users else ""
+        keeper = str(users.password_file(self.state.users, acl.KEEPER)) if self.state.users else ""
+        # a metrics port that was given is the first part's, and the others' follow
+        metrics = common.metrics_port + (list(self.todo).index(name) if common.metrics_port > 0 else 0)
+        return replace(
+            common, instance=name, port=self._ports[name], metrics_port=metrics, data=str(data), with_parent=True,
+            redis=self.state.url, redis_password_file=secret or common.redis_password_file,
+            keeper_password_file=(keeper or common.keeper_password_file) if part.service == "lab" else "",
+            ultravisor="" if part.service == "ultravisor" else self.address("ultravisor"),
+            host_mm="" if part.service in ("ultravisor", "host_mm") else self.address("host_mm"),
+        )  # fmt: skip

@@ -1,0 +1,280 @@
+"""The class of a wait that never ends, from its whole component of the state graph, and what it is named after.
+
+The definition (docs/decisions.md, "Stalls"): the *obstacles* of a component are the conditions that refuse a step of
+the waiter somewhere in it. The wait is *fatal* where the waiter or its guest is dead; *permanent* where one of its
+obstacles is there in every state and no fair step that removes it is enabled in any; else a *livelock*. The page is
+*taken away* where an import of it succeeds in the component and another step ends the access that it gave.
+
+What a predicate of waits.rules says of a state depends on its memory and on the components of one or two actors, so it
+is evaluated by the plain interpreter once for each such combination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ultrafolio.check.search.graph import Graph
+from ultrafolio.check.verdicts.replay import copied
+from ultrafolio.engine.interp import to_lists
+from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, SPLIT, State
+from ultrafolio.model.rule import RULES
+from ultrafolio.waits.load import interpreted
+from ultrafolio.waits.tables import OB_REFS, OBSTACLE_OF, OBSTACLES
+from ultrafolio.waits.words import bits, last
+
+Array = np.ndarray[Any, Any]
+Steps = tuple[tuple[int, str], ...]
+"""Steps as (actor, name of the rule)."""
+
+
+def _nowhere() -> Array:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Component:
+    """A largest strongly connected set of states in which `waiter` waits and a fair run can stay for ever, or a state
+    in which nothing fair is enabled. members: numbers of its states, ascending, so the first is entered first."""
+
+    waiter: int
+    members: Array
+
+    @property
+    def entry(self) -> int:
+        return int(self.members[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """The class of a component: kind fatal, permanent or livelock.
+
+    page      the page waited for;  whole: the references are counted over its folio
+    named     the obstacles it is named after, a bit each; taken: it is named after the page, which is taken away
+    met       all obstacles that refuse the waiter in it
+    holding   permanent: the actors, and CPUs of LRU batches as (-1 - cpu), that hold what is named in every state
+    takers    livelock: the steps (actor, rule) that take the obstacle again, or the page away
+    releases  livelock: the steps (actor, rule) that remove it, or import the page
+    taking, releasing  the numbers of their edges
+    """
+
+    component: Component
+    kind: str
+    expected: bool
+    page: int
+    whole: bool
+    named: int
+    met: int
+    taken: bool = False
+    holding: tuple[int, ...] = ()
+    takers: Steps = ()
+    releases: Steps = ()
+    taking: Array = field(default_factory=_nowhere)
+    releasing: Array = field(default_factory=_nowhere)
+
+
+class Lookup:
+    """States of a graph by what a predicate depends on: the memory, and the components of some actors."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._states: dict[int, State] = {}
+
+    def state(self, number: int) -> State:
+        """State `number` as lists; not to be changed."""
+        if number not in self._states:
+            if len(self._states) > 4096:
+                self._states.clear()
+            self._states[number] = to_lists(self.graph.unpack(number))
+        return self._states[number]
+
+    def key(self, states: Array, *actors: int) -> Array:
+        """Per state a number that is equal where the memory and these actors' components are."""
+        space = self.graph.space
+        rows, fields = space.node, space.fields
+        made: Array = rows[states, 0] & fields[0]["mask"]
+        for t in actors:
+            f = fields[t + 1]
+            own = (rows[states, f["word"]] >> f["shift"]) & f["mask"]
+            _, made = np.unique(made, return_inverse=True)
+            made = made * (int(f["mask"]) + 1) + own
+        return made
+
+    def each(self, states: Array, predicate: Callable[[State], int], *actors: int) -> Array:
+        """The predicate of every state, which depends on the memory and these actors' components only."""
+        _, first, inverse = np.unique(self.key(states, *actors), return_index=True, return_inverse=True)
+        values: Array = np.array([int(predicate(self.state(int(states[i])))) for i in first], np.int64)
+        found: Array = values[inverse.reshape(-1)]
+        return found
+
+
+class _Judge:
+    """One component, its states and edges."""
+
+    def __init__(self, lookup: Lookup, component: Component) -> None:
+        self.lookup, self.component, self.t = lookup, component, component.waiter
+        graph, members = lookup.graph, component.members
+        self.members = members
+        first = graph.space.first
+        counts = first[members + 1] - first[members]
+        at = np.repeat(first[members] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
+        self.edges = at
+        self.source = np.repeat(members, counts)
+        self.target = graph.space.to[at].astype(np.int64)
+        self.by = graph.space.via[at] >> 16
+        self.fair = (graph.space.enabled[self.source] >> self.by & 1).astype(bool)
+        within = np.zeros(graph.states, bool)
+        within[members] = True
+        self.inside = within[self.target]
+        entry = lookup.state(component.entry)
+        self.page = int(interpreted().waited_page(entry, self.t))
+
+    # ------------------------------------------------------------------------------------------- the class
+    def judged(self) -> Judged:
+        run, t, page = interpreted(), self.t, self.page
+        met, whole = self._met()
+        entry = self.lookup.state(self.component.entry)
+        if run.is_dead(entry, t):
+            return Judged(self.component, "fatal", False, page, whole, 0, met)
+        here = self._standing(self.members, whole)
+        there = self._standing(self.target, whole)
+        staying = 0
+        for bit in bits(met):
+            if (here & bit).all() and not (self.fair & ((there & bit) == 0)).any():
+                staying |= bit
+        expected = self._expected()
+        if staying:
+            holding = self._holding(staying, whole)
+            return Judged(self.component, "permanent", expected, page, whole, staying, met, holding=holding)
+        away = self._taken_away()
+        named = last(met) if met and away is None else 0
+        taking, releasing = away or self._turns(named, whole, there)
+        return Judged(self.component, "livelock", expected, page, whole, named, met, away is not None,
+                      takers=self._steps(taking), releases=self._steps(releasing),
+                      taking=self.edges[taking], releasing=self.edges[releasing])  # fmt: skip
+
+    def _met(self) -> tuple[int, bool]:
+        """The obstacles that refuse the waiter's steps in the component, and whether a split met its references."""
+        run, t = interpreted(), self.t
+
+        def refused(s: State) -> int:
+            pc = s.task[t].pc
+            outcome = run.step(copied(s), t, 0, 0)
+            return OBSTACLE_OF.get(outcome, 0) | (SPLIT_MET if pc == SPLIT and outcome > 0 else 0)
+
+        found = int(np.bitwise_or.reduce(self.lookup.each(self.members, refused, t)))
+        return found & ~SPLIT_MET, bool(found & SPLIT_MET and found & OB_REFS)
+
+    def _standing(self, states: Array, whole: bool) -> Array:
+        run, t, page = interpreted(), self.t, self.page
+        return self.lookup.each(states, lambda s: run.stands(s, t, page, whole), t)
+
+    def _expected(self) -> bool:
+        """Whether the waiter unshares a page on which a device's pin stands in every state."""
+        entry, page = self.lookup.state(self.component.entry), self.page
+        if not interpreted().unshares(entry, self.t):
+            return False
+        pins = self.lookup.each(self.members, lambda s: s.mm[page].pins + s.mm[page].longs)
+        return bool((pins > 0).all())
+
+    # ----------------------------------------------------------------------------------------- who and which step
+    def _holding(self, named: int, whole: bool) -> tuple[int, ...]:
+        """Who holds a named obstacle in every state."""
+        run, t, page, found = interpreted(), self.t, self.page, []
+        for a in range(len(self.lookup.graph.system.choices)):
+            if a != t:
+
+                def held(s: State, a: int = a) -> int:
+                    return int(run.contributes(s, a, t, page, whole) & named)
+
+                if self.lookup.each(self.members, held, a).all():
+                    found.append(a)
+        for cpu in sorted({int(c) for c in self.lookup.graph.system.state.who["cpu"]}):
+
+            def batched(s: State, cpu: int = cpu) -> int:
+                return int(run.batched(s, page, whole, cpu))
+
+            if named & OB_REFS and self.lookup.each(self.members, batched).all():
+                found.append(-1 - cpu)
+        return tuple(found)
+
+    def _taken_away(self) -> tuple[Array, Array] | None:
+        """Which edges take the page away and which import it; None where there are not both."""
+        run, t, page = interpreted(), self.t, self.page
+        vm = int(self.lookup.graph.system.state.who["vm"][t])
+        if not interpreted().is_vcpu(self.lookup.state(self.component.entry), t):
+            return None
+
+        def seen(s: State) -> int:
+            return int(run.hw_guest(s, vm, page) == ALLOWED)
+
+        before, after = self.lookup.each(self.source, seen), self.lookup.each(self.target, seen)
+        imported = np.zeros(len(self.by), bool)
+        for a in np.unique(self.by[self.inside]).tolist():
+            mine = np.flatnonzero(self.inside & (self.by == a))
+
+            def at_call(s: State, a: int = a) -> int:
+                return int(s.task[a].pc == IMPORT_CALL and s.task[a].page == page)
+
+            def at_end(s: State, a: int = a) -> int:
+                return int(s.task[a].pc == IMPORT_END)
+
+            called = self.lookup.each(self.source[mine], at_call, a)
+            ended = self.lookup.each(self.target[mine], at_end, a)
+            imported[mine[(called & ended) > 0]] = True
+        away = self.inside & (before > after)
+        return (away, imported) if away.any() and imported.any() else None
+
+    def _turns(self, named: int, whole: bool, there: Array) -> tuple[Array, Array]:
+        """Which edges within the component take the obstacle, and which remove it."""
+        run, t, page = interpreted(), self.t, self.page
+        here = self._standing(self.source, whole)
+        taken = self.inside & ((here & named) == 0) & ((there & named) > 0)
+        freed = self.inside & ((here & named) > 0) & ((there & named) == 0)
+        if taken.any() and freed.any():
+            return taken, freed
+        # it is there in every state: several hold it in turn
+        more, less = np.zeros((2, len(self.by)), bool)
+        for a in np.unique(self.by[self.inside]).tolist():
+            mine = np.flatnonzero(self.inside & (self.by == a))
+
+            def held(s: State, a: int = a) -> int:
+                return int(run.contributes(s, a, t, page, whole) & named) if a != t else 0
+
+            before, after = (self.lookup.each(states[mine], held, a) for states in (self.source, self.target))
+            more[mine[before < after]], less[mine[before > after]] = True, True
+        if named == OB_REFS:
+            was, now = (self.lookup.each(states, lambda s: run.batches(s, page, whole))
+                        for states in (self.source, self.target))  # fmt: skip
+            more |= self.inside & (was < now)
+            less |= self.inside & (was > now)
+        more, less = more | taken, less | freed
+        if not (more.any() and less.any()):
+            # nothing in it removes the obstacle: a fair step that would is enabled, and disabled again
+            could = np.unique(self.source[self.fair & ((here & named) > 0) & ((there & named) == 0)])
+            able, was = np.isin(self.target, could), np.isin(self.source, could)
+            return self.inside & was & ~able, self.inside & able
+        return more, less
+
+    def _steps(self, marked: Array) -> Steps:
+        """The marked edges as (actor, rule), each once."""
+        found = set()
+        for a in np.unique(self.by[marked]).tolist():
+
+            def place(s: State, a: int = a) -> int:
+                return int(s.task[a].pc)
+
+            places = self.lookup.each(self.source[marked & (self.by == a)], place, a)
+            found |= {(a, RULES[pc].name) for pc in np.unique(places).tolist()}
+        return tuple(sorted(found))
+
+
+SPLIT_MET = 1 << len(OBSTACLES)
+
+
+def judge(lookup: Lookup, component: Component) -> Judged:
+    """The class of a component, and what it is named after."""
+    return _Judge(lookup, component).judged()

@@ -1,0 +1,298 @@
+"""Leads-to under fairness: in which components a wait never ends, and a fair way around each.
+
+What an actor has begun (an access, an unshare, a pin, a writeback) must end. It need not, where the states in which
+it is pending contain a cycle, or a state to rest in, that is fair. A thread that takes no step in a cycle stands at one
+rule all along, and the cycle is fair to it if its step is disabled somewhere (a weakly fair rule) or everywhere (a
+strongly fair one). Resting counts only where no fair step is enabled. Fairness is tested on the cycle itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ultrafolio.check.search.graph import Graph
+from ultrafolio.check.verdicts.components import Component
+from ultrafolio.engine import load as rules
+from ultrafolio.model.rule import RULES, STRONG, fn
+
+Array = np.ndarray[Any, Any]
+
+
+@fn
+def components(first, to, inside, states, index, low, on, stack, call, at, scc):
+    """Strongly connected components of the states `inside` (Tarjan 1972, without recursion).
+
+    Writes each state's component into `scc` (-1: not inside) and returns how many there are.
+    """
+    count = 0
+    found = 0
+    top = 0
+    for root in range(states):
+        if inside[root] == 0 or index[root]:
+            continue
+        depth = 1
+        call[0] = root
+        at[0] = first[root]
+        count += 1
+        index[root] = count
+        low[root] = count
+        stack[top] = root
+        top += 1
+        on[root] = 1
+        while depth:
+            v = call[depth - 1]
+            if at[depth - 1] < first[v + 1]:
+                w = to[at[depth - 1]]
+                at[depth - 1] += 1
+                if inside[w] == 0:
+                    continue
+                if index[w] == 0:
+                    count += 1
+                    index[w] = count
+                    low[w] = count
+                    stack[top] = w
+                    top += 1
+                    on[w] = 1
+                    call[depth] = w
+                    at[depth] = first[w]
+                    depth += 1
+                elif on[w]:
+                    low[v] = min(low[v], index[w])
+                continue
+            depth -= 1
+            if depth:
+                low[call[depth - 1]] = min(low[call[depth - 1]], low[v])
+            if low[v] == index[v]:
+                while True:
+                    top -= 1
+                    w = stack[top]
+                    on[w] = 0
+                    scc[w] = found
+                    if w == v:
+                        break
+                found += 1
+    return found
+
+
+@fn
+def fairness(first, to, via, scc, enabled, states, always, ever, taken, inner):
+    """Per component: the threads whose fair step is enabled in all its states (`always`), or in one (`ever`), those
+    that take a step within it (`taken`), and how many edges stay within it (`inner`)."""
+    for v in range(states):
+        c = scc[v]
+        if c < 0:
+            continue
+        always[c] &= enabled[v]
+        ever[c] |= enabled[v]
+        for e in range(first[v], first[v + 1]):
+            if scc[to[e]] == c:
+                inner[c] += 1
+                taken[c] |= 1 << (via[e] >> 16)
+
+
+@functools.cache
+def _compiled() -> tuple[Any, Any]:
+    flags = rules.entry_flags()
+    import numba
+
+    njit: Any = numba.njit
+    return njit(**flags)(components), njit(**flags)(fairness)
+
+
+def _functions(graph: Graph) -> tuple[Any, Any]:
+    """`components` and `fairness` as the graph was explored: compiled, or plain."""
+    if graph.interpreted or not rules.can_compile():
+        return functools.partial(_over_lists, components), functools.partial(_over_lists, fairness)
+    return _compiled()
+
+
+def _over_lists(function: Any, *arguments: Any) -> Any:
+    """Call a plain function with lists in the place of arrays, which are faster, and write them back."""
+    lists = [a.tolist() if isinstance(a, np.ndarray) else a for a in arguments]
+    result = function(*lists)
+    for array, values in zip(arguments, lists, strict=True):
+        if isinstance(array, np.ndarray):
+            array[:] = values
+    return result
+
+
+def components_of(graph: Graph) -> list[Component]:
+    """Every component in which an actor waits and a fair run can stay for ever, the earliest entry first, then the
+    lower actor.
+
+    Exact for a complete graph. A thread's own unfair steps never count as its fair ones, since a thread at an unfair
+    rule has nothing fair enabled.
+    """
+    made = [
+        Component(actor, members)
+        for actor in range(len(graph.system.choices))
+        for members in _fair_components(graph, actor)
+    ]
+    return sorted(made, key=lambda component: (component.entry, component.waiter))
+
+
+def _fair_components(graph: Graph, actor: int) -> list[Array]:
+    """The states of each component in which `actor` waits and a fair cycle, or rest, exists.
+
+    Streett's condition, by decomposition: where a strongly fair step is enabled somewhere in a component and never
+    taken, no fair cycle passes the states in which it is; they are left out, and the rest is looked at again.
+    """
+    space, n = graph.space, graph.states
+    inside = ((space.pending[:n] >> actor) & 1).astype(np.uint8)
+    fair: list[Array] = []
+    while inside.any():
+        for members, starved in _components(graph, inside):
+            inside[members] = (space.enabled[members] & starved) == 0 if starved else 0
+            if not starved:
+                fair.append(members)
+    return fair
+
+
+def _components(graph: Graph, inside: Array) -> list[tuple[Array, int]]:
+    """The components of the states `inside` that are fair to weakly fair steps, each with the threads whose strongly
+    fair step it starves. `inside` is emptied."""
+    space, n = graph.space, graph.states
+    find, judge = _functions(graph)
+    scc = np.full(n, -1, np.int32)
+    scratch = [np.zeros(n + 1, np.int64) for _ in range(6)]
+    found = find(space.first, space.to, inside, n, *scratch, scc)
+    inside[:] = 0
+    always, (ever, taken, inner) = np.full(found, -1, np.int64), np.zeros((3, found), np.int64)
+    judge(space.first, space.to, space.via, scc, space.enabled, n, always, ever, taken, inner)
+    order = np.argsort(scc, kind="stable")
+    bounds = np.searchsorted(scc[order], np.arange(found + 1))
+    fair = ((inner > 0) & ((always & ~taken) == 0)) | ((inner == 0) & (always == 0))
+    made = []
+    for c in np.flatnonzero(fair):
+        members, idle = order[bounds[c] : bounds[c + 1]], int(ever[c] & ~taken[c])
+        made.append((members, idle & sleepers(graph, int(members[0])) if idle else 0))
+    return made
+
+
+def sleepers(graph: Graph, number: int) -> int:
+    """The threads that stand at a strongly fair rule in state `number`, a bit each."""
+    places = enumerate(graph.unpack(number).task["pc"].tolist())
+    return sum(1 << t for t, pc in places if pc in RULES and RULES[pc].fairness == STRONG)
+
+
+def cycle_through(graph: Graph, component: Component, wanted: Sequence[Array] = ()) -> list[int]:
+    """A fair closed way (actor << 16 | choice) from the component's entry within it; empty to rest.
+
+    The shortest there is; where that passes no edge of a set in `wanted` (numbers of edges), a way there and back is
+    added, and then what the sleepers on that way are owed.
+    """
+    members = set(component.members.tolist())
+    way = _cycle(graph, component.entry, members)
+    if not way:
+        return []
+    passed = set(_edges_of(graph, component.entry, way))
+    for edges in wanted:
+        some = set(edges.tolist())
+        if some and not some & passed:
+            way += _round_trip(graph, component.entry, members, some)
+            passed = set(_edges_of(graph, component.entry, way))
+    return _fed(graph, component, members, way)
+
+
+def _fed(graph: Graph, component: Component, members: set[int], way: list[int]) -> list[int]:
+    """The closed way with a way around for each sleeper that is enabled on it and never steps."""
+    space, asleep = graph.space, sleepers(graph, component.entry)
+    while True:
+        edges = _edges_of(graph, component.entry, way)
+        states = [component.entry, *(int(space.to[e]) for e in edges)]
+        stepped = {int(space.via[e]) >> 16 for e in edges}
+        enabled = functools.reduce(lambda a, b: a | b, (int(space.enabled[v]) for v in states))
+        starved = [t for t in range(len(graph.system.choices)) if asleep & enabled & 1 << t and t not in stepped]
+        if not starved:
+            return way
+        steps = {e for v in members for e in _edges(graph, v)
+                 if int(space.via[e]) >> 16 == starved[0] and int(space.to[e]) in members}  # fmt: skip
+        way = way + _round_trip(graph, component.entry, members, steps)
+
+
+def _edges_of(graph: Graph, entry: int, way: Sequence[int]) -> list[int]:
+    """The numbers of the edges of a way."""
+    here, found = entry, []
+    for by in way:
+        edge = next(e for e in _edges(graph, here) if int(graph.space.via[e]) == by)
+        found.append(edge)
+        here = int(graph.space.to[edge])
+    return found
+
+
+def _round_trip(graph: Graph, entry: int, members: set[int], wanted: set[int]) -> list[int]:
+    """A closed way from `entry` within `members` that takes one of the wanted edges."""
+    out, at = _shortest(graph, entry, members, wanted, entry)
+    back, _ = _shortest(graph, at, members, None, entry)
+    return out + back
+
+
+def _shortest(graph: Graph, start: int, members: set[int], wanted: set[int] | None, end: int) -> tuple[list[int], int]:
+    """The shortest way within `members` that ends with a wanted edge (None: that ends at `end`), and where it ends."""
+    if wanted is None and start == end:
+        return [], start
+    came: dict[int, tuple[int, int]] = {start: (-1, 0)}
+    queue = deque([start])
+    while queue:
+        here = queue.popleft()
+        for e in _edges(graph, here):
+            to, by = int(graph.space.to[e]), int(graph.space.via[e])
+            if to not in members:
+                continue
+            if e in wanted if wanted is not None else to == end:
+                steps = [by]
+                while came[here][0] >= 0:
+                    here, by = came[here]
+                    steps.append(by)
+                return steps[::-1], to
+            if to not in came:
+                came[to] = (here, by)
+                queue.append(to)
+    raise AssertionError("a component that is not strongly connected")
+
+
+def _cycle(graph: Graph, entry: int, members: set[int]) -> list[int]:
+    """The shortest closed way from `entry` within `members` that is fair; empty to rest.
+
+    Breadth-first over (state, threads still owed, sleepers that stepped). A thread is owed nothing once it stepped.
+    Until then a weakly fair step is owed as long as it was enabled throughout, a strongly fair one once it was enabled.
+    """
+    space = graph.space
+    asleep, owed = sleepers(graph, entry), int(space.enabled[entry])
+    if owed == 0 and not any(int(space.to[e]) in members for e in _edges(graph, entry)):
+        return []
+    start = (entry, owed, 0)
+    came: dict[tuple[int, int, int], tuple[tuple[int, int, int], int]] = {}
+    queue = deque([start])
+    while queue:
+        here = queue.popleft()
+        for e in _edges(graph, here[0]):
+            to, by = int(space.to[e]), int(space.via[e])
+            if to not in members:
+                continue
+            stepped, enabled = here[2] | asleep & 1 << (by >> 16), int(space.enabled[to])
+            left = (here[1] & (enabled | asleep) | enabled & asleep) & ~stepped & ~(1 << (by >> 16))
+            if to == entry and left == 0:
+                return [*_back(came, start, here), by]
+            after = (to, left, stepped)
+            if after not in came and after != start:
+                came[after] = (here, by)
+                queue.append(after)
+    raise AssertionError("a fair component without a fair cycle")
+
+
+def _edges(graph: Graph, state: int) -> range:
+    return range(int(graph.space.first[state]), int(graph.space.first[state + 1]))
+
+
+def _back(came: dict[tuple[int, int, int], tuple[tuple[int, int, int], int]], start: Any, here: Any) -> list[int]:
+    steps = []
+    while here != start:
+        here, by = came[here]
+        steps.append(by)
+    return steps[::-1]

@@ -1,0 +1,116 @@
+"""A wait told from its story alone, by the plain interpreter: what a trace file says, and what a verdict may say.
+
+A livelock's story goes once around. Its holders are those of the states that it passes, its takers and releases the
+actors of the steps that add to the obstacle and take from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ultrafolio.check.verdicts.claim import Claim
+from ultrafolio.check.verdicts.replay import copied, replay, take
+from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, State
+from ultrafolio.model.rule import RULES
+from ultrafolio.model.scenario import System
+from ultrafolio.waits import words
+from ultrafolio.waits.load import interpreted
+from ultrafolio.waits.tables import OB_DIRTY, OB_MAPPED, OB_REFS, PAGE
+from ultrafolio.waits.words import Wait, joined
+
+Steps = list[tuple[int, str]]
+
+
+def told(system: System, stem: Sequence[int], cycle: Sequence[int], claim: Claim) -> Wait:
+    """The wait that a story shows. NotCertified where a step of it is not possible."""
+    _, entry = replay(system, stem)
+    t, page, whole = claim.waiter, claim.page, claim.whole
+    if claim.kind == "fatal":
+        return words.dead(entry, t, page)
+    if claim.kind == "permanent":
+        return words.in_words(entry, t, claim.bits, page, whole, staying=True)
+    held, takers, releases = _around(system, entry, cycle, claim)
+    return livelock(entry, claim, held, takers, releases)
+
+
+def livelock(entry: State, claim: Claim, held: Sequence[str], takers: Steps, releases: Steps) -> Wait:
+    """A livelock in words. held: the holders in words; takers, releases: steps as (actor, rule). The waiter's own steps
+    are named only where no other actor takes the obstacle."""
+    t, page = claim.waiter, claim.page
+    takers = [step for step in takers if step[0] != t] or takers
+    taken = claim.named == (PAGE,)
+    bits = claim.bits
+    what = (f"page {page} to stay accessible" if taken else
+            words.what_for(entry, bits, page, claim.whole) if bits else f"a turn on page {page}")  # fmt: skip
+    if taken:
+        held = [f"{who(entry, a)}, which takes it away by {rule}" for a, rule in takers]
+    if bits and not held:
+        held = [f"{who(entry, a)}, by {rule}" for a, rule in takers]
+    said = joined(held) or joined(who(entry, a) for a, _ in takers) or "nobody for good"
+    released = joined(f"{rule} of {words.name(entry, a)}" for a, rule in releases) or "the waiter's next try"
+    return Wait(words.waiter_words(entry, t, page), what, said, released,
+                taken_by=joined(f"{rule} of {who(entry, a)}" for a, rule in takers))  # fmt: skip
+
+
+def who(entry: State, a: int) -> str:
+    """An actor by name; of one whose own wait is the purpose of pin shared it says so."""
+    run = interpreted()
+    excused = run.unshares(entry, a) and run.is_expected(entry, a)
+    return words.name(entry, a) + (", whose own wait for the pin is expected," if excused else "")
+
+
+def holders_of(states: Sequence[State], claim: Claim) -> list[str]:
+    """Everybody who holds the obstacle in one of the states, each once, in the shortest words that a state has."""
+    run, bits = interpreted(), claim.bits
+    found: dict[object, str] = {}
+    if bits in (OB_DIRTY, OB_MAPPED):
+        return []
+    for state in states:
+        if not bits or not run.stands(state, claim.waiter, claim.page, claim.whole) & bits:
+            continue
+        for holder in words.holders(state, claim.waiter, bits, claim.page, claim.whole):
+            key = holder.held if holder.actor is None else holder.actor
+            if key not in found or (len(holder.held), holder.held) < (len(found[key]), found[key]):
+                found[key] = holder.held
+    return list(found.values())
+
+
+def _around(system: System, entry: State, cycle: Sequence[int], claim: Claim) -> tuple[list[str], Steps, Steps]:
+    here, states = copied(entry), [copied(entry)]
+    takers: Steps = []
+    releases: Steps = []
+    for by in cycle:
+        before, a = copied(here), by >> 16
+        rule = RULES[before.task[a].pc].name
+        take(system, here, by)
+        states.append(copied(here))
+        more, less = turn(before, here, a, claim)
+        takers += [(a, rule)] if more else []
+        releases += [(a, rule)] if less else []
+    return holders_of(states, claim), sorted(set(takers)), sorted(set(releases))
+
+
+def turn(before: State, after: State, a: int, claim: Claim) -> tuple[bool, bool]:
+    """Whether a step of actor `a` takes the obstacle, or the page away; and whether it removes it, or imports the
+    page."""
+    run, t, page, whole, bits = interpreted(), claim.waiter, claim.page, claim.whole, claim.bits
+    if claim.named == (PAGE,):
+        return allowed(before, t, page) and not allowed(after, t, page), imports(before, after, a, page)
+    counts = []
+    for state in (before, after):
+        mine = run.contributes(state, a, t, page, whole) & bits if a != t else 0
+        batches = run.batches(state, page, whole) if bits & OB_REFS else 0
+        counts.append((run.stands(state, t, page, whole) & bits > 0, mine > 0, batches))
+    pairs = list(zip(*counts, strict=True))
+    return any(now > was for was, now in pairs), any(now < was for was, now in pairs)
+
+
+def imports(before: State, after: State, a: int, page: int) -> bool:
+    """Whether the step of actor `a` is an import of the page that succeeds."""
+    k = before.task[a]
+    return bool(k.pc == IMPORT_CALL and k.page == page and after.task[a].pc == IMPORT_END)
+
+
+def allowed(state: State, t: int, page: int) -> bool:
+    """Whether the hardware lets the guest of `t` access the page."""
+    return bool(interpreted().hw_guest(state, state.who[t].vm, page) == ALLOWED)

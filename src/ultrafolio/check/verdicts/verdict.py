@@ -1,0 +1,348 @@
+"""From a graph to verdicts: which property fails, how, who waits for whom, and the story of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ultrafolio.check.kinds import DEVICES
+from ultrafolio.check.search.first import explore
+from ultrafolio.check.search.graph import Graph, Watch, unwatched
+from ultrafolio.check.search.packing import OBSTACLES_END, REFUSALS
+from ultrafolio.check.verdicts import concrete
+from ultrafolio.check.verdicts.certificate import certify_component, certify_words, claim_of
+from ultrafolio.check.verdicts.claim import Claim
+from ultrafolio.check.verdicts.components import Judged, Lookup, judge
+from ultrafolio.check.verdicts.liveness import components_of
+from ultrafolio.check.verdicts.minimise import calmest_path
+from ultrafolio.check.verdicts.replay import NotCertified, Step, certify_lasso, certify_violation, replay
+from ultrafolio.check.verdicts.scope import scope_of
+from ultrafolio.check.verdicts.stories import closed_way, wait_of
+from ultrafolio.engine.load import digest
+from ultrafolio.errors import Defect
+from ultrafolio.model.layout import *
+from ultrafolio.model.policy import Policy
+from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.model.rule import RULES
+from ultrafolio.model.scenario import Scenario, document, system
+from ultrafolio.tabular import Tabular
+from ultrafolio.version import __version__
+from ultrafolio.waits import words
+from ultrafolio.waits.load import interpreted
+from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
+from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names
+
+KINDS = ("safety", "fatal", "permanent", "livelock", "transient")
+"""Ways to fail, the worst first."""
+MAX_STATES, MAX_MIB = 20_000_000, 8192
+"""Limits of an exploration where none are given."""
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One property's verdict. verdict: holds, violated or unknown; kind: one of KINDS, or None.
+
+    expected  the failure is the purpose of pin shared (model.md §8.8) and not counted against the policy
+    steps, cycle  the certified story; cycle is what repeats for ever, empty where everything rests
+    trivial   a leads-to that holds of nothing: in no state was anything of the kind begun and not yet ended
+    wait, actor   who waits, in words, and the number of that actor; None for a safety property
+    waiter        that actor by name
+    entry         number of the state in which the wait is first met
+    claim         what was certified of a wait that never ends
+    obstacles     what the wait is named after: names of waits.tables.OBSTACLES, or `page` where that is taken away
+    """
+
+    name: str
+    verdict: str
+    kind: str | None = None
+    expected: bool = False
+    steps: list[Step] = field(default_factory=list)
+    cycle: list[Step] = field(default_factory=list)
+    wait: Wait | None = None
+    actor: int | None = None
+    trivial: bool = False
+    waiter: str = ""
+    entry: int = 0
+    obstacles: tuple[str, ...] = ()
+    claim: Claim | None = None
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """The worst first: by kind, then the wait that is met first, then the lower actor."""
+        return KINDS.index(self.kind) if self.kind else len(KINDS), self.entry, self.actor or 0
+
+    def record(self) -> dict[str, Any]:
+        wait = self.wait.record() if self.wait else NO_WAIT
+        return {"name": self.name, "verdict": self.verdict, "kind": self.kind, "expected": self.expected,
+                "depth": len(self.steps) or None, "trivial": self.trivial, **wait,
+                "obstacles": list(self.obstacles), "trace": [s.record() for s in self.steps],
+                "cycle": [s.record() for s in self.cycle]}  # fmt: skip
+
+    def brief(self) -> dict[str, Any]:
+        """The finding as one waiting actor's verdict; an expected wait has kind permanent."""
+        assert self.wait is not None
+        return {"actor": self.waiter, "property": self.name, "kind": "permanent" if self.expected else self.kind,
+                "expected": self.expected, **self.wait.record()}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Tabular):
+    """The verdict of one scenario under one policy: all findings, and the worst of them first in `worst`.
+
+    fired    steps taken per rule, of the rules that an actor of the scenario may take
+    command  what to type to get it again; "" where no command can
+    scope    what the verdict is about: scope.scope_of
+    """
+
+    scenario: str
+    policy: str
+    findings: list[Finding]
+    states: int
+    edges: int
+    depth: int
+    complete: bool
+    reason: str
+    fired: dict[str, int]
+    command: str
+    scope: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def never_fired(self) -> list[str]:
+        return [name for name, n in self.fired.items() if not n]
+
+    @property
+    def leads_to(self) -> bool:
+        """Whether the leads-to properties were judged, too."""
+        return any(f.name in LEADS_TO for f in self.findings)
+
+    @property
+    def worst(self) -> Finding:
+        failed = [f for f in self.findings if f.verdict == "violated" and not f.expected]
+        stalls = [f for f in self.findings if f.kind is not None]
+        ranked = failed or stalls or [f for f in self.findings if f.verdict == "unknown"] or self.findings
+        return min(ranked, key=lambda f: f.rank)
+
+    @property
+    def waits(self) -> list[Finding]:
+        """One finding for each actor that waits: the worst, and one that is not expected before one that is."""
+        mine: dict[int, list[Finding]] = {}
+        for finding in self.findings:
+            if finding.wait and finding.actor is not None:
+                mine.setdefault(finding.actor, []).append(finding)
+        def rank(finding: Finding) -> Any:
+            return finding.kind == "transient", finding.expected, finding.rank
+
+        return [min(some, key=rank) for _, some in sorted(mine.items())]
+
+    @property
+    def never_waits(self) -> list[str]:
+        """The vCPUs and devices without a wait, by name; of waits that end only those of vCPUs are looked for. Empty
+        where the graph was not explored to its end, or without leads-to."""
+        if not (self.complete and self.leads_to):
+            return []
+        kinds = [kind for kind, starts in self.scope.get("actors", {}).items() for _ in starts]  # in the actors' order
+        waiting = {finding.actor for finding in self.waits}
+        return [f"{kind} {number}" for number, kind in enumerate(kinds)
+                if number not in waiting and ACTOR_KINDS.index(kind) in (VCPU, *DEVICES)]  # fmt: skip
+
+    @property
+    def verdict(self) -> str:
+        if any(f.verdict == "violated" and not f.expected for f in self.findings):
+            return "violated"
+        return "holds" if self.complete else "unknown"
+
+    def record(self) -> dict[str, Any]:
+        """The JSON object of formats.md §3."""
+        worst = self.worst
+        return {
+            "scenario": self.scenario, "policy": self.policy, "verdict": self.verdict, "kind": worst.kind,
+            "expected": worst.expected, "depth": len(worst.steps) or self.depth, "states": self.states,
+            "edges": self.edges, "levels": self.depth, "leads_to": self.leads_to,
+            **(worst.wait.record() if worst.wait else NO_WAIT), "trace": [s.record() for s in worst.steps],
+            "cycle": [s.record() for s in worst.cycle], "properties": [f.record() for f in self.findings],
+            "waits": [f.brief() for f in self.waits], "never_waits": self.never_waits, "scope": self.scope,
+            "never_fired": self.never_fired, "reason": self.reason or None,
+            "reproduce": f"{self.command} --json" if self.command else None,
+        }  # fmt: skip
+
+    def json(self) -> str:
+        return json.dumps(self.record(), ensure_ascii=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a finding: the property, its verdict, and who waits for what."""
+        common = {"scenario": self.scenario, "policy": self.policy}
+        fields = ("name", "verdict", "kind", "expected", "depth", *NO_WAIT)
+        return [common | {field: finding.record()[field] for field in fields} for finding in self.findings]
+
+    def heading(self) -> str:
+        """The verdict in a line."""
+        kind = f", {self.worst.kind}" if self.worst.kind else ""
+        return f"{self.scenario} under {self.policy}: {self.verdict}{kind}, {self.states} states, {self.edges} edges"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far to look, and at what.
+
+    safety    only the properties that hold always: a third of the memory, and nothing is told of leads-to
+    symmetry  one state for all in which like pages or guests have changed places; only safety, InputError where
+              none are alike
+    threads   the result does not depend on it
+    """
+
+    max_states: int = MAX_STATES
+    max_mib: int = MAX_MIB
+    safety: bool = False
+    symmetry: bool = False
+    threads: int = 1
+
+    def words(self) -> list[str]:
+        """The flags that say this, without those whose value is the usual one or changes nothing."""
+        numbers = {"--max-states": (self.max_states, MAX_STATES), "--memory": (self.max_mib, MAX_MIB)}
+        given = [word for flag, (n, usual) in numbers.items() if n != usual for word in (flag, str(n))]
+        return given + (["--symmetry"] if self.symmetry else ["--safety"] if self.safety else [])
+
+
+WHOLE = Extent()
+
+
+def check(story: Scenario, name: str, policy: Policy, policy_name: str, extent: Extent = WHOLE,
+          watch: Watch = unwatched) -> Result:  # fmt: skip
+    """Explore the scenario under the policy and judge its properties. Every story in the result is certified."""
+    safety = extent.safety or extent.symmetry
+    made = system(story, policy)
+    graph = explore(made, max_states=extent.max_states, max_mib=extent.max_mib, edges=not safety,
+                    threads=extent.threads, fold=extent.symmetry, watch=watch)  # fmt: skip
+    typed = ["ultrafolio", "check", name, "--policy", policy_name, *extent.words()]
+    kinds = {ACTOR_KINDS[kind] for kind, _ in story.actors}
+    fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired)
+             if pc in RULES and kinds.intersection(RULES[pc].takers)}  # fmt: skip
+    try:
+        findings = _safety(graph) + ([] if safety else _liveness(graph))
+    except NotCertified as error:
+        raise Defect(f"{name} under {policy_name}: a verdict that its certificate does not bear out: {error}",
+                     _report(story, policy, shlex.join(typed), error)) from error  # fmt: skip
+    return Result(name, policy_name, findings, graph.states, graph.edges, graph.depth,
+                  graph.complete, graph.reason, fired, shlex.join(typed), scope_of(story, made, policy))  # fmt: skip
+
+
+def _report(story: Scenario, policy: Policy, command: str, error: NotCertified) -> dict[str, Any]:
+    """What a defect's file holds: the system, the story that was not confirmed, and how to get it again."""
+    return {"format": "ultrafolio-defect", "version": 1, "made_by": f"ultrafolio {__version__}", "rules": digest(),
+            "reproduce": command, "why": str(error), "path": list(error.path), "policy": asdict(policy),
+            "scenario": document(story)}  # fmt: skip
+
+
+def _safety(graph: Graph) -> list[Finding]:
+    made = []
+    for number in range(1, len(PROPERTIES)):
+        found = graph.space.found[number]
+        if found["state"] < 0:
+            made.append(Finding(PROPERTIES[number], "holds" if graph.complete else "unknown"))
+            continue
+        by = int(found["by"])
+        steps = certify_violation(graph.system, _way(graph, int(found["state"]), by, number), number)
+        made.append(Finding(PROPERTIES[number], "violated", "safety", steps=steps))
+    return made
+
+
+def _way(graph: Graph, state: int, by: int, number: int) -> list[int]:
+    """A shortest way to the step `by` from `state`, which breaks property `number`: the calmest where edges tell."""
+    if graph.folded:
+        return concrete.way(graph, state, number)
+    return [*(calmest_path(graph, state, by >> 16) if graph.edged else graph.path(state)), by]
+
+
+def _liveness(graph: Graph) -> list[Finding]:
+    """The findings of each leads-to in turn: one for each waiter, class and mark, or one that says it holds."""
+    if not graph.complete:
+        return [Finding(name, "unknown") for name in LEADS_TO]
+    lookup, first = Lookup(graph), dict[tuple[str, int, str, bool], Judged]()
+    stuck = set[tuple[str, int, int]]()
+    for component in components_of(graph):
+        judged = judge(lookup, component)
+        name = _property(lookup.state(component.entry), component.waiter)
+        first.setdefault((name, component.waiter, judged.kind, judged.expected), judged)
+        stuck.add((name, component.waiter, judged.page))
+    begun, transient, made = _begun(graph), _transients(lookup, stuck), []
+    for name in LEADS_TO:
+        mine = [_story(lookup, name, judged) for (owed, *_), judged in first.items() if owed == name]
+        mine += [f for f in transient if f.name == name]
+        made += sorted(mine, key=lambda f: (f.expected, f.rank)) or [Finding(name, "holds", trivial=name not in begun)]
+    return made
+
+
+def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
+    """The finding of a component, with its certified story: a shortest, calmest way to it, and a way around in it."""
+    graph, t, entry = lookup.graph, judged.component.waiter, judged.component.entry
+    around = closed_way(graph, judged)
+    stem = calmest_path(graph, entry, around[0] >> 16 if around else None)
+    try:
+        steps, cycle = certify_lasso(graph.system, stem, around, t)
+        certify_component(lookup, judged, cycle)
+        wait = wait_of(lookup, judged)
+        certify_words(lookup, judged, wait)
+    except NotCertified as error:
+        error.path = [*stem, *around]
+        raise
+    named = (PAGE,) if judged.taken else obstacle_names(judged.named)
+    waiter = words.name(lookup.state(entry), t)
+    return Finding(name, "violated", judged.kind, judged.expected, steps, cycle, wait, t, False, waiter, entry, named,
+                   claim_of(judged))  # fmt: skip
+
+
+def _begun(graph: Graph) -> set[str]:
+    """The leads-to properties of which something is pending in some state.
+
+    A step of the breadth-first tree shows it: where it is pending first, the step to that state began it.
+    """
+    space, n = graph.space, graph.states
+    pending, by = space.pending[:n], space.by[1:n].astype(np.int64)
+    new = (pending[1:] & ~pending[space.parent[1:n]]) >> (by >> 16) & 1
+    kinds, made = graph.system.state.who["kind"].tolist(), set()
+    for step in np.unique(by[new == 1]).tolist():
+        t, choice = step >> 16, step & 0xFFFF
+        made.add(leads_to(kinds[t], graph.system.choices[t][choice][0]))
+    return made
+
+
+def _property(state: Any, t: int) -> str:
+    return leads_to(state.who[t].kind, state.actor[t].op)
+
+
+def _transients(lookup: Lookup, stuck: set[tuple[str, int, int]]) -> list[Finding]:
+    """Per vCPU the first stall of its accesses, and that of its unshares: an import met an obstacle that another actor
+    or an LRU batch holds. stuck: (property, actor, page) of the waits that may never end."""
+    graph, made = lookup.graph, []
+    met = graph.space.met["state"].reshape(len(graph.system.choices), 2, OBSTACLES_END, -1)
+    for t, unshares in itertools.product(range(len(graph.system.choices)), (0, 1)):
+        name = LEADS_TO[unshares]
+        mine = met[t, unshares]
+        stalls = [(int(mine[code, page]), code) for code, page in np.argwhere(mine >= 0).tolist()
+                  if _is_stall(code) and (name, t, page) not in stuck]  # fmt: skip
+        made += [_transient(lookup, t, *min(stalls))] if stalls else []
+    return made
+
+
+def _outcome(code: int) -> int:
+    """The outcome or the refusal that a code of Space.met stands for."""
+    return code if code <= REFUSALS else REFUSALS - code
+
+
+def _is_stall(code: int) -> bool:
+    """Whether what a vCPU met is an obstacle that somebody else holds: no fault that its import answers itself."""
+    return OBSTACLE_OF.get(_outcome(code), 0) > 1
+
+
+def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
+    path = calmest_path(lookup.graph, number, t)
+    steps, state = replay(lookup.graph.system, path)
+    obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().waited_page(state, t))
+    whole = state.task[t].pc == SPLIT
+    wait = words.in_words(state, t, obstacle, page, whole)
+    return Finding(_property(state, t), "holds", "transient", False, steps, [], wait, t, False, words.name(state, t),
+                   number, (OBSTACLES[obstacle.bit_length() - 1],))  # fmt: skip

@@ -1,0 +1,73 @@
+"""The command ``report``: what a sweep found, in the terminal and as one HTML file."""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+from pathlib import Path
+
+import click
+
+from ultrafolio.errors import InputError
+from ultrafolio.report import MissingExtra, need_extra
+from ultrafolio.report.aggregate import records
+from ultrafolio.report.compare import compared, comparison
+from ultrafolio.report.store import Results
+
+
+@click.command()
+@click.argument("stores", metavar="STORE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The HTML file [STORE/report.html].")
+@click.option("--open", "open_it", is_flag=True, help="Open the report in a browser.")
+@click.option("--json", "as_json", is_flag=True, help="The aggregated table as JSON lines instead.")
+@click.option("--compare", "compare_them", is_flag=True, help="What changed between two stores, and nothing else.")
+def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json: bool, compare_them: bool) -> None:
+    """Show what STORE, the folder of a sweep, found, and write it as one HTML file that opens offline.
+
+    The plots are also in STORE/plots, as PNG and SVG. With --json nothing is written but the table on stdout:
+    one object for each point of the plan, with its seeds taken together. --compare takes two stores and says in which
+    points (policy and folio order) they differ, and where the difference is clear; it writes no file.
+
+    \b
+    ultrafolio report out/seed --open
+    ultrafolio report out/seed -o seed.html
+    ultrafolio report out/seed --json | head -1
+    ultrafolio report --compare out/before out/after
+
+    Exit codes: 0 done, 2 bad input.
+    """
+    wanted = 2 if compare_them else 1
+    if len(stores) != wanted:
+        raise InputError(
+            f"report: {len(stores)} stores", value=" ".join(map(str, stores)), allowed=f"{wanted} here",
+            cause="only --compare takes two stores",
+            then="ultrafolio report STORE, or: ultrafolio report --compare LEFT RIGHT",
+        )  # fmt: skip
+    if compare_them:
+        if output or open_it:
+            raise InputError("report --compare: writes no file", value="-o or --open", allowed="--json, or neither",
+                             then=f"ultrafolio report --compare {stores[0]} {stores[1]}")  # fmt: skip
+        pair = Results(stores[0]), Results(stores[1])
+        click.echo("\n".join(map(json.dumps, compared(*pair))) if as_json else comparison(*pair))
+        return
+    store = stores[0]
+    if as_json:
+        for record in records(Results(store)):
+            click.echo(json.dumps(record))
+        return
+    from ultrafolio.report.page import write_report
+    from ultrafolio.report.terminal import show
+
+    try:
+        need_extra()
+    except MissingExtra as error:
+        if output or open_it:
+            raise
+        click.echo(f"no report is written, only this table: {error.value}; {error.then}", err=True)
+        show(store)
+        return
+    show(store)
+    page = write_report(store, output)
+    click.echo(f"report   {page}")
+    if open_it:
+        webbrowser.open(page.resolve().as_uri())

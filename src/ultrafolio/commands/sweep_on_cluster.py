@@ -1,0 +1,64 @@
+"""`ultrafolio sweep PLAN --engine cluster`: a small plan's cells on the live services, and where they differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from ultrafolio.errors import InputError
+from ultrafolio.sweep import cells
+from ultrafolio.sweep.drive import first_cells
+from ultrafolio.sweep.plan import Plan
+from ultrafolio.sweep.work import Work
+
+MOST_CELLS = 64
+
+
+def run(plan: Plan, where: Path | None, *, limit: int | None, most: int, as_json: bool) -> int:
+    """Follow the plan's cells on the cluster that the file `where` names; 0 if none differs, else 1."""
+    _, count = first_cells(plan, limit)
+    if count > MOST_CELLS:
+        raise InputError(
+            "--engine cluster: too many cells", value=count, allowed=f"at most {MOST_CELLS}",
+            cause="every step is a call there", then=f"repeat with --limit {MOST_CELLS}",
+        )  # fmt: skip
+    work, wrong = Work(plan, cells.simulator(), {}), 0
+    for cell, steps, differs in _followed(work, where, count, most):
+        name = ", ".join(f"{axis.name}={cell[axis.name]}" for axis in plan.axes if len(axis.values) > 1)
+        wrong += bool(differs)
+        if as_json:
+            click.echo(json.dumps({"cell": cell, "steps": steps, "differs": differs}))
+        else:
+            click.echo(f"{name or plan.title}: {steps} steps, " + (differs or "no difference"))
+    return 1 if wrong else 0
+
+
+def _followed(work: Work, where: Path | None, count: int, most: int) -> Iterator[tuple[dict[str, object], int, str]]:
+    try:
+        from ultrafolio.rpc.cluster import Cluster
+        from ultrafolio.rpc.follow import follow
+    except ImportError as error:
+        raise InputError("--engine cluster needs gRPC and redis", value=str(error), allowed="the extra `cluster`",
+                         then="pip install 'ultrafolio[cluster]'") from None  # fmt: skip
+    with Cluster.at(_where(where)) as cluster:
+        for (_, cell), _ in zip(work.plan.cells(), range(count), strict=False):
+            _, config, _ = work.key(cell)
+            done = follow(cluster, config, work.plan.base, most=most)
+            yield dict(cell), done.steps, done.differs
+
+
+def _where(file: Path | None) -> dict[str, object]:
+    try:
+        if file is None:
+            raise InputError("--engine cluster: where is it?", allowed="--cluster FILE",
+                             then="python -m services --json > where.json")  # fmt: skip
+        found: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--cluster {file}: cannot be read", value=str(error), allowed="the line of JSON that the cluster prints",
+            then="python -m services --json > where.json",
+        ) from None  # fmt: skip

@@ -1,0 +1,122 @@
+"""The state as Promela variables: which cells can change at all, what each can hold, and how it is declared.
+
+A page's fields are arrays, `mm_arch[p]`; a thread's, actor's or machine's are single variables, `task0_pc`, since who
+acts is known when a rule is read. A cell that no reachable rule changes is a constant and has no variable, so equal
+model states are equal Promela states and nothing else is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ultrafolio.export.promela.terms import Cell, Term, constant
+from ultrafolio.model.layout import OWNERS, SECTIONS, State
+
+SINGLE = ("vm", "task", "actor")
+
+
+@dataclass(slots=True)
+class _Held:
+    """What a cell has been seen to hold: its initial value, the values written to it, and whether others may be."""
+
+    first: int
+    written: set[int] = field(default_factory=set)
+    any: bool = False
+
+
+class Cells:
+    """Every mutable integer of the state, and what the translated rules write there.
+
+    Translating all reachable rules until `grown` stays False makes `values` cover every value a cell ever has: each
+    rule was then specialised under sets that its own writes, and everybody else's, stay within.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.grown = False
+        self._held: dict[Cell, _Held] = {}
+        self._size = {name: len(getattr(state, name)) for name in OWNERS}
+        for section in OWNERS:
+            array = getattr(state, section)
+            for name in SECTIONS[section].names or ():
+                for index, value in enumerate(array[name].tolist()):
+                    self._held[section, name, index] = _Held(value)
+        # a count goes up once for each page of each device, each other reference, and each page's LRU batch
+        counts = sum(max(1, n) for n in state.actor["n"].tolist()) + len(state.mm)
+        self._bound = {1: 255, 2: counts, 4: max(len(state.mm), len(state.actor) + 1)}
+
+    def _of(self, section: str, name: str, index: int | None) -> list[_Held]:
+        at = range(self._size[section]) if index is None else (index,)
+        return [self._held[section, name, i] for i in at]
+
+    def values(self, section: str, name: str, index: int | None) -> frozenset[int] | None:
+        """The values of this cell, or of all cells of the field; None where they cannot be listed."""
+        held = self._of(section, name, index)
+        if any(h.any for h in held):
+            return None
+        return frozenset({h.first for h in held}.union(*(h.written for h in held)))
+
+    def targets(self, cell: Cell) -> frozenset[int] | None:
+        """The rules at which a thread may go on that jumps to the place in `cell`: the initial value says "nowhere"."""
+        held = self._held[cell]
+        return None if held.any else frozenset(held.written - {held.first})
+
+    def write(self, section: str, name: str, index: int | None, values: frozenset[int] | None) -> None:
+        """A rule writes one of `values` there."""
+        for held in self._of(section, name, index):
+            if values is None:
+                self.grown |= not held.any
+                held.any = True
+            elif not values <= held.written:
+                self.grown = True
+                held.written |= values
+
+    def declared(self, section: str, name: str, index: int | None) -> bool:
+        """Whether the cell has a variable: a page's field has one if it differs between pages or ever changes."""
+        values = self.values(section, name, None if section not in SINGLE else index)
+        return values is None or len(values) > 1
+
+    def read(self, section: str, name: str, index: Term) -> Term:
+        """The term that reads it."""
+        at = index.const
+        values = self.values(section, name, at)
+        if values is not None and len(values) == 1:
+            return constant(next(iter(values)))
+        reads = frozenset((name,)) | index.reads
+        return Term(self.variable(section, name, index), values=values, reads=reads,
+                    cell=None if at is None else (section, name, at))  # fmt: skip
+
+    def variable(self, section: str, name: str, index: Term) -> str:
+        """The Promela name of a cell."""
+        if section not in SINGLE:
+            return f"{section}_{name}[{index.text}]"
+        if index.const is None:
+            raise ValueError(f"{section}.{name} at a place that is not known before the run")
+        return f"{section}{index.const}_{name}"
+
+    def declarations(self) -> list[str]:
+        """The state, in the order of layout.SECTIONS."""
+        lines = []
+        for section in OWNERS:
+            for name in SECTIONS[section].names or ():
+                if section not in SINGLE:
+                    if self.declared(section, name, None):
+                        first = ", ".join(str(h.first) for h in self._of(section, name, None))
+                        size = self._size[section]
+                        lines.append(f"{self._type(section, name, None)} {section}_{name}[{size}] = {{ {first} }};")
+                    continue
+                for index in range(self._size[section]):
+                    if self.declared(section, name, index):
+                        first = str(self._held[section, name, index].first)
+                        kind = self._type(section, name, index)
+                        lines.append(f"{kind} {section}{index}_{name} = {first};")
+        return lines
+
+    def _type(self, section: str, name: str, index: int | None) -> str:
+        """The smallest type that holds the values: listed ones, or what the field is there for."""
+        held = self._of(section, name, index)
+        most = max(max({h.first, *h.written}) for h in held)
+        if any(h.any for h in held):
+            most = max(most, self._bound[SECTIONS[section][name].itemsize])
+        elif most <= 1 and index is not None:
+            return "bit"
+        return "byte" if most <= 255 else "short" if most <= 32767 else "int"

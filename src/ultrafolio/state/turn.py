@@ -1,0 +1,451 @@
+"""Running rules against a store: a burst is some steps of one thread, committed as one change of its group.
+
+The rules run as they are, over the role's own view. Functions that belong to another part (ultravisor calls, the
+hardware's view, an exit to the host) are replaced by a crossing: the step is undone, the group's turn is taken, the
+other part is asked and commits its own change under that turn, and the step runs again with the answer at hand. Rules
+are pure, so the second run, and any run after a crash, ends the same (see state/store.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from ultrafolio.engine import load
+from ultrafolio.model.layout import AGAIN, FAULT, IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State
+from ultrafolio.model.rule import RULES
+from ultrafolio.state.view import Live, View
+
+from .events import StepEvent, Steps, encode
+from .sections import MAY_LOOK, Meta
+from .store import Answer, Commit, Store, Turn
+
+WALLS: dict[str, tuple[str, ...]] = {
+    "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "hw_host"),
+    "guest": (
+        "hw_guest", "uv_share", "uv_unshare", "uv_shared", "take_exit", "take_pin", "take_reboot", "turn_come",
+    ),
+}
+"""Functions of the model that belong to another part than the role that runs into them."""
+HANDS_OVER = ("take_exit", "take_pin", "take_reboot")
+"""Those of them that pass the thread to the other part."""
+SEEN = {"host": (), "guest": ("pc", "vm")}
+"""Sections that a role's rules read, and that the parts they ask may write: a repetition must see them as they were."""
+SWAPS = ("swap_out", "swap_in")
+"""What the host is asked, of itself, when a page leaves memory or comes back: contents move, which are no state."""
+LONGEST = 64
+"""Steps in one burst at most, so that no thread keeps a group to itself."""
+
+
+class Result(msgspec.Struct, frozen=True, array_like=True):
+    """What a crossing returned, as the journal keeps it. fresh: the call wrote the page's content anew, an export."""
+
+    code: int
+    fresh: bool = False
+
+
+class Ask(Protocol):
+    """Calls another part, which commits its change at place `index` of the turn's journal, and returns its result."""
+
+    def __call__(self, view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...]) -> Result: ...
+
+
+class _Crossing(Exception):
+    def __init__(self, function: str, arguments: tuple[int, ...]) -> None:
+        self.function, self.arguments = function, arguments
+
+
+@dataclass
+class _Slot:
+    """The calls of a turn: results so far, and how many of them the present step has used.
+
+    moves  the pages that the present step has moved so far, as calls;  moved: those of them that were called
+    """
+
+    results: list[Result] = field(default_factory=list)
+    used: int = 0
+    names: list[tuple[str, int]] = field(default_factory=list)
+    moves: Callable[[], list[tuple[str, int]]] = list
+    moved: list[tuple[str, int]] = field(default_factory=list)
+
+    def begin(self, moves: Callable[[], list[tuple[str, int]]]) -> None:
+        """A step begins, or begins again."""
+        self.names.clear()
+        self.moved.clear()
+        self.moves = moves
+
+    def settle(self) -> None:
+        """Move the contents of pages that the step has moved and this has not."""
+        for function, page in self.moves():
+            if (function, page) not in self.moved:
+                self.moved.append((function, page))
+                self._call(function, (page,))
+
+    def call(self, function: str, arguments: tuple[int, ...]) -> Result:
+        """Ask another part, which sees the pages where the step has moved them."""
+        self.settle()
+        return self._call(function, arguments)
+
+    def _call(self, function: str, arguments: tuple[int, ...]) -> Result:
+        if self.used == len(self.results):
+            raise _Crossing(function, arguments)
+        result = self.results[self.used]
+        self.used += 1
+        self.names.append((function, result.code))
+        return result
+
+
+def _stub(function: str) -> Callable[..., int]:
+    def crossing(s: Live, *arguments: int) -> int:
+        result: Result = s.crossing.call(function, arguments)
+        if result.fresh:  # what model.ultravisor.uv_export says of the frame, which is the host's record
+            s.mm[arguments[0]].altered = 0
+        return result.code
+
+    return crossing
+
+
+@functools.cache
+def rules_of(role: str) -> Any:
+    """The plain rules with the role's walls in them."""
+    space = load.functions(lambda function: function)
+    space.update({name: _stub(name) for name in WALLS[role]})
+    return load.rules(space)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step taken (outcome > 0), or refused and why (outcome < 0)."""
+
+    actor: int
+    pc: int
+    outcome: int
+
+    @property
+    def name(self) -> str:
+        return RULES[self.pc].name
+
+    @property
+    def word(self) -> str:
+        return OUTCOMES[self.outcome] if self.outcome > 0 else WAITS[-self.outcome]
+
+
+class Contended(Exception):
+    """The group's turn could not be had in time; the message says who has it."""
+
+
+class Lost(Exception):
+    """The turn expired under its holder; whether the step happened is known to the store only."""
+
+
+class Group:
+    """A role's way to one group: its view, one burst at a time.
+
+    role_runs: whether this role's process runs a rule; a burst ends where its thread passes to another part
+    left: is told of each turn that was left behind and finished here, with the group's name
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        meta: Meta,
+        role: str,
+        ask: Ask,
+        role_runs: Callable[[int], bool],
+        *,
+        patience: float = 10.0,
+        left: Callable[[str, Turn], None] = lambda group, turn: None,
+    ) -> None:
+        self.store, self.name, self.role, self.view = store, name, role, View(meta, role)
+        self._ask, self._runs, self._patience, self._left = ask, role_runs, patience, left
+        self._rules = rules_of(role)
+        self._lock = threading.Lock()
+        self._writer = f"{role}-{os.urandom(6).hex()}"
+        self._sequence = 0
+
+    def burst(
+        self,
+        actor: int,
+        op: int = NOTHING,
+        page: int = 0,
+        *,
+        most: int = LONGEST,
+        request: str = "",
+        stop: Callable[[View], bool] | None = None,
+    ) -> list[Done]:
+        """Run thread `actor` until it waits, passes to another part, is idle, or has taken `most` steps.
+
+        (op, page) is its choice if it stands where it chooses. `request` names the client's request: if a burst of that
+        name was committed before, its steps are returned and nothing is done. `stop` ends it after any step.
+        Contended if others keep the group busy for longer than the patience.
+        """
+        end, pause = time.monotonic() + self._patience, 0.001
+        while True:
+            with self._lock, self._clean():
+                answer = None if self._read and self._ours(actor) else self._renew()
+                # after the look: what the view does not show yet is not answered yet, and makes the commit stale
+                if answer and answer.status == "held" and not self._ours(actor):
+                    pass  # a step that is half done may have moved the thread: wait and see
+                elif self.known(request) is not None:
+                    answer = self._renew()
+                    if answer.status != "held" or not answer.turn or answer.turn.request != request:
+                        return self.known(request) or []
+                else:
+                    burst = _Burst(self, actor, request)
+                    try:
+                        return burst.run(op, page, most, stop)
+                    except Lost:
+                        if burst.kept and not request:
+                            return burst.kept
+                        continue
+                    except _Again as again:
+                        self.view.rollback()
+                        answer = again.answer
+                        if answer.status == "left":
+                            self._finish(answer)
+            if answer.status == "held":
+                if time.monotonic() > end:
+                    holder = answer.turn.role if answer.turn else "nobody"
+                    raise Contended(f"{self.name}: the turn is held by {holder}")
+                # without the lock: whoever has the turn may need this role to take part
+                time.sleep(pause)
+                pause = min(2 * pause, 0.02)
+
+    def refresh(self) -> View:
+        """The view as the store has it now; a step that this role left behind is finished first."""
+        with self._lock, self._clean():
+            self._renew()
+            return self.view
+
+    def snapshot(self) -> State:
+        """A copy of the view's arrays as the store has them now, with nothing of a step of this role that is not
+        committed; and with what the role may read beside."""
+        with self._lock, self._clean():
+            beside = MAY_LOOK.get(self.role, ())
+            found = self._look(beside).sections
+            return self.view.seen({name: found[name] for name in beside})
+
+    def _look(self, beside: Sequence[str] = ()) -> Answer:
+        """Bring the view up to date. The answer has the sections `beside`, which are no part of it, as they are now."""
+        cached = self.view.revisions | dict.fromkeys(beside, -1)
+        answer = self._commit(Commit(self._next(), self._writer, cached=cached))
+        self.view.update(answer.revisions, {n: data for n, data in answer.sections.items() if n not in beside})
+        return answer
+
+    def _renew(self) -> Answer:
+        """Bring the view up to date, once a step that this role left behind is finished."""
+        while (answer := self._look()).status == "left":
+            self._finish(answer)
+        return answer
+
+    @property
+    def _read(self) -> bool:
+        """Whether every section was read before."""
+        return min(self.view.revisions.values()) >= 0
+
+    def _ours(self, actor: int) -> bool:
+        """Whether the thread's present rule is run by this role."""
+        pc = self.view.live.task[actor].pc
+        return pc in RULES and bool(self._runs(pc))
+
+    def known(self, request: str) -> list[Done] | None:
+        """The steps that were committed for a request, None if there are none."""
+        known = self.store.reply(self.name, request) if request else None
+        return None if known is None else [Done(*words) for words in msgspec.msgpack.decode(known)]
+
+    @contextmanager
+    def _clean(self) -> Iterator[None]:
+        """However it ends, nothing uncommitted stays in the view."""
+        try:
+            yield
+        finally:
+            self.view.rollback()
+
+    def take_part(self, token: str, index: int, function: str, arguments: Iterable[int]) -> Result:
+        """Run one function of this role as part of another's step, committed under that turn. Lost if it is over."""
+        with self._lock, self._clean():
+            while True:
+                self.view.live.crossing = None
+                result = Result(int(getattr(self._rules, function)(self.view.live, *arguments)))
+                answer = self._commit(
+                    Commit(
+                        self._next(),
+                        self._writer,
+                        cached=dict(self.view.revisions),
+                        expect=list(self.view.revisions),
+                        patches=self.view.patches(),
+                        token=token,
+                        journal=(index, msgspec.msgpack.encode(result)),
+                    )
+                )
+                if answer.status == "done" and not answer.journal:
+                    self.view.committed(answer)
+                    return result
+                self.view.rollback()
+                self.view.update(answer.revisions, answer.sections)
+                if answer.journal:
+                    return msgspec.msgpack.decode(answer.journal[0], type=Result)
+                if answer.status != "stale":
+                    raise Lost
+
+    def _finish(self, left: Answer) -> None:
+        """Finish the step of a turn that its holder, of this role, left behind after others had taken part."""
+        assert left.turn is not None
+        results = [msgspec.msgpack.decode(entry, type=Result) for entry in left.journal]
+        turn = left.turn
+        try:
+            burst = _Burst(self, turn.actor, turn.request)
+            burst.adopt(turn, results, self.known(turn.request) or [])
+            burst.run(turn.op, turn.page, LONGEST, None)
+        except (Lost, _Again):
+            self.view.rollback()
+        else:
+            self._left(self.name, turn)
+
+    def _commit(self, commit: Commit) -> Answer:
+        answer = self.store.commit(self.name, commit)
+        if answer.status == "absent":
+            raise KeyError(self.name)
+        return answer
+
+    def _next(self) -> str:
+        self._sequence += 1
+        return str(self._sequence)
+
+
+class _Again(Exception):
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+
+class _Burst:
+    """One attempt at a burst."""
+
+    def __init__(self, group: Group, actor: int, request: str) -> None:
+        self.group, self.view, self.actor, self.request = group, group.view, actor, request
+        self.turn: Turn | None = None
+        self.slot = _Slot()
+        self.view.live.crossing = self.slot
+        self.events: list[StepEvent] = []
+        self.polls = 0
+        self.done: list[Done] = []
+        self.kept: list[Done] = []
+        self.adopted = False
+
+    def adopt(self, turn: Turn, results: list[Result], kept: list[Done]) -> None:
+        """Take over a turn that was left behind with these results, after `kept` steps, and see what its holder saw."""
+        self.slot.results, self.done, self.adopted = results, kept, True
+        self._take(msgspec.structs.replace(turn, token=os.urandom(8).hex()), adopt=True)
+        self.view.update(dict.fromkeys(dict(turn.seen), -1), {name: bytes.fromhex(data) for name, data in turn.seen})
+
+    def run(self, op: int, page: int, most: int, stop: Callable[[View], bool] | None) -> list[Done]:
+        refused = None
+        while len(self.done) < most and self.group._ours(self.actor):
+            step = self._step(op, page)
+            if step.outcome < 0:
+                if self.turn is None and not self.done and (now := self.group._look()).sections:
+                    raise _Again(msgspec.structs.replace(now, status="stale"))
+                refused = step
+                break
+            self.done.append(step)
+            op, page = NOTHING, 0
+            over = self.adopted and self.slot.used == len(self.slot.results)
+            if over or self._handed() or self._idle() or (stop and stop(self.view)):
+                break
+        self._end()
+        return [*self.done, refused] if refused and not self.done else self.done
+
+    def _handed(self) -> bool:
+        """Whether the last step passed the thread on; the view does not show what the other part made of it."""
+        return any(name in HANDS_OVER for name, _ in self.slot.names)
+
+    def _idle(self) -> bool:
+        return bool(self.view.live.task[self.actor].pc == IDLE_PC[int(self.view.meta.who["kind"][self.actor])])
+
+    def _step(self, op: int, page: int) -> Done:
+        """Run the thread's present rule; cross walls until it has all it asks for."""
+        while True:
+            mark, used = len(self.view.log), self.slot.used
+            self.slot.begin(functools.partial(self._swaps, mark))
+            pc = self.view.live.task[self.actor].pc
+            try:
+                outcome = int(self.group._rules.step(self.view.live, self.actor, op, page))
+                self.slot.settle()
+            except _Crossing as crossing:
+                self.view.rollback(mark)
+                self.slot.used = used
+                self._cross(op, page, crossing)
+                continue
+            if outcome < 0:
+                self.view.rollback(mark)
+            else:
+                if not self.events:
+                    # it looked again, in vain
+                    self.polls = self.actor + 1 if (pc, outcome) == (AGAIN, FAULT) else 0
+                self.events.append(StepEvent(self.actor, op, page, outcome, list(self.slot.names)))
+            return Done(self.actor, pc, outcome)
+
+    def _swaps(self, mark: int) -> list[tuple[str, int]]:
+        """Which pages a step swapped out or in, whose writes are those since `mark`."""
+        present = self.view.arrays.pt["present"]
+        written = {at: before for name, at, _, before in self.view.log[mark:] if name == "pt"}
+        return [(SWAPS[before == SWAPPED], at) for at, before in written.items()
+                if (before == SWAPPED) != (present[at] == SWAPPED)]  # fmt: skip
+
+    def _cross(self, op: int, page: int, crossing: _Crossing) -> None:
+        if self.turn is None:
+            role = self.group.role
+            seen = [(name, self.view.section(name).hex()) for name in SEEN[role]]
+            self._take(Turn(os.urandom(8).hex(), role, self.actor, op, page, self.request, seen=seen))
+            return
+        result = self.group._ask(self.view, self.turn, len(self.slot.results), crossing.function, crossing.arguments)
+        self.slot.results.append(result)
+
+    def _take(self, turn: Turn, *, adopt: bool = False) -> None:
+        """Commit what there is so far and take the turn with it."""
+        self._commit(self._change(take=turn, adopt=adopt))
+        self.turn = turn
+
+    def _end(self) -> None:
+        """Commit the rest, and give the turn back."""
+        if self.turn or self.events:
+            self._commit(self._change(token=self.turn.token if self.turn else "", release=bool(self.turn)))
+
+    def _change(self, **more: Any) -> Commit:
+        """What there is to commit; the request's answer so far goes with it, so that neither stands alone."""
+        events = [encode(Steps(self.group.role, list(self.events)))] if self.events else []
+        answer = msgspec.msgpack.encode([(step.actor, step.pc, step.outcome) for step in self.done])
+        return Commit(
+            self.group._next(),
+            self.group._writer,
+            cached=dict(self.view.revisions),
+            expect=[] if self.turn else list(self.view.revisions),
+            patches=self.view.patches(),
+            events=events,
+            request=(self.request, answer) if self.request and self.done else None,
+            polls=self.polls if events else 0,
+            **more,
+        )
+
+    def _commit(self, commit: Commit) -> None:
+        answer = self.group._commit(commit)
+        if answer.status == "lost":
+            self.view.rollback()
+            self.view.update(answer.revisions, answer.sections)
+            raise Lost
+        if answer.status != "done":
+            self.view.rollback()
+            self.view.update(answer.revisions, answer.sections)
+            raise _Again(answer)
+        self.events.clear()
+        self.kept = list(self.done)
+        self.view.committed(answer)
