@@ -15,7 +15,7 @@ from drawn_cases import drawn_document
 from proving import copied, place_of
 from test_broken_rules import BROKEN
 from ultrafolio import shipped
-from ultrafolio.check.verdict import Extent, check
+from ultrafolio.check.verdicts.verdict import Extent, check
 from ultrafolio.commands.prove import WITHOUT, prove_command
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ultrafolio import shipped
-from ultrafolio.check.verdict import Extent, check
+from ultrafolio.check.verdicts.verdict import Extent, check
 from ultrafolio.model import scenario
-from ultrafolio.model.policies import Policy
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
 
 MAX_STATES = 200_000

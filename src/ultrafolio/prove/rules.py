@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ultrafolio.check.promela_source import Source
 from ultrafolio.engine.load import constants
+from ultrafolio.export.promela.source import Source
 from ultrafolio.waits import rules as waits
 from ultrafolio.waits import tables
 
