@@ -184,6 +184,8 @@ RANGES: dict[str, Range] = {
 
 PAGES: dict[str, Page] = {
     "a page whose bit is clear is accessible": lambda v, p: terms.any_of((v.bit(p), v.accessible(p))),
+    "a page is in one of the ultravisor's states": lambda v, p: terms.within(
+        0, v.read("uv.state", p), len(PAGE_STATES)),
     "a bit is set or clear": lambda v, p: terms.within(0, v.read("mm.arch", p), 2),
     "the folio lock is taken or free": lambda v, p: terms.within(0, v.read("mm.locked", p), 2),
     "a count is frozen or not": lambda v, p: terms.within(0, v.read("mm.frozen", p), 2),

@@ -11,7 +11,6 @@ from ultrafolio.model.properties import PROPERTIES
 
 from . import terms
 from .before import OTHER, Key, Problem
-from .counts import BY_NAME
 from .houdini import Houdini, Tally, Told
 from .oracle import Oracle, every_way
 from .paths import STEPS, Path, Place, at, reached
@@ -21,6 +20,9 @@ from .terms import Value
 from .window import Window
 
 NUMBERS = tuple(range(1, len(PROPERTIES)))
+WITNESSES = {5: ("frozen counts",)}
+"""Per property: the counts of which W holds something, the first that anybody else holds; for the others IN_FLIGHT."""
+IN_FLIGHT = ("I/O in flight", "writeback")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,30 @@ def prove(policy: Policy, *, without: frozenset[int], rules: Rules | None = None
     run = Houdini(problem, tally or Tally(), told)
     run.run()
     made = Proof(problem, run.tally, {number: [] for number in numbers})
-    for number in numbers:
-        alone = only(rules, number)
-        for place, paths in problem.paths.items():
-            missing = [text for path in paths for text in _breaks(run, path, alone, number)]
-            if missing:
-                made.open[number].append(Open(place, missing[0]))
+    alone = {number: only(rules, number) for number in numbers}
+    for n, path in enumerate(path for paths in problem.paths.values() for path in paths):
+        for number, missing in _judged(run, path, n, alone).items():
+            if path.place not in [at.place for at in made.open[number]]:
+                made.open[number].append(Open(path.place, missing))
     return made
+
+
+def _judged(run: Houdini, path: Path, n: int, alone: dict[int, Rules]) -> dict[int, str]:
+    """The properties that a path's step may break as far as the facts tell, and what would exclude it.
+
+    All ways to break any of them are asked about at once; one by one only where the answer is not no.
+    """
+    window = Window(run.problem, path)
+    ways = [(number, [*conditions, *window.witness(WITNESSES.get(number, IN_FLIGHT), page)])
+            for number, rules in alone.items()
+            for conditions, page in breaking(path, rules, number, run.problem.cfg)]  # fmt: skip
+    found: dict[int, str] = {}
+    if not ways or _excluded(run, path, [way for _, way in ways], f"property-{n:04}") is not None:
+        return found
+    for which, (number, way) in enumerate(ways):
+        if number not in found and _excluded(run, path, [way], f"property-{n:04}-{which}") is None:
+            found[number] = _missing(run, path, way)
+    return found
 
 
 def breaking(path: Path, rules: Rules, number: int, cfg: dict[str, int]) -> Iterator[tuple[list[Value], Value]]:
@@ -75,18 +94,11 @@ def breaking(path: Path, rules: Rules, number: int, cfg: dict[str, int]) -> Iter
             yield conditions, loops[-1] if loops else page
 
 
-def _breaks(run: Houdini, path: Path, rules: Rules, number: int) -> Iterator[str]:
-    """For each way in which the step may break the property as far as the facts tell: what would exclude it."""
-    for conditions, page in breaking(path, rules, number, run.problem.cfg):
-        witness = _witness(Window(run.problem, path), number, page)
-        if _possible(run, path, [*conditions, *witness], f"property-{number}-{run.tally.questions:05}") is None:
-            yield _missing(run, path, [*conditions, *witness])
-
-
-def _possible(run: Houdini, path: Path, conditions: list[Value], name: str) -> frozenset[Key] | None:
-    """The facts that exclude this way; None where it is possible."""
-    question = run.given(path, Window(run.problem, path), conditions, name)
-    return None if question.can_be(terms.all_of(conditions)) else question.used
+def _excluded(run: Houdini, path: Path, ways: list[list[Value]], name: str) -> frozenset[Key] | None:
+    """The facts that exclude all these ways; None where one is possible."""
+    asked = terms.any_of(terms.all_of(way) for way in ways)
+    question = run.given(path, Window(run.problem, path), [asked], name)
+    return None if question.can_be(asked) else question.used
 
 
 def _missing(run: Houdini, path: Path, conditions: list[Value]) -> str:
@@ -95,7 +107,7 @@ def _missing(run: Houdini, path: Path, conditions: list[Value]) -> str:
     near = {fact for fact in tally.dropped if fact[1] in (None, path.place)}
     for more in (near, set(tally.dropped)):
         run.problem.keep(kept | more)
-        used = _possible(run, path, conditions, "missing")
+        used = _excluded(run, path, [conditions], "missing")
         run.problem.keep(kept)
         if used is not None:
             named = [key for key in used if key in more or key[1] == OTHER]
@@ -109,23 +121,3 @@ def _told(key: Key, tally: Tally) -> str:
     if isinstance(place, str):
         return f"of another thread: {name!r} is not kept everywhere"
     return f"{name!r} is not kept, broken by {tally.dropped[kind, place, name]}"
-
-
-WITNESSES = {5: ("frozen counts",)}
-"""Per property: the counts of which W holds something, the first that anybody else holds; for the others IN_FLIGHT."""
-IN_FLIGHT = ("I/O in flight", "writeback")
-
-
-def _witness(window: Window, number: int, page: Value) -> list[Value]:
-    """W is whoever else has what the property speaks of on the page: that it is there says that somebody has it."""
-    places = {"I/O in flight": page, "writeback": terms.head(page), "frozen counts": window.before.counted(page)}
-    made: list[Value] = []
-    none: Value = True
-    for name in WITNESSES.get(number, IN_FLIGHT):
-        count, where = BY_NAME[name], places[name]
-        if window.problem.has("count", name):
-            more = terms.below(window.problem.share(count, window.path.place, where), count.value(window.before, where))
-            it = terms.equal(window.problem.other_share(count, where), 1)
-            made.append(terms.implies(terms.both(none, more), it))
-            none = terms.both(none, terms.negate(more))
-    return made

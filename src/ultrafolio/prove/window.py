@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from . import terms
 from .before import OTHER, PAGE, Fact, Problem, is_in, ranges
-from .counts import COUNTS, SUMS, Count, Sum
+from .counts import BY_NAME, COUNTS, SUMS, Count, Sum
 from .facts import PAGES, PAIRS, RANGES, THREAD, View, pair
 from .loops import ANY
 from .paths import Path, Place
@@ -58,6 +58,21 @@ class Window:
                 body: Value = condition.args[0].args[0]  # type: ignore[union-attr, assignment]
                 for n, place in enumerate(self.problem.places):
                     made.append(terms.implies(is_in(frozenset((n,))), terms.negate(_of_other(body, place))))
+        return made
+
+    def witness(self, names: Iterable[str], page: Value) -> list[Value]:
+        """That W is whoever else holds one of these counts on a page, the first that anybody else holds: a number above
+        what S has of it says that there is somebody. Only where nothing else is said of W."""
+        p, place = self.problem, self.path.place
+        on = {"I/O in flight": page, "writeback": terms.head(page), "frozen counts": self.before.counted(page)}
+        made: list[Value] = []
+        none: Value = True
+        for name in names:
+            count, where = BY_NAME[name], on[name]
+            if p.has("count", name):
+                more = terms.below(p.share(count, place, where), count.value(self.before, where))
+                made.append(terms.implies(terms.both(none, more), terms.equal(p.other_share(count, where), 1)))
+                none = terms.both(none, terms.negate(more))
         return made
 
     # ------------------------------------------------------------------------------------------------ goals
@@ -122,6 +137,9 @@ class Window:
             if split:
                 kept = terms.both(kept, terms.equal(self.problem.other_share(count, PAGE, self.path.after),
                                                     self.problem.other_share(count, PAGE)))  # fmt: skip
+            elif count.name == "frozen counts":
+                # that nobody else has frozen it follows from the lock, which whoever has would hold, too
+                kept = terms.any_of((kept, terms.negate(terms.all_of(self.witness([count.name], self.before.page)))))
             if kept is not True:
                 yield Goal(("count", None, count.name), terms.negate(kept))
 
