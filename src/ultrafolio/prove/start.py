@@ -35,7 +35,8 @@ def of_page(view: View, page: Value) -> list[Value]:
     made = [terms.equal(view.read(name, page), 0) for name in ZERO_PAGE]
     made += [terms.within(0, view.read(name, page), 2) for name in BITS]
     made += [terms.within(0, state, len(PAGE_STATES)), terms.equal(view.read("pt.present", page), MAPPED)]
-    made += [terms.implies(terms.truth(view.read("uv.shared", page)), terms.equal(state, EXPORTED)),
+    # NON_SECURE: a page that was exported while shared, in a large folio that the policy refuses
+    made += [terms.implies(terms.truth(view.read("uv.shared", page)), terms.among(state, (EXPORTED, NON_SECURE))),
              terms.implies(never, terms.equal(view.read("uv.owner", page), 0))]  # fmt: skip
     if view.cfg["large"] != LARGE_DIRECT:
         # a page of a large folio was never imported: it would have been split, or refused
