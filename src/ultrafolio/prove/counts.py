@@ -16,9 +16,10 @@ from . import terms
 from .facts import View
 from .oracle import Oracle
 from .paths import Place
-from .reader import Reader, Thread
+from .reader import Reader
 from .rules import Rules
 from .terms import Value
+from .values import Thread
 
 Share = Callable[[Rules, View, Place, Value], Value]
 
@@ -38,7 +39,8 @@ def _asked(rules: Rules, v: View, place: Place, function: str, *arguments: int) 
     key = (function, arguments, place, tuple(v.cfg.items()), v.own.thread, v.mine("task.ref"))
     if key not in rules.asked:
         rules.asked[key] = _told(rules, v, place, function, *arguments)
-    return rules.asked[key]
+    found: Value = rules.asked[key]
+    return found
 
 
 def _told(rules: Rules, v: View, place: Place, function: str, *arguments: int) -> Value:

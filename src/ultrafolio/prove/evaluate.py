@@ -49,9 +49,9 @@ class Concrete:
             case "head" | "end":
                 page = number(args[0])
                 order = self.state.mm[page].order
-                return (page >> order << order) + ((1 << order) if op == "end" else 0)
+                return int((page >> order << order) + ((1 << order) if op == "end" else 0))
             case "lin":
-                return args[0] + sum(factor * number(part) for part, factor in args[1])  # type: ignore
+                return int(args[0] + sum(factor * number(part) for part, factor in args[1]))  # type: ignore
             case "eq0":
                 return int(number(args[0]) == 0)
             case "le0":

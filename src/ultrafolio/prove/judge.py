@@ -14,9 +14,10 @@ from .before import OTHER, Key, Problem
 from .houdini import Houdini, Tally, Told
 from .oracle import Oracle, every_way
 from .paths import STEPS, Path, Place, at, reached
-from .reader import Reader, Thread
+from .reader import Reader
 from .rules import Rules, only, unchanged
 from .terms import Value
+from .values import Thread
 from .window import Window
 
 NUMBERS = tuple(range(1, len(PROPERTIES)))

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import terms
 from .oracle import Oracle, every_way
 from .state import ORDER, OWN, WHERE, Point, Refused, Span, Symbolic
 from .terms import BOUND, Value, var
-
-if TYPE_CHECKING:
-    from .reader import Ended, Env, Reader
+from .values import Ended, Env, Thread
 
 PAGE = var(BOUND)
 ANY = "A"
 """The thread that a loop over threads is at."""
-Way = tuple[list[Value], tuple["Ended | None", Symbolic]]
+Reader = Any
+"""A reader.Reader: that module uses this one."""
+Way = tuple[list[Value], tuple[Ended | None, Symbolic]]
 
 
 def run(reader: Reader, node: ast.For, env: Env) -> Ended | None:
@@ -67,8 +67,6 @@ def _condition(ways: Sequence[Way]) -> Value:
 # ------------------------------------------------------------------------------------------------- threads
 def _threads(reader: Reader, body: Sequence[ast.stmt], name: str, env: Env) -> Ended | None:
     """Some thread makes the loop return, or none does."""
-    from .reader import Thread
-
     start, oracle = reader.state, reader.oracle
 
     def once(inner: Oracle) -> tuple[Ended | None, Symbolic]:

@@ -14,10 +14,11 @@ from ultrafolio.model.policy import Policy
 from ultrafolio.model.rule import RULES
 
 from .oracle import Oracle, every_way
-from .reader import Reader, Thread
+from .reader import Reader
 from .rules import Rules
 from .state import WHERE, Refused, Symbolic
 from .terms import Value, var
+from .values import Thread
 
 STEPS = "S"
 """The thread that steps, as it stands in variables."""

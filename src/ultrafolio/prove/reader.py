@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from . import loops, terms
@@ -16,47 +15,7 @@ from .oracle import Oracle, Settled, Undecided
 from .rules import Rules
 from .state import ORDER, OWN, WHERE, Point, Refused, Symbolic
 from .terms import Term, Value, var
-
-
-@dataclass(frozen=True, slots=True)
-class Thread:
-    """A thread as an index: `name` stands before its fields in variables."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """The state itself, the parameter `s`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record of a section, as in `m = s.mm[p]`."""
-
-    section: str
-    index: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The order of the folio of a page: what `p >> order << order` and `1 << order` are made of."""
-
-    page: Value
-    head: Value
-    end: Value
-    shifted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a block ended before its last statement: "return" with a value, or "break"."""
-
-    how: str
-    value: Any = None
-
-
-Env = dict[str, Any]
+from .values import Ended, Env, Order, Record, Thread, Whole
 
 
 class Reader:

@@ -220,9 +220,8 @@ def choose(condition: Value, a: Value, b: Value) -> Value:
 def _joined(op: str, values: Iterable[Value]) -> Value:
     neutral = op == "and"
     found: dict[Term, None] = {}
-    for value in values:
-        value = truth(value)
-        if isinstance(value, bool):
+    for value in map(truth, values):
+        if not isinstance(value, Term):
             if value is not neutral:
                 return value
         elif value.op == op:

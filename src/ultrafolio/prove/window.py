@@ -54,8 +54,9 @@ class Window:
         """What a loop over threads says of W where it met nobody."""
         made = []
         for condition in self.path.conditions:
-            if isinstance(condition, Term) and condition.op == "not" and condition.args[0].op == "thread":  # type: ignore
-                body: Value = condition.args[0].args[0]  # type: ignore[union-attr, assignment]
+            asked = condition.args[0] if isinstance(condition, Term) and condition.op == "not" else None
+            if isinstance(asked, Term) and asked.op == "thread":
+                body: Value = asked.args[0]  # type: ignore[assignment]
                 for n, place in enumerate(self.problem.places):
                     made.append(terms.implies(is_in(frozenset((n,))), terms.negate(_of_other(body, place))))
         return made
