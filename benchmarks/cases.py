@@ -64,18 +64,36 @@ def actors(rounds: int, *, quick: bool) -> list[Row]:
     rows = []
     for count, ns in took.items():
         grew, allowed = median(b / a for a, b in zip(first, ns, strict=True)), math.log2(count) / math.log2(10)
-        rows.append({"actors": count, "ns/event": median(ns), "cost/10 actors": grew, "log/log 10": allowed,
-                     "met": grew <= allowed * 1.02})  # fmt: skip
+        rows.append(
+            {
+                "actors": count,
+                "ns/event": median(ns),
+                "cost/10 actors": grew,
+                "log/log 10": allowed,
+                "met": grew <= allowed * 1.02,
+            }
+        )
     return rows
 
 
 def _crowd(guests: int, vcpus: int, disks: int) -> dict[str, Any]:
     pages = _ALL_PAGES // guests
     return resolve(
-        {"guests": guests, "vcpus": vcpus, "disks": disks, "pages": pages - disks, "pool_pages": disks, "order": 4,
-         "touch_ns": 20_000, "io_us": 50, "writeback_us": 5, "duration_us": 10**9, "check": False},
+        {
+            "guests": guests,
+            "vcpus": vcpus,
+            "disks": disks,
+            "pages": pages - disks,
+            "pool_pages": disks,
+            "order": 4,
+            "touch_ns": 20_000,
+            "io_us": 50,
+            "writeback_us": 5,
+            "duration_us": 10**9,
+            "check": False,
+        },
         Path(),
-    )  # fmt: skip
+    )
 
 
 def checked(rounds: int, *, quick: bool) -> list[Row]:
@@ -104,8 +122,17 @@ def memory(rounds: int, *, quick: bool) -> list[Row]:
     base, full = (median(int(_python(text)) for _ in range(rounds)) / 1024 for text in programs)
     state, world = build(resolve({"pages": pages, "order": 4}, Path()), Path())
     arrays = sum(a.nbytes for a in (*state, *world)) / 2**20
-    return [{"pages": pages, "only imports MB": base, "peak MB": full, "above MB": full - base, "arrays MB": arrays,
-             "goal": "< 200", "met": full - base < 200}]  # fmt: skip
+    return [
+        {
+            "pages": pages,
+            "only imports MB": base,
+            "peak MB": full,
+            "above MB": full - base,
+            "arrays MB": arrays,
+            "goal": "< 200",
+            "met": full - base < 200,
+        }
+    ]
 
 
 def two_processes(rounds: int, *, quick: bool) -> list[Row]:
@@ -119,8 +146,17 @@ def two_processes(rounds: int, *, quick: bool) -> list[Row]:
         pairs.append(two / one)
         rates.append(two)
         ceilings.append(2 * _seconds(lambda: _spin_on(1)) / _seconds(lambda: _spin_on(2)))
-    return [{"cells": 15 * seeds, "cells/s on 2": median(rates), "2 against 1": median(pairs), "best": max(pairs),
-             "pure computing": median(ceilings), "goal": ">= 1.8", "met": median(pairs) >= 1.8}]  # fmt: skip
+    return [
+        {
+            "cells": 15 * seeds,
+            "cells/s on 2": median(rates),
+            "2 against 1": median(pairs),
+            "best": max(pairs),
+            "pure computing": median(ceilings),
+            "goal": ">= 1.8",
+            "met": median(pairs) >= 1.8,
+        }
+    ]
 
 
 def _sweep_rate(processes: int, seeds: int) -> float:

@@ -76,8 +76,15 @@ def explored(file: str, policy: str, way: str) -> Row:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     wrong = sum(1 for found in graph.space.found if found["state"] >= 0)
-    return {"states": graph.states, "edges": graph.edges, "depth": graph.depth, "wrong": wrong, "cpu": cpu / runs,
-            "wall": wall / runs, "bytes": (peak - before) * 1024 / graph.states}  # fmt: skip
+    return {
+        "states": graph.states,
+        "edges": graph.edges,
+        "depth": graph.depth,
+        "wrong": wrong,
+        "cpu": cpu / runs,
+        "wall": wall / runs,
+        "bytes": (peak - before) * 1024 / graph.states,
+    }
 
 
 # ---------------------------------------------------------------------------------------------------- SPIN
@@ -97,15 +104,23 @@ def spin(folder: Path, slots: int) -> Row:
         process.returncode = 0
         said.seek(0)
         text = said.read()
-    words = {line.split(None, 1)[1].split(" (")[0].strip(): line.split()[0] for line in text.splitlines()
-             if line[:1] == " " and len(line.split(None, 1)) == 2}  # fmt: skip
+    words = {
+        line.split(None, 1)[1].split(" (")[0].strip(): line.split()[0]
+        for line in text.splitlines()
+        if line[:1] == " " and len(line.split(None, 1)) == 2
+    }
     if "search depth too small" in text or "states, stored" not in words:
         raise AssertionError(f"pan did not finish: {text[-500:]}")
     states = int(words["states, stored"])
     kept = sum(float(words[name]) for name in words if name.startswith(("actual memory usage", "memory used for hash")))
     numbers = {line.split("my_broken!=")[1].split(")")[0] for line in text.splitlines() if "my_broken!=" in line}
-    return {"states": states, "edges": int(words["transitions"]) - 1, "wrong": len(numbers),
-            "cpu": used.ru_utime + used.ru_stime, "bytes": kept * 2**20 / states}  # fmt: skip
+    return {
+        "states": states,
+        "edges": int(words["transitions"]) - 1,
+        "wrong": len(numbers),
+        "cpu": used.ru_utime + used.ru_stime,
+        "bytes": kept * 2**20 / states,
+    }
 
 
 # ------------------------------------------------------------------------------------------------- the table
@@ -135,16 +150,21 @@ def compare(file: str, policy: str, rounds: int) -> Row:
 
     pairs = list(zip(runs["1 thread"], runs["2 threads"], runs["SPIN"], strict=True))
     return {
-        "system": f"{Path(file).stem}, {policy}", "states": reference["states"], "edges": reference["edges"],
-        "depth": reference["depth"], "SPIN M/s": rate("SPIN"), "ours M/s": rate("1 thread"),
+        "system": f"{Path(file).stem}, {policy}",
+        "states": reference["states"],
+        "edges": reference["edges"],
+        "depth": reference["depth"],
+        "SPIN M/s": rate("SPIN"),
+        "ours M/s": rate("1 thread"),
         "ours/SPIN": median(theirs["cpu"] / one["cpu"] for one, _, theirs in pairs),
         "2 threads/1": median(one["wall"] / two["wall"] for one, two, _ in pairs),
         "SPIN B/state": median(run["bytes"] for run in runs["SPIN"]),
         "ours B/state": median(run["bytes"] for run in runs["1 thread"]),
         "folded states": runs["folded"][0]["states"] if "folded" in runs else "refused",
         "1/folded time": median(o["cpu"] / f["cpu"] for f, o in zip(runs["folded"], runs["1 thread"], strict=True))
-        if "folded" in runs else "",
-    }  # fmt: skip
+        if "folded" in runs
+        else "",
+    }
 
 
 def table(rows: list[Row]) -> str:

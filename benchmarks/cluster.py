@@ -180,11 +180,14 @@ def measure(where: dict[str, Any], port: int, rounds: int, seconds: float) -> di
         for name in ("touch", "import"):
             took[f"{name} chain"].append(per_call(lambda name=name: bench.chain(*counted[name]), seconds))
     median = {name: statistics.median(statistics.median(one) for one in all_) for name, all_ in took.items()}
-    return {"median_us": {name: round(1e6 * one, 1) for name, one in median.items()}, "hops": counted,
-            "of_loops": {name: _of_loops(took, counted[name], name) for name in ("touch", "import")},
-            "of_chain": {name: _of_chain(took, name) for name in ("touch", "import")},
-            "percentiles_us": {name: _percentiles(all_) for name, all_ in took.items()},
-            "touches_per_second_in_a_workload": round(1024 / median["workload"])}  # fmt: skip
+    return {
+        "median_us": {name: round(1e6 * one, 1) for name, one in median.items()},
+        "hops": counted,
+        "of_loops": {name: _of_loops(took, counted[name], name) for name in ("touch", "import")},
+        "of_chain": {name: _of_chain(took, name) for name in ("touch", "import")},
+        "percentiles_us": {name: _percentiles(all_) for name, all_ in took.items()},
+        "touches_per_second_in_a_workload": round(1024 / median["workload"]),
+    }
 
 
 def _once(call: Callable[[], None]) -> float:

@@ -64,15 +64,29 @@ def config(size: Size, policy: str, events: int, *, check: bool = False) -> dict
     pool, ring = 2 * size.disks, 3
     return resolve(
         {
-            "policy": policy, "order": ORDER, "placement": "scattered", "seed": 20200615, "duration_us": FOREVER_US,
-            "check": check, "pages": size.pages - pool - ring * size.rings, "vcpus": size.vcpus, "disks": size.disks,
-            "io_pages": 2, "pool_pages": pool, "rings": size.rings, "ring_pages": ring,
-            "ring_after_us": int(events * size.pace_ns * RINGS_AT / 1000), "touch_ns": 1_000, "io_us": 50,
-            "writeback_us": 5, "imported": False, "costs": "bench",
+            "policy": policy,
+            "order": ORDER,
+            "placement": "scattered",
+            "seed": 20200615,
+            "duration_us": FOREVER_US,
+            "check": check,
+            "pages": size.pages - pool - ring * size.rings,
+            "vcpus": size.vcpus,
+            "disks": size.disks,
+            "io_pages": 2,
+            "pool_pages": pool,
+            "rings": size.rings,
+            "ring_pages": ring,
+            "ring_after_us": int(events * size.pace_ns * RINGS_AT / 1000),
+            "touch_ns": 1_000,
+            "io_us": 50,
+            "writeback_us": 5,
+            "imported": False,
+            "costs": "bench",
             "tables": {"costs": {"bench": {"writeback": 10_000}}},
         },
         Path(),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,12 @@ def _found(where: str) -> Cluster:
     try:
         return Cluster.at(json.loads(Path(where).read_text()))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(where, value=str(error), allowed="what `python -m services --json` printed",
-                         then=f"python -m services --json > {where}") from None  # fmt: skip
+        raise InputError(
+            where,
+            value=str(error),
+            allowed="what `python -m services --json` printed",
+            then=f"python -m services --json > {where}",
+        ) from None
 
 
 def main(story: Callable[[], None]) -> None:

@@ -16,8 +16,12 @@ from ultrafolio.model.layout import ACTOR_KINDS, OPS, PAGE_STATES
 
 def story() -> None:
     if len(sys.argv) < 3:
-        raise InputError("arguments", value=" ".join(sys.argv[1:]), allowed="SCENARIO POLICY [where.json [NAME]]",
-                         then="python examples/lay_out.py scenarios/03-virtio.toml whole-folio where.json")  # fmt: skip
+        raise InputError(
+            "arguments",
+            value=" ".join(sys.argv[1:]),
+            allowed="SCENARIO POLICY [where.json [NAME]]",
+            then="python examples/lay_out.py scenarios/03-virtio.toml whole-folio where.json",
+        )
     system_of(sys.argv[1], sys.argv[2])  # wrong words are said before anything is started
     with cluster(where(3)) as lab:
         group = Group(lab, sys.argv[1], sys.argv[2], where(4))

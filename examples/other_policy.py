@@ -1,6 +1,6 @@
 """The policy switched, and the hang gone: the same orders under the proposal, and under bits and counts per page.
 
-    python examples/other_policy.py [where.json]
+python examples/other_policy.py [where.json]
 """
 
 from common import cluster, main, where

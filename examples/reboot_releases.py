@@ -1,6 +1,6 @@
 """What releases the hang of seed_virtio.py: the guest's own reboot, which tears its devices down. Nothing else does.
 
-    python examples/reboot_releases.py [where.json]
+python examples/reboot_releases.py [where.json]
 """
 
 import threading

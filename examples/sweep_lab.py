@@ -1,6 +1,6 @@
 """A plan submitted to the lab service, watched, and its result fetched; the cluster's workers compute it.
 
-    python examples/sweep_lab.py PLAN.toml where.json [results.parquet]
+python examples/sweep_lab.py PLAN.toml where.json [results.parquet]
 """
 
 import sys

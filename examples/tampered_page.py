@@ -1,6 +1,6 @@
 """A hostile host changes a byte of an exported page: the import fails, the VMM is told -EINVAL, the guest is gone.
 
-    python examples/tampered_page.py [where.json]
+python examples/tampered_page.py [where.json]
 """
 
 from common import cluster, main, where

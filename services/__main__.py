@@ -38,8 +38,11 @@ def _variables() -> str:
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}, epilog=_variables())
 @click.option("--guests", type=click.IntRange(1, 64), default=1, show_default=True, help="Replicas of the guest.")
 @click.option("--redis", "url", metavar="URL", help="Shared state there, as that user; without: a server of our own.")
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False),
-              help="State, logs, disks, certificates; kept. Without: a temporary one.")  # fmt: skip
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="State, logs, disks, certificates; kept. Without: a temporary one.",
+)
 @click.option("--tls", is_flag=True, help="TLS and certified roles; certificates are made in FOLDER/tls if missing.")
 @click.option("--port", type=click.IntRange(0, 65000), default=0, help="First of consecutive ports; 0: free ones.")
 @click.option("--json", "as_json", is_flag=True, help="Where everything listens, as one line of JSON.")
@@ -76,8 +79,9 @@ def _folder(stack: contextlib.ExitStack, folder: Path | None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--folder {folder}: cannot be made", value=error.strerror,
-                         allowed="a writable place") from None  # fmt: skip
+        raise InputError(
+            f"--folder {folder}: cannot be made", value=error.strerror, allowed="a writable place"
+        ) from None
     return folder.resolve()
 
 
@@ -92,18 +96,25 @@ def _answering(url: str) -> str:
         with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
             client.ping()
     except (redis.RedisError, ValueError) as error:
-        raise InputError(f"{url.rpartition('@')[2]}: the shared state does not answer",
-                         value=" ".join(str(error).split()), allowed="a server that lets this user in",
-                         cause="it is not running, or its address, user or password is another",
-                         then="python -m services, without --redis, starts one") from None  # fmt: skip
+        raise InputError(
+            f"{url.rpartition('@')[2]}: the shared state does not answer",
+            value=" ".join(str(error).split()),
+            allowed="a server that lets this user in",
+            cause="it is not running, or its address, user or password is another",
+            then="python -m services, without --redis, starts one",
+        ) from None
     return url
 
 
 def _where(cluster: Cluster) -> dict[str, Any]:
     """What a script needs: the services, the shared state as its administrator, the folder."""
     services = [{"name": name, **child.says} for name, child in cluster.children.items()]
-    return {"services": services, "redis": cluster.state.admin_url, "folder": str(cluster.folder),
-            "tls": cluster.settings.tls}  # fmt: skip
+    return {
+        "services": services,
+        "redis": cluster.state.admin_url,
+        "folder": str(cluster.folder),
+        "tls": cluster.settings.tls,
+    }
 
 
 def _show(where: dict[str, Any]) -> None:
@@ -116,8 +127,11 @@ def _show(where: dict[str, Any]) -> None:
         console.print(f"page          {page}", highlight=False, soft_wrap=True)
     console.print(f"shared state  {where['redis']}", highlight=False, soft_wrap=True)
     console.print(f"logs          {where['folder']}", highlight=False, soft_wrap=True)
-    console.print(f"identities    {'certificates in ' + where['tls'] if where['tls'] else 'unverified: TLS is off'}",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(
+        f"identities    {'certificates in ' + where['tls'] if where['tls'] else 'unverified: TLS is off'}",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print("Ctrl-C stops all of them.")
 
 
@@ -127,8 +141,11 @@ def _watch(cluster: Cluster, asked: threading.Event) -> int:
     while not asked.wait(LOOK_S):
         for name, code in cluster.ended().items():
             if name not in known:
-                print(f"services: {name} ended with {code}; the others go on. Its log: {cluster.folder / name}.log",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                print(
+                    f"services: {name} ended with {code}; the others go on. Its log: {cluster.folder / name}.log",
+                    file=sys.stderr,
+                    flush=True,
+                )
         known = cluster.ended()
     return 1 if known else 0
 

@@ -1,6 +1,6 @@
 """All bounds of the services in one table, taken from the code that enforces them.
 
-    python -m services.limits > docs/limits.md
+python -m services.limits > docs/limits.md
 """
 
 from __future__ import annotations
@@ -50,15 +50,21 @@ def table() -> list[Limit]:
         Limit("folio groups of a cluster", f"{host.MOST_GROUPS:,}", f"{bad}, TOO_MANY"),
         Limit("pages of a group", f"{LARGEST_GROUP:,}", f"{bad}, BAD_META"),
         Limit("processors of a guest", f"{boot.MOST_CPUS}", f"{bad}, BAD_CPUS"),
-        Limit("accesses in one message", f"{ultravisor.MOST_ACCESSES:,}, {ultravisor.MOST_READ // MIB} MiB read",
-              f"{bad}, TOO_MANY"),
+        Limit(
+            "accesses in one message",
+            f"{ultravisor.MOST_ACCESSES:,}, {ultravisor.MOST_READ // MIB} MiB read",
+            f"{bad}, TOO_MANY",
+        ),
         Limit("pages listed in a workload", f"{guest.MOST_PAGES:,}", f"{bad}, TOO_MANY"),
         Limit("touches of a workload in one message", f"{guest.MOST_BATCH:,}", f"{bad}, TOO_MANY"),
         Limit("a workload's recording, unpacked", f"{workload.LARGEST // MIB} MiB, one at a time", bad),
         Limit("direct I/O held", f"{guest.LONGEST_HOLD_US // 10**6} s", f"{bad}, HELD_TOO_LONG"),
         Limit("an uploaded recording", f"{packed} MiB, unpacked {unpacked} MiB", bad),
-        Limit("recordings uploaded at a time", f"{lab.MOST_UPLOADS}, {calls.STALLED_S:g} s between two pieces",
-              f"{full}, TOO_MANY"),
+        Limit(
+            "recordings uploaded at a time",
+            f"{lab.MOST_UPLOADS}, {calls.STALLED_S:g} s between two pieces",
+            f"{full}, TOO_MANY",
+        ),
         Limit("uploaded recordings of a lab", f"{recordings.MOST_BYTES >> 30} GiB", f"{full}, RECORDINGS_FULL"),
         Limit("a plan's text", f"{planfile.LARGEST // MIB} MiB", bad),
         Limit("points of a plan", f"{planfile.MOST_POINTS:,}", bad),
@@ -68,15 +74,18 @@ def table() -> list[Limit]:
         Limit("sweeps of a lab", f"{jobs.MOST_JOBS:,}", f"{full}, TOO_MANY"),
         Limit("sweeps fetched at a time", f"{jobs.MOST_FOLLOWERS}", "queued"),
         Limit("groups watched at a time", f"{watch.MOST_READERS}", f"{full}, TOO_MANY_WATCHED"),
-        Limit("entries of a group's stream", f"{checkpoint.LONGEST:,}, then cut to {checkpoint.WINDOW:,}",
-              "a checkpoint stands for the older ones"),
+        Limit(
+            "entries of a group's stream",
+            f"{checkpoint.LONGEST:,}, then cut to {checkpoint.WINDOW:,}",
+            "a checkpoint stands for the older ones",
+        ),
         Limit("entries of a round of polling", f"{events.LONGEST_ROUND}", "every round is stored"),
         Limit("rounds of polling in one entry", f"{events.MOST_ROUNDS:,}", "another entry"),
         Limit("archives of a lab", f"{cutting.MOST_ARCHIVES:,}", f"{full}, TOO_MANY"),
         Limit("saved streams of the page", f"{replays.MOST_SAVED}, {replays.KEPT_DAYS} days each", "the oldest goes"),
         Limit("films of the page", f"{replays.MAX_FILMS}", "the oldest ends"),
         Limit("a saved stream", f"{replays.MAX_BYTES // MIB} MiB", "400"),
-    ]  # fmt: skip
+    ]
 
 
 def text() -> str:

@@ -34,8 +34,9 @@ def tab(chromium):
 
 
 def until(tab, element, words):
-    tab.wait_for_function("([id, words]) => document.getElementById(id).textContent.includes(words)",
-                          arg=[element, words])  # fmt: skip
+    tab.wait_for_function(
+        "([id, words]) => document.getElementById(id).textContent.includes(words)", arg=[element, words]
+    )
 
 
 def entry(tab, n):

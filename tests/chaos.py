@@ -154,7 +154,6 @@ class Proxied(Cluster):
         self.proxies["redis"].late = 0
         return 0.0
 
-
     def jump(self, name):
         """The store's clock goes an hour forth or back."""
         self.clock.write_text(name)
@@ -192,8 +191,12 @@ def own_clock(folder):
     library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
     file, plain = folder / "clock", redis_server.launch
     file.write_text("+0")
-    own = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1",
-           "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+    own = {
+        "LD_PRELOAD": library,
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
     if library:
         redis_server.launch = lambda command, **more: plain(command, env={**os.environ, **own}, **more)
     try:

@@ -8,8 +8,25 @@ from pathlib import Path
 
 import pytest
 
-FAST = ("conformance", "check_flags", "check_show", "check_counts", "check_liveness", "engines", "formats", "importers",
-        "orders", "policies", "scenarios", "waits", "waiting", "world", "sweep_plan", "store", "uvcb")  # fmt: skip
+FAST = (
+    "conformance",
+    "check_flags",
+    "check_show",
+    "check_counts",
+    "check_liveness",
+    "engines",
+    "formats",
+    "importers",
+    "orders",
+    "policies",
+    "scenarios",
+    "waits",
+    "waiting",
+    "world",
+    "sweep_plan",
+    "store",
+    "uvcb",
+)
 """The test files of --fast: they start no service, browser or other program."""
 
 

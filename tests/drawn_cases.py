@@ -108,8 +108,10 @@ def drawn_document(random: Random, number: int) -> dict[str, Any]:
     turn = KINDS[number % len(KINDS)]
     budgets = (ENDLESS,) if number // len(KINDS) % 2 == 0 else (1, 2)
     made: dict[str, Any] = {"memory": memory, "features": features}
-    made["vcpu"] = [drawn_actor(random, "vcpu", memory, guests, (0, 1, 1, 2, 2, ENDLESS))
-                    for _ in range(random.choice([1, 1, 1, 2, 2, 3]))]  # fmt: skip
+    made["vcpu"] = [
+        drawn_actor(random, "vcpu", memory, guests, (0, 1, 1, 2, 2, ENDLESS))
+        for _ in range(random.choice([1, 1, 1, 2, 2, 3]))
+    ]
     made[turn] = [drawn_actor(random, turn, memory, guests, budgets)]
     for name in random.choices([*KINDS, None], k=random.choice([0, 1, 1, 2, 2])):
         if name and len(made.setdefault(name, [])) < 2:

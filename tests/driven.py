@@ -35,8 +35,9 @@ NUMBERS = itertools.count()
 ROOT = Path(__file__).parent.parent
 BUSY = (layout.E_LOCKED, layout.E_REFS, layout.E_WRITEBACK, layout.E_DIRTY, layout.E_UV)
 DEVICES = (DISK, RING, PIN, INTERRUPT)
-DONE, WAITS, STOPPED, FATAL, REFUSED = (common_pb2.Outcome.Value(f"OUTCOME_{word}") for word in (
-    "DONE", "WAITS", "STOPPED", "FATAL", "REFUSED"))  # fmt: skip
+DONE, WAITS, STOPPED, FATAL, REFUSED = (
+    common_pb2.Outcome.Value(f"OUTCOME_{word}") for word in ("DONE", "WAITS", "STOPPED", "FATAL", "REFUSED")
+)
 
 
 class Driven:

@@ -69,8 +69,12 @@ def folded():
     system = scenario.system(LIKE, policy("yes"))
     graph, plain = explore(system, edges=False, fold=True), naive(system)
     apart = {min(frozen(state), frozen(turned(state))) for state in plain.states}
-    return {"states": graph.states, "of": len(plain.states), "apart": len(apart),
-            "broken": [n for n, found in enumerate(graph.space.found) if found["state"] >= 0]}  # fmt: skip
+    return {
+        "states": graph.states,
+        "of": len(plain.states),
+        "apart": len(apart),
+        "broken": [n for n, found in enumerate(graph.space.found) if found["state"] >= 0],
+    }
 
 
 def simulated():
@@ -96,8 +100,16 @@ def simulated():
         done += int(around.fired[layout.KICK])
         broken = [a + int(b) for a, b in zip(broken, around.broken, strict=True)]
     columns = cell.run(resolve({"duration_us": 100, "pages": 64}, Path()), Path())
-    return {"begun": begun, "done": done, "refused": refused, "broken": broken, "pauses": sorted(pauses),
-            "said": layout.KICKED in outcomes, "usual": sorted(usual), "columns": len(columns["broken"])}  # fmt: skip
+    return {
+        "begun": begun,
+        "done": done,
+        "refused": refused,
+        "broken": broken,
+        "pauses": sorted(pauses),
+        "said": layout.KICKED in outcomes,
+        "usual": sorted(usual),
+        "columns": len(columns["broken"]),
+    }
 
 
 def stored():
@@ -113,8 +125,11 @@ def stored():
 def exported(full):
     system = scenario.system(ONE, policy("yes"))
     text = export(system, properties=True)
-    made = {"asserts": f"assert(my_broken != {LAST})" in text, "waits": "kick-page" in text,
-            "names": f"property {LAST}: {PROPERTIES[LAST]}" in text}  # fmt: skip
+    made = {
+        "asserts": f"assert(my_broken != {LAST})" in text,
+        "waits": "kick-page" in text,
+        "names": f"property {LAST}: {PROPERTIES[LAST]}" in text,
+    }
     if full and not any(shutil.which(tool) is None for tool in ("spin", "gcc")):
         import check_spin
 
@@ -128,13 +143,30 @@ def exported(full):
 
 def main(full):
     plain = naive(scenario.system(ONE, policy("yes")))
-    print(json.dumps({
-        "tables": {"rules": len(RULES) == layout.DEAD, "slots": sim.OUTCOME_SLOTS, "outcome": layout.KICKED,
-                   "wait": -layout.W_KICK, "parked": [sim.PARKED, sim.PARKED_DIRTY], "last": LAST},
-        "interpreter": {"states": len(plain.states), "edges": sum(map(len, plain.edges)), "broke": sorted(plain.broke)},
-        "checker": checked(full), "folded": folded(), "simulator": simulated(), "store": stored(),
-        "promela": exported(full),
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "tables": {
+                    "rules": len(RULES) == layout.DEAD,
+                    "slots": sim.OUTCOME_SLOTS,
+                    "outcome": layout.KICKED,
+                    "wait": -layout.W_KICK,
+                    "parked": [sim.PARKED, sim.PARKED_DIRTY],
+                    "last": LAST,
+                },
+                "interpreter": {
+                    "states": len(plain.states),
+                    "edges": sum(map(len, plain.edges)),
+                    "broke": sorted(plain.broke),
+                },
+                "checker": checked(full),
+                "folded": folded(),
+                "simulator": simulated(),
+                "store": stored(),
+                "promela": exported(full),
+            }
+        )
+    )
 
 
 main("--full" in sys.argv)

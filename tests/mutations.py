@@ -1,6 +1,6 @@
 """Mutations of the specimens: each ends in a clear message, or in the counts that the second reader gives.
 
-    PYTHONPATH=src:tests python tests/mutations.py COUNT [SEED]
+PYTHONPATH=src:tests python tests/mutations.py COUNT [SEED]
 """
 
 from __future__ import annotations

@@ -61,8 +61,10 @@ class Graph:
 
 
 # ------------------------------------------------------------------------------------------------- the graph
-ROWS: dict[str, Any] = {name: NamedTuple("Row", [(word, int) for word in kind.names or ()])  # type: ignore[misc]
-                        for name, kind in at.SECTIONS.items()}  # fmt: skip
+ROWS: dict[str, Any] = {
+    name: NamedTuple("Row", [(word, int) for word in kind.names or ()])  # type: ignore[misc]
+    for name, kind in at.SECTIONS.items()
+}
 """A record of each section as a tuple with field names."""
 
 

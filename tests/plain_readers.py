@@ -33,8 +33,12 @@ def touched(pairs: Iterable[tuple[int, int]]) -> Counts:
 
 def requested(rows: list[tuple[int, bool, int]]) -> Counts:
     """rows: time in us, write, length."""
-    return {"requests": len(rows), "writes": sum(write for _, write, _ in rows), "bytes": sum(n for _, _, n in rows),
-            "time_us": rows[-1][0]}  # fmt: skip
+    return {
+        "requests": len(rows),
+        "writes": sum(write for _, write, _ in rows),
+        "bytes": sum(n for _, _, n in rows),
+        "time_us": rows[-1][0],
+    }
 
 
 def laid_out(orders: Iterable[int]) -> Counts:
@@ -249,8 +253,13 @@ def damon(data: bytes) -> Counts:
                 for region in snapshot["regions"]:
                     seen = region["nr_accesses"]
                     samples = seen.get("samples")
-                    regions.append((whole(region["start"]), whole(region["end"]),
-                                    number(seen["percent"] if samples is None else samples)))  # fmt: skip
+                    regions.append(
+                        (
+                            whole(region["start"]),
+                            whole(region["end"]),
+                            number(seen["percent"] if samples is None else samples),
+                        )
+                    )
     else:
         line = re.compile(r"(?:[\w.-]+:)?damo(?:n_aggregated|s_before_apply):.*nr_regions=\d+ (\d+)-(\d+): (-?\d+)")
         for _, event in told(data):

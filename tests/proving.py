@@ -38,6 +38,7 @@ def walk(number, changed=0.0, steps=STEPS):
 
 def copied(state):
     """A copy of a state of the interpreter."""
+
     def row(record):
         made = object.__new__(type(record))
         for name in record.__slots__:

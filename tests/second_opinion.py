@@ -18,7 +18,11 @@ from ultrafolio.model.scenario import System
 
 CLASSES = ("safety", "fatal", "permanent", "livelock", "transient")
 TOUCH, UNSHARE, PIN, WRITEBACK = LEADS_TO = (
-    "touch leads to access", "unshare leads to secure", "pin leads to granted or refused", "writeback leads to ended")
+    "touch leads to access",
+    "unshare leads to secure",
+    "pin leads to granted or refused",
+    "writeback leads to ended",
+)
 ORDER = ("mapped", "mutex", "lock", "writeback", "references", "dirty", "frozen")
 """The obstacles; a livelock is named after the last of those it meets."""
 REFUSED_BY = {
@@ -28,8 +32,19 @@ REFUSED_BY = {
 }  # fmt: skip
 """The obstacle behind an outcome of the waiter's step."""
 FROZEN = {at.IMPORT_ARCH, at.IMPORT_CALL, at.IMPORT_END}
-LOCKED = {at.IMPORT_EXPORT, at.IMPORT_WRITEBACK, at.IMPORT_FREEZE, *FROZEN, at.SPLIT, at.WB_START, at.WB_IO,
-          at.RECLAIM_UNMAP, at.RECLAIM_EXPORT, at.RECLAIM_SWAP, at.RECLAIM_FREE}  # fmt: skip
+LOCKED = {
+    at.IMPORT_EXPORT,
+    at.IMPORT_WRITEBACK,
+    at.IMPORT_FREEZE,
+    *FROZEN,
+    at.SPLIT,
+    at.WB_START,
+    at.WB_IO,
+    at.RECLAIM_UNMAP,
+    at.RECLAIM_EXPORT,
+    at.RECLAIM_SWAP,
+    at.RECLAIM_FREE,
+}
 """Rules at which a thread has the count frozen, or the folio locked; a write-back that makes accessible has it, too."""
 REFERENCES = ("pins", "longs", "spec")
 """Fields that count references on a page. One of an LRU batch is beside them."""
@@ -190,10 +205,7 @@ def judged(graph: Graph, t: int, part: set[int]) -> Wait:
     page, kind = wanted(first, t), first.who[t].kind
     reached = {edge.to for v in part for edge in graph.edges[v] if edge.fair}
     obstacles = met(graph, t, part)
-    lasting = {
-        what for what in obstacles
-        if all(is_there(graph.states[v], t, page, what) for v in part | reached)
-    }  # fmt: skip
+    lasting = {what for what in obstacles if all(is_there(graph.states[v], t, page, what) for v in part | reached)}
     held: set[int | str] = set()
     if kind in (at.VCPU, *DEVICES) and (first.task[t].pc == at.DEAD or first.vm[first.who[t].vm].life == at.KILLED):
         word, named = "fatal", set()

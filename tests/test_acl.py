@@ -135,7 +135,6 @@ def test_a_script_may_do_no_more(keys, where):
         assert allowed(run, SCRIPTS[write].format(where), *args) == (right in "wa"), (user, key)
 
 
-
 def test_the_store_commits_with_each_parts_rights(users):
     running, clients = users
     clients[acl.ADMIN].flushall()

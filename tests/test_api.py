@@ -73,20 +73,37 @@ def test_a_walk():
     assert uf.explore("03-virtio", policy="whole-folio", path=there.path).record() == there.record()
 
 
-@pytest.mark.parametrize("misuse", [
-    lambda: uf.check(3, policy="split"), lambda: uf.check("no-such", policy="split"),
-    lambda: uf.check("03-virtio", policy=3), lambda: uf.check("03-virtio", policy="splt"),
-    lambda: uf.check("03-virtio", policy="split", threads=0),
-    lambda: uf.check("03-virtio", policy="split", max_states="9"),
-    lambda: uf.run(ring=1), lambda: uf.run(3), lambda: uf.run("03-virtio", rings=2), lambda: uf.run("seed"),
-    lambda: uf.run(policy=uf.Policy.of("split"), order=99), lambda: uf.sweep(3), lambda: uf.sweep("seed", workers=-1),
-    lambda: uf.explore("03-virtio", policy="split", path="9.9"), lambda: uf.explore("03-virtio", policy="split").back(),
-    lambda: uf.explore("03-virtio", policy="split").step("a"),
-    lambda: uf.explore("03-virtio", policy="split").goto("]"),
-    lambda: uf.explore("03-virtio", policy="per-page").goto("counterexample"), lambda: uf.Policy.of("nobody"),
-    lambda: uf.Policy.of("split", refs="folios"), lambda: uf.Policy.of("split", colour=1), lambda: uf.policies("x"),
-    lambda: uf.Scenario.parse("[memory"), lambda: uf.Scenario.parse(3), lambda: uf.Scenario.parse("title = 1"),
-], ids=range(25))  # fmt: skip
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda: uf.check(3, policy="split"),
+        lambda: uf.check("no-such", policy="split"),
+        lambda: uf.check("03-virtio", policy=3),
+        lambda: uf.check("03-virtio", policy="splt"),
+        lambda: uf.check("03-virtio", policy="split", threads=0),
+        lambda: uf.check("03-virtio", policy="split", max_states="9"),
+        lambda: uf.run(ring=1),
+        lambda: uf.run(3),
+        lambda: uf.run("03-virtio", rings=2),
+        lambda: uf.run("seed"),
+        lambda: uf.run(policy=uf.Policy.of("split"), order=99),
+        lambda: uf.sweep(3),
+        lambda: uf.sweep("seed", workers=-1),
+        lambda: uf.explore("03-virtio", policy="split", path="9.9"),
+        lambda: uf.explore("03-virtio", policy="split").back(),
+        lambda: uf.explore("03-virtio", policy="split").step("a"),
+        lambda: uf.explore("03-virtio", policy="split").goto("]"),
+        lambda: uf.explore("03-virtio", policy="per-page").goto("counterexample"),
+        lambda: uf.Policy.of("nobody"),
+        lambda: uf.Policy.of("split", refs="folios"),
+        lambda: uf.Policy.of("split", colour=1),
+        lambda: uf.policies("x"),
+        lambda: uf.Scenario.parse("[memory"),
+        lambda: uf.Scenario.parse(3),
+        lambda: uf.Scenario.parse("title = 1"),
+    ],
+    ids=range(25),
+)
 def test_misuse_is_an_input_error(misuse):
     with pytest.raises(uf.InputError) as caught:
         misuse()
@@ -121,7 +138,12 @@ def test_the_package_is_typed(tmp_path):
         "names: list[str] = [policy.name for policy in uf.policies()]\n"
         "wrong: int = uf.check('03-virtio', policy='split').verdict\n"
     )
-    said = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--no-incremental", "use.py"], cwd=tmp_path,
-                          capture_output=True, text=True, check=False).stdout  # fmt: skip
+    said = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "use.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
     assert "use.py:5: error" in said and said.count("error:") == 1, said
     assert (Path(uf.__file__).parent / "py.typed").is_file()

@@ -20,8 +20,19 @@ FILES = {
     "axis.toml": b"[grid]\nsede = [1]\n", "none.toml": b"[grid]\norder = []\n",
     "actor.toml": b"[memory]\nfolios = [0]\n[[vcpus]]\n", "order.toml": b"[memory]\nfolios = [99]\n[[vcpu]]\n",
 }  # fmt: skip
-WRONG_FILES = ("absent.toml", "folder", "empty.toml", "binary.toml", "cut.toml", "latin.toml", "strange.toml",
-               "text.txt", "absent/deep.toml", "list.json", "cut.json")  # fmt: skip
+WRONG_FILES = (
+    "absent.toml",
+    "folder",
+    "empty.toml",
+    "binary.toml",
+    "cut.toml",
+    "latin.toml",
+    "strange.toml",
+    "text.txt",
+    "absent/deep.toml",
+    "list.json",
+    "cut.json",
+)
 READERS = {
     "check": ["check", "{}"], "check one policy": ["check", "{}", "--policy", "per-page"],
     "check export": ["check", "{}", "--policy", "split", "--export", "promela"],
@@ -33,10 +44,34 @@ READERS = {
     "policy of a file": ["check", "03-virtio", "--policy", "{}#x"],
 }  # fmt: skip
 TABLE = [(name, [word.format(file) for word in words]) for name, words in READERS.items() for file in WRONG_FILES]
-TABLE += [(f"{name} with an unknown option", [*name.split(), "--nope"]) for name in (
-    "check", "run", "sweep run", "sweep status", "sweep why", "sweep attach", "report", "policies", "trace verify",
-    "trace validate", "trace minimise", "explore", "rules", "reference", "calibrate", "init", "doctor", "completion")]
-TABLE += [(" ".join(words), words) for words in (line.split() for line in """
+TABLE += [
+    (f"{name} with an unknown option", [*name.split(), "--nope"])
+    for name in (
+        "check",
+        "run",
+        "sweep run",
+        "sweep status",
+        "sweep why",
+        "sweep attach",
+        "report",
+        "policies",
+        "trace verify",
+        "trace validate",
+        "trace minimise",
+        "explore",
+        "rules",
+        "reference",
+        "calibrate",
+        "init",
+        "doctor",
+        "completion",
+    )
+]
+TABLE += [
+    (" ".join(words), words)
+    for words in (
+        line.split()
+        for line in """
     chekc
     check
     check --policy
@@ -122,7 +157,9 @@ TABLE += [(" ".join(words), words) for words in (line.split() for line in """
     judge --tree folder --preset nope
     judge --tree folder --tree full
     judge --nope
-""".strip().splitlines())]
+""".strip().splitlines()
+    )
+]
 
 
 @pytest.fixture
@@ -165,11 +202,16 @@ def test_what_no_command_expects_is_exit_code_4_and_its_traceback_is_saved(folde
     assert "in broken" in file.read_text()
 
 
-@pytest.mark.parametrize(("error", "says"), [
-    (MemoryError(), "not enough memory"), (ModuleNotFoundError("x", name="redis"), "pip install 'ultrafolio[cluster]'"),
-    (UnicodeEncodeError("latin-1", "x", 0, 1, "no"), "PYTHONUTF8"), (OSError(28, "No space left", "f"), "disk is full"),
-    (IsADirectoryError(21, "Is a directory", "f"), "a folder stands where a file belongs"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "not enough memory"),
+        (ModuleNotFoundError("x", name="redis"), "pip install 'ultrafolio[cluster]'"),
+        (UnicodeEncodeError("latin-1", "x", 0, 1, "no"), "PYTHONUTF8"),
+        (OSError(28, "No space left", "f"), "disk is full"),
+        (IsADirectoryError(21, "Is a directory", "f"), "a folder stands where a file belongs"),
+    ],
+)
 def test_what_the_machine_refuses_is_exit_code_2_and_told(error, says, capsys, monkeypatch):
     def refused(*_, **__):
         raise error
@@ -185,6 +227,7 @@ def test_what_the_machine_refuses_is_exit_code_2_and_told(error, says, capsys, m
 def test_a_full_device_for_the_output_is_exit_code_2(words):
     code = "from ultrafolio.cli import main; main()"
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, stdout=full, stderr=subprocess.PIPE,
-                              text=True, check=False)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == 2 and "disk is full" in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -59,9 +59,7 @@ def create(it, header, cpus=2):
 
 
 def unpack(it, tweak, data, page=0, offset=0):
-    it.cluster.host.Unpack(
-        host_mm_pb2.UnpackRequest(group=it.group, page=page, image=data, tweak=tweak, offset=offset)
-    )
+    it.cluster.host.Unpack(host_mm_pb2.UnpackRequest(group=it.group, page=page, image=data, tweak=tweak, offset=offset))
     for at in range(len(data) // PAGE):
         assert it.touch(0, page + at).outcome == DONE
 
@@ -248,10 +246,16 @@ def test_pages_are_unpacked_between_create_and_start_only(it):
     assert it.touch(0, 0, length=PAGE).data == IMAGE[:PAGE]
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    ({"image": IMAGE[:-1]}, "BAD_INPUT"), ({"image": b""}, "BAD_INPUT"), ({"page": 5}, "NO_SUCH_PAGE"),
-    ({"actor": 2}, "NO_SUCH_ACTOR"), ({"group": "nobody"}, "GROUP_NOT_FOUND"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"image": IMAGE[:-1]}, "BAD_INPUT"),
+        ({"image": b""}, "BAD_INPUT"),
+        ({"page": 5}, "NO_SUCH_PAGE"),
+        ({"actor": 2}, "NO_SUCH_ACTOR"),
+        ({"group": "nobody"}, "GROUP_NOT_FOUND"),
+    ],
+)
 def test_misuse(it, change, reason):
     fields = {"group": it.group, "image": IMAGE, "request_id": request_id()} | change
     with pytest.raises(InputError) as caught:
@@ -259,11 +263,17 @@ def test_misuse(it, change, reason):
     assert caught.value.reason == reason
 
 
-@pytest.mark.parametrize(("name", "request_"), [
-    ("CreateGuest", host_mm_pb2.CreateGuestRequest(cpus=0)), ("CreateGuest", host_mm_pb2.CreateGuestRequest(cpus=249)),
-    ("CreateGuest", host_mm_pb2.CreateGuestRequest(cpus=1, vm=1)), ("Unpack", host_mm_pb2.UnpackRequest(image=b"x")),
-    ("Unpack", host_mm_pb2.UnpackRequest(image=bytes(PAGE), page=8)), ("Unpack", host_mm_pb2.UnpackRequest()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("CreateGuest", host_mm_pb2.CreateGuestRequest(cpus=0)),
+        ("CreateGuest", host_mm_pb2.CreateGuestRequest(cpus=249)),
+        ("CreateGuest", host_mm_pb2.CreateGuestRequest(cpus=1, vm=1)),
+        ("Unpack", host_mm_pb2.UnpackRequest(image=b"x")),
+        ("Unpack", host_mm_pb2.UnpackRequest(image=bytes(PAGE), page=8)),
+        ("Unpack", host_mm_pb2.UnpackRequest()),
+    ],
+)
 def test_misuse_of_the_host(it, name, request_):
     request_.group = it.group
     with pytest.raises(InputError) as caught:

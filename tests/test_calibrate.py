@@ -20,8 +20,13 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 
 def ultrafolio(*words, cwd=ROOT):
-    return subprocess.run([sys.executable, "-c", "from ultrafolio.cli import main; main()", *words], cwd=cwd,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-c", "from ultrafolio.cli import main; main()", *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def made(name, ns):
@@ -42,8 +47,9 @@ def test_a_sample_is_the_median_and_the_quartiles_of_what_was_timed():
 def test_every_cost_has_a_source_and_what_is_assumed_keeps_its_default():
     nothing = by_name([], [Missing("crypto", "no package"), Missing("folio_64kB", "refused")])
     assert list(nothing) == list(costs.DEFAULTS)
-    assert all(cost.source == "assumed" and cost.why and cost.ns == costs.DEFAULTS[cost.name][0]
-               for cost in nothing.values())  # fmt: skip
+    assert all(
+        cost.source == "assumed" and cost.why and cost.ns == costs.DEFAULTS[cost.name][0] for cost in nothing.values()
+    )
     assert (nothing["export_call"].why, nothing["split_page"].why) == ("no package", "refused")
     some = by_name([made("seal", 700), made("read_4kB", 90), made("drain_all", 500)])
     assert (some["export_call"].ns, some["swap_read"].ns, some["drain_all_spread"].ns) == (700, 90, 10)
@@ -88,8 +94,11 @@ def test_the_whole_command_measures_writes_and_leaves_nothing_behind(tmp_path):
 
 
 def test_bad_input_is_said_before_anything_is_measured(tmp_path):
-    for words, says in ((["-o", "no/such/f.toml"], "no folder"), (["--folder", "nowhere"], "no folder nowhere"),
-                        (["--seconds", "0"], "0.1<=x<=3600")):  # fmt: skip
+    for words, says in (
+        (["-o", "no/such/f.toml"], "no folder"),
+        (["--folder", "nowhere"], "no folder nowhere"),
+        (["--seconds", "0"], "0.1<=x<=3600"),
+    ):
         done = ultrafolio("calibrate", *words, cwd=tmp_path)
         assert done.returncode == 2 and says in done.stderr and done.stdout == "", done.stderr
 
@@ -98,7 +107,8 @@ def test_what_cannot_be_measured_is_named_with_its_reason(monkeypatch, tmp_path)
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
     settings = measures.Settings(tmp_path / "gone")
     assert measures.take("crypto", measures.crypto, settings, 0)[1] == [
-        Missing("crypto", "the package cryptography is missing: pip install 'ultrafolio[cluster]'")]  # fmt: skip
+        Missing("crypto", "the package cryptography is missing: pip install 'ultrafolio[cluster]'")
+    ]
     made_, lost = measures.take("direct_io", measures.direct_io, settings, 0)
     assert made_ == [] and "no file can be made in" in lost[0].reason
     monkeypatch.setattr(system, "THP", tmp_path)
@@ -159,10 +169,16 @@ def not_held(*_):
     yield
 
 
-@pytest.mark.parametrize(("probe", "holder"), [
-    (probes.split_under_pin, "pinned"), (probes.split_under_reference, "referenced"),
-    (probes.freeze_in_reclaim, "referenced"), (probes.freeze_in_seal, "pinned"),
-], ids=lambda given: getattr(given, "__name__", given))  # fmt: skip
+@pytest.mark.parametrize(
+    ("probe", "holder"),
+    [
+        (probes.split_under_pin, "pinned"),
+        (probes.split_under_reference, "referenced"),
+        (probes.freeze_in_reclaim, "referenced"),
+        (probes.freeze_in_seal, "pinned"),
+    ],
+    ids=lambda given: getattr(given, "__name__", given),
+)
 def test_a_probe_differs_where_nothing_holds_the_page(probe, holder, flags, monkeypatch, tmp_path):
     monkeypatch.setattr(system, holder, not_held)
     try:
@@ -174,8 +190,11 @@ def test_a_probe_differs_where_nothing_holds_the_page(probe, holder, flags, monk
 
 def test_a_probe_differs_where_the_flags_say_something_else(flags, monkeypatch, tmp_path):
     monkeypatch.setattr(system.PageFlags, "of", lambda self, frame: {"LRU"})
-    seen = [probes._finding(rules, says, probe, tmp_path) for rules, says, probe in probes.PROBES
-            if probe in (probes.drain_own, probes.drain_all, probes.writeback, probes.page_types)]  # fmt: skip
+    seen = [
+        probes._finding(rules, says, probe, tmp_path)
+        for rules, says, probe in probes.PROBES
+        if probe in (probes.drain_own, probes.drain_all, probes.writeback, probes.page_types)
+    ]
     assert {one.verdict for one in seen} <= {probes.DIFFERS, probes.IMPOSSIBLE}
     assert any(one.verdict == probes.DIFFERS for one in seen)
 

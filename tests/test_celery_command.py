@@ -97,9 +97,13 @@ def test_ctrl_c_ends_own_workers_after_their_chunks_and_the_sweep_resumes(tmp_pa
     words = ("sweep", "plan.toml", "--no-report", "--workers", "2", "--executor", "celery", "-o", "store")
     program = str(Path(sys.executable).with_name("ultrafolio"))
     client = subprocess.Popen(
-        [program, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [program, *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     wait_for(lambda: list((tmp_path / "store/segments").glob("*.arrows")), 60)
     os.killpg(client.pid, signal.SIGINT)
     out, err = client.communicate(timeout=NEVER)
@@ -110,13 +114,16 @@ def test_ctrl_c_ends_own_workers_after_their_chunks_and_the_sweep_resumes(tmp_pa
     assert 0 < json.loads(local.stdout)["stored"] == before < 2000
 
 
-@pytest.mark.parametrize(("words", "says"), [
-    (["--executor", "celery"], "no Redis is named, and no workers"),
-    (["--executor", "celery", "--redis", "radis://x"], "did you mean 'redis'"),
-    (["--executor", "celery", "--redis", "unix:///nowhere/s"], "Redis does not answer"),
-    (["--executor", "celery", "--workers", "1", "--deposit", "pigeon://loft"], "no such kind of place"),
-    (["--workers", "0", "--cell-seconds", "3"], "this process cannot end its own cells"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--executor", "celery"], "no Redis is named, and no workers"),
+        (["--executor", "celery", "--redis", "radis://x"], "did you mean 'redis'"),
+        (["--executor", "celery", "--redis", "unix:///nowhere/s"], "Redis does not answer"),
+        (["--executor", "celery", "--workers", "1", "--deposit", "pigeon://loft"], "no such kind of place"),
+        (["--workers", "0", "--cell-seconds", "3"], "this process cannot end its own cells"),
+    ],
+)
 def test_bad_input_says_what_to_type(tmp_path, monkeypatch, words, says):
     monkeypatch.delenv(VARIABLE, raising=False)
     process = start(make_plan(tmp_path, PLAN), "-o", tmp_path / "store", "--no-report", *words)

@@ -55,9 +55,12 @@ class Workers:
         path = os.pathsep.join(map(str, (ROOT / "src", ROOT, ROOT / "tests")))
         with open(self.log, "ab") as log:
             self.process = launch(
-                command, env={**os.environ, VARIABLE: url, "PYTHONPATH": path, **env}, stdout=log, stderr=log,
+                command,
+                env={**os.environ, VARIABLE: url, "PYTHONPATH": path, **env},
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def kill(self):
         """SIGKILL for the whole group: a machine that is gone."""

@@ -15,9 +15,10 @@ from ultrafolio.redis_server import VARIABLE, Server, launch
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs/big-sweeps.md").read_text()
 COMMANDS = [
-    command for block in re.findall(r"```console\n(.*?)```", GUIDE, re.DOTALL)
+    command
+    for block in re.findall(r"```console\n(.*?)```", GUIDE, re.DOTALL)
     for command in re.findall(r"^\$ (.+)\nexit (\d): (.+)$", block, re.MULTILINE)
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")

@@ -55,9 +55,15 @@ def test_chunks_last_equally_long_where_cells_do_not():
     assert max(seconds[:-1]) < 1.2 * min(seconds[:-1]) and 1 < max(seconds) < 2.2
 
 
-@pytest.mark.parametrize(("cells", "cost", "fewest", "most"), [
-    (1_000_000, 1e-3, 490, 510), (1_000_000, 1.0, MOST // 2, MOST), (1000, 0.01, FEWEST, FEWEST + 2), (5, 1e-6, 1, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cells", "cost", "fewest", "most"),
+    [
+        (1_000_000, 1e-3, 490, 510),
+        (1_000_000, 1.0, MOST // 2, MOST),
+        (1000, 0.01, FEWEST, FEWEST + 2),
+        (5, 1e-6, 1, 1),
+    ],
+)
 def test_the_number_of_chunks(cells, cost, fewest, most):
     assert fewest <= len(cut([range(cells)], [Sample(0, cost)])) <= most
 

@@ -13,8 +13,22 @@ from ultrafolio.cli import main
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.properties import PROPERTIES
 
-KEYS = {"scenario", "policy", "verdict", "kind", "expected", "depth", "states", "edges", "waiter", "waits_for",
-        "held_by", "released_by", "trace", "properties"}  # fmt: skip
+KEYS = {
+    "scenario",
+    "policy",
+    "verdict",
+    "kind",
+    "expected",
+    "depth",
+    "states",
+    "edges",
+    "waiter",
+    "waits_for",
+    "held_by",
+    "released_by",
+    "trace",
+    "properties",
+}
 VIRTIO, DISK = str(PATHS["03-virtio"]), str(PATHS["01-direct-io"])
 GOOD = """
     title = "mine"
@@ -82,9 +96,14 @@ def test_the_top_level_repeats_the_worst_property(typed):
 
 @pytest.mark.parametrize(
     ("name", "policy"),
-    [("03-virtio", "whole-folio"), ("18-iomap-two-vcpus", "split-writeback"), ("08-unshare-under-pin", "per-page"),
-     ("36-patience", "gives-up"), ("33-bounce-pool-unaligned", "whole-folio")],
-)  # fmt: skip
+    [
+        ("03-virtio", "whole-folio"),
+        ("18-iomap-two-vcpus", "split-writeback"),
+        ("08-unshare-under-pin", "per-page"),
+        ("36-patience", "gives-up"),
+        ("33-bounce-pool-unaligned", "whole-folio"),
+    ],
+)
 def test_a_story_fits_into_a_mail(typed, name, policy):
     _, out, _ = typed(PATHS[name], "--policy", policy)
     told = [line for line in out.splitlines() if not line.startswith("reproduce: ")]
@@ -136,8 +155,10 @@ def test_tap_names_the_command_of_each_failure(typed, monkeypatch):
     monkeypatch.chdir(ROOT)
     _, out, _ = typed("scenarios/03-virtio.toml", "--format", "tap")
     lines = [json.loads(line) for line in re.findall(r"reproduce: (.+)", out)]
-    assert lines == [f"ultrafolio check scenarios/03-virtio.toml --policy {name}"
-                     for name in ("whole-folio", "whole-folio-literal", "refuse-large")]  # fmt: skip
+    assert lines == [
+        f"ultrafolio check scenarios/03-virtio.toml --policy {name}"
+        for name in ("whole-folio", "whole-folio-literal", "refuse-large")
+    ]
 
 
 def test_a_step_that_never_fires_is_reported_and_those_of_absent_actors_are_not(typed):
@@ -154,8 +175,9 @@ def test_a_story_names_the_page_of_each_call_and_the_pin_that_fails(typed):
     said = [" ".join(line.split()[1:]) for line in out.splitlines()]
     at = said.index("virtio 1 accessible-pin page 0")
     assert [line for line in said[at:] if line.startswith("virtio 1 accessible-")][1:3] == [
-        "virtio 1 accessible-pin page 1 fails", "virtio 1 accessible-export page 1",
-    ]  # fmt: skip
+        "virtio 1 accessible-pin page 1 fails",
+        "virtio 1 accessible-export page 1",
+    ]
 
 
 def test_twice_the_same_bytes(typed):
@@ -230,9 +252,14 @@ def test_a_bad_scenario_is_refused_with_one_clear_message(typed, tmp_path, what)
 
 @pytest.mark.parametrize(
     ("words", "hint"),
-    [([], "no scenario given"), (["nowhere.toml"], "nowhere.toml"), ([VIRTIO, "--policy", "splt"], "split"),
-     ([VIRTIO, "--policy", "nowhere.toml"], "nowhere.toml"), ([VIRTIO, "--max-states", "0"], "max-states")],
-)  # fmt: skip
+    [
+        ([], "no scenario given"),
+        (["nowhere.toml"], "nowhere.toml"),
+        ([VIRTIO, "--policy", "splt"], "split"),
+        ([VIRTIO, "--policy", "nowhere.toml"], "nowhere.toml"),
+        ([VIRTIO, "--max-states", "0"], "max-states"),
+    ],
+)
 def test_a_bad_command_is_refused_too(typed, words, hint):
     code, out, err = typed(*words)
     assert (code, out) == (2, "") and hint in err and "Traceback" not in err

@@ -70,22 +70,26 @@ def drawn(steps, pending, fair, asleep=(), actors=3):
     count = np.zeros(1, COUNT)
     count["states"], count["edges"] = states, len(edges)
     space = SimpleNamespace(
-        count=count, parent=parent, by=by,
+        count=count,
+        parent=parent,
+        by=by,
         pending=np.array([int(s in pending) for s in range(states)], np.int64),
         enabled=np.array([sum(1 << a for a in fair.get(s, ())) for s in range(states)], np.int64),
         first=np.array([sum(e[0] < s for e in edges) for s in range(states + 1)], np.int64),
-        to=np.array([e[2] for e in edges], np.int32), via=np.array([e[1] << 16 for e in edges], np.int32),
-    )  # fmt: skip
+        to=np.array([e[2] for e in edges], np.int32),
+        via=np.array([e[1] << 16 for e in edges], np.int32),
+    )
     return Drawn(SimpleNamespace(choices=[[]] * actors), space, True, "", 0, None, None)
 
 
 def lassos(graph):
     """The components of a graph, each with the way to it and a fair way around."""
     return [
-        SimpleNamespace(waiter=c.waiter, entry=c.entry, members=c.members, stem=graph.path(c.entry),
-                        cycle=cycle_through(graph, c))
+        SimpleNamespace(
+            waiter=c.waiter, entry=c.entry, members=c.members, stem=graph.path(c.entry), cycle=cycle_through(graph, c)
+        )
         for c in components_of(graph)
-    ]  # fmt: skip
+    ]
 
 
 def walked(steps, start, path):
@@ -226,8 +230,10 @@ POLLING = {
 }  # fmt: skip
 
 
-TWINS = {"memory": {"folios": [2], "state": ["shared", "secure", "secure", "secure"]},
-         "vcpu": [{"touch": [2]}, {"touch": [3]}]}  # fmt: skip
+TWINS = {
+    "memory": {"folios": [2], "state": ["shared", "secure", "secure", "secure"]},
+    "vcpu": [{"touch": [2]}, {"touch": [3]}],
+}
 
 
 def test_each_of_two_equal_waiters_is_found():

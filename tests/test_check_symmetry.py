@@ -266,8 +266,10 @@ def test_guests_that_differ_would_count_wrong(name, monkeypatch):
 
 def test_at_most_so_many_guests_change_places():
     many = like_guests.MOST + 1
-    document = {"memory": {"folios": [0] * many, "owner": list(range(many))},
-                "vcpu": [{"guest": n, "touch": [n]} for n in range(many)]}  # fmt: skip
+    document = {
+        "memory": {"folios": [0] * many, "owner": list(range(many))},
+        "vcpu": [{"guest": n, "touch": [n]} for n in range(many)],
+    }
     turns = like_pages.likeness(made(document, "per-page")).turns
     assert len(turns) == math.factorial(like_guests.MOST) - 1
     assert all(turn[like_guests.MOST] == like_guests.MOST for turn in turns), "the last one stays"

@@ -78,9 +78,17 @@ def test_there_are_citations_of_each_document():
 
 @pytest.mark.parametrize(
     "text",
-    ["model.md §9.9", "model.md §3.2 and §12", "kernel §1.4, §2.9", "conformance case 16, 59",
-     "kernel §1.4 and\n# kernel §8.7", "as MODEL section 2 says", "facts case 22", "DESIGN section 4"],
-)  # fmt: skip
+    [
+        "model.md §9.9",
+        "model.md §3.2 and §12",
+        "kernel §1.4, §2.9",
+        "conformance case 16, 59",
+        "kernel §1.4 and\n# kernel §8.7",
+        "as MODEL section 2 says",
+        "facts case 22",
+        "DESIGN section 4",
+    ],
+)
 def test_a_citation_that_leads_nowhere_is_found(text):
     assert len(lost(text)) == 1
 

@@ -16,8 +16,13 @@ ROOT = Path(__file__).parent.parent
 
 
 def ultrafolio(*words, cwd=ROOT):
-    return subprocess.run([sys.executable, "-c", "from ultrafolio.cli import main; main()", *words], cwd=cwd,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-c", "from ultrafolio.cli import main; main()", *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 BAD = {

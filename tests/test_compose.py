@@ -36,8 +36,14 @@ def compose(tmp_path_factory):
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
 
     def run(*words, code=0):
-        done = subprocess.run(["docker", "compose", "-p", PROJECT, *words], cwd=clone, env={**os.environ, **PORTS},
-                              capture_output=True, text=True, timeout=LONGEST_S)  # fmt: skip
+        done = subprocess.run(
+            ["docker", "compose", "-p", PROJECT, *words],
+            cwd=clone,
+            env={**os.environ, **PORTS},
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+        )
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done.stdout
 
@@ -63,16 +69,36 @@ def test_the_project_comes_up_and_works(compose):
     compose("up", "--build", "--wait", "--scale", "worker=2")
     states = [json.loads(line) for line in compose("ps", "--format", "json").splitlines()]
     assert sorted(state["Service"] for state in states) == [
-        "guest", "host-mm", "lab", "redis", "ultravisor", "worker", "worker",
-    ]  # fmt: skip
+        "guest",
+        "host-mm",
+        "lab",
+        "redis",
+        "ultravisor",
+        "worker",
+        "worker",
+    ]
     assert {state["Health"] for state in states} == {"healthy"}
 
     told = client(compose, "python", "examples/seed_virtio.py", "/keys/admin/where.json")
     assert "the touch: waits" in told and "long-term pin" in told
     assert len(validated(compose)) == 1
 
-    summary = json.loads(client(compose, "ultrafolio", "sweep", "sweeps/costs.toml", "-o", "/results/costs",
-                                "--executor", "celery", "--limit", "40", "--no-report", "--json"))  # fmt: skip
+    summary = json.loads(
+        client(
+            compose,
+            "ultrafolio",
+            "sweep",
+            "sweeps/costs.toml",
+            "-o",
+            "/results/costs",
+            "--executor",
+            "celery",
+            "--limit",
+            "40",
+            "--no-report",
+            "--json",
+        )
+    )
     assert (summary["computed"], summary["failed"]) == (40, 0)
 
     # what was acknowledged survives sudden ends of everything

@@ -164,11 +164,20 @@ def test_a_busy_call_is_undone_and_made_again() -> None:
 
 
 # --------------------------------------------------------------------------------------- the suite's own tools
-@pytest.mark.parametrize(("field", "value", "says"), [
-    ("order", 0, "orders"), ("pins", 1, "extra references"), ("batch", 1, "extra references"), ("arch", 0, "arch bits"),
-    ("frozen", 1, "frozen but not locked"), ("locked", 1, "on a tail page"), ("refs", 1, "on a tail page"),
-    ("writeback", 1, "on a tail page"), ("granted", 1, "pins granted"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("order", 0, "orders"),
+        ("pins", 1, "extra references"),
+        ("batch", 1, "extra references"),
+        ("arch", 0, "arch bits"),
+        ("frozen", 1, "frozen but not locked"),
+        ("locked", 1, "on a tail page"),
+        ("refs", 1, "on a tail page"),
+        ("writeback", 1, "on a tail page"),
+        ("granted", 1, "pins granted"),
+    ],
+)
 def test_inconsistent_states_are_seen(field: str, value: int, says: str) -> None:
     state = build("per-page", [1], ["secure"], vcpu=[{}]).state
     assert inconsistency(state) == ""

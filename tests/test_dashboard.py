@@ -58,10 +58,17 @@ def prometheus(tmp_path_factory):
         address = f"127.0.0.1:{free.getsockname()[1]}"
         free.close()
         sweeps = sweep_metrics(where["redis"])
-        targets = {"services": [part["metrics"] for part in where["services"]],
-                   "sweeps": [f"127.0.0.1:{sweeps.server_port}"]}  # fmt: skip
-        words = ["prometheus", f"--config.file={configured(folder, targets)}", f"--storage.tsdb.path={folder / 'data'}",
-                 f"--web.listen-address={address}", "--log.level=error"]  # fmt: skip
+        targets = {
+            "services": [part["metrics"] for part in where["services"]],
+            "sweeps": [f"127.0.0.1:{sweeps.server_port}"],
+        }
+        words = [
+            "prometheus",
+            f"--config.file={configured(folder, targets)}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address={address}",
+            "--log.level=error",
+        ]
         process = subprocess.Popen(words)
         try:
             with Cluster.at(where) as it:

@@ -63,8 +63,9 @@ def documents(*files):
     return [one for file in files for one in yaml.safe_load_all(file.read_text()) if one]
 
 
-MANIFESTS = documents(*(f for f in sorted(BASE.glob("*.yaml")) if f.name != "kustomization.yaml"),
-                      OVERLAYS / "dev/redis.yaml")  # fmt: skip
+MANIFESTS = documents(
+    *(f for f in sorted(BASE.glob("*.yaml")) if f.name != "kustomization.yaml"), OVERLAYS / "dev/redis.yaml"
+)
 PODS = {one["metadata"]["name"]: one["spec"]["template"]["spec"] for one in MANIFESTS if one["kind"] == "Deployment"}
 
 

@@ -24,11 +24,23 @@ def findings(capsys, *words):
     return code, record["findings"]
 
 
-@pytest.mark.parametrize(("version", "wanted", "right"), [
-    ("2.4.6", "<2.6,>=2", True), ("2.6", "<2.6,>=2", False), ("2.6.0", "<2.6", False), ("1.9", ">=1.10", False),
-    ("1.10", ">=1.9", True), ("9.1.2.post2", ">=9.1.2", True), ("3.0", "==3", True), ("3.0.1", "==3.0", False),
-    ("8.0rc1", ">=8", True), ("1.0", "", True), ("2", "!=2.0", False), ("45.0.0", ">=45", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("version", "wanted", "right"),
+    [
+        ("2.4.6", "<2.6,>=2", True),
+        ("2.6", "<2.6,>=2", False),
+        ("2.6.0", "<2.6", False),
+        ("1.9", ">=1.10", False),
+        ("1.10", ">=1.9", True),
+        ("9.1.2.post2", ">=9.1.2", True),
+        ("3.0", "==3", True),
+        ("3.0.1", "==3.0", False),
+        ("8.0rc1", ">=8", True),
+        ("1.0", "", True),
+        ("2", "!=2.0", False),
+        ("45.0.0", ">=45", True),
+    ],
+)
 def test_versions_are_compared_as_numbers(version, wanted, right):
     assert doctor.fits(version, wanted) is right
 

@@ -28,13 +28,17 @@ def test_compiled_equals_interpreted(policy, order):
     assert sum(fast["fired"]) >= 100
 
 
-@pytest.mark.parametrize("extra", [
-    {"imported": False, "backing": "iomap", "placement": "contiguous"},
-    {"imported": False, "early_rings": True},
-    {"guests": 2, "one_address_space": True, "imported": False},
-    {"guests": 2, "one_address_space": True, "ownership_transfer": True, "mapping_us": 100},
-    {"fail_pages": 20},
-], ids=["iomap", "early", "two-guests", "transfer", "fail"])  # fmt: skip
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"imported": False, "backing": "iomap", "placement": "contiguous"},
+        {"imported": False, "early_rings": True},
+        {"guests": 2, "one_address_space": True, "imported": False},
+        {"guests": 2, "one_address_space": True, "ownership_transfer": True, "mapping_us": 100},
+        {"fail_pages": 20},
+    ],
+    ids=["iomap", "early", "two-guests", "transfer", "fail"],
+)
 def test_compiled_equals_interpreted_in_odd_corners(extra):
     for policy in ("split-writeback", "import-lock", "whole-folio-literal"):
         axes = {"policy": policy, "order": 2, "duration_us": 1500, **BUSY, **extra}
@@ -60,8 +64,13 @@ def test_disabled_jit_gives_the_same_digits():
     )
     digests = set()
     for disabled in ("0", "1"):
-        out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                             env={**os.environ, "NUMBA_DISABLE_JIT": disabled})  # fmt: skip
+        out = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "NUMBA_DISABLE_JIT": disabled},
+        )
         digests.add(hashlib.sha256(out.stdout.encode()).hexdigest())
         assert "'touches': " in out.stdout
     assert len(digests) == 1

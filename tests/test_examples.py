@@ -129,8 +129,9 @@ def shell(command, folder):
     """The command as a shell runs it in the project's environment; one that ends with & goes on."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     words = ["sh", "-c", "exec " + command.removesuffix("&") if command.endswith("&") else command]
-    return subprocess.Popen(words, cwd=folder, env={**os.environ, "PATH": path}, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    return subprocess.Popen(
+        words, cwd=folder, env={**os.environ, "PATH": path}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
 def test_the_guide_does_what_it_says(copy):

@@ -69,10 +69,17 @@ def test_a_path_means_the_same_again(indices):
     assert one.indices([move.by for move in one.follow(path).moves]) == tuple(path)
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("1..0", "not an index path"), ("a", "not an index path"), ("1.-1", "not an index path"), ("1" * 9, "not an index"),
-    ("²", "not an index path"), (".".join(["0"] * (MAX_STEPS + 1)), "the path is too long"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1..0", "not an index path"),
+        ("a", "not an index path"),
+        ("1.-1", "not an index path"),
+        ("1" * 9, "not an index"),
+        ("²", "not an index path"),
+        (".".join(["0"] * (MAX_STEPS + 1)), "the path is too long"),
+    ],
+)
 def test_what_is_no_path_is_refused(text, says):
     with pytest.raises(InputError, match=says):
         parse_path(text)
@@ -114,9 +121,15 @@ def test_a_step_that_meets_an_obstacle_says_who_holds_it():
     assert made["meets"]["held"] == "virtio 1's long-term pin on page 0, another page of the folio"
 
 
-@pytest.mark.parametrize(("name", "policy"), [*STORIES, ("56-neighbour-of-an-expected-wait", "whole-folio"),
-                                              ("17-iomap-endless-writeback", "per-page"),
-                                              ("20-unshare-under-ring", "per-page")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        *STORIES,
+        ("56-neighbour-of-an-expected-wait", "whole-folio"),
+        ("17-iomap-endless-writeback", "per-page"),
+        ("20-unshare-under-ring", "per-page"),
+    ],
+)
 def test_who_waits_is_what_one_state_tells(name, policy):
     """In every state of the way to the counterexample and around its loop: text, record and file say the stalls."""
     (name,) = (known for known in PATHS if known[:2] == name[:2])
@@ -126,9 +139,11 @@ def test_who_waits_is_what_one_state_tells(name, policy):
     for end in range(len(path) + 1):
         trail = guide.walk.follow(path[:end])
         told = stalls(trail.here)
-        wanted = [{"actor": some.actor, "kind": some.kind} | {
-            field: getattr(some.wait, field) for field in ("waiter", "waits_for", "held_by", "released_by")
-        } for some in told]  # fmt: skip
+        wanted = [
+            {"actor": some.actor, "kind": some.kind}
+            | {field: getattr(some.wait, field) for field in ("waiter", "waits_for", "held_by", "released_by")}
+            for some in told
+        ]
         made = record(guide.walk, trail, [])
         assert made["stalls"] == wanted
         text = " ".join(shown(guide.walk, made).split())
@@ -275,8 +290,13 @@ def test_exit_codes():
     assert run("--policy", "whole-folio", "--goto", "task[0].tries == 99").return_value == 1
     assert run("--policy", "per-page", "--goto", "counterexample").return_value == 1
     assert run("--policy", "whole-folio", "--goto", "task[0].tries == 99", "--max-states", "5").return_value == 3
-    wrong = (["--path", "0", "--goto", "loop"], ["--serve", "--json"], ["--policy", "whole-folio"], ["--path", "x"],
-             ["--export", "no/such/folder/x.html"])  # fmt: skip
+    wrong = (
+        ["--path", "0", "--goto", "loop"],
+        ["--serve", "--json"],
+        ["--policy", "whole-folio"],
+        ["--path", "x"],
+        ["--export", "no/such/folder/x.html"],
+    )
     for words in wrong:
         with pytest.raises(InputError):
             run("--policy", "whole-folio", *words)
@@ -316,8 +336,9 @@ def test_a_file_of_a_large_graph_ends_where_it_says(tmp_path):
     made = embed.data([guide], "x", max_bytes=60_000)
     graph = made["graphs"][0]
     held = len(graph["nodes"])
-    within = re.fullmatch(rf"{held} of 1859 states: the story, everything within (\d+) steps of it, and some beyond",
-                          graph["coverage"])  # fmt: skip
+    within = re.fullmatch(
+        rf"{held} of 1859 states: the story, everything within (\d+) steps of it, and some beyond", graph["coverage"]
+    )
     assert within and int(within[1]) >= 1
     at, edges = 0, [node[4] for node in graph["nodes"]]
     for index in [*graph["story"]["path"], *graph["story"]["loop"]]:

@@ -76,8 +76,18 @@ def at(tab, path, policy="whole-folio"):
 
 def shown(tab):
     """What the page says of the state, part by part."""
-    parts = ("#verdict", "#said", "#pages", "#stalls", "#enabled", "#refused", "#changed", "#actors", "#properties",
-             "#way")  # fmt: skip
+    parts = (
+        "#verdict",
+        "#said",
+        "#pages",
+        "#stalls",
+        "#enabled",
+        "#refused",
+        "#changed",
+        "#actors",
+        "#properties",
+        "#way",
+    )
     return {part: tab.inner_text(part) for part in parts}
 
 
@@ -184,8 +194,10 @@ def test_it_can_be_read_aloud(tab, place):
     at(tab, "")
     assert tab.evaluate("['header', 'main', 'footer'].every((name) => document.querySelectorAll(name).length === 1)")
     assert tab.get_attribute("#said", "aria-live") == "polite" and tab.get_attribute("html", "lang") == "en"
-    assert tab.evaluate("[...document.querySelectorAll('section[aria-labelledby]')].every("
-                        "(s) => document.getElementById(s.getAttribute('aria-labelledby')))")  # fmt: skip
+    assert tab.evaluate(
+        "[...document.querySelectorAll('section[aria-labelledby]')].every("
+        "(s) => document.getElementById(s.getAttribute('aria-labelledby')))"
+    )
     named = "(e) => e.labels?.length || e.textContent.trim() || e.getAttribute('aria-label')"
     assert tab.evaluate(f"[...document.querySelectorAll('button, input, select')].every({named})")
     ids = tab.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
@@ -215,9 +227,17 @@ def luminance(text):
 
 
 # ------------------------------------------------------------------------------------------- questions
-@pytest.mark.parametrize("question", ["uv[1].state == EXPORTED", "not actor[0].op == NOTHING and mm[0].refs - 1 == 0",
-                                      "1 < task[0].pc <= IMPORT_FREEZE", "task[0].tries == 3", "-(2 - 3) * mm[0].refs",
-                                      "uv[1].state == SECURE or 1 == 1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "question",
+    [
+        "uv[1].state == EXPORTED",
+        "not actor[0].op == NOTHING and mm[0].refs - 1 == 0",
+        "1 < task[0].pc <= IMPORT_FREEZE",
+        "task[0].tries == 3",
+        "-(2 - 3) * mm[0].refs",
+        "uv[1].state == SECURE or 1 == 1",
+    ],
+)
 def test_a_question_is_answered_alike(tab, place, question):
     found = guides()[0].search(question)
     tab.goto(place)
@@ -230,9 +250,18 @@ def test_a_question_is_answered_alike(tab, place, question):
         tab.wait_for_function("n => document.querySelectorAll('#way li').length === n + 1", arg=len(found.path))
 
 
-@pytest.mark.parametrize(("question", "column"), [("uv[1].stat == 1", 7), ("uv[7].state", 4), ("foo == 1", 1),
-                                                  ("mm[0].pins > 0 and vu[0].state", 20), ("uv[0].state ==", 15),
-                                                  ("constructor", 1), ("uv[0].state == ) 1", 16)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("question", "column"),
+    [
+        ("uv[1].stat == 1", 7),
+        ("uv[7].state", 4),
+        ("foo == 1", 1),
+        ("mm[0].pins > 0 and vu[0].state", 20),
+        ("uv[0].state ==", 15),
+        ("constructor", 1),
+        ("uv[0].state == ) 1", 16),
+    ],
+)
 def test_a_wrong_question_is_explained(tab, place, question, column):
     tab.allowed = "status of 400"  # the browser itself notes each refusal by a server
     tab.goto(place)
@@ -244,11 +273,16 @@ def test_a_wrong_question_is_explained(tab, place, question, column):
 
 
 # ------------------------------------------------------------------------------------------- what goes wrong
-@pytest.mark.parametrize(("link", "says"), [
-    ("#/whole-folio/1.1.7", "index 7 at step 3: only 2 steps are enabled"), ("#/whole-folio/x", "is not an index path"),
-    ("#/<img src=x onerror=alert(1)>/1", "no policy '<img src=x onerror=alert(1)>' here"),
-    ("#/%ff/1", "no policy '%ff' here"), ("#/split/" + ".".join(["0"] * 1500), "the path is too long"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("link", "says"),
+    [
+        ("#/whole-folio/1.1.7", "index 7 at step 3: only 2 steps are enabled"),
+        ("#/whole-folio/x", "is not an index path"),
+        ("#/<img src=x onerror=alert(1)>/1", "no policy '<img src=x onerror=alert(1)>' here"),
+        ("#/%ff/1", "no policy '%ff' here"),
+        ("#/split/" + ".".join(["0"] * 1500), "the path is too long"),
+    ],
+)
 def test_a_wrong_link_is_explained(tab, place, link, says):
     tab.allowed = "status of 400"
     tab.goto(place + link)

@@ -225,9 +225,14 @@ def test_who_finishes_a_turn_is_told_whose_it_was(places, tmp_path):
         engine.burst("host", WRITEBACK, 1, 0, request="back/1")
     assert engine.stores["admin"].turn(engine.group) and engine.state().mm["locked"][0]
     Group(
-        engine.stores["host"], engine.group, engine.meta, "host", engine.ask, engine._of_host,
+        engine.stores["host"],
+        engine.group,
+        engine.meta,
+        "host",
+        engine.ask,
+        engine._of_host,
         left=lambda group, turn: told.append((group, turn.actor, turn.request)),
-    ).refresh()  # fmt: skip
+    ).refresh()
     assert told == [(engine.group, WRITEBACK, "back/1")]
 
 

@@ -35,9 +35,18 @@ def test_each_swept_figure_has_its_sentence():
 
 def test_swept_figures_are_computed_from_the_rows():
     rows = [
-        {"policy": policy, "workload": load, "order": order, "placement": place, "runs": 10,
-         "hang_probability": 0.2 if order == 1 else 0.5, "touches": 30 if policy == "whole-folio" else 60}
-        for policy in ("whole-folio", "per-page") for load in ("virtio", "disk") for order in (1, 9)
+        {
+            "policy": policy,
+            "workload": load,
+            "order": order,
+            "placement": place,
+            "runs": 10,
+            "hang_probability": 0.2 if order == 1 else 0.5,
+            "touches": 30 if policy == "whole-folio" else 60,
+        }
+        for policy in ("whole-folio", "per-page")
+        for load in ("virtio", "disk")
+        for order in (1, 9)
         for place in ("scattered", "aligned")
-    ]  # fmt: skip
+    ]
     assert [figure.value(rows) for figure in figures.SWEPT] == [("20", "50"), ("50", "50")]

@@ -37,8 +37,20 @@ def given(tmp_path):
     return folder
 
 
-WAYS = ["../secret", "link", "out/secret", "/etc/passwd", "../given/../secret", "pipe", ".", "/dev/zero",
-        "/proc/self/environ", "absent", "a\0b", "x" * 5000]  # fmt: skip
+WAYS = [
+    "../secret",
+    "link",
+    "out/secret",
+    "/etc/passwd",
+    "../given/../secret",
+    "pipe",
+    ".",
+    "/dev/zero",
+    "/proc/self/environ",
+    "absent",
+    "a\0b",
+    "x" * 5000,
+]
 
 
 def refusal(call):
@@ -155,10 +167,17 @@ def test_an_upload_is_kept_by_its_digest(kept):
     assert kept.keep([LINES]) == (path, size) and len(list(kept.folder.iterdir())) == 1
 
 
-@pytest.mark.parametrize(("data", "what"), [
-    (whole(4097), "too large"), (gzip.compress(whole(8193)), "too large"), (b"\x1f\x8b nonsense", "damaged"),
-    (SECRET.encode(), "not known"), (b"", "empty"),
-], ids=["large", "large when unpacked", "damaged", "unknown", "empty"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (whole(4097), "too large"),
+        (gzip.compress(whole(8193)), "too large"),
+        (b"\x1f\x8b nonsense", "damaged"),
+        (SECRET.encode(), "not known"),
+        (b"", "empty"),
+    ],
+    ids=["large", "large when unpacked", "damaged", "unknown", "empty"],
+)
 def test_an_upload_that_is_refused_leaves_nothing(kept, data, what):
     said = refusal(lambda: kept.keep([data]))
     assert what in said and "hunter2" not in said

@@ -28,7 +28,7 @@ from ultravised import (
     Bench,
     blocks,
     changed,
-)  # fmt: skip
+)
 
 
 def fresh():
@@ -197,8 +197,14 @@ class Life(RuleBasedStateMachine):
 
     @rule(base=PLACES, variable=PLACES, sca=PLACES, size=st.sampled_from([PAGE, MIB, 20 * MIB]))
     def create_configuration(self, base, variable, sca, size):
-        self.send("create_configuration", conf_base_stor=base, conf_var_stor=variable, sca=sca, guest_stor_len=size,
-                  asce=next(self.asces) << 12 | 0x100)  # fmt: skip
+        self.send(
+            "create_configuration",
+            conf_base_stor=base,
+            conf_var_stor=variable,
+            sca=sca,
+            guest_stor_len=size,
+            asce=next(self.asces) << 12 | 0x100,
+        )
 
     @precondition(lambda self: self.bench.machine.configurations)
     @rule(data=st.data(), storage=PLACES, state=PLACES, number=st.integers(0, 3))
@@ -207,8 +213,12 @@ class Life(RuleBasedStateMachine):
         self.send("create_cpu", guest_handle=guest, stor_origin=storage, state_origin=state, number=number)
 
     @precondition(lambda self: self.bench.machine.configurations)
-    @rule(data=st.data(), name=st.sampled_from(["destroy_configuration", "destroy_configuration_fast", "unshare_all",
-                                                "prepare_reset", "verify"]))  # fmt: skip
+    @rule(
+        data=st.data(),
+        name=st.sampled_from(
+            ["destroy_configuration", "destroy_configuration_fast", "unshare_all", "prepare_reset", "verify"]
+        ),
+    )
     def of_configuration(self, data, name):
         self.send(name, guest_handle=data.draw(st.sampled_from(sorted(self.bench.machine.configurations))))
 
@@ -314,11 +324,16 @@ def test_order_of_checks():
     assert execute(machine, bogus[:20], m3=1, problem_state=True).interruption == 0x02
     assert execute(machine, bogus[:20], m3=1).interruption == 0x06
     assert execute(machine, bogus[:20]).interruption == 0x11
-    found = [unpack(execute(m, block).block).rc for m, block in (
-        (machine, bogus), (machine, wrong), (bench.machine, wrong),
-        (bench.machine, pack("create_cpu", guest_handle=guest ^ 8, **SECOND_CPU | {"number": 999})),
-        (bench.machine, pack("create_cpu", guest_handle=guest, **SECOND_CPU | {"number": 999})),
-    )]  # fmt: skip
+    found = [
+        unpack(execute(m, block).block).rc
+        for m, block in (
+            (machine, bogus),
+            (machine, wrong),
+            (bench.machine, wrong),
+            (bench.machine, pack("create_cpu", guest_handle=guest ^ 8, **SECOND_CPU | {"number": 999})),
+            (bench.machine, pack("create_cpu", guest_handle=guest, **SECOND_CPU | {"number": 999})),
+        )
+    ]
     assert found == [0x0002, 0x0003, 0x0005, 0x0020, 0x0103]
 
 
@@ -370,15 +385,18 @@ def test_a_laboratory_machine_runs_page_calls():
     assert not machine.donated(0) and not machine.donated(4 * GIB - 1) and decode(machine.encode()) == machine
 
 
-@pytest.mark.parametrize("wrong", [
-    lambda machine: inject(machine, 0x4242, 2, 1),
-    lambda machine: inject(machine, CALLS["attest"].command, 2, 1),
-    lambda machine: inject(machine, 0x0200, 1, 1),
-    lambda machine: inject(machine, 0x0200, 2, -1),
-    lambda machine: diagnose_308(machine, 5, 0),
-    lambda machine: diagnose_308(machine, 5, 2),
-    lambda machine: decode(b"\x00"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda machine: inject(machine, 0x4242, 2, 1),
+        lambda machine: inject(machine, CALLS["attest"].command, 2, 1),
+        lambda machine: inject(machine, 0x0200, 1, 1),
+        lambda machine: inject(machine, 0x0200, 2, -1),
+        lambda machine: diagnose_308(machine, 5, 0),
+        lambda machine: diagnose_308(machine, 5, 2),
+        lambda machine: decode(b"\x00"),
+    ],
+)
 def test_misuse_is_told(wrong):
     with pytest.raises(InputError):
         wrong(Machine())

@@ -27,8 +27,10 @@ POLICIES = ("whole-folio", "per-page", "split-writeback")
 
 def same(made, **limits):
     """Assert that the plain and the compiled functions make the same graph; the compiled one."""
-    fast, plain = (exploring.explore(made, functions=functions, **limits)
-                   for functions in (exploring.compiled(), exploring.over_arrays()))  # fmt: skip
+    fast, plain = (
+        exploring.explore(made, functions=functions, **limits)
+        for functions in (exploring.compiled(), exploring.over_arrays())
+    )
     assert used(fast) == used(plain) and fast.reason == plain.reason and plain.interpreted
     if fast.complete and fast.edged:
         both = [[(c.waiter, c.entry, c.members.tolist()) for c in liveness.components_of(g)] for g in (fast, plain)]
@@ -127,8 +129,11 @@ def imported(file):
         if isinstance(node, ast.ImportFrom):
             base = file.parents[node.level - 1] if node.level else SOURCES.parent
             module = base.joinpath(*(node.module or "").split("."))
-            yield from (path for path in (module.with_suffix(".py"), *(module / f"{a.name}.py" for a in node.names))
-                        if path.exists() and path.is_relative_to(SOURCES))  # fmt: skip
+            yield from (
+                path
+                for path in (module.with_suffix(".py"), *(module / f"{a.name}.py" for a in node.names))
+                if path.exists() and path.is_relative_to(SOURCES)
+            )
 
 
 LOADERS = ("engine/tables.py", "engine/load.py", "check/search/graph.py", "check/verdicts/liveness.py")

@@ -62,9 +62,16 @@ WITH_STORY = [name for name in STORIES if name != "holds"]
 
 def test_the_stories_are_of_every_kind(results):
     kinds = {name: result.worst.kind for name, result in results.items()}
-    assert kinds == {"hangs": "permanent", "unsafe": "safety", "waits": "transient", "holds": None,
-                     "rests": "permanent", "fatal": "fatal", "expected": "permanent",
-                     "livelock": "livelock"}  # fmt: skip
+    assert kinds == {
+        "hangs": "permanent",
+        "unsafe": "safety",
+        "waits": "transient",
+        "holds": None,
+        "rests": "permanent",
+        "fatal": "fatal",
+        "expected": "permanent",
+        "livelock": "livelock",
+    }
     assert results["expected"].worst.expected and not results["rests"].worst.cycle
     assert [name for name in STORIES if formats.has_story(results[name].worst)] == WITH_STORY
 
@@ -148,9 +155,10 @@ def test_mermaid_sends_the_guests_own_calls_to_the_ultravisor():
 def test_the_calls_of_the_host_are_the_rules_that_call_the_ultravisor():
     calling = re.compile(r"\buv_(import|export|pin|unpin|reset)\(")
     found = {
-        rule.name for rule in RULES.values()
+        rule.name
+        for rule in RULES.values()
         if rule.actor == "host" and any(calling.search(line) for line in source_of(rule.function.__name__))
-    }  # fmt: skip
+    }
     assert found == set(formats.CALLS)
 
 

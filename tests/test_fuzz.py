@@ -21,10 +21,16 @@ from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2, lab_pb2, ultravisor_pb2
 
-METHODS = [(name, method) for name, file, service in (
-    ("ultravisor", ultravisor_pb2, "UltravisorService"), ("host_mm", host_mm_pb2, "HostMmService"),
-    ("guest", guest_pb2, "GuestService"), ("lab", lab_pb2, "LabService"),
-) for method in file.DESCRIPTOR.services_by_name[service].methods]  # fmt: skip
+METHODS = [
+    (name, method)
+    for name, file, service in (
+        ("ultravisor", ultravisor_pb2, "UltravisorService"),
+        ("host_mm", host_mm_pb2, "HostMmService"),
+        ("guest", guest_pb2, "GuestService"),
+        ("lab", lab_pb2, "LabService"),
+    )
+    for method in file.DESCRIPTOR.services_by_name[service].methods
+]
 LIMITS_MIB = {"ultravisor": 512, "host_mm": 512, "guest": 512, "lab": 2048}
 """As in docker-compose.yml."""
 ROLES = ("lab", "host", "guest", "guest:0", "device")
@@ -91,8 +97,10 @@ def fuzz(folder, seed, number):
                     lab.lay_out_state(group, blank(8, 2, 1), [], "a group to be fuzzed")
             name, method = choose.choice(METHODS)
             shape = method.input_type._concrete_class
-            messages = [changed(choose, filled(choose, shape, group).SerializeToString())
-                        for _ in range(choose.randrange(1, 4) if method.client_streaming else 1)]  # fmt: skip
+            messages = [
+                changed(choose, filled(choose, shape, group).SerializeToString())
+                for _ in range(choose.randrange(1, 4) if method.client_streaming else 1)
+            ]
             code = send(channels[name, choose.choice(ROLES)], method, messages)
             assert code not in NOT_CLEAR, (count, method.name, messages)
             codes[code.name] = codes.get(code.name, 0) + 1
@@ -135,11 +143,16 @@ def mutant(choose, text, others):
         to = min(to, at + 40)
         words = re.findall(r"[\w.]+", text) or ["x"]
         word, other, snippet = choose.choice(words), choose.choice(words), choose.choice(SNIPPETS)
-        text = choose.choice((
-            text[:at] + text[to:], text[:to] + text[at:], text[:at] + snippet + text[to:],
-            text.replace(word, snippet, 1), text.replace(word, other, 1),
-            text[:at] + choose.choice(others)[:200] + text[at:],
-        ))  # fmt: skip
+        text = choose.choice(
+            (
+                text[:at] + text[to:],
+                text[:to] + text[at:],
+                text[:at] + snippet + text[to:],
+                text.replace(word, snippet, 1),
+                text.replace(word, other, 1),
+                text[:at] + choose.choice(others)[:200] + text[at:],
+            )
+        )
     return text
 
 

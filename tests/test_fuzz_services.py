@@ -212,17 +212,23 @@ def test_a_certified_guest_has_no_host_call(certified):
         answer = guest.ultravisor.Execute(execute)
         assert (answer.condition_code, uvcb.unpack(answer.control_block).rc) == (1, 0x0002)
         for call, request in (
-            (guest.ultravisor.Clear, ultravisor_pb2.ClearRequest()), (guest.host.Start, host_mm_pb2.StartRequest()),
+            (guest.ultravisor.Clear, ultravisor_pb2.ClearRequest()),
+            (guest.host.Start, host_mm_pb2.StartRequest()),
             (guest.ultravisor.Enter, ultravisor_pb2.EnterRequest()),
             (guest.ultravisor.Access, ultravisor_pb2.AccessRequest()),
-        ):  # fmt: skip
+        ):
             with pytest.raises(InputError) as caught:
                 call(request)
             assert caught.value.code == grpc.StatusCode.PERMISSION_DENIED
     tls = Tls.read(certified["tls"], "guest-3")
     path = "/ultrafolio.rpc.v1.UltravisorService/Execute"
-    for said, vm, good in (("guest:3", 3, True), ("guest", 3, True), ("guest:3", 4, False), ("guest:4", 4, False),
-                           ("host", 3, False)):  # fmt: skip
+    for said, vm, good in (
+        ("guest:3", 3, True),
+        ("guest", 3, True),
+        ("guest:3", 4, False),
+        ("guest:4", 4, False),
+        ("host", 3, False),
+    ):
         with connect(addresses(certified)["ultravisor"], said, tls=tls, server="ultravisor") as channel:
             execute.vm = vm
             try:

@@ -25,10 +25,16 @@ def ran(folder, full):
     paths = [folder, ROOT / "tests", ROOT / "benchmarks", ROOT]
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "growth_program.py"), *(["--full"] if full else [])],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "NUMBA_DISABLE_JIT": str(int(not full)),
-             "ULTRAFOLIO_CACHE": str(folder / "cache")},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "NUMBA_DISABLE_JIT": str(int(not full)),
+            "ULTRAFOLIO_CACHE": str(folder / "cache"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 
@@ -152,9 +158,11 @@ def unheard_word(copy):
 
 def fact(said, instead_of='takers="vcpu"'):
     """An edit: one more rule that says this of itself."""
+
     def edit(copy):
         copy.number(LAYOUT, "DEAD", "KICK", before="DEAD")
         copy.append(growing.RULES, RULE.format(place="KICK").replace(instead_of, said))
+
     return edit
 
 
@@ -196,43 +204,73 @@ def on_{place}(s, t):
 REFUSED = {
     # a table grew, and what must grow with it did not: the edit, what is said, how many there are, the place to widen
     "a number of a property that has no name": (
-        lambda copy: growing.break_property(copy, LAST), "broken() returns", LAST, "PROPERTIES",
+        lambda copy: growing.break_property(copy, LAST),
+        "broken() returns",
+        LAST,
+        "PROPERTIES",
     ),
     "a property that nothing breaks": (named_property, f"broken() never returns {LAST}", LAST, "broken"),
     "a property without the mail's sentence": (
-        lambda copy: copy.entry("model/properties.py", "PROPERTIES", '"nobody kicks"'), "the mail", LAST + 1, "SEED",
+        lambda copy: copy.entry("model/properties.py", "PROPERTIES", '"nobody kicks"'),
+        "the mail",
+        LAST + 1,
+        "SEED",
     ),
     "an outcome without a word": (
-        lambda copy: copy.number(LAYOUT, "OK", "KICKED"), "outcomes, and the words", len(OUTCOMES), "OUTCOMES",
+        lambda copy: copy.number(LAYOUT, "OK", "KICKED"),
+        "outcomes, and the words",
+        len(OUTCOMES),
+        "OUTCOMES",
     ),
     "a reason to wait without a word": (
-        lambda copy: copy.number(LAYOUT, "W_IDLE", "W_KICK"), "reasons to wait, and the words", len(WAITS), "WAITS",
+        lambda copy: copy.number(LAYOUT, "W_IDLE", "W_KICK"),
+        "reasons to wait, and the words",
+        len(WAITS),
+        "WAITS",
     ),
     "a reason with the number of another": (
-        lambda copy: copy.append(LAYOUT, "W_KICK = -8\n"), "reasons to wait, and their numbers", len(WAITS), "same",
+        lambda copy: copy.append(LAYOUT, "W_KICK = -8\n"),
+        "reasons to wait, and their numbers",
+        len(WAITS),
+        "same",
     ),
     "a reason that the simulator never ends": (
-        unfreed_wait, "the simulator never ends nobody to lock the folio", len(WAITS), "FREES or POLLED",
+        unfreed_wait,
+        "the simulator never ends nobody to lock the folio",
+        len(WAITS),
+        "FREES or POLLED",
     ),
     "a release that nobody knows": (unheard_word, "the simulator does not know kick", None, "FREES"),
     "a release that no rule gives": (
-        lambda copy: copy.entry("sim/records.py", "FREES", '"kick": (-W_LOCK,)'), "releases kick", None, "@rule",
+        lambda copy: copy.entry("sim/records.py", "FREES", '"kick": (-W_LOCK,)'),
+        "releases kick",
+        None,
+        "@rule",
     ),
     "a taker that is no kind of actor": (fact('takers="kicker"', 'takers="vcpu"'), "kicker of on-KICK", None, "KINDS"),
     "a call that nobody knows": (fact('takers="vcpu", call="kick"'), "kick of on-KICK", None, "CALLS"),
     "a sleep that nobody knows": (fact('takers="vcpu", sleeps="kick"'), "kick of on-KICK", None, "SLEEPS"),
     "a cost that nobody knows": (fact('takers="vcpu", cost="kick"'), "kick of on-KICK", None, "DEFAULTS"),
     "a place without a rule": (
-        lambda copy: copy.number(LAYOUT, "DEAD", "KICK", before="DEAD"), "KICK has no rule", DEAD + 1, "RULE_MODULES",
+        lambda copy: copy.number(LAYOUT, "DEAD", "KICK", before="DEAD"),
+        "KICK has no rule",
+        DEAD + 1,
+        "RULE_MODULES",
     ),
     "a rule at the place of another": (
-        lambda copy: copy.append(growing.RULES, RULE.format(place="PUT")), "the places they have", DEAD + 1, "order",
+        lambda copy: copy.append(growing.RULES, RULE.format(place="PUT")),
+        "the places they have",
+        DEAD + 1,
+        "order",
     ),
     "a kind that idles nowhere": (idle_nowhere, "the rules where they idle", len(ACTOR_KINDS) + 1, "IDLE_PC"),
     "a kind that no scenario can have": (unread_kind, "cannot say kicker", len(ACTOR_KINDS) + 1, "ACTORS"),
     "an outcome of which waits do not know": (growing.add_outcome, "an obstacle is met: KICKED", None, "OBSTACLE_OF"),
     "a wait of which waits do not know": (
-        growing.add_wait, "an obstacle is met: nobody to lock the folio", None, "UNOBSTRUCTED",
+        growing.add_wait,
+        "an obstacle is met: nobody to lock the folio",
+        None,
+        "UNOBSTRUCTED",
     ),
     "a kind of which nobody says what it owes": (free_kind, "what kicker owes", len(ACTOR_KINDS) + 1, "_OWES"),
     "a kind that folding does not know": (unfolded_kind, "not know kicker", len(ACTOR_KINDS) + 1, "WORKERS"),
@@ -256,8 +294,12 @@ def refusals(tmp_path_factory):
         copy = Copy(folder)
         if name in REFUSED:
             REFUSED[name][0](copy)
-    done = subprocess.run([sys.executable, str(ROOT / "tests" / "growth_imports.py"), *map(str, folders.values())],
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "growth_imports.py"), *map(str, folders.values())],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return dict(zip(folders, map(json.loads, done.stdout.splitlines()), strict=True))
 
 

@@ -30,8 +30,15 @@ class Terminal:
         (folder / "home").mkdir()
         around = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "ULTRAFOLIO_REDIS")}
         around |= {"HOME": str(folder / "home"), "ULTRAFOLIO_CACHE": str(cache_folder().parent)}
-        self._shell = subprocess.Popen(["bash", "--norc"], cwd=folder, env=around, stdin=subprocess.PIPE, text=True,
-                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+        self._shell = subprocess.Popen(
+            ["bash", "--norc"],
+            cwd=folder,
+            env=around,
+            stdin=subprocess.PIPE,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def type(self, command):
         """The exit code of a command, and all that it printed."""
@@ -139,8 +146,9 @@ def copy(tmp_path):
 
 def shell(command, folder):
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(command, shell=True, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    return subprocess.run(
+        command, shell=True, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
 
 
 def test_shipped_files_are_found_by_name_from_any_folder(tmp_path):
@@ -149,8 +157,13 @@ def test_shipped_files_are_found_by_name_from_any_folder(tmp_path):
     bin_.mkdir()
     (bin_ / "ultrafolio").symlink_to(Path(sys.executable).with_name("ultrafolio"))
     assert shell("ultrafolio check 03-virtio --policy per-page", tmp_path).returncode == 0
-    assert shell("ultrafolio init my-lab && cd my-lab && ultrafolio check scenarios/03-virtio.toml --policy per-page",
-                 tmp_path).returncode == 0  # fmt: skip
+    assert (
+        shell(
+            "ultrafolio init my-lab && cd my-lab && ultrafolio check scenarios/03-virtio.toml --policy per-page",
+            tmp_path,
+        ).returncode
+        == 0
+    )
     assert {path.name for path in (tmp_path / "my-lab").iterdir()} == {"scenarios", "sweeps", "profiles", "traces"}
     again = shell("ultrafolio init my-lab", tmp_path)
     assert again.returncode == 2 and "not empty" in again.stderr
@@ -164,12 +177,15 @@ def test_links_lead_somewhere():
                 assert (file.parent / target).exists(), f"{file.name}: {target}"
 
 
-@pytest.mark.parametrize(("file", "words"), [
-    ("man/man1/ultrafolio.1", ["reference", "--man"]),
-    ("bash-completion/completions/ultrafolio", ["completion", "bash"]),
-    ("zsh/site-functions/_ultrafolio", ["completion", "zsh"]),
-    ("fish/vendor_completions.d/ultrafolio.fish", ["completion", "fish"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("man/man1/ultrafolio.1", ["reference", "--man"]),
+        ("bash-completion/completions/ultrafolio", ["completion", "bash"]),
+        ("zsh/site-functions/_ultrafolio", ["completion", "zsh"]),
+        ("fish/vendor_completions.d/ultrafolio.fish", ["completion", "fish"]),
+    ],
+)
 def test_what_the_wheel_installs_for_shells_and_man_is_what_the_commands_print(file, words, capsys):
     with pytest.raises(SystemExit):
         main(words)
@@ -186,10 +202,17 @@ def test_an_installation_has_all_that_the_second_way_of_the_readme_promises(tmp_
     (tmp_path / "empty").mkdir()
     around = {**os.environ, "HOME": str(tmp_path), "ULTRAFOLIO_CACHE": str(cache_folder().parent)}
     around.pop("PYTHONPATH", None)
-    for words, code, says in ((["check", "03-virtio"], 1, "hangs"), (["check", "--all", "--safety"], 1, "03-virtio"),
-                              (["sweep", "seed", "--limit", "20"], 0, "20 of 9000 cells"),
-                              (["reference", "scenario"], 0, "`pinned_shared`")):  # fmt: skip
+    for words, code, says in (
+        (["check", "03-virtio"], 1, "hangs"),
+        (["check", "--all", "--safety"], 1, "03-virtio"),
+        (["sweep", "seed", "--limit", "20"], 0, "20 of 9000 cells"),
+        (["reference", "scenario"], 0, "`pinned_shared`"),
+    ):
         done = run([str(tmp_path / "fresh/bin/ultrafolio"), *words], cwd=tmp_path / "empty", env=around, check=False)
         assert done.returncode == code and says in done.stdout, (words, done.stdout[-500:], done.stderr[-500:])
     assert {path.name for path in (tmp_path / "fresh/share").rglob("*") if path.is_file()} >= {
-        "ultrafolio.1", "ultrafolio", "_ultrafolio", "ultrafolio.fish"}  # fmt: skip
+        "ultrafolio.1",
+        "ultrafolio",
+        "_ultrafolio",
+        "ultrafolio.fish",
+    }

@@ -12,7 +12,10 @@ from test_validate import SCENARIOS, engine, walked_stream  # noqa: F401  (engin
 from ultrafolio.cli import main
 from ultrafolio.state import validate
 
-COMMAND = [sys.executable, "-c", """
+COMMAND = [
+    sys.executable,
+    "-c",
+    """
 import os, signal, sys
 from pathlib import Path
 real, left = os.replace, int(sys.argv.pop(1))
@@ -26,15 +29,17 @@ os.replace = replace
 Path.replace = lambda self, to: replace(self, to)
 from ultrafolio.cli import main
 main()
-"""]
+""",
+]
 """The command line; it is killed just before the file that it makes as number N takes its place."""
 SWEEP = ["sweep", "plan.toml", "-o", "s", "--workers", "0", "--no-report"]
 PLAN = '[fixed]\nduration_us = 100\n[grid]\npolicy = ["split", "per-page"]\norder = "0-3"\n'
 
 
 def killed(folder, at, *words):
-    done = subprocess.run([*COMMAND, str(at), *map(str, words)], cwd=folder, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    done = subprocess.run(
+        [*COMMAND, str(at), *map(str, words)], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode in (-signal.SIGKILL, 0), done.stderr
     return done.returncode != 0
 
@@ -119,8 +124,14 @@ def test_a_disk_that_is_full_is_told_and_nothing_is_half_written(name, here, str
         resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
 
     code = "from ultrafolio.cli import main; main()"
-    done = subprocess.run([sys.executable, "-B", "-c", code, *words], capture_output=True, text=True, check=False,
-                          preexec_fn=little, env={**os.environ, "MPLCONFIGDIR": str(here)})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=little,
+        env={**os.environ, "MPLCONFIGDIR": str(here)},
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr, (done.returncode, done.stderr)
     assert "written" in done.stderr and "next" in done.stderr
     assert not file.exists()

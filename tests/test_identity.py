@@ -63,17 +63,26 @@ def who(address, role, tls=None, request=b"", server="host", metadata=None):
         return channel.unary_unary("/test.Identity/Who")(request, metadata=metadata).decode()
 
 
-@pytest.mark.parametrize(("certificate", "said", "is_"), [
-    *((role, role, f"{role} True") for role in identity.ROLES),
-    ("guest", "guest:9", "guest:9 True"), ("guest-3", "guest", "guest:3 True"), ("guest-3", "guest:3", "guest:3 True"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("certificate", "said", "is_"),
+    [
+        *((role, role, f"{role} True") for role in identity.ROLES),
+        ("guest", "guest:9", "guest:9 True"),
+        ("guest-3", "guest", "guest:3 True"),
+        ("guest-3", "guest:3", "guest:3 True"),
+    ],
+)
 def test_a_certificate_proves_a_role(folder, address, certificate, said, is_):
     assert who(address, said, Tls.read(folder, certificate)) == is_
 
 
-PAIRS = [(c, s) for c, s in itertools.product((*identity.ROLES, "guest-3"), (*identity.ROLES, "guest:3", "guest:4"))
-         if c != s and not (c.startswith("guest") and s == "guest") and (c, s) not in
-         (("guest", "guest:3"), ("guest", "guest:4"), ("guest-3", "guest:3"))]  # fmt: skip
+PAIRS = [
+    (c, s)
+    for c, s in itertools.product((*identity.ROLES, "guest-3"), (*identity.ROLES, "guest:3", "guest:4"))
+    if c != s
+    and not (c.startswith("guest") and s == "guest")
+    and (c, s) not in (("guest", "guest:3"), ("guest", "guest:4"), ("guest-3", "guest:3"))
+]
 
 
 @pytest.mark.parametrize(("certificate", "said"), PAIRS)

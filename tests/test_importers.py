@@ -23,10 +23,7 @@ from ultrafolio.trace.registry import importer_of
 
 Write = Callable[..., Path]
 
-LACKEY = (
-    "==7== Lackey\n--7-- note\nI  04001000,3\n L 1fff000ff8,8\n S 1fff000ffc,8\n M 1fff001000,4\n"
-    "I  04001003,2\n"
-)
+LACKEY = "==7== Lackey\n--7-- note\nI  04001000,3\n L 1fff000ff8,8\n S 1fff000ffc,8\n M 1fff001000,4\nI  04001003,2\n"
 FIO3 = (
     "fio version 3 iolog\n2 /a add\n5 /a open\n7 /a read 4096 65536\n7 /a sync 0 0\n9 /a write 0 512\n"
     "9 /a trim 0 4096\n11 /a datasync 0 0\n12 /a close\n"
@@ -111,10 +108,16 @@ def test_thp_values(write: Write) -> None:
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        (LACKEY, "lackey"), (FIO3, "fio"), (FIO2, "fio"), (LIST, "page-types"), (RAW, "kpageflags"),
-        (THPMAPS, "thpmaps"), (MTHP, "mthp"), ("==1== only\n", "lackey"),
+        (LACKEY, "lackey"),
+        (FIO3, "fio"),
+        (FIO2, "fio"),
+        (LIST, "page-types"),
+        (RAW, "kpageflags"),
+        (THPMAPS, "thpmaps"),
+        (MTHP, "mthp"),
+        ("==1== only\n", "lackey"),
     ],
-)  # fmt: skip
+)
 def test_sniff(write: Write, data: str | bytes, kind: str) -> None:
     assert sniff(write(data)) == kind
 
@@ -183,9 +186,14 @@ def test_malformed_line(write: Write, load: Callable[[Path], Any], good: str, ba
 
 @pytest.mark.parametrize(
     ("load", "first"),
-    [(load_requests, "fio version 4 iolog"), (fio_requests, "0 /a add"),
-     (fio_requests, "x" * 9000), (lackey_touches, "fio version 3 iolog"), (lackey_touches, "x" * 9000)],
-)  # fmt: skip
+    [
+        (load_requests, "fio version 4 iolog"),
+        (fio_requests, "0 /a add"),
+        (fio_requests, "x" * 9000),
+        (lackey_touches, "fio version 3 iolog"),
+        (lackey_touches, "x" * 9000),
+    ],
+)
 def test_malformed_first_line(write: Write, load: Callable[[Path], Any], first: str) -> None:
     with pytest.raises(InputError, match=r"line 1 is malformed"):
         load(write(first + "\n"))
@@ -327,9 +335,7 @@ accesses = st.tuples(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(accesses, min_size=1, max_size=60))
-def test_lackey_round_trip(
-    tmp_path_factory: pytest.TempPathFactory, found: list[tuple[str, int, int]]
-) -> None:
+def test_lackey_round_trip(tmp_path_factory: pytest.TempPathFactory, found: list[tuple[str, int, int]]) -> None:
     text = "".join(f"{kind} {address:08x},{size}\n" for kind, address, size in found)
     path = tmp_path_factory.mktemp("lackey") / "recording"
     path.write_text(text)
@@ -365,5 +371,3 @@ def test_fio_round_trip(
     path = tmp_path_factory.mktemp("fio") / "recording"
     path.write_text(text)
     assert load_requests(path).tolist() == expected
-
-

@@ -76,9 +76,16 @@ def test_the_bit():
 
 @pytest.mark.parametrize(
     ("uv", "command", "code", "after"),
-    [(EXPORTED, 0x200, 0, SECURE), (SECURE, 0x201, 0, EXPORTED), (SHARED, 0x341, 0, 3), (SECURE, 0x341, 1, SECURE),
-     (3, 0x342, 0, SECURE), (0, 0x342, 1, 0), (SECURE, 0x202, 0, 0)],
-)  # fmt: skip
+    [
+        (EXPORTED, 0x200, 0, SECURE),
+        (SECURE, 0x201, 0, EXPORTED),
+        (SHARED, 0x341, 0, 3),
+        (SECURE, 0x341, 1, SECURE),
+        (3, 0x342, 0, SECURE),
+        (0, 0x342, 1, 0),
+        (SECURE, 0x202, 0, 0),
+    ],
+)
 def test_calls_are_the_models_own(uv, command, code, after):
     on, _ = world(Start(uv=uv, arch=1))
     assert answer(on, "call", more=command) == code
@@ -153,8 +160,13 @@ def test_events_of_a_step():
     answer(on, "freeze", more=2)
     answer(on, "set_bit")
     answer(on, "call", more=0x200)
-    assert events(watched.stop()) == ["lock folio 0", "folio 0 in writeback? no", "freeze folio 0",
-                                      "set the bit of page 0", "call for page 0: NON_SECURE -> SECURE"]  # fmt: skip
+    assert events(watched.stop()) == [
+        "lock folio 0",
+        "folio 0 in writeback? no",
+        "freeze folio 0",
+        "set the bit of page 0",
+        "call for page 0: NON_SECURE -> SECURE",
+    ]
 
 
 def test_a_freeze_thawed_at_once_is_none():

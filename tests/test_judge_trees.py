@@ -131,8 +131,11 @@ def changed_tree(folder, path, old, new, version="6.12"):
     return Tree(str(folder))
 
 
-GUP_FIX = ("mm/gup.c", "\t\t\tret = arch_make_folio_accessible(folio);\n\t\t\tif (ret) {\n\t\t\t\tgup_put_folio",
-           "\t\t\tif (arch_make_folio_accessible(folio)) {\n\t\t\t\tgup_put_folio")  # fmt: skip
+GUP_FIX = (
+    "mm/gup.c",
+    "\t\t\tret = arch_make_folio_accessible(folio);\n\t\t\tif (ret) {\n\t\t\t\tgup_put_folio",
+    "\t\t\tif (arch_make_folio_accessible(folio)) {\n\t\t\t\tgup_put_folio",
+)
 
 
 def test_a_fix_that_the_text_shows_is_named_and_compared_with(tmp_path):
@@ -253,8 +256,13 @@ def test_code_that_does_not_come_back_is_ended(tmp_path, monkeypatch):
 
 def test_a_question_of_the_shim_is_asked_about_the_definition_and_not_the_caller(tmp_path):
     """A caller that turns its test round is a difference, not another sense of the name."""
-    tree = changed_tree(tmp_path, "mm/gup.c", "if (unlikely(!try_grab_page(page, flags))) {\n\t\tpage = ERR_PTR",
-                        "if (unlikely(try_grab_page(page, flags))) {\n\t\tpage = ERR_PTR", "6.1")  # fmt: skip
+    tree = changed_tree(
+        tmp_path,
+        "mm/gup.c",
+        "if (unlikely(!try_grab_page(page, flags))) {\n\t\tpage = ERR_PTR",
+        "if (unlikely(try_grab_page(page, flags))) {\n\t\tpage = ERR_PTR",
+        "6.1",
+    )
     assert judge(tree, together_too=False).operated["pin"].differ
 
 

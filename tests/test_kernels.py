@@ -84,19 +84,30 @@ def test_a_fix_more_and_a_fix_less():
     assert find("linux-6.17~d16a74f0f266").variants == ("gup-skips-failed-page",)
 
 
-@pytest.mark.parametrize(("name", "why"), [
-    ("linux-7.1+42546fc642e9", "has this fix already"), ("linux-6.4+42546fc642e9", "never needed it"),
-    ("linux-6.14~42546fc642e9", "never had the bug"), ("linux-7.0~42546fc642e9", "is without it as it is"),
-    ("linux-7.1~123456789abc", "no fix of the lab"), ("linux-7.1~12345", "no commit"),
-    ("linux-7.0+6ae67dcac742", "leaves its bug out"), ("linux-7.0~6ae67dcac742", "is without it as it is"),
-    ("linux-6.14+3ec8a8330a1a+3ec8a8330a1a", "has this fix already, from an earlier"),
-    ("linux-7.1~42546fc642e9~42546fc642e9", "without it already"),
-    ("linux-6.17+d16a74f0f266", "itself is linux-6.17~d16a74f0f266"),
-    ("linux-6.12~259e660d91d0", "a later fix"), ("linux-6.4+259e660d91d0", "last stable kernels"),
-    ("linux-6.4+ab73b29efd36", "never needed it"), ("linux-5.25", "no kernel of the lab"),
-    ("linux-7.0~f0a1a0615a6f", "never busy"),
-    ("linux-4.4", "no kernel of the lab"), ("linux-six", "unknown kernel"), ("linux-7.1~", "unknown kernel"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("linux-7.1+42546fc642e9", "has this fix already"),
+        ("linux-6.4+42546fc642e9", "never needed it"),
+        ("linux-6.14~42546fc642e9", "never had the bug"),
+        ("linux-7.0~42546fc642e9", "is without it as it is"),
+        ("linux-7.1~123456789abc", "no fix of the lab"),
+        ("linux-7.1~12345", "no commit"),
+        ("linux-7.0+6ae67dcac742", "leaves its bug out"),
+        ("linux-7.0~6ae67dcac742", "is without it as it is"),
+        ("linux-6.14+3ec8a8330a1a+3ec8a8330a1a", "has this fix already, from an earlier"),
+        ("linux-7.1~42546fc642e9~42546fc642e9", "without it already"),
+        ("linux-6.17+d16a74f0f266", "itself is linux-6.17~d16a74f0f266"),
+        ("linux-6.12~259e660d91d0", "a later fix"),
+        ("linux-6.4+259e660d91d0", "last stable kernels"),
+        ("linux-6.4+ab73b29efd36", "never needed it"),
+        ("linux-5.25", "no kernel of the lab"),
+        ("linux-7.0~f0a1a0615a6f", "never busy"),
+        ("linux-4.4", "no kernel of the lab"),
+        ("linux-six", "unknown kernel"),
+        ("linux-7.1~", "unknown kernel"),
+    ],
+)
 def test_what_makes_no_difference_is_refused_with_the_reason(name, why):
     with pytest.raises(InputError, match=why):
         find(name)
@@ -142,6 +153,15 @@ def test_a_fix_is_shown_by_its_scenario(commit):
 
 
 def test_the_ideas_keep_their_names():
-    assert list(PRESETS) == ["per-page", "whole-folio", "whole-folio-literal", "refuse-large", "split",
-                             "split-false-success", "split-writeback", "import-lock", "folio-bitmap",
-                             "folio-bitmap-pins"]  # fmt: skip
+    assert list(PRESETS) == [
+        "per-page",
+        "whole-folio",
+        "whole-folio-literal",
+        "refuse-large",
+        "split",
+        "split-false-success",
+        "split-writeback",
+        "import-lock",
+        "folio-bitmap",
+        "folio-bitmap-pins",
+    ]

@@ -6,7 +6,7 @@ Outside: 19 (attestation is not installed: the answer is 0x0002 and the bit is c
 import pytest
 
 from services.ultravisor.lifecycle import variable_length
-from services.ultravisor.machine_state import (  # fmt: skip
+from services.ultravisor.machine_state import (
     CONFIGURATION_BASE,
     CPU_STORAGE,
     GIB,
@@ -31,7 +31,7 @@ from ultravised import (
     SECOND_CPU,
     Bench,
     blocks,
-)  # fmt: skip
+)
 
 RAM = 4 * GIB
 GUEST_CALLS = ["query", "share", "unshare"]
@@ -138,17 +138,20 @@ def test_6_query():
         assert told.fields["calls"] == unpack(short.block).fields["calls"] != 0
 
 
-@pytest.mark.parametrize(("expected", "fields", "how"), [
-    pytest.param(0x005, {}, {"length": 0x40}, id="hdr invalid length"),
-    pytest.param(0x103, {"stor_len": INIT["stor_len"] - 8}, {}, id="storage invalid length"),
-    pytest.param((0x104, 0x105), {"stor_origin": RAM}, {}, id="storage origin is the end"),
-    pytest.param(0x104, {"stor_origin": RAM + 8}, {}, id="storage origin invalid"),
-    pytest.param(0x105, {"stor_origin": RAM - MIB}, {}, id="storage + length invalid"),
-    pytest.param(0x105, {"stor_origin": RAM - 8}, {}, id="storage + length invalid, unaligned"),
-    pytest.param(0x108, {"stor_origin": GIB}, {}, id="storage below 2GB"),
-    pytest.param(0x104, {"stor_origin": 2 * GIB + PAGE}, {}, id="storage not on 1 MiB"),
-    pytest.param(0x102, {}, {"cpus_running": 2}, id="too many running cpus"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("expected", "fields", "how"),
+    [
+        pytest.param(0x005, {}, {"length": 0x40}, id="hdr invalid length"),
+        pytest.param(0x103, {"stor_len": INIT["stor_len"] - 8}, {}, id="storage invalid length"),
+        pytest.param((0x104, 0x105), {"stor_origin": RAM}, {}, id="storage origin is the end"),
+        pytest.param(0x104, {"stor_origin": RAM + 8}, {}, id="storage origin invalid"),
+        pytest.param(0x105, {"stor_origin": RAM - MIB}, {}, id="storage + length invalid"),
+        pytest.param(0x105, {"stor_origin": RAM - 8}, {}, id="storage + length invalid, unaligned"),
+        pytest.param(0x108, {"stor_origin": GIB}, {}, id="storage below 2GB"),
+        pytest.param(0x104, {"stor_origin": 2 * GIB + PAGE}, {}, id="storage not on 1 MiB"),
+        pytest.param(0x102, {}, {"cpus_running": 2}, id="too many running cpus"),
+    ],
+)
 def test_7_init(expected, fields, how):
     """uv-host test_init, each against a machine where the good call then succeeds once."""
     bench = Bench()
@@ -157,24 +160,29 @@ def test_7_init(expected, fields, how):
     bench.refused(0x101, "initialise", **INIT)
 
 
-@pytest.mark.parametrize(("expected", "fields", "how"), [
-    pytest.param(0x005, {}, {"length": 0x78}, id="hdr invalid length"),
-    pytest.param(0x101, {"guest_stor_origin": MAX_GUEST_ADDRESS + 2 * MIB + 1}, {}, id="MSO > max guest addr"),
-    pytest.param(0x102, {"guest_stor_origin": MAX_GUEST_ADDRESS - MIB}, {}, id="MSO + MSL > max guest addr"),
-    pytest.param(0x105, {"asce": CONFIGURATION["asce"] & ~0x100}, {}, id="ASCE private bit missing"),
-    pytest.param(0x105, {"asce": CONFIGURATION["asce"] | 0x20}, {}, id="ASCE bit 58 set"),
-    pytest.param(0x108, {"conf_base_stor": RAM + 8}, {}, id="base storage origin > available memory"),
-    pytest.param(0x109, {"conf_base_stor": 0x1000}, {}, id="base storage origin contains lowcore"),
-    pytest.param(0x10E, {"conf_var_stor": 0x1000}, {}, id="variable storage area contains lowcore"),
-    pytest.param(0x10C, {"sca": 0}, {}, id="sca == 0"),
-    pytest.param(0x10D, {"sca": RAM + 4 * PAGE}, {}, id="sca inaccessible"),
-    pytest.param(0x10A, {"conf_base_stor": INIT["stor_origin"]}, {}, id="base storage donated"),
-    pytest.param(0x10A, {"conf_base_stor": 256 * MIB + PAGE}, {}, id="base storage not on 16 KiB"),
-    pytest.param(0x10B, {"conf_var_stor": CONFIGURATION["conf_base_stor"]}, {}, id="variable storage in base storage"),
-    pytest.param(0x10B, {"conf_var_stor": RAM - PAGE}, {}, id="variable storage beyond memory"),
-    pytest.param(0x10D, {"sca": CONFIGURATION["conf_var_stor"]}, {}, id="sca in variable storage"),
-    pytest.param(0x102, {"guest_stor_len": 0}, {}, id="MSL == 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("expected", "fields", "how"),
+    [
+        pytest.param(0x005, {}, {"length": 0x78}, id="hdr invalid length"),
+        pytest.param(0x101, {"guest_stor_origin": MAX_GUEST_ADDRESS + 2 * MIB + 1}, {}, id="MSO > max guest addr"),
+        pytest.param(0x102, {"guest_stor_origin": MAX_GUEST_ADDRESS - MIB}, {}, id="MSO + MSL > max guest addr"),
+        pytest.param(0x105, {"asce": CONFIGURATION["asce"] & ~0x100}, {}, id="ASCE private bit missing"),
+        pytest.param(0x105, {"asce": CONFIGURATION["asce"] | 0x20}, {}, id="ASCE bit 58 set"),
+        pytest.param(0x108, {"conf_base_stor": RAM + 8}, {}, id="base storage origin > available memory"),
+        pytest.param(0x109, {"conf_base_stor": 0x1000}, {}, id="base storage origin contains lowcore"),
+        pytest.param(0x10E, {"conf_var_stor": 0x1000}, {}, id="variable storage area contains lowcore"),
+        pytest.param(0x10C, {"sca": 0}, {}, id="sca == 0"),
+        pytest.param(0x10D, {"sca": RAM + 4 * PAGE}, {}, id="sca inaccessible"),
+        pytest.param(0x10A, {"conf_base_stor": INIT["stor_origin"]}, {}, id="base storage donated"),
+        pytest.param(0x10A, {"conf_base_stor": 256 * MIB + PAGE}, {}, id="base storage not on 16 KiB"),
+        pytest.param(
+            0x10B, {"conf_var_stor": CONFIGURATION["conf_base_stor"]}, {}, id="variable storage in base storage"
+        ),
+        pytest.param(0x10B, {"conf_var_stor": RAM - PAGE}, {}, id="variable storage beyond memory"),
+        pytest.param(0x10D, {"sca": CONFIGURATION["conf_var_stor"]}, {}, id="sca in variable storage"),
+        pytest.param(0x102, {"guest_stor_len": 0}, {}, id="MSL == 0"),
+    ],
+)
 def test_8_config_create(expected, fields, how):
     """uv-host test_config_create: one fault at a time; the handle stays 0 and no storage is donated."""
     bench = Bench()
@@ -212,16 +220,19 @@ def test_10_config_reuse():
     assert bench.ok("create_configuration", **ANOTHER)["guest_handle"]
 
 
-@pytest.mark.parametrize(("expected", "fields", "how"), [
-    pytest.param(0x005, {}, {"length": 0x58}, id="hdr invalid length"),
-    pytest.param(0x103, {"number": MAX_CPU_NUMBER + 1}, {}, id="invalid cpu #"),
-    pytest.param(0x103, {"number": MAX_CPU_NUMBER + 2}, {}, id="invalid cpu #, number of cpus + 1"),
-    pytest.param(0x105, {"stor_origin": RAM + PAGE}, {}, id="cpu stor inaccessible"),
-    pytest.param(0x106, {"stor_origin": 0}, {}, id="cpu stor in lowcore"),
-    pytest.param(0x107, {"state_origin": RAM + PAGE}, {}, id="SIE SD inaccessible"),
-    pytest.param(0x105, {"stor_origin": CONFIGURATION["conf_base_stor"]}, {}, id="cpu stor donated"),
-    pytest.param(0x107, {"state_origin": CPU["stor_origin"]}, {}, id="SIE SD in cpu stor"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("expected", "fields", "how"),
+    [
+        pytest.param(0x005, {}, {"length": 0x58}, id="hdr invalid length"),
+        pytest.param(0x103, {"number": MAX_CPU_NUMBER + 1}, {}, id="invalid cpu #"),
+        pytest.param(0x103, {"number": MAX_CPU_NUMBER + 2}, {}, id="invalid cpu #, number of cpus + 1"),
+        pytest.param(0x105, {"stor_origin": RAM + PAGE}, {}, id="cpu stor inaccessible"),
+        pytest.param(0x106, {"stor_origin": 0}, {}, id="cpu stor in lowcore"),
+        pytest.param(0x107, {"state_origin": RAM + PAGE}, {}, id="SIE SD inaccessible"),
+        pytest.param(0x105, {"stor_origin": CONFIGURATION["conf_base_stor"]}, {}, id="cpu stor donated"),
+        pytest.param(0x107, {"state_origin": CPU["stor_origin"]}, {}, id="SIE SD in cpu stor"),
+    ],
+)
 def test_11_cpu_create(expected, fields, how):
     """uv-host test_cpu_create."""
     bench = Bench()

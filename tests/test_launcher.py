@@ -38,8 +38,14 @@ def environment(**more):
 @contextlib.contextmanager
 def launched(*flags, **more):
     """The launcher's process, and what it says; killed at the end if it still runs."""
-    process = subprocess.Popen([sys.executable, "-m", "services", "--json", *flags], cwd=ROOT, env=environment(**more),
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services", "--json", *flags],
+        cwd=ROOT,
+        env=environment(**more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         line = process.stdout.readline()
         assert line, process.stderr.read()
@@ -136,17 +142,26 @@ def test_a_part_that_cannot_start_says_why(tmp_path):
     assert "cannot listen" in (tmp_path / "ultravisor.log").read_text()
 
 
-@pytest.mark.parametrize(("flags", "more", "said"), [
-    (["--guests", "0"], {}, "'--guests': 0 is not in the range"),
-    (["--nope"], {}, "No such option '--nope'"),
-    (["--redis", "http://x"], {}, "the scheme of http://x"),
-    (["--redis", "redis://admin:secret@127.0.0.1:1/0"], {}, "127.0.0.1:1/0: the shared state does not answer"),
-    ([], {"ULTRAFOLIO_PROT": "1"}, "did you mean 'ULTRAFOLIO_PORT'"),
-    (["--folder", "/dev/null/x"], {}, "--folder /dev/null/x: cannot be made"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "more", "said"),
+    [
+        (["--guests", "0"], {}, "'--guests': 0 is not in the range"),
+        (["--nope"], {}, "No such option '--nope'"),
+        (["--redis", "http://x"], {}, "the scheme of http://x"),
+        (["--redis", "redis://admin:secret@127.0.0.1:1/0"], {}, "127.0.0.1:1/0: the shared state does not answer"),
+        ([], {"ULTRAFOLIO_PROT": "1"}, "did you mean 'ULTRAFOLIO_PORT'"),
+        (["--folder", "/dev/null/x"], {}, "--folder /dev/null/x: cannot be made"),
+    ],
+)
 def test_bad_input(flags, more, said):
-    done = subprocess.run([sys.executable, "-m", "services", *flags], cwd=ROOT, env=environment(**more),
-                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "services", *flags],
+        cwd=ROOT,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 2 and not done.stdout and "Traceback" not in done.stderr
     assert done.stderr.startswith("services: ") and said in done.stderr and "secret" not in done.stderr
 
@@ -185,11 +200,15 @@ def test_a_part_that_does_not_start_or_is_not_ready(tmp_path, stub, monkeypatch)
 
 def test_a_person_reads_where_everything_listens(capsys):
     at = {"metrics": "", "pid": 7}
-    services = [{"name": "guest", "address": "127.0.0.1:1", **at},
-                {"name": "lab", "address": "127.0.0.1:2", "web": "http://127.0.0.1:3/", **at}]  # fmt: skip
+    services = [
+        {"name": "guest", "address": "127.0.0.1:1", **at},
+        {"name": "lab", "address": "127.0.0.1:2", "web": "http://127.0.0.1:3/", **at},
+    ]
     _show({"services": services, "redis": "unix:///s", "folder": "/f", "tls": ""})
     said = capsys.readouterr().out
-    assert all(words in said for words in ("127.0.0.1:1", "127.0.0.1:2", "page          http://127.0.0.1:3/", "unix:///s"))
+    assert all(
+        words in said for words in ("127.0.0.1:1", "127.0.0.1:2", "page          http://127.0.0.1:3/", "unix:///s")
+    )
 
 
 def test_names_of_the_parts():

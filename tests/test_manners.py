@@ -106,8 +106,14 @@ def on_terminal(*words, **variables):
     """What a command writes to a terminal."""
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
     ours, its = pty.openpty()
-    with subprocess.Popen([*run, *words], cwd=ROOT, stdin=its, stdout=its, stderr=its,
-                          env=environment | {"TERM": "xterm-256color"} | variables) as process:  # fmt: skip
+    with subprocess.Popen(
+        [*run, *words],
+        cwd=ROOT,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        env=environment | {"TERM": "xterm-256color"} | variables,
+    ) as process:
         os.close(its)
         seen = b""
         try:
@@ -139,9 +145,11 @@ STYLED = {
 def written(tmp_path_factory):
     """Names that stand in STYLED: a plan, the folder for its store."""
     tmp = tmp_path_factory.mktemp("styled")
-    (tmp / "plan.toml").write_text('title = "two policies and a name that is longer than most"\n[fixed]\n'
-                                   'duration_us = 100\n[grid]\npolicy = ["whole-folio-literal", "split"]\n'
-                                   'order = "0-9"\n')  # fmt: skip
+    (tmp / "plan.toml").write_text(
+        'title = "two policies and a name that is longer than most"\n[fixed]\n'
+        'duration_us = 100\n[grid]\npolicy = ["whole-folio-literal", "split"]\n'
+        'order = "0-9"\n'
+    )
     return {"tmp": tmp, "plan": tmp / "plan.toml", "store": tmp / "store"}
 
 
@@ -170,8 +178,13 @@ def test_a_pipe_and_a_narrow_terminal_cut_nothing(name, written):
 
 def test_a_reader_that_leaves_early_hears_no_complaint():
     line = " ".join(map(shlex.quote, run))
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {line} rules | head -1"], capture_output=True, text=True,
-                          cwd=ROOT, check=False)  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line} rules | head -1"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
     assert (done.stdout.strip(), done.stderr) == ("# The rules", "")
 
 
@@ -188,11 +201,23 @@ def test_bash_completes_commands_options_and_names(tmp_path):
         COMP_WORDS=(ultrafolio $1); COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 )); _ultrafolio_completion ultrafolio
         echo "${COMPREPLY[@]}" """
     policies = {"whole-folio", "whole-folio-literal"}
-    for typed, completed in (("cal", {"calibrate"}), ("tr", {"trace"}), ("trace ver", {"verify"}),
-                             ("check --expo", {"--export"}), ("completion z", {"zsh"}),
-                             ("check --policy who", policies), ("explore --policy who", policies),
-                             ("run --policy who", policies), ("run --set ring_p", {"ring_pages="}),
-                             ("doctor prom", {"prometheus"})):  # fmt: skip
-        done = subprocess.run(["bash", "-c", script, "bash", typed], capture_output=True, text=True, check=False,
-                              env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})  # fmt: skip
+    for typed, completed in (
+        ("cal", {"calibrate"}),
+        ("tr", {"trace"}),
+        ("trace ver", {"verify"}),
+        ("check --expo", {"--export"}),
+        ("completion z", {"zsh"}),
+        ("check --policy who", policies),
+        ("explore --policy who", policies),
+        ("run --policy who", policies),
+        ("run --set ring_p", {"ring_pages="}),
+        ("doctor prom", {"prometheus"}),
+    ):
+        done = subprocess.run(
+            ["bash", "-c", script, "bash", typed],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        )
         assert set(done.stdout.split()) == completed, (typed, done.stdout, done.stderr)

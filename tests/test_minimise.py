@@ -21,8 +21,10 @@ def layered(seed):
     """A random graph in breadth-first order, with the arrays that calmest_path reads."""
     draw = random.Random(seed)
     actors, size = draw.randint(1, 4), draw.randint(2, 40)
-    edges = {v: [(draw.randrange(size), draw.randrange(actors) << 16 | i) for i in range(draw.randint(0, 4))]
-             for v in range(size)}  # fmt: skip
+    edges = {
+        v: [(draw.randrange(size), draw.randrange(actors) << 16 | i) for i in range(draw.randint(0, 4))]
+        for v in range(size)
+    }
     number, queue, parent, by, first, to, via = {0: 0}, [0], [0], [0], [0], [], []
     for here in queue:
         for goal, step in edges[here]:
@@ -34,8 +36,13 @@ def layered(seed):
             to.append(number[goal])
             via.append(step)
         first.append(len(to))
-    space = SimpleNamespace(parent=np.array(parent, np.int32), by=np.array(by), first=np.array(first),
-                            to=np.array(to, np.int32), via=np.array(via, np.int32))  # fmt: skip
+    space = SimpleNamespace(
+        parent=np.array(parent, np.int32),
+        by=np.array(by),
+        first=np.array(first),
+        to=np.array(to, np.int32),
+        via=np.array(via, np.int32),
+    )
     return SimpleNamespace(space=space, states=len(number), system=SimpleNamespace(choices=[[]] * actors))
 
 
@@ -55,8 +62,12 @@ def ends(graph, path):
     """The states that a path of edges may end in."""
     states = {0}
     for by in path:
-        states = {int(graph.space.to[e]) for s in states for e in range(graph.space.first[s], graph.space.first[s + 1])
-                  if graph.space.via[e] == by}  # fmt: skip
+        states = {
+            int(graph.space.to[e])
+            for s in states
+            for e in range(graph.space.first[s], graph.space.first[s + 1])
+            if graph.space.via[e] == by
+        }
     return states
 
 

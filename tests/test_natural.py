@@ -123,8 +123,16 @@ def exported(lab, guests=1):
     """Pages with a secret of each guest, exported: what the host sees of them."""
     actors = [{"guest": g, "touch": [g], "starts": 255} for g in range(guests)]
     memory = {"folios": [0] * guests, "state": ["secure"], "owner": list(range(guests))}
-    lab.lay("mine", "per-page", {"memory": memory, "vcpu": actors, "tamper": [{"page": list(range(guests))}],
-                                 "writeback": [{"page": list(range(guests)), "starts": 255}]})  # fmt: skip
+    lab.lay(
+        "mine",
+        "per-page",
+        {
+            "memory": memory,
+            "vcpu": actors,
+            "tamper": [{"page": list(range(guests))}],
+            "writeback": [{"page": list(range(guests)), "starts": 255}],
+        },
+    )
     for page in range(guests):
         lab.touch(page, page, data=SECRET)
         lab.start(guests, page)
@@ -186,8 +194,11 @@ def held(folder, word):
 
 
 def test_no_file_of_host_or_devices_holds_a_secret(lab, where):
-    lab.lay("mine", "whole-folio", {**FOLIO, "disk": [{"page": 0, "pages": 2}], "writeback": [{"page": [0]}],
-                                    "reclaim": [{"page": [1]}]})  # fmt: skip
+    lab.lay(
+        "mine",
+        "whole-folio",
+        {**FOLIO, "disk": [{"page": 0, "pages": 2}], "writeback": [{"page": [0]}], "reclaim": [{"page": [1]}]},
+    )
     lab.touch(0, 0, data=PUBLIC)
     lab.touch(0, 1, data=SECRET)
     answer = lab.direct_io(1, 0)
@@ -277,8 +288,15 @@ def test_a_read_from_disk_into_an_exported_page(lab):
 
 
 def test_a_pin_that_is_refused(lab):
-    lab.lay("mine", "per-page", {"memory": {"folios": [0], "state": ["shared"], "refuses": [0]},
-                                 "disk": [{"page": 0}], "virtio": [{"page": 0}]})  # fmt: skip
+    lab.lay(
+        "mine",
+        "per-page",
+        {
+            "memory": {"folios": [0], "state": ["shared"], "refuses": [0]},
+            "disk": [{"page": 0}],
+            "virtio": [{"page": 0}],
+        },
+    )
     answer = lab.direct_io(0, 0)
     assert (answer.outcome, answer.error) == (REFUSED, 14)
     assert lab.configure(1, 0).outcome == REFUSED
@@ -346,8 +364,7 @@ def test_a_recording_that_is_none(lab, recording):
 
 
 # ------------------------------------------------------------------------------------- once, however often asked
-ONCE = {**FOLIO, "disk": [{"page": 0}], "virtio": [{"page": 0}], "writeback": [{"page": [0]}],
-        "reboot": [{}]}  # fmt: skip
+ONCE = {**FOLIO, "disk": [{"page": 0}], "virtio": [{"page": 0}], "writeback": [{"page": [0]}], "reboot": [{}]}
 
 
 @pytest.mark.parametrize(("call", "actor"), [("share", 0), ("direct_io", 1), ("configure", 2), ("reboot", 4)])

@@ -32,8 +32,14 @@ def test_every_cell_prints_what_is_stored(tmp_path):
     (tmp_path / "examples").mkdir()
     (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
     sources = json.dumps(["".join(cell["source"]) for cell in CODE])
-    done = subprocess.run([sys.executable, "-c", RUN], input=sources, cwd=tmp_path / "examples", capture_output=True,
-                          text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", RUN],
+        input=sources,
+        cwd=tmp_path / "examples",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [stored(cell) for cell in CODE]
     assert not list((tmp_path / "examples").iterdir()), "it leaves files behind"

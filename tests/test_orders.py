@@ -71,23 +71,36 @@ def test_the_host_reads_and_writes_by_orders(lab):
 
 
 def test_an_order_before_its_turn_is_refused_with_the_reason(lab):
-    lab.lay("mine", "per-page", {**FOLIO, "vcpu": [{"after": "access"}], "virtio": [{"page": 1}], "access": [{}],
-                                 "lru": [{"after": "virtio", "page": [0]}]})  # fmt: skip
+    lab.lay(
+        "mine",
+        "per-page",
+        {
+            **FOLIO,
+            "vcpu": [{"after": "access"}],
+            "virtio": [{"page": 1}],
+            "access": [{}],
+            "lru": [{"after": "virtio", "page": [0]}],
+        },
+    )
     said = {}
     for actor, order in enumerate((lab.touch, lab.configure, lab.start)):
         with pytest.raises(InputError) as error:
             order(actor, 1)
         said[actor] = error.value.reason, error.value.allowed
     assert said == {
-        0: ("NOT_ENABLED", "once actor 3 has finished"), 1: ("NOT_ENABLED", "pages that the guest shares"),
+        0: ("NOT_ENABLED", "once actor 3 has finished"),
+        1: ("NOT_ENABLED", "pages that the guest shares"),
         2: ("NOT_ENABLED", "once actor 1 has finished"),
-    }  # fmt: skip
+    }
     assert lab.start(3, 0).outcome == DONE and lab.touch(0, 1).outcome == DONE
 
 
 def test_a_disk_that_never_answers_keeps_its_caller_until_the_deadline(lab):
-    lab.lay("mine", "per-page", {**FOLIO, "disk": [{"page": 0, "completes": False}],
-                                 "writeback": [{"page": [0], "completes": False}]})  # fmt: skip
+    lab.lay(
+        "mine",
+        "per-page",
+        {**FOLIO, "disk": [{"page": 0, "completes": False}], "writeback": [{"page": [0], "completes": False}]},
+    )
     for order in (lab.direct_io, lab.start):
         begun = time.monotonic()
         answer = order(1 if order == lab.direct_io else 2, 0, timeout=1)

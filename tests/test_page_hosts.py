@@ -30,11 +30,17 @@ def test_saved_streams_expire(tmp_path):
 
 
 @pytest.mark.parametrize("listens", ["127.0.0.1", "0.0.0.0", "::", "10.0.0.7"])
-@pytest.mark.parametrize(("name", "hosts", "code"), [
-    ("127.0.0.1", "", 200), ("localhost:8080", "", 200), ("rebind.attacker.example", "", 400),
-    ("lab.example", "", 400), ("lab.example", "x.example, lab.example", 200),
-    ("rebind.attacker.example", "lab.example", 400),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "hosts", "code"),
+    [
+        ("127.0.0.1", "", 200),
+        ("localhost:8080", "", 200),
+        ("rebind.attacker.example", "", 400),
+        ("lab.example", "", 400),
+        ("lab.example", "x.example, lab.example", 200),
+        ("rebind.attacker.example", "lab.example", 400),
+    ],
+)
 def test_names_that_are_answered(tmp_path, listens, name, hosts, code):
     app = application(Films(None, tmp_path), None, listens, threading.Event(), hosts)
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", name.encode())]}

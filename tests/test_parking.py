@@ -221,8 +221,11 @@ def test_the_reboot_that_releases_is_answered_while_5000_touches_wait(where):
 def guest_waiting(where):
     metrics = next(s["metrics"] for s in where["services"] if s["service"] == "guest")
     with urllib.request.urlopen(f"http://{metrics}/metrics") as page:
-        return next(float(line.split()[-1]) for line in page.read().decode().splitlines()
-                    if line.startswith("ultrafolio_rpc_waiting"))  # fmt: skip
+        return next(
+            float(line.split()[-1])
+            for line in page.read().decode().splitlines()
+            if line.startswith("ultrafolio_rpc_waiting")
+        )
 
 
 def test_waiting_touches_that_are_out_of_time_say_what_they_wait_for(where):

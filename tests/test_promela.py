@@ -160,6 +160,7 @@ def counts(system, rules=None):
 
 def components(nodes, after):
     """Strongly connected components, by reachability both ways: slow and plain."""
+
     def reach(start, step):
         found, left = {start}, [start]
         while left:

@@ -112,8 +112,11 @@ def wrong_facts(proof, state, s, w, page, other):
     """What the induction is given, for a thread, another one and two pages of a state: what of it is false."""
     p = proof.problem
     place, where = place_of(state, s), p.places.index(place_of(state, w))
-    flags = {of_other(kind, name).args[0]: where in p.where(kind, name)
-             for kind, names in (("thread", THREAD), ("range", RANGES), ("pair", PAIRS)) for name in names}  # fmt: skip
+    flags = {
+        of_other(kind, name).args[0]: where in p.where(kind, name)
+        for kind, names in (("thread", THREAD), ("range", RANGES), ("pair", PAIRS))
+        for name in names
+    }
     values = {PAGE.args[0]: page, WHERE.args[0]: where, "Q": other, **flags}
     here = Concrete(state, {STEPS: s, OTHER: w}, values)
     given = [*p.of_threads(place), *p.of_page(place, PAGE), *p.of_two_pages(PAGE, terms.var("Q"))]
@@ -243,10 +246,13 @@ def test_each_broken_rule_loses_its_property(name):
 
 
 # ------------------------------------------------------------------------------------------------ refusals
-@pytest.mark.parametrize(("old", "new"), [
-    ("            m.batch = 0\n", "            m.batch = s.mm[q + 1].batch\n"),
-    ("    return s.vm[vm].life == ALIVE", "    return s.vm[vm].life << 2 == ALIVE"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("            m.batch = 0\n", "            m.batch = s.mm[q + 1].batch\n"),
+        ("    return s.vm[vm].life == ALIVE", "    return s.vm[vm].life << 2 == ALIVE"),
+    ],
+)
 def test_a_rule_of_another_form_is_refused_by_name(old, new):
     with pytest.raises(Refused, match=r"^rule [a-z-]+: "):
         reached(Rules({old: new}), policies.find(ONE), WITHOUT)

@@ -72,9 +72,13 @@ def test_three_tools_agree_on_the_large_folios() -> None:
 
 @pytest.mark.parametrize(
     ("load", "name"),
-    [(load_touches, "sqlite-update.lackey.gz"), (load_requests, "fio-randmix-4k.iolog.gz"),
-     (load_orders, "folios.kpageflags.gz"), (load_orders, "folios.page-types.gz")],
-)  # fmt: skip
+    [
+        (load_touches, "sqlite-update.lackey.gz"),
+        (load_requests, "fio-randmix-4k.iolog.gz"),
+        (load_orders, "folios.kpageflags.gz"),
+        (load_orders, "folios.page-types.gz"),
+    ],
+)
 def test_damaged_gzip(tmp_path: Path, load: Callable[[Path], Any], name: str) -> None:
     packed = (TRACES / name).read_bytes()
     path = tmp_path / "damaged"

@@ -28,13 +28,24 @@ def test_the_page_is_fresh():
 
 def test_every_field_and_method_is_there():
     text = PAGE.read_text()
-    names = {*policies.PRESETS, *policies.FIELDS, *scenario.MEMORY, *scenario.FEATURES, *config.AXES, *config.WORKLOAD,
-             *costs.DEFAULTS} - {"tables"}  # fmt: skip
+    names = {
+        *policies.PRESETS,
+        *policies.FIELDS,
+        *scenario.MEMORY,
+        *scenario.FEATURES,
+        *config.AXES,
+        *config.WORKLOAD,
+        *costs.DEFAULTS,
+    } - {"tables"}
     missing = {name for table in scenario.ACTORS.values() for name in [*table, *names] if f"`{name}`" not in text}
     assert not missing
     assert all(f"### [[{name}]]" in text for name in scenario.ACTORS)
-    protos = [line.split()[1].split("(")[0] for file in (ROOT / "protos").rglob("*.proto")
-              for line in file.read_text().splitlines() if line.startswith("  rpc ")]  # fmt: skip
+    protos = [
+        line.split()[1].split("(")[0]
+        for file in (ROOT / "protos").rglob("*.proto")
+        for line in file.read_text().splitlines()
+        if line.startswith("  rpc ")
+    ]
     assert len(protos) > 20 and not [name for name in protos if f"| `{name}` |" not in text]
 
 
@@ -53,7 +64,7 @@ def test_every_part_is_printed_alone_and_has_its_words():
 
 
 def test_the_columns_of_a_store_are_the_columns_that_stand_there(tmp_path):
-    (tmp_path / "p.toml").write_text('[grid]\nseed = [1]\n[fixed]\nduration_us = 1\n')
+    (tmp_path / "p.toml").write_text("[grid]\nseed = [1]\n[fixed]\nduration_us = 1\n")
     with pytest.raises(SystemExit):
         main(["sweep", str(tmp_path / "p.toml"), "-o", str(tmp_path / "s"), "--no-report", "--workers", "0", "--quiet"])
     made = pyarrow.parquet.read_schema(tmp_path / "s" / "results.parquet")

@@ -43,8 +43,15 @@ Row = dict[str, Any]
 def row(seed: int = 0, **given: Any) -> Row:
     """A cell's axes and measures; what is not given is nothing, or what a quiet run would have."""
     quiet = {name: [] if kind == "ints" else "" if kind == "str" else 0 for name, kind in COLUMNS.items()}
-    quiet |= {"broken": [0] * (len(PROPERTIES) - 1), "first_hang_ns": -1, "sim_ns": 1_000_000, "touches": 1000,
-              "pages_total": 64, "tracking_bytes": 8, "throughput": 10**6}  # fmt: skip
+    quiet |= {
+        "broken": [0] * (len(PROPERTIES) - 1),
+        "first_hang_ns": -1,
+        "sim_ns": 1_000_000,
+        "touches": 1000,
+        "pages_total": 64,
+        "tracking_bytes": 8,
+        "throughput": 10**6,
+    }
     return {**quiet, "seed": seed, "status": "ok", "error": None, **given}
 
 
@@ -56,10 +63,18 @@ def make(folder: Path, rows: Sequence[Row], plan: str = PLAN, title: str = "a ti
     """A store of these rows, as a sweep leaves it: sorted by key, failed rows without results."""
     folder.mkdir(parents=True)
     (folder / "plan.toml").write_text(plan)
-    (folder / "store.json").write_text(json.dumps({
-        "format": 1, "title": title, "plan": str(folder / "origin.toml"), "digest": "d1", "created_by": "0.1.0",
-        "columns": COLUMNS,
-    }))  # fmt: skip
+    (folder / "store.json").write_text(
+        json.dumps(
+            {
+                "format": 1,
+                "title": title,
+                "plan": str(folder / "origin.toml"),
+                "digest": "d1",
+                "created_by": "0.1.0",
+                "columns": COLUMNS,
+            }
+        )
+    )
     axes = [name for name in rows[0] if name not in COLUMNS and name not in ("status", "error")]
     for each in rows:
         each["key"] = hashlib.md5(repr([each[name] for name in axes]).encode()).hexdigest()
@@ -77,8 +92,11 @@ def noisy(count: int = 200) -> list[Row]:
     dice = random.Random(5)
     rows = []
     for seed in range(count):
-        place = {"policy": dice.choice(["per-page", "split", "whole-folio"]), "order": dice.randrange(3),
-                 "placement": dice.choice(["aligned", "scattered"])}  # fmt: skip
+        place = {
+            "policy": dice.choice(["per-page", "split", "whole-folio"]),
+            "order": dice.randrange(3),
+            "placement": dice.choice(["aligned", "scattered"]),
+        }
         if dice.random() < 0.1:
             rows.append(failed("boom", **place, seed=seed))
             continue
@@ -181,8 +199,11 @@ def test_crossings_and_tipping() -> None:
 def test_break_even_against_the_cheapest_splitting_policy(tmp_path: Path) -> None:
     stall = {"whole-folio": (1, 5, 90), "split": (1, 9, 9), "mine": (8, 8, 8)}
     plan = "[grid]\norder = '0-2'\n[policy.mine]\nbase = 'split'"
-    rows = [row(policy=policy, order=order, stall_ns=1000 * ns, split_ns=2000 * (policy == "split"))
-            for policy, each in stall.items() for order, ns in enumerate(each)]  # fmt: skip
+    rows = [
+        row(policy=policy, order=order, stall_ns=1000 * ns, split_ns=2000 * (policy == "split"))
+        for policy, each in stall.items()
+        for order, ns in enumerate(each)
+    ]
     table = {entry.policy: entry for entry in costs.break_even(Results(make(tmp_path / "s", rows, plan)))}
     assert table["whole-folio"].against == 2 and not table["whole-folio"].splits
     assert table["split"].splits and table["mine"].splits and table["split"].against is None
@@ -225,8 +246,11 @@ def test_lines_that_coincide_are_drawn_once() -> None:
 def test_the_answer_says_who_hung_where_and_who_did_not(tmp_path: Path) -> None:
     axes = {"workload": "rings"}
     rows = [row(s, policy=p, order=o, **axes) for p in ("per-page", "split") for o in range(3) for s in (1, 2)]
-    rows += [row(s, policy="whole-folio", order=o, **axes, hang_permanent=int(o > 0), first_hang_ns=2000 if o else -1)
-             for o in range(3) for s in (1, 2)]  # fmt: skip
+    rows += [
+        row(s, policy="whole-folio", order=o, **axes, hang_permanent=int(o > 0), first_hang_ns=2000 if o else -1)
+        for o in range(3)
+        for s in (1, 2)
+    ]
     rows[0]["hang_expected"] = 3
     rows[-1]["broken"] = [0, 0, 4, 0, 0, 0, 0, 0, 0]
     found = findings.answer(Results(make(tmp_path / "s", rows)))
@@ -273,8 +297,12 @@ def test_a_livelock_is_told_as_what_the_checker_has_shown(tmp_path: Path) -> Non
 
 
 def test_policies_stand_in_the_plans_order_and_tables_count_as_told(tmp_path: Path) -> None:
-    rows = [row(s, policy=p, order=o, hang_fatal=int(p == "split" and s < 3), hang_livelock=int(p == "split"))
-            for p in ("per-page", "split", "whole-folio") for o in range(2) for s in range(9)]  # fmt: skip
+    rows = [
+        row(s, policy=p, order=o, hang_fatal=int(p == "split" and s < 3), hang_livelock=int(p == "split"))
+        for p in ("per-page", "split", "whole-folio")
+        for o in range(2)
+        for s in range(9)
+    ]
     results = Results(make(tmp_path / "s", rows))
     assert results.policy.values == ("whole-folio", "per-page", "split")
     table = tables.hang_table(results)

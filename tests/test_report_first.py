@@ -32,10 +32,22 @@ rings = 7
 
 def rows(hang: int = 1):
     """Every preset over ten orders and two workloads; whole-folio hangs under rings only."""
-    return [row(s, policy=p, order=o, workload=w, touches=1000 - 100 * (p == "split"), stalls=1,
-                hang_permanent=int(hang and p == "whole-folio" and w == "rings" and o > 0),
-                first_hang_ns=5 if p == "whole-folio" and w == "rings" and o else -1)
-            for p in PRESETS for o in range(10) for w in ("disk", "rings") for s in range(2)]  # fmt: skip
+    return [
+        row(
+            s,
+            policy=p,
+            order=o,
+            workload=w,
+            touches=1000 - 100 * (p == "split"),
+            stalls=1,
+            hang_permanent=int(hang and p == "whole-folio" and w == "rings" and o > 0),
+            first_hang_ns=5 if p == "whole-folio" and w == "rings" and o else -1,
+        )
+        for p in PRESETS
+        for o in range(10)
+        for w in ("disk", "rings")
+        for s in range(2)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +69,11 @@ def test_best_matrix_and_costs_are_on_the_first_screen(store, tab, width, scheme
     assert cost[0]["bottom"] <= 900
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     hints = len(tab.evaluate(SHOWN, ".first .hint"))
-    seen = tab.evaluate("[...document.querySelectorAll('.first .box')].filter(e => e.checkVisibility())"
-                        ".map(e => [e.scrollWidth > e.clientWidth,"
-                        " getComputedStyle(e.querySelector('.hint')).visibility === 'visible'])")  # fmt: skip
+    seen = tab.evaluate(
+        "[...document.querySelectorAll('.first .box')].filter(e => e.checkVisibility())"
+        ".map(e => [e.scrollWidth > e.clientWidth,"
+        " getComputedStyle(e.querySelector('.hint')).visibility === 'visible'])"
+    )
     assert hints == 2 and all(scrolls == told for scrolls, told in seen)
     assert any(told for _, told in seen) == (width == 400)
     ends = tab.evaluate("""[...document.querySelectorAll('.first caption')]
@@ -98,7 +112,10 @@ def test_the_views_count_the_runs_that_their_filters_keep(store):
     assert [axis.name for axis in first.filters] == ["workload"] and len(first.views) == 3
     told = {view.title: dict(view.matrix)["whole-folio"][1].told for view in first.views}
     assert {title: text[:6] for title, text in told.items()} == {
-        "all runs": "2 of 4", "workload disk": "0 of 2", "workload rings": "2 of 2"}  # fmt: skip
+        "all runs": "2 of 4",
+        "workload disk": "0 of 2",
+        "workload rings": "2 of 2",
+    }
     assert first.merged == ["seed (2)"]
     assert matrix_cell(0, [0, 0, 0], 0).text == "" and matrix_cell(10, [1, 0, 1], 0).text == "FL 20"
 

@@ -115,8 +115,21 @@ def test_the_same_store_gives_the_same_bytes(noise: tuple[Path, list[Row]], page
 def test_names_cannot_become_markup_or_formulas(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     names = [evil, "$x_1^{$", '"><img src=x>', "_hidden", "a" * 90]
-    rows = [row(policy=name, order=o, workload=evil, stalls=1, stall_hist=[9, 1], stall_ns=5, uv_ns=o + 1,
-                hang_permanent=1, first_hang_ns=3) for name in names for o in range(2)]  # fmt: skip
+    rows = [
+        row(
+            policy=name,
+            order=o,
+            workload=evil,
+            stalls=1,
+            stall_hist=[9, 1],
+            stall_ns=5,
+            uv_ns=o + 1,
+            hang_permanent=1,
+            first_hang_ns=3,
+        )
+        for name in names
+        for o in range(2)
+    ]
     rows.append(failed(f"{evil}: & worse", seed=9, policy=evil, order=0, workload=evil))
     rows = [{"policy": r["policy"], **r} for r in rows]
     store = make(tmp_path / "s", rows, title=f"{evil} & co")
@@ -143,7 +156,14 @@ def test_the_matrix_shows_each_workload_at_the_orders_it_was_swept_at(tmp_path: 
     assert all("workload a" in other.svg for other in others if other.name == "throughput")
     texts = Counter(e.text for e in ElementTree.fromstring(plot.svg).iter() if e.tag.endswith("text"))
     assert {text: texts[text] for text in ("P 25", "L 100", "t", "workload a", "workload b", "8K", "128K")} == {
-        "P 25": 1, "L 100": 1, "t": 1, "workload a": 1, "workload b": 1, "8K": 1, "128K": 1}  # fmt: skip
+        "P 25": 1,
+        "L 100": 1,
+        "t": 1,
+        "workload a": 1,
+        "workload b": 1,
+        "8K": 1,
+        "128K": 1,
+    }
     assert "split: 1 permanent, 2 livelock of 6 runs" in plot.alt and "per-page: none of 2 runs" in plot.alt
 
 
@@ -185,14 +205,29 @@ def test_folio_sizes_from_a_recording_are_an_order_of_their_own(tmp_path: Path) 
     assert results.order.values == (0, 3, MIX)
     assert aggregate.hangs(aggregate.cube(results, "order"))[:, 0].tolist() == [0, 0, 1]
     assert [(r.path, r.kind, r.digest) for r in results.recordings()] == [
-        ("x.thpmaps", "orders", ""), ("y.lackey", "touches", "")]  # fmt: skip
+        ("x.thpmaps", "orders", ""),
+        ("y.lackey", "touches", ""),
+    ]
     assert "hangs" in [plot.name for plot in all_plots(results)]
 
 
 # ------------------------------------------------------------------------------------------- commands
 def test_a_single_runs_command_means_the_cell(tmp_path: Path) -> None:
-    rows = [row(7, policy="mine", order=4, placement="scattered", workload="a b", rings=2, share_rate=0.5,
-                backing="iomap", check=False, duration_us=50, imported=False)]  # fmt: skip
+    rows = [
+        row(
+            7,
+            policy="mine",
+            order=4,
+            placement="scattered",
+            workload="a b",
+            rings=2,
+            share_rate=0.5,
+            backing="iomap",
+            check=False,
+            duration_us=50,
+            imported=False,
+        )
+    ]
     results = Results(make(tmp_path / "s", rows, ""))
     words = shlex.split(reproduce.single(results, 0))
     assert words[:3] == ["ultrafolio", "run", str(tmp_path / "s" / "origin.toml")]
@@ -224,8 +259,11 @@ def test_json_is_the_aggregated_table_and_writes_nothing(noise: tuple[Path, list
 
 
 def test_the_command_shows_the_table_and_names_the_page(tmp_path: Path) -> None:
-    rows = [row(s, policy="whole-folio", order=o, stalls=1, hang_permanent=o * s, first_hang_ns=5 if o * s else -1)
-            for o in range(2) for s in range(2)]  # fmt: skip
+    rows = [
+        row(s, policy="whole-folio", order=o, stalls=1, hang_permanent=o * s, first_hang_ns=5 if o * s else -1)
+        for o in range(2)
+        for s in range(2)
+    ]
     store = make(tmp_path / "s", rows)
     answer = CliRunner().invoke(report_command, [str(store), "-o", str(tmp_path / "sub" / "x.html")])
     assert answer.exit_code == 0 and "P50" in answer.stdout and "stall" in answer.stdout
@@ -254,10 +292,18 @@ def spoil(store: Path, how: str) -> None:
         pq.write_table(table.drop_columns(["stall_hist"]), results)
 
 
-@pytest.mark.parametrize(("how", "says"), [
-    ("no manifest", "not a store"), ("manifest", "damaged"), ("no results", "no results yet"),
-    ("no parquet", "damaged"), ("cut", "damaged"), ("pages", "damaged"), ("columns", "result columns are missing"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("no manifest", "not a store"),
+        ("manifest", "damaged"),
+        ("no results", "no results yet"),
+        ("no parquet", "damaged"),
+        ("cut", "damaged"),
+        ("pages", "damaged"),
+        ("columns", "result columns are missing"),
+    ],
+)
 def test_what_is_no_store_is_said(how: str, says: str, tmp_path: Path) -> None:
     store = make(tmp_path / "s", noisy(60))
     spoil(store, how)

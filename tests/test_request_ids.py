@@ -71,8 +71,9 @@ def test_another_service_of_the_same_group_keeps_ids_of_its_own(lab, group):
 
 
 def test_control_blocks(lab):
-    query = ultravisor_pb2.ExecuteRequest(request_id="q", control_block=uvcb.pack(
-        "initialise", stor_origin=2 << 30, stor_len=128 << 20))  # fmt: skip
+    query = ultravisor_pb2.ExecuteRequest(
+        request_id="q", control_block=uvcb.pack("initialise", stor_origin=2 << 30, stor_len=128 << 20)
+    )
     first = lab.ultravisor.Execute(query)
     query.request_id = "q"
     assert lab.ultravisor.Execute(query) == first and first.condition_code == 0

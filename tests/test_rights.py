@@ -87,8 +87,11 @@ def asked(where, caller, name, method, vm, group, patience=1):
     data = request.SerializeToString()
     streams = method.client_streaming, method.server_streaming
     with connect(address, caller, retry=False) as channel:
-        kind = {(False, False): channel.unary_unary, (False, True): channel.unary_stream,
-                (True, False): channel.stream_unary}[streams](path)  # fmt: skip
+        kind = {
+            (False, False): channel.unary_unary,
+            (False, True): channel.unary_stream,
+            (True, False): channel.stream_unary,
+        }[streams](path)
         try:
             answer = kind(iter([data]) if streams[0] else data, timeout=patience)
             if streams[1]:

@@ -54,8 +54,11 @@ def taken():
 
 
 def test_only_the_takers_take_a_rule(taken):
-    assert not {RULES[pc].name: kinds - set(RULES[pc].takers) for pc, (kinds, *_) in taken.items()
-                if kinds - set(RULES[pc].takers)}  # fmt: skip
+    assert not {
+        RULES[pc].name: kinds - set(RULES[pc].takers)
+        for pc, (kinds, *_) in taken.items()
+        if kinds - set(RULES[pc].takers)
+    }
     assert sum(bool(kinds) for kinds, *_ in taken.values()) > 40
 
 

@@ -58,10 +58,14 @@ def test_every_page_state_is_reached_and_somebody_waits():
 def test_every_kind_of_verdict_occurs():
     kinds = {(checked(*pair).verdict, checked(*pair).worst.kind, checked(*pair).worst.expected) for pair in PAIRS}
     assert kinds == {
-        ("holds", None, False), ("holds", "transient", False), ("holds", "permanent", True),
-        ("violated", "permanent", False), ("violated", "livelock", False), ("violated", "fatal", False),
+        ("holds", None, False),
+        ("holds", "transient", False),
+        ("holds", "permanent", True),
+        ("violated", "permanent", False),
+        ("violated", "livelock", False),
+        ("violated", "fatal", False),
         ("violated", "safety", False),
-    }  # fmt: skip
+    }
 
 
 def test_a_large_folio_is_fatal_where_it_is_refused_and_only_there():

@@ -56,8 +56,13 @@ def test_what_the_reader_refuses_of_a_scenario_the_schema_refuses(name):
 VALUES = {"int": (0, -1, 2**40, 1.5, "x", True, [1]), "number": (0, 0.5, -0.1, "x", True), "bool": (True, 1, "true"),
           "text": ("", "x", 1), "choice": ("", "x", 1), "ints": ([], [0], [-1], [2**40], ["x"], [True], 1),
           "texts": ([], ["x"], [1], "x"), "table": ({}, [], "x")}  # fmt: skip
-FIELDS = {"memory": scenario.MEMORY, "features": scenario.FEATURES, **scenario.ACTORS, "workload": config.WORKLOAD,
-          "policy": policies.FIELDS}  # fmt: skip
+FIELDS = {
+    "memory": scenario.MEMORY,
+    "features": scenario.FEATURES,
+    **scenario.ACTORS,
+    "workload": config.WORKLOAD,
+    "policy": policies.FIELDS,
+}
 
 
 @pytest.mark.parametrize("table", FIELDS)

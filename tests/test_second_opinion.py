@@ -114,7 +114,9 @@ LONE_DISK = memory([1], "shared", "secure") | {"vcpu": [{"touch": [1]}], "disk":
 BATCHED = memory([0], "exported") | {"vcpu": [{"touch": [0]}], "lru": [{"cpu": 1, "page": [0], **ENDLESS}]}
 TWO_UNSHARE = memory([0], "shared") | {"vcpu": [{"unshare": [0]}, {"cpu": 1, "unshare": [0]}], "virtio": [{"page": 0}]}
 NEIGHBOUR = memory([1], "shared", "exported") | {
-    "vcpu": [{"unshare": [0]}, {"cpu": 1, "touch": [1]}], "virtio": [{"page": 0}]}  # fmt: skip
+    "vcpu": [{"unshare": [0]}, {"cpu": 1, "touch": [1]}],
+    "virtio": [{"page": 0}],
+}
 ONE_UNSHARE = memory([0], "shared") | {"vcpu": [{"unshare": [0]}], "virtio": [{"page": 0}]}
 RINGED = memory([1], "shared", "secure") | {"vcpu": [{"touch": [1]}], "virtio": [{"page": 0}]}
 IOMAP = memory([1], "non_secure", backing="iomap") | {"vcpu": [{"touch": [0]}]}
@@ -129,7 +131,9 @@ STUCK_UNSHARE = memory([0], "shared") | {"vcpu": [{"unshare": [0]}], "disk": [{"
 STUCK_WRITE = memory([0], "exported") | {"vcpu": [{"touch": [0]}], "writeback": [{"page": [0], "completes": False}]}
 HOST_READS = memory([0], "secure") | {"vcpu": [{"touch": [0]}], "access": [{"read": [0], **ENDLESS}]}
 SLEEPER = memory([0, 0], "exported", "exported") | {
-    "vcpu": [{"touch": [0]}, {"cpu": 1, "touch": [1]}], "disk": [{"page": 0, **ENDLESS}]}  # fmt: skip
+    "vcpu": [{"touch": [0]}, {"cpu": 1, "touch": [1]}],
+    "disk": [{"page": 0, **ENDLESS}],
+}
 BATCHED_ONCE = memory([0], "exported") | {"vcpu": [{"touch": [0]}, {"touch": [0]}], "lru": [{"cpu": 1, "page": [0]}]}
 
 UNSHARES = {(UNSHARE, 0, "permanent", True): {"references"}, (UNSHARE, 1, "permanent", True): {"references"}}
@@ -227,7 +231,9 @@ def test_holders(document, policy, key, who):
 def test_the_mutex_is_held_by_a_vcpu_that_sleeps():
     """vCPU 1 finds the mutex taken by vCPU 0, which sleeps until the ring is gone."""
     document = memory([1], "shared", "exported") | {
-        "vcpu": [{"unshare": [0]}, {"cpu": 1, "touch": [1]}], "virtio": [{"page": 0}]}  # fmt: skip
+        "vcpu": [{"unshare": [0]}, {"cpu": 1, "touch": [1]}],
+        "virtio": [{"page": 0}],
+    }
     found = opinion(written(document, "sleeps-in-the-mutex"))
     key = TOUCH, 1, "permanent", False
     assert found.named[key] == {"mutex"} and found.holders[key] == {0}

@@ -70,8 +70,11 @@ def test_3_the_reboot_that_would_release_it_does():
 
 @pytest.mark.parametrize("policy", [name for name in PRESETS if name != "refuse-large"])
 def test_4_writeback_makes_the_whole_folio_accessible_and_then_lets_go(policy):
-    document = {"memory": {"folios": [2], "state": ["shared", "secure", "secure", "secure"]},
-                "vcpu": [{"touch": [0, 1, 2, 3]}], "writeback": [{"starts": 20}]}  # fmt: skip
+    document = {
+        "memory": {"folios": [2], "state": ["shared", "secure", "secure", "secure"]},
+        "vcpu": [{"touch": [0, 1, 2, 3]}],
+        "writeback": [{"starts": 20}],
+    }
     result, state, _ = played(document, policy, duration_us=100_000)
     assert result["writebacks"] == 20 and result["late_failures"] == 0
     assert not hung(result) and result["open_stalls"] == 0
@@ -81,8 +84,11 @@ def test_4_writeback_makes_the_whole_folio_accessible_and_then_lets_go(policy):
 
 
 def test_5_a_page_that_cannot_be_made_accessible_is_found_too_late():
-    document = {"memory": {"folios": [2], "refuses": [2]}, "vcpu": [{"touch": [0]}],
-                "writeback": [{"page": [0], "starts": 1}]}  # fmt: skip
+    document = {
+        "memory": {"folios": [2], "refuses": [2]},
+        "vcpu": [{"touch": [0]}],
+        "writeback": [{"page": [0], "starts": 1}],
+    }
     for policy in ("per-page", "whole-folio", "folio-bitmap"):
         result, state, _ = played(document, policy)
         assert result["late_failures"] == 1 and result["broken"][8 - 1] == 1
@@ -105,8 +111,11 @@ def test_7_the_bit_over_indicates_in_small_windows_and_is_never_clear_on_a_secur
 
 @pytest.mark.parametrize("policy", PRESETS)
 def test_8_unsharing_a_ring_page_waits_for_the_device_and_is_not_held_against_the_policy(policy):
-    document = {"memory": {"folios": [0], "state": ["pinned_shared"]}, "virtio": [{"page": 0}],
-                "vcpu": [{"unshare": [0], "starts": 1}]}  # fmt: skip
+    document = {
+        "memory": {"folios": [0], "state": ["pinned_shared"]},
+        "virtio": [{"page": 0}],
+        "vcpu": [{"unshare": [0], "starts": 1}],
+    }
     results = [played(document, policy, seed=seed)[0] for seed in SEEDS]
     waited = [result for result in results if result["hang_expected"]]
     assert waited, "the device was never configured before the unshare"
@@ -136,8 +145,11 @@ def test_10_a_dirty_iomap_folio_never_splits_until_it_is_written_back_in_the_sam
 
 
 def test_11_the_posted_loops_export_the_ring_page_under_its_own_pin():
-    document = {"memory": {"folios": [1], "state": ["shared", "secure"]}, "virtio": [{"page": 0}],
-                "vcpu": [{"touch": [0]}]}  # fmt: skip
+    document = {
+        "memory": {"folios": [1], "state": ["shared", "secure"]},
+        "virtio": [{"page": 0}],
+        "vcpu": [{"touch": [0]}],
+    }
     result, state, _ = played(document, "whole-folio-literal")
     assert result["broken"][3 - 1] > 0 and state.uv["state"].tolist() == [EXPORTED, EXPORTED]
     assert hung(result) == {"hang_permanent"}
@@ -168,10 +180,26 @@ CLEAN = ("per-page", "split-writeback", "import-lock")
 @pytest.mark.parametrize("order", [0, 2, 5])
 def test_the_sound_policies_violate_nothing_whatever_runs(policy, order):
     for imported in (True, False):
-        result = measured(policy=policy, order=order, rings=2, disks=4, writeback_us=150, reclaim_us=100, lru_us=80,
-                          speculative_us=60, reboot_us=1500, share_rate=0.02, io_us=40, io_pages=2, seed=order,
-                          imported=imported, guests=2, one_address_space=True,
-                          backing="anon" if order else "iomap", duration_us=6000)  # fmt: skip
+        result = measured(
+            policy=policy,
+            order=order,
+            rings=2,
+            disks=4,
+            writeback_us=150,
+            reclaim_us=100,
+            lru_us=80,
+            speculative_us=60,
+            reboot_us=1500,
+            share_rate=0.02,
+            io_us=40,
+            io_pages=2,
+            seed=order,
+            imported=imported,
+            guests=2,
+            one_address_space=True,
+            backing="anon" if order else "iomap",
+            duration_us=6000,
+        )
         assert result["violations"] == 0, result["broken"]
         assert min(result[n] for n in ("writebacks", "reclaims", "io_done", "imports", "drains_all", "reboots")) > 0
 

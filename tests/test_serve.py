@@ -338,7 +338,12 @@ def test_logs_of_calls(capsys):
     calls = [entry for entry in logged(capsys) if entry["event"] == "rpc"]
     good, bad = calls
     assert (good["service"], good["rpc"], good["outcome"], good["identity"], good["request_id"]) == (
-        "host_mm", "test.Echo/Say", "OK", "guest:7", "id-1")  # fmt: skip
+        "host_mm",
+        "test.Echo/Say",
+        "OK",
+        "guest:7",
+        "id-1",
+    )
     assert (bad["outcome"], bad["level"], bad["reason"]) == ("INVALID_ARGUMENT", "warning", "plan: order")
     assert good["ms"] >= 0 and good["peer"].startswith("ipv4:127.0.0.1")
 
@@ -371,17 +376,25 @@ def test_traces_join_the_callers_span():
                     Caller(channel).say("x")
         finally:
             collector.shutdown()
-    (path, body), = received  # fmt: skip
-    resource, = ExportTraceServiceRequest.FromString(body).resource_spans  # fmt: skip
-    span, = resource.scope_spans[0].spans  # fmt: skip
+    ((path, body),) = received
+    (resource,) = ExportTraceServiceRequest.FromString(body).resource_spans
+    (span,) = resource.scope_spans[0].spans
     assert path == "/v1/traces" and span.name == "test.Echo/Say"
     assert span.trace_id.hex() == parent[1].split("-")[1] and span.parent_span_id.hex() == parent[1].split("-")[2]
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("ULTRAFOLIO_PORT", "x"), ("ULTRAFOLIO_PORT", "65536"), ("ULTRAFOLIO_LOG", "loud"), ("ULTRAFOLIO_PROT", "1"),
-    ("ULTRAFOLIO_GRACE_S", "-1"), ("ULTRAFOLIO_GRACE_S", "nan"), ("ULTRAFOLIO_WITH_PARENT", "yes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ULTRAFOLIO_PORT", "x"),
+        ("ULTRAFOLIO_PORT", "65536"),
+        ("ULTRAFOLIO_LOG", "loud"),
+        ("ULTRAFOLIO_PROT", "1"),
+        ("ULTRAFOLIO_GRACE_S", "-1"),
+        ("ULTRAFOLIO_GRACE_S", "nan"),
+        ("ULTRAFOLIO_WITH_PARENT", "yes"),
+    ],
+)
 def test_settings_refuse_what_they_do_not_know(name, value):
     with pytest.raises(InputError, match=name):
         read({name: value})
@@ -389,8 +402,15 @@ def test_settings_refuse_what_they_do_not_know(name, value):
 
 def test_settings_round_trip(tmp_path):
     (tmp_path / "password").write_text("s3cret/\n")
-    settings = read({"ULTRAFOLIO_PORT": "4000", "ULTRAFOLIO_WITH_PARENT": "1", "ULTRAFOLIO_REDIS": "redis://localhost:6379/0",
-                     "ULTRAFOLIO_REDIS_PASSWORD_FILE": str(tmp_path / "password"), "HOME": "x"})  # fmt: skip
+    settings = read(
+        {
+            "ULTRAFOLIO_PORT": "4000",
+            "ULTRAFOLIO_WITH_PARENT": "1",
+            "ULTRAFOLIO_REDIS": "redis://localhost:6379/0",
+            "ULTRAFOLIO_REDIS_PASSWORD_FILE": str(tmp_path / "password"),
+            "HOME": "x",
+        }
+    )
     assert read(settings.environment()) == settings and Settings().environment() == {}
     assert settings.redis_url("host") == "redis://host:s3cret%2F@localhost:6379/0"
     with pytest.raises(InputError, match="no shared state"):

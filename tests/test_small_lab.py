@@ -24,8 +24,10 @@ from ultrafolio.state.events import Again, Kept, Steps, decode, encode
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import Event
 
-MANY = {"memory": {"folios": [0, 0], "state": ["secure", "secure"]},
-        "vcpu": [{"touch": [0], "share": [1], "unshare": [1], "starts": 255}]}  # fmt: skip
+MANY = {
+    "memory": {"folios": [0, 0], "state": ["secure", "secure"]},
+    "vcpu": [{"touch": [0], "share": [1], "unshare": [1], "starts": 255}],
+}
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +144,16 @@ def test_a_parts_own_user_cannot_cut_a_stream(lab, where, user):
     password = (Path(where["folder"]) / f"redis/{user}.password").read_text().strip()
     store = RedisStore(f"unix://{user}:{password}@{where['redis'].split('@')[1]}", user)
     client = store._client
-    for change in (lambda: client.ltrim(log, 1, 0), lambda: client.delete(log), lambda: client.lpop(log),
-                   lambda: client.xadd(log, {"d": "x"}, maxlen=0),
-                   lambda: client.set(f"uf:{{{group}}}:checkpoint", "x"),
-                   lambda: client.eval("return redis.call('LTRIM', KEYS[1], 1, 0)", 1, log),
-                   lambda: client.rename(log, log + "2"), lambda: store.delete(group)):  # fmt: skip
+    for change in (
+        lambda: client.ltrim(log, 1, 0),
+        lambda: client.delete(log),
+        lambda: client.lpop(log),
+        lambda: client.xadd(log, {"d": "x"}, maxlen=0),
+        lambda: client.set(f"uf:{{{group}}}:checkpoint", "x"),
+        lambda: client.eval("return redis.call('LTRIM', KEYS[1], 1, 0)", 1, log),
+        lambda: client.rename(log, log + "2"),
+        lambda: store.delete(group),
+    ):
         with pytest.raises(Exception, match=r"(?i)permission|ACL"):
             change()
     assert lab.store._client.lrange(log, 0, -1) == there
@@ -162,7 +169,8 @@ def test_groups_are_listed_archived_and_deleted(lab, where, tmp_path, capsys):
     assert validate.read(file) == {"old": events} and gone.archive.entries == len(events)
     assert "old" not in lab.lab.ListGroups(lab_pb2.ListGroupsRequest()).groups
     assert not list(lab.store._client.scan_iter("uf:{old}:*", count=1000)) or all(
-        b":reply:" in key for key in lab.store._client.scan_iter("uf:{old}:*", count=1000))  # fmt: skip
+        b":reply:" in key for key in lab.store._client.scan_iter("uf:{old}:*", count=1000)
+    )
     with pytest.raises(InputError) as caught:
         lab.guest.Touch(stamp(guest_pb2.TouchRequest(group="old", actor=0, page=1)), timeout=5)
     assert caught.value.code is grpc.StatusCode.NOT_FOUND

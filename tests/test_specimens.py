@@ -37,8 +37,11 @@ def test_a_specimen_is_refused_with_its_cause(name: str) -> None:
 
 def test_the_times_are_those_of_a_replay_by_fio() -> None:
     """As fio 3.33 itself waits: measured with a latency log, less the time that fio needs to start."""
-    times = {name: read(specimens.INPUTS / name, "requests").rows["time_us"].tolist()
-             for name in specimens.READ if name.endswith(".iolog")}  # fmt: skip
+    times = {
+        name: read(specimens.INPUTS / name, "requests").rows["time_us"].tolist()
+        for name in specimens.READ
+        if name.endswith(".iolog")
+    }
     assert times["v2-waits.iolog"] == [0, 250_000, 900_000]
     assert times["v3-wait-ignored.iolog"] == [10, 40]
     assert times["v3-time-goes-back.iolog"] == [30, 50, 50, 85]

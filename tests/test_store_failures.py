@@ -44,12 +44,18 @@ def test_a_full_store_is_resource_exhausted_and_says_what_to_do(store):
     assert store.commit("g", commit(1, patches=[Patch("pc", 0, b"\1")])).status == "done"
 
 
-@pytest.mark.parametrize(("word", "kind"), [
-    ("MISCONF Errors writing to the AOF file", StoreFull), ("OOM command not allowed", StoreFull),
-    ("READONLY You can't write against a read only replica", StoreUnavailable), ("BUSY a script", StoreUnavailable),
-    ("LOADING the dataset", StoreUnavailable), ("MASTERDOWN link", StoreUnavailable),
-    ("NOPERM no", redis.ResponseError),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("MISCONF Errors writing to the AOF file", StoreFull),
+        ("OOM command not allowed", StoreFull),
+        ("READONLY You can't write against a read only replica", StoreUnavailable),
+        ("BUSY a script", StoreUnavailable),
+        ("LOADING the dataset", StoreUnavailable),
+        ("MASTERDOWN link", StoreUnavailable),
+        ("NOPERM no", redis.ResponseError),
+    ],
+)
 def test_each_way_to_fail_has_its_status(store, word, kind):
     def attempt():
         raise redis.ResponseError(word)

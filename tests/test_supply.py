@@ -38,10 +38,14 @@ def test_every_package_has_a_version_and_hashes(lock):
     assert "://" not in lock.read_text(), "an index's address"
 
 
-@pytest.mark.parametrize(("lock", "extras"), [
-    ("image", ("cluster", "workers", "web", "otel", "report")), ("audit", ("audit",)),
-    ("dev", ("dev", "report", "cluster", "workers", "web", "otel", "bench", "prove")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lock", "extras"),
+    [
+        ("image", ("cluster", "workers", "web", "otel", "report")),
+        ("audit", ("audit",)),
+        ("dev", ("dev", "report", "cluster", "workers", "web", "otel", "bench", "prove")),
+    ],
+)
 def test_what_the_project_asks_for_is_there(lock, extras):
     wanted = [*PROJECT["dependencies"], *(one for extra in extras for one in PROJECT["optional-dependencies"][extra])]
     made = entries(ROOT / f"locks/{lock}.txt")

@@ -148,9 +148,13 @@ def test_why_a_cell_would_run_again(tmp_path: Path, cells: FakeCells) -> None:
     all_keys = keys()
     good, bad = all_keys["per-page", 1, 2], all_keys["per-page", 1, 3]
     assert why(good[:12].upper()) == {
-        "key": good, "key_now": good, "status": "ok", "error": None, "reasons": [],
+        "key": good,
+        "key_now": good,
+        "status": "ok",
+        "error": None,
+        "reasons": [],
         "axes": {"fail": 3, "policy": "per-page", "order": 1, "seed": 2},
-    }  # fmt: skip
+    }
     assert "its result is stored: it would not run" in invoke("why", "out/plan", good).stdout
     assert why(bad)["status"] == "failed" and "--rerun failed" in why(bad)["reasons"][0]
     assert "ValueError: the guest stopped" in invoke("why", "out/plan", bad).stdout

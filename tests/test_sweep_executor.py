@@ -136,9 +136,7 @@ def test_a_cell_that_kills_one_worker_gets_a_second_chance(tmp_path: Path) -> No
     assert not (tmp_path / "once").exists() and summary.failed == 5
 
 
-def test_workers_that_cannot_even_begin_end_the_sweep(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_cannot_even_begin_end_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "die_with", lambda parent: os._exit(7))
     with pytest.raises(RuntimeError, match="exit status 7"):
         run(make_plan(tmp_path), tmp_path / "store", Processes(2))

@@ -97,9 +97,7 @@ def make_plan(folder: Path, text: str = PLAN, name: str = "plan.toml") -> Path:
     return path
 
 
-def run(
-    path: Path, store: Path, executor: Executor | None = None, cells: Cells = FAKE, **options: Any
-) -> Summary:
+def run(path: Path, store: Path, executor: Executor | None = None, cells: Cells = FAKE, **options: Any) -> Summary:
     """One sweep of a plan file over fake cells."""
     return sweep(load(path), store, cells, executor or InProcess(), Silent(), **options)
 
@@ -107,9 +105,7 @@ def run(
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
     """``ultrafolio sweep`` with these arguments over fake cells, as a process in a group of its own."""
     command = [sys.executable, __file__, *map(str, arguments)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for(condition: Any, seconds: float = NEVER) -> None:

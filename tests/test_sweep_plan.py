@@ -26,9 +26,11 @@ def plan_of(text: str) -> Plan:
 def test_the_last_axis_is_the_fastest_and_fixed_axes_are_in_every_cell() -> None:
     plan = plan_of('[fixed]\nms = 20\n[grid]\na = ["x", "y"]\nb = [2, 1]')
     assert [cell for _, cell in plan.cells()] == [
-        {"ms": 20, "a": "x", "b": 2}, {"ms": 20, "a": "x", "b": 1},
-        {"ms": 20, "a": "y", "b": 2}, {"ms": 20, "a": "y", "b": 1},
-    ]  # fmt: skip
+        {"ms": 20, "a": "x", "b": 2},
+        {"ms": 20, "a": "x", "b": 1},
+        {"ms": 20, "a": "y", "b": 2},
+        {"ms": 20, "a": "y", "b": 1},
+    ]
     assert [index for index, _ in plan.cells()] == [0, 1, 2, 3]
 
 
@@ -133,7 +135,7 @@ GRID = "[grid]\npolicy = ['per-page', 'whole-folio']\nseed = '1-3'\n"
         ("title = 'x'\n[grid]\na = [1\nb = 2", "line 4"),
         ("[grid]\na = [1]\na = [2]", "not valid TOML"),
     ],
-)  # fmt: skip
+)
 def test_every_mistake_is_told(text: str, expected: str) -> None:
     with pytest.raises(InputError) as caught:
         plan_of(text)

@@ -54,8 +54,17 @@ def test_results_hold_the_plans_cells_sorted_by_key(tmp_path: Path) -> None:
     summary = run(path, store)
     table = pq.read_table(store / "results.parquet")
     assert table.column_names == [
-        "fail", "policy", "order", "seed", "key", "status", "error", "stalls", "verdict", "histogram",
-    ]  # fmt: skip
+        "fail",
+        "policy",
+        "order",
+        "seed",
+        "key",
+        "status",
+        "error",
+        "stalls",
+        "verdict",
+        "histogram",
+    ]
     rows = table.to_pylist()
     assert [row["key"] for row in rows] == sorted(row["key"] for row in rows)
     assert {(row["policy"], row["order"], row["seed"]) for row in rows} == {
@@ -88,9 +97,7 @@ def test_cells_that_share_a_configuration_share_a_result(tmp_path: Path) -> None
     assert [row["ignored"] for row in rows[:3]] == ["1", "two", "0.5"]
 
 
-def test_a_truncated_segment_costs_its_last_batch_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_truncated_segment_costs_its_last_batch_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "FIRST_SPAN", 4)
     path, store = make_plan(tmp_path), tmp_path / "store"
     run(path, store)
@@ -210,11 +217,21 @@ def test_an_axis_may_not_be_a_result(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "result",
-    [{}, {"a": 1, "b": "x"}, {"a": 1, "b": "x", "c": [1], "d": 1}, {"a": "1", "b": "x", "c": [1]},
-     {"a": True, "b": "x", "c": [1]}, {"a": 1.0, "b": "x", "c": [1]}, {"a": 1, "b": 2, "c": [1]},
-     {"a": 1, "b": "x", "c": 1}, {"a": [1], "b": "x", "c": [1]}, {"a": 1, "b": ["x"], "c": [1]},
-     {"a": 1, "b": "x", "c": ["1"]}, {"a": 2**63, "b": "x", "c": []}],
-)  # fmt: skip
+    [
+        {},
+        {"a": 1, "b": "x"},
+        {"a": 1, "b": "x", "c": [1], "d": 1},
+        {"a": "1", "b": "x", "c": [1]},
+        {"a": True, "b": "x", "c": [1]},
+        {"a": 1.0, "b": "x", "c": [1]},
+        {"a": 1, "b": 2, "c": [1]},
+        {"a": 1, "b": "x", "c": 1},
+        {"a": [1], "b": "x", "c": [1]},
+        {"a": 1, "b": ["x"], "c": [1]},
+        {"a": 1, "b": "x", "c": ["1"]},
+        {"a": 2**63, "b": "x", "c": []},
+    ],
+)
 def test_results_of_another_shape_are_failures(result: dict[str, Any]) -> None:
     columns = {"a": "int", "b": "str", "c": "ints"}
     check({"a": 1, "b": "x", "c": []}, columns)
@@ -268,17 +285,16 @@ def test_a_segment_that_cannot_be_written_ends_the_sweep(
     path, store = make_plan(tmp_path), tmp_path / "store"
     run(path, store, limit=10)
     with monkeypatch.context() as patch:
-        patch.setattr(segment_module, "open", lambda *_: os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb"),
-                      raising=False)  # fmt: skip
+        patch.setattr(
+            segment_module, "open", lambda *_: os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb"), raising=False
+        )
         with pytest.raises(InputError, match="No space left on device") as caught:
             run(path, store, executor)
     assert caught.value.then and len(open_store(store).keys([])) == 10
     assert run(path, store).stored == 10
 
 
-def test_results_that_cannot_be_written_leave_the_old_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_that_cannot_be_written_leave_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, store = make_plan(tmp_path), tmp_path / "store"
     run(path, store)
     before = (store / "results.parquet").read_bytes()

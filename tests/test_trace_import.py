@@ -79,8 +79,12 @@ def test_what_is_saved_reads_the_same(name: str, tmp_path: Path) -> None:
 
 def test_a_layout_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a folio layout cannot be saved"):
-        CliRunner().invoke(cli, ["trace", "import", str(INPUTS / "plain.mthp"), "--save", str(tmp_path / "x")],
-                           catch_exceptions=False, standalone_mode=False)  # fmt: skip
+        CliRunner().invoke(
+            cli,
+            ["trace", "import", str(INPUTS / "plain.mthp"), "--save", str(tmp_path / "x")],
+            catch_exceptions=False,
+            standalone_mode=False,
+        )
     assert not (tmp_path / "x").exists()
 
 

@@ -22,10 +22,13 @@ def test_every_importer_has_a_second_reader() -> None:
     assert set(plain_readers.READERS) == {(one.name, kind) for one in REGISTRY for kind in one.kinds}
 
 
-@pytest.mark.parametrize(("name", "kind", "event", "system"), [
-    ("blocks.trace-cmd", "requests", b"block_rq_issue", b"block:"),
-    ("faults.trace-cmd", "touches", b"page_fault_user", b"exceptions:"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "kind", "event", "system"),
+    [
+        ("blocks.trace-cmd", "requests", b"block_rq_issue", b"block:"),
+        ("faults.trace-cmd", "touches", b"page_fault_user", b"exceptions:"),
+    ],
+)
 def test_an_event_of_trace_cmd_with_its_system_is_the_same_event(
     name: str, kind: Kind, event: bytes, system: bytes, tmp_path: Path
 ) -> None:

@@ -129,9 +129,10 @@ def test_a_lost_answer_of_the_service(bench):
 def test_busy_in_a_turn_is_in_the_journal_where_a_step_goes_on_with_it(bench, cc):
     handle = laboratory_handle("g", 0)
     for name, fields, journal in (
-        ("export", {"paddr": ORIGIN}, []), ("pin", {"paddr": ORIGIN}, []),
+        ("export", {"paddr": ORIGIN}, []),
+        ("pin", {"paddr": ORIGIN}, []),
         ("import", {"guest_handle": handle, "gaddr": 0}, [UV_BUSY]),
-    ):  # fmt: skip
+    ):
         bench.machines.inject(CALLS[name].command, 1, cc)
         part = Part(bench.turn() if name == "export" else "a token", 0)
         answer = bench.execute(name, part=part, **fields)

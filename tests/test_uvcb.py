@@ -50,7 +50,7 @@ def test_fields_stand_apart_and_within(call):
 def test_a_block_byte_by_byte():
     """Import, as Linux's struct uv_cb_cts lays it out."""
     made = pack("import", guest_handle=0x1122334455667788, gaddr=0x99000)
-    assert made.hex() == "0028" "0200" "0000" "0000" + "00" * 16 + "1122334455667788" + "0000000000099000"
+    assert made.hex() == "0028020000000000" + "00" * 16 + "1122334455667788" + "0000000000099000"
     assert pack("create_cpu", number=0x0102)[0x34:0x38].hex() == "00000102"
     assert pack("cpu_set_state", state=5)[0x20:0x28].hex() == "0000000000000005"
     assert answer(made, 0x010A, 7)[:8].hex() == "00280200010a0007"
@@ -79,16 +79,19 @@ def test_any_bytes_are_read(data):
     assert answer(data, read.rc, read.rrc) == data
 
 
-@pytest.mark.parametrize(("wrong", "words"), [
-    (lambda: pack("imprt"), "did you mean 'import'"),
-    (lambda: pack("import", guest_handel=1), "did you mean 'guest_handle'"),
-    (lambda: pack("import", gaddr=1 << 64), "0 to 0xffffffffffffffff"),
-    (lambda: pack("import", gaddr=-1), "0 to 0xffffffffffffffff"),
-    (lambda: pack("import", length=0x20, gaddr=1), "at least 40 bytes"),
-    (lambda: pack("import", length=7), "8 to 65535 bytes"),
-    (lambda: unpack(b"\0" * 7), "7 bytes"),
-    (lambda: answer(pack("create_cpu"), 1, handle=1), "cpu_handle"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: pack("imprt"), "did you mean 'import'"),
+        (lambda: pack("import", guest_handel=1), "did you mean 'guest_handle'"),
+        (lambda: pack("import", gaddr=1 << 64), "0 to 0xffffffffffffffff"),
+        (lambda: pack("import", gaddr=-1), "0 to 0xffffffffffffffff"),
+        (lambda: pack("import", length=0x20, gaddr=1), "at least 40 bytes"),
+        (lambda: pack("import", length=7), "8 to 65535 bytes"),
+        (lambda: unpack(b"\0" * 7), "7 bytes"),
+        (lambda: answer(pack("create_cpu"), 1, handle=1), "cpu_handle"),
+    ],
+)
 def test_bad_input_says_what_is_right(wrong, words):
     with pytest.raises(InputError) as error:
         wrong()

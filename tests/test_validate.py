@@ -81,8 +81,9 @@ def test_what_was_refused_did_not_happen(engine):
         assert taken or before == [array.tobytes() for array in replay.state()]
         return not taken
 
-    for role, step in ((entry.role, step) for entry in (decode(event.data) for event in events[3:])
-                       for step in entry.steps):  # fmt: skip
+    for role, step in (
+        (entry.role, step) for entry in (decode(event.data) for event in events[3:]) for step in entry.steps
+    ):
         assert refused(role, step, outcome=step.outcome % 15 + 1)
         if refused(role, step, results=[(call, 77) for call in validate.ULTRAVISOR]):
             lies += 1
@@ -116,8 +117,9 @@ def test_what_was_enabled_there_is_said_and_what_the_others_wait_for():
     other, wrong = Steps("host", [StepEvent(1, 1, 0, OK)]), Uvc("uv_none", [], 0)
     verdict = validate.validate([*locked, Event("9-8", encode(other)), Event("9-9", encode(wrong))])
     assert verdict.enabled == [
-        "writeback 0: writeback-flag is enabled", "writeback 1: writeback-lock waits for the folio lock",
-    ]  # fmt: skip
+        "writeback 0: writeback-flag is enabled",
+        "writeback 1: writeback-lock waits for the folio lock",
+    ]
 
 
 def test_an_answer_of_the_ultravisor_that_the_rules_do_not_give_is_refused_at_the_call():

@@ -72,12 +72,27 @@ def test_a_range_is_read(text, values):
 
 @pytest.mark.parametrize(
     ("text", "hint"),
-    [("", "order=A..B"), ("vcpus", "vcpus=A..B"), ("vcpu=1", "did you mean 'vcpus'"), ("disks=1", "vcpus, order"),
-     ("vcpus=", "1 to 16"), ("vcpus=0..2", "1 to 16"), ("vcpus=17", "1 to 16"), ("order=0..10", "0 to 9"),
-     ("order=3..1", "ends before it begins"), ("order=1..", "order=A..B"), ("order=-1", "0 to 9"),
-     ("order=1..2..3", "order=A,B,C"), ("order=1,,2", "order=A"), ("order=1,2,1", "each number once"),
-     ("order=two", "0 to 9"), ("order= 1", "0 to 9"), ("order=0..1,3", "order=A..B"), ("order=" + "9" * 5000, "0 to")],
-)  # fmt: skip
+    [
+        ("", "order=A..B"),
+        ("vcpus", "vcpus=A..B"),
+        ("vcpu=1", "did you mean 'vcpus'"),
+        ("disks=1", "vcpus, order"),
+        ("vcpus=", "1 to 16"),
+        ("vcpus=0..2", "1 to 16"),
+        ("vcpus=17", "1 to 16"),
+        ("order=0..10", "0 to 9"),
+        ("order=3..1", "ends before it begins"),
+        ("order=1..", "order=A..B"),
+        ("order=-1", "0 to 9"),
+        ("order=1..2..3", "order=A,B,C"),
+        ("order=1,,2", "order=A"),
+        ("order=1,2,1", "each number once"),
+        ("order=two", "0 to 9"),
+        ("order= 1", "0 to 9"),
+        ("order=0..1,3", "order=A..B"),
+        ("order=" + "9" * 5000, "0 to"),
+    ],
+)
 def test_a_range_that_means_nothing_is_refused_with_what_is_allowed(typed, file, text, hint):
     code, out, err = typed(file, "--policy", "split", "--vary", text)
     assert (code, out) == (2, "") and err.startswith("ultrafolio: --vary") and hint in err
@@ -120,8 +135,9 @@ def test_there_must_be_a_vcpu_and_a_free_cpu():
         sized(full, vcpus=3)
 
 
-@pytest.mark.parametrize(("after", "possible"), [("", True), ("vcpu", True), ("vcpu 0", True), ("disk 1", True),
-                                                  ("vcpu 1", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("after", "possible"), [("", True), ("vcpu", True), ("vcpu 0", True), ("disk 1", True), ("vcpu 1", False)]
+)
 def test_an_actor_cannot_come_after_a_vcpu_that_is_left_out(after, possible):
     story = scenario.parse(TWO_FOLIOS, "test")
     story.actors[-1][1]["after"] = after
@@ -161,12 +177,14 @@ def test_an_empty_list_still_means_all_pages_and_one_word_all_of_them():
 
 @pytest.mark.parametrize(
     ("table", "order", "reason"),
-    [({"vcpu": [{"touch": [5]}]}, 0, "page 1 of folio 1 does not exist at order 0"),
-     ({"vcpu": [{"share": [2]}]}, 1, "page 2 of folio 0 does not exist at order 1"),
-     ({"mapping": [{"page": [3]}]}, 1, "page 3 of folio 0 does not exist at order 1"),
-     ({"disk": [{"page": 0, "pages": 3}]}, 1, "page 2 of folio 0 does not exist at order 1"),
-     ({"disk": [{"page": 3, "pages": 2}]}, 3, "pages 3 to 4 of the scenario lie in several folios")],
-)  # fmt: skip
+    [
+        ({"vcpu": [{"touch": [5]}]}, 0, "page 1 of folio 1 does not exist at order 0"),
+        ({"vcpu": [{"share": [2]}]}, 1, "page 2 of folio 0 does not exist at order 1"),
+        ({"mapping": [{"page": [3]}]}, 1, "page 3 of folio 0 does not exist at order 1"),
+        ({"disk": [{"page": 0, "pages": 3}]}, 1, "page 2 of folio 0 does not exist at order 1"),
+        ({"disk": [{"page": 3, "pages": 2}]}, 3, "pages 3 to 4 of the scenario lie in several folios"),
+    ],
+)
 def test_a_page_that_a_size_lacks_makes_it_not_possible(table, order, reason):
     tables = {"memory": {"folios": [2, 1]}, **table}
     with pytest.raises(InputError, match=reason):
@@ -185,10 +203,15 @@ def test_page_fields_of_a_new_kind_of_actor_are_known_by_their_bounds(monkeypatc
     pages = Field("ints", [], 0, 4095)
     new = {"read": pages, "write": pages, "page": Field("int", None, 0, 4095), "starts": Field("int", 1, 0, 255)}
     monkeypatch.setitem(scenario.ACTORS, "tamper", new)
-    story = scenario.Scenario("", {"folios": [1, 1], "state": ["secure"], "owner": [0], "refuses": []}, {}, [
-        (ACTOR_KINDS.index("tamper"), {"read": [1, 2], "write": [3], "page": None, "starts": 3}),
-        (ACTOR_KINDS.index("tamper"), {"read": [], "write": [], "page": 2, "starts": 2}),
-    ])  # fmt: skip
+    story = scenario.Scenario(
+        "",
+        {"folios": [1, 1], "state": ["secure"], "owner": [0], "refuses": []},
+        {},
+        [
+            (ACTOR_KINDS.index("tamper"), {"read": [1, 2], "write": [3], "page": None, "starts": 3}),
+            (ACTOR_KINDS.index("tamper"), {"read": [], "write": [], "page": 2, "starts": 2}),
+        ],
+    )
     assert [actor for _, actor in vary.sized(story, order=2).actors] == [
         {"read": [1, 4], "write": [5], "page": None, "starts": 3},
         {"read": [], "write": [], "page": 4, "starts": 2},
@@ -221,9 +244,13 @@ def test_the_livelock_of_two_vcpus_is_found_from_a_file_with_one(typed, file):
     assert code == 1
     assert rows[0][:3] == ["size", "states", "verdict"]
     assert [row[:2] + row[3:4] for row in rows[1:7]] == [
-        ["vcpus=1", "order=0", "holds"], ["vcpus=1", "order=1", "holds"], ["vcpus=1", "order=2", "holds"],
-        ["vcpus=2", "order=0", "holds"], ["vcpus=2", "order=1", "violated,"], ["vcpus=2", "order=2", "violated,"],
-    ]  # fmt: skip
+        ["vcpus=1", "order=0", "holds"],
+        ["vcpus=1", "order=1", "holds"],
+        ["vcpus=1", "order=2", "holds"],
+        ["vcpus=2", "order=0", "holds"],
+        ["vcpus=2", "order=1", "violated,"],
+        ["vcpus=2", "order=2", "violated,"],
+    ]
     assert rows[5][4] == "livelock" and "vcpu 0 (touch page 0), held by vcpu 1" in " ".join(rows[5])
     assert "first that fails: vcpus=2 order=1 under split-writeback (livelock)" in out
 
@@ -274,11 +301,14 @@ def test_a_limit_is_named_and_ends_the_series_of_its_policy(typed, file):
     found = records(out)
     assert code == 1
     assert [(r["policy"], r["size"]["vcpus"], r["verdict"]) for r in found if r["policy"] == "import-lock"] == [
-        ("import-lock", 1, "holds"), ("import-lock", 2, "unknown"),
-    ]  # fmt: skip
+        ("import-lock", 1, "holds"),
+        ("import-lock", 2, "unknown"),
+    ]
     assert "refuse-large" in {r["policy"] for r in found}, "another policy's series goes on"
-    assert ("none fails up to vcpus=1 under import-lock; limit of 100 states reached at vcpus=2, the 2 sizes after it "
-            "were not tried") in err  # fmt: skip
+    assert (
+        "none fails up to vcpus=1 under import-lock; limit of 100 states reached at vcpus=2, the 2 sizes after it "
+        "were not tried"
+    ) in err
     code, out, _ = typed(file, "--policy", "import-lock", "--vary", "vcpus=1..2", "--max-states", 100)
     assert code == 3 and "unknown  limit of 100 states reached" in out
 
@@ -286,8 +316,10 @@ def test_a_limit_is_named_and_ends_the_series_of_its_policy(typed, file):
 def test_a_failure_before_the_limit_is_still_the_first(typed, file):
     code, out, _ = typed(file, "--policy", "split-writeback", "--vary", "vcpus=2..4", "--max-states", 2000)
     assert code == 1
-    assert ("first that fails: vcpus=2 under split-writeback (livelock); limit of 2000 states reached at vcpus=3, "
-            "the size after it was not tried") in out  # fmt: skip
+    assert (
+        "first that fails: vcpus=2 under split-writeback (livelock); limit of 2000 states reached at vcpus=3, "
+        "the size after it was not tried"
+    ) in out
     assert "--max-states 2000 --vary vcpus=2\n" in out
 
 
@@ -295,8 +327,10 @@ def test_more_actors_than_can_be_checked_are_a_limit(typed, file):
     file.write_text("[memory]\nfolios = [0]\n[[vcpu]]\n" + "[[mapping]]\nstarts = 0\n" * 62)
     code, out, _ = typed(file, "--policy", "per-page", "--vary", "vcpus=1..3")
     assert code == 3
-    assert ("none fails up to vcpus=1 under per-page; limit of 63 actors reached: it would have 64 at vcpus=2, "
-            "the size after it was not tried") in out  # fmt: skip
+    assert (
+        "none fails up to vcpus=1 under per-page; limit of 63 actors reached: it would have 64 at vcpus=2, "
+        "the size after it was not tried"
+    ) in out
 
 
 def test_safety_alone_says_nothing_of_waiting(typed, file):
@@ -306,10 +340,16 @@ def test_safety_alone_says_nothing_of_waiting(typed, file):
 
 @pytest.mark.parametrize(
     ("words", "hint"),
-    [(["--all"], "--all"), (["--expect"], "--expect"), (["--export", "promela"], "--export"),
-     (["--save", "trace.json"], "--save"), (["--diff-policy", "split", "import-lock"], "--diff-policy"),
-     (["--format", "mermaid"], "--format"), ([PATHS["03-virtio"]], "2 files")],
-)  # fmt: skip
+    [
+        (["--all"], "--all"),
+        (["--expect"], "--expect"),
+        (["--export", "promela"], "--export"),
+        (["--save", "trace.json"], "--save"),
+        (["--diff-policy", "split", "import-lock"], "--diff-policy"),
+        (["--format", "mermaid"], "--format"),
+        ([PATHS["03-virtio"]], "2 files"),
+    ],
+)
 def test_what_is_not_about_sizes_is_refused_with_the_reason(typed, file, words, hint):
     code, out, err = typed(file, "--vary", "vcpus=1..2", *words)
     assert (code, out) == (2, "") and err.startswith("ultrafolio: --vary") and hint in err

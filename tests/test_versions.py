@@ -73,10 +73,13 @@ def test_the_table_says_what_is_read():
 
 @pytest.mark.parametrize(
     ("text", "read"),
-    [(SCENARIO, scenario.read), (PLAN, lambda file: planfile.parse(file.read_text(), file)),
-     ('[policy.mine]\nbase = "split"\n', lambda file: policies.find(str(file)))],
+    [
+        (SCENARIO, scenario.read),
+        (PLAN, lambda file: planfile.parse(file.read_text(), file)),
+        ('[policy.mine]\nbase = "split"\n', lambda file: policies.find(str(file))),
+    ],
     ids=["scenario", "plan", "policy"],
-)  # fmt: skip
+)
 def test_a_toml_file_says_its_version_or_none(tmp_path, text, read):
     file = tmp_path / "some.toml"
     for head in ("", "version = 1\n"):

@@ -125,8 +125,16 @@ def test_a_vcpu_that_tries_again_is_seen_to_wait_at_every_moment(lab):
 
 
 def test_what_stopped_a_vcpu_once_is_not_said_of_its_next_instruction(lab):
-    lab.lay("mine", "whole-folio", {"memory": {"folios": [1], "state": ["shared", "exported"]}, "vcpu": [{}],
-                                    "virtio": [{"page": 0}], "reboot": [{"starts": 1}]})  # fmt: skip
+    lab.lay(
+        "mine",
+        "whole-folio",
+        {
+            "memory": {"folios": [1], "state": ["shared", "exported"]},
+            "vcpu": [{}],
+            "virtio": [{"page": 0}],
+            "reboot": [{"starts": 1}],
+        },
+    )
     lab.configure(1, 0)
     assert lab.touch(0, 1, timeout=0.5).outcome == WAITS and lab.waits()
     assert lab.reboot(2).outcome == DONE
@@ -195,8 +203,10 @@ def in_fields(wait):
 
 def of_state(lists):
     """The same of a state (as lists), from the definition."""
-    return {one.actor: (one.wait.waiter, one.wait.waits_for, one.wait.held_by, one.wait.released_by, one.kind)
-            for one in stalls(lists)}  # fmt: skip
+    return {
+        one.actor: (one.wait.waiter, one.wait.waits_for, one.wait.held_by, one.wait.released_by, one.kind)
+        for one in stalls(lists)
+    }
 
 
 def ordered(lab, name, preset, seed, document=None):
@@ -215,9 +225,13 @@ def classes(waits):
 
 @pytest.mark.parametrize(
     ("name", "preset", "kind"),
-    [("03", "whole-folio", "permanent"), ("10", "split", "permanent"), ("17", "split", "waiting"),
-     ("03", "refuse-large", "fatal")],
-)  # fmt: skip
+    [
+        ("03", "whole-folio", "permanent"),
+        ("10", "split", "permanent"),
+        ("17", "split", "waiting"),
+        ("03", "refuse-large", "fatal"),
+    ],
+)
 def test_a_stall_of_each_class(lab, name, preset, kind):
     lab.lay(name, preset)
     for actor, which in reversed(list(enumerate(lab.system.state.who["kind"]))):
@@ -226,8 +240,11 @@ def test_a_stall_of_each_class(lab, name, preset, kind):
 
 
 def test_an_unshare_of_a_pinned_page_is_expected_to_wait(lab):
-    lab.lay("mine", "per-page", {"memory": {"folios": [0], "state": ["shared"]}, "vcpu": [{"unshare": [0]}],
-                                 "pin": [{"page": 0}]})  # fmt: skip
+    lab.lay(
+        "mine",
+        "per-page",
+        {"memory": {"folios": [0], "state": ["shared"]}, "vcpu": [{"unshare": [0]}], "pin": [{"page": 0}]},
+    )
     lab.configure(1, 0)
     wait = lab.unshare(0, 0, timeout=0.5).wait
     assert wait.stall_class == common_pb2.STALL_CLASS_EXPECTED and wait.waiter == "vcpu 0 (unshare page 0)"
@@ -237,8 +254,15 @@ def test_an_unshare_of_a_pinned_page_is_expected_to_wait(lab):
 @pytest.mark.parametrize(("op", "kinds"), [(TOUCH, {}), (UNSHARE, {0: "expected"})])
 def test_who_would_end_now_waits_for_nothing(lab, op, kinds):
     """What a pin holds is in the way of a vCPU that exited only where its instruction would exit again."""
-    lab.lay("mine", "per-page", {"memory": {"folios": [0], "state": ["exported_shared"]},
-                                 "vcpu": [{"touch": [0], "unshare": [0]}, {}], "pin": [{"page": 0}]})  # fmt: skip
+    lab.lay(
+        "mine",
+        "per-page",
+        {
+            "memory": {"folios": [0], "state": ["exported_shared"]},
+            "vcpu": [{"touch": [0], "unshare": [0]}, {}],
+            "pin": [{"page": 0}],
+        },
+    )
     lab.cluster.guest.Step(guest_pb2.GuestServiceStepRequest(group=lab.group, actor=0, op=op, page=0))
     assert lab.touch(1, 0).outcome == DONE and lab.configure(2, 0).outcome == DONE
     state, waits = told(lab)
@@ -331,8 +355,16 @@ SLEEPER = {"sleeper": {"base": "whole-folio", "on_busy": "sleep"}}
 
 def test_a_sleeper_needs_nobody_to_be_remembered(tmp_path):
     with restartable(tmp_path) as (cluster, lab):
-        lab.lay("mine", "sleeper", {"memory": {"folios": [1], "state": ["shared", "secure"]}, "vcpu": [{"touch": [1]}],
-                                    "virtio": [{"page": 0}], "policy": SLEEPER})  # fmt: skip
+        lab.lay(
+            "mine",
+            "sleeper",
+            {
+                "memory": {"folios": [1], "state": ["shared", "secure"]},
+                "vcpu": [{"touch": [1]}],
+                "virtio": [{"page": 0}],
+                "policy": SLEEPER,
+            },
+        )
         lab.configure(1, 0)
         told = lab.touch(0, 1, timeout=0.5).wait
         restart(cluster, "host_mm")
@@ -357,8 +389,11 @@ def test_io_of_a_guest_service_that_died_comes_to_its_end(tmp_path):
 
 
 # ------------------------------------------------------------------------------ threads that nobody runs any more
-FOLIO = {"memory": {"folios": [0, 0], "state": ["secure", "exported"]}, "vcpu": [{}, {}],
-         "writeback": [{"page": [0]}, {"page": [0]}]}  # fmt: skip
+FOLIO = {
+    "memory": {"folios": [0, 0], "state": ["secure", "exported"]},
+    "vcpu": [{}, {}],
+    "writeback": [{"page": [0]}, {"page": [0]}],
+}
 FIRST, SECOND = 2, 3
 """The two writebacks."""
 

@@ -19,8 +19,12 @@ from ultrafolio.waits.words import stall, stalls
 FEW = 40
 """States of a component that are asked."""
 PAIRS = [(name, policy) for name in PATHS for policy in ("whole-folio", "split", "split-writeback", "folio-bitmap")]
-LONG = [pytest.param(name, policy, marks=pytest.mark.slow) for name in PATHS for policy in PRESETS
-        if (name, policy) not in PAIRS]  # fmt: skip
+LONG = [
+    pytest.param(name, policy, marks=pytest.mark.slow)
+    for name in PATHS
+    for policy in PRESETS
+    if (name, policy) not in PAIRS
+]
 
 
 @pytest.mark.parametrize(("name", "policy"), [*PAIRS, *LONG])

@@ -57,9 +57,10 @@ def functions():
 
 def sections_of(node):
     return {
-        n.attr for n in ast.walk(node)
+        n.attr
+        for n in ast.walk(node)
         if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "s"
-    } - {"cfg", "who"}  # fmt: skip
+    } - {"cfg", "who"}
 
 
 @pytest.mark.parametrize(("module", "node"), list(functions()), ids=lambda v: getattr(v, "name", v))
@@ -101,8 +102,9 @@ def test_what_a_role_runs_needs_only_what_it_may_read(role):
         for n in ast.walk(node) if role == "guest" else ():
             if isinstance(n, ast.Attribute) and ast.unparse(n).startswith("s.task["):
                 assert n.attr == "pc", f"{node.name}: {ast.unparse(n)}"
-        assert role == "host" or not [n for n in ast.walk(node) if isinstance(n, ast.Assign)
-                                      and ast.unparse(n.value).startswith("s.task[")], node.name  # fmt: skip
+        assert role == "host" or not [
+            n for n in ast.walk(node) if isinstance(n, ast.Assign) and ast.unparse(n.value).startswith("s.task[")
+        ], node.name
 
 
 def test_every_wall_is_met():
@@ -169,8 +171,19 @@ def test_every_property_quotes_the_mail():
 
 def test_only_the_listed_steps_are_unfair():
     unfair = {rule.name for rule in RULES.values() if not rule.fair}
-    assert unfair == {"vcpu-run", "device-start", "ring-teardown", "writeback-start", "reclaim-start", "lru-add",
-                      "mapping-get", "speculative-get", "reboot-start", "tamper", "access-start"}  # fmt: skip
+    assert unfair == {
+        "vcpu-run",
+        "device-start",
+        "ring-teardown",
+        "writeback-start",
+        "reclaim-start",
+        "lru-add",
+        "mapping-get",
+        "speculative-get",
+        "reboot-start",
+        "tamper",
+        "access-start",
+    }
 
 
 def test_the_rules_are_written_in_the_small_subset():

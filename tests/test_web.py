@@ -102,9 +102,14 @@ def test_who_waits_is_said_as_the_state_tells_it():
     assert film.frames[-1].n > begun.n + 10 and not any(frame.waits is not None for frame in film.frames[begun.n :])
 
 
-@pytest.mark.parametrize(("policy", "ops", "kind"), [
-    ("per-page", (1, 3), "expected"), ("refuse-large", (1,), "fatal"), ("per-page", (1,), ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("policy", "ops", "kind"),
+    [
+        ("per-page", (1, 3), "expected"),
+        ("refuse-large", (1,), "fatal"),
+        ("per-page", (1,), ""),
+    ],
+)
 def test_each_class_is_said(policy, ops, kind):
     """A guest that unshares its pinned ring, and one whose import is refused."""
     system = build(policy, [1], ["shared", "exported"], vcpu=[{"touch": [1], "unshare": [0]}], virtio=[{"page": 0}])
@@ -119,8 +124,10 @@ def test_a_question_across_a_wall_has_its_answer():
     film = film_of([*events, Event("1800000000000-0", encode(Steps("guest", [asked])))])
     assert film.trouble is None
     assert film.frames[-1].steps[0].calls == [
-        ("host", "turn_come", "yes"), ("ultravisor", "uv_shared", "yes"), ("host", "take_pin", ""),
-    ]  # fmt: skip
+        ("host", "turn_come", "yes"),
+        ("ultravisor", "uv_shared", "yes"),
+        ("host", "take_pin", ""),
+    ]
 
 
 def test_an_access_says_whether_it_reads_or_writes():
@@ -130,8 +137,9 @@ def test_an_access_says_whether_it_reads_or_writes():
     assert told[0] == ("host", "access 0 read page 1") and ("host", "access 0 accessible-export page 1") in told
     begun = Walk(parse({"memory": {"folios": [0]}, "access": [{"read": [0], "write": [0]}]}, "x"), "x", Policy(), "x")
     assert [what(begun, move) for move in begun.enabled(begun.follow([]).here)] == [
-        "access 0 read page 0", "access 0 write page 0",
-    ]  # fmt: skip
+        "access 0 read page 0",
+        "access 0 write page 0",
+    ]
 
 
 def test_looking_changes_nothing():
@@ -225,14 +233,21 @@ def at_step(number, **fields):
     return change
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    (with_meta(2**31 - 1), "2147483647 pages"), (with_meta(-1), "size of the group"), (with_meta(3), "bytes"),
-    (lambda made: made[3:], "the layout of ultravisor, host and guest"),
-    (lambda made: [*made, made[0]], "after the group was laid out"), (at_step(6, outcome=9), "the rules refuse"),
-    (at_step(6, actor=99), "there is no actor 99"), (at_step(3, page=10**9), "entry"),
-    (lambda made: [*made, (Event("9-9", b""), Uvc("__import__", [1], 0))], "there is no page call __import__"),
-    (lambda made: [*made, (Event("9-9", b""), Uvc("uv_export", [], 0))], "missing 1 required"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (with_meta(2**31 - 1), "2147483647 pages"),
+        (with_meta(-1), "size of the group"),
+        (with_meta(3), "bytes"),
+        (lambda made: made[3:], "the layout of ultravisor, host and guest"),
+        (lambda made: [*made, made[0]], "after the group was laid out"),
+        (at_step(6, outcome=9), "the rules refuse"),
+        (at_step(6, actor=99), "there is no actor 99"),
+        (at_step(3, page=10**9), "entry"),
+        (lambda made: [*made, (Event("9-9", b""), Uvc("__import__", [1], 0))], "there is no page call __import__"),
+        (lambda made: [*made, (Event("9-9", b""), Uvc("uv_export", [], 0))], "missing 1 required"),
+    ],
+)
 def test_a_tampered_stream_ends_where_it_was_changed(change, says):
     film = film_of(broken(change))
     assert film.trouble and says in film.trouble.text, film.trouble
@@ -308,8 +323,9 @@ def test_a_group_is_followed_while_it_goes_on(page, films):
     for data in rest[:5]:
         add(store, data)
     found = {}
-    thread = threading.Thread(target=lambda: found.update(zip("bf", events_of(
-        f"{page}/live?group=mine", "base", "frames"), strict=True)))  # fmt: skip
+    thread = threading.Thread(
+        target=lambda: found.update(zip("bf", events_of(f"{page}/live?group=mine", "base", "frames"), strict=True))
+    )
     thread.start()
     thread.join(20)
     assert found["b"][0]["n"] == 0 and len(found["f"][0]) == 3
@@ -326,10 +342,15 @@ def add(store, data):
     assert store.commit("mine", Commit(f"{time.monotonic_ns():020}", "test", events=[data])).status == "done"
 
 
-@pytest.mark.parametrize(("body", "says"), [
-    (b"no stream", "not a saved stream"), (b"", "empty"), (b"{}\n", "not a saved stream"),
-    (filmed.saved({"<script>": [Event("1-1", b"x")]}), "name of a folio group"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"no stream", "not a saved stream"),
+        (b"", "empty"),
+        (b"{}\n", "not a saved stream"),
+        (filmed.saved({"<script>": [Event("1-1", b"x")]}), "name of a folio group"),
+    ],
+)
 def test_a_file_that_is_no_stream(page, body, says, tmp_path):
     status, answer = ask(f"{page}/saved", body, **KIND)
     assert status == 400 and says in json.loads(answer)["error"]
@@ -342,8 +363,17 @@ def test_a_file_that_is_too_long(films):
         films.keep(b"x" * (MAX_BYTES + 1))
 
 
-@pytest.mark.parametrize("path", ["/saved/..%2f..%2fetc%2fpasswd", "/saved/0123456789abcdef", "/page.py", "/../web.py",
-                                  "/sweeps/..%2f..%2fetc/plots", "/sweeps/none/x.svg"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/saved/..%2f..%2fetc%2fpasswd",
+        "/saved/0123456789abcdef",
+        "/page.py",
+        "/../web.py",
+        "/sweeps/..%2f..%2fetc/plots",
+        "/sweeps/none/x.svg",
+    ],
+)
 def test_a_wrong_address(page, path):
     status, answer = ask(page + path)
     assert status in (400, 404) and json.loads(answer)["error"]
@@ -383,5 +413,3 @@ def test_the_settings_of_the_page():
     with pytest.raises(InputError, match="WEB_PORT"):
         read({"ULTRAFOLIO_WEB_PORT": "70000"})
     assert Settings(web_port=8372).environment() == {"ULTRAFOLIO_WEB_PORT": "8372"}
-
-

@@ -17,8 +17,9 @@ pytestmark = NEEDED
 def shell(command, folder):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     words = ["sh", "-c", "exec " + command.removesuffix("&") if command.endswith("&") else command]
-    return subprocess.Popen(words, cwd=folder, env={**os.environ, "PATH": path}, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT)  # fmt: skip
+    return subprocess.Popen(
+        words, cwd=folder, env={**os.environ, "PATH": path}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
 def test_the_guide_does_what_it_says(tab, tmp_path):  # noqa: F811

@@ -116,8 +116,9 @@ def test_scrub_back_by_keyboard_and_pointer_and_reload(tab, hung, address):  # n
     entry(tab, 3)
     box = tab.locator("#time").bounding_box()
     tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    tab.wait_for_function("() => { const { value, max } = document.getElementById('time'); "
-                          "return Math.abs(value - max / 2) < 4; }")  # fmt: skip
+    tab.wait_for_function(
+        "() => { const { value, max } = document.getElementById('time'); return Math.abs(value - max / 2) < 4; }"
+    )
     at = tab.input_value("#time")
     shown = {part: tab.inner_text(part) for part in ("#hang", "#waits", "#counts", "#folios", "#ladder")}
     tab.reload()
@@ -204,10 +205,15 @@ def test_a_tampered_stream_says_where(tab, where, address):  # noqa: F811
     assert end(tab) == len(events) - 3 and tab.evaluate("window.owned === undefined")
 
 
-@pytest.mark.parametrize(("data", "says"), [
-    (b"<script>", "not a saved stream"), (b"x" * ((32 << 20) + 5), "the saved stream is too long"),
-    (filmed.saved({"<img src=x>": [Event("1-1", b"x")]}), "name of a folio group"),
-], ids=["no stream", "huge", "bad name"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"<script>", "not a saved stream"),
+        (b"x" * ((32 << 20) + 5), "the saved stream is too long"),
+        (filmed.saved({"<img src=x>": [Event("1-1", b"x")]}), "name of a folio group"),
+    ],
+    ids=["no stream", "huge", "bad name"],
+)
 def test_a_file_that_cannot_be_shown(tab, where, address, data, says):  # noqa: F811
     tab.allowed = "status of 400"
     tab.goto(address)
@@ -215,11 +221,16 @@ def test_a_file_that_cannot_be_shown(tab, where, address, data, says):  # noqa: 
     until(tab, "trouble", says)
 
 
-@pytest.mark.parametrize(("link", "says"), [
-    ("#nowhere", "no such folio group"), ("#../../etc/passwd@3", "names no place"),
-    ("#0123456789abcdef/x", "no such saved"),
-    ("#<img src=x onerror=alert(1)>", "names no place: #<img src=x onerror=alert(1)>"), ("#%ff", "names no place"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("link", "says"),
+    [
+        ("#nowhere", "no such folio group"),
+        ("#../../etc/passwd@3", "names no place"),
+        ("#0123456789abcdef/x", "no such saved"),
+        ("#<img src=x onerror=alert(1)>", "names no place: #<img src=x onerror=alert(1)>"),
+        ("#%ff", "names no place"),
+    ],
+)
 def test_a_wrong_link_is_explained(tab, hung, address, link, says):  # noqa: F811
     tab.allowed = "status of 400"
     tab.goto(address + link)
@@ -350,8 +361,10 @@ def test_it_can_be_read_aloud(tab, hung, address):  # noqa: F811
     until(tab, "hang", "A hang")
     assert tab.evaluate("['header', 'main', 'footer'].every((name) => document.querySelectorAll(name).length === 1)")
     assert tab.get_attribute("#hang", "role") == "status" and tab.get_attribute("html", "lang") == "en"
-    assert tab.evaluate("[...document.querySelectorAll('section[aria-labelledby]')].every("
-                        "(s) => document.getElementById(s.getAttribute('aria-labelledby')))")  # fmt: skip
+    assert tab.evaluate(
+        "[...document.querySelectorAll('section[aria-labelledby]')].every("
+        "(s) => document.getElementById(s.getAttribute('aria-labelledby')))"
+    )
     named = "(e) => e.labels?.length || e.textContent.trim() || e.getAttribute('aria-label')"
     assert tab.evaluate(f"[...document.querySelectorAll('button, input, select, [tabindex]')].every({named})")
     ids = tab.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
@@ -372,8 +385,10 @@ def test_it_fits_and_can_be_seen(chromium, hung, address, scheme, width):  # noq
         assert contrast(*element.evaluate(inks)) >= 4.5
     letters = "({ states: colours().states, mark: colours().mark })"
     shades = opened.evaluate(letters)
-    rgb = "c => { const e = document.createElement('i'); e.style.color = c; document.body.append(e); " \
-        "const made = getComputedStyle(e).color; e.remove(); return made; }"  # fmt: skip
+    rgb = (
+        "c => { const e = document.createElement('i'); e.style.color = c; document.body.append(e); "
+        "const made = getComputedStyle(e).color; e.remove(); return made; }"
+    )
     mark = opened.evaluate(rgb, shades["mark"])
     assert all(contrast(opened.evaluate(rgb, state), mark) >= 4.5 for state in shades["states"])
     context.close()

@@ -118,8 +118,14 @@ def test_a_recording_is_passed_in_order_by_any_number_of_disks(tmp_path, disks, 
     """Disk `d` takes requests d, d + disks, … of the recording repeated without end, and none beyond its end."""
     lines = [f"/dev/sdb wait 1 0\n/dev/sdb write {4096 * n} 4096\n" for n in range(requests)]
     (tmp_path / "few.iolog").write_text("fio version 2 iolog\n/dev/sdb add\n/dev/sdb open\n" + "".join(lines))
-    given = {"disks": disks, "requests": "few.iolog", "pages": 64, "vcpus": 1, "touch_ns": 1_000_000,
-             "duration_us": 60_000}
+    given = {
+        "disks": disks,
+        "requests": "few.iolog",
+        "pages": 64,
+        "vcpus": 1,
+        "touch_ns": 1_000_000,
+        "duration_us": 60_000,
+    }
     made = once.of_plan({}, "", given, tmp_path)
     due = [int(row["at"]) for row in made.world.requests]
     mine = [made.world.load[t] for t, who in enumerate(made.state.who) if who["kind"] == DISK]

@@ -23,8 +23,11 @@ CONFIGURATION = {
     "sca": 258 * MIB, "asce": 259 * MIB | 0x100,
 }  # fmt: skip
 ANOTHER = CONFIGURATION | {
-    "conf_base_stor": 266 * MIB, "conf_var_stor": 267 * MIB, "sca": 268 * MIB, "asce": 269 * MIB | 0x100,
-}  # fmt: skip
+    "conf_base_stor": 266 * MIB,
+    "conf_var_stor": 267 * MIB,
+    "sca": 268 * MIB,
+    "asce": 269 * MIB | 0x100,
+}
 CPU = {"stor_origin": 260 * MIB, "number": 0, "state_origin": 261 * MIB}
 SECOND_CPU = {"stor_origin": 270 * MIB, "number": 1, "state_origin": 271 * MIB}
 PLAIN = bytes(range(256)) * 32

@@ -87,9 +87,13 @@ class Calls:
     def check_open(self) -> None:
         """StatusError (UNAVAILABLE, which clients repeat) once the service is stopping."""
         if self.closed:
-            raise StatusError(grpc.StatusCode.UNAVAILABLE, "STOPPING", "the service is stopping",
-                              cause="it was asked to, and finishes the calls it has",
-                              then="repeat the call with the same request id")  # fmt: skip
+            raise StatusError(
+                grpc.StatusCode.UNAVAILABLE,
+                "STOPPING",
+                "the service is stopping",
+                cause="it was asked to, and finishes the calls it has",
+                then="repeat the call with the same request id",
+            )
 
     def entered(self) -> None:
         with self._changed:
@@ -221,8 +225,11 @@ def _decoded(rpc: str, decode: Callable[[bytes], Any], message: bytes) -> Any:
     try:
         return decode(message)
     except DecodeError:
-        raise InputError(f"{rpc}: the bytes are not this call's request message", value=f"{len(message)} bytes",
-                         cause="truncated, or another call's message") from None  # fmt: skip
+        raise InputError(
+            f"{rpc}: the bytes are not this call's request message",
+            value=f"{len(message)} bytes",
+            cause="truncated, or another call's message",
+        ) from None
 
 
 class _Call:
@@ -288,8 +295,17 @@ class _Call:
         if code != "OK" or self._calls.every_call_logged:
             level = logging.DEBUG if code == "OK" else logging.WARNING
             more = {} if error is None else {"reason": str(error).split("\n")[0]}
-            self._calls.log.log(level, "rpc", rpc=self._rpc, outcome=code, ms=round(seconds * 1000, 3), **more,
-                                peer=self._raw.peer(), identity=self._who(), request_id=self._request_id())  # fmt: skip
+            self._calls.log.log(
+                level,
+                "rpc",
+                rpc=self._rpc,
+                outcome=code,
+                ms=round(seconds * 1000, 3),
+                **more,
+                peer=self._raw.peer(),
+                identity=self._who(),
+                request_id=self._request_id(),
+            )
 
     def _who(self) -> str:
         try:
@@ -309,24 +325,48 @@ def _failure(error: BaseException, rpc: str, log: Any) -> InputError:
     if isinstance(error, grpc.RpcError):
         return from_call(error, "a service behind this one")
     if isinstance(error, requests.Reused):
-        return StatusError(grpc.StatusCode.FAILED_PRECONDITION, "REQUEST_ID_REUSED", "the request id was used before",
-                           value=str(error), allowed="an id of its own for every request",
-                           cause="another call, or the same with other arguments, had this id",
-                           then="stamp(request) makes a fresh one")  # fmt: skip
+        return StatusError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "REQUEST_ID_REUSED",
+            "the request id was used before",
+            value=str(error),
+            allowed="an id of its own for every request",
+            cause="another call, or the same with other arguments, had this id",
+            then="stamp(request) makes a fresh one",
+        )
     if isinstance(error, StoreFull):
-        return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "STATE_FULL", "the shared state takes no writes",
-                           value=" ".join(str(error).split()), cause="nothing was changed",
-                           then=f"{error.then}; then repeat the call with the same request id")  # fmt: skip
+        return StatusError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "STATE_FULL",
+            "the shared state takes no writes",
+            value=" ".join(str(error).split()),
+            cause="nothing was changed",
+            then=f"{error.then}; then repeat the call with the same request id",
+        )
     if isinstance(error, StoreBehind):
-        return StatusError(grpc.StatusCode.FAILED_PRECONDITION, "STATE_WENT_BACK", "the shared state has lost writes",
-                           value=str(error), allowed="to go on once an operator has decided",
-                           cause="it was restored, or failed over to a replica that was behind",
-                           then="python -m services.launcher.recover URL: such groups")  # fmt: skip
+        return StatusError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "STATE_WENT_BACK",
+            "the shared state has lost writes",
+            value=str(error),
+            allowed="to go on once an operator has decided",
+            cause="it was restored, or failed over to a replica that was behind",
+            then="python -m services.launcher.recover URL: such groups",
+        )
     if isinstance(error, StoreUnavailable | StateGone | StateSlow):
-        return StatusError(grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE", "the shared state does not answer",
-                           value=" ".join(str(error).split()), cause="Redis is down, starting, or too slow",
-                           then="repeat the call with the same request id")  # fmt: skip
+        return StatusError(
+            grpc.StatusCode.UNAVAILABLE,
+            "STATE_UNAVAILABLE",
+            "the shared state does not answer",
+            value=" ".join(str(error).split()),
+            cause="Redis is down, starting, or too slow",
+            then="repeat the call with the same request id",
+        )
     identifier = secrets.token_hex(4)
     log.error("internal error", rpc=rpc, error_id=identifier, exc_info=error)
-    return StatusError(grpc.StatusCode.INTERNAL, "INTERNAL", f"internal error {identifier}",
-                       cause="a defect of the service; its log has the traceback under this id")  # fmt: skip
+    return StatusError(
+        grpc.StatusCode.INTERNAL,
+        "INTERNAL",
+        f"internal error {identifier}",
+        cause="a defect of the service; its log has the traceback under this id",
+    )

@@ -129,9 +129,13 @@ def bounded(what: str, number: int, most: int) -> int:
     """`number`, if it is at most `most`. StatusError otherwise."""
     if number > most:
         raise StatusError(
-            grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY", what, value=number, allowed=f"at most {most}",
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "TOO_MANY",
+            what,
+            value=number,
+            allowed=f"at most {most}",
             cause="bounds keep one call from taking the memory or the time of others: docs/limits.md",
-        )  # fmt: skip
+        )
     return number
 
 

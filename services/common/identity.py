@@ -61,9 +61,13 @@ def of(context: grpc.ServicerContext) -> Identity:
     group = said.group or proven.group
     if said.role != proven.role or proven.vm not in (None, said.vm) or proven.group not in (None, group):
         raise StatusError(
-            grpc.StatusCode.PERMISSION_DENIED, "ROLE_NOT_CERTIFIED", f"{ROLE_KEY}: not what the certificate says",
-            value=str(said), allowed=str(proven), cause="a role may be narrowed to one guest, not changed",
-        )  # fmt: skip
+            grpc.StatusCode.PERMISSION_DENIED,
+            "ROLE_NOT_CERTIFIED",
+            f"{ROLE_KEY}: not what the certificate says",
+            value=str(said),
+            allowed=str(proven),
+            cause="a role may be narrowed to one guest, not changed",
+        )
     return Identity(said.role, said.vm, verified=True, group=group)
 
 
@@ -72,10 +76,14 @@ def require(context: grpc.ServicerContext, roles: Collection[str]) -> Identity:
     identity = of(context)
     if identity.role not in roles:
         raise StatusError(
-            grpc.StatusCode.PERMISSION_DENIED, "ROLE_NOT_ALLOWED", "this call is not for this role",
-            value=str(identity), allowed=", ".join(roles), cause="another role's certificate, or no role named",
+            grpc.StatusCode.PERMISSION_DENIED,
+            "ROLE_NOT_ALLOWED",
+            "this call is not for this role",
+            value=str(identity),
+            allowed=", ".join(roles),
+            cause="another role's certificate, or no role named",
             then=f"connect(address, role={next(iter(roles))!r})",
-        )  # fmt: skip
+        )
     return identity
 
 
@@ -98,9 +106,13 @@ def certified(context: grpc.ServicerContext) -> Identity | None:
             identity = _parse(text.removeprefix(URI), "/")
             return replace(identity, verified=True)
     raise StatusError(
-        grpc.StatusCode.UNAUTHENTICATED, "NO_ROLE", "the client certificate names no role", allowed=f"a URI {URI}ROLE",
-        cause="a certificate that was made for something else", then="python -m services.launcher.certificates FOLDER",
-    )  # fmt: skip
+        grpc.StatusCode.UNAUTHENTICATED,
+        "NO_ROLE",
+        "the client certificate names no role",
+        allowed=f"a URI {URI}ROLE",
+        cause="a certificate that was made for something else",
+        then="python -m services.launcher.certificates FOLDER",
+    )
 
 
 def _parse(text: str, separator: str) -> Identity:
@@ -109,6 +121,12 @@ def _parse(text: str, separator: str) -> Identity:
     named = VM.fullmatch(vm) and (not slash or GROUP.fullmatch(group))
     if role not in ROLES or (machine and not (role == "guest" and named)):
         error = one_of("role of the caller", text, (*ROLES, f"guest{separator}VM", f"guest{separator}GROUP/VM"))
-        raise StatusError(grpc.StatusCode.UNAUTHENTICATED, "UNKNOWN_ROLE", error.what, value=text,
-                          allowed=error.allowed, cause=error.cause)  # fmt: skip
+        raise StatusError(
+            grpc.StatusCode.UNAUTHENTICATED,
+            "UNKNOWN_ROLE",
+            error.what,
+            value=text,
+            allowed=error.allowed,
+            cause=error.cause,
+        )
     return Identity(role, vm or None, group=group or None)

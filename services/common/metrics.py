@@ -17,10 +17,19 @@ class Metrics:
 
     def __init__(self, service: str, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
         self.registry = CollectorRegistry()
-        self._calls = Counter("ultrafolio_rpc", "calls that ended, by status code", registry=self.registry,
-                              labelnames=("service", "rpc", "code"))  # fmt: skip
-        self._seconds = Histogram("ultrafolio_rpc_seconds", "time of a call, seconds", buckets=BUCKETS,
-                                  registry=self.registry, labelnames=("service", "rpc"))  # fmt: skip
+        self._calls = Counter(
+            "ultrafolio_rpc",
+            "calls that ended, by status code",
+            registry=self.registry,
+            labelnames=("service", "rpc", "code"),
+        )
+        self._seconds = Histogram(
+            "ultrafolio_rpc_seconds",
+            "time of a call, seconds",
+            buckets=BUCKETS,
+            registry=self.registry,
+            labelnames=("service", "rpc"),
+        )
         self._service = service
         for name, (meaning, function) in gauges.items():
             self.gauge(name, meaning, function)

@@ -228,10 +228,14 @@ class Parking:
 
 def _too_many(most: int) -> StatusError:
     return StatusError(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WAITING", "too many calls wait here",
-        value=f"{most} wait", allowed=f"{most} at a time",
-        cause="what they wait for does not come: Explain says who holds it", then="repeat the call later",
-    )  # fmt: skip
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "TOO_MANY_WAITING",
+        "too many calls wait here",
+        value=f"{most} wait",
+        allowed=f"{most} at a time",
+        cause="what they wait for does not come: Explain says who holds it",
+        then="repeat the call later",
+    )
 
 
 def parks(method: Callable[..., Generator[Any, None, Any]] | Callable[..., Iterator[Any]]) -> Any:

@@ -1,6 +1,6 @@
 """Is a service serving? Exit code 0 if so, 1 if not: for a container's health check and for scripts.
 
-    python -m services.common.probe 127.0.0.1:50051 [--tls FOLDER --role host]
+python -m services.common.probe 127.0.0.1:50051 [--tls FOLDER --role host]
 """
 
 from __future__ import annotations

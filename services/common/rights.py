@@ -43,9 +43,12 @@ def own_machine(caller: Identity, vm: int | None) -> int:
 
 def not_yours(whose: str, caller: Identity) -> StatusError:
     return StatusError(
-        grpc.StatusCode.PERMISSION_DENIED, "NOT_YOUR_VIEW", f"an access or a call as {whose}", value=str(caller),
+        grpc.StatusCode.PERMISSION_DENIED,
+        "NOT_YOUR_VIEW",
+        f"an access or a call as {whose}",
+        value=str(caller),
         allowed="host or device without vm; guest with its own vm",
-    )  # fmt: skip
+    )
 
 
 def _field(caller: Identity, request: Any, machine_of: MachineOf) -> None:
@@ -113,11 +116,13 @@ PACKAGE = "ultrafolio.rpc.v1."
 TABLE: dict[str, Rule] = {
     f"{PACKAGE}{service}/{method}": rule
     for service, methods in (
-        ("GuestService", _GUEST), ("HostMmService", _HOST), ("UltravisorService", _ULTRAVISOR),
+        ("GuestService", _GUEST),
+        ("HostMmService", _HOST),
+        ("UltravisorService", _ULTRAVISOR),
         ("LabService", dict.fromkeys(_OF_LAB, _LAB)),
     )
     for method, rule in methods.items()
-}  # fmt: skip
+}
 """Full method name -> its rule."""
 
 

@@ -1,12 +1,12 @@
 """One gRPC server, the same for every service: health, reflection, limits, a graceful end.
 
-    def start(settings: Settings) -> Running:
-        parts = Ultravisor(...)
-        register = [(add_UltravisorServiceServicer_to_server, parts)]
-        return serve("ultravisor", register, settings, ready=parts.ready)
+def start(settings: Settings) -> Running:
+    parts = Ultravisor(...)
+    register = [(add_UltravisorServiceServicer_to_server, parts)]
+    return serve("ultravisor", register, settings, ready=parts.ready)
 
-    if __name__ == "__main__":
-        main(start)
+if __name__ == "__main__":
+    main(start)
 """
 
 from __future__ import annotations
@@ -146,8 +146,14 @@ class Running:
 
     def announcement(self) -> dict[str, Any]:
         """Where the service listens, for the launcher and for people."""
-        return {"service": self.name, "instance": self.settings.instance, "address": self.address,
-                "metrics": self.metrics, "tls": bool(self.settings.tls), "pid": os.getpid()}  # fmt: skip
+        return {
+            "service": self.name,
+            "instance": self.settings.instance,
+            "address": self.address,
+            "metrics": self.metrics,
+            "tls": bool(self.settings.tls),
+            "pid": os.getpid(),
+        }
 
     def _set(self, serving: bool) -> None:
         self._serving = serving
@@ -157,9 +163,14 @@ class Running:
 
 
 def serve(
-    name: str, register: Register, settings: Settings, *, ready: Callable[[], bool] = lambda: True,
-    gauges: Gauges | None = None, tracing: Tracing | None = None,
-) -> Running:  # fmt: skip
+    name: str,
+    register: Register,
+    settings: Settings,
+    *,
+    ready: Callable[[], bool] = lambda: True,
+    gauges: Gauges | None = None,
+    tracing: Tracing | None = None,
+) -> Running:
     """Start the service `name` (a key of ROLE); returns when its port answers.
 
     register  (add_XServicer_to_server, servicer) pairs
@@ -175,8 +186,11 @@ def serve(
     log = running.log
     log.info("listening", address=running.address, metrics=running.metrics, tls=bool(settings.tls))
     if not settings.tls:
-        log.warning("identities are unverified", reason="TLS is off: callers are taken at their word",
-                    loopback=settings.loopback)  # fmt: skip
+        log.warning(
+            "identities are unverified",
+            reason="TLS is off: callers are taken at their word",
+            loopback=settings.loopback,
+        )
     if not settings.loopback:
         log.warning("listens beyond this machine", host=settings.host)
     threading.Thread(target=running.watch, args=(ready,), name="readiness", daemon=True).start()
@@ -242,8 +256,13 @@ def _bind(server: grpc.Server, name: str, settings: Settings) -> str:
 
 
 def _taken(variable: str, port: int, reason: str | None) -> InputError:
-    return InputError(f"{variable}: cannot listen there", value=port, allowed="a free port, or 0", cause=reason or "",
-                      then=f"ss -ltnp | grep :{port}")  # fmt: skip
+    return InputError(
+        f"{variable}: cannot listen there",
+        value=port,
+        allowed="a free port, or 0",
+        cause=reason or "",
+        then=f"ss -ltnp | grep :{port}",
+    )
 
 
 def _until_parent_ends(asked: threading.Event) -> None:

@@ -36,8 +36,11 @@ class Settings:
     redis: str = _setting("", "redis://[user:password@]host:port/0 or unix://[user:password@]/path; empty: none given")
     redis_password: str = _setting("", "password of this service's Redis user, where the URL has none")
     redis_password_file: str = _setting("", "file that holds that password (a container's secret)")
-    keeper_password_file: str = _setting("", "file with the password of the Redis user `keeper`, for the lab, which "
-                                         "then cuts streams to a window, and deletes groups on request")
+    keeper_password_file: str = _setting(
+        "",
+        "file with the password of the Redis user `keeper`, for the lab, which "
+        "then cuts streams to a window, and deletes groups on request",
+    )
     tls: str = _setting("", "folder of services.launcher.certificates; empty: no TLS, and identities are unverified")
     ultravisor: str = _setting("", "address of the ultravisor, host:port")
     host_mm: str = _setting("", "address of the host MM, host:port")
@@ -47,8 +50,9 @@ class Settings:
     waiting: int = _setting(8192, "calls that wait at a time, without a thread; more are refused", low=1, high=1 << 20)
     max_message_mib: int = _setting(16, "largest message, MiB", low=1, high=1024)
     max_call_s: float = _setting(600.0, "longest call, seconds, deadline or none", low=0.1, high=86400)
-    keepalive_s: float = _setting(20.0, "seconds of silence until a client is asked, and until it must answer", low=0.1,
-                                  high=3600)  # fmt: skip
+    keepalive_s: float = _setting(
+        20.0, "seconds of silence until a client is asked, and until it must answer", low=0.1, high=3600
+    )
     grace_s: float = _setting(5.0, "seconds that calls in flight get after SIGTERM", low=0, high=600)
     health_s: float = _setting(1.0, "seconds between two looks at the service's own health", low=0.01, high=60)
     log: str = _setting("info", "least level logged; debug: every call", choices=LEVELS)
@@ -63,9 +67,12 @@ class Settings:
     def redis_url(self, role: str) -> str:
         """The URL of the shared state for `role`, whose Redis user has the role's name. InputError: none is given."""
         if not self.redis:
-            raise InputError("ULTRAFOLIO_REDIS: no shared state is given", allowed="redis://host:port/0 or unix:///path",
-                             cause="a service started alone has no server of its own",
-                             then="python -m services starts one, and prints its URL")  # fmt: skip
+            raise InputError(
+                "ULTRAFOLIO_REDIS: no shared state is given",
+                allowed="redis://host:port/0 or unix:///path",
+                cause="a service started alone has no server of its own",
+                then="python -m services starts one, and prints its URL",
+            )
         parts = urlsplit(self.redis)
         password = self.redis_password or _secret(self.redis_password_file)
         if parts.username or not password:
@@ -103,8 +110,14 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
 
 def table() -> list[tuple[str, str, str]]:
     """Variable, default, meaning: one row per setting, for help texts and guides."""
-    return [(PREFIX + f.name.upper(), str(int(f.default) if isinstance(f.default, bool) else f.default),
-             f.metadata["meaning"]) for f in fields(Settings)]  # fmt: skip
+    return [
+        (
+            PREFIX + f.name.upper(),
+            str(int(f.default) if isinstance(f.default, bool) else f.default),
+            f.metadata["meaning"],
+        )
+        for f in fields(Settings)
+    ]
 
 
 def _value(name: str, text: str, setting: Any) -> Any:
@@ -136,5 +149,8 @@ def _secret(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise InputError(f"{PREFIX}REDIS_PASSWORD_FILE: {path} cannot be read", value=error.strerror or str(error),
-                         allowed="a readable file with one password") from None  # fmt: skip
+        raise InputError(
+            f"{PREFIX}REDIS_PASSWORD_FILE: {path} cannot be read",
+            value=error.strerror or str(error),
+            allowed="a readable file with one password",
+        ) from None

@@ -20,8 +20,11 @@ class Tracing:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
-            raise InputError("ULTRAFOLIO_OTLP: traces need a package that is not installed", value=error.name,
-                             then="pip install 'ultrafolio[otel]'") from None  # fmt: skip
+            raise InputError(
+                "ULTRAFOLIO_OTLP: traces need a package that is not installed",
+                value=error.name,
+                then="pip install 'ultrafolio[otel]'",
+            ) from None
         self._context, self._propagate, self._trace = context, propagate, trace
         self._provider = TracerProvider(
             resource=Resource.create({"service.name": service, "service.instance.id": settings.instance})
@@ -34,9 +37,11 @@ class Tracing:
         """Start the span of a call that arrived, and make it this thread's current one."""
         carrier = {key: value for key, value in metadata or () if isinstance(value, str)}
         span = self._tracer.start_span(
-            rpc, self._propagate.extract(carrier), kind=self._trace.SpanKind.SERVER,
+            rpc,
+            self._propagate.extract(carrier),
+            kind=self._trace.SpanKind.SERVER,
             attributes={"rpc.system": "grpc", "rpc.method": rpc},
-        )  # fmt: skip
+        )
         return span, self._context.attach(self._trace.set_span_in_context(span))
 
     def end(self, begun: Any, code: str) -> None:

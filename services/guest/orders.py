@@ -102,9 +102,12 @@ def refused(group: Group, actor: int, done: Done) -> StatusError:
         early = f"once actor {int(who['after']) - 1} has finished" if who["after"] else ""
         shared = "pages that the guest shares" if who["kind"] in (RING, INTERRUPT) else ""
         return StatusError(
-            grpc.StatusCode.FAILED_PRECONDITION, "NOT_ENABLED", f"actor {actor} may not do that now", value=done.name,
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "NOT_ENABLED",
+            f"actor {actor} may not do that now",
+            value=done.name,
             allowed=", ".join(filter(None, (early, shared))),
-        )  # fmt: skip
+        )
     return StatusError(
         grpc.StatusCode.FAILED_PRECONDITION,
         "NO_STARTS_LEFT",

@@ -77,10 +77,16 @@ class Boot:
         for probe in range(REGIONS):
             origin = FIRST + (int.from_bytes(digest, "big") + probe) % REGIONS * REGION
             made = self._firmware.execute(
-                "create_configuration", group=request.group, vm=request.vm, request=derived(name, origin),
-                conf_base_stor=origin, conf_var_stor=origin + VARIABLE, guest_stor_len=memory, sca=origin + AREAS,
+                "create_configuration",
+                group=request.group,
+                vm=request.vm,
+                request=derived(name, origin),
+                conf_base_stor=origin,
+                conf_var_stor=origin + VARIABLE,
+                guest_stor_len=memory,
+                sca=origin + AREAS,
                 asce=_asce(origin),
-            )  # fmt: skip
+            )
             if made.rc not in IN_USE:
                 break
         return origin, made
@@ -88,15 +94,22 @@ class Boot:
     def _cpu(self, configuration: int, origin: int, number: int, name: str) -> Block:
         storage = origin + CPUS + number * CPU
         return self._firmware.execute(
-            "create_cpu", request=derived(name, configuration, number), guest_handle=configuration, number=number,
-            stor_origin=storage, state_origin=storage + 4 * PAGE,
-        )  # fmt: skip
+            "create_cpu",
+            request=derived(name, configuration, number),
+            guest_handle=configuration,
+            number=number,
+            stor_origin=storage,
+            state_origin=storage + 4 * PAGE,
+        )
 
     def _header(self, guest: Created, origin: int, header: bytes) -> Block:
         return self._firmware.execute(
-            "set_parameters", operand=header, guest_handle=guest.configuration, header_origin=origin + AREAS + 2 * PAGE,
+            "set_parameters",
+            operand=header,
+            guest_handle=guest.configuration,
+            header_origin=origin + AREAS + 2 * PAGE,
             header_len=len(header),
-        )  # fmt: skip
+        )
 
     def place(self, request: pb.UnpackRequest, vm: int) -> int:
         """Write encrypted pages where the guest finds them, and let the vCPU's imports of them unpack; how many could
@@ -105,9 +118,12 @@ class Boot:
         guest = self._guests.find(group, vm)
         if guest is None or guest.started:
             raise StatusError(
-                grpc.StatusCode.FAILED_PRECONDITION, "NOT_BOOTING", f"virtual machine {vm} of {group}",
-                value="it runs" if guest else "it was not created", allowed="between CreateGuest and StartGuest",
-            )  # fmt: skip
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "NOT_BOOTING",
+                f"virtual machine {vm} of {group}",
+                value="it runs" if guest else "it was not created",
+                allowed="between CreateGuest and StartGuest",
+            )
         pages = range(request.page, request.page + len(data) // PAGE)
         offsets = range(0, len(data), PAGE)
         accesses = [

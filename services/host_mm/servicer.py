@@ -41,8 +41,10 @@ OWN_WORK = tuple(kind for kind in range(len(ACTOR_KINDS)) if not is_guest(kind))
 ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1, "turn_come": 0}
 """Functions of model.host by which a thread comes over from a guest or device, or asks; how many arguments follow the
 actor."""
-FIT = {LRU: "a page in no batch, of a folio that is not frozen",
-       TAMPER: "a page that the host may access, and has not changed yet"}  # fmt: skip
+FIT = {
+    LRU: "a page in no batch, of a folio that is not frozen",
+    TAMPER: "a page that the host may access, and has not changed yet",
+}
 """Which pages an actor of such a kind may choose."""
 
 MOST_GROUPS = 4096
@@ -75,9 +77,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     @parks
     def Start(self, request: pb.StartRequest, context: Any) -> Pausing[pb.StartResponse]:
         group = self.groups[request.group]
-        actor = actor_of(
-            group.view.meta, request.actor, OWN_WORK, ", ".join(ACTOR_KINDS[kind] for kind in OWN_WORK)
-        )
+        actor = actor_of(group.view.meta, request.actor, OWN_WORK, ", ".join(ACTOR_KINDS[kind] for kind in OWN_WORK))
         page = page_of(group.view.meta, request.page)
         self._free(group, actor, request.request_id)
         op = _operation(int(group.view.meta.who["kind"][actor]), request.op)
@@ -85,9 +85,12 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         if done.steps and done.steps[-1].outcome < 0 and RULES[done.steps[-1].pc].chooses:
             raise _refused(group, done.steps[-1])
         return pb.StartResponse(
-            steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"], error=done.error,
+            steps=map(step_to, done.steps),
+            wait=done.wait,
+            revision=group.view.revisions["task"],
+            error=done.error,
             outcome=OUTCOME_DONE if done.over else OUTCOME_WAITS,
-        )  # fmt: skip
+        )
 
     def _free(self, group: Group, actor: int, request: str) -> None:
         """StatusError if the thread is in the middle of work that another request started."""
@@ -106,9 +109,11 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
 
     def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Pausing[Drive]:
         with in_words():
-            return (yield from self.threads.drive(
-                group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active
-            ))  # fmt: skip
+            return (
+                yield from self.threads.drive(
+                    group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active
+                )
+            )
 
     def Cross(self, request: pb.CrossRequest, context: Any) -> pb.CrossResponse:
         group = self.groups[request.group]
@@ -154,14 +159,20 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         meta = self.groups[request.group].view.meta
         if request.vm >= meta.vms:
             raise StatusError(
-                grpc.StatusCode.INVALID_ARGUMENT, "NO_SUCH_MACHINE", "virtual machine", value=request.vm,
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "NO_SUCH_MACHINE",
+                "virtual machine",
+                value=request.vm,
                 allowed=f"0 to {meta.vms - 1}",
-            )  # fmt: skip
+            )
         if not 0 < request.cpus <= MOST_CPUS:
             raise StatusError(
-                grpc.StatusCode.INVALID_ARGUMENT, "BAD_CPUS", "processors", value=request.cpus,
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "BAD_CPUS",
+                "processors",
+                value=request.cpus,
                 allowed=f"1 to {MOST_CPUS}",
-            )  # fmt: skip
+            )
         with in_words():
             return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE)
 
@@ -170,9 +181,12 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         actor_of(meta, request.actor, (VCPU,), "vCPUs")
         if not count or len(request.image) % PAGE:
             raise StatusError(
-                grpc.StatusCode.INVALID_ARGUMENT, "BAD_IMAGE", "image", value=f"{len(request.image)} bytes",
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "BAD_IMAGE",
+                "image",
+                value=f"{len(request.image)} bytes",
                 allowed="whole pages of 4,096 bytes",
-            )  # fmt: skip
+            )
         page_of(meta, request.page, count)
         with in_words():
             return pb.UnpackResponse(pages=self.boot.place(request, int(meta.who["vm"][request.actor])))
@@ -206,9 +220,12 @@ def _operation(kind: int, op: int) -> int:
     fit = (READ, WRITE) if kind == ACCESS else (TOUCH,)
     if op and op not in fit:
         raise StatusError(
-            grpc.StatusCode.INVALID_ARGUMENT, "NO_SUCH_OPERATION", "operation", value=op,
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "NO_SUCH_OPERATION",
+            "operation",
+            value=op,
             allowed=", ".join(f"{one} ({OPS[one]})" for one in (0, *fit)),
-        )  # fmt: skip
+        )
     return op or fit[0]
 
 

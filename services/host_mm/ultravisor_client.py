@@ -76,17 +76,27 @@ class Firmware:
         self.stub, self.guests, self.swap = stub, guests, swap
 
     def execute(
-        self, name: str, *, group: str = "", vm: int | None = None, operand: bytes = b"", request: str = "",
+        self,
+        name: str,
+        *,
+        group: str = "",
+        vm: int | None = None,
+        operand: bytes = b"",
+        request: str = "",
         **fields: int,
-    ) -> Block:  # fmt: skip
+    ) -> Block:
         """A call outside of any step, until it is not busy (uv_call in asm/uv.h, v6.13): its block as it was answered.
 
         request: names the call: repeated, it is answered as before and done once
         """
         message = ultravisor_pb2.ExecuteRequest(
-            group=group, vm=vm, operand=operand, running_cpus=1, request_id=request or request_id(),
+            group=group,
+            vm=vm,
+            operand=operand,
+            running_cpus=1,
+            request_id=request or request_id(),
             control_block=uvcb.pack(name, **fields),
-        )  # fmt: skip
+        )
         while (answer := self.stub.Execute(message)).condition_code >= CC_BUSY:
             continue
         return uvcb.unpack(answer.control_block)

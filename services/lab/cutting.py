@@ -76,9 +76,13 @@ class Keeper:
         self._folder.mkdir(parents=True, exist_ok=True)
         if len(list(self._folder.iterdir())) >= MOST_ARCHIVES:
             raise StatusError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY", "archives of this lab", value=MOST_ARCHIVES,
-                allowed=f"fewer than {MOST_ARCHIVES}", then=f"move files from {self._folder} to another place",
-            )  # fmt: skip
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "TOO_MANY",
+                "archives of this lab",
+                value=MOST_ARCHIVES,
+                allowed=f"fewer than {MOST_ARCHIVES}",
+                then=f"move files from {self._folder} to another place",
+            )
         events = list(store.history(group))
         data = validate.saved([(group, events)])
         digest = hashlib.sha256(data).hexdigest()
@@ -99,8 +103,10 @@ class Keeper:
     def _rights(self) -> RedisStore:
         if self._store is None:
             raise StatusError(
-                grpc.StatusCode.FAILED_PRECONDITION, "NO_KEEPER", "this lab may not cut or delete streams",
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "NO_KEEPER",
+                "this lab may not cut or delete streams",
                 allowed="a lab that has the password of the Redis user `keeper`",
                 then="ULTRAFOLIO_KEEPER_PASSWORD_FILE=FOLDER/keeper.password of services.launcher.users",
-            )  # fmt: skip
+            )
         return self._store

@@ -212,8 +212,13 @@ class Jobs:
         if wanted == CANCELLED:
             self._cancel(job)
         elif queue.read_ticket(store) is None:
-            raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "NOT_QUEUED", "the sweep is not queued yet",
-                              value=job, then="ask again in a second, or cancel it")  # fmt: skip
+            raise StatusError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "NOT_QUEUED",
+                "the sweep is not queued yet",
+                value=job,
+                then="ask again in a second, or cancel it",
+            )
         else:
             {PAUSED: queue.pause, RUNNING: queue.resume}[wanted](store, self._redis)
             # nothing comes while it is paused, and another sweep may have its follower's place
@@ -293,6 +298,11 @@ class Jobs:
 
 def _too_many(what: str, most: int, then: str) -> StatusError:
     return StatusError(
-        grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY", what, value=f"{most} are there", allowed=f"at most {most}",
-        cause="bounds keep the lab within its memory and its disk: docs/limits.md", then=then,
-    )  # fmt: skip
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "TOO_MANY",
+        what,
+        value=f"{most} are there",
+        allowed=f"at most {most}",
+        cause="bounds keep the lab within its memory and its disk: docs/limits.md",
+        then=then,
+    )

@@ -16,8 +16,12 @@ from ultrafolio.state.store import StoreUnavailable
 from ultrafolio.sweep import planfile
 
 EVERY_S = 0.5
-WORDS = {lab_pb2.SWEEP_STATE_RUNNING: "running", lab_pb2.SWEEP_STATE_PAUSED: "paused",
-         lab_pb2.SWEEP_STATE_CANCELLED: "cancelled", lab_pb2.SWEEP_STATE_DONE: "done"}  # fmt: skip
+WORDS = {
+    lab_pb2.SWEEP_STATE_RUNNING: "running",
+    lab_pb2.SWEEP_STATE_PAUSED: "paused",
+    lab_pb2.SWEEP_STATE_CANCELLED: "cancelled",
+    lab_pb2.SWEEP_STATE_DONE: "done",
+}
 
 
 class News:
@@ -58,8 +62,15 @@ class News:
         now = self._jobs.progress(job)
         failed = self._jobs.failure(job)
         state = "failed" if failed else WORDS[now.state]
-        return {"job": job, "name": self._jobs.name(job), "state": state, "done": now.done, "cells": now.cells,
-                "quarantined": now.quarantined, "why": failed}  # fmt: skip
+        return {
+            "job": job,
+            "name": self._jobs.name(job),
+            "state": state,
+            "done": now.done,
+            "cells": now.cells,
+            "quarantined": now.quarantined,
+            "why": failed,
+        }
 
     # --------------------------------------------------------------------------------------------- plots
     def _plots(self, job: str) -> tuple[int, list[Any]]:
@@ -85,8 +96,12 @@ class News:
         While the sweep runs they are of the rows that its store holds. InputError where it holds none, or is none.
         """
         cells, plots = self._plots(job)
-        return {"cells": cells, "plots": [{"name": plot.name, "title": plot.title, "caption": plot.caption,
-                "alt": plot.alt} for plot in plots]}  # fmt: skip
+        return {
+            "cells": cells,
+            "plots": [
+                {"name": plot.name, "title": plot.title, "caption": plot.caption, "alt": plot.alt} for plot in plots
+            ],
+        }
 
     def plot(self, job: str, name: str) -> str:
         """One plot as SVG, as it was drawn last: there are more cells every second, and drawing takes longer."""

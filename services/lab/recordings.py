@@ -51,14 +51,21 @@ class Recordings:
                 for piece in pieces:
                     size += len(piece)
                     if size > LARGEST:
-                        raise InputError("recording: too large", value=f"over {LARGEST} bytes",
-                                         allowed=f"{LARGEST} bytes as it is sent", then="gzip it")  # fmt: skip
+                        raise InputError(
+                            "recording: too large",
+                            value=f"over {LARGEST} bytes",
+                            allowed=f"{LARGEST} bytes as it is sent",
+                            then="gzip it",
+                        )
                     if used + size > MOST_BYTES:
                         raise StatusError(
-                            grpc.StatusCode.RESOURCE_EXHAUSTED, "RECORDINGS_FULL", "uploaded recordings",
-                            value=f"over {MOST_BYTES} bytes", allowed=f"{MOST_BYTES} bytes in all",
+                            grpc.StatusCode.RESOURCE_EXHAUSTED,
+                            "RECORDINGS_FULL",
+                            "uploaded recordings",
+                            value=f"over {MOST_BYTES} bytes",
+                            allowed=f"{MOST_BYTES} bytes in all",
                             then=f"remove those of finished sweeps from {self.folder.name}/ in the lab's data",
-                        )  # fmt: skip
+                        )
                     digest.update(piece)
                     out.write(piece)
                 out.flush()

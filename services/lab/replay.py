@@ -130,9 +130,12 @@ class Film:
     # --------------------------------------------------------------------------------------------- the beginning
     def _begin(self, event: Event, entry: Entry) -> None:
         if not isinstance(entry, Made) or entry.role not in _ROLES:
-            raise InputError(f"entry {event.id} of the stream", value=type(entry).__name__,
-                             allowed="the layout of ultravisor, host and guest, then steps",
-                             cause="the stream was cut off at its beginning, or changed")  # fmt: skip
+            raise InputError(
+                f"entry {event.id} of the stream",
+                value=type(entry).__name__,
+                allowed="the layout of ultravisor, host and guest, then steps",
+                cause="the stream was cut off at its beginning, or changed",
+            )
         self._started[entry.role] = entry
         if set(self._started) != _ROLES:
             return
@@ -148,12 +151,19 @@ class Film:
         """InputError for a group that is no group, or too large for the page."""
         pages = int(meta.cfg["pages"][0])
         if not 0 < pages <= MAX_PAGES or len(meta.who) != meta.cfg["actors"][0] or not 0 <= meta.vms <= 256:
-            raise InputError("size of the group", value=f"{pages} pages", allowed=f"1 to {MAX_PAGES} pages",
-                             then="ultrafolio trace validate holds a stream of any size against the rules")  # fmt: skip
+            raise InputError(
+                "size of the group",
+                value=f"{pages} pages",
+                allowed=f"1 to {MAX_PAGES} pages",
+                then="ultrafolio trace validate holds a stream of any size against the rules",
+            )
         for name, data in sections.items():
             if name not in DTYPES or len(data) != meta.blank(name).nbytes:
-                raise InputError(f"section {name} of the group", value=f"{len(data)} bytes",
-                                 allowed="as many as its pages and actors take")  # fmt: skip
+                raise InputError(
+                    f"section {name} of the group",
+                    value=f"{len(data)} bytes",
+                    allowed="as many as its pages and actors take",
+                )
 
     def _start(self, event: Event, replay: Replay) -> None:
         """The film begins here: as the group was laid out, or at a checkpoint."""
@@ -194,8 +204,11 @@ class Film:
                 steps.append(Step("ultravisor", f"{entry.function}{tuple(entry.arguments)}", _uv(entry.result), []))
             role = "ultravisor"
         else:
-            raise InputError(f"entry {event.id} of the stream", value=type(entry).__name__,
-                             allowed="steps, after the group was laid out")  # fmt: skip
+            raise InputError(
+                f"entry {event.id} of the stream",
+                value=type(entry).__name__,
+                allowed="steps, after the group was laid out",
+            )
         waits = told(self._live)
         changed = self._changed()
         n = self.frames[-1].n + 1 if self.frames else self.base.n + 1
@@ -220,8 +233,14 @@ class Film:
         page = interpreted().focus(s, t, step.page) if known else 0
         if not self._replay.take(event.id, Steps(entry.role, [step])):
             return False
-        steps.append(Step(_COLUMN[RULES[pc].actor], self._what(step, pc, page), OUTCOMES[step.outcome],
-                          [_call(*result) for result in step.results]))  # fmt: skip
+        steps.append(
+            Step(
+                _COLUMN[RULES[pc].actor],
+                self._what(step, pc, page),
+                OUTCOMES[step.outcome],
+                [_call(*result) for result in step.results],
+            )
+        )
         return True
 
     def _what(self, step: StepEvent, pc: int, page: int) -> str:
@@ -254,8 +273,17 @@ class Film:
         s, run = self._live, interpreted()
         uv, mm = s.uv[page].state, s.mm[page]
         bit = bool(s.mm[run.bit_page(s, page)].arch)
-        flags = (uv, 3), (bit, 1), (bit and uv != SECURE, 1), (mm.locked, 1), (mm.frozen, 1), (mm.writeback, 2), \
-            (mm.dirty, 1), (s.io[page].flying, 1), (run.head(s, page) == page, 1)  # fmt: skip
+        flags = (
+            (uv, 3),
+            (bit, 1),
+            (bit and uv != SECURE, 1),
+            (mm.locked, 1),
+            (mm.frozen, 1),
+            (mm.writeback, 2),
+            (mm.dirty, 1),
+            (s.io[page].flying, 1),
+            (run.head(s, page) == page, 1),
+        )
         code = at = 0
         for value, width in (*flags, (mm.pins, 6), (mm.longs, 6), (mm.refs, 7)):
             code |= max(0, min(int(value), (1 << width) - 1)) << at

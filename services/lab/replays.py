@@ -88,9 +88,13 @@ class Films:
     def _there(self, group: str) -> None:
         groups = self.groups()
         if group not in groups:
-            raise InputError("no such folio group", value=group, allowed=", ".join(groups[:20]) or "none is there yet",
-                             cause="it was never laid out here, or its data was removed",
-                             then="python examples/lay_out.py makes one from a scenario")  # fmt: skip
+            raise InputError(
+                "no such folio group",
+                value=group,
+                allowed=", ".join(groups[:20]) or "none is there yet",
+                cause="it was never laid out here, or its data was removed",
+                then="python examples/lay_out.py makes one from a scenario",
+            )
 
     def _follow(self, key: tuple[str, str], film: Film) -> None:
         """Feed a film while somebody looks at it."""
@@ -118,8 +122,12 @@ class Films:
     def keep(self, data: bytes) -> tuple[str, list[str]]:
         """Keep a saved stream: its name, and its groups. InputError: it is too long, or none."""
         if len(data) > MAX_BYTES:
-            raise InputError("the saved stream is too long", value=f"{len(data)} bytes", allowed=f"{MAX_BYTES} bytes",
-                             then="ultrafolio trace validate --group NAME --save FILE saves one group")  # fmt: skip
+            raise InputError(
+                "the saved stream is too long",
+                value=f"{len(data)} bytes",
+                allowed=f"{MAX_BYTES} bytes",
+                then="ultrafolio trace validate --group NAME --save FILE saves one group",
+            )
         name = hashlib.blake2b(data, digest_size=8).hexdigest()
         file = self._folder / name
         replace(file, data)
@@ -151,9 +159,13 @@ class Films:
     def _streams(self, saved: str) -> dict[str, list[Event]]:
         file = self._folder / saved
         if not SAVED.fullmatch(saved) or not file.is_file():
-            raise InputError("no such saved stream here", value=saved, allowed="one that was opened in this page",
-                             cause="it was opened in another lab, or the lab keeps no folder",
-                             then="open the file again; its link stays the same")  # fmt: skip
+            raise InputError(
+                "no such saved stream here",
+                value=saved,
+                allowed="one that was opened in this page",
+                cause="it was opened in another lab, or the lab keeps no folder",
+                then="open the file again; its link stays the same",
+            )
         os.utime(file)
         try:
             return validate.read(file)

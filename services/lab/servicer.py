@@ -40,9 +40,13 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
     def UploadRecording(self, requests: Iterator[pb.UploadRecordingRequest], context: Any) -> Any:
         if not self._uploads.acquire(blocking=False):
             raise StatusError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY", "uploads at a time", value=f"{MOST_UPLOADS} go on",
-                allowed=f"{MOST_UPLOADS}", then="upload it again later",
-            )  # fmt: skip
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "TOO_MANY",
+                "uploads at a time",
+                value=f"{MOST_UPLOADS} go on",
+                allowed=f"{MOST_UPLOADS}",
+                then="upload it again later",
+            )
         try:
             path, size = self.jobs.recordings.keep(_in_time(requests, context))
         finally:

@@ -119,9 +119,13 @@ class Watchers:
             if reader is None:
                 if len(self._readers) >= MOST_READERS:
                     raise StatusError(
-                        grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHED", "groups that are watched",
-                        value=len(self._readers), allowed=f"{MOST_READERS} at a time", then="watch again later",
-                    )  # fmt: skip
+                        grpc.StatusCode.RESOURCE_EXHAUSTED,
+                        "TOO_MANY_WATCHED",
+                        "groups that are watched",
+                        value=len(self._readers),
+                        allowed=f"{MOST_READERS} at a time",
+                        then="watch again later",
+                    )
                 reader = self._readers[group] = _Reader(self._store, group, after)
                 threading.Thread(target=reader.run, name=f"watch {group}", daemon=True).start()
             reader.asked = time.monotonic()

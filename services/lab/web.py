@@ -1,11 +1,11 @@
 """The lab's page: Starlette in a thread of the lab's process. What happens goes out as server-sent events.
 
-    /                      the page; its style and scripts beside it
-    /live?group=&saved=    events: `news` (groups, sweeps), and of one film `base`, `frames`, `end`; an event of frames
-                           has the last entry as its id, so that a page that lost the line goes on where it was
-    /saved                 POST of a saved stream: its name and groups;  /saved/NAME: its groups
-    /groups/NAME           DELETE removes a group for ever; POST of …/archive saves its stream in the lab's folder
-    /sweeps/JOB/plots      what the report draws of a sweep, as far as it is;  …/NAME.svg
+/                      the page; its style and scripts beside it
+/live?group=&saved=    events: `news` (groups, sweeps), and of one film `base`, `frames`, `end`; an event of frames
+                       has the last entry as its id, so that a page that lost the line goes on where it was
+/saved                 POST of a saved stream: its name and groups;  /saved/NAME: its groups
+/groups/NAME           DELETE removes a group for ever; POST of …/archive saves its stream in the lab's folder
+/sweeps/JOB/plots      what the report draws of a sweep, as far as it is;  …/NAME.svg
 """
 
 from __future__ import annotations
@@ -46,8 +46,12 @@ BEAT_S = 2.0
 MOST_FRAMES = 500
 """Of one event: a long film arrives in pieces, and the page draws between them."""
 _POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-_HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache",
-            "Referrer-Policy": "no-referrer"}  # fmt: skip
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def application(
@@ -91,13 +95,19 @@ def application(
 
     def plot(request: Request) -> Response:
         svg = news.plot(request.path_params["job"], request.path_params["name"])
-        return Response(svg, media_type="image/svg+xml", headers=_HEADERS | {"Content-Security-Policy":
-                        "default-src 'none'; style-src 'unsafe-inline'"})  # fmt: skip
+        return Response(
+            svg,
+            media_type="image/svg+xml",
+            headers=_HEADERS | {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+        )
 
     return Starlette(
         routes=[
-            *(Route("/" if file.name == "index.html" else f"/{file.name}", _file(file)) for file in FOLDER.iterdir()
-              if file.suffix in KINDS),
+            *(
+                Route("/" if file.name == "index.html" else f"/{file.name}", _file(file))
+                for file in FOLDER.iterdir()
+                if file.suffix in KINDS
+            ),
             Route("/live", live),
             Route("/saved", save, methods=["POST"]),
             Route("/saved/{name}", saved_groups),
@@ -109,7 +119,7 @@ def application(
         # another site's name that leads here is not ours
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_names(host, hosts))],
         exception_handlers={InputError: _refused, StoreUnavailable: _away, 404: _nowhere},
-    )  # fmt: skip
+    )
 
 
 def _file(file: Path) -> Callable[[Request], Response]:
@@ -204,8 +214,13 @@ class Page:
             self._listener.listen()
         except OSError as error:
             self._listener.close()
-            raise InputError("ULTRAFOLIO_WEB_PORT: cannot listen there", value=port, allowed="a free port, 0 or -1",
-                             cause=error.strerror or "", then=f"ss -ltnp | grep :{port}") from None  # fmt: skip
+            raise InputError(
+                "ULTRAFOLIO_WEB_PORT: cannot listen there",
+                value=port,
+                allowed="a free port, 0 or -1",
+                cause=error.strerror or "",
+                then=f"ss -ltnp | grep :{port}",
+            ) from None
         shown = f"[{host}]" if ":" in host else host
         self.address = f"{shown}:{self._listener.getsockname()[1]}"
         app = application(films, news, host, self._ending, hosts, keeper)

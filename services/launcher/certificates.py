@@ -39,44 +39,66 @@ def make(folder: Path, guests: Sequence[str] = ()) -> list[Path]:
     InputError: the folder holds an authority already (its certificates would stop to match), or cannot be written.
     """
     if (folder / "ca.crt").exists():
-        raise InputError(f"{folder}: holds certificates already", allowed="a new or empty folder",
-                         cause="a new authority makes the certificates of running services worthless",
-                         then=f"rm -r {folder}")  # fmt: skip
+        raise InputError(
+            f"{folder}: holds certificates already",
+            allowed="a new or empty folder",
+            cause="a new authority makes the certificates of running services worthless",
+            then=f"rm -r {folder}",
+        )
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ultrafolio development authority")])
-    ca = _signed(ca_name, ca_key, ca_name, ca_key, [
-        (x509.BasicConstraints(ca=True, path_length=0), True),
-        (_usage(sign_certificates=True), True),
-    ])  # fmt: skip
+    ca = _signed(
+        ca_name,
+        ca_key,
+        ca_name,
+        ca_key,
+        [
+            (x509.BasicConstraints(ca=True, path_length=0), True),
+            (_usage(sign_certificates=True), True),
+        ],
+    )
     files = {"ca.key": _pem(ca_key)}
     own = ((f"guest-{machine.replace('/', '-')}", f"guest/{machine}") for machine in guests)
     for name, uri in [*((role, role) for role in ROLES), *own]:
         role, key = uri.partition("/")[0], ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"ultrafolio {name}")])
-        certificate = _signed(subject, key, ca_name, ca_key, [
-            (x509.BasicConstraints(ca=False, path_length=None), True),
-            (_usage(sign_certificates=False), True),
-            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), False),
-            (x509.SubjectAlternativeName(_names(role, uri)), False),
-        ])  # fmt: skip
+        certificate = _signed(
+            subject,
+            key,
+            ca_name,
+            ca_key,
+            [
+                (x509.BasicConstraints(ca=False, path_length=None), True),
+                (_usage(sign_certificates=False), True),
+                (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), False),
+                (x509.SubjectAlternativeName(_names(role, uri)), False),
+            ],
+        )
         files |= {f"{name}.key": _pem(key), f"{name}.crt": certificate}
     # the authority's certificate comes last: where it is, everything is
     return _write(folder, files | {"ca.crt": ca})
 
 
 def _signed(
-    subject: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Name, issuer_key: ec.EllipticCurvePrivateKey,
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
     extensions: Sequence[tuple[x509.ExtensionType, bool]],
-) -> bytes:  # fmt: skip
+) -> bytes:
     now = datetime.now(UTC)
     builder = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         # an hour back: the clocks of two machines differ
-        .not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=DAYS))
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=DAYS))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
-    )  # fmt: skip
+    )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
     return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
@@ -84,9 +106,16 @@ def _signed(
 
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=True, key_cert_sign=sign_certificates, crl_sign=sign_certificates, content_commitment=False,
-        key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=True,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _names(role: str, uri: str) -> list[x509.GeneralName]:
@@ -115,8 +144,11 @@ def _write(folder: Path, files: dict[str, bytes]) -> list[Path]:
                 file.write(content)
             os.replace(part, folder / name)
     except OSError as error:
-        raise InputError(f"{folder}: certificates cannot be written", value=error.strerror or str(error),
-                         allowed="a folder that this user may write to") from None  # fmt: skip
+        raise InputError(
+            f"{folder}: certificates cannot be written",
+            value=error.strerror or str(error),
+            allowed="a folder that this user may write to",
+        ) from None
     return [folder / name for name in files]
 
 

@@ -69,9 +69,14 @@ class Child:
         with log.open("ab") as file:
             # a session of its own: a Ctrl-C in the terminal reaches the launcher only, which stops the parts in order
             self.process = subprocess.Popen(
-                [sys.executable, "-m", part.module], cwd=ROOT, env=environment, stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=file, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-m", part.module],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                start_new_session=True,
+            )
         self.says: dict[str, Any] = {}
         self._said = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -105,9 +110,11 @@ class Child:
                 self.process.wait(5)
         code = self.process.poll()
         raise InputError(
-            f"{self.part.name}: {'is not ready' if code is None else f'ended with {code}'}", value=self.last_word(),
-            cause="its log says why", then=f"cat {self._log}",
-        )  # fmt: skip
+            f"{self.part.name}: {'is not ready' if code is None else f'ended with {code}'}",
+            value=self.last_word(),
+            cause="its log says why",
+            then=f"cat {self._log}",
+        )
 
     def last_word(self) -> str:
         """What its log says last: the reason of an entry, or an error with what stands indented below it."""
@@ -225,9 +232,15 @@ class Cluster:
         # a metrics port that was given is the first part's, and the others' follow
         metrics = common.metrics_port + (list(self.todo).index(name) if common.metrics_port > 0 else 0)
         return replace(
-            common, instance=name, port=self._ports[name], metrics_port=metrics, data=str(data), with_parent=True,
-            redis=self.state.url, redis_password_file=secret or common.redis_password_file,
+            common,
+            instance=name,
+            port=self._ports[name],
+            metrics_port=metrics,
+            data=str(data),
+            with_parent=True,
+            redis=self.state.url,
+            redis_password_file=secret or common.redis_password_file,
             keeper_password_file=(keeper or common.keeper_password_file) if part.service == "lab" else "",
             ultravisor="" if part.service == "ultravisor" else self.address("ultravisor"),
             host_mm="" if part.service in ("ultravisor", "host_mm") else self.address("host_mm"),
-        )  # fmt: skip
+        )

@@ -41,8 +41,12 @@ def main(url: str, decision: str, group: str | None) -> None:
             _accept_machine(store, behind)
             return
         if group is None or group_name(group) not in refused:
-            raise InputError("folio group", value=group, allowed=", ".join(refused) or "none is refused",
-                             then="python -m services.launcher.recover URL list")  # fmt: skip
+            raise InputError(
+                "folio group",
+                value=group,
+                allowed=", ".join(refused) or "none is refused",
+                then="python -m services.launcher.recover URL list",
+            )
         {"accept": store.accept, "delete": store.delete}[decision](group)
         print(f"{group}: {decision}ed" if decision == "accept" else f"{group}: deleted")
     except InputError as error:
@@ -56,8 +60,9 @@ def _accept_machine(store: RedisStore, behind: bool) -> None:
     """Let the machine's number of changes pass all that were seen. InputError: it is not refused."""
     kept = store.get(KEY)
     if not behind:
-        raise InputError("the ultravisor's machine", allowed="one that is refused",
-                         then="python -m services.launcher.recover URL")  # fmt: skip
+        raise InputError(
+            "the ultravisor's machine", allowed="one that is refused", then="python -m services.launcher.recover URL"
+        )
     machine = decode(kept) if kept else Machine()
     # nobody knows how often a machine changed of which nothing is left
     changes = machine.changes + PASSED if kept else time.time_ns()

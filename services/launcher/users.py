@@ -36,8 +36,11 @@ def keep(folder: Path) -> dict[str, str]:
                 _private(file, passwords[user] + "\n")
         _private(folder / ACL_FILE, acl.acl_file(passwords))
     except OSError as error:
-        raise InputError(f"{folder}: the Redis users' files cannot be written", value=error.strerror or str(error),
-                         allowed="a folder that this user may write to") from None  # fmt: skip
+        raise InputError(
+            f"{folder}: the Redis users' files cannot be written",
+            value=error.strerror or str(error),
+            allowed="a folder that this user may write to",
+        ) from None
     return passwords
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from services.ultravisor import machine_state as m
 from services.ultravisor.machine_state import Configuration, Cpu, Machine, Storage
-from ultrafolio.uvcall.calls import (  # fmt: skip
+from ultrafolio.uvcall.calls import (
     CPU,
     CPU_CHECK_STOPPED,
     CPU_LOAD,
@@ -97,8 +97,9 @@ def create_configuration(machine: Machine, f: Fields, vm: int | None, group: str
     )
     handle, machine = machine.handle()
     number = machine.vms if vm is None else vm
-    made = Configuration(handle=handle, vm=number, guest=guest, asce=asce, sca=sca.origin, base=base, variable=variable,
-                         group=group)  # fmt: skip
+    made = Configuration(
+        handle=handle, vm=number, guest=guest, asce=asce, sca=sca.origin, base=base, variable=variable, group=group
+    )
     return machine.put(made).replace(vms=max(machine.vms, number + 1)), {"guest_handle": handle}
 
 

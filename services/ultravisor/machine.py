@@ -93,10 +93,16 @@ class Machines:
             calls, seen = Calls(pages, part, request.request_id), _seen(machine, pages, name)
             caller = None if guest is None else _handle_of(seen.machine, pages, guest)
             answer = Firmware(calls, self._open).execute(
-                seen.machine, request.control_block, caller, m3=request.m3, problem_state=request.problem_state,
-                cpus_running=max(1, request.running_cpus), operand=request.operand,
-                vm=request.vm if guest is None and request.HasField("vm") else None, group=request.group,
-            )  # fmt: skip
+                seen.machine,
+                request.control_block,
+                caller,
+                m3=request.m3,
+                problem_state=request.problem_state,
+                cpus_running=max(1, request.running_cpus),
+                operand=request.operand,
+                vm=request.vm if guest is None and request.HasField("vm") else None,
+                group=request.group,
+            )
             after = seen.without(machine, answer.machine)
             if answer.machine is seen.machine or after == machine:
                 break

@@ -211,8 +211,12 @@ def laboratory(guests: Mapping[int, tuple[int, Storage]], ram: int = 4 * GIB, gr
     Their memory is the folio group `group`. The base storage lies just above real storage, in nobody's way.
     """
     none = Storage(0, 0)
-    made = [Configuration(handle=handle, vm=vm, guest=guest, asce=0, sca=0, base=none, variable=none,
-                          group=group, verified=True) for handle, (vm, guest) in guests.items()]  # fmt: skip
+    made = [
+        Configuration(
+            handle=handle, vm=vm, guest=guest, asce=0, sca=0, base=none, variable=none, group=group, verified=True
+        )
+        for handle, (vm, guest) in guests.items()
+    ]
     return Machine(ram=ram, base=Storage(ram, BASE_STORAGE)).put(*made)
 
 
@@ -225,8 +229,11 @@ def inject(machine: Machine, command: int, condition_code: int, count: int) -> M
     if command not in known:
         raise InputError("command", value=f"{command:#06x}", allowed=", ".join(f"{code:#06x}" for code in known))
     if condition_code not in (CC_BUSY, CC_PARTIAL) or count < 0:
-        raise InputError("injected answer", value=f"condition code {condition_code}, {count} times",
-                         allowed="condition code 2 (busy) or 3 (partial), 0 times or more")  # fmt: skip
+        raise InputError(
+            "injected answer",
+            value=f"condition code {condition_code}, {count} times",
+            allowed="condition code 2 (busy) or 3 (partial), 0 times or more",
+        )
     others = {code: answer for code, answer in machine.injections.items() if code != command}
     return machine.replace(injections=others | ({command: Injection(condition_code, count)} if count else {}))
 

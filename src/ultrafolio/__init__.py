@@ -38,7 +38,6 @@ __all__ = [
 CALLS = frozenset(__all__) - {"__version__"}
 
 
-
 class _Package(ModuleType):
     """This package. Some calls are named as subpackages are: `uf.check` is the call, whatever was imported before, and
     `from ultrafolio.check import ...` finds the subpackage."""

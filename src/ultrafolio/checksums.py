@@ -75,10 +75,12 @@ class Pieces(io.RawIOBase):
 
     def _changed(self, at: int) -> InputError:
         return InputError(
-            f"{self._name}: damaged", value=f"batch {self._number}, at byte {at}: its checksum differs",
-            allowed="the file as it was written", cause="a disk, a copy or an editor changed it",
+            f"{self._name}: damaged",
+            value=f"batch {self._number}, at byte {at}: its checksum differs",
+            allowed="the file as it was written",
+            cause="a disk, a copy or an editor changed it",
             then=f"delete only {self._name}, then repeat the sweep: all else is kept, and those cells run again",
-        )  # fmt: skip
+        )
 
 
 def _digest(data: bytes, size: int) -> bytes:

@@ -101,17 +101,34 @@ def _not_ours(error: BaseException) -> str:
         if not package.startswith(("ultrafolio", "services", "workers")):
             return str(missing(package))
     if isinstance(error, UnicodeEncodeError):
-        return str(InputError("this output cannot be written", value=f"encoding {error.encoding}", allowed="UTF-8",
-                              cause="the locale is of 8 bits", then="export PYTHONUTF8=1, and the same again"))
+        return str(
+            InputError(
+                "this output cannot be written",
+                value=f"encoding {error.encoding}",
+                allowed="UTF-8",
+                cause="the locale is of 8 bits",
+                then="export PYTHONUTF8=1, and the same again",
+            )
+        )
     if isinstance(error, MemoryError):
-        return str(InputError("there is not enough memory", cause="what was asked for is too large for this machine",
-                              then="the same with less: fewer cells, pages or states"))  # fmt: skip
+        return str(
+            InputError(
+                "there is not enough memory",
+                cause="what was asked for is too large for this machine",
+                then="the same with less: fewer cells, pages or states",
+            )
+        )
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{error.filename}: " if error.filename else "output: "
-        return str(InputError(f"{where}cannot be read or written", value=error.strerror,
-                              allowed="a place of the right kind, with free space",
-                              cause=_CAUSES.get(error.errno, "the system refuses it"),
-                              then="name another place, or make room; then the same again"))  # fmt: skip
+        return str(
+            InputError(
+                f"{where}cannot be read or written",
+                value=error.strerror,
+                allowed="a place of the right kind, with free space",
+                cause=_CAUSES.get(error.errno, "the system refuses it"),
+                then="name another place, or make room; then the same again",
+            )
+        )
     return ""
 
 

@@ -14,9 +14,12 @@ from ultrafolio.errors import InputError
 def unwritable(path: Path, error: OSError) -> InputError:
     """The error for a store that cannot be written to, a full disk above all."""
     return InputError(
-        f"{path}: cannot be written", value=error.strerror or str(error), allowed="a folder with free space",
-        cause="what is stored already is safe", then="make room, then repeat the same command: it resumes",
-    )  # fmt: skip
+        f"{path}: cannot be written",
+        value=error.strerror or str(error),
+        allowed="a folder with free space",
+        cause="what is stored already is safe",
+        then="make room, then repeat the same command: it resumes",
+    )
 
 
 def replace(path: Path, content: bytes) -> None:

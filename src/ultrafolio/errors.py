@@ -18,9 +18,7 @@ class InputError(Exception):
     then     the command to run next
     """
 
-    def __init__(
-        self, what: str, *, value: object = None, allowed: str = "", cause: str = "", then: str = ""
-    ) -> None:
+    def __init__(self, what: str, *, value: object = None, allowed: str = "", cause: str = "", then: str = "") -> None:
         self.what, self.value, self.allowed, self.cause, self.then = what, value, allowed, cause, then
         super().__init__(str(self))
 
@@ -52,9 +50,13 @@ def missing(package: str) -> InputError:
     """The error for a package that is not installed: what brings it, and what to type."""
     extra = EXTRAS.get(package)
     wanted = f"'ultrafolio[{extra}]'" if extra else "ultrafolio"
-    return InputError("a package is not installed", value=package, allowed=f"{wanted} has it",
-                      cause="it is optional" if extra else "the installation is not complete",
-                      then=f"python -m pip install {wanted}")  # fmt: skip
+    return InputError(
+        "a package is not installed",
+        value=package,
+        allowed=f"{wanted} has it",
+        cause="it is optional" if extra else "the installation is not complete",
+        then=f"python -m pip install {wanted}",
+    )
 
 
 def need(*packages: str) -> None:

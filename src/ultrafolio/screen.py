@@ -40,8 +40,9 @@ def show(what: RenderableType, on: Console | None = None) -> None:
     for part in what.renderables if isinstance(what, Group) else [what]:
         for column in part.columns if isinstance(part, Table) else ():
             if column.no_wrap:
-                column.min_width = max(on.measure(cell, options=endless).maximum
-                                       for cell in (column.header, *column.cells))  # fmt: skip
+                column.min_width = max(
+                    on.measure(cell, options=endless).maximum for cell in (column.header, *column.cells)
+                )
         on.width = max(width, on.measure(part, options=endless).minimum if isinstance(part, Table) else 0)
         on.print(part)
         on.width = width

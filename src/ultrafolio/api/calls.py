@@ -41,9 +41,15 @@ def policies(*names: str) -> Policies:
 
 
 def check(
-    scenario: str | Path | Scenario, *, policy: str | Policy, safety: bool = False, symmetry: bool = False,
-    max_states: int = MAX_STATES, memory_mib: int = MAX_MIB, threads: int = 1,
-) -> Result:  # fmt: skip
+    scenario: str | Path | Scenario,
+    *,
+    policy: str | Policy,
+    safety: bool = False,
+    symmetry: bool = False,
+    max_states: int = MAX_STATES,
+    memory_mib: int = MAX_MIB,
+    threads: int = 1,
+) -> Result:
     """Every interleaving of a scenario under a policy, as `ultrafolio check`.
 
     safety      only what must hold always
@@ -57,8 +63,11 @@ def check(
     """
     story = _scenario(scenario)
     chosen = _policy(policy, story)
-    for name, value, most in (("max_states", max_states, 2**31 - 2), ("memory_mib", memory_mib, 2**20),
-                              ("threads", threads, 64)):  # fmt: skip
+    for name, value, most in (
+        ("max_states", max_states, 2**31 - 2),
+        ("memory_mib", memory_mib, 2**20),
+        ("threads", threads, 64),
+    ):
         if not isinstance(value, int) or not 1 <= value <= most:
             raise InputError(f"check: {name}", value=value, allowed=f"1 to {most}")
     extent = Extent(max_states, memory_mib, safety, symmetry, threads)

@@ -61,10 +61,16 @@ class Explorer(Tabular):
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """The moves of this state: the index of each enabled one, or why it is refused."""
         return [
-            {"index": move.index, "actor": self._guide.walk.actors[move.actor], "rule": move.rule, "op": move.op,
-             "page": move.page, "outcome": move.outcome_word}
+            {
+                "index": move.index,
+                "actor": self._guide.walk.actors[move.actor],
+                "rule": move.rule,
+                "op": move.op,
+                "page": move.page,
+                "outcome": move.outcome_word,
+            }
             for move in self._guide.walk.moves(self._trail.here)
-        ]  # fmt: skip
+        ]
 
     def heading(self) -> str:
         """The scenario, the policy and the path."""

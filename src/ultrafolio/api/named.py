@@ -52,8 +52,12 @@ class Scenario:
         try:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{name}: not TOML", value=str(error), allowed="a scenario, as in scenarios/",
-                             then="ultrafolio reference") from None  # fmt: skip
+            raise InputError(
+                f"{name}: not TOML",
+                value=str(error),
+                allowed="a scenario, as in scenarios/",
+                then="ultrafolio reference",
+            ) from None
         return cls(name, "", scenario.parse(document, name))
 
     @property

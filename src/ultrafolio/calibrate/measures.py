@@ -57,8 +57,12 @@ def hashing(settings: Settings, seconds: float) -> Iterator[Sample]:
     """SHA-256 and SHA-512 over 4 KiB."""
     page = os.urandom(PAGE)
     for name in ("sha256", "sha512"):
-        yield sample(name, f"{name.upper()[:3]}-{name[3:]} over 4 KiB; batches of 16",
-                     partial(each, partial(getattr(hashlib, name), page)), seconds / 2)  # fmt: skip
+        yield sample(
+            name,
+            f"{name.upper()[:3]}-{name[3:]} over 4 KiB; batches of 16",
+            partial(each, partial(getattr(hashlib, name), page)),
+            seconds / 2,
+        )
 
 
 def fault(settings: Settings, seconds: float) -> Iterator[Sample]:
@@ -88,12 +92,19 @@ def folio(size_kb: int) -> Measure:
 
     def measure(settings: Settings, seconds: float) -> Iterator[Sample]:
         with system.offered(size_kb, change=settings.folio_sizes), system.Region(size_kb << 10, huge=True) as region:
-            yield sample(f"fault_{size_kb}kB", f"first touch of a folio of {size_kb} KiB",
-                         lambda: _folio(region, size_kb), seconds / 2)  # fmt: skip
+            yield sample(
+                f"fault_{size_kb}kB",
+                f"first touch of a folio of {size_kb} KiB",
+                lambda: _folio(region, size_kb),
+                seconds / 2,
+            )
             empty = summary("", "", [_split(region, size_kb, split=False) for _ in range(LEAST * 4)])
-            yield sample(f"split_{size_kb}kB",
-                         f"split of a folio of {size_kb} KiB mapped by PTEs (MADV_COLD on a page of it), less the call",
-                         lambda: _split(region, size_kb) - empty.median, seconds / 2)  # fmt: skip
+            yield sample(
+                f"split_{size_kb}kB",
+                f"split of a folio of {size_kb} KiB mapped by PTEs (MADV_COLD on a page of it), less the call",
+                lambda: _split(region, size_kb) - empty.median,
+                seconds / 2,
+            )
 
     return measure
 
@@ -128,10 +139,16 @@ def drain(settings: Settings, seconds: float) -> Iterator[Sample]:
             own.append(sealing(here, here))
             every.append(sealing(here, other))
     floor = float(np.median(empty))
-    yield summary("drain_own", "drain of this CPU's LRU batch: sealing a memfd whose page is in it, less the call",
-                  [took - floor for took in own])  # fmt: skip
-    yield summary("drain_all", "drain of all CPUs' LRU batches: the same with the page in another CPU's batch",
-                  [took - floor for took in every])  # fmt: skip
+    yield summary(
+        "drain_own",
+        "drain of this CPU's LRU batch: sealing a memfd whose page is in it, less the call",
+        [took - floor for took in own],
+    )
+    yield summary(
+        "drain_all",
+        "drain of all CPUs' LRU batches: the same with the page in another CPU's batch",
+        [took - floor for took in every],
+    )
 
 
 def sealing(here: int, writer: int, *, drained: bool = False) -> float:
@@ -193,8 +210,15 @@ def measures() -> dict[str, Measure]:
     """Every measure by name, in the order in which they run."""
     sizes = {f"folio_{size_kb}kB": folio(size_kb) for size_kb in system.folio_sizes()}
     large: dict[str, Measure] = sizes or {"folio": _no_folios}
-    return {"crypto": crypto, "hashing": hashing, "fault": fault, **large, "drain": drain, "direct_io": direct_io,
-            "writeback": writeback}  # fmt: skip
+    return {
+        "crypto": crypto,
+        "hashing": hashing,
+        "fault": fault,
+        **large,
+        "drain": drain,
+        "direct_io": direct_io,
+        "writeback": writeback,
+    }
 
 
 def _no_folios(settings: Settings, seconds: float) -> Iterator[Sample]:

@@ -54,8 +54,10 @@ def page_types(flags: PageFlags, folder: Path) -> Seen:
     heads, tails = sum("HEAD" in page for page in seen), sum("TAIL" in page for page in seen)
     anonymous = all("ANON" in page for page in [*seen, alone])
     right = (heads, tails) == (1, pages - 1) and anonymous and not {"HEAD", "TAIL"} & alone
-    return right, (f"{size_kb} KiB folio: {heads} head, {tails} tails, {'' if anonymous else 'not '}all anonymous, "
-                   f"{_on('LRU' in seen[0])}; 4 KiB page: {_words(alone)}")  # fmt: skip
+    return right, (
+        f"{size_kb} KiB folio: {heads} head, {tails} tails, {'' if anonymous else 'not '}all anonymous, "
+        f"{_on('LRU' in seen[0])}; 4 KiB page: {_words(alone)}"
+    )
 
 
 def split_under_pin(flags: PageFlags, folder: Path) -> Seen:
@@ -161,7 +163,8 @@ def drain_all(flags: PageFlags, folder: Path) -> Seen:
         before, between, after = _batched(flags, cpus[1], cpus[0])
     return (before, between, after) == (False, False, True), (
         f"in another CPU's batch: {_on(before)}; after this CPU's own drain: {_on(between)}; after a call that met "
-        f"the extra reference: {_on(after)}")  # fmt: skip
+        f"the extra reference: {_on(after)}"
+    )
 
 
 def _batched(flags: PageFlags, writer: int, here: int) -> tuple[bool, bool, bool]:

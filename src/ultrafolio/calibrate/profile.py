@@ -56,13 +56,18 @@ def entries(samples: Sequence[Sample], missing: Sequence[Missing]) -> list[Cost]
     by = {made.name: made for made in samples}
     found = {cost.name: cost for cost in [*_medians(by), *_splits(by), *_spread(by)]}
     because = {lost.name: lost.reason for lost in missing}
-    return [found.get(name) or Cost(name, ns, "assumed", _reason(name, because, one_size="split_page" in found))
-            for name, (ns, _) in DEFAULTS.items()]  # fmt: skip
+    return [
+        found.get(name) or Cost(name, ns, "assumed", _reason(name, because, one_size="split_page" in found))
+        for name, (ns, _) in DEFAULTS.items()
+    ]
 
 
 def _medians(by: dict[str, Sample]) -> list[Cost]:
-    return [Cost(name, by[source].median, "measured", _told(by[source], remark))
-            for name, (source, remark) in MEASURED.items() if source in by]  # fmt: skip
+    return [
+        Cost(name, by[source].median, "measured", _told(by[source], remark))
+        for name, (source, remark) in MEASURED.items()
+        if source in by
+    ]
 
 
 def _told(made: Sample, remark: str = "") -> str:
@@ -91,8 +96,10 @@ def _splits(by: dict[str, Sample]) -> list[Cost]:
     x, y = np.array([*medians.keys()], float), np.array([*medians.values()], float)
     slope, fixed = np.polyfit(x, y, 1, w=1 / x)
     why = f"line through the medians of {sizes}"
-    return [Cost("split_fixed", max(0, round(fixed)), "measured", why),
-            Cost("split_page", max(0, round(slope)), "measured", why)]  # fmt: skip
+    return [
+        Cost("split_fixed", max(0, round(fixed)), "measured", why),
+        Cost("split_page", max(0, round(slope)), "measured", why),
+    ]
 
 
 _MEASURES = {"import_call": "crypto", "export_call": "crypto", "fault": "fault", "drain_own": "drain",

@@ -58,8 +58,9 @@ def sample(name: str, what: str, once: Callable[[], float], seconds: float) -> S
 def summary(name: str, what: str, times: Sequence[float]) -> Sample:
     """The median, the quartiles and the mean of `times`, in ns, rounded; never below zero."""
     low, middle, high = np.percentile(times, (25, 50, 75)).round().astype(int).tolist()
-    return Sample(name, what, max(0, middle), max(0, low), max(0, high), max(0, round(float(np.mean(times)))),
-                  len(times))  # fmt: skip
+    return Sample(
+        name, what, max(0, middle), max(0, low), max(0, high), max(0, round(float(np.mean(times)))), len(times)
+    )
 
 
 def each(call: Callable[[], object], count: int = 16) -> float:

@@ -206,8 +206,10 @@ def offered(size_kb: int, *, change: bool = False) -> Iterator[None]:
         return
     before = _chosen(setting)
     if not change:
-        raise NotPossible(f"folios of {size_kb} KiB are not offered: {setting} is {before}; "
-                          "as root, --folio-sizes offers them while it measures")  # fmt: skip
+        raise NotPossible(
+            f"folios of {size_kb} KiB are not offered: {setting} is {before}; "
+            "as root, --folio-sizes offers them while it measures"
+        )
     try:
         setting.write_text("madvise")
     except OSError as error:

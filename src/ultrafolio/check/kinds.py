@@ -28,5 +28,9 @@ WORKERS = (WRITEBACK, RECLAIM, MAPPING, SPECULATIVE, ACCESS)
 AT_ONCE = (LRU, REBOOT, TAMPER)
 """Kinds of actors that are busy with no page between their steps."""
 _APART = {kind for kind in range(len(ACTOR_KINDS)) if kind not in (VCPU, *DEVICES, *WORKERS, *AT_ONCE)}
-fits(f"kinds of actors, of which folding does not know {', '.join(ACTOR_KINDS[kind] for kind in sorted(_APART))}",
-     len(ACTOR_KINDS), len(ACTOR_KINDS) - len(_APART), "check/kinds.py: DEVICES, WORKERS or AT_ONCE")  # fmt: skip
+fits(
+    f"kinds of actors, of which folding does not know {', '.join(ACTOR_KINDS[kind] for kind in sorted(_APART))}",
+    len(ACTOR_KINDS),
+    len(ACTOR_KINDS) - len(_APART),
+    "check/kinds.py: DEVICES, WORKERS or AT_ONCE",
+)

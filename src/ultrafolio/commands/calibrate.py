@@ -29,17 +29,30 @@ _STYLE = {probes.AGREES: "green", probes.DIFFERS: "bold red", probes.IMPOSSIBLE:
 
 @click.command("calibrate")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the cost profile to this TOML file.")
-@click.option("--seconds", default=10.0, show_default=True, type=Finite(0.1, 3600),
-              help="About how long to measure, all in all.")  # fmt: skip
-@click.option("--folder", default=Path("."), show_default=True, type=click.Path(path_type=Path),
-              help="Whose disk is measured; a nameless file of 16 MiB is made there and gone at the end.")  # fmt: skip
-@click.option("--folio-sizes", is_flag=True, help="Also measure folio sizes that this system refuses: each is set to "
-              "madvise for its turn, and put back. Needs root.")  # fmt: skip
-@click.option("--kernel/--no-kernel", default=True, show_default=True,
-              help="Hold the model's rules against the running kernel; most probes need root.")  # fmt: skip
+@click.option(
+    "--seconds", default=10.0, show_default=True, type=Finite(0.1, 3600), help="About how long to measure, all in all."
+)
+@click.option(
+    "--folder",
+    default=Path("."),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Whose disk is measured; a nameless file of 16 MiB is made there and gone at the end.",
+)
+@click.option(
+    "--folio-sizes",
+    is_flag=True,
+    help="Also measure folio sizes that this system refuses: each is set to "
+    "madvise for its turn, and put back. Needs root.",
+)
+@click.option(
+    "--kernel/--no-kernel",
+    default=True,
+    show_default=True,
+    help="Hold the model's rules against the running kernel; most probes need root.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the tables.")
-def calibrate(output: Path | None, seconds: float, folder: Path, folio_sizes: bool, kernel: bool,
-              as_json: bool) -> int:  # fmt: skip
+def calibrate(output: Path | None, seconds: float, folder: Path, folio_sizes: bool, kernel: bool, as_json: bool) -> int:
     """Measure on this machine what the steps of the model take, and hold its rules against the running kernel.
 
     Measured are AES-GCM and hashes over 4 KiB, first touches and splits by folio size, LRU drains, direct I/O by
@@ -57,8 +70,12 @@ def calibrate(output: Path | None, seconds: float, folder: Path, folio_sizes: bo
     if output:
         in_folder(output)
     if not folder.is_dir():
-        raise InputError(f"--folder: no folder {folder}", value=str(folder), allowed="a folder that can be written to",
-                         then=f"mkdir -p {shlex.quote(str(folder))}")  # fmt: skip
+        raise InputError(
+            f"--folder: no folder {folder}",
+            value=str(folder),
+            allowed="a folder that can be written to",
+            then=f"mkdir -p {shlex.quote(str(folder))}",
+        )
     samples, missing = _measure(measures.Settings(folder, folio_sizes), seconds)
     found = probes.findings(folder) if kernel else []
     costs, command = profile.entries(samples, missing), _command(output, seconds, folder, folio_sizes, kernel)
@@ -99,8 +116,12 @@ def _command(output: Path | None, seconds: float, folder: Path, folio_sizes: boo
     return shlex.join(words + ([] if kernel else ["--no-kernel"]))
 
 
-def _show(samples: Sequence[Sample], missing: Sequence[Missing], costs: Sequence[profile.Cost],
-          found: Sequence[probes.Finding]) -> None:  # fmt: skip
+def _show(
+    samples: Sequence[Sample],
+    missing: Sequence[Missing],
+    costs: Sequence[profile.Cost],
+    found: Sequence[probes.Finding],
+) -> None:
     console = screen.console()
     table = _table("measured", "median", "quartiles", "n", "what")
     for made in samples:
@@ -152,6 +173,7 @@ def _table(*titles: str) -> Table:
     """A table whose last column alone may wrap."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in titles:
-        table.add_column(title, justify="right" if title in ("median", "n", "ns") else "left",
-                         no_wrap=title != titles[-1])  # fmt: skip
+        table.add_column(
+            title, justify="right" if title in ("median", "n", "ns") else "left", no_wrap=title != titles[-1]
+        )
     return table

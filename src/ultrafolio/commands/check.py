@@ -32,37 +32,99 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 
 @click.command("check")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--all", "every", is_flag=True, help="All scenarios of scenarios/ here, or the shipped ones: a matrix "
-              "scenario x policy.")  # fmt: skip
-@click.option("--policy", "names", multiple=True, shell_complete=among(policies.names),
-              help="A preset, a kernel such as linux-6.14, a [policy.NAME] of the file, or FILE.toml#NAME; several "
-              "times for several.  "
-              "[default: all presets]")  # fmt: skip
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="All scenarios of scenarios/ here, or the shipped ones: a matrix scenario x policy.",
+)
+@click.option(
+    "--policy",
+    "names",
+    multiple=True,
+    shell_complete=among(policies.names),
+    help="A preset, a kernel such as linux-6.14, a [policy.NAME] of the file, or FILE.toml#NAME; several "
+    "times for several.  "
+    "[default: all presets]",
+)
 @click.option("--diff-policy", nargs=2, metavar="A B", help="Only the scenarios whose verdict differs between two.")
-@click.option("--vary", "ranges", multiple=True, metavar="NAME=A..B",
-              help="The scenario at several sizes, a row a size: vcpus=1..4, order=0..3, a number or a list A,B,C; "
-              "two of them for all combinations.")  # fmt: skip
+@click.option(
+    "--vary",
+    "ranges",
+    multiple=True,
+    metavar="NAME=A..B",
+    help="The scenario at several sizes, a row a size: vcpus=1..4, order=0..3, a number or a list A,B,C; "
+    "two of them for all combinations.",
+)
 @click.option("--expect", is_flag=True, help="Compare with the [expect] tables: exit 0 when all is as expected.")
-@click.option("--max-states", default=MAX_STATES, show_default=True, type=click.IntRange(1, 2**31 - 2),
-              help="Stop there; the verdict is then unknown.")  # fmt: skip
-@click.option("--memory", "max_mib", default=MAX_MIB, show_default=True, type=click.IntRange(1, 2**20), metavar="MIB",
-              help="Stop before the graph outgrows this; the verdict is then unknown.")  # fmt: skip
+@click.option(
+    "--max-states",
+    default=MAX_STATES,
+    show_default=True,
+    type=click.IntRange(1, 2**31 - 2),
+    help="Stop there; the verdict is then unknown.",
+)
+@click.option(
+    "--memory",
+    "max_mib",
+    default=MAX_MIB,
+    show_default=True,
+    type=click.IntRange(1, 2**20),
+    metavar="MIB",
+    help="Stop before the graph outgrows this; the verdict is then unknown.",
+)
 @click.option("--safety", is_flag=True, help="Only what must hold always: a third of the memory, no leads-to.")
-@click.option("--symmetry", is_flag=True, help="Like --safety, with one state for all in which like pages or like "
-              "guests have changed places; refused where that would be unsound.")  # fmt: skip
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64),
-              help="Explore with so many; the result is the same.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True,
-              help="json, tap: a record per scenario and policy; mermaid, itf: the worst story.")  # fmt: skip
+@click.option(
+    "--symmetry",
+    is_flag=True,
+    help="Like --safety, with one state for all in which like pages or like "
+    "guests have changed places; refused where that would be unsound.",
+)
+@click.option(
+    "--threads",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Explore with so many; the result is the same.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="json, tap: a record per scenario and policy; mermaid, itf: the worst story.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--export", "language", type=click.Choice(("promela", "promela-fair")),
-              help="Print the system as a Promela program instead of checking it: one process, or one per thread "
-              "with leads-to formulas.")  # fmt: skip
-@click.option("--save", type=click.Path(path_type=Path), help="Write the worst story to this trace file, "
-              "for ultrafolio trace verify.")  # fmt: skip
-def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], diff_policy: tuple[str, str] | None,
-                  ranges: tuple[str, ...], expect: bool, max_states: int, max_mib: int, safety: bool, symmetry: bool,
-                  threads: int, form: str, as_json: bool, language: str | None, save: Path | None) -> int:  # fmt: skip
+@click.option(
+    "--export",
+    "language",
+    type=click.Choice(("promela", "promela-fair")),
+    help="Print the system as a Promela program instead of checking it: one process, or one per thread "
+    "with leads-to formulas.",
+)
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    help="Write the worst story to this trace file, for ultrafolio trace verify.",
+)
+def check_command(
+    files: tuple[Path, ...],
+    every: bool,
+    names: tuple[str, ...],
+    diff_policy: tuple[str, str] | None,
+    ranges: tuple[str, ...],
+    expect: bool,
+    max_states: int,
+    max_mib: int,
+    safety: bool,
+    symmetry: bool,
+    threads: int,
+    form: str,
+    as_json: bool,
+    language: str | None,
+    save: Path | None,
+) -> int:
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
 
     \b
@@ -76,13 +138,25 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
     Exit codes: 0 holds, 1 violated, 2 bad input, 3 unknown (a limit was reached), 4 a defect of ultrafolio.
     """
     if ranges:
-        vary.refuse(files, {"--all": every, "--expect": expect, "--export": language, "--save": save,
-                            "--diff-policy": diff_policy, "--format": form not in ("text", "json")})  # fmt: skip
+        vary.refuse(
+            files,
+            {
+                "--all": every,
+                "--expect": expect,
+                "--export": language,
+                "--save": save,
+                "--diff-policy": diff_policy,
+                "--format": form not in ("text", "json"),
+            },
+        )
     if every:
         files = (*files, *_all())
     if not files:
-        raise InputError("no scenario given", allowed="SCENARIO.toml files, names of shipped ones, or --all",
-                         then="ultrafolio check --help")  # fmt: skip
+        raise InputError(
+            "no scenario given",
+            allowed="SCENARIO.toml files, names of shipped ones, or --all",
+            then="ultrafolio check --help",
+        )
     if language:
         return _export(files, names, fair=language == "promela-fair")
     if save:
@@ -91,11 +165,17 @@ def check_command(files: tuple[Path, ...], every: bool, names: tuple[str, ...], 
         raise InputError("--json and --format say different things", value=form, allowed="one of them")
     form = "json" if as_json else form
     if expect and (safety or symmetry):
-        raise InputError("--expect compares whole verdicts", value="--symmetry" if symmetry else "--safety",
-                         allowed="an exploration with leads-to, and of every state")  # fmt: skip
+        raise InputError(
+            "--expect compares whole verdicts",
+            value="--symmetry" if symmetry else "--safety",
+            allowed="an exploration with leads-to, and of every state",
+        )
     if diff_policy and names:
-        raise InputError("--diff-policy names the policies itself", value="--policy " + " --policy ".join(names),
-                         allowed="one of the two")  # fmt: skip
+        raise InputError(
+            "--diff-policy names the policies itself",
+            value="--policy " + " --policy ".join(names),
+            allowed="one of the two",
+        )
     extent = Extent(max_states, max_mib, safety, symmetry, threads)
     chosen = diff_policy or names or tuple(policies.PRESETS)
     if ranges:
@@ -134,8 +214,11 @@ def _all() -> list[Path]:
 def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> int:
     """Print one scenario under one policy as Promela; the program's head says how to run it."""
     if len(files) != 1 or len(names) != 1:
-        raise InputError("--export writes one program", value=f"{len(files)} scenarios, {len(names)} policies",
-                         allowed="one SCENARIO.toml and one --policy")  # fmt: skip
+        raise InputError(
+            "--export writes one program",
+            value=f"{len(files)} scenarios, {len(names)} policies",
+            allowed="one SCENARIO.toml and one --policy",
+        )
     story = scenario.read(shipped.found(files[0], "scenarios"))
     system = scenario.system(story, policies.find(names[0], story.tables))
     click.echo(program.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
@@ -232,6 +315,8 @@ def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] 
     if not diff:
         names = "  ".join(f"{n}\0{name}" for n, name in enumerate(chosen, 1))
         click.echo(textwrap.fill(names, screen.columns(), break_on_hyphens=False).replace("\0", " "))
-    click.echo("waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and\n"
-               "taken again for ever; fatal: the VMM is told; unsafe: a property is violated")  # fmt: skip
+    click.echo(
+        "waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and\n"
+        "taken again for ever; fatal: the VMM is told; unsafe: a property is violated"
+    )
     click.echo(f"reproduce: {_typed()}")

@@ -39,6 +39,9 @@ def completion(context: click.Context, shell: str) -> None:
     """
     made = get_completion_class(shell)
     if made is None or (shell == "bash" and not shutil.which("bash")):
-        raise InputError(f"no completion for {shell} here", allowed=", ".join(SHELLS),
-                         cause="it asks the shell for its version, and the shell is not installed")  # fmt: skip
+        raise InputError(
+            f"no completion for {shell} here",
+            allowed=", ".join(SHELLS),
+            cause="it asks the shell for its version, and the shell is not installed",
+        )
     click.echo(made(context.find_root().command, {}, "ultrafolio", "_ULTRAFOLIO_COMPLETE").source())

@@ -81,8 +81,17 @@ def doctor(parts: tuple[str, ...], as_json: bool) -> int:
     bad = [one for one in asked if one.state != OK]
     shown = asked if parts else found
     if as_json:
-        click.echo(json.dumps({"ok": not bad, "python": platform.python_version(), "cpus": os.cpu_count(),
-                               "asked": list(parts), "findings": [asdict(one) for one in shown]}))  # fmt: skip
+        click.echo(
+            json.dumps(
+                {
+                    "ok": not bad,
+                    "python": platform.python_version(),
+                    "cpus": os.cpu_count(),
+                    "asked": list(parts),
+                    "findings": [asdict(one) for one in shown],
+                }
+            )
+        )
     else:
         _show(shown, bad, brief=not parts)
     return int(bool(bad))
@@ -119,15 +128,28 @@ def _packages(extra: str) -> list[Finding]:
             found.append(Finding(extra or CORE, name, MISSING, f"wanted {wanted}", pip))
             continue
         state = OK if fits(version, wanted) else OLD
-        found.append(Finding(extra or CORE, name, state, f"{version} ({wanted})" if state == OLD else version,
-                             "" if state == OK else pip))  # fmt: skip
+        found.append(
+            Finding(
+                extra or CORE,
+                name,
+                state,
+                f"{version} ({wanted})" if state == OLD else version,
+                "" if state == OK else pip,
+            )
+        )
     return found
 
 
 def fits(version: str, wanted: str) -> bool:
     """Whether a released version satisfies a comma-separated list of >=, <=, ==, !=, > and < against numbers."""
-    tests = {">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b, "==": lambda a, b: a == b,
-             "!=": lambda a, b: a != b, ">": lambda a, b: a > b, "<": lambda a, b: a < b}  # fmt: skip
+    tests = {
+        ">=": lambda a, b: a >= b,
+        "<=": lambda a, b: a <= b,
+        "==": lambda a, b: a == b,
+        "!=": lambda a, b: a != b,
+        ">": lambda a, b: a > b,
+        "<": lambda a, b: a < b,
+    }
     for sign, bound in re.findall(r"([<>=!]=?)\s*([\w.]+)", wanted):
         have, limit = _numbers(version), _numbers(bound)
         length = max(len(have), len(limit))
@@ -153,11 +175,18 @@ def _cache() -> Iterator[Finding]:
     while not there.exists():
         there = there.parent
     if not os.access(there, os.W_OK):
-        yield Finding(CORE, "compiled rules", MISSING, f"{folder} cannot be written: compiled again by each command",
-                      "export ULTRAFOLIO_CACHE=FOLDER")  # fmt: skip
+        yield Finding(
+            CORE,
+            "compiled rules",
+            MISSING,
+            f"{folder} cannot be written: compiled again by each command",
+            "export ULTRAFOLIO_CACHE=FOLDER",
+        )
         return
-    told = [f"{what} {'compiled' if is_kept(function) else 'not yet: the first use compiles'}"
-            for what, function in (("checker", "bfs.explore"), ("simulator", "loop.simulate"))]  # fmt: skip
+    told = [
+        f"{what} {'compiled' if is_kept(function) else 'not yet: the first use compiles'}"
+        for what, function in (("checker", "bfs.explore"), ("simulator", "loop.simulate"))
+    ]
     yield Finding(CORE, "compiled rules", OK, f"{', '.join(told)}; in {folder}")
 
 

@@ -21,24 +21,64 @@ from ultrafolio.model import policies, scenario
 
 @click.command("explore")
 @click.argument("file", metavar="SCENARIO", type=click.Path(path_type=Path))
-@click.option("--policy", "names", multiple=True, required=True, shell_complete=among(policies.names),
-              help="A preset, a [policy.NAME] of the file, or FILE.toml#NAME; given again, the same steps under each.")
-@click.option("--path", "path", default="", metavar="3.1.0", 
-              help="The index of each enabled step taken from the start.")  # fmt: skip
-@click.option("--goto", "target", metavar="WHERE", help="counterexample, loop (once around it), or an expression: "
-              "'uv[1].state == EXPORTED and mm[0].longs > 0', the nearest state where it holds.")  # fmt: skip
+@click.option(
+    "--policy",
+    "names",
+    multiple=True,
+    required=True,
+    shell_complete=among(policies.names),
+    help="A preset, a [policy.NAME] of the file, or FILE.toml#NAME; given again, the same steps under each.",
+)
+@click.option(
+    "--path", "path", default="", metavar="3.1.0", help="The index of each enabled step taken from the start."
+)
+@click.option(
+    "--goto",
+    "target",
+    metavar="WHERE",
+    help="counterexample, loop (once around it), or an expression: "
+    "'uv[1].state == EXPORTED and mm[0].longs > 0', the nearest state where it holds.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The state as one JSON object.")
-@click.option("--export", "target_file", type=click.Path(path_type=Path), metavar="FILE.html",
-              help="Write one HTML file that opens from disk.")  # fmt: skip
+@click.option(
+    "--export",
+    "target_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Write one HTML file that opens from disk.",
+)
 @click.option("--serve", "serving", is_flag=True, help="Serve the page on this machine until interrupted.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where --serve listens.")
 @click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--max-states", default=MAX_STATES, show_default=True, type=click.IntRange(1, 2**31 - 2),
-              help="The checker looks no further for --goto and the story.")  # fmt: skip
-@click.option("--memory", "max_mib", default=MAX_MIB, show_default=True, type=click.IntRange(1, 2**20), metavar="MIB",
-              help="The checker's graph stays below this.")  # fmt: skip
-def explore(file: Path, names: tuple[str, ...], path: str, target: str | None, as_json: bool, target_file: Path | None,
-            serving: bool, host: str, port: int, max_states: int, max_mib: int) -> int:  # fmt: skip
+@click.option(
+    "--max-states",
+    default=MAX_STATES,
+    show_default=True,
+    type=click.IntRange(1, 2**31 - 2),
+    help="The checker looks no further for --goto and the story.",
+)
+@click.option(
+    "--memory",
+    "max_mib",
+    default=MAX_MIB,
+    show_default=True,
+    type=click.IntRange(1, 2**20),
+    metavar="MIB",
+    help="The checker's graph stays below this.",
+)
+def explore(
+    file: Path,
+    names: tuple[str, ...],
+    path: str,
+    target: str | None,
+    as_json: bool,
+    target_file: Path | None,
+    serving: bool,
+    host: str,
+    port: int,
+    max_states: int,
+    max_mib: int,
+) -> int:
     """Walk the state graph of SCENARIO: what is enabled, what is refused and why, what changed, what holds.
 
     \b
@@ -56,8 +96,11 @@ def explore(file: Path, names: tuple[str, ...], path: str, target: str | None, a
     Exit codes: 0 shown, 1 there is no such state, 2 bad input, 3 not found before a limit was reached.
     """
     if sum((bool(target_file), serving, as_json or bool(target) or bool(path))) > 1:
-        raise InputError("these do not go together", value="--serve, --export, and --path, --goto or --json",
-                         allowed="one of the three ways")  # fmt: skip
+        raise InputError(
+            "these do not go together",
+            value="--serve, --export, and --path, --goto or --json",
+            allowed="one of the three ways",
+        )
     if path and target:
         raise InputError("--path and --goto name two states", value=f"{path}, {target}", allowed="one of them")
     if len(set(names)) < len(names):
@@ -92,8 +135,12 @@ def _show(guides: list[Guide], path: str, target: str | None, as_json: bool) -> 
 def _export(guides: list[Guide], words: list[str], file: Path) -> int:
     """Write the page with its states, whole or not at all; the file names the command by the file's own name only."""
     if not file.parent.is_dir():
-        raise InputError(f"--export: no folder {file.parent}", value=str(file), allowed="a folder that exists",
-                         then=shlex.join(["mkdir", "-p", str(file.parent)]))  # fmt: skip
+        raise InputError(
+            f"--export: no folder {file.parent}",
+            value=str(file),
+            allowed="a folder that exists",
+            then=shlex.join(["mkdir", "-p", str(file.parent)]),
+        )
     command = shlex.join([*words, "--export", file.name])
     data = embed.data(guides, command)
     content = page.alone([guide.walk for guide in guides], data).encode()

@@ -38,21 +38,34 @@ def document() -> str:
     shown = sum(bool(row.shown_by) for row in FIXES)
     heading = ["commit", "what was wrong", "first bad", "first good", "stable", "shown by, or why not"]
     complaints = ["complaint", "by", "mail", "shown by, or why not"]
-    return "\n".join([
-        INTRO,
-        f"{shown} of {len(FIXES)} fixes are shown.", "",
-        *_table(heading, [_fix_cells(row) for row in FIXES]), "",
-        "## Complaints without a fix", "",
-        "What kernel people wrote about the same code, and no commit has answered.", "",
-        *_table(complaints, [_complaint_cells(row) for row in COMPLAINTS]), "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            INTRO,
+            f"{shown} of {len(FIXES)} fixes are shown.",
+            "",
+            *_table(heading, [_fix_cells(row) for row in FIXES]),
+            "",
+            "## Complaints without a fix",
+            "",
+            "What kernel people wrote about the same code, and no commit has answered.",
+            "",
+            *_table(complaints, [_complaint_cells(row) for row in COMPLAINTS]),
+            "",
+        ]
+    )
 
 
 def _fix_cells(row: Fix) -> list[str]:
     commits = " ".join(f"`{commit}`" for commit in (row.commit, *row.also))
     words = f"{row.shows}; with the fix it holds" if row.shown_by else ""
-    return [f"{commits} {row.subject}", row.bug, row.first_bad or "every", row.first_good, ", ".join(row.stable),
-            _shown(row.shown_by, _choices(row.without), words) or row.why_not]  # fmt: skip
+    return [
+        f"{commits} {row.subject}",
+        row.bug,
+        row.first_bad or "every",
+        row.first_good,
+        ", ".join(row.stable),
+        _shown(row.shown_by, _choices(row.without), words) or row.why_not,
+    ]
 
 
 def _complaint_cells(row: Complaint) -> list[str]:

@@ -26,8 +26,12 @@ def init(folder: Path, as_json: bool) -> int:
     Exit codes: 0 done, 2 bad input.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder}: not empty", allowed="a new or an empty folder",
-                         cause="what stands there is not written over", then=f"ultrafolio init {folder}/lab")
+        raise InputError(
+            f"{folder}: not empty",
+            allowed="a new or an empty folder",
+            cause="what stands there is not written over",
+            then=f"ultrafolio init {folder}/lab",
+        )
     part = folder.with_name(folder.name + ".tmp")
     try:
         for name in shipped.FOLDERS:
@@ -38,9 +42,13 @@ def init(folder: Path, as_json: bool) -> int:
     except OSError as error:
         # shutil.Error has no errno, and a list of (from, to, why)
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
-        raise InputError(f"{folder}: cannot be written", value=why, allowed="a folder with 6 MB of free space",
-                         cause="the disk is full, or the folder is somebody else's",
-                         then="make room, or name another folder") from None  # fmt: skip
+        raise InputError(
+            f"{folder}: cannot be written",
+            value=why,
+            allowed="a folder with 6 MB of free space",
+            cause="the disk is full, or the folder is somebody else's",
+            then="make room, or name another folder",
+        ) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     files = sum(1 for path in folder.rglob("*") if path.is_file())

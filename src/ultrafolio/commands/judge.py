@@ -21,21 +21,32 @@ from ultrafolio.judge.verdict import judge as judge_tree
 
 
 @click.command()
-@click.option("--tree", "trees", multiple=True, required=True, metavar="DIR",
-              help="A kernel source tree.")  # fmt: skip
+@click.option("--tree", "trees", multiple=True, required=True, metavar="DIR", help="A kernel source tree.")
 @click.option("--preset", default="", metavar="NAME", help="The policy to hold it to, instead of its version's.")
 @click.option("--alone", is_flag=True, help="One operation at a time only; no two at once.")
 @click.option("--every", is_flag=True, help="Two at once from every start, not only from the named ones: minutes.")
-@click.option("--three", multiple=True, type=click.Choice(list(NAMED)), metavar="START",
-              help=f"Three at once, too, from this start; may be given again: {', '.join(NAMED)}.")  # fmt: skip
+@click.option(
+    "--three",
+    multiple=True,
+    type=click.Choice(list(NAMED)),
+    metavar="START",
+    help=f"Three at once, too, from this start; may be given again: {', '.join(NAMED)}.",
+)
 @click.option("--citations", is_flag=True, help="Only say which cited functions the tree does not have.")
 @click.option("--source", is_flag=True, help="Only print the C program: the shim, the cut functions, the callers.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.option("--markdown", is_flag=True, help="The page docs/judged.md; --tree may be given again.")
 def judge(
-    trees: tuple[str, ...], preset: str, alone: bool, every: bool, three: tuple[str, ...],
-    citations: bool, source: bool, as_json: bool, markdown: bool,
-) -> int:  # fmt: skip
+    trees: tuple[str, ...],
+    preset: str,
+    alone: bool,
+    every: bool,
+    three: tuple[str, ...],
+    citations: bool,
+    source: bool,
+    as_json: bool,
+    markdown: bool,
+) -> int:
     """Judge the rules by the kernel's own functions.
 
     They are cut from the tree by name, unmodified, compiled over a shim, and run from every small situation alone, and
@@ -91,20 +102,32 @@ def _citations(tree: Tree) -> int:
 def as_record(result: Judgement) -> dict[str, Any]:
     """The result as a JSON object; version 2 of it."""
     return {
-        "version": 2, "kernel": result.version, "policy": result.policy, "carried": result.carried,
-        "pieces": result.cuts, "not_judged": result.not_judged, "agrees": result.agrees,
+        "version": 2,
+        "kernel": result.version,
+        "policy": result.policy,
+        "carried": result.carried,
+        "pieces": result.cuts,
+        "not_judged": result.not_judged,
+        "agrees": result.agrees,
         "complete": not result.not_judged,
         "operations": {
-            name: {"equal": one.equal, "explained": one.starts_explained,
-                   "reasons": dict(sorted(one.explained.items())), "differ": one.differ}
+            name: {
+                "equal": one.equal,
+                "explained": one.starts_explained,
+                "reasons": dict(sorted(one.explained.items())),
+                "differ": one.differ,
+            }
             for name, one in result.operated.items()
         },
         "at_once": {
-            "systems": result.at_once[0], "starts": result.at_once[1], "states": result.nodes,
-            "missing": result.missing, "reasons": dict(sorted(result.explained.items())),
+            "systems": result.at_once[0],
+            "starts": result.at_once[1],
+            "states": result.nodes,
+            "missing": result.missing,
+            "reasons": dict(sorted(result.explained.items())),
             "unreached": {group: dict(sorted(ends.items())) for group, ends in result.unreached.items() if ends},
         },
-    }  # fmt: skip
+    }
 
 
 def _text(result: Judgement) -> str:
@@ -115,16 +138,24 @@ def _text(result: Judgement) -> str:
     lines += [f"  {name:12} not judged: {why}" for name, why in result.not_judged.items()]
     if result.nodes:
         systems, places = result.at_once
-        lines.append(f"at once: {systems} systems from {places} starts, {result.nodes} states of the C, at most "
-                     f"{MOST_NODES} each")  # fmt: skip
+        lines.append(
+            f"at once: {systems} systems from {places} starts, {result.nodes} states of the C, at most "
+            f"{MOST_NODES} each"
+        )
         lines.append(f"  ends that the rules lack: {len(result.missing)}, and {result.explained.total()} with a reason")
         lines.append(f"  ends of the rules that the C cannot have: {result.ends_unreached}")
     lines += result.missing[:20]
     used = {name for one in result.operated.values() for name in one.explained}
-    lines += [f"{reason.name}: {reason.about}; {result.cuts.get(reason.piece, '')}" for reason in AT_ONCE
-              if result.explained[reason.name]]  # fmt: skip
-    lines += [f"{reason.name}: {reason.about}; {result.cuts.get(reason.piece, '')}" for reason in REASONS
-              if reason.name in used]  # fmt: skip
+    lines += [
+        f"{reason.name}: {reason.about}; {result.cuts.get(reason.piece, '')}"
+        for reason in AT_ONCE
+        if result.explained[reason.name]
+    ]
+    lines += [
+        f"{reason.name}: {reason.about}; {result.cuts.get(reason.piece, '')}"
+        for reason in REASONS
+        if reason.name in used
+    ]
     for one in result.operated.values():
         for diff in one.differ[:3]:
             lines.append(diff)

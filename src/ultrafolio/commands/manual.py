@@ -24,7 +24,7 @@ def page(root: click.Command, commands: Iterable[tuple[str, click.Command]]) -> 
                 metavar = "" if option.is_flag else " " + option.make_metavar(click.Context(command))
                 names = ", ".join([*option.opts, *option.secondary_opts]) + metavar
                 lines += [".TP", f".B {_escaped(names)}", *_text(option.help or "")]
-    lines += [".SH SEE ALSO", "The fields of all files:", ".BR \"ultrafolio reference\" ."]
+    lines += [".SH SEE ALSO", "The fields of all files:", '.BR "ultrafolio reference" .']
     return "\n".join(lines) + "\n"
 
 

@@ -47,8 +47,9 @@ def policies(files: tuple[Path, ...], as_json: bool) -> None:
     for file in files:
         blocks = read_toml(file).get("policy")
         if not blocks:
-            raise InputError(f"{file}: no policy in it", allowed="[policy.NAME] blocks",
-                             then="ultrafolio policies --help")  # fmt: skip
+            raise InputError(
+                f"{file}: no policy in it", allowed="[policy.NAME] blocks", then="ultrafolio policies --help"
+            )
         for name, block in blocks.items():
             own = from_table(block, f"{file}: [policy.{name}]")
             rows[f"{file}#{name}"] = (f"your own, from {block.get('base', 'split')}", own)

@@ -19,16 +19,31 @@ WITHOUT = frozenset((MAPPING,))
 
 
 @click.command("prove")
-@click.option("--policy", "names", multiple=True, required=True, shell_complete=among(policies.names),
-              help="A preset, a kernel such as linux-6.16, or FILE.toml#NAME; several times for several.")  # fmt: skip
-@click.option("--property", "numbers", multiple=True, type=click.IntRange(1, len(PROPERTIES) - 1),
-              help="Only this property of docs/model.md, section 5.1; several times for several.  [default: all]")
+@click.option(
+    "--policy",
+    "names",
+    multiple=True,
+    required=True,
+    shell_complete=among(policies.names),
+    help="A preset, a kernel such as linux-6.16, or FILE.toml#NAME; several times for several.",
+)
+@click.option(
+    "--property",
+    "numbers",
+    multiple=True,
+    type=click.IntRange(1, len(PROPERTIES) - 1),
+    help="Only this property of docs/model.md, section 5.1; several times for several.  [default: all]",
+)
 @click.option("--facts", "as_facts", is_flag=True, help="Print the facts that were found, per rule, as Markdown.")
-@click.option("--smt2", type=click.Path(path_type=Path, file_okay=False),
-              help="Write every question that was answered with no to this folder, for another solver.")  # fmt: skip
+@click.option(
+    "--smt2",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write every question that was answered with no to this folder, for another solver.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each policy.")
-def prove_command(names: tuple[str, ...], numbers: tuple[int, ...], as_facts: bool, smt2: Path | None,
-                  as_json: bool) -> int:  # fmt: skip
+def prove_command(
+    names: tuple[str, ...], numbers: tuple[int, ...], as_facts: bool, smt2: Path | None, as_json: bool
+) -> int:
     """Prove that policies keep the properties of safety, for any number of pages, folios, vCPUs, devices and guests.
 
     Each property is proved; or false, with a scenario that breaks it, certified by the checker; or not proved, with
@@ -52,8 +67,9 @@ def prove_command(names: tuple[str, ...], numbers: tuple[int, ...], as_facts: bo
         smt2.mkdir(parents=True, exist_ok=True)
     codes = []
     for name, policy in chosen.items():
-        proof = judge.prove(policy, without=WITHOUT, numbers=numbers or judge.NUMBERS, tally=Tally(smt2=smt2),
-                            told=_progress)  # fmt: skip
+        proof = judge.prove(
+            policy, without=WITHOUT, numbers=numbers or judge.NUMBERS, tally=Tally(smt2=smt2), told=_progress
+        )
         left = [number for number, places in proof.open.items() if places]
         told = words.Told(name, proof, WITHOUT, refuted.counterexamples(policy, name, left, WITHOUT) if left else {})
         click.echo(json.dumps(told.record()) if as_json else words.facts(told) if as_facts else told.text())

@@ -56,8 +56,12 @@ def reference(context: click.Context, part: str | None, as_schema: bool, as_man:
     root = context.find_root().command
     if as_schema:
         if part not in schema.KINDS:
-            raise one_of("--schema: of which kind of file?", part or "", schema.KINDS,
-                         then="ultrafolio reference scenario --schema")  # fmt: skip
+            raise one_of(
+                "--schema: of which kind of file?",
+                part or "",
+                schema.KINDS,
+                then="ultrafolio reference scenario --schema",
+            )
         click.echo(json.dumps(schema.schema(part), indent=1, ensure_ascii=False))
         return
     if as_man:
@@ -70,19 +74,31 @@ def reference(context: click.Context, part: str | None, as_schema: bool, as_man:
         click.echo(markdown(root))
         return
     for name, command in commands(root):
-        click.echo(json.dumps({"command": name, "about": _about(command), "usage": _usage(name, command),
-                               "options": [_option(option) for option in _options(command)]}))  # fmt: skip
+        click.echo(
+            json.dumps(
+                {
+                    "command": name,
+                    "about": _about(command),
+                    "usage": _usage(name, command),
+                    "options": [_option(option) for option in _options(command)],
+                }
+            )
+        )
 
 
 def markdown(root: click.Command) -> str:
     """The page docs/reference.md."""
-    return "\n".join([
-        "# Reference", "",
-        "Printed by `ultrafolio reference` from the code that takes the input; do not edit. The steps and properties",
-        "are in [rules.md](rules.md); the settings of the services, their environment and their ports in",
-        "[containers.md](containers.md).", "",
-        *(line for part in PARTS for line in [*_part(root, part), ""]),
-    ]).rstrip()  # fmt: skip
+    return "\n".join(
+        [
+            "# Reference",
+            "",
+            "Printed by `ultrafolio reference` from the code that takes the input; do not edit. The steps and properties",
+            "are in [rules.md](rules.md); the settings of the services, their environment and their ports in",
+            "[containers.md](containers.md).",
+            "",
+            *(line for part in PARTS for line in [*_part(root, part), ""]),
+        ]
+    ).rstrip()
 
 
 def _part(root: click.Command, part: str) -> list[str]:
@@ -152,59 +168,83 @@ def _codes() -> list[str]:
 
 # ------------------------------------------------------------------------------------------------- files
 def _policies() -> list[str]:
-    rows = [[f"`{name}`", MEANING[name], _values(field)]
-            for name, field in policies.FIELDS.items() if name != "base"]  # fmt: skip
+    rows = [[f"`{name}`", MEANING[name], _values(field)] for name, field in policies.FIELDS.items() if name != "base"]
     presets = [[f"`{name}`", source] for name, (source, _) in policies.PRESETS.items()]
     presets += [[f"`{kernel.name}`", f"{kernel.versions}: {kernel.about}"] for kernel in kernels.KERNELS]
-    return ["A `[policy.NAME]` table names what differs from its `base`, a preset (`split` where none is named); as",
-            "`FILE.toml#NAME` it stands wherever a preset can. `ultrafolio policies` prints what a preset chooses. Any",
-            "version of a kernel is a name, too: of the preset of its range, that of the range's last kernels.",
-            "What an earlier one did is the preset without a fix: Linux 6.17 is `linux-6.17~d16a74f0f266`.",
-            "`linux-6.14+COMMIT` is that kernel with one fix more, `linux-7.1~COMMIT` with one less",
-            "([kernel-fixes.md](kernel-fixes.md)).", "",
-            *_table(["choice", "meaning", "values"], rows), "",
-            *_table(["preset", "from"], presets)]  # fmt: skip
+    return [
+        "A `[policy.NAME]` table names what differs from its `base`, a preset (`split` where none is named); as",
+        "`FILE.toml#NAME` it stands wherever a preset can. `ultrafolio policies` prints what a preset chooses. Any",
+        "version of a kernel is a name, too: of the preset of its range, that of the range's last kernels.",
+        "What an earlier one did is the preset without a fix: Linux 6.17 is `linux-6.17~d16a74f0f266`.",
+        "`linux-6.14+COMMIT` is that kernel with one fix more, `linux-7.1~COMMIT` with one less",
+        "([kernel-fixes.md](kernel-fixes.md)).",
+        "",
+        *_table(["choice", "meaning", "values"], rows),
+        "",
+        *_table(["preset", "from"], presets),
+    ]
 
 
 def _scenario() -> list[str]:
-    out = ["A small closed system, page by page; [scenarios/](../scenarios) has worked ones. A `[policy.NAME]` table "
-           "adds a policy,", "an `[expect]` table says what `check --expect` compares with.", ""]  # fmt: skip
+    out = [
+        "A small closed system, page by page; [scenarios/](../scenarios) has worked ones. A `[policy.NAME]` table "
+        "adds a policy,",
+        "an `[expect]` table says what `check --expect` compares with.",
+        "",
+    ]
     fields = {"[memory]": scenario.MEMORY, "[features]": scenario.FEATURES}
     fields |= {f"[[{name}]]": table for name, table in scenario.ACTORS.items()}
     for title, table in fields.items():
-        out += [f"### {title}", "", _sentence(words.TABLES[title.strip("[]")]), "",
-                *_fields(table, words.FIELDS), ""]  # fmt: skip
+        out += [f"### {title}", "", _sentence(words.TABLES[title.strip("[]")]), "", *_fields(table, words.FIELDS), ""]
     out += ["### States of a page", "", *_table(["state", "meaning"], _rows(words.STATE_WORDS)), ""]
     return [*out, "### [expect] POLICY", "", *_table(["field", "what check --expect compares"], _rows(words.EXPECT))]
 
 
 def _plans() -> list[str]:
-    return ["`[fixed]` gives an axis one value, `[grid]` a list of them or a range as `\"1-20\"`; `[[skip]]` leaves",
-            "cells out. Axes are those below and every field of a workload. `[workload.NAME]`, `[policy.NAME]` and",
-            "`[costs.NAME]` tables define what an axis then names.", "",
-            *_fields({name: field for name, field in config.AXES.items() if name != "tables"}, AXIS_MEANING), "",
-            "### [workload.NAME]", "", *_fields(config.WORKLOAD, AXIS_MEANING)]  # fmt: skip
+    return [
+        '`[fixed]` gives an axis one value, `[grid]` a list of them or a range as `"1-20"`; `[[skip]]` leaves',
+        "cells out. Axes are those below and every field of a workload. `[workload.NAME]`, `[policy.NAME]` and",
+        "`[costs.NAME]` tables define what an axis then names.",
+        "",
+        *_fields({name: field for name, field in config.AXES.items() if name != "tables"}, AXIS_MEANING),
+        "",
+        "### [workload.NAME]",
+        "",
+        *_fields(config.WORKLOAD, AXIS_MEANING),
+    ]
 
 
 def _costs() -> list[str]:
     rows = [[f"`{name}`", f"{ns:,}", source] for name, (ns, source) in costs.DEFAULTS.items()]
-    return ["A `[costs]` table in a file of its own, or `[costs.NAME]` in a plan; the rest has its default.", "",
-            *_table(["cost", "default, ns", "source"], rows)]  # fmt: skip
+    return [
+        "A `[costs]` table in a file of its own, or `[costs.NAME]` in a plan; the rest has its default.",
+        "",
+        *_table(["cost", "default, ns", "source"], rows),
+    ]
 
 
 def _results() -> list[str]:
     rows = [[f"`{name}`", ARROW[kind], COLUMN_MEANING[name]] for name, kind in COLUMNS.items()]
-    return ["Fields of `run --json`, and columns of a sweep's `results.parquet`, behind the plan's axes and:", "",
-            *_table(["column", "type", "meaning"], [[f"`{name}`", "string", text] for name, text in ROW.items()]), "",
-            "Then the results; times are in ns:", "", *_table(["column", "type", "meaning"], rows), "",
-            "The file's metadata has `ultrafolio.plan` (the digest of the plan), `ultrafolio.title` and",
-            "`ultrafolio.engine` (the digest of what computed it). Rows stand in the order of their keys. Other",
-            "columns are another version of `store.json` ([formats.md](formats.md))."]  # fmt: skip
+    return [
+        "Fields of `run --json`, and columns of a sweep's `results.parquet`, behind the plan's axes and:",
+        "",
+        *_table(["column", "type", "meaning"], [[f"`{name}`", "string", text] for name, text in ROW.items()]),
+        "",
+        "Then the results; times are in ns:",
+        "",
+        *_table(["column", "type", "meaning"], rows),
+        "",
+        "The file's metadata has `ultrafolio.plan` (the digest of the plan), `ultrafolio.title` and",
+        "`ultrafolio.engine` (the digest of what computed it). Rows stand in the order of their keys. Other",
+        "columns are another version of `store.json` ([formats.md](formats.md)).",
+    ]
 
 
 def _fields(table: Mapping[str, Field], meaning: Mapping[str, str]) -> list[str]:
-    rows = [[f"`{name}`", meaning[name], _values(field), "required" if field.default is ... else _told(field.default)]
-            for name, field in table.items()]  # fmt: skip
+    rows = [
+        [f"`{name}`", meaning[name], _values(field), "required" if field.default is ... else _told(field.default)]
+        for name, field in table.items()
+    ]
     return _table(["field", "meaning", "values", "default"], rows)
 
 
@@ -220,8 +260,15 @@ def _values(field: Field) -> str:
     """What a field may hold, in a few words."""
     if field.kind == "choice":
         return ", ".join(f"`{word}`" for word in field.choices)
-    kind = {"int": "integer", "number": "number", "ints": "list of integers", "bool": "`true`, `false`",
-            "text": "text", "texts": "list of texts", "table": "table"}[field.kind]  # fmt: skip
+    kind = {
+        "int": "integer",
+        "number": "number",
+        "ints": "list of integers",
+        "bool": "`true`, `false`",
+        "text": "text",
+        "texts": "list of texts",
+        "table": "table",
+    }[field.kind]
     return f"{kind}, {field.low:,} to {field.high:,}" if field.kind in ("int", "number", "ints") else kind
 
 
@@ -237,12 +284,20 @@ def _services() -> list[str]:
             made = importlib.import_module(f"ultrafolio.rpc.v1.{module}_pb2_grpc")
         except ImportError as error:
             raise InputError(
-                "the reference of the services needs gRPC", value=str(error), allowed="the extra `cluster`",
+                "the reference of the services needs gRPC",
+                value=str(error),
+                allowed="the extra `cluster`",
                 then="pip install 'ultrafolio[cluster]', or --json for the commands alone",
-            ) from None  # fmt: skip
+            ) from None
         servicer = getattr(made, f"{name}ServiceServicer")
         calls = [(word, call) for word, call in vars(servicer).items() if not word.startswith("_")]
         rows = [[f"`{word}`", " ".join((call.__doc__ or "").split())] for word, call in calls]
-        out += [f"### {name}Service", "", " ".join((servicer.__doc__ or "").split()), "",
-                *_table(["method", "what it does"], rows), ""]  # fmt: skip
+        out += [
+            f"### {name}Service",
+            "",
+            " ".join((servicer.__doc__ or "").split()),
+            "",
+            *_table(["method", "what it does"], rows),
+            "",
+        ]
     return out

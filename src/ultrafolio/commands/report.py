@@ -39,14 +39,20 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
     wanted = 2 if compare_them else 1
     if len(stores) != wanted:
         raise InputError(
-            f"report: {len(stores)} stores", value=" ".join(map(str, stores)), allowed=f"{wanted} here",
+            f"report: {len(stores)} stores",
+            value=" ".join(map(str, stores)),
+            allowed=f"{wanted} here",
             cause="only --compare takes two stores",
             then="ultrafolio report STORE, or: ultrafolio report --compare LEFT RIGHT",
-        )  # fmt: skip
+        )
     if compare_them:
         if output or open_it:
-            raise InputError("report --compare: writes no file", value="-o or --open", allowed="--json, or neither",
-                             then=f"ultrafolio report --compare {stores[0]} {stores[1]}")  # fmt: skip
+            raise InputError(
+                "report --compare: writes no file",
+                value="-o or --open",
+                allowed="--json, or neither",
+                then=f"ultrafolio report --compare {stores[0]} {stores[1]}",
+            )
         pair = Results(stores[0]), Results(stores[1])
         click.echo("\n".join(map(json.dumps, compared(*pair))) if as_json else comparison(*pair))
         return

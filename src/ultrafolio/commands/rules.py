@@ -68,27 +68,57 @@ def rules(as_json: bool) -> None:
         return
     for pc in sorted(RULES):
         made = RULES[pc]
-        click.echo(json.dumps({"pc": pc, "rule": made.name, "about": made.about, "actor": made.actor,
-                               "fairness": made.fairness or "none", "chooses": made.chooses,
-                               "releases": made.releases, "kernel": made.kernel, "seed": made.seed}))  # fmt: skip
+        click.echo(
+            json.dumps(
+                {
+                    "pc": pc,
+                    "rule": made.name,
+                    "about": made.about,
+                    "actor": made.actor,
+                    "fairness": made.fairness or "none",
+                    "chooses": made.chooses,
+                    "releases": made.releases,
+                    "kernel": made.kernel,
+                    "seed": made.seed,
+                }
+            )
+        )
 
 
 def markdown() -> str:
     """The page docs/rules.md."""
-    return "\n".join([
-        "# The rules", "",
-        "Printed by `ultrafolio rules` from the rules themselves; do not edit. A rule is one atomic step, and any",
-        "other part may run between two. `weak`: a step that stays enabled is taken in the end. `strong`: one that is",
-        "enabled again and again is; its thread sleeps in a queue, and the kernel hands over what it waits for. Of the",
-        "others none need ever be taken.",
-        "`releases`: what a waiter may wait for and this step ends.", "",
-        *_rules(), "", "## Properties", "", *_properties(), "",
-        "## Page states", "",
-        "Each call run on a page in each state: the state after it, or what the caller gets. `=`: it succeeds, and",
-        "the state stays. A guest's call needs the hardware's leave first; 0x3e leads to an import.", "",
-        *_call_table("for the page's owner", OWNER), "", *_call_table("for another guest", OTHER), "",
-        *_view_table(), "", "```mermaid", *_diagram(), "```",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# The rules",
+            "",
+            "Printed by `ultrafolio rules` from the rules themselves; do not edit. A rule is one atomic step, and any",
+            "other part may run between two. `weak`: a step that stays enabled is taken in the end. `strong`: one that is",
+            "enabled again and again is; its thread sleeps in a queue, and the kernel hands over what it waits for. Of the",
+            "others none need ever be taken.",
+            "`releases`: what a waiter may wait for and this step ends.",
+            "",
+            *_rules(),
+            "",
+            "## Properties",
+            "",
+            *_properties(),
+            "",
+            "## Page states",
+            "",
+            "Each call run on a page in each state: the state after it, or what the caller gets. `=`: it succeeds, and",
+            "the state stays. A guest's call needs the hardware's leave first; 0x3e leads to an import.",
+            "",
+            *_call_table("for the page's owner", OWNER),
+            "",
+            *_call_table("for another guest", OTHER),
+            "",
+            *_view_table(),
+            "",
+            "```mermaid",
+            *_diagram(),
+            "```",
+        ]
+    )
 
 
 def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
@@ -99,11 +129,22 @@ def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
 
 def _rules() -> list[str]:
     heading = ["#", "rule", "what it does", "actor", "fair", "releases", "kernel", "the mail"]
-    return _table(heading, [
-        [str(rule.pc), f"`{rule.name}`", rule.about, rule.actor, rule.fairness or "no",
-         ", ".join(rule.releases), rule.kernel, rule.seed]
-        for rule in (RULES[pc] for pc in sorted(RULES))
-    ])  # fmt: skip
+    return _table(
+        heading,
+        [
+            [
+                str(rule.pc),
+                f"`{rule.name}`",
+                rule.about,
+                rule.actor,
+                rule.fairness or "no",
+                ", ".join(rule.releases),
+                rule.kernel,
+                rule.seed,
+            ]
+            for rule in (RULES[pc] for pc in sorted(RULES))
+        ],
+    )
 
 
 def _properties() -> list[str]:
@@ -170,8 +211,10 @@ def _call_table(title: str, vm: int) -> list[str]:
 
 def _view_table() -> list[str]:
     run, states = interpreted(), range(len(PAGE_STATES))
-    guests = [[who, *(_VIEW[run.hw_guest(page(s), vm, 0)] for s in states)]
-              for who, vm in (("the owner", OWNER), ("another guest", OTHER))]  # fmt: skip
+    guests = [
+        [who, *(_VIEW[run.hw_guest(page(s), vm, 0)] for s in states)]
+        for who, vm in (("the owner", OWNER), ("another guest", OTHER))
+    ]
     host = ["the host", *(_VIEW[run.hw_host(page(s), 0)] for s in states)]
     return _table(["access by", *PAGE_STATES], [*guests, host])
 
@@ -184,5 +227,8 @@ def _diagram() -> list[str]:
             if after != state:
                 moved = " for another guest" if owner == OTHER and state != NON_SECURE else ""
                 edges.setdefault((state, after), {})[call.split(" (")[0] + moved] = None
-    return ["stateDiagram-v2", f"    [*] --> {PAGE_STATES[NON_SECURE]}",
-            *(f"    {PAGE_STATES[a]} --> {PAGE_STATES[b]}: {', '.join(calls)}" for (a, b), calls in edges.items())]
+    return [
+        "stateDiagram-v2",
+        f"    [*] --> {PAGE_STATES[NON_SECURE]}",
+        *(f"    {PAGE_STATES[a]} --> {PAGE_STATES[b]}: {', '.join(calls)}" for (a, b), calls in edges.items()),
+    ]

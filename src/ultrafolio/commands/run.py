@@ -42,21 +42,29 @@ def _axis_options(command: Any) -> Any:
         default = config.AXES[name].default
         flag = "--" + name.replace("_", "-")
         complete = among(policies.names) if name == "policy" else None
-        command = click.option(flag, name, type=kind, default=None, help=f"{text}  [default: {default}]",
-                               shell_complete=complete)(command)  # fmt: skip
+        command = click.option(
+            flag, name, type=kind, default=None, help=f"{text}  [default: {default}]", shell_complete=complete
+        )(command)
     return command
 
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @_axis_options
-@click.option("--set", "fields", multiple=True, metavar="NAME=VALUE", help="A workload field, as in [workload.NAME].",
-              shell_complete=among(lambda: (f"{name}=" for name in config.WORKLOAD)))  # fmt: skip
+@click.option(
+    "--set",
+    "fields",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A workload field, as in [workload.NAME].",
+    shell_complete=among(lambda: (f"{name}=" for name in config.WORKLOAD)),
+)
 @click.option("--check/--no-check", default=True, help="Check the properties at every step.  [default: check]")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every step to this file, NDJSON.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
-def run(file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Path | None, as_json: bool,
-        **axes: Any) -> int:  # fmt: skip
+def run(
+    file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Path | None, as_json: bool, **axes: Any
+) -> int:
     """Simulate once: does a vCPU hang, who holds what, and what did it cost?
 
     FILE is a scenario ([memory] and actors, see scenarios/), or a plan whose [workload.*], [policy.*] and [costs.*]
@@ -73,8 +81,9 @@ def run(file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Pat
     given = {name: value for name, value in axes.items() if value is not None} | {"check": check}
     document = read_toml(file) if file else {}
     if trace_file and trace_file.is_dir():
-        raise InputError(f"--trace {trace_file}: a folder", allowed="the path of a file",
-                         then=f"--trace {trace_file}/steps.ndjson")
+        raise InputError(
+            f"--trace {trace_file}: a folder", allowed="the path of a file", then=f"--trace {trace_file}/steps.ndjson"
+        )
     buffer, where, wanted = _BUFFER if trace_file else 0, str(file or ""), given | _fields(fields)
     if "memory" in document:
         story = scenario.parse(document, where)

@@ -38,8 +38,11 @@ def of_field(field: Field, meaning: str = "") -> Schema:
 
 def of_table(fields: Mapping[str, Field], meaning: Mapping[str, str], about: str = "") -> Schema:
     """A table of these fields and no others."""
-    return _table({name: of_field(field, meaning.get(name, "")) for name, field in fields.items()},
-                  [name for name, field in fields.items() if field.default is ...], about)  # fmt: skip
+    return _table(
+        {name: of_field(field, meaning.get(name, "")) for name, field in fields.items()},
+        [name for name, field in fields.items() if field.default is ...],
+        about,
+    )
 
 
 def _table(properties: Schema, required: list[str] | None = None, about: str = "") -> Schema:
@@ -66,36 +69,65 @@ def _costs() -> Schema:
 def _scenario() -> Schema:
     memory = of_table(scenario.MEMORY, words.FIELDS, words.TABLES["memory"])
     memory["properties"]["state"]["items"] = {"enum": list(scenario.STATES)}
-    entry = _table({name: {"type": "integer" if name in ("depth", "states", "edges") else "string", "description": text}
-                    for name, text in words.EXPECT.items()})  # fmt: skip
-    actors: Schema = {name: {"type": "array", "minItems": 1, "description": words.TABLES[name],
-                             "items": of_table(fields, words.FIELDS)}
-                      for name, fields in scenario.ACTORS.items()}  # fmt: skip
-    return _table({
-        "title": {"type": "string"}, "memory": memory, "policy": _policy(), **actors,
-        "features": of_table(scenario.FEATURES, words.FIELDS, words.TABLES["features"]),
-        "expect": _named(entry, "per policy, what check --expect compares with"),
-    }, ["memory"]) | {"anyOf": [{"required": [name]} for name in scenario.ACTORS]}  # fmt: skip
+    entry = _table(
+        {
+            name: {"type": "integer" if name in ("depth", "states", "edges") else "string", "description": text}
+            for name, text in words.EXPECT.items()
+        }
+    )
+    actors: Schema = {
+        name: {
+            "type": "array",
+            "minItems": 1,
+            "description": words.TABLES[name],
+            "items": of_table(fields, words.FIELDS),
+        }
+        for name, fields in scenario.ACTORS.items()
+    }
+    return _table(
+        {
+            "title": {"type": "string"},
+            "memory": memory,
+            "policy": _policy(),
+            **actors,
+            "features": of_table(scenario.FEATURES, words.FIELDS, words.TABLES["features"]),
+            "expect": _named(entry, "per policy, what check --expect compares with"),
+        },
+        ["memory"],
+    ) | {"anyOf": [{"required": [name]} for name in scenario.ACTORS]}
 
 
 def _plan() -> Schema:
-    axes = {name: of_field(field, AXIS_MEANING[name])
-            for name, field in {**config.AXES, **config.WORKLOAD}.items() if name != "tables"}  # fmt: skip
+    axes = {
+        name: of_field(field, AXIS_MEANING[name])
+        for name, field in {**config.AXES, **config.WORKLOAD}.items()
+        if name != "tables"
+    }
     grid: Schema = {}
     for name, inner in axes.items():
-        several: list[Schema] = [{"type": "array", "items": {k: v for k, v in inner.items() if k != "default"},
-                                  "minItems": 1}]  # fmt: skip
+        several: list[Schema] = [
+            {"type": "array", "items": {k: v for k, v in inner.items() if k != "default"}, "minItems": 1}
+        ]
         if inner.get("type") in ("integer", "number"):
             several.append({"type": "string", "pattern": r"^\s*-?\d+\s*-\s*-?\d+\s*$"})
         grid[name] = {"anyOf": several, "description": inner["description"]}
-    skip = {"type": "array", "items": _table({name: {} for name in axes}) | {"minProperties": 1},
-            "description": "cells that are left out: those with all of these values"}  # fmt: skip
-    return _table({
-        "title": {"type": "string"}, "fixed": _table(axes, about="one value for all cells"),
-        "grid": _table(grid, about="a list of values, or a range such as \"1-20\"") | {"minProperties": 1},
-        "skip": skip, "policy": _policy(), "costs": _named(_costs(), "cost profiles, by name"),
-        "workload": _named(of_table(config.WORKLOAD, AXIS_MEANING), "workloads, by name"),
-    }, ["grid"])  # fmt: skip
+    skip = {
+        "type": "array",
+        "items": _table({name: {} for name in axes}) | {"minProperties": 1},
+        "description": "cells that are left out: those with all of these values",
+    }
+    return _table(
+        {
+            "title": {"type": "string"},
+            "fixed": _table(axes, about="one value for all cells"),
+            "grid": _table(grid, about='a list of values, or a range such as "1-20"') | {"minProperties": 1},
+            "skip": skip,
+            "policy": _policy(),
+            "costs": _named(_costs(), "cost profiles, by name"),
+            "workload": _named(of_table(config.WORKLOAD, AXIS_MEANING), "workloads, by name"),
+        },
+        ["grid"],
+    )
 
 
 def _policies() -> Schema:

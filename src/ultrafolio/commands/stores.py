@@ -22,8 +22,11 @@ def opened(url: str) -> Iterator[Any]:
     try:
         yield store
     except StoreUnavailable as error:
-        raise InputError(f"{url.split('@')[-1]}: {error}", allowed="the URL of a running server",
-                         then="python -m services --json prints it") from None  # fmt: skip
+        raise InputError(
+            f"{url.split('@')[-1]}: {error}",
+            allowed="the URL of a running server",
+            then="python -m services --json prints it",
+        ) from None
     finally:
         store.close()
 

@@ -39,10 +39,12 @@ class _PlanOrCommand(click.Group):
             near = difflib.get_close_matches(args[0], self.commands, n=1)
             if near and not Path(args[0]).exists():
                 raise InputError(
-                    "sweep: neither a plan nor a subcommand", value=args[0],
+                    "sweep: neither a plan nor a subcommand",
+                    value=args[0],
                     allowed=f"PLAN.toml, {', '.join(sorted(self.commands))}",
-                    cause=f"did you mean {near[0]!r}?", then=f"ultrafolio sweep {near[0]} --help",
-                )  # fmt: skip
+                    cause=f"did you mean {near[0]!r}?",
+                    then=f"ultrafolio sweep {near[0]} --help",
+                )
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -66,23 +68,50 @@ def sweep() -> None:
 @sweep.command("run", short_help="Run a plan (the default: sweep PLAN.toml).")
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "store", type=click.Path(path_type=Path), help="The store [out/<plan name>].")
-@click.option("--workers", type=click.IntRange(min=0),
-              help="Processes [one per core]; 0 computes in this process, for debuggers.")  # fmt: skip
-@click.option("--executor", "kind", type=click.Choice(["local", "celery"]), default="local", show_default=True,
-              help="Processes of this machine, or Celery workers.")  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(min=0), help="Processes [one per core]; 0 computes in this process, for debuggers."
+)
+@click.option(
+    "--executor",
+    "kind",
+    type=click.Choice(["local", "celery"]),
+    default="local",
+    show_default=True,
+    help="Processes of this machine, or Celery workers.",
+)
 @click.option("--redis", metavar="URL", help=f"The workers' Redis [{VARIABLE}]; with neither, --workers starts one.")
-@click.option("--deposit", metavar="URL", default=THROUGH_REDIS, show_default=True,
-              help="Where workers leave results: redis:, a shared folder, s3://BUCKET/PREFIX.")  # fmt: skip
+@click.option(
+    "--deposit",
+    metavar="URL",
+    default=THROUGH_REDIS,
+    show_default=True,
+    help="Where workers leave results: redis:, a shared folder, s3://BUCKET/PREFIX.",
+)
 @click.option("--cell-seconds", type=Finite(min=0, min_open=True), help="A longer cell is a failed cell.")
 @click.option("--cell-memory", type=click.IntRange(min=1), metavar="MIB", help="A larger cell is a failed cell.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Compute failed or all cells again.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the plan's first N cells, without results.")
-@click.option("--engine", type=click.Choice(["simulator", "cluster"]), default="simulator", show_default=True,
-              help="What runs a cell; the cluster takes the simulator's steps and says where it differs.")  # fmt: skip
-@click.option("--cluster", "where", type=click.Path(path_type=Path), metavar="FILE",
-              help="For --engine cluster: what `python -m services --json` printed.")  # fmt: skip
-@click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True,
-              help="For --engine cluster: steps of each cell at most.")  # fmt: skip
+@click.option(
+    "--engine",
+    type=click.Choice(["simulator", "cluster"]),
+    default="simulator",
+    show_default=True,
+    help="What runs a cell; the cluster takes the simulator's steps and says where it differs.",
+)
+@click.option(
+    "--cluster",
+    "where",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="For --engine cluster: what `python -m services --json` printed.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="For --engine cluster: steps of each cell at most.",
+)
 @click.option("--report/--no-report", default=None, help="Write the HTML report [on].")
 @click.option("--open", "open_it", is_flag=True, help="Open the report in a browser.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary; errors only.")
@@ -125,9 +154,25 @@ def run(
         again += " --executor celery" + (f" --workers {workers}" if workers else "")
     else:
         executor = executor_of(workers, limits)
-    finish(ctx, lambda: run_sweep(
-        load(plan), folder, cells.simulator(), executor, display(quiet=quiet or as_json), rerun=rerun, limit=limit,
-    ), executor, folder, again, writer, open_it=open_it, quiet=quiet, as_json=as_json)  # fmt: skip
+    finish(
+        ctx,
+        lambda: run_sweep(
+            load(plan),
+            folder,
+            cells.simulator(),
+            executor,
+            display(quiet=quiet or as_json),
+            rerun=rerun,
+            limit=limit,
+        ),
+        executor,
+        folder,
+        again,
+        writer,
+        open_it=open_it,
+        quiet=quiet,
+        as_json=as_json,
+    )
 
 
 def finish(
@@ -233,9 +278,15 @@ def attach(
     # those that the sweep was asked for, which may be the plan's first ones
     limit = sum(1 for _ in plan.cells(range(ticket.stop))) if ticket.stop < plan.size else None
     finish(
-        ctx, lambda: run_sweep(plan, store, cells.simulator(), executor, display(quiet=quiet), limit=limit),
-        executor, store, again, writer, quiet=quiet and not as_json, as_json=as_json,
-    )  # fmt: skip
+        ctx,
+        lambda: run_sweep(plan, store, cells.simulator(), executor, display(quiet=quiet), limit=limit),
+        executor,
+        store,
+        again,
+        writer,
+        quiet=quiet and not as_json,
+        as_json=as_json,
+    )
 
 
 def control(name: str, act: Callable[[Path, str | None], str], told: str, text: str) -> None:
@@ -260,9 +311,12 @@ def queue_of(
     url = address(redis)
     if url is None and not workers:
         raise InputError(
-            "--executor celery: no Redis is named, and no workers", value="", allowed=f"--redis URL, or {VARIABLE}=URL",
-            cause="with --workers N a Redis and N workers are started here", then="repeat with --workers 2",
-        )  # fmt: skip
+            "--executor celery: no Redis is named, and no workers",
+            value="",
+            allowed=f"--redis URL, or {VARIABLE}=URL",
+            cause="with --workers N a Redis and N workers are started here",
+            then="repeat with --workers 2",
+        )
     tell = (lambda text: None) if quiet else (lambda text: click.echo(text, err=True))
     return Queue(folder, url, tell, workers or 0, checked(deposit), limits, fresh)
 
@@ -276,12 +330,18 @@ def report_writer(*, wanted: bool, quiet: bool = False) -> Callable[[Path], Path
     except (ImportError, AttributeError) as error:
         if wanted:
             raise InputError(
-                "--report: the report cannot be made here", value=str(error), allowed="the extra 'report'",
-                cause="its packages are optional", then="pip install 'ultrafolio[report]', or --no-report",
-            ) from None  # fmt: skip
+                "--report: the report cannot be made here",
+                value=str(error),
+                allowed="the extra 'report'",
+                cause="its packages are optional",
+                then="pip install 'ultrafolio[report]', or --no-report",
+            ) from None
         if not quiet:
-            click.echo("no report will be written: pip install 'ultrafolio[report]', then ultrafolio report STORE; "
-                       "--no-report says nothing of it", err=True)  # fmt: skip
+            click.echo(
+                "no report will be written: pip install 'ultrafolio[report]', then ultrafolio report STORE; "
+                "--no-report says nothing of it",
+                err=True,
+            )
         return None
 
 

@@ -22,9 +22,12 @@ def run(plan: Plan, where: Path | None, *, limit: int | None, most: int, as_json
     _, count = first_cells(plan, limit)
     if count > MOST_CELLS:
         raise InputError(
-            "--engine cluster: too many cells", value=count, allowed=f"at most {MOST_CELLS}",
-            cause="every step is a call there", then=f"repeat with --limit {MOST_CELLS}",
-        )  # fmt: skip
+            "--engine cluster: too many cells",
+            value=count,
+            allowed=f"at most {MOST_CELLS}",
+            cause="every step is a call there",
+            then=f"repeat with --limit {MOST_CELLS}",
+        )
     work, wrong = Work(plan, cells.simulator(), {}), 0
     for cell, steps, differs in _followed(work, where, count, most):
         name = ", ".join(f"{axis.name}={cell[axis.name]}" for axis in plan.axes if len(axis.values) > 1)
@@ -41,8 +44,12 @@ def _followed(work: Work, where: Path | None, count: int, most: int) -> Iterator
         from ultrafolio.rpc.cluster import Cluster
         from ultrafolio.rpc.follow import follow
     except ImportError as error:
-        raise InputError("--engine cluster needs gRPC and redis", value=str(error), allowed="the extra `cluster`",
-                         then="pip install 'ultrafolio[cluster]'") from None  # fmt: skip
+        raise InputError(
+            "--engine cluster needs gRPC and redis",
+            value=str(error),
+            allowed="the extra `cluster`",
+            then="pip install 'ultrafolio[cluster]'",
+        ) from None
     with Cluster.at(_where(where)) as cluster:
         for (_, cell), _ in zip(work.plan.cells(), range(count), strict=False):
             _, config, _ = work.key(cell)
@@ -53,12 +60,17 @@ def _followed(work: Work, where: Path | None, count: int, most: int) -> Iterator
 def _where(file: Path | None) -> dict[str, object]:
     try:
         if file is None:
-            raise InputError("--engine cluster: where is it?", allowed="--cluster FILE",
-                             then="python -m services --json > where.json")  # fmt: skip
+            raise InputError(
+                "--engine cluster: where is it?",
+                allowed="--cluster FILE",
+                then="python -m services --json > where.json",
+            )
         found: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
         return found
     except (OSError, ValueError) as error:
         raise InputError(
-            f"--cluster {file}: cannot be read", value=str(error), allowed="the line of JSON that the cluster prints",
+            f"--cluster {file}: cannot be read",
+            value=str(error),
+            allowed="the line of JSON that the cluster prints",
             then="python -m services --json > where.json",
-        ) from None  # fmt: skip
+        ) from None

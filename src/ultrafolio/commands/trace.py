@@ -40,8 +40,15 @@ def verify(file: Path, as_json: bool) -> int:
     made = trace_file.read(file)
     wrong = _refuted(made, file)
     if as_json:
-        record = {"trace": str(file), "certified": wrong is None, "scenario": made.scenario, "policy": made.policy,
-                  "steps": len(made.path), "claim": made.text, "wrong": wrong}  # fmt: skip
+        record = {
+            "trace": str(file),
+            "certified": wrong is None,
+            "scenario": made.scenario,
+            "policy": made.policy,
+            "steps": len(made.path),
+            "claim": made.text,
+            "wrong": wrong,
+        }
         click.echo(json.dumps(record))
     elif wrong:
         click.echo(f"{file}: not certified: {wrong}")
@@ -133,8 +140,9 @@ def validate(source: str, groups: tuple[str, ...], save: Path | None, as_json: b
 @click.option("--cut", metavar="GROUP", help="Let a checkpoint stand for all but the last entries of its stream.")
 @click.option("--window", type=click.IntRange(1), default=10_000, show_default=True, help="Entries that --cut keeps.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per group.")
-def groups(url: str, archive: str | None, save: Path | None, delete: str | None, cut: str | None, window: int,
-           as_json: bool) -> int:  # fmt: skip
+def groups(
+    url: str, archive: str | None, save: Path | None, delete: str | None, cut: str | None, window: int, as_json: bool
+) -> int:
     """List the folio groups of a cluster with what they take; archive, cut or delete one.
 
     URL is the cluster's Redis with the rights of admin, as `python -m services --json` prints it.
@@ -162,11 +170,21 @@ def groups(url: str, archive: str | None, save: Path | None, delete: str | None,
 @click.option("--pid", type=click.IntRange(0), help="Only this process, of a recording of several.")
 @click.option("--device", help="Only this device, as MAJOR,MINOR.")
 @click.option("--target", help="Only this target of DAMON.")
-@click.option("--save", type=click.Path(path_type=Path), help="Write what was read there: touches as lackey text, "
-              "requests as a fio iolog.")  # fmt: skip
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    help="Write what was read there: touches as lackey text, requests as a fio iolog.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the lines.")
-def import_(file: Path, kind: Kind | None, pid: int | None, device: str | None, target: str | None, save: Path | None,
-            as_json: bool) -> int:  # fmt: skip
+def import_(
+    file: Path,
+    kind: Kind | None,
+    pid: int | None,
+    device: str | None,
+    target: str | None,
+    save: Path | None,
+    as_json: bool,
+) -> int:
     """Read the recording in FILE to its end, and say what it holds: what `run --set touches=FILE` would get.
 
     The format is told by the content; `ultrafolio trace formats` lists them.
@@ -184,8 +202,13 @@ def import_(file: Path, kind: Kind | None, pid: int | None, device: str | None, 
     if save:
         durable.replace(save, converted(found, file))
     if as_json:
-        record = {"recording": str(file), "format": importer.name, "as": found.kind, "counts": found.counts(),
-                  "notes": list(found.notes)}  # fmt: skip
+        record = {
+            "recording": str(file),
+            "format": importer.name,
+            "as": found.kind,
+            "counts": found.counts(),
+            "notes": list(found.notes),
+        }
         click.echo(json.dumps(record))
         return 0
     counted = ", ".join(f"{n} {name}" for name, n in found.counts().items())
@@ -216,8 +239,13 @@ def formats(as_json: bool) -> int:
     Exit codes: 0 done, 2 bad input.
     """
     for importer in REGISTRY:
-        record = {"format": importer.name, "as": list(importer.kinds), "made_by": importer.made_by,
-                  "bounds": dict(importer.bounds), "parts": list(importer.parts)}  # fmt: skip
+        record = {
+            "format": importer.name,
+            "as": list(importer.kinds),
+            "made_by": importer.made_by,
+            "bounds": dict(importer.bounds),
+            "parts": list(importer.parts),
+        }
         if as_json:
             click.echo(json.dumps(record))
             continue
@@ -232,8 +260,12 @@ def formats(as_json: bool) -> int:
 def in_folder(save: Path) -> None:
     """InputError where the folder of a file to save does not exist: better known before the work than after it."""
     if not save.parent.is_dir():
-        raise InputError(f"--save: no folder {save.parent}", value=str(save), allowed="a file in a folder that exists",
-                         then=f"mkdir -p {shlex.quote(str(save.parent))}")  # fmt: skip
+        raise InputError(
+            f"--save: no folder {save.parent}",
+            value=str(save),
+            allowed="a file in a folder that exists",
+            then=f"mkdir -p {shlex.quote(str(save.parent))}",
+        )
 
 
 def _refuted(made: trace_file.Trace, file: Path) -> str | None:
@@ -241,8 +273,10 @@ def _refuted(made: trace_file.Trace, file: Path) -> str | None:
     wrong = trace_file.verify(made)
     if made.rules != digest():
         raise InputError(
-            f"{file}: made under other rules", value=f"rules {made.rules}", allowed=f"rules {digest()}",
+            f"{file}: made under other rules",
+            value=f"rules {made.rules}",
+            allowed=f"rules {digest()}",
             cause=f"under these rules {wrong or 'it certifies all the same'}",
             then=f"ultrafolio check {made.scenario} --policy {made.policy} --save {file}",
-        )  # fmt: skip
+        )
     return wrong

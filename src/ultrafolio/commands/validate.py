@@ -33,8 +33,13 @@ def run(source: str, groups: Sequence[str], save: Path | None, as_json: bool) ->
 
 def _all(source: str, streams: list[Stream], save: Path | None, as_json: bool) -> int:
     if not streams:
-        raise InputError("nothing to validate", value=source, allowed="at least one folio group",
-                         cause="no group was laid out", then="python examples/lay_out.py SCENARIO POLICY")  # fmt: skip
+        raise InputError(
+            "nothing to validate",
+            value=source,
+            allowed="at least one folio group",
+            cause="no group was laid out",
+            then="python examples/lay_out.py SCENARIO POLICY",
+        )
     if save:
         durable.replace(save, validate.saved([(group, events) for group, events, _ in streams]))
     wrong = 0

@@ -78,10 +78,19 @@ class Row:
 
     def record(self) -> dict[str, Any]:
         """The JSON object of the result, and its size."""
-        made = self.result.record() if self.result else {
-            "scenario": self.file, "policy": self.policy, "verdict": self.verdict, "kind": None, "states": None,
-            "reason": self.reason, "reproduce": f"{self.command} --json",
-        }  # fmt: skip
+        made = (
+            self.result.record()
+            if self.result
+            else {
+                "scenario": self.file,
+                "policy": self.policy,
+                "verdict": self.verdict,
+                "kind": None,
+                "states": None,
+                "reason": self.reason,
+                "reproduce": f"{self.command} --json",
+            }
+        )
         return made | {"size": dict(self.size)}
 
 
@@ -89,8 +98,9 @@ def refuse(files: Sequence[Path], given: Mapping[str, object]) -> None:
     """InputError for more than one file, and for an option of REFUSED that is given."""
     for option, reason in REFUSED.items():
         if given.get(option):
-            raise InputError(f"--vary and {option} do not go together", value=option, allowed="one of the two",
-                             cause=reason)  # fmt: skip
+            raise InputError(
+                f"--vary and {option} do not go together", value=option, allowed="one of the two", cause=reason
+            )
     if len(files) > 1:
         raise InputError("--vary makes the sizes of one scenario", value=f"{len(files)} files", allowed="one file")
 
@@ -140,8 +150,15 @@ def _row(story: Scenario, file: str, size: Size, name: str, policy: Policy, exte
             return Row(file, size, name, "unknown", reason, None, command)
         result = replace(check(made, file, policy, name, extent), command=command)
     except InputError as error:
-        return Row(file, size, name, "not possible", f"{error.what}; {error.cause}" if error.cause else error.what,
-                   None, command)  # fmt: skip
+        return Row(
+            file,
+            size,
+            name,
+            "not possible",
+            f"{error.what}; {error.cause}" if error.cause else error.what,
+            None,
+            command,
+        )
     return Row(file, size, name, result.verdict, result.reason, result, command)
 
 
@@ -162,8 +179,16 @@ def _one(row: Row) -> None:
 def _table(rows: Sequence[Row]) -> None:
     """A line a row; the policy where there are several."""
     several = len({row.policy for row in rows}) > 1
-    lines = [[in_words(row.size), *([row.policy] if several else []), str(row.result.states) if row.result else "",
-              row.said, row.why] for row in rows]  # fmt: skip
+    lines = [
+        [
+            in_words(row.size),
+            *([row.policy] if several else []),
+            str(row.result.states) if row.result else "",
+            row.said,
+            row.why,
+        ]
+        for row in rows
+    ]
     heading = ["size", *(["policy"] if several else []), "states", "verdict", "who waits, held by whom"]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in heading:

@@ -29,8 +29,13 @@ def read(file: Path) -> Shown:
         return _counterexample(file)
     if head.get("format") == "ultrafolio-trace" and "actors" in head:
         if head.get("version") != 1:
-            raise InputError(f"{file}: a trace of another version", value=head.get("version"), allowed="1",
-                             cause="another ultrafolio wrote it", then=f"{head.get('command', 'the run')} again")
+            raise InputError(
+                f"{file}: a trace of another version",
+                value=head.get("version"),
+                allowed="1",
+                cause="another ultrafolio wrote it",
+                then=f"{head.get('command', 'the run')} again",
+            )
         return "trace of a run", head, _run_steps(file, head["actors"])
     if {"group", "id", "data"} <= set(head):
         return _stream(file)
@@ -38,9 +43,12 @@ def read(file: Path) -> Shown:
 
 
 def _none(file: Path) -> InputError:
-    return InputError(f"{file}: not a file that ultrafolio wrote", allowed="; ".join(
-        f"{kind} ({writer})" for kind, writer in KINDS.items()), cause="a recording of a program is another kind",
-        then=f"ultrafolio trace import {file}")  # fmt: skip
+    return InputError(
+        f"{file}: not a file that ultrafolio wrote",
+        allowed="; ".join(f"{kind} ({writer})" for kind, writer in KINDS.items()),
+        cause="a recording of a program is another kind",
+        then=f"ultrafolio trace import {file}",
+    )
 
 
 def _first(file: Path) -> dict[str, Any]:
@@ -53,8 +61,9 @@ def _first(file: Path) -> dict[str, Any]:
             except json.JSONDecodeError:
                 made = json.loads(line + lines.read())
     except FileNotFoundError:
-        raise InputError(f"{file}: no such file", allowed="a file that ultrafolio wrote",
-                         then=f"ls {file.parent}") from None  # fmt: skip
+        raise InputError(
+            f"{file}: no such file", allowed="a file that ultrafolio wrote", then=f"ls {file.parent}"
+        ) from None
     except OSError as error:
         raise InputError(f"{file}: cannot be read", value=error.strerror, allowed="a readable file") from None
     except (ValueError, RecursionError):
@@ -72,8 +81,13 @@ def _counterexample(file: Path) -> Shown:
     from ultrafolio.export import trace_file
 
     made = trace_file.read(file)
-    head = {"scenario": made.scenario, "policy": made.policy, "claim": made.text, "rules": made.rules,
-            "loop": made.loop}  # fmt: skip
+    head = {
+        "scenario": made.scenario,
+        "policy": made.policy,
+        "claim": made.text,
+        "rules": made.rules,
+        "loop": made.loop,
+    }
     return "counterexample", head, ({"step": number, "what": text} for number, text in enumerate(made.steps, 1))
 
 
@@ -84,8 +98,12 @@ def _run_steps(file: Path, actors: list[dict[str, Any]]) -> Iterator[dict[str, A
                 step = json.loads(line)
                 yield {**step, "who": actors[step["actor"]]["kind"]}
             except (ValueError, KeyError, IndexError, TypeError):
-                raise InputError(f"{file}: line {number} is damaged", value=line[:60], allowed="one step, as JSON",
-                                 then="ultrafolio run --trace FILE, once more") from None  # fmt: skip
+                raise InputError(
+                    f"{file}: line {number} is damaged",
+                    value=line[:60],
+                    allowed="one step, as JSON",
+                    then="ultrafolio run --trace FILE, once more",
+                ) from None
 
 
 def _stream(file: Path) -> Shown:
@@ -100,8 +118,15 @@ def _stream(file: Path) -> Shown:
                 entry = decode(event.data)
                 if isinstance(entry, Steps):
                     for step in entry.steps:
-                        yield {"group": group, "id": event.id, "role": entry.role, "actor": step.actor, "op": step.op,
-                               "page": step.page, "outcome": step.outcome}  # fmt: skip
+                        yield {
+                            "group": group,
+                            "id": event.id,
+                            "role": entry.role,
+                            "actor": step.actor,
+                            "op": step.op,
+                            "page": step.page,
+                            "outcome": step.outcome,
+                        }
                 elif isinstance(entry, Made):
                     yield {"group": group, "id": event.id, "role": entry.role, "sections": sorted(entry.sections)}
                 elif isinstance(entry, Again):
@@ -109,8 +134,13 @@ def _stream(file: Path) -> Shown:
                 elif isinstance(entry, Kept):
                     yield {"group": group, "id": event.id, "checkpoint_after": entry.steps, "calls": entry.calls}
                 else:
-                    yield {"group": group, "id": event.id, "call": entry.function, "arguments": entry.arguments,
-                           "result": entry.result}  # fmt: skip
+                    yield {
+                        "group": group,
+                        "id": event.id,
+                        "call": entry.function,
+                        "arguments": entry.arguments,
+                        "result": entry.result,
+                    }
 
     return "stream of a cluster", {"groups": list(streams)}, entries()
 

@@ -19,8 +19,16 @@ def pin_of_a_secure_page(engine: Engine) -> None:
     for preset in PAGE_BY_PAGE:
         bench = Bench(engine, build(preset, [2], ["secure"], disk=[{"page": 1}]))
         steps = bench.upto(0, "io-end")
-        wanted = ["device-start: OK", "pin-get: OK", "accessible-test: OK", "accessible-pin: OK",
-                  "accessible-export: OK", "accessible-clear: OK", "pin-get: DONE", "io-start: OK"]  # fmt: skip
+        wanted = [
+            "device-start: OK",
+            "pin-get: OK",
+            "accessible-test: OK",
+            "accessible-pin: OK",
+            "accessible-export: OK",
+            "accessible-clear: OK",
+            "pin-get: DONE",
+            "io-start: OK",
+        ]
         bench.expect(f"{preset}: steps", steps, wanted)
         bench.expect(f"{preset}: pages", bench.pages(), ["SECURE", "EXPORTED", "SECURE", "SECURE"])
         bench.expect(f"{preset}: bits", bench.bits(), [1, 0, 1, 1])
@@ -33,8 +41,15 @@ def pin_of_a_shared_page(engine: Engine) -> None:
     for preset in PAGE_BY_PAGE:
         bench = Bench(engine, build(preset, [1], ["shared", "secure"], vcpu=[{}], disk=[{"page": 0}]))
         steps = bench.upto(1, "io-end")
-        wanted = ["device-start: OK", "pin-get: OK", "accessible-test: OK", "accessible-pin: OK",
-                  "accessible-clear: OK", "pin-get: DONE", "io-start: OK"]  # fmt: skip
+        wanted = [
+            "device-start: OK",
+            "pin-get: OK",
+            "accessible-test: OK",
+            "accessible-pin: OK",
+            "accessible-clear: OK",
+            "pin-get: DONE",
+            "io-start: OK",
+        ]
         bench.expect(f"{preset}: steps", steps, wanted)
         bench.expect(f"{preset}: pages", (bench.pages(), bench.bits()), (["PINNED_SHARED", "SECURE"], [0, 1]))
         bench.expect(f"{preset}: the guest's touch", bench.go(0, TOUCH, 0), ["vcpu-run: DONE"])
@@ -70,8 +85,16 @@ def the_posted_loops(engine: Engine) -> None:
         bench = Bench(engine, build("whole-folio-literal", [4], state, disk=[{"page": 3}]))
         steps = bench.upto(0, "io-end")
         pins = 1 + (len(shared) if shared[0] == 0 else 0)
-        wanted = ["device-start: OK", "pin-get: OK", "accessible-test: OK", *["accessible-pin: OK"] * pins,
-                  *["accessible-export: OK"] * 16, "accessible-clear: OK", "pin-get: DONE", "io-start: OK"]  # fmt: skip
+        wanted = [
+            "device-start: OK",
+            "pin-get: OK",
+            "accessible-test: OK",
+            *["accessible-pin: OK"] * pins,
+            *["accessible-export: OK"] * 16,
+            "accessible-clear: OK",
+            "pin-get: DONE",
+            "io-start: OK",
+        ]
         bench.expect(f"shared {shared}: steps", steps, wanted)
         bench.expect("pages, bits", (bench.pages(), bench.bits()), (["EXPORTED"] * 16, [0] * 16))
         # the ring's own page among them: its device then gets cipher text (property 11)
@@ -116,8 +139,9 @@ def neighbour_of_a_virtio_ring(engine: Engine) -> None:
     for preset in SHARES_FOLIO:
         for shutdown in (False, True):
             state = ["shared" if page == 3 else "secure" for page in range(16)]
-            bench = Bench(engine, build(preset, [4], state, vcpu=[{}], virtio=[{"page": 3}],
-                                        reboot=[{"shutdown": shutdown}]))  # fmt: skip
+            bench = Bench(
+                engine, build(preset, [4], state, vcpu=[{}], virtio=[{"page": 3}], reboot=[{"shutdown": shutdown}])
+            )
             bench.upto(1, "ring-teardown")
             tried = bench.go(0, TOUCH, 7, limit=300)
             bench.expect(f"{preset}: imports", "import-arch: OK" in tried, False)
@@ -147,8 +171,9 @@ def neighbour_page_by_page(engine: Engine) -> None:
 def writeback_makes_all_accessible(engine: Engine) -> None:
     """Writeback makes every page of the folio accessible under every policy; after its end they are imported again."""
     for preset in IMPORTED:
-        bench = Bench(engine, build(preset, [2], ["secure", "shared", "exported", "secure"], vcpu=[{}],
-                                    writeback=[{"starts": 9}]))  # fmt: skip
+        bench = Bench(
+            engine, build(preset, [2], ["secure", "shared", "exported", "secure"], vcpu=[{}], writeback=[{"starts": 9}])
+        )
         whole = int(bench.state.mm[0]["order"]) == 2
         # a folio that was split is written back page by page
         for page in [0] if whole else range(4):

@@ -248,8 +248,15 @@ def import_steps(preset: str, until: str = "", *, foreign: bool = False) -> list
     foreign: the page is another guest's and the machine cannot transfer ownership, so that an export comes first.
     """
     policy = policies.find(preset)
-    rules = ["import-map", "import-trylock", "import-writeback", "import-freeze", "import-arch", "import-call",
-             "import-end"]  # fmt: skip
+    rules = [
+        "import-map",
+        "import-trylock",
+        "import-writeback",
+        "import-freeze",
+        "import-arch",
+        "import-call",
+        "import-end",
+    ]
     rules.insert(rules.index(_LARGE_BEFORE[policy.large_at]), "import-large")
     if foreign:
         rules.insert(rules.index("import-trylock") + 1, "import-export")

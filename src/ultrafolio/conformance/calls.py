@@ -46,9 +46,16 @@ def _page(variant: str, *, misc: bool = False, **memory: Any) -> System:
     """One page in a state, owned by guest 0. Threads: a vCPU of guest 0, one of guest 1, a disk, guest 0's reboot."""
     asks = {"touch": [0], "share": [0], "unshare": [0]}
     made = build(
-        "per-page", [0], [variant.split()[0]], memory=memory, features={"ownership_transfer": misc},
-        vcpu=[asks, {"guest": 1, **asks}], disk=[{"page": 0}], reboot=[{}], tamper=[{}],
-    )  # fmt: skip
+        "per-page",
+        [0],
+        [variant.split()[0]],
+        memory=memory,
+        features={"ownership_transfer": misc},
+        vcpu=[asks, {"guest": 1, **asks}],
+        disk=[{"page": 0}],
+        reboot=[{}],
+        tamper=[{}],
+    )
     made.state.uv["shared"] = variant.endswith(" shared")
     return made
 
@@ -187,8 +194,13 @@ def calls_destroy(engine: Engine) -> None:
 def calls_refused(engine: Engine) -> None:
     """A page of which the ultravisor refuses every call stays as it was, whatever the call."""
     for variant in VARIANTS:
-        for actor, pc, call in ((OWNER, IMPORT_CALL, TOUCH), (OWNER, IMPORT_CALL, UNSHARE), (2, ACC_PIN, TOUCH),
-                                (2, ACC_EXPORT, TOUCH), (OWNER, IMPORT_EXPORT, TOUCH)):  # fmt: skip
+        for actor, pc, call in (
+            (OWNER, IMPORT_CALL, TOUCH),
+            (OWNER, IMPORT_CALL, UNSHARE),
+            (2, ACC_PIN, TOUCH),
+            (2, ACC_EXPORT, TOUCH),
+            (OWNER, IMPORT_EXPORT, TOUCH),
+        ):
             system = _page(variant, refuses=[0])
             bench = Bench(engine, system)
             _issue(bench, system, actor, pc, call)
@@ -253,13 +265,12 @@ def calls_share_and_unshare(engine: Engine) -> None:
 def reset_takes_all_pages(engine: Engine) -> None:
     """A reboot's unshare-all and destroy reach every page of the machine in one step, and no page of another."""
     states = ["non_secure", "secure", "shared", "pinned_shared", "exported"]
-    system = build("per-page", [0] * 10, states * 2, memory={"owner": [0] * 5 + [1] * 5},
-                   vcpu=[{}, {"guest": 1}], reboot=[{}])  # fmt: skip
+    system = build(
+        "per-page", [0] * 10, states * 2, memory={"owner": [0] * 5 + [1] * 5}, vcpu=[{}, {"guest": 1}], reboot=[{}]
+    )
     bench = Bench(engine, system)
     bench.go(2, TOUCH)
     wanted = ["NON_SECURE"] * 5 + [word.upper() for word in states]
     bench.expect("pages after the reboot of guest 0", bench.pages(), wanted)
     bench.expect("owners", [int(o) for o in bench.state.uv["owner"]], [0] * 6 + [1] * 4)
     bench.expect("a touch finds it running, its page cleared", bench.step(0, TOUCH, 1), FAULT)
-
-

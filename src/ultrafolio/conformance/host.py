@@ -16,8 +16,16 @@ def host_access(engine: Engine) -> None:
 
     What the host may read costs nothing.
     """
-    resolved = ["access-start: OK", "access-try: FAULT", "accessible-test: OK", "accessible-pin: OK",
-                "accessible-export: OK", "accessible-clear: OK", "access-put: OK", "access-try: DONE"]  # fmt: skip
+    resolved = [
+        "access-start: OK",
+        "access-try: FAULT",
+        "accessible-test: OK",
+        "accessible-pin: OK",
+        "accessible-export: OK",
+        "accessible-clear: OK",
+        "access-put: OK",
+        "access-try: DONE",
+    ]
     for preset in EVERY:
         bench = Bench(engine, build(preset, [0], ["secure"], vcpu=[{}], access=[{"read": [0]}]))
         bench.upto(1, "accessible-test", READ, 0)
@@ -77,8 +85,11 @@ def adapter_interrupt(engine: Engine) -> None:
         bench.go(1)
         bench.expect("page", bench.pages(), ["PINNED_SHARED" if pins else "SHARED"])
         bench.expect("references left", int(bench.state.mm[0]["refs"]), 0)
-        bench.expect("the unshare exits where it is pinned", bench.go(0, UNSHARE, 0)[0],
-                     f"vcpu-run: {'FAULT' if pins else 'DONE'}")  # fmt: skip
+        bench.expect(
+            "the unshare exits where it is pinned",
+            bench.go(0, UNSHARE, 0)[0],
+            f"vcpu-run: {'FAULT' if pins else 'DONE'}",
+        )
         none_broken(bench)
         bench = Bench(engine, build(preset, [0], ["secure"], interrupt=[{"page": 0}]))
         bench.expect(f"{preset}: not shared", bench.go(0), ["device-start: waits for nothing to do"])
@@ -91,13 +102,28 @@ def ring_needs_a_shared_page(engine: Engine) -> None:
     After a reboot it is configured once they are shared again.
     """
     idle = ["device-start: waits for nothing to do"]
-    for state, may in (("non_secure", False), ("secure", False), ("exported", False), ("shared", True),
-                       ("pinned_shared", True), ("exported_shared", True)):  # fmt: skip
+    for state, may in (
+        ("non_secure", False),
+        ("secure", False),
+        ("exported", False),
+        ("shared", True),
+        ("pinned_shared", True),
+        ("exported_shared", True),
+    ):
         bench = Bench(engine, build("per-page", [0], [state], virtio=[{"page": 0}], pin=[{"page": 0}]))
         bench.expect(f"a ring on a page that is {state}", bench.go(0) != idle, may)
         bench.expect(f"another pin of a page that is {state}", bench.go(1) != idle, True)
-    bench = Bench(engine, build("per-page", [0], ["shared"], vcpu=[{"touch": [0], "share": [0]}],
-                                virtio=[{"page": 0, "starts": 2}], reboot=[{}]))  # fmt: skip
+    bench = Bench(
+        engine,
+        build(
+            "per-page",
+            [0],
+            ["shared"],
+            vcpu=[{"touch": [0], "share": [0]}],
+            virtio=[{"page": 0, "starts": 2}],
+            reboot=[{}],
+        ),
+    )
     bench.upto(1, "ring-teardown")
     bench.step(2)
     bench.go(1)
@@ -115,8 +141,14 @@ def reclaim_asks_for_pins(engine: Engine) -> None:
     """
     for backing, pinned in (("anon", 0), ("anon", 1), ("shmem", 1), ("iomap", 1)):
         for kind in ("disk", "pin"):
-            system = build("per-page", [1], ["secure"], memory={"backing": backing}, reclaim=[{"page": [1]}],
-                           **{kind: [{"page": pinned}]})  # fmt: skip
+            system = build(
+                "per-page",
+                [1],
+                ["secure"],
+                memory={"backing": backing},
+                reclaim=[{"page": [1]}],
+                **{kind: [{"page": pinned}]},
+            )
             bench = Bench(engine, system)
             reclaim, device = (1, 0) if kind == "disk" else (0, 1)
             bench.upto(device, "io-end" if kind == "disk" else "ring-teardown")
@@ -126,8 +158,9 @@ def reclaim_asks_for_pins(engine: Engine) -> None:
                 bench.expect("page 1", bench.pages()[1], "EXPORTED" if pinned else "SECURE")
                 none_broken(bench)
                 continue
-            bench.expect(f"{backing}: kept only after its export", steps[-2:], ["reclaim-export: OK",
-                                                                                "reclaim-swap: EBUSY"])  # fmt: skip
+            bench.expect(
+                f"{backing}: kept only after its export", steps[-2:], ["reclaim-export: OK", "reclaim-swap: EBUSY"]
+            )
             bench.expect("unmapped", int(bench.state.pt[1]["present"]), 0)
 
 
@@ -135,8 +168,17 @@ def reclaim_asks_for_pins(engine: Engine) -> None:
 def reclaim_of_a_ring_on_shmem(engine: Engine) -> None:
     """As the kernel has it no race is needed: reclaim exports the page of a configured ring (property 10)."""
     for preset in EVERY:
-        bench = Bench(engine, build(preset, [0], ["shared"], memory={"backing": "shmem"}, virtio=[{"page": 0}],
-                                    reclaim=[{"after": "virtio"}]))  # fmt: skip
+        bench = Bench(
+            engine,
+            build(
+                preset,
+                [0],
+                ["shared"],
+                memory={"backing": "shmem"},
+                virtio=[{"page": 0}],
+                reclaim=[{"after": "virtio"}],
+            ),
+        )
         bench.upto(0, "ring-teardown")
         bench.go(1)
         bench.expect(f"{preset}: page, broken", (bench.pages(), bench.broken), (["EXPORTED"], [10]))
@@ -195,8 +237,14 @@ def io_that_never_completes(engine: Engine) -> None:
 def actors_in_an_order(engine: Engine) -> None:
     """`after`: an actor starts only once the one that it names has finished once, be it the host's or a guest's."""
     idle = ["lru-add: waits for nothing to do"]
-    for first, last in {"disk": "unpin", "virtio": "pin-get", "reclaim": "reclaim-free", "access": "access-try",
-                        "writeback": "writeback-end", "speculative": "plain-put"}.items():  # fmt: skip
+    for first, last in {
+        "disk": "unpin",
+        "virtio": "pin-get",
+        "reclaim": "reclaim-free",
+        "access": "access-try",
+        "writeback": "writeback-end",
+        "speculative": "plain-put",
+    }.items():
         asks = {"page": 0} if first in ("disk", "virtio") else {}
         system = build("per-page", [0, 0], ["shared"], lru=[{"page": [1], "after": first}], **{first: [asks]})
         bench = Bench(engine, system)

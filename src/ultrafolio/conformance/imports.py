@@ -54,8 +54,13 @@ def import_of_any_backing(engine: Engine) -> None:
             bench.go(1, TOUCH, 0)
             bench.expect(f"{preset}, {backing}: reclaimed", bench.log[-1], "reclaim-free: DONE")
             # a page that is not mapped is a fault of the guest's own, without the import mutex
-            wanted = ["vcpu-run: FAULT", "import-map: ENXIO (swapped in)", "vcpu-again: FAULT", *import_steps(preset),
-                      "vcpu-again: DONE"]  # fmt: skip
+            wanted = [
+                "vcpu-run: FAULT",
+                "import-map: ENXIO (swapped in)",
+                "vcpu-again: FAULT",
+                *import_steps(preset),
+                "vcpu-again: DONE",
+            ]
             bench.expect(f"{preset}, {backing}: touched again", bench.go(0, TOUCH, 0), wanted)
             bench.expect("page", bench.pages(), ["SECURE"])
             none_broken(bench)
@@ -107,8 +112,11 @@ def import_under_writeback(engine: Engine) -> None:
         bench.upto(1, "writeback-end", TOUCH, 0)
         # writeback took the write permission away, so the first exit is a write fault
         bench.upto(0, "vcpu-again", TOUCH, 0)
-        sleep = [*import_steps(preset, "import-writeback"), "import-writeback: EAGAIN (writeback)",
-                 "wait-writeback: waits for the end of writeback"]  # fmt: skip
+        sleep = [
+            *import_steps(preset, "import-writeback"),
+            "import-writeback: EAGAIN (writeback)",
+            "wait-writeback: waits for the end of writeback",
+        ]
         bench.expect(f"{preset}: the page is in writeback", bench.go(0), ["vcpu-again: FAULT", *sleep])
         bench.expect("not secure, not locked", (bench.pages(), int(bench.state.mm[0]["locked"])), (["EXPORTED"], 0))
         bench.expect("its end", bench.go(1), ["writeback-end: DONE"])
@@ -140,8 +148,13 @@ def import_of_a_page_not_mapped_writable(engine: Engine) -> None:
             system.state.pt["present"] = {"read-only": 1, "unmapped": 0, "swapped": 2}[what]
             bench = Bench(engine, system)
             error = "ENXIO (swapped in)" if what == "swapped" else "ENXIO"
-            wanted = ["vcpu-run: FAULT", f"import-map: {error}", "vcpu-again: FAULT", *import_steps(preset),
-                      "vcpu-again: DONE"]  # fmt: skip
+            wanted = [
+                "vcpu-run: FAULT",
+                f"import-map: {error}",
+                "vcpu-again: FAULT",
+                *import_steps(preset),
+                "vcpu-again: DONE",
+            ]
             bench.expect(f"{preset}: {what}", bench.go(0, TOUCH, 0), wanted)
             mm, present = bench.state.mm[0], bench.state.pt["present"][0]
             bench.expect("mapped, writable, dirty", (present, mm["writable"], mm["dirty"]), (MAPPED, 1, 1))
@@ -237,14 +250,23 @@ def import_of_a_dirty_iomap_folio(engine: Engine) -> None:
 @case(32)
 def background_writeback_does_not_cure(engine: Engine) -> None:
     """Cleaned by background writeback, the folio splits up to 6.15 only if no write fault comes first, and one does."""
-    bench = Bench(engine, build("linux-6.12", [2], ["non_secure"], memory={"backing": "iomap"}, vcpu=[{}],
-                                writeback=[{"starts": 255}]))  # fmt: skip
+    bench = Bench(
+        engine,
+        build("linux-6.12", [2], ["non_secure"], memory={"backing": "iomap"}, vcpu=[{}], writeback=[{"starts": 255}]),
+    )
     bench.upto(0, "vcpu-again", TOUCH, 0)
     for _ in range(3):
         bench.go(1, TOUCH, 0)
         bench.expect("clean", int(bench.state.mm[0]["dirty"]), 0)
-        wanted = ["vcpu-again: FAULT", "import-map: ENXIO", "vcpu-again: FAULT", "import-map: OK", "import-large: OK",
-                  "split-lock: OK", "split: EBUSY (dirty)"]  # fmt: skip
+        wanted = [
+            "vcpu-again: FAULT",
+            "import-map: ENXIO",
+            "vcpu-again: FAULT",
+            "import-map: OK",
+            "import-large: OK",
+            "split-lock: OK",
+            "split: EBUSY (dirty)",
+        ]
         bench.expect("dirty again before the split", bench.go(0, limit=len(wanted)), wanted)
 
 
@@ -296,9 +318,17 @@ def export_before_import(engine: Engine) -> None:
     for preset in ("per-page", "linux-6.3", "linux-6.9", "linux-6.12", "linux-6.18", "import-lock", "linux-7.1"):
         for (one_space, misc), exported in cases.items():
             features = {"one_address_space": one_space, "ownership_transfer": misc}
-            bench = Bench(engine, build(preset, [0], ["non_secure"], features=features,
-                                        vcpu=[{"share": [0], "unshare": [0], "starts": 9}, {"guest": 1}],
-                                        disk=[{"page": 0}]))  # fmt: skip
+            bench = Bench(
+                engine,
+                build(
+                    preset,
+                    [0],
+                    ["non_secure"],
+                    features=features,
+                    vcpu=[{"share": [0], "unshare": [0], "starts": 9}, {"guest": 1}],
+                    disk=[{"page": 0}],
+                ),
+            )
             wanted = ["vcpu-run: FAULT", *import_steps(preset, foreign=exported), "vcpu-again: DONE"]
             bench.expect(f"{preset}: one space {one_space}, MISC {misc}", bench.go(0, TOUCH, 0), wanted)
             bench.expect("page", bench.pages(), ["SECURE"])
@@ -331,8 +361,9 @@ def two_pins_at_once(engine: Engine) -> None:
             for disk in moved:
                 bench = Bench(engine, at)
                 bench.step(disk)
-                bench.expect("no error, nothing broken", (bench.log[-1].split()[-1] in ("OK", "DONE"), bench.broken),
-                             (True, []))  # fmt: skip
+                bench.expect(
+                    "no error, nothing broken", (bench.log[-1].split()[-1] in ("OK", "DONE"), bench.broken), (True, [])
+                )
                 if pack(bench.state) not in seen:
                     seen.add(pack(bench.state))
                     todo.append(System(bench.state, at.choices))

@@ -53,10 +53,17 @@ def fault_of_an_import_itself(engine: Engine) -> None:
     for preset in MUTEX:
         for what, mutex in ((UNSHARE, ["import-mutex: OK"]), (TOUCH, [])):
             state = "pinned_shared" if what == UNSHARE else "exported"
-            bench = Bench(engine, build(preset, [0], [state], memory={"writable": False},
-                                        vcpu=[{"touch": [0], "unshare": [0]}]))  # fmt: skip
-            wanted = ["vcpu-run: FAULT", *mutex, "import-map: ENXIO", "vcpu-again: FAULT", *import_steps(preset),
-                      "vcpu-again: DONE"]  # fmt: skip
+            bench = Bench(
+                engine, build(preset, [0], [state], memory={"writable": False}, vcpu=[{"touch": [0], "unshare": [0]}])
+            )
+            wanted = [
+                "vcpu-run: FAULT",
+                *mutex,
+                "import-map: ENXIO",
+                "vcpu-again: FAULT",
+                *import_steps(preset),
+                "vcpu-again: DONE",
+            ]
             bench.expect(f"{preset}: operation {what}", bench.go(0, what, 0), wanted)
             bench.expect("free", int(bench.state.vm[0]["mutex"]), 0)
 
@@ -144,8 +151,11 @@ def pin_meets_a_frozen_count(engine: Engine) -> None:
         bench.expect("broken", bench.broken, [5] if bug else [])
         bench.expect("pins", int(bench.state.mm[0]["pins"]), 0)
         bench.go(0)
-        bench.expect(f"{preset}: after the thaw", bench.go(1)[-1], "device-start: waits for nothing to do" if bug
-                     else "unpin: DONE")  # fmt: skip
+        bench.expect(
+            f"{preset}: after the thaw",
+            bench.go(1)[-1],
+            "device-start: waits for nothing to do" if bug else "unpin: DONE",
+        )
 
 
 @case()
@@ -186,8 +196,11 @@ def pin_goes_on_past_a_failed_page(engine: Engine) -> None:
         bench = Bench(engine, system)
         bench.upto(0, "io-end") if bug else bench.go(0)
         bench.expect(f"{preset}: pins", [int(n) for n in bench.state.mm["pins"]], [1, 1] if bug else [0, 0])
-        bench.expect("pages, broken", (bench.pages(), bench.broken), (["SECURE", "EXPORTED"], [1]) if bug
-                     else (["SECURE", "SECURE"], []))  # fmt: skip
+        bench.expect(
+            "pages, broken",
+            (bench.pages(), bench.broken),
+            (["SECURE", "EXPORTED"], [1]) if bug else (["SECURE", "SECURE"], []),
+        )
 
 
 @case()

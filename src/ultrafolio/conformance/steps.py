@@ -144,8 +144,11 @@ def steps_of_a_writeback(engine: Engine) -> None:
         bench = Bench(engine, build(preset, [1], ["shared", "secure"], vcpu=[{}], writeback=[{}]))
         bench.upto(1, "writeback-io")
         mm = bench.state.mm[0]
-        bench.expect("locked, flagged, clean, not writable",
-                     (mm["locked"], mm["writeback"], mm["dirty"], mm["writable"]), (1, 1, 0, 0))  # fmt: skip
+        bench.expect(
+            "locked, flagged, clean, not writable",
+            (mm["locked"], mm["writeback"], mm["dirty"], mm["writable"]),
+            (1, 1, 0, 0),
+        )
         bench.step(1)
         bench.expect("unlocked, I/O in flight", (bench.state.mm[0]["locked"], bench.state.mm[0]["writeback"]), (0, 2))
         bench.step(1)
@@ -318,9 +321,18 @@ def trace_of_point_12(engine: Engine) -> None:
     """folio-bitmap: the pin harms no neighbour until a writeback or, on shmem, a reclaim; folio-bitmap-pins: never."""
     for preset, hangs in (("folio-bitmap", True), ("folio-bitmap-pins", False)):
         for exporter in ("writeback", "reclaim"):
-            bench = Bench(engine, build(preset, [1], ["shared", "secure"], memory={"backing": "shmem"},
-                                        vcpu=[{"touch": [1]}], virtio=[{"page": 0}],
-                                        **{exporter: [{"page": [1]}]}))  # fmt: skip
+            bench = Bench(
+                engine,
+                build(
+                    preset,
+                    [1],
+                    ["shared", "secure"],
+                    memory={"backing": "shmem"},
+                    vcpu=[{"touch": [1]}],
+                    virtio=[{"page": 0}],
+                    **{exporter: [{"page": [1]}]},
+                ),
+            )
             bench.expect("start", _row(bench), "SHARED SECURE | 1 1 | 0")
             bench.go(1)
             bench.expect("configured", _row(bench), "PINNED_SHARED SECURE | 0 1 | 1")
@@ -357,8 +369,10 @@ def hang_of_the_ring_page_itself(engine: Engine) -> None:
 def mapped_twice(engine: Engine) -> None:
     """A plain get of another mapping meets a frozen folio under every policy (point 13); a pfn walker waits."""
     for preset in ("per-page", "whole-folio", "split", "import-lock", "folio-bitmap-pins"):
-        for kind, wanted in (("mapping", "mapping-get: frozen count touched"),
-                             ("speculative", "speculative-get: waits for the folio to thaw")):  # fmt: skip
+        for kind, wanted in (
+            ("mapping", "mapping-get: frozen count touched"),
+            ("speculative", "speculative-get: waits for the folio to thaw"),
+        ):
             bench = Bench(engine, build(preset, [0], ["exported"], vcpu=[{}], **{kind: [{}]}))
             bench.upto(0, "import-call")
             bench.step(1)

@@ -226,8 +226,11 @@ def can_keep() -> bool:
         if shutil.disk_usage(folder).free < _ROOM:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
-        print(f"ultrafolio: {folder}: {error.strerror}; what is compiled is not kept "
-              "(ULTRAFOLIO_CACHE=FOLDER names another place)", file=sys.stderr)  # fmt: skip
+        print(
+            f"ultrafolio: {folder}: {error.strerror}; what is compiled is not kept "
+            "(ULTRAFOLIO_CACHE=FOLDER names another place)",
+            file=sys.stderr,
+        )
         return False
     return True
 

@@ -43,13 +43,21 @@ def _rules() -> None:
     """Every place in the rule order has its rule, from a module that every engine reads, and fits where it is kept."""
     names = {value: name for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
     without = [str(names.get(pc, pc)) for pc in range(DEAD) if pc not in RULES]
-    fits(f"places in the rule order, of which {', '.join(without)} has no rule", DEAD, DEAD - len(without),
-         "a function with @rule in a module of engine/tables.py: RULE_MODULES")  # fmt: skip
+    fits(
+        f"places in the rule order, of which {', '.join(without)} has no rule",
+        DEAD,
+        DEAD - len(without),
+        "a function with @rule in a module of engine/tables.py: RULE_MODULES",
+    )
     fits("places of rules, beyond DEAD, the last", max(RULES), DEAD - 1, "model/layout.py: the rule order")
     known = {module.__name__ for module in RULE_MODULES}
     strange = [rule.name for rule in RULES.values() if rule.function.__module__ not in known]
-    fits(f"rules, of which {', '.join(strange)} is in a module that no engine reads", len(RULES),
-         len(RULES) - len(strange), "engine/tables.py: RULE_MODULES")  # fmt: skip
+    fits(
+        f"rules, of which {', '.join(strange)} is in a module that no engine reads",
+        len(RULES),
+        len(RULES) - len(strange),
+        "engine/tables.py: RULE_MODULES",
+    )
     written = sum(_is_rule(node) for module in RULE_MODULES for node in _tree(module).body)
     fits("functions with @rule, and the places they have", written, len(RULES), "model/layout.py: the rule order")
     for field in ("pc", "then", "back"):
@@ -80,8 +88,10 @@ def _outcomes() -> None:
     beside = _beside("OK")
     outcomes = [value for name, value in vars(layout).items() if name.startswith("E_") or name in beside]
     reasons = [-value for name, value in vars(layout).items() if name.startswith("W_")]
-    for what, numbers, words, name in (("outcomes", outcomes, OUTCOMES, "OUTCOMES"),
-                                       ("reasons to wait", reasons, WAITS, "WAITS")):  # fmt: skip
+    for what, numbers, words, name in (
+        ("outcomes", outcomes, OUTCOMES, "OUTCOMES"),
+        ("reasons to wait", reasons, WAITS, "WAITS"),
+    ):
         fits(f"{what}, and their numbers", len(numbers), len(set(numbers)), "model/layout.py: two have the same")
         fits(f"{what}, and the words for them", max(numbers), len(words) - 1, f"model/layout.py: {name}")
 
@@ -100,11 +110,19 @@ def _beside(first: str) -> list[str]:
 def _kinds() -> None:
     """Each kind of actor has a name, a rule where it idles, and a table in scenario files."""
     fits("kinds of actors, and the rules where they idle", len(ACTOR_KINDS), len(IDLE_PC), "model/layout.py: IDLE_PC")
-    fits("rules where actors idle, and the names of actors", len(IDLE_PC), len(ACTOR_KINDS),
-         "model/layout.py: ACTOR_KINDS")  # fmt: skip
+    fits(
+        "rules where actors idle, and the names of actors",
+        len(IDLE_PC),
+        len(ACTOR_KINDS),
+        "model/layout.py: ACTOR_KINDS",
+    )
     unread = [name for name in ACTOR_KINDS if name not in scenario.ACTORS]
-    fits(f"kinds of actors, of which a scenario file cannot say {', '.join(unread)}", len(ACTOR_KINDS),
-         len(ACTOR_KINDS) - len(unread), "model/scenario.py: ACTORS")  # fmt: skip
+    fits(
+        f"kinds of actors, of which a scenario file cannot say {', '.join(unread)}",
+        len(ACTOR_KINDS),
+        len(ACTOR_KINDS) - len(unread),
+        "model/scenario.py: ACTORS",
+    )
     fits("kinds of actors that who.kind may name", len(ACTOR_KINDS) - 1, most(WHO, "kind"), "model/layout.py: WHO")
     fits("operations that actor.op may name", len(OPS) - 1, most(ACTOR, "op"), "model/layout.py: ACTOR")
 
@@ -113,25 +131,42 @@ def _configuration() -> None:
     """Each configuration field is set by every engine, and each choice of a policy has its field, with room for it."""
     fields, codes = set(CFG.names or ()), Policy().codes()
     lost = sorted(set(codes) - fields)
-    fits(f"choices of a policy, of which {', '.join(lost)} reaches no rule", len(codes), len(codes) - len(lost),
-         "model/layout.py: CFG")  # fmt: skip
+    fits(
+        f"choices of a policy, of which {', '.join(lost)} reaches no rule",
+        len(codes),
+        len(codes) - len(lost),
+        "model/layout.py: CFG",
+    )
     unset = sorted(fields - set(codes) - set(SET_BESIDE))
-    fits(f"configuration fields, of which nobody sets {', '.join(unset)}", len(fields), len(fields) - len(unset),
-         "model/policy.py: Policy; or scenario.system, sim/build.py and engine/tables.py: SET_BESIDE")  # fmt: skip
+    fits(
+        f"configuration fields, of which nobody sets {', '.join(unset)}",
+        len(fields),
+        len(fields) - len(unset),
+        "model/policy.py: Policy; or scenario.system, sim/build.py and engine/tables.py: SET_BESIDE",
+    )
     for name in set(CHOICES) & fields:
         fits(f"words of the choice {name}", len(CHOICES[name]) - 1, most(CFG, name), "model/layout.py: CFG")
 
 
 def _properties() -> None:
     """broken() returns the numbers of PROPERTIES, each of them."""
-    fits("properties, and the sentences of the mail behind them", len(PROPERTIES), len(SEED),
-         "model/properties.py: SEED")  # fmt: skip
+    fits(
+        "properties, and the sentences of the mail behind them", len(PROPERTIES), len(SEED), "model/properties.py: SEED"
+    )
     told = _returned(properties, "broken")
-    fits("numbers of properties that broken() returns, and their names", max(told), len(PROPERTIES) - 1,
-         "model/properties.py: PROPERTIES")  # fmt: skip
+    fits(
+        "numbers of properties that broken() returns, and their names",
+        max(told),
+        len(PROPERTIES) - 1,
+        "model/properties.py: PROPERTIES",
+    )
     untold = [str(n) for n in range(1, len(PROPERTIES)) if n not in told]
-    fits(f"properties, of which broken() never returns {', '.join(untold)}", len(PROPERTIES) - 1,
-         len(PROPERTIES) - 1 - len(untold), "model/properties.py: broken")  # fmt: skip
+    fits(
+        f"properties, of which broken() never returns {', '.join(untold)}",
+        len(PROPERTIES) - 1,
+        len(PROPERTIES) - 1 - len(untold),
+        "model/properties.py: broken",
+    )
 
 
 def _returned(module: ModuleType, name: str) -> set[int]:

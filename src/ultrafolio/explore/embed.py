@@ -103,5 +103,14 @@ def _compact(made: dict[str, Any], targets: Sequence[int], pool: Pool) -> list[A
     refused = [pool(move) for move in made["refused"]]
     actors = [pool(doing) for doing in made["actors"]]
     stalls = [pool(some) for some in made["stalls"]]
-    return [rows, pool(made["flags"]), pool(made["folio"]), actors, moves, refused, made["broken"], made["pending"],
-            stalls]  # fmt: skip
+    return [
+        rows,
+        pool(made["flags"]),
+        pool(made["folio"]),
+        actors,
+        moves,
+        refused,
+        made["broken"],
+        made["pending"],
+        stalls,
+    ]

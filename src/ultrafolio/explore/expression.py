@@ -50,8 +50,13 @@ def compiled(text: str, state: State) -> Value:
 
 
 def _wrong(text: str, column: int, what: str, allowed: str, cause: str = "") -> InputError:
-    return InputError(f"expression, column {column + 1}: {what}", value=text, allowed=allowed, cause=cause,
-                      then="ultrafolio explore --help")  # fmt: skip
+    return InputError(
+        f"expression, column {column + 1}: {what}",
+        value=text,
+        allowed=allowed,
+        cause=cause,
+        then="ultrafolio explore --help",
+    )
 
 
 class _Reader:

@@ -95,6 +95,9 @@ class Guide:
             if holds(graph.unpack(number)):
                 path = self.walk.indices(graph.path(number))
                 return Found(path, f"the nearest of {graph.states} states: {len(path)} steps", graph.complete)
-        seen = f"none of {graph.states} reachable states" if graph.complete else (
-            f"none of the first {graph.states} states, and there are more: {graph.reason}")  # fmt: skip
+        seen = (
+            f"none of {graph.states} reachable states"
+            if graph.complete
+            else (f"none of the first {graph.states} states, and there are more: {graph.reason}")
+        )
         return Found(None, f"{seen} satisfies {expression}", graph.complete)

@@ -72,14 +72,22 @@ def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> dict[str, Any]
 def _stalled(some: Stall) -> dict[str, Any]:
     """A stall as fields, in the words that every part of the lab has for it."""
     wait = some.wait
-    return {"actor": some.actor, "kind": some.kind, "waiter": wait.waiter, "waits_for": wait.waits_for,
-            "held_by": wait.held_by, "released_by": wait.released_by}  # fmt: skip
+    return {
+        "actor": some.actor,
+        "kind": some.kind,
+        "waiter": wait.waiter,
+        "waits_for": wait.waits_for,
+        "held_by": wait.held_by,
+        "released_by": wait.released_by,
+    }
 
 
 def stall_line(some: dict[str, Any]) -> str:
     """A stall of a node as one line, its class first."""
-    return (f"{some['kind']}: {some['waiter']} waits for {some['waits_for']}; held by {some['held_by']}; "
-            f"released by {some['released_by']}")  # fmt: skip
+    return (
+        f"{some['kind']}: {some['waiter']} waits for {some['waits_for']}; held by {some['held_by']}; "
+        f"released by {some['released_by']}"
+    )
 
 
 def _doing(walk: Walk, state: State, t: int) -> str:

@@ -32,13 +32,22 @@ def meta(walks: Sequence[Walk], command: str) -> dict[str, Any]:
     """What the page knows beside states: names, words, rules, and the commands that show a policy's walk."""
     walk = walks[0]
     return {
-        "title": title(walk), "scenario": walk.scenario, "policies": [w.policy for w in walks],
-        "commands": [shlex.join(w.command()) for w in walks], "command": command,
-        "actors": walk.actors, "sections": SECTIONS, "words": WORDS, "legend": LEGEND,
+        "title": title(walk),
+        "scenario": walk.scenario,
+        "policies": [w.policy for w in walks],
+        "commands": [shlex.join(w.command()) for w in walks],
+        "command": command,
+        "actors": walk.actors,
+        "sections": SECTIONS,
+        "words": WORDS,
+        "legend": LEGEND,
         "rules": {r.name: {"about": r.about, "kernel": r.kernel, "seed": r.seed} for r in RULES.values()},
-        "properties": list(PROPERTIES), "leads_to": list(LEADS_TO),
-        "constants": CONSTANTS, "allowed": ALLOWED, "max_steps": MAX_STEPS,
-    }  # fmt: skip
+        "properties": list(PROPERTIES),
+        "leads_to": list(LEADS_TO),
+        "constants": CONSTANTS,
+        "allowed": ALLOWED,
+        "max_steps": MAX_STEPS,
+    }
 
 
 def title(walk: Walk) -> str:

@@ -47,13 +47,15 @@ def application(guides: Sequence[Guide], command: str) -> Any:
         headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
         return lambda request: Response(content, media_type=kind, headers=headers)
 
-    return Starlette(routes=[
-        Route("/", text(served(walks), "text/html")),
-        Route(f"/{STYLE}", text(asset(STYLE), "text/css")),
-        *(Route(f"/{name}", text(asset(name), "text/javascript")) for name in SCRIPTS),
-        Route("/api/meta", lambda request: JSONResponse(meta(walks, command))),
-        Route("/api/{policy:int}/{what}", api),
-    ])  # fmt: skip
+    return Starlette(
+        routes=[
+            Route("/", text(served(walks), "text/html")),
+            Route(f"/{STYLE}", text(asset(STYLE), "text/css")),
+            *(Route(f"/{name}", text(asset(name), "text/javascript")) for name in SCRIPTS),
+            Route("/api/meta", lambda request: JSONResponse(meta(walks, command))),
+            Route("/api/{policy:int}/{what}", api),
+        ]
+    )
 
 
 def _story(guide: Guide, asked: Any) -> Any:
@@ -75,8 +77,11 @@ def _search(guide: Guide, asked: Any) -> Any:
 
 
 def _without(package: str) -> InputError:
-    return InputError(f"{package} is not installed", allowed="the extra `web`: pip install 'ultrafolio[web]'",
-                      cause="--serve needs it; --path, --goto and --export do not")  # fmt: skip
+    return InputError(
+        f"{package} is not installed",
+        allowed="the extra `web`: pip install 'ultrafolio[web]'",
+        cause="--serve needs it; --path, --goto and --export do not",
+    )
 
 
 def serve(guides: Sequence[Guide], command: str, host: str, port: int, said: Callable[[str], None]) -> None:
@@ -93,8 +98,12 @@ def serve(guides: Sequence[Guide], command: str, host: str, port: int, said: Cal
             listener.bind((host, port))
             listener.listen()
         except OSError as error:
-            raise InputError(f"cannot listen on {host} port {port}", value=error.strerror, allowed="a free port; "
-                             "--port 0 takes any", then="ultrafolio explore --help") from None  # fmt: skip
+            raise InputError(
+                f"cannot listen on {host} port {port}",
+                value=error.strerror,
+                allowed="a free port; --port 0 takes any",
+                then="ultrafolio explore --help",
+            ) from None
         shown = f"[{host}]" if ":" in host else host
         said(f"http://{shown}:{listener.getsockname()[1]}/")
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

@@ -20,7 +20,10 @@ def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> dict[str, Any]:
     here = node(walk, trail.here)
     before = node(walk, trail.states[-2]) if trail.moves else here
     return {
-        "scenario": walk.scenario, "policy": walk.policy, "path": path_text(trail.path), "steps": len(trail.path),
+        "scenario": walk.scenario,
+        "policy": walk.policy,
+        "path": path_text(trail.path),
+        "steps": len(trail.path),
         "way": [{"what": what(walk, move), "outcome": move.outcome_word} for move in trail.moves],
         **here,
         "changed": [{"field": field, "was": was, "is": now} for field, was, now in changes(before, here)],
@@ -28,25 +31,45 @@ def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> dict[str, Any]:
         "properties": properties(walk, trail.moves, here),
         "in_step": [_in_step(other, trail) for other in others],
         "reproduce": shlex.join([*walk.command(trail.path), *(w for o in others for w in ("--policy", o.policy))]),
-    }  # fmt: skip
+    }
 
 
 def _in_step(other: Walk, lead: Trail) -> dict[str, Any]:
     followed = other.in_step(lead)
     here = node(other, other.follow(followed.path).here)
     skipped = [{"step": first, "last": last, "why": why} for first, last, why in followed.skipped]
-    return {"policy": other.policy, "path": path_text(followed.path), "flags": here["flags"],
-            "actors": here["actors"], "stalls": here["stalls"], "skipped": skipped}  # fmt: skip
+    return {
+        "policy": other.policy,
+        "path": path_text(followed.path),
+        "flags": here["flags"],
+        "actors": here["actors"],
+        "stalls": here["stalls"],
+        "skipped": skipped,
+    }
 
 
 def shown(walk: Walk, made: dict[str, Any]) -> str:
     """A record as text of the columns of screen.columns() where words allow it."""
-    return "\n".join([
-        f"{made['scenario']} under {made['policy']}: {_where(made)}", "",
-        *_way(made), *_pages(made), *_actors(walk, made["actors"]), *_stalls(made["stalls"]), *_changed(made), "",
-        *_enabled(made), *_refused(made), "", *_properties(made), *_followers(walk, made), "",
-        textwrap.fill(LEGEND, columns()), f"reproduce: {made['reproduce']}",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"{made['scenario']} under {made['policy']}: {_where(made)}",
+            "",
+            *_way(made),
+            *_pages(made),
+            *_actors(walk, made["actors"]),
+            *_stalls(made["stalls"]),
+            *_changed(made),
+            "",
+            *_enabled(made),
+            *_refused(made),
+            "",
+            *_properties(made),
+            *_followers(walk, made),
+            "",
+            textwrap.fill(LEGEND, columns()),
+            f"reproduce: {made['reproduce']}",
+        ]
+    )
 
 
 def _where(made: dict[str, Any]) -> str:

@@ -95,8 +95,12 @@ def parse_path(text: str) -> tuple[int, ...]:
     if text.count(".") >= MAX_STEPS:
         raise InputError("the path is too long", value=text[:40] + "...", allowed=f"at most {MAX_STEPS} steps")
     if not _PATH.fullmatch(text):
-        raise InputError("not an index path", value=text, allowed="indices of steps with dots between, such as 3.1.0",
-                         then="the same command without --path shows the first steps")  # fmt: skip
+        raise InputError(
+            "not an index path",
+            value=text,
+            allowed="indices of steps with dots between, such as 3.1.0",
+            then="the same command without --path shows the first steps",
+        )
     return tuple(int(word) for word in text.split(".")) if text else ()
 
 
@@ -164,11 +168,12 @@ class Walk:
     def _no_step(self, path: Sequence[int], at: int, enabled: int) -> InputError:
         steps = "only 1 step is" if enabled == 1 else f"only {enabled} steps are" if enabled else "no step is"
         return InputError(
-            f"index {path[at]} at step {at + 1}: {steps} enabled", value=path_text(path),
+            f"index {path[at]} at step {at + 1}: {steps} enabled",
+            value=path_text(path),
             allowed=f"0 to {enabled - 1}" if enabled else f"the path up to there: {path_text(path[:at]) or '(start)'}",
             cause="a link of another scenario or policy, or of other rules",
             then=shlex.join(self.command(path[:at])),
-        )  # fmt: skip
+        )
 
     def indices(self, bys: Sequence[int]) -> tuple[int, ...]:
         """The index path of the edges (actor << 16 | choice) of a checker's story. InputError if one is not enabled."""

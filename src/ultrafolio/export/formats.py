@@ -167,8 +167,10 @@ def tap(results: Sequence[Result]) -> str:
 def _diagnosis(result: Result) -> dict[str, Any]:
     """What a harness prints of a failure; fields without a value are left out."""
     record = result.record()
-    fields = {name: record[name] for name in ("verdict", "kind", "reason", "depth", "states", "waiter", "waits_for",
-                                              "held_by", "released_by")}  # fmt: skip
+    fields = {
+        name: record[name]
+        for name in ("verdict", "kind", "reason", "depth", "states", "waiter", "waits_for", "held_by", "released_by")
+    }
     fields["property"] = result.worst.name
     fields["reproduce"] = result.command
     return {name: value for name, value in fields.items() if value is not None}

@@ -72,8 +72,14 @@ def story(steps: Sequence[Step], first: int = 1) -> list[str]:
 
 
 def paragraph(text: str, indent: str = "") -> str:
-    return textwrap.fill(text, MAIL, initial_indent=indent, subsequent_indent=indent or "  ",
-                         break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    return textwrap.fill(
+        text,
+        MAIL,
+        initial_indent=indent,
+        subsequent_indent=indent or "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def finding_text(finding: Finding) -> str:
@@ -87,17 +93,22 @@ def finding_text(finding: Finding) -> str:
         out += ["  -- from here for ever:", *story(finding.cycle, len(finding.steps) + 1)]
     if finding.wait:
         ever = "waits for ever for" if finding.verdict == "violated" or finding.expected else "waits for"
-        out += ["", paragraph(f"{finding.wait.waiter} {ever}: {finding.wait.waits_for}"),
-                paragraph(f"held by: {finding.wait.held_by}"),
-                paragraph(f"released by: {finding.wait.released_by}")]  # fmt: skip
+        out += [
+            "",
+            paragraph(f"{finding.wait.waiter} {ever}: {finding.wait.waits_for}"),
+            paragraph(f"held by: {finding.wait.held_by}"),
+            paragraph(f"released by: {finding.wait.released_by}"),
+        ]
         out += [paragraph(f"taken again by: {finding.wait.taken_by}")] if finding.wait.taken_by else []
     return "\n".join(out)
 
 
 def never_waiting(result: Result) -> list[str]:
     """A line for each vCPU and device without a wait: "vcpu 1: never waits", "disk 2: no wait stays"."""
-    return [f"{name}: " + ("never waits" if name.startswith(ACTOR_KINDS[VCPU]) else "no wait stays")
-            for name in result.never_waits]  # fmt: skip
+    return [
+        f"{name}: " + ("never waits" if name.startswith(ACTOR_KINDS[VCPU]) else "no wait stays")
+        for name in result.never_waits
+    ]
 
 
 def result_text(result: Result) -> str:
@@ -113,8 +124,12 @@ def result_text(result: Result) -> str:
         out += [paragraph(LEGEND), ""]
     for finding in result.findings:
         if finding is not worst and finding.kind:
-            out.append(paragraph(f"also {finding.verdict}, {finding.kind}: {finding.name}"
-                                 + (f"; {finding.wait.line()}" if finding.wait else "")))  # fmt: skip
+            out.append(
+                paragraph(
+                    f"also {finding.verdict}, {finding.kind}: {finding.name}"
+                    + (f"; {finding.wait.line()}" if finding.wait else "")
+                )
+            )
     if result.leads_to:
         out += never_waiting(result)
     else:
@@ -123,7 +138,9 @@ def result_text(result: Result) -> str:
     if trivial:
         out.append(paragraph(f"trivially true, since nothing of the kind was ever pending: {'; '.join(trivial)}"))
     never, yet = ", ".join(result.never_fired), "" if result.complete else " so far"
-    out += [paragraph(f"steps that never fired{yet}: {never}" if never else "every step of these actors fired"),
-            paragraph(scope_text(result.scope)),
-            f"reproduce: {result.command or 'no command: its scenario or policy was made in Python'}"]  # fmt: skip
+    out += [
+        paragraph(f"steps that never fired{yet}: {never}" if never else "every step of these actors fired"),
+        paragraph(scope_text(result.scope)),
+        f"reproduce: {result.command or 'no command: its scenario or policy was made in Python'}",
+    ]
     return "\n".join(out)

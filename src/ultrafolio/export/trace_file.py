@@ -102,11 +102,15 @@ def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy
     finding must have steps."""
     steps = [*finding.steps, *finding.cycle]
     ever = finding.verdict == "violated" and finding.kind != "safety"
-    kind, number = ("property", finding.steps[-1].broke) if finding.kind == "safety" else (
-        "wait" if ever else "stall", finding.actor)  # fmt: skip
+    kind, number = (
+        ("property", finding.steps[-1].broke)
+        if finding.kind == "safety"
+        else ("wait" if ever else "stall", finding.actor)
+    )
     system, classed = scenario.system(story, policy), finding.claim if ever else None
-    text = text_of(system, [step.by for step in finding.steps], [step.by for step in finding.cycle], kind, number or 0,
-                   classed)  # fmt: skip
+    text = text_of(
+        system, [step.by for step in finding.steps], [step.by for step in finding.cycle], kind, number or 0, classed
+    )
     made: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "made_by": f"ultrafolio {__version__}",
         "reproduce": f"{result.command} --save trace.json", "rules": digest(),
@@ -143,8 +147,11 @@ def _classed(claim: Claim | None) -> dict[str, Any]:
 
 def _told(steps: Sequence[Step], loop: int | None) -> dict[str, Any]:
     """The fields that tell the steps."""
-    told: dict[str, Any] = {"path": [step.by for step in steps], "steps": [in_words(step) for step in steps],
-                            "states": [state_digest(step) for step in steps]}  # fmt: skip
+    told: dict[str, Any] = {
+        "path": [step.by for step in steps],
+        "steps": [in_words(step) for step in steps],
+        "states": [state_digest(step) for step in steps],
+    }
     return told if loop is None else {"loop": loop, **told}
 
 
@@ -178,8 +185,9 @@ def read(file: Path) -> Trace:
     except FileNotFoundError:
         raise InputError(f"{file}: no such file", allowed="a trace file", then=THEN) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read", value=str(error), allowed="a readable UTF-8 file",
-                         then=THEN) from None  # fmt: skip
+        raise InputError(
+            f"{file}: cannot be read", value=str(error), allowed="a readable UTF-8 file", then=THEN
+        ) from None
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{file}: not JSON", value=str(error), allowed="a trace file", then=THEN) from None
     top = take(given, str(file), TOP, then=THEN)
@@ -189,15 +197,20 @@ def read(file: Path) -> Trace:
     path, loop = top["path"], top["loop"]
     for name in ("steps", "states"):
         if len(top[name]) != len(path):
-            raise InputError(f"{file}: {name}", value=f"{len(top[name])} of them",
-                             allowed=f"one for each of the {len(path)} steps of path", then=THEN)  # fmt: skip
+            raise InputError(
+                f"{file}: {name}",
+                value=f"{len(top[name])} of them",
+                allowed=f"one for each of the {len(path)} steps of path",
+                then=THEN,
+            )
     if (claim["kind"] == "wait") != (loop is not None) or (loop or 0) > len(path):
         allowed = f"an integer from 0 to {len(path)}" if claim["kind"] == "wait" else "none: this claim has no loop"
         raise InputError(f"{file}: loop", value="none" if loop is None else loop, allowed=allowed, then=THEN)
     last = len(PROPERTIES) - 1
     if claim["kind"] == "property" and not 1 <= claim["number"] <= last:
-        raise InputError(f"{file}: claim: number", value=claim["number"], allowed=f"a property from 1 to {last}",
-                         then=THEN)  # fmt: skip
+        raise InputError(
+            f"{file}: claim: number", value=claim["number"], allowed=f"a property from 1 to {last}", then=THEN
+        )
     values = from_table(policy["values"], f"{file}: policy: values")
     system = scenario.system(scenario.parse(story["document"], f"{file}: scenario: document"), values)
     for word in claim["named"]:
@@ -207,12 +220,30 @@ def read(file: Path) -> Trace:
     if claim["page"] > last_page:
         raise InputError(f"{file}: claim: page", value=claim["page"], allowed=f"0 to {last_page}", then=THEN)
     if top["version"] > 2 and claim["kind"] == "wait" and not claim["class"]:
-        raise InputError(f"{file}: claim: class", value=claim["class"], allowed="fatal, permanent or livelock",
-                         cause="a wait of version 3 says its class", then=THEN)  # fmt: skip
+        raise InputError(
+            f"{file}: claim: class",
+            value=claim["class"],
+            allowed="fatal, permanent or livelock",
+            cause="a wait of version 3 says its class",
+            then=THEN,
+        )
     wait = Claim(claim["number"], claim["class"], claim["page"], claim["whole"], tuple(claim["named"]))
-    return Trace(top["rules"], story["name"], policy["name"], system, claim["kind"], claim["number"], claim["text"],
-                 wait if claim["class"] else None,
-                 path, loop, top["start"], top["steps"], top["states"], given)  # fmt: skip
+    return Trace(
+        top["rules"],
+        story["name"],
+        policy["name"],
+        system,
+        claim["kind"],
+        claim["number"],
+        claim["text"],
+        wait if claim["class"] else None,
+        path,
+        loop,
+        top["start"],
+        top["steps"],
+        top["states"],
+        given,
+    )
 
 
 # -------------------------------------------------------------------------------------------- verifying

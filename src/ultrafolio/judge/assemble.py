@@ -156,8 +156,9 @@ def _sections() -> dict[str, str]:
 
 def _filled(name: str, drivers: dict[str, str], cuts: dict[str, Cut]) -> str:
     mark = f'#line 1 "operation {name}"\n'
-    return mark + re.sub(r"@([a-z-]+)@", lambda block: f"\n{_at(cuts[block[1]])}\n{mark}" if block[1] in cuts else "",
-                         drivers[name])  # fmt: skip
+    return mark + re.sub(
+        r"@([a-z-]+)@", lambda block: f"\n{_at(cuts[block[1]])}\n{mark}" if block[1] in cuts else "", drivers[name]
+    )
 
 
 def _grabs(tree: Tree, cuts: dict[str, Cut]) -> str:

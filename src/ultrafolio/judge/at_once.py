@@ -48,8 +48,9 @@ def _fault_is_a_step(found: Together, end: End, ruled: Ruled, fixed: Ruled) -> b
     if start.present == MAPPED and start.writable:
         return False
     mapped = replace(start, present=MAPPED, writable=1, dirty=1 if start.backing == IOMAP else start.dirty)
-    return any(end in ruled.ends(mapped, found.operations, ended).ends for ended in
-               _some(found, end[0], IMPORTS, "again"))  # fmt: skip
+    return any(
+        end in ruled.ends(mapped, found.operations, ended).ends for ended in _some(found, end[0], IMPORTS, "again")
+    )
 
 
 def _lock_before_test(found: Together, end: End, ruled: Ruled, fixed: Ruled) -> bool:
@@ -57,8 +58,10 @@ def _lock_before_test(found: Together, end: End, ruled: Ruled, fixed: Ruled) -> 
     if found.start.writeback != WRITING or "waits" not in end[0]:
         return False
     held = replace(found.start, locked=1)
-    if any(any(ended) and end in ruled.ends(held, found.operations, ended).ends
-           for ended in _some(found, end[0], ("writeback",), "waits")):  # fmt: skip
+    if any(
+        any(ended) and end in ruled.ends(held, found.operations, ended).ends
+        for ended in _some(found, end[0], ("writeback",), "waits")
+    ):
         return True
     at_last = {(told, without(state, "locked")) for told, state in found.in_rules.ends if told == end[0]}
     return "writeback" in found.operations and (end[0], without(end[1], "locked")) in at_last

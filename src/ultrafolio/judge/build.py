@@ -104,17 +104,22 @@ class Program:
     def _read(self, out: IO[bytes], size: int, operation: str) -> bytes:
         if not select.select([out], [], [], MOST_SECONDS)[0]:
             self._run.kill()
-            raise InputError(f"{operation}: the tree's code does not come back", value=f"from {self.start or 'plain'}",
-                             allowed=f"at most {MOST_SECONDS:g} s from one primitive of the shim to the next",
-                             cause="the tree was changed: a loop in it asks for nothing")  # fmt: skip
+            raise InputError(
+                f"{operation}: the tree's code does not come back",
+                value=f"from {self.start or 'plain'}",
+                allowed=f"at most {MOST_SECONDS:g} s from one primitive of the shim to the next",
+                cause="the tree was changed: a loop in it asks for nothing",
+            )
         data = out.read(size)
         if len(data) < size:
             raise self._died(operation)
         return data
 
     def _died(self, operation: str) -> InputError:
-        return InputError(f"{operation}: the tree's code ended with signal {-(self._run.wait())}",
-                          cause="the tree was changed, or is of a version that the shim does not know")  # fmt: skip
+        return InputError(
+            f"{operation}: the tree's code ended with signal {-(self._run.wait())}",
+            cause="the tree was changed, or is of a version that the shim does not know",
+        )
 
 
 def _built(tree: Tree, folder: Path) -> tuple[Assembled, str]:
@@ -123,18 +128,22 @@ def _built(tree: Tree, folder: Path) -> tuple[Assembled, str]:
     while True:
         made = assemble(tree, faults)
         if not made.operations:
-            raise InputError("nothing of this tree can be judged", value=str(tree.root),
-                             cause="; ".join(sorted(set(made.missing.values()))))  # fmt: skip
+            raise InputError(
+                "nothing of this tree can be judged",
+                value=str(tree.root),
+                cause="; ".join(sorted(set(made.missing.values()))),
+            )
         binary, errors = _compile(made.text, folder)
         if not errors:
             return made, binary
         name, why = at_fault(errors, made)
         if not name or name in faults:
             raise InputError(
-                f"the functions of Linux {tree.version} do not compile over the shim", value=str(tree.root),
+                f"the functions of Linux {tree.version} do not compile over the shim",
+                value=str(tree.root),
                 cause="the tree was changed, or these functions use a name that the shim does not know",
                 then="ultrafolio judge --tree DIR --source, to see the program",
-            )  # fmt: skip
+            )
         faults[name] = why
 
 
@@ -154,8 +163,10 @@ def at_fault(errors: str, made: Assembled) -> tuple[str, str]:
         path, at = found[1], int(found[2])
         for name, cut in made.cuts.items():
             if cut.path == path and cut.first <= at <= cut.last:
-                return name, (f"{cut.name} does not compile over the shim ({path}:{at}): it was changed, or it uses a "
-                              "name that the shim does not know")  # fmt: skip
+                return name, (
+                    f"{cut.name} does not compile over the shim ({path}:{at}): it was changed, or it uses a "
+                    "name that the shim does not know"
+                )
         if path.startswith("operation "):
             name = path.removeprefix("operation ")
             return path, f"a function that {name} calls takes or returns something else than in the versions known"

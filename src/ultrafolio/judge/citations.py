@@ -11,8 +11,17 @@ import re
 from ..model.rule import RULES
 from .cut import Tree, bare
 
-FOLDERS = ("arch/s390/kernel", "arch/s390/kvm", "arch/s390/mm", "arch/s390/include/asm", "mm", "include/linux", "fs",
-           "block", "drivers/s390/virtio")  # fmt: skip
+FOLDERS = (
+    "arch/s390/kernel",
+    "arch/s390/kvm",
+    "arch/s390/mm",
+    "arch/s390/include/asm",
+    "mm",
+    "include/linux",
+    "fs",
+    "block",
+    "drivers/s390/virtio",
+)
 
 
 def cited() -> dict[str, list[str]]:

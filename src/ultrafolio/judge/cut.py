@@ -40,10 +40,12 @@ class Tree:
         found = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(\S*)", make or "", re.M))
         if not found.get("VERSION", "").isdigit() or not found.get("PATCHLEVEL", "").isdigit():
             raise InputError(
-                "no kernel source tree", value=folder, allowed="a folder whose Makefile has VERSION and PATCHLEVEL",
+                "no kernel source tree",
+                value=folder,
+                allowed="a folder whose Makefile has VERSION and PATCHLEVEL",
                 cause="the source package is still packed, or this is another folder",
                 then="tar -xf /usr/src/linux-source-6.12.tar.xz && ultrafolio judge --tree linux-source-6.12",
-            )  # fmt: skip
+            )
         point = found.get("SUBLEVEL", "") or "0"
         self.base = f"{found['VERSION']}.{found['PATCHLEVEL']}"
         self.release = self.base + (f".{point}" if point.isdigit() and point != "0" else "")
@@ -57,8 +59,11 @@ class Tree:
                 if not file.is_file():
                     return None
                 if file.stat().st_size > MOST_BYTES:
-                    raise InputError(f"{path}: too large for a source file", value=file.stat().st_size,
-                                     allowed=f"at most {MOST_BYTES} bytes")  # fmt: skip
+                    raise InputError(
+                        f"{path}: too large for a source file",
+                        value=file.stat().st_size,
+                        allowed=f"at most {MOST_BYTES} bytes",
+                    )
                 self._texts[path] = file.read_text("utf-8", "replace")
             except OSError as e:
                 raise InputError(f"{path}: cannot be read", value=str(e)) from None
@@ -95,8 +100,9 @@ class Tree:
             return None
         at = found[occurrence]
         end = _statement(lines, at)
-        return Cut(function.path, function.name, "\n".join(lines[at : end + 1]),
-                   function.first + at, function.first + end)  # fmt: skip
+        return Cut(
+            function.path, function.name, "\n".join(lines[at : end + 1]), function.first + at, function.first + end
+        )
 
 
 def bare(text: str) -> str:

@@ -104,8 +104,11 @@ def _skip_needs_two_tables(pair: Compared) -> Compared:
     meant = "skipped" if pair.operation == "pin-fast" else "refused"
     if not pair.start.refuses or (c.end, rules.end) != (meant, "done") or not c.events[-1:][0].startswith("unpin"):
         return pair
-    return replace(pair, in_c=Told(c.events[:-1], "done", without(c.final, "pins", "refs")),
-                   in_rules=replace(rules, final=without(rules.final, "pins", "refs")))  # fmt: skip
+    return replace(
+        pair,
+        in_c=Told(c.events[:-1], "done", without(c.final, "pins", "refs")),
+        in_rules=replace(rules, final=without(rules.final, "pins", "refs")),
+    )
 
 
 def _walks_twice(pair: Compared) -> Compared:

@@ -30,11 +30,18 @@ def page(results: list[Judgement], command: str) -> str:
     for one in results:
         alone = sum(o.equal + o.starts_explained + len(o.differ) for o in one.operated.values())
         differ = sum(len(o.differ) for o in one.operated.values())
-        lines.append(f"| Linux {one.version} | `{one.policy}` | {'; '.join(one.carried) or 'none'} | {alone}, of which "
-                     f"{differ} differ | {one.at_once[0]}, {one.at_once[1]}, {one.nodes}, {len(one.missing)}, "
-                     f"{one.ends_unreached} |")  # fmt: skip
-    lines += ["", "## Rules", "", f"| rule | kernel function | {' | '.join(names)} |",
-              f"| --- | --- |{' --- |' * len(names)}"]  # fmt: skip
+        lines.append(
+            f"| Linux {one.version} | `{one.policy}` | {'; '.join(one.carried) or 'none'} | {alone}, of which "
+            f"{differ} differ | {one.at_once[0]}, {one.at_once[1]}, {one.nodes}, {len(one.missing)}, "
+            f"{one.ends_unreached} |"
+        )
+    lines += [
+        "",
+        "## Rules",
+        "",
+        f"| rule | kernel function | {' | '.join(names)} |",
+        f"| --- | --- |{' --- |' * len(names)}",
+    ]
     for name, kernel, *cells in rule_table(results):
         said = [f"not judged ({why_not_judged(name)})" if cell == "not judged" else cell for cell in cells]
         lines.append(f"| {name} | {kernel} | {' | '.join(said)} |")
@@ -44,8 +51,13 @@ def page(results: list[Judgement], command: str) -> str:
         count = ", ".join(str(sum(o.explained[reason.name] for o in one.operated.values())) for one in results)
         lines.append(f"| {reason.name} | {reason.about} | {where} | {count} |")
     if any(one.explained for one in results):
-        lines += ["", "Where operations run at once, for ends of the C that the rules lack:", "",
-                  "| reason | what differs | where | ends |", "| --- | --- | --- | --- |"]  # fmt: skip
+        lines += [
+            "",
+            "Where operations run at once, for ends of the C that the rules lack:",
+            "",
+            "| reason | what differs | where | ends |",
+            "| --- | --- | --- | --- |",
+        ]
         for about in AT_ONCE:
             where = "; ".join(one.cuts[about.piece] for one in results if about.piece in one.cuts)
             count = ", ".join(str(one.explained[about.name]) for one in results)
@@ -64,18 +76,28 @@ def page(results: list[Judgement], command: str) -> str:
     lines += ["", "Not cut, and what stands for it:", ""]
     lines += [f"- `{name}`: {why}" for name, why in NOT_CUT.items()]
     lines += _not_judged(results) + _fixes()
-    lines += ["", "## Where the functions stand, by version", "", "| what | versions | file | functions |",
-              "| --- | --- | --- | --- |"]  # fmt: skip
+    lines += [
+        "",
+        "## Where the functions stand, by version",
+        "",
+        "| what | versions | file | functions |",
+        "| --- | --- | --- | --- |",
+    ]
     lines += [f"| {what} | {versions} | {file} | {functions} |" for what, versions, file, functions in STANDS]
     return "\n".join(lines) + "\n"
 
 
 def _not_judged(results: list[Judgement]) -> list[str]:
     said = [f"- Linux {one.version}, `{name}`: {why}" for one in results for name, why in one.not_judged.items()]
-    return ["", "## Not judged", "", *(said or ["Every operation was judged."]),
-            "- A busy ultravisor: only alone, in an import and an unshare; an export of a busy page repeats its call "
-            "within `uv_call()`, which is not cut.",
-            f"- A machine that moves a shared page's ownership: only from Linux {MOVES_OWNERSHIP} on."]  # fmt: skip
+    return [
+        "",
+        "## Not judged",
+        "",
+        *(said or ["Every operation was judged."]),
+        "- A busy ultravisor: only alone, in an import and an unshare; an export of a busy page repeats its call "
+        "within `uv_call()`, which is not cut.",
+        f"- A machine that moves a shared page's ownership: only from Linux {MOVES_OWNERSHIP} on.",
+    ]
 
 
 def _fixes() -> list[str]:
@@ -85,8 +107,10 @@ def _fixes() -> list[str]:
              "carry beyond.", "", "| fix | subject | function that shows it, or why none does |",
              "| --- | --- | --- |"]  # fmt: skip
     shown = {sign.commit: " or ".join(f"{p.function} ({p.path})" for p in sign.places) for sign in SIGNS}
-    return lines + [f"| {row.commit} | {row.subject} | {shown.get(row.commit) or f'not told: {UNTOLD[row.commit]}'} |"
-                    for row in FIXES]  # fmt: skip
+    return lines + [
+        f"| {row.commit} | {row.subject} | {shown.get(row.commit) or f'not told: {UNTOLD[row.commit]}'} |"
+        for row in FIXES
+    ]
 
 
 def _unreached(results: list[Judgement], names: list[str]) -> list[str]:

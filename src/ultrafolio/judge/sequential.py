@@ -56,9 +56,16 @@ class Compared:
 
     def diff(self) -> str:
         """Both sequences, side by side as a diff: - what the kernel's C does, + what the rules do."""
-        lines = list(difflib.unified_diff(
-            [*self.in_c.events, f"end: {self.in_c.end}"], [*self.in_rules.events, f"end: {self.in_rules.end}"],
-            "C", "rules", lineterm="", n=99))[3:]  # fmt: skip
+        lines = list(
+            difflib.unified_diff(
+                [*self.in_c.events, f"end: {self.in_c.end}"],
+                [*self.in_rules.events, f"end: {self.in_rules.end}"],
+                "C",
+                "rules",
+                lineterm="",
+                n=99,
+            )
+        )[3:]
         if not lines:
             lines = ["  the same events, another final state"]
         return "\n".join([f"{self.operation} from {self.start}", *("  " + line for line in lines)])
@@ -106,14 +113,21 @@ def run_rules(rules: SimpleNamespace, watched: Watched, doing: Doing) -> Told:
 
 
 def compare(
-    program: Program, rules: SimpleNamespace, policy: Policy, operations: list[str], whole: bool = True,
+    program: Program,
+    rules: SimpleNamespace,
+    policy: Policy,
+    operations: list[str],
+    whole: bool = True,
     busy: SimpleNamespace | None = None,
-) -> Iterator[Compared]:  # fmt: skip
+) -> Iterator[Compared]:
     """Each operation from each start that fits it; with `busy`, the rules changed by BUSY, imports of a busy
     ultravisor, too."""
     for operation in operations:
-        wanted = [(start, rules) for start in fitting(program.base, starts(whole))
-                  if fits(operation, start) and (operation != "reclaim" or start.present == MAPPED)]  # fmt: skip
+        wanted = [
+            (start, rules)
+            for start in fitting(program.base, starts(whole))
+            if fits(operation, start) and (operation != "reclaim" or start.present == MAPPED)
+        ]
         if busy and operation in ("import", "unshare"):
             wanted += [(start, busy) for start in busy_starts()]
         for start, by in wanted:

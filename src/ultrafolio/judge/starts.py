@@ -71,8 +71,15 @@ def starts(whole: bool = True) -> Iterator[Start]:
     for locked, writeback, refs, uv in itertools.product((0, 1), (NO_WRITEBACK, WRITING), references, range(5)):
         for arch in (1,) if uv == SECURE else (0, 1):
             yield Start(locked=locked, writeback=writeback, references=refs, uv=uv, arch=arch)
-    for change in (dict(backing=ANON), dict(backing=IOMAP), dict(backing=IOMAP, dirty=1), dict(present=UNMAPPED),
-                   dict(writable=0), dict(refuses=1), dict(altered=1)):  # fmt: skip
+    for change in (
+        dict(backing=ANON),
+        dict(backing=IOMAP),
+        dict(backing=IOMAP, dirty=1),
+        dict(present=UNMAPPED),
+        dict(writable=0),
+        dict(refuses=1),
+        dict(altered=1),
+    ):
         for uv, refs in itertools.product(range(5), ("none", "pin")):
             yield Start(uv=uv, references=refs, arch=1 if uv == SECURE else 0, **change)  # type: ignore[arg-type]
             if uv != SECURE:
@@ -133,9 +140,12 @@ def _folio(arrays: State, start: Start) -> None:
     if start.references != "none":
         mm[head]["refs"] = 1
         name, value = {
-            "plain": ("spec", 1), "pin": ("pins", 1), "long pin": ("longs", 1), "batch of this CPU": ("batch", 1),
+            "plain": ("spec", 1),
+            "pin": ("pins", 1),
+            "long pin": ("longs", 1),
+            "batch of this CPU": ("batch", 1),
             "batch of another CPU": ("batch", 5),
-        }[start.references]  # fmt: skip
+        }[start.references]
         mm[page][name] = value
     arrays.uv[page]["state"], arrays.uv[page]["owner"] = start.uv, start.owner
     arrays.uv[page]["refuses"] = max(start.refuses, start.busy)

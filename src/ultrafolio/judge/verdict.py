@@ -93,9 +93,16 @@ class Judgement:
 
 
 def judge(
-    tree: Tree, name: str = "", *, together_too: bool = True, every: bool = False, three: Sequence[str] = (),
-    able: Sequence[str] = AT_ONCE, whole: bool = True, changed: Mapping[str, str] | None = None,
-) -> Judgement:  # fmt: skip
+    tree: Tree,
+    name: str = "",
+    *,
+    together_too: bool = True,
+    every: bool = False,
+    three: Sequence[str] = (),
+    able: Sequence[str] = AT_ONCE,
+    whole: bool = True,
+    changed: Mapping[str, str] | None = None,
+) -> Judgement:
     """Judge the rules by a tree. InputError for a tree that cannot be judged, a version out of range among them.
 
     name           a preset other than the tree's
@@ -107,18 +114,28 @@ def judge(
     """
     if not order(FIRST) <= order(tree.base) <= order(LAST):
         raise InputError(
-            "a kernel that the judge has no pieces of", value=tree.version, allowed=f"Linux {FIRST} to {LAST}",
+            "a kernel that the judge has no pieces of",
+            value=tree.version,
+            allowed=f"Linux {FIRST} to {LAST}",
             cause="secure guests came with Linux 5.7, and from 6.14 on an import stands in other functions",
             then="ultrafolio judge --tree DIR --citations",
-        )  # fmt: skip
-    rules, busy = (SimpleNamespace(**functions(lambda function: function, {**(changed or {}), **more}))
-                   for more in ({}, BUSY))  # fmt: skip
+        )
+    rules, busy = (
+        SimpleNamespace(**functions(lambda function: function, {**(changed or {}), **more})) for more in ({}, BUSY)
+    )
     with Program(tree) as program:
         made = program.made
         own, carried = preset(tree)
         policy = find(name or own)
-        result = Judgement(tree.version, name or own, carried, {k: c.where for k, c in made.cuts.items()},
-                           {op.name: Operated() for op in made.operations}, {}, dict(made.missing))  # fmt: skip
+        result = Judgement(
+            tree.version,
+            name or own,
+            carried,
+            {k: c.where for k, c in made.cuts.items()},
+            {op.name: Operated() for op in made.operations},
+            {},
+            dict(made.missing),
+        )
         result.every = every
         endless = set()
         for pair in compare(program, rules, policy, list(result.operated), whole, busy):
@@ -140,8 +157,11 @@ def judge(
             runs = list(itertools.product(_groups(able, result, 2), starts() if every else NAMED.values()))
             runs += itertools.product(_groups(able, result, 3), [NAMED[one] for one in three])
             known = set(fitting(tree.base, (start for _, start in runs)))
-            runs = [(group, start) for group, start in runs
-                    if start in known and all(fits(operation, start) for operation in group)]  # fmt: skip
+            runs = [
+                (group, start)
+                for group, start in runs
+                if start in known and all(fits(operation, start) for operation in group)
+            ]
             _at_once(result, program, Ruled(rules, policy), _fixed(rules, result.policy), runs)
     return result
 

@@ -63,17 +63,21 @@ class Watched:
         self._watch: list[list[Look] | None] = [None]
         if arrays is not None:
             self.values = {
-                name: [dict(zip(SECTIONS[name].names or (), map(int, row.tolist()), strict=True))
-                       for row in getattr(arrays, name)]
+                name: [
+                    dict(zip(SECTIONS[name].names or (), map(int, row.tolist()), strict=True))
+                    for row in getattr(arrays, name)
+                ]
                 for name in SECTIONS
-            }  # fmt: skip
+            }
             self._wrap()
 
     def _wrap(self) -> None:
-        self.state = State(**{
-            name: [Record(name, at, row, self._watch) for at, row in enumerate(rows)]
-            for name, rows in self.values.items()
-        })  # fmt: skip
+        self.state = State(
+            **{
+                name: [Record(name, at, row, self._watch) for at, row in enumerate(rows)]
+                for name, rows in self.values.items()
+            }
+        )
 
     def copy(self) -> Watched:
         """An independent copy; the constants of the system are shared."""
@@ -119,8 +123,9 @@ def without(key: tuple[tuple[int, ...], ...], *fields: str) -> tuple[tuple[int, 
     for at, row in enumerate(key):
         section = WATCHED[at // pages]
         names = [name for name in SECTIONS[section].names or () if name not in UNSEEN]
-        cut.append(tuple(0 if name in fields or section in fields else value
-                         for name, value in zip(names, row, strict=True)))  # fmt: skip
+        cut.append(
+            tuple(0 if name in fields or section in fields else value for name, value in zip(names, row, strict=True))
+        )
     return tuple(cut)
 
 
@@ -131,8 +136,11 @@ def differences(one: tuple[tuple[int, ...], ...], other: tuple[tuple[int, ...], 
     for at, (left, right) in enumerate(zip(one, other, strict=True)):
         section, page = WATCHED[at // pages], at % pages
         names = [name for name in SECTIONS[section].names or () if name not in UNSEEN]
-        found += [f"{name} of page {page} is {a}, in the C {b}" for name, a, b in zip(names, left, right, strict=True)
-                  if a != b]  # fmt: skip
+        found += [
+            f"{name} of page {page} is {a}, in the C {b}"
+            for name, a, b in zip(names, left, right, strict=True)
+            if a != b
+        ]
     return found
 
 
@@ -165,8 +173,11 @@ def events(looks: list[Look]) -> list[str]:
 def _adds(looks: list[Look], at: int) -> bool:
     """Whether a read is the first half of an addition: the next look writes the same field."""
     look, after = looks[at], looks[at + 1] if at + 1 < len(looks) else None
-    return after is not None and after.wrote and (look.section, look.at, look.field) == (
-        after.section, after.at, after.field)  # fmt: skip
+    return (
+        after is not None
+        and after.wrote
+        and (look.section, look.at, look.field) == (after.section, after.at, after.field)
+    )
 
 
 def joined(found: list[str]) -> tuple[str, ...]:

@@ -238,9 +238,11 @@ def fix(prefix: str) -> Fix:
     """The fix that a commit belongs to. InputError for fewer than seven hex digits, and for a commit in no row."""
     if not re.fullmatch("[0-9a-f]{7,40}", prefix):
         raise InputError(
-            "no commit", value=prefix, allowed="7 to 40 lower-case hex digits, such as 42546fc642e9",
+            "no commit",
+            value=prefix,
+            allowed="7 to 40 lower-case hex digits, such as 42546fc642e9",
             then="ultrafolio policies",
-        )  # fmt: skip
+        )
     for row in FIXES:
         if any(commit.startswith(prefix[:12]) for commit in (row.commit, *row.also)):
             return row

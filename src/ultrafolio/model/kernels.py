@@ -42,8 +42,11 @@ class Kernel:
 
     @property
     def versions(self) -> str:
-        return f"Linux {self.first} and later" if not self.last else (
-            f"Linux {self.first}" if self.first == self.last else f"Linux {self.first}-{self.last}")  # fmt: skip
+        return (
+            f"Linux {self.first} and later"
+            if not self.last
+            else (f"Linux {self.first}" if self.first == self.last else f"Linux {self.first}-{self.last}")
+        )
 
     @property
     def newest(self) -> str:
@@ -108,9 +111,13 @@ def kernel_of(version: str) -> Kernel:
     for kernel in KERNELS if minor <= LAST_MINOR.get(major, minor) else ():
         if order(version) >= order(kernel.first) and (not kernel.last or (major, minor) <= order(kernel.last)[:2]):
             return kernel
-    raise InputError("no kernel of the lab", value=f"linux-{version}", allowed=", ".join(k.versions for k in KERNELS),
-                     cause="secure guests came with Linux 5.7; 5.19 and 6.19 are the last of their series",
-                     then="ultrafolio policies")  # fmt: skip
+    raise InputError(
+        "no kernel of the lab",
+        value=f"linux-{version}",
+        allowed=", ".join(k.versions for k in KERNELS),
+        cause="secure guests came with Linux 5.7; 5.19 and 6.19 are the last of their series",
+        then="ultrafolio policies",
+    )
 
 
 def find(name: str) -> Policy:
@@ -122,8 +129,12 @@ def find(name: str) -> Policy:
     """
     found = _NAME.fullmatch(name)
     if not found:
-        raise InputError("unknown kernel", value=name, allowed="linux-6.14, linux-6.14+3ec8a8330a1a or "
-                         "linux-7.1~42546fc642e9", then="ultrafolio policies")  # fmt: skip
+        raise InputError(
+            "unknown kernel",
+            value=name,
+            allowed="linux-6.14, linux-6.14+3ec8a8330a1a or linux-7.1~42546fc642e9",
+            then="ultrafolio policies",
+        )
     version = found[1]
     kernel = kernel_of(version)
     now = {row.commit: stands(version, row) for row in FIXES}
@@ -133,6 +144,7 @@ def find(name: str) -> Policy:
         _may_change(name, version, row, sign, now)
         now[row.commit] = HAS if sign == "+" else LACKS
     changed = {commit for commit in now if now[commit] != at_first[commit]}
+
     def made(some: set[str]) -> Policy:
         stand = {commit: (now if commit in some else at_first)[commit] for commit in now}
         return _made(kernel.policy, stand, some)
@@ -161,8 +173,11 @@ def _may_change(name: str, version: str, row: Fix, sign: str, now: dict[str, str
     if sign == "+" and stand == HAS:
         added = stands(version, row) != HAS
         stable = f": the preset is that of the last stable kernels of {kernel.versions}"
-        why = f"the name has this fix already, from an earlier +{row.commit}" if added else \
-            f"{linux} has this fix already" + (stable if row.commit in kernel.carries else "")  # fmt: skip
+        why = (
+            f"the name has this fix already, from an earlier +{row.commit}"
+            if added
+            else f"{linux} has this fix already" + (stable if row.commit in kernel.carries else "")
+        )
         if not added and standing(row, version) == LACKS and row.commit not in kernel.carries:
             why = f"{kernel.versions} is one preset, which has this fix; {linux} itself is linux-{version}~{row.commit}"
     elif sign == "~" and stand in (LACKS, LEFT_OUT):
@@ -179,9 +194,13 @@ def _may_change(name: str, version: str, row: Fix, sign: str, now: dict[str, str
 
 
 def _refused(name: str, version: str, row: Fix, cause: str) -> InputError:
-    return InputError(f"{name}: {row.commit} makes no difference", value=row.subject,
-                      allowed=f"a fix that Linux {version} lacks after +, one that it has after ~", cause=cause,
-                      then="docs/kernel-fixes.md says which kernels have it")  # fmt: skip
+    return InputError(
+        f"{name}: {row.commit} makes no difference",
+        value=row.subject,
+        allowed=f"a fix that Linux {version} lacks after +, one that it has after ~",
+        cause=cause,
+        then="docs/kernel-fixes.md says which kernels have it",
+    )
 
 
 def _made(policy: Policy, now: dict[str, str], changed: Collection[str]) -> Policy:

@@ -120,16 +120,42 @@ VARIANT_FIELDS = (
     "freeze_unlocked", "faultin_success", "faultin_leak", "gup_skips", "no_export", "ignores_unmap", "drops_unused",
 )  # fmt: skip
 
-_CFG = [(name, np.uint8) for name in (
-    "track", "accessible", "refs", "large", "after_split", "split_writeback", "drain", "import_lock",
-    "on_busy", "give_up", "large_at", "import_ref", "unmap", "interrupt", *VARIANT_FIELDS, "misc",
-    "stuck",
-)]  # fmt: skip
+_CFG = [
+    (name, np.uint8)
+    for name in (
+        "track",
+        "accessible",
+        "refs",
+        "large",
+        "after_split",
+        "split_writeback",
+        "drain",
+        "import_lock",
+        "on_busy",
+        "give_up",
+        "large_at",
+        "import_ref",
+        "unmap",
+        "interrupt",
+        *VARIANT_FIELDS,
+        "misc",
+        "stuck",
+    )
+]
 CFG = np.dtype([*_CFG, ("pages", np.int32), ("actors", np.int32), ("vms", np.int32)])
-WHO = np.dtype([("kind", np.uint8), ("vm", np.uint8), ("cpu", np.uint8), ("after", np.uint8), ("awaited", np.uint8),
-                ("stuck", np.uint8)])  # fmt: skip
-UV = np.dtype([("state", np.uint8), ("owner", np.uint8), ("shared", np.uint8), ("altered", np.uint8),
-               ("refuses", np.uint8)])  # fmt: skip
+WHO = np.dtype(
+    [
+        ("kind", np.uint8),
+        ("vm", np.uint8),
+        ("cpu", np.uint8),
+        ("after", np.uint8),
+        ("awaited", np.uint8),
+        ("stuck", np.uint8),
+    ]
+)
+UV = np.dtype(
+    [("state", np.uint8), ("owner", np.uint8), ("shared", np.uint8), ("altered", np.uint8), ("refuses", np.uint8)]
+)
 MM = np.dtype([
     ("order", np.uint8), ("backing", np.uint8), ("arch", np.uint8), ("locked", np.uint8),
     ("frozen", np.uint8), ("writeback", np.uint8), ("dirty", np.uint8), ("writable", np.uint8),
@@ -148,10 +174,17 @@ ACTOR = np.dtype([("op", np.uint8), ("budget", np.uint8), ("n", np.int16), ("pag
 IO = np.dtype([("flying", np.int16)])
 PT = np.dtype([("present", np.uint8), ("cleaned", np.uint8)])
 
-SECTIONS = {"cfg": CFG, "who": WHO, "uv": UV, "mm": MM, "vm": VM, "task": TASK, "actor": ACTOR, "io": IO,
-            "pt": PT}  # fmt: skip
-OWNERS = {"uv": "ultravisor", "mm": "host", "vm": "host", "task": "host", "actor": "guest", "io": "device",
-          "pt": "host"}  # fmt: skip
+SECTIONS = {"cfg": CFG, "who": WHO, "uv": UV, "mm": MM, "vm": VM, "task": TASK, "actor": ACTOR, "io": IO, "pt": PT}
+OWNERS = {
+    "uv": "ultravisor",
+    "mm": "host",
+    "vm": "host",
+    "task": "host",
+    "actor": "guest",
+    "io": "device",
+    "pt": "host",
+}
+
 
 class State(NamedTuple):
     """The sections, each an array of records (or, for the plain interpreter, a list of objects)."""
@@ -169,8 +202,17 @@ class State(NamedTuple):
 
 def blank(pages: int, actors: int, vms: int) -> State:
     """A state of zeroed arrays: `pages` order-0 mapped pages, `actors` threads at rule 0, `vms` machines."""
-    sizes = {"cfg": 1, "who": actors, "uv": pages, "mm": pages, "vm": vms, "task": actors, "actor": actors,
-             "io": pages, "pt": pages}  # fmt: skip
+    sizes = {
+        "cfg": 1,
+        "who": actors,
+        "uv": pages,
+        "mm": pages,
+        "vm": vms,
+        "task": actors,
+        "actor": actors,
+        "io": pages,
+        "pt": pages,
+    }
     state = State(*(np.zeros(sizes[name], dtype) for name, dtype in SECTIONS.items()))
     state.cfg["pages"], state.cfg["actors"], state.cfg["vms"] = pages, actors, vms
     state.pt["present"] = MAPPED

@@ -38,8 +38,15 @@ PRESETS: dict[str, tuple[str, Policy]] = {
     ),
     "import-lock": (
         "the idea of Linux 7.0",
-        Policy(large="split", after_split="retry", split_writeback=1, drain="all", import_lock="vm",
-               large_at="after-export", import_ref="held"),
+        Policy(
+            large="split",
+            after_split="retry",
+            split_writeback=1,
+            drain="all",
+            import_lock="vm",
+            large_at="after-export",
+            import_ref="held",
+        ),
     ),
     "folio-bitmap": ("what-if", Policy(track="folio+bitmap", drain="all")),
     "folio-bitmap-pins": ("what-if", Policy(track="folio+bitmap", refs="page", drain="all")),
@@ -97,9 +104,13 @@ def _refuse_shipped(blocks: Iterable[str]) -> None:
     """InputError where a [policy.NAME] block has the name of a preset or a kernel."""
     for taken in blocks:
         if taken in names():
-            raise InputError(f"[policy.{taken}]: a preset or a kernel has this name", value=taken,
-                             allowed="any other name", cause="it would stand in for the shipped one unseen",
-                             then=f"name it [policy.my-{taken}], and --policy my-{taken}")  # fmt: skip
+            raise InputError(
+                f"[policy.{taken}]: a preset or a kernel has this name",
+                value=taken,
+                allowed="any other name",
+                cause="it would stand in for the shipped one unseen",
+                then=f"name it [policy.my-{taken}], and --policy my-{taken}",
+            )
 
 
 def _preset(name: str, tables: Iterable[str] = ()) -> Policy:

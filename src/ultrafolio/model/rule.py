@@ -91,9 +91,23 @@ def rule(
 
     def register(function: Function) -> Function:
         name = function.__name__.replace("_", "-")
-        RULES[pc] = Rule(pc, name, function, actor, fair, chooses, kernel, seed, tuple(releases.split()),
-                         tuple(holds.split()), tuple(takers.split()), tuple(sleeps.split()), call, tells_page,
-                         tuple(cost.split()))  # fmt: skip
+        RULES[pc] = Rule(
+            pc,
+            name,
+            function,
+            actor,
+            fair,
+            chooses,
+            kernel,
+            seed,
+            tuple(releases.split()),
+            tuple(holds.split()),
+            tuple(takers.split()),
+            tuple(sleeps.split()),
+            call,
+            tells_page,
+            tuple(cost.split()),
+        )
         return function
 
     return register

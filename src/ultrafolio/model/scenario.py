@@ -37,8 +37,13 @@ _GUEST = Field("int", 0, 0, 63)
 _CPU = Field("int", 0, 0, 63)
 _AFTER = Field("text", "")
 _COMPLETES = Field("bool", True)
-_DEVICE = {"guest": _GUEST, "page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "starts": _STARTS,
-           "after": _AFTER}  # fmt: skip
+_DEVICE = {
+    "guest": _GUEST,
+    "page": Field("int", ..., 0, 4095),
+    "pages": Field("int", 1, 1, 512),
+    "starts": _STARTS,
+    "after": _AFTER,
+}
 
 MEMORY = {
     "folios": Field("ints", ..., 0, 9),
@@ -148,13 +153,20 @@ def _check(scenario: Scenario, where: str) -> None:
     at = 0
     for order in orders:
         if at % (1 << order):
-            raise InputError(f"{where}: [memory] folios", value=orders, allowed="naturally aligned folios",
-                             cause=f"order {order} would start at page {at}; put larger ones first")  # fmt: skip
+            raise InputError(
+                f"{where}: [memory] folios",
+                value=orders,
+                allowed="naturally aligned folios",
+                cause=f"order {order} would start at page {at}; put larger ones first",
+            )
         at += 1 << order
     for name in ("state", "owner"):
         if len(scenario.memory[name]) not in (1, pages):
-            raise InputError(f"{where}: [memory] {name}", value=scenario.memory[name],
-                             allowed=f"one value, or one for each of the {pages} pages")  # fmt: skip
+            raise InputError(
+                f"{where}: [memory] {name}",
+                value=scenario.memory[name],
+                allowed=f"one value, or one for each of the {pages} pages",
+            )
     for word in scenario.memory["state"]:
         if word not in STATES:
             raise one_of(f"{where}: [memory] state", word, STATES, then="ultrafolio reference scenario")
@@ -166,8 +178,12 @@ def _check(scenario: Scenario, where: str) -> None:
             used += value if isinstance(value, list) else [value + actor.get("pages", 1) - 1]
     wrong = [page for page in used if page >= pages]
     if wrong:
-        raise InputError(f"{where}: page {wrong[0]} does not exist", value=wrong[0], allowed=f"0 to {pages - 1}",
-                         cause="[memory] folios gives the number of pages")  # fmt: skip
+        raise InputError(
+            f"{where}: page {wrong[0]} does not exist",
+            value=wrong[0],
+            allowed=f"0 to {pages - 1}",
+            cause="[memory] folios gives the number of pages",
+        )
 
 
 def _order(scenario: Scenario, where: str) -> list[int]:
@@ -182,18 +198,24 @@ def _order(scenario: Scenario, where: str) -> list[int]:
     for t, (kind, actor) in enumerate(scenario.actors):
         name = actor["after"]
         if name and names.get(name, t) == t:
-            raise InputError(f"{where}: [[{ACTOR_KINDS[kind]}]] after", value=name,
-                             allowed="another actor: " + ", ".join(n for n, other in names.items() if other != t),
-                             then="ultrafolio reference scenario")  # fmt: skip
+            raise InputError(
+                f"{where}: [[{ACTOR_KINDS[kind]}]] after",
+                value=name,
+                allowed="another actor: " + ", ".join(n for n, other in names.items() if other != t),
+                then="ultrafolio reference scenario",
+            )
         made.append(names[name] + 1 if name else 0)
     for t in range(len(made)):
         chain = [t]
         while made[chain[-1]] and len(chain) <= len(made):
             chain.append(made[chain[-1]] - 1)
         if len(chain) > len(made):
-            raise InputError(f"{where}: after", value=scenario.actors[t][1]["after"],
-                             allowed="an order without a circle",
-                             cause="each of these actors waits for another of them")  # fmt: skip
+            raise InputError(
+                f"{where}: after",
+                value=scenario.actors[t][1]["after"],
+                allowed="an order without a circle",
+                cause="each of these actors waits for another of them",
+            )
     if max(made, default=0) > np.iinfo(np.uint8).max:
         raise InputError(f"{where}: after", value=max(made) - 1, allowed="one of the first 255 actors")
     return made

@@ -48,8 +48,10 @@ def parse_range(text: str) -> tuple[str, list[int]]:
 
 
 def _allowed(*names: str) -> str:
-    forms = (f"{name}=A..B, {name}=A or {name}=A,B,C with numbers from {BOUNDS[name][0]} to {BOUNDS[name][1]}"
-             for name in names)  # fmt: skip
+    forms = (
+        f"{name}=A..B, {name}=A or {name}=A,B,C with numbers from {BOUNDS[name][0]} to {BOUNDS[name][1]}"
+        for name in names
+    )
     return "; ".join(forms)
 
 
@@ -82,8 +84,9 @@ def _with_vcpus(story: Scenario, wanted: int) -> Scenario:
     absent = {f"vcpu {n}" for n in range(wanted, len(places))}
     for kind, actor in actors:
         if actor.get("after") in absent:
-            raise InputError(f"actor {ACTOR_KINDS[kind]} comes after {actor['after']}, which does not exist with "
-                             f"vcpus={wanted}")  # fmt: skip
+            raise InputError(
+                f"actor {ACTOR_KINDS[kind]} comes after {actor['after']}, which does not exist with vcpus={wanted}"
+            )
     more = wanted - len(places)
     if more > 0:
         last = places[-1]
@@ -127,8 +130,10 @@ class _Pages:
             raise InputError(f"page {at} of folio {folio} does not exist at order {self.order}")
         number = (folio << self.order) + at
         if number > _PAGE.high:
-            raise InputError(f"page {at} of folio {folio} would be page {number} at order {self.order}, and "
-                             f"{_PAGE.high:g} is the last that an actor can name")  # fmt: skip
+            raise InputError(
+                f"page {at} of folio {folio} would be page {number} at order {self.order}, and "
+                f"{_PAGE.high:g} is the last that an actor can name"
+            )
         return number
 
     def of_table(self, table: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
@@ -147,8 +152,10 @@ class _Pages:
         first = self.moved(page)
         for n in range(1, length):
             if self.moved(page + n) != first + n:
-                raise InputError(f"pages {page} to {page + length - 1} of the scenario lie in several folios, and are "
-                                 f"not one after the other at order {self.order}")  # fmt: skip
+                raise InputError(
+                    f"pages {page} to {page + length - 1} of the scenario lie in several folios, and are "
+                    f"not one after the other at order {self.order}"
+                )
 
     def pattern(self, values: Sequence[Any]) -> list[Any]:
         """What is written per page: each folio's values cut, or continued with its last one."""

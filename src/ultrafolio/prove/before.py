@@ -66,7 +66,8 @@ class Problem:
         """The numbers of the places at which a fact is kept."""
         if (kind, name) not in self._where:
             self._where[kind, name] = frozenset(
-                n for n, place in enumerate(self.places) if (kind, place, name) in self.kept)
+                n for n, place in enumerate(self.places) if (kind, place, name) in self.kept
+            )
         return self._where[kind, name]
 
     def is_kept(self, key: Key) -> bool:
@@ -88,8 +89,10 @@ class Problem:
     # ------------------------------------------------------------------------------------------------ shares
     def share(self, count: Count, place: Place, page: Value) -> Value:
         """What S, at a place, has of a count on a page before its step: a number."""
-        return self.once(("share", count.name, place, page), lambda: terms.ite(
-            count.share(self.rules, self.stepping[place], place, page), 1, 0))  # fmt: skip
+        return self.once(
+            ("share", count.name, place, page),
+            lambda: terms.ite(count.share(self.rules, self.stepping[place], place, page), 1, 0),
+        )
 
     def other_share(self, count: Count, page: Value, world: Symbolic | None = None) -> Value:
         """What W has of it: a number; before the step, or in `world`."""
@@ -99,8 +102,9 @@ class Problem:
         for n, place in enumerate(self.places):
             share = count.share(self.rules, View(self.others[n].own, world, self.cfg), place, page)
             grouped.setdefault(share, set()).add(n)
-        return terms.ite(terms.any_of(
-            terms.both(is_in(frozenset(numbers)), share) for share, numbers in grouped.items()), 1, 0)  # fmt: skip
+        return terms.ite(
+            terms.any_of(terms.both(is_in(frozenset(numbers)), share) for share, numbers in grouped.items()), 1, 0
+        )
 
     # ------------------------------------------------------------------------------------------------ given
     # every fact that is tried is given, with its key; a question uses those whose key is kept when it is asked
@@ -119,8 +123,10 @@ class Problem:
     def of_pair(self, name: str, place: Place, page: Value) -> Iterator[Given]:
         """What a fact of two threads says of S and W, in both orders."""
         if ("pair", place, name) in self.tried:
-            yield ("pair", place, name), self.once(
-                ("second", name, page), lambda: self.second(name, self.stepping[place], page))
+            yield (
+                ("pair", place, name),
+                self.once(("second", name, page), lambda: self.second(name, self.stepping[place], page)),
+            )
         back = pair(name, self.other, self.stepping[place], place, page)
         yield ("pair", OTHER, name), terms.implies(of_other("pair", name), back)
 
@@ -149,8 +155,10 @@ class Problem:
             yield ("count", None, count.name), terms.at_most(shares, count.value(view, page))
         for total in SUMS:
             if ("sum", None, total.name) in self.tried:
-                yield ("sum", None, total.name), self.once(
-                    ("sum", total.name, page), functools.partial(self._at_most, total, page))
+                yield (
+                    ("sum", None, total.name),
+                    self.once(("sum", total.name, page), functools.partial(self._at_most, total, page)),
+                )
 
     def _at_most(self, total: Sum, page: Value) -> Value:
         view = View(self.world, self.world, self.cfg)
@@ -163,8 +171,10 @@ class Problem:
             return
         for total in SUMS:
             if ("sum", None, total.name) in self.tried:
-                yield ("sum", None, total.name), self.once(
-                    ("sum", total.name, page, other), functools.partial(self._at_least, total, page, other))
+                yield (
+                    ("sum", None, total.name),
+                    self.once(("sum", total.name, page, other), functools.partial(self._at_least, total, page, other)),
+                )
 
     def _at_least(self, total: Sum, page: Value, other: Value) -> Value:
         view = View(self.world, self.world, self.cfg)
@@ -210,5 +220,6 @@ def ranges(view: View, name: str, page: Value) -> Value:
 def same_or_apart(page: Value, other: Value) -> Value:
     """Two pages are in one folio, or in two that have no page in common."""
     same = terms.both(terms.equal(terms.head(page), terms.head(other)), terms.equal(terms.end(page), terms.end(other)))
-    return terms.any_of((same, terms.at_most(terms.end(page), terms.head(other)),
-                         terms.at_most(terms.end(other), terms.head(page))))  # fmt: skip
+    return terms.any_of(
+        (same, terms.at_most(terms.end(page), terms.head(other)), terms.at_most(terms.end(other), terms.head(page)))
+    )

@@ -59,7 +59,8 @@ def _pinned(rules: Rules, v: View, place: Place, page: Value, long: bool) -> Val
 def _held(what: int) -> Share:
     """What a thread holds of the folio of its page."""
     return lambda rules, v, place, page: terms.both(
-        _asked(rules, v, place, "holds", what), terms.equal(v.world.head(v.page), page))  # fmt: skip
+        _asked(rules, v, place, "holds", what), terms.equal(v.world.head(v.page), page)
+    )
 
 
 def _frozen(rules: Rules, v: View, place: Place, page: Value) -> Value:

@@ -114,8 +114,9 @@ def stepped(path: Path, here: Concrete) -> dict[tuple[str, str, int], int]:
             for name in entry.fields:
                 section, word = name.split(".")
                 made[section, word, page] = 0 if name == ORDER else here.number(after.read(name, page))
-    return {key: value for key, value in made.items()
-            if int(getattr(getattr(here.state, key[0])[key[2]], key[1])) != value}  # fmt: skip
+    return {
+        key: value for key, value in made.items() if int(getattr(getattr(here.state, key[0])[key[2]], key[1])) != value
+    }
 
 
 def changes(old: Any, new: Any) -> dict[tuple[str, str, int], int]:
@@ -127,5 +128,3 @@ def changes(old: Any, new: Any) -> dict[tuple[str, str, int], int]:
         for word in SECTIONS[section].names or ()
         if getattr(row, word) != getattr(getattr(old, section)[index], word)
     }
-
-

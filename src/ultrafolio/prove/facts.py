@@ -129,8 +129,9 @@ def at(*pcs: int) -> Tried:
 
 
 def _spans(low: Callable[[View], Value], high: Callable[[View], Value]) -> Template:
-    return Template(ranging, lambda v: terms.both(
-        terms.equal(v.task("start"), low(v)), terms.equal(v.task("end"), high(v))))  # fmt: skip
+    return Template(
+        ranging, lambda v: terms.both(terms.equal(v.task("start"), low(v)), terms.equal(v.task("end"), high(v)))
+    )
 
 
 THREAD: dict[str, Template] = {
@@ -227,8 +228,9 @@ ONE_REBOOT = "no second reboot of its machine is under way"
 
 def no_reference(first: View, second: View, place: Place, page: Value) -> Value:
     """HELD, of the first thread, where the second one is at `place`: it holds no such reference on this page."""
-    return terms.negate(terms.both(
-        held(second, place, page), terms.equal(first.counted(page), first.counted(first.page))))  # fmt: skip
+    return terms.negate(
+        terms.both(held(second, place, page), terms.equal(first.counted(page), first.counted(first.page)))
+    )
 
 
 PAIRS: dict[str, Tried] = {
@@ -246,5 +248,3 @@ def pair(name: str, first: View, second: View, place: Place, page: Value) -> Val
         guests = place.kind in (VCPU, DISK, RING, PIN, INTERRUPT)
         return terms.negate(same) if guests and not may_rest(place) else True
     return terms.negate(same) if place.kind == REBOOT and place.pc != REBOOT_IDLE else True
-
-

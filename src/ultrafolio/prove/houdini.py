@@ -199,8 +199,11 @@ class Houdini:
             share = terms.ite(count.share(p.rules, view, place, PAGE), 1, 0)
             goals.append(Goal(("count", None, count.name), terms.negate(terms.equal(count.value(view, PAGE), share))))
         for name in PAIRS:
-            goals += [Goal(("pair", first, name), terms.negate(pair(name, self._at(first), view, place, PAGE)))
-                      for first in idle() if ("pair", first, name) in p.kept]  # fmt: skip
+            goals += [
+                Goal(("pair", first, name), terms.negate(pair(name, self._at(first), view, place, PAGE)))
+                for first in idle()
+                if ("pair", first, name) in p.kept
+            ]
         goals = [goal for goal in goals if goal.fact in p.kept]
         given = [*start.of_thread(view), *start.of_machine(view), *start.of_thread(self._at(place))]
         pages, _ = pages_of([*given, *(goal.broken for goal in goals)])
@@ -209,7 +212,8 @@ class Houdini:
             given += [*start.of_page(view, page), terms.within(terms.head(page), page, terms.end(page))]
         given += [same_or_apart(p, q) for n, p in enumerate(pages) for q in pages[:n]]
         Question(Given(p, None, self.translate, self.tally), given, f"start-{_word(place)}").drop(
-            goals, lambda goal, _: self._drop(goal.fact, "an initial state"))
+            goals, lambda goal, _: self._drop(goal.fact, "an initial state")
+        )
 
     def _at(self, place: Place) -> View:
         """Another thread that is idle."""

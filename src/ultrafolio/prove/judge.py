@@ -43,8 +43,15 @@ class Proof:
     open: dict[int, list[Open]] = field(default_factory=dict)
 
 
-def prove(policy: Policy, *, without: frozenset[int], rules: Rules | None = None, numbers: tuple[int, ...] = NUMBERS,
-          tally: Tally | None = None, told: Told = lambda line: None) -> Proof:  # fmt: skip
+def prove(
+    policy: Policy,
+    *,
+    without: frozenset[int],
+    rules: Rules | None = None,
+    numbers: tuple[int, ...] = NUMBERS,
+    tally: Tally | None = None,
+    told: Told = lambda line: None,
+) -> Proof:
     """The proof of these properties under a policy, with no actor of the kinds `without`."""
     rules = rules or unchanged()
     problem = Problem(rules, policy.codes(), reached(rules, policy, without))
@@ -65,9 +72,11 @@ def _judged(run: Houdini, path: Path, n: int, alone: dict[int, Rules]) -> dict[i
     All ways to break any of them are asked about at once; one by one only where the answer is not no.
     """
     window = Window(run.problem, path)
-    ways = [(number, [*conditions, *window.witness(WITNESSES.get(number, IN_FLIGHT), page)])
-            for number, rules in alone.items()
-            for conditions, page in breaking(path, rules, number, run.problem.cfg)]  # fmt: skip
+    ways = [
+        (number, [*conditions, *window.witness(WITNESSES.get(number, IN_FLIGHT), page)])
+        for number, rules in alone.items()
+        for conditions, page in breaking(path, rules, number, run.problem.cfg)
+    ]
     found: dict[int, str] = {}
     if not ways or _excluded(run, path, [way for _, way in ways], f"property-{n:04}") is not None:
         return found
@@ -79,6 +88,7 @@ def _judged(run: Houdini, path: Path, n: int, alone: dict[int, Rules]) -> dict[i
 
 def breaking(path: Path, rules: Rules, number: int, cfg: dict[str, int]) -> Iterator[tuple[list[Value], Value]]:
     """Each way in which the path's step breaks a property: its conditions, and the page that it breaks it on."""
+
     def run(oracle: Oracle) -> tuple[Any, Value]:
         who = {"kind": path.place.kind}
         before = Reader(rules, cfg, who, at(path.place), oracle)

@@ -92,7 +92,7 @@ def _single(condition: Term) -> tuple[Term, int] | None:
     constant, found = terms.parts(condition.args[0])  # type: ignore[arg-type]
     if len(found) != 1:
         return None
-    (term, factor), = found.items()
+    ((term, factor),) = found.items()
     return (term, -constant) if factor == 1 else None
 
 

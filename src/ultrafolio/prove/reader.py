@@ -24,8 +24,9 @@ class Reader:
     Both may hold an int for a field; a field that they lack is a variable.
     """
 
-    def __init__(self, source: Rules, cfg: Mapping[str, int], who: Mapping[str, int], state: Symbolic,
-                 oracle: Oracle) -> None:  # fmt: skip
+    def __init__(
+        self, source: Rules, cfg: Mapping[str, int], who: Mapping[str, int], state: Symbolic, oracle: Oracle
+    ) -> None:
         self.source, self.cfg, self.who, self.state, self.oracle = source, cfg, who, state, oracle
         self.reads: list[tuple[str, Value]] | None = None
         """Where a loop's body runs: the fields that it read, and where."""
@@ -40,8 +41,9 @@ class Reader:
     def called(self, name: str, arguments: Sequence[Any]) -> Any:
         """The same for a function that writes nothing and has no loop, as one formula."""
         function = self.source.functions[name]
-        return self._result(function.body, dict(zip((p.arg for p in function.args.args), [Whole(), *arguments],
-                                                    strict=True)))  # fmt: skip
+        return self._result(
+            function.body, dict(zip((p.arg for p in function.args.args), [Whole(), *arguments], strict=True))
+        )
 
     # ------------------------------------------------------------------------------------------ statements
     def block(self, body: Sequence[ast.stmt], env: Env) -> Ended | None:
@@ -63,8 +65,11 @@ class Reader:
             case ast.Assign(targets=[target], value=value):
                 self._assign(target, value, env)
             case ast.AugAssign(target=ast.Name() | ast.Attribute() as target, op=op, value=value):
-                old = ast.Name(target.id, ast.Load()) if isinstance(target, ast.Name) else \
-                    ast.Attribute(target.value, target.attr, ast.Load())  # fmt: skip
+                old = (
+                    ast.Name(target.id, ast.Load())
+                    if isinstance(target, ast.Name)
+                    else ast.Attribute(target.value, target.attr, ast.Load())
+                )
                 self._store(target, self.value(ast.BinOp(old, op, value), env), env)
             case ast.If(test=test, body=body, orelse=orelse):
                 if self._merged(node, env):
@@ -193,8 +198,9 @@ class Reader:
                 return self._either(test, body, orelse, env)
             case ast.Compare(left=left, ops=ops, comparators=right):
                 each = [self.value(one, env) for one in (left, *right)]
-                return terms.all_of(self._compare(op, a, b, node)
-                                    for op, a, b in zip(ops, each, each[1:], strict=False))  # fmt: skip
+                return terms.all_of(
+                    self._compare(op, a, b, node) for op, a, b in zip(ops, each, each[1:], strict=False)
+                )
             case ast.BinOp(left=left, op=op, right=right):
                 return self._binary(op, self.value(left, env), self.value(right, env), node)
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in self.source.functions:
@@ -305,8 +311,9 @@ class Reader:
 
     def _is_simple(self, node: ast.expr) -> bool:
         """Whether an expression writes nothing and has no loop, so that it may be asked where Python would not."""
-        return all(self.is_pure(n.func.id) for n in ast.walk(node)
-                   if isinstance(n, ast.Call) and isinstance(n.func, ast.Name))  # fmt: skip
+        return all(
+            self.is_pure(n.func.id) for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        )
 
     def is_pure(self, name: str) -> bool:
         """Whether a function writes nothing and has no loop."""

@@ -29,8 +29,9 @@ def meets(story: scenario.Scenario, without: Collection[int]) -> bool:
     return not story.memory["refuses"] and not any(kind in without for kind, _ in story.actors)
 
 
-def counterexamples(policy: Policy, name: str, numbers: Collection[int],
-                    without: Collection[int]) -> dict[int, Refuted]:  # fmt: skip
+def counterexamples(
+    policy: Policy, name: str, numbers: Collection[int], without: Collection[int]
+) -> dict[int, Refuted]:
     """For each of these properties that a shipped scenario breaks under the policy: the first scenario that does.
 
     The checker certifies every story that it tells.

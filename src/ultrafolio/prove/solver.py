@@ -102,6 +102,10 @@ def loop_facts(loops: Iterable[Term], pages: Iterable[Value]) -> list[Value]:
         made.append(terms.any_of((terms.at_most(loop, high), terms.equal(loop, low))))  # type: ignore[arg-type]
         made.append(terms.implies(terms.below(loop, high), terms.bodies_at(body, loop)))  # type: ignore[arg-type]
         for page in pages:
-            made.append(terms.implies(terms.within(low, page, loop),  # type: ignore[arg-type]
-                                      terms.negate(terms.bodies_at(body, page))))  # type: ignore[arg-type]
+            made.append(
+                terms.implies(
+                    terms.within(low, page, loop),  # type: ignore[arg-type]
+                    terms.negate(terms.bodies_at(body, page)),
+                )
+            )  # type: ignore[arg-type]
     return made

@@ -8,10 +8,39 @@ from . import terms
 from .facts import View
 from .terms import Value
 
-ZERO_TASK = ("call", "drained", "tries", "splits", "exporting", "mutex", "ref", "done", "n", "at", "page", "start", "i",
-             "end", "failed")  # fmt: skip
-ZERO_PAGE = ("mm.locked", "mm.frozen", "mm.writeback", "mm.batch", "mm.altered", "mm.spec", "mm.walked", "mm.pins",
-             "mm.longs", "mm.granted", "mm.refs", "io.flying", "uv.altered", "uv.refuses")  # fmt: skip
+ZERO_TASK = (
+    "call",
+    "drained",
+    "tries",
+    "splits",
+    "exporting",
+    "mutex",
+    "ref",
+    "done",
+    "n",
+    "at",
+    "page",
+    "start",
+    "i",
+    "end",
+    "failed",
+)
+ZERO_PAGE = (
+    "mm.locked",
+    "mm.frozen",
+    "mm.writeback",
+    "mm.batch",
+    "mm.altered",
+    "mm.spec",
+    "mm.walked",
+    "mm.pins",
+    "mm.longs",
+    "mm.granted",
+    "mm.refs",
+    "io.flying",
+    "uv.altered",
+    "uv.refuses",
+)
 BITS = ("mm.arch", "uv.shared")
 
 
@@ -36,8 +65,10 @@ def of_page(view: View, page: Value) -> list[Value]:
     made += [terms.within(0, view.read(name, page), 2) for name in BITS]
     made += [terms.within(0, state, len(PAGE_STATES)), terms.equal(view.read("pt.present", page), MAPPED)]
     # NON_SECURE: a page that was exported while shared, in a large folio that the policy refuses
-    made += [terms.implies(terms.truth(view.read("uv.shared", page)), terms.among(state, (EXPORTED, NON_SECURE))),
-             terms.implies(never, terms.equal(view.read("uv.owner", page), 0))]  # fmt: skip
+    made += [
+        terms.implies(terms.truth(view.read("uv.shared", page)), terms.among(state, (EXPORTED, NON_SECURE))),
+        terms.implies(never, terms.equal(view.read("uv.owner", page), 0)),
+    ]
     if view.cfg["large"] != LARGE_DIRECT:
         # a page of a large folio was never imported: it would have been split, or refused
         made.append(terms.implies(large, never))
@@ -48,5 +79,3 @@ def of_page(view: View, page: Value) -> list[Value]:
     else:
         made.append(terms.choose(terms.among(state, (SECURE, SHARED)), covering, terms.negate(covering)))
     return made
-
-

@@ -73,8 +73,10 @@ class Symbolic:
             if name in self.own or value is not self.mine(name):
                 self.own[name] = value
         places = dict.fromkeys((entry.field, entry.index) for entry in new if isinstance(entry, Point))
-        made = [Point(field, index, terms.ite(condition, yes.read(field, index), no.read(field, index)))
-                for field, index in places]  # fmt: skip
+        made = [
+            Point(field, index, terms.ite(condition, yes.read(field, index), no.read(field, index)))
+            for field, index in places
+        ]
         self.log += made
         return True
 

@@ -147,7 +147,7 @@ def _zero(value: Value) -> Value:
     if not terms:
         return constant == 0
     if len(terms) == 1:
-        (term, factor), = terms.items()
+        ((term, factor),) = terms.items()
         if constant % factor:
             return False
         chosen = _chosen(term, lambda leaf: equal(leaf, -constant // factor))
@@ -176,7 +176,7 @@ def at_most(a: Value, b: Value) -> Value:
     if not terms:
         return constant <= 0
     if len(terms) == 1:
-        (term, factor), = terms.items()
+        ((term, factor),) = terms.items()
         chosen = _chosen(term, lambda leaf: at_most(plus(constant, leaf, factor), 0))
         if chosen is not None:
             return chosen

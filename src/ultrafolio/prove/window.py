@@ -79,8 +79,14 @@ class Window:
     # ------------------------------------------------------------------------------------------------ goals
     def goals(self) -> list[Goal]:
         """Every kept fact that the step might break."""
-        return [*self._mine(), *self._others(), *self._of_pages(), *self._of_pairs(), *self._of_counts(),
-                *self._of_sums()]  # fmt: skip
+        return [
+            *self._mine(),
+            *self._others(),
+            *self._of_pages(),
+            *self._of_pairs(),
+            *self._of_counts(),
+            *self._of_sums(),
+        ]
 
     def _mine(self) -> Iterator[Goal]:
         p, to = self.problem, self.path.to
@@ -136,8 +142,12 @@ class Window:
             mine = terms.minus(self._share_after(count), self.problem.share(count, self.path.place, PAGE))
             kept = terms.equal(grown, mine) if count.exact else terms.at_most(mine, grown)
             if split:
-                kept = terms.both(kept, terms.equal(self.problem.other_share(count, PAGE, self.path.after),
-                                                    self.problem.other_share(count, PAGE)))  # fmt: skip
+                kept = terms.both(
+                    kept,
+                    terms.equal(
+                        self.problem.other_share(count, PAGE, self.path.after), self.problem.other_share(count, PAGE)
+                    ),
+                )
             elif count.name == "frozen counts":
                 # that nobody else has frozen it follows from the lock, which whoever has would hold, too
                 kept = terms.any_of((kept, terms.negate(terms.all_of(self.witness([count.name], self.before.page)))))
@@ -232,5 +242,3 @@ def _turns(total: Sum, after: Symbolic, n: int, entry: Span, cfg: dict[str, int]
     turn = terms.ite(terms.both(entry.covers(PAGE), terms.bodies_at(body, PAGE)), factor, 0)  # type: ignore[arg-type]
     here = terms.equal(low, terms.head(PAGE))  # type: ignore[arg-type]
     return terms.ite(here, terms.plus(0, count, factor), 0), terms.equal(terms.minus(new, old), turn)
-
-

@@ -21,9 +21,13 @@ NOT_ASKED = "whether a wait ends: ultrafolio check"
 def assumed(without: Collection[int]) -> list[str]:
     """What every proof assumes."""
     kinds = ", ".join(ACTOR_KINDS[kind] for kind in sorted(without))
-    return [f"no actor of kind {kinds}", "the ultravisor refuses no call (memory.refuses is empty)",
-            "initial states as scenario files make them", "steps are atomic and seen by all in one order",
-            "rules name only pages that exist"]  # fmt: skip
+    return [
+        f"no actor of kind {kinds}",
+        "the ultravisor refuses no call (memory.refuses is empty)",
+        "initial states as scenario files make them",
+        "steps are atomic and seen by all in one order",
+        "rules name only pages that exist",
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +53,36 @@ class Told:
     def record(self) -> dict[str, Any]:
         """One JSON object."""
         return {
-            "policy": self.policy, "properties": [self._property(number) for number in self.proof.open],
-            "assumed": assumed(self.without), "not_asked": NOT_ASKED, **self._figures(),
-        }  # fmt: skip
+            "policy": self.policy,
+            "properties": [self._property(number) for number in self.proof.open],
+            "assumed": assumed(self.without),
+            "not_asked": NOT_ASKED,
+            **self._figures(),
+        }
 
     def _property(self, number: int) -> dict[str, Any]:
         refuted = self.refuted.get(number)
         return {
-            "number": number, "name": PROPERTIES[number], "verdict": self.verdict(number),
+            "number": number,
+            "name": PROPERTIES[number],
+            "verdict": self.verdict(number),
             "open_at": [{"rule": at.place.name, "missing": at.missing} for at in self.proof.open[number]],
-            "scenario": refuted.scenario if refuted else None, "steps": refuted.steps if refuted else None,
+            "scenario": refuted.scenario if refuted else None,
+            "steps": refuted.steps if refuted else None,
             "reproduce": refuted.command if refuted else None,
-        }  # fmt: skip
+        }
 
     def _figures(self) -> dict[str, int]:
         p, tally = self.proof.problem, self.proof.tally
         return {
-            "candidates": sum(1 for _ in candidates(p.places, p.cfg)), "facts": len(p.kept),
-            "places": len(p.places), "paths": sum(map(len, p.paths.values())), "questions": tally.questions,
-            "unanswered": tally.unanswered, "rounds": tally.rounds,
-        }  # fmt: skip
+            "candidates": sum(1 for _ in candidates(p.places, p.cfg)),
+            "facts": len(p.kept),
+            "places": len(p.places),
+            "paths": sum(map(len, p.paths.values())),
+            "questions": tally.questions,
+            "unanswered": tally.unanswered,
+            "rounds": tally.rounds,
+        }
 
     def text(self) -> str:
         """A line for each property, then what it rests on."""
@@ -83,9 +97,11 @@ class Told:
             for at in self.proof.open[number]:
                 lines.append(f"     at {at.place.name}: {at.missing}")
         figures = self._figures()
-        lines.append(f"  by {figures['facts']} facts of {figures['candidates']} that were tried; "
-                     f"{figures['paths']} ways through the rules, {figures['questions']} questions, "
-                     f"{figures['unanswered']} unanswered")
+        lines.append(
+            f"  by {figures['facts']} facts of {figures['candidates']} that were tried; "
+            f"{figures['paths']} ways through the rules, {figures['questions']} questions, "
+            f"{figures['unanswered']} unanswered"
+        )
         lines += [f"  assumed: {'; '.join(assumed(self.without))}", f"  not asked: {NOT_ASKED}"]
         return "\n".join(lines)
 

@@ -38,9 +38,12 @@ def need_extra() -> None:
     missing = [name for name in ("matplotlib", "jinja2") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtra(
-            "report: the HTML report cannot be made here", value=f"not installed: {', '.join(missing)}",
-            allowed="the extra 'report'", cause="its packages are optional", then="pip install 'ultrafolio[report]'",
-        )  # fmt: skip
+            "report: the HTML report cannot be made here",
+            value=f"not installed: {', '.join(missing)}",
+            allowed="the extra 'report'",
+            cause="its packages are optional",
+            then="pip install 'ultrafolio[report]'",
+        )
 
 
 def __getattr__(name: str) -> Any:

@@ -215,9 +215,12 @@ def hang_record(runs: int, by_class: Sequence[int]) -> dict[str, Any]:
     """Hang probability with its interval and the runs by class."""
     low, high = wilson(sum(by_class), runs)
     return {
-        "runs": runs, "hang_probability": sum(by_class) / runs, "low": low, "high": high,
+        "runs": runs,
+        "hang_probability": sum(by_class) / runs,
+        "low": low,
+        "high": high,
         **{f"hung_{name}": count for name, count in zip(CLASSES, by_class, strict=True)},
-    }  # fmt: skip
+    }
 
 
 def first_hangs(cells: Cube) -> list[Array]:

@@ -28,8 +28,17 @@ CAUSE_FILL = ("#444444", "#D55E00", "#f0e6b0", "#0072B2", "#bfe3d6", "#ffffff")
 
 def charts(results: Results) -> Iterator[Plot]:
     """All figures but the matrix, in the report's order; those without anything to show are left out."""
-    for draw in (first_hang, stall_survival, stall_causes, collateral, throughput, ultravisor, latency,
-                 split_or_stall, tracking):  # fmt: skip
+    for draw in (
+        first_hang,
+        stall_survival,
+        stall_causes,
+        collateral,
+        throughput,
+        ultravisor,
+        latency,
+        split_or_stall,
+        tracking,
+    ):
         plot = draw(results)
         if plot is not None:
             yield plot
@@ -40,8 +49,10 @@ def by_workload(results: Results) -> list[tuple[str, Cube]]:
     axis = results.axes.get("workload")
     if axis is None or not 1 < len(axis.values) <= FACETS:
         return [("all runs", cube(results, "policy", "order"))]
-    return [(f"workload {label(value)}", cube(results, "policy", "order", where=("workload", value)))
-            for value in axis.values]  # fmt: skip
+    return [
+        (f"workload {label(value)}", cube(results, "policy", "order", where=("workload", value)))
+        for value in axis.values
+    ]
 
 
 def lines(cells: Cube, table: Array) -> dict[str, Array]:
@@ -62,8 +73,13 @@ def paint(results: Results, drawn: list[Panel]) -> tuple[str, bytes]:
     """Panels over the sweep's orders, under the plan's title; order MIX stands apart."""
     orders = results.order.values
     whole = len(orders) - (orders[-1:] == (MIX,))
-    return panels(drawn, [order_label(order) for order in orders], results.policy.values, whole,
-                  plot_note(results, "policy", "order", *(["workload"] if "workload" in drawn[0].title else [])))
+    return panels(
+        drawn,
+        [order_label(order) for order in orders],
+        results.policy.values,
+        whole,
+        plot_note(results, "policy", "order", *(["workload"] if "workload" in drawn[0].title else [])),
+    )
 
 
 def first_hang(results: Results) -> Plot | None:
@@ -83,12 +99,14 @@ def first_hang(results: Results) -> Plot | None:
         return None
     first = results.column("first_hang_ns")
     return Plot(
-        "first-hang", "Time to the first hang",
+        "first-hang",
+        "Time to the first hang",
         "Median over the runs that hung; bars from the fastest to the slowest of them. Runs that did not hang within "
         "the simulated time do not enter here: read it with the matrix, which says how many those are.",
         "Lines of the median time to the first hang against folio order, one per policy that hung.",
-        *paint(results, drawn), pick(results, np.where(first >= 0, -first, first.min() - first.max() - 1)),
-    )  # fmt: skip
+        *paint(results, drawn),
+        pick(results, np.where(first >= 0, -first, first.min() - first.max() - 1)),
+    )
 
 
 def stall_survival(results: Results) -> Plot | None:
@@ -105,12 +123,14 @@ def stall_survival(results: Results) -> Plot | None:
     if not drawn:
         return None
     return Plot(
-        "stall-times", "How long a stall lasts",
+        "stall-times",
+        "How long a stall lasts",
         "Complementary distribution of the finished stalls, from merged histograms (exact at the steps, buckets of "
         "1/32 octave). Stalls still open at the end are not in it; the table counts them with their time.",
         "Step lines, one per policy: the share of stalls that last at least t, against t.",
-        *paint(results, drawn), pick(results, results.column("stall_ns")),
-    )  # fmt: skip
+        *paint(results, drawn),
+        pick(results, results.column("stall_ns")),
+    )
 
 
 def chosen_orders(results: Results, stalls: Array) -> list[int]:
@@ -135,8 +155,17 @@ def stall_causes(results: Results) -> Plot | None:
         left = np.zeros(len(policies))
         for (_, name, hatch), fill, row in zip(CAUSES, CAUSE_FILL, shares, strict=True):
             if row.any():
-                axes.barh(np.arange(len(policies)), row, 0.68, left=left, label=name, color=fill, hatch=hatch,
-                          edgecolor="#333333", linewidth=0.6)  # fmt: skip
+                axes.barh(
+                    np.arange(len(policies)),
+                    row,
+                    0.68,
+                    left=left,
+                    label=name,
+                    color=fill,
+                    hatch=hatch,
+                    edgecolor="#333333",
+                    linewidth=0.6,
+                )
                 left += row
         axes.set_yticks(np.arange(len(policies)), [label(policy, 24) for policy in policies])
         axes.set_ylim(len(policies) - 0.5, -0.5)
@@ -148,12 +177,15 @@ def stall_causes(results: Results) -> Plot | None:
         figure.legend(loc="lower left", bbox_to_anchor=(0.18, 0.0), ncols=6, frameon=False, fontsize=8)
         svg, png = pictures(figure, plot_note(results, "policy"))
     return Plot(
-        "stall-causes", "What a stall waits for",
+        "stall-causes",
+        "What a stall waits for",
         "Stalls of all orders, workloads and placements, by the obstacle that the import met first. A policy that "
         "hangs early touches less and so stalls less: read it with throughput.",
-        "Stacked bars, one per policy: the share of its stalls by cause, and the stalls per millisecond.", svg, png,
+        "Stacked bars, one per policy: the share of its stalls by cause, and the stalls per millisecond.",
+        svg,
+        png,
         pick(results, results.column("stalls")),
-    )  # fmt: skip
+    )
 
 
 def collateral(results: Results) -> Plot | None:
@@ -167,12 +199,14 @@ def collateral(results: Results) -> Plot | None:
     if not cells.sum("exports_collateral").any():
         return None
     return Plot(
-        "collateral", "Collateral exports and imports",
+        "collateral",
+        "Collateral exports and imports",
         "A page is exported as collateral when a pin of another page of its folio exported it; its import, when "
         "the guest touches it again, is the second half of the bill. The axis is logarithmic above its first decade.",
         "Two panels of lines against folio order: collateral exports and imports per millisecond, one line per policy.",
-        *paint(results, drawn), pick(results, results.column("exports_collateral")),
-    )  # fmt: skip
+        *paint(results, drawn),
+        pick(results, results.column("exports_collateral")),
+    )
 
 
 def throughput(results: Results) -> Plot | None:
@@ -181,45 +215,57 @@ def throughput(results: Results) -> Plot | None:
     if drawn is None:
         return None
     return Plot(
-        "throughput", "Guest throughput",
+        "throughput",
+        "Guest throughput",
         "Touches per second of guest time, in percent of the best policy at the same folio order. Hung vCPUs touch "
         "nothing any more, so a hang shows here, too.",
         "Lines against folio order: guest throughput in percent of the best policy, one line per policy.",
-        *drawn, pick(results, -results.column("throughput")),
-    )  # fmt: skip
+        *drawn,
+        pick(results, -results.column("throughput")),
+    )
 
 
 def ultravisor(results: Results) -> Plot | None:
     """Ultravisor time per touch."""
     drawn = by_order(
-        results, "ns per touch", "symlog",
-        lambda cells: ratio(cells.sum("uv_ns"), cells.sum("touches")), by_workload(results),
-    )  # fmt: skip
+        results,
+        "ns per touch",
+        "symlog",
+        lambda cells: ratio(cells.sum("uv_ns"), cells.sum("touches")),
+        by_workload(results),
+    )
     if drawn is None:
         return None
     return Plot(
-        "ultravisor", "Time in the ultravisor",
+        "ultravisor",
+        "Time in the ultravisor",
         "Time of all ultravisor calls per guest touch. A policy under which no touch was ever finished has no point.",
         "Lines against folio order: ultravisor time per touch, one line per policy.",
-        *drawn, pick(results, results.column("uv_ns")),
-    )  # fmt: skip
+        *drawn,
+        pick(results, results.column("uv_ns")),
+    )
 
 
 def latency(results: Results) -> Plot | None:
     """Direct I/O latency."""
     drawn = by_order(
-        results, "µs, mean", "linear",
-        lambda cells: ratio(cells.sum("io_ns"), cells.sum("io_done")) / 1e3, by_workload(results),
-    )  # fmt: skip
+        results,
+        "µs, mean",
+        "linear",
+        lambda cells: ratio(cells.sum("io_ns"), cells.sum("io_done")) / 1e3,
+        by_workload(results),
+    )
     if drawn is None:
         return None
     return Plot(
-        "latency", "Latency of direct I/O",
+        "latency",
+        "Latency of direct I/O",
         "Mean time from the request to the last unpin, of the requests that completed: what making pages accessible "
         "adds to the disk's own time.",
         "Lines against folio order: mean direct I/O latency in microseconds, one line per policy.",
-        *drawn, pick(results, results.column("io_ns")),
-    )  # fmt: skip
+        *drawn,
+        pick(results, results.column("io_ns")),
+    )
 
 
 def split_or_stall(results: Results) -> Plot | None:
@@ -253,12 +299,15 @@ def split_or_stall(results: Results) -> Plot | None:
         figure.legend(*key, loc="lower left", bbox_to_anchor=(0.06, 0), ncols=2, frameon=False)
         svg, png = pictures(figure, plot_note(results, "policy", "order"))
     return Plot(
-        "split-or-stall", "Split cost against stall cost",
+        "split-or-stall",
+        "Split cost against stall cost",
         "Per touch, by folio order: what splitting and importing cost (squares) and what waiting cost (circles, open "
         "stalls included). A dotted line marks where the larger of the two changes; the table has the break-even.",
         "Small panels, one per policy: split and import time, and stall time, per touch against folio order.",
-        svg, png, pick(results, results.column("split_ns")),
-    )  # fmt: skip
+        svg,
+        png,
+        pick(results, results.column("split_ns")),
+    )
 
 
 def tracking(results: Results) -> Plot | None:
@@ -275,9 +324,11 @@ def tracking(results: Results) -> Plot | None:
         Panel("over-indication", "% of pages", lines(cells, over), "symlog"),
     ]
     return Plot(
-        "tracking", "What tracking costs, and how far it overstates",
+        "tracking",
+        "What tracking costs, and how far it overstates",
         "Above: the arch bits. Below: pages whose bit is set though they are not secure, averaged over time; each such "
         "page makes the host call the ultravisor in vain.",
         "Two panels of lines against folio order: bytes of tracking state, and the share of pages over-indicated.",
-        *paint(results, drawn), pick(results, results.column("over_page_ns")),
-    )  # fmt: skip
+        *paint(results, drawn),
+        pick(results, results.column("over_page_ns")),
+    )

@@ -22,13 +22,18 @@ def compared(left: Results, right: Results) -> list[dict[str, Any]]:
     for point in dict.fromkeys([*tables[0], *tables[1]]):
         pair = [table.get(point, (0, 0, math.nan)) for table in tables]
         bounds = [wilson(hung, runs) for hung, runs, _ in pair]
-        made.append({
-            "policy": point[0], "order": point[1], "runs": [runs for _, runs, _ in pair],
-            "hung": [hung for hung, _, _ in pair], "low": [low for low, _ in bounds],
-            "high": [high for _, high in bounds],
-            "throughput": [None if math.isnan(rate) else rate for _, _, rate in pair],
-            "change": change(pair[0][:2], pair[1][:2]),
-        })  # fmt: skip
+        made.append(
+            {
+                "policy": point[0],
+                "order": point[1],
+                "runs": [runs for _, runs, _ in pair],
+                "hung": [hung for hung, _, _ in pair],
+                "low": [low for low, _ in bounds],
+                "high": [high for _, high in bounds],
+                "throughput": [None if math.isnan(rate) else rate for _, _, rate in pair],
+                "change": change(pair[0][:2], pair[1][:2]),
+            }
+        )
     return made
 
 
@@ -37,9 +42,12 @@ def _points(results: Results) -> dict[tuple[Any, Any], tuple[int, int, float]]:
     cells = cube(results, "policy", "order")
     runs, hung = cells.runs(), hangs(cells).sum(axis=-1)
     rate = ratio(1000.0 * cells.sum("touches"), cells.sum("sim_ns"))
-    return {(policy, order): (int(hung[i, j]), int(runs[i, j]), float(rate[i, j]))
-            for i, policy in enumerate(cells.axes[0].values) for j, order in enumerate(cells.axes[1].values)
-            if runs[i, j]}  # fmt: skip
+    return {
+        (policy, order): (int(hung[i, j]), int(runs[i, j]), float(rate[i, j]))
+        for i, policy in enumerate(cells.axes[0].values)
+        for j, order in enumerate(cells.axes[1].values)
+        if runs[i, j]
+    }
 
 
 def change(left: tuple[int, int], right: tuple[int, int]) -> str:
@@ -56,8 +64,9 @@ def differing_axes(left: Results, right: Results) -> list[str]:
     """A line for every axis whose values differ between the stores."""
     lines = []
     for name in dict.fromkeys([*left.axes, *right.axes]):
-        values = [set(map(str, results.axes[name].values)) if name in results.axes else None
-                  for results in (left, right)]  # fmt: skip
+        values = [
+            set(map(str, results.axes[name].values)) if name in results.axes else None for results in (left, right)
+        ]
         for mine, other, side in ((values[0], values[1], "left"), (values[1], values[0], "right")):
             if mine is not None and (other is None or mine - other):
                 lines.append(f"axis {name}, only {side}: {', '.join(sorted(mine - (other or set())))}")
@@ -67,8 +76,10 @@ def differing_axes(left: Results, right: Results) -> list[str]:
 def comparison(left: Results, right: Results) -> str:
     """The comparison as text: what differs, and how many points do not."""
     records = compared(left, right)
-    lines = [f"left   {left.folder}: {int(left.good.sum())} runs",
-             f"right  {right.folder}: {int(right.good.sum())} runs"]
+    lines = [
+        f"left   {left.folder}: {int(left.good.sum())} runs",
+        f"right  {right.folder}: {int(right.good.sum())} runs",
+    ]
     if left.engine != right.engine:
         lines.append("the two were made by different rules or simulators")
     lines += differing_axes(left, right)

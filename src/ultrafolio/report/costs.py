@@ -52,12 +52,19 @@ def costs(results: Results) -> list[Cost]:
     for n, policy in enumerate(results.policy.values):
         known = np.flatnonzero(np.isfinite(table[n]))
         worst = int(known[table[n][known].argmin()]) if len(known) else 0
-        made.append(Cost(
-            policy, float(table[n][known].mean()) if len(known) else math.nan, float(table[n][worst]),
-            results.order.values[worst] if results.order.values else 0, float(uv[n]), float(uv[n]) / least,
-            float(stall[n]), (float(io[n]), quantile(histograms[n], 0.5), quantile(histograms[n], 0.99)),
-            float(collateral[n]),
-        ))  # fmt: skip
+        made.append(
+            Cost(
+                policy,
+                float(table[n][known].mean()) if len(known) else math.nan,
+                float(table[n][worst]),
+                results.order.values[worst] if results.order.values else 0,
+                float(uv[n]),
+                float(uv[n]) / least,
+                float(stall[n]),
+                (float(io[n]), quantile(histograms[n], 0.5), quantile(histograms[n], 0.99)),
+                float(collateral[n]),
+            )
+        )
     return made
 
 

@@ -222,10 +222,19 @@ def _labels(axes: Any, ends: Sequence[End], height: float) -> None:
     for centre, (_, rows, colour, x, y, early) in zip(centres, placed, strict=True):
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.45, "shrinkA": 1, "shrinkB": 3}
         axes.annotate(
-            "\n".join(rows), xy=(x, y), xycoords="data", xytext=(1.035, centre / height), textcoords="axes fraction",
-            color=ink(colour), fontsize=8, va="center", ha="left", annotation_clip=False, linespacing=1.05,
+            "\n".join(rows),
+            xy=(x, y),
+            xycoords="data",
+            xytext=(1.035, centre / height),
+            textcoords="axes fraction",
+            color=ink(colour),
+            fontsize=8,
+            va="center",
+            ha="left",
+            annotation_clip=False,
+            linespacing=1.05,
             arrowprops=None if early else leader,
-        )  # fmt: skip
+        )
 
 
 def spread(centres: Sequence[float], sizes: Sequence[float], height: float) -> list[float]:

@@ -47,8 +47,11 @@ def answer(results: Results) -> Answer:
     """What the sweep found."""
     runs = int(results.good.sum())
     if runs == 0:
-        text = f"None of the {len(results.good)} cells ran to its end, so nothing can be said." if len(results.good) \
-            else "The sweep has no cells."  # fmt: skip
+        text = (
+            f"None of the {len(results.good)} cells ran to its end, so nothing can be said."
+            if len(results.good)
+            else "The sweep has no cells."
+        )
         return Answer(text, notes(results))
     worst, broken = worst_class(results), violations(results)
     codes = results.policy.codes[results.good]
@@ -65,8 +68,11 @@ def answer(results: Results) -> Answer:
     found += held(clean)
     policies = len(np.unique(codes))
     bad_ones = len({finding.subject for finding in found if finding.kind == "hung"})
-    rest = f"{len(clean)} never hung and violated no property of the model" if clean else \
-        "every policy hung or violated a property of the model"  # fmt: skip
+    rest = (
+        f"{len(clean)} never hung and violated no property of the model"
+        if clean
+        else "every policy hung or violated a property of the model"
+    )
     hangs = f"{bad_ones} of {plural(policies, 'policy', 'policies')} hung"
     headline = f"{hangs} in at least one of {plural(runs, 'run', 'runs')}; {rest}."
     return Answer(headline, [*found, *verdict_on_splitting(results), *notes(results)], best(results, clean, worst))
@@ -89,8 +95,10 @@ def best(results: Results, clean: Sequence[tuple[str, int, Cost]], worst: Array)
     parts = []
     for number in np.flatnonzero(share == share.min()).tolist():
         low, high = wilson(int(hung[number]), int(ran[number]))
-        parts.append(f"{results.policy.values[number]} ({int(hung[number])} of {ran[number]} runs, "
-                     f"{100 * low:.1f}–{100 * high:.1f} %)")  # fmt: skip
+        parts.append(
+            f"{results.policy.values[number]} ({int(hung[number])} of {ran[number]} runs, "
+            f"{100 * low:.1f}–{100 * high:.1f} %)"
+        )
     return f"No policy is without a hang or a violation; the fewest runs hung under {listed(parts)}."
 
 
@@ -153,10 +161,15 @@ def violations(results: Results) -> Array:
 def violated(policy: str, broken: Array) -> list[Finding]:
     """One finding for each property that a policy violated."""
     return [
-        Finding("violated", policy, f"violated property {number} ({PROPERTIES[number]}) in "
-                f"{(broken[:, number - 1] > 0).sum()} of {len(broken)} runs.")
-        for number in range(1, len(PROPERTIES)) if broken[:, number - 1].any()
-    ]  # fmt: skip
+        Finding(
+            "violated",
+            policy,
+            f"violated property {number} ({PROPERTIES[number]}) in "
+            f"{(broken[:, number - 1] > 0).sum()} of {len(broken)} runs.",
+        )
+        for number in range(1, len(PROPERTIES))
+        if broken[:, number - 1].any()
+    ]
 
 
 def held(clean: Sequence[tuple[str, int, Cost]]) -> list[Finding]:

@@ -21,8 +21,15 @@ from .style import CLASS_LETTER, duration
 
 PANELS = 32
 """Views in a page at most; an axis that would need more has no filter, and is told as merged."""
-COLUMNS = ("throughput, % of best", "95 % interval", "runs", "ultravisor a touch", "stall a touch", "I/O, mean",
-           "collateral a ms")  # fmt: skip
+COLUMNS = (
+    "throughput, % of best",
+    "95 % interval",
+    "runs",
+    "ultravisor a touch",
+    "stall a touch",
+    "I/O, mean",
+    "collateral a ms",
+)
 
 
 @dataclass(frozen=True)
@@ -113,8 +120,16 @@ def _narrow(values: Array, place: Sequence[int]) -> Array:
 def _view(place: tuple[int, ...], filters: Sequence[Axis], cells: Cube, sums: dict[str, Array]) -> View:
     policies = [str(policy) for policy in cells.axes[-2].values]
     by_class = np.stack([sums[name] for name in CLASSES], axis=-1)
-    rows = [(policy, [matrix_cell(int(sums["runs"][i, j]), by_class[i, j].tolist(), int(sums["waited"][i, j]))
-                      for j in range(cells.shape[-1])]) for i, policy in enumerate(policies)]  # fmt: skip
+    rows = [
+        (
+            policy,
+            [
+                matrix_cell(int(sums["runs"][i, j]), by_class[i, j].tolist(), int(sums["waited"][i, j]))
+                for j in range(cells.shape[-1])
+            ],
+        )
+        for i, policy in enumerate(policies)
+    ]
     parts = [f"{axis.name} {axis.values[choice - 1]}" for axis, choice in zip(filters, place, strict=True) if choice]
     counts = sums["runs"][sums["runs"] > 0]
     each = " to ".join(str(n) for n in sorted({int(counts.min()), int(counts.max())}))
@@ -149,12 +164,18 @@ def _costs(policies: Sequence[str], sums: dict[str, Array]) -> list[list[str]]:
         half = half_width(sums["runs"][i][known], sums["rate"][i][known], sums["square"][i][known], best[known])
         interval = f"{max(0.0, mean - half):.1f}–{mean + half:.1f}" if math.isfinite(half) else "–"
         touches = int(total["touches"][i])
-        rows.append([
-            policy, f"{mean:.1f}" if math.isfinite(mean) else "–", interval, str(int(total["runs"][i])),
-            _time(total["uv_ns"][i], touches), _time(total["stall"][i], touches),
-            _time(total["io_ns"][i], total["io_done"][i]),
-            f"{1e6 * total['exports_collateral'][i] / max(1, int(total['sim_ns'][i])):.3g}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                policy,
+                f"{mean:.1f}" if math.isfinite(mean) else "–",
+                interval,
+                str(int(total["runs"][i])),
+                _time(total["uv_ns"][i], touches),
+                _time(total["stall"][i], touches),
+                _time(total["io_ns"][i], total["io_done"][i]),
+                f"{1e6 * total['exports_collateral'][i] / max(1, int(total['sim_ns'][i])):.3g}",
+            ]
+        )
     return rows
 
 

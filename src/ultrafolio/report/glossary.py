@@ -24,8 +24,10 @@ def explained(results: Results) -> list[Table]:
 
 def axes(results: Results) -> Table:
     """Every axis of the plan in words."""
-    rows = [[name, str(len(axis.values)), AXIS_MEANING.get(name, "an axis of the plan's own")]
-            for name, axis in results.axes.items()]  # fmt: skip
+    rows = [
+        [name, str(len(axis.values)), AXIS_MEANING.get(name, "an axis of the plan's own")]
+        for name, axis in results.axes.items()
+    ]
     if MIX in results.order.values:
         rows.append([f"order {MIX}", "", "each folio has the size that a recording gives it"])
     return Table("axis-words", "The axes.", ["axis", "values", "meaning"], rows, numeric=False)
@@ -80,6 +82,9 @@ def _differing(
     name: str, table: Mapping[str, Any], defaults: Mapping[str, Any], meaning: Mapping[str, str]
 ) -> list[list[str]]:
     """A row for every field of `table` that is not the default; one row that says so where there is none."""
-    rows = [[name, field, str(value), meaning.get(field, "not known here")] for field, value in table.items()
-            if value != defaults.get(field)]  # fmt: skip
+    rows = [
+        [name, field, str(value), meaning.get(field, "not known here")]
+        for field, value in table.items()
+        if value != defaults.get(field)
+    ]
     return rows or [[name, "–", "–", "the defaults, or a file of its own"]]

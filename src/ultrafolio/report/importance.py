@@ -33,8 +33,10 @@ def importance_table(results: Results) -> Table:
             continue
         sums = np.bincount(codes, weights=hung, minlength=len(axis.values))
         shares = sums[swept] / counts[swept]
-        ends = [_told(axis.values[n], int(sums[n]), int(counts[n]))
-                for n in (swept[shares.argmin()], swept[shares.argmax()])]  # fmt: skip
+        ends = [
+            _told(axis.values[n], int(sums[n]), int(counts[n]))
+            for n in (swept[shares.argmin()], swept[shares.argmax()])
+        ]
         parts = explained_variance(codes, hung), explained_variance(codes, rate)
         found.append((-np.nan_to_num(parts[0]), [name, str(len(swept)), *ends, *map(_part, parts)]))
     rows = [row for _, row in sorted(found, key=lambda item: item[0])]

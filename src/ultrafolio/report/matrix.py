@@ -59,8 +59,15 @@ def hang_matrix(results: Results, name: str, facet: str, title: str) -> Plot:
         "has the intervals). The dark part of a cell is as high as that share. A run counts once, under its worst "
         "class; the wait of an unshare for a device that pins its page is expected under every policy, not counted."
     )
-    return Plot(name, title, caption, alt_text(policies, by_class.sum(axis=(0, 2)), count.sum(axis=(0, 2))), svg, png,
-                pick(results, EXAMPLE[worst_class(results)]))  # fmt: skip
+    return Plot(
+        name,
+        title,
+        caption,
+        alt_text(policies, by_class.sum(axis=(0, 2)), count.sum(axis=(0, 2))),
+        svg,
+        png,
+        pick(results, EXAMPLE[worst_class(results)]),
+    )
 
 
 def alt_text(policies: Sequence[Scalar], by_class: Array, runs: Array) -> str:
@@ -104,8 +111,17 @@ def _cell(axes: Any, i: int, j: int, runs: int, by_class: Array, waited: int) ->
     for name, count in zip(CLASSES, by_class.tolist(), strict=True):
         if count:
             base -= count / runs
-            axes.add_patch(Rectangle((j, base), 1, count / runs, facecolor=CLASS_FILL[name], linewidth=0.6,
-                                     edgecolor="#333333", hatch=CLASS_HATCH[name]))  # fmt: skip
+            axes.add_patch(
+                Rectangle(
+                    (j, base),
+                    1,
+                    count / runs,
+                    facecolor=CLASS_FILL[name],
+                    linewidth=0.6,
+                    edgecolor="#333333",
+                    hatch=CLASS_HATCH[name],
+                )
+            )
     letters = "".join(CLASS_LETTER[name] for name, count in zip(CLASSES, by_class.tolist(), strict=True) if count)
     if hung:
         text, weight, box = f"{letters} {100 * hung / runs:.0f}", "bold", True
@@ -114,16 +130,36 @@ def _cell(axes: Any, i: int, j: int, runs: int, by_class: Array, waited: int) ->
     else:
         text, weight, box = "", "normal", False
     background = {"facecolor": "white", "edgecolor": "none", "pad": 1.1} if box else None
-    axes.text(j + 0.5, i + 0.52, text, ha="center", va="center", fontsize=7.5, fontweight=weight, bbox=background,
-              color="black" if box else "#555555")  # fmt: skip
+    axes.text(
+        j + 0.5,
+        i + 0.52,
+        text,
+        ha="center",
+        va="center",
+        fontsize=7.5,
+        fontweight=weight,
+        bbox=background,
+        color="black" if box else "#555555",
+    )
 
 
 def _legend(figure: Any, height: float) -> None:
     from matplotlib.patches import Patch
 
-    handles = [Patch(facecolor=CLASS_FILL[name], hatch=CLASS_HATCH[name], edgecolor="#333333", label=MEANING[name])
-               for name in CLASSES]  # fmt: skip
+    handles = [
+        Patch(facecolor=CLASS_FILL[name], hatch=CLASS_HATCH[name], edgecolor="#333333", label=MEANING[name])
+        for name in CLASSES
+    ]
     for fill, text in ((STALLED, "t  no hang, but a vCPU had to wait for a while"), ("white", "·  nobody waited")):
         handles.append(Patch(facecolor=fill, edgecolor="#b9b9b9", label=text))
-    figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.012, 0.06 / height), ncols=2, frameon=False,
-                  fontsize=8, handleheight=1.1, handlelength=1.8, columnspacing=1.5)  # fmt: skip
+    figure.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.012, 0.06 / height),
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+        handleheight=1.1,
+        handlelength=1.8,
+        columnspacing=1.5,
+    )

@@ -8,8 +8,11 @@ from .style import label
 
 def merged_axes(results: Results, *shown: str) -> list[str]:
     """The axes with several values that a figure which shows `shown` merges, each with its number of values."""
-    return [f"{name} ({len(axis.values)})" for name, axis in results.axes.items()
-            if len(axis.values) > 1 and name not in shown]  # fmt: skip
+    return [
+        f"{name} ({len(axis.values)})"
+        for name, axis in results.axes.items()
+        if len(axis.values) > 1 and name not in shown
+    ]
 
 
 def plot_note(results: Results, *shown: str) -> str:

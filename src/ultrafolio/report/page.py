@@ -94,8 +94,12 @@ def sections(results: Results, plots: Sequence[Plot]) -> list[Section]:
             section("tracking-section", "Tracking state and properties", "", ["tracking"],
                     tables.property_table(results)),
         ]  # fmt: skip
-    facts = [tables.axis_table(results), tables.failure_table(results), tables.input_table(results),
-             tables.version_table(results)]  # fmt: skip
+    facts = [
+        tables.axis_table(results),
+        tables.failure_table(results),
+        tables.input_table(results),
+        tables.version_table(results),
+    ]
     cells, failed = len(results.good), int((~results.good).sum())
     text = f"{cells} cells, {failed} of them failed."
     made.append(section("swept", "What was swept, and on what", text, [], *(table for table in facts if table.rows)))
@@ -107,14 +111,24 @@ def render(results: Results, found: Answer, first: First | None, shown: Sequence
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
-    )  # fmt: skip
+        autoescape=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
     return environment.get_template(TEMPLATE).render(
-        title=results.title, answer=found, first=first, columns=COLUMNS, sections=shown, again=both(results),
+        title=results.title,
+        answer=found,
+        first=first,
+        columns=COLUMNS,
+        sections=shown,
+        again=both(results),
         cells=len(results.good),
-        command=lambda plot: single(results, plot.row) if plot.row is not None else "", width=_pixels,
-    )  # fmt: skip
+        command=lambda plot: single(results, plot.row) if plot.row is not None else "",
+        width=_pixels,
+    )
 
 
 def _pixels(svg: str) -> int:
@@ -134,7 +148,9 @@ def _replace(path: Path, content: bytes) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise InputError(
-            f"{path}: cannot be written", value=error.strerror or str(error),
-            allowed="a file in a folder with free space", cause="the sweep's results are safe",
+            f"{path}: cannot be written",
+            value=error.strerror or str(error),
+            allowed="a file in a folder with free space",
+            cause="the sweep's results are safe",
             then="make room, or another file: -o FILE",
-        ) from None  # fmt: skip
+        ) from None

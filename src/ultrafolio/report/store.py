@@ -81,26 +81,33 @@ class Results:
             schema = pq.read_schema(self._file)
         except FileNotFoundError:
             raise InputError(
-                f"{self.folder}: no results yet", value="results.parquet is missing", allowed="a finished sweep",
-                cause="the sweep was interrupted", then=self._again(self.folder),
-            ) from None  # fmt: skip
+                f"{self.folder}: no results yet",
+                value="results.parquet is missing",
+                allowed="a finished sweep",
+                cause="the sweep was interrupted",
+                then=self._again(self.folder),
+            ) from None
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None
         missing = [name for name in NEEDED if name not in schema.names]
         if missing:
             raise InputError(
-                f"{self._file}: result columns are missing", value=", ".join(missing)[:200],
-                allowed="the columns that a report needs", cause="the store was made by another version",
+                f"{self._file}: result columns are missing",
+                value=", ".join(missing)[:200],
+                allowed="the columns that a report needs",
+                cause="the store was made by another version",
                 then=self._again("NEW_FOLDER"),
-            )  # fmt: skip
+            )
         return schema
 
     def _damaged(self, error: Exception) -> InputError:
         return InputError(
-            f"{self._file}: damaged", value=" ".join(str(error).split())[:200],
-            allowed="the file as the sweep wrote it", cause="it was edited or cut short",
+            f"{self._file}: damaged",
+            value=" ".join(str(error).split())[:200],
+            allowed="the file as the sweep wrote it",
+            cause="it was edited or cut short",
             then=self._again(self.folder),
-        )  # fmt: skip
+        )
 
     def _again(self, folder: Path | str) -> str:
         return f"ultrafolio sweep {self.manifest.get('plan', 'PLAN.toml')} -o {folder}"
@@ -230,16 +237,21 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise InputError(
-            f"{folder}: not a store", value=f"store.json: {error.strerror}", allowed="a folder that a sweep made",
-            cause="default stores are out/<plan name>", then="ultrafolio sweep PLAN.toml",
-        ) from None  # fmt: skip
+            f"{folder}: not a store",
+            value=f"store.json: {error.strerror}",
+            allowed="a folder that a sweep made",
+            cause="default stores are out/<plan name>",
+            then="ultrafolio sweep PLAN.toml",
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         manifest = error
     if not isinstance(manifest, dict):
         raise InputError(
-            f"{path}: damaged", value=str(manifest)[:200], allowed="the file as the sweep wrote it",
+            f"{path}: damaged",
+            value=str(manifest)[:200],
+            allowed="the file as the sweep wrote it",
             then=f"delete only {path}, then repeat the sweep: it finds its segments again",
-        )  # fmt: skip
+        )
     return manifest
 
 

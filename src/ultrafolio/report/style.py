@@ -34,9 +34,12 @@ def line_style(policy: str, policies: Sequence[Scalar]) -> dict[str, Any]:
     own = [name for name in policies if name not in PRESETS]
     number = list(PRESETS).index(policy) if policy in PRESETS else len(PRESETS) + own.index(policy)
     return {
-        "color": OKABE_ITO[number % len(OKABE_ITO)], "marker": _MARKERS[number % len(_MARKERS)],
-        "linestyle": _DASHES[number % len(_DASHES)], "markersize": 4.5, "linewidth": 1.6,
-    }  # fmt: skip
+        "color": OKABE_ITO[number % len(OKABE_ITO)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "linestyle": _DASHES[number % len(_DASHES)],
+        "markersize": 4.5,
+        "linewidth": 1.6,
+    }
 
 
 def ink(colour: str) -> str:

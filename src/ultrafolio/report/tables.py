@@ -71,8 +71,12 @@ def first_hang_table(results: Results) -> Table:
     for policy, found, runs in zip(cells.axes[0].values, first_hangs(cells), cells.runs().tolist(), strict=True):
         times = [duration(float(pick(found))) for pick in (np.min, np.median, np.max)] if len(found) else ["–"] * 3
         rows.append([str(policy), str(runs), str(len(found)), *times])
-    return Table("first-hang-table", "Time to the first hang, over the runs that hung.",
-                 ["policy", "runs", "hung", "fastest", "median", "slowest"], rows)  # fmt: skip
+    return Table(
+        "first-hang-table",
+        "Time to the first hang, over the runs that hung.",
+        ["policy", "runs", "hung", "fastest", "median", "slowest"],
+        rows,
+    )
 
 
 def stall_table(results: Results) -> Table:
@@ -93,8 +97,19 @@ def stall_table(results: Results) -> Table:
         "Finished stalls with their quantiles (at most 1/64 off); stalls still open at the end and stalls that a "
         "reboot cut short apart, with their summed time; and all stalls by the first obstacle met."
     )
-    columns = ["policy", "finished", "median", "90 %", "99 %", "longest", "open", "open time", "cut by reboot",
-               "cut time", *(name for _, name, _ in CAUSES)]  # fmt: skip
+    columns = [
+        "policy",
+        "finished",
+        "median",
+        "90 %",
+        "99 %",
+        "longest",
+        "open",
+        "open time",
+        "cut by reboot",
+        "cut time",
+        *(name for _, name, _ in CAUSES),
+    ]
     return Table("stall-table", caption, columns, rows)
 
 
@@ -103,17 +118,38 @@ def cost_table(results: Results) -> Table:
     late = cube(results, "policy").sum("late_failures").tolist()
     rows = []
     for cost, failures in zip(costs(results), late, strict=True):
-        rows.append([
-            str(cost.policy), number(cost.throughput, "%"), number(cost.worst, "%"), order_words(cost.worst_order),
-            time(cost.uv), number(cost.uv_ratio, "×"), time(cost.stall), *(time(value) for value in cost.io),
-            number(cost.collateral, ""), str(failures),
-        ])  # fmt: skip
+        rows.append(
+            [
+                str(cost.policy),
+                number(cost.throughput, "%"),
+                number(cost.worst, "%"),
+                order_words(cost.worst_order),
+                time(cost.uv),
+                number(cost.uv_ratio, "×"),
+                time(cost.stall),
+                *(time(value) for value in cost.io),
+                number(cost.collateral, ""),
+                str(failures),
+            ]
+        )
     caption = (
         "Costs per policy. Throughput is relative to the best policy at the same order, averaged over the orders; "
         "ultravisor and stall time are per guest touch; collateral exports per millisecond of guest time."
     )
-    columns = ["policy", "throughput", "at worst", "at order", "ultravisor", "× least", "stall", "I/O mean",
-               "I/O median", "I/O 99 %", "collateral", "late writeback failures"]  # fmt: skip
+    columns = [
+        "policy",
+        "throughput",
+        "at worst",
+        "at order",
+        "ultravisor",
+        "× least",
+        "stall",
+        "I/O mean",
+        "I/O median",
+        "I/O 99 %",
+        "collateral",
+        "late writeback failures",
+    ]
     return Table("cost-table", caption, columns, rows)
 
 
@@ -124,10 +160,19 @@ def break_even_table(results: Results) -> Table:
     splitting = any(row.splits for row in table)
     for row in table:
         own = ", ".join(order_words(order) for order in row.own) or "no crossing in this sweep"
-        pairs = [f"{time(work)} + {time(stall)}" if np.isfinite(work) else "–"
-                 for work, stall in zip(row.work, row.stall, strict=True)]  # fmt: skip
-        against = "it splits" if row.splits else order_words(row.against) + " on" if row.against is not None else \
-            "none in this sweep" if splitting else "no policy here splits"  # fmt: skip
+        pairs = [
+            f"{time(work)} + {time(stall)}" if np.isfinite(work) else "–"
+            for work, stall in zip(row.work, row.stall, strict=True)
+        ]
+        against = (
+            "it splits"
+            if row.splits
+            else order_words(row.against) + " on"
+            if row.against is not None
+            else "none in this sweep"
+            if splitting
+            else "no policy here splits"
+        )
         rows.append([str(row.policy), own, against, *pairs])
     caption = (
         "Per touch: split and import time + stall time (open and cut stalls included). Crossing: the orders from "
@@ -149,8 +194,13 @@ def property_table(results: Results) -> Table:
         runs = cells.total((broken[:, index - 1] > 0).astype(np.int64)).tolist()
         counts = [f"{n} in {m} runs" if n else "0" for n, m in zip(events, runs, strict=True)]
         rows.append([str(index), PROPERTIES[index], *counts])
-    return Table("property-table", "Violations of the model's properties.",
-                 ["no.", "property", *(str(policy) for policy in cells.axes[0].values)], rows, heads=2)  # fmt: skip
+    return Table(
+        "property-table",
+        "Violations of the model's properties.",
+        ["no.", "property", *(str(policy) for policy in cells.axes[0].values)],
+        rows,
+        heads=2,
+    )
 
 
 def number(value: float, unit: str) -> str:
@@ -175,8 +225,10 @@ def axis_table(results: Results) -> Table:
 
 def failure_table(results: Results) -> Table:
     """The cells that failed, with their errors."""
-    rows = [[", ".join(f"{name}={value}" for name, value in cell.items()), key, error]
-            for cell, key, error in results.failures(FAILURES)]  # fmt: skip
+    rows = [
+        [", ".join(f"{name}={value}" for name, value in cell.items()), key, error]
+        for cell, key, error in results.failures(FAILURES)
+    ]
     total = int((~results.good).sum())
     more = f" The first {FAILURES} of {total}." if total > FAILURES else ""
     return Table("failure-table", f"Cells that failed.{more}", ["cell", "key", "error"], rows, numeric=False)
@@ -185,8 +237,13 @@ def failure_table(results: Results) -> Table:
 def input_table(results: Results) -> Table:
     """The recordings that the cells ran on."""
     rows = [[item.path, item.kind, item.digest or "not told by the store"] for item in results.recordings()]
-    return Table("input-table", "Recordings, as the plan names them, with the BLAKE2b digest of what was read.",
-                 ["recording", "used for", "digest"], rows, numeric=False)  # fmt: skip
+    return Table(
+        "input-table",
+        "Recordings, as the plan names them, with the BLAKE2b digest of what was read.",
+        ["recording", "used for", "digest"],
+        rows,
+        numeric=False,
+    )
 
 
 def version_table(results: Results) -> Table:

@@ -40,9 +40,15 @@ def matrix(results: Results) -> Table:
     """Policies by folio orders: "P56" is a permanent hang in 56 % of the runs, "t" a wait that ended."""
     cells = cube(results, "policy", "order")
     runs, by_class, waited = cells.runs(), hangs(cells), stalled_runs(cells)
-    shown = Table(title=label(results.title, 80), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=(
-        f"columns: folio order; numbers: percent of the runs that hung ({_each(runs)} a cell; intervals: --json). "
-        "F fatal, P permanent, L livelock; t: waits that ended; ·: no wait at all"))  # fmt: skip
+    shown = Table(
+        title=label(results.title, 80),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption=(
+            f"columns: folio order; numbers: percent of the runs that hung ({_each(runs)} a cell; intervals: --json). "
+            "F fatal, P permanent, L livelock; t: waits that ended; ·: no wait at all"
+        ),
+    )
     shown.add_column("policy", no_wrap=True)
     for order in cells.axes[1].values:
         shown.add_column(str(order), no_wrap=True)
@@ -79,7 +85,11 @@ def cost_lines(made: Sequence[Cost]) -> Table:
         shown.add_column(name, justify="right", no_wrap=True)
     for cost in made:
         shown.add_row(
-            Text(label(cost.policy, 24)), number(cost.throughput, "%"), time(cost.uv), time(cost.stall),
-            time(cost.io[0]), number(cost.collateral, ""),
-        )  # fmt: skip
+            Text(label(cost.policy, 24)),
+            number(cost.throughput, "%"),
+            time(cost.uv),
+            time(cost.stall),
+            time(cost.io[0]),
+            number(cost.collateral, ""),
+        )
     return shown

@@ -56,9 +56,13 @@ class Tls:
         try:
             return cls(*(file.read_bytes() for file in files))
         except OSError as error:
-            raise InputError(f"{error.filename}: cannot be read", value=error.strerror, allowed="a PEM file",
-                             cause="the folder has no certificate of this role",
-                             then=f"python -m services.launcher.certificates {folder}") from None  # fmt: skip
+            raise InputError(
+                f"{error.filename}: cannot be read",
+                value=error.strerror,
+                allowed="a PEM file",
+                cause="the folder has no certificate of this role",
+                then=f"python -m services.launcher.certificates {folder}",
+            ) from None
 
 
 def request_id() -> str:
@@ -73,9 +77,16 @@ def stamp(request: M, identifier: str | None = None) -> M:
 
 
 def connect(
-    address: str, role: str, *, tls: Tls | None = None, server: str = "", timeout_s: float = TIMEOUT_S,
-    message_mib: int = MESSAGE_MIB, metadata: Callable[[], Pairs] | None = None, retry: bool = True,
-) -> Channel:  # fmt: skip
+    address: str,
+    role: str,
+    *,
+    tls: Tls | None = None,
+    server: str = "",
+    timeout_s: float = TIMEOUT_S,
+    message_mib: int = MESSAGE_MIB,
+    metadata: Callable[[], Pairs] | None = None,
+    retry: bool = True,
+) -> Channel:
     """A channel to the service at `address` ("host:port"); nothing is sent before the first call.
 
     role      of the caller: "host", "guest", "guest:VM", "ultravisor", "lab", "device"
@@ -87,8 +98,13 @@ def connect(
     """
     host, colon, port = address.rpartition(":")
     if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise InputError("address of a service", value=address, allowed="host:port",
-                         cause="no port, or port 0", then="python -m services prints the addresses")  # fmt: skip
+        raise InputError(
+            "address of a service",
+            value=address,
+            allowed="host:port",
+            cause="no port, or port 0",
+            then="python -m services prints the addresses",
+        )
     if not (role.isascii() and role.isprintable()):
         raise InputError("role of the caller", value=role, allowed="printable ASCII")
     options: list[tuple[str, Any]] = [
@@ -169,8 +185,10 @@ class _Call:
 
     def arguments(self, request: Any, timeout: float | None, metadata: Any) -> dict[str, Any]:
         pairs = self.channel.pairs(request)
-        return {"timeout": self.channel.timeout_s if timeout is None else timeout,
-                "metadata": pairs if metadata is None else (*pairs, *metadata)}  # fmt: skip
+        return {
+            "timeout": self.channel.timeout_s if timeout is None else timeout,
+            "metadata": pairs if metadata is None else (*pairs, *metadata),
+        }
 
     def readable(self, error: grpc.RpcError) -> InputError:
         return from_call(error, self.channel.address, self.method)

@@ -29,9 +29,16 @@ class StatusError(InputError):
     """
 
     def __init__(
-        self, code: grpc.StatusCode, reason: str, what: str, *,
-        value: object = None, allowed: str = "", cause: str = "", then: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        code: grpc.StatusCode,
+        reason: str,
+        what: str,
+        *,
+        value: object = None,
+        allowed: str = "",
+        cause: str = "",
+        then: str = "",
+    ) -> None:
         self.code, self.reason = code, reason
         super().__init__(what, value=value, allowed=allowed, cause=cause, then=then)
 
@@ -68,9 +75,14 @@ def from_call(error: grpc.RpcError, address: str, method: str = "") -> StatusErr
     if info is not None:
         parts = {name: info.metadata.get(name, "") for name in _PARTS}
         return StatusError(
-            _code(error), info.reason, parts["what"], value=parts["value"] or None,
-            allowed=parts["allowed"], cause=parts["cause"], then=parts["then"],
-        )  # fmt: skip
+            _code(error),
+            info.reason,
+            parts["what"],
+            value=parts["value"] or None,
+            allowed=parts["allowed"],
+            cause=parts["cause"],
+            then=parts["then"],
+        )
     return _bare(error, address, method)
 
 
@@ -122,9 +134,13 @@ def _bare(error: grpc.RpcError, address: str, method: str) -> StatusError:
     what, cause, then = _BARE.get(code, ("{address}: {method} failed", "", ""))
     name = method.rpartition(".")[2].lstrip("/") or "the call"
     return StatusError(
-        code, code.name, what.format(address=address, method=name),
-        value=" ".join((details or "").split()) or None, cause=cause, then=then,
-    )  # fmt: skip
+        code,
+        code.name,
+        what.format(address=address, method=name),
+        value=" ".join((details or "").split()) or None,
+        cause=cause,
+        then=then,
+    )
 
 
 def _cut(text: str) -> str:

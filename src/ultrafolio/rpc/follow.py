@@ -47,9 +47,12 @@ def follow(cluster: Cluster, settings: Mapping[str, Any], base: Path, *, most: i
     start, steps = recorded(settings, base)
     if len(start.mm) > LARGEST_GROUP:
         raise InputError(
-            "a cell with too many pages for the cluster", value=len(start.mm), allowed=f"at most {LARGEST_GROUP}",
-            cause="a folio group is one unit there", then="give the workload fewer pages",
-        )  # fmt: skip
+            "a cell with too many pages for the cluster",
+            value=len(start.mm),
+            allowed=f"at most {LARGEST_GROUP}",
+            cause="a folio group is one unit there",
+            then="give the workload fewer pages",
+        )
     group = f"cell-{secrets.token_hex(4)}"
     cluster.lay_out_state(group, start, [[] for _ in start.who], "a cell")
     lists, run = to_lists(start), rules()

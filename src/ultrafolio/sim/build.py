@@ -132,11 +132,20 @@ def _actors(load: dict[str, Any]) -> list[tuple[int, int]]:
     made = []
     for guest in range(load["guests"]):
         ring = PIN if load["early_rings"] else RING
-        counts = [(VCPU, load["vcpus"]), (DISK, load["disks"]), (ring, load["rings"]),
-                  (REBOOT, int(load["reboot_us"] > 0))]  # fmt: skip
+        counts = [
+            (VCPU, load["vcpus"]),
+            (DISK, load["disks"]),
+            (ring, load["rings"]),
+            (REBOOT, int(load["reboot_us"] > 0)),
+        ]
         made += [(kind, guest) for kind, n in counts for _ in range(n)]
-    host = [(WRITEBACK, "writeback_us"), (RECLAIM, "reclaim_us"), (LRU, "lru_us"), (MAPPING, "mapping_us"),
-            (SPECULATIVE, "speculative_us")]  # fmt: skip
+    host = [
+        (WRITEBACK, "writeback_us"),
+        (RECLAIM, "reclaim_us"),
+        (LRU, "lru_us"),
+        (MAPPING, "mapping_us"),
+        (SPECULATIVE, "speculative_us"),
+    ]
     return made + [(kind, 0) for kind, field in host if load[field]]
 
 
@@ -218,9 +227,19 @@ def _import_first(state: State, config: dict[str, Any], layout: Layout) -> None:
     state.mm["marked"] = np.minimum(touched, 1) if by_folio else touched
 
 
-def assemble(state: State, *, home: Array, costs: dict[str, int], duration_us: int, check: bool,
-             rng: np.random.Generator, trace: int, touches: Array, requests: Array,
-             choices: Array) -> World:  # fmt: skip
+def assemble(
+    state: State,
+    *,
+    home: Array,
+    costs: dict[str, int],
+    duration_us: int,
+    check: bool,
+    rng: np.random.Generator,
+    trace: int,
+    touches: Array,
+    requests: Array,
+    choices: Array,
+) -> World:
     """The world around a state: nothing has happened, every actor has its random stream, none has a time."""
     n, vms = len(state.who), len(state.vm)
     leaves = 1 << max(1, (n - 1).bit_length())
@@ -228,13 +247,27 @@ def assemble(state: State, *, home: Array, costs: dict[str, int], duration_us: i
     secure = np.zeros(len(home), np.int16)
     np.add.at(secure, number >> home << home, (state.uv["state"] == SECURE).astype(np.int16))
     world = World(
-        clock=np.zeros(1, CLOCK), tree=np.full(2 * leaves, NEVER, _INT), load=np.zeros(n, LOAD),
-        wait=np.zeros(n, WAIT), queue=np.full(len(home) + vms, -1, np.int32), home=home, secure=secure,
-        stray=np.zeros(len(home), np.uint8), touches=touches, requests=requests, choices=choices,
-        cost=table_of(costs), expo=_quantiles(), metric=np.zeros(1, METRIC), stall=np.zeros(HIST_SIZE, _INT),
-        latency=np.zeros(HIST_SIZE, _INT), broken=np.zeros(len(PROPERTIES), _INT), fired=np.zeros(DEAD + 1, _INT),
-        hang=np.zeros(64, HANG), event=np.zeros(max(1, trace), EVENT),
-    )  # fmt: skip
+        clock=np.zeros(1, CLOCK),
+        tree=np.full(2 * leaves, NEVER, _INT),
+        load=np.zeros(n, LOAD),
+        wait=np.zeros(n, WAIT),
+        queue=np.full(len(home) + vms, -1, np.int32),
+        home=home,
+        secure=secure,
+        stray=np.zeros(len(home), np.uint8),
+        touches=touches,
+        requests=requests,
+        choices=choices,
+        cost=table_of(costs),
+        expo=_quantiles(),
+        metric=np.zeros(1, METRIC),
+        stall=np.zeros(HIST_SIZE, _INT),
+        latency=np.zeros(HIST_SIZE, _INT),
+        broken=np.zeros(len(PROPERTIES), _INT),
+        fired=np.zeros(DEAD + 1, _INT),
+        hang=np.zeros(64, HANG),
+        event=np.zeros(max(1, trace), EVENT),
+    )
     clock = world.clock[0]
     clock["until"] = duration_us * 1000
     clock["leaves"], clock["sequence"] = leaves, len(requests)
@@ -249,14 +282,28 @@ def assemble(state: State, *, home: Array, costs: dict[str, int], duration_us: i
     return world
 
 
-def _world(config: dict[str, Any], base: Path, layout: Layout, kinds: list[tuple[int, int]], state: State,
-           rng: np.random.Generator, trace: int) -> World:  # fmt: skip
+def _world(
+    config: dict[str, Any],
+    base: Path,
+    layout: Layout,
+    kinds: list[tuple[int, int]],
+    state: State,
+    rng: np.random.Generator,
+    trace: int,
+) -> World:
     load = config["workload"]
     world = assemble(
-        state, home=np.tile(layout.orders, load["guests"]), costs=config["costs"], duration_us=config["duration_us"],
-        check=config["check"], rng=rng, trace=trace, touches=_touch_sequence(load, base, layout),
-        requests=_request_sequence(load, base), choices=_choices(layout, load["guests"]),
-    )  # fmt: skip
+        state,
+        home=np.tile(layout.orders, load["guests"]),
+        costs=config["costs"],
+        duration_us=config["duration_us"],
+        check=config["check"],
+        rng=rng,
+        trace=trace,
+        touches=_touch_sequence(load, base, layout),
+        requests=_request_sequence(load, base),
+        choices=_choices(layout, load["guests"]),
+    )
     _loads(load, layout, kinds, state, world)
     _first_keys(load["ring_after_us"] * 1000, kinds, world)
     return world
@@ -303,8 +350,14 @@ def _loads(load: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]], s
     listed = slots + len(layout.rings)
     seen: dict[tuple[int, int], int] = {}
     everything = pages * load["guests"]
-    every = {WRITEBACK: "writeback_us", RECLAIM: "reclaim_us", LRU: "lru_us", MAPPING: "mapping_us",
-             SPECULATIVE: "speculative_us", REBOOT: "reboot_us"}  # fmt: skip
+    every = {
+        WRITEBACK: "writeback_us",
+        RECLAIM: "reclaim_us",
+        LRU: "lru_us",
+        MAPPING: "mapping_us",
+        SPECULATIVE: "speculative_us",
+        REBOOT: "reboot_us",
+    }
     for t, (kind, guest) in enumerate(kinds):
         a = world.load[t]
         index = seen[kind, guest] = seen.get((kind, guest), -1) + 1
@@ -352,8 +405,9 @@ def start(world: World, times: list[int]) -> None:
         world.tree[i] = min(world.tree[2 * i], world.tree[2 * i + 1])
 
 
-def from_system(system: System, costs: dict[str, int], *, seed: int, duration_us: int, check: bool = True,
-                trace: int = 0) -> tuple[State, World]:  # fmt: skip
+def from_system(
+    system: System, costs: dict[str, int], *, seed: int, duration_us: int, check: bool = True, trace: int = 0
+) -> tuple[State, World]:
     """A scenario's system, ready to run in time: vCPUs act every 500 ns in the mean, the others every 50 us; all but
     a reboot start within the first 2 us.
 
@@ -362,10 +416,17 @@ def from_system(system: System, costs: dict[str, int], *, seed: int, duration_us
     state = copy(system.state)
     listed = [choice for choices in system.choices for choice in choices]
     world = assemble(
-        state, home=state.mm["order"].copy(), costs=costs, duration_us=duration_us, check=check,
-        rng=np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[1]), trace=trace,
-        touches=np.zeros(1, np.int32), requests=np.zeros(1, REQUEST), choices=np.array(listed, CHOICE),
-    )  # fmt: skip
+        state,
+        home=state.mm["order"].copy(),
+        costs=costs,
+        duration_us=duration_us,
+        check=check,
+        rng=np.random.default_rng(np.random.SeedSequence(seed).spawn(2)[1]),
+        trace=trace,
+        touches=np.zeros(1, np.int32),
+        requests=np.zeros(1, REQUEST),
+        choices=np.array(listed, CHOICE),
+    )
     at = 0
     for t, choices in enumerate(system.choices):
         a = world.load[t]

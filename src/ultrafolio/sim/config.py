@@ -77,9 +77,12 @@ def recording_digest(path: Path) -> str:
         status = path.stat()
         return _digest(str(path), (status.st_size, status.st_mtime_ns))
     except OSError as error:
-        raise InputError(f"{path}: recording cannot be read", value=error.strerror or str(error),
-                         allowed="a recording such as those in traces/",
-                         cause="paths in a plan are relative to the plan's folder") from None  # fmt: skip
+        raise InputError(
+            f"{path}: recording cannot be read",
+            value=error.strerror or str(error),
+            allowed="a recording such as those in traces/",
+            cause="paths in a plan are relative to the plan's folder",
+        ) from None
 
 
 def resolve(cell: Mapping[str, Any], base: Path) -> dict[str, Any]:

@@ -47,10 +47,18 @@ DEFAULTS: dict[str, tuple[int, str]] = {
 }  # fmt: skip
 
 Costs = dict[str, int]
-_strange = [f"{word} of {rule.name}" for rule in RULES.values() for word in rule.cost
-            if word.removeprefix("~").partition("@")[0] not in DEFAULTS]  # fmt: skip
-fits(f"classes of cost, of which nobody knows {', '.join(_strange)}", len(DEFAULTS) + len(_strange), len(DEFAULTS),
-     "sim/costs.py: DEFAULTS")  # fmt: skip
+_strange = [
+    f"{word} of {rule.name}"
+    for rule in RULES.values()
+    for word in rule.cost
+    if word.removeprefix("~").partition("@")[0] not in DEFAULTS
+]
+fits(
+    f"classes of cost, of which nobody knows {', '.join(_strange)}",
+    len(DEFAULTS) + len(_strange),
+    len(DEFAULTS),
+    "sim/costs.py: DEFAULTS",
+)
 
 
 def from_table(table: Mapping[str, Any], where: str) -> Costs:
@@ -70,9 +78,13 @@ def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
         with reading(file, name):
             document = read_toml(file)
             if "costs" not in document:
-                raise InputError(f"{file}: no [costs] in it", value=", ".join(document) or "an empty file",
-                                 allowed="a table [costs]", cause="every cost would have its default",
-                                 then="ultrafolio reference costs")  # fmt: skip
+                raise InputError(
+                    f"{file}: no [costs] in it",
+                    value=", ".join(document) or "an empty file",
+                    allowed="a table [costs]",
+                    cause="every cost would have its default",
+                    then="ultrafolio reference costs",
+                )
             return from_table(document["costs"], f"{file}: [costs]")
     raise one_of("unknown cost profile", name, ["default", *tables], then="a FILE.toml or a [costs.NAME] block")
 

@@ -15,8 +15,12 @@ Simulate = Callable[[Any, Any, int], int]
 
 
 def _loaded(
-    decorate: Callable[[Any], Any], apart: Callable[[Any], Any], entry: Callable[[Any], Any],
-    changed: Mapping[str, str] | None, *, unsigned: bool,
+    decorate: Callable[[Any], Any],
+    apart: Callable[[Any], Any],
+    entry: Callable[[Any], Any],
+    changed: Mapping[str, str] | None,
+    *,
+    unsigned: bool,
 ) -> Any:
     space = rules.functions(decorate, changed, unsigned=unsigned)
     waits.add(space, apart)
@@ -41,9 +45,7 @@ def compiled() -> Simulate:
     import numba
 
     njit: Any = numba.njit
-    simulate: Simulate = _loaded(
-        njit(**inner), njit(**rules.apart_flags()), njit(**entry), None, unsigned=True
-    )
+    simulate: Simulate = _loaded(njit(**inner), njit(**rules.apart_flags()), njit(**entry), None, unsigned=True)
     return simulate
 
 

@@ -32,9 +32,7 @@ class Once:
         return cell.finish(self.settings, self.state, self.world, hangs), hangs
 
 
-def of_plan(
-    document: Mapping[str, Any], where: str, given: Mapping[str, Any], base: Path, *, trace: int = 0
-) -> Once:
+def of_plan(document: Mapping[str, Any], where: str, given: Mapping[str, Any], base: Path, *, trace: int = 0) -> Once:
     """The simulation that axes and workload fields describe, with a plan's [workload], [policy] and [costs] blocks.
 
     document  the plan, or {} for the default workload
@@ -55,12 +53,21 @@ def of_scenario(
     """The simulation of a scenario under a policy. `given`: costs, seed, duration_us, check. InputError for others."""
     wrong = [name for name in given if name in OF_A_PLAN or name in config.WORKLOAD]
     if wrong:
-        raise InputError(f"{where}: a scenario has its own memory and actors", value=wrong[0],
-                         allowed="--policy, --costs, --seed, --duration-us, --trace")  # fmt: skip
+        raise InputError(
+            f"{where}: a scenario has its own memory and actors",
+            value=wrong[0],
+            allowed="--policy, --costs, --seed, --duration-us, --trace",
+        )
     profile = costs.find(given.get("costs", "default"), {}, Path())
     duration = given.get("duration_us", config.AXES["duration_us"].default)
-    made = build.from_system(scenario.system(story, policy), profile, seed=given.get("seed", 1), duration_us=duration,
-                             check=given.get("check", True), trace=trace)  # fmt: skip
+    made = build.from_system(
+        scenario.system(story, policy),
+        profile,
+        seed=given.get("seed", 1),
+        duration_us=duration,
+        check=given.get("check", True),
+        trace=trace,
+    )
     return Once({"duration_us": duration, "policy": {"track": policy.track}}, *made)
 
 
@@ -74,10 +81,16 @@ def _with_workload(document: Mapping[str, Any], where: str, given: dict[str, Any
     if len(names) == 1:
         return given | {"workload": names[0]}
     if not names:
-        raise InputError(f"{where}: nothing in it to run", value=", ".join(document) or "an empty file",
-                         allowed="a scenario ([memory] and actors), or a plan with a [workload.NAME]",
-                         cause="a run without a workload of the file would be the default one",
-                         then="ultrafolio run, without the file, for the default workload")  # fmt: skip
-    raise InputError(f"{where}: which of its workloads?", value=f"{len(names)} workloads, none named",
-                     allowed="--workload " + ", ".join(names),
-                     then=f"ultrafolio run {where} --workload {names[0]}")  # fmt: skip
+        raise InputError(
+            f"{where}: nothing in it to run",
+            value=", ".join(document) or "an empty file",
+            allowed="a scenario ([memory] and actors), or a plan with a [workload.NAME]",
+            cause="a run without a workload of the file would be the default one",
+            then="ultrafolio run, without the file, for the default workload",
+        )
+    raise InputError(
+        f"{where}: which of its workloads?",
+        value=f"{len(names)} workloads, none named",
+        allowed="--workload " + ", ".join(names),
+        then=f"ultrafolio run {where} --workload {names[0]}",
+    )

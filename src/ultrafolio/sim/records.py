@@ -53,16 +53,24 @@ LOAD = np.dtype([
 ])  # fmt: skip
 REQUEST = np.dtype([("at", np.int64), ("n", np.int16), ("write", np.uint8)])
 CHOICE = np.dtype([("op", np.uint8), ("page", np.int32)])
-WAIT = np.dtype([("next", np.int32), ("queue", np.int32), ("reason", np.uint8), ("stalled", np.uint8),
-                 ("hung", np.uint8), ("since", np.int64)])  # fmt: skip
+WAIT = np.dtype(
+    [
+        ("next", np.int32),
+        ("queue", np.int32),
+        ("reason", np.uint8),
+        ("stalled", np.uint8),
+        ("hung", np.uint8),
+        ("since", np.int64),
+    ]
+)
 CLOCK = np.dtype([("now", np.int64), ("until", np.int64), ("over", np.int64), ("over_at", np.int64),
                   ("leaves", np.int64), ("sequence", np.int64), ("read", np.int64), ("write", np.int64),
                   ("split_page", np.int64), ("checked", np.int64), ("tracing", np.int64), ("hangs", np.int64),
                   ("traced", np.int64), ("pausing", np.int64)])  # fmt: skip
-EVENT = np.dtype([("time", np.int64), ("actor", np.int32), ("page", np.int32), ("rule", TASK["pc"]),
-                  ("outcome", np.int8)])  # fmt: skip
-HANG = np.dtype([("time", np.int64), ("waiter", np.int32), ("page", np.int32), ("kind", np.uint8),
-                 ("reason", np.int8)])  # fmt: skip
+EVENT = np.dtype(
+    [("time", np.int64), ("actor", np.int32), ("page", np.int32), ("rule", TASK["pc"]), ("outcome", np.int8)]
+)
+HANG = np.dtype([("time", np.int64), ("waiter", np.int32), ("page", np.int32), ("kind", np.uint8), ("reason", np.int8)])
 
 MEASURES = (
     "events", "touches", "stalls", "stall_ns", "stall_lock", "stall_refs", "stall_writeback", "stall_dirty",
@@ -96,15 +104,27 @@ def _releases() -> tuple[int, ...]:
     """Per rule: the waiters it may release, a bit per reason. From the rules' own `releases`."""
     words = {word for rule in RULES.values() for word in rule.releases}
     unknown = sorted(words - set(FREES))
-    fits(f"words of releases, of which the simulator does not know {', '.join(unknown)}", len(words),
-         len(words) - len(unknown), "sim/records.py: FREES")  # fmt: skip
+    fits(
+        f"words of releases, of which the simulator does not know {', '.join(unknown)}",
+        len(words),
+        len(words) - len(unknown),
+        "sim/records.py: FREES",
+    )
     idle = sorted(set(FREES) - words)
-    fits(f"words of releases, of which no rule releases {', '.join(idle)}", len(FREES), len(FREES) - len(idle),
-         "the rule that does: @rule(releases=...)")  # fmt: skip
+    fits(
+        f"words of releases, of which no rule releases {', '.join(idle)}",
+        len(FREES),
+        len(FREES) - len(idle),
+        "the rule that does: @rule(releases=...)",
+    )
     ended = {*POLLED, *ENDLESS_WAITS, *(reason for word in FREES for reason in FREES[word])}
     endless = [WAITS[reason] for reason in range(1, len(WAITS)) if reason not in ended]
-    fits(f"reasons to wait, of which the simulator never ends {', '.join(endless)}", len(WAITS) - 1,
-         len(WAITS) - 1 - len(endless), "sim/records.py: FREES or POLLED")  # fmt: skip
+    fits(
+        f"reasons to wait, of which the simulator never ends {', '.join(endless)}",
+        len(WAITS) - 1,
+        len(WAITS) - 1 - len(endless),
+        "sim/records.py: FREES or POLLED",
+    )
     return tuple(
         sum({1 << reason for word in RULES[pc].releases for reason in FREES[word]}) if pc in RULES else 0
         for pc in range(max(RULES) + 2)
@@ -118,8 +138,12 @@ VM_REASONS = sum(1 << reason for word in OF_A_MACHINE for reason in FREES[word])
 PAGE_REASONS = ALL_REASONS ^ VM_REASONS
 fits("reasons to wait, a bit each of a word of 63", REASONS, 63, "sim/records.py: RELEASES")
 fits("outcomes that an event may name", len(OUTCOMES) - 1, most(EVENT, "outcome"), "sim/records.py: EVENT")
-fits("reasons that an event or a hang may name", max(len(WAITS), len(OUTCOMES)) - 1, most(HANG, "reason"),
-     "sim/records.py: EVENT and HANG")  # fmt: skip
+fits(
+    "reasons that an event or a hang may name",
+    max(len(WAITS), len(OUTCOMES)) - 1,
+    most(HANG, "reason"),
+    "sim/records.py: EVENT and HANG",
+)
 fits("reasons that wait.reason may name", REASONS - 1, most(WAIT, "reason"), "sim/records.py: WAIT")
 
 HIST_SUB = 5

@@ -54,8 +54,7 @@ def _group(*names: str) -> tuple[str, ...]:
 
 
 # a connection says who it is and asks whether the server is there; a pipeline is a transaction
-_CONNECTION = ("auth", "hello", "ping", "select", "client|setname", "client|id", "multi", "exec",
-               "discard")  # fmt: skip
+_CONNECTION = ("auth", "hello", "ping", "select", "client|setname", "client|id", "multi", "exec", "discard")
 # sections, turns and leases are strings, the journal a list, last commits a hash, the list of groups a set
 _STATE = (
     "get", "mget", "set", "getrange", "setrange", "strlen", "exists", "del", "incr", "expire", "pexpire", "pttl",
@@ -64,8 +63,20 @@ _STATE = (
 )  # fmt: skip
 # Celery's transport uses a good part of the data commands, and changes them between releases: categories, without what
 # can harm others on the server (@dangerous: keys, flushall, config, ...)
-_BROKER = ("@read", "@write", "@transaction", "@pubsub", "@connection", "@blocking", "eval", "evalsha", "script|load",
-           "script|exists", "time", "-@dangerous")  # fmt: skip
+_BROKER = (
+    "@read",
+    "@write",
+    "@transaction",
+    "@pubsub",
+    "@connection",
+    "@blocking",
+    "eval",
+    "evalsha",
+    "script|load",
+    "script|exists",
+    "time",
+    "-@dangerous",
+)
 
 
 def _part(role: str) -> Rights:
@@ -86,7 +97,13 @@ RIGHTS: dict[str, Rights] = {
     **{role: _part(role) for role in PARTS},
     "lab": Rights(
         write=(
-            "uf:lab:*", "uf:lease:lab:*", "ultrafolio*", "celery*", "_kombu*", "unacked*", "*.reply.celery.pidbox*",
+            "uf:lab:*",
+            "uf:lease:lab:*",
+            "ultrafolio*",
+            "celery*",
+            "_kombu*",
+            "unacked*",
+            "*.reply.celery.pidbox*",
         ),
         read=(*_group("log", "poll", "bell", "checkpoint", "meta"), "uf:groups"),
         append=(),
@@ -98,8 +115,21 @@ RIGHTS: dict[str, Rights] = {
         write=(*_group("log", "checkpoint"), "uf:groups", "uf:deleted"),
         read=_group("poll", "bell"),
         append=(),
-        commands=(*_CONNECTION, "get", "getrange", "exists", "set", "lrange", "llen", "ltrim", "hgetall", "sadd",
-                  "srem", "smembers", "script|load"),
+        commands=(
+            *_CONNECTION,
+            "get",
+            "getrange",
+            "exists",
+            "set",
+            "lrange",
+            "llen",
+            "ltrim",
+            "hgetall",
+            "sadd",
+            "srem",
+            "smembers",
+            "script|load",
+        ),
         removes="uf:{*}:*",
     ),
 }
@@ -129,8 +159,11 @@ def acl_file(passwords: Mapping[str, str]) -> str:
     """
     missing = [user for user in (*RIGHTS, ADMIN) if not passwords.get(user)]
     if missing:
-        raise InputError("passwords of the Redis users: some are missing", value=", ".join(missing),
-                         allowed="one for each of " + ", ".join((*RIGHTS, ADMIN)))  # fmt: skip
+        raise InputError(
+            "passwords of the Redis users: some are missing",
+            value=", ".join(missing),
+            allowed="one for each of " + ", ".join((*RIGHTS, ADMIN)),
+        )
     # Nobody can be this user. With its rights a server replays its append-only file: without them, many versions refuse
     # every transaction in there, and lose it silently (redis/redis issue 14541, valkey-io/valkey issue 3983).
     lines = ["user default off resetpass ~* &* +@all"]

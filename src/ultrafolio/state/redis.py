@@ -44,8 +44,10 @@ PIECE = 1000
 """Entries that are read at a time."""
 _TIME = 8
 """Bytes of an entry's time, in milliseconds since 1970."""
-FULL = {"OOM": "its memory is full: raise maxmemory, or delete folio groups that nobody needs",
-        "MISCONF": "its disk is full, or cannot be written: make room on it"}  # fmt: skip
+FULL = {
+    "OOM": "its memory is full: raise maxmemory, or delete folio groups that nobody needs",
+    "MISCONF": "its disk is full, or cannot be written: make room on it",
+}
 """Words of the server's errors that last until somebody does something, and what to do."""
 FOR_A_WHILE = {
     "LOADING": "the store loads its data", "BUSY": "the store runs a script of somebody's",
@@ -97,8 +99,9 @@ class RedisStore:
 
     def __init__(self, url: str, role: str, *, patience: float = 10.0, lease_ms: int = LEASE_MS) -> None:
         self.role, self._patience, self._lease = role, patience, lease_ms
-        self._client: Any = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0,
-                                                 max_connections=MOST_CONNECTIONS)  # fmt: skip
+        self._client: Any = redis.Redis.from_url(
+            url, socket_timeout=2.0, socket_connect_timeout=2.0, max_connections=MOST_CONNECTIONS
+        )
         self._script = self._client.register_script(_SCRIPT)
         self._create = self._client.register_script(_CREATE)
         self._swap = self._client.register_script(_SWAP)

@@ -30,8 +30,12 @@ def named(method: str, message: Any, identifier: str) -> str:
     InputError: the id is none that a client may use.
     """
     if not PATTERN.fullmatch(identifier):
-        raise InputError("request_id", value=identifier, allowed="1 to 128 letters, digits, _ . : -",
-                         then="stamp(request) of ultrafolio.rpc.client makes one")  # fmt: skip
+        raise InputError(
+            "request_id",
+            value=identifier,
+            allowed="1 to 128 letters, digits, _ . : -",
+            then="stamp(request) of ultrafolio.rpc.client makes one",
+        )
     message.request_id = ""
     data = method.encode() + b"\0" + message.SerializeToString(deterministic=True)
     return hashlib.blake2b(data, digest_size=DIGEST // 2).hexdigest() + MARK + identifier

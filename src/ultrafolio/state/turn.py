@@ -31,7 +31,14 @@ from .store import Answer, Commit, Store, Turn
 WALLS: dict[str, tuple[str, ...]] = {
     "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "hw_host"),
     "guest": (
-        "hw_guest", "uv_share", "uv_unshare", "uv_shared", "take_exit", "take_pin", "take_reboot", "turn_come",
+        "hw_guest",
+        "uv_share",
+        "uv_unshare",
+        "uv_shared",
+        "take_exit",
+        "take_pin",
+        "take_reboot",
+        "turn_come",
     ),
 }
 """Functions of the model that belong to another part than the role that runs into them."""
@@ -398,8 +405,11 @@ class _Burst:
         """Which pages a step swapped out or in, whose writes are those since `mark`."""
         present = self.view.arrays.pt["present"]
         written = {at: before for name, at, _, before in self.view.log[mark:] if name == "pt"}
-        return [(SWAPS[before == SWAPPED], at) for at, before in written.items()
-                if (before == SWAPPED) != (present[at] == SWAPPED)]  # fmt: skip
+        return [
+            (SWAPS[before == SWAPPED], at)
+            for at, before in written.items()
+            if (before == SWAPPED) != (present[at] == SWAPPED)
+        ]
 
     def _cross(self, op: int, page: int, crossing: _Crossing) -> None:
         if self.turn is None:

@@ -192,8 +192,10 @@ class Replay:
             outcome = _rules().step(s, t, step.op, step.page)
             if outcome != step.outcome:
                 chosen = f" ({OPS[step.op]} page {step.page})" if RULES[pc].chooses else ""
-                raise _Refused(f"{RULES[pc].name} of {_name(s, t)}{chosen}: "
-                               f"the cluster says {_word(step.outcome)}, the rules say {_word(outcome)}")  # fmt: skip
+                raise _Refused(
+                    f"{RULES[pc].name} of {_name(s, t)}{chosen}: "
+                    f"the cluster says {_word(step.outcome)}, the rules say {_word(outcome)}"
+                )
         except Exception:
             # what was refused did not happen
             self.notes.undo(mark)
@@ -287,16 +289,21 @@ def _written_by_parts(event: Event) -> Iterator[None]:
         raise
     except (msgspec.MsgspecError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InputError(
-            f"entry {event.id} of the stream", value=str(error), allowed="an event of ultrafolio.state.events",
+            f"entry {event.id} of the stream",
+            value=str(error),
+            allowed="an event of ultrafolio.state.events",
             cause="a stream of something else, of another version, or changed",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _nothing(entries: int) -> InputError:
-    return InputError("the stream says of no step where it began", value=f"{entries} entries",
-                      allowed="the layout of ultravisor, host and guest, then steps",
-                      cause="no such group, or it was never laid out",
-                      then="ultrafolio trace validate URL without --group names the groups")  # fmt: skip
+    return InputError(
+        "the stream says of no step where it began",
+        value=f"{entries} entries",
+        allowed="the layout of ultravisor, host and guest, then steps",
+        cause="no such group, or it was never laid out",
+        then="ultrafolio trace validate URL without --group names the groups",
+    )
 
 
 def _difference(replayed: State, stored: State) -> str:
@@ -343,11 +350,19 @@ def read(file: Path) -> dict[str, list[Event]]:
         for line in file.read_bytes().splitlines():
             entry = msgspec.json.decode(line, type=_Line)
             if entry.version not in READ_VERSIONS:
-                raise InputError(f"{file}: a saved stream of another version", value=entry.version,
-                                 allowed=", ".join(map(str, READ_VERSIONS)), cause="another ultrafolio wrote it",
-                                 then="validate it with the ultrafolio that saved it")  # fmt: skip
+                raise InputError(
+                    f"{file}: a saved stream of another version",
+                    value=entry.version,
+                    allowed=", ".join(map(str, READ_VERSIONS)),
+                    cause="another ultrafolio wrote it",
+                    then="validate it with the ultrafolio that saved it",
+                )
             streams.setdefault(entry.group, []).append(Event(entry.id, entry.data))
     except (OSError, msgspec.MsgspecError) as error:
-        raise InputError(f"{file}: not a saved stream", value=str(error), allowed="what trace validate --save wrote",
-                         then="ultrafolio trace validate redis://… --save FILE") from None  # fmt: skip
+        raise InputError(
+            f"{file}: not a saved stream",
+            value=str(error),
+            allowed="what trace validate --save wrote",
+            then="ultrafolio trace validate redis://… --save FILE",
+        ) from None
     return streams

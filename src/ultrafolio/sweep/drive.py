@@ -85,11 +85,18 @@ def sweep(
         seconds, rate = count.seconds, count.rate
         results = write_results(store, plan, keys, work.engine) if count.done == plan.count else None
     return Summary(
-        title=plan.title, store=str(folder), cells=total, computed=count.computed, stored=count.stored,
-        failed=count.failed, seconds=round(seconds, 3), cells_per_second=round(rate, 1),
-        cut_segments=[str(path) for path in cut], interrupted=count.done < total,
+        title=plan.title,
+        store=str(folder),
+        cells=total,
+        computed=count.computed,
+        stored=count.stored,
+        failed=count.failed,
+        seconds=round(seconds, 3),
+        cells_per_second=round(rate, 1),
+        cut_segments=[str(path) for path in cut],
+        interrupted=count.done < total,
         results=str(results) if results else None,
-    )  # fmt: skip
+    )
 
 
 def redo(rerun: Rerun | None, failed: bool) -> bool:
@@ -110,9 +117,11 @@ def check_columns(plan: Plan, cells: Cells) -> None:
     for axis in plan.axes:
         if axis.name in cells.COLUMNS:
             raise InputError(
-                f"{plan.path}: axis", value=axis.name, allowed="any name that is not a result column",
+                f"{plan.path}: axis",
+                value=axis.name,
+                allowed="any name that is not a result column",
                 then=f"rename the axis, then: ultrafolio sweep {plan.path}",
-            )  # fmt: skip
+            )
 
 
 def probe(work: Work) -> None:

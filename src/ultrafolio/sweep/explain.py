@@ -72,9 +72,11 @@ def plan_of(store: Store) -> Plan:
         return parse(path.read_text(encoding="utf-8"), Path(store.manifest.plan))
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read", value=error.strerror, allowed="the copy that the sweep made",
+            f"{path}: cannot be read",
+            value=error.strerror,
+            allowed="the copy that the sweep made",
             then=f"ultrafolio sweep {store.manifest.plan} -o {store.folder}",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def status(store: Store, cells: Cells) -> Status:
@@ -93,9 +95,14 @@ def status(store: Store, cells: Cells) -> Status:
         if len(keys[state]) < KEYS:
             keys[state].append(key)
     return Status(
-        title=plan.title, plan=str(plan.path), cells=plan.count, **counted, outdated=outdated,
-        cut_segments=[str(path) for path in cut], keys=keys,
-    )  # fmt: skip
+        title=plan.title,
+        plan=str(plan.path),
+        cells=plan.count,
+        **counted,
+        outdated=outdated,
+        cut_segments=[str(path) for path in cut],
+        keys=keys,
+    )
 
 
 def why(store: Store, cells: Cells, prefix: str) -> Why:
@@ -114,10 +121,11 @@ def why(store: Store, cells: Cells, prefix: str) -> Why:
         shown = ", ".join(sorted(found)[:5]) + (", ..." if len(found) > 5 else "")
         what = f"{len(found)} keys begin so" if found else "no cell has this key"
         raise InputError(
-            f"{store.folder}: {what}", value=prefix,
+            f"{store.folder}: {what}",
+            value=prefix,
             allowed=shown or "a key of results.parquet, or its beginning",
             then=f"ultrafolio sweep status {store.folder}",
-        )  # fmt: skip
+        )
     key, index = found.popitem()
     return _explain(work, store, key, index)
 

@@ -35,34 +35,48 @@ def load(path: Path) -> Plan:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(
-            f"{path}: the plan cannot be read", value=error.strerror, allowed="a TOML file with a [grid]",
+            f"{path}: the plan cannot be read",
+            value=error.strerror,
+            allowed="a TOML file with a [grid]",
             cause="there is no such file" if isinstance(error, FileNotFoundError) else "",
             then="ls sweeps/ (the shipped plans) or ultrafolio sweep --help",
-        ) from None  # fmt: skip
+        ) from None
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: not a text file", value=f"byte {error.start}: {error.reason}", allowed="TOML in UTF-8",
+            f"{path}: not a text file",
+            value=f"byte {error.start}: {error.reason}",
+            allowed="TOML in UTF-8",
             cause="a plan is a text file; a store or a recording is not one",
-        ) from None  # fmt: skip
+        ) from None
     return parse(text, path)
 
 
 def parse(text: str, path: Path) -> Plan:
     """The plan in ``text``; ``path`` is the file it came from, and names it in errors."""
     if len(text.encode()) > LARGEST:
-        raise InputError(f"{path}: too long", value=f"{len(text.encode())} bytes", allowed=f"{LARGEST} bytes",
-                         cause="a range such as \"0-9999\" says what a long list says")  # fmt: skip
+        raise InputError(
+            f"{path}: too long",
+            value=f"{len(text.encode())} bytes",
+            allowed=f"{LARGEST} bytes",
+            cause='a range such as "0-9999" says what a long list says',
+        )
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(
-            f"{path}: not valid TOML", value=str(error), allowed="TOML 1.0",
+            f"{path}: not valid TOML",
+            value=str(error),
+            allowed="TOML 1.0",
             cause="a missing quote, bracket or value, or a name given twice, on that line or the one before",
             then="sweeps/ has plans to begin with",
-        ) from None  # fmt: skip
+        ) from None
     except (RecursionError, ValueError) as error:
-        raise InputError(f"{path}: not a plan", value=type(error).__name__, allowed="a few levels of tables",
-                         cause="it is nested too deeply, or has a number of thousands of digits") from None  # fmt: skip
+        raise InputError(
+            f"{path}: not a plan",
+            value=type(error).__name__,
+            allowed="a few levels of tables",
+            cause="it is nested too deeply, or has a number of thousands of digits",
+        ) from None
     return _Reader(path).plan(unversioned(document, str(path)), text)
 
 
@@ -77,12 +91,17 @@ class _Reader:
         title = document.get("title", self.path.stem)
         if not isinstance(title, str):
             raise self.wrong("title", title, "a text in quotes")
-        fixed = [Axis(name, (self.scalar("[fixed]", name, value),))
-                 for name, value in self.table(document, "fixed").items()]  # fmt: skip
+        fixed = [
+            Axis(name, (self.scalar("[fixed]", name, value),)) for name, value in self.table(document, "fixed").items()
+        ]
         grid = [Axis(name, self.values(name, value)) for name, value in self.table(document, "grid").items()]
         if not grid:
-            raise self.wrong("[grid]", None, "at least one axis with its values, e.g. seed = \"1-20\"",
-                             cause="a plan without a grid has no cells")  # fmt: skip
+            raise self.wrong(
+                "[grid]",
+                None,
+                'at least one axis with its values, e.g. seed = "1-20"',
+                cause="a plan without a grid has no cells",
+            )
         axes = (*fixed, *grid)
         if (points := math.prod(len(axis.values) for axis in axes)) > MOST_POINTS:
             raise self.wrong("[grid]", points, f"at most {MOST_POINTS} points")
@@ -112,8 +131,9 @@ class _Reader:
                 raise self.wrong(f"axis {name}", None, "in [fixed] or in [grid]", cause="it is in both")
         for name in (*fixed, *grid):
             if name in RESERVED:
-                raise self.wrong("axis", name, f"any name but {', '.join(RESERVED)}",
-                                 cause="results use this name themselves")  # fmt: skip
+                raise self.wrong(
+                    "axis", name, f"any name but {', '.join(RESERVED)}", cause="results use this name themselves"
+                )
 
     def check_tables(self, document: Mapping[str, Any], axes: Sequence[str]) -> None:
         """A definition is a table; a name *almost* that of an axis or a part of the plan is a slip."""
@@ -129,16 +149,24 @@ class _Reader:
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
                 raise self.wrong(f"{where} {name}", value, "integers of 64 bits")
             return value
-        raise self.wrong(f"{where} {name}", value, "a text, an integer, a finite number, true or false",
-                         cause="one axis value per cell: a list goes into [grid]")  # fmt: skip
+        raise self.wrong(
+            f"{where} {name}",
+            value,
+            "a text, an integer, a finite number, true or false",
+            cause="one axis value per cell: a list goes into [grid]",
+        )
 
     def values(self, name: str, given: object) -> Sequence[Scalar]:
         where = f"[grid] {name}"
         if isinstance(given, str):
             return self.integers(where, given)
         if not isinstance(given, list):
-            raise self.wrong(where, given, "a list of values, or a range such as \"0-9\"",
-                             cause=f"one value for all cells goes into [fixed]: {name}")  # fmt: skip
+            raise self.wrong(
+                where,
+                given,
+                'a list of values, or a range such as "0-9"',
+                cause=f"one value for all cells goes into [fixed]: {name}",
+            )
         if not given:
             raise self.wrong(where, given, "at least one value", cause="an empty axis leaves no cells")
         values = [self.scalar("[grid]", name, value) for value in given]
@@ -150,12 +178,15 @@ class _Reader:
     def integers(self, where: str, given: str) -> range:
         match = _RANGE.fullmatch(given)
         if match is None:
-            raise self.wrong(where, given, "a list of values, or an inclusive integer range such as \"0-9\"",
-                             cause="a text in place of a list is read as a range")  # fmt: skip
+            raise self.wrong(
+                where,
+                given,
+                'a list of values, or an inclusive integer range such as "0-9"',
+                cause="a text in place of a list is read as a range",
+            )
         first, last = int(match[1]), int(match[2])
         if last < first:
-            raise self.wrong(where, given, "the smaller number first",
-                             cause=f"did you mean \"{last}-{first}\"?")  # fmt: skip
+            raise self.wrong(where, given, "the smaller number first", cause=f'did you mean "{last}-{first}"?')
         if not -(2**63) <= first <= last < 2**63:
             raise self.wrong(where, given, "integers of 64 bits")
         return range(first, last + 1)
@@ -171,15 +202,24 @@ class _Reader:
         try:
             left = [count_cells(axes, skips[:number], work) for number in range(len(skips) + 1)]
         except TooMuchWork:
-            raise self.wrong("[[skip]]", None, "filters whose cells can be counted",
-                             cause="too many of them overlap, or one is on an axis of millions") from None  # fmt: skip
+            raise self.wrong(
+                "[[skip]]",
+                None,
+                "filters whose cells can be counted",
+                cause="too many of them overlap, or one is on an axis of millions",
+            ) from None
         for number, (before, after) in enumerate(pairwise(left), 1):
             if before == after:
-                raise self.wrong(f"[[skip]] number {number}", given[number - 1], "a filter that drops a cell",
-                                 cause="the filters before it already drop all that it names")  # fmt: skip
+                raise self.wrong(
+                    f"[[skip]] number {number}",
+                    given[number - 1],
+                    "a filter that drops a cell",
+                    cause="the filters before it already drop all that it names",
+                )
         if left[-1] == 0:
-            raise self.wrong("[[skip]]", None, "filters that leave at least one cell",
-                             cause="together the filters drop every cell")  # fmt: skip
+            raise self.wrong(
+                "[[skip]]", None, "filters that leave at least one cell", cause="together the filters drop every cell"
+            )
         return skips
 
     def skip(self, where: str, entry: Mapping[str, object], axes: Sequence[Axis]) -> Filter:

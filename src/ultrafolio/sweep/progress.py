@@ -92,11 +92,15 @@ class Bar(Silent):
     def __init__(self) -> None:
         # No refresh thread: workers are forked while the bar is up, and locks of threads outlive a fork.
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[failed]} failed"), TextColumn("{task.fields[rate]:.1f} cells/s"),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[failed]} failed"),
+            TextColumn("{task.fields[rate]:.1f} cells/s"),
             TimeRemainingColumn(compact=True),
-            console=screen.console(sys.stderr), auto_refresh=False,
-        )  # fmt: skip
+            console=screen.console(sys.stderr),
+            auto_refresh=False,
+        )
         self._task = self._bar.add_task("", total=None, failed=0, rate=0.0)
 
     def __enter__(self) -> Self:
@@ -110,9 +114,14 @@ class Bar(Silent):
 
     def show(self, count: Count) -> None:
         self._bar.update(
-            self._task, description="stopping" if count.stopping else "cells", total=count.total,
-            completed=count.done, failed=count.failed, rate=count.rate, refresh=True,
-        )  # fmt: skip
+            self._task,
+            description="stopping" if count.stopping else "cells",
+            total=count.total,
+            completed=count.done,
+            failed=count.failed,
+            rate=count.rate,
+            refresh=True,
+        )
 
 
 def display(*, quiet: bool) -> Display:

@@ -65,9 +65,10 @@ class Store:
             except OSError:
                 raise InputError(
                     f"{self.folder}: another sweep is writing this store",
-                    value=f"process {os.read(handle, 20).decode()}", allowed="one sweep per store at a time",
+                    value=f"process {os.read(handle, 20).decode()}",
+                    allowed="one sweep per store at a time",
                     then=f"ultrafolio sweep status {self.folder}, or another store: -o FOLDER",
-                ) from None  # fmt: skip
+                ) from None
             with suppress(OSError):  # the number is for the message above; a full disk is told where it hurts
                 os.ftruncate(handle, 0)
                 os.write(handle, str(os.getpid()).encode())
@@ -115,9 +116,11 @@ def make_store(folder: Path, plan: Plan, columns: Mapping[str, str]) -> Store:
             return store
     elif folder.exists() and not _may_become_a_store(folder):
         raise InputError(
-            f"{folder}: not a store", value="it holds other files", allowed="a store, or a folder to be made",
+            f"{folder}: not a store",
+            value="it holds other files",
+            allowed="a store, or a folder to be made",
             then="choose another folder: -o FOLDER",
-        )  # fmt: skip
+        )
     try:
         (folder / "segments").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -139,21 +142,28 @@ def open_store(folder: Path) -> Store:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as error:
         raise InputError(
-            f"{folder}: not a store", value=f"store.json: {error.strerror}",
-            allowed="a folder that a sweep made", cause="default stores are out/<plan name>",
+            f"{folder}: not a store",
+            value=f"store.json: {error.strerror}",
+            allowed="a folder that a sweep made",
+            cause="default stores are out/<plan name>",
             then="ultrafolio sweep PLAN.toml",
-        ) from None  # fmt: skip
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: damaged", value=str(error), allowed="the file as the sweep wrote it",
+            f"{path}: damaged",
+            value=str(error),
+            allowed="the file as the sweep wrote it",
             cause="it was edited, or comes from another version",
             then=f"delete only {path}, then repeat the sweep: it finds its segments again",
-        ) from None  # fmt: skip
+        ) from None
     if manifest.format != FORMAT:
         raise InputError(
-            f"{path}: another format", value=manifest.format, allowed=str(FORMAT),
-            cause=f"the store was made by version {manifest.created_by}", then="a new store: -o FOLDER",
-        )  # fmt: skip
+            f"{path}: another format",
+            value=manifest.format,
+            allowed=str(FORMAT),
+            cause=f"the store was made by version {manifest.created_by}",
+            then="a new store: -o FOLDER",
+        )
     return Store(folder, manifest)
 
 
@@ -161,16 +171,18 @@ def _check_same(store: Store, wanted: Manifest) -> None:
     found = store.manifest
     if found.digest != wanted.digest:
         raise InputError(
-            f"{store.folder}: the store of another plan", value=f"{found.title!r}, from {found.plan}",
+            f"{store.folder}: the store of another plan",
+            value=f"{found.title!r}, from {found.plan}",
             allowed=f"{wanted.title!r}, from {wanted.plan}",
             cause="the plan was changed since" if found.plan == wanted.plan else "",
             then=f"diff {store.folder}/plan.toml {wanted.plan}, or a new store: -o FOLDER",
-        )  # fmt: skip
+        )
     if found.columns != wanted.columns:
         changed = sorted(set(found.columns.items()) ^ set(wanted.columns.items()))
         raise InputError(
             f"{store.folder}: the store has other result columns",
             value=", ".join(sorted({name for name, _ in changed})) or "in another order",
-            allowed="the columns of this version", cause=f"it was made by version {found.created_by}",
+            allowed="the columns of this version",
+            cause=f"it was made by version {found.created_by}",
             then="a new store: -o FOLDER",
-        )  # fmt: skip
+        )

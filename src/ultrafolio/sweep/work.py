@@ -70,9 +70,7 @@ class Work:
         then = error.then or f"correct the plan, then: ultrafolio sweep {self.plan.path}"
         return InputError(what, value=error.value, allowed=error.allowed, cause=error.cause, then=then)
 
-    def do(
-        self, span: range, segment: Segment, stopped: Callable[[], bool], enter: Callable[[int], None]
-    ) -> Tally:
+    def do(self, span: range, segment: Segment, stopped: Callable[[], bool], enter: Callable[[int], None]) -> Tally:
         """Work the span until it ends, CHUNK_SECONDS have passed or ``stopped()``, and store one batch.
 
         ``enter`` is told each cell's index before it runs, and -1 when the span is over.

@@ -85,16 +85,21 @@ class _Requests:
         name = os.fspath(self.source.path)
         if self.only.device is not None:
             if self.only.device not in self.devices:
-                raise InputError(f"{name}: no request of device {self.only.device}", value=self.only.device,
-                                 allowed=", ".join(self.devices))  # fmt: skip
+                raise InputError(
+                    f"{name}: no request of device {self.only.device}",
+                    value=self.only.device,
+                    allowed=", ".join(self.devices),
+                )
             rows = rows[rows["device"] == self.devices[self.only.device]]
         elif len(self.devices) > 1:
             raise self._several(rows)
         stage = int(rows["stage"].min())
         kept = rows[rows["stage"] == stage]
         if len(kept) < len(rows):
-            self.source.notes.append(f"read are the {STAGES[stage]} events; {len(rows) - len(kept)} earlier steps of "
-                                     "the same requests are left out")  # fmt: skip
+            self.source.notes.append(
+                f"read are the {STAGES[stage]} events; {len(rows) - len(kept)} earlier steps of "
+                "the same requests are left out"
+            )
         ns = kept["time_us"].astype(np.int64)
         first = ns[0] if from_start else 0
         made = np.empty(len(kept), REQUEST)
@@ -108,9 +113,13 @@ class _Requests:
         listed = ", ".join(f"{device} ({int(counts[at])} events)" for device, at in list(self.devices.items())[:8])
         most = list(self.devices)[int(counts.argmax())]
         path = self.source.path
-        return InputError(f"{os.fspath(path)}: requests of {len(self.devices)} devices in one recording", value=listed,
-                          allowed="one device", cause="a request that a device passes on would count twice",
-                          then=f"ultrafolio trace import {quoted(path)} --device {most} --save one.iolog")  # fmt: skip
+        return InputError(
+            f"{os.fspath(path)}: requests of {len(self.devices)} devices in one recording",
+            value=listed,
+            allowed="one device",
+            cause="a request that a device passes on would count twice",
+            then=f"ultrafolio trace import {quoted(path)} --device {most} --save one.iolog",
+        )
 
 
 def _direction(rwbs: bytes) -> int | None:
@@ -135,9 +144,11 @@ def requests(form: str, path: Path, only: Only, notes: list[str]) -> Rows:
     if not batches:
         asked = f" by process {only.pid}" if only.pid is not None else ""
         there = ", ".join(map(str, sorted(found.pids)[:20])) if asked else ""
-        raise HoldsNone(f"{os.fspath(path)}: no read and no write of a block device{asked}",
-                        allowed=there or f"{', '.join(EVENTS)}; of blkparse the actions D, I, Q",
-                        then=RECORD)  # fmt: skip
+        raise HoldsNone(
+            f"{os.fspath(path)}: no read and no write of a block device{asked}",
+            allowed=there or f"{', '.join(EVENTS)}; of blkparse the actions D, I, Q",
+            then=RECORD,
+        )
     made = found.chosen(gathered(path, batches), from_start=form != "blkparse")
     ftrace.skipped(found.others, notes)
     return made

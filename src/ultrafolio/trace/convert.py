@@ -20,8 +20,11 @@ def converted(recording: Recording, path: Path) -> bytes:
     version 3. InputError for a folio layout, which has no such form.
     """
     if recording.kind == "orders":
-        raise InputError(f"{os.fspath(path)}: a {KINDS[recording.kind]} cannot be saved", allowed="touches or requests",
-                         then="use the recording itself: --set orders=FILE")  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: a {KINDS[recording.kind]} cannot be saved",
+            allowed="touches or requests",
+            then="use the recording itself: --set orders=FILE",
+        )
     return b"".join(_touches(recording) if recording.kind == "touches" else _requests(recording))
 
 

@@ -33,7 +33,7 @@ _REGION = re.compile(
 _NUMBER = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,6})?")
 WRAPPERS = ("damo_records", "damon_records", "record_list")
 RECORD = "damo record PROGRAM (makes damon.data); or damo report access --json"
-EXPECTED = "a list of records, each with target_id and snapshots: [{\"regions\": [{start, end, nr_accesses, age}]}]"
+EXPECTED = 'a list of records, each with target_id and snapshots: [{"regions": [{start, end, nr_accesses, age}]}]'
 
 
 class Region(NamedTuple):
@@ -76,8 +76,12 @@ def touches(path: Path, only: Only, notes: list[str]) -> Rows:
         parts.append(rows)
     _one_target(path, seen, only)
     if not parts:
-        raise InputError(f"{name}: no region with an access", value=f"{sum(seen.values())} regions",
-                         allowed="a region with nr_accesses above 0", then=RECORD)  # fmt: skip
+        raise InputError(
+            f"{name}: no region with an access",
+            value=f"{sum(seen.values())} regions",
+            allowed="a region with nr_accesses above 0",
+            then=RECORD,
+        )
     notes.append(f"DAMON samples: {len(snapshots)} snapshots, in each a page of an accessed region is read once")
     return runs(np.concatenate(parts))
 
@@ -87,10 +91,13 @@ def _one_target(path: Path, seen: Counter[str], only: Only) -> None:
     if only.target is not None and only.target not in seen:
         raise InputError(f"{os.fspath(path)}: no target {only.target}", value=only.target, allowed=listed or "none")
     if only.target is None and len(seen) > 1:
-        raise InputError(f"{os.fspath(path)}: {len(seen)} targets in one recording", value=listed,
-                         allowed="one target", cause="each target has an address space of its own",
-                         then=f"ultrafolio trace import {quoted(path)} --target {seen.most_common(1)[0][0]} "
-                              "--save one.lackey")  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: {len(seen)} targets in one recording",
+            value=listed,
+            allowed="one target",
+            cause="each target has an address space of its own",
+            then=f"ultrafolio trace import {quoted(path)} --target {seen.most_common(1)[0][0]} --save one.lackey",
+        )
 
 
 def _regions(path: Path, notes: list[str]) -> Iterator[Region]:
@@ -117,13 +124,17 @@ def _unpacked(path: Path, data: bytes) -> bytes:
 def _records(path: Path, data: bytes) -> Iterator[Region]:
     """The regions of damo's JSON."""
     if len(data) > MAX_BYTES:
-        raise InputError(f"{os.fspath(path)}: more than {MAX_BYTES} bytes of JSON", allowed=f"up to {MAX_BYTES} bytes",
-                         then="damo report access --json with fewer snapshots")  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: more than {MAX_BYTES} bytes of JSON",
+            allowed=f"up to {MAX_BYTES} bytes",
+            then="damo report access --json with fewer snapshots",
+        )
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{os.fspath(path)}: this is no JSON", cause=str(error), allowed=EXPECTED,
-                         then=RECORD) from None  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: this is no JSON", cause=str(error), allowed=EXPECTED, then=RECORD
+        ) from None
     try:
         for wrapper in WRAPPERS:
             found = found[wrapper] if isinstance(found, dict) and wrapper in found else found
@@ -134,8 +145,12 @@ def _records(path: Path, data: bytes) -> Iterator[Region]:
                 last[target] = last.get(target, -1) + 1
                 yield from _snapshot(path, target, last[target], snapshot["regions"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{os.fspath(path)}: the JSON holds no DAMON records", allowed=EXPECTED,
-                         cause=f"at {shown(str(error))}", then=RECORD) from None  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: the JSON holds no DAMON records",
+            allowed=EXPECTED,
+            cause=f"at {shown(str(error))}",
+            then=RECORD,
+        ) from None
 
 
 def _snapshot(path: Path, target: str, number: int, regions: Iterable[Any]) -> Iterator[Region]:
@@ -153,15 +168,17 @@ def _count(path: Path, value: object) -> float:
     if text == "max":
         return U64 - 1
     if isinstance(value, bool) or not _NUMBER.fullmatch(text):
-        raise InputError(f"{os.fspath(path)}: not a number", value=shown(str(value)),
-                         allowed="4096, \"4,096\" or \"12 %\"", then=RECORD)  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: not a number", value=shown(str(value)), allowed='4096, "4,096" or "12 %"', then=RECORD
+        )
     return float(text) if "." in text else int(text)
 
 
 def _region(path: Path, target: str, number: int, start: float, end: float, accesses: float) -> Region:
     if not 0 <= start <= end <= U64 or isinstance(start, float) or isinstance(end, float):
-        raise InputError(f"{os.fspath(path)}: a region from {start} to {end}", allowed="0 <= start <= end <= 2^64",
-                         then=RECORD)  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: a region from {start} to {end}", allowed="0 <= start <= end <= 2^64", then=RECORD
+        )
     return Region(target, number, start, end, accesses > 0)
 
 

@@ -1,7 +1,7 @@
 """The event record: one line of NDJSON a step, after one header line. The same form for every engine.
 
-    {"format": "ultrafolio-trace", "version": 1, "rules": DIGEST, "command": …, "actors": [{"kind": "vcpu", …}]}
-    {"n": 0, "ns": 96112, "actor": 1, "rule": "vcpu-run", "page": 3476, "outcome": "FAULT"}
+{"format": "ultrafolio-trace", "version": 1, "rules": DIGEST, "command": …, "actors": [{"kind": "vcpu", …}]}
+{"n": 0, "ns": 96112, "actor": 1, "rule": "vcpu-run", "page": 3476, "outcome": "FAULT"}
 """
 
 from __future__ import annotations
@@ -45,9 +45,12 @@ class Writer:
         try:
             self._file: IO[str] = self._part.open("w", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"{path}: trace cannot be written", value=error.strerror,
-                             allowed="a path in a folder you may write to",
-                             then=f"mkdir -p {path.parent}") from None  # fmt: skip
+            raise InputError(
+                f"{path}: trace cannot be written",
+                value=error.strerror,
+                allowed="a path in a folder you may write to",
+                then=f"mkdir -p {path.parent}",
+            ) from None
         self._line(header(state, command))
 
     def _line(self, record: dict[str, Any]) -> None:

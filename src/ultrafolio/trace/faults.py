@@ -65,9 +65,13 @@ class _Faults:
         fields = event.rest.split()
         hexes = [at for at, field in enumerate(fields) if re.fullmatch(rb"[0-9a-f]{1,16}", field)]
         if not hexes or hexes[0] != 0 or (len(fields) > 1 and len(hexes) < 2):
-            raise self.source.bad(event.lineno, event.text, "the address of the fault, then that of the instruction",
-                                  cause="perf script printed the instruction's address only",
-                                  then="perf script -F +pid,+addr > mine.perf")  # fmt: skip
+            raise self.source.bad(
+                event.lineno,
+                event.text,
+                "the address of the fault, then that of the instruction",
+                cause="perf script printed the instruction's address only",
+                then="perf script -F +pid,+addr > mine.perf",
+            )
         self.blind += 1
         return int(fields[0], 16), 0
 
@@ -76,12 +80,15 @@ class _Faults:
         path = self.source.path
         name = os.fspath(path)
         listed = ", ".join(
-            f"{pid} ({shown(b'/'.join(sorted(self.names[pid])))}, {n} faults)"
-            for pid, n in self.seen.most_common(8)
+            f"{pid} ({shown(b'/'.join(sorted(self.names[pid])))}, {n} faults)" for pid, n in self.seen.most_common(8)
         ) + (f" and {len(self.seen) - 8} more" if len(self.seen) > 8 else "")
         if not self.seen:
-            raise HoldsNone(f"{name}: no page fault among the events", value=", ".join(sorted(self.others)[:5]),
-                            allowed=f"{' or '.join(TRACED)}, or page-faults with addresses", then=RECORD)  # fmt: skip
+            raise HoldsNone(
+                f"{name}: no page fault among the events",
+                value=", ".join(sorted(self.others)[:5]),
+                allowed=f"{' or '.join(TRACED)}, or page-faults with addresses",
+                then=RECORD,
+            )
         if self.pid is not None and self.pid not in self.seen:
             raise InputError(f"{name}: no page fault of process {self.pid}", value=str(self.pid), allowed=listed)
         if self.pid is None and len(self.seen) > 1:
@@ -89,9 +96,13 @@ class _Faults:
             cause = "each process has an address space of its own"
             if self.threads:
                 cause = f"the numbers are of threads ({TELLS_THREADS[self.form]} tells the process), or {cause}"
-            raise InputError(f"{name}: page faults of {len(self.seen)} processes in one recording", value=listed,
-                             allowed="one process", cause=cause,
-                             then=f"ultrafolio trace import {quoted(path)} --pid {most} --save one.lackey")  # fmt: skip
+            raise InputError(
+                f"{name}: page faults of {len(self.seen)} processes in one recording",
+                value=listed,
+                allowed="one process",
+                cause=cause,
+                then=f"ultrafolio trace import {quoted(path)} --pid {most} --save one.lackey",
+            )
 
     def note(self) -> None:
         """What the counts do not show."""
@@ -114,6 +125,7 @@ def touches(form: str, path: Path, only: Only, notes: list[str]) -> Rows:
         faults.check()
         faults.note()
     if not batches:
-        raise InputError(f"{os.fspath(path)}: all page faults are at kernel addresses", allowed="addresses below 2^63",
-                         then=RECORD)  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: all page faults are at kernel addresses", allowed="addresses below 2^63", then=RECORD
+        )
     return runs(gathered(path, batches))

@@ -112,11 +112,13 @@ class _Log:
 
     def _second_job(self, lineno: int, text: bytes) -> InputError:
         return self.source.bad(
-            lineno, text, "one header, in line 1",
+            lineno,
+            text,
+            "one header, in line 1",
             cause="several jobs, or several runs, wrote this log: fio appends, and each clock starts at 0",
             then=f"split it at each header: csplit -z -f job. {quoted(self.source.path)} '/^fio version/' '{{*}}'; "
-                 "or record again with a write_iolog of its own in each job",
-        )  # fmt: skip
+            "or record again with a write_iolog of its own in each job",
+        )
 
     def notes(self) -> list[str]:
         """What was read otherwise than it is written."""

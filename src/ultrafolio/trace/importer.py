@@ -148,12 +148,18 @@ class Format:
     def read(self, path: Path, kind: Kind, only: Only = EVERYTHING) -> Recording:
         name = os.fspath(path)
         if kind not in self.kinds:
-            raise InputError(f"{name}: this {self.name} recording holds no {KINDS[kind]}", value=self.made_by,
-                             allowed=f"read it as {' or '.join(KINDS[held] for held in self.kinds)}")  # fmt: skip
+            raise InputError(
+                f"{name}: this {self.name} recording holds no {KINDS[kind]}",
+                value=self.made_by,
+                allowed=f"read it as {' or '.join(KINDS[held] for held in self.kinds)}",
+            )
         for part, value in only._asdict().items():
             if value is not None and part not in self.parts:
-                raise InputError(f"{name}: --{part} {value}: the lines of a {self.name} recording name no {part}",
-                                 allowed=self.made_by, then="record one a file")  # fmt: skip
+                raise InputError(
+                    f"{name}: --{part} {value}: the lines of a {self.name} recording name no {part}",
+                    allowed=self.made_by,
+                    then="record one a file",
+                )
         notes: list[str] = []
         made = self.reader(path, kind, only, notes)
         if isinstance(made, dict):
@@ -179,9 +185,12 @@ def gathered(path: Path, batches: Iterable[Rows], bound: int = MAX_ROWS) -> Rows
 
 def too_large(path: Path, bound: int) -> InputError:
     """The error for a recording of more rows than an importer reads."""
-    return InputError(f"{os.fspath(path)}: more than {bound} rows", allowed=f"up to {bound} rows",
-                      cause="the recording is longer than the lab keeps in memory",
-                      then="keep the window that matters: tail -n +FIRST FILE | head -n COUNT")  # fmt: skip
+    return InputError(
+        f"{os.fspath(path)}: more than {bound} rows",
+        allowed=f"up to {bound} rows",
+        cause="the recording is longer than the lab keeps in memory",
+        then="keep the window that matters: tail -n +FIRST FILE | head -n COUNT",
+    )
 
 
 def runs(rows: Rows, last: tuple[int, int] | None = None) -> Rows:

@@ -136,22 +136,33 @@ class _Own:
             self.pids.append(pid)
         self.commands += COMMAND.fullmatch(text) is not None
         if len(self.pids) > 1:
-            raise self._mixed(lineno, f"processes {' and '.join(map(str, self.pids))} wrote this file, and an access "
-                              "names no process, so it cannot be split")  # fmt: skip
+            raise self._mixed(
+                lineno,
+                f"processes {' and '.join(map(str, self.pids))} wrote this file, and an access "
+                "names no process, so it cannot be split",
+            )
         if self.commands > 1:
             raise self._mixed(lineno, f"process {pid} ran two programs, or two runs were appended")
         return True
 
     def _mixed(self, lineno: int, cause: str) -> InputError:
-        return InputError(f"{os.fspath(self.path)}: line {lineno}: two address spaces in one recording",
-                          value=", ".join(f"process {pid}" for pid in self.pids),
-                          allowed="one process and one program a file", cause=cause, then=RECORD)  # fmt: skip
+        return InputError(
+            f"{os.fspath(self.path)}: line {lineno}: two address spaces in one recording",
+            value=", ".join(f"process {pid}" for pid in self.pids),
+            allowed="one process and one program a file",
+            cause=cause,
+            then=RECORD,
+        )
 
     def nothing(self) -> InputError:
-        cause = ("valgrind ran without --trace-mem=yes, or with another tool than lackey: it printed no access"
-                 if self.pids else "")  # fmt: skip
-        return InputError(f"{os.fspath(self.path)}: the recording holds no memory access", allowed=EXPECTED,
-                          cause=cause, then=RECORD)  # fmt: skip
+        cause = (
+            "valgrind ran without --trace-mem=yes, or with another tool than lackey: it printed no access"
+            if self.pids
+            else ""
+        )
+        return InputError(
+            f"{os.fspath(self.path)}: the recording holds no memory access", allowed=EXPECTED, cause=cause, then=RECORD
+        )
 
 
 def _parse(path: Path, lineno: int, data: Bytes, cut: bool, own: _Own) -> Rows:
@@ -203,9 +214,7 @@ def _kinds(data: Bytes, starts: Ints) -> Bytes:
     return kind
 
 
-def _numbers(
-    data: Bytes, first: Ints, end: Ints, widths: range, digits: Bytes, base: int
-) -> tuple[Words, Mask]:
+def _numbers(data: Bytes, first: Ints, end: Ints, widths: range, digits: Bytes, base: int) -> tuple[Words, Mask]:
     """The number in ``data[first:end]`` of each line, and whether it is one of an allowed width.
 
     Lines are grouped by width, since a recording has only a few: one table look-up a digit column.

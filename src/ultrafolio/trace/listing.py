@@ -141,9 +141,10 @@ class _Line:
     def _flags(self, lineno: int, text: bytes, field: bytes) -> int:
         shown = field.decode("ascii", "replace")
         fitting = [
-            (letters, bits) for letters, bits in self.layouts
+            (letters, bits)
+            for letters, bits in self.layouts
             if len(letters) == len(shown) and all(a in ("_", b) for a, b in zip(shown, letters, strict=True))
-        ]  # fmt: skip
+        ]
         if not fitting:
             known = " or ".join(f"{letters!r}" for letters, _ in self.layouts)
             raise self.source.bad(lineno, text, f"flags that are {known}, with '_' for each unset one")

@@ -57,6 +57,10 @@ def load_orders(path: Path, only: Only = EVERYTHING) -> dict[int, int]:
     """
     recording = read(path, "orders", only)
     if not recording.orders:
-        raise InputError(f"{os.fspath(path)}: no folio of user memory", cause="; ".join(recording.notes),
-                         allowed="folios with LRU, UNEVICTABLE or ANON set", then="record a larger window")  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: no folio of user memory",
+            cause="; ".join(recording.notes),
+            allowed="folios with LRU, UNEVICTABLE or ANON set",
+            then="record a larger window",
+        )
     return dict(recording.orders)

@@ -29,9 +29,7 @@ from ultrafolio.trace.reader import Path, open_stream
 FOLIO = np.dtype([("pfn", "<u8"), ("order", "u1"), ("flags", "<u8")])
 
 LRU, SLAB, BUDDY, ANON, HEAD, TAIL = (1 << n for n in (5, 7, 10, 12, 15, 16))
-HUGE, UNEVICTABLE, HWPOISON, NOPAGE, OFFLINE, ZERO_PAGE, PGTABLE = (
-    1 << n for n in (17, 18, 19, 20, 23, 24, 26)
-)
+HUGE, UNEVICTABLE, HWPOISON, NOPAGE, OFFLINE, ZERO_PAGE, PGTABLE = (1 << n for n in (17, 18, 19, 20, 23, 24, 26))
 RESERVED = 1 << 32
 
 NO_FOLIO = NOPAGE | BUDDY | OFFLINE

@@ -37,8 +37,12 @@ def touches(path: Path, notes: list[str]) -> Iterator[Rows]:
         swapped += int(np.count_nonzero(batch & words.SWAPPED))
         number += len(batch)
     if not held:
-        raise InputError(f"{os.fspath(path)}: the pagemap holds no page", allowed="a page present or swapped out",
-                         cause="the window lies in a hole of the address space", then="cat /proc/PID/maps")  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: the pagemap holds no page",
+            allowed="a page present or swapped out",
+            cause="the window lies in a hole of the address space",
+            then="cat /proc/PID/maps",
+        )
     notes.append("a pagemap has no times: its pages are read in the order of their addresses")
     if swapped:
         notes.append(f"{swapped} pages are swapped out")

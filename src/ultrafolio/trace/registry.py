@@ -51,12 +51,20 @@ def importer_of(path: Path) -> Importer:
     head = Head(path)
     for magic, (what, command) in CONTAINERS.items():
         if head.data.startswith(magic):
-            raise InputError(f"{name}: this is {what}", allowed="text or /proc words, plain or packed with gzip",
-                             then=command.format(quoted(path)))  # fmt: skip
+            raise InputError(
+                f"{name}: this is {what}",
+                allowed="text or /proc words, plain or packed with gzip",
+                then=command.format(quoted(path)),
+            )
     for importer in REGISTRY:
         if importer.sniff(head):
             return importer
     first = next((line for line in head.lines if line.strip()), b"")
     known = "; ".join(f"{importer.name} ({importer.made_by})" for importer in REGISTRY)
-    raise InputError(f"{name}: the format of this recording is not known", value=shown(first), allowed=known,
-                     cause="it begins like none of the formats", then="ultrafolio trace formats")  # fmt: skip
+    raise InputError(
+        f"{name}: the format of this recording is not known",
+        value=shown(first),
+        allowed=known,
+        cause="it begins like none of the formats",
+        then="ultrafolio trace formats",
+    )

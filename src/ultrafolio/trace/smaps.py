@@ -42,9 +42,13 @@ def huge_pages(path: Path, notes: list[str]) -> dict[int, int]:
             if mapping := MAPPING.fullmatch(text):
                 start, limit = int(mapping[1], 16), int(mapping[2], 16)
                 if not end <= start < limit <= U64:
-                    raise source.bad(lineno, text, f"a mapping at or after {end:x}",
-                                     cause="several processes, or one several times, are in one file",
-                                     then=RECORD)  # fmt: skip
+                    raise source.bad(
+                        lineno,
+                        text,
+                        f"a mapping at or after {end:x}",
+                        cause="several processes, or one several times, are in one file",
+                        then=RECORD,
+                    )
                 end = limit
             elif size := SIZE.fullmatch(text):
                 kb = int(size[2])
@@ -57,9 +61,12 @@ def huge_pages(path: Path, notes: list[str]) -> dict[int, int]:
             elif not OTHER.fullmatch(text):
                 raise source.bad(lineno, text, EXPECTED)
     if not sizes:
-        raise InputError(f"{name}: no huge page is mapped", allowed=f"{', '.join(h.decode() for h in HUGE)} above 0",
-                         cause="smaps shows huge pages only, no smaller large folio",
-                         then="page-types --raw --list --pid PID > mine.page-types")  # fmt: skip
+        raise InputError(
+            f"{name}: no huge page is mapped",
+            allowed=f"{', '.join(h.decode() for h in HUGE)} above 0",
+            cause="smaps shows huge pages only, no smaller large folio",
+            then="page-types --raw --list --pid PID > mine.page-types",
+        )
     huge = HUGE_KB[0] if not any(kb % HUGE_KB[0] for kb in sizes) else HUGE_KB[1]
     notes.append(f"a huge page is taken as {huge} kB; smaps does not show smaller folios")
     return {(huge // PAGE_KB).bit_length() - 1: sum(sizes) // huge}

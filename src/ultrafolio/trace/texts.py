@@ -20,8 +20,15 @@ def _read(form: str, path: Path, kind: Kind, only: Only, notes: list[str]) -> Ro
 
 
 def _format(form: str, made_by: str) -> Format:
-    return Format(form, made_by, ("touches", "requests"), partial(_sniff, form), partial(_read, form),
-                  bounds={"rows": MAX_ROWS}, parts=("pid", "device"))  # fmt: skip
+    return Format(
+        form,
+        made_by,
+        ("touches", "requests"),
+        partial(_sniff, form),
+        partial(_read, form),
+        bounds={"rows": MAX_ROWS},
+        parts=("pid", "device"),
+    )
 
 
 PERF = _format("perf", "perf script -F +pid, of page faults or block requests")

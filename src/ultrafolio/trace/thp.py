@@ -26,9 +26,7 @@ MAPPING = re.compile(
 STAT = re.compile(rb"([A-Za-z0-9_-]+): +([0-9]{1,18}) kB(?: \( *[0-9]+%\))?")
 THP = re.compile(rb"(?:anon|file)-thp-(?:pte-aligned|pte-unaligned|pmd-aligned)-([0-9]{1,9})kB")
 # Counted apart by the tool: blocks overlap the folios above, and a partly mapped folio shows no size.
-CONT_OR_PARTIAL = re.compile(
-    rb"(?:anon|file)-(?:cont-(?:pte|pmd)-aligned-[0-9]{1,9}kB|thp-pte-partial)"
-)
+CONT_OR_PARTIAL = re.compile(rb"(?:anon|file)-(?:cont-(?:pte|pmd)-aligned-[0-9]{1,9}kB|thp-pte-partial)")
 SMAPS = re.compile(
     rb"Size|Rss|Pss|Pss_Dirty|(?:Shared|Private)_(?:Clean|Dirty|Hugetlb)|Referenced|Anonymous|KSM|LazyFree|"
     rb"AnonHugePages|ShmemPmdMapped|FilePmdMapped|Swap|SwapPss|Locked"
@@ -63,8 +61,11 @@ def thpmaps(path: Path, only: Only = EVERYTHING, notes: list[str] | None = None)
     if maps.snapshots > 1:
         notes.append(f"the file has {maps.snapshots} snapshots (--periodic): the last one counts")
     if only.pid is not None and only.pid not in maps.pids:
-        raise InputError(f"{os.fspath(path)}: no mapping of process {only.pid}", value=str(only.pid),
-                         allowed=", ".join(map(str, sorted(maps.pids))) or "thpmaps without --rollup")  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: no mapping of process {only.pid}",
+            value=str(only.pid),
+            allowed=", ".join(map(str, sorted(maps.pids))) or "thpmaps without --rollup",
+        )
     return _found(path, counts, "a fully mapped THP")
 
 
@@ -109,8 +110,11 @@ def order_distribution(path: Path) -> dict[int, int]:
 def _found(path: Path, counts: Counter[int], needed: str) -> dict[int, int]:
     found = {order: n for order, n in sorted(counts.items()) if n}
     if not found:
-        raise InputError(f"{os.fspath(path)}: no large folio is counted", allowed=needed,
-                         then="record while a program uses large folios")  # fmt: skip
+        raise InputError(
+            f"{os.fspath(path)}: no large folio is counted",
+            allowed=needed,
+            then="record while a program uses large folios",
+        )
     return found
 
 

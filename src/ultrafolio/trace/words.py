@@ -142,20 +142,26 @@ def batches(path: Path, source: Source, notes: list[str]) -> Iterator[Words]:
     name = os.fspath(path)
     found = survey(path)
     if found.source is not source:
-        raise InputError(f"{name}: these are words of {found.source.name}", allowed=f"words of {source.name}",
-                         then=source.again)  # fmt: skip
+        raise InputError(
+            f"{name}: these are words of {found.source.name}", allowed=f"words of {source.name}", then=source.again
+        )
     if found.first is not None:
         number, word = found.first
-        raise InputError(f"{name}: word {number} (byte {8 * number}) is no word of {source.name}",
-                         value=f"{word:#018x} ({ORDERS[found.order]})", allowed=source.allowed,
-                         cause="the file is damaged, or comes from elsewhere; the other byte order fits no better",
-                         then=source.again)  # fmt: skip
+        raise InputError(
+            f"{name}: word {number} (byte {8 * number}) is no word of {source.name}",
+            value=f"{word:#018x} ({ORDERS[found.order]})",
+            allowed=source.allowed,
+            cause="the file is damaged, or comes from elsewhere; the other byte order fits no better",
+            then=source.again,
+        )
     if found.unlikely * 2 > found.set:
-        raise InputError(f"{name}: {found.unlikely} of {found.set} words are implausible as page flags",
-                         value="pages that are locked and nothing else, or free and in use at once",
-                         allowed=f"words of {source.name}",
-                         cause="this looks like /proc/kpagecount or /proc/kpagecgroup: small numbers, not flags",
-                         then=source.again)  # fmt: skip
+        raise InputError(
+            f"{name}: {found.unlikely} of {found.set} words are implausible as page flags",
+            value="pages that are locked and nothing else, or free and in use at once",
+            allowed=f"words of {source.name}",
+            cause="this looks like /proc/kpagecount or /proc/kpagecgroup: small numbers, not flags",
+            then=source.again,
+        )
     if found.order == ">u8":
         notes.append("the words are big-endian, as an s390x machine writes them")
     for raw in _raw(path):
@@ -174,12 +180,16 @@ def _raw(path: Path) -> Iterator[bytes]:
                 yield data[:whole]
             number += whole // 8
             if number > MAX_WORDS:
-                raise InputError(f"{os.fspath(path)}: more than {MAX_WORDS} words", allowed=f"up to {MAX_WORDS} words",
-                                 cause="a hole in an address space is kept as zeros",
-                                 then=f"dd if={quoted(path)} of=part bs=8 skip=FIRST count=PAGES")  # fmt: skip
+                raise InputError(
+                    f"{os.fspath(path)}: more than {MAX_WORDS} words",
+                    allowed=f"up to {MAX_WORDS} words",
+                    cause="a hole in an address space is kept as zeros",
+                    then=f"dd if={quoted(path)} of=part bs=8 skip=FIRST count=PAGES",
+                )
     if rest:
         raise InputError(
             f"{os.fspath(path)}: {len(rest)} bytes after word {number}",
-            allowed="a whole number of 8-byte words", cause="the dump was cut short",
+            allowed="a whole number of 8-byte words",
+            cause="the dump was cut short",
             then=f"truncate -s {8 * number} {quoted(path)} leaves the whole words",
-        )  # fmt: skip
+        )

@@ -78,8 +78,12 @@ def seal(plain: bytes, host_keys: Sequence[bytes], address: int = 0) -> Sealed:
     if not plain or len(plain) % PAGE:
         raise InputError("image", value=f"{len(plain)} bytes", allowed="whole pages of 4,096 bytes")
     if not 0 < len(host_keys) <= MOST_SLOTS or any(len(key) != 32 for key in host_keys):
-        raise InputError("host keys", value=[len(key) for key in host_keys], allowed="1 to 100, of 32 bytes each",
-                         then="UltravisorService/HostKey tells that of a machine")  # fmt: skip
+        raise InputError(
+            "host keys",
+            value=[len(key) for key in host_keys],
+            allowed="1 to 100, of 32 bytes each",
+            then="UltravisorService/HostKey tells that of a machine",
+        )
     key, tweak = os.urandom(64), int.from_bytes(os.urandom(8), "big")
     digest, encrypted = UNMEASURED, []
     for offset, page in pages_of(plain):

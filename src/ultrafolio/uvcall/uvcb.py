@@ -80,8 +80,12 @@ def _set(block: bytearray, name: str, known: Mapping[str, Field], values: Mappin
         if not 0 <= value < 1 << 8 * width:
             raise InputError(f"{name}.{key}", value=value, allowed=f"0 to {(1 << 8 * width) - 1:#x}", then=THEN)
         if offset + width > len(block):
-            raise InputError(f"{name}.{key}", value=f"a block of {len(block)} bytes",
-                             allowed=f"at least {offset + width} bytes", then=THEN)  # fmt: skip
+            raise InputError(
+                f"{name}.{key}",
+                value=f"a block of {len(block)} bytes",
+                allowed=f"at least {offset + width} bytes",
+                then=THEN,
+            )
         block[offset : offset + width] = value.to_bytes(width, "big")
 
 

@@ -35,16 +35,15 @@ _untold = [
     for outcome in (*range(1, len(_layout.OUTCOMES)), *range(-1, -len(_layout.WAITS), -1))
     if outcome not in (*OBSTACLE_OF, *UNOBSTRUCTED)
 ]
-fits(f"outcomes, of which waits do not know whether an obstacle is met: {', '.join(_untold)}",
-     len(_layout.OUTCOMES) + len(_layout.WAITS) - 2, len(_layout.OUTCOMES) + len(_layout.WAITS) - 2 - len(_untold),
-     "waits/tables.py: OBSTACLE_OF or UNOBSTRUCTED, and BUSY")  # fmt: skip
+fits(
+    f"outcomes, of which waits do not know whether an obstacle is met: {', '.join(_untold)}",
+    len(_layout.OUTCOMES) + len(_layout.WAITS) - 2,
+    len(_layout.OUTCOMES) + len(_layout.WAITS) - 2 - len(_untold),
+    "waits/tables.py: OBSTACLE_OF or UNOBSTRUCTED, and BUSY",
+)
 
 _WORDS = {"lock": OB_LOCK, "writeback": OB_WRITEBACK, "frozen": OB_FROZEN, "mutex": OB_MUTEX, "refs": OB_REFS}
-HOLDS = tuple(
-    sum(_WORDS[word] for word in RULES[pc].holds) if pc in RULES else 0 for pc in range(_layout.DEAD + 1)
-)
+HOLDS = tuple(sum(_WORDS[word] for word in RULES[pc].holds) if pc in RULES else 0 for pc in range(_layout.DEAD + 1))
 """Per rule: what a thread that stands there holds of its folio. From the rules' own `holds`."""
-ASLEEP = tuple(
-    sum(_WORDS[word] for word in RULES[pc].sleeps) if pc in RULES else 0 for pc in range(_layout.DEAD + 1)
-)
+ASLEEP = tuple(sum(_WORDS[word] for word in RULES[pc].sleeps) if pc in RULES else 0 for pc in range(_layout.DEAD + 1))
 """Per rule: what a vCPU that stands there sleeps for, whatever has become of its page."""

@@ -36,12 +36,22 @@ LEADS_TO = (
 )  # fmt: skip
 """What an actor that has begun something owes, by name."""
 _OWES = {layout.WRITEBACK: 3, **dict.fromkeys((layout.DISK, layout.RING, layout.PIN, layout.INTERRUPT), 2)}
-_OWES_NOTHING = (layout.RECLAIM, layout.LRU, layout.MAPPING, layout.SPECULATIVE, layout.REBOOT, layout.TAMPER,
-                 layout.ACCESS)  # fmt: skip
+_OWES_NOTHING = (
+    layout.RECLAIM,
+    layout.LRU,
+    layout.MAPPING,
+    layout.SPECULATIVE,
+    layout.REBOOT,
+    layout.TAMPER,
+    layout.ACCESS,
+)
 _untold = [kind for kind in range(len(ACTOR_KINDS)) if kind not in (VCPU, *_OWES, *_OWES_NOTHING)]
-fits(f"kinds of actors, of which waits do not know what {', '.join(ACTOR_KINDS[kind] for kind in _untold)} owes",
-     len(ACTOR_KINDS), len(ACTOR_KINDS) - len(_untold),
-     "waits/words.py: _OWES, with waits/rules.py: is_pending; or _OWES_NOTHING")  # fmt: skip
+fits(
+    f"kinds of actors, of which waits do not know what {', '.join(ACTOR_KINDS[kind] for kind in _untold)} owes",
+    len(ACTOR_KINDS),
+    len(ACTOR_KINDS) - len(_untold),
+    "waits/words.py: _OWES, with waits/rules.py: is_pending; or _OWES_NOTHING",
+)
 _WISHES = {layout.DISK: "I/O on", layout.RING: "ring", layout.PIN: "pin of", layout.INTERRUPT: "indicators in"}
 
 
@@ -66,13 +76,19 @@ class Wait:
 
     def line(self) -> str:
         again = f"; taken again by {self.taken_by}" if self.taken_by else ""
-        return (f"{self.waiter} waits for {self.waits_for}; held by {self.held_by}; "
-                f"released by {self.released_by}{again}")  # fmt: skip
+        return (
+            f"{self.waiter} waits for {self.waits_for}; held by {self.held_by}; released by {self.released_by}{again}"
+        )
 
     def record(self) -> dict[str, str | None]:
         """The wait as JSON fields."""
-        return {"waiter": self.waiter, "waits_for": self.waits_for, "held_by": self.held_by,
-                "released_by": self.released_by, "taken_by": self.taken_by or None}  # fmt: skip
+        return {
+            "waiter": self.waiter,
+            "waits_for": self.waits_for,
+            "held_by": self.held_by,
+            "released_by": self.released_by,
+            "taken_by": self.taken_by or None,
+        }
 
 
 NO_WAIT = {"waiter": None, "waits_for": None, "held_by": None, "released_by": None, "taken_by": None}
@@ -108,18 +124,18 @@ def what_for(s: Any, obstacle: int, page: int, whole: bool) -> str:
     """What a waiter waits for, in words. whole: its references are counted over the folio."""
     unit = "the folio of " if whole or s.cfg[0].refs == layout.REFS_FOLIO else ""
     return {
-        OB_MAPPED: f"page {page} to stay mapped writable", OB_MUTEX: "the VM's import mutex",
-        OB_LOCK: "the folio lock", OB_WRITEBACK: "the end of the folio's writeback",
+        OB_MAPPED: f"page {page} to stay mapped writable",
+        OB_MUTEX: "the VM's import mutex",
+        OB_LOCK: "the folio lock",
+        OB_WRITEBACK: "the end of the folio's writeback",
         OB_REFS: f"the extra references of {unit}page {page}",
         OB_DIRTY: f"the dirty folio of page {page} to become splittable",
         OB_FROZEN: f"the folio of page {page} to thaw",
-    }[obstacle]  # fmt: skip
+    }[obstacle]
 
 
 # ------------------------------------------------------------------------------------------------------- holders
-def holders(
-    s: Any, t: int, obstacle: int, page: int, whole: bool, followed: tuple[int, ...] = ()
-) -> list[Holder]:
+def holders(s: Any, t: int, obstacle: int, page: int, whole: bool, followed: tuple[int, ...] = ()) -> list[Holder]:
     """Everybody but the waiter who holds an obstacle that is there for waiter `t` and this page."""
     if obstacle == OB_REFS:
         return _referrers(s, t, page, whole, (*followed, t))
@@ -128,8 +144,13 @@ def holders(
     if obstacle == OB_DIRTY:
         return [_writer(s)]
     if obstacle == OB_MAPPED:
-        return [Holder(None, "the guest's own table, where it is missing or read-only",
-                       "the write fault that the waiter takes itself")]
+        return [
+            Holder(
+                None,
+                "the guest's own table, where it is missing or read-only",
+                "the write fault that the waiter takes itself",
+            )
+        ]
     return [_of_folio(s, a, obstacle, s.task[t].pc) for a in _folio_holders(s, t, obstacle, page)]
 
 
@@ -198,13 +219,24 @@ def _referrers(s: Any, t: int, page: int, whole: bool, followed: tuple[int, ...]
                 if a != t:
                     found.append(_plain(s, a, where, followed))
         if plain > 0:
-            found.append(Holder(None, f"a reference on {where} that an earlier fault-in leaked",
-                                "nothing: nobody drops it", stays=True))  # fmt: skip
+            found.append(
+                Holder(
+                    None,
+                    f"a reference on {where} that an earlier fault-in leaked",
+                    "nothing: nobody drops it",
+                    stays=True,
+                )
+            )
         if s.mm[q].batch:
             drains = s.cfg[0].drain != layout.DRAIN_NONE
-            found.append(Holder(None, f"the LRU batch of CPU {s.mm[q].batch - 1}, which holds {where}",
-                                "drain-all" if drains else "a drain, which this policy does not do",
-                                stays=not drains))  # fmt: skip
+            found.append(
+                Holder(
+                    None,
+                    f"the LRU batch of CPU {s.mm[q].batch - 1}, which holds {where}",
+                    "drain-all" if drains else "a drain, which this policy does not do",
+                    stays=not drains,
+                )
+            )
     return found
 
 
@@ -216,16 +248,21 @@ def _where(pages: range, page: int) -> str:
 
 
 def _mismatch(page: int) -> Holder:
-    return Holder(None, f"the count of page {page} alone, which is that of no page of a large folio",
-                  "nothing: this kernel compares the count of one page", stays=True)  # fmt: skip
+    return Holder(
+        None,
+        f"the count of page {page} alone, which is that of no page of a large folio",
+        "nothing: this kernel compares the count of one page",
+        stays=True,
+    )
 
 
 def _pin(s: Any, a: int, where: str) -> Holder:
     """A device's pin."""
     who, pc = name(s, a), s.task[a].pc
     if s.who[a].kind in (layout.RING, layout.PIN):
-        return Holder(a, f"{who}'s long-term pin on {where}", f"ring-teardown of {who}, {EVER}",
-                      stays=pc == layout.RING_READY)  # fmt: skip
+        return Holder(
+            a, f"{who}'s long-term pin on {where}", f"ring-teardown of {who}, {EVER}", stays=pc == layout.RING_READY
+        )
     if s.who[a].kind == layout.INTERRUPT:
         return Holder(a, f"{who}'s pin of its indicators on {where}", f"unpin of {who}")
     stuck = bool(s.who[a].stuck) and pc == layout.IO_END
@@ -236,8 +273,12 @@ def _pin(s: Any, a: int, where: str) -> Holder:
 def _plain(s: Any, a: int, where: str, followed: tuple[int, ...]) -> Holder:
     who, run = name(s, a), interpreted()
     if s.who[a].kind == VCPU:
-        return Holder(a, f"{who}'s import, which holds a reference on {where}{_sleeps_for(s, a, followed)}",
-                      f"the end of {who}'s import", stays=run.sleeps_on(s, a))  # fmt: skip
+        return Holder(
+            a,
+            f"{who}'s import, which holds a reference on {where}{_sleeps_for(s, a, followed)}",
+            f"the end of {who}'s import",
+            stays=run.sleeps_on(s, a),
+        )
     step = "access-put" if s.who[a].kind == layout.ACCESS else "plain-put"
     return Holder(a, f"{who}'s reference on {where}", f"{step} of {who}")
 
@@ -273,8 +314,13 @@ def in_words(
 ) -> Wait:
     """The wait of actor `t` for the `named` obstacles, as this state has them; staying: as in named_holders."""
     held, released = held_and_released(named_holders(s, t, named, page, whole, staying))
-    return Wait(waiter_words(s, t, page), " and ".join(what_for(s, o, page, whole) for o in bits(named)),
-                held, released, expected)  # fmt: skip
+    return Wait(
+        waiter_words(s, t, page),
+        " and ".join(what_for(s, o, page, whole) for o in bits(named)),
+        held,
+        released,
+        expected,
+    )
 
 
 def held_and_released(found: list[Holder]) -> tuple[str, str]:
@@ -289,8 +335,7 @@ def joined(lines: Any) -> str:
 
 def dead(s: Any, t: int, page: int) -> Wait:
     """The wait of an actor that is dead, or whose guest is."""
-    return Wait(waiter_words(s, t, page), "nothing any more: its VMM was told -EINVAL",
-                _killers(s, t), "a new start")  # fmt: skip
+    return Wait(waiter_words(s, t, page), "nothing any more: its VMM was told -EINVAL", _killers(s, t), "a new start")
 
 
 def _killers(s: Any, t: int) -> str:

@@ -87,17 +87,36 @@ class Size:
         width = int(self.fields()["word"][-1]) + 1
         kept, edges = (self.states, self.edges) if shape.edges else (0, 0)
         return {
-            "own": (len(self.own), max(self.own)), "memory": (self.memories, shape.machine),
-            "places": (2 * self.memories,), "pool": (self.words,), "recall": (self.memories * sum(self.own),),
-            "node": (self.states, width), "parent": (self.states,), "by": (self.states,),
-            "table": (self.slots, width), "seat": (self.slots if shape.numbers else 1,),
-            "new": (shape.shards * shape.workers * shape.area, width + 2), "to": (edges,), "via": (edges,),
-            "pending": (kept,), "enabled": (kept,), "first": (kept + 1,),
-        }  # fmt: skip
+            "own": (len(self.own), max(self.own)),
+            "memory": (self.memories, shape.machine),
+            "places": (2 * self.memories,),
+            "pool": (self.words,),
+            "recall": (self.memories * sum(self.own),),
+            "node": (self.states, width),
+            "parent": (self.states,),
+            "by": (self.states,),
+            "table": (self.slots, width),
+            "seat": (self.slots if shape.numbers else 1,),
+            "new": (shape.shards * shape.workers * shape.area, width + 2),
+            "to": (edges,),
+            "via": (edges,),
+            "pending": (kept,),
+            "enabled": (kept,),
+            "first": (kept + 1,),
+        }
 
 
-_TYPES = {"own": np.int16, "memory": np.int16, "places": np.int32, "recall": np.int32, "parent": np.int32,
-          "by": np.int32, "seat": np.int32, "to": np.int32, "via": np.int32}  # fmt: skip
+_TYPES = {
+    "own": np.int16,
+    "memory": np.int16,
+    "places": np.int32,
+    "recall": np.int32,
+    "parent": np.int32,
+    "by": np.int32,
+    "seat": np.int32,
+    "to": np.int32,
+    "via": np.int32,
+}
 _SCRATCH = ("steps", "new", "order")
 """Arrays that no limit counts: their size depends on the workers."""
 
@@ -125,21 +144,33 @@ def new_arrays(system: System, shape: Shape, max_states: int, like: Likeness | N
     many = shape.workers * shape.area
     return {
         **{name: np.zeros(wanted, _TYPES.get(name, np.int64)) for name, wanted in size.shapes(shape).items()},
-        "count": count, "kept": np.zeros((MAX_COMPONENTS, COMPONENT_WORDS + 1), np.int64),
-        "index": np.zeros(1 << 17, np.int32), "spans": spans(pages, actors, vms),
+        "count": count,
+        "kept": np.zeros((MAX_COMPONENTS, COMPONENT_WORDS + 1), np.int64),
+        "index": np.zeros(1 << 17, np.int32),
+        "spans": spans(pages, actors, vms),
         "fields": size.fields(),
-        "owned": np.zeros((actors, MAX_COMPONENTS), np.int16), "many": np.zeros(actors, np.int64),
-        "steps": np.zeros(many // shape.widest * actors, np.int64), "order": np.zeros(many, np.int64),
+        "owned": np.zeros((actors, MAX_COMPONENTS), np.int16),
+        "many": np.zeros(actors, np.int64),
+        "steps": np.zeros(many // shape.widest * actors, np.int64),
+        "order": np.zeros(many, np.int64),
         **{name: np.zeros(shape.workers, np.int64) for name in ("made", "loops", "missed")},
         "listed": np.zeros((shape.workers, max(LINE, shape.shards)), np.int64),
-        "gate": np.zeros(2 * LINE, np.int64), "fresh": np.zeros((shape.shards, shape.workers), np.int64),
-        "fired": np.zeros((shape.workers + 1, DEAD + 1), np.int64), "found": found, "met": met,
-        "choices": np.array(ranges, np.int64), "ops": np.array([op for op, _ in listed], np.int64),
-        "pages": np.array([page for _, page in listed], np.int64), "alike": np.array(alike, np.int64),
-        "seats": np.zeros(pages, np.int64), "busy": np.zeros((actors, folds), np.int16),
-        "turned": np.zeros((folds, pages), np.int16), "moves": np.array(turns, np.int64).reshape(len(turns), places),
-        "image": np.zeros((len(turns), places, folds), np.int16), "parts": np.zeros((3, places), np.int64),
-    }  # fmt: skip
+        "gate": np.zeros(2 * LINE, np.int64),
+        "fresh": np.zeros((shape.shards, shape.workers), np.int64),
+        "fired": np.zeros((shape.workers + 1, DEAD + 1), np.int64),
+        "found": found,
+        "met": met,
+        "choices": np.array(ranges, np.int64),
+        "ops": np.array([op for op, _ in listed], np.int64),
+        "pages": np.array([page for _, page in listed], np.int64),
+        "alike": np.array(alike, np.int64),
+        "seats": np.zeros(pages, np.int64),
+        "busy": np.zeros((actors, folds), np.int16),
+        "turned": np.zeros((folds, pages), np.int16),
+        "moves": np.array(turns, np.int64).reshape(len(turns), places),
+        "image": np.zeros((len(turns), places, folds), np.int16),
+        "parts": np.zeros((3, places), np.int64),
+    }
 
 
 def _measure(count: Array, shape: Shape, size: Size) -> None:
@@ -206,9 +237,15 @@ def _used(arrays: Mapping[str, Array]) -> dict[str, int]:
     """How much of each array is to be kept; what is not named is filled anew."""
     count = {name: int(arrays["count"][name][0]) for name in COUNT.names or ()}
     by_state = dict.fromkeys(("node", "parent", "by", "pending", "enabled"), count["states"])
-    return by_state | {"first": count["states"] + 1, "to": count["edges"], "via": count["edges"],
-                       "memory": count["memories"], "pool": count["used"], "own": count["actors"],
-                       "recall": count["memories"] * count["columns"]}  # fmt: skip
+    return by_state | {
+        "first": count["states"] + 1,
+        "to": count["edges"],
+        "via": count["edges"],
+        "memory": count["memories"],
+        "pool": count["used"],
+        "own": count["actors"],
+        "recall": count["memories"] * count["columns"],
+    }
 
 
 def _moved(arrays: Mapping[str, Array], size: Size, memories: int) -> Array:

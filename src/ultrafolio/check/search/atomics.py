@@ -17,8 +17,9 @@ def plain() -> SimpleNamespace:
         array[i] += value
         return int(array[i]) - value
 
-    return SimpleNamespace(prefetch=lambda array, i: None, add=add, peek=lambda array, i: int(array[i]),
-                           give_way=lambda: None)  # fmt: skip
+    return SimpleNamespace(
+        prefetch=lambda array, i: None, add=add, peek=lambda array, i: int(array[i]), give_way=lambda: None
+    )
 
 
 @functools.cache

@@ -32,6 +32,7 @@ add: Any = None  # bound by the loader: add to an element that other workers add
 peek: Any = None  # bound by the loader: read an element that another worker will change
 give_way: Any = None  # bound by the loader: let another thread run
 
+
 # ------------------------------------------------------------------------------------------------- a round
 @fn
 def look(x, w, first, end):

@@ -182,9 +182,17 @@ def unwatched(count: Array) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192, edges: bool = True,
-            threads: int = 1, fold: bool = False, functions: Mapping[str, Any] | None = None,
-            watch: Watch = unwatched) -> Graph:  # fmt: skip
+def explore(
+    system: System,
+    *,
+    max_states: int = 20_000_000,
+    max_mib: int = 8192,
+    edges: bool = True,
+    threads: int = 1,
+    fold: bool = False,
+    functions: Mapping[str, Any] | None = None,
+    watch: Watch = unwatched,
+) -> Graph:
     """Explore all interleavings of the system's steps. InputError for more than MAX_ACTORS actors, or more than
     MAX_CHOICES choices of one.
 
@@ -195,14 +203,21 @@ def explore(system: System, *, max_states: int = 20_000_000, max_mib: int = 8192
     `watch` may show the COUNT record while the exploration goes on.
     """
     if fold and edges:
-        raise InputError("symmetry reduction is for safety only", allowed="an exploration without edges",
-                         cause="in a folded graph a wait may end for one page and go on for another")  # fmt: skip
+        raise InputError(
+            "symmetry reduction is for safety only",
+            allowed="an exploration without edges",
+            cause="in a folded graph a wait may end for one page and go on for another",
+        )
     if len(system.choices) > MAX_ACTORS:
         raise InputError("too many actors to check", value=len(system.choices), allowed=f"at most {MAX_ACTORS}")
     for t, some in enumerate(system.choices):
         if len(some) > MAX_CHOICES:
-            raise InputError(f"too many choices of actor {t} to check", value=len(some),
-                             allowed=f"at most {MAX_CHOICES}", cause="pages that are listed twice")  # fmt: skip
+            raise InputError(
+                f"too many choices of actor {t} to check",
+                value=len(some),
+                allowed=f"at most {MAX_CHOICES}",
+                cause="pages that are listed twice",
+            )
     # plain Python keeps its lock: its threads would wait for each other's meetings, one switch at a time
     functions = functions or compiled()
     plain = functions is over_arrays() or not rules.can_compile()
@@ -235,8 +250,10 @@ def _explore(run: Any, state: State, space: Space, words: Array, enough: int, wo
 
 def _stopped(count: Array, max_states: int) -> str:
     """Why the exploration cannot go on, whatever room is made, or ""."""
-    return {OVERFLOW: f"more than {MAX_COMPONENTS} different pages and actors",
-            LIMIT: f"limit of {max_states} states reached"}.get(int(count["stop"][0]), "")  # fmt: skip
+    return {
+        OVERFLOW: f"more than {MAX_COMPONENTS} different pages and actors",
+        LIMIT: f"limit of {max_states} states reached",
+    }.get(int(count["stop"][0]), "")
 
 
 def _too_large(arrays: Mapping[str, Array], shape: Shape, size: Size, max_mib: int) -> str:
@@ -276,8 +293,11 @@ def _merged(space: Space) -> Space:
         chosen: Array = rows[order, np.arange(each)]
         return chosen
 
-    return space._replace(fired=space.fired[-1], found=first(space.found, packing.PROPERTIES_END),
-                          met=first(space.met, len(space.many) * packing.MET_END * len(space.seats)))  # fmt: skip
+    return space._replace(
+        fired=space.fired[-1],
+        found=first(space.found, packing.PROPERTIES_END),
+        met=first(space.met, len(space.many) * packing.MET_END * len(space.seats)),
+    )
 
 
 def _depth(space: Space) -> int:

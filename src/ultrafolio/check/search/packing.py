@@ -59,8 +59,12 @@ def places(word: str, **fields: int) -> tuple[int, ...]:
     shift = 0
     for name, largest in fields.items():
         if shift + largest.bit_length() > WORD_BITS:
-            raise Outgrown(f"{name} in {word}, a word of {WORD_BITS} bits", largest, (1 << (WORD_BITS - shift)) - 1,
-                           "check/search/packing.py: fewer bits for the other fields, or a second word")  # fmt: skip
+            raise Outgrown(
+                f"{name} in {word}, a word of {WORD_BITS} bits",
+                largest,
+                (1 << (WORD_BITS - shift)) - 1,
+                "check/search/packing.py: fewer bits for the other fields, or a second word",
+            )
         made += shift, (1 << largest.bit_length()) - 1
         shift += largest.bit_length()
     return tuple(made)
@@ -205,13 +209,16 @@ def views(words: np.ndarray[Any, Any], state: State) -> State:
         return np.ndarray((n,), dtype, data.data, offset, (stride,))
 
     return State(
-        cfg=state.cfg, who=state.who,
-        uv=view(UV, pages, MM.itemsize, step), mm=view(MM, pages, 0, step),
-        vm=view(VM, vms, at_vm, 8 * VM_WORDS), task=view(TASK, actors, at_actor, 8 * ACTOR_WORDS),
+        cfg=state.cfg,
+        who=state.who,
+        uv=view(UV, pages, MM.itemsize, step),
+        mm=view(MM, pages, 0, step),
+        vm=view(VM, vms, at_vm, 8 * VM_WORDS),
+        task=view(TASK, actors, at_actor, 8 * ACTOR_WORDS),
         actor=view(ACTOR, actors, at_actor + TASK.itemsize, 8 * ACTOR_WORDS),
         io=view(IO, pages, MM.itemsize + UV.itemsize, step),
         pt=view(PT, pages, MM.itemsize + UV.itemsize + IO.itemsize, step),
-    )  # fmt: skip
+    )
 
 
 def spans(pages: int, actors: int, vms: int) -> np.ndarray[Any, Any]:

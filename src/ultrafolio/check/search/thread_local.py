@@ -57,8 +57,14 @@ def _looks_further(node: ast.FunctionDef, functions: dict[str, ast.FunctionDef])
             names = [argument.arg for argument in functions[inner.func.id].args.args]
             if "t" in names and not _is_own(inner.args[names.index("t")]):
                 return True
-    return any(isinstance(inner, ast.Attribute) and inner.attr in _THREADS and id(inner) not in own
-               and isinstance(inner.value, ast.Name) and inner.value.id == "s" for inner in ast.walk(node))  # fmt: skip
+    return any(
+        isinstance(inner, ast.Attribute)
+        and inner.attr in _THREADS
+        and id(inner) not in own
+        and isinstance(inner.value, ast.Name)
+        and inner.value.id == "s"
+        for inner in ast.walk(node)
+    )
 
 
 def _is_own(index: ast.expr) -> bool:

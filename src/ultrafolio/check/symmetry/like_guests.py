@@ -58,8 +58,11 @@ def pages_of(system: System) -> tuple[dict[int, list[int]], tuple[str, ...]]:
             for _, first in some:
                 for page in range(first, first + (1 if state.who["kind"][t] == VCPU else int(state.actor["n"][t]))):
                     users[heads[page]].add(int(state.who["vm"][t]))
-    reasons = tuple(f"folio of page {head}: guests {', '.join(map(str, sorted(some)))} have pages in it"
-                    for head, some in enumerate(users) if len(some) > 1)  # fmt: skip
+    reasons = tuple(
+        f"folio of page {head}: guests {', '.join(map(str, sorted(some)))} have pages in it"
+        for head, some in enumerate(users)
+        if len(some) > 1
+    )
     apart = [vm for vm in range(vms) if all(some == {vm} for some in users if vm in some)]
     return {vm: [p for p in range(pages) if users[heads[p]] == {vm}] for vm in apart}, reasons
 
@@ -75,8 +78,10 @@ def _moves(system: System, pages: Mapping[int, Sequence[int]], to: Mapping[int, 
             return None
         for p, q in zip(pages[vm], pages[other], strict=True):
             page[p] = q
-    alike = all(_place(state, p) == _place(state, page[p]) and _page(state, p, vms) == _page(state, page[p])
-                for p in range(len(page)))  # fmt: skip
+    alike = all(
+        _place(state, p) == _place(state, page[p]) and _page(state, p, vms) == _page(state, page[p])
+        for p in range(len(page))
+    )
     alike = alike and all(state.vm[vm] == state.vm[other] for vm, other in enumerate(vms))
     actors = _actors(system, page, vms) if alike else None
     if actors is None:
@@ -138,8 +143,15 @@ def _wanted(
         chosen = {(op, page[p]) for op, p in some}
     if kind in DEVICES and any(page[p + i] != page[p] + i for _, p in some for i in range(n)):
         return None
-    return (kind, vms[vm] if kind in _ITS_OWN else -1, made[after - 1] + 1 if after else 0, rest, state.task[t],
-            state.actor[t], chosen)  # fmt: skip
+    return (
+        kind,
+        vms[vm] if kind in _ITS_OWN else -1,
+        made[after - 1] + 1 if after else 0,
+        rest,
+        state.task[t],
+        state.actor[t],
+        chosen,
+    )
 
 
 def _actor(system: System, t: int) -> tuple[Any, ...]:

@@ -56,8 +56,13 @@ def likeness(system: System) -> Likeness:
         head = page >> order << order
         if page in devices or head in ordered or (order and page == head):
             continue
-        chosen = tuple((t, op) for t, some in enumerate(system.choices) if state.who["kind"][t] != REBOOT
-                       for op, p in some if p == page)  # fmt: skip
+        chosen = tuple(
+            (t, op)
+            for t, some in enumerate(system.choices)
+            if state.who["kind"][t] != REBOOT
+            for op, p in some
+            if p == page
+        )
         looks = tuple(getattr(state, name)[page].tobytes() for name in _MOVING)
         groups.setdefault((head if order else -1, chosen, looks), []).append(page)
     alike = [0] * pages
@@ -95,11 +100,13 @@ def required(system: System) -> Likeness:
     """likeness(), or InputError where no two pages or guests are alike: there is nothing to fold."""
     found = likeness(system)
     if not any(found.alike) and not found.turns:
-        raise InputError("symmetry reduction is not possible here",
-                         allowed="a folio with pages that are alike, or guests that are",
-                         cause="; ".join(found.reasons) or "no two pages start equal and may be chosen by the same "
-                         "actors, and no two guests do the same",
-                         then="the same without symmetry reduction")  # fmt: skip
+        raise InputError(
+            "symmetry reduction is not possible here",
+            allowed="a folio with pages that are alike, or guests that are",
+            cause="; ".join(found.reasons)
+            or "no two pages start equal and may be chosen by the same actors, and no two guests do the same",
+            then="the same without symmetry reduction",
+        )
     return found
 
 

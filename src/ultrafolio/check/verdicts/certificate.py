@@ -94,8 +94,9 @@ def certify_holders(state: State, claim: Claim) -> None:
         unnamed = [h.held for h in said if h.actor is not None and words.name(state, h.actor) not in h.held]
         batches = sum("LRU batch" in h.held for h in said)
         if actors != right or unnamed or (bit == OB_REFS and batches != run.batches(state, page, whole)):
-            raise NotCertified(f"{' and '.join(h.held for h in said) or 'nobody'} is not who holds it: "
-                               f"actors {sorted(right)}")  # fmt: skip
+            raise NotCertified(
+                f"{' and '.join(h.held for h in said) or 'nobody'} is not who holds it: actors {sorted(right)}"
+            )
 
 
 def _certify_turns(lookup: Lookup, judged: Judged, wait: Wait) -> None:
@@ -105,10 +106,16 @@ def _certify_turns(lookup: Lookup, judged: Judged, wait: Wait) -> None:
     for number in members[:: max(1, len(members) // MANY)].tolist():
         certify_holders(lookup.state(number), claim)
     others = [step for step in judged.takers if step[0] != claim.waiter] or judged.takers
-    missing = [f"{rule} of {words.name(entry, a)}" for a, rule in others
-               if f"{rule} of {words.name(entry, a)}" not in wait.taken_by]  # fmt: skip
-    missing += [f"{rule} of {words.name(entry, a)}" for a, rule in judged.releases
-                if f"{rule} of {words.name(entry, a)}" not in wait.released_by]  # fmt: skip
+    missing = [
+        f"{rule} of {words.name(entry, a)}"
+        for a, rule in others
+        if f"{rule} of {words.name(entry, a)}" not in wait.taken_by
+    ]
+    missing += [
+        f"{rule} of {words.name(entry, a)}"
+        for a, rule in judged.releases
+        if f"{rule} of {words.name(entry, a)}" not in wait.released_by
+    ]
     if missing or (judged.takers and wait.held_by.startswith("nobody")):
         raise NotCertified(f"{', '.join(missing) or 'a holder'} is not told: {wait.line()}")
 
@@ -127,8 +134,10 @@ def _marked(lookup: Lookup, judged: Judged) -> None:
                 continue
             after = copied(before)
             take(graph.system, after, int(graph.space.via[edge]))
-            if claim.bits and not any(told.turn(before, after, a, claim)) and not (
-                _removable(graph.system, before, claim) or _removable(graph.system, after, claim)
+            if (
+                claim.bits
+                and not any(told.turn(before, after, a, claim))
+                and not (_removable(graph.system, before, claim) or _removable(graph.system, after, claim))
             ):
                 raise NotCertified(f"{step[1]} of actor {a} does not change what is waited for")
             if claim.named == (PAGE,) and not told.turn(before, after, a, claim)[which]:

@@ -152,9 +152,20 @@ class _Judge:
         away = self._taken_away()
         named = last(met) if met and away is None else 0
         taking, releasing = away or self._turns(named, whole, there)
-        return Judged(self.component, "livelock", expected, page, whole, named, met, away is not None,
-                      takers=self._steps(taking), releases=self._steps(releasing),
-                      taking=self.edges[taking], releasing=self.edges[releasing])  # fmt: skip
+        return Judged(
+            self.component,
+            "livelock",
+            expected,
+            page,
+            whole,
+            named,
+            met,
+            away is not None,
+            takers=self._steps(taking),
+            releases=self._steps(releasing),
+            taking=self.edges[taking],
+            releasing=self.edges[releasing],
+        )
 
     def _met(self) -> tuple[int, bool]:
         """The obstacles that refuse the waiter's steps in the component, and whether a split met its references."""
@@ -247,8 +258,9 @@ class _Judge:
             before, after = (self.lookup.each(states[mine], held, a) for states in (self.source, self.target))
             more[mine[before < after]], less[mine[before > after]] = True, True
         if named == OB_REFS:
-            was, now = (self.lookup.each(states, lambda s: run.batches(s, page, whole))
-                        for states in (self.source, self.target))  # fmt: skip
+            was, now = (
+                self.lookup.each(states, lambda s: run.batches(s, page, whole)) for states in (self.source, self.target)
+            )
             more |= self.inside & (was < now)
             less |= self.inside & (was > now)
         more, less = more | taken, less | freed

@@ -210,8 +210,12 @@ def _fed(graph: Graph, component: Component, members: set[int], way: list[int]) 
         starved = [t for t in range(len(graph.system.choices)) if asleep & enabled & 1 << t and t not in stepped]
         if not starved:
             return way
-        steps = {e for v in members for e in _edges(graph, v)
-                 if int(space.via[e]) >> 16 == starved[0] and int(space.to[e]) in members}  # fmt: skip
+        steps = {
+            e
+            for v in members
+            for e in _edges(graph, v)
+            if int(space.via[e]) >> 16 == starved[0] and int(space.to[e]) in members
+        }
         way = way + _round_trip(graph, component.entry, members, steps)
 
 

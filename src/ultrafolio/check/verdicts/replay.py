@@ -44,15 +44,20 @@ class Step:
 
     def record(self) -> dict[str, Any]:
         """The step as JSON: what it was, not the states around it."""
-        return {"by": self.by, "actor": self.actor, "kind": self.kind, "rule": self.rule, "op": self.op,
-                "page": self.page, "outcome": self.outcome_word}  # fmt: skip
+        return {
+            "by": self.by,
+            "actor": self.actor,
+            "kind": self.kind,
+            "rule": self.rule,
+            "op": self.op,
+            "page": self.page,
+            "outcome": self.outcome_word,
+        }
 
 
 def frozen(lists: State) -> Any:
     """The mutable sections as nested tuples: comparable, hashable."""
-    return tuple(
-        tuple(tuple(getattr(row, name) for name in row.__slots__) for row in section) for section in lists[2:]
-    )
+    return tuple(tuple(tuple(getattr(row, name) for name in row.__slots__) for row in section) for section in lists[2:])
 
 
 def replay(system: System, path: Sequence[int], rules: Any = None) -> tuple[list[Step], State]:

@@ -23,10 +23,14 @@ def scope_of(story: Scenario, made: System, policy: Policy) -> dict[str, Any]:
         actors.setdefault(ACTOR_KINDS[kind], []).append("endless" if starts == ENDLESS else starts)
     orders = Counter(story.memory["folios"])
     return {
-        "folios": len(story.memory["folios"]), "orders": {str(order): n for order, n in sorted(orders.items())},
-        "pages": len(made.state.mm), "actors": actors, "variants": list(policy.variants), "faults": _faults(story),
+        "folios": len(story.memory["folios"]),
+        "orders": {str(order): n for order, n in sorted(orders.items())},
+        "pages": len(made.state.mm),
+        "actors": actors,
+        "variants": list(policy.variants),
+        "faults": _faults(story),
         "assumes": STEPS,
-    }  # fmt: skip
+    }
 
 
 def _faults(story: Scenario) -> list[str]:
@@ -46,8 +50,10 @@ def _faults(story: Scenario) -> list[str]:
 def scope_text(scope: dict[str, Any]) -> str:
     """The scope as one sentence."""
     orders = ", ".join(f"{n} of order {order}" for order, n in scope["orders"].items())
-    actors = "; ".join(f"{len(starts)} {kind}{'s' if len(starts) > 1 else ''} ({', '.join(map(str, starts))})"
-                       for kind, starts in scope["actors"].items())  # fmt: skip
+    actors = "; ".join(
+        f"{len(starts)} {kind}{'s' if len(starts) > 1 else ''} ({', '.join(map(str, starts))})"
+        for kind, starts in scope["actors"].items()
+    )
     extra = [f"variants: {', '.join(scope['variants'])}"] if scope["variants"] else []
     extra += [f"injected: {fault}" for fault in scope["faults"]]
     more = "".join(f"{part}; " for part in extra)

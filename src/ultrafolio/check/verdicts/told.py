@@ -40,16 +40,26 @@ def livelock(entry: State, claim: Claim, held: Sequence[str], takers: Steps, rel
     takers = [step for step in takers if step[0] != t] or takers
     taken = claim.named == (PAGE,)
     bits = claim.bits
-    what = (f"page {page} to stay accessible" if taken else
-            words.what_for(entry, bits, page, claim.whole) if bits else f"a turn on page {page}")  # fmt: skip
+    what = (
+        f"page {page} to stay accessible"
+        if taken
+        else words.what_for(entry, bits, page, claim.whole)
+        if bits
+        else f"a turn on page {page}"
+    )
     if taken:
         held = [f"{who(entry, a)}, which takes it away by {rule}" for a, rule in takers]
     if bits and not held:
         held = [f"{who(entry, a)}, by {rule}" for a, rule in takers]
     said = joined(held) or joined(who(entry, a) for a, _ in takers) or "nobody for good"
     released = joined(f"{rule} of {words.name(entry, a)}" for a, rule in releases) or "the waiter's next try"
-    return Wait(words.waiter_words(entry, t, page), what, said, released,
-                taken_by=joined(f"{rule} of {who(entry, a)}" for a, rule in takers))  # fmt: skip
+    return Wait(
+        words.waiter_words(entry, t, page),
+        what,
+        said,
+        released,
+        taken_by=joined(f"{rule} of {who(entry, a)}" for a, rule in takers),
+    )
 
 
 def who(entry: State, a: int) -> str:

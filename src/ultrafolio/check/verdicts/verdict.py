@@ -42,6 +42,7 @@ KINDS = ("safety", "fatal", "permanent", "livelock", "transient")
 MAX_STATES, MAX_MIB = 20_000_000, 8192
 """Limits of an exploration where none are given."""
 
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One property's verdict. verdict: holds, violated or unknown; kind: one of KINDS, or None.
@@ -77,16 +78,29 @@ class Finding:
 
     def record(self) -> dict[str, Any]:
         wait = self.wait.record() if self.wait else NO_WAIT
-        return {"name": self.name, "verdict": self.verdict, "kind": self.kind, "expected": self.expected,
-                "depth": len(self.steps) or None, "trivial": self.trivial, **wait,
-                "obstacles": list(self.obstacles), "trace": [s.record() for s in self.steps],
-                "cycle": [s.record() for s in self.cycle]}  # fmt: skip
+        return {
+            "name": self.name,
+            "verdict": self.verdict,
+            "kind": self.kind,
+            "expected": self.expected,
+            "depth": len(self.steps) or None,
+            "trivial": self.trivial,
+            **wait,
+            "obstacles": list(self.obstacles),
+            "trace": [s.record() for s in self.steps],
+            "cycle": [s.record() for s in self.cycle],
+        }
 
     def brief(self) -> dict[str, Any]:
         """The finding as one waiting actor's verdict; an expected wait has kind permanent."""
         assert self.wait is not None
-        return {"actor": self.waiter, "property": self.name, "kind": "permanent" if self.expected else self.kind,
-                "expected": self.expected, **self.wait.record()}  # fmt: skip
+        return {
+            "actor": self.waiter,
+            "property": self.name,
+            "kind": "permanent" if self.expected else self.kind,
+            "expected": self.expected,
+            **self.wait.record(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +147,7 @@ class Result(Tabular):
         for finding in self.findings:
             if finding.wait and finding.actor is not None:
                 mine.setdefault(finding.actor, []).append(finding)
+
         def rank(finding: Finding) -> Any:
             return finding.kind == "transient", finding.expected, finding.rank
 
@@ -146,8 +161,11 @@ class Result(Tabular):
             return []
         kinds = [kind for kind, starts in self.scope.get("actors", {}).items() for _ in starts]  # in the actors' order
         waiting = {finding.actor for finding in self.waits}
-        return [f"{kind} {number}" for number, kind in enumerate(kinds)
-                if number not in waiting and ACTOR_KINDS.index(kind) in (VCPU, *DEVICES)]  # fmt: skip
+        return [
+            f"{kind} {number}"
+            for number, kind in enumerate(kinds)
+            if number not in waiting and ACTOR_KINDS.index(kind) in (VCPU, *DEVICES)
+        ]
 
     @property
     def verdict(self) -> str:
@@ -159,15 +177,27 @@ class Result(Tabular):
         """The JSON object of formats.md §3."""
         worst = self.worst
         return {
-            "scenario": self.scenario, "policy": self.policy, "verdict": self.verdict, "kind": worst.kind,
-            "expected": worst.expected, "depth": len(worst.steps) or self.depth, "states": self.states,
-            "edges": self.edges, "levels": self.depth, "leads_to": self.leads_to,
-            **(worst.wait.record() if worst.wait else NO_WAIT), "trace": [s.record() for s in worst.steps],
-            "cycle": [s.record() for s in worst.cycle], "properties": [f.record() for f in self.findings],
-            "waits": [f.brief() for f in self.waits], "never_waits": self.never_waits, "scope": self.scope,
-            "never_fired": self.never_fired, "reason": self.reason or None,
+            "scenario": self.scenario,
+            "policy": self.policy,
+            "verdict": self.verdict,
+            "kind": worst.kind,
+            "expected": worst.expected,
+            "depth": len(worst.steps) or self.depth,
+            "states": self.states,
+            "edges": self.edges,
+            "levels": self.depth,
+            "leads_to": self.leads_to,
+            **(worst.wait.record() if worst.wait else NO_WAIT),
+            "trace": [s.record() for s in worst.steps],
+            "cycle": [s.record() for s in worst.cycle],
+            "properties": [f.record() for f in self.findings],
+            "waits": [f.brief() for f in self.waits],
+            "never_waits": self.never_waits,
+            "scope": self.scope,
+            "never_fired": self.never_fired,
+            "reason": self.reason or None,
             "reproduce": f"{self.command} --json" if self.command else None,
-        }  # fmt: skip
+        }
 
     def json(self) -> str:
         return json.dumps(self.record(), ensure_ascii=False)
@@ -210,31 +240,63 @@ class Extent:
 WHOLE = Extent()
 
 
-def check(story: Scenario, name: str, policy: Policy, policy_name: str, extent: Extent = WHOLE,
-          watch: Watch = unwatched) -> Result:  # fmt: skip
+def check(
+    story: Scenario, name: str, policy: Policy, policy_name: str, extent: Extent = WHOLE, watch: Watch = unwatched
+) -> Result:
     """Explore the scenario under the policy and judge its properties. Every story in the result is certified."""
     safety = extent.safety or extent.symmetry
     made = system(story, policy)
-    graph = explore(made, max_states=extent.max_states, max_mib=extent.max_mib, edges=not safety,
-                    threads=extent.threads, fold=extent.symmetry, watch=watch)  # fmt: skip
+    graph = explore(
+        made,
+        max_states=extent.max_states,
+        max_mib=extent.max_mib,
+        edges=not safety,
+        threads=extent.threads,
+        fold=extent.symmetry,
+        watch=watch,
+    )
     typed = ["ultrafolio", "check", name, "--policy", policy_name, *extent.words()]
     kinds = {ACTOR_KINDS[kind] for kind, _ in story.actors}
-    fired = {RULES[pc].name: int(n) for pc, n in enumerate(graph.space.fired)
-             if pc in RULES and kinds.intersection(RULES[pc].takers)}  # fmt: skip
+    fired = {
+        RULES[pc].name: int(n)
+        for pc, n in enumerate(graph.space.fired)
+        if pc in RULES and kinds.intersection(RULES[pc].takers)
+    }
     try:
         findings = _safety(graph) + ([] if safety else _liveness(graph))
     except NotCertified as error:
-        raise Defect(f"{name} under {policy_name}: a verdict that its certificate does not bear out: {error}",
-                     _report(story, policy, shlex.join(typed), error)) from error  # fmt: skip
-    return Result(name, policy_name, findings, graph.states, graph.edges, graph.depth,
-                  graph.complete, graph.reason, fired, shlex.join(typed), scope_of(story, made, policy))  # fmt: skip
+        raise Defect(
+            f"{name} under {policy_name}: a verdict that its certificate does not bear out: {error}",
+            _report(story, policy, shlex.join(typed), error),
+        ) from error
+    return Result(
+        name,
+        policy_name,
+        findings,
+        graph.states,
+        graph.edges,
+        graph.depth,
+        graph.complete,
+        graph.reason,
+        fired,
+        shlex.join(typed),
+        scope_of(story, made, policy),
+    )
 
 
 def _report(story: Scenario, policy: Policy, command: str, error: NotCertified) -> dict[str, Any]:
     """What a defect's file holds: the system, the story that was not confirmed, and how to get it again."""
-    return {"format": "ultrafolio-defect", "version": 1, "made_by": f"ultrafolio {__version__}", "rules": digest(),
-            "reproduce": command, "why": str(error), "path": list(error.path), "policy": asdict(policy),
-            "scenario": document(story)}  # fmt: skip
+    return {
+        "format": "ultrafolio-defect",
+        "version": 1,
+        "made_by": f"ultrafolio {__version__}",
+        "rules": digest(),
+        "reproduce": command,
+        "why": str(error),
+        "path": list(error.path),
+        "policy": asdict(policy),
+        "scenario": document(story),
+    }
 
 
 def _safety(graph: Graph) -> list[Finding]:
@@ -291,8 +353,21 @@ def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
         raise
     named = (PAGE,) if judged.taken else obstacle_names(judged.named)
     waiter = words.name(lookup.state(entry), t)
-    return Finding(name, "violated", judged.kind, judged.expected, steps, cycle, wait, t, False, waiter, entry, named,
-                   claim_of(judged))  # fmt: skip
+    return Finding(
+        name,
+        "violated",
+        judged.kind,
+        judged.expected,
+        steps,
+        cycle,
+        wait,
+        t,
+        False,
+        waiter,
+        entry,
+        named,
+        claim_of(judged),
+    )
 
 
 def _begun(graph: Graph) -> set[str]:
@@ -322,8 +397,11 @@ def _transients(lookup: Lookup, stuck: set[tuple[str, int, int]]) -> list[Findin
     for t, unshares in itertools.product(range(len(graph.system.choices)), (0, 1)):
         name = LEADS_TO[unshares]
         mine = met[t, unshares]
-        stalls = [(int(mine[code, page]), code) for code, page in np.argwhere(mine >= 0).tolist()
-                  if _is_stall(code) and (name, t, page) not in stuck]  # fmt: skip
+        stalls = [
+            (int(mine[code, page]), code)
+            for code, page in np.argwhere(mine >= 0).tolist()
+            if _is_stall(code) and (name, t, page) not in stuck
+        ]
         made += [_transient(lookup, t, *min(stalls))] if stalls else []
     return made
 
@@ -344,5 +422,17 @@ def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
     obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().waited_page(state, t))
     whole = state.task[t].pc == SPLIT
     wait = words.in_words(state, t, obstacle, page, whole)
-    return Finding(_property(state, t), "holds", "transient", False, steps, [], wait, t, False, words.name(state, t),
-                   number, (OBSTACLES[obstacle.bit_length() - 1],))  # fmt: skip
+    return Finding(
+        _property(state, t),
+        "holds",
+        "transient",
+        False,
+        steps,
+        [],
+        wait,
+        t,
+        False,
+        words.name(state, t),
+        number,
+        (OBSTACLES[obstacle.bit_length() - 1],),
+    )

@@ -82,8 +82,12 @@ class Cells:
         if values is not None and len(values) == 1:
             return constant(next(iter(values)))
         reads = frozenset((name,)) | index.reads
-        return Term(self.variable(section, name, index), values=values, reads=reads,
-                    cell=None if at is None else (section, name, at))  # fmt: skip
+        return Term(
+            self.variable(section, name, index),
+            values=values,
+            reads=reads,
+            cell=None if at is None else (section, name, at),
+        )
 
     def variable(self, section: str, name: str, index: Term) -> str:
         """The Promela name of a cell."""

@@ -14,6 +14,7 @@ PREFIX = "my_"
 """What every temporary begins with."""
 OUTCOME, BROKEN = "my_outcome", "my_broken"
 
+
 @dataclass(frozen=True, slots=True)
 class Set:
     """An assignment to a variable of the state or to a temporary."""
@@ -162,8 +163,11 @@ def lines(nodes: Iterable[Node], depth: int, outcome: bool) -> list[str]:
                     text[-1] += " ->"
                 text += [*lines(no, depth + 1, outcome), f"{pad}fi;"]
             case For(variable, first, last, body):
-                text += [f"{pad}for ({variable} : {first.text} .. {last.text}) {{", *lines(body, depth + 1, outcome),
-                         f"{pad}}}"]  # fmt: skip
+                text += [
+                    f"{pad}for ({variable} : {first.text} .. {last.text}) {{",
+                    *lines(body, depth + 1, outcome),
+                    f"{pad}}}",
+                ]
             case Break():
                 text.append(f"{pad}break;")
             case End(value) if value.const is not None and value.const < 0:

@@ -39,9 +39,13 @@ class Option:
 
 
 def export(
-    system: System, *, fair: bool = False, properties: bool = False, changed: Mapping[str, str] | None = None,
+    system: System,
+    *,
+    fair: bool = False,
+    properties: bool = False,
+    changed: Mapping[str, str] | None = None,
     command: str = "",
-) -> str:  # fmt: skip
+) -> str:
     """The Promela program of a scenario under a policy.
 
     One process, for safety and for counts:
@@ -165,32 +169,57 @@ class _Program:
         formulas = self._formulas() if fair else []
         state = self.cells.declarations()
         body = "\n".join([*processes, *formulas])
-        names = sorted({word for word in re.findall(r"\b[A-Z][A-Z0-9_]+\b", body) if word in self.source.constants},
-                       key=list(self.source.constants).index)  # fmt: skip
+        names = sorted(
+            {word for word in re.findall(r"\b[A-Z][A-Z0-9_]+\b", body) if word in self.source.constants},
+            key=list(self.source.constants).index,
+        )
         defines = [f"#define {name} {self.source.constants[name]}" for name in names]
         local = [f"hidden int {name};" for name in sorted(set(_TEMPORARY.findall(body)))]
-        return "\n".join([*self._head(fair, command), "", *defines, "", "/* the state */", *state, "",
-                          "/* temporaries of one step, not part of the state */", *local, "", body])  # fmt: skip
+        return "\n".join(
+            [
+                *self._head(fair, command),
+                "",
+                *defines,
+                "",
+                "/* the state */",
+                *state,
+                "",
+                "/* temporaries of one step, not part of the state */",
+                *local,
+                "",
+                body,
+            ]
+        )
 
     def _head(self, fair: bool, command: str) -> list[str]:
         cfg = self.system.state.cfg[0]
         policy = ", ".join(f"{name} {int(cfg[name])}" for name in layout.CFG.names or ())
-        lines = ["Generated from the rules of ultrafolio; do not edit.", f"cfg: {policy}",
-                 f"actors: {', '.join(self.names)}"]  # fmt: skip
+        lines = [
+            "Generated from the rules of ultrafolio; do not edit.",
+            f"cfg: {policy}",
+            f"actors: {', '.join(self.names)}",
+        ]
         if self.properties:
             lines += [f"property {n}: {name}" for n, name in enumerate(PROPERTIES) if n]
         if fair:
             lines.append("fairness: pan -f; `choices` can always stop for good, so none of its steps is forced")
             strong = sum(o.rule.fairness == STRONG for o in self.options)
-            lines.append(f"strongly fair steps: {strong}, " + (
-                "assumed in the formulas" if strong <= MOST_HANDED else
-                "too many for a formula, taken as weakly fair: what holds, holds; a cycle may starve a sleeper"))
+            lines.append(
+                f"strongly fair steps: {strong}, "
+                + (
+                    "assumed in the formulas"
+                    if strong <= MOST_HANDED
+                    else "too many for a formula, taken as weakly fair: what holds, holds; a cycle may starve a sleeper"
+                )
+            )
         lines += [f"reproduce: {command.replace('*/', '* /')}"] if command else []
         return ["/* " + "\n   ".join(lines) + " */"]
 
     def _processes(self) -> list[str]:
-        fair = [self._process(name, [o for o in self.options if o.actor == t and o.rule.fair], self._strays(t))
-                for t, name in enumerate(self.names)]  # fmt: skip
+        fair = [
+            self._process(name, [o for o in self.options if o.actor == t and o.rule.fair], self._strays(t))
+            for t, name in enumerate(self.names)
+        ]
         unfair = [o for o in self.options if not o.rule.fair]
         return [*(p for p in fair if p), self._process("choices", unfair, ["break"])]
 
@@ -210,16 +239,23 @@ class _Program:
             op, page = option.choice
             title += f" {OPS[op]} {page}" if rule.pc == layout.RUN else f" {page}"
         outcome = any(OUTCOME in line for line in lines([n for n in option.body if not isinstance(n, End)], 0, False))
-        return [f"    :: d_step {{ /* {title} */", f"        {option.guard.text} ->",
-                *lines(option.body, 2, outcome), "    }"]  # fmt: skip
+        return [
+            f"    :: d_step {{ /* {title} */",
+            f"        {option.guard.text} ->",
+            *lines(option.body, 2, outcome),
+            "    }",
+        ]
 
     def _strays(self, of: int | None = None) -> list[str]:
         """An assertion for each thread that jumps to a stored place: that it stands at a rule it was seen to reach."""
         found = []
         for t in range(len(self.names)) if of is None else [of]:
             pc = self._pc(t).text
-            if any(isinstance(node, Set) and node.target == pc and node.value.const is None
-                   for option in self.options for node in walk(option.body)):  # fmt: skip
+            if any(
+                isinstance(node, Set) and node.target == pc and node.value.const is None
+                for option in self.options
+                for node in walk(option.body)
+            ):
                 places = [self.source.places.get(n, constant(n)).text for n in self._places(t)]
                 found.append(f"d_step {{ {' && '.join(f'{pc} != {place}' for place in places)} -> assert(false) }}")
         return found

@@ -306,8 +306,12 @@ class Reader(Values):
 
 def _forget(env: Env, body: Sequence[ast.stmt]) -> Env:
     """Without the local names that `body`, which may or may not have run, assigns: what reads one later is refused."""
-    names = {n.id for statement in body for n in ast.walk(statement)
-             if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}  # fmt: skip
+    names = {
+        n.id
+        for statement in body
+        for n in ast.walk(statement)
+        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
     return Env({name: value for name, value in env.local.items() if name not in names}, env.known)
 
 

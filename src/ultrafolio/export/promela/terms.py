@@ -13,8 +13,23 @@ Cell = tuple[str, str, int]
 """One integer of the state: section, field, index."""
 
 # Promela binds as C does; a term remembers how strongly its outermost operator binds
-_LEVELS = {"||": 1, "&&": 2, "|": 3, "&": 5, "==": 6, "!=": 6, "<": 7, "<=": 7, ">": 7, ">=": 7,
-           "<<": 8, ">>": 8, "+": 9, "-": 9, "*": 10}  # fmt: skip
+_LEVELS = {
+    "||": 1,
+    "&&": 2,
+    "|": 3,
+    "&": 5,
+    "==": 6,
+    "!=": 6,
+    "<": 7,
+    "<=": 7,
+    ">": 7,
+    ">=": 7,
+    "<<": 8,
+    ">>": 8,
+    "+": 9,
+    "-": 9,
+    "*": 10,
+}
 _ATOM = 12
 _OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _COMPARE = frozenset(_OPPOSITE)
@@ -90,8 +105,17 @@ def binary(op: str, a: Term, b: Term) -> Term:
 def _fold(op: str, a: int, b: int) -> Term:
     if op in _COMPARE:
         return _boolean({"==": a == b, "!=": a != b, "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[op])
-    return constant({"+": a + b, "-": a - b, "*": a * b, "|": a | b, "&": a & b,
-                     "<<": a << b if op == "<<" else 0, ">>": a >> b if op == ">>" else 0}[op])  # fmt: skip
+    return constant(
+        {
+            "+": a + b,
+            "-": a - b,
+            "*": a * b,
+            "|": a | b,
+            "&": a & b,
+            "<<": a << b if op == "<<" else 0,
+            ">>": a >> b if op == ">>" else 0,
+        }[op]
+    )
 
 
 def _decide(op: str, a: frozenset[int] | None, b: frozenset[int] | None) -> bool | None:

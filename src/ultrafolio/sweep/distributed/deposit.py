@@ -124,10 +124,12 @@ def checked(url: str) -> str:
         fs.FileSystem.from_uri(url)
     except Exception as error:  # of many types: Arrow's own, and those of the store's client
         raise InputError(
-            "--deposit: no such kind of place, or it cannot be reached", value=url,
-            allowed="redis:, a folder that all workers share, s3://BUCKET/PREFIX", cause=str(error).splitlines()[0],
+            "--deposit: no such kind of place, or it cannot be reached",
+            value=url,
+            allowed="redis:, a folder that all workers share, s3://BUCKET/PREFIX",
+            cause=str(error).splitlines()[0],
             then="ultrafolio sweep PLAN.toml --executor celery --deposit redis:",
-        ) from None  # fmt: skip
+        ) from None
     return url
 
 

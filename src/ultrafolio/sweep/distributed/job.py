@@ -275,13 +275,17 @@ def connect(url: str) -> Any:
         from redis.retry import Retry
     except ImportError:
         raise InputError(
-            "celery needs the packages of the extra 'workers'", value="redis", allowed="redis and celery installed",
+            "celery needs the packages of the extra 'workers'",
+            value="redis",
+            allowed="redis and celery installed",
             then="pip install 'ultrafolio[workers]'",
-        ) from None  # fmt: skip
+        ) from None
     return Redis.from_url(
-        url, socket_timeout=20, retry=Retry(ConstantBackoff(RETRY_SECONDS), int(AWAY_SECONDS / RETRY_SECONDS)),
+        url,
+        socket_timeout=20,
+        retry=Retry(ConstantBackoff(RETRY_SECONDS), int(AWAY_SECONDS / RETRY_SECONDS)),
         retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError],
-    )  # fmt: skip
+    )
 
 
 def queued(client: Any) -> int:

@@ -44,9 +44,12 @@ class OwnWorkers:
         if self._started > REPLACED:
             tail = self._log.read_text(errors="replace").splitlines()[-8:]
             raise InputError(
-                "the workers end again and again\n" + "\n".join(tail), value=f"{self._started} times",
-                allowed="a worker that stays", cause="the last lines of their log are above", then=f"less {self._log}",
-            )  # fmt: skip
+                "the workers end again and again\n" + "\n".join(tail),
+                value=f"{self._started} times",
+                allowed="a worker that stays",
+                cause="the last lines of their log are above",
+                then=f"less {self._log}",
+            )
         self._process = self._start()
 
     def finish(self) -> None:
@@ -77,9 +80,13 @@ class OwnWorkers:
             # A session of its own: Ctrl-C is for the client, which then says what to do.
             return launch(
                 [*worker_command(self._count), "--hostname", f"own-{os.getpid()}-{self._started}@%h"],
-                env={**os.environ, VARIABLE: self._url, "PYTHONPATH": path, **self._files}, cwd=self._root,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                env={**os.environ, VARIABLE: self._url, "PYTHONPATH": path, **self._files},
+                cwd=self._root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
 
 def worker_command(count: int) -> list[str]:
@@ -93,9 +100,9 @@ def checkout(url: str) -> Path:
     root = Path(errors.__file__).resolve().parents[2]
     if not (root / "workers" / "app.py").exists():
         raise InputError(
-            "--workers: the workers' code is not installed with the library", value=str(root), allowed="a checkout",
+            "--workers: the workers' code is not installed with the library",
+            value=str(root),
+            allowed="a checkout",
             then=f"in a checkout, or in the image: {VARIABLE}={url} celery -A workers.app worker",
-        )  # fmt: skip
+        )
     return root
-
-

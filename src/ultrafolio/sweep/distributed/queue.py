@@ -77,15 +77,19 @@ def read_ticket(folder: Path) -> Ticket | None:
         return None
     except msgspec.DecodeError as error:
         raise InputError(
-            f"{path}: damaged", value=str(error), allowed="the file as the sweep wrote it",
+            f"{path}: damaged",
+            value=str(error),
+            allowed="the file as the sweep wrote it",
             then=f"delete only {path}, then repeat the sweep: what was fetched is kept",
-        ) from None  # fmt: skip
+        ) from None
     if ticket.version != TICKET_VERSION:
         raise InputError(
-            f"{path}: a job of another version", value=ticket.version, allowed=str(TICKET_VERSION),
+            f"{path}: a job of another version",
+            value=ticket.version,
+            allowed=str(TICKET_VERSION),
             cause="another ultrafolio wrote it",
             then=f"delete only {path}, then repeat the sweep: what was fetched is kept",
-        )  # fmt: skip
+        )
     return ticket
 
 
@@ -145,9 +149,15 @@ class Queue:
                 raise unreachable(url, error) from None
 
     def _submit(
-        self, client: Any, url: str, store: Store, work: Work, spans: list[range], stop: int,
+        self,
+        client: Any,
+        url: str,
+        store: Store,
+        work: Work,
+        spans: list[range],
+        stop: int,
         stopped: Callable[[], bool],
-    ) -> Ticket | None:  # fmt: skip
+    ) -> Ticket | None:
         """Make the job, or join the one that computes the same; returns once everything is queued.
 
         None when it was stopped before there was a job.
@@ -165,10 +175,17 @@ class Queue:
             if stopped():
                 return None
             record = Record(
-                str(work.plan.path.resolve()), work.plan.text, work.engine, work.cells.COLUMNS,
-                _count(work, spans), len(chunks), checked(self.deposit), probe,
-                self.limits.seconds, self.limits.megabytes,
-            )  # fmt: skip
+                str(work.plan.path.resolve()),
+                work.plan.text,
+                work.engine,
+                work.cells.COLUMNS,
+                _count(work, spans),
+                len(chunks),
+                checked(self.deposit),
+                probe,
+                self.limits.seconds,
+                self.limits.megabytes,
+            )
             job.submit(record, chunks)
             if first := claim_same(client, same, name):  # two clients in one moment: the first one's job it is
                 job.forget()
@@ -176,9 +193,15 @@ class Queue:
         known = job.record()
         assert known is not None, "the job was there a moment ago"
         ticket = Ticket(
-            job.name, same, secrets.token_hex(8), store.next_run(), without_password(url), known, job.chunks(),
+            job.name,
+            same,
+            secrets.token_hex(8),
+            store.next_run(),
+            without_password(url),
+            known,
+            job.chunks(),
             stop,
-        )  # fmt: skip
+        )
         job.join(ticket.client)
         replace(self.folder / "job.json", msgspec.json.encode(ticket))
         if job.name == name:
@@ -191,15 +214,19 @@ class Queue:
     def _check(self, ticket: Ticket, work: Work) -> None:
         if ticket.record.engine != work.engine:
             raise InputError(
-                f"{self.folder}: its job runs other rules", value=ticket.record.engine, allowed=work.engine,
+                f"{self.folder}: its job runs other rules",
+                value=ticket.record.engine,
+                allowed=work.engine,
                 cause="this installation changed since the sweep was submitted",
                 then=f"ultrafolio sweep revoke {self.folder}, or come back with the former version",
-            )  # fmt: skip
+            )
         if self.fresh:
             raise InputError(
-                f"{self.folder}: a sweep of this store is under way", value=f"job {ticket.job}",
-                allowed="--rerun when it is done", then=f"ultrafolio sweep attach {self.folder}",
-            )  # fmt: skip
+                f"{self.folder}: a sweep of this store is under way",
+                value=f"job {ticket.job}",
+                allowed="--rerun when it is done",
+                then=f"ultrafolio sweep attach {self.folder}",
+            )
         self.say(f"coming back to job {ticket.job}")
 
 
@@ -278,9 +305,11 @@ class _Fetch:
                 return
             (self._queue.folder / "job.json").unlink(missing_ok=True)
             raise InputError(
-                f"job {self._ticket.job} was revoked", value=f"{len(self._left)} chunks were left",
-                allowed="a job that runs", then="repeat the sweep: what was fetched is kept",
-            )  # fmt: skip
+                f"job {self._ticket.job} was revoked",
+                value=f"{len(self._left)} chunks were left",
+                allowed="a job that runs",
+                then="repeat the sweep: what was fetched is kept",
+            )
         self._tell(state)
         now = time.monotonic()
         if state == "running" and now - self._news > self._queue.quiet_seconds:
@@ -372,15 +401,20 @@ def send(url: str, job: str, chunks: Iterable[tuple[int, Spans]]) -> None:
         from celery import Celery
     except ImportError:
         raise InputError(
-            "celery needs the packages of the extra 'workers'", value="celery", allowed="redis and celery installed",
+            "celery needs the packages of the extra 'workers'",
+            value="celery",
+            allowed="redis and celery installed",
             then="pip install 'ultrafolio[workers]'",
-        ) from None  # fmt: skip
+        ) from None
     app = Celery("ultrafolio", broker=broker_url(url), set_as_current=False)
     app.conf.update(
-        task_ignore_result=True, task_serializer="json", accept_content=["json"], task_default_queue=QUEUE,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_default_queue=QUEUE,
         broker_transport_options={"visibility_timeout": VISIBILITY_SECONDS},
         task_publish_retry_policy={"max_retries": int(AWAY_SECONDS), "interval_start": 0, "interval_max": 1},
-    )  # fmt: skip
+    )
     with app, app.producer_pool.acquire(block=True) as producer:
         for number, spans in chunks:
             app.send_task(TASK, args=(job, number, spans), queue=QUEUE, producer=producer)
@@ -401,9 +435,12 @@ def check_answer(url: str) -> None:
 def unreachable(url: str, error: Exception) -> InputError:
     """The error for a Redis that does not answer."""
     return InputError(
-        "Redis does not answer", value=without_password(url), allowed="a Redis or Valkey server that is up",
-        cause=str(error), then="ultrafolio sweep PLAN --executor celery --workers N starts one, and workers",
-    )  # fmt: skip
+        "Redis does not answer",
+        value=without_password(url),
+        allowed="a Redis or Valkey server that is up",
+        cause=str(error),
+        then="ultrafolio sweep PLAN --executor celery --workers N starts one, and workers",
+    )
 
 
 def find(folder: Path, url: str | None) -> tuple[Ticket, Job, Any, str]:
@@ -412,9 +449,11 @@ def find(folder: Path, url: str | None) -> tuple[Ticket, Job, Any, str]:
     ticket = read_ticket(store.folder)
     if ticket is None:
         raise InputError(
-            f"{folder}: no job is under way", value="there is no job.json", allowed="a store whose sweep was detached",
+            f"{folder}: no job is under way",
+            value="there is no job.json",
+            allowed="a store whose sweep was detached",
             then=f"ultrafolio sweep status {folder}",
-        )  # fmt: skip
+        )
     check_answer(url or ticket.redis)
     client = connect(url or ticket.redis)
     return ticket, Job(client, ticket.job), client, url or ticket.redis

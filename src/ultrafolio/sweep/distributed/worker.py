@@ -92,9 +92,13 @@ class Worker:
             job.unstart(number)
             raise
         end = Commit(
-            number, new_part(number), self.name, sum(tally.computed for tally in tallies),
-            sum(tally.failed for tally in tallies), sum(tally.seconds for tally in tallies),
-        )  # fmt: skip
+            number,
+            new_part(number),
+            self.name,
+            sum(tally.computed for tally in tallies),
+            sum(tally.failed for tally in tallies),
+            sum(tally.seconds for tally in tallies),
+        )
         deposit = job.deposit(record)
         deposit.put(end.part, pack(rows, self.name, record, tallies))
         ours = job.commit(end)

@@ -117,9 +117,7 @@ class Crew:
     The board is shared memory: a stop flag, then the cell each slot is in.
     """
 
-    def __init__(
-        self, count: int, limits: Limits, work: Work, segment: Callable[[str], Segment], own: Segment
-    ) -> None:
+    def __init__(self, count: int, limits: Limits, work: Work, segment: Callable[[str], Segment], own: Segment) -> None:
         self._limits, self._seen, self._late = limits, dict[int, tuple[int, float]](), set[int]()
         self._work, self._schedule, self._segment, self._own = work, Schedule([], count), segment, own
         self._board = memoryview(mmap.mmap(-1, 8 * (count + 1))).cast("q")
@@ -296,9 +294,11 @@ def executor_of(workers: int | None, limits: Limits = NO_LIMITS) -> Executor:
     if workers == 0:
         if limits != NO_LIMITS:
             raise InputError(
-                "--workers 0: this process cannot end its own cells", value=limits, allowed="--workers 1 or more",
+                "--workers 0: this process cannot end its own cells",
+                value=limits,
+                allowed="--workers 1 or more",
                 then="repeat without --cell-seconds and --cell-memory",
-            )  # fmt: skip
+            )
         return InProcess()
     if workers is None:
         affinity = getattr(os, "sched_getaffinity", None)
