@@ -1,7 +1,7 @@
 """The state: one byte layout for the array, the checker's hash key and the store.
 
 A state is nine arrays of small integer records. Each array is a *section* and has one owner; a rule
-of another part may not look into it (``tests/test_walls.py`` holds every rule to that):
+of another part may not look into it (``tests/model/test_walls.py`` holds every rule to that):
 
     cfg    the policy and the scenario's constants, one record       nobody writes it
     who    what each actor is: kind, virtual machine, CPU, order     nobody writes it

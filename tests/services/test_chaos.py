@@ -1,0 +1,48 @@
+"""Rounds of faults in which also the store's clock jumps, and clients vanish; and the books are right."""
+
+import pytest
+
+import chaos_rounds
+import test_faults
+from running_cluster import ROOT
+from ultrafolio.model import scenario
+from ultrafolio.model.policies import find
+from ultrafolio.rpc.client import stamp
+from ultrafolio.rpc.v1 import guest_pb2
+from ultrafolio.state.validate import validate
+
+KILLS = {name: fault for name, fault in chaos_rounds.FAULTS.items() if name.startswith("kill")}
+
+
+def rounds(folder, seed, number, faults):
+    with chaos_rounds.own_clock(folder) as clock:
+        usable = {name: fault for name, fault in faults.items() if clock or not name.startswith("jump")}
+        return test_faults.rounds_of_faults(folder, seed, number, faults=usable)
+
+
+@pytest.fixture(autouse=True)
+def hung(monkeypatch):
+    """Every cluster has a group in which whoever touches waits; what is done to it is lawful in the end."""
+    plain = chaos_rounds.cluster_at
+
+    @chaos_rounds.contextmanager
+    def with_a_hang(folder):
+        with plain(folder) as cluster, cluster.client() as client:
+            story = scenario.read(ROOT / "scenarios/25-reboot-with-device.toml")
+            client.lay_out("gone", scenario.system(story, find("whole-folio", story.tables)), story.title)
+            client.guest.Configure(stamp(guest_pb2.ConfigureRequest(group="gone", actor=1, page=0)))
+            yield cluster
+            verdict = validate(client.store.history("gone"), lambda: client.state("gone"))
+            assert verdict.accepted, verdict
+
+    monkeypatch.setattr(chaos_rounds, "cluster_at", with_a_hang)
+
+
+def test_the_clock_jumps_and_clients_vanish(tmp_path):
+    """The seed is one whose five rounds move the clock both ways, lose a client and kill a part."""
+    assert rounds(tmp_path, 21, 5, chaos_rounds.OF_THE_WORLD | KILLS)["steps"] > 50
+
+
+@pytest.mark.slow
+def test_the_clock_jumps_and_clients_vanish_for_long(tmp_path):
+    assert rounds(tmp_path, 20_000, 200, chaos_rounds.OF_THE_WORLD | chaos_rounds.FAULTS)["steps"] > 20_000

@@ -1,0 +1,210 @@
+"""Hostile requests to every method, and hostile plans and scenarios: refused in words, within bounds, and all go on."""
+
+import random
+import re
+import time
+from functools import partial
+from pathlib import Path
+
+import grpc
+import pytest
+
+from running_cluster import ROOT, running
+from services.common.probe import serving
+from services.lab.jobs import Jobs
+from test_fuzz_services import NOT_CLEAR, filled
+from ultrafolio.errors import InputError
+from ultrafolio.model import scenario
+from ultrafolio.model.layout import blank
+from ultrafolio.rpc.client import connect
+from ultrafolio.rpc.cluster import Cluster
+from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2, lab_pb2, ultravisor_pb2
+
+METHODS = [
+    (name, method)
+    for name, file, service in (
+        ("ultravisor", ultravisor_pb2, "UltravisorService"),
+        ("host_mm", host_mm_pb2, "HostMmService"),
+        ("guest", guest_pb2, "GuestService"),
+        ("lab", lab_pb2, "LabService"),
+    )
+    for method in file.DESCRIPTOR.services_by_name[service].methods
+]
+LIMITS_MIB = {"ultravisor": 512, "host_mm": 512, "guest": 512, "lab": 2048}
+"""As in docker-compose.yml."""
+ROLES = ("lab", "host", "guest", "guest:0", "device")
+EVERY = 200
+"""Messages between two looks at the parts."""
+SHORT_S = 2.0
+
+
+def send(channel, method, messages):
+    """The status of a call whose request is these bytes, or whose requests."""
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    try:
+        if method.client_streaming:
+            channel.stream_unary(path)(iter(messages), timeout=1)
+        elif method.server_streaming:
+            for number, _ in enumerate(channel.unary_stream(path)(messages[0], timeout=1)):
+                if number > 20:
+                    break
+        else:
+            channel.unary_unary(path)(messages[0], timeout=1)
+    except StatusError as error:
+        assert error.what and error.reason
+        return error.code
+    return grpc.StatusCode.OK
+
+
+def changed(choose, data):
+    """The bytes of a message with something wrong in a tenth of all cases: the framing is valid otherwise."""
+    if not data or choose.random() < 0.9:
+        return data
+    at = choose.randrange(len(data))
+    return choose.choice((data[:at], data[:at] + bytes([choose.randrange(256)]) + data[at + 1 :], data + data[at:]))
+
+
+def asked_shortly(lab, slowest):
+    """Each part answers a short call; how long the slowest took."""
+    calls = (lambda: lab.ultravisor.HostKey(ultravisor_pb2.HostKeyRequest(), timeout=60),
+             lambda: lab.host.Explain(host_mm_pb2.ExplainRequest(group="fuzzed"), timeout=60),
+             lambda: lab.guest.Touch(guest_pb2.TouchRequest(group="nobody"), timeout=60),
+             lambda: lab.lab.ListGroups(lab_pb2.ListGroupsRequest(), timeout=60))  # fmt: skip
+    for call in calls:
+        begun = time.monotonic()
+        try:
+            call()
+        except StatusError as error:
+            assert error.code not in (*NOT_CLEAR, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED), error
+        slowest = max(slowest, time.monotonic() - begun)
+    return slowest
+
+
+def fuzz(folder, seed, number):
+    """Send so many messages; {codes, MiB per part, the slowest short call}."""
+    choose, codes, slowest = random.Random(seed), {}, 0.0
+    with running(folder) as where, Cluster.at(where) as lab:
+        group = ""
+        at = {part["service"]: part for part in where["services"]}
+        channels = {(name, role): connect(part["address"], role) for name, part in at.items() for role in ROLES}
+        for count in range(number):
+            if count % EVERY == 0:
+                slowest = asked_shortly(lab, slowest)
+                if group not in lab.store.groups():
+                    # the laboratory may delete it
+                    group = f"fuzzed-{count}"
+                    lab.lay_out_state(group, blank(8, 2, 1), [], "a group to be fuzzed")
+            name, method = choose.choice(METHODS)
+            shape = method.input_type._concrete_class
+            messages = [
+                changed(choose, filled(choose, shape, group).SerializeToString())
+                for _ in range(choose.randrange(1, 4) if method.client_streaming else 1)
+            ]
+            code = send(channels[name, choose.choice(ROLES)], method, messages)
+            assert code not in NOT_CLEAR, (count, method.name, messages)
+            codes[code.name] = codes.get(code.name, 0) + 1
+        peaks = {}
+        for name, part in at.items():
+            assert serving(part["address"]), name
+            text = Path(f"/proc/{part['pid']}/status").read_text()
+            peaks[name] = int(re.search(r"VmHWM:\s+(\d+)", text)[1]) >> 10
+            assert peaks[name] < LIMITS_MIB[name]
+        for channel in channels.values():
+            channel.close()
+    print(codes, peaks, f"slowest short call {slowest:.2f} s")
+    return codes, slowest
+
+
+def test_requests_to_every_method(tmp_path):
+    codes, _ = fuzz(tmp_path, 14, 1500)
+    assert codes["OK"] > 30 and codes["INVALID_ARGUMENT"] > 300 and codes["PERMISSION_DENIED"] > 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_requests_to_every_method_for_long(tmp_path):
+    _, slowest = fuzz(tmp_path, 100_000, 100_000)
+    assert slowest < SHORT_S
+
+
+# ------------------------------------------------------------------------------------------ plans and scenarios
+SNIPPETS = [
+    "0-2000000000", "-1", "1e400", "nan", "9" * 400, '"\\u0000"', "[]", "{}", "[[skip]]", "[grid]", "'''", "= ", "\n",
+    'touches = "/etc/shadow"', 'touches = "../../../../etc/shadow"', 'seed = "0-999999999999"', "[" * 300, "{a={b={}}}",
+    "1979-05-27", "true", '"../recordings/x"', "\u202e", '"=SUM(1)"', "folios = [40]", "starts = 4294967296",
+]  # fmt: skip
+
+
+def mutant(choose, text, others):
+    """A text with one to four things wrong."""
+    for _ in range(choose.randrange(1, 5)):
+        at, to = sorted(choose.randrange(len(text) + 1) for _ in range(2))
+        to = min(to, at + 40)
+        words = re.findall(r"[\w.]+", text) or ["x"]
+        word, other, snippet = choose.choice(words), choose.choice(words), choose.choice(SNIPPETS)
+        text = choose.choice(
+            (
+                text[:at] + text[to:],
+                text[:to] + text[at:],
+                text[:at] + snippet + text[to:],
+                text.replace(word, snippet, 1),
+                text.replace(word, other, 1),
+                text[:at] + choose.choice(others)[:200] + text[at:],
+            )
+        )
+    return text
+
+
+def refused(read, texts, choose, number):
+    """How many mutants are refused, each with an InputError; how many are taken."""
+    counts = [0, 0]
+    for _ in range(number):
+        text = mutant(choose, choose.choice(texts), texts)
+        try:
+            read(text)
+        except InputError as error:
+            assert error.what
+            assert "root:" not in str(error), "a line of another file"
+            counts[0] += 1
+        else:
+            counts[1] += 1
+    return counts
+
+
+def plans(folder, seed, number):
+    jobs = Jobs(folder / "sweeps", "unix:///nowhere")
+    texts = [file.read_text() for file in sorted((ROOT / "sweeps").glob("*.toml"))]
+    return refused(partial(tried, jobs), texts, random.Random(seed), number)
+
+
+def tried(jobs, text):
+    """A plan as the lab takes it, without making it a job."""
+    folder = jobs._folder / "0123456789abcdef"
+    jobs._tried(text, folder)
+    folder.rmdir()
+
+
+def scenarios(folder, seed, number):
+    texts = [file.read_text() for file in sorted((ROOT / "scenarios").glob("*.toml"))]
+
+    def read(text):
+        (folder / "s.toml").write_text(text, encoding="utf-8")
+        scenario.read(folder / "s.toml")
+
+    return refused(read, texts, random.Random(seed), number)
+
+
+@pytest.mark.parametrize("kind", [plans, scenarios])
+def test_hostile_texts_are_refused_in_words(tmp_path, kind):
+    bad, good = kind(tmp_path, 7, 400)
+    assert bad > 200 and good > 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", [plans, scenarios])
+def test_hostile_texts_for_long(tmp_path, kind):
+    bad, good = kind(tmp_path, 10_000, 5000)
+    print(kind.__name__, bad, good)
+    assert bad > 1000 and good > 20

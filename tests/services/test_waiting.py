@@ -1,0 +1,436 @@
+"""Calls that wait: until when, for whom, and what Explain says of them; the checker judges the same states."""
+
+import random
+import threading
+import time
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+
+from cluster_driver import DONE, ROOT, STOPPED, WAITS, Driven
+from patience import NEVER
+from running_cluster import entries, running
+from services.common.settings import Settings
+from services.host_mm.unfinished import KEY
+from services.launcher.cluster import Cluster, State, parts
+from ultrafolio.check.search.graph import explore
+from ultrafolio.check.verdicts.components import Lookup, judge
+from ultrafolio.check.verdicts.liveness import components_of
+from ultrafolio.engine.interp import to_lists
+from ultrafolio.errors import InputError
+from ultrafolio.model.layout import DISK, IMPORT_MAP, RING, TOUCH, UNSHARE, VCPU, WB_END, WB_IDLE, pack
+from ultrafolio.model.policies import PRESETS
+from ultrafolio.model.scenario import System
+from ultrafolio.rpc.client import request_id
+from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2
+from ultrafolio.waits.words import stalls
+
+"""Seconds of a deadline that no test comes to."""
+SCENARIOS = sorted(path.stem for path in (ROOT / "scenarios").glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("w")) as where:
+        yield where
+
+
+@pytest.fixture
+def lab(where):
+    lab = Driven(where)
+    yield lab
+    lab.close()
+
+
+class Caller(threading.Thread):
+    """Another client, whose call goes on meanwhile."""
+
+    def __init__(self, call, *arguments, **more):
+        super().__init__()
+        self.call, self.answer = lambda: call(*arguments, **more), None
+        self.start()
+
+    def run(self):
+        self.answer = self.call()
+
+    def end(self):
+        self.join(NEVER)
+        assert not self.is_alive(), "the call did not end"
+        return self.answer
+
+
+def until(what, seconds=20):
+    """What `what` returns, once it returns something."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+    return found
+
+
+def flying(lab):
+    """Whether I/O is in flight."""
+    return lab.state().io["flying"].any()
+
+
+def stalled(lab):
+    """The seed's hang: a ring pinned, its neighbour exported, and a vCPU that touches it for ever."""
+    lab.lay("25", "whole-folio")
+    lab.configure(1, 0)
+
+
+# ------------------------------------------------------------------------------------------- when a wait ends
+def test_at_the_deadline_the_answer_says_what_it_waits_for(lab):
+    stalled(lab)
+    answer = lab.touch(0, 1, timeout=0.6)
+    assert answer.outcome == WAITS and answer.exceptions > 2
+    assert answer.wait.waiter == "vcpu 0 (touch page 1)"
+    assert answer.wait.waits_for == "the extra references of the folio of page 1"
+    assert answer.wait.held_by == "virtio 1's long-term pin on page 0, another page of the folio"
+    assert answer.wait.released_by.startswith("ring-teardown of virtio 1, which comes only with the guest's reboot")
+    assert answer.wait.stall_class == common_pb2.STALL_CLASS_PERMANENT
+    assert lab.waits() == [answer.wait]
+    with pytest.raises(InputError) as error:
+        lab.touch(0, 0)
+    assert (error.value.reason, error.value.value) == ("ACTOR_BUSY", "touch page 1")
+
+
+def quiet(lab):
+    """Whether nothing happens to the group for half a second, ten times as long as a vCPU pauses at most."""
+    before = entries(lab.cluster.store, lab.group)
+    time.sleep(0.5)
+    return entries(lab.cluster.store, lab.group) == before
+
+
+def test_a_client_that_goes_away_ends_the_wait(lab):
+    stalled(lab)
+    request = guest_pb2.TouchRequest(group=lab.group, actor=0, page=1, request_id=request_id())
+    call = lab.cluster.guest.Touch.future(request, timeout=NEVER)
+    until(lab.waits)
+    assert not quiet(lab)
+    call.cancel()
+    until(lambda: quiet(lab))
+
+
+def test_a_vcpu_that_tries_again_is_seen_to_wait_at_every_moment(lab):
+    stalled(lab)
+    caller = Caller(lab.touch, 0, 1, timeout=NEVER)
+    wait = until(lab.waits)
+    before = entries(lab.cluster.store, lab.group)
+    assert [lab.waits() for _ in range(500)] == [wait] * 500
+    assert entries(lab.cluster.store, lab.group) > before + 10, "it did try again meanwhile"
+    assert lab.reboot(2).outcome == DONE
+    assert caller.end().outcome == STOPPED and lab.waits() == []
+
+
+def test_what_stopped_a_vcpu_once_is_not_said_of_its_next_instruction(lab):
+    lab.lay(
+        "mine",
+        "whole-folio",
+        {
+            "memory": {"folios": [1], "state": ["shared", "exported"]},
+            "vcpu": [{}],
+            "virtio": [{"page": 0}],
+            "reboot": [{"starts": 1}],
+        },
+    )
+    lab.configure(1, 0)
+    assert lab.touch(0, 1, timeout=0.5).outcome == WAITS and lab.waits()
+    assert lab.reboot(2).outcome == DONE
+    lab.cluster.guest.Step(guest_pb2.GuestServiceStepRequest(group=lab.group, actor=0, op=TOUCH, page=1))
+    assert lab.state().task["pc"][0] == IMPORT_MAP and lab.waits() == []
+
+
+def test_a_reboot_by_another_client_ends_the_touch(lab):
+    stalled(lab)
+    caller = Caller(lab.touch, 0, 1, timeout=NEVER)
+    until(lab.waits)
+    assert lab.reboot(2).outcome == DONE
+    ended = caller.end()
+    assert ended.outcome == STOPPED and not ended.HasField("wait")
+    assert lab.waits() == []
+    assert lab.touch(0, 1).outcome == DONE
+
+
+def test_the_end_of_the_io_ends_the_wait(lab):
+    lab.lay("01", "whole-folio")
+    io = Caller(lab.direct_io, 1, 0, hold_us=1_500_000)
+    until(lambda: flying(lab))
+    caller = Caller(lab.touch, 0, 1, timeout=NEVER)
+    (wait,) = until(lab.waits)
+    assert wait.held_by == "disk 1's pin for direct I/O on page 0, another page of the folio"
+    assert (wait.released_by, wait.stall_class) == ("io-end and unpin of disk 1", common_pb2.STALL_CLASS_WAITING)
+    assert caller.end().outcome == DONE and io.end().outcome == DONE
+    assert lab.waits() == []
+
+
+def test_io_goes_on_without_its_caller_and_happens_once(lab):
+    lab.lay("01", "whole-folio")
+    request = guest_pb2.DirectIoRequest(group=lab.group, actor=1, page=0, hold_us=700_000, request_id=request_id())
+    call = lab.cluster.guest.DirectIo.future(request, timeout=NEVER)
+    until(lambda: flying(lab))
+    call.cancel()
+    assert lab.cluster.guest.DirectIo(request).outcome == DONE
+    assert not flying(lab) and lab.state().actor["budget"][1] == 0
+    assert lab.cluster.guest.DirectIo(request).outcome == DONE
+
+
+def test_a_reboot_waits_for_io_in_flight(lab):
+    lab.lay("26", "per-page")
+    who = lab.system.state.who["kind"].tolist()
+    io = Caller(lab.direct_io, who.index(DISK), 0, hold_us=700_000)
+    until(lambda: flying(lab))
+    early = lab.reboot(len(who) - 1, shutdown=True, timeout=0.4, request="down")
+    assert early.outcome == WAITS and not early.HasField("wait"), "a reboot stalls for nothing that another holds"
+    assert io.end().outcome == DONE
+    assert lab.reboot(len(who) - 1, shutdown=True, request="down").outcome == DONE
+
+
+# ------------------------------------------------------------------------------------- what Explain says of it
+def told(lab):
+    """The group's state, and what Explain says of it: fields of Wait by actor."""
+    while True:
+        before, waits, state = lab.state(), lab.waits(), lab.state()
+        if pack(before) == pack(state):
+            return state, {wait.actor: in_fields(wait) for wait in waits}
+
+
+def in_fields(wait):
+    kind = common_pb2.StallClass.Name(wait.stall_class).removeprefix("STALL_CLASS_").lower()
+    return wait.waiter, wait.waits_for, wait.held_by, wait.released_by, kind
+
+
+def of_state(lists):
+    """The same of a state (as lists), from the definition."""
+    return {
+        one.actor: (one.wait.waiter, one.wait.waits_for, one.wait.held_by, one.wait.released_by, one.kind)
+        for one in stalls(lists)
+    }
+
+
+def ordered(lab, name, preset, seed, document=None):
+    """Orders to all actors in a random order: what Explain says then, and the state."""
+    lab.lay(name, preset, document)
+    orders = [(actor, *choice) for actor, some in enumerate(lab.system.choices) for choice in some]
+    random.Random(seed).shuffle(orders)
+    for actor, op, page in orders:
+        lab.order(actor, op, page, timeout=0.3)
+    return told(lab)
+
+
+def classes(waits):
+    return {actor: fields[-1] for actor, fields in waits.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "kind"),
+    [
+        ("03", "whole-folio", "permanent"),
+        ("10", "split", "permanent"),
+        ("17", "split", "waiting"),
+        ("03", "refuse-large", "fatal"),
+    ],
+)
+def test_a_stall_of_each_class(lab, name, preset, kind):
+    lab.lay(name, preset)
+    for actor, which in reversed(list(enumerate(lab.system.state.who["kind"]))):
+        lab.order(actor, *lab.system.choices[actor][0], timeout=0.5) if which in (VCPU, RING) else None
+    assert kind in classes(told(lab)[1]).values()
+
+
+def test_an_unshare_of_a_pinned_page_is_expected_to_wait(lab):
+    lab.lay(
+        "mine",
+        "per-page",
+        {"memory": {"folios": [0], "state": ["shared"]}, "vcpu": [{"unshare": [0]}], "pin": [{"page": 0}]},
+    )
+    lab.configure(1, 0)
+    wait = lab.unshare(0, 0, timeout=0.5).wait
+    assert wait.stall_class == common_pb2.STALL_CLASS_EXPECTED and wait.waiter == "vcpu 0 (unshare page 0)"
+    assert wait.held_by == "pin 1's long-term pin on page 0" and lab.waits() == [wait]
+
+
+@pytest.mark.parametrize(("op", "kinds"), [(TOUCH, {}), (UNSHARE, {0: "expected"})])
+def test_who_would_end_now_waits_for_nothing(lab, op, kinds):
+    """What a pin holds is in the way of a vCPU that exited only where its instruction would exit again."""
+    lab.lay(
+        "mine",
+        "per-page",
+        {
+            "memory": {"folios": [0], "state": ["exported_shared"]},
+            "vcpu": [{"touch": [0], "unshare": [0]}, {}],
+            "pin": [{"page": 0}],
+        },
+    )
+    lab.cluster.guest.Step(guest_pb2.GuestServiceStepRequest(group=lab.group, actor=0, op=op, page=0))
+    assert lab.touch(1, 0).outcome == DONE and lab.configure(2, 0).outcome == DONE
+    state, waits = told(lab)
+    assert state.task["pc"][0] == IMPORT_MAP and state.mm["longs"][0] == 1
+    assert classes(waits) == kinds and waits == of_state(to_lists(state))
+
+
+def judged(state, choices):
+    """The checker's verdict of each component from the group's present state on."""
+    graph = explore(System(state, choices))
+    lookup = Lookup(graph)
+    return lookup, [judge(lookup, component) for component in components_of(graph)]
+
+
+def disagreement(lab, state, waits):
+    """Where Explain, the definition and the checker do not say the same of the present state, or "".
+
+    Permanent, fatal or expected of a state: so is each fair component that has it. Permanent of a component: so is each
+    of its states.
+    """
+    if waits != of_state(to_lists(state)):
+        return f"Explain says {waits}, the definition {of_state(to_lists(state))}"
+    lookup, found = judged(state, lab.system.choices)
+    for one in found:
+        t, word = one.component.waiter, "expected" if one.expected else one.kind
+        here = classes(waits).get(t)
+        if 0 in one.component.members and here in ("permanent", "fatal", "expected") and here != word:
+            return f"actor {t}: {here} of the state, {word} of the component"
+        for number in one.component.members[:50] if one.kind == "permanent" else ():
+            if classes(of_state(lookup.state(int(number)))).get(t) != word:
+                return f"actor {t}: {word} of the component, not of its state {number}"
+    return ""
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_definition_and_the_checker_say_the_same(lab, preset):
+    seen, wrong = 0, {}
+    for name in SCENARIOS:
+        state, waits = ordered(lab, name, preset, 2)
+        seen += len(waits)
+        if said := disagreement(lab, state, waits):
+            wrong[name] = said
+    assert seen and wrong == {}
+
+
+CROWD = {
+    "memory": {"folios": [1, 0], "state": ["shared", "secure", "exported"]},
+    "vcpu": [{"touch": [1, 2]}, {"unshare": [0], "touch": [1], "cpu": 1}], "virtio": [{"page": 0}],
+    "disk": [{"page": 2, "completes": False}], "writeback": [{"page": [0], "completes": False}, {"page": [1]}],
+    "pin": [{"page": 2}], "interrupt": [{"page": 0}], "access": [{"read": [1], "write": [2]}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", ["per-page", "whole-folio", "linux-6.12", "linux-6.18", "linux-7.0", "linux-7.2"])
+def test_so_they_do_of_pins_interrupts_and_accesses(lab, policy):
+    for seed in range(3):
+        state, waits = ordered(lab, "mine", policy, seed, CROWD)
+        assert disagreement(lab, state, waits) == ""
+
+
+# -------------------------------------------------------------------------------------------- services start again
+@contextmanager
+def restartable(folder):
+    """A cluster whose parts can be killed and started, and a laboratory on it."""
+    with State.own(folder) as state, Cluster(folder, Settings(), parts(1), state) as cluster:
+        services = [{"service": name, "address": cluster.address(name)} for name in ("ultravisor", "host_mm", "guest")]
+        lab = Driven({"services": services, "redis": state.admin_url})
+        yield cluster, lab
+        lab.close()
+
+
+def restart(cluster, name):
+    cluster.children[name].kill()
+    cluster.start(name)
+
+
+def test_after_a_restart_of_the_host_the_waits_are_known_again(tmp_path):
+    with restartable(tmp_path) as (cluster, lab):
+        stalled(lab)
+        caller = Caller(lab.touch, 0, 1, timeout=NEVER)
+        before = until(lab.waits)
+        restart(cluster, "host_mm")
+        assert until(lab.waits) == before, "the vCPU polls, and meets the same"
+        assert lab.reboot(2).outcome == DONE
+        assert caller.end().outcome == STOPPED
+
+
+SLEEPER = {"sleeper": {"base": "whole-folio", "on_busy": "sleep"}}
+
+
+def test_a_sleeper_needs_nobody_to_be_remembered(tmp_path):
+    with restartable(tmp_path) as (cluster, lab):
+        lab.lay(
+            "mine",
+            "sleeper",
+            {
+                "memory": {"folios": [1], "state": ["shared", "secure"]},
+                "vcpu": [{"touch": [1]}],
+                "virtio": [{"page": 0}],
+                "policy": SLEEPER,
+            },
+        )
+        lab.configure(1, 0)
+        told = lab.touch(0, 1, timeout=0.5).wait
+        restart(cluster, "host_mm")
+        assert lab.waits() == [told]
+        assert told.stall_class == common_pb2.STALL_CLASS_PERMANENT
+
+
+def test_io_of_a_guest_service_that_died_comes_to_its_end(tmp_path):
+    """Asked again with the same request id, the I/O in flight is taken up, and not begun."""
+    with restartable(tmp_path) as (cluster, lab):
+        lab.lay("01", "whole-folio")
+        request = guest_pb2.DirectIoRequest(group=lab.group, actor=1, page=0, hold_us=1_500_000, request_id="the-one")
+        call = lab.cluster.guest.DirectIo.future(request, timeout=NEVER)
+        until(lambda: flying(lab))
+        cluster.children["guest"].kill()
+        assert flying(lab) and lab.state().mm["refs"][0] == 1, "in flight, and its page pinned, whoever died"
+        cluster.start("guest")
+        answer = lab.cluster.guest.DirectIo(request, timeout=NEVER)
+        assert call.exception() or call.result() == answer, "the channel asks again by itself, if the start is quick"
+        assert answer.outcome == DONE and "io-start" not in [step.name for step in answer.steps]
+        assert not flying(lab) and lab.state().actor["budget"][1] == 0
+
+
+# ------------------------------------------------------------------------------ threads that nobody runs any more
+FOLIO = {
+    "memory": {"folios": [0, 0], "state": ["secure", "exported"]},
+    "vcpu": [{}, {}],
+    "writeback": [{"page": [0]}, {"page": [0]}],
+}
+FIRST, SECOND = 2, 3
+"""The two writebacks."""
+
+
+def in_writeback(lab, policy="import-lock"):
+    """A page whose writeback is in flight, and does not end before `ended`."""
+    lab.lay("mine", policy, FOLIO)
+    at_host(lab, FIRST, WB_IDLE)
+    while lab.state().task["pc"][FIRST] != WB_END:
+        at_host(lab, FIRST)
+
+
+def at_host(lab, actor, *choice):
+    request = host_mm_pb2.HostMmServiceStepRequest(
+        group=lab.group, actor=actor, op=TOUCH if choice else 0, page=0, request_id=request_id()
+    )
+    return lab.cluster.host.Step(request)
+
+
+def test_a_vcpu_whose_caller_went_away_does_not_keep_the_import_mutex(lab):
+    in_writeback(lab)
+    assert lab.touch(0, 0, timeout=0.6).wait.waits_for == "the end of the folio's writeback"
+    assert lab.state().vm["mutex"][0] == 1
+    at_host(lab, FIRST)
+    assert lab.touch(1, 1, timeout=NEVER).outcome == DONE, "another vCPU, another page, the same mutex"
+
+
+def test_a_thread_that_a_dead_host_left_goes_on_by_itself(tmp_path):
+    with restartable(tmp_path) as (cluster, lab):
+        in_writeback(lab)
+        early = lab.start(SECOND, 0, timeout=0.5, request="back")
+        assert early.wait.waits_for == "the end of the folio's writeback"
+        restart(cluster, "host_mm")
+        assert lab.state().task["pc"][FIRST] == WB_END, "one that was ordered step by step stays where it is"
+        at_host(lab, FIRST)
+        until(lambda: lab.state().task["pc"][SECOND] == WB_IDLE)
+        told = lab.start(SECOND, 0, request="back")
+        assert [step.name for step in told.steps][-1] == "writeback-end" and told.steps[0].name == "writeback-start"
+        assert lab.validated().accepted and lab.state().mm["locked"].sum() == 0
+        until(lambda: lab.cluster.store.get(KEY) == msgspec.msgpack.encode([]))

@@ -1,0 +1,415 @@
+"""The lab's films and their server: frames are what the rules lead to, and what is no stream is refused with why."""
+
+import contextlib
+import itertools
+import json
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+import saved_streams
+from services.common.settings import Settings, read
+from services.lab import replay as film_module
+from services.lab.jobs import Jobs
+from services.lab.listing import News
+from services.lab.replay import Film
+from services.lab.replays import MAX_BYTES, Films
+from services.lab.waiting import told
+from services.lab.web import Page
+from ultrafolio.conformance.suite import build
+from ultrafolio.engine.interp import write_back
+from ultrafolio.errors import InputError
+from ultrafolio.explore.node import what
+from ultrafolio.explore.walk import Walk
+from ultrafolio.model.layout import CFG, DISK, EXPORTED, READ, SECURE, State
+from ultrafolio.model.policy import Policy
+from ultrafolio.model.scenario import parse
+from ultrafolio.state import validate
+from ultrafolio.state.events import Made, StepEvent, Steps, Uvc, decode, encode
+from ultrafolio.state.memory import Memory, MemoryStore
+from ultrafolio.state.store import Commit, Event
+from ultrafolio.waits.words import stall
+
+
+def a_stream(title="a test"):
+    """A guest touches an exported page, direct I/O makes it accessible again, the guest touches it once more."""
+    system = build("per-page", [1], ["exported"], vcpu=[{}], disk=[{"page": 0}])
+    return saved_streams.stream(system, [(0, 1, 0), (1, 0, 0), (0, 1, 1)], title)
+
+
+def film_of(events):
+    film = Film("x")
+    film.feed(events)
+    return film
+
+
+def codes_at(film, n):
+    codes = film.base.pages[:]
+    for frame in film.frames[: n - film.base.n]:
+        for at in range(0, len(frame.pages), 2):
+            codes[frame.pages[at]] = frame.pages[at + 1]
+    return codes
+
+
+# ------------------------------------------------------------------------------------------------- frames
+def test_the_frames_lead_where_the_rules_lead():
+    events = a_stream()
+    film = film_of(events)
+    assert film.trouble is None and len(film.frames) == len(events) - 3
+    assert [frame.n for frame in film.frames] == list(range(1, len(events) - 2))
+    for many in range(4, len(events) + 1):
+        found = {}
+
+        def state(events=events[:many], found=found):
+            replay = Film("y")
+            replay.feed(events)
+            found["state"] = replay._replay.state()
+            return found["state"]
+
+        assert validate.validate(events[:many], state).accepted
+        uv, mm, io = (getattr(found["state"], name) for name in ("uv", "mm", "io"))
+        for page, code in enumerate(codes_at(film, many - 3)):
+            assert code & 7 == uv["state"][page]
+            assert code >> 12 & 63 == mm["pins"][page] and code >> 10 & 1 == (io["flying"][page] > 0)
+            over = mm["arch"][page] > 0 and uv["state"][page] != SECURE
+            assert code >> 4 & 1 == over, "per-page: the bit is the page's own"
+
+
+def test_an_over_indicating_bit_is_seen_while_it_lasts():
+    film = film_of(a_stream())
+    over = [any(code >> 4 & 1 for code in codes_at(film, n)) for n in range(len(film.frames) + 1)]
+    assert any(over) and not over[0] and not over[-1]
+
+
+def test_who_waits_is_said_as_the_state_tells_it():
+    """A ring pinned beside a page that its guest touches: at every entry of the round, the same wait."""
+    system = build("whole-folio", [1], ["shared", "secure"], vcpu=[{}], virtio=[{"page": 0}])
+    film = film_of(saved_streams.hang(system, (1, 1, 0), (0, 1, 1)))
+    assert film.trouble is None
+    begun = next(frame for frame in film.frames if frame.waits)
+    (told,) = begun.waits
+    assert (told.kind, told.waiter) == ("permanent", "vcpu 0 (touch page 1)")
+    assert told.held == "virtio 1's long-term pin on page 0, another page of the folio"
+    wait = stall(film._live, 0).wait
+    assert (told.waits, told.held, told.released) == (wait.waits_for, wait.held_by, wait.released_by)
+    assert film.frames[-1].n > begun.n + 10 and not any(frame.waits is not None for frame in film.frames[begun.n :])
+
+
+@pytest.mark.parametrize(
+    ("policy", "ops", "kind"),
+    [
+        ("per-page", (1, 3), "expected"),
+        ("refuse-large", (1,), "fatal"),
+        ("per-page", (1,), ""),
+    ],
+)
+def test_each_class_is_said(policy, ops, kind):
+    """A guest that unshares its pinned ring, and one whose import is refused."""
+    system = build(policy, [1], ["shared", "exported"], vcpu=[{"touch": [1], "unshare": [0]}], virtio=[{"page": 0}])
+    film = film_of(saved_streams.hang(system, (1, 1, 0), *((0, op, int(op == 1)) for op in ops)))
+    assert [told.kind for told in film._said] == ([kind] if kind else [])
+
+
+def test_a_question_across_a_wall_has_its_answer():
+    system = build("per-page", [0], ["shared"], vcpu=[{}], virtio=[{"page": 0}])
+    events = saved_streams.stream(system, [(0, 1, 0)])
+    asked = StepEvent(1, 1, 0, 1, [("turn_come", 1), ("uv_shared", 1), ("take_pin", 1)])
+    film = film_of([*events, Event("1800000000000-0", encode(Steps("guest", [asked])))])
+    assert film.trouble is None
+    assert film.frames[-1].steps[0].calls == [
+        ("host", "turn_come", "yes"),
+        ("ultravisor", "uv_shared", "yes"),
+        ("host", "take_pin", ""),
+    ]
+
+
+def test_an_access_says_whether_it_reads_or_writes():
+    system = build("per-page", [0, 0], ["shared", "secure"], access=[{"read": [1], "write": [0]}])
+    film = film_of(saved_streams.stream(system, [(0, READ, 1)]))
+    told = [(step.column, step.what) for frame in film.frames for step in frame.steps]
+    assert told[0] == ("host", "access 0 read page 1") and ("host", "access 0 accessible-export page 1") in told
+    begun = Walk(parse({"memory": {"folios": [0]}, "access": [{"read": [0], "write": [0]}]}, "x"), "x", Policy(), "x")
+    assert [what(begun, move) for move in begun.enabled(begun.follow([]).here)] == [
+        "access 0 read page 0",
+        "access 0 write page 0",
+    ]
+
+
+def test_looking_changes_nothing():
+    film = film_of(a_stream())
+    blank = film._replay._arrays
+    before = [array.tobytes() for array in write_back(State(*film._live), blank)]
+    told(film._live)
+    assert [array.tobytes() for array in write_back(State(*film._live), blank)] == before
+    assert film._live.who[1].kind == DISK and film._live.uv[0].state == EXPORTED
+
+
+def calls_for(pages):
+    """How many functions are called to take up a touch in a group of so many pages."""
+    system, called = build("per-page", [0] * pages, ["exported"], vcpu=[{}]), Counter()
+    first, second = saved_streams.stream(system, [(0, 1, 0)]), saved_streams.stream(system, [(0, 1, 0), (0, 1, 1)])
+    film = film_of(first)
+    sys.setprofile(lambda frame, event, about: called.update([event]))
+    try:
+        film.feed(second[len(first) :])
+    finally:
+        sys.setprofile(None)
+    assert film.trouble is None and len(film.frames) == len(second) - 3
+    return called.total()
+
+
+def test_an_entry_costs_what_it_changes_however_large_the_group():
+    assert calls_for(4096) == calls_for(16)
+
+
+def test_a_call_outside_of_steps_has_a_row():
+    events = [*a_stream(), Event("1800000000000-0", encode(Uvc("uv_export", [0], 0)))]
+    film = film_of(events)
+    assert film.frames[-1].steps[0].column == "ultravisor" and "uv_export" in film.frames[-1].steps[0].what
+
+
+def test_of_a_long_film_the_end_is_kept(monkeypatch):
+    monkeypatch.setattr(film_module, "MAX_FRAMES", 10)
+    events = a_stream()
+    whole, film = film_of(events[:9]), film_of(events)
+    assert len(film.frames) <= 10 and film.base.n > 0 and film.frames[0].n == film.base.n + 1
+    monkeypatch.undo()
+    whole = film_of(events)
+    assert codes_at(film, film.frames[-1].n) == codes_at(whole, whole.frames[-1].n)
+
+
+def test_a_page_goes_on_where_it_was():
+    film = film_of(a_stream())
+    assert film.since("") == (film.base, film.frames, False)
+    assert film.since(film.frames[4].id) == (film.base, film.frames[5:], True)
+    assert film.since("77-7") == (film.base, film.frames, False)
+
+
+def test_a_page_that_saw_more_than_was_read_so_far_waits():
+    events = a_stream()
+    film, seen = film_of(events[:9]), events[15].id
+    assert film.since(seen) == (None, [], False)
+    film.feed(events[9:])
+    assert film.since(seen) == (film.base, film.frames[13:], True)
+    assert film.since("what is no id") == (film.base, film.frames, False)
+    film.whole = True
+    assert film.since("9999999999999-0") == (film.base, film.frames, False), "it will never come"
+
+
+# ------------------------------------------------------------------------------------------------- what is no stream
+def broken(change):
+    events = a_stream()
+    made = [(event, decode(event.data)) for event in events]
+    return [Event(event.id, encode(entry)) for event, entry in change(made)]
+
+
+def with_meta(pages):
+    def change(made):
+        for event, entry in made:
+            if isinstance(entry, Made) and entry.meta:
+                fields = msgspec.msgpack.decode(entry.meta)
+                cfg, at = bytearray(fields[0]), CFG.fields["pages"][1]
+                cfg[at : at + 4] = pages.to_bytes(4, "little", signed=True)
+                entry = msgspec.structs.replace(entry, meta=msgspec.msgpack.encode([bytes(cfg), *fields[1:]]))
+            yield event, entry
+
+    return change
+
+
+def at_step(number, **fields):
+    def change(made):
+        for at, (event, entry) in enumerate(made):
+            if at == number:
+                entry = Steps(entry.role, [msgspec.structs.replace(entry.steps[0], **fields)])
+            yield event, entry
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (with_meta(2**31 - 1), "2147483647 pages"),
+        (with_meta(-1), "size of the group"),
+        (with_meta(3), "bytes"),
+        (lambda made: made[3:], "the layout of ultravisor, host and guest"),
+        (lambda made: [*made, made[0]], "after the group was laid out"),
+        (at_step(6, outcome=9), "the rules refuse"),
+        (at_step(6, actor=99), "there is no actor 99"),
+        (at_step(3, page=10**9), "entry"),
+        (lambda made: [*made, (Event("9-9", b""), Uvc("__import__", [1], 0))], "there is no page call __import__"),
+        (lambda made: [*made, (Event("9-9", b""), Uvc("uv_export", [], 0))], "missing 1 required"),
+    ],
+)
+def test_a_tampered_stream_ends_where_it_was_changed(change, says):
+    film = film_of(broken(change))
+    assert film.trouble and says in film.trouble.text, film.trouble
+
+
+def test_bytes_that_are_no_entry():
+    events = a_stream()
+    assert "none that a part wrote" in film_of([*events, Event("9-9", b"\xc1")]).trouble.text
+
+
+# ------------------------------------------------------------------------------------------------- the server
+@pytest.fixture
+def films(tmp_path):
+    memory = Memory()
+    made = Films(MemoryStore(memory, "admin"), tmp_path / "streams")
+    made.memory = memory
+    return made
+
+
+@pytest.fixture
+def page(films, tmp_path):
+    served = Page(films, News(films, Jobs(tmp_path / "sweeps", "")), "127.0.0.1", 0)
+    yield f"http://{served.address}"
+    served.close()
+
+
+def ask(address, data=None, **headers):
+    request = urllib.request.Request(address, data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def events_of(address, *kinds, **headers):
+    """The data and ids of the first events of some kinds."""
+    found, kind, identity = {}, "", ""
+    with contextlib.closing(urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=20)) as s:
+        for line in s:
+            name, _, value = line.decode().rstrip("\n").partition(": ")
+            if name == "event":
+                kind = value
+            elif name == "id":
+                identity = value
+            elif name == "data":
+                found.setdefault(kind, (json.loads(value), identity))
+                if all(one in found for one in kinds):
+                    return [found[one] for one in kinds]
+    raise AssertionError(f"the stream ended with {found}")
+
+
+KIND = {"Content-Type": "application/x-ndjson"}
+
+
+def test_a_saved_stream_is_served_in_pieces_and_taken_up(page):
+    events = a_stream()
+    status, body = ask(f"{page}/saved", saved_streams.saved({"mine": events}), **KIND)
+    got = json.loads(body)
+    assert status == 200 and got["groups"] == ["mine"]
+    live = f"{page}/live?group=mine&saved={got['saved']}"
+    (base, _), (frames, last), (end, _) = events_of(live, "base", "frames", "end")
+    assert base["n"] == 0 and len(base["pages"]) == 2 and frames[0]["n"] == 1 and end is None
+    (later, _), _ = events_of(live, "frames", "end", **{"Last-Event-ID": events[9].id})
+    assert later[0]["id"] == events[10].id and last
+
+
+def test_a_group_is_followed_while_it_goes_on(page, films):
+    events = a_stream()
+    store = films.store
+    first, *rest = [event.data for event in events]
+    assert store.create("mine", {"uv": b""}, first)
+    for data in rest[:5]:
+        add(store, data)
+    found = {}
+    thread = threading.Thread(
+        target=lambda: found.update(zip("bf", events_of(f"{page}/live?group=mine", "base", "frames"), strict=True))
+    )
+    thread.start()
+    thread.join(20)
+    assert found["b"][0]["n"] == 0 and len(found["f"][0]) == 3
+    film = films.film("", "mine")
+    for data in rest[5:]:
+        add(store, data)
+    end = time.monotonic() + 20
+    while len(film.frames) < len(events) - 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    assert len(film.frames) == len(events) - 3 and film.trouble is None
+
+
+def add(store, data):
+    assert store.commit("mine", Commit(f"{time.monotonic_ns():020}", "test", events=[data])).status == "done"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"no stream", "not a saved stream"),
+        (b"", "empty"),
+        (b"{}\n", "not a saved stream"),
+        (saved_streams.saved({"<script>": [Event("1-1", b"x")]}), "name of a folio group"),
+    ],
+)
+def test_a_file_that_is_no_stream(page, body, says, tmp_path):
+    status, answer = ask(f"{page}/saved", body, **KIND)
+    assert status == 400 and says in json.loads(answer)["error"]
+    assert not [file for file in (tmp_path / "streams").iterdir() if file.is_file()], "nothing is kept of it"
+    assert str(tmp_path) not in json.loads(answer)["error"]
+
+
+def test_a_file_that_is_too_long(films):
+    with pytest.raises(InputError, match="too long"):
+        films.keep(b"x" * (MAX_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/saved/..%2f..%2fetc%2fpasswd",
+        "/saved/0123456789abcdef",
+        "/page.py",
+        "/../web.py",
+        "/sweeps/..%2f..%2fetc/plots",
+        "/sweeps/none/x.svg",
+    ],
+)
+def test_a_wrong_address(page, path):
+    status, answer = ask(page + path)
+    assert status in (400, 404) and json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize("query", ["group=../../etc", "group=nowhere", "group=x&saved=..%2f..", "group=%3Cb%3E"])
+def test_a_film_that_is_not_there(page, query):
+    ((refused, _),) = events_of(f"{page}/live?{query}", "refused")
+    assert "allowed" in refused["error"] or "no such" in refused["error"]
+
+
+def test_another_site_is_not_answered(page):
+    assert ask(f"{page}/", Host="evil.example")[0] == 400
+    assert ask(f"{page}/saved", b"x", **{"Content-Type": "text/plain"})[0] == 400
+
+
+JOB = "0123456789abcdef"
+
+
+def test_a_plot_is_served_as_it_was_drawn(films, tmp_path, monkeypatch):
+    """While a sweep runs there are more cells at every request; only a look at all plots draws them anew."""
+    jobs, cells, drawn = Jobs(tmp_path / "sweeps", ""), itertools.count(1), []
+    (tmp_path / "sweeps/0123456789abcdef").mkdir()
+    (tmp_path / "sweeps/0123456789abcdef/plan.toml").touch()
+    monkeypatch.setattr("services.lab.listing.results_so_far", lambda *_: next(cells))
+    monkeypatch.setattr("services.lab.listing.Results", lambda _: None)
+    plot = SimpleNamespace(name="a", title="", caption="", alt="", svg="<svg/>")
+    monkeypatch.setattr("ultrafolio.report.page.all_plots", lambda _: drawn.append(1) or [plot])
+    news = News(films, jobs)
+    assert news.plots(JOB)["cells"] == 1 and news.plot(JOB, "a") == news.plot(JOB, "a") == "<svg/>"
+    assert len(drawn) == 1
+    assert news.plots(JOB)["cells"] == 2 and len(drawn) == 2
+
+
+def test_the_settings_of_the_page():
+    assert read({}).web_port == 0 and read({"ULTRAFOLIO_WEB_PORT": "-1"}).web_port == -1
+    with pytest.raises(InputError, match="WEB_PORT"):
+        read({"ULTRAFOLIO_WEB_PORT": "70000"})
+    assert Settings(web_port=8372).environment() == {"ULTRAFOLIO_WEB_PORT": "8372"}

@@ -1,0 +1,141 @@
+"""A request id belongs to one call with its arguments: another use of it is refused, never answered with its answer."""
+
+import threading
+
+import pytest
+
+from patience import NEVER
+from running_cluster import ROOT, running
+from services.common import parking
+from ultrafolio.errors import InputError
+from ultrafolio.model import scenario
+from ultrafolio.model.layout import SHARED
+from ultrafolio.model.policies import find
+from ultrafolio.redis_server import Server
+from ultrafolio.rpc.cluster import Cluster
+from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2, ultravisor_pb2
+from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE
+from ultrafolio.state import requests
+from ultrafolio.state.memory import Memory, MemoryStore
+from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.store import Commit, Patch
+from ultrafolio.uvcall import uvcb
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("c")) as where, Cluster.at(where) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def group(lab, request):
+    name = f"ids-{abs(hash(request.node.name)) % 10**9}"
+    story = scenario.read(ROOT / "scenarios/03-virtio.toml")
+    lab.lay_out(name, scenario.system(story, find("per-page", story.tables)), "ids")
+    return name
+
+
+def refused(call, message):
+    with pytest.raises(InputError) as caught:
+        call(message, timeout=NEVER)
+    return caught.value.reason
+
+
+def touch(group, **more):
+    return guest_pb2.TouchRequest(**{"group": group, "actor": 0, "page": 1, "request_id": "x"} | more)
+
+
+def test_the_same_call_again_gets_the_same_answer(lab, group):
+    first, again = (lab.guest.Touch(touch(group, data=b"A")) for _ in range(2))
+    assert first == again and first.outcome == OUTCOME_DONE
+
+
+def test_other_arguments_and_other_calls_are_refused(lab, group):
+    assert lab.guest.Touch(touch(group, data=b"A")).outcome == OUTCOME_DONE
+    share = guest_pb2.ShareRequest(group=group, actor=0, page=1, request_id="x")
+    assert refused(lab.guest.Touch, touch(group, data=b"B")) == "REQUEST_ID_REUSED"
+    assert refused(lab.guest.Touch, touch(group, data=b"A", page=0)) == "REQUEST_ID_REUSED"
+    assert refused(lab.guest.Share, share) == "REQUEST_ID_REUSED"
+    assert lab.guest.Touch(touch(group, length=1, request_id="y")).data == b"A"
+    assert lab.state(group).uv["state"][1] != SHARED
+    assert lab.guest.Share(guest_pb2.ShareRequest(group=group, actor=0, page=1, request_id="z")).outcome == OUTCOME_DONE
+    unshare = guest_pb2.UnshareRequest(group=group, actor=0, page=1, request_id="z")
+    assert refused(lab.guest.Unshare, unshare) == "REQUEST_ID_REUSED"
+    assert lab.state(group).uv["state"][1] == SHARED
+
+
+def test_another_service_of_the_same_group_keeps_ids_of_its_own(lab, group):
+    assert lab.guest.Touch(touch(group, data=b"A")).outcome == OUTCOME_DONE
+    lab.host.Run(host_mm_pb2.RunRequest(group=group, actor=0, request_id="x"))
+
+
+def test_control_blocks(lab):
+    query = ultravisor_pb2.ExecuteRequest(
+        request_id="q", control_block=uvcb.pack("initialise", stor_origin=2 << 30, stor_len=128 << 20)
+    )
+    first = lab.ultravisor.Execute(query)
+    query.request_id = "q"
+    assert lab.ultravisor.Execute(query) == first and first.condition_code == 0
+    query.request_id, query.m3 = "q", 1
+    assert refused(lab.ultravisor.Execute, query) == "REQUEST_ID_REUSED"
+    lab.ultravisor.Clear(ultravisor_pb2.ClearRequest())
+
+
+@pytest.mark.parametrize("odd", ["q/answer", "a\0b", "x}:mm", "a\nb", "i" * 129, "\u202e", "a~b", " "])
+def test_ids_that_are_none(lab, group, odd):
+    assert refused(lab.guest.Touch, touch(group, data=b"A", request_id=odd)) == "BAD_INPUT"
+
+
+def test_the_longest_id(lab, group):
+    assert lab.guest.Touch(touch(group, data=b"A", request_id="i" * 128)).outcome == OUTCOME_DONE
+
+
+def test_two_calls_with_one_id_at_once():
+    """Both are under way before either is answered: the second is refused, and not answered with the first's."""
+    from services.guest.once import Once
+    from services.guest.orders import Patience
+    from ultrafolio.rpc.v1.guest_pb2 import ShareResponse
+
+    once, inside, over, got = Once(MemoryStore(Memory(), "guest")), threading.Event(), threading.Event(), []
+    patience = Patience(lambda: 9.0, lambda: True)
+
+    def slow():
+        inside.set()
+        over.wait(9)
+        return ShareResponse(outcome=OUTCOME_DONE)
+        yield
+
+    def order(name):
+        try:
+            got.append(parking.blocking(once("g", requests.MARK.join(name), patience, ShareResponse, slow)))
+        except requests.Reused as error:
+            got.append(error)
+
+    first = threading.Thread(target=order, args=[("0" * 16, "x")])
+    first.start()
+    inside.wait(9)
+    order(("1" * 16, "x"))
+    over.set()
+    first.join(9)
+    assert [type(one) for one in got] == [requests.Reused, ShareResponse]
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+def test_the_second_of_two_commits_of_one_id_changes_nothing(kind):
+    """Both looked before either was kept: the store itself refuses the one that comes second."""
+    with Server.start() as server:
+        store = MemoryStore(Memory(), "guest") if kind == "memory" else RedisStore(server.url, "guest")
+        store.create("g", {"pc": b"\0"}, b"made")
+
+        def commit(writer, digest, value):
+            patches = [Patch("pc", 0, value)]
+            return store.commit("g", Commit("1", writer, {"pc": -1}, [], patches, request=(f"{digest}~x/0", value)))
+
+        assert commit("a", "a" * 16, b"\1").status == "done"
+        with pytest.raises(requests.Reused):
+            commit("b", "b" * 16, b"\2")
+        assert store.read("g", ["pc"]) == {"pc": b"\1"} and store.reply("g", "a" * 16 + "~x/0") == b"\1"
+        with pytest.raises(requests.Reused):
+            store.reply("g", "b" * 16 + "~x/0")
+        assert commit("c", "a" * 16, b"\3").status == "done"
