@@ -1,6 +1,6 @@
-"""Further cases: cost by number of actors, price of the property check, memory, sweeps on two processes, first use.
+"""Further cases: cost by number of actors, cost of the property check, memory, sweeps on two processes, first use.
 
-Each function returns rows, {column: value}, of its own table; `goal` and `met` say what issue 2 asks and if it holds.
+Each function returns the rows, {column: value}, of a table; `goal` is the required value, `met` whether it holds.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ultrafolio.sim import cell
 from ultrafolio.sim.build import build
 from ultrafolio.sim.config import resolve
 from ultrafolio.sim.load import compiled
-from ultrafolio.sweep.drive import sweep
 from ultrafolio.sweep.local.processes import Processes
 from ultrafolio.sweep.planfile import parse
 from ultrafolio.sweep.progress import Silent
+from ultrafolio.sweep.run import sweep
 
 Row = dict[str, Any]
 _ALL_PAGES = 1 << 18
@@ -45,7 +45,7 @@ seed = "1-{seeds}"
 
 
 def actors(rounds: int, *, quick: bool) -> list[Row]:
-    """Cost per event from 10 to 100,000 actors on the same pages; it may grow as log2(actors) does, no faster.
+    """Cost per event from 10 to 100,000 actors on the same pages; it may grow as log2(actors).
 
     All pages are imported, so that the mix of events is the same; a first stretch of the run is not timed.
     """
@@ -97,7 +97,7 @@ def _crowd(guests: int, vcpus: int, disks: int) -> dict[str, Any]:
 
 
 def checked(rounds: int, *, quick: bool) -> list[Row]:
-    """The price of checking the properties at every step: the time with it, over the time without."""
+    """The cost of checking the properties after every step: the time with it, over the time without."""
     rows = []
     for name in ("S",) if quick else SIZES:
         for policy in POLICIES:
@@ -136,8 +136,8 @@ def memory(rounds: int, *, quick: bool) -> list[Row]:
 
 
 def two_processes(rounds: int, *, quick: bool) -> list[Row]:
-    """A sweep of short cells on two processes against one, and against it what two processes of pure computing get:
-    a virtual machine with other work on it does not have two whole cores to give."""
+    """The speedup of a sweep of short cells on two processes, beside that of two processes of pure computing: a shared
+    virtual machine may have less than two free cores."""
     seeds = 4 if quick else 200
     cell.warm()
     pairs, ceilings, rates = [], [], []
@@ -209,8 +209,8 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _python(text: str, *arguments: str, cache: str = "") -> str:
-    """What a fresh interpreter prints for this program. RuntimeError when it ends with another status than 0 or 1:
-    1 is `run`'s verdict on a workload that hangs."""
+    """The output of this program in a new interpreter. Raises RuntimeError for an exit status other than 0 or 1: `run`
+    exits with 1 for a workload that hangs."""
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
     if cache:
         environment["ULTRAFOLIO_CACHE"] = cache

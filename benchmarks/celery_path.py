@@ -1,11 +1,10 @@
-"""The Celery path beside the local executor on the same cores, and what a million cells cost to submit and to watch.
+"""The Celery executor beside the local one on the same cores, and the cost to submit and watch a million cells.
 
     python benchmarks/celery_path.py [--quick] [--json] [--rounds N]
 
 Rounds are interleaved; figures are medians, and the overhead is taken within a round: of the CPU seconds that all
 processes of a path use (client, workers, Redis), which other work on the machine disturbs less than the wall clock.
-Exit 1 when the two paths give different bytes. --quick does little in one round, to see that all of it runs; its ratios
-mean nothing.
+Exit 1 when the two give different bytes. --quick runs one short round as a test; its ratios mean nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +23,14 @@ from typing import Any
 
 from ultrafolio.redis_server import VARIABLE, Server, launch
 from ultrafolio.sweep.cells import simulator
-from ultrafolio.sweep.distributed.job import Job, Record, connect
+from ultrafolio.sweep.distributed.broker import connect
+from ultrafolio.sweep.distributed.job import Job, Record
 from ultrafolio.sweep.distributed.own_workers import checkout, worker_command
 from ultrafolio.sweep.distributed.queue import Queue
-from ultrafolio.sweep.drive import sweep
 from ultrafolio.sweep.local.processes import Executor, Processes
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import Silent
+from ultrafolio.sweep.run import sweep
 
 PROCESSES = 2
 PLAN = """
@@ -53,7 +53,7 @@ from pathlib import Path
 def peak():  # not ru_maxrss: a child begins with its parent's
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 from ultrafolio.sweep.cells import simulator
-from ultrafolio.sweep.drive import sweep
+from ultrafolio.sweep.run import sweep
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import Silent
 from ultrafolio.sweep.distributed.queue import Queue
@@ -70,7 +70,7 @@ print(json.dumps({"seconds": queued[0], "megabytes": peak(), "megabytes_before":
 
 
 def cpu(roots: Sequence[int]) -> float:
-    """CPU seconds so far of this process, of what it has waited for, and of the trees of processes below ``roots``."""
+    """CPU seconds of this process, of its ended children, and of the process trees below ``roots``."""
     own, ticks, todo = os.times(), 0, list(roots)
     while todo:
         pid = todo.pop()
@@ -87,7 +87,7 @@ def timed(plan: Path, store: Path, executor: Executor, roots: Sequence[int] = ()
 
 
 def overhead(rounds: int, seeds: int, duration: int) -> list[dict[str, Any]]:
-    """Wall time of one plan on two local processes, and on two Celery processes that are up, in turns."""
+    """Wall and CPU time of one plan on two local processes and on two running Celery processes, interleaved."""
     simulator().warm()
     found = []
     with tempfile.TemporaryDirectory() as name, Server.start() as server:
@@ -120,7 +120,7 @@ def overhead(rounds: int, seeds: int, duration: int) -> list[dict[str, Any]]:
 
 
 def submission(seeds: int) -> dict[str, Any]:
-    """Seconds and memory of a fresh process that submits 20 x ``seeds`` cells, and what Redis then holds."""
+    """Seconds and memory of a new process that submits 20 x ``seeds`` cells, and the memory of Redis after it."""
     with tempfile.TemporaryDirectory() as name, Server.start() as server:
         plan = Path(name) / "plan.toml"
         plan.write_text(MILLION.format(seeds=seeds))
@@ -132,8 +132,8 @@ def submission(seeds: int) -> dict[str, Any]:
 
 
 def progress(calls: int) -> list[dict[str, Any]]:
-    """Microseconds of asking a job how far it is, by the number of its cells, ten a chunk here. The jobs are asked
-    in turn, since an answer takes four times as long where the server wakes up on the other core."""
+    """Microseconds of a job's `progress`, by the number of its cells, ten a chunk. The jobs are interleaved, since a
+    reply takes four times as long when the server wakes up on the other core."""
     jobs: dict[int, Job] = {}
     taken: dict[int, list[int]] = {}
     with Server.start() as server:

@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 from ultrafolio.check.search import graph as checker
-from ultrafolio.check.symmetry.like_pages import likeness
+from ultrafolio.check.symmetry.like_pages import symmetry_of
 from ultrafolio.errors import InputError
 from ultrafolio.export.promela.program import export
 from ultrafolio.model import scenario
@@ -39,7 +39,7 @@ CASES = (
 )
 WAYS = {"1 thread": (1, False), "2 threads": (2, False), "folded": (1, True)}
 LEAST_S = 0.5
-"""A small system is explored again and again for so long, and the mean is taken."""
+"""A small system is explored repeatedly for this time, and the mean is taken."""
 Row = dict[str, Any]
 
 
@@ -54,7 +54,7 @@ def made(file: str, policy: str) -> System:
 
 # ---------------------------------------------------------------------------------------------------- ours
 def ours(file: str, policy: str, way: str) -> Row:
-    """One process that explores, safety only: counts, CPU s and wall s of one exploration, bytes per state."""
+    """Explore in a new process, safety only. Returns counts, CPU s and wall s of one exploration, bytes per state."""
     command = [sys.executable, __file__, "--one", file, policy, way]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     made: Row = json.loads(done.stdout)
@@ -62,7 +62,7 @@ def ours(file: str, policy: str, way: str) -> Row:
 
 
 def explored(file: str, policy: str, way: str) -> Row:
-    """What `ours` runs in its process. Memory: the growth of the peak over a process that has explored a little."""
+    """The work of `ours` in its process. Memory: the growth of the peak after a small exploration."""
     system, (threads, fold) = made(file, policy), WAYS[way]
     options: Any = {"edges": False, "threads": threads, "fold": fold, "max_states": 200_000_000, "max_mib": 1 << 14}
     checker.explore(made("scenarios/39-busy-folio.toml", "whole-folio"), **options | {"fold": False})
@@ -89,7 +89,7 @@ def explored(file: str, policy: str, way: str) -> Row:
 
 # ---------------------------------------------------------------------------------------------------- SPIN
 def build(folder: Path, file: str, policy: str) -> None:
-    """pan, -O2, safety, no reduction; the program asserts the properties, so that both do the same work."""
+    """Build pan with -O2, safety, no reduction. The program asserts the properties, so that both do the same work."""
     (folder / "model.pml").write_text(export(made(file, policy), properties=True), encoding="utf-8")
     subprocess.run(["spin", "-a", "-o2", "model.pml"], cwd=folder, check=True, capture_output=True)
     flags = ["-O2", "-w", "-DSAFETY", "-DNOREDUCE", "-DMEMLIM=14000"]
@@ -125,10 +125,10 @@ def spin(folder: Path, slots: int) -> Row:
 
 # ------------------------------------------------------------------------------------------------- the table
 def compare(file: str, policy: str, rounds: int) -> Row:
-    """One row. AssertionError where the two do not agree."""
+    """One row. Raises AssertionError if the two differ."""
     ways = ["1 thread", "2 threads"]
-    like = likeness(made(file, policy))
-    if any(like.alike) or like.turns:
+    like = symmetry_of(made(file, policy))
+    if any(like.page_class) or like.permutations:
         ways.append("folded")
     runs: dict[str, list[Row]] = {way: [] for way in [*ways, "SPIN"]}
     with tempfile.TemporaryDirectory() as name:

@@ -1,13 +1,12 @@
-"""Touches and imports of a running cluster against the bare parts they are made of, in one run, interleaved.
+"""Touches and imports of a running cluster beside their bare calls and scripts, in one run, interleaved.
 
     python benchmarks/cluster.py [--rounds 5] [--seconds 1] [--pages 1000000] [--json]
 
-The limit of a request is what its hops cost bare. Two bare servers, with grpcio's defaults and nothing else, make as
-many unary calls and as many commit scripts with nothing to change as the request does (`of chain`). The sum of as many
-calls and scripts, each measured in a tight loop of its own, is less (`of loops`): there neither side ever falls asleep,
-and on this kind of machine waking up is what a hop costs most. How many hops a request takes is counted, by the
-services' own metrics and by Redis, not assumed. Latencies are of single requests, one at a time.
---pages lays out a host of so many pages besides, and says what Redis takes for it.
+The limit of a request is the time of its bare hops. Two bare servers with grpcio's defaults make the same number of
+unary calls and of commit scripts without changes as the request (`of chain`). The sum of the same calls and scripts,
+each measured in a tight loop, is less (`of loops`): there neither side sleeps, and waking up is most of a hop's time.
+The hops of a request are counted by the services' metrics and by Redis. Latencies are of single requests, one at a
+time. --pages also makes a host with this number of pages, and prints its memory in Redis.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ ECHO = "/bare.Bare/Echo"
 
 
 def bare_server(ready: Any, next_port: int) -> None:
-    """A server that does what it is told: so many scripts, then so many calls to the next server, then it answers."""
+    """A server that runs the requested numbers of scripts and of calls to the next server, and then replies."""
     server = grpc.server(ThreadPoolExecutor(4))
     forward = grpc.insecure_channel(f"127.0.0.1:{next_port}").unary_unary(ECHO) if next_port else None
     stores: list[RedisStore] = []
@@ -72,7 +71,7 @@ def bare_server(ready: Any, next_port: int) -> None:
 
 
 def per_call(call: Callable[[], object], seconds: float) -> list[float]:
-    """Seconds of each call, one after the other, for `seconds` in all."""
+    """The seconds of each call, in sequence, for `seconds` in sum."""
     took, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
@@ -82,8 +81,8 @@ def per_call(call: Callable[[], object], seconds: float) -> list[float]:
 
 
 def hops(where: dict[str, Any], store: RedisStore) -> tuple[int, int]:
-    """Unary calls that all services have answered so far, and round trips to Redis: every script looks at the turn with
-    one GET, every read outside of a script is one GET or MGET."""
+    """(unary calls that all services have answered, round trips to Redis) so far: every script reads the lease with one
+    GET, every read outside a script is one GET or MGET."""
     calls = 0
     for part in where["services"]:
         with urllib.request.urlopen(f"http://{part['metrics']}/metrics") as page:
@@ -94,7 +93,7 @@ def hops(where: dict[str, Any], store: RedisStore) -> tuple[int, int]:
 
 
 class Bench:
-    """The cluster and the bare parts, ready to be called."""
+    """The operations to measure, on the cluster and on the bare servers."""
 
     def __init__(self, where: dict[str, Any], port: int) -> None:
         self.where, self.cluster = where, Cluster.at(where)
@@ -111,18 +110,18 @@ class Bench:
         self.echo(json.dumps(["", 0, [], "x" * 40]).encode())
 
     def chain(self, calls: float, scripts: float) -> None:
-        """As many bare calls and scripts as a request takes, in two bare servers one behind the other."""
+        """The bare calls and scripts of a request, in two bare servers in sequence."""
         behind, total = round(calls) - 1, round(scripts)
         shares = [total // (behind + 1)] * behind
         self.echo(json.dumps([self.where["redis"], total - sum(shares), shares, ""]).encode())
 
     def script(self) -> None:
-        """The bare commit script: looks at two sections, changes nothing."""
+        """The bare commit script: reads two sections, changes nothing."""
         self.sent += 1
         self.store.commit("touched", Commit(str(self.sent), "bench", cached={"uv": 1, "pt": 1}))
 
     def touch(self) -> None:
-        """A touch of an accessible page: guest, ultravisor, and back."""
+        """A touch of an accessible page: from guest to ultravisor and back."""
         self.cluster.guest.Touch(guest_pb2.TouchRequest(group="touched", actor=0, page=self.sent % PAGES))
 
     def workload(self) -> None:
@@ -132,7 +131,7 @@ class Bench:
             pass
 
     def fill(self) -> None:
-        """A fresh group of exported pages, for imports."""
+        """Make a new group of exported pages, for imports."""
         self.imported += 1
         document = self.document | {"memory": {"folios": [0] * PAGES, "state": ["exported"]}}
         self.group = f"imported-{self.imported}"
@@ -147,7 +146,7 @@ class Bench:
 
 
 def host_memory(where: dict[str, Any], pages: int) -> dict[str, float]:
-    """Bytes that Redis takes for a host of so many pages, in folios of 16 pages, every one of them secure."""
+    """Bytes in Redis for a host of this number of pages, all secure, in folios of 16 pages."""
     groups = -(-pages // GROUP)
     document = {"memory": {"folios": [4] * (GROUP // 16), "state": ["secure"]}, "vcpu": [{}]}
     made = system(parse(document, "benchmark"), PRESETS["per-page"][1])
@@ -161,7 +160,7 @@ def host_memory(where: dict[str, Any], pages: int) -> dict[str, float]:
 
 
 def measure(where: dict[str, Any], port: int, rounds: int, seconds: float) -> dict[str, Any]:
-    """All figures; medians over rounds, in which every part has its turn."""
+    """All figures, as medians over rounds; each round runs every operation."""
     bench = Bench(where, port)
     names = ("call", "script", "touch", "touch chain", "workload", "import", "import chain")
     took: dict[str, list[list[float]]] = {name: [] for name in names}
@@ -201,13 +200,13 @@ def _per(before: tuple[int, int], after: tuple[int, int], n: int) -> tuple[float
 
 
 def _of_chain(took: dict[str, list[list[float]]], name: str) -> float:
-    """What the bare chain of the same hops took over what the request took, in the same round; median over rounds."""
+    """The time of the bare chain over the time of the request, within a round; median over rounds."""
     pairs = zip(took[f"{name} chain"], took[name], strict=True)
     return round(statistics.median(statistics.median(bare) / statistics.median(whole) for bare, whole in pairs), 3)
 
 
 def _of_loops(took: dict[str, list[list[float]]], counted: tuple[float, float], name: str) -> float:
-    """The limit of the hops over what the request took, in the same round; median over rounds."""
+    """The sum of the bare hops over the time of the request, within a round; median over rounds."""
     ratios = []
     for call, script, whole in zip(took["call"], took["script"], took[name], strict=True):
         limit = counted[0] * statistics.median(call) + counted[1] * statistics.median(script)

@@ -1,4 +1,4 @@
-"""The C program: writing its layout.h from our dtypes, building it, and running it on a fresh state."""
+"""The C program: write its layout.h from our dtypes, build it, and run it on a new state."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ C_TYPES = {"uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "i
 
 
 def compiler() -> str | None:
-    """The C compiler: $CC, cc or gcc; None where there is none."""
+    """The C compiler: $CC, cc or gcc; None if there is none."""
     found = (shutil.which(name) for name in (os.environ.get("CC", ""), "cc", "gcc") if name)
     return next(filter(None, found), None)
 
 
 def header(fresh: Fresh) -> str:
-    """layout.h: the constants, records and arrays of model/layout.py and sim/records.py in C. Outgrown for more reasons
-    to wait than peer.c keeps a bit of."""
+    """layout.h: the constants, records and arrays of model/layout.py and sim/records.py in C. Raises Outgrown for more
+    reasons to wait than peer.c has bits for."""
     fits("reasons to wait, a bit each of an unsigned int", sim.REASONS, 32, "benchmarks/peer.c: wake")
     lines = ["/* Written by peer_c.py from the dtypes of ultrafolio. */", "#pragma pack(push, 1)"]
     for module in (model, sim, tables):

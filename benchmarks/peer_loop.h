@@ -140,7 +140,7 @@ INLINE void exported(M m, int t, i64 p)
 	m->metric->bytes_encrypted += 4096;
 	if ((kind == DISK || kind == RING) && p != k->page + k->at - 1) {
 		m->metric->exports_collateral++;
-		m->stray[p] = 1;
+		m->collateral[p] = 1;
 	}
 }
 
@@ -163,8 +163,8 @@ INLINE void measure(M m, int t, i64 p, int pc, int outcome, int was, i64 now, i6
 		if (was != m->uv[p].state) {
 			c->imports++;
 			c->bytes_encrypted += 4096;
-			c->imports_collateral += m->stray[p];
-			m->stray[p] = 0;
+			c->imports_collateral += m->collateral[p];
+			m->collateral[p] = 0;
 		}
 		break;
 	case ACC_PIN:

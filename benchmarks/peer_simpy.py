@@ -1,13 +1,13 @@
 """The workload in SimPy: a process per actor, timeouts for times, events for wake-ups. The rules are ours, interpreted.
 
-What an actor's turn does (choice, rule, charge, measures) is kernel.event of the interpreted kernel, so SimPy is
-measured as a scheduler of the same work and no rule is copied. Of the kernel only `schedule`, the winner tree, is
-replaced: where the kernel sets an actor's next key, its process waits for that time instead; where it sets NEVER,
-the process waits for an event that a later `schedule` of the same actor, from kernel.wake, triggers.
+An actor's event (choice, rule, charge, measures) is loop.event of the interpreted loop, so SimPy is measured as a
+scheduler of the same work, and no rule is copied. Only `schedule`, the winner tree, is replaced: if the loop sets an
+actor's next key, its process waits for that time; if it sets NEVER, the process waits for an event that a later
+`schedule` of the same actor, from loop.wake, triggers.
 
 Ties. Our keys are (time, actor). SimPy orders by (time, priority, sequence), so an actor's index as the priority of
 everything it waits for gives the same order. env.schedule takes any priority; Timeout and succeed do not offer it,
-hence Turn.
+hence ActorEvent.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ultrafolio.sim import load
 from ultrafolio.sim.records import ACTOR_BITS, NEVER
 
 
-class Turn(simpy.Event):
-    """An actor's next turn: at a time with its index as priority, or later, when `at` is called."""
+class ActorEvent(simpy.Event):
+    """An actor's next event: at a time with its index as priority, or later, when `at` is called."""
 
     __slots__ = ()
 
@@ -45,17 +45,17 @@ class Model:
         self.state, self.world = (to_lists(a) for a in self.arrays)
         self.env = simpy.Environment()
         self.over = self.env.event()
-        self.kernel: dict[str, Any] = load.interpreted().__globals__  # this loader's own namespace, made anew
-        self.kernel["schedule"] = self.schedule
+        self.loop: dict[str, Any] = load.interpreted().__globals__  # this loader's own namespace, made anew
+        self.loop["schedule"] = self.schedule
         actors = len(self.state.who)
         leaves = self.world.clock[0].leaves
         self.keys = self.world.tree[leaves : leaves + actors]
-        self.waiting: list[Turn | None] = [None] * actors
+        self.waiting: list[ActorEvent | None] = [None] * actors
         for t in range(actors):
             self.env.process(self.actor(t))
 
     def schedule(self, world: Any, t: int, key: int) -> None:
-        """In the place of the kernel's: note the key, and if the actor's process is waiting to be woken, wake it."""
+        """Replaces `schedule` of the loop: record the key, and wake the actor's process if it waits."""
         self.keys[t] = key
         turn = self.waiting[t]
         if turn is not None and key < NEVER:
@@ -63,11 +63,11 @@ class Model:
             turn.at((key >> ACTOR_BITS) - self.env.now, t)
 
     def actor(self, t: int) -> Generator[simpy.Event, None, None]:
-        """The process of one actor: wait for its turn, take it."""
+        """The process of one actor: wait for its next event, run it."""
         env, state, world, keys = self.env, self.state, self.world, self.keys
-        clock, event = world.clock[0], self.kernel["event"]
+        clock, event = world.clock[0], self.loop["event"]
         while True:
-            turn = Turn(env)
+            turn = ActorEvent(env)
             key = keys[t]
             if key < NEVER:
                 turn.at((key >> ACTOR_BITS) - env.now, t)

@@ -4,7 +4,7 @@
 
 Times are CPU time of the event loop alone, rounds are interleaved, figures are medians, ratios are taken within a
 round. Exit 1 when two implementations end with different counters, histograms, page states or random number states.
---quick does few events in one round, to see that all of it runs and agrees; its ratios mean little.
+--quick runs few events in one round as a test; its ratios mean little.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GOAL_C = {"S": 0.85, "M": 0.85, "L": 0.7}
 def rounds_of(
     implementations: dict[str, Implementation], fresh: Fresh, events: int, rounds: int
 ) -> dict[str, list[End]]:
-    """The ends of each implementation, run in turns. AssertionError names the arrays that differ from the first's."""
+    """The ends of each implementation, interleaved. Raises AssertionError naming arrays that differ from the first."""
     ends: dict[str, list[End]] = {name: [] for name in implementations}
     for _ in range(rounds):
         for name, run in implementations.items():
@@ -46,7 +46,7 @@ def rounds_of(
 
 
 def ratio(ends: dict[str, list[End]], ours: str, peer: str) -> float:
-    """How many times as fast as `peer` is `ours`: the median over rounds."""
+    """The speed of `ours` over that of `peer`: the median over rounds."""
     return median(b.ns / a.ns for a, b in zip(ends[ours], ends[peer], strict=True))
 
 

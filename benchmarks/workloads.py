@@ -18,18 +18,17 @@ from ultrafolio.sim.records import World
 POLICIES = ("per-page", "whole-folio", "split")
 ORDER = 4
 FOREVER_US = 10**9
-"""No run gets there: the number of events ends it, so that every implementation does the same ones."""
+"""A time that no run reaches: the number of events ends it, so that every implementation runs the same events."""
 RINGS_AT = 0.7
 """The part of a run after which the rings are configured."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a case is. `events` are timed against C; `few` against SimPy and the interpreter, which are slow.
+    """The size of a case. `events` are timed against C; `few` against SimPy and the interpreter, which are slow.
 
-    pace_ns: simulated time per event, about. From it comes when the rings are configured, late in a run, because
-    under whole-folio a vCPU that touches a neighbour of a ring page is gone from then on, and a workload that has
-    lost its vCPUs measures nothing.
+    pace_ns: the approximate simulated time per event, which gives the time at which the rings are configured. That is
+    late in a run: under whole-folio a vCPU that then touches a neighbour of a ring page hangs for the rest of the run.
     """
 
     folios: int
@@ -57,9 +56,9 @@ SIZES = {
 
 
 def config(size: Size, policy: str, events: int, *, check: bool = False) -> dict[str, Any]:
-    """The configuration of a size under a policy, for a run of so many events.
+    """The configuration of a size under a policy, for a run of `events` events.
 
-    Before the run only the shared pages were imported, so that the folios are whole at the start under `split` too.
+    Before the run only the shared pages are imported, so that the folios are whole at the start under `split`, too.
     """
     pool, ring = 2 * size.disks, 3
     return resolve(
@@ -91,7 +90,7 @@ def config(size: Size, policy: str, events: int, *, check: bool = False) -> dict
 
 @dataclass(frozen=True)
 class Fresh:
-    """An initial state and world that is never run itself: every run gets a copy, for a used one would go on."""
+    """An initial state and world. Every run gets a copy, since a run changes them."""
 
     state: State
     world: World
@@ -106,20 +105,20 @@ class Fresh:
 
 @dataclass(frozen=True)
 class End:
-    """How a run ended: CPU ns of its event loop alone, and a digest of every array."""
+    """The end of a run: CPU ns of its event loop, and a digest of every array."""
 
     ns: int
     digests: dict[str, str]
 
 
 Implementation = Callable[[Fresh, int], End]
-"""Runs that many events from a fresh start."""
+"""Runs this number of events from a new copy."""
 
 
 def digests(state: State, world: World) -> dict[str, str]:
     """A digest of each array at the end: page states, actors, RNG states, queues, counters, histograms, hangs.
 
-    Of the winner tree only the leaves, the actors' next times: SimPy has a heap in the place of the rest.
+    Of the winner tree only the leaves, the actors' next times: SimPy has a heap instead of the rest.
     """
     leaves = int(world.clock["leaves"][0])
     arrays = {**state._asdict(), **world._asdict(), "tree": world.tree[leaves:]}

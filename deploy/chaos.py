@@ -1,7 +1,7 @@
-"""Faults of the shared state, one every few seconds at random: it answers nobody for a while, or drops all connections.
+"""Faults of the shared state, one every few seconds at random: Redis pauses, or drops all connections.
 
-What a container cannot do without the engine's socket, killing its neighbours, is deploy/chaos.sh. ULTRAFOLIO_REDIS is
-the URL of a user with all rights; CHAOS_SEED repeats a series.
+deploy/chaos.sh kills containers, which needs the engine's socket. ULTRAFOLIO_REDIS is the URL of a user with all
+rights; CHAOS_SEED repeats a series.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LONGEST_MS = 3000
 
 
 def main() -> None:
-    """Until somebody stops it."""
+    """Inject faults until the process is stopped."""
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(10**6))
     chance = random.Random(seed)
     print(f"seed {seed}", flush=True)
@@ -28,7 +28,7 @@ def main() -> None:
                 pause = chance.randrange(100, LONGEST_MS)
                 server.client_pause(pause, all=True)
                 print(f"no answers for {pause} ms", flush=True)
-                # our own next word would have to wait, too
+                # the pause also delays this client's next command
                 time.sleep(pause / 1000)
             else:
                 dropped = server.client_kill_filter(_type="normal", skipme=True)

@@ -6,7 +6,7 @@ rounds=${1:-10} seed=${2:-$$}
 parts="redis ultravisor host-mm guest lab worker"
 echo "seed $seed"
 for round in $(seq "$rounds"); do
-  # the same seed kills the same parts in the same order
+  # a seed repeats the same kills in the same order
   part=$(echo "$parts" | tr ' ' '\n' | awk -v n="$seed$round" 'BEGIN { srand(n) } { if (rand() * NR < 1) one = $0 } END { print one }')
   echo "round $round: $part"
   docker compose kill --signal KILL "$part"

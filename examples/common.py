@@ -1,4 +1,4 @@
-"""What the examples share: a cluster to drive, and how a script ends."""
+"""Common to the examples: the cluster, the arguments and the exit code of a script."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# before gRPC is loaded: its own notes about connections are not for this terminal
+# set before gRPC is imported: keeps its connection messages off this terminal
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from ultrafolio.errors import InputError
@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @contextlib.contextmanager
 def cluster(where: str | None = None) -> Iterator[Cluster]:
-    """The cluster whose JSON line (`python -m services --json`) is in the file `where`; without one, a cluster of our
-    own, for as long as the block lasts. InputError: the file is no such line."""
+    """The cluster whose JSON line (`python -m services --json`) is in the file `where`; without a file, a new cluster
+    until the end of the block. Raises InputError if the file has no such line."""
     if where is not None:
         with _found(where) as lab:
             yield lab
@@ -62,5 +62,5 @@ def main(story: Callable[[], None]) -> None:
 
 
 def where(place: int = 1) -> str | None:
-    """The command line's argument at this place: where a cluster is."""
+    """Returns the command line's argument at this place, a file for `cluster`, or None."""
     return sys.argv[place] if len(sys.argv) > place else None

@@ -1,4 +1,4 @@
-"""A new folio group, orders to its actors, and what the example scripts print of it."""
+"""A new folio group, orders to its actors, and the output of the example scripts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common import ROOT
-from telling import Telling
+from step_printer import StepPrinter
 
 from ultrafolio.export.text import LEGEND, paragraph
 from ultrafolio.model import scenario
@@ -17,7 +17,7 @@ from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2
 
 
 def system_of(file: str, policy: str) -> tuple[str, scenario.System]:
-    """Title and system of a scenario file, looked for here and in the checkout. InputError: one of them is wrong."""
+    """Returns title and system of a scenario file, in this folder or the checkout. InputError: a bad file or policy."""
     story = scenario.read(Path(file) if Path(file).exists() else ROOT / file)
     return story.title, scenario.system(story, find(policy, story.tables))
 
@@ -30,7 +30,7 @@ class Group:
         self.lab = lab
         self.name = name or f"{Path(file).stem}-{policy}-{request_id()[:8]}"
         lab.lay_out(self.name, self.system, title)
-        self._telling = Telling(lab, self.name, self.system)
+        self._printer = StepPrinter(lab, self.name, self.system)
         print(paragraph(f"== {Path(file).stem} under {policy}: {title}"))
 
     def touch(self, vcpu: int, page: int, *, seconds: float = 10, **more: Any) -> guest_pb2.TouchResponse:
@@ -53,18 +53,18 @@ class Group:
         request = host_mm_pb2.StartRequest(group=self.name, actor=actor, page=page, request_id=request_id())
         return self.lab.host.Start(request)
 
-    def tell(self, legend: bool = False) -> None:
-        """The steps since the last telling, a column per part."""
-        print("\n".join(["", *self._telling.lines(), *(["", paragraph(LEGEND)] if legend else []), ""]))
+    def print_steps(self, legend: bool = False) -> None:
+        """Print the steps since the last call, a column per role."""
+        print("\n".join(["", *self._printer.lines(), *(["", paragraph(LEGEND)] if legend else []), ""]))
 
     def show_page(self, page: int) -> None:
-        """What the host sees of a page: an exception, or its first bytes."""
+        """Print the host's view of a page: an exception, or its first bytes."""
         seen = self.lab.host.ReadPage(host_mm_pb2.ReadPageRequest(group=self.name, page=page))
         text = f"exception {seen.exception:#x}" if seen.exception else show(seen.data)
         print(f"the host reads page {page}: {text}")
 
     def explain(self) -> None:
-        """Who waits, for what, held by whom, as the host explains it now."""
+        """Print the present waits, as the host explains them: waiter, obstacle, holder."""
         waits = self.lab.host.Explain(host_mm_pb2.ExplainRequest(group=self.name)).waits
         for wait in waits:
             kind = common_pb2.StallClass.Name(wait.stall_class).removeprefix("STALL_CLASS_").lower()
@@ -76,7 +76,7 @@ class Group:
 
 
 def show(data: bytes) -> str:
-    """Text as text, anything else by what it is."""
+    """Returns printable text as it is, a description of other bytes."""
     text = data.rstrip(b"\0")
     if not text:
         return "zeros"
@@ -84,5 +84,5 @@ def show(data: bytes) -> str:
 
 
 def outcome(answer: Any) -> str:
-    """How an order ended, in a word."""
+    """Returns an order's outcome, as a word."""
     return common_pb2.Outcome.Name(answer.outcome).removeprefix("OUTCOME_").lower()

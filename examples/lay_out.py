@@ -1,8 +1,8 @@
-"""Make a folio group from a scenario under a policy, and say whom it can be asked for.
+"""Lay out a folio group from a scenario under a policy, and print how to reach it.
 
     python examples/lay_out.py SCENARIO POLICY [where.json [NAME]]
 
-POLICY is a preset, or a block of the scenario file. Without where.json the group ends with this script.
+POLICY is a preset, or a block of the scenario file. Without where.json the group is deleted at the end of this script.
 """
 
 import sys
@@ -22,7 +22,7 @@ def story() -> None:
             allowed="SCENARIO POLICY [where.json [NAME]]",
             then="python examples/lay_out.py scenarios/03-virtio.toml whole-folio where.json",
         )
-    system_of(sys.argv[1], sys.argv[2])  # wrong words are said before anything is started
+    system_of(sys.argv[1], sys.argv[2])  # reports bad arguments before a cluster is started
     with cluster(where(3)) as lab:
         group = Group(lab, sys.argv[1], sys.argv[2], where(4))
         state = lab.state(group.name)

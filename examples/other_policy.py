@@ -1,4 +1,4 @@
-"""The policy switched, and the hang gone: the same orders under the proposal, and under bits and counts per page.
+"""Another policy without the hang: the same orders under the proposal, and under bits and counts per page.
 
 python examples/other_policy.py [where.json]
 """

@@ -1,4 +1,4 @@
-"""What releases the hang of seed_virtio.py: the guest's own reboot, which tears its devices down. Nothing else does.
+"""Only the guest's reboot, which tears its devices down, releases the hang of seed_virtio.py.
 
 python examples/reboot_releases.py [where.json]
 """
@@ -18,12 +18,12 @@ def story() -> None:
         vcpu = threading.Thread(target=lambda: ended.append(outcome(group.touch(0, 1, seconds=60))))
         vcpu.start()
         time.sleep(1)
-        group.tell()
+        group.print_steps()
         group.explain()
         print("The guest reboots.")
         group.reboot(2)
         vcpu.join()
-        group.tell(legend=True)
+        group.print_steps(legend=True)
         print(f"the touch that waited: {ended[0]}")
         group.explain()
         answer = group.touch(0, 1, length=16)

@@ -15,11 +15,11 @@ def story() -> None:
         group.show_page(1)
         print("The guest configures its device: the host pins page 0 for good.")
         group.configure(1, 0)
-        group.tell()
+        group.print_steps()
         group.show_page(1)
         print("The guest touches page 1, and its caller waits two seconds.")
         answer = group.touch(0, 1, seconds=2)
-        group.tell(legend=True)
+        group.print_steps(legend=True)
         print(f"the touch: {outcome(answer)}")
         group.explain()
 

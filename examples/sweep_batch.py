@@ -1,9 +1,9 @@
-"""A sweep as a batch job: for cron, a scheduler, or a Kubernetes Job that starts it again until it exits with 0 or 1.
+"""A sweep as a batch job, for cron, a scheduler, or a Kubernetes Job that restarts it until it exits with 0 or 1.
 
     python examples/sweep_batch.py sweeps/costs.toml out/costs [--redis URL] [--workers N] [--limit N]
 
-Prints one JSON object a line: what it is told, then the summary. Killed or moved, it comes back to its job where it
-was. Exit status: 0 done, 1 done and some cells failed, 2 bad input, 75 (EX_TEMPFAIL) ended by a signal: start it again.
+Prints one JSON object a line: its arguments, then the summary. Restarted, it continues its job. Exit status: 0 done,
+1 done and some cells failed, 2 bad input, 75 (EX_TEMPFAIL) ended by a signal: start it again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ultrafolio.errors import InputError
 from ultrafolio.redis_server import address
 from ultrafolio.sweep.cells import simulator
 from ultrafolio.sweep.distributed.queue import Queue
-from ultrafolio.sweep.drive import sweep
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import Silent
+from ultrafolio.sweep.run import sweep
 
 
 def tell(text: str) -> None:
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=0, help="start so many here, with a Redis where none is named")
     parser.add_argument("--limit", type=int, help="only the plan's first cells")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))  # a scheduler's way to say Ctrl-C
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))  # schedulers send SIGTERM
     try:
         url = address(given.redis)
         if url is None and not given.workers:

@@ -1,4 +1,4 @@
-"""A plan submitted to the lab service, watched, and its result fetched; the cluster's workers compute it.
+"""Submits a plan to the lab service, watches it, and fetches its result. The cluster's workers compute it.
 
 python examples/sweep_lab.py PLAN.toml where.json [results.parquet]
 """

@@ -1,4 +1,4 @@
-"""A hostile host changes a byte of an exported page: the import fails, the VMM is told -EINVAL, the guest is gone.
+"""A hostile host changes a byte of an exported page: the import fails, the VMM gets -EINVAL, the guest ends.
 
 python examples/tampered_page.py [where.json]
 """
@@ -14,7 +14,7 @@ def story() -> None:
         print("The host changes the first bytes of page 0, and the guest touches it.")
         group.start(1, 0)
         answer = group.touch(0, 0)
-        group.tell(legend=True)
+        group.print_steps(legend=True)
         print(f"the touch: {outcome(answer)}")
         group.explain()
 

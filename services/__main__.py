@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-# before gRPC is loaded: its own notes about connections that come and go are not for this terminal
+# set before gRPC is imported: keeps its connection messages off this terminal
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import click
@@ -47,7 +47,7 @@ def _variables() -> str:
 @click.option("--port", type=click.IntRange(0, 65000), default=0, help="First of consecutive ports; 0: free ones.")
 @click.option("--json", "as_json", is_flag=True, help="Where everything listens, as one line of JSON.")
 def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: int, as_json: bool) -> int:
-    """Start ultravisor, host MM, guests and the lab on this machine, and stop them all at Ctrl-C.
+    """Start ultravisor, host MM, guests and the lab on this machine, and stop all of them at Ctrl-C.
 
     Exit codes: 0 stopped, 1 a part ended on its own, 2 bad input.
     """
@@ -62,7 +62,7 @@ def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: i
             cluster = stack.enter_context(Cluster(home, settings, parts(guests), state, first_port=port))
         except InputError as error:
             if folder is None:
-                # a temporary folder goes, and the log with it
+                # a temporary folder is removed with the log in it
                 error.then = "python -m services --folder FOLDER keeps every part's log"
             raise
         where = _where(cluster)
@@ -107,7 +107,7 @@ def _answering(url: str) -> str:
 
 
 def _where(cluster: Cluster) -> dict[str, Any]:
-    """What a script needs: the services, the shared state as its administrator, the folder."""
+    """Returns the JSON object for scripts: services, URL of the shared state with admin rights, folder."""
     services = [{"name": name, **child.says} for name, child in cluster.children.items()]
     return {
         "services": services,
@@ -136,7 +136,7 @@ def _show(where: dict[str, Any]) -> None:
 
 
 def _watch(cluster: Cluster, asked: threading.Event) -> int:
-    """Until somebody asks for the end; says which parts ended before that, and leaves them ended."""
+    """Block until `asked` is set. Print each part that ended before; none is restarted. Returns the exit code."""
     known: dict[str, int] = {}
     while not asked.wait(LOOK_S):
         for name, code in cluster.ended().items():
@@ -152,7 +152,7 @@ def _watch(cluster: Cluster, asked: threading.Event) -> int:
 
 def main() -> None:
     """Run the command; bad input ends with exit code 2 and one message."""
-    # while things start, both signals undo what was started
+    # a signal during the start stops the parts that run already
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = launch.main(standalone_mode=False)

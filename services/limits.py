@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services.common import calls, parking, standard
+from services.common import calls, scheduler, standard
 from services.common.settings import Settings
 from services.guest import servicer as guest
 from services.guest import workload
 from services.host_mm import boot
 from services.host_mm import servicer as host
-from services.lab import cutting, jobs, recordings, replays, watch
+from services.lab import jobs, recordings, replays, retention, watch
 from services.lab import servicer as lab
 from services.ultravisor import servicer as ultravisor
 from ultrafolio.state import checkpoint, events, requests
@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 
 class Limit(NamedTuple):
-    """what is bounded;  most: its bound, in words with the unit;  said: how one more is refused."""
+    """what: the bounded quantity;  most: its bound with the unit;  said: how the next one is refused."""
 
     what: str
     most: str
@@ -44,7 +44,7 @@ def table() -> list[Limit]:
         Limit("silence of a client", f"{usual.keepalive_s:g} s, twice (ULTRAFOLIO_KEEPALIVE_S)", "its calls end"),
         Limit("reflection streams", f"{standard.MOST_REFLECTIONS}, {standard.REFLECTION_S:g} s each", full),
         Limit("watchers of a service's health", f"{standard.MOST_WATCHERS}", full),
-        Limit("threads that go on with calls that waited", f"{parking.THREADS}", "queued"),
+        Limit("threads that resume suspended calls", f"{scheduler.THREADS}", "queued"),
         Limit("a request id", f"`{requests.PATTERN.pattern}`", bad),
         Limit("an answer kept for a repetition", f"{REPLY_MS // 1000} s", "then it is a new request"),
         Limit("folio groups of a cluster", f"{host.MOST_GROUPS:,}", f"{bad}, TOO_MANY"),
@@ -81,15 +81,15 @@ def table() -> list[Limit]:
         ),
         Limit("entries of a round of polling", f"{events.LONGEST_ROUND}", "every round is stored"),
         Limit("rounds of polling in one entry", f"{events.MOST_ROUNDS:,}", "another entry"),
-        Limit("archives of a lab", f"{cutting.MOST_ARCHIVES:,}", f"{full}, TOO_MANY"),
+        Limit("archives of a lab", f"{retention.MOST_ARCHIVES:,}", f"{full}, TOO_MANY"),
         Limit("saved streams of the page", f"{replays.MOST_SAVED}, {replays.KEPT_DAYS} days each", "the oldest goes"),
-        Limit("films of the page", f"{replays.MAX_FILMS}", "the oldest ends"),
+        Limit("replays of the page", f"{replays.MAX_REPLAYS}", "the oldest ends"),
         Limit("a saved stream", f"{replays.MAX_BYTES // MIB} MiB", "400"),
     ]
 
 
 def text() -> str:
-    """The guide's text."""
+    """Returns the text of docs/limits.md."""
     rows = [f"| {limit.what} | {limit.most} | {limit.said} |" for limit in table()]
     head = ["# Limits", "", "Made by `python -m services.limits > docs/limits.md` from the code that enforces them.",
             "One more than a bound is refused with what was sent, what is allowed, and what to do.", "",

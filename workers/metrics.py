@@ -1,6 +1,6 @@
-"""Metrics of the queue and of the sweeps in it, for Prometheus: ULTRAFOLIO_REDIS says which, GET :9464/metrics asks.
+"""Metrics of the queue and its sweeps for Prometheus, at GET :9464/metrics. ULTRAFOLIO_REDIS names the Redis.
 
-Each scrape reads Redis once; when Redis does not answer, the scrape fails, and Prometheus says that this part is down.
+Each scrape reads Redis once; when Redis does not answer, the scrape fails, and Prometheus reports the target as down.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from redis import Redis
 
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import address
-from ultrafolio.sweep.distributed.job import QUEUE, Job
+from ultrafolio.sweep.distributed.broker import QUEUE
+from ultrafolio.sweep.distributed.job import Job
 
 PORT = 9464
-# the hash in which Celery's transport keeps what was taken and is not acknowledged
+# the hash in which Celery's transport keeps tasks that were taken and not acknowledged
 TAKEN = "unacked"
 
 

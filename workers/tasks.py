@@ -1,4 +1,4 @@
-"""The one task: a chunk of a job. ultrafolio.sweep.distributed.worker does it; here is what Celery must be told."""
+"""The task of a chunk: calls ultrafolio.sweep.distributed.worker and tells Celery whether to requeue it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from redis.exceptions import RedisError
 from ultrafolio import files
 from ultrafolio.redis_server import address
 from ultrafolio.sweep.cells import Cells, simulator
-from ultrafolio.sweep.distributed.job import TASK, Job, Spans, connect
+from ultrafolio.sweep.distributed.broker import TASK, connect
+from ultrafolio.sweep.distributed.job import Job, Spans
 from ultrafolio.sweep.distributed.worker import Outcome, Refused, Worker
 
 log = get_task_logger(__name__)
 REDIS = address(None) or "redis://127.0.0.1:6379/0"
 
 AGAIN_SECONDS = 1.0
-"""A chunk that cannot be worked here goes back to the queue after this, so that others find it first."""
+"""The pause before a chunk is requeued, so that other workers can take it first."""
 
 
 @lru_cache(maxsize=1)
 def prepare() -> tuple[Cells, str]:
-    """The cells, compiled, and the digest of the code that this process runs; in the parent, before it forks."""
-    # plans come from whoever may write to the queue
+    """(cells, digest of the code that this process runs). Compiles; call it in the parent before the fork."""
+    # any client of the queue may send a plan, so the files that a plan may name are limited
     files.bind(files.given(os.environ.get(files.VARIABLE, "")))
     cells = simulator()
     cells.warm()
@@ -39,7 +40,7 @@ def prepare() -> tuple[Cells, str]:
 
 @lru_cache(maxsize=1)
 def here(pid: int) -> tuple[Worker, Any]:
-    """This process's worker and Redis client; neither may be shared across a fork, hence ``pid``."""
+    """The worker and the Redis client of process ``pid``; neither may be shared across a fork."""
     cells, engine = prepare()
     base = os.environ.get("ULTRAFOLIO_BASE")
     worker = Worker(f"{socket.gethostname()}-{pid}", cells, engine, Path(base) if base else None)
@@ -47,14 +48,14 @@ def here(pid: int) -> tuple[Worker, Any]:
 
 
 def end() -> None:
-    """End what this process has started."""
+    """End the child process of this process's worker."""
     if here.cache_info().currsize:
         here(os.getpid())[0].end()
 
 
 @shared_task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
 def chunk(self: Task, job: str, number: int, spans: Spans) -> None:
-    """Work a chunk. Refused or unlucky, it goes back to the queue; the log says why."""
+    """Compute a chunk. Requeues it if this worker refuses the job or an error occurs; the log holds the reason."""
     worker, client = here(os.getpid())
     try:
         outcome: Outcome = worker.work(Job(client, job), number, spans)

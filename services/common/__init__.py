@@ -1,1 +1,1 @@
-"""What every service has: its settings, its server, and what surrounds each of its calls."""
+"""Common to all services: settings, gRPC server, and the wrapper of every call."""

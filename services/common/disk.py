@@ -1,4 +1,4 @@
-"""A disk: a real file, read and written past the page cache where the file system can."""
+"""A disk: a real file, read and written with O_DIRECT if the file system has it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECTOR = 4096
 
 
 class Disk:
-    """The file `path`, in blocks of 4,096 bytes. direct: whether O_DIRECT is in use; a tmpfs cannot."""
+    """The file `path`, in blocks of 4,096 bytes. direct: whether O_DIRECT is in use (tmpfs lacks it)."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ class Disk:
             os.pwrite(self._file, aligned, offset)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read whole blocks; zeros where nothing was written."""
+        """Read whole blocks. Unwritten blocks read as zeros."""
         with mmap.mmap(-1, length) as aligned, self._lock:
             os.preadv(self._file, [aligned], offset)
             return bytes(aligned)

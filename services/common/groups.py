@@ -1,30 +1,29 @@
-"""The folio groups a service works on, and the errors of working on them."""
+"""The folio groups of a service, and the checks of a call's arguments against them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import grpc
 
+from services.common.failures import TABLE, failure
 from ultrafolio.model.layout import ACTOR_KINDS
+from ultrafolio.nouns import plural
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import meta_from
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.acl import group_name
 from ultrafolio.state.sections import DTYPES, LARGEST_GROUP, MAY_WRITE, Meta, decode_meta
-from ultrafolio.state.store import LEASE_MS, Store, StoreUnavailable
-from ultrafolio.state.turn import Contended, Lost
+from ultrafolio.state.store import LEASE_MS, NoGroup, Store
 
 T = TypeVar("T")
-TURN_LOST = "TURN_LOST"
-NOT_FOUND = "GROUP_NOT_FOUND"
 
 
 class Groups(Generic[T]):
-    """What `make` makes of each group by name, at its first use; the constants are read once."""
+    """A cache: group name -> `make` of its constants, made at the first use."""
 
     def __init__(self, store: Store, make: Callable[[str, Meta], T]) -> None:
         self._store, self._make = store, make
@@ -40,7 +39,7 @@ class Groups(Generic[T]):
             return self._made[name]
 
     def machine_of(self, name: str, actor: int) -> int | None:
-        """The machine of an actor of the group `name`, None for one that there is not."""
+        """Returns the number of the actor's virtual machine in group `name`, None if the actor does not exist."""
         self[name]
         who = self._metas[name].who
         return int(who["vm"][actor]) if 0 <= actor < len(who) else None
@@ -48,9 +47,9 @@ class Groups(Generic[T]):
     def tend(
         self, renew: Callable[[T], object], every_s: float = LEASE_MS / 1000, over: threading.Event | None = None
     ) -> None:
-        """Until it is `over`, look after turns of this role that were left behind: `renew` a group whose turn stays.
+        """Until `over` is set, check every `every_s` seconds for abandoned turns of this role: `renew` such a group.
 
-        A step that died with its holder would otherwise keep the other roles out until this one has work in the group.
+        A turn whose holder died would otherwise lock out the other roles until this role's next step in the group.
         """
         arguments = renew, every_s, over or threading.Event()
         threading.Thread(target=self._tend, args=arguments, name="left turns", daemon=True).start()
@@ -58,7 +57,7 @@ class Groups(Generic[T]):
     def _tend(self, renew: Callable[[T], object], every_s: float, over: threading.Event) -> None:
         before: dict[str, str] = {}
         while not over.wait(every_s):
-            # whatever is away now: there is a next time
+            # any failure here is retried in the next round
             with suppress(Exception):
                 turns = {name: self._store.turn(name) for name in self._store.groups()}
                 held = {name: turn.token for name, turn in turns.items() if turn and turn.role == self._store.role}
@@ -74,7 +73,7 @@ class Groups(Generic[T]):
 
 
 def meta_of(store: Store, name: str) -> Meta:
-    """A group's constants. StatusError if it was never laid out."""
+    """Returns a group's constants. Raises StatusError if it was never laid out."""
     found = store.read(group_name(name), ["meta"])
     if not found:
         raise missing(name)
@@ -82,51 +81,12 @@ def meta_of(store: Store, name: str) -> Meta:
 
 
 def missing(name: str) -> StatusError:
-    return StatusError(
-        grpc.StatusCode.NOT_FOUND,
-        NOT_FOUND,
-        "no such folio group",
-        value=name,
-        cause="it was never laid out, or its data was removed",
-        then="python examples/lay_out.py makes one from a scenario",
-    )
-
-
-@contextmanager
-def in_words() -> Iterator[None]:
-    """Failures of the shared state as statuses that a client may retry."""
-    try:
-        yield
-    except Lost:
-        raise StatusError(
-            grpc.StatusCode.ABORTED,
-            TURN_LOST,
-            "the turn is over",
-            cause="its lease ran out under its holder",
-            then="ask again",
-        ) from None
-    except Contended as error:
-        raise StatusError(
-            grpc.StatusCode.UNAVAILABLE,
-            "GROUP_BUSY",
-            str(error),
-            cause="a service died in the middle of a step, or is very slow",
-            then="start it again, and ask again",
-        ) from None
-    except StoreUnavailable as error:
-        raise StatusError(
-            grpc.StatusCode.UNAVAILABLE,
-            "STATE_UNAVAILABLE",
-            str(error),
-            cause="Redis is away",
-            then="start it again, and ask again",
-        ) from None
-    except KeyError as error:
-        raise missing(str(error.args[0])) from None
+    """Turn failures of the shared state into statuses that a client may retry."""
+    return failure(TABLE[NoGroup], NoGroup(name))
 
 
 def bounded(what: str, number: int, most: int) -> int:
-    """`number`, if it is at most `most`. StatusError otherwise."""
+    """Returns `number`. Raises StatusError if it is over `most`."""
     if number > most:
         raise StatusError(
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -140,7 +100,7 @@ def bounded(what: str, number: int, most: int) -> int:
 
 
 def page_of(meta: Meta, page: int, count: int = 1) -> int:
-    """`page`, if it and the `count` - 1 after it exist. StatusError otherwise."""
+    """Returns `page`. Raises StatusError unless pages `page` to `page` + `count` - 1 exist."""
     pages = int(meta.cfg["pages"][0])
     if not 0 <= page <= pages - count:
         raise StatusError(
@@ -150,7 +110,7 @@ def page_of(meta: Meta, page: int, count: int = 1) -> int:
 
 
 def actor_of(meta: Meta, actor: int, kinds: tuple[int, ...], names: str) -> int:
-    """`actor`, if it exists and is of one of these kinds. StatusError otherwise."""
+    """Returns `actor`. Raises StatusError unless it exists and has one of these kinds."""
     if not 0 <= actor < len(meta.who) or meta.who["kind"][actor] not in kinds:
         fit = [t for t, kind in enumerate(meta.who["kind"]) if kind in kinds]
         raise StatusError(
@@ -164,7 +124,7 @@ def actor_of(meta: Meta, actor: int, kinds: tuple[int, ...], names: str) -> int:
 
 
 def any_actor_of(meta: Meta, actor: int) -> int:
-    """`actor`, if it exists. StatusError otherwise."""
+    """Returns `actor`. Raises StatusError if it does not exist."""
     return actor_of(meta, actor, tuple(range(len(ACTOR_KINDS))), "actors")
 
 
@@ -179,11 +139,11 @@ def exists(group: str) -> StatusError:
 
 
 def constants(message: common_pb2.Meta) -> Meta:
-    """The constants in a message. StatusError where they are no records, or none."""
+    """Returns the constants in a message. Raises StatusError if they are missing or not whole records."""
     try:
         meta = meta_from(message)
         if len(meta.cfg) != 1 or len(meta.who) != meta.cfg["actors"][0]:
-            raise ValueError(f"{len(meta.cfg)} configurations, {len(meta.who)} actors")
+            raise ValueError(f"{plural(len(meta.cfg), 'configuration')}, {plural(len(meta.who), 'actor')}")
         if not 0 < meta.cfg["pages"][0] <= LARGEST_GROUP:
             raise ValueError(f"{meta.cfg['pages'][0]} pages, a group has at most {LARGEST_GROUP}")
     except ValueError as error:
@@ -198,14 +158,14 @@ def constants(message: common_pb2.Meta) -> Meta:
 
 
 def check_sections(meta: Meta, sections: dict[str, bytes], role: str) -> None:
-    """Every section is the role's to write and has its size. StatusError otherwise."""
+    """Raises StatusError unless the role may write each section and each has its size."""
     for name, data in sections.items():
         size = len(meta.blank(name).tobytes()) if name in DTYPES else 0
         if name not in MAY_WRITE[role] or len(data) != size:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "BAD_SECTION",
-                f"section {name} of {len(data)} bytes",
+                f"section {name} of {plural(len(data), 'byte')}",
                 value=name,
-                allowed=f"{', '.join(MAY_WRITE[role])}; {size} bytes for this one",
+                allowed=f"{', '.join(MAY_WRITE[role])}; {plural(size, 'byte')} for this one",
             )

@@ -1,14 +1,14 @@
-"""Who calls: a role, and for a guest the virtual machine it speaks for.
+"""The caller of a call: its role, and for a guest its virtual machine.
 
 With TLS the role is the URI in the client's certificate, signed by the cluster's own authority:
 
     ultrafolio://host   ultrafolio://ultravisor   ultrafolio://lab   ultrafolio://device
-    ultrafolio://guest      a guest service: speaks for any virtual machine it runs
-    ultrafolio://guest/3    one guest: speaks for virtual machine 3 of any folio group only
-    ultrafolio://guest/g/3  one guest: speaks for virtual machine 3 of folio group g only
+    ultrafolio://guest      a guest service: may act for every virtual machine
+    ultrafolio://guest/3    one guest: virtual machine 3 of any folio group
+    ultrafolio://guest/g/3  one guest: virtual machine 3 of folio group g
 
-Without TLS (development on loopback) the caller says so itself, in the metadata key ultrafolio-role: `host`, `guest`,
-`guest:3`, `guest:g/3`. With TLS the same key may narrow the certificate's role (`guest` to `guest:3`), never change it.
+Without TLS (development on loopback) the metadata key ultrafolio-role names it, unverified: `host`, `guest`, `guest:3`,
+`guest:g/3`. With TLS the same key may narrow the certificate's role (`guest` to `guest:3`), but not change it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import grpc
 from ultrafolio.errors import one_of
 from ultrafolio.rpc.client import ROLE_KEY
 from ultrafolio.rpc.errors import StatusError
+from ultrafolio.state import roles
 from ultrafolio.state.acl import GROUP
 
-ROLES = ("host", "guest", "ultravisor", "lab", "device")
+ROLES = tuple(role.name for role in roles.ROLES)
 NOBODY = "nobody"
 URI = "ultrafolio://"
 VM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -35,9 +36,9 @@ class Identity:
     """A caller.
 
     role      one of ROLES, or NOBODY for a caller that names none
-    vm        the virtual machine a guest speaks for, as text; None: not named, or not a guest
-    verified  from a certificate, not from the caller's own word
-    group     the folio group whose machine it is; None: not named
+    vm        the guest's virtual machine, as text; None: not named, or not a guest
+    verified  whether a certificate proves it
+    group     the folio group of that machine; None: not named
     """
 
     role: str
@@ -51,7 +52,7 @@ class Identity:
 
 
 def of(context: grpc.ServicerContext) -> Identity:
-    """The caller of this call. StatusError (UNAUTHENTICATED, PERMISSION_DENIED): it claims what it may not claim."""
+    """Returns the caller. Raises StatusError (UNAUTHENTICATED, PERMISSION_DENIED) if its claim is not allowed."""
     said = claimed(context)
     proven = certified(context)
     if proven is None:
@@ -72,7 +73,7 @@ def of(context: grpc.ServicerContext) -> Identity:
 
 
 def require(context: grpc.ServicerContext, roles: Collection[str]) -> Identity:
-    """The caller, if its role is one of `roles`. StatusError (PERMISSION_DENIED) otherwise."""
+    """Returns the caller. Raises StatusError (PERMISSION_DENIED) unless its role is one of `roles`."""
     identity = of(context)
     if identity.role not in roles:
         raise StatusError(
@@ -88,7 +89,7 @@ def require(context: grpc.ServicerContext, roles: Collection[str]) -> Identity:
 
 
 def claimed(context: grpc.ServicerContext) -> Identity:
-    """What the caller says of itself in metadata."""
+    """Returns the identity in the call's metadata, unverified."""
     for key, value in context.invocation_metadata() or ():
         if key == ROLE_KEY:
             return _parse(value.decode("utf-8", "replace") if isinstance(value, bytes) else value, ":")
@@ -96,7 +97,10 @@ def claimed(context: grpc.ServicerContext) -> Identity:
 
 
 def certified(context: grpc.ServicerContext) -> Identity | None:
-    """What the client's certificate says; None without TLS. StatusError (UNAUTHENTICATED): a certificate of no role."""
+    """Returns the identity in the client's certificate, None without TLS.
+
+    Raises StatusError (UNAUTHENTICATED) if the certificate names no role.
+    """
     properties = context.auth_context()
     if not properties.get("x509_pem_cert"):
         return None

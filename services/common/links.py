@@ -1,37 +1,37 @@
-"""What a service is connected to: the shared state with its role's rights, and the other services."""
+"""Connections of a service: to the shared state with its role's rights, and to the other services."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
-from services.common.serve import ROLE
 from services.common.settings import Settings
 from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import Channel, Tls, connect
 from ultrafolio.state.acl import KEEPER
 from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.roles import ROLE_OF_SERVICE
 
 
 def store_of(settings: Settings, name: str) -> RedisStore:
-    """The shared state as service `name` may use it. InputError: none is given."""
-    role = ROLE[name]
+    """Returns the shared state with the rights of service `name`. Raises InputError if the settings name none."""
+    role = ROLE_OF_SERVICE[name]
     return RedisStore(settings.redis_url(role), role)
 
 
 def keeper_of(settings: Settings) -> RedisStore | None:
-    """The shared state as who cuts streams and deletes groups; None where the settings give no such right."""
+    """Returns the shared state with the rights of the user `keeper`, None if the settings have no password for it."""
     url = settings.keeper_url()
     return RedisStore(url, KEEPER) if url else None
 
 
 def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | None, role: str = "") -> Channel:
-    """A channel of service `name` to service `other`, whose address the settings give. InputError: they do not.
+    """Returns a channel from service `name` to service `other`. Raises InputError if the settings lack its address.
 
-    role: who calls, where that is not the service itself: the guest service also runs devices
+    role: the caller's role if it is not that of `name`: the guest service also runs devices
     """
-    role = role or ROLE[name]
+    role = role or ROLE_OF_SERVICE[name]
     address = getattr(settings, other)
     if not address:
         raise InputError(
@@ -45,12 +45,12 @@ def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | Non
         address,
         role,
         tls=tls,
-        server=ROLE[other],
+        server=ROLE_OF_SERVICE[other],
         message_mib=settings.max_message_mib,
         metadata=tracing.outgoing if tracing else None,
     )
 
 
 def folder_of(settings: Settings, name: str) -> Path:
-    """Where service `name` keeps its files: the folder given, or a new temporary one."""
+    """Returns the folder for the files of service `name`: that of the settings, or a new temporary one."""
     return Path(settings.data or tempfile.mkdtemp(prefix=f"ultrafolio-{name}-"))

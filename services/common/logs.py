@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from typing import Any
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from services.common.settings import Settings
 
 
-def logger(service: str, settings: Settings) -> Any:
-    """A logger of this process: `.info("event", key=value)`. Levels below `settings.log` cost next to nothing."""
+def logger(service: str, settings: Settings) -> FilteringBoundLogger:
+    """Returns a logger of this process: `.info("event", key=value)`. Levels below `settings.log` are dropped early."""
     level = logging.getLevelNamesMapping()[settings.log.upper()]
-    return structlog.wrap_logger(
+    made: FilteringBoundLogger = structlog.wrap_logger(
         _StandardError(),
         processors=[
             structlog.processors.add_log_level,
@@ -27,10 +27,11 @@ def logger(service: str, settings: Settings) -> Any:
         service=service,
         instance=settings.instance,
     )
+    return made
 
 
 class _StandardError:
-    """Whole lines to whatever standard error is now."""
+    """Writes whole lines to the present sys.stderr."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

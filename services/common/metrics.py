@@ -1,4 +1,4 @@
-"""Prometheus metrics of one service, on a port of their own."""
+"""Prometheus metrics of one service, on a separate port."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BUCKETS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.2
 
 
 class Metrics:
-    """Counts and times every call. `gauges`: name to (meaning, function that returns the value now)."""
+    """Counts and times every call. `gauges`: name -> (meaning, function that returns the present value)."""
 
     def __init__(self, service: str, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
         self.registry = CollectorRegistry()
@@ -36,11 +36,11 @@ class Metrics:
         self._http: tuple[WSGIServer, threading.Thread] | None = None
 
     def of(self, rpc: str) -> PerCall:
-        """The instruments of one rpc, looked up once."""
+        """Returns the instruments of one rpc."""
         return PerCall(self._calls, self._seconds.labels(self._service, rpc), (self._service, rpc))
 
     def gauge(self, name: str, meaning: str, function: Callable[[], float]) -> None:
-        """One more gauge: `function` is asked at each scrape."""
+        """Add a gauge; `function` is called at each scrape."""
         gauge = Gauge(name, meaning, registry=self.registry, labelnames=("service",))
         gauge.labels(self._service).set_function(function)
 
@@ -50,7 +50,7 @@ class Metrics:
         return f"{host}:{self._http[0].server_port}"
 
     def close(self) -> None:
-        """Stop listening. Returns at once: the server's own loop looks for its end twice a second."""
+        """Stop listening, within half a second. Returns at once."""
         if self._http is not None:
             threading.Thread(target=_shut, args=(self._http[0],), daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Is a service serving? Exit code 0 if so, 1 if not: for a container's health check and for scripts.
+"""Health probe for containers and scripts: exit code 0 if a service is SERVING, 1 if not.
 
 python -m services.common.probe 127.0.0.1:50051 [--tls FOLDER --role host]
 """
@@ -16,7 +16,7 @@ from ultrafolio.rpc.client import Tls, connect
 
 
 def serving(address: str, tls: Tls | None = None, *, timeout_s: float = 2.0) -> bool:
-    """Whether the service at `address` says SERVING. InputError: nothing answers in time, or it is no address."""
+    """Whether the service at `address` reports SERVING. Raises InputError on a timeout or a malformed address."""
     with connect(address, "lab", tls=tls, timeout_s=timeout_s, retry=False) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         answer = stub.Check(health_pb2.HealthCheckRequest())

@@ -1,9 +1,8 @@
-"""Who may call what, and for which machine: one table for all methods of all services.
+"""Access control: for each method of all services, the roles that may call it, and for which virtual machine.
 
-A method that is not in the table cannot be registered. Beside the role, a call of a guest names a machine: directly,
-or by an actor of a group. A caller that speaks for one machine (`guest:3`) is refused where that is another's, and a
-caller of one group (`guest:g/3`) where a call names another group. A guest service (`guest`) speaks for all machines
-that it runs.
+A method that is not in the table cannot be registered. A call of a guest names a machine, directly or by an actor of a
+group. A caller of one machine (`guest:3`) may not name another machine; a caller of one group (`guest:g/3`) may not
+name another group. A guest service (`guest`) may name every machine.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from services.common.identity import Identity
 from ultrafolio.rpc.errors import StatusError
 
 MachineOf = Callable[[str, int], int | None]
-"""(group, actor) -> number of the actor's machine, None for an actor that there is not. StatusError: no such group."""
+"""(group, actor) -> number of the actor's machine, None if there is no such actor. StatusError: no such group."""
 Compare = Callable[[Identity, Any, MachineOf], None]
 
 
 class Rule(NamedTuple):
-    """roles: who may call;  compare: what of the call is compared with a caller that is a guest, nothing for None."""
+    """roles: allowed callers;  compare: check of a guest's call against the guest's machine, None: no check."""
 
     roles: tuple[str, ...]
     compare: Compare | None = None
 
 
 def own_machine(caller: Identity, vm: int | None) -> int:
-    """The machine that a guest speaks for in a call that names `vm`, or none. StatusError: another's, or nobody's."""
+    """Returns the machine of a guest's call that names `vm` or None. Raises StatusError if it is not the caller's."""
     if caller.vm is not None and not caller.vm.isdecimal():
         raise not_yours(f"guest {caller.vm}", caller)
     if vm is None and caller.vm is None:
@@ -52,16 +51,16 @@ def not_yours(whose: str, caller: Identity) -> StatusError:
 
 
 def _field(caller: Identity, request: Any, machine_of: MachineOf) -> None:
-    """The request's field `vm`."""
+    """Check the request's field `vm`."""
     named = request.vm if _optional(request) is None or request.HasField("vm") else None
     own_machine(caller, named)
 
 
 def _actor(caller: Identity, request: Any, machine_of: MachineOf) -> None:
-    """The machine of the request's actor."""
+    """Check the machine of the request's actor."""
     if caller.vm is not None:
         vm = machine_of(request.group, request.actor)
-        # for an actor that there is not the service says so
+        # the service itself refuses an actor that does not exist
         if vm is not None:
             own_machine(caller, vm)
 
@@ -72,7 +71,7 @@ def _optional(request: Any) -> Any:
 
 HOST, GUEST, LAB, DEVICE = ("host",), ("guest",), ("lab",), ("device",)
 _VMM = (*GUEST, *HOST, *LAB)
-"""The guest service stands for the VMM, too."""
+"""The guest service also plays the VMM."""
 _ALL = (*GUEST, *DEVICE, *HOST, *LAB)
 _DRIVEN = Rule((*GUEST, *LAB), _actor)
 _LAB = Rule(LAB)
@@ -85,7 +84,7 @@ _HOST = {
     "Start": Rule((*HOST, *LAB)),
     "Cross": Rule((*GUEST, *DEVICE), _actor),
     "ReadPage": Rule((*HOST, *LAB)),
-    # a guest is told of its own actors only
+    # a guest sees its own actors only
     "Explain": Rule(_ALL),
     "Step": _LAB,
     "Prepare": _LAB,
@@ -96,7 +95,7 @@ _HOST = {
 }
 _ULTRAVISOR = {
     "Execute": Rule(_VMM, _field),
-    # host and device see what the host sees, a guest what its machine sees
+    # host and device have the host's view of a page, a guest its machine's
     "Access": Rule(_ALL, _field),
     "Shares": Rule((*GUEST, *LAB), _field),
     "WouldEnd": Rule((*HOST, *LAB)),
@@ -123,16 +122,16 @@ TABLE: dict[str, Rule] = {
     )
     for method, rule in methods.items()
 }
-"""Full method name -> its rule."""
+"""Full method name -> rule."""
 
 
 def rule_of(rpc: str) -> Rule | None:
-    """The rule of a method; None for one of another package (health, reflection). KeyError: one of ours without."""
+    """Returns the rule of a method, None for another package's (health, reflection). KeyError: ours without a rule."""
     return TABLE[rpc] if rpc.startswith(PACKAGE) else None
 
 
 def check(rule: Rule, request: Any, context: grpc.ServicerContext, machine_of: MachineOf) -> Identity:
-    """The caller. StatusError (PERMISSION_DENIED): the caller's role may not call this, or not for this machine.
+    """Returns the caller. Raises StatusError (PERMISSION_DENIED) if it may not call this, or not for this machine.
 
     request: None for a stream of requests, which names no machine
     """

@@ -1,4 +1,4 @@
-"""One gRPC server, the same for every service: health, reflection, limits, a graceful end.
+"""The gRPC server of every service: health, reflection, limits, graceful stop.
 
 def start(settings: Settings) -> Running:
     parts = Ultravisor(...)
@@ -27,32 +27,31 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from services.common import logs, parking, standard
+from services.common import logs, scheduler, standard
 from services.common.calls import Calls
 from services.common.metrics import Metrics
 from services.common.settings import Settings, read
 from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import Tls
+from ultrafolio.state.roles import ROLE_OF_SERVICE
 
-# the role of each service: its identity, its certificate and its Redis user
-ROLE = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest", "lab": "lab"}
 LAST_NEWS_S = 0.1
 SHORT_S = 2.0
-"""A service that has no thread for a short call for so long does not serve."""
+"""A service in which a short call gets no thread for this many seconds reports NOT_SERVING."""
 Register = Sequence[tuple[Callable[[Any, grpc.Server], None], Any]]
 Gauges = Mapping[str, tuple[str, Callable[[], float]]]
 
 
 class Running:
-    """A service that listens. `address` and `metrics` are host:port; `metrics` is empty where there are none."""
+    """A service that listens. `address` and `metrics` are host:port; `metrics` is "" without metrics."""
 
     def __init__(self, name: str, settings: Settings, tracing: Tracing | None, gauges: Gauges) -> None:
         self.name, self.settings, self.tracing = name, settings, tracing
         self.log = logs.logger(name, settings)
         self.address = self.metrics = ""
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix=name)
-        # beyond the queue a call is refused at once instead of waiting for its deadline
+        # a full queue refuses a call at once; otherwise it would wait until its deadline
         self._server = grpc.server(self._pool, options=_limits(settings), maximum_concurrent_rpcs=_queue(settings))
         self._measures = Metrics(name, gauges)
         self.calls = Calls(self._server, self._measures, self.log, tracing, settings.max_call_s)
@@ -63,7 +62,7 @@ class Running:
         self._stop_once = threading.Lock()
 
     def listen(self, register: Register) -> None:
-        """Register, bind, start. InputError: the address cannot be bound, or a certificate is missing."""
+        """Register, bind, start. Raises InputError if the address cannot be bound or a certificate is missing."""
         for add, servicer in register:
             add(servicer, cast(grpc.Server, self.calls))
         self._set(False)
@@ -73,7 +72,9 @@ class Running:
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(standard.Reflection(names), self._server)
         self.address = _bind(self._server, self.name, self.settings)
         self._measures.gauge("ultrafolio_serving", "1 while health is SERVING", lambda: float(self._serving))
-        self._measures.gauge("ultrafolio_rpc_waiting", "calls that wait without a thread", lambda: parking.HERE.waiting)
+        self._measures.gauge(
+            "ultrafolio_rpc_waiting", "calls that wait without a thread", lambda: scheduler.DEFAULT.suspended
+        )
         self._measures.gauge("ultrafolio_rpc_in_flight", "calls at work or waiting", lambda: self.calls.in_flight)
         if self.settings.metrics_port >= 0:
             try:
@@ -83,7 +84,7 @@ class Running:
         self._server.start()
 
     def watch(self, ready: Callable[[], bool]) -> None:
-        """Ask `ready` again and again, and let health say what it answers, until the end."""
+        """Call `ready` every `health_s` seconds until the stop, and set health to its answer."""
         said = ""
         while not self._ending.is_set():
             try:
@@ -101,9 +102,9 @@ class Running:
             self._ending.wait(self.settings.health_s if now else min(0.1, self.settings.health_s))
 
     def _answers(self) -> bool:
-        """Whether a call would get a thread within SHORT_S: one that it arrives on, and one to go on with."""
+        """Whether a call would get a thread within SHORT_S, to start on and to be resumed on."""
         end = time.monotonic() + SHORT_S
-        for free in (self._pool.submit(int), parking.HERE.idle()):
+        for free in (self._pool.submit(int), scheduler.DEFAULT.idle()):
             try:
                 free.result(max(0.0, end - time.monotonic()))
             except TimeoutError:
@@ -111,7 +112,7 @@ class Running:
         return True
 
     def stop(self, grace_s: float | None = None) -> None:
-        """NOT_SERVING; no new calls; those in flight get `grace_s`; then the end. Safe to call twice."""
+        """Set NOT_SERVING, refuse new calls, give calls in flight `grace_s` seconds, then stop. Idempotent."""
         with self._stop_once:
             if self._ended.is_set():
                 return
@@ -120,12 +121,12 @@ class Running:
             self._serving = False
             self._health.enter_graceful_shutdown()
             self.log.info("stopping", in_flight=self.calls.in_flight, grace_s=grace_s)
-            # new calls are refused here, not by gRPC: it would cancel those that cross its goodbye, and CANCELLED is
-            # not a status that clients repeat
+            # this service refuses new calls itself: gRPC would cancel calls that cross its GOAWAY, and clients do not
+            # retry CANCELLED
             self.calls.closed = True
             self.calls.drained(grace_s)
             cut_off = self.calls.in_flight
-            # what is left are calls out of time, and watchers of health, whose last news may be on its way
+            # calls past their time remain, and health watchers, whose last message may not be sent yet
             self._server.stop(0 if cut_off else LAST_NEWS_S).wait()
             self._pool.shutdown(wait=False)
             self._measures.close()
@@ -135,7 +136,7 @@ class Running:
             self._ended.set()
 
     def wait(self) -> None:
-        """Block until SIGTERM, SIGINT, or the end of the launcher; then stop. To be called in the main thread."""
+        """Block until SIGTERM, SIGINT, or the end of the launcher; then stop. Call it in the main thread."""
         asked = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: asked.set())
@@ -145,7 +146,7 @@ class Running:
         self.stop()
 
     def announcement(self) -> dict[str, Any]:
-        """Where the service listens, for the launcher and for people."""
+        """Returns the JSON object with the service's addresses, for the launcher and for users."""
         return {
             "service": self.name,
             "instance": self.settings.instance,
@@ -171,16 +172,16 @@ def serve(
     gauges: Gauges | None = None,
     tracing: Tracing | None = None,
 ) -> Running:
-    """Start the service `name` (a key of ROLE); returns when its port answers.
+    """Start the service `name` (a key of ROLE_OF_SERVICE); returns when its port answers.
 
     register  (add_XServicer_to_server, servicer) pairs
-    ready     asked every `settings.health_s`: True is SERVING; False, or what it raises, is NOT_SERVING
-    gauges    metric name: (meaning, function that returns the value now)
-    tracing   from `traced(name, settings)`, where the servicers need it for their own calls
-    InputError: the address is taken, a certificate is missing.
+    ready     called every `settings.health_s`: True is SERVING; False or an exception is NOT_SERVING
+    gauges    metric name -> (meaning, function that returns the present value)
+    tracing   from `traced(name, settings)`, if the servicers need it for their own calls
+    Raises InputError if the address is taken or a certificate is missing.
     """
     settings = settings if settings.instance else replace(settings, instance=f"{name}-{os.getpid()}")
-    parking.HERE.most = settings.waiting
+    scheduler.DEFAULT.most = settings.waiting
     running = Running(name, settings, tracing or traced(name, settings), gauges or {})
     running.listen(register)
     log = running.log
@@ -198,12 +199,12 @@ def serve(
 
 
 def traced(name: str, settings: Settings) -> Tracing | None:
-    """The tracing of a service, where a collector is configured."""
+    """Returns the tracing of a service, None without a collector."""
     return Tracing(name, settings) if settings.otlp else None
 
 
 def main(start: Callable[[Settings], Running]) -> None:
-    """The main program of a service: settings from the environment, one JSON line on standard output, then serve."""
+    """Main program of a service: read settings from the environment, print one JSON line, serve until the stop."""
     try:
         running = start(read())
     except InputError as error:
@@ -211,13 +212,13 @@ def main(start: Callable[[Settings], Running]) -> None:
         sys.exit(2)
     print(json.dumps(running.announcement()), flush=True)
     running.wait()
-    # threads of calls that were cut off may still sleep in a wait; the process does not wait for them
+    # do not join threads of cancelled calls, which may still sleep
     sys.stdout.flush()
     os._exit(0)
 
 
 def _queue(settings: Settings) -> int:
-    """How many calls may arrive before a thread has looked at them: as many as may wait may come at once."""
+    """Returns the bound of calls that no thread has started: all calls that may be suspended may arrive at once."""
     return 8 * settings.threads + settings.waiting
 
 
@@ -226,16 +227,16 @@ def _limits(settings: Settings) -> list[tuple[str, Any]]:
     return [
         ("grpc.max_receive_message_length", largest),
         ("grpc.max_send_message_length", largest),
-        # before a call is handed to this process at all; gRPC's own limits are 1,000 and 3,000, and it says CANCELLED
+        # gRPC's own bounds before a call reaches this process are 1,000 and 3,000, and it answers CANCELLED
         ("grpc.server.max_pending_requests", _queue(settings)),
         ("grpc.server.max_pending_requests_hard_limit", _queue(settings)),
-        # a client that is gone without a word is noticed, and its calls end
+        # keepalive notices a dead client, and its calls end
         ("grpc.keepalive_time_ms", int(1000 * settings.keepalive_s)),
         ("grpc.keepalive_timeout_ms", int(1000 * settings.keepalive_s)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.ping_timeout_ms", int(1000 * settings.keepalive_s)),
-        # two services on one port are an error, not a lottery
+        # two services on one port are an error; SO_REUSEPORT would share it between them
         ("grpc.so_reuseport", 0),
     ]
 
@@ -244,7 +245,7 @@ def _bind(server: grpc.Server, name: str, settings: Settings) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         if settings.tls:
-            tls = Tls.read(settings.tls, ROLE[name])
+            tls = Tls.read(settings.tls, ROLE_OF_SERVICE[name])
             pair = (tls.key, tls.certificate)
             credentials = grpc.ssl_server_credentials([pair], tls.authority, require_client_auth=True)
             port = server.add_secure_port(f"{host}:{settings.port}", credentials)

@@ -1,4 +1,4 @@
-"""What a service is told at start: one frozen record, read from ULTRAFOLIO_* environment variables."""
+"""Settings of a service: one frozen record, read from ULTRAFOLIO_* environment variables."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.state.acl import KEEPER
+from ultrafolio.web.pages import is_loopback
 
 PREFIX = "ULTRAFOLIO_"
-# read by the library itself, in engine/load.py
+# read in engine/load.py
 LIBRARY = ("ULTRAFOLIO_CACHE",)
 LEVELS = ("debug", "info", "warning", "error")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _setting(default: Any, meaning: str, *, low: float = 0, high: float = 0, choices: tuple[str, ...] = ()) -> Any:
@@ -62,10 +62,10 @@ class Settings:
 
     @property
     def loopback(self) -> bool:
-        return self.host in LOOPBACK or self.host.startswith("127.")
+        return is_loopback(self.host)
 
     def redis_url(self, role: str) -> str:
-        """The URL of the shared state for `role`, whose Redis user has the role's name. InputError: none is given."""
+        """Returns the URL of the shared state for the Redis user `role`. Raises InputError if none is set."""
         if not self.redis:
             raise InputError(
                 "ULTRAFOLIO_REDIS: no shared state is given",
@@ -81,22 +81,22 @@ class Settings:
         return urlunsplit((parts.scheme, netloc, parts.path, parts.query, parts.fragment))
 
     def keeper_url(self) -> str:
-        """The URL of the shared state for who cuts streams and deletes groups; "" where this service may not."""
+        """Returns the URL of the shared state for the user `keeper`, "" if this service has no password for it."""
         if urlsplit(self.redis).username or not (self.redis_password or self.redis_password_file):
-            # everybody is the same user
+            # all roles use one Redis user
             return self.redis
         if not self.keeper_password_file:
             return ""
         return replace(self, redis_password="", redis_password_file=self.keeper_password_file).redis_url(KEEPER)
 
     def environment(self) -> dict[str, str]:
-        """The variables that make another process read these settings; defaults are left out."""
+        """Returns the environment variables from which `read` makes these settings, without defaults."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         return {PREFIX + name.upper(): str(int(v) if isinstance(v, bool) else v) for name, v in values.items()}
 
 
 def read(environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings in the environment. InputError: an unknown ULTRAFOLIO_ variable, a wrong or out-of-range value."""
+    """Returns the settings in the environment. Raises InputError for an unknown ULTRAFOLIO_ variable or a bad value."""
     environment = os.environ if environment is None else environment
     known = {PREFIX + f.name.upper(): f for f in fields(Settings)}
     values = {}
@@ -109,7 +109,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def table() -> list[tuple[str, str, str]]:
-    """Variable, default, meaning: one row per setting, for help texts and guides."""
+    """Returns (variable, default, meaning) per setting, for help texts and guides."""
     return [
         (
             PREFIX + f.name.upper(),

@@ -1,4 +1,4 @@
-"""The services that every server has beside its own, health and reflection, with bounds: they take nobody's threads."""
+"""Health and reflection of every server, bounded, in threads of their own."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from services.common import identity, parking
+from services.common import identity, scheduler
 
 MOST_WATCHERS = 256
 """Watch streams of a server's health at a time."""
 MOST_REFLECTIONS = 8
 """Reflection streams of a server at a time."""
 REFLECTION_S = 10.0
-"""Seconds until a reflection stream ends: a tool asks what it has to ask at once."""
+"""Seconds until a reflection stream ends; tools ask everything at once."""
 
 
 class _Own:
-    """A method that gRPC runs in `pool`: the attributes' names are grpc._server's."""
+    """A method that gRPC runs in `pool`; grpc._server defines the attributes' names."""
 
     def __init__(self, method: Callable[..., Any], pool: ThreadPoolExecutor, *, non_blocking: bool = False) -> None:
         self._method, self.experimental_thread_pool, self.experimental_non_blocking = method, pool, non_blocking
@@ -32,7 +32,7 @@ class _Own:
 
 
 class Health(health.HealthServicer):  # type: ignore[misc]
-    """Health with threads of its own: it answers while every thread of the service is at work."""
+    """Health with separate threads: it answers while all threads of the service are busy."""
 
     def __init__(self) -> None:
         pool = ThreadPoolExecutor(2, thread_name_prefix="health")
@@ -44,7 +44,7 @@ class Health(health.HealthServicer):  # type: ignore[misc]
 
     def _bounded(self, request: Any, context: Any, send: Callable[[Any], None]) -> None:
         if request.service not in self._server_status:
-            # nobody waits for a service that is never registered
+            # a watch of a service that is not registered ends at once
             send(health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN))
             return send(None)
         with self._counting:
@@ -66,12 +66,12 @@ class Health(health.HealthServicer):  # type: ignore[misc]
 
 
 class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]
-    """Reflection for whoever has a role, a few at a time, each for a while."""
+    """Reflection for callers with a role: MOST_REFLECTIONS at a time, each REFLECTION_S long."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__(names)
         self._streams, self._counting = 0, threading.Lock()
-        # the threads beyond the bound say no
+        # the threads beyond the bound send refusals
         pool = ThreadPoolExecutor(MOST_REFLECTIONS + 2, thread_name_prefix="reflection")
         self._answers = super().ServerReflectionInfo
         self.ServerReflectionInfo = _Own(self._bounded, pool)
@@ -83,11 +83,11 @@ class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]
             self._streams += not full
         if full:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MOST_REFLECTIONS} reflection streams at a time")
-        end = parking.HERE.alarm.at(REFLECTION_S, lambda: _cancel(context))
+        end = scheduler.DEFAULT.timer.at(REFLECTION_S, lambda: _cancel(context))
         try:
             yield from self._answers(requests, context)
         finally:
-            parking.HERE.alarm.cancel(end)
+            scheduler.DEFAULT.timer.cancel(end)
             with self._counting:
                 self._streams -= 1
 

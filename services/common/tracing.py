@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, where ULTRAFOLIO_OTLP names a collector: a span per call, joined to the caller's span."""
+"""OpenTelemetry traces, if ULTRAFOLIO_OTLP names a collector: a span per call, child of the caller's span."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ultrafolio.errors import InputError
 
 
 class Tracing:
-    """Spans of one service. `outgoing` is what `ultrafolio.rpc.client.connect(metadata=...)` takes."""
+    """Spans of one service. Pass `outgoing` to `ultrafolio.rpc.client.connect(metadata=...)`."""
 
     def __init__(self, service: str, settings: Settings) -> None:
         try:
@@ -34,7 +34,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("ultrafolio")
 
     def begin(self, rpc: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> Any:
-        """Start the span of a call that arrived, and make it this thread's current one."""
+        """Start the span of an incoming call, and make it this thread's current span."""
         carrier = {key: value for key, value in metadata or () if isinstance(value, str)}
         span = self._tracer.start_span(
             rpc,
@@ -53,7 +53,7 @@ class Tracing:
         span.end()
 
     def outgoing(self) -> tuple[tuple[str, str], ...]:
-        """The metadata that makes a call to another service a child of the current span."""
+        """Returns the metadata that makes a call to another service a child of the current span."""
         carrier: dict[str, str] = {}
         self._propagate.inject(carrier)
         return tuple(carrier.items())

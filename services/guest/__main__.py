@@ -1,4 +1,4 @@
-"""The guest service: `python -m services.guest`, told by ULTRAFOLIO_ variables (python -m services --help)."""
+"""The guest service: `python -m services.guest`, configured by ULTRAFOLIO_ variables (python -m services --help)."""
 
 from services.common.disk import Disk
 from services.common.links import channel_to, folder_of, store_of

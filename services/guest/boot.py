@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from services.common.parking import Pausing
-from services.guest.orders import Patience, Work
-from services.guest.peers import PAGE, Parts
+from services.common.scheduler import Suspending
+from services.guest.orders import Deadline, OrderResult
+from services.guest.peers import Parts
 from services.guest.vcpu import Machine
-from ultrafolio.model.layout import TOUCH, VCPU
+from ultrafolio.model.layout import PAGE_SIZE, TOUCH, VCPU
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.v1 import guest_pb2 as pb
 from ultrafolio.rpc.v1 import host_mm_pb2, ultravisor_pb2
@@ -15,25 +15,26 @@ from ultrafolio.state.turn import Group
 from ultrafolio.uvcall import image
 from ultrafolio.uvcall.calls import RC_EXECUTED
 
-CHUNK = 256 * PAGE
+CHUNK = 256 * PAGE_SIZE
 """Bytes of an image in one message to the host."""
 PREFIX = 2
-"""Pages of the prefix area, which a processor needs to be entered; here it is where the image begins."""
+"""Pages of the prefix area, which SIE entry needs; here the first pages of the image."""
 
 
 class Boot:
-    """Boots guests: the part of their owner, who encrypts, and of the vCPU, whose touches unpack page by page."""
+    """Boots guests: encrypts as the owner, and touches page by page as the vCPU, so that the host unpacks."""
 
     def __init__(self, parts: Parts, machine: Machine) -> None:
         self._parts, self._machine = parts, machine
 
     def boot(
-        self, group: Group, actor: int, page: int, plain: bytes, patience: Patience
-    ) -> Pausing[tuple[Work, pb.BootResponse]]:
-        """Boot the machine of vCPU `actor` from an image whose first page is `page`; it needs two pages, if the image
-        has one. Refused by the ultravisor or out of time, nothing of the guest is left. InputError: no whole pages."""
+        self, group: Group, actor: int, page: int, plain: bytes, deadline: Deadline
+    ) -> Suspending[tuple[OrderResult, pb.BootResponse]]:
+        """Boot the machine of vCPU `actor` from the image `plain`, whose first page is `page` of the group. The machine
+        needs two pages even for an image of one. If the ultravisor refuses or the deadline passes, the guest is
+        destroyed. Raises InputError if `plain` is not whole pages."""
         key = self._parts.ultravisor.HostKey(ultravisor_pb2.HostKeyRequest()).key
-        sealed = image.seal(plain, [key], page * PAGE)
+        sealed = image.seal(plain, [key], page * PAGE_SIZE)
         self._machine.enter(group, actor, TOUCH, page)
         who, vm = group.view.meta.who, int(group.view.meta.who["vm"][actor])
         cpus = sum(kind == VCPU and mine == vm for kind, mine in zip(who["kind"], who["vm"], strict=True))
@@ -43,10 +44,10 @@ class Boot:
         made = self._parts.host.CreateGuest(wanted)
         response = pb.BootResponse(configuration=made.configuration, answer=made.answer)
         if made.answer.rc != RC_EXECUTED:
-            return Work().end(OUTCOME_REFUSED), response
-        work = yield from self._unpack(group, actor, page, sealed, patience, response)
+            return OrderResult().end(OUTCOME_REFUSED), response
+        work = yield from self._unpack(group, actor, page, sealed, deadline, response)
         if work.outcome == OUTCOME_DONE:
-            begin = host_mm_pb2.StartGuestRequest(group=group.name, vm=vm, prefix=page * PAGE)
+            begin = host_mm_pb2.StartGuestRequest(group=group.name, vm=vm, prefix=page * PAGE_SIZE)
             response.answer.CopyFrom(self._parts.host.StartGuest(begin).answer)
             if response.answer.rc != RC_EXECUTED or response.answer.interception:
                 work.end(OUTCOME_REFUSED)
@@ -56,28 +57,30 @@ class Boot:
         return work, response
 
     def _unpack(
-        self, group: Group, actor: int, page: int, sealed: image.Sealed, patience: Patience, response: pb.BootResponse
-    ) -> Pausing[Work]:
-        """Hand over the image, and touch its pages in order, and those of the prefix area."""
-        touched = Work().end(OUTCOME_DONE)
+        self, group: Group, actor: int, page: int, sealed: image.Sealed, deadline: Deadline, response: pb.BootResponse
+    ) -> Suspending[OrderResult]:
+        """Send the image to the host, then touch its pages in order, and those of the prefix area."""
+        touched = OrderResult().end(OUTCOME_DONE)
         for offset in range(0, len(sealed.pages), CHUNK):
             some = sealed.pages[offset : offset + CHUNK]
-            first, count = page + offset // PAGE, len(some) // PAGE
+            first, count = page + offset // PAGE_SIZE, len(some) // PAGE_SIZE
             request = host_mm_pb2.UnpackRequest(
                 group=group.name, actor=actor, page=first, image=some, tweak=sealed.tweak, offset=offset
             )
             self._parts.host.Unpack(request)
             for one in range(first, first + count):
-                touched = yield from self._touch(group, actor, one, patience, touched)
+                touched = yield from self._touch(group, actor, one, deadline, touched)
                 if touched.outcome != OUTCOME_DONE:
                     return touched
                 response.pages += 1
         for one in range(page, min(page + PREFIX, int(group.view.meta.cfg["pages"][0]))):
             if touched.outcome == OUTCOME_DONE:
-                touched = yield from self._touch(group, actor, one, patience, touched)
+                touched = yield from self._touch(group, actor, one, deadline, touched)
         return touched
 
-    def _touch(self, group: Group, actor: int, page: int, patience: Patience, before: Work) -> Pausing[Work]:
-        work, _ = yield from self._machine.touch(group, actor, (page, 0, 0, b""), patience)
+    def _touch(
+        self, group: Group, actor: int, page: int, deadline: Deadline, before: OrderResult
+    ) -> Suspending[OrderResult]:
+        work, _ = yield from self._machine.touch(group, actor, (page, 0, 0, b""), deadline)
         before.round(work.steps)
         return before.end(work.outcome, work.wait)

@@ -1,5 +1,5 @@
-"""What devices do, step by step: direct I/O of disks, long-term pins such as virtio rings, adapter interrupts; and the
-reboot that tears them down."""
+"""Devices: direct I/O of disks, long-term pins such as virtio rings, adapter interrupts, and the reboot that tears them
+down."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import threading
 import time
 
 from services.common.disk import Disk
-from services.common.parking import Pausing, Wait
-from services.guest.orders import TO_THE_END, Patience, Work, busy, pc_of, refused
-from services.guest.peers import PAGE, Parts
+from services.common.scheduler import Suspending, Wait
+from services.guest.orders import NO_DEADLINE, Deadline, OrderResult, busy, pc_of, refused
+from services.guest.peers import Parts
 from services.guest.vcpu import of_guest
 from ultrafolio.model.layout import (
     AGAIN,
@@ -21,6 +21,7 @@ from ultrafolio.model.layout import (
     IO_START,
     MISUSE,
     NOTHING,
+    PAGE_SIZE,
     REBOOT,
     REBOOT_IDLE,
     RING_READY,
@@ -33,11 +34,11 @@ from ultrafolio.state.sections import is_guest
 from ultrafolio.state.turn import Group
 
 STOP_SLICE_S = 0.2
-"""How long a stopping machine waits for one of its actors before it looks at the others."""
+"""Seconds that a stopping machine waits for one of its actors before it checks the others."""
 NEVER_S = 60.0
-"""How long a call waits at a time for I/O that never completes."""
+"""Seconds of one wait for I/O that never completes."""
 START_PAUSES_S = (0.0, 0.01, 0.05, 0.2)
-"""When to look whether a device at work is so for this very request: another replica may be just about to say it."""
+"""Seconds between checks whether a busy device works for this request: another replica may not have recorded it yet."""
 
 
 class Devices:
@@ -49,51 +50,55 @@ class Devices:
         self._lock = threading.Lock()
 
     def direct_io(
-        self, group: Group, disk: int, page: int, *, read: bool, hold_us: int, request: str, patience: Patience
-    ) -> Pausing[tuple[Work, int]]:
-        """A disk's direct I/O on its pages from `page`: pin, real I/O, unpin. The work and an errno, 0 for none.
+        self, group: Group, disk: int, page: int, *, read: bool, hold_us: int, request: str, deadline: Deadline
+    ) -> Suspending[tuple[OrderResult, int]]:
+        """A disk's direct I/O on its pages from `page`: pin, real I/O, unpin. Returns the result and an errno, or 0.
 
-        Once started, the I/O and the unpin come to their end whatever becomes of the caller.
+        Once started, the I/O and the unpin complete even if the caller disconnects.
         """
         work, error = (yield from self._begin(group, disk, page, request)), 0
-        yield from self._host(group, disk, work, patience, (IO_START, IO_END, DEVICE_IDLE))
+        yield from self._host(group, disk, work, deadline, (IO_START, IO_END, DEVICE_IDLE))
         if pc_of(group, disk) == IO_START:
             work.round(group.burst(disk, most=1))
         if pc_of(group, disk) == IO_END:
             error = yield from self._io(group, disk, read, hold_us)
             if group.view.meta.who["stuck"][disk]:
-                return (yield from self._never(group, disk, work, patience)), 0
+                return (yield from self._never(group, disk, work, deadline)), 0
             work.round(group.burst(disk, most=1))
-            patience = TO_THE_END
-        yield from self._host(group, disk, work, patience, (DEVICE_IDLE,))
+            deadline = NO_DEADLINE
+        yield from self._host(group, disk, work, deadline, (DEVICE_IDLE,))
         return self._ended(group, disk, work, DEVICE_IDLE, _refused(work) or error)
 
-    def _never(self, group: Group, disk: int, work: Work, patience: Patience) -> Pausing[Work]:
-        """The I/O of this disk never completes."""
-        while not patience.over:
-            yield patience.pause(NEVER_S)
+    def _never(self, group: Group, disk: int, work: OrderResult, deadline: Deadline) -> Suspending[OrderResult]:
+        """Wait until the deadline for I/O that never completes."""
+        while not deadline.over:
+            yield deadline.pause(NEVER_S)
         return work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, disk))
 
-    def interrupt(self, group: Group, device: int, page: int, request: str, patience: Patience) -> Pausing[Work]:
+    def interrupt(
+        self, group: Group, device: int, page: int, request: str, deadline: Deadline
+    ) -> Suspending[OrderResult]:
         """An adapter interrupt sets bits in its page: pinned for that, or referenced."""
         work = yield from self._begin(group, device, page, request)
-        yield from self._host(group, device, work, patience, (IO_START, DEVICE_IDLE))
+        yield from self._host(group, device, work, deadline, (IO_START, DEVICE_IDLE))
         if pc_of(group, device) == IO_START:
             work.round(group.burst(device, most=1))
-        yield from self._host(group, device, work, patience, (DEVICE_IDLE,))
+        yield from self._host(group, device, work, deadline, (DEVICE_IDLE,))
         return self._ended(group, device, work, DEVICE_IDLE, 0)[0]
 
-    def configure(self, group: Group, ring: int, page: int, request: str, patience: Patience) -> Pausing[Work]:
+    def configure(
+        self, group: Group, ring: int, page: int, request: str, deadline: Deadline
+    ) -> Suspending[OrderResult]:
         """A virtio device, or another long-term pin: its pages are pinned until the guest reboots or shuts down."""
         work = yield from self._begin(group, ring, page, request)
-        yield from self._host(group, ring, work, patience, (IO_START, RING_READY, DEVICE_IDLE))
+        yield from self._host(group, ring, work, deadline, (IO_START, RING_READY, DEVICE_IDLE))
         if pc_of(group, ring) == IO_START:
             work.round(group.burst(ring, most=1))
         return self._ended(group, ring, work, RING_READY, 0)[0]
 
-    def _begin(self, group: Group, device: int, page: int, request: str) -> Pausing[Work]:
-        """The start of a device, once per request. StatusError: it is at work for another one."""
-        work = Work()
+    def _begin(self, group: Group, device: int, page: int, request: str) -> Suspending[OrderResult]:
+        """Start a device, once per request. Raises StatusError if it works for another request."""
+        work = OrderResult()
         for pause_s in START_PAUSES_S if request else (0.0,):
             yield Wait(pause_s)
             live = group.refresh().live
@@ -110,21 +115,23 @@ class Devices:
             work.round(steps)
         return work
 
-    def _host(self, group: Group, device: int, work: Work, patience: Patience, until: tuple[int, ...]) -> Pausing[None]:
-        """Let the host pin or unpin, until the device's thread stands at one of these rules."""
-        while pc_of(group, device) not in until and not patience.over:
-            steps, work.wait = yield from self.parts.run(group.name, device, patience.slice())
+    def _host(
+        self, group: Group, device: int, work: OrderResult, deadline: Deadline, until: tuple[int, ...]
+    ) -> Suspending[None]:
+        """Let the host pin or unpin, until the device's next rule is one of `until`."""
+        while pc_of(group, device) not in until and not deadline.over:
+            steps, work.wait = yield from self.parts.run(group.name, device, deadline.slice())
             work.round(steps)
             group.refresh()
 
-    def _ended(self, group: Group, device: int, work: Work, goal: int, error: int) -> tuple[Work, int]:
+    def _ended(self, group: Group, device: int, work: OrderResult, goal: int, error: int) -> tuple[OrderResult, int]:
         pc = pc_of(group, device)
         if pc not in (goal, DEVICE_IDLE):
             return work.end(OUTCOME_WAITS, work.wait or self.parts.wait_of(group.name, device)), 0
         return work.end(OUTCOME_REFUSED if _refused(work) else OUTCOME_DONE), error
 
-    def _io(self, group: Group, disk: int, read: bool, hold_us: int) -> Pausing[int]:
-        """The I/O in flight: real bytes, and then as long as it is to take."""
+    def _io(self, group: Group, disk: int, read: bool, hold_us: int) -> Suspending[int]:
+        """Do the I/O: real bytes, then wait `hold_us` microseconds. Returns an errno, or 0."""
         mine, me = group.view.live.actor[disk], (group.name, disk)
         with self._lock:
             self._flying.add(me)
@@ -139,12 +146,12 @@ class Devices:
                 self._flying.discard(me)
 
     def _transfer(self, group: Group, first: int, count: int, read: bool) -> int:
-        offset = group.view.meta.origin + first * PAGE
+        offset = group.view.meta.origin + first * PAGE_SIZE
         if read:
-            data = self.disk.read(offset, count * PAGE)
-            accesses = [(first + i, 0, 0, data[i * PAGE : (i + 1) * PAGE]) for i in range(count)]
+            data = self.disk.read(offset, count * PAGE_SIZE)
+            accesses = [(first + i, 0, 0, data[i * PAGE_SIZE : (i + 1) * PAGE_SIZE]) for i in range(count)]
         else:
-            accesses = [(first + i, 0, PAGE, b"") for i in range(count)]
+            accesses = [(first + i, 0, PAGE_SIZE, b"") for i in range(count)]
         seen = self.parts.access(group.name, None, accesses)
         if any(one.exception for one in seen):
             return errno.EIO
@@ -152,9 +159,11 @@ class Devices:
             self.disk.write(offset, b"".join(one.data for one in seen))
         return 0
 
-    def reboot(self, group: Group, actor: int, shutdown: bool, request: str, patience: Patience) -> Pausing[Work]:
-        """vCPUs stop, I/O ends, devices are torn down and unpinned, all is unshared and destroyed."""
-        work = Work()
+    def reboot(
+        self, group: Group, actor: int, shutdown: bool, request: str, deadline: Deadline
+    ) -> Suspending[OrderResult]:
+        """Stop vCPUs, wait for I/O, tear down and unpin devices, unshare and destroy all pages."""
+        work = OrderResult()
         group.refresh()
         begun = bool(request) and group.store.reply(group.name, request) is not None
         if not begun and pc_of(group, actor) == REBOOT_IDLE:
@@ -164,15 +173,15 @@ class Devices:
             work.round(steps)
         wait = None
         while group.refresh().live.task[actor].pc != REBOOT_IDLE:
-            if patience.over:
+            if deadline.over:
                 return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))
-            yield from self._stop_actors(group, int(group.view.meta.who["vm"][actor]), work, patience)
-            steps, wait = yield from self.parts.run(group.name, actor, patience.slice(STOP_SLICE_S))
+            yield from self._stop_actors(group, int(group.view.meta.who["vm"][actor]), work, deadline)
+            steps, wait = yield from self.parts.run(group.name, actor, deadline.slice(STOP_SLICE_S))
             work.round(steps)
         return work.end(OUTCOME_DONE)
 
-    def _stop_actors(self, group: Group, vm: int, work: Work, patience: Patience) -> Pausing[None]:
-        """Every vCPU drops its instruction, every device is torn down; I/O in flight here is waited for."""
+    def _stop_actors(self, group: Group, vm: int, work: OrderResult, deadline: Deadline) -> Suspending[None]:
+        """Every vCPU drops its instruction, every device is torn down; waits for I/O in flight."""
         who = group.view.meta.who
         for t in range(len(who)):
             if who["vm"][t] != vm or who["kind"][t] == REBOOT or not is_guest(who["kind"][t]):
@@ -181,12 +190,12 @@ class Devices:
             if pc in (RUN, DEVICE_IDLE, DEAD) or (group.name, t) in self._flying:
                 continue
             if not of_guest(pc):
-                work.round((yield from self.parts.run(group.name, t, patience.slice(STOP_SLICE_S)))[0])
+                work.round((yield from self.parts.run(group.name, t, deadline.slice(STOP_SLICE_S)))[0])
             elif pc in (AGAIN, RING_READY, IO_START, IO_END):
                 work.round(group.burst(t, most=1))
 
 
-def _refused(work: Work) -> int:
-    """The errno of a pin that was refused, or 0."""
+def _refused(work: OrderResult) -> int:
+    """Returns the errno of a refused pin, or 0."""
     errors = {E_IO: errno.EFAULT, MISUSE: errno.ENOMEM}
     return next((errors[done.outcome] for done in work.steps if done.outcome in errors), 0)

@@ -1,15 +1,16 @@
-"""What came of an order to a guest, and how long its caller waits for it."""
+"""Result of an order to a guest, the deadline of its call, and its refusals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
+from grpc import ServicerContext as Context
 
-from services.common import parking
-from services.common.parking import Wait
+from services.common import scheduler
+from services.common.scheduler import Wait
 from ultrafolio.model import layout
 from ultrafolio.model.layout import INTERRUPT, RING, W_STOPPED
 from ultrafolio.rpc.errors import StatusError
@@ -17,20 +18,20 @@ from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.turn import Done, Group
 
 MARGIN_S = 0.15
-"""How long before its deadline a waiting order gives up at least, so that its answer still arrives."""
+"""Seconds before its deadline at which a waiting order ends at the latest, so that its answer still arrives."""
 SLICE_S = 0.5
-"""How long the host runs a thread in one call: a caller that went away is noticed after that."""
+"""Seconds that the host runs a thread in one call. A caller that disconnected is noticed after that."""
 LIVES = ("alive", "rebooting", "shut down", "killed")
 """Names of layout.ALIVE and those after it."""
 
 
 @dataclass
-class Work:
-    """What came of an order.
+class OrderResult:
+    """Result of an order.
 
-    steps       what was done, in order; a round of polling that repeats the round before it is left out
-    exceptions  exits to the host, of all rounds
-    outcome     how it ended;  wait: what it waits for, where it did not
+    steps       steps in order, without a round of polling that equals the round before it
+    exceptions  exits to the host, in all rounds
+    outcome     how it ended;  wait: its wait, if it did not end
     """
 
     steps: list[Done] = field(default_factory=list)
@@ -40,19 +41,19 @@ class Work:
     _round: list[Done] = field(default_factory=list)
 
     def round(self, steps: Sequence[Done]) -> None:
-        """Enter the steps of one round: from the guest to the host and back."""
+        """Add the steps of one round: guest to host and back."""
         self.exceptions += sum(done.outcome == layout.FAULT for done in steps)
         if steps and list(steps) != self._round:
             self._round = list(steps)
             self.steps += steps
 
-    def end(self, outcome: common_pb2.Outcome.ValueType, wait: common_pb2.Wait | None = None) -> Work:
-        """The work, which ended so."""
+    def end(self, outcome: common_pb2.Outcome.ValueType, wait: common_pb2.Wait | None = None) -> OrderResult:
+        """Set the outcome. Returns self."""
         self.outcome, self.wait = outcome, wait
         return self
 
 
-class Patience(NamedTuple):
+class Deadline(NamedTuple):
     """remaining: seconds until the deadline;  alive: whether the caller still listens;  margin: see MARGIN_S."""
 
     remaining: Callable[[], float]
@@ -60,8 +61,8 @@ class Patience(NamedTuple):
     margin: float = MARGIN_S
 
     @classmethod
-    def of(cls, context: Any) -> Patience:
-        """The patience of a call; a long one ends earlier, since a machine that is busy answers later."""
+    def of(cls, context: Context) -> Deadline:
+        """Returns the deadline of a call, earlier by a tenth of its time (0.15 to 0.5 s): a busy machine sends late."""
         return cls(context.time_remaining, context.is_active, min(0.5, max(MARGIN_S, context.time_remaining() / 10)))
 
     @property
@@ -70,31 +71,31 @@ class Patience(NamedTuple):
 
     @property
     def left(self) -> float:
-        """Seconds to wait at most."""
+        """Seconds until the deadline, 0 after it."""
         return max(0.0, self.remaining() - self.margin)
 
-    def pause(self, seconds: float, bell: Hashable | None = None) -> Wait:
-        """A wait of so many seconds, or until patience is over, or a bell rings."""
-        if bell is not None:
-            parking.HERE.take(bell)
-        return Wait(max(0.0, min(seconds, self.left)), bell)
+    def pause(self, seconds: float, key: Hashable | None = None) -> Wait:
+        """Returns a wait of `seconds`, shorter if the deadline is earlier or `key` is woken."""
+        if key is not None:
+            scheduler.DEFAULT.hold(key)
+        return Wait(max(0.0, min(seconds, self.left)), key)
 
     def slice(self, longest: float = SLICE_S) -> float:
-        """Seconds for one call to the host."""
+        """Seconds for one call to the host, `longest` at most."""
         return min(longest, max(0.05, self.remaining() - self.margin / 2))
 
 
-TO_THE_END = Patience(lambda: 60.0, lambda: True)
-"""For what a device completes also when nobody waits for it any more."""
+NO_DEADLINE = Deadline(lambda: 60.0, lambda: True)
+"""For I/O that a device completes after its caller has gone."""
 
 
 def pc_of(group: Group, actor: int) -> int:
-    """Which rule the actor's thread runs next, as last seen."""
+    """Returns the rule that the actor's thread runs next, in the view as last refreshed."""
     return int(group.view.live.task[actor].pc)
 
 
 def refused(group: Group, actor: int, done: Done) -> StatusError:
-    """An order that the rules do not allow now."""
+    """Returns the error of an order that the rules do not allow now."""
     who = group.view.meta.who[actor]
     if done.outcome == W_STOPPED:
         return stopped(group, int(who["vm"]))
@@ -118,7 +119,7 @@ def refused(group: Group, actor: int, done: Done) -> StatusError:
 
 
 def stopped(group: Group, vm: int) -> StatusError:
-    """An order to a machine that does not run."""
+    """Returns the error of an order to a machine that does not run."""
     return StatusError(
         grpc.StatusCode.FAILED_PRECONDITION,
         "MACHINE_STOPPED",
@@ -129,7 +130,7 @@ def stopped(group: Group, vm: int) -> StatusError:
 
 
 def busy(what: str, doing: str, allowed: str) -> StatusError:
-    """An order to an actor that is in the middle of another one."""
+    """Returns the error of an order to an actor that has not finished another one."""
     return StatusError(
         grpc.StatusCode.FAILED_PRECONDITION,
         "ACTOR_BUSY",

@@ -1,4 +1,4 @@
-"""The other parts as a guest sees them: the ultravisor's view of its accesses, the host that takes over at an exit."""
+"""The guest's peers: the ultravisor, which decides its accesses, and the host, which handles its exits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import grpc
 
-from services.common import parking
-from services.common.parking import Pausing, Wait
+from services.common import scheduler
+from services.common.failures import TURN_LOST
+from services.common.scheduler import Suspending, Wait
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError, from_call
 from ultrafolio.rpc.messages import step_from
@@ -20,25 +22,23 @@ from ultrafolio.state.turn import Ask, Done, Lost, Result
 from ultrafolio.state.view import View
 from ultrafolio.uvcall import uvcb
 
-TURN_LOST = "TURN_LOST"
-PAGE = 4096
 LATER = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
 IN_A_THREAD = 32
-"""Calls of the host that are waited for in a thread; further ones are waited for without one."""
+"""Calls to the host that each hold a thread; further ones suspend."""
 TOLD_S = 0.05
-"""How long an explanation is good for others who ask."""
+"""Seconds for which an explanation of the host is reused."""
 CALLS = {"uv_share": "share", "uv_unshare": "unshare"}
 
 
 class Seen(NamedTuple):
-    """exception: 0 or the program interruption;  data: bytes read."""
+    """Result of an access. exception: 0 or the program interruption;  data: bytes read."""
 
     exception: int
     data: bytes
 
 
 class Told(NamedTuple):
-    """What the host explained of a group, by actor, and when that was (monotonic seconds)."""
+    """The host's explanation of a group: waits by actor, and its time (monotonic seconds)."""
 
     asked: float
     waits: dict[int, common_pb2.Wait]
@@ -70,9 +70,9 @@ class Parts:
         answer = stub.Access(ultravisor_pb2.AccessRequest(group=group, vm=vm, accesses=made, turn=turn))
         return [Seen(one.exception, one.data) for one in answer.outcomes]
 
-    def run(self, group: str, actor: int, timeout_s: float) -> Pausing[tuple[list[Done], common_pb2.Wait | None]]:
-        """Let the host run an actor's thread until it comes back, or time is up: its steps, and what it waits for.
-        A host that is away is waited for like any other."""
+    def run(self, group: str, actor: int, timeout_s: float) -> Suspending[tuple[list[Done], common_pb2.Wait | None]]:
+        """Let the host run an actor's thread until it returns or `timeout_s` passes. Returns its steps and its wait.
+        While the host does not answer, returns no steps and no wait."""
         message = host_mm_pb2.RunRequest(group=group, actor=actor, request_id=request_id())
         try:
             answer = yield from self._run(message, timeout_s)
@@ -82,17 +82,17 @@ class Parts:
             raise
         return [step_from(step) for step in answer.steps], answer.wait if answer.HasField("wait") else None
 
-    def _run(self, message: host_mm_pb2.RunRequest, timeout_s: float) -> Pausing[host_mm_pb2.RunResponse]:
-        """The call, in this thread while few threads are in one, which is quicker, else without a thread."""
+    def _run(self, message: host_mm_pb2.RunRequest, timeout_s: float) -> Suspending[host_mm_pb2.RunResponse]:
+        """Call the host: in this thread, which is faster, or suspended if IN_A_THREAD calls hold a thread."""
         if self._here.acquire(blocking=False):
             try:
                 return self.host.Run(message, timeout=timeout_s)  # type: ignore[no-any-return]
             finally:
                 self._here.release()
         answered = object()
-        parking.HERE.take(answered)
+        scheduler.DEFAULT.hold(answered)
         call = self.host.Run.future(message, timeout=timeout_s)  # type: ignore[attr-defined]
-        call.add_done_callback(lambda _: parking.HERE.give(answered))
+        call.add_done_callback(lambda _: scheduler.DEFAULT.release(answered))
         while not call.done():
             yield Wait(timeout_s + 1, behind=answered)
         try:
@@ -101,8 +101,8 @@ class Parts:
             raise from_call(error, "the host MM") from None
 
     def wait_of(self, group: str, actor: int) -> common_pb2.Wait | None:
-        """What the actor waits for, as the host explains it now, or explained it a moment ago where many ask at once;
-        None if it knows of nothing."""
+        """Returns the actor's wait as the host explains it now, or explained it up to TOLD_S ago; None if it waits for
+        nothing."""
         told = self._told.get(group)
         if told is None or time.monotonic() - told.asked > TOLD_S:
             waits = self.host.Explain(host_mm_pb2.ExplainRequest(group=group)).waits
@@ -110,7 +110,7 @@ class Parts:
         return told.waits.get(actor)
 
     def ask(self, group: str) -> Ask:
-        """What answers the crossings of the guest's rules."""
+        """Returns the function that answers the calls of the guest's rules to other roles."""
 
         def ask(view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...]) -> Result:
             part = common_pb2.Turn(token=turn.token, index=index)
@@ -135,7 +135,7 @@ class Parts:
             return Result(int(self.ultravisor.Shares(asked).shares))
         if function in CALLS:
             vm, page = arguments
-            block = uvcb.pack(CALLS[function], paddr=page * PAGE)
+            block = uvcb.pack(CALLS[function], paddr=page * PAGE_SIZE)
             message = ultravisor_pb2.ExecuteRequest(group=group, control_block=block, turn=part, vm=vm)
             message.request_id = request_id()
             return Result(self.ultravisor.Execute(message).result)

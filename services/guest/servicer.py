@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import grpc
+from grpc import ServicerContext as Context
 
-from services.common import parking
+from services.common import scheduler
 from services.common.groups import (
     Groups,
     actor_of,
@@ -15,19 +16,18 @@ from services.common.groups import (
     bounded,
     check_sections,
     exists,
-    in_words,
     meta_of,
     page_of,
 )
-from services.common.parking import Pausing, Wait, parks
+from services.common.scheduler import Suspending, Wait, suspends
 from services.guest import workload
 from services.guest.boot import Boot
+from services.guest.deduplication import Deduplicator
 from services.guest.devices import Devices
-from services.guest.once import Once
-from services.guest.orders import Patience, Work
-from services.guest.peers import PAGE, Parts
+from services.guest.orders import Deadline, OrderResult
+from services.guest.peers import Parts
 from services.guest.vcpu import Machine, bell, of_guest
-from ultrafolio.model.layout import DISK, INTERRUPT, PIN, REBOOT, RING, SHARE, UNSHARE, VCPU
+from ultrafolio.model.layout import DISK, INTERRUPT, PAGE_SIZE, PIN, REBOOT, RING, SHARE, UNSHARE, VCPU
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import guest_pb2 as pb
@@ -39,26 +39,26 @@ from ultrafolio.state.turn import Group
 M = TypeVar("M")
 BATCH = 64
 MOST_BATCH = 1024
-"""Touches of a workload in one message to the ultravisor: its answer is read before others' calls are."""
+"""Touches of a workload in one message to the ultravisor, which handles messages one at a time."""
 MOST_PAGES = 1_000_000
 """Pages of a workload that are listed."""
 LONGEST_HOLD_US = 60_000_000
 
 
 class Guest(guest_pb2_grpc.GuestServiceServicer):
-    """store: with the guests' rights;  parts: the way to the other parts;  machine, devices: what runs the guests."""
+    """store: with the guests' rights;  parts: the peers;  machine, devices: run the guests."""
 
     def __init__(self, store: Store, parts: Parts, machine: Machine, devices: Devices) -> None:
         self.store, self.parts, self.machine, self.devices = store, parts, machine, devices
         self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "guest", parts.ask(name), of_guest))
         self.starting = Boot(parts, machine)
-        self._once = Once(store)
+        self._deduplicated = Deduplicator(store)
         self.machine_of = self.groups.machine_of
 
-    @parks
-    def Touch(self, request: pb.TouchRequest, context: Any) -> Pausing[pb.TouchResponse]:
+    @suspends
+    def Touch(self, request: pb.TouchRequest, context: Context) -> Suspending[pb.TouchResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
-        if request.offset + max(request.length, len(request.data)) > PAGE:
+        if request.offset + max(request.length, len(request.data)) > PAGE_SIZE:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "BEYOND_THE_PAGE",
@@ -67,27 +67,26 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
                 value=f"{request.offset}, {max(request.length, len(request.data))}",
             )
         access = (page, request.offset, request.length, request.data)
-        patience = Patience.of(context)
+        deadline = Deadline.of(context)
 
-        def order() -> Pausing[pb.TouchResponse]:
-            work, data = yield from self.machine.touch(group, actor, access, patience)
+        def order() -> Suspending[pb.TouchResponse]:
+            work, data = yield from self.machine.touch(group, actor, access, deadline)
             return _filled(pb.TouchResponse(data=data, exceptions=work.exceptions), work)
 
-        with in_words():
-            if not request.data:
-                return (yield from order())
-            return (yield from self._once(group.name, request.request_id, patience, pb.TouchResponse, order))
+        if not request.data:
+            return (yield from order())
+        return (yield from self._deduplicated(group.name, request.request_id, deadline, pb.TouchResponse, order))
 
-    @parks
-    def Share(self, request: pb.ShareRequest, context: Any) -> Pausing[pb.ShareResponse]:
+    @suspends
+    def Share(self, request: pb.ShareRequest, context: Context) -> Suspending[pb.ShareResponse]:
         return (yield from self._instruct(request, context, SHARE, pb.ShareResponse))
 
-    @parks
-    def Unshare(self, request: pb.UnshareRequest, context: Any) -> Pausing[pb.UnshareResponse]:
+    @suspends
+    def Unshare(self, request: pb.UnshareRequest, context: Context) -> Suspending[pb.UnshareResponse]:
         return (yield from self._instruct(request, context, UNSHARE, pb.UnshareResponse))
 
-    @parks
-    def DirectIo(self, request: pb.DirectIoRequest, context: Any) -> Pausing[pb.DirectIoResponse]:
+    @suspends
+    def DirectIo(self, request: pb.DirectIoRequest, context: Context) -> Suspending[pb.DirectIoResponse]:
         if request.hold_us > LONGEST_HOLD_US:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -97,57 +96,53 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
                 allowed=f"0 to {LONGEST_HOLD_US} microseconds",
             )
         group, disk, page = self._order(request, context, (DISK,), "disks")
-        patience, name = Patience.of(context), request.request_id
-        offset = group.view.meta.origin + page * PAGE
+        deadline, name = Deadline.of(context), request.request_id
+        offset = group.view.meta.origin + page * PAGE_SIZE
 
-        def order() -> Pausing[pb.DirectIoResponse]:
+        def order() -> Suspending[pb.DirectIoResponse]:
             work, error = yield from self.devices.direct_io(
-                group, disk, page, read=request.read, hold_us=request.hold_us, request=name, patience=patience
+                group, disk, page, read=request.read, hold_us=request.hold_us, request=name, deadline=deadline
             )
             return _filled(pb.DirectIoResponse(offset=offset, error=error), self._let_go(group, work))
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.DirectIoResponse, order))
+        return (yield from self._deduplicated(group.name, name, deadline, pb.DirectIoResponse, order))
 
-    @parks
-    def Configure(self, request: pb.ConfigureRequest, context: Any) -> Pausing[pb.ConfigureResponse]:
+    @suspends
+    def Configure(self, request: pb.ConfigureRequest, context: Context) -> Suspending[pb.ConfigureResponse]:
         group, ring, page = self._order(request, context, (RING, PIN), "virtio devices and other long-term pins")
-        patience, name = Patience.of(context), request.request_id
+        deadline, name = Deadline.of(context), request.request_id
 
-        def order() -> Pausing[pb.ConfigureResponse]:
-            work = yield from self.devices.configure(group, ring, page, name, patience)
+        def order() -> Suspending[pb.ConfigureResponse]:
+            work = yield from self.devices.configure(group, ring, page, name, deadline)
             return _filled(pb.ConfigureResponse(), work)
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.ConfigureResponse, order))
+        return (yield from self._deduplicated(group.name, name, deadline, pb.ConfigureResponse, order))
 
-    @parks
-    def Interrupt(self, request: pb.InterruptRequest, context: Any) -> Pausing[pb.InterruptResponse]:
+    @suspends
+    def Interrupt(self, request: pb.InterruptRequest, context: Context) -> Suspending[pb.InterruptResponse]:
         group, device, page = self._order(request, context, (INTERRUPT,), "adapter interrupts")
-        patience, name = Patience.of(context), request.request_id
+        deadline, name = Deadline.of(context), request.request_id
 
-        def order() -> Pausing[pb.InterruptResponse]:
-            work = yield from self.devices.interrupt(group, device, page, name, patience)
+        def order() -> Suspending[pb.InterruptResponse]:
+            work = yield from self.devices.interrupt(group, device, page, name, deadline)
             return _filled(pb.InterruptResponse(), self._let_go(group, work))
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.InterruptResponse, order))
+        return (yield from self._deduplicated(group.name, name, deadline, pb.InterruptResponse, order))
 
-    @parks
-    def Reboot(self, request: pb.RebootRequest, context: Any) -> Pausing[pb.RebootResponse]:
+    @suspends
+    def Reboot(self, request: pb.RebootRequest, context: Context) -> Suspending[pb.RebootResponse]:
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, (REBOOT,), "reboot actors")
-        patience, name = Patience.of(context), request.request_id
+        deadline, name = Deadline.of(context), request.request_id
 
-        def order() -> Pausing[pb.RebootResponse]:
-            work = yield from self.devices.reboot(group, actor, request.shutdown, name, patience)
+        def order() -> Suspending[pb.RebootResponse]:
+            work = yield from self.devices.reboot(group, actor, request.shutdown, name, deadline)
             return _filled(pb.RebootResponse(), self._let_go(group, work))
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, pb.RebootResponse, order))
+        return (yield from self._deduplicated(group.name, name, deadline, pb.RebootResponse, order))
 
-    @parks
-    def RunWorkload(self, request: pb.RunWorkloadRequest, context: Any) -> Iterator[pb.RunWorkloadResponse | Wait]:
+    @suspends
+    def RunWorkload(self, request: pb.RunWorkloadRequest, context: Context) -> Iterator[pb.RunWorkloadResponse | Wait]:
         group = self.groups[request.group]
         meta = group.view.meta
         actor = actor_of(meta, request.actor, (VCPU,), "vCPUs")
@@ -157,67 +152,61 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         if request.recording:
             pages = yield from workload.unpacked_alone(request.recording, int(meta.cfg["pages"][0]), request.touches)
         batch, longest_s = request.batch or BATCH, request.patience_us / 1e6
-        with in_words():
-            for news in workload.run(self.machine, group, actor, pages, batch, Patience.of(context), longest_s):
-                yield news if isinstance(news, Wait) else pb.RunWorkloadResponse(total=len(pages), **news._asdict())
+        for news in workload.run(self.machine, group, actor, pages, batch, Deadline.of(context), longest_s):
+            yield news if isinstance(news, Wait) else pb.RunWorkloadResponse(total=len(pages), **news._asdict())
 
-    @parks
-    def Boot(self, request: pb.BootRequest, context: Any) -> Pausing[pb.BootResponse]:
+    @suspends
+    def Boot(self, request: pb.BootRequest, context: Context) -> Suspending[pb.BootResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
-        page_of(group.view.meta, page, -(-len(request.image) // PAGE))
-        patience = Patience.of(context)
+        page_of(group.view.meta, page, -(-len(request.image) // PAGE_SIZE))
+        deadline = Deadline.of(context)
 
-        def order() -> Pausing[pb.BootResponse]:
-            work, answer = yield from self.starting.boot(group, actor, page, request.image, patience)
+        def order() -> Suspending[pb.BootResponse]:
+            work, answer = yield from self.starting.boot(group, actor, page, request.image, deadline)
             return _filled(answer, work)
 
-        with in_words():
-            return (yield from self._once(group.name, request.request_id, patience, pb.BootResponse, order))
+        return (yield from self._deduplicated(group.name, request.request_id, deadline, pb.BootResponse, order))
 
-    def Step(self, request: pb.GuestServiceStepRequest, context: Any) -> pb.GuestServiceStepResponse:
+    def Step(self, request: pb.GuestServiceStepRequest, context: Context) -> pb.GuestServiceStepResponse:
         group = self.groups[request.group]
         actor, page = any_actor_of(group.view.meta, request.actor), page_of(group.view.meta, request.page)
-        with in_words():
-            done = group.burst(actor, request.op, page, most=1, request=request.request_id)
+        done = group.burst(actor, request.op, page, most=1, request=request.request_id)
         return pb.GuestServiceStepResponse(step=step_to(done[-1]) if done else None)
 
-    def Prepare(self, request: pb.GuestServicePrepareRequest, context: Any) -> pb.GuestServicePrepareResponse:
+    def Prepare(self, request: pb.GuestServicePrepareRequest, context: Context) -> pb.GuestServicePrepareResponse:
         sections = dict(request.sections)
-        with in_words():
-            check_sections(meta_of(self.store, request.group), sections, "guest")
-            if not self.store.create(request.group, sections, encode(Made("guest", sections))):
-                raise exists(request.group)
+        check_sections(meta_of(self.store, request.group), sections, "guest")
+        if not self.store.create(request.group, sections, encode(Made("guest", sections))):
+            raise exists(request.group)
         return pb.GuestServicePrepareResponse()
 
-    def _instruct(self, request: Any, context: Any, op: int, shape: type[M]) -> Pausing[M]:
+    def _instruct(self, request: Any, context: Context, op: int, shape: type[M]) -> Suspending[M]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
-        patience, name = Patience.of(context), request.request_id
+        deadline, name = Deadline.of(context), request.request_id
 
-        def order() -> Pausing[M]:
+        def order() -> Suspending[M]:
             self.machine.enter(group, actor, op, page)
-            work = yield from self.machine.instruct(group, actor, op, page, name, patience, Work())
+            work = yield from self.machine.instruct(group, actor, op, page, name, deadline, OrderResult())
             return _filled(shape(), work)
 
-        with in_words():
-            return (yield from self._once(group.name, name, patience, shape, order))
+        return (yield from self._deduplicated(group.name, name, deadline, shape, order))
 
-    def _let_go(self, group: Group, work: Work) -> Work:
-        """An order has ended that may have let go of pages: who waits for some of the group looks again."""
-        parking.HERE.ring(bell(group.name))
+    def _let_go(self, group: Group, work: OrderResult) -> OrderResult:
+        """Resume the calls that wait in the group, since the ended order may have released pages. Returns `work`."""
+        scheduler.DEFAULT.wake(bell(group.name))
         return work
 
-    def _order(self, request: Any, context: Any, kinds: tuple[int, ...], names: str) -> tuple[Group, int, int]:
+    def _order(self, request: Any, context: Context, kinds: tuple[int, ...], names: str) -> tuple[Group, int, int]:
         """The group, actor and page of an order to an actor of one of these kinds."""
         group = self.groups[request.group]
         actor, count = actor_of(group.view.meta, request.actor, kinds, names), 1
         if VCPU not in kinds:
-            with in_words():
-                count = int(group.refresh().live.actor[actor].n)
+            count = int(group.refresh().live.actor[actor].n)
         return group, actor, page_of(group.view.meta, request.page, count)
 
 
-def _filled(message: M, work: Work) -> M:
-    """The answer with what every order says of its work."""
+def _filled(message: M, work: OrderResult) -> M:
+    """Fill the common fields of an order's answer. Returns it."""
     answer: Any = message
     answer.steps.extend(map(step_to, work.steps))
     answer.outcome = work.outcome

@@ -1,38 +1,39 @@
-"""What a vCPU does, step by step: an instruction, through as many exits to the host as it takes."""
+"""vCPUs: executes an instruction, with all its exits to the host."""
 
 from __future__ import annotations
 
-from services.common import parking
-from services.common.parking import Pausing, Wait
-from services.guest.orders import Patience, Work, busy, pc_of, refused, stopped
+from services.common import scheduler
+from services.common.scheduler import Suspending, Wait
+from services.guest.orders import Deadline, OrderResult, busy, pc_of, refused, stopped
 from services.guest.peers import Parts
 from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_FATAL, OUTCOME_STOPPED, OUTCOME_WAITS
+from ultrafolio.state import roles
 from ultrafolio.state.turn import Done, Group
 from ultrafolio.waits.tables import BUSY
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.5
-"""Pauses of a vCPU that re-enters after "busy", each twice the one before. The kernel polls without one, and so do the
-rules; here an order that ends in the same process rings, and the vCPU looks again at once."""
+"""Pauses of a vCPU that re-enters after "busy", each twice the one before. The kernel and the rules poll without a
+pause; here the end of an order in the same process wakes the vCPU at once."""
 ENDS = {layout.DONE: OUTCOME_DONE, layout.OK: OUTCOME_STOPPED, layout.E_FATAL: OUTCOME_FATAL}
-"""How an instruction ended, by the outcome of the vCPU's own step; a fault goes on at the host."""
+"""Outcome of the vCPU's step -> outcome of its instruction. A fault continues in the host."""
 
 
 def bell(group: str) -> tuple[str, str]:
-    """The key that rings when an order to a group has ended that may let others go on."""
+    """Returns the key that is woken when an order to the group ends."""
     return "bell", group
 
 
 def of_vcpu(group: Group, actor: int) -> tuple[str, str, int]:
-    """The key that a call has while it runs a vCPU."""
+    """Returns the key that a call holds while it runs the vCPU."""
     return "vcpu", group.name, actor
 
 
 def of_guest(pc: int) -> bool:
     """Whether the guest service runs this rule: a guest's own, or a device's."""
-    return RULES[pc].actor in ("guest", "device")
+    return RULES[pc].actor in roles.GUEST.runs
 
 
 class Machine:
@@ -42,10 +43,10 @@ class Machine:
         self.parts = parts
 
     def touch(
-        self, group: Group, actor: int, access: tuple[int, int, int, bytes], patience: Patience
-    ) -> Pausing[tuple[Work, bytes]]:
-        """One access (page, offset, length, data to write): the bytes read, once the hardware allows it."""
-        work, page, key, waited = Work(), access[0], of_vcpu(group, actor), False
+        self, group: Group, actor: int, access: tuple[int, int, int, bytes], deadline: Deadline
+    ) -> Suspending[tuple[OrderResult, bytes]]:
+        """Do one access (page, offset, length, data to write) once the hardware allows it. Returns the bytes read."""
+        work, page, key, waited = OrderResult(), access[0], of_vcpu(group, actor), False
         self.enter(group, actor, TOUCH, page)
         self.take_turn(group, actor, page)
         try:
@@ -54,18 +55,18 @@ class Machine:
                     return work.end(OUTCOME_DONE), data
                 if work.outcome == OUTCOME_STOPPED:
                     return work, b""
-                if parking.HERE.take(key):
-                    yield from self._kept(group, actor, TOUCH, page, "", patience, work)
+                if scheduler.DEFAULT.hold(key):
+                    yield from self._kept(group, actor, TOUCH, page, "", deadline, work)
                 else:
-                    yield Wait(patience.left, behind=key)
+                    yield Wait(deadline.left, behind=key)
                     waited = True
-                    if patience.over:
+                    if deadline.over:
                         work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, actor))
                 if work.outcome in (OUTCOME_WAITS, OUTCOME_FATAL):
                     return work, b""
-                if patience.over:
+                if deadline.over:
                     return work.end(OUTCOME_WAITS), b""
-                # who ran the vCPU knows where it is
+                # the call that ran the vCPU has its state
                 live = group.refresh().live if waited else group.view.live
                 if waited and live.vm[int(group.view.meta.who["vm"][actor])].life != ALIVE:
                     return work.end(OUTCOME_STOPPED), b""  # by the reboot that ended the instruction it waited for
@@ -73,7 +74,7 @@ class Machine:
                     self.enter(group, actor, TOUCH, page)
         finally:
             if waited:
-                parking.HERE.pass_on(key)
+                scheduler.DEFAULT.wake_next(key)
 
     def _through(self, group: Group, actor: int, access: tuple[int, int, int, bytes]) -> bytes | None:
         """The bytes of an access by a vCPU that is in the guest; None where it may not, or is not."""
@@ -84,8 +85,8 @@ class Machine:
         return None if seen.exception else seen.data
 
     def enter(self, group: Group, actor: int, op: int, page: int) -> None:
-        """What the vCPU finds as it enters the guest: StatusError if its machine does not run, or if it is in the
-        middle of another instruction. One that an earlier call left unfinished is gone on with, if it is the same."""
+        """Raises StatusError if the vCPU's machine does not run, or the vCPU has not finished another instruction. The
+        same instruction, which an earlier call left unfinished, continues."""
         live = group.refresh().live
         vm = int(group.view.meta.who["vm"][actor])
         mine, pc = live.actor[actor], pc_of(group, actor)
@@ -95,43 +96,43 @@ class Machine:
             raise busy(f"vCPU {actor}", f"{OPS[mine.op]} page {mine.page}", "to repeat that, or another vCPU")
 
     def take_turn(self, group: Group, actor: int, page: int) -> None:
-        """Where the vCPU must start after another actor, its touch of a page begins with a step of the rules, which ask
-        whether that one has finished: StatusError if it has not."""
+        """If the vCPU must start after another actor, take the first step of its touch, in which the rules check that
+        the other has finished. Raises StatusError if it has not."""
         if group.view.meta.who["after"][actor] and pc_of(group, actor) == RUN:
             steps = group.burst(actor, TOUCH, page, most=1)
             if steps and steps[0].outcome < 0:
                 raise refused(group, actor, steps[0])
 
     def instruct(
-        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work
-    ) -> Pausing[Work]:
+        self, group: Group, actor: int, op: int, page: int, request: str, deadline: Deadline, work: OrderResult
+    ) -> Suspending[OrderResult]:
         """As _instruct, once no other call of this process runs the vCPU."""
         key, waited = of_vcpu(group, actor), False
-        while not parking.HERE.take(key):
-            yield Wait(patience.left, behind=key)
+        while not scheduler.DEFAULT.hold(key):
+            yield Wait(deadline.left, behind=key)
             waited = True
-            if patience.over:
-                parking.HERE.pass_on(key)
+            if deadline.over:
+                scheduler.DEFAULT.wake_next(key)
                 return work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, actor))
         if waited:
             group.refresh()
-        return (yield from self._kept(group, actor, op, page, request, patience, work))
+        return (yield from self._kept(group, actor, op, page, request, deadline, work))
 
     def _kept(
-        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work
-    ) -> Pausing[Work]:
-        """As _instruct, by the call that has taken the vCPU, which gives it back. Out of time, it leaves the
-        instruction to the next that waits; else all of them may find it done."""
+        self, group: Group, actor: int, op: int, page: int, request: str, deadline: Deadline, work: OrderResult
+    ) -> Suspending[OrderResult]:
+        """As _instruct, by the call that holds the vCPU's key, which it releases. At its deadline it wakes the next
+        waiting call, which continues the instruction; otherwise it wakes all."""
         try:
-            return (yield from self._instruct(group, actor, op, page, request, patience, work))
+            return (yield from self._instruct(group, actor, op, page, request, deadline, work))
         finally:
-            parking.HERE.give(of_vcpu(group, actor), everybody=work.outcome != OUTCOME_WAITS)
+            scheduler.DEFAULT.release(of_vcpu(group, actor), wake_all=work.outcome != OUTCOME_WAITS)
 
     def _instruct(
-        self, group: Group, actor: int, op: int, page: int, request: str, patience: Patience, work: Work
-    ) -> Pausing[Work]:
-        """The vCPU executes one instruction on a page, or goes on with it, until patience is over. The group's view is
-        fresh. `request` names its start, which happens once."""
+        self, group: Group, actor: int, op: int, page: int, request: str, deadline: Deadline, work: OrderResult
+    ) -> Suspending[OrderResult]:
+        """Execute or continue one instruction of the vCPU on a page, until the deadline. `request`: id of its start,
+        which happens once. The group's view is up to date afterwards."""
         begun, pause = bool(request) and group.store.reply(group.name, request) is not None, FIRST_PAUSE_S
         if begun and pc_of(group, actor) == RUN:
             return work.end(OUTCOME_DONE)
@@ -156,12 +157,12 @@ class Machine:
                     return work.end(ENDS[steps[0].outcome])
             begun = True
             if not of_guest(pc_of(group, actor)):
-                more, wait = yield from self.parts.run(group.name, actor, patience.slice())
+                more, wait = yield from self.parts.run(group.name, actor, deadline.slice())
                 steps = steps + more
                 group.refresh()
             work.round(steps)
-            if patience.over:
+            if deadline.over:
                 return work.end(OUTCOME_WAITS, wait or self.parts.wait_of(group.name, actor))
             if wait is None and (not steps or steps[-1].outcome in BUSY):
-                yield patience.pause(pause, bell(group.name))
+                yield deadline.pause(pause, bell(group.name))
                 pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -1,4 +1,4 @@
-"""Workloads: the pages that a vCPU touches one after the other, listed or recorded."""
+"""Workloads: a vCPU touches a sequence of pages, listed or from a recording."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from services.common import parking
-from services.common.parking import Pausing, Wait
-from services.guest.orders import Patience, Work, pc_of
+from services.common import scheduler
+from services.common.scheduler import Suspending, Wait
+from services.guest.orders import Deadline, OrderResult, pc_of
 from services.guest.peers import Seen
 from services.guest.vcpu import Machine
 from ultrafolio.errors import InputError
@@ -25,13 +25,14 @@ from ultrafolio.trace.load import load_touches
 LARGEST = 64 << 20
 """Bytes of a recording, unpacked."""
 UNPACKING = "unpacking"
-"""The key that a call has while it unpacks a recording: one at a time, so that memory is bounded."""
+"""The key that a call holds while it unpacks a recording: one at a time, which bounds memory."""
 NEWS_S = 0.1
-"""How long no news of a workload under way is held back at most."""
+"""Seconds, at most, between two progress messages of a running workload."""
 
 
 class Progress(NamedTuple):
-    """done, exceptions: so far;  outcome: OUTCOME_UNSPECIFIED while it goes on;  wait: what ended it early."""
+    """done, exceptions: numbers so far;  outcome: OUTCOME_UNSPECIFIED while it runs;  wait: what it waited for at its
+    end."""
 
     done: int
     exceptions: int
@@ -39,19 +40,19 @@ class Progress(NamedTuple):
     wait: common_pb2.Wait | None = None
 
 
-def unpacked_alone(recording: bytes, pages: int, touches: int) -> Pausing[list[int]]:
-    """As pages_of, while no other call of this process does so."""
-    while not parking.HERE.take(UNPACKING):
+def unpacked_alone(recording: bytes, pages: int, touches: int) -> Suspending[list[int]]:
+    """As pages_of, one call of this process at a time."""
+    while not scheduler.DEFAULT.hold(UNPACKING):
         yield Wait(600.0, behind=UNPACKING)
     try:
         return pages_of(recording, pages, touches)
     finally:
-        parking.HERE.give(UNPACKING, everybody=False)
+        scheduler.DEFAULT.release(UNPACKING, wake_all=False)
 
 
 def pages_of(recording: bytes, pages: int, touches: int) -> list[int]:
-    """The touches of a lackey recording, plain or gzip, as pages of a group that has `pages`; at most `touches`, all
-    for 0. InputError for a recording that is none, or larger than LARGEST."""
+    """Returns the touches of a lackey recording, plain or gzip, as pages of a group with `pages` pages; the first
+    `touches`, all for 0. Raises InputError for a bad recording, or one larger than LARGEST."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "recording"
         file.write_bytes(_unpacked(recording))
@@ -77,11 +78,11 @@ def _unpacked(recording: bytes) -> bytes:
 
 
 def run(
-    machine: Machine, group: Group, actor: int, pages: Sequence[int], batch: int, patience: Patience, longest_s: float
+    machine: Machine, group: Group, actor: int, pages: Sequence[int], batch: int, deadline: Deadline, longest_s: float
 ) -> Iterator[Progress | Wait]:
-    """Touch `pages` in order, `batch` of them in one message; news now and then, and at the end, and waits between.
+    """Touch `pages` in order, `batch` of them in one message. Yields progress, also at the end, and waits.
 
-    longest_s: seconds that one access may wait, 0 for as long as patience lasts
+    longest_s: seconds that one access may wait, 0: until the deadline
     """
     vm, done, exceptions, told = int(group.view.meta.who["vm"][actor]), 0, 0, time.monotonic()
     while done < len(pages):
@@ -92,13 +93,13 @@ def run(
         done += (through := _through(seen))
         if through < len(some):
             group.refresh()
-            limited = _limited(patience, longest_s)
-            work = yield from machine.instruct(group, actor, TOUCH, some[through], "", limited, Work())
+            limited = _limited(deadline, longest_s)
+            work = yield from machine.instruct(group, actor, TOUCH, some[through], "", limited, OrderResult())
             exceptions += work.exceptions
             if work.outcome != OUTCOME_DONE:
                 yield Progress(done, exceptions, work.outcome, work.wait)
                 return
-        if patience.over:
+        if deadline.over:
             yield Progress(done, exceptions, OUTCOME_WAITS)
             return
         if time.monotonic() > told + NEWS_S:
@@ -113,10 +114,10 @@ def _in(group: Group, actor: int) -> bool:
 
 
 def _through(seen: Sequence[Seen]) -> int:
-    """How many accesses came through before the first that did not."""
+    """Returns the number of accesses before the first that raised an exception."""
     return next((i for i, one in enumerate(seen) if one.exception), len(seen))
 
 
-def _limited(patience: Patience, longest_s: float) -> Patience:
+def _limited(deadline: Deadline, longest_s: float) -> Deadline:
     end = time.monotonic() + (longest_s or float("inf"))
-    return Patience(lambda: min(patience.remaining(), end - time.monotonic()), patience.alive)
+    return Deadline(lambda: min(deadline.remaining(), end - time.monotonic()), deadline.alive)

@@ -1,4 +1,4 @@
-"""The host MM service: `python -m services.host_mm`, told by ULTRAFOLIO_ variables (python -m services --help)."""
+"""The host MM service: `python -m services.host_mm`, set by ULTRAFOLIO_ variables (python -m services --help)."""
 
 from services.common.disk import Disk
 from services.common.links import channel_to, folder_of, store_of
@@ -9,7 +9,7 @@ from services.host_mm.servicer import HostMm
 from services.host_mm.swap import Swap
 from services.host_mm.threads import Threads
 from services.host_mm.ultravisor_client import Firmware, Guests
-from services.host_mm.unfinished import Unfinished
+from services.host_mm.unfinished import UnfinishedThreads
 from ultrafolio.rpc.v1 import host_mm_pb2_grpc, ultravisor_pb2_grpc
 from ultrafolio.state.turn import Group
 
@@ -21,7 +21,7 @@ def start(settings: Settings) -> Running:
     stub = ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "host_mm", "ultravisor", tracing))
     swap = Swap(Disk(folder_of(settings, "host_mm") / "swap"))
     firmware = Firmware(stub, guests := Guests(store), swap)
-    threads = Threads(firmware.read_pages, firmware.would_end, swap, Unfinished(store))
+    threads = Threads(firmware.read_pages, firmware.would_end, swap, UnfinishedThreads(store))
     host = HostMm(store, firmware, threads, Boot(firmware, guests))
     host.groups.tend(Group.refresh)
     threads.look_after(host.groups)

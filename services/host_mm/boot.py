@@ -1,4 +1,4 @@
-"""Secure guests as KVM sets them up and takes them down: donations, configuration, processors, header, image.
+"""Creates and destroys secure guests as KVM does: donations, configuration, processors, header, image.
 
 The order of calls is kvm_s390_pv_init_vm, kvm_s390_pv_create_cpu, kvm_s390_pv_set_sec_parms, kvm_s390_pv_unpack and
 KVM_PV_VERIFY (arch/s390/kvm/pv.c, v7.0), then that of kvm-unit-tests snippet_pv_init (kernel §1.5).
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import grpc
 import msgspec
 
-from services.host_mm.ultravisor_client import PAGE, Created, Firmware, Guests
+from services.host_mm.ultravisor_client import Created, Firmware, Guests
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2
@@ -23,10 +24,10 @@ from ultrafolio.uvcall.uvcb import Block
 
 MIB = 1 << 20
 BASE = 2 << 30
-"""Where the ultravisor's own storage lies, absolute address: not below 2 GiB."""
+"""Absolute address of the ultravisor's base storage: not below 2 GiB."""
 FIRST, REGION, REGIONS = 16 * MIB, 8 * MIB, 250
-"""Where the storage for guests begins, how much each gets, and for how many there is room below BASE."""
-VARIABLE, AREAS, CPUS, CPU = 64 << 10, 1 * MIB, 2 * MIB, 5 * PAGE
+"""Address of the guests' donated storage, bytes per guest, number of guests that fit below BASE."""
+VARIABLE, AREAS, CPUS, CPU = 64 << 10, 1 * MIB, 2 * MIB, 5 * PAGE_SIZE
 """Within a region: variable storage behind the base storage, control area and address space, processors, of which each
 has four pages of storage and one for its state description."""
 MOST_CPUS = 248
@@ -46,7 +47,7 @@ class Boot:
         known = self._guests.find(request.group, request.vm)
         if known and request.request_id and repeats(request.request_id, known.request):
             return pb.CreateGuestResponse(configuration=known.configuration, cpus=known.cpus, answer=_answer(None))
-        if known and not known.started:  # left behind by a boot that did not come to its end
+        if known and not known.started:  # left by an interrupted boot
             self.destroy(request.group, request.vm)
         self._initialise()
         name = request.request_id or request_id()
@@ -67,12 +68,12 @@ class Boot:
         return pb.CreateGuestResponse(configuration=guest.configuration, cpus=guest.cpus, answer=_answer(answers[-1]))
 
     def _initialise(self) -> None:
-        """The ultravisor, unless it is. A second time changes nothing, so nobody asks first."""
+        """Issue Query, then Initialise. Repeating Initialise has no effect, so its state is not checked first."""
         length = self._firmware.execute("query").fields["uv_base_stor_len"]
         self._firmware.execute("initialise", stor_origin=BASE, stor_len=length)
 
     def _configuration(self, request: pb.CreateGuestRequest, name: str, memory: int) -> tuple[int, Block]:
-        """Create the configuration, in the first free region from the one that its name leads to."""
+        """Create the configuration, in the first free region after the one that its name hashes to."""
         digest = hashlib.blake2b(f"{request.group}/{request.vm}".encode(), digest_size=4).digest()
         for probe in range(REGIONS):
             origin = FIRST + (int.from_bytes(digest, "big") + probe) % REGIONS * REGION
@@ -99,7 +100,7 @@ class Boot:
             guest_handle=configuration,
             number=number,
             stor_origin=storage,
-            state_origin=storage + 4 * PAGE,
+            state_origin=storage + 4 * PAGE_SIZE,
         )
 
     def _header(self, guest: Created, origin: int, header: bytes) -> Block:
@@ -107,13 +108,13 @@ class Boot:
             "set_parameters",
             operand=header,
             guest_handle=guest.configuration,
-            header_origin=origin + AREAS + 2 * PAGE,
+            header_origin=origin + AREAS + 2 * PAGE_SIZE,
             header_len=len(header),
         )
 
     def place(self, request: pb.UnpackRequest, vm: int) -> int:
-        """Write encrypted pages where the guest finds them, and let the vCPU's imports of them unpack; how many could
-        be written. StatusError: the guest is not being booted."""
+        """Write encrypted pages to the guest's addresses, and let the vCPU's imports of them unpack. Returns the number
+        of pages written. Raises StatusError if the guest is not being booted."""
         data, group = request.image, request.group
         guest = self._guests.find(group, vm)
         if guest is None or guest.started:
@@ -124,10 +125,10 @@ class Boot:
                 value="it runs" if guest else "it was not created",
                 allowed="between CreateGuest and StartGuest",
             )
-        pages = range(request.page, request.page + len(data) // PAGE)
-        offsets = range(0, len(data), PAGE)
+        pages = range(request.page, request.page + len(data) // PAGE_SIZE)
+        offsets = range(0, len(data), PAGE_SIZE)
         accesses = [
-            ultravisor_pb2.PageAccess(page=page, data=data[at : at + PAGE])
+            ultravisor_pb2.PageAccess(page=page, data=data[at : at + PAGE_SIZE])
             for page, at in zip(pages, offsets, strict=True)
         ]
         seen = self._firmware.stub.Access(ultravisor_pb2.AccessRequest(group=group, accesses=accesses)).outcomes
@@ -136,8 +137,8 @@ class Boot:
         return sum(not one.exception for one in seen)
 
     def start(self, group: str, vm: int, prefix: int, actors: Sequence[int]) -> common_pb2.UltravisorAnswer:
-        """Verify, load the first processor, enter it with its prefix area at address `prefix`; `actors` are the vCPUs,
-        which unpack nothing any more."""
+        """Verify the image, load the first processor, enter it with its prefix area at address `prefix`. `actors`: the
+        vCPUs, which stop unpacking. Returns the ultravisor's answer to the last call."""
         guest = self._guests.find(group, vm)
         if guest is None:
             return common_pb2.UltravisorAnswer(call="verify", rc=RC_INV_GHANDLE)
@@ -156,7 +157,7 @@ class Boot:
         return common_pb2.UltravisorAnswer(call="enter", rc=RC_EXECUTED, interception=entered)
 
     def destroy(self, group: str, vm: int) -> common_pb2.UltravisorAnswer:
-        """Take a guest down. If a call of it fails the guest stays known, so that it can be tried again."""
+        """Destroy a guest. If a call fails the guest stays recorded, for another try."""
         guest = self._guests.find(group, vm)
         if guest is None:
             return common_pb2.UltravisorAnswer(call="destroy_configuration", rc=RC_INV_GHANDLE)
@@ -173,10 +174,10 @@ class Boot:
 
 
 def _asce(origin: int) -> int:
-    """The address space of the guest in this region: its own, and private (bit 55)."""
-    return origin + AREAS + PAGE | 0x100
+    """Returns the address space control element of the guest in this region, private (bit 55)."""
+    return origin + AREAS + PAGE_SIZE | 0x100
 
 
 def _answer(block: Block | None) -> common_pb2.UltravisorAnswer:
-    """How a call was answered; as a success where it was answered before."""
+    """Returns the answer of a call, success for None (answered before)."""
     return common_pb2.UltravisorAnswer(call=block.name if block else "set_parameters", rc=block.rc if block else 1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import grpc
+from grpc import ServicerContext as Context
 
 from services.common import identity
 from services.common.groups import (
@@ -16,16 +16,29 @@ from services.common.groups import (
     check_sections,
     constants,
     exists,
-    in_words,
     page_of,
 )
-from services.common.parking import Pausing, parks
+from services.common.scheduler import Suspending, suspends
 from services.host_mm.boot import MOST_CPUS, Boot
 from services.host_mm.threads import Drive, Threads, of_host
-from services.host_mm.ultravisor_client import PAGE, Firmware
+from services.host_mm.ultravisor_client import Firmware
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ACCESS, ACTOR_KINDS, LRU, NOTHING, OPS, READ, TAMPER, TOUCH, VCPU, W_FROZEN, WRITE
+from ultrafolio.model.layout import (
+    ACCESS,
+    ACTOR_KINDS,
+    LRU,
+    NOTHING,
+    OPS,
+    PAGE_SIZE,
+    READ,
+    TAMPER,
+    TOUCH,
+    VCPU,
+    W_FROZEN,
+    WRITE,
+)
 from ultrafolio.model.rule import RULES
+from ultrafolio.nouns import plural
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import host_mm_pb2 as pb
@@ -39,23 +52,22 @@ from ultrafolio.state.turn import Done, Group
 
 OWN_WORK = tuple(kind for kind in range(len(ACTOR_KINDS)) if not is_guest(kind))
 ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1, "turn_come": 0}
-"""Functions of model.host by which a thread comes over from a guest or device, or asks; how many arguments follow the
-actor."""
+"""Functions of model.host that another role calls -> number of arguments after the actor."""
 FIT = {
     LRU: "a page in no batch, of a folio that is not frozen",
     TAMPER: "a page that the host may access, and has not changed yet",
 }
-"""Which pages an actor of such a kind may choose."""
+"""Actor kind -> the pages that it may choose, for errors."""
 
 MOST_GROUPS = 4096
 """Folio groups of a cluster; one that is not needed any more can be archived and deleted."""
-FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE
+FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE_SIZE
 """Where group memory begins, above what the ultravisor's life cycle uses, and how much each group has."""
 
 
 class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
-    """store: with the host's rights;  firmware: the way to the ultravisor;  threads: what runs the rules;
-    boot: what sets up secure guests."""
+    """store: with the host's rights;  firmware: client of the ultravisor;  threads: runs the rules;
+    boot: creates secure guests."""
 
     def __init__(self, store: RedisStore, firmware: Firmware, threads: Threads, boot: Boot) -> None:
         self.store, self.firmware, self.threads, self.boot = store, firmware, threads, boot
@@ -65,8 +77,8 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def _group(self, name: str, meta: Meta) -> Group:
         return Group(self.store, name, meta, "host", self.firmware.ask(name), of_host, left=self.threads.left)
 
-    @parks
-    def Run(self, request: pb.RunRequest, context: Any) -> Pausing[pb.RunResponse]:
+    @suspends
+    def Run(self, request: pb.RunRequest, context: Context) -> Suspending[pb.RunResponse]:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         done = yield from self._drive(group, actor, NOTHING, 0, request.request_id, context)
@@ -74,8 +86,8 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             steps=map(step_to, done.steps), wait=done.wait, revision=group.view.revisions["task"], error=done.error
         )
 
-    @parks
-    def Start(self, request: pb.StartRequest, context: Any) -> Pausing[pb.StartResponse]:
+    @suspends
+    def Start(self, request: pb.StartRequest, context: Context) -> Suspending[pb.StartResponse]:
         group = self.groups[request.group]
         actor = actor_of(group.view.meta, request.actor, OWN_WORK, ", ".join(ACTOR_KINDS[kind] for kind in OWN_WORK))
         page = page_of(group.view.meta, request.page)
@@ -93,10 +105,9 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         )
 
     def _free(self, group: Group, actor: int, request: str) -> None:
-        """StatusError if the thread is in the middle of work that another request started."""
-        with in_words():
-            task = group.refresh().live.task[actor]
-            known = bool(request) and self.store.reply(group.name, f"{request}/0") is not None
+        """Raises StatusError if the thread has not finished another request."""
+        task = group.refresh().live.task[actor]
+        known = bool(request) and self.store.reply(group.name, f"{request}/0") is not None
         if not known and not RULES[task.pc].chooses:
             raise StatusError(
                 grpc.StatusCode.FAILED_PRECONDITION,
@@ -107,15 +118,14 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 cause="an earlier call is under way, or ended before its work did",
             )
 
-    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Any) -> Pausing[Drive]:
-        with in_words():
-            return (
-                yield from self.threads.drive(
-                    group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active
-                )
+    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Context) -> Suspending[Drive]:
+        return (
+            yield from self.threads.drive(
+                group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active
             )
+        )
 
-    def Cross(self, request: pb.CrossRequest, context: Any) -> pb.CrossResponse:
+    def Cross(self, request: pb.CrossRequest, context: Context) -> pb.CrossResponse:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         if len(request.arguments) != ENTRANCES.get(request.function):
@@ -126,36 +136,32 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 value=f"{request.function}, {len(request.arguments)}",
                 allowed=str(ENTRANCES),
             )
-        with in_words():
-            arguments = (actor, *request.arguments)
-            result = group.take_part(request.turn.token, request.turn.index, request.function, arguments)
+        arguments = (actor, *request.arguments)
+        result = group.take_part(request.turn.token, request.turn.index, request.function, arguments)
         return pb.CrossResponse(outcome=result.code)
 
-    def ReadPage(self, request: pb.ReadPageRequest, context: Any) -> pb.ReadPageResponse:
+    def ReadPage(self, request: pb.ReadPageRequest, context: Context) -> pb.ReadPageResponse:
         group = self.groups[request.group]
         page = page_of(group.view.meta, request.page)
-        with in_words():
-            seen = self.firmware.see(group.name, page)
+        seen = self.firmware.see(group.name, page)
         return pb.ReadPageResponse(data=seen.data, exception=seen.exception)
 
-    def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
+    def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         caller, group = identity.of(context), self.groups[request.group]
-        with in_words():
-            waits = self.threads.waits.all(group)
+        waits = self.threads.waits.all(group)
         if caller.vm is not None:
             machines = group.view.meta.who["vm"]
             waits = [wait for wait in waits if str(machines[wait.actor]) == caller.vm]
         return pb.ExplainResponse(waits=waits)
 
-    def Step(self, request: pb.HostMmServiceStepRequest, context: Any) -> pb.HostMmServiceStepResponse:
+    def Step(self, request: pb.HostMmServiceStepRequest, context: Context) -> pb.HostMmServiceStepResponse:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
         page = page_of(group.view.meta, request.page)
-        with in_words():
-            done = group.burst(actor, request.op, page, most=1, request=request.request_id)
+        done = group.burst(actor, request.op, page, most=1, request=request.request_id)
         return pb.HostMmServiceStepResponse(step=step_to(done[-1]) if done else None)
 
-    def CreateGuest(self, request: pb.CreateGuestRequest, context: Any) -> pb.CreateGuestResponse:
+    def CreateGuest(self, request: pb.CreateGuestRequest, context: Context) -> pb.CreateGuestResponse:
         meta = self.groups[request.group].view.meta
         if request.vm >= meta.vms:
             raise StatusError(
@@ -173,45 +179,40 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 value=request.cpus,
                 allowed=f"1 to {MOST_CPUS}",
             )
-        with in_words():
-            return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE)
+        return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE_SIZE)
 
-    def Unpack(self, request: pb.UnpackRequest, context: Any) -> pb.UnpackResponse:
-        meta, count = self.groups[request.group].view.meta, len(request.image) // PAGE
+    def Unpack(self, request: pb.UnpackRequest, context: Context) -> pb.UnpackResponse:
+        meta, count = self.groups[request.group].view.meta, len(request.image) // PAGE_SIZE
         actor_of(meta, request.actor, (VCPU,), "vCPUs")
-        if not count or len(request.image) % PAGE:
+        if not count or len(request.image) % PAGE_SIZE:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "BAD_IMAGE",
                 "image",
-                value=f"{len(request.image)} bytes",
+                value=plural(len(request.image), "byte"),
                 allowed="whole pages of 4,096 bytes",
             )
         page_of(meta, request.page, count)
-        with in_words():
-            return pb.UnpackResponse(pages=self.boot.place(request, int(meta.who["vm"][request.actor])))
+        return pb.UnpackResponse(pages=self.boot.place(request, int(meta.who["vm"][request.actor])))
 
-    def StartGuest(self, request: pb.StartGuestRequest, context: Any) -> pb.StartGuestResponse:
+    def StartGuest(self, request: pb.StartGuestRequest, context: Context) -> pb.StartGuestResponse:
         who = self.groups[request.group].view.meta.who
-        with in_words():
-            actors = [t for t in range(len(who)) if who["vm"][t] == request.vm]
-            return pb.StartGuestResponse(answer=self.boot.start(request.group, request.vm, request.prefix, actors))
+        actors = [t for t in range(len(who)) if who["vm"][t] == request.vm]
+        return pb.StartGuestResponse(answer=self.boot.start(request.group, request.vm, request.prefix, actors))
 
-    def DestroyGuest(self, request: pb.DestroyGuestRequest, context: Any) -> pb.DestroyGuestResponse:
+    def DestroyGuest(self, request: pb.DestroyGuestRequest, context: Context) -> pb.DestroyGuestResponse:
         group = self.groups[request.group].name
-        with in_words():
-            return pb.DestroyGuestResponse(answer=self.boot.destroy(group, request.vm))
+        return pb.DestroyGuestResponse(answer=self.boot.destroy(group, request.vm))
 
-    def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Any) -> pb.HostMmServicePrepareResponse:
+    def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Context) -> pb.HostMmServicePrepareResponse:
         meta, group = constants(request.meta), group_name(request.group)
         sections = dict(request.sections)
         check_sections(meta, sections, "host")
-        with in_words():
-            bounded("folio groups", len(self.store.groups()) + 1, MOST_GROUPS)
-            meta = meta._replace(origin=FIRST + GROUP * self.store.number("uf:host:groups"))
-            event = encode(Made("host", sections, encode_meta(meta)))
-            if not self.store.create(group, {**sections, "meta": encode_meta(meta)}, event):
-                raise exists(group)
+        bounded("folio groups", len(self.store.groups()) + 1, MOST_GROUPS)
+        meta = meta._replace(origin=FIRST + GROUP * self.store.number("uf:host:groups"))
+        event = encode(Made("host", sections, encode_meta(meta)))
+        if not self.store.create(group, {**sections, "meta": encode_meta(meta)}, event):
+            raise exists(group)
         return pb.HostMmServicePrepareResponse(origin=meta.origin)
 
 
@@ -248,5 +249,5 @@ def _refused(group: Group, done: Done) -> StatusError:
     )
 
 
-def _remaining(context: Any) -> Callable[[], float]:
+def _remaining(context: Context) -> Callable[[], float]:
     return lambda: float(context.time_remaining())

@@ -1,9 +1,9 @@
-"""Swap: what a page held that reclaim took from memory lies in a file, and its frame is somebody else's.
+"""Swap: a file with the contents of reclaimed pages.
 
-Both ways happen under the turn of the step that takes the page away or brings it back, so that state, frame and file
-agree at every moment: the file is written before the frame is given away, and the frame is filled with the step's
-own commit. That a frame was given away is seen in the frame. One that was written since (zeroed by a reset, filled
-with a guest's image) is not read back into, since what it holds is newer than what the file has.
+Swap-out and swap-in happen under the turn of the step that reclaims or faults the page, so that state, frame and file
+agree: the file is written before the frame is freed, and the frame is filled with the step's own commit. GIVEN_AWAY
+marks a freed frame. A frame written since (zeroed by a reset, filled with a guest's image) is not filled from the file:
+its content is newer.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from services.common.disk import SECTOR, Disk
 
 T = TypeVar("T")
 GIVEN_AWAY = (b"the frame of somebody else " * SECTOR)[:SECTOR]
-"""What the frame of a page holds that is swapped out: nobody may read its old content out of memory any more."""
+"""Content of the frame of a swapped-out page, so that its old content cannot be read from memory."""
 
 
 class Seen(NamedTuple):
-    """exception: 0 or 0x3d;  data: the page's 4,096 bytes, none where the host may not look."""
+    """exception: 0 or 0x3d;  data: the page's 4,096 bytes, none if the host may not read it."""
 
     exception: int
     data: bytes
 
 
 See = Callable[[int, bytes, T | None], Seen]
-"""(page, data, part) -> what the host sees in a page as it writes `data` into it, as part of a step or of none."""
+"""(page, data, part) -> the host's access: reads the page, writes `data`, as part of a step or of none."""
 
 
 class Swap:
@@ -48,7 +48,7 @@ class Swap:
         return see(page, self.read(origin, page) if missing else b"", part).exception
 
     def read(self, origin: int, page: int) -> bytes:
-        """What the file has of a page."""
+        """Returns the page's content in the file."""
         return self._disk.read(origin + page * SECTOR, SECTOR)
 
     def write(self, origin: int, first: int, data: bytes) -> None:

@@ -10,41 +10,42 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.common import parking
-from services.common.groups import NOT_FOUND, Groups
-from services.common.parking import Pausing, Wait
+from services.common import scheduler
+from services.common.failures import NOT_FOUND
+from services.common.groups import Groups
+from services.common.scheduler import Suspending, Wait
 from services.host_mm.swap import Swap
-from services.host_mm.unfinished import Thread, Unfinished
+from services.host_mm.unfinished import Thread, UnfinishedThreads
 from services.host_mm.waits import Waits, WouldEnd
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import NOTHING, SWAPPED, WB_END
+from ultrafolio.model.layout import NOTHING, PAGE_SIZE, SWAPPED, WB_END
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
+from ultrafolio.state import roles
 from ultrafolio.state.store import LEASE_MS, Turn
 from ultrafolio.state.turn import Done, Group
 from ultrafolio.state.view import View
 
-PAGE = 4096
 MARGIN_S = 0.1
-"""How long before its deadline a waiting call gives up, so that its answer still arrives."""
+"""Seconds before its deadline at which a waiting call ends, so that its answer still arrives."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.02
 
 
 def of_host(pc: int) -> bool:
     """Whether the host MM service runs this rule; a broken or hostile host is the host, too."""
-    return RULES[pc].actor in ("host", "fault")
+    return RULES[pc].actor in roles.HOST.runs
 
 
 def _under_way(pc: int) -> bool:
-    """Whether a thread that is at this rule is in the middle of something at the host."""
+    """Whether a thread whose next rule is `pc` has unfinished work at the host."""
     return pc in RULES and of_host(pc) and not RULES[pc].chooses
 
 
 @dataclass
 class Drive:
-    """steps: what was done;  over: whether the thread came to its end, or passed to another part;  wait: what it waits
-    for where it did not;  error: errno of its I/O, or 0."""
+    """Result of a run. steps: in order;  over: whether the thread finished, or passed to another role;  wait: its wait,
+    if not;  error: errno of its I/O, or 0."""
 
     steps: list[Done] = field(default_factory=list)
     over: bool = False
@@ -53,13 +54,13 @@ class Drive:
 
 
 ReadPages = Callable[[str, int, int], bytes]
-"""(group, first page, count) -> what the host sees there, 4,096 bytes a page; PermissionError on a secure page."""
+"""(group, first page, count) -> the pages' content, 4,096 bytes each; PermissionError on a secure page."""
 
 
 class Threads:
-    """Runs host threads of any group. swap: where writeback writes to;  unfinished: those that are under way."""
+    """Runs host threads of any group. swap: where writeback writes to;  unfinished: record of unfinished threads."""
 
-    def __init__(self, read_pages: ReadPages, would_end: WouldEnd, swap: Swap, unfinished: Unfinished) -> None:
+    def __init__(self, read_pages: ReadPages, would_end: WouldEnd, swap: Swap, unfinished: UnfinishedThreads) -> None:
         self._read, self._swap, self._unfinished = read_pages, swap, unfinished
         self.waits = Waits(would_end)
 
@@ -73,22 +74,22 @@ class Threads:
         request: str,
         remaining: Callable[[], float],
         alive: Callable[[], bool],
-    ) -> Pausing[Drive]:
+    ) -> Suspending[Drive]:
         """Run thread `actor`, with its choice where it chooses, until it is done or passes to another part.
 
         It waits while its rule is not enabled, as long as `remaining()` seconds are left and the caller is `alive()`.
         Two calls for one thread take turns. An idle thread with no choice to make stays as it is.
         """
         turn = "thread", group.name, actor
-        while not parking.HERE.take(turn):
+        while not scheduler.DEFAULT.hold(turn):
             yield Wait(max(0.0, remaining() - MARGIN_S), behind=turn)
             if remaining() < MARGIN_S or not alive():
-                parking.HERE.pass_on(turn)
+                scheduler.DEFAULT.wake_next(turn)
                 return Drive(wait=self.waits.of(group, actor))
         try:
             return (yield from self._drive(group, actor, op, page, request, remaining, alive))
         finally:
-            parking.HERE.give(turn, everybody=False)
+            scheduler.DEFAULT.release(turn, wake_all=False)
 
     def _drive(
         self,
@@ -99,27 +100,27 @@ class Threads:
         request: str,
         remaining: Callable[[], float],
         alive: Callable[[], bool],
-    ) -> Pausing[Drive]:
+    ) -> Suspending[Drive]:
         drive, pause = Drive(), FIRST_PAUSE_S
 
         def stop(view: View) -> bool:
             return bool(view.live.task[actor].pc == WB_END)
 
-        # as last seen, where that is in the middle: a burst notices that it was not the last
+        # in the view as last refreshed: a burst notices a newer state
         pc = group.view.live.task[actor].pc
         if not _under_way(pc):
             pc = group.refresh().live.task[actor].pc
         if request and not _under_way(pc):
             while known := group.known(f"{request}/{len(drive.steps)}"):
                 drive.steps += known
-                op = NOTHING  # it was started, and is at its end
+                op = NOTHING  # it was started and has finished
         while _under_way(pc) or (op != NOTHING and pc in RULES and of_host(pc)):
             if pc == WB_END and not group.view.meta.who["stuck"][actor]:
                 drive.error = drive.error or self._write_back(group, actor)
             name = f"{request}/{len(drive.steps)}" if request else ""
             burst = group.burst(actor, op, page, request=name, stop=stop)
             if _under_way(group.view.live.task[actor].pc):
-                self._unfinished.keep(Thread(group.name, actor, request))
+                self._unfinished.record(Thread(group.name, actor, request))
             if burst and burst[-1].outcome < 0:
                 drive.steps += burst[:-1]
                 if RULES[pc].chooses or remaining() < MARGIN_S or not alive():
@@ -132,44 +133,43 @@ class Threads:
                 drive.steps += burst
                 pause = FIRST_PAUSE_S
             op, page, pc = NOTHING, 0, group.view.live.task[actor].pc
-        self._unfinished.done(group.name, actor)
+        self._unfinished.remove(group.name, actor)
         drive.over = True
         return drive
 
     def left(self, group: str, turn: Turn) -> None:
-        """A process that died left this turn, which is finished; its thread may stand in the middle."""
+        """Called when a dead process's turn was finished; its thread may have more steps."""
         request, _, number = turn.request.rpartition("/")
         if number.isdecimal():
-            self._unfinished.keep(Thread(group, turn.actor, request))
+            self._unfinished.record(Thread(group, turn.actor, request))
 
     def look_after(self, groups: Groups[Group]) -> None:
-        """Let threads that nobody runs any more go on by themselves, from now on."""
+        """Start a thread that resumes abandoned host threads."""
 
         def look() -> None:
             while True:
                 time.sleep(LEASE_MS / 1000)
-                # whatever is away now: there is a next time
+                # any failure here is retried in the next round
                 with suppress(Exception):
-                    for thread in self._unfinished.left():
+                    for thread in self._unfinished.abandoned():
                         self.resume(groups, thread)
 
         threading.Thread(target=look, name="left threads", daemon=True).start()
 
     def resume(self, groups: Groups[Group], thread: Thread) -> None:
-        """Run a thread as far as it goes without waiting, under the request that it is part of."""
+        """Run a thread until it would wait, as part of its request."""
         try:
             group = groups[thread.group]
         except StatusError as error:
             if error.reason != NOT_FOUND:
                 raise
-            self._unfinished.done(thread.group, thread.actor)
+            self._unfinished.remove(thread.group, thread.actor)
             return
         now = self.drive(group, thread.actor, request=thread.request, remaining=lambda: 0.0, alive=lambda: True)
-        parking.blocking(now)
+        scheduler.run_blocking(now)
 
     def _write_back(self, group: Group, actor: int) -> int:
-        """The I/O of a writeback: what the host sees of the folio goes to the disk, but for pages that are not in
-        memory. An errno, or 0."""
+        """Do the I/O of a writeback: write the folio's pages that are in memory to the disk. Returns an errno, or 0."""
         live: Any = group.view.live
         page, origin = live.task[actor].page, group.view.meta.origin
         first = interpreted().head(live, page)
@@ -180,5 +180,5 @@ class Threads:
             return errno.EIO
         for at in range(count):
             if live.pt[first + at].present != SWAPPED:
-                self._swap.write(origin, first + at, seen[at * PAGE : (at + 1) * PAGE])
+                self._swap.write(origin, first + at, seen[at * PAGE_SIZE : (at + 1) * PAGE_SIZE])
         return 0

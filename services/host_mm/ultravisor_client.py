@@ -1,16 +1,15 @@
-"""The way from the host to the ultravisor: control blocks, the host's view of pages, and the guests created there."""
+"""The host's client of the ultravisor: control blocks, the host's accesses, and the guests created there."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import msgspec
 
-from services.common.groups import TURN_LOST
+from services.common.failures import TURN_LOST
 from services.host_mm.swap import Seen, Swap
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ACCESS, ALLOWED, UV_OK, WRITE
+from ultrafolio.model.layout import ACCESS, ALLOWED, PAGE_SIZE, UV_OK, WRITE, State
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import laboratory_handle
@@ -23,15 +22,14 @@ from ultrafolio.uvcall import uvcb
 from ultrafolio.uvcall.calls import CC_BUSY, CPU_LOAD, CPU_STOPPED
 from ultrafolio.uvcall.uvcb import Block
 
-PAGE = 4096
 FLIPPED = b"\xff" * 16
-"""What the host writes over a page's beginning, be it asked to, or broken or hostile."""
+"""Bytes that the host writes at a page's start: a requested write, or that of a broken or hostile host."""
 BY_ADDRESS = {"uv_export": "export", "uv_pin": "pin"}
 BY_GUEST = {"uv_import": "import", "uv_unpin": "unpin"}
 
 
 class Created(msgspec.Struct, frozen=True, array_like=True):
-    """What the host keeps of a secure guest that it created.
+    """The host's record of a secure guest that it created.
 
     configuration, cpus  their handles;  asce: what its processors run with
     request              the request that created it;  started: whether its image was verified
@@ -45,7 +43,7 @@ class Created(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Guests:
-    """The guests that this host created, in the shared state, and the image pages that wait to be unpacked."""
+    """The guests that this host created, in the shared state, and the image pages still to unpack."""
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
@@ -53,24 +51,24 @@ class Guests:
         """By group and vCPU: per page that its next import unpacks, tweak and offset."""
 
     def find(self, group: str, vm: int) -> Created | None:
-        """The guest that is virtual machine `vm` of a group; None where that was laid out without a boot."""
+        """Returns the guest of virtual machine `vm` of a group, None if it was laid out without a boot."""
         kept = self._store.get(_key(group, vm))
         return msgspec.msgpack.decode(kept, type=Created) if kept else None
 
     def keep(self, group: str, vm: int, guest: Created | None) -> None:
-        """Remember a guest, or that it is gone."""
+        """Record a guest; None removes it."""
         new = msgspec.msgpack.encode(guest) if guest else b""
         while not self._store.swap(_key(group, vm), kept := self._store.get(_key(group, vm)), new) and kept != new:
             continue
 
     def handle(self, group: str, vm: int) -> int:
-        """Its handle in calls."""
+        """Returns the handle of the machine's configuration."""
         guest = self.find(group, vm)
         return guest.configuration if guest else laboratory_handle(group, vm)
 
 
 class Firmware:
-    """The ultravisor as the host may use it. swap: where pages go that leave memory."""
+    """The ultravisor for the host. swap: for pages that are reclaimed."""
 
     def __init__(self, stub: ultravisor_pb2_grpc.UltravisorServiceStub, guests: Guests, swap: Swap) -> None:
         self.stub, self.guests, self.swap = stub, guests, swap
@@ -85,9 +83,9 @@ class Firmware:
         request: str = "",
         **fields: int,
     ) -> Block:
-        """A call outside of any step, until it is not busy (uv_call in asm/uv.h, v6.13): its block as it was answered.
+        """Issue a call outside of any step until it is not busy (uv_call in asm/uv.h, v6.13). Returns its block.
 
-        request: names the call: repeated, it is answered as before and done once
+        request: id of the call; a repetition returns the first answer
         """
         message = ultravisor_pb2.ExecuteRequest(
             group=group,
@@ -103,18 +101,18 @@ class Firmware:
 
     def see(self, group: str, page: int, data: bytes = b"", turn: common_pb2.Turn | None = None) -> Seen:
         """An access by the host: reads the page, and writes `data` at its beginning."""
-        access = ultravisor_pb2.PageAccess(page=page, length=PAGE, data=data)
+        access = ultravisor_pb2.PageAccess(page=page, length=PAGE_SIZE, data=data)
         answer = self.stub.Access(ultravisor_pb2.AccessRequest(group=group, accesses=[access], turn=turn))
         return Seen(answer.outcomes[0].exception, answer.outcomes[0].data)
 
     def would_end(self, group: str, instructions: list[tuple[int, int, int]]) -> list[bool]:
-        """Which instructions (virtual machine, page, operation) of guests the hardware would let end now."""
+        """Returns, per instruction (virtual machine, page, operation), whether the hardware would complete it now."""
         asked = [ultravisor_pb2.Instruction(vm=vm, page=page, op=op) for vm, page, op in instructions]
         return list(self.stub.WouldEnd(ultravisor_pb2.WouldEndRequest(group=group, instructions=asked)).ends)
 
     def read_pages(self, group: str, first: int, count: int) -> bytes:
-        """What the host sees in `count` pages; PermissionError where one is secure."""
-        accesses = [ultravisor_pb2.PageAccess(page=page, length=PAGE) for page in range(first, first + count)]
+        """Returns the content of `count` pages. Raises PermissionError if one is secure."""
+        accesses = [ultravisor_pb2.PageAccess(page=page, length=PAGE_SIZE) for page in range(first, first + count)]
         answer = self.stub.Access(ultravisor_pb2.AccessRequest(group=group, accesses=accesses))
         for page, one in zip(range(first, first + count), answer.outcomes, strict=True):
             if one.exception != ALLOWED:
@@ -122,7 +120,7 @@ class Firmware:
         return b"".join(one.data for one in answer.outcomes)
 
     def ask(self, group: str) -> Ask:
-        """What answers the crossings of the host's rules."""
+        """Returns the function that answers the calls of the host's rules to the ultravisor."""
 
         def ask(view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...]) -> Result:
             part = common_pb2.Turn(token=turn.token, index=index)
@@ -158,19 +156,19 @@ class Firmware:
     def _block(self, group: str, origin: int, function: str, arguments: tuple[int, ...], actor: int) -> bytes:
         """The control block of a page call of model.ultravisor, for a group whose page 0 is at `origin`."""
         if function in BY_ADDRESS:
-            return uvcb.pack(BY_ADDRESS[function], paddr=origin + arguments[0] * PAGE)
+            return uvcb.pack(BY_ADDRESS[function], paddr=origin + arguments[0] * PAGE_SIZE)
         vm, *pages = arguments
         handle = self.guests.handle(group, vm)
         if function not in BY_GUEST:
             return uvcb.pack("unshare_all", guest_handle=handle)
-        page, address = pages[0], pages[0] * PAGE
+        page, address = pages[0], pages[0] * PAGE_SIZE
         waits = self.guests.unpacking.get((group, actor), {}).get(page) if function == "uv_import" else None
         if waits:
             return uvcb.pack("unpack", guest_handle=handle, gaddr=address, tweak=waits[0], offset=waits[1])
         return uvcb.pack(BY_GUEST[function], guest_handle=handle, gaddr=address)
 
     def _reset(self, group: str, view: View, part: common_pb2.Turn, vm: int) -> Result:
-        """A machine's reset. For a guest that was created by calls there is an order to it (kernel §1.5)."""
+        """Reset a machine. A guest created by calls needs the calls in a given order (kernel §1.5)."""
         guest = self.guests.find(group, vm)
         for cpu in guest.cpus if guest else ():
             self.execute("cpu_set_state", cpu_handle=cpu, state=CPU_STOPPED)
@@ -183,8 +181,8 @@ class Firmware:
         return result
 
 
-def written(s: Any, actor: int) -> bytes:
-    """What an access of the host writes: nothing where it reads, or is not to be made."""
+def written(s: State, actor: int) -> bytes:
+    """Returns the bytes that a host access writes, b"" for a read or no access."""
     if s.who[actor].kind == ACCESS:
         return FLIPPED if s.task[actor].call == WRITE else b""
     return FLIPPED if s.actor[actor].budget and interpreted().turn_come(s, actor) else b""

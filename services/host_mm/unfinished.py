@@ -1,7 +1,7 @@
-"""Host threads that stand in the middle of something, and by which request: known to whichever process is next.
+"""Unfinished host threads and their requests, in the shared state, for every host process.
 
-In the kernel a thread goes on when its caller is gone, and so does one here: what nobody has run for a while is run
-by the service itself, as far as it goes. Otherwise a folio would stay locked, or in writeback, until somebody asks.
+A kernel thread continues when its caller is gone. Here the service itself runs an abandoned thread, as far as the rules
+allow; otherwise a folio would stay locked, or in writeback, until the next request.
 """
 
 from __future__ import annotations
@@ -16,45 +16,47 @@ from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import LEASE_MS
 
 KEY = "uf:host:unfinished"
-LEFT_S = 2 * LEASE_MS / 1000
-"""How long a thread is not run by anybody until it counts as left."""
+ABANDONED_S = 2 * LEASE_MS / 1000
+"""Seconds without a run after which a thread counts as abandoned."""
 
 
 class Thread(NamedTuple):
-    """A thread by group and actor, and the request that its steps are part of."""
+    """A thread, by group and actor, and the request id of its steps."""
 
     group: str
     actor: int
     request: str
 
 
-class Unfinished:
-    """The threads that are under way, in the shared state."""
+class UnfinishedThreads:
+    """The unfinished threads, in the shared state under KEY."""
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._kept: set[Thread] = set()
-        self._run: dict[tuple[str, int], float] = {}
+        self._recorded: set[Thread] = set()
+        self._last_run: dict[tuple[str, int], float] = {}
 
-    def keep(self, thread: Thread) -> None:
-        """The thread is run now, and will not be at its end after this."""
-        self._run[thread.group, thread.actor] = time.monotonic()
-        if thread not in self._kept:
+    def record(self, thread: Thread) -> None:
+        """Record that the thread is run now and will not finish in this run."""
+        self._last_run[thread.group, thread.actor] = time.monotonic()
+        if thread not in self._recorded:
             self._change(thread.group, thread.actor, thread)
 
-    def done(self, group: str, actor: int) -> None:
-        """The thread is at its end, or with another part."""
-        self._run.pop((group, actor), None)
-        if any((kept.group, kept.actor) == (group, actor) for kept in self._kept):
+    def remove(self, group: str, actor: int) -> None:
+        """Forget the thread: it finished, or another service runs it."""
+        self._last_run.pop((group, actor), None)
+        if any((kept.group, kept.actor) == (group, actor) for kept in self._recorded):
             self._change(group, actor, None)
 
-    def left(self) -> list[Thread]:
-        """The threads that nobody has run for LEFT_S, as far as this process has seen."""
+    def abandoned(self) -> list[Thread]:
+        """Returns the threads that were not run for ABANDONED_S, as this process observed them."""
         with self._lock:
-            self._kept = set(_decoded(self._store.get(KEY)))
+            self._recorded = set(_decoded(self._store.get(KEY)))
         now = time.monotonic()
-        return sorted(one for one in self._kept if now - self._run.setdefault((one.group, one.actor), now) > LEFT_S)
+        return sorted(
+            one for one in self._recorded if now - self._last_run.setdefault((one.group, one.actor), now) > ABANDONED_S
+        )
 
     def _change(self, group: str, actor: int, to: Thread | None) -> None:
         with self._lock:
@@ -63,7 +65,7 @@ class Unfinished:
                 others = [one for one in _decoded(before) if (one.group, one.actor) != (group, actor)]
                 after = [*others, to] if to else others
                 if self._store.swap(KEY, before, msgspec.msgpack.encode(after)):
-                    self._kept = set(after)
+                    self._recorded = set(after)
                     return
 
 

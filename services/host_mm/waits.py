@@ -1,7 +1,7 @@
-"""Who waits for whom, as the host tells it: what waits.words says of the present state, which it does not see whole.
+"""The waits of a group in the words of waits.words, from the host's view of the state.
 
-Where a vCPU that exited would end its instruction now, it waits for nothing. That depends on the state of a page, which
-is the ultravisor's; so the ultravisor is asked, and only whether the instruction would end.
+A vCPU that exited but could now complete its instruction waits for nothing. That depends on the page's state, which
+only the ultravisor has; the host asks it only whether the instruction would complete.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.words import Stall, stall
 
 Instruction = tuple[int, int, int]
-"""A guest's, on a page of its: virtual machine, page, operation."""
+"""An instruction of a guest: virtual machine, page, operation."""
 WouldEnd = Callable[[str, list[Instruction]], list[bool]]
-"""(group, instructions) -> which of them the hardware would let end now."""
+"""(group, instructions) -> per instruction, whether the hardware would let it complete now."""
 
 
 class Waits:
-    """The waits of any group. would_end: the question to the ultravisor."""
+    """Explains the waits of groups. would_end: asks the ultravisor."""
 
     def __init__(self, would_end: WouldEnd) -> None:
         self._would_end = would_end
@@ -32,11 +32,11 @@ class Waits:
         interpreted()
 
     def all(self, group: Group) -> list[common_pb2.Wait]:
-        """One entry per actor that waits, now. StatusError: the ultravisor does not answer."""
+        """Returns one entry per actor that waits now. Raises StatusError if the ultravisor does not answer."""
         return [_message(found) for found in self._stalls(group, range(len(group.view.meta.who)))]
 
     def of(self, group: Group, actor: int) -> common_pb2.Wait | None:
-        """What an actor waits for now; None if nothing that another holds is in its way, or nobody can say."""
+        """Returns an actor's present wait; None if it waits for no other actor, or the ultravisor does not answer."""
         with suppress(StatusError):
             return next((_message(found) for found in self._stalls(group, [actor])), None)
         return None
@@ -56,7 +56,7 @@ class Waits:
 
 
 def _exited(arrays: State, t: int) -> bool:
-    """Whether actor `t` is a vCPU in the middle of an instruction."""
+    """Whether actor `t` is a vCPU that exited within an instruction."""
     return bool(arrays.who["kind"][t] == VCPU and arrays.actor["op"][t] != NOTHING)
 
 

@@ -1,1 +1,1 @@
-"""The laboratory as a service: sweeps as jobs on the workers, and a look at what the cluster does."""
+"""The laboratory as a service: sweeps as jobs on the workers, and the cluster's groups and streams."""

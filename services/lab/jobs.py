@@ -31,9 +31,10 @@ from ultrafolio.errors import InputError
 from ultrafolio.redis_server import VARIABLE
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2
-from ultrafolio.sweep import drive, planfile
+from ultrafolio.sweep import planfile, run
 from ultrafolio.sweep.cells import simulator
-from ultrafolio.sweep.distributed import queue
+from ultrafolio.sweep.distributed import control
+from ultrafolio.sweep.distributed.ticket import read_ticket
 from ultrafolio.sweep.plan import Plan
 from ultrafolio.sweep.work import Work
 
@@ -91,7 +92,7 @@ class Jobs:
         return sorted(path.parent.name for path in self._folder.glob("*/plan.toml"))
 
     def submit(self, plan: str, name: str) -> tuple[str, int]:
-        """Make the plan a job, or find the one that it is; its name, and its cells. InputError for a bad plan."""
+        """Submit a plan. Returns its job's name, new or existing, and its cells. Raises InputError for a bad plan."""
         job = hashlib.blake2b(f"{digest()}\0{plan}".encode(), digest_size=8).hexdigest()
         folder = self._folder / job
         if not folder.exists() and len(self.names()) >= MOST_JOBS:
@@ -162,11 +163,11 @@ class Jobs:
         return folder
 
     def name(self, job: str) -> str:
-        """What the plan's file was called."""
+        """Returns the file name of the plan."""
         return (self.folder(job) / "name").read_text()
 
     def progress(self, job: str) -> Progress:
-        """How far the job is; costs the same however many cells it has."""
+        """Returns the job's progress, in constant time."""
         folder = self.folder(job)
         cells = self._cells.get(job) or planfile.load(folder / "plan.toml").count
         self._cells[job] = cells
@@ -175,7 +176,7 @@ class Jobs:
         if (folder / "cancelled").exists():
             return Progress(CANCELLED, cells, 0, 0)
         try:
-            _, shared, _, _ = queue.find(folder / "store", self._redis)
+            _, shared, _, _ = control.find(folder / "store", self._redis)
         except InputError:
             return Progress(RUNNING, cells, 0, 0)
         state = PAUSED if shared.state()[0] == "paused" else RUNNING
@@ -183,7 +184,7 @@ class Jobs:
         return Progress(state, cells, count.computed, count.failed)
 
     def news(self, job: str) -> tuple[Progress, str]:
-        """`progress` and `failure`, looked up a few times a second however many ask."""
+        """Returns `progress` and `failure`, refreshed a few times a second for all callers together."""
         known = self._news.get(job)
         if known is None or time.monotonic() - known[0] > NEWS_S:
             known = self._news[job] = time.monotonic(), (self.progress(job), self.failure(job))
@@ -197,7 +198,7 @@ class Jobs:
         return (self.folder(job) / "log").read_text(errors="replace").strip()[-400:]
 
     def control(self, job: str, wanted: lab_pb2.SweepState.ValueType) -> lab_pb2.SweepState.ValueType:
-        """Pause a job, let it go on, or cancel it. StatusError for any other wish."""
+        """Pause, resume or cancel a job. Raises StatusError for another state."""
         store, now = self.folder(job) / "store", self.progress(job).state
         if wanted not in (PAUSED, RUNNING, CANCELLED):
             raise StatusError(
@@ -211,7 +212,7 @@ class Jobs:
             return now
         if wanted == CANCELLED:
             self._cancel(job)
-        elif queue.read_ticket(store) is None:
+        elif read_ticket(store) is None:
             raise StatusError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 "NOT_QUEUED",
@@ -220,7 +221,7 @@ class Jobs:
                 then="ask again in a second, or cancel it",
             )
         else:
-            {PAUSED: queue.pause, RUNNING: queue.resume}[wanted](store, self._redis)
+            {PAUSED: control.pause, RUNNING: control.resume}[wanted](store, self._redis)
             # nothing comes while it is paused, and another sweep may have its follower's place
             {PAUSED: self._leave, RUNNING: self._follow}[wanted](job)
         return wanted
@@ -236,13 +237,13 @@ class Jobs:
             follower.wait()
 
     def _cancel(self, job: str) -> None:
-        """End a job, also while its follower is about to queue it. InputError, and it goes on, without the queue."""
+        """Cancel a job, even while its follower queues it. Without the queue raises InputError, and the job goes on."""
         folder = self.folder(job)
         (folder / "cancelled").touch()
         self._leave(job)
         try:
-            if queue.read_ticket(folder / "store"):
-                queue.revoke(folder / "store", self._redis)
+            if read_ticket(folder / "store"):
+                control.revoke(folder / "store", self._redis)
         except InputError:
             (folder / "cancelled").unlink()
             self._follow(job)
@@ -274,9 +275,9 @@ class Jobs:
             follower.wait()
 
     def _tried(self, text: str, folder: Path) -> Plan:
-        """The plan as it will stand in `folder`. InputError, in words that say nothing of this machine, and no folder.
+        """Read the plan as it will be in `folder`. It may name files of this lab only.
 
-        It may name files of this lab only.
+        Raises InputError, without this machine's paths, and removes the folder.
         """
         # its paths lead through the folder: ../traces
         folder.mkdir(exist_ok=True)
@@ -286,8 +287,8 @@ class Jobs:
                 work = Work(plan, simulator(), {})
                 if plan.count > MOST_CELLS:
                     raise InputError(f"{plan.path}: cells", value=plan.count, allowed=f"at most {MOST_CELLS}")
-                drive.check_columns(plan, work.cells)
-                drive.probe(work)
+                run.check_columns(plan, work.cells)
+                run.probe(work)
         except InputError as error:
             with contextlib.suppress(OSError):
                 folder.rmdir()

@@ -1,4 +1,4 @@
-"""What the page lists: the groups, and the sweeps with their progress and their plots as they fill in."""
+"""The page's lists: groups, and sweeps with progress and plots of the cells computed so far."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from services.lab.jobs import Jobs
 from services.lab.partial import results_so_far
-from services.lab.replays import Films
+from services.lab.replays import Replays
 from ultrafolio.errors import InputError
 from ultrafolio.report.store import Results
 from ultrafolio.rpc.v1 import lab_pb2
@@ -24,11 +24,11 @@ WORDS = {
 }
 
 
-class News:
-    """Looks at most every half second, however many pages ask."""
+class Listing:
+    """The lists, refreshed at most every half second for all pages together."""
 
-    def __init__(self, films: Films, jobs: Jobs) -> None:
-        self._films, self._jobs = films, jobs
+    def __init__(self, replays: Replays, jobs: Jobs) -> None:
+        self._replays, self._jobs = replays, jobs
         self._said: dict[str, Any] = {"groups": [], "sweeps": [], "away": ""}
         self._looked = 0.0
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class News:
         self._drawing = threading.Lock()
 
     def now(self) -> dict[str, Any]:
-        """{groups, sweeps, away}; the same object as long as nothing changed."""
+        """Returns {groups, sweeps, away: why the shared state cannot be read}; the same object until it changes."""
         if self._lock.acquire(blocking=False):
             try:
                 if time.monotonic() - self._looked > EVERY_S:
@@ -49,7 +49,7 @@ class News:
 
     def _look(self) -> dict[str, Any]:
         try:
-            groups, away = self._films.groups(), ""
+            groups, away = self._replays.groups(), ""
         except StoreUnavailable:
             return self._said | {"away": "the shared state does not answer"}
         return {"groups": groups, "sweeps": [self._sweep(job) for job in self._jobs.names()], "away": away}
@@ -74,7 +74,7 @@ class News:
 
     # --------------------------------------------------------------------------------------------- plots
     def _plots(self, job: str) -> tuple[int, list[Any]]:
-        """Of how many cells the plots are, and the plots; drawn again when there are more cells."""
+        """Returns (number of cells, their plots), drawn again if there are more cells than at the last call."""
         from ultrafolio.report.page import all_plots
 
         folder = self._jobs.folder(job)
@@ -91,9 +91,9 @@ class News:
             return cells, plots
 
     def plots(self, job: str) -> dict[str, Any]:
-        """Names, titles, captions and descriptions of a sweep's plots, and of how many cells they are, {cells, plots}.
+        """Returns {cells: their number, plots: [{name, title, caption, alt}]} of a sweep.
 
-        While the sweep runs they are of the rows that its store holds. InputError where it holds none, or is none.
+        While the sweep runs the plots show the rows that its store has. Raises InputError if it has no store or no row.
         """
         cells, plots = self._plots(job)
         return {
@@ -104,7 +104,7 @@ class News:
         }
 
     def plot(self, job: str, name: str) -> str:
-        """One plot as SVG, as it was drawn last: there are more cells every second, and drawing takes longer."""
+        """Returns one plot as SVG, as last drawn: drawing takes longer than new cells take to come in."""
         _, drawn = self._drawn.get(job) or self._plots(job)
         plots = {plot.name: plot.svg for plot in drawn}
         if name not in plots:

@@ -1,4 +1,4 @@
-"""The results of a sweep that is not finished, as far as its store holds them, for the report to draw."""
+"""The results so far of a running sweep, for the report."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ultrafolio.sweep.store import open_store
 
 
 def results_so_far(plan_file: Path, folder: Path, out: Path) -> int:
-    """Write the rows that the store `folder` has now to `out`, as a store that reports can read; how many they are.
+    """Write the present rows of the store `folder` to `out`, as a store that reports can read. Returns their number.
 
-    plan_file: the sweep's plan, beside what it refers to. A cell that was computed twice counts once, with its newest
-    row. InputError where there is no store yet.
+    plan_file: the sweep's plan, in the folder that its paths are relative to. Of a cell computed twice, the newest row
+    counts. Raises InputError if there is no store yet.
     """
     store = open_store(folder)
     names = ["index", "key", "status", "error", *(f"={name}" for name in store.manifest.columns)]

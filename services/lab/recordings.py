@@ -1,7 +1,7 @@
-"""Recordings that users upload: kept under the digest of their bytes, bounded and read through once before they count.
+"""Uploaded recordings: stored under the digest of their bytes, bounded, and checked by one full read.
 
-A plan names one as ../recordings/DIGEST, relative to the folder of its job; workers that mount the folder beside their
-folder for plans find it there.
+A plan names one as ../recordings/DIGEST, relative to its job's folder. Workers find it there if they mount the folder
+beside their folder for plans.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ultrafolio.rpc.errors import StatusError
 from ultrafolio.trace import load, reader
 
 LARGEST = 64 << 20
-"""Bytes of a recording as it is sent."""
+"""Bytes of a recording as uploaded, packed or not."""
 LARGEST_UNPACKED = 256 << 20
 MOST_BYTES = 4 << 30
-"""Of all uploaded recordings of a lab."""
+"""Bytes of all uploaded recordings of a lab."""
 PIECE = 1 << 20
 
 
@@ -38,9 +38,9 @@ class Recordings:
             left.unlink()
 
     def keep(self, pieces: Iterable[bytes]) -> tuple[str, int]:
-        """Keep the recording that comes in pieces: the path by which a plan names it, and its bytes.
+        """Store the recording in `pieces`. Returns the path for plans, and its bytes.
 
-        InputError: it is too large, packed or unpacked, or no recording. StatusError: the folder is full.
+        Raises InputError if it is too large, packed or unpacked, or no recording, StatusError if the folder is full.
         """
         used = sum(file.stat().st_size for file in self.folder.iterdir())
         digest, size = hashlib.blake2b(digest_size=16), 0
@@ -80,7 +80,7 @@ class Recordings:
 
 
 def _check(part: Path) -> None:
-    """InputError: not a recording by its first lines, damaged, or too large when unpacked."""
+    """Raises InputError if its first lines are of no known format, or it is damaged or too large when unpacked."""
     with files.bound([part.parent]), files.reading(part, "recording"):
         load.sniff(part)
         size = 0

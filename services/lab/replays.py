@@ -1,4 +1,4 @@
-"""The films that are watched: of groups, while they go on, and of saved streams, kept as files."""
+"""The watched replays: of the cluster's groups, and of saved streams, which are stored as files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from services.lab.replay import Film, Trouble
+from services.lab.replay import GroupReplay, ReplayError
 from ultrafolio.durable import replace
 from ultrafolio.errors import InputError
 from ultrafolio.state import validate
@@ -18,74 +18,74 @@ from ultrafolio.state.acl import group_name
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import Event, StoreUnavailable
 
-MAX_FILMS = 16
+MAX_REPLAYS = 16
 MAX_BYTES = 32 << 20
-"""Of a saved stream."""
+"""Bytes of a saved stream."""
 MOST_SAVED = 32
 KEPT_DAYS = 7
-"""Since a saved stream was last opened."""
+"""Days that a saved stream is stored after it was last opened."""
 BLOCK_MS = 200
-FORGOTTEN_S = 15.0
-"""A group that nobody asked about for so long is not followed any more."""
+UNFOLLOWED_S = 15.0
+"""Seconds after the last request for a group's replay at which it stops following the group."""
 SAVED = re.compile(r"[0-9a-f]{16}")
 
 
-class Films:
-    """store: with the laboratory's rights;  folder: where saved streams are kept."""
+class Replays:
+    """store: with the laboratory's rights;  folder: for saved streams."""
 
     def __init__(self, store: RedisStore, folder: Path) -> None:
         self.store, self._folder = store, folder
         folder.mkdir(parents=True, exist_ok=True)
         self._expire()
-        self._films: dict[tuple[str, str], Film] = {}
-        self._asked: dict[tuple[str, str], float] = {}
+        self._replays: dict[tuple[str, str], GroupReplay] = {}
+        self._last_shown: dict[tuple[str, str], float] = {}
         self._followed: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self.away = ""
-        """Why the shared state cannot be read now; "" while it can."""
+        """Why the shared state cannot be read now; "" if it can."""
 
     def groups(self) -> list[str]:
-        """The groups there are. StoreUnavailable while nobody knows."""
+        """Returns the cluster's groups. Raises StoreUnavailable if the store does not answer."""
         return self.store.groups()
 
-    def film(self, saved: str, group: str) -> Film:
-        """The film of a group of a saved stream, or, with "", of the cluster. InputError if there is none."""
+    def replay(self, saved: str, group: str) -> GroupReplay:
+        """Returns the replay of a group of the saved stream `saved`, or of the cluster ("")."""
         group_name(group)
         key = saved, group
         with self._lock:
-            self._asked[key] = time.monotonic()
-            if key in self._films and (saved or key in self._followed):
-                return self._films[key]
-        # a thread goes on with the film it finds
-        film = self._films.get(key) or Film(group)
+            self._last_shown[key] = time.monotonic()
+            if key in self._replays and (saved or key in self._followed):
+                return self._replays[key]
+        # a replay that exists is continued
+        replay = self._replays.get(key) or GroupReplay(group)
         work: Callable[[], None]
         if saved:
             events = self._events(saved, group)
-            work = lambda: self._read(film, events)  # noqa: E731
+            work = lambda: self._read(replay, events)  # noqa: E731
         else:
-            self._there(group)
-            work = lambda: self._follow(key, film)  # noqa: E731
+            self._check_exists(group)
+            work = lambda: self._follow(key, replay)  # noqa: E731
         with self._lock:
-            if key in self._films and (saved or key in self._followed):
-                return self._films[key]
-            self._films[key] = film
+            if key in self._replays and (saved or key in self._followed):
+                return self._replays[key]
+            self._replays[key] = replay
             self._followed.add(key)
             self._drop()
-        threading.Thread(target=work, name=f"film of {group}", daemon=True).start()
-        return film
+        threading.Thread(target=work, name=f"replay of {group}", daemon=True).start()
+        return replay
 
     def _drop(self) -> None:
-        old = sorted(self._films, key=lambda key: self._asked[key])[: -MAX_FILMS or None]
+        old = sorted(self._replays, key=lambda key: self._last_shown[key])[: -MAX_REPLAYS or None]
         for key in old:
-            if time.monotonic() - self._asked[key] > FORGOTTEN_S:
-                del self._films[key], self._asked[key]
+            if time.monotonic() - self._last_shown[key] > UNFOLLOWED_S:
+                del self._replays[key], self._last_shown[key]
 
-    def asked(self, film: Film) -> None:
-        """Somebody still looks at a group's film."""
+    def still_shown(self, replay: GroupReplay) -> None:
+        """Note that a page still shows a group's replay."""
         with self._lock:
-            self._asked["", film.name] = time.monotonic()
+            self._last_shown["", replay.name] = time.monotonic()
 
-    def _there(self, group: str) -> None:
+    def _check_exists(self, group: str) -> None:
         groups = self.groups()
         if group not in groups:
             raise InputError(
@@ -96,31 +96,31 @@ class Films:
                 then="python examples/lay_out.py makes one from a scenario",
             )
 
-    def _follow(self, key: tuple[str, str], film: Film) -> None:
-        """Feed a film while somebody looks at it."""
+    def _follow(self, key: tuple[str, str], replay: GroupReplay) -> None:
+        """Feed a replay until UNFOLLOWED_S after the last page showed it."""
         while True:
             with self._lock:
-                if time.monotonic() - self._asked.get(key, 0.0) > FORGOTTEN_S:
+                if time.monotonic() - self._last_shown.get(key, 0.0) > UNFOLLOWED_S:
                     self._followed.discard(key)
                     return
             try:
-                film.feed(self.store.events(film.name, film.last, BLOCK_MS))
+                replay.feed(self.store.events(replay.name, replay.last, BLOCK_MS))
                 self.away = ""
             except StoreUnavailable:
                 self.away = "the shared state does not answer"
-            if film.trouble:
+            if replay.error:
                 time.sleep(BLOCK_MS / 1000)
 
     @staticmethod
-    def _read(film: Film, events: list[Event]) -> None:
-        film.feed(events)
-        if film.base is None and film.trouble is None:
-            film.trouble = Trouble("the stream ends before every part has laid out its sections")
-        film.whole = True
+    def _read(replay: GroupReplay, events: list[Event]) -> None:
+        replay.feed(events)
+        if replay.base is None and replay.error is None:
+            replay.error = ReplayError("the stream ends before every part has laid out its sections")
+        replay.complete = True
 
     # --------------------------------------------------------------------------------------------- saved streams
-    def keep(self, data: bytes) -> tuple[str, list[str]]:
-        """Keep a saved stream: its name, and its groups. InputError: it is too long, or none."""
+    def save(self, data: bytes) -> tuple[str, list[str]]:
+        """Store a saved stream. Returns its name and its groups. Raises InputError if it is too long or no stream."""
         if len(data) > MAX_BYTES:
             raise InputError(
                 "the saved stream is too long",
@@ -140,7 +140,7 @@ class Films:
         return name, groups
 
     def _expire(self) -> None:
-        """Remove saved streams that nobody opened for long, and the oldest of too many."""
+        """Remove saved streams not opened for KEPT_DAYS, and the oldest beyond MOST_SAVED."""
         files = sorted((file.stat().st_mtime, file) for file in self._folder.iterdir() if SAVED.fullmatch(file.name))
         oldest = time.time() - KEPT_DAYS * 86_400
         for at, (opened, file) in enumerate(files, 1):
@@ -148,7 +148,7 @@ class Films:
                 file.unlink(missing_ok=True)
 
     def saved_groups(self, saved: str) -> list[str]:
-        """The groups of a saved stream, those whose names are names."""
+        """Returns the groups of a saved stream, sorted. Raises InputError for a bad name, or without a group."""
         groups = sorted(self._streams(saved))
         for group in groups:
             group_name(group)

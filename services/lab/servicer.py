@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+from grpc import ServicerContext as Context
 
-from services.common import parking
+from services.common import scheduler
 from services.common.calls import STALLED_S
-from services.common.groups import bounded, in_words, meta_of
-from services.common.parking import Wait, parks
-from services.lab.cutting import Keeper
+from services.common.groups import bounded, meta_of
+from services.common.scheduler import Wait, suspends
 from services.lab.jobs import LONGEST_NAME, RUNNING, Jobs
+from services.lab.retention import Retention
 from services.lab.watch import Watchers
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2 as pb
@@ -22,22 +23,22 @@ from ultrafolio.state.redis import RedisStore
 
 LOOK_S = 0.2
 MOST_UPLOADS = 4
-"""Recordings that are uploaded at a time; each holds a thread."""
+"""Concurrent uploads of recordings; each holds a thread."""
 
 
 class Lab(lab_pb2_grpc.LabServiceServicer):
-    """store: with the laboratory's rights;  jobs: the sweeps;  keeper: what cuts, archives and deletes."""
+    """store: with the laboratory's rights;  jobs: the sweeps;  retention: archives and deletes groups."""
 
-    def __init__(self, store: RedisStore, jobs: Jobs, keeper: Keeper) -> None:
-        self.store, self.jobs, self.watchers, self.keeper = store, jobs, Watchers(store), keeper
+    def __init__(self, store: RedisStore, jobs: Jobs, retention: Retention) -> None:
+        self.store, self.jobs, self.watchers, self.retention = store, jobs, Watchers(store), retention
         self._uploads = threading.BoundedSemaphore(MOST_UPLOADS)
 
-    def SubmitSweep(self, request: pb.SubmitSweepRequest, context: Any) -> pb.SubmitSweepResponse:
+    def SubmitSweep(self, request: pb.SubmitSweepRequest, context: Context) -> pb.SubmitSweepResponse:
         bounded("name", len(request.name), LONGEST_NAME)
         job, cells = self.jobs.submit(request.plan, request.name)
         return pb.SubmitSweepResponse(sweep=job, cells=cells)
 
-    def UploadRecording(self, requests: Iterator[pb.UploadRecordingRequest], context: Any) -> Any:
+    def UploadRecording(self, requests: Iterator[pb.UploadRecordingRequest], context: Context) -> Any:
         if not self._uploads.acquire(blocking=False):
             raise StatusError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -53,8 +54,8 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
             self._uploads.release()
         return pb.UploadRecordingResponse(path=path, bytes=size)
 
-    @parks
-    def WatchSweep(self, request: pb.WatchSweepRequest, context: Any) -> Iterator[pb.WatchSweepResponse | Wait]:
+    @suspends
+    def WatchSweep(self, request: pb.WatchSweepRequest, context: Context) -> Iterator[pb.WatchSweepResponse | Wait]:
         said = None
         while context.is_active():
             now, why = self.jobs.news(request.sweep)
@@ -72,10 +73,10 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
                 )
             yield Wait(LOOK_S)
 
-    def ControlSweep(self, request: pb.ControlSweepRequest, context: Any) -> pb.ControlSweepResponse:
+    def ControlSweep(self, request: pb.ControlSweepRequest, context: Context) -> pb.ControlSweepResponse:
         return pb.ControlSweepResponse(state=self.jobs.control(request.sweep, request.state))
 
-    def ListSweeps(self, request: pb.ListSweepsRequest, context: Any) -> pb.ListSweepsResponse:
+    def ListSweeps(self, request: pb.ListSweepsRequest, context: Context) -> pb.ListSweepsResponse:
         sweeps = []
         for job in self.jobs.names():
             now = self.jobs.progress(job)
@@ -84,41 +85,37 @@ class Lab(lab_pb2_grpc.LabServiceServicer):
             )
         return pb.ListSweepsResponse(sweeps=sweeps)
 
-    @parks
-    def FetchResults(self, request: pb.FetchResultsRequest, context: Any) -> Iterator[pb.FetchResultsResponse]:
+    @suspends
+    def FetchResults(self, request: pb.FetchResultsRequest, context: Context) -> Iterator[pb.FetchResultsResponse]:
         for piece in self.jobs.results(request.sweep):
             yield pb.FetchResultsResponse(piece=piece)
 
-    @parks
-    def Watch(self, request: pb.WatchRequest, context: Any) -> Iterator[pb.WatchResponse | Wait]:
-        with in_words():
-            meta_of(self.store, request.group)
-            yield from self.watchers.follow(request.group, request.after, request.once)
+    @suspends
+    def Watch(self, request: pb.WatchRequest, context: Context) -> Iterator[pb.WatchResponse | Wait]:
+        meta_of(self.store, request.group)
+        yield from self.watchers.follow(request.group, request.after, request.once)
 
-    def ListGroups(self, request: pb.ListGroupsRequest, context: Any) -> pb.ListGroupsResponse:
-        with in_words():
-            sizes = [pb.GroupSize(**size._asdict()) for size in self.keeper.sizes()] if request.sizes else []
-            return pb.ListGroupsResponse(groups=self.store.groups(), sizes=sizes)
+    def ListGroups(self, request: pb.ListGroupsRequest, context: Context) -> pb.ListGroupsResponse:
+        sizes = [pb.GroupSize(**size._asdict()) for size in self.retention.sizes()] if request.sizes else []
+        return pb.ListGroupsResponse(groups=self.store.groups(), sizes=sizes)
 
-    def ArchiveGroup(self, request: pb.ArchiveGroupRequest, context: Any) -> pb.ArchiveGroupResponse:
-        with in_words():
-            return pb.ArchiveGroupResponse(**self.keeper.archive(request.group)._asdict())
+    def ArchiveGroup(self, request: pb.ArchiveGroupRequest, context: Context) -> pb.ArchiveGroupResponse:
+        return pb.ArchiveGroupResponse(**self.retention.archive(request.group)._asdict())
 
-    def DeleteGroup(self, request: pb.DeleteGroupRequest, context: Any) -> pb.DeleteGroupResponse:
-        with in_words():
-            saved = self.keeper.archive(request.group)._asdict() if request.archive else None
-            self.keeper.delete(request.group)
+    def DeleteGroup(self, request: pb.DeleteGroupRequest, context: Context) -> pb.DeleteGroupResponse:
+        saved = self.retention.archive(request.group)._asdict() if request.archive else None
+        self.retention.delete(request.group)
         return pb.DeleteGroupResponse(archive=pb.ArchiveGroupResponse(**saved) if saved else None)
 
 
-def _in_time(requests: Iterator[pb.UploadRecordingRequest], context: Any) -> Iterator[bytes]:
-    """The pieces of an upload; a client that sends none for STALLED_S ends the call."""
+def _in_time(requests: Iterator[pb.UploadRecordingRequest], context: Context) -> Iterator[bytes]:
+    """Yields the pieces of an upload. Cancels the call if the client sends none for STALLED_S."""
     while True:
-        stalled = parking.HERE.alarm.at(STALLED_S, context.cancel)
+        stalled = scheduler.DEFAULT.timer.at(STALLED_S, context.cancel)
         try:
             piece = next(requests, None)
         finally:
-            parking.HERE.alarm.cancel(stalled)
+            scheduler.DEFAULT.timer.cancel(stalled)
         if piece is None:
             return
         yield piece.piece

@@ -1,16 +1,15 @@
-"""Who waits for whom in a replayed state, as the page shows it."""
+"""The waits of a replayed state, for the page."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from ultrafolio.model.layout import State
 from ultrafolio.waits.words import Stall, stalls
 
 
-class Told(msgspec.Struct, frozen=True):
-    """One wait in words. kind: fatal, permanent, expected or waiting."""
+class ActorWait(msgspec.Struct, frozen=True):
+    """One actor's wait, in words. kind: fatal, permanent, expected or waiting."""
 
     actor: int
     waiter: str
@@ -20,11 +19,11 @@ class Told(msgspec.Struct, frozen=True):
     kind: str
 
 
-def told(state: Any) -> list[Told]:
-    """One entry per actor that waits, by number."""
-    return [_told(stall) for stall in stalls(state)]
+def waits_of(state: State) -> list[ActorWait]:
+    """Returns one entry per waiting actor, by number."""
+    return [_wait_of(stall) for stall in stalls(state)]
 
 
-def _told(stall: Stall) -> Told:
+def _wait_of(stall: Stall) -> ActorWait:
     wait = stall.wait
-    return Told(stall.actor, wait.waiter, wait.waits_for, wait.held_by, wait.released_by, stall.kind)
+    return ActorWait(stall.actor, wait.waiter, wait.waits_for, wait.held_by, wait.released_by, stall.kind)

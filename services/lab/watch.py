@@ -1,4 +1,4 @@
-"""Watchers of groups: all who watch a group share one reader, and wait without a thread."""
+"""Watchers of groups: all watchers of a group share one reader; a waiting watcher holds no thread."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import grpc
 import msgspec
 
-from services.common import parking
-from services.common.parking import Wait
+from services.common import scheduler
+from services.common.scheduler import Wait
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import lab_pb2 as pb
@@ -21,19 +21,19 @@ from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import Event
 
 MOST_READERS = 48
-"""Groups that are watched at a time; each takes a connection to the store."""
+"""Groups watched at a time; each takes a connection to the store."""
 WINDOW = 4096
-"""Entries that a reader keeps for those who are behind; further ones read the store themselves."""
+"""Entries that a reader buffers; a watcher further behind reads the store itself."""
 BLOCK_MS = 500
 LEFT_S = 5.0
-"""How long a reader goes on after its last watcher looked."""
+"""Seconds that a reader runs after its last watcher's last read."""
 LOOK_S = 2.0
-"""How often a watcher looks whether its caller is still there."""
+"""Seconds between a watcher's checks of its caller."""
 PLACE = re.compile(r"\d{1,20}(-\d{1,20})?")
 
 
 class _Reader:
-    """Reads one group's stream from an entry on. version: grows with every piece read."""
+    """Reads one group's stream from an entry on. version: grows with each read that found entries."""
 
     def __init__(self, store: RedisStore, group: str, after: str) -> None:
         self.group, self.last, self.first = group, after, after
@@ -41,18 +41,18 @@ class _Reader:
         self.version, self.asked, self.over = 0, time.monotonic(), False
         self.error: Exception | None = None
         self._store = store
-        parking.HERE.take(self.news)
+        scheduler.DEFAULT.hold(self.news)
 
     @property
     def news(self) -> tuple[str, int, int]:
-        """The key behind which watchers wait for what is not read yet."""
+        """The key behind which watchers wait for the next entries."""
         return "news", id(self), self.version
 
     def run(self) -> None:
         while time.monotonic() < self.asked + LEFT_S:
             try:
                 found = list(self._store.events(self.group, self.last, BLOCK_MS))
-            except Exception as error:  # told to every watcher
+            except Exception as error:  # every watcher raises it
                 self.error = error
                 break
             if found:
@@ -72,8 +72,8 @@ class _Reader:
     def _tell(self) -> None:
         before = self.news
         self.version += 1
-        parking.HERE.take(self.news)
-        parking.HERE.give(before)
+        scheduler.DEFAULT.hold(self.news)
+        scheduler.DEFAULT.release(before)
 
 
 def message_of(event: Event) -> pb.WatchResponse:
@@ -81,7 +81,7 @@ def message_of(event: Event) -> pb.WatchResponse:
 
 
 class Watchers:
-    """The readers of this lab, by group."""
+    """The readers of this process, one per watched group."""
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
@@ -89,9 +89,9 @@ class Watchers:
         self._lock = threading.Lock()
 
     def follow(self, group: str, after: str, once: bool) -> Iterator[pb.WatchResponse | Wait]:
-        """The entries of a group's stream after one of them, and, unless `once`, those that come, and waits between.
+        """Yields the entries of a group's stream after entry `after`, and unless `once` new ones, with waits between.
 
-        InputError: `after` is no entry's place. StatusError: too many groups are watched.
+        Raises InputError if `after` is no entry's id, StatusError if too many groups are watched.
         """
         if after and not PLACE.fullmatch(after):
             raise InputError("after", value=after, allowed="the id of an entry, as 1700000000000-0, or nothing")
@@ -133,6 +133,6 @@ class Watchers:
 
 
 def _order(place: str) -> tuple[int, int]:
-    """A key by which entries are in order."""
+    """Returns a sort key of an entry's id."""
     head, _, tail = place.partition("-")
     return int(head), int(tail or 0)

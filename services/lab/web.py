@@ -1,18 +1,17 @@
-"""The lab's page: Starlette in a thread of the lab's process. What happens goes out as server-sent events.
+"""The lab's page: Starlette in a thread of the lab's process. Changes are sent as server-sent events.
 
 /                      the page; its style and scripts beside it
-/live?group=&saved=    events: `news` (groups, sweeps), and of one film `base`, `frames`, `end`; an event of frames
-                       has the last entry as its id, so that a page that lost the line goes on where it was
+/live?group=&saved=    events: `listing` (groups, sweeps), and of one replay `base`, `frames`, `end`; the id of an event
+                       `frames` is its last entry, from which a page continues after it lost the connection
 /saved                 POST of a saved stream: its name and groups;  /saved/NAME: its groups
 /groups/NAME           DELETE removes a group for ever; POST of …/archive saves its stream in the lab's folder
-/sweeps/JOB/plots      what the report draws of a sweep, as far as it is;  …/NAME.svg
+/sweeps/JOB/plots      the report's plots of a sweep's cells so far;  …/NAME.svg
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -29,44 +28,42 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from services.common.settings import LOOPBACK
-from services.lab.cutting import Keeper
-from services.lab.listing import News
-from services.lab.replay import Film
-from services.lab.replays import MAX_BYTES, Films
+from services.lab.listing import Listing
+from services.lab.replay import GroupReplay
+from services.lab.replays import MAX_BYTES, Replays
+from services.lab.retention import Retention
 from ultrafolio.errors import InputError
 from ultrafolio.state.store import StoreUnavailable
+from ultrafolio.web.pages import ELEMENTS, HEADERS, LOOPBACK, address_of, listening, script
 
 FOLDER = Path(__file__).parent / "page"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 LOOK_S = 0.1
-NO_KEEPER = Keeper(None, Path())
-"""Of a page that may archive and delete nothing."""
+NO_RETENTION = Retention(None, Path())
+"""For a page that may not archive or delete."""
 BEAT_S = 2.0
 MOST_FRAMES = 500
-"""Of one event: a long film arrives in pieces, and the page draws between them."""
-_POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-    "Referrer-Policy": "no-referrer",
-}
+"""Frames in one event: the page draws a long replay in between."""
 
 
 def application(
-    films: Films, news: News, host: str, ending: threading.Event, hosts: str = "", keeper: Keeper = NO_KEEPER
+    replays: Replays,
+    listing: Listing,
+    host: str,
+    ending: threading.Event,
+    hosts: str = "",
+    retention: Retention = NO_RETENTION,
 ) -> Starlette:
-    """The ASGI application. `ending`: set when streams are to end; `hosts`: further names that it answers to."""
+    """Returns the ASGI application. `ending`: set to end the streams;  `hosts`: further accepted names in Host."""
 
     async def live(request: Request) -> Response:
         group, saved = request.query_params.get("group", ""), request.query_params.get("saved", "")
         seen = request.headers.get("last-event-id") or request.query_params.get("after", "")
-        stream = _stream(films, news, saved, group, seen, ending)
-        return StreamingResponse(stream, media_type="text/event-stream", headers=_HEADERS)
+        stream = _stream(replays, listing, saved, group, seen, ending)
+        return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
     async def save(request: Request) -> Response:
-        # a form of another site cannot send this kind without asking first
+        # a form of another site cannot send this content type without a CORS preflight
         if request.headers.get("content-type") != "application/x-ndjson":
             raise InputError("kind of the file", value=request.headers.get("content-type"), allowed="a saved stream")
         data = bytearray()
@@ -74,31 +71,31 @@ def application(
             data += piece
             if len(data) > MAX_BYTES:
                 break
-        name, groups = await run_in_threadpool(films.keep, bytes(data))
+        name, groups = await run_in_threadpool(replays.save, bytes(data))
         return JSONResponse({"saved": name, "groups": groups})
 
     def saved_groups(request: Request) -> Response:
-        return JSONResponse({"groups": films.saved_groups(request.path_params["name"])})
+        return JSONResponse({"groups": replays.saved_groups(request.path_params["name"])})
 
     def archive(request: Request) -> Response:
         # a form of another site cannot send this kind without asking first
         if request.headers.get("content-type") != "application/json":
             raise InputError("kind of the request", value=request.headers.get("content-type"), allowed="JSON")
-        return JSONResponse(keeper.archive(request.path_params["group"])._asdict())
+        return JSONResponse(retention.archive(request.path_params["group"])._asdict())
 
     def delete(request: Request) -> Response:
-        keeper.delete(request.path_params["group"])
+        retention.delete(request.path_params["group"])
         return JSONResponse({"deleted": request.path_params["group"]})
 
     def plots(request: Request) -> Response:
-        return JSONResponse(news.plots(request.path_params["job"]))
+        return JSONResponse(listing.plots(request.path_params["job"]))
 
     def plot(request: Request) -> Response:
-        svg = news.plot(request.path_params["job"], request.path_params["name"])
+        svg = listing.plot(request.path_params["job"], request.path_params["name"])
         return Response(
             svg,
             media_type="image/svg+xml",
-            headers=_HEADERS | {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+            headers=HEADERS | {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
         )
 
     return Starlette(
@@ -108,83 +105,122 @@ def application(
                 for file in FOLDER.iterdir()
                 if file.suffix in KINDS
             ),
+            Route(f"/{ELEMENTS}", _text(script(), ".js")),
             Route("/live", live),
             Route("/saved", save, methods=["POST"]),
             Route("/saved/{name}", saved_groups),
-            Route("/groups/{group}/archive", archive, methods=["POST"]),
-            Route("/groups/{group}", delete, methods=["DELETE"]),
-            Route("/sweeps/{job}/plots", plots),
-            Route("/sweeps/{job}/{name}.svg", plot),
+            *_group_routes(retention),
+            *_plot_routes(listing),
         ],
-        # another site's name that leads here is not ours
+        # refuses another site's name that resolves to this address (DNS rebinding)
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_names(host, hosts))],
-        exception_handlers={InputError: _refused, StoreUnavailable: _away, 404: _nowhere},
+        exception_handlers={InputError: _refused, StoreUnavailable: _unavailable, 404: _not_found},
     )
 
 
+def _group_routes(retention: Retention) -> list[Route]:
+    """Returns the routes that archive and delete a group."""
+
+    def archive(request: Request) -> Response:
+        # a form of another site cannot send this content type without a CORS preflight
+        if request.headers.get("content-type") != "application/json":
+            raise InputError("kind of the request", value=request.headers.get("content-type"), allowed="JSON")
+        return JSONResponse(retention.archive(request.path_params["group"])._asdict())
+
+    def delete(request: Request) -> Response:
+        retention.delete(request.path_params["group"])
+        return JSONResponse({"deleted": request.path_params["group"]})
+
+    return [
+        Route("/groups/{group}/archive", archive, methods=["POST"]),
+        Route("/groups/{group}", delete, methods=["DELETE"]),
+    ]
+
+
+def _plot_routes(listing: Listing) -> list[Route]:
+    """Returns the routes of a sweep's plots."""
+
+    def plots(request: Request) -> Response:
+        return JSONResponse(listing.plots(request.path_params["job"]))
+
+    def plot(request: Request) -> Response:
+        svg = listing.plot(request.path_params["job"], request.path_params["name"])
+        return Response(
+            svg,
+            media_type="image/svg+xml",
+            headers=HEADERS | {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+        )
+
+    return [Route("/sweeps/{job}/plots", plots), Route("/sweeps/{job}/{name}.svg", plot)]
+
+
 def _file(file: Path) -> Callable[[Request], Response]:
-    return lambda request: Response(file.read_bytes(), media_type=KINDS[file.suffix], headers=_HEADERS)
+    return lambda request: Response(file.read_bytes(), media_type=KINDS[file.suffix], headers=HEADERS)
+
+
+def _text(content: str, suffix: str) -> Callable[[Request], Response]:
+    return lambda request: Response(content, media_type=KINDS[suffix], headers=HEADERS)
 
 
 def _refused(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 400)
 
 
-def _away(request: Request, error: Exception) -> Response:
+def _unavailable(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "the shared state does not answer"}, 503)
 
 
-def _nowhere(request: Request, error: Exception) -> Response:
+def _not_found(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "there is no such address here"}, 404)
 
 
 # ------------------------------------------------------------------------------------------------- events
 def _event(kind: str, data: Any, identity: str = "") -> bytes:
-    """One event; JSON has no line ends of its own."""
+    """Returns one event; the JSON has no line breaks."""
     head = f"id: {identity}\n" if identity else ""
     return f"{head}event: {kind}\ndata: ".encode() + msgspec.json.encode(data) + b"\n\n"
 
 
 async def _stream(
-    films: Films, news: News, saved: str, group: str, seen: str, ending: threading.Event
+    replays: Replays, listing: Listing, saved: str, group: str, seen: str, ending: threading.Event
 ) -> AsyncIterator[bytes]:
-    """Everything that one page is to know, until it goes."""
+    """Yields the events of one page until it disconnects."""
     yield b"retry: 1000\n\n"
-    said, film, ended, beat = None, None, False, time.monotonic()
+    said, replay, ended, beat = None, None, False, time.monotonic()
     while not ending.is_set():
         out = b""
-        now = await run_in_threadpool(news.now)
+        now = await run_in_threadpool(listing.now)
         if now != said:
             said = now
-            out += _event("news", now)
-        if group and film is None and not ended:
+            out += _event("listing", now)
+        if group and replay is None and not ended:
             try:
-                film = await run_in_threadpool(films.film, saved, group)
+                replay = await run_in_threadpool(replays.replay, saved, group)
             except InputError as error:
                 ended = True
                 out += _event("refused", {"error": str(error)})
             except StoreUnavailable:
-                film = None
-        if film is not None and not ended:
-            films.asked(film)
-            done = (film.whole, film.trouble)
-            piece, seen, behind = _piece(film, seen)
+                replay = None
+        if replay is not None and not ended:
+            replays.still_shown(replay)
+            done = (replay.complete, replay.error)
+            piece, seen, behind = _piece(replay, seen)
             out += piece
             if not behind and any(done):
                 ended = True
-                out += _event("end", film.trouble)
+                out += _event("end", replay.error)
         if not out and time.monotonic() - beat > BEAT_S:
-            out = _event("beat", {"away": films.away})
+            out = _event("beat", {"away": replays.away})
         if out:
             beat = time.monotonic()
             yield out
-        if not (film and behind):
+        if not (replay and behind):
             await asyncio.sleep(LOOK_S)
 
 
-def _piece(film: Film, seen: str) -> tuple[bytes, str, bool]:
-    """What comes after the entry `seen` as events, the last entry in them, and whether there is more at once."""
-    base, frames, goes_on = film.since(seen)
+def _piece(replay: GroupReplay, seen: str) -> tuple[bytes, str, bool]:
+    """Returns the events after entry `seen`, the last entry in them, and whether more are ready."""
+    base, frames, goes_on = replay.since(seen)
     if base is None:
         return b"", seen, False
     out = b""
@@ -199,38 +235,30 @@ def _piece(film: Film, seen: str) -> tuple[bytes, str, bool]:
 
 # ------------------------------------------------------------------------------------------------- serving
 class Page:
-    """The page, served. `address` is host:port."""
+    """Serves the page. `address` is host:port."""
 
     def __init__(
-        self, films: Films, news: News, host: str, port: int, hosts: str = "", keeper: Keeper = NO_KEEPER
+        self,
+        replays: Replays,
+        listing: Listing,
+        host: str,
+        port: int,
+        hosts: str = "",
+        retention: Retention = NO_RETENTION,
     ) -> None:
-        """Listen. InputError if it cannot be listened there."""
+        """Listen. Raises InputError if the address cannot be bound."""
         self._ending = threading.Event()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.socket(family, socket.SOCK_STREAM)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._listener.bind((host, port))
-            self._listener.listen()
-        except OSError as error:
-            self._listener.close()
-            raise InputError(
-                "ULTRAFOLIO_WEB_PORT: cannot listen there",
-                value=port,
-                allowed="a free port, 0 or -1",
-                cause=error.strerror or "",
-                then=f"ss -ltnp | grep :{port}",
-            ) from None
-        shown = f"[{host}]" if ":" in host else host
-        self.address = f"{shown}:{self._listener.getsockname()[1]}"
-        app = application(films, news, host, self._ending, hosts, keeper)
+        what = "ULTRAFOLIO_WEB_PORT: cannot listen there"
+        self._listener = listening(host, port, what, "a free port, 0 or -1")
+        self.address = address_of(host, self._listener)
+        app = application(replays, listing, host, self._ending, hosts, retention)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="page", daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
-        # signals are the service's own affair
+        # the service handles signals
         self._server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
         self._server.run(sockets=[self._listener])
 
@@ -243,7 +271,7 @@ class Page:
 
 
 def _names(host: str, hosts: str) -> list[str]:
-    """The names in Host that are answered: loopback's, that of the address it listens on, and those given."""
+    """Returns the accepted names in Host: loopback's, the listening address, and `hosts`."""
     everywhere = "0.0.0.0", "::"  # nosec B104 (nothing is bound here)
     own = [] if host in everywhere else [f"[{host}]" if ":" in host else host]
     return [*LOOPBACK, "[::1]", *own, *(name.strip() for name in hosts.split(",") if name.strip())]

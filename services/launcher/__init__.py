@@ -1,1 +1,1 @@
-"""Starting a cluster on one machine, its secrets, and an operator's decision after lost writes."""
+"""Starts a cluster on one machine, makes its secrets, applies an operator's decision after lost writes."""

@@ -1,12 +1,14 @@
-"""Development certificates: an authority of our own, and one certificate per role, valid 30 days.
+"""Development certificates: a certificate authority and one certificate per role, valid 30 days.
 
     python -m services.launcher.certificates FOLDER [--guest VM]... [--guest GROUP/VM]...
 
 writes ca.crt, ca.key and ROLE.crt, ROLE.key for each role (keys readable by their owner only). `--guest 3` also makes
-guest-3.crt, which may speak for virtual machine 3 only, `--guest g/3` guest-g-3.crt, for that of group g only. Each
-certificate names its role as a URI (services.common.identity) and as a DNS name (rpc.client.server_name), and the
-hosts it may listen on: loopback, and the names of the services in a compose file. For a real installation use your own
-authority and the same names.
+guest-3.crt, for virtual machine 3 only, `--guest g/3` guest-g-3.crt, for that machine of group g only. Each certificate
+names its role as a URI (services.common.identity) and as a DNS name (rpc.client.server_name), and its hosts: loopback,
+and the names of the services in a compose file. In production use your own authority with the same names.
+
+The library trustme does not do here: as of its version 1.2.1 the names that it puts into a certificate are host names,
+IP addresses and mail addresses, no URIs.
 """
 
 from __future__ import annotations
@@ -27,16 +29,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from services.common.identity import ROLES, URI
 from ultrafolio.errors import InputError
 from ultrafolio.rpc.client import server_name
+from ultrafolio.state import roles
 
 DAYS = 30
-# the services' names in a compose file or a Kubernetes namespace
-HOSTS = {"host": "host-mm", "guest": "guest", "ultravisor": "ultravisor", "lab": "lab"}
+HOSTS = {role.name: role.host for role in roles.ROLES if role.host}
 
 
 def make(folder: Path, guests: Sequence[str] = ()) -> list[Path]:
-    """Write the authority and all certificates into `folder`; returns the files.
+    """Write the authority and all certificates into `folder`. Returns the files.
 
-    InputError: the folder holds an authority already (its certificates would stop to match), or cannot be written.
+    Raises InputError if the folder has an authority (a new one would invalidate its certificates) or is not writable.
     """
     if (folder / "ca.crt").exists():
         raise InputError(
@@ -75,7 +77,7 @@ def make(folder: Path, guests: Sequence[str] = ()) -> list[Path]:
             ],
         )
         files |= {f"{name}.key": _pem(key), f"{name}.crt": certificate}
-    # the authority's certificate comes last: where it is, everything is
+    # the authority's certificate is written last: if it exists, all files do
     return _write(folder, files | {"ca.crt": ca})
 
 
@@ -93,7 +95,7 @@ def _signed(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        # an hour back: the clocks of two machines differ
+        # valid from an hour ago: clocks of two machines differ
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=DAYS))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

@@ -1,9 +1,8 @@
-"""The whole cluster on one machine: the shared state and one process per service, started, watched and stopped.
+"""A cluster on one machine: starts, watches and stops the shared state and one process per service.
 
-Each service is `python -m services.NAME`, told what it needs by ULTRAFOLIO_* variables; it says on its first line of
-standard output where it listens. Its standard input is a pipe from here: when this process ends, however it ends, the
-pipe closes and the service stops. Nothing is restarted on its own; `Cluster.start(name)` starts a part again, on the
-port it had.
+Each service is `python -m services.NAME`, configured by ULTRAFOLIO_* variables; the first line of its standard output
+has its addresses. Its standard input is a pipe from this process: if this process ends in any way, the pipe closes and
+the service stops. No part is restarted automatically; `Cluster.start(name)` restarts one on its former port.
 
     with State.own(folder) as state, Cluster(folder, Settings(), parts(), state) as cluster:
         cluster.address("guest")
@@ -29,21 +28,21 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from services.common.probe import serving
-from services.common.serve import ROLE
 from services.common.settings import PREFIX, Settings
 from services.launcher import users
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
 from ultrafolio.rpc.client import Tls
 from ultrafolio.state import acl
+from ultrafolio.state.roles import ROLE_OF_SERVICE
 
 ROOT = Path(__file__).resolve().parent.parent
-# a first start compiles the rules
+# the first start compiles the rules
 START_S = 120.0
 
 
 class Part(NamedTuple):
-    """One process of the cluster: a unique name ("guest-2"), a key of serve.ROLE, and what `python -m` runs."""
+    """One process of the cluster: unique name ("guest-2"), key of serve.ROLE, module for `python -m`."""
 
     name: str
     service: str
@@ -51,7 +50,7 @@ class Part(NamedTuple):
 
 
 def parts(guests: int = 1) -> list[Part]:
-    """The services in the order in which they start; they stop in the opposite one."""
+    """Returns the services in the order of their start; they stop in reverse order."""
     replicas = ["guest"] if guests == 1 else [f"guest-{i}" for i in range(1, guests + 1)]
     names = ["ultravisor", "host_mm", *replicas, "lab"]
     services = ["ultravisor", "host_mm", *["guest"] * guests, "lab"]
@@ -59,7 +58,7 @@ def parts(guests: int = 1) -> list[Part]:
 
 
 class Child:
-    """A running part: its process, and where it listens."""
+    """A running part: its process and its addresses."""
 
     def __init__(self, part: Part, settings: Settings, log: Path) -> None:
         self.part, self.settings, self._log = part, settings, log
@@ -67,7 +66,7 @@ class Child:
         environment |= settings.environment()
         environment.setdefault("GRPC_VERBOSITY", "ERROR")
         with log.open("ab") as file:
-            # a session of its own: a Ctrl-C in the terminal reaches the launcher only, which stops the parts in order
+            # a new session: Ctrl-C in the terminal reaches only the launcher, which stops the parts in order
             self.process = subprocess.Popen(
                 [sys.executable, "-m", part.module],
                 cwd=ROOT,
@@ -95,7 +94,7 @@ class Child:
         self._said.set()
 
     def wait_serving(self, tls: Tls | None, end: float) -> None:
-        """Until the part is SERVING. InputError: it ended before, or it is not by `end` (monotonic seconds)."""
+        """Wait until the part is SERVING. Raises InputError if it ends, or `end` (monotonic seconds) passes."""
         self._said.wait(max(0.0, end - time.monotonic()))
         while self.says and self.process.poll() is None and time.monotonic() < end:
             try:
@@ -117,14 +116,14 @@ class Child:
         )
 
     def last_word(self) -> str:
-        """What its log says last: the reason of an entry, or an error with what stands indented below it."""
+        """Returns the end of its log: the reason in the last entry, or an error with its indented lines."""
         last = re.split(r"\n(?=\S)", self._log.read_text(errors="replace").strip())[-1]
         with contextlib.suppress(ValueError, TypeError, KeyError):
             return str(json.loads(last)["reason"])
         return "; ".join(" ".join(line.split()) for line in last.splitlines())
 
     def stop(self) -> int:
-        """Ask it to stop, insist after its grace period; its exit status."""
+        """Send SIGTERM, after the grace period SIGKILL. Returns the exit status."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -136,7 +135,7 @@ class Child:
         return code
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """A fault: a signal, SIGKILL unless told otherwise (SIGSTOP pauses the process, SIGCONT lets it go on)."""
+        """Inject a fault: send a signal, by default SIGKILL (SIGSTOP pauses the process, SIGCONT continues it)."""
         self.process.send_signal(number)
         if number == signal.SIGKILL:
             self.process.wait()
@@ -148,12 +147,12 @@ class Child:
 
 
 class State:
-    """The shared state of a cluster: a server of its own, with one user per role, or one that was there.
+    """The shared state of a cluster: its own server with one user per role, or a given server.
 
     url        without user where `users` is set
-    users      folder of services.launcher.users; None: the URL's user is everybody's
-    admin_url  the URL of a user that may do everything; where the server was given, of the user that was given
-    server     the server of our own
+    users      folder of services.launcher.users; None: all roles use the URL's user
+    admin_url  URL of a user with all rights; for a given server, the given URL
+    server     the cluster's own server, None for a given one
     """
 
     def __init__(self, url: str, admin_url: str, users: Path | None = None, server: Server | None = None) -> None:
@@ -161,13 +160,13 @@ class State:
 
     @classmethod
     def given(cls, url: str) -> State:
-        """A server that somebody else runs."""
+        """Returns the state at a server that is already running."""
         return cls(url, url)
 
     @classmethod
     @contextlib.contextmanager
     def own(cls, folder: Path) -> Iterator[State]:
-        """A server that keeps every acknowledged write in `folder`/redis, until the end of the block."""
+        """Run a server that writes every acknowledged write to `folder`/redis, until the end of the block."""
         home = folder / "redis"
         passwords = users.keep(home)
         with Server.start(home, append_only=True, acl_file=home / users.ACL_FILE) as server:
@@ -175,10 +174,10 @@ class State:
 
 
 class Cluster:
-    """All parts of a cluster in `folder`: logs, a guest's disks. A context manager, which starts and stops them all.
+    """A context manager that starts and stops all parts of a cluster. `folder` gets their logs and the guests' disks.
 
-    settings    what all services have in common; each gets its own copy with addresses, ports and credentials
-    first_port  the parts listen on this port and those after it; 0: on free ones
+    settings    common to all services; each gets a copy with its addresses, ports and credentials
+    first_port  the parts listen on this port and the next ones; 0: on free ports
     """
 
     def __init__(
@@ -204,32 +203,32 @@ class Cluster:
         self.stop()
 
     def start(self, *names: str) -> None:
-        """Start parts (all of them unless named) and wait until each is SERVING. InputError: one is not in time."""
+        """Start the named parts, by default all, and wait until each is SERVING. Raises InputError on a timeout."""
         for name in names or self.todo:
             child = self.children[name] = Child(self.todo[name], self._settings(name), self.folder / f"{name}.log")
             child.wait_serving(self._tls, time.monotonic() + START_S)
             self._ports[name] = int(child.address.rpartition(":")[2])
 
     def stop(self) -> dict[str, int]:
-        """Stop all parts, the last started first; their exit statuses."""
+        """Stop all parts, the last started first. Returns their exit statuses."""
         return {name: self.children[name].stop() for name in reversed(list(self.todo)) if name in self.children}
 
     def ended(self) -> dict[str, int]:
-        """The parts that have ended on their own or by a fault, and their exit statuses."""
+        """Returns the parts that ended without `stop`, and their exit statuses."""
         codes = {name: child.process.poll() for name, child in self.children.items()}
         return {name: code for name, code in codes.items() if code is not None}
 
     def address(self, service: str) -> str:
-        """Where the first part of this service listens; empty if none is started."""
+        """Returns the address of the first part of this service, "" if none is started."""
         return next((child.address for child in self.children.values() if child.part.service == service), "")
 
     def _settings(self, name: str) -> Settings:
         part, common = self.todo[name], self.settings
         data = self.folder / name
         data.mkdir(parents=True, exist_ok=True)
-        secret = str(users.password_file(self.state.users, ROLE[part.service])) if self.state.users else ""
+        secret = str(users.password_file(self.state.users, ROLE_OF_SERVICE[part.service])) if self.state.users else ""
         keeper = str(users.password_file(self.state.users, acl.KEEPER)) if self.state.users else ""
-        # a metrics port that was given is the first part's, and the others' follow
+        # the first part gets the given metrics port, the others the next ones
         metrics = common.metrics_port + (list(self.todo).index(name) if common.metrics_port > 0 else 0)
         return replace(
             common,

@@ -1,15 +1,15 @@
-"""The secrets of a cluster in containers, one folder per part, so that each container is given its own only.
+"""Secrets of a cluster in containers: one folder per part, so that a container gets only its own.
 
     python -m services.launcher.keys FOLDER [--redis HOST:PORT] [--port PORT]
 
 makes, readable by their owner only,
 
     FOLDER/ROLE     the role's Redis password, its certificate and key, and the authority's certificate
-    FOLDER/worker   redis.url, with which a worker reaches the queue as the user `lab`; username and password alone, too
+    FOLDER/worker   redis.url of the queue for the user `lab`; its username and password also alone
     FOLDER/redis    the server's aclfile
-    FOLDER/admin    everything; its redis.url has all rights, and where.json is what a script needs to drive the cluster
+    FOLDER/admin    all of them; its redis.url has all rights, where.json has the addresses for scripts
 
-What is there already stays, so that containers can be started again.
+Files that exist are not changed, so that containers can be restarted.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from urllib.parse import quote
 
 import click
 
-from services.common.serve import ROLE
 from services.launcher import certificates, users
 from ultrafolio.errors import InputError
 from ultrafolio.state import acl
+from ultrafolio.state.roles import ROLES
 
 URL_FILE = "redis.url"
 WHERE_FILE = "where.json"
 
 
 def hand_out(folder: Path, redis: str = "redis:6379", port: int = 50051) -> None:
-    """Make what is missing in `folder`/admin, and give each part what is its own.
+    """Make the missing secrets in `folder`/admin, and copy to each part's folder its own.
 
-    redis, port  where the containers find the shared state, and on which port every service listens
+    redis, port  HOST:PORT of the shared state in the containers; port of every service
     """
     everything = folder / "admin"
     passwords = users.keep(everything)
     if not (everything / "ca.crt").exists():
         certificates.make(everything)
     _give(everything, folder / "redis", users.ACL_FILE)
-    for role in sorted(set(ROLE.values())):
-        # a guest service speaks for its devices, too
+    for role in sorted(role.name for role in ROLES if role.service):
+        # a guest service also acts for its devices
         names = (role, "device") if role == "guest" else (role,)
         certified = [f"{name}.{kind}" for name in names for kind in ("crt", "key")]
         _give(everything, folder / role, "ca.crt", f"{role}.password", *certified)
@@ -51,10 +51,10 @@ def hand_out(folder: Path, redis: str = "redis:6379", port: int = 50051) -> None
     urls = {user: f"redis://{user}:{quote(passwords[user], safe='')}@{redis}/0" for user in ("lab", acl.ADMIN)}
     for part, user in (("worker", "lab"), ("lab", "lab"), ("admin", acl.ADMIN)):
         _write(folder / part / URL_FILE, urls[user])
-    # what looks at the queue from outside takes them apart (KEDA)
+    # KEDA reads username and password separately
     _write(folder / "worker" / "username", "lab")
     _write(folder / "worker" / "password", passwords["lab"])
-    services = [{"service": name, "address": f"{certificates.HOSTS[role]}:{port}"} for name, role in ROLE.items()]
+    services = [{"service": role.service, "address": f"{role.host}:{port}"} for role in ROLES if role.service]
     where = {"services": services, "redis": urls[acl.ADMIN], "tls": str(folder / "lab")}
     _write(everything / WHERE_FILE, json.dumps(where) + "\n")
 

@@ -1,12 +1,12 @@
 """An operator's decision about folio groups that are refused because the shared state has lost writes.
 
-    python -m services.launcher.recover URL                  which groups are refused
-    python -m services.launcher.recover URL accept GROUP     go on from what the state has of GROUP
-    python -m services.launcher.recover URL delete GROUP     remove GROUP
-    python -m services.launcher.recover URL accept-machine   go on from what the state has of the ultravisor's machine
+    python -m services.launcher.recover URL                  list the refused groups
+    python -m services.launcher.recover URL accept GROUP     continue from the present state of GROUP
+    python -m services.launcher.recover URL delete GROUP     delete GROUP
+    python -m services.launcher.recover URL accept-machine   continue from the present state of the ultravisor's machine
 
-A part that has seen a revision which is not there any more marks the group, and from then on every part refuses it. To
-accept it means to live with what the state says now: contents of pages, which the parts keep in files, may be newer.
+A part that has seen a higher revision than the store has marks the group, and then every part refuses it. After
+`accept` the contents of pages, which the parts store in files, may be newer than the state.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ultrafolio.state.redis import PASSED, RedisStore
 @click.argument("decision", type=click.Choice(["list", "accept", "delete", "accept-machine"]), default="list")
 @click.argument("group", required=False)
 def main(url: str, decision: str, group: str | None) -> None:
-    """Decide about groups of the shared state at URL, with the admin's rights."""
+    """List the refused groups of the shared state at URL, or apply a DECISION; with the admin's rights."""
     store = RedisStore(url, ADMIN)
     try:
         refused = store.behind()
@@ -57,14 +57,14 @@ def main(url: str, decision: str, group: str | None) -> None:
 
 
 def _accept_machine(store: RedisStore, behind: bool) -> None:
-    """Let the machine's number of changes pass all that were seen. InputError: it is not refused."""
+    """Set the machine's change counter above every value seen. Raises InputError if the machine is not refused."""
     kept = store.get(KEY)
     if not behind:
         raise InputError(
             "the ultravisor's machine", allowed="one that is refused", then="python -m services.launcher.recover URL"
         )
     machine = decode(kept) if kept else Machine()
-    # nobody knows how often a machine changed of which nothing is left
+    # the counter of a machine that is lost entirely is unknown
     changes = machine.changes + PASSED if kept else time.time_ns()
     if not store.swap(KEY, kept, machine.replace(changes=changes).encode()):
         raise InputError("the ultravisor's machine", value="it changed meanwhile", then="repeat the command")

@@ -1,9 +1,9 @@
-"""The Redis users' secrets in files: what a server and the services of a cluster are given.
+"""The Redis users' secrets, in files for the server and the services of a cluster.
 
     python -m services.launcher.users FOLDER
 
 writes users.acl (for the server's `aclfile`) and ROLE.password for each user (for ULTRAFOLIO_REDIS_PASSWORD_FILE, and
-admin.password for you), readable by their owner only. Passwords that are there already stay.
+admin.password for you), readable by their owner only. Existing passwords are not changed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ ACL_FILE = "users.acl"
 
 
 def keep(folder: Path) -> dict[str, str]:
-    """The passwords in `folder`, made where they are missing, with the aclfile that holds their hashes.
+    """Returns the passwords in `folder`; makes missing ones, and the aclfile with their hashes.
 
-    InputError: the folder cannot be read or written.
+    Raises InputError if the folder cannot be read or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def keep(folder: Path) -> dict[str, str]:
 
 
 def password_file(folder: Path, user: str) -> Path:
-    """Where the password of `user` lies."""
+    """Returns the file with the password of `user`."""
     return folder / f"{user}.password"
 
 

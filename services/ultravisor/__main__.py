@@ -1,4 +1,4 @@
-"""The ultravisor: `python -m services.ultravisor`, told by ULTRAFOLIO_ variables (python -m services --help)."""
+"""The ultravisor: `python -m services.ultravisor`, configured by ULTRAFOLIO_ variables (python -m services --help)."""
 
 from services.common.links import folder_of, store_of
 from services.common.serve import Running, main, serve, traced

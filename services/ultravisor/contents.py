@@ -1,7 +1,7 @@
-"""What is in the pages: real bytes in a file that only the ultravisor opens, and their encryption on export.
+"""Contents of pages: real bytes in a file of the ultravisor, and their encryption on export.
 
-Every page has two frames in the file. A change of content goes to the frame that is not in use, and the commit of the
-page's state switches over, so a process killed between the two leaves the old content with the old state.
+Every page has two frames in the file. New content is written to the frame that is not in use; the commit of the page's
+state switches frames. So a process killed in between leaves the old content with the old state.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-PAGE = 4096
-ZEROS = bytes(PAGE)
+from ultrafolio.model.layout import PAGE_SIZE
+
+ZEROS = bytes(PAGE_SIZE)
 
 
 class Seal(NamedTuple):
-    """What makes an exported page come back unchanged, or not at all.
+    """Integrity data of an exported page.
 
-    counter: exports of this page so far, so that an older copy does not pass;  nonce: 12 bytes;  tag: 16 bytes
+    counter: exports of this page so far, which detects an older copy;  nonce: 12 bytes;  tag: 16 bytes
     """
 
     counter: int
@@ -33,7 +34,7 @@ class Seal(NamedTuple):
 
 
 class Contents:
-    """The memory of a machine, in `folder`: the file `memory`, and `key`, the machine's secret, made at first use."""
+    """A machine's memory, in `folder`: the file `memory`, and `key`, the machine's secret, created at first use."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,23 +45,23 @@ class Contents:
 
     def read(self, address: int, slot: int) -> bytes:
         """The 4,096 bytes of the page at an absolute address, in one of its two frames; zeros if never written."""
-        return os.pread(self._file, PAGE, 2 * address + slot * PAGE).ljust(PAGE, b"\0")
+        return os.pread(self._file, PAGE_SIZE, 2 * address + slot * PAGE_SIZE).ljust(PAGE_SIZE, b"\0")
 
     def write(self, address: int, slot: int, data: bytes, offset: int = 0) -> None:
         """Write within the page at an absolute address, in one of its two frames."""
-        os.pwrite(self._file, data, 2 * address + slot * PAGE + offset)
+        os.pwrite(self._file, data, 2 * address + slot * PAGE_SIZE + offset)
 
     def clear(self, address: int, length: int) -> None:
-        """Zeros in whole pages from an absolute address on, in all frames; what was never written is passed over."""
+        """Write zeros to whole pages from an absolute address on, in both frames; skips holes of the file."""
         at, end = 2 * address, 2 * (address + length)
         while (at := self._data_after(at)) < end:
             os.pwrite(self._file, ZEROS, at)
-            at += PAGE
+            at += PAGE_SIZE
 
     def _data_after(self, offset: int) -> int:
-        """Offset of the first page of the file, from `offset` on, that may hold something."""
+        """Returns the offset of the first page of the file at or after `offset` that is not in a hole."""
         try:
-            return os.lseek(self._file, offset, os.SEEK_DATA) // PAGE * PAGE
+            return os.lseek(self._file, offset, os.SEEK_DATA) // PAGE_SIZE * PAGE_SIZE
         except OSError as error:
             if error.errno == errno.ENXIO:
                 return sys.maxsize
@@ -68,7 +69,7 @@ class Contents:
 
     @property
     def seen(self) -> int:
-        """The largest number of changes of the machine that was seen, also by a process before this one."""
+        """Returns the largest change counter of the machine that this or an earlier process saw."""
         return int.from_bytes(os.pread(self._seen, 8, 0), "big")
 
     @seen.setter
@@ -76,14 +77,14 @@ class Contents:
         os.pwrite(self._seen, changes.to_bytes(8, "big"), 0)
 
     def secret(self, purpose: str) -> bytes:
-        """32 bytes of the machine's own for a purpose: always the same, and nobody else's."""
+        """Returns the machine's 32-byte key for one purpose (HKDF-SHA256 of its secret)."""
         return HKDF(SHA256(), 32, None, f"ultrafolio {purpose}".encode()).derive(self._master)
 
     def encrypt(self, group: str, vm: int, page: int, counter: int, plain: bytes) -> tuple[bytes, Seal]:
         """AES-256-GCM under the guest's key, bound to guest, page and counter: 4,096 bytes of cipher text, the seal."""
         nonce = os.urandom(12)
         sealed = self._key(group, vm).encrypt(nonce, plain, _bound(group, vm, page, counter))
-        return sealed[:PAGE], Seal(counter, nonce, sealed[PAGE:])
+        return sealed[:PAGE_SIZE], Seal(counter, nonce, sealed[PAGE_SIZE:])
 
     def decrypt(self, group: str, vm: int, page: int, seal: Seal, cipher: bytes) -> bytes | None:
         """The plain text; None if a byte was changed, or it is an older copy, or another page's or guest's."""

@@ -1,8 +1,8 @@
-"""The ultravisor call instruction: one control block in, one answer out, the checks in the order that hosts rely on.
+"""The ultravisor call instruction: executes one control block, with its checks in the order that hosts rely on.
 
-Privilege, the M3 field, whether the block can be read, whether the caller has the command, whether the ultravisor is
-initialised, the block's length, the handle, and then what the call itself looks at (kernel §1.5, from
-kvm-unit-tests s390x/uv-host.c). Pure: the machine is data, and the pages are behind a protocol.
+The checks: privilege, M3 field, block readable, command available to the caller, ultravisor initialised, length of the
+block, handle, then the call's own (kernel §1.5, from kvm-unit-tests s390x/uv-host.c). A pure function of the machine;
+pages are behind the protocol `Pages`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import msgspec
 
 from services.ultravisor import lifecycle
 from services.ultravisor.lifecycle import Fields, OpenHeader, Refused
-from services.ultravisor.machine_state import PAGE, Configuration, Injection, Machine
+from services.ultravisor.machine_state import Configuration, Injection, Machine
 from services.ultravisor.query import LENGTH, query
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import ALLOWED, DAT_FAULT, UV_BUSY, UV_EXIT, UV_INTEGRITY, UV_OK
+from ultrafolio.model.layout import ALLOWED, DAT_FAULT, PAGE_SIZE, UV_BUSY, UV_EXIT, UV_INTEGRITY, UV_OK
 from ultrafolio.uvcall import calls as codes
 from ultrafolio.uvcall import uvcb
 from ultrafolio.uvcall.calls import BY_COMMAND, CC_BUSY, CC_ERROR, CC_OK, CONFIGURATION, GUEST, HOST, Call
@@ -32,14 +32,14 @@ PAGE_CALLS = ("import", "export", "destroy_page", "pin", "unpin", "unpack", "sha
 
 
 class Pages(Protocol):
-    """The pages that calls are about. Every call returns a result of ultrafolio.model.layout: UV_OK, UV_ERROR,
-    UV_BUSY, UV_INTEGRITY or UV_EXIT; `page` is what `locate` returned."""
+    """The pages of calls. Every call returns a result of ultrafolio.model.layout: UV_OK, UV_ERROR, UV_BUSY,
+    UV_INTEGRITY or UV_EXIT; `page`: result of `locate`."""
 
     def locate(self, address: int, of: Configuration | None) -> int | None:
         """The page at an absolute address of the host (of None), or at a guest's; None where none is, or is mapped."""
 
     def exception(self, of: Configuration, page: int) -> int:
-        """What the hardware says of the guest's access to its page: 0, or a program interruption."""
+        """Returns the program interruption of the guest's access to its page, or 0."""
 
     def import_(self, of: Configuration, page: int) -> int: ...
     def export(self, page: int) -> int: ...
@@ -50,7 +50,7 @@ class Pages(Protocol):
         """Import a page that the host filled with a page of the image, encrypted: see ultrafolio.uvcall.image."""
 
     def content(self, page: int) -> bytes:
-        """What a guest's page holds, 4,096 bytes of plain text."""
+        """Returns the content of a guest's page, 4,096 bytes of plain text."""
 
     def share(self, of: Configuration, page: int) -> int: ...
     def unshare(self, of: Configuration, page: int) -> int: ...
@@ -60,12 +60,12 @@ class Pages(Protocol):
 
 
 class Given(NamedTuple):
-    """What an instruction comes with besides its block.
+    """Operands of an instruction beside its block.
 
     caller        handle of the configuration whose guest calls; None: the host does
     m3            the instruction's M3 field;  problem_state: whether the processor is in it
     cpus_running  processors of the host that run now
-    operand       what stands where the block points to: the SE header
+    operand       the bytes that the block points to: the SE header
     vm            number among the owners of pages, 0 to 255, of a configuration made by this call; None: the next
     group         the folio group that is to be such a configuration's memory
     """
@@ -80,11 +80,11 @@ class Given(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the instruction left behind.
+    """Result of an instruction.
 
     cc            condition code: 0 done, 1 error, 2 busy, 3 partial
     block         the block with rc, rrc and outputs; as it was after an interruption, an interception, busy or partial
-    machine       the machine from now on; the very one that was given where nothing changed
+    machine       the new machine; the given object itself if nothing changed
     interruption  program interruption code instead of a condition code; 0 for none
     interception  code of an exit to the host instead of a condition code; 0 for none. The guest repeats the call
     result        what a page call returned, a result of ultrafolio.model.layout; None where no page call was made
@@ -99,13 +99,13 @@ class Answer(NamedTuple):
 
 
 class Firmware:
-    """Executes control blocks over the pages it is given; `open_header` has the machine's host key."""
+    """Executes control blocks on given pages. `open_header` decrypts a header with the machine's host key."""
 
     def __init__(self, pages: Pages, open_header: OpenHeader) -> None:
         self._pages, self._open = pages, open_header
 
     def execute(self, machine: Machine, block: bytes, caller: int | None = None, **given: Any) -> Answer:
-        """One execution of the instruction, with what `Given` says. Never raises for what stands in the block.
+        """Execute the instruction once, with the operands of `Given`. Never raises for the block's content.
 
         InputError: `vm` is no owner of pages.
         """
@@ -139,7 +139,7 @@ class Firmware:
         return Answer(CC_OK, uvcb.answer(block, codes.RC_EXECUTED, **told), machine)
 
     def _alone(self, machine: Machine, fields: Fields, name: str, given: Given) -> lifecycle.Done:
-        """A call that changes the machine and no page."""
+        """Execute a call that changes the machine and no page."""
         if name == "initialise":
             return lifecycle.initialise(machine, fields, given.cpus_running)
         if name == "create_configuration":
@@ -151,7 +151,7 @@ class Firmware:
         return lifecycle.CALLS[name](machine, fields)
 
     def _with_pages(self, machine: Machine, block: bytes, fields: Fields, call: Call, caller: int | None) -> Answer:
-        """A call about a page, or about all pages of a guest; what it says of the machine holds once it is done."""
+        """Execute a call on a page, or on all pages of a guest; it changes the machine only if it succeeds."""
         handle = caller if call.who == GUEST else fields.get(CONFIGURATION)
         if call.name in lifecycle.OF_A_GUEST:
             of = machine.configurations[fields[CONFIGURATION]]
@@ -174,7 +174,7 @@ class Firmware:
 
     def _page(self, of: Configuration, address: int, call: Call) -> int | None:
         """The page at a guest's address. None: a guest names a page of its own that is not mapped."""
-        if address % PAGE or not of.guest.origin <= address < of.guest.end:
+        if address % PAGE_SIZE or not of.guest.origin <= address < of.guest.end:
             raise Refused(codes.RC_ADDRESS)
         page = self._pages.locate(address, of)
         if page is None and call.who == HOST:
@@ -192,8 +192,8 @@ class Firmware:
     def _of_real_storage(self, machine: Machine, name: str, address: int) -> int:
         """Export, destroy and pin name a page of the host. One that belongs to no guest is not secure: nothing to do
         for the first two (kernel §1.4), and not shared for the third."""
-        page = None if address % PAGE else self._pages.locate(address, None)
-        if address % PAGE or (page is None and address >= machine.ram):
+        page = None if address % PAGE_SIZE else self._pages.locate(address, None)
+        if address % PAGE_SIZE or (page is None and address >= machine.ram):
             raise Refused(codes.RC_ADDRESS)
         if machine.donated(address):
             raise Refused(codes.RC_REFUSED)
@@ -206,7 +206,7 @@ class Firmware:
 
 
 def _interruption(block: bytes, m3: int, problem_state: bool) -> int:
-    """What keeps the instruction from looking at the block. A block cut short goes on, on a page that is invalid."""
+    """Returns the program interruption before the block is read, or 0. A truncated block ends at an invalid page."""
     if problem_state:
         return PRIVILEGED_OPERATION
     if m3:
@@ -217,7 +217,7 @@ def _interruption(block: bytes, m3: int, problem_state: bool) -> int:
 
 
 def _refusal(machine: Machine, read: uvcb.Block, call: Call | None, caller: int | None) -> int:
-    """The generic response code of a block that is not executed, or 0."""
+    """Returns the generic response code of a block that is not executed, or 0."""
     if call is None or not call.installed or call.who == (GUEST if caller is None else HOST):
         return codes.RC_INV_CMD
     if caller is None and machine.base is None and call.name not in ("query", "initialise"):
@@ -233,7 +233,7 @@ def _refusal(machine: Machine, read: uvcb.Block, call: Call | None, caller: int 
 
 
 def _injected(machine: Machine, block: bytes, call: Call) -> Answer:
-    """The answer that was injected for this command: the block as it was, to be issued again; one injection less."""
+    """Returns the injected answer for this command: block unchanged, to be repeated. Consumes one injection."""
     cc, count = msgspec.structs.astuple(machine.injections[call.command])
     left = {code: injection for code, injection in machine.injections.items() if code != call.command}
     if count > 1:
@@ -242,7 +242,7 @@ def _injected(machine: Machine, block: bytes, call: Call) -> Answer:
 
 
 def _failed(machine: Machine, block: bytes, call: Call, result: int) -> Answer:
-    """The answer to a page call that did not end well."""
+    """Returns the answer to a failed page call."""
     if result == UV_EXIT:
         return Answer(CC_OK, block, machine, interception=NOTIFICATION, result=result)
     if result == UV_BUSY:

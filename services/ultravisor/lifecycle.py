@@ -1,8 +1,7 @@
 """Calls that change the machine and no page: initialise, configurations, processors, header, reset order.
 
 Each takes the machine and the block's fields, and returns the new machine and the output fields, or raises Refused
-with the response code. What has a code in kvm-unit-tests s390x/uv-host.c has it here; for the rest see
-ultrafolio.uvcall.calls.
+with the response code. Codes are those of kvm-unit-tests s390x/uv-host.c, or chosen in ultrafolio.uvcall.calls.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 
 from services.ultravisor import machine_state as m
 from services.ultravisor.machine_state import Configuration, Cpu, Machine, Storage
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.uvcall.calls import (
     CPU,
     CPU_CHECK_STOPPED,
@@ -30,10 +30,10 @@ Done = tuple[Machine, dict[str, int]]
 OpenHeader = Callable[[bytes], Opened]
 """Opens an SE header with the machine's host key; raises what uvcall.image.open_header raises."""
 
-LOWCORE = Storage(0, 2 * m.PAGE)
+LOWCORE = Storage(0, 2 * PAGE_SIZE)
 ASCE_PRIVATE, ASCE_REAL_SPACE = 0x100, 0x20
 """Bits 55 and 58 of an address space control element: must be one; must be zero."""
-HEADER_LIMIT = 2 * m.PAGE
+HEADER_LIMIT = 2 * PAGE_SIZE
 """Longest SE header that KVM takes: kvm_s390_handle_pv, KVM_PV_SET_SEC_PARMS, v6.13."""
 STATES = (CPU_OPERATING, CPU_STOPPED, CPU_CHECK_STOPPED, CPU_LOAD)
 RUNNING = (CPU_OPERATING, CPU_LOAD)
@@ -47,20 +47,20 @@ class Refused(Exception):
 
 
 def _check(*checks: tuple[int, bool]) -> None:
-    """The first response code whose condition holds."""
+    """Raises Refused with the first response code whose condition holds."""
     for rc, wrong in checks:
         if wrong:
             raise Refused(rc)
 
 
 def variable_length(guest_length: int) -> int:
-    """Bytes of variable storage donated with so many bytes of guest storage: kvm_s390_pv_alloc_vm, v7.0."""
-    pages = -(-m.VARIABLE_PER_MIB * guest_length // m.MIB // m.PAGE)
-    return m.CONFIGURATION_VIRTUAL + pages * m.PAGE
+    """Returns the bytes of variable storage for `guest_length` bytes of guest storage: kvm_s390_pv_alloc_vm, v7.0."""
+    pages = -(-m.VARIABLE_PER_MIB * guest_length // m.MIB // PAGE_SIZE)
+    return m.CONFIGURATION_VIRTUAL + pages * PAGE_SIZE
 
 
 def initialise(machine: Machine, f: Fields, cpus_running: int) -> Done:
-    """Initialise (0x000f)."""
+    """Initialise (0x000f); `cpus_running`: running processors of the host, of which there may be one."""
     storage = Storage(f["stor_origin"], f["stor_len"])
     _check(
         (0x101, machine.base is not None),
@@ -77,7 +77,7 @@ def initialise(machine: Machine, f: Fields, cpus_running: int) -> Done:
 def create_configuration(machine: Machine, f: Fields, vm: int | None, group: str) -> Done:
     """Create configuration (0x0100); `vm` is its number among the owners of pages, by default the next; `group` is the
     folio group that is its memory."""
-    guest, asce, sca = Storage(f["guest_stor_origin"], f["guest_stor_len"]), f["asce"], Storage(f["sca"], m.PAGE)
+    guest, asce, sca = Storage(f["guest_stor_origin"], f["guest_stor_len"]), f["asce"], Storage(f["sca"], PAGE_SIZE)
     base = Storage(f["conf_base_stor"], m.CONFIGURATION_BASE)
     variable = Storage(f["conf_var_stor"], variable_length(guest.length))
     _check(
@@ -87,9 +87,9 @@ def create_configuration(machine: Machine, f: Fields, vm: int | None, group: str
         (0x106, any(other.asce == asce for other in machine.configurations.values())),
         (0x108, base.end > machine.ram),
         (0x109, base.overlaps(LOWCORE)),
-        (0x10A, base.origin % (4 * m.PAGE) != 0 or not machine.accessible(base)),
+        (0x10A, base.origin % (4 * PAGE_SIZE) != 0 or not machine.accessible(base)),
         (0x10E, variable.overlaps(LOWCORE)),
-        (0x10B, variable.origin % m.PAGE != 0 or not machine.accessible(variable) or variable.overlaps(base)),
+        (0x10B, variable.origin % PAGE_SIZE != 0 or not machine.accessible(variable) or variable.overlaps(base)),
         (0x10C, sca.origin == 0),
         (0x10D, not machine.accessible(sca) or sca.overlaps(base) or sca.overlaps(variable)),
         (0x10F, len(machine.configurations) >= m.MAX_CONFIGURATIONS or (vm is None and machine.vms > 255)),
@@ -104,8 +104,8 @@ def create_configuration(machine: Machine, f: Fields, vm: int | None, group: str
 
 
 def destroy_configuration(machine: Machine, f: Fields) -> Done:
-    """Destroy configuration (0x0101) and its fast form (0x0102): what it donated is the host's again. So are its pages,
-    in both: nobody is left whom they could belong to."""
+    """Destroy configuration (0x0101) and its fast form (0x0102): its donated storage returns to the host. So do its
+    pages, in both forms: their owner no longer exists."""
     handle = f["guest_handle"]
     _check((RC_REFUSED, bool(machine.cpus_of(handle))))
     rest = {key: value for key, value in machine.configurations.items() if key != handle}
@@ -114,13 +114,13 @@ def destroy_configuration(machine: Machine, f: Fields) -> Done:
 
 def create_cpu(machine: Machine, f: Fields) -> Done:
     """Create cpu (0x0120)."""
-    storage, state = Storage(f["stor_origin"], m.CPU_STORAGE), Storage(f["state_origin"], m.PAGE)
+    storage, state = Storage(f["stor_origin"], m.CPU_STORAGE), Storage(f["state_origin"], PAGE_SIZE)
     of = f["guest_handle"]
     _check(
         (0x103, f["number"] > m.MAX_CPU_NUMBER),
         (0x104, any(cpu.number == f["number"] for cpu in machine.cpus_of(of))),
         (0x106, storage.overlaps(LOWCORE)),
-        (0x105, storage.origin % m.PAGE != 0 or not machine.accessible(storage)),
+        (0x105, storage.origin % PAGE_SIZE != 0 or not machine.accessible(storage)),
         (0x107, not machine.accessible(state) or state.overlaps(storage)),
     )
     handle, machine = machine.handle()
@@ -154,8 +154,8 @@ def unpacks(machine: Machine, f: Fields, open_header: OpenHeader) -> Opened:
 
 
 def unpacked(machine: Machine, f: Fields, content: bytes) -> Machine:
-    """With one more page of the image measured, by what it holds now. The same page again, as after a lost answer, is
-    the same page."""
+    """Returns the machine with one more page of the image measured, by its present content. A repeated page, as after
+    a lost answer, is measured once."""
     configuration, place = machine.configurations[f["guest_handle"]], (f["gaddr"], f["tweak"], f["offset"])
     if configuration.last == place:
         return machine
@@ -164,8 +164,8 @@ def unpacked(machine: Machine, f: Fields, content: bytes) -> Machine:
 
 
 def verify(machine: Machine, f: Fields, open_header: OpenHeader) -> Done:
-    """Verify image (0x0302): every page was unpacked, in its place and in order, and holds what its owner sealed. From
-    now on processors may run, and nothing is unpacked any more."""
+    """Verify image (0x0302): every page was unpacked, in order and at its address, with the owner's content. Afterwards
+    processors may run, and pages cannot be unpacked."""
     configuration = machine.configurations[f["guest_handle"]]
     image = unpacks(machine, f, open_header)
     found = configuration.unpacked, configuration.measured
@@ -206,7 +206,7 @@ def cpu_reset(machine: Machine, f: Fields) -> Done:
 
 
 def cpu_reset_full(machine: Machine, f: Fields) -> Done:
-    """Cpu reset initial (0x0311) and clear (0x0321): what a processor of a prepared reset needs before it loads."""
+    """Cpu reset initial (0x0311) and clear (0x0321): a prepared reset requires one before a processor loads."""
     cpu_reset(machine, f)
     return machine.put(replace(machine.cpus[f[CPU]], reset=True)), {}
 
@@ -233,9 +233,9 @@ CALLS: Mapping[str, Callable[[Machine, Fields], Done]] = {
     "create_cpu": create_cpu, "destroy_cpu": destroy_cpu, "prepare_reset": prepare_reset, "cpu_reset": cpu_reset,
     "cpu_reset_initial": cpu_reset_full, "cpu_reset_clear": cpu_reset_full, "cpu_set_state": cpu_set_state,
 }  # fmt: skip
-"""Calls by name that need nothing but their fields."""
+"""Name -> call that needs only the block's fields."""
 OF_A_GUEST: Mapping[str, Callable[[Machine, Fields], Done]] = {
     "unshare_all": unshare_all, "destroy_configuration": destroy_configuration,
     "destroy_configuration_fast": destroy_configuration,
 }  # fmt: skip
-"""Calls by name that concern all pages of a guest, too."""
+"""Name -> call that also acts on all pages of a guest."""

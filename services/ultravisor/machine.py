@@ -1,4 +1,4 @@
-"""The machine behind the control blocks: its life cycle in the shared state, its pages in their groups."""
+"""The machine of the control blocks: its life cycle in the shared state, its pages in their groups."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from services.ultravisor import machine_state, sie
 from services.ultravisor.calls import Calls
-from services.ultravisor.contents import PAGE, Contents
+from services.ultravisor.contents import Contents
 from services.ultravisor.firmware import PAGE_CALLS, Answer, Firmware
 from services.ultravisor.machine_state import Configuration, Machine, Storage
 from services.ultravisor.pages import Outcome, Pages, Part
-from ultrafolio.model.layout import ALLOWED, PGM_3D, UV_BUSY, UV_ERROR, UV_OK
+from ultrafolio.model.layout import ALLOWED, PAGE_SIZE, PGM_3D, UV_BUSY, UV_ERROR, UV_OK
 from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state.redis import RedisStore
@@ -24,13 +24,13 @@ from ultrafolio.uvcall import image, uvcb
 from ultrafolio.uvcall.calls import CC_BUSY, CC_OK
 
 KEY, BEHIND = "uf:machine:state", "uf:machine:behind"
-"""Where the machine is kept, and the mark of one that lost changes."""
+"""Redis keys: the machine, and the mark of one that lost changes."""
 BEYOND = 1 << 46
-"""Where the base storage is that a machine not initialised has for laid-out groups: far from anybody's."""
+"""Address of the base storage of a machine that is not initialised but has laid-out groups: overlaps no other."""
 ADDRESSING = 0x05
 """Program interruption: an address that is not of real storage."""
 ON_LAID_OUT = (*PAGE_CALLS, "unshare_all")
-"""Calls about guests that run without having been created by calls."""
+"""Calls allowed for guests of laid-out groups, which no call created."""
 
 
 class Groups(Protocol):
@@ -40,16 +40,16 @@ class Groups(Protocol):
 
 
 class Seen(NamedTuple):
-    """A machine as a call sees it: with the guests of a laid-out group, which run without having been created by calls.
+    """The machine for one call: with the guests of a laid-out group, which no call created.
 
-    lent: the handles of these
+    lent: handles of these guests
     """
 
     machine: Machine
     lent: Mapping[int, Configuration]
 
     def without(self, kept: Machine, after: Machine) -> Machine:
-        """What the call left of the machine that is kept."""
+        """Returns the stored machine after the call: `after` without the lent guests."""
         if not self.lent:
             return after
         own = {handle: of for handle, of in after.configurations.items() if handle not in self.lent}
@@ -57,7 +57,7 @@ class Seen(NamedTuple):
 
 
 class Machines:
-    """The one machine of a cluster, kept in the shared state. Every change is a compare-and-set of the whole.
+    """The machine of a cluster, in the shared state. Every change is a compare-and-set of the whole.
 
     contents: its storage and its secrets;  groups: the pages by folio group
     """
@@ -75,11 +75,11 @@ class Machines:
         return self._host_key.public_key().public_bytes_raw()
 
     def execute(self, request: pb.ExecuteRequest, guest: int | None, part: Part | None) -> pb.ExecuteResponse:
-        """One execution of the instruction, by virtual machine `guest` of the request's group, or by the host (None);
-        see firmware for the order of its checks.
+        """Execute the instruction once, for virtual machine `guest` of the request's group, or for the host (None).
+        firmware has the order of its checks.
 
-        A page call is committed before what it changes of the machine. Where that meets another change it is done
-        again, which for these calls (unpack, unshare all, destroy) comes to the same.
+        A page call is committed before its change of the machine. On a conflict the call is repeated, which for these
+        calls (unpack, unshare all, destroy) has the same result.
         """
         asker = "host" if guest is None else str(guest)
         named = f"{request.request_id}@{asker}" if request.request_id else ""  # an id is its caller's own
@@ -115,7 +115,7 @@ class Machines:
         return _response(answer, calls, pages)
 
     def _pages(self, request: pb.ExecuteRequest, machine: Machine) -> Pages | None:
-        """The pages a call is about: of the group that is named, else the memory of the configuration."""
+        """Returns the pages of a call: those of the named group, else the memory of the configuration."""
         name = request.group
         if not name and len(request.control_block) >= uvcb.HEADER.size:
             handle = uvcb.unpack(request.control_block).fields.get("guest_handle", 0)
@@ -135,7 +135,7 @@ class Machines:
         if not of.group:
             return False
         pages = self._groups[of.group]
-        first = (prefix - of.guest.origin) // PAGE
+        first = (prefix - of.guest.origin) // PAGE_SIZE
         inside = 0 <= first < int(pages.meta.cfg["pages"][0]) - 1
         return inside and all(pages.guest_view(of.vm, page) == ALLOWED for page in (first, first + 1))
 
@@ -148,12 +148,12 @@ class Machines:
         self._change(asked)
 
     def real_storage(self, accesses: Sequence[pb.PageAccess]) -> list[Outcome]:
-        """The host's accesses to real storage outside of any group. Donated pages raise 0x3d."""
+        """Do the host's accesses to real storage outside of groups. Returns an outcome each: 0x3d on donated pages."""
         _, machine = self._kept()
         return [self._stored(machine, one) for one in accesses]
 
     def _stored(self, machine: Machine, one: pb.PageAccess) -> Outcome:
-        address = one.page * PAGE
+        address = one.page * PAGE_SIZE
         if address >= machine.ram:
             return Outcome(ADDRESSING, b"")
         if machine.donated(address):
@@ -167,7 +167,7 @@ class Machines:
         self._change(lambda machine: machine_state.inject(machine, command, cc, count))
 
     def clear(self) -> None:
-        """diag 308 load normal: no guest is left, and what was donated reads as zeros."""
+        """diag 308 load normal: remove all guests; donated storage reads as zeros."""
         _, machine = self._kept()
         for of in machine.configurations.values():
             if of.group:
@@ -183,7 +183,7 @@ class Machines:
     def _kept(self) -> tuple[bytes | None, Machine]:
         kept = self._store.get(KEY)
         machine = machine_state.decode(kept) if kept else self._fresh
-        # one that an operator accepted in an empty store has none yet
+        # missing after an operator accepted an empty store
         machine = machine if machine.seed else machine.replace(seed=self._fresh.seed)
         if machine.changes < self._seen:
             self._store.swap(BEHIND, None, b"1")
@@ -192,7 +192,7 @@ class Machines:
         return kept, machine
 
     def _put(self, kept: bytes | None, machine: Machine, after: Machine) -> bool:
-        """Keep the machine, if it is still as it was; storage that is given back reads as zeros from then on."""
+        """Zero returned storage, then store the machine. False if the stored one has changed."""
         left = set(after.storages())
         for storage in machine.storages():
             if storage not in left:
@@ -211,7 +211,7 @@ class Machines:
 def _seen(machine: Machine, pages: Pages | None, name: str) -> Seen:
     if pages is None or name not in ON_LAID_OUT:
         return Seen(machine, {})
-    memory = Storage(0, int(pages.meta.cfg["pages"][0]) * PAGE)
+    memory = Storage(0, int(pages.meta.cfg["pages"][0]) * PAGE_SIZE)
     created = {of.vm for of in machine.configurations.values() if of.group == pages.group}
     guests = {laboratory_handle(pages.group, vm): (vm, memory) for vm in range(pages.meta.vms) if vm not in created}
     laid_out = machine_state.laboratory(guests, BEYOND, pages.group)
@@ -221,7 +221,7 @@ def _seen(machine: Machine, pages: Pages | None, name: str) -> Seen:
 
 
 def _handle_of(machine: Machine, pages: Pages | None, vm: int) -> int:
-    """Handle of a virtual machine of a group: the one it was given at its creation, or the laboratory's; else 0."""
+    """Returns the handle of a virtual machine of a group: from its creation or its layout, else 0."""
     if pages is None:
         return 0
     mine = (of.handle for of in machine.configurations.values() if (of.group, of.vm) == (pages.group, vm))

@@ -1,6 +1,6 @@
-"""What the ultravisor knows of its machine besides page states: plain data that goes to bytes and back.
+"""The ultravisor's state of its machine beside page states: immutable data with an encoding as bytes.
 
-A Machine is never changed: every call makes a new one, so that whoever keeps it can commit it by compare-and-set.
+Every call makes a new Machine, which the caller commits by compare-and-set.
 """
 
 from __future__ import annotations
@@ -12,26 +12,28 @@ from typing import Any
 import msgspec
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.layout import PAGE_SIZE
+from ultrafolio.nouns import plural
 from ultrafolio.uvcall.calls import CC_BUSY, CC_PARTIAL, CPU_STOPPED, installed_for
 from ultrafolio.uvcall.image import UNMEASURED
 
-PAGE, MIB, GIB = 1 << 12, 1 << 20, 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 
-# ---- sizes that Query tells (kernel §1.3 has the fields; the amounts are the machine's own, and chosen here)
+# ---- sizes in Query's answer (fields: kernel §1.3; the values are chosen here)
 BASE_STORAGE = 128 * MIB
 CONFIGURATION_BASE = 64 * 1024
-CONFIGURATION_VIRTUAL = 2 * PAGE
-VARIABLE_PER_MIB = PAGE
-CPU_STORAGE = 4 * PAGE
+CONFIGURATION_VIRTUAL = 2 * PAGE_SIZE
+VARIABLE_PER_MIB = PAGE_SIZE
+CPU_STORAGE = 4 * PAGE_SIZE
 MAX_CONFIGURATIONS = 255
 MAX_GUEST_ADDRESS = (1 << 42) - 1
 MAX_CPU_NUMBER = 247
 """KVM_S390_ESCA_CPU_SLOTS, 248 processors, v6.13."""
 
 MOST_ANSWERED = 32
-"""Requests whose answers are kept: more than the processors of a host have in flight at once."""
+"""Stored answers of requests: more than a host's processors have in flight at once."""
 
-# ---- how far a guest's reset has come (kvm-unit-tests s390x/pv-ipl.c)
+# ---- phases of a guest's reset (kvm-unit-tests s390x/pv-ipl.c)
 NO_RESET, RESET_ASKED, UNSHARED, PREPARED = range(4)
 
 
@@ -60,9 +62,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     base, variable     donated storage
     header             the SE header as it was accepted; b"" before, and where a guest runs without a boot
     measured           digest of the pages unpacked so far (ultrafolio.uvcall.image.measure)
-    unpacked           how many they are;  last: where the last of them stands: address, tweak, offset
-    verified           whether the image was found to be what the header says
-    reset              how far a reset has come: NO_RESET, RESET_ASKED, UNSHARED, PREPARED
+    unpacked           their number;  last: address, tweak and offset of the last of them
+    verified           whether the image was verified against the header
+    reset              phase of a reset: NO_RESET, RESET_ASKED, UNSHARED, PREPARED
     """
 
     handle: int
@@ -113,14 +115,14 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """A machine and its ultravisor.
 
     ram             real storage, bytes
-    seed            what handles are made of; keep it secret where guests must not guess them
-    misc            whether an import moves a shared page of another guest by itself (feature bit 0)
+    seed            handles are derived from it; keep it secret if guests must not guess them
+    misc            whether an import itself moves a shared page of another guest (feature bit 0)
     base            storage donated on Initialise; None: not initialised
     configurations  by handle;  cpus: by handle
     issued          handles tried so far;  vms: the next number among the owners of pages
     injections      by command code
     answered        the last requests that changed it, by request id, the oldest first
-    changes         how often it was kept anew: a smaller number than one seen is of a store that lost writes
+    changes         number of stored changes; one smaller than seen before shows that the store lost writes
     """
 
     ram: int = 4 * GIB
@@ -136,7 +138,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     changes: int = 0
 
     def encode(self) -> bytes:
-        """As bytes: equal machines give equal bytes."""
+        """Returns the machine as bytes; equal machines give equal bytes."""
         ordered = {name: dict(sorted(getattr(self, name).items())) for name in ("configurations", "cpus", "injections")}
         return msgspec.msgpack.encode(self.replace(**ordered))
 
@@ -144,12 +146,12 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, **changes)
 
     def answering(self, request: str, condition_code: int, block: bytes) -> Machine:
-        """With the answer to one more request."""
+        """Returns the machine with the answer to one more request."""
         rest = dict(list(self.answered.items())[1 - MOST_ANSWERED :])
         return self.replace(answered=rest | {request: Kept(condition_code, block)})
 
     def put(self, *items: Configuration | Cpu) -> Machine:
-        """With these configurations and processors in the place of those with the same handle."""
+        """Returns the machine with these configurations and processors, which replace those with the same handle."""
         configurations, cpus = dict(self.configurations), dict(self.cpus)
         for item in items:
             if isinstance(item, Cpu):
@@ -173,16 +175,16 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         return any(storage.origin <= address < storage.end for storage in self.storages())
 
     def accessible(self, storage: Storage) -> bool:
-        """Whether all of it is real storage and none of it donated. Pages of guests are not looked at."""
+        """Whether all of it is real storage and none of it donated. Guests' pages are not checked."""
         return storage.end <= self.ram and not any(map(storage.overlaps, self.storages()))
 
     def cpus_of(self, configuration: int) -> list[Cpu]:
         return [cpu for cpu in self.cpus.values() if cpu.configuration == configuration]
 
     def handle(self) -> tuple[int, Machine]:
-        """A handle never given before, and the machine that gave it.
+        """Returns a new handle, and the machine that has issued it.
 
-        No flip of a single bit, and no step by one, leads from one handle in use to another."""
+        Handles in use differ in more than one bit and by more than one."""
         issued, used = self.issued, [*self.configurations, *self.cpus]
         while True:
             issued += 1
@@ -191,14 +193,13 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
                 return made, self.replace(issued=issued)
 
     def clear(self) -> Machine:
-        """After diag 308 load normal: not initialised, nothing donated; all that `storages` told before reads as zeros.
-
-        Handles are not given out again. kvm-unit-tests s390x/uv-host.c test_clear."""
+        """Returns the machine after diag 308 load normal: not initialised, nothing donated. The caller zeroes storage
+        that was donated. Handles are not reused. kvm-unit-tests s390x/uv-host.c test_clear."""
         return Machine(ram=self.ram, seed=self.seed, misc=self.misc, issued=self.issued)
 
 
 def decode(data: bytes) -> Machine:
-    """The Machine of these bytes. InputError where they are none."""
+    """Returns the machine in these bytes. Raises InputError if they are none."""
     try:
         return msgspec.msgpack.decode(data, type=Machine)
     except msgspec.MsgspecError as error:
@@ -206,9 +207,9 @@ def decode(data: bytes) -> Machine:
 
 
 def laboratory(guests: Mapping[int, tuple[int, Storage]], ram: int = 4 * GIB, group: str = "") -> Machine:
-    """An initialised machine whose guests run already and were not created by calls: {handle: (vm, guest storage)}.
+    """Returns an initialised machine with running guests that no call created: {handle: (vm, guest storage)}.
 
-    Their memory is the folio group `group`. The base storage lies just above real storage, in nobody's way.
+    Their memory is the folio group `group`. The base storage is above real storage and overlaps nothing.
     """
     none = Storage(0, 0)
     made = [
@@ -221,9 +222,8 @@ def laboratory(guests: Mapping[int, tuple[int, Storage]], ram: int = 4 * GIB, gr
 
 
 def inject(machine: Machine, command: int, condition_code: int, count: int) -> Machine:
-    """The next `count` executions of `command` answer busy (2) or partial (3), where their block is well-formed.
-
-    A count of 0 takes it back. InputError: a command that is not installed, or another condition code.
+    """Returns the machine whose next `count` executions of `command` with a well-formed block answer busy (2) or
+    partial (3). 0 removes the injection. Raises InputError for a call not installed, or another condition code.
     """
     known = sorted({call.command for guest in (False, True) for call in installed_for(guest)})
     if command not in known:
@@ -231,7 +231,7 @@ def inject(machine: Machine, command: int, condition_code: int, count: int) -> M
     if condition_code not in (CC_BUSY, CC_PARTIAL) or count < 0:
         raise InputError(
             "injected answer",
-            value=f"condition code {condition_code}, {count} times",
+            value=f"condition code {condition_code}, {plural(count, 'time')}",
             allowed="condition code 2 (busy) or 3 (partial), 0 times or more",
         )
     others = {code: answer for code, answer in machine.injections.items() if code != command}

@@ -1,4 +1,4 @@
-"""Page calls over the shared state: the model's functions decide, contents follow, one commit makes it so."""
+"""Page calls on the shared state: the model's functions decide, then contents are written, then one commit."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from services.ultravisor.contents import PAGE, ZEROS, Contents, Seal
+from services.ultravisor.contents import ZEROS, Contents, Seal
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ALLOWED, EXPORTED, NON_SECURE, SECURE
+from ultrafolio.model.layout import ALLOWED, EXPORTED, NON_SECURE, PAGE_SIZE, SECURE
 from ultrafolio.state.events import Uvc, encode
 from ultrafolio.state.sections import SEAL, Meta
-from ultrafolio.state.store import Answer, Commit, Patch, Store
-from ultrafolio.state.turn import Lost, Result
+from ultrafolio.state.store import Answer, Commit, NoGroup, Patch, Store
+from ultrafolio.state.turn import Contended, Lost, Result
 from ultrafolio.state.view import View
 from ultrafolio.waits import load as waits
 
@@ -57,7 +57,7 @@ class Pages:
         self.store, self.contents, self.group, self.meta = store, contents, group, meta
         self.view = View(meta, "ultravisor")
         self._lock = threading.Lock()
-        # one writer from one process to the next, with rising numbers: a commit that a dead one left under way is late
+        # one writer name with rising numbers for all processes in turn: a late commit of a dead process is refused
         self._sequence = store.number(f"uf:ultravisor:starts:{group}") << 32
         self._current = False
 
@@ -107,9 +107,9 @@ class Pages:
             return [self._access(vm, *one) for one in accesses]
 
     def _step(self, vm: int | None, page: int, offset: int, length: int, data: bytes, part: Part) -> Outcome:
-        """An access as part of a step: what it writes is there with the step's place in the journal, or not at all."""
+        """Do an access as part of a step: its write and its journal entry are committed together."""
         while True:
-            outcome = self._access(vm, page, offset, PAGE, b"")
+            outcome = self._access(vm, page, offset, PAGE_SIZE, b"")
             held, frames = outcome.data, dict[int, tuple[bytes, Seal | None]]()
             if data and held:
                 frames[page] = held[:offset] + data + held[offset + len(data) :], None
@@ -133,8 +133,8 @@ class Pages:
 
     @contextmanager
     def _clean(self) -> Iterator[None]:
-        """The view is as the store has it before a frame is written, which one is in use depends on it; and however it
-        ends, nothing uncommitted stays in it."""
+        """Refresh the view before a frame is written, since it decides which frame is in use; roll back uncommitted
+        changes at the end."""
         if not self._current:
             self._read()
         self._current = False
@@ -147,7 +147,7 @@ class Pages:
     def _run(
         self, function: str, arguments: Sequence[int], image: Callable[[bytes], bytes] | None
     ) -> tuple[Result, dict[int, Any]]:
-        """The call on the view: its result, and per page that changes content (new bytes, new seal or None)."""
+        """Run the call on the view. Returns its result, and per page with new content (bytes, seal or None)."""
         uv, altered = self.view.arrays.uv, self.view.arrays.mm["altered"]
         page = arguments[OF_A_PAGE[function]] if function in OF_A_PAGE else None
         plain = None
@@ -168,7 +168,7 @@ class Pages:
     def _content(
         self, p: int, was: Any, now: Any, plain: bytes | None, image: Callable[[bytes], bytes] | None
     ) -> tuple[bytes, Seal | None] | None:
-        """What page `p` holds after a change of state, and the seal if that is cipher text; None: what it held."""
+        """Returns page `p`'s content after a change of state, with the seal of cipher text; None: unchanged."""
         if now["state"] == EXPORTED:
             counter = int(self.view.seal["counter"][p]) + 1
             return self.contents.encrypt(self.group, int(now["owner"]), p, counter, self._held(p))
@@ -182,7 +182,7 @@ class Pages:
         return None
 
     def _held(self, page: int) -> bytes:
-        """What the page holds, as last seen."""
+        """Returns the page's content at the view's revision."""
         return self.contents.read(self._address(page), int(self.view.seal["slot"][page]))
 
     def _plain(self, page: int) -> bytes | None:
@@ -191,7 +191,7 @@ class Pages:
         return self.contents.decrypt(self.group, int(self.view.arrays.uv["owner"][page]), page, seal, self._held(page))
 
     def _write(self, frames: dict[int, tuple[bytes, Seal | None]]) -> list[Patch]:
-        """Put new contents into the frames not in use, and return what switches over to them."""
+        """Write new contents to the frames not in use. Returns the patches that switch to them."""
         patches = []
         for page, (data, seal) in frames.items():
             record = self.view.seal[page].copy()
@@ -203,21 +203,21 @@ class Pages:
         return patches
 
     def _address(self, page: int) -> int:
-        return self.meta.origin + page * PAGE
+        return self.meta.origin + page * PAGE_SIZE
 
     def content(self, page: int) -> bytes:
-        """What a page holds after a call on it, 4,096 bytes."""
+        """Returns a page's content after a call on it, 4,096 bytes."""
         with self._lock:
             return self._held(page)
 
     def guest_view(self, vm: int, page: int) -> int:
-        """What the hardware says of a guest's access now: 0, or the program interruption."""
+        """Returns the program interruption of a guest's access now, or 0."""
         with self._lock, self._clean():
             self._read()
             return int(interpreted().hw_guest(self.view.live, vm, page))
 
     def would_end(self, instructions: Sequence[tuple[int, int, int]]) -> list[bool]:
-        """Which instructions (guest, page, operation) the hardware would let end now."""
+        """Returns, per instruction (guest, page, operation), whether the hardware would let it complete now."""
         with self._lock, self._clean():
             self._read()
             return [bool(waits.interpreted().would_end(self.view.live, *one)) for one in instructions]
@@ -262,7 +262,7 @@ class Pages:
     def _send(self, commit: Commit) -> Answer:
         answer = self.store.commit(self.group, commit)
         if answer.status == "absent":
-            raise KeyError(self.group)
+            raise NoGroup(self.group)
         return answer
 
     def _next(self) -> str:
@@ -271,18 +271,18 @@ class Pages:
 
 
 def lay_out(contents: Contents, group: str, meta: Meta, uv: np.ndarray[Any, Any], altered: Sequence[int] = ()) -> bytes:
-    """Contents for pages in given states: zeros, encrypted where exported; `altered` ones do not fit their seal.
+    """Write contents for pages in given states: zeros, encrypted if exported; `altered` ones do not match their seal.
     Returns the section `seal`."""
     seal = meta.blank("seal")
     for p in np.flatnonzero(uv["state"] == EXPORTED):
         cipher, made = contents.encrypt(group, int(uv["owner"][p]), int(p), 1, ZEROS)
-        contents.write(meta.origin + int(p) * PAGE, 0, ZEROS if p in altered else cipher)
+        contents.write(meta.origin + int(p) * PAGE_SIZE, 0, ZEROS if p in altered else cipher)
         seal[p] = (made.counter, 0, made.nonce, made.tag)
     return seal.tobytes()
 
 
-class Busy(Exception):
-    """Another step of the group is under way, and the call is not part of it."""
+class Busy(Contended):
+    """Another step holds the group's turn, and the call is not part of it."""
 
 
 def _raise_unless_stale(answer: Answer, part: Part | None) -> None:

@@ -1,4 +1,4 @@
-"""What Query tells (command 0x0001): the calls that are there for the caller, and the machine's sizes."""
+"""Query (command 0x0001): the caller's installed calls, and the machine's sizes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from services.ultravisor import machine_state as m
 from ultrafolio.uvcall.calls import CALLS, installed_for
 
 MISC = 1 << 63
-"""Feature bit 0: an import moves a shared page of another guest by itself (kernel §1.3)."""
+"""Feature bit 0: an import itself moves a shared page of another guest (kernel §1.3)."""
 LENGTH = 0x100
-"""Bytes from which on a block has room for all there is to tell; secrets, beyond, are not installed."""
+"""Block length, bytes, with room for all fields but those of secrets, which are not installed."""
 
 
 def installed(guest: bool) -> int:
@@ -17,7 +17,7 @@ def installed(guest: bool) -> int:
 
 
 def query(machine: m.Machine, guest: bool) -> dict[str, int]:
-    """The output fields; a guest learns which calls it has, and nothing of the host's sizes."""
+    """Returns the output fields; for a guest only its calls, not the host's sizes."""
     told = dict.fromkeys(CALLS["query"].outputs, 0) | {"calls": installed(guest)}
     if guest:
         return told

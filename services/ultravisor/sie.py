@@ -14,15 +14,15 @@ from services.ultravisor.machine_state import NO_RESET, RESET_ASKED, Machine
 from ultrafolio.errors import InputError, one_of
 
 VALIDITY, PREFIX = 0x20, 0x70
-"""Interception codes: the state description does not fit; a prefix page is not the guest's to access (ICPT_PV_PREF)."""
+"""Interception codes: the state description is invalid; the guest may not access a prefix page (ICPT_PV_PREF)."""
 
 
 def enter(machine: Machine, configuration: int, cpu: int, asce: int, prefix: bool, running: Container[int] = ()) -> int:
-    """0 where the processor runs, else the interception code.
+    """Returns 0 if the processor runs, else the interception code.
 
     configuration, cpu  handles in the state description;  asce: control register 1
     prefix              whether the guest may access both prefix pages: they are secure, or shared, and not exported
-    running             handles of the processors that run already; one runs once
+    running             handles of running processors; a processor cannot be entered twice
     """
     guest, vcpu = machine.configurations.get(configuration), machine.cpus.get(cpu)
     if guest is None or vcpu is None or vcpu.configuration != configuration or guest.asce != asce or cpu in running:
@@ -33,8 +33,9 @@ def enter(machine: Machine, configuration: int, cpu: int, asce: int, prefix: boo
 
 
 def diagnose_308(machine: Machine, configuration: int, subcode: int) -> Machine:
-    """The guest asked for its reset, clear (subcode 0) or not (1): no processor of it runs until the host has stopped
-    them, unshared all, prepared the reset, reset a processor and loaded it. InputError: no such guest or subcode."""
+    """Record the guest's request for a reset, clear (subcode 0) or not (1): its processors do not run until the host
+    has stopped them, unshared all, prepared the reset, reset a processor and loaded it. InputError: no such guest or
+    subcode."""
     if subcode not in (0, 1):
         raise one_of("diag 308 subcode", subcode, (0, 1))
     guest = machine.configurations.get(configuration)

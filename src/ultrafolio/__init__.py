@@ -3,7 +3,7 @@
     import ultrafolio as uf
     uf.check("03-virtio", policy="whole-folio")
 
-docs/api.md has the calls. They are imported when they are first used: the rules alone need nothing but numpy.
+docs/api.md lists the calls. Each is imported on first use, since the rules alone need only numpy.
 """
 
 import sys
@@ -39,8 +39,8 @@ CALLS = frozenset(__all__) - {"__version__"}
 
 
 class _Package(ModuleType):
-    """This package. Some calls are named as subpackages are: `uf.check` is the call, whatever was imported before, and
-    `from ultrafolio.check import ...` finds the subpackage."""
+    """This package. Some calls have the name of a subpackage: `uf.check` is always the call, also after an import of
+    the subpackage, and `from ultrafolio.check import ...` finds the subpackage."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in CALLS and isinstance(value, ModuleType)):

@@ -1,7 +1,7 @@
-"""Files of pieces with a checksum each: a crash may cut the last piece short, and any other change is found.
+"""Files of pieces with a checksum each. A crash may cut the last piece; any other change is detected.
 
 A piece is a head of 36 bytes and its data. The head: b"ufp1"; the length of the data, 8 bytes, big endian; 16 bytes of
-BLAKE2b over the data; 8 bytes of BLAKE2b over the head so far. So a file that ends early is told from one that changed.
+BLAKE2b over the data; 8 bytes of BLAKE2b over the head so far. The second digest distinguishes a cut from a change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAGIC = b"ufp1"
 _OF_HEAD = 8
 HEAD_BYTES = _HEAD.size + _OF_HEAD
 LARGEST = 1 << 30
-"""Bytes of a piece."""
+"""The most bytes of a piece."""
 
 
 def piece(data: bytes) -> bytes:
@@ -31,7 +31,7 @@ def piece(data: bytes) -> bytes:
 class Pieces(io.RawIOBase):
     """The data of a file's pieces, read one after another; the file's name is in errors.
 
-    A read raises InputError at a piece that changed, and ends before one that the file has no end of: then `cut`.
+    A read raises InputError at a changed piece. It ends before an incomplete last piece, and sets `cut`.
     """
 
     def __init__(self, file: BinaryIO, name: Path | str) -> None:
@@ -43,7 +43,7 @@ class Pieces(io.RawIOBase):
         return True
 
     def readinto(self, into: bytearray) -> int:  # type: ignore[override]
-        """As io.RawIOBase says."""
+        """See io.RawIOBase."""
         while not self._rest:
             data = self._next()
             if data is None:

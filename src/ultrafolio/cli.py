@@ -1,4 +1,4 @@
-"""The command line. Bad input ends with exit code 2 and one message; every command explains itself with --help."""
+"""The command line. Bad input ends with exit code 2 and one message; every command has --help."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ _COMMANDS = {
     "policies": ("ultrafolio.commands.policies", "policies", "The policies, the kernels, and their choices."),
     "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample, or what a cluster did."),
     "explore": ("ultrafolio.commands.explore", "explore", "Walk the state graph: in a terminal, on a page, in a file."),
+    "export": ("ultrafolio.commands.export", "export", "A page that checks in a browser; the scenario of a link."),
     "rules": ("ultrafolio.commands.rules", "rules", "Every step, property and page state, as Markdown."),
     "reference": ("ultrafolio.commands.reference", "reference", "Every command, option and file format, as Markdown."),
     "judge": ("ultrafolio.commands.judge", "judge", "The rules held against the kernel's own C."),
@@ -71,6 +72,7 @@ def cli() -> None:
     ultrafolio run --policy whole-folio --order 4 --set rings=2
     ultrafolio sweep sweeps/seed.toml           the answer to the mail, from recordings
     ultrafolio report out/seed                  the table and the HTML file again
+    ultrafolio export --page -o check.html      a page that checks a scenario in the reader's browser
     ultrafolio judge --tree linux-source-6.12   the rules held against the kernel's own C
     ultrafolio calibrate --no-kernel            what this machine costs, as a profile for run and sweep
     ultrafolio init my-lab                      the shipped scenarios, plans and recordings, to edit
@@ -83,8 +85,8 @@ def cli() -> None:
     """
 
 
-def _unexpected(error: BaseException) -> Defect:
-    """The defect that an exception is which no command expects: its traceback, and what was typed."""
+def _defect_of(error: BaseException) -> Defect:
+    """The Defect for an unexpected exception, with its traceback and the command line."""
     report: dict[str, object] = {
         "format": "ultrafolio-defect", "version": 1, "made_by": f"ultrafolio {__version__}", "typed": sys.argv,
         "python": sys.version, "traceback": traceback.format_exception(error),
@@ -93,9 +95,9 @@ def _unexpected(error: BaseException) -> Defect:
     return Defect(f"ended unexpectedly: {what}", report)
 
 
-def _not_ours(error: BaseException) -> str:
-    """The message for what the machine refuses, and not ultrafolio: a missing package, a full disk, no memory, an
-    encoding without the signs of a text; "" for anything else."""
+def _environment_error(error: BaseException) -> str:
+    """The message for an error of the environment: a missing package, a full disk, no memory, an encoding that lacks a
+    character; "" for any other error."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         if not package.startswith(("ultrafolio", "services", "workers")):
@@ -139,8 +141,8 @@ _CAUSES = {
 }  # fmt: skip
 
 
-def _saved(defect: Defect) -> str:
-    """Save the report of a defect in this folder, or in the one for temporary files; where it is, in words."""
+def _save_report(defect: Defect) -> str:
+    """Save the report of a defect in this folder, or in that for temporary files. Returns a sentence with its path."""
     text = json.dumps(defect.report, ensure_ascii=False, indent=1, default=repr) + "\n"
     name = f"ultrafolio-defect-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}.json"
     for folder in (Path.cwd(), Path(tempfile.gettempdir())):
@@ -152,8 +154,8 @@ def _saved(defect: Defect) -> str:
     return "  cause    a defect of ultrafolio: this is no verdict; its report could be saved nowhere"
 
 
-def _ended(error: BaseException) -> int:
-    """Tell of what a command ended with, on stderr; the exit code."""
+def _print_error(error: BaseException) -> int:
+    """Print the error that ended a command on stderr. Returns the exit code."""
     if isinstance(error, click.ClickException):
         error.show()
         return 2
@@ -161,34 +163,34 @@ def _ended(error: BaseException) -> int:
         print("ultrafolio: interrupted", file=sys.stderr)
         return 130
     if isinstance(error, BrokenPipeError):
-        # what reads our output has left: nothing is to be flushed to it when Python ends
+        # the reader of our output is gone: Python must not flush to it at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    said = str(error) if isinstance(error, InputError) else _not_ours(error)
+    said = str(error) if isinstance(error, InputError) else _environment_error(error)
     if said:
         print(f"ultrafolio: {said}", file=sys.stderr)
         return 2
-    defect = error if isinstance(error, Defect) else _unexpected(error)
-    print(f"ultrafolio: {defect.what}\n{_saved(defect)}", file=sys.stderr)
+    defect = error if isinstance(error, Defect) else _defect_of(error)
+    print(f"ultrafolio: {defect.what}\n{_save_report(defect)}", file=sys.stderr)
     return 4
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:
-    """Run the command line; whatever happens, it ends with a message and the exit code that the help promises. Exit
-    code 1 is a command's own answer and never that of an exception."""
+    """Run the command line. Each exception ends with a message and an exit code of the help; never with 1, which is a
+    command's result."""
     try:
         code = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False) or 0
         sys.stdout.flush()
     except Exception as error:
-        code = _ended(error)
+        code = _print_error(error)
     except KeyboardInterrupt as error:
-        code = _ended(error)
+        code = _print_error(error)
     _close(sys.stdout)
     sys.exit(code)
 
 
 def _close(stream: Any) -> None:
-    """Flush what is left; where that fails, it was told already, and Python need not tell it again at its end."""
+    """Flush a stream. If that fails, close it: the error was printed, and Python must not print it again at its end."""
     try:
         stream.flush()
     except (OSError, ValueError):

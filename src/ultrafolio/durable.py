@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the error for a disk that does not take them."""
+"""Atomic, durable writes of files, and the error for a failed write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ultrafolio.errors import InputError
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """The error for a store that cannot be written to, a full disk above all."""
+    """The error for a file or folder of a store that cannot be written, most often on a full disk."""
     return InputError(
         f"{path}: cannot be written",
         value=error.strerror or str(error),
@@ -23,14 +23,14 @@ def unwritable(path: Path, error: OSError) -> InputError:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` so that a reader, or a crash, sees the old file or the new one, whole."""
+    """Replace the file at ``path`` atomically and durably: readers and crashes see the old content or the new one."""
     with replacing(path) as partial:
         partial.write_bytes(content)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; on a clean exit it takes the place of ``path``, durably."""
+    """A temporary path to write to. On exit without an exception it replaces ``path`` atomically and durably."""
     partial = path.with_name(path.name + ".tmp")
     try:
         yield partial
@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable (fsync of the folder)."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

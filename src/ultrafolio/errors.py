@@ -1,4 +1,4 @@
-"""The one exception for bad input: what is wrong, what would be right, and what to type next."""
+"""The exception for bad input, InputError, and that for a contradiction within ultrafolio, Defect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 
 class InputError(Exception):
-    """Bad input of the user's. The command line prints it without a traceback and exits with 2.
+    """Bad input from the user. The command line prints it without a traceback and exits with 2.
 
     what     what is wrong and where, e.g. ``plan.toml: [grid] order``
     value    the offending value, as the user wrote it
@@ -43,11 +43,11 @@ EXTRAS = {"redis": "cluster", "grpc": "cluster", "cryptography": "cluster", "pro
           "structlog": "cluster", "celery": "workers", "kombu": "workers", "jinja2": "report", "matplotlib": "report",
           "starlette": "web", "uvicorn": "web", "opentelemetry": "otel", "simpy": "bench",
           "z3": "prove"}  # fmt: skip
-"""The extra of this package that brings an optional one."""
+"""Optional package -> the extra of this package that installs it."""
 
 
 def missing(package: str) -> InputError:
-    """The error for a package that is not installed: what brings it, and what to type."""
+    """The error for a package that is not installed, with its extra and the command that installs it."""
     extra = EXTRAS.get(package)
     wanted = f"'ultrafolio[{extra}]'" if extra else "ultrafolio"
     return InputError(
@@ -60,7 +60,7 @@ def missing(package: str) -> InputError:
 
 
 def need(*packages: str) -> None:
-    """InputError, before any work, for the first of these packages that is not installed."""
+    """Raise InputError for the first of these packages that is not installed."""
     for package in packages:
         there = sys.modules[package] if package in sys.modules else importlib.util.find_spec(package)
         if there is None:
@@ -68,11 +68,11 @@ def need(*packages: str) -> None:
 
 
 class Defect(Exception):
-    """The lab contradicts itself: a verdict that its own certificate does not bear out. The command line saves the
+    """A contradiction within ultrafolio, for instance a verdict whose certificate fails. The command line saves the
     report to a file, prints one message and exits with 4.
 
     what    what is wrong
-    report  all that is needed to look into it, as JSON
+    report  the data for an investigation, as JSON
     """
 
     def __init__(self, what: str, report: dict[str, object]) -> None:
@@ -85,7 +85,7 @@ def _rebuild(what: str, value: object, allowed: str, cause: str, then: str) -> I
 
 
 def one_of(what: str, value: object, choices: Iterable[object], *, then: str = "") -> InputError:
-    """The error for a value outside a fixed set; names the nearest member when one is near."""
+    """The error for a value outside a fixed set; names the nearest member if one is similar."""
     names = [str(c) for c in choices]
     near = difflib.get_close_matches(str(value), names, n=1)
     cause = f"did you mean {near[0]!r}?" if near else ""

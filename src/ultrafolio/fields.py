@@ -1,4 +1,4 @@
-"""Reading TOML input field by field, so that every mistake names the field, the value and what is allowed."""
+"""Read TOML input field by field. Each error names the field, the value and what is allowed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import InputError, one_of
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What one field of a table may hold.
+    """The type and bounds of a field of a table.
 
     kind     "int", "number", "bool", "text", "choice", "ints", "texts" or "table"
     default  the value when the field is absent; `...` means that it must be present
@@ -33,8 +33,8 @@ VERSION = 1
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file, without its version. InputError: missing, unreadable, not UTF-8, not TOML (with the
-    line), of another version.
+    """The tables of a TOML file, without its version. Raises InputError for a file that is missing, unreadable, not
+    UTF-8, not TOML (with the line), or of another version.
     """
     try:
         return unversioned(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
@@ -63,7 +63,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def unversioned(document: dict[str, Any], where: str) -> dict[str, Any]:
-    """The document without its `version`. InputError for a version other than VERSION."""
+    """The document without its `version`. Raises InputError for a version other than VERSION."""
     found = document.pop("version", VERSION)
     if found != VERSION or isinstance(found, bool):
         raise InputError(
@@ -79,7 +79,7 @@ def unversioned(document: dict[str, Any], where: str) -> dict[str, Any]:
 def take(table: Mapping[str, Any], where: str, fields: Mapping[str, Field], *, then: str = "") -> dict[str, Any]:
     """The validated values of `table`, defaults filled in. `where` is the file and table, for the error.
 
-    InputError for an unknown field (with the nearest name), a missing one, a wrong kind, or a value out of bounds.
+    Raises InputError for an unknown field (with the nearest name), a missing one, a wrong kind, a value out of bounds.
     """
     if not isinstance(table, Mapping):
         raise InputError(f"{where}: not a table", value=table, allowed=f"a table with {', '.join(fields)}", then=then)

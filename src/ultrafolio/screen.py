@@ -1,7 +1,8 @@
-"""What is printed for people: how wide, and in which colours. One rule for every command.
+"""Width and colours of printed text, for every command.
 
-On a terminal text is wrapped to its width, and a table that is wider runs on. In a pipe or a file nothing is wrapped or
-cut. What goes into a mail, a story and its command, has MAIL columns everywhere. NO_COLOR leaves no escape sequence.
+On a terminal text is wrapped to its width, and wider tables are not cut. In a pipe or a file nothing is wrapped or
+cut. Text for mails (a counterexample and its command) has MAIL columns everywhere. NO_COLOR removes all escape
+sequences.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 MAIL = 72
-"""Columns of what is sent by mail."""
+"""Columns of text for mails."""
 ENDLESS = 100_000
 """Columns of a pipe or a file."""
 
 
 def is_plain() -> bool:
-    """Whether no escape sequence may be written, whatever reads it (no-color.org)."""
+    """Whether NO_COLOR forbids escape sequences (no-color.org)."""
     return bool(os.environ.get("NO_COLOR"))
 
 
@@ -33,8 +34,7 @@ def console(file: IO[str] | None = None, **settings: Any) -> Console:
 
 
 def show(what: RenderableType, on: Console | None = None) -> None:
-    """Print a table or a group of some, whole: where a column that is not to be wrapped is too wide, the table is
-    wider than the terminal."""
+    """Print tables without cutting them: one with a wide column that must not wrap exceeds the terminal's width."""
     on = on or console()
     endless, width = on.options.update(width=ENDLESS), on.width
     for part in what.renderables if isinstance(what, Group) else [what]:
@@ -49,5 +49,5 @@ def show(what: RenderableType, on: Console | None = None) -> None:
 
 
 def columns() -> int:
-    """Columns for text that is wrapped: those of the terminal; MAIL where there is none."""
+    """The columns for wrapped text: those of the terminal, or MAIL without a terminal."""
     return console().width if sys.stdout.isatty() else MAIL

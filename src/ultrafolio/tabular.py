@@ -8,12 +8,13 @@ from html import escape
 from typing import Any
 
 from .errors import missing
+from .nouns import plural
 
 MOST_SHOWN = 40
 
 
 class Tabular(ABC):
-    """Something that has rows, each a mapping with the same names; a notebook shows them."""
+    """A result with rows, each a mapping with the same names; a notebook shows it as a table."""
 
     __slots__ = ()
 
@@ -32,7 +33,7 @@ class Tabular(ABC):
         return pa.Table.from_pylist([dict(row) for row in self.rows()])
 
     def to_pandas(self) -> Any:
-        """The rows as a pandas.DataFrame. InputError where pandas is not installed."""
+        """The rows as a pandas.DataFrame. Raises InputError if pandas is not installed."""
         try:
             return self.table().to_pandas()
         except ImportError:
@@ -46,7 +47,7 @@ class Tabular(ABC):
             "<tr>" + "".join(f"<td>{escape(_text(row[name]))}</td>" for name in names) + "</tr>"
             for row in rows[:MOST_SHOWN]
         )
-        more = f"<p>and {len(rows) - MOST_SHOWN} more rows</p>" if len(rows) > MOST_SHOWN else ""
+        more = f"<p>and {plural(len(rows) - MOST_SHOWN, 'more row')}</p>" if len(rows) > MOST_SHOWN else ""
         above = f"<p>{escape(self.heading())}</p>" if self.heading() else ""
         return f"{above}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 

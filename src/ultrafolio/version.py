@@ -1,3 +1,3 @@
-"""The version of the package; CHANGELOG.md says what each brought."""
+"""The version of the package; CHANGELOG.md lists the changes of each."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The library's calls: what they return, what they refuse, and that an installed package is typed."""
+"""The library's calls: results, errors, and types of the installed package."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""calibrate: samples become a profile that the simulator takes, and probes can both agree and differ."""
+"""calibrate: samples become a profile that the simulator reads, and probes can both agree and differ."""
 
 import contextlib
 import json
@@ -12,6 +12,7 @@ import pytest
 from ultrafolio.calibrate import measures, probes, profile, system
 from ultrafolio.calibrate.sample import LEAST, Missing, NotPossible, Sample, sample, summary
 from ultrafolio.cli import main
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.model.rule import RULES
 from ultrafolio.sim import costs
 
@@ -143,7 +144,7 @@ def test_every_rule_is_held_against_the_kernel_or_has_a_reason():
 @pytest.fixture(scope="module")
 def flags():
     try:
-        with system.PageFlags() as opened, system.Region(system.PAGE) as region:
+        with system.PageFlags() as opened, system.Region(PAGE_SIZE) as region:
             region.bytes[0] = 1
             opened.at(region.address)
             yield opened

@@ -1,4 +1,4 @@
-"""A verdict or a trace file that says anything else than its story is refused; waits that hide no other wait."""
+"""A verdict or a trace file that contradicts its story is refused. No wait hides another."""
 
 import dataclasses
 import json
@@ -82,7 +82,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_a_file_that_says_anything_else_is_refused(files, name, tmp_path):
+def test_a_file_that_contradicts_its_story_is_refused(files, name, tmp_path):
     kind, field, change = LIES[name]
     made = files[kind]
     assert verified(made, tmp_path)
@@ -93,7 +93,7 @@ def test_a_file_that_says_anything_else_is_refused(files, name, tmp_path):
 
 # ------------------------------------------------------------------------------------------------ before printing
 def replaced(**changes):
-    """A judge that says something else of every component."""
+    """A judge that misclassifies every component."""
 
     def wrong(lookup, component):
         right = components.judge(lookup, component)
@@ -149,7 +149,7 @@ def test_a_holder_that_is_left_out_is_a_defect(monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------------ no wait is hidden
-def test_a_transient_wait_stands_beside_one_that_never_ends():
+def test_a_transient_wait_is_reported_beside_one_that_never_ends():
     text = """
     [memory]
     folios = [0, 0]
@@ -247,7 +247,7 @@ def test_each_state_of_a_permanent_wait_says_so(name):
     assert seen
 
 
-def test_holders_that_wait_for_one_another_are_told_once():
+def test_holders_that_wait_for_one_another_are_described_once():
     wait = judged(SLEEPERS, "own").worst.wait
     assert wait.held_by.count("vcpu 1's import") == 1
 
@@ -257,7 +257,7 @@ def test_the_waiter_is_no_taker_where_another_one_is():
     assert "vcpu 1" not in wait.taken_by and "vcpu 0" in wait.taken_by
 
 
-def test_dirty_data_is_told_in_the_same_words_by_the_checker_and_by_each_state():
+def test_dirty_data_has_the_same_words_in_the_verdict_and_in_each_state():
     story = parsed(STAYS["a dirty folio beside an endless writeback of another one"][0])
     result = verdict.check(story, "here", policies.find("split", story.tables), "split")
     graph = explore(scenario.system(story, policies.find("split")))

@@ -1,4 +1,4 @@
-"""`ultrafolio check` as it is typed: exit codes, the JSON that others script against, the text, and bad input."""
+"""`ultrafolio check` on the command line: exit codes, JSON, text, and bad input."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def test_direct_io_is_transient_and_per_page_holds(typed):
     assert code == 0 and [(r["verdict"], r["kind"]) for r in records(out)] == [("holds", None)] * 2
 
 
-def test_the_wait_that_pin_shared_is_for_is_expected(typed):
+def test_the_wait_that_is_the_purpose_of_pin_shared_is_expected(typed):
     code, out, _ = typed(PATHS["08-unshare-under-pin"], "--json")
     assert code == 0
     assert {(r["verdict"], r["kind"], r["expected"]) for r in records(out)} == {("holds", "permanent", True)}

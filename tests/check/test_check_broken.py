@@ -1,4 +1,4 @@
-"""Every property has a broken rule or policy under which the checker finds and certifies it: none is vacuous."""
+"""For every property a broken rule or a policy violates it, and the checker finds and certifies that."""
 
 import copy
 import functools
@@ -19,7 +19,7 @@ from ultrafolio.waits import load as waits
 
 
 def small(document):
-    """The same with few starts: one is enough where every interleaving is looked at."""
+    """Returns the document with one start per actor, to keep the state graph small."""
     made = copy.deepcopy(document)
     for tables in made.values():
         for table in tables if isinstance(tables, list) else []:
@@ -94,7 +94,7 @@ def checked_with(monkeypatch):
 
 
 def forget():
-    """Load the exploring functions anew when they are asked for next."""
+    """Clear the caches of loaded functions."""
     graph.compiled.cache_clear()
     graph.plain_functions.cache_clear()
     graph.over_arrays.cache_clear()

@@ -1,4 +1,4 @@
-"""The checker's exploration against a naive one that shares only the rules with it: same counts, nothing shorter."""
+"""The checker's exploration equals a naive one that shares only the rules: same counts, same shortest stories."""
 
 import pytest
 
@@ -84,7 +84,8 @@ SYSTEMS = [
     ("an unmap", RACED, "import-ignores-unmap"),
     ("an unused page", {**RACED, "memory": {"folios": [0], "state": ["secure"]}}, "unused-page-dropped"),
 ]  # fmt: skip
-"""Small systems of what no older scenario has, each under a policy, a kernel, or per-page with one bug of a kernel."""
+"""Small systems for features that no shipped scenario has, each under a policy, a kernel, or per-page with one
+variant."""
 
 
 def policy_of(name):

@@ -1,4 +1,4 @@
-"""The machinery of exploration: what may not be seen in its result, and what it remembers."""
+"""The search: its result depends neither on threads nor on capacities; which steps it memoises."""
 
 import json
 import subprocess
@@ -21,26 +21,26 @@ sys.path.append(str(ROOT / "benchmarks"))
 import check_spin
 
 BUSY = ("39-busy-folio", "whole-folio")
-KEPT = ("node", "parent", "by", "first", "to", "via", "pending", "enabled", "memory", "found", "met", "fired")
+KEPT = ("node", "parent", "by", "first", "to", "via", "pending", "enabled", "shared", "found", "met", "fired")
 
 
 @pytest.fixture
 def eager(monkeypatch):
-    """Workers share even small rounds, so that small systems go through every phase."""
-    monkeypatch.setattr(allocation, "ENOUGH", 4)
+    """Threads share even small rounds, so that small systems use every phase."""
+    monkeypatch.setattr(allocation, "SHARE_FROM", 4)
     monkeypatch.setattr(allocation, "SHARE", 24)
 
 
 def used(graph):
-    """Everything that is known of a graph, without what arrays have room for."""
+    """Returns the contents of a graph's arrays, without unused capacity."""
     count = graph.space.count[0]
-    size = {"first": graph.states + 1, "to": graph.edges, "via": graph.edges, "memory": int(count["memories"])}
+    size = {"first": graph.states + 1, "to": graph.edges, "via": graph.edges, "shared": int(count["shared"])}
     return {name: getattr(graph.space, name)[: size.get(name, graph.states)].tobytes() for name in KEPT}
 
 
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(("name", "policy"), [BUSY, ("25-reboot-with-device", "whole-folio-literal")])
-def test_the_number_of_threads_cannot_be_seen(name, policy, threads, eager):
+def test_the_result_does_not_depend_on_threads(name, policy, threads, eager):
     one, several = graph(name, policy), explore(system(name, policy), threads=threads)
     assert (one.states, one.edges, one.depth) == (several.states, several.edges, several.depth)
     assert used(one) == used(several)
@@ -54,18 +54,18 @@ def test_a_limit_is_met_at_the_same_state_by_any_number_of_threads(limits, reaso
     assert used(made[0]) == used(made[1]) == used(made[2])
 
 
-def test_more_memories_than_a_remembered_step_can_name_are_unknown(monkeypatch):
-    monkeypatch.setattr(exploring, "MAX_MEMORIES", 1024)
+def test_more_shared_vectors_than_a_memoised_step_can_hold_are_unknown(monkeypatch):
+    monkeypatch.setattr(exploring, "MAX_SHARED", 1024)
     found = explore(check_spin.made("benchmarks/eight-pages.toml", "per-page"), edges=False)
     assert not found.complete and "1024 different states of all pages" in found.reason
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("edges", [True, False])
-def test_the_width_of_a_row_cannot_be_seen(edges, threads, eager, monkeypatch):
-    """Rows that begin with tiny fields are rewritten again and again, and end up several words wide."""
+def test_the_result_does_not_depend_on_the_width_of_a_row(edges, threads, eager, monkeypatch):
+    """Rows start with tiny fields, are repacked often, and become several words wide."""
     usual = explore(system(*BUSY), edges=edges)
-    small = ((packing, "WORD_BITS", 14), (packing, "LEAST_MEMORIES", 2), (allocation, "FIRST_OWN", 2))
+    small = ((packing, "WORD_BITS", 14), (packing, "MIN_SHARED", 2), (allocation, "FIRST_SHORT", 2))
     for module, name, value in small:
         monkeypatch.setattr(module, name, value)
     wide = explore(system(*BUSY), edges=edges, threads=threads)
@@ -100,34 +100,34 @@ def test_nothing_is_compiled_again_for_another_size_of_system():
         for edges in (True, False):
             explore(system(name, "whole-folio"), edges=edges, threads=1)
     assert len(functions["explore"].signatures) == len(functions["begin"].signatures) == 1
-    assert len(functions["fill"].signatures) <= 1, "the rules; 0 where explore was read from the disk with them inside"
+    assert len(functions["run_missing"].signatures) <= 1, "0 if explore came from the cache"
 
 
-def test_the_rules_that_look_at_other_threads_are_known():
+def test_the_rules_that_read_other_threads_are_known():
     assert far_functions() == {"reboot_quiet"}
     local = local_rules()
     assert [RULES[pc].name for pc in RULES if not local[pc]] == ["reboot-quiet"]
 
 
-def test_remembering_a_step_that_looks_at_other_threads_would_be_wrong(monkeypatch):
+def test_memoising_a_step_that_reads_other_threads_is_wrong(monkeypatch):
     made = system("25-reboot-with-device", "whole-folio")
     truth = naive(made)
-    forgetful = exploring._loaded(lambda f: f, lambda f: f, atomics.plain(), unsigned=False)
+    functions = exploring._loaded(lambda f: f, lambda f: f, atomics.plain(), unsigned=False)
 
     def counted(functions):
         calls = {name: lambda *a, f=functions[name]: exploring._over_arrays(f, *a) for name in exploring._ENTRIES}
         found = explore(made, functions=calls)
         return found.states, found.edges
 
-    right = counted(forgetful)
-    forgetful["LOCAL"] = (True,) * len(forgetful["LOCAL"])
-    wrong = counted(forgetful)
+    right = counted(functions)
+    functions["LOCAL"] = (True,) * len(functions["LOCAL"])
+    wrong = counted(functions)
     assert right[1] == sum(len(steps) for steps in truth.edges) != wrong[1]
 
 
-def test_each_step_is_run_once_for_a_memory_and_a_component():
+def test_each_step_is_run_once_per_shared_vector_and_part():
     found = graph("39-busy-folio", "whole-folio-literal").space
-    places = found.recall[found.recall > 0]
+    places = found.pool_index[found.pool_index > 0]
     assert 0 < len(np.unique(places)) == len(places) < int(found.count["states"][0]) / 10
 
 
@@ -142,7 +142,7 @@ def test_the_benchmark_against_spin_runs_and_both_agree():
     assert row["ours/SPIN"] > 1
 
 
-def test_more_choices_than_a_remembered_step_can_name_are_refused():
+def test_more_choices_than_a_memoised_step_can_hold_are_refused():
     made = system(*BUSY)
     for count, refused in ((packing.MAX_CHOICES, False), (packing.MAX_CHOICES + 1, True)):
         many = System(made.state, [made.choices[0][:1] * count, *made.choices[1:]])

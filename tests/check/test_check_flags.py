@@ -1,4 +1,4 @@
-"""--safety, --symmetry and --threads: what they keep, what they leave out, and when they are refused."""
+"""--safety, --symmetry and --threads: what they compute, what they omit, and when they are refused."""
 
 import json
 

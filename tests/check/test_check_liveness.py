@@ -1,11 +1,11 @@
-"""Leads-to under fairness, on graphs drawn by hand: the traps that other checkers fell into, one test each.
+"""Leads-to under fairness, on graphs written by hand: one test for each known bug of other checkers.
 
-A graph is a list of steps (from, actor, to). Actor 0 waits wherever a state is pending. The traps, and the tests:
+A graph is a list of steps (from, actor, to). Actor 0 waits wherever a state is pending. The bugs, and the tests:
 
     stateright #3, "eventually" misses joins and cycles   test_a_wait_is_found_on_whichever_way_...
     TLC #59, #644, symmetry misses or invents a wait      test_each_of_two_equal_waiters_is_found, test_of_two_equal_...
     TLC #839, a constraint makes liveness vacuous         test_what_was_not_explored_to_the_end_is_unknown
-    TLC #1193, trivially true and not said                test_what_holds_of_nothing_says_so
+    TLC #1193, trivially true and not said                test_what_holds_vacuously_is_marked_trivial
     tla-rs #64, a component printed as a cycle            test_a_component_is_not_printed_as_if_it_were_a_cycle
     tla-rs #59, fairness of the component                 test_fairness_holds_on_the_cycle_shown_...
     tla-rs #62, stuttering forgotten                      test_resting_is_not_forgotten, test_resting_counts_...
@@ -208,7 +208,7 @@ def test_on_graphs_drawn_at_random_reachability_says_the_same():
         graph = drawn(steps, waits, fair, asleep)
         reached = closure({v: [(a, to) for here, a, to in steps if here == v] for v in range(7)}, 0) | {0}
         edges = [[(a, to) for here, a, to in steps if here == v] for v in range(7)]
-        ever = haunted(edges, fair, [asleep] * 7, waits & reached)
+        ever = fair_states(edges, fair, [asleep] * 7, waits & reached)
         found = [lasso for lasso in lassos(graph) if lasso.entry in reached]
         assert {v for lasso in found for v in lasso.members.tolist()} & reached == ever, seed
         for lasso in found:
@@ -261,7 +261,7 @@ def test_writeback_sleeps_for_the_lock_beside_a_vcpu_that_polls_for_ever(monkeyp
     assert finding(result, "unshare").expected, "the poller does poll for ever"
     assert finding(result, "writeback leads to").verdict == "holds"
     monkeypatch.setattr(liveness, "sleepers", lambda graph, number: 0)
-    with pytest.raises(Defect, match="handed what they sleep for"):
+    with pytest.raises(Defect, match="whose strongly fair step is enabled in it"):
         check(polling, "polling", find("per-page"), "per-page")
 
 
@@ -277,11 +277,11 @@ def test_what_was_not_explored_to_the_end_is_unknown():
 
 
 def not_trivial(result):
-    """The numbers of the leads-to properties that hold, or fail, of something."""
+    """Returns the numbers of the leads-to properties that are not vacuous."""
     return {LEADS_TO.index(f.name) for f in result.findings if f.name in LEADS_TO and not f.trivial}
 
 
-def test_what_holds_of_nothing_says_so():
+def test_what_holds_vacuously_is_marked_trivial():
     by_page, whole = (check(story("03-virtio"), "03", find(name), name) for name in ("per-page", "whole-folio"))
     assert not_trivial(by_page) == {2}, "a pin is all that takes time"
     assert not_trivial(whole) == {0, 2}
@@ -310,7 +310,7 @@ def test_every_leads_to_has_a_verdict():
 
 
 def pending(state, t):
-    """Whether actor `t` has begun what must end, in words of its own and not the kernel's."""
+    """Whether actor `t` has begun what must end; written independently of waits/rules.py."""
     kind, pc = state.who[t].kind, state.task[t].pc
     return {
         VCPU: state.actor[t].op != NOTHING,
@@ -326,7 +326,7 @@ def hangs(mine, actors):
     asleep = [{t for t, k in enumerate(state.task) if k.pc in STRONG_PLACES} for state in mine.states]
     for t in range(actors):
         waits = {v for v, state in enumerate(mine.states) if pending(state, t)}
-        ever = haunted(mine.edges, mine.fair, asleep, waits)
+        ever = fair_states(mine.edges, mine.fair, asleep, waits)
         if ever:
             found[t] = min(mine.depth[v] for v in ever)
     return found
@@ -335,9 +335,9 @@ def hangs(mine, actors):
 STRONG_PLACES = {IMPORT_MUTEX, SPLIT_LOCK, WB_LOCK}
 
 
-def haunted(edges, fair, asleep, inside):
-    """The states `inside` that lie on a fair cycle there, or in which all may rest. Per state: edges as (actor, to),
-    actors whose fair step is enabled, actors at a strongly fair rule."""
+def fair_states(edges, fair, asleep, inside):
+    """Returns the states `inside` that are on a fair cycle there, or that enable no fair step. Per state: edges as
+    (actor, to), actors whose fair step is enabled, actors at a strongly fair rule."""
     inner = {v: [(a, to) for a, to in edges[v] if to in inside] for v in inside}
     reach, found, left = {v: closure(inner, v) for v in inside}, set(), set(inside)
     while left:
@@ -350,7 +350,7 @@ def haunted(edges, fair, asleep, inside):
         taken = {a for v in ring for a, to in inner[v] if to in ring}
         if set.intersection(*(fair[v] for v in ring)) <= taken:
             starving = {v for v in ring if (fair[v] & asleep[v]) - taken}
-            found |= haunted(edges, fair, asleep, ring - starving) if starving else ring
+            found |= fair_states(edges, fair, asleep, ring - starving) if starving else ring
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a step is called in a story."""
+"""The words for a step in a story."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_a_vcpu_touches_the_page_it_chose():
 
 @pytest.mark.parametrize("name", ["60-two-first-touches", "03-virtio", "18-iomap-two-vcpus", "02-direct-io"])
 @pytest.mark.parametrize("policy", ["split-writeback", "per-page", "whole-folio"])
-def test_every_vcpu_and_device_is_told_of(name, policy):
+def test_every_vcpu_and_device_is_reported(name, policy):
     """Either a finding names its wait, or a line says that it has none; never both."""
     (name,) = (known for known in PATHS if known[:2] == name[:2])
     result = checked(name, policy)
@@ -43,7 +43,7 @@ def test_the_other_vcpu_gets_through():
     assert "vcpu 1: never waits" in result_text(checked(name, "split-writeback")).splitlines()
 
 
-def test_of_what_was_not_explored_nothing_is_told():
+def test_an_incomplete_graph_reports_no_actor_without_a_wait():
     few = check(story("03-virtio"), "03-virtio", find("per-page"), "per-page", Extent(max_states=5))
     safe = check(story("03-virtio"), "03-virtio", find("per-page"), "per-page", Extent(safety=True))
     assert not few.complete and not any("never waits" in result_text(some) for some in (few, safe))

@@ -1,4 +1,4 @@
-"""The stories the checker tells: certified step by step, refused when tampered with, and what the scenarios find."""
+"""The stories of the checker: certified step by step, refused after a change; and the findings of the scenarios."""
 
 import pytest
 
@@ -51,9 +51,9 @@ def test_a_lasso_that_cannot_be_replayed_is_refused():
         certify_lasso(made, stem, cycle[:-1], 0)
     with pytest.raises(NotCertified, match="waits for"):
         certify_lasso(made, [*stem, 1 << 16], cycle, 0)
-    with pytest.raises(NotCertified, match="actor 1 is not waiting"):
+    with pytest.raises(NotCertified, match="actor 1 does not wait"):
         certify_lasso(made, stem, cycle, 1)
-    with pytest.raises(NotCertified, match="fair step is enabled"):
+    with pytest.raises(NotCertified, match="fair steps are enabled"):
         certify_lasso(made, stem, [], 0)
     with pytest.raises(NotCertified):
         certify_lasso(system("03-virtio", "per-page"), stem, cycle, 0)
@@ -63,7 +63,7 @@ def test_a_cycle_that_starves_a_fair_step_is_refused():
     made, told = system("01-direct-io", "whole-folio"), finding(checked("01-direct-io", "whole-folio"), "touch")
     assert told.kind == "transient"
     path, seen = [step.by for step in told.steps], {}
-    for _ in range(40):  # the waiter alone, again and again, until it is where it was
+    for _ in range(40):  # only the waiter steps, until it is in its first state again
         here = replay(made, path)[0][-1].after
         if here in seen:
             break

@@ -1,4 +1,4 @@
-"""Symmetry reduction: the folded graph is exactly the full one, counted up to which like page or guest is which."""
+"""Symmetry reduction: the folded graph is the full graph up to permutation of interchangeable pages and guests."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ import pytest
 from checking import ROOT, naive
 from ultrafolio.check.search.graph import explore
 from ultrafolio.check.symmetry import like_guests, like_pages
-from ultrafolio.check.verdicts.concrete import Finder, way
+from ultrafolio.check.verdicts.concrete import Representatives, concrete_path
 from ultrafolio.check.verdicts.replay import certify_violation, copied, frozen, replay
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
@@ -143,12 +143,12 @@ def permuted(state, order, alike):
     return other
 
 
-def turned(state, turn):
-    """A state as lists in which every page, machine and actor stands where `turn` says. Written out by hand, too."""
+def permuted_all(state, permutation):
+    """A state as lists in which every page, machine and actor mapped by `permutation`. Written out by hand, too."""
     other, old = copied(state), copied(state)
     pages, vms = len(state.mm), len(state.vm)
-    page, vm = turn[:pages], [v - pages for v in turn[pages : pages + vms]]
-    actor = [a - pages - vms for a in turn[pages + vms :]]
+    page, vm = permutation[:pages], [v - pages for v in permutation[pages : pages + vms]]
+    actor = [a - pages - vms for a in permutation[pages + vms :]]
     moved = {**dict.fromkeys(("uv", "mm", "io", "pt"), page), "vm": vm, "task": actor, "actor": actor}
     for name, to in moved.items():
         for n, q in enumerate(to):
@@ -174,7 +174,7 @@ def turned(state, turn):
 
 
 def orders(alike):
-    """Every way to permute like pages."""
+    """Yields every permutation of interchangeable pages."""
     groups = [[p for p, kind in enumerate(alike) if kind == n] for n in range(1, max(alike) + 1)]
     for chosen in itertools.product(*(itertools.permutations(group) for group in groups)):
         order = list(range(len(alike)))
@@ -185,41 +185,41 @@ def orders(alike):
 
 
 def images(state, like):
-    """A state in every way that like pages and guests can change places."""
-    for turn in (None, *like.turns):
-        for order in orders(like.alike):
-            yield permuted(turned(state, turn) if turn else state, order, like.alike)
+    """Yields every permutation of a state."""
+    for permutation in (None, *like.permutations):
+        for order in orders(like.page_class):
+            yield permuted(permuted_all(state, permutation) if permutation else state, order, like.page_class)
 
 
 def orbits(states, like):
-    """Sets of states that are permutations of each other."""
+    """Returns one state of each orbit under permutation."""
     return {min(frozen(image) for image in images(state, like)) for state in states}
 
 
 @pytest.mark.parametrize("name", [*SYSTEMS, *GUESTS])
 def test_the_folded_graph_is_the_full_one_up_to_permutation(name):
     system = made(*(SYSTEMS | GUESTS)[name])
-    like = like_pages.required(system)
-    assert bool(like.turns) == (name in GUESTS)
+    like = like_pages.required_symmetry(system)
+    assert bool(like.permutations) == (name in GUESTS)
     full, folded = naive(system), explore(system, edges=False, fold=True)
     assert folded.states == len(orbits(full.states, like)) < len(full.states)
     assert folded.depth == max(full.depth)
     assert {n for n, f in enumerate(folded.space.found) if f["state"] >= 0} == set(full.broke)
-    finder = Finder(folded)
+    representatives = Representatives(folded)
     for state, depth in list(zip(full.states, full.depth, strict=True))[:: max(1, len(full.states) // 100)]:
-        here = finder.number(state)
+        here = representatives.number(state)
         assert here >= 0 and folded.depth_of(here) <= depth
-        assert {finder.number(image) for image in images(state, like)} == {here}
+        assert {representatives.number(image) for image in images(state, like)} == {here}
 
 
-def test_a_way_in_the_folded_graph_is_a_way_of_the_system():
+def test_a_path_of_the_folded_graph_is_a_path_of_the_system():
     system = made(*SYSTEMS["direct I/O"])
     folded = explore(system, edges=False, fold=True)
-    finder = Finder(folded)
+    representatives = Representatives(folded)
     for number in range(0, folded.states, max(1, folded.states // 20)):
-        path = way(folded, number)
+        path = concrete_path(folded, number)
         assert len(path) == folded.depth_of(number)
-        assert finder.number(replay(system, path)[1]) == number
+        assert representatives.number(replay(system, path)[1]) == number
 
 
 def test_a_counterexample_is_concrete_certified_and_as_short_as_without():
@@ -232,7 +232,7 @@ def test_a_counterexample_is_concrete_certified_and_as_short_as_without():
     folded, full = explore(system, edges=False, fold=True), naive(system)
     assert full.broke
     for number, length in full.broke.items():
-        path = way(folded, int(folded.space.found[number]["state"]), number)
+        path = concrete_path(folded, int(folded.space.found[number]["state"]), number)
         assert len(certify_violation(system, path, number)) == length
 
 
@@ -247,8 +247,8 @@ def test_it_is_refused_with_the_reason(name):
 def test_where_it_is_refused_it_would_count_wrong(name, monkeypatch):
     document, policy, _ = REFUSED[name]
     system = made(document, policy)
-    monkeypatch.setattr(like_pages, "in_order", lambda system, head: "")
-    like = like_pages.required(system)
+    monkeypatch.setattr(like_pages, "order_reason", lambda system, head: "")
+    like = like_pages.required_symmetry(system)
     folded = explore(system, edges=False, fold=True)
     assert folded.states != len(orbits(naive(system).states, like))
 
@@ -258,21 +258,22 @@ def test_guests_that_differ_would_count_wrong(name, monkeypatch):
     document, policy, _ = REFUSED[name]
     system = made(document, policy)
     swapped = [t ^ 1 for t in range(len(system.choices))]
-    monkeypatch.setattr(like_guests, "_actors", lambda system, page, vms: swapped)
-    like = like_pages.required(system)
+    monkeypatch.setattr(like_guests, "_actor_mapping", lambda system, page, vms: swapped)
+    like = like_pages.required_symmetry(system)
     folded = explore(system, edges=False, fold=True)
     assert folded.states != len(orbits(naive(system).states, like))
 
 
-def test_at_most_so_many_guests_change_places():
-    many = like_guests.MOST + 1
+def test_at_most_max_guests_are_permuted():
+    many = like_guests.MAX_GUESTS + 1
     document = {
         "memory": {"folios": [0] * many, "owner": list(range(many))},
         "vcpu": [{"guest": n, "touch": [n]} for n in range(many)],
     }
-    turns = like_pages.likeness(made(document, "per-page")).turns
-    assert len(turns) == math.factorial(like_guests.MOST) - 1
-    assert all(turn[like_guests.MOST] == like_guests.MOST for turn in turns), "the last one stays"
+    permutations = like_pages.symmetry_of(made(document, "per-page")).permutations
+    assert len(permutations) == math.factorial(like_guests.MAX_GUESTS) - 1
+    last = like_guests.MAX_GUESTS
+    assert all(permutation[last] == last for permutation in permutations), "the last one stays"
 
 
 def test_leads_to_is_never_folded():
@@ -280,8 +281,8 @@ def test_leads_to_is_never_folded():
         explore(made(*SYSTEMS["direct I/O"]), fold=True)
 
 
-def test_device_pages_and_the_first_page_of_a_folio_stay_where_they_are():
+def test_device_pages_and_the_first_page_of_a_folio_are_not_permuted():
     document = {"memory": {"folios": [3], "state": ["exported"]}, "vcpu": [{}], "disk": [{"page": 3, "pages": 2}]}
-    assert like_pages.likeness(made(document, "per-page")).alike == (0, 1, 1, 0, 0, 1, 1, 1)
+    assert like_pages.symmetry_of(made(document, "per-page")).page_class == (0, 1, 1, 0, 0, 1, 1, 1)
     system = scenario.system(scenario.read(ROOT / "benchmarks" / "eight-pages.toml"), find("per-page"))
-    assert like_pages.likeness(system).alike == (0, 0, 1, 1, 0, 2, 2, 2)
+    assert like_pages.symmetry_of(system).page_class == (0, 0, 1, 1, 0, 2, 2, 2)

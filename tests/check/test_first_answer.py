@@ -1,4 +1,4 @@
-"""The first answer: explored by the plain functions where the system is small, with the same bytes as compiled."""
+"""Small systems are explored by the plain functions; the result equals that of the compiled ones, byte by byte."""
 
 import ast
 import contextlib
@@ -60,7 +60,7 @@ def test_both_are_the_same_bytes_under_every_policy_up_to_the_largest_plain_grap
 
 
 def chosen(monkeypatch, *, kept, name, policy, most=20_000_000):
-    """Whether each exploration of a system, in turn, was by the plain functions."""
+    """Returns for each exploration of a system whether it was by the plain functions."""
     asked = []
 
     def explored(made, *, functions=None, **limits):
@@ -75,7 +75,7 @@ def chosen(monkeypatch, *, kept, name, policy, most=20_000_000):
     return asked
 
 
-def test_a_count_of_states_decides_what_explores(monkeypatch):
+def test_a_count_of_states_decides_which_functions_explore(monkeypatch):
     assert chosen(monkeypatch, kept=False, name="03-virtio", policy="whole-folio") == [True]
     large = {"name": "39-busy-folio", "policy": "whole-folio"}
     assert chosen(monkeypatch, kept=True, **large) == [True, False]
@@ -96,7 +96,7 @@ main(["check", "scenarios/03-virtio.toml", "--policy", "whole-folio", "--json"])
     assert outputs[0] == outputs[1] and outputs[0]
 
 
-def test_a_cache_that_cannot_be_written_is_told_in_one_line(monkeypatch, tmp_path, capsys):
+def test_a_cache_that_cannot_be_written_is_reported_in_one_line(monkeypatch, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ULTRAFOLIO_CACHE", str(tmp_path / "file" / "cache"))
     load.can_keep.cache_clear()

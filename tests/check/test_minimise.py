@@ -1,4 +1,4 @@
-"""Calm stories: the shortest, and of these one with the fewest context switches, held to brute force."""
+"""The shortest stories with the fewest context switches, compared with brute force."""
 
 import json
 import random
@@ -9,7 +9,7 @@ import pytest
 
 from test_formats import LARGE, made, run
 from ultrafolio.check.search.graph import explore
-from ultrafolio.check.verdicts.minimise import calmest_path, minimise, switches
+from ultrafolio.check.verdicts.minimise import fewest_switches, minimise, switches
 from ultrafolio.check.verdicts.replay import NotCertified, replay
 from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.export import trace_file
@@ -18,7 +18,7 @@ from ultrafolio.model.policies import find
 
 
 def layered(seed):
-    """A random graph in breadth-first order, with the arrays that calmest_path reads."""
+    """A random graph in breadth-first order, with the arrays that fewest_switches reads."""
     draw = random.Random(seed)
     actors, size = draw.randint(1, 4), draw.randint(2, 40)
     edges = {
@@ -47,7 +47,7 @@ def layered(seed):
 
 
 def shortest(graph, target):
-    """All shortest paths to a state, by trying everything."""
+    """Returns all shortest paths to a state, by brute force."""
     paths, space = {0: [[]]}, graph.space
     while target not in paths:
         further = {}
@@ -75,25 +75,25 @@ def hold_to_brute_force(graph, target):
     ways = shortest(graph, target)
     for then in (None, *range(len(graph.system.choices))):
         tail = [] if then is None else [then << 16]
-        path = calmest_path(graph, target, then)
+        path = fewest_switches(graph, target, then)
         assert target in ends(graph, path) and len(path) == len(ways[0])
         assert switches([*path, *tail]) == min(switches([*way, *tail]) for way in ways)
-        assert path == calmest_path(graph, target, then), "the same one every time"
+        assert path == fewest_switches(graph, target, then), "the same one every time"
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_the_calmest_path_is_the_best_of_all_shortest_ones(seed):
+def test_fewest_switches_is_the_best_of_all_shortest_paths(seed):
     graph = layered(seed)
     for target in range(graph.states):
         hold_to_brute_force(graph, target)
 
 
 @pytest.mark.parametrize("name", ["hangs", "unsafe", "livelock"])
-def test_the_calmest_path_of_a_real_graph(name):
+def test_fewest_switches_of_a_real_graph(name):
     system = made(name)[2]
     graph = explore(system)
     for target in range(0, graph.states, 3):
-        found, path = graph.path(target), calmest_path(graph, target)
+        found, path = graph.path(target), fewest_switches(graph, target)
         assert len(path) == len(found) and switches(path) <= switches(found)
         if path:
             steps, _ = replay(system, path)
@@ -101,12 +101,12 @@ def test_the_calmest_path_of_a_real_graph(name):
     hold_to_brute_force(graph, min(14, graph.states - 1))
 
 
-def test_the_calmest_path_in_an_incomplete_graph():
+def test_fewest_switches_in_an_incomplete_graph():
     graph = explore(scenario.system(scenario.parse(LARGE, "large"), find("per-page")), max_states=4096)
     last = int(graph.space.count["next"][0]) - 1
     assert not graph.complete
     for target in (last, last // 2):
-        assert len(calmest_path(graph, target)) == len(graph.path(target))
+        assert len(fewest_switches(graph, target)) == len(graph.path(target))
 
 
 def test_minimise_finds_the_shortest_story_in_a_long_walk():
@@ -141,13 +141,13 @@ def wandering(system, draw, number):
             return path
 
 
-def test_minimise_joins_turns():
+def test_minimise_joins_runs_of_an_actor():
     system = made("hangs")[2]
     graph = explore(system)
     target = graph.states - 1
     after = replay(system, graph.path(target))[0][-1].after
     path = minimise(system, graph.path(target), lambda steps, state: bool(steps) and steps[-1].after == after)
-    assert switches(path) == switches(calmest_path(graph, target)) < switches(graph.path(target))
+    assert switches(path) == switches(fewest_switches(graph, target)) < switches(graph.path(target))
 
 
 def longer(name, extra):

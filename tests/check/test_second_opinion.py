@@ -1,4 +1,5 @@
-"""The checker against a second opinion, on random systems; and the second opinion against answers written by hand."""
+"""The checker equals an independent one (support/second_opinion.py) on random systems; that one equals answers by
+hand."""
 
 import functools
 
@@ -308,7 +309,7 @@ def books(s):
         yield "mutex", bool(machine.mutex), any(s.task[t].mutex and s.who[t].vm == vm for t in threads)
 
 
-def test_whatever_is_held_is_held_by_a_thread(both):
+def test_every_held_lock_and_reference_has_a_holder(both):
     """The tables of the second opinion are those of the rules: a new rule, or kind of reference, must stand in them."""
     states = both[1].graph.states
     for s in states[:: 1 + len(states) // 500]:
@@ -317,7 +318,7 @@ def test_whatever_is_held_is_held_by_a_thread(both):
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_the_shipped_scenarios_keep_the_same_books(name):
+def test_every_held_lock_and_reference_has_a_holder_in_the_shipped_scenarios(name):
     for policy in ("whole-folio", "import-lock"):
         try:
             states = explored(system(name, policy), most=4000).states

@@ -149,6 +149,19 @@ TABLE += [
     doctor nope
     completion
     completion tcsh
+    check #a/b/c
+    check 03-virtio --link --policy nope
+    check 03-virtio --link --vary vcpus=1..2
+    check 03-virtio --brief --vary vcpus=1..2
+    check 03-virtio --brief --json
+    run --brief --json
+    export
+    export --page --scenario #a/b/c
+    export --page -o absent/x.html
+    export --page -o folder
+    export --scenario nothing
+    export --scenario #a/b/c
+    export --nope
     judge
     judge --tree absent
     judge --tree folder

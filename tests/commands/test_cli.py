@@ -1,4 +1,4 @@
-"""The command line: bad input ends with exit 2 and one clear message; a run says what it found."""
+"""The command line: bad input ends with exit 2 and one clear message; a run prints its result."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""doctor: versions against what the package asks for, what is missing, and what to type."""
+"""doctor: versions compared with the package's requirements, missing parts, and the commands that install them."""
 
 import importlib.metadata
 import json

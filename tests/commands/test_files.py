@@ -1,4 +1,4 @@
-"""Files that plans name: a process that works for others opens what it was given, and quotes nothing of it."""
+"""Files that plans name: a bound process opens only files beneath its folders, and quotes no content."""
 
 import gzip
 import hashlib

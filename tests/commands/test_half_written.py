@@ -1,4 +1,4 @@
-"""What is saved is there whole or not at all: a kill in the middle of a command, a disk that is full."""
+"""Saved files are complete or absent, after a kill during a command and with a full disk."""
 
 import os
 import resource
@@ -31,7 +31,7 @@ from ultrafolio.cli import main
 main()
 """,
 ]
-"""The command line; it is killed just before the file that it makes as number N takes its place."""
+"""The command line, killed just before its Nth file gets its name."""
 SWEEP = ["sweep", "plan.toml", "-o", "s", "--workers", "0", "--no-report"]
 PLAN = '[fixed]\nduration_us = 100\n[grid]\npolicy = ["split", "per-page"]\norder = "0-3"\n'
 

@@ -1,4 +1,4 @@
-"""Shell manners, held over every command there is: help, examples, exit codes, --json, colours, pipes, completion."""
+"""Conventions of the shell, for every command: help, examples, exit codes, --json, colours, pipes, completion."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""docs/reference.md is what the code takes now, and says it of every command, field and service."""
+"""docs/reference.md equals the output of the code, and covers every command, field and service."""
 
 import json
 from pathlib import Path

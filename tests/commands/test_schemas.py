@@ -1,4 +1,4 @@
-"""The JSON Schemas: they take every file that is shipped, and refuse what the readers refuse of kinds and bounds."""
+"""The JSON Schemas accept every shipped file, and refuse the kinds and bounds that the readers refuse."""
 
 import json
 import tomllib
@@ -21,7 +21,7 @@ SHIPPED = [("scenario", path) for path in sorted((ROOT / "scenarios").glob("*.to
 SHIPPED += [("plan", path) for path in sorted((ROOT / "sweeps").glob("*.toml"))]
 SHIPPED += [("costs", path) for path in sorted((ROOT / "profiles").glob("*.toml"))]
 BEYOND = {"alignment", "page", "device past the end", "states"}
-"""Of the scenarios that test_cli refuses: what no schema can know."""
+"""Scenarios that the reader refuses (test_cli) and a schema cannot."""
 
 
 def accepts(kind, document):

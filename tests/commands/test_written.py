@@ -1,4 +1,4 @@
-"""`trace show` reads every file of steps that ultrafolio writes, and no other."""
+"""`trace show` reads every file of steps that ultrafolio writes, and refuses other files."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The shipped suite, bound to both engines; the engines against each other; and that its cases can fail."""
+"""The conformance suite over both engines; the engines against each other; every case can fail."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from ultrafolio.conformance.suite import (
     build,
     check_walk,
     inconsistency,
+    system_of,
     walk,
-    walked,
 )
 from ultrafolio.engine import load
 from ultrafolio.model import properties
@@ -61,9 +61,9 @@ class Suite:
     @pytest.mark.parametrize("preset", EVERY)
     def test_walks_are_consistent(self, engine: Engine, preset: str) -> None:
         for name in SCENARIOS:
-            check_walk(engine, walked(name, preset), 7, 300, safe=preset in SAFE)
+            check_walk(engine, system_of(name, preset), 7, 300, safe=preset in SAFE)
 
-    def test_what_it_hands_out_is_the_callers(self, engine: Engine) -> None:
+    def test_the_caller_may_change_a_returned_state(self, engine: Engine) -> None:
         system = build("per-page", [0], ["exported"], vcpu=[{}])
         before = pack(system.state)
         engine.load(system.state)
@@ -97,19 +97,19 @@ def pair() -> tuple[Engine, Engine]:
 def test_the_engines_agree_to_the_byte(pair: tuple[Engine, Engine], policy: str) -> None:
     for name in SCENARIOS:
         for seed in (1, 2):
-            agree(*pair, walked(name, POLICIES[policy]), seed, 350)
+            agree(*pair, system_of(name, POLICIES[policy]), seed, 350)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(SCENARIOS)), st.sampled_from(sorted(POLICIES)), st.integers(0, 2**32 - 1))
 def test_the_engines_agree_on_any_walk(pair: tuple[Engine, Engine], name: str, policy: str, seed: int) -> None:
-    agree(*pair, walked(name, POLICIES[policy]), seed, 300)
+    agree(*pair, system_of(name, POLICIES[policy]), seed, 300)
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(SCENARIOS)), st.sampled_from(SAFE), st.integers(0, 2**32 - 1))
 def test_safe_presets_stay_safe_on_any_walk(name: str, preset: str, seed: int) -> None:
-    check_walk(Interpreter(), walked(name, preset), seed, 400, safe=True)
+    check_walk(Interpreter(), system_of(name, preset), seed, 400, safe=True)
 
 
 def test_the_walks_take_every_step_of_the_model() -> None:
@@ -117,19 +117,19 @@ def test_the_walks_take_every_step_of_the_model() -> None:
     for policy in POLICIES.values():
         for name in SCENARIOS:
             for seed in range(2):
-                taken |= {s.pc for s in walk(Interpreter(), walked(name, policy), seed, 400) if s.outcome > 0}
+                taken |= {s.pc for s in walk(Interpreter(), system_of(name, policy), seed, 400) if s.outcome > 0}
     assert sorted(RULES[pc].name for pc in set(RULES) - taken) == []
 
 
 def test_equal_seeds_are_equal_walks() -> None:
-    system = walked("busy-host", "split")
+    system = system_of("busy-host", "split")
     one, two, other = ([str(s) for s in walk(Interpreter(), system, seed, 200)] for seed in (5, 5, 6))
     assert one == two != other
 
 
-# ----------------------------------------------------------------------------------- every case can turn red
+# ------------------------------------------------------------------------------------------ every case can fail
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_broken_rule_turns_its_cases_red(name: str) -> None:
+def test_a_broken_rule_fails_its_cases(name: str) -> None:
     changed, red = MUTANTS[name]
     engine = Interpreter(load.mutant(changed), name)
     for case in red:
@@ -137,7 +137,7 @@ def test_a_broken_rule_turns_its_cases_red(name: str) -> None:
             BY_NAME[case].run(engine)
 
 
-def test_every_case_has_a_broken_rule_that_turns_it_red() -> None:
+def test_every_case_has_a_broken_rule_that_fails_it() -> None:
     red = {case for _, cases in MUTANTS.values() for case in cases}
     assert sorted(set(BY_NAME) - red) == []
 
@@ -149,7 +149,7 @@ def test_engines_that_differ_do_not_agree() -> None:
     for engine, says in ((clears_early, "differ in bytes"), (denies, r"vcpu-run.* says")):
         with pytest.raises(AssertionError, match=says):
             for seed in range(10):
-                agree(Interpreter(), engine, walked("busy-host", "per-page"), seed, 400)
+                agree(Interpreter(), engine, system_of("busy-host", "per-page"), seed, 400)
 
 
 def test_a_busy_call_is_undone_and_made_again() -> None:
@@ -209,7 +209,7 @@ def test_unsafe_presets_are_seen_by_the_invariant() -> None:
     engine = Interpreter(load.mutant(changed))
     with pytest.raises(AssertionError, match="broke property 1"):
         for seed in range(10):
-            check_walk(engine, walked("busy-host", "per-page"), seed, 400, safe=True)
+            check_walk(engine, system_of("busy-host", "per-page"), seed, 400, safe=True)
     assert properties.PROPERTIES[1].startswith("no I/O")
 
 

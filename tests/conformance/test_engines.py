@@ -39,7 +39,7 @@ def test_compiled_equals_interpreted(policy, order):
     ],
     ids=["iomap", "early", "two-guests", "transfer", "fail"],
 )
-def test_compiled_equals_interpreted_in_odd_corners(extra):
+def test_compiled_equals_interpreted_for_rare_options(extra):
     for policy in ("split-writeback", "import-lock", "whole-folio-literal"):
         axes = {"policy": policy, "order": 2, "duration_us": 1500, **BUSY, **extra}
         assert ran(compiled(), **axes) == ran(interpreted(), **axes)

@@ -1,4 +1,4 @@
-"""Walking the state graph: paths mean what the checker means, refusals name their guard, questions are read safely."""
+"""Walks of the state graph: paths equal those of the checker, refusals name their guard, expressions are safe."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The explorer in headless Chromium, as a person would use it: served, and as a file opened from disk."""
+"""The explorer's page in headless Chromium: served, and as a file opened from disk."""
 
 import json
 import re

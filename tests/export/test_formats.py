@@ -1,4 +1,4 @@
-"""What other programs read of a verdict: ITF, Mermaid, TAP, and trace files that are certified again."""
+"""Verdicts as ITF, Mermaid and TAP, and trace files that are certified again."""
 
 import itertools
 import json
@@ -135,7 +135,7 @@ def test_mermaid_is_well_formed(results, name):
     assert any("held by" in line for line in lines) == bool(worst.wait)
 
 
-def test_mermaid_calls_the_ultravisor_and_shows_what_came_of_it(results):
+def test_mermaid_shows_ultravisor_calls_and_their_outcomes(results):
     text = formats.mermaid(results["hangs"], results["hangs"].worst)
     assert "    H->>U: virtio 1 accessible-export page 1\n    Note over U: page 1 SECURE to EXPORTED\n" in text
     assert "G->>H: vcpu 0 touch page 1: FAULT" in text and "D->>H: virtio 1 device-start" in text
@@ -269,7 +269,7 @@ TAMPERED = {
     "another state": ("hangs", lambda f: f["states"].__setitem__(2, "00"), "leads to another state"),
     "a cycle that does not close": ("hangs", lambda f: cut(f, 20), "the claim fails: the cycle does not close"),
     "a cycle that is not fair": ("livelock", lambda f: f["claim"].update(number=1), "the claim fails"),
-    "a rest that is none": ("hangs", lambda f: cut(f, 10), "the claim fails: a fair step is enabled"),
+    "a rest that is none": ("hangs", lambda f: cut(f, 10), "the cycle is empty, but fair steps are enabled"),
     "a waiter that does not wait": ("rests", lambda f: f["claim"].update(number=1), "actor 1 is not waiting there"),
     "a waiter that is not there": ("hangs", lambda f: f["claim"].update(number=7), "there is no actor 7"),
     "another property": ("unsafe", lambda f: f["claim"].update(number=1), "does not break property 1"),
@@ -295,7 +295,7 @@ MALFORMED = {
     "an unknown field": (lambda f: f.update(pth=[]), "'pth'", "path"),
     "a missing field": (lambda f: f.pop("path"), "'path' is missing", "a list of integers"),
     "a negative step": (lambda f: f["path"].__setitem__(0, -1), "path", "integers from 0"),
-    "a step too many": (lambda f: f["steps"].append(""), "steps", "one for each of the 23"),
+    "a step too many": (lambda f: f["steps"].append(""), "steps", "one for each step of path, in all 23"),
     "a loop outside": (lambda f: f.update(loop=99), "loop", "from 0 to 23"),
     "no loop": (lambda f: f.pop("loop"), "loop", "from 0 to 23"),
     "a loop of a property": (lambda f: f["claim"].update(kind="property"), "loop", "has no loop"),

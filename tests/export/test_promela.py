@@ -1,4 +1,4 @@
-"""A second opinion that nobody here tuned: SPIN runs the exported rules and counts the same states and edges."""
+"""SPIN runs the exported rules and counts the same states, edges and violations as the checker."""
 
 import re
 import shutil
@@ -115,7 +115,7 @@ def made(name, policy):
 
 
 class Counts(NamedTuple):
-    """What exploring says: distinct states, edges, edges on which a property breaks, and which ones do."""
+    """The counts of an exploration: distinct states, edges, edges that break a property, and which properties."""
 
     states: int
     edges: int
@@ -189,11 +189,11 @@ def always_ends(system, vcpu):
     is strongly fair; a state in which no fair step is enabled may be repeated for ever.
     """
     states, edges = graph(system)
-    return not haunted(edges, {key for key, state in states.items() if state.actor[vcpu]["op"] != NOTHING})
+    return not has_fair_cycle(edges, {key for key, state in states.items() if state.actor[vcpu]["op"] != NOTHING})
 
 
-def haunted(edges, pending):
-    """Whether a fair cycle, or rest, lies within the states `pending`."""
+def has_fair_cycle(edges, pending):
+    """Whether the states `pending` contain a fair cycle, or a state that enables no fair step."""
     inside = {key: [e[2] for e in edges[key] if e[2] in pending] for key in pending}
     for cycle in components(pending, inside):
         fair = [(key, e) for key in cycle for e in edges[key] if RULES[e[1]].fair]
@@ -201,7 +201,7 @@ def haunted(edges, pending):
         if any(len({key for key, e in fair if e[0] == t}) == len(cycle) for t in {e[0] for _, e in fair} - taken):
             continue
         starving = {key for key, e in fair if e[0] not in taken and RULES[e[1]].fairness == STRONG}
-        if not starving or haunted(edges, cycle - starving):
+        if not starving or has_fair_cycle(edges, cycle - starving):
             return True
     return False
 

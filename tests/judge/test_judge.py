@@ -1,4 +1,4 @@
-"""The rules against the kernel's own C, where the trees of 6.1 and 6.12 are."""
+"""The rules agree with the kernel's C, if the trees of 6.1 and 6.12 are present."""
 
 import functools
 import re

@@ -1,4 +1,4 @@
-"""Trees that lack something, carry a fix, or were changed: what the judge says of them."""
+"""The judge's results for trees that lack a function, have a fix, or were changed."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Each property fails: under a policy, a bug of a kernel, or a rule broken on purpose. None of them is vacuous."""
+"""Each property is violated under a policy, a bug of a kernel, or a broken rule: none is vacuous."""
 
 import pytest
 

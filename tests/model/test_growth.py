@@ -1,4 +1,4 @@
-"""Nothing is dropped where the rules grow: each engine honours a new entry of a table, or the import says no."""
+"""A new entry of a model table is honoured by each engine, or the import fails."""
 
 import json
 import os
@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 LAST = PROPERTIES_END
 """The number of the property that is added."""
 MOST = (1 << (WORD_BITS - STEP_PROPERTY)) - 1
-"""The properties that a remembered step of the checker can name."""
+"""Most properties that fit into the property field of a memoised step."""
 
 
 def ran(folder, full):
-    """What the program says of a copy."""
+    """Returns the JSON object that growth_program prints for a copy."""
     paths = [folder, ROOT / "tests/support", ROOT / "benchmarks", ROOT]
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests/support" / "growth_program.py"), *(["--full"] if full else [])],
@@ -157,7 +157,7 @@ def unheard_word(copy):
 
 
 def fact(said, instead_of='takers="vcpu"'):
-    """An edit: one more rule that says this of itself."""
+    """Returns an edit that adds a rule with this fact."""
 
     def edit(copy):
         copy.number(LAYOUT, "DEAD", "KICK", before="DEAD")
@@ -281,8 +281,8 @@ REFUSED = {
     "a kind that folding does not know": (unfolded_kind, "not know kicker", len(ACTOR_KINDS) + 1, "WORKERS"),
     "a choice without a field": (grown_copies.add_choice, "kick reaches no rule", None, "CFG"),
     "a field that nobody sets": (grown_copies.add_cfg, "nobody sets kick", len(CFG.names) + 1, "SET_BESIDE"),
-    # so many that the place of their numbers is too small
-    "properties": (many_properties, "property in a remembered step", MOST + 1, "check/search/packing.py"),
+    # more than the field of their numbers can hold
+    "properties": (many_properties, "property in a memoised step", MOST + 1, "check/search/packing.py"),
     "outcomes": (many_outcomes, "outcomes that an event may name", 128, "EVENT"),
     "reasons to wait": (many_waits, "reasons to wait, a bit each", 64, "RELEASES"),
     "rules": (many_rules, "rules that task.pc may name", 256, "TASK"),
@@ -293,7 +293,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory):
-    """What importing says, by name; nothing of the package as it is."""
+    """Returns the error of the import by name of the edit; "" for the unchanged package."""
     folders = {name: tmp_path_factory.mktemp("refused") for name in ["unchanged", *REFUSED]}
     for name, folder in folders.items():
         copy = Copy(folder)
@@ -313,7 +313,7 @@ def test_the_package_as_it_is_can_be_imported(refusals):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_import_says_what_outgrew_its_place(refusals, name):
+def test_the_import_names_what_does_not_fit(refusals, name):
     _, what, there, widen = REFUSED[name]
     said = refusals[name].splitlines()
     assert said[0].startswith("Outgrown: ") and what in said[0], refusals[name]

@@ -1,4 +1,4 @@
-"""What each rule says of itself is what it does: who takes it, which call it makes, what it sleeps for, its cost."""
+"""The facts of each rule match its behaviour: takers, ultravisor call, what it sleeps for, cost."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""docs/rules.md is what the rules say now, and says it of every rule, property and page state."""
+"""docs/rules.md is up to date, and has every rule, property and page state."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The scenario corpus: each file tells its story and comes out as its [expect] table says, under every policy."""
+"""Each shipped scenario is complete, and its verdicts equal its [expect] table under every policy."""
 
 import re
 
@@ -14,7 +14,7 @@ PAIRS = [(name, policy) for name in PATHS for policy in story(name).expect]
 
 
 @pytest.mark.parametrize(("name", "policy"), PAIRS)
-def test_it_comes_out_as_expected(name, policy):
+def test_the_verdict_is_the_expected_one(name, policy):
     assert differences(checked(name, policy), story(name).expect) == []
 
 

@@ -1,4 +1,4 @@
-"""What must come out (model.md §8), in the simulator, with numbers."""
+"""The expected results of model.md §8 in the simulator, with numbers."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""`ultrafolio check --vary`: what a size makes of a scenario, the first that fails, where a limit ends a series."""
+"""`ultrafolio check --vary`: the verdict per size of a scenario, the first size that fails, the end of a series at a
+limit."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""No part looks where it may not: every rule reads and writes only its own sections, and what crosses the walls."""
+"""Access rights: every rule reads and writes only the sections of its own part, with listed exceptions."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The README's figures: the counts agree with what they count, and a wrong or missing figure is found."""
+"""The README's figures: the counts are right, and a wrong or missing figure is found."""
 
 import importlib.util
 import re

@@ -157,6 +157,7 @@ def test_shipped_files_are_found_by_name_from_any_folder(tmp_path):
     bin_.mkdir()
     (bin_ / "ultrafolio").symlink_to(Path(sys.executable).with_name("ultrafolio"))
     assert shell("ultrafolio check 03-virtio --policy per-page", tmp_path).returncode == 0
+    assert shell("ultrafolio explore 03-virtio --policy per-page --path 1", tmp_path).returncode == 0
     assert (
         shell(
             "ultrafolio init my-lab && cd my-lab && ultrafolio check scenarios/03-virtio.toml --policy per-page",

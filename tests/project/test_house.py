@@ -1,4 +1,4 @@
-"""The house rules that a machine can hold: lint, types, layers, sizes, no leftovers, no addresses."""
+"""Rules of the code: lint, types, layers, sizes of files, no TODO, no addresses of package registries."""
 
 import re
 import subprocess
@@ -25,6 +25,10 @@ def test_lint():
     tool("ruff", "check", ".")
 
 
+def test_format():
+    tool("ruff", "format", "--check", ".")
+
+
 def test_types():
     tool("mypy")
 
@@ -36,14 +40,16 @@ def test_layers():
 
 
 def code_lines(file):
+    """Lines of code, without docstrings, comments and imports."""
     text = re.sub(r'"""(?:.|\n)*?"""', "", file.read_text())
+    text = re.sub(r"^(?:from|import) [^(\n]*(?:\((?:.|\n)*?\))?", "", text, flags=re.MULTILINE)
     return sum(1 for line in text.split("\n") if line.strip() and not line.strip().startswith("#"))
 
 
 def test_the_rules_stay_short():
     model = ROOT / "src/ultrafolio/model"
     files = [model / "layout.py", model / "properties.py", *model.glob("rules/*.py")]
-    assert len(files) > 10 and sum(code_lines(file) for file in files) < 1300
+    assert len(files) > 10 and sum(code_lines(file) for file in files) < 1280
 
 
 @pytest.mark.parametrize("file", [f for f in WRITTEN if f.endswith(SOURCES)])

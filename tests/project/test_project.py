@@ -1,8 +1,12 @@
-"""What the project says of itself agrees: the version in four files, the licence, the files that CONTRIBUTING names."""
+"""The project's metadata agree: the version in four files, the licence, the files that CONTRIBUTING names."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+
+import yaml
 
 import ultrafolio
 
@@ -46,3 +50,40 @@ def _defined(word):
     """Whether a module or a test defines the name at its top level."""
     files = [*(ROOT / "src/ultrafolio").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
     return any(re.search(rf"^{word}\b", file.read_text(), re.MULTILINE) for file in files)
+
+
+def test_the_hooks_before_a_commit_are_local_and_run_what_the_tests_run():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["repo"] for repo in hooks] == ["local"]
+    entries = {hook["id"]: hook for hook in hooks[0]["hooks"]}
+    assert set(entries) == {"ruff-check", "ruff-format", "mypy", "lint-imports"}
+    for hook in entries.values():
+        program = hook["entry"].split()[0]
+        assert hook["language"] == "system" and Path(sys.executable).with_name(program).exists()
+
+
+def test_cover_is_passed_on_as_options_of_pytest_cov(tmp_path):
+    """`uf` with a Python that prints its arguments."""
+    copy, venv = tmp_path / "uf", tmp_path / ".venv"
+    for name in ("uf", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (venv / "bin").mkdir(parents=True)
+    program = venv / "bin/python"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    wanted = "cat pyproject.toml constraints.txt | cksum"
+    stamp = subprocess.run(wanted, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    (venv / ".stamp").write_text(stamp)
+    said = [
+        subprocess.run(["sh", str(copy), "test", *words], capture_output=True, text=True, check=True).stdout.split()
+        for words in (["--cover", "tests/a.py", "-k", "x"], ["tests/a.py"])
+    ]
+    cover = ["--cov", "--cov-report=term-missing"]
+    assert said == [["-m", "pytest", "-n", "auto", *cover, "tests/a.py", "-k", "x"],
+                    ["-m", "pytest", "-n", "auto", "tests/a.py"]]  # fmt: skip
+
+
+def test_coverage_has_no_threshold():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]
+    assert settings["run"]["source"] == ["src/ultrafolio", "services", "workers"]
+    assert "fail_under" not in settings["report"]

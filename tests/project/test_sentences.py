@@ -1,4 +1,4 @@
-"""Sentences of README and docs that say what the [expect] tables, or a rule, say: each is held against it."""
+"""Sentences of README and docs about [expect] tables or rules agree with these."""
 
 import re
 from pathlib import Path

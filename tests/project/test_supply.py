@@ -1,4 +1,4 @@
-"""What is installed: every package by version and hash, direct and indirect, and the tools that look for weaknesses."""
+"""Pinned packages: each has a version and hashes, direct or indirect; and the tools that look for weaknesses."""
 
 import re
 import tomllib

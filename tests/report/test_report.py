@@ -1,4 +1,4 @@
-"""Reports: what is computed from a store, against naive recomputation; and the rows that these tests are made of."""
+"""Reports: the numbers computed from a store equal a naive computation; and the rows for these tests."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from rich.console import Console
 
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.nouns import plural
 from ultrafolio.report import aggregate, costs, draw, findings, style, tables
 from ultrafolio.report.page import write_report
 from ultrafolio.report.store import MIX, Results
 from ultrafolio.report.terminal import terminal_table
 from ultrafolio.sim.cell import COLUMNS, bucket_edges
-from ultrafolio.sim.loop import shown_livelock
+from ultrafolio.sim.measures import shown_livelock
 
 ARROW = {"int": pa.int64(), "str": pa.string(), "ints": pa.list_(pa.int64())}
 PLAN = """
@@ -262,7 +263,7 @@ def test_the_answer_says_who_hung_where_and_who_did_not(tmp_path: Path) -> None:
     told = texts["violated", "whole-folio"]
     assert told.startswith("violated property 3 (a page that is shared") and told.endswith("in 1 of 6 runs.")
     assert ("held", "per-page and split") in texts
-    assert any("In 1 runs an unshare waited" in f.text for f in found.findings if f.kind == "note")
+    assert any("In 1 run an unshare waited" in f.text for f in found.findings if f.kind == "note")
 
 
 def test_order_spans_and_lists() -> None:
@@ -275,8 +276,8 @@ def test_order_spans_and_lists() -> None:
 def test_unchecked_runs_and_failures_are_told(tmp_path: Path) -> None:
     rows = [row(1, check=False), row(2, check=True), failed("Boom: x", seed=3, check=True)]
     texts = [f.text for f in findings.notes(Results(make(tmp_path / "s", rows, plan="")))]
-    assert "In 1 runs the properties were not checked (check = false)." in texts
-    assert "1 of 3 cells failed and take no part in any number." in texts
+    assert "In 1 run the properties were not checked (check = false)." in texts
+    assert "1 of 3 cells failed; what failed takes no part in any number." in texts
 
 
 def test_a_livelock_is_told_as_what_the_checker_has_shown(tmp_path: Path) -> None:
@@ -306,12 +307,12 @@ def test_policies_stand_in_the_plans_order_and_tables_count_as_told(tmp_path: Pa
     results = Results(make(tmp_path / "s", rows))
     assert results.policy.values == ("whole-folio", "per-page", "split")
     table = tables.hang_table(results)
-    assert table.rows[2] == ["split", "FL 9/9 (70–100)", "FL 9/9 (70–100)"]
-    assert table.rows[1] == ["per-page", "0/9 (0–30)", "0/9 (0–30)"]
+    assert table.rows[2] == ["split", "FL 9/9 (70–100 %)", "FL 9/9 (70–100 %)"]
+    assert table.rows[1] == ["per-page", "0/9 (0–30 %)", "0/9 (0–30 %)"]
 
 
 def test_violations_are_counted_by_property(noise: tuple[Path, list[Row]]) -> None:
     table = tables.property_table(Results(noise[0]))
     for number, cells in enumerate(table.rows):
         mine = [r["broken"][number] for r in noise[1] if r["policy"] == table.columns[2]]
-        assert cells[2] == (f"{sum(mine)} in {sum(n > 0 for n in mine)} runs" if any(mine) else "0")
+        assert cells[2] == (f"{sum(mine)} in {plural(sum(n > 0 for n in mine), 'run')}" if any(mine) else "0")

@@ -15,8 +15,9 @@ from test_report import make, row
 from ultrafolio.commands.report import report as report_command
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.report import compare, importance
-from ultrafolio.report.first import first_screen, half_width, matrix_cell
+from ultrafolio.report.first import first_screen, matrix_cell
 from ultrafolio.report.page import write_report
+from ultrafolio.report.share import half_width
 from ultrafolio.report.store import Results
 
 SHOWN = "(s) => [...document.querySelectorAll(s)].filter(e => e.checkVisibility()).map(e => e.getBoundingClientRect())"
@@ -138,7 +139,7 @@ def test_a_comparison_names_what_changed_and_writes_nothing(store, tmp_path):
     other = make(tmp_path / "other", rows(hang=0), PLAN)
     answer = CliRunner().invoke(report_command, ["--compare", str(store), str(other)])
     assert answer.exit_code == 0 and "whole-folio, order 1: hung 2/4 (15–85 %) -> 0/4 (0–49 %)" in answer.output
-    assert "91 of 100 points are the same in both" in answer.output and not (other / "report.html").exists()
+    assert "the same in both: 91 of 100 points" in answer.output and not (other / "report.html").exists()
     lines = CliRunner().invoke(report_command, ["--compare", "--json", str(store), str(other)]).output.splitlines()
     assert sum(json.loads(line)["change"] == "within chance" for line in lines) == 9
     assert compare.change((0, 90), (90, 90)) == "clear" and compare.change((0, 0), (1, 2)) == "only right"

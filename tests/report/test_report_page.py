@@ -1,4 +1,4 @@
-"""Report pages: whole, safe, reproducible and accessible, and what is said about bad input."""
+"""Report pages: complete, safe, reproducible and accessible; errors for bad input."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import pytest
 from cluster_driver import DONE, REFUSED, Driven
 from running_cluster import running
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import EXPORTED, NON_SECURE, PINNED_SHARED, SECURE, SHARED
+from ultrafolio.model.layout import EXPORTED, NON_SECURE, PAGE_SIZE, PINNED_SHARED, SECURE, SHARED
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2, ultravisor_pb2
@@ -15,7 +15,6 @@ from ultrafolio.state.sections import decode_meta
 from ultrafolio.uvcall import image, uvcb
 from ultrafolio.uvcall.calls import CALLS
 
-PAGE = 4096
 RING, REBOOT = 2, 3
 MEMORY = {
     "title": "a guest to boot",
@@ -24,7 +23,7 @@ MEMORY = {
     "virtio": [{"page": 7, "starts": 9}],
     "reboot": [{"starts": 9}],
 }
-IMAGE = os.urandom(4 * PAGE)
+IMAGE = os.urandom(4 * PAGE_SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def boot(it, plain=IMAGE, page=0, request="", actor=0):
 
 def sealed(it, plain=IMAGE, page=0):
     key = it.cluster.ultravisor.HostKey(ultravisor_pb2.HostKeyRequest()).key
-    return image.seal(plain, [key], page * PAGE)
+    return image.seal(plain, [key], page * PAGE_SIZE)
 
 
 def create(it, header, cpus=2):
@@ -60,7 +59,7 @@ def create(it, header, cpus=2):
 
 def unpack(it, tweak, data, page=0, offset=0):
     it.cluster.host.Unpack(host_mm_pb2.UnpackRequest(group=it.group, page=page, image=data, tweak=tweak, offset=offset))
-    for at in range(len(data) // PAGE):
+    for at in range(len(data) // PAGE_SIZE):
         assert it.touch(0, page + at).outcome == DONE
 
 
@@ -91,21 +90,21 @@ def states(it):
 @pytest.mark.parametrize("page", [0, 2])
 def test_a_guest_boots_and_reads_its_image(it, policy, page):
     it.lay("boot", policy, MEMORY)
-    plain, before = os.urandom(4 * PAGE), laboratory_handle(it.group, 0)
+    plain, before = os.urandom(4 * PAGE_SIZE), laboratory_handle(it.group, 0)
     booted = boot(it, plain, page)
     assert (booted.outcome, booted.pages) == (DONE, 4) and booted.configuration not in (0, before)
     assert (booted.answer.call, booted.answer.rc, booted.answer.interception) == ("enter", 1, 0)
-    read = [it.touch(1, page + at, length=PAGE) for at in range(4)]
+    read = [it.touch(1, page + at, length=PAGE_SIZE) for at in range(4)]
     assert b"".join(one.data for one in read) == plain and not any(one.exceptions for one in read)
     for at in range(4):
         assert it.host_sees(page + at).exception == 0x3D
     assert states(it)[page : page + 4] == [SECURE] * 4 and states(it)[7] == NON_SECURE
-    assert execute(it, "import", guest_handle=before, gaddr=7 * PAGE) == (1, 0x20)
-    assert execute(it, "import", guest_handle=booted.configuration, gaddr=7 * PAGE) == (0, 1)
+    assert execute(it, "import", guest_handle=before, gaddr=7 * PAGE_SIZE) == (1, 0x20)
+    assert execute(it, "import", guest_handle=booted.configuration, gaddr=7 * PAGE_SIZE) == (0, 1)
 
 
-def test_what_is_on_its_way_is_no_plain_text(it):
-    """The host holds the image before it is unpacked, and never a byte of it in the clear."""
+def test_the_host_never_holds_plain_text(it):
+    """The host has the image before it is unpacked, only as cipher text."""
     made = sealed(it)
     assert create(it, made.header).answer.rc == 1
     it.cluster.host.Unpack(host_mm_pb2.UnpackRequest(group=it.group, image=made.pages, tweak=made.tweak))
@@ -117,18 +116,18 @@ def test_the_life_of_a_booted_guest(it):
     """Share, pin, export and import, unshare, reboot: by its real handle, and the image's bytes come back."""
     assert boot(it).outcome == DONE
     assert it.share(0, 1).outcome == DONE
-    assert it.host_sees(1).data == IMAGE[PAGE : 2 * PAGE]
+    assert it.host_sees(1).data == IMAGE[PAGE_SIZE : 2 * PAGE_SIZE]
     assert it.share(1, 7).outcome == DONE and it.configure(RING, 7).outcome == DONE
     assert states(it)[7] == PINNED_SHARED and states(it)[1] == SHARED
     assert it.unshare(0, 1).outcome == DONE
     origin = origin_of(it)
-    assert execute(it, "export", paddr=origin + 2 * PAGE) == (0, 1) and states(it)[2] == EXPORTED
-    assert it.host_sees(2).data != IMAGE[2 * PAGE : 3 * PAGE]
-    assert it.touch(0, 2, length=PAGE).data == IMAGE[2 * PAGE : 3 * PAGE]
+    assert execute(it, "export", paddr=origin + 2 * PAGE_SIZE) == (0, 1) and states(it)[2] == EXPORTED
+    assert it.host_sees(2).data != IMAGE[2 * PAGE_SIZE : 3 * PAGE_SIZE]
+    assert it.touch(0, 2, length=PAGE_SIZE).data == IMAGE[2 * PAGE_SIZE : 3 * PAGE_SIZE]
     assert it.reboot(REBOOT).outcome == DONE
     assert states(it) == [NON_SECURE] * 8
     assert it.touch(0, 3, length=8).data == bytes(8)
-    assert start(it) == ("enter", 1, 0x70)  # its prefix area is gone with the rest
+    assert start(it) == ("enter", 1, 0x70)  # its prefix area is destroyed too
     assert it.touch(0, 0).outcome == it.touch(0, 1).outcome == DONE
     assert start(it) == ("enter", 1, 0)
 
@@ -141,11 +140,11 @@ def test_a_guest_is_destroyed_and_booted_again(it):
     assert execute(it, "import", guest_handle=first.configuration, gaddr=0) == (1, 0x20)
     second = boot(it, IMAGE[::-1])
     assert second.outcome == DONE and second.configuration != first.configuration
-    assert it.touch(0, 0, length=PAGE).data == IMAGE[::-1][:PAGE]
+    assert it.touch(0, 0, length=PAGE_SIZE).data == IMAGE[::-1][:PAGE_SIZE]
 
 
 def test_two_guests_in_one_address_space(it):
-    """Each its own image under its own key and handle; neither reads the other's, and one goes without the other."""
+    """Each has its own image, key and handle; neither reads the other's pages; one is destroyed alone."""
     two = MEMORY | {"vcpu": [{"guest": 0}, {"guest": 1}], "virtio": []}
     it.lay("boot", "import-lock", two)
     guests = [boot(it, plain, 4 * n, actor=n) for n, plain in enumerate((IMAGE, IMAGE[::-1]))]
@@ -153,14 +152,14 @@ def test_two_guests_in_one_address_space(it):
     assert it.state().uv["owner"].tolist() == [0] * 4 + [1] * 4
     assert execute(it, "import", guest_handle=guests[1].configuration, gaddr=0) == (1, 0x111)
     assert destroy(it) == 1 and states(it) == [NON_SECURE] * 4 + [SECURE] * 4
-    assert it.touch(1, 5, length=PAGE).data == IMAGE[::-1][PAGE : 2 * PAGE]
+    assert it.touch(1, 5, length=PAGE_SIZE).data == IMAGE[::-1][PAGE_SIZE : 2 * PAGE_SIZE]
 
 
 def test_an_image_of_one_page(it):
-    booted = boot(it, IMAGE[:PAGE], 3)
+    booted = boot(it, IMAGE[:PAGE_SIZE], 3)
     assert (booted.outcome, booted.pages) == (DONE, 1) and states(it)[3:6] == [SECURE, SECURE, NON_SECURE]
     assert destroy(it) == 1
-    booted = boot(it, IMAGE[:PAGE], 7)
+    booted = boot(it, IMAGE[:PAGE_SIZE], 7)
     assert (booted.outcome, booted.answer.interception) == (REFUSED, 0x70) and states(it) == [NON_SECURE] * 8
 
 
@@ -169,9 +168,9 @@ def test_a_boot_that_is_repeated_happens_once(it):
     assert first == again and first.outcome == DONE
 
 
-def test_a_boot_left_behind_is_begun_anew(it):
+def test_an_interrupted_boot_is_restarted(it):
     create(it, sealed(it).header)
-    assert boot(it).outcome == DONE and it.touch(0, 3, length=PAGE).data == IMAGE[3 * PAGE :]
+    assert boot(it).outcome == DONE and it.touch(0, 3, length=PAGE_SIZE).data == IMAGE[3 * PAGE_SIZE :]
 
 
 ALIEN = [
@@ -197,17 +196,18 @@ def flipped(data, at):
 
 IMAGES = {
     "as it is": lambda it, made: unpack(it, made.tweak, made.pages),
-    "flipped byte": lambda it, made: unpack(it, made.tweak, flipped(made.pages, 2 * PAGE + 5)),
+    "flipped byte": lambda it, made: unpack(it, made.tweak, flipped(made.pages, 2 * PAGE_SIZE + 5)),
     "another key": lambda it, made: unpack(it, made.tweak, sealed(it).pages),
     "another tweak": lambda it, made: unpack(it, made.tweak ^ 1, made.pages),
-    "a page missing": lambda it, made: unpack(it, made.tweak, made.pages[: 3 * PAGE]),
-    "a page too many": lambda it, made: unpack(it, made.tweak, made.pages + bytes(PAGE)),
+    "a page missing": lambda it, made: unpack(it, made.tweak, made.pages[: 3 * PAGE_SIZE]),
+    "a page too many": lambda it, made: unpack(it, made.tweak, made.pages + bytes(PAGE_SIZE)),
     "pages exchanged": lambda it, made: unpack(
-        it, made.tweak, made.pages[PAGE : 2 * PAGE] + made.pages[:PAGE] + made.pages[2 * PAGE :]
+        it, made.tweak, made.pages[PAGE_SIZE : 2 * PAGE_SIZE] + made.pages[:PAGE_SIZE] + made.pages[2 * PAGE_SIZE :]
     ),
     "elsewhere": lambda it, made: unpack(it, made.tweak, made.pages, 4),
     "out of order": lambda it, made: [
-        unpack(it, made.tweak, made.pages[at * PAGE : (at + 1) * PAGE], at, at * PAGE) for at in (0, 2, 1, 3)
+        unpack(it, made.tweak, made.pages[at * PAGE_SIZE : (at + 1) * PAGE_SIZE], at, at * PAGE_SIZE)
+        for at in (0, 2, 1, 3)
     ],
     "touched too early": lambda it, made: [it.touch(0, 1), unpack(it, made.tweak, made.pages)],
 }
@@ -215,7 +215,7 @@ IMAGES = {
 
 @pytest.mark.parametrize("how", IMAGES)
 def test_verify_knows_the_image(it, how):
-    """Whatever the host does to the image, the guest does not run on it (rc 0x112), and is not entered."""
+    """After any change of the image by the host, verify fails (rc 0x112), and the guest is not entered."""
     made = sealed(it)
     guest = create(it, made.header)
     IMAGES[how](it, made)
@@ -227,7 +227,7 @@ def test_verify_knows_the_image(it, how):
 
 
 def test_busy_while_it_unpacks(it):
-    """An unpack that is answered busy or partial is issued again by the touch that repeats."""
+    """The repeated touch repeats an unpack that was answered busy or partial."""
     for cc in (2, 3):
         inject = ultravisor_pb2.InjectRequest(command=CALLS["unpack"].command, count=1, condition_code=cc)
         it.cluster.ultravisor.Inject(inject)
@@ -238,12 +238,12 @@ def test_busy_while_it_unpacks(it):
 
 
 def test_pages_are_unpacked_between_create_and_start_only(it):
-    """Before, and after: what the host would put there is for no guest, or too late."""
+    """Before there is no guest; after it is too late."""
     for when in ("before", "after"):
         with pytest.raises(InputError) as caught:
             it.cluster.host.Unpack(host_mm_pb2.UnpackRequest(group=it.group, image=IMAGE))
         assert caught.value.reason == "NOT_BOOTING" and (when == "after" or boot(it).outcome == DONE)
-    assert it.touch(0, 0, length=PAGE).data == IMAGE[:PAGE]
+    assert it.touch(0, 0, length=PAGE_SIZE).data == IMAGE[:PAGE_SIZE]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_misuse(it, change, reason):
         ("CreateGuest", host_mm_pb2.CreateGuestRequest(cpus=249)),
         ("CreateGuest", host_mm_pb2.CreateGuestRequest(cpus=1, vm=1)),
         ("Unpack", host_mm_pb2.UnpackRequest(image=b"x")),
-        ("Unpack", host_mm_pb2.UnpackRequest(image=bytes(PAGE), page=8)),
+        ("Unpack", host_mm_pb2.UnpackRequest(image=bytes(PAGE_SIZE), page=8)),
         ("Unpack", host_mm_pb2.UnpackRequest()),
     ],
 )

@@ -1,4 +1,4 @@
-"""Rounds of faults in which also the store's clock jumps, and clients vanish; and the books are right."""
+"""Rounds of faults, also of the store's clock and of clients; each step is recorded once."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def rounds(folder, seed, number, faults):
 
 @pytest.fixture(autouse=True)
 def hung(monkeypatch):
-    """Every cluster has a group in which whoever touches waits; what is done to it is lawful in the end."""
+    """Every cluster has a group in which every touch waits; the validator accepts its stream at the end."""
     plain = chaos_rounds.cluster_at
 
     @chaos_rounds.contextmanager
@@ -39,7 +39,7 @@ def hung(monkeypatch):
 
 
 def test_the_clock_jumps_and_clients_vanish(tmp_path):
-    """The seed is one whose five rounds move the clock both ways, lose a client and kill a part."""
+    """The five rounds of this seed move the clock both ways, lose a client and kill a part."""
     assert rounds(tmp_path, 21, 5, chaos_rounds.OF_THE_WORLD | KILLS)["steps"] > 50
 
 

@@ -1,4 +1,4 @@
-"""The cluster does what the interpreter does: conformance cases and scenarios, step by step over gRPC and Redis."""
+"""The cluster agrees with the interpreter: conformance cases and scenarios, step by step over gRPC and Redis."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ QUICK = [(file, list(PRESETS)[n % len(PRESETS)]) for n, file in enumerate(SCENAR
 
 @pytest.fixture(scope="module")
 def where(tmp_path_factory):
-    """A cluster; in the end the validator has to accept everything that was done to it."""
+    """A cluster; at the end the validator must accept all its streams."""
     with running(tmp_path_factory.mktemp("c")) as where:
         yield where
         store = RedisStore(where["redis"], "admin")
@@ -38,7 +38,7 @@ def engine(where):
 
 
 def long_ones(case):
-    """Cases that walk thousands of steps, which here are calls; the scenarios below walk some under every policy."""
+    """Whether a case has thousands of steps, each a call here; the scenarios below run some under every policy."""
     return pytest.param(case, marks=pytest.mark.slow) if case.name in LONG else case
 
 

@@ -1,4 +1,4 @@
-"""The compose project for real, from a clean clone: up, a script of the seed, a sweep, sudden ends, down."""
+"""The compose project, from a clean clone: up, a script of the seed, a sweep, kills, down."""
 
 import json
 import os
@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[2]
 PROJECT = f"ultrafolio-test-{os.getpid()}"
 # free ports of loopback instead of the usual ones
 PORTS = {"LAB_PORT": "", "WEB_PORT": "", "PROMETHEUS_PORT": "", "GRAFANA_PORT": ""}
-# the builds of a busy machine included
+# includes the build on a busy machine
 LONGEST_S = 1500
 
 
 def missing():
-    """Why there can be no containers here; None where there can."""
+    """Returns why containers cannot run here, None if they can."""
     if not shutil.which("docker"):
         return "docker is not installed"
     for words in (["info"], ["compose", "version"]):
@@ -101,13 +101,13 @@ def test_the_project_comes_up_and_works(compose):
     )
     assert (summary["computed"], summary["failed"]) == (40, 0)
 
-    # what was acknowledged survives sudden ends of everything
+    # acknowledged writes survive kills of all containers
     compose("kill", "--signal", "KILL")
     compose("up", "--wait", "--scale", "worker=2")
     client(compose, "python", "examples/seed_virtio.py", "/keys/admin/where.json")
     assert len(validated(compose)) == 2
 
-    # a stranger to the cluster's authority and to its Redis gets no answer
+    # a client without a certificate and a password gets no answer
     client(compose, "python", "-m", "services.common.probe", "guest:50051", code=1)
     unnamed = "import redis; redis.Redis('redis').ping()"
     client(compose, "python", "-c", unnamed, code=1)

@@ -1,4 +1,4 @@
-"""Every panel of the dashboard, asked of a real Prometheus that scrapes a running cluster with a sweep in its queue."""
+"""Every query of the dashboard, on a real Prometheus that scrapes a running cluster with a sweep in its queue."""
 
 import json
 import re
@@ -30,14 +30,14 @@ PATIENCE_S = 60
 
 
 def sweep_metrics(redis):
-    """The collector of workers.metrics at a port of its own."""
+    """The collector of workers.metrics on a separate port."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Sweeps(Redis.from_url(redis)))
     return start_http_server(0, "127.0.0.1", registry=registry)[0]
 
 
 def configured(folder, targets):
-    """The shipped configuration, but that there is no DNS here that knows who there is."""
+    """The shipped configuration with fixed targets instead of DNS."""
     said = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     for job in said["scrape_configs"]:
         job.pop("dns_sd_configs", None)
@@ -50,7 +50,7 @@ def configured(folder, targets):
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory):
-    """Its address, while the cluster works, refuses, waits and has a sweep that nobody computes."""
+    """Its address, while the cluster works, refuses, waits and has a sweep without workers."""
     folder = tmp_path_factory.mktemp("dashboard")
     with running(folder / "cluster") as where, socket.socket() as free:
         (folder / "where.json").write_text(json.dumps(where))
@@ -86,7 +86,7 @@ def prometheus(tmp_path_factory):
 
 
 def ask(address, expression):
-    """What Prometheus answers to an instant query: [(labels, value)]."""
+    """Returns Prometheus' answer to an instant query: [(labels, value)]."""
     query = urllib.parse.urlencode({"query": expression})
     try:
         with urllib.request.urlopen(f"http://{address}/api/v1/query?{query}", timeout=10) as answer:

@@ -1,4 +1,4 @@
-"""What docker-compose.yml and deploy/ say, held against the schemas, the settings and the code, without any engine."""
+"""docker-compose.yml and deploy/, compared with the schemas, the settings and the code, without an engine."""
 
 import json
 import re
@@ -11,11 +11,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from services.common.serve import ROLE
 from services.common.settings import read
 from services.launcher.keys import hand_out
 from ultrafolio.state.acl import RIGHTS
-from ultrafolio.sweep.distributed.job import QUEUE
+from ultrafolio.state.roles import ROLE_OF_SERVICE
+from ultrafolio.sweep.distributed.broker import QUEUE
 
 ROOT = Path(__file__).parents[2]
 BASE, OVERLAYS = ROOT / "deploy/k8s/base", ROOT / "deploy/k8s/overlays"
@@ -75,7 +75,7 @@ def one(kind, name):
 
 
 def known(manifest):
-    """Hold one object against its schema; unknown fields are errors."""
+    """Validate one object with its schema; unknown fields are errors."""
     if manifest["apiVersion"].startswith("keda.sh/"):
         jsonschema.validate(manifest["spec"], KEDA[manifest["kind"]])
     else:
@@ -99,7 +99,7 @@ def test_a_wrong_manifest_is_not():
 
 
 def environment(name):
-    """The variables of a Deployment as its container sees them; what a secret or the pod gives stands in as text."""
+    """Returns the variables of a Deployment's container; values from a secret or the pod are placeholders."""
     container = PODS[name]["containers"][0]
     values = dict(one("ConfigMap", "settings")["data"]) if container.get("envFrom") else {}
     given = {entry["name"]: entry.get("value") for entry in container.get("env", ())}
@@ -115,7 +115,7 @@ def test_a_service_reads_what_it_is_given(name):
     for variables in (environment(name), COMPOSE[name]["environment"]):
         settings = settings_of(variables)
         assert (settings.port, settings.metrics_port, settings.tls, settings.host) == (50051, 9464, "/keys", "0.0.0.0")
-        role = ROLE[SERVICES[name]]
+        role = ROLE_OF_SERVICE[SERVICES[name]]
         assert settings.redis_password_file == f"/keys/{role}.password"
     container = PODS[name]["containers"][0]
     page = {"page": 8080} if name == "lab" else {}
@@ -137,7 +137,7 @@ def test_secrets_are_those_that_are_made(tmp_path):
     hand_out(tmp_path)
     made = {f"{folder.name}-keys": {file.name for file in folder.iterdir()} for folder in tmp_path.iterdir()}
     for name, pod in PODS.items():
-        role = ROLE.get(SERVICES.get(name, ""), name)
+        role = ROLE_OF_SERVICE.get(SERVICES.get(name, ""), name)
         for volume in pod["volumes"]:
             if "secret" in volume:
                 assert volume["secret"]["secretName"] == f"{role}-keys" and f"{role}-keys" in made
@@ -146,7 +146,7 @@ def test_secrets_are_those_that_are_made(tmp_path):
     wanted = [source["secretKeyRef"] for source in sources if "secretKeyRef" in source]
     wanted += one("TriggerAuthentication", "queue")["spec"]["secretTargetRef"]
     assert len(wanted) == 3 and all(secret["key"] in made[secret["name"]] for secret in wanted)
-    # nobody but the administrator is given another's password; the lab is the keeper, too
+    # only the administrator gets others' passwords; the lab also gets the keeper's
     for folder in ("ultravisor", "host", "guest", "lab", "worker"):
         passwords = {file.read_text().strip() for file in (tmp_path / folder).glob("*.password")}
         others = {(tmp_path / "admin" / f"{u}.password").read_text().strip() for u in (*RIGHTS, "admin") if u != folder}
@@ -187,14 +187,14 @@ def test_a_container_may_do_little(name):
     for port in part.get("ports", ()):
         assert port.startswith("127.0.0.1:")
     words = json.dumps(part)
-    # no socket of the engine, no URL with a password, no password in the open
+    # no socket of the engine, no URL with a password, no plain password
     assert "docker.sock" not in words and not re.search(r'://[^/"]*@', words)
     assert not [name for name in part.get("environment", {}) if name.endswith(("PASSWORD", "SECRET", "TOKEN"))]
     volumes = {volume.split(":")[0] for volume in part.get("volumes", ())}
     assert ("keys-admin" in volumes) == (name in ("keys", "client", "chaos"))
 
 
-def test_the_image_runs_as_nobody_special():
+def test_the_image_runs_as_an_unprivileged_user():
     text = (ROOT / "deploy/Dockerfile").read_text()
     assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["10001:10001"]
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().split("\n") if line.startswith("!")}
@@ -211,7 +211,7 @@ def selected(selector, labels):
 
 
 def allowed(source, target, port):
-    """Whether the policies let pods called `source` reach pods called `target`: both ends must agree."""
+    """Whether the policies let pods named `source` reach pods named `target`: both sides must allow it."""
 
     def agree(direction, whose, peer_of, other):
         for policy in (m["spec"] for m in MANIFESTS if m["kind"] == "NetworkPolicy"):
@@ -227,7 +227,7 @@ def allowed(source, target, port):
     return agree("egress", source, "to", target) and agree("ingress", target, "from", source)
 
 
-def test_those_who_must_talk_may_and_nobody_else():
+def test_policies_allow_only_the_needed_connections():
     must = set()
     for name in PODS:
         addresses = [v for k, v in environment(name).items() if k in ("ULTRAFOLIO_ULTRAVISOR", "ULTRAFOLIO_HOST_MM")]
@@ -281,7 +281,7 @@ def test_an_overlay_renders(overlay):
     assert {m["metadata"]["name"] for m in rendered if m["kind"] == "Deployment"} >= {*SERVICES, "worker"}
 
 
-def test_the_dashboard_asks_for_metrics_that_there_are():
+def test_the_dashboard_queries_existing_metrics():
     board = json.loads((ROOT / "deploy/grafana/dashboards/ultrafolio.json").read_text())
     source = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())
     assert {panel["datasource"]["uid"] for panel in board["panels"]} == {source["datasources"][0]["uid"]}

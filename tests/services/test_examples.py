@@ -1,4 +1,4 @@
-"""The example scripts tell what they promise, and the guide's commands run as they stand, on one cluster."""
+"""The example scripts print the promised lines, and the guide's commands run unchanged, on one cluster."""
 
 import json
 import os
@@ -51,7 +51,7 @@ TOLD = {
         "done, and reads zeros",
     ],
 }
-"""What each script prints, in this order."""
+"""Lines of each script's output, in order."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def in_order(text, wanted):
 
 
 @pytest.mark.parametrize("name", TOLD)
-def test_a_script_tells_its_story(where, name):
+def test_a_script_prints_its_lines(where, name):
     done = script(name, where)
     assert done.returncode == 0, done.stderr
     in_order(done.stdout, TOLD[name])
@@ -104,7 +104,7 @@ def test_a_script_without_a_cluster_starts_one():
         (("scenarios/03-virtio.toml", "split", "scenarios/03-virtio.toml"), "what `python -m services --json` printed"),
     ],
 )
-def test_what_is_wrong_with_the_words(words, says):
+def test_bad_arguments(words, says):
     done = script("lay_out", *words)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
 
@@ -119,14 +119,14 @@ def test_a_taken_name(where):
 # ------------------------------------------------------------------------------------------------------- the guide
 @pytest.fixture
 def copy(tmp_path):
-    """A folder like a checkout, in which the guide's own files can be written."""
+    """A folder like a checkout, in which the guide can write its files."""
     for name in ("scenarios", "services", "examples", "traces"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
 
 def shell(command, folder):
-    """The command as a shell runs it in the project's environment; one that ends with & goes on."""
+    """Run a command in a shell in the project's environment; one that ends with & runs on."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     words = ["sh", "-c", "exec " + command.removesuffix("&") if command.endswith("&") else command]
     return subprocess.Popen(

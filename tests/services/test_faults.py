@@ -1,4 +1,4 @@
-"""A part that dies, an answer that is lost, a holder that comes back: every step stands once, in both stores."""
+"""A part dies, an answer is lost, a holder returns: every step is applied once, in both stores."""
 
 import random
 import re
@@ -12,7 +12,7 @@ import pytest
 import chaos_rounds
 from services.common.groups import Groups
 from store_faults import Breakable, Crash, InMemory, InRedis
-from ultrafolio.conformance.suite import SCENARIOS, walked
+from ultrafolio.conformance.suite import SCENARIOS, system_of
 from ultrafolio.model.layout import EXPORTED, IDLE_PC, PINNED_SHARED, UV_OK
 from ultrafolio.model.rule import RULES
 from ultrafolio.redis_server import Server
@@ -32,7 +32,7 @@ def server():
 
 @pytest.fixture(params=["memory", "redis"])
 def places(request):
-    """Where groups are kept: lease in milliseconds -> stores that share one place."""
+    """A function: lease in milliseconds -> stores of the roles on one server."""
     server = request.getfixturevalue("server") if request.param == "redis" else None
     return lambda lease_ms: InRedis(server.url, lease_ms) if server else InMemory(lease_ms)
 
@@ -45,9 +45,9 @@ RING, WRITEBACK = 1, 2
 
 @pytest.fixture
 def stores(places, tmp_path):
-    """Per role the store's commit on a group that is laid out, with a short lease."""
+    """Per role the store's commit on a laid-out group, with a short lease."""
     engine = Breakable(places(LEASE_MS).stores, tmp_path)
-    engine.load(walked("ring", "per-page").state)
+    engine.load(system_of("ring", "per-page").state)
     return Roles(engine)
 
 
@@ -75,7 +75,7 @@ def lease_over():
     time.sleep(LEASE_MS / 1000 + 0.02)
 
 
-def test_a_turn_that_nobody_took_part_in_is_void_after_its_lease(stores):
+def test_a_turn_with_an_empty_journal_is_void_after_its_lease(stores):
     assert stores.host(1, take=TAKE["host"]).status == "done"
     held = stores.guest(1)
     assert (held.status, held.turn.role) == ("held", "host") and 0 < held.wait <= LEASE_MS
@@ -106,7 +106,7 @@ def test_a_turn_with_results_waits_for_its_role_and_is_finished_once(stores):
     assert stores.events() == [b"step"]
 
 
-def test_a_part_that_is_asked_twice_for_the_same_place_acts_once(stores):
+def test_a_repeated_journal_index_acts_once(stores):
     stores.host(1, take=TAKE["host"])
     first = stores.ultravisor(1, token="token", patches=WRITE["ultravisor"], journal=(0, b"first"))
     second = stores.ultravisor(
@@ -132,9 +132,9 @@ def test_a_request_keeps_its_answer_per_role(stores):
 
 
 def left_behind(engine, actor):
-    """A guest that dies in the middle of configuring its ring, when the host has taken part already."""
+    """A guest dies while it configures its ring, after the host has committed its part."""
     for at in range(1, 20):
-        engine.load(walked("ring", "per-page").state)
+        engine.load(system_of("ring", "per-page").state)
         engine.faults.arm(at, after=True)
         with pytest.raises(Crash):
             engine.burst("guest", actor, 1, 0, most=1, request="configure")
@@ -162,7 +162,7 @@ def test_another_role_waits_until_the_dead_holders_role_is_back(places, tmp_path
 def test_a_paused_holder_finds_its_step_done_by_another_process(places, tmp_path):
     """Two hosts; the first is paused after the ultravisor has acted, until the second has adopted the turn."""
     engine = Breakable(places(LEASE_MS).stores, tmp_path)
-    engine.load(walked("ring", "per-page").state)
+    engine.load(system_of("ring", "per-page").state)
     acted, go_on = threading.Event(), threading.Event()
 
     def paused(*asked):
@@ -187,7 +187,7 @@ def test_a_paused_holder_finds_its_step_done_by_another_process(places, tmp_path
 
 
 def test_a_request_under_its_own_left_turn_waits_for_the_lease(places, tmp_path):
-    """The thread stands at the host already, but the step that took it there is not finished: that is no "nothing"."""
+    """The thread is at the host, but the step that passed it there is not finished: the answer may not be empty."""
     engine = Breakable(places(5 * LEASE_MS).stores, tmp_path)
     left_behind(engine, RING)
     engine.start()
@@ -196,7 +196,7 @@ def test_a_request_under_its_own_left_turn_waits_for_the_lease(places, tmp_path)
     accept(engine)
 
 
-def test_a_service_looks_after_what_its_role_left_behind(places, tmp_path, monkeypatch):
+def test_a_service_finishes_abandoned_turns_of_its_role(places, tmp_path, monkeypatch):
     engine = Breakable(places(0).stores, tmp_path)
     left_behind(engine, RING)
     engine.start()
@@ -211,9 +211,9 @@ def test_a_service_looks_after_what_its_role_left_behind(places, tmp_path, monke
 
 
 def test_who_finishes_a_turn_is_told_whose_it_was(places, tmp_path):
-    """So that a thread which its process left in the middle, with a folio locked, can be run on."""
+    """So that the abandoned thread, which holds a folio lock, can be resumed."""
     engine = Breakable(places(0).stores, tmp_path)
-    engine.load(walked("ring", "per-page").state)
+    engine.load(system_of("ring", "per-page").state)
     acted, told = engine.ask, []
 
     def dies(*asked):
@@ -238,8 +238,8 @@ def test_who_finishes_a_turn_is_told_whose_it_was(places, tmp_path):
 
 # --------------------------------------------------------------------------------------------- contents of pages
 def marked(engine):
-    """The system `ring`, with something in its second page, which is then exported: it lies in its second frame."""
-    engine.load(walked("ring", "per-page").state)
+    """The system `ring`, with data in its second page, which is then exported to its second frame."""
+    engine.load(system_of("ring", "per-page").state)
     data = bytes(range(256)) * 16
     assert not engine.pages.access(0, [(1, 0, 0, data)])[0].exception
     assert engine.pages.call("uv_export", [1]).code == UV_OK
@@ -299,9 +299,9 @@ def accept(engine):
 
 
 def crash_everywhere(place, folder, system, seed, bursts):
-    """Bursts of random threads. Each is done once undisturbed, then again from the same start with a fault at every
-    call that it makes: before the call takes effect or after, and with the faulty process dead or still alive.
-    Returns how many faults there were."""
+    """Bursts of random threads. Each runs once without a fault, then again from the same state with a fault at each of
+    its calls: before or after the call takes effect, with the faulty process dead or alive. Returns the number of
+    faults."""
     engine, generator, faults = Breakable(place.stores, folder), random.Random(seed), 0
     engine.load(system.state)
     actor = 0
@@ -345,13 +345,13 @@ def crash_everywhere(place, folder, system, seed, bursts):
 @pytest.mark.parametrize("preset", ["per-page", "import-lock", "whole-folio-literal"])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_crash_at_every_call(tmp_path, name, preset):
-    faults = crash_everywhere(InMemory(0), tmp_path, walked(name, preset), 1, 40)
+    faults = crash_everywhere(InMemory(0), tmp_path, system_of(name, preset), 1, 40)
     assert faults > 100
 
 
 @pytest.mark.parametrize("name", ["ring", "faults"])
 def test_a_crash_at_every_call_with_redis(server, tmp_path, name):
-    assert crash_everywhere(InRedis(server.url, 0), tmp_path, walked(name, "per-page"), 2, 12) > 100
+    assert crash_everywhere(InRedis(server.url, 0), tmp_path, system_of(name, "per-page"), 2, 12) > 100
 
 
 # ------------------------------------------------------------------------------------------------- a real cluster
@@ -359,17 +359,17 @@ GROUPS = (("ring", "per-page"), ("busy-host", "import-lock"), ("two-guests", "pe
 
 
 BACK_S, SLACK = 5.0, 3
-"""The service's promise, and how often over a machine may take that runs other tests at the same time."""
+"""Seconds until clients get answers again, and the factor for a machine that runs other tests."""
 
 
 def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos_rounds.FAULTS):
-    """Rounds under load: one fault each, until every client got answers again. New groups every `fresh` rounds."""
+    """Rounds under load: one fault each, then wait until every client gets answers. New groups every `fresh` rounds."""
     generator, figures = random.Random(seed), {"steps": 0, "rounds": 0, "slowest start": 0.0, "slowest return": 0.0}
     with chaos_rounds.cluster_at(folder) as cluster, cluster.client() as client:
         for first in range(0, rounds, fresh):
             loads = []
             for name, preset in GROUPS:
-                group, system = f"{name}-{first}", walked(name, preset)
+                group, system = f"{name}-{first}", system_of(name, preset)
                 client.lay_out(group, system)
                 actors = list(range(len(system.choices)))
                 loads += [chaos_rounds.Load(client, group, system, actors[n::2], generator.random()) for n in range(2)]
@@ -401,7 +401,7 @@ def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos_rounds.FAULTS)
 
 
 def test_a_cluster_under_faults(tmp_path):
-    """The seed is one whose six rounds kill every part once, pause one and lose answers."""
+    """The six rounds of this seed kill every part once, pause one and lose answers."""
     assert rounds_of_faults(tmp_path, 304, 6)["steps"] > 100
 
 
@@ -412,7 +412,7 @@ def test_a_cluster_under_faults_for_long(tmp_path):
 
 def test_device_pins_and_page_contents_outlive_every_part(tmp_path):
     with chaos_rounds.cluster_at(tmp_path) as cluster, cluster.client() as client:
-        client.lay_out("g", walked("ring", "per-page"))
+        client.lay_out("g", system_of("ring", "per-page"))
         data = bytes(range(256)) * 16
         wrote = guest_pb2.TouchRequest(group="g", actor=0, page=1, data=data, request_id=request_id())
         configured = guest_pb2.ConfigureRequest(group="g", actor=RING, page=0, request_id=request_id())

@@ -1,4 +1,4 @@
-"""The ultravisor call as a whole: any bytes are answered, nothing changes on a refusal, donated storage stays apart."""
+"""The ultravisor call: every block gets an answer, a refusal changes nothing, donated storage never overlaps."""
 
 import itertools
 import random
@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from services.ultravisor.machine_state import GIB, MIB, PAGE, RESET_ASKED, Machine, Storage, decode, inject, laboratory
+from services.ultravisor.machine_state import GIB, MIB, RESET_ASKED, Machine, Storage, decode, inject, laboratory
 from services.ultravisor.sie import diagnose_308, enter
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import EXPORTED, MAPPED, SECURE, SHARED, UNMAPPED, UV_BUSY, UV_INTEGRITY
+from ultrafolio.model.layout import EXPORTED, MAPPED, PAGE_SIZE, SECURE, SHARED, UNMAPPED, UV_BUSY, UV_INTEGRITY
 from ultrafolio.uvcall.calls import BY_COMMAND, CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
 from ultrafolio.uvcall.uvcb import pack, unpack
 from ultravisor_harness import (
@@ -43,9 +43,9 @@ def created():
 def booted():
     bench = Bench()
     guest, cpu = bench.booted()
-    bench.ok("share", guest, paddr=PAGE)
-    bench.ok("import", guest_handle=guest, gaddr=2 * PAGE)
-    bench.ok("export", paddr=PAGES_AT + 2 * PAGE)
+    bench.ok("share", guest, paddr=PAGE_SIZE)
+    bench.ok("import", guest_handle=guest, gaddr=2 * PAGE_SIZE)
+    bench.ok("export", paddr=PAGES_AT + 2 * PAGE_SIZE)
     return bench, guest, cpu
 
 
@@ -53,7 +53,7 @@ STAGES = {"fresh": fresh, "created": created, "booted": booted}
 
 
 def judge(bench, block, caller):
-    """Execute, and hold the answer to what any answer must be. The pages may change with cc 0 only."""
+    """Execute a block and check the answer's invariants. Pages may change with cc 0 only."""
     before, kept, pages = bench.machine, bench.machine.encode(), bench.pages.snapshot()
     answer = bench.firmware.execute(before, block, caller, operand=SEALED.header)
     assert before.encode() == kept
@@ -89,7 +89,7 @@ def test_any_bytes_are_answered(stage, block, as_guest, command):
 
 
 def mutated(choose, block):
-    """A valid block with something wrong: bits, bytes, a number, its length, its command, cut or longer."""
+    """Returns a valid block with a fault: bits, bytes, a number, its length, its command, truncated or extended."""
     data = bytearray(block)
     for _ in range(choose.randint(1, 3)):
         kind = choose.randrange(6)
@@ -100,7 +100,9 @@ def mutated(choose, block):
             data[at] = choose.choice((0, 1, 0x7F, 0x80, 0xFF))
         elif kind == 2 and len(data) >= 0x20:
             at = choose.randrange(0x18, len(data) - 7, 8)
-            value = choose.choice((0, PAGE - 1, PAGE, INIT["stor_origin"], 4 * GIB, 1 << 63, -PAGE, -1)) % (1 << 64)
+            value = choose.choice(
+                (0, PAGE_SIZE - 1, PAGE_SIZE, INIT["stor_origin"], 4 * GIB, 1 << 63, -PAGE_SIZE, -1)
+            ) % (1 << 64)
             data[at : at + 8] = value.to_bytes(8, "big")
         elif kind == 3:
             data[:2] = (max(0, len(data) + choose.choice((-8, -1, 1, 8)))).to_bytes(2, "big")
@@ -124,7 +126,7 @@ def test_fuzzed_blocks_harm_nothing(thousands):
 
 
 def test_a_valid_block_of_every_call_is_executed_somewhere():
-    """What the fuzz mutates is valid: each block succeeds in one of the stages or after the call it needs."""
+    """The blocks that the fuzz mutates are valid: each succeeds in a stage, or after the call that it needs."""
     done = set()
     for make in STAGES.values():
         for name in CALLS:
@@ -140,7 +142,7 @@ def test_a_valid_block_of_every_call_is_executed_somewhere():
             if name in ("verify", "unpack"):
                 bench.execute(pack("set_parameters", guest_handle=guest, **HEADER))
             if name == "verify":
-                for offset in (0, PAGE):
+                for offset in (0, PAGE_SIZE):
                     where = {"gaddr": offset, "tweak": SEALED.tweak, "offset": offset}
                     bench.execute(pack("unpack", guest_handle=guest, **where))
             if name == "pin":
@@ -179,7 +181,7 @@ def test_a_handle_beside_one_in_use_is_passed_over():
 
 
 # The life cycle at random, over few places, so that storages meet.
-PLACES = st.integers(-2, 40).map(lambda n: 2 * GIB + 128 * MIB + n * 8 * PAGE)
+PLACES = st.integers(-2, 40).map(lambda n: 2 * GIB + 128 * MIB + n * 8 * PAGE_SIZE)
 
 
 class Life(RuleBasedStateMachine):
@@ -195,7 +197,7 @@ class Life(RuleBasedStateMachine):
         self.bench.machine = answer.machine
         self.seen.add((name, answer.cc))
 
-    @rule(base=PLACES, variable=PLACES, sca=PLACES, size=st.sampled_from([PAGE, MIB, 20 * MIB]))
+    @rule(base=PLACES, variable=PLACES, sca=PLACES, size=st.sampled_from([PAGE_SIZE, MIB, 20 * MIB]))
     def create_configuration(self, base, variable, sca, size):
         self.send(
             "create_configuration",
@@ -260,7 +262,7 @@ def test_a_block_too_long_is_refused(name):
 
 
 def test_pages_that_are_busy():
-    """The pages' own busy is a condition code, and the block is issued again as it is."""
+    """Busy of a page is a condition code; the block can be repeated unchanged."""
     bench, guest, _ = booted()
     bench.pages.pin = lambda page: UV_BUSY
     block = pack("pin", paddr=PAGES_AT)
@@ -274,16 +276,16 @@ def test_page_calls_in_words_of_rc():
     state = bench.pages.state
     state.pt[3].present = UNMAPPED
     for name in ("import", "unpin"):
-        bench.refused(0x10A, name, guest_handle=guest, gaddr=3 * PAGE)
-        bench.refused(0x10A, name, guest_handle=guest, gaddr=9 * PAGE)
-        bench.refused(0x101, name, guest_handle=guest, gaddr=PAGE + 1)
+        bench.refused(0x10A, name, guest_handle=guest, gaddr=3 * PAGE_SIZE)
+        bench.refused(0x10A, name, guest_handle=guest, gaddr=9 * PAGE_SIZE)
+        bench.refused(0x101, name, guest_handle=guest, gaddr=PAGE_SIZE + 1)
         bench.refused(0x101, name, guest_handle=guest, gaddr=42 * MIB)
-    answer = bench.execute(pack("share", paddr=3 * PAGE), guest)
+    answer = bench.execute(pack("share", paddr=3 * PAGE_SIZE), guest)
     assert (answer.interruption, answer.machine) == (0x11, bench.machine)
     state.pt[3].present = MAPPED
     state.mm[2].altered = 1
-    bench.refused(0x112, "import", guest_handle=guest, gaddr=2 * PAGE)
-    assert bench.execute(pack("import", guest_handle=guest, gaddr=2 * PAGE)).result == UV_INTEGRITY
+    bench.refused(0x112, "import", guest_handle=guest, gaddr=2 * PAGE_SIZE)
+    assert bench.execute(pack("import", guest_handle=guest, gaddr=2 * PAGE_SIZE)).result == UV_INTEGRITY
     other = bench.ok("create_configuration", **ANOTHER)["guest_handle"]
     bench.refused(0x111, "import", guest_handle=other, gaddr=0)
     bench.refused(0x111, "unpack", guest_handle=guest, gaddr=0)  # its image is verified
@@ -293,7 +295,7 @@ def test_page_calls_in_words_of_rc():
 
 
 def test_numbers_of_guests():
-    """The next by default, never one that was given before: its pages may be there still. Or the one asked for."""
+    """By default the next, never a used one, whose pages may exist; or the requested one."""
     bench = Bench()
     bench.ok("initialise", **INIT)
     first = bench.ok("create_configuration", **CONFIGURATION)["guest_handle"]
@@ -344,7 +346,7 @@ def test_life_of_an_image():
     bench.refused(0x111, "verify", guest_handle=guest)
     bench.ok("set_parameters", guest_handle=guest, **HEADER)
     bench.refused(0x111, "set_parameters", guest_handle=guest, **HEADER)
-    for offset in (0, 0, PAGE):  # the same page again, as after a lost answer, is the same page
+    for offset in (0, 0, PAGE_SIZE):  # the same page again, as after a lost answer, is the same page
         bench.refused(0x112, "verify", guest_handle=guest)
         bench.ok("unpack", guest_handle=guest, gaddr=offset, tweak=SEALED.tweak, offset=offset)
     bench.ok("cpu_set_state", cpu_handle=cpu, state=CPU_LOAD)
@@ -376,10 +378,10 @@ def test_reset_waits_for_every_processor():
 
 
 def test_a_laboratory_machine_runs_page_calls():
-    machine = laboratory({77: (0, Storage(0, 8 * PAGE)), 99: (1, Storage(0, 8 * PAGE))})
+    machine = laboratory({77: (0, Storage(0, 8 * PAGE_SIZE)), 99: (1, Storage(0, 8 * PAGE_SIZE))})
     bench = Bench(machine)
-    bench.ok("import", guest_handle=99, gaddr=PAGE)
-    bench.ok("share", 99, paddr=PAGE)
+    bench.ok("import", guest_handle=99, gaddr=PAGE_SIZE)
+    bench.ok("share", 99, paddr=PAGE_SIZE)
     bench.refused(0x20, "import", guest_handle=78, gaddr=0)
     assert (bench.pages.state.uv[1].owner, bench.pages.state.uv[1].state) == (1, SHARED)
     assert not machine.donated(0) and not machine.donated(4 * GIB - 1) and decode(machine.encode()) == machine
@@ -397,7 +399,7 @@ def test_a_laboratory_machine_runs_page_calls():
         lambda machine: decode(b"\x00"),
     ],
 )
-def test_misuse_is_told(wrong):
+def test_misuse_is_refused(wrong):
     with pytest.raises(InputError):
         wrong(Machine())
 

@@ -1,4 +1,4 @@
-"""Cells on the live cluster: the services take the simulator's steps and end in its state; a difference is told."""
+"""Cells on the live cluster: the services take the simulator's steps and end in its state; a difference is reported."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_a_cell_takes_the_same_steps_to_the_same_state(cluster, policy):
     assert done == follow.Followed(120, "")
 
 
-def test_a_difference_is_told_where_it_is(cluster, monkeypatch):
+def test_a_difference_is_reported_at_its_step(cluster, monkeypatch):
     cell = resolve(CELL | {"policy": "per-page"}, Path())
     start, steps = follow.recorded(cell, Path())
     wrong = [*steps[:9], steps[9]._replace(outcome=OK if steps[9].outcome != OK else SUCCESS)]

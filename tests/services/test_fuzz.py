@@ -1,4 +1,4 @@
-"""Hostile requests to every method, and hostile plans and scenarios: refused in words, within bounds, and all go on."""
+"""Hostile requests to every method, and hostile plans and scenarios: refused in words, within bounds."""
 
 import random
 import re
@@ -35,12 +35,12 @@ LIMITS_MIB = {"ultravisor": 512, "host_mm": 512, "guest": 512, "lab": 2048}
 """As in docker-compose.yml."""
 ROLES = ("lab", "host", "guest", "guest:0", "device")
 EVERY = 200
-"""Messages between two looks at the parts."""
+"""Messages between two checks of the parts."""
 SHORT_S = 2.0
 
 
 def send(channel, method, messages):
-    """The status of a call whose request is these bytes, or whose requests."""
+    """Returns the status of a call with these bytes as its request or requests."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     try:
         if method.client_streaming:
@@ -58,7 +58,7 @@ def send(channel, method, messages):
 
 
 def changed(choose, data):
-    """The bytes of a message with something wrong in a tenth of all cases: the framing is valid otherwise."""
+    """Returns a message's bytes, in a tenth of all cases with a damaged framing."""
     if not data or choose.random() < 0.9:
         return data
     at = choose.randrange(len(data))
@@ -66,7 +66,7 @@ def changed(choose, data):
 
 
 def asked_shortly(lab, slowest):
-    """Each part answers a short call; how long the slowest took."""
+    """Each part answers a short call. Returns the seconds of the slowest."""
     calls = (lambda: lab.ultravisor.HostKey(ultravisor_pb2.HostKeyRequest(), timeout=60),
              lambda: lab.host.Explain(host_mm_pb2.ExplainRequest(group="fuzzed"), timeout=60),
              lambda: lab.guest.Touch(guest_pb2.TouchRequest(group="nobody"), timeout=60),
@@ -82,7 +82,7 @@ def asked_shortly(lab, slowest):
 
 
 def fuzz(folder, seed, number):
-    """Send so many messages; {codes, MiB per part, the slowest short call}."""
+    """Send `number` messages. Returns {codes, MiB per part, seconds of the slowest short call}."""
     choose, codes, slowest = random.Random(seed), {}, 0.0
     with running(folder) as where, Cluster.at(where) as lab:
         group = ""
@@ -137,7 +137,7 @@ SNIPPETS = [
 
 
 def mutant(choose, text, others):
-    """A text with one to four things wrong."""
+    """Returns a text with one to four faults."""
     for _ in range(choose.randrange(1, 5)):
         at, to = sorted(choose.randrange(len(text) + 1) for _ in range(2))
         to = min(to, at + 40)
@@ -157,7 +157,7 @@ def mutant(choose, text, others):
 
 
 def refused(read, texts, choose, number):
-    """How many mutants are refused, each with an InputError; how many are taken."""
+    """Returns the numbers of mutants refused, each with an InputError, and accepted."""
     counts = [0, 0]
     for _ in range(number):
         text = mutant(choose, choose.choice(texts), texts)
@@ -179,7 +179,7 @@ def plans(folder, seed, number):
 
 
 def tried(jobs, text):
-    """A plan as the lab takes it, without making it a job."""
+    """Check a plan as the lab does, without making it a job."""
     folder = jobs._folder / "0123456789abcdef"
     jobs._tried(text, folder)
     folder.rmdir()

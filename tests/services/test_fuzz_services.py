@@ -1,4 +1,4 @@
-"""Whatever is sent to a service, it answers clearly and goes on; nothing is harmed by what it refuses."""
+"""A service answers every message and runs on; a refused message changes nothing."""
 
 import random
 from functools import partial
@@ -35,7 +35,7 @@ NOT_CLEAR = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
 
 @pytest.fixture(scope="module")
 def where(tmp_path_factory):
-    """A cluster; in the end it is SERVING, and the validator accepts what was done to every group."""
+    """A cluster; at the end it is SERVING, and the validator accepts the stream of every group."""
     with running(tmp_path_factory.mktemp("c")) as where:
         yield where
         assert all(serving(address) for address in addresses(where).values())
@@ -60,7 +60,7 @@ def addresses(where):
 
 # ------------------------------------------------------------------------------------------- control blocks
 def judge(bench, block, caller):
-    """Execute, and hold the answer to what any answer must be: changed state with cc 0 only. Whether it was refused."""
+    """Execute a block and check the answer: state changes with cc 0 only. Returns whether it was refused."""
     before, pages = bench.machine, bench.pages.snapshot()
     answer = bench.execute(block, caller)
     if answer.interruption or answer.interception or answer.cc > 1:
@@ -78,7 +78,7 @@ def judge(bench, block, caller):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_fuzzed_blocks_harm_nothing(clusters, seed):
-    """1,000 in all, of hosts and guests: valid blocks with something wrong, or with nothing left of them."""
+    """1,000 blocks of hosts and guests: valid ones with a fault, and random bytes."""
     choose, refused = random.Random(seed), 0
     for _ in range(5):
         bench = ServiceBench(clusters)
@@ -98,7 +98,7 @@ def test_more_fuzzed_blocks(clusters, seed):
 
 # ------------------------------------------------------------------------------------------------- messages
 def send(channel, method, data):
-    """The code that a message of these bytes is answered with; OK too."""
+    """Returns the status code for a message of these bytes, OK included."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     kind = channel.unary_stream if method.name == "RunWorkload" else channel.unary_unary
     try:
@@ -112,7 +112,7 @@ def send(channel, method, data):
 
 
 def filled(choose, shape, group):
-    """A message with something in every field: small numbers, large ones, a group that is there or not."""
+    """Returns a message with every field set: small or large numbers, an existing or unknown group."""
     message = shape()
     for field in shape.DESCRIPTOR.fields:
         if choose.random() < 0.2:
@@ -147,7 +147,7 @@ def _value(choose, field, group):
 
 @pytest.fixture(scope="module")
 def fuzzed(clusters):
-    """A group that nobody has to be able to explain afterwards: the laboratory may put anything into one."""
+    """A group that is not validated: the laboratory may put any state into it."""
     clusters["lab"].lay_out_state("fuzzed", blank(8, 2, 1), [], "a group to be fuzzed")
     return "fuzzed"
 
@@ -155,7 +155,7 @@ def fuzzed(clusters):
 @pytest.mark.parametrize(("name", "method"), METHODS, ids=lambda value: getattr(value, "name", value))
 @pytest.mark.parametrize("role", ["lab", "guest:0"])
 def test_messages_of_any_kind(where, fuzzed, name, method, role):
-    """Garbage, cut short, and well-formed nonsense: a clear status or an answer, never a defect."""
+    """Random bytes, truncated and well-formed messages: a status or an answer, never a defect."""
     choose = random.Random(method.full_name + role)
     shape = symbol_database.Default().GetSymbol(method.input_type.full_name)
     messages = [choose.randbytes(n) for n in (1, 7, 60, 3000)] + [b"", b"\xff" * 50]
@@ -205,7 +205,7 @@ def test_a_wrong_certificate_gets_nothing(certified, tmp_path):
 
 
 def test_a_certified_guest_has_no_host_call(certified):
-    """Its certificate decides, whatever it says: rc 0x0002, and the host's and the laboratory's methods are refused."""
+    """Its certificate decides, not its metadata: rc 0x0002; the host's and the laboratory's methods are refused."""
     block = uvcb.pack("initialise", stor_origin=2 << 30, stor_len=128 << 20)
     execute = ultravisor_pb2.ExecuteRequest(control_block=block, vm=3)
     with Cluster.at(certified, role="guest") as guest:

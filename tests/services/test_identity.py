@@ -1,4 +1,4 @@
-"""Who calls: certificates, their narrowing, development without them, and those who get nothing."""
+"""Identity of callers: certificates, narrowed roles, development without TLS, and refused callers."""
 
 import itertools
 import stat
@@ -87,7 +87,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("certificate", "said"), PAIRS)
-def test_nobody_passes_for_another(folder, address, certificate, said):
+def test_a_caller_cannot_change_its_role(folder, address, certificate, said):
     with pytest.raises(StatusError) as caught:
         who(address, said, Tls.read(folder, certificate))
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_NOT_CERTIFIED")
@@ -108,7 +108,7 @@ def test_wrong_and_missing_certificates_get_nothing(tmp_path, folder, address):
     strangers = [
         None,  # no TLS at all
         Tls(ours.authority, theirs.certificate, theirs.key),  # signed by another authority
-        theirs,  # which also takes our service for a stranger
+        theirs,  # which does not trust our service either
     ]
     for tls in strangers:
         with pytest.raises(StatusError) as caught:
@@ -121,13 +121,13 @@ def test_wrong_and_missing_certificates_get_nothing(tmp_path, folder, address):
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_client_makes_sure_of_the_service(folder, address):
+def test_a_client_verifies_the_service(folder, address):
     with pytest.raises(StatusError) as caught:
         who(address, "guest", Tls.read(folder, "guest"), server="ultravisor")
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE and "Verification" in caught.value.value
 
 
-def test_without_tls_the_callers_word_is_taken_and_marked(plain):
+def test_without_tls_the_role_is_unverified(plain):
     assert who(plain, "guest:7") == "guest:7 False"
     assert who(plain, "host", request=b"host") == "host False"
     with pytest.raises(StatusError) as caught:
@@ -138,7 +138,7 @@ def test_without_tls_the_callers_word_is_taken_and_marked(plain):
 
 
 @pytest.mark.parametrize("said", ["hots", "host:1", "", "guest:1:2", "guest:" + "1" * 65])
-def test_roles_that_there_are_not(plain, said):
+def test_unknown_roles(plain, said):
     with pytest.raises(StatusError) as caught:
         who(plain, said)
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNKNOWN_ROLE")

@@ -1,4 +1,4 @@
-"""The ultravisor's conformance case 1 to 22, by number, as kvm-unit-tests asks them.
+"""The ultravisor's conformance case 1 to 22, by number, as kvm-unit-tests ask.
 
 Outside: 19 (attestation is not installed: the answer is 0x0002 and the bit is clear, see case 5).
 """
@@ -13,10 +13,9 @@ from services.ultravisor.machine_state import (
     MAX_CPU_NUMBER,
     MAX_GUEST_ADDRESS,
     MIB,
-    PAGE,
 )
 from services.ultravisor.sie import PREFIX, VALIDITY
-from ultrafolio.model.layout import EXPORTED, NON_SECURE, PGM_3D, PINNED_SHARED, SECURE, SHARED, UV_BUSY
+from ultrafolio.model.layout import EXPORTED, NON_SECURE, PAGE_SIZE, PGM_3D, PINNED_SHARED, SECURE, SHARED, UV_BUSY
 from ultrafolio.uvcall import image
 from ultrafolio.uvcall.calls import CALLS, CPU_LOAD, CPU_OPERATING, CPU_STOPPED
 from ultrafolio.uvcall.uvcb import pack, unpack
@@ -27,7 +26,7 @@ GUEST_CALLS = ["query", "share", "unshare"]
 
 
 def bad_headers(good):
-    """Cut short; for another machine; altered in its magic, its count of slots, the wrapped key, and at the end."""
+    """Cut short; for another machine; altered in magic, slots, wrapped key, end."""
     yield 0x103, good[:-1]
     yield 0x108, image.seal(PLAIN, [b"\x09" + bytes(31)]).header
     for at in (0, 8, 100, len(good) - 1):
@@ -113,7 +112,7 @@ def test_5_invalid_in_the_guest():
 
 
 def test_6_query():
-    """uv-host test_query: too short, minimum with what fits, the kernel's and kvm-unit-tests' full lengths."""
+    """uv-host test_query: too short, the minimum, the full lengths of kernel and kvm-unit-tests."""
     bench = Bench()
     bench.refused(0x0005, "query", length=0xA0)
     short = bench.execute(pack("query", length=0xA8))
@@ -137,7 +136,7 @@ def test_6_query():
         pytest.param(0x105, {"stor_origin": RAM - MIB}, {}, id="storage + length invalid"),
         pytest.param(0x105, {"stor_origin": RAM - 8}, {}, id="storage + length invalid, unaligned"),
         pytest.param(0x108, {"stor_origin": GIB}, {}, id="storage below 2GB"),
-        pytest.param(0x104, {"stor_origin": 2 * GIB + PAGE}, {}, id="storage not on 1 MiB"),
+        pytest.param(0x104, {"stor_origin": 2 * GIB + PAGE_SIZE}, {}, id="storage not on 1 MiB"),
         pytest.param(0x102, {}, {"cpus_running": 2}, id="too many running cpus"),
     ],
 )
@@ -161,13 +160,13 @@ def test_7_init(expected, fields, how):
         pytest.param(0x109, {"conf_base_stor": 0x1000}, {}, id="base storage origin contains lowcore"),
         pytest.param(0x10E, {"conf_var_stor": 0x1000}, {}, id="variable storage area contains lowcore"),
         pytest.param(0x10C, {"sca": 0}, {}, id="sca == 0"),
-        pytest.param(0x10D, {"sca": RAM + 4 * PAGE}, {}, id="sca inaccessible"),
+        pytest.param(0x10D, {"sca": RAM + 4 * PAGE_SIZE}, {}, id="sca inaccessible"),
         pytest.param(0x10A, {"conf_base_stor": INIT["stor_origin"]}, {}, id="base storage donated"),
-        pytest.param(0x10A, {"conf_base_stor": 256 * MIB + PAGE}, {}, id="base storage not on 16 KiB"),
+        pytest.param(0x10A, {"conf_base_stor": 256 * MIB + PAGE_SIZE}, {}, id="base storage not on 16 KiB"),
         pytest.param(
             0x10B, {"conf_var_stor": CONFIGURATION["conf_base_stor"]}, {}, id="variable storage in base storage"
         ),
-        pytest.param(0x10B, {"conf_var_stor": RAM - PAGE}, {}, id="variable storage beyond memory"),
+        pytest.param(0x10B, {"conf_var_stor": RAM - PAGE_SIZE}, {}, id="variable storage beyond memory"),
         pytest.param(0x10D, {"sca": CONFIGURATION["conf_var_stor"]}, {}, id="sca in variable storage"),
         pytest.param(0x102, {"guest_stor_len": 0}, {}, id="MSL == 0"),
     ],
@@ -193,10 +192,12 @@ def test_9_donated_storage_raises_3d():
     ]
     for origin, length in ranges:
         assert bench.host_accesses(origin, length) == {PGM_3D}
-        assert bench.host_accesses(origin - PAGE, PAGE) == bench.host_accesses(origin + length, PAGE) == {0}
+        assert (
+            bench.host_accesses(origin - PAGE_SIZE, PAGE_SIZE) == bench.host_accesses(origin + length, PAGE_SIZE) == {0}
+        )
         for name in ("export", "pin", "destroy_page"):
             bench.refused(range(0x100, 0x8000), name, paddr=origin)
-    assert variable_length(42 * MIB) == 2 * PAGE + 42 * PAGE  # uv-host: base + (MSL / 1 MiB) * variable
+    assert variable_length(42 * MIB) == 2 * PAGE_SIZE + 42 * PAGE_SIZE  # uv-host: base + (MSL / 1 MiB) * variable
 
 
 def test_10_config_reuse():
@@ -215,9 +216,9 @@ def test_10_config_reuse():
         pytest.param(0x005, {}, {"length": 0x58}, id="hdr invalid length"),
         pytest.param(0x103, {"number": MAX_CPU_NUMBER + 1}, {}, id="invalid cpu #"),
         pytest.param(0x103, {"number": MAX_CPU_NUMBER + 2}, {}, id="invalid cpu #, number of cpus + 1"),
-        pytest.param(0x105, {"stor_origin": RAM + PAGE}, {}, id="cpu stor inaccessible"),
+        pytest.param(0x105, {"stor_origin": RAM + PAGE_SIZE}, {}, id="cpu stor inaccessible"),
         pytest.param(0x106, {"stor_origin": 0}, {}, id="cpu stor in lowcore"),
-        pytest.param(0x107, {"state_origin": RAM + PAGE}, {}, id="SIE SD inaccessible"),
+        pytest.param(0x107, {"state_origin": RAM + PAGE_SIZE}, {}, id="SIE SD inaccessible"),
         pytest.param(0x105, {"stor_origin": CONFIGURATION["conf_base_stor"]}, {}, id="cpu stor donated"),
         pytest.param(0x107, {"state_origin": CPU["stor_origin"]}, {}, id="SIE SD in cpu stor"),
     ],
@@ -253,7 +254,7 @@ def test_12_set_se_header():
 
 
 def test_13_destroy():
-    """uv-host test_cpu_destroy, test_config_destroy; and a configuration with a processor is not destroyed."""
+    """uv-host test_cpu_destroy, test_config_destroy; not while it has a processor."""
     bench = Bench()
     guest, cpu = bench.created()
     bench.refused(0x111, "destroy_configuration", guest_handle=guest)
@@ -271,7 +272,7 @@ def test_13_destroy():
 
 
 def test_14_clear():
-    """uv-host test_clear: nothing is donated any more, every call is refused, and it can be initialised again."""
+    """uv-host test_clear: nothing is donated, every call is refused; it can be initialised again."""
     bench = Bench()
     guest, cpu = bench.booted()
     donated = list(bench.machine.storages())
@@ -287,20 +288,20 @@ def test_14_clear():
 
 
 def test_15_sharing():
-    """uv-guest test_sharing: length, success, an address outside guest storage; and a handle that is gone."""
+    """uv-guest test_sharing: length, success, an address outside guest storage, an old handle."""
     bench = Bench()
     guest, _ = bench.booted()
     for name, then in (("share", SHARED), ("unshare", SECURE)):
-        bench.refused(0x005, name, guest, length=0x28, paddr=PAGE)
-        bench.refused(0x101, name, guest, paddr=42 * MIB + PAGE)
-        bench.refused(0x101, name, guest, paddr=PAGE + 8)
-        bench.refused(0x020, name, guest ^ 1, paddr=PAGE)
-        bench.ok(name, guest, paddr=PAGE)
+        bench.refused(0x005, name, guest, length=0x28, paddr=PAGE_SIZE)
+        bench.refused(0x101, name, guest, paddr=42 * MIB + PAGE_SIZE)
+        bench.refused(0x101, name, guest, paddr=PAGE_SIZE + 8)
+        bench.refused(0x020, name, guest ^ 1, paddr=PAGE_SIZE)
+        bench.ok(name, guest, paddr=PAGE_SIZE)
         assert bench.pages.state.uv[1].state == then
 
 
 def test_15_pinned_unshare_exits():
-    """Facts section 4: the guest's unshare exits with 0x6c and repeats; the host's unpin completes it."""
+    """the guest's unshare exits with 0x6c and repeats; the host's unpin completes it."""
     bench = Bench()
     guest, _ = bench.booted()
     bench.refused(0x111, "pin", paddr=bench.origin)
@@ -322,25 +323,25 @@ def test_16_prefix(which, prefix, shared):
     """pv-icptcode run_icpt_122_tests: an exported prefix page, then its import."""
     bench = Bench(pages=16)
     guest, cpu = bench.booted()
-    first = prefix // PAGE
+    first = prefix // PAGE_SIZE
     for page in (first, first + 1):
-        bench.ok("import", guest_handle=guest, gaddr=page * PAGE)
+        bench.ok("import", guest_handle=guest, gaddr=page * PAGE_SIZE)
     if shared:
-        bench.ok("share", guest, paddr=(first + which) * PAGE)
+        bench.ok("share", guest, paddr=(first + which) * PAGE_SIZE)
 
     def sie():
         return bench.enter(guest, cpu, bench.asce(guest), prefix)
 
     assert sie() == 0
-    bench.ok("export", paddr=bench.origin + (first + which) * PAGE)
+    bench.ok("export", paddr=bench.origin + (first + which) * PAGE_SIZE)
     assert sie() == PREFIX
-    bench.ok("import", guest_handle=guest, gaddr=(first + which) * PAGE)
+    bench.ok("import", guest_handle=guest, gaddr=(first + which) * PAGE_SIZE)
     assert sie() == 0
     assert bench.pages.state.uv[first + which].state == (SHARED if shared else SECURE)
 
 
 def test_17_validity():
-    """pv-icptcode: 64 flips in each handle, foreign handles, another ASCE, a processor that runs already."""
+    """pv-icptcode: 64 flips in each handle, foreign handles, another ASCE, a running processor."""
     bench = Bench()
     guest, cpu = bench.booted()
     other = bench.ok("create_configuration", **ANOTHER)["guest_handle"]
@@ -369,7 +370,7 @@ def test_18_diag308(subcode, reset):
     bench = Bench()
     guest, cpu = bench.booted()
     chain = [(reset if name == "cpu reset" else name, fields) for name, fields in RESET]
-    bench.ok("share", guest, paddr=PAGE)
+    bench.ok("share", guest, paddr=PAGE_SIZE)
 
     def handles(name):
         return {"cpu_handle": cpu} if "cpu_handle" in CALLS[name].inputs else {"guest_handle": guest}
@@ -396,7 +397,7 @@ def test_20_export_of_an_exported_or_non_secure_page():
     bench = Bench()
     guest, _ = bench.booted()
     for page, state in ((0, EXPORTED), (0, EXPORTED), (5, NON_SECURE)):
-        bench.ok("export", paddr=bench.origin + page * PAGE)
+        bench.ok("export", paddr=bench.origin + page * PAGE_SIZE)
         assert bench.pages.state.uv[page].state == state
     bench.ok("export", paddr=3 * GIB)  # no page of any guest
     bench.refused(0x111, "pin", paddr=3 * GIB)
@@ -418,12 +419,12 @@ def test_22_busy_and_partial(cc):
     bench = Bench()
     guest, _ = bench.booted()
     bench.inject(CALLS["import"].command, cc, 2)
-    bench.refused(0x020, "import", guest_handle=guest + 1, gaddr=5 * PAGE)
-    block, before = pack("import", guest_handle=guest, gaddr=5 * PAGE), bench.pages.snapshot()
+    bench.refused(0x020, "import", guest_handle=guest + 1, gaddr=5 * PAGE_SIZE)
+    block, before = pack("import", guest_handle=guest, gaddr=5 * PAGE_SIZE), bench.pages.snapshot()
     for _ in range(2):
-        bench.ok("export", paddr=bench.origin + 6 * PAGE)
+        bench.ok("export", paddr=bench.origin + 6 * PAGE_SIZE)
         answer = bench.execute(block)
         assert (answer.cc, answer.block, answer.result) == (cc, block, UV_BUSY)
         assert bench.pages.snapshot() == before
-    bench.ok("import", guest_handle=guest, gaddr=5 * PAGE)
+    bench.ok("import", guest_handle=guest, gaddr=5 * PAGE_SIZE)
     assert bench.pages.state.uv[5].state == SECURE and not bench.machine.injections

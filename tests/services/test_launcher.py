@@ -1,4 +1,4 @@
-"""`python -m services`: the whole cluster comes up, says where, and goes down in order, whatever ends it."""
+"""`python -m services`: the cluster starts, prints its addresses, and stops in order, for every cause of the end."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ def environment(**more):
 
 @contextlib.contextmanager
 def launched(*flags, **more):
-    """The launcher's process, and what it says; killed at the end if it still runs."""
+    """The launcher's process and its JSON line; killed at the end if it still runs."""
     process = subprocess.Popen(
         [sys.executable, "-m", "services", "--json", *flags],
         cwd=ROOT,
@@ -56,7 +56,7 @@ def launched(*flags, **more):
 
 
 def alive(pid):
-    """Whether a process runs; one that only waits to be reaped does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Bounds: what is at the limit is taken, one more is refused in words; and the table in the docs is the code's."""
+"""Bounds: a request at the limit is accepted, one above is refused in words; the table in the docs is the code's."""
 
 import gzip
 import subprocess
@@ -34,7 +34,7 @@ def lab(tmp_path_factory):
 
 
 def reason(call, message):
-    """Why a call is refused, "" if it is not."""
+    """Returns the reason of a call's refusal, "" if it is accepted."""
     try:
         answer = call(message, timeout=30)
         if hasattr(answer, "__next__"):
@@ -73,7 +73,7 @@ def test_what_a_message_may_hold(lab):
 
 
 def peak(lab, service):
-    """MiB of memory that a service had at most."""
+    """Returns the peak memory of a service, MiB."""
     pid = next(part["pid"] for part in lab.where["services"] if part["service"] == service)
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) >> 10

@@ -1,4 +1,4 @@
-"""Orders to long-term pins, adapter interrupts and the host's own accesses, in an order, and to I/O that never ends."""
+"""Orders to long-term pins, adapter interrupts and the host's accesses, in sequence, and to I/O that never ends."""
 
 import time
 
@@ -26,7 +26,7 @@ NEVER = {
     "disk": [{"page": 0, "completes": False}, {"page": 3}], "access": [{"read": [1, 2], "write": [3], "starts": 9}],
     "writeback": [{"page": [2], "completes": False}, {"page": [0], "after": "access"}],
 }  # fmt: skip
-"""A disk and a writeback of which the I/O never completes."""
+"""A disk and a writeback whose I/O never completes."""
 
 
 @pytest.fixture(scope="module")

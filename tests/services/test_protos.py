@@ -1,4 +1,4 @@
-"""The messages: in the style they promise, every field with a comment, the generated code made from these files."""
+"""The messages: style, a comment for every field, generated code made from these files."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Who may call what, and for which machine: every method, every role, its own machine and another's."""
+"""Access control of calls: every method, every role, its own machine and another's."""
 
 import itertools
 
@@ -33,9 +33,9 @@ ROLES = {
     "device": {"HostMmService": "Run Cross Explain", "UltravisorService": "Access HostKey"},
     "ultravisor": {"UltravisorService": "HostKey"},
 }  # fmt: skip
-"""Who may call what, written down a second time."""
+"""The table of rights, written independently of the code."""
 OF_NO_MACHINE = {"HostKey", "Explain"}
-"""What a guest may call that speaks of no machine; Explain tells of its own only."""
+"""Methods for guests without a machine in the request; Explain returns its own actors only."""
 REFUSED = {"ROLE_NOT_ALLOWED", "NOT_YOUR_VIEW", "UNKNOWN_ROLE"}
 
 
@@ -69,8 +69,8 @@ NUMBERS = itertools.count()
 
 @pytest.fixture
 def group(where):
-    """Actors of two machines: 0 is a vCPU of machine 0, 1 a vCPU of machine 1. A group of its own for each test, since
-    some methods delete it."""
+    """Actors of two machines: 0 is a vCPU of machine 0, 1 a vCPU of machine 1. Each test has its own group, since some
+    methods delete it."""
     name = f"rights-{next(NUMBERS)}"
     with Cluster.at(where) as cluster:
         cluster.lay_out_state(name, build("per-page", vcpu=[{}, {"guest": 1, "cpu": 1}]).state, [], "a test")
@@ -78,7 +78,7 @@ def group(where):
 
 
 def asked(where, caller, name, method, vm, group, patience=1):
-    """The reason that a call is refused for, "" if it is not (whatever else becomes of it)."""
+    """Returns the reason of a call's refusal by the rights table, "" if that allows it."""
     shape = symbol_database.Default().GetSymbol(method.input_type.full_name)
     fields = {"group": group, "actor": vm, "vm": vm}
     request = shape(**{field: value for field, value in fields.items() if field in shape.DESCRIPTOR.fields_by_name})

@@ -1,4 +1,4 @@
-"""The gRPC server that every service is: health, errors, limits, metrics, logs, traces, and the end."""
+"""The gRPC server of every service: health, errors, limits, metrics, logs, traces, stop."""
 
 import contextlib
 import json
@@ -16,16 +16,35 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from patience import NEVER
+from services.common import failures
 from services.common.serve import serve
 from services.common.settings import Settings, read
+from services.ultravisor.pages import Busy
 from ultrafolio.errors import InputError
 from ultrafolio.rpc import client
 from ultrafolio.rpc.client import connect, request_id, stamp
 from ultrafolio.rpc.errors import PART_BYTES, StatusError, to_status
 from ultrafolio.rpc.v1.host_mm_pb2 import RunRequest
+from ultrafolio.state import requests
+from ultrafolio.state.store import NoGroup, StoreBehind, StoreFull, StoreUnavailable
+from ultrafolio.state.turn import Contended, Lost
 
 SECRET = "do not show this"
 Value = struct_pb2.Value
+
+
+RAISED = {
+    "reused": (requests.Reused("n"), "FAILED_PRECONDITION", "REQUEST_ID_REUSED"),
+    "no group": (NoGroup("g"), "NOT_FOUND", "GROUP_NOT_FOUND"),
+    "lost": (Lost(), "ABORTED", "TURN_LOST"),
+    "contended": (Contended("g: the turn is held by host"), "UNAVAILABLE", "GROUP_BUSY"),
+    "busy": (Busy("held by host, 30 ms"), "UNAVAILABLE", "GROUP_BUSY"),
+    "full": (StoreFull("give it more memory", "OOM"), "RESOURCE_EXHAUSTED", "STATE_FULL"),
+    "behind": (StoreBehind("g"), "FAILED_PRECONDITION", "STATE_WENT_BACK"),
+    "away": (StoreUnavailable("no answer"), "UNAVAILABLE", "STATE_UNAVAILABLE"),
+    "slow": (redis.exceptions.TimeoutError("no answer"), "UNAVAILABLE", "STATE_UNAVAILABLE"),
+}
+"""What a servicer may raise beside InputError, and the code and reason that its caller gets."""
 
 
 class Echo:
@@ -42,6 +61,8 @@ class Echo:
                 raise InputError("plan: order", value=17, allowed="0 to 9", cause="a typing mistake", then="try 7")
             case "state":
                 raise redis.exceptions.ConnectionError("connection refused")
+            case name if name in RAISED:
+                raise RAISED[name][0]
             case "defect":
                 raise KeyError(SECRET)
             case "abort":
@@ -174,6 +195,20 @@ def test_a_servicer_may_abort_and_a_lost_store_is_not_a_defect(service):
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "STATE_UNAVAILABLE")
 
 
+@pytest.mark.parametrize("name", RAISED)
+def test_each_exception_of_the_table_has_its_status(service, name):
+    error, code, reason = RAISED[name]
+    with pytest.raises(StatusError) as caught:
+        service[2].say(name)
+    assert (caught.value.code.name, caught.value.reason) == (code, reason)
+    assert caught.value.then and str(error) in str(caught.value)
+
+
+def test_the_table_has_no_row_without_a_test():
+    raised = [type(error) for error, _, _ in RAISED.values()]
+    assert set(failures.TABLE) <= {*raised, redis.exceptions.ConnectionError}
+
+
 @pytest.mark.parametrize("garbage", [b"\xff" * 40, Value(string_value="x" * 99).SerializeToString()[:50]])
 def test_garbage_and_truncated_messages(service, garbage):
     server, _, caller = service
@@ -226,7 +261,7 @@ def test_health_follows_readiness(capsys):
     assert "no shared state" in [entry.get("reason") for entry in logged(capsys) if entry["event"] == "not serving"]
 
 
-def test_a_graceful_end_says_so_first_and_lets_calls_finish():
+def test_a_graceful_stop_reports_first_and_lets_calls_finish():
     with running(grace_s=20) as (server, echo), connect(server.address, "host") as channel:
         eventually(lambda: health(channel) == health_pb2.HealthCheckResponse.SERVING)
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
@@ -288,7 +323,7 @@ def test_the_client_always_sets_a_deadline_and_retries_what_was_unavailable():
         assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED and "Explain" in caught.value.then
 
 
-def test_nobody_there():
+def test_no_service_at_the_address():
     with connect("127.0.0.1:1", "host") as channel, pytest.raises(StatusError) as caught:
         Caller(channel).say("x")
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE

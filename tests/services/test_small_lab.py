@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from running_cluster import ROOT, running
-from services.lab.replay import Film
+from services.lab.replay import GroupReplay
 from ultrafolio.cli import main as ultrafolio
 from ultrafolio.commands.validate import stored
 from ultrafolio.conformance.suite import build
@@ -43,7 +43,7 @@ def lab(where):
 
 
 def hang(lab, name, seconds):
-    """A group in which a vCPU polled for so long."""
+    """A group in which a vCPU polled for `seconds`."""
     story = scenario.read(ROOT / "scenarios/25-reboot-with-device.toml")
     lab.lay_out(name, scenario.system(story, find("whole-folio", story.tables)), story.title)
     lab.guest.Configure(stamp(guest_pb2.ConfigureRequest(group=name, actor=1, page=0)))
@@ -93,7 +93,7 @@ def test_a_number_of_rounds_that_is_too_large_for_what_they_do_is_refused(lab):
     for again in (Again(65, 1), Again(0, 1), Again(1, 0), Again(1, 1 << 40), Again(len(events), 1)):
         lied = [*events[:-1], Event("9-0", encode(again))]
         assert not validate.validate(lied).accepted, again
-    # a round that is none: what is done once more leads elsewhere, and the rules refuse it
+    # not a round: its repetition leads to another state, and the rules refuse it
     assert not validate.validate([*events[:4], Event("9-0", encode(Again(1, 2)))]).accepted
 
 
@@ -111,12 +111,12 @@ def test_a_stream_is_cut_to_a_window_and_validate_starts_at_its_checkpoint(lab, 
     assert accepted(lab, "cut", left).steps == before.steps
     assert list(lab.store.events("cut", whole[2].id))[0] == left[0], "a place that was cut off leads to the checkpoint"
     assert list(lab.store.events("cut", left[2].id)) == left[3:]
-    film = Film("cut")
-    film.feed(left)
-    other = Film("cut")
+    replay = GroupReplay("cut")
+    replay.feed(left)
+    other = GroupReplay("cut")
     other.feed(whole)
-    assert film.trouble is None and len(film.frames) == 5
-    assert film._codes == other._codes
+    assert replay.error is None and len(replay.frames) == 5
+    assert replay._codes == other._codes
     share(lab)
     accepted(lab, "cut")
     assert code("trace", "validate", where["redis"], "--group", "cut") == 0
@@ -211,20 +211,20 @@ def test_the_page_does_the_same_and_for_itself_only(lab, where):
 
 
 class Said(list):
-    """A log that keeps what is said."""
+    """A log that records its messages."""
 
     def warning(self, *words, **fields):
         self.append((words, fields))
 
 
 def test_the_lab_cuts_by_itself(lab, monkeypatch):
-    from services.lab import cutting
+    from services.lab import retention
 
     hang(lab, "kept", 1)
-    monkeypatch.setattr(cutting, "EVERY_S", 0.05)
-    monkeypatch.setattr(cutting.checkpoint.cut, "__defaults__", (2, 4))
-    one = cutting.Keeper(lab.store, None)
-    one.tend(Said())
+    monkeypatch.setattr(retention, "EVERY_S", 0.05)
+    monkeypatch.setattr(retention.checkpoint.cut, "__defaults__", (2, 4))
+    one = retention.Retention(lab.store, None)
+    one.start_cutting(Said())
     end = time.monotonic() + 60
     while lab.store.length("kept") > 4:
         assert time.monotonic() < end

@@ -1,4 +1,4 @@
-"""Streams that nobody ends, clients that vanish, services without a free thread: others are answered all the same."""
+"""Endless streams, dead clients, services without a free thread: other callers still get answers."""
 
 import contextlib
 import itertools
@@ -35,7 +35,7 @@ def silent(over):
     yield reflection_pb2.ServerReflectionRequest(list_services="")
 
 
-def test_idle_reflection_takes_nobodys_threads(monkeypatch):
+def test_idle_reflection_holds_no_thread_of_the_service(monkeypatch):
     monkeypatch.setattr(standard, "REFLECTION_S", 2.0)
     over = threading.Event()
     with running(threads=2) as (server, _), grpc.insecure_channel(server.address) as channel:
@@ -49,7 +49,7 @@ def test_idle_reflection_takes_nobodys_threads(monkeypatch):
                 next(stream)
             codes.append(stream.code())
         over.set()
-        # a few were let in, and were ended; their places are free again
+        # a few were accepted and ended; their places are free again
         assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) >= 200 - 2 * standard.MOST_REFLECTIONS
         assert codes.count(grpc.StatusCode.CANCELLED) >= 1
         answer = next(stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")])))
@@ -98,7 +98,7 @@ def test_a_service_without_a_thread_for_a_short_call_does_not_serve():
 
 
 class Wire:
-    """A way to a server that can go silent: nothing comes through, and no end of it is told."""
+    """A proxy that can stop forwarding without closing its connections."""
 
     def __init__(self, address):
         host, _, port = address.rpartition(":")
@@ -130,7 +130,7 @@ class Wire:
             one.close()
 
 
-def test_a_client_that_vanished_without_a_word_is_noticed():
+def test_a_dead_client_is_noticed():
     with running(keepalive_s=1) as (server, echo):
         wire = Wire(server.address)
         with grpc.insecure_channel(wire.address) as channel:
@@ -164,7 +164,7 @@ def test_a_thousand_watchers_of_a_group_share_one_reader(tmp_path):
 
 
 def test_a_watcher_that_is_behind_the_window_misses_nothing(tmp_path, monkeypatch):
-    from services.common import parking
+    from services.common import scheduler
     from services.lab import watch
     from ultrafolio.state.events import StepEvent, Steps, encode
     from ultrafolio.state.memory import Memory, MemoryStore
@@ -183,7 +183,7 @@ def test_a_watcher_that_is_behind_the_window_misses_nothing(tmp_path, monkeypatc
 
     def take(number):
         for told in follower:
-            if isinstance(told, parking.Wait):
+            if isinstance(told, scheduler.Wait):
                 time.sleep(0.005)
             else:
                 seen.append(told.id)

@@ -5,9 +5,9 @@ import pytest
 
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import KEY, Machines
-from services.ultravisor.machine_state import PAGE, decode, inject
+from services.ultravisor.machine_state import decode, inject
 from services.ultravisor.pages import Pages, Part
-from ultrafolio.model.layout import SECURE, UV_BUSY, UV_ERROR, UV_OK, blank
+from ultrafolio.model.layout import PAGE_SIZE, SECURE, UV_BUSY, UV_ERROR, UV_OK, blank
 from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state.memory import Memory, MemoryStore
@@ -23,8 +23,8 @@ ORIGIN = 1 << 32
 
 
 class Store(MemoryStore):
-    """With keys of its own. meanwhile: what somebody else does just before the next swap;  deaf: whether the answer to
-    that is lost."""
+    """A store of keys. meanwhile: a change by another process just before the next swap;  deaf: whether the swap's
+    answer is lost."""
 
     def __init__(self, memory):
         super().__init__(memory, "ultravisor")
@@ -42,7 +42,7 @@ class Store(MemoryStore):
             return False
         self.kept = new
         deaf, self.deaf = self.deaf, False
-        return not deaf  # the second try, of which the store says False
+        return not deaf  # the second try, for which the store returns False
 
 
 class Bench:
@@ -70,7 +70,7 @@ class Bench:
         return unpack(answer.control_block).fields
 
     def turn(self):
-        """A turn as another service would have taken it."""
+        """A turn, as taken by another service."""
         turn = Turn("a token", "guest", 0, 0, 0)
         assert self.store.commit("g", Commit("1", "somebody", take=turn)).status == "done"
         return turn.token
@@ -89,35 +89,35 @@ def bench(tmp_path):
 
 @pytest.fixture
 def guest(bench):
-    """The handle of a guest that unpacks, and its image, which lies in its pages."""
+    """The handle of an unpacking guest, and its image, which is in its pages."""
     handle = bench.ok("create_configuration", **CONFIGURATION)["guest_handle"]
     made = image.seal(bytes(range(256)) * 32, [bench.machines.host_key])
     header = {"header_origin": HEADER["header_origin"], "header_len": len(made.header)}
     bench.ok("set_parameters", guest_handle=handle, operand=made.header, **header)
     for offset, data in image.pages_of(made.pages):
-        bench.pages.access(None, [(offset // PAGE, 0, 0, data)])
+        bench.pages.access(None, [(offset // PAGE_SIZE, 0, 0, data)])
     return handle, made.tweak
 
 
 def test_a_lost_race_does_a_call_once(bench, guest):
-    """Somebody injects an answer while an image page is unpacked: both are there, the page is measured once."""
+    """Another caller injects an answer while an image page is unpacked: both are stored, the page is measured once."""
     handle, tweak = guest
     bench.store.meanwhile = lambda machine: inject(machine, CALLS["export"].command, 2, 1)
     bench.ok("unpack", guest_handle=handle, gaddr=0, tweak=tweak, offset=0)
     assert bench.machine.configurations[handle].unpacked == 1 and len(bench.machine.injections) == 1
-    bench.ok("unpack", guest_handle=handle, gaddr=PAGE, tweak=tweak, offset=PAGE)
+    bench.ok("unpack", guest_handle=handle, gaddr=PAGE_SIZE, tweak=tweak, offset=PAGE_SIZE)
     bench.ok("verify", guest_handle=handle)
 
 
 def test_a_lost_answer_of_the_store(bench):
-    """The swap that happened and says it did not: nothing is created twice."""
+    """A swap is applied but reported as failed: nothing is created twice."""
     bench.store.deaf = True
     handle = bench.ok("create_configuration", **CONFIGURATION)["guest_handle"]
     assert list(bench.machine.configurations) == [handle] and bench.machine.issued == 1
 
 
 def test_a_lost_answer_of_the_service(bench):
-    """The same request is answered as before, to whom it was answered before."""
+    """A repeated request of the same caller gets the first answer."""
     first = bench.execute("create_configuration", request="mine", **CONFIGURATION)
     assert bench.execute("create_configuration", request="mine", **CONFIGURATION) == first
     assert len(bench.machine.configurations) == 1
@@ -138,11 +138,11 @@ def test_busy_in_a_turn_is_in_the_journal_where_a_step_goes_on_with_it(bench, cc
         answer = bench.execute(name, part=part, **fields)
         assert (answer.condition_code, answer.result, bench.journal()) == (cc, UV_BUSY, journal)
     again = bench.execute("import", part=part, guest_handle=handle, gaddr=0)
-    assert again.result == UV_BUSY and bench.journal() == [UV_BUSY]  # the place has its answer
+    assert again.result == UV_BUSY and bench.journal() == [UV_BUSY]  # this index of the journal has its answer
 
 
 def test_a_refusal_in_a_turn_is_an_error_to_its_step(bench):
-    """Nothing was imported, so nothing may look as if it was."""
+    """Nothing was imported, and no result may claim it."""
     part = Part(bench.turn(), 0)
     refused = bench.execute("import", part=part, guest_handle=5, gaddr=0)
     assert (refused.condition_code, refused.result, bench.journal()) == (1, UV_ERROR, [UV_ERROR])
@@ -156,5 +156,5 @@ def test_the_machine_outlives_the_process(bench, guest):
     bench.ok("unpack", guest_handle=handle, gaddr=0, tweak=tweak, offset=0)
     pages = Pages(bench.store, bench.contents, "g", bench.meta)
     bench.machines = Machines(bench.store, bench.contents, {"g": pages})
-    bench.ok("unpack", guest_handle=handle, gaddr=PAGE, tweak=tweak, offset=PAGE)
+    bench.ok("unpack", guest_handle=handle, gaddr=PAGE_SIZE, tweak=tweak, offset=PAGE_SIZE)
     bench.ok("verify", guest_handle=handle)

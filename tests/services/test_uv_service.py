@@ -14,11 +14,11 @@ import test_kut_uv
 from running_cluster import ROOT, running
 from services.ultravisor.firmware import PAGE_CALLS, Answer
 from services.ultravisor.machine import KEY
-from services.ultravisor.machine_state import PAGE, Machine, decode
+from services.ultravisor.machine_state import Machine, decode
 from test_kut_uv import *  # noqa: F403
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import EXPORTED, SECURE, blank
+from ultrafolio.model.layout import EXPORTED, PAGE_SIZE, SECURE, blank
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
 from ultrafolio.state import validate
@@ -31,7 +31,7 @@ NUMBERS = itertools.count()
 
 
 class ServicePages:
-    """What ModelPages tells, of a folio group."""
+    """ModelPages for a folio group."""
 
     def __init__(self, cluster, group):
         self.cluster, self.group = cluster, group
@@ -56,7 +56,7 @@ class ServiceBench(Bench):
         self.pages = ServicePages(self.lab, self.group)
         key = self.lab.ultravisor.HostKey(pb.HostKeyRequest()).key
         self.operand = image.header(image.open_header(SEALED.header, HOST_KEY), [key])
-        sealed = [pb.PageAccess(page=at // PAGE, data=page) for at, page in image.pages_of(SEALED.pages)]
+        sealed = [pb.PageAccess(page=at // PAGE_SIZE, data=page) for at, page in image.pages_of(SEALED.pages)]
         self.host.ultravisor.Access(pb.AccessRequest(group=self.group, accesses=sealed))
 
     @property
@@ -96,7 +96,7 @@ class ServiceBench(Bench):
         return self.host.ultravisor.Enter(asked).interception
 
     def host_accesses(self, origin, length):
-        pages, seen = range(origin // PAGE, (origin + length) // PAGE), set()
+        pages, seen = range(origin // PAGE_SIZE, (origin + length) // PAGE_SIZE), set()
         for first in range(pages.start, pages.stop, 4096):
             some = range(first, min(first + 4096, pages.stop))
             accesses = [pb.PageAccess(page=page, **how) for page in some for how in ({"length": 1}, {"data": b"host"})]
@@ -105,7 +105,7 @@ class ServiceBench(Bench):
         return seen
 
     def read(self, address):
-        access = pb.PageAccess(page=address // PAGE, length=PAGE)
+        access = pb.PageAccess(page=address // PAGE_SIZE, length=PAGE_SIZE)
         (one,) = self.host.ultravisor.Access(pb.AccessRequest(accesses=[access])).outcomes
         return one.exception, one.data
 
@@ -118,7 +118,7 @@ def where(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clusters(where):
-    """Clients by role; in the end the validator has to accept what was done to every group."""
+    """Clients by role; at the end the validator must accept the stream of every group."""
     made = {role: Cluster.at(where, role=role) for role in ("lab", "host", "guest")}
     yield made
     store = made["lab"].store
@@ -140,14 +140,14 @@ def bench(clusters):
 
 
 def test_14_what_was_donated_reads_zero(bench):
-    """Cases 13 and 14: what the host had there, and what the ultravisor had, is gone when it is given back."""
-    at = INIT["stor_origin"] + 5 * PAGE
-    assert bench.host_accesses(at, PAGE) == {0} and bench.read(at) == (0, b"host" + bytes(PAGE - 4))
+    """Cases 13 and 14: returned storage has neither the host's nor the ultravisor's old bytes."""
+    at = INIT["stor_origin"] + 5 * PAGE_SIZE
+    assert bench.host_accesses(at, PAGE_SIZE) == {0} and bench.read(at) == (0, b"host" + bytes(PAGE_SIZE - 4))
     bench.booted()
     donated = [storage.origin for storage in bench.machine.storages()]
     assert bench.read(at) == (0x3D, b"") and {bench.read(origin) for origin in donated} == {(0x3D, b"")}
     bench.clear()
-    assert {bench.read(origin) for origin in (at, *donated)} == {(0, bytes(PAGE))}
+    assert {bench.read(origin) for origin in (at, *donated)} == {(0, bytes(PAGE_SIZE))}
     assert bench.read(1 << 40) == (0x05, b"")
 
 
@@ -174,7 +174,7 @@ def test_10_one_configuration_to_a_virtual_machine(bench):
 
 
 def test_addresses_are_of_the_group_that_is_named(bench):
-    """A page of another group is no page of real storage; a guest of another group is not mapped."""
+    """An address of another group is not real storage; a guest's page of another group is not mapped."""
     guest, _ = bench.booted()
     other = f"bench-{next(NUMBERS)}"
     origin = bench.lab.lay_out_state(other, blank(8, 1, 2), [], "another")
@@ -193,15 +193,15 @@ def test_a_request_is_done_once(bench):
     create = pb.ExecuteRequest(control_block=pack("create_configuration", **test_kut_uv.CONFIGURATION), request_id="r")
     first, again = (bench.host.ultravisor.Execute(create) for _ in range(2))
     assert first == again and len(bench.machine.configurations) == 1
-    for number in range(40):  # remembered for as long as others do not come in between
+    for number in range(40):  # stored until MOST_ANSWERED later requests
         bench.host.ultravisor.Execute(pb.ExecuteRequest(control_block=pack("query"), request_id=f"q{number}"))
     assert bench.host.ultravisor.Execute(create) == first
 
 
 def test_unshare_all_alone_keeps_the_pages(bench):
-    """Outside of a step the call unshares and destroys nothing; as part of a reset's step the model has both as one."""
+    """Outside of a step the call only unshares; in a reset's step the model unshares and destroys at once."""
     guest, cpu = bench.booted()
-    bench.ok("share", guest, paddr=PAGE)
+    bench.ok("share", guest, paddr=PAGE_SIZE)
     bench.ok("cpu_set_state", cpu_handle=cpu, state=2)
     bench.ok("unshare_all", guest_handle=guest)
     assert [state for state, *_ in bench.pages.snapshot()[:2]] == [SECURE, SECURE]
@@ -211,12 +211,12 @@ def test_50_51_unshare(bench):
     """Unpinned: no exit. Pinned: 0x6c, the host unpins, and the repeated call finds the page secure."""
     guest, _ = bench.booted()
     for pinned in (False, True):
-        bench.ok("share", guest, paddr=PAGE)
+        bench.ok("share", guest, paddr=PAGE_SIZE)
         if pinned:
-            bench.ok("pin", paddr=bench.origin + PAGE)
-            assert bench.execute(pack("unshare", paddr=PAGE), guest).interception == 0x6C
-            bench.ok("unpin", guest_handle=guest, gaddr=PAGE)
-        bench.ok("unshare", guest, paddr=PAGE)
+            bench.ok("pin", paddr=bench.origin + PAGE_SIZE)
+            assert bench.execute(pack("unshare", paddr=PAGE_SIZE), guest).interception == 0x6C
+            bench.ok("unpin", guest_handle=guest, gaddr=PAGE_SIZE)
+        bench.ok("unshare", guest, paddr=PAGE_SIZE)
         assert bench.pages.snapshot()[1][0] == SECURE
 
 
@@ -225,7 +225,7 @@ def test_the_hardware_speaks_before_a_guests_call(bench):
     guest, _ = bench.booted()
     bench.ok("export", paddr=bench.origin)
     for page, name in itertools.product((0, 5), ("share", "unshare")):
-        assert bench.execute(pack(name, paddr=page * PAGE), guest).interruption == 0x3E
+        assert bench.execute(pack(name, paddr=page * PAGE_SIZE), guest).interruption == 0x3E
     assert bench.pages.snapshot()[0][0] == EXPORTED
 
 

@@ -1,4 +1,4 @@
-"""The control blocks: the table holds together, and what is packed is read back."""
+"""The control blocks: the table is consistent; unpack inverts pack."""
 
 import itertools
 
@@ -104,5 +104,5 @@ def test_an_output_that_has_no_room_is_left_out():
 
 
 def test_every_guest_call_takes_no_handle():
-    """The guest is known by who calls; a handle in the block could name another."""
+    """The caller identifies the guest; a handle in the block could name another."""
     assert not [call.name for call in CALLS.values() if call.who == GUEST and call.handle]

@@ -1,4 +1,4 @@
-"""Calls that wait: until when, for whom, and what Explain says of them; the checker judges the same states."""
+"""Calls that wait: their deadline and end, and what Explain returns; the checker judges the same states."""
 
 import random
 import threading
@@ -44,7 +44,7 @@ def lab(where):
 
 
 class Caller(threading.Thread):
-    """Another client, whose call goes on meanwhile."""
+    """Another client, with a call in a thread."""
 
     def __init__(self, call, *arguments, **more):
         super().__init__()
@@ -61,7 +61,7 @@ class Caller(threading.Thread):
 
 
 def until(what, seconds=20):
-    """What `what` returns, once it returns something."""
+    """Returns the first true value of `what`, called until `seconds` have passed."""
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, "it did not come about"
@@ -75,7 +75,7 @@ def flying(lab):
 
 
 def stalled(lab):
-    """The seed's hang: a ring pinned, its neighbour exported, and a vCPU that touches it for ever."""
+    """The seed's hang: a ring is pinned, the next page exported, and a vCPU touches that for ever."""
     lab.lay("25", "whole-folio")
     lab.configure(1, 0)
 
@@ -97,7 +97,7 @@ def test_at_the_deadline_the_answer_says_what_it_waits_for(lab):
 
 
 def quiet(lab):
-    """Whether nothing happens to the group for half a second, ten times as long as a vCPU pauses at most."""
+    """Whether the group does not change for half a second."""
     before = entries(lab.cluster.store, lab.group)
     time.sleep(0.5)
     return entries(lab.cluster.store, lab.group) == before
@@ -113,7 +113,7 @@ def test_a_client_that_goes_away_ends_the_wait(lab):
     until(lambda: quiet(lab))
 
 
-def test_a_vcpu_that_tries_again_is_seen_to_wait_at_every_moment(lab):
+def test_a_retrying_vcpu_always_shows_its_wait(lab):
     stalled(lab)
     caller = Caller(lab.touch, 0, 1, timeout=NEVER)
     wait = until(lab.waits)
@@ -124,7 +124,7 @@ def test_a_vcpu_that_tries_again_is_seen_to_wait_at_every_moment(lab):
     assert caller.end().outcome == STOPPED and lab.waits() == []
 
 
-def test_what_stopped_a_vcpu_once_is_not_said_of_its_next_instruction(lab):
+def test_an_old_obstacle_is_not_reported_for_the_next_instruction(lab):
     lab.lay(
         "mine",
         "whole-folio",
@@ -189,7 +189,7 @@ def test_a_reboot_waits_for_io_in_flight(lab):
 
 # ------------------------------------------------------------------------------------- what Explain says of it
 def told(lab):
-    """The group's state, and what Explain says of it: fields of Wait by actor."""
+    """Returns the group's state, and Explain's answer: fields of Wait by actor."""
     while True:
         before, waits, state = lab.state(), lab.waits(), lab.state()
         if pack(before) == pack(state):
@@ -202,7 +202,7 @@ def in_fields(wait):
 
 
 def of_state(lists):
-    """The same of a state (as lists), from the definition."""
+    """Returns the same for a state (as lists), by the definition."""
     return {
         one.actor: (one.wait.waiter, one.wait.waits_for, one.wait.held_by, one.wait.released_by, one.kind)
         for one in stalls(lists)
@@ -210,7 +210,7 @@ def of_state(lists):
 
 
 def ordered(lab, name, preset, seed, document=None):
-    """Orders to all actors in a random order: what Explain says then, and the state."""
+    """Give orders to all actors in a random order. Returns Explain's answer and the state."""
     lab.lay(name, preset, document)
     orders = [(actor, *choice) for actor, some in enumerate(lab.system.choices) for choice in some]
     random.Random(seed).shuffle(orders)
@@ -252,8 +252,8 @@ def test_an_unshare_of_a_pinned_page_is_expected_to_wait(lab):
 
 
 @pytest.mark.parametrize(("op", "kinds"), [(TOUCH, {}), (UNSHARE, {0: "expected"})])
-def test_who_would_end_now_waits_for_nothing(lab, op, kinds):
-    """What a pin holds is in the way of a vCPU that exited only where its instruction would exit again."""
+def test_an_instruction_that_would_complete_does_not_wait(lab, op, kinds):
+    """A pin is an obstacle to a vCPU that exited only if its instruction would exit again."""
     lab.lay(
         "mine",
         "per-page",
@@ -271,17 +271,17 @@ def test_who_would_end_now_waits_for_nothing(lab, op, kinds):
 
 
 def judged(state, choices):
-    """The checker's verdict of each component from the group's present state on."""
+    """Returns the checker's verdict on each component reachable from the group's present state."""
     graph = explore(System(state, choices))
     lookup = Lookup(graph)
     return lookup, [judge(lookup, component) for component in components_of(graph)]
 
 
 def disagreement(lab, state, waits):
-    """Where Explain, the definition and the checker do not say the same of the present state, or "".
+    """Returns the first difference of Explain, definition and checker about the present state, or "".
 
-    Permanent, fatal or expected of a state: so is each fair component that has it. Permanent of a component: so is each
-    of its states.
+    If a state is permanent, fatal or expected, each fair component with it is, too. If a component is permanent, each
+    of its states is.
     """
     if waits != of_state(to_lists(state)):
         return f"Explain says {waits}, the definition {of_state(to_lists(state))}"
@@ -298,7 +298,7 @@ def disagreement(lab, state, waits):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_definition_and_the_checker_say_the_same(lab, preset):
+def test_the_definition_and_the_checker_agree(lab, preset):
     seen, wrong = 0, {}
     for name in SCENARIOS:
         state, waits = ordered(lab, name, preset, 2)
@@ -317,7 +317,7 @@ CROWD = {
 
 
 @pytest.mark.parametrize("policy", ["per-page", "whole-folio", "linux-6.12", "linux-6.18", "linux-7.0", "linux-7.2"])
-def test_so_they_do_of_pins_interrupts_and_accesses(lab, policy):
+def test_they_agree_on_pins_interrupts_and_accesses(lab, policy):
     for seed in range(3):
         state, waits = ordered(lab, "mine", policy, seed, CROWD)
         assert disagreement(lab, state, waits) == ""
@@ -326,7 +326,7 @@ def test_so_they_do_of_pins_interrupts_and_accesses(lab, policy):
 # -------------------------------------------------------------------------------------------- services start again
 @contextmanager
 def restartable(folder):
-    """A cluster whose parts can be killed and started, and a laboratory on it."""
+    """A cluster whose parts can be killed and restarted, and its client."""
     with State.own(folder) as state, Cluster(folder, Settings(), parts(1), state) as cluster:
         services = [{"service": name, "address": cluster.address(name)} for name in ("ultravisor", "host_mm", "guest")]
         lab = Driven({"services": services, "redis": state.admin_url})
@@ -373,7 +373,7 @@ def test_a_sleeper_needs_nobody_to_be_remembered(tmp_path):
 
 
 def test_io_of_a_guest_service_that_died_comes_to_its_end(tmp_path):
-    """Asked again with the same request id, the I/O in flight is taken up, and not begun."""
+    """A repeated request id continues the I/O in flight, and does not start another."""
     with restartable(tmp_path) as (cluster, lab):
         lab.lay("01", "whole-folio")
         request = guest_pb2.DirectIoRequest(group=lab.group, actor=1, page=0, hold_us=1_500_000, request_id="the-one")
@@ -399,7 +399,7 @@ FIRST, SECOND = 2, 3
 
 
 def in_writeback(lab, policy="import-lock"):
-    """A page whose writeback is in flight, and does not end before `ended`."""
+    """A page whose writeback is in flight until `ended`."""
     lab.lay("mine", policy, FOLIO)
     at_host(lab, FIRST, WB_IDLE)
     while lab.state().task["pc"][FIRST] != WB_END:

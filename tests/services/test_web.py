@@ -1,4 +1,4 @@
-"""The lab's films and their server: frames are what the rules lead to, and what is no stream is refused with why."""
+"""The lab's replays and their server: frames have the states of the rules; other files are refused with a reason."""
 
 import contextlib
 import itertools
@@ -16,12 +16,12 @@ import pytest
 
 import saved_streams
 from services.common.settings import Settings, read
-from services.lab import replay as film_module
+from services.lab import replay as replay_module
 from services.lab.jobs import Jobs
-from services.lab.listing import News
-from services.lab.replay import Film
-from services.lab.replays import MAX_BYTES, Films
-from services.lab.waiting import told
+from services.lab.listing import Listing
+from services.lab.replay import GroupReplay
+from services.lab.replays import MAX_BYTES, Replays
+from services.lab.waiting import waits_of
 from services.lab.web import Page
 from ultrafolio.conformance.suite import build
 from ultrafolio.engine.interp import write_back
@@ -39,20 +39,20 @@ from ultrafolio.waits.words import stall
 
 
 def a_stream(title="a test"):
-    """A guest touches an exported page, direct I/O makes it accessible again, the guest touches it once more."""
+    """A guest touches an exported page, direct I/O makes it accessible again, the guest touches it again."""
     system = build("per-page", [1], ["exported"], vcpu=[{}], disk=[{"page": 0}])
     return saved_streams.stream(system, [(0, 1, 0), (1, 0, 0), (0, 1, 1)], title)
 
 
-def film_of(events):
-    film = Film("x")
-    film.feed(events)
-    return film
+def replay_of(events):
+    replay = GroupReplay("x")
+    replay.feed(events)
+    return replay
 
 
-def codes_at(film, n):
-    codes = film.base.pages[:]
-    for frame in film.frames[: n - film.base.n]:
+def codes_at(replay, n):
+    codes = replay.base.pages[:]
+    for frame in replay.frames[: n - replay.base.n]:
         for at in range(0, len(frame.pages), 2):
             codes[frame.pages[at]] = frame.pages[at + 1]
     return codes
@@ -61,21 +61,21 @@ def codes_at(film, n):
 # ------------------------------------------------------------------------------------------------- frames
 def test_the_frames_lead_where_the_rules_lead():
     events = a_stream()
-    film = film_of(events)
-    assert film.trouble is None and len(film.frames) == len(events) - 3
-    assert [frame.n for frame in film.frames] == list(range(1, len(events) - 2))
+    replay = replay_of(events)
+    assert replay.error is None and len(replay.frames) == len(events) - 3
+    assert [frame.n for frame in replay.frames] == list(range(1, len(events) - 2))
     for many in range(4, len(events) + 1):
         found = {}
 
         def state(events=events[:many], found=found):
-            replay = Film("y")
-            replay.feed(events)
-            found["state"] = replay._replay.state()
+            other = GroupReplay("y")
+            other.feed(events)
+            found["state"] = other._replay.state()
             return found["state"]
 
         assert validate.validate(events[:many], state).accepted
         uv, mm, io = (getattr(found["state"], name) for name in ("uv", "mm", "io"))
-        for page, code in enumerate(codes_at(film, many - 3)):
+        for page, code in enumerate(codes_at(replay, many - 3)):
             assert code & 7 == uv["state"][page]
             assert code >> 12 & 63 == mm["pins"][page] and code >> 10 & 1 == (io["flying"][page] > 0)
             over = mm["arch"][page] > 0 and uv["state"][page] != SECURE
@@ -83,23 +83,23 @@ def test_the_frames_lead_where_the_rules_lead():
 
 
 def test_an_over_indicating_bit_is_seen_while_it_lasts():
-    film = film_of(a_stream())
-    over = [any(code >> 4 & 1 for code in codes_at(film, n)) for n in range(len(film.frames) + 1)]
+    replay = replay_of(a_stream())
+    over = [any(code >> 4 & 1 for code in codes_at(replay, n)) for n in range(len(replay.frames) + 1)]
     assert any(over) and not over[0] and not over[-1]
 
 
-def test_who_waits_is_said_as_the_state_tells_it():
+def test_frames_have_the_waits_of_the_state():
     """A ring pinned beside a page that its guest touches: at every entry of the round, the same wait."""
     system = build("whole-folio", [1], ["shared", "secure"], vcpu=[{}], virtio=[{"page": 0}])
-    film = film_of(saved_streams.hang(system, (1, 1, 0), (0, 1, 1)))
-    assert film.trouble is None
-    begun = next(frame for frame in film.frames if frame.waits)
+    replay = replay_of(saved_streams.hang(system, (1, 1, 0), (0, 1, 1)))
+    assert replay.error is None
+    begun = next(frame for frame in replay.frames if frame.waits)
     (told,) = begun.waits
     assert (told.kind, told.waiter) == ("permanent", "vcpu 0 (touch page 1)")
     assert told.held == "virtio 1's long-term pin on page 0, another page of the folio"
-    wait = stall(film._live, 0).wait
+    wait = stall(replay._live, 0).wait
     assert (told.waits, told.held, told.released) == (wait.waits_for, wait.held_by, wait.released_by)
-    assert film.frames[-1].n > begun.n + 10 and not any(frame.waits is not None for frame in film.frames[begun.n :])
+    assert replay.frames[-1].n > begun.n + 10 and not any(frame.waits is not None for frame in replay.frames[begun.n :])
 
 
 @pytest.mark.parametrize(
@@ -110,20 +110,20 @@ def test_who_waits_is_said_as_the_state_tells_it():
         ("per-page", (1,), ""),
     ],
 )
-def test_each_class_is_said(policy, ops, kind):
+def test_each_class_of_wait(policy, ops, kind):
     """A guest that unshares its pinned ring, and one whose import is refused."""
     system = build(policy, [1], ["shared", "exported"], vcpu=[{"touch": [1], "unshare": [0]}], virtio=[{"page": 0}])
-    film = film_of(saved_streams.hang(system, (1, 1, 0), *((0, op, int(op == 1)) for op in ops)))
-    assert [told.kind for told in film._said] == ([kind] if kind else [])
+    replay = replay_of(saved_streams.hang(system, (1, 1, 0), *((0, op, int(op == 1)) for op in ops)))
+    assert [told.kind for told in replay._waits] == ([kind] if kind else [])
 
 
 def test_a_question_across_a_wall_has_its_answer():
     system = build("per-page", [0], ["shared"], vcpu=[{}], virtio=[{"page": 0}])
     events = saved_streams.stream(system, [(0, 1, 0)])
     asked = StepEvent(1, 1, 0, 1, [("turn_come", 1), ("uv_shared", 1), ("take_pin", 1)])
-    film = film_of([*events, Event("1800000000000-0", encode(Steps("guest", [asked])))])
-    assert film.trouble is None
-    assert film.frames[-1].steps[0].calls == [
+    replay = replay_of([*events, Event("1800000000000-0", encode(Steps("guest", [asked])))])
+    assert replay.error is None
+    assert replay.frames[-1].steps[0].calls == [
         ("host", "turn_come", "yes"),
         ("ultravisor", "uv_shared", "yes"),
         ("host", "take_pin", ""),
@@ -132,8 +132,8 @@ def test_a_question_across_a_wall_has_its_answer():
 
 def test_an_access_says_whether_it_reads_or_writes():
     system = build("per-page", [0, 0], ["shared", "secure"], access=[{"read": [1], "write": [0]}])
-    film = film_of(saved_streams.stream(system, [(0, READ, 1)]))
-    told = [(step.column, step.what) for frame in film.frames for step in frame.steps]
+    replay = replay_of(saved_streams.stream(system, [(0, READ, 1)]))
+    told = [(step.column, step.what) for frame in replay.frames for step in frame.steps]
     assert told[0] == ("host", "access 0 read page 1") and ("host", "access 0 accessible-export page 1") in told
     begun = Walk(parse({"memory": {"folios": [0]}, "access": [{"read": [0], "write": [0]}]}, "x"), "x", Policy(), "x")
     assert [what(begun, move) for move in begun.enabled(begun.follow([]).here)] == [
@@ -143,25 +143,25 @@ def test_an_access_says_whether_it_reads_or_writes():
 
 
 def test_looking_changes_nothing():
-    film = film_of(a_stream())
-    blank = film._replay._arrays
-    before = [array.tobytes() for array in write_back(State(*film._live), blank)]
-    told(film._live)
-    assert [array.tobytes() for array in write_back(State(*film._live), blank)] == before
-    assert film._live.who[1].kind == DISK and film._live.uv[0].state == EXPORTED
+    replay = replay_of(a_stream())
+    blank = replay._replay._arrays
+    before = [array.tobytes() for array in write_back(State(*replay._live), blank)]
+    waits_of(replay._live)
+    assert [array.tobytes() for array in write_back(State(*replay._live), blank)] == before
+    assert replay._live.who[1].kind == DISK and replay._live.uv[0].state == EXPORTED
 
 
 def calls_for(pages):
-    """How many functions are called to take up a touch in a group of so many pages."""
+    """Returns the number of function calls to replay a touch in a group of `pages` pages."""
     system, called = build("per-page", [0] * pages, ["exported"], vcpu=[{}]), Counter()
     first, second = saved_streams.stream(system, [(0, 1, 0)]), saved_streams.stream(system, [(0, 1, 0), (0, 1, 1)])
-    film = film_of(first)
+    replay = replay_of(first)
     sys.setprofile(lambda frame, event, about: called.update([event]))
     try:
-        film.feed(second[len(first) :])
+        replay.feed(second[len(first) :])
     finally:
         sys.setprofile(None)
-    assert film.trouble is None and len(film.frames) == len(second) - 3
+    assert replay.error is None and len(replay.frames) == len(second) - 3
     return called.total()
 
 
@@ -171,36 +171,36 @@ def test_an_entry_costs_what_it_changes_however_large_the_group():
 
 def test_a_call_outside_of_steps_has_a_row():
     events = [*a_stream(), Event("1800000000000-0", encode(Uvc("uv_export", [0], 0)))]
-    film = film_of(events)
-    assert film.frames[-1].steps[0].column == "ultravisor" and "uv_export" in film.frames[-1].steps[0].what
+    replay = replay_of(events)
+    assert replay.frames[-1].steps[0].column == "ultravisor" and "uv_export" in replay.frames[-1].steps[0].what
 
 
-def test_of_a_long_film_the_end_is_kept(monkeypatch):
-    monkeypatch.setattr(film_module, "MAX_FRAMES", 10)
+def test_a_long_replay_keeps_its_last_frames(monkeypatch):
+    monkeypatch.setattr(replay_module, "MAX_FRAMES", 10)
     events = a_stream()
-    whole, film = film_of(events[:9]), film_of(events)
-    assert len(film.frames) <= 10 and film.base.n > 0 and film.frames[0].n == film.base.n + 1
+    whole, replay = replay_of(events[:9]), replay_of(events)
+    assert len(replay.frames) <= 10 and replay.base.n > 0 and replay.frames[0].n == replay.base.n + 1
     monkeypatch.undo()
-    whole = film_of(events)
-    assert codes_at(film, film.frames[-1].n) == codes_at(whole, whole.frames[-1].n)
+    whole = replay_of(events)
+    assert codes_at(replay, replay.frames[-1].n) == codes_at(whole, whole.frames[-1].n)
 
 
-def test_a_page_goes_on_where_it_was():
-    film = film_of(a_stream())
-    assert film.since("") == (film.base, film.frames, False)
-    assert film.since(film.frames[4].id) == (film.base, film.frames[5:], True)
-    assert film.since("77-7") == (film.base, film.frames, False)
+def test_a_page_continues_from_its_last_entry():
+    replay = replay_of(a_stream())
+    assert replay.since("") == (replay.base, replay.frames, False)
+    assert replay.since(replay.frames[4].id) == (replay.base, replay.frames[5:], True)
+    assert replay.since("77-7") == (replay.base, replay.frames, False)
 
 
-def test_a_page_that_saw_more_than_was_read_so_far_waits():
+def test_a_page_ahead_of_the_replay_waits():
     events = a_stream()
-    film, seen = film_of(events[:9]), events[15].id
-    assert film.since(seen) == (None, [], False)
-    film.feed(events[9:])
-    assert film.since(seen) == (film.base, film.frames[13:], True)
-    assert film.since("what is no id") == (film.base, film.frames, False)
-    film.whole = True
-    assert film.since("9999999999999-0") == (film.base, film.frames, False), "it will never come"
+    replay, seen = replay_of(events[:9]), events[15].id
+    assert replay.since(seen) == (None, [], False)
+    replay.feed(events[9:])
+    assert replay.since(seen) == (replay.base, replay.frames[13:], True)
+    assert replay.since("what is no id") == (replay.base, replay.frames, False)
+    replay.complete = True
+    assert replay.since("9999999999999-0") == (replay.base, replay.frames, False), "it will never come"
 
 
 # ------------------------------------------------------------------------------------------------- what is no stream
@@ -249,27 +249,27 @@ def at_step(number, **fields):
     ],
 )
 def test_a_tampered_stream_ends_where_it_was_changed(change, says):
-    film = film_of(broken(change))
-    assert film.trouble and says in film.trouble.text, film.trouble
+    replay = replay_of(broken(change))
+    assert replay.error and says in replay.error.text, replay.error
 
 
 def test_bytes_that_are_no_entry():
     events = a_stream()
-    assert "none that a part wrote" in film_of([*events, Event("9-9", b"\xc1")]).trouble.text
+    assert "none that a part wrote" in replay_of([*events, Event("9-9", b"\xc1")]).error.text
 
 
 # ------------------------------------------------------------------------------------------------- the server
 @pytest.fixture
-def films(tmp_path):
+def replays(tmp_path):
     memory = Memory()
-    made = Films(MemoryStore(memory, "admin"), tmp_path / "streams")
+    made = Replays(MemoryStore(memory, "admin"), tmp_path / "streams")
     made.memory = memory
     return made
 
 
 @pytest.fixture
-def page(films, tmp_path):
-    served = Page(films, News(films, Jobs(tmp_path / "sweeps", "")), "127.0.0.1", 0)
+def page(replays, tmp_path):
+    served = Page(replays, Listing(replays, Jobs(tmp_path / "sweeps", "")), "127.0.0.1", 0)
     yield f"http://{served.address}"
     served.close()
 
@@ -284,7 +284,7 @@ def ask(address, data=None, **headers):
 
 
 def events_of(address, *kinds, **headers):
-    """The data and ids of the first events of some kinds."""
+    """Returns data and ids of the first events of some kinds."""
     found, kind, identity = {}, "", ""
     with contextlib.closing(urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=20)) as s:
         for line in s:
@@ -315,9 +315,9 @@ def test_a_saved_stream_is_served_in_pieces_and_taken_up(page):
     assert later[0]["id"] == events[10].id and last
 
 
-def test_a_group_is_followed_while_it_goes_on(page, films):
+def test_a_group_is_followed_while_it_goes_on(page, replays):
     events = a_stream()
-    store = films.store
+    store = replays.store
     first, *rest = [event.data for event in events]
     assert store.create("mine", {"uv": b""}, first)
     for data in rest[:5]:
@@ -329,13 +329,13 @@ def test_a_group_is_followed_while_it_goes_on(page, films):
     thread.start()
     thread.join(20)
     assert found["b"][0]["n"] == 0 and len(found["f"][0]) == 3
-    film = films.film("", "mine")
+    replay = replays.replay("", "mine")
     for data in rest[5:]:
         add(store, data)
     end = time.monotonic() + 20
-    while len(film.frames) < len(events) - 3 and time.monotonic() < end:
+    while len(replay.frames) < len(events) - 3 and time.monotonic() < end:
         time.sleep(0.02)
-    assert len(film.frames) == len(events) - 3 and film.trouble is None
+    assert len(replay.frames) == len(events) - 3 and replay.error is None
 
 
 def add(store, data):
@@ -358,9 +358,9 @@ def test_a_file_that_is_no_stream(page, body, says, tmp_path):
     assert str(tmp_path) not in json.loads(answer)["error"]
 
 
-def test_a_file_that_is_too_long(films):
+def test_a_file_that_is_too_long(replays):
     with pytest.raises(InputError, match="too long"):
-        films.keep(b"x" * (MAX_BYTES + 1))
+        replays.save(b"x" * (MAX_BYTES + 1))
 
 
 @pytest.mark.parametrize(
@@ -380,12 +380,12 @@ def test_a_wrong_address(page, path):
 
 
 @pytest.mark.parametrize("query", ["group=../../etc", "group=nowhere", "group=x&saved=..%2f..", "group=%3Cb%3E"])
-def test_a_film_that_is_not_there(page, query):
+def test_an_unknown_replay(page, query):
     ((refused, _),) = events_of(f"{page}/live?{query}", "refused")
     assert "allowed" in refused["error"] or "no such" in refused["error"]
 
 
-def test_another_site_is_not_answered(page):
+def test_another_sites_request_is_refused(page):
     assert ask(f"{page}/", Host="evil.example")[0] == 400
     assert ask(f"{page}/saved", b"x", **{"Content-Type": "text/plain"})[0] == 400
 
@@ -393,8 +393,8 @@ def test_another_site_is_not_answered(page):
 JOB = "0123456789abcdef"
 
 
-def test_a_plot_is_served_as_it_was_drawn(films, tmp_path, monkeypatch):
-    """While a sweep runs there are more cells at every request; only a look at all plots draws them anew."""
+def test_a_plot_is_served_as_it_was_drawn(replays, tmp_path, monkeypatch):
+    """While a sweep runs there are more cells at every request; only a request of all plots redraws them."""
     jobs, cells, drawn = Jobs(tmp_path / "sweeps", ""), itertools.count(1), []
     (tmp_path / "sweeps/0123456789abcdef").mkdir()
     (tmp_path / "sweeps/0123456789abcdef/plan.toml").touch()
@@ -402,10 +402,10 @@ def test_a_plot_is_served_as_it_was_drawn(films, tmp_path, monkeypatch):
     monkeypatch.setattr("services.lab.listing.Results", lambda _: None)
     plot = SimpleNamespace(name="a", title="", caption="", alt="", svg="<svg/>")
     monkeypatch.setattr("ultrafolio.report.page.all_plots", lambda _: drawn.append(1) or [plot])
-    news = News(films, jobs)
-    assert news.plots(JOB)["cells"] == 1 and news.plot(JOB, "a") == news.plot(JOB, "a") == "<svg/>"
+    listing = Listing(replays, jobs)
+    assert listing.plots(JOB)["cells"] == 1 and listing.plot(JOB, "a") == listing.plot(JOB, "a") == "<svg/>"
     assert len(drawn) == 1
-    assert news.plots(JOB)["cells"] == 2 and len(drawn) == 2
+    assert listing.plots(JOB)["cells"] == 2 and len(drawn) == 2
 
 
 def test_the_settings_of_the_page():

@@ -1,4 +1,4 @@
-"""docs/watch-the-hang.md does what it says, in a shell and in headless Chromium."""
+"""The commands and views of docs/watch-the-hang.md work, in a shell and in headless Chromium."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def test_the_guide_does_what_it_says(tab, tmp_path):  # noqa: F811
         entry(tab, 3)
         until(tab, "ladder", "accessible-pin page 1 fails")
     finally:
-        # a page that is open would say that the lab is away
+        # an open page would report that the lab does not answer
         tab.goto("about:blank")
         for process in behind:
             process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""The lab's page in headless Chromium, as a person would use it: a cluster as it goes on, and saved streams."""
+"""The lab's page in headless Chromium, used like a person does: a running cluster, and saved streams."""
 
 import json
 import os
@@ -15,8 +15,8 @@ import saved_streams
 from browser import NEEDED, chromium, entry, tab, until  # noqa: F401
 from running_cluster import ROOT, running
 from services.lab.jobs import Jobs
-from services.lab.listing import News
-from services.lab.replays import Films
+from services.lab.listing import Listing
+from services.lab.replays import Replays
 from services.lab.web import Page
 from ultrafolio.conformance.suite import build
 from ultrafolio.rpc.cluster import Cluster
@@ -61,7 +61,7 @@ def seed(where):
 
 @contextmanager
 def lab_alone(where, folder, port=0):
-    """A lab of its own over the cluster's state; the process and its page's address."""
+    """Start a separate lab on the cluster's state. Yields the process and its page's address."""
     settings = {"ULTRAFOLIO_REDIS": where["redis"], "ULTRAFOLIO_WEB_PORT": str(port), "ULTRAFOLIO_DATA": str(folder)}
     words = [sys.executable, "-m", "services.lab"]
     with subprocess.Popen(words, cwd=ROOT, env=os.environ | settings, stdout=subprocess.PIPE, text=True) as process:
@@ -82,7 +82,7 @@ def save(where, name, data):
 
 
 # ------------------------------------------------------------------------------------------------- watching
-def test_the_hang_appears_while_one_looks(tab, where, address):  # noqa: F811
+def test_the_hang_appears_on_an_open_page(tab, where, address):  # noqa: F811
     tab.goto(address)
     until(tab, "line", "connected")
     group = seed(where)
@@ -157,7 +157,7 @@ def test_the_pages_of_a_hang_are_ringed_and_their_names_lead_there(tab, hung, ad
     tab.wait_for_function("() => map.rings.size === 0")
     for _ in range(3):
         tab.keyboard.press("ArrowRight")
-    # the export of page 1, and what else this entry changed
+    # the export of page 1, and the entry's other changes
     tab.wait_for_function("() => map.rings.get(1) === 'step'")
 
 
@@ -165,7 +165,7 @@ def test_the_first_group_is_shown_and_another_can_be_chosen(tab, where, hung, ad
     with Cluster.at(where) as lab:
         lab.lay_out("zz-other", build("per-page", [2, 0], ["exported"], vcpu=[{}]), SCRIPT)
     tab.goto(f"{address}#{hung}")
-    # the list of groups is looked up every half second: a page opened before that has the list without it
+    # the list of groups is refreshed every half second: a page opened earlier lacks the new group
     tab.wait_for_selector("#group option[value='zz-other']", state="attached")
     tab.goto("about:blank")
     tab.goto(address)
@@ -235,7 +235,7 @@ def test_a_wrong_link_is_explained(tab, hung, address, link, says):  # noqa: F81
     tab.allowed = "status of 400"
     tab.goto(address + link)
     until(tab, "trouble", says)
-    assert not tab.is_visible("#film")
+    assert not tab.is_visible("#replay")
     tab.evaluate("group => { location.hash = group; }", hung)
     until(tab, "hang", "A hang")
     assert tab.inner_text("#trouble") == ""
@@ -256,7 +256,7 @@ def test_a_lost_lab_is_shown_and_found_again(tab, where, hung, tmp_path):  # noq
     with lab_alone(where, tmp_path) as (process, web):
         tab.goto(f"{web}#{hung}")
         until(tab, "hang", "A hang")
-        tab.evaluate("window.same = film")
+        tab.evaluate("window.same = replay")
         process.kill()
         until(tab, "line", "does not answer")
     with Cluster.at(where) as lab:
@@ -265,7 +265,7 @@ def test_a_lost_lab_is_shown_and_found_again(tab, where, hung, tmp_path):  # noq
         assert again == web
         until(tab, "line", "connected")
         tab.wait_for_selector("#group option[value='while-away']", state="attached")
-        assert tab.evaluate("window.same === film"), "it went on from the last entry it had seen"
+        assert tab.evaluate("window.same === replay"), "it went on from the last entry it had seen"
         tab.keyboard.press("Home")
         until(tab, "hang", "Nobody waits")
 
@@ -292,9 +292,9 @@ order = [0, 2]
 
 @contextmanager
 def page_over(folder):
-    """The page over a folder of sweeps, in this process; its address."""
-    films = Films(MemoryStore(Memory(), "admin"), folder / "streams")
-    served = Page(films, News(films, Jobs(folder / "sweeps", "unix:///nowhere")), "127.0.0.1", 0)
+    """Serve the page for a folder of sweeps, in this process. Yields its address."""
+    replays = Replays(MemoryStore(Memory(), "admin"), folder / "streams")
+    served = Page(replays, Listing(replays, Jobs(folder / "sweeps", "unix:///nowhere")), "127.0.0.1", 0)
     try:
         yield f"http://{served.address}/"
     finally:
@@ -312,7 +312,7 @@ def test_a_sweep_shows_its_progress_and_then_its_plots(tab, tmp_path):  # noqa: 
         until(tab, "jobs", f"{SCRIPT}: running, 0 of 4 cells")
         words = [sys.executable, "-m", "ultrafolio", "sweep", job / "plan.toml", "-o", "made", "--no-report", "--quiet"]
         subprocess.run(words, cwd=tmp_path, check=True)
-        # as it is while rows come in: no results yet
+        # as while rows are added: no results yet
         results = (tmp_path / "made/results.parquet").rename(tmp_path / "kept")
         (tmp_path / "made").rename(job / "store")
         tab.click("#jobs summary")
@@ -342,7 +342,7 @@ def test_ten_thousand_pages_draw_what_changed(tab, where, address):  # noqa: F81
     whole = tab.evaluate("({ ...drawn })")
     assert whole["cells"] - before["cells"] == 10_000 and whole["passes"] - before["passes"] == 1
     # all entries at once, as one batch brings them: one pass, and of each page that changed one square
-    changed = tab.evaluate("new Set(film.frames.flatMap((frame) => frame.pages.filter((_, i) => i % 2 === 0))).size")
+    changed = tab.evaluate("new Set(replay.frames.flatMap((frame) => frame.pages.filter((_, i) => i % 2 === 0))).size")
     assert 0 < changed < 40
     tab.keyboard.press("End")
     entry(tab, len(events) - 3)

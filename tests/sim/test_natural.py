@@ -1,4 +1,4 @@
-"""The natural calls: guests touch, share and do I/O, a host writes back; what becomes of states and of bytes."""
+"""Guests touch, share and do I/O, a host writes back: the resulting states and bytes."""
 
 import os
 import random

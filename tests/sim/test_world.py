@@ -1,4 +1,4 @@
-"""From a configuration to a world: where pages lie, which are shared, what recordings become."""
+"""The world of a configuration: layout of pages, shared pages, recordings."""
 
 import tomllib
 from pathlib import Path

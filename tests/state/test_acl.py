@@ -1,4 +1,4 @@
-"""What each Redis user may do, on a real server: every role, every kind of key, reading and writing."""
+"""Rights of each Redis user, on a real server: every role, every kind of key, reading and writing."""
 
 import shutil
 
@@ -106,7 +106,7 @@ def names(key):
     return ("smembers", "sadd") if key in SETS else ("get", "set")
 
 
-def test_the_table_is_about_every_section():
+def test_the_table_has_every_section():
     assert {f"uf:{{g}}:{name}" for name in DTYPES} <= {key for key, *_ in ROWS}
     assert set(HEAD) == set(acl.RIGHTS)
 
@@ -165,7 +165,7 @@ def test_the_store_commits_with_each_parts_rights(users):
 
 
 @pytest.mark.parametrize("user", HEAD)
-def test_nobody_reads_by_another_way(keys, user):
+def test_no_other_command_reads(keys, user):
     client, secret = keys[user], "uf:{g}:seal" if user != "ultravisor" else "uf:{g}:mm"
     ways = [
         client.scan, client.keys, lambda: client.dump(secret), lambda: client.copy(secret, "celery2"),
@@ -199,7 +199,7 @@ def test_names_of_groups_cannot_reach_into_the_patterns(keys):
     assert acl.group_name("hang.03_x-1") == "hang.03_x-1"
 
 
-def test_no_password_stands_in_the_file():
+def test_the_file_has_no_password():
     passwords = acl.new_passwords()
     text = acl.acl_file(passwords)
     assert len(set(passwords.values())) == len(passwords) and not any(word in text for word in passwords.values())

@@ -1,4 +1,4 @@
-"""Two hosts, and whoever else, after one folio at the same time: the state is one that the rules can reach."""
+"""Two hosts and guests race for one folio: the rules can reach the resulting state."""
 
 import random
 import sys
@@ -16,12 +16,12 @@ from ultrafolio.state.turn import Group
 from ultrafolio.state.validate import validate
 
 ENDLESS = 255
-"""Starts of everybody, so that 10,000 races do not run out of work."""
+"""Starts of every actor: enough for 10,000 races."""
 
 
 @pytest.fixture(autouse=True)
 def impatient_threads():
-    """Threads of one process that get into each other's way within a burst, as processes do."""
+    """Switch threads so often that they interleave within a burst, as processes do."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -30,7 +30,7 @@ def impatient_threads():
 
 @pytest.fixture(params=["memory", "redis"])
 def place(request):
-    """Stores that share one place, with the lease that services have."""
+    """Stores on one server, with the services' lease."""
     if request.param == "memory":
         yield InMemory(2_000)
     else:
@@ -48,7 +48,7 @@ def endless(name, preset):
 
 
 class Replica:
-    """A host or guest process of its own, as far as the shared state is concerned."""
+    """A host or guest with the view and writer name of a separate process."""
 
     def __init__(self, engine, role):
         mine = engine._of_host if role == "host" else lambda pc: not engine._of_host(pc)
@@ -56,8 +56,8 @@ class Replica:
 
 
 def race(engine, hosts, system, seed, races):
-    """Both hosts, and two guest services, run threads of one group at once, `races` times; about every fourth time both
-    hosts get the same request. How many bursts did something, and the answers by request."""
+    """Both hosts and two guest services run threads of one group at once, `races` times; in about every fourth race
+    both hosts get the same request. Returns the number of bursts with steps, and the answers by request."""
     generator = random.Random(seed)
     replicas = [Replica(engine, "host") for _ in range(hosts)] + [Replica(engine, "guest") for _ in range(2)]
     starts, ends = threading.Barrier(len(replicas) + 1), threading.Barrier(len(replicas) + 1)
@@ -102,8 +102,8 @@ def race(engine, hosts, system, seed, races):
 
 
 def held_to_the_rules(engine, answers, races):
-    """The stream is accepted and holds the steps that were answered, each once; no property is broken but those of
-    pinned pages, which no policy keeps."""
+    """The validator accepts the stream; it has each answered step once; only properties of pinned pages, which no
+    policy keeps, are broken."""
     events = engine.stream()
     verdict = validate(events, engine.state)
     assert verdict.accepted, (verdict.at, verdict.why)

@@ -1,4 +1,4 @@
-"""A request id belongs to one call with its arguments: another use of it is refused, never answered with its answer."""
+"""A request id belongs to one call with its arguments: another use is refused, and never gets the first answer."""
 
 import threading
 
@@ -6,7 +6,7 @@ import pytest
 
 from patience import NEVER
 from running_cluster import ROOT, running
-from services.common import parking
+from services.common import scheduler
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import SHARED
@@ -92,13 +92,18 @@ def test_the_longest_id(lab, group):
 
 
 def test_two_calls_with_one_id_at_once():
-    """Both are under way before either is answered: the second is refused, and not answered with the first's."""
-    from services.guest.once import Once
-    from services.guest.orders import Patience
+    """Both run at once: the second is refused, and does not get the first's answer."""
+    from services.guest.deduplication import Deduplicator
+    from services.guest.orders import Deadline
     from ultrafolio.rpc.v1.guest_pb2 import ShareResponse
 
-    once, inside, over, got = Once(MemoryStore(Memory(), "guest")), threading.Event(), threading.Event(), []
-    patience = Patience(lambda: 9.0, lambda: True)
+    deduplicator, inside, over, got = (
+        Deduplicator(MemoryStore(Memory(), "guest")),
+        threading.Event(),
+        threading.Event(),
+        [],
+    )
+    deadline = Deadline(lambda: 9.0, lambda: True)
 
     def slow():
         inside.set()
@@ -108,7 +113,9 @@ def test_two_calls_with_one_id_at_once():
 
     def order(name):
         try:
-            got.append(parking.blocking(once("g", requests.MARK.join(name), patience, ShareResponse, slow)))
+            got.append(
+                scheduler.run_blocking(deduplicator("g", requests.MARK.join(name), deadline, ShareResponse, slow))
+            )
         except requests.Reused as error:
             got.append(error)
 
@@ -123,7 +130,7 @@ def test_two_calls_with_one_id_at_once():
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])
 def test_the_second_of_two_commits_of_one_id_changes_nothing(kind):
-    """Both looked before either was kept: the store itself refuses the one that comes second."""
+    """Both checked before either was stored: the store refuses the second commit."""
     with Server.start() as server:
         store = MemoryStore(Memory(), "guest") if kind == "memory" else RedisStore(server.url, "guest")
         store.create("g", {"pc": b"\0"}, b"made")

@@ -1,4 +1,4 @@
-"""The embedded server: where it listens, what survives, what it says when it cannot, and that it ends."""
+"""The embedded server: its address, durability, errors and end."""
 
 import os
 import shutil
@@ -92,12 +92,12 @@ def test_a_server_that_cannot_start_says_why(tmp_path, monkeypatch):
         Server.start()
 
 
-def test_a_port_lost_to_somebody_else_is_replaced(monkeypatch):
+def test_a_port_taken_meanwhile_is_replaced(monkeypatch):
     taken, real = [], socket.create_server
 
     def create_server(*arguments):
         held = real(*arguments)
-        if not taken:  # somebody binds the first port that we found free
+        if not taken:  # another process binds the first free port that was found
             port = held.getsockname()[1]
             held.close()
             taken.append(real(("127.0.0.1", port)))
@@ -124,7 +124,7 @@ def test_no_server_installed_says_what_to_type(monkeypatch):
         Server.start()
 
 
-def test_the_ctrl_c_of_a_terminal_is_not_for_the_server():
+def test_ctrl_c_does_not_reach_the_server():
     with Server.start() as server:
         assert os.getsid(server.pid) != os.getsid(0)
 

@@ -1,4 +1,4 @@
-"""A store that is full, whose clock goes back, or that has lost writes: what is said, and that nothing is harmed."""
+"""A store that is full, whose clock jumps, or that lost writes: the errors, and that no data is damaged."""
 
 import grpc
 import pytest
@@ -65,7 +65,7 @@ def test_each_way_to_fail_has_its_status(store, word, kind):
 
 
 def test_a_clock_that_went_back_does_not_lengthen_a_lease(store):
-    """The turn is as it stands after the clock went back an hour: it ends an hour from now."""
+    """After the clock went back an hour the stored turn seems to expire an hour from now."""
     store.commit("g", commit(1, take=Turn("t", "guest", 0, 0, 0)))
     key, hour = "uf:{g}:turn", 3_600_000
     held = store.turn("g")
@@ -78,12 +78,12 @@ def test_a_clock_that_went_back_does_not_lengthen_a_lease(store):
 
 
 def test_a_clock_that_jumps_forth_does_not_forget_answers(store):
-    """The last commit is as it stands after the clock went forth an hour: an answer of before is still there."""
+    """After the clock jumped an hour ahead an earlier answer is still stored."""
     store.commit("g", commit(1, request=("r", b"answer")))
     store._client.hincrby("uf:{g}:did", "~seen", -3_600_000)
     store.commit("g", commit(2, request=("s", b"another")))
     assert store.reply("g", "r") == b"answer"
-    # what is as old as that by the clock that does not jump is forgotten
+    # an answer of that age by the monotonic clock is forgotten
     store._client.hincrby("uf:{g}:did", "~clock", REPLY_MS + 1)
     store.commit("g", commit(3, request=("t", b"third")))
     assert [store.reply("g", name) for name in "rst"] == [None, None, b"third"]
@@ -98,7 +98,7 @@ def test_a_store_that_lost_writes_is_refused_until_an_operator_decides(server, s
     with pytest.raises(StoreBehind) as caught:
         store.commit("g", commit(3, cached=second.revisions["pc"], patches=[Patch("pc", 0, b"\3")]))
     assert _failure(caught.value, "rpc", None).reason == "STATE_WENT_BACK"
-    # and so it is for parts that have seen nothing yet
+    # also for parts that have seen nothing yet
     with pytest.raises(StoreBehind):
         store.commit("g", commit(1, writer="new"))
     recover.main.callback(server.url, "list", None)

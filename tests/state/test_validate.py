@@ -1,4 +1,4 @@
-"""The validator accepts what a store's roles did, and refuses a changed stream where it was changed."""
+"""The validator accepts the stream of a store's roles, and refuses a changed stream at the change."""
 
 import json
 
@@ -10,7 +10,7 @@ import saved_streams
 from services.ultravisor.pages import Pages
 from store_cases import Stored
 from ultrafolio.cli import cli
-from ultrafolio.conformance.suite import SCENARIOS, build, walk, walked
+from ultrafolio.conformance.suite import SCENARIOS, build, system_of, walk
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import E_UV, OK, UV_BUSY, UV_INTEGRITY
 from ultrafolio.model.policies import PRESETS
@@ -27,7 +27,7 @@ def engine(tmp_path):
 
 
 def walked_stream(engine, name, preset, steps=60):
-    for _ in walk(engine, walked(name, preset), 5, steps):
+    for _ in walk(engine, system_of(name, preset), 5, steps):
         pass
     return list(engine.stores["admin"].history(engine.group))
 
@@ -41,7 +41,7 @@ def test_what_the_roles_did_is_accepted(engine, name, preset):
 
 
 def changed(events, number, change):
-    """The stream with one step changed, and the id of its entry."""
+    """Returns the stream with one step changed, and the id of its entry."""
     seen = 0
     for at, event in enumerate(events):
         entry = decode(event.data)
@@ -62,7 +62,7 @@ def changed(events, number, change):
         lambda step: msgspec.structs.replace(step, actor=99),
     ],
 )
-def test_a_changed_step_is_refused_where_it_stands(engine, change):
+def test_a_changed_step_is_refused_at_its_entry(engine, change):
     events = walked_stream(engine, next(iter(SCENARIOS)), "whole-folio")
     made, at = changed(events, 7, change)
     verdict = validate.validate(made)
@@ -70,8 +70,8 @@ def test_a_changed_step_is_refused_where_it_stands(engine, change):
     assert verdict.why and len(verdict.enabled) == len(engine.meta.who)
 
 
-def test_what_was_refused_did_not_happen(engine):
-    """Also where rules had written before they met an answer that the ultravisor cannot have given."""
+def test_a_refused_step_changes_nothing(engine):
+    """Also if rules had written before they got an answer that the ultravisor cannot give."""
     events = walked_stream(engine, "ring", "whole-folio", 150)
     replay, lies = validate.begin([decode(event.data) for event in events[:3]]), 0
 
@@ -92,13 +92,13 @@ def test_what_was_refused_did_not_happen(engine):
 
 
 def refused(events, entry):
-    """What is said of the stream with `entry` at its end."""
+    """Returns the verdict on the stream with `entry` at its end."""
     verdict = validate.validate([*events, Event("1800000000000-0", encode(entry))])
     assert not verdict.accepted and verdict.at == "1800000000000-0" and len(verdict.enabled) == 2
     return verdict.why
 
 
-def test_what_no_part_can_have_done_is_refused():
+def test_an_impossible_step_is_refused():
     system = build("per-page", [0], ["exported"], vcpu=[{}], disk=[{"page": 0}])
     events = saved_streams.stream(system, [(0, 1, 0)])
     idle, begun = events[:3], events[:4]
@@ -111,7 +111,7 @@ def test_what_no_part_can_have_done_is_refused():
     assert "the rules say 1" in refused(idle, Uvc("uv_pin", [0], 0))
 
 
-def test_what_was_enabled_there_is_said_and_what_the_others_wait_for():
+def test_a_refusal_lists_enabled_steps_and_waits():
     system = build("per-page", [0], ["secure"], writeback=[{}, {}])
     locked = saved_streams.stream(system, [(0, 1, 0)])[:5]
     other, wrong = Steps("host", [StepEvent(1, 1, 0, OK)]), Uvc("uv_none", [], 0)
@@ -133,7 +133,7 @@ def test_an_answer_of_the_ultravisor_that_the_rules_do_not_give_is_refused_at_th
     assert "answered 3 to uv_import, the rules say 0" in verdict.why and "a disk that reads into one" in verdict.why
 
 
-def test_of_a_changed_layout_no_traceback_comes():
+def test_a_changed_layout_gives_no_traceback():
     system = build("per-page", [1], ["exported"], vcpu=[{}])
     events = saved_streams.stream(system, [(0, 1, 0)])
     made = [decode(event.data) for event in events[:3]]
@@ -160,9 +160,9 @@ def test_a_stream_with_nothing_in_it_is_an_error():
         validate.validate([])
 
 
-def test_a_busy_answer_that_was_injected_is_part_of_the_story(engine, monkeypatch):
+def test_an_injected_busy_answer_is_replayed(engine, monkeypatch):
     """An import answered busy undoes and touches again; the rules' own ultravisor is never busy."""
-    system = walked("two-guests", "per-page")
+    system = system_of("two-guests", "per-page")
     real, left = Pages.call, [1]
 
     def busy_once(pages, function, arguments, part=None, **more):

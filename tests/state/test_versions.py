@@ -16,7 +16,8 @@ from ultrafolio.fields import read_toml
 from ultrafolio.model import policies, scenario
 from ultrafolio.state import validate
 from ultrafolio.sweep import planfile, store
-from ultrafolio.sweep.distributed import queue
+from ultrafolio.sweep.distributed.job import Record
+from ultrafolio.sweep.distributed.ticket import TICKET_VERSION, Ticket, read_ticket
 from ultrafolio.trace import events
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def test_the_table_says_what_is_written():
     assert row("defect").written == written(verdict, r'"ultrafolio-defect", "version": (\d+)')
     assert row("stream").written == str(validate.STREAM_VERSION)
     assert row("store").written == str(store.FORMAT)
-    assert row("job").written == str(queue.TICKET_VERSION)
+    assert row("job").written == str(TICKET_VERSION)
     assert len(ROWS) == 8
 
 
@@ -108,12 +109,12 @@ def test_a_stream_of_another_version_is_refused(tmp_path):
 
 
 def test_a_job_of_another_version_is_refused(tmp_path):
-    record = queue.Record("plan.toml", "", "engine", {}, 0, 0, "redis", {})
-    ticket = queue.Ticket("j", "s", "c", 1, "redis://x", record, [], 0)
-    assert ticket.version == queue.TICKET_VERSION, "a file without a version is of this one"
+    record = Record("plan.toml", "", "engine", {}, 0, 0, "redis", {})
+    ticket = Ticket("j", "s", "c", 1, "redis://x", record, [], 0)
+    assert ticket.version == TICKET_VERSION, "a file without a version is of this one"
     file = tmp_path / "job.json"
     file.write_bytes(msgspec.json.encode(ticket))
-    assert queue.read_ticket(tmp_path) == ticket
+    assert read_ticket(tmp_path) == ticket
     file.write_bytes(msgspec.json.encode(msgspec.structs.replace(ticket, version=2)))
     with pytest.raises(InputError, match="another version"):
-        queue.read_ticket(tmp_path)
+        read_ticket(tmp_path)

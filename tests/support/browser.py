@@ -1,4 +1,4 @@
-"""What tests of pages share: headless Chromium, and waiting for what the page says."""
+"""Shared by browser tests: headless Chromium, and waits for the text of an element."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ def chromium():
 
 @pytest.fixture
 def tab(chromium):
-    """A new page; whatever it puts on its console as an error, or throws, fails the test."""
+    """A new page. A console error or an exception in it fails the test."""
     context = chromium.new_context(viewport={"width": 1100, "height": 900})
     context.set_default_timeout(SECONDS)
     opened, wrong = context.new_page(), []

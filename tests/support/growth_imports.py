@@ -1,4 +1,5 @@
-"""Run by test_growth.py: what importing each grown copy of the package says, one JSON string a line, "" for nothing."""
+"""Run by test_growth.py: imports each grown copy of the package; prints its error as a JSON string per line, "" for
+none."""
 
 import json
 import os

@@ -1,14 +1,16 @@
 """Mutations of the specimens: each ends in a clear message, or in the counts that the second reader gives.
 
-PYTHONPATH=src:tests python tests/support/mutations.py COUNT [SEED]
+PYTHONPATH=src python tests/support/mutations.py COUNT [SEED] [PROCESSES]
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import plain_readers
@@ -18,6 +20,8 @@ from ultrafolio.trace.importer import HoldsNone
 from ultrafolio.trace.registry import importer_of
 
 SEED = 20261129
+PART = 10_000
+"""Mutations of one seed."""
 TOKENS = [
     *(b"0", b"-1", b"18446744073709551615", b"18446744073709551616", b"9" * 40, b"0x", b"ffffffffffffffff", b"4096"),
     *(b"\n", b"\r\n", b"\n\n", b" ", b"\t", b",", b":", b"\0", b"\xff", b"#", b"(", b"_", b"\x1f\x8b"),
@@ -105,6 +109,20 @@ def rounds(count: int, seed: int, path: Path) -> Counter[str]:
     return ends
 
 
+def shared(count: int, seed: int, folder: Path, processes: int) -> Counter[str]:
+    """``count`` mutations in parts of PART, each with a seed of its own (``seed``, ``seed`` + 1, ...), by several
+    processes: how they ended. The same mutations whatever the processes; the fault of the first part with one is
+    raised."""
+    sizes = [min(PART, count - at) for at in range(0, count, PART)]
+    ends: Counter[str] = Counter()
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        seeds = range(seed, seed + len(sizes))
+        for part in pool.map(rounds, sizes, seeds, [folder / f"mutant-{number}" for number in seeds]):
+            ends += part
+    return ends
+
+
 if __name__ == "__main__":
+    given = [int(word) for word in sys.argv[1:]]
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        print(dict(rounds(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else SEED, Path(folder) / "mutant")))
+        print(dict(shared(given[0], *(given[1:2] or [SEED]), Path(folder), *(given[2:] or [1]))))

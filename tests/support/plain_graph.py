@@ -146,7 +146,7 @@ def is_pending(s: at.State, t: int) -> bool:
 
 # -------------------------------------------------------------------------------------------- fair components
 def strongly_connected(graph: Graph, inside: set[int]) -> Iterator[set[int]]:
-    """The largest sets of states `inside` that lie on ways to each other: Kosaraju, two searches."""
+    """Returns the strongly connected components of the states `inside`: Kosaraju, two searches."""
     back: dict[int, list[int]] = {v: [] for v in inside}
     for v in inside:
         for edge in graph.edges[v]:

@@ -52,7 +52,7 @@ REFERENCES = ("pins", "longs", "spec")
 
 # --------------------------------------------------------------------------------------------- who holds what
 class Obstacle(NamedTuple):
-    """What refused the waiter. whole: references counted over the whole folio whatever the policy says."""
+    """An obstacle. whole: references are counted over the whole folio under every policy."""
 
     word: str
     whole: bool = False
@@ -107,7 +107,7 @@ def batches(s: at.State, page: int, whole: bool) -> set[str]:
 
 
 def is_there(s: at.State, t: int, page: int, what: Obstacle) -> bool:
-    """Whether the obstacle stands in the way of waiter `t`; what it holds itself does not."""
+    """Whether the obstacle refuses waiter `t`; what it holds itself does not."""
     m = s.mm[head(s, page)]
     if what.word == "mapped":
         return bool(s.pt[page].present != at.MAPPED or not m.writable)
@@ -156,14 +156,14 @@ class Wait(NamedTuple):
 
 
 def about(s: at.State, t: int) -> str:
-    """The property that says the wait of actor `t` ends."""
+    """Returns the leads-to property of actor `t`."""
     if s.who[t].kind == at.VCPU:
         return UNSHARE if s.actor[t].op == at.UNSHARE else TOUCH
     return PIN if s.who[t].kind in DEVICES else WRITEBACK
 
 
 def refusal(pc: int, outcome: int) -> set[Obstacle]:
-    """The obstacle that an outcome of the waiter's step tells of, if any."""
+    """Returns the obstacle behind an outcome of the waiter's step, or None."""
     return {Obstacle(REFUSED_BY[outcome], outcome == at.E_REFS and pc == at.SPLIT)} if outcome in REFUSED_BY else set()
 
 
@@ -259,7 +259,7 @@ class Opinion:
 
 
 def opinion(made: System, rules: Any = None, most: int = LIMIT) -> Opinion:
-    """What is to be said of a system. TooLarge with more than `most` states."""
+    """Returns the Opinion on a system. Raises TooLarge for more than `most` states."""
     graph = explored(made, rules, most)
     safety: dict[int, int] = {}
     stalls = set()

@@ -61,7 +61,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "two-targets.damon.json": ("2 targets", "an address space of its own", "--target 0 --save"),
     "two-processes.smaps": ("is malformed", "several processes", "/proc/PID/smaps"),
 }
-"""File → a part of what the message says, of the cause, and of what to type next."""
+"""File → a part of the error message, of its cause, and of the next command."""
 
 KIND = {**{name: kind for name, (kind, _) in READ.items()}, "two-devices.perf": "requests"}
 """The kind to read a file as, where it is not the first of its format."""

@@ -7,9 +7,9 @@ import numpy as np
 from services.common.disk import Disk
 from services.host_mm.swap import Seen, Swap
 from services.host_mm.ultravisor_client import written
-from services.ultravisor.contents import PAGE, Contents
+from services.ultravisor.contents import Contents
 from services.ultravisor.pages import Pages, Part, lay_out
-from ultrafolio.model.layout import IDLE_PC
+from ultrafolio.model.layout import IDLE_PC, PAGE_SIZE
 from ultrafolio.model.rule import RULES
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, encode_meta, join, split
@@ -72,7 +72,7 @@ class Stored:
         return self.pages.call(function, arguments, part)
 
     def _see(self, page, data, part):
-        return Seen(*self.pages.access(None, [(page, 0, PAGE, data)], part)[0])
+        return Seen(*self.pages.access(None, [(page, 0, PAGE_SIZE, data)], part)[0])
 
     def step(self, actor, op, page):
         kinds = self.meta.who["kind"]

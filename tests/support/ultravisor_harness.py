@@ -5,10 +5,10 @@ from msgspec.structs import replace
 
 from services.ultravisor import sie
 from services.ultravisor.firmware import Firmware
-from services.ultravisor.machine_state import BASE_STORAGE, GIB, MIB, PAGE, Machine, inject
+from services.ultravisor.machine_state import BASE_STORAGE, GIB, MIB, Machine, inject
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import MAPPED, PGM_3D, blank
+from ultrafolio.model.layout import MAPPED, PAGE_SIZE, PGM_3D, blank
 from ultrafolio.uvcall import image
 from ultrafolio.uvcall.calls import BY_COMMAND, CALLS, CPU_LOAD, HOST
 from ultrafolio.uvcall.uvcb import pack, unpack
@@ -43,10 +43,10 @@ class ModelPages:
 
     def __init__(self, pages=8, vms=2, misc=0):
         self.state, self.misc = to_lists(blank(pages, 1, vms)), misc
-        self.held = {page: SEALED.pages[offset:][:PAGE] for page, offset in ((0, 0), (1, PAGE))}
+        self.held = {page: SEALED.pages[offset:][:PAGE_SIZE] for page, offset in ((0, 0), (1, PAGE_SIZE))}
 
     def locate(self, address, of):
-        page = (address - (PAGES_AT if of is None else 0)) // PAGE
+        page = (address - (PAGES_AT if of is None else 0)) // PAGE_SIZE
         if not 0 <= page < len(self.state.uv) or (of is not None and self.state.pt[page].present != MAPPED):
             return None
         return page
@@ -120,13 +120,13 @@ class Bench:
 
     def enter(self, guest, cpu, asce, prefix=0, running=()):
         """Start a processor whose prefix area is at the guest's address `prefix`."""
-        of, first = self.machine.configurations.get(guest), prefix // PAGE
+        of, first = self.machine.configurations.get(guest), prefix // PAGE_SIZE
         resident = of and all(not RULES.hw_guest(self.pages.state, of.vm, page) for page in (first, first + 1))
         return sie.enter(self.machine, guest, cpu, asce, bool(resident), running)
 
     def host_accesses(self, origin, length):
         """The exceptions of reading and of writing real storage outside of guests, page by page."""
-        return {PGM_3D if self.machine.donated(at) else 0 for at in range(origin, origin + length, PAGE)}
+        return {PGM_3D if self.machine.donated(at) else 0 for at in range(origin, origin + length, PAGE_SIZE)}
 
     def ok(self, name, caller=None, **fields):
         """The call succeeds, and changes nothing of the block but rc and the outputs. Returns the fields."""
@@ -161,7 +161,7 @@ class Bench:
         guest, cpu = self.created()
         self.ok("set_parameters", guest_handle=guest, **HEADER)
         for page in range(2):
-            self.ok("unpack", guest_handle=guest, gaddr=page * PAGE, tweak=SEALED.tweak, offset=page * PAGE)
+            self.ok("unpack", guest_handle=guest, gaddr=page * PAGE_SIZE, tweak=SEALED.tweak, offset=page * PAGE_SIZE)
         self.ok("verify", guest_handle=guest)
         self.ok("cpu_set_state", cpu_handle=cpu, state=CPU_LOAD)
         return guest, cpu
@@ -179,9 +179,9 @@ def blocks(guest, cpu, origin=PAGES_AT):
     handles = {"guest_handle": guest, "cpu_handle": cpu}
     fields = {
         "initialise": INIT, "create_configuration": ANOTHER, "create_cpu": SECOND_CPU, "set_parameters": HEADER,
-        "import": {"gaddr": PAGE}, "unpin": {"gaddr": PAGE}, "unpack": {"gaddr": PAGE, "tweak": 7},
+        "import": {"gaddr": PAGE_SIZE}, "unpin": {"gaddr": PAGE_SIZE}, "unpack": {"gaddr": PAGE_SIZE, "tweak": 7},
         "export": {"paddr": origin}, "destroy_page": {"paddr": origin}, "pin": {"paddr": origin},
-        "share": {"paddr": PAGE}, "unshare": {"paddr": PAGE}, "cpu_set_state": {"state": CPU_LOAD},
+        "share": {"paddr": PAGE_SIZE}, "unshare": {"paddr": PAGE_SIZE}, "cpu_set_state": {"state": CPU_LOAD},
     }  # fmt: skip
     made = {}
     for name, call in CALLS.items():

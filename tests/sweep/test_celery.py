@@ -1,4 +1,4 @@
-"""Sweeps on Celery: the same bytes as a local sweep, from any workers, through leaving, pausing and losing them."""
+"""Sweeps on Celery give the bytes of a local sweep, also after detaching, pausing and deaths of workers."""
 
 import json
 import threading
@@ -12,8 +12,10 @@ from test_celery_fake import CELLS, PLAN, Logged, Sweep, Workers, results
 from test_sweep_fake import FakeCells, make_plan, run, wait_for
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
-from ultrafolio.sweep.distributed.job import QUEUE, Job, broker_url, without_password
-from ultrafolio.sweep.distributed.queue import pause, read_ticket, resume, revoke
+from ultrafolio.sweep.distributed.broker import QUEUE, broker_url, without_password
+from ultrafolio.sweep.distributed.control import pause, resume, revoke
+from ultrafolio.sweep.distributed.job import Job
+from ultrafolio.sweep.distributed.ticket import read_ticket
 from ultrafolio.sweep.local.processes import Limits, Processes
 from ultrafolio.sweep.store import open_store
 from workers.app import app
@@ -64,7 +66,7 @@ def test_four_workers_give_the_same_bytes_and_leave_nothing_behind(tmp_path, ser
     place = tmp_path / "shared"
     url = place.as_uri() if deposit == "folder" else deposit
     path = make_plan(tmp_path, PLAN)
-    assert Sweep(path, tmp_path / "a", server.url, deposit=url).end().computed == CELLS
+    assert Sweep(path, tmp_path / "a", server.url, results_url=url).end().computed == CELLS
     assert results(tmp_path / "a") == reference
     assert read_ticket(tmp_path / "a") is None and not list(place.glob("*/*"))
     with Redis.from_url(server.url) as client:
@@ -243,7 +245,7 @@ def test_a_redis_that_forgets_everything_is_told_again(tmp_path, slow_reference)
 
 def test_a_part_that_is_gone_is_computed_again(tmp_path, server, slow_reference):
     path, store = make_plan(tmp_path, SLOW), tmp_path / "a"
-    first = Sweep(path, store, server.url, deposit=(tmp_path / "shared").as_uri())
+    first = Sweep(path, store, server.url, results_url=(tmp_path / "shared").as_uri())
     wait_for(lambda: any("queued" in text for text in first.said))
     assert first.stop().computed == 0
     job = job_of(store, server)

@@ -1,4 +1,4 @@
-"""``ultrafolio sweep --executor celery`` as a user meets it: exit codes, messages, leaving, coming back."""
+"""``ultrafolio sweep --executor celery`` for a user: exit codes, messages, detaching, attaching again."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from test_celery_fake import CELLS, PLAN, ROOT, Workers, results
 from test_sweep_fake import make_plan, run, start, wait_for
 from ultrafolio.redis_server import VARIABLE, Server
 from ultrafolio.sweep.distributed import own_workers
-from ultrafolio.sweep.distributed.queue import read_ticket
+from ultrafolio.sweep.distributed.ticket import read_ticket
 from ultrafolio.sweep.store import open_store
 
 SLOW = PLAN.replace("sleep_ms = 5", "sleep_ms = 20")
@@ -41,7 +41,7 @@ def test_without_a_broker_a_server_and_workers_are_started_and_ended(tmp_path):
     local = ultrafolio(*words, "-o", "a", cwd=tmp_path)
     own = ultrafolio(*words, "-o", "b", "--executor", "celery", cwd=tmp_path)
     assert (local.returncode, own.returncode) == (0, 0), own.stderr
-    assert "100 of 100 cells (100 computed, 0 stored before)" in own.stdout and "chunks are queued" in own.stderr
+    assert "100 of 100 cells (100 computed, 0 stored before)" in own.stdout and "queued are 100 cells in" in own.stderr
     assert results(tmp_path / "a") == results(tmp_path / "b")
     assert not (tmp_path / "b/job.json").exists()
     log = (tmp_path / "b/workers.log").read_text()
@@ -120,7 +120,7 @@ def test_ctrl_c_ends_own_workers_after_their_chunks_and_the_sweep_resumes(tmp_pa
         (["--executor", "celery"], "no Redis is named, and no workers"),
         (["--executor", "celery", "--redis", "radis://x"], "did you mean 'redis'"),
         (["--executor", "celery", "--redis", "unix:///nowhere/s"], "Redis does not answer"),
-        (["--executor", "celery", "--workers", "1", "--deposit", "pigeon://loft"], "no such kind of place"),
+        (["--executor", "celery", "--workers", "1", "--deposit", "pigeon://loft"], "unknown kind of result store"),
         (["--workers", "0", "--cell-seconds", "3"], "this process cannot end its own cells"),
     ],
 )
@@ -139,7 +139,7 @@ def test_outside_a_checkout_the_error_names_the_workers_command(tmp_path, monkey
 
 def test_workers_that_end_again_and_again_end_the_sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(own_workers, "worker_command", lambda count: ["/bin/false"])
-    monkeypatch.setattr(own_workers, "REPLACED", 2)
+    monkeypatch.setattr(own_workers, "MAX_STARTS", 2)
     with pytest.raises(own_workers.InputError, match="the workers end again and again"):  # noqa: SIM117
         with own_workers.OwnWorkers(1, "unix:///nowhere/s", tmp_path) as workers:
             wait_for(workers.tend)

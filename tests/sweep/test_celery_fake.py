@@ -1,4 +1,4 @@
-"""Celery workers over fake cells, for the tests of sweeps on Celery; run as a program, such a worker."""
+"""Celery workers with fake cells, for the tests of sweeps on Celery; as a program it is such a worker."""
 
 from __future__ import annotations
 

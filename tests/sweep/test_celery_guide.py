@@ -1,4 +1,4 @@
-"""docs/big-sweeps.md does what it says: its commands, on workers that are started with its own words."""
+"""The commands in docs/big-sweeps.md work, with workers that are started by its commands."""
 
 import os
 import re
@@ -61,9 +61,11 @@ def test_its_commands_end_and_print_as_written(place):
 
 
 def test_its_figures_are_those_of_the_code():
-    from ultrafolio.sweep.distributed import chunking, job, queue
+    from ultrafolio.sweep.distributed import broker, chunking, queue
     from ultrafolio.sweep.local import processes
 
-    assert (chunking.CHUNK_SECONDS, chunking.FEWEST, chunking.MOST, chunking.SHORTEST_SECONDS) == (2.0, 32, 20_000, 0.1)
-    assert (queue.QUIET_SECONDS, job.VISIBILITY_SECONDS, job.AWAY_SECONDS, processes.LIVES) == (20, 900, 60, 2)
-    assert job.QUEUE == "ultrafolio"
+    assert (chunking.CHUNK_SECONDS, chunking.MIN_CHUNK_SECONDS) == (2.0, 0.1)
+    assert (chunking.MIN_CHUNKS, chunking.MAX_CHUNKS) == (32, 20_000)
+    assert (queue.QUIET_SECONDS, broker.VISIBILITY_SECONDS, broker.AWAY_SECONDS) == (20, 900, 60)
+    assert processes.MAX_DEATHS == 2
+    assert broker.QUEUE == "ultrafolio"

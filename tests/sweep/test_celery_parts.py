@@ -1,4 +1,4 @@
-"""The pieces of a sweep on Celery, each for itself: chunks, deposits, one worker's decisions."""
+"""The parts of a sweep on Celery, each alone: chunks, result stores, a worker's decisions."""
 
 import pytest
 from hypothesis import given, settings
@@ -11,10 +11,10 @@ from test_sweep_fake import FAKE, FakeCells, make_plan, run
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
 from ultrafolio.sweep.distributed import chunking, worker
-from ultrafolio.sweep.distributed.chunking import FEWEST, MOST, Sample, cut, measure, spread
-from ultrafolio.sweep.distributed.deposit import Bucket, Folder, InRedis, checked
+from ultrafolio.sweep.distributed.chunking import MAX_CHUNKS, MIN_CHUNKS, Sample, cut, measure, spread
 from ultrafolio.sweep.distributed.job import Job, Record
-from ultrafolio.sweep.distributed.worker import CELL_ENTERS, CHUNK_STARTS, Refused, Worker, tallies_of
+from ultrafolio.sweep.distributed.result_store import FolderResults, ObjectResults, RedisResults, checked
+from ultrafolio.sweep.distributed.worker import MAX_CELL_STARTS, MAX_CHUNK_STARTS, Refused, Worker, tallies_of
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.work import Work
 
@@ -59,8 +59,8 @@ def test_chunks_last_equally_long_where_cells_do_not():
     ("cells", "cost", "fewest", "most"),
     [
         (1_000_000, 1e-3, 490, 510),
-        (1_000_000, 1.0, MOST // 2, MOST),
-        (1000, 0.01, FEWEST, FEWEST + 2),
+        (1_000_000, 1.0, MAX_CHUNKS // 2, MAX_CHUNKS),
+        (1000, 0.01, MIN_CHUNKS, MIN_CHUNKS + 2),
         (5, 1e-6, 1, 1),
     ],
 )
@@ -78,7 +78,7 @@ def test_samples_are_spread_and_distinct(steps, number):
 
 
 def test_cells_are_timed_in_a_process_that_may_die_or_hang(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunking, "PATIENCE", 0.5)
+    monkeypatch.setattr(chunking, "CELL_TIMEOUT", 0.5)
     for trouble in ("kill = 1", "hang = 1"):
         text = f'[fixed]\nsleep_ms = 1\n{trouble}\n[grid]\npolicy = ["per-page"]\nseed = "1-9"'
         plan = load(make_plan(tmp_path, text))
@@ -92,10 +92,10 @@ def test_cells_are_timed_in_a_process_that_may_die_or_hang(tmp_path, monkeypatch
 def test_a_deposit_keeps_returns_and_forgets(tmp_path, client, kind):
     def place(name):
         if kind == "redis":
-            return InRedis(client, f"ultrafolio:{{{name}}}:")
+            return RedisResults(client, f"ultrafolio:{{{name}}}:")
         if kind == "folder":
-            return Folder(tmp_path / name)
-        return Bucket(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), f"bucket/{name}")
+            return FolderResults(tmp_path / name)
+        return ObjectResults(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), f"bucket/{name}")
 
     one, other = place("one"), place("other")
     one.put("a", b"\0data")
@@ -112,7 +112,7 @@ def test_a_deposit_keeps_returns_and_forgets(tmp_path, client, kind):
 
 def test_a_deposit_of_no_known_kind_is_bad_input(tmp_path):
     assert checked("redis:") == "redis:" and checked(str(tmp_path)) == tmp_path.as_uri()
-    with pytest.raises(InputError, match="no such kind of place"):
+    with pytest.raises(InputError, match="unknown kind of result store"):
         checked("carrier-pigeon://loft")
 
 
@@ -141,10 +141,10 @@ def test_a_chunk_is_committed_once(tmp_path, client):
     one = One(tmp_path, client, "once")
     assert [one.work(), one.work()] == ["committed", "done before"]
     (end,) = one.job.log(0)
-    tallies = tallies_of(one.job.deposit(one.record).get(end.part))
+    tallies = tallies_of(one.job.result_store(one.record).get(end.part))
     assert sum(t.computed for t in tallies) == end.computed == one.plan.count == one.job.progress().computed
-    one.job.take_back(end)
-    one.job.take_back(end)
+    one.job.undo_commit(end)
+    one.job.undo_commit(end)
     assert one.job.progress().computed == 0 and one.work() == "committed"
     client.set("ultrafolio:{once}:state", "revoked")
     assert one.work() == "job is gone"
@@ -166,13 +166,13 @@ def test_two_workers_with_one_chunk_commit_it_once(tmp_path, client, monkeypatch
     monkeypatch.setattr(Job, "commit", late)
     assert one.work() == "committed by another"
     assert len(one.job.log(0)) == 1 and one.job.log(0)[0].worker == "other"
-    assert one.job.deposit(one.record).get(parts[0]) is None, "the part that does not count is removed"
+    assert one.job.result_store(one.record).get(parts[0]) is None, "the part that does not count is removed"
 
 
 def test_errors_of_the_worker_are_not_blamed_on_cells(tmp_path, client, monkeypatch):
     one = One(tmp_path, client, "errors")
-    monkeypatch.setattr(worker, "Crew", lambda *_: 1 / 0)
-    for _ in range(2 * CHUNK_STARTS):
+    monkeypatch.setattr(worker, "WorkerPool", lambda *_: 1 / 0)
+    for _ in range(2 * MAX_CHUNK_STARTS):
         with pytest.raises(ZeroDivisionError):
             one.work()
     monkeypatch.undo()
@@ -183,15 +183,15 @@ def test_a_cell_that_takes_whole_workers_with_it_is_found_and_fails(tmp_path, cl
     """Supervisors die with their processes here: only what Redis counts is left of each attempt."""
     text = '[fixed]\nsleep_ms = 0\n[grid]\npolicy = ["per-page"]\nseed = "1-6"'
     one = One(tmp_path, client, "suspect", text)
-    for _ in range(CHUNK_STARTS):
+    for _ in range(MAX_CHUNK_STARTS):
         one.job.start(0)
-    for _ in range(CELL_ENTERS):
-        one.job.enter(3)
+    for _ in range(MAX_CELL_STARTS):
+        one.job.enter_cell(3)
     assert one.work() == "committed"
     (end,) = one.job.log(0)
     assert (end.computed, end.failed) == (6, 1)
     run(one.plan.path, tmp_path / "store", cells=FakeCells())
-    tallies = tallies_of(one.job.deposit(one.record).get(end.part))
+    tallies = tallies_of(one.job.result_store(one.record).get(end.part))
     assert [t.failed for t in tallies] == [0, 0, 0, 1, 0, 0]
 
 

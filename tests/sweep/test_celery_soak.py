@@ -1,4 +1,4 @@
-"""Workers do not grow: chunks without cells, by the thousand, cost no memory that stays."""
+"""The memory of a worker does not grow over thousands of chunks without cells."""
 
 import time
 from pathlib import Path
@@ -9,8 +9,8 @@ from redis import Redis
 from test_celery_fake import PLAN, Workers
 from test_sweep_fake import FAKE, children, make_plan, wait_for
 from ultrafolio.redis_server import Server
+from ultrafolio.sweep.distributed.broker import send
 from ultrafolio.sweep.distributed.job import Job, Record
-from ultrafolio.sweep.distributed.queue import send
 from ultrafolio.sweep.planfile import load
 
 KILOBYTES_PER_CHUNK = 0.5
@@ -54,7 +54,7 @@ def grown(folder, first, total):
         assert all(kilobytes <= allowed for kilobytes in growth.values()), (before, after)
         assert children(worker.process.pid) == processes[1:], "the same processes"
         assert not any(children(pid) for pid in processes[1:]), "an empty chunk starts no process"
-        job.forget()
+        job.delete()
         time.sleep(0.1)
         left = (client.info("memory")["used_memory"] - empty_redis) // 1024
         assert left < 2048, f"{left} kB are left in Redis"

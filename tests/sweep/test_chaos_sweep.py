@@ -1,4 +1,4 @@
-"""Chaos: workers, their processes and Redis are killed (-9) at random under way, and the bytes are the same.
+"""Chaos: workers, their processes and Redis are killed (-9) at random during a sweep, and the bytes are the same.
 
 A round is a seed. What is asserted of each: the sweep ends, every cell was run at least once, every cell is stored
 exactly once, and the Parquet file is that of a sweep in one process.
@@ -20,7 +20,7 @@ from ultrafolio.redis_server import Server
 WORKERS = 2
 PROCESSES = 2
 SECONDS = 3.0
-"""How long things are killed; undisturbed, the sweep takes about one."""
+"""Seconds in which processes are killed; without kills the sweep takes about one."""
 SHORT_SECONDS = 1.5
 
 

@@ -1,4 +1,4 @@
-"""Executors and schedules: the same results from any number of processes, through any interruption."""
+"""Executors and schedules: the same results with any number of processes, and after any interruption."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from patience import NEVER
 from test_sweep_fake import PLAN, FakeCells, children, make_plan, run, start, wait_for
 from ultrafolio.errors import InputError
 from ultrafolio.sweep.local import processes
-from ultrafolio.sweep.local.processes import LIVES, Executor, InProcess, Processes
+from ultrafolio.sweep.local.processes import MAX_DEATHS, Executor, InProcess, Processes
 from ultrafolio.sweep.local.schedule import Schedule
 from ultrafolio.sweep.store import open_store
-from ultrafolio.sweep.work import CHUNK_SECONDS, Tally
+from ultrafolio.sweep.work import BATCH_SECONDS, Tally
 
 SLOW = """
 [fixed]
@@ -125,7 +125,7 @@ def test_a_cell_that_kills_its_workers_is_a_failed_row(tmp_path: Path, workers: 
     assert (summary.computed, summary.failed) == (25, 10)
     rows = pq.read_table(tmp_path / "store/results.parquet").to_pylist()
     errors = {row["error"] for row in rows if row["seed"] == 4}
-    assert errors == {f"WorkerDied: signal 9 (SIGKILL) ended {LIVES} workers in this cell"}
+    assert errors == {f"WorkerDied: signal 9 (SIGKILL) ended {MAX_DEATHS} workers in this cell"}
     assert all(row["status"] == "ok" for row in rows if row["seed"] not in (3, 4))
 
 
@@ -194,7 +194,7 @@ def test_spans_follow_the_rate_and_shrink_at_the_end() -> None:
         done += span
         schedule.done(span, tally(span, len(span) / 10_000))
     assert done == list(range(100_000))
-    assert max(sizes) <= 10_000 * CHUNK_SECONDS and max(sizes) > 5_000
+    assert max(sizes) <= 10_000 * BATCH_SECONDS and max(sizes) > 5_000
     assert sizes[0] <= 64 and sizes[-2] < 1_000 and len(sizes) < 60
 
 

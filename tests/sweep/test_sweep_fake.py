@@ -1,4 +1,4 @@
-"""Cells without a simulator, for the tests of sweeps; run as a program, the command ``sweep`` over them.
+"""Cells without a simulator, for the tests of sweeps; as a program it is the command ``sweep`` with these cells.
 
 A cell's numbers follow from its configuration. Axes like ``fail``, ``kill``, ``sleep_ms`` make it misbehave.
 """
@@ -20,10 +20,10 @@ from ultrafolio.commands.sweep import sweep as command
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.sweep import cells as cells_module
 from ultrafolio.sweep.cells import Cells
-from ultrafolio.sweep.drive import Summary, sweep
 from ultrafolio.sweep.local.processes import Executor, InProcess, Processes
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import Silent
+from ultrafolio.sweep.run import Summary, sweep
 
 POLICIES = ("per-page", "whole-folio", "refuse-large")
 
@@ -105,7 +105,10 @@ def run(path: Path, store: Path, executor: Executor | None = None, cells: Cells 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
     """``ultrafolio sweep`` with these arguments over fake cells, as a process in a group of its own."""
     command = [sys.executable, __file__, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        command, env=path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def wait_for(condition: Any, seconds: float = NEVER) -> None:

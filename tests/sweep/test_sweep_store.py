@@ -1,4 +1,4 @@
-"""Keys and stores: what a result is filed under, and what can be read back after anything that may happen."""
+"""Keys and stores: the key of a result, and the rows that can be read after kills, cuts and damage."""
 
 from __future__ import annotations
 

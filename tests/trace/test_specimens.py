@@ -1,4 +1,4 @@
-"""Recordings that people really have: each is read with the right counts, or refused with the right cause."""
+"""Recordings of real tools: each is read with the right counts, or refused with the right cause."""
 
 from __future__ import annotations
 
@@ -48,9 +48,14 @@ def test_the_times_are_those_of_a_replay_by_fio() -> None:
 
 
 def test_what_was_read_otherwise_is_noted() -> None:
-    noted = {"big-endian.kpageflags": "big-endian", "v3-wait-ignored.iolog": "1 wait lines are ignored",
-             "v3-time-goes-back.iolog": "goes back 1 times", "no-last-line-end.iolog": "no line end",
-             "periodic.thpmaps": "3 snapshots", "little-endian.pagemap": "1 pages are swapped"}  # fmt: skip
+    noted = {
+        "big-endian.kpageflags": "big-endian",
+        "v3-wait-ignored.iolog": "ignored, as fio does: 1 wait line;",
+        "v3-time-goes-back.iolog": "goes back 1 time:",
+        "no-last-line-end.iolog": "no line end",
+        "periodic.thpmaps": "3 snapshots",
+        "little-endian.pagemap": "swapped out: 1 page",
+    }
     for name, words in noted.items():
         notes = read(specimens.INPUTS / name, specimens.READ[name][0]).notes
         assert any(words in note for note in notes), (name, notes)
@@ -77,7 +82,7 @@ def test_an_unlikely_byte_order_is_not_taken(tmp_path: Path) -> None:
     recording = read(path, "orders")
     assert recording.counts() == {"folios": 0, "pages": 0}
     assert not any("big-endian" in note for note in recording.notes)
-    with pytest.raises(InputError, match=r"no folio of user memory[\s\S]*4 folios are not user memory"):
+    with pytest.raises(InputError, match=r"no folio of user memory[\s\S]*left out: 4 folios of other than user memory"):
         load_orders(path)
 
 

@@ -125,10 +125,10 @@ def test_the_command_that_a_refusal_names_works(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_first_kind_that_a_recording_holds_is_read() -> None:
-    assert "read as requests: 4 requests, 2 writes, 29184 bytes" in run("import", INPUTS / "blocks.perf").output
+    assert "read as requests: requests 4, writes 2, bytes 29184" in run("import", INPUTS / "blocks.perf").output
     faults = run("import", INPUTS / "faults.perf").output
-    assert "read as touches: 4 touches" in faults
-    assert "note  1 faults at kernel addresses are left out" in faults
+    assert "read as touches: touches 4" in faults
+    assert "note  left out: 1 fault at kernel addresses" in faults
 
 
 def test_formats_are_listed() -> None:

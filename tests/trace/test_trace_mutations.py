@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,16 @@ def test_an_event_of_trace_cmd_with_its_system_is_the_same_event(
     assert counts[0] == counts[1]
 
 
+def test_a_line_of_a_call_chain_that_holds_an_event_is_refused(tmp_path: Path) -> None:
+    """Found by mutation 9,474 of seed 2007: the line lost its end, and the event after it was not counted."""
+    data = (specimens.INPUTS / "software-faults.perf").read_bytes()
+    joined = data.replace(b"(/lib", b"(/lib\x00", 1)
+    end = joined.index(b"\x00")
+    joined = joined[:end] + joined[joined.index(b"\n", end) + 1 :]
+    assert mutations.fate(tmp_path / "recording", data) == "read"
+    assert mutations.fate(tmp_path / "recording", joined) == "refused"
+
+
 def test_mutations(tmp_path: Path) -> None:
     ends = mutations.rounds(10_000, mutations.SEED, tmp_path / "mutant")
     assert ends.total() == 10_000
@@ -56,8 +67,13 @@ def test_a_wrong_count_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         mutations.rounds(2_000, mutations.SEED, tmp_path / "mutant")
 
 
+def test_processes_make_the_same_mutations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = mutations.rounds(300, 7, tmp_path / "mutant") + mutations.rounds(300, 8, tmp_path / "mutant")
+    monkeypatch.setattr(mutations, "PART", 300)
+    assert mutations.shared(600, 7, tmp_path, 2) == alone
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_many_mutations(tmp_path: Path) -> None:
-    for seed in range(10):
-        assert mutations.rounds(100_000, seed, tmp_path / "mutant").total() == 100_000
+    assert mutations.shared(1_000_000, 0, tmp_path, len(os.sched_getaffinity(0))).total() == 1_000_000

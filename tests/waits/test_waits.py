@@ -1,4 +1,4 @@
-"""One definition of a stall: what one state tells, what the whole graph tells, and that both agree."""
+"""One definition of a stall: its class from one state and from the whole graph agree."""
 
 import json
 
@@ -17,7 +17,7 @@ from ultrafolio.model.policies import PRESETS
 from ultrafolio.waits.words import stall, stalls
 
 FEW = 40
-"""States of a component that are asked."""
+"""States of a component that are tested."""
 PAIRS = [(name, policy) for name in PATHS for policy in ("whole-folio", "split", "split-writeback", "folio-bitmap")]
 LONG = [
     pytest.param(name, policy, marks=pytest.mark.slow)
@@ -44,7 +44,7 @@ def test_one_state_and_the_graph_agree(name, policy):
 
 
 @pytest.mark.parametrize("name", list(PATHS)[::4])
-def test_arrays_and_lists_tell_the_same(name):
+def test_arrays_and_lists_give_the_same_waits(name):
     found = graph(name, "whole-folio")
     for number in range(0, found.states, max(1, found.states // FEW)):
         arrays = found.unpack(number)
@@ -75,13 +75,13 @@ def test_a_livelock_names_who_takes_what_again():
     assert (wait.released_by, wait.taken_by) == ("drain-all of vcpu 0", "lru-add of lru 1")
 
 
-def test_verdicts_per_actor_say_who_gets_through():
+def test_verdicts_per_actor_name_the_actors_without_a_wait():
     record = checked("60-mutex-and-a-pinned-folio", "import-lock").record()
     waits = {wait["actor"]: wait["kind"] for wait in record["waits"]}
     assert waits["vcpu 0"] == "permanent" and waits.get("vcpu 1", "transient") == "transient"
 
 
-def test_the_scope_stands_in_text_and_json():
+def test_the_scope_is_in_text_and_json():
     result = checked("05-late-failure", "per-page")
     assert result.record()["scope"]["faults"] == ["the ultravisor refuses every call for page 1"]
     text = " ".join(result_text(result).split())
@@ -106,7 +106,7 @@ def test_a_wrong_name_is_not_certified(named):
 def test_a_permanent_wait_is_no_livelock_and_no_death():
     lookup, judged = permanent()
     entry = lookup.state(judged.component.entry)
-    around = verdict.closed_way(lookup.graph, judged)
+    around = verdict.fair_cycle(lookup.graph, judged)
     for kind in ("livelock", "fatal"):
         claim = Claim(judged.component.waiter, kind, judged.page, judged.whole, ("references",))
         with pytest.raises(NotCertified):
@@ -122,7 +122,7 @@ def test_a_livelock_is_not_permanent():
             certify_permanent(lookup.graph.system, lookup.state(number), claim)
 
 
-def test_a_verdict_that_is_not_borne_out_is_a_defect(monkeypatch, tmp_path, capsys):
+def test_a_verdict_that_its_certificate_contradicts_is_a_defect(monkeypatch, tmp_path, capsys):
     def wrong(lookup, component):
         made = judge(lookup, component)
         return type(made)(made.component, "livelock", False, made.page, made.whole, made.named, made.met)
@@ -133,6 +133,6 @@ def test_a_verdict_that_is_not_borne_out_is_a_defect(monkeypatch, tmp_path, caps
         main(["check", str(PATHS["03-virtio"]), "--policy", "whole-folio"])
     assert ended.value.code == 4
     out, err = capsys.readouterr()
-    assert out == "" and "does not bear out" in err and "Traceback" not in err
+    assert out == "" and "the certificate contradicts a verdict" in err and "Traceback" not in err
     saved = json.loads(next(tmp_path.glob("ultrafolio-defect-*.json")).read_text())
     assert saved["path"] and saved["scenario"]["memory"] and saved["reproduce"].startswith("ultrafolio check")

@@ -1,19 +1,19 @@
 "use strict";
-// The memory map on a canvas: pages as squares, folio by folio. Only what changed is drawn again, once a frame.
+// The memory map on a canvas: pages as squares, folio by folio. Redraws only changed pages, once per display frame.
 
-/** Sizes of a square; the map takes the largest with which all pages are seen at once. */
+/** Sizes of a square, pixels; the map uses the largest at which all pages fit. */
 const SIZES = [34, 20, 12, 8, 6];
 
-/** Counts for those who measure: squares drawn, passes over the canvas, layouts made. */
+/** Counters for measurements: squares drawn, passes over the canvas, layouts, longest pass in ms. */
 const drawn = { cells: 0, passes: 0, layouts: 0, longest: 0 };
 
-/** The pages on one canvas, the rings around some of them on another that lies upon it. */
+/** The pages on one canvas, rings around some of them on a second canvas above it. */
 class MemoryMap {
   constructor(canvas, over, picked) {
     this.canvas = canvas;
     this.over = over;
     this.picked = picked;
-    this.film = null;
+    this.replay = null;
     this.page = -1;
     this.rings = new Map();
     this.dirty = new Set();
@@ -24,8 +24,8 @@ class MemoryMap {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.layout());
   }
 
-  show(film) {
-    this.film = film;
+  show(replay) {
+    this.replay = replay;
     this.page = -1;
     this.rings = new Map();
     this.layout();
@@ -38,10 +38,10 @@ class MemoryMap {
     this.ask();
   }
 
-  /** These pages look different now. */
+  /** Redraw these pages. */
   changed(pages) {
     for (const p of pages) {
-      if (Boolean(this.film.codes[p] & HEAD) !== this.heads[p]) { this.layout(); return; }
+      if (Boolean(this.replay.codes[p] & HEAD) !== this.heads[p]) { this.layout(); return; }
       this.dirty.add(p);
     }
     this.ask();
@@ -52,10 +52,10 @@ class MemoryMap {
   }
 
   layout() {
-    if (!this.film) return;
+    if (!this.replay) return;
     drawn.layouts++;
-    const pages = this.film.codes.length, width = this.width = this.canvas.clientWidth;
-    this.heads = Array.from(this.film.codes, (code) => Boolean(code & HEAD));
+    const pages = this.replay.codes.length, width = this.width = this.canvas.clientWidth;
+    this.heads = Array.from(this.replay.codes, (code) => Boolean(code & HEAD));
     this.x = new Int32Array(pages);
     this.y = new Int32Array(pages);
     const room = parseFloat(getComputedStyle(this.canvas.parentElement).maxHeight) - 16;
@@ -76,14 +76,14 @@ class MemoryMap {
     this.ask();
   }
 
-  /** Where every page stands: folios one after the other, with a gap between; large ones go on in the next row. */
+  /** Place every page: folios in order, with a gap between; large ones continue in the next row. Returns the height. */
   place(size, width) {
     const gap = Math.max(2, size >> 2), step = size + 1, edge = 3;
     this.size = size;
     let x = edge, y = edge;
     for (let p = 0; p < this.x.length; p++) {
       if (p && this.heads[p]) x += gap;
-      const length = this.heads[p] ? this.film.folio(p)[1] - p : 1;
+      const length = this.heads[p] ? this.replay.folio(p)[1] - p : 1;
       const fits = x + length * step <= width || length * step > width;
       if (x + step > width || (this.heads[p] && !fits)) { x = edge; y += step + gap; }
       this.x[p] = x;
@@ -100,7 +100,7 @@ class MemoryMap {
     if (this.all) {
       context.fillStyle = this.colours.paper;
       context.fillRect(0, 0, this.width, this.canvas.height);
-      for (let p = 0; p < this.film.codes.length; p++) this.cell(p);
+      for (let p = 0; p < this.replay.codes.length; p++) this.cell(p);
     } else {
       for (const p of this.dirty) this.cell(p);
     }
@@ -120,8 +120,8 @@ class MemoryMap {
 
   cell(p) {
     drawn.cells++;
-    square(this.context, this.colours, this.x[p], this.y[p], this.size, page(this.film.codes[p]));
-    // the pages of a folio hang together
+    square(this.context, this.colours, this.x[p], this.y[p], this.size, page(this.replay.codes[p]));
+    // a line joins the pages of a folio
     if (this.heads[p + 1] === false && this.y[p + 1] === this.y[p]) {
       this.context.fillStyle = this.colours.soft;
       this.context.fillRect(this.x[p] + this.size, this.y[p] + (this.size >> 1) - 1, 1, Math.max(2, this.size >> 3));
@@ -135,7 +135,7 @@ class MemoryMap {
   }
 
   pick(p) {
-    if (p < 0 || p >= this.film.codes.length) return;
+    if (p < 0 || p >= this.replay.codes.length) return;
     this.page = p;
     this.ringed = false;
     const view = this.canvas.parentElement, high = view.clientHeight - 4 * this.size;
@@ -158,10 +158,10 @@ class MemoryMap {
     if (!to[event.key] || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
-    this.pick(Math.max(0, Math.min(this.film.codes.length - 1, to[event.key]())));
+    this.pick(Math.max(0, Math.min(this.replay.codes.length - 1, to[event.key]())));
   }
 
-  /** The page of a row that stands nearest below or above another. */
+  /** Returns the page of row y that is nearest to page p. */
   nearest(p, y) {
     let best = -1;
     for (let q = 0; q < this.x.length; q++) {
@@ -177,7 +177,7 @@ function colours() {
   return { ...named, states: [..."NSHPE"].map(get) };
 }
 
-/** One page: colour and letter say its state; shapes, not colours, say what is on it. */
+/** Draw one page: colour and letter for its state, shapes for pins, writeback and I/O. */
 function square(context, shade, x, y, size, one) {
   context.fillStyle = shade.paper;
   context.fillRect(x - 1, y - 1, size + 1, size + 2);
@@ -192,7 +192,7 @@ function square(context, shade, x, y, size, one) {
     context.fillText(LETTERS[one.state], x + size / 2 - 0.5, y + size / 2 + 1);
   }
   if (one.over) {
-    // on whole pixels, and at the edge where there are few, so that the colour stays
+    // on whole pixels; on small squares at the edge, so that the colour stays visible
     const wide = context.lineWidth = Math.max(1, Math.round(size / 16)), at = (size >= 12 ? 1 : 0) + wide / 2;
     context.globalAlpha = size >= 12 ? 1 : 0.6;
     context.strokeRect(x + at, y + at, size - 1 - 2 * at, size - 2 * at);
@@ -214,7 +214,7 @@ function square(context, shade, x, y, size, one) {
   }
 }
 
-/** A ring around a page, beside what is on it; around a small one with a glow, so that it is found. */
+/** Draw a ring around a page; around a small one with a glow, so that it is visible. */
 function halo(context, colour, x, y, size) {
   context.strokeStyle = colour;
   const ring = (wide, seen) => {

@@ -1,11 +1,11 @@
 "use strict";
-// What is known of one film: its frames, and the map at the frame that is looked at. No rule is here: a frame says
-// what it changed, and the film adds it up.
+// A replay: its frames, and the page codes at the shown frame. No rule is here: a frame has its changes, and `go`
+// applies them.
 
 const STATES = ["NON_SECURE", "SECURE", "SHARED", "PINNED_SHARED", "EXPORTED"];
 const LETTERS = "NSHPE";
 
-/** A page's code taken apart; film.py puts it together. */
+/** Unpacks a page's code, which services/lab/replay.py packs. */
 function page(code) {
   let at = 0;
   const bits = (width) => { at += width; return (code >>> (at - width)) & ((1 << width) - 1); };
@@ -16,9 +16,8 @@ function page(code) {
 }
 
 const HEAD = 1 << 11;
-const plural = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
-class Film {
+class GroupReplay {
   constructor(base) {
     this.base = base;
     this.frames = [];
@@ -29,7 +28,7 @@ class Film {
     this.waits = base.waits;
   }
 
-  /** Take what came next; frames say `waits` only where they differ from those before. */
+  /** Append frames; a frame has `waits` only if they differ from the frame before. */
   add(frames) {
     for (const frame of frames) {
       const last = this.frames.length ? this.frames.at(-1).waits : this.base.waits;
@@ -47,7 +46,7 @@ class Film {
   frame(n) { return this.frames[n - this.base.n - 1] || null; }
   waitsAt(n) { return n === this.base.n ? this.base.waits : this.frame(n).waits; }
 
-  /** Go to frame n; the pages that look different there, as a Set. */
+  /** Go to frame n. Returns the changed pages, as a Set. */
   go(n) {
     const changed = new Set();
     while (this.n < n) {
@@ -61,7 +60,7 @@ class Film {
     }
     while (this.n > n) {
       const { pages } = this.frame(this.n), was = this.before[this.n - this.base.n];
-      // a page may stand in a frame once only, so the order does not matter
+      // a page occurs once in a frame, so the order does not matter
       for (let i = 0; i < pages.length; i += 2) {
         this.codes[pages[i]] = was[i / 2];
         changed.add(pages[i]);
@@ -71,7 +70,7 @@ class Film {
     return changed;
   }
 
-  /** First page and one past the last of the folio of a page. */
+  /** Returns [first page, page after the last] of the folio of page p. */
   folio(p) {
     let first = p, end = p + 1;
     while (first > 0 && !(this.codes[first] & HEAD)) first--;
@@ -80,7 +79,7 @@ class Film {
   }
 }
 
-/** What is on a page beside its state, in words. */
+/** Returns the words for a page's pins, I/O, locks and references. */
 function marks(one) {
   const count = (n, width, noun) => n && plural(n, noun).replace(String(n), n === (1 << width) - 1 ? `${n} or more` : n);
   return [

@@ -1,17 +1,17 @@
 "use strict";
-// The line to the lab, where the reader is, and the ways on. The address names the place: #group@entry.
+// The connection to the lab, the shown entry, and navigation. The address names the entry: #group@entry.
 
-let film = null, at = { saved: "", group: "", n: null }, source = null, again = 0, news = null, ended = false;
+let replay = null, at = { saved: "", group: "", n: null }, source = null, again = 0, listing = null, ended = false;
 let savedGroups = [];
-const map = new MemoryMap($("map"), $("rings"), (p) => { $("picked").textContent = described(film, p); });
+const map = new MemoryMap($("map"), $("rings"), (p) => { $("picked").textContent = described(replay, p); });
 
-/** How a place is written in the address; n null: live. */
+/** Returns the address of an entry; n null: live. */
 function hashOf(n) {
   const saved = at.saved && `${at.saved}/`;
   return `#${saved}${at.group}${n === null ? "" : `@${n}`}`;
 }
 
-/** What an address names, or null where it names nothing. */
+/** Parses an address, null if it is malformed. */
 function parse(hash) {
   const found = hash.match(/^#(?:([0-9a-f]{16})\/)?([A-Za-z0-9_.-]{1,64})(?:@(\d{1,9}))?$/);
   return found && { saved: found[1] || "", group: found[2], n: found[3] === undefined ? null : Number(found[3]) };
@@ -24,35 +24,35 @@ function line(text, lost = false) {
   $("line").className = lost ? "lost" : "";
 }
 
-/** The line stands; `away`: what the lab itself cannot reach. */
+/** Show that the connection works; `away`: why the lab cannot read the shared state, or "". */
 const fine = (away = "") => line(away || (at.saved && ended ? "a saved stream" : "connected"), Boolean(away));
 
-// ------------------------------------------------------------------------------------------- the line
-/** Listen to the lab; where the line breaks, go on from the last entry that was seen. */
+// ------------------------------------------------------------------------------------------- connection
+/** Listen to the lab; after a lost connection continue from the last entry received. */
 function listen() {
   clearTimeout(again);
   if (source) source.close();
-  const after = film ? `&after=${film.last}` : "";
+  const after = replay ? `&after=${replay.last}` : "";
   const mine = source = new EventSource(`live?group=${encodeURIComponent(at.group)}&saved=${at.saved}${after}`);
   const on = (kind, take) => mine.addEventListener(kind, (event) => { if (mine === source) take(JSON.parse(event.data)); });
   mine.onopen = () => fine();
   mine.onerror = () => {
     if (mine !== source) return;
     line("the lab does not answer; trying again until it does", true);
-    // what the browser gives up, and what it would ask for again with an old entry, is asked for anew
+    // replaces the browser's reconnection, which may give up, and would repeat the first request's entry
     mine.close();
     again = setTimeout(listen, 1000);
   };
-  on("news", take);
+  on("listing", take);
   on("beat", ({ away }) => fine(away));
   on("base", begin);
-  on("frames", (frames) => { film.add(frames); settle(); });
+  on("frames", (frames) => { replay.add(frames); settle(); });
   on("end", (trouble) => { finish(trouble); });
   on("refused", ({ error }) => { stop(); say(error); });
 }
 
 function take(now) {
-  news = now;
+  listing = now;
   fine(now.away);
   options();
   sweeps(now.sweeps);
@@ -60,7 +60,7 @@ function take(now) {
 }
 
 function options() {
-  const groups = at.saved ? savedGroups : news ? news.groups : [];
+  const groups = at.saved ? savedGroups : listing ? listing.groups : [];
   const names = at.group && !groups.includes(at.group) ? [at.group, ...groups] : groups;
   const key = JSON.stringify([at.saved, names]);
   if ($("group").dataset.key !== key) {
@@ -71,46 +71,46 @@ function options() {
   $("group").value = at.group;
 }
 
-/** A film begins, or begins anew where the lab does not know what was seen. */
+/** Start a replay, or restart it if the lab cannot continue from the last entry received. */
 function begin(base) {
-  film = new Film(base);
+  replay = new GroupReplay(base);
   ended = false;
   $("title").textContent = base.title;
-  $("film").hidden = false;
-  map.show(film);
+  $("replay").hidden = false;
+  map.show(replay);
   settle();
 }
 
 function finish(trouble) {
   ended = true;
-  if (source) { source.close(); source = null; listenForNews(); }
+  if (source) { source.close(); source = null; listenForListing(); }
   if (!trouble) { settle(); return; }
   const may = trouble.enabled.length ? `\nwhat the rules would have allowed there:\n  ${trouble.enabled.join("\n  ")}` : "";
   say(`${trouble.text}${may}`);
-  if (film) settle();
+  if (replay) settle();
 }
 
-/** A film that ended needs no line of its own; groups and sweeps still do. */
-function listenForNews() {
+/** Listen to groups and sweeps only, after the replay has ended. */
+function listenForListing() {
   const mine = source = new EventSource("live");
-  mine.addEventListener("news", (event) => { if (mine === source) take(JSON.parse(event.data)); });
+  mine.addEventListener("listing", (event) => { if (mine === source) take(JSON.parse(event.data)); });
   mine.onopen = () => fine();
   mine.onerror = () => {
     if (mine !== source) return;
     line("the lab does not answer; trying again until it does", true);
     mine.close();
-    again = setTimeout(listenForNews, 1000);
+    again = setTimeout(listenForListing, 1000);
   };
 }
 
 function stop() {
-  film = null;
-  $("film").hidden = true;
+  replay = null;
+  $("replay").hidden = true;
   $("title").textContent = "";
 }
 
-// ------------------------------------------------------------------------------------------- where the reader is
-/** Show what the address names. */
+// ------------------------------------------------------------------------------------------- address
+/** Show the entry that the address names. */
 function open() {
   const wanted = parse(location.hash);
   if (!wanted) {
@@ -121,7 +121,7 @@ function open() {
     listen();
     return;
   }
-  const same = film && wanted.saved === at.saved && wanted.group === at.group;
+  const same = replay && wanted.saved === at.saved && wanted.group === at.group;
   const other = wanted.saved !== at.saved;
   at = wanted;
   if (same) { settle(); return; }
@@ -142,49 +142,49 @@ async function listGroups() {
   options();
 }
 
-/** Go to the entry that the address names, or to the end. */
+/** Go to the entry in `at`, or to the last one. */
 function settle() {
-  if (!film) return;
-  let n = at.n === null ? film.end : at.n;
-  if (n > film.end && !ended && film.end === 0 && at.n !== null) n = film.end;
-  const outside = n < film.base.n || n > film.end;
+  if (!replay) return;
+  let n = at.n === null ? replay.end : at.n;
+  if (n > replay.end && !ended && replay.end === 0 && at.n !== null) n = replay.end;
+  const outside = n < replay.base.n || n > replay.end;
   if (outside) {
-    const wait = n > film.end && !ended ? " yet" : "";
-    say(`there is no entry ${n}${wait}\n  allowed  ${film.base.n} to ${film.end}`);
-    n = Math.max(film.base.n, Math.min(film.end, n));
-    film.astray = true;
-  } else if (film.astray) {
+    const wait = n > replay.end && !ended ? " yet" : "";
+    say(`there is no entry ${n}${wait}\n  allowed  ${replay.base.n} to ${replay.end}`);
+    n = Math.max(replay.base.n, Math.min(replay.end, n));
+    replay.astray = true;
+  } else if (replay.astray) {
     say("");
-    film.astray = false;
+    replay.astray = false;
   }
-  const changed = film.go(n);
-  map.ring(rings(film.waitsAt(n), film.frame(n)));
+  const changed = replay.go(n);
+  map.ring(rings(replay.waitsAt(n), replay.frame(n)));
   if (changed.size) map.changed(changed);
   if (!settle.asked) settle.asked = requestAnimationFrame(render);
 }
 
-/** What goes with the entry, once a frame however many events came. */
+/** Update the panels, once per display frame. */
 function render() {
   settle.asked = 0;
-  if (!film) return;
-  const n = film.n, frame = film.frame(n);
-  $("time").min = film.base.n;
-  $("time").max = film.end;
+  if (!replay) return;
+  const n = replay.n, frame = replay.frame(n);
+  $("time").min = replay.base.n;
+  $("time").max = replay.end;
   $("time").value = n;
-  $("time").setAttribute("aria-valuetext", `entry ${n} of ${film.end}`);
-  $("place").textContent = `entry ${n} of ${film.end}${frame ? ` · ${when(frame.id)} · ${frame.role}` : " · as laid out"}`;
+  $("time").setAttribute("aria-valuetext", `entry ${n} of ${replay.end}`);
+  $("place").textContent = `entry ${n} of ${replay.end}${frame ? ` · ${when(frame.id)} · ${frame.role}` : " · as laid out"}`;
   $("live").setAttribute("aria-pressed", String(at.n === null));
   $("live").textContent = at.saved ? "End" : "Live";
-  $("first").disabled = $("back").disabled = n === film.base.n;
-  $("on").disabled = n === film.end;
-  waiting(film.waitsAt(n));
-  tables(film);
-  ladder(film, n);
-  if (map.page >= 0) $("picked").textContent = described(film, map.page);
+  $("first").disabled = $("back").disabled = n === replay.base.n;
+  $("on").disabled = n === replay.end;
+  waiting(replay.waitsAt(n));
+  tables(replay);
+  ladder(replay, n);
+  if (map.page >= 0) $("picked").textContent = described(replay, map.page);
   document.title = `${at.group}${at.n === null ? "" : `@${at.n}`} · Ultrafolio lab`;
 }
 
-/** The time in a stream's id. */
+/** Returns the time in an entry's id. */
 function when(id) {
   const [number, at] = id.split("-").map(Number);
   // streams of version 1 begin with the time
@@ -193,22 +193,22 @@ function when(id) {
 }
 
 // ------------------------------------------------------------------------------------------- moving
-/** Go to entry n, or live with null; the address follows, without a place in the history for each. */
+/** Go to entry n, or live (null), and replace the address without a new history entry. */
 function move(n) {
-  if (!film) return;
-  at.n = n === null ? null : Math.max(film.base.n, Math.min(film.end, n));
+  if (!replay) return;
+  at.n = n === null ? null : Math.max(replay.base.n, Math.min(replay.end, n));
   history.replaceState(null, "", hashOf(at.n));
   settle();
 }
 
 const keys = {
-  ArrowLeft: () => move(film.n - 1), ArrowRight: () => move(film.n + 1), PageUp: () => move(film.n - 20),
-  PageDown: () => move(film.n + 20), Home: () => move(film.base.n), End: () => move(null), l: () => move(null),
+  ArrowLeft: () => move(replay.n - 1), ArrowRight: () => move(replay.n + 1), PageUp: () => move(replay.n - 20),
+  PageDown: () => move(replay.n + 20), Home: () => move(replay.base.n), End: () => move(null), l: () => move(null),
 };
 
 function key(event) {
   const busy = ["SELECT", "CANVAS"].includes(document.activeElement.tagName) || document.activeElement.closest(".scroll");
-  if (!film || !keys[event.key] || busy || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!replay || !keys[event.key] || busy || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   keys[event.key]();
 }
@@ -239,7 +239,7 @@ async function keep(remove) {
     const saved = await fetch(`${place}/archive`, { method: "POST", headers: { "Content-Type": "application/json" } });
     const got = await saved.json();
     if (!saved.ok) { say(got.error); return; }
-    say(`archived: ${got.file}, ${got.entries} entries, SHA-256 ${got.digest}`);
+    say(`archived: ${got.file}, ${got.entries} ${got.entries === 1 ? "entry" : "entries"}, SHA-256 ${got.digest}`);
     if (!remove) return;
     const gone = await fetch(place, { method: "DELETE" });
     if (!gone.ok) { say((await gone.json()).error); return; }
@@ -250,9 +250,9 @@ async function keep(remove) {
 }
 
 $("time").addEventListener("input", () => move(Number($("time").value)));
-$("first").addEventListener("click", () => move(film.base.n));
-$("back").addEventListener("click", () => move(film.n - 1));
-$("on").addEventListener("click", () => move(film.n + 1));
+$("first").addEventListener("click", () => move(replay.base.n));
+$("back").addEventListener("click", () => move(replay.n - 1));
+$("on").addEventListener("click", () => move(replay.n + 1));
 $("live").addEventListener("click", () => move(null));
 $("group").addEventListener("change", () => { location.hash = `#${at.saved && `${at.saved}/`}${$("group").value}`; });
 $("file").addEventListener("change", upload);

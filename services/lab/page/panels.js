@@ -1,18 +1,5 @@
 "use strict";
-// Parts of the page, each made from a film alone. What comes from outside only ever becomes text, never markup.
-
-const $ = (id) => document.getElementById(id);
-
-/** An element; attributes that are false are left out, functions listen. */
-function h(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") made.addEventListener(name, value);
-    else if (value !== false) made.setAttribute(name, value);
-  }
-  made.append(...children.flat().filter((child) => child || child === 0));
-  return made;
-}
+// Panels of the page, each made from a replay alone. Data from outside becomes text, never markup.
 
 const body = (id) => $(id).querySelector("tbody");
 
@@ -23,7 +10,7 @@ const SHAPES = [
 ];
 const RINGS = [["named in a wait", "bad"], ["changed by this entry", "step"]];
 
-/** What colours and shapes mean, drawn as the map draws them, each with the number of its pages. */
+/** Draw the legend with the map's own functions, each sign with the number of its pages. */
 function legend() {
   const shade = colours(), plain = page(0);
   const entry = (name, one, ring) => {
@@ -38,7 +25,7 @@ function legend() {
     ...SHAPES.map(([name, one]) => entry(name, one)), ...RINGS.map(([name, ring]) => entry(name, {}, ring)));
 }
 
-/** Words that lead to a page on the map. */
+/** Returns a button that chooses a page on the map. */
 function toPage(p, words) {
   const go = () => {
     map.pick(p);
@@ -50,7 +37,7 @@ function toPage(p, words) {
 const PAGE = /\b(page \d+)/;
 const paged = (text) => text.split(PAGE).map((part, i) => (i % 2 ? toPage(Number(part.slice(5)), part) : part));
 
-/** The pages that the waits name, and those that the entry changed, for the map to ring. */
+/** Returns the rings of the map: pages named in waits, and pages changed by the entry. */
 function rings(list, frame) {
   const made = new Map();
   for (let i = 0; frame && i < frame.pages.length; i += 2) made.set(frame.pages[i], "step");
@@ -60,13 +47,13 @@ function rings(list, frame) {
   return made;
 }
 
-/** How many pages are how, and the folios on which there is something. */
-function tables(film) {
+/** Fill the counts of pages by state and sign, and the table of folios that are held or worked on. */
+function tables(replay) {
   const counts = new Array(STATES.length).fill(0), on = new Map(SHAPES.map(([name]) => [name, 0])), busy = [];
   let head = 0, words = new Map();
   const close = (end) => { if (words.size) busy.push([head, end, words]); };
-  for (let p = 0; p < film.codes.length; p++) {
-    const one = page(film.codes[p]);
+  for (let p = 0; p < replay.codes.length; p++) {
+    const one = page(replay.codes[p]);
     if (one.head) { close(p); head = p; words = new Map(); }
     counts[one.state]++;
     for (const [name, shape] of SHAPES) {
@@ -75,16 +62,16 @@ function tables(film) {
       words.set(name, [...(words.get(name) || []), p]);
     }
   }
-  close(film.codes.length);
+  close(replay.codes.length);
   $("counts").querySelectorAll("b").forEach((place, i) => { place.textContent = [...counts, ...on.values()][i]; });
   const told = busy.slice(0, MOST).map(([first, end, found]) => [first, end,
     [...found].map(([name, pages]) => `${name}: ${listed(pages)}`).join("; ")]);
-  // what stays the same keeps the keyboard's place
+  // an unchanged table keeps the keyboard focus
   if ($("folios").dataset.key === JSON.stringify([told, busy.length])) return;
   $("folios").dataset.key = JSON.stringify([told, busy.length]);
   const rows = told.map(([first, end, what]) => h("tr", {}, h("th", { scope: "row" },
     toPage(first, end - first > 1 ? `pages ${first}–${end - 1}` : `page ${first}`)), h("td", {}, what)));
-  if (busy.length > MOST) rows.push(h("tr", {}, h("td", { colspan: 2 }, `and ${busy.length - MOST} more folios`)));
+  if (busy.length > MOST) rows.push(h("tr", {}, h("td", { colspan: 2 }, `and ${plural(busy.length - MOST, "more folio")}`)));
   body("folios").replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td", {}, "none"))]));
 }
 
@@ -92,9 +79,9 @@ const MOST = 12;
 
 const listed = (pages) => pages.slice(0, 8).join(", ") + (pages.length > 8 ? `, and ${pages.length - 8} more` : "");
 
-/** One page in words. */
-function described(film, p) {
-  const one = page(film.codes[p]), [first, end] = film.folio(p), rest = marks(one);
+/** Returns one page in words. */
+function described(replay, p) {
+  const one = page(replay.codes[p]), [first, end] = replay.folio(p), rest = marks(one);
   const folio = end - first > 1 ? `in the folio of pages ${first} to ${end - 1}` : "a folio of its own";
   return `Page ${p}: ${STATES[one.state]}, ${folio}${rest.length ? `; ${rest.join(", ")}` : ""}.`;
 }
@@ -103,7 +90,7 @@ function described(film, p) {
 const HANGS = { permanent: "A hang", fatal: "The end of a machine" };
 const KINDS = { expected: "expected, and the purpose of pin shared" };
 
-/** The waits in words and as boxes; the first that lasts is named. */
+/** Show the waits in words and as boxes; the heading names the first permanent or fatal one. */
 function waiting(list) {
   if (waiting.told === list) return;
   waiting.told = list;
@@ -126,14 +113,14 @@ function chain(one) {
 const COLUMNS = ["guest", "host", "ultravisor", "device"];
 const PLAIN = ["OK", "DONE"];
 
-/** The last steps up to frame n, the latest below, a column per part; what comes round again is told once. */
-function ladder(film, n, most = 32) {
+/** Show the last steps up to frame n, the latest last, a column per role; a repeated round is shown once. */
+function ladder(replay, n, most = 32) {
   let rows = [];
-  for (let at = n; at > film.base.n && rows.length < most;) {
-    const [period, times] = round(film, at), told = [];
+  for (let at = n; at > replay.base.n && rows.length < most;) {
+    const [period, times] = round(replay, at), told = [];
     const since = at - period * times;
     if (times > 1) told.push(note(`the same round ${times} times, since entry ${since + 1}; its last time:`, "round"));
-    for (let m = at - period + 1; m <= at; m++) told.push(...entry(film.frame(m), m === n));
+    for (let m = at - period + 1; m <= at; m++) told.push(...entry(replay.frame(m), m === n));
     rows = [...told, ...rows];
     at = since;
   }
@@ -142,9 +129,9 @@ function ladder(film, n, most = 32) {
 
 const note = (text, kind) => h("tr", {}, h("td", { colspan: 5, class: kind }, text));
 
-/** Of how many entries the round is that ends at an entry, and how often it came in a row. */
-function round(film, at) {
-  const key = (m) => (m > film.base.n ? film.frame(m).key : -m - 2);
+/** Returns [entries of the round that ends at entry `at`, its repetitions in a row]. */
+function round(replay, at) {
+  const key = (m) => (m > replay.base.n ? replay.frame(m).key : -m - 2);
   for (let period = 1; period <= 4; period++) {
     let back = period;
     while (key(at - back) === key(at - back + period)) back++;
@@ -197,7 +184,7 @@ function sweep(one, item) {
   return made;
 }
 
-/** A sweep's plots, drawn by the lab when somebody opens them, and again as the sweep goes on. */
+/** A sweep's plots, drawn by the lab when they are opened, and again while the sweep runs. */
 class Plots {
   constructor(job) {
     this.job = job;
@@ -233,7 +220,7 @@ class Plots {
     this.place.replaceChildren(of, ...plots.map((plot) => this.figure(plot, cells, known.get(plot.name))));
   }
 
-  /** A plot; one that is there stays to be seen until the next has come. */
+  /** Returns a plot's figure; an existing one stays visible until the new image is loaded. */
   figure({ name, alt, title, caption }, cells, known) {
     const made = known || h("figure", { "data-name": name }, h("img", {}), h("figcaption", {}));
     const [image, text] = made.children;

@@ -1,4 +1,4 @@
-"""The library: what the commands do, as functions that take names or objects and return results."""
+"""The library: the commands as functions that take names or objects and return results."""
 
 from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.errors import InputError

@@ -1,4 +1,4 @@
-"""The calls: check, run, sweep, explore, policies, scenarios. Each takes names or objects; misuse is InputError."""
+"""The calls: check, run, sweep, explore, policies, scenarios. Each takes names or objects; misuse raises InputError."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio import shipped
+from ultrafolio.check.search.graph import Watch, unwatched
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result
 from ultrafolio.check.verdicts.verdict import check as check_story
 from ultrafolio.errors import InputError, one_of
@@ -32,7 +33,7 @@ def scenarios() -> list[str]:
 
 
 def policies(*names: str) -> Policies:
-    """The policies of these names; without any, all presets and kernels.
+    """The policies of these names; without names, all presets and kernels. Raises InputError for an unknown name.
 
     >>> [policy.name for policy in uf.policies("per-page", "linux-7.0")]
     ['per-page', 'linux-7.0']
@@ -49,13 +50,15 @@ def check(
     max_states: int = MAX_STATES,
     memory_mib: int = MAX_MIB,
     threads: int = 1,
+    watch: Watch | None = None,
 ) -> Result:
-    """Every interleaving of a scenario under a policy, as `ultrafolio check`.
+    """Check every interleaving of a scenario under a policy, as `ultrafolio check`.
 
-    safety      only what must hold always
-    symmetry    as safety, with one state for all in which like pages or guests have changed places
-    max_states, memory_mib  the exploration stops there, and the verdict is unknown
-    InputError  for a name that leads nowhere, or a limit out of range
+    safety      check only the always-properties
+    symmetry    as safety, but visit one canonical state for all permutations of interchangeable pages and guests
+    max_states, memory_mib  limits at which the exploration stops with the verdict unknown
+    watch       a context manager over the exploration, given its counts as they grow
+    InputError  for an unknown name, or a limit out of range
 
     >>> result = uf.check("03-virtio", policy="whole-folio")
     >>> result.verdict, result.worst.kind
@@ -71,17 +74,17 @@ def check(
         if not isinstance(value, int) or not 1 <= value <= most:
             raise InputError(f"check: {name}", value=value, allowed=f"1 to {most}")
     extent = Extent(max_states, memory_mib, safety, symmetry, threads)
-    result = check_story(story.story, story.name, chosen.choices, chosen.name, extent)
+    result = check_story(story.story, story.name, chosen.choices, chosen.name, extent, watch or unwatched)
     return result if story.source and chosen.source else replace(result, command="")
 
 
 def run(
     source: str | Path | Scenario | None = None, *, policy: str | Policy = "per-page", check: bool = True, **given: Any
 ) -> Run:
-    """One simulation, as `ultrafolio run`.
+    """Run one simulation, as `ultrafolio run`.
 
     source  a scenario (a name, a path, an object), a plan with a workload, or None for the default workload
-    check   whether the properties are checked at every step
+    check   whether the properties are checked after every step
     given   order, workload, placement, costs, seed, duration_us, and workload fields such as rings
 
     >>> uf.run("03-virtio", policy="whole-folio").hung
@@ -108,16 +111,16 @@ def run(
 def sweep(
     plan: str | Path, store: str | Path | None = None, *, workers: int | None = None, limit: int | None = None
 ) -> Sweep:
-    """Run a plan, or what its store lacks of it, as `ultrafolio sweep`. The store's folder is out/PLAN unless given.
+    """Run the cells of a plan that its store lacks, as `ultrafolio sweep`. The store's folder is out/PLAN unless given.
 
-    workers  processes; by default one a core, 0 for none
-    limit    only the plan's first cells, without results
+    workers  number of processes; None is one for each core, 0 computes in this process
+    limit    compute only the plan's first cells, and write no results.parquet
     """
     from ultrafolio.sweep import cells
-    from ultrafolio.sweep.drive import sweep as run_sweep
     from ultrafolio.sweep.local.processes import executor_of
     from ultrafolio.sweep.planfile import load
     from ultrafolio.sweep.progress import Silent
+    from ultrafolio.sweep.run import sweep as run_sweep
 
     if not isinstance(plan, (str, Path)):
         raise no_such_type("plan", plan, "a path, or the name of a shipped plan such as seed")
@@ -129,7 +132,7 @@ def sweep(
 
 
 def explore(scenario: str | Path | Scenario, *, policy: str | Policy, path: str = "") -> Explorer:
-    """A walk through the state graph, at the start or at an index path, as `ultrafolio explore`.
+    """A walk through the state graph, at the initial state or at an index path, as `ultrafolio explore`.
 
     >>> uf.explore("03-virtio", policy="whole-folio").goto("counterexample").path != ""
     True
@@ -151,7 +154,7 @@ def _policy(given: str | Policy, story: Scenario | None, tables: object = None) 
 
 
 def _source(given: str | Path | Scenario | None) -> tuple[Scenario | None, str, dict[str, Any]]:
-    """A scenario, or a plan's document; and its name in errors."""
+    """(scenario or None, name for errors, plan's document or {})."""
     if given is None or isinstance(given, Scenario):
         return given, given.name if given else "", {}
     if not isinstance(given, (str, Path)):

@@ -1,4 +1,4 @@
-"""A walk through the state graph of a scenario under a policy, a step at a time."""
+"""A walk through the state graph of a scenario under a policy, one step at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .named import Policy, Scenario, no_such_type
 
 
 class Explorer(Tabular):
-    """A state of a walk. It never changes: step(), back() and goto() return another one.
+    """A state of a walk. It is immutable: step(), back() and goto() return a new one.
 
     path  the index of each enabled step taken from the start, such as 3.1.0; "" at the start
     """
@@ -26,29 +26,31 @@ class Explorer(Tabular):
 
     @classmethod
     def at(cls, scenario: Scenario, policy: Policy, path: str = "") -> Explorer:
-        """A walk at a path. InputError for a path that leads nowhere."""
+        """The walk at a path. Raises InputError for a path with an index that no enabled step has."""
         walk = Walk(scenario.story, scenario.name, policy.choices, policy.name)
         return cls(scenario, policy, Guide(walk), parse_path(path))
 
     @property
     def path(self) -> str:
-        """The steps taken."""
+        """The index path from the initial state, such as "3.1.0"."""
         return path_text(self._path)
 
     def step(self, index: int) -> Explorer:
-        """Take the enabled step of this number. InputError where there is none."""
+        """The state after the enabled step with this index. Raises InputError for another index."""
         if not isinstance(index, int):
             raise no_such_type("step", index, "the index of an enabled step, as in rows()")
         return Explorer(self._scenario, self._policy, self._guide, (*self._path, index))
 
     def back(self) -> Explorer:
-        """The state before the last step. InputError at the start."""
+        """The state before the last step. Raises InputError at the initial state."""
         if not self._path:
             raise InputError("back: this is the start", value=self.path, allowed="after a step")
         return Explorer(self._scenario, self._policy, self._guide, self._path[:-1])
 
     def goto(self, where: str) -> Explorer:
-        """Go to "counterexample", "loop", or a nearest state in which an expression holds. InputError for none."""
+        """The state at "counterexample" or "loop", or a nearest state in which an expression is not zero.
+
+        Raises InputError if there is none."""
         found = self._guide.goto(where)
         if found.path is None:
             raise InputError(f"goto: {found.message}", value=where, allowed="counterexample, loop, or an expression")
@@ -59,7 +61,7 @@ class Explorer(Tabular):
         return node(self._guide.walk, self._trail.here)
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
-        """The moves of this state: the index of each enabled one, or why it is refused."""
+        """One row a move of this state: its index if it is enabled, else the reason of its refusal."""
         return [
             {
                 "index": move.index,

@@ -1,4 +1,4 @@
-"""A scenario and a policy with their names and where they came from."""
+"""Scenarios and policies with their names and sources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ultrafolio.model.policy import Policy as Choices
 
 
 def no_such_type(what: str, value: object, allowed: str) -> InputError:
-    """The error for an argument of a type that does not serve."""
+    """The error for an argument of a wrong type."""
     return InputError(what, value=f"{type(value).__name__} {value!r}"[:80], allowed=allowed)
 
 
@@ -24,7 +24,7 @@ class Scenario:
     """A small closed system: memory and actors.
 
     name    the shipped scenario's name, or the file's path as it was given
-    source  the word of a command that reads it again; "" where it was made from text
+    source  the argument of a command that reads it again; "" if it was made from text
     story   the scenario as read
     """
 
@@ -34,7 +34,7 @@ class Scenario:
 
     @classmethod
     def find(cls, name: str | Path) -> Scenario:
-        """The scenario in a file, or the shipped one of this name. InputError where there is none.
+        """The scenario in a file, or the shipped one of this name. Raises InputError if there is none.
 
         >>> uf.Scenario.find("03-virtio").title
         'virtio ring beside a private page'
@@ -46,7 +46,7 @@ class Scenario:
 
     @classmethod
     def parse(cls, text: str, name: str = "scenario") -> Scenario:
-        """The scenario in TOML text. InputError names the field, the value and what is allowed."""
+        """The scenario in TOML text. Raises InputError with the field, the value and what is allowed."""
         if not isinstance(text, str):
             raise no_such_type("scenario text", text, "TOML text")
         try:
@@ -83,8 +83,8 @@ class Scenario:
 class Policy:
     """One point in the product of the choices.
 
-    name     what it is called
-    source   the word after --policy that finds it again; "" where it was made here
+    name     its name
+    source   the value of --policy that finds it again; "" if it was made by a call
     choices  its choices
     """
 
@@ -94,7 +94,7 @@ class Policy:
 
     @classmethod
     def find(cls, name: str, scenario: Scenario | None = None) -> Policy:
-        """The preset, kernel, FILE.toml#NAME, or [policy.NAME] of a scenario, of this name. InputError for none.
+        """The preset, kernel, FILE.toml#NAME, or [policy.NAME] of a scenario, of this name. Raises InputError for none.
 
         >>> uf.Policy.find("split").choices.large
         'split'
@@ -107,7 +107,7 @@ class Policy:
 
     @classmethod
     def of(cls, base: str = "split", name: str = "mine", **choices: object) -> Policy:
-        """A policy that differs from a base in these choices. InputError for any that is none.
+        """A policy that differs from preset `base` in these choices. Raises InputError for an unknown choice.
 
         >>> uf.Policy.of("split", refs="page").choices.refs
         'page'
@@ -115,7 +115,7 @@ class Policy:
         return cls(name, "", policies.from_table({"base": base, **choices}, f"policy {name}"))
 
     def as_dict(self) -> dict[str, Any]:
-        """The choices by name, as a [policy.NAME] table has them."""
+        """Choice -> value, as in a [policy.NAME] table."""
         return {**asdict(self.choices), "variants": list(self.choices.variants)}
 
     def __repr__(self) -> str:

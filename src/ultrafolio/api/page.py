@@ -1,4 +1,4 @@
-"""docs/api.md: the calls and classes of the library, read off their signatures and docstrings."""
+"""docs/api.md: the calls and classes of the library, generated from their signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _signature(name: str, call: Any) -> list[str]:
 
 
 def _doc(what: Any) -> list[str]:
-    """The docstring; columns and examples as they stand."""
+    """The docstring as Markdown; columns and examples are kept as code blocks."""
     lines = (inspect.getdoc(what) or "").splitlines()
     made: list[str] = []
     prose = True

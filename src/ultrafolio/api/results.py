@@ -1,4 +1,4 @@
-"""What the calls return, beside the checker's own Result."""
+"""The results of the calls, except for the checker's Result."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ultrafolio.nouns import plural
 from ultrafolio.sim.cell import COLUMNS
-from ultrafolio.sweep.drive import Summary
 from ultrafolio.tabular import Tabular
 
 from .named import Policy
+
+if TYPE_CHECKING:
+    # it imports pyarrow, which a check does without
+    from ultrafolio.sweep.run import Summary
 
 
 class Policies(Tabular, list[Policy]):
@@ -29,7 +33,7 @@ class Run(Tabular):
 
     policy    the policy's name
     measures  the result columns by name (docs/formats.md, Parquet)
-    hangs     each hang in words, as its state told it
+    hangs     each hang in words
     """
 
     policy: str
@@ -43,7 +47,7 @@ class Run(Tabular):
 
     @property
     def violations(self) -> int:
-        """How often a property was violated."""
+        """The number of violations of properties."""
         return int(self.measures["violations"])
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
@@ -56,7 +60,7 @@ class Run(Tabular):
         return "hangs: " + ("; ".join(self.hangs[:8]) or "none")
 
     def json(self) -> str:
-        """The measures and the hangs as one JSON object."""
+        """The measures and the hangs as the text of one JSON object."""
         return json.dumps({"policy": self.policy, **self.measures, "hangs": self.hangs})
 
 
@@ -72,17 +76,18 @@ class Sweep(Tabular):
         return Path(self.summary.store)
 
     def table(self) -> Any:
-        """results.parquet as a pyarrow.Table; the cells computed so far where only some were asked for."""
+        """results.parquet as a pyarrow.Table; with `limit`, the cells computed so far."""
         import pyarrow.parquet as pq
 
         return pq.read_table(self.store / "results.parquet")
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
-        """The results, a row a cell."""
+        """The results, one row a cell."""
         rows: list[dict[str, Any]] = self.table().to_pylist()
         return rows
 
     def heading(self) -> str:
-        """How many cells were computed, stored before, and failed."""
+        """The numbers of cells that were computed, stored before, and failed."""
         s = self.summary
-        return f"{s.title}: {s.cells} cells, {s.computed} computed, {s.stored} stored before, {s.failed} failed"
+        cells = plural(s.cells, "cell")
+        return f"{s.title}: {cells}, {s.computed} computed, {s.stored} stored before, {s.failed} failed"

@@ -1,1 +1,1 @@
-"""What this machine takes for the steps of the model, and whether its kernel does what the rules say."""
+"""Measure the costs of the model's steps on this machine, and compare the running kernel with the rules."""

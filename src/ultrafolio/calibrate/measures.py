@@ -1,4 +1,4 @@
-"""The measures: each takes a time to spend and returns samples, or raises NotPossible with the reason."""
+"""The measures: each runs for a given time and returns samples, or raises NotPossible with the reason."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ultrafolio.model.layout import PAGE_SIZE
+
 from . import system
 from .sample import LEAST, Missing, NotPossible, Sample, each, sample, summary, timed
-from .system import PAGE
 
 BATCH = 256
 TRIES = 5
-"""How often a folio of the wanted size is asked for before memory counts as too fragmented."""
+"""Attempts to get a folio of a size before memory counts as too fragmented."""
 IO_KB = (4, 16, 64, 256, 1024)
 FILE_BYTES = 16 << 20
 WRITEBACK_BYTES = 64 << 10
@@ -29,7 +30,7 @@ WRITEBACK_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """folder: whose disk is measured. folio_sizes: folio sizes that are refused are offered while measuring."""
+    """folder: a folder on the disk to measure. folio_sizes: enable refused folio sizes during the measure."""
 
     folder: Path
     folio_sizes: bool = False
@@ -39,12 +40,12 @@ Measure = Callable[[Settings, float], Iterator[Sample]]
 
 
 def crypto(settings: Settings, seconds: float) -> Iterator[Sample]:
-    """4 KiB sealed and opened by AES-256-GCM, called from Python: what is done in an export and an import."""
+    """AES-256-GCM encryption and decryption of 4 KiB, as in an export and an import, called from Python."""
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
         raise NotPossible("the package cryptography is missing: pip install 'ultrafolio[cluster]'") from None
-    cipher, nonce, page = AESGCM(bytes(range(32))), bytes(12), os.urandom(PAGE)
+    cipher, nonce, page = AESGCM(bytes(range(32))), bytes(12), os.urandom(PAGE_SIZE)
     sealed = cipher.encrypt(nonce, page, None)
     for name, what, call in (
         ("seal", "AES-256-GCM seals 4 KiB, in software", lambda: cipher.encrypt(nonce, page, None)),
@@ -55,7 +56,7 @@ def crypto(settings: Settings, seconds: float) -> Iterator[Sample]:
 
 def hashing(settings: Settings, seconds: float) -> Iterator[Sample]:
     """SHA-256 and SHA-512 over 4 KiB."""
-    page = os.urandom(PAGE)
+    page = os.urandom(PAGE_SIZE)
     for name in ("sha256", "sha512"):
         yield sample(
             name,
@@ -67,17 +68,17 @@ def hashing(settings: Settings, seconds: float) -> Iterator[Sample]:
 
 def fault(settings: Settings, seconds: float) -> Iterator[Sample]:
     """The first touch of a page of 4 KiB: fault, zeroing, mapping."""
-    with system.Region(BATCH * PAGE) as region:
+    with system.Region(BATCH * PAGE_SIZE) as region:
 
         def once() -> float:
             region.advise(system.MADV_DONTNEED)
-            return timed(lambda: region.bytes.__setitem__(slice(None, None, PAGE), 1), BATCH)
+            return timed(lambda: region.bytes.__setitem__(slice(None, None, PAGE_SIZE), 1), BATCH)
 
         yield sample("fault_4kB", f"first touch of 4 KiB; batches of {BATCH}", once, seconds)
 
 
 def _folio(region: system.Region, size_kb: int) -> float:
-    """Make the region one fresh folio; ns of the touch that did. NotPossible where memory is too fragmented."""
+    """Make the region one new folio. Returns the ns of its first touch. Raises NotPossible if memory is fragmented."""
     for _ in range(TRIES):
         region.advise(system.MADV_DONTNEED)
         before = system.counter(size_kb, "anon_fault_alloc")
@@ -110,22 +111,22 @@ def folio(size_kb: int) -> Measure:
 
 
 def _split(region: system.Region, size_kb: int, *, split: bool = True) -> float:
-    """ns of MADV_COLD on one page of a fresh folio, which splits it; or, without `split`, on a page split before."""
-    page = region.size // PAGE // 2
+    """The ns of MADV_COLD on one page of a new folio, which splits it; without `split`, on a page that was split."""
+    page = region.size // PAGE_SIZE // 2
     for _ in range(TRIES):
         _folio(region, size_kb)
         region.protect_again(page)
         if not split:
-            region.advise(system.MADV_COLD, page * PAGE, PAGE)
+            region.advise(system.MADV_COLD, page * PAGE_SIZE, PAGE_SIZE)
         before = system.counter(size_kb, "split")
-        took = timed(lambda: region.advise(system.MADV_COLD, page * PAGE, PAGE))
+        took = timed(lambda: region.advise(system.MADV_COLD, page * PAGE_SIZE, PAGE_SIZE))
         if not split or system.counter(size_kb, "split") > before:
             return took
     raise NotPossible("MADV_COLD on a page of a folio does not split it here (it needs Linux 6.10 or newer)")
 
 
 def drain(settings: Settings, seconds: float) -> Iterator[Sample]:
-    """LRU drains, as sealing a memfd makes them: of this CPU always, of all where a page has an extra reference."""
+    """LRU drains by sealing a memfd: of this CPU always, of all CPUs if a page has an extra reference."""
     with system.on_cpu() as cpus:
         if len(cpus) < 2:
             raise NotPossible("needs two CPUs: the page must lie in another CPU's batch")
@@ -152,12 +153,12 @@ def drain(settings: Settings, seconds: float) -> Iterator[Sample]:
 
 
 def sealing(here: int, writer: int, *, drained: bool = False) -> float:
-    """ns of F_SEAL_WRITE by CPU `here` on a memfd whose one page CPU `writer` has just added to its LRU batch, and
-    which `here`, with `drained`, has already taken out of its own."""
+    """The ns of F_SEAL_WRITE by CPU `here` on a memfd whose one page CPU `writer` has just added to its LRU batch.
+    `drained`: `here` has drained its own batch before."""
     fd, idle = (os.memfd_create("ultrafolio", os.MFD_ALLOW_SEALING) for _ in range(2))
     try:
         os.sched_setaffinity(0, {writer})
-        os.pwrite(fd, bytes(PAGE), 0)
+        os.pwrite(fd, bytes(PAGE_SIZE), 0)
         os.sched_setaffinity(0, {here})
         if drained:
             fcntl.fcntl(idle, fcntl.F_ADD_SEALS, system.F_SEAL_WRITE)
@@ -226,7 +227,8 @@ def _no_folios(settings: Settings, seconds: float) -> Iterator[Sample]:
 
 
 def take(name: str, measure: Measure, settings: Settings, seconds: float) -> tuple[list[Sample], list[Missing]]:
-    """The samples of one measure; what it could not do is in the second list, and what it did before that counts."""
+    """Run one measure for `seconds`. Returns its samples, and the measures that were not possible; samples from before
+    a NotPossible are kept."""
     done: list[Sample] = []
     try:
         for made in measure(settings, seconds):

@@ -1,7 +1,8 @@
-"""The model held against the running kernel: a small experiment for each rule that can be seen from user space.
+"""Compare the model with the running kernel: an experiment for each rule whose effect user space can observe.
 
-A probe sets up memory of this process, does one thing to it, and reads from the kernel's own flags and counters what
-came of it. Counters are of the whole machine, so others may move them too: they must have moved, and the flags decide.
+A probe sets up memory of this process, makes one system call or access, and reads the kernel's page flags and counters.
+Counters are those of the whole machine, so other processes change them, too: a probe needs a change, and then decides
+by the flags.
 """
 
 from __future__ import annotations
@@ -15,22 +16,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ultrafolio.model.layout import PAGE_SIZE
+
 from . import system
 from .sample import NotPossible
-from .system import PAGE, PageFlags, Region
+from .system import PageFlags, Region
 
 TRIES = 8
-"""How often a probe begins again where somebody else drained, wrote or held the page in between."""
+"""Attempts of a probe when another process drained, wrote or held the page meanwhile."""
 AGREES, DIFFERS, IMPOSSIBLE = "agrees", "differs", "not possible here"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the kernel did where the model has a rule.
+    """The comparison of the kernel with some rules.
 
-    rules    the rules concerned, by name (`ultrafolio rules`)
-    says     what the model says
-    saw      what the kernel did; where it is not possible, the reason
+    rules    the names of the rules (`ultrafolio rules`)
+    says     the behaviour in the model
+    saw      the behaviour of the kernel; if the probe is not possible, the reason
     verdict  AGREES, DIFFERS or IMPOSSIBLE
     """
 
@@ -40,16 +43,16 @@ class Finding:
     verdict: str
 
 
-Seen = tuple[bool, str]
-Probe = Callable[[PageFlags, Path], Seen]
+Observation = tuple[bool, str]
+Probe = Callable[[PageFlags, Path], Observation]
 
 
-def page_types(flags: PageFlags, folder: Path) -> Seen:
-    """A large folio is a head and tails, all anonymous; a page of its own is neither head nor tail."""
-    with _large() as (region, size_kb), Region(PAGE) as single:
+def page_types(flags: PageFlags, folder: Path) -> Observation:
+    """A large folio is a head and tails, all anonymous; a small folio is neither head nor tail."""
+    with _large() as (region, size_kb), Region(PAGE_SIZE) as single:
         single.bytes[0] = 1
-        pages = region.size // PAGE
-        seen = [flags.at(region.address + page * PAGE) for page in range(pages)]
+        pages = region.size // PAGE_SIZE
+        seen = [flags.at(region.address + page * PAGE_SIZE) for page in range(pages)]
         alone = flags.at(single.address)
     heads, tails = sum("HEAD" in page for page in seen), sum("TAIL" in page for page in seen)
     anonymous = all("ANON" in page for page in [*seen, alone])
@@ -60,48 +63,50 @@ def page_types(flags: PageFlags, folder: Path) -> Seen:
     )
 
 
-def split_under_pin(flags: PageFlags, folder: Path) -> Seen:
+def split_under_pin(flags: PageFlags, folder: Path) -> Observation:
     """A long-term pin on one page; another page asks for the split."""
     return _split_while(flags, system.pinned, "pinned")
 
 
-def split_under_reference(flags: PageFlags, folder: Path) -> Seen:
+def split_under_reference(flags: PageFlags, folder: Path) -> Observation:
     """A plain reference on one page; another page asks for the split."""
     return _split_while(flags, system.referenced, "referenced")
 
 
-def _split_while(flags: PageFlags, hold: Callable[[int], contextlib.AbstractContextManager[None]], word: str) -> Seen:
+def _split_while(
+    flags: PageFlags, hold: Callable[[int], contextlib.AbstractContextManager[None]], word: str
+) -> Observation:
     with _large() as (region, size_kb):
-        page = region.size // PAGE // 2
-        with hold(region.address + PAGE):
+        page = region.size // PAGE_SIZE // 2
+        with hold(region.address + PAGE_SIZE):
             held = _try_split(region, size_kb, page, flags)
         freed = _try_split(region, size_kb, page, flags)
     right = held[1] >= 1 and held[2] and freed[0] >= 1 and not freed[2]
-    return right, f"{word}: {_told(held)}; released: {_told(freed)}"
+    return right, f"{word}: {_split_text(held)}; released: {_split_text(freed)}"
 
 
 def _try_split(region: Region, size_kb: int, page: int, flags: PageFlags) -> tuple[int, int, bool]:
-    """Ask for a split by MADV_COLD on one page: how many splits and failed splits were counted, whether it is whole."""
+    """Request a split by MADV_COLD on one page. Returns (splits, failed splits, whether the folio is still large)."""
     names = ("split", "split_failed")
     before = [system.counter(size_kb, name) for name in names]
-    region.advise(system.MADV_COLD, page * PAGE, PAGE)
+    region.advise(system.MADV_COLD, page * PAGE_SIZE, PAGE_SIZE)
     done, refused = (system.counter(size_kb, name) - was for name, was in zip(names, before, strict=True))
     return done, refused, "HEAD" in flags.at(region.address)
 
 
-def _told(tried: tuple[int, int, bool]) -> str:
+def _split_text(tried: tuple[int, int, bool]) -> str:
     done, refused, whole = tried
     return f"split counted {done}, split_failed {refused}, the folio is {'whole' if whole else 'single pages'}"
 
 
-def split_dirty_file(flags: PageFlags, folder: Path) -> Seen:
+def split_dirty_file(flags: PageFlags, folder: Path) -> Observation:
     """Always NotPossible."""
     raise NotPossible("needs a file system through iomap that refuses it (XFS); there was none to try a probe on")
 
 
-def freeze_in_reclaim(flags: PageFlags, folder: Path) -> Seen:
-    """A page of the page cache with a plain reference is not freed: the freeze of its count fails."""
-    with system.scratch(folder, PAGE) as fd, Region(PAGE, fd=fd) as region:
+def freeze_in_reclaim(flags: PageFlags, folder: Path) -> Observation:
+    """A page of the page cache with an extra reference is not freed: the freeze of its count fails."""
+    with system.scratch(folder, PAGE_SIZE) as fd, Region(PAGE_SIZE, fd=fd) as region:
         _drop_batch(region)
         with system.referenced(region.address):
             held = _evicted(region)
@@ -120,12 +125,12 @@ def _kept(evicted: bool) -> str:
     return "reclaim freed the page" if evicted else "reclaim gave up, the page stayed"
 
 
-def freeze_in_seal(flags: PageFlags, folder: Path) -> Seen:
-    """Sealing counts references as an import does: extra ones are drained, waited for, and then it is busy."""
+def freeze_in_seal(flags: PageFlags, folder: Path) -> Observation:
+    """Sealing counts references as an import does: it drains, waits for extra references, and then returns EBUSY."""
     fd = os.memfd_create("ultrafolio", os.MFD_ALLOW_SEALING)
     try:
-        os.ftruncate(fd, PAGE)
-        region = Region(PAGE, fd=fd)
+        os.ftruncate(fd, PAGE_SIZE)
+        region = Region(PAGE_SIZE, fd=fd)
         try:
             region.bytes[0] = 1
             with system.pinned(region.address):
@@ -148,15 +153,15 @@ def _sealed(fd: int) -> str:
     return "sealed"
 
 
-def drain_own(flags: PageFlags, folder: Path) -> Seen:
-    """A new page lies in this CPU's batch, not on the LRU, until a call drains this CPU."""
+def drain_own(flags: PageFlags, folder: Path) -> Observation:
+    """A new page is in this CPU's batch, and not on the LRU, until a call drains this CPU."""
     with system.on_cpu() as cpus:
         before, _, after = _batched(flags, cpus[0], cpus[0])
     return (before, after) == (False, True), f"in this CPU's batch: {_on(before)}; drained by the call: {_on(after)}"
 
 
-def drain_all(flags: PageFlags, folder: Path) -> Seen:
-    """A page in another CPU's batch has an extra reference, and only that makes the kernel drain every CPU."""
+def drain_all(flags: PageFlags, folder: Path) -> Observation:
+    """A page in another CPU's batch has an extra reference; only such a reference makes the kernel drain all CPUs."""
     with system.on_cpu() as cpus:
         if len(cpus) < 2:
             raise NotPossible("needs two CPUs")
@@ -168,17 +173,17 @@ def drain_all(flags: PageFlags, folder: Path) -> Seen:
 
 
 def _batched(flags: PageFlags, writer: int, here: int) -> tuple[bool, bool, bool]:
-    """Whether a new page of a memfd is on the LRU: at first, after another memfd is sealed, after its own is.
+    """Whether a new page of a memfd is on the LRU: at first, after another memfd is sealed, after its own is sealed.
 
-    The batch may be full, or drained by somebody else, before it is looked at: then once more, with a new page.
+    If the batch is full or drained too early, tries again with a new page.
     """
     seen = (True, True, True)
     for _ in range(TRIES):
         fd, idle = (os.memfd_create("ultrafolio", os.MFD_ALLOW_SEALING) for _ in range(2))
         try:
             os.sched_setaffinity(0, {writer})
-            os.pwrite(fd, bytes(PAGE), 0)
-            with Region(PAGE, fd=fd) as region:
+            os.pwrite(fd, bytes(PAGE_SIZE), 0)
+            with Region(PAGE_SIZE, fd=fd) as region:
                 region.bytes[0].item()
                 frame = flags.frame(region.address)
             os.sched_setaffinity(0, {here})
@@ -197,22 +202,22 @@ def _batched(flags: PageFlags, writer: int, here: int) -> tuple[bool, bool, bool
 
 
 def _drop_batch(region: Region) -> None:
-    """Have the page of a file's region on the LRU, in nobody's batch: a memfd with an extra reference drains all."""
+    """Move the page of a file's region from its batch to the LRU, by sealing a memfd with an extra reference."""
     with system.on_cpu() as cpus:
         region.bytes[0].item()
         fd = os.memfd_create("ultrafolio", os.MFD_ALLOW_SEALING)
         try:
             os.sched_setaffinity(0, {cpus[-1]})
-            os.pwrite(fd, bytes(PAGE), 0)
+            os.pwrite(fd, bytes(PAGE_SIZE), 0)
             os.sched_setaffinity(0, {cpus[0]})
             _sealed(fd)
         finally:
             os.close(fd)
 
 
-def write_fault(flags: PageFlags, folder: Path) -> Seen:
+def write_fault(flags: PageFlags, folder: Path) -> Observation:
     """A page of a file, mapped read-only: the first write faults and makes it dirty, the second does not fault."""
-    with system.scratch(folder, PAGE) as fd, Region(PAGE, fd=fd) as region:
+    with system.scratch(folder, PAGE_SIZE) as fd, Region(PAGE_SIZE, fd=fd) as region:
         region.bytes[0].item()
         clean = "DIRTY" not in flags.at(region.address)
         first, second = _faults(region), _faults(region)
@@ -221,15 +226,15 @@ def write_fault(flags: PageFlags, folder: Path) -> Seen:
     return right, f"{'clean' if clean else 'dirty'}; first write: {first} fault; second: {second}; then {_dirty(dirty)}"
 
 
-def writeback(flags: PageFlags, folder: Path) -> Seen:
+def writeback(flags: PageFlags, folder: Path) -> Observation:
     """Writeback sets its flag, clears dirty and mapped-writable, and clears the flag at its end."""
-    with system.scratch(folder, PAGE) as fd, Region(PAGE, fd=fd) as region:
+    with system.scratch(folder, PAGE_SIZE) as fd, Region(PAGE_SIZE, fd=fd) as region:
         for _ in range(TRIES):
             _faults(region)
             frame = flags.frame(region.address)
-            system.sync_range(fd, PAGE, system.SYNC_START)
+            system.sync_range(fd, PAGE_SIZE, system.SYNC_START)
             started = flags.of(frame)
-            system.sync_range(fd, PAGE, system.SYNC_WHOLE)
+            system.sync_range(fd, PAGE_SIZE, system.SYNC_WHOLE)
             ended = flags.of(frame)
             if "WRITEBACK" in started:
                 break
@@ -239,7 +244,7 @@ def writeback(flags: PageFlags, folder: Path) -> Seen:
 
 
 def _faults(region: Region) -> int:
-    """The minor faults of one write to the region's first page."""
+    """The number of minor faults of one write to the region's first page."""
     before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
     region.bytes[0] = 1
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
@@ -247,7 +252,7 @@ def _faults(region: Region) -> int:
 
 @contextlib.contextmanager
 def _large() -> Iterator[tuple[Region, int]]:
-    """A fresh large folio of the greatest size that is offered, and that size in KiB."""
+    """A context manager: a new large folio of the greatest offered size, and that size in KiB."""
     for size_kb in reversed(system.folio_sizes()):
         if not system.is_offered(size_kb):
             continue
@@ -286,7 +291,7 @@ PROBES: tuple[tuple[tuple[str, ...], str, Probe], ...] = (
     (("writeback-flag", "writeback-end"), "writeback clears dirty and mapped-writable, and its flag at its end",
      writeback),
 )  # fmt: skip
-"""Every probe, with the rules it looks at and what the model says."""
+"""(rules, their behaviour in the model, probe) of every probe."""
 
 _SECURE = "needs a secure guest and its ultravisor (s390)"
 _INSIDE = "happens inside one system call, and leaves nothing that user space could read"
@@ -301,11 +306,11 @@ _OTHERS = {
               "reclaim-lock", "reclaim-unmap", "reclaim-swap"),
     _TIMING: ("mapping-get", "speculative-get"),
 }  # fmt: skip
-"""Why the other rules are not held against the kernel."""
+"""Other rule -> why it is not compared with the kernel."""
 
 
 def findings(folder: Path) -> list[Finding]:
-    """Every rule of the model: what its probes saw, or why there is none. `folder`: where files may be made."""
+    """Findings for every rule of the model, also for those without a probe. `folder`: for temporary files."""
     made = [_finding(rules, says, probe, folder) for rules, says, probe in PROBES]
     return made + [Finding(names, "", reason, IMPOSSIBLE) for reason, names in _OTHERS.items()]
 

@@ -1,4 +1,4 @@
-"""From samples to a cost profile: the [costs] that the simulator reads, and beside it what was measured and how."""
+"""Make a cost profile from samples: [costs] for the simulator, and the measurements behind them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEASURED = {
     "swap_write": ("write_4kB", "as a 4 KiB write"),
     "swap_read": ("read_4kB", "as a 4 KiB read"),
 }
-"""Costs that are the median of a sample: its name, and what to know when reading it."""
+"""Cost that is the median of a sample -> (name of the sample, remark for the reader)."""
 
 UNMEASURED = {
     "access": "a guest's access, needs a guest",
@@ -38,12 +38,12 @@ UNMEASURED = {
     "lock": "inside the kernel, not to be told apart from the rest of a call",
     "configure": "needs a virtio device of a guest",
 }
-"""Costs that no machine without secure guests can tell, and why."""
+"""Cost that cannot be measured without secure guests -> the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One entry of the profile. `source` is "measured" or "assumed"; `why` says from what, or why not."""
+    """One entry of the profile. `source`: "measured" or "assumed". `why`: the sample, or why there is none."""
 
     name: str
     ns: int
@@ -52,7 +52,7 @@ class Cost:
 
 
 def entries(samples: Sequence[Sample], missing: Sequence[Missing]) -> list[Cost]:
-    """Every cost of the simulator, in its order: measured where the samples allow, else its default, assumed."""
+    """Every cost of the simulator, in its order: measured if the samples allow it, else the default as assumed."""
     by = {made.name: made for made in samples}
     found = {cost.name: cost for cost in [*_medians(by), *_splits(by), *_spread(by)]}
     because = {lost.name: lost.reason for lost in missing}
@@ -64,13 +64,13 @@ def entries(samples: Sequence[Sample], missing: Sequence[Missing]) -> list[Cost]
 
 def _medians(by: dict[str, Sample]) -> list[Cost]:
     return [
-        Cost(name, by[source].median, "measured", _told(by[source], remark))
+        Cost(name, by[source].median, "measured", _reason_text(by[source], remark))
         for name, (source, remark) in MEASURED.items()
         if source in by
     ]
 
 
-def _told(made: Sample, remark: str = "") -> str:
+def _reason_text(made: Sample, remark: str = "") -> str:
     return f"the median of {made.name}" + (f": {remark}" if remark else "")
 
 
@@ -105,7 +105,7 @@ def _splits(by: dict[str, Sample]) -> list[Cost]:
 _MEASURES = {"import_call": "crypto", "export_call": "crypto", "fault": "fault", "drain_own": "drain",
              "drain_all": "drain", "drain_all_spread": "drain", "read": "direct_io", "write": "direct_io",
              "swap_read": "direct_io", "swap_write": "direct_io", "writeback": "writeback"}  # fmt: skip
-"""Which measure would tell a cost; splits are told by those of the folio sizes."""
+"""Cost -> the measure that gives it; those of splits come from the measures of the folio sizes."""
 
 
 def _reason(name: str, because: dict[str, str], *, one_size: bool) -> str:
@@ -120,17 +120,17 @@ def _reason(name: str, because: dict[str, str], *, one_size: bool) -> str:
 
 
 def costs(made: Sequence[Cost]) -> Costs:
-    """The profile as the simulator takes it."""
+    """The costs in ns by name, for the simulator."""
     return {cost.name: cost.ns for cost in made}
 
 
 def machine() -> str:
-    """The machine in words, without its name: system, kernel, architecture, processors."""
+    """A description of the machine without its name: system, kernel, architecture, processors."""
     return f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} CPUs"
 
 
 def toml(made: Sequence[Cost], samples: Sequence[Sample], missing: Sequence[Missing], command: str) -> str:
-    """The cost profile as TOML. [costs] is what the simulator reads; the rest is for people and scripts."""
+    """The cost profile as TOML. The simulator reads [costs]; the other tables document the measurement."""
     lines = ["# What steps take on one machine. Use it with: ultrafolio run --costs THIS_FILE,",
              '# or costs = ["THIS_FILE"] in the [grid] of a plan.',
              f"command = {_quoted(command)}", f"machine = {_quoted(machine())}", "", "[costs]  # ns"]  # fmt: skip
@@ -144,5 +144,5 @@ def toml(made: Sequence[Cost], samples: Sequence[Sample], missing: Sequence[Miss
 
 
 def _quoted(text: str) -> str:
-    """A TOML string; JSON's are a subset of them."""
+    """The text as a TOML string; JSON strings are a subset of these."""
     return json.dumps(text)

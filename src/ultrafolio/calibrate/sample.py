@@ -12,17 +12,17 @@ LEAST, MOST = 5, 20_000
 
 
 class NotPossible(Exception):
-    """Something cannot be measured or observed on this machine; the message is the reason, for the user to read."""
+    """Something cannot be measured or observed on this machine; the message is the reason, for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A measured time.
 
-    name         what the profile calls it
-    what         what was timed, in words
+    name         its name in the profile
+    what         the timed operation, in words
     median, q1, q3, mean  ns for one operation; q1 and q3 are the quartiles
-    n            how many timings; each may be the mean over a batch of operations, then `what` says so
+    n            the number of timings; if each is the mean over a batch of operations, `what` says so
     """
 
     name: str
@@ -36,7 +36,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What could not be measured here, and why."""
+    """A measure that is not possible on this machine, and the reason."""
 
     name: str
     reason: str
@@ -45,7 +45,7 @@ class Missing:
 def sample(name: str, what: str, once: Callable[[], float], seconds: float) -> Sample:
     """Repeat `once`, which returns the ns of one operation, for `seconds`, but at least LEAST times.
 
-    The first call warms up and is not counted. NotPossible passes through.
+    The first call is not counted. NotPossible of `once` is raised.
     """
     once()
     times: list[float] = []
@@ -64,12 +64,12 @@ def summary(name: str, what: str, times: Sequence[float]) -> Sample:
 
 
 def each(call: Callable[[], object], count: int = 16) -> float:
-    """ns of one `call`, over `count` of them in a row."""
+    """The mean ns of one `call`, over `count` consecutive ones."""
     return timed(lambda: [call() for _ in range(count)], count)
 
 
 def timed(operation: Callable[[], object], count: int = 1) -> float:
-    """ns of one of the `count` operations that `operation` does."""
+    """The mean ns of one of the `count` operations of `operation`."""
     start = time.perf_counter_ns()
     operation()
     return (time.perf_counter_ns() - start) / count

@@ -1,4 +1,4 @@
-"""The few things of Linux that Python does not reach by itself, each of this process alone and undone when left."""
+"""Linux interfaces that Python lacks. Each acts on this process only, and is undone at the end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from ultrafolio.model.layout import PAGE_SIZE
+
 from .sample import NotPossible
 
-PAGE = 4096
 THP = Path("/sys/kernel/mm/transparent_hugepage")
 # include/uapi/asm-generic/mman-common.h
 MADV_DONTNEED, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLD, MADV_PAGEOUT = 4, 14, 15, 20, 21
@@ -32,8 +33,8 @@ F_SEAL_WRITE = 8
 
 @functools.cache
 def libc() -> Any:
-    """The C library. NotPossible elsewhere than on Linux with pages of 4 KiB."""
-    if sys.platform != "linux" or mmap.PAGESIZE != PAGE:
+    """The C library. Raises NotPossible except on Linux with pages of 4 KiB."""
+    if sys.platform != "linux" or mmap.PAGESIZE != PAGE_SIZE:
         raise NotPossible("needs Linux with pages of 4 KiB")
     library = ctypes.CDLL(None, use_errno=True)
     library.syscall.restype = ctypes.c_long
@@ -41,15 +42,15 @@ def libc() -> Any:
 
 
 def failed(what: str) -> NotPossible:
-    """What to raise after a call of `libc` that returned an error."""
+    """The NotPossible for a call of `libc` that returned an error, from errno."""
     return NotPossible(f"{what}: {os.strerror(ctypes.get_errno())}")
 
 
 class Region:
     """A mapping of `size` bytes at a multiple of `size`, a power of two: anonymous, or of the file `fd` from its start.
 
-    `bytes` is its content as a flat array of uint8; make no view of it that outlives the region. With `huge`, an
-    anonymous region has transparent huge pages asked for, and no other size fits, since its neighbours have not.
+    `bytes`: its content as a flat array of uint8; a view must not outlive the region. With `huge`, transparent huge
+    pages are requested for an anonymous region, and not for its neighbours, so that no larger folio fits.
     """
 
     def __init__(self, size: int, *, fd: int = -1, huge: bool = False) -> None:
@@ -74,17 +75,17 @@ class Region:
             raise NotPossible(f"madvise: {error.strerror}") from None
 
     def advise(self, advice: int, start: int = 0, length: int | None = None) -> None:
-        """madvise(2) on bytes of the region. OSError as the kernel says."""
+        """Call madvise(2) on bytes of the region. Raises OSError with the kernel's errno."""
         self._map.madvise(advice, self._first + start, self.size if length is None else length)
 
     def protect_again(self, page: int) -> None:
-        """Write-protect a page and undo it: a folio mapped by one PMD is then mapped by PTEs, and stays a folio."""
+        """Write-protect a page and undo it: a folio mapped by one PMD is then mapped by PTEs, and is not split."""
         for allowed in (mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE):
-            if libc().mprotect(ctypes.c_void_p(self.address + page * PAGE), ctypes.c_size_t(PAGE), allowed):
+            if libc().mprotect(ctypes.c_void_p(self.address + page * PAGE_SIZE), ctypes.c_size_t(PAGE_SIZE), allowed):
                 raise failed("mprotect")
 
     def close(self) -> None:
-        """Unmap it."""
+        """Unmap the region."""
         del self.bytes
         self._map.close()
 
@@ -96,9 +97,9 @@ class Region:
 
 
 @contextlib.contextmanager
-def pinned(address: int, length: int = PAGE) -> Iterator[None]:
-    """A long-term pin (FOLL_PIN | FOLL_LONGTERM) on memory of this process, as a virtio ring has: a registered
-    buffer of io_uring. NotPossible where io_uring is missing or switched off."""
+def pinned(address: int, length: int = PAGE_SIZE) -> Iterator[None]:
+    """A context manager: a long-term pin (FOLL_PIN | FOLL_LONGTERM) on memory of this process, as of a virtio ring, by
+    a registered buffer of io_uring. Raises NotPossible if io_uring is missing or disabled."""
     ring = libc().syscall(IO_URING_SETUP, 1, ctypes.create_string_buffer(120))
     if ring < 0:
         raise failed("io_uring, which pins")
@@ -115,21 +116,22 @@ def pinned(address: int, length: int = PAGE) -> Iterator[None]:
 
 @contextlib.contextmanager
 def referenced(address: int) -> Iterator[None]:
-    """A plain reference (FOLL_GET) on a page of this process: the page lies in a pipe. NotPossible without vmsplice."""
+    """A context manager: a reference (FOLL_GET) on a page of this process, which is put into a pipe. Raises NotPossible
+    without vmsplice."""
     reader, writer = os.pipe()
     try:
-        vector = (ctypes.c_uint64 * 2)(address, PAGE)
-        if libc().vmsplice(writer, vector, ctypes.c_size_t(1), 0) != PAGE:
+        vector = (ctypes.c_uint64 * 2)(address, PAGE_SIZE)
+        if libc().vmsplice(writer, vector, ctypes.c_size_t(1), 0) != PAGE_SIZE:
             raise failed("vmsplice")
         yield
-        os.read(reader, PAGE)
+        os.read(reader, PAGE_SIZE)
     finally:
         os.close(reader)
         os.close(writer)
 
 
 class PageFlags:
-    """/proc/kpageflags for the pages of this process. Whoever asks it and is not root gets NotPossible."""
+    """/proc/kpageflags for the pages of this process. Raises NotPossible for users other than root."""
 
     @functools.cached_property
     def _files(self) -> tuple[int, int]:
@@ -140,8 +142,8 @@ class PageFlags:
             raise NotPossible(f"{error.filename}: {error.strerror}; needs root") from None
 
     def frame(self, address: int) -> int:
-        """The page frame at `address`, which must be mapped. NotPossible where the kernel hides it."""
-        (entry,) = struct.unpack("Q", os.pread(self._files[1], 8, address // PAGE * 8))
+        """The page frame number at `address`, which must be mapped. Raises NotPossible if the kernel hides it."""
+        (entry,) = struct.unpack("Q", os.pread(self._files[1], 8, address // PAGE_SIZE * 8))
         if not entry >> 63 or not entry & (1 << 55) - 1:
             raise NotPossible("/proc/self/pagemap tells no page frames; needs CAP_SYS_ADMIN")
         return int(entry & (1 << 55) - 1)
@@ -167,7 +169,7 @@ class PageFlags:
 
 
 def counter(size_kb: int, name: str) -> int:
-    """A counter of anonymous folios of one size, of the whole machine. NotPossible where the kernel has none."""
+    """A counter of anonymous folios of one size, of the whole machine. Raises NotPossible if the kernel lacks it."""
     try:
         return int((THP / f"hugepages-{size_kb}kB/stats/{name}").read_text())
     except (OSError, ValueError):
@@ -175,30 +177,23 @@ def counter(size_kb: int, name: str) -> int:
 
 
 def folio_sizes() -> list[int]:
-    """The sizes of anonymous large folios that the kernel knows, in KiB, ascending; empty where it has none."""
+    """The sizes of anonymous large folios that the kernel supports, in KiB, ascending; empty for none."""
     found = (folder.name for folder in THP.glob("hugepages-*kB") if (folder / "stats/anon_fault_alloc").exists())
     return sorted(int(name.removeprefix("hugepages-").removesuffix("kB")) for name in found)
 
 
-def huge_size() -> int:
-    """The size that one PMD maps, in KiB. NotPossible where there are no transparent huge pages."""
-    try:
-        return int((THP / "hpage_pmd_size").read_text()) // 1024
-    except (OSError, ValueError):
-        raise NotPossible("this kernel has no transparent huge pages") from None
-
-
 def is_offered(size_kb: int) -> bool:
-    """Whether a process that asks by madvise gets folios of this size, as the settings stand."""
+    """Whether the current settings give folios of this size to a process that requests them by madvise."""
     own, everyone = _chosen(THP / f"hugepages-{size_kb}kB/enabled"), _chosen(THP / "enabled")
     return (everyone if own == "inherit" else own) in ("always", "madvise")
 
 
 @contextlib.contextmanager
 def offered(size_kb: int, *, change: bool = False) -> Iterator[None]:
-    """Folios of this size are offered inside; with `change` a setting that refuses them is changed, and put back.
+    """A context manager in which folios of this size are offered. `change`: change a setting that refuses them, and
+    restore it.
 
-    NotPossible: they are refused, and `change` is not wanted or not permitted.
+    Raises NotPossible if they are refused and `change` is false or not permitted.
     """
     setting = THP / f"hugepages-{size_kb}kB/enabled"
     if is_offered(size_kb):
@@ -230,7 +225,7 @@ def _chosen(setting: Path) -> str:
 
 @contextlib.contextmanager
 def on_cpu() -> Iterator[list[int]]:
-    """The CPUs that this thread may use; inside, it may be moved between them, and is set free at the end."""
+    """A context manager with the CPUs that this thread may use. It restores the thread's affinity at the end."""
     libc()
     allowed = os.sched_getaffinity(0)
     try:
@@ -241,7 +236,7 @@ def on_cpu() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def scratch(folder: Path, size: int) -> Iterator[int]:
-    """A descriptor of a nameless file of `size` bytes in `folder`, written and on disk; gone at the end."""
+    """A context manager: the descriptor of an unnamed file of `size` bytes in `folder`, written and synced to disk."""
     try:
         fd, name = tempfile.mkstemp(prefix=".ultrafolio-", dir=folder)
     except OSError as error:
@@ -267,6 +262,6 @@ def sync_range(fd: int, length: int, how: int) -> None:
 def is_cached(region: Region) -> bool:
     """Whether the first page of a file's region is in the page cache, mapped or not."""
     word = ctypes.create_string_buffer(1)
-    if libc().mincore(ctypes.c_void_p(region.address), ctypes.c_size_t(PAGE), word):
+    if libc().mincore(ctypes.c_void_p(region.address), ctypes.c_size_t(PAGE_SIZE), word):
         raise failed("mincore")
     return bool(word.raw[0] & 1)

@@ -1,4 +1,4 @@
-"""The kinds of actors as the checker divides them: those that hold a run of pages, one page, or none between steps."""
+"""The kinds of actors by what they hold between steps: a range of pages, one page, or none."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from ultrafolio.model.layout import (
 )
 
 DEVICES = (DISK, RING, PIN, INTERRUPT)
-"""Kinds of actors that pin a run of pages."""
+"""Kinds of actors that pin a range of pages."""
 WORKERS = (WRITEBACK, RECLAIM, MAPPING, SPECULATIVE, ACCESS)
-"""Kinds of the host's threads that are busy with the page of their task until they idle again."""
+"""Kinds of host threads that hold the page of their task until they are idle."""
 AT_ONCE = (LRU, REBOOT, TAMPER)
-"""Kinds of actors that are busy with no page between their steps."""
+"""Kinds of actors that hold no page between steps."""
 _APART = {kind for kind in range(len(ACTOR_KINDS)) if kind not in (VCPU, *DEVICES, *WORKERS, *AT_ONCE)}
 fits(
     f"kinds of actors, of which folding does not know {', '.join(ACTOR_KINDS[kind] for kind in sorted(_APART))}",

@@ -1,4 +1,4 @@
-"""`ultrafolio calibrate`: what this machine takes for the model's steps, and whether its kernel keeps its rules."""
+"""`ultrafolio calibrate`: measure the costs of the model's steps, and compare the running kernel with its rules."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ _STYLE = {probes.AGREES: "green", probes.DIFFERS: "bold red", probes.IMPOSSIBLE:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the tables.")
 def calibrate(output: Path | None, seconds: float, folder: Path, folio_sizes: bool, kernel: bool, as_json: bool) -> int:
-    """Measure on this machine what the steps of the model take, and hold its rules against the running kernel.
+    """Measure the costs of the model's steps on this machine, and compare its rules with the running kernel.
 
     Measured are AES-GCM and hashes over 4 KiB, first touches and splits by folio size, LRU drains, direct I/O by
     size, and writeback; each with its median and quartiles. A cost that cannot be measured here keeps its default, is
-    marked assumed, and the reason is given. Nothing of the system is changed, unless --folio-sizes asks for it.
+    marked assumed, and the reason is printed. Only --folio-sizes changes settings of the system.
 
     \b
     ultrafolio calibrate -o profiles/mine.toml
@@ -94,7 +94,7 @@ def calibrate(output: Path | None, seconds: float, folder: Path, folio_sizes: bo
 
 
 def _measure(settings: measures.Settings, seconds: float) -> tuple[list[Sample], list[Missing]]:
-    """Every measure, with an equal part of the time; on a terminal stderr says which one runs."""
+    """Run each measure for an equal part of `seconds`; on a terminal, stderr names the running one."""
     todo = measures.measures()
     samples: list[Sample] = []
     missing: list[Missing] = []
@@ -145,14 +145,14 @@ def _show(
 
 
 def _indented(console: Console, head: str, lines: Sequence[str]) -> None:
-    """A line, and lines below it that belong to it, all wrapped."""
+    """Print a line and indented lines below it, all wrapped."""
     console.print(head)
     for line in lines:
         console.print(Padding(line, (0, 0, 0, 4), expand=False))
 
 
 def _by_reason(missing: Sequence[Missing]) -> dict[str, list[str]]:
-    """What is missing, by its reason; the sizes in the reasons of folio sizes are left out, so that they are one."""
+    """Reason -> names of the missing measures. Folio sizes are removed from the reasons, which makes these equal."""
     grouped: dict[str, list[str]] = {}
     for lost in missing:
         size = lost.name.removeprefix("folio_").removesuffix("kB")

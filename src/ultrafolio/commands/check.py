@@ -1,10 +1,11 @@
-"""`ultrafolio check`: every interleaving of a scenario, the shortest story of what fails, and who holds what."""
+"""`ultrafolio check`: explore every interleaving of a scenario; print the shortest counterexample and the holders."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,25 @@ import click
 from click.core import ParameterSource
 from rich.table import Table
 
-from ultrafolio import durable, screen, shipped
-from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
+from ultrafolio import api, durable, screen, shipped
+from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result
 from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.export import formats
+from ultrafolio.export import formats, ktap, observation, prose
 from ultrafolio.export.promela import program
 from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.policy import Policy
+from ultrafolio.nouns import plural
+from ultrafolio.page import link
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
-FORMATS = ("text", "json", "mermaid", "itf", "tap")
+FORMATS = ("text", "json", "mermaid", "itf", "tap", "ktap", "prose")
+Made = list[tuple[scenario.Scenario, Policy]]
+"""The scenario and the policy of each result."""
 EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 
 
@@ -93,7 +98,8 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
     type=click.Choice(FORMATS),
     default="text",
     show_default=True,
-    help="json, tap: a record per scenario and policy; mermaid, itf: the worst story.",
+    help="json, tap, ktap: a record per scenario and policy; prose: English sentences for each; "
+    "mermaid, itf: the worst story.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
@@ -102,6 +108,14 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
     type=click.Choice(("promela", "promela-fair")),
     help="Print the system as a Promela program instead of checking it: one process, or one per thread "
     "with leads-to formulas.",
+)
+@click.option("--brief", is_flag=True, help="Only the line that decides, for each scenario and policy.")
+@click.option(
+    "--link",
+    "as_link",
+    is_flag=True,
+    help="Print a link for each scenario and policy instead of checking: "
+    "it goes behind the address of the page that ultrafolio export --page writes.",
 )
 @click.option(
     "--save",
@@ -123,9 +137,13 @@ def check_command(
     form: str,
     as_json: bool,
     language: str | None,
+    brief: bool,
+    as_link: bool,
     save: Path | None,
 ) -> int:
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
+
+    A scenario is a file, the name of a shipped one, or a link from the page, in quotes; a link has a policy with it.
 
     \b
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio
@@ -147,6 +165,8 @@ def check_command(
                 "--save": save,
                 "--diff-policy": diff_policy,
                 "--format": form not in ("text", "json"),
+                "--brief": brief,
+                "--link": as_link,
             },
         )
     if every:
@@ -159,42 +179,43 @@ def check_command(
         )
     if language:
         return _export(files, names, fair=language == "promela-fair")
+    if as_link:
+        return _links(files, diff_policy or names)
     if save:
         in_folder(save)
     if as_json and form not in ("text", "json"):
         raise InputError("--json and --format say different things", value=form, allowed="one of them")
     form = "json" if as_json else form
-    if expect and (safety or symmetry):
-        raise InputError(
-            "--expect compares whole verdicts",
-            value="--symmetry" if symmetry else "--safety",
-            allowed="an exploration with leads-to, and of every state",
-        )
-    if diff_policy and names:
-        raise InputError(
-            "--diff-policy names the policies itself",
-            value="--policy " + " --policy ".join(names),
-            allowed="one of the two",
-        )
+    if brief and form != "text":
+        raise InputError("--brief and --format say different things", value=form, allowed="one of them")
     extent = Extent(max_states, max_mib, safety, symmetry, threads)
+    _refuse_combinations(extent, names, diff_policy, expect=expect)
     chosen = diff_policy or names or tuple(policies.PRESETS)
     if ranges:
         return vary.run(files[0], ranges, chosen, extent, as_json=form == "json", typed=_typed())
+    limits = {"max_states": max_states, "memory_mib": max_mib, "threads": threads}
     results, wrong, made = [], [], []
     for file in files:
-        story = scenario.read(shipped.found(file, "scenarios"))
-        for name in chosen:
-            policy = policies.find(name, story.tables)
-            result = check(story, str(file), policy, name, extent, progress.shown)
+        linked = link.opened(str(file)) if link.is_link(str(file)) else None
+        story = api.Scenario(linked.name, linked.name, linked.story) if linked else api.Scenario.find(file)
+        for name in (linked.policy,) if linked and not (names or diff_policy) else chosen:
+            policy = api.Policy.find(name, story)
+            result = api.check(story, policy=policy, watch=progress.shown, safety=safety, symmetry=symmetry, **limits)
+            if linked and not linked.known:
+                result = replace(result, command=_by_link(linked, policy.choices, name, extent))
             results.append(result)
-            made.append((story, policy))
-            wrong += differences(result, story.expect) if expect else []
+            made.append((story.story, policy.choices))
+            wrong += differences(result, story.story.expect) if expect else []
             if form == "json":
                 click.echo(result.json())
-    if form == "text":
+    if brief:
+        for result, checked in zip(results, made, strict=True):
+            hashed = observation.hash_of(*checked)
+            click.echo(observation.of_result(result, Path(result.scenario).stem, hashed, "check"))
+    elif form == "text":
         _show(results, chosen, diff_policy)
     elif form != "json":
-        _write(results, form)
+        _write(results, form, made)
     if save:
         _save(results, made, save)
     for line in wrong:
@@ -205,31 +226,64 @@ def check_command(
     return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
 
 
+def _refuse_combinations(
+    extent: Extent, names: tuple[str, ...], diff_policy: tuple[str, str] | None, *, expect: bool
+) -> None:
+    """Raise InputError for options that exclude each other."""
+    if expect and (extent.safety or extent.symmetry):
+        raise InputError(
+            "--expect compares whole verdicts",
+            value="--symmetry" if extent.symmetry else "--safety",
+            allowed="an exploration with leads-to, and of every state",
+        )
+    if diff_policy and names:
+        raise InputError(
+            "--diff-policy names the policies itself",
+            value="--policy " + " --policy ".join(names),
+            allowed="one of the two",
+        )
+
+
 def _all() -> list[Path]:
-    """The scenarios of the folder here, or those that are shipped."""
+    """The scenarios of the current directory, or the shipped ones."""
     here = sorted(Path("scenarios").glob("*.toml"))
     return here or [Path(file.stem) for file in shipped.shipped("scenarios")]
 
 
 def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> int:
-    """Print one scenario under one policy as Promela; the program's head says how to run it."""
+    """Print one scenario under one policy as Promela; a comment at its start has the commands to run it."""
     if len(files) != 1 or len(names) != 1:
-        raise InputError(
-            "--export writes one program",
-            value=f"{len(files)} scenarios, {len(names)} policies",
-            allowed="one SCENARIO.toml and one --policy",
-        )
-    story = scenario.read(shipped.found(files[0], "scenarios"))
-    system = scenario.system(story, policies.find(names[0], story.tables))
+        asked = f"{plural(len(files), 'scenario')}, {plural(len(names), 'policy', 'policies')}"
+        raise InputError("--export writes one program", value=asked, allowed="one SCENARIO.toml and one --policy")
+    story = api.Scenario.find(files[0])
+    system = scenario.system(story.story, api.Policy.find(names[0], story).choices)
     click.echo(program.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
     return 0
 
 
-def _write(results: list[Result], form: str) -> None:
-    """The results as one Mermaid, ITF or TAP document."""
+def _links(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
+    """Print the link of each scenario and policy, a line each."""
+    for file in files:
+        story = scenario.read(shipped.found(file, "scenarios"))
+        for name in names or tuple(policies.PRESETS):
+            click.echo(link.link(story, file.stem, policies.find(name, story.tables), name))
+    return 0
+
+
+def _by_link(linked: link.Linked, policy: Policy, name: str, extent: Extent) -> str:
+    """What to type for the verdict on a linked scenario that is not shipped."""
+    return shlex.join(["ultrafolio", "check", link.link(linked.story, linked.name, policy, name), *extent.words()])
+
+
+def _write(results: list[Result], form: str, made: Made) -> None:
+    """The results as one Mermaid, ITF, TAP or KTAP document, or in sentences. made: what each was checked of."""
     worst = formats.worst(results)
     if form == "tap":
         click.echo(formats.tap(results))
+    elif form == "ktap":
+        click.echo(ktap.ktap([_reported(result, *one) for result, one in zip(results, made, strict=True)]))
+    elif form == "prose":
+        click.echo("\n\n\n".join(map(prose.prose, results)))
     elif form == "mermaid":
         click.echo(formats.mermaid(worst, worst.worst))
     elif formats.has_story(worst.worst):
@@ -238,7 +292,15 @@ def _write(results: list[Result], form: str) -> None:
         click.echo("nothing failed or waited: there is no story to write", err=True)
 
 
-def _save(results: list[Result], made: list[tuple[scenario.Scenario, Policy]], save: Path) -> None:
+def _reported(result: Result, story: scenario.Scenario, policy: Policy) -> ktap.Reported:
+    """A result with its line, and with what [expect] says of it."""
+    name = Path(result.scenario).stem
+    line = observation.of_result(result, name, observation.hash_of(story, policy), "check")
+    wanted = differences(result, story.expect) if result.policy in story.expect else None
+    return ktap.Reported(result, name, line, wanted)
+
+
+def _save(results: list[Result], made: Made, save: Path) -> None:
     """Write the trace file of the worst story, whole or not at all."""
     worst = formats.worst(results)
     if not formats.has_story(worst.worst):
@@ -250,9 +312,9 @@ def _save(results: list[Result], made: list[tuple[scenario.Scenario, Policy]], s
 
 
 def differences(result: Result, expect: dict[str, Any]) -> list[str]:
-    """Where a result is not what its scenario's [expect] table says; a policy without an entry is a difference.
+    """The differences between a result and its scenario's [expect] table; a policy without an entry is one.
 
-    InputError for an entry that names no field of EXPECT_FIELDS.
+    Raises InputError for an entry with an unknown field (EXPECT_FIELDS).
     """
     wanted = expect.get(result.policy)
     if wanted is None:
@@ -269,7 +331,7 @@ def differences(result: Result, expect: dict[str, Any]) -> list[str]:
 
 
 def _typed() -> str:
-    """The command as it was typed, but for --save: what gives the same output again."""
+    """The command as it was typed, without --save: it gives the same output again."""
     context, words = click.get_current_context(), ["ultrafolio", "check"]
     for param in context.command.params:
         name, value = param.name or "", context.params[param.name or ""]
@@ -294,7 +356,7 @@ def cell_text(result: Result) -> str:
 
 
 def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] | None) -> None:
-    """One result as a story; several as a matrix scenario x policy, with --diff-policy only the rows that differ."""
+    """Print one result in full, or several as a matrix scenario x policy; with --diff-policy the rows that differ."""
     if len(results) == 1:
         click.echo(result_text(results[0]))
         return

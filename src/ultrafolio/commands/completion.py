@@ -1,4 +1,4 @@
-"""`ultrafolio completion`: what a shell needs to complete commands, options, names and files."""
+"""`ultrafolio completion`: scripts with which a shell completes commands, options, names and files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 
 
 def among(names: Callable[[], Iterable[str]]) -> Completer:
-    """For `shell_complete`: the names that begin so, or else files."""
+    """A function for `shell_complete`: completes from `names`, or with files if no name matches."""
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
         found = [CompletionItem(name) for name in names() if name.startswith(begun)]
@@ -28,7 +28,7 @@ def among(names: Callable[[], Iterable[str]]) -> Completer:
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script for SHELL; it asks this very program, so it never goes out of date.
+    """Print the completion script for SHELL. The script calls this program, so it stays up to date.
 
     \b
     eval "$(ultrafolio completion bash)"                      in ~/.bashrc

@@ -1,4 +1,4 @@
-"""`ultrafolio doctor`: what is installed, what is missing, and what to type."""
+"""`ultrafolio doctor`: list installed and missing packages and programs, and the commands that install them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ultrafolio.calibrate import system
 from ultrafolio.calibrate.sample import NotPossible
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import one_of
+from ultrafolio.model.layout import PAGE_SIZE
 
 OK, MISSING, OLD = "ok", "missing", "wrong version"
 _STYLE = {OK: "green", MISSING: "yellow", OLD: "bold red"}
@@ -35,17 +36,17 @@ TOOLS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "prometheus": ("the tests of the dashboard ask it", ("prometheus",), "apt-get install prometheus"),
     "docker": ("runs docker-compose.yml", ("docker",), "apt-get install docker.io"),
 }  # fmt: skip
-"""Programs that nothing in the core needs: what for, under which names, and how Debian installs them."""
+"""Optional programs: name -> (purpose, names of the executable, command that installs it on Debian)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked for.
+    """The result of one check.
 
-    part     what it belongs to, and what `ultrafolio doctor PART` asks for: core, an extra, "tools", "calibrate"
+    part     the part of `ultrafolio doctor PART`: core, an extra, "tools", "calibrate"
     state    OK, MISSING or OLD
-    found    the version, the path, or what there is instead
-    then     what to type where it is not OK, "" where nothing can be typed
+    found    the version, the path, or the reason why it is not OK
+    then     the command that installs it; "" if it is OK or no command does
     """
 
     part: str
@@ -98,7 +99,7 @@ def doctor(parts: tuple[str, ...], as_json: bool) -> int:
 
 
 def _parts() -> dict[str, Callable[[], list[Finding]]]:
-    """Every part by name, the core first."""
+    """Part -> its checks, the core first."""
     extras = importlib.metadata.metadata("ultrafolio").get_all("Provides-Extra") or []
     made: dict[str, Callable[[], list[Finding]]] = {CORE: lambda: [*_python(), *_packages(""), *_cache()]}
     made |= {extra: lambda extra=extra: _packages(extra) for extra in sorted(extras)}  # type: ignore[misc]
@@ -166,8 +167,8 @@ def _numbers(version: str) -> list[int]:
 
 
 def _cache() -> Iterator[Finding]:
-    """The compiled rules: where they are kept, and what this interpreter's first use will compile. The folder's name
-    has the versions of the rules and of what compiles, so what lies there fits this environment."""
+    """The cache of compiled rules, and what this interpreter must still compile. The folder's name has the versions of
+    the rules and of Numba, LLVM and NumPy, so its content fits this environment."""
     from ultrafolio.engine.load import cache_folder, is_kept
 
     folder = cache_folder()
@@ -200,7 +201,7 @@ def _tool(name: str, purpose: str, programs: Sequence[str], then: str) -> Findin
 
 
 def _calibrate() -> list[Finding]:
-    """What calibrate needs of the system, without changing anything."""
+    """The system interfaces that calibrate uses; changes nothing."""
 
     def look(name: str, ask: Callable[[], str], then: str = "") -> Finding:
         try:
@@ -231,7 +232,7 @@ def _cpus() -> str:
 
 
 def _page_flags() -> str:
-    with system.Region(system.PAGE) as region, system.PageFlags() as flags:
+    with system.Region(PAGE_SIZE) as region, system.PageFlags() as flags:
         region.bytes[0] = 1
         return " ".join(sorted(flags.at(region.address))) + " read of a page"
 
@@ -248,14 +249,14 @@ def _offered() -> str:
 
 
 def _pins() -> str:
-    with system.Region(system.PAGE) as region:
+    with system.Region(PAGE_SIZE) as region:
         region.bytes[0] = 1
         with system.pinned(region.address):
             return "pins a page and drops it"
 
 
 def _show(shown: Sequence[Finding], bad: Sequence[Finding], *, brief: bool) -> None:
-    """The findings by part, and what to type. `brief`: of an extra that is complete, only how many packages it has."""
+    """Print the findings by part, and the commands. `brief`: for a complete extra print only the number of packages."""
     console = screen.console(soft_wrap=True)
     for part in dict.fromkeys(one.part for one in shown):
         mine = [one for one in shown if one.part == part]

@@ -1,4 +1,4 @@
-"""`ultrafolio explore`: walk the checker's state graph by hand, in a terminal, on a page, or in a file to send."""
+"""`ultrafolio explore`: walk the checker's state graph in a terminal, on a served page, or in an HTML file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pathlib import Path
 import click
 
 from ultrafolio import durable
+from ultrafolio.api import Policy, Scenario
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError
 from ultrafolio.explore import embed, page, text
 from ultrafolio.explore.goto import Guide
-from ultrafolio.explore.serve import LOOPBACK, PORT, serve
+from ultrafolio.explore.serve import PORT, serve
 from ultrafolio.explore.walk import Walk, parse_path
-from ultrafolio.model import policies, scenario
+from ultrafolio.model import policies
+from ultrafolio.web.pages import is_loopback
 
 
 @click.command("explore")
@@ -105,8 +107,8 @@ def explore(
         raise InputError("--path and --goto name two states", value=f"{path}, {target}", allowed="one of them")
     if len(set(names)) < len(names):
         raise InputError("--policy", value=", ".join(names), allowed="each policy once")
-    story = scenario.read(file)
-    walks = [Walk(story, str(file), policies.find(name, story.tables), name) for name in names]
+    story = Scenario.find(file)
+    walks = [Walk(story.story, story.name, Policy.find(name, story).choices, name) for name in names]
     guides = [Guide(walk, max_states=max_states, max_mib=max_mib) for walk in walks]
     words = ["ultrafolio", "explore", str(file), *(word for name in names for word in ("--policy", name))]
     limits = {"--max-states": (max_states, MAX_STATES), "--memory": (max_mib, MAX_MIB)}
@@ -133,7 +135,7 @@ def _show(guides: list[Guide], path: str, target: str | None, as_json: bool) -> 
 
 
 def _export(guides: list[Guide], words: list[str], file: Path) -> int:
-    """Write the page with its states, whole or not at all; the file names the command by the file's own name only."""
+    """Write the page with its states atomically. Its command names the file without folders."""
     if not file.parent.is_dir():
         raise InputError(
             f"--export: no folder {file.parent}",
@@ -153,7 +155,7 @@ def _export(guides: list[Guide], words: list[str], file: Path) -> int:
 
 def _serve(guides: list[Guide], words: list[str], host: str, port: int) -> int:
     def said(address: str) -> None:
-        if host in LOOPBACK:
+        if is_loopback(host):
             click.echo(f"{address}  (this machine only; --host listens elsewhere)")
         else:
             click.echo(f"warning: listening on {host}: whoever reaches this machine can read the page", err=True)

@@ -1,6 +1,6 @@
-"""docs/kernel-fixes.md: the table of kernel fixes and of complaints as Markdown, all read off model/fixes.py.
+"""docs/kernel-fixes.md: the table of kernel fixes and of complaints as Markdown, generated from model/fixes.py.
 
-`python -m ultrafolio.commands.fixes_page > docs/kernel-fixes.md` writes the page anew.
+`python -m ultrafolio.commands.fixes_page > docs/kernel-fixes.md` writes the page.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _complaint_cells(row: Complaint) -> list[str]:
 
 
 def _shown(stem: str, choices: str, words: str) -> str:
-    """A scenario, the choices that it needs, and what it shows then; "" where no scenario does."""
+    """The cell of a scenario: its name, the choices that it needs, and its result; "" if there is no scenario."""
     return f"`scenarios/{stem}.toml`{f' with {choices}' if choices else ''}: {words}" if stem else ""
 
 

@@ -1,4 +1,4 @@
-"""`ultrafolio trace groups`: what the folio groups of a cluster take, and how one is archived, cut or deleted."""
+"""`ultrafolio trace groups`: list the memory of a cluster's folio groups; archive, cut or delete one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import click
 
 from ultrafolio import durable
+from ultrafolio.nouns import plural
 from ultrafolio.state import validate
 
 from .stores import has_group, opened
 
 
-class Wish(NamedTuple):
+class Request(NamedTuple):
     """Names of groups to archive (to the file `save`), to delete, and to cut to a window of entries."""
 
     archive: str | None
@@ -24,32 +25,34 @@ class Wish(NamedTuple):
     window: int
 
 
-def run(url: str, wish: Wish, as_json: bool) -> int:
-    """Do what is wished, in the order archive, cut, delete; else list the groups. 1: the rules refuse the stream."""
+def run(url: str, request: Request, as_json: bool) -> int:
+    """Archive, cut and delete as requested, in this order; else list the groups. Returns 1 if the rules refuse the
+    stream, else 0."""
     with opened(url) as store:
         there = store.groups()
-        for name in filter(None, (wish.archive, wish.cut, wish.delete)):
+        for name in filter(None, (request.archive, request.cut, request.delete)):
             has_group(name, there)
-        if not (wish.archive or wish.cut or wish.delete):
+        if not (request.archive or request.cut or request.delete):
             _list(store, there, as_json)
-        return _do(store, wish)
+        return _do(store, request)
 
 
-def _do(store: Any, wish: Wish) -> int:
+def _do(store: Any, request: Request) -> int:
     from ultrafolio.state import checkpoint
 
-    if wish.archive and wish.save:
-        events = list(store.history(wish.archive))
-        durable.replace(wish.save, validate.saved([(wish.archive, events)]))
-        click.echo(f"{wish.archive}: {len(events)} entries in {wish.save}")
-    if wish.cut:
-        why = checkpoint.cut(store, wish.cut, wish.window, wish.window)
-        click.echo(f"{wish.cut}: not cut: {why}" if why else f"{wish.cut}: {store.length(wish.cut)} entries are kept")
+    if request.archive and request.save:
+        events = list(store.history(request.archive))
+        durable.replace(request.save, validate.saved([(request.archive, events)]))
+        click.echo(f"{request.archive}: {plural(len(events), 'entry', 'entries')} in {request.save}")
+    if request.cut:
+        why = checkpoint.cut(store, request.cut, request.window, request.window)
+        kept = plural(store.length(request.cut), "entry", "entries")
+        click.echo(f"{request.cut}: not cut: {why}" if why else f"{request.cut}: kept: {kept}")
         if why:
             return 1
-    if wish.delete:
-        store.delete(wish.delete)
-        click.echo(f"{wish.delete}: deleted")
+    if request.delete:
+        store.delete(request.delete)
+        click.echo(f"{request.delete}: deleted")
     return 0
 
 
@@ -59,4 +62,4 @@ def _list(store: Any, there: list[str], as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"group": name, "entries": entries, "bytes": size}))
         else:
-            click.echo(f"{name:<40} {entries:>10} entries {size:>12} bytes")
+            click.echo(f"{name:<40} {plural(entries, 'entry', 'entries'):>18} {plural(size, 'byte'):>18}")

@@ -10,6 +10,7 @@ import click
 
 from ultrafolio import shipped
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 
 
 @click.command()
@@ -40,7 +41,7 @@ def init(folder: Path, as_json: bool) -> int:
             folder.rmdir()
         part.rename(folder)
     except OSError as error:
-        # shutil.Error has no errno, and a list of (from, to, why)
+        # shutil.Error has no errno; its argument is a list of (from, to, reason)
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
         raise InputError(
             f"{folder}: cannot be written",
@@ -55,5 +56,5 @@ def init(folder: Path, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "files": files}))
     else:
-        click.echo(f"{files} files in {folder}; next: cd {folder} && ultrafolio check 03-virtio")
+        click.echo(f"{plural(files, 'file')} in {folder}; next: cd {folder} && ultrafolio check 03-virtio")
     return 0

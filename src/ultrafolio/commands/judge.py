@@ -1,4 +1,4 @@
-"""`ultrafolio judge`: the rules held against the kernel's own C, from a source tree that the user has."""
+"""`ultrafolio judge`: compare the rules with the kernel's C functions, from a source tree of the user."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ultrafolio.judge.explained import REASONS
 from ultrafolio.judge.page import page
 from ultrafolio.judge.verdict import NAMED, Judgement
 from ultrafolio.judge.verdict import judge as judge_tree
+from ultrafolio.nouns import plural
 
 
 @click.command()
@@ -47,10 +48,10 @@ def judge(
     as_json: bool,
     markdown: bool,
 ) -> int:
-    """Judge the rules by the kernel's own functions.
+    """Compare the rules with the kernel's own functions.
 
-    They are cut from the tree by name, unmodified, compiled over a shim, and run from every small situation alone, and
-    two at once from some or all of them.
+    The functions are cut from the tree by name, unmodified, and compiled over a shim. Each runs alone from every small
+    state, and two run concurrently from some or all of them.
 
     \b
     ultrafolio judge --tree linux-source-6.12
@@ -58,7 +59,7 @@ def judge(
     ultrafolio judge --tree linux-source-6.12 --every
     ultrafolio judge --tree linux-source-6.12 --citations
 
-    Exit codes: 0 no difference is without a reason, 1 one is, 2 bad input, 3 no difference, but not all was judged.
+    Exit codes: 0 each difference is explained, 1 one is not, 2 bad input, 3 no difference, but not all was judged.
     """
     if len(trees) > 1 and (not markdown or citations or source):
         raise InputError("--tree: more than one", value=len(trees), allowed="one tree, or --markdown")
@@ -81,7 +82,7 @@ def judge(
 
 
 def _command(trees: tuple[str, ...], preset: str, alone: bool, every: bool, three: tuple[str, ...]) -> str:
-    """The command line that makes a page, with the trees by the names of their folders."""
+    """The command line that makes the page; trees are named by their folders' names."""
     words = ["ultrafolio judge", *(f"--tree {Path(tree).resolve().name}" for tree in trees)]
     words += [f"--preset {preset}"] if preset else []
     words += ["--alone"] * alone + ["--every"] * every + [f"--three {start}" for start in three]
@@ -100,7 +101,7 @@ def _citations(tree: Tree) -> int:
 
 
 def as_record(result: Judgement) -> dict[str, Any]:
-    """The result as a JSON object; version 2 of it."""
+    """The result as a JSON object of version 2."""
     return {
         "version": 2,
         "kernel": result.version,
@@ -139,8 +140,8 @@ def _text(result: Judgement) -> str:
     if result.nodes:
         systems, places = result.at_once
         lines.append(
-            f"at once: {systems} systems from {places} starts, {result.nodes} states of the C, at most "
-            f"{MOST_NODES} each"
+            f"at once: {plural(systems, 'system')} from {plural(places, 'start')}, "
+            f"{plural(result.nodes, 'state')} of the C, at most {MOST_NODES} each"
         )
         lines.append(f"  ends that the rules lack: {len(result.missing)}, and {result.explained.total()} with a reason")
         lines.append(f"  ends of the rules that the C cannot have: {result.ends_unreached}")

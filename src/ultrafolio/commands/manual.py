@@ -11,7 +11,7 @@ from ultrafolio.version import __version__
 
 
 def page(root: click.Command, commands: Iterable[tuple[str, click.Command]]) -> str:
-    """The page in man(7) macros: what the root's help says, then every command with its options."""
+    """The page in man(7) macros: the root's help, then every command with its options."""
     lines = [f'.TH ULTRAFOLIO 1 "" "ultrafolio {__version__}" "User Commands"', ".SH NAME",
              "ultrafolio \\- which folio policy hangs a secure guest, who holds what, and what does each cost",
              ".SH SYNOPSIS", ".B ultrafolio", ".I COMMAND", "[OPTIONS] [ARGUMENTS]", ".SH DESCRIPTION",
@@ -29,7 +29,7 @@ def page(root: click.Command, commands: Iterable[tuple[str, click.Command]]) -> 
 
 
 def _text(text: str) -> list[str]:
-    """A help text: paragraphs are filled, those marked with \\b stand as they are."""
+    """A help text as roff: paragraphs are filled, those marked with \\b keep their lines."""
     made: list[str] = []
     for number, paragraph in enumerate(inspect.cleandoc(text).split("\n\n")):
         lines = paragraph.split("\n")

@@ -23,18 +23,18 @@ from ultrafolio.model.policy import CHOICES, MEANING, VARIANTS, Policy
 def policies(files: tuple[Path, ...], as_json: bool) -> None:
     """List the policies as a table of their choices.
 
-    FILES are TOML files with [policy.NAME] blocks of your own; they are listed after the presets. A block names what
-    differs from its base:
+    FILES are TOML files with your own [policy.NAME] blocks, which are listed after the presets. A block has the choices
+    that differ from its base:
 
     \b
         [policy.mine]
         base = "split"        any preset
         refs = "page"
 
-    and is used wherever a preset can stand: --policy FILE.toml#mine, or in a plan that has the block.
+    and is used like a preset: --policy FILE.toml#mine, or in a plan that has the block.
 
-    A kernel is a policy, too: --policy linux-6.14 is what Linux 6.14 does, linux-6.14+3ec8a8330a1a the same with a fix
-    that a stable kernel got, linux-7.1~42546fc642e9 without one. docs/kernel-fixes.md lists the fixes.
+    A kernel is a policy, too: --policy linux-6.14 is Linux 6.14, linux-6.14+3ec8a8330a1a the same with a fix of a
+    stable kernel, linux-7.1~42546fc642e9 without one. docs/kernel-fixes.md lists the fixes.
 
     \b
     ultrafolio policies

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 AFTER_S = 1.0
-"""Seconds until something is shown, and between two lines."""
+"""Seconds until the first line, and between two lines."""
 
 
 @contextmanager
 def shown(count: Any) -> Iterator[None]:
-    """While the block runs, write states, states per second, states that wait and memory to stderr, on one line that is
-    cleared at the end; nothing where stderr is no terminal. `count`: the COUNT record of the exploration."""
+    """A context manager that writes states, states per second, queued states and memory to stderr, on one line that is
+    cleared at the end; nothing if stderr is no terminal. `count`: the COUNT record of the exploration."""
     if not sys.stderr.isatty():
         yield
         return

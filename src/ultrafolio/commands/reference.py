@@ -1,4 +1,4 @@
-"""`ultrafolio reference`: commands, file formats and services as Markdown, all read off the code that takes them."""
+"""`ultrafolio reference`: commands, file formats and services as Markdown, generated from the code."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ultrafolio.sim.cell import COLUMNS
 from ultrafolio.sim.words import AXIS_MEANING, COLUMN_MEANING
 
 SERVICES = {"guest": "Guest", "host_mm": "HostMm", "ultravisor": "Ultravisor", "lab": "Lab"}
-"""Modules of the generated gRPC code, and the service in each."""
+"""Module of the generated gRPC code -> its service."""
 ROW = {
     "key": "the digest of the cell's configuration and of the engine", "status": "`ok` or `failed`",
     "error": "of a failed cell, why; else null",
 }  # fmt: skip
-"""The columns of a result that every store has."""
+"""The result columns of every store."""
 ARROW = {"int": "int64", "str": "string", "ints": "list of int64"}
 PARTS = ("commands", "policy", "scenario", "plan", "costs", "results", "services")
-"""The parts of the page, in its order."""
+"""The parts of the page, in order."""
 CODES = {
     "0": "done, or holds", "1": "violated, hung, or something found", "2": "bad input",
     "3": "unknown: a limit was reached", "4": "a defect of ultrafolio: a verdict without its certificate",
@@ -92,8 +92,8 @@ def markdown(root: click.Command) -> str:
         [
             "# Reference",
             "",
-            "Printed by `ultrafolio reference` from the code that takes the input; do not edit. The steps and properties",
-            "are in [rules.md](rules.md); the settings of the services, their environment and their ports in",
+            "Printed by `ultrafolio reference` from the code that takes the input; do not edit. The steps and",
+            "properties are in [rules.md](rules.md); the settings of the services, their environment and ports in",
             "[containers.md](containers.md).",
             "",
             *(line for part in PARTS for line in [*_part(root, part), ""]),
@@ -119,7 +119,7 @@ def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
 
 # ---------------------------------------------------------------------------------------------- commands
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, with its words: ("trace verify", …)."""
+    """(words, command) of every command that is no group, such as ("trace verify", …)."""
     if not isinstance(command, click.Group):
         yield " ".join(path), command
         return
@@ -154,7 +154,7 @@ def _options(command: click.Command) -> list[click.Option]:
 
 
 def _option(option: click.Option) -> dict[str, str]:
-    """An option as text: how it is written, what it takes, what it does and, unless the help says so, its default."""
+    """An option as text: its names, value, help and, unless the help has it, its default."""
     takes = "" if option.is_flag else option.make_metavar(click.Context(click.Command(""))) + " …" * option.multiple
     shown = option.show_default and not option.is_flag and option.default is not None
     names = [", ".join(f"`{name}`" for name in words) for words in (option.opts, option.secondary_opts) if words]
@@ -242,7 +242,12 @@ def _results() -> list[str]:
 
 def _fields(table: Mapping[str, Field], meaning: Mapping[str, str]) -> list[str]:
     rows = [
-        [f"`{name}`", meaning[name], _values(field), "required" if field.default is ... else _told(field.default)]
+        [
+            f"`{name}`",
+            meaning[name],
+            _values(field),
+            "required" if field.default is ... else _value_text(field.default),
+        ]
         for name, field in table.items()
     ]
     return _table(["field", "meaning", "values", "default"], rows)
@@ -257,7 +262,7 @@ def _rows(meaning: Mapping[str, str]) -> list[list[str]]:
 
 
 def _values(field: Field) -> str:
-    """What a field may hold, in a few words."""
+    """The allowed values of a field, in a few words."""
     if field.kind == "choice":
         return ", ".join(f"`{word}`" for word in field.choices)
     kind = {
@@ -272,7 +277,7 @@ def _values(field: Field) -> str:
     return f"{kind}, {field.low:,} to {field.high:,}" if field.kind in ("int", "number", "ints") else kind
 
 
-def _told(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return "" if value in (None, "") else f"`{json.dumps(value)}`"
 
 

@@ -1,4 +1,4 @@
-"""The command ``report``: what a sweep found, in the terminal and as one HTML file."""
+"""The command ``report``: the results of a sweep, in the terminal and as one HTML file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.report import MissingExtra, need_extra
 from ultrafolio.report.aggregate import records
 from ultrafolio.report.compare import compared, comparison
@@ -22,11 +23,11 @@ from ultrafolio.report.store import Results
 @click.option("--json", "as_json", is_flag=True, help="The aggregated table as JSON lines instead.")
 @click.option("--compare", "compare_them", is_flag=True, help="What changed between two stores, and nothing else.")
 def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json: bool, compare_them: bool) -> None:
-    """Show what STORE, the folder of a sweep, found, and write it as one HTML file that opens offline.
+    """Show the results of STORE, the folder of a sweep, and write them as one HTML file that opens offline.
 
-    The plots are also in STORE/plots, as PNG and SVG. With --json nothing is written but the table on stdout:
-    one object for each point of the plan, with its seeds taken together. --compare takes two stores and says in which
-    points (policy and folio order) they differ, and where the difference is clear; it writes no file.
+    The plots are also in STORE/plots, as PNG and SVG. With --json only the table is written, to stdout: one object for
+    each point of the plan, aggregated over its seeds. --compare takes two stores and prints the points (policy and
+    folio order) in which they differ, and where the difference is clear; it writes no file.
 
     \b
     ultrafolio report out/seed --open
@@ -39,7 +40,7 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
     wanted = 2 if compare_them else 1
     if len(stores) != wanted:
         raise InputError(
-            f"report: {len(stores)} stores",
+            f"report: {plural(len(stores), 'store')}",
             value=" ".join(map(str, stores)),
             allowed=f"{wanted} here",
             cause="only --compare takes two stores",

@@ -1,4 +1,4 @@
-"""`ultrafolio rules`: the rule table, the properties and the page states as Markdown, all read off the rules."""
+"""`ultrafolio rules`: the rule table, the properties and the page states as Markdown, generated from the rules."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ CALLS: dict[str, tuple[Call, bool]] = {
     "share (guest)": (lambda run, s, vm, misc: run.uv_share(s, vm, 0), True),
     "unshare (guest)": (lambda run, s, vm, misc: run.uv_unshare(s, vm, 0), True),
 }
-"""The ultravisor's calls, and whether it is the guest's: then the hardware must allow it the page first."""
+"""Call of the ultravisor -> (function, whether the guest calls it: then the hardware must first allow the page)."""
 CONDITIONS = {
     "altered": ("unchanged", "a byte changed"),
     "shared": ("secure when exported", "shared when exported"),
     "misc": ("no ownership transfer", "ownership transfer"),
 }
-"""What else an outcome may depend on, and its two values in words; the first two on an exported page only."""
+"""The other conditions of an outcome, and their two values in words; the first two for an exported page only."""
 
 
 @click.command("rules")
@@ -92,9 +92,9 @@ def markdown() -> str:
             "# The rules",
             "",
             "Printed by `ultrafolio rules` from the rules themselves; do not edit. A rule is one atomic step, and any",
-            "other part may run between two. `weak`: a step that stays enabled is taken in the end. `strong`: one that is",
-            "enabled again and again is; its thread sleeps in a queue, and the kernel hands over what it waits for. Of the",
-            "others none need ever be taken.",
+            "other part may run between two. `weak`: a step that stays enabled is taken in the end. `strong`: one that",
+            "is enabled again and again is; its thread sleeps in a queue, and the kernel hands over what it waits for.",
+            "Of the others none need ever be taken.",
             "`releases`: what a waiter may wait for and this step ends.",
             "",
             *_rules(),
@@ -154,9 +154,9 @@ def _properties() -> list[str]:
 
 # ------------------------------------------------------------------------------------------- page states
 def page(state: int, shared: int = 0, altered: int = 0) -> State:
-    """A state of one page, owned by guest OWNER of two, as the plain interpreter takes it.
+    """A state, for the interpreter, of one page that guest OWNER of two owns.
 
-    shared, altered  of an exported page: it was shared before; the host changed its bytes since.
+    shared, altered  for an exported page: it was shared before; the host has changed its bytes since.
     """
     made = to_lists(blank(1, 1, 2))
     made.uv[0].state, made.uv[0].owner, made.uv[0].shared = state, OWNER, shared
@@ -165,7 +165,7 @@ def page(state: int, shared: int = 0, altered: int = 0) -> State:
 
 
 def outcome(call: str, state: int, vm: int, altered: int, shared: int, misc: int) -> tuple[str, int, int]:
-    """What `call` by or for guest `vm` does to a page: the result in words ("" for success), the state, the owner."""
+    """(result in words, "" for success; new state; new owner) of `call` by or for guest `vm` on a page."""
     run, made = interpreted(), page(state, shared, altered)
     function, by_guest = CALLS[call]
     view = run.hw_guest(made, vm, 0) if by_guest else ALLOWED
@@ -175,7 +175,7 @@ def outcome(call: str, state: int, vm: int, altered: int, shared: int, misc: int
 
 
 def outcomes(call: str, state: int, vm: int) -> dict[tuple[int, ...], tuple[str, int, int]]:
-    """The outcome of a call on a page under all combinations of the CONDITIONS that a page in this state can be in."""
+    """The outcome of a call on a page for each combination of CONDITIONS that is possible in this state."""
     both = (0, 1) if state == EXPORTED else (0,)
     return {values: outcome(call, state, vm, *values) for values in itertools.product(both, both, (0, 1))}
 
@@ -193,8 +193,8 @@ def cell(call: str, state: int, vm: int) -> str:
 
 
 def _cases(words: dict[tuple[int, ...], str], at: int) -> list[tuple[str, list[str]]]:
-    """The different words, each with the conditions under which it is said; a condition that does not matter is not
-    named. `at`: how many conditions are settled."""
+    """(text, conditions) for each different text; a condition without effect is left out. `at`: the number of
+    conditions that are already fixed."""
     if len(set(words.values())) == 1:
         return [(next(iter(words.values())), [])]
     halves = [{values: word for values, word in words.items() if values[at] == value} for value in (0, 1)]

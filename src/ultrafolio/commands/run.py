@@ -14,12 +14,16 @@ import numpy as np
 from rich.table import Table
 
 from ultrafolio import screen
+from ultrafolio.api import Run
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError, one_of
+from ultrafolio.export import observation
+from ultrafolio.export.observed_run import of_run
 from ultrafolio.fields import read_toml
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import State
 from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.nouns import plural
 from ultrafolio.sim import cell, config, once
 from ultrafolio.sim.load import compiled
 from ultrafolio.sim.records import World
@@ -62,8 +66,15 @@ def _axis_options(command: Any) -> Any:
 @click.option("--check/--no-check", default=True, help="Check the properties at every step.  [default: check]")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every step to this file, NDJSON.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
+@click.option("--brief", is_flag=True, help="Only the line that decides, as check --brief prints it.")
 def run(
-    file: Path | None, fields: tuple[str, ...], check: bool, trace_file: Path | None, as_json: bool, **axes: Any
+    file: Path | None,
+    fields: tuple[str, ...],
+    check: bool,
+    trace_file: Path | None,
+    as_json: bool,
+    brief: bool,
+    **axes: Any,
 ) -> int:
     """Simulate once: does a vCPU hang, who holds what, and what did it cost?
 
@@ -84,11 +95,15 @@ def run(
         raise InputError(
             f"--trace {trace_file}: a folder", allowed="the path of a file", then=f"--trace {trace_file}/steps.ndjson"
         )
+    if as_json and brief:
+        raise InputError("--brief and --json say different things", value="both", allowed="one of them")
     buffer, where, wanted = _BUFFER if trace_file else 0, str(file or ""), given | _fields(fields)
+    hashed = ""
     if "memory" in document:
         story = scenario.parse(document, where)
         policy = policies.find(given.get("policy", "per-page"), story.tables)
         made = once.of_scenario(story, where, policy, wanted, trace=buffer)
+        hashed = observation.hash_of(story, policy)
     else:
         made = once.of_plan(document, where, wanted, file.parent if file else Path(), trace=buffer)
     command = _command(file, given, fields)
@@ -98,11 +113,17 @@ def run(
         result = cell.finish(made.settings, made.state, made.world, hangs)
     else:
         result, hangs = made.simulate()
-    if as_json:
+    if brief:
+        name = file.stem if file and hashed else str(given.get("workload", config.AXES["workload"].default))
+        policy_name = str(given.get("policy", config.AXES["policy"].default))
+        hashed = hashed or observation.hashed_text({**made.settings, "rules": observation.rules_digest()})
+        click.echo(of_run(made, result, name, policy_name, hashed))
+    elif as_json:
         click.echo(json.dumps({"command": command, **result, "hangs": hangs}))
     else:
         _show(result, hangs, command)
-    return int(bool(result["violations"]) or any(result[f"hang_{kind}"] for kind in ("permanent", "livelock", "fatal")))
+    outcome = Run(given.get("policy", ""), result, hangs)
+    return int(outcome.violations > 0 or outcome.hung)
 
 
 def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -116,21 +137,21 @@ def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
             raise InputError(f"--set {pair}", allowed=f"{name}=VALUE", then="ultrafolio reference plan")
         values[name] = text
         if config.WORKLOAD[name].kind not in ("text", "choice"):
-            # what is no number is refused with all other values, by its range
+            # a text instead of a number is refused later, by the check of the field's range
             with suppress(json.JSONDecodeError):
                 values[name] = json.loads(text)
     return values
 
 
 def _traced(state: State, around: World, writer: Writer) -> list[str]:
-    """Run to the end and write every event; the hangs in words."""
+    """Run to the end and write every event. Returns the hangs in words."""
     simulate, told = compiled(), list[str]()
     around.clock["pausing"] = 1
     while True:
         done = simulate(state, around, _BUFFER)
         writer.add(np.asarray(around.event[:done]))
         around.clock["traced"] = 0
-        if not cell.tell_hang(state, around, told) and done < _BUFFER:
+        if not cell.add_hangs(state, around, told) and done < _BUFFER:
             return told
 
 
@@ -165,7 +186,7 @@ def _show(result: Mapping[str, Any], hangs: list[str], command: str) -> None:
         console.print(f"  … and {len(hangs) - 8} more")
     for number, count in enumerate(result["broken"], 1):
         if count:
-            console.print(f"[bold]violated {count} times:[/] property {number}, {PROPERTIES[number]}")
+            console.print(f"[bold]violated {plural(count, 'time')}:[/] property {number}, {PROPERTIES[number]}")
     table = Table(show_header=False, box=None, pad_edge=False)
     for title, name, unit in _ROWS:
         table.add_row(title, f"{result[name]:>16,} {unit}".rstrip())

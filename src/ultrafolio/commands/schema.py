@@ -1,7 +1,7 @@
-"""JSON Schemas of the TOML files, made from the tables that the readers use: for editors, and for other programs.
+"""JSON Schemas of the TOML files, for editors and other programs, generated from the tables that the readers use.
 
-A schema knows a field's kind and bounds. What the reader refuses beyond that, such as a page that does not exist, it
-does not know.
+A schema has the kind and bounds of each field. A reader also refuses values that a schema accepts, such as a page that
+does not exist.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def of_field(field: Field, meaning: str = "") -> Schema:
-    """What a field may hold."""
+    """The schema of a field."""
     number = {"minimum": field.low, "maximum": field.high}
     kinds: dict[str, Schema] = {
         "int": {"type": "integer", **number}, "number": {"type": "number", **number}, "bool": {"type": "boolean"},
@@ -37,7 +37,7 @@ def of_field(field: Field, meaning: str = "") -> Schema:
 
 
 def of_table(fields: Mapping[str, Field], meaning: Mapping[str, str], about: str = "") -> Schema:
-    """A table of these fields and no others."""
+    """The schema of a table with exactly these fields."""
     return _table(
         {name: of_field(field, meaning.get(name, "")) for name, field in fields.items()},
         [name for name, field in fields.items() if field.default is ...],
@@ -51,7 +51,7 @@ def _table(properties: Schema, required: list[str] | None = None, about: str = "
 
 
 def _named(inner: Schema, about: str = "") -> Schema:
-    """Tables [x.NAME], each with a name of its own."""
+    """The schema of tables [x.NAME] with free names."""
     return {"type": "object", "additionalProperties": inner} | ({"description": about} if about else {})
 
 
@@ -144,7 +144,7 @@ KINDS: dict[str, tuple[str, Callable[[], Schema]]] = {
     "policy": ("policies for --policy FILE.toml#NAME", _policies),
     "costs": ("a cost profile for --costs FILE.toml", _profile),
 }
-"""The kinds of files, what each is, and its schema."""
+"""Kind of file -> (description, function that returns its schema)."""
 
 
 def schema(kind: str) -> Schema:

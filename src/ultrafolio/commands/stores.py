@@ -12,7 +12,7 @@ from ultrafolio.state.store import StoreUnavailable
 
 @contextmanager
 def opened(url: str) -> Iterator[Any]:
-    """The administrator's RedisStore at a URL, closed at the end. InputError where it cannot be reached, and where the
+    """A context manager with the administrator's RedisStore at a URL. Raises InputError if it cannot be reached or the
     extra `cluster` is missing."""
     try:
         from ultrafolio.state.redis import RedisStore
@@ -32,6 +32,6 @@ def opened(url: str) -> Iterator[Any]:
 
 
 def has_group(group: str, there: list[str]) -> None:
-    """InputError for a folio group that is not there."""
+    """Raise InputError if `group` is not among `there`, the cluster's folio groups."""
     if group not in there:
         raise one_of("folio group", group, there)

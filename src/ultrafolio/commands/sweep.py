@@ -17,22 +17,25 @@ from ultrafolio import shipped
 from ultrafolio.commands import sweep_on_cluster
 from ultrafolio.errors import InputError, need
 from ultrafolio.finite import Finite
+from ultrafolio.nouns import plural
 from ultrafolio.redis_server import VARIABLE, address
 from ultrafolio.sweep import cells, explain
-from ultrafolio.sweep.distributed.deposit import THROUGH_REDIS, checked
-from ultrafolio.sweep.distributed.queue import Queue, find, pause, read_ticket, resume, revoke, watch
-from ultrafolio.sweep.drive import Rerun, Summary
-from ultrafolio.sweep.drive import sweep as run_sweep
+from ultrafolio.sweep.distributed.control import find, pause, resume, revoke, watch
+from ultrafolio.sweep.distributed.queue import Queue
+from ultrafolio.sweep.distributed.result_store import THROUGH_REDIS, checked
+from ultrafolio.sweep.distributed.ticket import read_ticket
 from ultrafolio.sweep.local.processes import Executor, Limits, executor_of
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import display
+from ultrafolio.sweep.run import Rerun, Summary
+from ultrafolio.sweep.run import sweep as run_sweep
 from ultrafolio.sweep.store import open_store
 
 INTERRUPTED = 130
 
 
 class _PlanOrCommand(click.Group):
-    """A group whose first argument may also be a plan: then the command is ``run``."""
+    """A group whose first argument may also be a plan; the command is then ``run``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
@@ -82,6 +85,7 @@ def sweep() -> None:
 @click.option("--redis", metavar="URL", help=f"The workers' Redis [{VARIABLE}]; with neither, --workers starts one.")
 @click.option(
     "--deposit",
+    "results_url",
     metavar="URL",
     default=THROUGH_REDIS,
     show_default=True,
@@ -124,7 +128,7 @@ def run(
     workers: int | None,
     kind: str,
     redis: str | None,
-    deposit: str,
+    results_url: str,
     cell_seconds: float | None,
     cell_memory: int | None,
     rerun: Rerun | None,
@@ -150,7 +154,9 @@ def run(
     executor: Executor
     if kind == "celery":
         need("redis", "celery")
-        executor = queue_of(folder, redis, workers, deposit, limits, fresh=rerun is not None, quiet=quiet or as_json)
+        executor = queue_of(
+            folder, redis, workers, results_url, limits, fresh=rerun is not None, quiet=quiet or as_json
+        )
         again += " --executor celery" + (f" --workers {workers}" if workers else "")
     else:
         executor = executor_of(workers, limits)
@@ -187,12 +193,12 @@ def finish(
     quiet: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Do the sweep, tell what came of it, write the report, and exit as the group says."""
+    """Run the sweep, print its summary, write the report, and exit with the group's exit status."""
     try:
         summary = work()
         detached = isinstance(executor, Queue) and executor.detached
         if not (as_json or quiet):
-            say(summary, again, detached=folder if detached else None)
+            print_summary(summary, again, detached=folder if detached else None)
         page = writer(folder) if writer and summary.results else None
     except KeyboardInterrupt:  # before the workers began, or after they were done
         click.echo(f"interrupted; everything computed is stored. To resume: {again}", err=True)
@@ -212,13 +218,13 @@ def finish(
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def status(store: Path, as_json: bool) -> None:
-    """Say how many cells of STORE are done, failed and still to run."""
+    """Print how many cells of STORE are done, failed and still to run."""
     found = explain.status(open_store(store), cells.simulator())
     if as_json:
         click.echo(json.dumps(asdict(found)))
         return
     click.echo(f"{found.title} ({found.plan})")
-    click.echo(f"  {found.cells} cells: {found.ok} ok, {found.failed} failed, {found.to_run} to run")
+    click.echo(f"  {plural(found.cells, 'cell')}: {found.ok} ok, {found.failed} failed, {found.to_run} to run")
     if found.outdated:
         click.echo(f"  {found.outdated} of those to run have a result of another engine or input (sweep why)")
     for state, keys in found.keys.items():
@@ -227,7 +233,7 @@ def status(store: Path, as_json: bool) -> None:
             click.echo(f"  keys {state.replace('_', ' '):<8} {' '.join(keys)}{more}")
     if any(found.keys.values()):
         click.echo(f"  what a cell is, and why it would run again: ultrafolio sweep why {store} KEY")
-    say_cut(found.cut_segments)
+    print_cut(found.cut_segments)
     if read_ticket(store) is not None:
         click.echo(f"  {watch(store, address(None))}")
 
@@ -237,7 +243,7 @@ def status(store: Path, as_json: bool) -> None:
 @click.argument("key")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def why(store: Path, key: str, as_json: bool) -> None:
-    """Say what the cell with KEY (or a key that begins so) is, and why it would run again."""
+    """Print the cell whose key is or begins with KEY, and why it would run again."""
     found = explain.why(open_store(store), cells.simulator(), key)
     if as_json:
         click.echo(json.dumps(asdict(found)))
@@ -267,15 +273,15 @@ def attach(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Come back to the job of STORE: fetch what is done, and follow the rest."""
+    """Attach to the job of STORE: fetch its finished chunks, and follow the rest."""
     ticket, _, client, url = find(store, address(redis))
     client.close()
     quiet = quiet or as_json
     writer = report_writer(wanted=bool(report), quiet=quiet) if report is not False else None
-    executor = queue_of(store, url, workers, ticket.record.deposit, ticket.record.limits, fresh=False, quiet=quiet)
+    executor = queue_of(store, url, workers, ticket.record.results_url, ticket.record.limits, fresh=False, quiet=quiet)
     plan = explain.plan_of(open_store(store))
     again = f"ultrafolio sweep {plan.path} -o {store} --executor celery" + (f" --redis {redis}" if redis else "")
-    # those that the sweep was asked for, which may be the plan's first ones
+    # the cells of the sweep, which may be only the plan's first ones
     limit = sum(1 for _ in plan.cells(range(ticket.stop))) if ticket.stop < plan.size else None
     finish(
         ctx,
@@ -305,9 +311,9 @@ control("revoke", revoke, "is revoked", "End the job of STORE; what was fetched 
 
 
 def queue_of(
-    folder: Path, redis: str | None, workers: int | None, deposit: str, limits: Limits, *, fresh: bool, quiet: bool
+    folder: Path, redis: str | None, workers: int | None, results_url: str, limits: Limits, *, fresh: bool, quiet: bool
 ) -> Queue:
-    """The executor ``celery``. Raises InputError when neither a Redis nor workers of our own are named."""
+    """The executor ``celery``. Raises InputError when neither --redis nor --workers is given."""
     url = address(redis)
     if url is None and not workers:
         raise InputError(
@@ -318,14 +324,14 @@ def queue_of(
             then="repeat with --workers 2",
         )
     tell = (lambda text: None) if quiet else (lambda text: click.echo(text, err=True))
-    return Queue(folder, url, tell, workers or 0, checked(deposit), limits, fresh)
+    return Queue(folder, url, tell, workers or 0, checked(results_url), limits, fresh)
 
 
 def report_writer(*, wanted: bool, quiet: bool = False) -> Callable[[Path], Path] | None:
-    """What writes the report of a store; None, and a line on stderr, where the report's packages are missing and it is
-    optional."""
+    """The function that writes the report of a store. None, with a line on stderr, if the report is optional and its
+    packages are missing."""
     try:
-        # By name: sweeps and reports are siblings, and a sweep is complete without one.
+        # Imported here: a sweep does not need the report's packages.
         return cast(Callable[[Path], Path], importlib.import_module("ultrafolio.report").write_report)
     except (ImportError, AttributeError) as error:
         if wanted:
@@ -345,12 +351,12 @@ def report_writer(*, wanted: bool, quiet: bool = False) -> Callable[[Path], Path
         return None
 
 
-def say(summary: Summary, again: str, detached: Path | None = None) -> None:
-    """The summary for people: one line, then where things are or how to go on."""
-    say_cut(summary.cut_segments)
+def print_summary(summary: Summary, again: str, detached: Path | None = None) -> None:
+    """Print the summary: one line, then the results' path or the command that continues."""
+    print_cut(summary.cut_segments)
     done = summary.computed + summary.stored
     click.echo(
-        f"{summary.title}: {done} of {summary.cells} cells "
+        f"{summary.title}: {done} of {plural(summary.cells, 'cell')} "
         f"({summary.computed} computed, {summary.stored} stored before), {summary.failed} failed, "
         f"{summary.seconds:.1f} s, {summary.cells_per_second:.1f} cells/s"
     )
@@ -366,7 +372,7 @@ def say(summary: Summary, again: str, detached: Path | None = None) -> None:
         click.echo(f"failed   once the cause is gone: {again} --rerun failed")
 
 
-def say_cut(segments: list[str]) -> None:
-    """Tell of segments that end in the middle of a batch."""
+def print_cut(segments: list[str]) -> None:
+    """Print the segments that end in the middle of a batch."""
     for path in segments:
         click.echo(f"  {path} ends in the middle of a batch, its writer was killed: the cells lost run again")

@@ -1,4 +1,4 @@
-"""`ultrafolio sweep PLAN --engine cluster`: a small plan's cells on the live services, and where they differ."""
+"""`ultrafolio sweep PLAN --engine cluster`: run a small plan's cells on the live services, and print differences."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 import click
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.sweep import cells
-from ultrafolio.sweep.drive import first_cells
 from ultrafolio.sweep.plan import Plan
+from ultrafolio.sweep.run import first_cells
 from ultrafolio.sweep.work import Work
 
 MOST_CELLS = 64
 
 
 def run(plan: Plan, where: Path | None, *, limit: int | None, most: int, as_json: bool) -> int:
-    """Follow the plan's cells on the cluster that the file `where` names; 0 if none differs, else 1."""
+    """Replay the plan's cells on the cluster that the file `where` names. Returns 0 if none differs, else 1."""
     _, count = first_cells(plan, limit)
     if count > MOST_CELLS:
         raise InputError(
@@ -35,7 +36,7 @@ def run(plan: Plan, where: Path | None, *, limit: int | None, most: int, as_json
         if as_json:
             click.echo(json.dumps({"cell": cell, "steps": steps, "differs": differs}))
         else:
-            click.echo(f"{name or plan.title}: {steps} steps, " + (differs or "no difference"))
+            click.echo(f"{name or plan.title}: {plural(steps, 'step')}, " + (differs or "no difference"))
     return 1 if wrong else 0
 
 

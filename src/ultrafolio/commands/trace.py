@@ -1,4 +1,4 @@
-"""`ultrafolio trace`: trace files of the checker, certified again by the plain interpreter; recordings of programs."""
+"""`ultrafolio trace`: verify, show and minimise traces; validate streams of a cluster; import recordings."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ultrafolio.commands import written
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.export import trace_file
+from ultrafolio.nouns import plural
 from ultrafolio.trace.convert import converted
 from ultrafolio.trace.importer import KINDS, HoldsNone, Importer, Kind, Only, Recording
 from ultrafolio.trace.registry import REGISTRY, importer_of
@@ -22,14 +23,14 @@ from ultrafolio.trace.registry import REGISTRY, importer_of
 
 @click.group("trace")
 def trace() -> None:
-    """Read every file that ultrafolio writes of steps, and recordings of real programs."""
+    """Read the files of steps that ultrafolio writes, and recordings of real programs."""
 
 
 @trace.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the sentence.")
 def verify(file: Path, as_json: bool) -> int:
-    """Replay the counterexample in FILE with the plain interpreter, step by step, and test its claim.
+    """Replay the counterexample in FILE with the interpreter, step by step, and test its claim.
 
     \b
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio --save hang.json
@@ -53,7 +54,8 @@ def verify(file: Path, as_json: bool) -> int:
     elif wrong:
         click.echo(f"{file}: not certified: {wrong}")
     else:
-        click.echo(f"{file}: certified: {made.scenario} under {made.policy}, {len(made.path)} steps: {made.text}")
+        steps = plural(len(made.path), "step")
+        click.echo(f"{file}: certified: {made.scenario} under {made.policy}, {steps}: {made.text}")
     return int(wrong is not None)
 
 
@@ -62,7 +64,7 @@ def verify(file: Path, as_json: bool) -> int:
 @click.option("--first", type=click.IntRange(1), help="Only so many steps.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for the head, and one a step.")
 def show(file: Path, first: int | None, as_json: bool) -> int:
-    """Print what FILE says, whichever of the files it is that ultrafolio writes.
+    """Print the content of FILE, of any kind that ultrafolio writes.
 
     A counterexample of `check --save`, the steps of `run --trace`, a stream of `trace validate --save`, or the report
     of a defect. docs/formats.md describes them.
@@ -81,10 +83,10 @@ def show(file: Path, first: int | None, as_json: bool) -> int:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--save", type=click.Path(path_type=Path), help="Write it there instead of printing it.")
 def minimise(file: Path, save: Path | None) -> int:
-    """Leave out of the trace in FILE what its claim does not need: fewest steps, then fewest context switches.
+    """Remove steps of the trace in FILE that its claim does not need: fewest steps, then fewest context switches.
 
-    What `ultrafolio check` saves is as short as can be; this is for traces that were found in another way. The trace
-    is JSON; what was left out is said on stderr.
+    Traces of `ultrafolio check` are already shortest; this is for traces from other sources. The result is JSON; the
+    number of removed steps is printed on stderr.
 
     \b
     ultrafolio trace minimise long.json --save short.json
@@ -103,7 +105,8 @@ def minimise(file: Path, save: Path | None) -> int:
     else:
         click.echo(trace_file.file_text(smaller), nl=False)
     for what, path in (("was", made.path), ("is", smaller["path"])):
-        click.echo(f"{what} {len(path)} steps with {switches(path)} context switches", err=True)
+        steps, switched = plural(len(path), "step"), plural(switches(path), "context switch", "context switches")
+        click.echo(f"{what} {steps} with {switched}", err=True)
     return 0
 
 
@@ -113,15 +116,15 @@ def minimise(file: Path, save: Path | None) -> int:
 @click.option("--save", type=click.Path(path_type=Path), help="Also keep what was read, as a file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per group.")
 def validate(source: str, groups: tuple[str, ...], save: Path | None, as_json: bool) -> int:
-    """Hold what a cluster did against the rules: SOURCE is its Redis URL (with the rights of admin), or a saved stream.
+    """Compare the steps of a cluster with the rules. SOURCE: its Redis URL (with admin rights), or a saved stream.
 
     \b
     python -m services --json                    # prints the URL
     ultrafolio trace validate redis://… --save run.stream
     ultrafolio trace validate run.stream
 
-    Every step must be one that the rules allow, with the same outcome, and the state in Redis the one that the steps
-    lead to. Otherwise: the longest prefix that was accepted, what was enabled there, and which guard refused.
+    The rules must allow each step with its outcome, and the state in Redis must be that after the last step.
+    Otherwise the longest accepted prefix, its enabled steps and the guard that refused are printed.
 
     Exit codes: 0 accepted, 1 not accepted or a property broken, 2 bad input, an empty stream among it.
     """
@@ -143,9 +146,9 @@ def validate(source: str, groups: tuple[str, ...], save: Path | None, as_json: b
 def groups(
     url: str, archive: str | None, save: Path | None, delete: str | None, cut: str | None, window: int, as_json: bool
 ) -> int:
-    """List the folio groups of a cluster with what they take; archive, cut or delete one.
+    """List the folio groups of a cluster with their memory; archive, cut or delete one.
 
-    URL is the cluster's Redis with the rights of admin, as `python -m services --json` prints it.
+    URL is the cluster's Redis with admin rights, as `python -m services --json` prints it.
 
     \b
     ultrafolio trace groups redis://…
@@ -153,7 +156,7 @@ def groups(
     ultrafolio trace groups redis://… --delete g
     ultrafolio trace validate g.stream
 
-    Exit codes: 0 done, 1 the rules refuse the stream that is to be cut, 2 bad input.
+    Exit codes: 0 done, 1 the rules refuse the stream to cut, 2 bad input.
     """
     from ultrafolio.commands import groups as commands
 
@@ -161,7 +164,7 @@ def groups(
         raise InputError("--archive and --save", allowed="both", then="--archive GROUP --save GROUP.stream")
     if save:
         in_folder(save)
-    return commands.run(url, commands.Wish(archive, save, delete, cut, window), as_json)
+    return commands.run(url, commands.Request(archive, save, delete, cut, window), as_json)
 
 
 @trace.command("import")
@@ -185,9 +188,9 @@ def import_(
     save: Path | None,
     as_json: bool,
 ) -> int:
-    """Read the recording in FILE to its end, and say what it holds: what `run --set touches=FILE` would get.
+    """Read the recording in FILE to its end, and print its counts: the input of `run --set touches=FILE`.
 
-    The format is told by the content; `ultrafolio trace formats` lists them.
+    The format is detected from the content; `ultrafolio trace formats` lists them.
 
     \b
     ultrafolio trace import all.perf
@@ -211,7 +214,7 @@ def import_(
         }
         click.echo(json.dumps(record))
         return 0
-    counted = ", ".join(f"{n} {name}" for name, n in found.counts().items())
+    counted = ", ".join(f"{name} {n}" for name, n in found.counts().items())
     click.echo(f"{file}: {importer.name}, read as {found.kind}: {counted}")
     for note in found.notes:
         click.echo(f"  note  {note}")
@@ -219,7 +222,7 @@ def import_(
 
 
 def _read(file: Path, importer: Importer, kind: Kind | None, only: Only) -> Recording:
-    """FILE as ``kind``; None: as the first kind that it holds."""
+    """Read FILE as ``kind``; None takes the first kind that the file holds."""
     kinds = [kind] if kind else list(importer.kinds)
     for one in kinds[:-1]:
         with contextlib.suppress(HoldsNone):
@@ -230,7 +233,7 @@ def _read(file: Path, importer: Importer, kind: Kind | None, only: Only) -> Reco
 @trace.command("formats")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a format.")
 def formats(as_json: bool) -> int:
-    """List the formats of recordings, what each is read as, the command that makes it, and its bounds.
+    """List the formats of recordings, with the kind of each, the command that records it, and its bounds.
 
     \b
     ultrafolio trace formats
@@ -258,7 +261,7 @@ def formats(as_json: bool) -> int:
 
 
 def in_folder(save: Path) -> None:
-    """InputError where the folder of a file to save does not exist: better known before the work than after it."""
+    """Raise InputError if the folder of a file to save does not exist, before the work begins."""
     if not save.parent.is_dir():
         raise InputError(
             f"--save: no folder {save.parent}",
@@ -269,7 +272,7 @@ def in_folder(save: Path) -> None:
 
 
 def _refuted(made: trace_file.Trace, file: Path) -> str | None:
-    """What is wrong with the trace, None where it is certified. InputError for a trace of other rules."""
+    """The error of the trace, or None if it is certified. Raises InputError for a trace of other rules."""
     wrong = trace_file.verify(made)
     if made.rules != digest():
         raise InputError(

@@ -1,4 +1,4 @@
-"""`ultrafolio trace validate`: where streams come from, and how a verdict is told."""
+"""`ultrafolio trace validate`: read streams from Redis or a file, validate them, and print the verdicts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 from ultrafolio import durable
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import State
+from ultrafolio.nouns import plural
 from ultrafolio.state import validate
 from ultrafolio.state.sections import DTYPES, decode_meta, join
 from ultrafolio.state.store import Event
@@ -24,7 +25,7 @@ Stream = tuple[str, list[Event], Callable[[], State] | None]
 
 
 def run(source: str, groups: Sequence[str], save: Path | None, as_json: bool) -> int:
-    """Validate the streams of `source`; 0 if all are accepted and no property is broken, else 1."""
+    """Validate the streams of `source`. Returns 0 if all are accepted and no property is broken, else 1."""
     if not source.startswith(SCHEMES):
         return _all(source, list(_saved(Path(source), groups)), save, as_json)
     with opened(source) as store:
@@ -49,7 +50,7 @@ def _all(source: str, streams: list[Stream], save: Path | None, as_json: bool) -
         if as_json:
             click.echo(json.dumps({"group": group, **asdict(verdict)}))
         else:
-            _tell(group, verdict)
+            _print(group, verdict)
     return 1 if wrong else 0
 
 
@@ -75,8 +76,8 @@ def _saved(file: Path, groups: Sequence[str]) -> Iterator[Stream]:
         yield group, streams[group], None
 
 
-def _tell(group: str, verdict: validate.Verdict) -> None:
-    counted = f"{verdict.steps} steps" + (f" and {verdict.calls} page calls" if verdict.calls else "")
+def _print(group: str, verdict: validate.Verdict) -> None:
+    counted = plural(verdict.steps, "step") + (f" and {plural(verdict.calls, 'page call')}" if verdict.calls else "")
     if verdict.accepted:
         click.echo(f"{group}: accepted: {counted}")
     else:

@@ -1,4 +1,4 @@
-"""`ultrafolio check --vary`: one scenario at several sizes, a row a size, and the first size that fails."""
+"""`ultrafolio check --vary`: check one scenario at several sizes; print a row for each, and the first that fails."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.table import Table
 
 from ultrafolio import screen, shipped
 from ultrafolio.check.search.packing import MAX_ACTORS
-from ultrafolio.check.verdicts.verdict import Extent, Result, check
+from ultrafolio.check.verdicts.verdict import Extent, Result, Verdict, check
 from ultrafolio.errors import InputError
 from ultrafolio.export.text import result_text
 from ultrafolio.model import policies, scenario, vary
@@ -28,32 +28,34 @@ REFUSED = {
     "--export": "a program is of the size that the file has",
     "--save": "a trace file is of the size that the file has",
     "--diff-policy": "it compares scenarios, not sizes: name both policies with --policy",
-    "--format": "mermaid, itf and tap do not tell the size",
+    "--format": "only text and json tell the size",
+    "--brief": "its line does not tell the size",
+    "--link": "a link is of the size that the file has",
 }
-"""Options that --vary is not for, and why."""
+"""Option that --vary refuses -> the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came out at one size under one policy.
+    """The result at one size under one policy.
 
-    verdict  a Result's, or "not possible"
+    verdict  that of the Result, or "not possible"
     reason   why it is unknown or not possible
-    result   None where nothing was explored
-    command  what to type to get it again
+    result   None if nothing was explored
+    command  the command that gives this result again
     """
 
     file: str
     size: Size
     policy: str
-    verdict: str
+    verdict: Verdict | Literal["not possible"]
     reason: str
     result: Result | None
     command: str
 
     @property
     def limited(self) -> bool:
-        """Whether a limit was reached, so that larger sizes are not worth trying."""
+        """Whether a limit was reached; larger sizes would reach it, too."""
         return self.verdict == "unknown" or (self.result is not None and not self.result.complete)
 
     @property
@@ -66,7 +68,7 @@ class Row:
 
     @property
     def why(self) -> str:
-        """Who waits and who holds it, the property that fails, or why nothing is known, in short."""
+        """The waiter and the holder, the property that fails, or why the verdict is unknown, in short."""
         worst = self.result.worst if self.result else None
         if worst is None or worst.kind is None:
             return self.reason
@@ -95,7 +97,7 @@ class Row:
 
 
 def refuse(files: Sequence[Path], given: Mapping[str, object]) -> None:
-    """InputError for more than one file, and for an option of REFUSED that is given."""
+    """Raise InputError for more than one file, or for a given option of REFUSED."""
     for option, reason in REFUSED.items():
         if given.get(option):
             raise InputError(
@@ -106,10 +108,10 @@ def refuse(files: Sequence[Path], given: Mapping[str, object]) -> None:
 
 
 def run(file: Path, ranges: Sequence[str], chosen: Sequence[str], extent: Extent, *, as_json: bool, typed: str) -> int:
-    """Check the scenario at each size under each policy, smaller sizes first, and print what came out.
+    """Check the scenario at each size under each policy, smaller sizes first, and print the results.
 
-    The series of a policy ends where a limit is reached. `typed` is the command that prints the same again. Returns
-    the exit code of `check`; InputError, after the rows, where no size is possible.
+    The series of a policy ends when a limit is reached. `typed`: the command that prints the same again. Returns
+    the exit code of `check`. Raises InputError, after the rows, if no size is possible.
     """
     sizes = vary.sizes(ranges)
     story = scenario.read(shipped.found(file, "scenarios"))
@@ -168,7 +170,7 @@ def in_words(size: Size) -> str:
 
 
 def _one(row: Row) -> None:
-    """The whole story of the only row."""
+    """Print the only row in full."""
     click.echo(f"{in_words(row.size)}:")
     if row.result:
         click.echo(result_text(row.result))
@@ -177,7 +179,7 @@ def _one(row: Row) -> None:
 
 
 def _table(rows: Sequence[Row]) -> None:
-    """A line a row; the policy where there are several."""
+    """Print one line for each row; with the policy if there are several."""
     several = len({row.policy for row in rows}) > 1
     lines = [
         [
@@ -199,8 +201,8 @@ def _table(rows: Sequence[Row]) -> None:
 
 
 def closing(rows: Sequence[Row], sizes: Sequence[Size]) -> list[str]:
-    """The first size that fails under the one policy of these rows, or that none does; where a limit ends the series;
-    and the command of that failure."""
+    """Lines for the rows of one policy: the first size that fails and its command, or that none fails; the limit that
+    ended the series, if one did."""
     policy = rows[0].policy
     failed = next((row for row in rows if row.verdict == "violated"), None)
     whole = [row for row in rows if row.result and row.result.complete]

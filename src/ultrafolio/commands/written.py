@@ -1,4 +1,4 @@
-"""`ultrafolio trace show`: what stands in a file that ultrafolio wrote, whichever kind it is."""
+"""`ultrafolio trace show`: print the content of any file that ultrafolio writes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 from ultrafolio.errors import InputError
 
 Shown = tuple[str, dict[str, Any], Iterator[dict[str, Any]]]
-"""The kind of a file, what its head says, and its steps or lines."""
+"""(kind of file, head, steps or lines)."""
 KINDS = {
     "counterexample": "check --save", "trace of a run": "run --trace", "stream of a cluster": "trace validate --save",
     "defect": "a command that ended with exit code 4",
 }  # fmt: skip
-"""The kinds, and what writes them."""
+"""Kind of file -> the command that writes it."""
 
 
 def read(file: Path) -> Shown:
-    """The file's kind, head and steps. InputError for a file that is none of KINDS; a line in the middle that is
-    damaged is told when the steps come to it."""
+    """The file's kind, head and steps. Raises InputError for a file that is none of KINDS; the steps raise it at a
+    damaged line."""
     head = _first(file)
     if head.get("format") == "ultrafolio-defect":
         return "defect", _without(head, "traceback"), ({"line": line.rstrip()} for line in head.get("traceback", []))
@@ -52,7 +52,7 @@ def _none(file: Path) -> InputError:
 
 
 def _first(file: Path) -> dict[str, Any]:
-    """The first JSON object of a file: its first line, or all of it."""
+    """The first JSON object of a file: in its first line, or in the whole file."""
     try:
         with file.open(encoding="utf-8") as lines:
             line = lines.readline()

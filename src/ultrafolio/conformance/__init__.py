@@ -1,1 +1,1 @@
-"""What any engine over the rules must do: the suite, its cases, and the engines of this package that it is bound to."""
+"""The conformance suite for engines over the rules: its cases, and the engines of this package."""

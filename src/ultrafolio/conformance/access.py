@@ -9,7 +9,7 @@ from ultrafolio.model.layout import E_LATE, TOUCH, UNSHARE, WRITING
 PAGE_BY_PAGE = having(accessible="page", large=("direct", "split"))
 """Presets under which a pin makes one page accessible, of a folio whose pages were imported."""
 IMPORTED = having(large=("direct", "split"))
-"""Presets under which pages that the guest has imported may lie in what was a large folio."""
+"""Presets under which imported pages may be in what was a large folio."""
 SHARES_FOLIO = ("whole-folio", "whole-folio-literal")
 
 
@@ -97,7 +97,7 @@ def the_posted_loops(engine: Engine) -> None:
         ]
         bench.expect(f"shared {shared}: steps", steps, wanted)
         bench.expect("pages, bits", (bench.pages(), bench.bits()), (["EXPORTED"] * 16, [0] * 16))
-        # the ring's own page among them: its device then gets cipher text (property 11)
+        # also the ring's own page: its device then reads cipher text (property 11)
         bench.expect("a page shared throughout was exported", bench.broken, [3, 11] if 3 in shared else [3])
     bench = Bench(engine, build("whole-folio-literal", [4], ["shared"], disk=[{"page": 3}]))
     steps = bench.upto(0, "io-end")
@@ -241,7 +241,7 @@ def pin_fails(engine: Engine) -> None:
 
 @case(50)
 def unshare_of_an_unpinned_page(engine: Engine) -> None:
-    """The unshare of a page the host has not pinned is no exit; the bit was set all along."""
+    """The unshare of a page the host has not pinned is no exit; the bit stays set."""
     for preset in EVERY:
         bench = Bench(engine, build(preset, [0], ["shared"], vcpu=[{"unshare": [0]}]))
         bench.expect(preset, bench.go(0, UNSHARE, 0), ["vcpu-run: DONE"])

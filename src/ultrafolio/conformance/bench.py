@@ -1,4 +1,4 @@
-"""What the conformance suite stands on: the engine it is bound to, tiny systems, and a bench that records steps."""
+"""The test bench of the conformance suite: the Engine protocol, tiny systems, and a Bench that records steps."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from ultrafolio.model.scenario import System, parse, system
 
 
 class Engine(Protocol):
-    """Anything that runs the rules on one state. The suite asks for nothing else.
+    """The protocol of an engine: it runs the rules on one state. The suite uses nothing else.
 
     name   what a failure calls it
-    load   start from a copy of `state`; whatever was loaded before is gone
+    load   start from a copy of `state`; replaces an earlier state
     step   one step of thread `actor`; (op, page) is its choice where its rule chooses. Returns the rule's outcome
     state  the present state as arrays of layout's dtypes; the caller may keep and change what it gets
     """
@@ -45,7 +45,7 @@ class Engine(Protocol):
 
 
 class Interpreter:
-    """The rules as plain Python over lists of small objects; `rules` may be those of engine.load.mutant."""
+    """The engine of the rules as plain Python; `rules` may be those of engine.load.mutant()."""
 
     def __init__(self, rules: Any = None, name: str = "interpreter") -> None:
         self.name = name
@@ -63,7 +63,8 @@ class Interpreter:
 
 
 class Compiled:
-    """The rules compiled by Numba over the arrays. Its first use in a process compiles, or loads from the cache."""
+    """The engine of the rules compiled by Numba. The first use in a process compiles them, or loads them from the
+    cache."""
 
     def __init__(self) -> None:
         self.name = "compiled"
@@ -81,6 +82,7 @@ class Compiled:
 
 @functools.cache
 def _entry() -> Callable[[State, int, int, int], int]:
+    """Returns step(state, actor, op, page) over arrays, compiled if possible."""
     if not load.can_compile():
         return _over_arrays
     inner, called = load.inner_flags(), load.entry_flags()
@@ -94,7 +96,7 @@ def _entry() -> Callable[[State, int, int, int], int]:
 
 
 def _over_arrays(state: State, actor: int, op: int, page: int) -> int:
-    """Without a compiler: the interpreter, into and out of the arrays at every step."""
+    """Without a compiler: the interpreter, with a conversion from and to the arrays at every step."""
     lists = to_lists(state)
     outcome = int(load.interpreted().step(lists, actor, op, page))
     write_back(lists, state)
@@ -105,7 +107,7 @@ def _over_arrays(state: State, actor: int, op: int, page: int) -> int:
 KERNELS = tuple(kernels.names())
 """The presets of kernels, oldest first."""
 EVERY = (*PRESETS, *KERNELS)
-"""Every preset, of an idea or of kernels."""
+"""Every preset: of proposals and of kernels."""
 
 
 def having(**choices: Any) -> tuple[str, ...]:
@@ -144,7 +146,7 @@ def build(
 
 
 def word(outcome: int) -> str:
-    """An outcome in kernel words; a step that was not enabled says what it waits for."""
+    """Returns an outcome in kernel words; of a step that is not enabled, what it waits for."""
     return OUTCOMES[outcome] if outcome > 0 else f"waits for {WAITS[-outcome]}"
 
 
@@ -187,9 +189,9 @@ class Bench:
         return outcome
 
     def go(self, actor: int, op: int | None = None, page: int | None = None, *, limit: int = 100) -> list[str]:
-        """Let one thread go on alone until it has finished, cannot go on, or made `limit` steps; what it did.
+        """Run one thread alone until it finishes, is not enabled, or made `limit` steps. Returns its steps.
 
-        It has finished when it is where it started from: idle, or for a vCPU, the instruction done.
+        It has finished if it is at its first rule again: idle, or for a vCPU with the instruction done.
         """
         first = len(self.log)
         for _ in range(limit):
@@ -202,7 +204,7 @@ class Bench:
         return self.log[first:]
 
     def upto(self, actor: int, rule: str, op: int | None = None, page: int | None = None) -> list[str]:
-        """Let one thread go on alone until `rule` is the next it would run; what it did."""
+        """Run one thread alone until its next rule is `rule`. Returns its steps."""
         first = len(self.log)
         for _ in range(100):
             pc = int(self._before.task[actor]["pc"])
@@ -213,15 +215,15 @@ class Bench:
         raise AssertionError(f"{self.engine.name}: {rule} was not reached:\n" + "\n".join(self.log[first:]))
 
     def pages(self) -> list[str]:
-        """The ultravisor's state of every page."""
+        """Returns the ultravisor's state of every page."""
         return [PAGE_STATES[state] for state in self._before.uv["state"]]
 
     def bits(self) -> list[int]:
-        """The arch bit of every page; under a bit per folio it stands on the folio's first page."""
+        """Returns the arch bit of every page; with a bit per folio it is on the folio's first page."""
         return [int(bit) for bit in self._before.mm["arch"]]
 
     def expect(self, what: str, got: Any, wanted: Any) -> None:
-        """AssertionError with the engine, the steps so far and both values, unless they are equal."""
+        """Raises AssertionError with the engine, the steps so far and both values, unless they are equal."""
         if got != wanted:
             steps = "\n  ".join(self.log[-40:])
             raise AssertionError(f"{self.engine.name}: {what}:\n got    {got}\n wanted {wanted}\n after\n  {steps}")
@@ -232,7 +234,7 @@ class Bench:
 
 
 def none_broken(bench: Bench) -> None:
-    """No step of the bench broke a property."""
+    """Raises AssertionError if a step of the bench broke a property."""
     bench.expect("properties broken", bench.broken, [])
 
 

@@ -1,6 +1,6 @@
 """The ultravisor's calls, model.md §2.2: every call on every state, by the page's owner, another guest, or the host.
 
-A call is issued as an engine issues it: by a thread that stands at the rule with the call in it.
+As in an engine, a thread at the rule that makes the call issues it.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def calls_destroy(engine: Engine) -> None:
 
 @case(34)
 def calls_refused(engine: Engine) -> None:
-    """A page of which the ultravisor refuses every call stays as it was, whatever the call."""
+    """If the ultravisor refuses every call for a page, each call leaves it unchanged."""
     for variant in VARIANTS:
         for actor, pc, call in (
             (OWNER, IMPORT_CALL, TOUCH),

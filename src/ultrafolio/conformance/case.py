@@ -1,4 +1,4 @@
-"""A conformance case, and the list that the suite's modules fill."""
+"""A conformance case, and the list of all cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ultrafolio.conformance.bench import Engine
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing that every engine must do.
+    """One requirement on every engine.
 
     name     of the case, unique in the suite
     numbers  which cases of docs/conformance.md it decides; empty for the model's own tables and sequences

@@ -222,7 +222,7 @@ def own_bit_of_the_page_asked_for(engine: Engine) -> None:
 
 @case()
 def io_that_never_completes(engine: Engine) -> None:
-    """`completes = false`: direct I/O and writeback stay in flight, whoever waits for them."""
+    """`completes = false`: direct I/O and writeback stay in flight for ever."""
     bench = Bench(engine, build("per-page", [0, 0], ["shared"], disk=[{"page": 0, "completes": False}, {"page": 1}]))
     bench.expect("the one", bench.go(0)[-1], "io-end: waits for the I/O to complete")
     bench.expect("in flight", [int(n) for n in bench.state.io["flying"]], [1, 0])

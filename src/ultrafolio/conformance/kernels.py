@@ -17,7 +17,7 @@ WAITING, HELD, MUTEX = having(import_ref="waiting"), having(import_ref="held"), 
 
 @case(35)
 def order_of_an_import(engine: Engine) -> None:
-    """make_folio_secure(): the export right behind the trylock, and where the test for a large folio stands."""
+    """make_folio_secure(): the export right behind the trylock, and where the test for a large folio is."""
     end = "import-freeze import-arch import-call import-end"
     early = f"import-map import-large import-trylock import-export import-writeback {end}"
     late = f"import-mutex import-map import-trylock import-export import-large import-writeback {end}"
@@ -49,7 +49,7 @@ def lock_and_large_folio(engine: Engine) -> None:
 
 @case(28)
 def fault_of_an_import_itself(engine: Engine) -> None:
-    """kvm_s390_faultin_gfn(): an import's own write fault stands inside the mutex, a guest's own does not."""
+    """kvm_s390_faultin_gfn(): an import's own write fault is inside the mutex, a guest's own is not."""
     for preset in MUTEX:
         for what, mutex in ((UNSHARE, ["import-mutex: OK"]), (TOUCH, [])):
             state = "pinned_shared" if what == UNSHARE else "exported"

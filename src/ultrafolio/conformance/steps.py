@@ -269,7 +269,7 @@ def steps_of_draining(engine: Engine) -> None:
 
 @case()
 def steps_under_the_import_mutex(engine: Engine) -> None:
-    """Two vCPUs, two pages: the second import waits for the whole of the first, over its wait for writeback too."""
+    """Two vCPUs, two pages: the second import waits until the first ends, also while that waits for writeback."""
     vcpus = [{"touch": [0]}, {"touch": [1]}]
     system = build("import-lock", [0, 0], ["exported"], vcpu=vcpus, writeback=[{"page": [0]}])
     bench = Bench(engine, system)
@@ -382,7 +382,7 @@ def mapped_twice(engine: Engine) -> None:
 
 @case()
 def two_ways_to_be_busy(engine: Engine) -> None:
-    """on_busy: sleep until the reference is dropped; or give up after so many tries, which is fatal."""
+    """on_busy: sleep until the reference is dropped; or give up after P.give_up tries, which is fatal."""
     for on_busy in ("sleep", "give-up"):
         policy = replace(PRESETS["per-page"][1], on_busy=on_busy, give_up=3)
         bench = Bench(engine, build(policy, [0], ["exported"], vcpu=[{}], disk=[{"page": 0}]))

@@ -22,7 +22,7 @@ from __future__ import annotations
 from ultrafolio.conformance import access, calls, host, imports, kernels, steps, walks
 from ultrafolio.conformance.bench import EVERY, Bench, Compiled, Engine, Interpreter, build
 from ultrafolio.conformance.case import CASES, Case
-from ultrafolio.conformance.walks import SAFE, SCENARIOS, Step, agree, check_walk, inconsistency, walk, walked
+from ultrafolio.conformance.walks import SAFE, SCENARIOS, Step, agree, check_walk, inconsistency, system_of, walk
 
 MODULES = (
     calls,
@@ -36,6 +36,21 @@ MODULES = (
 """The modules that fill CASES."""
 
 __all__ = [
-    "CASES", "EVERY", "MODULES", "SAFE", "SCENARIOS", "Bench", "Case", "Compiled", "Engine", "Interpreter", "Step",
-    "agree", "build", "check_walk", "inconsistency", "walk", "walked",
+    "CASES",
+    "EVERY",
+    "MODULES",
+    "SAFE",
+    "SCENARIOS",
+    "Bench",
+    "Case",
+    "Compiled",
+    "Engine",
+    "Interpreter",
+    "Step",
+    "agree",
+    "build",
+    "check_walk",
+    "inconsistency",
+    "system_of",
+    "walk",
 ]  # fmt: skip

@@ -66,11 +66,11 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "lru": [{"starts": 90, "after": "vcpu 1"}],
     },
 }  # fmt: skip
-"""Systems to walk over: everybody who acts in the model acts in one of them."""
+"""Systems for walks. Every kind of actor is in one of them."""
 
 
-def walked(name: str, policy: Any) -> System:
-    """A scenario of SCENARIOS under a policy."""
+def system_of(name: str, policy: Any) -> System:
+    """Returns the system of an entry of SCENARIOS under a policy."""
     return build(policy, **SCENARIOS[name])
 
 
@@ -94,7 +94,7 @@ def walk(engine: Engine, system: System, seed: int, steps: int) -> Iterator[Step
 
     Equal seeds give equal walks on engines that agree. What the caller does between steps is its own affair.
     """
-    # Threads run in bursts: turn by turn, nobody gets through an import while another's I/O is in flight.
+    # Threads run in bursts: if every step changed the thread, no import would end while another's I/O is in flight.
     engine.load(system.state)
     generator = random.Random(seed)
     actors = range(len(system.choices))
@@ -128,7 +128,7 @@ def agree(left: Engine, right: Engine, system: System, seed: int, steps: int) ->
 
 
 def inconsistency(state: State) -> str:
-    """What contradicts itself in a state, or "". Holds under every policy, whatever the rules decide."""
+    """Returns the first contradiction within a state, or "". Independent of the policy."""
     mm, pages = state.mm, len(state.mm)
     at = 0
     while at < pages:
@@ -159,6 +159,7 @@ def inconsistency(state: State) -> str:
 
 
 def _mutexes(state: State) -> str:
+    """Returns a contradiction about import mutexes, or ""."""
     for vm, record in enumerate(state.vm):
         holders = [t for t, task in enumerate(state.task) if task["mutex"] and state.who[t]["vm"] == vm]
         if holders != ([int(record["mutex"]) - 1] if record["mutex"] else []):
@@ -200,7 +201,7 @@ def _walk_all(engine: Engine, checks: Mapping[str, bool], seeds: int, steps: int
     for preset, safe in checks.items():
         for name in SCENARIOS:
             for seed in range(seeds):
-                check_walk(engine, walked(name, preset), seed, steps, safe=safe)
+                check_walk(engine, system_of(name, preset), seed, steps, safe=safe)
 
 
 @case(58)
@@ -214,7 +215,7 @@ def no_bit_on_a_large_folio(engine: Engine) -> None:
     """Where imports split, a large folio never has the bit and is never secure: the kernel's refusal cannot come up."""
     for preset in having(large="split"):
         for name in SCENARIOS:
-            for step in walk(engine, walked(name, preset), 1, 300):
+            for step in walk(engine, system_of(name, preset), 1, 300):
                 state = engine.state()
                 large = state.mm["order"] > 0
                 if (state.mm["arch"][large] > 0).any() or (state.uv["state"][large] == SECURE).any():

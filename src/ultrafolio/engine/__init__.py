@@ -1,1 +1,1 @@
-"""Running the rules: interpreted and compiled from one source, and the conformance suite that holds both to it."""
+"""Execution of the rules: interpreted and compiled from one source."""

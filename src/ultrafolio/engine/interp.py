@@ -1,4 +1,4 @@
-"""The plain interpreter's state: a list of small objects per array of records, and the way to and from arrays."""
+"""The plain interpreter's state: a list of objects per array of records, and the conversion from and to arrays."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .records import Rows
+
 T = TypeVar("T", bound=tuple[Any, ...])
 
 
 @functools.cache
 def _record(names: tuple[str, ...]) -> type:
+    """Returns the class of records with these fields."""
     return type("Record", (), {"__slots__": names, "__doc__": "One record of an array, with the same field names."})
 
 
 def _objects(array: np.ndarray[Any, Any]) -> list[Any]:
+    """Returns an array as a list of records, or of integers."""
     names = array.dtype.names
     if names is None:
         return list(array.tolist())
@@ -29,49 +33,25 @@ def _objects(array: np.ndarray[Any, Any]) -> list[Any]:
 
 
 def to_lists(arrays: T) -> T:
-    """The same named tuple with a list in the place of each array: of objects, or of plain integers.
+    """Returns a copy of the named tuple with a list instead of each array: of objects, or of integers.
 
-    Interpreted rules work on it; it shares nothing with the arrays.
+    Interpreted rules work on it. It shares nothing with the arrays.
     """
     make: Any = type(arrays)
     return make(*(_objects(array) for array in arrays))  # type: ignore[no-any-return]
 
 
 def write_back(lists: T, arrays: T) -> T:
-    """Write the lists' values into arrays of the same shape, and return these. OverflowError if one does not fit."""
+    """Write the lists' values into arrays of the same shape, and return them. Raises OverflowError if one does not
+    fit."""
     for array, rows in zip(arrays, lists, strict=True):
         names = array.dtype.names
         array[:] = [tuple(getattr(row, name) for name in names) for row in rows] if names else rows
     return arrays
 
 
-class _Record:
-    """One record of an array, read in place: its fields are plain integers."""
-
-    __slots__ = ("_row",)
-
-    def __init__(self, row: Any) -> None:
-        self._row = row
-
-    def __getattr__(self, name: str) -> int:
-        return int(self._row[name])
-
-
-class _Records:
-    """An array of records whose records are made when they are asked for."""
-
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self._array = array
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def __getitem__(self, at: int) -> _Record:
-        return _Record(self._array[at])
-
-
 def records(arrays: T) -> T:
-    """The same named tuple with records to read in the place of each array, without a copy of it: for a look at a few
-    records of large arrays."""
+    """Returns a read-only view of the named tuple for interpreted rules, without a copy: for a few records of large
+    arrays."""
     make: Any = type(arrays)
-    return make(*(_Records(array) for array in arrays))  # type: ignore[no-any-return]
+    return make(*(Rows(array) for array in arrays))  # type: ignore[no-any-return]

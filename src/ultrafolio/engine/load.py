@@ -1,7 +1,7 @@
-"""Loading the rules: the same source twice, as plain Python and compiled.
+"""Loads the rules: the same source twice, as plain Python and compiled.
 
-`interpreted()` are the functions of model/ as they stand. `compiled()` reads the same files again, keeps their
-functions, and compiles each with Numba; both get the one dispatcher, `step`, generated from the rule table.
+`interpreted()` executes the functions of model/ as they are. `compiled()` reads the same files and compiles each
+function with Numba. Both have one dispatcher, `step`, generated from the rule table.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ultrafolio.version import __version__
 from .tables import RULE_MODULES
 
 _PACKAGE = Path(layout.__file__).parent.parent
-_ROOM = 64 << 20
-"""Bytes that must be free where compiled code is to be kept; it takes about 10 MB."""
+_FREE_BYTES = 64 << 20
+"""Bytes that must be free in the cache's file system; compiled code takes about 10 MB."""
 
 
 COMPILED = {
@@ -39,16 +39,17 @@ COMPILED = {
     "engine": ("load", "tables"),
     "conformance": ("entry",),
     "waits": ("load", "rules", "tables"),
-    "sim": ("load", "loop", "records"),
+    "sim": ("load", "loop", "measures", "records"),
     "check": ("kinds",),
     "check/search": ("atomics", "bfs", "canonical", "graph", "memo", "packing", "thread_local"),
     "check/verdicts": ("liveness",),
 }
-"""The modules, by folder, whose functions are compiled, or that say what these contain."""
+"""The modules, by folder, whose functions are compiled, or that decide what is compiled."""
 
 
 def digest(*folders: str) -> str:
-    """blake2b of every source file in these folders of the package (default: model and engine) and the version."""
+    """Returns blake2b of every source file in these folders of the package (default: model and engine) and the
+    version."""
     text = hashlib.blake2b(__version__.encode(), digest_size=16)
     for folder in folders or ("model", "engine"):
         for file in sorted((_PACKAGE / folder).rglob("*.py")):
@@ -57,7 +58,8 @@ def digest(*folders: str) -> str:
 
 
 def dispatcher() -> str:
-    """Source of `step(s, t, op, page)`: run the rule that thread `t` is at; `op` and `page` are its choice."""
+    """Returns the source of `step(s, t, op, page)`, which runs the rule that thread `t` is at; (op, page) is its
+    choice."""
     lines = ["def step(s, t, op, page):", "    pc = s.task[t].pc"]
     for pc in sorted(RULES):
         rule = RULES[pc]
@@ -68,18 +70,19 @@ def dispatcher() -> str:
 
 
 def constants(module: ModuleType) -> dict[str, Any]:
-    """The constants of a layout module: its upper-case names."""
+    """Returns the constants of a module: its upper-case names."""
     return {name: value for name, value in vars(module).items() if name.isupper()}
 
 
 def functions(
     decorate: Callable[[Any], Any], changed: Mapping[str, str] | None = None, *, unsigned: bool = False
 ) -> dict[str, Any]:
-    """All rule functions by name, each through `decorate`, plus `step`, in a namespace of their own.
+    """Returns all rule functions by name, each through `decorate`, plus `step`.
 
-    `changed` replaces source text before it is loaded, {old: new}; each `old` must stand in exactly one place.
-    That is how a deliberately broken rule is made for a test, without a second copy of the rule.
-    `unsigned` is for Numba: see _Unsigned.
+    changed   source text to replace before loading, {old: new}: a test breaks a rule without a second copy of it
+    unsigned  for Numba: see _Unsigned
+
+    Raises ValueError unless each `old` occurs exactly once.
     """
     space = constants(layout) | {"__name__": __name__}
     if unsigned:
@@ -115,9 +118,9 @@ class _Unsigned(ast.NodeTransformer):
 def add_functions(
     space: dict[str, Any], module: ModuleType, decorate: Callable[[Any], Any], changed: dict[str, str] | None = None
 ) -> None:
-    """Put the decorated functions of a rule module into `space`; what was found of `changed` is taken out of it.
+    """Add the decorated functions of a rule module to `space`; apply `changed`, and remove from it what was found.
 
-    ValueError for a function whose name one in `space` has already: those that call that one would call this.
+    Raises ValueError for a function whose name is already in `space`: callers of the first would call the second.
     """
     file = str(module.__file__)
     source = Path(file).read_text(encoding="utf-8")
@@ -139,8 +142,8 @@ def add_functions(
 
 
 def _shared(file: Path, source: str) -> str:
-    """A copy of a source file in the cache. Numba keys what it keeps by the path and the time of the file, which differ
-    between environments; those of the copy do not."""
+    """Returns the path of a copy of a source file in the cache. Numba's cache key has the file's path and time, which
+    differ between environments; those of the copy do not."""
     if not can_keep():
         return str(file)
     copy = cache_folder() / file.parent.name / file.name
@@ -153,24 +156,24 @@ def _shared(file: Path, source: str) -> str:
 
 
 def rules(space: Mapping[str, Any]) -> Any:
-    """The namespace as an object: `.step`, `.focus`, `.broken`, and every rule function by name."""
+    """Returns the namespace as an object: `.step`, `.focus`, `.broken`, and every rule function by name."""
     return SimpleNamespace(**{k: v for k, v in space.items() if not k.startswith("__")})
 
 
 @functools.cache
 def interpreted() -> Any:
-    """The rules as plain Python functions; no Numba needed."""
+    """Returns the rules as plain Python functions; needs no Numba."""
     return rules(functions(lambda function: function))
 
 
 def mutant(changed: Mapping[str, str]) -> Any:
-    """Plain Python rules with some source text replaced (see `functions`)."""
+    """Returns the rules as plain Python with some source text replaced (see `functions`)."""
     return rules(functions(lambda function: function, changed))
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept: keyed by the sources of COMPILED, since Numba itself does not notice a changed
-    callee, and by the versions of what compiles, so that environments that agree in both share it."""
+    """Returns the folder of compiled code. Its name has a digest of the sources in COMPILED, since Numba does not
+    detect a changed callee, and the versions of numba, llvmlite and numpy; environments equal in both share it."""
     base = os.environ.get("ULTRAFOLIO_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "ultrafolio"
     )
@@ -179,6 +182,7 @@ def cache_folder() -> Path:
 
 @functools.cache
 def _compiled_digest() -> str:
+    """Returns the digest of the sources in COMPILED."""
     text = hashlib.blake2b(__version__.encode(), digest_size=16)
     for folder, names in COMPILED.items():
         for name in names:
@@ -187,6 +191,7 @@ def _compiled_digest() -> str:
 
 
 def _versions() -> str:
+    """Returns the versions of numba, llvmlite and numpy."""
     found = []
     for package in ("numba", "llvmlite", "numpy"):
         try:
@@ -197,7 +202,7 @@ def _versions() -> str:
 
 
 def can_compile() -> bool:
-    """Whether Numba is installed and not switched off; without it the plain functions do all."""
+    """Whether Numba is installed and enabled; otherwise the plain functions run."""
     return os.environ.get("NUMBA_DISABLE_JIT", "0") == "0" and importlib.util.find_spec("numba") is not None
 
 
@@ -209,7 +214,7 @@ def is_kept(function: str) -> bool:
 
 
 def say_compiling(function: str, what: str, seconds: int) -> None:
-    """One line on stderr if `function` must be compiled first."""
+    """Print one line on stderr if `function` is not in the cache. what: its name for the user; seconds: CPU time."""
     if not is_kept(function):
         where = f"kept in {cache_folder()}" if can_keep() else "not kept"
         print(f"ultrafolio: compiling {what}, about {seconds} s of CPU ({where})", file=sys.stderr)
@@ -217,13 +222,13 @@ def say_compiling(function: str, what: str, seconds: int) -> None:
 
 @functools.cache
 def can_keep() -> bool:
-    """Whether compiled code can be kept; if not, one line on stderr says why. Looks once."""
+    """Whether the cache folder is writable and has space; if not, print one line on stderr. Tests once per process."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"0")
-        if shutil.disk_usage(folder).free < _ROOM:
+        if shutil.disk_usage(folder).free < _FREE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         print(
@@ -236,13 +241,13 @@ def can_keep() -> bool:
 
 
 def entry_flags() -> dict[str, Any]:
-    """Flags of a function that Python calls: kept in the cache where that can be written."""
+    """Returns the Numba flags of a function that Python calls: cached if can_keep()."""
     return {**numba_flags(), "nogil": True, "cache": can_keep()}
 
 
 @functools.cache
 def numba_flags() -> dict[str, Any]:
-    """Flags of every compiled function.
+    """Returns the Numba flags of every compiled function.
 
     `_nrt=False` drops reference counting of array arguments, which costs up to 30 times; it is private to Numba,
     so a version that refuses it falls back to the slow form, with equal results.
@@ -260,18 +265,18 @@ def numba_flags() -> dict[str, Any]:
 
 
 def inner_flags() -> dict[str, Any]:
-    """Flags of a function that only compiled code calls: inlined, and without the wrappers Python would call."""
+    """Returns the Numba flags of a function that only compiled code calls: inlined, without Python wrappers."""
     return {**numba_flags(), "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def apart_flags() -> dict[str, Any]:
-    """Flags of a function that compiled code calls seldom: not inlined, which would compile it again for each call."""
+    """Returns the Numba flags of a function that compiled code calls seldom: not inlined, so compiled once."""
     return {**numba_flags(), "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 @functools.cache
 def compiled() -> Any:
-    """The rules compiled by Numba, inlined into whoever calls them."""
+    """Returns the rules compiled by Numba, to be inlined into their callers."""
     flags = inner_flags()
     import numba
 

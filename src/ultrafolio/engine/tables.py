@@ -1,7 +1,7 @@
-"""The modules of the rules, and the model's tables held against each other and against the records of their numbers.
+"""The modules of the rules, and checks of the model's tables against each other and against the widths of fields.
 
-Importing this module is the check. It raises Outgrown where a table grew and another that must grow with it did not,
-or where a record has no room for the largest number. The checker, the simulator and the cluster check their own places
+Importing this module runs the checks. It raises Outgrown if a table grew without another that must grow with it, or if
+a field is too narrow for the largest number. The checker, the simulator and the cluster check their own fields
 (check/search/packing.py, sim/records.py, state/sections.py).
 """
 
@@ -21,16 +21,16 @@ from ultrafolio.model.rule import CALLS, RULES, SLEEPS
 
 RULE_MODULES = (*rules.MODULES, properties)
 SET_BESIDE = ("misc", "stuck", "pages", "actors", "vms")
-"""Configuration fields that no policy sets: scenario.system and sim/build.py do."""
+"""Configuration fields that no policy sets; scenario.system and sim/build.py set them."""
 
 
 def guest_kinds() -> tuple[int, ...]:
-    """The kinds of actors that belong to a guest: it, or a device of its, takes their first step."""
+    """Returns the kinds of actors that belong to a guest: the guest or one of its devices takes their first step."""
     return tuple(kind for kind, pc in enumerate(IDLE_PC) if RULES[pc].actor in ("guest", "device"))
 
 
 def check() -> None:
-    """Outgrown for the first table that does not fit. See the module."""
+    """Raises Outgrown for the first table that does not fit. See the module."""
     _rules()
     _outcomes()
     _kinds()
@@ -40,7 +40,8 @@ def check() -> None:
 
 
 def _rules() -> None:
-    """Every place in the rule order has its rule, from a module that every engine reads, and fits where it is kept."""
+    """Check that every number of the rule order has one rule, from a module that every engine reads, and fits its
+    fields."""
     names = {value: name for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
     without = [str(names.get(pc, pc)) for pc in range(DEAD) if pc not in RULES]
     fits(
@@ -73,7 +74,7 @@ def _is_rule(node: ast.stmt) -> bool:
 
 
 def _facts() -> None:
-    """What a rule says of itself names kinds of actors, calls and obstacles that there are."""
+    """Check that the facts of a rule name known kinds of actors, calls and obstacles."""
     for what, known, where, said in (
         ("kinds of actors", ACTOR_KINDS, "model/layout.py: ACTOR_KINDS", lambda rule: rule.takers),
         ("calls", CALLS, "model/rule.py: CALLS", lambda rule: (rule.call,)),
@@ -84,7 +85,7 @@ def _facts() -> None:
 
 
 def _outcomes() -> None:
-    """Each outcome and each reason to wait has a number of its own, and a word."""
+    """Check that each outcome and each wait reason has a distinct number, and a word."""
     beside = _beside("OK")
     outcomes = [value for name, value in vars(layout).items() if name.startswith("E_") or name in beside]
     reasons = [-value for name, value in vars(layout).items() if name.startswith("W_")]
@@ -97,7 +98,7 @@ def _outcomes() -> None:
 
 
 def _beside(first: str) -> list[str]:
-    """The names that layout.py numbers in one statement with `first`, the first of them."""
+    """Returns the names that layout.py assigns in the one statement that begins with `first`."""
     for node in _tree(layout).body:
         match node:
             case ast.Assign(targets=[ast.Tuple(elts=names)]):
@@ -108,7 +109,7 @@ def _beside(first: str) -> list[str]:
 
 
 def _kinds() -> None:
-    """Each kind of actor has a name, a rule where it idles, and a table in scenario files."""
+    """Check that each kind of actor has a name, an idle rule, and a table in scenario files."""
     fits("kinds of actors, and the rules where they idle", len(ACTOR_KINDS), len(IDLE_PC), "model/layout.py: IDLE_PC")
     fits(
         "rules where actors idle, and the names of actors",
@@ -128,7 +129,8 @@ def _kinds() -> None:
 
 
 def _configuration() -> None:
-    """Each configuration field is set by every engine, and each choice of a policy has its field, with room for it."""
+    """Check that each configuration field is set by every engine, and each choice of a policy has a field wide
+    enough."""
     fields, codes = set(CFG.names or ()), Policy().codes()
     lost = sorted(set(codes) - fields)
     fits(
@@ -149,28 +151,28 @@ def _configuration() -> None:
 
 
 def _properties() -> None:
-    """broken() returns the numbers of PROPERTIES, each of them."""
+    """Check that broken() returns exactly the numbers of PROPERTIES."""
     fits(
         "properties, and the sentences of the mail behind them", len(PROPERTIES), len(SEED), "model/properties.py: SEED"
     )
-    told = _returned(properties, "broken")
+    returned = _returned(properties, "broken")
     fits(
         "numbers of properties that broken() returns, and their names",
-        max(told),
+        max(returned),
         len(PROPERTIES) - 1,
         "model/properties.py: PROPERTIES",
     )
-    untold = [str(n) for n in range(1, len(PROPERTIES)) if n not in told]
+    missing = [str(n) for n in range(1, len(PROPERTIES)) if n not in returned]
     fits(
-        f"properties, of which broken() never returns {', '.join(untold)}",
+        f"properties, of which broken() never returns {', '.join(missing)}",
         len(PROPERTIES) - 1,
-        len(PROPERTIES) - 1 - len(untold),
+        len(PROPERTIES) - 1 - len(missing),
         "model/properties.py: broken",
     )
 
 
 def _returned(module: ModuleType, name: str) -> set[int]:
-    """The numbers that a function returns as such, and those of its module that it calls."""
+    """Returns the integer literals that a function returns, itself or by functions of its module that it calls."""
     functions = {node.name: node for node in _tree(module).body if isinstance(node, ast.FunctionDef)}
     seen: set[str] = set()
     numbers: set[int] = set()

@@ -1,4 +1,4 @@
-"""What was written to a state of records, so that a step can be taken back, and told, at the cost of what it wrote."""
+"""An undo log over a state of records: a step is undone, and its changes listed, at the cost of its writes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 _OF_A_PAGE = ("uv", "mm", "io")
 
 
-class Notes:
-    """The writes to a state since the last `forget`, with the values before. Makes the state's records note them."""
+class UndoLog:
+    """The writes to a state (as lists) since the last `clear`. Replaces the state's records by records that log
+    writes."""
 
     def __init__(self, live: Any) -> None:
         self._log: list[tuple[Any, str, int]] = []
@@ -16,49 +17,50 @@ class Notes:
         # the first two, cfg and who, never change
         for name in live._fields[2:]:
             section = getattr(live, name)
-            kind = _noting_kind(type(section[0]), self._log) if section else None
-            section[:] = [_noting(kind, record) for record in section]
+            kind = _logging_class(type(section[0]), self._log) if section else None
+            section[:] = [_logging(kind, record) for record in section]
             if name in _OF_A_PAGE:
                 self._page |= {id(record): at for at, record in enumerate(section)}
 
     def pages(self) -> set[int]:
-        """The pages of which a record was written."""
+        """Returns the pages of which a uv, mm or io record was written."""
         return {self._page[id(record)] for record, _, _ in self._log if id(record) in self._page}
 
-    def forget(self) -> None:
-        """What was written so far stays."""
+    def clear(self) -> None:
+        """Clear the log: the writes so far can no longer be undone."""
         self._log.clear()
 
     def mark(self) -> int:
-        """A place to which `undo` goes back."""
+        """Returns a mark for undo() and is_unchanged()."""
         return len(self._log)
 
-    def back(self, mark: int) -> bool:
-        """Whether everything is as it was at the mark."""
+    def is_unchanged(self, mark: int) -> bool:
+        """Whether all values equal those at the mark."""
         first: dict[tuple[int, str], tuple[Any, int]] = {}
         for record, name, before in self._log[mark:]:
             first.setdefault((id(record), name), (record, before))
         return all(getattr(record, name) == before for (_, name), (record, before) in first.items())
 
     def undo(self, mark: int) -> None:
-        """Take back what was written since the mark."""
+        """Undo the writes since the mark."""
         while len(self._log) > mark:
             record, name, before = self._log.pop()
             object.__setattr__(record, name, before)
 
 
-def _noting(kind: Any, record: Any) -> Any:
+def _logging(kind: Any, record: Any) -> Any:
+    """Returns a copy of a record as an instance of a logging class."""
     made = kind()
     for name in record.__slots__:
         object.__setattr__(made, name, getattr(record, name))
     return made
 
 
-def _noting_kind(kind: Any, log: list[tuple[Any, str, int]]) -> type:
-    """The kind of record that enters every write in `log`; its slots are the fields."""
+def _logging_class(kind: Any, log: list[tuple[Any, str, int]]) -> type:
+    """Returns a record class that appends every write to `log`; its slots are the fields."""
 
     def write(self: Any, name: str, value: int) -> None:
         log.append((self, name, getattr(self, name)))
         object.__setattr__(self, name, value)
 
-    return type("Noting", (), {"__slots__": kind.__slots__, "__setattr__": write})
+    return type("Logging", (), {"__slots__": kind.__slots__, "__setattr__": write})

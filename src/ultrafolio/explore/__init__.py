@@ -1,1 +1,1 @@
-"""Walking the state graph by hand: one walk by the interpreter, shown in a terminal, on a page, or in a file."""
+"""Walk the state graph with the interpreter; show it in a terminal, on a served page, or in a file."""

@@ -1,4 +1,5 @@
-"""The part of a state graph that a file holds: all of it where it is small, else the story and what lies around it."""
+"""The part of a state graph that a file holds: the whole graph if it is small, else the counterexample and its
+surroundings."""
 
 from __future__ import annotations
 
@@ -10,13 +11,14 @@ from typing import Any
 
 from ultrafolio.check.verdicts.replay import frozen
 from ultrafolio.model.layout import State
+from ultrafolio.nouns import plural
 
 from .goto import Guide
 from .node import node
 from .page import meta
 
 MAX_BYTES = 2_500_000
-"""Of embedded states, all policies together; page, style and script come on top."""
+"""The most bytes of embedded states of all policies, without page, style and script."""
 
 
 class Pool:
@@ -46,7 +48,7 @@ def data(guides: Sequence[Guide], command: str, *, max_bytes: int = MAX_BYTES) -
     walks, pool = [guide.walk for guide in guides], Pool()
     state = walks[0].system.state
     graphs: dict[int, dict[str, Any]] = {}
-    # the smallest first: what it does not use of its share is the others'
+    # the smallest first: the others get the unused part of its share
     for number in sorted(range(len(guides)), key=lambda n: guides[n].result.states):
         left = max_bytes - pool.size - sum(len(json.dumps(graph)) for graph in graphs.values())
         graphs[number] = _graph(guides[number], pool, left // (len(guides) - len(graphs)))
@@ -56,7 +58,7 @@ def data(guides: Sequence[Guide], command: str, *, max_bytes: int = MAX_BYTES) -
 
 
 def _graph(guide: Guide, pool: Pool, most: int) -> dict[str, Any]:
-    """One policy's states, its story and then the nearest to it first, until it takes `most` bytes."""
+    """One policy's states up to `most` bytes: those of the counterexample first, then the nearest to it."""
     walk, story = guide.walk, guide.story
     numbers: dict[Any, int] = {}
     queue: deque[tuple[State, int]] = deque()
@@ -85,15 +87,19 @@ def _graph(guide: Guide, pool: Pool, most: int) -> dict[str, Any]:
 
 
 def _coverage(guide: Guide, held: int, left: deque[tuple[State, int]]) -> str:
-    """What the file holds, in words. `left`: states reached and not held, the nearest first."""
+    """A sentence about the part in the file. `left`: states that were reached and left out, the nearest first."""
     if not left:
-        return f"all {held} states of the graph"
+        return f"all {plural(held, 'state')} of the graph"
     around = "the story" if guide.story.exists else "the initial state"
     whole = left[0][1] - 1
     near = "and some next to it"
     if whole:
-        near = f"everything within {whole} step{'s' * (whole > 1)} of it, and some beyond"
-    of = f"{held} of {guide.result.states} states" if guide.result.complete else f"{held} states of a larger graph"
+        near = f"everything within {plural(whole, 'step')} of it, and some beyond"
+    of = (
+        f"{held} of {plural(guide.result.states, 'state')}"
+        if guide.result.complete
+        else f"{plural(held, 'state')} of a larger graph"
+    )
     return f"{of}: {around}, {near}"
 
 

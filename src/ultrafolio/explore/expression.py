@@ -1,7 +1,7 @@
-"""A question about a state, `uv[1].state == EXPORTED and mm[0].pins > 0`: read with `ast`, only named nodes allowed.
+"""Expressions over a state, such as `uv[1].state == EXPORTED and mm[0].pins > 0`: parsed with `ast`, few nodes allowed.
 
 Sections are those of model/layout.py, indexed by page, actor or virtual machine; names in capitals are its constants.
-Nothing is called and nothing else can be reached.
+There are no calls, and no other names.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _ARITHMETIC: dict[type, Callable[[int, int], int]] = {
 
 
 def compiled(text: str, state: State) -> Value:
-    """The expression as a function of a state, of arrays or lists, shaped as `state` is.
+    """The expression as a function of a state (arrays or lists) with the shape of `state`.
 
-    InputError names the column, from 1, what stands there, and what is allowed.
+    Raises InputError with the column, from 1, the text there, and what is allowed.
     """
     if len(text) > MAX_LENGTH:
         raise InputError("the expression is too long", value=text, allowed=f"at most {MAX_LENGTH} characters")
@@ -127,7 +127,7 @@ class _Reader:
 
 
 def _near(name: str, known: Any, instead: str = "") -> tuple[str, str]:
-    """What is allowed, the names in full where they are few, and the nearest of them."""
+    """(allowed names, in full if they are few; a question with the nearest name, or "")."""
     near = [instead] if instead else difflib.get_close_matches(name, known, n=1)
     listed = ", ".join(known) if len(known) < 20 else "constants of the layout, such as SECURE, EXPORTED, IMPORT_FREEZE"
     return listed, f"did you mean {near[0]}?" if near else ""

@@ -1,4 +1,4 @@
-"""Where a walk can jump to: the counterexample, its loop, or the nearest state that satisfies an expression."""
+"""The targets of a jump: the counterexample, its loop, or the nearest state that satisfies an expression."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ultrafolio.check.search.first import explore
 from ultrafolio.check.search.graph import Graph
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result, check
 from ultrafolio.export.formats import has_story
+from ultrafolio.nouns import plural
 
 from .expression import compiled
 from .walk import Walk
@@ -18,11 +19,11 @@ COUNTEREXAMPLE, LOOP = "counterexample", "loop"
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The checker's worst story as index paths.
+    """The checker's worst counterexample as index paths.
 
-    verdict  in a sentence; path: to the violation, or to where the loop begins; loop: what repeats from there for ever
-    wait     who waits for what, held by whom, released by which step: a line each, or nothing
-    exists   False where nothing failed or waited: the path is then empty
+    verdict  a sentence; path: to the violation, or to the start of the loop; loop: the repeated steps
+    wait     lines with the waiter, what it waits for, the holder and the releasing step; may be empty
+    exists   whether something failed or waited; else the path is empty
     """
 
     verdict: str
@@ -34,7 +35,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a jump leads: path None if there is no such state; message: what it is, or how far was looked."""
+    """The result of a jump. path: None if there is no such state; message: about the state, or the searched part."""
 
     path: tuple[int, ...] | None
     message: str
@@ -42,7 +43,7 @@ class Found:
 
 
 class Guide:
-    """What the checker knows of a walk's graph; explored when first asked for, within the limits given."""
+    """The checker's result for a walk's graph; computed on first use, within the given limits."""
 
     def __init__(self, walk: Walk, *, max_states: int = MAX_STATES, max_mib: int = MAX_MIB) -> None:
         self.walk, self.max_states, self.max_mib = walk, max_states, max_mib
@@ -72,9 +73,9 @@ class Guide:
         return Story(verdict, path[: len(worst.steps)], path[len(worst.steps) :], wait, True)
 
     def goto(self, target: str) -> Found:
-        """The path to `counterexample`, to once around its `loop`, or a shortest one to where an expression holds.
+        """The path to `counterexample`, once around its `loop`, or a shortest one to a state where an expression holds.
 
-        InputError for an expression that cannot be read.
+        Raises InputError for a malformed expression.
         """
         if target not in (COUNTEREXAMPLE, LOOP):
             return self.search(target)
@@ -84,7 +85,7 @@ class Guide:
         if target == COUNTEREXAMPLE:
             return Found(story.path, story.verdict, done)
         if story.loop:
-            return Found((*story.path, *story.loop), f"once around the loop of {len(story.loop)} steps", done)
+            return Found((*story.path, *story.loop), f"once around the loop of {plural(len(story.loop), 'step')}", done)
         rests = "nothing that must happen is enabled: it rests here for ever" if story.wait else "no step repeats"
         return Found(story.path, f"the story has no loop: {rests}", done)
 
@@ -94,10 +95,11 @@ class Guide:
         for number in range(graph.states):
             if holds(graph.unpack(number)):
                 path = self.walk.indices(graph.path(number))
-                return Found(path, f"the nearest of {graph.states} states: {len(path)} steps", graph.complete)
+                near = f"the nearest of {plural(graph.states, 'state')}: {plural(len(path), 'step')}"
+                return Found(path, near, graph.complete)
         seen = (
-            f"none of {graph.states} reachable states"
+            f"none of {plural(graph.states, 'reachable state')}"
             if graph.complete
-            else (f"none of the first {graph.states} states, and there are more: {graph.reason}")
+            else (f"none of {plural(graph.states, 'state')}, and there are more: {graph.reason}")
         )
         return Found(None, f"{seen} satisfies {expression}", graph.complete)

@@ -1,4 +1,4 @@
-"""What is shown of one state: its pages and actors, what is enabled and what is refused and why, what is broken here.
+"""One state as plain data for display: pages, actors, enabled and refused moves, broken properties.
 
 A node is plain data, the same for the terminal, the served page and the exported file:
 
@@ -45,13 +45,13 @@ WORDS: dict[str, list[str]] = {
     "pt.present": ["unmapped", "mapped", "swapped"],
     "task.pc": [RULES[pc].name if pc in RULES else "dead" for pc in range(layout.DEAD + 1)],
 }
-"""Fields whose numbers have names."""
+"""Field -> the names of its numbers."""
 WORDS["task.then"] = WORDS["task.back"] = WORDS["task.pc"]
 _GUARDS = {value: name for name, value in vars(layout).items() if name.startswith("W_")}
 
 
 def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> dict[str, Any]:
-    """The node of a state (as lists). `moves`: all its moves, where they are known already."""
+    """The node of a state (as lists). `moves`: all its moves, if the caller has them."""
     packed, moves = frozen(state), moves or walk.moves(state)
     run, pages = interpreted(), range(len(state.mm))
     tests = (1, run.io_on_secure), (2, run.bit_missing)
@@ -70,7 +70,7 @@ def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> dict[str, Any]
 
 
 def _stalled(some: Stall) -> dict[str, Any]:
-    """A stall as fields, in the words that every part of the lab has for it."""
+    """A stall as fields, in the words of waits.words."""
     wait = some.wait
     return {
         "actor": some.actor,
@@ -91,7 +91,7 @@ def stall_line(some: dict[str, Any]) -> str:
 
 
 def _doing(walk: Walk, state: State, t: int) -> str:
-    """What an actor is at: its rule, and what it wants."""
+    """An actor in words: its rule, and its operation."""
     k, a = state.task[t], state.actor[t]
     if is_idle(state, t):
         left = "any number of" if a.budget == layout.ENDLESS else a.budget
@@ -109,7 +109,7 @@ def what(walk: Walk, move: Move) -> str:
 
 
 def _enabled(walk: Walk, state: State, move: Move) -> dict[str, Any]:
-    """A move that can be made. `meets`: the obstacle that its step runs into, and who holds it."""
+    """An enabled move. `meets`: the obstacle that its step finds, and the holders."""
     made: dict[str, Any] = {
         "what": what(walk, move), "actor": move.actor, "rule": move.rule, "op": move.op, "page": move.page,
         "outcome": move.outcome_word, "broke": move.step.broke if move.step else 0,
@@ -119,7 +119,7 @@ def _enabled(walk: Walk, state: State, move: Move) -> dict[str, Any]:
 
 
 def _refused(walk: Walk, state: State, move: Move) -> dict[str, Any]:
-    """A move that cannot: the guard's word and its condition in the rule, and where somebody holds it, who."""
+    """A refused move: the guard's word, its condition in the rule, and the holders, if any."""
     made: dict[str, Any] = {
         "what": what(walk, move), "actor": move.actor, "rule": move.rule, "op": move.op, "page": move.page,
         "guard": _GUARDS[move.outcome], "why": move.outcome_word + _no_start(walk, state, move),
@@ -131,7 +131,7 @@ def _refused(walk: Walk, state: State, move: Move) -> dict[str, Any]:
 
 
 def _no_start(walk: Walk, state: State, move: Move) -> str:
-    """Why an actor cannot start, where the state says it; "" otherwise."""
+    """Why an actor cannot start, if the state shows it; else ""."""
     t, run = move.actor, interpreted()
     if move.outcome != layout.W_IDLE or not is_idle(state, t):
         return ""
@@ -145,14 +145,14 @@ def _no_start(walk: Walk, state: State, move: Move) -> str:
 
 
 def _met(state: State, move: Move) -> dict[str, Any]:
-    """What the move's step runs into, where somebody holds it: the obstacle, its holders and their releasing steps."""
+    """The obstacle that the move's step finds, its holders and their releasing steps; {} without a holder."""
     obstacle, t = OBSTACLE_OF.get(move.outcome, 0), move.actor
     if not obstacle:
         return {}
     run = interpreted()
     page = run.waited_page(state, t)
     whole = bool(run.is_vcpu(state, t) and run.to_split(state, page))
-    if not run.stands(state, t, page, whole) & obstacle:
+    if not run.present(state, t, page, whole) & obstacle:
         return {}
     wait = in_words(state, t, obstacle, page, whole)
     told = {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}
@@ -161,7 +161,7 @@ def _met(state: State, move: Move) -> dict[str, Any]:
 
 @functools.cache
 def guard_source(pc: int, guard: str) -> str:
-    """The conditions in a rule's source under which it refuses with `guard`; "" where a function it calls does."""
+    """The conditions in a rule's source under which it refuses with `guard`; "" if a called function refuses."""
     if pc not in RULES:
         return ""
     tree = ast.parse(textwrap.dedent(inspect.getsource(RULES[pc].function)))
@@ -176,18 +176,18 @@ def guard_source(pc: int, guard: str) -> str:
 
 
 def _owed(state: State, t: int) -> int:
-    """Which of LEADS_TO an actor that has begun something owes."""
+    """The property of LEADS_TO that an actor must satisfy for its pending operation."""
     return LEADS_TO.index(leads_to(state.who[t].kind, state.actor[t].op))
 
 
 def word(section: str, field: str, value: int) -> str:
-    """A field's value as it is shown: by name where its numbers have names."""
+    """A field's value as text, by name if WORDS has the field."""
     names = WORDS.get(f"{section}.{field}", [])
     return names[value] if value < len(names) else str(value)
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What differs between two nodes: (field, value before, value after), such as ("uv[1].state", "SECURE", …)."""
+    """The differences between two nodes: (field, value before, value after), such as ("uv[1].state", "SECURE", …)."""
     return [
         (f"{section}[{i}].{field}", word(section, field, old), word(section, field, new))
         for section, fields in SECTIONS.items()
@@ -200,8 +200,8 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, st
 def properties(walk: Walk, moves: Sequence[Move], here: dict[str, Any]) -> list[dict[str, str]]:
     """Every property's truth at the end of a path: {name, truth: holds|broken|waiting, where}.
 
-    An always-property is broken by the step that led here, or by the state itself; where only an earlier step of the
-    path broke it, it holds here and `where` says so. A leads-to is waiting while something has begun and not ended.
+    An always-property is broken by the last step or by the state; if only an earlier step broke it, it holds and
+    `where` names that step. A leads-to is waiting while an operation is pending.
     """
     made = []
     for number in range(1, len(PROPERTIES)):

@@ -1,7 +1,6 @@
 "use strict";
-// Where the reader is, what is shown of it, and the ways on. The address names the state.
+// The page's controller: loads the state that the address names, shows it, and handles the controls.
 
-const $ = (id) => document.getElementById(id);
 const fill = (id, ...children) => $(id).replaceChildren(...children.flat());
 
 let stories = [];
@@ -17,7 +16,7 @@ function go(policy, path) {
 
 const command = (policy, path) => `${meta.commands[policy]}${path.length ? ` --path ${path.join(".")}` : ""}`;
 
-/** What a link names: a policy and a path. */
+/** The policy and the path in a link. */
 function parse(hash) {
   const first = encodeURIComponent(meta.policies[0]);
   const [, name, text] = hash.match(/^#\/([^/]*)\/?(.*)$/) || [null, first, hash.slice(1)];
@@ -37,7 +36,7 @@ function parse(hash) {
 const SILENT = "the server does not answer; trying again until it does";
 const wait = (seconds) => new Promise((done) => { setTimeout(done, 1000 * seconds); });
 
-/** The nodes from start to the end of a path; those that `known` holds already are not asked for. */
+/** The nodes from the start to the end of a path; only those that `known` lacks are requested. */
 async function along(policy, path, known) {
   let kept = [];
   if (known && known.policy === policy) {
@@ -48,7 +47,7 @@ async function along(policy, path, known) {
   return { policy, path, nodes: [...kept, ...got.nodes] };
 }
 
-/** Show the state that the address names, and say so if there is none; a lost server is asked until it answers. */
+/** Show the state that the address names, or an error; retries while the server does not answer. */
 async function load() {
   const mine = ++latest;
   for (;;) {
@@ -77,7 +76,7 @@ async function load() {
 const say = (text) => { $("trouble").textContent = text; };
 const whole = (story) => [...story.path, ...story.loop];
 
-/** Whether a path is the beginning of the checker's story, once around its loop. */
+/** Whether a path is a prefix of the counterexample, once around its loop. */
 function onStory(path) {
   const story = stories[at.policy];
   return story.exists && path.every((index, step) => whole(story)[step] === index);
@@ -113,7 +112,7 @@ function render() {
   (buttons[Math.min(focused, buttons.length - 1)] || $("state-title")).focus();
 }
 
-/** What just happened, in a sentence. */
+/** The last step as a sentence. */
 function said(here, before) {
   if (!before) return ["The initial state."];
   const { path, nodes } = at, last = moveAt(nodes, path, path.length - 1);
@@ -130,7 +129,7 @@ function step(move, index) {
   return enabled(move, index, track[path.length] === index, () => go(policy, [...path, index]));
 }
 
-/** A line of the way: the step that led to state n, as a link to it. */
+/** A line of the path: the step that led to state n, as a link to it. */
 function way(n) {
   const { policy, path, nodes } = at, story = stories[policy], last = n && moveAt(nodes, path, n - 1);
   const looped = story.loop.length > 0 && n > story.path.length && onStory(path);
@@ -140,7 +139,7 @@ function way(n) {
 }
 
 // ------------------------------------------------------------------------------------------- policies in step
-/** Walk every other policy by the same actors' same choices; a step that cannot be taken there is skipped, with why. */
+/** Repeat the path under every other policy with the same actors and choices; skip steps that are not enabled. */
 async function follow(mine) {
   $("others").hidden = meta.policies.length < 2;
   const columns = [];
@@ -151,7 +150,7 @@ async function follow(mine) {
   fill("followers", columns);
 }
 
-/** Where another policy gets to, and {step, last, why} of what it could not take. */
+/** The nodes of another policy's walk, and {step, last, why} of the skipped steps. */
 async function inStep(policy, mine) {
   const skipped = [];
   let walked = await along(policy, [], null);
@@ -166,7 +165,7 @@ async function inStep(policy, mine) {
   return [walked, skipped];
 }
 
-/** Note that a leading step could not be taken; one more for the same reason widens the last note. */
+/** Record a skipped step; extends the last record if the reason is the same. */
 function skip(skipped, step, why) {
   const last = skipped.at(-1);
   if (last && last.last === step - 1 && last.why === why) last.last = step;

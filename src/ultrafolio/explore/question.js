@@ -1,7 +1,7 @@
 "use strict";
-// A question about a state's fields, for a file that has no server to ask. Grammar and meaning: expression.py.
+// Expressions over a state's fields, for a file without a server. Grammar and meaning: expression.py.
 
-/** The words of an expression: {text, at, and number or name where it is one}. */
+/** The tokens of an expression: {text, at, and number or name if it is one}. */
 function words(text) {
   const found = text.matchAll(/\s*(?:(\d+)|([A-Za-z_]\w*)|(==|!=|<=|>=|\S))/g);
   return [...found].map(([whole, number, name, sign], i, all) => {
@@ -15,7 +15,7 @@ const ORDERS = {
   ">": (a, b) => a > b, ">=": (a, b) => a >= b,
 };
 
-/** The expression as a function of a state shaped as `shape` is; Refusal names the column and what is allowed. */
+/** The expression as a function of a state with the shape of `shape`. Throws Refusal with column and what is allowed. */
 function compile(meta, text, shape) {
   const tokens = words(text);
   let next = 0;
@@ -57,7 +57,7 @@ function compile(meta, text, shape) {
     if (column < 0) throw wrong(named, `no field '${text_(named)}' in ${section}`, fields.join(", "));
     return (s) => s[section][number][column];
   }
-  /** Parts of one kind with signs between them, from the left. */
+  /** Operands of one kind with operators between them, left-associative. */
   const folded = (part, signs) => () => {
     let left = part();
     while (next < tokens.length && Object.hasOwn(signs, tokens[next].text)) {

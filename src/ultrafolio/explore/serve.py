@@ -1,15 +1,15 @@
-"""The explorer as a page on this machine: Starlette over the walks, JSON by index path."""
+"""Serve the explorer's page on this machine with Starlette; states are JSON by index path."""
 
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ultrafolio.errors import InputError
+from ultrafolio.web.pages import HEADERS, address_of, listening
 
 from .goto import Guide
 from .node import node
@@ -17,12 +17,10 @@ from .page import SCRIPTS, STYLE, asset, meta, served
 from .walk import MAX_STEPS, parse_path
 
 PORT = 8371
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_POLICY = "default-src 'self'; img-src data:; frame-ancestors 'none'"
 
 
 def application(guides: Sequence[Guide], command: str) -> Any:
-    """The ASGI application. InputError where Starlette is not installed."""
+    """The ASGI application. Raises InputError if Starlette is not installed."""
     try:
         from starlette.applications import Starlette
         from starlette.requests import Request
@@ -44,8 +42,7 @@ def application(guides: Sequence[Guide], command: str) -> Any:
             return JSONResponse({"error": str(error)}, 400)
 
     def text(content: str, kind: str) -> Callable[[Request], Response]:
-        headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
-        return lambda request: Response(content, media_type=kind, headers=headers)
+        return lambda request: Response(content, media_type=kind, headers=HEADERS)
 
     return Starlette(
         routes=[
@@ -85,25 +82,13 @@ def _without(package: str) -> InputError:
 
 
 def serve(guides: Sequence[Guide], command: str, host: str, port: int, said: Callable[[str], None]) -> None:
-    """Serve until interrupted. `said` is told the address once it listens. InputError if it cannot listen there."""
+    """Serve until interrupted. Calls `said` with the address when it listens. Raises InputError if it cannot listen."""
     try:
         import uvicorn
     except ImportError:
         raise _without("uvicorn") from None
     app = application(guides, command)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-            listener.listen()
-        except OSError as error:
-            raise InputError(
-                f"cannot listen on {host} port {port}",
-                value=error.strerror,
-                allowed="a free port; --port 0 takes any",
-                then="ultrafolio explore --help",
-            ) from None
-        shown = f"[{host}]" if ":" in host else host
-        said(f"http://{shown}:{listener.getsockname()[1]}/")
+    what, allowed = f"cannot listen on {host} port {port}", "a free port; --port 0 takes any"
+    with contextlib.closing(listening(host, port, what, allowed)) as listener:
+        said(f"http://{address_of(host, listener)}/")
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])

@@ -1,18 +1,7 @@
 "use strict";
-// Parts of the page, each made from nodes alone. What comes from outside only ever becomes text, never markup.
+// Parts of the page, each made from nodes only. Data become text nodes, never markup.
 
 let meta;
-
-/** An element; attributes that are false are left out, functions listen. */
-function h(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") made.addEventListener(name, value);
-    else if (value !== false) made.setAttribute(name, value);
-  }
-  made.append(...children.flat().filter((child) => child));
-  return made;
-}
 
 const small = (...children) => h("small", {}, ...children);
 const strong = (text) => h("strong", {}, text);
@@ -22,13 +11,13 @@ const plain = (text) => h("p", {}, text);
 const row = (head, ...cells) => h("tr", {}, h("th", { scope: "row" }, head), ...cells);
 
 // ------------------------------------------------------------------------------------------- pages
-/** A page's flags letter by letter, the count of references as one. */
+/** A page's flags as letters; the count of references is one item. */
 function letters(flags) {
   const plus = flags.indexOf("+");
   return plus < 0 ? [...flags] : [...flags.slice(0, plus), flags.slice(plus)];
 }
 
-/** A page's flags, those that are not as they were marked. */
+/** A page's flags, with changed ones marked. */
 function flagged(now, was) {
   const old = letters(was), shown = letters(now);
   if (old.length > shown.length) shown.push("+0");
@@ -37,7 +26,7 @@ function flagged(now, was) {
 
 const stateOf = (node, p) => meta.words["uv.state"][node.state.uv[p][meta.sections.uv.indexOf("state")]];
 
-/** All pages, folio by folio, what differs from the node before marked. */
+/** All pages, folio by folio, with differences from the previous node marked. */
 function pages(here, before = here) {
   const cell = (p) => h("div", { class: `cell ${here.flags[p][0]}`, "data-page": p },
     h("b", {}, `page ${p}: ${stateOf(here, p)}`), flagged(here.flags[p], before.flags[p]));
@@ -50,14 +39,14 @@ function pages(here, before = here) {
   return h("div", { class: "folios" }, [...new Set(here.folio)].map(folio));
 }
 
-/** The pages whose state changed, in words, for those who hear the page. */
+/** The pages whose state changed, in words, for screen readers. */
 function turned(before, here) {
   const changed = here.flags.map((_, p) => p).filter((p) => stateOf(before, p) !== stateOf(here, p));
   return changed.map((p) => `; page ${p} ${stateOf(before, p)} → ${stateOf(here, p)}`).join("");
 }
 
 // ------------------------------------------------------------------------------------------- waits
-/** A line for each actor that waits in a node: the class, and who holds what. */
+/** A line for each actor that waits in a node: class, obstacle, holder. */
 function stalls(here) {
   const line = ({ kind, waiter, waits_for: what, held_by: held, released_by: released }) => h("li", { "data-kind": kind },
     strong(kind), `: ${waiter} waits for ${what}; held by ${held}; released by ${released}`);
@@ -70,7 +59,7 @@ function origin(rule) {
   return small(about, h("br", {}), kernel, seed && ` — “${seed}”`);
 }
 
-/** A step that can be taken; `next`: it is the one that leads on; `click` takes it. */
+/** An enabled step; `next`: it is the next step of the path; `click` takes it. */
 function enabled(move, index, next, click) {
   const { what, outcome, broke, meets, to } = move;
   return h("li", {}, h("button", { type: "button", "data-index": index, click },
@@ -87,7 +76,7 @@ function refused({ what, why, guard, condition, meets, rule }) {
     meta.rules[rule] && meta.rules[rule].kernel));
 }
 
-/** Every field that differs between two nodes, a line each. */
+/** A line for every field that differs between two nodes. */
 function changes(before, here) {
   const lines = [], word = (field, value) => (meta.words[field] || [])[value] || String(value);
   for (const [section, fields] of Object.entries(meta.sections)) {
@@ -104,7 +93,7 @@ function changes(before, here) {
 // ------------------------------------------------------------------------------------------- properties
 const TRUTHS = { holds: "✓ holds", broken: "✗ broken", waiting: "… waiting" };
 
-/** Every property's truth in a node; `broke`: for each step of the way, the number of the property it broke, or 0. */
+/** Every property's truth in a node; `broke`: for each step of the path, the number of the property it broke, or 0. */
 function properties(here, broke) {
   const line = (name, truth, where) => row([name, where && small(where)], h("td", { class: truth }, TRUTHS[truth]));
   const always = meta.properties.slice(1).map((name, i) => {

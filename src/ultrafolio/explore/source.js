@@ -1,11 +1,10 @@
 "use strict";
-// Two sources of the same data: a server that walks, or the part of a graph that a file holds.
-// No rule is here: a step is an edge that the source already has.
+// Two sources of the same data: a server that walks, or the part of a graph in a file.
+// There are no rules here: a step is an edge that the source holds.
 
 const held = document.getElementById("data") ? JSON.parse(document.getElementById("data").textContent) : null;
-const plural = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
-/** What was asked for cannot be had, and why, in words for the reader. */
+/** A request that failed; its message is the reason, for the reader. */
 class Refusal extends Error {}
 
 const served = {
@@ -25,7 +24,7 @@ const embedded = {
   async meta() { return held.meta; },
   async story(p) { return held.graphs[p].story; },
 
-  /** A node as the server would send it; embed.py says how it is packed. */
+  /** A node in the server's form; embed.py documents the packed form. */
   node(p, number) {
     const pool = held.pool, all = (numbers) => numbers.map((i) => pool[i]);
     const [rows, flags, folio, actors, moves, refused, broken, pending, stalls] = held.graphs[p].nodes[number];
@@ -42,7 +41,7 @@ const embedded = {
     };
   },
 
-  /** The nodes on a path, those before number `from` left out. */
+  /** The nodes on a path from number `from` on. */
   async along(p, path, from) {
     let here = this.node(p, 0);
     const nodes = [here];
@@ -61,7 +60,7 @@ const embedded = {
     return { nodes: nodes.slice(from) };
   },
 
-  /** A shortest path to where an expression holds; breadth-first, as a Map keeps the order of entry. */
+  /** A shortest path to a state in which an expression holds; breadth-first: a Map keeps the order of insertion. */
   async search(p, text) {
     const holds = compile(held.meta, text, this.node(p, 0).state), nodes = held.graphs[p].nodes;
     const came = new Map([[0, null]]), all = plural(nodes.length, "state");

@@ -9,6 +9,7 @@ from typing import Any
 
 from ultrafolio.export.text import LEGEND
 from ultrafolio.model.rule import RULES
+from ultrafolio.nouns import plural
 from ultrafolio.screen import columns
 
 from .node import changes, node, properties, stall_line, what
@@ -16,7 +17,7 @@ from .walk import Trail, Walk, path_text
 
 
 def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> dict[str, Any]:
-    """The state at the end of a trail as one JSON object: its node, what changed, properties, policies in step."""
+    """The state at the end of a trail as one JSON object: its node, changes, properties, and other policies' walks."""
     here = node(walk, trail.here)
     before = node(walk, trail.states[-2]) if trail.moves else here
     return {
@@ -49,7 +50,7 @@ def _in_step(other: Walk, lead: Trail) -> dict[str, Any]:
 
 
 def shown(walk: Walk, made: dict[str, Any]) -> str:
-    """A record as text of the columns of screen.columns() where words allow it."""
+    """A record as text, wrapped to screen.columns()."""
     return "\n".join(
         [
             f"{made['scenario']} under {made['policy']}: {_where(made)}",
@@ -74,7 +75,7 @@ def shown(walk: Walk, made: dict[str, Any]) -> str:
 
 def _where(made: dict[str, Any]) -> str:
     path = made["path"] or "(none)"
-    return f"path {path}, {made['steps']} step{'s' * (made['steps'] != 1)} from the start"
+    return f"path {path}, {plural(made['steps'], 'step')} from the start"
 
 
 def _folded(text: str, first: str, rest: str) -> list[str]:
@@ -88,7 +89,7 @@ def _way(made: dict[str, Any]) -> Iterator[str]:
 
 
 def _pages(made: dict[str, Any]) -> Iterator[str]:
-    """A line a page; a changed one shows what it was, and a mark under each letter that changed."""
+    """A line for each page; a changed page also has its flags before, and a mark under each changed letter."""
     for page, (was, now) in enumerate(zip(made["flags_before"], made["flags"], strict=True)):
         head = made["folio"][page]
         tail = "" if head == page else f"  folio of page {head}"
@@ -106,7 +107,7 @@ def _actors(walk: Walk, actors: Sequence[str]) -> Iterator[str]:
 
 
 def _stalls(stalls: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """A paragraph for each actor that waits here, with its class, who holds what it waits for, and what releases it."""
+    """A paragraph for each waiting actor: class, holder of the obstacle, releasing step."""
     for some in stalls:
         yield from _folded(stall_line(some), "", "  ")
 
@@ -156,7 +157,7 @@ def _followers(walk: Walk, made: dict[str, Any]) -> Iterator[str]:
     for other in made["in_step"]:
         taken = made["steps"] - sum(skip["last"] - skip["step"] + 1 for skip in other["skipped"])
         yield ""
-        yield f"the same under {other['policy']}: took {taken} of {made['steps']} steps"
+        yield f"the same under {other['policy']}: took {taken} of {plural(made['steps'], 'step')}"
         yield f"  path {other['path'] or '(none)'}"
         yield from (f"  page {page:<3} {flags}" for page, flags in enumerate(other["flags"]))
         yield from _actors(walk, other["actors"])

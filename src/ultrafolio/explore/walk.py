@@ -1,7 +1,7 @@
-"""A walk through a system's states by index path, every step by the plain interpreter.
+"""A walk through a system's states by index path, with each step by the interpreter.
 
-The moves of a state stand in a fixed order, actor after actor and choice after choice; the enabled ones among them are
-numbered from 0. So an execution is a list of small numbers, `3.1.0`, that means the same wherever the rules are.
+The moves of a state have a fixed order, actor after actor and choice after choice; the enabled ones are numbered from
+0. So an index path such as `3.1.0` names the same execution wherever the rules are equal.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _PATH = re.compile(r"(\d{1,4}(\.\d{1,4})*)?")
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What one actor could do in a state: take its next step, or one of its choices.
+    """A possible move of one actor in a state: its next step, or one of its choices.
 
     index    its number among the enabled moves; None: refused
-    op, page the choice, where the actor is idle and has one
-    outcome  of the step: positive, what it returned; negative, the W_ reason why it is refused
+    op, page the choice, if the actor is idle and has one
+    outcome  of the step: positive, its result; negative, the W_ reason of the refusal
     step     the step as taken; None: refused
     after    the state after it, as lists; None: refused
     """
@@ -67,7 +67,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """A path and where it leads: one state more than moves; the states as lists, not to be written to."""
+    """A path with its states and moves; there is one state more. The states are lists and must not be changed."""
 
     path: tuple[int, ...]
     states: list[State]
@@ -80,10 +80,10 @@ class Trail:
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """Another policy's walk in step with a leading one.
+    """Another policy's walk that repeats the moves of a leading walk.
 
-    path     its own index path, of the moves it could take
-    skipped  (first, last, why): the leading moves, numbered from 1, that it could not take
+    path     its own index path, of the moves that were enabled
+    skipped  (first, last, why): the leading moves, numbered from 1, that were not enabled
     """
 
     path: tuple[int, ...]
@@ -91,7 +91,7 @@ class Follower:
 
 
 def parse_path(text: str) -> tuple[int, ...]:
-    """The indices in "3.1.0"; "" is the initial state. InputError for anything else, or more than MAX_STEPS."""
+    """The indices in "3.1.0"; "" is the initial state. Raises InputError for other text, or more than MAX_STEPS."""
     if text.count(".") >= MAX_STEPS:
         raise InputError("the path is too long", value=text[:40] + "...", allowed=f"at most {MAX_STEPS} steps")
     if not _PATH.fullmatch(text):
@@ -111,7 +111,7 @@ def path_text(path: Sequence[int]) -> str:
 class Walk:
     """The state graph of a scenario under a policy, walked on demand.
 
-    scenario, policy  as the user named them: what a command that reproduces a state says
+    scenario, policy  as the user named them, for the command that reproduces a state
     """
 
     def __init__(self, story: Scenario, scenario: str, policy: Policy, policy_name: str) -> None:
@@ -146,7 +146,7 @@ class Walk:
         return Move(index, by, pc, OPS[op], page, step.outcome, step, trial)
 
     def follow(self, path: Sequence[int]) -> Trail:
-        """Take the steps of an index path. InputError for an index that no enabled step has."""
+        """Take the steps of an index path. Raises InputError for an index that no enabled step has."""
         if len(path) > MAX_STEPS:
             raise InputError("the path is too long", value=len(path), allowed=f"at most {MAX_STEPS} steps")
         same = 0
@@ -176,7 +176,8 @@ class Walk:
         )
 
     def indices(self, bys: Sequence[int]) -> tuple[int, ...]:
-        """The index path of the edges (actor << 16 | choice) of a checker's story. InputError if one is not enabled."""
+        """The index path of the edges (actor << 16 | choice) of a counterexample. Raises InputError if one is not
+        enabled."""
         state, path = self._last.states[0], list[int]()
         for by in bys:
             move: Any = next((m for m in self.enabled(state) if m.by == by), None)
@@ -187,7 +188,7 @@ class Walk:
         return tuple(path)
 
     def in_step(self, lead: Trail) -> Follower:
-        """The moves of a leading trail, taken here by the same actors with the same choices, as far as they can be."""
+        """Take the moves of a leading trail with the same actors and choices; skip moves that are not enabled."""
         state, path = self._last.states[0], list[int]()
         skipped: list[tuple[int, int, str]] = []
         for number, wanted in enumerate(lead.moves, 1):
@@ -219,6 +220,6 @@ class Walk:
 
 
 def is_idle(state: State, t: int) -> bool:
-    """Whether actor `t` has begun nothing, so that its next step takes a choice."""
+    """Whether actor `t` has no operation, so that its next step takes a choice."""
     pc = state.task[t].pc
     return pc == IDLE_PC[state.who[t].kind] and not (pc == 0 and state.actor[t].op)

@@ -1,1 +1,1 @@
-"""A verdict for other readers: a text for a mail, other programs' formats, the trace file, and Promela for SPIN."""
+"""A verdict in other formats: text for a mail, Mermaid, ITF, TAP, the trace file, Promela for SPIN."""

@@ -1,4 +1,4 @@
-"""A verdict for other programs: Mermaid for a page, ITF for trace viewers, TAP for kernel test harnesses."""
+"""A verdict as Mermaid for a page, ITF for trace viewers, TAP for kernel test harnesses."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PLACE = {rule.name: rule.pc for rule in RULES.values()}
 
 
 def has_story(finding: Finding) -> bool:
-    """Whether there are steps to show: a counterexample, or the first stall."""
+    """Whether the finding has steps: a counterexample, or the first stall."""
     return bool(finding.steps or finding.cycle)
 
 
 def worst(results: Sequence[Result]) -> Result:
-    """The result whose worst finding is the worst of all; the first of equals. There is at least one."""
+    """Returns the result with the worst finding, of equals the first. `results` must not be empty."""
 
     def rank(result: Result) -> tuple[bool, int]:
         kind = result.worst.kind
@@ -58,11 +58,12 @@ def mermaid(result: Result, finding: Finding) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text as it may stand in a Mermaid message, where # starts an entity and a semicolon ends the line."""
+    """Returns text escaped for a Mermaid message, in which # starts an entity and a semicolon ends the line."""
     return text.replace("#", "#35\0").replace(";", "#59;").replace("\0", ";")
 
 
 def _messages(step: Step, indent: str) -> list[str]:
+    """Returns the Mermaid lines of a step."""
     sender, arrow, receiver = _ends(step)
     what = f"{step.kind} {step.actor} {step.rule}"
     if _OWNER.get(step.rule) == "guest" and step.kind == model.ACTOR_KINDS[0]:
@@ -81,14 +82,14 @@ def _messages(step: Step, indent: str) -> list[str]:
 
 
 def _wish(step: Step) -> str:
-    """What the vCPU of a guest's step is at: the choice it made now, or made before an exit."""
+    """Returns the operation of a guest's vCPU step: chosen in this step, or before an exit."""
     if step.op != model.OPS[0]:
         return step.op
     return model.OPS[step.before[_ACTOR][step.actor][(model.ACTOR.names or ()).index("op")]]
 
 
 def _ends(step: Step) -> tuple[str, str, str]:
-    """Sender, arrow and receiver of a step's message; a step that concerns one part alone goes to itself."""
+    """Returns sender, arrow and receiver of a step's message; sender and receiver are equal if one part is involved."""
     if step.rule in CALLS:
         return "H", "->>", "U"
     owner, pc = _OWNER.get(step.rule), step.after[_TASK][step.actor][(model.TASK.names or ()).index("pc")]
@@ -139,7 +140,7 @@ def _itf_step(step: Step) -> dict[str, Any]:
 
 
 def _sections(packed: Any) -> dict[str, list[dict[str, int]]]:
-    """A packed state with its names: section, record number, field."""
+    """Returns a frozen state with names: section, record number, field."""
     return {
         section: [dict(zip(model.SECTIONS[section].names or (), record, strict=True)) for record in records]
         for section, records in zip(model.OWNERS, packed, strict=True)
@@ -150,7 +151,7 @@ def _sections(packed: Any) -> dict[str, list[dict[str, int]]]:
 def tap(results: Sequence[Result]) -> str:
     """The results as TAP 14, one line per scenario and policy; what fails has YAML diagnostics.
 
-    `not ok` stands for violated and for unknown: what was not explored to the end has not passed. A wait that is
+    `not ok` means violated or unknown: an incomplete exploration has not passed. A wait that is
     the purpose of pin shared is `ok` with the comment `# expected`.
     """
     lines = ["TAP version 14", f"1..{len(results)}"]
@@ -165,7 +166,7 @@ def tap(results: Sequence[Result]) -> str:
 
 
 def _diagnosis(result: Result) -> dict[str, Any]:
-    """What a harness prints of a failure; fields without a value are left out."""
+    """Returns the YAML fields of a failure; without fields that have no value."""
     record = result.record()
     fields = {
         name: record[name]

@@ -1,4 +1,4 @@
-"""A counterexample as text for a mail: 72 columns, a column per part, and how each page changed."""
+"""A counterexample as text for a mail: 72 columns, a column per part, and the changes of each page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ultrafolio.check.verdicts.scope import scope_text
 from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.model.layout import ACTOR_KINDS, DONE, IO, MM, PINNED_SHARED, UV, VCPU
 from ultrafolio.model.rule import RULES
+from ultrafolio.nouns import plural
 from ultrafolio.screen import MAIL
 
 _COLUMNS = {"guest": 5, "host": 21, "device": 50, "fault": 50}
@@ -18,7 +19,7 @@ _HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}{'device':<20}".rstrip()
 _ACTOR_OF = {rule.name: rule.actor for rule in RULES.values()}
 _UV, _MM, _IO = UV.names or (), MM.names or (), IO.names or ()
 ABOUT_A_PAGE = {rule.name for rule in RULES.values() if rule.tells_page}
-"""Steps of which the page does not follow from the actor's steps before: starts, loops over pages, and calls."""
+"""Rules of which a story names the page, since the actor's earlier steps do not imply it: starts, loops, calls."""
 _STATE = "NSHPE"
 _FLAGS = (("arch", "a"), ("locked", "l"), ("frozen", "f"), ("writeback", "w"), ("dirty", "d"))
 LEGEND = (
@@ -39,7 +40,7 @@ def page_flags(packed: Any, page: int) -> str:
 
 
 def deed(rule: str, op: str, page: int) -> str:
-    """What a step is called: the rule's name, or what was chosen: "touch page 1", "read page 1", "reboots"."""
+    """Returns a step in words: the rule's name, or the choice: "touch page 1", "read page 1", "reboots"."""
     if rule == "reboot-start":
         return "reboots" if op == "touch" else "shuts down"
     chosen = op not in ("nothing", "") and (_ACTOR_OF.get(rule) == "guest" or rule == "access-start")
@@ -47,7 +48,7 @@ def deed(rule: str, op: str, page: int) -> str:
 
 
 def story(steps: Sequence[Step], first: int = 1) -> list[str]:
-    """The steps as lines of at most 72 columns; below a step, the pages it changed."""
+    """Returns the steps as lines of at most 72 columns; below a step, the pages that it changed."""
     out = []
     for number, step in enumerate(steps, first):
         column = _COLUMNS[_ACTOR_OF.get(step.rule, "host")]
@@ -72,6 +73,7 @@ def story(steps: Sequence[Step], first: int = 1) -> list[str]:
 
 
 def paragraph(text: str, indent: str = "") -> str:
+    """Returns text wrapped to 72 columns, each line after `indent`."""
     return textwrap.fill(
         text,
         MAIL,
@@ -83,7 +85,7 @@ def paragraph(text: str, indent: str = "") -> str:
 
 
 def finding_text(finding: Finding) -> str:
-    """One finding as a story: the steps, what repeats, and the wait-for line."""
+    """Returns one finding as lines: the steps, the cycle, and the wait."""
     out = [paragraph(f"{finding.verdict}: {finding.name}" + (f" ({finding.kind})" if finding.kind else ""))]
     if finding.expected:
         out.append(paragraph("This wait is the purpose of pin shared; it is not counted against the policy."))
@@ -104,7 +106,7 @@ def finding_text(finding: Finding) -> str:
 
 
 def never_waiting(result: Result) -> list[str]:
-    """A line for each vCPU and device without a wait: "vcpu 1: never waits", "disk 2: no wait stays"."""
+    """Returns a line per vCPU and device without a wait: "vcpu 1: never waits", "disk 2: no wait stays"."""
     return [
         f"{name}: " + ("never waits" if name.startswith(ACTOR_KINDS[VCPU]) else "no wait stays")
         for name in result.never_waits
@@ -112,11 +114,18 @@ def never_waiting(result: Result) -> list[str]:
 
 
 def result_text(result: Result) -> str:
-    """A whole result: the verdict, the worst story, the other failures in a line each, coverage, and the command."""
+    """Returns a result as text: the verdict, the worst story, the other failures in a line each, coverage, the
+    command."""
     worst = result.worst
-    out = [paragraph(f"{result.scenario} under {result.policy}: {result.verdict}"
-                     + (f", {worst.kind}" if worst.kind else "")
-                     + f"; {result.states} states, {result.edges} edges, depth {result.depth}"), ""]  # fmt: skip
+    out = [
+        paragraph(
+            f"{result.scenario} under {result.policy}: {result.verdict}"
+            + (f", {worst.kind}" if worst.kind else "")
+            + f"; {plural(result.states, 'state')}, {plural(result.edges, 'edge')}, "
+            + f"depth {result.depth}"
+        ),
+        "",
+    ]
     if result.reason:
         out += [paragraph(f"unknown: {result.reason}; nothing is concluded from what was not reached"), ""]
     if worst.kind:

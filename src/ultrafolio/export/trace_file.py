@@ -1,14 +1,14 @@
-"""The trace file: a counterexample that stands alone, so that anyone can have it certified again later.
+"""The trace file: a self-contained counterexample that can be certified again later.
 
-It holds the scenario and the policy in full, the path, what each step did, and the claim. It is no signature: who
-changes it in a way that is still a true story gets that one certified.
+It has the full scenario and policy, the path, the result of each step, and the claim. It is not signed: a file that was
+changed into another true story is certified.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ultrafolio.check.verdicts.replay import (
     replay,
 )
 from ultrafolio.check.verdicts.replay import take as take_step
-from ultrafolio.check.verdicts.told import told
+from ultrafolio.check.verdicts.told import wait_from_story
 from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import digest, interpreted
@@ -45,8 +45,8 @@ from ultrafolio.waits.load import interpreted as waits_interpreted
 from ultrafolio.waits.tables import BUSY, OBSTACLE_OF, OBSTACLES, PAGE
 
 FORMAT, VERSION = "ultrafolio-trace", 3
-"""Version 1 says no class of a wait; the words of versions 1 and 2 are not told from the story. Both are read as well,
-without a test of what they do not say."""
+"""Files of version 1 have no class of a wait; the words of versions 1 and 2 were not made from the story. Both are
+read, and what they lack is not tested."""
 CLAIMS = ("property", "wait", "stall")
 """property: exactly the last step breaks property `number`. wait: actor `number` waits along the loop for ever.
 stall: actor `number` meets an obstacle next."""
@@ -66,7 +66,7 @@ CLAIM = {
     "text": Field("text", ""), "class": Field("choice", "", choices=("", "fatal", "permanent", "livelock")),
     "page": Field("int", 0, 0, 4095), "whole": Field("bool", False), "named": Field("texts", []),
 }  # fmt: skip
-"""class, page, whole, named: of a wait, what certificate.Claim says; class is empty in a file that says none."""
+"""class, page, whole, named: the fields of claim.Claim for a wait; class is "" in a file without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +125,13 @@ def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy
 def text_of(
     system: System, stem: Sequence[int], cycle: Sequence[int], kind: str, number: int, claim: Claim | None
 ) -> str:
-    """What a claim says in words, told from its story alone."""
+    """Returns a claim in words, from its story alone."""
     if kind == "property":
         return PROPERTIES[number]
     _, state = replay(system, stem)
     name = words.leads_to(state.who[number].kind, state.actor[number].op)
     if claim is not None:
-        return f"{name}; {told(system, stem, cycle, claim).line()}"
+        return f"{name}; {wait_from_story(system, stem, cycle, claim).line()}"
     run = interpreted()
     page, whole = int(waits_interpreted().waited_page(state, number)), state.task[number].pc == SPLIT
     met = OBSTACLE_OF.get(run.step(copied(state), number, 0, 0), 0)
@@ -139,14 +139,14 @@ def text_of(
 
 
 def _classed(claim: Claim | None) -> dict[str, Any]:
-    """The class of a wait as fields of the file's claim."""
+    """Returns the class of a wait as fields of the file's claim."""
     if claim is None:
         return {}
     return {"class": claim.kind, "page": claim.page, "whole": claim.whole, "named": list(claim.named)}
 
 
 def _told(steps: Sequence[Step], loop: int | None) -> dict[str, Any]:
-    """The fields that tell the steps."""
+    """Returns the fields that describe the steps."""
     told: dict[str, Any] = {
         "path": [step.by for step in steps],
         "steps": [in_words(step) for step in steps],
@@ -156,32 +156,32 @@ def _told(steps: Sequence[Step], loop: int | None) -> dict[str, Any]:
 
 
 def file_text(made: dict[str, Any]) -> str:
-    """The JSON object with a line per field, so that a file can be looked through."""
+    """Returns the JSON object as text with a line per field, for people who read the file."""
     fields = (f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in made.items())
     return "{\n" + ",\n".join(fields) + "\n}\n"
 
 
 def in_words(step: Step) -> str:
-    """What a step did: who, at which rule, about which page, and what came of it."""
+    """Returns a step in words: actor, rule, page, outcome."""
     return f"{step.kind} {step.actor} {step.rule} {step.op} page {step.page}: {step.outcome_word}"
 
 
 def state_digest(step: Step) -> str:
-    """A short digest of the state after a step."""
+    """Returns a short digest of the state after a step."""
     return hashlib.blake2b(repr(step.after).encode(), digest_size=8).hexdigest()
 
 
 def start_digest(system: System) -> str:
-    """A short digest of the initial state, the policy's codes, and what each actor may choose."""
+    """Returns a short digest of the initial state, the policy's codes, and each actor's choices."""
     parts = [array.tolist() for array in system.state], system.choices
     return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------- reading
-def read(file: Path) -> Trace:
-    """The trace in a file. InputError names the field, the value and what is allowed."""
+def _document(file: Path) -> Any:
+    """Returns the JSON value in a file. Raises InputError if it cannot be read, or is not JSON."""
     try:
-        given = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{file}: no such file", allowed="a trace file", then=THEN) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -190,43 +190,20 @@ def read(file: Path) -> Trace:
         ) from None
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{file}: not JSON", value=str(error), allowed="a trace file", then=THEN) from None
+
+
+def read(file: Path) -> Trace:
+    """Returns the trace in a file. Raises InputError with the field, the value and what is allowed."""
+    given = _document(file)
     top = take(given, str(file), TOP, then=THEN)
     story = take(top["scenario"], f"{file}: scenario", SCENARIO, then=THEN)
     policy = take(top["policy"], f"{file}: policy", POLICY, then=THEN)
     claim = take(top["claim"], f"{file}: claim", CLAIM, then=THEN)
     path, loop = top["path"], top["loop"]
-    for name in ("steps", "states"):
-        if len(top[name]) != len(path):
-            raise InputError(
-                f"{file}: {name}",
-                value=f"{len(top[name])} of them",
-                allowed=f"one for each of the {len(path)} steps of path",
-                then=THEN,
-            )
-    if (claim["kind"] == "wait") != (loop is not None) or (loop or 0) > len(path):
-        allowed = f"an integer from 0 to {len(path)}" if claim["kind"] == "wait" else "none: this claim has no loop"
-        raise InputError(f"{file}: loop", value="none" if loop is None else loop, allowed=allowed, then=THEN)
-    last = len(PROPERTIES) - 1
-    if claim["kind"] == "property" and not 1 <= claim["number"] <= last:
-        raise InputError(
-            f"{file}: claim: number", value=claim["number"], allowed=f"a property from 1 to {last}", then=THEN
-        )
+    _check_lengths(file, top, claim)
     values = from_table(policy["values"], f"{file}: policy: values")
     system = scenario.system(scenario.parse(story["document"], f"{file}: scenario: document"), values)
-    for word in claim["named"]:
-        if word not in (*OBSTACLES, PAGE):
-            raise one_of(f"{file}: claim: named", word, (*OBSTACLES, PAGE), then=THEN)
-    last_page = len(system.state.mm) - 1
-    if claim["page"] > last_page:
-        raise InputError(f"{file}: claim: page", value=claim["page"], allowed=f"0 to {last_page}", then=THEN)
-    if top["version"] > 2 and claim["kind"] == "wait" and not claim["class"]:
-        raise InputError(
-            f"{file}: claim: class",
-            value=claim["class"],
-            allowed="fatal, permanent or livelock",
-            cause="a wait of version 3 says its class",
-            then=THEN,
-        )
+    _check_claim(file, top["version"], claim, system)
     wait = Claim(claim["number"], claim["class"], claim["page"], claim["whole"], tuple(claim["named"]))
     return Trace(
         top["rules"],
@@ -244,6 +221,45 @@ def read(file: Path) -> Trace:
         top["states"],
         given,
     )
+
+
+def _check_lengths(file: Path, top: Mapping[str, Any], claim: Mapping[str, Any]) -> None:
+    """Raises InputError unless `steps`, `states` and `loop` fit the path."""
+    path, loop = top["path"], top["loop"]
+    for name in ("steps", "states"):
+        if len(top[name]) != len(path):
+            raise InputError(
+                f"{file}: {name}",
+                value=f"{len(top[name])} of them",
+                allowed=f"one for each step of path, in all {len(path)}",
+                then=THEN,
+            )
+    if (claim["kind"] == "wait") != (loop is not None) or (loop or 0) > len(path):
+        allowed = f"an integer from 0 to {len(path)}" if claim["kind"] == "wait" else "none: this claim has no loop"
+        raise InputError(f"{file}: loop", value="none" if loop is None else loop, allowed=allowed, then=THEN)
+
+
+def _check_claim(file: Path, version: int, claim: Mapping[str, Any], system: scenario.System) -> None:
+    """Raises InputError unless the claim's numbers and names exist, and a wait of version 3 has a class."""
+    last = len(PROPERTIES) - 1
+    if claim["kind"] == "property" and not 1 <= claim["number"] <= last:
+        raise InputError(
+            f"{file}: claim: number", value=claim["number"], allowed=f"a property from 1 to {last}", then=THEN
+        )
+    for word in claim["named"]:
+        if word not in (*OBSTACLES, PAGE):
+            raise one_of(f"{file}: claim: named", word, (*OBSTACLES, PAGE), then=THEN)
+    last_page = len(system.state.mm) - 1
+    if claim["page"] > last_page:
+        raise InputError(f"{file}: claim: page", value=claim["page"], allowed=f"0 to {last_page}", then=THEN)
+    if version > 2 and claim["kind"] == "wait" and not claim["class"]:
+        raise InputError(
+            f"{file}: claim: class",
+            value=claim["class"],
+            allowed="fatal, permanent or livelock",
+            cause="a wait of version 3 has a class",
+            then=THEN,
+        )
 
 
 # -------------------------------------------------------------------------------------------- verifying
@@ -269,7 +285,7 @@ def verify(trace: Trace) -> str | None:
 
 
 def _unproved(trace: Trace) -> str | None:
-    """Why the claim does not follow from the path, all of whose steps are possible; None when it does."""
+    """Returns why the claim does not follow from the path, whose steps are all enabled; None if it follows."""
     system, actor = trace.system, trace.number
     if trace.claim != "property" and actor >= len(system.choices):
         return f"the claim fails: there is no actor {actor}, only 0 to {len(system.choices) - 1}"
@@ -278,7 +294,7 @@ def _unproved(trace: Trace) -> str | None:
             certify_violation(system, trace.path, trace.number)
         elif trace.claim == "wait":
             stem, cycle = trace.path[: trace.loop], trace.path[trace.loop :]
-            # a cycle's own states are tested with it; where all rests there is only this one
+            # the states of a cycle are tested with it; an empty cycle has only this state
             if not is_pending(replay(system, stem)[1], actor):
                 raise NotCertified(f"actor {actor} is not waiting there")
             certify_lasso(system, stem, cycle, actor)
@@ -293,7 +309,7 @@ def _unproved(trace: Trace) -> str | None:
 
 
 def _certify_text(trace: Trace) -> None:
-    """The claim's words are those of its story. NotCertified otherwise; older versions are not asked."""
+    """Raises NotCertified unless the claim's words are those of its story. Files of versions 1 and 2 are not tested."""
     if trace.given["version"] < 3:
         return
     end = len(trace.path) if trace.loop is None else trace.loop
@@ -303,7 +319,7 @@ def _certify_text(trace: Trace) -> None:
 
 
 def _certify_stall(system: System, path: Sequence[int], actor: int) -> None:
-    """After the path the actor has begun something, and its next step meets an obstacle. NotCertified otherwise."""
+    """Raises NotCertified unless after the path the actor has begun something and its next step meets an obstacle."""
     _, state = replay(system, path)
     if not is_pending(state, actor):
         raise NotCertified(f"actor {actor} is not waiting there")

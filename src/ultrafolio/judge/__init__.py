@@ -1,1 +1,1 @@
-"""The kernel's own C as judge of the rules: functions cut from a source tree that the user has, run in user space."""
+"""Compare the rules with the kernel's C: functions are cut from a source tree of the user, and run in user space."""

@@ -1,6 +1,6 @@
-"""From the pieces of a tree to one C program: the shim, the pieces that operations need, and what calls them.
+"""Assemble one C program from the pieces of a tree: the shim, the pieces that operations need, and their drivers.
 
-An operation is left out, with the reason, where a piece that it needs is missing, at first hand or through calls.
+An operation is left out, with the reason, if a piece that it needs, directly or through calls, is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .cut import Cut, Tree, bare
 from .pieces import OPERATIONS, PIECES, Operation, Piece
 
 SPLIT = ("split-writeback", "split-release", "split-count")
-"""The pieces of split_folio(), which no piece has as a whole."""
+"""The pieces that together are split_folio()."""
 _MAIN = """
 #line 1 "main"
 static long (*const operations[])(int) = { %s };
@@ -52,7 +52,7 @@ int main(void)
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """A C program, the pieces it holds, the operations it can run, and those it cannot, each with the reason."""
+    """A C program, its pieces, its operations, and the missing operations, each with the reason."""
 
     text: str
     cuts: dict[str, Cut]
@@ -66,7 +66,7 @@ def source(name: str) -> str:
 
 
 def find(tree: Tree, piece: Piece) -> Cut | str:
-    """A piece of the tree; a string that says what is missing where the tree has none of the alternatives."""
+    """A piece of the tree, or a text that names the missing function if the tree has none of the alternatives."""
     why = ""
     for place in piece.places:
         cut = tree.function(place.path, place.function)
@@ -83,7 +83,7 @@ def find(tree: Tree, piece: Piece) -> Cut | str:
 def assemble(tree: Tree, faults: Mapping[str, str] | None = None) -> Assembled:
     """The program of all operations for which the tree has the pieces.
 
-    faults   pieces, and operations, that are not to be used, each with the reason
+    faults   pieces and operations to leave out, each with the reason
     """
     found = {piece.name: find(tree, piece) for piece in PIECES}
     cuts = {name: cut for name, cut in found.items() if isinstance(cut, Cut)}
@@ -104,7 +104,7 @@ def assemble(tree: Tree, faults: Mapping[str, str] | None = None) -> Assembled:
 
 
 def needed(op: Operation, cuts: Mapping[str, Cut]) -> list[str]:
-    """The pieces that an operation needs, in the order in which they are met: its own, and what their text calls."""
+    """The pieces that an operation needs, in the order of their use: its own, and those that their text calls."""
     names: list[str] = []
     left = list(op.needs)
     while left:
@@ -145,7 +145,7 @@ def _program(tree: Tree, cuts: dict[str, Cut], able: list[Operation]) -> str:
 
 
 def _at(cut: Cut) -> str:
-    """A piece as text whose lines a compiler names as the tree's."""
+    """The text of a piece with a #line directive, so that the compiler's messages name the tree's file and lines."""
     return f'#line {cut.first} "{cut.path}"\n{cut.text}'
 
 
@@ -162,7 +162,8 @@ def _filled(name: str, drivers: dict[str, str], cuts: dict[str, Cut]) -> str:
 
 
 def _grabs(tree: Tree, cuts: dict[str, Cut]) -> str:
-    """The names for taking a pin, whose results changed their sense between versions: read off their definitions."""
+    """Macros for the functions that take a pin: the meaning of their result changed between versions, and is read from
+    their definitions."""
     page, folio = (tree.function("mm/gup.c", name) for name in ("try_grab_page", "try_grab_folio"))
     lines = ['#line 1 "operation pin"']
     if page and page.text.startswith("bool"):

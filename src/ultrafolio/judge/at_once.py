@@ -1,6 +1,6 @@
-"""Why the C has an end that the rules lack, where operations run at once: each reason with the check that it must pass.
+"""The reasons for ends of concurrent operations that the C has and the rules lack, each with its check.
 
-A reason says which other runs of the rules the end must come from, so it covers no end but those.
+A reason names the other runs of the rules that must have the end, so it explains no other end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PINS = ("pin", "pin-fast")
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """`holds` tells for an end of the C whether this reason makes it; `piece`: the piece whose lines show it."""
+    """`holds`: whether this reason explains an end of the C. `piece`: the piece whose lines show it."""
 
     name: str
     about: str
@@ -29,13 +29,13 @@ class Reason:
 
 
 def explain(found: Together, end: End, ruled: Ruled, fixed: Ruled) -> str | None:
-    """The name of the reason for an end that only the C has; None where none holds. `fixed`: the rules without the bug
-    of one page that a fast pin skips."""
+    """The name of the reason for an end that only the C has, or None. `fixed`: the rules without the bug that a fast
+    pin skips one page."""
     return next((reason.name for reason in REASONS if reason.holds(found, end, ruled, fixed)), None)
 
 
 def _some(found: Together, told: Words, operations: Words, word: str) -> Iterator[Words]:
-    """Every choice of threads of these operations that ended with `word`: their words, "" for the others."""
+    """For every choice of threads that ran these operations and ended with `word`: their words, "" for the others."""
     able = [at for at, name in enumerate(found.operations) if name in operations and told[at] == word]
     for size in range(len(able) + 1):
         for chosen in itertools.combinations(able, size):
@@ -43,7 +43,7 @@ def _some(found: Together, told: Words, operations: Words, word: str) -> Iterato
 
 
 def _fault_is_a_step(found: Together, end: End, ruled: Ruled, fixed: Ruled) -> bool:
-    """The end is one of the page mapped for writing, where imports that only faulted have ended before."""
+    """The end is an end of the rules from the page mapped for writing, after imports that only faulted have ended."""
     start = found.start
     if start.present == MAPPED and start.writable:
         return False
@@ -54,7 +54,7 @@ def _fault_is_a_step(found: Together, end: End, ruled: Ruled, fixed: Ruled) -> b
 
 
 def _lock_before_test(found: Together, end: End, ruled: Ruled, fixed: Ruled) -> bool:
-    """The end is one beside a writeback that holds the folio lock and waits, from the beginning or at the end."""
+    """The end is an end of the rules beside a writeback that holds the folio lock and waits, at the start or end."""
     if found.start.writeback != WRITING or "waits" not in end[0]:
         return False
     held = replace(found.start, locked=1)
@@ -68,8 +68,8 @@ def _lock_before_test(found: Together, end: End, ruled: Ruled, fixed: Ruled) -> 
 
 
 def _skip_needs_two_tables(found: Together, end: End, ruled: Ruled, fixed: Ruled) -> bool:
-    """The rules have the bug, and the end is one of the rules without it, where a skipped page is a refused pin. A fast
-    walk that skips no page here has the fix, and is not explained."""
+    """The rules have the bug, and the end is one of the rules without it, with a skipped page as a refused pin. A fast
+    walk that skips no page has the fix, and is not explained."""
     if fixed.policy == ruled.policy:
         return False
     for at, name in enumerate(found.operations):
@@ -86,8 +86,8 @@ def _skipped_is_refused(end: End) -> End:
 
 
 def _late_is_told_later(found: Together, end: End, ruled: Ruled, fixed: Ruled) -> bool:
-    """The rules have the same end, but for a reclaim that ends where its export is refused; or they have it where the
-    export is not refused, while the page is as it was before."""
+    """The rules have the same end, except for a reclaim that ends when its export is refused; or they have it with an
+    export that is not refused, and an unchanged page."""
     if not found.start.refuses or "reclaim" not in found.operations:
         return False
     end = _skipped_is_refused(end)
@@ -112,7 +112,7 @@ def _late_is_told_later(found: Together, end: End, ruled: Ruled, fixed: Ruled) -
 
 
 def _put_after_unlock(found: Together, end: End, ruled: Ruled, fixed: Ruled) -> bool:
-    """Two imports of a large folio both give up, and no more was done than a drain."""
+    """Two imports of a large folio both give up, and at most a drain happened."""
     if not found.start.order or any(name not in IMPORTS for name in found.operations) or set(end[0]) != {"again"}:
         return False
     return all(said.split()[0] in ("batch", "refs") for said in differences(end[1], before(found.start, ruled)))

@@ -1,7 +1,7 @@
-"""The program of a tree's pieces, compiled and running: what does not compile is left out, and each answer is bounded.
+"""Compile and run the program of a tree's pieces. Pieces that do not compile are left out; each answer has a timeout.
 
-A run of an operation is its page and the answers given so far; the program says what the operation asks next, or what
-it returns. It keeps nothing between two runs.
+A run of an operation is given by its page and the answers so far; the program returns the operation's next question,
+or its result. It keeps no state between two runs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .cut import Tree
 
 ANSWERS = 512
 MOST_SECONDS = 20.0
-"""How long the program may take for one answer; it does nothing but the kernel's own steps up to the next primitive."""
+"""The timeout of one answer: the program only runs the kernel's code up to the next primitive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What an operation asks next."""
+    """The next question of an operation: a primitive and its arguments."""
 
     question: str
     page: int
@@ -38,7 +38,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What an operation returned: 0, or a negative error number."""
+    """The result of an operation: 0, or a negative error number."""
 
     value: int
 
@@ -51,11 +51,11 @@ def questions() -> tuple[str, ...]:
 
 
 class Program:
-    """The compiled pieces of a tree, running. A context manager; InputError where nothing of it compiles.
+    """The running program of a tree's pieces. A context manager; raises InputError if no operation compiles.
 
-    made    what the program holds, and what was left out and why
+    made    the assembled program, with the missing operations and the reasons
     base    the tree's version, without the point release
-    start   where the operation that runs now began, for messages
+    start   the start of the running operation, for messages
     """
 
     def __init__(self, tree: Tree) -> None:
@@ -80,7 +80,7 @@ class Program:
         self._folder.cleanup()
 
     def next(self, operation: str, page: int, answers: tuple[int, ...]) -> Ask | Returned:
-        """What the operation asks after these answers, or returns. InputError where the tree's code fails."""
+        """The operation's next question after these answers, or its result. Raises InputError if the code crashes."""
         key = operation, page, answers
         if key not in self._known:
             self._known[key] = self._asked(*key)
@@ -123,7 +123,7 @@ class Program:
 
 
 def _built(tree: Tree, folder: Path) -> tuple[Assembled, str]:
-    """The program of what compiles, and its file. A piece that does not compile is left out with its operations."""
+    """The program and its executable file. Pieces that do not compile are left out with their operations."""
     faults: dict[str, str] = {}
     while True:
         made = assemble(tree, faults)
@@ -148,7 +148,7 @@ def _built(tree: Tree, folder: Path) -> tuple[Assembled, str]:
 
 
 def at_fault(errors: str, made: Assembled) -> tuple[str, str]:
-    """The piece, or else the operation, that a compiler's first error is in, and what to say of it; "" for neither.
+    """(piece or else operation with the compiler's first error, message); ("", "") if the error is in neither.
 
     A use of a macro of the shim counts where it is used.
     """
@@ -174,7 +174,7 @@ def at_fault(errors: str, made: Assembled) -> tuple[str, str]:
 
 
 def _compile(text: str, folder: Path) -> tuple[str, str]:
-    """The program as a file that runs, and "" ; or what the compiler said. InputError where there is no compiler."""
+    """(executable file, ""), or ("", errors of the compiler). Raises InputError without a compiler."""
     compiler = os.environ.get("CC") or next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), "")
     if not compiler or not shutil.which(compiler.split()[0]):
         raise InputError("no C compiler", value=compiler or "cc, gcc, clang", then="apt-get install gcc libc6-dev")

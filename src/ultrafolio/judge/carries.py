@@ -1,6 +1,6 @@
-"""Which fixes a tree has: by its version, and, where stable kernels have more, by the text of its functions.
+"""The fixes that a tree has: by its version, and, for fixes of stable kernels, by the text of its functions.
 
-A fix that its version has is expected, whatever the text says, so that its loss is a difference. Text only adds.
+A fix of its version is expected whatever the text says, so that its loss is a difference. The text only adds fixes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .pieces import GUP, HUGE, UV, Place
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """How the text of a tree tells a fix: a function that has the fix matches `having`, one without it `lacking`.
+    """Detects a fix from a tree's text: a function with the fix matches `having`, one without it `lacking`.
 
-    `places` are alternatives; the first that the tree has decides. Comments do not count.
+    `places` are alternatives; the first that the tree has is used. Comments are ignored.
     """
 
     commit: str
@@ -68,11 +68,11 @@ UNTOLD = {
     "d4bb00704a66": _LATER, "866d03de6def": _LATER,
     "c9a568838086": "it changes how an adapter interrupt finds its page, in no judged function",
 }  # fmt: skip
-"""The fixes that are not told from the text, each with the reason."""
+"""Fix that cannot be detected from the text -> the reason."""
 
 
 def told(tree: Tree, sign: Sign) -> bool | None:
-    """Whether the text has a fix; None where it shows neither form."""
+    """Whether the text has a fix; None if it has neither form."""
     for place in sign.places:
         cut = tree.function(place.path, place.function)
         if cut is None:
@@ -89,8 +89,8 @@ def due(tree: Tree, row: Fix) -> bool:
 
 
 def preset(tree: Tree) -> tuple[str, list[str]]:
-    """The policy that a tree is held to: its version's, with each fix more that its text shows. And what to say of its
-    fixes: those beyond its version, those younger than it, and those that it should have."""
+    """(policy of a tree, lines about its fixes). The policy is its version's, with the further fixes that its text has.
+    The lines name fixes beyond its version, later ones that it lacks, and missing ones that its version has."""
     name, said = f"linux-{tree.base}", []
     for sign in SIGNS:
         row, has = fix(sign.commit), told(tree, sign)
@@ -107,7 +107,7 @@ def preset(tree: Tree) -> tuple[str, list[str]]:
 
 
 def _changes(name: str, commit: str, wanted: bool) -> str:
-    """The policy's name with a fix, or without it; "" where that makes no difference."""
+    """The policy's name with a fix, or without it; "" if the fix does not change the policy."""
     other = name + ("+" if wanted else "~") + commit
     try:
         kernels.find(other)

@@ -1,7 +1,6 @@
-"""Which kernel functions the rules cite, and which of them a tree has no more.
+"""The kernel functions that the rules cite, and those of them that a tree lacks.
 
-A function is there where a file of FOLDERS defines or calls it; a mention in a comment, a string or a prototype is
-none.
+A tree has a function if a file of FOLDERS defines or calls it; comments, strings and prototypes do not count.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FOLDERS = (
 
 
 def cited() -> dict[str, list[str]]:
-    """Names of functions that the rules cite, each with the rules that cite it; a field of a record is no function."""
+    """Function -> the rules that cite it; fields of records are left out."""
     found: dict[str, list[str]] = {}
     for pc in sorted(RULES):
         rule = RULES[pc]
@@ -49,7 +48,7 @@ def gone(tree: Tree) -> dict[str, list[str]]:
 
 
 def unseen(tree: Tree) -> list[str]:
-    """The folders of FOLDERS that the tree does not have, so that what stands there cannot be found."""
+    """The folders of FOLDERS that the tree lacks; functions in them are not found."""
     return [folder for folder in FOLDERS if not any((tree.root / folder).glob("*.[ch]"))]
 
 

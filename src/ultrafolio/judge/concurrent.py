@@ -1,8 +1,8 @@
-"""Two or three operations at once, at every primitive: each end of the kernel's C must be an end of the rules.
+"""Two or three concurrent operations, interleaved at every primitive: each end of the C must be an end of the rules.
 
-A node of the search is the shared state and, for each thread, what only this thread knows: for the C its operation and
-the answers that it was given, for the rules its own records. Schedules that reach the same node are one, so the search
-is over a graph. A step is computed once for each shared state and thread; every node with both takes the same step.
+A node of the search is the shared state and the private state of each thread: for the C its operation and the answers
+so far, for the rules its own records. Schedules that reach the same node are merged, so the search is over a graph. A
+step is computed once for each shared and private state.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from .watch import WATCHED, differences, without
 from .world import World
 
 MOST_NODES = 200_000
-"""Nodes that one system at once may have, on either side."""
+"""The most nodes of one system, on either side."""
 Values = tuple[int, ...]
 Words = tuple[str, ...]
 Own = tuple[Any, ...]
-"""What one thread alone knows; the last item is how it has ended, "" before."""
+"""The private state of a thread; the last item is the word with which it ended, "" before."""
 Node = tuple[Own, tuple[Own, ...]]
-Seen = tuple[tuple[int, ...], ...]
-End = tuple[Words, Seen]
-"""What each thread came to, and the shared state."""
+Shared = tuple[tuple[int, ...], ...]
+End = tuple[Words, Shared]
+"""(the word with which each thread ended, the shared state)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """All ends of a system, and how many nodes its graph has."""
+    """All ends of a system, and the number of nodes of its graph."""
 
     ends: frozenset[End]
     nodes: int
@@ -44,7 +44,7 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Operations at once from one start: the ends of both sides."""
+    """Concurrent operations from one start: the ends of both sides."""
 
     operations: Words
     start: Start
@@ -71,14 +71,14 @@ class Together:
 
 
 class TooMany(Exception):
-    """A system at once has more nodes than MOST_NODES."""
+    """A system has more nodes than MOST_NODES."""
 
 
 class Side(ABC):
     """One side's threads over one start. `first` is its node, `step` moves a thread."""
 
     mine: tuple[str, ...] = ()
-    """Sections whose row at a thread's number belongs to that thread alone."""
+    """Sections whose row at a thread's number is private to that thread."""
 
     def __init__(self, start: Start, policy: Policy, doing: tuple[Doing, ...]) -> None:
         self.doing = doing
@@ -92,7 +92,7 @@ class Side(ABC):
         return tuple(value for row in self.common for value in row.values())
 
     def put(self, values: Values) -> None:
-        """Set the shared sections of the state to what values() has returned."""
+        """Set the shared sections of the state to a result of values()."""
         at = 0
         for row in self.common:
             for name in row:
@@ -105,18 +105,18 @@ class Side(ABC):
 
     @abstractmethod
     def move(self, shared: Own, own: Own, thread: int) -> tuple[Own, Own] | None:
-        """One step of a thread: the shared state and its own part afterwards; None where it waits."""
+        """Take one step of a thread. Returns (shared state, private state) after it, or None if the thread waits."""
 
     def step(self, shared: Own, own: Own, thread: int) -> tuple[Own, Own] | None:
-        """As `move`, computed once."""
+        """`move`, memoised."""
         key = (thread, shared, own)
         if key not in self.memory:
             self.memory[key] = self.move(shared, own, thread)
         return self.memory[key]
 
-    def seen(self, shared: Own) -> Seen:
-        """The shared state of an end; whether a page is mapped for writing is left out where a thread pins, since a
-        pin's own write fault is explained (pin-maps-for-write)."""
+    def seen(self, shared: Own) -> Shared:
+        """The shared state of an end. If a thread pins, without whether a page is mapped for writing, since the write
+        fault of a pin is explained (pin-maps-for-write)."""
         self.put(shared[0])
         key = self.watched.key(*WATCHED)
         pins = any(WAYS[one.operation].kind == DISK for one in self.doing)
@@ -124,8 +124,8 @@ class Side(ABC):
 
 
 class OfC(Side):
-    """The kernel's functions. Shared: the state, the page-table lock, folios that a split has unmapped. Own: the
-    answers so far, whether the operation came too late, whether its unpin was granted."""
+    """The kernel's functions. Shared: the state, the page-table lock, folios that a split has unmapped. Private: the
+    answers so far, whether the operation found an export too late, whether its unpin was granted."""
 
     mine = ("task", "actor")
 
@@ -154,7 +154,7 @@ class OfC(Side):
 
 
 class OfRules(Side):
-    """The rules. Shared: the state without the threads' own records. Own: those records."""
+    """The rules. Shared: the state without the threads' own records. Private: those records."""
 
     mine = ("task", "actor")
 
@@ -188,8 +188,8 @@ class OfRules(Side):
 
 
 def search(side: Side, ended: Words = ()) -> Ends:
-    """All ends that a side's first node leads to. `ended`: for each thread how it has ended before the first step, ""
-    where it has not. TooMany for more nodes than are bounded."""
+    """All ends that a side reaches from its first node. `ended`: for each thread the word with which it ended before
+    the first step, or "". Raises TooMany beyond MOST_NODES nodes."""
     shared, owns = side.first()
     first = shared, tuple((*own[:-1], word) for own, word in zip(owns, ended or [""] * len(owns), strict=True))
     seen, stack, last = {first}, [first], set()
@@ -222,7 +222,7 @@ class Ruled:
         self.known: dict[Any, Ends] = {}
 
     def ends(self, start: Start, operations: Words, ended: Words = ()) -> Ends:
-        """All ends of these operations at once; `ended` as in search()."""
+        """All ends of these concurrent operations; `ended` as in search()."""
         key = start, operations, ended
         if key not in self.known:
             side = OfRules(start, self.policy, _doing(start, operations), self.rules)
@@ -235,14 +235,14 @@ def _doing(start: Start, operations: Words) -> tuple[Doing, ...]:
 
 
 def together(program: Program, ruled: Ruled, start: Start, operations: Words) -> Together:
-    """These operations at once, all on the start's page."""
+    """Run these operations concurrently on both sides, all on the start's page."""
     program.start = f"{start}, {' and '.join(operations)} at once"
     side = OfC(start, ruled.policy, _doing(start, operations), program, ruled.rules)
     return Together(operations, start, search(side), ruled.ends(start, operations))
 
 
 def _forget(task: dict[str, int]) -> None:
-    """Clear what an ended thread left in its own record, so that equal situations are equal states."""
+    """Clear the record of an ended thread, so that states that differ only there are equal."""
     for name in task:
         if name != "pc":
             task[name] = 0

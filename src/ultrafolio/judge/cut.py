@@ -1,7 +1,7 @@
-"""Reading a kernel source tree: its version, and functions and blocks of it as text, unmodified, with their lines.
+"""Read a kernel source tree: its version, and functions and blocks of it as unmodified text, with their lines.
 
 A piece is found by the name of its function. Nothing is parsed: a function begins at the line in column 1 that has its
-name before a bracket, and ends at the next line that is a closing brace in column 1, which is the kernel's own style.
+name before a bracket, and ends at the next closing brace in column 1, as the kernel's coding style requires.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Cut:
 
 
 class Tree:
-    """A kernel source tree. InputError where the folder is none, or its Makefile names no version."""
+    """A kernel source tree. Raises InputError if the folder is no tree, or its Makefile has no version."""
 
     def __init__(self, folder: str) -> None:
         self.root = Path(folder)
@@ -52,7 +52,7 @@ class Tree:
         self.version = self.base + (f".{point}" if point != "0" else "") + found.get("EXTRAVERSION", "")
 
     def text(self, path: str) -> str | None:
-        """A file's text; None where there is no such file. InputError for a file that no kernel has in that place."""
+        """A file's text, or None if it is missing. Raises InputError for a file that cannot be one of the kernel."""
         if path not in self._texts:
             file = self.root / path
             try:
@@ -70,7 +70,7 @@ class Tree:
         return self._texts[path]
 
     def function(self, path: str, name: str) -> Cut | None:
-        """The longest definition of a function in a file; None where it has none.
+        """The longest definition of a function in a file, or None.
 
         A shorter one is for configurations without the feature, and empty.
         """

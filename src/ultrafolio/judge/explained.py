@@ -1,7 +1,7 @@
-"""The differences between the kernel's C and the rules that are meant, each with its reason and its source.
+"""The intended differences between the kernel's C and the rules, each with its reason and its source.
 
-A difference is explained when both runs are equal once the reason's own change is made to each. A reason changes no
-more than the events and ends that it speaks of, so any other difference beside it still shows.
+A difference is explained if both runs are equal after the reason's change is applied to each. A reason changes only
+the events and ends that it names, so any other difference remains visible.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..model.layout import MAPPED
-from .sequential import Compared, Told
+from .sequential import Compared, RunResult
 from .watch import without
 
 Change = Callable[[Compared], Compared]
@@ -19,7 +19,7 @@ UNMAPS = ("reclaim", "unmap-lazy", "unmap-flush", "unmap-full")
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why C and rules differ. `piece`: the piece whose lines show it."""
+    """A reason why C and rules differ. `piece`: the piece whose lines show it."""
 
     name: str
     about: str
@@ -28,11 +28,11 @@ class Reason:
     change: Change
 
 
-def _events(told: Told, keep: Callable[[str], bool]) -> Told:
+def _events(told: RunResult, keep: Callable[[str], bool]) -> RunResult:
     return replace(told, events=tuple(e for e in told.events if keep(e)))
 
 
-def _both(pair: Compared, change: Callable[[Told], Told]) -> Compared:
+def _both(pair: Compared, change: Callable[[RunResult], RunResult]) -> Compared:
     return replace(pair, in_c=change(pair.in_c), in_rules=change(pair.in_rules))
 
 
@@ -41,10 +41,10 @@ def _unmap_reference(pair: Compared) -> Compared:
 
 
 def _lock_before_test(pair: Compared) -> Compared:
-    """The test for writeback and the lock beside it are one step. Where the test says yes, the kernel has the lock: it
+    """The rules test for writeback and take the lock in one step. If there is writeback, the kernel holds the lock: it
     waits with it, or drops it at once; the rules do not take it."""
 
-    def change(told: Told) -> Told:
+    def change(told: RunResult) -> RunResult:
         kept = list(told.events)
         test = next((e for e in kept if "in writeback?" in e), "")
         lock = next((e for e in kept if e.startswith("lock folio")), "")
@@ -78,7 +78,7 @@ def _pin_maps_for_write(pair: Compared) -> Compared:
     if pair.start.writable and pair.start.present == MAPPED:
         return pair
 
-    def change(told: Told) -> Told:
+    def change(told: RunResult) -> RunResult:
         kept = _events(told, lambda e: not e.endswith("is dirty"))
         return replace(kept, final=without(told.final, "writable", "dirty"))
 
@@ -86,33 +86,33 @@ def _pin_maps_for_write(pair: Compared) -> Compared:
 
 
 def _late_is_told_later(pair: Compared) -> Compared:
-    """Both make the same refused call after the same events; what comes after it is each side's own."""
+    """Both make the same refused call after the same events; the events after it may differ."""
     if not pair.start.refuses or pair.in_rules.end != "late":
         return pair
 
-    def change(told: Told) -> Told:
+    def change(told: RunResult) -> RunResult:
         call = next((at for at, e in enumerate(told.events) if e.startswith("call")), len(told.events))
-        return Told(told.events[: call + 1], "late", without(told.final, "locked", "flying"))
+        return RunResult(told.events[: call + 1], "late", without(told.final, "locked", "flying"))
 
     return _both(pair, change)
 
 
 def _skip_needs_two_tables(pair: Compared) -> Compared:
-    """The kernel's fast walk drops the pin of the page that failed and skips it, the rules keep the pin; the walk with
-    locks, which the rules do not tell apart, refuses the page. A walk that has the fix is not explained."""
+    """The kernel's fast walk drops the pin of a failed page and skips it, the rules keep the pin; the walk with locks,
+    which is the same walk in the rules, refuses the page. A walk with the fix is not explained."""
     c, rules = pair.in_c, pair.in_rules
     meant = "skipped" if pair.operation == "pin-fast" else "refused"
     if not pair.start.refuses or (c.end, rules.end) != (meant, "done") or not c.events[-1:][0].startswith("unpin"):
         return pair
     return replace(
         pair,
-        in_c=Told(c.events[:-1], "done", without(c.final, "pins", "refs")),
+        in_c=RunResult(c.events[:-1], "done", without(c.final, "pins", "refs")),
         in_rules=replace(rules, final=without(rules.final, "pins", "refs")),
     )
 
 
 def _walks_twice(pair: Compared) -> Compared:
-    """A pin that both sides refuse: the kernel's events are the same ones twice."""
+    """Both sides refuse a pin; the kernel's events are those of the rules twice."""
     c = pair.in_c
     half = len(c.events) // 2
     if (c.end, pair.in_rules.end) != ("refused", "refused") or c.events[:half] != c.events[half:]:

@@ -1,4 +1,4 @@
-"""docs/judged.md: rule by rule and kernel by kernel, what the kernel's own C says of the rules."""
+"""docs/judged.md: for each rule and each kernel, whether the kernel's C agrees with the rule."""
 
 from __future__ import annotations
 
@@ -22,8 +22,16 @@ def page(results: list[Judgement], command: str) -> str:
         "kernel source tree, unmodified, compiled in user space over a shim, and run from every small situation. No "
         "text of the kernel is in this repository.", "",
         "*equal*: the same events, the same end, the same final state from every start. *explained*: equal but for the "
-        "reasons below. *not judged*: with the reason.", "",
-        "## Kernels", "",
+        "reasons below. *not judged*: with the reason.",
+    ]  # fmt: skip
+    lines += _kernels(results) + _rules(results, names) + _reasons(results) + _unreached(results, names)
+    lines += _pieces(results, names) + _not_judged(results) + _fixes() + _functions()
+    return "\n".join(lines) + "\n"
+
+
+def _kernels(results: list[Judgement]) -> list[str]:
+    lines = [
+        "", "## Kernels", "",
         "| tree | held to | fixes beyond its version | operations alone | at once: systems, starts, states, ends the "
         "rules lack without a reason, ends the C cannot have |", "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
@@ -35,56 +43,58 @@ def page(results: list[Judgement], command: str) -> str:
             f"{differ} differ | {one.at_once[0]}, {one.at_once[1]}, {one.nodes}, {len(one.missing)}, "
             f"{one.ends_unreached} |"
         )
-    lines += [
-        "",
-        "## Rules",
-        "",
-        f"| rule | kernel function | {' | '.join(names)} |",
-        f"| --- | --- |{' --- |' * len(names)}",
-    ]
+    return lines
+
+
+def _rules(results: list[Judgement], names: list[str]) -> list[str]:
+    lines = ["", "## Rules", "", f"| rule | kernel function | {' | '.join(names)} |", _rule_line(2 + len(names))]
     for name, kernel, *cells in rule_table(results):
         said = [f"not judged ({why_not_judged(name)})" if cell == "not judged" else cell for cell in cells]
         lines.append(f"| {name} | {kernel} | {' | '.join(said)} |")
-    lines += ["", "## Reasons", "", "| reason | what differs | where | starts |", "| --- | --- | --- | --- |"]
+    return lines
+
+
+def _reasons(results: list[Judgement]) -> list[str]:
+    """The reasons of explained differences: of operations alone, then of concurrent ones."""
+    lines = ["", "## Reasons", "", "| reason | what differs | where | starts |", _rule_line(4)]
     for reason in REASONS:
         where = "; ".join(one.cuts[reason.piece] for one in results if reason.piece in one.cuts)
         count = ", ".join(str(sum(o.explained[reason.name] for o in one.operated.values())) for one in results)
         lines.append(f"| {reason.name} | {reason.about} | {where} | {count} |")
     if any(one.explained for one in results):
-        lines += [
-            "",
-            "Where operations run at once, for ends of the C that the rules lack:",
-            "",
-            "| reason | what differs | where | ends |",
-            "| --- | --- | --- | --- |",
-        ]
+        lines += ["", "Where operations run at once, for ends of the C that the rules lack:", ""]
+        lines += ["| reason | what differs | where | ends |", _rule_line(4)]
         for about in AT_ONCE:
             where = "; ".join(one.cuts[about.piece] for one in results if about.piece in one.cuts)
             count = ", ".join(str(one.explained[about.name]) for one in results)
             lines.append(f"| {about.name} | {about.about} | {where} | {count} |")
-    lines += _unreached(results, names)
-    lines += [
-        "",
-        "## Pieces",
-        "",
-        f"| piece | what it is | {' | '.join(names)} |",
-        f"| --- | --- |{' --- |' * len(names)}",
-    ]
+    return lines
+
+
+def _pieces(results: list[Judgement], names: list[str]) -> list[str]:
+    lines = ["", "## Pieces", "", f"| piece | what it is | {' | '.join(names)} |", _rule_line(2 + len(names))]
     for piece in PIECES:
         cells = [one.cuts.get(piece.name, "none, or no operation needs it") for one in results]
         lines.append(f"| {piece.name} | {piece.about} | {' | '.join(cells)} |")
     lines += ["", "Not cut, and what stands for it:", ""]
-    lines += [f"- `{name}`: {why}" for name, why in NOT_CUT.items()]
-    lines += _not_judged(results) + _fixes()
-    lines += [
+    return lines + [f"- `{name}`: {why}" for name, why in NOT_CUT.items()]
+
+
+def _functions() -> list[str]:
+    """The files and functions by version."""
+    lines = [
         "",
         "## Where the functions stand, by version",
         "",
         "| what | versions | file | functions |",
-        "| --- | --- | --- | --- |",
+        _rule_line(4),
     ]
-    lines += [f"| {what} | {versions} | {file} | {functions} |" for what, versions, file, functions in STANDS]
-    return "\n".join(lines) + "\n"
+    return lines + [f"| {what} | {versions} | {file} | {functions} |" for what, versions, file, functions in STANDS]
+
+
+def _rule_line(columns: int) -> str:
+    """The line below the heading of a table."""
+    return "|" + " --- |" * columns
 
 
 def _not_judged(results: list[Judgement]) -> list[str]:
@@ -101,7 +111,7 @@ def _not_judged(results: list[Judgement]) -> list[str]:
 
 
 def _fixes() -> list[str]:
-    """Which fixes are told from a tree's text, and which are not."""
+    """The fixes that are detected from a tree's text, and those that are not."""
     lines = ["", "## Fixes that the text of a tree tells", "",
              "A fix that the version has is expected in any case; its text is looked at for those that stable kernels "
              "carry beyond.", "", "| fix | subject | function that shows it, or why none does |",

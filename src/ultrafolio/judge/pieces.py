@@ -1,4 +1,4 @@
-"""What is judged: which function of which file holds each piece, by version, and what each operation needs.
+"""The judged pieces: their functions and files by version, and the pieces that each operation needs.
 
 A piece has alternatives, newest first; the first that the tree has is cut. A piece that is only part of a function is
 a block: the statement that begins at the line that matches a pattern.
@@ -94,7 +94,7 @@ NOT_CUT = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that a thread does: in C, `op_<name>`; in the rules, the actor that starts at rule `start`."""
+    """An operation of a thread: in C, `op_<name>`; in the rules, the actor that starts at rule `start`."""
 
     name: str
     about: str

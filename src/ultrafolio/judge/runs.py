@@ -1,8 +1,8 @@
-"""One operation of a thread, as judged C and as rules: its next step, and how it ends.
+"""One operation of a thread, in C and in the rules: its next step, and its end.
 
-Both sides start from the same state with the same thread, and end with a word: done, again (-EAGAIN: whoever asked
-asks anew), fatal (the guest is lost), refused (the device gets no pin), skipped (the device is told that it has pins,
-without this page's), kept (the page stays), late (too late to recover), or "waits for ..." where nobody else will come.
+Both sides start from the same state with the same thread, and end with a word: done, again (-EAGAIN: the caller
+retries), fatal (the guest is lost), refused (the device gets no pin), skipped (the device gets its pins without that
+of this page), kept (the page stays), late (too late to recover), or "waits for ..." if no other thread runs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
 
 from ..model.layout import (
     AGAIN,
@@ -35,17 +34,18 @@ from ..model.layout import (
     WB_IDLE,
     WB_LOCK,
     WRITEBACK,
+    State,
 )
 from .watch import Watched
 from .world import World
 
 PAGE_SKIPPED = 1
-"""What a fast pin returns in shim.h where its walk goes on without the page."""
+"""The result of a fast pin in shim.h if its walk continues without the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How an operation is run by the rules: the kind of actor, where it starts, and at which rules it has ended."""
+    """An operation in the rules: the kind of actor, the first rule, and the rules at which it has ended."""
 
     kind: int
     start: int
@@ -65,7 +65,7 @@ WAYS = {
 }
 
 
-def set_up(state: Any, thread: int, operation: str, page: int) -> None:
+def set_up(state: State, thread: int, operation: str, page: int) -> None:
     """Put a thread at the start of its operation."""
     k = state.task[thread]
     way = WAYS[operation]
@@ -82,8 +82,8 @@ def set_up(state: Any, thread: int, operation: str, page: int) -> None:
         k.back = WB_IDLE
 
 
-def rule_end(state: Any, thread: int, operation: str, outcome: int) -> str:
-    """The word for how a thread of the rules has ended; "" while it has not."""
+def rule_end(state: State, thread: int, operation: str, outcome: int) -> str:
+    """The word with which a thread of the rules ended; "" before its end."""
     pc = state.task[thread].pc
     if pc not in WAYS[operation].ends:
         return ""
@@ -99,7 +99,7 @@ def rule_end(state: Any, thread: int, operation: str, outcome: int) -> str:
 
 
 def c_end(world: World, thread: int, operation: str, value: int) -> str:
-    """The word for what a function of the kernel has returned to a thread."""
+    """The word for the result of a kernel function."""
     if thread in world.was_late:
         return "late"
     if operation == "unshare" and value == 0 and thread not in world.unpinned:
@@ -114,5 +114,5 @@ def c_end(world: World, thread: int, operation: str, value: int) -> str:
 
 
 def rule_step(watched: Watched, rules: SimpleNamespace, thread: int) -> int:
-    """One step of a thread of the rules; its outcome, negative where it waits."""
+    """Take one step of a thread of the rules. Returns its outcome, negative if it waits."""
     return int(rules.step(watched.state, thread, 0, 0))

@@ -26,14 +26,14 @@ BUSY = {
     "    if uv.refuses or uv.state == NON_SECURE or uv.owner != vm:\n":
     "    if uv.refuses:\n        return UV_BUSY\n    if uv.state == NON_SECURE or uv.owner != vm:\n",
 }  # fmt: skip
-"""The ultravisor's rules where a page that refuses is one that is busy: the model's own ultravisor never is."""
+"""A change of the rules that makes the ultravisor busy instead of refusing; that of the model is never busy."""
 WAITS_IN_C = {"lock": "waits for the folio lock", "wait_writeback": "waits for writeback"}
 WAITS_IN_RULES = {"the folio lock": "waits for the folio lock", "the end of writeback": "waits for writeback"}
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """One run: its events, how it ended, the shared state that it left, and the rules that it took, if any."""
+class RunResult:
+    """One run: its events, the word of its end, the final shared state, and the rules that it took, if any."""
 
     events: tuple[str, ...]
     end: str
@@ -47,15 +47,15 @@ class Compared:
 
     operation: str
     start: Start
-    in_c: Told
-    in_rules: Told
+    in_c: RunResult
+    in_rules: RunResult
 
     @property
     def equal(self) -> bool:
         return self.in_c == self.in_rules
 
     def diff(self) -> str:
-        """Both sequences, side by side as a diff: - what the kernel's C does, + what the rules do."""
+        """The events of both runs as a diff: lines of the C with -, lines of the rules with +."""
         lines = list(
             difflib.unified_diff(
                 [*self.in_c.events, f"end: {self.in_c.end}"],
@@ -71,31 +71,31 @@ class Compared:
         return "\n".join([f"{self.operation} from {self.start}", *("  " + line for line in lines)])
 
 
-def run_c(program: Program, rules: SimpleNamespace, watched: Watched, doing: Doing, page: int) -> Told:
-    """The kernel's C, run alone to its end."""
+def run_c(program: Program, rules: SimpleNamespace, watched: Watched, doing: Doing, page: int) -> RunResult:
+    """Run the kernel's C alone to its end."""
     world = World(watched.state, rules)
     answers: tuple[int, ...] = ()
     found: list[str] = []
     for _ in range(MOST_STEPS):
         asked = program.next(doing.operation, page, answers)
         if isinstance(asked, Returned):
-            return Told(joined(found), c_end(world, 0, doing.operation, asked.value), watched.key(*WATCHED))
+            return RunResult(joined(found), c_end(world, 0, doing.operation, asked.value), watched.key(*WATCHED))
         watched.start()
         answer = world.answer(0, asked)
         found += events(watched.stop())
         if answer is None:
-            return Told(joined(found), WAITS_IN_C.get(asked.question, "waits"), watched.key(*WATCHED))
+            return RunResult(joined(found), WAITS_IN_C.get(asked.question, "waits"), watched.key(*WATCHED))
         answers += (answer,)
-    return Told(joined(found), "goes on for ever", watched.key(*WATCHED))
+    return RunResult(joined(found), "goes on for ever", watched.key(*WATCHED))
 
 
-def run_rules(rules: SimpleNamespace, watched: Watched, doing: Doing) -> Told:
-    """The rules, run alone to their end."""
+def run_rules(rules: SimpleNamespace, watched: Watched, doing: Doing) -> RunResult:
+    """Run the rules alone to their end."""
     found: list[str] = []
     taken: set[int] = set()
 
-    def told(end: str) -> Told:
-        return Told(joined(found), end, watched.key(*WATCHED), frozenset(taken))
+    def told(end: str) -> RunResult:
+        return RunResult(joined(found), end, watched.key(*WATCHED), frozenset(taken))
 
     for _ in range(MOST_STEPS):
         taken.add(watched.state.task[0].pc)
@@ -120,8 +120,8 @@ def compare(
     whole: bool = True,
     busy: SimpleNamespace | None = None,
 ) -> Iterator[Compared]:
-    """Each operation from each start that fits it; with `busy`, the rules changed by BUSY, imports of a busy
-    ultravisor, too."""
+    """Compare each operation from each start that fits it; with `busy` (the rules changed by BUSY) also imports with a
+    busy ultravisor."""
     for operation in operations:
         wanted = [
             (start, rules)

@@ -1,4 +1,4 @@
-"""Where the functions that the rules mirror stand, by kernel version.
+"""The files and names of the kernel functions that the rules mirror, by kernel version.
 
 Sources: the trees of these versions as docs/kernel/ reads them; those of 6.1 and 6.12 are looked at by a test.
 """

@@ -1,7 +1,7 @@
-"""The small situations from which operations are judged: one folio of one or two pages, every state of its parts.
+"""The starts: small states from which operations are judged, of one folio with one or two pages.
 
-The main parts are combined: order, folio lock, writeback, other references, page state, arch bit. The others differ
-from the plain situation one at a time: backing, mapping, dirt, a refused call, altered bytes, a second guest.
+The main parts are combined: order, folio lock, writeback, other references, page state, arch bit. The other parts
+vary one at a time: backing, mapping, dirty, a refused call, altered bytes, a second guest.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REFERENCES = ("none", "plain", "pin", "long pin", "batch of this CPU", "batch of
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A situation before an operation on page `page` of one folio."""
+    """A state before an operation on page `page` of one folio."""
 
     order: int = 0
     page: int = 0
@@ -66,7 +66,7 @@ class Start:
 
 
 def starts(whole: bool = True) -> Iterator[Start]:
-    """All situations; without `whole` those of one page, one other reference at most and no second guest."""
+    """All starts; without `whole` those with one page, at most one other reference and no second guest."""
     references = REFERENCES if whole else ("none", "pin")
     for locked, writeback, refs, uv in itertools.product((0, 1), (NO_WRITEBACK, WRITING), references, range(5)):
         for arch in (1,) if uv == SECURE else (0, 1):
@@ -97,7 +97,7 @@ def starts(whole: bool = True) -> Iterator[Start]:
 
 
 def busy_starts() -> Iterator[Start]:
-    """Situations in which the ultravisor is busy with the page, so that the call is to be made again."""
+    """Starts in which the ultravisor is busy with the page, so that the call must be repeated."""
     for uv, arch, refs in itertools.product(range(5), (0, 1), REFERENCES):
         if arch or uv != SECURE:
             yield Start(uv=uv, arch=arch, references=refs, busy=1)
@@ -105,7 +105,7 @@ def busy_starts() -> Iterator[Start]:
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """An operation of a thread: what, and on which page."""
+    """An operation of a thread, and its page."""
 
     operation: str
     page: int
@@ -128,7 +128,7 @@ def build(start: Start, policy: Policy, doing: list[Doing]) -> Watched:
 
 
 def _folio(arrays: State, start: Start) -> None:
-    """The one folio of a start; its other references and its page state are those of the page asked for."""
+    """Set the folio of a start; its other references and its page state are those of the start's page."""
     mm, head, page = arrays.mm, 0, start.page
     mm["order"] = start.order
     mm["backing"] = start.backing

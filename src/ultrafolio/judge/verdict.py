@@ -1,4 +1,4 @@
-"""Judging a tree: every operation from every start, and every pair of operations at once, in one result."""
+"""Judge a tree: every operation from every start, and every pair of concurrent operations, in one result."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..model.fixes import order
 from ..model.layout import ANON, EXPORTED, PINNED_SHARED, SECURE, SHARED
 from ..model.policies import find
+from ..model.policy import Policy
 from ..model.rule import RULES
 from .at_once import explain as explain_end
 from .build import Program
@@ -41,7 +42,7 @@ NAMED = {
 
 @dataclass
 class Operated:
-    """What came of one operation: how many starts were equal, explained by which reasons, or differ."""
+    """The result of one operation: the numbers of starts that are equal, explained (by reason), or differ."""
 
     equal: int = 0
     explained: Counter[str] = field(default_factory=Counter)
@@ -53,13 +54,13 @@ class Operated:
 class Judgement:
     """What judging a tree found.
 
-    policy     the preset that it was held to; `carried` says which fixes it has beyond its version
+    policy     the preset of the comparison; `carried`: lines about the tree's fixes
     operated   by operation
-    rules      by rule, how it fares: equal, explained, or differs
-    missing    an end of the C that the rules lack without a reason, in words; none where the rules are right
-    explained  how many ends of the C that the rules lack have a reason, by its name
-    unreached  the ends of the rules that the C cannot have, in words, by operations; how many starts have each
-    at_once    how many systems of operations at once were judged, and from how many starts
+    rules      by rule: equal, explained, or differs
+    missing    ends of the C that the rules lack without a reason, in words
+    explained  by reason: the number of ends of the C that the rules lack
+    unreached  by operations: ends of the rules that the C lacks, in words, with the number of starts of each
+    at_once    the numbers of judged systems of concurrent operations, and of their starts
     """
 
     version: str
@@ -78,12 +79,12 @@ class Judgement:
 
     @property
     def ends_unreached(self) -> int:
-        """How many ends of the rules the C cannot have, over all operations at once and all starts."""
+        """The number of ends of the rules that the C lacks, over all concurrent operations and all starts."""
         return sum(found.total() for found in self.unreached.values())
 
     @property
     def agrees(self) -> bool:
-        """Whether nothing is left without an explanation."""
+        """Whether every difference has an explanation."""
         return not self.missing and not any(one.differ for one in self.operated.values())
 
     @property
@@ -103,12 +104,12 @@ def judge(
     whole: bool = True,
     changed: Mapping[str, str] | None = None,
 ) -> Judgement:
-    """Judge the rules by a tree. InputError for a tree that cannot be judged, a version out of range among them.
+    """Compare the rules with a tree. Raises InputError for a tree that cannot be judged, or a version out of range.
 
     name           a preset other than the tree's
-    together_too   two operations at once, from the starts of NAMED; with `every` from all starts
-    able           the operations that run at once
-    three          names of starts from which three operations run at once, too
+    together_too   also two concurrent operations, from the starts of NAMED; with `every` from all starts
+    able           the operations that run concurrently
+    three          names of starts from which three operations run concurrently, too
     whole          all starts for operations alone; else those of one page with one other reference at most
     changed        rules broken on purpose, as engine.load.functions takes them
     """
@@ -137,21 +138,7 @@ def judge(
             dict(made.missing),
         )
         result.every = every
-        endless = set()
-        for pair in compare(program, rules, policy, list(result.operated), whole, busy):
-            if pair.in_c.end == FOR_EVER:
-                endless.add(pair.operation)
-            one, reasons = result.operated[pair.operation], explain(pair)
-            if reasons is None:
-                one.differ.append(pair.diff())
-            elif reasons:
-                one.starts_explained += 1
-                one.explained.update(reasons)
-            else:
-                one.equal += 1
-            word = "differs" if reasons is None else "explained" if reasons else "equal"
-            for rule in pair.in_rules.rules:
-                _worse(result.rules, rule, word)
+        endless = _alone(result, program, rules, busy, policy, whole=whole)
         if together_too:
             able = [name for name in able if name not in endless]
             runs = list(itertools.product(_groups(able, result, 2), starts() if every else NAMED.values()))
@@ -164,6 +151,34 @@ def judge(
             ]
             _at_once(result, program, Ruled(rules, policy), _fixed(rules, result.policy), runs)
     return result
+
+
+def _alone(
+    result: Judgement,
+    program: Program,
+    rules: SimpleNamespace,
+    busy: SimpleNamespace,
+    policy: Policy,
+    *,
+    whole: bool,
+) -> set[str]:
+    """Add the comparisons of operations alone to `result`. Returns the operations that did not end in C."""
+    endless = set()
+    for pair in compare(program, rules, policy, list(result.operated), whole, busy):
+        if pair.in_c.end == FOR_EVER:
+            endless.add(pair.operation)
+        one, reasons = result.operated[pair.operation], explain(pair)
+        if reasons is None:
+            one.differ.append(pair.diff())
+        elif reasons:
+            one.starts_explained += 1
+            one.explained.update(reasons)
+        else:
+            one.equal += 1
+        word = "differs" if reasons is None else "explained" if reasons else "equal"
+        for rule in pair.in_rules.rules:
+            _worse(result.rules, rule, word)
+    return endless
 
 
 _RANK = ("equal", "explained", "differs")
@@ -180,7 +195,7 @@ def _groups(able: Sequence[str], result: Judgement, threads: int) -> list[tuple[
 
 
 def _fixed(rules: SimpleNamespace, name: str) -> Ruled:
-    """The rules under a policy with its fix for the page that a fast pin skips, where it lacks that fix."""
+    """The rules under a policy, with the fix for the page that a fast pin skips."""
     try:
         return Ruled(rules, find(f"{name}+{SKIPPED_PAGE}"))
     except InputError:

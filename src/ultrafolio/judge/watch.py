@@ -1,6 +1,6 @@
-"""A state that notes every look at it, and what the looks of one step mean: the events that C and rules are held by.
+"""A state that records its reads and writes, and the events of a step made from them, which compare C and rules.
 
-The same list is made for a primitive of the kernel and for a step of a rule, so no table says which rule does what.
+The record is made in the same way for a primitive of the kernel and for a step of a rule.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ..model.layout import MAPPED, NO_WRITEBACK, PAGE_STATES, SECTIONS, State
 
 WATCHED = ("uv", "mm", "pt", "io")
 UNSEEN = {"granted", "marked", "walked", "cleaned"}
-"""Fields that the kernel has not: they count for properties, or stand for the page-table lock."""
+"""Fields that the kernel lacks: they serve properties, or stand for the page-table lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Look:
 
 
 class Record:
-    """A record whose fields are plain integers; looks at them go to a list while there is one."""
+    """A record with integer fields; appends its reads and writes to a list while one is set."""
 
     __slots__ = ("_at", "_section", "_values", "_watch")
     _at: int
@@ -89,18 +89,18 @@ class Watched:
         return other
 
     def start(self) -> None:
-        """From now on looks are noted."""
+        """Start to record reads and writes."""
         self._watch[0] = []
 
     def stop(self) -> list[Look]:
-        """The looks since start()."""
+        """Stop, and return the reads and writes since start()."""
         looks = self._watch[0] or []
         self._watch[0] = None
         return looks
 
     def key(self, *sections: str) -> tuple[tuple[int, ...], ...]:
-        """The values of these sections, without the fields that the kernel has not; plain references, which the kernel
-        counts on a folio, are those of the folio."""
+        """The values of these sections without UNSEEN fields. Plain references are summed over the folio, as in the
+        kernel."""
         plain: dict[int, int] = {}
         for page, row in enumerate(self.values["mm"]):
             head = page >> row["order"] << row["order"]
@@ -145,9 +145,9 @@ def differences(one: tuple[tuple[int, ...], ...], other: tuple[tuple[int, ...], 
 
 
 def events(looks: list[Look]) -> list[str]:
-    """What the looks of one step did, in order: each change of shared state, and each test that decides a step.
+    """The events of one step, in order: each change of shared state, and each test that decides the step.
 
-    A step is atomic: no other thread sees the order of its writes. An unlock is told last."""
+    A step is atomic: no other thread sees the order of its writes. An unlock comes last."""
     written = {(k.section, k.at, k.field) for k in looks if k.wrote}
     found: list[str] = []
     last: list[str] = []
@@ -181,8 +181,8 @@ def _adds(looks: list[Look], at: int) -> bool:
 
 
 def joined(found: list[str]) -> tuple[str, ...]:
-    """Events of a whole run: a test made twice in a row is one, and a freeze thawed at once is none, as it is one step
-    for everybody else."""
+    """The events of a whole run: a test that is repeated at once counts once, and a freeze that is undone in the next
+    step is left out, since other threads cannot see it."""
     kept: list[str] = []
     for event in found:
         if kept and kept[-1] == event:

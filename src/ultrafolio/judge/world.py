@@ -1,9 +1,8 @@
-"""What the questions of the judged code mean: the shim's primitives over the model's own state.
+"""Answers to the questions of the judged code: the shim's primitives over the model's state.
 
-The state is the checker's; the ultravisor's calls, drains, splits and page states are the model's own functions. What
-is written here is the meaning of the kernel's primitives: locks, flags, references, page-table entries. Beside the
-state there is only what the rules have no field for: who holds the page-table lock, and which folio a split has
-unmapped.
+The state is that of the checker; the ultravisor's calls, drains, splits and page states are the model's functions. This
+module implements the kernel's primitives: locks, flags, references, page-table entries. It adds only state that the
+rules lack: the holder of the page-table lock, and the folios that a split has unmapped.
 
 An answer of None: the primitive waits, and nothing has changed.
 """
@@ -38,7 +37,7 @@ class World:
 
     table      the thread that holds the page-table lock, or -1
     parted     folios that a split has unmapped
-    was_late   threads whose operation found an export too late
+    was_late   threads whose operation found that an export came too late
     unpinned   threads whose unpin the ultravisor granted
     """
 
@@ -50,7 +49,7 @@ class World:
     unpinned: set[int] = field(default_factory=set)
 
     def answer(self, thread: int, asked: Ask) -> int | None:
-        """The primitive's answer for a thread, and its effect; None where it waits."""
+        """Run the primitive for a thread. Returns its answer, or None if it waits."""
         primitive = getattr(self, asked.question)
         result: int | None = primitive(thread, asked.page, asked.more)
         return result
@@ -263,7 +262,7 @@ class World:
                 self.state.pt[page].present, folio.writable = MAPPED, 0
             return 0
         if self.state.pt[page].present == MAPPED and folio.writable:
-            return 0  # somebody else's fault was quicker, or the migration entry is gone
+            return 0  # another fault was first, or the migration entry is gone
         self.state.pt[page].present = MAPPED
         folio.writable = 1
         if folio.backing == IOMAP:
@@ -295,7 +294,7 @@ class World:
         return 0
 
     def swap_out(self, thread: int, page: int, more: int) -> int:
-        """pageout: refused where anybody else holds a reference; else the write is in flight."""
+        """pageout: refused if there is another reference; else the write is in flight."""
         if self.rules.extra_refs(self.state, page) or self.state.pt[page].present != UNMAPPED:
             return 0
         self.state.io[page].flying += 1

@@ -1,4 +1,4 @@
-"""What is said where the model has more of something than a place has room for: one exception, raised at import."""
+"""The exception for a model that outgrows a table or a field, raised at import."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 
 class Outgrown(Exception):
-    """The model has more of something than a place has room for. Raised at import: no run begins with such a model.
+    """The model outgrew a table or a field. Raised at import, so no run uses such a model.
 
     what   what there are too many of
     there  how many there are
-    fit    how many there is room for
-    widen  where to make room
+    fit    how many fit
+    widen  the file and name to widen
     """
 
     def __init__(self, what: str, there: int, fit: int, widen: str) -> None:
@@ -22,11 +22,11 @@ class Outgrown(Exception):
 
 
 def fits(what: str, there: int, fit: int, widen: str) -> None:
-    """Outgrown where there are more than fit."""
+    """Raises Outgrown if `there` is larger than `fit`."""
     if there > fit:
         raise Outgrown(what, there, fit, widen)
 
 
 def most(record: np.dtype[Any], field: str) -> int:
-    """The largest number that a field of a record holds."""
+    """Returns the largest number that fits into a field of a record."""
     return int(np.iinfo(record[field]).max)

@@ -1,6 +1,6 @@
-"""What kernel people complained about and no commit answered: the rows of docs/kernel-fixes.md that are no fixes.
+"""Complaints of kernel developers without a fix: the rows of docs/kernel-fixes.md that are no fixes.
 
-A complaint that a commit answered stands in fixes.py instead. A row either names the scenario that shows it, or says
+A complaint with a fix is in fixes.py. A row either names the scenario that shows it, or says
 why none can.
 """
 

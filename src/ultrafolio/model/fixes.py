@@ -260,7 +260,7 @@ def order(version: str) -> tuple[int, ...]:
 
 
 def standing(row: Fix, version: str) -> str:
-    """How a mainline version stands to a fix: "has the fix", "has the bug", or "is older than the bug"."""
+    """Returns the relation of a mainline version to a fix: "has the fix", "has the bug", or "is older than the bug"."""
     if order(version) >= order(row.first_good):
         return "has the fix"
     return "is older than the bug" if row.first_bad and order(version) < order(row.first_bad) else "has the bug"

@@ -106,7 +106,8 @@ def names() -> list[str]:
 
 
 def kernel_of(version: str) -> Kernel:
-    """The range that a version lies in. InputError for one before the first, and for one that never was."""
+    """Returns the range of a version. Raises InputError for a version before the first, and for one that does not
+    exist."""
     major, minor = order(version)[:2]
     for kernel in KERNELS if minor <= LAST_MINOR.get(major, minor) else ():
         if order(version) >= order(kernel.first) and (not kernel.last or (major, minor) <= order(kernel.last)[:2]):
@@ -159,7 +160,7 @@ HAS, LACKS, OLDER, LEFT_OUT = "has the fix", "has the bug", "is older than the b
 
 
 def stands(version: str, row: Fix) -> str:
-    """How the preset of a version stands to a fix: HAS, LACKS, OLDER or LEFT_OUT."""
+    """Returns the relation of a version's preset to a fix: HAS, LACKS, OLDER or LEFT_OUT."""
     kernel = kernel_of(version)
     if row.commit in kernel.carries:
         return HAS
@@ -167,7 +168,8 @@ def stands(version: str, row: Fix) -> str:
 
 
 def _may_change(name: str, version: str, row: Fix, sign: str, now: dict[str, str]) -> None:
-    """InputError where a fix can be neither added nor taken away: `now` says how the kernel stands to each so far."""
+    """Raises InputError if a fix can be neither added nor removed. now: the relation of the kernel to each fix so
+    far."""
     stand, linux, kernel = now[row.commit], f"Linux {version}", kernel_of(version)
     why = ""
     if sign == "+" and stand == HAS:
@@ -204,7 +206,8 @@ def _refused(name: str, version: str, row: Fix, cause: str) -> InputError:
 
 
 def _made(policy: Policy, now: dict[str, str], changed: Collection[str]) -> Policy:
-    """A range's policy with the fixes of `changed` as `now` says; of several about one choice, the last decides."""
+    """Returns a range's policy with the fixes of `changed` set as in `now`; of several for one choice the last
+    decides."""
     rows = [row for row in FIXES if row.commit in changed]
     choices: dict[str, str | int] = {}
     bugs = set(policy.variants)

@@ -1,7 +1,7 @@
 """The state: one byte layout for the array, the checker's hash key and the store.
 
 A state is nine arrays of small integer records. Each array is a *section* and has one owner; a rule
-of another part may not look into it (``tests/model/test_walls.py`` holds every rule to that):
+of another part may not look into it (``tests/test_walls.py`` holds every rule to that):
 
     cfg    the policy and the scenario's constants, one record       nobody writes it
     who    what each actor is: kind, virtual machine, CPU, order     nobody writes it
@@ -36,6 +36,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+
+# ---- a page, in bytes
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
 
 # ---- page states (ultravisor), seed: "some definitions"
 NON_SECURE, SECURE, SHARED, PINNED_SHARED, EXPORTED = range(5)
@@ -120,42 +124,16 @@ VARIANT_FIELDS = (
     "freeze_unlocked", "faultin_success", "faultin_leak", "gup_skips", "no_export", "ignores_unmap", "drops_unused",
 )  # fmt: skip
 
-_CFG = [
-    (name, np.uint8)
-    for name in (
-        "track",
-        "accessible",
-        "refs",
-        "large",
-        "after_split",
-        "split_writeback",
-        "drain",
-        "import_lock",
-        "on_busy",
-        "give_up",
-        "large_at",
-        "import_ref",
-        "unmap",
-        "interrupt",
-        *VARIANT_FIELDS,
-        "misc",
-        "stuck",
-    )
-]
+_CFG = [(name, np.uint8) for name in (
+    "track", "accessible", "refs", "large", "after_split", "split_writeback", "drain", "import_lock",
+    "on_busy", "give_up", "large_at", "import_ref", "unmap", "interrupt", *VARIANT_FIELDS, "misc",
+    "stuck",
+)]  # fmt: skip
 CFG = np.dtype([*_CFG, ("pages", np.int32), ("actors", np.int32), ("vms", np.int32)])
-WHO = np.dtype(
-    [
-        ("kind", np.uint8),
-        ("vm", np.uint8),
-        ("cpu", np.uint8),
-        ("after", np.uint8),
-        ("awaited", np.uint8),
-        ("stuck", np.uint8),
-    ]
-)
-UV = np.dtype(
-    [("state", np.uint8), ("owner", np.uint8), ("shared", np.uint8), ("altered", np.uint8), ("refuses", np.uint8)]
-)
+WHO = np.dtype([("kind", np.uint8), ("vm", np.uint8), ("cpu", np.uint8), ("after", np.uint8), ("awaited", np.uint8),
+                ("stuck", np.uint8)])  # fmt: skip
+UV = np.dtype([("state", np.uint8), ("owner", np.uint8), ("shared", np.uint8), ("altered", np.uint8),
+               ("refuses", np.uint8)])  # fmt: skip
 MM = np.dtype([
     ("order", np.uint8), ("backing", np.uint8), ("arch", np.uint8), ("locked", np.uint8),
     ("frozen", np.uint8), ("writeback", np.uint8), ("dirty", np.uint8), ("writable", np.uint8),
@@ -174,16 +152,10 @@ ACTOR = np.dtype([("op", np.uint8), ("budget", np.uint8), ("n", np.int16), ("pag
 IO = np.dtype([("flying", np.int16)])
 PT = np.dtype([("present", np.uint8), ("cleaned", np.uint8)])
 
-SECTIONS = {"cfg": CFG, "who": WHO, "uv": UV, "mm": MM, "vm": VM, "task": TASK, "actor": ACTOR, "io": IO, "pt": PT}
-OWNERS = {
-    "uv": "ultravisor",
-    "mm": "host",
-    "vm": "host",
-    "task": "host",
-    "actor": "guest",
-    "io": "device",
-    "pt": "host",
-}
+SECTIONS = {"cfg": CFG, "who": WHO, "uv": UV, "mm": MM, "vm": VM, "task": TASK, "actor": ACTOR, "io": IO,
+            "pt": PT}  # fmt: skip
+OWNERS = {"uv": "ultravisor", "mm": "host", "vm": "host", "task": "host", "actor": "guest", "io": "device",
+          "pt": "host"}  # fmt: skip
 
 
 class State(NamedTuple):
@@ -202,17 +174,8 @@ class State(NamedTuple):
 
 def blank(pages: int, actors: int, vms: int) -> State:
     """A state of zeroed arrays: `pages` order-0 mapped pages, `actors` threads at rule 0, `vms` machines."""
-    sizes = {
-        "cfg": 1,
-        "who": actors,
-        "uv": pages,
-        "mm": pages,
-        "vm": vms,
-        "task": actors,
-        "actor": actors,
-        "io": pages,
-        "pt": pages,
-    }
+    sizes = {"cfg": 1, "who": actors, "uv": pages, "mm": pages, "vm": vms, "task": actors, "actor": actors,
+             "io": pages, "pt": pages}  # fmt: skip
     state = State(*(np.zeros(sizes[name], dtype) for name, dtype in SECTIONS.items()))
     state.cfg["pages"], state.cfg["actors"], state.cfg["vms"] = pages, actors, vms
     state.pt["present"] = MAPPED

@@ -1,4 +1,4 @@
-"""How a rule is written down: a function over the state, and what it stands for.
+"""The form of a rule: a function over the state, and the facts about it.
 
 The functions use a small subset of Python (integers, comparisons, ``if``, bounded ``for``, calls to each
 other), so the interpreter runs them as they are and the engine compiles them from this very source.

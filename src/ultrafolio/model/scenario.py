@@ -165,7 +165,7 @@ def _check(scenario: Scenario, where: str) -> None:
             raise InputError(
                 f"{where}: [memory] {name}",
                 value=scenario.memory[name],
-                allowed=f"one value, or one for each of the {pages} pages",
+                allowed=f"one value, or one for each page, in all {pages}",
             )
     for word in scenario.memory["state"]:
         if word not in STATES:
@@ -187,8 +187,8 @@ def _check(scenario: Scenario, where: str) -> None:
 
 
 def _order(scenario: Scenario, where: str) -> list[int]:
-    """Per actor the number, plus 1, of the one that it comes after; 0 for none. InputError where nobody is named so, or
-    where actors come after each other in a circle."""
+    """Returns per actor the number, plus 1, of its predecessor (`after`); 0 for none. Raises InputError if the
+    predecessor does not exist, or for a cycle."""
     names: dict[str, int] = {}
     for t, (kind, _) in enumerate(scenario.actors):
         word = ACTOR_KINDS[kind]

@@ -105,7 +105,7 @@ def loop_facts(loops: Iterable[Term], pages: Iterable[Value]) -> list[Value]:
             made.append(
                 terms.implies(
                     terms.within(low, page, loop),  # type: ignore[arg-type]
-                    terms.negate(terms.bodies_at(body, page)),
+                    terms.negate(terms.bodies_at(body, page)),  # type: ignore[arg-type]
                 )
-            )  # type: ignore[arg-type]
+            )
     return made

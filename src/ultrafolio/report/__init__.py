@@ -11,8 +11,8 @@ page       the HTML file
 terminal   the table in the terminal
 command    the command ``report``
 
-``write_report`` needs the extra ``report``; getting it without raises MissingExtra, which is an InputError for
-people and an ImportError for those who only ask whether reports can be made here.
+``write_report`` needs the extra ``report``. Without it, access raises MissingExtra, which is an InputError and an
+ImportError, so that a caller can test for the extra.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class MissingExtra(InputError, ImportError):
 
 
 def need_extra() -> None:
-    """Raise MissingExtra unless the packages that draw and lay out reports are there."""
+    """Raise MissingExtra unless matplotlib and jinja2 are installed."""
     missing = [name for name in ("matplotlib", "jinja2") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtra(

@@ -1,6 +1,6 @@
-"""From rows to tables of numbers: sums, hang probabilities with intervals, merged histograms, ratios.
+"""Aggregate rows: sums, hang probabilities with intervals, merged histograms, ratios.
 
-Everything is a `Cube`: the good rows sorted into the product of some axes. Sums are of integers, hence exact.
+A `Cube` groups the good rows by the product of some axes. Sums are of integers, hence exact.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Cube:
         return self.total(self.results.column(measure))
 
     def runs(self) -> Array:
-        """How many runs every cell of the cube has."""
+        """The number of runs in every cell of the cube."""
         return self.total(np.ones(len(self.place), np.int64))
 
     def each(self, measure: Array) -> list[Array]:
@@ -65,7 +65,7 @@ class Cube:
 def cube(results: Results, *names: str, where: tuple[str, Scalar] | None = None) -> Cube:
     """The cube over these axes. An axis that the plan lacks has one value: policy and order the default, others "all".
 
-    `where` keeps only the rows with one value of one axis, and is then told by `results` of the cube too.
+    `where` keeps only the rows with one value of one axis; `results` of the cube then has only these rows.
     """
     source = results if where is None else Slice(results, *where)
     axes = tuple(axis_of(results, name) for name in names)
@@ -76,7 +76,7 @@ def cube(results: Results, *names: str, where: tuple[str, Scalar] | None = None)
 
 
 def axis_of(results: Results, name: str) -> Axis:
-    """An axis by name, whether the plan has it or not."""
+    """The axis with this name; if the plan lacks it, one with a single value (see `cube`)."""
     if name == "policy":
         return results.policy
     if name == "order":
@@ -85,7 +85,7 @@ def axis_of(results: Results, name: str) -> Axis:
 
 
 class Slice(Results):
-    """The rows of `results` that have one value of one axis, seen as results of their own."""
+    """The rows of `results` with one value of one axis, as Results."""
 
     def __init__(self, results: Results, name: str, value: Scalar) -> None:
         self.__dict__.update(results.__dict__)
@@ -100,7 +100,7 @@ class Slice(Results):
 
 
 def worst_class(results: Results) -> Array:
-    """Per good row the class of its hang as an index into CLASSES; len(CLASSES) where it did not hang.
+    """For each good row the class of its hang as an index into CLASSES; len(CLASSES) without a hang.
 
     An expected wait (an unshare of a page that a device pins for its lifetime) is no hang.
     """
@@ -123,7 +123,7 @@ def stalled_runs(cells: Cube) -> Array:
 
 
 def wilson(successes: int, runs: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a probability seen as `successes` of `runs`; (0, 1) of no runs."""
+    """The 95 % Wilson score interval of the probability, from `successes` in `runs`; (0, 1) without runs."""
     if runs == 0:
         return 0.0, 1.0
     share, z2 = successes / runs, Z95 * Z95
@@ -133,8 +133,18 @@ def wilson(successes: int, runs: int) -> tuple[float, float]:
     return low, 1.0 if successes == runs else min(1.0, middle + half)
 
 
+def rates(cells: Cube) -> tuple[Array, Array]:
+    """The sums of the runs' rates, in touches per ns, and of the squares of these, in every cell of the cube."""
+    rate = cells.results.column("touches") / np.maximum(cells.results.column("sim_ns"), 1)
+    size = math.prod(cells.shape)
+    total, squares = (
+        np.bincount(cells.place, weights=values, minlength=size).reshape(cells.shape) for values in (rate, rate * rate)
+    )
+    return total, squares
+
+
 def ratio(above: Array, below: Array) -> Array:
-    """above / below, NaN where nothing is below."""
+    """above / below; NaN where `below` is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient: Array = np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
     return quotient
@@ -162,7 +172,7 @@ def quantile(histogram: Array, share: float) -> float:
 
 @dataclass(frozen=True)
 class Overhead:
-    """What guests pay per touch, by policy and order, in ns; NaN where no touch was ever finished."""
+    """Overhead of guests per touch, by policy and order, in ns; NaN if no touch finished."""
 
     split: Array
     imports: Array
@@ -170,13 +180,13 @@ class Overhead:
 
     @property
     def work(self) -> Array:
-        """Split and import time: the price of tracking finely."""
+        """Split and import time: the cost of fine tracking."""
         sums: Array = self.split + self.imports
         return sums
 
 
 def overhead(cells: Cube) -> Overhead:
-    """Split, import and stall time per touch. Stalls include those that only the end, or a reboot, cut short."""
+    """Split, import and stall time per touch. Stalls that the end or a reboot cut are included."""
     touches = cells.sum("touches")
     waited = cells.sum("stall_ns") + cells.sum("open_stall_ns") + cells.sum("dropped_stall_ns")
     return Overhead(

@@ -1,4 +1,4 @@
-"""The figures with lines and bars: when it hangs, how long guests stall, and what every policy costs."""
+"""The figures with lines and bars: time to the first hang, stalls of guests, and costs of policies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from .aggregate import Cube, cube, first_hangs, overhead, ratio, survival
-from .costs import crossings, relative_throughput
+from .costs import crossings, relative_means
 from .draw import Panel, Plot, drawing, logarithmic, panels, pictures
 from .note import plot_note
 from .reproduce import pick
@@ -27,7 +27,7 @@ CAUSE_FILL = ("#444444", "#D55E00", "#f0e6b0", "#0072B2", "#bfe3d6", "#ffffff")
 
 
 def charts(results: Results) -> Iterator[Plot]:
-    """All figures but the matrix, in the report's order; those without anything to show are left out."""
+    """All figures except the matrix, in the report's order; empty ones are left out."""
     for draw in (
         first_hang,
         stall_survival,
@@ -45,7 +45,7 @@ def charts(results: Results) -> Iterator[Plot]:
 
 
 def by_workload(results: Results) -> list[tuple[str, Cube]]:
-    """A cube over policies and orders for every workload, or one for all where there are none, or too many."""
+    """A cube over policies and orders for every workload; one cube for all if there are none or more than FACETS."""
     axis = results.axes.get("workload")
     if axis is None or not 1 < len(axis.values) <= FACETS:
         return [("all runs", cube(results, "policy", "order"))]
@@ -70,7 +70,7 @@ def by_order(
 
 
 def paint(results: Results, drawn: list[Panel]) -> tuple[str, bytes]:
-    """Panels over the sweep's orders, under the plan's title; order MIX stands apart."""
+    """Panels over the sweep's orders, under the plan's title; order MIX is separate."""
     orders = results.order.values
     whole = len(orders) - (orders[-1:] == (MIX,))
     return panels(
@@ -134,7 +134,7 @@ def stall_survival(results: Results) -> Plot | None:
 
 
 def chosen_orders(results: Results, stalls: Array) -> list[int]:
-    """Up to three columns with stalls: the smallest large folio, one in the middle, the largest; else what there is."""
+    """Up to three orders with stalls: the smallest large folio, one in the middle, the largest."""
     filled = [column for column in np.flatnonzero(stalls).tolist() if results.order.values[column] != 0]
     filled = filled or np.flatnonzero(stalls).tolist()
     return sorted({filled[0], filled[len(filled) // 2], filled[-1]}) if filled else []
@@ -189,7 +189,7 @@ def stall_causes(results: Results) -> Plot | None:
 
 
 def collateral(results: Results) -> Plot | None:
-    """Exports and imports of pages nobody asked for."""
+    """Collateral exports and imports: of pages that were not requested."""
     cells = cube(results, "policy", "order")
     simulated = cells.sum("sim_ns")
     drawn = [
@@ -211,16 +211,26 @@ def collateral(results: Results) -> Plot | None:
 
 def throughput(results: Results) -> Plot | None:
     """Guest throughput relative to the best policy."""
-    drawn = by_order(results, "% of the best policy", "linear", relative_throughput, by_workload(results))
-    if drawn is None:
+    drawn = []
+    for title, cells in by_workload(results):
+        means = relative_means(cells)
+        value, half = (
+            np.array([[getattr(mean, part) for mean in each] for _, each in means]) for part in ("value", "half")
+        )
+        half = np.nan_to_num(half)
+        low, high = lines(cells, value - half), lines(cells, value + half)
+        spread = {policy: (low[policy], high[policy]) for policy in low}
+        if np.nansum(value) > 0:
+            drawn.append(Panel(title, "% of the best policy", lines(cells, value), "linear", spread))
+    if not drawn:
         return None
     return Plot(
         "throughput",
         "Guest throughput",
         "Touches per second of guest time, in percent of the best policy at the same folio order. Hung vCPUs touch "
-        "nothing any more, so a hang shows here, too.",
+        "nothing any more, so a hang shows here, too. Bars: the 95 % interval of each order's runs.",
         "Lines against folio order: guest throughput in percent of the best policy, one line per policy.",
-        *drawn,
+        *paint(results, drawn),
         pick(results, -results.column("throughput")),
     )
 

@@ -1,11 +1,14 @@
-"""What changed between two stores: axes, runs that hung by policy and order, and throughput."""
+"""The differences between two stores: axes, runs that hung by policy and order, and throughput."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from ultrafolio.nouns import plural
+
 from .aggregate import cube, hangs, ratio, wilson
+from .share import Share
 from .store import Results
 
 
@@ -51,7 +54,7 @@ def _points(results: Results) -> dict[tuple[Any, Any], tuple[int, int, float]]:
 
 
 def change(left: tuple[int, int], right: tuple[int, int]) -> str:
-    """How two (hung, runs) differ, in the words of `compared`."""
+    """The `change` of two (hung, runs); see `compared`."""
     if not left[1] or not right[1]:
         return "only left" if left[1] else "only right"
     if left == right:
@@ -74,11 +77,11 @@ def differing_axes(left: Results, right: Results) -> list[str]:
 
 
 def comparison(left: Results, right: Results) -> str:
-    """The comparison as text: what differs, and how many points do not."""
+    """The comparison as text: the points that differ, and the number of those that do not."""
     records = compared(left, right)
     lines = [
-        f"left   {left.folder}: {int(left.good.sum())} runs",
-        f"right  {right.folder}: {int(right.good.sum())} runs",
+        f"{side:<6} {results.folder}: {plural(int(results.good.sum()), 'run')}"
+        for side, results in (("left", left), ("right", right))
     ]
     if left.engine != right.engine:
         lines.append("the two were made by different rules or simulators")
@@ -89,17 +92,17 @@ def comparison(left: Results, right: Results) -> str:
             sides = " -> ".join(_side(record, n) for n in range(2))
             lines.append(f"{record['policy']}, order {record['order']}: hung {sides} [{record['change']}]{moved}")
     equal = sum(record["change"] == "same" and not _moved(record["throughput"]) for record in records)
-    return "\n".join([*lines, f"{equal} of {len(records)} points are the same in both"])
+    return "\n".join([*lines, f"the same in both: {equal} of {plural(len(records), 'point')}"])
 
 
 def _side(record: dict[str, Any], n: int) -> str:
     if not record["runs"][n]:
         return "not swept"
-    return f"{record['hung'][n]}/{record['runs'][n]} ({100 * record['low'][n]:.0f}–{100 * record['high'][n]:.0f} %)"
+    return str(Share(record["hung"][n], record["runs"][n]))
 
 
 def _moved(rates: list[float | None]) -> str:
-    """The change of throughput where it is a hundredth or more; "" else."""
+    """The change of throughput if it is at least 1 %; else ""."""
     if rates[0] is None or rates[1] is None or abs(rates[1] - rates[0]) < 0.01 * abs(rates[0]) or rates == [0, 0]:
         return ""
     return f", throughput {rates[0]:.3g} -> {rates[1]:.3g} touches a µs"

@@ -1,4 +1,4 @@
-"""What a policy costs, in a few numbers, and from which folio size on splitting is cheaper than waiting."""
+"""The costs of each policy, and the folio size from which splitting is cheaper than waiting."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import numpy as np
 from ultrafolio.errors import InputError
 from ultrafolio.model import policies as model
 
-from .aggregate import Cube, cube, overhead, quantile, ratio
+from .aggregate import Cube, cube, overhead, quantile, rates, ratio
+from .share import Mean, mean_of_best
 from .store import MIX, Array, Results, Scalar
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A policy's costs over all its runs. Times are ns; NaN where nothing was done that could be measured.
+    """A policy's costs over all its runs. Times are ns; NaN without a measured operation.
 
     throughput  touches per time in % of the best policy at the same order, averaged over the orders
-    worst       the lowest of those, and `worst_order` where it is
+    worst       the same at the order at which it is lowest, `worst_order`
     uv, stall   ultravisor time, and stall time (open stalls included), per touch
     uv_ratio    `uv` as a multiple of the least of all policies
     io          mean, median and 99th percentile of direct I/O latency
@@ -28,8 +29,8 @@ class Cost:
     """
 
     policy: Scalar
-    throughput: float
-    worst: float
+    throughput: Mean
+    worst: Mean
     worst_order: Scalar
     uv: float
     uv_ratio: float
@@ -40,7 +41,7 @@ class Cost:
 
 def costs(results: Results) -> list[Cost]:
     """The costs of every policy, in the order of the axis."""
-    table = relative_throughput(cube(results, "policy", "order"))
+    means = relative_means(cube(results, "policy", "order"))
     whole = cube(results, "policy")
     touches = whole.sum("touches")
     uv, stall = ratio(whole.sum("uv_ns"), touches), overhead(whole).stall
@@ -50,13 +51,13 @@ def costs(results: Results) -> list[Cost]:
     collateral = ratio(whole.sum("exports_collateral") * 1_000_000, whole.sum("sim_ns"))
     made = []
     for n, policy in enumerate(results.policy.values):
-        known = np.flatnonzero(np.isfinite(table[n]))
-        worst = int(known[table[n][known].argmin()]) if len(known) else 0
+        mean, each = means[n]
+        worst = min(range(len(each)), key=lambda at: np.nan_to_num(each[at].value, nan=np.inf), default=0)
         made.append(
             Cost(
                 policy,
-                float(table[n][known].mean()) if len(known) else math.nan,
-                float(table[n][worst]),
+                mean,
+                each[worst] if each else mean,
                 results.order.values[worst] if results.order.values else 0,
                 float(uv[n]),
                 float(uv[n]) / least,
@@ -68,6 +69,22 @@ def costs(results: Results) -> list[Cost]:
     return made
 
 
+def relative_means(cells: Cube) -> list[tuple[Mean, list[Mean]]]:
+    """For each policy of a cube over policies and orders its throughput relative to the best: over all orders, and at
+    each of them."""
+    relative, runs = relative_throughput(cells), cells.runs()
+    total, squares = rates(cells)
+    best = np.max(np.nan_to_num(ratio(cells.sum("touches"), cells.sum("sim_ns"))), axis=0)
+    made = []
+    for n in range(len(relative)):
+        whole, *each = (
+            mean_of_best(relative[n, at], runs[n, at], total[n, at], squares[n, at], best[at])
+            for at in (slice(None), *(slice(at, at + 1) for at in range(len(best))))
+        )
+        made.append((whole, each))
+    return made
+
+
 def relative_throughput(cells: Cube) -> Array:
     """Touches per simulated time of a cube over policies and orders, in percent of the best policy at each order."""
     rate = ratio(cells.sum("touches"), cells.sum("sim_ns"))
@@ -76,7 +93,7 @@ def relative_throughput(cells: Cube) -> Array:
 
 
 def splits(results: Results) -> list[bool]:
-    """For every policy whether it splits large folios; by what it is, or where that is not known, by what it did."""
+    """For each policy whether it splits large folios: by its choices, or, if these are unknown, by its runs."""
     tried = cube(results, "policy").sum("splits_tried")
     tables = results.document.get("policy", {})
     answer = []
@@ -90,10 +107,10 @@ def splits(results: Results) -> list[bool]:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """One policy's split and import time against stall time, per touch and by order, and where the balance tips.
+    """One policy's split and import time and its stall time, per touch and by order, with the crossings.
 
-    own      the orders from which on the larger of the two has changed
-    against  the order from which on the cheapest splitting policy costs less in sum; None: at no order to the end
+    own      the orders from which the larger of the two changes
+    against  the order from which the cheapest splitting policy costs less in sum, up to the last order; None: none
     """
 
     policy: Scalar
@@ -105,7 +122,7 @@ class BreakEven:
 
 
 def break_even(results: Results) -> list[BreakEven]:
-    """The break-even of every policy, in the order of the axis; folio sizes from a recording take no part in it."""
+    """The break-even of every policy, in the order of the axis; order MIX is left out."""
     cost = overhead(cube(results, "policy", "order"))
     orders = [order for order in results.order.values if order != MIX]
     split = splits(results)
@@ -121,7 +138,7 @@ def break_even(results: Results) -> list[BreakEven]:
 
 
 def crossings(left: Array, right: Array) -> list[int]:
-    """The positions from which on the larger of two series has changed; equal values and NaN do not count."""
+    """The positions at which the larger of two series changes; equal values and NaN do not count."""
     found, last = [], 0.0
     for position, difference in enumerate(np.asarray(left) - np.asarray(right)):
         sign = 0.0 if math.isnan(difference) else float(np.sign(difference))
@@ -132,7 +149,7 @@ def crossings(left: Array, right: Array) -> list[int]:
 
 
 def tipping(keeping: Array, splitting: Array, orders: Sequence[Scalar]) -> Scalar | None:
-    """The first order from which on `splitting` is the cheaper one to the end; None if it is not cheaper there."""
+    """The first order from which `splitting` is cheaper up to the last order; None if it is not cheaper there."""
     found = None
     for order, mine, other in zip(reversed(orders), keeping[::-1].tolist(), splitting[::-1].tolist(), strict=True):
         if not (math.isnan(mine) or mine > other):

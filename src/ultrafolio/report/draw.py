@@ -24,7 +24,7 @@ LINE_SPACE = 11.0
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn figure: its file name, what it shows, a description for those who do not see it, and its pictures."""
+    """A drawn figure: file name, title, caption, description for screen readers, and pictures."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class Plot:
 
     @property
     def inline(self) -> str:
-        """The SVG as it stands in a page: ids unique in the page, size left to the page."""
+        """The SVG for a page: ids are unique in the page, and the page sets the size."""
         body = self.svg[self.svg.index("<svg") :]
         body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{self.name}-", body)
         return re.sub(r'^(<svg[^>]*?) height="[^"]*"', r"\1", re.sub(r'^(<svg[^>]*?) width="[^"]*"', r"\1", body))
@@ -66,7 +66,7 @@ def pictures(figure: Any, note: str) -> tuple[str, bytes]:
     whole = Bbox([[0, 0], [width, height + 0.15 + 0.15 * len(rows)]])
     figure.savefig(svg, format="svg", bbox_inches=whole)
     figure.savefig(png, format="png", dpi=144, metadata={"Software": None}, bbox_inches=whole)
-    # the metadata hold the date, and addresses that look like links
+    # the metadata hold the date and URLs
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", svg.getvalue(), flags=re.DOTALL)
     return text, png.getvalue()
 
@@ -85,7 +85,7 @@ class Panel:
     scale: str = "linear"
     spread: Mapping[str, tuple[Array, Array]] | None = None
     steps: Mapping[str, Array] | None = None
-    """Per policy the x values, where they are not the orders."""
+    """Policy -> x values, if these are not the orders."""
     xlabel: str = "folio order"
 
 
@@ -94,7 +94,7 @@ def panels(
 ) -> tuple[str, bytes]:
     """The pictures of panels below each other, under `note`.
 
-    `broken`: ticks from this one on stand apart, no line leads to them."""
+    `broken`: lines are not drawn to ticks from this one on."""
     total = PANEL * len(drawn) + 0.1
     with drawing(10.4, total) as figure:
         for number, panel in enumerate(drawn):
@@ -114,7 +114,7 @@ def panels(
 
 
 class End(NamedTuple):
-    """Where a line ends, and what is to be written there; `early`: well before the others."""
+    """The end of a line, with its label; `early`: well before the ends of the others."""
 
     text: str
     colour: str
@@ -163,7 +163,7 @@ def _lines(axes: Any, panel: Panel, policies: Sequence[Scalar], broken: int) -> 
 
 
 def _end(values: Array, broken: int | None) -> int:
-    """Where a line's label points: its last point; of steps that end in zero the last above it."""
+    """The position of a line's label: its last point; for steps that end in zero the last point above zero."""
     shown = np.flatnonzero(np.isfinite(values) & (values > 0)) if broken is None else np.zeros(0)
     if not len(shown):
         shown = np.flatnonzero(np.isfinite(values[:broken]))
@@ -201,7 +201,7 @@ def logarithmic(axes: Any, least: float, most: float, *, zero: bool) -> None:
 
 
 def plain(value: float) -> str:
-    """A power of ten, or another tick, without mathematical notation."""
+    """A tick's value as plain text, without mathematical notation."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:g}"
     exponent = f"{round(np.log10(abs(value)))}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
@@ -238,9 +238,9 @@ def _labels(axes: Any, ends: Sequence[End], height: float) -> None:
 
 
 def spread(centres: Sequence[float], sizes: Sequence[float], height: float) -> list[float]:
-    """Centres moved as little as needed so that boxes of these sizes do not overlap; given and returned rising.
+    """The centres, ascending, moved by the least distance so that boxes of these sizes do not overlap.
 
-    They stay below `height` where there is room, and may reach under zero where there is not.
+    They stay below `height` if there is space, and may be below zero otherwise.
     """
     placed: list[float] = []
     for centre, room in zip(centres, sizes, strict=True):

@@ -1,4 +1,4 @@
-"""The answer in sentences, made from the data: who hung, where and how; who did not, and what that costs."""
+"""The answer in sentences, made from the data: the policies that hung, where and how; those that did not; the costs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.nouns import plural
 
 from .aggregate import CLASSES, axis_of, wilson, worst_class
 from .costs import Cost, break_even, costs
+from .share import Share, percent
 from .store import MIX, Array, Results, Scalar
 from .style import duration, size
 
@@ -22,7 +25,7 @@ LIVELOCK = (
     "import of a dirty folio that no import writes back, under background writeback "
     "(scenarios/17-iomap-endless-writeback.toml); the sweep says livelock of such a wait, and of no other."
 )
-"""What stands behind a run's livelock: sim/loop.py, shown_livelock."""
+"""The scenario that proves a run's livelock: shown_livelock in sim/measures.py."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Answer:
-    """The headline, what it rests on, and the best policies by name ("" where no cell ran)."""
+    """The headline, its basis, and the best policies by name ("" if no cell ran)."""
 
     headline: str
     findings: list[Finding]
@@ -44,11 +47,12 @@ class Answer:
 
 
 def answer(results: Results) -> Answer:
-    """What the sweep found."""
+    """The answer of a sweep."""
     runs = int(results.good.sum())
     if runs == 0:
+        cells = plural(len(results.good), "cell")
         text = (
-            f"None of the {len(results.good)} cells ran to its end, so nothing can be said."
+            f"None of {cells} ran to its end, so nothing can be said."
             if len(results.good)
             else "The sweep has no cells."
         )
@@ -74,18 +78,18 @@ def answer(results: Results) -> Answer:
         else "every policy hung or violated a property of the model"
     )
     hangs = f"{bad_ones} of {plural(policies, 'policy', 'policies')} hung"
-    headline = f"{hangs} in at least one of {plural(runs, 'run', 'runs')}; {rest}."
+    headline = f"{hangs} in at least one of {plural(runs, 'run')}; {rest}."
     return Answer(headline, [*found, *verdict_on_splitting(results), *notes(results)], best(results, clean, worst))
 
 
 def best(results: Results, clean: Sequence[tuple[str, int, Cost]], worst: Array) -> str:
-    """The best policies by name: those without a hang or violation, the fastest first; else who hung least often."""
+    """The best policies by name: those without hang or violation, the fastest first; else those that hung least."""
     if clean:
-        ranked = sorted(clean, key=lambda one: (-np.nan_to_num(one[2].throughput), one[0]))
+        ranked = sorted(clean, key=lambda one: (-np.nan_to_num(one[2].throughput.value), one[0]))
         groups: dict[str, list[str]] = {}
         for policy, runs, cost in ranked:
-            speed = "" if math.isnan(cost.throughput) else f", throughput {cost.throughput:.1f} % of the best"
-            text = f"(0 of {runs} runs hung, at 95 % under {100 * wilson(0, runs)[1]:.2g} %{speed})"
+            speed = "" if math.isnan(cost.throughput.value) else f", throughput {cost.throughput} of the best"
+            text = f"(0 of {plural(runs, 'run')} hung, at 95 % under {percent(wilson(0, runs)[1])} %{speed})"
             groups.setdefault(text, []).append(policy)
         return f"Best: {'; '.join(f'{listed(names)} {text}' for text, names in groups.items())}."
     codes = results.policy.codes[results.good]
@@ -94,11 +98,7 @@ def best(results: Results, clean: Sequence[tuple[str, int, Cost]], worst: Array)
     share = np.where(ran > 0, hung / np.maximum(ran, 1), np.inf)
     parts = []
     for number in np.flatnonzero(share == share.min()).tolist():
-        low, high = wilson(int(hung[number]), int(ran[number]))
-        parts.append(
-            f"{results.policy.values[number]} ({int(hung[number])} of {ran[number]} runs, "
-            f"{100 * low:.1f}–{100 * high:.1f} %)"
-        )
+        parts.append(f"{results.policy.values[number]} {Share(int(hung[number]), int(ran[number]))}")
     return f"No policy is without a hang or a violation; the fewest runs hung under {listed(parts)}."
 
 
@@ -109,7 +109,8 @@ def hung(results: Results, policy: str, mine: Array, worst: Array) -> list[Findi
     for index, name in enumerate(CLASSES):
         rows = mine & (worst == index)
         if rows.any():
-            text = f"hung {ADVERB[name]} in {rows.sum()} of {mine.sum()} runs: {where(results, mine, rows)}"
+            of = plural(int(mine.sum()), "run")
+            text = f"hung {ADVERB[name]} in {rows.sum()} of {of}: {where(results, mine, rows)}"
             found.append(Finding("hung", policy, f"{text}; the first after {duration(first[rows].min())}."))
     return found
 
@@ -137,9 +138,11 @@ def order_span(orders: Sequence[Scalar]) -> str:
     parts: list[str] = []
     if numbers and numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1:
         last = numbers[-1]
-        parts.append(f"folio orders {numbers[0]} to {last} ({size(4096 << numbers[0])} to {size(4096 << last)})")
+        parts.append(
+            f"folio orders {numbers[0]} to {last} ({size(PAGE_SIZE << numbers[0])} to {size(PAGE_SIZE << last)})"
+        )
     elif len(numbers) == 1:
-        parts.append(f"folio order {numbers[0]} ({size(4096 << numbers[0])})")
+        parts.append(f"folio order {numbers[0]} ({size(PAGE_SIZE << numbers[0])})")
     elif numbers:
         parts.append(f"folio orders {listed([str(number) for number in numbers])}")
     if MIX in orders:
@@ -165,7 +168,7 @@ def violated(policy: str, broken: Array) -> list[Finding]:
             "violated",
             policy,
             f"violated property {number} ({PROPERTIES[number]}) in "
-            f"{(broken[:, number - 1] > 0).sum()} of {len(broken)} runs.",
+            f"{(broken[:, number - 1] > 0).sum()} of {plural(len(broken), 'run')}.",
         )
         for number in range(1, len(PROPERTIES))
         if broken[:, number - 1].any()
@@ -173,12 +176,12 @@ def violated(policy: str, broken: Array) -> list[Finding]:
 
 
 def held(clean: Sequence[tuple[str, int, Cost]]) -> list[Finding]:
-    """The policies, with their numbers of runs, that did nothing wrong; then what they cost, equal bills together."""
+    """Findings on policies without hang or violation, with numbers of runs; then their costs, equal ones together."""
     if not clean:
         return []
     runs = sorted({n for _, n, _ in clean})
-    each = f"{runs[0]} runs" if len(runs) == 1 else f"{runs[0]} to {runs[-1]} runs"
-    bound = f"{100 * wilson(0, runs[0])[1]:.2g} %"
+    each = plural(runs[0], "run") if len(runs) == 1 else f"{runs[0]} to {runs[-1]} runs"
+    bound = f"{percent(wilson(0, runs[0])[1])} %"
     text = f"never hung and violated nothing in {each} each; at 95 %, they hang in less than {bound} of such runs."
     bills: dict[str, list[str]] = {}
     for policy, _, cost in clean:
@@ -189,12 +192,12 @@ def held(clean: Sequence[tuple[str, int, Cost]]) -> list[Finding]:
 
 def bill(cost: Cost) -> str:
     """What a policy costs, relative to the best."""
-    if math.isnan(cost.throughput):
+    if math.isnan(cost.throughput.value):
         return ""
     worst = ""
-    if cost.worst < cost.throughput - 0.5:
-        worst = f" ({cost.worst:.0f} % at {order_span([cost.worst_order])})"
-    parts = [f"throughput {cost.throughput:.0f} % of the best policy's{worst}"]
+    if cost.worst.value < cost.throughput.value - 0.5:
+        worst = f", at {order_span([cost.worst_order])} {cost.worst}"
+    parts = [f"throughput {cost.throughput} of the best policy's{worst}"]
     if not math.isnan(cost.uv_ratio):
         times = f"{cost.uv_ratio:.2g} times the" if cost.uv_ratio >= 1.05 else "the"
         parts.append(f"{times} least ultravisor time")
@@ -222,32 +225,28 @@ def verdict_on_splitting(results: Results) -> list[Finding]:
 
 
 def notes(results: Results) -> list[Finding]:
-    """What a reader must know before trusting the sentences above."""
+    """The limits of the findings."""
     found = []
     expected = int((results.column("hang_expected") > 0).sum())
     if expected:
-        text = f"In {expected} runs an unshare waited for a device that pins its page for its lifetime: the purpose of "
-        found.append(Finding("note", "", f"{text}pinning, the same under every policy, and held against none."))
+        text = f"In {plural(expected, 'run')} an unshare waited for a device that pins its page for its lifetime: the "
+        found.append(Finding("note", "", f"{text}purpose of pinning, the same under every policy, held against none."))
     livelocks = int((results.column("hang_livelock") > 0).sum())
     if livelocks:
-        found.append(Finding("note", "", f"In {livelocks} runs a wait counts as a livelock. {LIVELOCK}"))
+        found.append(Finding("note", "", f"In {plural(livelocks, 'run')} a wait counts as a livelock. {LIVELOCK}"))
     failed = int((~results.good).sum())
     if failed:
-        text = f"{failed} of {len(results.good)} cells failed and take no part in any number."
+        text = f"{failed} of {plural(len(results.good), 'cell')} failed; what failed takes no part in any number."
         found.append(Finding("note", "", text))
     check = results.axes.get("check")
     if check is not None:
         off = int((np.array([value is False for value in check.values], bool)[check.codes] & results.good).sum())
         if off:
-            found.append(Finding("note", "", f"In {off} runs the properties were not checked (check = false)."))
+            text = f"In {plural(off, 'run')} the properties were not checked (check = false)."
+            found.append(Finding("note", "", text))
     return found
 
 
 def listed(words: Sequence[str]) -> str:
     """Words as in a sentence: "a", "a and b", "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words))
-
-
-def plural(number: int, one: str, many: str) -> str:
-    """A number with its noun."""
-    return f"{number} {one if number == 1 else many}"

@@ -7,15 +7,17 @@ narrowed. A page without scripts shows one view at a time: its style sheet follo
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .aggregate import CLASSES, Z95, Cube, cube, hangs, ratio, stalled_runs, wilson
+from ultrafolio.nouns import plural
+
+from .aggregate import CLASSES, Cube, cube, hangs, rates, ratio, stalled_runs
 from .matrix import short_order
 from .note import merged_axes
+from .share import Share, mean_of_best, runs_of_each
 from .store import Array, Axis, Results
 from .style import CLASS_LETTER, duration
 
@@ -97,17 +99,13 @@ def first_screen(results: Results) -> First:
 
 def _sums(cells: Cube) -> dict[str, Array]:
     """What the views are made of, by the cube's cells."""
-    rate = cells.results.column("touches") / np.maximum(cells.results.column("sim_ns"), 1)
-    size = math.prod(cells.shape)
     names = ("touches", "sim_ns", "uv_ns", "io_ns", "io_done", "exports_collateral")
     sums = {name: cells.sum(name) for name in names}
     sums["stall"] = cells.sum("stall_ns") + cells.sum("open_stall_ns") + cells.sum("dropped_stall_ns")
     by_class = hangs(cells)
     sums |= {name: by_class[..., number] for number, name in enumerate(CLASSES)}
-    sums |= {"runs": cells.runs(), "waited": stalled_runs(cells)}
-    for name, values in (("rate", rate), ("square", rate * rate)):
-        sums[name] = np.bincount(cells.place, weights=values, minlength=size).reshape(cells.shape)
-    return sums
+    sums["rate"], sums["square"] = rates(cells)
+    return sums | {"runs": cells.runs(), "waited": stalled_runs(cells)}
 
 
 def _narrow(values: Array, place: Sequence[int]) -> Array:
@@ -120,33 +118,33 @@ def _narrow(values: Array, place: Sequence[int]) -> Array:
 def _view(place: tuple[int, ...], filters: Sequence[Axis], cells: Cube, sums: dict[str, Array]) -> View:
     policies = [str(policy) for policy in cells.axes[-2].values]
     by_class = np.stack([sums[name] for name in CLASSES], axis=-1)
+    counts = sums["runs"][sums["runs"] > 0]
+    differ = bool(counts.min() != counts.max())
     rows = [
         (
             policy,
             [
-                matrix_cell(int(sums["runs"][i, j]), by_class[i, j].tolist(), int(sums["waited"][i, j]))
+                matrix_cell(int(sums["runs"][i, j]), by_class[i, j].tolist(), int(sums["waited"][i, j]), differ)
                 for j in range(cells.shape[-1])
             ],
         )
         for i, policy in enumerate(policies)
     ]
     parts = [f"{axis.name} {axis.values[choice - 1]}" for axis, choice in zip(filters, place, strict=True) if choice]
-    counts = sums["runs"][sums["runs"] > 0]
-    each = " to ".join(str(n) for n in sorted({int(counts.min()), int(counts.max())}))
-    return View(place, ", ".join(parts) or "all runs", each, rows, _costs(policies, sums))
+    return View(place, ", ".join(parts) or "all runs", runs_of_each(sums["runs"]), rows, _costs(policies, sums))
 
 
-def matrix_cell(runs: int, by_class: Sequence[int], waited: int) -> Cell:
-    """A cell of the matrix: "P 22" over "14–32" are permanent hangs in 22 %, with the 95 % Wilson interval."""
-    hung = sum(by_class)
+def matrix_cell(runs: int, by_class: Sequence[int], waited: int, of: bool = False) -> Cell:
+    """A cell of the matrix: "P 22" over "14–32" are permanent hangs in 22 %, with the 95 % Wilson interval; `of`: with
+    the number of runs, which differs from cell to cell."""
     if runs == 0:
         return Cell("", "", "not swept", "empty")
-    low, high = wilson(hung, runs)
+    hung = Share(sum(by_class), runs)
     letters = "".join(CLASS_LETTER[name] for name, count in zip(CLASSES, by_class, strict=True) if count)
     kind = next((name for name, count in zip(CLASSES, by_class, strict=True) if count), "waited" if waited else "quiet")
-    bounds = f"{100 * low:.0f}–{100 * high:.0f}"
-    told = f"{hung} of {runs} runs hung; 95 % interval {bounds} %"
-    return Cell(f"{letters or ('t' if waited else '·')} {100 * hung / runs:.0f}", bounds, told, kind)
+    told = f"{hung.count} of {plural(runs, 'run')} hung; 95 % interval {hung.bounds} %"
+    bounds = f"{hung.bounds} of {runs}" if of else hung.bounds
+    return Cell(f"{letters or ('t' if waited else '·')} {hung.percent}", bounds, told, kind)
 
 
 def _costs(policies: Sequence[str], sums: dict[str, Array]) -> list[list[str]]:
@@ -159,17 +157,14 @@ def _costs(policies: Sequence[str], sums: dict[str, Array]) -> list[list[str]]:
     for i, policy in enumerate(policies):
         if not total["runs"][i]:
             continue
-        known = np.flatnonzero(np.isfinite(relative[i]))
-        mean = float(relative[i][known].mean()) if len(known) else math.nan
-        half = half_width(sums["runs"][i][known], sums["rate"][i][known], sums["square"][i][known], best[known])
-        interval = f"{max(0.0, mean - half):.1f}–{mean + half:.1f}" if math.isfinite(half) else "–"
+        mean = mean_of_best(relative[i], sums["runs"][i], sums["rate"][i], sums["square"][i], best)
         touches = int(total["touches"][i])
         rows.append(
             [
                 policy,
-                f"{mean:.1f}" if math.isfinite(mean) else "–",
-                interval,
-                str(int(total["runs"][i])),
+                mean.percent,
+                mean.bounds,
+                str(mean.runs),
                 _time(total["uv_ns"][i], touches),
                 _time(total["stall"][i], touches),
                 _time(total["io_ns"][i], total["io_done"][i]),
@@ -177,17 +172,6 @@ def _costs(policies: Sequence[str], sums: dict[str, Array]) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def half_width(runs: Array, total: Array, squares: Array, best: Array) -> float:
-    """Half of the 95 % interval of the mean over the orders of 100 x rate / best, each order's runs a sample.
-
-    `total` and `squares` are the sums of the runs' rates and of their squares. NaN where an order has one run only.
-    """
-    if not len(runs) or (runs < 2).any():
-        return math.nan
-    spread = np.maximum(squares - total * total / runs, 0) / (runs - 1)
-    return float(100 * Z95 * math.sqrt(float((spread / runs / (best * best)).sum())) / len(runs))
 
 
 def _time(ns: Array, count: Array | int) -> str:

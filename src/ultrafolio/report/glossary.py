@@ -1,4 +1,4 @@
-"""What the names in a report mean: its axes, workloads, policies and cost profiles, so that the file stands alone."""
+"""The meanings of a report's axes, workloads, policies and cost profiles, so that its file is self-contained."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def workloads(results: Results) -> Table:
 
 
 def policies(results: Results) -> Table:
-    """Every policy: where it comes from, and every choice it makes."""
+    """Every policy: its source, and all its choices."""
     tables = results.document.get("policy", {})
     rows = []
     for value in results.policy.values:
@@ -64,7 +64,7 @@ def policies(results: Results) -> Table:
 
 
 def costs(results: Results) -> Table:
-    """Every cost profile: what it sets, in ns, with the meaning; the default of each cost where it has none."""
+    """Every cost profile: each cost in ns (its own or the default), with the meaning."""
     axis = results.axes.get("costs")
     tables = results.document.get("costs", {})
     defaults = {name: ns for name, (ns, _) in DEFAULTS.items()}

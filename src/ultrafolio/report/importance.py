@@ -1,10 +1,13 @@
-"""How much each axis decides: the least and the most of hung runs over its values, and the variance it explains."""
+"""The effect of each axis on hangs: least and most hung runs over its values, and the explained variance."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .aggregate import CLASSES, axis_of, wilson, worst_class
+from ultrafolio.nouns import plural
+
+from .aggregate import CLASSES, axis_of, worst_class
+from .share import Share
 from .store import Array, Results
 from .tables import Table
 
@@ -34,24 +37,19 @@ def importance_table(results: Results) -> Table:
         sums = np.bincount(codes, weights=hung, minlength=len(axis.values))
         shares = sums[swept] / counts[swept]
         ends = [
-            _told(axis.values[n], int(sums[n]), int(counts[n]))
+            f"{axis.values[n]}: {Share(int(sums[n]), int(counts[n]))}"
             for n in (swept[shares.argmin()], swept[shares.argmax()])
         ]
         parts = explained_variance(codes, hung), explained_variance(codes, rate)
         found.append((-np.nan_to_num(parts[0]), [name, str(len(swept)), *ends, *map(_part, parts)]))
     rows = [row for _, row in sorted(found, key=lambda item: item[0])]
     caption = (
-        f"How much each axis decides, over {len(hung)} runs. The fewest and the most hung runs over the axis's values, "
-        "with the 95 % Wilson interval; and the part, 0 to 1, of the variance between runs that the axis alone "
-        "explains. Axes that act together explain more than the sum of their parts."
+        f"How much each axis decides, over {plural(len(hung), 'run')}. The fewest and the most hung runs over the "
+        "axis's values, with the 95 % Wilson interval; and the part, 0 to 1, of the variance between runs that the "
+        "axis alone explains. Axes that act together explain more than the sum of their parts."
     )
     columns = ["axis", "values", "fewest hung", "most hung", "part of hangs", "part of throughput"]
     return Table("importance-table", caption, columns, rows)
-
-
-def _told(value: object, hung: int, runs: int) -> str:
-    low, high = wilson(hung, runs)
-    return f"{value}: {hung}/{runs} ({100 * low:.1f}–{100 * high:.1f} %)"
 
 
 def _part(value: float) -> str:

@@ -1,4 +1,4 @@
-"""The first figure: policies by folio orders, in every cell the class of the hangs and how many runs hung."""
+"""The first figure: policies by folio orders, with the class of the hangs and the share of hung runs in each cell."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ultrafolio.nouns import plural
+
 from .aggregate import CLASSES, cube, hangs, stalled_runs, worst_class
 from .draw import Plot, drawing, pictures
 from .note import plot_note
 from .reproduce import pick
+from .share import Share, runs_of_each
 from .store import MIX, Array, Results, Scalar
 from .style import CLASS_FILL, CLASS_HATCH, CLASS_LETTER, STALLED, label
 
@@ -22,6 +25,8 @@ MEANING = {
 }
 EXAMPLE = np.array([1, 3, 2, 0])
 """Which class, by its number, makes the best example of a run: a permanent hang."""
+BOX = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+"""Behind the text of a cell."""
 ROW, COLUMN, LEFT = 0.30, 0.50, 1.75
 """Inches: a cell's height and width, and the room for the policies' names."""
 
@@ -52,12 +57,11 @@ def hang_matrix(results: Results, name: str, facet: str, title: str) -> Plot:
                 _cell(axes, i, at, int(count[number, i, j]), by_class[number, i, j], int(waited[number, i, j]))
         _legend(figure, height)
         svg, png = pictures(figure, plot_note(results, "policy", "order", *([facet] if len(facets) > 1 else [])))
-    runs = count[count > 0]
-    per_cell = " to ".join(str(n) for n in sorted({int(runs.min()), int(runs.max())})) if len(runs) else "0"
     caption = (
-        f"Letters: the class of the hangs; numbers: percent of the runs that hung ({per_cell} runs a cell; the table "
-        "has the intervals). The dark part of a cell is as high as that share. A run counts once, under its worst "
-        "class; the wait of an unshare for a device that pins its page is expected under every policy, not counted."
+        f"Letters: the class of the hangs; numbers: percent of the runs that hung ({runs_of_each(count)} a cell), and "
+        "below them the 95 % Wilson interval. The dark part of a cell is as high as that share. A run counts once, "
+        "under its worst class; the wait of an unshare for a device that pins its page is expected under every "
+        "policy, not counted."
     )
     return Plot(
         name,
@@ -75,7 +79,8 @@ def alt_text(policies: Sequence[Scalar], by_class: Array, runs: Array) -> str:
     parts = []
     for policy, counts, n in zip(policies, by_class.tolist(), runs.tolist(), strict=True):
         hung = [f"{count} {name}" for name, count in zip(CLASSES, counts, strict=True) if count]
-        parts.append(f"{policy}: {', '.join(hung)} of {n} runs" if hung else f"{policy}: none of {n} runs hung")
+        of = plural(n, "run")
+        parts.append(f"{policy}: {', '.join(hung)} of {of}" if hung else f"{policy}: none of {of} hung")
     return "Matrix of policies by folio orders. " + "; ".join(parts) + "."
 
 
@@ -101,7 +106,7 @@ def _frame(axes: Any, policies: Sequence[Scalar], orders: Sequence[Scalar], colu
 
 
 def _cell(axes: Any, i: int, j: int, runs: int, by_class: Array, waited: int) -> None:
-    """One cell: a bar of the share that hung, class on class from the bottom, and the text."""
+    """One cell: a stacked bar with the shares of hung runs by class, and the text."""
     from matplotlib.patches import Rectangle
 
     hung = int(by_class.sum())
@@ -124,21 +129,22 @@ def _cell(axes: Any, i: int, j: int, runs: int, by_class: Array, waited: int) ->
             )
     letters = "".join(CLASS_LETTER[name] for name, count in zip(CLASSES, by_class.tolist(), strict=True) if count)
     if hung:
-        text, weight, box = f"{letters} {100 * hung / runs:.0f}", "bold", True
+        share = Share(hung, runs)
+        text, weight, box = f"{letters} {share.percent}", "bold", True
+        axes.text(j + 0.5, i + 0.78, share.bounds, ha="center", va="center", fontsize=4.5, bbox=BOX)
     elif runs:
         text, weight, box = ("t" if waited else "·"), "normal", False
     else:
         text, weight, box = "", "normal", False
-    background = {"facecolor": "white", "edgecolor": "none", "pad": 1.1} if box else None
     axes.text(
         j + 0.5,
-        i + 0.52,
+        i + (0.36 if box else 0.52),
         text,
         ha="center",
         va="center",
         fontsize=7.5,
         fontweight=weight,
-        bbox=background,
+        bbox=BOX if box else None,
         color="black" if box else "#555555",
     )
 

@@ -1,6 +1,8 @@
-"""What stands above every figure: the plan's title, the number of runs, and the axes that the figure merges."""
+"""The line above every figure: the plan's title, the number of runs, and the axes that the figure merges."""
 
 from __future__ import annotations
+
+from ultrafolio.nouns import plural
 
 from .store import Results
 from .style import label
@@ -18,4 +20,4 @@ def merged_axes(results: Results, *shown: str) -> list[str]:
 def plot_note(results: Results, *shown: str) -> str:
     """The line above a figure that shows these axes."""
     merged = ", ".join(merged_axes(results, *shown)) or "none"
-    return f"{label(results.title, 80)}: {int(results.good.sum())} runs; axes merged: {merged}"
+    return f"{label(results.title, 80)}: {plural(int(results.good.sum()), 'run')}; axes merged: {merged}"

@@ -1,4 +1,4 @@
-"""The HTML file: sections of figures and tables, each with what it shows and the command that makes it again."""
+"""The HTML file: sections of figures and tables, each with an explanation and the command that makes it again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 
 from . import need_extra, tables
 from .charts import charts
@@ -41,8 +42,8 @@ class Section:
 def write_report(store: Path, out: Path | None = None) -> Path:
     """Write the report of a store to `out` (STORE/report.html) and its plots to STORE/plots; returns the former.
 
-    The same store gives the same bytes. InputError for what is no store or damaged, for a file that cannot be
-    written, and where the extra `report` is not installed; nothing is left half written.
+    The same store gives the same bytes. Files are replaced atomically. Raises InputError for a folder that is no store,
+    a damaged store, a file that cannot be written, or a missing extra `report`.
     """
     need_extra()
     results = Results(store)
@@ -101,7 +102,7 @@ def sections(results: Results, plots: Sequence[Plot]) -> list[Section]:
         tables.version_table(results),
     ]
     cells, failed = len(results.good), int((~results.good).sum())
-    text = f"{cells} cells, {failed} of them failed."
+    text = f"{plural(cells, 'cell')}, {failed} of them failed."
     made.append(section("swept", "What was swept, and on what", text, [], *(table for table in facts if table.rows)))
     return made
 
@@ -138,7 +139,7 @@ def _pixels(svg: str) -> int:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, whole or not at all."""
+    """Replace the file at `path` atomically."""
     partial = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from .store import Array, Results, Scalar
 
 
 def near(path: Path | str) -> str:
-    """A path as one would type it here: relative where it lies under the current folder."""
+    """A path for a command: relative if it is under the current folder."""
     absolute, here = os.path.abspath(path), os.getcwd()
     return os.path.relpath(absolute, here) if os.path.commonpath([absolute, here]) == here else absolute
 
@@ -44,7 +44,7 @@ def option(name: str, value: Scalar) -> list[str]:
 
 
 def pick(results: Results, weight: Array) -> int | None:
-    """The row, of all, of the good row with the largest weight; the lowest key of equals; None without good rows."""
+    """The row number of the good row with the largest weight; among equals that of the lowest key; None without one."""
     if not len(weight):
         return None
     return int(results.good.nonzero()[0][int(weight.argmax())])

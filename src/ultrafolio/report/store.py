@@ -1,6 +1,6 @@
-"""A sweep's store as the report reads it: rows as columns of numbers, axes in the plan's order, and where it came from.
+"""Read a sweep's store for the report: rows as columns of numbers, axes in the plan's order, and their sources.
 
-The store's layout is a file format, read here without the code that writes it: reports and sweeps are siblings.
+The store's layout is a file format, read here without the code of sweep/, on which report/ does not depend.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recorded input; the digest is that of the file the cells ran on, "" where the store does not tell."""
+    """A recorded input; the digest is that of the file the cells ran on, "" if the store lacks it."""
 
     path: str
     kind: str
@@ -59,7 +59,7 @@ class Recording:
 
 
 class Results:
-    """An opened store. Rows are cells; `good` are those that ran, and all measures are of those alone."""
+    """An opened store. Rows are cells; `good` are those that ran, and measures are only of these."""
 
     def __init__(self, folder: Path) -> None:
         """Raises InputError for a folder that is no store, holds no results, or is damaged."""
@@ -132,7 +132,7 @@ class Results:
         return {}
 
     def lists(self, name: str) -> Iterator[tuple[slice, Array, Array]]:
-        """A list column in parts: which of the good rows, the length of each one's list, and the lists end to end."""
+        """A list column in parts of (good rows, length of each row's list, concatenated lists)."""
         seen = done = 0
         try:
             with pq.ParquetFile(self._file, page_checksum_verification=True) as file:
@@ -256,7 +256,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    """The plan as a document; what is not a table where one belongs is left out. The plan only adds names to data."""
+    """The plan as a document, without values that should be tables and are not. It only adds names to the data."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
@@ -276,7 +276,7 @@ class _Config(msgspec.Struct):
 
 
 def _recorded(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
-    """(kind, (path, digest)) of the recordings in the configurations that the segments keep, as far as readable."""
+    """(kind, (path, digest)) of the recordings in the configurations in the segments; unreadable ones are left out."""
     decoder = msgspec.json.Decoder(_Config)
     for path in sorted((folder / "segments").glob("*.arrows")):
         try:

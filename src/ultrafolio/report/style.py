@@ -1,10 +1,11 @@
-"""How figures look: ten policies told apart by colour, marker and dash; classes by letter, hatch and grey level."""
+"""Styles of figures: colour, marker and dash for each of ten policies; letter, hatch and grey level for each class."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.model.policies import PRESETS
 
 from .store import MIX, Scalar
@@ -17,7 +18,7 @@ CLASS_LETTER = {"fatal": "F", "permanent": "P", "livelock": "L"}
 CLASS_FILL = {"fatal": "#1a1a1a", "permanent": "#D55E00", "livelock": "#8cc7ec"}
 CLASS_HATCH = {"fatal": "", "permanent": "///", "livelock": ".."}
 STALLED = "#f3eccb"
-"""Behind a cell whose runs stalled but never hung."""
+"""The background of a cell whose runs stalled and did not hang."""
 
 RC: dict[str, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "ultrafolio", "font.family": "sans-serif", "font.size": 9,
@@ -57,7 +58,7 @@ def luminance(parts: Sequence[float]) -> float:
 
 
 def label(value: Scalar, limit: int = 36) -> str:
-    """A name as a figure shows it: printable, of bounded length."""
+    """A name for a figure: printable, of bounded length."""
     text = "".join(char if char.isprintable() else "?" for char in str(value))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -66,7 +67,7 @@ def order_label(order: Scalar) -> str:
     """A folio order with its size, in two lines."""
     if order == MIX or not isinstance(order, int):
         return f"{order}\n(recorded)" if order == MIX else str(order)
-    return f"{order}\n{size(4096 << order)}"
+    return f"{order}\n{size(PAGE_SIZE << order)}"
 
 
 def size(value: int) -> str:

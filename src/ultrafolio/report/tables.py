@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.nouns import plural
 
-from .aggregate import CLASSES, cube, first_hangs, hangs, quantile, wilson
+from .aggregate import CLASSES, cube, first_hangs, hangs, quantile
 from .charts import CAUSES
 from .costs import break_even, costs
 from .findings import violations
+from .share import Share
 from .store import Results, Scalar
 from .style import CLASS_LETTER, duration, order_label
 
@@ -49,7 +51,7 @@ def hang_table(results: Results) -> Table:
         rows.append(row)
     caption = (
         "Runs that hung, of all runs: class (F fatal, P permanent, L livelock), count, and the 95 % Wilson interval "
-        "of the probability in percent. Workloads, placements and seeds of the plan are pooled, so the interval is "
+        "of the probability. Workloads, placements and seeds of the plan are pooled, so the interval is "
         "that of this mixture."
     )
     return Table("hang-table", caption, ["policy", *(f"order {order_words(o)}" for o in cells.axes[1].values)], rows)
@@ -59,9 +61,8 @@ def probability(runs: int, by_class: Sequence[int]) -> str:
     """One cell of the hang table."""
     if runs == 0:
         return ""
-    low, high = wilson(sum(by_class), runs)
     letters = "".join(CLASS_LETTER[name] for name, count in zip(CLASSES, by_class, strict=True) if count)
-    return f"{letters} {sum(by_class)}/{runs} ({100 * low:.0f}–{100 * high:.0f})".strip()
+    return f"{letters} {Share(sum(by_class), runs)}".strip()
 
 
 def first_hang_table(results: Results) -> Table:
@@ -121,9 +122,10 @@ def cost_table(results: Results) -> Table:
         rows.append(
             [
                 str(cost.policy),
-                number(cost.throughput, "%"),
-                number(cost.worst, "%"),
+                str(cost.throughput),
+                str(cost.worst),
                 order_words(cost.worst_order),
+                str(cost.throughput.runs),
                 time(cost.uv),
                 number(cost.uv_ratio, "×"),
                 time(cost.stall),
@@ -133,7 +135,8 @@ def cost_table(results: Results) -> Table:
             ]
         )
     caption = (
-        "Costs per policy. Throughput is relative to the best policy at the same order, averaged over the orders; "
+        "Costs per policy. Throughput is relative to the best policy at the same order, averaged over the orders, with "
+        "its 95 % interval; at worst: at the order at which it is lowest; "
         "ultravisor and stall time are per guest touch; collateral exports per millisecond of guest time."
     )
     columns = [
@@ -141,6 +144,7 @@ def cost_table(results: Results) -> Table:
         "throughput",
         "at worst",
         "at order",
+        "runs",
         "ultravisor",
         "× least",
         "stall",
@@ -192,7 +196,7 @@ def property_table(results: Results) -> Table:
     for index in range(1, len(PROPERTIES)):
         events = cells.total(broken[:, index - 1]).tolist()
         runs = cells.total((broken[:, index - 1] > 0).astype(np.int64)).tolist()
-        counts = [f"{n} in {m} runs" if n else "0" for n, m in zip(events, runs, strict=True)]
+        counts = [f"{n} in {plural(m, 'run')}" if n else "0" for n, m in zip(events, runs, strict=True)]
         rows.append([str(index), PROPERTIES[index], *counts])
     return Table(
         "property-table",
@@ -214,7 +218,7 @@ def time(ns: float) -> str:
 
 
 def axis_table(results: Results) -> Table:
-    """What was swept."""
+    """The axes of the plan with their values."""
     rows = []
     for name, axis in results.axes.items():
         values = [str(value) for value in axis.values]
@@ -247,7 +251,7 @@ def input_table(results: Results) -> Table:
 
 
 def version_table(results: Results) -> Table:
-    """Where the numbers come from."""
+    """The versions and digests behind the numbers."""
     from ultrafolio.version import __version__
 
     rows = [

@@ -12,18 +12,20 @@ from rich.text import Text
 
 from ultrafolio import screen
 
-from .aggregate import CLASSES, cube, hangs, stalled_runs
+from .aggregate import cube, hangs, stalled_runs
 from .costs import Cost, costs
 from .findings import LIVELOCK, answer
-from .store import Array, Results
-from .style import CLASS_LETTER, label
+from .first import matrix_cell
+from .share import runs_of_each
+from .store import Results
+from .style import label
 from .tables import number, time
 
 STYLE = {"fatal": "bold red", "permanent": "bold yellow", "livelock": "bold cyan"}
 
 
 def terminal_table(store: Path) -> RenderableType:
-    """What a store found, for a terminal: the matrix of hangs, a line of costs per policy, the headline."""
+    """The results of a store for a terminal: the matrix of hangs, a line of costs for each policy, the headline."""
     results = Results(store)
     found = answer(results)
     text = Text("\n".join(part for part in (found.best, found.headline) if part), style="bold")
@@ -37,7 +39,7 @@ def show(store: Path) -> None:
 
 
 def matrix(results: Results) -> Table:
-    """Policies by folio orders: "P56" is a permanent hang in 56 % of the runs, "t" a wait that ended."""
+    """Policies by folio orders: "P 56" is a permanent hang in 56 % of the runs, "t" a wait that ended."""
     cells = cube(results, "policy", "order")
     runs, by_class, waited = cells.runs(), hangs(cells), stalled_runs(cells)
     shown = Table(
@@ -45,48 +47,39 @@ def matrix(results: Results) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         caption=(
-            f"columns: folio order; numbers: percent of the runs that hung ({_each(runs)} a cell; intervals: --json). "
-            "F fatal, P permanent, L livelock; t: waits that ended; ·: no wait at all"
+            f"columns: folio order; numbers: percent of the runs that hung ({runs_of_each(runs)} a cell), below the "
+            "95 % Wilson interval. F fatal, P permanent, L livelock; t: waits that ended; ·: no wait at all"
         ),
     )
     shown.add_column("policy", no_wrap=True)
     for order in cells.axes[1].values:
         shown.add_column(str(order), no_wrap=True)
+    differ = len({int(n) for n in runs[runs > 0]}) > 1
     for i, policy in enumerate(cells.axes[0].values):
-        row = [word(int(runs[i, j]), by_class[i, j].tolist(), int(waited[i, j])) for j in range(cells.shape[1])]
+        row = [word(int(runs[i, j]), by_class[i, j].tolist(), int(waited[i, j]), differ) for j in range(cells.shape[1])]
         shown.add_row(Text(label(policy, 24)), *row)
     return shown
 
 
-def word(runs: int, by_class: Sequence[int], waited: int) -> Text:
-    """One cell of the matrix."""
-    hung = sum(by_class)
-    if runs == 0:
-        return Text("")
-    if hung == 0:
-        return Text("t" if waited else "·", style="dim")
-    names = [name for name, count in zip(CLASSES, by_class, strict=True) if count]
-    letters = "".join(CLASS_LETTER[name] for name in names)
-    return Text(f"{letters}{100 * hung / runs:.0f}", style=STYLE[names[0]])
-
-
-def _each(runs: Array) -> str:
-    """How many runs a cell has, in words."""
-    counts = sorted({int(runs[runs > 0].min()), int(runs.max())}) if (runs > 0).any() else [0]
-    return " to ".join(map(str, counts)) + " runs"
+def word(runs: int, by_class: Sequence[int], waited: int, of: bool = False) -> Text:
+    """One cell of the matrix, as the report has it."""
+    cell = matrix_cell(runs, by_class, waited, of)
+    return Text(f"{cell.text}\n{cell.bounds}".rstrip(), style=STYLE.get(cell.kind, "dim"))
 
 
 def cost_lines(made: Sequence[Cost]) -> Table:
     """A line of costs for each policy."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    columns = ("throughput", "uv/touch", "stall/touch", "I/O", "collateral/ms")
+    columns = ("throughput", "95 %", "runs", "uv/touch", "stall/touch", "I/O", "collateral/ms")
     shown.add_column("cost", no_wrap=True)
     for name in columns:
         shown.add_column(name, justify="right", no_wrap=True)
     for cost in made:
         shown.add_row(
             Text(label(cost.policy, 24)),
-            number(cost.throughput, "%"),
+            f"{cost.throughput.percent} %",
+            cost.throughput.bounds,
+            str(cost.throughput.runs),
             time(cost.uv),
             time(cost.stall),
             time(cost.io[0]),

@@ -1,1 +1,1 @@
-"""Talking to the services: generated messages, control blocks, errors and the client."""
+"""The client side of the services: generated messages, errors, channel."""

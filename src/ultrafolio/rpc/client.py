@@ -1,13 +1,12 @@
-"""The client's channel: deadlines always set, retries where they are safe, errors that can be read.
+"""The client's channel: a deadline for every call, retries that are safe, errors in words.
 
     with connect("127.0.0.1:50051", "lab", server="host") as channel:
         host = host_mm_pb2_grpc.HostMmServiceStub(channel)
         answer = host.Explain(host_mm_pb2.ExplainRequest(group="g"), timeout=2)
 
-A channel of `connect` is a grpc.Channel for any generated stub. Every call gets a deadline (the caller's `timeout`,
-else the channel's), the caller's role and a request id; a failed call raises rpc.errors.StatusError, which is an
-InputError, instead of grpc.RpcError. `future()` calls are for pipelining: their `result()` raises the bare error;
-`errors.from_call` reads it.
+`connect` returns a grpc.Channel for any generated stub. Every call gets a deadline (the caller's `timeout`, else the
+channel's), the caller's role and a request id. A failed call raises rpc.errors.StatusError, an InputError, instead of
+grpc.RpcError. `result()` of a `future()` raises the bare grpc.RpcError; `errors.from_call` converts it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ ROLE_KEY = "ultrafolio-role"
 REQUEST_KEY = "ultrafolio-request-id"
 TIMEOUT_S = 30.0
 MESSAGE_MIB = 16
-# our mutating calls carry a request id and are answered once, so a call that may or may not have arrived is sent again
+# mutating calls have a request id and run once, so a call that may have arrived can be repeated
 RETRY = {
     "maxAttempts": 5, "initialBackoff": "0.1s", "maxBackoff": "2s", "backoffMultiplier": 2.5,
     "retryableStatusCodes": ["UNAVAILABLE"],
@@ -43,7 +42,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The PEM files of one role: the authority that signed everybody, this role's certificate and its key."""
+    """The PEM files of one role: the certificate authority's certificate, the role's certificate and key."""
 
     authority: bytes
     certificate: bytes
@@ -51,7 +50,7 @@ class Tls:
 
     @classmethod
     def read(cls, folder: str | Path, name: str) -> Tls:
-        """`ca.crt`, `NAME.crt`, `NAME.key` of a folder that launcher.certificates made. InputError: one is missing."""
+        """Read `ca.crt`, `NAME.crt`, `NAME.key` from a folder of launcher.certificates. InputError: one is missing."""
         files = [Path(folder) / file for file in ("ca.crt", f"{name}.crt", f"{name}.key")]
         try:
             return cls(*(file.read_bytes() for file in files))
@@ -66,12 +65,12 @@ class Tls:
 
 
 def request_id() -> str:
-    """A fresh request id: 122 bits of the operating system's randomness."""
+    """Returns a fresh request id: 122 random bits of the operating system."""
     return str(uuid.uuid4())
 
 
 def stamp(request: M, identifier: str | None = None) -> M:
-    """`request` with its field request_id set, fresh unless given. The same id again gets the same answer."""
+    """Set the field request_id, by default to a fresh id. Returns `request`. A repeated id gets the first answer."""
     request.request_id = identifier or request_id()  # type: ignore[attr-defined]
     return request
 
@@ -87,14 +86,14 @@ def connect(
     metadata: Callable[[], Pairs] | None = None,
     retry: bool = True,
 ) -> Channel:
-    """A channel to the service at `address` ("host:port"); nothing is sent before the first call.
+    """Returns a channel to the service at `address` ("host:port"). It connects at the first call.
 
     role      of the caller: "host", "guest", "guest:VM", "ultravisor", "lab", "device"
-    tls       certificates; None: no TLS, and the service takes `role` at its word
+    tls       certificates; None: no TLS, and the service does not verify `role`
     server    role that the service must prove with its certificate, e.g. "ultravisor"; only with `tls`
-    metadata  called for each call: further pairs to send with it (trace context)
-    retry     send a call again, up to 4 times, that met UNAVAILABLE
-    InputError: `address` is not host:port, or `role` cannot be sent.
+    metadata  called for each call: returns further metadata (trace context)
+    retry     repeat a call that failed with UNAVAILABLE, up to 4 times
+    Raises InputError if `address` is not host:port, or `role` cannot be sent.
     """
     host, colon, port = address.rpartition(":")
     if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
@@ -112,7 +111,7 @@ def connect(
         ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": RETRY}]})),
         ("grpc.max_receive_message_length", message_mib << 20),
         ("grpc.max_send_message_length", message_mib << 20),
-        # a restarted service is found again within a second, not within two minutes
+        # reconnect to a restarted service within a second; gRPC's default is two minutes
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
@@ -128,12 +127,12 @@ def connect(
 
 
 def server_name(role: str) -> str:
-    """The DNS name in the certificate of a service of this role, by which a client makes sure of it."""
+    """Returns the DNS name in the certificate of a service of this role, which a client verifies."""
     return f"{role}.ultrafolio"
 
 
 class Channel(grpc.Channel):
-    """A grpc.Channel whose calls have the defaults and the errors of this module."""
+    """A grpc.Channel with the defaults and errors of this module."""
 
     def __init__(
         self, raw: grpc.Channel, address: str, role: str, timeout_s: float, metadata: Callable[[], Pairs] | None
@@ -143,7 +142,7 @@ class Channel(grpc.Channel):
         self._more = metadata
 
     def pairs(self, request: Any) -> Pairs:
-        """The metadata of a call: role, a request id where the request has none itself, and what the caller adds."""
+        """Returns the metadata of a call: role, a request id if the request has none, and the caller's pairs."""
         pairs = self._role
         if not getattr(request, "request_id", ""):
             pairs = (*pairs, (REQUEST_KEY, request_id()))
@@ -221,7 +220,7 @@ class _Stream(_Call):
 
 
 class Responses:
-    """The responses of a streaming call, in order; `cancel()` ends it. Everything else is grpc.Call's."""
+    """The responses of a streaming call, in order. `cancel()` ends it; other attributes are grpc.Call's."""
 
     def __init__(self, call: _Stream, raw: Any) -> None:
         self._call, self._raw = call, raw

@@ -1,4 +1,4 @@
-"""A client's way to a whole cluster: its services, folio groups laid out from scenarios, steps one at a time.
+"""Client of a whole cluster: channels to its services, layout of folio groups, single steps.
 
 with Cluster.at(where) as cluster:          # the JSON line that `python -m services --json` prints
     cluster.lay_out("mine", system, "title")
@@ -19,6 +19,7 @@ from ultrafolio.model.layout import EXPORTED, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.roles import PARTS
 from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta, join, split
 from ultrafolio.state.turn import Done
 
@@ -34,15 +35,13 @@ from .v1 import (
     ultravisor_pb2_grpc,
 )
 
-ROLES = {"ultravisor": "ultravisor", "host_mm": "host", "guest": "guest"}
+ROLES = {role.service: role.name for role in PARTS}
 
 
 class Cluster:
-    """addresses: host:port of ultravisor, host_mm, guest;  redis: URL with all rights, to look at whole states.
+    """addresses: host:port of ultravisor, host_mm, guest and optionally lab;  redis: URL with all rights, for `state`.
 
-    lab: the laboratory, where the addresses have one.
-
-    role: who the client says it is; the laboratory may lay out groups and drive guests
+    role: the client's role; `lab` may lay out groups and give orders to guests
     """
 
     def __init__(
@@ -61,17 +60,17 @@ class Cluster:
 
     @classmethod
     def at(cls, where: Mapping[str, Any], *, role: str = "lab") -> Cluster:
-        """The cluster that `python -m services --json` says it started."""
+        """Returns the client for the JSON object that `python -m services --json` prints."""
         addresses = {part["service"]: part["address"] for part in reversed(where["services"])}
         tls = Tls.read(Path(where["tls"]), role) if where.get("tls") else None
         return cls(addresses, where.get("redis", ""), tls=tls, role=role)
 
     def lay_out(self, group: str, system: System, title: str = "") -> int:
-        """Make a folio group in the system's initial state, in every service; absolute address of its page 0."""
+        """Lay out a folio group in the system's initial state, in every service. Returns the address of its page 0."""
         return self.lay_out_state(group, system.state, system.choices, title)
 
     def lay_out_state(self, group: str, state: State, choices: list[list[tuple[int, int]]], title: str = "") -> int:
-        """Make a folio group in any state. InputError if there is one of that name."""
+        """As `lay_out`, for any state and the actors' choices. Raises InputError if the name is used."""
         meta = Meta(state.cfg, state.who, len(state.vm), choices, 0, title)
         parts = split(state)
         mine = {role: {name: parts[name] for name in MAY_WRITE[role] if name in parts} for role in ("host", "guest")}
@@ -87,7 +86,7 @@ class Cluster:
         return int(made.origin)
 
     def step(self, group: str, pc: int, actor: int, op: int = 0, page: int = 0) -> Done:
-        """One step of an actor that stands at rule `pc`, by the service that runs the rule."""
+        """Take one step of an actor whose next rule is `pc`, in the service that runs that rule."""
         identifier = request_id()
         if RULES[pc].actor in ("host", "fault"):
             asked = host_mm_pb2.HostMmServiceStepRequest(
@@ -98,7 +97,7 @@ class Cluster:
         return step_from(self.guest.Step(wanted).step)
 
     def state(self, group: str) -> State:
-        """The present state of a group, of all parts. InputError without the rights to see it, or the group."""
+        """Returns a group's present state, all sections. Raises InputError if it is not readable or absent."""
         if self.store is None:
             raise InputError(
                 "state of a group",

@@ -1,8 +1,8 @@
-"""Errors on the wire: an InputError becomes a gRPC status with google.rpc.ErrorInfo, and comes back as one.
+"""Errors on the wire: converts an InputError to a gRPC status with google.rpc.ErrorInfo, and back.
 
-The five parts of the error travel as ErrorInfo metadata (what, value, allowed, cause, then) under the domain
-"ultrafolio"; ErrorInfo.reason is a constant that programs may compare. A part longer than PART_BYTES is cut, so that a
-status always fits the 8 KiB that HTTP/2 peers accept as trailers.
+ErrorInfo.metadata has the five parts of the error (what, value, allowed, cause, then), under the domain "ultrafolio";
+ErrorInfo.reason is a constant that programs may compare. Parts are cut to PART_BYTES, so that a status fits the 8 KiB
+of trailers that HTTP/2 peers accept.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _START = "python -m services"
 
 
 class StatusError(InputError):
-    """An InputError with the gRPC status code and the reason under which it travels.
+    """An InputError with a gRPC status code and a reason.
 
     code    a grpc.StatusCode other than OK
-    reason  UPPER_SNAKE_CASE, one per kind of mistake: the part that a program may compare
+    reason  UPPER_SNAKE_CASE, one per kind of mistake, for programs to compare
     """
 
     def __init__(
@@ -53,7 +53,7 @@ def _rebuild(
 
 
 def to_status(error: InputError) -> grpc.Status:
-    """The status of an error: INVALID_ARGUMENT and BAD_INPUT, unless it is a StatusError and says otherwise."""
+    """Returns the status of an error: that of a StatusError, otherwise INVALID_ARGUMENT with reason BAD_INPUT."""
     code = error.code if isinstance(error, StatusError) else grpc.StatusCode.INVALID_ARGUMENT
     reason = error.reason if isinstance(error, StatusError) else BAD_INPUT
     value = "" if error.value is None else error.value if isinstance(error.value, str) else repr(error.value)
@@ -70,7 +70,7 @@ def to_status(error: InputError) -> grpc.Status:
 
 
 def from_call(error: grpc.RpcError, address: str, method: str = "") -> StatusError:
-    """What a failed call means for its caller: the service's own error, or what the bare status says of `address`."""
+    """Returns the error of a failed call: the service's own, or one made from the bare status and `address`."""
     info = _info(error)
     if info is not None:
         parts = {name: info.metadata.get(name, "") for name in _PARTS}

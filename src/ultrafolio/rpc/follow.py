@@ -1,8 +1,7 @@
-"""A cell on the live cluster: the steps that the simulator takes, taken by the services, and where the two differ.
+"""Replays a cell of the simulator on the live cluster, and reports the first difference.
 
-The simulator decides who does what and when; a cluster has no simulated time. So the cell is simulated by the plain
-interpreter, which notes every step, and the services take the same steps in the same order. What they answer, and the
-state that they end in, must be the same.
+The simulator decides the order of steps; a cluster has no simulated time. So the plain interpreter simulates the cell
+and records every step; the services take the same steps in the same order. Outcomes and final state must be equal.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _CHUNK = 1 << 40
 
 
 class Step(NamedTuple):
-    """One step of the simulator: thread `actor` ran the rule it was at, with its choice."""
+    """One step of the simulator: thread `actor` ran its present rule, with its choice."""
 
     actor: int
     op: int
@@ -36,14 +35,14 @@ class Step(NamedTuple):
 
 
 class Followed(NamedTuple):
-    """steps: how many the cluster took the same way;  differs: the first difference in words, or ""."""
+    """steps: number of equal steps;  differs: the first difference in words, or ""."""
 
     steps: int
     differs: str
 
 
 def follow(cluster: Cluster, settings: Mapping[str, Any], base: Path, *, most: int) -> Followed:
-    """Run a configuration of sim.config on the cluster, up to `most` steps. InputError: too large for a group."""
+    """Replay a configuration of sim.config on the cluster, up to `most` steps. InputError: too large for a group."""
     start, steps = recorded(settings, base)
     if len(start.mm) > LARGEST_GROUP:
         raise InputError(
@@ -68,14 +67,14 @@ def follow(cluster: Cluster, settings: Mapping[str, Any], base: Path, *, most: i
 
 
 def recorded(settings: Mapping[str, Any], base: Path) -> tuple[State, list[Step]]:
-    """The state in which a configuration starts, and every step that the simulator takes, by the plain interpreter."""
+    """Returns the initial state of a configuration and every step of the simulator, run by the plain interpreter."""
     state, around = build.build(dict(settings), base)
     start, steps = copy(state), []
     simulate: Any = load.interpreted()
     space = simulate.__globals__
     step = space["step"]
 
-    def noting(s: Any, t: int, op: int, page: int) -> int:
+    def noting(s: State, t: int, op: int, page: int) -> int:
         outcome = int(step(s, t, op, page))
         if outcome > 0:
             steps.append(Step(t, op, page, outcome))
@@ -87,7 +86,7 @@ def recorded(settings: Mapping[str, Any], base: Path) -> tuple[State, list[Step]
 
 
 def _difference(simulated: State, seen: State) -> str:
-    """Where two states differ, or ""."""
+    """Returns the first difference of two states, or ""."""
     for name in OWNERS:
         left, right = getattr(simulated, name), getattr(seen, name)
         wrong = np.flatnonzero(left != right)

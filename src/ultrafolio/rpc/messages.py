@@ -1,4 +1,4 @@
-"""Between messages and the records they stand for."""
+"""Converts between protobuf messages and the package's records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .v1 import common_pb2 as pb
 
 
 def meta_to(meta: Meta) -> pb.Meta:
-    """The message of a group's constants."""
+    """Returns the message of a group's constants."""
     choices = [pb.Choices(ops=[op for op, _ in some], pages=[page for _, page in some]) for some in meta.choices]
     return pb.Meta(
         cfg=meta.cfg.tobytes(),
@@ -27,7 +27,7 @@ def meta_to(meta: Meta) -> pb.Meta:
 
 
 def meta_from(message: pb.Meta) -> Meta:
-    """A group's constants. ValueError where their bytes are not whole records."""
+    """Returns a group's constants. Raises ValueError if their bytes are not whole records."""
     choices = [list(zip(some.ops, some.pages, strict=True)) for some in message.choices]
     return Meta(
         np.frombuffer(message.cfg, CFG),
@@ -40,16 +40,16 @@ def meta_from(message: pb.Meta) -> Meta:
 
 
 def step_to(done: Done) -> pb.Step:
-    """The message of a step taken or refused."""
+    """Returns the message of a step taken or refused."""
     return pb.Step(actor=done.actor, rule=done.pc, name=done.name, outcome=done.outcome, word=done.word)
 
 
 def step_from(message: pb.Step) -> Done:
-    """The step in a message."""
+    """Returns the step in a message."""
     return Done(message.actor, message.rule, message.outcome)
 
 
 def laboratory_handle(group: str, vm: int) -> int:
-    """Handle of virtual machine `vm` in a group that was laid out in a given state, without a boot: 64 bits, known to
-    both sides. A booted guest's handle comes from the ultravisor."""
+    """Returns the handle of virtual machine `vm` in a group laid out without a boot: 64 bits that host and ultravisor
+    compute alike. The ultravisor makes the handle of a booted guest."""
     return int.from_bytes(hashlib.blake2b(f"{group}/{vm}".encode(), digest_size=8).digest(), "big")

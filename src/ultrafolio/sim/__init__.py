@@ -1,1 +1,1 @@
-"""The rules in time: costs, workloads, wait-for graph, measures."""
+"""The simulator: the rules with costs in time, workloads, wait queues and measures."""

@@ -1,4 +1,4 @@
-"""From a configuration to a state and a world that the event loop can run."""
+"""Build the initial state and world of a configuration or a scenario for the event loop."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _orders(path: Path, digest: str) -> dict[int, int]:
 
 
 def _recorded(load: Callable[[Path, str], Any], recording: tuple[str, str], base: Path) -> Any:
-    """What `load` reads of a recording, which stands in the configuration as path and digest."""
+    """`load` of a recording, which the configuration holds as path and digest."""
     name, digest = recording
     path = named(base, name)
     with reading(path, name):
@@ -54,11 +54,11 @@ def _recorded(load: Callable[[Path, str], Any], recording: tuple[str, str], base
 
 
 class Layout:
-    """Where a guest's memory lies: folio orders page by page, private pages, and the slots of the shared ones.
+    """The layout of a guest's memory: the folio order of each page, private pages, and slots of shared pages.
 
     pages   pages per guest, a multiple of the largest folio
     orders  order of the folio of every page (all guests alike)
-    touched pages that vCPUs touch: with aligned placement the shared folios are left out
+    touched pages that vCPUs touch: with aligned placement without the shared folios
     disks   first page of each bounce slot;  rings: first page of each ring
     """
 
@@ -94,7 +94,7 @@ class Layout:
 
 
 def _fill(distribution: dict[int, int], pages: int, rng: np.random.Generator) -> Array:
-    """Folio order of every page: folios drawn by their number, laid out naturally aligned."""
+    """The folio order of every page: folios drawn with the weights of `distribution`, naturally aligned."""
     if len(distribution) == 1:
         return np.full(pages, next(iter(distribution)), np.uint8)
     names = sorted(distribution)
@@ -111,7 +111,7 @@ def _fill(distribution: dict[int, int], pages: int, rng: np.random.Generator) ->
 
 
 def _place(placement: str, pages: int, private: int, sizes: list[int], rng: np.random.Generator) -> Array:
-    """First page of each shared run: in folios of their own, in one run, or scattered without overlap."""
+    """The first page of each shared slot: in folios of their own, in one run, or scattered without overlap."""
     if placement != "scattered":
         total = sum(sizes)
         start = private if placement == "aligned" else int(rng.integers(0, pages - total + 1))
@@ -152,8 +152,8 @@ def _actors(load: dict[str, Any]) -> list[tuple[int, int]]:
 def build(config: dict[str, Any], base: Path, *, trace: int = 0) -> tuple[State, World]:
     """The initial state and world of a configuration (see config.resolve).
 
-    Deterministic in the configuration; `base` is the folder that recordings are relative to; `trace` is the number
-    of events the trace buffer holds, 0 for no trace. InputError when actors or pages exceed what keys can name.
+    Deterministic in the configuration. `base`: the folder that recordings are relative to. `trace`: the number of
+    events that the trace buffer holds, 0 for none. Raises InputError for more actors or pages than keys can hold.
     """
     load = config["workload"]
     place, *streams = np.random.SeedSequence(config["seed"]).spawn(2)
@@ -196,11 +196,11 @@ def _heads(order: Array) -> Array:
 
 
 def _import_first(state: State, config: dict[str, Any], layout: Layout) -> None:
-    """What the guest had imported, and shared, before the run: all pages, or only the shared ones (at boot).
+    """Set the pages that the guest imported and shared before the run: all pages, or only the shared ones (at boot).
 
-    Shared ones stay out too where long-term pins, which are no rings, come before their first import (`early_rings`).
-    Under `large = split` a folio of which a page was imported is split; under `refuse` and `never` a page of a large
-    folio was never imported.
+    Shared pages are left out, too, if long-term pins that are no rings precede their first import (`early_rings`).
+    Under `large = split` a folio with an imported page is split; under `refuse` and `never` no page of a large folio
+    is imported.
     """
     load, policy = config["workload"], config["policy"]
     guests, pages = load["guests"], layout.pages
@@ -240,7 +240,7 @@ def assemble(
     requests: Array,
     choices: Array,
 ) -> World:
-    """The world around a state: nothing has happened, every actor has its random stream, none has a time."""
+    """The world of a state before the first event: each actor has its random stream and no time yet."""
     n, vms = len(state.who), len(state.vm)
     leaves = 1 << max(1, (n - 1).bit_length())
     number = np.arange(len(home))
@@ -254,7 +254,7 @@ def assemble(
         queue=np.full(len(home) + vms, -1, np.int32),
         home=home,
         secure=secure,
-        stray=np.zeros(len(home), np.uint8),
+        collateral=np.zeros(len(home), np.uint8),
         touches=touches,
         requests=requests,
         choices=choices,
@@ -310,7 +310,7 @@ def _world(
 
 
 def _choices(layout: Layout, guests: int) -> Array:
-    """Per guest the first page of each bounce slot, then of each ring; never empty, so that it can be indexed."""
+    """For each guest the first page of each bounce slot, then of each ring; never empty, so that it can be indexed."""
     starts = np.concatenate([layout.disks, layout.rings])
     made = np.zeros(max(1, guests * len(starts)), CHOICE)
     made["op"] = TOUCH
@@ -333,7 +333,7 @@ def _request_sequence(load: dict[str, Any], base: Path) -> Array:
     if not load["requests"]:
         return np.zeros(1, REQUEST)
     recorded = _recorded(_requests, load["requests"], base)
-    total = np.maximum(1, -(-recorded["length"].astype(_INT) // 4096))
+    total = np.maximum(1, -(-recorded["length"].astype(_INT) // PAGE_SIZE))
     parts = -(-total // load["io_pages"])
     made = np.zeros(int(parts.sum()), REQUEST)
     made["at"] = np.repeat(recorded["time_us"].astype(_INT) * 1000, parts)
@@ -345,7 +345,7 @@ def _request_sequence(load: dict[str, Any], base: Path) -> Array:
 
 
 def _loads(load: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]], state: State, world: World) -> None:
-    """What each actor does: its pages, its pace, its place in the recordings."""
+    """Set the LOAD of each actor: its pages, its mean pause, its position in the recordings."""
     pages, slots = layout.pages, len(layout.disks)
     listed = slots + len(layout.rings)
     seen: dict[tuple[int, int], int] = {}
@@ -386,7 +386,7 @@ def _loads(load: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]], s
 
 
 def _first_keys(rings_at: int, kinds: list[tuple[int, int]], world: World) -> None:
-    """Every actor's first time in ns: rings all at `rings_at`, disks by the recording, the others after a pause."""
+    """Set each actor's first time in ns: rings at `rings_at`, disks from the recording, the others after a pause."""
     times = [int(a["think"]) * int(a["rng0"]) >> 32 for a in world.load]
     for t, (kind, _) in enumerate(kinds):
         if kind in (RING, PIN):
@@ -397,7 +397,7 @@ def _first_keys(rings_at: int, kinds: list[tuple[int, int]], world: World) -> No
 
 
 def start(world: World, times: list[int]) -> None:
-    """Give every actor the ns at which it acts first, and build the winner tree."""
+    """Set each actor's first time in ns, and build the winner tree."""
     leaves = int(world.clock[0]["leaves"])
     for t, at in enumerate(times):
         world.tree[leaves + t] = at << ACTOR_BITS | t
@@ -408,10 +408,10 @@ def start(world: World, times: list[int]) -> None:
 def from_system(
     system: System, costs: dict[str, int], *, seed: int, duration_us: int, check: bool = True, trace: int = 0
 ) -> tuple[State, World]:
-    """A scenario's system, ready to run in time: vCPUs act every 500 ns in the mean, the others every 50 us; all but
-    a reboot start within the first 2 us.
+    """The state and world of a scenario. Mean pause: 500 ns for a vCPU, 50 us for the others; all but a reboot start
+    within the first 2 us.
 
-    Each actor draws uniformly from its listed choices; starts are budgeted as the scenario says.
+    Each actor draws uniformly from its listed choices; the scenario bounds the number of starts.
     """
     state = copy(system.state)
     listed = [choice for choices in system.choices for choice in choices]

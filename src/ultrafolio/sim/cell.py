@@ -1,4 +1,4 @@
-"""One cell of a sweep: run one configuration, return its measures. The seam between sweep/ and the simulator."""
+"""One cell of a sweep: run one configuration, return its measures. This is the simulator's interface for sweep/."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CHUNK = 1 << 40
 
 
 def engine_digest() -> str:
-    """Digest of all rules, engines and the simulator: another digest, another result."""
+    """Digest of the sources of rules, engines and simulator: equal digests give equal results."""
     return digest("model", "engine", "waits", "sim")
 
 
@@ -45,26 +45,26 @@ def warm() -> None:
 
 
 def simulate_all(state: State, world: World, most: int = _CHUNK) -> list[str]:
-    """Run to the configuration's end; the first `most` hangs that were logged on the way, each as its state told it."""
-    simulate, told = compiled(), list[str]()
+    """Run to the configuration's end. Returns the first `most` logged hangs in words, each from its state."""
+    simulate, texts = compiled(), list[str]()
     while True:
-        world.clock["pausing"] = len(told) < most
+        world.clock["pausing"] = len(texts) < most
         simulate(state, world, _CHUNK)
-        if len(told) >= most or not tell_hang(state, world, told):
-            return told
+        if len(texts) >= most or not add_hangs(state, world, texts):
+            return texts
 
 
-def tell_hang(state: State, world: World, told: list[str]) -> bool:
-    """Add the hangs that the simulation stopped for, in words, to those told before; False where none is new."""
-    new = range(len(told), int(world.clock[0]["hangs"]))
-    told += [hang_text(world.hang[number], state) for number in new]
+def add_hangs(state: State, world: World, texts: list[str]) -> bool:
+    """Append the new logged hangs, in words, to `texts`. Returns whether there was one."""
+    new = range(len(texts), int(world.clock[0]["hangs"]))
+    texts += [hang_text(world.hang[number], state) for number in new]
     return bool(new)
 
 
 def run(config: Mapping[str, Any], base: Path) -> dict[str, int | str | list[int]]:
-    """Simulate a configuration from config.resolve and return its COLUMNS. Pure in `config`.
+    """Simulate a configuration from config.resolve and return its COLUMNS. Depends on `config` only.
 
-    InputError for a recording that cannot be read.
+    Raises InputError for an unreadable recording.
     """
     state, world = build(dict(config), base)
     return finish(config, state, world, simulate_all(state, world, 1))
@@ -73,8 +73,7 @@ def run(config: Mapping[str, Any], base: Path) -> dict[str, int | str | list[int
 def finish(
     config: Mapping[str, Any], state: State, world: World, hangs: Sequence[str]
 ) -> dict[str, int | str | list[int]]:
-    """The COLUMNS of a world at its end, with the hangs that simulate_all told: open stalls are counted apart, never as
-    finished ones."""
+    """The COLUMNS of a world at its end, with the hangs of simulate_all. Open stalls have columns of their own."""
     clock, until = world.clock[0], config["duration_us"] * 1000
     values: dict[str, Any] = {name: int(world.metric[0][name]) for name in MEASURES}
     values["over_page_ns"] += int(clock["over"]) * (until - int(clock["over_at"]))
@@ -93,7 +92,7 @@ def finish(
 
 
 def tracking_bytes(track: str, state: State) -> int:
-    """Bytes of tracking state: one bit a page, or a folio; with a bitmap both, for folios larger than a page."""
+    """Bytes of tracking state: one bit for each page or folio; with a bitmap both for folios larger than a page."""
     order = state.mm["order"].astype(np.int64)
     number = np.arange(len(order))
     heads = number >> order << order == number
@@ -118,10 +117,11 @@ def bucket_edges() -> np.ndarray[Any, Any]:
 
 
 def hang_text(hang: Any, state: State) -> str:
-    """A hang just logged: "permanent: vcpu 3 (touch page 17) waits for …; held by …; released by …"."""
+    """A hang in words, from the state in which it was logged: "permanent: vcpu 3 (touch page 17) waits for …; held by
+    …; released by …"."""
     kind, s, waiter = HANG_CLASSES[hang["kind"]], records(state), int(hang["waiter"])
-    told = stall(s, waiter)
-    if kind == "livelock" or told is None:
+    texts = stall(s, waiter)
+    if kind == "livelock" or texts is None:
         page, whole = int(hang["page"]), bool(interpreted().to_split(s, int(hang["page"])))
         return f"{kind}: {in_words(s, waiter, OB_DIRTY, page, whole).line()}"
-    return f"{kind}: {told.wait.line()}"
+    return f"{kind}: {texts.wait.line()}"

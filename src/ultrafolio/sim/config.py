@@ -1,4 +1,4 @@
-"""What one simulation is: its axes, their defaults and bounds, and the canonical configuration they resolve to."""
+"""The configuration of a simulation: its axes, their defaults and bounds, and the canonical form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ultrafolio.model.layout import BACKINGS
 from . import costs
 
 PLACEMENTS = ("aligned", "contiguous", "scattered")
-"""Where shared pages lie: in folios of their own; in one run that starts inside a folio; each somewhere else."""
+"""Placement of shared pages: in folios of their own; in one run that starts inside a folio; each at a random page."""
 
 WORKLOAD = {
     "pages": Field("int", 0, 0, 1 << 24),
@@ -49,7 +49,7 @@ WORKLOAD = {
     "requests": Field("text", ""),
     "orders": Field("text", ""),
 }
-"""A [workload.NAME] table; words.py says what each field means."""
+"""The fields of a [workload.NAME] table; words.py has their meaning."""
 
 AXES = {
     "policy": Field("text", "per-page"),
@@ -72,7 +72,7 @@ def _digest(path: str, stamp: tuple[int, int]) -> str:
 
 
 def recording_digest(path: Path) -> str:
-    """blake2b of a recording's bytes; read again only when its size or time changed. InputError if unreadable."""
+    """blake2b of a recording's bytes; read again only if its size or time changed. Raises InputError if unreadable."""
     try:
         status = path.stat()
         return _digest(str(path), (status.st_size, status.st_mtime_ns))
@@ -86,11 +86,11 @@ def recording_digest(path: Path) -> str:
 
 
 def resolve(cell: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """The canonical configuration of a cell: every axis, workload value, policy choice and cost written out.
+    """The canonical configuration of a cell: every axis, workload value, policy choice and cost.
 
     `cell` holds axes (AXES, or any field of WORKLOAD, which overrides the workload's), and "tables": the plan's own
-    [policy.*], [workload.*] and [costs.*] blocks. A recording stands under its path and its digest, so that a
-    changed recording is another configuration. InputError names the axis, the value and what is allowed.
+    [policy.*], [workload.*] and [costs.*] blocks. A recording is given by path and digest, so that a changed
+    recording is another configuration. Raises InputError with the axis, the value and what is allowed.
     """
     tables: Mapping[str, Any] = cell.get("tables") or {}
     known = {**AXES, **{name: Field(f.kind, None, f.low, f.high, f.choices) for name, f in WORKLOAD.items()}}

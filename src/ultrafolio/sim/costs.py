@@ -1,6 +1,6 @@
-"""Cost profiles: what each step takes, in ns. Costs never enter the rules, so no cost can change a proof.
+"""Cost profiles: the time of each step, in ns. The rules do not read costs, so no cost can change a verdict.
 
-A profile is a TOML file with a [costs] table; what it leaves out has the default below. The defaults are those of
+A profile is a TOML file with a [costs] table; a missing cost has the default below. The defaults are those of
 kernel §7: measured on x86 where the source says so, assumed where no public figure exists (all ultravisor
 calls), so results should be read as functions of these.
 """
@@ -23,7 +23,7 @@ from ultrafolio.model.rule import RULES
 from ultrafolio.sim.records import OUTCOME_SLOTS
 
 MOST_NS = 10_000_000_000
-"""The most that a step may take."""
+"""The largest cost of a step."""
 DEFAULTS: dict[str, tuple[int, str]] = {
     "access": (100, "a guest access that hits: assumed, one cache miss"),
     "exit": (2_000, "SIE exit and re-entry: assumed; 1 to 10 us"),
@@ -62,13 +62,13 @@ fits(
 
 
 def from_table(table: Mapping[str, Any], where: str) -> Costs:
-    """The full profile that a [costs] table describes. InputError for an unknown name or a time over 10 s."""
+    """The profile of a [costs] table, with defaults. Raises InputError for an unknown name or a cost over MOST_NS."""
     fields = {name: Field("int", ns, 0, MOST_NS) for name, (ns, _) in DEFAULTS.items()}
     return take(table, where, fields, then="ultrafolio reference costs")
 
 
 def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
-    """The profile called `name`: "default", a [costs.NAME] block of the file, or a FILE.toml relative to `base`."""
+    """The profile `name`: "default", a [costs.NAME] block of the file, or a FILE.toml relative to `base`."""
     if name in tables:
         return from_table(tables[name], f"[costs.{name}]")
     if name == "default":
@@ -90,8 +90,8 @@ def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
 
 
 def table_of(costs: Costs) -> np.ndarray[Any, Any]:
-    """ns by rule x OUTCOME_SLOTS + outcome, from the rules' own classes of cost; slot 0 of a rule is the mean of an
-    exponential part of its steps."""
+    """Cost in ns by rule x OUTCOME_SLOTS + outcome, from the cost classes of the rules. Slot 0 of a rule: the mean of
+    the exponential part of its steps."""
     cost = np.zeros((DEAD + 1) * OUTCOME_SLOTS, np.int64)
     for pc, rule in RULES.items():
         for word in rule.cost:

@@ -1,4 +1,4 @@
-"""The event loop, loaded with the rules: interpreted or compiled, the same source."""
+"""Load the event loop with the rules, interpreted or compiled from the same source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from ultrafolio.engine import load as rules
 from ultrafolio.engine.interp import to_lists, write_back
-from ultrafolio.sim import loop, records
+from ultrafolio.sim import loop, measures, records
 from ultrafolio.waits import load as waits
 
 Simulate = Callable[[Any, Any, int], int]
@@ -25,19 +25,20 @@ def _loaded(
     space = rules.functions(decorate, changed, unsigned=unsigned)
     waits.add(space, apart)
     space.update(rules.constants(records))
+    rules.add_functions(space, measures, decorate)
     rules.add_functions(space, loop, lambda f: entry(f) if f.__name__ == "simulate" else decorate(f))
     return space["simulate"]
 
 
 def interpreted(changed: Mapping[str, str] | None = None) -> Simulate:
-    """`simulate(state, world, limit)` as plain Python over lists (see `to_lists`); `changed` breaks rules for tests."""
+    """`simulate(state, world, limit)` as plain Python over lists (see `to_lists`). `changed`: see engine.load."""
     simulate: Simulate = _loaded(lambda f: f, lambda f: f, lambda f: f, changed, unsigned=False)
     return simulate
 
 
 @functools.cache
 def compiled() -> Simulate:
-    """`simulate(state, world, limit)` compiled, over arrays. With NUMBA_DISABLE_JIT=1: the interpreter, over a copy."""
+    """`simulate(state, world, limit)` compiled, over arrays. Without Numba: the interpreter over a copy as lists."""
     if not rules.can_compile():
         return _over_arrays(interpreted())
     rules.say_compiling("loop.simulate", "the simulator", 15)

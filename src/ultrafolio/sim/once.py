@@ -15,19 +15,19 @@ from ultrafolio.sim import build, cell, config, costs
 from ultrafolio.sim.records import World
 
 OF_A_PLAN = ("order", "workload", "placement")
-"""Axes that a scenario has not: it has its own memory and actors."""
+"""Axes that a scenario refuses: it has its own memory and actors."""
 
 
 @dataclass
 class Once:
-    """A simulation that has not run: its configuration, its state, and what surrounds it."""
+    """A simulation before its run: its configuration, state and world."""
 
     settings: dict[str, Any]
     state: State
     world: World
 
     def simulate(self) -> tuple[dict[str, Any], list[str]]:
-        """Run to the end: the measures, and the hangs in words."""
+        """Run to the end. Returns the measures, and the hangs in words."""
         hangs = cell.simulate_all(self.state, self.world)
         return cell.finish(self.settings, self.state, self.world, hangs), hangs
 
@@ -38,7 +38,7 @@ def of_plan(document: Mapping[str, Any], where: str, given: Mapping[str, Any], b
     document  the plan, or {} for the default workload
     where     the plan's name in errors; "" for none
     base      the folder that recordings are relative to
-    trace     how many events are kept at a time; 0 for none
+    trace     the number of events that the trace buffer holds; 0 for none
     """
     axes = _with_workload(document, where, dict(given)) if where else dict(given)
     tables = {name: value for name, value in document.items() if name in ("workload", "policy", "costs")}
@@ -50,7 +50,7 @@ def of_plan(document: Mapping[str, Any], where: str, given: Mapping[str, Any], b
 def of_scenario(
     story: scenario.Scenario, where: str, policy: Policy, given: Mapping[str, Any], *, trace: int = 0
 ) -> Once:
-    """The simulation of a scenario under a policy. `given`: costs, seed, duration_us, check. InputError for others."""
+    """The simulation of a scenario under a policy. `given`: costs, seed, duration_us, check; else InputError."""
     wrong = [name for name in given if name in OF_A_PLAN or name in config.WORKLOAD]
     if wrong:
         raise InputError(
@@ -72,8 +72,8 @@ def of_scenario(
 
 
 def _with_workload(document: Mapping[str, Any], where: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What was given, with the plan's only workload where none is named. InputError where the plan has none, or
-    several: a run that took none of them would answer another question."""
+    """`given`, with the plan's only workload if none is named. Raises InputError if the plan has none or several: the
+    default workload would be a silent substitute."""
     workloads = document.get("workload")
     names = list(workloads) if isinstance(workloads, dict) else []
     if "workload" in given or (any(name in given for name in ("policy", "costs")) and not names):

@@ -1,4 +1,4 @@
-"""The simulator's own state beside the model's: the clock, what each actor will do, the wait queues, the measures."""
+"""The simulator's state beside that of the model: clock, loads of the actors, wait queues, measures."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ NEVER = (1 << 62) >> ACTOR_BITS << ACTOR_BITS
 OUTCOME_SLOTS = len(OUTCOMES)
 EXPORTS = tuple(pc for pc, rule in RULES.items() if rule.call == "export")
 PINS = tuple(pc for pc, rule in RULES.items() if rule.call == "pin")
-"""Rules that make the ultravisor's call of this name."""
+"""Rules that make this call of the ultravisor."""
 CPUS = most(MM, "batch")
-"""CPUs at most: a page's `batch` names one, or none."""
+"""The most CPUs: a page's `batch` names one, or none."""
 UNIFORM, RECORDED, LISTED = range(3)
-"""How an actor chooses: a page uniformly from a range, the recording's next, or one of its listed (op, page)."""
+"""How an actor chooses: a page uniformly from a range, the next of a recording, or one of its listed (op, page)."""
 
 CLASS_LIVELOCK = len(CLASSES)
 HANG_CLASSES = (*CLASSES, "livelock")
-"""Classes of a hang: those that one state tells, and a livelock that the checker has shown (kernel.shown_livelock)."""
+"""Classes of a hang: those that one state shows, and the livelock that the checker proved (measures.shown_livelock)."""
 
 LOAD = np.dtype([
     ("rng0", np.int64), ("rng1", np.int64), ("first", np.int32), ("count", np.int32), ("pos", np.int32),
@@ -84,24 +84,24 @@ MEASURES = (
 METRIC = np.dtype([(name, np.int64) for name in MEASURES])
 
 PARKED, PARKED_DIRTY = len(WAITS), len(WAITS) + 1
-"""Reasons of a hung vCPU that waits for its obstacle to move (a reference, a dirty folio) instead of polling;
-beside the numbers of the W_ reasons."""
+"""Reasons of a hung vCPU that is blocked, instead of polling, until a step releases its obstacle (a reference, a dirty
+folio). They follow the numbers of the W_ reasons."""
 REASONS = PARKED_DIRTY + 1
 FREES: dict[str, tuple[int, ...]] = {
     "lock": (-W_LOCK,), "writeback": (-W_WRITEBACK, PARKED_DIRTY), "mutex": (-W_MUTEX,), "refs": (-W_REFS, PARKED),
     "frozen": (-W_FROZEN,), "vm": (-W_STOPPED,), "table": (-W_TABLE,),
 }  # fmt: skip
-"""What each word of a rule's `releases` lets go on: reasons to wait."""
+"""Word of a rule's `releases` -> the reasons to wait that it ends."""
 OF_A_MACHINE = ("mutex", "vm")
-"""The words whose waiters queue at their virtual machine; those of the others queue at a folio."""
+"""The words whose waiters are in the queue of a virtual machine; other waiters are in that of a folio."""
 POLLED = (-W_IDLE, -W_DEVICE)
-"""Reasons after which an actor tries again by itself."""
+"""Reasons after which an actor retries after a fixed time."""
 ENDLESS_WAITS = (-W_IO,)
 """Reasons that no step ends."""
 
 
 def _releases() -> tuple[int, ...]:
-    """Per rule: the waiters it may release, a bit per reason. From the rules' own `releases`."""
+    """For each rule a mask with a bit for each reason that it may end, from the rule's `releases`."""
     words = {word for rule in RULES.values() for word in rule.releases}
     unknown = sorted(words - set(FREES))
     fits(
@@ -148,18 +148,18 @@ fits("reasons that wait.reason may name", REASONS - 1, most(WAIT, "reason"), "si
 
 HIST_SUB = 5
 HIST_SIZE = 64 << HIST_SUB
-"""Histograms are integer and log-linear, 32 buckets an octave: relative error at most 1/64, exact to merge."""
+"""Histograms are integer and log-linear, 32 buckets an octave: relative error at most 1/64; sums merge them exactly."""
 
 
 class World(NamedTuple):
-    """The arrays that a simulation works on, next to the model's state.
+    """The arrays of a simulation, beside the model's state.
 
     clock    one CLOCK record            tree     winner tree of keys, 2 x leaves
     load     per actor: LOAD             wait     per actor: WAIT
     queue    first waiter per page (folio home), then per virtual machine; -1 when empty
     home     log2 of the folio that held each page at the start: where its waiters queue
     secure   SECURE pages per original folio, on its first page
-    stray    per page: exported though nobody asked for that page
+    collateral  per page: whether its last export was collateral
     touches  recorded page numbers       requests recorded I/O, REQUEST
     choices  the listed (op, page) of all actors, CHOICE
     cost     ns of a step, by rule x OUTCOME_SLOTS + outcome; in slot 0 the mean of the rule's exponential part
@@ -176,7 +176,7 @@ class World(NamedTuple):
     queue: Any
     home: Any
     secure: Any
-    stray: Any
+    collateral: Any
     touches: Any
     requests: Any
     choices: Any

@@ -1,4 +1,4 @@
-"""What the axes of a run and the fields of a workload mean, for the reference, the schemas and the report."""
+"""The meanings of a run's axes, a workload's fields and the results, for the reference, the schemas and the report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ AXIS_MEANING = {
     "requests": "the recording of disk requests that the guest repeats",
     "orders": "the recording that gives the sizes of the folios",
 }  # fmt: skip
-"""Every axis and every field of a workload, in words."""
+"""Axis, or field of a workload -> its meaning."""
 
 assert set(AXIS_MEANING) == (set(AXES) | set(WORKLOAD)) - {"tables"}, "every axis and field has its meaning"
 
@@ -99,4 +99,4 @@ COLUMN_MEANING = {
     "stall_hist": "times of stalls: bucket, count, bucket, count, …",
     "latency_hist": "times of direct I/O requests: bucket, count, …",
 }
-"""Every result of a run: a field of `run --json`, a column of results.parquet. Times are in ns."""
+"""Result of a run (a field of `run --json`, a column of results.parquet) -> its meaning. Times are in ns."""

@@ -1,16 +1,16 @@
-"""Who may touch which key: one Redis user per role, so that the host cannot read what the ultravisor keeps.
+"""Access control of keys: one Redis user per role, so that the host cannot read the ultravisor's sections.
 
     text = acl_file(passwords := new_passwords())
 
-A user's name is its role. Its rights are its row of RIGHTS, and nothing else: the user `default` is off. `admin` may do
-everything; validation, tests and the launcher use it.
+A user's name is its role. Its rights are its row of RIGHTS; the user `default` is off. `admin` has all rights;
+validation, tests and the launcher use it.
 
-Two rights need a selector of their own (a second, bracketed rule that holds for its own commands only):
+Two rights need a selector (a second, bracketed rule for separate commands):
 
-- The server takes every key that a script names for written, also those that it only reads. So EVAL may *name* any
-  key of ours, while each command inside the script is still held to the user's own rights.
-- The parts append to a group's log and may not read it: what the ultravisor laid out and did stands in there. None of
-  them may change it, or cut it: RPUSH alone may write there. (XADD could cut a stream, with MAXLEN.)
+- The server treats every key that a script names as written, even one that it only reads. So EVAL may *name* any of
+  our keys, while each command inside the script is checked against the user's rights.
+- The roles append to a group's log and may not read it, since it has the ultravisor's layout and calls. None may change
+  or cut it: only RPUSH may write there. (XADD could cut a stream, with MAXLEN.)
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from typing import NamedTuple
 
 from ultrafolio.errors import InputError
 
+from . import roles
 from .sections import MAY_LOOK, MAY_READ, MAY_WRITE
 
 ADMIN = "admin"
 KEEPER = "keeper"
-"""Cuts streams to a window, and deletes groups: the lab's second user, which workers have not."""
-PARTS = ("ultravisor", "host", "guest")
+"""Cuts streams to a window, and deletes groups: the lab's second user, which workers do not get."""
+PARTS = tuple(role.name for role in roles.PARTS)
 GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -36,8 +37,8 @@ class Rights(NamedTuple):
     """Key patterns and commands of one user.
 
     write     patterns to read and write;  read  patterns to read;  append  logs to append to
-    commands  what it may call on them;  channels  patterns of channels to publish and listen on
-    removes   a pattern of keys to remove, and to see the size of
+    commands  commands on them;  channels  patterns of channels to publish and subscribe
+    removes   a pattern of keys to remove, and to read the size of
     """
 
     write: tuple[str, ...]
@@ -49,11 +50,11 @@ class Rights(NamedTuple):
 
 
 def _group(*names: str) -> tuple[str, ...]:
-    """Keys of any folio group: they share the hash tag, so that a group lies on one node."""
+    """Returns patterns of keys of any folio group. A group's keys share a hash tag: one node stores them."""
     return tuple(f"uf:{{*}}:{name}" for name in names)
 
 
-# a connection says who it is and asks whether the server is there; a pipeline is a transaction
+# a connection authenticates and pings; a pipeline is a transaction
 _CONNECTION = ("auth", "hello", "ping", "select", "client|setname", "client|id", "multi", "exec", "discard")
 # sections, turns and leases are strings, the journal a list, last commits a hash, the list of groups a set
 _STATE = (
@@ -61,8 +62,8 @@ _STATE = (
     "rpush", "lrange", "llen", "lindex", "lpop", "hget", "hset", "hgetall", "hdel", "sadd", "srem",
     "smembers", "sismember", "hmget", "xadd", "time", "script|load",
 )  # fmt: skip
-# Celery's transport uses a good part of the data commands, and changes them between releases: categories, without what
-# can harm others on the server (@dangerous: keys, flushall, config, ...)
+# Celery's transport uses many data commands, and others in each release: categories, without those that can harm
+# other users of the server (@dangerous: keys, flushall, config, ...)
 _BROKER = (
     "@read",
     "@write",
@@ -108,7 +109,7 @@ RIGHTS: dict[str, Rights] = {
         read=(*_group("log", "poll", "bell", "checkpoint", "meta"), "uf:groups"),
         append=(),
         commands=(*_CONNECTION, *_BROKER),
-        # a worker listens by PSUBSCRIBE, whose pattern must stand here as it is
+        # a worker subscribes by PSUBSCRIBE; the server compares its pattern literally
         channels=("*celery*", "/0.celery.pidbox"),
     ),
     KEEPER: Rights(
@@ -133,14 +134,14 @@ RIGHTS: dict[str, Rights] = {
         removes="uf:{*}:*",
     ),
 }
-"""Every user but `admin`. Which sections a part reads and writes is said in state.sections."""
+"""Every user but `admin`. state.sections defines which sections a role reads and writes."""
 
 
 def group_name(name: str) -> str:
-    """`name`, if a folio group may be called so. InputError otherwise.
+    """Returns `name`. Raises InputError if it is no name for a folio group.
 
-    The patterns say "any group" with a star, which also matches a brace and a colon: a host that may lay out a
-    group "x}:reply:host:" could read what the ultravisor keeps of it. So a part checks the names that it is given.
+    The star in the patterns also matches a brace and a colon: a host that lays out a group "x}:reply:host:" could read
+    the ultravisor's sections of it. So every service checks the names that it gets.
     """
     if not GROUP.fullmatch(name):
         raise InputError("name of a folio group", value=name, allowed="1 to 64 letters, digits, _ . -")
@@ -148,14 +149,14 @@ def group_name(name: str) -> str:
 
 
 def new_passwords() -> dict[str, str]:
-    """A fresh password for every user, 192 bits each."""
+    """Returns a fresh password for every user, 192 bits each."""
     return {user: secrets.token_urlsafe(24) for user in (*RIGHTS, ADMIN)}
 
 
 def acl_file(passwords: Mapping[str, str]) -> str:
-    """The text of the server's `aclfile`: every user with its rights, passwords as SHA-256 only.
+    """Returns the text of the server's `aclfile`: every user with its rights and the SHA-256 of its password.
 
-    InputError: a user has no password.
+    Raises InputError if a user has no password.
     """
     missing = [user for user in (*RIGHTS, ADMIN) if not passwords.get(user)]
     if missing:
@@ -164,7 +165,7 @@ def acl_file(passwords: Mapping[str, str]) -> str:
             value=", ".join(missing),
             allowed="one for each of " + ", ".join((*RIGHTS, ADMIN)),
         )
-    # Nobody can be this user. With its rights a server replays its append-only file: without them, many versions refuse
+    # No client can be this user. A server replays its append-only file with its rights: without, many versions refuse
     # every transaction in there, and lose it silently (redis/redis issue 14541, valkey-io/valkey issue 3983).
     lines = ["user default off resetpass ~* &* +@all"]
     lines += [f"user {user} {rule(user, passwords[user])}" for user in RIGHTS]
@@ -173,7 +174,7 @@ def acl_file(passwords: Mapping[str, str]) -> str:
 
 
 def rule(user: str, password: str) -> str:
-    """The rule of one user, as ACL SETUSER and an aclfile take it."""
+    """Returns the rule of one user, for ACL SETUSER and an aclfile."""
     rights = RIGHTS[user]
     words = ["on", "#" + _hash(password), "resetchannels", "-@all"]
     words += [command if command[0] == "-" else "+" + command for command in rights.commands]

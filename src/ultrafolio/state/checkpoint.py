@@ -1,6 +1,6 @@
-"""Streams cut to a window: a checkpoint stands for the entries before it, and the rules have accepted each of them.
+"""Cuts streams to a window: a checkpoint, the state after entries that the rules accepted, replaces these entries.
 
-What a stream holds stays within bounds however long a group lives, and `trace validate` starts from the checkpoint.
+So a stream's length is bounded for any lifetime of its group. `trace validate` starts from the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from .redis import RedisStore, number_of
 from .validate import Replay, begin
 
 WINDOW = 10_000
-"""Entries of a stream that are kept behind its checkpoint."""
+"""Entries of a stream after its checkpoint."""
 LONGEST = 2 * WINDOW
 """A stream of more entries is cut to the window."""
 
 
 def cut(store: RedisStore, group: str, window: int = WINDOW, longest: int = LONGEST) -> str:
-    """Cut a group's stream to `window` entries, if it has more than `longest`. Why it was not cut though it has, or
-    ""."""
+    """Cut a group's stream to `window` entries if it has more than `longest`. Returns why it cannot be cut, or ""."""
     length = store.length(group)
     if length <= longest:
         return ""
@@ -36,7 +35,7 @@ def cut(store: RedisStore, group: str, window: int = WINDOW, longest: int = LONG
         if replay is not None and not replay.entry(event.id, entry):
             return f"the rules refuse entry {event.id}: {replay.verdict.why}"
         if replay is not None:
-            replay.notes.forget()
+            replay.undo_log.clear()
         else:
             started.append(entry)
             replay = begin(started)

@@ -1,8 +1,8 @@
-"""A group's event stream: what every commit says it did, in the order in which it happened.
+"""A group's event stream: the steps and calls of every commit, in order.
 
-An entry is one of: `made`, a role's sections when the group was laid out (with the constants, from the host); `steps`,
-the steps of one commit; `uvc`, a page call that the ultravisor executed outside of any step; `again`, entries that
-came once more; `kept`, the state after all entries that were cut off before it.
+An entry is one of: `made`, a role's sections at the layout of the group (with the constants, from the host); `steps`,
+the steps of one commit; `uvc`, a page call that the ultravisor executed outside of any step; `again`, a repetition of
+the last entries; `kept`, the state after all entries that were cut off before it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import msgspec
 
 
 class StepEvent(msgspec.Struct, frozen=True, array_like=True):
-    """One step: thread `actor` ran the rule it was at, with its choice, and this came of it.
+    """One step: thread `actor` ran its present rule, with its choice and outcome.
 
-    results: what calls across the walls returned, in order; they tell an injected busy answer from the rule's own
+    results: results of the calls to other roles, in order; they tell an injected busy answer from the rule's own
     """
 
     actor: int
@@ -31,7 +31,7 @@ class Steps(msgspec.Struct, frozen=True, tag="steps"):
 
 
 class Made(msgspec.Struct, frozen=True, tag="made"):
-    """The sections of one role when the group was laid out; `meta` as state.sections.encode_meta wrote it."""
+    """The sections of one role at the layout of the group; `meta`: bytes of state.sections.encode_meta."""
 
     role: str
     sections: dict[str, bytes]
@@ -39,7 +39,7 @@ class Made(msgspec.Struct, frozen=True, tag="made"):
 
 
 class Uvc(msgspec.Struct, frozen=True, tag="uvc"):
-    """A page call outside of any step: function of model.ultravisor, its arguments, what it returned."""
+    """A page call outside of any step: function of model.ultravisor, arguments, result."""
 
     function: str
     arguments: list[int]
@@ -47,18 +47,18 @@ class Uvc(msgspec.Struct, frozen=True, tag="uvc"):
 
 
 class Again(msgspec.Struct, frozen=True, tag="again"):
-    """The last `entries` entries, those of this kind not counted, came `rounds` times more: a thread polls, nothing
-    else happens."""
+    """The last `entries` entries, without those of this kind, repeated `rounds` times: a thread polls and nothing else
+    happens."""
 
     entries: int
     rounds: int
 
 
 class Kept(msgspec.Struct, frozen=True, tag="kept"):
-    """A checkpoint: the state after entries that are kept no more.
+    """A checkpoint: the state after entries that were cut off.
 
     meta, sections  as in Made, of all roles;  recent: the last entries before it, for an `again` after it
-    steps, calls    how many there were so far;  broken: (step, property) so far, the first of them
+    steps, calls    their numbers so far;  broken: the first (step, property) pairs so far
     """
 
     meta: bytes
@@ -70,14 +70,14 @@ class Kept(msgspec.Struct, frozen=True, tag="kept"):
 
 
 LONGEST_ROUND = 64
-"""Entries of a round of polling at most; a longer one is stored every time."""
+"""Most entries of a round of polling; every repetition of a longer one is stored."""
 MOST_ROUNDS = 65_536
-"""Rounds that one entry stands for at most."""
+"""Most rounds in one `again`."""
 Entry = Steps | Made | Uvc | Again | Kept
 _DECODER: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 encode = msgspec.msgpack.Encoder().encode
 
 
 def decode(data: bytes) -> Entry:
-    """The entry in these bytes. msgspec.ValidationError or DecodeError if there is none."""
+    """Returns the entry in these bytes. Raises msgspec.ValidationError or DecodeError if they are none."""
     return _DECODER.decode(data)

@@ -1,5 +1,5 @@
-"""The store in this process's memory: what commit.lua does, for tests and for one process alone. Every round of polling
-is an entry of its own."""
+"""The store in this process's memory: the semantics of commit.lua, for tests and for a single process. Every round of
+polling is a separate entry."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 
 from . import requests
-from .store import LEASE_MS, Answer, Commit, Event, Turn
+from .store import LEASE_MS, Answer, Commit, Event, Status, Turn
 
 
 @dataclass
@@ -27,7 +28,7 @@ class _Group:
 
 
 class Memory:
-    """What stores of several roles share."""
+    """The groups of a server, shared by the stores of several roles."""
 
     def __init__(self) -> None:
         self.groups: dict[str, _Group] = defaultdict(_Group)
@@ -37,7 +38,7 @@ class Memory:
 
 
 class MemoryStore:
-    """The groups in `memory`, seen by one role."""
+    """The store of one role, on the groups in `memory`."""
 
     def __init__(self, memory: Memory, role: str, *, lease_ms: int = LEASE_MS) -> None:
         self._memory, self.role, self._lease = memory, role, lease_ms
@@ -108,8 +109,8 @@ class MemoryStore:
         group.did[commit.writer] = commit.id
         return _answer(group, msgspec.structs.replace(commit, cached=cached), "done", held)
 
-    def _turn(self, group: _Group, commit: Commit, now: int) -> str:
-        """Why the turn forbids the commit, or "" if it does not."""
+    def _turn(self, group: _Group, commit: Commit, now: int) -> Status | Literal[""]:
+        """Returns the status with which the turn refuses the commit, "" if it does not."""
         held = group.turn
         if held is None:
             return "lost" if commit.token else ""
@@ -169,7 +170,12 @@ class MemoryStore:
 
 
 def _answer(
-    group: _Group, commit: Commit, status: str, turn: Turn | None = None, journal: Sequence[bytes] = (), wait: int = 0
+    group: _Group,
+    commit: Commit,
+    status: Status,
+    turn: Turn | None = None,
+    journal: Sequence[bytes] = (),
+    wait: int = 0,
 ) -> Answer:
     names = {*commit.cached, *(patch.section for patch in commit.patches)}
     return Answer(

@@ -29,6 +29,7 @@ from .store import (
     Answer,
     Commit,
     Event,
+    Status,
     StoreBehind,
     StoreFull,
     StoreUnavailable,
@@ -48,19 +49,19 @@ FULL = {
     "OOM": "its memory is full: raise maxmemory, or delete folio groups that nobody needs",
     "MISCONF": "its disk is full, or cannot be written: make room on it",
 }
-"""Words of the server's errors that last until somebody does something, and what to do."""
+"""First words of the server's errors that last until an operator acts -> the action."""
 FOR_A_WHILE = {
     "LOADING": "the store loads its data", "BUSY": "the store runs a script of somebody's",
     "READONLY": "the store is a replica", "MASTERDOWN": "the store has lost its master",
     "NOREPLICAS": "the store has too few replicas", "CLUSTERDOWN": "the store's cluster is down",
     "TRYAGAIN": "the store moves its data",
 }  # fmt: skip
-"""Words of those that pass by themselves, or with a failover."""
+"""First words of errors that end by themselves, or after a failover -> meaning."""
 MOST_CONNECTIONS = 512
-"""Of one process: more than its threads."""
+"""Most connections of one process: more than its threads."""
 _REVISION = 8
 PASSED = 1 << 40
-"""By how much revisions grow when an operator accepts a store that went back: more commits than it can have lost."""
+"""Increment of revisions when an operator accepts a store that lost writes: more than the lost commits."""
 DELETED = "uf:deleted"
 """The names of groups that were deleted."""
 _CREATE = """
@@ -91,7 +92,7 @@ T = TypeVar("T")
 
 
 class RedisStore:
-    """The groups of one server, seen with the rights of one role.
+    """The groups of one server, with the rights of one role.
 
     url: redis://user:password@host:port/0 or unix://…;  role: whose turns and answers these are
     patience: seconds to go on trying while the server cannot be reached, before StoreUnavailable
@@ -125,12 +126,12 @@ class RedisStore:
         keys += [_key(group, name) for name in names]
         words, blobs = _words(commit)
         args: list[Any] = [words, msgspec.msgpack.encode(names), self.role, self._lease, REPLY_MS, *blobs]
-        answer = _answer(self._patiently(lambda: self._script(keys=keys, args=args)))
-        if answer.status == "behind":
+        answered = self._patiently(lambda: self._script(keys=keys, args=args))
+        if answered[0] == b"behind":
             raise StoreBehind(group)
-        if answer.status == "reused":
+        if answered[0] == b"reused":
             raise requests.Reused(request)
-        return answer
+        return _answer(answered)
 
     def turn(self, group: str) -> Turn | None:
         held = self._patiently(lambda: self._client.get(_key(group, "turn")))
@@ -175,7 +176,7 @@ class RedisStore:
         yield from _rounds(poll, there)
 
     def cut(self, group: str, number: int, checkpoint: bytes) -> bool:
-        """Let a checkpoint stand for the entries up to a number, with the keeper's rights; False: somebody else did."""
+        """Replace the entries up to a number by a checkpoint. False if another process did. Needs keeper rights."""
         keys = [_key(group, CHECKPOINT), _key(group, "log")]
         cut, _, _ = self._patiently(functools.partial(self._piece, group, number))
         head = [n.to_bytes(_REVISION, "big") for n in (cut, number)]
@@ -183,21 +184,21 @@ class RedisStore:
         return number > cut and bool(self._patiently(lambda: self._cut(keys=keys, args=args)))
 
     def length(self, group: str) -> int:
-        """How many entries the log holds."""
+        """Returns the number of entries in the log."""
         return int(self._patiently(lambda: self._client.llen(_key(group, "log"))))
 
     def size(self, group: str) -> int:
-        """Bytes of a group in the store, about."""
+        """Returns the approximate bytes of a group in the store."""
         keys = [_key(group, name) for name in (*DTYPES, "meta", *_BESIDE)]
         return self._patiently(lambda: sum(self._client.memory_usage(key) or 0 for key in keys))
 
     def _rung(self, group: str) -> bytes:
-        """When the bell rang last."""
+        """Returns the id of the last wake-up of the stream's readers."""
         rung = self._patiently(lambda: self._client.xrevrange(_key(group, "bell"), count=1))
         return rung[0][0] if rung else b"0"
 
     def _end_of(self, group: str) -> tuple[int, dict[bytes, bytes]]:
-        """How many entries there were so far, and the rounds of polling that are not among them."""
+        """Returns the number of entries so far, and the rounds of polling that are not among them."""
         with self._client.pipeline() as pipe:
             pipe.getrange(_key(group, CHECKPOINT), 0, _REVISION - 1)
             pipe.llen(_key(group, "log"))
@@ -206,7 +207,7 @@ class RedisStore:
         return int.from_bytes(cut, "big") + length, poll
 
     def _piece(self, group: str, at: int) -> tuple[int, bytes, list[bytes]]:
-        """How many entries were cut off, the checkpoint that stands for them, the next entries after number `at`."""
+        """Returns the number of entries that were cut off, their checkpoint, and the next entries after number `at`."""
         cut = int.from_bytes(self._client.getrange(_key(group, CHECKPOINT), 0, _REVISION - 1), "big")
         while True:
             with self._client.pipeline() as pipe:
@@ -229,7 +230,7 @@ class RedisStore:
         self._patiently(lambda: self._client.delete(*(_key(group, name) for name in names)))
 
     def get(self, key: str) -> bytes | None:
-        """A key of the role's own that belongs to no group."""
+        """Returns a key of this role outside of groups."""
         value: bytes | None = self._patiently(lambda: self._client.get(key))
         return value
 
@@ -240,11 +241,11 @@ class RedisStore:
         return bool(self._patiently(lambda: self._swap(keys=[key], args=[old or b"", new, int(next(tries) > 0)])))
 
     def remove(self, key: str) -> None:
-        """Remove a key of the role's own that belongs to no group."""
+        """Remove a key of this role outside of groups."""
         self._patiently(lambda: self._client.delete(key))
 
     def number(self, key: str) -> int:
-        """The next number of a counter of the role's own, from 1."""
+        """Returns the next number, from 1, of a counter of this role."""
         return int(self._patiently(lambda: self._client.execute_command("INCR", key)))
 
     def ping(self) -> bool:
@@ -255,13 +256,13 @@ class RedisStore:
             return False
 
     def behind(self) -> list[str]:
-        """The groups that are refused because the store went back, sorted. With the rights of an operator."""
+        """Returns the groups that are refused because the store lost writes, sorted. Needs an operator's rights."""
         groups = self.groups()
         marks = self._patiently(lambda: [self._client.exists(_key(group, BEHIND)) for group in groups])
         return [group for group, marked in zip(groups, marks, strict=True) if marked]
 
     def accept(self, group: str) -> None:
-        """An operator's decision: go on from what the store has of a group. Its revisions pass all that were seen."""
+        """An operator's decision: continue from a group's stored state, with revisions above all that were seen."""
 
         def decide() -> None:
             names = [*(name for name in DTYPES if self._client.exists(_key(group, name))), "meta"]
@@ -300,7 +301,7 @@ class RedisStore:
 
 
 def _word(error: redis.ResponseError) -> str:
-    """Which of FULL and FOR_A_WHILE an error is, "" for none. The client takes the words away that have a class."""
+    """Returns the error's word in FULL or FOR_A_WHILE, or "". The client drops words that have an exception class."""
     kinds = {redis.exceptions.OutOfMemoryError: "OOM", redis.exceptions.ReadOnlyError: "READONLY"}
     first = str(error).partition(" ")[0]
     return kinds.get(type(error), first if first in FULL or first in FOR_A_WHILE else "")
@@ -312,7 +313,7 @@ def number_of(place: str) -> int:
 
 
 def _rounds(poll: dict[bytes, bytes], number: int) -> Iterator[Event]:
-    """What rounds of polling that are under way would add after entry `number`."""
+    """Yields the entries of unfinished rounds of polling, as after entry `number`."""
     if poll.get(b"known") != b"1":
         return
     length, rounds, at = (int(poll[name]) for name in (b"length", b"count", b"at"))
@@ -327,8 +328,8 @@ def _key(group: str, name: str) -> str:
 
 
 def _words(commit: Commit) -> tuple[bytes, list[bytes]]:
-    """The commit for the script: bytes travel beside it and stand in it as their number, since the server's
-    MessagePack knows no binary strings."""
+    """Returns the commit for the script, and its byte strings: the commit has their indexes, since the server's
+    MessagePack has no binary strings."""
     blobs: list[bytes] = []
 
     def number(data: bytes) -> int:
@@ -347,7 +348,7 @@ def _words(commit: Commit) -> tuple[bytes, list[bytes]]:
 def _answer(words: list[Any]) -> Answer:
     status, sections, turn, journal, wait = words
     return Answer(
-        status.decode(),
+        msgspec.convert(status.decode(), Status),
         {name.decode(): revision for name, revision, _ in sections},
         {name.decode(): data for name, _, data in sections if data is not None},
         TURN.decode(turn) if turn else None,

@@ -1,8 +1,8 @@
-"""A client's request ids: a request is its id, its method and its arguments.
+"""Request ids of clients: two requests are equal if id, method and arguments are.
 
-Inside, a request is called DIGEST~ID, the digest being that of method and arguments; parts of it DIGEST~ID/PART. What
-is kept for a repetition lies under the id, with the digest: the id with another digest is another request, which gets
-no answer that is not its own.
+Inside the services a request's name is DIGEST~ID, with the digest of method and arguments; of a part of it
+DIGEST~ID/PART. Answers are stored under the id, with the digest: a known id with another digest is another request, and
+is refused.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from ultrafolio.errors import InputError
 
 MARK = "~"
 DIGEST = 16
-"""Characters of a digest, 64 bits: enough for what is no attack on others, since answers are kept per group."""
+"""Characters of a digest, 64 bits. Answers are stored per group, so a collision harms only the caller's own group."""
 PATTERN = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 NO_DIGEST = "-" * DIGEST
 
 
 class Reused(Exception):
-    """A request id that was used before, for another method or with other arguments."""
+    """A request id was used before, for another method or with other arguments."""
 
 
 def named(method: str, message: Any, identifier: str) -> str:
-    """The name of a request. message: the protobuf message, whose field request_id does not count.
+    """Returns the name of a request. message: the protobuf message; its field request_id is not in the digest.
 
-    InputError: the id is none that a client may use.
+    Raises InputError if clients may not use this id.
     """
     if not PATTERN.fullmatch(identifier):
         raise InputError(
@@ -42,31 +42,31 @@ def named(method: str, message: Any, identifier: str) -> str:
 
 
 def split(name: str) -> tuple[str, str]:
-    """(id with its part, digest) of a name; a name without a digest is its own id."""
+    """Returns (id with its part, digest) of a name. A name without a digest is an id."""
     digest, mark, rest = name.partition(MARK)
     return (rest, digest) if mark else (name, NO_DIGEST)
 
 
 def repeats(name: str, before: str) -> bool:
-    """Whether the request `name` is the request `before` again. Reused: only its id is."""
+    """Whether request `name` repeats request `before`. Raises Reused if only their ids are equal."""
     if split(name)[0] == split(before)[0] and name != before:
         raise Reused(split(name)[0])
     return name == before
 
 
 def derived(name: str, *parts: object) -> str:
-    """An id for a call to another service that is part of the request `name`."""
+    """Returns an id for a call to another service that is part of request `name`."""
     text = "/".join(map(str, (name, *parts)))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def kept(name: str, answer: bytes) -> bytes:
-    """An answer as it is kept."""
+    """Returns an answer with the digest, to store under the id."""
     return split(name)[1].encode() + answer
 
 
 def own(name: str, found: bytes | None) -> bytes | None:
-    """The answer to a request in what was kept under its id. Reused: it is another request's."""
+    """Returns the answer in the bytes stored under a request's id. Raises Reused if they are another request's."""
     if found is None:
         return None
     if found[:DIGEST].decode("ascii", "replace") != split(name)[1]:

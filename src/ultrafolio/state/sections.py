@@ -1,8 +1,8 @@
-"""How a group's state lies in a store: one value per section and owner, each with a revision of its own.
+"""Layout of a group's state in a store: one value per section and owner, each with its own revision.
 
-The sections are those of model.layout, with two seams where a record is shared by parts that may not write each
-other's: the program counters (`pc`, which pass between guest and host) stand apart from the threads, and the actors'
-records are kept by whoever runs the actor (`actor`: vCPUs, devices and the reboot; `work`: the host's own threads).
+The sections are those of model.layout, but two records with fields of several roles are divided: the program counters
+(`pc`, which pass between guest and host) are apart from the threads, and each actor's record is in the section of the
+role that runs it (`actor`: vCPUs, devices and the reboot; `work`: the host's threads).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from ultrafolio.model.layout import (
     State,
 )
 
+from .roles import PARTS
+
 Array = np.ndarray[Any, Any]
 
 PC = np.dtype([("pc", TASK["pc"])])
@@ -43,36 +45,27 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "actor": ACTOR,
     "io": IO,
 }
-"""Every stored section. `seal` is no part of the model: what the ultravisor keeps of each exported page's content."""
+"""Every stored section. `seal` is not in the model: the ultravisor's records of exported pages' contents."""
 
-MAY_WRITE: dict[str, tuple[str, ...]] = {
-    "ultravisor": ("uv", "seal"),
-    "host": ("mm", "vm", "task", "work", "pt", "pc", "io"),
-    "guest": ("actor", "io", "pc"),
-}
-"""Which role writes which sections. The I/O in flight is the devices', and the host's where it swaps."""
-MAY_READ: dict[str, tuple[str, ...]] = {
-    "ultravisor": ("uv", "seal", "pt"),
-    "host": ("mm", "vm", "task", "work", "pt", "pc", "io"),
-    "guest": ("actor", "io", "pc", "vm"),
-}
-"""What a role reads. The hardware walks the guest's page table; whether a machine runs decides about SIE entry."""
-MAY_LOOK: dict[str, tuple[str, ...]] = {"host": ("actor",)}
-"""What a role's service reads beside, and none of its rules does. The host tells who waits for whom: a vCPU that left
-the guest came to it with what it wants."""
+MAY_WRITE = {role.name: role.writes for role in PARTS}
+"""Which role writes which sections (state.roles)."""
+MAY_READ = {role.name: role.reads for role in PARTS}
+"""What a role reads."""
+MAY_LOOK = {role.name: role.looks for role in PARTS if role.looks}
+"""What a role's service reads beside, and none of its rules does."""
 LARGEST_GROUP = 16_384
-"""Pages of one folio group at most, 64 MiB: what interacts is one unit, and every reader of it holds it whole."""
+"""Most pages of one folio group, 64 MiB: every reader holds a group whole."""
 PER_ACTOR = ("task", "work", "pc", "actor")
 GUEST_KINDS = guest_kinds()
 
 
 class Meta(NamedTuple):
-    """What never changes in a group: the policy and constants, who the actors are, what each may choose, its origin.
+    """Constants of a group: policy, parameters, actors, the choices of each, origin.
 
     cfg, who   arrays of layout.CFG and WHO
-    vms        virtual machines there are records for
+    vms        number of records of virtual machines
     origin     absolute address of page 0, bytes
-    scenario   where it came from, for readers
+    scenario   name of its scenario, for display
     """
 
     cfg: Array
@@ -83,7 +76,7 @@ class Meta(NamedTuple):
     scenario: str
 
     def blank(self, section: str) -> Array:
-        """A zeroed section of this group's size."""
+        """Returns a zeroed section of this group's size."""
         config = self.cfg[0]
         pages, actors = int(config["pages"]), int(config["actors"])
         records = self.vms if section == "vm" else actors if section in PER_ACTOR else pages
@@ -91,12 +84,12 @@ class Meta(NamedTuple):
 
 
 def is_guest(kind: int) -> bool:
-    """Whether an actor of this kind is run by the guest service."""
+    """Whether the guest service runs actors of this kind."""
     return kind in GUEST_KINDS
 
 
 def split(state: State) -> dict[str, bytes]:
-    """The sections of a state, as bytes; `seal` is not among them."""
+    """Returns the sections of a state as bytes, without `seal`."""
     mine = np.isin(state.who["kind"], GUEST_KINDS)
     task, actor, work = state.task.copy(), state.actor.copy(), state.actor.copy()
     task["pc"] = 0
@@ -117,7 +110,7 @@ def split(state: State) -> dict[str, bytes]:
 
 
 def join(meta: Meta, sections: Mapping[str, bytes]) -> State:
-    """The state of sections as bytes; the inverse of `split`. Sections that are missing are zero."""
+    """Returns the state of sections as bytes, the inverse of `split`. Missing sections are zero."""
     array = {
         name: np.frombuffer(sections[name], DTYPES[name]).copy() if name in sections else meta.blank(name)
         for name in DTYPES
@@ -149,14 +142,14 @@ class _Meta(msgspec.Struct, array_like=True):
 
 
 def encode_meta(meta: Meta) -> bytes:
-    """The constants as bytes; the inverse of `decode_meta`."""
+    """Returns the constants as bytes, the inverse of `decode_meta`."""
     return msgspec.msgpack.encode(
         _Meta(meta.cfg.tobytes(), meta.who.tobytes(), meta.vms, meta.choices, meta.origin, meta.scenario)
     )
 
 
 def decode_meta(data: bytes) -> Meta:
-    """The constants in these bytes. msgspec.DecodeError or ValidationError where there are none."""
+    """Returns the constants in these bytes. Raises msgspec.DecodeError or ValidationError if they are none."""
     made = msgspec.msgpack.decode(data, type=_Meta)
     cfg, who = np.frombuffer(made.cfg, CFG).copy(), np.frombuffer(made.who, WHO).copy()
     return Meta(cfg, who, made.vms, made.choices, made.origin, made.scenario)

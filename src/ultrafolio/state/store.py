@@ -1,27 +1,28 @@
-"""The compare-and-set store of folio groups: what one commit says, and what comes back.
+"""The compare-and-set store of folio groups: a commit and its answer.
 
-A group's sections have one owner each, yet a step of the model may cross the walls: a vCPU's exit hands its thread to
-the host, the host's import makes the ultravisor change a page. Such a step is atomic all the same, by a *turn*: who
-begins it takes the group's turn; whoever it calls commits its own section under that turn and leaves the result in the
-journal; the beginner commits last, with the event, and gives the turn back. While a turn is held nobody else commits.
+Each section has one owner, but a step of the model may change sections of several roles: a vCPU's exit passes its
+thread to the host, the host's import makes the ultravisor change a page. A *turn*, a lease of the group, makes such a
+step atomic. The caller takes the turn; each role that it calls commits its own section under that turn and appends its
+result to the journal; the caller commits last, with the event, and releases the turn. Other commits are refused while a
+turn is held.
 
-A holder that dies leaves its turn to expire. With an empty journal nothing has happened yet and the turn is void: the
-next commit ends it. With results in it, the holder's role must finish the step: rules are pure, so running them again
-over what they read before, with the recorded results, leads to the same end. Steps that cross no wall need no turn: one
-commit, compared on revisions. docs/faults.md says what that comes to when parts die.
+The turn of a holder that died expires. If its journal is empty, nothing was done and the next commit ends the turn. If
+it has results, the holder's role must finish the step: rules are pure, so running them again on the saved inputs, with
+the recorded results, gives the same step. A step within one role needs no turn: one commit that compares revisions.
+docs/faults.md lists the failures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 LEASE_MS = 2_000
-"""How long a turn is held without a further commit before it counts as left behind, in milliseconds."""
+"""Milliseconds after its last commit at which a turn expires and counts as abandoned."""
 REPLY_MS = 600_000
-"""How long the answer to a client's request is kept for a repetition of it, in milliseconds at least."""
+"""Milliseconds, at least, for which the answer to a client's request is stored for its repetition."""
 
 
 class Patch(msgspec.Struct, frozen=True, array_like=True):
@@ -33,10 +34,9 @@ class Patch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Turn(msgspec.Struct, frozen=True, array_like=True):
-    """A turn as it is held: by which `token` and `role`, for which thread, its first choice and the client's request,
-    until when (server ms).
+    """A held turn: its `token` and `role`, the thread, its first choice, the client's request, its expiry (server ms).
 
-    seen: (section, data in hexadecimal) of those that its holder reads and other parts may write under it, as they were
+    seen: (section, data in hexadecimal), at the start, of those that the holder reads and other roles may write in it
     """
 
     token: str
@@ -52,19 +52,19 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
 class Commit(msgspec.Struct, frozen=True, array_like=True):
     """One atomic change of a group.
 
-    id         number of this commit among its writer's, rising: sent twice, or arriving late, it changes once
+    id         number of this commit, rising per writer: a repeated or late copy has no effect
     writer     the process that commits; it sends one commit of a group at a time
-    cached     per section to be read: the revision held already, -1 for none
-    expect     sections whose cached revision must still stand, else nothing is done
-    patches    bytes to write; each section written moves on by one revision
+    cached     per section to read: the revision that the caller has, -1 for none
+    expect     sections whose cached revision must be the present one, else the commit does nothing
+    patches    bytes to write; the revision of each written section rises by one
     events     entries for the group's stream, as bytes
-    token      the turn under which this happens, "" for none: then no turn may be held
-    take       a turn to take or to keep (its `until` is set by the server); None leaves or gives back
-    adopt      take over a turn of the own role that was left behind, keeping its journal
-    release    give the turn back, and empty the journal
-    journal    (index, result) to append to the journal: done only if the journal has exactly `index` entries
-    request    (request as in state.requests, answer) to keep for a repetition; Reused if its id is another request's
-    polls      1 + the thread whose polling begins another round with these events, 0 for none
+    token      the turn of this commit, "" for none: then no turn may be held
+    take       a turn to take or to renew (the server sets its `until`); None: neither
+    adopt      take over an abandoned turn of the same role with its journal
+    release    release the turn, and empty the journal
+    journal    (index, result) to append to the journal: only if the journal has exactly `index` entries
+    request    (request as in state.requests, answer) to store for a repetition; Reused if its id is another request's
+    polls      1 + the thread whose polling starts another round with these events, 0 for none
     """
 
     id: str
@@ -82,19 +82,22 @@ class Commit(msgspec.Struct, frozen=True, array_like=True):
     polls: int = 0
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What a commit did.
+Status = Literal["done", "stale", "held", "left", "lost", "absent"]
 
-    status     done; stale: an expected revision has moved on, or the writer's next commit is known; held: somebody has
-               the turn; left: a turn of the own role was left behind with results in its journal, adopt it; lost: the
-               token given holds no turn any more; absent: there is no such group
+
+class Answer(msgspec.Struct, frozen=True):
+    """Result of a commit.
+
+    status     done; stale: an expected revision changed, or a later commit of the same writer was applied; held:
+               another turn is held; left: a turn of the same role is abandoned with results in its journal, adopt it;
+               lost: `token` holds no turn any more; absent: there is no such group
     revisions  per section of `cached` and `patches`
     sections   data of those whose revision was not the cached one
-    turn       the turn in the way (held, left);  journal: its results (left, or a journal entry that was there before)
+    turn       the held turn (held, left);  journal: its results (left, or the journal has entry `index` already)
     wait       held: milliseconds until that turn expires
     """
 
-    status: str
+    status: Status
     revisions: dict[str, int] = {}
     sections: dict[str, bytes] = {}
     turn: Turn | None = None
@@ -113,46 +116,45 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Store(Protocol):
-    """A place where groups are kept, seen by one role. All methods raise StoreUnavailable when it cannot be reached in
-    time."""
+    """A store of groups, with the rights of one role. All methods raise StoreUnavailable on a timeout."""
 
     role: str
 
     def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
-        """Write a role's sections of a new group, at revision 1, and the event; False if any is there already, or the
-        group was deleted: parts know the name."""
+        """Write a role's sections of a new group, at revision 1, and the event. False if a section exists, or a group
+        of this name was deleted: services may have cached it."""
 
     def commit(self, group: str, commit: Commit) -> Answer:
-        """Do all of `commit` or nothing. A commit sent again with the same id by the same writer is answered done."""
+        """Apply `commit` whole or not at all. A repeated commit (same writer and id) is answered done."""
 
     def turn(self, group: str) -> Turn | None:
-        """The turn as it is held, or was left behind; None if there is none."""
+        """Returns the turn that is held or abandoned, None if there is none."""
 
     def reply(self, group: str, request: str) -> bytes | None:
-        """The kept answer to a client's request, or None. Reused: the id was another request's."""
+        """Returns the stored answer to a client's request, or None. Raises Reused if the id is another request's."""
 
     def read(self, group: str, sections: Sequence[str]) -> dict[str, bytes]:
-        """The present data of sections; those that are not there are missing from the result."""
+        """Returns the present data of the sections that exist."""
 
     def events(self, group: str, after: str = "0", block_ms: int = 0) -> Iterator[Event]:
-        """Entries of the stream after an id, waiting up to `block_ms` for the first of them. Where that id was cut
-        off, or "0" is given, the first is the checkpoint, if there is one."""
+        """Yields entries of the stream after an id; waits up to `block_ms` for the first. If that id was cut off or is
+        "0", the checkpoint comes first, if there is one."""
 
     def history(self, group: str) -> Iterator[Event]:
-        """All entries of the stream, and those that rounds of polling under way would add."""
+        """Yields all entries of the stream, and those of unfinished rounds of polling."""
 
     def number(self, key: str) -> int:
-        """The next number of a counter of the role's own, from 1."""
+        """Returns the next number, from 1, of a counter of this role."""
 
     def groups(self) -> list[str]:
-        """The groups there are, sorted."""
+        """Returns the groups, sorted."""
 
     def delete(self, group: str) -> None:
-        """Remove all of a group."""
+        """Remove a group."""
 
 
 class StoreFull(Exception):
-    """The store takes no writes until somebody does something. then: what;  told: the server's own words."""
+    """The store refuses writes until an operator acts. then: the action;  told: the server's message."""
 
     def __init__(self, then: str, told: str) -> None:
         super().__init__(told)
@@ -160,8 +162,12 @@ class StoreFull(Exception):
 
 
 class StoreBehind(Exception):
-    """The store has lost writes of this group that were acknowledged: nobody goes on before an operator decides."""
+    """The store has lost acknowledged writes of this group: every commit is refused until an operator decides."""
+
+
+class NoGroup(Exception):
+    """There is no group of this name in the store: it was never laid out, or it was deleted."""
 
 
 class StoreUnavailable(Exception):
-    """The store did not answer in time; the commit may or may not have happened, and can be sent again."""
+    """The store did not answer in time. The commit may have been applied, and can be repeated."""

@@ -26,7 +26,7 @@ from ultrafolio.state.view import Live, View
 
 from .events import StepEvent, Steps, encode
 from .sections import MAY_LOOK, Meta
-from .store import Answer, Commit, Store, Turn
+from .store import Answer, Commit, NoGroup, Store, Turn
 
 WALLS: dict[str, tuple[str, ...]] = {
     "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "hw_host"),
@@ -41,15 +41,15 @@ WALLS: dict[str, tuple[str, ...]] = {
         "turn_come",
     ),
 }
-"""Functions of the model that belong to another part than the role that runs into them."""
+"""Role -> functions of the model that another role executes for it."""
 HANDS_OVER = ("take_exit", "take_pin", "take_reboot")
-"""Those of them that pass the thread to the other part."""
+"""Those that pass the thread to the other role."""
 SEEN = {"host": (), "guest": ("pc", "vm")}
-"""Sections that a role's rules read, and that the parts they ask may write: a repetition must see them as they were."""
+"""Sections that a role's rules read and called roles may write: saved in the turn, so that a re-run sees the same."""
 SWAPS = ("swap_out", "swap_in")
-"""What the host is asked, of itself, when a page leaves memory or comes back: contents move, which are no state."""
+"""Calls of the host to itself at swap-out and swap-in: they move contents, which are no part of the state."""
 LONGEST = 64
-"""Steps in one burst at most, so that no thread keeps a group to itself."""
+"""Most steps in one burst, so that other threads of the group get their turn."""
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True):
@@ -146,18 +146,18 @@ class Done:
 
 
 class Contended(Exception):
-    """The group's turn could not be had in time; the message says who has it."""
+    """The group's turn was not free in time; the message names its holder."""
 
 
 class Lost(Exception):
-    """The turn expired under its holder; whether the step happened is known to the store only."""
+    """The turn expired; only the store knows whether the step was committed."""
 
 
 class Group:
-    """A role's way to one group: its view, one burst at a time.
+    """A role's access to one group: its view, one burst at a time.
 
-    role_runs: whether this role's process runs a rule; a burst ends where its thread passes to another part
-    left: is told of each turn that was left behind and finished here, with the group's name
+    role_runs: whether this role runs a rule; a burst ends when its thread passes to another role
+    left: called for each abandoned turn that was finished here, with the group's name
     """
 
     def __init__(
@@ -223,33 +223,33 @@ class Group:
                 if time.monotonic() > end:
                     holder = answer.turn.role if answer.turn else "nobody"
                     raise Contended(f"{self.name}: the turn is held by {holder}")
-                # without the lock: whoever has the turn may need this role to take part
+                # without the lock: the holder of the turn may call this role
                 time.sleep(pause)
                 pause = min(2 * pause, 0.02)
 
     def refresh(self) -> View:
-        """The view as the store has it now; a step that this role left behind is finished first."""
+        """Returns the refreshed view, after finishing an abandoned step of this role."""
         with self._lock, self._clean():
             self._renew()
             return self.view
 
     def snapshot(self) -> State:
-        """A copy of the view's arrays as the store has them now, with nothing of a step of this role that is not
-        committed; and with what the role may read beside."""
+        """Returns a copy of the view's arrays as stored now, without uncommitted changes of this role, and with the
+        sections of sections.MAY_LOOK."""
         with self._lock, self._clean():
             beside = MAY_LOOK.get(self.role, ())
             found = self._look(beside).sections
             return self.view.seen({name: found[name] for name in beside})
 
     def _look(self, beside: Sequence[str] = ()) -> Answer:
-        """Bring the view up to date. The answer has the sections `beside`, which are no part of it, as they are now."""
+        """Refresh the view. The returned answer also has the sections `beside`, which are not in the view."""
         cached = self.view.revisions | dict.fromkeys(beside, -1)
         answer = self._commit(Commit(self._next(), self._writer, cached=cached))
         self.view.update(answer.revisions, {n: data for n, data in answer.sections.items() if n not in beside})
         return answer
 
     def _renew(self) -> Answer:
-        """Bring the view up to date, once a step that this role left behind is finished."""
+        """Refresh the view, after finishing an abandoned step of this role."""
         while (answer := self._look()).status == "left":
             self._finish(answer)
         return answer
@@ -271,14 +271,14 @@ class Group:
 
     @contextmanager
     def _clean(self) -> Iterator[None]:
-        """However it ends, nothing uncommitted stays in the view."""
+        """Roll back uncommitted changes at the end."""
         try:
             yield
         finally:
             self.view.rollback()
 
     def take_part(self, token: str, index: int, function: str, arguments: Iterable[int]) -> Result:
-        """Run one function of this role as part of another's step, committed under that turn. Lost if it is over."""
+        """Run one function of this role in another role's step, committed under its turn. Lost: the turn expired."""
         with self._lock, self._clean():
             while True:
                 self.view.live.crossing = None
@@ -305,7 +305,7 @@ class Group:
                     raise Lost
 
     def _finish(self, left: Answer) -> None:
-        """Finish the step of a turn that its holder, of this role, left behind after others had taken part."""
+        """Finish the step of an abandoned turn of this role that has results of other roles."""
         assert left.turn is not None
         results = [msgspec.msgpack.decode(entry, type=Result) for entry in left.journal]
         turn = left.turn
@@ -321,7 +321,7 @@ class Group:
     def _commit(self, commit: Commit) -> Answer:
         answer = self.store.commit(self.name, commit)
         if answer.status == "absent":
-            raise KeyError(self.name)
+            raise NoGroup(self.name)
         return answer
 
     def _next(self) -> str:
@@ -349,7 +349,7 @@ class _Burst:
         self.adopted = False
 
     def adopt(self, turn: Turn, results: list[Result], kept: list[Done]) -> None:
-        """Take over a turn that was left behind with these results, after `kept` steps, and see what its holder saw."""
+        """Take over an abandoned turn with these results, after `kept` steps, and restore its saved inputs."""
         self.slot.results, self.done, self.adopted = results, kept, True
         self._take(msgspec.structs.replace(turn, token=os.urandom(8).hex()), adopt=True)
         self.view.update(dict.fromkeys(dict(turn.seen), -1), {name: bytes.fromhex(data) for name, data in turn.seen})
@@ -372,14 +372,14 @@ class _Burst:
         return [*self.done, refused] if refused and not self.done else self.done
 
     def _handed(self) -> bool:
-        """Whether the last step passed the thread on; the view does not show what the other part made of it."""
+        """Whether the last step passed the thread to another role, whose changes are not in the view."""
         return any(name in HANDS_OVER for name, _ in self.slot.names)
 
     def _idle(self) -> bool:
         return bool(self.view.live.task[self.actor].pc == IDLE_PC[int(self.view.meta.who["kind"][self.actor])])
 
     def _step(self, op: int, page: int) -> Done:
-        """Run the thread's present rule; cross walls until it has all it asks for."""
+        """Run the thread's present rule, repeatedly until all its calls have results."""
         while True:
             mark, used = len(self.view.log), self.slot.used
             self.slot.begin(functools.partial(self._swaps, mark))
@@ -396,13 +396,13 @@ class _Burst:
                 self.view.rollback(mark)
             else:
                 if not self.events:
-                    # it looked again, in vain
+                    # it polled without success
                     self.polls = self.actor + 1 if (pc, outcome) == (AGAIN, FAULT) else 0
                 self.events.append(StepEvent(self.actor, op, page, outcome, list(self.slot.names)))
             return Done(self.actor, pc, outcome)
 
     def _swaps(self, mark: int) -> list[tuple[str, int]]:
-        """Which pages a step swapped out or in, whose writes are those since `mark`."""
+        """Returns the swaps of a step, whose writes are in the log after `mark`."""
         present = self.view.arrays.pt["present"]
         written = {at: before for name, at, _, before in self.view.log[mark:] if name == "pt"}
         return [
@@ -421,17 +421,17 @@ class _Burst:
         self.slot.results.append(result)
 
     def _take(self, turn: Turn, *, adopt: bool = False) -> None:
-        """Commit what there is so far and take the turn with it."""
+        """Commit the changes so far, and take the turn."""
         self._commit(self._change(take=turn, adopt=adopt))
         self.turn = turn
 
     def _end(self) -> None:
-        """Commit the rest, and give the turn back."""
+        """Commit the rest, and release the turn."""
         if self.turn or self.events:
             self._commit(self._change(token=self.turn.token if self.turn else "", release=bool(self.turn)))
 
     def _change(self, **more: Any) -> Commit:
-        """What there is to commit; the request's answer so far goes with it, so that neither stands alone."""
+        """Returns the commit of the changes, with the request's answer so far, so that both are stored together."""
         events = [encode(Steps(self.group.role, list(self.events)))] if self.events else []
         answer = msgspec.msgpack.encode([(step.actor, step.pc, step.outcome) for step in self.done])
         return Commit(

@@ -1,4 +1,4 @@
-"""What a cluster did, held against the rules: its event stream replayed by the plain interpreter, step by step."""
+"""Validation: replays a cluster's event stream with the plain interpreter, and compares each step with the rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 
 from ultrafolio.engine import load
 from ultrafolio.engine.interp import to_lists, write_back
-from ultrafolio.engine.undo import Notes
+from ultrafolio.engine.undo import UndoLog
 from ultrafolio.errors import InputError
 from ultrafolio.model import properties
 from ultrafolio.model.layout import (
@@ -31,27 +31,27 @@ from ultrafolio.model.layout import (
     State,
 )
 from ultrafolio.model.rule import RULES
+from ultrafolio.nouns import plural
 from ultrafolio.state.view import Live
 
 from .events import LONGEST_ROUND, MOST_ROUNDS, Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode, encode
-from .sections import Meta, decode_meta, encode_meta, join, split
+from .roles import ROLE_OF_ACTOR
+from .sections import MAY_WRITE, Meta, decode_meta, encode_meta, join, split
 from .store import Event
 
-_ROLE = {"host": "host", "fault": "host", "guest": "guest", "device": "guest"}
-"""Whose process runs the rules of each actor: a broken or hostile host is the host, too."""
 MOST_AGAIN = 100_000
-"""Entries that are done once more for one `again`; polling changes nothing, and is done once."""
+"""Most entries replayed for one `again`; a round that changes nothing is replayed once."""
 KEPT_BROKEN = 100
-"""Broken properties that a checkpoint names at most."""
+"""Most broken properties in a checkpoint."""
 ULTRAVISOR = ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "uv_share", "uv_unshare")
 
 
 @dataclass(slots=True)
 class Verdict:
-    """accepted   every step of the stream is one that the rules allow, with this very outcome
-    steps      how many steps were accepted, from the first on;  calls: page calls outside of steps among them
-    at         id of the entry that was refused, and why in one line
-    enabled    what the rules would have allowed there: one line per actor, with the guard that refuses the others
+    """accepted   whether the rules allow every step of the stream, with its outcome
+    steps      number of accepted steps before the first refused one;  calls: page calls outside of steps among them
+    at         id of the refused entry;  why: the reason in one line
+    enabled    what the rules allow there: one line per actor, with the guard that refuses it
     broken     (step number, property) for every property of model.md §5.1 that a step broke
     """
 
@@ -70,7 +70,7 @@ class _Refused(Exception):
 
 @functools.cache
 def _rules() -> Any:
-    """The plain rules; a call to the ultravisor that was answered "busy" by injection is answered so here, too."""
+    """Returns the plain rules, in which a call that was answered "busy" by injection is answered "busy" again."""
     space = load.functions(lambda function: function)
     for name in ULTRAVISOR:
         space[name] = _recorded(name, space[name])
@@ -93,27 +93,27 @@ def _recorded(name: str, function: Callable[..., int]) -> Callable[..., int]:
 
 
 def _why(recorded: int, code: int) -> str:
-    """What leads to such a pair of answers, where something is known to."""
+    """Returns a known cause of this difference of results, or ""."""
     if (recorded, code) != (UV_INTEGRITY, UV_OK):
         return ""
     return ": the exported page was written into, and not by a tamper step; a disk that reads into one does so"
 
 
 class Replay:
-    """A group's state as its stream says it came about. notes: what was written to it; the caller forgets them.
-    recent: the last entries, which an `again` may mean."""
+    """A group's state, replayed from its stream. notes: the writes to it, which the caller clears.
+    recent: the last entries, to which an `again` refers."""
 
     def __init__(self, meta: Meta, state: State) -> None:
         self.meta, self._arrays = meta, state
         self.live = Live(*to_lists(state))
         self.live.crossing = None
-        self.notes = Notes(self.live)
+        self.undo_log = UndoLog(self.live)
         self.verdict = Verdict()
         self.recent: deque[Entry] = deque(maxlen=LONGEST_ROUND)
 
     @classmethod
     def after(cls, kept: Kept) -> Replay:
-        """The replay at a checkpoint."""
+        """Returns the replay at a checkpoint."""
         meta = decode_meta(kept.meta)
         made = cls(meta, join(meta, kept.sections))
         made.recent.extend(map(decode, kept.recent))
@@ -121,20 +121,20 @@ class Replay:
         return made
 
     def kept(self) -> Kept:
-        """A checkpoint of the present state."""
+        """Returns a checkpoint of the present state."""
         state, told = self.state(), self.verdict
         recent = [encode(entry) for entry in self.recent]
         return Kept(encode_meta(self.meta), split(state), recent, told.steps, told.calls, told.broken[:KEPT_BROKEN])
 
     def entry(self, event: str, entry: Entry) -> bool:
-        """Take an entry of the stream; False if the rules refuse it, and then the verdict says where and why."""
+        """Replay an entry of the stream. False if the rules refuse it; the verdict then says where and why."""
         taken = self.take(event, entry)
         if not isinstance(entry, Again):
             self.recent.append(entry)
         return taken
 
     def take(self, event: str, entry: Entry) -> bool:
-        """As entry, for what is no entry of its own."""
+        """As `entry`, without counting it as an entry of the stream."""
         try:
             self._take(entry)
         except (_Refused, IndexError, OverflowError) as error:
@@ -153,25 +153,26 @@ class Replay:
             self._again(entry)
 
     def _again(self, entry: Again) -> None:
-        """Entries that came again. A round that leads back to where it began does so every time."""
+        """Replay repeated entries. A round that ends in its starting state is replayed once."""
         if not 0 < entry.entries <= len(self.recent) or not 0 < entry.rounds <= MOST_ROUNDS:
-            raise _Refused(f"{entry.rounds} rounds of the last {entry.entries} entries: there are {len(self.recent)}")
+            asked = f"{plural(entry.rounds, 'round')} of the last {plural(entry.entries, 'entry', 'entries')}"
+            raise _Refused(f"{asked}: there are {len(self.recent)}")
         entries = list(self.recent)[-entry.entries :]
         if any(isinstance(one, Again | Made) for one in entries):
             raise _Refused("rounds of what is no round of steps")
         told, broken = self.verdict, len(self.verdict.broken)
         known = {name for _, name in told.broken}
         for number in range(entry.rounds):
-            mark, steps, calls = self.notes.mark(), told.steps, told.calls
+            mark, steps, calls = self.undo_log.mark(), told.steps, told.calls
             for one in entries:
                 self._take(one)
-            if self.notes.back(mark):
+            if self.undo_log.is_unchanged(mark):
                 left = entry.rounds - 1 - number
                 told.steps += left * (told.steps - steps)
                 told.calls += left * (told.calls - calls)
                 break
             if number * entry.entries > MOST_AGAIN:
-                raise _Refused(f"{entry.rounds} rounds, of which each changes something")
+                raise _Refused(f"{plural(entry.rounds, 'round')}, of which each changes something")
         told.broken[broken:] = [one for one in told.broken[broken:] if one[1] not in known]
 
     def _step(self, step: StepEvent, role: str) -> None:
@@ -181,12 +182,14 @@ class Replay:
         pc = s.task[t].pc
         if pc not in RULES:
             raise _Refused(f"{_name(s, t)} is dead and took a step")
-        if _ROLE[RULES[pc].actor] != role:
-            raise _Refused(f"{RULES[pc].name} of {_name(s, t)}: done by {role}, and it is {_ROLE[RULES[pc].actor]}'s")
+        if ROLE_OF_ACTOR[RULES[pc].actor] != role:
+            raise _Refused(
+                f"{RULES[pc].name} of {_name(s, t)}: done by {role}, and it is {ROLE_OF_ACTOR[RULES[pc].actor]}'s"
+            )
         if RULES[pc].chooses and not 0 <= step.page < len(s.mm):
             raise _Refused(f"{RULES[pc].name} of {_name(s, t)}: there is no page {step.page}")
         about = properties.focus(s, t, step.page)
-        was, mark = s.uv[about].state, self.notes.mark()
+        was, mark = s.uv[about].state, self.undo_log.mark()
         s.crossing = step.results
         try:
             outcome = _rules().step(s, t, step.op, step.page)
@@ -197,8 +200,8 @@ class Replay:
                     f"the cluster says {_word(step.outcome)}, the rules say {_word(outcome)}"
                 )
         except Exception:
-            # what was refused did not happen
-            self.notes.undo(mark)
+            # a refused step changes nothing
+            self.undo_log.undo(mark)
             raise
         finally:
             s.crossing = None
@@ -210,13 +213,13 @@ class Replay:
     def _call(self, call: Uvc) -> None:
         if not call.function.startswith("uv_") or not hasattr(load.interpreted(), call.function):
             raise _Refused(f"there is no page call {call.function}")
-        mark = self.notes.mark()
+        mark = self.undo_log.mark()
         try:
             code = getattr(load.interpreted(), call.function)(self.live, *call.arguments)
         except TypeError as error:
             raise _Refused(str(error)) from None
         if code != call.result:
-            self.notes.undo(mark)
+            self.undo_log.undo(mark)
             raise _Refused(
                 f"{call.function}{tuple(call.arguments)}: the ultravisor says {call.result}, the rules say {code}"
             )
@@ -230,20 +233,20 @@ class Replay:
             elif pc == IDLE_PC[self.live.who[t].kind]:
                 yield f"{_name(self.live, t)}: may start {RULES[pc].name}"
             else:
-                mark = self.notes.mark()
+                mark = self.undo_log.mark()
                 outcome = _rules().step(self.live, t, NOTHING, 0)
-                self.notes.undo(mark)
+                self.undo_log.undo(mark)
                 yield f"{_name(self.live, t)}: {RULES[pc].name} {'is enabled' if outcome > 0 else _word(outcome)}"
 
     def state(self) -> State:
-        """The present state as arrays."""
+        """Returns the present state as arrays."""
         return write_back(State(*self.live), self._arrays)
 
 
 def validate(events: Iterable[Event], stored: Callable[[], State] | None = None) -> Verdict:
-    """Hold a group's stream against the rules; with `stored`, also that the state in the store is the one it leads to.
+    """Replay a group's stream with the rules. With `stored`, also compare the final state with the stored one.
 
-    InputError for a stream with nothing in it, or in which a part's layout is missing.
+    Raises InputError for an empty stream, or one without the layout of a role.
     """
     replay, started = None, []
     for event in events:
@@ -257,7 +260,7 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
             elif not replay.entry(event.id, entry):
                 return replay.verdict
             else:
-                replay.notes.forget()
+                replay.undo_log.clear()
     if replay is None:
         raise _nothing(len(started))
     verdict = replay.verdict
@@ -269,9 +272,9 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
 
 
 def begin(started: Sequence[Entry]) -> Replay | None:
-    """The replay once every part has laid out its sections; None before."""
+    """Returns the replay, None until all roles have laid out their sections."""
     made = [entry for entry in started if isinstance(entry, Made)]
-    if {entry.role for entry in made} != {"ultravisor", "host", "guest"}:
+    if {entry.role for entry in made} != set(MAY_WRITE):
         return None
     sections: dict[str, bytes] = {}
     for entry in made:
@@ -282,7 +285,7 @@ def begin(started: Sequence[Entry]) -> Replay | None:
 
 @contextmanager
 def _written_by_parts(event: Event) -> Iterator[None]:
-    """InputError for an entry over which the rules stumble: its bytes are no event, or a layout is none."""
+    """Turn exceptions of the rules into InputError: the entry's bytes are no event, or no valid layout."""
     try:
         yield
     except InputError:
@@ -299,7 +302,7 @@ def _written_by_parts(event: Event) -> Iterator[None]:
 def _nothing(entries: int) -> InputError:
     return InputError(
         "the stream says of no step where it began",
-        value=f"{entries} entries",
+        value=plural(entries, "entry", "entries"),
         allowed="the layout of ultravisor, host and guest, then steps",
         cause="no such group, or it was never laid out",
         then="ultrafolio trace validate URL without --group names the groups",
@@ -307,7 +310,7 @@ def _nothing(entries: int) -> InputError:
 
 
 def _difference(replayed: State, stored: State) -> str:
-    """Where the state in the store differs from the replayed one, or ""."""
+    """Returns the first difference of the stored state from the replayed one, or ""."""
     for name in OWNERS:
         left, right = getattr(replayed, name), getattr(stored, name)
         for at in range(len(left)):
@@ -316,7 +319,7 @@ def _difference(replayed: State, stored: State) -> str:
     return ""
 
 
-def _name(s: Any, t: int) -> str:
+def _name(s: State, t: int) -> str:
     return f"{ACTOR_KINDS[s.who[t].kind]} {t}"
 
 
@@ -329,7 +332,7 @@ STREAM_VERSION, READ_VERSIONS = 2, (1, 2)
 
 
 class _Line(msgspec.Struct):
-    """An entry of a saved stream. version: of the file's form; an entry without one is of version 1."""
+    """An entry of a saved stream. version: of the file format, 1 if missing."""
 
     group: str
     id: str
@@ -338,13 +341,13 @@ class _Line(msgspec.Struct):
 
 
 def saved(streams: Iterable[tuple[str, Iterable[Event]]]) -> bytes:
-    """The content of a file of streams, one entry a line."""
+    """Returns the content of a file of streams, one entry a line."""
     lines = (_Line(group, event.id, event.data, STREAM_VERSION) for group, stream in streams for event in stream)
     return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
 
 
 def read(file: Path) -> dict[str, list[Event]]:
-    """The streams of a saved file, by group. InputError for a file that is none."""
+    """Returns the streams of a saved file, by group. Raises InputError for another file."""
     streams: dict[str, list[Event]] = {}
     try:
         for line in file.read_bytes().splitlines():

@@ -1,4 +1,4 @@
-"""The seam between sweeps and the simulator: what a sweep asks of a cell, and nothing else."""
+"""The interface between sweeps and an experiment: resolve a cell, run it, digest the code."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Cells(Protocol):
         """The canonical configuration of a cell: JSON-able, deterministic, with every name expanded.
 
         ``cell`` holds the axes' values and, under ``tables``, the plan's definitions; relative paths
-        start at ``base``. Raises InputError for axes that mean nothing.
+        start at ``base``. Raises InputError for an unknown axis or a bad value.
         """
 
     def run(self, config: dict[str, Any], base: Path) -> Result:
-        """One value per column; a pure function of ``config``. Any exception is the cell's failure."""
+        """Run the cell. Returns one value per column; depends on ``config`` only. An exception fails the cell."""
 
     def warm(self) -> None:
         """Compile what ``run`` needs, so that forked workers find it ready."""

@@ -1,4 +1,4 @@
-"""What a store holds, and why a cell would run again."""
+"""The status of a store, and the reasons why a cell would run again."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ultrafolio.errors import InputError
 
+from . import segment
 from .cells import Cells, Scalar
 from .plan import Plan
 from .planfile import parse
@@ -23,7 +24,7 @@ from .work import Work
 
 @dataclass(frozen=True)
 class Status:
-    """A store against its plan as it would run now."""
+    """The counts of a store, compared with its plan as it would run now."""
 
     title: str
     plan: str
@@ -34,11 +35,14 @@ class Status:
     outdated: int
     """Of those to run: cells with a result under another engine or configuration."""
     cut_segments: list[str]
-    keys: dict[str, list[str]]
-    """Of each state, ok, failed and to_run, the keys of the first KEYS cells, in the plan's order."""
+    keys: dict[State, list[str]]
+    """State (ok, failed, to_run) -> the keys of its first KEYS cells, in the plan's order."""
 
 
-KEYS, STATES = 3, ("ok", "failed", "to_run")
+State = Literal["ok", "failed", "to_run"]
+"""Of a cell against its store."""
+KEYS = 3
+STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Stored:
 
     index: int
     key: str
-    status: str
+    status: segment.Status
     error: str | None
     config: str
     engine: str
@@ -55,18 +59,18 @@ class Stored:
 
 @dataclass(frozen=True)
 class Why:
-    """One cell: what it is, what is stored for it, and the reasons why it would run again, if any."""
+    """One cell: its axes, its stored row, and the reasons why it would run again, if any."""
 
     key: str
     key_now: str
     axes: dict[str, Scalar]
-    status: str
+    status: segment.Status | Literal["not stored"]
     error: str | None
     reasons: list[str]
 
 
 def plan_of(store: Store) -> Plan:
-    """The plan that the store was made for, as it stood then."""
+    """The plan as it was when the store was made."""
     path = store.folder / "plan.toml"
     try:
         return parse(path.read_text(encoding="utf-8"), Path(store.manifest.plan))
@@ -80,7 +84,7 @@ def plan_of(store: Store) -> Plan:
 
 
 def status(store: Store, cells: Cells) -> Status:
-    """How many of the plan's cells are stored. Resolves every cell: changed inputs count as changes."""
+    """Count the plan's cells by state. Resolves every cell, so that changed recordings are seen."""
     plan, cut = plan_of(store), list[Path]()
     stored, seen = store.keys(cut), set[int]()
     for batch in store.batches(["index"], cut=[]):
@@ -89,7 +93,7 @@ def status(store: Store, cells: Cells) -> Status:
     outdated, counted, keys = 0, dict.fromkeys(STATES, 0), {state: list[str]() for state in STATES}
     for index, cell in plan.cells():
         key, _, _ = work.key(cell)
-        state = ("failed" if stored[key] else "ok") if key in stored else "to_run"
+        state: State = ("failed" if stored[key] else "ok") if key in stored else "to_run"
         counted[state] += 1
         outdated += state == "to_run" and index in seen
         if len(keys[state]) < KEYS:
@@ -106,7 +110,7 @@ def status(store: Store, cells: Cells) -> Status:
 
 
 def why(store: Store, cells: Cells, prefix: str) -> Why:
-    """The cell whose key, stored or current, begins with ``prefix``; InputError for none or several."""
+    """The cell whose key, stored or current, begins with ``prefix``. Raises InputError for none or several."""
     plan = plan_of(store)
     work, prefix = Work(plan, cells, {}), prefix.lower()
     found: dict[str, int] = {}
@@ -161,7 +165,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 
 
 class _Absent:
-    """The value of a field that is not there."""
+    """The value of a missing field."""
 
 
 _ABSENT = _Absent()
@@ -172,7 +176,7 @@ def _shown(value: Any) -> str:
 
 
 def _rows(store: Store, index: int, keys: set[str]) -> Iterator[Stored]:
-    """The rows of a cell, by its place in the plan or by one of its keys, oldest first."""
+    """The rows of a cell, by its index in the plan or by one of its keys, oldest first."""
     for batch in store.batches(["index", "key", "status", "error", "config"], cut=[]):
         engine = batch.schema.metadata[b"engine"].decode()
         of_cell = pc.or_(pc.equal(batch["index"], index), pc.is_in(batch["key"], pa.array(sorted(keys))))

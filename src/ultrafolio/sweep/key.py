@@ -1,4 +1,4 @@
-"""The identity of a cell's result: the same key means the same numbers, wherever they were made."""
+"""The key of a cell's result: equal keys mean equal numbers, on any machine."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Plans: a TOML file that names the cells of a sweep without listing them.
 
 ``[fixed]`` and ``[grid]`` give the axes, ``[[skip]]`` drops cells, every other table is a definition that is
-handed to the cells as it stands. The product of the axes is numbered in the order written, last axis fastest;
-a cell *is* its number, so a plan of a million cells costs no more memory than a plan of ten.
+passed to the cells unchanged. The points of the product have indices in the order written, last axis fastest.
+Cells are computed from their index, so a plan of a million cells needs no more memory than a plan of ten.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Plan:
     skips: tuple[Filter, ...]
     tables: Mapping[str, Any]
     digest: str
-    """The digest of what the file says; comments and layout do not count."""
+    """The digest of the file's values; comments and layout do not change it."""
 
     @property
     def base(self) -> Path:
@@ -55,7 +55,7 @@ class Plan:
 
     @cached_property
     def count(self) -> int:
-        """The number of cells, dropped ones excluded; found without enumerating them."""
+        """The number of cells, dropped ones excluded; computed without enumerating them."""
         return count_cells(self.axes, self.skips)
 
     def positions(self, index: int) -> list[int]:
@@ -81,31 +81,32 @@ class Plan:
                 yield index, cell
 
     def handed(self, cell: Mapping[str, Scalar]) -> dict[str, Any]:
-        """The cell as ``resolve`` takes it: its axes and the plan's definitions."""
+        """The argument of ``resolve`` for a cell: its axes and the plan's definitions."""
         return {**cell, "tables": self.tables}
 
 
-class TooMuchWork(Exception):
-    """Counting the cells takes longer than anybody waits."""
+class CountLimit(Exception):
+    """Counting the cells exceeded the limit."""
 
 
 class Work:
-    """How much counting there may be."""
+    """The number of counting steps that are left. ``take`` raises CountLimit when it is used up."""
 
     def __init__(self, most: int = 4_000_000) -> None:
         self.left = most
 
     def take(self, amount: int) -> None:
+        """Use ``amount`` steps. Raises CountLimit if fewer are left."""
         self.left -= amount
         if self.left < 0:
-            raise TooMuchWork
+            raise CountLimit
 
 
 def count_cells(axes: Sequence[Axis], skips: Sequence[Filter], work: Work | None = None) -> int:
-    """How many points of the product no filter drops.
+    """The number of points of the product that no filter drops.
 
     Axis by axis, prefixes of cells are counted by the set of filters that still match them, so the cost
-    grows with the length of the filtered axes and not with their product. TooMuchWork: it is more than ``work``.
+    grows with the length of the filtered axes and not with their product. Raises CountLimit beyond ``work`` steps.
     """
     work = work or Work()
     prefixes: Counter[frozenset[int]] = Counter({frozenset(range(len(skips))): 1})

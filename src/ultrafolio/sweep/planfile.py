@@ -1,4 +1,4 @@
-"""Reading a plan file: each mistake in it is an InputError that says where, and what is allowed there."""
+"""Read a plan file. Each mistake raises an InputError with the place and the allowed values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ultrafolio.fields import unversioned
 
 from .cells import Scalar
 from .key import canonical, digest
-from .plan import Axis, Filter, Plan, TooMuchWork, Work, count_cells
+from .plan import Axis, CountLimit, Filter, Plan, Work, count_cells
 
 STRUCTURE = ("title", "fixed", "grid", "skip")
 RESERVED = ("tables", "key", "status", "error")
@@ -30,7 +30,7 @@ _RANGE = re.compile(r"\s*(-?\d{1,64})\s*-\s*(-?\d{1,64})\s*")
 
 
 def load(path: Path) -> Plan:
-    """The plan in a file. Raises InputError for a file that is missing, unreadable or wrong."""
+    """The plan in a file. Raises InputError for a missing, unreadable or wrong file."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -52,7 +52,7 @@ def load(path: Path) -> Plan:
 
 
 def parse(text: str, path: Path) -> Plan:
-    """The plan in ``text``; ``path`` is the file it came from, and names it in errors."""
+    """The plan in ``text``. ``path``: its file, for error messages and relative paths. Raises InputError."""
     if len(text.encode()) > LARGEST:
         raise InputError(
             f"{path}: too long",
@@ -81,7 +81,7 @@ def parse(text: str, path: Path) -> Plan:
 
 
 class _Reader:
-    """The checks of one document; it exists to carry the file's name into every error."""
+    """The checks of one document. It holds the file's name for error messages."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -109,7 +109,7 @@ class _Reader:
         self.check_tables(document, [axis.name for axis in axes])
         skips = self.skips(document.get("skip", []), axes)
         tables = {name: value for name, value in document.items() if name not in STRUCTURE}
-        # The axes' order numbers the cells, so it belongs to the meaning; canonical JSON would sort it away.
+        # The order of the axes gives the cells' indices, so it is part of the digest; canonical JSON sorts names.
         meaning = digest(canonical([_plain(document), [axis.name for axis in axes]]))
         return Plan(self.path, text, title, axes, skips, tables, meaning)
 
@@ -136,7 +136,7 @@ class _Reader:
                 )
 
     def check_tables(self, document: Mapping[str, Any], axes: Sequence[str]) -> None:
-        """A definition is a table; a name *almost* that of an axis or a part of the plan is a slip."""
+        """Refuse a definition that is no table, or whose name is close to that of an axis or a part: a typing error."""
         for name, value in document.items():
             if name in STRUCTURE or (name in axes and isinstance(value, dict)):
                 continue
@@ -144,7 +144,7 @@ class _Reader:
                 raise self.unknown("unknown name", name, (*STRUCTURE, *dict.fromkeys(axes)))
 
     def scalar(self, where: str, name: str, value: object) -> Scalar:
-        # Excludes what JSON cannot carry, because a cell's key is a digest of JSON.
+        # A cell's key is a digest of JSON, so values that JSON cannot hold are refused.
         if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
                 raise self.wrong(f"{where} {name}", value, "integers of 64 bits")
@@ -201,7 +201,7 @@ class _Reader:
         work = Work()
         try:
             left = [count_cells(axes, skips[:number], work) for number in range(len(skips) + 1)]
-        except TooMuchWork:
+        except CountLimit:
             raise self.wrong(
                 "[[skip]]",
                 None,
@@ -253,8 +253,8 @@ class _Reader:
 
 
 def _at(values: Sequence[Scalar], value: object) -> int:
-    """The place of a value on an axis, -1 if it is not there. A range is not searched, as Python does for what is no
-    integer."""
+    """The position of a value on an axis, or -1. A range is not searched: Python does that for values that are no
+    integers."""
     if isinstance(values, range):
         if not isinstance(value, int | float) or value != value // 1:
             return -1
@@ -265,7 +265,7 @@ def _at(values: Sequence[Scalar], value: object) -> int:
 
 
 def _counted(values: Sequence[Scalar]) -> Iterable[tuple[Scalar, int]]:
-    """Equal values with their number; 1, 1.0 and true are equal, as they are to a filter."""
+    """(value, number of equal values) for each value; 1, 1.0 and true are equal, as in a filter."""
     counts: dict[Scalar, int] = {}
     for value in values:
         counts[value] = counts.get(value, 0) + 1
@@ -273,7 +273,7 @@ def _counted(values: Sequence[Scalar]) -> Iterable[tuple[Scalar, int]]:
 
 
 def _plain(value: Any) -> Any:
-    """``value`` with what JSON lacks (dates, NaN) as text."""
+    """``value`` with values that JSON lacks (dates, NaN) as text."""
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):

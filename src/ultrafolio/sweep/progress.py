@@ -1,4 +1,4 @@
-"""What the terminal shows during a sweep: a bar on a terminal, a line now and then elsewhere, or nothing."""
+"""The progress of a sweep: a bar on a terminal, a line every few seconds elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Protocol, Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ultrafolio import screen
+from ultrafolio.nouns import plural
 
 from .work import Tally
 
@@ -20,14 +21,14 @@ LINE_SECONDS = 5.0
 
 @dataclass
 class Count:
-    """How far a sweep is."""
+    """The counts of a sweep in progress, in cells."""
 
     total: int
     stored: int = 0
     computed: int = 0
     failed: int = 0
     stopping: bool = False
-    """The workers finish the cells they are in; a second Ctrl-C does not wait for that."""
+    """Workers are finishing their cells after a first Ctrl-C; a second one ends them at once."""
     began: float = field(default_factory=time.monotonic)
 
     def add(self, tally: Tally) -> None:
@@ -50,7 +51,7 @@ class Count:
 
 
 class Display(AbstractContextManager["Display"], Protocol):
-    """Shows a count, as often as it is told and as it sees fit."""
+    """Shows a count. ``show`` may be called at any rate; a display limits its own output."""
 
     def show(self, count: Count) -> None: ...
 
@@ -82,7 +83,7 @@ class Lines(Silent):
             return
         self._shown = now
         left = f", {(count.total - count.done) / count.rate:.0f} s left" if count.computed else ""
-        cells = f"{count.done}/{count.total} cells, {count.failed} failed"
+        cells = f"{count.done}/{plural(count.total, 'cell')}, {count.failed} failed"
         print(f"{cells}, {count.rate:.1f} cells/s{left}", file=sys.stderr, flush=True)
 
 
@@ -90,7 +91,7 @@ class Bar(Silent):
     """A progress bar on stderr."""
 
     def __init__(self) -> None:
-        # No refresh thread: workers are forked while the bar is up, and locks of threads outlive a fork.
+        # No refresh thread: workers are forked while the bar is shown, and a fork copies locks that threads hold.
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -125,7 +126,7 @@ class Bar(Silent):
 
 
 def display(*, quiet: bool) -> Display:
-    """The display that suits stderr."""
+    """The display for stderr: a bar on a terminal, lines elsewhere, nothing with ``quiet``."""
     if quiet:
         return Silent()
     return Bar() if sys.stderr.isatty() and not screen.is_plain() else Lines()

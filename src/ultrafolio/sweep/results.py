@@ -1,4 +1,4 @@
-"""The merge: one Parquet file with a row for every cell of the plan, the same however it was made."""
+"""Merge the segments into one Parquet file with a row for each cell; its bytes depend on the plan and engine only."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ROW_GROUP = 65_536
 
 
 class Keys:
-    """The key of every point of a plan, as far as it is known; 16 bytes a point."""
+    """The keys of a plan's points, 16 bytes each; zeros where a key is not known yet."""
 
     def __init__(self, size: int) -> None:
         self._bytes = bytearray(KEY_BYTES * size)
 
     def add(self, tally: Tally) -> None:
-        """Note the keys of a worked span."""
+        """Add the keys of a computed span."""
         start = KEY_BYTES * tally.span.start
         self._bytes[start : start + len(tally.keys)] = tally.keys
 
@@ -36,7 +36,7 @@ class Keys:
         return self._bytes[KEY_BYTES * index : KEY_BYTES * (index + 1)].hex()
 
     def sorted(self) -> Any:
-        """The indices of the known cells in the order of their keys, equal keys in the plan's order."""
+        """The indices of the cells with a known key, sorted by key; equal keys in the plan's order."""
         halves = np.frombuffer(self._bytes, dtype=">u8").reshape(-1, 2)
         order = np.lexsort((halves[:, 1], halves[:, 0]))
         return order[halves[order].any(axis=1)]
@@ -45,8 +45,8 @@ class Keys:
 def write_results(store: Store, plan: Plan, keys: Keys, engine: str) -> Path:
     """Write results.parquet and timings.parquet for a plan whose cells are all stored; returns the former.
 
-    Rows hold the axes, key, status, error and the result columns, and depend on nothing but those. Cells that
-    share a key (two names for one configuration) share a result. The newest row of a key counts.
+    A row of results holds the axes, key, status, error and the result columns; no time, no worker. Cells with equal
+    keys (two names for one configuration) share a result. The newest row of a key is used.
     """
     indices = keys.sorted()
     stored = _stored(store)
@@ -91,7 +91,7 @@ def _stored(store: Store) -> pa.Table:
 
 
 def _newest(rows: pa.Table, wanted: list[str]) -> list[int]:
-    """For each wanted key the number of its newest row."""
+    """The row number of the newest row of each wanted key."""
     newest = {key: number for number, key in enumerate(rows["key"].to_pylist())}
     return [newest[key] for key in wanted]
 

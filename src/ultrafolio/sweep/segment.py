@@ -1,8 +1,8 @@
-"""Segments: append-only files of finished cells, one writer each, readable whatever happened to the writer.
+"""Segments: append-only files of finished cells, one writer each, readable after the writer was killed.
 
-A segment is an Arrow IPC stream in pieces, one a batch, each with a checksum (ultrafolio.checksums). A writer that is
-killed leaves at worst half a batch at its end, which readers take as the end of the stream; nothing before it is
-rewritten. Any other change is found before a byte of it is understood.
+A segment is an Arrow IPC stream in pieces, one a batch, each with a checksum (ultrafolio.checksums). A killed writer
+leaves at most half a batch at the end of the file, which readers take as the end of the stream; earlier bytes are
+never rewritten. Any other change fails the checksum before the piece is decoded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
 import pyarrow as pa
 
@@ -22,7 +22,9 @@ from ultrafolio.checksums import Pieces, piece
 from ultrafolio.durable import sync_folder, unwritable
 from ultrafolio.errors import InputError
 
-OK, FAILED = "ok", "failed"
+Status = Literal["ok", "failed"]
+OK: Final = "ok"
+FAILED: Final = "failed"
 ARROW = {"int": pa.int64(), "str": pa.string(), "ints": pa.list_(pa.int64())}
 
 
@@ -32,7 +34,7 @@ class Row:
 
     index: int
     key: str
-    status: str
+    status: Status
     error: str | None
     config: str
     ns: int
@@ -40,7 +42,7 @@ class Row:
 
 
 def segment_schema(columns: Mapping[str, str], writer: str, engine: str) -> pa.Schema:
-    """The schema of one writer's segment; it carries who wrote it and under which engine digest."""
+    """The schema of one writer's segment; its metadata hold the writer and the engine digest."""
     fields = [
         ("index", pa.int64()), ("key", pa.string()), ("status", pa.string()), ("error", pa.string()),
         ("config", pa.string()), ("ns", pa.int64()),
@@ -74,7 +76,7 @@ class Segment:
                 raise self._lost(error) from None
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Store the rows as one batch; on return they survive a power cut. InputError if they cannot."""
+        """Store the rows as one batch; on return they are on disk (fsync). Raises InputError if that fails."""
         batch = self.batch(rows)
         try:
             if self._file is None:
@@ -92,7 +94,8 @@ class Segment:
             raise self._lost(error) from None
 
     def _lost(self, error: OSError) -> InputError:
-        """Give the file up as it is: its whole batches count, and nothing is written behind a broken one."""
+        """Close the file after a failed write: whole batches stay valid, nothing is written after a broken one.
+        Returns the error to raise."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
@@ -111,9 +114,9 @@ class Segment:
 
 
 def read_segment(path: Path, names: Sequence[str]) -> Generator[pa.RecordBatch, None, bool]:
-    """The batches of a segment; the generator's value is whether the file ends as it should.
+    """The batches of a segment; the generator returns whether the file ends with a whole batch.
 
-    InputError for a segment that changed since it was written.
+    Raises InputError for a segment that changed since it was written.
     """
     with path.open("rb") as file:
         pieces = Pieces(file, path)

@@ -1,15 +1,15 @@
-"""A store: the folder in which a sweep keeps every result once, whatever happens to the sweep.
+"""A store: the folder in which a sweep keeps each result once. A killed sweep leaves it readable.
 
 ::
 
-    store.json         what the store is for: the plan's digest and path, the result columns
+    store.json         the manifest: the plan's digest and path, the result columns
     plan.toml          the plan's text
     segments/*.arrows  finished cells, appended in batches by one writer each, never changed afterwards
     results.parquet    the merge of a finished sweep (see ``results``)
-    timings.parquet    how long the cells took on this machine
+    timings.parquet    the computing time of each cell, in ns of host time
     lock               held while a sweep writes
-    job.json           the job on Celery that the sweep is in, while it is (see ``queue``)
-    workers.log        what workers that the sweep started had to say
+    job.json           the sweep's Celery job while it runs (see ``distributed.ticket``)
+    workers.log        the output of workers that the sweep started
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FORMAT = 2
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What store.json says."""
+    """The content of store.json. ``format``: version of the store's layout."""
 
     format: int
     title: str
@@ -53,8 +53,8 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store for writing. Raises InputError when another sweep has it."""
-        # A POSIX lock: forked workers do not inherit it, so it ends with the sweep however that dies.
+        """Lock the store for writing. Raises InputError when another sweep holds the lock."""
+        # A POSIX lock: forked workers do not inherit it, so the kernel releases it when the sweep's process ends.
         try:
             handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -69,7 +69,7 @@ class Store:
                     allowed="one sweep per store at a time",
                     then=f"ultrafolio sweep status {self.folder}, or another store: -o FOLDER",
                 ) from None
-            with suppress(OSError):  # the number is for the message above; a full disk is told where it hurts
+            with suppress(OSError):  # only for the message above; a full disk is reported when a batch is stored
                 os.ftruncate(handle, 0)
                 os.write(handle, str(os.getpid()).encode())
             yield
@@ -82,21 +82,21 @@ class Store:
         return sorted(found, key=lambda path: (int(path.stem.rpartition("-")[2]), path.stem))
 
     def next_run(self) -> int:
-        """A run number that no segment has yet."""
+        """The next unused run number."""
         return max((int(path.stem.rpartition("-")[2]) for path in self.segments()), default=0) + 1
 
     def batches(self, names: Sequence[str], cut: list[Path]) -> Iterator[pa.RecordBatch]:
         """The stored batches with the columns ``names`` (in schema order), oldest first.
 
-        The schema's metadata carry ``writer`` and ``engine``. Segments that end in the middle of a batch
-        are added to ``cut`` once they are read. InputError for a segment that changed since it was written.
+        The schema's metadata hold ``writer`` and ``engine``. Segments that end in the middle of a batch
+        are appended to ``cut`` after they are read. Raises InputError for a segment that changed since it was written.
         """
         for path in self.segments():
             if not (yield from read_segment(path, names)):
                 cut.append(path)
 
     def keys(self, cut: list[Path]) -> dict[str, bool]:
-        """Every stored key, and whether its newest row is a failure."""
+        """Each stored key -> whether its newest row is a failure. ``cut``: see ``batches``."""
         stored: dict[str, bool] = {}
         for batch in self.batches(("key", "status"), cut):
             failed = (status == FAILED for status in batch["status"].to_pylist())
@@ -131,12 +131,12 @@ def make_store(folder: Path, plan: Plan, columns: Mapping[str, str]) -> Store:
 
 
 def _may_become_a_store(folder: Path) -> bool:
-    """Whether the folder is empty, or a store that lost its manifest or was never finished."""
+    """Whether the folder is empty, or a store without a manifest."""
     return folder.is_dir() and ((folder / "segments").is_dir() or not any(folder.iterdir()))
 
 
 def open_store(folder: Path) -> Store:
-    """Open an existing store. Raises InputError when there is none, or none that can be read."""
+    """Open an existing store. Raises InputError when it is missing, damaged or of another format."""
     path = folder / "store.json"
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)

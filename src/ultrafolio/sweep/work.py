@@ -1,4 +1,4 @@
-"""What a worker does with a span of cells: resolve, key, skip what is stored, run and store the rest."""
+"""Compute a span of cells in one worker: resolve, compute the key, skip stored cells, run and store the rest."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from .key import KEY_BYTES, canonical, cell_key
 from .plan import Plan
 from .segment import FAILED, OK, Row, Segment
 
-CHUNK_SECONDS = 0.75
-"""How long a worker computes before it stores: what a kill may cost, against what a stored batch costs."""
+BATCH_SECONDS = 0.75
+"""How long a worker computes before it stores a batch. Longer: a kill loses more. Shorter: more time for fsync."""
 
 _DROPPED = bytes(KEY_BYTES)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of a span; sent from worker to parent, and all that is sent."""
+    """The counts of a computed span. It is the only message from a worker to its parent."""
 
     span: range
-    """The span as far as it was worked; a worker may hand back a shorter one than it was given."""
+    """The computed part of the span; a worker may return a shorter span than it was given."""
     keys: bytes
-    """The key of each point of the span, zeros where a filter drops it."""
+    """The key of each point of the span, KEY_BYTES each; zeros where a filter drops the point."""
     computed: int
     stored: int
-    """Cells that needed no computing."""
+    """Cells whose result was stored before."""
     failed: int
-    """Failures among both."""
+    """Failures among computed and stored cells."""
     seconds: float
 
 
@@ -41,22 +41,22 @@ NOTHING = Tally(range(0), b"", 0, 0, 0, 0.0)
 
 @dataclass
 class Work:
-    """A plan, how to run its cells, and what is stored: all that a worker must know."""
+    """The input of a worker: the plan, the cells' code, and the stored keys."""
 
     plan: Plan
     cells: Cells
     stored: dict[str, bool]
-    """Keys that need no computing, and whether each is a failure."""
+    """Key that is not computed again -> whether its row is a failure."""
     engine: str = ""
-    """The engine digest; by default that of the sources as they are now."""
+    """The engine digest; "" takes that of the current sources."""
     forgets: bool = False
-    """Every span stands for itself: ``stored`` is emptied before each."""
+    """Whether ``stored`` is emptied before each span, so that each span's rows are complete."""
 
     def __post_init__(self) -> None:
         self.engine = self.engine or self.cells.engine_digest()
 
     def key(self, cell: Mapping[str, Scalar]) -> tuple[str, dict[str, Any], str]:
-        """A cell's key, its configuration and the canonical text of that. Raises InputError with the cell."""
+        """(key, configuration, its canonical JSON) of a cell. Raises InputError that names the cell."""
         try:
             config = self.cells.resolve(self.plan.handed(cell), self.plan.base)
         except InputError as error:
@@ -71,9 +71,10 @@ class Work:
         return InputError(what, value=error.value, allowed=error.allowed, cause=error.cause, then=then)
 
     def do(self, span: range, segment: Segment, stopped: Callable[[], bool], enter: Callable[[int], None]) -> Tally:
-        """Work the span until it ends, CHUNK_SECONDS have passed or ``stopped()``, and store one batch.
+        """Compute cells of the span until it ends, BATCH_SECONDS have passed or ``stopped()``; store them as one batch.
 
-        ``enter`` is told each cell's index before it runs, and -1 when the span is over.
+        ``enter`` is called with each cell's index before it runs, and with -1 at the end. Returns the tally of the
+        computed part.
         """
         if self.forgets:
             self.stored.clear()
@@ -93,7 +94,7 @@ class Work:
                     rows.append(self.row(index, key, config, text))
                     self.stored[key] = rows[-1].status == FAILED
                 failed += self.stored[key]
-            if time.monotonic() - began > CHUNK_SECONDS or stopped():
+            if time.monotonic() - began > BATCH_SECONDS or stopped():
                 break
         enter(-1)
         if rows:
@@ -102,7 +103,7 @@ class Work:
         return Tally(worked, bytes(keys), len(rows), stored, failed, time.monotonic() - began)
 
     def row(self, index: int, key: str, config: dict[str, Any], text: str) -> Row:
-        """Run one cell; whatever it raises becomes a failed row."""
+        """Run one cell. Returns its row; an exception becomes a failed row."""
         began = time.perf_counter_ns()
         try:
             result = self.cells.run(config, self.plan.base)
@@ -112,8 +113,8 @@ class Work:
             return Row(index, key, FAILED, one_line(error), text, ns, {})
         return Row(index, key, OK, None, text, time.perf_counter_ns() - began, result)
 
-    def condemn(self, index: int, reason: str, segment: Segment) -> Tally:
-        """Store the cell as failed without running it: it has ended its workers."""
+    def store_failure(self, index: int, reason: str, segment: Segment) -> Tally:
+        """Store the cell as failed without running it, because it killed its workers. Returns its tally."""
         cell = self.plan.cell(index)
         assert cell is not None, "only cells are entered"
         key, _, text = self.key(cell)
@@ -123,7 +124,7 @@ class Work:
 
 
 def check(result: Mapping[str, Any], columns: Mapping[str, str]) -> None:
-    """Raise TypeError unless the result has exactly the columns, each of its kind."""
+    """Raise TypeError unless the result has exactly ``columns``, each of its type."""
     if result.keys() != columns.keys():
         odd = sorted(result.keys() ^ columns.keys())
         raise TypeError(f"result columns differ: {', '.join(odd)}")
@@ -144,9 +145,9 @@ def _is_int64(value: Any) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """An exception's type and message on one line of bounded length; nothing of a file that was read."""
+    """An exception's type and message on one line of bounded length, without content of files."""
     if isinstance(error, InputError):
-        # a value may be a line of a recording, and rows go to whoever submitted the plan
+        # a value may be a line of a recording, and the client that submitted the plan reads the rows
         error = InputError(error.what, allowed=error.allowed, cause=error.cause, then=error.then)
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:500]

@@ -1,7 +1,8 @@
 """Requests of a block device from the kernel's block events: blkparse text, perf script, trace-cmd report.
 
-A request is queued, put into the scheduler and issued to the device. Of the three the last one that the recording has
-is read (issue, insert, queue), so that none counts twice. Sources: include/trace/events/block.h, blktrace's blkparse.c.
+A request is queued, inserted into the scheduler and issued to the device. Only the last stage that the recording has
+(issue, insert, queue) is read, so that no request counts twice. Sources: include/trace/events/block.h, blktrace's
+blkparse.c.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.trace import ftrace
 from ultrafolio.trace.importer import (
     MAX_ROWS,
@@ -52,7 +54,7 @@ _ROW = np.dtype([*((name, REQUEST[name]) for name in REQUEST.names or ()), ("dev
 
 
 class _Requests:
-    """The requests of all devices and stages, until it is known which of them count."""
+    """The requests of all devices and stages, until the device and the stage are chosen."""
 
     def __init__(self, source: Lines, only: Only) -> None:
         self.source, self.only = source, only
@@ -96,10 +98,8 @@ class _Requests:
         stage = int(rows["stage"].min())
         kept = rows[rows["stage"] == stage]
         if len(kept) < len(rows):
-            self.source.notes.append(
-                f"read are the {STAGES[stage]} events; {len(rows) - len(kept)} earlier steps of "
-                "the same requests are left out"
-            )
+            earlier = plural(len(rows) - len(kept), "earlier step")
+            self.source.notes.append(f"read are the {STAGES[stage]} events; left out: {earlier} of the same requests")
         ns = kept["time_us"].astype(np.int64)
         first = ns[0] if from_start else 0
         made = np.empty(len(kept), REQUEST)
@@ -110,7 +110,9 @@ class _Requests:
 
     def _several(self, rows: Rows) -> InputError:
         counts = np.bincount(rows["device"])
-        listed = ", ".join(f"{device} ({int(counts[at])} events)" for device, at in list(self.devices.items())[:8])
+        listed = ", ".join(
+            f"{device} ({plural(int(counts[at]), 'event')})" for device, at in list(self.devices.items())[:8]
+        )
         most = list(self.devices)[int(counts.argmax())]
         path = self.source.path
         return InputError(
@@ -169,7 +171,7 @@ def _traced(form: str, source: Lines, found: _Requests) -> Iterator[tuple[int, .
 
 
 def _blkparse(source: Lines, found: _Requests) -> Iterator[tuple[int, ...]]:
-    """Its lines up to the summary, which counts the same once more and is not read."""
+    """The lines of blkparse up to the summary, which repeats the counts and is not read."""
     for lineno, text in source:
         match = _BLKPARSE.fullmatch(text)
         if match is None:

@@ -1,9 +1,9 @@
-"""The conformance suite of importers: what any importer must hold, tried on one recording of its format.
+"""The conformance suite of importers: rules that every importer must keep, tested on one recording of its format.
 
     from ultrafolio.trace.conformance import check
     check(IMPORTER, Path("mine.recording"), "touches", {"touches": 6, "pages": 4, "writes": 3}, Path(tmp))
 
-Any object with the methods of ``importer.Importer`` can be handed in; ours are tested by it, too.
+It accepts any object with the methods of ``importer.Importer``; our tests use it, too.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Failed(AssertionError):
 
 
 def check(importer: Importer, path: Path, kind: Kind, counts: Mapping[str, int], scratch: Path) -> None:
-    """Every rule, on the recording at ``path`` (not packed), whose counts are known; files are written to ``scratch``.
+    """Test every rule on the recording at ``path`` (not packed) with known counts; writes files to ``scratch``.
 
-    Raises Failed with the rule that does not hold, and lets any exception through but InputError.
+    Raises Failed with the rule that does not hold. Exceptions other than InputError are not caught.
     """
     _describes_itself(importer, kind)
     _knows_its_own(importer, path)

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 
 from ultrafolio.errors import InputError
-from ultrafolio.trace.importer import KINDS, PAGE_SHIFT, Recording
+from ultrafolio.model.layout import PAGE_SHIFT
+from ultrafolio.trace.importer import KINDS, Recording
 from ultrafolio.trace.reader import Path
 
 FILE = b"device"

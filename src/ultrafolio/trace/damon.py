@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.layout import PAGE_SHIFT
+from ultrafolio.nouns import plural
 from ultrafolio.trace import ftrace
-from ultrafolio.trace.importer import MAX_ROWS, PAGE_SHIFT, TOUCH, U64, Format, Head, Kind, Only, Rows, runs, too_large
+from ultrafolio.trace.importer import MAX_ROWS, TOUCH, U64, Format, Head, Kind, Only, Rows, runs, too_large
 from ultrafolio.trace.reader import Lines, Path, open_stream, quoted, shown
 
 MAX_BYTES = 1 << 24
-"""Of JSON, unpacked: 16 MiB."""
+"""The most bytes of unpacked JSON."""
 ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 EVENTS = ("damon_aggregated", "damos_before_apply")
 _REGION = re.compile(
@@ -78,16 +80,17 @@ def touches(path: Path, only: Only, notes: list[str]) -> Rows:
     if not parts:
         raise InputError(
             f"{name}: no region with an access",
-            value=f"{sum(seen.values())} regions",
+            value=plural(sum(seen.values()), "region"),
             allowed="a region with nr_accesses above 0",
             then=RECORD,
         )
-    notes.append(f"DAMON samples: {len(snapshots)} snapshots, in each a page of an accessed region is read once")
+    taken = plural(len(snapshots), "snapshot")
+    notes.append(f"DAMON samples: {taken}, in each a page of an accessed region is read once")
     return runs(np.concatenate(parts))
 
 
 def _one_target(path: Path, seen: Counter[str], only: Only) -> None:
-    listed = ", ".join(f"{target} ({n} regions)" for target, n in seen.most_common(8))
+    listed = ", ".join(f"{target} ({plural(n, 'region')})" for target, n in seen.most_common(8))
     if only.target is not None and only.target not in seen:
         raise InputError(f"{os.fspath(path)}: no target {only.target}", value=only.target, allowed=listed or "none")
     if only.target is None and len(seen) > 1:

@@ -20,7 +20,7 @@ from ultrafolio.model.rule import RULES
 
 
 def header(state: State, command: str) -> dict[str, Any]:
-    """The first line: what made the trace, under which rules, and who the actors are."""
+    """The first line: the command, the digest of the rules, and the actors."""
     actors = [{"kind": ACTOR_KINDS[who["kind"]], "guest": int(who["vm"]), "cpu": int(who["cpu"])} for who in state.who]
     return {"format": "ultrafolio-trace", "version": 1, "rules": digest(), "command": command, "actors": actors}
 

@@ -13,8 +13,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.layout import PAGE_SHIFT
+from ultrafolio.nouns import plural
 from ultrafolio.trace import ftrace
-from ultrafolio.trace.importer import PAGE_SHIFT, TOUCH, HoldsNone, Only, Rows, batched, gathered, runs
+from ultrafolio.trace.importer import TOUCH, HoldsNone, Only, Rows, batched, gathered, runs
 from ultrafolio.trace.reader import Lines, Path, open_stream, quoted, shown
 
 TRACED = ("page_fault_user", "page_fault_kernel")
@@ -80,7 +82,8 @@ class _Faults:
         path = self.source.path
         name = os.fspath(path)
         listed = ", ".join(
-            f"{pid} ({shown(b'/'.join(sorted(self.names[pid])))}, {n} faults)" for pid, n in self.seen.most_common(8)
+            f"{pid} ({shown(b'/'.join(sorted(self.names[pid])))}, {plural(n, 'fault')})"
+            for pid, n in self.seen.most_common(8)
         ) + (f" and {len(self.seen) - 8} more" if len(self.seen) > 8 else "")
         if not self.seen:
             raise HoldsNone(
@@ -105,11 +108,11 @@ class _Faults:
             )
 
     def note(self) -> None:
-        """What the counts do not show."""
+        """A note on the limits of the counts."""
         notes = self.source.notes
         ftrace.skipped(self.others, notes)
         if self.kernel:
-            notes.append(f"{self.kernel} faults at kernel addresses are left out")
+            notes.append(f"left out: {plural(self.kernel, 'fault')} at kernel addresses")
         if self.blind:
             notes.append("page-faults does not say whether a fault is a write: all are taken as reads")
         for pid, names in self.names.items():

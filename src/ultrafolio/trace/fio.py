@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.trace.importer import (
     MAX_ROWS,
     REQUEST,
@@ -39,7 +40,7 @@ Row = tuple[int, int, int, int]
 
 
 class _Log:
-    """What a line may depend on: the version, the clock, and the files added so far."""
+    """The state of the reader: the version, the clock, and the files added so far."""
 
     def __init__(self, source: Lines, version: int) -> None:
         self.source, self.version = source, version
@@ -121,12 +122,12 @@ class _Log:
         )
 
     def notes(self) -> list[str]:
-        """What was read otherwise than it is written."""
+        """Notes on lines whose meaning differs from their text."""
         found = []
         if self.backwards:
-            found.append(f"the time goes back {self.backwards} times: no wait there, as in fio's own replay")
+            found.append(f"the time goes back {plural(self.backwards, 'time')}: no wait there, as in fio's own replay")
         if self.ignored:
-            found.append(f"{self.ignored} wait lines are ignored, as fio does: version 3 has times instead")
+            found.append(f"ignored, as fio does: {plural(self.ignored, 'wait line')}; version 3 has times instead")
         return found
 
 
@@ -162,6 +163,7 @@ def requests(path: Path, notes: list[str] | None = None) -> Iterator[Rows]:
 
 
 def _sniff(head: Head) -> bool:
+    """Whether the file begins like an iolog."""
     return head.data.startswith(b"fio version ")
 
 

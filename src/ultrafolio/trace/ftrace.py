@@ -1,4 +1,4 @@
-"""Kernel events as text: what ``perf script`` and ``trace-cmd report`` print, and ftrace's own ``trace`` file.
+"""Kernel events as text: the output of ``perf script`` and ``trace-cmd report``, and ftrace's ``trace`` file.
 
     perf script       comm  tid [cpu] seconds.micros: [period] system:event: what the event says
     trace-cmd report  comm-tid  [cpu] [flags] seconds.micros: event: what the event says
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ultrafolio.nouns import plural
 from ultrafolio.trace.importer import Head
 from ultrafolio.trace.reader import Lines
 
@@ -33,6 +34,8 @@ EXPECTED = {
     "trace-cmd": "'comm-tid [cpu] flags seconds.micros: event: …' as trace-cmd report prints it, or '# …'",
 }
 _CHAIN = re.compile(rb"\s+[0-9a-f]{1,16} \S.* \(.*\)")
+_OF_EVENT = re.compile(rb"\s[0-9]+\.[0-9]{6,9}: ")
+"""The time of an event; in a line of a call chain the two were joined, and an event would be lost."""
 _ABOUT = re.compile(rb"#.*|cpus=[0-9]+|version = .*|CPU:? ?[0-9]+ is empty")
 LOST = re.compile(rb"CPU:[0-9]+ \[(?:LOST )?([0-9]+) EVENTS(?: DROPPED)?\]|.* PERF_RECORD_LOST .*", re.IGNORECASE)
 
@@ -68,7 +71,7 @@ def _number(text: bytes | None) -> int | None:
 
 
 def events(form: str, source: Lines) -> Iterator[Event]:
-    """The events of a text, in order. InputError for a line that is no event, no call chain and no comment."""
+    """The events of a text, in order. Raises InputError for a line that is no event, call chain or comment."""
     chain = False
     lost = 0
     for lineno, text in source:
@@ -81,10 +84,10 @@ def events(form: str, source: Lines) -> Iterator[Event]:
         if event is not None:
             chain = form == "perf"
             yield event
-        elif not (chain and _CHAIN.fullmatch(text)):
+        elif not (chain and _CHAIN.fullmatch(text) and not _OF_EVENT.search(text)):
             raise source.bad(lineno, text, EXPECTED[form])
     if lost:
-        source.notes.append(f"{lost} lines say that events were lost: the buffer was too small")
+        source.notes.append(f"events were lost, by {plural(lost, 'line')} that says so: the buffer was too small")
 
 
 def first(head: Head) -> tuple[str, Event] | None:
@@ -104,7 +107,7 @@ def short(name: str) -> str:
 
 
 def skipped(others: Counter[str], notes: list[str]) -> None:
-    """Note the events that are of another kind."""
+    """Add a note with the numbers of events of other kinds."""
     if others:
         names = ", ".join(f"{n} {name}" for name, n in sorted(others.items())[:5])
-        notes.append(f"{sum(others.values())} events of other kinds are left out: {names}")
+        notes.append(f"left out: {plural(sum(others.values()), 'event')} of other kinds: {names}")

@@ -1,7 +1,7 @@
-"""What an importer of recordings is, and what it returns: one interface for every format.
+"""The interface of importers of recordings, and the form of their results.
 
 An importer is any object with the attributes and methods of ``Importer``; ``Format`` builds one from functions.
-``ultrafolio.trace.registry`` holds those that the lab knows, ``ultrafolio.trace.conformance`` tests any of them.
+``ultrafolio.trace.registry`` lists the lab's importers, ``ultrafolio.trace.conformance`` tests any importer.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ TOUCH = np.dtype([("page", "<u8"), ("write", "u1")])
 REQUEST = np.dtype([("time_us", "<u8"), ("write", "u1"), ("offset", "<u8"), ("length", "<u4")])
 """time_us: since the start of the recording, never decreasing; offset, length: bytes, length at least 1."""
 
-PAGE_SHIFT = 12
 MAX_ROWS = 1 << 26
 """Rows of one recording: 67 million touches or requests, 600 MB to 1.4 GB of memory."""
 HEAD_BYTES = 16 * MAX_LINE
 U64 = 1 << 64
 
 KINDS: dict[Kind, str] = {"touches": "page touches", "requests": "disk requests", "orders": "folio layout"}
-"""What a recording can be read as, and how messages call it."""
+"""Kind of recording -> its name in messages."""
 
 
 class Only(NamedTuple):
-    """Which part of a recording of several processes, devices or targets of DAMON is read; None: it must hold one."""
+    """The process, device or DAMON target to read; None: the recording must hold only one."""
 
     pid: int | None = None
     device: str | None = None
@@ -49,11 +48,11 @@ EVERYTHING = Only()
 
 @dataclass(frozen=True)
 class Recording:
-    """What one file holds.
+    """The content of one file.
 
     rows   touches: rows of TOUCH, no two neighbours equal; requests: rows of REQUEST; orders: none
     orders order → number of folios, for the orders that occur, ascending; empty for the other kinds
-    notes  what the reader should know beside the counts, one sentence each
+    notes  remarks for the user, one sentence each
     """
 
     kind: Kind
@@ -76,10 +75,10 @@ class Recording:
 
 
 class Head:
-    """The start of a file, unpacked: what ``Importer.sniff`` decides by."""
+    """The start of a file, unpacked, for ``Importer.sniff``."""
 
     def __init__(self, path: Path) -> None:
-        """InputError as ``open_stream``."""
+        """Raises InputError as ``open_stream``."""
         self.path = path
         with open_stream(path) as stream:
             self.data = stream.read(HEAD_BYTES)
@@ -101,9 +100,9 @@ class Importer(Protocol):
 
     name     the format, one word
     made_by  the command that writes it
-    kinds    what such a recording can be read as
-    bounds   limits by name: more is refused
-    parts    what tells apart the streams in one file: "pid", "device", "target"; empty where no column does
+    kinds    the kinds of recordings that the format can hold
+    bounds   name -> limit; a larger recording is refused
+    parts    the columns that distinguish streams in one file: "pid", "device", "target"; may be empty
     """
 
     @property
@@ -118,12 +117,12 @@ class Importer(Protocol):
     def parts(self) -> tuple[str, ...]: ...
 
     def sniff(self, head: Head) -> bool:
-        """Whether the file is of this format, as far as its start tells; at most one importer says yes."""
+        """Whether the start of the file is of this format; at most one importer returns true."""
         ...
 
     def read(self, path: Path, kind: Kind, only: Only = EVERYTHING) -> Recording:
-        """The whole file, or InputError: for a malformed line, for several processes; HoldsNone for one that holds none
-        of this kind."""
+        """Read the whole file. Raises InputError for a malformed line or several streams, HoldsNone for a file without
+        this kind."""
         ...
 
 
@@ -131,7 +130,7 @@ class Importer(Protocol):
 class Format:
     """An importer made of functions: ``reader(path, kind, only, notes)`` returns rows, or orders as a dict.
 
-    The reader may add notes. ``read`` refuses a kind that the format does not hold, and a part that it cannot tell.
+    The reader may add notes. ``read`` refuses a kind or a part that the format lacks.
     """
 
     name: str
@@ -168,11 +167,11 @@ class Format:
 
 
 class HoldsNone(InputError):
-    """The recording is well-formed, and holds nothing of the kind that was asked for; it may hold another kind."""
+    """The recording is well-formed and has nothing of the requested kind; it may have another kind."""
 
 
 def gathered(path: Path, batches: Iterable[Rows], bound: int = MAX_ROWS) -> Rows:
-    """The batches as one array. InputError as soon as they have more than ``bound`` rows; there must be one."""
+    """The batches, at least one, as one array. Raises InputError for more than ``bound`` rows."""
     kept: list[Rows] = []
     total = 0
     for batch in batches:

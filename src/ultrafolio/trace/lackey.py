@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.layout import PAGE_SHIFT
 from ultrafolio.trace.importer import (
     MAX_ROWS,
-    PAGE_SHIFT,
     TOUCH,
     Format,
     Head,
@@ -117,7 +117,7 @@ def _whole_lines(path: Path, stream: BufferedReader, notes: list[str]) -> Iterat
 
 
 class _Own:
-    """What valgrind's own lines say: the processes so far, and the programs that they ran."""
+    """The processes and programs in valgrind's own lines so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -125,7 +125,7 @@ class _Own:
         self.commands = 0
 
     def see(self, lineno: int, text: bytes) -> bool:
-        """Whether ``text`` is a line of valgrind's own. InputError where a second process or program begins."""
+        """Whether ``text`` is one of valgrind's own lines. Raises InputError for a second process or program."""
         if SUPERBLOCK.fullmatch(text):
             return True
         match = OWN.fullmatch(text)
@@ -170,7 +170,7 @@ def _parse(path: Path, lineno: int, data: Bytes, cut: bool, own: _Own) -> Rows:
     ends = np.flatnonzero(data == ord("\n"))
     starts = np.empty_like(ends)
     starts[0], starts[1:] = 0, ends[:-1] + 1
-    # A comma past the end of its line stands for "none": the clip keeps the index valid, and the
+    # A comma past the end of its line means that the line has none: the clip keeps the index valid, and the
     # width and size checks below then refuse the line.
     commas = np.append(np.flatnonzero(data == ord(",")), len(data))
     comma = np.minimum(commas[np.searchsorted(commas, starts)], ends)
@@ -199,7 +199,7 @@ def _malformed(path: Path, lineno: int, text: bytes, cut: bool) -> InputError:
 
 
 def _kinds(data: Bytes, starts: Ints) -> Bytes:
-    """What each line is by its first three characters; a line shorter than that is _OTHER."""
+    """The kind of each line by its first three characters; a shorter line is _OTHER."""
     inside = len(data) - 1
     one = data[starts]
     two = data[np.minimum(starts + 1, inside)]
@@ -239,6 +239,7 @@ def _numbers(data: Bytes, first: Ints, end: Ints, widths: range, digits: Bytes, 
 
 
 def _pages(address: Words, top: Words, write: Mask) -> Rows:
+    """Rows of TOUCH for accesses from ``address`` to ``top`` (its last byte), in order."""
     low, high = address >> np.uint64(PAGE_SHIFT), top >> np.uint64(PAGE_SHIFT)
     straddles = high != low
     rows = np.empty(len(low) + int(straddles.sum()), TOUCH)

@@ -1,7 +1,7 @@
-"""Whole recordings at once: what the rest of the lab imports.
+"""Load whole recordings.
 
-Every function here is all-or-nothing: it returns the complete recording or raises InputError. The format is told by
-the file's content (``registry.importer_of``).
+Every function returns the complete recording or raises InputError. The format is detected from the file's content
+(``registry.importer_of``).
 """
 
 from __future__ import annotations

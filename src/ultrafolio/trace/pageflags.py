@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.trace import words
 from ultrafolio.trace.importer import Format, Head, Kind, Only
 from ultrafolio.trace.listing import MADE_BY, is_listing
@@ -86,7 +87,8 @@ def order_distribution(path: Path, notes: list[str] | None = None) -> dict[int, 
         counts += np.bincount(batch["order"][user], minlength=64)
         others += len(batch) - int(user.sum())
     if others:
-        notes.append(f"{others} folios are not user memory (the kernel's own, hugetlb, reserved): left out")
+        left = plural(others, "folio")
+        notes.append(f"left out: {left} of other than user memory (the kernel's own, hugetlb, reserved)")
     return {order: int(n) for order, n in enumerate(counts) if n}
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.trace import words
 from ultrafolio.trace.importer import MAX_ROWS, TOUCH, Format, Head, Kind, Only, Rows, gathered
 from ultrafolio.trace.reader import Path
@@ -45,7 +46,7 @@ def touches(path: Path, notes: list[str]) -> Iterator[Rows]:
         )
     notes.append("a pagemap has no times: its pages are read in the order of their addresses")
     if swapped:
-        notes.append(f"{swapped} pages are swapped out")
+        notes.append(f"swapped out: {plural(swapped, 'page')}")
 
 
 def _sniff(head: Head) -> bool:

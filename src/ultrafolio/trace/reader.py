@@ -1,4 +1,4 @@
-"""Opening a recording: plain or gzip, and the one way to say that a line of it is wrong."""
+"""Open a recording, plain or gzip, and make the error for a bad line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BUFFER = 1 << 18
 def bad_line(
     path: Path, lineno: int, text: str | bytes, expected: str, *, cause: str = "", then: str = ""
 ) -> InputError:
-    """The error for a line that its format does not have; ``lineno`` counts from 1.
+    """The error for a malformed line; ``lineno`` counts from 1.
 
     The message carries file, line number, the text (clipped to 120 characters, control characters
     escaped) and what was expected. It is returned, not raised.
@@ -38,7 +38,7 @@ def bad_line(
 
 
 def shown(text: str | bytes) -> str:
-    """``text`` as a message shows it: one line, clipped to 120 characters, control characters escaped."""
+    """``text`` for a message: one line, clipped to 120 characters, control characters escaped."""
     line = text.decode("ascii", "backslashreplace") if isinstance(text, bytes) else text
     line = line.rstrip("\n")
     if len(line) > CLIP:
@@ -117,13 +117,13 @@ class Lines:
 
 
 def cut_line(path: Path, lineno: int, text: str | bytes, expected: str) -> InputError:
-    """The error for a last line that has no line end and that its format does not have."""
+    """The error for a malformed last line without a line end."""
     cause = "the file was cut short: its last line has no line end"
     return bad_line(path, lineno, text, expected, cause=cause, then=f"sed -i '$d' {quoted(path)}")
 
 
 def quoted(path: Path) -> str:
-    """``path`` as a shell reads it."""
+    """``path`` quoted for a shell."""
     return shlex.quote(os.fspath(path))
 
 

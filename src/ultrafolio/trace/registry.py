@@ -1,4 +1,4 @@
-"""The importers that the lab knows, and which of them reads a file."""
+"""The lab's importers, and the choice of one for a file."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ CONTAINERS = {
     b"\xfe\xff": ("text in UTF-16, as PowerShell writes it", "iconv -f UTF-16 -t UTF-8 {} > mine.txt"),
     b"\xef\xbb\xbf": ("text with a byte order mark", "tail -c +4 {} > mine.txt"),
 }
-"""How a file begins that holds a recording in another form: what it is, and the command that makes one to read."""
+"""First bytes of a file in an unsupported form -> (its form, the command that converts it)."""
 
 
 def importer_of(path: Path) -> Importer:
-    """The importer whose format the file has, as its start tells.
+    """The importer for the file's format, detected from its start.
 
-    It reads no further (binary words are read through), so the rest may still be malformed. InputError, naming the
-    formats, if it is none of them, and as ``reader.open_stream`` if it cannot be read.
+    Only the start is read (of binary words the whole file), so the rest may be malformed. Raises InputError, with the
+    formats, for an unknown format, and as ``reader.open_stream`` for an unreadable file.
     """
     name = os.fspath(path)
     head = Head(path)

@@ -10,6 +10,7 @@ from ultrafolio.trace.reader import Path
 
 
 def _sniff(form: str, head: Head) -> bool:
+    """Whether the file begins with events in ``form``, a key of ftrace.FORMS."""
     found = ftrace.first(head)
     return found is not None and found[0] == form and ftrace.short(found[1].name) not in damon.EVENTS
 

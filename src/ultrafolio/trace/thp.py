@@ -25,7 +25,7 @@ MAPPING = re.compile(
 )
 STAT = re.compile(rb"([A-Za-z0-9_-]+): +([0-9]{1,18}) kB(?: \( *[0-9]+%\))?")
 THP = re.compile(rb"(?:anon|file)-thp-(?:pte-aligned|pte-unaligned|pmd-aligned)-([0-9]{1,9})kB")
-# Counted apart by the tool: blocks overlap the folios above, and a partly mapped folio shows no size.
+# Separate counts of the tool: blocks overlap the folios above, and a partly mapped folio has no size.
 CONT_OR_PARTIAL = re.compile(rb"(?:anon|file)-(?:cont-(?:pte|pmd)-aligned-[0-9]{1,9}kB|thp-pte-partial)")
 SMAPS = re.compile(
     rb"Size|Rss|Pss|Pss_Dirty|(?:Shared|Private)_(?:Clean|Dirty|Hugetlb)|Referenced|Anonymous|KSM|LazyFree|"
@@ -138,7 +138,7 @@ def _order(source: Lines, lineno: int, text: bytes, size_kb: int) -> int:
 
 
 class _Thpmaps:
-    """One pass over the file: the counts of the snapshot that is being read."""
+    """One pass over the file: the counts of the current snapshot."""
 
     def __init__(self, source: Lines, pid: int | None) -> None:
         self.source, self.pid = source, pid

@@ -1,6 +1,6 @@
-"""Binary files of 64-bit words: which file of /proc they come from, and in which byte order.
+"""Binary files of 64-bit words: detect the file of /proc they were read from, and their byte order.
 
-Nothing in such a file says either. A byte order is right if it keeps every word within the bits that the kernel
+Such a file has no header. A byte order is right if it keeps every word within the bits that the kernel
 defines; kpageflags and pagemap share no bit that is set in most words. Sources: fs/proc/page.c, fs/proc/task_mmu.c,
 include/uapi/linux/kernel-page-flags.h, Documentation/admin-guide/mm/pagemap.rst.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.trace.reader import Path, open_stream, quoted
 
 Words = npt.NDArray[np.uint64]
@@ -44,7 +45,7 @@ ZERO = np.uint64(0)
 
 @dataclass(frozen=True)
 class Source:
-    """A file of /proc: which words it can hold, and which of those no kernel would hold many of."""
+    """A file of /proc: the words that it cannot hold, and those that it rarely holds."""
 
     name: str
     wrong: Callable[[Words], Mask]
@@ -60,7 +61,7 @@ def _not_flags(words: Words) -> Mask:
 
 
 def _unlikely_flags(words: Words) -> Mask:
-    """Small numbers read as flags: a page locked or in error that is nothing else, a free page that is in use."""
+    """Words that are small numbers and not flags: a page only locked or in error, a free page that is in use."""
     few = (words < np.uint64(8)) & ((words & (LOCKED | ERROR)) != ZERO)
     used = ((words & BUDDY) != ZERO) & ((words & (LRU | SLAB | MMAP | ANON)) != ZERO)
     gone = ((words & NOPAGE) != ZERO) & (words != NOPAGE)
@@ -156,7 +157,7 @@ def batches(path: Path, source: Source, notes: list[str]) -> Iterator[Words]:
         )
     if found.unlikely * 2 > found.set:
         raise InputError(
-            f"{name}: {found.unlikely} of {found.set} words are implausible as page flags",
+            f"{name}: {found.unlikely} of {plural(found.set, 'word')} implausible as page flags",
             value="pages that are locked and nothing else, or free and in use at once",
             allowed=f"words of {source.name}",
             cause="this looks like /proc/kpagecount or /proc/kpagecgroup: small numbers, not flags",
@@ -188,7 +189,7 @@ def _raw(path: Path) -> Iterator[bytes]:
                 )
     if rest:
         raise InputError(
-            f"{os.fspath(path)}: {len(rest)} bytes after word {number}",
+            f"{os.fspath(path)}: {plural(len(rest), 'byte')} after word {number}",
             allowed="a whole number of 8-byte words",
             cause="the dump was cut short",
             then=f"truncate -s {8 * number} {quoted(path)} leaves the whole words",

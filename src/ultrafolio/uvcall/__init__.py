@@ -1,1 +1,1 @@
-"""The ultravisor's control blocks: their bytes, the calls in them, and the image of a guest. No network."""
+"""Ultravisor control blocks, the table of calls, and boot images. No network."""

@@ -1,8 +1,8 @@
 """The table of ultravisor calls: command codes, block lengths, fields, installed bits, and the response codes of each.
 
 Offsets and lengths follow the structures of Linux arch/s390/include/asm/uv.h (v6.13); response codes follow
-kvm-unit-tests s390x/uv-host.c, uv-guest.c and pv-attest.c (kernel §1.1 to §1.4). Where these publish no code for a
-refusal, one is chosen here, from 0x100 on and apart from the published ones, and listed in `Call.chosen`.
+kvm-unit-tests s390x/uv-host.c, uv-guest.c and pv-attest.c (kernel §1.1 to §1.4). For a refusal without a published code
+this project chooses one, from 0x100 on and different from the published ones, and lists it in `Call.chosen`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# ---- condition codes: done, look at rc and rrc, issue it again as it is, work progressed: issue it again
+# ---- condition codes: done; see rc and rrc; busy: repeat the call; partial: work progressed, repeat the call
 CC_OK, CC_ERROR, CC_BUSY, CC_PARTIAL = range(4)
 
 # ---- generic response codes (kernel §1.2)
@@ -18,12 +18,12 @@ RC_EXECUTED, RC_INV_CMD, RC_INV_STATE, RC_INV_LEN = 0x0001, 0x0002, 0x0003, 0x00
 RC_INV_GHANDLE, RC_INV_CHANDLE = 0x0020, 0x0021
 RC_MORE_DATA = 0x0100
 NEED_DESTROY = 0x8000
-"""Flag in the rc of a failing create-configuration call: a handle was made and must be destroyed before another try."""
+"""Flag in the rc of a failed create-configuration call: destroy the created handle before the next try."""
 
 RC_NOT_MAPPED = 0x010A
-"""Import, unpin and unpack: the address is not mapped in the host's tables; fault it in and issue the call again."""
+"""Import, unpin and unpack: the address is not mapped in the host's tables; fault it in and repeat the call."""
 RC_ADDRESS, RC_REFUSED, RC_INTEGRITY = 0x0101, 0x0111, 0x0112
-"""Chosen for host calls (see above): no such address; a state that does not allow the call; content was altered."""
+"""Chosen for host calls: no such address; the page's state does not allow the call; content was altered."""
 
 HOST, GUEST, BOTH = "host", "guest", "both"
 CONFIGURATION, CPU = "guest_handle", "cpu_handle"
@@ -33,7 +33,7 @@ CPU_OPERATING, CPU_STOPPED, CPU_CHECK_STOPPED, CPU_LOAD = 1, 2, 3, 5
 
 
 class Field(NamedTuple):
-    """Where a field of a block stands: offset and width in bytes, an unsigned number, big endian."""
+    """A field of a block: offset and width in bytes; an unsigned big-endian number."""
 
     offset: int
     width: int = 8
@@ -42,15 +42,15 @@ class Field(NamedTuple):
 class Call(NamedTuple):
     """One ultravisor call.
 
-    name, command  what it is called here, and its command code
-    length         of the whole block, bytes;  shortest: the least that is accepted, equal to it but for Query
+    name, command  name in this project, command code
+    length         of the whole block, bytes;  shortest: the least accepted length, smaller only for Query
     who            HOST, GUEST or BOTH
-    bit            of the installed calls that Query tells, counted from the left; None where none is published
+    bit            in Query's bitmap of installed calls, counted from the left; None if none is published
     inputs         fields that the caller sets;  outputs: fields that the ultravisor sets
     handle         name of the input that must be a known handle, CONFIGURATION or CPU; "" for none
-    codes          response codes of this call alone and their meaning
-    chosen         those of `codes` that are a choice of this project
-    installed      whether the ultravisor here has the call; where not, its bit is clear and it answers 0x0002
+    codes          response codes of this call only -> meaning
+    chosen         those of `codes` that this project chose
+    installed      whether this ultravisor has the call; if not, its bit is clear and the answer is 0x0002
     """
 
     name: str
@@ -168,11 +168,11 @@ _TABLE = (
 )  # fmt: skip
 
 CALLS: Mapping[str, Call] = {call.name: call._replace(shortest=call.shortest or call.length) for call in _TABLE}
-"""Every call by its name. Dump, attestation, secrets and key hashes stand here so that a host or guest can name them;
-they need cryptography that says nothing of page states, and are not installed."""
+"""Name -> call. Dump, attestation, secrets and key hashes are listed but not installed: their cryptography does not
+concern page states."""
 BY_COMMAND: Mapping[int, Call] = {call.command: call for call in CALLS.values()}
 
 
 def installed_for(guest: bool) -> list[Call]:
-    """The calls that the ultravisor here answers to a guest, or to the host."""
+    """Returns the installed calls of a guest, or of the host."""
     return [call for call in CALLS.values() if call.installed and call.who in (BOTH, GUEST if guest else HOST)]

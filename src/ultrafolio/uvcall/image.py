@@ -1,8 +1,8 @@
-"""A secure guest's boot image: sealed by the guest's owner for the machines that may run it.
+"""A secure guest's boot image: its owner encrypts it for the machines that may run it.
 
-The owner encrypts the pages and hands them to the host with a header; only an ultravisor that has one of the host keys
-opens the header, and with it the pages. Which part does what follows the published calls (Set configuration
-parameters, Unpack with tweak and offset, Verify image; kernel §1.4). The bytes are a format of this project:
+The owner encrypts the pages and gives them to the host with a header. Only an ultravisor with one of the host keys can
+decrypt the header and with it the pages. The sequence follows the published calls (Set configuration parameters, Unpack
+with tweak and offset, Verify image; kernel §1.4). The byte format is this project's:
 
     header    MAGIC, u16 slots, an X25519 public key of the owner's (32 bytes), the slots, a nonce (12 bytes), the body
     slot      SHA-256 of a host's public key (32 bytes), the header's key wrapped for that host (RFC 3394, 40 bytes)
@@ -10,7 +10,7 @@ parameters, Unpack with tweak and offset, Verify image; kernel §1.4). The bytes
     page      AES-256-XTS under the image key; its tweak is what the call says: u64 tweak, u64 offset
     digest    of all pages in the order in which they are unpacked, see `measure`
 
-Numbers are big endian. XTS alone lets nobody notice a changed page; the digest, which Verify compares, does.
+Numbers are big endian. XTS alone does not detect a changed page; the digest, which Verify compares, does.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.layout import PAGE_SIZE
+from ultrafolio.nouns import plural
 
-PAGE = 4096
 MAGIC = b"UFSEHDR1"
 FRONT, BODY = struct.Struct(">8sH32s"), struct.Struct(">64sQ32s")
 SLOT, NONCE, TAG = 72, 12, 16
 MOST_SLOTS = 100
-"""More would not fit the longest header that KVM takes, 8 KiB."""
+"""Most slots that fit the longest header that KVM accepts, 8 KiB."""
 UNMEASURED = bytes(32)
 """The digest before the first page."""
 
 
 class Sealed(NamedTuple):
-    """What the owner gives to the host: the header, the encrypted pages, and their tweak."""
+    """The owner's data for the host: header, encrypted pages, tweak."""
 
     header: bytes
     pages: bytes
@@ -50,9 +51,9 @@ class Sealed(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """What a header says to a machine that may open it.
+    """The decrypted header.
 
-    key: of the pages, 64 bytes;  pages: how many there are;  digest: of all of them
+    key: of the pages, 64 bytes;  pages: their number;  digest: of all pages
     """
 
     key: bytes
@@ -65,18 +66,18 @@ class NoHostKey(Exception):
 
 
 class Altered(Exception):
-    """The header is none, or was changed after its owner made it."""
+    """The bytes are no header, or were changed after the owner made them."""
 
 
 def seal(plain: bytes, host_keys: Sequence[bytes], address: int = 0) -> Sealed:
-    """Encrypt an image for the machines with these public host keys (32 bytes each), with a new key.
+    """Encrypt an image with a new key, for the machines with these public host keys (32 bytes each).
 
     plain    whole pages of 4,096 bytes
-    address  where the guest finds the first of them, bytes
-    InputError: no whole pages, or no key of 32 bytes, or more keys than a header has room for.
+    address  guest absolute address of the first page, bytes
+    Raises InputError if `plain` is not whole pages, a key has not 32 bytes, or there are over MOST_SLOTS keys.
     """
-    if not plain or len(plain) % PAGE:
-        raise InputError("image", value=f"{len(plain)} bytes", allowed="whole pages of 4,096 bytes")
+    if not plain or len(plain) % PAGE_SIZE:
+        raise InputError("image", value=plural(len(plain), "byte"), allowed="whole pages of 4,096 bytes")
     if not 0 < len(host_keys) <= MOST_SLOTS or any(len(key) != 32 for key in host_keys):
         raise InputError(
             "host keys",
@@ -94,7 +95,7 @@ def seal(plain: bytes, host_keys: Sequence[bytes], address: int = 0) -> Sealed:
 
 
 def header(image: Opened, host_keys: Sequence[bytes]) -> bytes:
-    """The header of an image, for these machines."""
+    """Returns the header of an image for these machines."""
     own, wrapped = X25519PrivateKey.generate(), os.urandom(32)
     slots = [_name(host) + aes_key_wrap(_shared(own, host), wrapped) for host in host_keys]
     front = FRONT.pack(MAGIC, len(slots), own.public_key().public_bytes_raw()) + b"".join(slots) + os.urandom(NONCE)
@@ -102,7 +103,7 @@ def header(image: Opened, host_keys: Sequence[bytes]) -> bytes:
 
 
 def open_header(data: bytes, host_key: X25519PrivateKey) -> Opened:
-    """What the header says to the machine with this key. NoHostKey: it is for others; Altered: it is no header."""
+    """Decrypt a header with a host key. Raises NoHostKey if it is for other machines, Altered if it is no header."""
     if len(data) < FRONT.size or data[: len(MAGIC)] != MAGIC:
         raise Altered
     _, count, owner = FRONT.unpack_from(data)
@@ -122,25 +123,25 @@ def open_header(data: bytes, host_key: X25519PrivateKey) -> Opened:
 
 
 def encrypt(key: bytes, tweak: int, offset: int, page: bytes) -> bytes:
-    """A page under the image key."""
+    """Returns a page encrypted under the image key."""
     encryptor = _xts(key, tweak, offset).encryptor()
     return encryptor.update(page) + encryptor.finalize()
 
 
 def decrypt(key: bytes, tweak: int, offset: int, page: bytes) -> bytes:
-    """The inverse of `encrypt`; with anything else than was given there, noise."""
+    """The inverse of `encrypt`. Another key, tweak or offset gives noise."""
     decryptor = _xts(key, tweak, offset).decryptor()
     return decryptor.update(page) + decryptor.finalize()
 
 
 def measure(digest: bytes, address: int, tweak: int, offset: int, page: bytes) -> bytes:
-    """The digest of the pages so far and one more: SHA-256 over the digest, where the page stands, its plain text."""
+    """Returns the digest with one more page: SHA-256 over the digest so far, address, tweak, offset, plain text."""
     return hashlib.sha256(digest + struct.pack(">3Q", address, tweak, offset) + page).digest()
 
 
 def pages_of(image: bytes) -> Iterator[tuple[int, bytes]]:
-    """The pages of an image, each with its offset."""
-    return ((offset, image[offset : offset + PAGE]) for offset in range(0, len(image), PAGE))
+    """Yields (offset, page) of an image."""
+    return ((offset, image[offset : offset + PAGE_SIZE]) for offset in range(0, len(image), PAGE_SIZE))
 
 
 def _xts(key: bytes, tweak: int, offset: int) -> Cipher[modes.XTS]:

@@ -1,7 +1,7 @@
-"""Ultravisor control blocks: built by those who call, read and answered by the ultravisor.
+"""Ultravisor control blocks: pack, unpack, answer.
 
-A block is bytes, big endian: a header of u16 length, u16 command, u16 rc, u16 rrc, then the fields of the call
-(`uvcb_calls.CALLS`, kernel §1.1).
+A block is big endian: a header of u16 length, u16 command, u16 rc, u16 rrc, then the fields of the call
+(`uvcall.calls.CALLS`, kernel §1.1).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ultrafolio.errors import InputError, one_of
+from ultrafolio.nouns import plural
 from ultrafolio.uvcall.calls import BY_COMMAND, CALLS, Call, Field
 
 HEADER = struct.Struct(">4H")
@@ -18,8 +19,8 @@ THEN = "see ultrafolio.uvcall.calls.CALLS"
 
 
 class Block(NamedTuple):
-    """A block, read. `name` is empty and `fields` too where the command is unknown; a field that the block is too short
-    for is not there."""
+    """An unpacked block. `name` and `fields` are empty if the command is unknown. Fields beyond the block's end are
+    missing."""
 
     length: int
     command: int
@@ -30,10 +31,10 @@ class Block(NamedTuple):
 
 
 def pack(name: str, *, length: int | None = None, **fields: int) -> bytes:
-    """The block of call `name` with these inputs, the rest zeros.
+    """Returns the block of call `name` with these inputs, the rest zeros.
 
-    InputError: no such call or field, or a number too wide.
-    length  bytes, instead of what the call has; also what the header says
+    length: of the block and in its header, bytes, instead of the call's own.
+    Raises InputError for an unknown call or field, or a number that is too wide.
     """
     call = CALLS.get(name)
     if call is None:
@@ -48,9 +49,11 @@ def pack(name: str, *, length: int | None = None, **fields: int) -> bytes:
 
 
 def unpack(block: bytes) -> Block:
-    """Header and fields, outputs too. InputError for fewer bytes than the header has."""
+    """Returns the header and all fields. Raises InputError for fewer bytes than a header has."""
     if len(block) < HEADER.size:
-        raise InputError("control block", value=f"{len(block)} bytes", allowed="8 bytes of header at least", then=THEN)
+        raise InputError(
+            "control block", value=plural(len(block), "byte"), allowed="8 bytes of header at least", then=THEN
+        )
     length, command, rc, rrc = HEADER.unpack_from(block)
     call = BY_COMMAND.get(command)
     fields = dict(_fields(call, block[:length])) if call else {}
@@ -58,9 +61,9 @@ def unpack(block: bytes) -> Block:
 
 
 def answer(block: bytes, rc: int, rrc: int = 0, **outputs: int) -> bytes:
-    """The block as the ultravisor leaves it: rc, rrc and outputs set, everything else as it was.
+    """Returns the block with rc, rrc and outputs set, everything else unchanged.
 
-    Outputs that the header's length has no room for are left out. InputError: no such output, or a number too wide.
+    Outputs beyond the header's length are left out. Raises InputError for an unknown output or a number too wide.
     """
     length, command, _, _ = HEADER.unpack_from(block)
     answered = bytearray(block)
@@ -82,8 +85,8 @@ def _set(block: bytearray, name: str, known: Mapping[str, Field], values: Mappin
         if offset + width > len(block):
             raise InputError(
                 f"{name}.{key}",
-                value=f"a block of {len(block)} bytes",
-                allowed=f"at least {offset + width} bytes",
+                value=f"a block of {plural(len(block), 'byte')}",
+                allowed=f"at least {plural(offset + width, 'byte')}",
                 then=THEN,
             )
         block[offset : offset + width] = value.to_bytes(width, "big")

@@ -1,1 +1,1 @@
-"""Waits: what stands in the way of an actor, who holds it, and which step would release it. One definition for all."""
+"""Waits: the obstacles of an actor, their holders, and the releasing step. The one definition for all engines."""

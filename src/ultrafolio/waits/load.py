@@ -1,4 +1,4 @@
-"""The functions of waits, loaded with the rules."""
+"""Loads the functions of waits/rules.py with the rules."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from . import rules, tables
 
 
 def add(space: dict[str, Any], decorate: Callable[[Any], Any]) -> None:
-    """Put the functions of rules.py and the tables they need into a namespace that has the rules."""
+    """Add the functions of rules.py and their tables to a namespace that has the rules."""
     space.update(load.constants(tables))
     load.add_functions(space, rules, decorate)
 
 
 @functools.cache
 def interpreted() -> Any:
-    """The rules and the functions of rules.py as plain Python."""
+    """Returns the rules and the functions of rules.py as plain Python."""
     return with_rules(None)
 
 
 def with_rules(changed: Mapping[str, str] | None) -> Any:
-    """The same with some source text of the rules replaced, as engine.load.mutant has it."""
+    """Returns interpreted() with some source text of the rules replaced, as engine.load.mutant."""
     space = load.functions(lambda function: function, changed)
     add(space, lambda function: function)
     return load.rules(space)

@@ -1,7 +1,7 @@
-"""What stands in the way of an actor in one state, as functions in the rules' subset of Python: the checker, the
-simulator and the services load them with the rules, interpreted or compiled.
+"""The obstacles of an actor in one state, as functions in the rules' subset of Python: the checker, the simulator and
+the services load them with the rules, interpreted or compiled.
 
-An *obstacle* is a condition that refuses a step of the waiter, a bit each:
+An *obstacle* is a condition that refuses a step of the waiter; each is a bit:
 
     OB_MAPPED      its page is not mapped writable
     OB_MUTEX       the VM's import mutex is taken
@@ -11,7 +11,7 @@ An *obstacle* is a condition that refuses a step of the waiter, a bit each:
     OB_DIRTY       the large folio is dirty, and its file system refuses to split it
     OB_FROZEN      the count is frozen (for a pin)
 
-What the waiter holds itself is absent for it. The bits stand in the order in which an import meets them.
+What the waiter holds itself is no obstacle for it. The order of the bits is that in which an import meets them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .tables import *
 def is_pending(s, t):
     """Whether actor `t` has begun what a leads-to must end: an access, an unshare, a pin, a writeback.
 
-    Writeback whose I/O was made never to complete owes no end. Nor does an access of the host: a guest that touches the
-    page again and again may take it away each time, under every policy.
+    Excluded are a writeback whose I/O never completes, and an access of the host: a guest that touches the page
+    repeatedly may take it away each time, under every policy.
     """
     kind, pc = s.who[t].kind, s.task[t].pc
     if kind == VCPU:
@@ -43,7 +43,7 @@ def is_pending(s, t):
 
 @fn
 def waited_page(s, t):
-    """The page that a waiting actor waits for."""
+    """Returns the page that a waiting actor waits for."""
     k = s.task[t]
     if s.who[t].kind == VCPU:
         return s.actor[t].page
@@ -63,7 +63,7 @@ def is_dead(s, t):
 
 @fn
 def would_end(s, vm, p, op):
-    """Whether the hardware lets an instruction of guest `vm` on page `p` end now."""
+    """Whether the hardware lets an instruction (op) of guest `vm` on page `p` complete now."""
     if hw_guest(s, vm, p) != ALLOWED:
         return False
     return op != UNSHARE or s.uv[p].state != PINNED_SHARED
@@ -71,11 +71,11 @@ def would_end(s, vm, p, op):
 
 @fn
 def ends_next(s, t):
-    """Whether the hardware lets the vCPU `t` end its instruction now, once it is back in the guest."""
+    """Whether the hardware lets vCPU `t` complete its instruction when it re-enters the guest."""
     return would_end(s, s.who[t].vm, s.actor[t].page, s.actor[t].op)
 
 
-# ------------------------------------------------------------------------------------------- what is held by whom
+# ------------------------------------------------------------------------------------------- what each thread holds
 @fn
 def holds(s, a, what):
     """Whether thread `a` holds `what`, OB_LOCK, WRITEBACK or OB_FROZEN, of the folio of its page."""
@@ -88,20 +88,21 @@ def holds(s, a, what):
 
 
 @fn
-def own(s, t, what):
-    """Whether the waiter holds `what` itself, so that it is absent for it."""
+def waiter_holds(s, t, what):
+    """Whether waiter `t` holds `what` itself: then it is no obstacle for it."""
     return s.task[t].page == waited_page(s, t) and holds(s, t, what)
 
 
 @fn
 def first_of(s, p, whole):
-    """First page of the unit whose references count for page `p`: its folio if `whole` or under P.refs folio."""
+    """Returns the first page of the unit whose references count for page `p`: its folio if `whole` or P.refs =
+    folio."""
     return head(s, p) if whole or s.cfg[0].refs == REFS_FOLIO else p
 
 
 @fn
 def end_of(s, p, whole):
-    """End of the unit of first_of()."""
+    """Returns the end (exclusive) of the unit of first_of()."""
     if whole or s.cfg[0].refs == REFS_FOLIO:
         return head(s, p) + (1 << s.mm[p].order)
     return p + 1
@@ -114,24 +115,24 @@ def to_split(s, p):
 
 
 @fn
-def stands(s, t, p, whole):
-    """The obstacles that are there for waiter `t` and page `p`, wherever the waiter is; references are counted over
-    the whole folio if `whole`."""
+def present(s, t, p, whole):
+    """Returns the obstacles present for waiter `t` and page `p`, at whichever rule the waiter is. whole: count
+    references over the folio."""
     h = s.mm[head(s, p)]
     found = 0 if writable(s, p) else OB_MAPPED
     mutex = s.vm[s.who[t].vm].mutex
     if mutex and mutex != t + 1:
         found |= OB_MUTEX
-    if h.locked and not own(s, t, OB_LOCK):
+    if h.locked and not waiter_holds(s, t, OB_LOCK):
         found |= OB_LOCK
-    if h.writeback != NO_WRITEBACK and not own(s, t, OB_WRITEBACK):
+    if h.writeback != NO_WRITEBACK and not waiter_holds(s, t, OB_WRITEBACK):
         found |= OB_WRITEBACK
     refs = h.refs if whole else extra_refs(s, p)
     if refs > (s.task[t].ref if s.task[t].page == p else 0) or never_matches(s, p):
         found |= OB_REFS
     if h.dirty and h.backing == IOMAP and to_split(s, p):
         found |= OB_DIRTY
-    if s.mm[counted(s, p)].frozen and not own(s, t, OB_FROZEN):
+    if s.mm[counted(s, p)].frozen and not waiter_holds(s, t, OB_FROZEN):
         found |= OB_FROZEN
     return found
 
@@ -150,7 +151,7 @@ def unshares(s, t):
 
 @fn
 def batches(s, p, whole):
-    """How many pages of the unit of first_of() sit in an LRU batch."""
+    """Returns how many pages of the unit of first_of() are in an LRU batch."""
     found = 0
     for q in range(first_of(s, p, whole), end_of(s, p, whole)):
         found += 1 if s.mm[q].batch else 0
@@ -159,7 +160,7 @@ def batches(s, p, whole):
 
 @fn
 def batched(s, p, whole, cpu):
-    """Whether a page of the unit of first_of() sits in the LRU batch of `cpu`."""
+    """Whether a page of the unit of first_of() is in the LRU batch of `cpu`."""
     for q in range(first_of(s, p, whole), end_of(s, p, whole)):
         if s.mm[q].batch == cpu + 1:
             return True
@@ -168,7 +169,7 @@ def batched(s, p, whole, cpu):
 
 @fn
 def contributes(s, a, t, p, whole):
-    """The obstacles in the way of waiter `t` to page `p` that thread `a` holds, a bit each."""
+    """Returns the obstacles of waiter `t` at page `p` that thread `a` holds."""
     k = s.task[a]
     found = 0
     if s.vm[s.who[t].vm].mutex == a + 1:
@@ -187,9 +188,9 @@ def contributes(s, a, t, p, whole):
 
 @fn
 def refusable(s, t):
-    """The obstacles that a step of actor `t` may still ask for on its way from here, a bit each.
+    """Returns the obstacles that can still refuse a step of actor `t` before it is done.
 
-    A vCPU whose page is accessible by now asks only for what it sleeps for in the host.
+    A vCPU whose page has become accessible is refused only by what it sleeps for in the host.
     """
     pc = s.task[t].pc
     if s.who[t].kind != VCPU:
@@ -210,16 +211,16 @@ def refusable(s, t):
 
 @fn
 def obstacles(s, t):
-    """The obstacles in the way of actor `t`, which has begun something; 0 if nothing that another holds is there."""
+    """Returns the obstacles of actor `t`, for which is_pending() is true; 0 if another holds none."""
     p = waited_page(s, t)
-    return stands(s, t, p, to_split(s, p)) & refusable(s, t)
+    return present(s, t, p, to_split(s, p)) & refusable(s, t)
 
 
 # ---------------------------------------------------------------------------------- what no fair step removes
 @fn
 def pins_stay(s, first, end):
-    """Whether a pin on a page in [first, end) is there for good: a ring or other long-term pin that was granted, or
-    direct I/O that never completes."""
+    """Whether a pin on a page in [first, end) is permanent: a granted ring or other long-term pin, or direct I/O that
+    never completes."""
     longs, pins = 0, 0
     for q in range(first, end):
         longs += s.mm[q].longs
@@ -245,7 +246,7 @@ def writeback_stays(s, p):
 
 @fn
 def leaked(s, first, end):
-    """Whether a plain reference in [first, end) is nobody's: an earlier fault-in leaked it."""
+    """Whether a plain reference in [first, end) has no holder: an earlier fault-in leaked it."""
     if not s.cfg[0].faultin_leak:
         return False
     plain = 0
@@ -259,7 +260,7 @@ def leaked(s, first, end):
 
 @fn
 def sleepers_hold(s, first, end):
-    """Whether two imports sleep until the references in [first, end) are dropped, each with one of its own there."""
+    """Whether two imports sleep until the references in [first, end) are dropped, and each holds one of them."""
     found = 0
     for a in range(s.cfg[0].actors):
         k = s.task[a]
@@ -270,7 +271,7 @@ def sleepers_hold(s, first, end):
 
 @fn
 def sleeps_on(s, a):
-    """Whether thread `a` sleeps in the host for something that is there for good."""
+    """Whether thread `a` sleeps in the host for something permanent."""
     k = s.task[a]
     if k.pc == SLEEP_REFS:
         first, end = first_of(s, k.page, False), end_of(s, k.page, False)
@@ -282,7 +283,7 @@ def sleeps_on(s, a):
 
 @fn
 def plain_refs_stay(s, t, first, end):
-    """Whether a plain reference in [first, end) is there for good: leaked, or of an import that sleeps for good."""
+    """Whether a plain reference in [first, end) is permanent: leaked, or of an import that sleeps for ever."""
     if s.cfg[0].stuck or s.cfg[0].on_busy == BUSY_SLEEP:
         for a in range(s.cfg[0].actors):
             k = s.task[a]
@@ -302,7 +303,7 @@ def holds_plain(s, a):
 
 @fn
 def batches_stay(s, first, end):
-    """Whether an LRU batch holds a page in [first, end) under a policy that drains none."""
+    """Whether an LRU batch holds a page in [first, end) under a policy that never drains."""
     if s.cfg[0].drain == DRAIN_NONE:
         for q in range(first, end):
             if s.mm[q].batch:
@@ -312,7 +313,7 @@ def batches_stay(s, first, end):
 
 @fn
 def cleaned(s, p):
-    """Whether a writeback that starts again and again may choose the folio of `p`."""
+    """Whether a writeback with an endless budget may choose the folio of `p`."""
     h = head(s, p)
     for q in range(h, h + (1 << s.mm[p].order)):
         if s.pt[q].cleaned:
@@ -322,8 +323,8 @@ def cleaned(s, p):
 
 @fn
 def dirt_stays(s, p):
-    """Whether nobody is under way to write the dirty folio of `p` back: no import does, no writeback does, and none
-    starts again and again that may choose it."""
+    """Whether the dirty folio of `p` stays dirty: no import writes it back, no writeback of it is in progress, and none
+    with an endless budget may choose it."""
     if s.cfg[0].split_writeback or cleaned(s, p):
         return False
     for a in range(s.cfg[0].actors):
@@ -335,13 +336,13 @@ def dirt_stays(s, p):
 
 @fn
 def staying(s, t):
-    """The obstacles in the way of actor `t` that no fair step removes, nor the waiter's own drain or split."""
+    """Returns the obstacles of actor `t` that neither a fair step nor its own drain or split removes."""
     return lasting(s, t, obstacles(s, t))
 
 
 @fn
 def lasting(s, t, found):
-    """Those of the obstacles `found` that no fair step removes; staying() for a caller that has obstacles()."""
+    """Returns staying() of actor `t`, given found = obstacles()."""
     p = waited_page(s, t)
     left = 0
     if found & OB_MUTEX and sleeps_on(s, s.vm[s.who[t].vm].mutex - 1):
@@ -366,7 +367,7 @@ def lasting(s, t, found):
 
 @fn
 def is_expected(s, t):
-    """Whether actor `t` unshares a page on which a pin stands for good: property 4 forbids its end everywhere."""
+    """Whether actor `t` unshares a page with a permanent pin: under every policy property 4 forbids that it ends."""
     if not unshares(s, t) or s.cfg[0].on_busy == BUSY_GIVE_UP:
         return False
     p = s.actor[t].page
@@ -375,7 +376,7 @@ def is_expected(s, t):
 
 @fn
 def class_of(s, t):
-    """The class of the wait of actor `t` as one state tells it, one of tables.CLASSES.
+    """Returns the class of the wait of actor `t` from one state, an index of tables.CLASSES.
 
     Only the state graph divides CLASS_WAITING into transient and livelock.
     """

@@ -1,1 +1,1 @@
-"""Every interleaving of a small system: how states are kept, found again and counted."""
+"""Exploration of every interleaving of a small system: packed states, hash tables, the breadth-first loop."""

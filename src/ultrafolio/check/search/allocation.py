@@ -1,4 +1,4 @@
-"""The arrays of an exploration: how large they are made, and how they grow."""
+"""The arrays of an exploration: their capacities, and how they grow."""
 
 from __future__ import annotations
 
@@ -10,94 +10,101 @@ from typing import Any
 import numpy as np
 
 from ultrafolio.check.search.packing import (
-    COMPONENT_WORDS,
     COUNT,
     FOUND,
     LINE,
-    MAX_COMPONENTS,
+    MAX_PARTS,
     MET_END,
+    PART_WORDS,
     PROPERTIES_END,
     ROUND,
     WORD_BITS,
-    fields,
+    row_fields,
     spans,
 )
-from ultrafolio.check.symmetry.like_pages import Likeness
+from ultrafolio.check.symmetry.like_pages import Symmetry
 from ultrafolio.model.layout import DEAD
 from ultrafolio.model.scenario import System
 
 Array = np.ndarray[Any, Any]
-FIRST, FIRST_OWN = 1 << 14, 16
-"""Room for states, and for each actor's own numbers, to begin with."""
-SHARE, ENOUGH = 1024, 256
-"""States that each worker takes at a time where several share a round; those for each that must wait for it."""
-LARGE = 1 << 23
-"""Slots of a hash table that is not made four times as large any more: all of it is touched at once."""
-CHUNK = 1 << 16
-"""States whose rows are rewritten at a time."""
+FIRST_STATES, FIRST_SHORT = 1 << 14, 16
+"""Initial capacities: states, and short ids of each actor."""
+SHARE, SHARE_FROM = 1024, 256
+"""SHARE: states per worker in a shared round. SHARE_FROM: a round is shared only if at least this many states per
+worker are unexpanded."""
+LARGE_TABLE = 1 << 23
+"""Slots from which the hash table doubles instead of quadrupling: rehashing touches every page of it."""
+REPACK_STATES = 1 << 16
+"""Rows that are repacked in one numpy operation."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What the sizes of the arrays follow from.
+class Params:
+    """The constants of one exploration that decide the shapes of its arrays.
 
-    widest   the most steps any state can have
-    shards   parts of the hash table, a power of two
-    area     candidates a worker may have in a round
-    numbers  whether the table knows the states' numbers, as edges need
+    max_steps     upper bound of the steps that leave one state
+    shards        shards of the hash table, a power of two
+    area          candidates that a worker can write in a round
+    edges         whether edges are kept
+    numbers       whether the table keeps the states' numbers; edges need them
+    shared_width  part ids in a shared vector: pages and machines
     """
 
-    widest: int
+    max_steps: int
     workers: int
     shards: int
     area: int
     edges: bool
     numbers: bool
-    machine: int
+    shared_width: int
 
     @staticmethod
-    def of(system: System, threads: int, *, edges: bool, numbers: bool) -> Shape:
-        widest = sum(max(1, len(some)) for some in system.choices)
+    def of(system: System, threads: int, *, edges: bool, numbers: bool) -> Params:
+        """Returns the Params of an exploration of `system` by `threads` threads."""
+        max_steps = sum(max(1, len(some)) for some in system.choices)
         share = max(ROUND, SHARE) if threads > 1 else ROUND
-        machine = len(system.state.mm) + len(system.state.vm)
-        return Shape(widest, threads, 1 << (threads - 1).bit_length(), share * widest, edges, numbers, machine)
+        shared_width = len(system.state.mm) + len(system.state.vm)
+        return Params(
+            max_steps, threads, 1 << (threads - 1).bit_length(), share * max_steps, edges, numbers, shared_width
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """What there is room for: states, slots of the hash table of states, edges, memories, words of remembered steps,
-    own numbers of each actor. Slots, memories and own numbers are powers of two."""
+class Capacity:
+    """Capacity of the arrays: states, slots of the hash table of states, edges, shared vectors, words of `pool`, short
+    ids of each actor. Slots, shared vectors and short ids are powers of two."""
 
     states: int
     slots: int
     edges: int
-    memories: int
-    words: int
-    own: tuple[int, ...]
+    shared: int
+    pool: int
+    short_ids: tuple[int, ...]
 
     def fields(self) -> Array:
-        return fields(self.memories, self.own)
+        """Returns the FIELD records of a row at this capacity."""
+        return row_fields(self.shared, self.short_ids)
 
-    def entered(self) -> int:
-        """States that the hash table has room for: at most 11 in 16 slots are used."""
+    def table_states(self) -> int:
+        """Most states in the hash table: 11 of 16 slots are used."""
         return self.slots * 11 // 16
 
-    def shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
-        """The shapes of all arrays that grow."""
+    def array_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
+        """Shapes of all arrays that grow, by field of Space."""
         width = int(self.fields()["word"][-1]) + 1
-        kept, edges = (self.states, self.edges) if shape.edges else (0, 0)
+        kept, edges = (self.states, self.edges) if params.edges else (0, 0)
         return {
-            "own": (len(self.own), max(self.own)),
-            "memory": (self.memories, shape.machine),
-            "places": (2 * self.memories,),
-            "pool": (self.words,),
-            "recall": (self.memories * sum(self.own),),
+            "short_parts": (len(self.short_ids), max(self.short_ids)),
+            "shared": (self.shared, params.shared_width),
+            "shared_table": (2 * self.shared,),
+            "pool": (self.pool,),
+            "pool_index": (self.shared * sum(self.short_ids),),
             "node": (self.states, width),
             "parent": (self.states,),
             "by": (self.states,),
             "table": (self.slots, width),
-            "seat": (self.slots if shape.numbers else 1,),
-            "new": (shape.shards * shape.workers * shape.area, width + 2),
+            "slot_state": (self.slots if params.numbers else 1,),
+            "candidate_rows": (params.shards * params.workers * params.area, width + 2),
             "to": (edges,),
             "via": (edges,),
             "pending": (kept,),
@@ -107,121 +114,136 @@ class Size:
 
 
 _TYPES = {
-    "own": np.int16,
-    "memory": np.int16,
-    "places": np.int32,
-    "recall": np.int32,
+    "short_parts": np.int16,
+    "shared": np.int16,
+    "shared_table": np.int32,
+    "pool_index": np.int32,
     "parent": np.int32,
     "by": np.int32,
-    "seat": np.int32,
+    "slot_state": np.int32,
     "to": np.int32,
     "via": np.int32,
 }
-_SCRATCH = ("steps", "new", "order")
-"""Arrays that no limit counts: their size depends on the workers."""
+_SCRATCH = ("steps", "candidate_rows", "order")
+"""Arrays that bytes_of() does not count: their size depends on the workers, and a limit must not."""
 
 
-def new_arrays(system: System, shape: Shape, max_states: int, like: Likeness | None = None) -> dict[str, Array]:
-    """The fields of a Space without states; `like`: what is folded. What is not used yet takes no memory."""
+def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmetry | None = None) -> dict[str, Array]:
+    """Returns the fields of a Space without states, at the initial capacity. numpy zeroes them lazily: an unused page
+    takes no memory. symmetry: what canonicalise() permutes; None for no reduction."""
     state = system.state
     pages, actors, vms = len(state.mm), len(state.task), len(state.vm)
-    listed = [choice for some in system.choices for choice in some] or [(0, 0)]
+    every_choice = [choice for some in system.choices for choice in some] or [(0, 0)]
     ranges, at = [], 0
     for some in system.choices:
         ranges.append((at, len(some)))
         at += len(some)
-    wide = 1 << (8 * shape.widest).bit_length()
-    size = Size(FIRST, 2 * FIRST, 4 * FIRST, max(FIRST >> 4, wide), max(FIRST, wide), (FIRST_OWN,) * actors)
+    wide = 1 << (8 * params.max_steps).bit_length()
+    capacity = Capacity(
+        FIRST_STATES,
+        2 * FIRST_STATES,
+        4 * FIRST_STATES,
+        max(FIRST_STATES >> 4, wide),
+        max(FIRST_STATES, wide),
+        (FIRST_SHORT,) * actors,
+    )
     count = np.zeros(1, COUNT)
-    count["area"], count["widest"], count["actors"] = shape.area, shape.widest, actors
-    count["keeps"], count["numbers"], count["limit"] = shape.edges, shape.numbers, max_states
-    count["memories"], count["folds"], count["spare"] = 1, like is not None, size.words
-    _measure(count, shape, size)
-    alike, turns = (like.alike, like.turns) if like else ((0,) * pages, ())
-    places, folds = pages + vms + actors, MAX_COMPONENTS if like else 1
-    found, met = (np.zeros(shape.workers * n, FOUND) for n in (PROPERTIES_END, actors * MET_END * pages))
+    count["area"], count["max_steps"], count["actors"] = params.area, params.max_steps, actors
+    count["keeps_edges"], count["keeps_numbers"], count["limit"] = params.edges, params.numbers, max_states
+    count["shared"], count["folds"], count["spare"] = 1, symmetry is not None, capacity.pool
+    _write_limits(count, params, capacity)
+    page_class, permutations = (symmetry.page_class, symmetry.permutations) if symmetry else ((0,) * pages, ())
+    parts, cached = pages + vms + actors, MAX_PARTS if symmetry else 1
+    found, met = (np.zeros(params.workers * n, FOUND) for n in (PROPERTIES_END, actors * MET_END * pages))
     found["state"] = met["state"] = -1
-    many = shape.workers * shape.area
+    candidates = params.workers * params.area
     return {
-        **{name: np.zeros(wanted, _TYPES.get(name, np.int64)) for name, wanted in size.shapes(shape).items()},
+        **{
+            name: np.zeros(wanted, _TYPES.get(name, np.int64)) for name, wanted in capacity.array_shapes(params).items()
+        },
         "count": count,
-        "kept": np.zeros((MAX_COMPONENTS, COMPONENT_WORDS + 1), np.int64),
-        "index": np.zeros(1 << 17, np.int32),
+        "part_words": np.zeros((MAX_PARTS, PART_WORDS + 1), np.int64),
+        "part_table": np.zeros(1 << 17, np.int32),
         "spans": spans(pages, actors, vms),
-        "fields": size.fields(),
-        "owned": np.zeros((actors, MAX_COMPONENTS), np.int16),
-        "many": np.zeros(actors, np.int64),
-        "steps": np.zeros(many // shape.widest * actors, np.int64),
-        "order": np.zeros(many, np.int64),
-        **{name: np.zeros(shape.workers, np.int64) for name in ("made", "loops", "missed")},
-        "listed": np.zeros((shape.workers, max(LINE, shape.shards)), np.int64),
-        "gate": np.zeros(2 * LINE, np.int64),
-        "fresh": np.zeros((shape.shards, shape.workers), np.int64),
-        "fired": np.zeros((shape.workers + 1, DEAD + 1), np.int64),
+        "fields": capacity.fields(),
+        "short_ids": np.zeros((actors, MAX_PARTS), np.int16),
+        "short_count": np.zeros(actors, np.int64),
+        "steps": np.zeros(candidates // params.max_steps * actors, np.int64),
+        "order": np.zeros(candidates, np.int64),
+        **{name: np.zeros(params.workers, np.int64) for name in ("candidates", "loops", "missed")},
+        "bucket_sizes": np.zeros((params.workers, max(LINE, params.shards)), np.int64),
+        "barrier": np.zeros(2 * LINE, np.int64),
+        "new_states": np.zeros((params.shards, params.workers), np.int64),
+        "fired": np.zeros((params.workers + 1, DEAD + 1), np.int64),
         "found": found,
         "met": met,
         "choices": np.array(ranges, np.int64),
-        "ops": np.array([op for op, _ in listed], np.int64),
-        "pages": np.array([page for _, page in listed], np.int64),
-        "alike": np.array(alike, np.int64),
-        "seats": np.zeros(pages, np.int64),
-        "busy": np.zeros((actors, folds), np.int16),
-        "turned": np.zeros((folds, pages), np.int16),
-        "moves": np.array(turns, np.int64).reshape(len(turns), places),
-        "image": np.zeros((len(turns), places, folds), np.int16),
-        "parts": np.zeros((3, places), np.int64),
+        "ops": np.array([op for op, _ in every_choice], np.int64),
+        "pages": np.array([page for _, page in every_choice], np.int64),
+        "page_class": np.array(page_class, np.int64),
+        "busy_actors": np.zeros(pages, np.int64),
+        "busy_pages": np.zeros((actors, cached), np.int16),
+        "retargeted": np.zeros((cached, pages), np.int16),
+        "permutations": np.array(permutations, np.int64).reshape(len(permutations), parts),
+        "image": np.zeros((len(permutations), parts, cached), np.int16),
+        "vectors": np.zeros((3, parts), np.int64),
     }
 
 
-def _measure(count: Array, shape: Shape, size: Size) -> None:
-    """Write what the kernel needs to know of the sizes."""
-    count["capacity"], count["columns"] = min(size.states, size.entered()), sum(size.own)
-    bits = size.slots.bit_length() - 1
-    count["shift"], count["part"] = WORD_BITS - bits, bits - (shape.shards.bit_length() - 1)
+def _write_limits(count: Array, params: Params, capacity: Capacity) -> None:
+    """Write the numbers that the compiled functions need of a capacity into COUNT."""
+    count["capacity"], count["columns"] = min(capacity.states, capacity.table_states()), sum(capacity.short_ids)
+    bits = capacity.slots.bit_length() - 1
+    count["shift"], count["shard_shift"] = WORD_BITS - bits, bits - (params.shards.bit_length() - 1)
 
 
-def size_of(arrays: Mapping[str, Array]) -> Size:
-    """What there is room for now."""
-    own = tuple(int(mask) + 1 for mask in arrays["fields"]["mask"][1:])
-    states, slots, edges, memories, words = (len(arrays[name]) for name in ("node", "table", "to", "memory", "pool"))
-    return Size(states, slots, edges, memories, words, own)
+def capacity_of(arrays: Mapping[str, Array]) -> Capacity:
+    """Returns the present capacity of the arrays."""
+    short_ids = tuple(int(mask) + 1 for mask in arrays["fields"]["mask"][1:])
+    states, slots, edges, shared, pool = (len(arrays[name]) for name in ("node", "table", "to", "shared", "pool"))
+    return Capacity(states, slots, edges, shared, pool, short_ids)
 
 
-def grown(arrays: Mapping[str, Array], shape: Shape) -> Size:
-    """More room for whatever has none left for one state's steps: four times as much, or twice of what is wide."""
-    size, count = size_of(arrays), {name: int(arrays["count"][name][0]) for name in COUNT.names or ()}
-    larger = 4 if size.slots < LARGE else 2
-    own = tuple(2 * room if used == room else room for room, used in zip(size.own, arrays["many"], strict=True))
-    return Size(
-        states=size.states * (4 if size.states - count["states"] < shape.widest else 1),
-        slots=size.slots * (larger if size.entered() - count["states"] < shape.widest else 1),
-        edges=size.edges * (4 if shape.edges and size.edges - count["edges"] < shape.widest else 1),
-        memories=size.memories * (2 if size.memories - count["memories"] <= shape.widest + 1 else 1),
-        words=size.words * (4 if count["spare"] - count["used"] <= 2 * shape.widest + 4 else 1),
-        own=own,
+def next_capacity(arrays: Mapping[str, Array], params: Params) -> Capacity:
+    """Returns the next capacity: that of each array which could not hold one more state's successors is multiplied by
+    4, by 2 for the large ones."""
+    capacity, count = capacity_of(arrays), {name: int(arrays["count"][name][0]) for name in COUNT.names or ()}
+    larger = 4 if capacity.slots < LARGE_TABLE else 2
+    short_ids = tuple(
+        2 * n if used == n else n for n, used in zip(capacity.short_ids, arrays["short_count"], strict=True)
+    )
+    return Capacity(
+        states=capacity.states * (4 if capacity.states - count["states"] < params.max_steps else 1),
+        slots=capacity.slots * (larger if capacity.table_states() - count["states"] < params.max_steps else 1),
+        edges=capacity.edges * (4 if params.edges and capacity.edges - count["edges"] < params.max_steps else 1),
+        shared=capacity.shared * (2 if capacity.shared - count["shared"] <= params.max_steps + 1 else 1),
+        pool=capacity.pool * (4 if count["spare"] - count["used"] <= 2 * params.max_steps + 4 else 1),
+        short_ids=short_ids,
     )
 
 
-def bytes_of(arrays: Mapping[str, Array], shape: Shape, size: Size) -> int:
-    """Bytes of all arrays that a limit counts, those that grow as they would be at this size."""
+def bytes_of(arrays: Mapping[str, Array], params: Params, capacity: Capacity) -> int:
+    """Returns the bytes of all arrays but _SCRATCH at this capacity."""
     shapes: dict[str, tuple[int, ...]] = {name: array.shape for name, array in arrays.items()}
-    shapes |= size.shapes(shape)
+    shapes |= capacity.array_shapes(params)
     return sum(math.prod(shapes[name]) * array.itemsize for name, array in arrays.items() if name not in _SCRATCH)
 
 
-def resize(arrays: dict[str, Array], shape: Shape, size: Size) -> frozenset[str]:
-    """Bring the arrays to a size, one after the other, so that none but the one being copied is there twice. Returns
-    which hash tables, `table` and `places`, are empty now."""
-    shapes = size.shapes(shape)
-    used, old, new = _used(arrays), arrays["fields"], size.fields()
-    other = {name for name, wanted in shapes.items() if arrays[name].shape != wanted}
+def resize(arrays: dict[str, Array], params: Params, capacity: Capacity) -> frozenset[str]:
+    """Reallocate `arrays` to `capacity`, one at a time: peak memory is the new size plus one array.
+
+    Returns the hash tables (`table`, `shared_table`) that are now empty; the caller refills them (graph.refilled).
+    """
+    shapes = capacity.array_shapes(params)
+    used, old, new = _used(arrays), arrays["fields"], capacity.fields()
+    other = {name for name, shape in shapes.items() if arrays[name].shape != shape}
     if (old != new).any():
-        arrays["recall"] = _moved(arrays, size, used["memory"])
+        arrays["pool_index"] = _moved_index(arrays, capacity, used["shared"])
         arrays["node"] = _repacked(arrays.pop("node"), used["parent"], shapes["node"], old, new)
         arrays["fields"] = new
-        other = other - {"recall", "node"} | {"table"}
+        other = other - {"pool_index", "node"} | {"table"}
     if "table" in other:
-        other |= {"seat"}
+        other |= {"slot_state"}
     for name in other:
         array = arrays.pop(name)
         arrays[name] = np.zeros(shapes[name], array.dtype)
@@ -229,43 +251,41 @@ def resize(arrays: dict[str, Array], shape: Shape, size: Size) -> frozenset[str]
             part = (slice(used[name]), *(slice(n) for n in array.shape[1:]))
             arrays[name][part] = array[: used[name]]
         del array
-    _measure(arrays["count"], shape, size)
-    return frozenset(other & {"table", "places"})
+    _write_limits(arrays["count"], params, capacity)
+    return frozenset(other & {"table", "shared_table"})
 
 
 def _used(arrays: Mapping[str, Array]) -> dict[str, int]:
-    """How much of each array is to be kept; what is not named is filled anew."""
+    """Returns how many entries of each array are copied; an array that is absent is refilled."""
     count = {name: int(arrays["count"][name][0]) for name in COUNT.names or ()}
     by_state = dict.fromkeys(("node", "parent", "by", "pending", "enabled"), count["states"])
     return by_state | {
         "first": count["states"] + 1,
         "to": count["edges"],
         "via": count["edges"],
-        "memory": count["memories"],
+        "shared": count["shared"],
         "pool": count["used"],
-        "own": count["actors"],
-        "recall": count["memories"] * count["columns"],
+        "short_parts": count["actors"],
+        "pool_index": count["shared"] * count["columns"],
     }
 
 
-def _moved(arrays: Mapping[str, Array], size: Size, memories: int) -> Array:
-    """`recall`, each actor's columns where they will be."""
-    old = arrays["recall"].reshape(len(arrays["memory"]), -1)
-    made = np.zeros((size.memories, sum(size.own)), old.dtype)
-    was, now = arrays["fields"], size.fields()
+def _moved_index(arrays: Mapping[str, Array], capacity: Capacity, shared: int) -> Array:
+    """Returns `pool_index` at the new capacity, each actor's columns moved."""
+    old = arrays["pool_index"].reshape(len(arrays["shared"]), -1)
+    made = np.zeros((capacity.shared, sum(capacity.short_ids)), old.dtype)
+    was, now = arrays["fields"], capacity.fields()
     for before, after in zip(was[1:], now[1:], strict=True):
-        room = int(before["mask"]) + 1
-        made[:memories, after["column"] : after["column"] + room] = old[
-            :memories, before["column"] : before["column"] + room
-        ]
+        ids = int(before["mask"]) + 1
+        made[:shared, after["column"] : after["column"] + ids] = old[:shared, before["column"] : before["column"] + ids]
     return made.reshape(-1)
 
 
 def _repacked(old: Array, states: int, shape: tuple[int, ...], was: Array, now: Array) -> Array:
-    """The states' rows, with their numbers where they will be."""
+    """Returns the states' rows, their ids moved from the fields `was` to the fields `now`."""
     made = np.zeros(shape, np.int64)
-    for low in range(0, states, CHUNK):
-        rows, written = old[low : min(low + CHUNK, states)], made[low : min(low + CHUNK, states)]
+    for low in range(0, states, REPACK_STATES):
+        rows, written = old[low : min(low + REPACK_STATES, states)], made[low : min(low + REPACK_STATES, states)]
         for before, after in zip(was, now, strict=True):
             number = rows[:, before["word"]] >> before["shift"] & before["mask"]
             written[:, after["word"]] |= number << after["shift"]

@@ -1,4 +1,4 @@
-"""What the machine can do and Python has no word for: fetch memory early, and let threads of compiled code meet."""
+"""Machine instructions for compiled code: prefetch, atomic add, atomic load, yield."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 ALIGNED = 8
-"""Bytes of the elements that threads share."""
+"""Alignment in bytes of elements that threads share."""
 
 
 def plain() -> SimpleNamespace:
-    """The same as plain Python, for one thread."""
+    """Returns the functions of compiled() as plain Python, for one thread."""
 
     def add(array: Any, i: int, value: int) -> int:
         array[i] += value
@@ -24,12 +24,12 @@ def plain() -> SimpleNamespace:
 
 @functools.cache
 def compiled() -> SimpleNamespace:
-    """Functions that Numba compiles into single instructions, or one call to the system.
+    """Returns functions that Numba compiles to one instruction, or one system call.
 
-    prefetch(array, i)    ask for row i of an array now, without waiting for it
-    add(array, i, value)  add to an element, atomically; what it was before
-    peek(array, i)        an element as it is now, though another thread may change it
-    give_way()            let another thread run on this processor (sched_yield)
+    prefetch(array, i)    prefetch row i of an array into the cache
+    add(array, i, value)  atomic fetch-and-add of an int64 element; returns the old value
+    peek(array, i)        atomic load of an int64 element
+    give_way()            sched_yield()
     """
     from llvmlite import ir  # type: ignore[import-untyped]
     from numba import types

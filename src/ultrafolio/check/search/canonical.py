@@ -1,18 +1,27 @@
-"""Folding: the one state that stands for all that differ only in which of several like pages is which, and which of
-several like guests. Loaded with the kernel; what is alike is decided in check/symmetry.
+"""The canonical representative of a state under permutation of interchangeable pages and guests. Loaded with bfs.py;
+check/symmetry decides which are interchangeable.
 
-Like pages are sorted by what they hold and by who is busy with them. Two that agree in both are the same in every
-respect, so the sorted state is the same for all states that are permutations of each other. Guests change places in
-every way that there is; of the sorted states that come of it, the least stands for all.
+Pages of a class are sorted by part id, then by the set of actors busy with them. Pages equal in both cannot be told
+apart, so states that are page permutations of each other have one sorted form. Every permutation of guests is applied
+to the state and sorted; the least result is the representative.
 
-A state is folded as a vector of component numbers (x.parts): pages, machines, actors.
+A state is permuted as a vector of part ids (x.vectors): pages, machines, actors.
 """
 
 # mypy: disallow_untyped_defs=False, disallow_untyped_calls=False
 from __future__ import annotations
 
 from ultrafolio.check.kinds import DEVICES, WORKERS
-from ultrafolio.check.search.memo import component_of, keep, memorise, memory_of, own_of, put, put_memory, unpack
+from ultrafolio.check.search.memo import (
+    intern_part,
+    intern_shared,
+    load_part,
+    part_of,
+    put_shared,
+    put_short_id,
+    shared_of,
+    short_id,
+)
 from ultrafolio.model.layout import (
     AGAIN,
     DEAD,
@@ -29,7 +38,7 @@ from ultrafolio.model.rule import fn
 
 @fn
 def busy_page(s, t):
-    """The page that actor `t` is busy with, a device's first, or -1."""
+    """Returns the page that actor `t` is busy with, of a device the first, or -1."""
     kind = s.who[t].kind
     if kind == VCPU:
         return s.actor[t].page if s.actor[t].op != NOTHING else -1
@@ -39,8 +48,8 @@ def busy_page(s, t):
 
 
 @fn
-def turn_to(s, t, page):
-    """Actor `t` is busy with `page` instead of the page it was busy with."""
+def retarget(s, t, page):
+    """Replace the page that actor `t` is busy with by `page`, in its task and actor records."""
     k = s.task[t]
     kind = s.who[t].kind
     by = page - busy_page(s, t)
@@ -57,110 +66,112 @@ def turn_to(s, t, page):
 
 
 @fn
-def place_of(s, x, words, t, component):
-    """busy_page actor `t` with this component; the raw buffer holds the component afterwards, unless it was known."""
-    if x.busy[t, component] == 0:
-        unpack(x, words, x.memory.shape[1] + t, component)
-        x.busy[t, component] = busy_page(s, t) + 2
-    return x.busy[t, component] - 2
+def cached_busy_page(s, x, words, t, part):
+    """Returns busy_page() of actor `t` with this part, cached. May overwrite the actor's part in the raw buffer."""
+    if x.busy_pages[t, part] == 0:
+        load_part(x, words, x.shared.shape[1] + t, part)
+        x.busy_pages[t, part] = busy_page(s, t) + 2
+    return x.busy_pages[t, part] - 2
 
 
 @fn
-def turned(s, x, words, t, component, page):
-    """The component of actor `t`, busy with `page` instead."""
-    if x.turned[component, page] == 0:
-        unpack(x, words, x.memory.shape[1] + t, component)
-        turn_to(s, t, page)
-        c = x.memory.shape[1] + t
-        x.turned[component, page] = keep(x, words, x.spans[c, 0], x.spans[c, 1]) + 1
-    return x.turned[component, page] - 1
+def retargeted(s, x, words, t, part, page):
+    """Returns the id of the part of actor `t` after retarget() to `page`, cached."""
+    if x.retargeted[part, page] == 0:
+        load_part(x, words, x.shared.shape[1] + t, part)
+        retarget(s, t, page)
+        c = x.shared.shape[1] + t
+        x.retargeted[part, page] = intern_part(x, words, x.spans[c, 0], x.spans[c, 1]) + 1
+    return x.retargeted[part, page] - 1
 
 
 @fn
-def rename(s, x, k, c):
-    """Whatever the component at place `c` of the raw buffer names, it names what turn `k` puts there."""
-    pages = len(x.alike)
-    width = x.memory.shape[1]
+def permute_names(s, x, k, c):
+    """Apply permutation `k` to the page, mutex owner or page owner that the part at position `c` of the raw buffer
+    names."""
+    pages = len(x.page_class)
+    width = x.shared.shape[1]
     if c >= width:
         page = busy_page(s, c - width)
         if page >= 0:
-            turn_to(s, c - width, x.moves[k, page])
+            retarget(s, c - width, x.permutations[k, page])
     elif c >= pages:
         vm = s.vm[c - pages]
         if vm.mutex:
-            vm.mutex = x.moves[k, width + vm.mutex - 1] - width + 1
+            vm.mutex = x.permutations[k, width + vm.mutex - 1] - width + 1
     elif s.uv[c].state != NON_SECURE:
-        s.uv[c].owner = x.moves[k, pages + s.uv[c].owner] - pages
+        s.uv[c].owner = x.permutations[k, pages + s.uv[c].owner] - pages
 
 
 @fn
-def renamed(s, x, words, k, c, component):
-    """What becomes of a component at place `c` by turn `k`."""
-    if x.image[k, c, component] == 0:
+def permuted(s, x, words, k, c, part):
+    """Returns the id of the part at position `c` after permutation `k`, cached."""
+    if x.image[k, c, part] == 0:
         x.count[0].loaded = 0
-        unpack(x, words, c, component)
-        rename(s, x, k, c)
-        x.image[k, c, component] = keep(x, words, x.spans[c, 0], x.spans[c, 1]) + 1
-    return x.image[k, c, component] - 1
+        load_part(x, words, c, part)
+        permute_names(s, x, k, c)
+        x.image[k, c, part] = intern_part(x, words, x.spans[c, 0], x.spans[c, 1]) + 1
+    return x.image[k, c, part] - 1
 
 
 @fn
-def sort(s, x, words, r):
-    """Sort the like pages of vector `r` by component, then by who is busy there; who is busy goes with them."""
-    width = x.memory.shape[1]
-    for p in range(len(x.alike)):
-        x.seats[p] = 0
+def sort_pages(s, x, words, r):
+    """Sort the interchangeable pages of vector `r` by part id, then by busy actors; the busy actors move with their
+    page."""
+    width = x.shared.shape[1]
+    for p in range(len(x.page_class)):
+        x.busy_actors[p] = 0
     for t in range(x.count[0].actors):
-        page = place_of(s, x, words, t, x.parts[r, width + t])
+        page = cached_busy_page(s, x, words, t, x.vectors[r, width + t])
         if page >= 0:
-            x.seats[page] |= 1 << t
-    for p in range(len(x.alike)):
+            x.busy_actors[page] |= 1 << t
+    for p in range(len(x.page_class)):
         least = p
-        for q in range(p + 1, len(x.alike) if x.alike[p] else 0):
-            if x.alike[q] == x.alike[p]:
-                less = x.parts[r, q] < x.parts[r, least]
-                equal = x.parts[r, q] == x.parts[r, least]
-                if less or (equal and x.seats[q] < x.seats[least]):
+        for q in range(p + 1, len(x.page_class) if x.page_class[p] else 0):
+            if x.page_class[q] == x.page_class[p]:
+                less = x.vectors[r, q] < x.vectors[r, least]
+                equal = x.vectors[r, q] == x.vectors[r, least]
+                if less or (equal and x.busy_actors[q] < x.busy_actors[least]):
                     least = q
         if least != p:
-            component, seats = x.parts[r, p], x.seats[p]
-            x.parts[r, p], x.seats[p] = x.parts[r, least], x.seats[least]
-            x.parts[r, least], x.seats[least] = component, seats
+            part, actors = x.vectors[r, p], x.busy_actors[p]
+            x.vectors[r, p], x.busy_actors[p] = x.vectors[r, least], x.busy_actors[least]
+            x.vectors[r, least], x.busy_actors[least] = part, actors
     for t in range(x.count[0].actors):
-        component = x.parts[r, width + t]
-        for page in range(len(x.alike)):
-            if (x.seats[page] >> t) & 1 and place_of(s, x, words, t, component) != page:
-                x.parts[r, width + t] = turned(s, x, words, t, component, page)
+        part = x.vectors[r, width + t]
+        for page in range(len(x.page_class)):
+            if (x.busy_actors[page] >> t) & 1 and cached_busy_page(s, x, words, t, part) != page:
+                x.vectors[r, width + t] = retargeted(s, x, words, t, part, page)
 
 
 @fn
-def keep_less(x, r, q):
-    """Vector `q` becomes vector `r` if that is less."""
-    for c in range(x.parts.shape[1]):
-        if x.parts[r, c] != x.parts[q, c]:
-            for d in range(x.parts.shape[1] if x.parts[r, c] < x.parts[q, c] else 0):
-                x.parts[q, d] = x.parts[r, d]
+def keep_least(x, r, q):
+    """Copy vector `r` to vector `q` if it is lexicographically less."""
+    for c in range(x.vectors.shape[1]):
+        if x.vectors[r, c] != x.vectors[q, c]:
+            for d in range(x.vectors.shape[1] if x.vectors[r, c] < x.vectors[q, c] else 0):
+                x.vectors[q, d] = x.vectors[r, d]
             return
 
 
 @fn
-def fold(s, x, words, i):
-    """Write into the row of candidate `i` the state that stands for the one there."""
-    width = x.memory.shape[1]
-    least, turned_to = x.count[0].none + 1, x.count[0].none + 2
-    m = memory_of(x, x.new, i)
-    for c in range(x.parts.shape[1]):
-        x.parts[0, c] = x.memory[m, c] if c < width else component_of(x, x.new, i, c - width)
-        x.parts[1, c] = x.parts[0, c]
-    sort(s, x, words, least)
-    for k in range(len(x.moves)):
-        for c in range(x.parts.shape[1]):
-            x.parts[2, x.moves[k, c]] = renamed(s, x, words, k, c, x.parts[0, c])
-        sort(s, x, words, turned_to)
-        keep_less(x, turned_to, least)
-    new = x.count[0].memories
+def canonicalise(s, x, words, i):
+    """Replace the state in row `i` of candidate_rows by its canonical representative."""
+    width = x.shared.shape[1]
+    least, trial = x.count[0].zero + 1, x.count[0].zero + 2
+    m = shared_of(x, x.candidate_rows, i)
+    for c in range(x.vectors.shape[1]):
+        x.vectors[0, c] = x.shared[m, c] if c < width else part_of(x, x.candidate_rows, i, c - width)
+        x.vectors[1, c] = x.vectors[0, c]
+    sort_pages(s, x, words, least)
+    for k in range(len(x.permutations)):
+        for c in range(x.vectors.shape[1]):
+            x.vectors[2, x.permutations[k, c]] = permuted(s, x, words, k, c, x.vectors[0, c])
+        sort_pages(s, x, words, trial)
+        keep_least(x, trial, least)
+    new = x.count[0].shared
     for c in range(width):
-        x.memory[new, c] = x.parts[1, c]
-    put_memory(x, x.new, i, memorise(x))
+        x.shared[new, c] = x.vectors[1, c]
+    put_shared(x, x.candidate_rows, i, intern_shared(x))
     for t in range(x.count[0].actors):
-        put(x, x.new, i, t, own_of(x, t, x.parts[1, width + t]))
+        put_short_id(x, x.candidate_rows, i, t, short_id(x, t, x.vectors[1, width + t]))

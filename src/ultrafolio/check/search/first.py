@@ -1,6 +1,7 @@
-"""Which functions explore: the plain ones first, since most systems are small; the compiled ones for what proves large.
+"""The choice between the plain and the compiled functions of the search.
 
-The choice follows from counts of states alone, and the graph is the same whichever explored it.
+Most systems are small: the plain functions try first, the compiled ones explore what is larger. The choice depends on
+counts of states only, and the graph is the same.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from ultrafolio.engine import load as rules
 from ultrafolio.model.scenario import System
 
 SMALL, LARGE = 1_000, 20_000
-"""States up to which a system is explored by the plain functions: where the compiled ones are kept and only loaded
-(half a second), and where they must be compiled (half a minute)."""
+"""States up to which the plain functions explore a system: SMALL if the compiled ones are in the cache (loading takes
+0.5 s), LARGE if they must be compiled (30 s)."""
 
 
 def explore(system: System, *, max_states: int, **limits: Any) -> Graph:
-    """explore.explore(), by the functions that answer soonest."""
+    """graph.explore() by the plain functions up to SMALL or LARGE states, then from the start by the compiled ones."""
     if rules.can_compile() and exploring.is_loaded():
         return exploring.explore(system, max_states=max_states, **limits)
     few = SMALL if rules.can_compile() and rules.is_kept("bfs.explore") else LARGE

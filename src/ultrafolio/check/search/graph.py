@@ -1,4 +1,4 @@
-"""Exploring every interleaving of a small system: the graph, its counts, and what breaks on the way."""
+"""The state graph of a system: explore every interleaving, unpack states, find a shortest path to each."""
 
 from __future__ import annotations
 
@@ -12,49 +12,51 @@ import numpy as np
 
 from ultrafolio.check import kinds
 from ultrafolio.check.search import allocation, atomics, bfs, canonical, memo, packing, thread_local
-from ultrafolio.check.search.allocation import Shape, Size, bytes_of, grown, new_arrays, resize
+from ultrafolio.check.search.allocation import Capacity, Params, bytes_of, new_arrays, next_capacity, resize
 from ultrafolio.check.search.packing import (
     FULL,
     LIMIT,
     MAX_ACTORS,
     MAX_CHOICES,
-    MAX_COMPONENTS,
-    MAX_MEMORIES,
+    MAX_PARTS,
+    MAX_SHARED,
     OVERFLOW,
     RUNNING,
     Space,
     raw_words,
     views,
 )
-from ultrafolio.check.search.workers import Team
+from ultrafolio.check.search.workers import ThreadTeam
 from ultrafolio.check.symmetry import like_pages
 from ultrafolio.engine import load as rules
+from ultrafolio.engine.records import Row
 from ultrafolio.errors import InputError
 from ultrafolio.model import layout as model
 from ultrafolio.model.layout import OWNERS, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
+from ultrafolio.nouns import plural
 from ultrafolio.waits import load as waits
 
 Array = np.ndarray[Any, Any]
 Watch = Callable[[Array], AbstractContextManager[None]]
-NEVER = 1 << 62
-"""So many states wait for no worker to share them with."""
+NEVER_SHARED = 1 << 62
+"""Threshold that is never reached: with one thread no round is shared."""
 FAIR = tuple(RULES[pc].fair if pc in RULES else False for pc in range(model.DEAD + 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The reachable part of a system's state graph, in breadth-first order from state 0.
+    """The reachable states of a system, numbered in breadth-first order from state 0.
 
-    complete  False when a limit stopped the exploration; then nothing can be concluded from what is absent
-    depth     steps to the farthest state reached
-    words, state  raw buffer and its views, to unpack a state with `unpack`
-
-    interpreted   explored by the plain functions; what is found is the same
-
-    Explored without edges it has states, a shortest way to each, and what breaks, but no `to`, `via`, `first`,
-    `pending` and `enabled`.
+    space         the arrays: states, edges, findings
+    complete      False if a limit stopped the exploration; then absence of a finding proves nothing
+    reason        which limit, or ""
+    depth         steps to the farthest state reached
+    words, state  raw buffer and its views, which `unpack` overwrites
+    folded        reduced by symmetry: each state is the canonical one of its permutations
+    edged         False: explored without edges; then `to`, `via`, `first`, `pending` and `enabled` are empty
+    interpreted   explored by the plain functions; the contents are the same
     """
 
     system: System
@@ -77,18 +79,18 @@ class Graph:
         return int(self.space.count[0]["edges"])
 
     def unpack(self, number: int) -> State:
-        """State `number`, as independent arrays."""
+        """Returns state `number` as independent arrays."""
         row = self.space.node[number]
-        memory, *own = (int(row[f["word"]] >> f["shift"] & f["mask"]) for f in self.space.fields)
-        actors = [int(self.space.own[t, n]) for t, n in enumerate(own)]
-        for (first, n), kept in zip(self.space.spans, [*self.space.memory[memory], *actors], strict=True):
-            self.words[first : first + n] = self.space.kept[kept, :n]
+        shared, *short_ids = (int(row[f["word"]] >> f["shift"] & f["mask"]) for f in self.space.fields)
+        actors = [int(self.space.short_parts[t, n]) for t, n in enumerate(short_ids)]
+        for (first, n), part in zip(self.space.spans, [*self.space.shared[shared], *actors], strict=True):
+            self.words[first : first + n] = self.space.part_words[part, :n]
         mine = {name: len(getattr(self.system.state, name)) for name in OWNERS}
         return State(self.state.cfg, self.state.who, *(np.array(getattr(self.state, n)[:k]) for n, k in mine.items()))
 
     def path(self, number: int) -> list[int]:
-        """The edges (actor << 16 | choice) of a shortest way from state 0 to `number`. Of a graph that is not folded:
-        concrete.way() has the others."""
+        """Returns a shortest path (actor << 16 | choice) from state 0 to `number`. For a folded graph use
+        concrete.concrete_path()."""
         edges = []
         while number:
             edges.append(int(self.space.by[number]))
@@ -96,19 +98,22 @@ class Graph:
         return edges[::-1]
 
     def depth_of(self, number: int) -> int:
+        """Returns the steps of a shortest path to state `number`."""
         depth = 0
         while number:
             number, depth = int(self.space.parent[number]), depth + 1
         return depth
 
 
-_ENTRIES = ("begin", "explore", "enter_states", "enter_memories", "fill", "fold", "locate")
-"""Functions that Python calls, or that are compiled once by themselves since they hold all the rules."""
+_ENTRIES = ("begin", "explore", "rehash_states", "rehash_shared", "run_missing", "canonicalise", "locate")
+"""Functions that Python calls, or that are not inlined because they contain all rules."""
 
 
 def _loaded(
     decorate: Callable[[Any], Any], entry: Callable[[Any], Any], hardware: Any, *, unsigned: bool
 ) -> dict[str, Any]:
+    """Returns the functions of the search with the rules and constants, each through `decorate`, those of _ENTRIES
+    through `entry`."""
     space = rules.functions(decorate, unsigned=unsigned)
     space.update(rules.constants(packing) | rules.constants(kinds))
     space.update(FAIR=FAIR, LOCAL=thread_local.local_rules(), **vars(hardware))
@@ -118,51 +123,33 @@ def _loaded(
     return space
 
 
-class _Row:
-    """One record of an array, read and written in place as Python integers."""
-
-    __slots__ = ("_array", "_at")
-    _array: Any
-    _at: int
-
-    def __init__(self, array: Array, at: int) -> None:
-        object.__setattr__(self, "_array", array)
-        object.__setattr__(self, "_at", at)
-
-    def __getattr__(self, name: str) -> int:
-        return int(self._array[name][self._at])
-
-    def __setattr__(self, name: str, value: int) -> None:
-        self._array[name][self._at] = value
-
-
 def _over_arrays(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a plain exploring function with rows in the place of the records of its arrays."""
+    """Call a plain function of the search with a _Row for each record of its arrays."""
 
     def rows(arrays: Any) -> Any:
         if not hasattr(arrays, "_fields"):
             return arrays
-        return type(arrays)(*([_Row(a, i) for i in range(len(a))] if a.dtype.names else a for a in arrays))
+        return type(arrays)(*([Row(a, i) for i in range(len(a))] if a.dtype.names else a for a in arrays))
 
     return function(*(rows(argument) for argument in arguments))
 
 
 @functools.cache
 def plain_functions() -> dict[str, Any]:
-    """The kernel's functions as plain Python, for use over lists."""
+    """Returns the functions of the search as plain Python."""
     return _loaded(lambda f: f, lambda f: f, atomics.plain(), unsigned=False)
 
 
 @functools.cache
 def over_arrays() -> dict[str, Any]:
-    """The exploring functions as plain Python over the same arrays."""
+    """Returns the entry functions of the search as plain Python over numpy arrays."""
     plain = plain_functions()
     return {name: functools.partial(_over_arrays, plain[name]) for name in _ENTRIES}
 
 
 @functools.cache
 def compiled() -> dict[str, Any]:
-    """The exploring functions, compiled; plain where that cannot be done (engine.load.can_compile)."""
+    """Returns the entry functions of the search, compiled; over_arrays() if engine.load.can_compile() is False."""
     if not rules.can_compile():
         return over_arrays()
     rules.say_compiling("bfs.explore", "the checker for large systems", 20)
@@ -179,6 +166,7 @@ def is_loaded() -> bool:
 
 
 def unwatched(count: Array) -> AbstractContextManager[None]:
+    """Returns a context manager that does nothing."""
     return nullcontext()
 
 
@@ -193,15 +181,47 @@ def explore(
     functions: Mapping[str, Any] | None = None,
     watch: Watch = unwatched,
 ) -> Graph:
-    """Explore all interleavings of the system's steps. InputError for more than MAX_ACTORS actors, or more than
-    MAX_CHOICES choices of one.
+    """Explore all interleavings of the system's steps. Returns the Graph; it does not depend on `threads`.
 
-    Stops, with `complete` False and the reason, at `max_states` states, before its arrays would outgrow `max_mib`
-    MiB, or when components run out. Without `edges` it takes a third of the memory, and tells nothing of leads-to. The
-    result does not depend on `threads`. With `fold`, a state stands for all that differ in which of several like pages
-    or like guests is which (check/symmetry), and one worker does all; InputError with edges, or where nothing is alike.
-    `watch` may show the COUNT record while the exploration goes on.
+    max_states, max_mib  limits (states; MiB of arrays); at one of them `complete` is False and `reason` names it, as
+                         for more than MAX_PARTS parts
+    edges      keep the edges, which leads-to needs; without them it takes a third of the memory
+    fold       symmetry reduction (check/symmetry), by one thread
+    functions  compiled() or over_arrays(); default: compiled()
+    watch      context manager that may read the COUNT record during the exploration
+
+    Raises InputError for more than MAX_ACTORS actors or MAX_CHOICES choices of one, for `fold` with `edges`, and for
+    `fold` where nothing is interchangeable.
     """
+    _check_arguments(system, fold, edges)
+    # plain Python holds the GIL: its threads would spin at each barrier
+    functions = functions or compiled()
+    plain = functions is over_arrays() or not rules.can_compile()
+    threads = 1 if plain or fold else threads
+    words, state = unpacked(system)
+    params = Params.of(system, threads, edges=edges, numbers=edges)
+    arrays = new_arrays(system, params, max_states, like_pages.required_symmetry(system) if fold else None)
+    count, run = arrays["count"], functions["explore"]
+    functions["begin"](state, Space(**arrays), words)
+    enough = allocation.SHARE_FROM * threads if threads > 1 else NEVER_SHARED
+    with ThreadTeam(threads) as team, watch(count):
+        while True:
+            space = Space(**arrays)
+            team.all(functools.partial(_explore, run, state, space, words, enough))
+            reason = _stopped(count, max_states)
+            if reason or count["stop"] != FULL:
+                break
+            capacity = next_capacity(arrays, params)
+            if reason := _too_large(arrays, params, capacity, max_mib):
+                break
+            count["stop"] = RUNNING
+            refilled(functions, arrays, resize(arrays, params, capacity), team)
+    space = _merged(space)
+    return Graph(system, space, not reason, reason, _depth(space), words, state, fold, edges, plain)
+
+
+def _check_arguments(system: System, fold: bool, edges: bool) -> None:
+    """Raises InputError as explore() says, but for a system without symmetry."""
     if fold and edges:
         raise InputError(
             "symmetry reduction is for safety only",
@@ -218,64 +238,43 @@ def explore(
                 allowed=f"at most {MAX_CHOICES}",
                 cause="pages that are listed twice",
             )
-    # plain Python keeps its lock: its threads would wait for each other's meetings, one switch at a time
-    functions = functions or compiled()
-    plain = functions is over_arrays() or not rules.can_compile()
-    threads = 1 if plain or fold else threads
-    words, state = unpacked(system)
-    shape = Shape.of(system, threads, edges=edges, numbers=edges)
-    arrays = new_arrays(system, shape, max_states, like_pages.required(system) if fold else None)
-    count, run = arrays["count"], functions["explore"]
-    functions["begin"](state, Space(**arrays), words)
-    enough = allocation.ENOUGH * threads if threads > 1 else NEVER
-    with Team(threads) as team, watch(count):
-        while True:
-            space = Space(**arrays)
-            team.all(functools.partial(_explore, run, state, space, words, enough))
-            reason = _stopped(count, max_states)
-            if reason or count["stop"] != FULL:
-                break
-            size = grown(arrays, shape)
-            if reason := _too_large(arrays, shape, size, max_mib):
-                break
-            count["stop"] = RUNNING
-            refilled(functions, arrays, resize(arrays, shape, size), team)
-    space = _merged(space)
-    return Graph(system, space, not reason, reason, _depth(space), words, state, fold, edges, plain)
 
 
 def _explore(run: Any, state: State, space: Space, words: Array, enough: int, worker: int) -> None:
+    """Run one worker of bfs.explore()."""
     run(state, space, words, worker, allocation.SHARE, enough)
 
 
 def _stopped(count: Array, max_states: int) -> str:
-    """Why the exploration cannot go on, whatever room is made, or ""."""
+    """Returns why the exploration stops for good, or "" if more capacity lets it go on."""
     return {
-        OVERFLOW: f"more than {MAX_COMPONENTS} different pages and actors",
-        LIMIT: f"limit of {max_states} states reached",
+        OVERFLOW: f"more than {MAX_PARTS} different pages and actors",
+        LIMIT: f"limit of {plural(max_states, 'state')} reached",
     }.get(int(count["stop"][0]), "")
 
 
-def _too_large(arrays: Mapping[str, Array], shape: Shape, size: Size, max_mib: int) -> str:
-    """Why there cannot be so much room, or ""."""
-    if size.memories > MAX_MEMORIES:
-        return f"more than {MAX_MEMORIES} different states of all pages"
-    if bytes_of(arrays, shape, size) > max_mib << 20:
-        return f"limit of {max_mib} MiB reached with {int(arrays['count']['states'][0])} states"
+def _too_large(arrays: Mapping[str, Array], params: Params, capacity: Capacity, max_mib: int) -> str:
+    """Returns the limit that forbids this capacity, or ""."""
+    if capacity.shared > MAX_SHARED:
+        return f"more than {MAX_SHARED} different states of all pages"
+    if bytes_of(arrays, params, capacity) > max_mib << 20:
+        return f"limit of {max_mib} MiB reached with {plural(int(arrays['count']['states'][0]), 'state')}"
     return ""
 
 
-def refilled(functions: Mapping[str, Any], arrays: Mapping[str, Array], emptied: frozenset[str], team: Team) -> None:
-    """Fill the hash tables that were made anew."""
+def refilled(
+    functions: Mapping[str, Any], arrays: Mapping[str, Array], emptied: frozenset[str], team: ThreadTeam
+) -> None:
+    """Refill the hash tables that resize() left empty."""
     space = Space(**arrays)
     if "table" in emptied:
-        team.all(lambda w: functions["enter_states"](space, w, team.workers))
-    if "places" in emptied:
-        functions["enter_memories"](space)
+        team.all(lambda w: functions["rehash_states"](space, w, team.workers))
+    if "shared_table" in emptied:
+        functions["rehash_shared"](space)
 
 
 def unpacked(system: System) -> tuple[Array, State]:
-    """The raw buffer with the system's initial state in it, and its views."""
+    """Returns the raw buffer with the system's initial state, and its views."""
     words = np.zeros(raw_words(len(system.state.mm), len(system.state.task), len(system.state.vm)), np.int64)
     state = views(words, system.state)
     for name in OWNERS:
@@ -285,7 +284,7 @@ def unpacked(system: System) -> tuple[Array, State]:
 
 
 def _merged(space: Space) -> Space:
-    """What the workers found, as of one: the sum of the steps, the first of each finding."""
+    """Returns the space with the workers' results merged: the total steps per rule, the first of each finding."""
 
     def first(found: Array, each: int) -> Array:
         rows = found.reshape(-1, each)
@@ -296,12 +295,12 @@ def _merged(space: Space) -> Space:
     return space._replace(
         fired=space.fired[-1],
         found=first(space.found, packing.PROPERTIES_END),
-        met=first(space.met, len(space.many) * packing.MET_END * len(space.seats)),
+        met=first(space.met, len(space.short_count) * packing.MET_END * len(space.busy_actors)),
     )
 
 
 def _depth(space: Space) -> int:
-    """Steps to the last state reached: breadth-first order makes it the farthest."""
+    """Returns the steps to the last state: breadth-first order makes it the farthest."""
     number, depth = int(space.count["states"][0]) - 1, 0
     while number:
         number, depth = int(space.parent[number]), depth + 1

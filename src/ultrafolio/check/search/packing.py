@@ -1,14 +1,14 @@
-"""How the checker keeps states, and what it remembers of them.
+"""The packed form of states (collapse compression), and the arrays of an exploration.
 
-A *component* is what changes together: a page (its uv, mm, io and pt records), a virtual machine, an actor (its task
-and actor records). Each different one is stored once and has a number; an actor's components have small numbers of the
-actor's own besides. The pages and machines of a state together are its *memory*, a vector of component numbers, also
-stored once. A state is then a row of few bits: the number of its memory, and each actor's own number of its component.
-Most systems need one word of 63 bits. The fields of a row grow when numbers do (allocation.py).
+A *part* is the records of one page (uv, mm, io and pt), one virtual machine, or one actor (task and actor). Each
+distinct part is stored once, under a *part id*. Within one actor a part also has a *short id*, which needs fewer bits.
+The part ids of all pages and machines of a state are its *shared vector*; each distinct one is stored once, under an
+id. A state is a row of bits: the id of its shared vector, then each actor's short id. Most systems need one word of 63
+bits. The fields of a row widen when ids do (allocation.py).
 
-A thread's step depends on the memory and on its own component alone, so it is run once for each such pair and
-remembered (see local.py for the steps that look further). There are some thousands of pairs where there are millions
-of states, so exploring is mostly looking up rows in a hash table.
+A thread's step depends only on the shared vector and on the thread's own part, so it is run once per such pair and
+memoised (thread_local.py finds the rules that read other threads). Systems have some thousands of pairs and millions of
+states, so exploration is mostly look-ups in a hash table.
 """
 
 from __future__ import annotations
@@ -37,24 +37,26 @@ from ultrafolio.model.properties import PROPERTIES
 PAGE_WORDS, ACTOR_WORDS, VM_WORDS = (
     -(-sum(record.itemsize for record in records) // 8) for records in ((MM, UV, IO, PT), (TASK, ACTOR), (VM,))
 )
-COMPONENT_WORDS = max(PAGE_WORDS, ACTOR_WORDS, VM_WORDS)
+PART_WORDS = max(PAGE_WORDS, ACTOR_WORDS, VM_WORDS)
 WORD_BITS = 63
 MAX_ACTORS = WORD_BITS
-MAX_COMPONENTS = 32_000
+MAX_PARTS = 32_000
 MAX_CHOICES = 1 << 14
 MAX_PAGES = 1 << 12
-LEAST_MEMORIES, MAX_MEMORIES = 1 << 20, 1 << 28
+MIN_SHARED, MAX_SHARED = 1 << 20, 1 << 28
 PROPERTIES_END = len(PROPERTIES)
 REFUSALS = len(OUTCOMES) - 1
 OBSTACLES_END = REFUSALS + len(WAITS)
 MET_END = 2 * OBSTACLES_END
-"""An obstacle's number is its outcome, or REFUSALS - outcome where a step was refused; OBSTACLES_END more if an unshare
-met it."""
+"""An obstacle's number is its outcome, or REFUSALS - outcome where a step was refused; plus OBSTACLES_END for an
+unshare."""
 
 
-def places(word: str, **fields: int) -> tuple[int, ...]:
-    """Where the fields of a packed word stand, one after the other, shift and mask of each; given the largest number
-    that each must hold. Outgrown where a word has not that many bits."""
+def bit_fields(word: str, **fields: int) -> tuple[int, ...]:
+    """Returns shift and mask of each field of a packed word, in order. fields: the largest number that each must hold.
+
+    Raises Outgrown if they need more than WORD_BITS bits.
+    """
     made: list[int] = []
     shift = 0
     for name, largest in fields.items():
@@ -70,107 +72,113 @@ def places(word: str, **fields: int) -> tuple[int, ...]:
     return tuple(made)
 
 
-_, MEMORY_MASK, STEP_OWN, OWN_MASK, STEP_CHOICE, CHOICE_MASK, STEP_PROPERTY, _ = places(
-    "a remembered step", memory=MAX_MEMORIES - 1, own=MAX_COMPONENTS - 1, choice=MAX_CHOICES - 1,
+_, SHARED_MASK, STEP_SHORT, SHORT_MASK, STEP_CHOICE, CHOICE_MASK, STEP_PROPERTY, _ = bit_fields(
+    "a memoised step", shared=MAX_SHARED - 1, short=MAX_PARTS - 1, choice=MAX_CHOICES - 1,
     property=PROPERTIES_END - 1,
 )  # fmt: skip
 AFTER_MASK = (1 << STEP_CHOICE) - 1
-"""A remembered step: what is there after it, a memory and the actor's own number; the choice; the property broken,
-for which all higher bits are left."""
+"""A memoised step: the shared vector and the actor's short id after it; the choice; the broken property, in all higher
+bits."""
 (_, STEPS_MASK, HEAD_FAIR, _, HEAD_PENDING, _, HEAD_RULE, RULE_MASK, HEAD_OBSTACLE, OBSTACLE_MASK, HEAD_PAGE,
- _) = places(
-    "the header of remembered steps", steps=MAX_CHOICES, fair=1, pending=1, rule=DEAD, obstacle=MET_END - 1,
+ _) = bit_fields(
+    "the header of memoised steps", steps=MAX_CHOICES, fair=1, pending=1, rule=DEAD, obstacle=MET_END - 1,
     page=MAX_PAGES - 1,
 )  # fmt: skip
 BY_ACTOR = 16
-"""An edge is called by = actor << BY_ACTOR | choice, in every file of the checker and in traces."""
+"""An edge's label is by = actor << BY_ACTOR | choice, in the checker and in trace files."""
 
 COUNT = np.dtype([(name, np.int64) for name in (
-    "states", "next", "round", "edges", "capacity", "area", "components", "memories", "used", "spare", "widest",
-    "actors", "columns", "keeps", "numbers", "folds", "loaded", "shift", "part", "stop", "limit", "none",
+    "states", "next", "round", "edges", "capacity", "area", "parts", "shared", "used", "spare", "max_steps",
+    "actors", "columns", "keeps_edges", "keeps_numbers", "folds", "loaded", "shift", "shard_shift", "stop", "limit",
+    "zero",
 )])  # fmt: skip
 RUNNING, FULL, OVERFLOW, LIMIT = range(4)
 FIELD = np.dtype([("word", np.int64), ("shift", np.int64), ("mask", np.int64), ("column", np.int64)])
 ROUND = BATCH = 32
-"""States that a worker who is alone takes at a time; things that are asked of memory before the first is used."""
-COME, SLOT = 0, 1
-"""What stands behind the row of a candidate."""
+"""ROUND: states per round of a single worker. BATCH: prefetches in flight."""
+ORIGIN, SLOT = 0, 1
+"""Columns behind the row of a candidate."""
 LINE = 16
-"""Words from one place that all workers write to the next: they share no cache line, nor a pair of lines."""
+"""Words between counters of different workers, so that two never share a cache line or a pair of lines."""
 FOUND = np.dtype([("state", np.int64), ("by", np.int64)])
 
 
 class Space(NamedTuple):
-    """The explored part of a state graph. States are expanded in rounds; within one, each worker has an area of
-    the candidates, and each shard is a part of the hash table that one worker fills.
+    """The explored part of a state graph. States are expanded in rounds. In a round each worker writes candidates to
+    its own area, and each shard of the hash table is filled by one worker.
 
-    count      one COUNT record: states reached, the next to expand, states of this round, edges, room for states,
-               candidates of an area, components, memories (numbered from 1, so that no row is 0), words used of `pool`
-               from its start, and left below its spare end, most steps of one state, actors, columns of `recall`,
-               whether edges are kept, numbers in the table, and like pages folded, the memory in the raw buffer, bits
-               of a hash below those that choose a slot, and of a slot below those that choose a shard, why it stopped,
-               most states, and 0 that is no literal: Numba compiles a function again for each literal it is given
-    kept       component words, and how many; index: their open hash table
-    spans      first word, words of each component of the raw buffer
-    own        per actor and its own number: the component; owned: per actor and component, its own number + 1
-    many       per actor: its own numbers
-    memory     the component numbers of each memory: pages, then machines; places: their open hash table
-    pool       remembered steps, from position 1: a header, then a word for each step; see kernel.study
-    recall     per memory and column, one for each own number of each actor: position in `pool`, or 0
-    fields     where a row's numbers stand, FIELD: the memory's, then each actor's and its first column
-    node       per state its row of words, in breadth-first order
-    parent, by the edge on which a state was first reached; by = actor << BY_ACTOR | choice
-    table      open hash table of states: rows, or 0; seat: the number of the state there, where edges are kept
-    steps      per state of the round and actor: position in `pool`
-    new        per shard and candidate of an area: its row; COME, by << 32 | the state it comes from; SLOT, its place in
-               `table`, inverted where it is new there
-    order      per candidate of an area, in the order of the edges: where it is in `new`
-    listed     per worker and shard: candidates (rows LINE apart, since every worker counts in its own all the time)
-    made, loops, missed  per worker: candidates; steps that change nothing; pairs not yet remembered
-    fresh      per shard and worker: new states
-    gate       the workers that have come to a meeting, and LINE words on, the meetings that are over
-    pending    per state: bit t, actor t has begun something that leads-to must end
-    enabled    per state: bit t, thread t's fair step is enabled
-    first      per state: number of its first edge;  to, via: the edges' target and by
-    fired      steps taken per rule: by each worker in this round, and in the last row before it
-    found      per worker and property: the first edge that breaks it, FOUND (state -1: none)
-    met        per worker and actor: the first time a vCPU met an obstacle, by outcome or its reason to refuse, and by
-               page; FOUND
-    choices    per actor: first, count into ops, pages
-    alike      per page: 0, or the number of the like pages it is one of; seats: who is busy with it, a bit each
-    busy       per actor and component: the page it is busy with + 2 (0: not known yet)
-    turned     per component and page: the component busy with that page instead + 1
-    moves      per turn of like guests and place (of pages, machines, actors): the place that its component goes to
-    image      per turn, place and component: what becomes of it there + 1
-    parts      component numbers of a state that is folded: as it is, the least so far, after a turn
+    count         one COUNT record:
+        states, next, round, edges    states reached; next state to expand; states of this round; edges
+        capacity, area, max_steps     capacity in states; candidates of an area; most steps that leave one state
+        parts, shared                 distinct parts; distinct shared vectors, from id 1, so that no row is 0
+        used, spare                   words used at the start of `pool`; start of the words used at its end
+        actors, columns               actors; columns of `pool_index`
+        keeps_edges, keeps_numbers, folds  flags: keep edges; keep numbers in the table; reduce by symmetry
+        loaded                        id of the shared vector in the raw buffer
+        shift, shard_shift            right shift of a hash to a slot; of a slot to a shard
+        stop, limit                   RUNNING or why it stopped; most states
+        zero                          0 that is no literal: Numba compiles a function again for each literal argument
+    part_words    per part id: its words, then how many; part_table: their open hash table
+    spans         per part of the raw buffer: first word, words
+    short_parts   per actor and short id: part id; short_ids: per actor and part id: short id + 1
+    short_count   per actor: short ids in use
+    shared        per shared vector: part ids of pages, then machines; shared_table: their open hash table
+    pool          memoised steps, from position 1: a header, then a word per step; see memo.run_steps
+    pool_index    per shared vector and column (one per short id of each actor): position in `pool`, or 0
+    fields        FIELD records of a row: the shared vector's, then each actor's with its first column
+    node          per state: its row of words, in breadth-first order
+    parent, by    per state: the edge on which it was first reached; by = actor << BY_ACTOR | choice
+    table         open hash table of states: rows, or 0; slot_state: per slot the state's number, if edges are kept
+    steps         per state of the round and actor: position in `pool`
+    candidate_rows  per shard and candidate of an area: its row; ORIGIN: by << 32 | source state; SLOT: its slot in
+                  `table`, inverted for a new state
+    order         per candidate of an area, in edge order: its index in `candidate_rows`
+    bucket_sizes  per worker and shard: candidates, LINE words apart
+    candidates, loops, missed  per worker: candidates; steps that change nothing; pairs that are not memoised
+    new_states    per shard and worker: new states
+    barrier       workers that have arrived; LINE words on: barriers passed
+    pending       per state: bit t: actor t has begun something that leads-to must end
+    enabled       per state: bit t: thread t's fair step is enabled
+    first         per state: number of its first edge;  to, via: per edge: target and by
+    fired         steps per rule: of each worker in this round; last row: of all earlier rounds
+    found         per worker and property: the first edge that breaks it, FOUND (state -1: none)
+    met           per worker, actor, obstacle number and page: where a vCPU met it first, FOUND
+    choices       per actor: first, count into ops, pages
+    page_class    per page: 0, or the number of its class of interchangeable pages; busy_actors: bit t: actor t is busy
+                  with the page
+    busy_pages    per actor and part id: the page that it is busy with + 2 (0: not computed)
+    retargeted    per part id and page: id of the part busy with that page instead, + 1
+    permutations  per permutation and position (pages, machines, actors): the position that it maps to
+    image         per permutation, position and part id: id of the permuted part + 1
+    vectors       part ids of a state: as found; the least so far; permuted
     """
 
     count: Any
-    kept: Any
-    index: Any
+    part_words: Any
+    part_table: Any
     spans: Any
-    own: Any
-    owned: Any
-    many: Any
-    memory: Any
-    places: Any
+    short_parts: Any
+    short_ids: Any
+    short_count: Any
+    shared: Any
+    shared_table: Any
     pool: Any
-    recall: Any
+    pool_index: Any
     fields: Any
     node: Any
     parent: Any
     by: Any
     table: Any
-    seat: Any
+    slot_state: Any
     steps: Any
-    new: Any
+    candidate_rows: Any
     order: Any
-    listed: Any
-    made: Any
+    bucket_sizes: Any
+    candidates: Any
     loops: Any
     missed: Any
-    fresh: Any
-    gate: Any
+    new_states: Any
+    barrier: Any
     pending: Any
     enabled: Any
     first: Any
@@ -182,23 +190,23 @@ class Space(NamedTuple):
     choices: Any
     ops: Any
     pages: Any
-    alike: Any
-    seats: Any
-    busy: Any
-    turned: Any
-    moves: Any
+    page_class: Any
+    busy_actors: Any
+    busy_pages: Any
+    retargeted: Any
+    permutations: Any
     image: Any
-    parts: Any
+    vectors: Any
 
 
 def raw_words(pages: int, actors: int, vms: int) -> int:
-    """Words of the raw buffer in which one state is unpacked; one record more of each than the state has, since an
-    array of a single record is of another type to Numba, and everything would be compiled again for it."""
+    """Returns the words of the raw buffer, which holds one unpacked state and one spare record per section: an array of
+    a single record has another Numba type, and everything would be compiled again for it."""
     return (pages + 1) * PAGE_WORDS + (actors + 1) * ACTOR_WORDS + (vms + 1) * VM_WORDS
 
 
 def views(words: np.ndarray[Any, Any], state: State) -> State:
-    """The sections as strided views into the raw buffer, component after component, with a record to spare."""
+    """Returns the sections as strided views into the raw buffer, part after part, each with a spare record."""
     pages, actors, vms = len(state.mm) + 1, len(state.task) + 1, len(state.vm) + 1
     data = words.view(np.uint8)
     step = 8 * PAGE_WORDS
@@ -222,7 +230,7 @@ def views(words: np.ndarray[Any, Any], state: State) -> State:
 
 
 def spans(pages: int, actors: int, vms: int) -> np.ndarray[Any, Any]:
-    """(first word, words) of every component in the raw buffer: pages, machines, actors."""
+    """Returns (first word, words) of every part of the raw buffer: pages, machines, actors."""
     at_actor = (pages + 1) * PAGE_WORDS
     at_vm = at_actor + (actors + 1) * ACTOR_WORDS
     rows = [(p * PAGE_WORDS, PAGE_WORDS) for p in range(pages)]
@@ -231,19 +239,19 @@ def spans(pages: int, actors: int, vms: int) -> np.ndarray[Any, Any]:
     return np.array(rows, np.int64)
 
 
-def fields(memories: int, room: Sequence[int]) -> np.ndarray[Any, Any]:
-    """Where a row's numbers stand: FIELD records for memories below `memories`, and for so many own numbers of each
-    actor; all are powers of two. No field spans two words. The memory's has bits to spare, for it would grow late, when
-    there are many rows to rewrite."""
-    made = np.zeros(1 + len(room), FIELD)
+def row_fields(shared: int, short_ids: Sequence[int]) -> np.ndarray[Any, Any]:
+    """Returns the FIELD records of a row for ids of shared vectors below `shared` and `short_ids` of each actor, all
+    powers of two. No field spans two words. The shared vector's field has at least MIN_SHARED, since widening it late
+    would rewrite many rows."""
+    made = np.zeros(1 + len(short_ids), FIELD)
     word = shift = column = 0
-    for record, size in zip(made, (max(memories, LEAST_MEMORIES), *room), strict=True):
+    for record, size in zip(made, (max(shared, MIN_SHARED), *short_ids), strict=True):
         bits = size.bit_length() - 1
         if shift + bits > WORD_BITS:
             word, shift = word + 1, 0
         record["word"], record["shift"], record["mask"] = word, shift, size - 1
         shift += bits
-    for record, size in zip(made[1:], room, strict=True):
+    for record, size in zip(made[1:], short_ids, strict=True):
         record["column"] = column
         column += size
     return made

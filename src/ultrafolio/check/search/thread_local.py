@@ -1,7 +1,7 @@
-"""Which rules look at no thread but their own, read off their source.
+"""Finds the rules that read no thread but their own, from their source.
 
-The checker remembers what a thread's step does to a memory (the pages and machines). That is right for a rule whose
-source never looks at the record of another thread; the others are run again in every state.
+The checker memoises what a thread's step does to a shared vector (the pages and machines). That is valid for a rule
+whose source never reads the record of another thread; other rules are run again in every state.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ultrafolio.model.rule import RULES
 
 _THREADS = ("task", "actor")
 ORDER = "turn_come"
-"""The function that asks whether another actor has finished: only where this one comes `after` it (who.after), and then
-the checker takes the step for one that looks further."""
+"""The one function that reads another thread and is accepted: it does so only if who.after is set, and run_steps()
+tests that."""
 
 
 @functools.cache
 def far_functions() -> frozenset[str]:
-    """The rule functions that look at another thread than `t`, or call one that does."""
+    """Returns the names of rule functions that read another thread than `t`, or call one that does."""
     trees = [ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")) for module in RULE_MODULES]
     functions = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
     far = {name for name, node in functions.items() if name != ORDER and _looks_further(node, functions)}
@@ -34,19 +34,20 @@ def far_functions() -> frozenset[str]:
 
 
 def local_rules() -> tuple[bool, ...]:
-    """Per place in the rule order: whether its rule looks at no thread but its own."""
+    """Returns per rule number whether the rule reads no thread but its own."""
     far = far_functions()
     if {"focus", "broken"} & far:
-        raise AssertionError("a property that looks at other threads than the one that stepped")
+        raise AssertionError("a property reads other threads than the one that stepped")
     return tuple(pc not in RULES or RULES[pc].function.__name__ not in far for pc in range(DEAD + 1))
 
 
 def _called(node: ast.FunctionDef) -> set[str]:
+    """Returns the names of the functions that a function calls."""
     return {call.func.id for call in ast.walk(node) if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)}
 
 
 def _looks_further(node: ast.FunctionDef, functions: dict[str, ast.FunctionDef]) -> bool:
-    """Whether a thread's record is taken by anything but `t`, here or through an argument for a callee's `t`."""
+    """Whether a thread's record is indexed by anything but `t`, here or by an argument for a callee's `t`."""
     own = set()
     for inner in ast.walk(node):
         if isinstance(inner, ast.Subscript) and _is_own(inner.slice):
@@ -68,4 +69,5 @@ def _looks_further(node: ast.FunctionDef, functions: dict[str, ast.FunctionDef])
 
 
 def _is_own(index: ast.expr) -> bool:
+    """Whether an index is the thread's own, `t`."""
     return isinstance(index, ast.Name) and index.id == "t"

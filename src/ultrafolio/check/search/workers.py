@@ -1,4 +1,4 @@
-"""Workers that share an exploration: plain threads over compiled code, which runs without the interpreter's lock."""
+"""The threads that share an exploration. Compiled code runs without the GIL."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 
-class Team:
-    """So many workers; close it, or use it in a with statement."""
+class ThreadTeam:
+    """`workers` threads, of which the caller is one. A context manager: leaving it ends the threads."""
 
     def __init__(self, workers: int) -> None:
         self._pool, self.workers = ThreadPoolExecutor(workers), workers
 
-    def __enter__(self) -> Team:
+    def __enter__(self) -> ThreadTeam:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def all(self, part: Callable[[int], object]) -> None:
-        """Every worker does its part; the first is this thread. Returns when all are done."""
-        others = [self._pool.submit(part, w) for w in range(1, self.workers)]
-        part(0)
+    def all(self, work: Callable[[int], object]) -> None:
+        """Call work(0) in this thread and work(1), work(2), ... in the others. Returns when all are done; raises what
+        one raised."""
+        others = [self._pool.submit(work, w) for w in range(1, self.workers)]
+        work(0)
         for other in others:
             other.result()

@@ -1,1 +1,1 @@
-"""Which pages and which guests of a system are alike, so that one state may stand for several."""
+"""Which pages and which guests of a system are interchangeable."""

@@ -1,9 +1,9 @@
-"""Symmetry: guests that are alike, so that one state may stand for all that differ in which of them is which.
+"""Symmetry: interchangeable guests, and the permutations of them.
 
-Guests are alike if one can be put in the place of the other, with its pages in their order, its vCPUs and devices, and
-whoever of the host works on its pages, and the system is the same as before. Whole folios change places, so neither
-their first pages nor loops that take pages in order can tell. A guest that shares a folio with another stays where it
-is: one of the two would have to have the folio's first page.
+Two guests are interchangeable if swapping them leaves the system unchanged: their pages in order, vCPUs, devices, and
+the host threads that work on their pages. Whole folios are swapped, so neither the first page of a folio nor a loop
+that takes pages in order tells the two apart. A guest that shares a folio with another is excluded: only one of the two
+can have the folio's first page.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Any
 
 from ultrafolio.check.kinds import DEVICES
 from ultrafolio.engine.tables import guest_kinds
-from ultrafolio.model.layout import NON_SECURE, REBOOT, VCPU, WHO
+from ultrafolio.model.layout import NON_SECURE, REBOOT, VCPU, WHO, State
 from ultrafolio.model.scenario import System
 
-MOST = 4
-"""Guests of one kind that are folded; the ways to put them grow with the factorial."""
-_ITS_OWN = guest_kinds()
-"""Actors that belong to a guest; all others are the host's, whatever machine stands in their record."""
+MAX_GUESTS = 4
+"""Most guests of a class; the number of permutations is its factorial."""
+_GUEST_KINDS = guest_kinds()
+"""Kinds of actors that belong to a guest. All others are the host's; their who.vm has no meaning."""
 
 
-def turns(system: System) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...]]:
-    """Every way to put like guests in each other's place but the one that moves nothing, as Space.moves has them; and
-    why some guests were not looked at."""
+def permutations(system: System) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...]]:
+    """Returns all permutations of interchangeable guests but the identity, each as a row of Space.permutations; and the
+    reasons why other guests are excluded."""
     pages, reasons = pages_of(system)
     classes: list[list[int]] = []
     for vm in pages:
         for like in classes:
-            if len(like) < MOST and _moves(system, pages, {like[0]: vm, vm: like[0]}):
+            if len(like) < MAX_GUESTS and _mapping(system, pages, {like[0]: vm, vm: like[0]}):
                 like.append(vm)
                 break
         else:
@@ -38,14 +38,15 @@ def turns(system: System) -> tuple[tuple[tuple[int, ...], ...], tuple[str, ...]]
     made = []
     for orders in itertools.product(*(itertools.permutations(like) for like in classes)):
         to = dict(zip(itertools.chain(*classes), itertools.chain(*orders), strict=True))
-        moves = _moves(system, pages, to) if any(a != b for a, b in to.items()) else None
-        if moves:
-            made.append(moves)
+        mapping = _mapping(system, pages, to) if any(a != b for a, b in to.items()) else None
+        if mapping:
+            made.append(mapping)
     return tuple(made), reasons
 
 
 def pages_of(system: System) -> tuple[dict[int, list[int]], tuple[str, ...]]:
-    """The pages of each guest that shares no folio with another, those of whole folios; and which guests do."""
+    """Returns the pages, by guest, of the guests that share no folio with another; and the reasons why the others are
+    excluded."""
     state = system.state
     pages, vms = len(state.mm), len(state.vm)
     heads = [page >> int(state.mm["order"][page]) << int(state.mm["order"][page]) for page in range(pages)]
@@ -67,9 +68,9 @@ def pages_of(system: System) -> tuple[dict[int, list[int]], tuple[str, ...]]:
     return {vm: [p for p in range(pages) if users[heads[p]] == {vm}] for vm in apart}, reasons
 
 
-def _moves(system: System, pages: Mapping[int, Sequence[int]], to: Mapping[int, int]) -> tuple[int, ...] | None:
-    """Where every page, machine and actor goes when guests go where `to` says; None if the system would not be the
-    same afterwards."""
+def _mapping(system: System, pages: Mapping[int, Sequence[int]], to: Mapping[int, int]) -> tuple[int, ...] | None:
+    """Returns the position that each page, machine and actor maps to if guest g maps to `to[g]`; None if that changes
+    the system."""
     state = system.state
     vms = [to.get(vm, vm) for vm in range(len(state.vm))]
     page = list(range(len(state.mm)))
@@ -79,25 +80,25 @@ def _moves(system: System, pages: Mapping[int, Sequence[int]], to: Mapping[int, 
         for p, q in zip(pages[vm], pages[other], strict=True):
             page[p] = q
     alike = all(
-        _place(state, p) == _place(state, page[p]) and _page(state, p, vms) == _page(state, page[p])
+        _position(state, p) == _position(state, page[p]) and _content(state, p, vms) == _content(state, page[p])
         for p in range(len(page))
     )
     alike = alike and all(state.vm[vm] == state.vm[other] for vm, other in enumerate(vms))
-    actors = _actors(system, page, vms) if alike else None
+    actors = _actor_mapping(system, page, vms) if alike else None
     if actors is None:
         return None
     width = len(page) + len(vms)
     return (*page, *(len(page) + vm for vm in vms), *(width + t for t in actors))
 
 
-def _place(state: Any, p: int) -> tuple[int, int]:
-    """Order of a page's folio, and which of its pages it is."""
+def _position(state: State, p: int) -> tuple[int, int]:
+    """Returns the order of a page's folio, and the page's index in it."""
     order = int(state.mm["order"][p])
     return order, p & ((1 << order) - 1)
 
 
-def _page(state: Any, p: int, vms: Sequence[int] = ()) -> tuple[Any, ...]:
-    """What a page holds; its owner as it would be called after machines went where `vms` says."""
+def _content(state: State, p: int, vms: Sequence[int] = ()) -> tuple[Any, ...]:
+    """Returns the contents of a page's records, with its owner mapped by `vms`."""
     _, owner, *uv = (int(n) for n in state.uv[p])
     secure = int(state.uv["state"][p])
     if vms and secure != NON_SECURE:
@@ -105,14 +106,14 @@ def _page(state: Any, p: int, vms: Sequence[int] = ()) -> tuple[Any, ...]:
     return secure, owner, *uv, state.mm[p].tobytes(), state.io[p].tobytes(), state.pt[p].tobytes()
 
 
-def _actors(system: System, page: Sequence[int], vms: Sequence[int]) -> list[int] | None:
-    """Where each actor goes: to one that is what it would be, comes after the one that it would come after, and may
-    choose what it then might."""
+def _actor_mapping(system: System, page: Sequence[int], vms: Sequence[int]) -> list[int] | None:
+    """Returns the actor that each actor maps to: one with the same records, choices and predecessor (who.after) under
+    the mapping. None if there is none."""
     left = list(range(len(system.choices)))
     made: dict[int, int] = {}
-    for t in _in_turn(system):
-        wanted = _wanted(system, t, page, vms, made)
-        found = [other for other in left if _actor(system, other) == wanted] if wanted else []
+    for t in _in_start_order(system):
+        wanted = _image_of(system, t, page, vms, made)
+        found = [other for other in left if _key_of(system, other) == wanted] if wanted else []
         if not found:
             return None
         made[t] = found[0]
@@ -120,8 +121,8 @@ def _actors(system: System, page: Sequence[int], vms: Sequence[int]) -> list[int
     return [made[t] for t in range(len(system.choices))]
 
 
-def _in_turn(system: System) -> list[int]:
-    """The actors, each behind the one that it comes after."""
+def _in_start_order(system: System) -> list[int]:
+    """Returns the actors, each after its predecessor (who.after)."""
     after = system.state.who["after"].tolist()
 
     def before(t: int) -> int:
@@ -130,11 +131,11 @@ def _in_turn(system: System) -> list[int]:
     return sorted(range(len(after)), key=before)
 
 
-def _wanted(
+def _image_of(
     system: System, t: int, page: Sequence[int], vms: Sequence[int], made: Mapping[int, int]
 ) -> tuple[Any, ...] | None:
-    """What an actor would be after pages, machines and the actors of `made` went where these say; None for a device
-    whose pages would be apart."""
+    """Returns _key_of() an actor with its pages, machine and predecessor mapped; None for a device whose pages are not
+    contiguous then."""
     state, some = system.state, system.choices[t]
     kind, vm, after, *rest = _who(system, t)
     n = int(state.actor["n"][t])
@@ -145,7 +146,7 @@ def _wanted(
         return None
     return (
         kind,
-        vms[vm] if kind in _ITS_OWN else -1,
+        vms[vm] if kind in _GUEST_KINDS else -1,
         made[after - 1] + 1 if after else 0,
         rest,
         state.task[t],
@@ -154,15 +155,23 @@ def _wanted(
     )
 
 
-def _actor(system: System, t: int) -> tuple[Any, ...]:
-    """What an actor is and may choose, as `_wanted` has it."""
+def _key_of(system: System, t: int) -> tuple[Any, ...]:
+    """Returns what must be equal for two actors to be interchangeable: kind, records, choices."""
     state = system.state
     kind, vm, after, *rest = _who(system, t)
-    return (kind, vm if kind in _ITS_OWN else -1, after, rest, state.task[t], state.actor[t], set(system.choices[t]))
+    return (
+        kind,
+        vm if kind in _GUEST_KINDS else -1,
+        after,
+        rest,
+        state.task[t],
+        state.actor[t],
+        set(system.choices[t]),
+    )
 
 
 def _who(system: System, t: int) -> list[int]:
-    """An actor's record of `who`: kind, machine and the actor that it comes after, then every other field."""
+    """Returns an actor's record of `who`: kind, machine, predecessor, then every other field."""
     first = ("kind", "vm", "after")
     who = system.state.who[t]
     return [int(who[name]) for name in (*first, *(name for name in WHO.names or () if name not in first))]

@@ -1,10 +1,9 @@
-"""Symmetry: pages of a folio that are alike, so that one state may stand for all its permutations. For safety only.
-Guests that are alike are found in like_guests.py.
+"""Symmetry: interchangeable pages of a folio. Valid for safety properties only. like_guests.py finds the guests.
 
-Pages are alike if they start equal and every actor may choose either where it may choose the other. That is enough
-where rules treat the pages of a folio one by one or as a sum. It is not where a loop takes them in order and another
-part may run in between: then which page comes first can be seen, and nothing is folded there. Never folded are the
-first page of a large folio, on which the folio's own fields stand, and the pages of a device.
+Two pages are interchangeable if their records start equal and every actor that may choose one may choose the other.
+That suffices where rules take the pages of a folio one by one or as a sum. It does not where a loop takes them in order
+and other threads run in between: the order is visible, and the folio's pages are excluded. The first page of a large
+folio, which holds the folio's own fields, and the pages of a device are always excluded.
 """
 
 from __future__ import annotations
@@ -27,28 +26,28 @@ from ultrafolio.model.layout import (
 )
 from ultrafolio.model.scenario import System
 
-_MOVING = ("uv", "mm", "io", "pt")
+_PAGE_SECTIONS = ("uv", "mm", "io", "pt")
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
-    """What may change places.
+class Symmetry:
+    """The symmetry of a system.
 
-    alike    per page 0, or the number of the set of like pages it belongs to
-    turns    the ways to put like guests in each other's place (guests.turns)
-    reasons  why others may not
+    page_class    per page: 0, or the number of its class of interchangeable pages
+    permutations  like_guests.permutations()
+    reasons       why other pages and guests are excluded
     """
 
-    alike: tuple[int, ...]
-    turns: tuple[tuple[int, ...], ...]
+    page_class: tuple[int, ...]
+    permutations: tuple[tuple[int, ...], ...]
     reasons: tuple[str, ...]
 
 
-def likeness(system: System) -> Likeness:
-    """Which pages and which guests are alike, and per folio why its pages or guests may not be taken for each other."""
+def symmetry_of(system: System) -> Symmetry:
+    """Returns the interchangeable pages and guests of a system, and per folio why others are excluded."""
     state = system.state
     pages = len(state.mm)
-    ordered = {head: why for head in range(pages) if (why := in_order(system, head))}
+    ordered = {head: why for head in range(pages) if (why := order_reason(system, head))}
     devices = _device_pages(system)
     groups: dict[Any, list[int]] = {}
     for page in range(pages):
@@ -63,18 +62,21 @@ def likeness(system: System) -> Likeness:
             for op, p in some
             if p == page
         )
-        looks = tuple(getattr(state, name)[page].tobytes() for name in _MOVING)
+        looks = tuple(getattr(state, name)[page].tobytes() for name in _PAGE_SECTIONS)
         groups.setdefault((head if order else -1, chosen, looks), []).append(page)
-    alike = [0] * pages
+    page_class = [0] * pages
     for number, group in enumerate((g for g in groups.values() if len(g) > 1), 1):
         for page in group:
-            alike[page] = number
-    turns, shared = like_guests.turns(system)
-    return Likeness(tuple(alike), turns, (*(f"folio of page {head}: {why}" for head, why in ordered.items()), *shared))
+            page_class[page] = number
+    permutations, shared = like_guests.permutations(system)
+    return Symmetry(
+        tuple(page_class), permutations, (*(f"folio of page {head}: {why}" for head, why in ordered.items()), *shared)
+    )
 
 
-def in_order(system: System, head: int) -> str:
-    """Why the pages of the large folio at `head` are taken in order, or ""; "" for any other page too."""
+def order_reason(system: System, head: int) -> str:
+    """Returns why the pages of the large folio at `head` are taken in order, or "". "" also where no large folio
+    starts."""
     state, cfg = system.state, system.state.cfg[0]
     order = int(state.mm["order"][head])
     if not order or head >> order << order != head:
@@ -96,10 +98,10 @@ def in_order(system: System, head: int) -> str:
     return ""
 
 
-def required(system: System) -> Likeness:
-    """likeness(), or InputError where no two pages or guests are alike: there is nothing to fold."""
-    found = likeness(system)
-    if not any(found.alike) and not found.turns:
+def required_symmetry(system: System) -> Symmetry:
+    """Returns symmetry_of(system). Raises InputError if no two pages or guests are interchangeable."""
+    found = symmetry_of(system)
+    if not any(found.page_class) and not found.permutations:
         raise InputError(
             "symmetry reduction is not possible here",
             allowed="a folio with pages that are alike, or guests that are",
@@ -111,7 +113,7 @@ def required(system: System) -> Likeness:
 
 
 def _device_pages(system: System, of: int | None = None) -> set[int]:
-    """The pages that devices, or one of them, may pin."""
+    """Returns the pages that devices, or device `of`, may pin."""
     state, found = system.state, set()
     for t, some in enumerate(system.choices):
         if state.who["kind"][t] in DEVICES and of in (None, t):

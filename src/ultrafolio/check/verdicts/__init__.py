@@ -1,1 +1,1 @@
-"""From a graph to what is said of it: properties, leads-to, stalls, certified stories."""
+"""From a graph to verdicts: safety properties, leads-to, classes of waits, certified stories."""

@@ -1,12 +1,12 @@
-"""The class of a wait that never ends, from its whole component of the state graph, and what it is named after.
+"""The class of a wait that never ends, from its strongly connected component, and the obstacles that it is named after.
 
 The definition (docs/decisions.md, "Stalls"): the *obstacles* of a component are the conditions that refuse a step of
-the waiter somewhere in it. The wait is *fatal* where the waiter or its guest is dead; *permanent* where one of its
-obstacles is there in every state and no fair step that removes it is enabled in any; else a *livelock*. The page is
-*taken away* where an import of it succeeds in the component and another step ends the access that it gave.
+the waiter in one of its states. The wait is *fatal* if the waiter or its guest is dead; *permanent* if an obstacle is
+present in every state and no state enables a fair step that removes it; else a *livelock*. The page is *taken away* if
+an import of it succeeds in the component and another step ends the access that it gave.
 
-What a predicate of waits.rules says of a state depends on its memory and on the components of one or two actors, so it
-is evaluated by the plain interpreter once for each such combination.
+A predicate of waits.rules depends on a state's shared vector and on the parts of one or two actors (check/search/
+packing.py), so the plain interpreter evaluates it once per combination.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ultrafolio.check.search.graph import Graph
+from ultrafolio.check.verdicts.claim import WaitKind
 from ultrafolio.check.verdicts.replay import copied
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, SPLIT, State
@@ -32,37 +33,40 @@ Steps = tuple[tuple[int, str], ...]
 
 
 def _nowhere() -> Array:
+    """Returns an empty array of edges."""
     return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Component:
-    """A largest strongly connected set of states in which `waiter` waits and a fair run can stay for ever, or a state
-    in which nothing fair is enabled. members: numbers of its states, ascending, so the first is entered first."""
+    """A maximal strongly connected set of states in which `waiter` waits and a fair run can stay for ever; or one state
+    in which no fair step is enabled. members: numbers of its states, ascending."""
 
     waiter: int
     members: Array
 
     @property
     def entry(self) -> int:
+        """The state of the component that is nearest to state 0."""
         return int(self.members[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """The class of a component: kind fatal, permanent or livelock.
+    """The class of a component. kind: fatal, permanent or livelock.
 
+    expected  the wait is the purpose of pin shared (model.md §8.8)
     page      the page waited for;  whole: the references are counted over its folio
-    named     the obstacles it is named after, a bit each; taken: it is named after the page, which is taken away
-    met       all obstacles that refuse the waiter in it
-    holding   permanent: the actors, and CPUs of LRU batches as (-1 - cpu), that hold what is named in every state
+    named     bit set of the obstacles that it is named after;  taken: it is named after the page, which is taken away
+    met       bit set of all obstacles that refuse the waiter in it
+    holding   permanent: the actors, and CPUs of LRU batches as (-1 - cpu), that hold a named obstacle in every state
     takers    livelock: the steps (actor, rule) that take the obstacle again, or the page away
     releases  livelock: the steps (actor, rule) that remove it, or import the page
     taking, releasing  the numbers of their edges
     """
 
     component: Component
-    kind: str
+    kind: WaitKind
     expected: bool
     page: int
     whole: bool
@@ -77,14 +81,15 @@ class Judged:
 
 
 class Lookup:
-    """States of a graph by what a predicate depends on: the memory, and the components of some actors."""
+    """Evaluates predicates over the states of a graph, once per shared vector and parts of the actors they depend
+    on."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._states: dict[int, State] = {}
 
     def state(self, number: int) -> State:
-        """State `number` as lists; not to be changed."""
+        """Returns state `number` as lists; cached, so the caller must not change it."""
         if number not in self._states:
             if len(self._states) > 4096:
                 self._states.clear()
@@ -92,19 +97,19 @@ class Lookup:
         return self._states[number]
 
     def key(self, states: Array, *actors: int) -> Array:
-        """Per state a number that is equal where the memory and these actors' components are."""
+        """Returns per state a number that is equal for equal shared vectors and parts of these actors."""
         space = self.graph.space
         rows, fields = space.node, space.fields
         made: Array = rows[states, 0] & fields[0]["mask"]
         for t in actors:
             f = fields[t + 1]
-            own = (rows[states, f["word"]] >> f["shift"]) & f["mask"]
+            short = (rows[states, f["word"]] >> f["shift"]) & f["mask"]
             _, made = np.unique(made, return_inverse=True)
-            made = made * (int(f["mask"]) + 1) + own
+            made = made * (int(f["mask"]) + 1) + short
         return made
 
     def each(self, states: Array, predicate: Callable[[State], int], *actors: int) -> Array:
-        """The predicate of every state, which depends on the memory and these actors' components only."""
+        """Returns the predicate of every state. It must depend only on the shared vector and the parts of `actors`."""
         _, first, inverse = np.unique(self.key(states, *actors), return_index=True, return_inverse=True)
         values: Array = np.array([int(predicate(self.state(int(states[i])))) for i in first], np.int64)
         found: Array = values[inverse.reshape(-1)]
@@ -112,7 +117,7 @@ class Lookup:
 
 
 class _Judge:
-    """One component, its states and edges."""
+    """The states and edges of one component, and its classification."""
 
     def __init__(self, lookup: Lookup, component: Component) -> None:
         self.lookup, self.component, self.t = lookup, component, component.waiter
@@ -134,13 +139,14 @@ class _Judge:
 
     # ------------------------------------------------------------------------------------------- the class
     def judged(self) -> Judged:
+        """Returns the class of the component."""
         run, t, page = interpreted(), self.t, self.page
         met, whole = self._met()
         entry = self.lookup.state(self.component.entry)
         if run.is_dead(entry, t):
             return Judged(self.component, "fatal", False, page, whole, 0, met)
-        here = self._standing(self.members, whole)
-        there = self._standing(self.target, whole)
+        here = self._present(self.members, whole)
+        there = self._present(self.target, whole)
         staying = 0
         for bit in bits(met):
             if (here & bit).all() and not (self.fair & ((there & bit) == 0)).any():
@@ -149,9 +155,9 @@ class _Judge:
         if staying:
             holding = self._holding(staying, whole)
             return Judged(self.component, "permanent", expected, page, whole, staying, met, holding=holding)
-        away = self._taken_away()
+        away = self._away_edges()
         named = last(met) if met and away is None else 0
-        taking, releasing = away or self._turns(named, whole, there)
+        taking, releasing = away or self._obstacle_edges(named, whole, there)
         return Judged(
             self.component,
             "livelock",
@@ -168,7 +174,7 @@ class _Judge:
         )
 
     def _met(self) -> tuple[int, bool]:
-        """The obstacles that refuse the waiter's steps in the component, and whether a split met its references."""
+        """Returns the obstacles that refuse the waiter in the component, and whether references refuse its split."""
         run, t = interpreted(), self.t
 
         def refused(s: State) -> int:
@@ -179,12 +185,13 @@ class _Judge:
         found = int(np.bitwise_or.reduce(self.lookup.each(self.members, refused, t)))
         return found & ~SPLIT_MET, bool(found & SPLIT_MET and found & OB_REFS)
 
-    def _standing(self, states: Array, whole: bool) -> Array:
+    def _present(self, states: Array, whole: bool) -> Array:
+        """Returns the obstacles present for the waiter in each of `states`."""
         run, t, page = interpreted(), self.t, self.page
-        return self.lookup.each(states, lambda s: run.stands(s, t, page, whole), t)
+        return self.lookup.each(states, lambda s: run.present(s, t, page, whole), t)
 
     def _expected(self) -> bool:
-        """Whether the waiter unshares a page on which a device's pin stands in every state."""
+        """Whether the waiter unshares a page that is pinned in every state."""
         entry, page = self.lookup.state(self.component.entry), self.page
         if not interpreted().unshares(entry, self.t):
             return False
@@ -193,7 +200,7 @@ class _Judge:
 
     # ----------------------------------------------------------------------------------------- who and which step
     def _holding(self, named: int, whole: bool) -> tuple[int, ...]:
-        """Who holds a named obstacle in every state."""
+        """Returns the actors, and CPUs of LRU batches as (-1 - cpu), that hold a named obstacle in every state."""
         run, t, page, found = interpreted(), self.t, self.page, []
         for a in range(len(self.lookup.graph.system.choices)):
             if a != t:
@@ -212,8 +219,8 @@ class _Judge:
                 found.append(-1 - cpu)
         return tuple(found)
 
-    def _taken_away(self) -> tuple[Array, Array] | None:
-        """Which edges take the page away and which import it; None where there are not both."""
+    def _away_edges(self) -> tuple[Array, Array] | None:
+        """Returns masks of the edges that take the page away and that import it; None unless there are both."""
         run, t, page = interpreted(), self.t, self.page
         vm = int(self.lookup.graph.system.state.who["vm"][t])
         if not interpreted().is_vcpu(self.lookup.state(self.component.entry), t):
@@ -239,15 +246,15 @@ class _Judge:
         away = self.inside & (before > after)
         return (away, imported) if away.any() and imported.any() else None
 
-    def _turns(self, named: int, whole: bool, there: Array) -> tuple[Array, Array]:
-        """Which edges within the component take the obstacle, and which remove it."""
+    def _obstacle_edges(self, named: int, whole: bool, there: Array) -> tuple[Array, Array]:
+        """Returns masks of the inner edges that take the obstacle, and that remove it."""
         run, t, page = interpreted(), self.t, self.page
-        here = self._standing(self.source, whole)
+        here = self._present(self.source, whole)
         taken = self.inside & ((here & named) == 0) & ((there & named) > 0)
         freed = self.inside & ((here & named) > 0) & ((there & named) == 0)
         if taken.any() and freed.any():
             return taken, freed
-        # it is there in every state: several hold it in turn
+        # it is present in every state: the holder changes
         more, less = np.zeros((2, len(self.by)), bool)
         for a in np.unique(self.by[self.inside]).tolist():
             mine = np.flatnonzero(self.inside & (self.by == a))
@@ -265,22 +272,22 @@ class _Judge:
             less |= self.inside & (was > now)
         more, less = more | taken, less | freed
         if not (more.any() and less.any()):
-            # nothing in it removes the obstacle: a fair step that would is enabled, and disabled again
+            # no edge removes it: a fair step that would remove it is enabled, and disabled again
             could = np.unique(self.source[self.fair & ((here & named) > 0) & ((there & named) == 0)])
             able, was = np.isin(self.target, could), np.isin(self.source, could)
             return self.inside & was & ~able, self.inside & able
         return more, less
 
     def _steps(self, marked: Array) -> Steps:
-        """The marked edges as (actor, rule), each once."""
+        """Returns the marked edges as sorted distinct (actor, rule)."""
         found = set()
         for a in np.unique(self.by[marked]).tolist():
 
-            def place(s: State, a: int = a) -> int:
+            def rule_of(s: State, a: int = a) -> int:
                 return int(s.task[a].pc)
 
-            places = self.lookup.each(self.source[marked & (self.by == a)], place, a)
-            found |= {(a, RULES[pc].name) for pc in np.unique(places).tolist()}
+            rules = self.lookup.each(self.source[marked & (self.by == a)], rule_of, a)
+            found |= {(a, RULES[pc].name) for pc in np.unique(rules).tolist()}
         return tuple(sorted(found))
 
 
@@ -288,5 +295,5 @@ SPLIT_MET = 1 << len(OBSTACLES)
 
 
 def judge(lookup: Lookup, component: Component) -> Judged:
-    """The class of a component, and what it is named after."""
+    """Returns the class of a component and the obstacles that it is named after."""
     return _Judge(lookup, component).judged()

@@ -1,9 +1,9 @@
-"""Leads-to under fairness: in which components a wait never ends, and a fair way around each.
+"""Leads-to under fairness: the components in which a wait never ends, and a fair cycle through each.
 
-What an actor has begun (an access, an unshare, a pin, a writeback) must end. It need not, where the states in which
-it is pending contain a cycle, or a state to rest in, that is fair. A thread that takes no step in a cycle stands at one
-rule all along, and the cycle is fair to it if its step is disabled somewhere (a weakly fair rule) or everywhere (a
-strongly fair one). Resting counts only where no fair step is enabled. Fairness is tested on the cycle itself.
+What an actor has begun (an access, an unshare, a pin, a writeback) must end. It can fail to end if the states in which
+it is pending contain a fair cycle, or a state in which no fair step is enabled (a run may rest there). A thread that
+takes no step in a cycle stays at one rule. The cycle is fair to it if its step is disabled in one state of the cycle
+(weakly fair rule) or in all (strongly fair rule). Fairness is tested on the cycle itself, not on its component.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def components(first, to, inside, states, index, low, on, stack, call, at, scc):
 
 @fn
 def fairness(first, to, via, scc, enabled, states, always, ever, taken, inner):
-    """Per component: the threads whose fair step is enabled in all its states (`always`), or in one (`ever`), those
-    that take a step within it (`taken`), and how many edges stay within it (`inner`)."""
+    """Write per component: bit sets of the threads whose fair step is enabled in all its states (`always`), in one
+    (`ever`), and that take a step within it (`taken`); and the number of edges within it (`inner`)."""
     for v in range(states):
         c = scc[v]
         if c < 0:
@@ -105,14 +105,14 @@ def _compiled() -> tuple[Any, Any]:
 
 
 def _functions(graph: Graph) -> tuple[Any, Any]:
-    """`components` and `fairness` as the graph was explored: compiled, or plain."""
+    """Returns `components` and `fairness`: compiled, or plain for a graph that plain functions explored."""
     if graph.interpreted or not rules.can_compile():
         return functools.partial(_over_lists, components), functools.partial(_over_lists, fairness)
     return _compiled()
 
 
 def _over_lists(function: Any, *arguments: Any) -> Any:
-    """Call a plain function with lists in the place of arrays, which are faster, and write them back."""
+    """Call a plain function with lists instead of arrays (faster), and write them back."""
     lists = [a.tolist() if isinstance(a, np.ndarray) else a for a in arguments]
     result = function(*lists)
     for array, values in zip(arguments, lists, strict=True):
@@ -122,8 +122,7 @@ def _over_lists(function: Any, *arguments: Any) -> Any:
 
 
 def components_of(graph: Graph) -> list[Component]:
-    """Every component in which an actor waits and a fair run can stay for ever, the earliest entry first, then the
-    lower actor.
+    """Returns every component in which an actor waits and a fair run can stay for ever, by entry, then by actor.
 
     Exact for a complete graph. A thread's own unfair steps never count as its fair ones, since a thread at an unfair
     rule has nothing fair enabled.
@@ -137,10 +136,10 @@ def components_of(graph: Graph) -> list[Component]:
 
 
 def _fair_components(graph: Graph, actor: int) -> list[Array]:
-    """The states of each component in which `actor` waits and a fair cycle, or rest, exists.
+    """Returns the states of each component in which `actor` waits and a fair cycle, or a state to rest in, exists.
 
-    Streett's condition, by decomposition: where a strongly fair step is enabled somewhere in a component and never
-    taken, no fair cycle passes the states in which it is; they are left out, and the rest is looked at again.
+    Streett's condition, by decomposition: if a strongly fair step is enabled in a component and never taken in it, no
+    fair cycle passes the states that enable it; they are removed, and the rest is decomposed again.
     """
     space, n = graph.space, graph.states
     inside = ((space.pending[:n] >> actor) & 1).astype(np.uint8)
@@ -154,8 +153,8 @@ def _fair_components(graph: Graph, actor: int) -> list[Array]:
 
 
 def _components(graph: Graph, inside: Array) -> list[tuple[Array, int]]:
-    """The components of the states `inside` that are fair to weakly fair steps, each with the threads whose strongly
-    fair step it starves. `inside` is emptied."""
+    """Returns the components of the states `inside` that are fair to weakly fair steps, each with the threads whose
+    strongly fair step it starves. Clears `inside`."""
     space, n = graph.space, graph.states
     find, judge = _functions(graph)
     scc = np.full(n, -1, np.int32)
@@ -175,16 +174,16 @@ def _components(graph: Graph, inside: Array) -> list[tuple[Array, int]]:
 
 
 def sleepers(graph: Graph, number: int) -> int:
-    """The threads that stand at a strongly fair rule in state `number`, a bit each."""
+    """Returns the bit set of the threads that are at a strongly fair rule in state `number`."""
     places = enumerate(graph.unpack(number).task["pc"].tolist())
     return sum(1 << t for t, pc in places if pc in RULES and RULES[pc].fairness == STRONG)
 
 
 def cycle_through(graph: Graph, component: Component, wanted: Sequence[Array] = ()) -> list[int]:
-    """A fair closed way (actor << 16 | choice) from the component's entry within it; empty to rest.
+    """Returns a fair cycle (actor << 16 | choice) from the component's entry within it; empty to rest there.
 
-    The shortest there is; where that passes no edge of a set in `wanted` (numbers of edges), a way there and back is
-    added, and then what the sleepers on that way are owed.
+    The shortest one; then, for each set of edges in `wanted` of which it passes none, a round trip through one; then a
+    round trip for each strongly fair step that it starves.
     """
     members = set(component.members.tolist())
     way = _cycle(graph, component.entry, members)
@@ -196,11 +195,11 @@ def cycle_through(graph: Graph, component: Component, wanted: Sequence[Array] = 
         if some and not some & passed:
             way += _round_trip(graph, component.entry, members, some)
             passed = set(_edges_of(graph, component.entry, way))
-    return _fed(graph, component, members, way)
+    return _with_strong_steps(graph, component, members, way)
 
 
-def _fed(graph: Graph, component: Component, members: set[int], way: list[int]) -> list[int]:
-    """The closed way with a way around for each sleeper that is enabled on it and never steps."""
+def _with_strong_steps(graph: Graph, component: Component, members: set[int], way: list[int]) -> list[int]:
+    """Returns the cycle with a round trip added for each strongly fair step that is enabled on it and never taken."""
     space, asleep = graph.space, sleepers(graph, component.entry)
     while True:
         edges = _edges_of(graph, component.entry, way)
@@ -220,7 +219,7 @@ def _fed(graph: Graph, component: Component, members: set[int], way: list[int]) 
 
 
 def _edges_of(graph: Graph, entry: int, way: Sequence[int]) -> list[int]:
-    """The numbers of the edges of a way."""
+    """Returns the edge numbers of a path."""
     here, found = entry, []
     for by in way:
         edge = next(e for e in _edges(graph, here) if int(graph.space.via[e]) == by)
@@ -230,14 +229,15 @@ def _edges_of(graph: Graph, entry: int, way: Sequence[int]) -> list[int]:
 
 
 def _round_trip(graph: Graph, entry: int, members: set[int], wanted: set[int]) -> list[int]:
-    """A closed way from `entry` within `members` that takes one of the wanted edges."""
+    """Returns a cycle from `entry` within `members` through one of the wanted edges."""
     out, at = _shortest(graph, entry, members, wanted, entry)
     back, _ = _shortest(graph, at, members, None, entry)
     return out + back
 
 
 def _shortest(graph: Graph, start: int, members: set[int], wanted: set[int] | None, end: int) -> tuple[list[int], int]:
-    """The shortest way within `members` that ends with a wanted edge (None: that ends at `end`), and where it ends."""
+    """Returns the shortest path within `members` that ends with a wanted edge (None: at state `end`), and its last
+    state."""
     if wanted is None and start == end:
         return [], start
     came: dict[int, tuple[int, int]] = {start: (-1, 0)}
@@ -257,14 +257,15 @@ def _shortest(graph: Graph, start: int, members: set[int], wanted: set[int] | No
             if to not in came:
                 came[to] = (here, by)
                 queue.append(to)
-    raise AssertionError("a component that is not strongly connected")
+    raise AssertionError("the component is not strongly connected")
 
 
 def _cycle(graph: Graph, entry: int, members: set[int]) -> list[int]:
-    """The shortest closed way from `entry` within `members` that is fair; empty to rest.
+    """Returns the shortest fair cycle from `entry` within `members`; empty to rest there.
 
-    Breadth-first over (state, threads still owed, sleepers that stepped). A thread is owed nothing once it stepped.
-    Until then a weakly fair step is owed as long as it was enabled throughout, a strongly fair one once it was enabled.
+    Breadth-first over (state, threads still owed a step, strongly fair threads that stepped). A thread that stepped is
+    owed nothing. Until then a weakly fair step is owed while it was enabled in all states, a strongly fair one once it
+    was enabled in one.
     """
     space = graph.space
     asleep, owed = sleepers(graph, entry), int(space.enabled[entry])
@@ -287,14 +288,16 @@ def _cycle(graph: Graph, entry: int, members: set[int]) -> list[int]:
             if after not in came and after != start:
                 came[after] = (here, by)
                 queue.append(after)
-    raise AssertionError("a fair component without a fair cycle")
+    raise AssertionError("the fair component has no fair cycle")
 
 
 def _edges(graph: Graph, state: int) -> range:
+    """Returns the edge numbers of a state."""
     return range(int(graph.space.first[state]), int(graph.space.first[state + 1]))
 
 
 def _back(came: dict[tuple[int, int, int], tuple[tuple[int, int, int], int]], start: Any, here: Any) -> list[int]:
+    """Returns the path from `start` to `here` along the predecessors `came`."""
     steps = []
     while here != start:
         here, by = came[here]

@@ -1,5 +1,7 @@
-"""Calmer stories: among the shortest counterexamples one with the fewest context switches, since each switch is one
-more thing to hold in mind. Exact over an explored graph; by trial with the interpreter where there is none."""
+"""Shortest counterexamples with the fewest context switches: each switch is more work for the reader.
+
+Exact over an explored graph (fewest_switches); by trial with the interpreter without one (minimise).
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,22 @@ from ultrafolio.model.scenario import System
 
 Array = np.ndarray[Any, Any]
 Judge = Callable[[list[Step], State], bool]
-_FAR = np.int32(2**30)
+_INFINITE = np.int32(2**30)
 
 
 def switches(path: Sequence[int]) -> int:
-    """How often the actor changes along a path (actor << 16 | choice)."""
+    """Returns the number of changes of the actor along a path (actor << 16 | choice)."""
     return sum(a >> 16 != b >> 16 for a, b in itertools.pairwise(path))
 
 
 # ------------------------------------------------------------------------------------ over a graph, exactly
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """The states of one depth that lie on a shortest path to the target: their numbers, ascending.
+    """The states of one depth that lie on a shortest path to the target.
 
+    numbers            their numbers, ascending
     source, goal, by   the edges into the next layer, in edge order: positions in both layers, and the edge's by
-    left               per state and actor: the fewest switches still to come if that actor made the last step
+    left               per state and actor: the fewest switches to the target if that actor made the last step
     """
 
     numbers: Array
@@ -41,12 +44,13 @@ class _Layer:
     left: Array
 
 
-def calmest_path(graph: Graph, target: int, then: int | None = None) -> list[int]:
-    """A shortest way from state 0 to state `target` with the fewest context switches; the same one every time.
+def fewest_switches(graph: Graph, target: int, then: int | None = None) -> list[int]:
+    """Returns, of the shortest paths from state 0 to state `target`, one with the fewest context switches;
+    deterministic.
 
-    then  the actor of the step that follows the path, whose switch then counts too; None where nothing follows.
+    then  the actor of the step that follows the path, whose switch counts too; None if none follows
 
-    Exact: dynamic programming, backwards from the target, over (state, last actor). Needs the graph's edges up to the
+    Dynamic programming, backwards from the target, over (state, last actor). It needs the graph's edges up to the
     target only, so it also works on an incomplete graph.
     """
     costs = np.zeros((1, len(graph.system.choices)), np.int32)
@@ -60,18 +64,19 @@ def calmest_path(graph: Graph, target: int, then: int | None = None) -> list[int
 
 
 def _bounds(graph: Graph, target: int) -> list[tuple[int, int]]:
-    """(first, end) of the states of every depth before the target's: breadth-first order keeps a depth together."""
+    """Returns (first, end) of the states of every depth below the target's: they are contiguous in breadth-first
+    order."""
     parent = graph.space.parent[1 : graph.states]
     bounds, first, end = [], 0, 1
     while end <= target:
         bounds.append((first, end))
-        # parents ascend with their children, so the children of a depth are a range as well
+        # parents ascend with their children, so the children of a depth are contiguous too
         first, end = end, 1 + int(np.searchsorted(parent, end, "left"))
     return bounds
 
 
 def _before(graph: Graph, first: int, end: int, goals: Array, left: Array) -> _Layer:
-    """The layer among the states [first, end) that leads to `goals`, a layer whose costs are `left`."""
+    """Returns the layer among the states [first, end) that leads to the states `goals`, whose costs are `left`."""
     space = graph.space
     starts = space.first[first : end + 1]
     low, high = int(starts[0]), int(starts[-1])
@@ -79,13 +84,13 @@ def _before(graph: Graph, first: int, end: int, goals: Array, left: Array) -> _L
     states = first + np.searchsorted(starts, wanted, "right") - 1
     numbers, source = np.unique(states, return_inverse=True)
     goal, by = np.searchsorted(goals, space.to[wanted]), space.via[wanted].astype(np.int64)
-    own = np.full((len(numbers), left.shape[1]), _FAR, np.int32)
+    own = np.full((len(numbers), left.shape[1]), _INFINITE, np.int32)
     np.minimum.at(own, (source, by >> 16), left[goal, by >> 16])
     return _Layer(numbers, source, goal, by, np.minimum(own, own.min(axis=1, keepdims=True) + 1))
 
 
 def _forwards(layers: list[_Layer], costs: Array) -> list[int]:
-    """Follow the cheapest edges from state 0, the first of several equal ones; `costs`: the target's own `left`."""
+    """Returns the path of the cheapest edges from state 0, of equal ones the first. costs: the `left` of the target."""
     path: list[int] = []
     at, last = 0, -1
     for layer, left in zip(layers, [*(layer.left for layer in layers), costs][1:], strict=True):
@@ -97,15 +102,14 @@ def _forwards(layers: list[_Layer], costs: Array) -> list[int]:
     return path
 
 
-# ---------------------------------------------------------------------------------- by trial, where no graph is
+# ---------------------------------------------------------------------------------- by trial, without a graph
 def minimise(system: System, path: Sequence[int], still_bad: Judge) -> list[int]:
-    """A path that is still bad, with fewer steps where some can be left out, then with fewer context switches.
+    """Returns a path that is still bad, without steps that can be left out, then with fewer context switches.
 
     still_bad  judges a replayed path: its steps, and the state after them as lists. It must hold for `path` itself.
 
-    Never longer than `path`, and of two equally long ones never the one with more switches. A local minimum: no
-    single step can be left out, and no two turns of an actor can be joined by moving one. For an exact answer explore
-    the system and take `calmest_path`.
+    The result is not longer than `path`, and if equally long has no more switches. It is a local minimum: no single
+    step can be left out, and moving one run of an actor's steps joins no two of its runs. fewest_switches() is exact.
     """
 
     def is_bad(candidate: list[int]) -> bool:
@@ -118,7 +122,7 @@ def minimise(system: System, path: Sequence[int], still_bad: Judge) -> list[int]
 
 
 def _shortened(path: list[int], is_bad: Callable[[list[int]], bool]) -> list[int]:
-    """Leave out ever smaller runs of steps, of everyone or of one actor, until no single step can be spared."""
+    """Remove runs of steps, of all actors or of one, halving their length until no single step can be removed."""
     size = len(path)
     while size:
         shorter = next((c for c in _without(path, size) if is_bad(c)), None)
@@ -130,7 +134,7 @@ def _shortened(path: list[int], is_bad: Callable[[list[int]], bool]) -> list[int
 
 
 def _without(path: list[int], size: int) -> Iterator[list[int]]:
-    """The path without `size` steps that follow each other, in the path or among one actor's steps."""
+    """Yields the path without each run of `size` consecutive steps, of all actors or of one."""
     for actor in [None, *sorted({by >> 16 for by in path})]:
         mine = [i for i, by in enumerate(path) if actor in (None, by >> 16)]
         for at in range(len(mine) - size + 1):
@@ -139,22 +143,23 @@ def _without(path: list[int], size: int) -> Iterator[list[int]]:
 
 
 def _joined(path: list[int], is_bad: Callable[[list[int]], bool]) -> list[int]:
-    """Move turns next to another turn of the same actor, until no move saves a switch."""
+    """Move a run of an actor's steps next to another of its runs, until no move saves a switch."""
     while True:
-        calmer = (c for c in _moves(path) if switches(c) < switches(path) and is_bad(c))
-        better = next(calmer, None)
+        fewer = (c for c in _moves(path) if switches(c) < switches(path) and is_bad(c))
+        better = next(fewer, None)
         if better is None:
             return path
         path = better
 
 
 def _moves(path: list[int]) -> Iterator[list[int]]:
-    """Every way to move one turn of an actor to the end of its previous turn, or to the start of its next one."""
-    turns = [list(group) for _, group in itertools.groupby(path, lambda by: by >> 16)]
-    for i, turn in enumerate(turns):
-        for j, other in enumerate(turns):
-            if i != j and turn[0] >> 16 == other[0] >> 16:
-                rest = [*turns[:i], *turns[i + 1 :]]
+    """Yields the path with one run of an actor moved to the end of its earlier run, or to the start of its later
+    run."""
+    runs = [list(group) for _, group in itertools.groupby(path, lambda by: by >> 16)]
+    for i, run in enumerate(runs):
+        for j, other in enumerate(runs):
+            if i != j and run[0] >> 16 == other[0] >> 16:
+                rest = [*runs[:i], *runs[i + 1 :]]
                 at = j if i > j else j - 1
-                rest[at] = [*other, *turn] if j < i else [*turn, *other]
+                rest[at] = [*other, *run] if j < i else [*run, *other]
                 yield [by for group in rest for by in group]

@@ -1,4 +1,4 @@
-"""Replaying a counterexample with the plain interpreter, step by step: nothing is printed that was not certified."""
+"""Replay of a counterexample with the plain interpreter. Every story that is printed was certified here."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ultrafolio.waits.load import interpreted as interpreted_waits
 
 
 class NotCertified(Exception):
-    """The interpreter does not confirm a step: a defect of the checker, or a trace of other rules.
+    """The interpreter does not confirm a story: a defect of the checker, or a trace of other rules.
 
-    path  the story that it does not confirm, where that is known: actor << 16 | choice
+    path  the story (actor << 16 | choice), or empty if unknown
     """
 
     path: Sequence[int] = ()
@@ -25,7 +25,8 @@ class NotCertified(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One replayed step. broke: number of a property it broke, or 0. before, after: packed states as nested tuples."""
+    """One replayed step. broke: number of the property it broke, or 0. before, after: states as frozen() returns
+    them."""
 
     by: int
     actor: int
@@ -40,10 +41,11 @@ class Step:
 
     @property
     def outcome_word(self) -> str:
+        """Returns the outcome in words."""
         return OUTCOMES[self.outcome] if self.outcome > 0 else f"waits for {WAITS[-self.outcome]}"
 
     def record(self) -> dict[str, Any]:
-        """The step as JSON: what it was, not the states around it."""
+        """Returns the step as a JSON object, without its states."""
         return {
             "by": self.by,
             "actor": self.actor,
@@ -56,21 +58,21 @@ class Step:
 
 
 def frozen(lists: State) -> Any:
-    """The mutable sections as nested tuples: comparable, hashable."""
+    """Returns the mutable sections of a state (as lists) as nested tuples: comparable, hashable."""
     return tuple(tuple(tuple(getattr(row, name) for name in row.__slots__) for row in section) for section in lists[2:])
 
 
 def replay(system: System, path: Sequence[int], rules: Any = None) -> tuple[list[Step], State]:
     """Take the steps of `path` (actor << 16 | choice) from the system's initial state, with the interpreted rules.
 
-    Returns the steps and the state after them, as lists. NotCertified when a step is not enabled.
+    Returns the steps, and the state after them as lists. Raises NotCertified if a step is not enabled.
     """
     state = to_lists(system.state)
     return [take(system, state, by, rules) for by in path], state
 
 
 def take(system: System, state: State, by: int, rules: Any = None) -> Step:
-    """Take one step in `state` (as lists), which it changes. NotCertified when it does not exist or is not enabled."""
+    """Take one step in `state` (as lists), in place. Raises NotCertified if it does not exist or is not enabled."""
     run = rules or interpreted()
     t, choice = by >> 16, by & 0xFFFF
     if not 0 <= t < len(system.choices):
@@ -91,9 +93,9 @@ def take(system: System, state: State, by: int, rules: Any = None) -> Step:
 
 
 def certify_violation(system: System, path: Sequence[int], number: int, rules: Any = None) -> list[Step]:
-    """The steps of a safety counterexample: its last one, and no earlier one, breaks property `number`.
+    """Returns the steps of a safety counterexample.
 
-    NotCertified otherwise.
+    Raises NotCertified unless its last step, and no earlier one, breaks property `number`.
     """
     steps, _ = replay(system, path, rules)
     if not steps or steps[-1].broke != number:
@@ -106,38 +108,39 @@ def certify_violation(system: System, path: Sequence[int], number: int, rules: A
 def certify_lasso(
     system: System, stem: Sequence[int], cycle: Sequence[int], waiter: int
 ) -> tuple[list[Step], list[Step]]:
-    """The steps of stem and cycle: the cycle closes, the waiter waits all along, it is fair. Else NotCertified.
+    """Returns the steps of stem and cycle.
 
-    Fair: a thread that takes no step in the cycle is somewhere without a fair step enabled, and everywhere if it stands
-    at a strongly fair rule. An empty cycle rests: nothing fair is enabled.
+    Raises NotCertified unless the cycle closes, the waiter waits in all its states, and it is fair: the fair step of a
+    thread that takes none is disabled in one state of the cycle (weakly fair) or in all (strongly fair). In the state
+    of an empty cycle no fair step is enabled.
     """
     steps, state = replay(system, [*stem, *cycle])
-    rest, turn = steps[: len(stem)], steps[len(stem) :]
-    if turn and turn[-1].after != turn[0].before:
+    way_in, around = steps[: len(stem)], steps[len(stem) :]
+    if around and around[-1].after != around[0].before:
         raise NotCertified("the cycle does not close")
     _, state = replay(system, stem)
-    if not turn and enabled_fair(system, state):
-        raise NotCertified(f"a fair step is enabled where all should rest: {enabled_fair(system, state)}")
+    if not around and enabled_fair(system, state):
+        raise NotCertified(f"the cycle is empty, but fair steps are enabled: of actors {enabled_fair(system, state)}")
     asleep = {t for t, k in enumerate(state.task) if k.pc in RULES and RULES[k.pc].fairness == STRONG}
     enabled: list[set[int]] = []
-    for step in [*turn, None]:
+    for step in [*around, None]:
         if not is_pending(state, waiter):
-            raise NotCertified(f"actor {waiter} is not waiting all along")
+            raise NotCertified(f"actor {waiter} does not wait in a state of the cycle")
         enabled.append(enabled_fair(system, state))
         if step:
             take(system, state, step.by)
-    idle = set(range(len(system.choices))) - {step.actor for step in turn}
+    idle = set(range(len(system.choices))) - {step.actor for step in around}
     owed = idle.intersection(*enabled)
     if owed:
         raise NotCertified(f"the cycle is not fair to {sorted(owed)}")
     starved = idle & asleep & set().union(*enabled)
     if starved:
-        raise NotCertified(f"the cycle is not fair to {sorted(starved)}, which are handed what they sleep for")
-    return rest, turn
+        raise NotCertified(f"the cycle is not fair to {sorted(starved)}, whose strongly fair step is enabled in it")
+    return way_in, around
 
 
 def enabled_fair(system: System, state: State) -> set[int]:
-    """The threads whose next step is fair and enabled in this state (as lists)."""
+    """Returns the threads whose next step is fair and enabled in this state (as lists)."""
     run, found = interpreted(), set()
     for t in range(len(system.choices)):
         pc = state.task[t].pc
@@ -150,7 +153,7 @@ def enabled_fair(system: System, state: State) -> set[int]:
 
 
 def copied(state: State) -> State:
-    """An independent copy of a state as lists."""
+    """Returns an independent copy of a state as lists; cfg and who are shared."""
 
     def row(record: Any) -> Any:
         made = type(record)()
@@ -162,5 +165,5 @@ def copied(state: State) -> State:
 
 
 def is_pending(state: State, t: int) -> bool:
-    """Whether actor `t` has begun something that must end, in a state as lists."""
+    """Whether actor `t` has begun something that leads-to must end, in a state as lists."""
     return bool(interpreted_waits().is_pending(state, t))

@@ -1,4 +1,4 @@
-"""What a verdict is about: the size of the system, its budgets, and what was assumed."""
+"""The scope of a verdict: size of the system, budgets, variants, injected faults, assumptions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEPS = "steps are atomic and seen by all in one order"
 
 
 def scope_of(story: Scenario, made: System, policy: Policy) -> dict[str, Any]:
-    """The scope as JSON: folios and their orders, pages, actors by kind with their budgets, variants, injected faults.
+    """Returns the scope as JSON: folios and their orders, pages, actors by kind with their budgets, variants, faults.
 
     A budget is a number of starts, or "endless"; a vCPU's touches are always endless.
     """
@@ -34,7 +34,7 @@ def scope_of(story: Scenario, made: System, policy: Policy) -> dict[str, Any]:
 
 
 def _faults(story: Scenario) -> list[str]:
-    """The faults that the scenario injects, in words."""
+    """Returns the faults that the scenario injects, in words."""
     made = []
     if story.memory["refuses"]:
         pages = ", ".join(map(str, story.memory["refuses"]))
@@ -48,7 +48,7 @@ def _faults(story: Scenario) -> list[str]:
 
 
 def scope_text(scope: dict[str, Any]) -> str:
-    """The scope as one sentence."""
+    """Returns the scope as one line."""
     orders = ", ".join(f"{n} of order {order}" for order, n in scope["orders"].items())
     actors = "; ".join(
         f"{len(starts)} {kind}{'s' if len(starts) > 1 else ''} ({', '.join(map(str, starts))})"

@@ -1,4 +1,4 @@
-"""The story of a component: a way to it, a fair way around in it, and its wait in words."""
+"""The story of a component: a fair cycle in it, and its wait in words."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from dataclasses import replace
 
 from ultrafolio.check.search.graph import Graph
 from ultrafolio.check.verdicts import told
-from ultrafolio.check.verdicts.certificate import MANY, claim_of
+from ultrafolio.check.verdicts.certificate import MAX_ASKED, claim_of
 from ultrafolio.check.verdicts.components import Judged, Lookup
 from ultrafolio.check.verdicts.liveness import cycle_through
 from ultrafolio.waits import words
 from ultrafolio.waits.words import Wait
 
 
-def closed_way(graph: Graph, judged: Judged) -> list[int]:
-    """A fair way around: in a livelock it takes a step that removes the obstacle and one that takes it again, or one
-    that imports the page and one that takes it away."""
+def fair_cycle(graph: Graph, judged: Judged) -> list[int]:
+    """Returns a fair cycle of the component. In a livelock it has a step that removes the obstacle and one that takes
+    it again, or one that imports the page and one that takes it away."""
     if judged.kind != "livelock":
         return cycle_through(graph, judged.component)
     return cycle_through(graph, judged.component, [judged.releasing, judged.taking])
 
 
 def wait_of(lookup: Lookup, judged: Judged) -> Wait:
-    """The wait of a component in words: as its first state tells it, or, of a livelock, as all its states do."""
+    """Returns the wait of a component in words: from its entry state, for a livelock from all its states."""
     entry, claim = lookup.state(judged.component.entry), claim_of(judged)
     if judged.kind == "fatal":
         return words.dead(entry, claim.waiter, claim.page)
@@ -30,6 +30,6 @@ def wait_of(lookup: Lookup, judged: Judged) -> Wait:
         wait = words.in_words(entry, claim.waiter, claim.bits, claim.page, claim.whole, staying=True)
     else:
         members = judged.component.members
-        states = [lookup.state(number) for number in members[:: max(1, len(members) // MANY)].tolist()]
+        states = [lookup.state(number) for number in members[:: max(1, len(members) // MAX_ASKED)].tolist()]
         wait = told.livelock(entry, claim, told.holders_of(states, claim), list(judged.takers), list(judged.releases))
     return replace(wait, expected=judged.expected)

@@ -1,4 +1,4 @@
-"""From a graph to verdicts: which property fails, how, who waits for whom, and the story of it."""
+"""From a graph to verdicts: which property fails, of which kind, who waits for whom, and a certified story."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import json
 import shlex
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from ultrafolio.check.verdicts.certificate import certify_component, certify_wor
 from ultrafolio.check.verdicts.claim import Claim
 from ultrafolio.check.verdicts.components import Judged, Lookup, judge
 from ultrafolio.check.verdicts.liveness import components_of
-from ultrafolio.check.verdicts.minimise import calmest_path
+from ultrafolio.check.verdicts.minimise import fewest_switches
 from ultrafolio.check.verdicts.replay import NotCertified, Step, certify_lasso, certify_violation, replay
 from ultrafolio.check.verdicts.scope import scope_of
-from ultrafolio.check.verdicts.stories import closed_way, wait_of
+from ultrafolio.check.verdicts.stories import fair_cycle, wait_of
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import Defect
 from ultrafolio.model.layout import *
@@ -30,6 +30,7 @@ from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import Scenario, document, system
+from ultrafolio.nouns import plural
 from ultrafolio.tabular import Tabular
 from ultrafolio.version import __version__
 from ultrafolio.waits import words
@@ -37,10 +38,12 @@ from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
 from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names
 
-KINDS = ("safety", "fatal", "permanent", "livelock", "transient")
+Verdict = Literal["holds", "violated", "unknown"]
+Kind = Literal["safety", "fatal", "permanent", "livelock", "transient"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """Ways to fail, the worst first."""
 MAX_STATES, MAX_MIB = 20_000_000, 8192
-"""Limits of an exploration where none are given."""
+"""Default limits of an exploration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +51,18 @@ class Finding:
     """One property's verdict. verdict: holds, violated or unknown; kind: one of KINDS, or None.
 
     expected  the failure is the purpose of pin shared (model.md §8.8) and not counted against the policy
-    steps, cycle  the certified story; cycle is what repeats for ever, empty where everything rests
-    trivial   a leads-to that holds of nothing: in no state was anything of the kind begun and not yet ended
-    wait, actor   who waits, in words, and the number of that actor; None for a safety property
-    waiter        that actor by name
-    entry         number of the state in which the wait is first met
-    claim         what was certified of a wait that never ends
-    obstacles     what the wait is named after: names of waits.tables.OBSTACLES, or `page` where that is taken away
+    steps, cycle  the certified story; cycle repeats for ever, and is empty if no step follows
+    trivial   a leads-to that holds vacuously: no state has anything of the kind begun and not ended
+    wait, actor   the wait in words, and the number of the waiting actor; None for a safety property
+    waiter        that actor's name
+    entry         number of the first state of the wait
+    claim         the certified claim of a wait that never ends
+    obstacles     obstacles that the wait is named after, of waits.tables.OBSTACLES; or `page` if that is taken away
     """
 
     name: str
-    verdict: str
-    kind: str | None = None
+    verdict: Verdict
+    kind: Kind | None = None
     expected: bool = False
     steps: list[Step] = field(default_factory=list)
     cycle: list[Step] = field(default_factory=list)
@@ -73,7 +76,7 @@ class Finding:
 
     @property
     def rank(self) -> tuple[int, int, int]:
-        """The worst first: by kind, then the wait that is met first, then the lower actor."""
+        """Sort key: the worst kind first, then the lower entry, then the lower actor."""
         return KINDS.index(self.kind) if self.kind else len(KINDS), self.entry, self.actor or 0
 
     def record(self) -> dict[str, Any]:
@@ -92,7 +95,7 @@ class Finding:
         }
 
     def brief(self) -> dict[str, Any]:
-        """The finding as one waiting actor's verdict; an expected wait has kind permanent."""
+        """Returns the finding as one entry of `waits`; an expected wait has kind permanent."""
         assert self.wait is not None
         return {
             "actor": self.waiter,
@@ -105,11 +108,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Result(Tabular):
-    """The verdict of one scenario under one policy: all findings, and the worst of them first in `worst`.
+    """The verdict of one scenario under one policy.
 
-    fired    steps taken per rule, of the rules that an actor of the scenario may take
-    command  what to type to get it again; "" where no command can
-    scope    what the verdict is about: scope.scope_of
+    findings  one or more per property;  worst: the worst of them
+    states, edges, depth  of the explored graph
+    complete, reason  False, and the limit, if a limit stopped the exploration
+    fired     steps taken per rule, of the rules that an actor of the scenario may take
+    command   the command that reproduces it; "" if none can
+    scope     scope.scope_of()
     """
 
     scenario: str
@@ -126,15 +132,17 @@ class Result(Tabular):
 
     @property
     def never_fired(self) -> list[str]:
+        """Returns the rules that an actor of the scenario may take and none took."""
         return [name for name, n in self.fired.items() if not n]
 
     @property
     def leads_to(self) -> bool:
-        """Whether the leads-to properties were judged, too."""
+        """Whether the leads-to properties were judged."""
         return any(f.name in LEADS_TO for f in self.findings)
 
     @property
     def worst(self) -> Finding:
+        """Returns the worst finding: violated and unexpected first, then other failures, then unknown."""
         failed = [f for f in self.findings if f.verdict == "violated" and not f.expected]
         stalls = [f for f in self.findings if f.kind is not None]
         ranked = failed or stalls or [f for f in self.findings if f.verdict == "unknown"] or self.findings
@@ -142,7 +150,7 @@ class Result(Tabular):
 
     @property
     def waits(self) -> list[Finding]:
-        """One finding for each actor that waits: the worst, and one that is not expected before one that is."""
+        """Returns per waiting actor its worst finding, by actor: transient after others, expected after unexpected."""
         mine: dict[int, list[Finding]] = {}
         for finding in self.findings:
             if finding.wait and finding.actor is not None:
@@ -155,8 +163,8 @@ class Result(Tabular):
 
     @property
     def never_waits(self) -> list[str]:
-        """The vCPUs and devices without a wait, by name; of waits that end only those of vCPUs are looked for. Empty
-        where the graph was not explored to its end, or without leads-to."""
+        """Returns the names of vCPUs and devices without a wait; transient waits are searched for vCPUs only. Empty for
+        an incomplete graph, or without leads-to."""
         if not (self.complete and self.leads_to):
             return []
         kinds = [kind for kind, starts in self.scope.get("actors", {}).items() for _ in starts]  # in the actors' order
@@ -168,7 +176,7 @@ class Result(Tabular):
         ]
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         if any(f.verdict == "violated" and not f.expected for f in self.findings):
             return "violated"
         return "holds" if self.complete else "unknown"
@@ -203,25 +211,26 @@ class Result(Tabular):
         return json.dumps(self.record(), ensure_ascii=False)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a finding: the property, its verdict, and who waits for what."""
+        """Returns one row per finding: the property, its verdict, and who waits for what."""
         common = {"scenario": self.scenario, "policy": self.policy}
         fields = ("name", "verdict", "kind", "expected", "depth", *NO_WAIT)
         return [common | {field: finding.record()[field] for field in fields} for finding in self.findings]
 
     def heading(self) -> str:
-        """The verdict in a line."""
+        """Returns the verdict as one line."""
         kind = f", {self.worst.kind}" if self.worst.kind else ""
-        return f"{self.scenario} under {self.policy}: {self.verdict}{kind}, {self.states} states, {self.edges} edges"
+        size = f"{plural(self.states, 'state')}, {plural(self.edges, 'edge')}"
+        return f"{self.scenario} under {self.policy}: {self.verdict}{kind}, {size}"
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How far to look, and at what.
+    """Limits and modes of a check.
 
-    safety    only the properties that hold always: a third of the memory, and nothing is told of leads-to
-    symmetry  one state for all in which like pages or guests have changed places; only safety, InputError where
-              none are alike
-    threads   the result does not depend on it
+    max_states, max_mib  limits: states; MiB of arrays
+    safety    only the safety properties: a third of the memory, no leads-to
+    symmetry  symmetry reduction; implies safety; InputError if no pages or guests are interchangeable
+    threads   threads of the exploration; the result does not depend on it
     """
 
     max_states: int = MAX_STATES
@@ -231,7 +240,7 @@ class Extent:
     threads: int = 1
 
     def words(self) -> list[str]:
-        """The flags that say this, without those whose value is the usual one or changes nothing."""
+        """Returns the CLI flags of this extent, without defaults and without those that do not change the result."""
         numbers = {"--max-states": (self.max_states, MAX_STATES), "--memory": (self.max_mib, MAX_MIB)}
         given = [word for flag, (n, usual) in numbers.items() if n != usual for word in (flag, str(n))]
         return given + (["--symmetry"] if self.symmetry else ["--safety"] if self.safety else [])
@@ -243,7 +252,10 @@ WHOLE = Extent()
 def check(
     story: Scenario, name: str, policy: Policy, policy_name: str, extent: Extent = WHOLE, watch: Watch = unwatched
 ) -> Result:
-    """Explore the scenario under the policy and judge its properties. Every story in the result is certified."""
+    """Explore the scenario under the policy and judge its properties. Every story in the result is certified.
+
+    Raises Defect if the certificate contradicts a verdict; InputError as graph.explore().
+    """
     safety = extent.safety or extent.symmetry
     made = system(story, policy)
     graph = explore(
@@ -266,7 +278,7 @@ def check(
         findings = _safety(graph) + ([] if safety else _liveness(graph))
     except NotCertified as error:
         raise Defect(
-            f"{name} under {policy_name}: a verdict that its certificate does not bear out: {error}",
+            f"{name} under {policy_name}: the certificate contradicts a verdict: {error}",
             _report(story, policy, shlex.join(typed), error),
         ) from error
     return Result(
@@ -285,7 +297,7 @@ def check(
 
 
 def _report(story: Scenario, policy: Policy, command: str, error: NotCertified) -> dict[str, Any]:
-    """What a defect's file holds: the system, the story that was not confirmed, and how to get it again."""
+    """Returns the contents of a defect's file: the system, the story that was not certified, the command."""
     return {
         "format": "ultrafolio-defect",
         "version": 1,
@@ -300,6 +312,7 @@ def _report(story: Scenario, policy: Policy, command: str, error: NotCertified) 
 
 
 def _safety(graph: Graph) -> list[Finding]:
+    """Returns one finding per safety property."""
     made = []
     for number in range(1, len(PROPERTIES)):
         found = graph.space.found[number]
@@ -307,20 +320,21 @@ def _safety(graph: Graph) -> list[Finding]:
             made.append(Finding(PROPERTIES[number], "holds" if graph.complete else "unknown"))
             continue
         by = int(found["by"])
-        steps = certify_violation(graph.system, _way(graph, int(found["state"]), by, number), number)
+        steps = certify_violation(graph.system, _path_to(graph, int(found["state"]), by, number), number)
         made.append(Finding(PROPERTIES[number], "violated", "safety", steps=steps))
     return made
 
 
-def _way(graph: Graph, state: int, by: int, number: int) -> list[int]:
-    """A shortest way to the step `by` from `state`, which breaks property `number`: the calmest where edges tell."""
+def _path_to(graph: Graph, state: int, by: int, number: int) -> list[int]:
+    """Returns a shortest path that ends with the step `by` from `state`, which breaks property `number`; with the
+    fewest switches if the graph has edges."""
     if graph.folded:
-        return concrete.way(graph, state, number)
-    return [*(calmest_path(graph, state, by >> 16) if graph.edged else graph.path(state)), by]
+        return concrete.concrete_path(graph, state, number)
+    return [*(fewest_switches(graph, state, by >> 16) if graph.edged else graph.path(state)), by]
 
 
 def _liveness(graph: Graph) -> list[Finding]:
-    """The findings of each leads-to in turn: one for each waiter, class and mark, or one that says it holds."""
+    """Returns the findings of each leads-to: one per waiter, class and mark expected, or one that it holds."""
     if not graph.complete:
         return [Finding(name, "unknown") for name in LEADS_TO]
     lookup, first = Lookup(graph), dict[tuple[str, int, str, bool], Judged]()
@@ -339,10 +353,10 @@ def _liveness(graph: Graph) -> list[Finding]:
 
 
 def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
-    """The finding of a component, with its certified story: a shortest, calmest way to it, and a way around in it."""
+    """Returns the finding of a component with its certified story: a shortest path to it, and a fair cycle in it."""
     graph, t, entry = lookup.graph, judged.component.waiter, judged.component.entry
-    around = closed_way(graph, judged)
-    stem = calmest_path(graph, entry, around[0] >> 16 if around else None)
+    around = fair_cycle(graph, judged)
+    stem = fewest_switches(graph, entry, around[0] >> 16 if around else None)
     try:
         steps, cycle = certify_lasso(graph.system, stem, around, t)
         certify_component(lookup, judged, cycle)
@@ -371,9 +385,9 @@ def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
 
 
 def _begun(graph: Graph) -> set[str]:
-    """The leads-to properties of which something is pending in some state.
+    """Returns the leads-to properties of which something is pending in some state.
 
-    A step of the breadth-first tree shows it: where it is pending first, the step to that state began it.
+    The step of the breadth-first tree to the first state in which it is pending began it.
     """
     space, n = graph.space, graph.states
     pending, by = space.pending[:n], space.by[1:n].astype(np.int64)
@@ -385,13 +399,14 @@ def _begun(graph: Graph) -> set[str]:
     return made
 
 
-def _property(state: Any, t: int) -> str:
+def _property(state: State, t: int) -> str:
+    """Returns the leads-to property that actor `t` owes in a state."""
     return leads_to(state.who[t].kind, state.actor[t].op)
 
 
 def _transients(lookup: Lookup, stuck: set[tuple[str, int, int]]) -> list[Finding]:
-    """Per vCPU the first stall of its accesses, and that of its unshares: an import met an obstacle that another actor
-    or an LRU batch holds. stuck: (property, actor, page) of the waits that may never end."""
+    """Returns per vCPU the first stall of its accesses, and of its unshares: an obstacle that another actor or an LRU
+    batch holds refused an import. stuck: (property, actor, page) of waits that may never end, which are excluded."""
     graph, made = lookup.graph, []
     met = graph.space.met["state"].reshape(len(graph.system.choices), 2, OBSTACLES_END, -1)
     for t, unshares in itertools.product(range(len(graph.system.choices)), (0, 1)):
@@ -407,17 +422,19 @@ def _transients(lookup: Lookup, stuck: set[tuple[str, int, int]]) -> list[Findin
 
 
 def _outcome(code: int) -> int:
-    """The outcome or the refusal that a code of Space.met stands for."""
+    """Returns the outcome, or the negative reason, of an obstacle number of Space.met."""
     return code if code <= REFUSALS else REFUSALS - code
 
 
 def _is_stall(code: int) -> bool:
-    """Whether what a vCPU met is an obstacle that somebody else holds: no fault that its import answers itself."""
+    """Whether an obstacle number is of an obstacle that another holds, not of a fault that the import itself
+    resolves."""
     return OBSTACLE_OF.get(_outcome(code), 0) > 1
 
 
 def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
-    path = calmest_path(lookup.graph, number, t)
+    """Returns the finding of a transient wait: vCPU `t` met obstacle number `code` in state `number`."""
+    path = fewest_switches(lookup.graph, number, t)
     steps, state = replay(lookup.graph.system, path)
     obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().waited_page(state, t))
     whole = state.task[t].pc == SPLIT

@@ -1,1 +1,1 @@
-"""The model in Promela, for SPIN: a second opinion on the checker. `program.export` makes the text."""
+"""The model in Promela, for SPIN: an independent check of the checker. `program.export` returns the text."""

@@ -1,4 +1,4 @@
-"""The state as Promela variables: which cells can change at all, what each can hold, and how it is declared.
+"""The state as Promela variables: which cells can change, the values of each, and its declaration.
 
 A page's fields are arrays, `mm_arch[p]`; a thread's, actor's or machine's are single variables, `task0_pc`, since who
 acts is known when a rule is read. A cell that no reachable rule changes is a constant and has no variable, so equal
@@ -17,7 +17,8 @@ SINGLE = ("vm", "task", "actor")
 
 @dataclass(slots=True)
 class _Held:
-    """What a cell has been seen to hold: its initial value, the values written to it, and whether others may be."""
+    """The known values of a cell: its initial value, the values written to it, and whether other values are
+    possible."""
 
     first: int
     written: set[int] = field(default_factory=set)
@@ -25,7 +26,7 @@ class _Held:
 
 
 class Cells:
-    """Every mutable integer of the state, and what the translated rules write there.
+    """Every mutable integer of the state, and the values that the translated rules write to it.
 
     Translating all reachable rules until `grown` stays False makes `values` cover every value a cell ever has: each
     rule was then specialised under sets that its own writes, and everybody else's, stay within.
@@ -45,23 +46,25 @@ class Cells:
         self._bound = {1: 255, 2: counts, 4: max(len(state.mm), len(state.actor) + 1)}
 
     def _of(self, section: str, name: str, index: int | None) -> list[_Held]:
+        """Returns the cell, or all cells of the field for index None."""
         at = range(self._size[section]) if index is None else (index,)
         return [self._held[section, name, i] for i in at]
 
     def values(self, section: str, name: str, index: int | None) -> frozenset[int] | None:
-        """The values of this cell, or of all cells of the field; None where they cannot be listed."""
+        """Returns the values of this cell, or of all cells of the field; None if they cannot be listed."""
         held = self._of(section, name, index)
         if any(h.any for h in held):
             return None
         return frozenset({h.first for h in held}.union(*(h.written for h in held)))
 
     def targets(self, cell: Cell) -> frozenset[int] | None:
-        """The rules at which a thread may go on that jumps to the place in `cell`: the initial value says "nowhere"."""
+        """Returns the rules to which a jump through `cell` may lead; the initial value means none."""
         held = self._held[cell]
         return None if held.any else frozenset(held.written - {held.first})
 
     def write(self, section: str, name: str, index: int | None, values: frozenset[int] | None) -> None:
-        """A rule writes one of `values` there."""
+        """Record that a rule writes one of `values` (None: any value) to this cell, or for index None to all of the
+        field."""
         for held in self._of(section, name, index):
             if values is None:
                 self.grown |= not held.any
@@ -71,12 +74,12 @@ class Cells:
                 held.written |= values
 
     def declared(self, section: str, name: str, index: int | None) -> bool:
-        """Whether the cell has a variable: a page's field has one if it differs between pages or ever changes."""
+        """Whether the cell has a variable: a page's field has one if it differs between pages or can change."""
         values = self.values(section, name, None if section not in SINGLE else index)
         return values is None or len(values) > 1
 
     def read(self, section: str, name: str, index: Term) -> Term:
-        """The term that reads it."""
+        """Returns the term that reads the cell."""
         at = index.const
         values = self.values(section, name, at)
         if values is not None and len(values) == 1:
@@ -90,7 +93,7 @@ class Cells:
         )
 
     def variable(self, section: str, name: str, index: Term) -> str:
-        """The Promela name of a cell."""
+        """Returns the Promela name of a cell."""
         if section not in SINGLE:
             return f"{section}_{name}[{index.text}]"
         if index.const is None:
@@ -98,7 +101,7 @@ class Cells:
         return f"{section}{index.const}_{name}"
 
     def declarations(self) -> list[str]:
-        """The state, in the order of layout.SECTIONS."""
+        """Returns the declarations of the state, in the order of layout.SECTIONS."""
         lines = []
         for section in OWNERS:
             for name in SECTIONS[section].names or ():
@@ -116,7 +119,7 @@ class Cells:
         return lines
 
     def _type(self, section: str, name: str, index: int | None) -> str:
-        """The smallest type that holds the values: listed ones, or what the field is there for."""
+        """Returns the smallest Promela type for the cell's values, or, if unlisted, for the field's range."""
         held = self._of(section, name, index)
         most = max(max({h.first, *h.written}) for h in held)
         if any(h.any for h in held):

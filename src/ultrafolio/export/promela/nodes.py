@@ -1,4 +1,4 @@
-"""What a rule becomes: a tree of Promela statements, its printing, and what is read off it."""
+"""The tree of Promela statements of a rule: its nodes, printing, and analysis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ultrafolio.export.promela.source import Untranslatable
 from ultrafolio.export.promela.terms import Term
 
 PREFIX = "my_"
-"""What every temporary begins with."""
+"""Prefix of every temporary."""
 OUTCOME, BROKEN = "my_outcome", "my_broken"
 
 
@@ -49,7 +49,7 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The root function returned this."""
+    """End of the step: the value that the root function returned."""
 
     outcome: Term
 
@@ -65,7 +65,7 @@ Node = Set | If | For | Break | End | Assert
 
 
 def ends(nodes: Iterable[Node]) -> Iterator[End]:
-    """Every end of the step."""
+    """Yields every End."""
     for node in nodes:
         if isinstance(node, End):
             yield node
@@ -75,7 +75,8 @@ def ends(nodes: Iterable[Node]) -> Iterator[End]:
 
 
 def enabled(nodes: Sequence[Node]) -> Term:
-    """The condition under which a rule read in its guard form is enabled. Untranslatable if that is not decided."""
+    """Returns the condition under which a rule, read as a guard, is enabled. Raises Untranslatable if it is
+    undecided."""
     if not nodes:
         raise Untranslatable("a rule does not say whether it is enabled")
     first = nodes[0]
@@ -96,7 +97,7 @@ def enabled(nodes: Sequence[Node]) -> Term:
 
 
 def walk(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Every statement, inner ones after the one they stand in."""
+    """Yields every statement, inner ones after their outer one."""
     for node in nodes:
         yield node
         if isinstance(node, If):
@@ -107,7 +108,7 @@ def walk(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def _used(nodes: Iterable[Node]) -> set[str]:
-    """Every name that is read, or is an index of what is written."""
+    """Returns every name that is read, also as an index of a write."""
     words: set[str] = set()
     for node in walk(nodes):
         match node:
@@ -121,7 +122,7 @@ def _used(nodes: Iterable[Node]) -> set[str]:
 
 
 def needed(nodes: Sequence[Node]) -> list[Node]:
-    """The statements without temporaries that nothing reads, and without empty branches and loops."""
+    """Returns the statements without unread temporaries, empty branches and empty loops."""
     while True:
         used = _used(nodes)
         fewer = _pruned(nodes, used)
@@ -151,7 +152,7 @@ def _pruned(nodes: Sequence[Node], used: set[str]) -> list[Node]:
 
 
 def lines(nodes: Iterable[Node], depth: int, outcome: bool) -> list[str]:
-    """The statements as text; with `outcome`, an end sets my_outcome, else a comment names it."""
+    """Returns the statements as text lines; with `outcome`, an End sets my_outcome, else a comment names it."""
     pad, text = "    " * depth, []
     for node in nodes:
         match node:

@@ -1,4 +1,4 @@
-"""Reading the rules' syntax trees: one rule, for one actor and one choice, becomes a tree of Promela statements.
+"""Translates syntax trees of rules: one rule, for one actor and one choice, to a tree of Promela statements.
 
 Calls are inlined and everything that is known beforehand is decided while reading: the policy, who the actor is, at
 which rule it stands, what it chose. Where a function returns early, the caller's rest is translated once for each
@@ -27,7 +27,7 @@ Given = Callable[[Value, Env], list[Node]]
 
 
 class Reader(Values):
-    """Reads one rule. `guard`: in its guard form."""
+    """Translates one rule. guard: stop at the first write, and yield the condition under which the rule is enabled."""
 
     def __init__(self, source: Source, state: State, cells: Cells, *, guard: bool = False) -> None:
         super().__init__(source, state, cells)
@@ -36,21 +36,22 @@ class Reader(Values):
         self._root: list[frozenset[str]] = [frozenset()]
 
     def function(self, name: str, arguments: Sequence[Term], known: Mapping[Cell, Term], then: Given) -> list[Node]:
-        """The statements of calling a rule function on the state and `arguments`; `then` says what a return does."""
+        """Returns the statements of a call of a rule function on the state and `arguments`; `then` translates a
+        return."""
         self._root.append(self.source.writes(name))
         nodes = self._call(self.source.functions[name], [Whole(), *arguments], Env({}, known), then)
         self._root.pop()
         return nodes
 
     def kept(self, name: str, value: Term) -> tuple[list[Node], Term]:
-        """Statements that put `value` into a temporary, and the term of that."""
+        """Returns the statements that store `value` in a temporary, and the temporary's term."""
         if value.const is not None:
             return [], value
         made = self.temporary(name)
         return [Set(made, value)], terms.settled(value, made)
 
     def temporary(self, name: str) -> str:
-        """A fresh name for a temporary of this step."""
+        """Returns an unused name for a temporary of this step."""
         made, n = f"my_{name}", 2
         while made in self.temporaries:
             made, n = f"my_{name}{n}", n + 1
@@ -71,7 +72,8 @@ class Reader(Values):
         return emitted + self._block(function.body, inner, returned, lambda e: returned(None, e))
 
     def _keep(self, name: str, value: Value, emitted: list[Node]) -> Value:
-        """The value a local name keeps: where the step may change what it reads, or it is long, a temporary."""
+        """Returns the value for a local name: a temporary if the step may change what it reads, or if its text is
+        long."""
         if isinstance(value, Record):
             index = self._keep(name, value.index, emitted)
             assert isinstance(index, Term)
@@ -85,7 +87,7 @@ class Reader(Values):
         return terms.settled(value, made)
 
     def _block(self, body: Sequence[ast.stmt], env: Env, ret: Given, fall: Then) -> list[Node]:
-        """Statements in turn; `ret` goes on at a return, `fall` after the last."""
+        """Statements in order; `ret` goes on at a return, `fall` after the last."""
         if not body:
             return fall(env)
         first, rest = body[0], body[1:]
@@ -116,7 +118,7 @@ class Reader(Values):
         raise wrong(first)
 
     def _assign(self, target: ast.expr, value: ast.expr, env: Env, after: Then) -> list[Node]:
-        """One or several targets; all values are taken before the first is written."""
+        """Assign to one or several targets; all values are evaluated before the first write."""
         targets = target.elts if isinstance(target, ast.Tuple) else [target]
         sources = value.elts if isinstance(value, ast.Tuple) else [value]
         if len(targets) != len(sources):
@@ -151,11 +153,11 @@ class Reader(Values):
         return emitted + after(env)
 
     def _write(self, record: Record, name: str, value: Term, env: Env, emitted: list[Node]) -> Env:
-        """Emit a write of the state, unless it can change nothing, and note it."""
+        """Emit a write of the state, unless it cannot change anything, and record its values in the cells."""
         section, at = record.section, record.index.const
         values = value.values
         if (section, name) == ("task", "pc") and value.cell:
-            # a jump back: the exported program asserts that no thread stands at a rule it was not seen to reach
+            # a jump back: the program asserts that the thread is at a rule that the translation found reachable
             values = self.cells.targets(value.cell)
         self.cells.write(section, name, at, values)
         if self.cells.declared(section, name, at):
@@ -166,7 +168,8 @@ class Reader(Values):
         return Env(env.local, known)
 
     def _if(self, node: ast.If, env: Env, ret: Given, after: Then) -> list[Node]:
-        """Branches that may leave take the rest with them; others meet again, and the rest is read once."""
+        """An `if`: a branch that may return is followed by a copy of the rest; other branches join, and the rest is
+        read once."""
         leaves = self.source.leaves(node, loops=True)
         test = self._quiet(node.test, env)
         if leaves or not isinstance(test, Term) or test.truth is not None:
@@ -178,15 +181,15 @@ class Reader(Values):
             )
         met: list[Env] = []
 
-        def meet(e: Env) -> list[Node]:
+        def join(e: Env) -> list[Node]:
             met.append(e)
             return []
 
-        made = If(test, self._block(node.body, env, ret, meet), self._block(node.orelse, env, ret, meet))
+        made = If(test, self._block(node.body, env, ret, join), self._block(node.orelse, env, ret, join))
         return [made, *after(_forget(agreed(env, met), (*node.body, *node.orelse)))]
 
     def _for(self, node: ast.For, env: Env, ret: Given, after: Then) -> list[Node]:
-        """A bounded loop over range(); one whose body returns is unrolled over all it can reach."""
+        """A bounded loop over range(); if its body returns, it is unrolled over all values of its variable."""
         match node:
             case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=arguments)):
                 bounds = [self.pure(a, env) for a in arguments]
@@ -214,23 +217,23 @@ class Reader(Values):
     def _unrolled(
         self, node: ast.For, name: str, first: Term, end: Term, env: Env, ret: Given, after: Then
     ) -> list[Node]:
-        """Each turn in full, for every page or actor that may be in the range."""
+        """The unrolled loop: one iteration for every page or actor that may be in the range."""
         if first.const is not None and end.const is not None:
             turns: Sequence[int] = range(first.const, end.const)
         else:
             turns = range(len(self.state.mm))
 
-        def turn(n: int, e: Env) -> list[Node]:
+        def iteration(n: int, e: Env) -> list[Node]:
             if n == len(turns):
                 return after(_forget(Env(env.local, e.known), node.body))
             at = constant(turns[n])
             within = terms.both(terms.binary("<=", first, at), terms.binary("<", at, end))
-            return self._turn(node.body, within, e.bound(name, at), ret, lambda e2: turn(n + 1, e2))
+            return self._iteration(node.body, within, e.bound(name, at), ret, lambda e2: iteration(n + 1, e2))
 
-        return turn(0, env)
+        return iteration(0, env)
 
-    def _turn(self, body: Sequence[ast.stmt], within: Term, env: Env, ret: Given, after: Then) -> list[Node]:
-        """One turn: assignments of locals, and `if`s that return, which hold only `within` the range."""
+    def _iteration(self, body: Sequence[ast.stmt], within: Term, env: Env, ret: Given, after: Then) -> list[Node]:
+        """One iteration: assignments of locals, and `if`s that return, which apply only `within` the range."""
         if not body:
             return after(env)
         match body[0]:
@@ -239,17 +242,17 @@ class Reader(Values):
                 return self._fork(
                     taken,
                     lambda: self._block(inner, env, ret, after),
-                    lambda: self._turn(body[1:], within, env, ret, after),
+                    lambda: self._iteration(body[1:], within, env, ret, after),
                 )
             case ast.Assign() as assign:
                 targets = assign.targets[0].elts if isinstance(assign.targets[0], ast.Tuple) else assign.targets
                 if all(isinstance(target, ast.Name) for target in targets):
-                    return self._block([assign], env, ret, lambda e: self._turn(body[1:], within, e, ret, after))
+                    return self._block([assign], env, ret, lambda e: self._iteration(body[1:], within, e, ret, after))
         raise wrong(body[0])
 
     # ----------------------------------------------------------------------------------------- expressions
     def _quiet(self, node: ast.expr, env: Env) -> Value:
-        """The value of an expression that writes nothing; None for one that may."""
+        """Returns the value of an expression that writes nothing; None for one that may write."""
         try:
             return self.pure(node, env)
         except Effect:
@@ -261,7 +264,8 @@ class Reader(Values):
         return [If(test, yes(), no())]
 
     def _test(self, node: ast.expr, env: Env, yes: Then, no: Then) -> list[Node]:
-        """Go on with `yes` or `no`; calls that write happen in Python's order, and only where it gets to them."""
+        """Translate a test, then `yes` or `no`; calls that write are evaluated in Python's order, with its short
+        circuits."""
         test = self._quiet(node, env)
         if test is not None:
             return self._fork(number(test), lambda: yes(env), lambda: no(env))
@@ -286,7 +290,7 @@ class Reader(Values):
         raise wrong(node)
 
     def _value(self, node: ast.expr, env: Env, then: Given) -> list[Node]:
-        """Evaluate, with whatever it does, and go on with its value."""
+        """Translate an expression with its writes, then `then` with its value."""
         value = self._quiet(node, env)
         if value is not None:
             return then(value, env)
@@ -305,7 +309,8 @@ class Reader(Values):
 
 
 def _forget(env: Env, body: Sequence[ast.stmt]) -> Env:
-    """Without the local names that `body`, which may or may not have run, assigns: what reads one later is refused."""
+    """Returns `env` without the local names that `body` assigns, which may not have run: a later read of one is
+    refused."""
     names = {
         n.id
         for statement in body
@@ -316,6 +321,6 @@ def _forget(env: Env, body: Sequence[ast.stmt]) -> Env:
 
 
 def agreed(before: Env, ends: Sequence[Env]) -> Env:
-    """What is known where branches meet."""
+    """Returns what is known after branches join."""
     known = {c: v for c, v in ends[0].known.items() if all(e.known.get(c) == v for e in ends)} if ends else {}
     return Env(before.local, known)

@@ -1,4 +1,4 @@
-"""The rule modules as syntax trees, and how to say that one of them cannot be translated."""
+"""The rule modules as syntax trees, and the error for one that cannot be translated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ultrafolio.model import layout
 
 
 class Untranslatable(ValueError):
-    """A rule uses a form of Python that this translation does not know; says which, and where."""
+    """A rule uses Python that has no translation. The message has the form and its place."""
 
 
 class Source:
@@ -24,7 +24,7 @@ class Source:
     def __init__(self, changed: Mapping[str, str] | None = None) -> None:
         """`changed` replaces source text, {old: new}, as engine.load.functions does for deliberately broken rules.
 
-        ValueError where an `old` does not stand in exactly one module, once.
+        Raises ValueError unless each `old` occurs exactly once.
         """
         left = dict(changed or {})
         self.functions: dict[str, ast.FunctionDef] = {}
@@ -43,20 +43,20 @@ class Source:
         self._leaves: dict[tuple[ast.stmt, bool], bool] = {}
 
     def _place(self, node: ast.FunctionDef) -> None:
-        """Note a rule's place in the rule order, by the name its decorator has for it."""
+        """Record a rule's number in the rule order, from the first argument of its decorator."""
         match node.decorator_list[0]:
             case ast.Call(func=ast.Name(id="rule"), args=[ast.Name(id=name)]):
                 self.places[self.constants[name]] = constant(self.constants[name], name)
 
     def writes(self, name: str) -> frozenset[str]:
-        """Names of the fields that a function, or one it calls, may write."""
+        """Returns the names of the fields that a function, or one that it calls, may write."""
         if name not in self._writes:
             self._writes[name] = frozenset()
             self._writes[name] = self.writes_of(self.functions[name].body)
         return self._writes[name]
 
     def writes_of(self, body: Iterable[ast.stmt]) -> frozenset[str]:
-        """The same for statements."""
+        """Returns writes() of statements."""
         found: set[str] = set()
         for node in (n for statement in body for n in ast.walk(statement)):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
@@ -79,5 +79,5 @@ class Source:
 
 @functools.cache
 def unchanged() -> Source:
-    """The rules as they stand, read once."""
+    """Returns the unchanged rules; read once per process."""
     return Source()

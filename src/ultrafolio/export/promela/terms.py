@@ -1,4 +1,4 @@
-"""Promela expressions with what is known about their values, so that a rule can be specialised while it is read.
+"""Promela expressions with their known values, so that a rule is specialised during translation.
 
 A term is a piece of Promela text together with the constant it stands for, where there is one, or the set of values
 it can have. Operations on terms fold: what the policy, the actor or the scenario decides never reaches the text.
@@ -55,23 +55,23 @@ class Term:
 
     @property
     def const(self) -> int | None:
-        """The one value it can have, or None."""
+        """The only value it can have, or None."""
         return next(iter(self.values)) if self.values is not None and len(self.values) == 1 else None
 
     @property
     def truth(self) -> bool | None:
-        """Whether it is non-zero, where that is known."""
+        """Whether it is non-zero; None if unknown."""
         if self.values is None:
             return None
         return True if 0 not in self.values else False if len(self.values) == 1 else None
 
     def at(self, level: int) -> str:
-        """Its text as an operand of an operator that binds at `level`."""
+        """Returns its text as an operand of an operator with precedence `level`."""
         return self.text if self.level > level else f"({self.text})"
 
 
 def constant(value: int, name: str = "") -> Term:
-    """The term of a constant, printed by its name where it has one."""
+    """Returns the term of a constant, printed by its name if it has one."""
     return Term(name or str(value), values=frozenset((value,)))
 
 
@@ -83,7 +83,7 @@ def _boolean(value: bool) -> Term:
 
 
 def binary(op: str, a: Term, b: Term) -> Term:
-    """`a op b`, folded where the values decide it."""
+    """Returns `a op b`, a constant if the values decide it."""
     if a.const is not None and b.const is not None:
         return _fold(op, a.const, b.const)
     if op in ("+", "-", "<<", ">>") and b.const == 0:
@@ -95,7 +95,7 @@ def binary(op: str, a: Term, b: Term) -> Term:
         if decided is not None:
             return _boolean(decided)
     level = _LEVELS[op]
-    # a comparison or shift beside another reads wrongly without its brackets, whatever the grammar says
+    # brackets for the reader, though the grammar needs none: a comparison or shift as operand of another
     left = a.at(level if op not in ("+", "-", "*") else level - 1)
     text = f"{left} {op} {b.at(level)}"
     opposite = f"{left} {_OPPOSITE[op]} {b.at(level)}" if op in _COMPARE else ""
@@ -119,7 +119,7 @@ def _fold(op: str, a: int, b: int) -> Term:
 
 
 def _decide(op: str, a: frozenset[int] | None, b: frozenset[int] | None) -> bool | None:
-    """The outcome of a comparison that is the same for all values of both sides."""
+    """Returns the result of a comparison if it is the same for all values of both sides; else None."""
     if a is None or b is None or len(a) * len(b) > 256:
         return None
     results = {_fold(op, x, y).const for x in a for y in b}
@@ -127,7 +127,7 @@ def _decide(op: str, a: frozenset[int] | None, b: frozenset[int] | None) -> bool
 
 
 def negate(a: Term) -> Term:
-    """`not a`."""
+    """Returns the term of `not a`."""
     if a.truth is not None:
         return _boolean(not a.truth)
     if a.opposite:
@@ -136,12 +136,12 @@ def negate(a: Term) -> Term:
 
 
 def both(a: Term, b: Term) -> Term:
-    """`a and b`, as a truth value."""
+    """Returns the term of `a and b`, as a truth value."""
     return _joined("&&", a, b, False)
 
 
 def either(a: Term, b: Term) -> Term:
-    """`a or b`, as a truth value."""
+    """Returns the term of `a or b`, as a truth value."""
     return _joined("||", a, b, True)
 
 
@@ -157,7 +157,7 @@ def _joined(op: str, a: Term, b: Term, wins: bool) -> Term:
 
 
 def chosen(condition: Term, a: Term, b: Term) -> Term:
-    """`a if condition else b`."""
+    """Returns the term of `a if condition else b`."""
     if condition.truth is not None:
         return a if condition.truth else b
     if a.const is not None and a.const == b.const:
@@ -172,7 +172,7 @@ def chosen(condition: Term, a: Term, b: Term) -> Term:
 
 
 def member(a: Term, options: Iterable[Term]) -> Term:
-    """`a in options`."""
+    """Returns the term of `a in options`."""
     found = FALSE
     for option in options:
         found = either(found, binary("==", a, option))
@@ -180,5 +180,5 @@ def member(a: Term, options: Iterable[Term]) -> Term:
 
 
 def settled(a: Term, name: str) -> Term:
-    """The temporary `name` that holds `a`: the same values, and nothing that is read changes under it."""
+    """Returns the term of the temporary `name` that holds `a`: the same values, but it reads no cell."""
     return replace(a, text=name, level=_ATOM, reads=frozenset(), cell=None, opposite="")

@@ -1,4 +1,4 @@
-"""Reading the expressions of a rule that write nothing: each becomes one term, calls inlined."""
+"""Translates the expressions of a rule that write nothing: each to one term, calls inlined."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def wrong(node: ast.AST) -> Untranslatable:
 
 
 class Effect(Untranslatable):
-    """An expression writes, or branches in a way that only statements can say."""
+    """An expression writes, or branches in a way that only statements can express."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ Value = Term | Record | Whole | tuple[Term, ...] | None
 
 @dataclass(frozen=True, slots=True)
 class Env:
-    """What is known at a point of the reading: the local names, and the cells whose value is known just there."""
+    """What is known at a point of the translation: the values of local names, and of cells."""
 
     local: Mapping[str, Value]
     known: Mapping[Cell, Term]
@@ -52,13 +52,13 @@ class Env:
 
 
 class Values:
-    """Reads expressions in the light of what the scenario, the policy and the way here make known."""
+    """Translates expressions, specialised by the scenario, the policy and the path to here."""
 
     def __init__(self, source: Source, state: State, cells: Cells) -> None:
         self.source, self.state, self.cells = source, state, cells
 
     def expression(self, name: str, arguments: Sequence[Term], known: Mapping[Cell, Term]) -> Term:
-        """What a rule function that writes nothing returns for the state and `arguments`."""
+        """Returns the term of a call of a rule function that writes nothing, on the state and `arguments`."""
         function = self.source.functions[name]
         values: list[Value] = [Whole(), *arguments]
         inner = {p.arg: value for p, value in zip(function.args.args, values, strict=True)}
@@ -68,7 +68,7 @@ class Values:
         return number(self.pure(node, env))
 
     def pure(self, node: ast.expr, env: Env) -> Value:
-        """The value of an expression that writes nothing. Effect where it may."""
+        """Returns the term of an expression that writes nothing. Raises Effect if it may write."""
         match node:
             case ast.Constant(value=bool() as value):
                 return terms.TRUE if value else terms.FALSE
@@ -109,7 +109,7 @@ class Values:
         raise wrong(node)
 
     def _logic(self, all_of: bool, values: Sequence[ast.expr], env: Env) -> Term:
-        """`and` or `or`; what is decided before an operand keeps it from being looked at."""
+        """`and` or `or`; an operand after a decided one is not translated."""
         found = terms.TRUE if all_of else terms.FALSE
         for value in values:
             found = (terms.both if all_of else terms.either)(found, self.truth(value, env))
@@ -144,7 +144,7 @@ class Values:
         return self.cells.read(section, name, record.index)
 
     def result(self, body: Sequence[ast.stmt], env: Env) -> Value:
-        """What a function returns that writes nothing, as one expression. Effect for any other."""
+        """Returns the result of a function that writes nothing, as one term. Raises Effect for any other."""
         first, rest = body[0] if body else ast.Return(None), body[1:]
         match first:
             case ast.Expr(value=ast.Constant()):

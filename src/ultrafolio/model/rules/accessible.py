@@ -39,7 +39,7 @@ def accessible_done(s, t):
 
 @fn
 def accessible_over(s, t):
-    """Leave make_accessible(), whatever came of it."""
+    """Leave make_accessible(), after success or failure."""
     k = s.task[t]
     k.pc = k.then
     k.start, k.end, k.i, k.exporting, k.failed, k.then = 0, 0, 0, 0, 0, 0
@@ -63,8 +63,8 @@ def next_marked(s, t):
 
 
 @fn
-def one_loop(s):
-    """Whether pins and exports are two loops over the folio, as posted, and not page by page."""
+def pins_then_exports(s):
+    """P.accessible = folio-literal: pin every page, then export every page, as posted; not page by page."""
     return s.cfg[0].accessible == ACC_UNIT_LITERAL
 
 
@@ -121,7 +121,7 @@ def accessible_pin(s, t):
     if uv_pin(s, k.i) == UV_OK:
         return page_done(s, t)
     k.failed = k.i + 1
-    if one_loop(s):
+    if pins_then_exports(s):
         k.exporting, k.i = 1, k.start
         next_marked(s, t)
     else:

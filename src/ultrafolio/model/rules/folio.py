@@ -43,7 +43,7 @@ def pinned(s, p):
 
 @fn
 def bit_page(s, p):
-    """The page on which the arch bit that covers `p` stands (P.track)."""
+    """Returns the page that has the arch bit which covers `p` (P.track)."""
     return head(s, p) if s.cfg[0].track == TRACK_FOLIO else p
 
 

@@ -96,7 +96,7 @@ def invalid(s, t):
 
 @fn
 def busy(s, t, why):
-    """-EAGAIN to whoever asked. P.on_busy: touch again for ever, or tell the VMM after so many tries."""
+    """-EAGAIN to the caller. P.on_busy: touch again for ever, or report to the VMM after P.give_up tries."""
     k = s.task[t]
     if s.cfg[0].on_busy == BUSY_GIVE_UP:
         k.tries += 1
@@ -347,7 +347,7 @@ def import_call(s, t):
         thaw(s, t)
         return unmapped(s, t)
     if s.pt[k.page].present == SWAPPED:
-        s.mm[k.page].altered = 1  # the frame was freed, and holds what somebody else put there
+        s.mm[k.page].altered = 1  # the frame was freed and reused
     rc = uv_unpin(s, vm, k.page) if k.call == UNSHARE else uv_import(s, vm, k.page, s.cfg[0].misc)
     if rc == UV_OK:
         k.pc = IMPORT_END

@@ -14,7 +14,7 @@ from .ultravisor import uv_reset
 
 @fn
 def take_reboot(s, t, restart):
-    """The VMM stops the machine; `restart` says whether it runs again afterwards."""
+    """The VMM stops the machine. restart: whether it runs again afterwards."""
     s.vm[s.who[t].vm].life = REBOOTING
     s.task[t].call, s.task[t].pc = restart, REBOOT_QUIET
     return OK

@@ -1,4 +1,4 @@
-"""What every thread asks and says at its start and its end: its budget, its turn, whether its machine runs."""
+"""The start and end of every thread: its budget, its predecessor (who.after), whether its machine runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def running(s, vm):
 
 @fn
 def spend(s, t):
-    """Take one start from the actor's budget; 0 when there is none left."""
+    """Take one start from the actor's budget. Returns 0 if none is left."""
     a = s.actor[t]
     if a.budget == 0:
         return 0
@@ -32,12 +32,12 @@ def turn_come(s, t):
 
 @fn
 def waits_its_turn(s, t):
-    """Whether the actor must start after another one that has not finished yet; the host knows."""
+    """Whether the actor's predecessor (who.after) has not finished; only the host reads that."""
     return s.who[t].after > 0 and not turn_come(s, t)
 
 
 @fn
 def finished(s, t):
-    """The actor has done once what it does: whoever comes `after` it may start."""
+    """Record that the actor has finished once: an actor that comes `after` it may start."""
     if s.who[t].awaited:
         s.task[t].done = 1

@@ -13,7 +13,7 @@ from ultrafolio.model.rule import fn
 
 @fn
 def hw_guest(s, vm, p):
-    """What the hardware says when a vCPU of `vm` accesses page `p`: allowed, or the exception."""
+    """Returns the result of an access of a vCPU of `vm` to page `p`: ALLOWED, or the exception."""
     if s.pt[p].present != MAPPED:
         return DAT_FAULT
     uv = s.uv[p]
@@ -26,7 +26,7 @@ def hw_guest(s, vm, p):
 
 @fn
 def hw_host(s, p):
-    """What the hardware says when the host accesses page `p`."""
+    """Returns the result of an access of the host to page `p`: ALLOWED, or the exception."""
     return PGM_3D if s.uv[p].state == SECURE else ALLOWED
 
 

@@ -31,41 +31,41 @@ class _StallClass:
 class _StallClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StallClass.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     STALL_CLASS_UNSPECIFIED: _StallClass.ValueType  # 0
-    """Nobody waits."""
+    """No wait."""
     @_builtins.property
     @_deprecated("""This enum value has been marked as deprecated using proto enum value options.""")
     def STALL_CLASS_TRANSIENT(self) -> _StallClass.ValueType:   # 1
-        """A fair step releases it: only the checker says so. From one state it is WAITING."""
+        """A fair step releases it. Only the checker decides this; from one state it is WAITING."""
     STALL_CLASS_PERMANENT: _StallClass.ValueType  # 2
     """No fair step releases it, nor the waiter's own drain or split."""
     @_builtins.property
     @_deprecated("""This enum value has been marked as deprecated using proto enum value options.""")
     def STALL_CLASS_LIVELOCK(self) -> _StallClass.ValueType:   # 3
-        """It is released and taken again for ever: only the checker says so. From one state it is WAITING."""
+        """It is released and taken again for ever. Only the checker decides this; from one state it is WAITING."""
     STALL_CLASS_FATAL: _StallClass.ValueType  # 4
-    """The VMM was told -EINVAL and is gone."""
+    """The VMM got -EINVAL and has ended."""
     STALL_CLASS_EXPECTED: _StallClass.ValueType  # 5
-    """An unshare of a page on which a pin stands for good: that it waits is the purpose of pin shared."""
+    """An unshare of a page with a long-term pin: this wait is the purpose of pin shared."""
     STALL_CLASS_WAITING: _StallClass.ValueType  # 6
-    """Something is in the way that may go away. Whether it does for good, only the checker says."""
+    """The obstacle may go away. Only the checker decides whether it does."""
 
 class StallClass(_StallClass, metaclass=_StallClassEnumTypeWrapper):
-    """What one state tells of a stall (ultrafolio.waits)."""
+    """Class of a wait, decided from one state (ultrafolio.waits)."""
 
 STALL_CLASS_UNSPECIFIED: StallClass.ValueType  # 0
-"""Nobody waits."""
+"""No wait."""
 STALL_CLASS_TRANSIENT: StallClass.ValueType  # 1
-"""A fair step releases it: only the checker says so. From one state it is WAITING."""
+"""A fair step releases it. Only the checker decides this; from one state it is WAITING."""
 STALL_CLASS_PERMANENT: StallClass.ValueType  # 2
 """No fair step releases it, nor the waiter's own drain or split."""
 STALL_CLASS_LIVELOCK: StallClass.ValueType  # 3
-"""It is released and taken again for ever: only the checker says so. From one state it is WAITING."""
+"""It is released and taken again for ever. Only the checker decides this; from one state it is WAITING."""
 STALL_CLASS_FATAL: StallClass.ValueType  # 4
-"""The VMM was told -EINVAL and is gone."""
+"""The VMM got -EINVAL and has ended."""
 STALL_CLASS_EXPECTED: StallClass.ValueType  # 5
-"""An unshare of a page on which a pin stands for good: that it waits is the purpose of pin shared."""
+"""An unshare of a page with a long-term pin: this wait is the purpose of pin shared."""
 STALL_CLASS_WAITING: StallClass.ValueType  # 6
-"""Something is in the way that may go away. Whether it does for good, only the checker says."""
+"""The obstacle may go away. Only the checker decides whether it does."""
 Global___StallClass: _TypeAlias = StallClass  # noqa: Y015
 
 class _Outcome:
@@ -75,15 +75,15 @@ class _Outcome:
 class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     OUTCOME_UNSPECIFIED: _Outcome.ValueType  # 0
-    """Not said."""
+    """Not set."""
     OUTCOME_DONE: _Outcome.ValueType  # 1
-    """It came to its end."""
+    """It completed."""
     OUTCOME_WAITS: _Outcome.ValueType  # 2
-    """The deadline came first. The actor is in the middle of it, and goes on when the order is repeated."""
+    """The deadline passed first. The actor has not finished, and continues when the order is repeated."""
     OUTCOME_STOPPED: _Outcome.ValueType  # 3
-    """The machine was stopped meanwhile, and the instruction dropped."""
+    """The machine stopped meanwhile; the instruction was dropped."""
     OUTCOME_FATAL: _Outcome.ValueType  # 4
-    """An import was refused: the VMM was told -EINVAL, and the machine is gone."""
+    """An import was refused: the VMM got -EINVAL, and the machine has ended."""
     OUTCOME_REFUSED: _Outcome.ValueType  # 5
     """pin_user_pages() was refused: a page could not be made accessible, or its count was frozen. Of a boot: the ultravisor
     refused.
@@ -93,15 +93,15 @@ class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """How an order to a guest or its device ended."""
 
 OUTCOME_UNSPECIFIED: Outcome.ValueType  # 0
-"""Not said."""
+"""Not set."""
 OUTCOME_DONE: Outcome.ValueType  # 1
-"""It came to its end."""
+"""It completed."""
 OUTCOME_WAITS: Outcome.ValueType  # 2
-"""The deadline came first. The actor is in the middle of it, and goes on when the order is repeated."""
+"""The deadline passed first. The actor has not finished, and continues when the order is repeated."""
 OUTCOME_STOPPED: Outcome.ValueType  # 3
-"""The machine was stopped meanwhile, and the instruction dropped."""
+"""The machine stopped meanwhile; the instruction was dropped."""
 OUTCOME_FATAL: Outcome.ValueType  # 4
-"""An import was refused: the VMM was told -EINVAL, and the machine is gone."""
+"""An import was refused: the VMM got -EINVAL, and the machine has ended."""
 OUTCOME_REFUSED: Outcome.ValueType  # 5
 """pin_user_pages() was refused: a page could not be made accessible, or its count was frozen. Of a boot: the ultravisor
 refused.
@@ -110,16 +110,16 @@ Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 @_typing.final
 class Turn(_message.Message):
-    """The right to take part in a step that another service began: see ultrafolio.state.store."""
+    """The right to take part in a step of another service: see ultrafolio.state.store."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKEN_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """Names the turn; whoever holds it may commit to the group."""
+    """Identifies the turn; its holder may commit to the group."""
     index: _builtins.int
-    """Place of this call among the calls of the turn, counted from 0. A call repeated under the same place is answered as before."""
+    """Index of this call among the calls of the turn, from 0. A repeated index gets the first answer."""
     def __init__(
         self,
         *,
@@ -136,7 +136,7 @@ Global___Turn: _TypeAlias = Turn  # noqa: Y015
 
 @_typing.final
 class Step(_message.Message):
-    """One step of one actor, as it happened."""
+    """One step of one actor."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -148,11 +148,11 @@ class Step(_message.Message):
     actor: _builtins.int
     """Index of the actor in its group."""
     rule: _builtins.int
-    """Place of the rule in the fixed rule order (ultrafolio rules)."""
+    """Index of the rule in the fixed rule order (ultrafolio rules)."""
     name: _builtins.str
     """The rule's name, for readers."""
     outcome: _builtins.int
-    """What came of it: positive, it happened; negative, it is not enabled and this is why (ultrafolio.model.layout)."""
+    """Positive: the outcome of the step; negative: why it is not enabled (ultrafolio.model.layout)."""
     word: _builtins.str
     """The outcome in kernel words."""
     def __init__(
@@ -174,7 +174,7 @@ Global___Step: _TypeAlias = Step  # noqa: Y015
 
 @_typing.final
 class Wait(_message.Message):
-    """Why an actor does not go on: one edge of the wait-for graph."""
+    """An actor's wait: one edge of the wait-for graph."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -187,11 +187,11 @@ class Wait(_message.Message):
     actor: _builtins.int
     """Index of the actor that waits."""
     waiter: _builtins.str
-    """The waiter, and what it was about."""
+    """The waiter and its operation, in words."""
     waits_for: _builtins.str
     """What it waits for."""
     held_by: _builtins.str
-    """Who holds that."""
+    """The holder, in words."""
     released_by: _builtins.str
     """The step that would end the wait."""
     stall_class: Global___StallClass.ValueType
@@ -216,7 +216,7 @@ Global___Wait: _TypeAlias = Wait  # noqa: Y015
 
 @_typing.final
 class UltravisorAnswer(_message.Message):
-    """How the ultravisor answered the last call of several."""
+    """The ultravisor's answer to the last of several calls."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -224,11 +224,11 @@ class UltravisorAnswer(_message.Message):
     RC_FIELD_NUMBER: _builtins.int
     INTERCEPTION_FIELD_NUMBER: _builtins.int
     call: _builtins.str
-    """The call's name (ultrafolio.rpc.uvcb_calls.CALLS)."""
+    """The call's name (ultrafolio.uvcall.calls.CALLS)."""
     rc: _builtins.int
     """Its response code; 0x0001: done."""
     interception: _builtins.int
-    """Interception code, where the call is the entry of a processor; 0: it runs."""
+    """Interception code of a processor's entry; 0: it runs, or another call."""
     def __init__(
         self,
         *,
@@ -246,7 +246,7 @@ Global___UltravisorAnswer: _TypeAlias = UltravisorAnswer  # noqa: Y015
 
 @_typing.final
 class Meta(_message.Message):
-    """The constants of a folio group: everybody knows them, nobody changes them."""
+    """The constants of a folio group."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -261,14 +261,14 @@ class Meta(_message.Message):
     who: _builtins.bytes
     """The actors, records of ultrafolio.model.layout.WHO."""
     vms: _builtins.int
-    """Number of virtual machines there are records for."""
+    """Number of records of virtual machines."""
     origin: _builtins.int
     """Absolute address of page 0, in bytes."""
     scenario: _builtins.str
-    """Title of the scenario the group was made from."""
+    """Title of the group's scenario."""
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Choices]:
-        """What each actor may choose."""
+        """The choices of each actor."""
 
     def __init__(
         self,
@@ -290,7 +290,7 @@ Global___Meta: _TypeAlias = Meta  # noqa: Y015
 
 @_typing.final
 class Choices(_message.Message):
-    """What one actor may choose: pairs in a fixed order."""
+    """The choices of one actor: pairs in a fixed order."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

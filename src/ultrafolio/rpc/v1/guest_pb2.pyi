@@ -41,11 +41,11 @@ class TouchRequest(_message.Message):
     offset: _builtins.int
     """Offset within the page, bytes."""
     length: _builtins.int
-    """How many bytes to read; 0 for none."""
+    """Bytes to read; 0 for none."""
     data: _builtins.bytes
     """Bytes to write; empty for none."""
     request_id: _builtins.str
-    """Names this request: repeated, a write is done once, unless the service died between the write and its answer."""
+    """Request id. A repeated request writes once, unless the service died between the write and its answer."""
     def __init__(
         self,
         *,
@@ -67,7 +67,7 @@ Global___TouchRequest: _TypeAlias = TouchRequest  # noqa: Y015
 
 @_typing.final
 class TouchResponse(_message.Message):
-    """What came of it."""
+    """The result."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -79,16 +79,16 @@ class TouchResponse(_message.Message):
     data: _builtins.bytes
     """The bytes read."""
     exceptions: _builtins.int
-    """How many exits to the host there were."""
+    """Number of exits to the host."""
     outcome: _common_pb2.Outcome.ValueType
     """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
-        """The steps it took; none where the page was accessible. A round that repeats the one before it is left out."""
+        """Its steps; none if the page was accessible. A round equal to the round before it is left out."""
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """Set where the deadline came first: what the vCPU waits for."""
+        """Set if the deadline passed first: what the vCPU waits for."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class ShareRequest(_message.Message):
     page: _builtins.int
     """Page number."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     def __init__(
         self,
         *,
@@ -154,11 +154,11 @@ class ShareResponse(_message.Message):
     """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
-        """The steps it took."""
+        """Its steps."""
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """Set where the deadline came first."""
+        """Set if the deadline passed first."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class UnshareRequest(_message.Message):
     page: _builtins.int
     """Page number."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     def __init__(
         self,
         *,
@@ -222,11 +222,11 @@ class UnshareResponse(_message.Message):
     """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
-        """The steps it took."""
+        """Its steps."""
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """Set where the deadline came first."""
+        """Set if the deadline passed first."""
 
     def __init__(
         self,
@@ -260,13 +260,13 @@ class DirectIoRequest(_message.Message):
     actor: _builtins.int
     """Index of the disk."""
     page: _builtins.int
-    """First page; how many is fixed by the disk."""
+    """First page; the disk has a fixed number of pages."""
     read: _builtins.bool
     """True: from the file into the pages; false: from the pages to the file."""
     hold_us: _builtins.int
-    """How long the I/O stays in flight at least, microseconds, up to 60,000,000; also when the caller is gone."""
+    """Microseconds, at least, that the I/O is in flight, up to 60,000,000; also if the caller disconnects."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     def __init__(
         self,
         *,
@@ -297,18 +297,18 @@ class DirectIoResponse(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
-    """The file's offset the pages went to or came from, bytes."""
+    """Offset of the I/O in the file, bytes."""
     error: _builtins.int
-    """0, or an errno: EFAULT or ENOMEM where the pin was refused, EIO where the I/O met a secure page."""
+    """0, or an errno: EFAULT or ENOMEM if the pin was refused, EIO if a page was secure."""
     outcome: _common_pb2.Outcome.ValueType
     """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
-        """The steps it took."""
+        """Its steps."""
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """Set where the deadline came first."""
+        """Set if the deadline passed first."""
 
     def __init__(
         self,
@@ -344,7 +344,7 @@ class ConfigureRequest(_message.Message):
     page: _builtins.int
     """First page of its ring, or of its pin."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     def __init__(
         self,
         *,
@@ -374,11 +374,11 @@ class ConfigureResponse(_message.Message):
     """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
-        """The steps it took."""
+        """Its steps."""
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """Set where the deadline came first."""
+        """Set if the deadline passed first."""
 
     def __init__(
         self,
@@ -412,7 +412,7 @@ class InterruptRequest(_message.Message):
     page: _builtins.int
     """The page with its bits."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     def __init__(
         self,
         *,
@@ -442,11 +442,11 @@ class InterruptResponse(_message.Message):
     """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
-        """The steps it took."""
+        """Its steps."""
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """Set where the deadline came first."""
+        """Set if the deadline passed first."""
 
     def __init__(
         self,
@@ -478,9 +478,9 @@ class RebootRequest(_message.Message):
     actor: _builtins.int
     """Index of the actor of kind reboot."""
     shutdown: _builtins.bool
-    """True: do not come back."""
+    """True: shut down."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     def __init__(
         self,
         *,
@@ -499,7 +499,7 @@ Global___RebootRequest: _TypeAlias = RebootRequest  # noqa: Y015
 
 @_typing.final
 class RebootResponse(_message.Message):
-    """The machine runs again, or is gone."""
+    """The machine runs again, or has ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -510,11 +510,11 @@ class RebootResponse(_message.Message):
     """How it ended."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
-        """The steps it took, of all actors."""
+        """The steps of all actors."""
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """Set where the deadline came first."""
+        """Set if the deadline passed first."""
 
     def __init__(
         self,
@@ -549,15 +549,15 @@ class RunWorkloadRequest(_message.Message):
     actor: _builtins.int
     """Index of the vCPU."""
     batch: _builtins.int
-    """How many accesses travel in one message to the ultravisor; 0 for the default, 64."""
+    """Accesses in one message to the ultravisor; 0 for the default, 64."""
     patience_us: _builtins.int
-    """Microseconds a single access may wait before the workload is reported as stalled and ends; 0 for the call's deadline."""
+    """Microseconds that one access may wait before the workload ends as stalled; 0: the call's deadline."""
     recording: _builtins.bytes
     """A recording by valgrind --tool=lackey, plain or gzip, instead of `pages`: its pages in the order of their first touch,
     modulo the pages of the group.
     """
     touches: _builtins.int
-    """How many touches of the recording at most; 0 for all."""
+    """Most touches of the recording; 0 for all."""
     @_builtins.property
     def pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Pages to touch, in order."""
@@ -597,12 +597,12 @@ class RunWorkloadResponse(_message.Message):
     exceptions: _builtins.int
     """Exceptions taken so far."""
     total: _builtins.int
-    """How many accesses there are in all."""
+    """Number of accesses in all."""
     outcome: _common_pb2.Outcome.ValueType
     """In the last message: how it ended."""
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """Set at the end where an access did not come through."""
+        """Set at the end if an access was not completed."""
 
     def __init__(
         self,
@@ -637,11 +637,11 @@ class GuestServiceStepRequest(_message.Message):
     actor: _builtins.int
     """Index of the actor."""
     op: _builtins.int
-    """Its choice, where its rule chooses: the operation."""
+    """The operation, if its rule has a choice."""
     page: _builtins.int
-    """Its choice, where its rule chooses: the page."""
+    """The page, if its rule has a choice."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     def __init__(
         self,
         *,
@@ -766,9 +766,9 @@ class BootRequest(_message.Message):
     page: _builtins.int
     """First page of the image."""
     image: _builtins.bytes
-    """The image in plain text; a multiple of 4,096 bytes. It is encrypted before it leaves the guest's owner."""
+    """The image in plain text; a multiple of 4,096 bytes. The guest service encrypts it as the owner."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     def __init__(
         self,
         *,
@@ -801,20 +801,20 @@ class BootResponse(_message.Message):
     configuration: _builtins.int
     """Handle of the configuration."""
     pages: _builtins.int
-    """How many pages were unpacked."""
+    """Number of unpacked pages."""
     outcome: _common_pb2.Outcome.ValueType
     """How it ended."""
     @_builtins.property
     def answer(self) -> _common_pb2.UltravisorAnswer:
-        """How the ultravisor answered the last call: the one that refused, or the entry of the processor."""
+        """The ultravisor's answer to the last call: the refused one, or the entry of the processor."""
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
-        """The steps that the unpacking took."""
+        """The steps of the unpacking."""
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """Set where the deadline came first."""
+        """Set if the deadline passed first."""
 
     def __init__(
         self,

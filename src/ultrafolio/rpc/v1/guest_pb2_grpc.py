@@ -99,7 +99,7 @@ class GuestServiceServicer:
     """
 
     def Touch(self, request, context):
-        """A vCPU reads or writes a page; waits as long as the deadline allows.
+        """A vCPU reads or writes a page; waits until the deadline.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +113,7 @@ class GuestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Unshare(self, request, context):
-        """A vCPU makes a shared page secure again; where the host pinned it, this exits to the host and waits.
+        """A vCPU makes a shared page secure again; if the host pinned it, exits to the host and waits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,14 +135,14 @@ class GuestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Interrupt(self, request, context):
-        """An adapter interrupt sets bits in a page that the guest shares: for a moment it is pinned, or referenced.
+        """An adapter interrupt sets bits in a page that the guest shares: the page is pinned or referenced meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reboot(self, request, context):
-        """The guest reboots or shuts down: vCPUs stop, I/O ends, devices are torn down, all is unshared and destroyed.
+        """The guest reboots or shuts down: vCPUs stop, I/O ends, devices are torn down, pages are destroyed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,11 +36,11 @@ class GuestServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GuestServiceAsyncStub: ...
     Touch: _grpc.UnaryUnaryMultiCallable[_guest_pb2.TouchRequest, _guest_pb2.TouchResponse]
-    """A vCPU reads or writes a page; waits as long as the deadline allows."""
+    """A vCPU reads or writes a page; waits until the deadline."""
     Share: _grpc.UnaryUnaryMultiCallable[_guest_pb2.ShareRequest, _guest_pb2.ShareResponse]
     """A vCPU shares a page with the host."""
     Unshare: _grpc.UnaryUnaryMultiCallable[_guest_pb2.UnshareRequest, _guest_pb2.UnshareResponse]
-    """A vCPU makes a shared page secure again; where the host pinned it, this exits to the host and waits."""
+    """A vCPU makes a shared page secure again; if the host pinned it, exits to the host and waits."""
     DirectIo: _grpc.UnaryUnaryMultiCallable[_guest_pb2.DirectIoRequest, _guest_pb2.DirectIoResponse]
     """A disk does direct I/O on pages: pin, real I/O to a file, unpin."""
     Configure: _grpc.UnaryUnaryMultiCallable[_guest_pb2.ConfigureRequest, _guest_pb2.ConfigureResponse]
@@ -48,9 +48,9 @@ class GuestServiceStub:
     down. A ring's pages are shared by the guest.
     """
     Interrupt: _grpc.UnaryUnaryMultiCallable[_guest_pb2.InterruptRequest, _guest_pb2.InterruptResponse]
-    """An adapter interrupt sets bits in a page that the guest shares: for a moment it is pinned, or referenced."""
+    """An adapter interrupt sets bits in a page that the guest shares: the page is pinned or referenced meanwhile."""
     Reboot: _grpc.UnaryUnaryMultiCallable[_guest_pb2.RebootRequest, _guest_pb2.RebootResponse]
-    """The guest reboots or shuts down: vCPUs stop, I/O ends, devices are torn down, all is unshared and destroyed."""
+    """The guest reboots or shuts down: vCPUs stop, I/O ends, devices are torn down, pages are destroyed."""
     RunWorkload: _grpc.UnaryStreamMultiCallable[_guest_pb2.RunWorkloadRequest, _guest_pb2.RunWorkloadResponse]
     """A vCPU runs a workload: a list of touches or a recorded trace; progress is streamed."""
     Step: _grpc.UnaryUnaryMultiCallable[_guest_pb2.GuestServiceStepRequest, _guest_pb2.GuestServiceStepResponse]
@@ -68,11 +68,11 @@ class GuestServiceAsyncStub(GuestServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Touch: _aio.UnaryUnaryMultiCallable[_guest_pb2.TouchRequest, _guest_pb2.TouchResponse]  # type: ignore[assignment]
-    """A vCPU reads or writes a page; waits as long as the deadline allows."""
+    """A vCPU reads or writes a page; waits until the deadline."""
     Share: _aio.UnaryUnaryMultiCallable[_guest_pb2.ShareRequest, _guest_pb2.ShareResponse]  # type: ignore[assignment]
     """A vCPU shares a page with the host."""
     Unshare: _aio.UnaryUnaryMultiCallable[_guest_pb2.UnshareRequest, _guest_pb2.UnshareResponse]  # type: ignore[assignment]
-    """A vCPU makes a shared page secure again; where the host pinned it, this exits to the host and waits."""
+    """A vCPU makes a shared page secure again; if the host pinned it, exits to the host and waits."""
     DirectIo: _aio.UnaryUnaryMultiCallable[_guest_pb2.DirectIoRequest, _guest_pb2.DirectIoResponse]  # type: ignore[assignment]
     """A disk does direct I/O on pages: pin, real I/O to a file, unpin."""
     Configure: _aio.UnaryUnaryMultiCallable[_guest_pb2.ConfigureRequest, _guest_pb2.ConfigureResponse]  # type: ignore[assignment]
@@ -80,9 +80,9 @@ class GuestServiceAsyncStub(GuestServiceStub):
     down. A ring's pages are shared by the guest.
     """
     Interrupt: _aio.UnaryUnaryMultiCallable[_guest_pb2.InterruptRequest, _guest_pb2.InterruptResponse]  # type: ignore[assignment]
-    """An adapter interrupt sets bits in a page that the guest shares: for a moment it is pinned, or referenced."""
+    """An adapter interrupt sets bits in a page that the guest shares: the page is pinned or referenced meanwhile."""
     Reboot: _aio.UnaryUnaryMultiCallable[_guest_pb2.RebootRequest, _guest_pb2.RebootResponse]  # type: ignore[assignment]
-    """The guest reboots or shuts down: vCPUs stop, I/O ends, devices are torn down, all is unshared and destroyed."""
+    """The guest reboots or shuts down: vCPUs stop, I/O ends, devices are torn down, pages are destroyed."""
     RunWorkload: _aio.UnaryStreamMultiCallable[_guest_pb2.RunWorkloadRequest, _guest_pb2.RunWorkloadResponse]  # type: ignore[assignment]
     """A vCPU runs a workload: a list of touches or a recorded trace; progress is streamed."""
     Step: _aio.UnaryUnaryMultiCallable[_guest_pb2.GuestServiceStepRequest, _guest_pb2.GuestServiceStepResponse]  # type: ignore[assignment]
@@ -103,7 +103,7 @@ class GuestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _guest_pb2.TouchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_guest_pb2.TouchResponse, _abc.Awaitable[_guest_pb2.TouchResponse]]:
-        """A vCPU reads or writes a page; waits as long as the deadline allows."""
+        """A vCPU reads or writes a page; waits until the deadline."""
 
     @_abc_1.abstractmethod
     def Share(
@@ -119,7 +119,7 @@ class GuestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _guest_pb2.UnshareRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_guest_pb2.UnshareResponse, _abc.Awaitable[_guest_pb2.UnshareResponse]]:
-        """A vCPU makes a shared page secure again; where the host pinned it, this exits to the host and waits."""
+        """A vCPU makes a shared page secure again; if the host pinned it, exits to the host and waits."""
 
     @_abc_1.abstractmethod
     def DirectIo(
@@ -145,7 +145,7 @@ class GuestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _guest_pb2.InterruptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_guest_pb2.InterruptResponse, _abc.Awaitable[_guest_pb2.InterruptResponse]]:
-        """An adapter interrupt sets bits in a page that the guest shares: for a moment it is pinned, or referenced."""
+        """An adapter interrupt sets bits in a page that the guest shares: the page is pinned or referenced meanwhile."""
 
     @_abc_1.abstractmethod
     def Reboot(
@@ -153,7 +153,7 @@ class GuestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _guest_pb2.RebootRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_guest_pb2.RebootResponse, _abc.Awaitable[_guest_pb2.RebootResponse]]:
-        """The guest reboots or shuts down: vCPUs stop, I/O ends, devices are torn down, all is unshared and destroyed."""
+        """The guest reboots or shuts down: vCPUs stop, I/O ends, devices are torn down, pages are destroyed."""
 
     @_abc_1.abstractmethod
     def RunWorkload(

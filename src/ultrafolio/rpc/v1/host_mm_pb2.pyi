@@ -33,7 +33,7 @@ class RunRequest(_message.Message):
     actor: _builtins.int
     """Index of the actor."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     def __init__(
         self,
         *,
@@ -51,7 +51,7 @@ Global___RunRequest: _TypeAlias = RunRequest  # noqa: Y015
 
 @_typing.final
 class RunResponse(_message.Message):
-    """How far it came."""
+    """Its progress."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -69,7 +69,7 @@ class RunResponse(_message.Message):
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """What it waits for, where it did not come to its end and something that another holds is in its way."""
+        """Its wait, if it has not finished and waits for another actor."""
 
     def __init__(
         self,
@@ -101,11 +101,11 @@ class StartRequest(_message.Message):
     group: _builtins.str
     """The folio group."""
     actor: _builtins.int
-    """Index of the actor; its kind says what the work is."""
+    """Index of the actor, whose kind decides the work."""
     page: _builtins.int
-    """The page it is about."""
+    """The page."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     op: _builtins.int
     """Of an access: READ or WRITE (ultrafolio.model.layout.OPS); 0: READ. 0 for any other work."""
     def __init__(
@@ -127,7 +127,7 @@ Global___StartRequest: _TypeAlias = StartRequest  # noqa: Y015
 
 @_typing.final
 class StartResponse(_message.Message):
-    """How far it came."""
+    """Its progress."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -148,7 +148,7 @@ class StartResponse(_message.Message):
 
     @_builtins.property
     def wait(self) -> _common_pb2.Wait:
-        """What it waits for, where it did not come to its end and something that another holds is in its way."""
+        """Its wait, if it has not finished and waits for another actor."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ Global___StartResponse: _TypeAlias = StartResponse  # noqa: Y015
 
 @_typing.final
 class CrossRequest(_message.Message):
-    """A thread that crosses the wall from a guest or device, or asks the host."""
+    """A thread that passes from a guest or device to the host, or a query."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -181,7 +181,7 @@ class CrossRequest(_message.Message):
     group: _builtins.str
     """The folio group."""
     function: _builtins.str
-    """Which way it takes: take_exit, take_pin or take_reboot; or turn_come, which changes nothing (ultrafolio.model.host)."""
+    """take_exit, take_pin or take_reboot; or turn_come, which changes nothing (ultrafolio.model.host)."""
     actor: _builtins.int
     """Index of the actor."""
     @_builtins.property
@@ -259,7 +259,7 @@ Global___ReadPageRequest: _TypeAlias = ReadPageRequest  # noqa: Y015
 
 @_typing.final
 class ReadPageResponse(_message.Message):
-    """What was there: plain text of a shared page, cipher text of an exported one."""
+    """The page: plain text if shared, cipher text if exported."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -314,7 +314,7 @@ class ExplainResponse(_message.Message):
     WAITS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def waits(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Wait]:
-        """One entry per actor that waits; empty when nobody does."""
+        """One entry per waiting actor."""
 
     def __init__(
         self,
@@ -345,11 +345,11 @@ class HostMmServiceStepRequest(_message.Message):
     actor: _builtins.int
     """Index of the actor."""
     op: _builtins.int
-    """Its choice, where its rule chooses: the operation."""
+    """The operation, if its rule has a choice."""
     page: _builtins.int
-    """Its choice, where its rule chooses: the page."""
+    """The page, if its rule has a choice."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     def __init__(
         self,
         *,
@@ -424,7 +424,7 @@ class HostMmServicePrepareRequest(_message.Message):
     """The folio group; it must not exist."""
     @_builtins.property
     def meta(self) -> _common_pb2.Meta:
-        """Its constants; where its pages lie is decided by the host."""
+        """Its constants; the host decides the address of its pages."""
 
     @_builtins.property
     def sections(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
@@ -483,11 +483,11 @@ class CreateGuestRequest(_message.Message):
     vm: _builtins.int
     """Number of the virtual machine in the group."""
     cpus: _builtins.int
-    """How many processors."""
+    """Number of processors."""
     header: _builtins.bytes
-    """The SE header of its image (ultrafolio.rpc.image)."""
+    """The SE header of its image (ultrafolio.uvcall.image)."""
     request_id: _builtins.str
-    """Names this request: repeated, it is done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     def __init__(
         self,
         *,
@@ -507,7 +507,7 @@ Global___CreateGuestRequest: _TypeAlias = CreateGuestRequest  # noqa: Y015
 
 @_typing.final
 class CreateGuestResponse(_message.Message):
-    """Its handles; or the ultravisor's refusal, after which nothing is left of it."""
+    """Its handles, or the ultravisor's refusal, after which the guest does not exist."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -515,14 +515,14 @@ class CreateGuestResponse(_message.Message):
     CPUS_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     configuration: _builtins.int
-    """Handle of the configuration; 0 where it was refused."""
+    """Handle of the configuration; 0 if refused."""
     @_builtins.property
     def cpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Handles of the processors."""
 
     @_builtins.property
     def answer(self) -> _common_pb2.UltravisorAnswer:
-        """How the ultravisor answered."""
+        """The ultravisor's answer."""
 
     def __init__(
         self,
@@ -554,7 +554,7 @@ class UnpackRequest(_message.Message):
     group: _builtins.str
     """The folio group."""
     actor: _builtins.int
-    """Index of the vCPU whose touches are to unpack them."""
+    """Index of the vCPU whose touches unpack them."""
     page: _builtins.int
     """First page."""
     image: _builtins.bytes
@@ -583,13 +583,13 @@ Global___UnpackRequest: _TypeAlias = UnpackRequest  # noqa: Y015
 
 @_typing.final
 class UnpackResponse(_message.Message):
-    """They lie there."""
+    """The pages are written."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGES_FIELD_NUMBER: _builtins.int
     pages: _builtins.int
-    """How many pages could be written; one that is secure already could not."""
+    """Number of written pages; a page that is secure already is not written."""
     def __init__(
         self,
         *,
@@ -642,7 +642,7 @@ class StartGuestResponse(_message.Message):
     ANSWER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def answer(self) -> _common_pb2.UltravisorAnswer:
-        """How the ultravisor answered: "verify" with its rc, or "enter" with the interception."""
+        """The ultravisor's answer: "verify" with its rc, or "enter" with the interception."""
 
     def __init__(
         self,
@@ -659,7 +659,7 @@ Global___StartGuestResponse: _TypeAlias = StartGuestResponse  # noqa: Y015
 
 @_typing.final
 class DestroyGuestRequest(_message.Message):
-    """A guest to take down."""
+    """A guest to destroy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -685,14 +685,14 @@ Global___DestroyGuestRequest: _TypeAlias = DestroyGuestRequest  # noqa: Y015
 
 @_typing.final
 class DestroyGuestResponse(_message.Message):
-    """Gone."""
+    """The guest is destroyed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ANSWER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def answer(self) -> _common_pb2.UltravisorAnswer:
-        """How the ultravisor answered."""
+        """The ultravisor's answer."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class HostMmServiceStub:
-    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It never sees a page's secure state.
+    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It cannot read a page's secure state.
     """
 
     def __init__(self, channel):
@@ -93,40 +93,40 @@ class HostMmServiceStub:
 
 
 class HostMmServiceServicer:
-    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It never sees a page's secure state.
+    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It cannot read a page's secure state.
     """
 
     def Run(self, request, context):
         """Runs the host thread of an actor until it goes back to the guest or device, or is done: the handler of exceptions
-        0x3d and 0x3e and of the unshare intercept, pin_user_pages and unpin. Waits as long as the deadline allows.
+        0x3d and 0x3e and of the unshare intercept, pin_user_pages and unpin. Waits until the deadline.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Start(self, request, context):
-        """Starts work of the host's own: writeback, reclaim, an access, an LRU batch, a plain reference; and runs it like Run.
+        """Starts work of the host (writeback, reclaim, an access, an LRU batch, a plain reference), and runs it like Run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cross(self, request, context):
-        """Takes over a thread that leaves the guest or a device, as part of a step that the guest service began.
+        """Takes over a thread that leaves the guest or a device, as part of a step of the guest service.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadPage(self, request, context):
-        """A read of a page by the VMM: what it sees, or exception 0x3d where the page is secure.
+        """A read of a page by the VMM: its bytes, or exception 0x3d if it is secure.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """The wait-for graph now: who waits, for what, held by whom, class of the stall.
+        """The present wait-for graph: waiter, obstacle, holder and class of each wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,7 +154,7 @@ class HostMmServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Unpack(self, request, context):
-        """Puts encrypted image pages where the guest finds them. The import that follows a vCPU's first touch unpacks each.
+        """Writes encrypted image pages to the guest's addresses. The import after a vCPU's first touch unpacks each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,7 +168,7 @@ class HostMmServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DestroyGuest(self, request, context):
-        """Destroys a secure configuration, its processors and its pages; what was donated is the host's again.
+        """Destroys a secure configuration, its processors and its pages; donated storage returns to the host.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -241,7 +241,7 @@ def add_HostMmServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class HostMmService:
-    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It never sees a page's secure state.
+    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It cannot read a page's secure state.
     """
 
     @staticmethod

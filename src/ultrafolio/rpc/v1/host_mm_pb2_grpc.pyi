@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class HostMmServiceStub:
-    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It never sees a page's secure state."""
+    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It cannot read a page's secure state."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,16 +35,16 @@ class HostMmServiceStub:
     def __new__(cls, channel: _aio.Channel) -> HostMmServiceAsyncStub: ...
     Run: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.RunRequest, _host_mm_pb2.RunResponse]
     """Runs the host thread of an actor until it goes back to the guest or device, or is done: the handler of exceptions
-    0x3d and 0x3e and of the unshare intercept, pin_user_pages and unpin. Waits as long as the deadline allows.
+    0x3d and 0x3e and of the unshare intercept, pin_user_pages and unpin. Waits until the deadline.
     """
     Start: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.StartRequest, _host_mm_pb2.StartResponse]
-    """Starts work of the host's own: writeback, reclaim, an access, an LRU batch, a plain reference; and runs it like Run."""
+    """Starts work of the host (writeback, reclaim, an access, an LRU batch, a plain reference), and runs it like Run."""
     Cross: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.CrossRequest, _host_mm_pb2.CrossResponse]
-    """Takes over a thread that leaves the guest or a device, as part of a step that the guest service began."""
+    """Takes over a thread that leaves the guest or a device, as part of a step of the guest service."""
     ReadPage: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.ReadPageRequest, _host_mm_pb2.ReadPageResponse]
-    """A read of a page by the VMM: what it sees, or exception 0x3d where the page is secure."""
+    """A read of a page by the VMM: its bytes, or exception 0x3d if it is secure."""
     Explain: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.ExplainRequest, _host_mm_pb2.ExplainResponse]
-    """The wait-for graph now: who waits, for what, held by whom, class of the stall."""
+    """The present wait-for graph: waiter, obstacle, holder and class of each wait."""
     Step: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.HostMmServiceStepRequest, _host_mm_pb2.HostMmServiceStepResponse]
     """Exactly one step of one actor, for debuggers and tests that order a cluster's steps."""
     Prepare: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.HostMmServicePrepareRequest, _host_mm_pb2.HostMmServicePrepareResponse]
@@ -52,29 +52,29 @@ class HostMmServiceStub:
     CreateGuest: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.CreateGuestRequest, _host_mm_pb2.CreateGuestResponse]
     """Sets up a secure guest as far as its image goes: configuration, processors, SE header; storage for them is donated."""
     Unpack: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.UnpackRequest, _host_mm_pb2.UnpackResponse]
-    """Puts encrypted image pages where the guest finds them. The import that follows a vCPU's first touch unpacks each."""
+    """Writes encrypted image pages to the guest's addresses. The import after a vCPU's first touch unpacks each."""
     StartGuest: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.StartGuestRequest, _host_mm_pb2.StartGuestResponse]
     """Verifies the image, and sets the first processor to load: the guest is ready to run."""
     DestroyGuest: _grpc.UnaryUnaryMultiCallable[_host_mm_pb2.DestroyGuestRequest, _host_mm_pb2.DestroyGuestResponse]
-    """Destroys a secure configuration, its processors and its pages; what was donated is the host's again."""
+    """Destroys a secure configuration, its processors and its pages; donated storage returns to the host."""
 
 @_typing.type_check_only
 class HostMmServiceAsyncStub(HostMmServiceStub):
-    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It never sees a page's secure state."""
+    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It cannot read a page's secure state."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Run: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.RunRequest, _host_mm_pb2.RunResponse]  # type: ignore[assignment]
     """Runs the host thread of an actor until it goes back to the guest or device, or is done: the handler of exceptions
-    0x3d and 0x3e and of the unshare intercept, pin_user_pages and unpin. Waits as long as the deadline allows.
+    0x3d and 0x3e and of the unshare intercept, pin_user_pages and unpin. Waits until the deadline.
     """
     Start: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.StartRequest, _host_mm_pb2.StartResponse]  # type: ignore[assignment]
-    """Starts work of the host's own: writeback, reclaim, an access, an LRU batch, a plain reference; and runs it like Run."""
+    """Starts work of the host (writeback, reclaim, an access, an LRU batch, a plain reference), and runs it like Run."""
     Cross: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.CrossRequest, _host_mm_pb2.CrossResponse]  # type: ignore[assignment]
-    """Takes over a thread that leaves the guest or a device, as part of a step that the guest service began."""
+    """Takes over a thread that leaves the guest or a device, as part of a step of the guest service."""
     ReadPage: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.ReadPageRequest, _host_mm_pb2.ReadPageResponse]  # type: ignore[assignment]
-    """A read of a page by the VMM: what it sees, or exception 0x3d where the page is secure."""
+    """A read of a page by the VMM: its bytes, or exception 0x3d if it is secure."""
     Explain: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.ExplainRequest, _host_mm_pb2.ExplainResponse]  # type: ignore[assignment]
-    """The wait-for graph now: who waits, for what, held by whom, class of the stall."""
+    """The present wait-for graph: waiter, obstacle, holder and class of each wait."""
     Step: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.HostMmServiceStepRequest, _host_mm_pb2.HostMmServiceStepResponse]  # type: ignore[assignment]
     """Exactly one step of one actor, for debuggers and tests that order a cluster's steps."""
     Prepare: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.HostMmServicePrepareRequest, _host_mm_pb2.HostMmServicePrepareResponse]  # type: ignore[assignment]
@@ -82,14 +82,14 @@ class HostMmServiceAsyncStub(HostMmServiceStub):
     CreateGuest: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.CreateGuestRequest, _host_mm_pb2.CreateGuestResponse]  # type: ignore[assignment]
     """Sets up a secure guest as far as its image goes: configuration, processors, SE header; storage for them is donated."""
     Unpack: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.UnpackRequest, _host_mm_pb2.UnpackResponse]  # type: ignore[assignment]
-    """Puts encrypted image pages where the guest finds them. The import that follows a vCPU's first touch unpacks each."""
+    """Writes encrypted image pages to the guest's addresses. The import after a vCPU's first touch unpacks each."""
     StartGuest: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.StartGuestRequest, _host_mm_pb2.StartGuestResponse]  # type: ignore[assignment]
     """Verifies the image, and sets the first processor to load: the guest is ready to run."""
     DestroyGuest: _aio.UnaryUnaryMultiCallable[_host_mm_pb2.DestroyGuestRequest, _host_mm_pb2.DestroyGuestResponse]  # type: ignore[assignment]
-    """Destroys a secure configuration, its processors and its pages; what was donated is the host's again."""
+    """Destroys a secure configuration, its processors and its pages; donated storage returns to the host."""
 
 class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It never sees a page's secure state."""
+    """Linux mm and KVM: folios, references and pins, writeback, locks, the arch bit. It cannot read a page's secure state."""
 
     @_abc_1.abstractmethod
     def Run(
@@ -98,7 +98,7 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.RunResponse, _abc.Awaitable[_host_mm_pb2.RunResponse]]:
         """Runs the host thread of an actor until it goes back to the guest or device, or is done: the handler of exceptions
-        0x3d and 0x3e and of the unshare intercept, pin_user_pages and unpin. Waits as long as the deadline allows.
+        0x3d and 0x3e and of the unshare intercept, pin_user_pages and unpin. Waits until the deadline.
         """
 
     @_abc_1.abstractmethod
@@ -107,7 +107,7 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_mm_pb2.StartRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.StartResponse, _abc.Awaitable[_host_mm_pb2.StartResponse]]:
-        """Starts work of the host's own: writeback, reclaim, an access, an LRU batch, a plain reference; and runs it like Run."""
+        """Starts work of the host (writeback, reclaim, an access, an LRU batch, a plain reference), and runs it like Run."""
 
     @_abc_1.abstractmethod
     def Cross(
@@ -115,7 +115,7 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_mm_pb2.CrossRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.CrossResponse, _abc.Awaitable[_host_mm_pb2.CrossResponse]]:
-        """Takes over a thread that leaves the guest or a device, as part of a step that the guest service began."""
+        """Takes over a thread that leaves the guest or a device, as part of a step of the guest service."""
 
     @_abc_1.abstractmethod
     def ReadPage(
@@ -123,7 +123,7 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_mm_pb2.ReadPageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.ReadPageResponse, _abc.Awaitable[_host_mm_pb2.ReadPageResponse]]:
-        """A read of a page by the VMM: what it sees, or exception 0x3d where the page is secure."""
+        """A read of a page by the VMM: its bytes, or exception 0x3d if it is secure."""
 
     @_abc_1.abstractmethod
     def Explain(
@@ -131,7 +131,7 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_mm_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.ExplainResponse, _abc.Awaitable[_host_mm_pb2.ExplainResponse]]:
-        """The wait-for graph now: who waits, for what, held by whom, class of the stall."""
+        """The present wait-for graph: waiter, obstacle, holder and class of each wait."""
 
     @_abc_1.abstractmethod
     def Step(
@@ -163,7 +163,7 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_mm_pb2.UnpackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.UnpackResponse, _abc.Awaitable[_host_mm_pb2.UnpackResponse]]:
-        """Puts encrypted image pages where the guest finds them. The import that follows a vCPU's first touch unpacks each."""
+        """Writes encrypted image pages to the guest's addresses. The import after a vCPU's first touch unpacks each."""
 
     @_abc_1.abstractmethod
     def StartGuest(
@@ -179,6 +179,6 @@ class HostMmServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_mm_pb2.DestroyGuestRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_mm_pb2.DestroyGuestResponse, _abc.Awaitable[_host_mm_pb2.DestroyGuestResponse]]:
-        """Destroys a secure configuration, its processors and its pages; what was donated is the host's again."""
+        """Destroys a secure configuration, its processors and its pages; donated storage returns to the host."""
 
 def add_HostMmServiceServicer_to_server(servicer: HostMmServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,9 +26,9 @@ class _SweepState:
 class _SweepStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SweepState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SWEEP_STATE_UNSPECIFIED: _SweepState.ValueType  # 0
-    """Not known."""
+    """Not set."""
     SWEEP_STATE_RUNNING: _SweepState.ValueType  # 1
-    """Chunks are waiting or under way."""
+    """Chunks wait or are computed."""
     SWEEP_STATE_PAUSED: _SweepState.ValueType  # 2
     """No new chunk is started."""
     SWEEP_STATE_CANCELLED: _SweepState.ValueType  # 3
@@ -40,9 +40,9 @@ class SweepState(_SweepState, metaclass=_SweepStateEnumTypeWrapper):
     """The states of a job."""
 
 SWEEP_STATE_UNSPECIFIED: SweepState.ValueType  # 0
-"""Not known."""
+"""Not set."""
 SWEEP_STATE_RUNNING: SweepState.ValueType  # 1
-"""Chunks are waiting or under way."""
+"""Chunks wait or are computed."""
 SWEEP_STATE_PAUSED: SweepState.ValueType  # 2
 """No new chunk is started."""
 SWEEP_STATE_CANCELLED: SweepState.ValueType  # 3
@@ -134,9 +134,9 @@ class UploadRecordingResponse(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """How a plan names it: touches = "../recordings/DIGEST"."""
+    """Its path in plans: touches = "../recordings/DIGEST"."""
     bytes: _builtins.int
-    """Bytes kept."""
+    """Bytes stored."""
     def __init__(
         self,
         *,
@@ -218,7 +218,7 @@ class ControlSweepRequest(_message.Message):
     sweep: _builtins.str
     """Names the job."""
     state: Global___SweepState.ValueType
-    """The state it shall have: paused, running or cancelled."""
+    """The wanted state: paused, running or cancelled."""
     def __init__(
         self,
         *,
@@ -392,7 +392,7 @@ class WatchRequest(_message.Message):
     after: _builtins.str
     """Entry of its stream after which to begin; empty: the first."""
     once: _builtins.bool
-    """End when the stream has been read, and do not wait for more."""
+    """End after the present entries."""
     def __init__(
         self,
         *,
@@ -417,7 +417,7 @@ class WatchResponse(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Place in the stream."""
+    """Id of the entry."""
     event: _builtins.bytes
     """The event as JSON (ultrafolio.state.events)."""
     def __init__(
@@ -442,7 +442,7 @@ class ListGroupsRequest(_message.Message):
 
     SIZES_FIELD_NUMBER: _builtins.int
     sizes: _builtins.bool
-    """Also say what each takes."""
+    """Return the sizes too."""
     def __init__(
         self,
         *,
@@ -470,7 +470,7 @@ class ListGroupsResponse(_message.Message):
 
     @_builtins.property
     def sizes(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupSize]:
-        """What each takes, where that was asked for."""
+        """Their sizes, if requested."""
 
     def __init__(
         self,
@@ -488,7 +488,7 @@ Global___ListGroupsResponse: _TypeAlias = ListGroupsResponse  # noqa: Y015
 
 @_typing.final
 class GroupSize(_message.Message):
-    """What a group takes."""
+    """Size of a group."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -500,7 +500,7 @@ class GroupSize(_message.Message):
     entries: _builtins.int
     """Entries of its stream."""
     bytes: _builtins.int
-    """Bytes in the shared state, about."""
+    """Approximate bytes in the shared state."""
     def __init__(
         self,
         *,
@@ -607,7 +607,7 @@ class DeleteGroupResponse(_message.Message):
     ARCHIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def archive(self) -> Global___ArchiveGroupResponse:
-        """The saved stream, where that was asked for."""
+        """The saved stream, if requested."""
 
     def __init__(
         self,

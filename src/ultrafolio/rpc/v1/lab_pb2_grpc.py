@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class LabServiceStub:
-    """The laboratory: sweeps as jobs, and a look at what the cluster does.
+    """The laboratory: sweeps as jobs, and groups and streams of the cluster.
     """
 
     def __init__(self, channel):
@@ -88,7 +88,7 @@ class LabServiceStub:
 
 
 class LabServiceServicer:
-    """The laboratory: sweeps as jobs, and a look at what the cluster does.
+    """The laboratory: sweeps as jobs, and groups and streams of the cluster.
     """
 
     def SubmitSweep(self, request, context):
@@ -99,7 +99,7 @@ class LabServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadRecording(self, request_iterator, context):
-        """Keeps a recording of the user's own, for plans to name; the same bytes sent twice are one recording.
+        """Stores a user's recording, for plans to name; the same bytes sent twice are one recording.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +120,7 @@ class LabServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSweeps(self, request, context):
-        """The sweeps there are.
+        """All sweeps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,14 +134,14 @@ class LabServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """The steps of a folio group from a revision on, then as they happen.
+        """The entries of a folio group's stream from one on, then new ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListGroups(self, request, context):
-        """The folio groups there are, and on request what each takes.
+        """All folio groups, on request with their sizes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +155,7 @@ class LabServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteGroup(self, request, context):
-        """Removes a folio group for ever; its name is not used again.
+        """Deletes a folio group; its name cannot be used again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,7 +223,7 @@ def add_LabServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LabService:
-    """The laboratory: sweeps as jobs, and a look at what the cluster does.
+    """The laboratory: sweeps as jobs, and groups and streams of the cluster.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LabServiceStub:
-    """The laboratory: sweeps as jobs, and a look at what the cluster does."""
+    """The laboratory: sweeps as jobs, and groups and streams of the cluster."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,52 +36,52 @@ class LabServiceStub:
     SubmitSweep: _grpc.UnaryUnaryMultiCallable[_lab_pb2.SubmitSweepRequest, _lab_pb2.SubmitSweepResponse]
     """Submits a plan; the same plan submitted twice is one job."""
     UploadRecording: _grpc.StreamUnaryMultiCallable[_lab_pb2.UploadRecordingRequest, _lab_pb2.UploadRecordingResponse]
-    """Keeps a recording of the user's own, for plans to name; the same bytes sent twice are one recording."""
+    """Stores a user's recording, for plans to name; the same bytes sent twice are one recording."""
     WatchSweep: _grpc.UnaryStreamMultiCallable[_lab_pb2.WatchSweepRequest, _lab_pb2.WatchSweepResponse]
     """Streams a sweep's progress until it ends."""
     ControlSweep: _grpc.UnaryUnaryMultiCallable[_lab_pb2.ControlSweepRequest, _lab_pb2.ControlSweepResponse]
     """Pauses, resumes or cancels a sweep."""
     ListSweeps: _grpc.UnaryUnaryMultiCallable[_lab_pb2.ListSweepsRequest, _lab_pb2.ListSweepsResponse]
-    """The sweeps there are."""
+    """All sweeps."""
     FetchResults: _grpc.UnaryStreamMultiCallable[_lab_pb2.FetchResultsRequest, _lab_pb2.FetchResultsResponse]
     """The result of a finished sweep, in pieces."""
     Watch: _grpc.UnaryStreamMultiCallable[_lab_pb2.WatchRequest, _lab_pb2.WatchResponse]
-    """The steps of a folio group from a revision on, then as they happen."""
+    """The entries of a folio group's stream from one on, then new ones."""
     ListGroups: _grpc.UnaryUnaryMultiCallable[_lab_pb2.ListGroupsRequest, _lab_pb2.ListGroupsResponse]
-    """The folio groups there are, and on request what each takes."""
+    """All folio groups, on request with their sizes."""
     ArchiveGroup: _grpc.UnaryUnaryMultiCallable[_lab_pb2.ArchiveGroupRequest, _lab_pb2.ArchiveGroupResponse]
     """Saves a group's stream as a file in the lab's folder `archive`; `ultrafolio trace validate` reads it."""
     DeleteGroup: _grpc.UnaryUnaryMultiCallable[_lab_pb2.DeleteGroupRequest, _lab_pb2.DeleteGroupResponse]
-    """Removes a folio group for ever; its name is not used again."""
+    """Deletes a folio group; its name cannot be used again."""
 
 @_typing.type_check_only
 class LabServiceAsyncStub(LabServiceStub):
-    """The laboratory: sweeps as jobs, and a look at what the cluster does."""
+    """The laboratory: sweeps as jobs, and groups and streams of the cluster."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitSweep: _aio.UnaryUnaryMultiCallable[_lab_pb2.SubmitSweepRequest, _lab_pb2.SubmitSweepResponse]  # type: ignore[assignment]
     """Submits a plan; the same plan submitted twice is one job."""
     UploadRecording: _aio.StreamUnaryMultiCallable[_lab_pb2.UploadRecordingRequest, _lab_pb2.UploadRecordingResponse]  # type: ignore[assignment]
-    """Keeps a recording of the user's own, for plans to name; the same bytes sent twice are one recording."""
+    """Stores a user's recording, for plans to name; the same bytes sent twice are one recording."""
     WatchSweep: _aio.UnaryStreamMultiCallable[_lab_pb2.WatchSweepRequest, _lab_pb2.WatchSweepResponse]  # type: ignore[assignment]
     """Streams a sweep's progress until it ends."""
     ControlSweep: _aio.UnaryUnaryMultiCallable[_lab_pb2.ControlSweepRequest, _lab_pb2.ControlSweepResponse]  # type: ignore[assignment]
     """Pauses, resumes or cancels a sweep."""
     ListSweeps: _aio.UnaryUnaryMultiCallable[_lab_pb2.ListSweepsRequest, _lab_pb2.ListSweepsResponse]  # type: ignore[assignment]
-    """The sweeps there are."""
+    """All sweeps."""
     FetchResults: _aio.UnaryStreamMultiCallable[_lab_pb2.FetchResultsRequest, _lab_pb2.FetchResultsResponse]  # type: ignore[assignment]
     """The result of a finished sweep, in pieces."""
     Watch: _aio.UnaryStreamMultiCallable[_lab_pb2.WatchRequest, _lab_pb2.WatchResponse]  # type: ignore[assignment]
-    """The steps of a folio group from a revision on, then as they happen."""
+    """The entries of a folio group's stream from one on, then new ones."""
     ListGroups: _aio.UnaryUnaryMultiCallable[_lab_pb2.ListGroupsRequest, _lab_pb2.ListGroupsResponse]  # type: ignore[assignment]
-    """The folio groups there are, and on request what each takes."""
+    """All folio groups, on request with their sizes."""
     ArchiveGroup: _aio.UnaryUnaryMultiCallable[_lab_pb2.ArchiveGroupRequest, _lab_pb2.ArchiveGroupResponse]  # type: ignore[assignment]
     """Saves a group's stream as a file in the lab's folder `archive`; `ultrafolio trace validate` reads it."""
     DeleteGroup: _aio.UnaryUnaryMultiCallable[_lab_pb2.DeleteGroupRequest, _lab_pb2.DeleteGroupResponse]  # type: ignore[assignment]
-    """Removes a folio group for ever; its name is not used again."""
+    """Deletes a folio group; its name cannot be used again."""
 
 class LabServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The laboratory: sweeps as jobs, and a look at what the cluster does."""
+    """The laboratory: sweeps as jobs, and groups and streams of the cluster."""
 
     @_abc_1.abstractmethod
     def SubmitSweep(
@@ -97,7 +97,7 @@ class LabServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_lab_pb2.UploadRecordingRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_lab_pb2.UploadRecordingResponse, _abc.Awaitable[_lab_pb2.UploadRecordingResponse]]:
-        """Keeps a recording of the user's own, for plans to name; the same bytes sent twice are one recording."""
+        """Stores a user's recording, for plans to name; the same bytes sent twice are one recording."""
 
     @_abc_1.abstractmethod
     def WatchSweep(
@@ -121,7 +121,7 @@ class LabServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lab_pb2.ListSweepsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lab_pb2.ListSweepsResponse, _abc.Awaitable[_lab_pb2.ListSweepsResponse]]:
-        """The sweeps there are."""
+        """All sweeps."""
 
     @_abc_1.abstractmethod
     def FetchResults(
@@ -137,7 +137,7 @@ class LabServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lab_pb2.WatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_lab_pb2.WatchResponse], _abc.AsyncIterator[_lab_pb2.WatchResponse]]:
-        """The steps of a folio group from a revision on, then as they happen."""
+        """The entries of a folio group's stream from one on, then new ones."""
 
     @_abc_1.abstractmethod
     def ListGroups(
@@ -145,7 +145,7 @@ class LabServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lab_pb2.ListGroupsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lab_pb2.ListGroupsResponse, _abc.Awaitable[_lab_pb2.ListGroupsResponse]]:
-        """The folio groups there are, and on request what each takes."""
+        """All folio groups, on request with their sizes."""
 
     @_abc_1.abstractmethod
     def ArchiveGroup(
@@ -161,6 +161,6 @@ class LabServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lab_pb2.DeleteGroupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lab_pb2.DeleteGroupResponse, _abc.Awaitable[_lab_pb2.DeleteGroupResponse]]:
-        """Removes a folio group for ever; its name is not used again."""
+        """Deletes a folio group; its name cannot be used again."""
 
 def add_LabServiceServicer_to_server(servicer: LabServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -35,28 +35,28 @@ class ExecuteRequest(_message.Message):
     OPERAND_FIELD_NUMBER: _builtins.int
     VM_FIELD_NUMBER: _builtins.int
     group: _builtins.str
-    """The folio group whose pages the addresses in the control block mean; for Create configuration, the one that is to be
-    the guest's memory. Empty for calls that name no page, or that name a configuration which has its memory.
+    """The folio group of the addresses in the control block; for Create configuration, the group that becomes the guest's
+    memory. Empty for calls without a page, or with a configuration that has its memory.
     """
     control_block: _builtins.bytes
-    """The control block, big endian, with the header first (ultrafolio.rpc.uvcb). Cut short: the rest is on an invalid page."""
+    """The control block, big endian, header first (ultrafolio.uvcall.uvcb). If truncated, the rest is on an invalid page."""
     m3: _builtins.int
     """The instruction's M3 field."""
     problem_state: _builtins.bool
     """Whether the processor is in the problem state."""
     running_cpus: _builtins.int
-    """How many processors of the host are running."""
+    """Number of running processors of the host."""
     request_id: _builtins.str
-    """Names this request: repeated, it is answered as before and done once."""
+    """Request id. A repeated request runs once and gets the first answer."""
     operand: _builtins.bytes
-    """What stands where the block points to, for calls that read it: the secure-execution header."""
+    """The bytes that the block points to, for calls that read them: the secure-execution header."""
     vm: _builtins.int
-    """The guest that executes it, for a guest service that runs several; of a Create configuration by the host, the number
-    of its virtual machine in the group.
+    """The virtual machine of the calling guest; for a Create configuration by the host, the number of the new virtual
+    machine in the group.
     """
     @_builtins.property
     def turn(self) -> _common_pb2.Turn:
-        """The turn under which a page changes; unset outside of any step."""
+        """The turn of the step; unset outside of any step."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ Global___ExecuteRequest: _TypeAlias = ExecuteRequest  # noqa: Y015
 
 @_typing.final
 class ExecuteResponse(_message.Message):
-    """What the instruction left behind."""
+    """Result of the instruction."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -101,11 +101,11 @@ class ExecuteResponse(_message.Message):
     program_interruption: _builtins.int
     """Program interruption code; 0 for none. With one, the block is unchanged and there is no condition code."""
     result: _builtins.int
-    """The result as the model names it (ultrafolio.model.layout: UV_OK …), for page calls."""
+    """Result of a page call (ultrafolio.model.layout: UV_OK …)."""
     revision: _builtins.int
-    """Revision of the group's page states after the call; 0 where none was touched."""
+    """Revision of the group's page states after the call; 0 for a call without a page."""
     fresh: _builtins.bool
-    """Whether the call wrote the page's content anew, by an export."""
+    """Whether the call wrote new content to the page (an export)."""
     interception: _builtins.int
     """Exit to the host instead of a condition code: 0x6c, a guest unshares a page that the host pinned; 0 for none."""
     def __init__(
@@ -147,7 +147,7 @@ class AccessRequest(_message.Message):
 
     @_builtins.property
     def turn(self) -> _common_pb2.Turn:
-        """The turn under which this is part of a step; unset otherwise."""
+        """The turn of the step; unset outside of any step."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class PageAccess(_message.Message):
     offset: _builtins.int
     """Offset within the page, bytes."""
     length: _builtins.int
-    """How many bytes to read; 0 for none."""
+    """Bytes to read; 0 for none."""
     data: _builtins.bytes
     """Bytes to write; empty for none."""
     def __init__(
@@ -210,7 +210,7 @@ class AccessResponse(_message.Message):
     OUTCOMES_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """Revision of the group's page states that was looked at."""
+    """Revision of the group's page states."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PageOutcome]:
         """In the order of the request."""
@@ -231,7 +231,7 @@ Global___AccessResponse: _TypeAlias = AccessResponse  # noqa: Y015
 
 @_typing.final
 class PageOutcome(_message.Message):
-    """What came of one access."""
+    """Result of one access."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -257,7 +257,7 @@ Global___PageOutcome: _TypeAlias = PageOutcome  # noqa: Y015
 
 @_typing.final
 class SharesRequest(_message.Message):
-    """Whose page."""
+    """A page and a virtual machine."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -273,7 +273,7 @@ class SharesRequest(_message.Message):
     """Page number within the group."""
     @_builtins.property
     def turn(self) -> _common_pb2.Turn:
-        """The turn under which this is part of a step; unset otherwise."""
+        """The turn of the step; unset outside of any step."""
 
     def __init__(
         self,
@@ -293,13 +293,13 @@ Global___SharesRequest: _TypeAlias = SharesRequest  # noqa: Y015
 
 @_typing.final
 class SharesResponse(_message.Message):
-    """As it is."""
+    """The answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SHARES_FIELD_NUMBER: _builtins.int
     shares: _builtins.bool
-    """Whether it does."""
+    """Whether the guest shares the page."""
     def __init__(
         self,
         *,
@@ -343,7 +343,7 @@ Global___WouldEndRequest: _TypeAlias = WouldEndRequest  # noqa: Y015
 
 @_typing.final
 class Instruction(_message.Message):
-    """An instruction of a guest on a page of its own."""
+    """An instruction of a guest on one of its pages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -355,7 +355,7 @@ class Instruction(_message.Message):
     page: _builtins.int
     """Page number within the group."""
     op: _builtins.int
-    """What it does (ultrafolio.model.layout.OPS): TOUCH, SHARE or UNSHARE."""
+    """Its operation (ultrafolio.model.layout.OPS): TOUCH, SHARE or UNSHARE."""
     def __init__(
         self,
         *,
@@ -380,7 +380,7 @@ class WouldEndResponse(_message.Message):
     ENDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
-        """Whether the hardware lets it end."""
+        """Whether the hardware would complete it."""
 
     def __init__(
         self,
@@ -416,7 +416,7 @@ class EnterRequest(_message.Message):
     """Guest absolute address of its prefix area, two pages."""
     @_builtins.property
     def running(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Handles of the processors that run already; one runs once."""
+        """Handles of the running processors; a running processor cannot be entered."""
 
     def __init__(
         self,
@@ -437,7 +437,7 @@ Global___EnterRequest: _TypeAlias = EnterRequest  # noqa: Y015
 
 @_typing.final
 class EnterResponse(_message.Message):
-    """What the entry was answered."""
+    """Result of the entry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -506,7 +506,7 @@ Global___DiagnoseResponse: _TypeAlias = DiagnoseResponse  # noqa: Y015
 
 @_typing.final
 class HostKeyRequest(_message.Message):
-    """Which key: there is one."""
+    """Request of the host key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -523,7 +523,7 @@ Global___HostKeyRequest: _TypeAlias = HostKeyRequest  # noqa: Y015
 
 @_typing.final
 class HostKeyResponse(_message.Message):
-    """The public half."""
+    """The public key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -558,7 +558,7 @@ class UltravisorServicePrepareRequest(_message.Message):
     """Page states, records of ultrafolio.model.layout.UV."""
     @_builtins.property
     def altered(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Exported pages whose content shall not fit what was exported."""
+        """Exported pages whose content is altered."""
 
     def __init__(
         self,
@@ -594,7 +594,7 @@ Global___UltravisorServicePrepareResponse: _TypeAlias = UltravisorServicePrepare
 
 @_typing.final
 class InjectRequest(_message.Message):
-    """Answers to force."""
+    """Answers to inject."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -604,9 +604,9 @@ class InjectRequest(_message.Message):
     command: _builtins.int
     """Command code of the control block."""
     count: _builtins.int
-    """How many executions."""
+    """Number of executions."""
     condition_code: _builtins.int
-    """The condition code they get: 2 busy, or 3 partial."""
+    """Their condition code: 2 busy, or 3 partial."""
     def __init__(
         self,
         *,

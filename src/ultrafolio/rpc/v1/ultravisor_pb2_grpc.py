@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UltravisorServiceStub:
-    """The trusted firmware: page states with their owners, and what hardware says of an access. It knows nothing of folios.
+    """The trusted firmware: page states with their owners, and the hardware's check of accesses. It has no notion of folios.
     """
 
     def __init__(self, channel):
@@ -88,7 +88,7 @@ class UltravisorServiceStub:
 
 
 class UltravisorServiceServicer:
-    """The trusted firmware: page states with their owners, and what hardware says of an access. It knows nothing of folios.
+    """The trusted firmware: page states with their owners, and the hardware's check of accesses. It has no notion of folios.
     """
 
     def Execute(self, request, context):
@@ -106,35 +106,35 @@ class UltravisorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Shares(self, request, context):
-        """Whether a guest shares a page, as it knows itself, also while the page is exported. Changes nothing.
+        """Whether a guest shares a page, also while the page is exported. Changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WouldEnd(self, request, context):
-        """Whether instructions that exited to the host would end now, were the guest to repeat them. Changes nothing.
+        """Whether instructions that exited to the host would complete now if repeated. Changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Enter(self, request, context):
-        """What a secure guest's processor asks for on entry: interception code, or 0 where it runs.
+        """Entry of a secure guest's processor: interception code, or 0 if it runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Diagnose(self, request, context):
-        """A guest's diag 308: from now on none of its processors runs until the host has gone through the order of a reset.
+        """A guest's diag 308: its processors do not run until the host has done all steps of a reset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def HostKey(self, request, context):
-        """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image).
+        """The machine's public host key, for which owners of guests encrypt their images (ultrafolio.uvcall.image).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,7 +223,7 @@ def add_UltravisorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UltravisorService:
-    """The trusted firmware: page states with their owners, and what hardware says of an access. It knows nothing of folios.
+    """The trusted firmware: page states with their owners, and the hardware's check of accesses. It has no notion of folios.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UltravisorServiceStub:
-    """The trusted firmware: page states with their owners, and what hardware says of an access. It knows nothing of folios."""
+    """The trusted firmware: page states with their owners, and the hardware's check of accesses. It has no notion of folios."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,15 +38,15 @@ class UltravisorServiceStub:
     Access: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.AccessRequest, _ultravisor_pb2.AccessResponse]
     """The hardware's view of accesses by the guest or by the host: data, or an exception."""
     Shares: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.SharesRequest, _ultravisor_pb2.SharesResponse]
-    """Whether a guest shares a page, as it knows itself, also while the page is exported. Changes nothing."""
+    """Whether a guest shares a page, also while the page is exported. Changes nothing."""
     WouldEnd: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.WouldEndRequest, _ultravisor_pb2.WouldEndResponse]
-    """Whether instructions that exited to the host would end now, were the guest to repeat them. Changes nothing."""
+    """Whether instructions that exited to the host would complete now if repeated. Changes nothing."""
     Enter: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.EnterRequest, _ultravisor_pb2.EnterResponse]
-    """What a secure guest's processor asks for on entry: interception code, or 0 where it runs."""
+    """Entry of a secure guest's processor: interception code, or 0 if it runs."""
     Diagnose: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.DiagnoseRequest, _ultravisor_pb2.DiagnoseResponse]
-    """A guest's diag 308: from now on none of its processors runs until the host has gone through the order of a reset."""
+    """A guest's diag 308: its processors do not run until the host has done all steps of a reset."""
     HostKey: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.HostKeyRequest, _ultravisor_pb2.HostKeyResponse]
-    """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image)."""
+    """The machine's public host key, for which owners of guests encrypt their images (ultrafolio.uvcall.image)."""
     Prepare: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.UltravisorServicePrepareRequest, _ultravisor_pb2.UltravisorServicePrepareResponse]
     """Lays out the ultravisor's part of a folio group in a given state. For the laboratory only."""
     Inject: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.InjectRequest, _ultravisor_pb2.InjectResponse]
@@ -56,7 +56,7 @@ class UltravisorServiceStub:
 
 @_typing.type_check_only
 class UltravisorServiceAsyncStub(UltravisorServiceStub):
-    """The trusted firmware: page states with their owners, and what hardware says of an access. It knows nothing of folios."""
+    """The trusted firmware: page states with their owners, and the hardware's check of accesses. It has no notion of folios."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Execute: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.ExecuteRequest, _ultravisor_pb2.ExecuteResponse]  # type: ignore[assignment]
@@ -64,15 +64,15 @@ class UltravisorServiceAsyncStub(UltravisorServiceStub):
     Access: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.AccessRequest, _ultravisor_pb2.AccessResponse]  # type: ignore[assignment]
     """The hardware's view of accesses by the guest or by the host: data, or an exception."""
     Shares: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.SharesRequest, _ultravisor_pb2.SharesResponse]  # type: ignore[assignment]
-    """Whether a guest shares a page, as it knows itself, also while the page is exported. Changes nothing."""
+    """Whether a guest shares a page, also while the page is exported. Changes nothing."""
     WouldEnd: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.WouldEndRequest, _ultravisor_pb2.WouldEndResponse]  # type: ignore[assignment]
-    """Whether instructions that exited to the host would end now, were the guest to repeat them. Changes nothing."""
+    """Whether instructions that exited to the host would complete now if repeated. Changes nothing."""
     Enter: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.EnterRequest, _ultravisor_pb2.EnterResponse]  # type: ignore[assignment]
-    """What a secure guest's processor asks for on entry: interception code, or 0 where it runs."""
+    """Entry of a secure guest's processor: interception code, or 0 if it runs."""
     Diagnose: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.DiagnoseRequest, _ultravisor_pb2.DiagnoseResponse]  # type: ignore[assignment]
-    """A guest's diag 308: from now on none of its processors runs until the host has gone through the order of a reset."""
+    """A guest's diag 308: its processors do not run until the host has done all steps of a reset."""
     HostKey: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.HostKeyRequest, _ultravisor_pb2.HostKeyResponse]  # type: ignore[assignment]
-    """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image)."""
+    """The machine's public host key, for which owners of guests encrypt their images (ultrafolio.uvcall.image)."""
     Prepare: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.UltravisorServicePrepareRequest, _ultravisor_pb2.UltravisorServicePrepareResponse]  # type: ignore[assignment]
     """Lays out the ultravisor's part of a folio group in a given state. For the laboratory only."""
     Inject: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.InjectRequest, _ultravisor_pb2.InjectResponse]  # type: ignore[assignment]
@@ -81,7 +81,7 @@ class UltravisorServiceAsyncStub(UltravisorServiceStub):
     """diag 308 load normal: everything is uninitialised again, donated storage reads as zeros. For the laboratory only."""
 
 class UltravisorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The trusted firmware: page states with their owners, and what hardware says of an access. It knows nothing of folios."""
+    """The trusted firmware: page states with their owners, and the hardware's check of accesses. It has no notion of folios."""
 
     @_abc_1.abstractmethod
     def Execute(
@@ -105,7 +105,7 @@ class UltravisorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ultravisor_pb2.SharesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ultravisor_pb2.SharesResponse, _abc.Awaitable[_ultravisor_pb2.SharesResponse]]:
-        """Whether a guest shares a page, as it knows itself, also while the page is exported. Changes nothing."""
+        """Whether a guest shares a page, also while the page is exported. Changes nothing."""
 
     @_abc_1.abstractmethod
     def WouldEnd(
@@ -113,7 +113,7 @@ class UltravisorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ultravisor_pb2.WouldEndRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ultravisor_pb2.WouldEndResponse, _abc.Awaitable[_ultravisor_pb2.WouldEndResponse]]:
-        """Whether instructions that exited to the host would end now, were the guest to repeat them. Changes nothing."""
+        """Whether instructions that exited to the host would complete now if repeated. Changes nothing."""
 
     @_abc_1.abstractmethod
     def Enter(
@@ -121,7 +121,7 @@ class UltravisorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ultravisor_pb2.EnterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ultravisor_pb2.EnterResponse, _abc.Awaitable[_ultravisor_pb2.EnterResponse]]:
-        """What a secure guest's processor asks for on entry: interception code, or 0 where it runs."""
+        """Entry of a secure guest's processor: interception code, or 0 if it runs."""
 
     @_abc_1.abstractmethod
     def Diagnose(
@@ -129,7 +129,7 @@ class UltravisorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ultravisor_pb2.DiagnoseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ultravisor_pb2.DiagnoseResponse, _abc.Awaitable[_ultravisor_pb2.DiagnoseResponse]]:
-        """A guest's diag 308: from now on none of its processors runs until the host has gone through the order of a reset."""
+        """A guest's diag 308: its processors do not run until the host has done all steps of a reset."""
 
     @_abc_1.abstractmethod
     def HostKey(
@@ -137,7 +137,7 @@ class UltravisorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ultravisor_pb2.HostKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ultravisor_pb2.HostKeyResponse, _abc.Awaitable[_ultravisor_pb2.HostKeyResponse]]:
-        """The machine's public host key, for which owners of guests seal their images (ultrafolio.rpc.image)."""
+        """The machine's public host key, for which owners of guests encrypt their images (ultrafolio.uvcall.image)."""
 
     @_abc_1.abstractmethod
     def Prepare(

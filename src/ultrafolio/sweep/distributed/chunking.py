@@ -1,4 +1,4 @@
-"""Chunks of equal time: a few cells from all over a plan are timed, then the plan is cut by what they cost."""
+"""Cut a plan into chunks of equal computing time, estimated from a sample of its cells."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from ultrafolio.sweep.plan import Plan
 from ultrafolio.sweep.work import Work
 
 CHUNK_SECONDS = 2.0
-"""How long a chunk computes. What a chunk costs beside its cells (a task, a fork, a deposit) is about 20 ms."""
-FEWEST = 32
-"""A small plan is cut into about so many chunks, so that several workers have something to do."""
-SHORTEST_SECONDS = 0.1
-MOST = 20_000
-"""Beyond so many chunks they grow instead: the queue and the job's record stay small."""
+"""The target for a chunk's computing time. Its overhead (task, fork, storing the part) is about 20 ms."""
+MIN_CHUNKS = 32
+"""A small plan is cut into about this number of chunks, so that several workers get one."""
+MIN_CHUNK_SECONDS = 0.1
+MAX_CHUNKS = 20_000
+"""A large plan gets at most about this number of chunks, longer ones: the queue and the job's record stay small."""
 
 SAMPLES = 32
 SAMPLE_SECONDS = 0.3
-PATIENCE = 4.0
-"""Seconds after which the first cell counts as taking so long, and is not waited for."""
-WARM_SECONDS = 300.0
-"""How long compiling may take, where nothing was compiled yet (15 s on an idle core)."""
+CELL_TIMEOUT = 4.0
+"""Seconds to wait for a sample. If the first cell takes longer, this is its estimate."""
+COMPILE_TIMEOUT = 300.0
+"""Seconds that compiling may take when nothing is cached (15 s on an idle core)."""
 _WINDOW = 256
-"""Points behind a sample in which cells are counted: filters may drop most of them."""
+"""Points from a sample on in which cells are counted, since filters may drop most of them."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a point of the plan costs around ``index``, in seconds, dropped points included."""
+    """The mean computing time of a point near ``index``, in seconds, dropped points included."""
 
     index: int
     seconds: float
 
 
 def spread(spans: Sequence[range], number: int) -> Iterator[int]:
-    """Up to ``number`` indices of the spans, at every moment evenly spread (the van der Corput sequence)."""
+    """Up to ``number`` indices of the spans; each prefix is evenly spread (the van der Corput sequence)."""
     total, seen = sum(map(len, spans)), set[int]()
     for turn in count():
         if len(seen) == min(number, total):
@@ -63,16 +63,16 @@ def spread(spans: Sequence[range], number: int) -> Iterator[int]:
             place -= len(span)
 
 
-def kept(plan: Plan, index: int, stop: int) -> list[tuple[int, dict[str, Any]]]:
+def cells_from(plan: Plan, index: int, stop: int) -> list[tuple[int, dict[str, Any]]]:
     """The cells of the window that begins at ``index``."""
     return list(plan.cells(range(index, min(index + _WINDOW, stop))))
 
 
 def measure(work: Work, spans: Sequence[range], stopped: Callable[[], bool] = lambda: False) -> list[Sample]:
-    """Time some cells for SAMPLE_SECONDS, in a forked process: one of them may kill it, or never end.
+    """Time cells for SAMPLE_SECONDS in a forked process, since a cell may kill it or not end.
 
-    That process compiles, too, so that its parent stays small. Failed cells are cells. Not empty unless ``spans`` is.
-    When ``stopped()`` turns true nothing is waited for.
+    Returns samples sorted by index, at least one if ``spans`` is not empty. Failed cells count. The process also
+    compiles, so that its parent's memory stays small. Returns at once when ``stopped()`` returns true.
     """
     here, there = multiprocessing.Pipe(duplex=False)
     found = list[Sample]()
@@ -81,32 +81,33 @@ def measure(work: Work, spans: Sequence[range], stopped: Callable[[], bool] = la
     with here, suppress(EOFError):
         began = time.monotonic()
         while not here.poll(TICK_SECONDS):
-            if stopped() or time.monotonic() - began > WARM_SECONDS:
+            if stopped() or time.monotonic() - began > COMPILE_TIMEOUT:
                 break
         else:
             here.recv()
         began = time.monotonic()
-        while not stopped() and here.poll(max(0.0, began + PATIENCE - time.monotonic())):
+        while not stopped() and here.poll(max(0.0, began + CELL_TIMEOUT - time.monotonic())):
             found.append(Sample(*here.recv()))
     process.kill()
     process.join()
     if not found and spans:
-        found.append(Sample(spans[0][0], PATIENCE))
+        found.append(Sample(spans[0][0], CELL_TIMEOUT))
     return sorted(found, key=lambda sample: sample.index)
 
 
 def _time_cells(work: Work, spans: Sequence[range], pipe: Connection, parent: int) -> None:
+    """The child of ``measure``: compile, send "ready", then (index, seconds) of each sample; ends with ``parent``."""
     die_with(parent)
     work.cells.warm()
     pipe.send("ready")
     began = time.monotonic()
     for index in spread(spans, SAMPLES):
-        window = kept(work.plan, index, work.plan.size)
+        window = cells_from(work.plan, index, work.plan.size)
         seconds = 0.0
         if window:
             at, cell = window[0]
             taken = _timed(work, at, cell)
-            if taken > SAMPLE_SECONDS / 20:  # it may have read a recording that others find ready
+            if taken > SAMPLE_SECONDS / 20:  # the first cell may have read a recording, which is then cached
                 taken = _timed(work, at, cell)
             seconds = taken * len(window) / min(_WINDOW, work.plan.size - index)
         pipe.send((index, seconds))
@@ -122,11 +123,14 @@ def _timed(work: Work, index: int, cell: dict[str, Any]) -> float:
 
 
 def cut(spans: Sequence[range], samples: Sequence[Sample], target: float = CHUNK_SECONDS) -> list[list[range]]:
-    """Cut the spans into chunks that last about ``target`` seconds by the nearest sample; in order, without gaps."""
+    """Cut the spans into chunks of about ``target`` seconds, each point timed as its nearest sample.
+
+    Returns a list of spans for each chunk. The chunks are in order and cover ``spans`` exactly.
+    """
     at = [sample.index for sample in samples]
     edges = [(left + right) // 2 + 1 for left, right in pairwise(at)]
     total = sum(len(span) for span in spans) * sum(sample.seconds for sample in samples) / max(1, len(samples))
-    target = max(min(target, max(SHORTEST_SECONDS, total / FEWEST)), total / MOST)
+    target = max(min(target, max(MIN_CHUNK_SECONDS, total / MIN_CHUNKS)), total / MAX_CHUNKS)
     chunks: list[list[range]] = [[]]
     room = target
     for span in spans:
@@ -146,7 +150,7 @@ def cut(spans: Sequence[range], samples: Sequence[Sample], target: float = CHUNK
 
 
 def joined(spans: Sequence[range]) -> list[range]:
-    """The same indices in as few ranges as can be; ``spans`` ascend."""
+    """The same indices in the fewest ranges; ``spans`` must ascend."""
     found: list[range] = []
     for span in spans:
         if found and found[-1].stop == span.start:

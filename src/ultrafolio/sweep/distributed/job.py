@@ -1,20 +1,20 @@
-"""A job: one submitted plan as client and workers share it in Redis.
+"""A job: the state of one submitted plan in Redis, shared by clients and workers.
 
 All keys of a job begin with ``ultrafolio:{<id>}:`` (one hash tag: one slot) and expire after a week without a commit.
 
-    record   what to compute: nobody needs the client any more (written once, a name never means another record)
-    chunks   each chunk's spans, for clients; a worker gets its chunk's with the task
-    clients  who has not fetched everything yet; the last one removes the job
+    record   the input of the job, so that workers do not need the client; written once
+    chunks   the spans of each chunk, for clients; a task carries those of its chunk
+    clients  the clients that have not fetched everything; the last one deletes the job
     state    running, paused, revoked or failed
-    done     chunk -> the part that counts; the first commit of a chunk wins
-    log      the commits in order, for clients to follow
-    count    the sums of the commits: progress costs one HGETALL, however large the plan
+    done     chunk -> the part of its first commit, which counts
+    log      the commits in order, for clients
+    count    the sums of the commits: progress costs one HGETALL for a plan of any size
     held     chunks that were delivered while the job was paused
-    refused  worker -> why it does not take the job
-    starts   chunk -> how often it was begun;  enters  cell -> how often, once its chunk is suspect
-    lease:n  there while somebody works at chunk n
+    refused  worker -> the reason why it does not take the job
+    starts   chunk -> number of starts;  enters  cell of a suspect chunk -> number of starts
+    lease:n  the worker that computes chunk n; expires after LEASE_SECONDS
 
-The same plan, submitted twice, is one job: ``ultrafolio:same:<digest of all that it computes>`` holds its name.
+A plan that is submitted twice is one job: ``ultrafolio:same:<digest of its input>`` holds the job's name.
 """
 
 from __future__ import annotations
@@ -22,25 +22,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from typing import Any, Literal, cast
-from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
-from ultrafolio.errors import InputError
-from ultrafolio.sweep.distributed.deposit import KEPT_SECONDS, Deposit, open_deposit
+from ultrafolio.sweep.distributed.result_store import EXPIRE_SECONDS, ResultStore, open_result_store
 from ultrafolio.sweep.local.processes import Limits
 
-TASK = "ultrafolio.chunk"
-QUEUE = "ultrafolio"
-"""The Redis list of waiting chunks, too: its length is what to scale workers by."""
 LEASE_SECONDS = 15
-VISIBILITY_SECONDS = 900
-"""Celery delivers a chunk again that nobody acknowledged for so long: well above what a chunk lasts (seconds, and at
-most the limit of one cell more), and what a dead machine costs when no client watches."""
-
-AWAY_SECONDS = 60.0
-"""How long Redis may be away before anybody gives up; what is fetched is stored, and a client can come back."""
-RETRY_SECONDS = 0.25
 
 State = Literal["running", "paused", "revoked", "failed"]
 
@@ -54,7 +42,7 @@ redis.call('HINCRBY', KEYS[4], 'failed', ARGV[5])
 for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[6]) end
 return 1
 """
-_TAKE_BACK = """
+_UNDO_COMMIT = """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('HINCRBY', KEYS[2], 'chunks', -1)
@@ -65,11 +53,11 @@ return 1
 
 
 Spans = list[tuple[int, int]]
-"""Spans of indices, start and stop, as they travel."""
+"""Spans of indices (start, stop), in the form of messages."""
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What a job computes: all that a worker needs besides the recordings that the plan names."""
+    """The input of a job: all that a worker needs, except for the recordings that the plan names."""
 
     plan: str
     """The path of the plan on the client's machine."""
@@ -78,9 +66,9 @@ class Record(msgspec.Struct, frozen=True):
     columns: dict[str, str]
     cells: int
     chunks: int
-    deposit: str
+    results_url: str = msgspec.field(name="deposit")
     probe: dict[str, str]
-    """Some indices with their keys: a worker whose recordings or definitions differ finds other keys."""
+    """Index -> key of some cells: a worker whose recordings or definitions differ computes other keys."""
     cell_seconds: float | None = None
     cell_megabytes: int | None = None
 
@@ -90,7 +78,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """A chunk's end, as the log tells it."""
+    """An entry of the log: a chunk and the part with its results."""
 
     chunk: int
     part: str
@@ -101,7 +89,7 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a job is: one counter each, whatever its size."""
+    """The counts of a job's commits."""
 
     chunks: int = 0
     computed: int = 0
@@ -109,7 +97,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Job:
-    """A job in Redis. Methods raise redis.exceptions.RedisError when it does not answer."""
+    """A job in Redis. Methods raise redis.exceptions.RedisError when Redis does not answer."""
 
     def __init__(self, client: Any, name: str) -> None:
         self.name, self._client, self._prefix = name, client, f"ultrafolio:{{{name}}}:"
@@ -118,192 +106,147 @@ class Job:
         return self._prefix + name
 
     def submit(self, record: Record, chunks: list[Spans]) -> None:
-        """Make the job, or make it again as it was. Chunks are not queued by this."""
+        """Create the job, or create it again. Does not queue the chunks."""
         with self._client.pipeline() as pipe:
-            pipe.set(self._key("chunks"), msgspec.json.encode(chunks), ex=KEPT_SECONDS)
-            pipe.set(self._key("state"), "running", ex=KEPT_SECONDS)
-            pipe.set(self._key("record"), msgspec.json.encode(record), ex=KEPT_SECONDS)
+            pipe.set(self._key("chunks"), msgspec.json.encode(chunks), ex=EXPIRE_SECONDS)
+            pipe.set(self._key("state"), "running", ex=EXPIRE_SECONDS)
+            pipe.set(self._key("record"), msgspec.json.encode(record), ex=EXPIRE_SECONDS)
             pipe.execute()
 
     def record(self) -> Record | None:
-        """What to compute; None where the job is not known (any more)."""
+        """The input of the job; None if Redis does not hold the job."""
         found = self._client.get(self._key("record"))
         return msgspec.json.decode(found, type=Record) if found else None
 
     def chunks(self) -> list[Spans]:
-        """Each chunk's spans."""
+        """The spans of each chunk."""
         return msgspec.json.decode(self._client.get(self._key("chunks")) or b"[]", type=list[Spans])
 
-    def join(self, client: str) -> None:
-        """Note a client that wants the results."""
+    def add_client(self, client: str) -> None:
+        """Add a client that fetches the results."""
         self._client.sadd(self._key("clients"), client)
-        self._client.expire(self._key("clients"), KEPT_SECONDS)
+        self._client.expire(self._key("clients"), EXPIRE_SECONDS)
 
-    def depart(self, client: str) -> bool:
-        """The client has all it wants; whether nobody else wants anything."""
+    def remove_client(self, client: str) -> bool:
+        """Remove a client that has fetched everything. Returns whether it was the last one."""
         self._client.srem(self._key("clients"), client)
         return not self._client.scard(self._key("clients"))
 
-    def deposit(self, record: Record) -> Deposit:
-        """Where the job's parts lie."""
-        return open_deposit(record.deposit, self.name, self._client, self._prefix)
+    def result_store(self, record: Record) -> ResultStore:
+        """The store of the job's parts."""
+        return open_result_store(record.results_url, self.name, self._client, self._prefix)
 
     def state(self) -> tuple[State, str]:
-        """The state, and what made it fail; a job that is gone is revoked."""
+        """(state, reason of a failure). A job that Redis does not hold is "revoked"."""
         found = (self._client.get(self._key("state")) or b"revoked").decode()
         state, _, why = found.partition(" ")
         return cast(State, state), why
 
     def set_state(self, state: State, why: str = "") -> None:
-        """Change the state where the job still exists."""
+        """Set the state if the job exists."""
         self._client.set(self._key("state"), f"{state} {why}".rstrip(), xx=True, keepttl=True)
 
     def commit(self, end: Commit) -> bool:
-        """Count a chunk as done, its part being deposited; False when another part counts, or the job is gone."""
+        """Commit a chunk whose part is stored. Returns False if the chunk has a commit or the job does not exist."""
         keys = [self._key(name) for name in ("record", "done", "log", "count", "state")]
-        values = [end.chunk, end.part, msgspec.json.encode(end), end.computed, end.failed, KEPT_SECONDS]
+        values = [end.chunk, end.part, msgspec.json.encode(end), end.computed, end.failed, EXPIRE_SECONDS]
         return bool(self._client.eval(_COMMIT, len(keys), *keys, *values) == 1)
 
-    def take_back(self, end: Commit) -> None:
-        """Undo a commit whose part is lost, unless the chunk was committed anew since."""
+    def undo_commit(self, end: Commit) -> None:
+        """Undo a commit whose part is lost, unless the chunk has a newer commit."""
         keys = [self._key("done"), self._key("count")]
-        self._client.eval(_TAKE_BACK, 2, *keys, end.chunk, end.part, end.computed, end.failed)
+        self._client.eval(_UNDO_COMMIT, 2, *keys, end.chunk, end.part, end.computed, end.failed)
 
     def done(self, chunk: int) -> bool:
         return bool(self._client.hexists(self._key("done"), chunk))
 
     def log(self, start: int, number: int = 64) -> list[Commit]:
-        """The commits from the ``start``-th on."""
+        """Up to ``number`` commits from position ``start`` on."""
         found = self._client.lrange(self._key("log"), start, start + number - 1)
         return [msgspec.json.decode(entry, type=Commit) for entry in found]
 
     def progress(self) -> Progress:
-        """The sums of the commits; the cost does not depend on the plan."""
+        """The sums of the commits; takes the same time for any plan."""
         found = self._client.hgetall(self._key("count"))
         return Progress(**{name.decode(): int(value) for name, value in found.items()})
 
     def hold(self, chunk: int) -> None:
-        """Keep a chunk that was delivered while the job is paused."""
+        """Record a chunk that was delivered while the job is paused."""
         self._client.sadd(self._key("held"), chunk)
 
     def held(self) -> list[int]:
         return sorted(map(int, self._client.smembers(self._key("held"))))
 
     def release(self, chunks: Iterable[int]) -> None:
-        """Forget held chunks that were queued again."""
+        """Remove held chunks that were queued again."""
         for chunk in chunks:
             self._client.srem(self._key("held"), chunk)
 
     def refuse(self, worker: str, why: str) -> None:
-        """Note that a worker does not take the job, for clients to tell."""
+        """Record why a worker does not take the job; clients print it."""
         self._client.hset(self._key("refused"), worker, why)
-        self._client.expire(self._key("refused"), KEPT_SECONDS)
+        self._client.expire(self._key("refused"), EXPIRE_SECONDS)
 
     def refusals(self) -> dict[str, str]:
         return {name.decode(): why.decode() for name, why in self._client.hgetall(self._key("refused")).items()}
 
     def start(self, chunk: int) -> int:
-        """Count a begin of the chunk; the number of begins."""
-        return self._counted("starts", chunk)
+        """Count a start of the chunk. Returns the number of starts."""
+        return self._increment("starts", chunk)
 
-    def unstart(self, chunk: int) -> None:
-        """The begin has ended, if not well."""
+    def undo_start(self, chunk: int) -> None:
+        """Uncount a start that ended with an error."""
         self._client.hincrby(self._key("starts"), chunk, -1)
 
-    def enter(self, index: int) -> int:
-        """Count that a suspect chunk's cell is begun; how often it was, without an end."""
-        return self._counted("enters", index)
+    def enter_cell(self, index: int) -> int:
+        """Count a start of a suspect chunk's cell. Returns the number of starts without an end."""
+        return self._increment("enters", index)
 
-    def leave(self, index: int) -> None:
-        """The cell has ended, and its worker has not."""
+    def leave_cell(self, index: int) -> None:
+        """Reset the count of a cell that ended while its worker lives."""
         self._client.hdel(self._key("enters"), index)
 
-    def _counted(self, name: str, field: int) -> int:
+    def _increment(self, name: str, field: int) -> int:
         number = int(self._client.hincrby(self._key(name), field, 1))
-        self._client.expire(self._key(name), KEPT_SECONDS)
+        self._client.expire(self._key(name), EXPIRE_SECONDS)
         return number
 
     def lease(self, chunk: int, worker: str) -> None:
-        """Say that the chunk is being worked at, for LEASE_SECONDS from now."""
+        """Set or renew the lease of a chunk for LEASE_SECONDS."""
         self._client.set(self._key(f"lease:{chunk}"), worker, ex=LEASE_SECONDS)
 
     def end_lease(self, chunk: int) -> None:
         self._client.delete(self._key(f"lease:{chunk}"))
 
     def leased(self, chunks: list[int]) -> list[bool]:
-        """Which of the chunks are being worked at."""
+        """For each chunk, whether a worker holds its lease."""
         found = self._client.mget([self._key(f"lease:{chunk}") for chunk in chunks]) if chunks else []
         return [worker is not None for worker in found]
 
-    def forget(self) -> None:
-        """Remove the job: workers drop what they still get of it."""
+    def delete(self) -> None:
+        """Delete the job. Workers drop chunks of it that are still delivered."""
         names = ("record", "chunks", "clients", "state", "done", "log", "count", "held", "refused", "starts", "enters")
         self._client.delete(*map(self._key, names))
 
 
 def find_same(client: Any, digest: str) -> Job | None:
-    """The job under way that computes what the digest stands for, if there is one."""
+    """The running or paused job whose input has this digest, or None."""
     found = client.get(f"ultrafolio:same:{digest}")
     job = Job(client, found.decode()) if found else None
     return job if job and job.state()[0] in ("running", "paused") else None
 
 
 def claim_same(client: Any, digest: str, name: str) -> Job | None:
-    """Say that job ``name`` computes what the digest stands for; the job that was first, where one was."""
+    """Register job ``name`` for the digest of its input. Returns the job that was registered before, or None."""
     key = f"ultrafolio:same:{digest}"
-    if client.set(key, name, nx=True, ex=KEPT_SECONDS):
+    if client.set(key, name, nx=True, ex=EXPIRE_SECONDS):
         return None
     first = find_same(client, digest)
-    if first is None:  # it is long done, or revoked
-        client.set(key, name, ex=KEPT_SECONDS)
+    if first is None:  # it is done or revoked
+        client.set(key, name, ex=EXPIRE_SECONDS)
     return first if first and first.name != name else None
 
 
 def new_part(chunk: int) -> str:
-    """A name for a chunk's results that no other attempt at it has."""
+    """A unique name for the results of one attempt at a chunk."""
     return f"{chunk}-{secrets.token_hex(6)}"
-
-
-def connect(url: str) -> Any:
-    """A Redis client whose calls ride out a Redis that is away for AWAY_SECONDS.
-
-    Every call of this module may be repeated. Raises InputError when redis is not installed.
-    """
-    try:
-        from redis import Redis, exceptions
-        from redis.backoff import ConstantBackoff
-        from redis.retry import Retry
-    except ImportError:
-        raise InputError(
-            "celery needs the packages of the extra 'workers'",
-            value="redis",
-            allowed="redis and celery installed",
-            then="pip install 'ultrafolio[workers]'",
-        ) from None
-    return Redis.from_url(
-        url,
-        socket_timeout=20,
-        retry=Retry(ConstantBackoff(RETRY_SECONDS), int(AWAY_SECONDS / RETRY_SECONDS)),
-        retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError],
-    )
-
-
-def queued(client: Any) -> int:
-    """How many chunks wait for a worker."""
-    return int(client.llen(QUEUE))
-
-
-def broker_url(url: str) -> str:
-    """A Redis URL as Celery takes it: kombu has its own way to write a unix socket."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        return url
-    database = next((word[3:] for word in parts.query.split("&") if word.startswith("db=")), "0")
-    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-    return f"redis+socket://{user}{quote(unquote(parts.path))}?virtual_host={database}"
-
-
-def without_password(url: str) -> str:
-    """A URL that may be written to a file."""
-    netloc = urlsplit(url).netloc
-    return url.replace(netloc, netloc.rpartition("@")[2], 1) if netloc else url

@@ -1,4 +1,4 @@
-"""Workers of our own: a Celery worker from this checkout."""
+"""Start a Celery worker from this checkout, restart it when it dies, and end it with this process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Self
 
 from ultrafolio import errors, files
 from ultrafolio.errors import InputError
+from ultrafolio.nouns import plural
 from ultrafolio.redis_server import VARIABLE, launch
 
 FINISH_SECONDS = 15.0
-"""How long a worker may take to end the chunks it is in."""
-REPLACED = 20
-"""A worker that has died so often dies of something that a new one would die of, too."""
+"""Seconds that a worker may take to finish its chunks before it is killed."""
+MAX_STARTS = 20
+"""After this number of starts an InputError is raised: a new worker would die of the same cause."""
 
 
 class OwnWorkers:
-    """``count`` processes of one Celery worker that ends with this process; a context manager that ends it in order.
+    """One Celery worker with ``count`` processes; a context manager that ends it.
 
-    private: nobody else reaches the queue, so the plan may name any file, as in a sweep without one.
-    Its log is ``folder/workers.log``. Raises InputError outside of a checkout, where the workers' code is not.
+    ``private``: only this process reaches the queue, so the plan may name any file, as in a local sweep.
+    The worker's log is ``folder/workers.log``. Raises InputError outside a checkout: the library lacks its code.
     """
 
     def __init__(self, count: int, url: str, folder: Path, *, private: bool = False) -> None:
@@ -34,18 +35,18 @@ class OwnWorkers:
 
     @property
     def pid(self) -> int:
-        """The parent of the worker's processes."""
+        """The process id of the worker's parent process."""
         return self._process.pid
 
-    def tend(self) -> None:
-        """Start the worker again if it died. InputError when that helps nobody."""
+    def restart_if_dead(self) -> None:
+        """Start the worker again if it died. Raises InputError after MAX_STARTS starts."""
         if self._process.poll() is None:
             return
-        if self._started > REPLACED:
+        if self._started > MAX_STARTS:
             tail = self._log.read_text(errors="replace").splitlines()[-8:]
             raise InputError(
                 "the workers end again and again\n" + "\n".join(tail),
-                value=f"{self._started} times",
+                value=plural(self._started, "time"),
                 allowed="a worker that stays",
                 cause="the last lines of their log are above",
                 then=f"less {self._log}",
@@ -53,7 +54,7 @@ class OwnWorkers:
         self._process = self._start()
 
     def finish(self) -> None:
-        """Let the worker end its chunks, and end it."""
+        """End the worker after its current chunks; kill it after FINISH_SECONDS."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -68,7 +69,7 @@ class OwnWorkers:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:  # nobody waits for what they are at
+        if kind is not None:  # after an error no client fetches their results
             self._process.kill()
         self.finish()
         self._process.wait()
@@ -77,7 +78,7 @@ class OwnWorkers:
         self._started += 1
         path = os.pathsep.join(filter(None, [str(self._root), os.environ.get("PYTHONPATH")]))
         with open(self._log, "ab") as log:
-            # A session of its own: Ctrl-C is for the client, which then says what to do.
+            # A session of its own: Ctrl-C reaches only the client, which then ends the worker.
             return launch(
                 [*worker_command(self._count), "--hostname", f"own-{os.getpid()}-{self._started}@%h"],
                 env={**os.environ, VARIABLE: self._url, "PYTHONPATH": path, **self._files},
@@ -90,13 +91,14 @@ class OwnWorkers:
 
 
 def worker_command(count: int) -> list[str]:
-    """A Celery worker with ``count`` processes, without the chatter between workers that nobody listens to."""
+    """The command of a Celery worker with ``count`` processes, without messages between workers."""
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
     return [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--concurrency", str(count), *quiet]
 
 
 def checkout(url: str) -> Path:
-    """The folder that holds the workers' code. Raises InputError where there is only the library."""
+    """The checkout's folder, which holds the workers' code. Raises InputError where only the library is installed.
+    ``url``: Redis, for the error's command."""
     root = Path(errors.__file__).resolve().parents[2]
     if not (root / "workers" / "app.py").exists():
         raise InputError(

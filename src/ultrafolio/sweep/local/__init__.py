@@ -1,1 +1,1 @@
-"""Cells computed on this machine: forked processes, and which span of cells goes out next."""
+"""Cells computed on this machine: a pool of forked processes, and the schedule of spans."""

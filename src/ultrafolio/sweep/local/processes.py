@@ -1,4 +1,4 @@
-"""Who does the work: any number of forked processes that may die, or this process."""
+"""Executors on this machine: a pool of forked processes that replaces dead ones, or this process."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ from ultrafolio.sweep.segment import Segment
 from ultrafolio.sweep.work import NOTHING, Tally, Work
 
 TICK_SECONDS = 0.2
-LIVES = 2
-"""A cell that ends this many workers is a failed cell."""
+MAX_DEATHS = 2
+"""A cell that kills this many workers is a failed cell."""
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one cell may use; a cell that uses more is a failed cell. None: no limit."""
+    """Limits of one cell; a cell that exceeds them is a failed cell. None: no limit."""
 
     seconds: float | None = None
-    """Wall-clock time, looked at every TICK_SECONDS."""
+    """Wall-clock time, checked every TICK_SECONDS."""
     megabytes: int | None = None
-    """Address space beyond what the worker has when it begins (Linux)."""
+    """Address space in MiB beyond that of the worker at its start (Linux)."""
 
 
 NO_LIMITS = Limits()
 
 
 class Executor(Protocol):
-    """Works a span of a plan's indices, in any order and on any number of workers."""
+    """Computes a span of a plan's indices, in any order and on any number of workers."""
 
     def run(
         self, work: Work, span: range, segment: Callable[[str], Segment], stopped: Callable[[], bool]
     ) -> Iterator[Tally]:
-        """Compile, then yield a tally for each piece of ``span`` once its cells are stored, and NOTHING now and then.
+        """Compile, then yield a tally for each part of ``span`` after its cells are stored, and NOTHING while waiting.
 
-        ``segment(writer)`` makes a writer's segment. When ``stopped()`` turns true the workers finish the
-        cells they are in and store them. An exception in ``resolve`` or in the store ends the run with it.
+        ``segment(writer)`` makes a writer's segment. When ``stopped()`` returns true, the workers finish their
+        current cells and store them. An exception in ``resolve`` or in the store ends the run and is raised.
         """
 
 
 class InProcess:
-    """Everything in this process: for debuggers and coverage. A cell that dies takes the sweep with it."""
+    """Computes all cells in this process, for debuggers and coverage. A cell that kills its process ends the sweep."""
 
     def run(
         self, work: Work, span: range, segment: Callable[[str], Segment], stopped: Callable[[], bool]
@@ -85,9 +85,9 @@ class _Worker:
 
 
 class Processes:
-    """``count`` forked workers, replaced when they die; they inherit what is compiled and stored.
+    """``count`` forked workers, replaced when they die; they inherit compiled code and the stored keys.
 
-    A worker's death costs the batch it was about to store. The cell it died in is tried once more on its own.
+    A dead worker loses its current batch, which is computed again. The cell in which it died is tried once more alone.
     """
 
     def __init__(self, count: int, limits: Limits = NO_LIMITS) -> None:
@@ -104,55 +104,55 @@ class Processes:
         """``run`` for several spans at once."""
         work.cells.warm()
         with segment("parent") as own:
-            crew = Crew(self.count, self.limits, work, segment, own)
+            pool = WorkerPool(self.count, self.limits, work, segment, own)
             try:
-                yield from crew.run(spans, stopped)
+                yield from pool.run(spans, stopped)
             finally:
-                crew.dismiss()
+                pool.close()
 
 
-class Crew:
-    """Forked workers that stand ready for runs, one after the other.
+class WorkerPool:
+    """Forked workers that serve several runs, one after the other.
 
-    The board is shared memory: a stop flag, then the cell each slot is in.
+    ``_shared`` is memory shared with the workers: a stop flag, then the current cell of each slot (-1: none).
     """
 
     def __init__(self, count: int, limits: Limits, work: Work, segment: Callable[[str], Segment], own: Segment) -> None:
-        self._limits, self._seen, self._late = limits, dict[int, tuple[int, float]](), set[int]()
+        self._limits, self._seen, self._timed_out = limits, dict[int, tuple[int, float]](), set[int]()
         self._work, self._schedule, self._segment, self._own = work, Schedule([], count), segment, own
-        self._board = memoryview(mmap.mmap(-1, 8 * (count + 1))).cast("q")
+        self._shared = memoryview(mmap.mmap(-1, 8 * (count + 1))).cast("q")
         self._workers: list[_Worker] = []
-        self._hired = 0
+        self._started = 0
         self._deaths: Counter[int] = Counter()
         for slot in range(1, count + 1):
-            self._hire(slot)
+            self._start_worker(slot)
 
     def run(self, spans: Iterable[range], stopped: Callable[[], bool]) -> Iterator[Tally]:
-        """Work the spans as an executor does. After an exception the crew is of no use but to be dismissed."""
+        """Compute the spans as an executor does. After an exception the pool can only be closed."""
         self._schedule = Schedule(spans, len(self._workers))
         self._deaths.clear()
-        self._late.clear()
-        self._board[0] = 0
+        self._timed_out.clear()
+        self._shared[0] = 0
         while self._assign(stopped):
             yield from self._collect() or [NOTHING]
 
     def _assign(self, stopped: Callable[[], bool]) -> bool:
-        """Give every idle worker a span unless the run is stopping; whether anyone is at work."""
+        """Give each idle worker a span unless the run is stopping. Returns whether any worker is busy."""
         if stopped():
-            self._board[0] = 1
-        while self._schedule and not self._board[0]:
+            self._shared[0] = 1
+        while self._schedule and not self._shared[0]:
             worker = next((worker for worker in self._workers if worker.given is None), None)
             if worker is None:
                 break
             worker.given = self._schedule.take()
             try:
                 worker.pipe.send(worker.given)
-            except OSError:  # it died idle; its successor is idle too
-                self._bury(worker)
+            except OSError:  # it died idle; its replacement is idle too
+                self._replace(worker)
         return any(worker.given is not None for worker in self._workers)
 
     def _collect(self) -> list[Tally]:
-        """What has come in, waiting a moment if nothing has. Raises what a worker could not go on from."""
+        """Returns the tallies that arrive within TICK_SECONDS. Raises the exception that a worker sent."""
         tallies = []
         at_work = {worker.pipe: worker for worker in self._workers if worker.given is not None}
         for pipe in wait(list(at_work), TICK_SECONDS):
@@ -161,7 +161,7 @@ class Crew:
             try:
                 answer = worker.pipe.recv()
             except (EOFError, OSError):
-                tallies += self._bury(worker)
+                tallies += self._replace(worker)
                 continue
             if isinstance(answer, BaseException):
                 raise answer
@@ -170,64 +170,65 @@ class Crew:
             self._deaths.pop(-1, None)
             tallies.append(answer)
         if self._limits.seconds is not None:
-            self._end_the_late(self._limits.seconds)
+            self._kill_timed_out(self._limits.seconds)
         return tallies
 
-    def _end_the_late(self, seconds: float) -> None:
-        """Kill workers that are in one cell for too long; their end is then seen like any other."""
+    def _kill_timed_out(self, seconds: float) -> None:
+        """Kill workers that are in one cell for more than ``seconds``; ``_collect`` then replaces them."""
         now = time.monotonic()
         for worker in self._workers:
-            at = self._board[worker.slot]
+            at = self._shared[worker.slot]
             seen, since = self._seen.get(worker.slot, (-1, now))
             if at == -1 or seen != at:
                 self._seen[worker.slot] = (at, now)
             elif now - since > seconds:
-                self._late.add(at)
+                self._timed_out.add(at)
                 worker.process.kill()
 
-    def dismiss(self) -> None:
-        """End all workers; those still at work (after an error) are killed, their last batch is lost."""
+    def close(self) -> None:
+        """End all workers. Busy workers (after an error) are killed and lose their last batch."""
         for worker in self._workers:
             if worker.given is not None:
                 worker.process.kill()
             worker.pipe.close()
             worker.process.join()
 
-    def _hire(self, slot: int) -> None:
+    def _start_worker(self, slot: int) -> None:
         here, there = multiprocessing.Pipe()
-        self._board[slot] = -1
-        writer = str(self._hired)
+        self._shared[slot] = -1
+        writer = str(self._started)
         inherited = [worker.pipe for worker in self._workers] + [here]
         segment = partial(self._segment, writer)
-        target = partial(_serve, self._work, segment, there, inherited, self._board, slot, self._limits.megabytes)
+        target = partial(_serve, self._work, segment, there, inherited, self._shared, slot, self._limits.megabytes)
         process = fork(target, os.getpid())
         there.close()
         self._workers.append(_Worker(process, here, slot))
-        self._hired += 1
+        self._started += 1
 
-    def _bury(self, worker: _Worker) -> list[Tally]:
-        """Replace a dead worker; its span goes back, or the cell that has now ended LIVES workers fails."""
+    def _replace(self, worker: _Worker) -> list[Tally]:
+        """Replace a dead worker and schedule its span again. Returns the tally of the cell that killed MAX_DEATHS
+        workers or exceeded its time, if it did; that cell is stored as failed."""
         assert worker.given is not None
         worker.process.join()
         worker.pipe.close()
         self._workers.remove(worker)
-        at = self._board[worker.slot]
-        reason = _cause_of_death(worker.process.exitcode)
+        at = self._shared[worker.slot]
+        reason = _death_reason(worker.process.exitcode)
         self._deaths[at] += 1
-        if at == -1 and self._deaths[at] > LIVES * len(self._board):
+        if at == -1 and self._deaths[at] > MAX_DEATHS * len(self._shared):
             raise RuntimeError(f"workers end before they compute anything: {reason}")
-        condemned = at != -1 and (self._deaths[at] >= LIVES or at in self._late)
-        if at in self._late:
+        failed = at != -1 and (self._deaths[at] >= MAX_DEATHS or at in self._timed_out)
+        if at in self._timed_out:
             reason = f"CellLimit: more than {self._limits.seconds:g} s in this cell"
-        self._schedule.died(worker.given, at, again=not condemned)
-        self._hire(worker.slot)
-        return [self._work.condemn(at, reason, self._own)] if condemned else []
+        self._schedule.died(worker.given, at, again=not failed)
+        self._start_worker(worker.slot)
+        return [self._work.store_failure(at, reason, self._own)] if failed else []
 
 
-def _cause_of_death(code: int | None) -> str:
+def _death_reason(code: int | None) -> str:
     if code is not None and code < 0:
-        return f"WorkerDied: signal {-code} ({signal.Signals(-code).name}) ended {LIVES} workers in this cell"
-    return f"WorkerDied: exit status {code} ended {LIVES} workers in this cell"
+        return f"WorkerDied: signal {-code} ({signal.Signals(-code).name}) ended {MAX_DEATHS} workers in this cell"
+    return f"WorkerDied: exit status {code} ended {MAX_DEATHS} workers in this cell"
 
 
 def _serve(
@@ -235,28 +236,28 @@ def _serve(
     segment: Callable[[], Segment],
     pipe: Connection,
     inherited: list[Connection],
-    board: memoryview,
+    shared: memoryview,
     slot: int,
     megabytes: int | None,
     parent: int,
 ) -> None:
-    """A worker's life: take spans and answer with tallies until the pipe closes."""
+    """The main loop of a worker: receive spans and send tallies until the pipe closes."""
     die_with(parent)
     if megabytes is not None:
         _limit_memory(megabytes)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent sets the stop flag
     for connection in inherited:
-        connection.close()  # so that the end of the parent is the end of every pipe
+        connection.close()  # so that every pipe closes when the parent ends
 
     def enter(index: int) -> None:
-        board[slot] = index
+        shared[slot] = index
 
     try:
         with segment() as own:
             while True:
-                pipe.send(work.do(pipe.recv(), own, lambda: bool(board[0]), enter))
+                pipe.send(work.do(pipe.recv(), own, lambda: bool(shared[0]), enter))
     except (EOFError, BrokenPipeError):
-        pass  # the parent is done, or gone
+        pass  # the parent closed the pipe or ended
     except InputError as error:
         pipe.send(error)
     except Exception:
@@ -264,25 +265,25 @@ def _serve(
 
 
 def fork(target: Callable[..., None], *args: Any) -> BaseProcess:
-    """Start ``target(*args)`` in a fork of this process, which inherits what is compiled."""
+    """Start ``target(*args)`` in a fork of this process, which inherits compiled code. Returns the process."""
     process = multiprocessing.get_context("fork").Process(target=target, args=args, daemon=True)
     with warnings.catch_warnings():
-        # Threads of Arrow's or rich's may exist; a worker touches nothing that they hold locks for.
+        # Threads of Arrow or rich may exist; a worker uses nothing whose locks they may hold.
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
     return process
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel end this process with its parent, even in the middle of a long cell."""
+    """Have the kernel kill this process when its parent ends, also inside a long cell (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before we asked
+        if os.getppid() != parent:  # it ended before prctl
             os._exit(1)
 
 
 def _limit_memory(megabytes: int) -> None:
-    """Let allocations beyond this much more than now fail, with MemoryError in the cell that asks."""
+    """Limit the address space to its size plus ``megabytes``; a larger allocation raises MemoryError (Linux)."""
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + (megabytes << 20)
@@ -290,7 +291,8 @@ def _limit_memory(megabytes: int) -> None:
 
 
 def executor_of(workers: int | None, limits: Limits = NO_LIMITS) -> Executor:
-    """The executor for ``--workers``; by default a process for each core this process may use."""
+    """The executor for ``--workers``: 0 is this process; None is a process for each core that this process may use.
+    Raises InputError for limits without processes."""
     if workers == 0:
         if limits != NO_LIMITS:
             raise InputError(

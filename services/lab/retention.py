@@ -1,13 +1,14 @@
-"""What keeps a running lab small: streams cut to a window, groups archived to files and deleted."""
+"""Retention: cuts streams to a window, archives groups to files, deletes groups."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
+from structlog.typing import FilteringBoundLogger
 
 from services.common.groups import missing
 from ultrafolio import durable
@@ -18,11 +19,11 @@ from ultrafolio.state.redis import RedisStore
 
 MOST_ARCHIVES = 1024
 EVERY_S = 30.0
-"""Seconds between two looks at the streams' lengths."""
+"""Seconds between two checks of the streams' lengths."""
 
 
 class Size(NamedTuple):
-    """What a group takes: entries of its stream, and bytes of the store, about."""
+    """Size of a group: entries of its stream, approximate bytes of the store."""
 
     group: str
     entries: int
@@ -30,7 +31,7 @@ class Size(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """A saved stream: its file's name in the lab's folder `archive`, its entries, bytes and SHA-256."""
+    """An archived stream: file name in the lab's folder `archive`, entries, bytes, SHA-256."""
 
     file: str
     entries: int
@@ -38,41 +39,41 @@ class Archive(NamedTuple):
     digest: str
 
 
-class Keeper:
-    """store: with the keeper's rights, None where the lab was given none;  folder: for archives."""
+class Retention:
+    """store: with the rights of the user `keeper`, None if the lab has no password for it;  folder: for archives."""
 
     def __init__(self, store: RedisStore | None, folder: Path) -> None:
         self._store, self._folder = store, folder
-        self._over = threading.Event()
+        self._closed = threading.Event()
 
-    def tend(self, log: Any) -> None:
-        """Cut streams from now on, until `close`. Why one is not cut is logged once."""
+    def start_cutting(self, log: FilteringBoundLogger) -> None:
+        """Start a thread that cuts long streams until `close`. Logs once why a stream cannot be cut."""
         if self._store is not None:
-            threading.Thread(target=self._tend, args=(self._store, log), name="keeper", daemon=True).start()
+            threading.Thread(target=self._cut_streams, args=(self._store, log), name="retention", daemon=True).start()
 
-    def _tend(self, store: RedisStore, log: Any) -> None:
-        said: dict[str, str] = {}
-        while not self._over.wait(EVERY_S):
+    def _cut_streams(self, store: RedisStore, log: FilteringBoundLogger) -> None:
+        logged: dict[str, str] = {}
+        while not self._closed.wait(EVERY_S):
             try:
                 for group in store.groups():
                     why = checkpoint.cut(store, group)
-                    if why and said.get(group) != why:
+                    if why and logged.get(group) != why:
                         log.warning("a stream is not cut", group=group, reason=why)
-                    said[group] = why
-            except Exception as error:  # the thread goes on: what is away now may be there the next time
+                    logged[group] = why
+            except Exception as error:  # any failure is retried in the next round
                 log.warning("streams are not looked at", reason=f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
-        self._over.set()
+        self._closed.set()
 
     def sizes(self) -> list[Size]:
-        """What each group takes. StatusError: the lab has not the keeper's rights."""
-        store = self._rights()
+        """Returns the size of each group. Raises StatusError if the lab lacks the keeper's rights."""
+        store = self._allowed_store()
         return [Size(group, store.length(group), store.size(group)) for group in store.groups()]
 
     def archive(self, group: str) -> Archive:
-        """Save a group's stream, checkpoint included, as `trace validate --save` does. StatusError: no such group."""
-        store = self._known(group)
+        """Save a group's stream with its checkpoint, as `trace validate --save` does. StatusError: no such group."""
+        store = self._store_of(group)
         self._folder.mkdir(parents=True, exist_ok=True)
         if len(list(self._folder.iterdir())) >= MOST_ARCHIVES:
             raise StatusError(
@@ -91,16 +92,16 @@ class Keeper:
         return Archive(file.name, len(events), len(data), digest)
 
     def delete(self, group: str) -> None:
-        """Remove a group; its name is not used again. StatusError: no such group."""
-        self._known(group).delete(group)
+        """Delete a group; its name cannot be used again. StatusError: no such group."""
+        self._store_of(group).delete(group)
 
-    def _known(self, group: str) -> RedisStore:
-        store = self._rights()
+    def _store_of(self, group: str) -> RedisStore:
+        store = self._allowed_store()
         if group_name(group) not in store.groups():
             raise missing(group)
         return store
 
-    def _rights(self) -> RedisStore:
+    def _allowed_store(self) -> RedisStore:
         if self._store is None:
             raise StatusError(
                 grpc.StatusCode.FAILED_PRECONDITION,

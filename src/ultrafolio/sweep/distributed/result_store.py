@@ -1,10 +1,10 @@
-"""Where workers put the results of their chunks until a client fetches them: a place reached by URL.
+"""The result store: keeps the parts that workers computed until a client fetches them. Chosen by URL (--deposit).
 
-``redis:``               through the broker, where there is neither a shared folder nor an object store
+``redis:``               keys in the broker's Redis; needs no shared folder and no object store
 ``/folder``, ``file://`` a folder that all machines share
-``s3://bucket/prefix``   an object store, and whatever else pyarrow.fs knows by URL
+``s3://bucket/prefix``   an object store, or another file system of pyarrow.fs
 
-A part's name is never used twice, so nothing is overwritten and a half-written part has a name that nobody asks for.
+Each attempt at a chunk gives its part a new name, so no part is overwritten, and no commit names a half-written part.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from urllib.parse import urlsplit
 from ultrafolio.durable import replace, unwritable
 from ultrafolio.errors import InputError
 
-KEPT_SECONDS = 7 * 24 * 3600
-"""After a week nobody comes for a result or a job any more, and Redis drops it."""
+EXPIRE_SECONDS = 7 * 24 * 3600
+"""Redis deletes results and jobs this long after their last change."""
 THROUGH_REDIS = "redis:"
 
 
-class Deposit(Protocol):
+class ResultStore(Protocol):
     """Bytes by name."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep ``data``; on return it is there for everybody."""
+        """Store ``data``; on return every client can read it."""
 
     def get(self, name: str) -> bytes | None:
-        """What was put, or None where it is gone."""
+        """The part's bytes, or None if it is missing."""
 
     def remove(self, name: str) -> None:
-        """Forget a part; nothing happens where it is not there."""
+        """Delete a part; no error if it is missing."""
 
     def clear(self) -> None:
-        """Forget all parts of the job, those too that no commit names."""
+        """Delete all parts of the job, also those that no commit names."""
 
 
-class InRedis:
-    """Parts as keys beside the job's."""
+class RedisResults:
+    """Parts as Redis keys with the job's prefix."""
 
     def __init__(self, client: Any, prefix: str) -> None:
         self._client, self._prefix = client, prefix
 
     def put(self, name: str, data: bytes) -> None:
-        self._client.set(f"{self._prefix}part:{name}", data, ex=KEPT_SECONDS)
+        self._client.set(f"{self._prefix}part:{name}", data, ex=EXPIRE_SECONDS)
 
     def get(self, name: str) -> bytes | None:
         found: bytes | None = self._client.get(f"{self._prefix}part:{name}")
@@ -60,8 +60,8 @@ class InRedis:
             self._client.delete(key)
 
 
-class Folder:
-    """Parts as files of a shared folder, durable before they are named."""
+class FolderResults:
+    """Parts as files of a shared folder; a file gets its name after fsync."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -85,8 +85,8 @@ class Folder:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class Bucket:
-    """Parts as objects of a file system of pyarrow's."""
+class ObjectResults:
+    """Parts as objects of a pyarrow file system."""
 
     def __init__(self, system: Any, prefix: str) -> None:
         self._system, self._prefix = system, prefix
@@ -112,7 +112,7 @@ class Bucket:
 
 
 def checked(url: str) -> str:
-    """The URL as workers take it: folders absolute. Raises InputError for a URL of no known kind."""
+    """The URL with an absolute folder, for workers. Raises InputError for an unknown or unreachable kind."""
     parts = urlsplit(url)
     if url == THROUGH_REDIS:
         return url
@@ -122,9 +122,9 @@ def checked(url: str) -> str:
 
     try:
         fs.FileSystem.from_uri(url)
-    except Exception as error:  # of many types: Arrow's own, and those of the store's client
+    except Exception as error:  # Arrow and its clients raise many types
         raise InputError(
-            "--deposit: no such kind of place, or it cannot be reached",
+            "--deposit: unknown kind of result store, or it cannot be reached",
             value=url,
             allowed="redis:, a folder that all workers share, s3://BUCKET/PREFIX",
             cause=str(error).splitlines()[0],
@@ -133,14 +133,14 @@ def checked(url: str) -> str:
     return url
 
 
-def open_deposit(url: str, job: str, client: Any, prefix: str) -> Deposit:
-    """The place for a job's parts. ``client`` and ``prefix`` are of the job in Redis."""
+def open_result_store(url: str, job: str, client: Any, prefix: str) -> ResultStore:
+    """The result store of job ``job``. ``client``, ``prefix``: the Redis client and the prefix of the job's keys."""
     parts = urlsplit(url)
     if url == THROUGH_REDIS:
-        return InRedis(client, prefix)
+        return RedisResults(client, prefix)
     if parts.scheme == "file":
-        return Folder(Path(parts.path) / job)
+        return FolderResults(Path(parts.path) / job)
     from pyarrow import fs
 
     system, path = fs.FileSystem.from_uri(url)
-    return Bucket(system, f"{path}/{job}")
+    return ObjectResults(system, f"{path}/{job}")

@@ -11,8 +11,8 @@ import pytest
 
 from patience import EARLIER, NEVER
 from running_cluster import ROOT, entries, running
-from services.common import parking
-from services.common.parking import Parking, Wait, blocking
+from services.common import scheduler
+from services.common.scheduler import Scheduler, Wait, run_blocking
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
 from ultrafolio.rpc.client import stamp
@@ -53,7 +53,7 @@ def test_a_call_goes_on_after_its_wait_and_sends_what_it_yields():
         yield "two"
         return "end"
 
-    sink = started(Parking(), order())
+    sink = started(Scheduler(), order())
     assert sink.result() == "end" and sink.sent == ["one", "two"]
 
 
@@ -62,52 +62,52 @@ def test_what_is_raised_ends_the_call():
         yield Wait(0.01)
         raise ValueError("mine")
 
-    place = Parking()
+    place = Scheduler()
     with pytest.raises(ValueError, match="mine"):
         started(place, order()).result()
-    assert place.waiting == 0
+    assert place.suspended == 0
 
 
-def test_behind_a_key_everybody_or_the_first_looks_again():
-    place, woken = Parking(), []
-    assert place.take("k") and not place.take("k")
+def test_releasing_a_key_resumes_all_or_the_first():
+    place, woken = Scheduler(), []
+    assert place.hold("k") and not place.hold("k")
 
     def order(number):
         yield Wait(NEVER, behind="k")
         woken.append(number)
 
     sinks = [started(place, order(number)) for number in range(5)]
-    assert place.waiting == 5
-    place.give("k", everybody=False)
+    assert place.suspended == 5
+    place.release("k", wake_all=False)
     sinks[0].result()
-    assert woken == [0] and place.waiting == 4
-    place.pass_on("k")
+    assert woken == [0] and place.suspended == 4
+    place.wake_next("k")
     sinks[1].result()
     assert woken == [0, 1]
-    place.take("k")
-    place.pass_on("k")
-    assert place.waiting == 3, "another has it"
-    place.ring("k")
-    place.give("k")
-    assert [sink.result() for sink in sinks] == [None] * 5 and sorted(woken) == list(range(5)) and not place.waiting
+    place.hold("k")
+    place.wake_next("k")
+    assert place.suspended == 3, "another has it"
+    place.wake("k")
+    place.release("k")
+    assert [sink.result() for sink in sinks] == [None] * 5 and sorted(woken) == list(range(5)) and not place.suspended
 
 
-def test_a_key_given_back_before_the_wait_is_not_missed():
-    """The interleaving is forced: the holder gives the key back after the look and before the wait."""
-    place = Parking()
-    place.take("k")
+def test_a_key_released_before_the_wait_is_not_missed():
+    """The interleaving is forced: the holder releases the key after the check and before the wait."""
+    place = Scheduler()
+    place.hold("k")
 
     def order():
-        assert not place.take("k")
-        place.give("k")
+        assert not place.hold("k")
+        place.release("k")
         yield Wait(NEVER, behind="k")
-        return place.take("k")
+        return place.hold("k")
 
     assert started(place, order()).result() is True
 
 
 def test_a_caller_that_goes_away_before_the_wait_is_not_missed():
-    place = Parking()
+    place = Scheduler()
 
     def order():
         sink_here.poke()
@@ -118,15 +118,15 @@ def test_a_caller_that_goes_away_before_the_wait_is_not_missed():
         pass
 
     sink_here = Early()
-    call = parking._Call(order(), sink_here)
-    sink_here.poke = lambda: place._poke(call)
+    call = scheduler._Call(order(), sink_here)
+    sink_here.poke = lambda: place._wake(call)
     place._run(call)
     assert sink_here.result() == "looked again"
 
 
 def test_one_more_than_the_bound_is_refused_by_name():
-    place = Parking(most=3)
-    place.take("k")
+    place = Scheduler(most=3)
+    place.hold("k")
     cleaned = []
 
     def order():
@@ -139,33 +139,33 @@ def test_one_more_than_the_bound_is_refused_by_name():
     with pytest.raises(StatusError) as caught:
         started(place, order()).result()
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WAITING")
-    assert cleaned == [1] and place.waiting == 3
-    place.give("k")
+    assert cleaned == [1] and place.suspended == 3
+    place.release("k")
     assert [sink.result() for sink in sinks] == [None] * 3
 
 
 def test_many_wait_with_few_threads():
-    place, before = Parking(most=20_000), threading.active_count()
-    place.take("k")
+    place, before = Scheduler(most=20_000), threading.active_count()
+    place.hold("k")
 
     def order():
         yield Wait(NEVER, behind="k")
 
     sinks = [started(place, order()) for _ in range(20_000)]
     assert threading.active_count() <= before + 1
-    place.give("k")
+    place.release("k")
     for sink in sinks:
         sink.result()
-    assert place.waiting == 0 and threading.active_count() <= before + 1 + parking.THREADS
+    assert place.suspended == 0 and threading.active_count() <= before + 1 + scheduler.THREADS
 
 
-def test_alarms_ring_in_order_and_not_when_cancelled():
-    alarm, rung, over = parking.Alarm(), [], threading.Event()
-    late = alarm.at(0.15, lambda: rung.append("late"))
+def test_timers_run_in_order_and_not_when_cancelled():
+    timer, rung, over = scheduler.Timer(), [], threading.Event()
+    late = timer.at(0.15, lambda: rung.append("late"))
     for number in (3, 1, 2):
-        alarm.at(number / 50, lambda number=number: rung.append(number))
-    alarm.at(0.2, over.set)
-    alarm.cancel(late)
+        timer.at(number / 50, lambda number=number: rung.append(number))
+    timer.at(0.2, over.set)
+    timer.cancel(late)
     assert over.wait(NEVER) and rung == [1, 2, 3]
 
 
@@ -174,7 +174,7 @@ def test_blocking_runs_to_the_end():
         yield Wait(0.001)
         return 7
 
-    assert blocking(order()) == 7
+    assert run_blocking(order()) == 7
 
 
 # ---------------------------------------------------------------------------------------------------- a cluster
@@ -228,7 +228,7 @@ def guest_waiting(where):
         )
 
 
-def test_waiting_touches_that_are_out_of_time_say_what_they_wait_for(where):
+def test_touches_at_their_deadline_return_their_wait(where):
     with Cluster.at(where) as lab:
         hung(lab, "late")
         touch = guest_pb2.TouchRequest(group="late", actor=0, page=1)
@@ -238,7 +238,7 @@ def test_waiting_touches_that_are_out_of_time_say_what_they_wait_for(where):
         assert {one.wait.waiter for one in told} == {"vcpu 0 (touch page 1)"}
 
 
-def test_when_the_call_that_runs_the_vcpu_goes_away_another_one_does(where):
+def test_another_call_runs_the_vcpu_after_a_cancel(where):
     with Cluster.at(where) as lab:
         hung(lab, "heirs")
         first, *others = pending(lab, "heirs", 20)

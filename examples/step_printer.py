@@ -1,4 +1,4 @@
-"""A group's event stream as the story that `ultrafolio check` tells of a counterexample."""
+"""Prints a group's event stream in the form of a counterexample of `ultrafolio check`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ultrafolio.state.events import Again, StepEvent, Steps, decode
 HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}device"
 
 
-class Telling:
-    """Replays a group's stream from where it was left; what comes round again is told once."""
+class StepPrinter:
+    """Replays a group's stream from the last call on; a repeated round is printed once."""
 
     def __init__(self, lab: Cluster, group: str, system: System) -> None:
         self._lab, self._group, self._state, self._after, self._told = lab, group, to_lists(system.state), "0", 0
         self._seen = {frozen(self._state)}
 
     def lines(self) -> list[str]:
-        """The new steps, a column per part; below a step, the pages it changed."""
+        """Returns the new steps, a column per role; below a step, the pages that it changed."""
         out, round_again = [HEADING], False
         for step in self._steps():
             if step is None:
@@ -43,7 +43,7 @@ class Telling:
         return [*out, "  -- and so on"] if round_again else out
 
     def _steps(self) -> list[Step | None]:
-        """The new steps; None for rounds that came again."""
+        """Returns the new steps; None stands for repeated rounds."""
         made: list[Step | None] = []
         for event in self._lab.store.events(self._group, self._after) if self._lab.store else ():
             entry, self._after = decode(event.data), event.id

@@ -1,4 +1,4 @@
-"""One sweep, from a plan to results: the order of things, and what Ctrl-C means."""
+"""One sweep, from a plan to results, with Ctrl-C handled."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROBED_POINTS = 10_000
 
 @dataclass(frozen=True)
 class Summary:
-    """What a sweep did. ``cells`` are the plan's (or its first ``limit``); stored failures count too."""
+    """The counts of a sweep. ``cells``: of the plan, or its first ``limit``; ``failed`` includes stored failures."""
 
     title: str
     store: str
@@ -61,10 +61,10 @@ def sweep(
 ) -> Summary:
     """Compute the cells of ``plan`` that the store in ``folder`` lacks, and merge the results.
 
-    A first SIGINT ends the sweep in order, everything computed is stored; a second one ends it at once, the
-    batches in the workers' hands are lost. ``rerun`` computes failed or all cells anew; with ``limit`` only
-    the plan's first cells are computed and no results are written. Raises InputError for a plan, store or
-    disk that does not serve; what is stored stays stored.
+    A first SIGINT lets workers finish their cells and store them; a second one ends the sweep at once and loses the
+    workers' current batches. ``rerun`` computes failed or all cells again; with ``limit`` only the plan's first cells
+    are computed and no results are written. Raises InputError for a bad plan, a store of another plan or an
+    unwritable disk; stored cells are kept.
     """
     work = Work(plan, cells, {})
     check_columns(plan, cells)
@@ -125,9 +125,9 @@ def check_columns(plan: Plan, cells: Cells) -> None:
 
 
 def probe(work: Work) -> None:
-    """Resolve a cell for every listed value of every axis: a bad value is found before the work begins.
+    """Resolve one cell for each listed value of each axis, and for both ends of a range. Raises InputError.
 
-    Of a range the ends are tried. Only cells that no filter drops are: a filter may drop what is impossible.
+    A bad value is so found before the first cell is computed. Cells that a filter drops are not tried.
     """
     plan, stride = work.plan, 1
     for axis in reversed(plan.axes):

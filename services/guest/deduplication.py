@@ -1,4 +1,4 @@
-"""Orders that happen once: a repetition of a request gets the answer of the first, also while that is under way."""
+"""Runs each request once: a repeated request id returns the first run's answer, also while that run is not finished."""
 
 from __future__ import annotations
 
@@ -9,56 +9,60 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from services.common import parking
-from services.common.parking import Pausing, Wait
-from services.guest.orders import Patience
+from services.common import scheduler
+from services.common.scheduler import Suspending, Wait
+from services.guest.orders import Deadline
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_WAITS
 from ultrafolio.state.requests import repeats, split
 from ultrafolio.state.store import Commit, Store
 
 M = TypeVar("M")
-KEEP_S = 2.0
-"""How long to try to keep an answer while a step of the group is under way. Not kept, it is made up from the state:
-what an order starts has the order's own name in the store, so that it is not started again."""
+STORE_S = 2.0
+"""Seconds to try to store an answer while another step of the group is uncommitted. An answer that is not stored is
+rebuilt from the state: the request id recorded with the started step prevents a second start."""
 
 
-class Once:
-    """Answers by group and request: those under way in this process, and in the store those that came to their end."""
+class Deduplicator:
+    """Answers by group and request id: running ones in this process, finished ones in the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._under_way: dict[tuple[str, str], tuple[str, Future[Any]]] = {}
+        self._running: dict[tuple[str, str], tuple[str, Future[Any]]] = {}
         self._writer, self._number = f"guest-answers-{os.urandom(6).hex()}", 0
 
     def __call__(
-        self, group: str, request: str, patience: Patience, shape: type[M], order: Callable[[], Pausing[M]]
-    ) -> Pausing[M]:
-        """The answer (a message with the field `outcome`) of `order`, run now unless the request is known."""
+        self, group: str, request: str, deadline: Deadline, shape: type[M], order: Callable[[], Suspending[M]]
+    ) -> Suspending[M]:
+        """Returns the answer (a message with the field `outcome`) of `order`, which runs only if the request is new.
+
+        shape: class of the answer. Without a request id `order` always runs.
+        Raises requests.Reused if the id belongs to another request.
+        """
         if not request:
             return (yield from order())
         while True:
             key, mine = (group, split(request)[0]), Future[Any]()
             with self._lock:
-                name, first = self._under_way.setdefault(key, (request, mine))
+                name, first = self._running.setdefault(key, (request, mine))
             repeats(request, name)
             if first is mine:
                 answer: M = yield from self._run(group, request, mine, shape, order)
                 return answer
-            yield Wait(patience.left, behind=first)
+            yield Wait(deadline.left, behind=first)
             if not first.done():
                 return shape(outcome=OUTCOME_WAITS)  # type: ignore[call-arg]
             waited: Any = first.result()
-            if waited.outcome != OUTCOME_WAITS or patience.over:
+            if waited.outcome != OUTCOME_WAITS or deadline.over:
                 return waited  # type: ignore[no-any-return]
 
-    def _run(self, group: str, request: str, mine: Future[Any], shape: Any, order: Any) -> Pausing[Any]:
-        parking.HERE.take(mine)
+    def _run(self, group: str, request: str, mine: Future[Any], shape: Any, order: Any) -> Suspending[Any]:
+        scheduler.DEFAULT.hold(mine)
         try:
             known = self._store.reply(group, f"{request}/answer")
             answer = shape.FromString(known) if known is not None else (yield from order())
             if known is None and answer.outcome != OUTCOME_WAITS:
-                yield from self._keep(group, f"{request}/answer", answer.SerializeToString())
+                yield from self._record(group, f"{request}/answer", answer.SerializeToString())
         except BaseException as error:
             mine.set_exception(error)
             raise
@@ -67,11 +71,11 @@ class Once:
             return answer
         finally:
             with self._lock:
-                del self._under_way[group, split(request)[0]]
-            parking.HERE.give(mine)
+                del self._running[group, split(request)[0]]
+            scheduler.DEFAULT.release(mine)
 
-    def _keep(self, group: str, request: str, answer: bytes) -> Pausing[None]:
-        end = time.monotonic() + KEEP_S
+    def _record(self, group: str, request: str, answer: bytes) -> Suspending[None]:
+        end = time.monotonic() + STORE_S
         while time.monotonic() < end:
             with self._lock:
                 self._number += 1

@@ -1,0 +1,80 @@
+// What an address says after its "#": NAME/POLICY/TEXT, the text of a scenario deflated and in letters of base64url.
+
+/** {name, policy, text} of a fragment. Refused for any other. */
+async function readLink(fragment) {
+  const parts = fragment.replace(/^#/, "").split("/");
+  if (parts.length !== 3) throw new Refused("the address has no scenario: #NAME/POLICY/TEXT is expected after the page");
+  try {
+    const [name, policy] = parts.slice(0, 2).map(decodeURIComponent);
+    return { name, policy, text: await unpacked(parts[2], MOST_TEXT) };
+  } catch (error) {
+    throw error instanceof Refused ? error : new Refused("the address is damaged: its last part is no packed scenario");
+  }
+}
+
+const MOST_TEXT = 65536;
+
+/** The text of at most so many bytes in deflated letters of base64url. Refused where there are more. */
+async function unpacked(letters, most) {
+  const bytes = Uint8Array.from(atob(letters.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw")).getReader(), parts = [];
+  let size = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    if ((size += value.length) > most) throw new Refused(`the scenario is larger than ${most} bytes`);
+    parts.push(value);
+  }
+  return new TextDecoder("utf-8", { fatal: true }).decode(await new Blob(parts).arrayBuffer());
+}
+
+/** The shipped scenarios: {name: [text, {policy: what a policy of its own adds to it}]}. */
+const shippedTexts = () => (shippedOnce ??= unpacked(SHIPPED, 1 << 20).then(JSON.parse));
+let shippedOnce;
+
+/** The fragment of a scenario's text under a policy. */
+async function madeLink(name, policy, text) {
+  const stream = new Blob([text]).stream().pipeThrough(new CompressionStream("deflate-raw"));
+  const packed = new Uint8Array(await new Response(stream).arrayBuffer());
+  const letters = btoa(String.fromCharCode(...packed)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+  return `#${encodeURIComponent(name)}/${encodeURIComponent(policy)}/${letters}`;
+}
+
+/** What to type for the verdict of this scenario: its name where it is a shipped one, else its link. */
+async function commandOf(name, policy, text) {
+  const [known, own] = (await shippedTexts())[name] ?? ["", {}];
+  if (text === known + (own[policy] ?? "")) return shellLine(["ultrafolio", "check", name, "--policy", policy]);
+  return shellLine(["ultrafolio", "check", await madeLink(name, policy, text)]);
+}
+
+/** The line that decides, as export/observation.py writes it; its hash needs a browser that computes SHA-256. */
+async function observed({ story, result }) {
+  const actors = story.actors.map(([kind, fields]) => [ACTOR_KINDS[kind], fields]);
+  const asked = { memory: story.memory, features: story.features, actors, policy: policyOf(result.policy, story), rules: DIGEST };
+  return of_result(result, result.scenario, await hashedText(asked), "page");
+}
+
+async function hashedText(asked) {
+  if (!globalThis.crypto?.subtle) return "none";
+  const ordered = (_, value) => (value && typeof value === "object" && !Array.isArray(value)
+    ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))) : value);
+  const bytes = new TextEncoder().encode(JSON.stringify(asked, ordered));
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return [...digest.subarray(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The verdict on a scenario's text: {story, result, graph}. Refused where the text or the policy is wrong. */
+function checkText(name, policy, text, command = "") {
+  const work = checking(name, policy, text, command);
+  for (;;) {
+    const { done, value } = work.next();
+    if (done) return value;
+  }
+}
+
+/** The same, step by step, so that a page can draw between: each time it yields the number of states found. */
+function* checking(name, policy, text, command) {
+  const story = readScenario(text), system = systemOf(story, policyOf(policy, story));
+  const graph = yield* exploring(system, MOST_STATES);
+  return { story, graph, result: resultOf(graph, story, name, policy, command) };
+}

@@ -1,0 +1,162 @@
+"""Links: a scenario and a policy in the fragment of an address, #NAME/POLICY/TEXT.
+
+TEXT is the scenario as TOML, without comments, expectations and fields that have their default, deflated and in the
+letters of base64url. A policy that the page does not know by name stands in it as a [policy.NAME] table.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import tomllib
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+from ultrafolio import shipped
+from ultrafolio.errors import InputError, one_of
+from ultrafolio.fields import Field, unversioned
+from ultrafolio.model import kernels, policies
+from ultrafolio.model.layout import ACTOR_KINDS
+from ultrafolio.model.policy import Policy
+from ultrafolio.model.scenario import ACTORS, FEATURES, MEMORY, Scenario, document, parse
+from ultrafolio.model.scenario import read as read_file
+
+MOST_TEXT = 65_536
+"""Bytes up to which a link's scenario is read."""
+
+
+def link(story: Scenario, name: str, policy: Policy, policy_name: str) -> str:
+    """The fragment, with its "#", that says the scenario and the policy. InputError for one of more than MOST_TEXT."""
+    text = scenario_text(story, policy, policy_name)
+    if len(text.encode()) > MOST_TEXT:
+        raise InputError(
+            f"{name}: too large for a link",
+            value=f"{len(text.encode())} bytes",
+            allowed=f"a scenario of at most {MOST_TEXT} bytes",
+        )
+    return f"#{quote(name, safe='')}/{quote(policy_name, safe='')}/{packed(text)}"
+
+
+def packed(text: str) -> str:
+    """A text deflated, in the letters of base64url."""
+    packer = zlib.compressobj(9, wbits=-15)
+    return base64.urlsafe_b64encode(packer.compress(text.encode()) + packer.flush()).decode().rstrip("=")
+
+
+def read(address: str) -> tuple[str, str, str]:
+    """(name of the scenario, name of the policy, text) of a link or its fragment. InputError for what is none."""
+    parts = address.rpartition("#")[2].split("/")
+    if len(parts) != 3:
+        raise _damaged(address, "an address ends with #NAME/POLICY/TEXT")
+    name, policy, letters = unquote(parts[0]), unquote(parts[1]), parts[2]
+    try:
+        deflated = base64.b64decode(letters + "=" * (-len(letters) % 4), altchars=b"-_", validate=True)
+        unpacker = zlib.decompressobj(wbits=-15)
+        text = unpacker.decompress(deflated, MOST_TEXT)
+        if not unpacker.eof:
+            raise _damaged(address, f"its text is cut, or of more than {MOST_TEXT} bytes")
+        return name, policy, text.decode()
+    except (binascii.Error, zlib.error, ValueError):
+        raise _damaged(address, "its last part is no packed text") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """What a link says: a scenario, its name, and the policy's name. known: both
+    names say it all, as that of a shipped scenario does."""
+
+    story: Scenario
+    name: str
+    policy: str
+    known: bool
+
+
+def opened(address: str) -> Linked:
+    """The scenario of a link or its fragment. InputError for what is no link, and for a text that is no scenario."""
+    name, policy, text = read(address)
+    try:
+        tables = unversioned(tomllib.loads(text), name)
+    except tomllib.TOMLDecodeError as error:
+        raise _damaged(address, f"its text is not TOML: {error}") from None
+    story = parse(tables, name)
+    if not _is_named(policy, story):
+        raise one_of(f"{name}: unknown policy", policy, [*story.tables, *policies.names()], then="ultrafolio policies")
+    return Linked(story, name, policy, _is_shipped(story, name, policy))
+
+
+def is_link(word: str) -> bool:
+    """Whether a word that stands for a scenario is meant to be a link."""
+    return word.rpartition("#")[2].count("/") == 2 and "#" in word
+
+
+def _is_named(policy: str, story: Scenario) -> bool:
+    """Whether a policy's name means one without a look at any other file."""
+    return policy in story.tables or policy in policies.PRESETS or kernels.is_kernel(policy)
+
+
+def _is_shipped(story: Scenario, name: str, policy: str) -> bool:
+    """Whether the shipped scenario of this name is this one, and has the same policy of this name."""
+    for file in shipped.shipped("scenarios"):
+        if file.stem == name:
+            theirs = read_file(file)
+            same = document(theirs) == document(story) and _is_named(policy, theirs)
+            return same and policies.find(policy, theirs.tables) == policies.find(policy, story.tables)
+    return False
+
+
+def file_text(address: str) -> str:
+    """The scenario of a link as a TOML file, with a line that says under which policy it was sent."""
+    found = opened(address)
+    return f"# from a link, under the policy {json.dumps(found.policy)}\n{read(address)[2]}"
+
+
+def _damaged(address: str, cause: str) -> InputError:
+    return InputError(
+        "not a link to a scenario",
+        value=address,
+        cause=cause,
+        allowed="what `ultrafolio check --link` prints",
+        then="copy the whole address, in quotes: the shell reads # as a comment",
+    )
+
+
+def scenario_text(story: Scenario, policy: Policy, policy_name: str) -> str:
+    """The scenario as TOML that scenario.parse reads as the same, with the policy where its name alone says nothing."""
+    lines = [f"title = {_value(story.title)}"] if story.title else []
+    lines += _table("[memory]", story.memory, MEMORY)
+    if features := _table("[features]", story.features, FEATURES)[1:]:
+        lines += ["[features]", *features]
+    for kind, fields in story.actors:
+        lines += _table(f"[[{ACTOR_KINDS[kind]}]]", fields, ACTORS[ACTOR_KINDS[kind]])
+    if policy_name not in policies.names():
+        lines += _policy(policy, policy_name)
+    return "\n".join(lines) + "\n"
+
+
+def _table(head: str, values: dict[str, Any], fields: dict[str, Field]) -> list[str]:
+    told = {name: value for name, value in values.items() if value != fields[name].default}
+    return [head, *(f"{name} = {_value(value)}" for name, value in told.items())]
+
+
+def _policy(policy: Policy, name: str) -> list[str]:
+    """A [policy.NAME] table with every choice that differs from the preset of most equal choices."""
+    choices = asdict(policy)
+    base = min(policies.PRESETS, key=lambda preset: len(_differing(choices, asdict(policies.PRESETS[preset][1]))))
+    told = _differing(choices, asdict(policies.PRESETS[base][1]))
+    return [
+        f"[policy.{_value(name)}]",
+        f"base = {_value(base)}",
+        *(f"{choice} = {_value(value)}" for choice, value in told.items()),
+    ]
+
+
+def _differing(choices: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in choices.items() if value != others[name]}
+
+
+def _value(value: Any) -> str:
+    """A value as TOML, which writes these as JSON does."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
