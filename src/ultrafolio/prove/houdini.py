@@ -12,6 +12,8 @@ from typing import Any
 
 import z3
 
+from ultrafolio.nouns import plural
+
 from . import start, terms
 from .before import OTHER, PAGE, WHERE, Fact, Key, Problem, ranges, same_or_apart
 from .counts import COUNTS
@@ -176,7 +178,9 @@ class Houdini:
             left = [n for n in range(len(self._paths)) if n not in self._used]
             for n in left:
                 self._step(n)
-            self.told(f"round {self.tally.rounds}: {len(left)} steps, {len(self.problem.kept)} facts left")
+            self.told(
+                f"round {self.tally.rounds}: {plural(len(left), 'step')}, {plural(len(self.problem.kept), 'fact')} left"
+            )
 
     def _drop(self, fact: Fact, why: str) -> None:
         """A fact is gone; the steps that were shown with it are to be shown again."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.nouns import plural
 
 from .before import candidates
 from .judge import Proof
@@ -92,7 +93,7 @@ class Told:
             lines.append(f"  {number:>2} {PROPERTIES[number]:<{width}}  {self.verdict(number)}")
             refuted = self.refuted.get(number)
             if refuted:
-                lines.append(f"     {refuted.scenario} breaks it in {refuted.steps} steps: {refuted.command}")
+                lines.append(f"     {refuted.scenario} breaks it in {plural(refuted.steps, 'step')}: {refuted.command}")
                 continue
             for at in self.proof.open[number]:
                 lines.append(f"     at {at.place.name}: {at.missing}")
