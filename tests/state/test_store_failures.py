@@ -4,7 +4,7 @@ import grpc
 import pytest
 import redis
 
-from services.common.calls import _failure
+from services.common import failures
 from services.launcher import recover
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import KEY, Machines
@@ -36,7 +36,7 @@ def test_a_full_store_is_resource_exhausted_and_says_what_to_do(store):
     store._client.config_set("maxmemory", 1)
     with pytest.raises(StoreFull) as caught:
         store.commit("g", commit(1, patches=[Patch("pc", 0, b"\1")]))
-    status = _failure(caught.value, "rpc", None)
+    status = failures.status_of(caught.value, "rpc", None)
     assert (status.code, status.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STATE_FULL")
     assert "maxmemory" in status.then
     store._client.config_set("maxmemory", 0)
@@ -97,7 +97,7 @@ def test_a_store_that_lost_writes_is_refused_until_an_operator_decides(server, s
     store._client.restore("uf:{g}:pc", 0, lost, replace=True)
     with pytest.raises(StoreBehind) as caught:
         store.commit("g", commit(3, cached=second.revisions["pc"], patches=[Patch("pc", 0, b"\3")]))
-    assert _failure(caught.value, "rpc", None).reason == "STATE_WENT_BACK"
+    assert failures.status_of(caught.value, "rpc", None).reason == "STATE_WENT_BACK"
     # also for parts that have seen nothing yet
     with pytest.raises(StoreBehind):
         store.commit("g", commit(1, writer="new"))
