@@ -64,6 +64,7 @@ GIVEN = {
     "DIR": "another-lab",
     "FILE": "mine.lackey",
     "STORE": "out/costs",
+    "LINK": '"$(ultrafolio check 03-virtio --policy whole-folio --link)"',
     "redis://user:password@queue.example:6379/0": "$REDIS_OF_THE_TEST",
 }
 """What stands for something of the reader's own."""
