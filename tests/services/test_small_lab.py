@@ -217,6 +217,34 @@ class Said(list):
         self.append((words, fields))
 
 
+class Away:
+    """A store that does not answer the first two times, and has no group then."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def groups(self):
+        self.asked += 1
+        if self.asked < 3:
+            raise ConnectionError("away")
+        return []
+
+
+def test_what_keeps_the_lab_from_cutting_is_logged_and_it_goes_on(monkeypatch):
+    from services.lab import keeper
+
+    monkeypatch.setattr(keeper, "EVERY_S", 0.01)
+    store, said = Away(), Said()
+    one = keeper.Keeper(store, None)
+    one.tend(said)
+    end = time.monotonic() + 60
+    while store.asked < 5:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    one.close()
+    assert said == [(("streams are not looked at",), {"reason": "ConnectionError: away"})] * 2
+
+
 def test_the_lab_cuts_by_itself(lab, monkeypatch):
     from services.lab import retention
 
