@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,47 +23,59 @@ REFLECTION_S = 10.0
 
 
 class _Own:
-    """A method that gRPC runs in `pool`; grpc._server defines the attributes' names."""
+    """A method that gRPC runs in `pool`; grpc._server defines the attribute's name."""
 
-    def __init__(self, method: Callable[..., Any], pool: ThreadPoolExecutor, *, non_blocking: bool = False) -> None:
-        self._method, self.experimental_thread_pool, self.experimental_non_blocking = method, pool, non_blocking
+    def __init__(self, method: Callable[..., Any], pool: ThreadPoolExecutor) -> None:
+        self._method, self.experimental_thread_pool = method, pool
 
     def __call__(self, *arguments: Any) -> Any:
         return self._method(*arguments)
 
 
+class _Places:
+    """At most `most` streams at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._taken, self._counting = most, 0, threading.Lock()
+
+    @contextlib.contextmanager
+    def one(self, context: grpc.ServicerContext, refusal: str) -> Iterator[None]:
+        """Takes a place until the end of the block; ends the call with RESOURCE_EXHAUSTED and `refusal` where none is
+        free."""
+        with self._counting:
+            free = self._taken < self._most
+            self._taken += free
+        if not free:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, refusal)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._taken -= 1
+
+
 class Health(health.HealthServicer):  # type: ignore[misc]
-    """Health with separate threads: it answers while all threads of the service are busy."""
+    """Health with separate threads: it answers while all threads of the service are busy.
+
+    Each watcher has a thread. The library's watch without threads sends under the lock that the end of a watch takes in
+    the server's only event thread: a client that cancels its watch meanwhile stops the whole server.
+    """
 
     def __init__(self) -> None:
-        pool = ThreadPoolExecutor(2, thread_name_prefix="health")
-        super().__init__(experimental_non_blocking=True, experimental_thread_pool=pool)
-        self._watchers, self._counting = 0, threading.Lock()
-        self.Check = _Own(super().Check, pool)
-        self._watch = super().Watch
-        self.Watch = _Own(self._bounded, pool, non_blocking=True)
+        super().__init__(experimental_non_blocking=False)
+        self._places = _Places(MOST_WATCHERS)
+        self.Check = _Own(super().Check, ThreadPoolExecutor(2, thread_name_prefix="health"))
+        self._answers = super().Watch
+        # the threads beyond the bound send refusals
+        self.Watch = _Own(self._bounded, ThreadPoolExecutor(MOST_WATCHERS + 2, thread_name_prefix="watch"))
 
-    def _bounded(self, request: Any, context: Any, send: Callable[[Any], None]) -> None:
+    def _bounded(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         if request.service not in self._server_status:
             # a watch of a service that is not registered ends at once
-            send(health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN))
-            return send(None)
-        with self._counting:
-            full = self._watchers >= MOST_WATCHERS
-            self._watchers += not full
-        if full:
-            context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)
-            context.set_details(f"{MOST_WATCHERS} watch the health of this service already")
-            return send(None)
-        if context.add_callback(self._left):
-            self._watch(request, context, send)
-        else:
-            self._left()
-        return None
-
-    def _left(self) -> None:
-        with self._counting:
-            self._watchers -= 1
+            yield health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+            return
+        with self._places.one(context, f"{MOST_WATCHERS} watch the health of this service already"):
+            yield from self._answers(request, context)
 
 
 class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]
@@ -70,7 +83,7 @@ class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__(names)
-        self._streams, self._counting = 0, threading.Lock()
+        self._places = _Places(MOST_REFLECTIONS)
         # the threads beyond the bound send refusals
         pool = ThreadPoolExecutor(MOST_REFLECTIONS + 2, thread_name_prefix="reflection")
         self._answers = super().ServerReflectionInfo
@@ -78,18 +91,12 @@ class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]
 
     def _bounded(self, requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         identity.of(context)
-        with self._counting:
-            full = self._streams >= MOST_REFLECTIONS
-            self._streams += not full
-        if full:
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MOST_REFLECTIONS} reflection streams at a time")
-        end = scheduler.DEFAULT.timer.at(REFLECTION_S, lambda: _cancel(context))
-        try:
-            yield from self._answers(requests, context)
-        finally:
-            scheduler.DEFAULT.timer.cancel(end)
-            with self._counting:
-                self._streams -= 1
+        with self._places.one(context, f"{MOST_REFLECTIONS} reflection streams at a time"):
+            end = scheduler.DEFAULT.timer.at(REFLECTION_S, lambda: _cancel(context))
+            try:
+                yield from self._answers(requests, context)
+            finally:
+                scheduler.DEFAULT.timer.cancel(end)
 
 
 def _cancel(context: Any) -> None:

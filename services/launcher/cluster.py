@@ -36,7 +36,7 @@ from ultrafolio.rpc.client import Tls
 from ultrafolio.state import acl
 from ultrafolio.state.roles import ROLE_OF_SERVICE
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # the first start compiles the rules
 START_S = 120.0
 

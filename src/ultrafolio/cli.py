@@ -24,6 +24,7 @@ _COMMANDS = {
     "run": ("ultrafolio.commands.run", "run", "One simulation: its hangs and its measures."),
     "sweep": ("ultrafolio.commands.sweep", "sweep", "A plan of many simulations, kept and resumed."),
     "report": ("ultrafolio.commands.report", "report", "The table and the HTML file of a sweep."),
+    "prove": ("ultrafolio.commands.prove", "prove_command", "Safety for every size, by induction over the rules."),
     "policies": ("ultrafolio.commands.policies", "policies", "The policies, the kernels, and their choices."),
     "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample, or what a cluster did."),
     "explore": ("ultrafolio.commands.explore", "explore", "Walk the state graph: in a terminal, on a page, in a file."),
@@ -62,6 +63,7 @@ def cli() -> None:
     """A laboratory for secure-guest memory: which folio policy hangs, who holds what, and what does each cost?
 
     \b
+    ultrafolio prove --policy per-page          safety for any number of pages, vCPUs, devices and guests
     ultrafolio policies                         the policies and kernels, and their choices
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --goto counterexample

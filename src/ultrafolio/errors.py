@@ -41,7 +41,8 @@ class InputError(Exception):
 
 EXTRAS = {"redis": "cluster", "grpc": "cluster", "cryptography": "cluster", "prometheus_client": "cluster",
           "structlog": "cluster", "celery": "workers", "kombu": "workers", "jinja2": "report", "matplotlib": "report",
-          "starlette": "web", "uvicorn": "web", "opentelemetry": "otel", "simpy": "bench"}  # fmt: skip
+          "starlette": "web", "uvicorn": "web", "opentelemetry": "otel", "simpy": "bench",
+          "z3": "prove"}  # fmt: skip
 """Optional package -> the extra of this package that installs it."""
 
 

@@ -134,6 +134,31 @@ def test_wrong_words_are_a_defect(text, monkeypatch):
         judged(text, "whole-folio" if text == PERMANENT else "per-page")
 
 
+SAID = {
+    "what is waited for": (PERMANENT, "whole-folio", {"waits_for": lambda text: text.replace("page 1", "page 0")}),
+    "what a livelock is about": (LIVELOCK, "per-page", {"waits_for": lambda text: "the VM's import mutex"}),
+    "one taker more": (LIVELOCK, "per-page", {"taken_by": lambda text: f"{text}; ring-teardown of virtio 2"}),
+    "one release more": (LIVELOCK, "per-page", {"released_by": lambda text: f"{text}; io-end of disk 1"}),
+    "a taker less": (LIVELOCK, "per-page", {"taken_by": lambda text: text.rpartition("; ")[0]}),
+    "who is dead": (PERMANENT, "refuse-large", {"held_by": lambda text: text.replace("vcpu 0", "virtio 1")}),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_each_part_of_the_words_is_certified(name, monkeypatch):
+    text, policy, changes = SAID[name]
+    assert judged(text, policy).worst.wait
+    right = verdict.wait_of
+
+    def wrong(lookup, component):
+        wait = right(lookup, component)
+        return dataclasses.replace(wait, **{field: change(getattr(wait, field)) for field, change in changes.items()})
+
+    monkeypatch.setattr(verdict, "wait_of", wrong)
+    with pytest.raises(Defect):
+        judged(text, policy)
+
+
 def test_wrong_words_of_a_holder_are_a_defect(monkeypatch):
     monkeypatch.setattr(words, "_pin", lambda s, a, where: words.Holder(a, "nobody", "the next drain", stays=True))
     with pytest.raises(Defect):

@@ -170,6 +170,10 @@ TABLE += [
     judge --tree folder --preset nope
     judge --tree folder --tree full
     judge --nope
+    prove
+    prove --policy nope
+    prove --policy per-page --property 99
+    prove --nope
 """.strip().splitlines()
     )
 ]

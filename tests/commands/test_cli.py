@@ -67,7 +67,7 @@ FILES = {
     "page": ("[memory]\nfolios=[1]\n[[vcpu]]\ntouch=[2]\n", "page 2 does not exist"),
     "device past the end": ("[memory]\nfolios=[1]\n[[disk]]\npage=1\npages=2\n", "page 2 does not exist"),
     "state": ('[memory]\nfolios=[0]\nstate=["secret"]\n[[vcpu]]\n', "pinned_shared"),
-    "states": ('[memory]\nfolios=[2]\nstate=["secure","secure"]\n[[vcpu]]\n', "each of the 4 pages"),
+    "states": ('[memory]\nfolios=[2]\nstate=["secure","secure"]\n[[vcpu]]\n', "one for each page, in all 4"),
     "policy block": ('[memory]\nfolios=[0]\n[[vcpu]]\n[policy.mine]\ntrack="pages"\n', "did you mean 'page'"),
     "bool for int": ("[memory]\nfolios=[0]\n[[vcpu]]\nguest=true\n", "an integer"),
 }

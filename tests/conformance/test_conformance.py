@@ -48,11 +48,7 @@ POLICIES: dict[str, Policy] = {
 
 
 class Suite:
-    """Every case against the engine of the fixture."""
-
-    @pytest.fixture
-    def engine(self) -> Engine:
-        raise NotImplementedError
+    """Every case against the engine of a subclass: its fixture `engine`."""
 
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
     def test_case(self, engine: Engine, case: Case) -> None:

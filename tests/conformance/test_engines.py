@@ -58,7 +58,7 @@ def test_equal_seeds_give_equal_runs_and_other_seeds_others():
 
 def test_disabled_jit_gives_the_same_digits():
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path.insert(0, 'tests/support')\n"
         "from simulated import measured\n"
         "print(measured(policy='whole-folio', order=2, rings=1, duration_us=800, writeback_us=200))"
     )

@@ -43,7 +43,7 @@ def test_every_package_has_a_version_and_hashes(lock):
     [
         ("image", ("cluster", "workers", "web", "otel", "report")),
         ("audit", ("audit",)),
-        ("dev", ("dev", "report", "cluster", "workers", "web", "otel", "bench")),
+        ("dev", ("dev", "report", "cluster", "workers", "web", "otel", "bench", "prove")),
     ],
 )
 def test_what_the_project_asks_for_is_there(lock, extras):

@@ -210,7 +210,7 @@ def test_a_service_finishes_abandoned_turns_of_its_role(places, tmp_path, monkey
     assert len(engine.steps()) == 1, "finished, and nobody asked for it"
 
 
-def test_who_finishes_a_turn_is_told_whose_it_was(places, tmp_path):
+def test_finishing_a_turn_reports_its_holder(places, tmp_path):
     """So that the abandoned thread, which holds a folio lock, can be resumed."""
     engine = Breakable(places(0).stores, tmp_path)
     engine.load(system_of("ring", "per-page").state)

@@ -255,6 +255,25 @@ def test_the_page_does_the_same_and_for_itself_only(lab, where):
     assert "shown" not in lab.store.groups()
 
 
+class Away:
+    """A store that does not answer the first two times, and has no group then."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def groups(self):
+        self.asked += 1
+        if self.asked < 3:
+            raise ConnectionError("away")
+        return []
+
+
+def test_what_keeps_the_lab_from_cutting_is_logged_and_it_goes_on(monkeypatch):
+    store = Away()
+    log = kept_by(store, monkeypatch, lambda: store.asked >= 5)
+    assert log == [("streams are not looked at", {"reason": "ConnectionError: away"})] * 2
+
+
 def test_the_lab_cuts_by_itself(lab, monkeypatch):
     hang(lab, "kept", 1)
     kept_by(lab.store, monkeypatch, lambda: lab.store.length("kept") <= 4)

@@ -85,6 +85,31 @@ def test_watchers_of_health_have_a_bound(monkeypatch):
         until(again)
 
 
+def test_clients_that_cancel_their_watch_do_not_stop_the_server():
+    """The end of a watch waits for no other watcher's message."""
+    over = threading.Event()
+    with running(threads=2) as (server, _), grpc.insecure_channel(server.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+
+        def change():
+            while not over.is_set():
+                server._set(not server._serving)
+
+        changes = threading.Thread(target=change)
+        changes.start()
+        try:
+            for _ in range(20):
+                streams = [stub.Watch(health_pb2.HealthCheckRequest(), timeout=NEVER) for _ in range(5)]
+                for stream in streams:
+                    next(stream)
+                for stream in streams:
+                    stream.cancel()
+        finally:
+            over.set()
+            changes.join(NEVER)
+        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=NEVER).status in (1, 2)
+
+
 def test_a_service_without_a_thread_for_a_short_call_does_not_serve():
     with running(threads=2) as (server, echo), connect(server.address, "host") as channel:
         caller = Caller(channel)

@@ -56,7 +56,7 @@ def written(module, pattern):
 def test_the_table_says_what_is_written():
     assert row("counterexample").written == str(trace_file.VERSION)
     assert row("trace of a run").written == written(events, r'"ultrafolio-trace", "version": (\d+)')
-    assert row("defect").written == written(verdict, r'"ultrafolio-defect", "version": (\d+)')
+    assert row("defect").written == written(verdict, r'"ultrafolio-defect",\s+"version": (\d+)')
     assert row("stream").written == str(validate.STREAM_VERSION)
     assert row("store").written == str(store.FORMAT)
     assert row("job").written == str(TICKET_VERSION)

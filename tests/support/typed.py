@@ -23,6 +23,7 @@ TEXTS = (
         f"docs/{name}.md"
         for name in (
             "read-a-counterexample",
+            "send-a-link",
             "write-a-scenario",
             "write-a-policy",
             "bring-your-own-trace",
@@ -63,6 +64,7 @@ GIVEN = {
     "DIR": "another-lab",
     "FILE": "mine.lackey",
     "STORE": "out/costs",
+    "LINK": '"$(ultrafolio check 03-virtio --policy whole-folio --link)"',
     "redis://user:password@queue.example:6379/0": "$REDIS_OF_THE_TEST",
 }
 """What stands for something of the reader's own."""

@@ -142,7 +142,7 @@ def test_workers_that_end_again_and_again_end_the_sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(own_workers, "MAX_STARTS", 2)
     with pytest.raises(own_workers.InputError, match="the workers end again and again"):  # noqa: SIM117
         with own_workers.OwnWorkers(1, "unix:///nowhere/s", tmp_path) as workers:
-            wait_for(workers.tend)
+            wait_for(workers.restart_if_dead)
 
 
 def test_a_worker_forks_before_anything_is_compiled_by_two_and_without_grpc():

@@ -16,6 +16,7 @@ from rich.table import Table
 from ultrafolio import screen
 from ultrafolio.api import Run
 from ultrafolio.commands.completion import among
+from ultrafolio.durable import unwritable
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.export import observation
 from ultrafolio.export.observed_run import of_run
@@ -108,8 +109,11 @@ def run(
         made = once.of_plan(document, where, wanted, file.parent if file else Path(), trace=buffer)
     command = _command(file, given, fields)
     if trace_file:
-        with Writer(trace_file, made.state, command) as writer:
-            hangs = _traced(made.state, made.world, writer)
+        try:
+            with Writer(trace_file, made.state, command) as writer:
+                hangs = _traced(made.state, made.world, writer)
+        except OSError as error:
+            raise unwritable(trace_file, error) from None
         result = cell.finish(made.settings, made.state, made.world, hangs)
     else:
         result, hangs = made.simulate()

@@ -102,7 +102,9 @@ class Program:
         return Ask(self._names[one], where, more) if asks else Returned(one)
 
     def _read(self, out: IO[bytes], size: int, operation: str) -> bytes:
-        if not select.select([out], [], [], MOST_SECONDS)[0]:
+        ready = select.poll()  # select() takes no file descriptor above 1,023
+        ready.register(out, select.POLLIN)
+        if not ready.poll(MOST_SECONDS * 1000):
             self._run.kill()
             raise InputError(
                 f"{operation}: the tree's code does not come back",

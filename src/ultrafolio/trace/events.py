@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from ultrafolio.durable import unwritable
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.model.layout import ACTOR_KINDS, OUTCOMES, WAITS, State
@@ -66,8 +68,12 @@ class Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._file.close()
-        if kind is None:
-            self._part.replace(self.path)
-        else:
-            self._part.unlink(missing_ok=True)
+        try:
+            self._file.close()
+            if kind is None:
+                self._part.replace(self.path)
+        except OSError as failed:
+            raise unwritable(self.path, failed) from None
+        finally:
+            with contextlib.suppress(OSError):
+                self._part.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from ultrafolio.check.verdicts.claim import Claim
 from ultrafolio.check.verdicts.components import Judged, Lookup
 from ultrafolio.check.verdicts.replay import NotCertified, Step, copied, enabled_fair, replay, take
 from ultrafolio.check.verdicts.told import obstacle_change
-from ultrafolio.model.layout import State
+from ultrafolio.model.layout import DEAD, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.waits import words
@@ -64,22 +64,37 @@ def pinned(state: State, page: int) -> bool:
 
 
 def certify_words(lookup: Lookup, judged: Judged, wait: Wait) -> None:
-    """Raises NotCertified unless the words name exactly the holders of what is waited for.
+    """Raises NotCertified unless the words name what is waited for and exactly the holders.
 
     The holders are compared with rules.contributes() of each actor, state by state; the takers and releasing steps of a
-    livelock with the edges that they take.
+    livelock with the edges that they take; the refused import of a fatal wait with the actors that are dead.
     """
     claim, entry = claim_of(judged), lookup.state(judged.component.entry)
     if wait.expected != judged.expected or wait.waiter != words.waiter_words(entry, claim.waiter, claim.page):
         raise NotCertified("the wait is not the component's")
+    if claim.kind == "fatal":
+        _certify_death(entry, claim.waiter, wait)
+        return
+    what = " and ".join(words.what_for(entry, bit, claim.page, claim.whole) for bit in words.bits(claim.bits))
+    if wait.waits_for != what if what else f"page {claim.page}" not in wait.waits_for:
+        raise NotCertified(f"this is not what is waited for: {wait.line()}")
     if claim.kind == "permanent":
         certify_holders(entry, claim)
         found = words.named_holders(entry, claim.waiter, claim.bits, claim.page, claim.whole, staying=True)
         if (wait.held_by, wait.released_by) != words.held_and_released(found):
             raise NotCertified(f"the words are not those of the holders: {wait.line()}")
-    elif claim.kind == "livelock":
+    else:
         _certify_marked_edges(lookup, judged)
         _certify_livelock_words(lookup, judged, wait)
+
+
+def _certify_death(state: State, waiter: int, wait: Wait) -> None:
+    """Raises NotCertified unless the actors that the words name are the dead ones of the waiter's machine."""
+    right = {words.name(state, a) for a, task in enumerate(state.task)
+             if task.pc == DEAD and state.who[a].vm == state.who[waiter].vm}  # fmt: skip
+    named = {part.rpartition(" of ")[2] for part in wait.held_by.split("; ") if " of " in part}
+    if named != right:
+        raise NotCertified(f"the dead are {sorted(right)}: {wait.line()}")
 
 
 def certify_holders(state: State, claim: Claim) -> None:
@@ -98,24 +113,21 @@ def certify_holders(state: State, claim: Claim) -> None:
 
 
 def _certify_livelock_words(lookup: Lookup, judged: Judged, wait: Wait) -> None:
-    """Raises NotCertified unless the words of a livelock name every taker but the waiter, every releasing step, and a
-    holder if there is one."""
+    """Raises NotCertified unless the words of a livelock name exactly every taker but the waiter and every releasing
+    step, and a holder if there is one."""
     claim, entry, members = claim_of(judged), lookup.state(judged.component.entry), judged.component.members
     for number in members[:: max(1, len(members) // MAX_ASKED)].tolist():
         certify_holders(lookup.state(number), claim)
-    others = [step for step in judged.takers if step[0] != claim.waiter] or judged.takers
-    missing = [
-        f"{rule} of {words.name(entry, a)}"
-        for a, rule in others
-        if f"{rule} of {words.name(entry, a)}" not in wait.taken_by
-    ]
-    missing += [
-        f"{rule} of {words.name(entry, a)}"
-        for a, rule in judged.releases
-        if f"{rule} of {words.name(entry, a)}" not in wait.released_by
-    ]
-    if missing or (judged.takers and wait.held_by.startswith("nobody")):
-        raise NotCertified(f"the words lack {', '.join(missing) or 'a holder'}: {wait.line()}")
+    takers = [step for step in judged.takers if step[0] != claim.waiter] or judged.takers
+    wrong = _not_named(entry, takers, wait.taken_by) | _not_named(entry, judged.releases, wait.released_by)
+    if wrong or (judged.takers and wait.held_by.startswith("nobody")):
+        raise NotCertified(f"{', '.join(sorted(wrong)) or 'a holder'} is named wrongly: {wait.line()}")
+
+
+def _not_named(entry: State, steps: Sequence[tuple[int, str]], said: str) -> set[str]:
+    """Those of the steps (actor, rule) that `said` does not name, and what it names that is none of them."""
+    right = {f"{rule} of {words.name(entry, a)}" for a, rule in steps}
+    return right ^ {part.partition(",")[0] for part in said.split("; ")} if right else set()
 
 
 def _certify_marked_edges(lookup: Lookup, judged: Judged) -> None:

@@ -1,0 +1,50 @@
+"""What rules speak of beside formulas: the state, a record, a thread, an order; and how a block ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .terms import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """A thread as an index: `name` stands before its fields in variables."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The state itself, the parameter `s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record of a section, as in `m = s.mm[p]`."""
+
+    section: str
+    index: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of the folio of a page: what `p >> order << order` and `1 << order` are made of."""
+
+    page: Value
+    head: Value
+    end: Value
+    shifted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a block ended before its last statement: "return" with a value, or "break"."""
+
+    how: str
+    value: Any = None
+
+
+Env = dict[str, Any]
+"""Local names and what they stand for."""
