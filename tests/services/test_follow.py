@@ -12,7 +12,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.model.layout import OK, SUCCESS
 from ultrafolio.rpc import follow
 from ultrafolio.rpc.cluster import Cluster
-from ultrafolio.sim.config import resolve
+from ultrafolio.sim.config import AXES, resolve
 
 CELL = {
     "order": 2,
@@ -61,6 +61,24 @@ def test_a_plan_runs_on_the_cluster(where, tmp_path):
     done = CliRunner().invoke(cli, [*words, "--steps", "60"])
     assert done.exit_code == 0, done.output
     assert done.output.splitlines() == [f"policy={p}: 60 steps, no difference" for p in ("per-page", "import-lock")]
+
+
+def test_the_line_of_a_cell_is_that_of_its_run(where, tmp_path):
+    (tmp_path / "where.json").write_text(json.dumps(where))
+    small = CELL | {"duration_us": 2}
+    fixed = "".join(f"{name} = {value}\n" for name, value in small.items())
+    (tmp_path / "plan.toml").write_text(f'[fixed]\n{fixed}[grid]\npolicy = ["per-page", "whole-folio"]\n')
+    words = ["sweep", str(tmp_path / "plan.toml"), "--engine", "cluster", "--cluster", str(tmp_path / "where.json")]
+    run = CliRunner()
+    lines = run.invoke(cli, [*words, "--brief"]).output.splitlines()
+    for line, policy in zip(lines, ("per-page", "whole-folio"), strict=True):
+        axes = [f"--{name.replace('_', '-')}={value}" for name, value in small.items() if name in AXES]
+        fields = [word for name, value in small.items() if name not in AXES for word in ("--set", f"{name}={value}")]
+        alone = run.invoke(cli, ["run", f"--policy={policy}", *axes, *fields, "--brief"]).output.strip()
+        assert line == alone.replace("by=run", "by=cluster") and f"Observation default {policy} " in line
+    cut = run.invoke(cli, [*words, "--brief", "--steps", "3"]).output.splitlines()
+    assert [one.split()[3] for one in cut] == ["Unknown", "Unknown"]
+    assert [one.split()[-2] for one in cut] == [one.split()[-2] for one in lines]
 
 
 def test_a_cluster_must_be_named(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ultrafolio.errors import InputError
+from ultrafolio.judge import observed
 from ultrafolio.judge.assemble import assemble
 from ultrafolio.judge.at_once import REASONS as AT_ONCE
 from ultrafolio.judge.citations import gone, unseen
@@ -36,6 +37,9 @@ from ultrafolio.nouns import plural
 @click.option("--citations", is_flag=True, help="Only say which cited functions the tree does not have.")
 @click.option("--source", is_flag=True, help="Only print the C program: the shim, the cut functions, the callers.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.option(
+    "--brief", is_flag=True, help="Only a line that decides, for each system of operations from a named start."
+)
 @click.option("--markdown", is_flag=True, help="The page docs/judged.md; --tree may be given again.")
 def judge(
     trees: tuple[str, ...],
@@ -46,6 +50,7 @@ def judge(
     citations: bool,
     source: bool,
     as_json: bool,
+    brief: bool,
     markdown: bool,
 ) -> int:
     """Compare the rules with the kernel's own functions.
@@ -70,8 +75,18 @@ def judge(
         return 0
     if alone and (every or three):
         raise InputError("--alone with --every or --three", value="both", allowed="one of them")
-    results = [judge_tree(Tree(tree), preset, together_too=not alone, every=every, three=three) for tree in trees]
-    if markdown:
+    if brief and (alone or every or as_json or markdown):
+        raise InputError(
+            "--brief with another form",
+            value=next(name for name, given in _others(alone, every, as_json).items() if given),
+            allowed="--tree, --preset and --three beside --brief",
+        )
+    results = [
+        judge_tree(Tree(tree), preset, together_too=not alone, every=every, three=three, singly=brief) for tree in trees
+    ]
+    if brief:
+        click.echo("\n".join(_lines(results[0])))
+    elif markdown:
         click.echo(page(results, _command(trees, preset, alone, every, three)), nl=False)
     elif as_json:
         click.echo(json.dumps(as_record(results[0]), ensure_ascii=False, indent=1))
@@ -79,6 +94,17 @@ def judge(
         click.echo(_text(results[0]), nl=False)
     codes = {result.code for result in results}
     return next((code for code in (1, 3) if code in codes), 0)
+
+
+def _others(alone: bool, every: bool, as_json: bool) -> dict[str, bool]:
+    return {"--alone": alone, "--every": every, "--json": as_json, "--markdown": True}
+
+
+def _lines(result: Judgement) -> list[str]:
+    """The line that decides of each system of operations, from its start's name."""
+    names = {start: name for name, start in NAMED.items()}
+    kernel = f"linux-{result.version}"
+    return [observed.line(one, names[one.start], kernel, result.asked) for one in result.seen]
 
 
 def _command(trees: tuple[str, ...], preset: str, alone: bool, every: bool, three: tuple[str, ...]) -> str:

@@ -120,7 +120,7 @@ def run(
     if brief:
         name = file.stem if file and hashed else str(given.get("workload", config.AXES["workload"].default))
         policy_name = str(given.get("policy", config.AXES["policy"].default))
-        hashed = hashed or observation.hashed_text({**made.settings, "rules": observation.rules_digest()})
+        hashed = hashed or observation.hash_of_cell(made.settings)
         click.echo(of_run(made, result, name, policy_name, hashed))
     elif as_json:
         click.echo(json.dumps({"command": command, **result, "hangs": hangs}))

@@ -116,6 +116,7 @@ def sweep() -> None:
     show_default=True,
     help="For --engine cluster: steps of each cell at most.",
 )
+@click.option("--brief", is_flag=True, help="For --engine cluster: only the line that decides, for each cell.")
 @click.option("--report/--no-report", default=None, help="Write the HTML report [on].")
 @click.option("--open", "open_it", is_flag=True, help="Open the report in a browser.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary; errors only.")
@@ -136,6 +137,7 @@ def run(
     engine: str,
     where: Path | None,
     steps: int,
+    brief: bool,
     report: bool | None,
     open_it: bool,
     quiet: bool,
@@ -145,7 +147,11 @@ def run(
     plan = shipped.found(plan, "sweeps")
     if engine == "cluster":
         need("grpc", "redis")
-        ctx.exit(sweep_on_cluster.run(load(plan), where, limit=limit, most=steps, as_json=as_json))
+        if as_json and brief:
+            raise InputError("--brief and --json say different things", value="both", allowed="one of them")
+        ctx.exit(sweep_on_cluster.run(load(plan), where, limit=limit, most=steps, as_json=as_json, brief=brief))
+    if brief:
+        raise InputError("--brief is for --engine cluster", value=f"--engine {engine}", then="ultrafolio run --brief")
     hush = quiet or as_json
     writer = report_writer(wanted=bool(report or open_it), quiet=hush) if report is not False or open_it else None
     folder = store or Path("out") / plan.stem

@@ -115,7 +115,15 @@ def minimise(file: Path, save: Path | None) -> int:
 @click.option("--group", "groups", multiple=True, help="Only this folio group; may be given several times.")
 @click.option("--save", type=click.Path(path_type=Path), help="Also keep what was read, as a file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per group.")
-def validate(source: str, groups: tuple[str, ...], save: Path | None, as_json: bool) -> int:
+@click.option("--brief", is_flag=True, help="Only the line that decides, for each group.")
+@click.option(
+    "--scenario",
+    type=click.Path(path_type=Path),
+    help="For --brief: the file that the groups were laid out from; else the shipped ones are compared.",
+)
+def validate(
+    source: str, groups: tuple[str, ...], save: Path | None, as_json: bool, brief: bool, scenario: Path | None
+) -> int:
     """Compare the steps of a cluster with the rules. SOURCE: its Redis URL (with admin rights), or a saved stream.
 
     \b
@@ -130,9 +138,14 @@ def validate(source: str, groups: tuple[str, ...], save: Path | None, as_json: b
     """
     from ultrafolio.commands import validate as streams
 
+    if as_json and brief:
+        raise InputError("--brief and --json say different things", value="both", allowed="one of them")
+    if scenario and not brief:
+        raise InputError("--scenario is for --brief", value=str(scenario), then="repeat with --brief")
     if save:
         in_folder(save)
-    return streams.run(source, groups, save, as_json)
+    show = streams.in_one_line(scenario) if brief else streams.as_json if as_json else streams.as_text
+    return streams.run(source, groups, save, show)
 
 
 @trace.command("groups")

@@ -10,9 +10,11 @@ from typing import Any
 
 import click
 
-from ultrafolio import durable
+from ultrafolio import durable, shipped
 from ultrafolio.errors import InputError
+from ultrafolio.export.observed_stream import of_stream
 from ultrafolio.model.layout import State
+from ultrafolio.model.scenario import read
 from ultrafolio.nouns import plural
 from ultrafolio.state import validate
 from ultrafolio.state.sections import DTYPES, decode_meta, join
@@ -24,15 +26,19 @@ SCHEMES = ("redis://", "rediss://", "unix://")
 Stream = tuple[str, list[Event], Callable[[], State] | None]
 
 
-def run(source: str, groups: Sequence[str], save: Path | None, as_json: bool) -> int:
+Show = Callable[[str, list[Event], validate.Replay], str]
+"""What is printed of a group: of its name, its stream and its replay."""
+
+
+def run(source: str, groups: Sequence[str], save: Path | None, show: Show) -> int:
     """Validate the streams of `source`. Returns 0 if all are accepted and no property is broken, else 1."""
     if not source.startswith(SCHEMES):
-        return _all(source, list(_saved(Path(source), groups)), save, as_json)
+        return _all(source, list(_saved(Path(source), groups)), save, show)
     with opened(source) as store:
-        return _all(source, list(_live(store, groups)), save, as_json)
+        return _all(source, list(_live(store, groups)), save, show)
 
 
-def _all(source: str, streams: list[Stream], save: Path | None, as_json: bool) -> int:
+def _all(source: str, streams: list[Stream], save: Path | None, show: Show) -> int:
     if not streams:
         raise InputError(
             "nothing to validate",
@@ -45,12 +51,9 @@ def _all(source: str, streams: list[Stream], save: Path | None, as_json: bool) -
         durable.replace(save, validate.saved([(group, events) for group, events, _ in streams]))
     wrong = 0
     for group, events, stored in streams:
-        verdict = validate.validate(events, stored)
-        wrong += not verdict.accepted or bool(verdict.broken)
-        if as_json:
-            click.echo(json.dumps({"group": group, **asdict(verdict)}))
-        else:
-            _print(group, verdict)
+        replay = validate.replayed(events, stored)
+        wrong += not replay.verdict.accepted or bool(replay.verdict.broken)
+        click.echo(show(group, events, replay))
     return 1 if wrong else 0
 
 
@@ -76,13 +79,25 @@ def _saved(file: Path, groups: Sequence[str]) -> Iterator[Stream]:
         yield group, streams[group], None
 
 
-def _print(group: str, verdict: validate.Verdict) -> None:
+def as_json(group: str, events: list[Event], replay: validate.Replay) -> str:
+    """A group's verdict as a JSON object."""
+    return json.dumps({"group": group, **asdict(replay.verdict)})
+
+
+def as_text(group: str, events: list[Event], replay: validate.Replay) -> str:
+    """A group's verdict in sentences."""
+    verdict = replay.verdict
     counted = plural(verdict.steps, "step") + (f" and {plural(verdict.calls, 'page call')}" if verdict.calls else "")
     if verdict.accepted:
-        click.echo(f"{group}: accepted: {counted}")
+        lines = [f"{group}: accepted: {counted}"]
     else:
-        click.echo(f"{group}: not accepted at {verdict.at}, after {counted}: {verdict.why}")
-        for line in verdict.enabled:
-            click.echo(f"    {line}")
-    for number, name in verdict.broken:
-        click.echo(f"{group}: step {number} breaks: {name}")
+        lines = [f"{group}: not accepted at {verdict.at}, after {counted}: {verdict.why}"]
+        lines += [f"    {line}" for line in verdict.enabled]
+    return "\n".join(lines + [f"{group}: step {number} breaks: {name}" for number, name in verdict.broken])
+
+
+def in_one_line(scenario: Path | None) -> Show:
+    """The line that decides. scenario: the file that groups were laid out from; else the shipped ones are compared."""
+    files = [shipped.found(scenario, "scenarios")] if scenario else shipped.shipped("scenarios")
+    stories = {file.stem: read(file) for file in files}
+    return lambda group, events, replay: of_stream(replay, group, events, stories)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ultrafolio.check.verdicts.verdict import KINDS, Finding, Result
@@ -90,6 +91,11 @@ def hash_of(story: Scenario, policy: Policy) -> str:
             "rules": rules_digest(),
         }
     )
+
+
+def hash_of_cell(settings: Mapping[str, Any]) -> str:
+    """16 digits that are equal where a simulated workload's configuration (sim.config.resolve) and the rules are."""
+    return hashed_text({**settings, "rules": rules_digest()})
 
 
 def hashed_text(asked: dict[str, Any]) -> str:

@@ -14,11 +14,12 @@ from ultrafolio.waits import words
 from .observation import NO_FACTS, observation_line, waiting, word_of
 
 
-def of_run(made: Once, result: Mapping[str, Any], name: str, policy: str, hashed: str) -> str:
+def of_run(made: Once, result: Mapping[str, Any], name: str, policy: str, hashed: str, by: str = "run") -> str:
     """The line of a simulation that is over: one run of one. The worst that was met decides, in the order of KINDS, an
     expected wait after those that count; a stall that ended is a wait.
 
-    made, result  what simulated, at its end, and its measures;  hashed: observation.hash_of, or of the settings
+    made, result  what simulated, at its end, and its measures;  hashed: observation.hash_of, or hash_of_cell
+    by            who took the steps
     """
     verdict, kind, expected, facts = "holds", None, False, NO_FACTS
     broken = [number for number, times in enumerate(result["broken"], 1) if times]
@@ -33,7 +34,7 @@ def of_run(made: Once, result: Mapping[str, Any], name: str, policy: str, hashed
         facts = _facts(made, int(hangs["waiter"][kinds.index(met[0])]))
     elif result["stalls"] or result["open_stalls"]:
         kind = "transient"
-    return observation_line(name, policy, word_of(verdict, kind, expected), 1, 1, facts, hashed, "run")
+    return observation_line(name, policy, word_of(verdict, kind, expected), 1, 1, facts, hashed, by)
 
 
 def _facts(made: Once, waiter: int) -> str:

@@ -21,6 +21,7 @@ from .carries import preset
 from .concurrent import MOST_NODES, Ruled, TooMany, together
 from .cut import Tree
 from .explained import explain
+from .observed import Seen, question, seen
 from .pieces import FIRST, LAST
 from .sequential import BUSY, FOR_EVER, compare, fits, fitting
 from .starts import Start, starts
@@ -61,6 +62,7 @@ class Judgement:
     explained  by reason: the number of ends of the C that the rules lack
     unreached  by operations: ends of the rules that the C lacks, in words, with the number of starts of each
     at_once    the numbers of judged systems of concurrent operations, and of their starts
+    seen       each of those systems, for its line;  asked: what all lines ask about (observed.question)
     """
 
     version: str
@@ -76,6 +78,8 @@ class Judgement:
     at_once: tuple[int, int] = (0, 0)
     nodes: int = 0
     every: bool = False
+    seen: list[Seen] = field(default_factory=list)
+    asked: str = ""
 
     @property
     def ends_unreached(self) -> int:
@@ -102,13 +106,14 @@ def judge(
     three: Sequence[str] = (),
     able: Sequence[str] = AT_ONCE,
     whole: bool = True,
+    singly: bool = False,
     changed: Mapping[str, str] | None = None,
 ) -> Judgement:
     """Compare the rules with a tree. Raises InputError for a tree that cannot be judged, or a version out of range.
 
     name           a preset other than the tree's
     together_too   also two concurrent operations, from the starts of NAMED; with `every` from all starts
-    able           the operations that run concurrently
+    able           the operations that run concurrently;  singly: each of them by itself, too, among the systems
     three          names of starts from which three operations run concurrently, too
     whole          all starts for operations alone; else those of one page with one other reference at most
     changed        rules broken on purpose, as engine.load.functions takes them
@@ -138,10 +143,12 @@ def judge(
             dict(made.missing),
         )
         result.every = every
+        result.asked = question(made.text, policy)
         endless = _alone(result, program, rules, busy, policy, whole=whole)
         if together_too:
             able = [name for name in able if name not in endless]
-            runs = list(itertools.product(_groups(able, result, 2), starts() if every else NAMED.values()))
+            groups = _groups(able, result, 1) * singly + _groups(able, result, 2)
+            runs = list(itertools.product(groups, starts() if every else NAMED.values()))
             runs += itertools.product(_groups(able, result, 3), [NAMED[one] for one in three])
             known = set(fitting(tree.base, (start for _, start in runs)))
             runs = [
@@ -212,13 +219,16 @@ def _at_once(
             found = together(program, ruled, start, group)
         except TooMany:
             result.not_judged[f"{said} from {start}"] = f"more than {MOST_NODES} states"
+            result.seen.append(seen(group, start, None))
             continue
         result.nodes += found.in_c.nodes
+        before = len(result.missing)
         for end in sorted(found.missing):
             if reason := explain_end(found, end, ruled, fixed):
                 result.explained[reason] += 1
             else:
                 result.missing.append(f"{said} from {start}: only the C ends with {', '.join(end[0])}")
+        result.seen.append(seen(group, start, found.in_c, differs=len(result.missing) > before))
         result.unreached.setdefault(said, Counter()).update(found.named())
 
 

@@ -35,10 +35,12 @@ class Step(NamedTuple):
 
 
 class Followed(NamedTuple):
-    """steps: number of equal steps;  differs: the first difference in words, or ""."""
+    """steps: number of equal steps;  differs: the first difference in words, or "";  whole: they are all steps of the
+    simulation."""
 
     steps: int
     differs: str
+    whole: bool = False
 
 
 def follow(cluster: Cluster, settings: Mapping[str, Any], base: Path, *, most: int) -> Followed:
@@ -63,7 +65,8 @@ def follow(cluster: Cluster, settings: Mapping[str, Any], base: Path, *, most: i
             says = f"the simulator says {_word(step.outcome)}, the cluster {_word(done.outcome)}"
             return Followed(number, f"{what}: {says}")
         run.step(lists, *step[:3])
-    return Followed(len(steps[:most]), _difference(write_back(lists, copy(start)), cluster.state(group)))
+    differs = _difference(write_back(lists, copy(start)), cluster.state(group))
+    return Followed(len(steps[:most]), differs, len(steps) <= most)
 
 
 def recorded(settings: Mapping[str, Any], base: Path) -> tuple[State, list[Step]]:

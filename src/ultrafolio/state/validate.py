@@ -33,6 +33,7 @@ from ultrafolio.model.layout import (
 from ultrafolio.model.rule import RULES
 from ultrafolio.nouns import plural
 from ultrafolio.state.view import Live
+from ultrafolio.waits.tables import BUSY
 
 from .events import LONGEST_ROUND, MOST_ROUNDS, Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode, encode
 from .roles import ROLE_OF_ACTOR
@@ -101,7 +102,7 @@ def _why(recorded: int, code: int) -> str:
 
 class Replay:
     """A group's state, replayed from its stream. notes: the writes to it, which the caller clears.
-    recent: the last entries, to which an `again` refers."""
+    recent: the last entries, to which an `again` refers; refused: whether an import was refused, to be tried again."""
 
     def __init__(self, meta: Meta, state: State) -> None:
         self.meta, self._arrays = meta, state
@@ -110,6 +111,7 @@ class Replay:
         self.undo_log = UndoLog(self.live)
         self.verdict = Verdict()
         self.recent: deque[Entry] = deque(maxlen=LONGEST_ROUND)
+        self.refused = False
 
     @classmethod
     def after(cls, kept: Kept) -> Replay:
@@ -206,6 +208,7 @@ class Replay:
         finally:
             s.crossing = None
         self.verdict.steps += 1
+        self.refused = self.refused or outcome in BUSY
         wrong = properties.broken(s, t, pc, about, was, outcome)
         if wrong:
             self.verdict.broken.append((self.verdict.steps, properties.PROPERTIES[wrong]))
@@ -248,6 +251,11 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
 
     Raises InputError for an empty stream, or one without the layout of a role.
     """
+    return replayed(events, stored).verdict
+
+
+def replayed(events: Iterable[Event], stored: Callable[[], State] | None = None) -> Replay:
+    """As `validate`; returns the replay at the end of the stream, or at the refused entry."""
     replay, started = None, []
     for event in events:
         with _written_by_parts(event):
@@ -258,7 +266,7 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
                 started.append(entry)
                 replay = begin(started)
             elif not replay.entry(event.id, entry):
-                return replay.verdict
+                return replay
             else:
                 replay.undo_log.clear()
     if replay is None:
@@ -268,7 +276,22 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
         differs = _difference(replay.state(), stored())
         if differs:
             verdict.accepted, verdict.at, verdict.why = False, "the end", differs
-    return verdict
+    return replay
+
+
+def origin(events: Iterable[Event]) -> tuple[Meta, State]:
+    """Returns the constants and the state with which a stream begins: those of its layout, or of its checkpoint.
+
+    Raises InputError for a stream without either."""
+    started: list[Entry] = []
+    for event in events:
+        with _written_by_parts(event):
+            entry = decode(event.data)
+            started.append(entry)
+            replay = Replay.after(entry) if isinstance(entry, Kept) else begin(started)
+            if replay:
+                return replay.meta, replay.state()
+    raise _nothing(len(started))
 
 
 def begin(started: Sequence[Entry]) -> Replay | None:

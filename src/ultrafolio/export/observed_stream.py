@@ -1,0 +1,83 @@
+"""The line that decides, of a folio group of a cluster: what its stream did, as the rules replay it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ultrafolio.check.verdicts.verdict import KINDS
+from ultrafolio.model import policies, scenario
+from ultrafolio.model.layout import State, pack
+from ultrafolio.model.policy import Policy
+from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.state.sections import Meta
+from ultrafolio.state.store import Event
+from ultrafolio.state.validate import Replay
+from ultrafolio.state.validate import origin as began
+from ultrafolio.waits import words
+
+from .observation import NO_FACTS, hash_of, hashed_text, observation_line, rules_digest, waiting, word_of
+
+Stories = Mapping[str, scenario.Scenario]
+"""Scenarios by name."""
+_WAITING = "waiting"
+_KIND = {_WAITING: "transient", "expected": "permanent"}
+
+
+def of_stream(replay: Replay, group: str, events: Sequence[Event], stories: Stories) -> str:
+    """The line of a group: one run of one.
+
+    Unknown where the rules refuse the stream. Else the worst decides: a broken property; then the waits of the last
+    state, in the order of KINDS, an expected one after those that count. Waits: one that a fair step ends, or an import
+    that was refused and tried again, since the last checkpoint.
+
+    replay   of `events`, at its end;  stories: where its scenario is looked for
+    """
+    verdict, kind, expected, facts = "holds", None, False, NO_FACTS
+    stalls = {stall.kind: stall for stall in reversed(words.stalls(replay.live))}
+    met = [kind for kind in (*KINDS, "expected", _WAITING) if kind in stalls]
+    if not replay.verdict.accepted:
+        verdict = "unknown"
+    elif replay.verdict.broken:
+        kind, facts = "safety", f"property{PROPERTIES.index(replay.verdict.broken[0][1])}"
+    elif met:
+        kind, expected = _KIND.get(met[0], met[0]), met[0] == "expected"
+        stall = stalls[met[0]]
+        facts = waiting(words.name(replay.live, stall.actor), stall.wait.brief)
+    elif replay.refused:
+        kind = "transient"
+    name, policy, hashed = origin(*began(events), stories)
+    return observation_line(name or group, policy, word_of(verdict, kind, expected), 1, 1, facts, hashed, "cluster")
+
+
+def origin(meta: Meta, first: State, stories: Stories) -> tuple[str, str, str]:
+    """(scenario, policy, hash) of a group that began in the state `first`.
+
+    The scenario whose initial state, actors and choices are these, and the first policy with these choices: a preset,
+    a kernel, or a table of the scenario. Without one the group's own title, "-" for a policy without a name, and a
+    hash over its layout.
+    """
+    title = meta.scenario
+    for name, story in sorted(stories.items(), key=lambda item: (title not in (item[0], item[1].title), item[0])):
+        for policy, choices in _policies(meta, story):
+            made = scenario.system(story, choices)
+            if _laid_out(made.state, made.choices) == _laid_out(first, meta.choices):
+                return name, policy, hash_of(story, choices)
+    named = next((name for name, _ in _policies(meta, None)), "-")
+    return title, named, hashed_text({"layout": _laid_out(first, meta.choices), "rules": rules_digest()})
+
+
+def _laid_out(state: State, choices: Sequence[Sequence[Sequence[int]]]) -> list[Any]:
+    """All that a group is: its constants, its state and what each actor may choose."""
+    numbers = [[list(one) for one in some] for some in choices]
+    return [state.cfg.tobytes().hex(), state.who.tobytes().hex(), pack(state).hex(), numbers]
+
+
+def _policies(meta: Meta, story: scenario.Scenario | None) -> Iterable[tuple[str, Policy]]:
+    """The first policy that has the choices of a group's constants, by name; none if nobody has them."""
+    tables = story.tables if story else {}
+    for name in [*policies.names(), *tables]:
+        found = policies.find(name, tables)
+        if all(int(meta.cfg[0][field]) == code for field, code in found.codes().items()):
+            yield name, found
+            return
