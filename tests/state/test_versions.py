@@ -11,7 +11,7 @@ import pytest
 from ultrafolio import fields
 from ultrafolio.check.verdicts import verdict
 from ultrafolio.errors import InputError
-from ultrafolio.export import trace_file
+from ultrafolio.export import history, trace_file
 from ultrafolio.fields import read_toml
 from ultrafolio.model import policies, scenario
 from ultrafolio.state import validate
@@ -60,7 +60,8 @@ def test_the_table_says_what_is_written():
     assert row("stream").written == str(validate.STREAM_VERSION)
     assert row("store").written == str(store.FORMAT)
     assert row("job").written == str(TICKET_VERSION)
-    assert len(ROWS) == 8
+    assert row("verdicts").written == row("verdicts").read == str(history.VERSION)
+    assert len(ROWS) == 9
 
 
 def test_the_table_says_what_is_read():

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ultrafolio import api, durable, screen, shipped
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result
-from ultrafolio.commands import progress, vary
+from ultrafolio.commands import history, progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
@@ -111,6 +111,14 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 )
 @click.option("--brief", is_flag=True, help="Only the line that decides, for each scenario and policy.")
 @click.option(
+    "--history",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Save the lines that decide in this folder, one file a version of the rules, and print what differs from "
+    "the last one; of all scenarios unless some are named.",
+)
+@click.option(
     "--link",
     "as_link",
     is_flag=True,
@@ -138,6 +146,7 @@ def check_command(
     as_json: bool,
     language: str | None,
     brief: bool,
+    folder: Path | None,
     as_link: bool,
     save: Path | None,
 ) -> int:
@@ -152,9 +161,27 @@ def check_command(
     ultrafolio check my.toml --policy mine.toml#mine --json
     ultrafolio check scenarios/18-iomap-two-vcpus.toml --policy split-writeback --vary vcpus=1..3
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio --export promela > model.pml
+    ultrafolio check --all --history verdicts
 
     Exit codes: 0 holds, 1 violated, 2 bad input, 3 unknown (a limit was reached), 4 a defect of ultrafolio.
+    With --expect: 0 as expected, else 1. With --history: 0 the first version, or nothing differs; 1 something differs.
     """
+    if folder:
+        _refuse_beside_history(
+            {
+                "--expect": expect,
+                "--export": language,
+                "--save": save,
+                "--diff-policy": diff_policy,
+                "--vary": ranges,
+                "--format": form not in ("text", "json"),
+                "--brief": brief,
+                "--link": as_link,
+                "--safety": safety,
+                "--symmetry": symmetry,
+            }
+        )
+        before, every = history.last(folder), every or not files
     if ranges:
         vary.refuse(
             files,
@@ -206,12 +233,14 @@ def check_command(
             results.append(result)
             made.append((story.story, policy.choices))
             wrong += differences(result, story.story.expect) if expect else []
-            if form == "json":
+            if form == "json" and not folder:
                 click.echo(result.json())
+    if folder:
+        lines = [(*one, _line(result, *one)) for result, one in zip(results, made, strict=True)]
+        return history.run(folder, before, lines, as_json=form == "json")
     if brief:
-        for result, checked in zip(results, made, strict=True):
-            hashed = observation.hash_of(*checked)
-            click.echo(observation.of_result(result, Path(result.scenario).stem, hashed, "check"))
+        for result, one in zip(results, made, strict=True):
+            click.echo(_line(result, *one))
     elif form == "text":
         _show(results, chosen, diff_policy)
     elif form != "json":
@@ -242,6 +271,17 @@ def _refuse_combinations(
             value="--policy " + " --policy ".join(names),
             allowed="one of the two",
         )
+
+
+def _refuse_beside_history(others: dict[str, object]) -> None:
+    """Raise InputError for an option that has no meaning beside --history."""
+    for name, given in others.items():
+        if given:
+            raise InputError(
+                "--history saves whole verdicts as lines",
+                value=name,
+                allowed="scenarios, --all, --policy, --json, --threads and limits beside it",
+            )
 
 
 def _all() -> list[Path]:
@@ -294,10 +334,13 @@ def _write(results: list[Result], form: str, made: Made) -> None:
 
 def _reported(result: Result, story: scenario.Scenario, policy: Policy) -> ktap.Reported:
     """A result with its line, and with what [expect] says of it."""
-    name = Path(result.scenario).stem
-    line = observation.of_result(result, name, observation.hash_of(story, policy), "check")
     wanted = differences(result, story.expect) if result.policy in story.expect else None
-    return ktap.Reported(result, name, line, wanted)
+    return ktap.Reported(result, Path(result.scenario).stem, _line(result, story, policy), wanted)
+
+
+def _line(result: Result, story: scenario.Scenario, policy: Policy) -> str:
+    """The line that decides."""
+    return observation.of_result(result, Path(result.scenario).stem, observation.hash_of(story, policy), "check")
 
 
 def _save(results: list[Result], made: Made, save: Path) -> None:

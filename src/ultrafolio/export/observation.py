@@ -81,16 +81,17 @@ def of_result(result: Result, name: str, hashed: str, by: str) -> str:
 
 def hash_of(story: Scenario, policy: Policy) -> str:
     """16 digits that are equal where memory, features, actors, the policy's choices and the rules are."""
+    return hashed_text({**_asked(story, policy), "rules": rules_digest()})
+
+
+def question_of(story: Scenario, policy: Policy) -> str:
+    """As hash_of, without the rules."""
+    return hashed_text(_asked(story, policy))
+
+
+def _asked(story: Scenario, policy: Policy) -> dict[str, Any]:
     actors = [[ACTOR_KINDS[kind], fields] for kind, fields in story.actors]
-    return hashed_text(
-        {
-            "memory": story.memory,
-            "features": story.features,
-            "actors": actors,
-            "policy": policy.codes(),
-            "rules": rules_digest(),
-        }
-    )
+    return {"memory": story.memory, "features": story.features, "actors": actors, "policy": policy.codes()}
 
 
 def hash_of_cell(settings: Mapping[str, Any]) -> str:
