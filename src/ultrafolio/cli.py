@@ -26,6 +26,7 @@ _COMMANDS = {
     "report": ("ultrafolio.commands.report", "report", "The table and the HTML file of a sweep."),
     "prove": ("ultrafolio.commands.prove", "prove_command", "Safety for every size, by induction over the rules."),
     "policies": ("ultrafolio.commands.policies", "policies", "The policies, the kernels, and their choices."),
+    "scenario": ("ultrafolio.commands.scenario", "scenario_command", "The scenario that a name by pattern means."),
     "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample, or what a cluster did."),
     "explore": ("ultrafolio.commands.explore", "explore", "Walk the state graph: in a terminal, on a page, in a file."),
     "export": ("ultrafolio.commands.export", "export", "A page that checks in a browser; the scenario of a link."),
@@ -66,6 +67,7 @@ def cli() -> None:
     ultrafolio prove --policy per-page          safety for any number of pages, vCPUs, devices and guests
     ultrafolio policies                         the policies and kernels, and their choices
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio
+    ultrafolio scenario LPIN.early+neigh        the scenario that a name by pattern means, as a file
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --goto counterexample
     ultrafolio trace verify hang.json           a counterexample that check --save wrote, certified again
     ultrafolio trace validate run.stream        what a cluster did, held against the rules

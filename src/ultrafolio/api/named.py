@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ultrafolio import shipped
 from ultrafolio.errors import InputError
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.policy import Policy as Choices
+from ultrafolio.names.find import found
 
 
 def no_such_type(what: str, value: object, allowed: str) -> InputError:
@@ -34,15 +34,15 @@ class Scenario:
 
     @classmethod
     def find(cls, name: str | Path) -> Scenario:
-        """The scenario in a file, or the shipped one of this name. Raises InputError if there is none.
+        """The scenario in a file, the shipped one of this name, or that of a name by pattern such as LPIN+neigh. Raises
+        InputError if there is none.
 
         >>> uf.Scenario.find("03-virtio").title
         'virtio ring beside a private page'
         """
         if not isinstance(name, (str, Path)):
             raise no_such_type("scenario", name, "a name such as 03-virtio, a path, or a Scenario")
-        story = scenario.read(shipped.found(Path(name), "scenarios"))
-        return cls(str(name), str(name), story)
+        return cls(str(name), str(name), found(Path(name)))
 
     @classmethod
     def parse(cls, text: str, name: str = "scenario") -> Scenario:

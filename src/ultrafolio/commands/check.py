@@ -25,6 +25,7 @@ from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.policy import Policy
+from ultrafolio.names.find import found, stem
 from ultrafolio.nouns import plural
 from ultrafolio.page import link
 
@@ -152,11 +153,13 @@ def check_command(
 ) -> int:
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
 
-    A scenario is a file, the name of a shipped one, or a link from the page, in quotes; a link has a policy with it.
+    A scenario is a file, the name of a shipped one, a name by pattern (ultrafolio scenario --help), or a link from the
+    page, in quotes; a link has a policy with it.
 
     \b
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio
     ultrafolio check --all
+    ultrafolio check LPIN.early+neigh --policy linux-6.12
     ultrafolio check --all --diff-policy split split-writeback
     ultrafolio check my.toml --policy mine.toml#mine --json
     ultrafolio check scenarios/18-iomap-two-vcpus.toml --policy split-writeback --vary vcpus=1..3
@@ -304,9 +307,9 @@ def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> i
 def _links(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
     """Print the link of each scenario and policy, a line each."""
     for file in files:
-        story = scenario.read(shipped.found(file, "scenarios"))
+        story = found(file)
         for name in names or tuple(policies.PRESETS):
-            click.echo(link.link(story, file.stem, policies.find(name, story.tables), name))
+            click.echo(link.link(story, stem(str(file)), policies.find(name, story.tables), name))
     return 0
 
 
@@ -335,12 +338,12 @@ def _write(results: list[Result], form: str, made: Made) -> None:
 def _reported(result: Result, story: scenario.Scenario, policy: Policy) -> ktap.Reported:
     """A result with its line, and with what [expect] says of it."""
     wanted = differences(result, story.expect) if result.policy in story.expect else None
-    return ktap.Reported(result, Path(result.scenario).stem, _line(result, story, policy), wanted)
+    return ktap.Reported(result, stem(result.scenario), _line(result, story, policy), wanted)
 
 
 def _line(result: Result, story: scenario.Scenario, policy: Policy) -> str:
     """The line that decides."""
-    return observation.of_result(result, Path(result.scenario).stem, observation.hash_of(story, policy), "check")
+    return observation.of_result(result, stem(result.scenario), observation.hash_of(story, policy), "check")
 
 
 def _save(results: list[Result], made: Made, save: Path) -> None:
@@ -412,7 +415,7 @@ def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] 
     for number, name in enumerate(chosen, 1):
         table.add_column(name if diff else str(number), no_wrap=True)
     for s in scenarios:
-        table.add_row(Path(s).stem, *(by[s, name] for name in chosen))
+        table.add_row(stem(s), *(by[s, name] for name in chosen))
     if diff and not scenarios:
         click.echo("no scenario's verdict differs between the two")
     else:

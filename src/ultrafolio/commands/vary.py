@@ -12,14 +12,15 @@ from typing import Any, Literal
 import click
 from rich.table import Table
 
-from ultrafolio import screen, shipped
+from ultrafolio import screen
 from ultrafolio.check.search.packing import MAX_ACTORS
 from ultrafolio.check.verdicts.verdict import Extent, Result, Verdict, check
 from ultrafolio.errors import InputError
 from ultrafolio.export.text import result_text
-from ultrafolio.model import policies, scenario, vary
+from ultrafolio.model import policies, vary
 from ultrafolio.model.policy import Policy
 from ultrafolio.model.scenario import Scenario
+from ultrafolio.names import find
 
 Size = Mapping[str, int]
 REFUSED = {
@@ -114,7 +115,7 @@ def run(file: Path, ranges: Sequence[str], chosen: Sequence[str], extent: Extent
     the exit code of `check`. Raises InputError, after the rows, if no size is possible.
     """
     sizes = vary.sizes(ranges)
-    story = scenario.read(shipped.found(file, "scenarios"))
+    story = find.found(file)
     found = {name: policies.find(name, story.tables) for name in chosen}
     rows: list[Row] = []
     for name, policy in found.items():

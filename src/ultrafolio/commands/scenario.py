@@ -1,0 +1,54 @@
+"""`ultrafolio scenario`: the scenario of a name by pattern, as TOML; the words of names; all names."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ultrafolio.errors import InputError
+from ultrafolio.names import grammar, text
+
+MOST_WORDS = 5
+
+
+@click.command("scenario")
+@click.argument("name", required=False)
+@click.option("--words", is_flag=True, help="The tables of words that a name is made of, as Markdown.")
+@click.option(
+    "--all", "most", type=click.IntRange(2, MOST_WORDS), metavar="N", help="All names of at most N words, a line each."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for the scenario, or for each name.")
+def scenario_command(name: str | None, words: bool, most: int | None, as_json: bool) -> int:
+    """Print the scenario that NAME means, as a TOML file.
+
+    A name is OBSTACLE[.how]+WHERE[+more], such as LPIN+neigh: a long-term pin, and a vCPU that wants the other page of
+    the folio. Each scenario has one name. `check` takes names, too.
+
+    \b
+    ultrafolio scenario LPIN.early+neigh
+    ultrafolio scenario LPIN.early+neigh > mine.toml
+    ultrafolio check LPIN.early+neigh --policy linux-6.12
+    ultrafolio scenario --words
+    ultrafolio scenario --all 3
+
+    Exit codes: 0 done, 2 bad input.
+    """
+    if sum((name is not None, words, most is not None)) != 1 or (words and as_json):
+        raise InputError(
+            "what to print",
+            value=" ".join(filter(None, [name, "--words" * words, "--all" * bool(most), "--json" * as_json]))
+            or "nothing",
+            allowed="a NAME, --words, or --all N; --json beside NAME and --all",
+            then="ultrafolio scenario --help",
+        )
+    if words:
+        click.echo(text.words())
+    elif name is not None:
+        made = grammar.read(name)
+        record = {"name": str(made), "words": made.words, "scenario": grammar.document(made)}
+        click.echo(json.dumps(record) if as_json else text.toml(made), nl=as_json)
+    else:
+        for one in grammar.names(most or 0):
+            click.echo(json.dumps({"name": str(one), "words": one.words}) if as_json else str(one))
+    return 0

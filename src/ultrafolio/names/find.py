@@ -1,0 +1,24 @@
+"""The scenario that a word means: a file, a shipped scenario, or a name by pattern."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ultrafolio import shipped
+from ultrafolio.model import scenario
+
+from . import grammar
+
+
+def found(path: Path) -> scenario.Scenario:
+    """The scenario of a file, of a shipped one's name such as 03-virtio, or of a name such as LPIN+neigh, in this
+    order. Raises InputError for none."""
+    file = shipped.found(path, "scenarios")
+    if not file.exists() and grammar.is_name(str(path)):
+        return grammar.scenario(grammar.read(str(path)))
+    return scenario.read(file)
+
+
+def stem(text: str) -> str:
+    """The name of a scenario that was given as a file or a name: without folders and .toml."""
+    return Path(text).name.removesuffix(".toml")
