@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from pyarrow import fs
 from redis import Redis
 
-from test_celery_fake import PLAN
-from test_sweep_fake import FAKE, FakeCells, make_plan, run
+from celery_workers import PLAN
+from fake_cells import FAKE, FakeCells, make_plan, run
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
 from ultrafolio.sweep.distributed import chunking, worker
