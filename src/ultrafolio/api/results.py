@@ -83,7 +83,7 @@ class Sweep(Tabular):
         if self.summary.results is None:
             raise InputError(
                 f"the results of {self.summary.store}",
-                value=f"{self.summary.computed + self.summary.stored} cells are stored",
+                value=f"{plural(self.summary.computed + self.summary.stored, 'cell')} in store",
                 allowed="all cells of the plan",
                 cause="the sweep had a limit, or was interrupted",
                 then="sweep the plan once more, without limit",
