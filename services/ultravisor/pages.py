@@ -133,7 +133,7 @@ class Pages:
     def _step(self, vm: int | None, page: int, offset: int, length: int, data: bytes, part: Part) -> Outcome:
         """Do an access as part of a step: its write and its journal entry are committed together."""
         while True:
-            outcome = self._access(vm, page, offset, PAGE_SIZE, b"")
+            outcome = self._access(vm, page, 0, PAGE_SIZE, b"")
             held, frames = outcome.data, dict[int, tuple[bytes, Seal | None]]()
             if data and held:
                 frames[page] = held[:offset] + data + held[offset + len(data) :], None
