@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
@@ -30,14 +31,15 @@ MAX_FRAMES = 50_000
 UV_WORDS = ("OK", "error", "busy", "integrity", "exit")
 QUERIES = {"uv_shared": "ultravisor", "turn_come": "host"}
 """Calls that only read, and the role that answers them."""
-_COLUMN = {"guest": "guest", "host": "host", "device": "device", "fault": "device"}
+Column = Literal["guest", "host", "ultravisor", "device"]
+_COLUMN: dict[str, Column] = {"guest": "guest", "host": "host", "device": "device", "fault": "device"}
 _ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
-    """A row of the ladder diagram. column: guest, host, ultravisor or device;  calls: (column, function, result)"""
+    """A row of the ladder diagram. calls: (column, function, result)"""
 
-    column: str
+    column: Column
     what: str
     outcome: str
     calls: list[tuple[str, str, str]]

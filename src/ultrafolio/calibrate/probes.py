@@ -15,6 +15,7 @@ import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 from ultrafolio.model.layout import PAGE_SIZE
 
@@ -24,7 +25,9 @@ from .system import PageFlags, Region
 
 TRIES = 8
 """Attempts of a probe when another process drained, wrote or held the page meanwhile."""
-AGREES, DIFFERS, IMPOSSIBLE = "agrees", "differs", "not possible here"
+AGREES: Final = "agrees"
+DIFFERS: Final = "differs"
+IMPOSSIBLE: Final = "not possible here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Finding:
     rules: tuple[str, ...]
     says: str
     saw: str
-    verdict: str
+    verdict: Literal["agrees", "differs", "not possible here"]
 
 
 Observation = tuple[bool, str]

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 import click
 
@@ -22,7 +23,10 @@ from ultrafolio.commands.completion import among
 from ultrafolio.errors import one_of
 from ultrafolio.model.layout import PAGE_SIZE
 
-OK, MISSING, OLD = "ok", "missing", "wrong version"
+OK: Final = "ok"
+MISSING: Final = "missing"
+OLD: Final = "wrong version"
+State = Literal["ok", "missing", "wrong version"]
 _STYLE = {OK: "green", MISSING: "yellow", OLD: "bold red"}
 CORE = "core"
 TOOLS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -51,7 +55,7 @@ class Finding:
 
     part: str
     name: str
-    state: str
+    state: State
     found: str
     then: str = ""
 
@@ -109,7 +113,7 @@ def _parts() -> dict[str, Callable[[], list[Finding]]]:
 def _python() -> Iterator[Finding]:
     wanted = importlib.metadata.metadata("ultrafolio")["Requires-Python"]
     version = platform.python_version()
-    state = OK if fits(version, wanted) else OLD
+    state: State = OK if fits(version, wanted) else OLD
     yield Finding(CORE, "python", state, f"{version} ({wanted})", "" if state == OK else f"install Python {wanted}")
 
 
@@ -128,7 +132,7 @@ def _packages(extra: str) -> list[Finding]:
         except importlib.metadata.PackageNotFoundError:
             found.append(Finding(extra or CORE, name, MISSING, f"wanted {wanted}", pip))
             continue
-        state = OK if fits(version, wanted) else OLD
+        state: State = OK if fits(version, wanted) else OLD
         found.append(
             Finding(
                 extra or CORE,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+from ultrafolio.waits.words import WaitClass
+
 Met = TypedDict("Met", {"for": str, "held": str, "released": str})
 """What a step waits for, the holders, and their releasing steps, in words."""
 
@@ -40,10 +42,10 @@ class Refused(Offered):
 
 
 class Stalled(TypedDict):
-    """An actor that waits. kind: a word of waits.tables.CLASSES; the others in words."""
+    """An actor that waits, and for what, in words."""
 
     actor: int
-    kind: str
+    kind: WaitClass
     waiter: str
     waits_for: str
     held_by: str

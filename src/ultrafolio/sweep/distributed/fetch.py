@@ -12,7 +12,7 @@ from ultrafolio.durable import replace
 from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
 from ultrafolio.sweep.distributed.broker import queued, send
-from ultrafolio.sweep.distributed.job import Commit, Job, claim_same
+from ultrafolio.sweep.distributed.job import Commit, Job, State, claim_same
 from ultrafolio.sweep.distributed.own_workers import OwnWorkers
 from ultrafolio.sweep.distributed.result_store import ResultStore
 from ultrafolio.sweep.distributed.ticket import Ticket
@@ -148,7 +148,7 @@ class Fetch:
         self._next, self._last_commit = 0, time.monotonic()
         self._send(sorted(self._left))
 
-    def _report_waiting(self, state: str) -> None:
+    def _report_waiting(self, state: State) -> None:
         """Print why the job waits; each message once."""
         refusals = self._job.refusals()
         lines = [f"worker {worker} does not take the job: {why}" for worker, why in sorted(refusals.items())]
