@@ -109,10 +109,12 @@ class Calls:
             )
 
     def entered(self) -> None:
+        """Count a call that has arrived."""
         with self._changed:
             self.in_flight += 1
 
     def left(self) -> None:
+        """Count a call whose answer gRPC has sent."""
         with self._changed:
             self.in_flight -= 1
             self._changed.notify_all()
@@ -245,6 +247,7 @@ class _Sink:
         scheduler.DEFAULT.timer.cancel(stalled)
 
     def end(self, message: Message | None, error: BaseException | None) -> None:
+        """Send the last message, or the status of the exception that ended the call."""
         if message is not None:
             self._send(message)
         status = self._call.ended(error)
@@ -256,6 +259,7 @@ class _Sink:
 
 
 def _no_machine(group: str, actor: int) -> int | None:
+    """The machine_of of a servicer without actors."""
     return None
 
 
@@ -331,6 +335,7 @@ class _Call:
         return reason == failures.STATE_UNAVAILABLE and self.context.time_remaining() < REPEAT_S
 
     def _end(self, code: str, error: BaseException | None) -> None:
+        """Stop the timer, end the span, count the call, log it: an error as a warning, a success at level DEBUG."""
         seconds = time.perf_counter() - self._started
         if self._timer is not None:
             scheduler.DEFAULT.timer.cancel(self._timer)
@@ -353,11 +358,13 @@ class _Call:
             )
 
     def _who(self) -> str:
+        """Returns the caller for the log; a claim that is not allowed as "refused: CLAIM"."""
         try:
             return str(identity.of(self._raw))
         except InputError as error:
             return f"refused: {error.value}"
 
     def _request_id(self) -> str:
+        """Returns the request id for the log: of the request, else of the metadata; "" if there is none."""
         identifier = requests.split(str(getattr(self.request, "request_id", "")))[0]
         return str(identifier or dict(self._raw.invocation_metadata() or ()).get(REQUEST_KEY, ""))

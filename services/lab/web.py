@@ -155,10 +155,12 @@ def _plot_routes(listing: Listing) -> list[Route]:
 
 
 def _file(file: Path) -> Callable[[Request], Response]:
+    """Returns a handler that answers with a file's content."""
     return lambda request: Response(file.read_bytes(), media_type=KINDS[file.suffix], headers=HEADERS)
 
 
 def _text(content: str, suffix: str) -> Callable[[Request], Response]:
+    """Returns a handler that answers with this text, of the type of files with this suffix."""
     return lambda request: Response(content, media_type=KINDS[suffix], headers=HEADERS)
 
 

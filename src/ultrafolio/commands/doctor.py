@@ -200,6 +200,7 @@ def _tools() -> list[Finding]:
 
 
 def _tool(name: str, purpose: str, programs: Sequence[str], then: str) -> Finding:
+    """Returns whether one of these programs is on PATH, and if not the command that installs it."""
     paths = [path for program in programs if (path := shutil.which(program))]
     return Finding("tools", name, OK, paths[0]) if paths else Finding("tools", name, MISSING, purpose, then)
 
@@ -236,16 +237,19 @@ def _cpus() -> str:
 
 
 def _page_flags() -> str:
+    """Returns the flags of a page, as proof that they can be read. Raises NotPossible."""
     with system.Region(PAGE_SIZE) as region, system.PageFlags() as flags:
         region.bytes[0] = 1
         return " ".join(sorted(flags.at(region.address))) + " read of a page"
 
 
 def _none() -> str:
+    """Raises NotPossible: the kernel has no counters of splits."""
     raise NotPossible("this kernel has none (it needs Linux 6.10 or newer): splits cannot be told from failures")
 
 
 def _offered() -> str:
+    """Returns the sizes of folios that a process can ask for. Raises NotPossible if there is none."""
     sizes = [f"{size}" for size in system.folio_sizes() if system.is_offered(size)]
     if not sizes:
         raise NotPossible("no size is offered to a process that asks for it")
@@ -253,6 +257,7 @@ def _offered() -> str:
 
 
 def _pins() -> str:
+    """Returns that a page could be pinned. Raises NotPossible."""
     with system.Region(PAGE_SIZE) as region:
         region.bytes[0] = 1
         with system.pinned(region.address):

@@ -105,6 +105,7 @@ def _coverage(guide: Guide, held: int, left: deque[tuple[State, int]]) -> str:
 
 
 def _compact(made: Node, targets: Sequence[int], pool: Pool) -> list[Any]:
+    """Returns a node as a list, its parts as numbers of the pool; `targets`: the node behind each enabled move."""
     rows = [pool(row) for section in made["state"].values() for row in section]
     moves = [[pool(move), target] for move, target in zip(made["enabled"], targets, strict=True)]
     refused = [pool(move) for move in made["refused"]]

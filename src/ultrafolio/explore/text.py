@@ -75,15 +75,18 @@ def shown(walk: Walk, made: Record) -> str:
 
 
 def _where(made: Record) -> str:
+    """Returns the path in words."""
     path = made["path"] or "(none)"
     return f"path {path}, {plural(made['steps'], 'step')} from the start"
 
 
 def _folded(text: str, first: str, rest: str) -> list[str]:
+    """Returns a text in lines of the terminal's width; `first` and `rest`: what they begin with."""
     return textwrap.wrap(text, columns(), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def _way(made: Record) -> Iterator[str]:
+    """Yields the line of the last step, if there is one."""
     if made["way"]:
         last = made["way"][-1]
         yield f"last step: {last['what']}: {last['outcome']}"
@@ -103,6 +106,7 @@ def _pages(made: Record) -> Iterator[str]:
 
 
 def _actors(walk: Walk, actors: Sequence[str]) -> Iterator[str]:
+    """Yields a line for each actor."""
     for who, doing in zip(walk.actors, actors, strict=True):
         yield f"  {who:<14} {doing}"
 
@@ -114,6 +118,7 @@ def _stalls(stalls: Sequence[Stalled]) -> Iterator[str]:
 
 
 def _changed(made: Record) -> list[str]:
+    """Returns the lines of what the last step changed."""
     if not made["changed"]:
         return []
     listed = "; ".join(f"{c['field']} {c['was']} -> {c['is']}" for c in made["changed"])
@@ -121,6 +126,7 @@ def _changed(made: Record) -> list[str]:
 
 
 def _meets(move: Enabled | Refused) -> list[str]:
+    """Returns the lines of the obstacle that a move finds, if it finds one."""
     if "meets" not in move:
         return []
     meets = move["meets"]
@@ -128,6 +134,7 @@ def _meets(move: Enabled | Refused) -> list[str]:
 
 
 def _enabled(made: Record) -> Iterator[str]:
+    """Yields the lines of each enabled move: its index, what it does, its source."""
     rules = {rule.name: rule for rule in RULES.values()}
     yield "enabled:" if made["enabled"] else "enabled: nothing"
     for index, move in enumerate(made["enabled"]):
@@ -140,6 +147,7 @@ def _enabled(made: Record) -> Iterator[str]:
 
 
 def _refused(made: Record) -> Iterator[str]:
+    """Yields the lines of each refused move: what it does, and why it is refused."""
     yield "refused:" if made["refused"] else "refused: nothing"
     for move in made["refused"]:
         condition = f", where {move['condition']}" if move["condition"] else ""
@@ -148,6 +156,7 @@ def _refused(made: Record) -> Iterator[str]:
 
 
 def _properties(made: Record) -> Iterator[str]:
+    """Yields the lines of each property's truth."""
     yield "properties here:"
     for one in made["properties"]:
         where = f"; {one['where']}" if one["where"] else ""
@@ -155,6 +164,7 @@ def _properties(made: Record) -> Iterator[str]:
 
 
 def _followers(walk: Walk, made: Record) -> Iterator[str]:
+    """Yields the lines of each other policy: its state, and the moves that it could not take."""
     for other in made["in_step"]:
         taken = made["steps"] - sum(skip["last"] - skip["step"] + 1 for skip in other["skipped"])
         yield ""
