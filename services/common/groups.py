@@ -153,9 +153,11 @@ def constants(message: common_pb2.Meta) -> Meta:
         raise StatusError(
             grpc.StatusCode.INVALID_ARGUMENT,
             "BAD_META",
-            "constants of the group",
+            "the constants of the group: cfg or who has the wrong size",
             value=str(error),
-            allowed="one record of CFG, as many of WHO as it says",
+            allowed="one record of CFG in cfg, and in who a record of WHO for each of its actors",
+            cause="a client of another version, or a message that was cut",
+            then="python examples/lay_out.py makes a group from a scenario",
         ) from None
     return meta
 
