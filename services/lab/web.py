@@ -65,7 +65,12 @@ def application(
     async def save(request: Request) -> Response:
         # a form of another site cannot send this content type without a CORS preflight
         if request.headers.get("content-type") != "application/x-ndjson":
-            raise InputError("kind of the file", value=request.headers.get("content-type"), allowed="a saved stream")
+            raise InputError(
+                "the content type of the uploaded file",
+                value=request.headers.get("content-type"),
+                allowed="application/x-ndjson, a saved stream",
+                then="open the file in the lab's page",
+            )
         data = bytearray()
         async for piece in request.stream():
             data += piece
