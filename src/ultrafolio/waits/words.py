@@ -32,7 +32,9 @@ GONE = "nobody any more"
 """The holder of an obstacle that no thread holds."""
 EVER = "which comes only with the guest's reboot or shutdown"
 WaitClass = Literal["fatal", "permanent", "expected", "waiting"]
-"""A class of a wait: a word of tables.CLASSES."""
+"""A class of a wait."""
+WAIT_CLASSES = cast("tuple[WaitClass, ...]", CLASSES)
+"""The word of each CLASS_ number but CLASS_NONE."""
 LEADS_TO = (
     "touch leads to access", "unshare leads to secure", "pin leads to granted or refused", "writeback leads to ended",
 )  # fmt: skip
@@ -413,10 +415,9 @@ def stall(s: State, t: int) -> Stall | None:
     kind = int(run.class_of(s, t))
     if kind == CLASS_NONE:
         return None
-    word = cast(WaitClass, CLASSES[kind])
     page = int(run.waited_page(s, t))
     if kind == CLASS_FATAL:
-        return Stall(t, word, (), dead(s, t, page))
+        return Stall(t, WAIT_CLASSES[kind], (), dead(s, t, page))
     whole = bool(run.to_split(s, page))
     if kind == CLASS_EXPECTED:
         named = OB_REFS
@@ -425,7 +426,7 @@ def stall(s: State, t: int) -> Stall | None:
     else:
         named = last(int(run.obstacles(s, t)))
     wait = in_words(s, t, named, page, whole, expected=kind == CLASS_EXPECTED, staying=kind != CLASS_WAITING)
-    return Stall(t, word, obstacle_names(named), wait)
+    return Stall(t, WAIT_CLASSES[kind], obstacle_names(named), wait)
 
 
 def stalls(s: State) -> list[Stall]:
