@@ -67,6 +67,7 @@ class Deadline(NamedTuple):
 
     @property
     def over(self) -> bool:
+        """Whether there is no time for another step, or nobody listens."""
         return self.remaining() < self.margin or not self.alive()
 
     @property

@@ -49,7 +49,7 @@ def test_a_result_is_a_table():
     assert uf.policies("split").table().to_pylist()[0]["large"] == "split"
 
 
-def test_a_run_of_a_scenario_a_plan_and_the_default():
+def test_run_takes_a_scenario_a_plan_or_neither():
     assert uf.run("03-virtio", policy="whole-folio").hung
     assert not uf.run("03-virtio", policy="per-page").hung
     assert uf.run("seed", workload="virtio", order=1, duration_us=500).measures["events"] > 0

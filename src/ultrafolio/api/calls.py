@@ -164,10 +164,12 @@ def explore(scenario: str | Path | Scenario, *, policy: str | Policy, path: str 
 
 
 def _scenario(given: str | Path | Scenario) -> Scenario:
+    """Returns the scenario; one of this name or path if a text is given."""
     return given if isinstance(given, Scenario) else Scenario.find(given)
 
 
 def _policy(given: str | Policy, story: Scenario | None, tables: object = None) -> Policy:
+    """Returns the policy; the one of this name, among `tables` or those of the story, if a text is given."""
     if isinstance(given, Policy):
         return given
     if isinstance(given, str) and isinstance(tables, dict):
