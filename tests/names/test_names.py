@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import runpy
 import tomllib
 
 import pytest
@@ -14,11 +15,12 @@ from ultrafolio import api
 from ultrafolio.cli import _COMMANDS
 from ultrafolio.errors import InputError
 from ultrafolio.export.observation import hash_of
-from ultrafolio.model import scenario
+from ultrafolio.model import layout, scenario
+from ultrafolio.model.bounds import Outgrown
 from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.policies import find
 from ultrafolio.names import find as names_find
-from ultrafolio.names import grammar, text
+from ultrafolio.names import grammar, text, words
 from ultrafolio.names.shelf import NAMES, UNNAMED
 from ultrafolio.names.words import DOES, HOW, MORE, OBSTACLES, WHERE
 
@@ -79,8 +81,14 @@ def test_every_word_is_in_a_name():
     seen = {
         word for name in [*BY_TEXT, *NAMES.values()] for part in name.split("+") for word in (part, *part.split("."))
     }
-    words = {*OBSTACLES, *HOW, *WHERE, *DOES, *MORE}
-    assert words <= seen, words - seen
+    known = {*OBSTACLES, *HOW, *WHERE, *DOES, *MORE}
+    assert known <= seen, known - seen
+
+
+def test_a_kind_of_actor_without_a_word_is_refused_at_the_import(monkeypatch):
+    monkeypatch.setattr(layout, "ACTOR_KINDS", (*ACTOR_KINDS, "kicker"))
+    with pytest.raises(Outgrown, match="no name has a word for kicker"):
+        runpy.run_path(words.__file__)
 
 
 def test_every_kind_of_actor_acts_under_some_name():
@@ -139,11 +147,11 @@ def test_what_is_no_name_is_refused(wrong):
 
 def test_names_of_random_words_are_refused_or_read_back():
     draw = random.Random(20261129)
-    words = [*OBSTACLES, *HOW, *WHERE, *DOES, *MORE]
+    known = [*OBSTACLES, *HOW, *WHERE, *DOES, *MORE]
     read = 0
     for _ in range(4000):
         parts = [
-            draw.choice(words) + draw.choice(["", "", f".{draw.choice(list(HOW))}"]) for _ in range(draw.randint(1, 4))
+            draw.choice(known) + draw.choice(["", "", f".{draw.choice(list(HOW))}"]) for _ in range(draw.randint(1, 4))
         ]
         typed = "+".join(parts)
         try:
@@ -168,8 +176,8 @@ def test_the_command_prints_the_scenario_as_a_file(capsys, tmp_path):
 
 
 def test_the_command_prints_words_and_names(capsys):
-    words = run(capsys, "scenario", "--words")[1].strip()
-    assert words == text.words() and all(f"| {word} |" in words for word in [*OBSTACLES, *HOW, *WHERE, *DOES, *MORE])
+    said = run(capsys, "scenario", "--words")[1].strip()
+    assert said == text.words() and all(f"| {word} |" in said for word in [*OBSTACLES, *HOW, *WHERE, *DOES, *MORE])
     assert run(capsys, "scenario", "--all", "3")[1].split() == list(BY_TEXT)
     for wrong in ([], ["LPIN+neigh", "--words"], ["--words", "--json"], ["03-virtio"], ["LPIN+nigh"]):
         code, _, err = run(capsys, "scenario", *wrong)
