@@ -61,11 +61,11 @@ def test_the_table_says_what_is_written():
     assert row("store").written == str(store.FORMAT)
     assert row("job").written == str(TICKET_VERSION)
     assert row("verdicts").written == row("verdicts").read == str(history.VERSION)
-    assert len(ROWS) == 9
+    assert len(ROWS) == 10
 
 
 def test_the_table_says_what_is_read():
-    assert row("scenario").read == row("plan").read == str(fields.VERSION)
+    assert row("scenario,").read == row("plan").read == str(fields.VERSION)
     read = trace_file.TOP["version"]
     assert row("counterexample").read == ", ".join(str(n) for n in range(int(read.low), int(read.high) + 1))
     assert row("stream").read == ", ".join(map(str, validate.READ_VERSIONS))

@@ -1,25 +1,32 @@
-"""`ultrafolio scenario`: the scenario of a name by pattern, as TOML; the words of names; all names."""
+"""`ultrafolio scenario`: the scenario of a name by pattern, as TOML or in the short form; the words; all names."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
 from ultrafolio.errors import InputError
-from ultrafolio.names import grammar, text
+from ultrafolio.names import find, grammar, short, text
 
 MOST_WORDS = 5
 
 
 @click.command("scenario")
 @click.argument("name", required=False)
+@click.option(
+    "--short",
+    "shortly",
+    is_flag=True,
+    help="In the short form, a line a table; NAME may then also be a scenario's file.",
+)
 @click.option("--words", is_flag=True, help="The tables of words that a name is made of, as Markdown.")
 @click.option(
     "--all", "most", type=click.IntRange(2, MOST_WORDS), metavar="N", help="All names of at most N words, a line each."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for the scenario, or for each name.")
-def scenario_command(name: str | None, words: bool, most: int | None, as_json: bool) -> int:
+def scenario_command(name: str | None, shortly: bool, words: bool, most: int | None, as_json: bool) -> int:
     """Print the scenario that NAME means, as a TOML file.
 
     A name is OBSTACLE[.how]+WHERE[+more], such as LPIN+neigh: a long-term pin, and a vCPU that wants the other page of
@@ -28,21 +35,29 @@ def scenario_command(name: str | None, words: bool, most: int | None, as_json: b
     \b
     ultrafolio scenario LPIN.early+neigh
     ultrafolio scenario LPIN.early+neigh > mine.toml
+    ultrafolio scenario LPIN.early+neigh --short > mine.uf
+    ultrafolio scenario scenarios/36-patience.toml --short
     ultrafolio check LPIN.early+neigh --policy linux-6.12
     ultrafolio scenario --words
     ultrafolio scenario --all 3
 
     Exit codes: 0 done, 2 bad input.
     """
-    if sum((name is not None, words, most is not None)) != 1 or (words and as_json):
+    if (
+        sum((name is not None, words, most is not None)) != 1
+        or (words and as_json)
+        or (shortly and (not name or as_json))
+    ):
         raise InputError(
             "what to print",
             value=" ".join(filter(None, [name, "--words" * words, "--all" * bool(most), "--json" * as_json]))
             or "nothing",
-            allowed="a NAME, --words, or --all N; --json beside NAME and --all",
+            allowed="a NAME, --words, or --all N; --json beside NAME and --all, --short beside NAME",
             then="ultrafolio scenario --help",
         )
-    if words:
+    if name is not None and shortly:
+        click.echo(short.write(find.found(Path(name))), nl=False)
+    elif words:
         click.echo(text.words())
     elif name is not None:
         made = grammar.read(name)

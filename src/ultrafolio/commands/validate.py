@@ -14,7 +14,7 @@ from ultrafolio import durable, shipped
 from ultrafolio.errors import InputError
 from ultrafolio.export.observed_stream import of_stream
 from ultrafolio.model.layout import State
-from ultrafolio.model.scenario import read
+from ultrafolio.names import find
 from ultrafolio.nouns import plural
 from ultrafolio.state import validate
 from ultrafolio.state.sections import DTYPES, decode_meta, join
@@ -98,6 +98,6 @@ def as_text(group: str, events: list[Event], replay: validate.Replay) -> str:
 
 def in_one_line(scenario: Path | None) -> Show:
     """The line that decides. scenario: the file that groups were laid out from; else the shipped ones are compared."""
-    files = [shipped.found(scenario, "scenarios")] if scenario else shipped.shipped("scenarios")
-    stories = {file.stem: read(file) for file in files}
+    files = [scenario] if scenario else shipped.shipped("scenarios")
+    stories = {find.stem(str(file)): find.found(file) for file in files}
     return lambda group, events, replay: of_stream(replay, group, events, stories)

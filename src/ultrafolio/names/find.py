@@ -7,18 +7,18 @@ from pathlib import Path
 from ultrafolio import shipped
 from ultrafolio.model import scenario
 
-from . import grammar
+from . import grammar, short
 
 
 def found(path: Path) -> scenario.Scenario:
-    """The scenario of a file, of a shipped one's name such as 03-virtio, or of a name such as LPIN+neigh, in this
-    order. Raises InputError for none."""
+    """The scenario of a file, TOML or with the suffix .uf the short form, of a shipped one's name such as 03-virtio, or
+    of a name such as LPIN+neigh, in this order. Raises InputError for none."""
     file = shipped.found(path, "scenarios")
     if not file.exists() and grammar.is_name(str(path)):
         return grammar.scenario(grammar.read(str(path)))
-    return scenario.read(file)
+    return short.read(file) if file.suffix == short.SUFFIX else scenario.read(file)
 
 
 def stem(text: str) -> str:
-    """The name of a scenario that was given as a file or a name: without folders and .toml."""
-    return Path(text).name.removesuffix(".toml")
+    """The name of a scenario that was given as a file or a name: without folders, .toml and .uf."""
+    return Path(text).name.removesuffix(".toml").removesuffix(short.SUFFIX)

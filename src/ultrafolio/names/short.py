@@ -1,0 +1,161 @@
+"""The short form of a scenario, a line a table; nothing of the TOML form is lost but its comments.
+
+    UF LPIN+neigh
+    memory { folios(1); state(shared, secure); }
+    vcpu { touch(1); }
+    virtio { page(0); }
+    expect whole-folio { verdict(violated); kind(permanent); }
+
+The first line has the title. A field that is left out has its default. A word is bare if it has letters, digits, `_`,
+`.`, `+` and `-` only, and is no number and neither `true` nor `false`; else it stands in quotes, as in JSON. A line
+that starts with # is a comment.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ultrafolio.errors import InputError
+from ultrafolio.fields import Field
+from ultrafolio.model.layout import ACTOR_KINDS
+from ultrafolio.model.policies import FIELDS as POLICY
+from ultrafolio.model.scenario import ACTORS, FEATURES, MEMORY, Scenario, parse
+
+SUFFIX = ".uf"
+MOST_BYTES = 65_536
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
+_STRING = r'"(?:[^"\\\n]|\\.)*"'
+_VALUE = rf"(?:{_STRING}|[A-Za-z0-9_.+-]+)"
+_FIELD = re.compile(rf"\s*([a-z_]+)\(\s*((?:{_VALUE}\s*(?:,\s*{_VALUE}\s*)*)?)\);")
+_LINE = re.compile(rf"([a-z]+)(?: ({_VALUE}))? \{{(.*)\}}")
+_THEN = "ultrafolio scenario LPIN+neigh --short prints an example"
+
+
+def write(story: Scenario) -> str:
+    """The short form of a scenario, with its policies and expectations. Raises InputError for an expectation that is
+    none of a number, a word, true or false."""
+    lines = [f"UF {_title(story.title)}", _block("memory", story.memory, MEMORY)]
+    if told := _fields(story.features, FEATURES):
+        lines.append(f"features {{ {told} }}")
+    lines += [_block(ACTOR_KINDS[kind], fields, ACTORS[ACTOR_KINDS[kind]]) for kind, fields in story.actors]
+    lines += [f"policy {_value(name)} {{ {_fields(table, None)} }}" for name, table in story.tables.items()]
+    lines += [f"expect {_value(name)} {{ {_fields(table, None)} }}" for name, table in story.expect.items()]
+    return "\n".join(lines) + "\n"
+
+
+def read(file: Path) -> Scenario:
+    """The scenario in a file of the short form. Raises InputError that names the line."""
+    try:
+        data = file.read_bytes()[: MOST_BYTES + 1]
+        text = data.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read", value=str(error), allowed="a file in UTF-8") from None
+    if len(data) > MOST_BYTES:
+        raise InputError(f"{file}: too large", value=f"over {MOST_BYTES} bytes", allowed=f"{MOST_BYTES} bytes")
+    return parse(document(text, str(file)), str(file))
+
+
+def document(text: str, where: str) -> dict[str, Any]:
+    """The TOML document that a short form means. Raises InputError that names the line."""
+    made: dict[str, Any] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        if "title" not in made:
+            made["title"] = _read_title(line, f"{where}, line {number}")
+        else:
+            _add(made, line.rstrip(), f"{where}, line {number}")
+    if "title" not in made:
+        raise _wrong(f"{where}: empty", "", "UF TITLE as the first line")
+    return made
+
+
+def _add(made: dict[str, Any], line: str, where: str) -> None:
+    found = _LINE.fullmatch(line)
+    if not found:
+        raise _wrong(f"{where}: no table", line, "TABLE { field(value, …); … }")
+    word, name, body = found.groups()
+    known = {"memory": MEMORY, "features": FEATURES, "policy": POLICY, "expect": None, **ACTORS}
+    if word not in known:
+        raise _wrong(f"{where}: unknown table", word, ", ".join(known))
+    if (name is not None) != (word in ("policy", "expect")):
+        raise _wrong(f"{where}: {word}", line, "policy NAME, expect NAME, and no name behind another table")
+    fields = _read_fields(body, known[word], where)
+    if word in ACTORS:
+        made.setdefault(word, []).append(fields)
+        return
+    tables = made.setdefault(word, {}) if name is not None else made
+    key = str(_read_value(name)) if name is not None else word
+    if key in tables:
+        raise _wrong(f"{where}: {key} stands twice", line, "each table once")
+    tables[key] = fields
+
+
+def _read_fields(body: str, fields: Mapping[str, Field] | None, where: str) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    at = 0
+    while body[at:].strip():
+        found = _FIELD.match(body, at)
+        if not found:
+            raise _wrong(f"{where}: no field", body[at:].strip(), "field(value, …);")
+        name, values = found[1], [_read_value(one) for one in re.findall(_VALUE, found[2])]
+        several = bool(fields and name in fields and fields[name].kind in ("ints", "texts"))
+        if name in made or (not several and len(values) != 1):
+            raise _wrong(f"{where}: {name}", found[0].strip(), "each field once, with one value where it is no list")
+        made[name] = values if several else values[0]
+        at = found.end()
+    return made
+
+
+def _block(word: str, values: Mapping[str, Any], fields: Mapping[str, Field]) -> str:
+    told = _fields(values, fields)
+    return f"{word} {{ {told} }}" if told else f"{word} {{ }}"
+
+
+def _fields(values: Mapping[str, Any], fields: Mapping[str, Field] | None) -> str:
+    told = {name: value for name, value in values.items() if fields is None or value != fields[name].default}
+    return " ".join(f"{name}({_arguments(value)});" for name, value in told.items())
+
+
+def _arguments(value: Any) -> str:
+    return ", ".join(map(_value, value if isinstance(value, list) else [value]))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool | int):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        raise _wrong("a value that the short form lacks", str(value), "a number, a word, true or false")
+    bare = _BARE.fullmatch(value) and value not in ("true", "false")
+    return value if bare else json.dumps(value)
+
+
+def _read_value(text: str) -> Any:
+    if text.startswith('"'):
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise _wrong("a word in quotes", text, "a string as in JSON") from None
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
+
+
+def _title(title: str) -> str:
+    plain = title == " ".join(title.split()) and title.isprintable() and title and not title.startswith('"')
+    return title if plain else json.dumps(title)
+
+
+def _read_title(line: str, where: str) -> str:
+    word, _, title = line.partition(" ")
+    if word != "UF" or not title:
+        raise _wrong(f"{where}: no short form", line, "UF TITLE as the first line")
+    return str(_read_value(title)) if title.startswith('"') else title.rstrip()
+
+
+def _wrong(what: str, value: str, allowed: str) -> InputError:
+    return InputError(what, value=value[:80], allowed=allowed, then=_THEN)
