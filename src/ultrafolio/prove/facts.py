@@ -70,6 +70,8 @@ class View:
 
 
 Page = Callable[[View, Value], Value]
+READ = ("track", "refs")
+"""The choices of a policy that facts read."""
 Tried = Callable[[Place], bool]
 
 

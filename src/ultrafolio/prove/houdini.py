@@ -15,11 +15,12 @@ import z3
 from ultrafolio.nouns import plural
 
 from . import start, terms
-from .before import OTHER, PAGE, WHERE, Fact, Key, Problem, ranges, same_or_apart
+from .before import OTHER, PAGE, WHERE, Fact, Key, Problem, is_in, ranges, same_or_apart
 from .counts import COUNTS
+from .earlier import NOTHING, Earlier, first_tried, shared
 from .facts import PAGES, PAIRS, RANGES, THREAD, View, pair
 from .paths import Path, Place, at, idle
-from .solver import TIMEOUT_MS, Translator
+from .solver import TIMEOUT_MS, Translator, translator
 from .state import Symbolic
 from .terms import Value
 from .window import Goal, Window, pages_of
@@ -29,11 +30,13 @@ Told = Callable[[str], None]
 
 @dataclass
 class Tally:
-    """What a proof asked: questions, those without an answer, rounds, what dropped each fact."""
+    """What a proof asked: questions, those without an answer, rounds, what dropped each fact; and how many steps an
+    earlier proof had shown."""
 
     questions: int = 0
     unanswered: int = 0
     rounds: int = 0
+    shared: int = 0
     dropped: dict[Fact, str] = field(default_factory=dict)
     smt2: File | None = None
 
@@ -158,24 +161,43 @@ def _true(model: Any, formula: Any) -> bool:
 
 
 class Houdini:
-    """Drops facts of a problem until induction keeps all that are left."""
+    """Drops facts of a problem until induction keeps all that are left.
 
-    def __init__(self, problem: Problem, tally: Tally, told: Told = lambda line: None) -> None:
+    used: per step, the facts by which it was shown that it breaks none. earlier: a proof whose facts are tried first,
+    and whose steps are not asked about again; of this proof, the properties `numbers` will be judged.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        tally: Tally,
+        told: Told = lambda line: None,
+        earlier: Earlier | None = None,
+        numbers: tuple[int, ...] = (),
+    ) -> None:
         self.problem, self.tally, self.told = problem, tally, told
-        self.translate = Translator()
-        self._used: dict[int, frozenset[Key]] = {}
+        self.translate = translator()
+        self.used: dict[int, frozenset[Key]] = {}
+        self.shared = NOTHING
+        self._earlier, self._numbers = earlier, numbers
         self._gone: set[Key] = set()
         self._given: dict[Place, Given] = {}
         self._paths = [path for paths in problem.paths.values() for path in paths]
+        if earlier:
+            problem.keep(first_tried(problem, earlier))
 
     def run(self) -> None:
         """Drop what does not hold at the start, then what steps break, until no step breaks anything."""
         for place in idle():
             if place in self.problem.paths:
                 self._start(place)
-        while len(self._used) < len(self._paths):
+        if self._earlier:
+            self.shared = shared(self.problem, self._earlier, self._numbers)
+            self.used = {} if self.shared.new else dict(self.shared.shown)
+            self.tally.shared = len(self.shared.shown)
+        while len(self.used) < len(self._paths):
             self.tally.rounds += 1
-            left = [n for n in range(len(self._paths)) if n not in self._used]
+            left = [n for n in range(len(self._paths)) if n not in self.used]
             for n in left:
                 self._step(n)
             self.told(
@@ -189,8 +211,9 @@ class Houdini:
         self.tally.dropped.setdefault(fact, why)
         gone: set[Key] = {fact} if place is None else {fact, (kind, OTHER, name)}
         self._gone |= gone
-        for n in [n for n, used in self._used.items() if used & gone]:
-            del self._used[n]
+        for known in (self.used, self.shared.shown, self.shared.excluded):
+            for n in [n for n, used in known.items() if used & gone]:
+                del known[n]
 
     def _start(self, place: Place) -> None:
         """At the start each thread is at an idle place, and no page was touched."""
@@ -223,9 +246,14 @@ class Houdini:
         """Another thread that is idle."""
         return View(at(place, OTHER), Symbolic("S"), self.problem.cfg)
 
-    def given(self, path: Path, window: Window, formulas: Iterable[Value], name: str) -> Question:
-        """A question about a path, at the pages that it and these formulas name."""
+    def given(
+        self, path: Path, window: Window, formulas: Iterable[Value], name: str, others: frozenset[int] | None = None
+    ) -> Question:
+        """A question about a path, at the pages that it and these formulas name; W is at one of the places `others`,
+        if they are given."""
         always, pages = window.given(formulas)
+        if others is not None:
+            always.append(is_in(others))
         if path.place not in self._given:
             self._given[path.place] = Given(self.problem, path.place, self.translate, self.tally)
         given = self._given[path.place]
@@ -238,13 +266,16 @@ class Houdini:
         window = Window(self.problem, path)
         goals = window.goals()
         if not goals:
-            self._used[n] = frozenset()
+            self.used[n] = frozenset()
             return
-        question = self.given(path, window, (goal.broken for goal in goals), f"step-{n:04}-{_word(path.place)}")
+        others = self.shared.new if n in self.shared.shown else None
+        name = f"step-{n:04}-{_word(path.place)}"
+        question = self.given(path, window, (goal.broken for goal in goals), name, others)
         self._gone = set()
         question.drop(goals, lambda goal, where: self._broken(goal, where, path))
-        if question.used is not None and not question.used & self._gone:
-            self._used[n] = question.used
+        before = self.shared.shown.get(n) if others else frozenset()
+        if question.used is not None and before is not None and not question.used & self._gone:
+            self.used[n] = question.used | before
 
     def _broken(self, goal: Goal, where: int, path: Path) -> None:
         kind, place, name = goal.fact

@@ -6,6 +6,7 @@ the question names.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -75,6 +76,12 @@ class Translator:
             case "thread":
                 return z3.Bool(f"{op}!{term.uid}")
         raise ValueError(f"unknown operation {op}")
+
+
+@functools.cache
+def translator() -> Translator:
+    """The one of this process: formulas that policies have in common are translated once."""
+    return Translator()
 
 
 def _against_zero(translate: Any, value: Any, compare: Any) -> Any:
