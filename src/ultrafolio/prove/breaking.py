@@ -50,10 +50,7 @@ class Judges:
             after, arguments = self._set(self.rules, path, oracle, _AllVerdicts)
             assert isinstance(after, _AllVerdicts)
             after.call("broken", arguments)
-            found.update(
-                (Way(number, tuple(conditions), arguments[2]), None)
-                for number, conditions in after.found
-            )
+            found.update((Way(number, tuple(conditions), arguments[2]), None) for number, conditions in after.found)
 
         every_way(run, path.conditions)
         return list(found)

@@ -24,8 +24,8 @@ PAGE = ("per-page", "import-lock")
 HEADING = f"""# Facts
 
 What `ultrafolio prove` found to be true in every reachable state, {ANY_SIZE}.
-Printed by `python -m ultrafolio.prove.facts_page`; `ultrafolio prove --facts` prints the same for any policy. How to read a
-proof: [read-a-proof.md](read-a-proof.md).
+Printed by `python -m ultrafolio.prove.facts_page`; `ultrafolio prove --facts` prints the same for any policy.
+How to read a proof: [read-a-proof.md](read-a-proof.md).
 
 "It" is the thread that runs the rule next. A rule that is not listed is never run under the policy, or nothing that was
 tried is known there.

@@ -5,10 +5,10 @@ Candidates are dropped until none is broken. What is left is one invariant of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as File
-from typing import Any
+from typing import Any, TypeVar
 
 import z3
 
@@ -20,12 +20,15 @@ from .counts import COUNTS
 from .earlier import NOTHING, Earlier, first_tried, shared
 from .facts import PAGES, PAIRS, RANGES, THREAD, View, pair
 from .paths import Path, Place, at, idle
-from .solver import TIMEOUT_MS, Translator, translator
+from .solver import TIMEOUT_MS, Translator, assume, translator
 from .state import Symbolic
 from .terms import Value
 from .window import Goal, Window, pages_of
 
 Told = Callable[[str], None]
+T = TypeVar("T")
+OF_TWO = ("pair", "count")
+"""The classes of facts that speak of another thread."""
 
 
 @dataclass
@@ -78,11 +81,11 @@ class Given:
                 continue
             self._added.add((key, formula))
             if key is None:
-                self.solver.add(self.translate(formula))
+                assume(self.solver, self.translate(formula))
                 continue
             if key not in self.flags:
                 self.flags[key] = z3.Bool(f"given!{len(self.flags)}")
-            self.solver.add(z3.Implies(self.flags[key], self.translate(formula)))
+            assume(self.solver, self.translate(formula), self.flags[key])
 
 
 class Question:
@@ -117,15 +120,25 @@ class Question:
         self.used = frozenset()
         return total
 
-    def can_be(self, formula: Value) -> bool:
-        """Whether a formula may hold; also where the solver has no answer."""
-        return self._ask([self._translate(formula)]) is not None
+    def excludes(self, formulas: Iterable[Value]) -> bool:
+        """Whether none of these formulas can hold; not where the solver has no answer."""
+        return self._ask([self._translate(formula) for formula in formulas]) is None
+
+    def possible(self, formulas: Mapping[T, Value]) -> list[T]:
+        """Those of these formulas that hold in one state where one of them does, all where the solver has no answer;
+        none where none can hold."""
+        asked = {name: self._translate(formula) for name, formula in formulas.items()}
+        model = self._ask(list(asked.values()))
+        if model is None:
+            return []
+        return [name for name, formula in asked.items() if not model or _true(model, formula)]
 
     def _ask(self, broken: list[Any]) -> Any:
         """A model in which one of these formulas holds; None where there is none, False where there is no answer."""
         self.tally.questions += 1
         self._solver.push()
-        self._solver.add(*self._here, z3.Or(broken))
+        for formula in (*self._here, z3.Or(broken)):
+            assume(self._solver, formula)
         flags = list(self._flags.values())
         answer = self._solver.check(*flags)
         found: Any = self._solver.model() if answer == z3.sat else None if answer == z3.unsat else False
@@ -265,17 +278,27 @@ class Houdini:
         path = self._paths[n]
         window = Window(self.problem, path)
         goals = window.goals()
+        before, others = self.shared.shown.get(n), None
+        if before is not None:
+            others = self.shared.new
+            goals = [goal for goal in goals if self._beside(goal, others, before)]
         if not goals:
-            self.used[n] = frozenset()
+            self.used[n] = before or frozenset()
             return
-        others = self.shared.new if n in self.shared.shown else None
         name = f"step-{n:04}-{_word(path.place)}"
         question = self.given(path, window, (goal.broken for goal in goals), name, others)
         self._gone = set()
         question.drop(goals, lambda goal, where: self._broken(goal, where, path))
-        before = self.shared.shown.get(n) if others else frozenset()
-        if question.used is not None and before is not None and not question.used & self._gone:
-            self.used[n] = question.used | before
+        if question.used is not None and not (question.used | (before or frozenset())) & self._gone:
+            self.used[n] = question.used | (before or frozenset())
+
+    def _beside(self, goal: Goal, others: frozenset[int], before: frozenset[Key]) -> bool:
+        """Whether a goal that was shown must be shown again for W at the places `others`: it is about W, or what it was
+        shown by is."""
+        kind, _, name = goal.fact
+        if goal.of_other:
+            return bool(self.problem.where(kind, name) & others)
+        return kind in OF_TWO or any(key[1] == OTHER or key[0] in OF_TWO for key in before)
 
     def _broken(self, goal: Goal, where: int, path: Path) -> None:
         kind, place, name = goal.fact

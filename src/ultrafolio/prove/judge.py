@@ -20,10 +20,9 @@ from .terms import Value
 from .window import Window
 
 NUMBERS = tuple(range(1, len(PROPERTIES)))
-WITNESSES = {5: ("frozen counts",)}
-"""Per property: the counts of which W holds something, the first that anybody else holds; for the others IN_FLIGHT."""
 IN_FLIGHT = ("I/O in flight", "writeback")
-_COUNTS = frozenset(("count", None, name) for names in (IN_FLIGHT, *WITNESSES.values()) for name in names)
+WITNESSES = {1: IN_FLIGHT, 4: IN_FLIGHT, 5: ("frozen counts",), 10: IN_FLIGHT}
+"""Per property: the counts of which W holds something, the first that anybody else holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,7 @@ class Open:
 class Proof:
     """What came out for one policy: where each property can be broken, as far as the facts tell.
 
-    shown, excluded   per step, the facts by which it breaks no fact, and no property
-    began_with_facts  the facts of an earlier proof were tried, not all candidates
+    shown, excluded: per step, the facts by which it breaks no fact, and no property.
     """
 
     problem: Problem
@@ -52,7 +50,6 @@ class Proof:
     open: dict[int, list[Open]] = field(default_factory=dict)
     shown: dict[int, frozenset[Key]] = field(default_factory=dict)
     excluded: dict[int, frozenset[Key]] = field(default_factory=dict)
-    began_with_facts: bool = False
 
     @property
     def earlier(self) -> Earlier:
@@ -92,8 +89,14 @@ def prove(
     problem = Problem(rules, policy.codes(), reached(rules, policy, without))
     run = Houdini(problem, tally or Tally(), told, earlier, numbers)
     run.run()
-    made = Proof(problem, run.tally, {number: [] for number in numbers}, run.used, began_with_facts=earlier is not None)
-    judges = Judges(rules, numbers, problem.read)
+    return verdicts(run, numbers)
+
+
+def verdicts(run: Houdini, numbers: tuple[int, ...]) -> Proof:
+    """The verdict on each of these properties, with the facts that are kept."""
+    problem = run.problem
+    made = Proof(problem, run.tally, {number: [] for number in numbers}, run.used)
+    judges = Judges(problem.rules, numbers, problem.read)
     for n, path in enumerate(path for paths in problem.paths.values() for path in paths):
         used, broken = _judged(run, path, n, judges)
         if used is not None:
@@ -117,22 +120,27 @@ def _judged(
         return before, {}
     window = Window(run.problem, path)
     ways = [(way.number, _with_witness(window, way)) for way in judges.ways(path)]
+    asked = {way: (number, terms.all_of(way)) for number, way in ways}
     if not ways:
         return frozenset(), {}
-    others = run.shared.new if before is not None else None
-    used = _excluded(run, path, [way for _, way in ways], f"property-{n:04}", others)
-    if used is not None:
-        # the counts that tell who W is are in the ways themselves
-        return used | (before or frozenset()) | _COUNTS, {}
+    if before is not None:
+        used = _excluded(run, path, list(asked), f"property-{n:04}-beside", run.shared.new)
+        if used is not None:
+            return used | before, {}
+    question = run.given(path, window, [formula for _, formula in asked.values()], f"property-{n:04}")
+    counts = frozenset(("count", None, name) for number, _ in ways for name in WITNESSES.get(number, ()))
     found: dict[int, tuple[Value, ...]] = {}
-    for which, (number, way) in enumerate(ways):
-        if number not in found and _excluded(run, path, [way], f"property-{n:04}-{which}") is None:
-            found[number] = way
-    return None, found
+    left = {way: formula for way, (_, formula) in asked.items()}
+    while left and (possible := question.possible(left)):
+        for way in possible:
+            found.setdefault(asked[way][0], way)
+        left = {way: formula for way, formula in left.items() if asked[way][0] not in found}
+    # the counts that tell who W is are in the ways themselves
+    return None if found or question.used is None else question.used | counts, found
 
 
 def _with_witness(window: Window, way: Way) -> tuple[Value, ...]:
-    return (*way.conditions, *window.witness(WITNESSES.get(way.number, IN_FLIGHT), way.page))
+    return (*way.conditions, *window.witness(WITNESSES.get(way.number, ()), way.page))
 
 
 def _excluded(
@@ -141,7 +149,7 @@ def _excluded(
     """The facts that exclude all these ways, where W is at one of the places `others`; None where one is possible."""
     asked = terms.any_of(terms.all_of(way) for way in ways)
     question = run.given(path, Window(run.problem, path), [asked], name, others)
-    return None if question.can_be(asked) else question.used
+    return question.used if question.excludes([asked]) else None
 
 
 def _told(key: Key, tally: Tally) -> str:

@@ -113,7 +113,9 @@ class Reader:
         if node not in kept:
             inside = [n for statement in (*node.body, *node.orelse) for n in ast.walk(statement)]
             leaves = any(isinstance(n, ast.Return | ast.Break | ast.For) for n in inside)
-            kept[node] = not leaves and not any(isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) for n in inside)
+            kept[node] = not leaves and not any(
+                isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) for n in inside
+            )
         return kept[node]
 
     def _assign(self, target: ast.expr, value: ast.expr, env: Env) -> None:

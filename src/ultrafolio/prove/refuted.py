@@ -19,10 +19,10 @@ from .judge import Open
 
 MAX_STATES = 200_000
 """States of one shipped scenario at most; one that has more is passed over where it breaks nothing before."""
-SMALL_STATES = 20_000
+SMALL_STATES = 50_000
 """The same for a made system."""
 MADE = "made"
-FOLIOS = (("[0]", '"shared"'), ("[0]", '"exported"'), ("[1]", '"shared", "secure"'), ("[1]", '"non_secure"'))
+FOLIOS = (("[0]", '"exported"'), ("[0]", '"shared"'), ("[1]", '"shared", "secure"'), ("[1]", '"non_secure"'))
 """Folios of made systems, and the states of their pages."""
 
 
@@ -83,11 +83,11 @@ def _made(left: Mapping[int, Sequence[Open]], found: Collection[int], without: C
                 for folios, states in FOLIOS:
                     if number in found:
                         break
-                    text = _text(folios, states, dict.fromkeys(k for k in (kind, more) if k != VCPU))
+                    text = _text(folios, states, [k for k in (kind, more) if k != VCPU])
                     yield scenario.parse(tomllib.loads(text), MADE), MADE, text
 
 
-def _text(folios: str, states: str, kinds: Collection[int]) -> str:
+def _text(folios: str, states: str, kinds: Sequence[int]) -> str:
     lines = ["[memory]", f"folios = {folios}", f"state = [{states}]"]
     last = 1 if folios == "[1]" else 0
     lines += ["", "[[vcpu]]", f"touch = [{last}]", "share = [0]", "unshare = [0]", "starts = 2"]

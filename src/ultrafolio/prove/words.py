@@ -118,7 +118,7 @@ class Told:
         figures = self._figures()
         return [
             f"by {figures['facts']} facts of {figures['candidates']} that were tried; "
-            f"{figures['paths']} ways through the rules, {figures['shared_steps']} of them shown for an earlier policy; "
+            f"{figures['paths']} ways through the rules, {figures['shared_steps']} of them known from another policy; "
             f"{figures['questions']} questions, {figures['unanswered']} unanswered",
             f"assumed: {'; '.join(assumed(self.without))}",
             f"not asked: {NOT_ASKED}",
