@@ -1,7 +1,9 @@
 """Proofs for every size: what is proved, that a broken rule loses its property, and that no fact is wrong anywhere."""
 
 import itertools
+import re
 from collections import deque
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -55,6 +57,13 @@ EXPECTED = {
 """Properties that are proved, per policy; each other one is false. Scenario 07 breaks 10 and 11 under every idea."""
 
 
+def test_the_guide_has_the_verdicts():
+    text = (Path(__file__).parents[2] / "docs/read-a-proof.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \| ([\d, ]+) \| ([\d, ]+) \|$", text, re.MULTILINE)
+    told = {name: [set(map(int, cell.split(", "))) for cell in cells] for name, *cells in rows}
+    assert told == {name: [safe, set(judge.NUMBERS) - safe] for name, safe in EXPECTED.items()}
+
+
 @pytest.fixture(scope="module")
 def every():
     """The outcome for each preset, proved one after the other."""
@@ -81,7 +90,7 @@ def test_what_breaks_a_property_is_a_step_at_which_the_proof_is_open(kept):
     found = refuted.counterexamples(policies.find(ONE), ONE, left, WITHOUT)
     assert set(found) == set(left) == {10, 11}
     assert all(one.rule in {at.rule for at in left[number]} for number, one in found.items())
-    elsewhere = {number: [at for at in left[11]] for number in (10,)}
+    elsewhere = {10: left[11]}
     with pytest.raises(Defect, match="which the proof of per-page excludes"):
         refuted.counterexamples(policies.find(ONE), ONE, elsewhere, WITHOUT)
 
@@ -281,10 +290,13 @@ def test_the_checker_breaks_nothing_that_is_proved_in_many_systems(name, every):
 
 
 BROKEN_RULES = [
-    name for name, case in BROKEN.items() if "refuses" not in case[3]["memory"] and "mapping" not in case[3]
+    name
+    for name, (number, _, _, document) in BROKEN.items()
+    if number < 10 and "refuses" not in document["memory"] and "mapping" not in document
 ]
-"""Broken rules, and variants of kernels, that break a property in a system that meets the assumptions."""
-FEW = ["import without the reference check", "the arch bit is not set before the import"]
+"""Broken rules, and bugs of kernels, that break a property in a system that meets the assumptions. Properties 10 and 11
+are proved under no policy."""
+FEW = ["import without the reference check"]
 """Those of ONE that the kinds FEW_KINDS show: they begin with its proof."""
 
 
@@ -338,6 +350,6 @@ def second_answer(file):
 def test_another_solver_agrees(kept):
     pytest.importorskip("cvc5", reason="cvc5 is not installed")
     files = sorted(kept[1].glob("*.smt2"))
-    chosen = Random("cvc5").sample(files, 30)
+    chosen = Random("cvc5").sample(files, 50)
     answers = [second_answer(file) for file in chosen]
-    assert "sat" not in answers and answers.count("unsat") > 20
+    assert "sat" not in answers and answers.count("unsat") > 40

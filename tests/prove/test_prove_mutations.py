@@ -1,13 +1,11 @@
 """A changed line of a rule makes the proof fail, or makes a guest hang, or is listed with the reason why not."""
 
-import itertools
-
 import pytest
 
 pytest.importorskip("z3", reason="the extra `prove` is not installed")
 
 from proving import FEW_KINDS, ONE, without
-from rule_mutations import fate, mutations, run_by
+from rule_mutations import fate, hang, mutations, run_by
 from ultrafolio.model import policies
 
 SHORT, LONG = 20, 200
@@ -16,9 +14,15 @@ STANDS = {}
 
 
 def fates(kept, count):
-    """The first mutations that change a step of the proof, and what they break."""
-    ends = ((each, fate(kept[0], policies.find(ONE), without(FEW_KINDS), each)) for each in mutations(run_by(kept[0])))
-    return dict(itertools.islice(((each.name, end) for each, end in ends if end != "no step"), count))
+    """The first mutations that change a step of the proof, and what they break: of the proof, or else of a guest."""
+    policy, found = policies.find(ONE), {}
+    for each in mutations(run_by(kept[0])):
+        end = fate(kept[0], policy, without(FEW_KINDS), each)
+        if end != "no step":
+            found[each.name] = end or hang(policy, each)
+        if len(found) == count:
+            break
+    return found
 
 
 def test_a_changed_line_of_a_rule_makes_the_proof_fail(kept):

@@ -6,13 +6,17 @@ prints for each of the first COUNT mutations what it breaks.
 """
 
 import ast
+import functools
 import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from plain_graph import TooLarge
+from second_opinion import opinion
+from ultrafolio.engine.load import mutant
 from ultrafolio.engine.tables import RULE_MODULES
-from ultrafolio.model import properties
+from ultrafolio.model import properties, scenario
 from ultrafolio.model.rule import RULES
 from ultrafolio.prove import judge
 from ultrafolio.prove.before import Problem
@@ -94,6 +98,38 @@ def run_by(proof):
     return set(bodies(unchanged(), tuple(rules)))
 
 
+SYSTEMS = (
+    {"memory": {"folios": [0], "state": ["exported"]}, "vcpu": [{"touch": [0]}], "disk": [{"page": 0}]},
+    {"memory": {"folios": [0], "state": ["shared"]}, "vcpu": [{"share": [0], "unshare": [0], "starts": 2}]},
+    {"memory": {"folios": [1], "state": ["shared", "secure"]}, "vcpu": [{"touch": [1]}], "disk": [{"page": 0}]},
+    {"memory": {"folios": [0], "state": ["secure"], "owner": [0]},
+     "vcpu": [{"guest": 0, "touch": [0]}, {"guest": 1, "cpu": 1, "touch": [0]}]},
+)  # fmt: skip
+"""Small systems in which a hang is looked for."""
+
+
+def hang(policy, mutation):
+    """What a second implementation of the checker's definitions says of SYSTEMS that it does not say without the
+    mutation: a wait that never ends, or a property that breaks; "" where nothing."""
+    for n, document in enumerate(SYSTEMS):
+        made, was = scenario.system(scenario.parse(document, "mutated"), policy), unbroken(policy, n)
+        try:
+            now = opinion(made, mutant(mutation.changed))
+        except (IndexError, OverflowError, UnboundLocalError, TooLarge) as error:
+            return f"no step: {error!r}"
+        new = sorted(set(now.leads_to) - set(was.leads_to))
+        if new:
+            return f"{new[0][0]}: {new[0][2]}"
+        if set(now.safety) - set(was.safety):
+            return f"breaks property {min(set(now.safety) - set(was.safety))}"
+    return ""
+
+
+@functools.cache
+def unbroken(policy, n):
+    return opinion(scenario.system(scenario.parse(SYSTEMS[n], "unbroken"), policy))
+
+
 class Fell(Exception):
     """A fact of an earlier proof is broken."""
 
@@ -148,6 +184,6 @@ if __name__ == "__main__":
         end = fate(base, policies.find(ONE), left_out, each)
         if end != "no step":
             told += 1
-            print(f"{each.name}\n    {end or 'NOTHING'}", flush=True)
+            print(f"{each.name}\n    {end or hang(policies.find(ONE), each) or 'NOTHING'}", flush=True)
         if told >= int(sys.argv[1]):
             break

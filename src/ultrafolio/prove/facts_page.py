@@ -15,20 +15,31 @@ from ultrafolio.model.rule import RULES
 
 from . import WITHOUT, judge
 from .before import Fact, Problem
+from .counts import BY_NAME
 from .judge import Proof
 from .paths import Place
 from .words import ANY_SIZE, assumed
 
 PAGE = ("per-page", "import-lock")
 """The policies of docs/facts.md."""
+IMPLIED = (
+    ("it holds no reference of its own", "it holds at most one reference of its own"),
+    ("it has pinned no page", "its number of pinned pages is not negative"),
+    ("it has pinned no page", "it has pinned at most all pages"),
+    ("it has pinned a page", "its number of pinned pages is not negative"),
+    ("it has pinned all pages", "it has pinned at most all pages"),
+    ("it is in its range", "it is in its range or at the end"),
+    ("it is at the end of its range", "it is in its range or at the end"),
+)
+"""A fact, and one that it says already, which is not told beside it."""
 HEADING = f"""# Facts
 
 What `ultrafolio prove` found to be true in every reachable state, {ANY_SIZE}.
 Printed by `python -m ultrafolio.prove.facts_page`; `ultrafolio prove --facts` prints the same for any policy.
 How to read a proof: [read-a-proof.md](read-a-proof.md).
 
-"It" is the thread that runs the rule next. A rule that is not listed is never run under the policy, or nothing that was
-tried is known there.
+"It" is the thread that runs the rule next.
+A rule that is not listed is never run under the policy, or nothing that was tried is known there.
 """
 
 
@@ -38,13 +49,17 @@ def page(policy: str, proof: Proof, without: Collection[int]) -> str:
     lines = [f"## {policy}", "", f"Assumed: {'; '.join(assumed(without))}.", "", "### Of every page", ""]
     lines += [f"- {name}" for name in _of(p, "page")]
     lines += ["", "### Numbers", ""]
-    lines += [f"- {name}: the number of a page is the sum of what threads have of it" for name in _of(p, "count")]
+    lines += [f"- {name}: the number of a page is {_sum(name)} what threads have of it" for name in _of(p, "count")]
     lines += [f"- {name}" for name in _of(p, "sum")]
     for pc in sorted({place.pc for place in p.places}):
         said = list(_of_rule(p, [place for place in p.places if place.pc == pc]))
         if said:
             lines += ["", f"### {RULES[pc].name if pc in RULES else 'dead'}", "", *said]
     return "\n".join(lines) + "\n"
+
+
+def _sum(name: str) -> str:
+    return "the sum of" if BY_NAME[name].exact else "at least the sum of"
 
 
 def _of(p: Problem, kind: str) -> list[str]:
@@ -54,6 +69,8 @@ def _of(p: Problem, kind: str) -> list[str]:
 def _of_rule(p: Problem, places: list[Place]) -> Iterator[str]:
     """What is true at all places of a rule; then, per kind of actor and purpose, what is true there beside."""
     known = {place: {_said(fact) for fact in p.kept if fact[1] == place} for place in places}
+    for said in known.values():
+        said -= {weaker for stronger, weaker in IMPLIED if stronger in said}
     everywhere = set.intersection(*known.values())
     yield from (f"- {said}" for said in sorted(everywhere))
     more: dict[frozenset[str], list[Place]] = {}
