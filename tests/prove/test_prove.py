@@ -126,7 +126,7 @@ def test_a_fact_that_an_earlier_proof_has_and_a_broken_rule_breaks_is_dropped(ke
 
 
 def test_facts_read_the_choices_that_are_compared():
-    """Facts say the same under policies that agree in READ."""
+    """Facts say the same under policies that agree in facts.COMPARED."""
     places = [place for place in reached(unchanged(), policies.find("import-lock"), WITHOUT)]
     told = []
     for name in ("refuse-large", "import-lock"):

@@ -171,19 +171,23 @@ def fate(proof, policy, without, mutation):
     return ""
 
 
+def fates(proof, policy, without, count):
+    """(name, what it breaks) of the first mutations that change a step of the proof: of the proof, or of SYSTEMS; ""
+    where nothing."""
+    seen = set()
+    for each in mutations(run_by(proof)):
+        end = "no step" if each.name in seen else fate(proof, policy, without, each)
+        if end != "no step":
+            seen.add(each.name)
+            yield each.name, end or hang(policy, each)
+        if len(seen) == count:
+            return
+
+
 if __name__ == "__main__":
     from proving import FEW_KINDS, ONE, without
     from ultrafolio.model import policies
 
-    left_out = without(FEW_KINDS)
-    base = judge.prove(policies.find(ONE), without=left_out)
-    found = mutations(run_by(base))
-    print(len(found), "mutations")
-    told = 0
-    for each in found:
-        end = fate(base, policies.find(ONE), left_out, each)
-        if end != "no step":
-            told += 1
-            print(f"{each.name}\n    {end or hang(policies.find(ONE), each) or 'NOTHING'}", flush=True)
-        if told >= int(sys.argv[1]):
-            break
+    base = judge.prove(policies.find(ONE), without=without(FEW_KINDS))
+    for word, ending in fates(base, policies.find(ONE), without(FEW_KINDS), int(sys.argv[1])):
+        print(f"{word}\n    {ending or 'NOTHING'}", flush=True)

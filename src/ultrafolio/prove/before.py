@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from . import terms
 from .counts import COUNTS, SUMS, Count, Sum
-from .facts import HELD, PAGES, PAIRS, RANGES, READ, THREAD, View, pair
+from .facts import COMPARED, HELD, PAGES, PAIRS, RANGES, THREAD, View, pair
 from .paths import STEPS, Path, Place, at
 from .rules import Rules
 from .state import Symbolic
@@ -41,7 +41,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.places = list(self.paths)
-        self.read = {name: self.cfg[name] for name in READ}
+        self.read = {name: self.cfg[name] for name in COMPARED}
         self.tried = frozenset(candidates(self.places, self.cfg))
         self.kept = set(self.tried)
         self.world = Symbolic(STEPS)

@@ -70,7 +70,7 @@ class View:
 
 
 Page = Callable[[View, Value], Value]
-READ = ("track", "refs")
+COMPARED = ("track", "refs")
 """The choices of a policy that facts read."""
 Tried = Callable[[Place], bool]
 
