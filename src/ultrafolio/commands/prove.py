@@ -103,5 +103,6 @@ def _without(kinds: str | None) -> frozenset[int]:
 
 
 def _progress(line: str) -> None:
+    """Print a line over the one before, on a terminal only."""
     if sys.stderr.isatty():
         print(f"\r{line[:70]:<70}", end="\r", file=sys.stderr, flush=True)
