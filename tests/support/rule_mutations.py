@@ -171,15 +171,15 @@ def fate(proof, policy, without, mutation):
     return ""
 
 
-def fates(proof, policy, without, count):
+def fates(proof, policy, without, count, stands=frozenset()):
     """(name, what it breaks) of the first mutations that change a step of the proof: of the proof, or of SYSTEMS; ""
-    where nothing."""
+    where nothing. For those that `stands` names, SYSTEMS are not looked at."""
     seen = set()
     for each in mutations(run_by(proof)):
         end = "no step" if each.name in seen else fate(proof, policy, without, each)
         if end != "no step":
             seen.add(each.name)
-            yield each.name, end or hang(policy, each)
+            yield each.name, end or ("" if each.name in stands else hang(policy, each))
         if len(seen) == count:
             return
 
