@@ -5,11 +5,16 @@ from random import Random
 from drawn_cases import fitting
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import WRITING, State
+from ultrafolio.model.layout import ACTOR_KINDS, WRITING, State
+from ultrafolio.prove import WITHOUT
 from ultrafolio.prove.paths import Place
 
 STEPS = 40
 """Steps of one walk."""
+ONE = "per-page"
+"""The policy whose proof the short tests look at."""
+FEW_KINDS = {"vcpu", "disk"}
+"""The kinds of actors of that proof; --long proves with all kinds."""
 CHANGED = {
     "uv": {"state": 4, "owner": 1, "shared": 1}, "pt": {"present": 2}, "io": {"flying": 1},
     "mm": {"arch": 1, "locked": 1, "frozen": 1, "writeback": WRITING, "dirty": 1, "writable": 1, "batch": 2,
@@ -34,6 +39,11 @@ def walk(number, changed=0.0, steps=STEPS):
             setattr(random.choice(getattr(state, section)), word, random.randint(0, CHANGED[section][word]))
         yield drawn.policy, state, t, op, page
         interpreted().step(state, t, op, page)
+
+
+def without(kinds):
+    """The kinds of actors that are left out where only these act."""
+    return WITHOUT | {number for number, name in enumerate(ACTOR_KINDS) if name not in kinds}
 
 
 def copied(state):

@@ -23,6 +23,7 @@ TEXTS = (
         f"docs/{name}.md"
         for name in (
             "read-a-counterexample",
+            "prove",
             "send-a-link",
             "write-a-scenario",
             "write-a-policy",

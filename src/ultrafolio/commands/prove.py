@@ -9,13 +9,11 @@ from pathlib import Path
 import click
 
 from ultrafolio.commands.completion import among
-from ultrafolio.errors import InputError, need
+from ultrafolio.errors import InputError, need, one_of
 from ultrafolio.model import policies
-from ultrafolio.model.layout import MAPPING
+from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.properties import PROPERTIES
-
-WITHOUT = frozenset((MAPPING,))
-"""Kinds of actors that no proof speaks of: with a second mapping property 5 fails under every policy (scenario 13)."""
+from ultrafolio.prove import WITHOUT
 
 
 @click.command("prove")
@@ -23,16 +21,22 @@ WITHOUT = frozenset((MAPPING,))
     "--policy",
     "names",
     multiple=True,
-    required=True,
     shell_complete=among(policies.names),
     help="A preset, a kernel such as linux-6.16, or FILE.toml#NAME; several times for several.",
 )
+@click.option("--all", "every", is_flag=True, help="Every preset.")
 @click.option(
     "--property",
     "numbers",
     multiple=True,
     type=click.IntRange(1, len(PROPERTIES) - 1),
     help="Only this property of docs/model.md, section 5.1; several times for several.  [default: all]",
+)
+@click.option(
+    "--kinds",
+    metavar="KIND,KIND,...",
+    help="Only actors of these kinds, such as vcpu,disk: a proof of smaller systems, in less time.  "
+    "[default: all kinds but mapping]",
 )
 @click.option("--facts", "as_facts", is_flag=True, help="Print the facts that were found, per rule, as Markdown.")
 @click.option(
@@ -42,39 +46,60 @@ WITHOUT = frozenset((MAPPING,))
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each policy.")
 def prove_command(
-    names: tuple[str, ...], numbers: tuple[int, ...], as_facts: bool, smt2: Path | None, as_json: bool
+    names: tuple[str, ...],
+    every: bool,
+    numbers: tuple[int, ...],
+    kinds: str | None,
+    as_facts: bool,
+    smt2: Path | None,
+    as_json: bool,
 ) -> int:
     """Prove that policies keep the properties of safety, for any number of pages, folios, vCPUs, devices and guests.
 
     Each property is proved; or false, with a scenario that breaks it, certified by the checker; or not proved, with
     the rule at which the induction fails and the fact that would be needed. Whether a wait ends is not asked.
+    Of several policies, what is false under each of them is told once, and a table has all verdicts.
 
     \b
     ultrafolio prove --policy per-page
+    ultrafolio prove --all
     ultrafolio prove --policy import-lock --property 1 --property 2 --json
     ultrafolio prove --policy mine.toml#mine --facts
 
     Exit codes: 0 proved, 1 a property is false, 2 bad input, 3 not proved, 4 a defect of ultrafolio.
     """
     need("z3")
-    from ultrafolio.prove import judge, refuted, words
-    from ultrafolio.prove.houdini import Tally
+    from ultrafolio.prove import facts_page, judge, several, words
 
-    chosen = {name: policies.find(name) for name in names}
+    chosen = {name: policies.find(name) for name in (policies.PRESETS if every else names)}
+    if not chosen or (every and names):
+        raise InputError(
+            "which policies to prove", value=" ".join(names), allowed="--policy, once or more, or else --all",
+            then="ultrafolio policies",
+        )  # fmt: skip
     if smt2 and len(chosen) > 1:
         raise InputError("--smt2 keeps the questions of one policy", value=" ".join(chosen), allowed="one --policy")
     if smt2:
         smt2.mkdir(parents=True, exist_ok=True)
-    codes = []
-    for name, policy in chosen.items():
-        proof = judge.prove(
-            policy, without=WITHOUT, numbers=numbers or judge.NUMBERS, tally=Tally(smt2=smt2), told=_progress
-        )
-        left = [number for number, places in proof.open.items() if places]
-        told = words.Told(name, proof, WITHOUT, refuted.counterexamples(policy, name, left, WITHOUT) if left else {})
-        click.echo(json.dumps(told.record()) if as_json else words.facts(told) if as_facts else told.text())
-        codes.append(told.code)
+    made = several.proofs(chosen, numbers or judge.NUMBERS, smt2, _progress, _without(kinds))
+    if not as_json and not as_facts:
+        click.echo(words.text(made))
+    for each in made if as_json or as_facts else []:
+        click.echo(json.dumps(each.record()) if as_json else facts_page.page(each.policy, each.proof, each.without))
+    codes = [each.code for each in made]
     return 1 if 1 in codes else max(codes)
+
+
+def _without(kinds: str | None) -> frozenset[int]:
+    """The kinds of actors that are left out where only these act."""
+    if kinds is None:
+        return WITHOUT
+    allowed = [name for number, name in enumerate(ACTOR_KINDS) if number not in WITHOUT]
+    named = kinds.split(",")
+    for name in named:
+        if name not in allowed:
+            raise one_of("--kinds", name, allowed, then="ultrafolio prove --help")
+    return frozenset(number for number, name in enumerate(ACTOR_KINDS) if name not in named)
 
 
 def _progress(line: str) -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from . import terms
 from .counts import COUNTS, SUMS, Count, Sum
-from .facts import HELD, PAGES, PAIRS, RANGES, THREAD, View, pair
+from .facts import COMPARED, HELD, PAGES, PAIRS, RANGES, THREAD, View, pair
 from .paths import STEPS, Path, Place, at
 from .rules import Rules
 from .state import Symbolic
@@ -41,6 +41,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.places = list(self.paths)
+        self.read = {name: self.cfg[name] for name in COMPARED}
         self.tried = frozenset(candidates(self.places, self.cfg))
         self.kept = set(self.tried)
         self.world = Symbolic(STEPS)
@@ -77,8 +78,11 @@ class Problem:
 
     def flags(self) -> list[Value]:
         """Where each fact about W is kept: at these places its flag is set."""
-        names = [("thread", name) for name in THREAD] + [("range", n) for n in RANGES] + [("pair", n) for n in PAIRS]
-        return [terms.implies(is_in(self.where(kind, name)), of_other(kind, name)) for kind, name in names]
+        return [self._flag(kind, name) for kind, names in _OF_THREADS for name in names]
+
+    def _flag(self, kind: str, name: str) -> Value:
+        numbers = self.where(kind, name)
+        return self.once(("flag", kind, name, numbers), lambda: terms.implies(is_in(numbers), of_other(kind, name)))
 
     def once(self, key: tuple[object, ...], build: Callable[[], T]) -> T:
         """What `build` makes, built once for a key."""
@@ -194,6 +198,10 @@ def candidates(places: Iterable[Place], cfg: dict[str, int]) -> Iterator[Fact]:
         yield from ((kind, None, name) for name in words)
 
 
+_OF_THREADS = (("thread", THREAD), ("range", RANGES), ("pair", PAIRS))
+
+
+@functools.cache
 def of_other(kind: str, name: str) -> Value:
     """The flag that says that a fact is kept at W's place."""
     return terms.make("flag", f"W {kind}: {name}")

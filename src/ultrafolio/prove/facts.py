@@ -71,6 +71,8 @@ class View:
 
 
 Page = Callable[[View, Value], Value]
+COMPARED = ("track", "refs")
+"""The choices of a policy that facts read."""
 Tried = Callable[[Place], bool]
 
 

@@ -5,35 +5,41 @@ Candidates are dropped until none is broken. What is left is one invariant of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as File
-from typing import Any
+from typing import Any, TypeVar
 
 import z3
 
 from ultrafolio.nouns import plural
 
 from . import start, terms
-from .before import OTHER, PAGE, WHERE, Fact, Key, Problem, ranges, same_or_apart
+from .before import OTHER, PAGE, WHERE, Fact, Key, Problem, is_in, ranges, same_or_apart
 from .counts import COUNTS
+from .earlier import NOTHING, Earlier, first_tried, shared
 from .facts import PAGES, PAIRS, RANGES, THREAD, View, pair
 from .paths import Path, Place, at, idle
-from .solver import TIMEOUT_MS, Translator
+from .solver import TIMEOUT_MS, Translator, assume, translator
 from .state import Symbolic
 from .terms import Value
 from .window import Goal, Window, pages_of
 
 Told = Callable[[str], None]
+T = TypeVar("T")
+OF_TWO = ("pair", "count")
+"""The classes of facts that speak of another thread."""
 
 
 @dataclass
 class Tally:
-    """What a proof asked: questions, those without an answer, rounds, what dropped each fact."""
+    """What a proof asked: questions, those without an answer, rounds, what dropped each fact; and how many steps an
+    earlier proof had shown."""
 
     questions: int = 0
     unanswered: int = 0
     rounds: int = 0
+    shared: int = 0
     dropped: dict[Fact, str] = field(default_factory=dict)
     smt2: File | None = None
 
@@ -75,11 +81,11 @@ class Given:
                 continue
             self._added.add((key, formula))
             if key is None:
-                self.solver.add(self.translate(formula))
+                assume(self.solver, self.translate(formula))
                 continue
             if key not in self.flags:
                 self.flags[key] = z3.Bool(f"given!{len(self.flags)}")
-            self.solver.add(z3.Implies(self.flags[key], self.translate(formula)))
+            assume(self.solver, self.translate(formula), self.flags[key])
 
 
 class Question:
@@ -114,15 +120,25 @@ class Question:
         self.used = frozenset()
         return total
 
-    def can_be(self, formula: Value) -> bool:
-        """Whether a formula may hold; also where the solver has no answer."""
-        return self._ask([self._translate(formula)]) is not None
+    def excludes(self, formulas: Iterable[Value]) -> bool:
+        """Whether none of these formulas can hold; not where the solver has no answer."""
+        return self._ask([self._translate(formula) for formula in formulas]) is None
+
+    def possible(self, formulas: Mapping[T, Value]) -> list[T]:
+        """Those of these formulas that hold in one state where one of them does, all where the solver has no answer;
+        none where none can hold."""
+        asked = {name: self._translate(formula) for name, formula in formulas.items()}
+        model = self._ask(list(asked.values()))
+        if model is None:
+            return []
+        return [name for name, formula in asked.items() if not model or _true(model, formula)]
 
     def _ask(self, broken: list[Any]) -> Any:
         """A model in which one of these formulas holds; None where there is none, False where there is no answer."""
         self.tally.questions += 1
         self._solver.push()
-        self._solver.add(*self._here, z3.Or(broken))
+        for formula in (*self._here, z3.Or(broken)):
+            assume(self._solver, formula)
         flags = list(self._flags.values())
         answer = self._solver.check(*flags)
         found: Any = self._solver.model() if answer == z3.sat else None if answer == z3.unsat else False
@@ -158,24 +174,43 @@ def _true(model: Any, formula: Any) -> bool:
 
 
 class Houdini:
-    """Drops facts of a problem until induction keeps all that are left."""
+    """Drops facts of a problem until induction keeps all that are left.
 
-    def __init__(self, problem: Problem, tally: Tally, told: Told = lambda line: None) -> None:
+    used: per step, the facts by which it was shown that it breaks none. earlier: a proof whose facts are tried first,
+    and whose steps are not asked about again; of this proof, the properties `numbers` will be judged.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        tally: Tally,
+        told: Told = lambda line: None,
+        earlier: Earlier | None = None,
+        numbers: tuple[int, ...] = (),
+    ) -> None:
         self.problem, self.tally, self.told = problem, tally, told
-        self.translate = Translator()
-        self._used: dict[int, frozenset[Key]] = {}
+        self.translate = translator()
+        self.used: dict[int, frozenset[Key]] = {}
+        self.shared = NOTHING
+        self._earlier, self._numbers = earlier, numbers
         self._gone: set[Key] = set()
         self._given: dict[Place, Given] = {}
         self._paths = [path for paths in problem.paths.values() for path in paths]
+        if earlier:
+            problem.keep(first_tried(problem, earlier))
 
     def run(self) -> None:
         """Drop what does not hold at the start, then what steps break, until no step breaks anything."""
         for place in idle():
             if place in self.problem.paths:
                 self._start(place)
-        while len(self._used) < len(self._paths):
+        if self._earlier:
+            self.shared = shared(self.problem, self._earlier, self._numbers)
+            self.used = {} if self.shared.new else dict(self.shared.shown)
+            self.tally.shared = len(self.shared.shown)
+        while len(self.used) < len(self._paths):
             self.tally.rounds += 1
-            left = [n for n in range(len(self._paths)) if n not in self._used]
+            left = [n for n in range(len(self._paths)) if n not in self.used]
             for n in left:
                 self._step(n)
             self.told(
@@ -189,8 +224,9 @@ class Houdini:
         self.tally.dropped.setdefault(fact, why)
         gone: set[Key] = {fact} if place is None else {fact, (kind, OTHER, name)}
         self._gone |= gone
-        for n in [n for n, used in self._used.items() if used & gone]:
-            del self._used[n]
+        for known in (self.used, self.shared.shown, self.shared.excluded):
+            for n in [n for n, used in known.items() if used & gone]:
+                del known[n]
 
     def _start(self, place: Place) -> None:
         """At the start each thread is at an idle place, and no page was touched."""
@@ -223,9 +259,14 @@ class Houdini:
         """Another thread that is idle."""
         return View(at(place, OTHER), Symbolic("S"), self.problem.cfg)
 
-    def given(self, path: Path, window: Window, formulas: Iterable[Value], name: str) -> Question:
-        """A question about a path, at the pages that it and these formulas name."""
+    def given(
+        self, path: Path, window: Window, formulas: Iterable[Value], name: str, others: frozenset[int] | None = None
+    ) -> Question:
+        """A question about a path, at the pages that it and these formulas name; W is at one of the places `others`,
+        if they are given."""
         always, pages = window.given(formulas)
+        if others is not None:
+            always.append(is_in(others))
         if path.place not in self._given:
             self._given[path.place] = Given(self.problem, path.place, self.translate, self.tally)
         given = self._given[path.place]
@@ -237,14 +278,27 @@ class Houdini:
         path = self._paths[n]
         window = Window(self.problem, path)
         goals = window.goals()
+        before, others = self.shared.shown.get(n), None
+        if before is not None:
+            others = self.shared.new
+            goals = [goal for goal in goals if self._beside(goal, others, before)]
         if not goals:
-            self._used[n] = frozenset()
+            self.used[n] = before or frozenset()
             return
-        question = self.given(path, window, (goal.broken for goal in goals), f"step-{n:04}-{_word(path.place)}")
+        name = f"step-{n:04}-{_word(path.place)}"
+        question = self.given(path, window, (goal.broken for goal in goals), name, others)
         self._gone = set()
         question.drop(goals, lambda goal, where: self._broken(goal, where, path))
-        if question.used is not None and not question.used & self._gone:
-            self._used[n] = question.used
+        if question.used is not None and not (question.used | (before or frozenset())) & self._gone:
+            self.used[n] = question.used | (before or frozenset())
+
+    def _beside(self, goal: Goal, others: frozenset[int], before: frozenset[Key]) -> bool:
+        """Whether a goal that was shown must be shown again for W at the places `others`: it is about W, or what it was
+        shown by is."""
+        kind, _, name = goal.fact
+        if goal.of_other:
+            return bool(self.problem.where(kind, name) & others)
+        return kind in OF_TWO or any(key[1] == OTHER or key[0] in OF_TWO for key in before)
 
     def _broken(self, goal: Goal, where: int, path: Path) -> None:
         kind, place, name = goal.fact

@@ -2,45 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.model.rule import RULES
 
 from . import terms
 from .before import OTHER, Key, Problem
+from .breaking import Judges, Way
+from .earlier import Earlier
 from .houdini import Houdini, Tally, Told
-from .oracle import Oracle, every_way
-from .paths import STEPS, Path, Place, at, reached
-from .reader import Reader
-from .rules import Rules, only, unchanged
+from .paths import Path, Place, reached
+from .rules import Rules, unchanged
 from .terms import Value
-from .values import Thread
 from .window import Window
 
 NUMBERS = tuple(range(1, len(PROPERTIES)))
-WITNESSES = {5: ("frozen counts",)}
-"""Per property: the counts of which W holds something, the first that anybody else holds; for the others IN_FLIGHT."""
 IN_FLIGHT = ("I/O in flight", "writeback")
+WITNESSES = {1: IN_FLIGHT, 4: IN_FLIGHT, 5: ("frozen counts",), 10: IN_FLIGHT}
+"""Per property: the counts of which W holds something, the first that anybody else holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A step that may break a property as far as the facts tell: where the thread is, and what would have to hold."""
+    """A step that may break a property as far as the facts tell: where the thread is, and the way to break it."""
 
     place: Place
-    missing: str
+    path: Path
+    way: tuple[Value, ...]
+
+    @property
+    def rule(self) -> str:
+        return RULES[self.place.pc].name
 
 
 @dataclass
 class Proof:
-    """What came out for one policy: where each property can be broken, as far as the facts tell."""
+    """What came out for one policy: where each property can be broken, as far as the facts tell.
+
+    shown, excluded: per step, the facts by which it breaks no fact, and no property.
+    """
 
     problem: Problem
     tally: Tally
     open: dict[int, list[Open]] = field(default_factory=dict)
+    shown: dict[int, frozenset[Key]] = field(default_factory=dict)
+    excluded: dict[int, frozenset[Key]] = field(default_factory=dict)
+
+    @property
+    def earlier(self) -> Earlier:
+        """What it leaves to the next proof."""
+        return Earlier(self.problem, self.shown, self.excluded, tuple(self.open))
+
+    def missing(self, at: Open) -> str:
+        """The facts that would exclude this step, and which step breaks each of them."""
+        kept, dropped = self.problem.kept, self.tally.dropped
+        run = Houdini(self.problem, Tally())
+        near = {fact for fact in dropped if fact[1] in (None, at.place)}
+        for more in (near, set(dropped)):
+            self.problem.keep(kept | more)
+            used = _excluded(run, at.path, [at.way], "missing")
+            self.problem.keep(kept)
+            if used is not None:
+                named = [key for key in used if key in more or key[1] == OTHER]
+                return "; ".join(sorted({_told(key, self.tally) for key in named})) or "a fact of another thread"
+        return "no fact that is tried excludes it"
 
 
 def prove(
@@ -51,79 +79,77 @@ def prove(
     numbers: tuple[int, ...] = NUMBERS,
     tally: Tally | None = None,
     told: Told = lambda line: None,
+    earlier: Earlier | None = None,
 ) -> Proof:
-    """The proof of these properties under a policy, with no actor of the kinds `without`."""
+    """The proof of these properties under a policy, with no actor of the kinds `without`.
+
+    The facts of an `earlier` proof are tried first, and only they: what is open then may still be proved without it.
+    """
     rules = rules or unchanged()
     problem = Problem(rules, policy.codes(), reached(rules, policy, without))
-    run = Houdini(problem, tally or Tally(), told)
+    run = Houdini(problem, tally or Tally(), told, earlier, numbers)
     run.run()
-    made = Proof(problem, run.tally, {number: [] for number in numbers})
-    alone = {number: only(rules, number) for number in numbers}
+    return verdicts(run, numbers)
+
+
+def verdicts(run: Houdini, numbers: tuple[int, ...]) -> Proof:
+    """The verdict on each of these properties, with the facts that are kept."""
+    problem = run.problem
+    made = Proof(problem, run.tally, {number: [] for number in numbers}, run.used)
+    judges = Judges(problem.rules, numbers, problem.read)
     for n, path in enumerate(path for paths in problem.paths.values() for path in paths):
-        for number, missing in _judged(run, path, n, alone).items():
+        used, broken = _judged(run, path, n, judges)
+        if used is not None:
+            made.excluded[n] = used
+        for number, way in broken.items():
             if path.place not in [at.place for at in made.open[number]]:
-                made.open[number].append(Open(path.place, missing))
+                made.open[number].append(Open(path.place, path, way))
     return made
 
 
-def _judged(run: Houdini, path: Path, n: int, alone: dict[int, Rules]) -> dict[int, str]:
-    """The properties that a path's step may break as far as the facts tell, and what would exclude it.
+def _judged(
+    run: Houdini, path: Path, n: int, judges: Judges
+) -> tuple[frozenset[Key] | None, dict[int, tuple[Value, ...]]]:
+    """The facts that exclude that a path's step breaks a property; or else None, and for each property that it may
+    break as far as the facts tell, a way to do so.
 
     All ways to break any of them are asked about at once; one by one only where the answer is not no.
     """
+    before = run.shared.excluded.get(n)
+    if before is not None and not run.shared.new:
+        return before, {}
     window = Window(run.problem, path)
-    ways = [
-        (number, [*conditions, *window.witness(WITNESSES.get(number, IN_FLIGHT), page)])
-        for number, rules in alone.items()
-        for conditions, page in breaking(path, rules, number, run.problem.cfg)
-    ]
-    found: dict[int, str] = {}
-    if not ways or _excluded(run, path, [way for _, way in ways], f"property-{n:04}") is not None:
-        return found
-    for which, (number, way) in enumerate(ways):
-        if number not in found and _excluded(run, path, [way], f"property-{n:04}-{which}") is None:
-            found[number] = _missing(run, path, way)
-    return found
-
-
-def breaking(path: Path, rules: Rules, number: int, cfg: dict[str, int]) -> Iterator[tuple[list[Value], Value]]:
-    """Each way in which the path's step breaks a property: its conditions, and the page that it breaks it on."""
-
-    def run(oracle: Oracle) -> tuple[Any, Value]:
-        who = {"kind": path.place.kind}
-        before = Reader(rules, cfg, who, at(path.place), oracle)
-        page = before.call("focus", [Thread(STEPS), terms.var("choose.page")])
-        was = before.state.read("uv.state", page)
-        after = Reader(rules, cfg, who, path.after.copy(), oracle)
-        return after.call("broken", [Thread(STEPS), path.place.pc, page, was, path.outcome]), page
-
-    for conditions, (found, page) in every_way(run, path.conditions):
-        if found is not False and found != 0:
-            if not isinstance(found, int) or found != number:
-                raise ValueError(f"broken() returns {found}")
-            loops = [x for c in conditions for x in terms.leaves(c, frozenset(("first",))) if x.args[0] is not page]
-            yield conditions, loops[-1] if loops else page
-
-
-def _excluded(run: Houdini, path: Path, ways: list[list[Value]], name: str) -> frozenset[Key] | None:
-    """The facts that exclude all these ways; None where one is possible."""
-    asked = terms.any_of(terms.all_of(way) for way in ways)
-    question = run.given(path, Window(run.problem, path), [asked], name)
-    return None if question.can_be(asked) else question.used
-
-
-def _missing(run: Houdini, path: Path, conditions: list[Value]) -> str:
-    """The fact that would exclude this way, and which step breaks it."""
-    kept, tally = run.problem.kept, run.tally
-    near = {fact for fact in tally.dropped if fact[1] in (None, path.place)}
-    for more in (near, set(tally.dropped)):
-        run.problem.keep(kept | more)
-        used = _excluded(run, path, [conditions], "missing")
-        run.problem.keep(kept)
+    ways = [(way.number, _with_witness(window, way)) for way in judges.ways(path)]
+    asked = {way: (number, terms.all_of(way)) for number, way in ways}
+    if not ways:
+        return frozenset(), {}
+    if before is not None:
+        used = _excluded(run, path, list(asked), f"property-{n:04}-beside", run.shared.new)
         if used is not None:
-            named = [key for key in used if key in more or key[1] == OTHER]
-            return "; ".join(sorted({_told(key, tally) for key in named})) or "a fact of another thread"
-    return "no fact that is tried excludes it"
+            return used | before, {}
+    question = run.given(path, window, [formula for _, formula in asked.values()], f"property-{n:04}")
+    counts = frozenset(("count", None, name) for number, _ in ways for name in WITNESSES.get(number, ()))
+    found: dict[int, tuple[Value, ...]] = {}
+    left = {way: formula for way, (_, formula) in asked.items()}
+    while left and (possible := question.possible(left)):
+        for way in possible:
+            found.setdefault(asked[way][0], way)
+        left = {way: formula for way, formula in left.items() if asked[way][0] not in found}
+    # the counts that tell who W is are in the ways themselves
+    return None if found or question.used is None else question.used | counts, found
+
+
+def _with_witness(window: Window, way: Way) -> tuple[Value, ...]:
+    return (*way.conditions, *window.witness(WITNESSES.get(way.number, ()), way.page))
+
+
+def _excluded(
+    run: Houdini, path: Path, ways: Sequence[Sequence[Value]], name: str, others: frozenset[int] | None = None
+) -> frozenset[Key] | None:
+    """The facts that exclude all these ways, where W is at one of the places `others`; None where one is possible."""
+    asked = terms.any_of(terms.all_of(way) for way in ways)
+    question = run.given(path, Window(run.problem, path), [asked], name, others)
+    return question.used if question.excludes([asked]) else None
 
 
 def _told(key: Key, tally: Tally) -> str:

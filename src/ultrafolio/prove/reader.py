@@ -88,10 +88,7 @@ class Reader:
 
         False where that cannot be: nothing was done then. It keeps the number of ways small, and changes no meaning.
         """
-        inside = [n for statement in (*node.body, *node.orelse) for n in ast.walk(statement)]
-        leaves = any(isinstance(n, ast.Return | ast.Break | ast.For) for n in inside)
-        names = any(isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) for n in inside)
-        if leaves or names or self.reads is not None or not self._is_simple(node.test):
+        if self.reads is not None or not self._only_writes(node) or not self._is_simple(node.test):
             return False
         condition = terms.truth(self.value(node.test, env))
         if self.oracle.known(condition) is not None:
@@ -109,6 +106,17 @@ class Reader:
         finally:
             self.state, self.oracle = state, oracle
         return state.meet(condition, *ends)
+
+    def _only_writes(self, node: ast.If) -> bool:
+        """Whether both branches come to their ends, without a loop, and give no local name a value."""
+        kept = self.source.simple
+        if node not in kept:
+            inside = [n for statement in (*node.body, *node.orelse) for n in ast.walk(statement)]
+            leaves = any(isinstance(n, ast.Return | ast.Break | ast.For) for n in inside)
+            kept[node] = not leaves and not any(
+                isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) for n in inside
+            )
+        return kept[node]
 
     def _assign(self, target: ast.expr, value: ast.expr, env: Env) -> None:
         targets = target.elts if isinstance(target, ast.Tuple) else [target]
@@ -192,8 +200,7 @@ class Reader:
             case ast.BoolOp(op=op, values=values):
                 if not all(self._is_simple(value) for value in values):
                     return self.holds(node, env)
-                made = [terms.truth(self.value(value, env)) for value in values]
-                return terms.all_of(made) if isinstance(op, ast.And) else terms.any_of(made)
+                return self._joined(isinstance(op, ast.And), values, env)
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 return self._either(test, body, orelse, env)
             case ast.Compare(left=left, ops=ops, comparators=right):
@@ -207,6 +214,15 @@ class Reader:
                 values = [self.value(argument, env) for argument in arguments]
                 return self.called(name, values[1:]) if self.is_pure(name) else self.call(name, values[1:])
         raise wrong(node)
+
+    def _joined(self, every: bool, values: Sequence[ast.expr], env: Env) -> Value:
+        """All, or any, of these, which write nothing; those behind one that decides it are not looked at."""
+        made = []
+        for value in values:
+            made.append(terms.truth(self.value(value, env)))
+            if made[-1] is (not every):
+                break
+        return terms.all_of(made) if every else terms.any_of(made)
 
     def _either(self, test: ast.expr, body: ast.expr, orelse: ast.expr, env: Env) -> Any:
         if not (self._is_simple(test) and self._is_simple(body) and self._is_simple(orelse)):
@@ -311,9 +327,11 @@ class Reader:
 
     def _is_simple(self, node: ast.expr) -> bool:
         """Whether an expression writes nothing and has no loop, so that it may be asked where Python would not."""
-        return all(
-            self.is_pure(n.func.id) for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
-        )
+        kept = self.source.simple
+        if node not in kept:
+            calls = [n.func for n in ast.walk(node) if isinstance(n, ast.Call)]
+            kept[node] = all(self.is_pure(f.id) for f in calls if isinstance(f, ast.Name))
+        return kept[node]
 
     def is_pure(self, name: str) -> bool:
         """Whether a function writes nothing and has no loop."""

@@ -23,6 +23,8 @@ class Rules(Source):
             if isinstance(node, ast.FunctionDef) and node.decorator_list:
                 self.functions.setdefault(node.name, node)
         self.pure: dict[str, bool] = {}
+        self.simple: dict[ast.AST, bool] = {}
+        """What a reader found out about pieces of the rules."""
         self.asked: dict[Any, Any] = {}
         """What counts.py asked the rules of threads, and the answers."""
 
@@ -42,7 +44,7 @@ def only(rules: Rules, number: int) -> Rules:
     made = Rules.__new__(Rules)
     made.__dict__.update(rules.__dict__)
     made.functions = dict(rules.functions)
-    made.pure = {}
+    made.pure, made.simple = {}, {}
     for name in ("broken", "over_range"):
         made.functions[name] = _Only(number).visit(ast.parse(ast.unparse(rules.functions[name])).body[0])
     return made

@@ -6,6 +6,7 @@ the question names.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -75,6 +76,22 @@ class Translator:
             case "thread":
                 return z3.Bool(f"{op}!{term.uid}")
         raise ValueError(f"unknown operation {op}")
+
+
+def assume(solver: Any, formula: Any, where: Any = None) -> None:
+    """Add a formula, where the flag `where` is set. The solver's own add() looks at the sorts of all again, which takes
+    as long as the rest."""
+    context = solver.ctx.ref()
+    made = formula.as_ast()
+    if where is not None:
+        made = z3.Z3_mk_implies(context, where.as_ast(), made)
+    z3.Z3_solver_assert(context, solver.solver, made)
+
+
+@functools.cache
+def translator() -> Translator:
+    """The one of this process: formulas that policies have in common are translated once."""
+    return Translator()
 
 
 def _against_zero(translate: Any, value: Any, compare: Any) -> Any:

@@ -193,6 +193,16 @@ def negate(a: Value) -> Value:
     if isinstance(a, bool):
         return not a
     assert isinstance(a, Term)
+    found = _NEGATED.get(a)
+    if found is None:
+        found = _NEGATED[a] = _negated(a)
+    return found
+
+
+_NEGATED: dict[Term, Value] = {}
+
+
+def _negated(a: Term) -> Value:
     if a.op == "not":
         return a.args[0]  # type: ignore[return-value]
     if a.op == "le0":
@@ -228,11 +238,20 @@ def _joined(op: str, values: Iterable[Value]) -> Value:
             found.update(dict.fromkeys(value.args))  # type: ignore[arg-type]
         else:
             found[value] = None
-    if not found:
-        return neutral
-    if any(negate(term) in found for term in found if term.op != "not"):
+    if len(found) < 2:
+        return next(iter(found), neutral)
+    if any(_opposite(term) in found for term in found):
         return not neutral
-    return next(iter(found)) if len(found) == 1 else make(op, *sorted(found, key=lambda term: term.uid))
+    return make(op, *sorted(found, key=_uid))
+
+
+def _opposite(term: Term) -> Value:
+    """The negation of a term, where it is looked for: of a conjunction or a disjunction, nothing is."""
+    return False if term.op in ("and", "or") else negate(term)
+
+
+def _uid(term: Term) -> int:
+    return term.uid
 
 
 def all_of(values: Iterable[Value]) -> Value:

@@ -1,8 +1,8 @@
-"""A proof in words: per property the verdict and why, what is assumed, and the facts, per rule."""
+"""A proof in words: per property the verdict and why, and what is assumed; several policies in a table."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,8 +67,12 @@ class Told:
             "number": number,
             "name": PROPERTIES[number],
             "verdict": self.verdict(number),
-            "open_at": [{"rule": at.place.name, "missing": at.missing} for at in self.proof.open[number]],
+            "open_at": [
+                {"rule": at.place.name, "missing": None if refuted else self.proof.missing(at)}
+                for at in self.proof.open[number]
+            ],
             "scenario": refuted.scenario if refuted else None,
+            "scenario_text": refuted.text or None if refuted else None,
             "steps": refuted.steps if refuted else None,
             "reproduce": refuted.command if refuted else None,
         }
@@ -80,52 +84,69 @@ class Told:
             "facts": len(p.kept),
             "places": len(p.places),
             "paths": sum(map(len, p.paths.values())),
+            "shared_steps": tally.shared,
             "questions": tally.questions,
             "unanswered": tally.unanswered,
             "rounds": tally.rounds,
         }
 
-    def text(self) -> str:
-        """A line for each property, then what it rests on."""
+    def text(self, told_once: Collection[int] = ()) -> str:
+        """A line for each property but those that are told once for all policies, then what it rests on."""
         lines = [f"{self.policy}: {ANY_SIZE}"]
-        width = max(len(PROPERTIES[number]) for number in self.proof.open)
-        for number in self.proof.open:
+        shown = [number for number in self.proof.open if number not in told_once]
+        width = max((len(PROPERTIES[number]) for number in shown), default=0)
+        for number in shown:
             lines.append(f"  {number:>2} {PROPERTIES[number]:<{width}}  {self.verdict(number)}")
-            refuted = self.refuted.get(number)
-            if refuted:
-                lines.append(f"     {refuted.scenario} breaks it in {plural(refuted.steps, 'step')}: {refuted.command}")
-                continue
-            for at in self.proof.open[number]:
-                lines.append(f"     at {at.place.name}: {at.missing}")
-        figures = self._figures()
-        lines.append(
-            f"  by {figures['facts']} facts of {figures['candidates']} that were tried; "
-            f"{figures['paths']} ways through the rules, {figures['questions']} questions, "
-            f"{figures['unanswered']} unanswered"
-        )
-        lines += [f"  assumed: {'; '.join(assumed(self.without))}", f"  not asked: {NOT_ASKED}"]
+            lines += [f"     {line}" for line in self._why(number)]
+        lines += [f"  {line}" for line in self._rests_on()]
         return "\n".join(lines)
 
+    def stories(self, numbers: Collection[int]) -> list[str]:
+        """These properties that are false, with what shows it."""
+        return [line for n in numbers for line in (f"  {n:>2} {PROPERTIES[n]}", *(f"     {x}" for x in self._why(n)))]
 
-def facts(told: Told) -> str:
-    """The facts that are kept, as Markdown: of every page, then per rule."""
-    p = told.proof.problem
-    lines = [f"# Facts under {told.policy}", "", f"True in every reachable state, {ANY_SIZE}.", ""]
-    lines += ["Assumed: " + "; ".join(assumed(told.without)) + ".", "", "## Of every page", ""]
-    lines += [f"- {name}" for kind, place, name in sorted(_plain(p.kept)) if kind == "page"]
-    lines += ["", "## Counts", ""]
-    lines += [f"- {name}: what threads hold adds up" for kind, _, name in sorted(_plain(p.kept)) if kind == "count"]
-    lines += [f"- {name}" for kind, _, name in sorted(_plain(p.kept)) if kind == "sum"]
-    for place in p.places:
-        here = [(kind, name) for kind, where, name in p.kept if where == place]
-        if not here:
-            continue
-        lines += ["", f"## {place.name[0].upper()}{place.name[1:]}", ""]
-        lines += [f"- {name}" for kind, name in sorted(here) if kind == "thread"]
-        lines += [f"- every page {name} is accessible" for kind, name in sorted(here) if kind == "range"]
-        lines += [f"- {name}" for kind, name in sorted(here) if kind == "pair"]
-    return "\n".join(lines)
+    def _why(self, number: int) -> list[str]:
+        refuted = self.refuted.get(number)
+        if refuted is None:
+            return [f"at {at.place.name}: {self.proof.missing(at)}" for at in self.proof.open[number]]
+        lines = [f"{refuted.scenario} breaks it in {plural(refuted.steps, 'step')}: {refuted.command}"]
+        if refuted.text:
+            lines += [f"{refuted.scenario}.toml:", *(f"  {line}" for line in refuted.text.splitlines())]
+        return lines
+
+    def _rests_on(self) -> list[str]:
+        figures = self._figures()
+        return [
+            f"by {figures['facts']} facts of {figures['candidates']} that were tried; "
+            f"{figures['paths']} ways through the rules, {figures['shared_steps']} of them known from another policy; "
+            f"{figures['questions']} questions, {figures['unanswered']} unanswered",
+            f"assumed: {'; '.join(assumed(self.without))}",
+            f"not asked: {NOT_ASKED}",
+        ]
 
 
-def _plain(kept: Collection[Any]) -> list[tuple[str, None, str]]:
-    return [(kind, None, name) for kind, place, name in kept if place is None]
+def false_for_all(told: Sequence[Told]) -> dict[int, Refuted]:
+    """The properties that are false under each of several policies, each with the story of the first policy."""
+    if len(told) < 2:
+        return {}
+    return {number: one for number, one in told[0].refuted.items() if all(number in each.refuted for each in told)}
+
+
+def text(told: Sequence[Told]) -> str:
+    """The outcome for each policy; for several, what is false under all of them once, and a table."""
+    once = false_for_all(told)
+    parts = [each.text(once) for each in told]
+    if once:
+        parts.append("\n".join(["false under every one of these policies:", *told[0].stories(once)]))
+    if len(told) > 1:
+        parts.append("\n".join(table(told)))
+    return "\n\n".join(parts)
+
+
+def table(told: Sequence[Told]) -> list[str]:
+    """The verdict on each property, a line a policy."""
+    numbers = list(told[0].proof.open)
+    cells = [["policy", *map(str, numbers)]]
+    cells += [[each.policy, *(each.verdict(number) for number in numbers)] for each in told]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(numbers) + 1)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
