@@ -19,7 +19,7 @@ from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.export import formats, ktap, observation, prose
+from ultrafolio.export import chrome, formats, ktap, observation, prose
 from ultrafolio.export.promela import program
 from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
@@ -29,7 +29,7 @@ from ultrafolio.nouns import plural
 from ultrafolio.page import link
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
-FORMATS = ("text", "json", "mermaid", "itf", "tap", "ktap", "prose")
+FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
 Made = list[tuple[scenario.Scenario, Policy]]
 """The scenario and the policy of each result."""
 EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
@@ -99,7 +99,7 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
     default="text",
     show_default=True,
     help="json, tap, ktap: a record per scenario and policy; prose: English sentences for each; "
-    "mermaid, itf: the worst story.",
+    "mermaid, itf, chrome: the worst story.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
@@ -276,7 +276,7 @@ def _by_link(linked: link.Linked, policy: Policy, name: str, extent: Extent) -> 
 
 
 def _write(results: list[Result], form: str, made: Made) -> None:
-    """The results as one Mermaid, ITF, TAP or KTAP document, or in sentences. made: what each was checked of."""
+    """The results as one document of the format, or in sentences. made: what each was checked of."""
     worst = formats.worst(results)
     if form == "tap":
         click.echo(formats.tap(results))
@@ -286,10 +286,12 @@ def _write(results: list[Result], form: str, made: Made) -> None:
         click.echo("\n\n\n".join(map(prose.prose, results)))
     elif form == "mermaid":
         click.echo(formats.mermaid(worst, worst.worst))
-    elif formats.has_story(worst.worst):
+    elif not formats.has_story(worst.worst):
+        click.echo("nothing failed or waited: there is no story to write", err=True)
+    elif form == "itf":
         click.echo(json.dumps(formats.itf(worst, worst.worst), ensure_ascii=False))
     else:
-        click.echo("nothing failed or waited: there is no story to write", err=True)
+        click.echo(chrome.of_finding(worst, scenario.system(*made[results.index(worst)])), nl=False)
 
 
 def _reported(result: Result, story: scenario.Scenario, policy: Policy) -> ktap.Reported:

@@ -11,7 +11,7 @@ import click
 
 from ultrafolio import durable
 from ultrafolio.check.verdicts.minimise import switches
-from ultrafolio.commands import written
+from ultrafolio.commands import pictured, written
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.export import trace_file
@@ -62,8 +62,16 @@ def verify(file: Path, as_json: bool) -> int:
 @trace.command("show")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--first", type=click.IntRange(1), help="Only so many steps.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for the head, and one a step.")
-def show(file: Path, first: int | None, as_json: bool) -> int:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(pictured.FORMATS),
+    default="text",
+    show_default=True,
+    help="chrome: for ui.perfetto.dev and chrome://tracing; heat: a digit for each column of pages.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json: an object for the head, one a step.")
+def show(file: Path, first: int | None, form: str, as_json: bool) -> int:
     """Print the content of FILE, of any kind that ultrafolio writes.
 
     A counterexample of `check --save`, the steps of `run --trace`, a stream of `trace validate --save`, or the report
@@ -72,10 +80,17 @@ def show(file: Path, first: int | None, as_json: bool) -> int:
     \b
     ultrafolio run --policy split --trace steps.ndjson
     ultrafolio trace show steps.ndjson --first 20
+    ultrafolio trace show steps.ndjson --format chrome > steps.json
+    ultrafolio trace show steps.ndjson --format heat
 
     Exit codes: 0 done, 2 not such a file.
     """
-    written.show(file, first, as_json, click.echo)
+    if as_json and form not in ("text", "json"):
+        raise InputError("--json and --format say different things", value=form, allowed="one of them")
+    if form in ("chrome", "heat"):
+        click.echo(pictured.picture(file, form, first))
+    else:
+        written.show(file, first, as_json or form == "json", click.echo)
     return 0
 
 

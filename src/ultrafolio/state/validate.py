@@ -250,7 +250,7 @@ def validate(events: Iterable[Event], stored: Callable[[], State] | None = None)
     """
     replay, started = None, []
     for event in events:
-        with _written_by_parts(event):
+        with written_by_parts(event):
             entry = decode(event.data)
             if isinstance(entry, Kept):
                 replay = Replay.after(entry)
@@ -284,7 +284,7 @@ def begin(started: Sequence[Entry]) -> Replay | None:
 
 
 @contextmanager
-def _written_by_parts(event: Event) -> Iterator[None]:
+def written_by_parts(event: Event) -> Iterator[None]:
     """Turn exceptions of the rules into InputError: the entry's bytes are no event, or no valid layout."""
     try:
         yield
