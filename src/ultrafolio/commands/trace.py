@@ -12,9 +12,11 @@ import click
 from ultrafolio import durable
 from ultrafolio.check.verdicts.minimise import switches
 from ultrafolio.commands import pictured, written
+from ultrafolio.commands.completion import among
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.export import trace_file
+from ultrafolio.model import policies
 from ultrafolio.nouns import plural
 from ultrafolio.trace.convert import converted
 from ultrafolio.trace.importer import KINDS, HoldsNone, Importer, Kind, Only, Recording
@@ -129,21 +131,52 @@ def minimise(file: Path, save: Path | None) -> int:
 @click.argument("source")
 @click.option("--group", "groups", multiple=True, help="Only this folio group; may be given several times.")
 @click.option("--save", type=click.Path(path_type=Path), help="Also keep what was read, as a file.")
+@click.option("--scenario", "story", type=click.Path(path_type=Path), help="SOURCE is kernel events, of this scenario.")
+@click.option("--policy", shell_complete=among(policies.names), help="The policy or kernel of the recording.")
+@click.option(
+    "--page0", "first", multiple=True, metavar="FIELD=N", help="What a recording says of page 0: pfn=0x8000, …"
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per group.")
-def validate(source: str, groups: tuple[str, ...], save: Path | None, as_json: bool) -> int:
-    """Compare the steps of a cluster with the rules. SOURCE: its Redis URL (with admin rights), or a saved stream.
+def validate(
+    source: str,
+    groups: tuple[str, ...],
+    save: Path | None,
+    story: Path | None,
+    policy: str | None,
+    first: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Compare steps with the rules. SOURCE: a cluster's Redis URL (admin rights), a saved stream, or kernel events.
 
     \b
     python -m services --json                    # prints the URL
     ultrafolio trace validate redis://… --save run.stream
     ultrafolio trace validate run.stream
+    ultrafolio trace validate report.txt --scenario 03-virtio --policy linux-6.12 --page0 pfn=0x8000
 
     The rules must allow each step with its outcome, and the state in Redis must be that after the last step.
     Otherwise the longest accepted prefix, its enabled steps and the guard that refused are printed.
 
-    Exit codes: 0 accepted, 1 not accepted or a property broken, 2 bad input, an empty stream among it.
+    Of kernel events (page_ref, writeback, probes; text of ftrace, trace-cmd report or perf script) some execution of
+    the scenario must show each, in order; docs/bring-your-own-trace.md says which. Printed are the wait in which they
+    end, or what refuses the first one that no execution shows.
+
+    Exit codes: 0 accepted, 1 not accepted or a property broken, 2 bad input, an empty stream among it, 3 unknown (a
+    limit was reached).
     """
     from ultrafolio.commands import validate as streams
+
+    if story or policy or first:
+        from ultrafolio.commands import observed
+
+        if not (story and policy) or groups or save:
+            raise InputError(
+                "a recording of the kernel belongs to a scenario and a policy",
+                value=" ".join(name for name, given in (("--group", groups), ("--save", save)) if given),
+                allowed="--scenario and --policy, without --group and --save",
+                then=f"ultrafolio trace validate {source} --scenario SCENARIO --policy POLICY",
+            )
+        return observed.run(Path(source), story, policy, first, as_json)
 
     if save:
         in_folder(save)
