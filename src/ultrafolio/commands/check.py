@@ -19,7 +19,7 @@ from ultrafolio.commands import progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.export import chrome, formats, ktap, observation, prose
+from ultrafolio.export import chrome, formats, ktap, observation, prose, why
 from ultrafolio.export.promela import program
 from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
@@ -111,6 +111,12 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 )
 @click.option("--brief", is_flag=True, help="Only the line that decides, for each scenario and policy.")
 @click.option(
+    "--why",
+    "reasons",
+    is_flag=True,
+    help="Also why: for each leads-to that holds up to three short runs, and each property's truth along the story.",
+)
+@click.option(
     "--link",
     "as_link",
     is_flag=True,
@@ -138,6 +144,7 @@ def check_command(
     as_json: bool,
     language: str | None,
     brief: bool,
+    reasons: bool,
     as_link: bool,
     save: Path | None,
 ) -> int:
@@ -166,6 +173,7 @@ def check_command(
                 "--diff-policy": diff_policy,
                 "--format": form not in ("text", "json"),
                 "--brief": brief,
+                "--why": reasons,
                 "--link": as_link,
             },
         )
@@ -188,6 +196,8 @@ def check_command(
     form = "json" if as_json else form
     if brief and form != "text":
         raise InputError("--brief and --format say different things", value=form, allowed="one of them")
+    if reasons and (form not in ("text", "json") or brief):
+        raise InputError("--why is told as text or JSON", value="--brief" if brief else form, allowed="text, json")
     extent = Extent(max_states, max_mib, safety, symmetry, threads)
     _refuse_combinations(extent, names, diff_policy, expect=expect)
     chosen = diff_policy or names or tuple(policies.PRESETS)
@@ -207,13 +217,16 @@ def check_command(
             made.append((story.story, policy.choices))
             wrong += differences(result, story.story.expect) if expect else []
             if form == "json":
-                click.echo(result.json())
+                click.echo(_json(result, made[-1], limits) if reasons else result.json())
     if brief:
         for result, checked in zip(results, made, strict=True):
             hashed = observation.hash_of(*checked)
             click.echo(observation.of_result(result, Path(result.scenario).stem, hashed, "check"))
     elif form == "text":
         _show(results, chosen, diff_policy)
+        for result, checked in zip(results, made, strict=True) if reasons else ():
+            click.echo(f"\n{result.heading()}" if len(results) > 1 else "")
+            click.echo(why.why_text(_why(result, checked, limits)))
     elif form != "json":
         _write(results, form, made)
     if save:
@@ -224,6 +237,17 @@ def check_command(
         return int(bool(wrong))
     verdicts = {result.verdict for result in results}
     return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
+
+
+def _why(result: Result, checked: tuple[scenario.Scenario, Policy], limits: dict[str, int]) -> why.Why:
+    system = scenario.system(*checked)
+    return why.why(result, system, max_states=limits["max_states"], max_mib=limits["memory_mib"])
+
+
+def _json(result: Result, checked: tuple[scenario.Scenario, Policy], limits: dict[str, int]) -> str:
+    """The result with the field `why`."""
+    record = result.record() | {"why": why.why_record(_why(result, checked, limits))}
+    return json.dumps(record, ensure_ascii=False)
 
 
 def _refuse_combinations(
