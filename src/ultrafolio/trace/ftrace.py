@@ -67,6 +67,7 @@ def parsed(form: str, lineno: int, text: bytes) -> Event | None:
 
 
 def _number(text: bytes | None) -> int | None:
+    """Returns the decimal number in a text, None if there is none."""
     return int(text) if text is not None and text.isdigit() else None
 
 
