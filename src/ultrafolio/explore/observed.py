@@ -158,6 +158,10 @@ class Search:
             self._states.append(state)
         return self._numbers[key]
 
+    def state(self, number: int) -> State:
+        """Returns the state of a number."""
+        return self._states[number]
+
     def moves(self, number: int) -> list[Move]:
         """Every move of a state, enabled or refused."""
         if number not in self._moves:
