@@ -24,7 +24,7 @@ PROBES: dict[str, tuple[str, str]] = {
     "folio_end_writeback": ("kprobe folio_end_writeback", "kprobe folio_end_writeback"),
     "uv_pin_shared": ("kretprobe uv_pin_shared (static)", "kretprobe uv_pin_shared"),
     "uv_convert_from_secure": ("kretprobe uv_convert_from_secure", "kretprobe uv_convert_from_secure (static)"),
-    "split_huge_page_to_list_to_order": (
+    "split_folio": (
         "kretprobe split_huge_page_to_list", "kretprobe split_huge_page_to_list_to_order",
     ),
 }  # fmt: skip

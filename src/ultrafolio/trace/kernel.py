@@ -32,7 +32,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "folio_end_writeback": ("folio_end_writeback", "end_page_writeback"),
     "uv_pin_shared": ("uv_pin_shared",),
     "uv_convert_from_secure": ("uv_convert_from_secure", "uv_convert_from_secure_folio"),
-    "split_huge_page_to_list_to_order": ("split_huge_page_to_list_to_order", "split_huge_page_to_list"),
+    "split_folio": ("split_huge_page_to_list_to_order", "split_huge_page_to_list"),
 }
 """Event of Rule.traced -> what shows it in a recording, by kernel: tracepoints, and functions with a probe. Of several
 that a file has, the first counts."""
@@ -48,9 +48,9 @@ PIN_BIAS = 1024
 """GUP_PIN_COUNTING_BIAS: a pin of a small folio adds so much to its count."""
 _BY_VALUE = {"page_ref_mod": PIN_BIAS, "page_ref_mod_and_test": -PIN_BIAS}
 """Tracepoints that show a pin or an unpin, with the value that does; other values are other references."""
-RESULTS = ("uv_pin_shared", "uv_convert_from_secure", "split_huge_page_to_list_to_order")
+RESULTS = ("uv_pin_shared", "uv_convert_from_secure", "split_folio")
 """Events that are a function's return, with its result; of a file without the return, its entry, without a result."""
-SPLIT = "split_huge_page_to_list_to_order"
+SPLIT = "split_folio"
 """Inside of this, references are frozen and thawed for its own sake."""
 UNITS = {"pfn": 1, "page": 64, "gaddr": PAGE_SIZE}
 """What names a page -> the difference between two neighbours: its frame, its struct page, its address in the guest."""

@@ -131,9 +131,8 @@ def accessible_pin(s, t):
 
 
 @rule(ACC_EXPORT, takers="vcpu disk virtio writeback pin interrupt access", call="export", tells_page=True,
-      cost="export_call", releases="lock writeback refs",
+      cost="export_call", releases="lock writeback refs", kernel="uv_convert_from_secure (0x0201), v5.7",
       traced="uv_convert_from_secure unpin_user_page folio_end_writeback@E_LATE",
-      kernel="uv_convert_from_secure (0x0201), v5.7",
       seed="or, if that fails, exported")  # fmt: skip
 def accessible_export(s, t):
     """Export the page. A failure leaves the bit set; in writeback it is too late to recover."""

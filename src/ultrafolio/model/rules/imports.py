@@ -231,8 +231,7 @@ def locked(s, t):
 
 
 @rule(IMPORT_EXPORT, takers="vcpu", call="export", tells_page=True, cost="export_call", holds="lock",
-      traced="uv_convert_from_secure",
-      kernel="should_export_before_import in gmap_make_secure, v6.0")  # fmt: skip
+      traced="uv_convert_from_secure", kernel="should_export_before_import in gmap_make_secure, v6.0")  # fmt: skip
 def import_export(s, t):
     """Export the page of another guest first; the result is ignored, the arch bit stays."""
     uv_export(s, s.task[t].page)
@@ -382,8 +381,7 @@ def thaw(s, t):
 
 
 @rule(IMPORT_END, takers="vcpu", holds="lock frozen", releases="table lock frozen mutex refs",
-      traced="page_ref_unfreeze",
-      kernel="folio_ref_unfreeze, folio_unlock, v5.7",
+      traced="page_ref_unfreeze", kernel="folio_ref_unfreeze, folio_unlock, v5.7",
       seed="the page is allowed become secure again before allowing the page to be unshared")  # fmt: skip
 def import_end(s, t):
     """Thaw, unlock, report success; the vCPU touches again, an unshare is complete."""

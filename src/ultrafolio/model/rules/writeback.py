@@ -22,8 +22,7 @@ def writeback_start(s, t, op, page):
     return OK
 
 
-@rule(WB_LOCK, takers="vcpu writeback", sleeps="lock writeback", fair=STRONG,
-      traced="folio_wait_writeback@W_WRITEBACK",
+@rule(WB_LOCK, takers="vcpu writeback", sleeps="lock writeback", fair=STRONG, traced="folio_wait_writeback@W_WRITEBACK",
       kernel="folio_lock, handed over after 5 tries since v5.9; folio_wait_writeback, v5.7")  # fmt: skip
 def writeback_lock(s, t):
     """Lock the folio, once an earlier writeback of it is over."""
@@ -60,8 +59,7 @@ def writeback_io(s, t):
 
 
 @rule(WB_END, takers="vcpu writeback", holds="writeback", releases="writeback", traced="folio_end_writeback",
-      kernel="folio_end_writeback, v5.7",
-      seed="once the I/O is over, the pages can be accessed again")  # fmt: skip
+      kernel="folio_end_writeback, v5.7", seed="once the I/O is over, the pages can be accessed again")  # fmt: skip
 def writeback_end(s, t):
     """The I/O completes: clear the flag, wake the waiters."""
     if s.who[t].stuck:
