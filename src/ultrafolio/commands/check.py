@@ -19,7 +19,7 @@ from ultrafolio.commands import history, progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.export import formats, ktap, observation, prose
+from ultrafolio.export import chrome, formats, ktap, observation, prose, why
 from ultrafolio.export.promela import program
 from ultrafolio.export.text import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
@@ -30,7 +30,7 @@ from ultrafolio.nouns import plural
 from ultrafolio.page import link
 
 _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
-FORMATS = ("text", "json", "mermaid", "itf", "tap", "ktap", "prose")
+FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
 Made = list[tuple[scenario.Scenario, Policy]]
 """The scenario and the policy of each result."""
 EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
@@ -100,7 +100,7 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
     default="text",
     show_default=True,
     help="json, tap, ktap: a record per scenario and policy; prose: English sentences for each; "
-    "mermaid, itf: the worst story.",
+    "mermaid, itf, chrome: the worst story.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
@@ -118,6 +118,12 @@ EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
     metavar="DIR",
     help="Save the lines that decide in this folder, one file a version of the rules, and print what differs from "
     "the last one; of all scenarios unless some are named.",
+)
+@click.option(
+    "--why",
+    "reasons",
+    is_flag=True,
+    help="Also why: for each leads-to that holds up to three short runs, and each property's truth along the story.",
 )
 @click.option(
     "--link",
@@ -148,6 +154,7 @@ def check_command(
     language: str | None,
     brief: bool,
     folder: Path | None,
+    reasons: bool,
     as_link: bool,
     save: Path | None,
 ) -> int:
@@ -196,6 +203,7 @@ def check_command(
                 "--diff-policy": diff_policy,
                 "--format": form not in ("text", "json"),
                 "--brief": brief,
+                "--why": reasons,
                 "--link": as_link,
             },
         )
@@ -218,6 +226,8 @@ def check_command(
     form = "json" if as_json else form
     if brief and form != "text":
         raise InputError("--brief and --format say different things", value=form, allowed="one of them")
+    if reasons and (form not in ("text", "json") or brief):
+        raise InputError("--why is told as text or JSON", value="--brief" if brief else form, allowed="text, json")
     extent = Extent(max_states, max_mib, safety, symmetry, threads)
     _refuse_combinations(extent, names, diff_policy, expect=expect)
     chosen = diff_policy or names or tuple(policies.PRESETS)
@@ -237,7 +247,7 @@ def check_command(
             made.append((story.story, policy.choices))
             wrong += differences(result, story.story.expect) if expect else []
             if form == "json" and not folder:
-                click.echo(result.json())
+                click.echo(_json(result, made[-1], limits) if reasons else result.json())
     if folder:
         lines = [(*one, _line(result, *one)) for result, one in zip(results, made, strict=True)]
         return history.run(folder, before, lines, as_json=form == "json")
@@ -246,6 +256,9 @@ def check_command(
             click.echo(_line(result, *one))
     elif form == "text":
         _show(results, chosen, diff_policy)
+        for result, checked in zip(results, made, strict=True) if reasons else ():
+            click.echo(f"\n{result.heading()}" if len(results) > 1 else "")
+            click.echo(why.why_text(_why(result, checked, limits)))
     elif form != "json":
         _write(results, form, made)
     if save:
@@ -256,6 +269,17 @@ def check_command(
         return int(bool(wrong))
     verdicts = {result.verdict for result in results}
     return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
+
+
+def _why(result: Result, checked: tuple[scenario.Scenario, Policy], limits: dict[str, int]) -> why.Why:
+    system = scenario.system(*checked)
+    return why.why(result, system, max_states=limits["max_states"], max_mib=limits["memory_mib"])
+
+
+def _json(result: Result, checked: tuple[scenario.Scenario, Policy], limits: dict[str, int]) -> str:
+    """The result with the field `why`."""
+    record = result.record() | {"why": why.why_record(_why(result, checked, limits))}
+    return json.dumps(record, ensure_ascii=False)
 
 
 def _refuse_combinations(
@@ -319,7 +343,7 @@ def _by_link(linked: link.Linked, policy: Policy, name: str, extent: Extent) -> 
 
 
 def _write(results: list[Result], form: str, made: Made) -> None:
-    """The results as one Mermaid, ITF, TAP or KTAP document, or in sentences. made: what each was checked of."""
+    """The results as one document of the format, or in sentences. made: what each was checked of."""
     worst = formats.worst(results)
     if form == "tap":
         click.echo(formats.tap(results))
@@ -329,10 +353,12 @@ def _write(results: list[Result], form: str, made: Made) -> None:
         click.echo("\n\n\n".join(map(prose.prose, results)))
     elif form == "mermaid":
         click.echo(formats.mermaid(worst, worst.worst))
-    elif formats.has_story(worst.worst):
+    elif not formats.has_story(worst.worst):
+        click.echo("nothing failed or waited: there is no story to write", err=True)
+    elif form == "itf":
         click.echo(json.dumps(formats.itf(worst, worst.worst), ensure_ascii=False))
     else:
-        click.echo("nothing failed or waited: there is no story to write", err=True)
+        click.echo(chrome.of_finding(worst, scenario.system(*made[results.index(worst)])), nl=False)
 
 
 def _reported(result: Result, story: scenario.Scenario, policy: Policy) -> ktap.Reported:

@@ -13,7 +13,7 @@ from ultrafolio.api import Policy, Scenario
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError
-from ultrafolio.explore import embed, page, text
+from ultrafolio.explore import embed, page, text, why
 from ultrafolio.explore.goto import Guide
 from ultrafolio.explore.serve import PORT, serve
 from ultrafolio.explore.walk import Walk, parse_path
@@ -41,7 +41,13 @@ from ultrafolio.web.pages import is_loopback
     help="counterexample, loop (once around it), or an expression: "
     "'uv[1].state == EXPORTED and mm[0].longs > 0', the nearest state where it holds.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The state as one JSON object.")
+@click.option(
+    "--why-not",
+    "expression",
+    metavar="EXPRESSION",
+    help="Why it is not true: which part is not, in this state and in the whole graph.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The state, or the answer of --why-not, as one JSON object.")
 @click.option(
     "--export",
     "target_file",
@@ -73,6 +79,7 @@ def explore(
     names: tuple[str, ...],
     path: str,
     target: str | None,
+    expression: str | None,
     as_json: bool,
     target_file: Path | None,
     serving: bool,
@@ -89,6 +96,7 @@ def explore(
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --goto counterexample
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --policy split --goto loop
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --goto 'uv[1].state == EXPORTED'
+    ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --why-not 'mm[0].longs > 0 and mm[1].arch == 1'
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --export hang.html
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --serve
 
@@ -97,10 +105,10 @@ def explore(
 
     Exit codes: 0 shown, 1 there is no such state, 2 bad input, 3 not found before a limit was reached.
     """
-    if sum((bool(target_file), serving, as_json or bool(target) or bool(path))) > 1:
+    if sum((bool(target_file), serving, as_json or bool(target) or bool(path) or bool(expression))) > 1:
         raise InputError(
             "these do not go together",
-            value="--serve, --export, and --path, --goto or --json",
+            value="--serve, --export, and --path, --goto, --why-not or --json",
             allowed="one of the three ways",
         )
     if path and target:
@@ -117,11 +125,11 @@ def explore(
         return _export(guides, words, target_file)
     if serving:
         return _serve(guides, words, host, port)
-    return _show(guides, path, target, as_json)
+    return _show(guides, path, target, expression, as_json)
 
 
-def _show(guides: list[Guide], path: str, target: str | None, as_json: bool) -> int:
-    """Print one state, reached by its path or by a jump."""
+def _show(guides: list[Guide], path: str, target: str | None, expression: str | None, as_json: bool) -> int:
+    """Print one state, reached by its path or by a jump; or why an expression is not true there."""
     walk, steps = guides[0].walk, parse_path(path)
     if target is not None:
         found = guides[0].goto(target)
@@ -129,6 +137,10 @@ def _show(guides: list[Guide], path: str, target: str | None, as_json: bool) -> 
         if found.path is None:
             return 1 if found.complete else 3
         steps = found.path
+    if expression is not None:
+        answer = why.why_not(walk, guides[0].graph, expression, walk.follow(steps).here)
+        click.echo(json.dumps(answer, ensure_ascii=False) if as_json else why.why_not_text(answer))
+        return 0
     made = text.record(walk, walk.follow(steps), [guide.walk for guide in guides[1:]])
     click.echo(json.dumps(made, ensure_ascii=False) if as_json else text.shown(walk, made))
     return 0

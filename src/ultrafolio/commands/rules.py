@@ -78,6 +78,7 @@ def rules(as_json: bool) -> None:
                     "fairness": made.fairness or "none",
                     "chooses": made.chooses,
                     "releases": made.releases,
+                    "traced": made.traced,
                     "kernel": made.kernel,
                     "seed": made.seed,
                 }
@@ -95,7 +96,8 @@ def markdown() -> str:
             "other part may run between two. `weak`: a step that stays enabled is taken in the end. `strong`: one that",
             "is enabled again and again is; its thread sleeps in a queue, and the kernel hands over what it waits for.",
             "Of the others none need ever be taken.",
-            "`releases`: what a waiter may wait for and this step ends.",
+            "`releases`: what a waiter may wait for and this step ends. `recorded as`: the events by which",
+            "`ultrafolio trace validate --scenario` knows the step in a recording of the kernel.",
             "",
             *_rules(),
             "",
@@ -128,7 +130,7 @@ def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _rules() -> list[str]:
-    heading = ["#", "rule", "what it does", "actor", "fair", "releases", "kernel", "the mail"]
+    heading = ["#", "rule", "what it does", "actor", "fair", "releases", "kernel", "recorded as", "the mail"]
     return _table(
         heading,
         [
@@ -140,6 +142,7 @@ def _rules() -> list[str]:
                 rule.fairness or "no",
                 ", ".join(rule.releases),
                 rule.kernel,
+                ", ".join(dict.fromkeys(f"`{name}`" for name in rule.shown)),
                 rule.seed,
             ]
             for rule in (RULES[pc] for pc in sorted(RULES))

@@ -11,10 +11,12 @@ import click
 
 from ultrafolio import durable
 from ultrafolio.check.verdicts.minimise import switches
-from ultrafolio.commands import written
+from ultrafolio.commands import pictured, written
+from ultrafolio.commands.completion import among
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.export import trace_file
+from ultrafolio.model import policies
 from ultrafolio.nouns import plural
 from ultrafolio.trace.convert import converted
 from ultrafolio.trace.importer import KINDS, HoldsNone, Importer, Kind, Only, Recording
@@ -62,8 +64,16 @@ def verify(file: Path, as_json: bool) -> int:
 @trace.command("show")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--first", type=click.IntRange(1), help="Only so many steps.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for the head, and one a step.")
-def show(file: Path, first: int | None, as_json: bool) -> int:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(pictured.FORMATS),
+    default="text",
+    show_default=True,
+    help="chrome: for ui.perfetto.dev and chrome://tracing; heat: a digit for each column of pages.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json: an object for the head, one a step.")
+def show(file: Path, first: int | None, form: str, as_json: bool) -> int:
     """Print the content of FILE, of any kind that ultrafolio writes.
 
     A counterexample of `check --save`, the steps of `run --trace`, a stream of `trace validate --save`, or the report
@@ -72,10 +82,17 @@ def show(file: Path, first: int | None, as_json: bool) -> int:
     \b
     ultrafolio run --policy split --trace steps.ndjson
     ultrafolio trace show steps.ndjson --first 20
+    ultrafolio trace show steps.ndjson --format chrome > steps.json
+    ultrafolio trace show steps.ndjson --format heat
 
     Exit codes: 0 done, 2 not such a file.
     """
-    written.show(file, first, as_json, click.echo)
+    if as_json and form not in ("text", "json"):
+        raise InputError("--json and --format say different things", value=form, allowed="one of them")
+    if form in ("chrome", "heat"):
+        click.echo(pictured.picture(file, form, first))
+    else:
+        written.show(file, first, as_json or form == "json", click.echo)
     return 0
 
 
@@ -114,37 +131,67 @@ def minimise(file: Path, save: Path | None) -> int:
 @click.argument("source")
 @click.option("--group", "groups", multiple=True, help="Only this folio group; may be given several times.")
 @click.option("--save", type=click.Path(path_type=Path), help="Also keep what was read, as a file.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per group.")
-@click.option("--brief", is_flag=True, help="Only the line that decides, for each group.")
 @click.option(
     "--scenario",
+    "story",
     type=click.Path(path_type=Path),
-    help="For --brief: the file that the groups were laid out from; else the shipped ones are compared.",
+    help="With --policy: SOURCE is kernel events, of this one. With --brief: what the groups were laid out from; else "
+    "the shipped ones are compared.",
 )
+@click.option("--policy", shell_complete=among(policies.names), help="The policy or kernel of the recording.")
+@click.option(
+    "--page0", "first", multiple=True, metavar="FIELD=N", help="What a recording says of page 0: pfn=0x8000, …"
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per group.")
+@click.option("--brief", is_flag=True, help="Only the line that decides, for each group.")
 def validate(
-    source: str, groups: tuple[str, ...], save: Path | None, as_json: bool, brief: bool, scenario: Path | None
+    source: str,
+    groups: tuple[str, ...],
+    save: Path | None,
+    story: Path | None,
+    policy: str | None,
+    first: tuple[str, ...],
+    as_json: bool,
+    brief: bool,
 ) -> int:
-    """Compare the steps of a cluster with the rules. SOURCE: its Redis URL (with admin rights), or a saved stream.
+    """Compare steps with the rules. SOURCE: a cluster's Redis URL (admin rights), a saved stream, or kernel events.
 
     \b
     python -m services --json                    # prints the URL
     ultrafolio trace validate redis://… --save run.stream
     ultrafolio trace validate run.stream
+    ultrafolio trace validate report.txt --scenario 03-virtio --policy linux-6.12 --page0 pfn=0x8000
 
     The rules must allow each step with its outcome, and the state in Redis must be that after the last step.
     Otherwise the longest accepted prefix, its enabled steps and the guard that refused are printed.
 
-    Exit codes: 0 accepted, 1 not accepted or a property broken, 2 bad input, an empty stream among it.
+    Of kernel events (page_ref, writeback, probes; text of ftrace, trace-cmd report or perf script) some execution of
+    the scenario must show each, in order; docs/bring-your-own-trace.md says which. Printed are the wait in which they
+    end, or what refuses the first one that no execution shows.
+
+    Exit codes: 0 accepted, 1 not accepted or a property broken, 2 bad input, an empty stream among it, 3 unknown (a
+    limit was reached).
     """
     from ultrafolio.commands import validate as streams
 
     if as_json and brief:
         raise InputError("--brief and --json say different things", value="both", allowed="one of them")
-    if scenario and not brief:
-        raise InputError("--scenario is for --brief", value=str(scenario), then="repeat with --brief")
+    if policy or first or (story and not brief):
+        from ultrafolio.commands import observed
+
+        beside = (("--group", groups), ("--save", save), ("--brief", brief))
+        if not (story and policy) or any(given for _, given in beside):
+            raise InputError(
+                "a recording of the kernel belongs to a scenario and a policy",
+                value=" ".join(name for name, given in beside if given),
+                allowed="--scenario and --policy, without --group, --save and --brief",
+                then=f"ultrafolio trace validate {source} --scenario SCENARIO --policy POLICY",
+            )
+        return observed.run(Path(source), story, policy, first, as_json)
+
     if save:
         in_folder(save)
-    show = streams.in_one_line(scenario) if brief else streams.as_json if as_json else streams.as_text
+    show = streams.in_one_line(story) if brief else streams.as_json if as_json else streams.as_text
     return streams.run(source, groups, save, show)
 
 

@@ -37,6 +37,10 @@ class Rule:
               refs
     call      the ultravisor call that it makes: import (an unpin, for an unshare), pin, export or reset; "" for none
     tells_page  whether a story names its page: it does not follow from the actor's steps before
+    traced    what a recording of the kernel shows of a step, in order: `EVENT`, a name of trace.kernel.SPELLINGS;
+              `EVENT@OUTCOME,OUTCOME` for these outcomes, or these reasons not to step (W_); `!EVENT` where it fails;
+              `?EVENT` where it may be missing. A call's result is the ultravisor's; a pin or an unpin is shown where
+              the step changes the number of pins
     cost      its classes of cost, names of costs.DEFAULTS: `NAME` for every outcome, `NAME@OUTCOME,OUTCOME` for these,
               `~NAME` for the mean of an exponential part of its own
     """
@@ -56,11 +60,17 @@ class Rule:
     call: str
     tells_page: bool
     cost: tuple[str, ...]
+    traced: tuple[str, ...]
 
     @property
     def fair(self) -> bool:
         """Whether it is fair at all, weakly or strongly."""
         return self.fairness != UNFAIR
+
+    @property
+    def shown(self) -> list[str]:
+        """The names of the events of `traced`."""
+        return [word.lstrip("?!").partition("@")[0] for word in self.traced]
 
     @property
     def about(self) -> str:
@@ -86,6 +96,7 @@ def rule(
     call: str = "",
     tells_page: bool = False,
     cost: str = "lock",
+    traced: str = "",
 ) -> Callable[[Function], Function]:
     """Register a step under its place `pc` in the rule order."""
 
@@ -107,6 +118,7 @@ def rule(
             call,
             tells_page,
             tuple(cost.split()),
+            tuple(traced.split()),
         )
         return function
 

@@ -258,7 +258,7 @@ def replayed(events: Iterable[Event], stored: Callable[[], State] | None = None)
     """As `validate`; returns the replay at the end of the stream, or at the refused entry."""
     replay, started = None, []
     for event in events:
-        with _written_by_parts(event):
+        with written_by_parts(event):
             entry = decode(event.data)
             if isinstance(entry, Kept):
                 replay = Replay.after(entry)
@@ -285,7 +285,7 @@ def origin(events: Iterable[Event]) -> tuple[Meta, State]:
     Raises InputError for a stream without either."""
     started: list[Entry] = []
     for event in events:
-        with _written_by_parts(event):
+        with written_by_parts(event):
             entry = decode(event.data)
             started.append(entry)
             replay = Replay.after(entry) if isinstance(entry, Kept) else begin(started)
@@ -307,7 +307,7 @@ def begin(started: Sequence[Entry]) -> Replay | None:
 
 
 @contextmanager
-def _written_by_parts(event: Event) -> Iterator[None]:
+def written_by_parts(event: Event) -> Iterator[None]:
     """Turn exceptions of the rules into InputError: the entry's bytes are no event, or no valid layout."""
     try:
         yield

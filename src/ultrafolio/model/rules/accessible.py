@@ -114,6 +114,7 @@ def page_done(s, t):
 
 
 @rule(ACC_PIN, takers="vcpu disk virtio writeback pin interrupt access", call="pin", tells_page=True, cost="pin_call",
+      traced="uv_pin_shared",
       kernel="uv_pin_shared (0x0341), v5.7", seed="a page is pinned shared, or, if that fails, exported")  # fmt: skip
 def accessible_pin(s, t):
     """Pin the page shared; where that fails, export (in the posted loops: export the whole folio)."""
@@ -131,6 +132,7 @@ def accessible_pin(s, t):
 
 @rule(ACC_EXPORT, takers="vcpu disk virtio writeback pin interrupt access", call="export", tells_page=True,
       cost="export_call", releases="lock writeback refs", kernel="uv_convert_from_secure (0x0201), v5.7",
+      traced="uv_convert_from_secure unpin_user_page folio_end_writeback@E_LATE",
       seed="or, if that fails, exported")  # fmt: skip
 def accessible_export(s, t):
     """Export the page. A failure leaves the bit set; in writeback it is too late to recover."""

@@ -231,7 +231,7 @@ def locked(s, t):
 
 
 @rule(IMPORT_EXPORT, takers="vcpu", call="export", tells_page=True, cost="export_call", holds="lock",
-      kernel="should_export_before_import in gmap_make_secure, v6.0")  # fmt: skip
+      traced="uv_convert_from_secure", kernel="should_export_before_import in gmap_make_secure, v6.0")  # fmt: skip
 def import_export(s, t):
     """Export the page of another guest first; the result is ignored, the arch bit stays."""
     uv_export(s, s.task[t].page)
@@ -255,7 +255,8 @@ def import_writeback(s, t):
     return OK
 
 
-@rule(WAIT_WRITEBACK, takers="vcpu", sleeps="writeback", releases="mutex refs", kernel="folio_wait_writeback, v5.7",
+@rule(WAIT_WRITEBACK, takers="vcpu", sleeps="writeback", releases="mutex refs",
+      traced="folio_wait_writeback@W_WRITEBACK", kernel="folio_wait_writeback, v5.7",
       seed="wait until the writeback is over")  # fmt: skip
 def wait_writeback(s, t):
     """The folio left writeback: touch again."""
@@ -266,6 +267,7 @@ def wait_writeback(s, t):
 
 
 @rule(IMPORT_FREEZE, takers="vcpu", holds="lock", releases="table lock mutex refs",
+      traced="page_ref_freeze@OK !page_ref_freeze@E_REFS,E_FATAL",
       kernel="folio_ref_freeze(expected) in make_folio_secure, v5.7",
       seed="make sure the page does not have any extra references except for the mapping itself")  # fmt: skip
 def import_freeze(s, t):
@@ -337,6 +339,7 @@ def import_arch(s, t):
 
 @rule(IMPORT_CALL, takers="vcpu", call="import", tells_page=True, cost="import_call fault@E_NXIO swap_read@SWAPPED_IN",
       holds="lock frozen", releases="table lock frozen mutex refs",
+      traced="page_ref_unfreeze@E_UV,E_FATAL,E_NXIO,SWAPPED_IN,SUCCESS",
       kernel="__uv_call in make_folio_secure, one attempt since v5.16",
       seed="each time a guest tries to touch an exported page, it gets imported")  # fmt: skip
 def import_call(s, t):
@@ -378,7 +381,7 @@ def thaw(s, t):
 
 
 @rule(IMPORT_END, takers="vcpu", holds="lock frozen", releases="table lock frozen mutex refs",
-      kernel="folio_ref_unfreeze, folio_unlock, v5.7",
+      traced="page_ref_unfreeze", kernel="folio_ref_unfreeze, folio_unlock, v5.7",
       seed="the page is allowed become secure again before allowing the page to be unshared")  # fmt: skip
 def import_end(s, t):
     """Thaw, unlock, report success; the vCPU touches again, an unshare is complete."""

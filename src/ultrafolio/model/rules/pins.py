@@ -20,7 +20,8 @@ def take_pin(s, t, page, n):
     return OK
 
 
-@rule(PIN_GET, takers="disk virtio pin interrupt", tells_page=True, kernel="try_grab_folio(FOLL_PIN) in mm/gup.c, v5.7",
+@rule(PIN_GET, takers="disk virtio pin interrupt", tells_page=True, traced="try_grab_folio",
+      kernel="try_grab_folio(FOLL_PIN) in mm/gup.c, v5.7",
       seed="pin_user_pages() will cause the pages to be made accessible")  # fmt: skip
 def pin_get(s, t):
     """Take the reference on the next page, faulting it in, then make it accessible; or all are pinned."""

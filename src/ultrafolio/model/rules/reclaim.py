@@ -62,7 +62,7 @@ def reclaim_unmap(s, t):
 
 
 @rule(RECLAIM_EXPORT, takers="reclaim", call="export", cost="export_call", holds="lock", releases="lock",
-      kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7",
+      traced="uv_convert_from_secure", kernel="uv_convert_from_secure_pte in ptep_clear_flush, v5.7",
       seed="page with guest content, encrypted and integrity protected")  # fmt: skip
 def reclaim_export(s, t):
     """Export, unless it was mapped again; a failure cannot be returned from here, the page is given up and stays.
@@ -102,7 +102,7 @@ def reclaim_swap(s, t):
     return OK
 
 
-@rule(RECLAIM_FREE, takers="reclaim", holds="lock", releases="lock",
+@rule(RECLAIM_FREE, takers="reclaim", holds="lock", releases="lock", traced="?page_ref_freeze ?!page_ref_freeze",
       kernel="__remove_mapping in mm/vmscan.c, v5.7")  # fmt: skip
 def reclaim_free(s, t):
     """The write to swap completes: free the page, unless it was mapped again or referenced meanwhile."""

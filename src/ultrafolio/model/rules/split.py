@@ -38,6 +38,7 @@ def again(s, t):
 
 
 @rule(SPLIT, takers="vcpu", cost="lock split_fixed@DONE,SUCCESS", holds="lock", releases="lock mutex refs",
+      traced="split_folio@DONE,SUCCESS !split_folio@OK,E_DIRTY,E_REFS ?!split_folio@E_WRITEBACK",
       kernel="split_folio: -EAGAIN extra references, -EBUSY dirty iomap; wiggle_split, v6.14",
       seed="and no way to split folios, so there is no solution to this")  # fmt: skip
 def split(s, t):

@@ -22,7 +22,7 @@ def take_unpin(s, t):
     return OK
 
 
-@rule(UNPIN, takers="disk virtio pin interrupt", tells_page=True, releases="refs",
+@rule(UNPIN, takers="disk virtio pin interrupt", tells_page=True, releases="refs", traced="unpin_user_page",
       kernel="unpin_user_page in mm/gup.c, v5.7",
       seed="the pin stays as long as the corresponding virtio devices are configured")  # fmt: skip
 def unpin(s, t):

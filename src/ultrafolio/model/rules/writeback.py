@@ -22,7 +22,7 @@ def writeback_start(s, t, op, page):
     return OK
 
 
-@rule(WB_LOCK, takers="vcpu writeback", sleeps="lock writeback", fair=STRONG,
+@rule(WB_LOCK, takers="vcpu writeback", sleeps="lock writeback", fair=STRONG, traced="folio_wait_writeback@W_WRITEBACK",
       kernel="folio_lock, handed over after 5 tries since v5.9; folio_wait_writeback, v5.7")  # fmt: skip
 def writeback_lock(s, t):
     """Lock the folio, once an earlier writeback of it is over."""
@@ -36,7 +36,8 @@ def writeback_lock(s, t):
     return OK
 
 
-@rule(WB_START, takers="vcpu writeback", holds="lock", kernel="folio_clear_dirty_for_io, folio_start_writeback, v5.7",
+@rule(WB_START, takers="vcpu writeback", holds="lock", traced="folio_start_writeback",
+      kernel="folio_clear_dirty_for_io, folio_start_writeback, v5.7",
       seed="so all of it needs to be made accessible")  # fmt: skip
 def writeback_flag(s, t):
     """Set the flag, clear dirty and mapped-writable; then every page is made accessible, always."""
@@ -57,8 +58,8 @@ def writeback_io(s, t):
     return OK
 
 
-@rule(WB_END, takers="vcpu writeback", holds="writeback", releases="writeback", kernel="folio_end_writeback, v5.7",
-      seed="once the I/O is over, the pages can be accessed again")  # fmt: skip
+@rule(WB_END, takers="vcpu writeback", holds="writeback", releases="writeback", traced="folio_end_writeback",
+      kernel="folio_end_writeback, v5.7", seed="once the I/O is over, the pages can be accessed again")  # fmt: skip
 def writeback_end(s, t):
     """The I/O completes: clear the flag, wake the waiters."""
     if s.who[t].stuck:

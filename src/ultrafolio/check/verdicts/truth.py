@@ -1,0 +1,39 @@
+"""The truth of each property in each state of a story, a letter a state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ultrafolio.check.verdicts.replay import take
+from ultrafolio.engine.interp import to_lists
+from ultrafolio.model.layout import State
+from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.model.scenario import System
+from ultrafolio.waits.load import interpreted
+from ultrafolio.waits.words import LEADS_TO, leads_to
+
+HOLDS, WAITS, BROKEN = ".", "w", "X"
+LEGEND = f"{HOLDS} holds, {WAITS} begun and not ended, {BROKEN} broken by this step or in this state"
+
+
+def truth_along(system: System, path: Sequence[int]) -> dict[str, str]:
+    """Returns for each property its truth in the initial state and after each step of `path` (actor << 16 | choice).
+    Raises NotCertified if a step is not possible."""
+    state = to_lists(system.state)
+    letters = [_letters(state, 0)]
+    for by in path:
+        step = take(system, state, by)
+        letters.append(_letters(state, step.broke))
+    names = (*PROPERTIES[1:], *LEADS_TO)
+    return {name: "".join(some[n] for some in letters) for n, name in enumerate(names)}
+
+
+def _letters(state: State, broke: int) -> list[str]:
+    """Returns a letter for each property, in a state that a step led to which broke property `broke`, or none."""
+    run, pages = interpreted(), range(len(state.mm))
+    broken = {broke} | {
+        number for number, test in ((1, run.io_on_secure), (2, run.bit_missing)) if any(test(state, p) for p in pages)
+    }
+    owed = {leads_to(state.who[t].kind, state.actor[t].op) for t in range(len(state.task)) if run.is_pending(state, t)}
+    always = [BROKEN if number in broken else HOLDS for number in range(1, len(PROPERTIES))]
+    return always + [WAITS if name in owed else HOLDS for name in LEADS_TO]
