@@ -44,6 +44,8 @@ PROGRAMS = ("ultrafolio", "./uf", "python", "pip", "docker", "kubectl")
 ELSEWHERE = {
     r"ultrafolio (check|explore)": "names a command",
     r"pip install": "test_guides.py installs the checkout, with --long",
+    r"ultrafolio prove --policy per-page": "takes half a minute: test_prove.py",
+    r"ultrafolio check --all --history verdicts": "checks all pairs: test_history.py",
     r"python benchmarks/run\.py": "takes minutes: test_benchmarks.py runs it with --quick",
     r"\./uf test --long": "takes an hour, and is what runs this test in its long form",
     r"ultrafolio trace validate redis:.*": "the address is left out: two guides have it",
