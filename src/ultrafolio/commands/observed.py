@@ -90,7 +90,7 @@ def _events(seen: list[Seen], bases: dict[str, int], pages: int, notes: list[str
             continue
         made.append(Event(one.name, page, one.tid, one.succeeded, f"line {one.lineno}: {one.text}"))
     if others:
-        notes.append(f"left out: {plural(others, 'event')} of pages that the scenario does not have")
+        notes.append(f"left out, as the scenario does not have their pages: {plural(others, 'event')}")
     return made
 
 

@@ -121,7 +121,7 @@ def _refused_term(term: Term) -> str:
     if obstacle.must and not own:
         return f"{term.word} is one of {', '.join(f'{term.word}.{word}' for word in obstacle.takes)}"
     if term.at(COUNT) and not obstacle.kind:
-        return f"{term.word} starts nothing, so it takes no {term.at(COUNT)}"
+        return f"nothing starts with {term.word}, so it takes no {term.at(COUNT)}"
     if own == "stuck" and term.at(COUNT):
         return "what never completes starts once"
     return ""
