@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -82,7 +83,8 @@ def _without(package: str) -> InputError:
 
 
 def serve(guides: Sequence[Guide], command: str, host: str, port: int, said: Callable[[str], None]) -> None:
-    """Serve until interrupted. Calls `said` with the address when it listens. Raises InputError if it cannot listen."""
+    """Serve until interrupted. Calls `said` with the address when it answers, and an interrupt ends it. Raises InputError
+    if it cannot listen."""
     try:
         import uvicorn
     except ImportError:
@@ -90,5 +92,12 @@ def serve(guides: Sequence[Guide], command: str, host: str, port: int, said: Cal
     app = application(guides, command)
     what, allowed = f"cannot listen on {host} port {port}", "a free port; --port 0 takes any"
     with contextlib.closing(listening(host, port, what, allowed)) as listener:
-        said(f"http://{address_of(host, listener)}/")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+
+        class Server(uvicorn.Server):
+            """Tells the address once the handlers of signals are installed: an interrupt before that can be lost."""
+
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                said(f"http://{address_of(host, listener)}/")
+
+        Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)).run(sockets=[listener])
