@@ -83,8 +83,8 @@ def _without(package: str) -> InputError:
 
 
 def serve(guides: Sequence[Guide], command: str, host: str, port: int, said: Callable[[str], None]) -> None:
-    """Serve until interrupted. Calls `said` with the address when it answers, and an interrupt ends it. Raises InputError
-    if it cannot listen."""
+    """Serve until interrupted. Calls `said` with the address once it answers and an interrupt ends it. Raises
+    InputError if it cannot listen."""
     try:
         import uvicorn
     except ImportError:
