@@ -17,7 +17,12 @@ from typing import Any
 from ..errors import InputError, one_of
 from ..fields import Field, read_toml, take
 from . import kernels
+from .guest_memfd import policy as memfd
+from .guest_memfd.policy import MemfdPolicy
 from .policy import CHOICES, VARIANTS, Policy
+
+AnyPolicy = Policy | MemfdPolicy
+"""A policy of any design."""
 
 PRESETS: dict[str, tuple[str, Policy]] = {
     "per-page": ("seed, idealised: references per page too", Policy(refs="page")),
@@ -61,10 +66,23 @@ FIELDS = {
 }
 
 
-def from_table(table: Mapping[str, Any], where: str) -> Policy:
-    """The policy that a TOML table describes. InputError for any field or value that is not one of the choices."""
+def design_of(policy: AnyPolicy) -> str:
+    """Returns the name of a policy's design."""
+    return policy.design if isinstance(policy, MemfdPolicy) else "s390"
+
+
+def presets_of(design: str) -> tuple[str, ...]:
+    """Returns the names of a design's presets."""
+    return tuple(PRESETS if design == "s390" else memfd.PRESETS)
+
+
+def from_table(table: Mapping[str, Any], where: str) -> AnyPolicy:
+    """The policy that a TOML table describes: of the design of its `base`. InputError for any field or value that is not
+    one of the choices."""
+    if table.get("base") in memfd.PRESETS:
+        return memfd.from_table(table, where)
     values = take(table, where, FIELDS, then="ultrafolio policies")
-    base = _preset(values.pop("base"))
+    base = _s390(values.pop("base"))
     for name in values["variants"] or ():
         if name not in VARIANTS:
             raise one_of(f"{where}: variants", name, VARIANTS, then="ultrafolio policies")
@@ -74,11 +92,11 @@ def from_table(table: Mapping[str, Any], where: str) -> Policy:
 
 
 def names() -> list[str]:
-    """The names of the presets and of the kernels."""
+    """The names of the presets and of the kernels of s390."""
     return [*PRESETS, *kernels.names()]
 
 
-def find(name: str, tables: Mapping[str, Any] | None = None) -> Policy:
+def find(name: str, tables: Mapping[str, Any] | None = None) -> AnyPolicy:
     """The policy called `name`: one of `tables` (a file's [policy.NAME] blocks), a preset, a kernel (kernels.find), or
     FILE.toml[#NAME].
 
@@ -103,7 +121,7 @@ def find(name: str, tables: Mapping[str, Any] | None = None) -> Policy:
 def _refuse_shipped(blocks: Iterable[str]) -> None:
     """InputError where a [policy.NAME] block has the name of a preset or a kernel."""
     for taken in blocks:
-        if taken in names():
+        if taken in (*names(), *memfd.PRESETS):
             raise InputError(
                 f"[policy.{taken}]: a preset or a kernel has this name",
                 value=taken,
@@ -113,10 +131,15 @@ def _refuse_shipped(blocks: Iterable[str]) -> None:
             )
 
 
-def _preset(name: str, tables: Iterable[str] = ()) -> Policy:
-    """The preset or the kernel of this name. InputError, which also names the `tables`, where there is none."""
+def _preset(name: str, tables: Iterable[str] = ()) -> AnyPolicy:
+    """The preset of any design, or the kernel, of this name. InputError as _s390()."""
+    return memfd.PRESETS[name][1] if name in memfd.PRESETS else _s390(name, tables)
+
+
+def _s390(name: str, tables: Iterable[str] = ()) -> Policy:
+    """The preset of s390, or the kernel, of this name. InputError, which also names the `tables`, where there is none."""
     if name in PRESETS:
         return PRESETS[name][1]
     if kernels.is_kernel(name):
         return kernels.find(name)
-    raise one_of("unknown policy", name, [*tables, *names()], then="ultrafolio policies")
+    raise one_of("unknown policy", name, [*tables, *names(), *memfd.PRESETS], then="ultrafolio policies")

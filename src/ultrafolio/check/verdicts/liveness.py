@@ -18,7 +18,8 @@ import numpy as np
 from ultrafolio.check.search.graph import Graph
 from ultrafolio.check.verdicts.components import Component
 from ultrafolio.engine import load as rules
-from ultrafolio.model.rule import RULES, STRONG, fn
+from ultrafolio.model import designs
+from ultrafolio.model.rule import STRONG, fn
 
 Array = np.ndarray[Any, Any]
 
@@ -175,8 +176,8 @@ def _components(graph: Graph, inside: Array) -> list[tuple[Array, int]]:
 
 def sleepers(graph: Graph, number: int) -> int:
     """Returns the bit set of the threads that are at a strongly fair rule in state `number`."""
-    places = enumerate(graph.unpack(number).task["pc"].tolist())
-    return sum(1 << t for t, pc in places if pc in RULES and RULES[pc].fairness == STRONG)
+    rules, places = designs.of(graph.system.state).rules, enumerate(graph.unpack(number).task["pc"].tolist())
+    return sum(1 << t for t, pc in places if pc in rules and rules[pc].fairness == STRONG)
 
 
 def cycle_through(graph: Graph, component: Component, wanted: Sequence[Array] = ()) -> list[int]:
