@@ -21,16 +21,16 @@ from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.export import formats, ktap, observation, prose
 from ultrafolio.export.promela import program
-from ultrafolio.export.text import result_text
+from ultrafolio.export.text_in import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
-from ultrafolio.model.policy import Policy
 from ultrafolio.nouns import plural
 from ultrafolio.page import link
 
-_SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
+_SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "vmm-bound": "vmm-bound",
+          "transient": "waits"}  # fmt: skip
 FORMATS = ("text", "json", "mermaid", "itf", "tap", "ktap", "prose")
-Made = list[tuple[scenario.Scenario, Policy]]
+Made = list[tuple[scenario.Scenario, policies.AnyPolicy]]
 """The scenario and the policy of each result."""
 EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 
@@ -190,15 +190,20 @@ def check_command(
         raise InputError("--brief and --format say different things", value=form, allowed="one of them")
     extent = Extent(max_states, max_mib, safety, symmetry, threads)
     _refuse_combinations(extent, names, diff_policy, expect=expect)
-    chosen = diff_policy or names or tuple(policies.PRESETS)
+    chosen = diff_policy or names
     if ranges:
-        return vary.run(files[0], ranges, chosen, extent, as_json=form == "json", typed=_typed())
+        return vary.run(
+            files[0], ranges, chosen or tuple(policies.PRESETS), extent, as_json=form == "json", typed=_typed()
+        )
     limits = {"max_states": max_states, "memory_mib": max_mib, "threads": threads}
     results, wrong, made = [], [], []
     for file in files:
         linked = link.opened(str(file)) if link.is_link(str(file)) else None
         story = api.Scenario(linked.name, linked.name, linked.story) if linked else api.Scenario.find(file)
-        for name in (linked.policy,) if linked and not (names or diff_policy) else chosen:
+        asked = chosen or policies.presets_of(story.story.design)
+        if every and chosen:
+            asked = tuple(name for name in chosen if _of_design(story.story.design, name))
+        for name in (linked.policy,) if linked and not chosen else asked:
             policy = api.Policy.find(name, story)
             result = api.check(story, policy=policy, watch=progress.shown, safety=safety, symmetry=symmetry, **limits)
             if linked and not linked.known:
@@ -213,7 +218,7 @@ def check_command(
             hashed = observation.hash_of(*checked)
             click.echo(observation.of_result(result, Path(result.scenario).stem, hashed, "check"))
     elif form == "text":
-        _show(results, chosen, diff_policy)
+        _show(results, diff_policy)
     elif form != "json":
         _write(results, form, made)
     if save:
@@ -244,10 +249,15 @@ def _refuse_combinations(
         )
 
 
+def _of_design(design: str, name: str) -> bool:
+    """Whether a policy is one of this design."""
+    return policies.design_of(policies.find_any(name)) == design
+
+
 def _all() -> list[Path]:
     """The scenarios of the current directory, or the shipped ones."""
-    here = sorted(Path("scenarios").glob("*.toml"))
-    return here or [Path(file.stem) for file in shipped.shipped("scenarios")]
+    here = sorted(Path("scenarios").glob("*.toml")) + sorted(Path("scenarios").glob("*/*.toml"))
+    return here or [Path(file.stem) for file in shipped.shipped("scenarios", below=True)]
 
 
 def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> int:
@@ -256,7 +266,7 @@ def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> i
         asked = f"{plural(len(files), 'scenario')}, {plural(len(names), 'policy', 'policies')}"
         raise InputError("--export writes one program", value=asked, allowed="one SCENARIO.toml and one --policy")
     story = api.Scenario.find(files[0])
-    system = scenario.system(story.story, api.Policy.find(names[0], story).choices)
+    system = scenario.system(story.story, policies.of_s390(api.Policy.find(names[0], story).choices, names[0]))
     click.echo(program.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
     return 0
 
@@ -270,9 +280,10 @@ def _links(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
     return 0
 
 
-def _by_link(linked: link.Linked, policy: Policy, name: str, extent: Extent) -> str:
+def _by_link(linked: link.Linked, policy: policies.AnyPolicy, name: str, extent: Extent) -> str:
     """What to type for the verdict on a linked scenario that is not shipped."""
-    return shlex.join(["ultrafolio", "check", link.link(linked.story, linked.name, policy, name), *extent.words()])
+    made = link.link(linked.story, linked.name, policies.of_s390(policy, name), name)
+    return shlex.join(["ultrafolio", "check", made, *extent.words()])
 
 
 def _write(results: list[Result], form: str, made: Made) -> None:
@@ -292,7 +303,7 @@ def _write(results: list[Result], form: str, made: Made) -> None:
         click.echo("nothing failed or waited: there is no story to write", err=True)
 
 
-def _reported(result: Result, story: scenario.Scenario, policy: Policy) -> ktap.Reported:
+def _reported(result: Result, story: scenario.Scenario, policy: policies.AnyPolicy) -> ktap.Reported:
     """A result with its line, and with what [expect] says of it."""
     name = Path(result.scenario).stem
     line = observation.of_result(result, name, observation.hash_of(story, policy), "check")
@@ -306,7 +317,8 @@ def _save(results: list[Result], made: Made, save: Path) -> None:
     if not formats.has_story(worst.worst):
         click.echo(f"nothing failed or waited: {save} is not written", err=True)
         return
-    story, policy = made[results.index(worst)]
+    story, chosen = made[results.index(worst)]
+    policy = policies.of_s390(chosen, worst.policy)
     durable.replace(save, file_text(trace_file(worst, worst.worst, story, policy)).encode())
     click.echo(f"saved; certify it again: {shlex.join(['ultrafolio', 'trace', 'verify', str(save)])}", err=True)
 
@@ -355,11 +367,26 @@ def cell_text(result: Result) -> str:
     return "holds" if not worst.kind or worst.expected else _SHORT[worst.kind]
 
 
-def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] | None) -> None:
-    """Print one result in full, or several as a matrix scenario x policy; with --diff-policy the rows that differ."""
+def _show(results: list[Result], diff: tuple[str, str] | None) -> None:
+    """Print one result in full, or several as a matrix scenario x policy for each design; with --diff-policy the rows
+    that differ."""
     if len(results) == 1:
         click.echo(result_text(results[0]))
         return
+    for design in dict.fromkeys(result.scope.get("design") for result in results):
+        _matrix([result for result in results if result.scope.get("design") == design], diff)
+    told = (
+        "waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and\n"
+        "taken again for ever; fatal: the VMM is told; unsafe: a property is violated"
+    )
+    ends = "; vmm-bound: only a step ends it\nthat the VMM need not take"
+    click.echo(told + (ends if any(result.scope.get("design") for result in results) else ""))
+    click.echo(f"reproduce: {_typed()}")
+
+
+def _matrix(results: list[Result], diff: tuple[str, str] | None) -> None:
+    """Print the results of one design as a matrix scenario x policy."""
+    chosen = tuple(dict.fromkeys(result.policy for result in results))
     scenarios = list(dict.fromkeys(result.scenario for result in results))
     by = {(result.scenario, result.policy): cell_text(result) for result in results}
     if diff:
@@ -369,7 +396,7 @@ def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] 
     for number, name in enumerate(chosen, 1):
         table.add_column(name if diff else str(number), no_wrap=True)
     for s in scenarios:
-        table.add_row(Path(s).stem, *(by[s, name] for name in chosen))
+        table.add_row(Path(s).stem, *(by.get((s, name), "") for name in chosen))
     if diff and not scenarios:
         click.echo("no scenario's verdict differs between the two")
     else:
@@ -377,8 +404,3 @@ def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] 
     if not diff:
         names = "  ".join(f"{n}\0{name}" for n, name in enumerate(chosen, 1))
         click.echo(textwrap.fill(names, screen.columns(), break_on_hyphens=False).replace("\0", " "))
-    click.echo(
-        "waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and\n"
-        "taken again for ever; fatal: the VMM is told; unsafe: a property is violated"
-    )
-    click.echo(f"reproduce: {_typed()}")

@@ -16,8 +16,8 @@ from typing import Any
 from ultrafolio.check.verdicts.verdict import KINDS, Finding, Result
 from ultrafolio.engine.load import digest
 from ultrafolio.model.bounds import fits
-from ultrafolio.model.layout import ACTOR_KINDS
-from ultrafolio.model.policy import Policy
+from ultrafolio.model.designs import DESIGNS, S390
+from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import Scenario
 
@@ -78,11 +78,13 @@ def of_result(result: Result, name: str, hashed: str, by: str) -> str:
     return observation_line(name, result.policy, word, result.states, result.edges, facts_of(result.worst), hashed, by)
 
 
-def hash_of(story: Scenario, policy: Policy) -> str:
+def hash_of(story: Scenario, policy: AnyPolicy) -> str:
     """16 digits that are equal where memory, features, actors, the policy's choices and the rules are."""
-    actors = [[ACTOR_KINDS[kind], fields] for kind, fields in story.actors]
+    actors = [[DESIGNS[story.design].kinds[kind], fields] for kind, fields in story.actors]
+    design = {} if story.design == S390.name else {"design": story.design, "machine": story.machine}
     return hashed_text(
         {
+            **design,
             "memory": story.memory,
             "features": story.features,
             "actors": actors,

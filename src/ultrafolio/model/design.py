@@ -51,4 +51,4 @@ class Design:
     @property
     def last_rule(self) -> int:
         """The highest place of a rule, or that of the dead thread."""
-        return max(*self.rules, self.constants["DEAD"])
+        return max(*self.rules, int(self.constants["DEAD"]))

@@ -76,11 +76,14 @@ def presets_of(design: str) -> tuple[str, ...]:
     return tuple(PRESETS if design == "s390" else memfd.PRESETS)
 
 
-def from_table(table: Mapping[str, Any], where: str) -> AnyPolicy:
-    """The policy that a TOML table describes: of the design of its `base`. InputError for any field or value that is not
-    one of the choices."""
-    if table.get("base") in memfd.PRESETS:
-        return memfd.from_table(table, where)
+def any_from_table(table: Mapping[str, Any], where: str) -> AnyPolicy:
+    """The policy that a TOML table describes: one of the design of its `base`. InputError as from_table()."""
+    return memfd.from_table(table, where) if table.get("base") in memfd.PRESETS else from_table(table, where)
+
+
+def from_table(table: Mapping[str, Any], where: str) -> Policy:
+    """The policy of s390 that a TOML table describes. InputError for any field or value that is not one of the
+    choices."""
     values = take(table, where, FIELDS, then="ultrafolio policies")
     base = _s390(values.pop("base"))
     for name in values["variants"] or ():
@@ -96,16 +99,34 @@ def names() -> list[str]:
     return [*PRESETS, *kernels.names()]
 
 
-def find(name: str, tables: Mapping[str, Any] | None = None) -> AnyPolicy:
-    """The policy called `name`: one of `tables` (a file's [policy.NAME] blocks), a preset, a kernel (kernels.find), or
-    FILE.toml[#NAME].
+def find(name: str, tables: Mapping[str, Any] | None = None) -> Policy:
+    """The policy of s390 called `name`, as find_any(). InputError as of_s390()."""
+    return of_s390(find_any(name, tables), name)
+
+
+def of_s390(policy: AnyPolicy, name: str) -> Policy:
+    """Returns the policy, for an engine that runs the rules of s390 only. InputError for one of another design."""
+    if isinstance(policy, MemfdPolicy):
+        raise InputError(
+            "a policy of a design that this does not support",
+            value=f"{name}, of the design {policy.design}",
+            allowed="a policy of the design s390",
+            cause="only `ultrafolio check` and `ultrafolio explore` run other designs, and they write text and JSON",
+            then="ultrafolio policies",
+        )
+    return policy
+
+
+def find_any(name: str, tables: Mapping[str, Any] | None = None) -> AnyPolicy:
+    """The policy called `name`, of any design: one of `tables` (a file's [policy.NAME] blocks), a preset, a kernel
+    (kernels.find), or FILE.toml[#NAME].
 
     A FILE.toml holds one [policy.NAME] table, or several and the name after `#` says which.
     """
     tables = tables or {}
     _refuse_shipped(tables)
     if name in tables:
-        return from_table(tables[name], f"[policy.{name}]")
+        return any_from_table(tables[name], f"[policy.{name}]")
     file, _, which = name.partition("#")
     if file.endswith(".toml"):
         blocks = read_toml(Path(file)).get("policy", {})
@@ -114,7 +135,7 @@ def find(name: str, tables: Mapping[str, Any] | None = None) -> AnyPolicy:
             which = next(iter(blocks))
         if which not in blocks:
             raise one_of(f"{file}: no [policy.{which or 'NAME'}] table", which, blocks, then="ultrafolio policies")
-        return from_table(blocks[which], f"{file}: [policy.{which}]")
+        return any_from_table(blocks[which], f"{file}: [policy.{which}]")
     return _preset(name, tables)
 
 

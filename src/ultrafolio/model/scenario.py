@@ -24,7 +24,7 @@ import numpy as np
 from ultrafolio.model.designs import DESIGNS, S390
 from ultrafolio.model.guest_memfd import scenario as memfd
 from ultrafolio.model.guest_memfd.policy import MemfdPolicy
-from ultrafolio.model.policies import AnyPolicy, design_of, find
+from ultrafolio.model.policies import AnyPolicy, design_of, find_any
 from ultrafolio.model.policy import Policy
 
 from ..errors import InputError, one_of
@@ -144,7 +144,7 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
         raise InputError(f"{where}: nobody acts", allowed=", ".join(f"[[{name}]]" for name in known), then=then)
     made = Scenario(top["title"], memory, features, actors, top["policy"], top["expect"], design.name, machine)
     for name in made.tables:
-        fits_design(made, find(name, made.tables), where)
+        fits_design(made, find_any(name, made.tables), where)
     _check(made, where)
     return made
 

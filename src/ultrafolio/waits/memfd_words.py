@@ -100,7 +100,9 @@ def _user(s: MemfdState, a: int, first: int, end: int) -> Holder:
         step = "io-end and unpin" if s.who[a].kind == layout.DISK else "dma-unmap-asked and unpin"
         return Holder(a, f"{who}'s pin on {where}", f"{step} of {who}{never}", stand > 0, brief)
     if k.ref and s.who[a].kind == layout.VCPU:
-        return Holder(a, f"KVM's own reference on page {k.page}, of the fault of {who}", f"fault-map of {who}", brief=brief)
+        return Holder(
+            a, f"KVM's own reference on page {k.page}, of the fault of {who}", f"fault-map of {who}", brief=brief
+        )
     if k.ref:
         return Holder(a, f"the fault of {who} on page {k.page + k.at}", f"user-map of {who}", brief=brief)
     if k.pc == layout.PUT:

@@ -11,7 +11,9 @@ from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.waits import memfd, memfd_words, words
 from ultrafolio.waits.load import interpreted
 
-_OWN = {name: getattr(memfd_words, name) for name in ("holders", "leads_to", "name", "short", "waiter_words", "what_for")}
+_OWN = {
+    name: getattr(memfd_words, name) for name in ("holders", "leads_to", "name", "short", "waiter_words", "what_for")
+}
 
 
 def rebound(module: ModuleType, **own: Any) -> Any:

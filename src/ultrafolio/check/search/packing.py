@@ -98,8 +98,8 @@ _HEADER = ("", "STEPS_MASK", "HEAD_FAIR", "", "HEAD_PENDING", "", "HEAD_RULE", "
 
 
 def header(design: Design) -> dict[str, int]:
-    """Returns the constants of the header of memoised steps that a design needs: it may have more rules. Raises Outgrown
-    if its records do not fit into parts, or its properties into steps."""
+    """Returns the constants of the header of memoised steps for a design, which may have more rules. Raises Outgrown if
+    its records do not fit into parts, or its properties into steps."""
     sections = design.constants["SECTIONS"]
     for words, names in ((PAGE_WORDS, ("mm", "uv", "io", "pt")), (ACTOR_WORDS, ("task", "actor")), (VM_WORDS, ("vm",))):
         size = sum(sections[name].itemsize for name in names)

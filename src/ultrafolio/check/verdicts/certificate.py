@@ -72,7 +72,9 @@ def certify_words(lookup: Lookup, judged: Judged, wait: Wait) -> None:
     livelock with the edges that they take; the refused import of a fatal wait with the actors that are dead.
     """
     claim, entry = claim_of(judged), lookup.state(judged.component.entry)
-    if wait.expected != judged.expected or wait.waiter != telling.of(entry).waiter_words(entry, claim.waiter, claim.page):
+    if wait.expected != judged.expected or wait.waiter != telling.of(entry).waiter_words(
+        entry, claim.waiter, claim.page
+    ):
         raise NotCertified("the wait is not the component's")
     if claim.kind == "fatal":
         _certify_death(entry, claim.waiter, wait)

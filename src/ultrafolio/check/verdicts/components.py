@@ -206,11 +206,10 @@ class _Judge:
     def _at_the_vmm(self, holding: tuple[int, ...]) -> bool:
         """Whether every holder stands, in every state, at a step that the VMM may take and need not take."""
 
-        def at_the_vmm(s: State, a: int) -> int:
-            return int(is_the_vmms(s, a))
+        def everywhere(a: int) -> bool:
+            return bool(self.lookup.each(self.members, lambda s: int(is_the_vmms(s, a)), a).all())
 
-        every = [a >= 0 and self.lookup.each(self.members, lambda s, a=a: at_the_vmm(s, a), a).all() for a in holding]
-        return bool(holding) and all(every)
+        return bool(holding) and all(a >= 0 and everywhere(a) for a in holding)
 
     def _holding(self, named: int, whole: bool) -> tuple[int, ...]:
         """Returns the actors, and CPUs of LRU batches as (-1 - cpu), that hold a named obstacle in every state."""
@@ -279,7 +278,8 @@ class _Judge:
             more[mine[before < after]], less[mine[before > after]] = True, True
         if named == OB_REFS:
             was, now = (
-                self.lookup.each(states, lambda s: run.batches_of(s, t, page, whole)) for states in (self.source, self.target)
+                self.lookup.each(states, lambda s: run.batches_of(s, t, page, whole))
+                for states in (self.source, self.target)
             )
             more |= self.inside & (was < now)
             less |= self.inside & (was > now)

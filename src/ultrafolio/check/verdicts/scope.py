@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ultrafolio.model.designs import DESIGNS
+from ultrafolio.model.designs import DESIGNS, S390
 from ultrafolio.model.layout import ENDLESS
 from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.scenario import Scenario, System
@@ -24,7 +24,9 @@ def scope_of(story: Scenario, made: System, policy: AnyPolicy) -> dict[str, Any]
         starts = fields.get("starts", 1)
         actors.setdefault(names[kind], []).append("endless" if starts == ENDLESS else starts)
     orders = Counter(story.memory["folios"])
+    design = {} if story.design == S390.name else {"design": story.design, "machine": story.machine}
     return {
+        **design,
         "folios": len(story.memory["folios"]),
         "orders": {str(order): n for order, n in sorted(orders.items())},
         "pages": len(made.state.mm),

@@ -170,11 +170,7 @@ class Result(Tabular):
             return []
         kinds = [kind for kind, starts in self.scope.get("actors", {}).items() for _ in starts]  # in the actors' order
         waiting = {finding.actor for finding in self.waits}
-        return [
-            f"{kind} {number}"
-            for number, kind in enumerate(kinds)
-            if number not in waiting and kind in WAITERS
-        ]
+        return [f"{kind} {number}" for number, kind in enumerate(kinds) if number not in waiting and kind in WAITERS]
 
     @property
     def verdict(self) -> Verdict:

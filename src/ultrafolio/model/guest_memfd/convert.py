@@ -60,7 +60,9 @@ def convert_lock(s, t):
     return OK
 
 
-@rule(CONVERT_TEST, takers="vcpu vmm", holds="lock", releases="lock", kernel="early return, queued for 7.4 (856852ef2108)")
+@rule(
+    CONVERT_TEST, takers="vcpu vmm", holds="lock", releases="lock", kernel="early return, queued for 7.4 (856852ef2108)"
+)
 def convert_test(s, t):
     """All pages have the attribute already: 0, and nothing is done."""
     k = s.task[t]
@@ -73,7 +75,9 @@ def convert_test(s, t):
     return OK
 
 
-@rule(CONVERT_UNMAP, takers="vcpu vmm", holds="lock", kernel="unmap_mapping_pages, queued for 7.4; munlock_folio, v6.14")
+@rule(
+    CONVERT_UNMAP, takers="vcpu vmm", holds="lock", kernel="unmap_mapping_pages, queued for 7.4; munlock_folio, v6.14"
+)
 def convert_unmap(s, t):
     """Unmap the pages from all user page tables; one of a VM_LOCKED mapping enters this CPU's batch, which holds it."""
     k = s.task[t]
@@ -151,7 +155,13 @@ def convert_zap(s, t):
     return OK
 
 
-@rule(CONVERT_STORE, takers="vcpu vmm", holds="lock", releases="lock", kernel="mas_store_prealloc, queued for 7.4 (1ae5be958ff7)")
+@rule(
+    CONVERT_STORE,
+    takers="vcpu vmm",
+    holds="lock",
+    releases="lock",
+    kernel="mas_store_prealloc, queued for 7.4 (1ae5be958ff7)",
+)
 def convert_store(s, t):
     """Store the attribute."""
     k = s.task[t]

@@ -58,7 +58,11 @@ def fault_snapshot(s, t):
     return OK
 
 
-@rule(FAULT_ATTRIBUTE, takers="vcpu", kernel="kvm_gmem_is_private_gfn, queued for 7.4; kvm_mmu_prepare_memory_fault_exit, v6.8")
+@rule(
+    FAULT_ATTRIBUTE,
+    takers="vcpu",
+    kernel="kvm_gmem_is_private_gfn, queued for 7.4; kvm_mmu_prepare_memory_fault_exit, v6.8",
+)
 def fault_attribute(s, t):
     """Read the attribute, without the lock. It is of the other kind: the exit KVM_EXIT_MEMORY_FAULT to the VMM."""
     k = s.task[t]

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ultrafolio.model import layout as _shared
 from ultrafolio.model.layout import *
 from ultrafolio.model.layout import State
 
@@ -46,17 +47,17 @@ IOMMU_NEVER, IOMMU_ON_EAGAIN, IOMMU_FIRST = range(3)
 ) = range(DEAD + 1, DEAD + 29)  # fmt: skip
 GUP_WALK, DMA_READY, DMA_END, DMA_STANDS = PIN_GET, IO_START, IO_END, RING_READY
 """Places of the steps of a device, which are steps of this design's own here."""
-IDLE_PC = (*IDLE_PC, USER_IDLE, VMM_IDLE)
+IDLE_PC = (*_shared.IDLE_PC, USER_IDLE, VMM_IDLE)  # type: ignore[assignment]
 
 # ---- words for outcomes and reasons to wait, by the numbers of model/layout.py
 E_AGAIN, E_RETRY, E_EXIT, E_SIGBUS, E_TOLD_NO = E_REFS, E_UV, E_LATE, E_IO, MISUSE
 _SAID = {FAULT: "exit", SUCCESS: "0", E_AGAIN: "-EAGAIN", E_RETRY: "retry: invalidated", E_EXIT: "memory-fault exit",
          E_SIGBUS: "SIGBUS", E_TOLD_NO: "told no"}  # fmt: skip
 _WAITED = {-W_LOCK: "the inode's invalidate lock", -W_DEVICE: "the end of the VMM's DMA mappings"}
-OUTCOMES = tuple(_SAID.get(number, word) for number, word in enumerate(OUTCOMES))
-WAITS = tuple(_WAITED.get(number, word) for number, word in enumerate(WAITS))
+OUTCOMES = tuple(_SAID.get(number, word) for number, word in enumerate(_shared.OUTCOMES))  # type: ignore[assignment]
+WAITS = tuple(_WAITED.get(number, word) for number, word in enumerate(_shared.WAITS))  # type: ignore[assignment]
 
-VARIANT_FIELDS = ("end_first",)
+VARIANT_FIELDS = ("end_first",)  # type: ignore[assignment]
 
 CFG = np.dtype([(name, np.uint8) for name in ("refs", "drain", "hold", "retries", "iommu", *VARIANT_FIELDS)]
                + [("pages", np.int32), ("actors", np.int32), ("vms", np.int32)])  # fmt: skip
@@ -82,7 +83,7 @@ class MemfdState(State):
     design = "guest_memfd"
 
 
-def blank(pages: int, actors: int, vms: int) -> MemfdState:
+def new_state(pages: int, actors: int, vms: int) -> MemfdState:
     """Returns a state of zeroed arrays: `pages` unallocated shared pages that nobody maps, `actors` threads at rule
     0."""
     sizes = {"cfg": 1, "who": actors, "vm": vms, "task": actors, "actor": actors}

@@ -52,7 +52,7 @@ def system(
     vcpus = sum(kind == VCPU for kind, _ in actors)
     if vcpus > MAX_VCPUS:
         raise InputError(f"{where}: too many vCPUs", value=vcpus, allowed=f"at most {MAX_VCPUS} in one machine")
-    state = blank(pages, len(actors), 1)
+    state = new_state(pages, len(actors), 1)
     for name, code in policy.codes().items():
         state.cfg[name] = code
     words = memory["state"] * (1 if len(memory["state"]) == pages else pages)
