@@ -175,6 +175,12 @@ def in_batch_of(s, t, cpu):
 
 
 @fn
+def drains(s):
+    """Whether a request drains the batches that hold its pages."""
+    return s.cfg[0].drain == DRAIN_ONCE
+
+
+@fn
 def obstacles(s, t):
     """Returns the obstacles of actor `t`, for which is_pending() is true."""
     if s.who[t].kind == VCPU and s.actor[t].op == TOUCH and is_reachable(s, s.actor[t].page):
@@ -212,7 +218,7 @@ def stays(s, t):
         stand = stands(s, a)
         if stand and references(s, a, first_of(s, t), end_of(s, t)):
             most = max(most, stand)
-    return 2 if s.cfg[0].drain != DRAIN_ONCE and in_batches(s, t) else most
+    return 2 if not drains(s) and in_batches(s, t) else most
 
 
 @fn

@@ -97,7 +97,8 @@ def _user(s: MemfdState, a: int, first: int, end: int) -> Holder:
                 a, f"{who}'s long-term pin on {where}", f"dma-unmap of {who}, which the VMM may take", True, brief
             )
         never = ", which never comes: its I/O does not complete" if stand else ""
-        step = "io-end and unpin" if s.who[a].kind == layout.DISK else "dma-unmap-asked and unpin"
+        ends = "dma-unmap" if s.cfg[0].iommu == layout.IOMMU_NEVER else "dma-unmap-asked"
+        step = "io-end and unpin" if s.who[a].kind == layout.DISK else f"{ends} and unpin"
         return Holder(a, f"{who}'s pin on {where}", f"{step} of {who}{never}", stand > 0, brief)
     if k.ref and s.who[a].kind == layout.VCPU:
         return Holder(

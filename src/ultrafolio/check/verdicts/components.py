@@ -204,12 +204,14 @@ class _Judge:
 
     # ----------------------------------------------------------------------------------------- who and which step
     def _at_the_vmm(self, holding: tuple[int, ...]) -> bool:
-        """Whether every holder stands, in every state, at a step that the VMM may take and need not take."""
+        """Whether every actor that holds, and one does, stands in every state at a step that the VMM may take and need not
+        take, and the waiter drains the batches."""
 
         def everywhere(a: int) -> bool:
             return bool(self.lookup.each(self.members, lambda s: int(is_the_vmms(s, a)), a).all())
 
-        return bool(holding) and all(a >= 0 and everywhere(a) for a in holding)
+        actors, drains = [a for a in holding if a >= 0], self.run.drains(self.lookup.state(self.component.entry))
+        return bool(actors) and (drains or len(actors) == len(holding)) and all(everywhere(a) for a in actors)
 
     def _holding(self, named: int, whole: bool) -> tuple[int, ...]:
         """Returns the actors, and CPUs of LRU batches as (-1 - cpu), that hold a named obstacle in every state."""

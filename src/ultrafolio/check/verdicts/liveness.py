@@ -174,6 +174,25 @@ def _components(graph: Graph, inside: Array) -> list[tuple[Array, int]]:
     return made
 
 
+def can_end(graph: Graph, component: Component) -> bool:
+    """Whether the wait of a component can end: fair steps alone lead from it to a state in which the waiter does not
+    wait. Then only an adverse schedule sustains it."""
+    space, rest = graph.space, component.members.tolist()
+    seen = np.zeros(graph.states, bool)
+    seen[component.members] = True
+    while rest:
+        v = rest.pop()
+        for e in _edges(graph, v):
+            to = int(space.to[e])
+            fair = int(space.enabled[v]) >> (int(space.via[e]) >> 16) & 1
+            if fair and not seen[to]:
+                if not int(space.pending[to]) >> component.waiter & 1:
+                    return True
+                seen[to] = True
+                rest.append(to)
+    return False
+
+
 def sleepers(graph: Graph, number: int) -> int:
     """Returns the bit set of the threads that are at a strongly fair rule in state `number`."""
     rules, places = designs.of(graph.system.state).rules, enumerate(graph.unpack(number).task["pc"].tolist())

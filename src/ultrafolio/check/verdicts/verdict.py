@@ -18,7 +18,7 @@ from ultrafolio.check.verdicts import concrete
 from ultrafolio.check.verdicts.certificate import certify_component, certify_words, claim_of
 from ultrafolio.check.verdicts.claim import Claim
 from ultrafolio.check.verdicts.components import Judged, Lookup, judge
-from ultrafolio.check.verdicts.liveness import components_of
+from ultrafolio.check.verdicts.liveness import can_end, components_of
 from ultrafolio.check.verdicts.minimise import fewest_switches
 from ultrafolio.check.verdicts.replay import NotCertified, Step, certify_lasso, certify_violation, replay
 from ultrafolio.check.verdicts.scope import scope_of
@@ -58,6 +58,7 @@ class Finding:
     waiter        that actor's name
     entry         number of the first state of the wait
     claim         the certified claim of a wait that never ends
+    adverse       a livelock that only an adverse schedule sustains; told for designs but s390
     obstacles     obstacles that the wait is named after, of waits.tables.OBSTACLES; or `page` if that is taken away
     """
 
@@ -74,6 +75,7 @@ class Finding:
     entry: int = 0
     obstacles: tuple[str, ...] = ()
     claim: Claim | None = None
+    adverse: bool = False
 
     @property
     def rank(self) -> tuple[int, int, int]:
@@ -82,7 +84,9 @@ class Finding:
 
     def record(self) -> dict[str, Any]:
         wait = self.wait.record() if self.wait else NO_WAIT
+        adverse = {"adverse": True} if self.adverse else {}
         return {
+            **adverse,
             "name": self.name,
             "verdict": self.verdict,
             "kind": self.kind,
@@ -381,6 +385,9 @@ def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
         entry,
         named,
         claim_of(judged),
+        judged.kind == "livelock"
+        and designs.of(graph.system.state) is not designs.S390
+        and can_end(graph, judged.component),
     )
 
 

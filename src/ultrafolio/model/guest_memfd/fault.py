@@ -26,9 +26,17 @@ def let_go(s, t):
 
 
 @fn
+def put_kvms(s, t):
+    """Drop KVM's own reference on the page of the fault, if it has one."""
+    if s.task[t].ref:
+        s.mm[s.task[t].page].kvm -= 1
+    let_go(s, t)
+
+
+@fn
 def leave_fault(s, t, then):
     """The fault is over: the snapshot is forgotten, KVM's reference dropped; go on at rule `then`."""
-    let_go(s, t)
+    put_kvms(s, t)
     vm = s.vm[s.who[t].vm]
     vm.fresh &= ~(1 << t)
     k = s.task[t]
@@ -89,6 +97,7 @@ def fault_lookup(s, t):
     k = s.task[t]
     s.mm[k.page].allocated = 1
     get_ref(s, k.page, 2)
+    s.mm[k.page].kvm += 1
     k.ref, k.pc = 1, FAULT_UNLOCK
     return OK
 
@@ -98,7 +107,7 @@ def fault_lookup(s, t):
 def fault_unlock(s, t):
     """Drop the reference, under P.hold = dropped, and give the lock back."""
     if s.cfg[0].hold == HOLD_DROPPED:
-        let_go(s, t)
+        put_kvms(s, t)
     unlock_shared(s, t)
     s.task[t].pc = FAULT_MAP
     return OK

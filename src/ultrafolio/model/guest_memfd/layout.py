@@ -6,6 +6,7 @@ Some fields that their names do not explain:
     mm.users      the processes whose page tables map the page, a bit each
     mm.locking    those of them whose mapping is VM_LOCKED
     mm.zapped     an invalidation of the page is in progress
+    mm.kvm        how many of its plain references (mm.spec) are KVM's own
     uv.shared     the kind as which the guest uses the page; the host never reads it
     pt.present    how KVM's table maps the page: not, as shared, or as private
     vm.mutex      the inode's invalidate lock: t + 1 of the conversion that holds it, or minus the faults that share it
@@ -66,7 +67,7 @@ WHO = np.dtype([*((name, np.uint8) for name in ("kind", "vm", "cpu", "after", "a
 UV = np.dtype([("state", np.uint8), ("owner", np.uint8), ("shared", np.uint8)])
 MM = np.dtype([
     *((name, np.uint8) for name in ("order", "private", "frozen", "allocated", "users", "locking", "zapped", "batch",
-                                    "spec")),
+                                    "spec", "kvm")),
     *((name, np.int16) for name in ("pins", "longs", "granted", "refs")),
 ])  # fmt: skip
 VM = np.dtype([("life", np.uint8), ("mutex", np.int32), ("fresh", np.uint16)])

@@ -9,7 +9,7 @@ from ultrafolio.model.rules.folio import extra_refs
 PROPERTIES = (
     "",
     "a refused request leaves every attribute as it was",
-    "a refusal names a page of the request that somebody uses",
+    "a refusal names a page of the request that somebody but KVM uses",
     "no user page table maps a private page, and no granted pin is on one",
     "outside an invalidation KVM maps no page as the other kind",
 )
@@ -54,7 +54,7 @@ def broken(s, t, pc, p, was, outcome):
         if all_stored(s, t):
             return 1
         q = k.failed - 1
-        if q < k.start or q >= k.end or not (extra_refs(s, q) or s.mm[q].users):
+        if q < k.start or q >= k.end or not (extra_refs(s, q) > s.mm[q].kvm or s.mm[q].users):
             return 2
     if used_by_host(s, p):
         return 3

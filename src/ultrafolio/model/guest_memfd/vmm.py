@@ -59,8 +59,7 @@ def vmm_unmap(s, t):
     """The VMM asks to end its DMA mappings of the pages (P.iommu)."""
     k = s.task[t]
     for p in range(k.start, k.end):
-        if s.io[p].dma:
-            s.io[p].asked = 1
+        s.io[p].asked = 1
     k.pc = VMM_UNMAPPED
     return OK
 
