@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from memfd_cases import SHIPPED, STORIES, drawn, system
+from memfd_cases import FOLDER, SHIPPED, STORIES, drawn, system
 from memfd_opinion import LEADS_TO, books, opinion
 from plain_graph import TooLarge, explored
 from ultrafolio.check.search import graph as exploring
@@ -12,6 +12,7 @@ from ultrafolio.check.search.graph import explore
 from ultrafolio.check.verdicts.components import Lookup, judge
 from ultrafolio.check.verdicts.liveness import components_of
 from ultrafolio.check.verdicts.verdict import check
+from ultrafolio.cli import main
 from ultrafolio.commands.check import differences
 from ultrafolio.errors import InputError
 from ultrafolio.model import policies, scenario
@@ -118,3 +119,45 @@ def test_a_policy_of_another_design_is_refused(policy):
         scenario.system(scenario.parse(document, "test"), policies.find_any(policy))
     with pytest.raises(InputError, match="a policy of another design"):
         scenario.system(STORIES["g01-to-private"], policies.find("per-page"))
+
+
+def ran(words):
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    return ended.value.code
+
+
+SCENARIO = str(FOLDER / "g16-vfio-pin.toml")
+REFUSED = (
+    ["run", SCENARIO, "--policy", "gmem-7.4"],
+    ["run", SCENARIO, "--policy", "per-page"],
+    ["check", SCENARIO, "--policy", "gmem-7.4", "--export", "promela"],
+    ["check", SCENARIO, "--policy", "gmem-7.4", "--link"],
+    ["check", SCENARIO, "--policy", "gmem-7.4", "--save", "story.trace"],
+    ["check", SCENARIO, "--policy", "gmem-7.4", "--vary", "vcpus=1..2"],
+    ["check", SCENARIO, "--policy", "per-page"],
+    ["explore", SCENARIO, "--policy", "gmem-7.4", "--export", "page.html"],
+    ["explore", SCENARIO, "--policy", "gmem-7.4", "--serve"],
+    ["prove", "--policy", "gmem-7.4"],
+)
+
+
+@pytest.mark.parametrize("words", REFUSED, ids=" ".join)
+def test_what_does_not_run_the_design_refuses_it(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert ran(words) == 2
+    said = capsys.readouterr().err
+    assert "design" in said and "Traceback" not in said and not list(tmp_path.iterdir())
+
+
+def test_check_prints_the_story_and_a_matrix(capsys):
+    assert ran(["check", SCENARIO, "--policy", "gmem-7.4"]) == 1
+    assert "released by: dma-unmap of pin 1, which the VMM may take" in capsys.readouterr().out
+    assert ran(["check", SCENARIO, "--expect"]) == 0
+    assert capsys.readouterr().out.count("vmm-bound") >= 2
+
+
+def test_explore_goes_to_the_counterexample(capsys):
+    assert ran(["explore", SCENARIO, "--policy", "gmem-7.4", "--goto", "counterexample"]) == 0
+    assert "vmm-bound: vcpu 0 (request to private, page 0)" in " ".join(capsys.readouterr().out.split())

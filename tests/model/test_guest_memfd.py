@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from memfd_cases import STORIES, system
 from plain_graph import explored
+from ultrafolio.commands import rules as command
 from ultrafolio.engine.load import mutant
 from ultrafolio.errors import InputError
 from ultrafolio.model import rules as shared_rules
@@ -17,6 +19,7 @@ from ultrafolio.model.guest_memfd import layout as at
 from ultrafolio.model.guest_memfd.table import SHARED
 from ultrafolio.model.rule import RULES
 
+DOCS = Path(__file__).parents[2] / "docs"
 OWN = [module for module in GUEST_MEMFD.modules if ".guest_memfd." in module.__name__]
 
 
@@ -242,6 +245,21 @@ def test_both_designs_take_the_shared_steps():
     shared = {module for module in GUEST_MEMFD.modules if module in shared_rules.MODULES}
     assert shared and not [m for m in OWN if m in S390.modules]
     assert set(DESIGNS) == {"s390", "guest_memfd"}
+
+
+def test_the_page_of_rules_is_fresh():
+    printed = CliRunner().invoke(command.rules, ["--design", "guest_memfd"], catch_exceptions=False).output
+    assert (DOCS / "rules-guest-memfd.md").read_text() == printed, (
+        "run: ultrafolio rules --design guest_memfd > docs/rules-guest-memfd.md"
+    )
+
+
+def test_the_table_of_cases_names_every_scenario():
+    text = (DOCS / "conformance.md").read_text().split("## Conversion in guest_memfd")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|$", text, re.M)[1:]
+    named = [word for _, where in rows for word in re.findall(r"`([a-z0-9-]+-[a-z0-9-]+)`", where)]
+    assert sorted(named) == sorted(STORIES)
+    assert all("`" in where or where.startswith("outside: ") for _, where in rows)
 
 
 def test_a_scenario_names_design_and_machine():
