@@ -1,4 +1,4 @@
-"""The rules of the design guest_memfd: what each case of a conversion must do, walls, and rules that are broken once."""
+"""The rules of the design guest_memfd: what each case of a conversion must do, walls, and rules broken once each."""
 
 import ast
 import re
@@ -12,8 +12,8 @@ from plain_graph import explored
 from ultrafolio.commands import rules as command
 from ultrafolio.engine.load import mutant
 from ultrafolio.errors import InputError
-from ultrafolio.model import rules as shared_rules
 from ultrafolio.model import policies, scenario
+from ultrafolio.model import rules as shared_rules
 from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, S390
 from ultrafolio.model.guest_memfd import layout as at
 from ultrafolio.model.guest_memfd.table import SHARED
@@ -173,7 +173,7 @@ BROKEN = {
         "if extra_refs(s, k.i) == 0 and not s.mm[k.i].users:": "if True:",
         "if pinned(s, k.i) or s.mm[k.i].users:": "if False:"}),
     "a user's fault does not read the attribute": (
-        3, "g01-to-private", {"    if s.mm[p].private:\n        if s.who[t].kind": "    if False:\n        if s.who[t].kind"}),
+        3, "g01-to-private", {"    if s.mm[p].private:\n        if s.who": "    if False:\n        if s.who"}),
     "a fault is mapped without a look at the sequence": (
         4, "g32-fault-races", {"    stale = s.mm[k.page].zapped or": "    stale = False and"}),
     "an invalidation makes no snapshot old": (

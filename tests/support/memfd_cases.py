@@ -1,4 +1,4 @@
-"""Systems of the design guest_memfd: the shipped scenarios under each policy that they expect, and small random ones."""
+"""Systems of the design guest_memfd: the shipped scenarios under each policy of theirs, and small random ones."""
 
 from pathlib import Path
 from random import Random

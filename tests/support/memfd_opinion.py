@@ -1,7 +1,7 @@
 """A second opinion on stalls of the design guest_memfd, over the explicit graph of plain_graph.py.
 
-It has the rules in common with the checker and nothing else: who holds what is read from what each thread is at, not from
-the counts and locks of the state.
+It has the rules in common with the checker and nothing else: who holds what is read from what each thread is at, not
+from the counts and locks of the state.
 """
 
 from typing import Any, NamedTuple

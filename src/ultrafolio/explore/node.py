@@ -25,10 +25,9 @@ from typing import Any
 
 from ultrafolio.check.verdicts.replay import frozen
 from ultrafolio.export import text_in
-from ultrafolio.model import layout
-from ultrafolio.model.layout import OPS, OWNERS, State
-from ultrafolio.model import designs
+from ultrafolio.model import designs, layout
 from ultrafolio.model.designs import S390
+from ultrafolio.model.layout import OPS, OWNERS, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.waits import load as waits
 from ultrafolio.waits import telling

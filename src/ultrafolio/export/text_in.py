@@ -12,8 +12,8 @@ from ultrafolio.model.guest_memfd.layout import IO, MAPPED, MAPPED_PRIVATE, MM, 
 from ultrafolio.waits.telling import rebound
 
 _LEGEND = (
-    "pages: P private  S shared, by the attribute; then the kind as which the guest uses it (p, s) and as which KVM maps "
-    "it (p, s, -);  u mapped by a process  z under invalidation  d mapped for DMA  i I/O in flight  "
+    "pages: P private  S shared, by the attribute; then the kind as which the guest uses it (p, s) and as which KVM "
+    "maps it (p, s, -);  u mapped by a process  z under invalidation  d mapped for DMA  i I/O in flight  "
     "+n n references and pins"
 )
 

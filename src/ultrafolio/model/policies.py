@@ -158,7 +158,7 @@ def _preset(name: str, tables: Iterable[str] = ()) -> AnyPolicy:
 
 
 def _s390(name: str, tables: Iterable[str] = ()) -> Policy:
-    """The preset of s390, or the kernel, of this name. InputError, which also names the `tables`, where there is none."""
+    """The preset of s390, or the kernel, of this name. InputError, which also names the `tables`, if there is none."""
     if name in PRESETS:
         return PRESETS[name][1]
     if kernels.is_kernel(name):

@@ -79,7 +79,8 @@ from 0."""
 PAGE_LISTS = ("touch", "share", "unshare", "read", "write", "page")
 """Fields of an actor that name pages."""
 TOP = {
-    "title": Field("text", ""), "design": Field("choice", S390.name, choices=tuple(DESIGNS)), "machine": Field("text", ""),
+    "title": Field("text", ""), "design": Field("choice", S390.name, choices=tuple(DESIGNS)),
+    "machine": Field("text", ""),
     "memory": Field("table"), "features": Field("table", {}), "policy": Field("table", {}),
     "expect": Field("table", {}),
 }  # fmt: skip
@@ -118,7 +119,7 @@ def read(path: Path) -> Scenario:
 
 
 def parse(document: Mapping[str, Any], where: str) -> Scenario:
-    """The scenario in a TOML document; `where` stands for it in errors. Tables keep the order of the kinds of actors."""
+    """The scenario in a TOML document; `where` stands for it in errors. Tables keep the order of Design.kinds."""
     then = "ultrafolio reference scenario"
     known = {**ACTORS, **memfd.ACTORS}
     plain = {name: value for name, value in document.items() if name not in known}

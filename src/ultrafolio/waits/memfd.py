@@ -1,6 +1,6 @@
 """The obstacles of an actor in one state of the design guest_memfd: the functions of rules.py under the same names.
 
-Two obstacles exist: OB_LOCK, the inode's invalidate lock, which a conversion wants alone and a fault shared; and OB_REFS,
+Two obstacles exist: OB_LOCK, the inode's invalidate lock, which a conversion wants alone and a fault shared; OB_REFS,
 what somebody holds of a page that is to become private: a pin, a reference, a batch, a user mapping.
 """
 
@@ -27,7 +27,7 @@ HOLDS_LOCK = tuple(int(pc in STEPS and "lock" in STEPS[pc].holds) for pc in rang
 # ------------------------------------------------------------------------------------------------ who waits
 @fn
 def is_pending(s, t):
-    """Whether actor `t` has begun what a leads-to must end: a fault, a request, a pin. An exit to the VMM ends a fault."""
+    """Whether actor `t` has begun what a leads-to must end: a fault, a request, a pin. An exit to the VMM ends it."""
     kind, pc = s.who[t].kind, s.task[t].pc
     if kind == VCPU:
         return s.actor[t].op != NOTHING and pc != EXITED
@@ -121,9 +121,8 @@ def references(s, a, first, end):
     it."""
     k, kind = s.task[a], s.who[a].kind
     pinned = k.at + (1 if k.pc == GUP_RECHECK else 0)
-    if kind == DISK or kind == PIN:
-        if pinned > 0 and k.page < end and first < k.page + pinned:
-            return True
+    if (kind == DISK or kind == PIN) and pinned > 0 and k.page < end and first < k.page + pinned:
+        return True
     if (k.ref or k.pc == PUT) and first <= k.page + k.at < end:
         return True
     if kind == USER or kind == DISK or kind == PIN:
@@ -212,7 +211,7 @@ def staying(s, t):
 
 @fn
 def stays(s, t):
-    """Returns what uses a page of actor `t`'s request for good: 0 nothing, 1 pins that the VMM may end, 2 also others."""
+    """Returns what uses a page of actor `t`'s request for good: 0 nothing, 1 pins that the VMM may end, 2 others, too."""
     most = 0
     for a in range(s.cfg[0].actors):
         stand = stands(s, a)

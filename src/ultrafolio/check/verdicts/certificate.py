@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ultrafolio.check.verdicts.claim import Claim
 from ultrafolio.check.verdicts import told_in
+from ultrafolio.check.verdicts.claim import Claim
 from ultrafolio.check.verdicts.components import Judged, Lookup, is_the_vmms
 from ultrafolio.check.verdicts.replay import NotCertified, Step, copied, enabled_fair, replay, take
-from ultrafolio.model.layout import DEAD, State
 from ultrafolio.model import designs
+from ultrafolio.model.layout import DEAD, State
 from ultrafolio.model.scenario import System
 from ultrafolio.waits import load as waits
 from ultrafolio.waits import telling

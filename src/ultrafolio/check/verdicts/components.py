@@ -22,8 +22,8 @@ from ultrafolio.check.search.graph import Graph
 from ultrafolio.check.verdicts.claim import WaitKind
 from ultrafolio.check.verdicts.replay import copied
 from ultrafolio.engine.interp import to_lists
-from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, SPLIT, State
 from ultrafolio.model import designs
+from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, SPLIT, State
 from ultrafolio.model.rule import UNFAIR
 from ultrafolio.waits import load as waits
 from ultrafolio.waits.tables import OB_REFS, OBSTACLE_OF, OBSTACLES
@@ -61,7 +61,8 @@ class Judged:
     page      the page waited for;  whole: the references are counted over its folio
     named     bit set of the obstacles that it is named after;  taken: it is named after the page, which is taken away
     met       bit set of all obstacles that refuse the waiter in it
-    holding   permanent, vmm-bound: the actors, and CPUs of LRU batches as (-1 - cpu), that hold a named obstacle in every state
+    holding   permanent, vmm-bound: the actors, and CPUs of LRU batches as (-1 - cpu), that hold a named obstacle in
+              every state
     takers    livelock: the steps (actor, rule) that take the obstacle again, or the page away
     releases  livelock: the steps (actor, rule) that remove it, or import the page
     taking, releasing  the numbers of their edges
@@ -204,8 +205,8 @@ class _Judge:
 
     # ----------------------------------------------------------------------------------------- who and which step
     def _at_the_vmm(self, holding: tuple[int, ...]) -> bool:
-        """Whether every actor that holds, and one does, stands in every state at a step that the VMM may take and need not
-        take, and the waiter drains the batches."""
+        """Whether an actor holds, every one that does stands in every state at a step that the VMM may take and need
+        not, and the waiter drains the batches."""
 
         def everywhere(a: int) -> bool:
             return bool(self.lookup.each(self.members, lambda s: int(is_the_vmms(s, a)), a).all())

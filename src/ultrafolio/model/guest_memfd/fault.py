@@ -115,7 +115,7 @@ def fault_unlock(s, t):
 
 @rule(FAULT_MAP, takers="vcpu", releases="refs", kernel="is_page_fault_stale, kvm_tdp_mmu_map under mmu_lock, v6.8")
 def fault_map(s, t):
-    """Map the page as the kind of the access. It is under invalidation, or one ended since the snapshot: start again."""
+    """Map the page as the kind of the access. Under invalidation, or one ended since the snapshot: start again."""
     k = s.task[t]
     stale = s.mm[k.page].zapped or not s.vm[s.who[t].vm].fresh >> t & 1
     if not stale:

@@ -58,7 +58,7 @@ def vcpu_run(s, t, op, page):
 
 @rule(AGAIN, takers="vcpu", cost="access exit@FAULT", actor="guest", kernel="vcpu_enter_guest, v6.8")
 def vcpu_again(s, t):
-    """The vCPU goes on: it repeats its access, or has the answer to its request. Told no, it uses the page as before."""
+    """The vCPU goes on: it repeats its access, or has the answer to its request. Told no, the page is what it was."""
     a, answer = s.actor[t], s.task[t].back
     if answer == NO_ANSWER:
         return execute(s, t)

@@ -38,7 +38,7 @@ ACTORS: dict[str, dict[str, Field]] = {
     "vmm": {"page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "cpu": _CPU,
             "to": Field("choice", ..., choices=STATES), "starts": _STARTS, "after": _AFTER},
 }  # fmt: skip
-"""A table per actor. process: whose page table it uses; locked: its mapping is VM_LOCKED; to: what a request asks for."""
+"""A table per actor. process: whose page table it uses; locked: its mapping is VM_LOCKED; to: what is asked for."""
 
 
 def system(

@@ -1,5 +1,5 @@
-"""A user's fault and pins. Mirrors kvm_gmem_fault_user_mapping() in virt/kvm/guest_memfd.c (v6.18, attributes per file as
-queued for 7.4), finish_fault() in mm/memory.c, and gup_fast_pte_range() in mm/gup.c."""
+"""A user's fault and pins. Mirrors kvm_gmem_fault_user_mapping() in virt/kvm/guest_memfd.c (v6.18, attributes per file
+as queued for 7.4), finish_fault() in mm/memory.c, and gup_fast_pte_range() in mm/gup.c."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def user_lock(s, t):
 @rule(USER_LOOKUP, takers="user disk pin", holds="lock", releases="lock",
       kernel="kvm_gmem_fault_user_mapping, queued for 7.4: SIGBUS; kvm_gmem_get_folio, v6.18")  # fmt: skip
 def user_lookup(s, t):
-    """A private page: SIGBUS, or -EFAULT for a pin. Else the first half of the fault: a reference, and the lock is given
+    """A private page: SIGBUS, or -EFAULT for a pin. Else the first half of the fault: a reference, and the lock given
     back."""
     k = s.task[t]
     p = k.page + k.at
