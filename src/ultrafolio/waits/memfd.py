@@ -211,7 +211,7 @@ def staying(s, t):
 
 @fn
 def stays(s, t):
-    """Returns what uses a page of actor `t`'s request for good: 0 nothing, 1 pins that the VMM may end, 2 others, too."""
+    """Returns what uses a page of actor `t`'s request for good: 0 nothing, 1 pins that the VMM may end, 2 others."""
     most = 0
     for a in range(s.cfg[0].actors):
         stand = stands(s, a)
