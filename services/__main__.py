@@ -31,6 +31,7 @@ LOOK_S = 0.2
 
 
 def _variables() -> str:
+    """Returns the lines of --help that list each variable with its meaning and its default."""
     rows = "\n".join(f"{name:32} {meaning}{f' [{default}]' if default else ''}" for name, default, meaning in table())
     return f"\b\nEach service alone is `python -m services.NAME` with these variables:\n{rows}"
 
@@ -74,6 +75,8 @@ def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: i
 
 
 def _folder(stack: contextlib.ExitStack, folder: Path | None) -> Path:
+    """Returns the folder for logs and data: the given one, made if it is absent, or a temporary one that `stack`
+    removes."""
     if folder is None:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ultrafolio-", ignore_cleanup_errors=True)))
     try:
@@ -86,12 +89,14 @@ def _folder(stack: contextlib.ExitStack, folder: Path | None) -> Path:
 
 
 def _certificates(folder: Path) -> Path:
+    """Returns `folder`, with certificates in it: those that are there, else new ones."""
     if not (folder / "ca.crt").exists():
         certificates.make(folder)
     return folder
 
 
 def _answering(url: str) -> str:
+    """Returns `url` if the Redis there answers. Raises InputError if it does not."""
     try:
         with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
             client.ping()
@@ -118,6 +123,7 @@ def _where(cluster: Cluster) -> dict[str, Any]:
 
 
 def _show(where: dict[str, Any]) -> None:
+    """Print the addresses of the services, the shared state, the logs and how callers are identified."""
     grid = Table("service", "address", "metrics", "pid", box=None, pad_edge=False)
     for one in where["services"]:
         grid.add_row(one["name"], one["address"], one["metrics"] or "-", str(one["pid"]))

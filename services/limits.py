@@ -74,7 +74,7 @@ def table() -> list[Limit]:
         Limit("sweeps of a lab", f"{jobs.MOST_JOBS:,}", f"{full}, TOO_MANY"),
         Limit(
             "sweeps fetched at a time, by one process",
-            f"{follower.MOST_OPEN}, {follower.MOST_POINTS:,} points of plans",
+            f"{follower.MOST_OPEN}, and points of their plans: {follower.MOST_POINTS:,}",
             "queued",
         ),
         Limit("groups watched at a time", f"{watch.MOST_READERS}", f"{full}, TOO_MANY_WATCHED"),

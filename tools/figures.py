@@ -19,9 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ultrafolio.report.costs import Cost, costs
+from ultrafolio.report.share import Share
+
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT / "sweeps" / "seed.toml"
 PICTURE = ROOT / "docs" / "images" / "hangs.png"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the swept figures are computed from: the rows of the table, and the costs of each policy."""
+
+    rows: list[dict[str, Any]]
+    costs: list[Cost]
 
 
 @dataclass(frozen=True)
@@ -49,17 +60,25 @@ def _cases(_: Any) -> tuple[str, ...]:
     return (str(len(re.findall(r"^\| \d+ \|", page, re.MULTILINE))),)
 
 
-def _virtio(rows: Any) -> tuple[str, ...]:
+def _virtio(sweep: Any) -> tuple[str, ...]:
     ring = {"policy": "whole-folio", "workload": "virtio"}
-    return tuple(f"{hung(rows, **ring, order=order):.0f}" for order in (1, 9))
+    shares = [hung(sweep.rows, **ring, order=order) for order in (1, 9)]
+    return tuple(text for share in shares for text in (share.percent, str(share.runs), share.bounds))
 
 
-def _touches(rows: Any) -> tuple[str, ...]:
+def _touches(sweep: Any) -> tuple[str, ...]:
     disk = {"workload": "disk", "order": 9}
-    return tuple(
-        f"{100 * touches(rows, policy='whole-folio', **where) / touches(rows, policy='per-page', **where):.0f}"
-        for where in (disk, disk | {"placement": "scattered"})
-    )
+    found = []
+    for where in (disk, disk | {"placement": "scattered"}):
+        ours, theirs = (some(sweep.rows, where | {"policy": policy}) for policy in ("whole-folio", "per-page"))
+        share = sum(row["touches"] for row in ours) / sum(row["touches"] for row in theirs)
+        found += [f"{100 * share:.0f}", str(sum(row["runs"] for row in ours))]
+    return tuple(found)
+
+
+def _per_page(sweep: Any) -> tuple[str, ...]:
+    cost = next(cost for cost in sweep.costs if cost.policy == "per-page")
+    return f"{cost.uv_ratio:.2g}", f"{cost.stall:.0f}"
 
 
 QUICK = (
@@ -69,8 +88,12 @@ QUICK = (
 )
 SWEPT = (
     Figure("whole-folio, virtio: runs that hung, order 1 and 9",
-           r"in (\d+) % of the runs at order 1 and (\d+) % at order 9", _virtio),
-    Figure("whole-folio, disk, order 9: touches done", r"guest gets (\d+) % of the touches done, (\d+) %", _touches),
+           r"in ([\d.]+) % of the runs at order 1 \((\d+) runs, ([\d.–]+) %\) and ([\d.]+) % at order 9 "
+           r"\((\d+) runs, ([\d.–]+) %;", _virtio),
+    Figure("whole-folio, disk, order 9: touches done, over how many runs",
+           r"guest gets (\d+) % of the touches done \((\d+) runs\), (\d+) % \((\d+) runs\)", _touches),
+    Figure("per-page: ultravisor time as a multiple of the least, ns of waiting a touch",
+           r"([\d.]+) times the least ultravisor time, and (\d+) ns of waiting a touch", _per_page),
 )  # fmt: skip
 
 
@@ -78,29 +101,25 @@ def some(rows: Any, where: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for row in rows if all(row[name] == value for name, value in where.items())]
 
 
-def hung(rows: Any, **where: Any) -> float:
-    """Percent of the runs that hung."""
+def hung(rows: Any, **where: Any) -> Share:
+    """The share of the runs that hung."""
     found = some(rows, where)
-    return 100 * sum(row["hang_probability"] * row["runs"] for row in found) / sum(row["runs"] for row in found)
+    return Share(round(sum(row["hang_probability"] * row["runs"] for row in found)), sum(row["runs"] for row in found))
 
 
-def touches(rows: Any, **where: Any) -> int:
-    return sum(row["touches"] for row in some(rows, where))
-
-
-def compared(readme: str, figures: tuple[Figure, ...], rows: Any = None) -> Iterator[tuple[bool, str]]:
+def compared(readme: str, figures: tuple[Figure, ...], sweep: Sweep | None = None) -> Iterator[tuple[bool, str]]:
     """For each figure whether the README says what is computed, and a line about it. A sentence that is not found
     differs."""
     readme = " ".join(readme.split())
     for figure in figures:
-        said, now = re.search(figure.pattern, readme), figure.value(rows)
+        said, now = re.search(figure.pattern, readme), figure.value(sweep)
         same = said is not None and said.groups() == now
         there = ", ".join(said.groups()) if said else "no such sentence"
         yield same, f"{'same' if same else 'DIFFERS'}  {figure.name}: README {there}; now {', '.join(now)}"
 
 
-def swept(store: Path) -> tuple[list[dict[str, Any]], bytes]:
-    """The table of the sweep, computed in `store`, and its picture of hangs."""
+def swept(store: Path) -> tuple[Sweep, bytes]:
+    """The plan's sweep, computed in `store`, and its picture of hangs."""
     from ultrafolio.report.aggregate import records
     from ultrafolio.report.matrix import hang_matrix
     from ultrafolio.report.store import Results
@@ -109,7 +128,8 @@ def swept(store: Path) -> tuple[list[dict[str, Any]], bytes]:
     if done.returncode not in (0, 1):
         raise SystemExit(2)
     results = Results(store)
-    return records(results), hang_matrix(results, "hangs", "workload", "Who hangs, by policy and folio order").png
+    picture = hang_matrix(results, "hangs", "workload", "Who hangs, by policy and folio order").png
+    return Sweep(records(results), costs(results)), picture
 
 
 def main(words: list[str] | None = None) -> int:
@@ -121,8 +141,8 @@ def main(words: list[str] | None = None) -> int:
     found = list(compared(readme, QUICK))
     if not given.quick:
         with tempfile.TemporaryDirectory() as folder:
-            rows, picture = swept(given.store or Path(folder) / "seed")
-        found += compared(readme, SWEPT, rows)
+            sweep, picture = swept(given.store or Path(folder) / "seed")
+        found += compared(readme, SWEPT, sweep)
         same = picture == PICTURE.read_bytes()
         found.append((same, f"{'same' if same else 'DIFFERS'}  {PICTURE.relative_to(ROOT)}"))
     print("\n".join(line for _, line in found))

@@ -9,17 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from structlog.typing import FilteringBoundLogger
 
 from services.common import failures, identity, rights, scheduler
 from services.common.metrics import Metrics, PerCall
-from services.common.tracing import Tracing
+from services.common.tracing import Begun, Tracing
 from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
 from ultrafolio.rpc.client import REQUEST_KEY
@@ -32,8 +32,19 @@ STALLED_S = 10.0
 """Seconds that a client may take to read one message of a suspended call."""
 REPEAT_S = 4.0
 """Seconds that a channel needs to repeat a call: its longest pause, and the shortest wait for a store."""
-Behaviour = Callable[[Any, grpc.ServicerContext], Any]
+Received: TypeAlias = bytes | Iterator[bytes]
+"""What gRPC hands to a method without a decoder: a request, or a stream of requests."""
+Request: TypeAlias = Message | Iterator[Message] | Received
+"""A decoded request, or a stream of them; as received where gRPC has no decoder for the method."""
+Work: TypeAlias = Generator[scheduler.Wait | Message, None, Message | None]
+"""A call in pieces: its waits and its messages; the last message of a suspended call is the value that it returns."""
+Behaviour = Callable[[Request, grpc.ServicerContext], Message | Work]
+"""A servicer's method."""
+Read = Callable[[Received, grpc.ServicerContext], Request]
+Send = Callable[[Message | None], None]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Context:
@@ -98,10 +109,12 @@ class Calls:
             )
 
     def entered(self) -> None:
+        """Count a call that has arrived."""
         with self._changed:
             self.in_flight += 1
 
     def left(self) -> None:
+        """Count a call whose answer gRPC has sent."""
         with self._changed:
             self.in_flight -= 1
             self._changed.notify_all()
@@ -140,31 +153,32 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
 
     machine_of = getattr(getattr(behaviour, "__self__", None), "machine_of", _no_machine)
 
-    def read(request: Any, context: grpc.ServicerContext) -> Any:
+    def read(request: Received, context: grpc.ServicerContext) -> Request:
         """Returns the decoded request. Raises StatusError if its caller may not make it."""
+        decoded: Request = request
         if decode is not None and handler.request_streaming:
-            decoded: Any = (_decoded(rpc, decode, message) for message in request)
-        else:
-            decoded = request if decode is None else _decoded(rpc, decode, request)
+            decoded = (_decoded(rpc, decode, message) for message in cast("Iterator[bytes]", request))
+        elif decode is not None:
+            decoded = _decoded(rpc, decode, cast(bytes, request))
         if rule is not None:
             caller = rights.check(rule, None if handler.request_streaming else decoded, context, machine_of)
-            if getattr(decoded, "request_id", ""):
+            if identifier := getattr(decoded, "request_id", ""):
                 # inside the services a request's name holds its id and a digest of its content
-                decoded.request_id = requests.named(f"{rpc} {caller}", decoded, decoded.request_id)
+                cast(Any, decoded).request_id = requests.named(f"{rpc} {caller}", decoded, identifier)
         return decoded
 
-    def single(request: Any, context: grpc.ServicerContext) -> Any:
+    def single(request: Received, context: grpc.ServicerContext) -> Message:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
             with until.wanted(call.context.time_remaining()):
-                call.request = request = read(request, context)
-                return behaviour(request, call.context)
+                call.request = read(request, context)
+                return cast(Message, behaviour(call.request, call.context))
 
-    def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def stream(request: Received, context: grpc.ServicerContext) -> Iterator[scheduler.Wait | Message]:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
-            call.request = request = read(request, context)
-            yield from _in_time(behaviour(request, call.context), call.context)
+            call.request = read(request, context)
+            yield from _in_time(cast(Work, behaviour(call.request, call.context)), call.context)
 
     if getattr(behaviour, "suspends", False):
         begin = _suspending(rpc, behaviour, read, calls, instruments)
@@ -176,19 +190,21 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     return make_single[handler.request_streaming](single, response_serializer=handler.response_serializer)
 
 
-def _suspending(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instruments: PerCall) -> Any:
+def _suspending(
+    rpc: str, behaviour: Behaviour, read: Read, calls: Calls, instruments: PerCall
+) -> Callable[[Received, grpc.ServicerContext, Send], None]:
     """Returns the gRPC method of a servicer's method that suspends (common.scheduler). gRPC lets only a method with a
     stream of responses return before it has sent them; a single response is a stream of one, the same on the wire."""
 
-    def begin(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+    def begin(request: Received, context: grpc.ServicerContext, send: Send) -> None:
         call = _Call(rpc, context, calls, instruments)
         call.__enter__()
 
-        def order() -> Any:
+        def order() -> Work:
             calls.check_open()
             with until.wanted(call.context.time_remaining()):
                 call.request = read(request, context)
-            return (yield from _in_time(behaviour(call.request, call.context), call.context))
+            return (yield from _in_time(cast(Work, behaviour(call.request, call.context)), call.context))
 
         look_again = scheduler.DEFAULT.start(order(), _Sink(call, context, send))
         if not context.add_callback(look_again):
@@ -198,7 +214,7 @@ def _suspending(rpc: str, behaviour: Behaviour, read: Any, calls: Calls, instrum
     return begin
 
 
-def _in_time(work: Any, context: Any) -> Any:
+def _in_time(work: Generator[T, None, R], context: grpc.ServicerContext) -> Generator[T, None, R]:
     """A call's work in pieces, each of which knows how long its caller waits."""
     refusal: BaseException | None = None
     while True:
@@ -206,7 +222,8 @@ def _in_time(work: Any, context: Any) -> Any:
             try:
                 told = work.throw(refusal) if refusal else next(work)
             except StopIteration as end:
-                return end.value
+                returned: R = end.value
+                return returned
         refusal = None
         try:
             yield told
@@ -220,16 +237,17 @@ def _in_time(work: Any, context: Any) -> Any:
 class _Sink:
     """Sends the messages of a suspended call."""
 
-    def __init__(self, call: _Call, raw: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
+    def __init__(self, call: _Call, raw: grpc.ServicerContext, send: Send) -> None:
         self._call, self._raw, self._send = call, raw, send
 
-    def send(self, message: Any) -> None:
+    def send(self, message: Message) -> None:
         # sending blocks while the client does not read
         stalled = scheduler.DEFAULT.timer.at(STALLED_S, self._call.cancel)
         self._send(message)
         scheduler.DEFAULT.timer.cancel(stalled)
 
-    def end(self, message: Any | None, error: BaseException | None) -> None:
+    def end(self, message: Message | None, error: BaseException | None) -> None:
+        """Send the last message, or the status of the exception that ended the call."""
         if message is not None:
             self._send(message)
         status = self._call.ended(error)
@@ -241,10 +259,12 @@ class _Sink:
 
 
 def _no_machine(group: str, actor: int) -> int | None:
+    """The machine_of of a servicer without actors."""
     return None
 
 
-def _decoded(rpc: str, decode: Callable[[bytes], Any], message: bytes) -> Any:
+def _decoded(rpc: str, decode: Callable[[bytes], Message], message: bytes) -> Message:
+    """Returns the message of a request. Raises InputError for bytes that are no such message."""
     try:
         return decode(message)
     except DecodeError:
@@ -261,9 +281,9 @@ class _Call:
     def __init__(self, rpc: str, raw: grpc.ServicerContext, calls: Calls, instruments: PerCall) -> None:
         self._rpc, self._raw, self._calls, self._instruments = rpc, raw, calls, instruments
         self._bounded = Context(raw, calls.max_s)
-        self.request: Any = None
+        self.request: Request | None = None
         self._timer: int | None = None
-        self._span: Any = None
+        self._span: Begun | None = None
 
     @property
     def context(self) -> grpc.ServicerContext:
@@ -315,6 +335,7 @@ class _Call:
         return reason == failures.STATE_UNAVAILABLE and self.context.time_remaining() < REPEAT_S
 
     def _end(self, code: str, error: BaseException | None) -> None:
+        """Stop the timer, end the span, count the call, log it: an error as a warning, a success at level DEBUG."""
         seconds = time.perf_counter() - self._started
         if self._timer is not None:
             scheduler.DEFAULT.timer.cancel(self._timer)
@@ -337,11 +358,13 @@ class _Call:
             )
 
     def _who(self) -> str:
+        """Returns the caller for the log; a claim that is not allowed as "refused: CLAIM"."""
         try:
             return str(identity.of(self._raw))
         except InputError as error:
             return f"refused: {error.value}"
 
     def _request_id(self) -> str:
+        """Returns the request id for the log: of the request, else of the metadata; "" if there is none."""
         identifier = requests.split(str(getattr(self.request, "request_id", "")))[0]
         return str(identifier or dict(self._raw.invocation_metadata() or ()).get(REQUEST_KEY, ""))

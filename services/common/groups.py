@@ -55,6 +55,8 @@ class Groups(Generic[T]):
         threading.Thread(target=self._tend, args=arguments, name="left turns", daemon=True).start()
 
     def _tend(self, renew: Callable[[T], object], every_s: float, over: threading.Event) -> None:
+        """Every `every_s` seconds until `over`: call `renew` for each group whose turn this role held one round before,
+        too."""
         before: dict[str, str] = {}
         while not over.wait(every_s):
             # any failure here is retried in the next round
@@ -129,6 +131,7 @@ def any_actor_of(meta: Meta, actor: int) -> int:
 
 
 def exists(group: str) -> StatusError:
+    """Returns the error for a group that is laid out already (ALREADY_EXISTS)."""
     return StatusError(
         grpc.StatusCode.ALREADY_EXISTS,
         "GROUP_EXISTS",
@@ -150,9 +153,11 @@ def constants(message: common_pb2.Meta) -> Meta:
         raise StatusError(
             grpc.StatusCode.INVALID_ARGUMENT,
             "BAD_META",
-            "constants of the group",
+            "the constants of the group: cfg or who has the wrong size",
             value=str(error),
-            allowed="one record of CFG, as many of WHO as it says",
+            allowed="one record of CFG in cfg, and in who a record of WHO for each of its actors",
+            cause="a client of another version, or a message that was cut",
+            then="python examples/lay_out.py makes a group from a scenario",
         ) from None
     return meta
 

@@ -120,6 +120,8 @@ def certified(context: grpc.ServicerContext) -> Identity | None:
 
 
 def _parse(text: str, separator: str) -> Identity:
+    """Returns the identity in "ROLE", "guest{separator}VM" or "guest{separator}GROUP/VM". Raises StatusError
+    (UNAUTHENTICATED)."""
     role, _, machine = text.partition(separator)
     group, slash, vm = machine.rpartition("/")
     named = VM.fullmatch(vm) and (not slash or GROUP.fullmatch(group))

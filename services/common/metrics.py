@@ -68,6 +68,7 @@ class PerCall:
         self._by_code: dict[str, Counter] = {}
 
     def ended(self, code: str, seconds: float) -> None:
+        """Count a call that ended with this status code, and record its time."""
         counter = self._by_code.get(code)
         if counter is None:
             counter = self._by_code[code] = self._calls.labels(*self._labels, code)

@@ -41,6 +41,7 @@ def own_machine(caller: Identity, vm: int | None) -> int:
 
 
 def not_yours(whose: str, caller: Identity) -> StatusError:
+    """Returns the error for a call as somebody that the caller is not (PERMISSION_DENIED)."""
     return StatusError(
         grpc.StatusCode.PERMISSION_DENIED,
         "NOT_YOUR_VIEW",
@@ -66,6 +67,7 @@ def _actor(caller: Identity, request: Any, machine_of: MachineOf) -> None:
 
 
 def _optional(request: Any) -> Any:
+    """Returns the group of the request's optional field `vm`; None if the field always has a value."""
     return request.DESCRIPTOR.fields_by_name["vm"].containing_oneof
 
 

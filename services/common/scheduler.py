@@ -86,6 +86,7 @@ class Timer:
                 self._cancelled.clear()
 
     def _run(self) -> None:
+        """Call each function at its time, for ever, in the timer's thread."""
         while True:
             with self._changed:
                 while not self._due or self._due[0][0] > time.monotonic():
@@ -153,6 +154,7 @@ class Scheduler:
         self._resume(calls)
 
     def _dequeued(self, key: Hashable, most: int | None) -> list[_Call]:
+        """Take the first calls out of a key's queue, `most` of them (None: all). Returns them, to be resumed."""
         calls = list(itertools.islice(self._queues.get(key, ()), most))
         for call in calls:
             self._dequeue(call)
@@ -170,6 +172,7 @@ class Scheduler:
         return self._pool.submit(int)
 
     def _run(self, call: _Call) -> None:
+        """Run a call until it is suspended or ends; send its messages and its end to its sink."""
         refusal: StatusError | None = None
         while True:
             try:
@@ -202,6 +205,8 @@ class Scheduler:
         return True
 
     def _wake(self, call: _Call, *, due: bool = False) -> None:
+        """Resume a call. If it is not suspended yet, its next wait does not suspend it; with `due` (its time is over)
+        nothing."""
         with self._lock:
             if call.suspended:
                 self._dequeue(call)
@@ -213,6 +218,7 @@ class Scheduler:
         self._resume([call])
 
     def _dequeue(self, call: _Call) -> None:
+        """Take a suspended call out of its queue, and stop its timer. The caller holds the lock."""
         call.suspended = False
         self.suspended -= 1
         queue = self._queues.get(call.behind)
@@ -223,6 +229,7 @@ class Scheduler:
         self.timer.cancel(call.timer)
 
     def _resume(self, calls: list[_Call]) -> None:
+        """Have the pool run these calls."""
         for call in calls:
             self._pool.submit(self._run, call)
 

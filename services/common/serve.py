@@ -157,6 +157,7 @@ class Running:
         }
 
     def _set(self, serving: bool) -> None:
+        """Set the health of the service and of each of its gRPC services."""
         self._serving = serving
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", *self.calls.services):
@@ -223,6 +224,7 @@ def _queue(settings: Settings) -> int:
 
 
 def _limits(settings: Settings) -> list[tuple[str, Any]]:
+    """Returns gRPC's options for the largest message, the queue of new calls, and keepalive."""
     largest = settings.max_message_mib << 20
     return [
         ("grpc.max_receive_message_length", largest),
@@ -242,6 +244,7 @@ def _limits(settings: Settings) -> list[tuple[str, Any]]:
 
 
 def _bind(server: grpc.Server, name: str, settings: Settings) -> str:
+    """Listen with or without TLS, as the settings say. Returns the address. Raises InputError if the port is taken."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         if settings.tls:
@@ -257,6 +260,7 @@ def _bind(server: grpc.Server, name: str, settings: Settings) -> str:
 
 
 def _taken(variable: str, port: int, reason: str | None) -> InputError:
+    """Returns the error for an address on which the service cannot listen."""
     return InputError(
         f"{variable}: cannot listen there",
         value=port,
@@ -267,6 +271,7 @@ def _taken(variable: str, port: int, reason: str | None) -> InputError:
 
 
 def _until_parent_ends(asked: threading.Event) -> None:
+    """Set `asked` when standard input ends, as it does with the parent process."""
     while os.read(0, 4096):
         continue
     asked.set()

@@ -20,6 +20,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def _setting(default: Any, meaning: str, *, low: float = 0, high: float = 0, choices: tuple[str, ...] = ()) -> Any:
+    """Returns a field of Settings with its meaning and what values it takes."""
     return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "choices": choices})
 
 
@@ -121,6 +122,7 @@ def table() -> list[tuple[str, str, str]]:
 
 
 def _value(name: str, text: str, setting: Any) -> Any:
+    """Returns a variable's text as a value of its setting's type. Raises InputError if it is not allowed."""
     kind = type(setting.default)
     if setting.metadata["choices"]:
         if text not in setting.metadata["choices"]:
@@ -144,6 +146,7 @@ def _value(name: str, text: str, setting: Any) -> Any:
 
 
 def _secret(path: str) -> str:
+    """Returns the password in a file, "" for no file. Raises InputError if the file cannot be read."""
     if not path:
         return ""
     try:

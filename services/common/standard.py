@@ -70,6 +70,7 @@ class Health(health.HealthServicer):  # type: ignore[misc]
         self.Watch = _Own(self._bounded, ThreadPoolExecutor(MOST_WATCHERS + 2, thread_name_prefix="watch"))
 
     def _bounded(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        """Yields the health of a service as it changes, as one of a bounded number of watchers."""
         if request.service not in self._server_status:
             # a watch of a service that is not registered ends at once
             yield health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
@@ -90,6 +91,7 @@ class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]
         self.ServerReflectionInfo = _Own(self._bounded, pool)
 
     def _bounded(self, requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        """Yields the answers of a reflection stream, which has a bounded time and is one of a bounded number."""
         identity.of(context)
         with self._places.one(context, f"{MOST_REFLECTIONS} reflection streams at a time"):
             end = scheduler.DEFAULT.timer.at(REFLECTION_S, lambda: _cancel(context))

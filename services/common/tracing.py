@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from contextvars import Token
+from typing import TYPE_CHECKING, TypeAlias
 
 from services.common.settings import Settings
 from ultrafolio.errors import InputError
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+Begun: TypeAlias = "tuple[Span, Token[Context]]"
+"""A span, and what makes the span before it the thread's current one again."""
 
 
 class Tracing:
@@ -33,7 +41,7 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("ultrafolio")
 
-    def begin(self, rpc: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> Any:
+    def begin(self, rpc: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> Begun:
         """Start the span of an incoming call, and make it this thread's current span."""
         carrier = {key: value for key, value in metadata or () if isinstance(value, str)}
         span = self._tracer.start_span(
@@ -44,7 +52,8 @@ class Tracing:
         )
         return span, self._context.attach(self._trace.set_span_in_context(span))
 
-    def end(self, begun: Any, code: str) -> None:
+    def end(self, begun: Begun, code: str) -> None:
+        """End the span with the name of the call's status; the span before it is the thread's current one again."""
         span, token = begun
         self._context.detach(token)
         span.set_attribute("rpc.grpc.status", code)

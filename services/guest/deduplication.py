@@ -57,6 +57,8 @@ class Deduplicator:
                 return waited  # type: ignore[no-any-return]
 
     def _run(self, group: str, request: str, mine: Future[Any], shape: Any, order: Any) -> Suspending[Any]:
+        """Returns the stored answer to `request`, else runs `order` and stores its answer, unless it still waits. Gives
+        it to `mine`."""
         scheduler.DEFAULT.hold(mine)
         try:
             known = self._store.reply(group, f"{request}/answer")
@@ -75,6 +77,7 @@ class Deduplicator:
             scheduler.DEFAULT.release(mine)
 
     def _record(self, group: str, request: str, answer: bytes) -> Suspending[None]:
+        """Store an answer. A conflict with another writer is tried again for STORE_S seconds."""
         end = time.monotonic() + STORE_S
         while time.monotonic() < end:
             with self._lock:

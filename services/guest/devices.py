@@ -124,6 +124,7 @@ class Devices:
             work.round(steps)
 
     def _ended(self, group: Group, device: int, work: OrderResult, goal: int, error: int) -> tuple[OrderResult, int]:
+        """Returns the result of an order, and `error` or 0: done or refused at rule `goal` or idle, else it waits."""
         pc = pc_of(group, device)
         if pc not in (goal, DEVICE_IDLE):
             return work.end(OUTCOME_WAITS, work.wait or self.parts.wait_of(group.name, device)), 0
@@ -145,6 +146,8 @@ class Devices:
                 self._flying.discard(me)
 
     def _transfer(self, group: Group, first: int, count: int, read: bool) -> int:
+        """Copy `count` pages from page `first` on, from the disk to memory (`read`) or back. Returns 0, or EIO if a
+        page was refused."""
         offset = group.view.meta.origin + first * PAGE_SIZE
         if read:
             data = self.disk.read(offset, count * PAGE_SIZE)

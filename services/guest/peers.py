@@ -155,6 +155,7 @@ class Parts:
     def _answer(
         self, group: str, view: View, actor: int, part: common_pb2.Turn, function: str, arguments: tuple[int, ...]
     ) -> Result:
+        """Returns the result of a question that a step of a guest or device asks the hardware or the ultravisor."""
         if function == "hw_guest":
             return self._hardware(group, actor, part, *arguments)
         if function == "uv_shared":

@@ -181,6 +181,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         return pb.GuestServicePrepareResponse()
 
     def _instruct(self, request: Any, context: Context, op: int, shape: type[M]) -> Suspending[M]:
+        """Run an instruction (`op`) of a vCPU once per request id. Returns a `shape` message with its result."""
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
         deadline, name = Deadline.of(context), request.request_id
 

@@ -66,6 +66,7 @@ def pages_of(recording: bytes, pages: int, touches: int) -> list[int]:
 
 
 def _unpacked(recording: bytes) -> bytes:
+    """Returns the text of a recording, plain or gzip. Raises InputError for damaged data, or over LARGEST bytes."""
     packed = recording[:2] == b"\x1f\x8b"
     try:
         unpacker = zlib.decompressobj(31)
@@ -119,5 +120,6 @@ def _through(seen: Sequence[Seen]) -> int:
 
 
 def _limited(deadline: Deadline, longest_s: float) -> Deadline:
+    """Returns a deadline that is also over after `longest_s` seconds; 0: no further bound."""
     end = time.monotonic() + (longest_s or float("inf"))
     return Deadline(lambda: min(deadline.remaining(), end - time.monotonic()), deadline.alive)

@@ -93,6 +93,7 @@ class Boot:
         return origin, made
 
     def _cpu(self, configuration: int, origin: int, number: int, name: str) -> Block:
+        """Create a vCPU. Returns the answered control block."""
         storage = origin + CPUS + number * CPU
         return self._firmware.execute(
             "create_cpu",
@@ -104,6 +105,7 @@ class Boot:
         )
 
     def _header(self, guest: Created, origin: int, header: bytes) -> Block:
+        """Set the parameters of a guest from its SE header. Returns the answered control block."""
         return self._firmware.execute(
             "set_parameters",
             operand=header,
@@ -167,6 +169,7 @@ class Boot:
         return _answer(gone)
 
     def _take_down(self, guest: Created) -> Block:
+        """Stop and destroy the guest's vCPUs, then its configuration. Returns the last answered control block."""
         for cpu in guest.cpus:
             self._firmware.execute("cpu_set_state", cpu_handle=cpu, state=CPU_STOPPED)
             self._firmware.execute("destroy_cpu", cpu_handle=cpu)

@@ -124,6 +124,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             )
 
     def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Context) -> Suspending[Drive]:
+        """Run an actor's thread until its next stop, within the caller's deadline. Returns the steps."""
         return (
             yield from self.threads.drive(
                 group, actor, op, page, request=request, remaining=_remaining(context), alive=context.is_active

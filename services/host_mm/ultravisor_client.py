@@ -146,6 +146,8 @@ class Firmware:
     def _call(
         self, group: str, view: View, part: common_pb2.Turn, function: str, arguments: tuple[int, ...], actor: int
     ) -> Result:
+        """Make a page call, again while it is busy if it is not the guest's own. Returns its result. NotTaken: the turn
+        was not offered."""
         message = ultravisor_pb2.ExecuteRequest(group=group, turn=part, request_id=request_id())
         message.control_block = self._block(group, view.meta.origin, function, arguments, actor)
         answer = self.stub.Execute(message)

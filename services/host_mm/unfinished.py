@@ -59,6 +59,7 @@ class UnfinishedThreads:
         )
 
     def _change(self, group: str, actor: int, to: Thread | None) -> None:
+        """Record `to` as what is left of an actor's thread, or forget it (None)."""
         with self._lock:
             while True:
                 before = self._store.get(KEY)

@@ -42,6 +42,8 @@ class Waits:
         return None
 
     def _stalls(self, group: Group, actors: Iterable[int]) -> list[Stall]:
+        """Returns the waits of these actors; for those that left the guest the ultravisor says whether their
+        instruction would end."""
         arrays, found = group.snapshot(), list[Stall]()
         exited = {t: _instruction(arrays, t) for t in actors if _exited(arrays, t)}
         ends = dict(zip(exited, self._would_end(group.name, list(exited.values())), strict=True)) if exited else {}
@@ -61,6 +63,7 @@ def _exited(arrays: State, t: int) -> bool:
 
 
 def _instruction(arrays: State, t: int) -> Instruction:
+    """Returns (machine, page, operation) of an actor."""
     return int(arrays.who["vm"][t]), int(arrays.actor["page"][t]), int(arrays.actor["op"][t])
 
 

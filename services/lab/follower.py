@@ -128,6 +128,7 @@ class Follower:
         return run.steps(plan, folder / "store", simulator(), queue, Silent(), stop=stop)
 
     def _advance(self, going: Going) -> None:
+        """Take one step of a job's fetch. A job that ends or fails is told of and not followed any more."""
         job = going.job
         self._at[:] = job.encode().ljust(JOB_BYTES, b"\0")
         try:
@@ -145,6 +146,7 @@ class Follower:
         self._at[:] = bytes(JOB_BYTES)
 
     def _done(self, job: str, why: str) -> None:
+        """End following a job, log why (unless ""), and tell it."""
         with self._changed:
             del self._open[job]
         if why:
@@ -171,6 +173,7 @@ def take_orders(follower: Follower) -> None:
 
 
 def main() -> None:
+    """Follow jobs until standard input ends: the folder is the first argument, orders come as lines."""
     url = address(None)
     assert url is not None, "the lab says where the workers listen"
     follower = Follower(Path(sys.argv[1]), url, tell)

@@ -94,6 +94,7 @@ class Following:
         threading.Thread(target=self._listen, args=(self._process,), name="follower", daemon=True).start()
 
     def _order(self, line: str) -> None:
+        """Write an order to the follower's process. One that has ended gets all orders when it is started again."""
         assert self._process is not None and self._process.stdin is not None
         try:
             self._process.stdin.write(line + "\n")
@@ -102,6 +103,7 @@ class Following:
             pass  # it ended: the next one is told all that is wanted
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
+        """Read what the follower's process tells, until it ends."""
         assert process.stdout is not None
         for line in process.stdout:
             told = json.loads(line)

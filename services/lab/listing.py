@@ -48,6 +48,7 @@ class Listing:
         return self._said
 
     def _look(self) -> dict[str, Any]:
+        """Returns the lists of groups and sweeps; the last ones, and why, if the shared state does not answer."""
         try:
             groups, away = self._replays.groups(), ""
         except StoreUnavailable:
@@ -55,6 +56,7 @@ class Listing:
         return {"groups": groups, "sweeps": [self._sweep(job) for job in self._jobs.names()], "away": away}
 
     def _sweep(self, job: str) -> dict[str, Any]:
+        """Returns a sweep's row: its name, state and progress. Of one that is done the last row is returned again."""
         sweeps: list[dict[str, Any]] = self._said["sweeps"]
         known = next((one for one in sweeps if one["job"] == job and one["state"] == "done"), None)
         if known:

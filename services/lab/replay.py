@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
@@ -30,14 +31,15 @@ MAX_FRAMES = 50_000
 UV_WORDS = ("OK", "error", "busy", "integrity", "exit")
 QUERIES = {"uv_shared": "ultravisor", "turn_come": "host"}
 """Calls that only read, and the role that answers them."""
-_COLUMN = {"guest": "guest", "host": "host", "device": "device", "fault": "device"}
+Column = Literal["guest", "host", "ultravisor", "device"]
+_COLUMN: dict[str, Column] = {"guest": "guest", "host": "host", "device": "device", "fault": "device"}
 _ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
-    """A row of the ladder diagram. column: guest, host, ultravisor or device;  calls: (column, function, result)"""
+    """A row of the ladder diagram. calls: (column, function, result)"""
 
-    column: str
+    column: Column
     what: str
     outcome: str
     calls: list[tuple[str, str, str]]
@@ -118,6 +120,7 @@ class GroupReplay:
             return self.base, self.frames[(at + 1 if at is not None else 0) :], at is not None
 
     def _replay_event(self, event: Event) -> None:
+        """Replay one event: a checkpoint, a part of the layout, or a step."""
         entry = decode(event.data)
         if isinstance(entry, Kept):
             self._check_size(decode_meta(entry.meta), entry.sections)
@@ -129,6 +132,7 @@ class GroupReplay:
 
     # --------------------------------------------------------------------------------------------- the beginning
     def _begin(self, event: Event, entry: Entry) -> None:
+        """Take one role's layout; with that of each role the replay starts. Raises InputError for any other entry."""
         if not isinstance(entry, Made) or entry.role not in MAY_WRITE:
             raise InputError(
                 f"entry {event.id} of the stream",
@@ -185,6 +189,7 @@ class GroupReplay:
 
     # --------------------------------------------------------------------------------------------- frame by frame
     def _add_frame(self, event: Event, entry: Entry) -> None:
+        """Replay an entry and append its frame: changed pages, steps, and waits."""
         assert self.base is not None
         steps: list[Step] = []
         wrong = len(self._replay.verdict.broken)
@@ -310,6 +315,7 @@ def _order(identity: str) -> tuple[int, ...]:
 
 
 def _uv(code: int) -> str:
+    """Returns the word for a result of an ultravisor call."""
     return UV_WORDS[code] if 0 <= code < len(UV_WORDS) else str(code)
 
 

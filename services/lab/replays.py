@@ -75,6 +75,7 @@ class Replays:
         return replay
 
     def _drop(self) -> None:
+        """Drop the replays beyond MAX_REPLAYS that nobody follows any more, the oldest first."""
         old = sorted(self._replays, key=lambda key: self._last_shown[key])[: -MAX_REPLAYS or None]
         for key in old:
             if time.monotonic() - self._last_shown[key] > UNFOLLOWED_S:
@@ -157,6 +158,7 @@ class Replays:
         return groups
 
     def _streams(self, saved: str) -> dict[str, list[Event]]:
+        """Returns the streams of a saved file by group. Raises InputError if it is not in the lab's folder."""
         file = self._folder / saved
         if not SAVED.fullmatch(saved) or not file.is_file():
             raise InputError(
@@ -173,6 +175,7 @@ class Replays:
             raise InputError("not a saved stream", value=error.value, allowed=error.allowed, then=error.then) from None
 
     def _events(self, saved: str, group: str) -> list[Event]:
+        """Returns the events of a group of a saved file. Raises InputError if it has no such group."""
         streams = self._streams(saved)
         if group not in streams:
             raise InputError("no such folio group in the saved stream", value=group, allowed=", ".join(sorted(streams)))

@@ -53,6 +53,8 @@ class Retention:
             threading.Thread(target=self._cut_streams, args=(self._store, log), name="retention", daemon=True).start()
 
     def _cut_streams(self, store: RedisStore, log: FilteringBoundLogger) -> None:
+        """Cut long streams, round after round, until `close`. Logs and stores why one cannot be cut, once for each
+        reason."""
         looked: dict[str, str] = {}
         while not self._closed.wait(EVERY_S):
             try:
@@ -102,12 +104,14 @@ class Retention:
         self._store_of(group).delete(group)
 
     def _store_of(self, group: str) -> RedisStore:
+        """Returns the store, if it has this group. Raises StatusError if not."""
         store = self._allowed_store()
         if group_name(group) not in store.groups():
             raise missing(group)
         return store
 
     def _allowed_store(self) -> RedisStore:
+        """Returns the store. Raises StatusError if the lab has no keeper's rights."""
         if self._store is None:
             raise StatusError(
                 grpc.StatusCode.FAILED_PRECONDITION,

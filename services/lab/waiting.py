@@ -5,18 +5,18 @@ from __future__ import annotations
 import msgspec
 
 from ultrafolio.model.layout import State
-from ultrafolio.waits.words import Stall, stalls
+from ultrafolio.waits.words import Stall, WaitClass, stalls
 
 
 class ActorWait(msgspec.Struct, frozen=True):
-    """One actor's wait, in words. kind: fatal, permanent, expected or waiting."""
+    """One actor's wait, in words."""
 
     actor: int
     waiter: str
     waits: str
     held: str
     released: str
-    kind: str
+    kind: WaitClass
 
 
 def waits_of(state: State) -> list[ActorWait]:

@@ -49,6 +49,7 @@ class _Reader:
         return "news", id(self), self.version
 
     def run(self) -> None:
+        """Read the group's stream and hand out its events until nobody has asked for LEFT_S seconds."""
         while time.monotonic() < self.asked + LEFT_S:
             try:
                 found = list(self._store.events(self.group, self.last, BLOCK_MS))
@@ -61,6 +62,7 @@ class _Reader:
         self._tell()
 
     def _add(self, found: list[Event]) -> None:
+        """Append messages to the window, which drops its oldest ones beyond WINDOW, and tell the watchers."""
         messages = [message_of(event) for event in found]
         if len(self.window) + len(messages) > WINDOW:
             dropped = [*self.window, *messages][: len(self.window) + len(messages) - WINDOW]
@@ -70,6 +72,7 @@ class _Reader:
         self._tell()
 
     def _tell(self) -> None:
+        """Wake the watchers that wait for news."""
         before = self.news
         self.version += 1
         scheduler.DEFAULT.hold(self.news)
@@ -113,6 +116,8 @@ class Watchers:
                 raise reader.error
 
     def _reader(self, group: str, after: str) -> _Reader:
+        """Returns the running reader of a group, or starts one after entry `after`. Raises StatusError beyond
+        MOST_READERS."""
         with self._lock:
             self._readers = {name: one for name, one in self._readers.items() if not one.over}
             reader = self._readers.get(group)

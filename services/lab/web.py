@@ -65,7 +65,12 @@ def application(
     async def save(request: Request) -> Response:
         # a form of another site cannot send this content type without a CORS preflight
         if request.headers.get("content-type") != "application/x-ndjson":
-            raise InputError("kind of the file", value=request.headers.get("content-type"), allowed="a saved stream")
+            raise InputError(
+                "the content type of the uploaded file",
+                value=request.headers.get("content-type"),
+                allowed="application/x-ndjson, a saved stream",
+                then="open the file in the lab's page",
+            )
         data = bytearray()
         async for piece in request.stream():
             data += piece
@@ -155,10 +160,12 @@ def _plot_routes(listing: Listing) -> list[Route]:
 
 
 def _file(file: Path) -> Callable[[Request], Response]:
+    """Returns a handler that answers with a file's content."""
     return lambda request: Response(file.read_bytes(), media_type=KINDS[file.suffix], headers=HEADERS)
 
 
 def _text(content: str, suffix: str) -> Callable[[Request], Response]:
+    """Returns a handler that answers with this text, of the type of files with this suffix."""
     return lambda request: Response(content, media_type=KINDS[suffix], headers=HEADERS)
 
 

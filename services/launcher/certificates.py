@@ -88,6 +88,7 @@ def _signed(
     issuer_key: ec.EllipticCurvePrivateKey,
     extensions: Sequence[tuple[x509.ExtensionType, bool]],
 ) -> bytes:
+    """Returns a certificate for `subject` and its key as PEM, signed by the issuer, valid from now."""
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
@@ -107,6 +108,7 @@ def _signed(
 
 
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    """Returns the key usage of an authority (`sign_certificates`) or of a role."""
     return x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=sign_certificates,
@@ -121,6 +123,7 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
 
 
 def _names(role: str, uri: str) -> list[x509.GeneralName]:
+    """Returns the names in a role's certificate: its URI, its host names, and the loopback addresses."""
     hosts = ["localhost", server_name(role), *([HOSTS[role]] if role in HOSTS else [])]
     return [
         x509.UniformResourceIdentifier(URI + uri),
@@ -136,6 +139,8 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> list[Path]:
+    """Write files, keys readable by the owner only, each whole or not at all. Returns their paths. InputError: it
+    cannot."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():

@@ -85,6 +85,7 @@ class Child:
         return str(self.says["address"])
 
     def _listen(self) -> None:
+        """Read the process's output. Its first line, a JSON object, is kept as `says`."""
         assert self.process.stdout is not None
         with self.process.stdout as lines:
             for line in lines:
@@ -142,6 +143,7 @@ class Child:
             self._close()
 
     def _close(self) -> None:
+        """Close the process's standard input, on which it ends."""
         if self.process.stdin is not None:
             self.process.stdin.close()
 
@@ -223,6 +225,7 @@ class Cluster:
         return next((child.address for child in self.children.values() if child.part.service == service), "")
 
     def _settings(self, name: str) -> Settings:
+        """Returns the settings of a part: the common ones with its port, its folder and its password."""
         part, common = self.todo[name], self.settings
         data = self.folder / name
         data.mkdir(parents=True, exist_ok=True)

@@ -60,6 +60,7 @@ def hand_out(folder: Path, redis: str = "redis:6379", port: int = 50051) -> None
 
 
 def _give(source: Path, target: Path, *names: str) -> None:
+    """Copy the named files from one folder to another, readable by the owner only."""
     target.mkdir(parents=True, exist_ok=True)
     for name in names:
         shutil.copyfile(source / name, target / name)
@@ -67,6 +68,7 @@ def _give(source: Path, target: Path, *names: str) -> None:
 
 
 def _write(file: Path, text: str) -> None:
+    """Write a file that only the owner can read."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
     file.write_text(text, encoding="utf-8")

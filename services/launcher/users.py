@@ -50,6 +50,7 @@ def password_file(folder: Path, user: str) -> Path:
 
 
 def _private(file: Path, text: str) -> None:
+    """Write a file that only the owner can read, whole or not at all."""
     part = file.with_name(file.name + ".part")
     part.unlink(missing_ok=True)
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:

@@ -50,6 +50,7 @@ class Calls:
             self.last = self._of.call(name, (), self._part, forced=UV_BUSY if busy else UV_ERROR)
 
     def _call(self, function: str, *arguments: int) -> int:
+        """Make a page call and keep its result as `last`. Returns its code, UV_OK or another."""
         self.last = self._pages.call(function, arguments, self._part, request=self._request)
         return self.last.code
 

@@ -74,6 +74,7 @@ class Contents:
 
     @seen.setter
     def seen(self, changes: int) -> None:
+        """Record the number of changes of the machine that this process has seen, on disk."""
         os.pwrite(self._seen, changes.to_bytes(8, "big"), 0)
 
     def secret(self, purpose: str) -> bytes:
@@ -99,6 +100,7 @@ class Contents:
         os.close(self._seen)
 
     def _key(self, group: str, vm: int) -> AESGCM:
+        """Returns the key of a guest's pages."""
         key = self._keys.get((group, vm))
         if key is None:
             key = self._keys[group, vm] = AESGCM(self.secret(f"page {vm} {group}"))
@@ -106,10 +108,12 @@ class Contents:
 
 
 def _bound(group: str, vm: int, page: int, counter: int) -> bytes:
+    """Returns what the tag of an exported page authenticates besides its content."""
     return f"{vm} {page} {counter} {group}".encode()
 
 
 def _secret(file: Path) -> bytes:
+    """Returns the 32 bytes in a file, which is made with random bytes if it is absent."""
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

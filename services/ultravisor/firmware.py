@@ -133,6 +133,7 @@ class Firmware:
             return Answer(CC_ERROR, uvcb.answer(block, refused.rc), machine)
 
     def _query(self, machine: Machine, block: bytes, length: int, *, guest: bool) -> Answer:
+        """Answer a query. A block that is too short gets what fits, and rc 0x0100 (more data)."""
         told = query(machine, guest=guest)
         if length < LENGTH:
             return Answer(CC_ERROR, uvcb.answer(block, codes.RC_MORE_DATA, **told), machine)
@@ -182,6 +183,7 @@ class Firmware:
         return page
 
     def _of_guest_storage(self, machine: Machine, of: Configuration, name: str, page: int, fields: Fields) -> int:
+        """Make a call about a page of a guest's storage. Returns UV_OK or another result."""
         pages = self._pages
         if name == "unpack":
             key = lifecycle.unpacks(machine, fields, self._open).key

@@ -174,6 +174,7 @@ def verify(machine: Machine, f: Fields, open_header: OpenHeader) -> Done:
 
 
 def _opened(header: bytes, open_header: OpenHeader) -> Opened:
+    """Returns the opened SE header. Raises Refused with the rc for a header of another machine, or an altered one."""
     try:
         return open_header(header)
     except NoHostKey:

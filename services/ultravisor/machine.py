@@ -153,6 +153,7 @@ class Machines:
         return [self._stored(machine, one) for one in accesses]
 
     def _stored(self, machine: Machine, one: pb.PageAccess) -> Outcome:
+        """Access a page of the machine itself, which no guest owns."""
         address = one.page * PAGE_SIZE
         if address >= machine.ram:
             return Outcome(ADDRESSING, b"")
@@ -175,12 +176,14 @@ class Machines:
         self._change(Machine.clear)
 
     def _change(self, change: Callable[[Machine], Machine]) -> None:
+        """Store the changed machine; computed anew while another process changes it."""
         while True:
             kept, machine = self._kept()
             if self._put(kept, machine, change(machine)):
                 return
 
     def _kept(self) -> tuple[bytes | None, Machine]:
+        """Returns the stored bytes and the machine; a new one if none is stored. Raises StoreBehind for an old one."""
         kept = self._store.get(KEY)
         machine = machine_state.decode(kept) if kept else self._fresh
         # missing after an operator accepted an empty store
@@ -204,11 +207,13 @@ class Machines:
         return done
 
     def _see(self, changes: int) -> None:
+        """Record the machine's number of changes, if it is higher than the recorded one."""
         if changes > self._seen:
             self._seen = self._contents.seen = changes
 
 
 def _seen(machine: Machine, pages: Pages | None, name: str) -> Seen:
+    """Returns the machine as a call sees it: with the guests of a laid-out group, which no call created."""
     if pages is None or name not in ON_LAID_OUT:
         return Seen(machine, {})
     memory = Storage(0, int(pages.meta.cfg["pages"][0]) * PAGE_SIZE)

@@ -239,5 +239,6 @@ def inject(machine: Machine, command: int, condition_code: int, count: int) -> M
 
 
 def _handle(seed: bytes, number: int) -> int:
+    """Returns the handle with this number: 64 bits that cannot be guessed without the seed."""
     key = hashlib.blake2b(seed, digest_size=32).digest()
     return int.from_bytes(hashlib.blake2b(number.to_bytes(8, "big"), digest_size=8, key=key).digest(), "big")

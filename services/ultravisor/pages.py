@@ -133,7 +133,7 @@ class Pages:
     def _step(self, vm: int | None, page: int, offset: int, length: int, data: bytes, part: Part) -> Outcome:
         """Do an access as part of a step: its write and its journal entry are committed together."""
         while True:
-            outcome = self._access(vm, page, offset, PAGE_SIZE, b"")
+            outcome = self._access(vm, page, 0, PAGE_SIZE, b"")
             held, frames = outcome.data, dict[int, tuple[bytes, Seal | None]]()
             if data and held:
                 frames[page] = held[:offset] + data + held[offset + len(data) :], None
@@ -144,6 +144,8 @@ class Pages:
             _raise_unless_stale(answer, part)
 
     def _access(self, vm: int | None, page: int, offset: int, length: int, data: bytes) -> Outcome:
+        """Access bytes of a page as guest `vm`, or as the host (None): write `data` if it is not empty, read `length`
+        bytes."""
         rules = interpreted()
         live = self.view.live
         exception = rules.hw_host(live, page) if vm is None else rules.hw_guest(live, vm, page)
@@ -210,6 +212,7 @@ class Pages:
         return self.contents.read(self._address(page), int(self.view.seal["slot"][page]))
 
     def _plain(self, page: int) -> bytes | None:
+        """Returns the decrypted content of an exported page; None if it was changed."""
         record = self.view.seal[page]
         seal = Seal(int(record["counter"]), record["nonce"].tobytes(), record["tag"].tobytes())
         return self.contents.decrypt(self.group, int(self.view.arrays.uv["owner"][page]), page, seal, self._held(page))
@@ -268,6 +271,7 @@ class Pages:
         events: Sequence[bytes] = (),
         request: str = "",
     ) -> Answer:
+        """Store a call's result, with patches and events, in one commit. Returns the store's answer."""
         answer = self._send(
             Commit(
                 self._next(),
@@ -293,12 +297,14 @@ class Pages:
         return answer
 
     def _send(self, commit: Commit) -> Answer:
+        """Returns the store's answer to a commit. Raises NoGroup if there is no such group."""
         answer = self.store.commit(self.group, commit)
         if answer.status == "absent":
             raise NoGroup(self.group)
         return answer
 
     def _next(self) -> str:
+        """Returns the name of the next commit of this process."""
         self._sequence += 1
         return str(self._sequence)
 
@@ -319,6 +325,7 @@ class Busy(Contended):
 
 
 def _raise_unless_stale(answer: Answer, part: Part | None) -> None:
+    """Raise what a refused commit means for the call: NotTaken, Lost or Busy; nothing if it may be tried again."""
     if part and part.offer and answer.status != "stale":
         raise NotTaken
     if answer.status == "lost":

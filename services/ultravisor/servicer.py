@@ -148,6 +148,7 @@ def _may_access(caller: identity.Identity, vm: int | None) -> None:
 
 
 def _access(pages: Pages, one: ultravisor_pb2.PageAccess) -> tuple[int, int, int, bytes]:
+    """Returns (page, offset, length, data) of a requested access. Raises StatusError if it is out of range."""
     page_of(pages.meta, one.page)
     _within(one)
     return one.page, one.offset, one.length, one.data

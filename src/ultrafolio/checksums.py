@@ -74,6 +74,7 @@ class Pieces(io.RawIOBase):
         return data
 
     def _changed(self, at: int) -> InputError:
+        """Returns the error for a batch whose checksum differs."""
         return InputError(
             f"{self._name}: damaged",
             value=f"batch {self._number}, at byte {at}: its checksum differs",

@@ -81,6 +81,7 @@ class Defect(Exception):
 
 
 def _rebuild(what: str, value: object, allowed: str, cause: str, then: str) -> InputError:
+    """Returns the error of these parts, for pickle."""
     return InputError(what, value=value, allowed=allowed, cause=cause, then=then)
 
 

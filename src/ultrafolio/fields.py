@@ -98,6 +98,7 @@ def take(table: Mapping[str, Any], where: str, fields: Mapping[str, Field], *, t
 
 
 def _allowed(field: Field) -> str:
+    """Returns in words what a field takes."""
     if field.kind == "choice":
         return ", ".join(field.choices)
     if field.kind in ("int", "number"):
@@ -108,6 +109,7 @@ def _allowed(field: Field) -> str:
 
 
 def _value(value: Any, what: str, field: Field, then: str) -> Any:
+    """Returns a field's value, checked for type and bounds. Raises InputError."""
     kind = field.kind
     if kind == "choice":
         if value not in field.choices:

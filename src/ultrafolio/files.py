@@ -47,10 +47,12 @@ def bound(folders: Iterable[Path]) -> Iterator[None]:
 
 
 def _bound() -> tuple[Path, ...] | None:
+    """Returns the folders to which this thread or this process is bound; None if it may read every file."""
     return _here.get() or tuple(_process) or None
 
 
 def _real(folders: Iterable[Path]) -> tuple[Path, ...]:
+    """Returns the folders' real paths (links resolved)."""
     return tuple(Path(os.path.realpath(folder)) for folder in folders)
 
 

@@ -99,6 +99,7 @@ class Server:
 
     @classmethod
     def _start_on_a_port(cls, folder: Path, options: list[str], private: list[Path]) -> Server:
+        """Returns a server on a free loopback port. If another process takes the port, it tries another one."""
         for tries in range(PORT_TRIES):
             with socket.create_server(("127.0.0.1", 0)) as held:
                 port = held.getsockname()[1]
@@ -158,6 +159,7 @@ class Server:
         return self
 
     def _await_ready(self) -> None:
+        """Wait until the server answers. Raises InputError if it ends, or after READY_SECONDS."""
         assert self._process is not None
         deadline, pause = time.monotonic() + READY_SECONDS, 0.005
         while not self._answers():
@@ -247,5 +249,6 @@ def address(given: str | None) -> str | None:
 
 
 def _remove(folders: list[Path]) -> None:
+    """Remove the folders, and empty the list."""
     while folders:
         shutil.rmtree(folders.pop(), ignore_errors=True)

@@ -40,6 +40,7 @@ class Tabular(ABC):
             raise missing("pandas") from None
 
     def _repr_html_(self) -> str:
+        """Returns the table for a notebook, MOST_SHOWN rows at most."""
         rows = list(self.rows())
         names = list(rows[0]) if rows else []
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
@@ -53,6 +54,7 @@ class Tabular(ABC):
 
 
 def _text(value: object) -> str:
+    """Returns a cell's value as text."""
     if value is None:
         return ""
     if isinstance(value, (list, tuple)):

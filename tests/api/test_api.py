@@ -49,7 +49,7 @@ def test_a_result_is_a_table():
     assert uf.policies("split").table().to_pylist()[0]["large"] == "split"
 
 
-def test_a_run_of_a_scenario_a_plan_and_the_default():
+def test_run_takes_a_scenario_a_plan_or_neither():
     assert uf.run("03-virtio", policy="whole-folio").hung
     assert not uf.run("03-virtio", policy="per-page").hung
     assert uf.run("seed", workload="virtio", order=1, duration_us=500).measures["events"] > 0
@@ -63,6 +63,10 @@ def test_a_sweep_and_its_table(tmp_path):
     done = uf.sweep(plan, tmp_path / "store", workers=0)
     assert done.summary.computed == 4 and done.table().num_rows == 4
     assert uf.sweep(plan, tmp_path / "store", workers=0).summary.stored == 4
+    assert uf.sweep(plan, tmp_path / "store", workers=0, rerun="all").summary.computed == 4
+    with pytest.raises(uf.InputError) as caught:
+        uf.sweep(plan, tmp_path / "part", workers=0, limit=2).table()
+    assert "2 cells" in str(caught.value)
 
 
 def test_a_walk():
@@ -89,6 +93,8 @@ def test_a_walk():
         lambda: uf.run(policy=uf.Policy.of("split"), order=99),
         lambda: uf.sweep(3),
         lambda: uf.sweep("seed", workers=-1),
+        lambda: uf.sweep("seed", limit=0),
+        lambda: uf.sweep("seed", rerun="some"),
         lambda: uf.explore("03-virtio", policy="split", path="9.9"),
         lambda: uf.explore("03-virtio", policy="split").back(),
         lambda: uf.explore("03-virtio", policy="split").step("a"),
@@ -102,7 +108,7 @@ def test_a_walk():
         lambda: uf.Scenario.parse(3),
         lambda: uf.Scenario.parse("title = 1"),
     ],
-    ids=range(25),
+    ids=range(27),
 )
 def test_misuse_is_an_input_error(misuse):
     with pytest.raises(uf.InputError) as caught:

@@ -138,7 +138,7 @@ def test_a_loop_that_a_fair_step_must_leave_is_no_hang():
     assert lassos(drawn(steps, {0, 1}, {0: {0, 1}, 1: {0, 1}})) == []
 
 
-def test_resting_is_not_forgotten():
+def test_a_run_that_ends_in_a_wait_is_a_lasso_without_a_cycle():
     (lasso,) = lassos(drawn([(0, 0, 1)], {1}, {}))
     assert (lasso.entry, lasso.cycle) == (1, [])
 

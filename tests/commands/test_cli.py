@@ -132,7 +132,7 @@ def test_out_of_memory_is_unknown_with_the_states_reached():
     assert ": unknown" not in ultrafolio(*words, "1000").stdout
 
 
-def test_help_stands_without_numba():
+def test_help_is_printed_where_numba_is_not_installed():
     script = "import sys\nsys.modules['numba'] = None\nfrom ultrafolio.cli import main\nmain(['--help'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "ultrafolio sweep sweeps/seed.toml" in done.stdout

@@ -131,7 +131,7 @@ def test_a_submitted_plan_names_no_other_file(tmp_path):
     assert list(jobs.names()) == []
 
 
-def test_a_worker_is_bound_without_being_told():
+def test_a_worker_reads_files_beneath_its_folders_only():
     program = """
 from pathlib import Path
 from ultrafolio import files

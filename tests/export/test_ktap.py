@@ -41,7 +41,7 @@ def printed(capsys, *words):
     return int(left.value.code or 0), capsys.readouterr().out
 
 
-def test_each_result_says_whether_it_is_wanted():
+def test_each_result_is_ok_where_its_verdict_is_the_expected_one():
     found = [match.groups() for line in ktap(MIXED).split("\n") if (match := RESULT.fullmatch(line))]
     assert [(indent, word, name, skip or mark) for indent, word, _, name, mark, _, skip in found] == [
         ("  ", "ok", "split", None),

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -49,4 +50,9 @@ def test_swept_figures_are_computed_from_the_rows():
         for order in (1, 9)
         for place in ("scattered", "aligned")
     ]
-    assert [figure.value(rows) for figure in figures.SWEPT] == [("20", "50"), ("50", "50")]
+    cost = types.SimpleNamespace(policy="per-page", uv_ratio=1.94, stall=30.4)
+    assert [figure.value(figures.Sweep(rows, [cost])) for figure in figures.SWEPT] == [
+        ("20", "20", "8.1–42", "50", "20", "30–70"),
+        ("50", "20", "50", "10"),
+        ("1.9", "30"),
+    ]

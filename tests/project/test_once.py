@@ -32,12 +32,12 @@ def test_pages_share_their_helpers_and_headers():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.4.5", "::1", "localhost"])
-def test_loopback(host):
+def test_a_loopback_address_is_known(host):
     assert is_loopback(host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "127.example.org", "10.0.0.1", ""])
-def test_not_loopback(host):
+def test_another_address_is_not_loopback(host):
     assert not is_loopback(host)
 
 

@@ -24,7 +24,7 @@ def contents(tmp_path):
     made.close()
 
 
-def test_an_exported_page_comes_back(contents):
+def test_decryption_gives_the_content_before_the_export(contents):
     cipher, seal = contents.encrypt("g", 0, 5, 1, PLAIN)
     assert len(cipher) == PAGE_SIZE and cipher != PLAIN
     assert contents.decrypt("g", 0, 5, seal, cipher) == PLAIN

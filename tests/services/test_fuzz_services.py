@@ -119,7 +119,9 @@ def filled(choose, shape, group):
             continue
         value = partial(_value, choose, field, group)
         if field.message_type and field.message_type.GetOptions().map_entry:
-            message.sections[choose.choice(("uv", "mm", "pc"))] = choose.randbytes(5)
+            number = field.message_type.fields_by_name["value"].type == FieldDescriptor.TYPE_UINT64
+            entry = choose.randrange(1 << 64) if number else choose.randbytes(5)
+            getattr(message, field.name)[choose.choice(("uv", "mm", "pc"))] = entry
         elif field.is_repeated:
             getattr(message, field.name).extend(value() for _ in range(choose.randrange(4)))
         elif field.message_type:

@@ -163,7 +163,7 @@ def test_a_certificate_without_a_role(monkeypatch, tmp_path, folder, address):
         server.stop(0)
 
 
-def test_the_files(folder):
+def test_certificates_are_signed_by_the_authority_for_thirty_days_and_keys_are_private(folder):
     for file in folder.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == (0o600 if file.suffix == ".key" else 0o644), file
     authority = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
@@ -176,7 +176,7 @@ def test_the_files(folder):
         assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["ultrafolio://" + name.replace("-", "/")]
 
 
-def test_the_command(tmp_path):
+def test_the_command_makes_certificates(tmp_path):
     command = [sys.executable, "-m", "services.launcher.certificates", str(tmp_path / "c")]
     for code in (0, 2):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -26,7 +26,7 @@ GUEST_CALLS = ["query", "share", "unshare"]
 
 
 def bad_headers(good):
-    """Cut short; for another machine; altered in magic, slots, wrapped key, end."""
+    """Cut short; of another machine; altered in magic, slots, key, end."""
     yield 0x103, good[:-1]
     yield 0x108, image.seal(PLAIN, [b"\x09" + bytes(31)]).header
     for at in (0, 8, 100, len(good) - 1):

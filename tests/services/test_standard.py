@@ -92,8 +92,10 @@ def test_clients_that_cancel_their_watch_do_not_stop_the_server():
         stub = health_pb2_grpc.HealthStub(channel)
 
         def change():
+            statuses = health_pb2.HealthCheckResponse
             while not over.is_set():
-                server._set(not server._serving)
+                for status in (statuses.NOT_SERVING, statuses.SERVING):
+                    server._health.set("", status)
 
         changes = threading.Thread(target=change)
         changes.start()

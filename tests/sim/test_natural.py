@@ -109,6 +109,10 @@ def test_what_a_guest_writes_it_reads_after_export_and_import(lab, preset):
     assert (back.data, back.exceptions, back.outcome) == (SECRET, 2, DONE)
     lab.start(1, 0)
     assert lab.host_sees(1).data != first, "the same page encrypted twice must not look the same"
+    again = lab.touch(0, 1, data=PUBLIC, offset=200)  # written by the step that follows the import
+    assert again.exceptions and again.outcome == DONE
+    page = bytes(100) + SECRET + bytes(100 - len(SECRET)) + PUBLIC
+    assert lab.touch(0, 1, length=4096).data == page.ljust(4096, bytes(1))
 
 
 def test_a_shared_page_is_plain_text_for_both(lab):

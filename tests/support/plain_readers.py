@@ -184,7 +184,7 @@ def faults(data: bytes) -> Counts:
     for _, event in told(data):
         if match := fault.match(event):
             address, write = int(match[1], 16), int(match[2], 16) >> 1 & 1
-        elif match := re.match(r"(?:page-|minor-|major-|)faults:(?:[\w.-]+:)?\s*([0-9a-f]+)(?:\s|$)", event):
+        elif match := re.match(r"(?:page-|minor-|major-|)faults:(?:[ukhGHpPSDWeIbR]+:)?\s*([0-9a-f]+)(?:\s|$)", event):
             address, write = int(match[1], 16), 0
         else:
             continue

@@ -49,7 +49,7 @@ ELSEWHERE = {
     r"(docker|deploy/chaos\.sh) .*": "needs a container engine: test_compose.py",
     r"kubectl .*|for part in .*|python -m services[\w.]*\.(keys|probe)( .*)?": "needs Kubernetes: test_deploy.py",
     r"python -m services[\w.]*\.recover URL": "needs a store that lost writes: test_store_failures.py",
-    r"ultrafolio trace groups .*": "needs the administrator's URL of a lab in containers: test_growth.py",
+    r'ultrafolio trace (groups|validate "\$URL") .*': "needs the URL of a lab in containers: test_small_lab.py",
     r"dd if=/proc/kpageflags .*|page-types .*|thpmaps .*|grep -r \. /sys/.*": "needs root on the recorded machine",
     r"ultrafolio sweep (attach|pause) STORE": "needs a job that goes on: test_celery_command.py",
 }

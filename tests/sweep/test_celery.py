@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from redis import Redis
 
-from test_celery_fake import CELLS, PLAN, Logged, Sweep, Workers, results
-from test_sweep_fake import FakeCells, make_plan, run, wait_for
+from celery_workers import CELLS, PLAN, Logged, Sweep, Workers, results
+from fake_cells import FakeCells, make_plan, run, wait_for
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
 from ultrafolio.sweep.distributed.broker import QUEUE, broker_url, without_password

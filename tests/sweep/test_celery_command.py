@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from celery_workers import CELLS, PLAN, ROOT, Workers, results
+from fake_cells import make_plan, run, start, wait_for
 from patience import NEVER
-from test_celery_fake import CELLS, PLAN, ROOT, Workers, results
-from test_sweep_fake import make_plan, run, start, wait_for
 from ultrafolio.redis_server import VARIABLE, Server
 from ultrafolio.sweep.distributed import own_workers
 from ultrafolio.sweep.distributed.ticket import read_ticket

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from pyarrow import fs
 from redis import Redis
 
-from test_celery_fake import PLAN
-from test_sweep_fake import FAKE, FakeCells, make_plan, run
+from celery_workers import PLAN
+from fake_cells import FAKE, FakeCells, make_plan, run
 from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
 from ultrafolio.sweep.distributed import chunking, worker
@@ -210,3 +210,15 @@ def test_refusals(tmp_path, client):
         Worker("there", FAKE, "engine-1", tmp_path / "elsewhere").work(told.job, 0, told.spans)
     assert told.work() == "committed"
     assert one.job.progress().chunks == 0 and one.starts() == 0
+
+
+def test_the_figures_of_the_guide_are_those_of_the_code():
+    # docs/big-sweeps.md says them in words
+    from ultrafolio.sweep.distributed import broker, chunking, queue
+    from ultrafolio.sweep.local import processes
+
+    assert (chunking.CHUNK_SECONDS, chunking.MIN_CHUNK_SECONDS) == (2.0, 0.1)
+    assert (chunking.MIN_CHUNKS, chunking.MAX_CHUNKS) == (32, 20_000)
+    assert (queue.QUIET_SECONDS, broker.VISIBILITY_SECONDS, broker.AWAY_SECONDS) == (20, 900, 60)
+    assert processes.MAX_DEATHS == 2
+    assert broker.QUEUE == "ultrafolio"

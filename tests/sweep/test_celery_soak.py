@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from test_celery_fake import PLAN, Workers
-from test_sweep_fake import FAKE, children, make_plan, wait_for
+from celery_workers import PLAN, Workers
+from fake_cells import FAKE, children, make_plan, wait_for
 from ultrafolio.redis_server import Server
 from ultrafolio.sweep.distributed.broker import send
 from ultrafolio.sweep.distributed.job import Job, Record

@@ -13,8 +13,8 @@ from contextlib import suppress
 import pyarrow.parquet as pq
 import pytest
 
-from test_celery_fake import CELLS, PLAN, Logged, Sweep, Workers, results
-from test_sweep_fake import children, make_plan, run, wait_for
+from celery_workers import CELLS, PLAN, Logged, Sweep, Workers, results
+from fake_cells import children, make_plan, run, wait_for
 from ultrafolio.redis_server import Server
 
 WORKERS = 2

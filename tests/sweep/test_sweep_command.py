@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from fake_cells import FAKE, PLAN, FakeCells, make_plan, start
 from patience import NEVER
-from test_sweep_fake import FAKE, PLAN, FakeCells, make_plan, start
 from ultrafolio.commands.sweep import sweep
 from ultrafolio.errors import InputError
 from ultrafolio.sweep import cells as cells_of_sweeps

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from fake_cells import PLAN, FakeCells, children, make_plan, run, start, wait_for
 from patience import NEVER
-from test_sweep_fake import PLAN, FakeCells, children, make_plan, run, start, wait_for
 from ultrafolio.errors import InputError
 from ultrafolio.sweep.local import processes
 from ultrafolio.sweep.local.processes import MAX_DEATHS, Executor, InProcess, Processes

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from test_sweep_fake import PLAN, FakeCells, make_plan, run
+from fake_cells import PLAN, FakeCells, make_plan, run
 from ultrafolio.errors import InputError
 from ultrafolio.sweep.plan import Axis, Plan, count_cells
 from ultrafolio.sweep.planfile import load, parse

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from test_sweep_fake import PLAN, FakeCells, make_plan, run
+from fake_cells import PLAN, FakeCells, make_plan, run
 from ultrafolio.errors import InputError
 from ultrafolio.sweep import segment as segment_module
 from ultrafolio.sweep.distributed.job import Record

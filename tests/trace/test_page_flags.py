@@ -107,7 +107,7 @@ def test_letters_of_two_layouts_in_one_listing(write: Write) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 5, 64])
-def test_folios_over_batches(write: Write, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+def test_folios_do_not_depend_on_the_batch_size(write: Write, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     whole = rows(pageflags.folios(write(RAW))), rows(pageflags.folios(write(LIST)))
     monkeypatch.setattr(words, "BATCH", batch)
     monkeypatch.setattr(listing, "BATCH", batch)

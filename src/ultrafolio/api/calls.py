@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ultrafolio import shipped
 from ultrafolio.check.search.graph import Watch, unwatched
@@ -19,6 +19,12 @@ from ultrafolio.sim import config, once
 from .explorer import Explorer
 from .named import Policy, Scenario, no_such_type
 from .results import Policies, Run, Sweep
+
+if TYPE_CHECKING:
+    from ultrafolio.sweep.local.processes import Executor
+    from ultrafolio.sweep.plan import Plan
+    from ultrafolio.sweep.progress import Display
+    from ultrafolio.sweep.run import Rerun
 
 AXES = ("order", "workload", "placement", "costs", "seed", "duration_us")
 
@@ -110,26 +116,42 @@ def run(
 
 
 def sweep(
-    plan: str | Path, store: str | Path | None = None, *, workers: int | None = None, limit: int | None = None
+    plan: str | Path | Plan,
+    store: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    limit: int | None = None,
+    rerun: Rerun | None = None,
+    executor: Executor | None = None,
+    display: Display | None = None,
 ) -> Sweep:
     """Run the cells of a plan that its store lacks, as `ultrafolio sweep`. The store's folder is out/PLAN unless given.
 
-    workers  number of processes; None is one for each core, 0 computes in this process
-    limit    compute only the plan's first cells, and write no results.parquet
+    workers   number of processes; None is one for each core, 0 computes in this process
+    limit     compute only the plan's first cells, and write no results.parquet
+    rerun     "failed" or "all": compute stored cells that failed, or all cells, again
+    executor  what computes the cells, instead of `workers` processes of this machine
+    display   what shows the progress; none unless given
     """
     from ultrafolio.sweep import cells
     from ultrafolio.sweep.local.processes import executor_of
+    from ultrafolio.sweep.plan import Plan
     from ultrafolio.sweep.planfile import load
     from ultrafolio.sweep.progress import Silent
     from ultrafolio.sweep.run import sweep as run_sweep
 
-    if not isinstance(plan, (str, Path)):
+    if not isinstance(plan, (str, Path, Plan)):
         raise no_such_type("plan", plan, "a path, or the name of a shipped plan such as seed")
     if workers is not None and (not isinstance(workers, int) or not 0 <= workers <= 1024):
         raise InputError("sweep: workers", value=workers, allowed="0 to 1024")
-    path = shipped.found(Path(plan), "sweeps")
-    folder = Path(store) if store else Path("out") / path.stem
-    return Sweep(run_sweep(load(path), folder, cells.simulator(), executor_of(workers), Silent(), limit=limit))
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise InputError("sweep: limit", value=limit, allowed="1 or more, or None for all cells")
+    if rerun not in (None, "failed", "all"):
+        raise InputError("sweep: rerun", value=rerun, allowed="failed, all, or None")
+    loaded = plan if isinstance(plan, Plan) else load(shipped.found(Path(plan), "sweeps"))
+    folder = Path(store) if store else Path("out") / Path(loaded.path).stem
+    processes = executor or executor_of(workers)
+    return Sweep(run_sweep(loaded, folder, cells.simulator(), processes, display or Silent(), rerun=rerun, limit=limit))
 
 
 def explore(scenario: str | Path | Scenario, *, policy: str | Policy, path: str = "") -> Explorer:
@@ -143,10 +165,12 @@ def explore(scenario: str | Path | Scenario, *, policy: str | Policy, path: str 
 
 
 def _scenario(given: str | Path | Scenario) -> Scenario:
+    """Returns the scenario; one of this name or path if a text is given."""
     return given if isinstance(given, Scenario) else Scenario.find(given)
 
 
 def _policy(given: str | Policy, story: Scenario | None, tables: object = None) -> Policy:
+    """Returns the policy; the one of this name, among `tables` or those of the story, if a text is given."""
     if isinstance(given, Policy):
         return given
     if isinstance(given, str) and isinstance(tables, dict):

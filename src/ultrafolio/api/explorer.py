@@ -58,7 +58,7 @@ class Explorer(Tabular):
 
     def record(self) -> dict[str, Any]:
         """The state as `ultrafolio explore --json` prints it."""
-        return node(self._guide.walk, self._trail.here)
+        return dict(node(self._guide.walk, self._trail.here))
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """One row a move of this state: its index if it is enabled, else the reason of its refusal."""

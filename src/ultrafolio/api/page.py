@@ -69,6 +69,7 @@ def _doc(what: Any) -> list[str]:
 
 
 def _members(kind: type) -> list[str]:
+    """Returns the table of a class's public members that have a docstring; [] without any."""
     rows = []
     for name, member in sorted(vars(kind).items()):
         plain = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
 from ultrafolio.sim.cell import COLUMNS
 from ultrafolio.tabular import Tabular
@@ -76,9 +77,17 @@ class Sweep(Tabular):
         return Path(self.summary.store)
 
     def table(self) -> Any:
-        """results.parquet as a pyarrow.Table; with `limit`, the cells computed so far."""
+        """results.parquet as a pyarrow.Table. Raises InputError where the sweep did not compute all cells."""
         import pyarrow.parquet as pq
 
+        if self.summary.results is None:
+            raise InputError(
+                f"the results of {self.summary.store}",
+                value=f"{plural(self.summary.computed + self.summary.stored, 'cell')} in store",
+                allowed="all cells of the plan",
+                cause="the sweep had a limit, or was interrupted",
+                then="sweep the plan once more, without limit",
+            )
         return pq.read_table(self.store / "results.parquet")
 
     def rows(self) -> Sequence[Mapping[str, Any]]:

@@ -184,6 +184,7 @@ def direct_io(settings: Settings, seconds: float) -> Iterator[Sample]:
 
 
 def _direct(fd: int, buffer: mmap.mmap, size_kb: int, seconds: float) -> Iterator[Sample]:
+    """Yields samples of O_DIRECT reads and writes of one size at random places of a file, each for half the time."""
     size, place = size_kb << 10, random.Random(size_kb)
     with memoryview(buffer)[:size] as part:
         for name, call in (("read", os.preadv), ("write", os.pwritev)):

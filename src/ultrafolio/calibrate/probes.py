@@ -15,6 +15,7 @@ import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 from ultrafolio.model.layout import PAGE_SIZE
 
@@ -24,7 +25,9 @@ from .system import PageFlags, Region
 
 TRIES = 8
 """Attempts of a probe when another process drained, wrote or held the page meanwhile."""
-AGREES, DIFFERS, IMPOSSIBLE = "agrees", "differs", "not possible here"
+AGREES: Final = "agrees"
+DIFFERS: Final = "differs"
+IMPOSSIBLE: Final = "not possible here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Finding:
     rules: tuple[str, ...]
     says: str
     saw: str
-    verdict: str
+    verdict: Literal["agrees", "differs", "not possible here"]
 
 
 Observation = tuple[bool, str]
@@ -76,6 +79,8 @@ def split_under_reference(flags: PageFlags, folder: Path) -> Observation:
 def _split_while(
     flags: PageFlags, hold: Callable[[int], contextlib.AbstractContextManager[None]], word: str
 ) -> Observation:
+    """Try to split a folio while `hold` holds one of its pages, and again after: right if only the second try splits
+    it."""
     with _large() as (region, size_kb):
         page = region.size // PAGE_SIZE // 2
         with hold(region.address + PAGE_SIZE):
@@ -95,6 +100,7 @@ def _try_split(region: Region, size_kb: int, page: int, flags: PageFlags) -> tup
 
 
 def _split_text(tried: tuple[int, int, bool]) -> str:
+    """Returns the words for (splits, failed splits, whether the folio is whole)."""
     done, refused, whole = tried
     return f"split counted {done}, split_failed {refused}, the folio is {'whole' if whole else 'single pages'}"
 
@@ -146,6 +152,7 @@ def freeze_in_seal(flags: PageFlags, folder: Path) -> Observation:
 
 
 def _sealed(fd: int) -> str:
+    """Try to seal a memfd against writing. Returns "sealed", or the name of the error."""
     try:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, system.F_SEAL_WRITE)
     except OSError as error:
@@ -316,6 +323,7 @@ def findings(folder: Path) -> list[Finding]:
 
 
 def _finding(rules: tuple[str, ...], says: str, probe: Probe, folder: Path) -> Finding:
+    """Run a probe. Returns its finding; IMPOSSIBLE, with the reason, where it cannot run."""
     try:
         with PageFlags() as flags:
             right, saw = probe(flags, folder)

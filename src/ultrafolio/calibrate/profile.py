@@ -63,6 +63,7 @@ def entries(samples: Sequence[Sample], missing: Sequence[Missing]) -> list[Cost]
 
 
 def _medians(by: dict[str, Sample]) -> list[Cost]:
+    """Returns the costs that are the median of a sample."""
     return [
         Cost(name, by[source].median, "measured", _reason_text(by[source], remark))
         for name, (source, remark) in MEASURED.items()
@@ -75,6 +76,7 @@ def _reason_text(made: Sample, remark: str = "") -> str:
 
 
 def _spread(by: dict[str, Sample]) -> list[Cost]:
+    """Returns the cost drain_all_spread, if drain_all was measured."""
     if "drain_all" not in by:
         return []
     made = by["drain_all"]

@@ -135,6 +135,7 @@ class PageFlags:
 
     @functools.cached_property
     def _files(self) -> tuple[int, int]:
+        """Returns the open files /proc/kpageflags and /proc/self/pagemap. Raises NotPossible without the rights."""
         try:
             flags = os.open("/proc/kpageflags", os.O_RDONLY)
             return flags, os.open("/proc/self/pagemap", os.O_RDONLY)
@@ -216,6 +217,7 @@ def offered(size_kb: int, *, change: bool = False) -> Iterator[None]:
 
 
 def _chosen(setting: Path) -> str:
+    """Returns the word in brackets of a kernel setting. Raises NotPossible if it cannot be read."""
     try:
         text = setting.read_text()
     except OSError as error:

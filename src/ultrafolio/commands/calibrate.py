@@ -110,6 +110,7 @@ def _measure(settings: measures.Settings, seconds: float) -> tuple[list[Sample],
 
 
 def _command(output: Path | None, seconds: float, folder: Path, folio_sizes: bool, kernel: bool) -> str:
+    """Returns the command line that makes the profile."""
     words = ["ultrafolio", "calibrate", *(["-o", str(output)] if output else []), "--seconds", f"{seconds:g}"]
     words += [] if folder == Path() else ["--folder", str(folder)]
     words += ["--folio-sizes"] if folio_sizes else []
@@ -122,6 +123,7 @@ def _show(
     costs: Sequence[profile.Cost],
     found: Sequence[probes.Finding],
 ) -> None:
+    """Print the measures, the costs and the findings as tables."""
     console = screen.console()
     table = _table("measured", "median", "quartiles", "n", "what")
     for made in samples:

@@ -157,6 +157,8 @@ def _export(guides: list[Guide], words: list[str], file: Path) -> int:
 
 
 def _serve(guides: list[Guide], words: list[str], host: str, port: int) -> int:
+    """Serve the page until Ctrl-C, and warn where it listens beyond this machine. Returns the exit code."""
+
     def said(address: str) -> None:
         if is_loopback(host):
             click.echo(f"{address}  (this machine only; --host listens elsewhere)")

@@ -56,6 +56,7 @@ def document() -> str:
 
 
 def _fix_cells(row: Fix) -> list[str]:
+    """Returns the cells of a fix's row."""
     commits = " ".join(f"`{commit}`" for commit in (row.commit, *row.also))
     words = f"{row.shows}; with the fix it holds" if row.shown_by else ""
     return [
@@ -69,6 +70,7 @@ def _fix_cells(row: Fix) -> list[str]:
 
 
 def _complaint_cells(row: Complaint) -> list[str]:
+    """Returns the cells of a complaint's row."""
     mail = f"`{row.mail}`" if row.mail else ""
     return [row.what, row.who, mail, _shown(row.shown_by, "", row.shows) or row.why_not]
 

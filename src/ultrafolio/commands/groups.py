@@ -38,6 +38,7 @@ def run(url: str, request: Request, as_json: bool) -> int:
 
 
 def _do(store: Any, request: Request) -> int:
+    """Archive, cut and delete streams, as requested. Returns the exit code."""
     from ultrafolio.state import checkpoint
 
     if request.archive and request.save:
@@ -57,6 +58,7 @@ def _do(store: Any, request: Request) -> int:
 
 
 def _list(store: Any, there: list[str], as_json: bool) -> None:
+    """Print each group with its number of entries, its bytes, and why its stream is not cut."""
     uncut = store.uncut()
     for name in there:
         entries, size, why = store.length(name), store.size(name), uncut.get(name, "")

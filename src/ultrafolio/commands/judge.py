@@ -90,6 +90,8 @@ def _command(trees: tuple[str, ...], preset: str, alone: bool, every: bool, thre
 
 
 def _citations(tree: Tree) -> int:
+    """Print the functions that rules cite and the tree lacks. Returns the exit code: 3 if parts of the tree are
+    missing."""
     found = gone(tree)
     for name, rules in found.items():
         click.echo(f"{name}: not in Linux {tree.version}; cited by {', '.join(rules)}")

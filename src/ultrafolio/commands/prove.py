@@ -78,5 +78,6 @@ def prove_command(
 
 
 def _progress(line: str) -> None:
+    """Print a line over the one before, on a terminal only."""
     if sys.stderr.isatty():
         print(f"\r{line[:70]:<70}", end="\r", file=sys.stderr, flush=True)

@@ -278,6 +278,7 @@ def _values(field: Field) -> str:
 
 
 def _value_text(value: Any) -> str:
+    """Returns a default as text; "" for none."""
     return "" if value in (None, "") else f"`{json.dumps(value)}`"
 
 

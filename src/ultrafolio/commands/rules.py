@@ -258,11 +258,13 @@ def _cases(words: dict[tuple[int, ...], str], at: int) -> list[tuple[str, list[s
 
 
 def _call_table(title: str, vm: int) -> list[str]:
+    """Returns the table of what each call by or for guest `vm` does to a page in each state."""
     rows = [[call, *(cell(call, state, vm) for state in range(len(PAGE_STATES)))] for call in CALLS]
     return table([title, *PAGE_STATES], rows)
 
 
 def _view_table() -> list[str]:
+    """Returns the table of what an access by each party meets in each state of a page."""
     run, states = interpreted(), range(len(PAGE_STATES))
     guests = [
         [who, *(_VIEW[run.hw_guest(page(s), vm, 0)] for s in states)]

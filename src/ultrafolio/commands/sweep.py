@@ -13,7 +13,7 @@ from typing import cast
 
 import click
 
-from ultrafolio import shipped
+from ultrafolio import api, shipped
 from ultrafolio.commands import sweep_on_cluster
 from ultrafolio.errors import InputError, need
 from ultrafolio.finite import Finite
@@ -28,7 +28,6 @@ from ultrafolio.sweep.local.processes import Executor, Limits, executor_of
 from ultrafolio.sweep.planfile import load
 from ultrafolio.sweep.progress import display
 from ultrafolio.sweep.run import Rerun, Summary
-from ultrafolio.sweep.run import sweep as run_sweep
 from ultrafolio.sweep.store import open_store
 
 INTERRUPTED = 130
@@ -154,23 +153,13 @@ def run(
     executor: Executor
     if kind == "celery":
         need("redis", "celery")
-        executor = queue_of(
-            folder, redis, workers, results_url, limits, fresh=rerun is not None, quiet=quiet or as_json
-        )
+        executor = queue_of(folder, redis, workers, results_url, limits, fresh=rerun is not None, quiet=hush)
         again += " --executor celery" + (f" --workers {workers}" if workers else "")
     else:
         executor = executor_of(workers, limits)
     finish(
         ctx,
-        lambda: run_sweep(
-            load(plan),
-            folder,
-            cells.simulator(),
-            executor,
-            display(quiet=quiet or as_json),
-            rerun=rerun,
-            limit=limit,
-        ),
+        lambda: api.sweep(plan, folder, limit=limit, rerun=rerun, executor=executor, display=display(quiet=hush)),
         executor,
         folder,
         again,
@@ -183,7 +172,7 @@ def run(
 
 def finish(
     ctx: click.Context,
-    work: Callable[[], Summary],
+    work: Callable[[], api.Sweep],
     executor: Executor,
     folder: Path,
     again: str,
@@ -195,7 +184,7 @@ def finish(
 ) -> None:
     """Run the sweep, print its summary, write the report, and exit with the group's exit status."""
     try:
-        summary = work()
+        summary = work().summary
         detached = isinstance(executor, Queue) and executor.detached
         if not (as_json or quiet):
             print_summary(summary, again, detached=folder if detached else None)
@@ -285,7 +274,7 @@ def attach(
     limit = sum(1 for _ in plan.cells(range(ticket.stop))) if ticket.stop < plan.size else None
     finish(
         ctx,
-        lambda: run_sweep(plan, store, cells.simulator(), executor, display(quiet=quiet), limit=limit),
+        lambda: api.sweep(plan, store, limit=limit, executor=executor, display=display(quiet=quiet)),
         executor,
         store,
         again,

@@ -43,6 +43,7 @@ def read(file: Path) -> Shown:
 
 
 def _none(file: Path) -> InputError:
+    """Returns the error for a file of no known kind."""
     return InputError(
         f"{file}: not a file that ultrafolio wrote",
         allowed="; ".join(f"{kind} ({writer})" for kind, writer in KINDS.items()),
@@ -78,6 +79,7 @@ def _without(record: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _counterexample(file: Path) -> Shown:
+    """Returns the kind, the head and the steps of a trace file of check."""
     from ultrafolio.export import trace_file
 
     made = trace_file.read(file)
@@ -92,6 +94,7 @@ def _counterexample(file: Path) -> Shown:
 
 
 def _run_steps(file: Path, actors: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yields the steps of a trace file of run, each with its actor's kind. Raises InputError for a damaged line."""
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(islice(lines, 1, None), 2):
             try:
@@ -107,6 +110,7 @@ def _run_steps(file: Path, actors: list[dict[str, Any]]) -> Iterator[dict[str, A
 
 
 def _stream(file: Path) -> Shown:
+    """Returns the kind, the head and the entries of a saved stream."""
     from ultrafolio.state import validate
     from ultrafolio.state.events import Again, Kept, Made, Steps, decode
 

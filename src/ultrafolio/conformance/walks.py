@@ -198,6 +198,7 @@ def check_walk(engine: Engine, system: System, seed: int, steps: int, *, safe: b
 
 
 def _walk_all(engine: Engine, checks: Mapping[str, bool], seeds: int, steps: int) -> None:
+    """Check random walks of every system, under each preset; `checks` says which of them must stay safe."""
     for preset, safe in checks.items():
         for name in SCENARIOS:
             for seed in range(seeds):

@@ -118,6 +118,7 @@ class _Unsigned(ast.NodeTransformer):
         return node
 
     def _cast(self, index: ast.expr) -> ast.expr:
+        """Returns the index as an unsigned number, with which no negative index is tested for."""
         return ast.Call(ast.Name("uintp", ast.Load()), [index], [])
 
 

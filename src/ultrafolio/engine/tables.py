@@ -193,6 +193,7 @@ def _returned(module: ModuleType, name: str) -> set[int]:
 
 @functools.cache
 def _tree(module: ModuleType) -> ast.Module:
+    """Returns the parsed source of a module."""
     return ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
 
 

@@ -16,6 +16,7 @@ from ultrafolio.nouns import plural
 from .goto import Guide
 from .node import node
 from .page import meta
+from .shapes import Node
 
 MAX_BYTES = 2_500_000
 """The most bytes of embedded states of all policies, without page, style and script."""
@@ -103,7 +104,8 @@ def _coverage(guide: Guide, held: int, left: deque[tuple[State, int]]) -> str:
     return f"{of}: {around}, {near}"
 
 
-def _compact(made: dict[str, Any], targets: Sequence[int], pool: Pool) -> list[Any]:
+def _compact(made: Node, targets: Sequence[int], pool: Pool) -> list[Any]:
+    """Returns a node as a list, its parts as numbers of the pool; `targets`: the node behind each enabled move."""
     rows = [pool(row) for section in made["state"].values() for row in section]
     moves = [[pool(move), target] for move, target in zip(made["enabled"], targets, strict=True)]
     refused = [pool(move) for move in made["refused"]]

@@ -67,6 +67,8 @@ class _Reader:
         return _wrong(self.text, at.col_offset, what, allowed, cause)
 
     def value(self, at: ast.expr) -> Value:
+        """Returns the function of a state that computes an expression. Raises InputError for what is not in the
+        language."""
         match at:
             case ast.BoolOp(op=op, values=values):
                 parts, every = [self.value(part) for part in values], isinstance(op, ast.And)
@@ -91,6 +93,7 @@ class _Reader:
         raise self.wrong(at, f"{ast.unparse(at)[:40]!r} is not allowed")
 
     def compare(self, at: ast.Compare) -> Value:
+        """Returns the function of a state that computes a comparison, 1 or 0."""
         sides = [self.value(side) for side in (at.left, *at.comparators)]
         tests = [_COMPARE[type(op)] for op in at.ops]
 
@@ -101,6 +104,7 @@ class _Reader:
         return holds
 
     def constant(self, at: ast.expr, name: str) -> Value:
+        """Returns the function that gives a constant of the layout. Raises InputError for an unknown name."""
         if name not in CONSTANTS:
             section = f"{name}[0].{layout.SECTIONS[name].names[0]}" if name in OWNERS else ""  # type: ignore[index]
             raise self.wrong(at, f"{name!r} is no constant", *_near(name, CONSTANTS, section))
@@ -108,6 +112,7 @@ class _Reader:
         return lambda s: number
 
     def field(self, at: ast.expr, section: str, index: ast.expr, field: str) -> Value:
+        """Returns the function that reads SECTION[INDEX].FIELD of a state. Raises InputError if there is none."""
         if section not in OWNERS:
             raise self.wrong(at, f"no section {section!r}", *_near(section, OWNERS))
         size = len(getattr(self.state, section))

@@ -1,16 +1,6 @@
 """One state as plain data for display: pages, actors, enabled and refused moves, broken properties.
 
-A node is plain data, the same for the terminal, the served page and the exported file:
-
-    id        a digest of the state
-    state     {section: rows of integers}, fields in the order of layout.SECTIONS
-    flags     a page's flags as page-types would print them, one string a page
-    folio     the head page of each page's folio
-    actors    what each actor is at, in words
-    enabled   the enabled moves in index order, refused: the others
-    broken    [number, page] of the properties that the state itself breaks (1 and 2)
-    pending   [leads-to, who] of what has begun and not ended
-    stalls    who waits, as waits.words.stalls tells it: {actor, kind, waiter, waits_for, held_by, released_by}
+The form of a node is that of shapes.Node.
 """
 
 from __future__ import annotations
@@ -21,7 +11,6 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 from ultrafolio.check.verdicts.replay import frozen
 from ultrafolio.export import text_in
@@ -34,6 +23,7 @@ from ultrafolio.waits import telling
 from ultrafolio.waits.tables import OBSTACLE_OF
 from ultrafolio.waits.words import Stall
 
+from .shapes import Enabled, Judged, Met, Node, Refused, Stalled
 from .walk import Move, Walk, is_idle
 
 SECTIONS = {name: list(layout.SECTIONS[name].names or ()) for name in OWNERS}
@@ -51,7 +41,7 @@ WORDS["task.then"] = WORDS["task.back"] = WORDS["task.pc"]
 _GUARDS = {value: name for name, value in vars(layout).items() if name.startswith("W_")}
 
 
-def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> dict[str, Any]:
+def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> Node:
     """The node of a state (as lists). `moves`: all its moves, if the caller has them."""
     packed, moves = frozen(state), moves or walk.moves(state)
     run, pages = waits.of(state), range(len(state.mm))
@@ -70,7 +60,7 @@ def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> dict[str, Any]
     }
 
 
-def _stalled(some: Stall) -> dict[str, Any]:
+def _stalled(some: Stall) -> Stalled:
     """A stall as fields, in the words of waits.words."""
     wait = some.wait
     return {
@@ -83,7 +73,7 @@ def _stalled(some: Stall) -> dict[str, Any]:
     }
 
 
-def stall_line(some: dict[str, Any]) -> str:
+def stall_line(some: Stalled) -> str:
     """A stall of a node as one line, its class first."""
     return (
         f"{some['kind']}: {some['waiter']} waits for {some['waits_for']}; held by {some['held_by']}; "
@@ -110,25 +100,27 @@ def what(walk: Walk, move: Move) -> str:
     return f"{who} {move.rule}" + (f" page {move.page}" if move.op != OPS[0] else "")
 
 
-def _enabled(walk: Walk, state: State, move: Move) -> dict[str, Any]:
+def _enabled(walk: Walk, state: State, move: Move) -> Enabled:
     """An enabled move. `meets`: the obstacle that its step finds, and the holders."""
-    made: dict[str, Any] = {
+    made: Enabled = {
         "what": what(walk, move), "actor": move.actor, "rule": move.rule, "op": move.op, "page": move.page,
         "outcome": move.outcome_word, "broke": move.step.broke if move.step else 0,
     }  # fmt: skip
-    made |= _met(state, move)
+    if meets := _met(state, move):
+        made["meets"] = meets
     return made
 
 
-def _refused(walk: Walk, state: State, move: Move) -> dict[str, Any]:
+def _refused(walk: Walk, state: State, move: Move) -> Refused:
     """A refused move: the guard's word, its condition in the rule, and the holders, if any."""
-    made: dict[str, Any] = {
+    made: Refused = {
         "what": what(walk, move), "actor": move.actor, "rule": move.rule, "op": move.op, "page": move.page,
         "guard": _GUARDS[move.outcome], "why": move.outcome_word + _no_start(walk, state, move),
         "condition": guard_source(move.pc, _GUARDS[move.outcome], walk.design.name),
     }  # fmt: skip
-    if not is_idle(state, move.actor):
-        made |= _met(state, move)
+    meets = None if is_idle(state, move.actor) else _met(state, move)
+    if meets:
+        made["meets"] = meets
     return made
 
 
@@ -150,19 +142,19 @@ def _no_start(walk: Walk, state: State, move: Move) -> str:
     return ""
 
 
-def _met(state: State, move: Move) -> dict[str, Any]:
-    """The obstacle that the move's step finds, its holders and their releasing steps; {} without a holder."""
+def _met(state: State, move: Move) -> Met | None:
+    """The obstacle that the move's step finds, its holders and their releasing steps; None without a holder."""
     obstacle, t = OBSTACLE_OF.get(move.outcome, 0), move.actor
     if not obstacle:
-        return {}
+        return None
     run = waits.of(state)
     page = run.waited_page(state, t)
     whole = bool(run.is_vcpu(state, t) and run.to_split(state, page))
     if not run.present(state, t, page, whole) & obstacle:
-        return {}
+        return None
     wait = telling.of(state).in_words(state, t, obstacle, page, whole)
-    told = {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}
-    return {"meets": told} if wait.held_by else {}
+    told: Met = {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}
+    return told if wait.held_by else None
 
 
 @functools.cache
@@ -198,9 +190,7 @@ def sections_of(walk: Walk) -> dict[str, list[str]]:
     return {name: list(getattr(walk.system.state, name).dtype.names) for name in OWNERS}
 
 
-def changes(
-    before: dict[str, Any], after: dict[str, Any], sections: dict[str, list[str]] = SECTIONS
-) -> list[tuple[str, str, str]]:
+def changes(before: Node, after: Node, sections: dict[str, list[str]] = SECTIONS) -> list[tuple[str, str, str]]:
     """The differences between two nodes: (field, value before, value after), such as ("uv[1].state", "SECURE", …)."""
     return [
         (f"{section}[{i}].{field}", word(section, field, old), word(section, field, new))
@@ -211,13 +201,13 @@ def changes(
     ]
 
 
-def properties(walk: Walk, moves: Sequence[Move], here: dict[str, Any]) -> list[dict[str, str]]:
-    """Every property's truth at the end of a path: {name, truth: holds|broken|waiting, where}.
+def properties(walk: Walk, moves: Sequence[Move], here: Node) -> list[Judged]:
+    """Every property's truth at the end of a path.
 
     An always-property is broken by the last step or by the state; if only an earlier step broke it, it holds and
     `where` names that step. A leads-to is waiting while an operation is pending.
     """
-    made = []
+    made: list[Judged] = []
     names = walk.design.properties
     for number in range(1, len(names)):
         at = [i for i, move in enumerate(moves, 1) if move.step and move.step.broke == number]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from ultrafolio.export import text_in
 from ultrafolio.nouns import plural
 from ultrafolio.screen import columns
 
 from .node import changes, node, properties, sections_of, stall_line, what
+from .shapes import Enabled, InStep, Record, Refused, Skipped, Stalled
 from .walk import Trail, Walk, path_text
 
 
-def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> dict[str, Any]:
+def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> Record:
     """The state at the end of a trail as one JSON object: its node, changes, properties, and other policies' walks."""
     here = node(walk, trail.here)
     before = node(walk, trail.states[-2]) if trail.moves else here
@@ -36,10 +36,11 @@ def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> dict[str, Any]:
     }
 
 
-def _in_step(other: Walk, lead: Trail) -> dict[str, Any]:
+def _in_step(other: Walk, lead: Trail) -> InStep:
+    """Another policy's state after the moves of a leading trail, and the moves that it could not take."""
     followed = other.in_step(lead)
     here = node(other, other.follow(followed.path).here)
-    skipped = [{"step": first, "last": last, "why": why} for first, last, why in followed.skipped]
+    skipped: list[Skipped] = [{"step": first, "last": last, "why": why} for first, last, why in followed.skipped]
     return {
         "policy": other.policy,
         "path": path_text(followed.path),
@@ -50,7 +51,7 @@ def _in_step(other: Walk, lead: Trail) -> dict[str, Any]:
     }
 
 
-def shown(walk: Walk, made: dict[str, Any]) -> str:
+def shown(walk: Walk, made: Record) -> str:
     """A record as text, wrapped to screen.columns()."""
     return "\n".join(
         [
@@ -74,22 +75,25 @@ def shown(walk: Walk, made: dict[str, Any]) -> str:
     )
 
 
-def _where(made: dict[str, Any]) -> str:
+def _where(made: Record) -> str:
+    """Returns the path in words."""
     path = made["path"] or "(none)"
     return f"path {path}, {plural(made['steps'], 'step')} from the start"
 
 
 def _folded(text: str, first: str, rest: str) -> list[str]:
+    """Returns a text in lines of the terminal's width; `first` and `rest`: what they begin with."""
     return textwrap.wrap(text, columns(), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
-def _way(made: dict[str, Any]) -> Iterator[str]:
+def _way(made: Record) -> Iterator[str]:
+    """Yields the line of the last step, if there is one."""
     if made["way"]:
         last = made["way"][-1]
         yield f"last step: {last['what']}: {last['outcome']}"
 
 
-def _pages(made: dict[str, Any]) -> Iterator[str]:
+def _pages(made: Record) -> Iterator[str]:
     """A line for each page; a changed page also has its flags before, and a mark under each changed letter."""
     for page, (was, now) in enumerate(zip(made["flags_before"], made["flags"], strict=True)):
         head = made["folio"][page]
@@ -103,31 +107,35 @@ def _pages(made: dict[str, Any]) -> Iterator[str]:
 
 
 def _actors(walk: Walk, actors: Sequence[str]) -> Iterator[str]:
+    """Yields a line for each actor."""
     for who, doing in zip(walk.actors, actors, strict=True):
         yield f"  {who:<14} {doing}"
 
 
-def _stalls(stalls: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _stalls(stalls: Sequence[Stalled]) -> Iterator[str]:
     """A paragraph for each waiting actor: class, holder of the obstacle, releasing step."""
     for some in stalls:
         yield from _folded(stall_line(some), "", "  ")
 
 
-def _changed(made: dict[str, Any]) -> list[str]:
+def _changed(made: Record) -> list[str]:
+    """Returns the lines of what the last step changed."""
     if not made["changed"]:
         return []
     listed = "; ".join(f"{c['field']} {c['was']} -> {c['is']}" for c in made["changed"])
     return _folded(f"changed: {listed}", "", "  ")
 
 
-def _meets(move: dict[str, Any]) -> list[str]:
+def _meets(move: Enabled | Refused) -> list[str]:
+    """Returns the lines of the obstacle that a move finds, if it finds one."""
     if "meets" not in move:
         return []
     meets = move["meets"]
     return _folded(f"{meets['for']}; held by {meets['held']}; released by {meets['released']}", "       ", "       ")
 
 
-def _enabled(walk: Walk, made: dict[str, Any]) -> Iterator[str]:
+def _enabled(walk: Walk, made: Record) -> Iterator[str]:
+    """Yields the lines of each enabled move: its index, what it does, its source."""
     rules = {rule.name: rule for rule in walk.design.rules.values()}
     yield "enabled:" if made["enabled"] else "enabled: nothing"
     for index, move in enumerate(made["enabled"]):
@@ -139,7 +147,8 @@ def _enabled(walk: Walk, made: dict[str, Any]) -> Iterator[str]:
         yield from _meets(move)
 
 
-def _refused(made: dict[str, Any]) -> Iterator[str]:
+def _refused(made: Record) -> Iterator[str]:
+    """Yields the lines of each refused move: what it does, and why it is refused."""
     yield "refused:" if made["refused"] else "refused: nothing"
     for move in made["refused"]:
         condition = f", where {move['condition']}" if move["condition"] else ""
@@ -147,14 +156,16 @@ def _refused(made: dict[str, Any]) -> Iterator[str]:
         yield from _meets(move)
 
 
-def _properties(made: dict[str, Any]) -> Iterator[str]:
+def _properties(made: Record) -> Iterator[str]:
+    """Yields the lines of each property's truth."""
     yield "properties here:"
     for one in made["properties"]:
         where = f"; {one['where']}" if one["where"] else ""
         yield from _folded(f"{one['name']}{where}", f"  {one['truth']:<8} ", " " * 11)
 
 
-def _followers(walk: Walk, made: dict[str, Any]) -> Iterator[str]:
+def _followers(walk: Walk, made: Record) -> Iterator[str]:
+    """Yields the lines of each other policy: its state, and the moves that it could not take."""
     for other in made["in_step"]:
         taken = made["steps"] - sum(skip["last"] - skip["step"] + 1 for skip in other["skipped"])
         yield ""

@@ -144,6 +144,8 @@ class Walk:
         return [move for move in self.moves(state) if move.index is not None]
 
     def _move(self, state: State, t: int, choice: int, index: int) -> Move:
+        """Returns actor `t`'s move with this choice, tried on a copy of the state; refused where the step is not
+        enabled."""
         pc, by = state.task[t].pc, t << 16 | choice
         op, page = self.system.choices[t][choice] if is_idle(state, t) else (0, 0)
         trial = copied(state)
@@ -175,6 +177,7 @@ class Walk:
         return self._last
 
     def _no_step(self, path: Sequence[int], at: int, enabled: int) -> InputError:
+        """Returns the error for an index of a path that no enabled step has."""
         steps = "only 1 step is" if enabled == 1 else f"only {enabled} steps are" if enabled else "no step is"
         return InputError(
             f"index {path[at]} at step {at + 1}: {steps} enabled",
@@ -214,6 +217,7 @@ class Walk:
         return Follower(tuple(path), skipped)
 
     def _why_not(self, state: State, wanted: Move, refused: Move | None) -> str:
+        """Returns in words why a follower cannot take the wanted move."""
         who = self.actors[wanted.actor]
         if refused:
             return f"{who} {refused.rule} waits for {refused.outcome_word}"

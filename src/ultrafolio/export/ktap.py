@@ -52,6 +52,7 @@ def _subtests(name: str, group: Sequence[Reported]) -> Iterator[str]:
 
 
 def _is_ok(one: Reported) -> bool:
+    """Whether the verdict is the expected one; without expectations, whether nothing is violated."""
     if one.differs is not None:
         return not one.differs
     return one.result.verdict != "violated"

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ultrafolio.check.search.packing import MAX_ACTORS
 from ultrafolio.check.verdicts.certificate import certify_story
@@ -47,7 +47,8 @@ from ultrafolio.waits.tables import BUSY, OBSTACLE_OF, OBSTACLES, PAGE
 FORMAT, VERSION = "ultrafolio-trace", 3
 """Files of version 1 have no class of a wait; the words of versions 1 and 2 were not made from the story. Both are
 read, and what they lack is not tested."""
-CLAIMS = ("property", "wait", "stall")
+ClaimKind = Literal["property", "wait", "stall"]
+CLAIMS = get_args(ClaimKind)
 """property: exactly the last step breaks property `number`. wait: actor `number` waits along the loop for ever.
 stall: actor `number` meets an obstacle next."""
 THEN = "ultrafolio check SCENARIO --policy POLICY --save FILE"
@@ -84,7 +85,7 @@ class Trace:
     scenario: str
     policy: str
     system: System
-    claim: str
+    claim: ClaimKind
     number: int
     text: str
     wait: Claim | None
@@ -102,11 +103,8 @@ def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy
     finding must have steps."""
     steps = [*finding.steps, *finding.cycle]
     ever = finding.verdict == "violated" and finding.kind != "safety"
-    kind, number = (
-        ("property", finding.steps[-1].broke)
-        if finding.kind == "safety"
-        else ("wait" if ever else "stall", finding.actor)
-    )
+    kind: ClaimKind = "property" if finding.kind == "safety" else "wait" if ever else "stall"
+    number = finding.steps[-1].broke if kind == "property" else finding.actor
     system, classed = scenario.system(story, policy), finding.claim if ever else None
     text = text_of(
         system, [step.by for step in finding.steps], [step.by for step in finding.cycle], kind, number or 0, classed
@@ -123,7 +121,7 @@ def trace_file(result: Result, finding: Finding, story: Scenario, policy: Policy
 
 
 def text_of(
-    system: System, stem: Sequence[int], cycle: Sequence[int], kind: str, number: int, claim: Claim | None
+    system: System, stem: Sequence[int], cycle: Sequence[int], kind: ClaimKind, number: int, claim: Claim | None
 ) -> str:
     """Returns a claim in words, from its story alone."""
     if kind == "property":

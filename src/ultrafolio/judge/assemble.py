@@ -118,6 +118,7 @@ def needed(op: Operation, cuts: Mapping[str, Cut]) -> list[str]:
 
 
 def _called(name: str, cuts: Mapping[str, Cut]) -> list[str]:
+    """Returns the pieces whose functions a cut piece calls."""
     text = bare(cuts[name].text)
     calls = set(re.findall(r"\b(\w+)\(", text)) - {cuts[name].name}
     found: list[str] = []
@@ -131,6 +132,7 @@ def _called(name: str, cuts: Mapping[str, Cut]) -> list[str]:
 
 
 def _program(tree: Tree, cuts: dict[str, Cut], able: list[Operation]) -> str:
+    """Returns the C program: the shim, the cut functions, a driver for each operation, and main()."""
     blocks = {piece.name for piece in PIECES if any(place.block for place in piece.places)}
     text = ['#line 1 "shim.h"\n' + source("shim.h"), _grabs(tree, cuts)]
     if "split-able" in cuts:
@@ -150,11 +152,13 @@ def _at(cut: Cut) -> str:
 
 
 def _sections() -> dict[str, str]:
+    """Returns the drivers of drivers.c by operation."""
     parts = re.split(r"^//section ([a-z-]+) needs .*$", source("drivers.c"), flags=re.M)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def _filled(name: str, drivers: dict[str, str], cuts: dict[str, Cut]) -> str:
+    """Returns an operation's driver with the cut blocks in their places."""
     mark = f'#line 1 "operation {name}"\n'
     return mark + re.sub(
         r"@([a-z-]+)@", lambda block: f"\n{_at(cuts[block[1]])}\n{mark}" if block[1] in cuts else "", drivers[name]

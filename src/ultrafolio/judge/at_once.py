@@ -82,6 +82,7 @@ def _skip_needs_two_tables(found: Together, end: End, ruled: Ruled, fixed: Ruled
 
 
 def _skipped_is_refused(end: End) -> End:
+    """Returns an end in which a page that was skipped counts as refused."""
     return tuple("refused" if word == "skipped" else word for word in end[0]), end[1]
 
 

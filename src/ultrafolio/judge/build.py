@@ -87,6 +87,7 @@ class Program:
         return self._known[key]
 
     def _asked(self, operation: str, page: int, answers: tuple[int, ...]) -> Ask | Returned:
+        """Run an operation of the tree's code with these answers. Returns its next question, or its return value."""
         if len(answers) > ANSWERS:
             raise InputError(
                 f"{operation}: does not end", value=f"{len(answers)} answers", allowed=f"at most {ANSWERS}"
@@ -118,6 +119,7 @@ class Program:
         return data
 
     def _died(self, operation: str) -> InputError:
+        """Returns the error for code of the tree that a signal ended."""
         return InputError(
             f"{operation}: the tree's code ended with signal {-(self._run.wait())}",
             cause="the tree was changed, or is of a version that the shim does not know",

@@ -29,6 +29,7 @@ class Sign:
 
 
 def _in(path: str, *functions: str) -> tuple[Place, ...]:
+    """Returns the places of these functions in a file."""
     return tuple(Place(path, function) for function in functions)
 
 

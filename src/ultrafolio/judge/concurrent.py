@@ -136,9 +136,11 @@ class OfC(Side):
         self.program, self.rules = program, rules
 
     def first(self) -> Node:
+        """Returns the initial node: what is shared, and what each operation has for itself."""
         return (self.values(), -1, frozenset()), tuple(((), False, False, "") for _ in self.doing)
 
     def move(self, shared: Own, own: Own, thread: int) -> tuple[Own, Own] | None:
+        """Take one step of an operation. Returns the shared and its own part after it; None if it must wait."""
         one, answers = self.doing[thread], own[0]
         self.put(shared[0])
         late, granted = ({thread} if flag else set() for flag in own[1:3])
@@ -163,15 +165,19 @@ class OfRules(Side):
         self.rules = rules
 
     def _records(self, thread: int) -> list[dict[str, int]]:
+        """Returns the thread's own records, which no other thread looks at."""
         return [self.watched.values[name][thread] for name in self.mine]
 
     def _own(self, thread: int) -> Own:
+        """Returns the values of the thread's own records."""
         return tuple(tuple(row.values()) for row in self._records(thread))
 
     def first(self) -> Node:
+        """Returns the initial node: what is shared, and what each operation has for itself."""
         return (self.values(),), tuple((*self._own(thread), "") for thread in range(len(self.doing)))
 
     def move(self, shared: Own, own: Own, thread: int) -> tuple[Own, Own] | None:
+        """Take one step of an operation. Returns the shared and its own part after it; None if it must wait."""
         self.put(shared[0])
         for row, values in zip(self._records(thread), own, strict=False):
             row.update(zip(row, values, strict=True))

@@ -66,7 +66,13 @@ class Tree:
                     )
                 self._texts[path] = file.read_text("utf-8", "replace")
             except OSError as e:
-                raise InputError(f"{path}: cannot be read", value=str(e)) from None
+                raise InputError(
+                    f"{path}: cannot be read",
+                    value=e.strerror,
+                    allowed="a file of the kernel's source",
+                    cause="its rights, or the disk",
+                    then=f"ls -l {file}",
+                ) from None
         return self._texts[path]
 
     def function(self, path: str, name: str) -> Cut | None:

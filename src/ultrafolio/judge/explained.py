@@ -29,14 +29,17 @@ class Reason:
 
 
 def _events(told: RunResult, keep: Callable[[str], bool]) -> RunResult:
+    """Returns the run with only those events for which `keep` is true."""
     return replace(told, events=tuple(e for e in told.events if keep(e)))
 
 
 def _both(pair: Compared, change: Callable[[RunResult], RunResult]) -> Compared:
+    """Returns the pair with both runs changed."""
     return replace(pair, in_c=change(pair.in_c), in_rules=change(pair.in_rules))
 
 
 def _unmap_reference(pair: Compared) -> Compared:
+    """The references that the kernel takes and drops itself are left out."""
     return replace(pair, in_c=_events(pair.in_c, lambda e: e not in ("take a reference", "drop a reference")))
 
 
@@ -62,6 +65,7 @@ def _lock_before_test(pair: Compared) -> Compared:
 
 
 def _large_has_no_bit(pair: Compared) -> Compared:
+    """Of a large folio: the tests of the rules that find a bit clear are left out."""
     if pair.start.order == 0:
         return pair
     kept = _events(pair.in_rules, lambda e: not (e.startswith("bit of") and e.endswith("clear")))
@@ -69,12 +73,14 @@ def _large_has_no_bit(pair: Compared) -> Compared:
 
 
 def _one_test_of_references(pair: Compared) -> Compared:
+    """Of a folio that both keep: the tests of other references are left out, on both sides."""
     if pair.in_c.end != "kept" or pair.in_rules.end != "kept":
         return pair
     return _both(pair, lambda told: _events(told, lambda e: "other references" not in e))
 
 
 def _pin_maps_for_write(pair: Compared) -> Compared:
+    """Of a page that was not mapped writable: that its folio becomes writable and dirty is left out, on both sides."""
     if pair.start.writable and pair.start.present == MAPPED:
         return pair
 

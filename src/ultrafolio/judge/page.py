@@ -30,6 +30,7 @@ def page(results: list[Judgement], command: str) -> str:
 
 
 def _kernels(results: list[Judgement]) -> list[str]:
+    """Returns the lines of the table of trees."""
     lines = [
         "", "## Kernels", "",
         "| tree | held to | fixes beyond its version | operations alone | at once: systems, starts, states, ends the "
@@ -47,6 +48,7 @@ def _kernels(results: list[Judgement]) -> list[str]:
 
 
 def _rules(results: list[Judgement], names: list[str]) -> list[str]:
+    """Returns the lines of the table of rules, a column for each tree."""
     lines = ["", "## Rules", "", f"| rule | kernel function | {' | '.join(names)} |", _rule_line(2 + len(names))]
     for name, kernel, *cells in rule_table(results):
         said = [f"not judged ({why_not_judged(name)})" if cell == "not judged" else cell for cell in cells]
@@ -72,6 +74,7 @@ def _reasons(results: list[Judgement]) -> list[str]:
 
 
 def _pieces(results: list[Judgement], names: list[str]) -> list[str]:
+    """Returns the lines of the table of what was cut from each tree, and of what was not cut."""
     lines = ["", "## Pieces", "", f"| piece | what it is | {' | '.join(names)} |", _rule_line(2 + len(names))]
     for piece in PIECES:
         cells = [one.cuts.get(piece.name, "none, or no operation needs it") for one in results]
@@ -98,6 +101,7 @@ def _rule_line(columns: int) -> str:
 
 
 def _not_judged(results: list[Judgement]) -> list[str]:
+    """Returns the lines that say what was not judged, and why."""
     said = [f"- Linux {one.version}, `{name}`: {why}" for one in results for name, why in one.not_judged.items()]
     return [
         "",
@@ -124,6 +128,7 @@ def _fixes() -> list[str]:
 
 
 def _unreached(results: list[Judgement], names: list[str]) -> list[str]:
+    """Returns the lines of the table of ends of the rules that the C cannot have."""
     lines = [
         "", "## Ends of the rules that the C cannot have", "",
         "The kernel holds the page-table lock over several steps of the rules, so the rules reach more ends. Each is "

@@ -41,6 +41,7 @@ class Piece:
 
 
 def _uv(name: str, about: str, *functions: str, optional: bool = False) -> Piece:
+    """Returns a piece of arch/s390/kernel/uv.c; `functions`: its alternatives, newest first."""
     return Piece(name, about, tuple(Place(UV, function) for function in functions), optional)
 
 

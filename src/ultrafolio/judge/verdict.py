@@ -185,11 +185,13 @@ _RANK = ("equal", "explained", "differs")
 
 
 def _worse(rules: dict[int, str], rule: int, word: str) -> None:
+    """Record the word for a rule, unless a worse one is recorded."""
     if _RANK.index(word) >= _RANK.index(rules.get(rule, "equal")):
         rules[rule] = word
 
 
 def _groups(able: Sequence[str], result: Judgement, threads: int) -> list[tuple[str, ...]]:
+    """Returns the combinations of so many judged operations."""
     known = [name for name in able if name in result.operated]
     return list(itertools.combinations_with_replacement(known, threads))
 
@@ -205,6 +207,7 @@ def _fixed(rules: SimpleNamespace, name: str) -> Ruled:
 def _at_once(
     result: Judgement, program: Program, ruled: Ruled, fixed: Ruled, runs: list[tuple[tuple[str, ...], Start]]
 ) -> None:
+    """Judge groups of operations that run at once; record what differs, and what was too large."""
     result.at_once = len(runs), len({start for _, start in runs})
     for group, start in runs:
         said = " and ".join(group)

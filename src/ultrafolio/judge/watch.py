@@ -72,6 +72,7 @@ class Watched:
             self._wrap()
 
     def _wrap(self) -> None:
+        """Make the state from the values, as records that note each look."""
         self.state = State(
             **{
                 name: [Record(name, at, row, self._watch) for at, row in enumerate(rows)]
@@ -195,6 +196,7 @@ def joined(found: list[str]) -> tuple[str, ...]:
 
 
 def _call(looks: list[Look]) -> str:
+    """Returns in words what an ultravisor call did to its page."""
     page = looks[0].at
     before = next((k.old for k in looks if k.field == "state"), None)
     after = next((k.new for k in reversed(looks) if k.field == "state" and k.wrote), before)
@@ -204,6 +206,7 @@ def _call(looks: list[Look]) -> str:
 
 
 def _change(look: Look) -> str:
+    """Returns in words what a write changed; "" if it is told otherwise."""
     at, new, old = look.at, look.new, look.old
     words = {
         "locked": f"lock folio {at}" if new else f"unlock folio {at}",
@@ -224,6 +227,7 @@ def _change(look: Look) -> str:
 
 
 def _test(look: Look, written: set[tuple[str, int, str]]) -> str:
+    """Returns in words what a read tested; "" for a read that tests nothing."""
     if look.field == "refs" and not any(field == "frozen" for _, _, field in written):
         return f"folio {look.at} has {look.old} other references"
     if (look.section, look.at, look.field) in written:

@@ -35,6 +35,9 @@ PRESENT, WRITE = 1, 2
 class World:
     """A state that judged code runs on.
 
+    Each method that takes (thread, page, more) is a primitive of the shim, which the code calls: `page` is the page or
+    a page of the folio, `more` the other argument of the call. It returns the call's result; None: the thread waits.
+
     table      the thread that holds the page-table lock, or -1
     parted     folios that a split has unmapped
     was_late   threads whose operation found that an export came too late
@@ -123,7 +126,7 @@ class World:
         return None if self.folio(page).writeback != NO_WRITEBACK else 0
 
     def clean(self, thread: int, page: int, more: int) -> int | None:
-        """folio_clear_dirty_for_io: clean, and mapped read-only, under the page-table lock."""
+        """folio_clear_dirty_for_io(): make the folio clean, and mapped read-only, under the page-table lock."""
         if self.table not in (-1, thread):
             return None
         folio = self.folio(page)

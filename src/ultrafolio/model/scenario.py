@@ -293,6 +293,7 @@ def _enter_order(state: State, scenario: Scenario) -> None:
 
 
 def _memory(state: State, memory: dict[str, Any], policy: Policy) -> None:
+    """Set the state of pages and folios from the table [memory]."""
     pages = len(state.mm)
     words, owners = memory["state"], memory["owner"]
     words = words if len(words) == pages else words * pages

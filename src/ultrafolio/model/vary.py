@@ -48,6 +48,7 @@ def parse_range(text: str) -> tuple[str, list[int]]:
 
 
 def _allowed(*names: str) -> str:
+    """Returns in words the forms of --vary for these names."""
     forms = (
         f"{name}=A..B, {name}=A or {name}=A,B,C with numbers from {BOUNDS[name][0]} to {BOUNDS[name][1]}"
         for name in names
@@ -76,6 +77,7 @@ def sized(story: Scenario, vcpus: int | None = None, order: int | None = None) -
 
 # --------------------------------------------------------------------------------------------------- vCPUs
 def _with_vcpus(story: Scenario, wanted: int) -> Scenario:
+    """Returns the scenario with `wanted` vCPUs: the first ones, or copies added. Raises InputError if it cannot be."""
     places = [n for n, (kind, _) in enumerate(story.actors) if kind == VCPU]
     if not places:
         raise InputError("the scenario has no vCPU to copy")
@@ -107,6 +109,7 @@ def _free_cpus(actors: Sequence[tuple[int, Mapping[str, Any]]]) -> list[int]:
 
 # --------------------------------------------------------------------------------------------------- order
 def _with_order(story: Scenario, order: int) -> Scenario:
+    """Returns the scenario with every folio of this order, and its page numbers adapted."""
     pages = _Pages(story.memory["folios"], order)
     memory = pages.of_table(story.memory, MEMORY)
     memory["folios"] = [order] * len(story.memory["folios"])

@@ -133,4 +133,5 @@ def _fields(table: Mapping[str, Field]) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str:
+    """Returns a value as JSON without spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -82,6 +82,7 @@ class Expressions:
         return None
 
     def _attribute(self, node: ast.Attribute) -> str:
+        """Returns a field of a record, a name of a module, or a property of an object."""
         if found := self.record(node.value):
             array, place, section = found
             if node.attr not in FIELDS[section]:
@@ -94,6 +95,7 @@ class Expressions:
 
     # --------------------------------------------------------------------------------------------- names
     def _name(self, node: ast.Name) -> str:
+        """Returns a name, or its value if it is a constant. Raises Untranslatable for an unknown one."""
         name = node.id
         if name in self.local or name in self.names.functions:
             return name_of(name)
@@ -155,6 +157,7 @@ class Expressions:
         raise self.refuse(node)
 
     def _items(self, nodes: list[ast.expr]) -> list[str]:
+        """Returns the elements of a list or tuple."""
         return [f"...{self.of(n.value)}" if isinstance(n, ast.Starred) else self.of(n) for n in nodes]
 
     def truth(self, node: ast.expr) -> str:
@@ -164,6 +167,7 @@ class Expressions:
         return f"truth({self.of(node)})"
 
     def _choice(self, node: ast.BoolOp) -> str:
+        """Returns `and` or `or`; in rules as an operator, elsewhere with Python's truth."""
         word = "&&" if isinstance(node.op, ast.And) else "||"
         if self.plain:
             return "(" + f" {word} ".join(map(self.of, node.values)) + ")"
@@ -173,6 +177,7 @@ class Expressions:
         return made
 
     def _subscript(self, node: ast.Subscript) -> str:
+        """Returns an element or a slice. Raises Untranslatable for a slice with a step."""
         if self.record(node):
             raise self.refuse(node)
         if isinstance(node.slice, ast.Slice):
@@ -186,6 +191,7 @@ class Expressions:
 
     # --------------------------------------------------------------------------------------- comparisons
     def _compare(self, node: ast.Compare) -> str:
+        """Returns a comparison, also a chain. Raises Untranslatable where a chain would compute a side twice."""
         parts, left = [], node.left
         for op, right in zip(node.ops, node.comparators, strict=True):
             parts.append(self._pair(left, op, right))
@@ -197,6 +203,7 @@ class Expressions:
         return "(" + " && ".join(parts) + ")"
 
     def _pair(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> str:
+        """Returns the comparison of two sides, by value as in Python."""
         a = self.of(left)
         if isinstance(op, ast.In | ast.NotIn):
             no = "!" if isinstance(op, ast.NotIn) else ""
@@ -212,6 +219,7 @@ class Expressions:
 
     # --------------------------------------------------------------------------------------------- calls
     def _call(self, node: ast.Call) -> str:
+        """Returns a call of a translated function, of a method or of a builtin."""
         match node.func:
             case ast.Name(id="len") if node.args and (counted := self._counted(node.args[0])):
                 return counted
@@ -298,6 +306,7 @@ class Expressions:
         return f"{source}.{'flatMap' if rest else 'map'}(({target}) => {inner})"
 
     def _lambda(self, node: ast.Lambda) -> str:
+        """Returns a lambda as an arrow function."""
         was, given = set(self.local), [a.arg for a in node.args.args]
         self.local |= set(given)
         made = f"({', '.join(map(name_of, given))}) => {self.of(node.body)}"

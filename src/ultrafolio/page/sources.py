@@ -94,6 +94,7 @@ def translated(changed: Mapping[str, str] | None = None) -> str:
 
 
 def _is_chosen(module: ModuleType, node: Definition) -> bool:
+    """Whether a definition is translated: each function of the rules; of another module what WORDS lists, or all."""
     if module in PLAIN:
         return isinstance(node, ast.FunctionDef) and any(_is_rule(d) for d in node.decorator_list)
     return not WORDS[module] or node.name in WORDS[module]
@@ -105,12 +106,14 @@ def _is_rule(node: ast.expr) -> bool:
 
 
 def _given(node: Definition) -> list[str]:
+    """Returns the names of what a function or a class takes."""
     if isinstance(node, ast.FunctionDef):
         return parameters(node)
     return [ast.unparse(line.target) for line in fields(node)]
 
 
 def _written(names: Names, module: ModuleType, node: Definition) -> str:
+    """Returns a function or a class as JavaScript."""
     known = constants(layout) | vars(module)
     if isinstance(node, ast.ClassDef):
         return class_written(names, known, node, LEFT_OUT)

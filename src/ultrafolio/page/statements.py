@@ -54,6 +54,7 @@ class Function(Expressions):
         return "\n".join([*self.lines, "}"])
 
     def _parameter(self, node: ast.FunctionDef, name: str) -> str:
+        """Returns a parameter, with its default."""
         pairs = [
             *zip(reversed(node.args.args), reversed(node.args.defaults), strict=False),
             *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True),
@@ -77,6 +78,7 @@ class Function(Expressions):
                 self.aliases[name] = kind
 
     def _section(self, value: ast.expr | None) -> tuple[str, str] | None:
+        """Returns (array, section) if a value is a record of a section, else None."""
         match value:
             case ast.Subscript(value=ast.Attribute(value=ast.Name(id=state), attr=section)) if section in FIELDS:
                 return {"cfg": "C", "who": "W"}.get(section, name_of(state)), section
@@ -84,10 +86,12 @@ class Function(Expressions):
 
     # ---------------------------------------------------------------------------------------- statements
     def _body(self, body: list[ast.stmt], indent: str) -> None:
+        """Write statements."""
         for line in body:
             self._statement(line, indent)
 
     def _statement(self, node: ast.stmt, indent: str) -> None:
+        """Write one statement. Raises Untranslatable for one of another kind."""
         match node:
             case ast.Expr(value=ast.Constant()) | ast.Pass():
                 return
@@ -120,11 +124,13 @@ class Function(Expressions):
                 raise self.refuse(node)
 
     def _block(self, head: str, body: list[ast.stmt], indent: str) -> None:
+        """Write a block with its head."""
         self.lines.append(f"{indent}{head} {{")
         self._body(body, indent + "  ")
         self.lines.append(f"{indent}}}")
 
     def _if(self, node: ast.If, indent: str) -> None:
+        """Write an `if` with its `else`."""
         self._block(f"if ({bare(self.truth(node.test))})", node.body, indent)
         if node.orelse:
             self.lines[-1] += " else {"
@@ -132,6 +138,7 @@ class Function(Expressions):
             self.lines.append(f"{indent}}}")
 
     def _for(self, node: ast.For, indent: str) -> None:
+        """Write a loop over a range or over elements."""
         match node:
             case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name("range"), args=args)) if len(args) < 3:
                 if not self._is_own(node, name):
@@ -161,6 +168,7 @@ class Function(Expressions):
 
     # --------------------------------------------------------------------------------------- assignments
     def _assign(self, node: ast.Assign, indent: str) -> None:
+        """Write an assignment; one to several targets computes all values first."""
         target, *more = node.targets
         if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple) and not more:
             self._each(list(zip(target.elts, node.value.elts, strict=True)), indent)
@@ -198,6 +206,7 @@ class Function(Expressions):
         return False
 
     def _target(self, node: ast.expr) -> str:
+        """Returns what is assigned to."""
         if isinstance(node, ast.Name):
             return name_of(node.id)
         return self.of(node)
@@ -208,6 +217,7 @@ class Function(Expressions):
         return found[1] if found else self.of(node)
 
     def _augmented(self, node: ast.AugAssign, indent: str) -> None:
+        """Write an assignment such as `+=`."""
         value = ast.BinOp(node.target, node.op, node.value)
         if isinstance(node.op, ast.Add) and not self.plain:
             self.lines.append(f"{indent}{self.of(node.target)} = plus({self.of(node.target)}, {self.of(node.value)});")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ultrafolio.model.layout import *
+from ultrafolio.model.rule import RULES
 
 from . import terms
 from .paths import Place
@@ -91,8 +92,8 @@ class Range:
 
 
 DEVICES = (DISK, RING, PIN, INTERRUPT)
-FREEZING = (IMPORT_ARCH, IMPORT_CALL, IMPORT_END)
-"""Where an import holds a frozen count."""
+FREEZING = tuple(pc for pc in sorted(RULES) if "frozen" in RULES[pc].holds)
+"""Rules at which an import holds a frozen count. From Rule.holds."""
 
 
 def everywhere(place: Place) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .terms import Value
 
@@ -42,7 +42,7 @@ class Order:
 class Ended:
     """How a block ended before its last statement: "return" with a value, or "break"."""
 
-    how: str
+    how: Literal["return", "break"]
     value: Any = None
 
 

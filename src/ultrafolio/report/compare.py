@@ -96,6 +96,7 @@ def comparison(left: Results, right: Results) -> str:
 
 
 def _side(record: dict[str, Any], n: int) -> str:
+    """Returns one store's share of runs that hung as text, or "not swept"."""
     if not record["runs"][n]:
         return "not swept"
     return str(Share(record["hung"][n], record["runs"][n]))

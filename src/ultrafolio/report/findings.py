@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -30,9 +31,9 @@ LIVELOCK = (
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence about `subject` (policies, or ""); `kind` is "hung", "violated", "held", "cost" or "note"."""
+    """A sentence about `subject` (policies, or "")."""
 
-    kind: str
+    kind: Literal["hung", "violated", "held", "cost", "note"]
     subject: str
     text: str
 

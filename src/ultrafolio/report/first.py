@@ -116,6 +116,7 @@ def _narrow(values: Array, place: Sequence[int]) -> Array:
 
 
 def _view(place: tuple[int, ...], filters: Sequence[Axis], cells: Cube, sums: dict[str, Array]) -> View:
+    """Returns the matrix and the costs of the runs at one place of the filters."""
     policies = [str(policy) for policy in cells.axes[-2].values]
     by_class = np.stack([sums[name] for name in CLASSES], axis=-1)
     counts = sums["runs"][sums["runs"] > 0]
@@ -175,4 +176,5 @@ def _costs(policies: Sequence[str], sums: dict[str, Array]) -> list[list[str]]:
 
 
 def _time(ns: Array, count: Array | int) -> str:
+    """Returns the mean time of `count` things, "–" for none."""
     return duration(float(ns) / float(count)) if count else "–"

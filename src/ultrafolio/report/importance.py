@@ -53,4 +53,5 @@ def importance_table(results: Results) -> Table:
 
 
 def _part(value: float) -> str:
+    """Returns a share with two digits, "–" if it is not a number."""
     return f"{value:.2f}" if np.isfinite(value) else "–"

@@ -93,6 +93,7 @@ def short_order(order: Scalar) -> str:
 
 
 def _frame(axes: Any, policies: Sequence[Scalar], orders: Sequence[Scalar], columns: int, *, named: bool) -> None:
+    """Set the axes of a matrix: orders below, policies at the left if `named`."""
     axes.grid(False)
     axes.set_xlim(0, max(columns, 3))
     axes.set_ylim(len(policies), 0)
@@ -150,6 +151,7 @@ def _cell(axes: Any, i: int, j: int, runs: int, by_class: Array, waited: int) ->
 
 
 def _legend(figure: Any, height: float) -> None:
+    """Draw the legend of the classes under the matrices."""
     from matplotlib.patches import Patch
 
     handles = [

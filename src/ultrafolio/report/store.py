@@ -110,6 +110,7 @@ class Results:
         )
 
     def _again(self, folder: Path | str) -> str:
+        """Returns the command that makes this store."""
         return f"ultrafolio sweep {self.manifest.get('plan', 'PLAN.toml')} -o {folder}"
 
     def _read(self, name: str) -> pa.Array:
@@ -151,6 +152,7 @@ class Results:
         return {name: self._axis(name) for name in self.axis_names}
 
     def _axis(self, name: str) -> Axis:
+        """Returns an axis of the plan as it is in the rows, values in the plan's order."""
         coded = self._read(name).dictionary_encode()
         found: list[Scalar] = coded.dictionary.to_pylist()
         written = self.document.get("grid", {}).get(name)
@@ -184,6 +186,7 @@ class Results:
         return Axis("order", (*(axis.values[code] for code in kept), MIX), codes)
 
     def _constant(self, name: str, value: Scalar) -> Axis:
+        """Returns an axis with one value for every row."""
         return Axis(name, (value,), np.zeros(len(self.good), np.int64))
 
     def _mixed(self) -> Array:
@@ -232,6 +235,7 @@ class Results:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
+    """Returns the content of store.json. Raises InputError for a folder that is no store, or a damaged one."""
     path = folder / "store.json"
     try:
         manifest = msgspec.json.decode(path.read_bytes())

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar, Unpack, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -38,7 +38,29 @@ RETRY = {
 }  # fmt: skip
 
 M = TypeVar("M", bound=Message)
+Q = TypeVar("Q")
+"""The type of a method's request."""
+A = TypeVar("A")
+"""The type of its response."""
+Encode = Callable[[Q], bytes]
+Decode = Callable[[bytes], A]
 Pairs = tuple[tuple[str, str], ...]
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class Arguments(TypedDict):
+    """What every call gets: seconds until its deadline, and its metadata."""
+
+    timeout: float | None
+    metadata: Metadata
+
+
+class Rest(TypedDict, total=False):
+    """What a caller of gRPC may also give."""
+
+    credentials: grpc.CallCredentials
+    wait_for_ready: bool
+    compression: grpc.Compression
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +129,7 @@ def connect(
         )
     if not (role.isascii() and role.isprintable()):
         raise InputError("role of the caller", value=role, allowed="printable ASCII")
-    options: list[tuple[str, Any]] = [
+    options: list[tuple[str, int | str]] = [
         ("grpc.enable_retries", int(retry)),
         ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": RETRY}]})),
         ("grpc.max_receive_message_length", message_mib << 20),
@@ -142,24 +164,40 @@ class Channel(grpc.Channel):
         self._role: Pairs = ((ROLE_KEY, role),)
         self._more = metadata
 
-    def pairs(self, request: Any) -> Pairs:
+    def pairs(self, request: object) -> Pairs:
         """Returns the metadata of a call: role, a request id if the request has none, and the caller's pairs."""
         pairs = self._role
         if not getattr(request, "request_id", ""):
             pairs = (*pairs, (REQUEST_KEY, request_id()))
         return pairs if self._more is None else (*pairs, *self._more())
 
-    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return _Single(self, method, self._raw.unary_unary(method, *args, **kwargs))
+    def unary_unary(
+        self, method: str, request_serializer: Encode[Q] | None = None, response_deserializer: Decode[A] | None = None,
+        **known: bool,
+    ) -> grpc.UnaryUnaryMultiCallable[Q, A]:  # fmt: skip
+        raw = self._raw.unary_unary(method, request_serializer, response_deserializer, **known)
+        return cast("grpc.UnaryUnaryMultiCallable[Q, A]", _Single(self, method, raw))
 
-    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return _Single(self, method, self._raw.stream_unary(method, *args, **kwargs))
+    def stream_unary(
+        self, method: str, request_serializer: Encode[Q] | None = None, response_deserializer: Decode[A] | None = None,
+        **known: bool,
+    ) -> grpc.StreamUnaryMultiCallable[Q, A]:  # fmt: skip
+        raw = self._raw.stream_unary(method, request_serializer, response_deserializer, **known)
+        return cast("grpc.StreamUnaryMultiCallable[Q, A]", _Single(self, method, raw))
 
-    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return _Stream(self, method, self._raw.unary_stream(method, *args, **kwargs))
+    def unary_stream(
+        self, method: str, request_serializer: Encode[Q] | None = None, response_deserializer: Decode[A] | None = None,
+        **known: bool,
+    ) -> grpc.UnaryStreamMultiCallable[Q, A]:  # fmt: skip
+        raw = self._raw.unary_stream(method, request_serializer, response_deserializer, **known)
+        return cast("grpc.UnaryStreamMultiCallable[Q, A]", _Stream(self, method, raw))
 
-    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return _Stream(self, method, self._raw.stream_stream(method, *args, **kwargs))
+    def stream_stream(
+        self, method: str, request_serializer: Encode[Q] | None = None, response_deserializer: Decode[A] | None = None,
+        **known: bool,
+    ) -> grpc.StreamStreamMultiCallable[Q, A]:  # fmt: skip
+        raw = self._raw.stream_stream(method, request_serializer, response_deserializer, **known)
+        return cast("grpc.StreamStreamMultiCallable[Q, A]", _Stream(self, method, raw))
 
     def subscribe(self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool = False) -> None:
         self._raw.subscribe(callback, try_to_connect)
@@ -180,10 +218,13 @@ class Channel(grpc.Channel):
 
 
 class _Call:
-    def __init__(self, channel: Channel, method: str, raw: Any) -> None:
-        self.channel, self.method, self.raw = channel, method.replace("/", ".").lstrip("."), raw
+    """One method of a service: the deadline, the metadata and the errors of its calls."""
 
-    def arguments(self, request: Any, timeout: float | None, metadata: Any) -> dict[str, Any]:
+    def __init__(self, channel: Channel, method: str) -> None:
+        self.channel, self.method = channel, method.replace("/", ".").lstrip(".")
+
+    def arguments(self, request: object, timeout: float | None, metadata: Metadata | None) -> Arguments:
+        """Returns the deadline and the metadata of a call; the caller's own come after those of the channel."""
         pairs = self.channel.pairs(request)
         # a service that asks another does not wait for it longer than its own caller does
         return {
@@ -192,45 +233,72 @@ class _Call:
         }
 
     def readable(self, error: grpc.RpcError) -> InputError:
+        """Returns the StatusError of a failed call."""
         return from_call(error, self.channel.address, self.method)
 
 
-class _Single(_Call):
-    """A call with one response."""
+class _Single(_Call, Generic[Q, A]):
+    """A call with one response. Its request is a message, or an iterator of messages."""
 
-    def __call__(self, request: Any, timeout: float | None = None, metadata: Any = None, **rest: Any) -> Any:
+    def __init__(
+        self,
+        channel: Channel,
+        method: str,
+        raw: grpc.UnaryUnaryMultiCallable[Q, A] | grpc.StreamUnaryMultiCallable[Q, A],
+    ) -> None:
+        super().__init__(channel, method)
+        self.raw = cast("grpc.UnaryUnaryMultiCallable[object, A]", raw)
+
+    def __call__(
+        self, request: object, timeout: float | None = None, metadata: Metadata | None = None, **rest: Unpack[Rest]
+    ) -> A:
         try:
             return self.raw(request, **self.arguments(request, timeout, metadata), **rest)
         except grpc.RpcError as error:
             raise self.readable(error) from None
 
-    def with_call(self, request: Any, timeout: float | None = None, metadata: Any = None, **rest: Any) -> Any:
+    def with_call(
+        self, request: object, timeout: float | None = None, metadata: Metadata | None = None, **rest: Unpack[Rest]
+    ) -> tuple[A, grpc.Call]:
         try:
             return self.raw.with_call(request, **self.arguments(request, timeout, metadata), **rest)
         except grpc.RpcError as error:
             raise self.readable(error) from None
 
-    def future(self, request: Any, timeout: float | None = None, metadata: Any = None, **rest: Any) -> Any:
+    def future(
+        self, request: object, timeout: float | None = None, metadata: Metadata | None = None, **rest: Unpack[Rest]
+    ) -> grpc.Future[A]:
         return self.raw.future(request, **self.arguments(request, timeout, metadata), **rest)
 
 
-class _Stream(_Call):
-    """A call with a stream of responses."""
+class _Stream(_Call, Generic[Q, A]):
+    """A call with a stream of responses. Its request is a message, or an iterator of messages."""
 
-    def __call__(self, request: Any, timeout: float | None = None, metadata: Any = None, **rest: Any) -> Responses:
+    def __init__(
+        self,
+        channel: Channel,
+        method: str,
+        raw: grpc.UnaryStreamMultiCallable[Q, A] | grpc.StreamStreamMultiCallable[Q, A],
+    ) -> None:
+        super().__init__(channel, method)
+        self.raw = cast("grpc.UnaryStreamMultiCallable[object, A]", raw)
+
+    def __call__(
+        self, request: object, timeout: float | None = None, metadata: Metadata | None = None, **rest: Unpack[Rest]
+    ) -> Responses[A]:
         return Responses(self, self.raw(request, **self.arguments(request, timeout, metadata), **rest))
 
 
-class Responses:
+class Responses(Generic[A]):
     """The responses of a streaming call, in order. `cancel()` ends it; other attributes are grpc.Call's."""
 
-    def __init__(self, call: _Stream, raw: Any) -> None:
+    def __init__(self, call: _Call, raw: Iterator[A]) -> None:
         self._call, self._raw = call, raw
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[A]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> A:
         try:
             return next(self._raw)
         except grpc.RpcError as error:

@@ -51,6 +51,7 @@ class StatusError(InputError):
 def _rebuild(
     code: grpc.StatusCode, reason: str, what: str, value: object, allowed: str, cause: str, then: str
 ) -> StatusError:
+    """Returns the error of these parts, for pickle."""
     return StatusError(code, reason, what, value=value, allowed=allowed, cause=cause, then=then)
 
 
@@ -100,6 +101,7 @@ def from_call(error: grpc.RpcError, address: str, method: str = "") -> StatusErr
 
 
 def _info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:
+    """Returns what a service of ours said about the error; None for another error."""
     try:
         status = rpc_status.from_call(error)
     except ValueError:
@@ -112,6 +114,7 @@ def _info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo | None:
 
 
 def _code(error: grpc.RpcError) -> grpc.StatusCode:
+    """Returns the error's status code, UNKNOWN if it has none."""
     code = error.code() if isinstance(error, grpc.Call) else None
     return code if code is not None else grpc.StatusCode.UNKNOWN
 
@@ -142,6 +145,7 @@ _BARE = {
 
 
 def _bare(error: grpc.RpcError, address: str, method: str) -> StatusError:
+    """Returns the error for a call that no service of ours answered."""
     code = _code(error)
     details = error.details() if isinstance(error, grpc.Call) else str(error)
     what, cause, then = _BARE.get(code, ("{address}: {method} failed", "", ""))
@@ -157,5 +161,6 @@ def _bare(error: grpc.RpcError, address: str, method: str) -> StatusError:
 
 
 def _cut(text: str) -> str:
+    """Returns the text, cut to PART_BYTES bytes."""
     raw = text.encode("utf-8", "replace")
     return text if len(raw) <= PART_BYTES else raw[: PART_BYTES - 3].decode("utf-8", "ignore") + "..."

@@ -97,4 +97,5 @@ def _difference(simulated: State, seen: State) -> str:
 
 
 def _word(outcome: int) -> str:
+    """Returns an outcome of a step, or what the step waits for."""
     return OUTCOMES[outcome] if outcome > 0 else f"waits for {WAITS[-outcome]}"

@@ -168,6 +168,7 @@ def build(config: dict[str, Any], base: Path, *, trace: int = 0) -> tuple[State,
 
 
 def _state(config: dict[str, Any], layout: Layout, kinds: list[tuple[int, int]], rng: np.random.Generator) -> State:
+    """Returns the initial state: policy, folios, page states and actors of a configuration."""
     load, guests = config["workload"], config["workload"]["guests"]
     pages = layout.pages
     state = blank(pages * guests, len(kinds), guests)
@@ -291,6 +292,7 @@ def _world(
     rng: np.random.Generator,
     trace: int,
 ) -> World:
+    """Returns what the event loop keeps beside the state: costs, workloads, counters and the trace."""
     load = config["workload"]
     world = assemble(
         state,

@@ -67,6 +67,7 @@ RECORDINGS = ("touches", "requests", "orders")
 
 @functools.lru_cache(maxsize=256)
 def _digest(path: str, stamp: tuple[int, int]) -> str:
+    """Returns the digest of a file's content. `stamp`, its time and size, is part of the cache's key."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 

@@ -22,6 +22,7 @@ def _loaded(
     *,
     unsigned: bool,
 ) -> Any:
+    """Returns the event loop with all functions that it calls, interpreted or compiled by these decorators."""
     space = rules.functions(decorate, changed, unsigned=unsigned)
     waits.add(space, apart)
     space.update(rules.constants(records))
@@ -51,6 +52,8 @@ def compiled() -> Simulate:
 
 
 def _over_arrays(plain: Simulate) -> Simulate:
+    """Returns the plain event loop as a function over arrays, which it changes as the compiled one does."""
+
     def simulate(state: Any, world: Any, limit: int) -> int:
         lists = to_lists(state), to_lists(world)
         done = plain(*lists, limit)

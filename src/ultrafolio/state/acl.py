@@ -81,6 +81,7 @@ _BROKER = (
 
 
 def _part(role: str) -> Rights:
+    """Returns the rights of a role's user."""
     own = (f"uf:{role}:*", f"uf:lease:{role}:*", *(("uf:machine:*",) if role == "ultravisor" else ()))
     # the host lays out groups
     sections = MAY_WRITE[role] + (("meta",) if role == "host" else ())

@@ -118,6 +118,7 @@ class Slot:
         return self._call(function, arguments)
 
     def _call(self, function: str, arguments: tuple[int, ...]) -> Result:
+        """Returns the next answer at hand. Raises Crossing if there is none."""
         if self.used == len(self.results):
             raise Crossing(function, arguments)
         result = self.results[self.used]
@@ -127,6 +128,8 @@ class Slot:
 
 
 def _stub(function: str) -> Callable[..., int]:
+    """Returns a function that asks another role in the place of `function`."""
+
     def crossing(s: Live, *arguments: int) -> int:
         result: Result = s.crossing.call(function, arguments)
         if result.fresh:  # what model.ultravisor.uv_export says of the frame, which is the host's record

@@ -357,6 +357,7 @@ def _rounds(poll: dict[bytes, bytes], number: int) -> Iterator[Event]:
 
 
 def _key(group: str, name: str) -> str:
+    """Returns the key of a group's value. All keys of a group are in one slot of a Redis cluster."""
     return f"uf:{{{group}}}:{name}"
 
 
@@ -379,6 +380,7 @@ def _words(commit: Commit) -> tuple[bytes, list[bytes]]:
 
 
 def _answer(words: list[Any]) -> Answer:
+    """Returns the script's reply as an Answer."""
     status, sections, turn, journal, wait = words
     return Answer(
         msgspec.convert(status.decode(), Status),

@@ -182,9 +182,11 @@ class Group:
             return self._offer(self._turn(actor, op, page, ""), f"{self._writer}/{actor}")
 
     def _offer(self, turn: Turn, writer: str) -> Offer:
+        """Returns the offer of a turn for the role that is asked to take it."""
         return Offer(turn, dict(self.view.revisions), writer, int(self._next()))
 
     def _turn(self, actor: int, op: int, page: int, request: str) -> Turn:
+        """Returns a new turn of this role, with what the role has seen."""
         seen = [(name, self.view.section(name).hex()) for name in SEEN[self.role]]
         return Turn(os.urandom(8).hex(), self.role, actor, op, page, request, seen=seen)
 
@@ -281,12 +283,14 @@ class Group:
             self._left(self.name, turn)
 
     def _commit(self, commit: Commit) -> Answer:
+        """Returns the store's answer to a commit. Raises NoGroup if there is no such group."""
         answer = self.store.commit(self.name, commit)
         if answer.status == "absent":
             raise NoGroup(self.name)
         return answer
 
     def _next(self) -> str:
+        """Returns the name of the next commit of this process."""
         self._sequence += 1
         return str(self._sequence)
 
@@ -321,6 +325,7 @@ class _Burst:
         self.view.update(dict.fromkeys(dict(turn.seen), -1), {name: bytes.fromhex(data) for name, data in turn.seen})
 
     def run(self, op: int, page: int, most: int, stop: Callable[[View], bool] | None) -> list[Done]:
+        """Take steps of the actor, `most` at most, until one is refused or `stop` says so. Returns the steps."""
         refused, self.choice = None, (op, page)
         while len(self.done) < most and self.group._ours(self.actor):
             step = self._step(op, page)
@@ -378,6 +383,7 @@ class _Burst:
         ]
 
     def _cross(self, op: int, page: int, crossing: Crossing) -> None:
+        """Ask the role that executes `function`; first begin a turn, by an offer where that is allowed."""
         if self.turn is None:
             if not self._offered(crossing):
                 self._take(self.group._turn(self.actor, op, page, self.request))
@@ -432,6 +438,7 @@ class _Burst:
         )
 
     def _commit(self, commit: Commit) -> None:
+        """Commit the steps. Raises Lost if the turn is lost, _Again if the view was stale."""
         answer = self.group._commit(commit)
         if answer.status == "lost":
             self.view.rollback()

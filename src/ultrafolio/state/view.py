@@ -60,6 +60,7 @@ class View:
                 self.revisions[name] = revisions[name]
 
     def _write(self, section: str, data: Array) -> None:
+        """Set a section of the view to stored data."""
         if section == "seal":
             self.seal[:] = data
         else:
@@ -93,6 +94,7 @@ class View:
         return [self._patch(section, at) for section, at in sorted(changed)]
 
     def _section(self, name: str, at: int, field: str) -> str:
+        """Returns the stored section of a record's field. Raises PermissionError if the role may not write it."""
         if name == "task" and field == "pc":
             section = "pc"
         elif name == "actor":
@@ -104,6 +106,7 @@ class View:
         return section
 
     def _patch(self, section: str, at: int) -> Patch:
+        """Returns the patch that stores record `at` of a section."""
         size = DTYPES[section].itemsize
         if section == "pc":
             return Patch(section, at, self.arrays.task["pc"][at].tobytes())

@@ -135,6 +135,7 @@ def why(store: Store, cells: Cells, prefix: str) -> Why:
 
 
 def _explain(work: Work, store: Store, asked: str, index: int) -> Why:
+    """Returns why the cell at `index` would run again, or not; `asked`: the key of the row that was asked for."""
     cell = work.plan.cell(index)
     assert cell is not None, "rows are of cells"
     key, _, config = work.key(cell)

@@ -88,6 +88,7 @@ class _Reader:
         self.then = f"correct it, then: ultrafolio sweep {path}"
 
     def plan(self, document: dict[str, Any], text: str) -> Plan:
+        """Returns the plan of a parsed file."""
         title = document.get("title", self.path.stem)
         if not isinstance(title, str):
             raise self.wrong("title", title, "a text in quotes")
@@ -120,12 +121,14 @@ class _Reader:
         return one_of(f"{self.path}: {where}", value, choices, then=self.then)
 
     def table(self, document: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """Returns a table of the document, {} if it is absent."""
         found = document.get(name, {})
         if not isinstance(found, dict):
             raise self.wrong(f"[{name}]", found, f"a table: [{name}] on a line of its own, then the axes")
         return found
 
     def check_names(self, fixed: Sequence[str], grid: Sequence[str]) -> None:
+        """Raise InputError for an axis that is fixed and in the grid, or has a reserved name."""
         for name in fixed:
             if name in grid:
                 raise self.wrong(f"axis {name}", None, "in [fixed] or in [grid]", cause="it is in both")
@@ -144,6 +147,7 @@ class _Reader:
                 raise self.unknown("unknown name", name, (*STRUCTURE, *dict.fromkeys(axes)))
 
     def scalar(self, where: str, name: str, value: object) -> Scalar:
+        """Returns a value of an axis: a text, a bool, an integer of 64 bits or a finite number."""
         # A cell's key is a digest of JSON, so values that JSON cannot hold are refused.
         if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -157,6 +161,7 @@ class _Reader:
         )
 
     def values(self, name: str, given: object) -> Sequence[Scalar]:
+        """Returns the values of an axis of the grid: a list, or a range in a text."""
         where = f"[grid] {name}"
         if isinstance(given, str):
             return self.integers(where, given)
@@ -176,6 +181,7 @@ class _Reader:
         return tuple(values)
 
     def integers(self, where: str, given: str) -> range:
+        """Returns the numbers of a range such as "0-9"."""
         match = _RANGE.fullmatch(given)
         if match is None:
             raise self.wrong(
@@ -192,6 +198,7 @@ class _Reader:
         return range(first, last + 1)
 
     def skips(self, given: object, axes: Sequence[Axis]) -> tuple[Filter, ...]:
+        """Returns the filters of [[skip]], which must leave cells, and each drop some."""
         if not isinstance(given, list) or not all(isinstance(entry, dict) for entry in given):
             raise self.wrong("[[skip]]", given, "[[skip]] in double brackets, then the axes it names")
         entries = enumerate(given, 1)
@@ -223,6 +230,7 @@ class _Reader:
         return skips
 
     def skip(self, where: str, entry: Mapping[str, object], axes: Sequence[Axis]) -> Filter:
+        """Returns one filter: position of the axis -> positions of the values that it drops."""
         if not entry:
             raise self.wrong(where, "{}", "at least one axis", cause="a filter without axes drops every cell")
         names = [axis.name for axis in axes]
@@ -235,6 +243,7 @@ class _Reader:
         return found
 
     def dropped(self, where: str, given: object, axis: Axis) -> Collection[int]:
+        """Returns the positions of the values that an entry of a filter names."""
         wanted: Sequence[object] = given if isinstance(given, list) else [given]
         if isinstance(given, str) and _at(axis.values, given) < 0 and _RANGE.fullmatch(given):
             wanted = self.integers(where, given)

@@ -82,6 +82,7 @@ def axis_array(values: Sequence[Scalar]) -> pa.Array:
 
 
 def _stored(store: Store) -> pa.Table:
+    """Returns all stored rows, with their segments' writers."""
     names = ["key", "status", "error", "ns", *(f"={name}" for name in store.manifest.columns)]
     batches = []
     for batch in store.batches(names, cut=[]):

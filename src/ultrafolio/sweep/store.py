@@ -168,6 +168,7 @@ def open_store(folder: Path) -> Store:
 
 
 def _check_same(store: Store, wanted: Manifest) -> None:
+    """Raise InputError if a store has another plan or other columns than is wanted."""
     found = store.manifest
     if found.digest != wanted.digest:
         raise InputError(

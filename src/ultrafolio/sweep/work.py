@@ -65,6 +65,7 @@ class Work:
         return cell_key(text, self.engine), config, text
 
     def located(self, error: InputError, cell: Mapping[str, Scalar]) -> InputError:
+        """Returns the error with the plan's file and the cell in its text."""
         where = ", ".join(f"{name}={value}" for name, value in cell.items())
         what = f"{self.plan.path}: {error.what}\n  cell     {where}"
         then = error.then or f"correct the plan, then: ultrafolio sweep {self.plan.path}"

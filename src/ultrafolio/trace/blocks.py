@@ -109,6 +109,7 @@ class _Requests:
         return made
 
     def _several(self, rows: Rows) -> InputError:
+        """Returns the error for a recording of several devices."""
         counts = np.bincount(rows["device"])
         listed = ", ".join(
             f"{device} ({plural(int(counts[at]), 'event')})" for device, at in list(self.devices.items())[:8]
@@ -157,6 +158,7 @@ def requests(form: str, path: Path, only: Only, notes: list[str]) -> Rows:
 
 
 def _traced(form: str, source: Lines, found: _Requests) -> Iterator[tuple[int, ...]]:
+    """Yields a row for each request among the events of a text."""
     for event in ftrace.events(form, source):
         stage = EVENTS.get(ftrace.short(event.name))
         if stage is None:

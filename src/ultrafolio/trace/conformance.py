@@ -44,6 +44,7 @@ def check(importer: Importer, path: Path, kind: Kind, counts: Mapping[str, int],
 
 
 def _is(holds: bool, rule: str) -> None:
+    """Raise Failed with this rule, unless it holds."""
     if not holds:
         raise Failed(rule)
 
@@ -58,6 +59,7 @@ def _describes_itself(importer: Importer, kind: Kind) -> None:
 
 
 def _knows_its_own(importer: Importer, path: Path) -> None:
+    """The importer, and no other one, takes the file for its format."""
     head = Head(path)
     claims = [other.name for other in REGISTRY if other.name != importer.name and other.sniff(head)]
     _is(importer.sniff(head), "an importer knows its own format")
@@ -125,6 +127,7 @@ def _refuses_other_kinds(importer: Importer, path: Path) -> None:
 
 
 def _message(importer: Importer, path: Path, kind: Kind) -> InputError | None:
+    """Returns the error with which a file is refused; None if it is read."""
     try:
         importer.read(path, kind)
     except InputError as error:

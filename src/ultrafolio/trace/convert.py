@@ -30,11 +30,13 @@ def converted(recording: Recording, path: Path) -> bytes:
 
 
 def _touches(recording: Recording) -> Iterator[bytes]:
+    """Yields the lines of a lackey recording."""
     for page, write in recording.rows.tolist():
         yield b" %s %08x,1\n" % (b"S" if write else b"L", page << PAGE_SHIFT)
 
 
 def _requests(recording: Recording) -> Iterator[bytes]:
+    """Yields the lines of a fio iolog, version 3."""
     yield b"fio version 3 iolog\n0 %s add\n0 %s open\n" % (FILE, FILE)
     for time, write, offset, length in recording.rows.tolist():
         yield b"%d %s %s %d %d\n" % (time, FILE, b"write" if write else b"read", offset, length)

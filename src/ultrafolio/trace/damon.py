@@ -90,6 +90,7 @@ def touches(path: Path, only: Only, notes: list[str]) -> Rows:
 
 
 def _one_target(path: Path, seen: Counter[str], only: Only) -> None:
+    """Raise InputError if the recording lacks the wanted target, or has several and none is named."""
     listed = ", ".join(f"{target} ({plural(n, 'region')})" for target, n in seen.most_common(8))
     if only.target is not None and only.target not in seen:
         raise InputError(f"{os.fspath(path)}: no target {only.target}", value=only.target, allowed=listed or "none")
@@ -104,6 +105,7 @@ def _one_target(path: Path, seen: Counter[str], only: Only) -> None:
 
 
 def _regions(path: Path, notes: list[str]) -> Iterator[Region]:
+    """Yields the regions of a recording: text of events, or JSON, plain or packed with zlib."""
     with open_stream(path) as stream:
         start = stream.peek(2)[:2]
         if start not in ZLIB and start[:1] not in (b"[", b"{"):
@@ -114,6 +116,7 @@ def _regions(path: Path, notes: list[str]) -> Iterator[Region]:
 
 
 def _unpacked(path: Path, data: bytes) -> bytes:
+    """Returns unpacked zlib data, MAX_BYTES + 1 at most. Raises InputError if it is damaged or cut short."""
     unpacker = zlib.decompressobj()
     try:
         made = unpacker.decompress(data, MAX_BYTES + 1)
@@ -157,6 +160,7 @@ def _records(path: Path, data: bytes) -> Iterator[Region]:
 
 
 def _snapshot(path: Path, target: str, number: int, regions: Iterable[Any]) -> Iterator[Region]:
+    """Yields the regions of one snapshot of a JSON record."""
     for region in regions:
         start, end = _count(path, region["start"]), _count(path, region["end"])
         accesses = region["nr_accesses"]
@@ -178,6 +182,7 @@ def _count(path: Path, value: object) -> float:
 
 
 def _region(path: Path, target: str, number: int, start: float, end: float, accesses: float) -> Region:
+    """Returns a region. Raises InputError if it does not lie within 64 bits."""
     if not 0 <= start <= end <= U64 or isinstance(start, float) or isinstance(end, float):
         raise InputError(
             f"{os.fspath(path)}: a region from {start} to {end}", allowed="0 <= start <= end <= 2^64", then=RECORD

@@ -57,6 +57,7 @@ class _Faults:
             yield address >> PAGE_SHIFT, write
 
     def _traced(self, event: ftrace.Event) -> tuple[int, int]:
+        """Returns (address, 1 for a write or 0) of an event exceptions:page_fault_user."""
         match = _FIELDS.fullmatch(event.rest)
         if match is None:
             raise self.source.bad(event.lineno, event.text, "'address=0x… ip=… error_code=0x…'")

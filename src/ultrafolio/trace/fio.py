@@ -83,6 +83,8 @@ class _Log:
         return self.now, int(action == b"write"), offset, length
 
     def _clock(self, lineno: int, text: bytes, field: bytes, waits: bool) -> None:
+        """Advance the clock to a line's time (version 3). A wait does not advance it; a time that goes back counts as
+        0."""
         time = decimal(field)
         if time is None:
             raise self.source.bad(lineno, text, self.form)
@@ -94,6 +96,8 @@ class _Log:
         self.last = time
 
     def _wait(self, lineno: int, text: bytes, until_ms: int) -> None:
+        """Advance the clock to the end of a wait (version 2). Version 3 has times of its own, and its waits are counted
+        only."""
         if self.version == 3:
             self.ignored += 1
         elif until_ms * 1000 >= U64:
@@ -102,16 +106,19 @@ class _Log:
             self.now = max(self.now, until_ms * 1000)
 
     def _file(self, lineno: int, text: bytes, name: bytes, action: bytes) -> None:
+        """Note a file that is added. Raises InputError for another action on a file that was not."""
         if action == b"add":
             self.files.add(name)
         else:
             self._known(lineno, text, name)
 
     def _known(self, lineno: int, text: bytes, name: bytes) -> None:
+        """Raise InputError for a file that no line added."""
         if name not in self.files:
             raise self.source.bad(lineno, text, "a file that an earlier 'add' line names")
 
     def _second_job(self, lineno: int, text: bytes) -> InputError:
+        """Returns the error for a second header."""
         return self.source.bad(
             lineno,
             text,

@@ -67,6 +67,7 @@ def parsed(form: str, lineno: int, text: bytes) -> Event | None:
 
 
 def _number(text: bytes | None) -> int | None:
+    """Returns the decimal number in a text, None if there is none."""
     return int(text) if text is not None and text.isdigit() else None
 
 
@@ -100,10 +101,14 @@ def first(head: Head) -> tuple[str, Event] | None:
     return None
 
 
+_MODIFIERS = "ukhGHpPSDWeIbR"
+"""Letters behind an event's name in `perf record -e` (perf-list(1), EVENT MODIFIERS)."""
+
+
 def short(name: str) -> str:
     """An event's name without its system and without perf's modifiers: page-faults:u is page-faults."""
     system, _, event = name.partition(":")
-    return event if len(event) > 4 else system
+    return event if event.strip(_MODIFIERS) else system
 
 
 def skipped(others: Counter[str], notes: list[str]) -> None:

@@ -146,6 +146,7 @@ class _Own:
         return True
 
     def _mixed(self, lineno: int, cause: str) -> InputError:
+        """Returns the error for a recording of two address spaces."""
         return InputError(
             f"{os.fspath(self.path)}: line {lineno}: two address spaces in one recording",
             value=", ".join(f"process {pid}" for pid in self.pids),
@@ -155,6 +156,7 @@ class _Own:
         )
 
     def nothing(self) -> InputError:
+        """Returns the error for a recording without any access."""
         cause = (
             "valgrind ran without --trace-mem=yes, or with another tool than lackey: it printed no access"
             if self.pids

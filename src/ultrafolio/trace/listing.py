@@ -101,6 +101,7 @@ def pages(path: Path, stream: BufferedReader, notes: list[str] | None = None) ->
 
 
 def _expand(ranges: list[tuple[int, int, int]]) -> tuple[Words, Words]:
+    """Returns the page numbers in ranges of (first, count, flags), and each one's flags."""
     first, count, flags = (np.array(column, np.uint64) for column in zip(*ranges, strict=True))
     n = count.astype(np.int64)
     within = np.arange(int(n.sum()), dtype=np.uint64) - np.repeat(np.cumsum(count) - count, n)
@@ -139,6 +140,7 @@ class _Line:
         return int(fields[self.at], 16), count, self.known[field]
 
     def _flags(self, lineno: int, text: bytes, field: bytes) -> int:
+        """Returns the bits of a line's letters. Raises InputError if no kernel's letters fit all lines so far."""
         shown = field.decode("ascii", "replace")
         fitting = [
             (letters, bits)

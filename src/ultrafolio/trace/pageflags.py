@@ -67,6 +67,7 @@ def folios(path: Path, notes: list[str] | None = None) -> Iterator[npt.NDArray[n
 
 
 def _listed(path: Path, notes: list[str]) -> Iterator[Pages]:
+    """Yields the pages of a page-types listing."""
     with open_stream(path) as stream:
         yield from listed_pages(path, stream, notes)
 

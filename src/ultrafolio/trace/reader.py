@@ -47,6 +47,7 @@ def shown(text: str | bytes) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
+    """Returns the error for a file that cannot be read, or is damaged gzip."""
     name = os.fspath(path)
     if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)):
         return InputError(

@@ -108,6 +108,7 @@ def order_distribution(path: Path) -> dict[int, int]:
 
 
 def _found(path: Path, counts: Counter[int], needed: str) -> dict[int, int]:
+    """Returns the counts above 0 by order. Raises InputError if there is none; `needed`: what it must hold."""
     found = {order: n for order, n in sorted(counts.items()) if n}
     if not found:
         raise InputError(
@@ -131,6 +132,7 @@ def is_mthp(line: bytes) -> bool:
 
 
 def _order(source: Lines, lineno: int, text: bytes, size_kb: int) -> int:
+    """Returns the order of a folio of `size_kb` kB. Raises InputError if it is no order above 0."""
     pages, rest = divmod(size_kb, PAGE_KB)
     if rest or pages < 2 or pages & (pages - 1):
         raise source.bad(lineno, text, "a size that is a power of two of 4 kB pages, at least 8 kB")
@@ -164,6 +166,7 @@ class _Thpmaps:
         return self.now if self.lines else last
 
     def _line(self, lineno: int, text: bytes) -> None:
+        """Read one line: a mapping, or a counter of the mapping before it."""
         if self.lines == 1 and MAPPINGS_HEAD.fullmatch(text):
             return
         if mapping := MAPPING.fullmatch(text):

@@ -55,6 +55,7 @@ class Source:
 
 
 def _not_flags(words: Words) -> Mask:
+    """Returns which words cannot be page flags."""
     both = HEAD | TAIL
     wrong: Mask = ((words & ~KPAGEFLAGS_BITS) != ZERO) | ((words & both) == both)
     return wrong
@@ -71,6 +72,7 @@ def _unlikely_flags(words: Words) -> Mask:
 
 
 def _not_pagemap(words: Words) -> Mask:
+    """Returns which words cannot be of a pagemap."""
     where = words & (PRESENT | SWAPPED)
     nowhere = (where == ZERO) & ((words & (PFN | FILE)) != ZERO)
     wrong: Mask = ((words & ~PAGEMAP_BITS) != ZERO) | (where == PRESENT | SWAPPED) | nowhere
@@ -78,6 +80,7 @@ def _not_pagemap(words: Words) -> Mask:
 
 
 def _never(words: Words) -> Mask:
+    """Returns that no word is wrong."""
     return np.zeros(len(words), np.bool_)
 
 
@@ -107,6 +110,8 @@ class Reading:
     unlikely: int = 0
 
     def add(self, number: int, words: Words) -> None:
+        """Count the wrong, set, present and unlikely ones of these words; `number`: the number of the first in the
+        file."""
         bad = self.source.wrong(words)
         self.wrong += int(bad.sum())
         if self.first is None and bad.any():
@@ -117,6 +122,7 @@ class Reading:
         self.unlikely += int(self.source.unlikely(words).sum())
 
     def fits(self) -> bool:
+        """Whether no word is wrong, and of a pagemap some page is somewhere."""
         return self.wrong == 0 and (self.source is KPAGEFLAGS or self.somewhere > 0)
 
 

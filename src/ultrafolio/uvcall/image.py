@@ -145,13 +145,16 @@ def pages_of(image: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _xts(key: bytes, tweak: int, offset: int) -> Cipher[modes.XTS]:
+    """Returns the cipher of a page of the image at this offset."""
     return Cipher(algorithms.AES(key), modes.XTS(struct.pack(">QQ", tweak, offset)))
 
 
 def _name(host_key: bytes) -> bytes:
+    """Returns the name under which a header lists a host key: its SHA-256."""
     return hashlib.sha256(host_key).digest()
 
 
 def _shared(mine: X25519PrivateKey, other: bytes) -> bytes:
+    """Returns the key that two X25519 keys agree on, 32 bytes."""
     secret = mine.exchange(X25519PublicKey.from_public_bytes(other))
     return HKDF(SHA256(), 32, None, b"ultrafolio SE header").derive(secret)

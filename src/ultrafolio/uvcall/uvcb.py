@@ -76,6 +76,7 @@ def answer(block: bytes, rc: int, rrc: int = 0, **outputs: int) -> bytes:
 
 
 def _set(block: bytearray, name: str, known: Mapping[str, Field], values: Mapping[str, int]) -> None:
+    """Write fields into a control block. Raises InputError for an unknown field, or a wrong size."""
     for key, value in values.items():
         if key not in known:
             raise one_of(f"{name}: field", key, known, then=THEN)
@@ -93,6 +94,7 @@ def _set(block: bytearray, name: str, known: Mapping[str, Field], values: Mappin
 
 
 def _fields(call: Call, block: bytes) -> Iterator[tuple[str, int]]:
+    """Yields (name, value) of each field of a call that lies within the block."""
     for name, (offset, width) in {**call.inputs, **call.outputs}.items():
         if offset + width <= len(block):
             yield name, int.from_bytes(block[offset : offset + width], "big")

@@ -199,7 +199,7 @@ def refusable(s, t):
         return OB_FROZEN if pc == PIN_GET else 0
     if ends_next(s, t):
         return ASLEEP[pc]
-    if pc == IMPORT_ARCH or pc == IMPORT_CALL or pc == IMPORT_END or holds(s, t, OB_WRITEBACK):
+    if HOLDS[pc] & OB_FROZEN > 0 or holds(s, t, OB_WRITEBACK):
         return 0
     found = OB_LOCK | OB_WRITEBACK | OB_REFS
     if s.cfg[0].import_lock == LOCK_VM and (s.actor[t].op == UNSHARE or writable(s, s.actor[t].page)):

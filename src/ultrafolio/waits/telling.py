@@ -33,7 +33,7 @@ def in_design(name: str) -> Any:
     """Returns the functions of words.py for a design."""
     if name != GUEST_MEMFD.name:
         return words
-    return rebound(words, **_OWN, CLASSES=memfd.CLASSES, interpreted=functools.partial(interpreted, GUEST_MEMFD))
+    return rebound(words, **_OWN, WAIT_CLASSES=memfd.CLASSES, interpreted=functools.partial(interpreted, GUEST_MEMFD))
 
 
 def of(state: Any) -> Any:

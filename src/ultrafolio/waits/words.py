@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, cast
 
 from ultrafolio.model import layout
 from ultrafolio.model.bounds import fits
@@ -32,6 +32,10 @@ from .tables import (
 GONE = "nobody any more"
 """The holder of an obstacle that no thread holds."""
 EVER = "which comes only with the guest's reboot or shutdown"
+WaitClass = Literal["fatal", "permanent", "expected", "waiting", "vmm-bound"]
+"""A class of a wait."""
+WAIT_CLASSES = cast("tuple[WaitClass, ...]", CLASSES)
+"""The word of each CLASS_ number but CLASS_NONE."""
 LEADS_TO = S390.leads_to
 """The leads-to properties: what an actor that has begun something owes."""
 EVERY_LEADS_TO = tuple(name for design in DESIGNS.values() for name in design.leads_to)
@@ -394,10 +398,10 @@ def _killers(s: State, t: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """A wait as one state shows it. kind: a word of tables.CLASSES; obstacles: names of tables.OBSTACLES."""
+    """A wait as one state shows it. obstacles: names of tables.OBSTACLES."""
 
     actor: int
-    kind: str
+    kind: WaitClass
     obstacles: tuple[str, ...]
     wait: Wait
 
@@ -414,7 +418,7 @@ def stall(s: State, t: int) -> Stall | None:
         return None
     page = int(run.waited_page(s, t))
     if kind == CLASS_FATAL:
-        return Stall(t, CLASSES[kind], (), dead(s, t, page))
+        return Stall(t, WAIT_CLASSES[kind], (), dead(s, t, page))
     whole = bool(run.to_split(s, page))
     if kind == CLASS_EXPECTED:
         named = OB_REFS
@@ -423,7 +427,7 @@ def stall(s: State, t: int) -> Stall | None:
     else:
         named = last(int(run.obstacles(s, t)))
     wait = in_words(s, t, named, page, whole, expected=kind == CLASS_EXPECTED, staying=kind != CLASS_WAITING)
-    return Stall(t, CLASSES[kind], obstacle_names(named), wait)
+    return Stall(t, WAIT_CLASSES[kind], obstacle_names(named), wait)
 
 
 def stalls(s: State) -> list[Stall]:

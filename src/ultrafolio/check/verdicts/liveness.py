@@ -98,6 +98,7 @@ def fairness(first, to, via, scc, enabled, states, always, ever, taken, inner):
 
 @functools.cache
 def _compiled() -> tuple[Any, Any]:
+    """Returns components() and fairness(), compiled."""
     flags = rules.entry_flags()
     import numba
 

@@ -132,6 +132,7 @@ def needed(nodes: Sequence[Node]) -> list[Node]:
 
 
 def _pruned(nodes: Sequence[Node], used: set[str]) -> list[Node]:
+    """Returns the statements without assignments to temporaries that nothing reads, and without empty branches."""
     left: list[Node] = []
     for node in nodes:
         match node:

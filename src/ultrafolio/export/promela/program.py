@@ -299,6 +299,7 @@ def _names(system: System) -> list[str]:
 
 
 def _end(value: object) -> End:
+    """Returns the end of a rule with this outcome. Raises Untranslatable if it is none."""
     if not isinstance(value, Term):
         raise Untranslatable("a rule that returns no outcome")
     return End(value)

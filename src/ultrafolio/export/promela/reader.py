@@ -129,6 +129,7 @@ class Reader(Values):
         return self._stored(targets, [self.pure(source, env) for source in sources], env, after)
 
     def _stored(self, targets: list[ast.expr], values: list[Value], env: Env, after: Then) -> list[Node]:
+        """Store values in targets, all values computed before any is stored; then `after`. Returns the statements."""
         emitted: list[Node] = []
         written: set[str] = set()
         for n, (target, value) in enumerate(zip(targets, values, strict=True)):
@@ -259,6 +260,7 @@ class Reader(Values):
             return None
 
     def _fork(self, test: Term, yes: Callable[[], list[Node]], no: Callable[[], list[Node]]) -> list[Node]:
+        """Returns one branch, if the test's value is known, else both in an If."""
         if test.truth is not None:
             return yes() if test.truth else no()
         return [If(test, yes(), no())]

@@ -103,6 +103,7 @@ def binary(op: str, a: Term, b: Term) -> Term:
 
 
 def _fold(op: str, a: int, b: int) -> Term:
+    """Returns the constant term of an operation on two known numbers."""
     if op in _COMPARE:
         return _boolean({"==": a == b, "!=": a != b, "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[op])
     return constant(
@@ -146,6 +147,7 @@ def either(a: Term, b: Term) -> Term:
 
 
 def _joined(op: str, a: Term, b: Term, wins: bool) -> Term:
+    """Returns the term of `and` or `or`; `wins`: the truth value of a side that decides it alone."""
     if a.truth is wins or b.truth is wins:
         return _boolean(wins)
     if a.truth is not None:

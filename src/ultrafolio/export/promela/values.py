@@ -18,6 +18,7 @@ _OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.LShift: "<<", ast.R
 
 
 def wrong(node: ast.AST) -> Untranslatable:
+    """Returns the error for an expression that the translation does not know."""
     return Untranslatable(f"no Promela for: {ast.unparse(node)}")
 
 
@@ -48,6 +49,7 @@ class Env:
     known: Mapping[Cell, Term]
 
     def bound(self, name: str, value: Value) -> Env:
+        """Returns the environment with this local name, too."""
         return Env({**self.local, name: value}, self.known)
 
 
@@ -163,6 +165,7 @@ class Values:
 
 
 def number(value: Value) -> Term:
+    """Returns the value, which must be a term. Raises Untranslatable."""
     if not isinstance(value, Term):
         raise Untranslatable(f"a number is expected, not {value}")
     return value

@@ -116,6 +116,7 @@ def _time_cells(work: Work, spans: Sequence[range], pipe: Connection, parent: in
 
 
 def _timed(work: Work, index: int, cell: dict[str, Any]) -> float:
+    """Compute a cell. Returns the seconds."""
     began = time.monotonic()
     key, config, text = work.key(cell)
     work.row(index, key, config, text)

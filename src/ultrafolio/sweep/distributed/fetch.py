@@ -12,7 +12,7 @@ from ultrafolio.durable import replace
 from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
 from ultrafolio.sweep.distributed.broker import queued, send
-from ultrafolio.sweep.distributed.job import Commit, Job, claim_same
+from ultrafolio.sweep.distributed.job import Commit, Job, State, claim_same
 from ultrafolio.sweep.distributed.own_workers import OwnWorkers
 from ultrafolio.sweep.distributed.result_store import ResultStore
 from ultrafolio.sweep.distributed.ticket import Ticket
@@ -92,6 +92,7 @@ class Fetch:
             self._check_job()
 
     def _fetch(self, end: Commit) -> Iterator[Tally]:
+        """Store the result of a committed chunk and yield its tallies. A result that is lost is computed again."""
         if end.chunk not in self._left:
             return
         data = self._results.get(end.part)
@@ -141,6 +142,7 @@ class Fetch:
         return bool(self._client.exists(f"ultrafolio:revoked:{self._ticket.job}"))
 
     def _resubmit(self) -> None:
+        """Submit the job again, with the chunks that are left."""
         self._say("Redis has lost the job: what is left is queued again")
         self._job.submit(self._ticket.record, self._ticket.chunks)
         self._job.add_client(self._ticket.client)
@@ -148,7 +150,7 @@ class Fetch:
         self._next, self._last_commit = 0, time.monotonic()
         self._send(sorted(self._left))
 
-    def _report_waiting(self, state: str) -> None:
+    def _report_waiting(self, state: State) -> None:
         """Print why the job waits; each message once."""
         refusals = self._job.refusals()
         lines = [f"worker {worker} does not take the job: {why}" for worker, why in sorted(refusals.items())]
@@ -159,9 +161,11 @@ class Fetch:
             self._say(text)
 
     def _send(self, numbers: Iterable[int]) -> None:
+        """Queue these chunks."""
         send(self._url, self._ticket.job, ((number, self._ticket.chunks[number]) for number in numbers))
 
     def _path(self, number: int) -> Path:
+        """Returns the segment of a chunk."""
         return self._store.folder / "segments" / f"{self._ticket.job}.{number}-{self._ticket.run:04}.arrows"
 
     def _finish(self) -> None:

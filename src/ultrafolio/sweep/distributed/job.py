@@ -158,6 +158,7 @@ class Job:
         self._client.eval(_UNDO_COMMIT, 2, *keys, end.chunk, end.part, end.computed, end.failed)
 
     def done(self, chunk: int) -> bool:
+        """Whether a chunk is committed."""
         return bool(self._client.hexists(self._key("done"), chunk))
 
     def log(self, start: int, number: int = 64) -> list[Commit]:
@@ -175,6 +176,7 @@ class Job:
         self._client.sadd(self._key("held"), chunk)
 
     def held(self) -> list[int]:
+        """Returns the chunks that were delivered while the job is paused, ascending."""
         return sorted(map(int, self._client.smembers(self._key("held"))))
 
     def release(self, chunks: Iterable[int]) -> None:
@@ -188,6 +190,7 @@ class Job:
         self._client.expire(self._key("refused"), EXPIRE_SECONDS)
 
     def refusals(self) -> dict[str, str]:
+        """Returns worker -> why it does not take the job."""
         return {name.decode(): why.decode() for name, why in self._client.hgetall(self._key("refused")).items()}
 
     def start(self, chunk: int) -> int:
@@ -207,6 +210,7 @@ class Job:
         self._client.hdel(self._key("enters"), index)
 
     def _increment(self, name: str, field: int) -> int:
+        """Add 1 to a counter of the job. Returns its value."""
         number = int(self._client.hincrby(self._key(name), field, 1))
         self._client.expire(self._key(name), EXPIRE_SECONDS)
         return number
@@ -216,6 +220,7 @@ class Job:
         self._client.set(self._key(f"lease:{chunk}"), worker, ex=LEASE_SECONDS)
 
     def end_lease(self, chunk: int) -> None:
+        """End the lease of a chunk, which another worker may then take."""
         self._client.delete(self._key(f"lease:{chunk}"))
 
     def leased(self, chunks: list[int]) -> list[bool]:

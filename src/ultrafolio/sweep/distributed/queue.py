@@ -93,6 +93,7 @@ class Queue:
                 raise unreachable(url, error) from None
 
     def _check(self, ticket: Ticket, work: Work) -> None:
+        """Raise InputError if the job that the store's ticket names runs other rules, or a fresh one is wanted."""
         if ticket.record.engine != work.engine:
             raise InputError(
                 f"{self.folder}: its job runs other rules",

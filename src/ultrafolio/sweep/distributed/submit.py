@@ -78,6 +78,7 @@ class Submission:
         return digest(json.dumps(content, sort_keys=True))
 
     def _record(self, work: Work, spans: list[range], chunks: int, probe: dict[str, str]) -> Record:
+        """Returns what the job's record says: plan, engine, columns, cells, chunks, results and limits."""
         return Record(
             str(work.plan.path.resolve()),
             work.plan.text,
@@ -127,10 +128,12 @@ def missing(work: Work, span: range, but: Sequence[tuple[int, int]] = ()) -> tup
 
 
 def _chunks(work: Work, spans: list[range], stopped: Callable[[], bool]) -> list[Spans]:
+    """Returns the spans, cut into chunks by the measured time of their cells."""
     return [[(s.start, s.stop) for s in chunk] for chunk in cut(spans, measure(work, spans, stopped))]
 
 
 def _count(work: Work, spans: list[range]) -> int:
+    """Returns the number of cells in the spans; skipped points are no cells."""
     if not work.plan.skips:
         return sum(map(len, spans))
     if spans == [range(work.plan.size)]:

@@ -221,6 +221,7 @@ class _FilePerBatch(Segment):
     """A segment with one file per batch, written atomically, without fsync."""
 
     def append(self, rows: Sequence[Row]) -> None:
+        """Write the rows as one file, which is there whole or not at all."""
         batch = self.batch(rows)
         folder = self.path.parent.parent
         handle, partial = tempfile.mkstemp(dir=folder)

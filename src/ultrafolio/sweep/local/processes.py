@@ -194,6 +194,7 @@ class WorkerPool:
             worker.process.join()
 
     def _start_worker(self, slot: int) -> None:
+        """Fork a worker for a slot of the shared memory."""
         here, there = multiprocessing.Pipe()
         self._shared[slot] = -1
         writer = str(self._started)
@@ -226,6 +227,7 @@ class WorkerPool:
 
 
 def _death_reason(code: int | None) -> str:
+    """Returns the error of a cell in which workers died."""
     if code is not None and code < 0:
         return f"WorkerDied: signal {-code} ({signal.Signals(-code).name}) ended {MAX_DEATHS} workers in this cell"
     return f"WorkerDied: exit status {code} ended {MAX_DEATHS} workers in this cell"

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 
+from fake_cells import FakeCells, make_plan, run
 from patience import NEVER
-from test_sweep_fake import FakeCells, make_plan, run
 from ultrafolio.redis_server import VARIABLE, Server, launch
 from ultrafolio.sweep import cells as cells_module
 from ultrafolio.sweep.distributed import job, worker
