@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, one_of
+from .nouns import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ def read_text(path: Path, form: str = "TOML", most: int = MOST_BYTES) -> str:
     if len(data) > most:
         raise InputError(
             f"{path}: too large",
-            value=f"over {most} bytes",
-            allowed=f"at most {most} bytes",
+            value=f"over {plural(most, 'byte')}",
+            allowed=f"at most {plural(most, 'byte')}",
             cause="it is another kind of file",
             then=f"file {path}",
         )
