@@ -11,6 +11,7 @@ import click
 
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
+from ultrafolio.markdown import table
 from ultrafolio.model.layout import (
     ALLOWED,
     EXPORTED,
@@ -123,15 +124,9 @@ def markdown() -> str:
     )
 
 
-def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in [heading, *rows]]
-    lines = ["| " + " | ".join(row) + " |" for row in escaped]
-    return [lines[0], "|" + "---|" * len(heading), *lines[1:]]
-
-
 def _rules() -> list[str]:
     heading = ["#", "rule", "what it does", "actor", "fair", "releases", "kernel", "recorded as", "the mail"]
-    return _table(
+    return table(
         heading,
         [
             [
@@ -152,7 +147,7 @@ def _rules() -> list[str]:
 
 def _properties() -> list[str]:
     rows = [[str(n), PROPERTIES[n], SEED[n]] for n in range(1, len(PROPERTIES))]
-    return _table(["#", "always", "the mail"], rows)
+    return table(["#", "always", "the mail"], rows)
 
 
 # ------------------------------------------------------------------------------------------- page states
@@ -210,7 +205,7 @@ def _cases(words: dict[tuple[int, ...], str], at: int) -> list[tuple[str, list[s
 def _call_table(title: str, vm: int) -> list[str]:
     """Returns the table of what each call by or for guest `vm` does to a page in each state."""
     rows = [[call, *(cell(call, state, vm) for state in range(len(PAGE_STATES)))] for call in CALLS]
-    return _table([title, *PAGE_STATES], rows)
+    return table([title, *PAGE_STATES], rows)
 
 
 def _view_table() -> list[str]:
@@ -221,7 +216,7 @@ def _view_table() -> list[str]:
         for who, vm in (("the owner", OWNER), ("another guest", OTHER))
     ]
     host = ["the host", *(_VIEW[run.hw_host(page(s), 0)] for s in states)]
-    return _table(["access by", *PAGE_STATES], [*guests, host])
+    return table(["access by", *PAGE_STATES], [*guests, host])
 
 
 def _diagram() -> list[str]:

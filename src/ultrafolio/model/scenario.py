@@ -86,7 +86,7 @@ class Scenario:
     """A scenario as read: `memory` and `features` filled in, `actors` as (kind, fields) in file order.
 
     tables   the file's own [policy.NAME] blocks, for policies.find
-    expect   the [expect] tables, unread
+    expect   the [expect] tables, their fields unread
     """
 
     title: str
@@ -129,6 +129,9 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
     made = Scenario(top["title"], memory, features, actors, top["policy"], top["expect"])
     for name in made.tables:
         find(name, made.tables)
+    for name, entry in made.expect.items():
+        if not isinstance(entry, dict):
+            raise InputError(f"{where}: [expect] {name}", value=entry, allowed="a table, as [expect.POLICY]", then=then)
     _check(made, where)
     return made
 
