@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Sequence
 
 from ultrafolio.check.verdicts.replay import frozen
+from ultrafolio.check.verdicts.truth import broken_pages
 from ultrafolio.export.text import page_flags
 from ultrafolio.model import layout
 from ultrafolio.model.layout import OPS, OWNERS, State
@@ -20,7 +21,7 @@ from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OBSTACLE_OF
-from ultrafolio.waits.words import LEADS_TO, Stall, in_words, leads_to, stalls
+from ultrafolio.waits.words import LEADS_TO, Stall, in_words, owed, stalls
 
 from .shapes import Enabled, Judged, Met, Node, Refused, Stalled
 from .walk import Move, Walk, is_idle
@@ -37,14 +38,14 @@ WORDS: dict[str, list[str]] = {
 }
 """Field -> the names of its numbers."""
 WORDS["task.then"] = WORDS["task.back"] = WORDS["task.pc"]
-_GUARDS = {value: name for name, value in vars(layout).items() if name.startswith("W_")}
+GUARDS = {value: name for name, value in vars(layout).items() if name.startswith("W_")}
+"""Outcome of a step that is not enabled -> the name of its reason."""
 
 
 def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> Node:
     """The node of a state (as lists). `moves`: all its moves, if the caller has them."""
     packed, moves = frozen(state), moves or walk.moves(state)
     run, pages = interpreted(), range(len(state.mm))
-    tests = (1, run.io_on_secure), (2, run.bit_missing)
     return {
         "id": hashlib.blake2b(repr(packed).encode(), digest_size=8).hexdigest(),
         "state": {name: [list(row) for row in rows] for name, rows in zip(SECTIONS, packed, strict=True)},
@@ -53,8 +54,8 @@ def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> Node:
         "actors": [_doing(walk, state, t) for t in range(len(walk.actors))],
         "enabled": [_enabled(walk, state, move) for move in moves if move.index is not None],
         "refused": [_refused(walk, state, move) for move in moves if move.index is None],
-        "broken": [[n, p] for n, test in tests for p in pages if test(state, p)],
-        "pending": [[_owed(state, t), t] for t in range(len(walk.actors)) if run.is_pending(state, t)],
+        "broken": [[number, page] for number, page in broken_pages(state)],
+        "pending": [[LEADS_TO.index(owed(state, t)), t] for t in range(len(walk.actors)) if run.is_pending(state, t)],
         "stalls": [_stalled(some) for some in stalls(state)],
     }
 
@@ -113,8 +114,8 @@ def _refused(walk: Walk, state: State, move: Move) -> Refused:
     """A refused move: the guard's word, its condition in the rule, and the holders, if any."""
     made: Refused = {
         "what": what(walk, move), "actor": move.actor, "rule": move.rule, "op": move.op, "page": move.page,
-        "guard": _GUARDS[move.outcome], "why": move.outcome_word + _no_start(walk, state, move),
-        "condition": guard_source(move.pc, _GUARDS[move.outcome]),
+        "guard": GUARDS[move.outcome], "why": move.outcome_word + _no_start(walk, state, move),
+        "condition": guard_source(move.pc, GUARDS[move.outcome]),
     }  # fmt: skip
     meets = None if is_idle(state, move.actor) else _met(state, move)
     if meets:
@@ -165,11 +166,6 @@ def guard_source(pc: int, guard: str) -> str:
         if isinstance(inner, ast.Return) and isinstance(inner.value, ast.Name) and inner.value.id == guard
     ]
     return " or ".join(f"({test})" if len(found) > 1 else test for test in found)
-
-
-def _owed(state: State, t: int) -> int:
-    """The property of LEADS_TO that an actor must satisfy for its pending operation."""
-    return LEADS_TO.index(leads_to(state.who[t].kind, state.actor[t].op))
 
 
 def word(section: str, field: str, value: int) -> str:

@@ -66,6 +66,11 @@ def leads_to(kind: int, op: int) -> str:
     return LEADS_TO[_OWES[kind]]
 
 
+def owed(s: State, t: int) -> str:
+    """Returns the leads-to property that actor `t` must satisfy for what it has begun."""
+    return leads_to(s.who[t].kind, s.actor[t].op)
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """One wait in words, a line per field.

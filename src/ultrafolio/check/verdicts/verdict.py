@@ -36,7 +36,7 @@ from ultrafolio.version import __version__
 from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted
 from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
-from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names
+from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names, owed
 
 Verdict = Literal["holds", "violated", "unknown"]
 Kind = Literal["safety", "fatal", "permanent", "livelock", "transient"]
@@ -341,7 +341,7 @@ def _liveness(graph: Graph) -> list[Finding]:
     stuck = set[tuple[str, int, int]]()
     for component in components_of(graph):
         judged = judge(lookup, component)
-        name = _property(lookup.state(component.entry), component.waiter)
+        name = owed(lookup.state(component.entry), component.waiter)
         first.setdefault((name, component.waiter, judged.kind, judged.expected), judged)
         stuck.add((name, component.waiter, judged.page))
     begun, transient, made = _begun(graph), _transients(lookup, stuck), []
@@ -399,11 +399,6 @@ def _begun(graph: Graph) -> set[str]:
     return made
 
 
-def _property(state: State, t: int) -> str:
-    """Returns the leads-to property that actor `t` owes in a state."""
-    return leads_to(state.who[t].kind, state.actor[t].op)
-
-
 def _transients(lookup: Lookup, stuck: set[tuple[str, int, int]]) -> list[Finding]:
     """Returns per vCPU the first stall of its accesses, and of its unshares: an obstacle that another actor or an LRU
     batch holds refused an import. stuck: (property, actor, page) of waits that may never end, which are excluded."""
@@ -440,7 +435,7 @@ def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
     whole = state.task[t].pc == SPLIT
     wait = words.in_words(state, t, obstacle, page, whole)
     return Finding(
-        _property(state, t),
+        owed(state, t),
         "holds",
         "transient",
         False,

@@ -15,7 +15,7 @@ from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.model.layout import DONE, E_IO, VCPU
 from ultrafolio.model.scenario import System
 from ultrafolio.waits import words
-from ultrafolio.waits.words import LEADS_TO, leads_to
+from ultrafolio.waits.words import LEADS_TO, owed
 
 MOST_RUNS = 3
 """Most runs for a property."""
@@ -118,4 +118,4 @@ def _certified(system: System, path: Sequence[int], t: int) -> Witness | None:
     kind = before.who[t].kind
     if steps[-1].outcome != DONE and (kind == VCPU or steps[-1].outcome != E_IO):
         return None
-    return Witness(leads_to(kind, before.actor[t].op), words.name(before, t), steps)
+    return Witness(owed(before, t), words.name(before, t), steps)
