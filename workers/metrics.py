@@ -1,10 +1,12 @@
-"""Metrics of the queue and its sweeps for Prometheus, at GET :9464/metrics. ULTRAFOLIO_REDIS names the Redis.
+"""Metrics of the queue and its sweeps for Prometheus, at GET :9464/metrics. ULTRAFOLIO_REDIS names the Redis,
+ULTRAFOLIO_HOST the address to listen on: 127.0.0.1, if it is not set.
 
 Each scrape reads Redis once; when Redis does not answer, the scrape fails, and Prometheus reports the target as down.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -58,7 +60,7 @@ def main() -> None:
         sys.exit("workers.metrics: ULTRAFOLIO_REDIS: no Redis is given")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Sweeps(Redis.from_url(url, socket_timeout=5)))
-    start_http_server(PORT, "0.0.0.0", registry=registry)
+    start_http_server(PORT, os.environ.get("ULTRAFOLIO_HOST", "127.0.0.1"), registry=registry)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
 
 

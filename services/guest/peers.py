@@ -16,7 +16,7 @@ from services.common.scheduler import Suspending, Wait
 from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError, from_call
-from ultrafolio.rpc.messages import offer_to, sections_from, sections_to, step_from
+from ultrafolio.rpc.messages import Access, offer_to, sections_from, sections_to, step_from
 from ultrafolio.rpc.v1 import common_pb2, host_mm_pb2, host_mm_pb2_grpc, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.crossing import HANDS_OVER, Ask, NotTaken, Result
 from ultrafolio.state.store import Offer, Turn
@@ -32,10 +32,6 @@ TOLD_S = 0.05
 CALLS = {"uv_share": "share", "uv_unshare": "unshare"}
 
 
-Access = tuple[int, int, int, bytes]
-"""Page, offset, length to read, data to write."""
-
-
 class Seen(NamedTuple):
     """Result of an access. exception: 0 or the program interruption;  data: bytes read."""
 
@@ -45,8 +41,7 @@ class Seen(NamedTuple):
 
 @dataclass
 class Wanted:
-    """The access that a vCPU's instruction is about (page, offset, length, data to write), and the bytes read once the
-    hardware has allowed it as part of a step."""
+    """The access that a vCPU's instruction is about, and the bytes read once the hardware has allowed it in a step."""
 
     access: Access
     read: bytes | None = None
@@ -71,7 +66,7 @@ class Parts:
         self.ultravisor, self.device, self.host = ultravisor, device, host
         self._here = threading.Semaphore(IN_A_THREAD)
         self._told: dict[str, Told] = {}
-        self._left: dict[tuple[str, int], str] = {}
+        self._handed_over: dict[tuple[str, int], str] = {}
         """By group and actor: the turn in which its thread went over to the host, where the host has not run it yet."""
         self.wanted: dict[tuple[str, int], Wanted] = {}
         """By group and vCPU: what its present instruction accesses, where somebody waits for the data."""
@@ -96,7 +91,7 @@ class Parts:
     def run(self, group: Group, actor: int, timeout_s: float) -> Suspending[tuple[list[Done], common_pb2.Wait | None]]:
         """Let the host run an actor's thread until it returns or `timeout_s` passes. Returns its steps and its wait.
         While the host does not answer, returns no steps and no wait. The group's view is then as the host left it."""
-        name = self._left.pop((group.name, actor), "") or request_id()
+        name = self._handed_over.pop((group.name, actor), "") or request_id()
         known = {section: at for section, at in group.view.revisions.items() if at >= 0}
         message = host_mm_pb2.RunRequest(group=group.name, actor=actor, request_id=name, known=known)
         try:
@@ -184,7 +179,7 @@ class Parts:
         )
         result = Result(self.host.Cross(crossing).outcome)
         if function in HANDS_OVER:
-            self._left[group, actor] = part.token
+            self._handed_over[group, actor] = part.token
         return result
 
     def _hardware(self, group: str, actor: int, part: common_pb2.Turn, vm: int, page: int) -> Result:

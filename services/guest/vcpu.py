@@ -5,11 +5,11 @@ from __future__ import annotations
 from services.common import scheduler
 from services.common.scheduler import Suspending, Wait
 from services.guest.orders import Deadline, OrderResult, busy, pc_of, refused, stopped
-from services.guest.peers import Access, Parts, Seen, Wanted
+from services.guest.peers import Parts, Seen, Wanted
 from ultrafolio.model import layout
 from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
-from ultrafolio.rpc.messages import offer_to
+from ultrafolio.rpc.messages import Access, offer_to
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_FATAL, OUTCOME_STOPPED, OUTCOME_WAITS
 from ultrafolio.state import roles
 from ultrafolio.state.crossing import Begun, NotTaken, Result
@@ -119,10 +119,11 @@ class Machine:
     def _wanted(
         self, group: Group, actor: int, access: Access, deadline: Deadline, work: OrderResult, begun: Begun | None
     ) -> Suspending[bytes | None]:
-        """As _kept, for a touch: the bytes read, where the access was made in the end."""
+        """Run a touch for the call that holds the vCPU's key. Returns the bytes read, None if there was no access."""
         wanted = self.parts.wanted[group.name, actor] = Wanted(access)
         try:
-            yield from self._kept(group, actor, TOUCH, access[0], "", deadline, work, begun)
+            instruction = self._instruct(group, actor, TOUCH, access[0], "", deadline, work, begun)
+            yield from self._released(group, actor, work, instruction)
         finally:
             self.parts.wanted.pop((group.name, actor), None)
         return wanted.read
@@ -159,23 +160,16 @@ class Machine:
                 return work.end(OUTCOME_WAITS, self.parts.wait_of(group.name, actor))
         if waited:
             group.refresh()
-        return (yield from self._kept(group, actor, op, page, request, deadline, work))
+        instruction = self._instruct(group, actor, op, page, request, deadline, work)
+        return (yield from self._released(group, actor, work, instruction))
 
-    def _kept(
-        self,
-        group: Group,
-        actor: int,
-        op: int,
-        page: int,
-        request: str,
-        deadline: Deadline,
-        work: OrderResult,
-        first: Begun | None = None,
+    def _released(
+        self, group: Group, actor: int, work: OrderResult, instruction: Suspending[OrderResult]
     ) -> Suspending[OrderResult]:
-        """As _instruct, by the call that holds the vCPU's key, which it releases. At its deadline it wakes the next
-        waiting call, which continues the instruction; otherwise it wakes all."""
+        """Run an instruction for the call that holds the vCPU's key, and release the key. Wakes the next waiting call
+        at the deadline, which continues the instruction; otherwise it wakes all."""
         try:
-            return (yield from self._instruct(group, actor, op, page, request, deadline, work, first))
+            return (yield from instruction)
         finally:
             scheduler.DEFAULT.release(of_vcpu(group, actor), wake_all=work.outcome != OUTCOME_WAITS)
 
@@ -188,7 +182,7 @@ class Machine:
         request: str,
         deadline: Deadline,
         work: OrderResult,
-        first: Begun | None,
+        first: Begun | None = None,
     ) -> Suspending[OrderResult]:
         """Execute or continue one instruction of the vCPU on a page, until the deadline. `request`: id of its start,
         which happens once. The group's view is up to date afterwards. `first`: its first step, if begun."""

@@ -13,6 +13,7 @@ import numpy as np
 from services.ultravisor.contents import ZEROS, Contents, Seal
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ALLOWED, EXPORTED, NON_SECURE, PAGE_SIZE, SECURE
+from ultrafolio.rpc.messages import Access
 from ultrafolio.state.crossing import NotTaken, Result
 from ultrafolio.state.events import Uvc, encode
 from ultrafolio.state.sections import SEAL, Meta
@@ -35,10 +36,6 @@ OF_A_PAGE = {
 
 
 WRITER = "ultravisor"
-
-
-Access = tuple[int, int, int, bytes]
-"""Page, offset, length to read, data to write."""
 
 
 class Part(NamedTuple):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, one_of
+from .nouns import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,22 @@ VERSION = 1
 """The version of the TOML files that the lab reads (scenario, plan, policies, costs): `version = 1`, or left out."""
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file, without its version. Raises InputError for a file that is missing, unreadable, not
-    UTF-8, not TOML (with the line), or of another version.
+MOST_BYTES = 16 << 20
+"""The largest TOML file that is read."""
+
+
+def read_text(path: Path, form: str = "TOML", most: int = MOST_BYTES) -> str:
+    """The text of a file of at most `most` bytes, each line end as a newline. form: the file's format, for the error.
+    Raises InputError for a file that is missing, unreadable, larger, or not UTF-8.
     """
     try:
-        return unversioned(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+        text = data.decode() if len(data) <= most else ""
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file",
-            allowed="a TOML file",
+            allowed=f"a {form} file",
             cause="a path is relative to where you are",
             then=f"ls {path.parent}",
         ) from None
@@ -49,11 +56,29 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: cannot be read",
             value=str(error),
-            allowed="a readable UTF-8 TOML file",
+            allowed=f"a readable UTF-8 {form} file",
             cause="it is another kind of file, a folder, or somebody else's",
             then=f"file {path}",
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    if len(data) > most:
+        raise InputError(
+            f"{path}: too large",
+            value=f"over {plural(most, 'byte')}",
+            allowed=f"at most {plural(most, 'byte')}",
+            cause="it is another kind of file",
+            then=f"file {path}",
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file, without its version. Raises InputError for a file that read_text refuses, that is not
+    TOML (with the line), or of another version.
+    """
+    text = read_text(path)
+    try:
+        return unversioned(tomllib.loads(text), str(path))
+    except (ValueError, RecursionError) as error:  # besides TOMLDecodeError: a number too long, arrays too deep
         raise InputError(
             f"{path}: not TOML",
             value=str(error),
@@ -95,6 +120,11 @@ def take(table: Mapping[str, Any], where: str, fields: Mapping[str, Field], *, t
         else:
             values[name] = field.default
     return values
+
+
+def told(values: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
+    """The values that are not the defaults of their fields: those that have to be written."""
+    return {name: value for name, value in values.items() if value != fields[name].default}
 
 
 def _allowed(field: Field) -> str:

@@ -59,6 +59,7 @@ TABLE += [
         "trace validate",
         "trace minimise",
         "explore",
+        "scenario",
         "rules",
         "reference",
         "calibrate",
@@ -139,6 +140,12 @@ TABLE += [
     trace verify
     explore
     explore 03-virtio --policy nope
+    scenario
+    scenario NOPE
+    scenario DIO+self+self
+    scenario absent.toml --short
+    scenario --all 99
+    scenario LPIN+neigh --words
     explore 03-virtio --goto nowhere
     calibrate --seconds 0
     calibrate --seconds x

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ultrafolio.fields import MOST_BYTES
 from ultrafolio.model import kernels
 from ultrafolio.model.layout import OUTCOMES
 from ultrafolio.model.policies import PRESETS
@@ -58,6 +59,10 @@ def test_bad_input_is_one_clear_message(name):
 
 FILES = {
     "not TOML": ("[memory\n", "not TOML"),
+    "a number too long": (f"x = {'9' * 5000}\n", "not TOML"),
+    "arrays too deep": (f"x = {'[' * 5000}\n", "not TOML"),
+    "too large": ("#" * (MOST_BYTES + 1), "too large"),
+    "expectation": ("[memory]\nfolios=[0]\n[[vcpu]]\n[expect]\nper-page=1\n", "[expect] per-page"),
     "unknown table": ("[memory]\nfolios=[0]\n[[vcpus]]\n", "did you mean 'vcpu'"),
     "unknown field": ("[memory]\nfolios=[0]\n[[vcpu]]\ntuch=[0]\n", "did you mean 'touch'"),
     "one bracket": ("[memory]\nfolios=[0]\n[vcpu]\n", "two brackets"),

@@ -1,8 +1,10 @@
 """doctor: versions compared with the package's requirements, missing parts, and the commands that install them."""
 
+import contextlib
 import importlib.metadata
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,6 +123,13 @@ def test_what_calibrate_needs_is_told_and_nothing_fails_without_it(capsys, monke
     code, found = findings(capsys, "calibrate")
     assert code == 1
     assert all(one["state"] == "missing" for one in found if one["name"] in ("page flags", "io_uring", "two CPUs"))
+
+
+@pytest.mark.parametrize("flags", [{"ANON", "MMAP"}, {"ANON", "MMAP", "LRU"}])
+def test_a_page_in_a_batch_is_told_like_a_page_on_the_list(monkeypatch, flags):
+    """LRU comes and goes with the drains of other processes."""
+    monkeypatch.setattr(doctor.system, "PageFlags", lambda: contextlib.nullcontext(SimpleNamespace(at=lambda _: flags)))
+    assert doctor._page_flags() == "ANON MMAP read of a page"
 
 
 def test_an_unknown_part_is_bad_input(capsys):

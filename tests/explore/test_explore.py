@@ -1,8 +1,10 @@
 """Walks of the state graph: paths equal those of the checker, refusals name their guard, expressions are safe."""
 
 import json
+import os
 import re
 import shlex
+import signal
 
 import pytest
 from click.testing import CliRunner
@@ -18,6 +20,7 @@ from ultrafolio.explore import embed, page
 from ultrafolio.explore.expression import compiled
 from ultrafolio.explore.goto import Guide
 from ultrafolio.explore.node import changes, node, properties
+from ultrafolio.explore.serve import serve
 from ultrafolio.explore.text import record, shown
 from ultrafolio.explore.walk import MAX_STEPS, Walk, parse_path, path_text
 from ultrafolio.model import layout, scenario
@@ -317,6 +320,20 @@ def test_elsewhere_than_loopback_is_warned_of(monkeypatch):
     here, there = run("--policy", "split", "--serve"), run("--policy", "split", "--serve", "--host", "0.0.0.0")
     assert "this machine only" in here.stdout and not here.stderr
     assert "warning: listening on 0.0.0.0" in there.stderr and len(told) == 2
+
+
+def test_an_interrupt_ends_the_service_from_the_address_on():
+    """When the address is told, the handler of SIGINT is uvicorn's: an interrupt before that could be lost."""
+    pytest.importorskip("uvicorn")
+    handlers = []
+
+    def said(address):
+        handlers.append(signal.getsignal(signal.SIGINT))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        serve([Guide(walk())], "explore --serve", "127.0.0.1", 0, said)
+    assert handlers != [signal.default_int_handler]
 
 
 # ------------------------------------------------------------------------------------------- files

@@ -127,11 +127,11 @@ def search(made, seen):
     return Search(made, {event.name for event in events}).run(events)
 
 
-def test_events_of_two_steps_may_come_between_one_another(capsys, tmp_path):
-    """A device's failed export shows the call's return and, later, the unpin; a vCPU comes in between."""
-    shown = observed.Shown("uv_convert_from_secure", 0, 0, False), observed.Shown("unpin_user_page", 0, 0, None)
-    left = list(observed._after(shown, Event("uv_convert_from_secure", 0, 1, False, "")))
-    assert left == [shown[1:]] and not list(observed._after(shown, Event("unpin_user_page", 0, 1, None, "")))
+def test_of_the_events_of_a_step_the_optional_ones_may_be_missing():
+    """The first may come, and each behind optional ones; none before one that must come."""
+    must, may = (observed.Shown(name, 0, 0, None, optional) for name, optional in (("a", False), ("b", True)))
+    assert list(observed.first_of((must, may))) == [(must, (may,))]
+    assert list(observed.first_of((may, must, may))) == [(may, (must, may)), (must, (may,))]
 
 
 # ------------------------------------------------------------------------------------------------------- refused
@@ -231,7 +231,6 @@ def test_options_that_do_not_fit_are_refused(capsys, hang, words):
 
 def test_a_limit_is_unknown(capsys, hang, monkeypatch):
     monkeypatch.setattr(observed, "MOST_SITUATIONS", 9)
-    monkeypatch.setattr(Search.__init__, "__defaults__", (9,))
     code, out, _ = validated(capsys, hang, "03-virtio", "whole-folio", *BASES)
     assert code == 3 and "unknown" in out
 
@@ -254,7 +253,7 @@ def test_mutations_never_end_in_a_traceback(capsys, hang, request):
 
 
 # --------------------------------------------------------------------------------------------------------- facts
-def test_every_fact_names_outcomes_and_a_kernel_function_of_the_rule():
+def test_every_fact_names_outcomes_of_the_layout():
     for rule in RULES.values():
         for word in rule.traced:
             _, _, outcomes = word.partition("@")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from checking import ROOT, checked, story
+from checking import PATHS, ROOT, checked, story
 from test_observation import run
 from ultrafolio.errors import InputError
 from ultrafolio.export.history import KINDS, changes, history, read
@@ -144,6 +144,17 @@ def test_an_unknown_verdict_has_a_status_of_its_own(capsys, tmp_path):
     assert typed(capsys, tmp_path, "--max-states", "5")[0] == 3
     assert typed(capsys, tmp_path, "--max-states", "5")[0] == 3
     assert typed(capsys, tmp_path)[0] == 1
+
+
+def test_a_policy_with_a_space_in_its_name_has_a_line(capsys, tmp_path):
+    file, folder = tmp_path / "mine.toml", tmp_path / "verdicts"
+    file.write_text(PATHS["03-virtio"].read_text() + '[policy."a b"]\n[policy."a\\tb"]\n')
+    words = "check", file, "--policy", "a b", "--history", folder
+    assert run(capsys, *words)[0] == run(capsys, *words)[0] == 0
+    (kept,) = folder.iterdir()
+    assert list(read(kept.read_text(), "it").entries) == [("mine", "a-b")]
+    code, _, err = run(capsys, "check", file, "--policy", "a\tb", "--history", folder)
+    assert code == 2 and "Traceback" not in err and list(folder.iterdir()) == [kept]
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ import re
 import pytest
 
 from checking import PATHS, checked, graph, story
-from ultrafolio.commands.check import EXPECT_FIELDS, differences
+from ultrafolio.commands.check import differences
 from ultrafolio.model.layout import PAGE_STATES
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.rule import RULES
+from ultrafolio.model.words import EXPECT
 
 PAIRS = [(name, policy) for name in PATHS for policy in story(name).expect]
 
@@ -26,7 +27,7 @@ def test_the_file_is_complete(name):
     assert story(name).title
     assert re.fullmatch(r"\d\d-[a-z-]+", name)
     assert set(story(name).expect) == {*PRESETS, *story(name).tables}
-    assert all(set(entry) == set(EXPECT_FIELDS) for entry in story(name).expect.values())
+    assert all(set(entry) == set(EXPECT) for entry in story(name).expect.values())
     assert len(text) < 20_000 and all(len(line) <= 120 for line in text.splitlines())
 
 

@@ -63,6 +63,18 @@ def test_words_that_look_like_something_else_come_back():
         assert again(one) == one, word
 
 
+@pytest.mark.parametrize("number", [0, -1, 10**9, -(10**10), 2**70])
+def test_every_integer_comes_back(number):
+    one = replace(story("03-virtio"), expect={"split": {"states": number}})
+    assert again(one) == one
+
+
+@pytest.mark.parametrize("entry", [{"states": [1]}, {"a b": 1}, {"states": 1.5}, {"A": 1}], ids=str)
+def test_an_expectation_that_the_form_lacks_is_refused(entry):
+    with pytest.raises(InputError):
+        short.write(replace(story("03-virtio"), expect={"split": entry}))
+
+
 WRONG = [
     "", "memory { folios(1); }", "UF", "UF a\nmemory", "UF a\nmemory { folios(1) }", "UF a\nmemory { folios 1; }",
     "UF a\nmemory { folios(1); }\nmemory { folios(1); }", "UF a\nmemory x { folios(1); }", "UF a\nexpect { depth(1); }",
@@ -104,6 +116,8 @@ def test_commands_read_and_write_it(capsys, tmp_path):
     )
     assert by_file == by_name and by_file[0] == 1 and by_file[1].startswith("Observation LPIN+neigh whole-folio Hangs")
     assert run(capsys, "scenario", PATHS["36-patience"], "--short")[1] == short.write(story("36-patience"))
+    code, _, err = run(capsys, "check", tmp_path / "none.uf", "--policy", "split")
+    assert code == 2 and "none.uf: no such file" in err
     file.write_text("UF a\nnobody { }\n")
     code, _, err = run(capsys, "check", file, "--policy", "split")
     assert code == 2 and "LPIN+neigh.uf, line 2" in err and "Traceback" not in err

@@ -298,6 +298,8 @@ def test_prometheus_finds_every_part():
     jobs = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
     names = {name for job in jobs for dns in job.get("dns_sd_configs", ()) for name in dns["names"]}
     assert names == {*SERVICES, "sweep-metrics"} and names <= set(COMPOSE)
+    for name in names:
+        assert COMPOSE[name]["environment"]["ULTRAFOLIO_HOST"] == "0.0.0.0", "Prometheus is another container"
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (of prometheus) is not installed")

@@ -42,7 +42,7 @@ PROGRAMS = ("ultrafolio", "./uf", "python", "pip", "docker", "kubectl")
 """What stands in backquotes and begins with one of these is a command, if more follows."""
 
 ELSEWHERE = {
-    r"ultrafolio (check|explore)": "names a command",
+    r"ultrafolio (check( --safety)?|explore|prove)": "names a command",
     r"pip install": "test_guides.py installs the checkout, with --long",
     r"ultrafolio prove --policy per-page": "takes half a minute: test_prove.py",
     r"ultrafolio check --all --history verdicts": "checks all pairs: test_history.py",
@@ -53,6 +53,8 @@ ELSEWHERE = {
     r"kubectl .*|for part in .*|python -m services[\w.]*\.(keys|probe)( .*)?": "needs Kubernetes: test_deploy.py",
     r"python -m services[\w.]*\.recover URL": "needs a store that lost writes: test_store_failures.py",
     r'ultrafolio trace (groups|validate "\$URL") .*': "needs the URL of a lab in containers: test_small_lab.py",
+    r"cd /sys/kernel/tracing|echo '[pr]:uv_.*|trace-cmd .*": "needs the host of a secure guest: test_observed.py",
+    r"ultrafolio trace validate report\.txt .*": "as the line before",
     r"dd if=/proc/kpageflags .*|page-types .*|thpmaps .*|grep -r \. /sys/.*": "needs root on the recorded machine",
     r"ultrafolio sweep (attach|pause) STORE": "needs a job that goes on: test_celery_command.py",
 }

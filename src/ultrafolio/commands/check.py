@@ -24,6 +24,7 @@ from ultrafolio.export.promela import program
 from ultrafolio.export.text_in import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
+from ultrafolio.model.words import EXPECT
 from ultrafolio.names.find import found, stem
 from ultrafolio.nouns import plural
 from ultrafolio.page import link
@@ -33,7 +34,6 @@ _SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock"
 FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
 Made = list[tuple[scenario.Scenario, policies.AnyPolicy]]
 """The scenario and the policy of each result."""
-EXPECT_FIELDS = ("verdict", "kind", "depth", "states", "edges")
 
 
 @click.command("check")
@@ -398,15 +398,15 @@ def _save(results: list[Result], made: Made, save: Path) -> None:
 def differences(result: Result, expect: dict[str, Any]) -> list[str]:
     """The differences between a result and its scenario's [expect] table; a policy without an entry is one.
 
-    Raises InputError for an entry with an unknown field (EXPECT_FIELDS).
+    Raises InputError for an entry with an unknown field (EXPECT).
     """
     wanted = expect.get(result.policy)
     if wanted is None:
         return [f"{result.scenario}, {result.policy}: no [expect] entry"]
     record = result.record() | {"depth": result.depth}
     for field in wanted:
-        if field not in EXPECT_FIELDS:
-            raise one_of(f"{result.scenario}: [expect] {result.policy}", field, EXPECT_FIELDS)
+        if field not in EXPECT:
+            raise one_of(f"{result.scenario}: [expect] {result.policy}", field, EXPECT)
     return [
         f"{result.scenario}, {result.policy}: {field} is {record[field] or 'null'}, expected {value}"
         for field, value in wanted.items()

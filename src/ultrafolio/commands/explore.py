@@ -96,7 +96,7 @@ def explore(
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --goto counterexample
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --policy split --goto loop
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --goto 'uv[1].state == EXPORTED'
-    ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --why-not 'mm[0].longs > 0 and mm[1].arch == 1'
+    ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --why-not 'mm[0].longs == 1 and mm[1].arch == 1'
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --export hang.html
     ultrafolio explore scenarios/03-virtio.toml --policy whole-folio --serve
 

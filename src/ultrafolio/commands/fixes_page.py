@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ultrafolio.markdown import table
 from ultrafolio.model.complaints import COMPLAINTS, Complaint
 from ultrafolio.model.fixes import FIXES, Choice, Fix
 
@@ -43,13 +44,13 @@ def document() -> str:
             INTRO,
             f"{shown} of {len(FIXES)} fixes are shown.",
             "",
-            *_table(heading, [_fix_cells(row) for row in FIXES]),
+            *table(heading, [_fix_cells(row) for row in FIXES]),
             "",
             "## Complaints without a fix",
             "",
             "What kernel people wrote about the same code, and no commit has answered.",
             "",
-            *_table(complaints, [_complaint_cells(row) for row in COMPLAINTS]),
+            *table(complaints, [_complaint_cells(row) for row in COMPLAINTS]),
             "",
         ]
     )
@@ -83,11 +84,6 @@ def _shown(stem: str, choices: str, words: str) -> str:
 def _choices(choices: Sequence[Choice]) -> str:
     named = ((field.removesuffix("s") if field == "variants" else field, value) for field, value in choices)
     return ", ".join(f"`{field} = {value}`" for field, value in named)
-
-
-def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in [heading, *rows]]
-    return [lines[0], "|" + "---|" * len(heading), *lines[1:]]
 
 
 if __name__ == "__main__":

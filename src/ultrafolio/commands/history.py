@@ -15,6 +15,7 @@ from ultrafolio import durable
 from ultrafolio.errors import InputError
 from ultrafolio.export import observation
 from ultrafolio.export.history import KINDS, MOST_BYTES, Change, History, changes, history, read
+from ultrafolio.fields import read_text
 from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.scenario import Scenario
 from ultrafolio.nouns import plural
@@ -45,13 +46,7 @@ def last(folder: Path) -> Last:
     if not there:
         return Last(0, None, None)
     file = there[max(there)]
-    if file.stat().st_size > MOST_BYTES:
-        raise InputError(f"{file}: too large", value=file.stat().st_size, allowed=f"at most {MOST_BYTES} bytes")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read", value=str(error), allowed="what --history wrote") from None
-    return Last(max(there), file, read(text, str(file)))
+    return Last(max(there), file, read(read_text(file, "history", MOST_BYTES), str(file)))
 
 
 def run(folder: Path, before: Last, lines: Sequence[tuple[Scenario, AnyPolicy, str]], *, as_json: bool) -> int:

@@ -75,10 +75,11 @@ def judge(
         return 0
     if alone and (every or three):
         raise InputError("--alone with --every or --three", value="both", allowed="one of them")
-    if brief and (alone or every or as_json or markdown):
+    others = {"--alone": alone, "--every": every, "--json": as_json, "--markdown": markdown}
+    if brief and any(others.values()):
         raise InputError(
             "--brief with another form",
-            value=next(name for name, given in _others(alone, every, as_json).items() if given),
+            value=" ".join(name for name, given in others.items() if given),
             allowed="--tree, --preset and --three beside --brief",
         )
     results = [
@@ -96,12 +97,8 @@ def judge(
     return next((code for code in (1, 3) if code in codes), 0)
 
 
-def _others(alone: bool, every: bool, as_json: bool) -> dict[str, bool]:
-    return {"--alone": alone, "--every": every, "--json": as_json, "--markdown": True}
-
-
 def _lines(result: Judgement) -> list[str]:
-    """The line that decides of each system of operations, from its start's name."""
+    """The line that decides, of each system of operations; its start is called by its name."""
     names = {start: name for name, start in NAMED.items()}
     kernel = f"linux-{result.version}"
     return [observed.line(one, names[one.start], kernel, result.asked) for one in result.seen]

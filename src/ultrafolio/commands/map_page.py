@@ -6,12 +6,14 @@ docs/images/map.png.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ultrafolio.check.verdicts.verdict import Extent, check
+from ultrafolio.check.verdicts.verdict import Extent, Result, check
 from ultrafolio.export.observation import WORDS, word_of
+from ultrafolio.markdown import table
 from ultrafolio.model import kernels, policies
 from ultrafolio.names import grammar, text
 from ultrafolio.names.shelf import NAMES, UNNAMED
@@ -38,8 +40,8 @@ A name says what a scenario is: OBSTACLE[.how]+WHERE[+what the vCPU does][+more 
 `ultrafolio scenario LPIN.early+neigh` prints the scenario as a file, `ultrafolio check LPIN.early+neigh` checks it. One
 scenario has one name: the words behind an obstacle stand in the order backing, kind, count, when; later obstacles in
 the order of the table; a word that changes nothing is refused. The obstacle's page is page 0; a later obstacle is on
-the page that the last vCPU wants. Tests compare all names of up to three words (`--long`: four): no two are of one
-scenario, also where its pages are numbered in another order.
+the page that the last vCPU wants, that of `vcpu.apart` not counted. Tests compare all names of up to three words
+(`--long`: four): no two are of one scenario, also where its pages are numbered in another order.
 """
 
 
@@ -51,9 +53,14 @@ def answers(names: Iterable[grammar.Name], chosen: Sequence[str]) -> Answers:
         story, letters = grammar.scenario(name), ""
         for policy, choices in made.items():
             result = check(story, str(name), choices, policy, EXTENT)
-            letters += LETTERS[word_of(result.verdict, result.worst.kind, result.worst.expected)]
+            letters += letter_of(result)
         found[str(name)] = letters
     return found
+
+
+def letter_of(result: Result) -> str:
+    """The letter of the word with which the line of a result decides."""
+    return LETTERS[word_of(result.verdict, result.worst.kind, result.worst.expected)]
 
 
 def named() -> list[grammar.Name]:
@@ -72,7 +79,7 @@ def document(presets: Answers, by_kernel: Answers) -> str:
             "",
             "## The shipped scenarios",
             "",
-            text.table(["scenario", "name"], _shelf()),
+            *table(["scenario", "name"], _shelf()),
             "",
             *_asked(presets),
             *_kernels(by_kernel),
@@ -99,7 +106,7 @@ def _asked(found: Answers) -> list[str]:
         f"{len(found) * len(chosen)} questions. Each word is that of the line that decides",
         "([formats.md](formats.md#7-the-line-that-decides)); the numbers count names.",
         "",
-        text.table(["policy", *(f"{word} `{letter}`" for word, letter in LETTERS.items())], rows),
+        *table(["policy", *(f"{word} `{letter}`" for word, letter in LETTERS.items())], rows),
         "",
         "![Names of two words by presets, with the class of the worst finding](images/map.png)",
         "",
@@ -119,10 +126,8 @@ def lines(found: Answers) -> list[str]:
 def _kernels(found: Answers) -> list[str]:
     chosen = kernels.names()
     rows = [
-        (f"`{name}`", f"`{chosen[at]}`", _word(letters[at]), f"`{chosen[at + 1]}`", _word(letters[at + 1]))
-        for name, letters in found.items()
-        for at in range(len(chosen) - 1)
-        if _word(letters[at]) in FAILS and _word(letters[at + 1]) not in FAILS
+        (f"`{name}`", f"`{chosen[at]}`", _word(found[name][at]), f"`{chosen[at + 1]}`", _word(found[name][at + 1]))
+        for name, at in fixed(found)
     ]
     return [
         "## By kernel",
@@ -136,8 +141,18 @@ def _kernels(found: Answers) -> list[str]:
         "",
         "A pair of kernels, one after the other, of which the first fails and the second does not.",
         "",
-        text.table(["name", "broken in", "where it", "fixed in", "where it"], rows),
+        *table(["name", "broken in", "where it", "fixed in", "where it"], rows),
         "",
+    ]
+
+
+def fixed(found: Mapping[str, str]) -> list[tuple[str, int]]:
+    """(name, number of a kernel): the kernel fails, and the next one does not."""
+    return [
+        (name, at)
+        for name, letters in found.items()
+        for at, (this, following) in enumerate(itertools.pairwise(letters))
+        if _word(this) in FAILS and _word(following) not in FAILS
     ]
 
 
@@ -156,7 +171,7 @@ def picture(found: Mapping[str, str], file: Path) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Print the page; write the picture to the file that the argument names."""
     presets = answers(grammar.names(MOST_WORDS), list(policies.PRESETS))
-    short = [name for name in grammar.names(MOST_OF_KERNELS)]
+    short = list(grammar.names(MOST_OF_KERNELS))
     every = {str(name): name for name in [*short, *named()]}
     by_kernel = answers(every.values(), kernels.names())
     print(document(presets, by_kernel), end="")

@@ -21,6 +21,7 @@ from ultrafolio.state import validate
 from ultrafolio.state.events import Again, Entry, Kept, Steps, decode
 from ultrafolio.state.store import Event
 from ultrafolio.state.validate import Replay
+from ultrafolio.trace.events import word_of
 
 MOST_STEPS = 200_000
 """Most steps of a picture; a viewer needs about 1 KB for each."""
@@ -173,7 +174,7 @@ class _Stream:
     def _draw(self, made: Timeline, before: Any, t: int, did: tuple[int, int], at: int, event: str) -> None:
         """Draw a step of actor `t`: the page that it chose, its outcome."""
         page = int(focus(before, t, did[0]))
-        about = {"page": page, "outcome": timeline.word_of(did[1]), "entry": event}
+        about = {"page": page, "outcome": word_of(did[1]), "entry": event}
         made.add(Slice(t, RULES[before.task[t].pc].name, at, at + STEP_NS, about))
         seen = len(self._waiting.flows)
         self._waiting.step(before, self._state, t, did[1], at)

@@ -13,6 +13,7 @@ import click
 from ultrafolio.commands import manual, schema
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field
+from ultrafolio.markdown import table
 from ultrafolio.model import kernels, policies, scenario, words
 from ultrafolio.model.policy import MEANING
 from ultrafolio.sim import config, costs
@@ -112,11 +113,6 @@ def _part(root: click.Command, part: str) -> list[str]:
     return [f"## {heading}", "", *make()]
 
 
-def _table(heading: list[str], rows: list[list[str]]) -> list[str]:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row).rstrip() + " |" for row in [heading, *rows]]
-    return [lines[0], "|" + "---|" * len(heading), *lines[1:]]
-
-
 # ---------------------------------------------------------------------------------------------- commands
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
     """(words, command) of every command that is no group, such as ("trace verify", …)."""
@@ -135,7 +131,7 @@ def _commands(root: click.Command) -> list[str]:
     for name, command in commands(root):
         out += [f"### {name}", "", _about(command), "", f"`{_usage(name, command)}`", ""]
         rows = [list(_option(option).values()) for option in _options(command)]
-        out += [*_table(["option", "takes", "what it does"], rows), ""] if rows else []
+        out += [*table(["option", "takes", "what it does"], rows), ""] if rows else []
     return out
 
 
@@ -163,7 +159,7 @@ def _option(option: click.Option) -> dict[str, str]:
 
 
 def _codes() -> list[str]:
-    return ["### Exit codes", "", *_table(["code", "meaning"], [[code, meaning] for code, meaning in CODES.items()])]
+    return ["### Exit codes", "", *table(["code", "meaning"], [[code, meaning] for code, meaning in CODES.items()])]
 
 
 # ------------------------------------------------------------------------------------------------- files
@@ -179,9 +175,9 @@ def _policies() -> list[str]:
         "`linux-6.14+COMMIT` is that kernel with one fix more, `linux-7.1~COMMIT` with one less",
         "([kernel-fixes.md](kernel-fixes.md)).",
         "",
-        *_table(["choice", "meaning", "values"], rows),
+        *table(["choice", "meaning", "values"], rows),
         "",
-        *_table(["preset", "from"], presets),
+        *table(["preset", "from"], presets),
     ]
 
 
@@ -192,12 +188,12 @@ def _scenario() -> list[str]:
         "an `[expect]` table says what `check --expect` compares with.",
         "",
     ]
-    fields = {"[memory]": scenario.MEMORY, "[features]": scenario.FEATURES}
-    fields |= {f"[[{name}]]": table for name, table in scenario.ACTORS.items()}
-    for title, table in fields.items():
-        out += [f"### {title}", "", _sentence(words.TABLES[title.strip("[]")]), "", *_fields(table, words.FIELDS), ""]
-    out += ["### States of a page", "", *_table(["state", "meaning"], _rows(words.STATE_WORDS)), ""]
-    return [*out, "### [expect] POLICY", "", *_table(["field", "what check --expect compares"], _rows(words.EXPECT))]
+    tables = {"[memory]": scenario.MEMORY, "[features]": scenario.FEATURES}
+    tables |= {f"[[{name}]]": fields for name, fields in scenario.ACTORS.items()}
+    for title, fields in tables.items():
+        out += [f"### {title}", "", _sentence(words.TABLES[title.strip("[]")]), "", *_fields(fields, words.FIELDS), ""]
+    out += ["### States of a page", "", *table(["state", "meaning"], _rows(words.STATE_WORDS)), ""]
+    return [*out, "### [expect] POLICY", "", *table(["field", "what check --expect compares"], _rows(words.EXPECT))]
 
 
 def _plans() -> list[str]:
@@ -219,7 +215,7 @@ def _costs() -> list[str]:
     return [
         "A `[costs]` table in a file of its own, or `[costs.NAME]` in a plan; the rest has its default.",
         "",
-        *_table(["cost", "default, ns", "source"], rows),
+        *table(["cost", "default, ns", "source"], rows),
     ]
 
 
@@ -228,11 +224,11 @@ def _results() -> list[str]:
     return [
         "Fields of `run --json`, and columns of a sweep's `results.parquet`, behind the plan's axes and:",
         "",
-        *_table(["column", "type", "meaning"], [[f"`{name}`", "string", text] for name, text in ROW.items()]),
+        *table(["column", "type", "meaning"], [[f"`{name}`", "string", text] for name, text in ROW.items()]),
         "",
         "Then the results; times are in ns:",
         "",
-        *_table(["column", "type", "meaning"], rows),
+        *table(["column", "type", "meaning"], rows),
         "",
         "The file's metadata has `ultrafolio.plan` (the digest of the plan), `ultrafolio.title` and",
         "`ultrafolio.engine` (the digest of what computed it). Rows stand in the order of their keys. Other",
@@ -240,7 +236,7 @@ def _results() -> list[str]:
     ]
 
 
-def _fields(table: Mapping[str, Field], meaning: Mapping[str, str]) -> list[str]:
+def _fields(fields: Mapping[str, Field], meaning: Mapping[str, str]) -> list[str]:
     rows = [
         [
             f"`{name}`",
@@ -248,9 +244,9 @@ def _fields(table: Mapping[str, Field], meaning: Mapping[str, str]) -> list[str]
             _values(field),
             "required" if field.default is ... else _value_text(field.default),
         ]
-        for name, field in table.items()
+        for name, field in fields.items()
     ]
-    return _table(["field", "meaning", "values", "default"], rows)
+    return table(["field", "meaning", "values", "default"], rows)
 
 
 def _sentence(text: str) -> str:
@@ -303,7 +299,7 @@ def _services() -> list[str]:
             "",
             " ".join((servicer.__doc__ or "").split()),
             "",
-            *_table(["method", "what it does"], rows),
+            *table(["method", "what it does"], rows),
             "",
         ]
     return out

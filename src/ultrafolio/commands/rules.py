@@ -12,6 +12,7 @@ import click
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.fields import Field
+from ultrafolio.markdown import table
 from ultrafolio.model.design import Design
 from ultrafolio.model.designs import DESIGNS, S390
 from ultrafolio.model.guest_memfd import scenario as memfd
@@ -169,12 +170,6 @@ def _default(field: Field) -> str:
     if field.default is ...:
         return "must be said"
     return ", ".join(map(str, field.default)) or "none" if isinstance(field.default, list) else str(field.default)
-
-
-def table(heading: list[str], rows: list[list[str]]) -> list[str]:
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in [heading, *rows]]
-    lines = ["| " + " | ".join(row) + " |" for row in escaped]
-    return [lines[0], "|" + "---|" * len(heading), *lines[1:]]
 
 
 def _rules() -> list[str]:

@@ -43,23 +43,19 @@ def scenario_command(name: str | None, shortly: bool, words: bool, most: int | N
 
     Exit codes: 0 done, 2 bad input.
     """
-    if (
-        sum((name is not None, words, most is not None)) != 1
-        or (words and as_json)
-        or (shortly and (not name or as_json))
-    ):
+    given = {name or "NAME": name, "--words": words, "--all": most, "--short": shortly, "--json": as_json}
+    if sum(map(bool, (name, words, most))) != 1 or (words and as_json) or (shortly and (not name or as_json)):
         raise InputError(
             "what to print",
-            value=" ".join(filter(None, [name, "--words" * words, "--all" * bool(most), "--json" * as_json]))
-            or "nothing",
+            value=" ".join(word for word, typed in given.items() if typed) or "nothing",
             allowed="a NAME, --words, or --all N; --json beside NAME and --all, --short beside NAME",
             then="ultrafolio scenario --help",
         )
-    if name is not None and shortly:
+    if name and shortly:
         click.echo(short.write(find.found(Path(name))), nl=False)
     elif words:
         click.echo(text.words())
-    elif name is not None:
+    elif name:
         made = grammar.read(name)
         record = {"name": str(made), "words": made.words, "scenario": grammar.document(made)}
         click.echo(json.dumps(record) if as_json else text.toml(made), nl=as_json)

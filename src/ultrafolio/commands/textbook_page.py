@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.check.verdicts.verdict import check
-from ultrafolio.commands.map_page import EXTENT, LETTERS
-from ultrafolio.export.observation import word_of
+from ultrafolio.commands.map_page import EXTENT, LETTERS, fixed, letter_of
+from ultrafolio.markdown import table
 from ultrafolio.model import kernels, policies
 from ultrafolio.names import grammar, short, text
 
@@ -49,7 +49,7 @@ def results(name: str) -> tuple[dict[str, dict[str, Any]], str]:
     for kernel in kernels.names():
         result = check(story, name, policies.find(kernel), kernel, EXTENT)
         told[kernel] = {"verdict": result.verdict, "kind": result.worst.kind or "null"}
-        letters += LETTERS[word_of(result.verdict, result.worst.kind, result.worst.expected)]
+        letters += letter_of(result)
     return told, letters
 
 
@@ -64,12 +64,9 @@ def readme(letters: Mapping[str, str]) -> str:
     """The README: each name with its letters by kernel, and the pairs of kernels that break and fix it."""
     chosen = kernels.names()
     rows = [(f"[`{name}`]({name}{short.SUFFIX})", *told) for name, told in letters.items()]
-    fails = {LETTERS[word] for word in ("VmmBound", "Livelocks", "Hangs", "Fatal", "Unsafe")}
     pairs = [
-        (f"`{name}`", f"{chosen[at]} `{told[at]}`", f"{chosen[at + 1]} `{told[at + 1]}`")
-        for name, told in letters.items()
-        for at in range(len(chosen) - 1)
-        if told[at] in fails and told[at + 1] not in fails
+        (f"`{name}`", f"{chosen[at]} `{letters[name][at]}`", f"{chosen[at + 1]} `{letters[name][at + 1]}`")
+        for name, at in fixed(letters)
     ]
     said = " ".join(f"--policy {kernel}" for kernel in chosen)
     return "\n".join(
@@ -77,11 +74,11 @@ def readme(letters: Mapping[str, str]) -> str:
             INTRO.format(policies=said),
             f"Letters: {', '.join(f'`{letter}` {word}' for word, letter in LETTERS.items())}.",
             "",
-            text.table(["scenario", *(kernel.removeprefix("linux-") for kernel in chosen)], rows),
+            *table(["scenario", *(kernel.removeprefix("linux-") for kernel in chosen)], rows),
             "",
             "## Broken, and fixed",
             "",
-            text.table(["scenario", "broken in", "fixed in"], pairs),
+            *table(["scenario", "broken in", "fixed in"], pairs),
             "",
         ]
     )

@@ -14,7 +14,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.model.layout import NO_WRITEBACK, State
 from ultrafolio.model.scenario import System
 
-from .observed import Search, Shown
+from .observed import Search, Shown, first_of
 
 MOST_SETS, MOST_SITUATIONS = 3000, 100_000
 """Most states of the automaton before it is minimised, and most situations of the system."""
@@ -65,23 +65,15 @@ class _Seen:
     def _steps(self, node: Node) -> Iterator[tuple[str | None, Node]]:
         number, owed = node
         for t, shows in enumerate(owed):
-            yield from self._shown(number, owed, t, shows)
+            for shown, rest in first_of(shows):
+                yield symbol_of(shown), (number, (*owed[:t], rest, *owed[t + 1 :]))
         for move in self.search.moves(number):
             if owed[move.t]:
                 continue
-            if move.outcome > 0 and all(shown.optional for shown in move.shows):
+            if move.silent:
                 yield None, (move.after, owed)
-            yield from self._shown(move.after, owed, move.t, move.shows, keep=move.outcome > 0)
-
-    def _shown(
-        self, number: int, owed: tuple[tuple[Shown, ...], ...], t: int, shows: tuple[Shown, ...], *, keep: bool = True
-    ) -> Iterator[tuple[str, Node]]:
-        """The nodes after the first event of `shows`, or after one behind optional ones. keep: the rest is owed."""
-        for n, one in enumerate(shows):
-            rest = shows[n + 1 :] if keep else ()
-            yield symbol_of(one), (number, (*owed[:t], rest, *owed[t + 1 :]))
-            if not one.optional:
-                return
+            for shown, rest in first_of(move.shows):
+                yield symbol_of(shown), (move.after, (*owed[: move.t], rest, *owed[move.t + 1 :]))
 
     def closed(self, nodes: frozenset[Node]) -> frozenset[Node]:
         """The nodes that silent steps lead to."""

@@ -13,6 +13,7 @@ import textwrap
 from collections.abc import Sequence
 
 from ultrafolio.check.verdicts.replay import frozen
+from ultrafolio.check.verdicts.truth import broken_pages
 from ultrafolio.export import text_in
 from ultrafolio.model import designs, layout
 from ultrafolio.model.designs import S390
@@ -38,14 +39,15 @@ WORDS: dict[str, list[str]] = {
 }
 """Field -> the names of its numbers."""
 WORDS["task.then"] = WORDS["task.back"] = WORDS["task.pc"]
-_GUARDS = {value: name for name, value in vars(layout).items() if name.startswith("W_")}
+GUARDS = {value: name for name, value in vars(layout).items() if name.startswith("W_")}
+"""Outcome of a step that is not enabled -> the name of its reason."""
 
 
 def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> Node:
     """The node of a state (as lists). `moves`: all its moves, if the caller has them."""
     packed, moves = frozen(state), moves or walk.moves(state)
-    run, pages = waits.of(state), range(len(state.mm))
-    tests = ((1, run.io_on_secure), (2, run.bit_missing)) if walk.design is S390 else run.EVERYWHERE
+    run, pages, told = waits.of(state), range(len(state.mm)), telling.of(state)
+    pending = [t for t in range(len(walk.actors)) if run.is_pending(state, t)]
     return {
         "id": hashlib.blake2b(repr(packed).encode(), digest_size=8).hexdigest(),
         "state": {name: [list(row) for row in rows] for name, rows in zip(SECTIONS, packed, strict=True)},
@@ -54,9 +56,9 @@ def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> Node:
         "actors": [_doing(walk, state, t) for t in range(len(walk.actors))],
         "enabled": [_enabled(walk, state, move) for move in moves if move.index is not None],
         "refused": [_refused(walk, state, move) for move in moves if move.index is None],
-        "broken": [[n, p] for n, test in tests for p in pages if test(state, p)],
-        "pending": [[_owed(state, t), t] for t in range(len(walk.actors)) if run.is_pending(state, t)],
-        "stalls": [_stalled(some) for some in telling.of(state).stalls(state)],
+        "broken": [[number, page] for number, page in broken_pages(state)],
+        "pending": [[walk.design.leads_to.index(told.owed(state, t)), t] for t in pending],
+        "stalls": [_stalled(some) for some in told.stalls(state)],
     }
 
 
@@ -115,8 +117,8 @@ def _refused(walk: Walk, state: State, move: Move) -> Refused:
     """A refused move: the guard's word, its condition in the rule, and the holders, if any."""
     made: Refused = {
         "what": what(walk, move), "actor": move.actor, "rule": move.rule, "op": move.op, "page": move.page,
-        "guard": _GUARDS[move.outcome], "why": move.outcome_word + _no_start(walk, state, move),
-        "condition": guard_source(move.pc, _GUARDS[move.outcome], walk.design.name),
+        "guard": GUARDS[move.outcome], "why": move.outcome_word + _no_start(walk, state, move),
+        "condition": guard_source(move.pc, GUARDS[move.outcome], walk.design.name),
     }  # fmt: skip
     meets = None if is_idle(state, move.actor) else _met(state, move)
     if meets:
@@ -172,11 +174,6 @@ def guard_source(pc: int, guard: str, design: str = S390.name) -> str:
         if isinstance(inner, ast.Return) and isinstance(inner.value, ast.Name) and inner.value.id == guard
     ]
     return " or ".join(f"({test})" if len(found) > 1 else test for test in found)
-
-
-def _owed(state: State, t: int) -> int:
-    """The property of LEADS_TO that an actor must satisfy for its pending operation."""
-    return designs.of(state).leads_to.index(telling.of(state).leads_to(state.who[t].kind, state.actor[t].op))
 
 
 def word(section: str, field: str, value: int) -> str:

@@ -21,17 +21,19 @@ from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.waits import words
 
-from .node import guard_source
+from .node import GUARDS, guard_source
 from .walk import is_idle
 
 PINS = {"try_grab_folio": 1, "unpin_user_page": -1}
 """Events that a step shows where it changes the number of pins, and in which direction."""
 EXACT = ("uv_pin_shared", "uv_convert_from_secure")
 """Events that name the very page; others may name it or the first page of its folio."""
-CALLS = ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset")
+ANSWERED = ("pin", "export")
+"""Kinds of call (Rule.call) of which an event shows the result."""
 MOST_SITUATIONS = 200_000
+"""Most situations that are kept at once, and most states."""
 MOST_TOLD = 4
-_GUARDS = {value: name for name, value in vars(layout).items() if name.startswith("W_")}
+"""Most lines of why an event is refused."""
 
 
 class Shown(NamedTuple):
@@ -63,6 +65,11 @@ class Move(NamedTuple):
     shows: tuple[Shown, ...]
     rule: str
     pc: int
+
+    @property
+    def silent(self) -> bool:
+        """Whether it can be taken and show nothing."""
+        return self.outcome > 0 and all(shown.optional for shown in self.shows)
 
 
 class Situation(NamedTuple):
@@ -108,21 +115,23 @@ class _Limit(Exception):
 class Search:
     """The executions of a system under a policy. names: the events of the recording; others are not looked for."""
 
-    def __init__(self, system: System, names: Iterable[str], most: int = MOST_SITUATIONS) -> None:
-        self.system, self.names, self.most = system, frozenset(names), most
+    def __init__(self, system: System, names: Iterable[str]) -> None:
+        self.system, self.names = system, frozenset(names)
         start = to_lists(system.state)
         self._states: list[State] = [start]
         self._numbers = {frozen(start): 0}
         self._moves: dict[int, list[Move]] = {}
         self._answers: list[int] = []
         space = load.functions(lambda function: function)
-        for name in CALLS:
-            space[name] = self._asked(space[name])
+        for call in ANSWERED:
+            space[f"uv_{call}"] = self._asked(space[f"uv_{call}"])
         self._rules: Any = load.rules(space)
         size = len(start.task)
         self.here = {Situation(0, (0,) * size, ((),) * size)}
 
     def _asked(self, call: Any) -> Any:
+        """Returns a function of the ultravisor that also keeps its answers."""
+
         def answered(*arguments: Any) -> int:
             code = int(call(*arguments))
             self._answers.append(code)
@@ -200,7 +209,7 @@ class Search:
                 if _pins(after) - _pins(state) != PINS[name]:
                     continue
                 succeeded = None
-            elif rule.call in ("pin", "export") and not outcomes:
+            elif rule.call in ANSWERED and not outcomes:
                 if answer is None:
                     continue
                 succeeded = answer == UV_OK
@@ -213,7 +222,7 @@ class Search:
         while queue:
             one = queue.pop()
             for move in self.moves(one.state):
-                if move.outcome < 0 or one.owed[move.t] or not all(shown.optional for shown in move.shows):
+                if one.owed[move.t] or not move.silent:
                     continue
                 after = one._replace(state=move.after)
                 if after not in seen:
@@ -223,22 +232,21 @@ class Search:
         return seen
 
     def _bounded(self, seen: set[Situation]) -> None:
-        if len(seen) > self.most or len(self._states) > self.most:
+        if len(seen) > MOST_SITUATIONS or len(self._states) > MOST_SITUATIONS:
             raise _Limit
 
     def _showing(self, one: Situation, event: Event) -> Iterator[Situation]:
         """The situations after an event: it is owed by an actor's last step, or a step shows it, or a refused one."""
         for t, owed in enumerate(one.owed):
-            for rest in _after(owed, event):
-                if (threads := self._bound(one, t, event.tid)) is not None:
+            for shown, rest in first_of(owed):
+                if _matches(shown, event) and (threads := self._bound(one, t, event.tid)) is not None:
                     yield Situation(one.state, threads, (*one.owed[:t], rest, *one.owed[t + 1 :]))
         for move in self.moves(one.state):
             if one.owed[move.t]:
                 continue
-            for rest in _after(move.shows, event):
-                if (threads := self._bound(one, move.t, event.tid)) is not None:
-                    left = rest if move.outcome > 0 else ()
-                    yield Situation(move.after, threads, (*one.owed[: move.t], left, *one.owed[move.t + 1 :]))
+            for shown, rest in first_of(move.shows):
+                if _matches(shown, event) and (threads := self._bound(one, move.t, event.tid)) is not None:
+                    yield Situation(move.after, threads, (*one.owed[: move.t], rest, *one.owed[move.t + 1 :]))
 
     def _bound(self, one: Situation, t: int, tid: int) -> tuple[int, ...] | None:
         """The threads of the vCPUs if actor `t` is thread `tid`; None if that cannot be. A device's steps are taken by
@@ -283,7 +291,7 @@ class Search:
         if one.owed[move.t]:
             return f"{who}: its step before shows {one.owed[move.t][0].name} first"
         if move.outcome < 0:
-            guard = _GUARDS[move.outcome]
+            guard = GUARDS[move.outcome]
             condition = guard_source(move.pc, guard)
             return f"{who}: {guard}, waits for {WAITS[-move.outcome]}" + (f", where {condition}" if condition else "")
         must = [shown.name for shown in move.shows if not shown.optional]
@@ -316,12 +324,10 @@ def _pins(state: State) -> int:
     return sum(m.pins + m.longs for m in state.mm)
 
 
-def _after(shows: tuple[Shown, ...], event: Event) -> Iterator[tuple[Shown, ...]]:
-    """What is left to show after the event, for each of `shows` that it can be: the first, or one after optional
-    ones."""
+def first_of(shows: tuple[Shown, ...]) -> Iterator[tuple[Shown, tuple[Shown, ...]]]:
+    """Each of `shows` that can come first, with those behind it: up to the first that is not optional."""
     for n, one in enumerate(shows):
-        if _matches(one, event):
-            yield shows[n + 1 :]
+        yield one, shows[n + 1 :]
         if not one.optional:
             return
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ultrafolio.check.verdicts.verdict import Result
-from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC
-from ultrafolio.model.rule import RULES
+from ultrafolio.engine.tables import guest_kinds
+from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.scenario import System
 
 from .timeline import Timeline, of_story
@@ -46,8 +46,7 @@ def of_finding(result: Result, system: System) -> str:
 
 def process_of(kind: str, guest: int) -> int:
     """Returns the process of an actor: the host's for threads of the host."""
-    starts = RULES[IDLE_PC[ACTOR_KINDS.index(kind)]].actor
-    return HOST + 1 + guest if starts in ("guest", "device") else HOST
+    return HOST + 1 + guest if ACTOR_KINDS.index(kind) in guest_kinds() else HOST
 
 
 def _events(timeline: Timeline) -> Iterator[dict[str, Any]]:

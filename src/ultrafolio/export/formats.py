@@ -15,7 +15,8 @@ CALLS = {rule.name: rule.call for rule in RULES.values() if rule.call}
 """Rules in which the host calls the ultravisor."""
 _UV, _TASK, _ACTOR = (tuple(model.OWNERS).index(section) for section in ("uv", "task", "actor"))
 _OWNER = {rule.name: rule.actor for rule in RULES.values()}
-_PLACE = {rule.name: rule.pc for rule in RULES.values()}
+PLACE = {rule.name: rule.pc for rule in RULES.values()}
+"""Name of a rule -> its number."""
 
 
 def has_story(finding: Finding) -> bool:
@@ -98,7 +99,7 @@ def _ends(step: Step) -> tuple[str, str, str]:
             return "G", "->>", "H"
         return "G", "->>", "U" if _wish(step) in ("share", "unshare") else "G"
     if owner == "device":
-        return "D", "->>", "D" if _PLACE[step.rule] == model.IO_START else "H"
+        return "D", "->>", "D" if PLACE[step.rule] == model.IO_START else "H"
     if step.kind == model.ACTOR_KINDS[0] and pc in (model.RUN, model.AGAIN, model.DEAD):
         return "H", "-->>", "G"
     return ("H", "-->>", "D") if pc in (model.IO_START, model.DEVICE_IDLE) else ("H", "->>", "H")

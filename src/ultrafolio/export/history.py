@@ -177,7 +177,14 @@ def _kind(old: Entry | None, new: Entry | None) -> str:
 
 def _entry(line: str) -> tuple[Pair, Entry]:
     found = _LINE.fullmatch(line)
-    assert found, line
+    if not found:
+        raise InputError(
+            "--history: no line of check",
+            value=line,
+            allowed="names of letters, digits and signs",
+            cause="the name of a scenario or of a policy has a tab or a newline in it, or nothing",
+            then="give it another name",
+        )
     question, whole, name, policy, word, states, edges, facts = found.groups()
     return Pair(name, policy), Entry(question, whole, Told(word, int(states), int(edges), facts))
 

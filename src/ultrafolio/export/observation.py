@@ -69,8 +69,9 @@ def waiting(waiter: str, brief: str) -> str:
 def observation_line(
     name: str, policy: str, word: str, first: int, second: int, facts: str, hashed: str, by: str
 ) -> str:
-    """The line. A name has no space in it."""
-    return f"Observation {'-'.join(name.split(' '))} {policy} {word} {first} {second} {facts} Hash={hashed} by={by}"
+    """The line. A space in a name or a policy becomes "-"."""
+    names = f"{'-'.join(name.split(' '))} {'-'.join(policy.split(' '))}"
+    return f"Observation {names} {word} {first} {second} {facts} Hash={hashed} by={by}"
 
 
 def of_result(result: Result, name: str, hashed: str, by: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ultrafolio.check.verdicts.verdict import KINDS
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.layout import State, pack
-from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.state.sections import Meta
 from ultrafolio.state.store import Event
@@ -59,12 +58,16 @@ def origin(meta: Meta, first: State, stories: Stories) -> tuple[str, str, str]:
     """
     title = meta.scenario
     for name, story in sorted(stories.items(), key=lambda item: (title not in (item[0], item[1].title), item[0])):
-        for policy, choices in _policies(meta, story):
+        if policy := _policy(meta, story.tables):
+            choices = policies.find(policy, story.tables)
             made = scenario.system(story, choices)
             if _laid_out(made.state, made.choices) == _laid_out(first, meta.choices):
                 return name, policy, hash_of(story, choices)
-    named = next((name for name, _ in _policies(meta, None)), "-")
-    return title, named, hashed_text({"layout": _laid_out(first, meta.choices), "rules": rules_digest()})
+    return (
+        title,
+        _policy(meta, {}) or "-",
+        hashed_text({"layout": _laid_out(first, meta.choices), "rules": rules_digest()}),
+    )
 
 
 def _laid_out(state: State, choices: Sequence[Sequence[Sequence[int]]]) -> list[Any]:
@@ -73,11 +76,10 @@ def _laid_out(state: State, choices: Sequence[Sequence[Sequence[int]]]) -> list[
     return [state.cfg.tobytes().hex(), state.who.tobytes().hex(), pack(state).hex(), numbers]
 
 
-def _policies(meta: Meta, story: scenario.Scenario | None) -> Iterable[tuple[str, Policy]]:
-    """The first policy that has the choices of a group's constants, by name; none if nobody has them."""
-    tables = story.tables if story else {}
+def _policy(meta: Meta, tables: Mapping[str, Any]) -> str:
+    """The name of the first policy that has the choices of a group's constants; "" if none has them."""
     for name in [*policies.names(), *tables]:
-        found = policies.find(name, tables)
-        if all(int(meta.cfg[0][field]) == code for field, code in found.codes().items()):
-            yield name, found
-            return
+        codes = policies.find(name, tables).codes()
+        if all(int(meta.cfg[0][field]) == code for field, code in codes.items()):
+            return name
+    return ""

@@ -14,19 +14,19 @@ from typing import Any
 from ultrafolio.check.verdicts.replay import copied, take
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, OUTCOMES, SPLIT, WAITS, State
+from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, SPLIT, WAITS, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.sim.records import RELEASES
+from ultrafolio.trace.events import WAITING
 from ultrafolio.waits import words
 from ultrafolio.waits.load import interpreted as waits_interpreted
 from ultrafolio.waits.tables import OB_MAPPED, OBSTACLE_OF
 
+from .formats import PLACE
+
 STEP_NS = 1000
 """Length of a step where an execution has an order and no times."""
-WAITING = "waits: "
-"""Start of the outcome of a step that was refused (trace.events)."""
-_PC = {rule.name: pc for pc, rule in RULES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +145,6 @@ def _refused_next(state: State, a: int, *, asleep: bool = False) -> int:
     return OBSTACLE_OF.get(outcome, 0) if outcome < 0 or not asleep else 0
 
 
-def word_of(outcome: int) -> str:
-    """Returns an outcome in the words of a run's trace."""
-    return OUTCOMES[outcome] if outcome > 0 else WAITING + WAITS[-outcome]
-
-
 def of_story(system: System, path: Sequence[int], loop: int | None = None) -> Timeline:
     """Returns the timeline of a story (actor << 16 | choice), a step every STEP_NS. loop: the first step of those that
     repeat for ever, which are marked. Raises NotCertified if a step is not possible."""
@@ -181,7 +176,7 @@ def of_run(actors: Sequence[Mapping[str, Any]], events: Iterable[Mapping[str, An
     last: dict[int, tuple[int, Mapping[str, Any]]] = {}
     now, at_once = 0, list[tuple[int, int]]()
     for event in events:
-        actor, begin, pc = event["actor"], event["ns"], _PC[event["rule"]]
+        actor, begin, pc = event["actor"], event["ns"], PLACE[event["rule"]]
         if not 0 <= actor < len(made.actors) or begin < now:
             raise ValueError("a step of no actor, or one before the step before it")
         now, at_once = begin, at_once if begin == now else []

@@ -127,7 +127,7 @@ def text_of(
     if kind == "property":
         return PROPERTIES[number]
     _, state = replay(system, stem)
-    name = words.leads_to(state.who[number].kind, state.actor[number].op)
+    name = words.owed(state, number)
     if claim is not None:
         return f"{name}; {wait_from_story(system, stem, cycle, claim).line()}"
     run = interpreted()

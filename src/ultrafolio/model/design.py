@@ -28,6 +28,7 @@ class Design:
     waits       words for the reasons to wait, by number
     properties  its always-properties, from 1
     first       what is added to their numbers in documents
+    in_state    those that a state itself can break: number, and name of the function (s, page) that says so
     leads_to    its leads-to properties
     devices     kinds of actors that ask for pins
     second      the least operation of a vCPU that owes the second leads-to
@@ -44,6 +45,7 @@ class Design:
     waits: tuple[str, ...]
     properties: tuple[str, ...]
     first: int
+    in_state: tuple[tuple[int, str], ...]
     leads_to: tuple[str, ...]
     devices: tuple[int, ...]
     second: int

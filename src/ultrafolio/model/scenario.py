@@ -91,7 +91,7 @@ class Scenario:
     """A scenario as read: `memory` and `features` filled in, `actors` as (kind, fields) in file order.
 
     tables   the file's own [policy.NAME] blocks, for policies.find
-    expect   the [expect] tables, unread
+    expect   the [expect] tables, their fields unread
     design, machine  names of a design and of what enforces it
     """
 
@@ -146,6 +146,9 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
     made = Scenario(top["title"], memory, features, actors, top["policy"], top["expect"], design.name, machine)
     for name in made.tables:
         fits_design(made, find_any(name, made.tables), where)
+    for name, entry in made.expect.items():
+        if not isinstance(entry, dict):
+            raise InputError(f"{where}: [expect] {name}", value=entry, allowed="a table, as [expect.POLICY]", then=then)
     _check(made, where)
     return made
 

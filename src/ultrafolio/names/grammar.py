@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.model.scenario import EXPORTED_SHARED, Scenario, parse
+from ultrafolio.model.scenario import ACTORS, EXPORTED_SHARED, Scenario, parse
 
 from .words import BACKING, COUNT, DOES, EXPORTED, HOW, KIND, MORE, NON_SECURE, OBSTACLES, SECURE, SHARED, WHEN, WHERE
 
@@ -148,7 +148,7 @@ def _refused_first(name: Name) -> str:
         return f"{when} is so without the word"
     if when == "in" and own and first.needs:
         return f"{first.word} needs a page that is {first.needs}"
-    if name.does and (when in ("early", "in") or _whole(first) or obstacle.owner):
+    if name.does and (when in ("early", "in") or _non_secure(first) or obstacle.owner):
         return "the page to unshare is not shared"
     return ""
 
@@ -159,7 +159,7 @@ def _refused_other(name: Name, term: Term) -> str:
         return f"{term.word} stands first"
     if not OBSTACLES[name.first.word].kind and not OBSTACLES[name.first.word].owner:
         return f"{name.first.word} is without obstacles; {term.word} stands first"
-    words, same = list(OBSTACLES), name.where == "self" or (name.where == "large" and name.more != "2vcpu")
+    words, same = list(OBSTACLES), _wanted(name)[-1] == 0
     if same and OBSTACLES[name.first.word].joins and words.index(term.word) < words.index(name.first.word):
         return f"obstacles of one page stand in the order of the table: {term.word} first"
     if term.at(BACKING) or term.at(WHEN) not in ("", "after"):
@@ -177,8 +177,8 @@ def _default(name: Name, own: bool) -> str:
     return {EXPORTED: "out", SECURE: "in"}.get(start, "")
 
 
-def _whole(first: Term) -> bool:
-    """Whether no page is secure or shared at the start."""
+def _non_secure(first: Term) -> bool:
+    """Whether every page is non-secure at the start."""
     return first.at(WHEN) == "early" or OBSTACLES[first.word].start == NON_SECURE
 
 
@@ -189,10 +189,9 @@ def scenario(name: Name) -> Scenario:
 
 def document(name: Name) -> dict[str, Any]:
     """The TOML document of a name's scenario."""
-    folios, wanted, _ = WHERE[name.where]
-    obstacle = OBSTACLES[name.first.word]
+    folios, obstacle, wanted = WHERE[name.where][0], OBSTACLES[name.first.word], _wanted(name)
     apart = [0] if name.more == "vcpu.apart" else []
-    states = _states(name, len(folios) if name.where != "large" and name.where != "neigh" else 2, bool(apart))
+    states = _states(name, sum(1 << order for order in folios), bool(apart))
     memory: dict[str, Any] = {"folios": [*folios, *apart], "state": states, **obstacle.memory}
     if name.first.at(BACKING):
         memory["backing"] = name.first.at(BACKING)
@@ -202,29 +201,29 @@ def document(name: Name) -> dict[str, Any]:
     if "moves" in name.first.how:
         made["features"] = {"ownership_transfer": True}
     does = DOES[name.does][0] if name.does else ("touch",)
-    pages = [wanted]
-    if name.more == "2vcpu":
-        pages.append(1 if name.where == "large" else wanted)
-    if apart:
-        pages.append(len(states) - 1)
+    pages = [*wanted, len(states) - 1] if apart else wanted
     made["vcpu"] = [{"cpu": cpu, **{op: [page] for op in does}} for cpu, page in enumerate(pages)]
-    for term, page in [(name.first, 0), *((term, pages[len(pages) - 1 - len(apart)]) for term in name.others)]:
+    for term, page in [(name.first, 0), *((term, wanted[-1]) for term in name.others)]:
         if term.kind:
             made.setdefault(term.kind, []).append(_actor(term, page, name.first.kind))
     return made
+
+
+def _wanted(name: Name) -> list[int]:
+    """The page of each vCPU but that of `vcpu.apart`. Later obstacles are on the last of them."""
+    first = WHERE[name.where][1]
+    return [first] + [1 if name.where == "large" else first] * (name.more == "2vcpu")
 
 
 def _states(name: Name, pages: int, apart: bool) -> list[str]:
     """The state of each page at the start."""
     first, wanted = name.first, WHERE[name.where][1]
     obstacle, when = OBSTACLES[first.word], first.at(WHEN)
-    if _whole(first):
+    if _non_secure(first):
         return [NON_SECURE] * (pages + apart)
     states = [obstacle.start] + [SECURE] * (pages - 1)
-    if name.does:
-        states[wanted] = SHARED
-        if name.more == "2vcpu" and name.where == "large":
-            states[1] = SHARED
+    for page in _wanted(name) if name.does else ():
+        states[page] = SHARED
     if when == "out":
         needed = name.does or (wanted == 0 and first.needs)
         states[wanted] = EXPORTED_SHARED if needed else EXPORTED
@@ -246,8 +245,7 @@ def _actor(term: Term, page: int, after: str) -> dict[str, Any]:
         return {**fields, term.at(KIND): [page]}
     if term.kind == "reboot":
         return fields
-    single = term.kind in ("disk", "virtio", "pin", "interrupt")
-    return {**fields, "page": page if single else [page]}
+    return {**fields, "page": page if ACTORS[term.kind]["page"].kind == "int" else [page]}
 
 
 def names(most: int) -> Iterator[Name]:

@@ -6,9 +6,9 @@
     virtio { page(0); }
     expect whole-folio { verdict(violated); kind(permanent); }
 
-The first line has the title. A field that is left out has its default. A word is bare if it has letters, digits, `_`,
-`.`, `+` and `-` only, and is no number and neither `true` nor `false`; else it stands in quotes, as in JSON. A line
-that starts with # is a comment.
+The first line has the title. A field that is left out has its default. A word is bare if it begins with a letter or
+`_`, has letters, digits, `_`, `.`, `+` and `-` only, and is neither `true` nor `false`; else it stands in quotes, as in
+JSON. A line that starts with # is a comment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.errors import InputError
-from ultrafolio.fields import Field
+from ultrafolio.fields import Field, read_text, told
 from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.policies import FIELDS as POLICY
 from ultrafolio.model.scenario import ACTORS, FEATURES, MEMORY, Scenario, parse
@@ -28,6 +28,7 @@ from ultrafolio.model.scenario import ACTORS, FEATURES, MEMORY, Scenario, parse
 SUFFIX = ".uf"
 MOST_BYTES = 65_536
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
+_INTEGER = re.compile(r"-?[0-9]{1,4300}")  # as many digits as int() takes
 _STRING = r'"(?:[^"\\\n]|\\.)*"'
 _VALUE = rf"(?:{_STRING}|[A-Za-z0-9_.+-]+)"
 _FIELD = re.compile(rf"\s*([a-z_]+)\(\s*((?:{_VALUE}\s*(?:,\s*{_VALUE}\s*)*)?)\);")
@@ -36,27 +37,24 @@ _THEN = "ultrafolio scenario LPIN+neigh --short prints an example"
 
 
 def write(story: Scenario) -> str:
-    """The short form of a scenario, with its policies and expectations. Raises InputError for an expectation that is
-    none of a number, a word, true or false."""
-    lines = [f"UF {_title(story.title)}", _block("memory", story.memory, MEMORY)]
-    if told := _fields(story.features, FEATURES):
-        lines.append(f"features {{ {told} }}")
-    lines += [_block(ACTOR_KINDS[kind], fields, ACTORS[ACTOR_KINDS[kind]]) for kind, fields in story.actors]
-    lines += [f"policy {_value(name)} {{ {_fields(table, None)} }}" for name, table in story.tables.items()]
-    lines += [f"expect {_value(name)} {{ {_fields(table, None)} }}" for name, table in story.expect.items()]
+    """The short form of a scenario, with its policies and expectations. Raises InputError for an expectation whose
+    value is none of an integer, a word, true or false, or whose field is no word of small letters and `_`."""
+    lines = [f"UF {_title(story.title)}", _block("memory", told(story.memory, MEMORY))]
+    if features := told(story.features, FEATURES):
+        lines.append(_block("features", features))
+    lines += [_block(ACTOR_KINDS[kind], told(fields, ACTORS[ACTOR_KINDS[kind]])) for kind, fields in story.actors]
+    lines += [_block(f"policy {_value(name)}", table) for name, table in story.tables.items()]
+    for name, table in story.expect.items():
+        for field, value in table.items():
+            if isinstance(value, list) or not re.fullmatch("[a-z_]+", field):
+                raise _wrong(f"[expect] {name}", f"{field} = {value}", "FIELD = a number, a word, true or false")
+        lines.append(_block(f"expect {_value(name)}", table))
     return "\n".join(lines) + "\n"
 
 
 def read(file: Path) -> Scenario:
     """The scenario in a file of the short form. Raises InputError that names the line."""
-    try:
-        data = file.read_bytes()[: MOST_BYTES + 1]
-        text = data.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read", value=str(error), allowed="a file in UTF-8") from None
-    if len(data) > MOST_BYTES:
-        raise InputError(f"{file}: too large", value=f"over {MOST_BYTES} bytes", allowed=f"{MOST_BYTES} bytes")
-    return parse(document(text, str(file)), str(file))
+    return parse(document(read_text(file, "short-form", MOST_BYTES), str(file)), str(file))
 
 
 def document(text: str, where: str) -> dict[str, Any]:
@@ -111,14 +109,9 @@ def _read_fields(body: str, fields: Mapping[str, Field] | None, where: str) -> d
     return made
 
 
-def _block(word: str, values: Mapping[str, Any], fields: Mapping[str, Field]) -> str:
-    told = _fields(values, fields)
-    return f"{word} {{ {told} }}" if told else f"{word} {{ }}"
-
-
-def _fields(values: Mapping[str, Any], fields: Mapping[str, Field] | None) -> str:
-    told = {name: value for name, value in values.items() if fields is None or value != fields[name].default}
-    return " ".join(f"{name}({_arguments(value)});" for name, value in told.items())
+def _block(head: str, values: Mapping[str, Any]) -> str:
+    """The line of a table."""
+    return " ".join([head, "{", *(f"{name}({_arguments(value)});" for name, value in values.items()), "}"])
 
 
 def _arguments(value: Any) -> str:
@@ -142,7 +135,7 @@ def _read_value(text: str) -> Any:
             raise _wrong("a word in quotes", text, "a string as in JSON") from None
     if text in ("true", "false"):
         return text == "true"
-    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
+    return int(text) if _INTEGER.fullmatch(text) else text
 
 
 def _title(title: str) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ultrafolio.markdown import table
 from ultrafolio.nouns import plural
 
 from .grammar import Name, document
@@ -16,9 +17,9 @@ def toml(name: Name) -> str:
     """The scenario file of a name."""
     made = document(name)
     lines = ["# " + sentence(name), f"title = {json.dumps(made.pop('title'))}"]
-    for table, values in made.items():
+    for title, values in made.items():
         for fields in values if isinstance(values, list) else [values]:
-            head = f"[[{table}]]" if isinstance(values, list) else f"[{table}]"
+            head = f"[[{title}]]" if isinstance(values, list) else f"[{title}]"
             lines += ["", head, *(f"{field} = {json.dumps(value)}" for field, value in fields.items())]
     return "\n".join(lines) + "\n"
 
@@ -53,16 +54,10 @@ def words() -> str:
         ("what the vCPU does", ["word", "what it says"], [(word, about) for word, (_, about) in DOES.items()]),
         ("more vCPUs", ["word", "what it says"], list(MORE.items())),
     ]
-    return "\n\n".join(f"### {title}\n\n{table(head, body)}" for title, head, body in rows)
+    return "\n\n".join("\n".join([f"### {title}", "", *table(head, body)]) for title, head, body in rows)
 
 
 def plural_of(orders: Sequence[int]) -> str:
     """The folios of a WHERE in words."""
     pages = {1 << order for order in orders}
     return f"{plural(len(orders), 'folio')} of {plural(pages.pop(), 'page')}"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(str(cell) for cell in row) + " |" for row in [head, *rows]]
-    return "\n".join([lines[0], "|" + " --- |" * len(head), *lines[1:]])

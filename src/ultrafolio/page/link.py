@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 from ultrafolio import shipped
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.fields import Field, unversioned
+from ultrafolio.fields import Field, told, unversioned
 from ultrafolio.model import kernels, policies
 from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.policy import Policy
@@ -137,19 +137,18 @@ def scenario_text(story: Scenario, policy: Policy, policy_name: str) -> str:
 
 
 def _table(head: str, values: dict[str, Any], fields: dict[str, Field]) -> list[str]:
-    told = {name: value for name, value in values.items() if value != fields[name].default}
-    return [head, *(f"{name} = {_value(value)}" for name, value in told.items())]
+    return [head, *(f"{name} = {_value(value)}" for name, value in told(values, fields).items())]
 
 
 def _policy(policy: Policy, name: str) -> list[str]:
     """A [policy.NAME] table with every choice that differs from the preset of most equal choices."""
     choices = asdict(policy)
     base = min(policies.PRESETS, key=lambda preset: len(_differing(choices, asdict(policies.PRESETS[preset][1]))))
-    told = _differing(choices, asdict(policies.PRESETS[base][1]))
+    chosen = _differing(choices, asdict(policies.PRESETS[base][1]))
     return [
         f"[policy.{_value(name)}]",
         f"base = {_value(base)}",
-        *(f"{choice} = {_value(value)}" for choice, value in told.items()),
+        *(f"{choice} = {_value(value)}" for choice, value in chosen.items()),
     ]
 
 

@@ -51,6 +51,10 @@ def step_from(message: pb.Step) -> Done:
     return Done(message.actor, message.rule, message.outcome)
 
 
+Access = tuple[int, int, int, bytes]
+"""An access of a page: page, offset, length to read, data to write."""
+
+
 def offer_to(offer: Offer) -> pb.Turn:
     """The message of an offered turn, for the first crossing of its step."""
     turn = offer.turn

@@ -110,8 +110,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     status     done; stale: an expected revision changed, or a later commit of the same writer was applied; held:
                another turn is held; left: a turn of the same role is abandoned with results in its journal, adopt it;
-               lost: `token` holds no turn any more; moved: a revision of
-               the offer changed, or the offer is late; absent: there is no such group
+               lost: `token` holds no turn any more; moved: a revision of the offer changed, or the offer is late;
+               absent: there is no such group
     revisions  per section of `cached` and `patches`
     sections   data of those whose revision was not the cached one
     turn       the held turn (held, left);  journal: its results (left, or the journal has entry `index` already)

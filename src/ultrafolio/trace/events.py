@@ -20,6 +20,14 @@ from ultrafolio.errors import InputError
 from ultrafolio.model.layout import ACTOR_KINDS, OUTCOMES, WAITS, State
 from ultrafolio.model.rule import RULES
 
+WAITING = "waits: "
+"""Start of the outcome of a step that was refused; the reason follows."""
+
+
+def word_of(outcome: int) -> str:
+    """Returns the word of a step's outcome."""
+    return OUTCOMES[outcome] if outcome > 0 else WAITING + WAITS[-outcome]
+
 
 def header(state: State, command: str) -> dict[str, Any]:
     """The first line: the command, the digest of the rules, and the actors."""
@@ -28,11 +36,9 @@ def header(state: State, command: str) -> dict[str, Any]:
 
 
 def lines(events: np.ndarray[Any, Any], first: int) -> Iterable[dict[str, Any]]:
-    """One record an event of dtype sim.layout.EVENT; `first` is the number of the first. A step that was refused
-    has the outcome "waits: …"."""
+    """Yields one record an event of dtype sim.layout.EVENT; `first` is the number of the first."""
     for n, (ns, actor, page, rule, outcome) in enumerate(events.tolist(), first):
-        word = OUTCOMES[outcome] if outcome > 0 else f"waits: {WAITS[-outcome]}"
-        yield {"n": n, "ns": ns, "actor": actor, "rule": RULES[rule].name, "page": page, "outcome": word}
+        yield {"n": n, "ns": ns, "actor": actor, "rule": RULES[rule].name, "page": page, "outcome": word_of(outcome)}
 
 
 class Writer:

@@ -64,7 +64,7 @@ _FIELDS = {
 """Field of an event -> what of UNITS it says, and how many times over."""
 MOST_EVENTS = 20_000
 """Most events of a recording that is held against the rules."""
-_FIELD = re.compile(rb"\b([a-z_]\w{0,30})=(-?(?:0x[0-9a-f]{1,16}|[0-9]{1,20}))\b")
+_FIELD = re.compile(rb"\b([a-z_]\w{0,30})=(-?(?:0x[0-9a-f]{1,16}|0|[1-9][0-9]{0,19}))\b")
 _ENTRY, _RETURN = (
     re.compile(rb"\((\w+)\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?\)"),
     re.compile(rb"<- (\w+)(?:\+0x[0-9a-f/x]+)?\)"),
@@ -128,7 +128,7 @@ def _raw(path: Path, form: str, source: Lines, others: Counter[str]) -> Iterator
     count = 0
     for event in ftrace.events(form, source):
         name, returns = _named(event)
-        fields = {key.decode(): int(value, 0) for key, value in _FIELD.findall(event.rest) if _fits(value)}
+        fields = {key.decode(): int(value, 0) for key, value in _FIELD.findall(event.rest)}
         wanted = _BY_VALUE.get(name)
         if name not in _EVENT_OF or (wanted is not None and fields.get("val") != wanted):
             others[name] += 1
@@ -154,12 +154,6 @@ def _named(event: ftrace.Event) -> tuple[str, bool]:
     if name not in _EVENT_OF and (probe := _RETURN_NAME.fullmatch(name)) and probe[1] in _EVENT_OF:
         return probe[1], True
     return name, False
-
-
-def _fits(value: bytes) -> bool:
-    """Whether a number is one of 64 bits; without a 0x it must not begin with a 0."""
-    digits = value.lstrip(b"-")
-    return digits.startswith(b"0x") or digits == b"0" or not digits.startswith(b"0")
 
 
 def _joined(raw: list[_Raw], others: Counter[str]) -> Iterator[Seen]:

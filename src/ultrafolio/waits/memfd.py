@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from ultrafolio.model.guest_memfd.guest import is_reachable
 from ultrafolio.model.guest_memfd.layout import *
-from ultrafolio.model.guest_memfd.properties import of_other_kind, used_by_host
 from ultrafolio.model.guest_memfd.table import STEPS
 from ultrafolio.model.rule import fn
 from ultrafolio.model.rules.folio import extra_refs
@@ -18,8 +17,6 @@ from .tables import *
 
 CLASS_VMM_BOUND = len(_tables.CLASSES)
 CLASSES = (*_tables.CLASSES, "vmm-bound")  # type: ignore[assignment]
-EVERYWHERE = ((3, used_by_host), (4, of_other_kind))
-"""The properties that a state itself can break."""
 HOLDS_LOCK = tuple(int(pc in STEPS and "lock" in STEPS[pc].holds) for pc in range(max(STEPS) + 1))
 """Per rule: whether a thread at it holds the invalidate lock. From Rule.holds."""
 

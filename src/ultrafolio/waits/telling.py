@@ -12,7 +12,8 @@ from ultrafolio.waits import memfd, memfd_words, words
 from ultrafolio.waits.load import interpreted
 
 _OWN = {
-    name: getattr(memfd_words, name) for name in ("holders", "leads_to", "name", "short", "waiter_words", "what_for")
+    name: getattr(memfd_words, name)
+    for name in ("holders", "is_met", "leads_to", "name", "short", "waiter_words", "what_for")
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from ultrafolio.model import layout
 from ultrafolio.model.bounds import fits
 from ultrafolio.model.designs import DESIGNS, S390
-from ultrafolio.model.layout import ACTOR_KINDS, OPS, VCPU, State
+from ultrafolio.model.layout import ACTOR_KINDS, DONE, E_IO, OPS, VCPU, State
 
 from .load import interpreted
 from .tables import (
@@ -65,6 +65,17 @@ def leads_to(kind: int, op: int) -> str:
     if kind == VCPU:
         return LEADS_TO[1] if op == layout.UNSHARE else LEADS_TO[0]
     return LEADS_TO[_OWES[kind]]
+
+
+def owed(s: State, t: int) -> str:
+    """Returns the leads-to property that actor `t` must satisfy for what it has begun."""
+    return leads_to(s.who[t].kind, s.actor[t].op)
+
+
+def is_met(kind: int, outcome: int) -> bool:
+    """Returns whether a step that ends what an actor of this kind began ends it as its leads-to says, by the step's
+    outcome; a guest that is stopped or killed ends it in another way."""
+    return outcome == DONE or (kind != VCPU and outcome == E_IO)
 
 
 @dataclass(frozen=True, slots=True)

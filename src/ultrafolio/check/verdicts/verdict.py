@@ -345,7 +345,7 @@ def _liveness(graph: Graph) -> list[Finding]:
     stuck = set[tuple[str, int, int]]()
     for component in components_of(graph):
         judged = judge(lookup, component)
-        name = _property(lookup.state(component.entry), component.waiter)
+        name = _owed(lookup.state(component.entry), component.waiter)
         first.setdefault((name, component.waiter, judged.kind, judged.expected), judged)
         stuck.add((name, component.waiter, judged.page))
     begun, transient, made = _begun(graph), _transients(lookup, stuck), []
@@ -407,9 +407,9 @@ def _begun(graph: Graph) -> set[str]:
     return made
 
 
-def _property(state: State, t: int) -> str:
-    """Returns the leads-to property that actor `t` owes in a state."""
-    return str(telling.of(state).leads_to(state.who[t].kind, state.actor[t].op))
+def _owed(state: State, t: int) -> str:
+    """Returns the leads-to property that actor `t` must satisfy."""
+    return str(telling.of(state).owed(state, t))
 
 
 def _transients(lookup: Lookup, stuck: set[tuple[str, int, int]]) -> list[Finding]:
@@ -448,7 +448,7 @@ def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
     whole, words = state.task[t].pc == SPLIT, telling.of(state)
     wait = words.in_words(state, t, obstacle, page, whole)
     return Finding(
-        _property(state, t),
+        words.owed(state, t),
         "holds",
         "transient",
         False,
