@@ -23,7 +23,7 @@ from typing import Any
 
 from ultrafolio.model import designs, layout
 from ultrafolio.model.design import Design
-from ultrafolio.model.designs import S390
+from ultrafolio.model.designs import S390, PerDesign
 from ultrafolio.model.rules import MODULES
 from ultrafolio.version import __version__
 
@@ -40,7 +40,7 @@ COMPILED = {
     "model/guest_memfd": ("layout", "table", "convert", "fault", "guest", "properties", "user", "vmm"),
     "engine": ("load", "tables"),
     "conformance": ("entry",),
-    "waits": ("load", "rules", "tables"),
+    "waits": ("load", "memfd", "rules", "tables"),
     "sim": ("load", "loop", "measures", "records"),
     "check": ("kinds",),
     "check/search": ("atomics", "bfs", "canonical", "graph", "memo", "packing", "thread_local"),
@@ -169,8 +169,8 @@ def rules(space: Mapping[str, Any]) -> Any:
     return SimpleNamespace(**{k: v for k, v in space.items() if not k.startswith("__")})
 
 
-@functools.cache
-def interpreted(design: Design = S390) -> Any:
+@PerDesign
+def interpreted(design: Design) -> Any:
     """Returns the rules of a design as plain Python functions; needs no Numba."""
     return rules(functions(lambda function: function, design=design))
 
