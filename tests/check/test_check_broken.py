@@ -87,7 +87,7 @@ def checked_with(monkeypatch):
         monkeypatch.setattr(graph, "over_arrays", lambda *design: exploring)
         for name, module in list(sys.modules.items()):
             if name.startswith(("ultrafolio.check", "ultrafolio.waits")):
-                for plain in {"interpreted", "interpreted_waits"} & set(vars(module)):
+                for plain in {"interpreted", "interpreted_of"} & set(vars(module)):
                     monkeypatch.setattr(module, plain, lambda *design: broken)
         return check(scenario.parse(document, "test"), "test", find(policy), policy)
 

@@ -80,7 +80,7 @@ def drawn(steps, pending, fair, asleep=(), actors=3):
         to=np.array([e[2] for e in edges], np.int32),
         via=np.array([e[1] << 16 for e in edges], np.int32),
     )
-    return Drawn(SimpleNamespace(choices=[[]] * actors), space, True, "", 0, None, None)
+    return Drawn(SimpleNamespace(choices=[[]] * actors, state=None), space, True, "", 0, None, None)
 
 
 def lassos(graph):
