@@ -37,7 +37,7 @@ _FREE_BYTES = 64 << 20
 COMPILED = {
     "model": ("bounds", "design", "designs", "layout", "properties", "rule"),
     "model/rules": tuple(module.__name__.rpartition(".")[2] for module in MODULES),
-    "model/guest_memfd": ("layout", "table", "convert", "fault", "guest", "properties", "user", "vmm"),
+    "model/guest_memfd": ("layout", "table", "convert", "fault", "guest", "hole", "properties", "user", "vmm"),
     "engine": ("load", "tables"),
     "conformance": ("entry",),
     "waits": ("load", "memfd", "rules", "tables"),

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from . import layout, properties, rules
 from .design import Design
-from .guest_memfd import convert, fault, guest, user, vmm
+from .guest_memfd import convert, fault, guest, hole, user, vmm
 from .guest_memfd import layout as memfd
 from .guest_memfd import properties as memfd_properties
 from .guest_memfd.table import STEPS
@@ -46,7 +46,7 @@ GUEST_MEMFD = Design(
     name="guest_memfd",
     machines=("software",),
     rules=STEPS,
-    modules=(folio, thread, references, unpin, fault, user, vmm, convert, guest, memfd_properties),
+    modules=(folio, thread, references, unpin, fault, user, vmm, convert, hole, guest, memfd_properties),
     constants=_constants(memfd),
     kinds=memfd.KINDS,
     idle=memfd.IDLE_PC,
