@@ -1,4 +1,4 @@
-"""The VMM: it asks for conversions and holes, decides after a refusal, and answers the guest. It knows answers and exits only."""
+"""The VMM: it asks for conversions and holes, and answers the guest. It knows answers and exits only."""
 
 from __future__ import annotations
 
