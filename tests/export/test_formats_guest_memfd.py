@@ -9,9 +9,10 @@ from memfd_cases import STORIES, system
 from ultrafolio import api
 from ultrafolio.check.search.first import explore
 from ultrafolio.check.verdicts.replay import replay
-from ultrafolio.export import chrome, formats
+from ultrafolio.export import chrome, formats, observation
 from ultrafolio.model import scenario, toml
 from ultrafolio.model.guest_memfd.layout import MM
+from ultrafolio.model.guest_memfd.policy import PRESETS
 from ultrafolio.names import short
 
 
@@ -35,6 +36,18 @@ def test_mermaid_tells_where_the_attribute_changes():
     steps, _ = replay(graph.system, graph.path(stored))
     told = formats._messages(steps[-1], "")
     assert steps[-1].rule == "convert-store" and told[-1] == "Note over H: page 0 shared to private"
+
+
+@pytest.mark.parametrize("policy", PRESETS)
+def test_every_scenario_has_its_line(policy):
+    for name, story in STORIES.items():
+        result = api.check(name, policy=policy)
+        line = observation.of_result(result, name, "0", "check").split()
+        assert line[1:3] == [name, policy]
+        assert line[6] != "-" or line[3] == "Holds", "what fails or waits says who"
+        if line[3] == "Unsafe":
+            assert line[6].partition(":")[0] in {"property13", "property14", "property15"}, line
+        assert story.expect[policy]["verdict"] == result.verdict
 
 
 def test_itf_names_the_fields_of_the_design(hang):
