@@ -41,7 +41,7 @@ COMPILED = {
     "engine": ("load", "tables"),
     "conformance": ("entry",),
     "waits": ("load", "rules", "tables"),
-    "sim": ("load", "loop", "measures", "records"),
+    "sim": ("counting", "load", "loop", "measures", "records"),
     "check": ("kinds",),
     "check/search": ("atomics", "bfs", "canonical", "graph", "memo", "packing", "thread_local"),
     "check/verdicts": ("liveness",),

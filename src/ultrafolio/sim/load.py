@@ -8,7 +8,7 @@ from typing import Any
 
 from ultrafolio.engine import load as rules
 from ultrafolio.engine.interp import to_lists, write_back
-from ultrafolio.sim import loop, measures, records
+from ultrafolio.sim import counting, loop, measures, records
 from ultrafolio.waits import load as waits
 
 Simulate = Callable[[Any, Any, int], int]
@@ -26,6 +26,7 @@ def _loaded(
     space = rules.functions(decorate, changed, unsigned=unsigned)
     waits.add(space, apart)
     space.update(rules.constants(records))
+    rules.add_functions(space, counting, decorate)
     rules.add_functions(space, measures, decorate)
     rules.add_functions(space, loop, lambda f: entry(f) if f.__name__ == "simulate" else decorate(f))
     return space["simulate"]

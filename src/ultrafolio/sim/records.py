@@ -11,6 +11,7 @@ from ultrafolio.model.bounds import fits, most
 from ultrafolio.model.layout import (
     MM,
     OUTCOMES,
+    REBOOT_IDLE,
     TASK,
     W_DEVICE,
     W_FROZEN,
@@ -94,6 +95,8 @@ FREES: dict[str, tuple[int, ...]] = {
 """Word of a rule's `releases` -> the reasons to wait that it ends."""
 OF_A_MACHINE = ("mutex", "vm")
 """The words whose waiters are in the queue of a virtual machine; other waiters are in that of a folio."""
+STOPS_MACHINE = REBOOT_IDLE
+"""The rule that stops a virtual machine: its vCPUs drop their instructions."""
 POLLED = (-W_IDLE, -W_DEVICE)
 """Reasons after which an actor retries after a fixed time."""
 ENDLESS_WAITS = (-W_IO,)
