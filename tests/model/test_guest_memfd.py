@@ -126,6 +126,21 @@ def test_g14_a_later_allocation_obeys_the_attribute():
     assert outcomes(found, at.USER_LOOKUP) == {at.E_SIGBUS}
 
 
+def test_g15_a_hole_leaves_the_attribute():
+    found = graph("g15-hole")
+    assert outcomes(found, at.HOLE_END) == {at.DONE} and all(attributes(s) == [1] for s in found.states)
+    freed = [after for _, edge, after in steps(found) if edge.pc == at.HOLE_PUNCH]
+    assert freed and not any(s.mm[0].allocated or s.mm[0].users or s.pt[0].present for s in freed)
+    assert outcomes(found, at.USER_LOOKUP) == {at.E_SIGBUS}, "the new page is as private as the old one"
+    assert at.E_RETRY in outcomes(found, at.FAULT_MAP), "a fault does not map the page that is freed"
+
+
+def test_a_hole_beside_what_may_keep_a_page_is_refused():
+    document = {"design": "guest_memfd", "memory": {"folios": [0]}, "hole": [{"page": 0}], "pin": [{"page": 0}]}
+    with pytest.raises(InputError, match="may keep a page"):
+        scenario.system(scenario.parse(document, "test"), policies.find_any("gmem-7.4"))
+
+
 def test_g32_a_fault_starts_again_after_an_invalidation():
     found = graph("g32-fault-races")
     assert outcomes(found, at.FAULT_MAP) == {at.OK, at.E_RETRY}

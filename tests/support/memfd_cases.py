@@ -5,8 +5,9 @@ from random import Random
 from typing import Any, NamedTuple
 
 from ultrafolio.model import policies, scenario
+from ultrafolio.model.guest_memfd.layout import KINDS
 from ultrafolio.model.guest_memfd.policy import FIELDS, PRESETS, VARIANTS
-from ultrafolio.model.guest_memfd.scenario import ACTORS
+from ultrafolio.model.guest_memfd.scenario import ACTORS, BESIDE_A_HOLE
 from ultrafolio.model.layout import ENDLESS
 
 FOLDER = Path(__file__).parents[2] / "scenarios" / "guest_memfd"
@@ -43,8 +44,10 @@ def _actor(random: Random, kind: str, pages: int) -> dict[str, Any]:
         words = random.sample(["touch", "share", "unshare"], random.randint(1, 2))
         return made | {word: [random.randrange(pages)] for word in words} | {"cpu": random.randint(0, 1)}
     made["page"] = [page] if fields["page"].kind == "ints" else page
+    if kind in ("vmm", "hole"):
+        made["pages"] = random.randint(1, pages - page)
     if kind == "vmm":
-        made |= {"to": random.choice(["private", "shared"]), "pages": random.randint(1, pages - page)}
+        made["to"] = random.choice(["private", "shared"])
     if "process" in fields:
         made["process"] = random.randint(0, 1)
     if "cpu" in fields:
@@ -70,6 +73,8 @@ def drawn(number: int) -> Case:
         },
     }
     kinds = [random.choice(["vcpu", "vmm"]), *random.choices(list(ACTORS), k=random.randint(1, 2))]
+    if "hole" in kinds:
+        kinds = [kind if KINDS.index(kind) in BESIDE_A_HOLE else "user" for kind in kinds]
     for kind in kinds:
         document.setdefault(kind, []).append(_actor(random, kind, pages))
     table: dict[str, Any] = {"base": random.choice(list(PRESETS)), "retries": random.choice([0, 0, 1, 2])}

@@ -19,7 +19,7 @@ FAULT, REQUEST, PIN = LEADS_TO = (
 REFUSED_BY = {at.E_AGAIN: "references", at.W_LOCK: "lock"}
 """The obstacle behind an outcome of the waiter's step."""
 ORDER = ("lock", "references")
-ALONE = set(range(at.CONVERT_TEST, at.CONVERT_END + 1))
+ALONE = {*range(at.CONVERT_TEST, at.CONVERT_END + 1), at.HOLE_PUNCH, at.HOLE_END}
 SHARED = {at.FAULT_LOOKUP, at.FAULT_UNLOCK, at.USER_LOOKUP}
 """Rules at which a thread holds the invalidate lock, alone or shared."""
 

@@ -342,6 +342,7 @@ def _links(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
     """Print the link of each scenario and policy, a line each."""
     for file in files:
         story = found(file)
+        scenario.only_s390(story, str(file))
         for name in names or tuple(policies.PRESETS):
             click.echo(link.link(story, stem(str(file)), policies.find(name, story.tables), name))
     return 0

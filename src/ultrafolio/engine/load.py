@@ -23,7 +23,7 @@ from typing import Any
 
 from ultrafolio.model import designs, layout
 from ultrafolio.model.design import Design
-from ultrafolio.model.designs import S390
+from ultrafolio.model.designs import S390, PerDesign
 from ultrafolio.model.rules import MODULES
 from ultrafolio.version import __version__
 
@@ -37,7 +37,7 @@ _FREE_BYTES = 64 << 20
 COMPILED = {
     "model": ("bounds", "design", "designs", "layout", "properties", "rule"),
     "model/rules": tuple(module.__name__.rpartition(".")[2] for module in MODULES),
-    "model/guest_memfd": ("layout", "table", "convert", "fault", "guest", "properties", "user", "vmm"),
+    "model/guest_memfd": ("layout", "table", "convert", "fault", "guest", "hole", "properties", "user", "vmm"),
     "engine": ("load", "tables"),
     "conformance": ("entry",),
     "waits": ("load", "rules", "tables"),
@@ -169,8 +169,8 @@ def rules(space: Mapping[str, Any]) -> Any:
     return SimpleNamespace(**{k: v for k, v in space.items() if not k.startswith("__")})
 
 
-@functools.cache
-def interpreted(design: Design = S390) -> Any:
+@PerDesign
+def interpreted(design: Design) -> Any:
     """Returns the rules of a design as plain Python functions; needs no Numba."""
     return rules(functions(lambda function: function, design=design))
 

@@ -19,7 +19,6 @@ from ultrafolio.engine.load import digest
 from ultrafolio.model.bounds import fits
 from ultrafolio.model.designs import DESIGNS, S390
 from ultrafolio.model.policies import AnyPolicy
-from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import Scenario
 
 WORDS = {
@@ -55,7 +54,7 @@ def facts_of(finding: Finding) -> str:
     """Who waits for what and who holds it, as one word; or which property a step broke, whose step, on which page."""
     if finding.kind == "safety":
         step = finding.steps[-1]
-        return f"property{PROPERTIES.index(finding.name)}:{step.kind}{step.actor}@{step.page}"
+        return f"property{DESIGNS[step.design].number_of(finding.name)}:{step.kind}{step.actor}@{step.page}"
     if finding.wait is None:
         return NO_FACTS
     return waiting(finding.waiter, finding.wait.brief)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from . import layout, properties, rules
 from .design import Design
-from .guest_memfd import convert, fault, guest, user, vmm
+from .guest_memfd import convert, fault, guest, hole, user, vmm
 from .guest_memfd import layout as memfd
 from .guest_memfd import properties as memfd_properties
 from .guest_memfd.table import STEPS
@@ -45,7 +46,7 @@ GUEST_MEMFD = Design(
     name="guest_memfd",
     machines=("software",),
     rules=STEPS,
-    modules=(folio, thread, references, unpin, fault, user, vmm, convert, guest, memfd_properties),
+    modules=(folio, thread, references, unpin, fault, user, vmm, convert, hole, guest, memfd_properties),
     constants=_constants(memfd),
     kinds=memfd.KINDS,
     idle=memfd.IDLE_PC,
@@ -60,6 +61,26 @@ GUEST_MEMFD = Design(
     second=SHARE,
 )  # fmt: skip
 DESIGNS = {design.name: design for design in (S390, GUEST_MEMFD)}
+
+
+Made = TypeVar("Made")
+
+
+class PerDesign(Generic[Made]):
+    """A function of a design, called once for each; of s390, if it is called without one."""
+
+    def __init__(self, function: Callable[[Design], Made]) -> None:
+        self._function, self._made = function, dict[Design, Made]()
+        self.__doc__ = function.__doc__
+
+    def __call__(self, design: Design = S390) -> Made:
+        if design not in self._made:
+            self._made[design] = self._function(design)
+        return self._made[design]
+
+    def cache_clear(self) -> None:
+        """Forget what was made."""
+        self._made.clear()
 
 
 def of(state: Any) -> Design:

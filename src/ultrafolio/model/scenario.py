@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ultrafolio.model.designs import DESIGNS, S390
+from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, S390
 from ultrafolio.model.guest_memfd import scenario as memfd
 from ultrafolio.model.guest_memfd.policy import MemfdPolicy
 from ultrafolio.model.policies import AnyPolicy, design_of, find_any
@@ -76,6 +76,25 @@ ACTORS: dict[str, dict[str, Field]] = {
 }  # fmt: skip
 """A table per actor; words.py says what each table and field means. `after`: the number among those of its kind counts
 from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What a scenario file of a design may have: fields of [memory] and [features], a table per actor, page states."""
+
+    memory: dict[str, Field]
+    features: dict[str, Field]
+    actors: dict[str, dict[str, Field]]
+    states: tuple[str, ...]
+
+
+TABLES = {
+    S390.name: Tables(MEMORY, FEATURES, ACTORS, STATES),
+    GUEST_MEMFD.name: Tables(memfd.MEMORY, {}, memfd.ACTORS, memfd.STATES),
+}
+"""Name of a design -> its tables."""
+EVERY_ACTOR = {**ACTORS, **memfd.ACTORS}
+"""The table of an actor of any design."""
 PAGE_LISTS = ("touch", "share", "unshare", "read", "write", "page")
 """Fields of an actor that name pages."""
 TOP = {
@@ -121,28 +140,27 @@ def read(path: Path) -> Scenario:
 def parse(document: Mapping[str, Any], where: str) -> Scenario:
     """The scenario in a TOML document; `where` stands for it in errors. Tables keep the order of Design.kinds."""
     then = "ultrafolio reference scenario"
-    known = {**ACTORS, **memfd.ACTORS}
-    plain = {name: value for name, value in document.items() if name not in known}
+    plain = {name: value for name, value in document.items() if name not in EVERY_ACTOR}
     top = take(plain, where, TOP, then=then) if set(plain) <= set(TOP) else _unknown(plain, where)
     design = DESIGNS[top["design"]]
-    fields, known = (MEMORY, ACTORS) if design is S390 else (memfd.MEMORY, memfd.ACTORS)
+    known = TABLES[design.name]
     machine = top["machine"] or design.machines[0]
     if machine not in design.machines:
         raise one_of(f"{where}: machine", machine, design.machines, then="docs/model.md, section 9")
-    memory = take(top["memory"], f"{where}: [memory]", fields, then=then)
-    features = take(top["features"], f"{where}: [features]", FEATURES if design is S390 else {}, then=then)
+    memory = take(top["memory"], f"{where}: [memory]", known.memory, then=then)
+    features = take(top["features"], f"{where}: [features]", known.features, then=then)
     actors = []
     for kind, name in enumerate(design.kinds):
         tables = document.get(name, [])
         if not isinstance(tables, list):
             raise InputError(f"{where}: [{name}] is one table", value=tables, allowed=f"[[{name}]], with two brackets")
         for n, table in enumerate(tables):
-            actors.append((kind, take(table, f"{where}: [[{name}]] number {n + 1}", known[name], then=then)))
-    strange = [name for name in document if name in {**ACTORS, **memfd.ACTORS} and name not in known]
+            actors.append((kind, take(table, f"{where}: [[{name}]] number {n + 1}", known.actors[name], then=then)))
+    strange = [name for name in document if name in EVERY_ACTOR and name not in known.actors]
     if strange:
-        raise one_of(f"{where}: no actor of the design {design.name}", strange[0], known, then=then)
+        raise one_of(f"{where}: no actor of the design {design.name}", strange[0], known.actors, then=then)
     if not actors:
-        raise InputError(f"{where}: nobody acts", allowed=", ".join(f"[[{name}]]" for name in known), then=then)
+        raise InputError(f"{where}: nobody acts", allowed=", ".join(f"[[{name}]]" for name in known.actors), then=then)
     made = Scenario(top["title"], memory, features, actors, top["policy"], top["expect"], design.name, machine)
     for name in made.tables:
         fits_design(made, find_any(name, made.tables), where)
@@ -165,6 +183,17 @@ def fits_design(scenario: Scenario, policy: AnyPolicy, where: str) -> None:
         )
 
 
+def only_s390(story: Scenario, where: str) -> None:
+    """InputError where a scenario is of another design than s390, for an engine that runs no other."""
+    if story.design != S390.name:
+        raise InputError(
+            f"{where}: a design that this does not support",
+            value=story.design,
+            allowed=f"a scenario of the design {S390.name}",
+            then=f"ultrafolio check {where}",
+        )
+
+
 def document(story: Scenario) -> dict[str, Any]:
     """The TOML document that `scenario.parse` reads as this scenario, without its policies and expectations."""
     made: dict[str, Any] = {"title": story.title, "features": dict(story.features)}
@@ -177,7 +206,7 @@ def document(story: Scenario) -> dict[str, Any]:
 
 
 def _unknown(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
-    known = {**TOP, **{name: Field("table") for name in ACTORS}}
+    known = {**TOP, **{name: Field("table") for name in EVERY_ACTOR}}
     return take(plain, where, known, then="ultrafolio reference scenario")
 
 
@@ -201,7 +230,7 @@ def _check(scenario: Scenario, where: str) -> None:
                 value=scenario.memory[name],
                 allowed=f"one value, or one for each page, in all {pages}",
             )
-    states = STATES if scenario.design == S390.name else memfd.STATES
+    states = TABLES[scenario.design].states
     for word in scenario.memory["state"]:
         if word not in states:
             raise one_of(f"{where}: [memory] state", word, states, then="ultrafolio reference scenario")

@@ -7,18 +7,21 @@ from typing import Any
 
 from ultrafolio.fields import Field, told
 
-from .layout import ACTOR_KINDS
-from .scenario import ACTORS, FEATURES, MEMORY, Scenario
+from .designs import DESIGNS, S390
+from .scenario import TABLES, Scenario
 
 
 def lines(story: Scenario) -> list[str]:
     """The lines of a scenario, without its policies and expectations, and without fields that have their default."""
+    tables, design = TABLES[story.design], DESIGNS[story.design]
     made = [f"title = {value(story.title)}"] if story.title else []
-    made += _table("[memory]", story.memory, MEMORY)
-    if features := _table("[features]", story.features, FEATURES)[1:]:
+    if design is not S390:
+        made += [f"design = {value(design.name)}", f"machine = {value(story.machine)}"]
+    made += _table("[memory]", story.memory, tables.memory)
+    if features := _table("[features]", story.features, tables.features)[1:]:
         made += ["[features]", *features]
-    for kind, fields in story.actors:
-        made += _table(f"[[{ACTOR_KINDS[kind]}]]", fields, ACTORS[ACTOR_KINDS[kind]])
+    for word, fields in ((design.kinds[kind], fields) for kind, fields in story.actors):
+        made += _table(f"[[{word}]]", fields, tables.actors[word])
     return made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from ultrafolio.engine import load
 from ultrafolio.model import designs
 from ultrafolio.model.design import Design
-from ultrafolio.model.designs import GUEST_MEMFD, S390
+from ultrafolio.model.designs import GUEST_MEMFD, S390, PerDesign
 
 from . import memfd, rules, tables
 
@@ -26,8 +25,8 @@ def add(space: dict[str, Any], decorate: Callable[[Any], Any], design: Design = 
     load.add_functions(space, modules[-1], decorate)
 
 
-@functools.cache
-def interpreted(design: Design = S390) -> Any:
+@PerDesign
+def interpreted(design: Design) -> Any:
     """Returns the rules and the functions of waits of a design as plain Python."""
     return with_rules(None, design)
 

@@ -76,6 +76,12 @@ def requests(s, t):
 
 
 @fn
+def wants_alone(s, t):
+    """Whether actor `t` wants the invalidate lock alone: a fault that shares it is in its way, too."""
+    return requests(s, t) or s.who[t].kind == HOLE
+
+
+@fn
 def first_of(s, t):
     """Returns the first page of actor `t`'s request."""
     return s.actor[t].page
@@ -133,7 +139,7 @@ def references(s, a, first, end):
 def present(s, t, p, whole):
     """Returns the obstacles present for waiter `t`, at whichever rule it is."""
     mutex = s.vm[s.who[t].vm].mutex
-    found = OB_LOCK if mutex != t + 1 and (mutex > 0 or (mutex < 0 and requests(s, t))) else 0
+    found = OB_LOCK if mutex != t + 1 and (mutex > 0 or (mutex < 0 and wants_alone(s, t))) else 0
     if asks_references(s, t):
         for q in range(first_of(s, t), end_of(s, t)):
             if extra_refs(s, q) or s.mm[q].users:
@@ -144,7 +150,7 @@ def present(s, t, p, whole):
 @fn
 def contributes(s, a, t, p, whole):
     """Returns the obstacles of waiter `t` that thread `a` holds."""
-    found = OB_LOCK if holds_lock(s, a) and (requests(s, t) or s.vm[s.who[t].vm].mutex == a + 1) else 0
+    found = OB_LOCK if holds_lock(s, a) and (wants_alone(s, t) or s.vm[s.who[t].vm].mutex == a + 1) else 0
     if asks_references(s, t) and references(s, a, first_of(s, t), end_of(s, t)):
         found |= OB_REFS
     return found

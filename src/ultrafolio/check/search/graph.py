@@ -33,7 +33,7 @@ from ultrafolio.engine.records import Row
 from ultrafolio.errors import InputError
 from ultrafolio.model import designs
 from ultrafolio.model.design import Design
-from ultrafolio.model.designs import S390
+from ultrafolio.model.designs import S390, PerDesign
 from ultrafolio.model.layout import OWNERS, State
 from ultrafolio.model.scenario import System
 from ultrafolio.nouns import plural
@@ -141,14 +141,14 @@ def _over_arrays(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*(rows(argument) for argument in arguments))
 
 
-@functools.cache
-def plain_functions(design: Design = S390) -> dict[str, Any]:
+@PerDesign
+def plain_functions(design: Design) -> dict[str, Any]:
     """Returns the functions of the search as plain Python."""
     return _loaded(lambda f: f, lambda f: f, atomics.plain(), design, unsigned=False)
 
 
-@functools.cache
-def over_arrays(design: Design = S390) -> dict[str, Any]:
+@PerDesign
+def over_arrays(design: Design) -> dict[str, Any]:
     """Returns the entry functions of the search as plain Python over numpy arrays."""
     plain = plain_functions(design)
     return {name: functools.partial(_over_arrays, plain[name]) for name in _ENTRIES}
@@ -158,8 +158,8 @@ _LOADED: set[str] = set()
 """The designs of which this process has the compiled functions."""
 
 
-@functools.cache
-def compiled(design: Design = S390) -> dict[str, Any]:
+@PerDesign
+def compiled(design: Design) -> dict[str, Any]:
     """Returns the entry functions of the search, compiled; over_arrays() if engine.load.can_compile() is False."""
     if not rules.can_compile():
         return over_arrays(design)

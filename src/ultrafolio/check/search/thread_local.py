@@ -7,11 +7,10 @@ whose source never reads the record of another thread; other rules are run again
 from __future__ import annotations
 
 import ast
-import functools
 from pathlib import Path
 
 from ultrafolio.model.design import Design
-from ultrafolio.model.designs import S390
+from ultrafolio.model.designs import S390, PerDesign
 
 _THREADS = ("task", "actor")
 ORDER = "turn_come"
@@ -19,8 +18,8 @@ ORDER = "turn_come"
 tests that."""
 
 
-@functools.cache
-def far_functions(design: Design = S390) -> frozenset[str]:
+@PerDesign
+def far_functions(design: Design) -> frozenset[str]:
     """Returns the names of rule functions that read another thread than `t`, or call one that does."""
     trees = [ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")) for module in design.modules]
     functions = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -9,6 +9,7 @@ from ultrafolio.model.rule import STRONG, fn
 from ultrafolio.model.rules.folio import extra_refs, head, pinned
 from ultrafolio.model.rules.references import drain
 
+from .fault import lock_alone, unlock_alone
 from .vmm import request_over
 
 
@@ -19,14 +20,9 @@ def to_private(s, t):
 
 
 @fn
-def unlock_inode(s, t):
-    s.vm[s.who[t].vm].mutex = 0
-
-
-@fn
 def refuse(s, t, p):
     """-EAGAIN at page `p`: nothing but the user mappings has changed."""
-    unlock_inode(s, t)
+    unlock_alone(s, t)
     k = s.task[t]
     k.failed, k.i, k.drained, k.pc = p + 1, 0, 0, VMM_RETRY
     return E_AGAIN
@@ -35,7 +31,7 @@ def refuse(s, t, p):
 @fn
 def converted(s, t):
     """The request is done: 0."""
-    unlock_inode(s, t)
+    unlock_alone(s, t)
     return request_over(s, t, CONVERTED, SUCCESS)
 
 
@@ -52,12 +48,7 @@ def next_page(s, t):
       kernel="filemap_invalidate_lock in __kvm_gmem_set_attributes, queued for 7.4")  # fmt: skip
 def convert_lock(s, t):
     """Take the invalidate lock alone."""
-    vm = s.vm[s.who[t].vm]
-    if vm.mutex:
-        return W_LOCK
-    vm.mutex = t + 1
-    s.task[t].pc = CONVERT_TEST
-    return OK
+    return lock_alone(s, t, CONVERT_TEST)
 
 
 @rule(

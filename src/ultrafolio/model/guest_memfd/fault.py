@@ -54,6 +54,22 @@ def lock_shared(s, t):
 
 
 @fn
+def lock_alone(s, t, then):
+    """Take the inode's invalidate lock alone, and go on at rule `then`. Returns OK, or W_LOCK if somebody holds it."""
+    vm = s.vm[s.who[t].vm]
+    if vm.mutex:
+        return W_LOCK
+    vm.mutex = t + 1
+    s.task[t].pc = then
+    return OK
+
+
+@fn
+def unlock_alone(s, t):
+    s.vm[s.who[t].vm].mutex = 0
+
+
+@fn
 def unlock_shared(s, t):
     s.vm[s.who[t].vm].mutex += 1
 

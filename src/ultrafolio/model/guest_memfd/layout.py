@@ -29,9 +29,9 @@ from ultrafolio.model.layout import State
 MAPPED_PRIVATE = 2  # pt.present, beside UNMAPPED and MAPPED (as shared)
 
 # ---- actors
-USER, VMM = range(len(ACTOR_KINDS), len(ACTOR_KINDS) + 2)
+USER, VMM, HOLE = range(len(ACTOR_KINDS), len(ACTOR_KINDS) + 3)
 KINDS = (*(name if name in ("vcpu", "disk", "lru", "speculative", "pin") else "" for name in ACTOR_KINDS), "user",
-         "vmm")  # fmt: skip
+         "vmm", "hole")  # fmt: skip
 NO_ANSWER, CONVERTED, REFUSED = range(3)
 
 # ---- policy choices
@@ -44,17 +44,21 @@ IOMMU_NEVER, IOMMU_ON_EAGAIN, IOMMU_FIRST = range(3)
     FAULT_SNAPSHOT, FAULT_ATTRIBUTE, FAULT_LOCK, FAULT_LOOKUP, FAULT_UNLOCK, FAULT_MAP, EXITED, USER_IDLE, USER_LOCK,
     USER_LOOKUP, USER_MAP, GUP_GET, GUP_RECHECK, DMA_ASKED, VMM_IDLE, VMM_UNMAP, VMM_UNMAPPED, VMM_RETRY, CONVERT_LOCK,
     CONVERT_TEST, CONVERT_UNMAP, CONVERT_PINNED, CONVERT_COUNT, CONVERT_DRAIN_OWN, CONVERT_DRAIN_ALL, CONVERT_ZAP,
-    CONVERT_STORE, CONVERT_END,
-) = range(DEAD + 1, DEAD + 29)  # fmt: skip
+    CONVERT_STORE, CONVERT_END, HOLE_IDLE, HOLE_LOCK, HOLE_PUNCH, HOLE_END,
+) = range(DEAD + 1, DEAD + 33)  # fmt: skip
 GUP_WALK, DMA_READY, DMA_END, DMA_STANDS = PIN_GET, IO_START, IO_END, RING_READY
 """Places of the steps of a device, which are steps of this design's own here."""
-IDLE_PC = (*_shared.IDLE_PC, USER_IDLE, VMM_IDLE)  # type: ignore[assignment]
+IDLE_PC = (*_shared.IDLE_PC, USER_IDLE, VMM_IDLE, HOLE_IDLE)  # type: ignore[assignment]
 
 # ---- words for outcomes and reasons to wait, by the numbers of model/layout.py
 E_AGAIN, E_RETRY, E_EXIT, E_SIGBUS, E_TOLD_NO = E_REFS, E_UV, E_LATE, E_IO, MISUSE
 _SAID = {FAULT: "exit", SUCCESS: "0", E_AGAIN: "-EAGAIN", E_RETRY: "retry: invalidated", E_EXIT: "memory-fault exit",
          E_SIGBUS: "SIGBUS", E_TOLD_NO: "told no"}  # fmt: skip
-_WAITED = {-W_LOCK: "the inode's invalidate lock", -W_DEVICE: "the end of the VMM's DMA mappings"}
+_WAITED = {
+    -W_LOCK: "the inode's invalidate lock",
+    -W_DEVICE: "the end of the VMM's DMA mappings",
+    -W_REFS: "the end of a fault",
+}
 OUTCOMES = tuple(_SAID.get(number, word) for number, word in enumerate(_shared.OUTCOMES))  # type: ignore[assignment]
 WAITS = tuple(_WAITED.get(number, word) for number, word in enumerate(_shared.WAITS))  # type: ignore[assignment]
 

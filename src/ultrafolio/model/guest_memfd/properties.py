@@ -23,7 +23,7 @@ def focus(s, t, page):
         return page
     if k.pc == AGAIN:
         return s.actor[t].page
-    if CONVERT_LOCK <= k.pc <= CONVERT_END:
+    if CONVERT_LOCK <= k.pc <= CONVERT_END or HOLE_LOCK <= k.pc <= HOLE_END:
         return k.i if k.start <= k.i < k.end else k.start
     if k.pc in (GUP_WALK, GUP_GET, GUP_RECHECK, USER_LOCK, USER_LOOKUP, USER_MAP) and k.at < max(k.n, 1):
         return k.page + k.at
@@ -60,7 +60,7 @@ def broken(s, t, pc, p, was, outcome):
         return 3
     if of_other_kind(s, p):
         return 4
-    if pc == CONVERT_STORE or pc == CONVERT_END:
+    if pc == CONVERT_STORE or pc == CONVERT_END or pc == HOLE_END:
         return over_request(s)
     return 0
 

@@ -37,8 +37,12 @@ ACTORS: dict[str, dict[str, Field]] = {
     "user": {"page": _PAGES, "process": _PROCESS, "locked": Field("bool", False), "starts": _STARTS, "after": _AFTER},
     "vmm": {"page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "cpu": _CPU,
             "to": Field("choice", ..., choices=STATES), "starts": _STARTS, "after": _AFTER},
+    "hole": {"page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "starts": _STARTS, "after": _AFTER},
 }  # fmt: skip
 """A table per actor. process: whose page table it uses; locked: its mapping is VM_LOCKED; to: what is asked for."""
+BESIDE_A_HOLE = (VCPU, USER, VMM, HOLE)
+"""Kinds of actors that a scenario with a hole may have. The others may keep a page for as long as they like, and a page
+that is freed while somebody keeps it has no place in a state."""
 
 
 def system(
@@ -52,6 +56,15 @@ def system(
     vcpus = sum(kind == VCPU for kind, _ in actors)
     if vcpus > MAX_VCPUS:
         raise InputError(f"{where}: too many vCPUs", value=vcpus, allowed=f"at most {MAX_VCPUS} in one machine")
+    kept = [KINDS[kind] for kind, _ in actors if kind not in BESIDE_A_HOLE]
+    if kept and any(kind == HOLE for kind, _ in actors):
+        raise InputError(
+            f"{where}: a hole, and what may keep a page",
+            value=f"[[{kept[0]}]]",
+            allowed=", ".join(f"[[{KINDS[kind]}]]" for kind in BESIDE_A_HOLE),
+            cause="the page that is freed would live on outside the file, which this model does not follow",
+            then="docs/model.md, section 9.3",
+        )
     state = new_state(pages, len(actors), 1)
     for name, code in policy.codes().items():
         state.cfg[name] = code

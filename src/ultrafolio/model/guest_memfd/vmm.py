@@ -1,4 +1,4 @@
-"""The VMM: it asks for conversions, decides after a refusal, and answers the guest. It knows answers and exits only."""
+"""The VMM: it asks for conversions and holes, and answers the guest. It knows answers and exits only."""
 
 from __future__ import annotations
 
@@ -44,6 +44,17 @@ def vmm_start(s, t, op, page):
         return W_IDLE
     s.actor[t].op, s.actor[t].page = op, page
     take_request(s, t, op, page, s.actor[t].n)
+    return OK
+
+
+@rule(HOLE_IDLE, takers="hole", tells_page=True, actor="vmm", fair=UNFAIR, chooses=True,
+      kernel="fallocate(FALLOC_FL_PUNCH_HOLE), v6.8")  # fmt: skip
+def hole_start(s, t, op, page):
+    """The VMM punches a hole of `actor.n` pages."""
+    if not turn_come(s, t) or not spend(s, t):
+        return W_IDLE
+    k = s.task[t]
+    k.start, k.end, k.pc = page, page + s.actor[t].n, HOLE_LOCK
     return OK
 
 
