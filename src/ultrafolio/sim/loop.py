@@ -16,7 +16,7 @@ from ultrafolio.sim.counting import home_of, record_event
 from ultrafolio.sim.records import *
 
 step: Any = None  # bound by the loader: the dispatcher generated from the rule table
-before_step = count_change = count_refusal = count_step = step  # those of the design: measures.py, memfd_measures.py
+before_step = count_change = lasting_reasons = count_refusal = count_step = step  # those of the design: measures.py
 longer_ns = idle_ns = parked = is_over = step
 
 
@@ -129,9 +129,7 @@ def pause(s, w, t, now):
 @fn
 def release(s, w, t, p, pc, dropped, now):
     """Wake the actors whose reason this rule ends; those that wait for references only if some were `dropped`."""
-    mask = RELEASES[pc]
-    if not dropped:
-        mask &= ~REFS_REASONS
+    mask = RELEASES[pc] & ~lasting_reasons(s, t, dropped)
     if mask == 0:
         return
     if mask & PAGE_REASONS and w.queue[home_of(w, p)] >= 0:
@@ -197,9 +195,9 @@ def event(s, w, t, now):
     was = s.uv[p].state
     # a touch changes no page, and most events are touches
     moves = pc > AGAIN or (op != TOUCH and s.actor[t].op != TOUCH)
-    bit, over, refs = 0, 0, 0
+    noted, beside, refs = 0, 0, 0
     if moves:
-        bit, over = before_step(s, w, t, p)
+        noted, beside = before_step(s, w, t, p)
         refs = s.mm[head(s, p)].refs
     outcome = step(s, t, op, page)
     w.metric[0].events += 1
@@ -210,7 +208,7 @@ def event(s, w, t, now):
         return
     w.fired[pc] += 1
     if moves:
-        count_change(s, w, p, was, bit, over, now)
+        count_change(s, w, p, was, noted, beside, now)
     if g.checked:
         wrong = broken(s, t, pc, p, was, outcome)
         if wrong:

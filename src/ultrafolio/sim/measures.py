@@ -1,9 +1,9 @@
 """The event loop of s390: its measures (stalls, hangs, calls of the ultravisor, over-indicated pages), and what a step
 of it costs beside the table, parks and wakes.
 
-The loop calls before_step, count_refusal, count_change, count_step, longer_ns, idle_ns, parked and is_over of the
-design; memfd_measures.py has functions of the same names. Written in the rules' subset of Python and loaded with the
-loop, interpreted or compiled. Nothing here changes the model's state.
+The loop calls before_step, count_change, lasting_reasons, count_refusal, count_step, longer_ns, idle_ns, parked and
+is_over of the design; memfd_measures.py has functions of the same names. Written in the rules' subset of Python and
+loaded with the loop, interpreted or compiled. Nothing here changes the model's state.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ def count_change(s, w, p, was, bit, over, now):
         w.secure[home_of(w, p)] += (s.uv[p].state == SECURE) - (was == SECURE)
     if changed or s.mm[bit_page(s, p)].arch != bit:
         count_over(s, w, now, over_indicated(s, w, p) - over)
+
+
+@fn
+def lasting_reasons(s, t, dropped):
+    """Returns the reasons to wait, as a mask, that a step does not end although its rule may."""
+    return 0 if dropped else REFS_REASONS
 
 
 @fn
