@@ -129,7 +129,6 @@ def ran(words):
 
 SCENARIO = str(FOLDER / "g16-vfio-pin.toml")
 REFUSED = (
-    ["run", SCENARIO, "--policy", "gmem-7.4"],
     ["run", SCENARIO, "--policy", "per-page"],
     ["check", SCENARIO, "--policy", "gmem-7.4", "--export", "promela"],
     ["check", SCENARIO, "--policy", "gmem-7.4", "--link"],

@@ -41,7 +41,7 @@ COMPILED = {
     "engine": ("load", "tables"),
     "conformance": ("entry",),
     "waits": ("load", "memfd", "rules", "tables"),
-    "sim": ("load", "loop", "measures", "records"),
+    "sim": ("counting", "designs", "load", "loop", "measures", "memfd_measures", "memfd_records", "records"),
     "check": ("kinds",),
     "check/search": ("atomics", "bfs", "canonical", "graph", "memo", "packing", "thread_local"),
     "check/verdicts": ("liveness",),
