@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ultrafolio.engine import load as rules
 from ultrafolio.engine.interp import to_lists, write_back
 from ultrafolio.model.design import Design
-from ultrafolio.model.designs import S390
+from ultrafolio.model.designs import S390, PerDesign
 from ultrafolio.sim import counting, designs, loop, records
 from ultrafolio.waits import load as waits
 
@@ -42,8 +41,8 @@ def interpreted(changed: Mapping[str, str] | None = None, design: Design = S390)
     return simulate
 
 
-@functools.cache
-def compiled(design: Design = S390) -> Simulate:
+@PerDesign
+def compiled(design: Design) -> Simulate:
     """`simulate(state, world, limit)` of a design compiled, over arrays. Without Numba: the interpreter over a copy as
     lists."""
     if not rules.can_compile():
