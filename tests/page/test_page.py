@@ -86,7 +86,7 @@ def drawn(number):
 
 
 def agree(cases):
-    """The page says of these random systems what the checker says, word by word. Returns the kinds of their verdicts."""
+    """The page says of these random systems what the checker says, word by word. Returns the kinds of verdicts."""
     wanted, texts, lines, kinds = [], [], [], set()
     for made in cases:
         read = scenario.parse(made.document, made.name)

@@ -1,7 +1,7 @@
 """The program node, which runs scripts of the page in tests without a browser.
 
-The package playwright brings one, the same on every machine; else that of the system, if it packs and unpacks as a browser
-does (from version 20 on).
+The package playwright brings one, the same on every machine; else that of the system, if it packs and unpacks as a
+browser does (from version 20 on).
 """
 
 import importlib.util
