@@ -20,10 +20,10 @@ from ultrafolio.durable import unwritable
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.export import observation
 from ultrafolio.export.observed_run import of_run
-from ultrafolio.fields import read_toml
-from ultrafolio.model import policies, scenario
+from ultrafolio.model import policies
 from ultrafolio.model.layout import State
 from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.names.find import simulated, stem
 from ultrafolio.nouns import plural
 from ultrafolio.sim import cell, config, once
 from ultrafolio.sim.load import compiled
@@ -79,34 +79,34 @@ def run(
 ) -> int:
     """Simulate once: does a vCPU hang, who holds what, and what did it cost?
 
-    FILE is a scenario ([memory] and actors, see scenarios/), or a plan whose [workload.*], [policy.*] and [costs.*]
-    blocks are used. Without FILE, the default workload.
+    FILE is a scenario as check takes it (a file, TOML or .uf, a shipped one's name, or a name by pattern), or a plan
+    whose [workload.*], [policy.*] and [costs.*] blocks are used. Without FILE, the default workload.
 
     \b
     ultrafolio run --policy whole-folio --order 4 --set rings=2
     ultrafolio run --policy split --order 9 --set imported=false --set backing=iomap
     ultrafolio run sweeps/seed.toml --workload disk --policy per-page --order 3 --trace steps.ndjson
     ultrafolio run scenarios/03-virtio.toml --policy whole-folio
+    ultrafolio run LPIN+neigh --policy whole-folio
 
     Exit codes: 0 done, 1 a property of the model was violated or a guest hung for ever, 2 bad input.
     """
     given = {name: value for name, value in axes.items() if value is not None} | {"check": check}
-    document = read_toml(file) if file else {}
+    story, path, document = simulated(file) if file else (None, Path(), {})
     if trace_file and trace_file.is_dir():
         raise InputError(
             f"--trace {trace_file}: a folder", allowed="the path of a file", then=f"--trace {trace_file}/steps.ndjson"
         )
     if as_json and brief:
         raise InputError("--brief and --json say different things", value="both", allowed="one of them")
-    buffer, where, wanted = _BUFFER if trace_file else 0, str(file or ""), given | _fields(fields)
+    buffer, where, wanted = _BUFFER if trace_file else 0, str(path) if file else "", given | _fields(fields)
     hashed = ""
-    if "memory" in document:
-        story = scenario.parse(document, where)
+    if story:
         policy = policies.find(given.get("policy", "per-page"), story.tables)
         made = once.of_scenario(story, where, policy, wanted, trace=buffer)
         hashed = observation.hash_of(story, policy)
     else:
-        made = once.of_plan(document, where, wanted, file.parent if file else Path(), trace=buffer)
+        made = once.of_plan(document, where, wanted, path.parent, trace=buffer)
     command = _command(file, given, fields)
     if trace_file:
         try:
@@ -118,7 +118,7 @@ def run(
     else:
         result, hangs = made.simulate()
     if brief:
-        name = file.stem if file and hashed else str(given.get("workload", config.AXES["workload"].default))
+        name = stem(str(file)) if story else str(given.get("workload", config.AXES["workload"].default))
         policy_name = str(given.get("policy", config.AXES["policy"].default))
         hashed = hashed or observation.hash_of_cell(made.settings)
         click.echo(of_run(made, result, name, policy_name, hashed))
