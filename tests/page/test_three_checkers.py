@@ -16,7 +16,7 @@ SMALL, MANY, AT_ONCE = 3_000, 10_000, 200
 
 
 def of_all_three(numbers, most):
-    """The checkers agree on the systems of these numbers, of at most `most` states each. Returns the kinds of verdicts."""
+    """The checkers agree on these systems of at most `most` states each. Returns the kinds of their verdicts."""
     cases = [fitting(number, lambda made: explore(made.system(), max_states=most).complete)[0] for number in numbers]
     for made in cases:
         assert same(made.system(), max_states=most).complete
