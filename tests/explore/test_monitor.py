@@ -1,4 +1,4 @@
-"""Monitors for the kernel's runtime verification: the sequences that executions show, and no other; read by dot2k and rvgen."""
+"""Monitors for the kernel's runtime verification: the sequences that executions show; read by dot2k and rvgen."""
 
 import random
 import re
