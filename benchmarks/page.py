@@ -49,6 +49,8 @@ new PerformanceObserver((list) => { window.seen.long += list.getEntries().length
   .observe({ type: "long-animation-frame" });
 """
 """Runs in a tab before the page: notes when the verdict is there, and counts the frames of more than 50 ms."""
+NOTHING = "<!doctype html>\n<script>document.documentElement.dataset.done = location.hash</script>\n"
+"""A page that is done at once: what Chromium takes to open any."""
 CHANGE = """async (fragment) => {
   const began = performance.now(), root = document.documentElement;
   location.hash = fragment;
@@ -172,12 +174,12 @@ def times(what: str, cpu: list[list[float]], wall: list[list[float]] | None = No
 
 
 # ------------------------------------------------------------------------------------------------- the whole page
-def opened(tab: Tab, folder: Path, fragment: str) -> tuple[float, float]:
+def opened(tab: Tab, folder: Path, fragment: str, file: str = "check.html") -> tuple[float, float]:
     """Open a link after an empty page. Returns the ms until the verdict is there, on the clock and of the processor."""
     tab.page.goto(f"file://{folder}/empty.html")
 
     def work() -> float:
-        tab.page.goto(f"file://{folder}/check.html{fragment}")
+        tab.page.goto(f"file://{folder}/{file}{fragment}")
         tab.page.wait_for_function("() => window.seen.done !== null")
         return float(tab.page.evaluate("window.seen.done"))
 
@@ -187,6 +189,7 @@ def opened(tab: Tab, folder: Path, fragment: str) -> tuple[float, float]:
 def played(tab: Tab, folder: Path, fragment: str, seconds: float) -> Row:
     """Play a story for so long, then step through it and scrub back. Returns its longest step and frames."""
     opened(tab, folder, fragment)
+    time.sleep(0.5)  # the frames of the opening are told late
     tab.page.evaluate(GAPS)
     tab.page.click("#play")
     time.sleep(seconds)
@@ -200,16 +203,19 @@ def played(tab: Tab, folder: Path, fragment: str, seconds: float) -> Row:
 
 def in_page(browser: Any, folder: Path, pairs: list[Row], rounds: int, *, quick: bool) -> list[Row]:
     """Rows of the page itself: opened, given another address, and playing the longest stories."""
-    tab, opens, changes = Tab(browser), [], []
+    tab, empty, opens, changes = Tab(browser), [], [], []
     tab.page.add_init_script(WATCH)
     for _ in range(rounds):
+        empty.append([opened(tab, folder, pair["link"], "nothing.html") for pair in pairs[:20]])
         opens.append([opened(tab, folder, pair["link"]) for pair in pairs])
         opened(tab, folder, pairs[-1]["link"])
         changes.append([tab.timed(lambda pair=pair: tab.page.evaluate(CHANGE, pair["link"])) for pair in pairs])  # type: ignore
     rows = [
         times(what, [[cpu for _, cpu in one] for one in found], [[wall for wall, _ in one] for one in found])
-        for what, found in (("page: opening the file", opens), ("page: another address", changes))
-    ]
+        for what, found in (
+            ("page: another address", changes), ("page: opening the file", opens), ("an empty page, opened so", empty),
+        )
+    ]  # fmt: skip
     longest = sorted(pairs, key=lambda pair: -pair["steps"])[: 1 if quick else STORIES]
     found = [played(tab, folder, pair["link"], 1 if quick else PLAYED_S) for pair in longest]
     rows.append({
@@ -234,6 +240,7 @@ def measured(rounds: int, *, quick: bool) -> list[Row]:
         folder = Path(name)
         (folder / "check.html").write_text(build.page(), encoding="utf-8")
         (folder / "empty.html").write_text("<!doctype html>\n", encoding="utf-8")
+        (folder / "nothing.html").write_text(NOTHING, encoding="utf-8")
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         rows += alone("Chromium", in_chromium(browser), pairs, rounds)
         rows += in_page(browser, folder, pairs, rounds, quick=quick)
