@@ -25,7 +25,7 @@ def of_all_three(numbers, most):
 
 def test_three_checkers_agree_on_tiny_random_systems():
     kinds = of_all_three(range(FEW), TINY)
-    assert kinds == {"safety", "fatal", "permanent", "livelock", "transient", None}
+    assert kinds >= {"safety", "fatal", "permanent", "livelock", "transient", None}
 
 
 @pytest.mark.slow
