@@ -128,6 +128,12 @@ def test_the_page_has_the_automaton_and_its_probes(capsys):
     assert code == 0 and "--try_grab_folio--> pinned" in out and "kprobe try_grab_folio" in out
 
 
+def test_a_monitor_has_no_folder_in_its_name(capsys):
+    for where in ("03-virtio", PATHS["03-virtio"]):
+        out = run(capsys, "export", "--format", "rv-rst", "--scenario", where, "--policy", "linux-6.12")[1]
+        assert out.startswith("Monitor uf_03_virtio_linux_6_12\n")
+
+
 @pytest.mark.parametrize("words", [["--policy", "split"], ["--format", "rv"], ["--format", "rv", "--policy", "split"]])
 def test_a_monitor_needs_a_scenario_and_a_policy(capsys, words):
     assert run(capsys, "export", *words)[0] == 2
