@@ -125,7 +125,26 @@ def test_names_say_what_is_true(capsys):
 def test_the_page_has_the_automaton_and_its_probes(capsys):
     words = ("export", "--format", "rv-rst", "--scenario", PATHS["03-virtio"], "--policy", "linux-6.12")
     code, out, _ = run(capsys, *words)
-    assert code == 0 and "--try_grab_folio--> pinned" in out and "kprobe try_grab_folio" in out
+    assert code == 0 and "-- try_grab_folio --> pinned" in out and "kprobe try_grab_folio" in out
+
+
+@pytest.mark.parametrize(("name", "policy"), PAIRS)
+def test_the_drawing_has_each_edge_once(name, policy):
+    """Read again by its columns: what stands four columns further right, below a name, is an event of that state."""
+    model = automaton(system(name, policy), EVENTS)
+    first, *lines = monitor.drawn(model)
+    above, edges, brackets = [first], [], []
+    for line in lines:
+        indent, symbol, bracket, state = re.fullmatch(r"([| ]*)[|`]-- (\w+) --> (\(?)(\w+)\)?", line).groups()
+        del above[len(indent) // 4 + 1 :]
+        edges.append((above[-1], symbol, state))
+        above.append(state)
+        brackets.append(bool(bracket))
+    assert sorted(edges) == sorted((model.names[a], symbol, model.names[b]) for (a, symbol), b in model.edges.items())
+    assert sorted({first, *(to for (_, _, to), twice in zip(edges, brackets, strict=True) if not twice)}) == sorted(
+        model.names
+    )
+    assert brackets.count(False) == len(model.names) - 1 and first == model.names[0]
 
 
 def test_a_monitor_has_no_folder_in_its_name(capsys):
