@@ -83,7 +83,7 @@ def shipped_pairs() -> list[Row]:
             chosen = find(policy, story.tables)
             made.append({
                 "name": file.stem, "policy": policy, "text": link.scenario_text(story, chosen, policy),
-                "link": link.link(story, file.stem, chosen, policy), "steps": wanted["depth"] if wanted["kind"] else 0,
+                "link": link.link(story, file.stem, chosen, policy),
                 "states": wanted["states"], "edges": wanted["edges"],
             })  # fmt: skip
     return made
@@ -203,21 +203,24 @@ def played(tab: Tab, folder: Path, fragment: str, seconds: float) -> Row:
 
 def in_page(browser: Any, folder: Path, pairs: list[Row], rounds: int, *, quick: bool) -> list[Row]:
     """Rows of the page itself: opened, given another address, and playing the longest stories."""
-    tab, empty, opens, changes = Tab(browser), [], [], []
+    tab, empty, opens, changes, stories = Tab(browser), [], [], [], {}
     tab.page.add_init_script(WATCH)
     for _ in range(rounds):
         empty.append([opened(tab, folder, pair["link"], "nothing.html") for pair in pairs[:20]])
         opens.append([opened(tab, folder, pair["link"]) for pair in pairs])
         opened(tab, folder, pairs[-1]["link"])
-        changes.append([tab.timed(lambda pair=pair: tab.page.evaluate(CHANGE, pair["link"])) for pair in pairs])  # type: ignore
+        changes.append([])
+        for pair in pairs:
+            changes[-1].append(tab.timed(lambda pair=pair: tab.page.evaluate(CHANGE, pair["link"])))  # type: ignore
+            stories[pair["link"]] = int(tab.page.get_attribute("#time", "max"))
     rows = [
         times(what, [[cpu for _, cpu in one] for one in found], [[wall for wall, _ in one] for one in found])
         for what, found in (
             ("page: another address", changes), ("page: opening the file", opens), ("an empty page, opened so", empty),
         )
     ]  # fmt: skip
-    longest = sorted(pairs, key=lambda pair: -pair["steps"])[: 1 if quick else STORIES]
-    found = [played(tab, folder, pair["link"], 1 if quick else PLAYED_S) for pair in longest]
+    longest = sorted(stories, key=stories.__getitem__)[-(1 if quick else STORIES) :]
+    found = [played(tab, folder, fragment, 1 if quick else PLAYED_S) for fragment in longest]
     rows.append({
         "stories played": len(found), "steps": sum(one["steps"] for one in found),
         "longest step, cpu ms": round(max(one["cpu"] for one in found), 1),
