@@ -37,6 +37,8 @@ fits(
     len(KINDS) - len(_WORDLESS),
     "export/observation.py: WORDS",
 )
+NUMBERS = {name: design.number_of(name) for design in DESIGNS.values() for name in design.properties[1:]}
+"""The number of every always-property, as documents give it; two designs have none of one name."""
 NO_FACTS = "-"
 """The facts of a line where nothing fails and nobody waits."""
 
@@ -54,7 +56,7 @@ def facts_of(finding: Finding) -> str:
     """Who waits for what and who holds it, as one word; or which property a step broke, whose step, on which page."""
     if finding.kind == "safety":
         step = finding.steps[-1]
-        return f"property{DESIGNS[step.design].number_of(finding.name)}:{step.kind}{step.actor}@{step.page}"
+        return f"property{NUMBERS[finding.name]}:{step.kind}{step.actor}@{step.page}"
     if finding.wait is None:
         return NO_FACTS
     return waiting(finding.waiter, finding.wait.brief)
