@@ -21,6 +21,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.export.observation import hash_of, of_result
 from ultrafolio.export.text import result_text
 from ultrafolio.model import scenario
+from ultrafolio.model.designs import DESIGNS
 from ultrafolio.model.layout import OWNERS
 from ultrafolio.model.policies import PRESETS, find
 from ultrafolio.page import build, link, sources
@@ -282,6 +283,21 @@ def test_a_wrong_text_is_refused_with_its_line_as_the_command_refuses_it():
         assert "refused" in answer and answer["line"] == line, (name, answer)
         with pytest.raises((InputError, tomllib.TOMLDecodeError)):
             scenario.parse(tomllib.loads(text), name)
+
+
+@NEEDED
+def test_a_design_that_the_page_does_not_have_is_refused():
+    """Its fields may be those of the page's design; the verdict would be of other rules."""
+    heads = [
+        *(f'design = "{design.name}"\nmachine = "{design.machines[0]}"\n' for design in DESIGNS.values()),
+        'machine = "software"\n',
+        "design = 1\n",
+    ]
+    found = answers([{"name": "x", "policy": "split", "text": head + TEXT} for head in heads])
+    assert [(one.get("verdict"), one.get("line") if "refused" in one else None) for one in found] == [
+        ("holds", None), *((None, 0) for _ in heads[1:]),
+    ]  # fmt: skip
+    assert "design" in found[1]["refused"] and "s390" in found[1]["refused"]
 
 
 @NEEDED
