@@ -1,7 +1,8 @@
-"""Monitors for the kernel's runtime verification: the sequences that executions show, and no other; read by dot2k."""
+"""Monitors for the kernel's runtime verification: the sequences that executions show; read by dot2k and rvgen."""
 
 import random
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -124,7 +125,32 @@ def test_names_say_what_is_true(capsys):
 def test_the_page_has_the_automaton_and_its_probes(capsys):
     words = ("export", "--format", "rv-rst", "--scenario", PATHS["03-virtio"], "--policy", "linux-6.12")
     code, out, _ = run(capsys, *words)
-    assert code == 0 and "--try_grab_folio--> pinned" in out and "kprobe try_grab_folio" in out
+    assert code == 0 and "-- try_grab_folio --> pinned" in out and "kprobe try_grab_folio" in out
+
+
+@pytest.mark.parametrize(("name", "policy"), PAIRS)
+def test_the_drawing_has_each_edge_once(name, policy):
+    """Read again by its columns: what stands four columns further right, below a name, is an event of that state."""
+    model = automaton(system(name, policy), EVENTS)
+    first, *lines = monitor.drawn(model)
+    above, edges, brackets = [first], [], []
+    for line in lines:
+        indent, symbol, bracket, state = re.fullmatch(r"([| ]*)[|`]-- (\w+) --> (\(?)(\w+)\)?", line).groups()
+        del above[len(indent) // 4 + 1 :]
+        edges.append((above[-1], symbol, state))
+        above.append(state)
+        brackets.append(bool(bracket))
+    assert sorted(edges) == sorted((model.names[a], symbol, model.names[b]) for (a, symbol), b in model.edges.items())
+    assert sorted({first, *(to for (_, _, to), twice in zip(edges, brackets, strict=True) if not twice)}) == sorted(
+        model.names
+    )
+    assert brackets.count(False) == len(model.names) - 1 and first == model.names[0]
+
+
+def test_a_monitor_has_no_folder_in_its_name(capsys):
+    for where in ("03-virtio", PATHS["03-virtio"]):
+        out = run(capsys, "export", "--format", "rv-rst", "--scenario", where, "--policy", "linux-6.12")[1]
+        assert out.startswith("Monitor uf_03_virtio_linux_6_12\n")
 
 
 @pytest.mark.parametrize("words", [["--policy", "split"], ["--format", "rv"], ["--format", "rv", "--policy", "split"]])
@@ -198,6 +224,35 @@ def test_dot2k_makes_a_monitor_of_it_that_compiles(tmp_path, name, policy):
     out = subprocess.run(["./table"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     made = {tuple(line.split()) for line in out.splitlines()}
     assert made == {(model.names[a], symbol, model.names[b]) for (a, symbol), b in model.edges.items()}
+
+
+RVGEN = sorted(WHERE.glob("*/tools/verification/rvgen/rvgen/automata.py"))
+
+
+@pytest.mark.skipif(not RVGEN, reason="no tools/verification/rvgen of a kernel here")
+@pytest.mark.parametrize("clock", [False, True])
+@pytest.mark.parametrize(("name", "policy"), PAIRS)
+def test_rvgen_reads_the_same_automaton_and_its_clock(tmp_path, name, policy, clock):
+    """The reader of rvgen, of the last tree that has it: states, edges, invariants and resets of the clock."""
+    model = automaton(system(name, policy), EVENTS)
+    file = tmp_path / f"{monitor.name_of(name, policy)}.dot"
+    file.write_text(monitor.dot(model, clock=clock))
+    read = runpy.run_path(str(RVGEN[-1]))["Automata"](str(file))
+    edges = {
+        (state, event, to)
+        for state, row in zip(read.states, read.function, strict=True)
+        for event, to in zip(read.events, row, strict=True)
+        if to != read.invalid_state_str
+    }
+    assert edges == {(model.names[a], symbol, model.names[b]) for (a, symbol), b in model.edges.items()}
+    assert (read.initial_state, set(read.states)) == (model.names[0], set(model.names))
+    if not hasattr(read, "constraints"):
+        return  # rvgen before 2026 reads no clock
+    runs = {one for one, facts in zip(model.names, model.facts, strict=True) if clock and facts & monitor.TIMED}
+    resets = {(a, symbol) for a, symbol, b in edges if b in runs and a not in runs}
+    kept = {(read.states[key[0]], read.events[key[1]]) for key in read.constraints if isinstance(key, tuple)}
+    assert {read.states[key] for key in read.constraints if not isinstance(key, tuple)} == runs and kept == resets
+    assert (read.envs, read.env_types) == ((["clk"], {"clk": "j"}) if runs else ([], {}))
 
 
 TABLE = """

@@ -199,8 +199,36 @@ def test_check_takes_a_name_as_it_takes_a_file(capsys):
     assert code == 2 and "neigh" in err and "Traceback" not in err
 
 
+def test_run_takes_a_name_and_the_short_form_as_it_takes_a_file(capsys, tmp_path):
+    """The same simulation, whatever form says its scenario."""
+    file = tmp_path / "mine.uf"
+    file.write_text(run(capsys, "scenario", "LPIN+neigh", "--short")[1])
+    typed = ("--policy", "whole-folio", "--duration-us", "400", "--brief")
+    lines = [run(capsys, "run", form, *typed)[1].strip() for form in ("LPIN+neigh", file, "03-virtio")]
+    found = [FORM.fullmatch(line) for line in lines]
+    assert [line.group(1) for line in found] == ["LPIN+neigh", "mine", "03-virtio"]
+    assert {line.group(3) for line in found} == {"Hangs"} and len({line.group(2, 4, 5, 6, 7, 8) for line in found}) == 1
+    code, out, _ = run(capsys, "run", "LPIN.early+neigh", "--policy", "split", "--duration-us", "400")
+    assert code == 1 and "reproduce: ultrafolio run LPIN.early+neigh --policy split" in " ".join(out.split())
+    for typed, said in (
+        (["LPIN+nigh"], "neigh"),
+        (["LPIN+neigh", "--order", "2"], "its own memory"),
+        (["no-such-name"], "no such file"),
+        ([tmp_path / "none.uf"], "no such file"),
+    ):
+        code, out, err = run(capsys, "run", *typed)
+        assert (code, out) == (2, "") and said in err and "Traceback" not in err
+
+
+def test_run_takes_the_name_of_a_shipped_plan(capsys):
+    typed = ("--workload", "disk", "--order", "3", "--duration-us", "100", "--json")
+    by_name, by_file = (json.loads(run(capsys, "run", plan, *typed)[1]) for plan in ("seed", "sweeps/seed.toml"))
+    assert by_name.pop("command") != by_file.pop("command") and by_name == by_file
+
+
 def test_the_library_takes_a_name():
     assert api.Scenario.find("LPIN+neigh").title == "LPIN+neigh"
+    assert api.run("LPIN+neigh", policy="whole-folio").hung
     assert api.check("LPIN+neigh", policy="whole-folio").worst.kind == "permanent"
     assert hash_of(api.Scenario.find("LPIN+neigh").story, find("split")) == hash_of(story("03-virtio"), find("split"))
 

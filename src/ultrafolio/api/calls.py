@@ -11,9 +11,8 @@ from ultrafolio.check.search.graph import Watch, unwatched
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result
 from ultrafolio.check.verdicts.verdict import check as check_story
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.fields import read_toml
 from ultrafolio.model import policies as model_policies
-from ultrafolio.model import scenario as model_scenario
+from ultrafolio.names.find import simulated
 from ultrafolio.sim import config, once
 
 from .explorer import Explorer
@@ -185,9 +184,5 @@ def _source(given: str | Path | Scenario | None) -> tuple[Scenario | None, str, 
         return given, given.name if given else "", {}
     if not isinstance(given, (str, Path)):
         raise no_such_type("run", given, "a scenario, a plan, or None")
-    path = shipped.found(Path(given), "scenarios")
-    path = path if path.exists() else shipped.found(path, "sweeps")
-    document = read_toml(path)
-    if "memory" in document:
-        return Scenario(str(given), str(given), model_scenario.parse(document, str(path))), str(path), {}
-    return None, str(path), document
+    story, path, document = simulated(Path(given))
+    return Scenario(str(given), str(given), story) if story else None, str(path), document

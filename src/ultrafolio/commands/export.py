@@ -16,6 +16,7 @@ from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.explore import automaton, monitor
 from ultrafolio.model import policies, scenario
+from ultrafolio.names.find import stem
 from ultrafolio.page import build, link
 from ultrafolio.trace.kernel import SPELLINGS
 
@@ -98,7 +99,7 @@ def _monitor(form: str, where: str | None, policy: str | None) -> str:
     model = automaton.automaton(scenario.system(story.story, chosen.choices), frozenset(SPELLINGS))
     if form != "rv-rst":
         return monitor.dot(model, clock=form == "rv-clock")
-    name = monitor.name_of(story.name, chosen.name)
+    name = monitor.name_of(stem(story.name), chosen.name)
     command = shlex.join(
         ["ultrafolio", "export", "--format", form, "--scenario", where or "", "--policy", policy or ""]
     )

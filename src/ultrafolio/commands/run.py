@@ -20,12 +20,11 @@ from ultrafolio.durable import unwritable
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.export import observation
 from ultrafolio.export.observed_run import of_run
-from ultrafolio.fields import read_toml
-from ultrafolio.model import designs, policies, scenario
+from ultrafolio.model import designs, policies
 from ultrafolio.model.design import Design
 from ultrafolio.model.designs import GUEST_MEMFD, S390
 from ultrafolio.model.layout import State
-from ultrafolio.names.find import found, stem
+from ultrafolio.names.find import simulated, stem
 from ultrafolio.nouns import plural
 from ultrafolio.sim import cell, config, once
 from ultrafolio.sim.load import compiled
@@ -81,27 +80,28 @@ def run(
 ) -> int:
     """Simulate once: does a vCPU hang, who holds what, and what did it cost?
 
-    FILE is a scenario ([memory] and actors, see scenarios/) or the name of one, or a plan whose [workload.*],
-    [policy.*] and [costs.*] blocks are used. Without FILE, the default workload.
+    FILE is a scenario as check takes it (a file, TOML or .uf, a shipped one's name, or a name by pattern), or a plan
+    whose [workload.*], [policy.*] and [costs.*] blocks are used. Without FILE, the default workload.
 
     \b
     ultrafolio run --policy whole-folio --order 4 --set rings=2
     ultrafolio run --policy split --order 9 --set imported=false --set backing=iomap
     ultrafolio run sweeps/seed.toml --workload disk --policy per-page --order 3 --trace steps.ndjson
     ultrafolio run scenarios/03-virtio.toml --policy whole-folio
+    ultrafolio run LPIN+neigh --policy whole-folio
     ultrafolio run g16-vfio-pin --policy gmem-7.4
 
     Exit codes: 0 done, 1 a property of the model was violated or a guest hung for ever, 2 bad input.
     """
     given = {name: value for name, value in axes.items() if value is not None} | {"check": check}
-    document, story = _read(file)
+    story, path, document = simulated(file) if file else (None, Path(), {})
     if trace_file and trace_file.is_dir():
         raise InputError(
             f"--trace {trace_file}: a folder", allowed="the path of a file", then=f"--trace {trace_file}/steps.ndjson"
         )
     if as_json and brief:
         raise InputError("--brief and --json say different things", value="both", allowed="one of them")
-    buffer, where, wanted = _BUFFER if trace_file else 0, str(file or ""), given | _fields(fields)
+    buffer, where, wanted = _BUFFER if trace_file else 0, str(path) if file else "", given | _fields(fields)
     hashed = ""
     policy_name = given.get("policy") or policies.presets_of(story.design if story else S390.name)[0]
     if story:
@@ -109,7 +109,7 @@ def run(
         made = once.of_scenario(story, where, policy, wanted, trace=buffer)
         hashed = observation.hash_of(story, policy)
     else:
-        made = once.of_plan(document, where, wanted, file.parent if file else Path(), trace=buffer)
+        made = once.of_plan(document, where, wanted, path.parent, trace=buffer)
     command = _command(file, given, fields)
     if trace_file:
         try:
@@ -130,16 +130,6 @@ def run(
         _show(result, hangs, command, designs.of(made.state))
     outcome = Run(given.get("policy", ""), result, hangs)
     return int(outcome.violations > 0 or outcome.hung)
-
-
-def _read(file: Path | None) -> tuple[dict[str, Any], scenario.Scenario | None]:
-    """Returns the document of a plan, or the scenario that the word means (names.find); neither without a file."""
-    if file is None:
-        return {}, None
-    if file.suffix == ".toml" and file.exists():
-        document = read_toml(file)
-        return document, scenario.parse(document, str(file)) if "memory" in document else None
-    return {}, found(file)
 
 
 def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ the DOT file line by line; for clocks models/stall.dot of 2026.
 from __future__ import annotations
 
 import re
+from collections import deque
 
 from ultrafolio.errors import InputError
 
@@ -68,10 +69,39 @@ def dot(model: Automaton, *, clock: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
+def drawn(model: Automaton) -> list[str]:
+    """The automaton as a tree from its first state, in lines of ASCII: each edge once, the events of a state below the
+    shortest way to it."""
+    after: dict[int, list[tuple[str, int]]] = {}
+    for (source, symbol), target in model.edges.items():
+        after.setdefault(source, []).append((symbol, target))
+    way, queue = {0: (-1, "")}, deque([0])
+    while queue:
+        source = queue.popleft()
+        for symbol, target in after.get(source, []):
+            if target not in way:
+                way[target] = source, symbol
+                queue.append(target)
+
+    def below(state: int, indent: str) -> list[tuple[str, int, str, int, bool]]:
+        """What stands below a state, the last line first."""
+        own = after.get(state, [])
+        return [(indent, state, symbol, target, n + 1 == len(own)) for n, (symbol, target) in enumerate(own)][::-1]
+
+    lines, left = [model.names[0]], below(0, "")
+    while left:
+        indent, source, symbol, target, is_last = left.pop()
+        first = way[target] == (source, symbol)
+        name = model.names[target] if first else f"({model.names[target]})"
+        lines.append(f"{indent}{'`' if is_last else '|'}-- {symbol} --> {name}")
+        if first:
+            left += below(target, indent + ("    " if is_last else "|   "))
+    return lines
+
+
 def rst(model: Automaton, name: str, scenario: str, policy: str, command: str) -> str:
-    """Returns the monitor's page: what it is of, the automaton in lines, and the probes by kernel version."""
+    """Returns the monitor's page: what it is of, the automaton drawn as a tree, and the probes by kernel version."""
     title = f"Monitor {name}"
-    width = max(len(one) for one in model.names)
     lines = [
         title,
         "=" * len(title),
@@ -84,14 +114,13 @@ def rst(model: Automaton, name: str, scenario: str, policy: str, command: str) -
         "-----------",
         "",
         "A path of the automaton is what some execution of the scenario shows, and no other sequence is one. An",
-        "event that a state does not have is one that the policy forbids there. A name says what is true there.",
+        "event that a state does not have is one that the policy forbids there. A name says what is true there; a",
+        "name in brackets is of a state whose own events stand elsewhere.",
         "",
         "::",
         "",
+        *(f"  {line}" for line in drawn(model)),
     ]
-    lines.append(f"  {'':{width}}  --> {model.names[0]}")
-    for (source, symbol), target in model.edges.items():
-        lines.append(f"  {model.names[source]:{width}}  --{symbol}--> {model.names[target]}")
     events = sorted({symbol.removesuffix("_fails") for symbol in model.symbols})
     lines += ["", "Probes", "------", ""]
     rows = [("event", *(f"Linux {kernel}" for kernel in KERNELS)), *((event, *PROBES[event]) for event in events)]

@@ -1,10 +1,12 @@
-"""The scenario that a word means: a file, a shipped scenario, or a name by pattern."""
+"""The scenario that a word means: a file, a shipped scenario, or a name by pattern; or the plan of a simulation."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ultrafolio import shipped
+from ultrafolio.fields import read_toml
 from ultrafolio.model import scenario
 
 from . import grammar, short
@@ -17,6 +19,17 @@ def found(path: Path) -> scenario.Scenario:
     if not file.exists() and grammar.is_name(str(path)):
         return grammar.scenario(grammar.read(str(path)))
     return short.read(file) if file.suffix == short.SUFFIX else scenario.read(file)
+
+
+def simulated(path: Path) -> tuple[scenario.Scenario | None, Path, dict[str, Any]]:
+    """What `run` simulates: (a scenario as found() has it, its file or name, {}), or (None, the file, the tables) of a
+    plan, also a shipped one's name such as seed. Raises InputError for neither."""
+    file = shipped.found(path, "scenarios")
+    if file.suffix == short.SUFFIX or (not file.exists() and grammar.is_name(str(path))):
+        return found(path), file, {}
+    file = file if file.exists() else shipped.found(path, "sweeps")
+    document = read_toml(file)
+    return (scenario.parse(document, str(file)), file, {}) if "memory" in document else (None, file, document)
 
 
 def stem(text: str) -> str:

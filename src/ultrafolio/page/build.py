@@ -18,6 +18,7 @@ from ultrafolio.engine.load import constants
 from ultrafolio.export.observation import rules_digest
 from ultrafolio.fields import Field
 from ultrafolio.model import layout, policies, policy, scenario
+from ultrafolio.model.designs import S390
 from ultrafolio.model.rule import RULES
 from ultrafolio.screen import MAIL
 from ultrafolio.version import __version__
@@ -110,9 +111,11 @@ def shipped_texts() -> str:
 
 
 def fields_of() -> dict[str, Any]:
-    """The fields of scenario files and of policies: kind, bounds, words and default of each."""
+    """The fields of scenario files and of policies: kind, bounds, words and default of each. only: what the page takes
+    of two of them, since it has one design."""
     return {
         "top": {name: True for name in (*scenario.TOP, "version")},
+        "only": {"design": [S390.name], "machine": ["", *S390.machines]},
         "memory": _fields(scenario.MEMORY),
         "features": _fields(scenario.FEATURES),
         "actors": {name: _fields(table) for name, table in scenario.ACTORS.items()},

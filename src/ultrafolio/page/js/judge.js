@@ -64,6 +64,9 @@ function takenAway(graph, around, entry, t, page) {
   return away.length && imported.length ? [away, imported] : null;
 }
 
+/** How many batches hold what actor `t` waits for: waits/load.py says so of this design. */
+const batches_of = (state, t, page, whole) => batches(state, page, whole);
+
 /** The edges within the component that take the obstacle, and those that remove it. */
 function turns(graph, around, { t, page, whole, named }, standing) {
   const here = (edge) => (standing(edge.source) & named) > 0, there = (edge) => (standing(edge.target) & named) > 0;

@@ -17,7 +17,14 @@ const MOST_TEXT = 65536;
 /** The text of at most so many bytes in deflated letters of base64url. Refused where there are more. */
 async function unpacked(letters, most) {
   const bytes = Uint8Array.from(atob(letters.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
-  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw")).getReader(), parts = [];
+  const text = await streamed(new DecompressionStream("deflate-raw"), bytes, most);
+  return new TextDecoder("utf-8", { fatal: true }).decode(text);
+}
+
+/** What a stream makes of these bytes. Refused where that is more than so many. */
+async function streamed(stream, bytes, most) {
+  const writer = stream.writable.getWriter(), reader = stream.readable.getReader(), parts = [];
+  writer.write(bytes).then(() => writer.close()).catch(() => {}); // the reader meets the same error
   let size = 0;
   for (;;) {
     const { done, value } = await reader.read();
@@ -25,7 +32,9 @@ async function unpacked(letters, most) {
     if ((size += value.length) > most) throw new Refused(`the scenario is larger than ${most} bytes`);
     parts.push(value);
   }
-  return new TextDecoder("utf-8", { fatal: true }).decode(await new Blob(parts).arrayBuffer());
+  const made = new Uint8Array(size);
+  parts.reduce((at, part) => (made.set(part, at), at + part.length), 0);
+  return made;
 }
 
 /** The shipped scenarios: {name: [text, {policy: what a policy of its own adds to it}]}. */
@@ -34,8 +43,7 @@ let shippedOnce;
 
 /** The fragment of a scenario's text under a policy. */
 async function madeLink(name, policy, text) {
-  const stream = new Blob([text]).stream().pipeThrough(new CompressionStream("deflate-raw"));
-  const packed = new Uint8Array(await new Response(stream).arrayBuffer());
+  const packed = await streamed(new CompressionStream("deflate-raw"), new TextEncoder().encode(text), Infinity);
   const letters = btoa(String.fromCharCode(...packed)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
   return `#${encodeURIComponent(name)}/${encodeURIComponent(policy)}/${letters}`;
 }

@@ -38,8 +38,11 @@ function readScenario(text) {
   for (const name of Object.keys(document)) {
     if (!FIELDS_OF.top[name] && !FIELDS_OF.actors[name]) throw new Refused(`there is no [${name}]`, lines.get(`[${name}]`));
   }
-  if ((document.design ?? DESIGN) !== DESIGN) {
-    throw new Refused(`this page has the rules of the design ${DESIGN} only`, lines.get("design"));
+  for (const [name, known] of Object.entries(FIELDS_OF.only)) {
+    if (name in document && !known.includes(document[name])) {
+      throw new Refused(`${name} is ${JSON.stringify(document[name])}, which this page does not check; allowed: ${known.at(-1)}`,
+        lines.get(name));
+    }
   }
   const story = { title: document.title ?? "", tables: document.policy ?? {}, actors: [], lines };
   if (typeof story.title !== "string") throw new Refused("title is no text", lines.get("title"));
