@@ -50,7 +50,7 @@ def read_text(path: Path, form: str = "TOML", most: int = MOST_BYTES) -> str:
             f"{path}: no such file",
             allowed=f"a {form} file",
             cause="a path is relative to where you are",
-            then=f"ls {path.parent}",
+            then=f"ls {next(folder for folder in path.parents if folder.exists())}",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(

@@ -20,9 +20,13 @@ def shipped(folder: str) -> list[Path]:
 
 
 def found(path: Path, folder: str) -> Path:
-    """The file at `path`; if it does not exist and `path` is a bare name such as 03-virtio, the shipped file of this
-    name. Otherwise `path` itself."""
-    if path.exists() or path.parent != Path():
+    """The file at `path`; if it does not exist, the shipped file of a bare name such as 03-virtio, or of a path such as
+    scenarios/03-virtio.toml where the current directory has no such folder. Otherwise `path` itself."""
+    if path.exists():
         return path
+    if path.parent != Path():
+        there = root() / path
+        inside = path.parts[0] == folder and ".." not in path.parts and not Path(folder).exists()
+        return there if inside and there.exists() else path
     by_name = {file.stem: file for file in shipped(folder)}
     return by_name.get(path.name.removesuffix(".toml"), path)

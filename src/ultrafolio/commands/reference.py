@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ultrafolio.commands import manual, schema
-from ultrafolio.errors import InputError, one_of
+from ultrafolio.errors import InputError, install, one_of
 from ultrafolio.fields import Field
 from ultrafolio.markdown import table
 from ultrafolio.model import kernels, policies, scenario, words
@@ -289,7 +289,7 @@ def _services() -> list[str]:
                 "the reference of the services needs gRPC",
                 value=str(error),
                 allowed="the extra `cluster`",
-                then="pip install 'ultrafolio[cluster]', or --json for the commands alone",
+                then=f"{install('cluster')}, or --json for the commands alone",
             ) from None
         servicer = getattr(made, f"{name}ServiceServicer")
         calls = [(word, call) for word, call in vars(servicer).items() if not word.startswith("_")]

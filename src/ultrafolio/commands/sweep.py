@@ -15,7 +15,7 @@ import click
 
 from ultrafolio import api, shipped
 from ultrafolio.commands import sweep_on_cluster
-from ultrafolio.errors import InputError, need
+from ultrafolio.errors import InputError, install, need
 from ultrafolio.finite import Finite
 from ultrafolio.nouns import plural
 from ultrafolio.redis_server import VARIABLE, address
@@ -335,11 +335,11 @@ def report_writer(*, wanted: bool, quiet: bool = False) -> Callable[[Path], Path
                 value=str(error),
                 allowed="the extra 'report'",
                 cause="its packages are optional",
-                then="pip install 'ultrafolio[report]', or --no-report",
+                then=f"{install('report')}, or --no-report",
             ) from None
         if not quiet:
             click.echo(
-                "no report will be written: pip install 'ultrafolio[report]', then ultrafolio report STORE; "
+                f"no report will be written: {install('report')}, then ultrafolio report STORE; "
                 "--no-report says nothing of it",
                 err=True,
             )

@@ -39,7 +39,7 @@ def load(path: Path) -> Plan:
             value=error.strerror,
             allowed="a TOML file with a [grid]",
             cause="there is no such file" if isinstance(error, FileNotFoundError) else "",
-            then="ls sweeps/ (the shipped plans) or ultrafolio sweep --help",
+            then="ultrafolio sweep seed (a shipped plan), or ultrafolio init my-lab, which copies all of them",
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(
@@ -68,7 +68,7 @@ def parse(text: str, path: Path) -> Plan:
             value=str(error),
             allowed="TOML 1.0",
             cause="a missing quote, bracket or value, or a name given twice, on that line or the one before",
-            then="sweeps/ has plans to begin with",
+            then="ultrafolio init my-lab copies plans to begin with",
         ) from None
     except (RecursionError, ValueError) as error:
         raise InputError(
