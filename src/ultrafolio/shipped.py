@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 FOLDERS = ("scenarios", "sweeps", "profiles", "traces")
@@ -30,3 +31,15 @@ def found(path: Path, folder: str) -> Path:
         return there if inside and there.exists() else path
     by_name = {file.stem: file for file in shipped(folder)}
     return by_name.get(path.name.removesuffix(".toml"), path)
+
+
+def why_absent(path: Path) -> str:
+    """The likely cause why there is no file at `path`, in words: a shipped file's name mistyped, a folder that is not
+    there, or another current directory."""
+    names = [file.stem for folder in FOLDERS for file in shipped(folder)]
+    near = difflib.get_close_matches(path.name.removesuffix(".toml"), names, n=1)
+    if near:
+        return f"did you mean {near[0]!r}, which is shipped?"
+    if path.parent.exists():
+        return "a path is relative to where you are"
+    return f"there is no folder {path.parent}; a path is relative to where you are"

@@ -12,6 +12,9 @@ import pytest
 from ultrafolio import shipped
 from ultrafolio.cli import main
 from ultrafolio.engine.load import cache_folder
+from ultrafolio.errors import InputError
+from ultrafolio.fields import read_text
+from ultrafolio.sweep.planfile import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +68,24 @@ def test_a_path_that_help_and_readme_print_is_the_shipped_file_where_there_is_no
         assert shipped.found(Path(name), "scenarios") == Path(name)
     (tmp_path / "scenarios").mkdir()
     assert shipped.found(Path("scenarios/03-virtio.toml"), "scenarios") == Path("scenarios/03-virtio.toml")
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("03-virtoi", "did you mean '03-virtio'"),
+        ("scenarios/03-virtoi.toml", "did you mean '03-virtio'"),
+        ("sead", "did you mean 'seed'"),
+        ("elsewhere/x.toml", "there is no folder elsewhere"),
+        ("x.toml", "a path is relative"),
+    ],
+)
+def test_a_file_that_is_not_there_has_its_likely_cause(path, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for read in (load, read_text):
+        with pytest.raises(InputError) as told:
+            read(Path(path))
+        assert says in told.value.cause
 
 
 def test_links_lead_somewhere():

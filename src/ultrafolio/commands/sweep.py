@@ -152,6 +152,7 @@ def run(
     if brief:
         raise InputError("--brief is for --engine cluster", value=f"--engine {engine}", then="ultrafolio run --brief")
     hush = quiet or as_json
+    loaded = load(plan)
     writer = report_writer(wanted=bool(report or open_it), quiet=hush) if report is not False or open_it else None
     folder = store or Path("out") / plan.stem
     again = f"ultrafolio sweep {plan}" + (f" -o {store}" if store else "")
@@ -165,7 +166,7 @@ def run(
         executor = executor_of(workers, limits)
     finish(
         ctx,
-        lambda: api.sweep(plan, folder, limit=limit, rerun=rerun, executor=executor, display=display(quiet=hush)),
+        lambda: api.sweep(loaded, folder, limit=limit, rerun=rerun, executor=executor, display=display(quiet=hush)),
         executor,
         folder,
         again,

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ultrafolio import shipped
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import unversioned
 
@@ -38,7 +39,7 @@ def load(path: Path) -> Plan:
             f"{path}: the plan cannot be read",
             value=error.strerror,
             allowed="a TOML file with a [grid]",
-            cause="there is no such file" if isinstance(error, FileNotFoundError) else "",
+            cause=shipped.why_absent(path) if isinstance(error, FileNotFoundError) else "",
             then="ultrafolio sweep seed (a shipped plan), or ultrafolio init my-lab, which copies all of them",
         ) from None
     except UnicodeDecodeError as error:
