@@ -24,11 +24,14 @@ def lines(data: bytes) -> list[str]:
 
 
 def touched(pairs: Iterable[tuple[int, int]]) -> Counts:
-    kept: list[tuple[int, int]] = []
+    touches = writes = 0
+    pages = set()
+    last = None
     for pair in pairs:
-        if not kept or kept[-1] != pair:
-            kept.append(pair)
-    return {"touches": len(kept), "pages": len({page for page, _ in kept}), "writes": sum(w for _, w in kept)}
+        if pair != last:
+            touches, writes, last = touches + 1, writes + pair[1], pair
+            pages.add(pair[0])
+    return {"touches": touches, "pages": len(pages), "writes": writes}
 
 
 def requested(rows: list[tuple[int, bool, int]]) -> Counts:
@@ -265,11 +268,8 @@ def damon(data: bytes) -> Counts:
         for _, event in told(data):
             if match := line.match(event):
                 regions.append((int(match[1]), int(match[2]), int(match[3])))
-    pairs = []
-    for start, end, accesses in regions:
-        if accesses > 0 and end > start:
-            pairs += [(page, 0) for page in range(start >> 12, (end - 1 >> 12) + 1)]
-    return touched(pairs)
+    taken = [range(start >> 12, (end - 1 >> 12) + 1) for start, end, seen in regions if seen > 0 and end > start]
+    return touched((page, 0) for pages in taken for page in pages)
 
 
 READERS: dict[tuple[str, str], Callable[[bytes], Counts]] = {
