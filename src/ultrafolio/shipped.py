@@ -33,6 +33,14 @@ def found(path: Path, folder: str) -> Path:
     return by_name.get(path.name.removesuffix(".toml"), path)
 
 
+def name_of(path: Path, folder: str) -> str:
+    """What to type for the file at `path`, which need not exist: the bare name where that means this very file and the
+    current directory has not the folder itself, else the path."""
+    file = path.absolute()
+    here = file.parent == Path(folder).absolute()
+    return path.stem if not here and found(Path(path.stem), folder).absolute() == file else str(path)
+
+
 def why_absent(path: Path) -> str:
     """The likely cause why there is no file at `path`, in words: a shipped file's name mistyped, a folder that is not
     there, or another current directory."""

@@ -155,7 +155,7 @@ def run(
     loaded = load(plan)
     writer = report_writer(wanted=bool(report or open_it), quiet=hush) if report is not False or open_it else None
     folder = store or Path("out") / plan.stem
-    again = f"ultrafolio sweep {plan}" + (f" -o {store}" if store else "")
+    again = f"ultrafolio sweep {shipped.name_of(plan, 'sweeps')}" + (f" -o {store}" if store else "")
     limits = Limits(cell_seconds, cell_memory)
     executor: Executor
     if kind == "celery":

@@ -35,11 +35,12 @@ def load(path: Path) -> Plan:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
+        absent = isinstance(error, FileNotFoundError)
         raise InputError(
-            f"{path}: the plan cannot be read",
-            value=error.strerror,
+            f"{path}: no such file" if absent else f"{path}: the plan cannot be read",
+            value=None if absent else error.strerror,
             allowed="a TOML file with a [grid]",
-            cause=shipped.why_absent(path) if isinstance(error, FileNotFoundError) else "",
+            cause=shipped.why_absent(path) if absent else "",
             then="ultrafolio sweep seed (a shipped plan), or ultrafolio init my-lab, which copies all of them",
         ) from None
     except UnicodeDecodeError as error:
