@@ -32,7 +32,8 @@ PARTS = ("commands", "policy", "scenario", "plan", "costs", "results", "services
 """The parts of the page, in order."""
 CODES = {
     "0": "done, or holds", "1": "violated, hung, or something found", "2": "bad input",
-    "3": "unknown: a limit was reached", "4": "a defect of ultrafolio: a verdict without its certificate",
+    "3": "unknown: a limit was reached, or cells of a sweep failed",
+    "4": "a defect of ultrafolio: an end that no command expects, or a verdict without its certificate",
     "130": "interrupted; what was computed is kept",
 }  # fmt: skip
 

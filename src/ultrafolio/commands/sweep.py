@@ -31,6 +31,9 @@ from ultrafolio.sweep.run import Rerun, Summary
 from ultrafolio.sweep.store import open_store
 
 INTERRUPTED = 130
+UNKNOWN = 3
+"""Cells failed: of them nothing is known. 1 is left to what hung or was violated, which a sweep does not tell by its
+status."""
 
 
 class _PlanOrCommand(click.Group):
@@ -62,8 +65,8 @@ class _PlanOrCommand(click.Group):
 def sweep() -> None:
     """Run a grid of simulations and keep every result once.
 
-    An interrupted sweep resumes when the same command is repeated. Exit status: 0 done, 1 done and some
-    cells failed, 2 bad input, 130 interrupted.
+    An interrupted sweep resumes when the same command is repeated. Exit status: 0 done, 2 bad input, 3 done and
+    some cells failed, 130 interrupted.
     """
 
 
@@ -207,7 +210,7 @@ def finish(
         webbrowser.open(page.resolve().as_uri())
     if summary.interrupted:
         ctx.exit(INTERRUPTED)
-    ctx.exit(1 if summary.failed else 0)
+    ctx.exit(UNKNOWN if summary.failed else 0)
 
 
 @sweep.command("status")
