@@ -20,6 +20,11 @@ def shipped(folder: str) -> list[Path]:
     return here or sorted((root() / folder).glob("*.toml"))
 
 
+def names(folder: str) -> list[str]:
+    """The bare names of these files."""
+    return [file.stem for file in shipped(folder)]
+
+
 def found(path: Path, folder: str) -> Path:
     """The file at `path`; if it does not exist, the shipped file of a bare name such as 03-virtio, or of a path such as
     scenarios/03-virtio.toml where the current directory has no such folder. Otherwise `path` itself."""
@@ -44,8 +49,8 @@ def name_of(path: Path, folder: str) -> str:
 def why_absent(path: Path) -> str:
     """The likely cause why there is no file at `path`, in words: a shipped file's name mistyped, a folder that is not
     there, or another current directory."""
-    names = [file.stem for folder in FOLDERS for file in shipped(folder)]
-    near = difflib.get_close_matches(path.name.removesuffix(".toml"), names, n=1)
+    known = [name for folder in FOLDERS for name in names(folder)]
+    near = difflib.get_close_matches(path.name.removesuffix(".toml"), known, n=1)
     if near:
         return f"did you mean {near[0]!r}, which is shipped?"
     if path.parent.exists():

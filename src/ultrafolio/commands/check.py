@@ -37,7 +37,9 @@ Made = list[tuple[scenario.Scenario, Policy]]
 
 
 @click.command("check")
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.argument(
+    "files", nargs=-1, type=click.Path(path_type=Path), shell_complete=among(lambda: shipped.names("scenarios"))
+)
 @click.option(
     "--all",
     "every",

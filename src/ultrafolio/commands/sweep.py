@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from ultrafolio import api, shipped
 from ultrafolio.commands import sweep_on_cluster
+from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError, install, need
 from ultrafolio.finite import Finite
 from ultrafolio.nouns import plural
@@ -53,6 +55,10 @@ class _PlanOrCommand(click.Group):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        plans = [CompletionItem(name) for name in shipped.names("sweeps") if name.startswith(incomplete)]
+        return [*super().shell_complete(ctx, incomplete), *plans]
+
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         path = ctx.command_path
         formatter.write_usage(path, "PLAN.toml [OPTIONS]")
@@ -71,7 +77,7 @@ def sweep() -> None:
 
 
 @sweep.command("run", short_help="Run a plan (the default: sweep PLAN.toml).")
-@click.argument("plan", type=click.Path(path_type=Path))
+@click.argument("plan", type=click.Path(path_type=Path), shell_complete=among(lambda: shipped.names("sweeps")))
 @click.option("-o", "--output", "store", type=click.Path(path_type=Path), help="The store [out/<plan name>].")
 @click.option(
     "--workers", type=click.IntRange(min=0), help="Processes [one per core]; 0 computes in this process, for debuggers."
