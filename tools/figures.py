@@ -49,6 +49,10 @@ def _scenarios(_: Any) -> tuple[str, ...]:
     return (str(len(list((ROOT / "scenarios").glob("*.toml")))),)
 
 
+def _conversions(_: Any) -> tuple[str, ...]:
+    return (str(len(list((ROOT / "scenarios" / "guest_memfd").glob("*.toml")))),)
+
+
 def _cells(_: Any) -> tuple[str, ...]:
     from ultrafolio.sweep import planfile
 
@@ -83,6 +87,7 @@ def _per_page(sweep: Any) -> tuple[str, ...]:
 
 QUICK = (
     Figure("scenarios", r"`ultrafolio check --all`, (\d+) scenarios", _scenarios),
+    Figure("scenarios of guest_memfd", r"gmem-no-drain`, (\d+) scenarios", _conversions),
     Figure("runs of the plan", r"\(([\d,]+) runs on recordings", _cells),
     Figure("conformance cases", r"(\d+) conformance cases", _cases),
 )

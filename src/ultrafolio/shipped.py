@@ -14,15 +14,18 @@ def root() -> Path:
     return here / "data" if (here / "data").is_dir() else here.parent.parent
 
 
-def shipped(folder: str) -> list[Path]:
-    """The TOML files of a shipped folder, sorted by name; those of the current directory's folder if it has one."""
-    here = sorted(Path(folder).glob("*.toml"))
-    return here or sorted((root() / folder).glob("*.toml"))
+def shipped(folder: str, *, below: bool = False) -> list[Path]:
+    """The TOML files of a shipped folder, sorted by name; those of the current directory's folder if it has one.
+
+    below: and those of its folders, one for each design but s390, behind the others
+    """
+    base = Path(folder) if any(Path(folder).glob("*.toml")) else root() / folder
+    return sorted(base.glob("*.toml")) + (sorted(base.glob("*/*.toml")) if below else [])
 
 
 def names(folder: str) -> list[str]:
-    """The bare names of these files."""
-    return [file.stem for file in shipped(folder)]
+    """The bare names of all shipped files of a folder."""
+    return [file.stem for file in shipped(folder, below=True)]
 
 
 def found(path: Path, folder: str) -> Path:
@@ -34,7 +37,7 @@ def found(path: Path, folder: str) -> Path:
         there = root() / path
         inside = path.parts[0] == folder and ".." not in path.parts and not Path(folder).exists()
         return there if inside and there.exists() else path
-    by_name = {file.stem: file for file in shipped(folder)}
+    by_name = {file.stem: file for file in shipped(folder, below=True)}
     return by_name.get(path.name.removesuffix(".toml"), path)
 
 

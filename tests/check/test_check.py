@@ -8,10 +8,10 @@ import textwrap
 import pytest
 
 from checking import PATHS, ROOT
-from ultrafolio.check.verdicts.verdict import LEADS_TO
 from ultrafolio.cli import main
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.waits.words import LEADS_TO
 
 KEYS = {
     "scenario",

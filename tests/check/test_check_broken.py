@@ -9,13 +9,14 @@ import pytest
 from checking import finding, naive
 from test_broken_rules import BROKEN, CURED
 from ultrafolio.check.search import graph
-from ultrafolio.check.verdicts.verdict import LEADS_TO, check
+from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.engine import load
 from ultrafolio.engine.load import mutant
 from ultrafolio.model import scenario
 from ultrafolio.model.policies import find
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.waits import load as waits
+from ultrafolio.waits.words import LEADS_TO
 
 
 def small(document):
@@ -81,13 +82,13 @@ def checked_with(monkeypatch):
             forget()
             exploring = graph.compiled()
         forget()
-        monkeypatch.setattr(graph, "is_loaded", lambda: True)
-        monkeypatch.setattr(graph, "compiled", lambda: exploring)
-        monkeypatch.setattr(graph, "over_arrays", lambda: exploring)
+        monkeypatch.setattr(graph, "is_loaded", lambda design: True)
+        monkeypatch.setattr(graph, "compiled", lambda *design: exploring)
+        monkeypatch.setattr(graph, "over_arrays", lambda *design: exploring)
         for name, module in list(sys.modules.items()):
             if name.startswith(("ultrafolio.check", "ultrafolio.waits")):
-                for plain in {"interpreted", "interpreted_waits"} & set(vars(module)):
-                    monkeypatch.setattr(module, plain, lambda: broken)
+                for plain in {"interpreted", "interpreted_of"} & set(vars(module)):
+                    monkeypatch.setattr(module, plain, lambda *design: broken)
         return check(scenario.parse(document, "test"), "test", find(policy), policy)
 
     return run

@@ -13,6 +13,7 @@ from ultrafolio.check.search import graph as exploring
 from ultrafolio.check.search.graph import explore
 from ultrafolio.check.search.thread_local import far_functions, local_rules
 from ultrafolio.errors import InputError
+from ultrafolio.model.designs import S390
 from ultrafolio.model.layout import pack
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
@@ -112,7 +113,7 @@ def test_the_rules_that_read_other_threads_are_known():
 def test_memoising_a_step_that_reads_other_threads_is_wrong(monkeypatch):
     made = system("25-reboot-with-device", "whole-folio")
     truth = naive(made)
-    functions = exploring._loaded(lambda f: f, lambda f: f, atomics.plain(), unsigned=False)
+    functions = exploring._loaded(lambda f: f, lambda f: f, atomics.plain(), S390, unsigned=False)
 
     def counted(functions):
         calls = {name: lambda *a, f=functions[name]: exploring._over_arrays(f, *a) for name in exploring._ENTRIES}

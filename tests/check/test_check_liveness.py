@@ -26,7 +26,7 @@ from ultrafolio.check.search.packing import COUNT
 from ultrafolio.check.verdicts import liveness
 from ultrafolio.check.verdicts.liveness import components_of, cycle_through
 from ultrafolio.check.verdicts.replay import certify_lasso
-from ultrafolio.check.verdicts.verdict import LEADS_TO, Extent, check
+from ultrafolio.check.verdicts.verdict import Extent, check
 from ultrafolio.errors import Defect
 from ultrafolio.export.text import result_text
 from ultrafolio.model import scenario
@@ -48,6 +48,7 @@ from ultrafolio.model.layout import (
 )
 from ultrafolio.model.policies import find
 from ultrafolio.model.rule import RULES, STRONG, UNFAIR, WEAK
+from ultrafolio.waits.words import LEADS_TO
 
 
 def drawn(steps, pending, fair, asleep=(), actors=3):
@@ -79,7 +80,7 @@ def drawn(steps, pending, fair, asleep=(), actors=3):
         to=np.array([e[2] for e in edges], np.int32),
         via=np.array([e[1] << 16 for e in edges], np.int32),
     )
-    return Drawn(SimpleNamespace(choices=[[]] * actors), space, True, "", 0, None, None)
+    return Drawn(SimpleNamespace(choices=[[]] * actors, state=None), space, True, "", 0, None, None)
 
 
 def lassos(graph):

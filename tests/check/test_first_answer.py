@@ -18,6 +18,7 @@ from ultrafolio.check.search import graph as exploring
 from ultrafolio.check.verdicts import liveness
 from ultrafolio.engine import load
 from ultrafolio.errors import InputError
+from ultrafolio.model.designs import S390
 from ultrafolio.model.policies import PRESETS
 
 SOURCES = Path(load.__file__).parent.parent
@@ -68,8 +69,8 @@ def chosen(monkeypatch, *, kept, name, policy, most=20_000_000):
         return exploring.explore(made, functions=exploring.over_arrays(), **limits)
 
     monkeypatch.setattr(first.rules, "can_compile", lambda: True)
-    monkeypatch.setattr(first.rules, "is_kept", lambda function: kept)
-    stand_in = SimpleNamespace(explore=explored, is_loaded=lambda: False, over_arrays=exploring.over_arrays)
+    monkeypatch.setattr(first.rules, "is_kept", lambda function, design: kept)
+    stand_in = SimpleNamespace(explore=explored, is_loaded=lambda design: False, over_arrays=exploring.over_arrays)
     monkeypatch.setattr(first, "exploring", stand_in)
     first.explore(system(name, policy), max_states=most)
     return asked
@@ -117,7 +118,7 @@ def test_the_cache_of_another_path_and_time_is_the_same(monkeypatch, tmp_path):
             file = tmp_path / folder / "model" / "rules.py"
             file.parent.mkdir(parents=True)
             file.write_text("x = 1\n")
-            made.append(load._shared(file, file.read_text()))
+            made.append(load._shared(file, file.read_text(), S390.name))
         assert made[0] == made[1] and os.path.exists(made[0])
     finally:
         load.can_keep.cache_clear()

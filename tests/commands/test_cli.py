@@ -9,6 +9,7 @@ import pytest
 
 from ultrafolio.fields import MOST_BYTES
 from ultrafolio.model import kernels
+from ultrafolio.model.guest_memfd import policy as memfd
 from ultrafolio.model.layout import OUTCOMES
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.rule import RULES
@@ -121,10 +122,11 @@ def test_policies_lists_the_presets_and_the_users_own(tmp_path):
     (tmp_path / "mine.toml").write_text('[policy.mine]\nbase = "split"\nrefs = "page"\n')
     listed = ultrafolio("policies", "mine.toml", "--json", cwd=tmp_path).stdout
     rows = [json.loads(line) for line in listed.splitlines()]
-    assert [row["policy"] for row in rows] == [*PRESETS, *kernels.names(), "mine.toml#mine"]
+    assert [row["policy"] for row in rows] == [*PRESETS, *kernels.names(), *memfd.PRESETS, "mine.toml#mine"]
+    assert {row["design"] for row in rows if row["policy"] in memfd.PRESETS} == {"guest_memfd"}
     assert (rows[-1]["large"], rows[-1]["refs"]) == ("split", "page")
     shown = ultrafolio("policies").stdout
-    assert all(name in shown for name in PRESETS)
+    assert all(name in shown for name in (*PRESETS, *memfd.PRESETS))
     run = ultrafolio("run", "--policy", "mine.toml#mine", "--duration-us", "500", "--json", cwd=tmp_path)
     assert run.returncode == 0 and json.loads(run.stdout)["touches"] > 0
 

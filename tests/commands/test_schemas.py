@@ -45,8 +45,8 @@ def test_a_shipped_file_is_valid(kind, file):
 def test_what_the_reader_refuses_of_a_scenario_the_schema_refuses(name):
     try:
         document = tomllib.loads(FILES[name][0])
-    except tomllib.TOMLDecodeError:
-        return
+    except (ValueError, RecursionError):
+        return  # no TOML: a schema is not asked
     with pytest.raises(InputError):
         scenario.parse(dict(document), name)
     if accepts("scenario", document):

@@ -331,8 +331,12 @@ def test_an_interrupt_ends_the_service_from_the_address_on():
         handlers.append(signal.getsignal(signal.SIGINT))
         os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        serve([Guide(walk())], "explore --serve", "127.0.0.1", 0, said)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            serve([Guide(walk())], "explore --serve", "127.0.0.1", 0, said)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert handlers != [signal.default_int_handler]
 
 

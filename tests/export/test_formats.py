@@ -148,7 +148,7 @@ def test_mermaid_sends_the_guests_own_calls_to_the_ultravisor():
     target = next(int(graph.space.to[e]) for e in range(graph.edges) if graph.space.via[e] & 0xFFFF == 1)
     steps, _ = replay(graph.system, graph.path(target))
     told = SimpleNamespace(verdict="holds", name="", kind=None, expected=False, steps=steps, cycle=[], wait=None)
-    sent = formats.mermaid(SimpleNamespace(command="", verdict="holds"), told)
+    sent = formats.mermaid(SimpleNamespace(command="", verdict="holds", scope={}), told)
     assert "G->>U: vcpu 0 unshare page 0\n    Note over U: page 0 SHARED to SECURE" in sent
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from proving import FEW_KINDS, ONE, without
+from proving import FEW_KINDS, ONE
 from ultrafolio.model import policies
+from ultrafolio.prove import all_but
 
 
 @pytest.fixture(scope="session")
@@ -14,4 +15,4 @@ def kept(tmp_path_factory):
     from ultrafolio.prove.houdini import Tally
 
     folder = tmp_path_factory.mktemp("smt2")
-    return judge.prove(policies.find(ONE), without=without(FEW_KINDS), tally=Tally(smt2=folder)), folder
+    return judge.prove(policies.find(ONE), without=all_but(FEW_KINDS), tally=Tally(smt2=folder)), folder

@@ -12,18 +12,20 @@ pytest.importorskip("z3", reason="the extra `prove` is not installed")
 
 
 from drawn_cases import drawn_document
-from proving import FEW_KINDS, ONE, copied, place_of, without
+from proving import FEW_KINDS, ONE, place_of
 from test_broken_rules import BROKEN
 from ultrafolio import shipped
+from ultrafolio.check.verdicts.replay import copied, frozen
 from ultrafolio.check.verdicts.verdict import Extent, check
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import Defect, InputError
 from ultrafolio.model import policies, scenario
-from ultrafolio.model.layout import ACTOR_KINDS, State
+from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.prove import WITHOUT, facts, judge, refuted, several, start, terms
-from ultrafolio.prove.before import OTHER, PAGE, WHERE, of_other, ranges
+from ultrafolio.prove import WITHOUT, all_but, breaking, facts, judge, refuted, several, start, terms
+from ultrafolio.prove.before import OTHER, PAGE, WHERE, Problem, of_other, ranges
+from ultrafolio.prove.earlier import Earlier, shared
 from ultrafolio.prove.evaluate import Concrete
 from ultrafolio.prove.facts import PAIRS, RANGES, THREAD, View, pair
 from ultrafolio.prove.paths import STEPS, at, reached
@@ -100,66 +102,97 @@ def test_what_breaks_a_property_is_a_step_at_which_the_proof_is_open(kept):
 def test_a_system_is_made_of_the_failed_step_where_no_shipped_scenario_breaks_the_property(kept, monkeypatch):
     monkeypatch.setattr(refuted.shipped, "shipped", lambda kind: [])
     left = {10: kept[0].open[10]}
-    (one,) = refuted.counterexamples(policies.find(ONE), ONE, left, without(FEW_KINDS)).values()
+    (one,) = refuted.counterexamples(policies.find(ONE), ONE, left, all_but(FEW_KINDS)).values()
     assert one.scenario == "made" and "[[disk]]" in one.text and one.steps > 5
 
 
 # ----------------------------------------------------------------------------------------------- shared facts
 def test_a_proof_begins_with_what_an_earlier_one_showed(kept):
-    again = judge.prove(policies.find(ONE), without=without(FEW_KINDS), earlier=kept[0].earlier)
+    again = judge.prove(policies.find(ONE), without=all_but(FEW_KINDS), earlier=kept[0].earlier)
     assert proved(again) == proved(kept[0]) and again.problem.kept == kept[0].problem.kept
-    assert again.tally.shared == sum(map(len, again.problem.paths.values()))
+    assert again.tally.shared == len(again.problem.steps)
     assert again.tally.questions < kept[0].tally.questions / 3
 
 
 def test_what_is_shown_beside_fewer_places_is_asked_again_beside_the_new_ones(kept):
     """With LRU batches there are more places, and steps beside them are asked about."""
-    more = judge.prove(policies.find(ONE), without=without({*FEW_KINDS, "lru"}), earlier=kept[0].earlier)
-    assert proved(more) == SAFE and 0 < more.tally.shared < sum(map(len, more.problem.paths.values()))
-    assert all(n in more.shown for n in range(sum(map(len, more.problem.paths.values()))))
+    more = judge.prove(policies.find(ONE), without=all_but({*FEW_KINDS, "lru"}), earlier=kept[0].earlier)
+    assert proved(more) == SAFE and 0 < more.tally.shared < len(more.problem.steps)
+    assert all(n in more.shown for n in range(len(more.problem.steps)))
 
 
 def test_a_fact_that_an_earlier_proof_has_and_a_broken_rule_breaks_is_dropped(kept):
     changed = {"    set_arch(s, s.task[t].page)\n": ""}
     proof = judge.prove(
-        policies.find(ONE), without=without(FEW_KINDS), rules=Rules(changed), earlier=kept[0].earlier, numbers=(2,)
+        policies.find(ONE), without=all_but(FEW_KINDS), rules=Rules(changed), earlier=kept[0].earlier, numbers=(2,)
     )
     assert not proved(proof) and proof.problem.kept < kept[0].problem.kept
 
 
-def test_facts_read_the_choices_that_are_compared():
-    """Facts say the same under policies that agree in facts.COMPARED."""
-    places = [place for place in reached(unchanged(), policies.find("import-lock"), WITHOUT)]
-    told = []
-    for name in ("refuse-large", "import-lock"):
-        cfg = {**policies.find(name).codes(), "track": 0, "refs": 1}
-        views = [View(at(place), Symbolic(STEPS), cfg) for place in places]
-        said = [fact.says(view) for view in views for fact in THREAD.values()]
-        said += [fact(view, PAGE) for view in views for fact in facts.PAGES.values()]
-        said += [pair(name, view, views[0], places[0], PAGE) for view in views for name in PAIRS]
-        said += [ranges(view, name, PAGE) for view in views for name in RANGES]
-        told.append(said)
-    assert all(one is other for one, other in zip(*told, strict=True))
+@pytest.mark.parametrize("name", ["per-page", "import-lock", "folio-bitmap"])
+def test_facts_read_the_choices_that_are_compared(name):
+    """Facts can be said where only the choices of facts.COMPARED are known: a fact that reads another is a KeyError."""
+    codes = policies.find(name).codes()
+    cfg = {choice: codes[choice] for choice in facts.COMPARED}
+    for place in reached(unchanged(), policies.find(name), WITHOUT):
+        view = View(at(place), Symbolic(STEPS), cfg)
+        said = [fact.says(view) for fact in THREAD.values()]
+        said += [fact(view, PAGE) for fact in facts.PAGES.values()]
+        said += [pair(fact, view, view, place, PAGE) for fact in PAIRS]
+        said += [ranges(view, fact, PAGE) for fact in RANGES]
+        assert not all(isinstance(value, bool) for value in said)
+
+
+def test_a_step_that_an_earlier_policy_never_takes_is_not_shared(kept):
+    """A place may be there under both policies, and its thread go on under one of them only."""
+    new = kept[0].problem
+    place = new.steps[0].place
+    old = Problem(new.rules, new.cfg, {**new.paths, place: []})
+    every_step = dict.fromkeys(range(len(new.steps)), frozenset())
+    stands = shared(new, Earlier(old, every_step, every_step, (1,)), (1,))
+    assert set(stands.shown) == {n for n, path in enumerate(new.steps) if path.place != place}
+
+
+def test_properties_are_judged_at_once_as_they_are_one_by_one(kept):
+    """The rules are read once for all properties, unless one of them is about many pages; what is found is the same."""
+    p = kept[0].problem
+    at_once = breaking.Judges(p.rules, judge.NUMBERS, p.read)
+    alone = {number: breaking.Judges(p.rules, (number,), p.read) for number in judge.NUMBERS}
+    found = set()
+    for path in p.steps:
+        ways = {way.number for way in at_once.ways(path)}
+        assert ways == {n for n, one in alone.items() if list(one._one(path, n))}, path.place.name
+        found |= ways
+    assert found == set(judge.NUMBERS) - {7, 8}, "what few kinds of actors may break, before any fact is known"
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "chosen"),
+    [("13-mapped-twice", 5, policies.PRESETS), ("05-late-failure", 8, [ONE])],
+)
+def test_what_a_proof_assumes_excludes_a_property_that_is_false(name, number, chosen):
+    (file,) = (file for file in shipped.shipped("scenarios") if file.stem == name)
+    story = scenario.read(file)
+    assert not meets(story, WITHOUT)
+    for policy in chosen:
+        result = check(story, name, policies.find(policy), policy, Extent(max_states=2_000, safety=True))
+        assert PROPERTIES[number] in {one.name for one in result.findings if one.verdict == "violated"}, policy
 
 
 # ------------------------------------------------------------------------------------------ facts and states
 def reachable(made, most):
     """The first states of a system, breadth first, by the interpreter."""
     first = to_lists(made.state)
-    seen, left = {key(first)}, deque([first])
+    seen, left = {frozen(first)}, deque([first])
     while left:
         state = left.popleft()
         yield state
         for t, choices in enumerate(made.choices):
             for op, page in choices:
                 new = copied(state)
-                if interpreted().step(new, t, op, page) > 0 and key(new) not in seen and len(seen) < most:
-                    seen.add(key(new))
+                if interpreted().step(new, t, op, page) > 0 and frozen(new) not in seen and len(seen) < most:
+                    seen.add(frozen(new))
                     left.append(new)
-
-
-def key(state: State):
-    return tuple(tuple(getattr(row, name) for name in row.__slots__) for section in state[2:] for row in section)
 
 
 def walked(made, random, steps):
@@ -222,7 +255,7 @@ def looked_at(proof, policy, left_out, states_of, each):
 
 
 def test_every_fact_holds_in_reachable_states(kept):
-    assert looked_at(kept[0], ONE, without(FEW_KINDS), lambda made, random: walked(made, random, STATES), 1) > 100
+    assert looked_at(kept[0], ONE, all_but(FEW_KINDS), lambda made, random: walked(made, random, STATES), 1) > 100
 
 
 @pytest.mark.slow
@@ -238,7 +271,7 @@ def test_a_wrong_fact_is_seen_in_reachable_states(kept):
     before = p.kept
     p.keep(before | {("page", None, "no bit is set on another page of a folio than the first")})
     found = []
-    for story in itertools.islice(small_scenarios(without(FEW_KINDS)), 5):
+    for story in itertools.islice(small_scenarios(all_but(FEW_KINDS)), 5):
         states = walked(scenario.system(story, policies.find(ONE)), Random(1), 40)
         found += wrong_in(kept[0], states, Random(2), 1)[0]
     p.keep(before)
@@ -281,7 +314,7 @@ def contradicted(proof, policy, left_out, numbers):
 
 
 def test_the_checker_breaks_nothing_that_is_proved(kept):
-    assert list(contradicted(kept[0], policies.find(ONE), without(FEW_KINDS), range(12))) == []
+    assert list(contradicted(kept[0], policies.find(ONE), all_but(FEW_KINDS), range(12))) == []
 
 
 @pytest.mark.slow
@@ -306,7 +339,7 @@ def lost(name, earlier=None):
     """The properties that are not proved with a broken rule, where only the kinds of actors act that show the fault."""
     _, policy, changed, document = BROKEN[name]
     kinds = FEW_KINDS if earlier else {"vcpu", *(set(document) & set(ACTOR_KINDS))}
-    proof = judge.prove(policies.find(policy), without=without(kinds), rules=Rules(changed), earlier=earlier)
+    proof = judge.prove(policies.find(policy), without=all_but(kinds), rules=Rules(changed), earlier=earlier)
     return set(proof.open) - proved(proof)
 
 

@@ -10,12 +10,12 @@ pytest.importorskip("z3", reason="the extra `prove` is not installed")
 
 from click.testing import CliRunner
 
-from proving import FEW_KINDS, ONE, without
+from proving import FEW_KINDS, ONE
 from ultrafolio.commands.check import check_command
 from ultrafolio.commands.prove import prove_command
 from ultrafolio.errors import InputError
 from ultrafolio.model.rule import RULES
-from ultrafolio.prove import facts_page, judge
+from ultrafolio.prove import all_but, facts_page, judge
 from ultrafolio.prove.counts import SUMS
 from ultrafolio.prove.facts import PAGES, PAIRS, RANGES, THREAD
 
@@ -78,6 +78,7 @@ def test_a_property_that_is_neither_proved_nor_false_is_tried_without_the_facts_
         ([], "which policies"),
         (["--all", "--policy", ONE], "which policies"),
         (["--policy", ONE, "--kinds", "vcpu,mapping"], "--kinds"),
+        (["--policy", ONE, "--facts", "--json"], "--facts and --json"),
         (["--policy", ONE, "--policy", "split", "--smt2", "x"], "one policy"),
     ],
 )
@@ -90,7 +91,7 @@ def test_what_cannot_be_asked_is_refused(words, says, tmp_path, monkeypatch):
 
 # ----------------------------------------------------------------------------------------------------- pages
 def test_the_facts_are_told_rule_by_rule(kept):
-    said = facts_page.page(ONE, kept[0], without(FEW_KINDS))
+    said = facts_page.page(ONE, kept[0], all_but(FEW_KINDS))
     at_freeze = said[said.index("### import-freeze") :].split("###")[1]
     assert "- its folio is in no writeback" in at_freeze.splitlines()
     assert "a page whose bit is clear is accessible" in said and "### split" not in said

@@ -2,7 +2,8 @@
 
 import pytest
 
-from proving import copied, place_of, walk
+from proving import place_of, walk
+from ultrafolio.check.verdicts.replay import copied
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.rule import RULES
 from ultrafolio.prove import paths, rules
@@ -20,7 +21,7 @@ class Translated:
     def at(self, policy, place):
         by_place = self.by_policy.setdefault(policy, {})
         if place not in by_place:
-            by_place[place] = paths.paths_of(rules.unchanged(), paths.known(policy), place)
+            by_place[place] = paths.paths_of(rules.unchanged(), policy.codes(), place)
         return by_place[place]
 
 

@@ -9,12 +9,15 @@ It has the rules in common with the checker, as plain Python, and nothing else.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from ultrafolio.engine.load import interpreted
+from ultrafolio.engine.load import interpreted_of
+from ultrafolio.model import designs
 from ultrafolio.model import layout as at
-from ultrafolio.model.rule import RULES, STRONG, UNFAIR
+from ultrafolio.model.guest_memfd import layout as memfd
+from ultrafolio.model.rule import STRONG, UNFAIR
 from ultrafolio.model.scenario import System
 
 LIMIT = 20_000
@@ -50,6 +53,7 @@ class Graph:
     fair     (actor, pc) of each thread whose fair step is enabled
     refused  {actor: (pc, outcome)} of each thread that is under way and has no step now
     pending  the actors that have begun something and not ended it
+    rules    the steps of the system's design, by place
     """
 
     states: list[at.State] = field(default_factory=list)
@@ -58,14 +62,14 @@ class Graph:
     fair: list[set[tuple[int, int]]] = field(default_factory=list)
     refused: list[dict[int, tuple[int, int]]] = field(default_factory=list)
     pending: list[set[int]] = field(default_factory=list)
+    rules: Any = field(default_factory=dict)
 
 
 # ------------------------------------------------------------------------------------------------- the graph
-ROWS: dict[str, Any] = {
-    name: NamedTuple("Row", [(word, int) for word in kind.names or ()])  # type: ignore[misc]
-    for name, kind in at.SECTIONS.items()
-}
-"""A record of each section as a tuple with field names."""
+@cache
+def row(names: tuple[str, ...]) -> Any:
+    """A record as a tuple with field names."""
+    return NamedTuple("Row", [(word, int) for word in names])  # type: ignore[misc]
 
 
 class Rows:
@@ -89,14 +93,14 @@ class Rows:
 
 def loose(state: at.State) -> at.State:
     """A copy that rules may change."""
-    return at.State(*(Rows(kind, rows) for kind, rows in zip(ROWS.values(), state, strict=True)))
+    return type(state)(*(Rows(type(rows[0]), rows) for rows in state))
 
 
 def explored(made: System, rules: Any = None, most: int = LIMIT) -> Graph:
     """All interleavings. TooLarge with more than `most` states."""
-    run, graph = rules or interpreted(), Graph()
-    sections = zip(ROWS.values(), made.state, strict=True)
-    first = at.State(*(tuple(kind(*record) for record in rows.tolist()) for kind, rows in sections))
+    run, design = rules or interpreted_of(made.state), designs.of(made.state)
+    graph, kind = Graph(rules=design.rules), type(made.state)
+    first = kind(*(tuple(row(rows.dtype.names)(*record) for record in rows.tolist()) for rows in made.state))
     number = {first: 0}
     queue = deque([(first, 0)])
     while queue:
@@ -106,7 +110,7 @@ def explored(made: System, rules: Any = None, most: int = LIMIT) -> Graph:
         after = loose(state)
         for t, choices in enumerate(made.choices):
             pc = state.task[t].pc
-            idle = pc == at.IDLE_PC[state.who[t].kind]
+            idle = pc == design.idle[state.who[t].kind]
             for choice, (op, page) in enumerate(choices if idle else [(at.NOTHING, 0)]):
                 about = run.focus(state, t, page)
                 outcome = run.step(after, t, op, page)
@@ -114,9 +118,9 @@ def explored(made: System, rules: Any = None, most: int = LIMIT) -> Graph:
                     refused |= {} if idle else {t: (pc, outcome)}
                     continue
                 broke = run.broken(after, t, pc, about, state.uv[about].state, outcome)
-                is_fair = not idle and RULES[pc].fairness != UNFAIR
+                is_fair = not idle and design.rules[pc].fairness != UNFAIR
                 fair |= {(t, pc)} if is_fair else set()
-                target = at.State(*(rows.fixed() for rows in after))
+                target = kind(*(rows.fixed() for rows in after))
                 if target not in number:
                     number[target] = len(number)
                     queue.append((target, depth + 1))
@@ -129,7 +133,8 @@ def explored(made: System, rules: Any = None, most: int = LIMIT) -> Graph:
         graph.edges.append(steps)
         graph.fair.append(fair)
         graph.refused.append(refused)
-        graph.pending.append({t for t in range(len(made.choices)) if is_pending(state, t)})
+        begun = is_pending if design is designs.S390 else is_pending_memfd
+        graph.pending.append({t for t in range(len(made.choices)) if begun(state, t)})
     return graph
 
 
@@ -142,6 +147,23 @@ def is_pending(s: at.State, t: int) -> bool:
     if kind in DEVICES:
         return pc in ASKING
     return bool(kind == at.WRITEBACK and pc != at.WB_IDLE and not (pc == at.WB_END and s.who[t].stuck))
+
+
+def is_pending_memfd(s: at.State, t: int) -> bool:
+    """The same in the design guest_memfd: a fault that has not exited to the VMM, a request, a pin."""
+    kind, pc = s.who[t].kind, s.task[t].pc
+    if kind == at.VCPU:
+        return bool(s.actor[t].op != at.NOTHING and pc != memfd.EXITED)
+    if kind in (at.DISK, at.PIN):
+        return pc in (
+            memfd.GUP_WALK,
+            memfd.GUP_GET,
+            memfd.GUP_RECHECK,
+            memfd.USER_LOCK,
+            memfd.USER_LOOKUP,
+            memfd.USER_MAP,
+        )
+    return kind in (memfd.USER, memfd.VMM) and pc != memfd.IDLE_PC[kind]
 
 
 # -------------------------------------------------------------------------------------------- fair components
@@ -200,7 +222,7 @@ def waits(graph: Graph, t: int) -> list[set[int]]:
             always = set.intersection(*({a for a, _ in graph.fair[v]} for v in part))
             if always - {edge.actor for edge in inner}:
                 continue
-            strong = {(a, pc) for a, pc in enabled if RULES[pc].fairness == STRONG}
+            strong = {(a, pc) for a, pc in enabled if graph.rules[pc].fairness == STRONG}
             starved = strong - {(edge.actor, edge.pc) for edge in inner}
             if starved:
                 todo.append({v for v in part if not starved & graph.fair[v]})

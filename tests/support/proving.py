@@ -5,8 +5,7 @@ from random import Random
 from drawn_cases import fitting
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ACTOR_KINDS, WRITING, State
-from ultrafolio.prove import WITHOUT
+from ultrafolio.model.layout import WRITING
 from ultrafolio.prove.paths import Place
 
 STEPS = 40
@@ -39,23 +38,6 @@ def walk(number, changed=0.0, steps=STEPS):
             setattr(random.choice(getattr(state, section)), word, random.randint(0, CHANGED[section][word]))
         yield drawn.policy, state, t, op, page
         interpreted().step(state, t, op, page)
-
-
-def without(kinds):
-    """The kinds of actors that are left out where only these act."""
-    return WITHOUT | {number for number, name in enumerate(ACTOR_KINDS) if name not in kinds}
-
-
-def copied(state):
-    """A copy of a state of the interpreter."""
-
-    def row(record):
-        made = object.__new__(type(record))
-        for name in record.__slots__:
-            setattr(made, name, getattr(record, name))
-        return made
-
-    return State(*([row(record) for record in section] for section in state))
 
 
 def place_of(state, t):

@@ -185,9 +185,10 @@ def fates(proof, policy, without, count, stands=frozenset()):
 
 
 if __name__ == "__main__":
-    from proving import FEW_KINDS, ONE, without
+    from proving import FEW_KINDS, ONE
     from ultrafolio.model import policies
+    from ultrafolio.prove import all_but
 
-    base = judge.prove(policies.find(ONE), without=without(FEW_KINDS))
-    for word, ending in fates(base, policies.find(ONE), without(FEW_KINDS), int(sys.argv[1])):
+    base = judge.prove(policies.find(ONE), without=all_but(FEW_KINDS))
+    for word, ending in fates(base, policies.find(ONE), all_but(FEW_KINDS), int(sys.argv[1])):
         print(f"{word}\n    {ending or 'NOTHING'}", flush=True)

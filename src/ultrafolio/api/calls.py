@@ -103,7 +103,8 @@ def run(
     story, where, document = _source(source)
     chosen = _policy(policy, story, document.get("policy"))
     if story:
-        made = once.of_scenario(story.story, where, chosen.choices, wanted)
+        simulated = model_policies.of_s390(chosen.choices, chosen.name)
+        made = once.of_scenario(story.story, where, simulated, wanted)
     else:
         tables = dict(document.get("policy") or {})
         if not chosen.source:

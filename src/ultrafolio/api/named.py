@@ -9,8 +9,8 @@ from typing import Any
 
 from ultrafolio.errors import InputError
 from ultrafolio.model import policies, scenario
-from ultrafolio.model.layout import ACTOR_KINDS
-from ultrafolio.model.policy import Policy as Choices
+from ultrafolio.model.designs import DESIGNS
+from ultrafolio.model.policies import AnyPolicy as Choices
 from ultrafolio.names.find import found
 
 
@@ -68,7 +68,7 @@ class Scenario:
     @property
     def actors(self) -> list[str]:
         """The actors' kinds, in order."""
-        return [ACTOR_KINDS[kind] for kind, _ in self.story.actors]
+        return [DESIGNS[self.story.design].kinds[kind] for kind, _ in self.story.actors]
 
     @property
     def policies(self) -> list[str]:
@@ -103,7 +103,7 @@ class Policy:
         """
         if not isinstance(name, str):
             raise no_such_type("policy", name, "a name such as whole-folio, FILE.toml#NAME, or a Policy")
-        return cls(name, name, policies.find(name, scenario.story.tables if scenario else None))
+        return cls(name, name, policies.find_any(name, scenario.story.tables if scenario else None))
 
     @classmethod
     def of(cls, base: str = "split", name: str = "mine", **choices: object) -> Policy:
@@ -112,7 +112,7 @@ class Policy:
         >>> uf.Policy.of("split", refs="page").choices.refs
         'page'
         """
-        return cls(name, "", policies.from_table({"base": base, **choices}, f"policy {name}"))
+        return cls(name, "", policies.any_from_table({"base": base, **choices}, f"policy {name}"))
 
     def as_dict(self) -> dict[str, Any]:
         """Choice -> value, as in a [policy.NAME] table."""

@@ -21,18 +21,18 @@ from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.export import chrome, formats, ktap, observation, prose, why
 from ultrafolio.export.promela import program
-from ultrafolio.export.text import result_text
+from ultrafolio.export.text_in import result_text
 from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
-from ultrafolio.model.policy import Policy
 from ultrafolio.model.words import EXPECT
 from ultrafolio.names.find import found, stem
 from ultrafolio.nouns import plural
 from ultrafolio.page import link
 
-_SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "transient": "waits"}
+_SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "vmm-bound": "vmm-bound",
+          "transient": "waits"}  # fmt: skip
 FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
-Made = list[tuple[scenario.Scenario, Policy]]
+Made = list[tuple[scenario.Scenario, policies.AnyPolicy]]
 """The scenario and the policy of each result."""
 
 
@@ -232,15 +232,20 @@ def check_command(
         raise InputError("--why is told as text or JSON", value="--brief" if brief else form, allowed="text, json")
     extent = Extent(max_states, max_mib, safety, symmetry, threads)
     _refuse_combinations(extent, names, diff_policy, expect=expect)
-    chosen = diff_policy or names or tuple(policies.PRESETS)
+    chosen = diff_policy or names
     if ranges:
-        return vary.run(files[0], ranges, chosen, extent, as_json=form == "json", typed=_typed())
+        return vary.run(
+            files[0], ranges, chosen or tuple(policies.PRESETS), extent, as_json=form == "json", typed=_typed()
+        )
     limits = {"max_states": max_states, "memory_mib": max_mib, "threads": threads}
     results, wrong, made = [], [], []
     for file in files:
         linked = link.opened(str(file)) if link.is_link(str(file)) else None
         story = api.Scenario(linked.name, linked.name, linked.story) if linked else api.Scenario.find(file)
-        for name in (linked.policy,) if linked and not (names or diff_policy) else chosen:
+        asked = chosen or policies.presets_of(story.story.design)
+        if every and chosen:
+            asked = tuple(name for name in chosen if _of_design(story.story.design, name))
+        for name in (linked.policy,) if linked and not chosen else asked:
             policy = api.Policy.find(name, story)
             result = api.check(story, policy=policy, watch=progress.shown, safety=safety, symmetry=symmetry, **limits)
             if linked and not linked.known:
@@ -257,7 +262,7 @@ def check_command(
         for result, one in zip(results, made, strict=True):
             click.echo(_line(result, *one))
     elif form == "text":
-        _show(results, chosen, diff_policy)
+        _show(results, diff_policy)
         for result, checked in zip(results, made, strict=True) if reasons else ():
             click.echo(f"\n{result.heading()}" if len(results) > 1 else "")
             click.echo(why.why_text(_why(result, checked, limits)))
@@ -273,12 +278,12 @@ def check_command(
     return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
 
 
-def _why(result: Result, checked: tuple[scenario.Scenario, Policy], limits: dict[str, int]) -> why.Why:
+def _why(result: Result, checked: tuple[scenario.Scenario, policies.AnyPolicy], limits: dict[str, int]) -> why.Why:
     system = scenario.system(*checked)
     return why.why(result, system, max_states=limits["max_states"], max_mib=limits["memory_mib"])
 
 
-def _json(result: Result, checked: tuple[scenario.Scenario, Policy], limits: dict[str, int]) -> str:
+def _json(result: Result, checked: tuple[scenario.Scenario, policies.AnyPolicy], limits: dict[str, int]) -> str:
     """The result with the field `why`."""
     record = result.record() | {"why": why.why_record(_why(result, checked, limits))}
     return json.dumps(record, ensure_ascii=False)
@@ -313,10 +318,15 @@ def _refuse_beside_history(others: dict[str, object]) -> None:
             )
 
 
+def _of_design(design: str, name: str) -> bool:
+    """Whether a policy is one of this design."""
+    return policies.design_of(policies.find_any(name)) == design
+
+
 def _all() -> list[Path]:
     """The scenarios of the current directory, or the shipped ones."""
-    here = sorted(Path("scenarios").glob("*.toml"))
-    return here or [Path(file.stem) for file in shipped.shipped("scenarios")]
+    here = sorted(Path("scenarios").glob("*.toml")) + sorted(Path("scenarios").glob("*/*.toml"))
+    return here or [Path(file.stem) for file in shipped.shipped("scenarios", below=True)]
 
 
 def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> int:
@@ -325,7 +335,7 @@ def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> i
         asked = f"{plural(len(files), 'scenario')}, {plural(len(names), 'policy', 'policies')}"
         raise InputError("--export writes one program", value=asked, allowed="one SCENARIO.toml and one --policy")
     story = api.Scenario.find(files[0])
-    system = scenario.system(story.story, api.Policy.find(names[0], story).choices)
+    system = scenario.system(story.story, policies.of_s390(api.Policy.find(names[0], story).choices, names[0]))
     click.echo(program.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
     return 0
 
@@ -334,14 +344,16 @@ def _links(files: tuple[Path, ...], names: tuple[str, ...]) -> int:
     """Print the link of each scenario and policy, a line each."""
     for file in files:
         story = found(file)
+        scenario.only_s390(story, str(file))
         for name in names or tuple(policies.PRESETS):
             click.echo(link.link(story, stem(str(file)), policies.find(name, story.tables), name))
     return 0
 
 
-def _by_link(linked: link.Linked, policy: Policy, name: str, extent: Extent) -> str:
+def _by_link(linked: link.Linked, policy: policies.AnyPolicy, name: str, extent: Extent) -> str:
     """What to type for the verdict on a linked scenario that is not shipped."""
-    return shlex.join(["ultrafolio", "check", link.link(linked.story, linked.name, policy, name), *extent.words()])
+    made = link.link(linked.story, linked.name, policies.of_s390(policy, name), name)
+    return shlex.join(["ultrafolio", "check", made, *extent.words()])
 
 
 def _write(results: list[Result], form: str, made: Made) -> None:
@@ -363,13 +375,13 @@ def _write(results: list[Result], form: str, made: Made) -> None:
         click.echo(chrome.of_finding(worst, scenario.system(*made[results.index(worst)])), nl=False)
 
 
-def _reported(result: Result, story: scenario.Scenario, policy: Policy) -> ktap.Reported:
+def _reported(result: Result, story: scenario.Scenario, policy: policies.AnyPolicy) -> ktap.Reported:
     """A result with its line, and with what [expect] says of it."""
     wanted = differences(result, story.expect) if result.policy in story.expect else None
     return ktap.Reported(result, stem(result.scenario), _line(result, story, policy), wanted)
 
 
-def _line(result: Result, story: scenario.Scenario, policy: Policy) -> str:
+def _line(result: Result, story: scenario.Scenario, policy: policies.AnyPolicy) -> str:
     """The line that decides."""
     return observation.of_result(result, stem(result.scenario), observation.hash_of(story, policy), "check")
 
@@ -380,7 +392,8 @@ def _save(results: list[Result], made: Made, save: Path) -> None:
     if not formats.has_story(worst.worst):
         click.echo(f"nothing failed or waited: {save} is not written", err=True)
         return
-    story, policy = made[results.index(worst)]
+    story, chosen = made[results.index(worst)]
+    policy = policies.of_s390(chosen, worst.policy)
     durable.replace(save, file_text(trace_file(worst, worst.worst, story, policy)).encode())
     click.echo(f"saved; certify it again: {shlex.join(['ultrafolio', 'trace', 'verify', str(save)])}", err=True)
 
@@ -429,11 +442,26 @@ def cell_text(result: Result) -> str:
     return "holds" if not worst.kind or worst.expected else _SHORT[worst.kind]
 
 
-def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] | None) -> None:
-    """Print one result in full, or several as a matrix scenario x policy; with --diff-policy the rows that differ."""
+def _show(results: list[Result], diff: tuple[str, str] | None) -> None:
+    """Print one result in full, or several as a matrix scenario x policy for each design; with --diff-policy the rows
+    that differ."""
     if len(results) == 1:
         click.echo(result_text(results[0]))
         return
+    for design in dict.fromkeys(result.scope.get("design") for result in results):
+        _matrix([result for result in results if result.scope.get("design") == design], diff)
+    told = (
+        "waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and\n"
+        "taken again for ever; fatal: the VMM is told; unsafe: a property is violated"
+    )
+    ends = "; vmm-bound: only a step ends it\nthat the VMM need not take"
+    click.echo(told + (ends if any(result.scope.get("design") for result in results) else ""))
+    click.echo(f"reproduce: {_typed()}")
+
+
+def _matrix(results: list[Result], diff: tuple[str, str] | None) -> None:
+    """Print the results of one design as a matrix scenario x policy."""
+    chosen = tuple(dict.fromkeys(result.policy for result in results))
     scenarios = list(dict.fromkeys(result.scenario for result in results))
     by = {(result.scenario, result.policy): cell_text(result) for result in results}
     if diff:
@@ -443,7 +471,7 @@ def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] 
     for number, name in enumerate(chosen, 1):
         table.add_column(name if diff else str(number), no_wrap=True)
     for s in scenarios:
-        table.add_row(stem(s), *(by[s, name] for name in chosen))
+        table.add_row(stem(s), *(by.get((s, name), "") for name in chosen))
     if diff and not scenarios:
         click.echo("no scenario's verdict differs between the two")
     else:
@@ -451,8 +479,3 @@ def _show(results: list[Result], chosen: tuple[str, ...], diff: tuple[str, str] 
     if not diff:
         names = "  ".join(f"{n}\0{name}" for n, name in enumerate(chosen, 1))
         click.echo(textwrap.fill(names, screen.columns(), break_on_hyphens=False).replace("\0", " "))
-    click.echo(
-        "waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and\n"
-        "taken again for ever; fatal: the VMM is told; unsafe: a property is violated"
-    )
-    click.echo(f"reproduce: {_typed()}")

@@ -126,6 +126,9 @@ def explore(
     words = ["ultrafolio", "explore", str(file), *(word for name in names for word in ("--policy", name))]
     limits = {"--max-states": (max_states, MAX_STATES), "--memory": (max_mib, MAX_MIB)}
     words += [word for flag, (n, usual) in limits.items() if n != usual for word in (flag, str(n))]
+    if target_file or serving:
+        for walk in walks:
+            policies.of_s390(walk.choices, walk.policy)
     if target_file:
         return _export(guides, words, target_file)
     if serving:

@@ -16,7 +16,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.export import observation
 from ultrafolio.export.history import KINDS, MOST_BYTES, Change, History, changes, history, read
 from ultrafolio.fields import read_text
-from ultrafolio.model.policy import Policy
+from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.scenario import Scenario
 from ultrafolio.nouns import plural
 
@@ -49,7 +49,7 @@ def last(folder: Path) -> Last:
     return Last(max(there), file, read(read_text(file, "history", MOST_BYTES), str(file)))
 
 
-def run(folder: Path, before: Last, lines: Sequence[tuple[Scenario, Policy, str]], *, as_json: bool) -> int:
+def run(folder: Path, before: Last, lines: Sequence[tuple[Scenario, AnyPolicy, str]], *, as_json: bool) -> int:
     """Save the lines unless the last version is equal, and print what differs. lines: scenario, policy, their line.
 
     Returns 1 if something differs, 3 if nothing does and a verdict is unknown, else 0.

@@ -13,7 +13,7 @@ from ultrafolio.errors import InputError, need, one_of
 from ultrafolio.model import policies
 from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.prove import WITHOUT
+from ultrafolio.prove import WITHOUT, all_but
 
 
 @click.command("prove")
@@ -77,6 +77,8 @@ def prove_command(
             "which policies to prove", value=" ".join(names), allowed="--policy, once or more, or else --all",
             then="ultrafolio policies",
         )  # fmt: skip
+    if as_json and as_facts:
+        raise InputError("--facts and --json say different things", value="both", allowed="one of them")
     if smt2 and len(chosen) > 1:
         raise InputError("--smt2 keeps the questions of one policy", value=" ".join(chosen), allowed="one --policy")
     if smt2:
@@ -84,14 +86,17 @@ def prove_command(
     made = several.proofs(chosen, numbers or judge.NUMBERS, smt2, _progress, _without(kinds))
     if not as_json and not as_facts:
         click.echo(words.text(made))
-    for each in made if as_json or as_facts else []:
-        click.echo(json.dumps(each.record()) if as_json else facts_page.page(each.policy, each.proof, each.without))
+    for each in made:
+        if as_json:
+            click.echo(json.dumps(each.record()))
+        elif as_facts:
+            click.echo(facts_page.page(each.policy, each.proof, each.without))
     codes = [each.code for each in made]
     return 1 if 1 in codes else max(codes)
 
 
 def _without(kinds: str | None) -> frozenset[int]:
-    """The kinds of actors that are left out where only these act."""
+    """The kinds of actors that --kinds leaves out; InputError names a word that is no kind of a proof."""
     if kinds is None:
         return WITHOUT
     allowed = [name for number, name in enumerate(ACTOR_KINDS) if number not in WITHOUT]
@@ -99,7 +104,7 @@ def _without(kinds: str | None) -> frozenset[int]:
     for name in named:
         if name not in allowed:
             raise one_of("--kinds", name, allowed, then="ultrafolio prove --help")
-    return frozenset(number for number, name in enumerate(ACTOR_KINDS) if name not in named)
+    return all_but(named)
 
 
 def _progress(line: str) -> None:

@@ -11,7 +11,11 @@ import click
 
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted
+from ultrafolio.fields import Field
 from ultrafolio.markdown import table
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import DESIGNS, S390
+from ultrafolio.model.guest_memfd import scenario as memfd
 from ultrafolio.model.layout import (
     ALLOWED,
     EXPORTED,
@@ -29,7 +33,6 @@ from ultrafolio.model.layout import (
     blank,
 )
 from ultrafolio.model.properties import PROPERTIES, SEED
-from ultrafolio.model.rule import RULES
 
 OWNER, OTHER = 0, 1
 _RESULT = {UV_ERROR: "error", UV_BUSY: "busy", UV_INTEGRITY: "integrity error", UV_EXIT: "exit to the host"}
@@ -55,7 +58,9 @@ CONDITIONS = {
 
 @click.command("rules")
 @click.option("--json", "as_json", is_flag=True, help="The rules alone, one JSON object a line.")
-def rules(as_json: bool) -> None:
+@click.option("--design", "name", type=click.Choice(list(DESIGNS)), default=S390.name, show_default=True,
+              help="The design whose rules to print.")  # fmt: skip
+def rules(as_json: bool, name: str) -> None:
     """Print every rule, the properties and the page states as Markdown (docs/rules.md is this output).
 
     \b
@@ -64,11 +69,12 @@ def rules(as_json: bool) -> None:
 
     Exit code: 0 always.
     """
+    design = DESIGNS[name]
     if not as_json:
-        click.echo(markdown())
+        click.echo(markdown() if design is S390 else _of_design(design))
         return
-    for pc in sorted(RULES):
-        made = RULES[pc]
+    for pc in sorted(design.rules):
+        made = design.rules[pc]
         click.echo(
             json.dumps(
                 {
@@ -124,7 +130,54 @@ def markdown() -> str:
     )
 
 
+def _of_design(design: Design) -> str:
+    """The page docs/rules-guest-memfd.md."""
+    rows = [[str(design.first + n), name] for n, name in enumerate(design.properties) if n]
+    fields = [
+        [f"`[{'[' * (where in memfd.ACTORS)}{where}]{']' * (where in memfd.ACTORS)}`", f"`{name}`", _default(field)]
+        for where, some in {"memory": memfd.MEMORY, **memfd.ACTORS}.items()
+        for name, field in some.items()
+    ]
+    return "\n".join(
+        [
+            f"# The rules of {design.name}",
+            "",
+            f"Printed by `ultrafolio rules --design {design.name}`; do not edit.",
+            "[model.md](model.md#9-designs-and-machines) states the design, [rules.md](rules.md) explains the columns.",
+            "",
+            *rule_table(design),
+            "",
+            "## Properties",
+            "",
+            *table(["#", "always"], rows),
+            "",
+            *table(["leads-to"], [[name] for name in design.leads_to]),
+            "",
+            "## Scenarios",
+            "",
+            f'`design = "{design.name}"`, `machine` one of {", ".join(design.machines)}. What the words mean is as in',
+            "[reference.md](reference.md); `process` is whose page table an actor uses, `locked` a VM_LOCKED",
+            "mapping, `to` what a request asks for, `mapped` whether KVM maps the pages at the start, `allocated`",
+            "whether they hold data.",
+            "",
+            *table(["table", "field", "default"], fields),
+        ]
+    )
+
+
+def _default(field: Field) -> str:
+    """The default of a field in words."""
+    if field.default is ...:
+        return "must be said"
+    return ", ".join(map(str, field.default)) or "none" if isinstance(field.default, list) else str(field.default)
+
+
 def _rules() -> list[str]:
+    return rule_table(S390)
+
+
+def rule_table(design: Design) -> list[str]:
+    """The rules of a design as a table."""
     heading = ["#", "rule", "what it does", "actor", "fair", "releases", "kernel", "recorded as", "the mail"]
     return table(
         heading,
@@ -140,7 +193,7 @@ def _rules() -> list[str]:
                 ", ".join(dict.fromkeys(f"`{name}`" for name in rule.shown)),
                 rule.seed,
             ]
-            for rule in (RULES[pc] for pc in sorted(RULES))
+            for rule in (design.rules[pc] for pc in sorted(design.rules))
         ],
     )
 

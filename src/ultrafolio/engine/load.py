@@ -21,12 +21,13 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from ultrafolio.model import layout
-from ultrafolio.model.rule import RULES
+from ultrafolio.model import designs, layout
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390, PerDesign
 from ultrafolio.model.rules import MODULES
 from ultrafolio.version import __version__
 
-from .tables import RULE_MODULES
+from . import tables  # noqa: F401  (it checks the tables of the model)
 
 _PACKAGE = Path(layout.__file__).parent.parent
 _FREE_BYTES = 64 << 20
@@ -34,11 +35,12 @@ _FREE_BYTES = 64 << 20
 
 
 COMPILED = {
-    "model": ("bounds", "layout", "properties", "rule"),
+    "model": ("bounds", "design", "designs", "layout", "properties", "rule"),
     "model/rules": tuple(module.__name__.rpartition(".")[2] for module in MODULES),
+    "model/guest_memfd": ("layout", "table", "convert", "fault", "guest", "hole", "properties", "user", "vmm"),
     "engine": ("load", "tables"),
     "conformance": ("entry",),
-    "waits": ("load", "rules", "tables"),
+    "waits": ("load", "memfd", "rules", "tables"),
     "sim": ("load", "loop", "measures", "records"),
     "check": ("kinds",),
     "check/search": ("atomics", "bfs", "canonical", "graph", "memo", "packing", "thread_local"),
@@ -57,12 +59,12 @@ def digest(*folders: str) -> str:
     return text.hexdigest()
 
 
-def dispatcher() -> str:
+def dispatcher(design: Design = S390) -> str:
     """Returns the source of `step(s, t, op, page)`, which runs the rule that thread `t` is at; (op, page) is its
     choice."""
     lines = ["def step(s, t, op, page):", "    pc = s.task[t].pc"]
-    for pc in sorted(RULES):
-        rule = RULES[pc]
+    for pc in sorted(design.rules):
+        rule = design.rules[pc]
         lines.append(f"    if pc == {pc}:")
         lines.append(f"        return {rule.function.__name__}(s, t{', op, page' if rule.chooses else ''})")
     lines.append(f"    return {layout.W_IDLE}")
@@ -75,26 +77,30 @@ def constants(module: ModuleType) -> dict[str, Any]:
 
 
 def functions(
-    decorate: Callable[[Any], Any], changed: Mapping[str, str] | None = None, *, unsigned: bool = False
+    decorate: Callable[[Any], Any],
+    changed: Mapping[str, str] | None = None,
+    *,
+    unsigned: bool = False,
+    design: Design = S390,
 ) -> dict[str, Any]:
-    """Returns all rule functions by name, each through `decorate`, plus `step`.
+    """Returns all rule functions of a design by name, each through `decorate`, plus `step`.
 
     changed   source text to replace before loading, {old: new}: a test breaks a rule without a second copy of it
     unsigned  for Numba: see _Unsigned
 
     Raises ValueError unless each `old` occurs exactly once.
     """
-    space = constants(layout) | {"__name__": __name__}
+    space = {**design.constants, "__name__": __name__, "__design__": design.name}
     if unsigned:
         import numba
 
         space["uintp"] = numba.uintp
     left = dict(changed or {})
-    for module in RULE_MODULES:
+    for module in design.modules:
         add_functions(space, module, decorate, left)
     if left:
         raise ValueError(f"not found exactly once in the rules: {list(left)}")
-    exec(compile(dispatcher(), "<dispatcher>", "exec"), space)  # nosec B102 (the rules of this package)
+    exec(compile(dispatcher(design), "<dispatcher>", "exec"), space)  # nosec B102 (the rules of this package)
     space["step"] = decorate(space["step"])
     return space
 
@@ -126,7 +132,7 @@ def add_functions(
     file = str(module.__file__)
     source = Path(file).read_text(encoding="utf-8")
     if "uintp" in space:
-        file = _shared(Path(file), source)
+        file = _shared(Path(file), source, space.get("__design__", S390.name))
     for old, new in list((changed or {}).items()):
         if changed and source.count(old) == 1:
             source = source.replace(old, new)
@@ -142,12 +148,14 @@ def add_functions(
             space[node.name] = decorate(space[node.name])
 
 
-def _shared(file: Path, source: str) -> str:
+def _shared(file: Path, source: str, design: str) -> str:
     """Returns the path of a copy of a source file in the cache. Numba's cache key has the file's path and time, which
-    differ between environments; those of the copy do not."""
+    differ between environments; those of the copy do not. It has not what a function calls, so each design has its own
+    copy."""
     if not can_keep():
         return str(file)
-    copy = cache_folder() / file.parent.name / file.name
+    folder = cache_folder() if design == S390.name else cache_folder() / design
+    copy = folder / file.parent.name / file.name
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=copy.parent, encoding="utf-8", delete=False) as made:
@@ -161,15 +169,20 @@ def rules(space: Mapping[str, Any]) -> Any:
     return SimpleNamespace(**{k: v for k, v in space.items() if not k.startswith("__")})
 
 
-@functools.cache
-def interpreted() -> Any:
-    """Returns the rules as plain Python functions; needs no Numba."""
-    return rules(functions(lambda function: function))
+@PerDesign
+def interpreted(design: Design) -> Any:
+    """Returns the rules of a design as plain Python functions; needs no Numba."""
+    return rules(functions(lambda function: function, design=design))
 
 
-def mutant(changed: Mapping[str, str]) -> Any:
-    """Returns the rules as plain Python with some source text replaced (see `functions`)."""
-    return rules(functions(lambda function: function, changed))
+def interpreted_of(state: Any) -> Any:
+    """Returns interpreted() of the state's design."""
+    return interpreted(designs.of(state))
+
+
+def mutant(changed: Mapping[str, str], design: Design = S390) -> Any:
+    """Returns the rules of a design as plain Python with some source text replaced (see `functions`)."""
+    return rules(functions(lambda function: function, changed, design=design))
 
 
 def cache_folder() -> Path:
@@ -207,16 +220,17 @@ def can_compile() -> bool:
     return os.environ.get("NUMBA_DISABLE_JIT", "0") == "0" and importlib.util.find_spec("numba") is not None
 
 
-def is_kept(function: str) -> bool:
-    """Whether this interpreter finds the compiled `function` (module.name) in the cache."""
+def is_kept(function: str, design: Design = S390) -> bool:
+    """Whether this interpreter finds the compiled `function` (module.name) of a design in the cache."""
     # Numba's name-line.pyXY.number.nbc: interpreters share the folder, and each compiles for itself
     tag = f"py{sys.version_info[0]}{sys.version_info[1]}{getattr(sys, 'abiflags', '')}"
-    return any(cache_folder().rglob(f"{function}-*.{tag}.*.nbc"))
+    kept = [file.relative_to(cache_folder()) for file in cache_folder().rglob(f"{function}-*.{tag}.*.nbc")]
+    return any((file.parts[0] in designs.DESIGNS) == (design is not S390) for file in kept)
 
 
-def say_compiling(function: str, what: str, seconds: int) -> None:
+def say_compiling(function: str, what: str, seconds: int, design: Design = S390) -> None:
     """Print one line on stderr if `function` is not in the cache. what: its name for the user; seconds: CPU time."""
-    if not is_kept(function):
+    if not is_kept(function, design):
         where = f"kept in {cache_folder()}" if can_keep() else "not kept"
         print(f"ultrafolio: compiling {what}, about {seconds} s of CPU ({where})", file=sys.stderr)
 

@@ -14,14 +14,15 @@ from collections.abc import Sequence
 
 from ultrafolio.check.verdicts.replay import frozen
 from ultrafolio.check.verdicts.truth import broken_pages
-from ultrafolio.export.text import page_flags
-from ultrafolio.model import layout
+from ultrafolio.export import text_in
+from ultrafolio.model import designs, layout
+from ultrafolio.model.designs import S390
 from ultrafolio.model.layout import OPS, OWNERS, State
-from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
-from ultrafolio.waits.load import interpreted
+from ultrafolio.waits import load as waits
+from ultrafolio.waits import telling
 from ultrafolio.waits.tables import OBSTACLE_OF
-from ultrafolio.waits.words import LEADS_TO, Stall, in_words, owed, stalls
+from ultrafolio.waits.words import Stall
 
 from .shapes import Enabled, Judged, Met, Node, Refused, Stalled
 from .walk import Move, Walk, is_idle
@@ -45,18 +46,19 @@ GUARDS = {value: name for name, value in vars(layout).items() if name.startswith
 def node(walk: Walk, state: State, moves: Sequence[Move] = ()) -> Node:
     """The node of a state (as lists). `moves`: all its moves, if the caller has them."""
     packed, moves = frozen(state), moves or walk.moves(state)
-    run, pages = interpreted(), range(len(state.mm))
+    run, pages, told = waits.of(state), range(len(state.mm)), telling.of(state)
+    pending = [t for t in range(len(walk.actors)) if run.is_pending(state, t)]
     return {
         "id": hashlib.blake2b(repr(packed).encode(), digest_size=8).hexdigest(),
         "state": {name: [list(row) for row in rows] for name, rows in zip(SECTIONS, packed, strict=True)},
-        "flags": [page_flags(packed, p) for p in pages],
+        "flags": [text_in.of(walk.design.name).page_flags(packed, p) for p in pages],
         "folio": [run.head(state, p) for p in pages],
         "actors": [_doing(walk, state, t) for t in range(len(walk.actors))],
         "enabled": [_enabled(walk, state, move) for move in moves if move.index is not None],
         "refused": [_refused(walk, state, move) for move in moves if move.index is None],
         "broken": [[number, page] for number, page in broken_pages(state)],
-        "pending": [[LEADS_TO.index(owed(state, t)), t] for t in range(len(walk.actors)) if run.is_pending(state, t)],
-        "stalls": [_stalled(some) for some in stalls(state)],
+        "pending": [[walk.design.leads_to.index(told.owed(state, t)), t] for t in pending],
+        "stalls": [_stalled(some) for some in told.stalls(state)],
     }
 
 
@@ -88,7 +90,8 @@ def _doing(walk: Walk, state: State, t: int) -> str:
         left = "any number of" if a.budget == layout.ENDLESS else a.budget
         return "running" if state.who[t].kind == layout.VCPU else f"idle, {left} start{'s' * (a.budget != 1)} left"
     wish = f", to {OPS[a.op]} page {a.page}" if a.op else f", page {k.page or a.page}"
-    return (WORDS["task.pc"][k.pc] if k.pc == layout.DEAD else f"at {WORDS['task.pc'][k.pc]}") + wish
+    rule = walk.design.rules.get(k.pc)
+    return (f"at {rule.name}" if rule else "dead") + wish
 
 
 def what(walk: Walk, move: Move) -> str:
@@ -115,7 +118,7 @@ def _refused(walk: Walk, state: State, move: Move) -> Refused:
     made: Refused = {
         "what": what(walk, move), "actor": move.actor, "rule": move.rule, "op": move.op, "page": move.page,
         "guard": GUARDS[move.outcome], "why": move.outcome_word + _no_start(walk, state, move),
-        "condition": guard_source(move.pc, GUARDS[move.outcome]),
+        "condition": guard_source(move.pc, GUARDS[move.outcome], walk.design.name),
     }  # fmt: skip
     meets = None if is_idle(state, move.actor) else _met(state, move)
     if meets:
@@ -125,14 +128,18 @@ def _refused(walk: Walk, state: State, move: Move) -> Refused:
 
 def _no_start(walk: Walk, state: State, move: Move) -> str:
     """Why an actor cannot start, if the state shows it; else ""."""
-    t, run = move.actor, interpreted()
+    t, run = move.actor, waits.of(state)
     if move.outcome != layout.W_IDLE or not is_idle(state, t):
         return ""
     if not state.actor[t].budget and not (state.who[t].kind == layout.VCPU and move.op == OPS[layout.TOUCH]):
         return ": no starts left"
     if run.waits_its_turn(state, t):
         return f": {walk.actors[state.who[t].after - 1]} has not finished yet"
-    if state.who[t].kind in (layout.RING, layout.INTERRUPT) and not run.all_shared(state, t, move.page):
+    if (
+        walk.design is S390
+        and state.who[t].kind in (layout.RING, layout.INTERRUPT)
+        and not run.all_shared(state, t, move.page)
+    ):
         return ": the guest does not share the page"
     return ""
 
@@ -142,22 +149,23 @@ def _met(state: State, move: Move) -> Met | None:
     obstacle, t = OBSTACLE_OF.get(move.outcome, 0), move.actor
     if not obstacle:
         return None
-    run = interpreted()
+    run = waits.of(state)
     page = run.waited_page(state, t)
     whole = bool(run.is_vcpu(state, t) and run.to_split(state, page))
     if not run.present(state, t, page, whole) & obstacle:
         return None
-    wait = in_words(state, t, obstacle, page, whole)
+    wait = telling.of(state).in_words(state, t, obstacle, page, whole)
     told: Met = {"for": wait.waits_for, "held": wait.held_by, "released": wait.released_by}
     return told if wait.held_by else None
 
 
 @functools.cache
-def guard_source(pc: int, guard: str) -> str:
+def guard_source(pc: int, guard: str, design: str = S390.name) -> str:
     """The conditions in a rule's source under which it refuses with `guard`; "" if a called function refuses."""
-    if pc not in RULES:
+    rules = designs.DESIGNS[design].rules
+    if pc not in rules:
         return ""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(RULES[pc].function)))
+    tree = ast.parse(textwrap.dedent(inspect.getsource(rules[pc].function)))
     found = [
         ast.unparse(branch.test)
         for branch in ast.walk(tree)
@@ -174,11 +182,16 @@ def word(section: str, field: str, value: int) -> str:
     return names[value] if value < len(names) else str(value)
 
 
-def changes(before: Node, after: Node) -> list[tuple[str, str, str]]:
+def sections_of(walk: Walk) -> dict[str, list[str]]:
+    """The names of the fields of each section of a walk's states."""
+    return {name: list(getattr(walk.system.state, name).dtype.names) for name in OWNERS}
+
+
+def changes(before: Node, after: Node, sections: dict[str, list[str]] = SECTIONS) -> list[tuple[str, str, str]]:
     """The differences between two nodes: (field, value before, value after), such as ("uv[1].state", "SECURE", …)."""
     return [
         (f"{section}[{i}].{field}", word(section, field, old), word(section, field, new))
-        for section, fields in SECTIONS.items()
+        for section, fields in sections.items()
         for i, rows in enumerate(zip(before["state"][section], after["state"][section], strict=True))
         for field, old, new in zip(fields, *rows, strict=True)
         if old != new
@@ -192,13 +205,14 @@ def properties(walk: Walk, moves: Sequence[Move], here: Node) -> list[Judged]:
     `where` names that step. A leads-to is waiting while an operation is pending.
     """
     made: list[Judged] = []
-    for number in range(1, len(PROPERTIES)):
+    names = walk.design.properties
+    for number in range(1, len(names)):
         at = [i for i, move in enumerate(moves, 1) if move.step and move.step.broke == number]
         pages = [f"page {page}" for n, page in here["broken"] if n == number]
         now = bool(pages) or bool(at and at[-1] == len(moves))
         where = ", ".join(pages) or ("by the step that led here" if now else f"broken by step {at[-1]}" if at else "")
-        made.append({"name": PROPERTIES[number], "truth": "broken" if now else "holds", "where": where})
-    for n, name in enumerate(LEADS_TO):
+        made.append({"name": names[number], "truth": "broken" if now else "holds", "where": where})
+    for n, name in enumerate(walk.design.leads_to):
         waiting = [f"{walk.actors[t]} ({here['actors'][t]})" for m, t in here["pending"] if m == n]
         made.append({"name": name, "truth": "waiting" if waiting else "holds", "where": "; ".join(waiting)})
     return made

@@ -6,12 +6,11 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from ultrafolio.export.text import LEGEND
-from ultrafolio.model.rule import RULES
+from ultrafolio.export import text_in
 from ultrafolio.nouns import plural
 from ultrafolio.screen import columns
 
-from .node import changes, node, properties, stall_line, what
+from .node import changes, node, properties, sections_of, stall_line, what
 from .shapes import Enabled, InStep, Record, Refused, Skipped, Stalled
 from .walk import Trail, Walk, path_text
 
@@ -27,7 +26,9 @@ def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> Record:
         "steps": len(trail.path),
         "way": [{"what": what(walk, move), "outcome": move.outcome_word} for move in trail.moves],
         **here,
-        "changed": [{"field": field, "was": was, "is": now} for field, was, now in changes(before, here)],
+        "changed": [
+            {"field": field, "was": was, "is": now} for field, was, now in changes(before, here, sections_of(walk))
+        ],
         "flags_before": before["flags"],
         "properties": properties(walk, trail.moves, here),
         "in_step": [_in_step(other, trail) for other in others],
@@ -62,13 +63,13 @@ def shown(walk: Walk, made: Record) -> str:
             *_stalls(made["stalls"]),
             *_changed(made),
             "",
-            *_enabled(made),
+            *_enabled(walk, made),
             *_refused(made),
             "",
             *_properties(made),
             *_followers(walk, made),
             "",
-            textwrap.fill(LEGEND, columns()),
+            textwrap.fill(text_in.of(walk.design.name).LEGEND, columns()),
             f"reproduce: {made['reproduce']}",
         ]
     )
@@ -133,9 +134,9 @@ def _meets(move: Enabled | Refused) -> list[str]:
     return _folded(f"{meets['for']}; held by {meets['held']}; released by {meets['released']}", "       ", "       ")
 
 
-def _enabled(made: Record) -> Iterator[str]:
+def _enabled(walk: Walk, made: Record) -> Iterator[str]:
     """Yields the lines of each enabled move: its index, what it does, its source."""
-    rules = {rule.name: rule for rule in RULES.values()}
+    rules = {rule.name: rule for rule in walk.design.rules.values()}
     yield "enabled:" if made["enabled"] else "enabled: nothing"
     for index, move in enumerate(made["enabled"]):
         broke = f"  breaks property {move['broke']}" if move["broke"] else ""

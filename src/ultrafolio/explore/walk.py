@@ -14,11 +14,11 @@ from typing import Any
 
 from ultrafolio.check.verdicts.replay import NotCertified, Step, copied, take
 from ultrafolio.engine.interp import to_lists
-from ultrafolio.engine.load import interpreted
+from ultrafolio.engine.load import interpreted_of
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, OPS, OUTCOMES, RING_READY, WAITS, State
-from ultrafolio.model.policy import Policy
-from ultrafolio.model.rule import RULES
+from ultrafolio.model import designs
+from ultrafolio.model.layout import OPS, RING_READY, State
+from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.scenario import Scenario, system
 
 MAX_STEPS = 1000
@@ -35,6 +35,7 @@ class Move:
     outcome  of the step: positive, its result; negative, the W_ reason of the refusal
     step     the step as taken; None: refused
     after    the state after it, as lists; None: refused
+    design   the name of the state's design
     """
 
     index: int | None
@@ -45,6 +46,7 @@ class Move:
     outcome: int
     step: Step | None = None
     after: State | None = None
+    design: str = designs.S390.name
 
     @property
     def actor(self) -> int:
@@ -52,13 +54,16 @@ class Move:
 
     @property
     def rule(self) -> str:
-        return RULES[self.pc].name if self.pc in RULES else "none"
+        rules = designs.DESIGNS[self.design].rules
+        return rules[self.pc].name if self.pc in rules else "none"
 
     @property
     def outcome_word(self) -> str:
         if self.outcome > 0:
-            return OUTCOMES[self.outcome]
-        return "the guest's reboot or shutdown" if self.pc == RING_READY else WAITS[-self.outcome]
+            return designs.DESIGNS[self.design].outcomes[self.outcome]
+        if self.pc == RING_READY and self.design == designs.S390.name:
+            return "the guest's reboot or shutdown"
+        return designs.DESIGNS[self.design].waits[-self.outcome]
 
     def same_choice(self, other: Move) -> bool:
         """Whether it is the same actor's, with the same choice."""
@@ -114,10 +119,13 @@ class Walk:
     scenario, policy  as the user named them, for the command that reproduces a state
     """
 
-    def __init__(self, story: Scenario, scenario: str, policy: Policy, policy_name: str) -> None:
+    def __init__(self, story: Scenario, scenario: str, policy: AnyPolicy, policy_name: str) -> None:
         self.story, self.scenario, self.policy, self.choices = story, scenario, policy_name, policy
         self.system = system(story, policy)
-        self.actors = [f"{ACTOR_KINDS[kind]} {t}" for t, kind in enumerate(self.system.state.who["kind"].tolist())]
+        self.design = designs.of(self.system.state)
+        self.actors = [
+            f"{self.design.kinds[kind]} {t}" for t, kind in enumerate(self.system.state.who["kind"].tolist())
+        ]
         start = to_lists(self.system.state)
         self._last = Trail((), [start], [])
 
@@ -144,8 +152,9 @@ class Walk:
         try:
             step = take(self.system, trial, by)
         except NotCertified:
-            return Move(None, by, pc, OPS[op], page, interpreted().step(trial, t, op, page))
-        return Move(index, by, pc, OPS[op], page, step.outcome, step, trial)
+            refused = interpreted_of(trial).step(trial, t, op, page)
+            return Move(None, by, pc, OPS[op], page, refused, design=self.design.name)
+        return Move(index, by, pc, OPS[op], page, step.outcome, step, trial, self.design.name)
 
     def follow(self, path: Sequence[int]) -> Trail:
         """Take the steps of an index path. Raises InputError for an index that no enabled step has."""
@@ -215,7 +224,8 @@ class Walk:
         pc = state.task[wanted.actor].pc
         if is_idle(state, wanted.actor):
             return f"{who} has begun nothing to go on with"
-        return f"{who} has begun something else: it is at {RULES[pc].name if pc in RULES else 'its end'}"
+        rule = self.design.rules.get(pc)
+        return f"{who} has begun something else: it is at {rule.name if rule else 'its end'}"
 
     def command(self, path: Sequence[int] = ()) -> list[str]:
         """The words of the command that shows the state at `path`."""
@@ -226,4 +236,4 @@ class Walk:
 def is_idle(state: State, t: int) -> bool:
     """Whether actor `t` has no operation, so that its next step takes a choice."""
     pc = state.task[t].pc
-    return pc == IDLE_PC[state.who[t].kind] and not (pc == 0 and state.actor[t].op)
+    return pc == designs.of(state).idle[state.who[t].kind] and not (pc == 0 and state.actor[t].op)

@@ -22,6 +22,8 @@ HOST = 1
 """Number of the host's process; guest N has HOST + 1 + N."""
 FIRST_THREAD = 1000
 """Thread number of actor 0, which is no process number."""
+GUESTS = frozenset(ACTOR_KINDS[kind] for kind in guest_kinds())
+"""Names of the kinds of actors that belong to a guest, in any design."""
 CATEGORY = "wait"
 
 
@@ -46,7 +48,7 @@ def of_finding(result: Result, system: System) -> str:
 
 def process_of(kind: str, guest: int) -> int:
     """Returns the process of an actor: the host's for threads of the host."""
-    return HOST + 1 + guest if ACTOR_KINDS.index(kind) in guest_kinds() else HOST
+    return HOST + 1 + guest if kind in GUESTS else HOST
 
 
 def _events(timeline: Timeline) -> Iterator[dict[str, Any]]:

@@ -8,15 +8,26 @@ from typing import Any
 
 from ultrafolio.check.verdicts.replay import Step
 from ultrafolio.check.verdicts.verdict import KINDS, Finding, Result
+from ultrafolio.model import designs
 from ultrafolio.model import layout as model
+from ultrafolio.model.design import Design
 from ultrafolio.model.rule import RULES
 
 CALLS = {rule.name: rule.call for rule in RULES.values() if rule.call}
 """Rules in which the host calls the ultravisor."""
-_UV, _TASK, _ACTOR = (tuple(model.OWNERS).index(section) for section in ("uv", "task", "actor"))
-_OWNER = {rule.name: rule.actor for rule in RULES.values()}
+_UV, _MM, _TASK, _ACTOR = (tuple(model.OWNERS).index(section) for section in ("uv", "mm", "task", "actor"))
 PLACE = {rule.name: rule.pc for rule in RULES.values()}
 """Name of a rule -> its number."""
+_PARTS = {
+    designs.S390.name: {"G": "guest", "H": "host MM", "U": "ultravisor", "D": "device"},
+    designs.GUEST_MEMFD.name: {"G": "guest", "H": "host MM and KVM", "D": "VMM and device"},
+}
+"""Per design the participants of a diagram."""
+_KEPT = {
+    designs.S390.name: ("U", _UV, "state", model.PAGE_STATES),
+    designs.GUEST_MEMFD.name: ("H", _MM, "private", ("shared", "private")),
+}
+"""Per design who keeps the state of a page, its section and field, and its words."""
 
 
 def has_story(finding: Finding) -> bool:
@@ -36,11 +47,14 @@ def worst(results: Sequence[Result]) -> Result:
 
 # ------------------------------------------------------------------------------------------------ Mermaid
 def mermaid(result: Result, finding: Finding) -> str:
-    """The finding as a Mermaid sequence diagram: one message a step, a note where the ultravisor's state of a page
-    changes, a loop block around what repeats for ever, and the wait at the end. A bare note where nothing failed."""
-    lines = ["sequenceDiagram", f"    %% reproduce: {result.command} --format mermaid", "    autonumber",
-             "    participant G as guest", "    participant H as host MM",
-             "    participant U as ultravisor", "    participant D as device"]  # fmt: skip
+    """The finding as a Mermaid sequence diagram: one message a step, a note where the state of a page changes, a loop
+    block around what repeats for ever, and the wait at the end. A bare note where nothing failed."""
+    lines = [
+        "sequenceDiagram",
+        f"    %% reproduce: {result.command} --format mermaid",
+        "    autonumber",
+        *(f"    participant {letter} as {name}" for letter, name in _PARTS[_design(result).name].items()),
+    ]
     title = f"{finding.verdict}: {finding.name} ({finding.kind})" if finding.kind else result.verdict
     lines.append(f"    Note over G,D: {_escaped(title)}{', expected' if finding.expected else ''}")
     for step in finding.steps:
@@ -58,6 +72,22 @@ def mermaid(result: Result, finding: Finding) -> str:
     return "\n".join(lines)
 
 
+def _design(result: Result) -> Design:
+    """Returns the design of a result."""
+    return designs.DESIGNS[result.scope.get("design", designs.S390.name)]
+
+
+def _owner(step: Step) -> str:
+    """Returns who takes the step."""
+    return next(rule.actor for rule in designs.DESIGNS[step.design].rules.values() if rule.name == step.rule)
+
+
+def _names(step: Step, section: str) -> tuple[str, ...]:
+    """Returns the fields of a record of a state."""
+    names: tuple[str, ...] = designs.DESIGNS[step.design].constants["SECTIONS"][section].names
+    return names
+
+
 def _escaped(text: str) -> str:
     """Returns text escaped for a Mermaid message, in which # starts an entity and a semicolon ends the line."""
     return text.replace("#", "#35\0").replace(";", "#59;").replace("\0", ";")
@@ -67,18 +97,19 @@ def _messages(step: Step, indent: str) -> list[str]:
     """Returns the Mermaid lines of a step."""
     sender, arrow, receiver = _ends(step)
     what = f"{step.kind} {step.actor} {step.rule}"
-    if _OWNER.get(step.rule) == "guest" and step.kind == model.ACTOR_KINDS[0]:
+    if _owner(step) == "guest" and step.kind == model.ACTOR_KINDS[0]:
         what = f"{step.kind} {step.actor} {_wish(step)} page {step.page}"
     elif CALLS.get(step.rule, "reset") != "reset":
         what += f" page {step.page}"
     if step.outcome_word not in ("OK", "DONE"):
         what += f": {step.outcome_word}"
     lines = [f"{indent}{sender}{arrow}{receiver}: {_escaped(what)}"]
-    at = (model.UV.names or ()).index("state")
-    for page, records in enumerate(zip(step.before[_UV], step.after[_UV], strict=True)):
-        old, new = (model.PAGE_STATES[record[at]] for record in records)
+    keeper, section, field, words = _KEPT[step.design]
+    at = _names(step, tuple(model.OWNERS)[section]).index(field)
+    for page, records in enumerate(zip(step.before[section], step.after[section], strict=True)):
+        old, new = (words[record[at]] for record in records)
         if old != new:
-            lines.append(f"{indent}Note over U: page {page} {old} to {new}")
+            lines.append(f"{indent}Note over {keeper}: page {page} {old} to {new}")
     return lines
 
 
@@ -93,13 +124,15 @@ def _ends(step: Step) -> tuple[str, str, str]:
     """Returns sender, arrow and receiver of a step's message; sender and receiver are equal if one part is involved."""
     if step.rule in CALLS:
         return "H", "->>", "U"
-    owner, pc = _OWNER.get(step.rule), step.after[_TASK][step.actor][(model.TASK.names or ()).index("pc")]
+    owner, pc = _owner(step), step.after[_TASK][step.actor][(model.TASK.names or ()).index("pc")]
     if owner == "guest":
         if pc not in (model.RUN, model.DEAD) or step.outcome_word == "EINVAL":
             return "G", "->>", "H"
-        return "G", "->>", "U" if _wish(step) in ("share", "unshare") else "G"
+        return "G", "->>", "U" if _wish(step) in ("share", "unshare") and "U" in _PARTS[step.design] else "G"
+    if owner == "vmm":
+        return "D", "->>", "G" if pc == model.AGAIN else "H"
     if owner == "device":
-        return "D", "->>", "D" if PLACE[step.rule] == model.IO_START else "H"
+        return "D", "->>", "D" if step.before[_TASK][step.actor][0] == model.IO_START else "H"
     if step.kind == model.ACTOR_KINDS[0] and pc in (model.RUN, model.AGAIN, model.DEAD):
         return "H", "-->>", "G"
     return ("H", "-->>", "D") if pc in (model.IO_START, model.DEVICE_IDLE) else ("H", "->>", "H")
@@ -116,9 +149,9 @@ def itf(result: Result, finding: Finding) -> dict[str, Any]:
     The finding must have a story (`has_story`).
     """
     steps = [*finding.steps, *finding.cycle]
-    states: list[dict[str, Any]] = [{"#meta": {"index": 0}, **_sections(steps[0].before), "step": _START}]
+    states: list[dict[str, Any]] = [{"#meta": {"index": 0}, **_sections(steps[0], steps[0].before), "step": _START}]
     for index, step in enumerate(steps, 1):
-        states.append({"#meta": {"index": index}, **_sections(step.after), "step": _itf_step(step)})
+        states.append({"#meta": {"index": index}, **_sections(step, step.after), "step": _itf_step(step)})
     trace: dict[str, Any] = {
         "#meta": {
             "format": "ITF", "format-description": "https://apalache-mc.org/docs/adr/015adr-trace.html",
@@ -140,10 +173,10 @@ def _itf_step(step: Step) -> dict[str, Any]:
     return {name: value for name, value in step.record().items() if name in _START}
 
 
-def _sections(packed: Any) -> dict[str, list[dict[str, int]]]:
+def _sections(step: Step, packed: Any) -> dict[str, list[dict[str, int]]]:
     """Returns a frozen state with names: section, record number, field."""
     return {
-        section: [dict(zip(model.SECTIONS[section].names or (), record, strict=True)) for record in records]
+        section: [dict(zip(_names(step, section), record, strict=True)) for record in records]
         for section, records in zip(model.OWNERS, packed, strict=True)
     }
 

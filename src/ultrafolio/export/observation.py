@@ -17,9 +17,8 @@ from typing import Any
 from ultrafolio.check.verdicts.verdict import KINDS, Finding, Result
 from ultrafolio.engine.load import digest
 from ultrafolio.model.bounds import fits
-from ultrafolio.model.layout import ACTOR_KINDS
-from ultrafolio.model.policy import Policy
-from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.model.designs import DESIGNS, S390
+from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.scenario import Scenario
 
 WORDS = {
@@ -55,7 +54,7 @@ def facts_of(finding: Finding) -> str:
     """Who waits for what and who holds it, as one word; or which property a step broke, whose step, on which page."""
     if finding.kind == "safety":
         step = finding.steps[-1]
-        return f"property{PROPERTIES.index(finding.name)}:{step.kind}{step.actor}@{step.page}"
+        return f"property{DESIGNS[step.design].number_of(finding.name)}:{step.kind}{step.actor}@{step.page}"
     if finding.wait is None:
         return NO_FACTS
     return waiting(finding.waiter, finding.wait.brief)
@@ -80,19 +79,20 @@ def of_result(result: Result, name: str, hashed: str, by: str) -> str:
     return observation_line(name, result.policy, word, result.states, result.edges, facts_of(result.worst), hashed, by)
 
 
-def hash_of(story: Scenario, policy: Policy) -> str:
+def hash_of(story: Scenario, policy: AnyPolicy) -> str:
     """16 digits that are equal where memory, features, actors, the policy's choices and the rules are."""
     return hashed_text({**_asked(story, policy), "rules": rules_digest()})
 
 
-def question_of(story: Scenario, policy: Policy) -> str:
+def question_of(story: Scenario, policy: AnyPolicy) -> str:
     """As hash_of, without the rules."""
     return hashed_text(_asked(story, policy))
 
 
-def _asked(story: Scenario, policy: Policy) -> dict[str, Any]:
-    actors = [[ACTOR_KINDS[kind], fields] for kind, fields in story.actors]
-    return {"memory": story.memory, "features": story.features, "actors": actors, "policy": policy.codes()}
+def _asked(story: Scenario, policy: AnyPolicy) -> dict[str, Any]:
+    actors = [[DESIGNS[story.design].kinds[kind], fields] for kind, fields in story.actors]
+    asked = {"memory": story.memory, "features": story.features, "actors": actors, "policy": policy.codes()}
+    return asked if story.design == S390.name else {"design": story.design, "machine": story.machine, **asked}
 
 
 def hash_of_cell(settings: Mapping[str, Any]) -> str:

@@ -102,6 +102,8 @@ def finding_text(finding: Finding) -> str:
             paragraph(f"released by: {finding.wait.released_by}"),
         ]
         out += [paragraph(f"taken again by: {finding.wait.taken_by}")] if finding.wait.taken_by else []
+    if finding.adverse:
+        out.append(paragraph("Only an adverse schedule sustains this: from each of its states the wait can end."))
     return "\n".join(out)
 
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from ultrafolio.check.verdicts.replay import copied, take
 from ultrafolio.engine.interp import to_lists
-from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, SPLIT, WAITS, State
-from ultrafolio.model.rule import RULES
+from ultrafolio.engine.load import interpreted_of
+from ultrafolio.model import designs
+from ultrafolio.model.layout import SPLIT, WAITS, State
 from ultrafolio.model.scenario import System
 from ultrafolio.sim.records import RELEASES
 from ultrafolio.trace.events import WAITING
-from ultrafolio.waits import words
-from ultrafolio.waits.load import interpreted as waits_interpreted
+from ultrafolio.waits import load as waits
+from ultrafolio.waits import telling
 from ultrafolio.waits.tables import OB_MAPPED, OBSTACLE_OF
 
 from .formats import PLACE
@@ -70,7 +70,8 @@ def actors_of(state: State) -> list[tuple[str, int]]:
     size = len(state.who)
     kinds = (state.who[t].kind if isinstance(state.who, list) else state.who["kind"][t] for t in range(size))
     guests = (state.who[t].vm if isinstance(state.who, list) else state.who["vm"][t] for t in range(size))
-    return [(ACTOR_KINDS[kind], int(vm)) for kind, vm in zip(kinds, guests, strict=True)]
+    names = designs.of(state).kinds
+    return [(names[kind], int(vm)) for kind, vm in zip(kinds, guests, strict=True)]
 
 
 # ------------------------------------------------------------------------------------- executions with their states
@@ -83,6 +84,7 @@ class Waiting:
 
     def __init__(self, state: State) -> None:
         self.flows: list[Flow] = []
+        self._run, self._words = waits.of(state), telling.of(state)
         self._held = [0] * len(state.task)
         self._since: dict[tuple[int, int], tuple[int, int]] = {}
         self._open: dict[tuple[int, int, int], tuple[Flow, int, bool]] = {}
@@ -91,8 +93,7 @@ class Waiting:
         """Take notice of a step of actor `a` at time `at`, with the states around it."""
         self._close(after, a, at)
         self._meet(before, after, a, outcome, at)
-        run = waits_interpreted()
-        held = int(run.contributes(after, a, a, after.task[a].page, True))
+        held = int(self._run.contributes(after, a, a, after.task[a].page, True))
         new = held & ~self._held[a]
         self._since |= {(a, 1 << n): (a, at) for n in range(new.bit_length()) if new >> n & 1}
         self._held[a] = held
@@ -103,7 +104,7 @@ class Waiting:
 
     def _close(self, after: State, a: int, at: int) -> None:
         """End the waits that this step of `a` ends: those for what it held, and its own."""
-        run = waits_interpreted()
+        run = self._run
         for (waiter, holder, bit), (flow, page, whole) in list(self._open.items()):
             if a not in (waiter, holder):
                 continue
@@ -124,13 +125,13 @@ class Waiting:
         """Begin a wait for each holder of the obstacle that `a` meets in this state; none for 0 or OB_MAPPED."""
         if met <= OB_MAPPED:
             return
-        page, whole = int(waits_interpreted().waited_page(state, a)), state.task[a].pc == SPLIT
-        for holder in words.holders(state, a, met, page, whole):
+        page, whole = int(self._run.waited_page(state, a)), state.task[a].pc == SPLIT
+        for holder in self._words.holders(state, a, met, page, whole):
             key = (a, holder.actor if holder.actor is not None else -1, met)
             if holder.actor is None or key in self._open:
                 continue
             first = self._since.get((holder.actor, met))
-            flow = Flow(words.what_for(state, met, page, whole), [*([first] if first else []), (a, at)])
+            flow = Flow(self._words.what_for(state, met, page, whole), [*([first] if first else []), (a, at)])
             self._open[key] = (flow, page, whole)
             self.flows.append(flow)
 
@@ -138,10 +139,10 @@ class Waiting:
 def _refused_next(state: State, a: int, *, asleep: bool = False) -> int:
     """Returns the obstacle that refuses the next step of `a`; 0 without one, and for an idle actor. asleep: only where
     the step is not enabled."""
-    pc = state.task[a].pc
-    if pc not in RULES or pc == IDLE_PC[state.who[a].kind]:
+    pc, design = state.task[a].pc, designs.of(state)
+    if pc not in design.rules or pc == design.idle[state.who[a].kind]:
         return 0
-    outcome = interpreted().step(copied(state), a, 0, 0)
+    outcome = interpreted_of(state).step(copied(state), a, 0, 0)
     return OBSTACLE_OF.get(outcome, 0) if outcome < 0 or not asleep else 0
 
 

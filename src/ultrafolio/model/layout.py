@@ -159,7 +159,10 @@ OWNERS = {"uv": "ultravisor", "mm": "host", "vm": "host", "task": "host", "actor
 
 
 class State(NamedTuple):
-    """The sections, each an array of records (or, for the plain interpreter, a list of objects)."""
+    """The sections, each an array of records (or, for the plain interpreter, a list of objects).
+
+    A state of another design than s390 is of a subclass, which names its design.
+    """
 
     cfg: Any
     who: Any

@@ -17,7 +17,12 @@ from typing import Any
 from ..errors import InputError, one_of
 from ..fields import Field, read_toml, take
 from . import kernels
+from .guest_memfd import policy as memfd
+from .guest_memfd.policy import MemfdPolicy
 from .policy import CHOICES, VARIANTS, Policy
+
+AnyPolicy = Policy | MemfdPolicy
+"""A policy of any design."""
 
 PRESETS: dict[str, tuple[str, Policy]] = {
     "per-page": ("seed, idealised: references per page too", Policy(refs="page")),
@@ -61,10 +66,26 @@ FIELDS = {
 }
 
 
+def design_of(policy: AnyPolicy) -> str:
+    """Returns the name of a policy's design."""
+    return policy.design if isinstance(policy, MemfdPolicy) else "s390"
+
+
+def presets_of(design: str) -> tuple[str, ...]:
+    """Returns the names of a design's presets."""
+    return tuple(PRESETS if design == "s390" else memfd.PRESETS)
+
+
+def any_from_table(table: Mapping[str, Any], where: str) -> AnyPolicy:
+    """The policy that a TOML table describes: one of the design of its `base`. InputError as from_table()."""
+    return memfd.from_table(table, where) if table.get("base") in memfd.PRESETS else from_table(table, where)
+
+
 def from_table(table: Mapping[str, Any], where: str) -> Policy:
-    """The policy that a TOML table describes. InputError for any field or value that is not one of the choices."""
+    """The policy of s390 that a TOML table describes. InputError for any field or value that is not one of the
+    choices."""
     values = take(table, where, FIELDS, then="ultrafolio policies")
-    base = _preset(values.pop("base"))
+    base = _s390(values.pop("base"))
     for name in values["variants"] or ():
         if name not in VARIANTS:
             raise one_of(f"{where}: variants", name, VARIANTS, then="ultrafolio policies")
@@ -74,20 +95,38 @@ def from_table(table: Mapping[str, Any], where: str) -> Policy:
 
 
 def names() -> list[str]:
-    """The names of the presets and of the kernels."""
+    """The names of the presets and of the kernels of s390."""
     return [*PRESETS, *kernels.names()]
 
 
 def find(name: str, tables: Mapping[str, Any] | None = None) -> Policy:
-    """The policy called `name`: one of `tables` (a file's [policy.NAME] blocks), a preset, a kernel (kernels.find), or
-    FILE.toml[#NAME].
+    """The policy of s390 called `name`, as find_any(). InputError as of_s390()."""
+    return of_s390(find_any(name, tables), name)
+
+
+def of_s390(policy: AnyPolicy, name: str) -> Policy:
+    """Returns the policy, for an engine that runs the rules of s390 only. InputError for one of another design."""
+    if isinstance(policy, MemfdPolicy):
+        raise InputError(
+            "a policy of a design that this does not support",
+            value=f"{name}, of the design {policy.design}",
+            allowed="a policy of the design s390",
+            cause="only `ultrafolio check` and `ultrafolio explore` run other designs, and they write text and JSON",
+            then="ultrafolio policies",
+        )
+    return policy
+
+
+def find_any(name: str, tables: Mapping[str, Any] | None = None) -> AnyPolicy:
+    """The policy called `name`, of any design: one of `tables` (a file's [policy.NAME] blocks), a preset, a kernel
+    (kernels.find), or FILE.toml[#NAME].
 
     A FILE.toml holds one [policy.NAME] table, or several and the name after `#` says which.
     """
     tables = tables or {}
     _refuse_shipped(tables)
     if name in tables:
-        return from_table(tables[name], f"[policy.{name}]")
+        return any_from_table(tables[name], f"[policy.{name}]")
     file, _, which = name.partition("#")
     if file.endswith(".toml"):
         blocks = read_toml(Path(file)).get("policy", {})
@@ -96,14 +135,14 @@ def find(name: str, tables: Mapping[str, Any] | None = None) -> Policy:
             which = next(iter(blocks))
         if which not in blocks:
             raise one_of(f"{file}: no [policy.{which or 'NAME'}] table", which, blocks, then="ultrafolio policies")
-        return from_table(blocks[which], f"{file}: [policy.{which}]")
+        return any_from_table(blocks[which], f"{file}: [policy.{which}]")
     return _preset(name, tables)
 
 
 def _refuse_shipped(blocks: Iterable[str]) -> None:
     """InputError where a [policy.NAME] block has the name of a preset or a kernel."""
     for taken in blocks:
-        if taken in names():
+        if taken in (*names(), *memfd.PRESETS):
             raise InputError(
                 f"[policy.{taken}]: a preset or a kernel has this name",
                 value=taken,
@@ -113,10 +152,15 @@ def _refuse_shipped(blocks: Iterable[str]) -> None:
             )
 
 
-def _preset(name: str, tables: Iterable[str] = ()) -> Policy:
-    """The preset or the kernel of this name. InputError, which also names the `tables`, where there is none."""
+def _preset(name: str, tables: Iterable[str] = ()) -> AnyPolicy:
+    """The preset of any design, or the kernel, of this name. InputError as _s390()."""
+    return memfd.PRESETS[name][1] if name in memfd.PRESETS else _s390(name, tables)
+
+
+def _s390(name: str, tables: Iterable[str] = ()) -> Policy:
+    """The preset of s390, or the kernel, of this name. InputError, which also names the `tables`, if there is none."""
     if name in PRESETS:
         return PRESETS[name][1]
     if kernels.is_kernel(name):
         return kernels.find(name)
-    raise one_of("unknown policy", name, [*tables, *names()], then="ultrafolio policies")
+    raise one_of("unknown policy", name, [*tables, *names(), *memfd.PRESETS], then="ultrafolio policies")

@@ -20,7 +20,7 @@ SLEEPS = ("lock", "writeback", "mutex", "refs")
 class Rule:
     """One atomic step. `pc` is its place in the fixed rule order, so a list of rules is an execution.
 
-    actor     whose step it is: guest, host, device or fault
+    actor     whose step it is: guest, host, device, fault or vmm
     takers    kinds of actors that may come to it, by their names in layout.ACTOR_KINDS
     fairness  WEAK: if it stays enabled it is taken in the end. STRONG: if it is enabled again and again it is; its
               thread sleeps in a queue, and the kernel hands over what it waits for. UNFAIR: the guest's own
@@ -97,12 +97,13 @@ def rule(
     tells_page: bool = False,
     cost: str = "lock",
     traced: str = "",
+    table: dict[int, Rule] | None = None,
 ) -> Callable[[Function], Function]:
-    """Register a step under its place `pc` in the rule order."""
+    """Register a step under its place `pc` in the rule order; table: of another design than s390."""
 
     def register(function: Function) -> Function:
         name = function.__name__.replace("_", "-")
-        RULES[pc] = Rule(
+        (RULES if table is None else table)[pc] = Rule(
             pc,
             name,
             function,

@@ -21,7 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from ultrafolio.model.policies import find
+from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, S390
+from ultrafolio.model.guest_memfd import scenario as memfd
+from ultrafolio.model.guest_memfd.policy import MemfdPolicy
+from ultrafolio.model.policies import AnyPolicy, design_of, find_any
 from ultrafolio.model.policy import Policy
 
 from ..errors import InputError, one_of
@@ -73,10 +76,31 @@ ACTORS: dict[str, dict[str, Field]] = {
 }  # fmt: skip
 """A table per actor; words.py says what each table and field means. `after`: the number among those of its kind counts
 from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What a scenario file of a design may have: fields of [memory] and [features], a table per actor, page states."""
+
+    memory: dict[str, Field]
+    features: dict[str, Field]
+    actors: dict[str, dict[str, Field]]
+    states: tuple[str, ...]
+
+
+TABLES = {
+    S390.name: Tables(MEMORY, FEATURES, ACTORS, STATES),
+    GUEST_MEMFD.name: Tables(memfd.MEMORY, {}, memfd.ACTORS, memfd.STATES),
+}
+"""Name of a design -> its tables."""
+EVERY_ACTOR = {**ACTORS, **memfd.ACTORS}
+"""The table of an actor of any design."""
 PAGE_LISTS = ("touch", "share", "unshare", "read", "write", "page")
 """Fields of an actor that name pages."""
 TOP = {
-    "title": Field("text", ""), "memory": Field("table"), "features": Field("table", {}), "policy": Field("table", {}),
+    "title": Field("text", ""), "design": Field("choice", S390.name, choices=tuple(DESIGNS)),
+    "machine": Field("text", ""),
+    "memory": Field("table"), "features": Field("table", {}), "policy": Field("table", {}),
     "expect": Field("table", {}),
 }  # fmt: skip
 
@@ -87,6 +111,7 @@ class Scenario:
 
     tables   the file's own [policy.NAME] blocks, for policies.find
     expect   the [expect] tables, their fields unread
+    design, machine  names of a design and of what enforces it
     """
 
     title: str
@@ -95,6 +120,8 @@ class Scenario:
     actors: list[tuple[int, dict[str, Any]]]
     tables: dict[str, Any] = field(default_factory=dict)
     expect: dict[str, Any] = field(default_factory=dict)
+    design: str = S390.name
+    machine: str = S390.machines[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +138,32 @@ def read(path: Path) -> Scenario:
 
 
 def parse(document: Mapping[str, Any], where: str) -> Scenario:
-    """The scenario in a TOML document; `where` stands for it in errors. Tables keep the order of ACTORS."""
+    """The scenario in a TOML document; `where` stands for it in errors. Tables keep the order of Design.kinds."""
     then = "ultrafolio reference scenario"
-    plain = {name: value for name, value in document.items() if name not in ACTORS}
+    plain = {name: value for name, value in document.items() if name not in EVERY_ACTOR}
     top = take(plain, where, TOP, then=then) if set(plain) <= set(TOP) else _unknown(plain, where)
-    memory = take(top["memory"], f"{where}: [memory]", MEMORY, then=then)
-    features = take(top["features"], f"{where}: [features]", FEATURES, then=then)
+    design = DESIGNS[top["design"]]
+    known = TABLES[design.name]
+    machine = top["machine"] or design.machines[0]
+    if machine not in design.machines:
+        raise one_of(f"{where}: machine", machine, design.machines, then="docs/model.md, section 9")
+    memory = take(top["memory"], f"{where}: [memory]", known.memory, then=then)
+    features = take(top["features"], f"{where}: [features]", known.features, then=then)
     actors = []
-    for kind, name in enumerate(ACTOR_KINDS):
+    for kind, name in enumerate(design.kinds):
         tables = document.get(name, [])
         if not isinstance(tables, list):
             raise InputError(f"{where}: [{name}] is one table", value=tables, allowed=f"[[{name}]], with two brackets")
         for n, table in enumerate(tables):
-            actors.append((kind, take(table, f"{where}: [[{name}]] number {n + 1}", ACTORS[name], then=then)))
+            actors.append((kind, take(table, f"{where}: [[{name}]] number {n + 1}", known.actors[name], then=then)))
+    strange = [name for name in document if name in EVERY_ACTOR and name not in known.actors]
+    if strange:
+        raise one_of(f"{where}: no actor of the design {design.name}", strange[0], known.actors, then=then)
     if not actors:
-        raise InputError(f"{where}: nobody acts", allowed=", ".join(f"[[{name}]]" for name in ACTORS), then=then)
-    made = Scenario(top["title"], memory, features, actors, top["policy"], top["expect"])
+        raise InputError(f"{where}: nobody acts", allowed=", ".join(f"[[{name}]]" for name in known.actors), then=then)
+    made = Scenario(top["title"], memory, features, actors, top["policy"], top["expect"], design.name, machine)
     for name in made.tables:
-        find(name, made.tables)
+        fits_design(made, find_any(name, made.tables), where)
     for name, entry in made.expect.items():
         if not isinstance(entry, dict):
             raise InputError(f"{where}: [expect] {name}", value=entry, allowed="a table, as [expect.POLICY]", then=then)
@@ -136,17 +171,42 @@ def parse(document: Mapping[str, Any], where: str) -> Scenario:
     return made
 
 
+def fits_design(scenario: Scenario, policy: AnyPolicy, where: str) -> None:
+    """InputError where a policy is one of another design than the scenario's."""
+    if design_of(policy) != scenario.design:
+        raise InputError(
+            f"{where}: a policy of another design",
+            value=design_of(policy),
+            allowed=f"a policy of the design {scenario.design}",
+            cause="the design of a scenario, `s390` where it says none, decides which choices there are",
+            then="ultrafolio policies",
+        )
+
+
+def only_s390(story: Scenario, where: str) -> None:
+    """InputError where a scenario is of another design than s390, for an engine that runs no other."""
+    if story.design != S390.name:
+        raise InputError(
+            f"{where}: a design that this does not support",
+            value=story.design,
+            allowed=f"a scenario of the design {S390.name}",
+            then=f"ultrafolio check {where}",
+        )
+
+
 def document(story: Scenario) -> dict[str, Any]:
     """The TOML document that `scenario.parse` reads as this scenario, without its policies and expectations."""
     made: dict[str, Any] = {"title": story.title, "features": dict(story.features)}
+    if story.design != S390.name:
+        made |= {"design": story.design, "machine": story.machine}
     made["memory"] = {name: value for name, value in story.memory.items() if value is not None}
     for kind, fields in story.actors:
-        made.setdefault(ACTOR_KINDS[kind], []).append(dict(fields))
+        made.setdefault(DESIGNS[story.design].kinds[kind], []).append(dict(fields))
     return made
 
 
 def _unknown(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
-    known = {**TOP, **{name: Field("table") for name in ACTORS}}
+    known = {**TOP, **{name: Field("table") for name in EVERY_ACTOR}}
     return take(plain, where, known, then="ultrafolio reference scenario")
 
 
@@ -164,17 +224,18 @@ def _check(scenario: Scenario, where: str) -> None:
             )
         at += 1 << order
     for name in ("state", "owner"):
-        if len(scenario.memory[name]) not in (1, pages):
+        if len(scenario.memory.get(name, [0])) not in (1, pages):
             raise InputError(
                 f"{where}: [memory] {name}",
                 value=scenario.memory[name],
                 allowed=f"one value, or one for each page, in all {pages}",
             )
+    states = TABLES[scenario.design].states
     for word in scenario.memory["state"]:
-        if word not in STATES:
-            raise one_of(f"{where}: [memory] state", word, STATES, then="ultrafolio reference scenario")
+        if word not in states:
+            raise one_of(f"{where}: [memory] state", word, states, then="ultrafolio reference scenario")
     _order(scenario, where)
-    used = [*scenario.memory["refuses"]]
+    used = [*scenario.memory.get("refuses", [])]
     for _, actor in scenario.actors:
         for name in PAGE_LISTS:
             value = actor.get(name, [])
@@ -193,8 +254,9 @@ def _order(scenario: Scenario, where: str) -> list[int]:
     """Returns per actor the number, plus 1, of its predecessor (`after`); 0 for none. Raises InputError if the
     predecessor does not exist, or for a cycle."""
     names: dict[str, int] = {}
+    kinds = DESIGNS[scenario.design].kinds
     for t, (kind, _) in enumerate(scenario.actors):
-        word = ACTOR_KINDS[kind]
+        word = kinds[kind]
         names.setdefault(word, t)
         names[f"{word} {sum(k == kind for k, _ in scenario.actors[:t])}"] = t
     made = []
@@ -202,7 +264,7 @@ def _order(scenario: Scenario, where: str) -> list[int]:
         name = actor["after"]
         if name and names.get(name, t) == t:
             raise InputError(
-                f"{where}: [[{ACTOR_KINDS[kind]}]] after",
+                f"{where}: [[{kinds[kind]}]] after",
                 value=name,
                 allowed="another actor: " + ", ".join(n for n, other in names.items() if other != t),
                 then="ultrafolio reference scenario",
@@ -224,13 +286,20 @@ def _order(scenario: Scenario, where: str) -> list[int]:
     return made
 
 
-def system(scenario: Scenario, policy: Policy) -> System:
-    """The scenario's initial state under `policy`, and its actors' choices. Every page that starts secure or shared
+def system(scenario: Scenario, policy: AnyPolicy) -> System:
+    """The scenario's initial state under `policy`, and its actors' choices. InputError for a policy of another design.
+
+    Under s390 every page that starts secure or shared
     has its arch bit set, as its import left it; under `large = split` its folio is split already, and under
     `large = refuse` or `never` no page of a large folio was ever imported: it starts NON_SECURE, whatever the file
     says.
     """
+    fits_design(scenario, policy, scenario.title)
     memory = scenario.memory
+    if isinstance(policy, MemfdPolicy):
+        made, choices = memfd.system(memory, scenario.actors, policy, scenario.title)
+        _enter_order(made, scenario)
+        return System(made, choices)
     pages = sum(1 << order for order in memory["folios"])
     guests = 1 + max([actor.get("guest", 0) for _, actor in scenario.actors] + memory["owner"])
     state = blank(pages, len(scenario.actors), guests)
@@ -244,10 +313,15 @@ def system(scenario: Scenario, policy: Policy) -> System:
     for (kind, actor), chosen in zip(scenario.actors, choices, strict=True):
         if kind == WRITEBACK and actor["starts"] == ENDLESS:
             state.pt["cleaned"][[page for _, page in chosen]] = 1
+    _enter_order(state, scenario)
+    return System(state, choices)
+
+
+def _enter_order(state: State, scenario: Scenario) -> None:
+    """Enter each actor's predecessor."""
     after = _order(scenario, scenario.title)
     state.who["after"] = after
     state.who["awaited"][[number - 1 for number in after if number]] = 1
-    return System(state, choices)
 
 
 def _memory(state: State, memory: dict[str, Any], policy: Policy) -> None:

@@ -6,9 +6,10 @@
     virtio { page(0); }
     expect whole-folio { verdict(violated); kind(permanent); }
 
-The first line has the title. A field that is left out has its default. A word is bare if it begins with a letter or
-`_`, has letters, digits, `_`, `.`, `+` and `-` only, and is neither `true` nor `false`; else it stands in quotes, as in
-JSON. A line that starts with # is a comment.
+The first line has the title; of another design than s390 the second one is design { name(…); machine(…); }. A field
+that is left out has its default. A word is bare if it begins with a letter or `_`, has letters, digits, `_`, `.`, `+`
+and `-` only, and is neither `true` nor `false`; else it stands in quotes, as in JSON. A line that starts with # is a
+comment.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ultrafolio.errors import InputError
+from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field, read_text, told
-from ultrafolio.model.layout import ACTOR_KINDS
+from ultrafolio.model.designs import DESIGNS, S390
 from ultrafolio.model.policies import FIELDS as POLICY
-from ultrafolio.model.scenario import ACTORS, FEATURES, MEMORY, Scenario, parse
+from ultrafolio.model.scenario import EVERY_ACTOR, FEATURES, MEMORY, TABLES, Scenario, parse
 
 SUFFIX = ".uf"
 MOST_BYTES = 65_536
@@ -33,16 +34,29 @@ _STRING = r'"(?:[^"\\\n]|\\.)*"'
 _VALUE = rf"(?:{_STRING}|[A-Za-z0-9_.+-]+)"
 _FIELD = re.compile(rf"\s*([a-z_]+)\(\s*((?:{_VALUE}\s*(?:,\s*{_VALUE}\s*)*)?)\);")
 _LINE = re.compile(rf"([a-z]+)(?: ({_VALUE}))? \{{(.*)\}}")
+_HEADS = {
+    "design": {"name": Field("text", ""), "machine": Field("text", "")},
+    "memory": MEMORY,
+    "features": FEATURES,
+    "policy": POLICY,
+    "expect": None,
+}
+"""The tables beside those of actors."""
 _THEN = "ultrafolio scenario LPIN+neigh --short prints an example"
 
 
 def write(story: Scenario) -> str:
     """The short form of a scenario, with its policies and expectations. Raises InputError for an expectation whose
     value is none of an integer, a word, true or false, or whose field is no word of small letters and `_`."""
-    lines = [f"UF {_title(story.title)}", _block("memory", told(story.memory, MEMORY))]
-    if features := told(story.features, FEATURES):
+    tables, design = TABLES[story.design], DESIGNS[story.design]
+    lines = [f"UF {_title(story.title)}"]
+    if design is not S390:
+        lines.append(_block("design", {"name": design.name, "machine": story.machine}))
+    lines.append(_block("memory", told(story.memory, tables.memory)))
+    if features := told(story.features, tables.features):
         lines.append(_block("features", features))
-    lines += [_block(ACTOR_KINDS[kind], told(fields, ACTORS[ACTOR_KINDS[kind]])) for kind, fields in story.actors]
+    actors = ((design.kinds[kind], fields) for kind, fields in story.actors)
+    lines += [_block(word, told(fields, tables.actors[word])) for word, fields in actors]
     lines += [_block(f"policy {_value(name)}", table) for name, table in story.tables.items()]
     for name, table in story.expect.items():
         for field, value in table.items():
@@ -77,14 +91,20 @@ def _add(made: dict[str, Any], line: str, where: str) -> None:
     if not found:
         raise _wrong(f"{where}: no table", line, "TABLE { field(value, …); … }")
     word, name, body = found.groups()
-    known = {"memory": MEMORY, "features": FEATURES, "policy": POLICY, "expect": None, **ACTORS}
+    known = {**_HEADS, **EVERY_ACTOR}
     if word not in known:
         raise _wrong(f"{where}: unknown table", word, ", ".join(known))
     if (name is not None) != (word in ("policy", "expect")):
         raise _wrong(f"{where}: {word}", line, "policy NAME, expect NAME, and no name behind another table")
-    fields = _read_fields(body, known[word], where)
-    if word in ACTORS:
+    design = TABLES[str(made.get("design", S390.name))]
+    fields = _read_fields(body, {**known, "memory": design.memory, **design.actors}[word], where)
+    if word in EVERY_ACTOR:
         made.setdefault(word, []).append(fields)
+        return
+    if word == "design":
+        made["design"], made["machine"] = fields.get("name", ""), fields.get("machine", "")
+        if made["design"] not in DESIGNS:
+            raise one_of(f"{where}: design", made["design"], DESIGNS, then=_THEN)
         return
     tables = made.setdefault(word, {}) if name is not None else made
     key = str(_read_value(name)) if name is not None else word

@@ -17,11 +17,10 @@ from urllib.parse import quote, unquote
 
 from ultrafolio import shipped
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.fields import Field, told, unversioned
-from ultrafolio.model import kernels, policies
-from ultrafolio.model.layout import ACTOR_KINDS
+from ultrafolio.fields import unversioned
+from ultrafolio.model import kernels, policies, toml
 from ultrafolio.model.policy import Policy
-from ultrafolio.model.scenario import ACTORS, FEATURES, MEMORY, Scenario, document, parse
+from ultrafolio.model.scenario import Scenario, document, parse
 from ultrafolio.model.scenario import read as read_file
 
 MOST_TEXT = 65_536
@@ -125,37 +124,21 @@ def _damaged(address: str, cause: str) -> InputError:
 
 def scenario_text(story: Scenario, policy: Policy, policy_name: str) -> str:
     """The scenario as TOML that scenario.parse reads as the same, with the policy where its name alone says nothing."""
-    lines = [f"title = {_value(story.title)}"] if story.title else []
-    lines += _table("[memory]", story.memory, MEMORY)
-    if features := _table("[features]", story.features, FEATURES)[1:]:
-        lines += ["[features]", *features]
-    for kind, fields in story.actors:
-        lines += _table(f"[[{ACTOR_KINDS[kind]}]]", fields, ACTORS[ACTOR_KINDS[kind]])
-    if policy_name not in policies.names():
-        lines += _policy(policy, policy_name)
-    return "\n".join(lines) + "\n"
-
-
-def _table(head: str, values: dict[str, Any], fields: dict[str, Field]) -> list[str]:
-    return [head, *(f"{name} = {_value(value)}" for name, value in told(values, fields).items())]
+    own = [] if policy_name in policies.names() else _policy(policy, policy_name)
+    return "\n".join([*toml.lines(story), *own]) + "\n"
 
 
 def _policy(policy: Policy, name: str) -> list[str]:
     """A [policy.NAME] table with every choice that differs from the preset of most equal choices."""
     choices = asdict(policy)
     base = min(policies.PRESETS, key=lambda preset: len(_differing(choices, asdict(policies.PRESETS[preset][1]))))
-    chosen = _differing(choices, asdict(policies.PRESETS[base][1]))
+    told = _differing(choices, asdict(policies.PRESETS[base][1]))
     return [
-        f"[policy.{_value(name)}]",
-        f"base = {_value(base)}",
-        *(f"{choice} = {_value(value)}" for choice, value in chosen.items()),
+        f"[policy.{toml.value(name)}]",
+        f"base = {toml.value(base)}",
+        *(f"{choice} = {toml.value(value)}" for choice, value in told.items()),
     ]
 
 
 def _differing(choices: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in choices.items() if value != others[name]}
-
-
-def _value(value: Any) -> str:
-    """A value as TOML, which writes these as JSON does."""
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

@@ -41,6 +41,8 @@ class Problem:
 
     def __post_init__(self) -> None:
         self.places = list(self.paths)
+        self.steps = [path for paths in self.paths.values() for path in paths]
+        """Every path. A step's number, wherever it has one, is its index here."""
         self.read = {name: self.cfg[name] for name in COMPARED}
         self.tried = frozenset(candidates(self.places, self.cfg))
         self.kept = set(self.tried)

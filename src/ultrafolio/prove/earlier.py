@@ -23,7 +23,7 @@ JUDGES = ("broken", "focus")
 @dataclass(frozen=True)
 class Earlier:
     """A proof that is done: by which facts each of its steps was shown, and by which each is excluded that would break
-    one of the properties `numbers`; paths in the order of the problem."""
+    one of the properties `numbers`; steps by their numbers in the problem."""
 
     problem: Problem
     shown: Mapping[int, frozenset[Key]]
@@ -59,22 +59,18 @@ def shared(problem: Problem, earlier: Earlier, numbers: tuple[int, ...]) -> Shar
     new = frozenset(n for n, place in enumerate(problem.places) if place not in same)
     judged = numbers == earlier.numbers and bodies(problem.rules, JUDGES) == bodies(old.rules, JUDGES)
     before: dict[Place, list[tuple[int, Path]]] = {}
-    for m, path in enumerate(_all(old)):
+    for m, path in enumerate(old.steps):
         before.setdefault(path.place, []).append((m, path))
     stands = _Stands(problem, old)
     made = Shared({}, {}, new)
-    for n, path in enumerate(_all(problem)):
+    for n, path in enumerate(problem.steps):
         if path.place not in same or path.to not in same:
             continue
-        for m in [m for m, other in before[path.place] if other == path]:
+        for m in [m for m, other in before.get(path.place, []) if other == path]:
             for here, there in ((made.shown, earlier.shown), (made.excluded, earlier.excluded if judged else {})):
                 if m in there and all(map(stands, there[m])):
                     here[n] = there[m]
     return made
-
-
-def _all(problem: Problem) -> list[Path]:
-    return [path for paths in problem.paths.values() for path in paths]
 
 
 def _alike(problem: Problem, old: Problem) -> set[Place]:

@@ -52,9 +52,10 @@ def page(policy: str, proof: Proof, without: Collection[int]) -> str:
     lines += [f"- {name}: the number of a page is {_sum(name)} what threads have of it" for name in _of(p, "count")]
     lines += [f"- {name}" for name in _of(p, "sum")]
     for pc in sorted({place.pc for place in p.places}):
-        said = list(_of_rule(p, [place for place in p.places if place.pc == pc]))
+        places = [place for place in p.places if place.pc == pc]
+        said = list(_of_rule(p, places))
         if said:
-            lines += ["", f"### {RULES[pc].name if pc in RULES else 'dead'}", "", *said]
+            lines += ["", f"### {places[0].rule}", "", *said]
     return "\n".join(lines) + "\n"
 
 

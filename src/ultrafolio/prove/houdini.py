@@ -195,7 +195,6 @@ class Houdini:
         self._earlier, self._numbers = earlier, numbers
         self._gone: set[Key] = set()
         self._given: dict[Place, Given] = {}
-        self._paths = [path for paths in problem.paths.values() for path in paths]
         if earlier:
             problem.keep(first_tried(problem, earlier))
 
@@ -208,9 +207,9 @@ class Houdini:
             self.shared = shared(self.problem, self._earlier, self._numbers)
             self.used = {} if self.shared.new else dict(self.shared.shown)
             self.tally.shared = len(self.shared.shown)
-        while len(self.used) < len(self._paths):
+        while len(self.used) < len(self.problem.steps):
             self.tally.rounds += 1
-            left = [n for n in range(len(self._paths)) if n not in self.used]
+            left = [n for n in range(len(self.problem.steps)) if n not in self.used]
             for n in left:
                 self._step(n)
             self.told(
@@ -275,7 +274,7 @@ class Houdini:
 
     def _step(self, n: int) -> None:
         """Drop what a step breaks. It is shown, unless what was used to show the rest was dropped, too."""
-        path = self._paths[n]
+        path = self.problem.steps[n]
         window = Window(self.problem, path)
         goals = window.goals()
         before, others = self.shared.shown.get(n), None

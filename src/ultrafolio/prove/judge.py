@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.model.rule import RULES
 
 from . import terms
 from .before import OTHER, Key, Problem
@@ -35,7 +34,7 @@ class Open:
 
     @property
     def rule(self) -> str:
-        return RULES[self.place.pc].name
+        return self.place.rule
 
 
 @dataclass
@@ -97,7 +96,7 @@ def verdicts(run: Houdini, numbers: tuple[int, ...]) -> Proof:
     problem = run.problem
     made = Proof(problem, run.tally, {number: [] for number in numbers}, run.used)
     judges = Judges(problem.rules, numbers, problem.read)
-    for n, path in enumerate(path for paths in problem.paths.values() for path in paths):
+    for n, path in enumerate(problem.steps):
         used, broken = _judged(run, path, n, judges)
         if used is not None:
             made.excluded[n] = used

@@ -36,11 +36,15 @@ class Place:
     back: int = 0
 
     @property
+    def rule(self) -> str:
+        """The name of the rule that the thread runs next; "dead" where it runs none any more."""
+        return RULES[self.pc].name if self.pc in RULES else "dead"
+
+    @property
     def name(self) -> str:
-        """In words: pin-get of a disk, accessible-pin of a vcpu then writeback-io."""
-        name = RULES[self.pc].name if self.pc in RULES else "dead"
+        """The rule, and whose thread it is: "pin-get, disk", or "accessible-pin for writeback-io, disk"."""
         then = f" for {RULES[self.then].name}" if self.then else ""
-        return f"{name}{then}, {layout.ACTOR_KINDS[self.kind]}"
+        return f"{self.rule}{then}, {layout.ACTOR_KINDS[self.kind]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,6 @@ def _place_number(value: Value, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise Refused(f"{name} is set to what is not known: {value}")
     return value
-
-
-def known(policy: Policy) -> dict[str, int]:
-    """The configuration that a policy decides."""
-    return policy.codes()
 
 
 def at(place: Place, thread: str = STEPS) -> Symbolic:
@@ -102,7 +101,7 @@ def idle(without: Container[int] = ()) -> list[Place]:
 
 def reached(rules: Rules, policy: Policy, without: Container[int] = ()) -> dict[Place, list[Path]]:
     """Every place that threads can come to, and the steps from there that happen; no actor of the kinds `without`."""
-    cfg = known(policy)
+    cfg = policy.codes()
     found: dict[Place, list[Path]] = {}
     left = idle(without)
     while left:

@@ -3,14 +3,14 @@ from a small system that is made of the step at which the induction fails."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ultrafolio import shipped
 from ultrafolio.check.verdicts.verdict import Extent, Result, check
 from ultrafolio.errors import Defect
-from ultrafolio.model import scenario
+from ultrafolio.model import scenario, toml
 from ultrafolio.model.layout import ACTOR_KINDS, VCPU
 from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
@@ -22,8 +22,8 @@ MAX_STATES = 200_000
 SMALL_STATES = 50_000
 """The same for a made system."""
 MADE = "made"
-FOLIOS = (("[0]", '"exported"'), ("[0]", '"shared"'), ("[1]", '"shared", "secure"'), ("[1]", '"non_secure"'))
-"""Folios of made systems, and the states of their pages."""
+FOLIOS = ((0, ["exported"]), (0, ["shared"]), (1, ["shared", "secure"]), (1, ["non_secure"]))
+"""The one folio of made systems: its order, and the states of its pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +80,22 @@ def _made(left: Mapping[int, Sequence[Open]], found: Collection[int], without: C
     for number, steps in left.items():
         for kind in dict.fromkeys(at.place.kind for at in steps):
             for more in [more for more in range(len(ACTOR_KINDS)) if more not in without]:
-                for folios, states in FOLIOS:
+                for order, states in FOLIOS:
                     if number in found:
                         break
-                    text = _text(folios, states, [k for k in (kind, more) if k != VCPU])
-                    yield scenario.parse(tomllib.loads(text), MADE), MADE, text
+                    story = scenario.parse(_document(order, states, [k for k in (kind, more) if k != VCPU]), MADE)
+                    yield story, MADE, "\n".join(toml.lines(story)) + "\n"
 
 
-def _text(folios: str, states: str, kinds: Sequence[int]) -> str:
-    lines = ["[memory]", f"folios = {folios}", f"state = [{states}]"]
-    last = 1 if folios == "[1]" else 0
-    lines += ["", "[[vcpu]]", f"touch = [{last}]", "share = [0]", "unshare = [0]", "starts = 2"]
-    for kind in kinds:
-        word = ACTOR_KINDS[kind]
-        lines += ["", f"[[{word}]]"]
-        if "page" in scenario.ACTORS[word] and scenario.ACTORS[word]["page"].kind == "int":
-            lines.append("page = 0")
-        if word != "reboot":
-            lines.append("starts = 2")
-    return "\n".join(lines) + "\n"
+def _document(order: int, states: Sequence[str], kinds: Sequence[int]) -> dict[str, Any]:
+    """A system of one folio, a vCPU that touches its last page, and an actor of each of these kinds."""
+    vcpu = {"touch": [(1 << order) - 1], "share": [0], "unshare": [0], "starts": 2}
+    made: dict[str, Any] = {"memory": {"folios": [order], "state": states}, "vcpu": [vcpu]}
+    for word in (ACTOR_KINDS[kind] for kind in kinds):
+        page = scenario.ACTORS[word].get("page")
+        fields = {"page": 0} if page and page.kind == "int" else {}
+        made.setdefault(word, []).append(fields if word == "reboot" else {**fields, "starts": 2})
+    return made
 
 
 def _broken(result: Result, text: str) -> dict[int, Refuted]:

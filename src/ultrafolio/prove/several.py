@@ -9,9 +9,10 @@ from ultrafolio.model.policy import Policy
 
 from . import WITHOUT, judge, paths, refuted
 from .earlier import Earlier
+from .facts import COMPARED
 from .houdini import Tally, Told
 from .rules import unchanged
-from .words import Told as Outcome
+from .words import Outcome
 
 
 def proofs(
@@ -59,12 +60,12 @@ def _order(chosen: Mapping[str, Policy], without: frozenset[int]) -> list[str]:
 def nearest(policy: Policy, done: Sequence[tuple[Policy, Earlier]]) -> Earlier | None:
     """The earlier proof of the policy that differs in the fewest choices, the last of several.
 
-    None where none tracks bits and counts references alike, and makes folios, or pages, accessible as this one does:
-    other facts are needed then.
+    None where none agrees in the choices that facts read (facts.COMPARED), and makes folios, or pages, accessible as
+    this one does: other facts are needed then.
     """
 
-    def kind(one: Policy) -> tuple[str, str, bool]:
-        return one.track, one.refs, one.accessible == "page"
+    def kind(one: Policy) -> list[object]:
+        return [*(getattr(one, name) for name in COMPARED), one.accessible == "page"]
 
     near = [
         (differing(policy, other), -n, proof) for n, (other, proof) in enumerate(done) if kind(other) == kind(policy)

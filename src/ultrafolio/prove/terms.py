@@ -5,7 +5,7 @@ and fields of a page or machine at an index. `head` and `end` are the first page
 behind its last one; so no order is ever enumerated.
 
 Every operation has an exact meaning on a state of the interpreter, which evaluate.py computes. What a solver may not
-express is weakened only in questions.py.
+express is weakened only in questions (solver.py).
 
     var      a variable; flag: one that is true or not lin    constant + sum of coefficient * term
     read     a field at an index, before the step     eq0    lin == 0;  le0: lin <= 0

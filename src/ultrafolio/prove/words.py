@@ -10,7 +10,6 @@ from ultrafolio.model.layout import ACTOR_KINDS
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.nouns import plural
 
-from .before import candidates
 from .judge import Proof
 from .refuted import Refuted
 
@@ -32,7 +31,7 @@ def assumed(without: Collection[int]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Outcome:
     """The outcome for one policy."""
 
     policy: str
@@ -80,10 +79,10 @@ class Told:
     def _figures(self) -> dict[str, int]:
         p, tally = self.proof.problem, self.proof.tally
         return {
-            "candidates": sum(1 for _ in candidates(p.places, p.cfg)),
+            "candidates": len(p.tried),
             "facts": len(p.kept),
             "places": len(p.places),
-            "paths": sum(map(len, p.paths.values())),
+            "paths": len(p.steps),
             "shared_steps": tally.shared,
             "questions": tally.questions,
             "unanswered": tally.unanswered,
@@ -125,14 +124,14 @@ class Told:
         ]
 
 
-def false_for_all(told: Sequence[Told]) -> dict[int, Refuted]:
-    """The properties that are false under each of several policies, each with the story of the first policy."""
+def false_for_all(told: Sequence[Outcome]) -> list[int]:
+    """The properties that are false under each of several policies; none of one policy alone."""
     if len(told) < 2:
-        return {}
-    return {number: one for number, one in told[0].refuted.items() if all(number in each.refuted for each in told)}
+        return []
+    return [number for number in told[0].refuted if all(number in each.refuted for each in told)]
 
 
-def text(told: Sequence[Told]) -> str:
+def text(told: Sequence[Outcome]) -> str:
     """The outcome for each policy; for several, what is false under all of them once, and a table."""
     once = false_for_all(told)
     parts = [each.text(once) for each in told]
@@ -143,7 +142,7 @@ def text(told: Sequence[Told]) -> str:
     return "\n\n".join(parts)
 
 
-def table(told: Sequence[Told]) -> list[str]:
+def table(told: Sequence[Outcome]) -> list[str]:
     """The verdict on each property, a line a policy."""
     numbers = list(told[0].proof.open)
     cells = [["policy", *map(str, numbers)]]

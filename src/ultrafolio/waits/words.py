@@ -7,7 +7,8 @@ from typing import Any, Literal, cast
 
 from ultrafolio.model import layout
 from ultrafolio.model.bounds import fits
-from ultrafolio.model.layout import ACTOR_KINDS, OPS, VCPU, State
+from ultrafolio.model.designs import DESIGNS, S390
+from ultrafolio.model.layout import ACTOR_KINDS, DONE, E_IO, OPS, VCPU, State
 
 from .load import interpreted
 from .tables import (
@@ -31,14 +32,14 @@ from .tables import (
 GONE = "nobody any more"
 """The holder of an obstacle that no thread holds."""
 EVER = "which comes only with the guest's reboot or shutdown"
-WaitClass = Literal["fatal", "permanent", "expected", "waiting"]
+WaitClass = Literal["fatal", "permanent", "expected", "waiting", "vmm-bound"]
 """A class of a wait."""
 WAIT_CLASSES = cast("tuple[WaitClass, ...]", CLASSES)
 """The word of each CLASS_ number but CLASS_NONE."""
-LEADS_TO = (
-    "touch leads to access", "unshare leads to secure", "pin leads to granted or refused", "writeback leads to ended",
-)  # fmt: skip
+LEADS_TO = S390.leads_to
 """The leads-to properties: what an actor that has begun something owes."""
+EVERY_LEADS_TO = tuple(name for design in DESIGNS.values() for name in design.leads_to)
+"""Those of every design."""
 _OWES = {layout.WRITEBACK: 3, **dict.fromkeys((layout.DISK, layout.RING, layout.PIN, layout.INTERRUPT), 2)}
 _OWES_NOTHING = (
     layout.RECLAIM,
@@ -69,6 +70,12 @@ def leads_to(kind: int, op: int) -> str:
 def owed(s: State, t: int) -> str:
     """Returns the leads-to property that actor `t` must satisfy for what it has begun."""
     return leads_to(s.who[t].kind, s.actor[t].op)
+
+
+def is_met(kind: int, outcome: int) -> bool:
+    """Returns whether a step that ends what an actor of this kind began ends it as its leads-to says, by the step's
+    outcome; a guest that is stopped or killed ends it in another way."""
+    return outcome == DONE or (kind != VCPU and outcome == E_IO)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from ultrafolio.check.search.packing import (
     spans,
 )
 from ultrafolio.check.symmetry.like_pages import Symmetry
-from ultrafolio.model.layout import DEAD
+from ultrafolio.model import designs
 from ultrafolio.model.scenario import System
 
 Array = np.ndarray[Any, Any]
@@ -174,7 +174,7 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
         "bucket_sizes": np.zeros((params.workers, max(LINE, params.shards)), np.int64),
         "barrier": np.zeros(2 * LINE, np.int64),
         "new_states": np.zeros((params.shards, params.workers), np.int64),
-        "fired": np.zeros((params.workers + 1, DEAD + 1), np.int64),
+        "fired": np.zeros((params.workers + 1, designs.of(state).last_rule + 1), np.int64),
         "found": found,
         "met": met,
         "choices": np.array(ranges, np.int64),

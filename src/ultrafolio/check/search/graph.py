@@ -31,9 +31,10 @@ from ultrafolio.check.symmetry import like_pages
 from ultrafolio.engine import load as rules
 from ultrafolio.engine.records import Row
 from ultrafolio.errors import InputError
-from ultrafolio.model import layout as model
+from ultrafolio.model import designs
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390, PerDesign
 from ultrafolio.model.layout import OWNERS, State
-from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.nouns import plural
 from ultrafolio.waits import load as waits
@@ -42,7 +43,6 @@ Array = np.ndarray[Any, Any]
 Watch = Callable[[Array], AbstractContextManager[None]]
 NEVER_SHARED = 1 << 62
 """Threshold that is never reached: with one thread no round is shared."""
-FAIR = tuple(RULES[pc].fair if pc in RULES else False for pc in range(model.DEAD + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,8 @@ class Graph:
         for (first, n), part in zip(self.space.spans, [*self.space.shared[shared], *actors], strict=True):
             self.words[first : first + n] = self.space.part_words[part, :n]
         mine = {name: len(getattr(self.system.state, name)) for name in OWNERS}
-        return State(self.state.cfg, self.state.who, *(np.array(getattr(self.state, n)[:k]) for n, k in mine.items()))
+        made = type(self.state)
+        return made(self.state.cfg, self.state.who, *(np.array(getattr(self.state, n)[:k]) for n, k in mine.items()))
 
     def path(self, number: int) -> list[int]:
         """Returns a shortest path (actor << 16 | choice) from state 0 to `number`. For a folded graph use
@@ -109,15 +110,21 @@ _ENTRIES = ("begin", "explore", "rehash_states", "rehash_shared", "run_missing",
 """Functions that Python calls, or that are not inlined because they contain all rules."""
 
 
+def _fair(design: Design) -> tuple[bool, ...]:
+    """Returns per rule number of a design whether the rule is weakly or strongly fair."""
+    return tuple(pc in design.rules and design.rules[pc].fair for pc in range(design.last_rule + 1))
+
+
 def _loaded(
-    decorate: Callable[[Any], Any], entry: Callable[[Any], Any], hardware: Any, *, unsigned: bool
+    decorate: Callable[[Any], Any], entry: Callable[[Any], Any], hardware: Any, design: Design, *, unsigned: bool
 ) -> dict[str, Any]:
-    """Returns the functions of the search with the rules and constants, each through `decorate`, those of _ENTRIES
-    through `entry`."""
-    space = rules.functions(decorate, unsigned=unsigned)
+    """Returns the functions of the search with the rules and constants of a design, each through `decorate`, those of
+    _ENTRIES through `entry`."""
+    space = rules.functions(decorate, unsigned=unsigned, design=design)
     space.update(rules.constants(packing) | rules.constants(kinds))
-    space.update(FAIR=FAIR, LOCAL=thread_local.local_rules(), **vars(hardware))
-    waits.add(space, decorate)
+    space.update(packing.header(design), FAIR=_fair(design), LOCAL=thread_local.local_rules(design))
+    space.update(SECOND=design.second, **vars(hardware))
+    waits.add(space, decorate, design)
     for module in (memo, canonical, bfs):
         rules.add_functions(space, module, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
     return space
@@ -134,35 +141,40 @@ def _over_arrays(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*(rows(argument) for argument in arguments))
 
 
-@functools.cache
-def plain_functions() -> dict[str, Any]:
+@PerDesign
+def plain_functions(design: Design) -> dict[str, Any]:
     """Returns the functions of the search as plain Python."""
-    return _loaded(lambda f: f, lambda f: f, atomics.plain(), unsigned=False)
+    return _loaded(lambda f: f, lambda f: f, atomics.plain(), design, unsigned=False)
 
 
-@functools.cache
-def over_arrays() -> dict[str, Any]:
+@PerDesign
+def over_arrays(design: Design) -> dict[str, Any]:
     """Returns the entry functions of the search as plain Python over numpy arrays."""
-    plain = plain_functions()
+    plain = plain_functions(design)
     return {name: functools.partial(_over_arrays, plain[name]) for name in _ENTRIES}
 
 
-@functools.cache
-def compiled() -> dict[str, Any]:
+_LOADED: set[str] = set()
+"""The designs of which this process has the compiled functions."""
+
+
+@PerDesign
+def compiled(design: Design) -> dict[str, Any]:
     """Returns the entry functions of the search, compiled; over_arrays() if engine.load.can_compile() is False."""
     if not rules.can_compile():
-        return over_arrays()
-    rules.say_compiling("bfs.explore", "the checker for large systems", 20)
+        return over_arrays(design)
+    _LOADED.add(design.name)
+    rules.say_compiling("bfs.explore", "the checker for large systems", 20, design)
     inner, entry = rules.inner_flags(), rules.entry_flags()
     import numba
 
     njit: Any = numba.njit
-    return _loaded(njit(**inner), njit(**entry), atomics.compiled(), unsigned=True)
+    return _loaded(njit(**inner), njit(**entry), atomics.compiled(), design, unsigned=True)
 
 
-def is_loaded() -> bool:
-    """Whether this process has the compiled functions already."""
-    return bool(compiled.cache_info().currsize)
+def is_loaded(design: Design = S390) -> bool:
+    """Whether this process has the compiled functions of a design already."""
+    return design.name in _LOADED
 
 
 def unwatched(count: Array) -> AbstractContextManager[None]:
@@ -187,16 +199,17 @@ def explore(
                          for more than MAX_PARTS parts
     edges      keep the edges, which leads-to needs; without them it takes a third of the memory
     fold       symmetry reduction (check/symmetry), by one thread
-    functions  compiled() or over_arrays(); default: compiled()
+    functions  compiled() or over_arrays() of the system's design; default: compiled()
     watch      context manager that may read the COUNT record during the exploration
 
     Raises InputError for more than MAX_ACTORS actors or MAX_CHOICES choices of one, for `fold` with `edges`, and for
     `fold` where nothing is interchangeable.
     """
+    design = designs.of(system.state)
     _check_arguments(system, fold, edges)
     # plain Python holds the GIL: its threads would spin at each barrier
-    functions = functions or compiled()
-    plain = functions is over_arrays() or not rules.can_compile()
+    functions = functions or compiled(design)
+    plain = functions is over_arrays(design) or not rules.can_compile()
     threads = 1 if plain or fold else threads
     words, state = unpacked(system)
     params = Params.of(system, threads, edges=edges, numbers=edges)
@@ -222,6 +235,14 @@ def explore(
 
 def _check_arguments(system: System, fold: bool, edges: bool) -> None:
     """Raises InputError as explore() says, but for a system without symmetry."""
+    if fold and designs.of(system.state) is not S390:
+        raise InputError(
+            "no symmetry reduction for this design",
+            value=designs.of(system.state).name,
+            allowed=f"a scenario of the design {S390.name}",
+            cause="it finds like pages and guests by the rules of that design",
+            then="the same command without --symmetry",
+        )
     if fold and edges:
         raise InputError(
             "symmetry reduction is for safety only",

@@ -23,7 +23,7 @@ from ultrafolio.check.search.packing import (
     STEP_SHORT,
     STEPS_MASK,
 )
-from ultrafolio.model.layout import AGAIN, IDLE_PC, NOTHING, RUN, UNSHARE, VCPU
+from ultrafolio.model.layout import AGAIN, IDLE_PC, NOTHING, RUN, VCPU
 from ultrafolio.model.properties import broken, focus
 from ultrafolio.model.rule import fn
 from ultrafolio.waits.rules import is_pending
@@ -31,6 +31,7 @@ from ultrafolio.waits.tables import BUSY
 
 step: Any = None  # bound by the loader: the dispatcher generated from the rule table
 FAIR: Any = ()  # bound by the loader: per rule, whether it is weakly or strongly fair
+SECOND: Any = 0  # bound by the loader: Design.second
 LOCAL: Any = ()  # bound by the loader: thread_local.local_rules()
 
 
@@ -247,7 +248,7 @@ def run_steps(s, x, words, number, t, position):
         outcome = step(s, t, op, page)
         if kind == VCPU and pc > AGAIN:
             obstacle = outcome if outcome in BUSY else REFUSALS - outcome if outcome < 0 else 0
-            if obstacle and s.actor[t].op == UNSHARE:
+            if obstacle and s.actor[t].op >= SECOND:
                 obstacle += OBSTACLES_END
         if outcome < 0:
             continue

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ultrafolio.model.bounds import Outgrown
+from ultrafolio.model.bounds import Outgrown, fits
+from ultrafolio.model.design import Design
 from ultrafolio.model.layout import (
     ACTOR,
     DEAD,
@@ -37,6 +38,7 @@ from ultrafolio.model.properties import PROPERTIES
 PAGE_WORDS, ACTOR_WORDS, VM_WORDS = (
     -(-sum(record.itemsize for record in records) // 8) for records in ((MM, UV, IO, PT), (TASK, ACTOR), (VM,))
 )
+"""Words of a part. Every design's records fit (header())."""
 PART_WORDS = max(PAGE_WORDS, ACTOR_WORDS, VM_WORDS)
 WORD_BITS = 63
 MAX_ACTORS = WORD_BITS
@@ -79,11 +81,33 @@ _, SHARED_MASK, STEP_SHORT, SHORT_MASK, STEP_CHOICE, CHOICE_MASK, STEP_PROPERTY,
 AFTER_MASK = (1 << STEP_CHOICE) - 1
 """A memoised step: the shared vector and the actor's short id after it; the choice; the broken property, in all higher
 bits."""
+
+
+def _header(last: int) -> tuple[int, ...]:
+    """Returns shift and mask of each field of the header of memoised steps, for rules up to number `last`."""
+    return bit_fields(
+        "the header of memoised steps", steps=MAX_CHOICES, fair=1, pending=1, rule=last, obstacle=MET_END - 1,
+        page=MAX_PAGES - 1,
+    )  # fmt: skip
+
+
+_HEADER = ("", "STEPS_MASK", "HEAD_FAIR", "", "HEAD_PENDING", "", "HEAD_RULE", "RULE_MASK", "HEAD_OBSTACLE",
+           "OBSTACLE_MASK", "HEAD_PAGE", "")  # fmt: skip
 (_, STEPS_MASK, HEAD_FAIR, _, HEAD_PENDING, _, HEAD_RULE, RULE_MASK, HEAD_OBSTACLE, OBSTACLE_MASK, HEAD_PAGE,
- _) = bit_fields(
-    "the header of memoised steps", steps=MAX_CHOICES, fair=1, pending=1, rule=DEAD, obstacle=MET_END - 1,
-    page=MAX_PAGES - 1,
-)  # fmt: skip
+ _) = _header(DEAD)  # fmt: skip
+
+
+def header(design: Design) -> dict[str, int]:
+    """Returns the constants of the header of memoised steps for a design, which may have more rules. Raises Outgrown if
+    its records do not fit into parts, or its properties into steps."""
+    sections = design.constants["SECTIONS"]
+    for words, names in ((PAGE_WORDS, ("mm", "uv", "io", "pt")), (ACTOR_WORDS, ("task", "actor")), (VM_WORDS, ("vm",))):
+        size = sum(sections[name].itemsize for name in names)
+        fits(f"bytes of {' and '.join(names)} of the design {design.name}", size, 8 * words, "check/search/packing.py")
+    fits(f"properties of the design {design.name}", len(design.properties), PROPERTIES_END, "check/search/packing.py")
+    return {name: n for name, n in zip(_HEADER, _header(design.last_rule), strict=True) if name}
+
+
 BY_ACTOR = 16
 """An edge's label is by = actor << BY_ACTOR | choice, in the checker and in trace files."""
 
@@ -216,16 +240,18 @@ def views(words: np.ndarray[Any, Any], state: State) -> State:
     def view(dtype: Any, n: int, offset: int, stride: int) -> Any:
         return np.ndarray((n,), dtype, data.data, offset, (stride,))
 
-    return State(
+    kinds = {name: getattr(state, name).dtype for name in state._fields}
+    mm, uv, io = (kinds[name].itemsize for name in ("mm", "uv", "io"))
+    return type(state)(
         cfg=state.cfg,
         who=state.who,
-        uv=view(UV, pages, MM.itemsize, step),
-        mm=view(MM, pages, 0, step),
-        vm=view(VM, vms, at_vm, 8 * VM_WORDS),
-        task=view(TASK, actors, at_actor, 8 * ACTOR_WORDS),
-        actor=view(ACTOR, actors, at_actor + TASK.itemsize, 8 * ACTOR_WORDS),
-        io=view(IO, pages, MM.itemsize + UV.itemsize, step),
-        pt=view(PT, pages, MM.itemsize + UV.itemsize + IO.itemsize, step),
+        uv=view(kinds["uv"], pages, mm, step),
+        mm=view(kinds["mm"], pages, 0, step),
+        vm=view(kinds["vm"], vms, at_vm, 8 * VM_WORDS),
+        task=view(kinds["task"], actors, at_actor, 8 * ACTOR_WORDS),
+        actor=view(kinds["actor"], actors, at_actor + kinds["task"].itemsize, 8 * ACTOR_WORDS),
+        io=view(kinds["io"], pages, mm + uv, step),
+        pt=view(kinds["pt"], pages, mm + uv + io, step),
     )
 
 

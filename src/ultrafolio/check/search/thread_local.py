@@ -7,12 +7,10 @@ whose source never reads the record of another thread; other rules are run again
 from __future__ import annotations
 
 import ast
-import functools
 from pathlib import Path
 
-from ultrafolio.engine.tables import RULE_MODULES
-from ultrafolio.model.layout import DEAD
-from ultrafolio.model.rule import RULES
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390, PerDesign
 
 _THREADS = ("task", "actor")
 ORDER = "turn_come"
@@ -20,10 +18,10 @@ ORDER = "turn_come"
 tests that."""
 
 
-@functools.cache
-def far_functions() -> frozenset[str]:
+@PerDesign
+def far_functions(design: Design) -> frozenset[str]:
     """Returns the names of rule functions that read another thread than `t`, or call one that does."""
-    trees = [ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")) for module in RULE_MODULES]
+    trees = [ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")) for module in design.modules]
     functions = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
     far = {name for name, node in functions.items() if name != ORDER and _looks_further(node, functions)}
     while True:
@@ -33,12 +31,12 @@ def far_functions() -> frozenset[str]:
         far |= more
 
 
-def local_rules() -> tuple[bool, ...]:
-    """Returns per rule number whether the rule reads no thread but its own."""
-    far = far_functions()
+def local_rules(design: Design = S390) -> tuple[bool, ...]:
+    """Returns per rule number of a design whether the rule reads no thread but its own."""
+    far, rules = far_functions(design), design.rules
     if {"focus", "broken"} & far:
         raise AssertionError("a property reads other threads than the one that stepped")
-    return tuple(pc not in RULES or RULES[pc].function.__name__ not in far for pc in range(DEAD + 1))
+    return tuple(pc not in rules or rules[pc].function.__name__ not in far for pc in range(design.last_rule + 1))
 
 
 def _called(node: ast.FunctionDef) -> set[str]:

@@ -1,6 +1,6 @@
 """Certifies the class of a wait with the plain interpreter: before a verdict is printed, and for a trace file.
 
-permanent   the named obstacles are present in every state, and no enabled fair step removes one;
+permanent, vmm-bound   the named obstacles are present in every state, and no enabled fair step removes one;
 livelock    the cycle removes the obstacle, or enables a fair step that would, and then takes it again, or disables that
             step; or it imports the page and takes it away;
 fatal       the waiter or its guest is dead.
@@ -13,18 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from ultrafolio.check.verdicts import told_in
 from ultrafolio.check.verdicts.claim import Claim
-from ultrafolio.check.verdicts.components import Judged, Lookup
+from ultrafolio.check.verdicts.components import Judged, Lookup, is_the_vmms
 from ultrafolio.check.verdicts.replay import NotCertified, Step, copied, enabled_fair, replay, take
-from ultrafolio.check.verdicts.told import obstacle_change
+from ultrafolio.model import designs
 from ultrafolio.model.layout import DEAD, State
-from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
-from ultrafolio.waits import words
-from ultrafolio.waits.load import interpreted
+from ultrafolio.waits import load as waits
+from ultrafolio.waits import telling
 from ultrafolio.waits.tables import OB_REFS, OBSTACLE_OF, OBSTACLES, PAGE
 from ultrafolio.waits.words import Wait
 
+LASTING = ("permanent", "vmm-bound")
+"""Classes of a wait of which no fair step removes the obstacle."""
 MAX_CERTIFIED = 2_000
 """States of a component that are certified; of a larger component an even sample."""
 MAX_ASKED = 64
@@ -41,7 +43,7 @@ def certify_component(lookup: Lookup, judged: Judged, cycle: Sequence[Step]) -> 
     """Raises NotCertified if a state of the component, or the cycle, contradicts its class."""
     claim, members, system = claim_of(judged), judged.component.members, lookup.graph.system
     entry = lookup.state(judged.component.entry)
-    if claim.kind == "permanent":
+    if claim.kind in LASTING:
         for number in members[:: max(1, len(members) // MAX_CERTIFIED)].tolist():
             state = lookup.state(number)
             certify_permanent(system, state, claim)
@@ -53,7 +55,7 @@ def certify_component(lookup: Lookup, judged: Judged, cycle: Sequence[Step]) -> 
         state = lookup.state(number)
         if claim.kind != "fatal":
             certify_page(state, claim)
-        pins.append(interpreted().unshares(state, claim.waiter) and pinned(state, claim.page))
+        pins.append(waits.of(state).unshares(state, claim.waiter) and pinned(state, claim.page))
     if claim.kind != "fatal" and judged.expected != all(pins):
         raise NotCertified("the states of the wait contradict its mark expected")
 
@@ -70,15 +72,18 @@ def certify_words(lookup: Lookup, judged: Judged, wait: Wait) -> None:
     livelock with the edges that they take; the refused import of a fatal wait with the actors that are dead.
     """
     claim, entry = claim_of(judged), lookup.state(judged.component.entry)
-    if wait.expected != judged.expected or wait.waiter != words.waiter_words(entry, claim.waiter, claim.page):
+    if wait.expected != judged.expected or wait.waiter != telling.of(entry).waiter_words(
+        entry, claim.waiter, claim.page
+    ):
         raise NotCertified("the wait is not the component's")
     if claim.kind == "fatal":
         _certify_death(entry, claim.waiter, wait)
         return
+    words = telling.of(entry)
     what = " and ".join(words.what_for(entry, bit, claim.page, claim.whole) for bit in words.bits(claim.bits))
     if wait.waits_for != what if what else f"page {claim.page}" not in wait.waits_for:
         raise NotCertified(f"this is not what is waited for: {wait.line()}")
-    if claim.kind == "permanent":
+    if claim.kind in LASTING:
         certify_holders(entry, claim)
         found = words.named_holders(entry, claim.waiter, claim.bits, claim.page, claim.whole, staying=True)
         if (wait.held_by, wait.released_by) != words.held_and_released(found):
@@ -90,6 +95,7 @@ def certify_words(lookup: Lookup, judged: Judged, wait: Wait) -> None:
 
 def _certify_death(state: State, waiter: int, wait: Wait) -> None:
     """Raises NotCertified unless the actors that the words name are the dead ones of the waiter's machine."""
+    words = telling.of(state)
     right = {words.name(state, a) for a, task in enumerate(state.task)
              if task.pc == DEAD and state.who[a].vm == state.who[waiter].vm}  # fmt: skip
     named = {part.rpartition(" of ")[2] for part in wait.held_by.split("; ") if " of " in part}
@@ -100,14 +106,15 @@ def _certify_death(state: State, waiter: int, wait: Wait) -> None:
 def certify_holders(state: State, claim: Claim) -> None:
     """Raises NotCertified unless the words name exactly the actors that contribute to an obstacle, and exactly the LRU
     batches that hold one."""
-    run, t, page, whole = interpreted(), claim.waiter, claim.page, claim.whole
+    run, t, page, whole = waits.of(state), claim.waiter, claim.page, claim.whole
+    words = telling.of(state)
     for bit in words.bits(claim.bits & run.present(state, t, page, whole)):
         said = words.holders(state, t, bit, page, whole)
         actors = {h.actor for h in said if h.actor is not None}
         right = {a for a in range(len(state.task)) if a != t and run.contributes(state, a, t, page, whole) & bit}
         unnamed = [h.held for h in said if h.actor is not None and words.name(state, h.actor) not in h.held]
         batches = sum("LRU batch" in h.held for h in said)
-        if actors != right or unnamed or (bit == OB_REFS and batches != run.batches(state, page, whole)):
+        if actors != right or unnamed or (bit == OB_REFS and batches != run.batches_of(state, t, page, whole)):
             words_say = " and ".join(h.held for h in said) or "no holder"
             raise NotCertified(f"the words name {words_say}; the holders are actors {sorted(right)}")
 
@@ -126,7 +133,7 @@ def _certify_livelock_words(lookup: Lookup, judged: Judged, wait: Wait) -> None:
 
 def _not_named(entry: State, steps: Sequence[tuple[int, str]], said: str) -> set[str]:
     """Those of the steps (actor, rule) that `said` does not name, and what it names that is none of them."""
-    right = {f"{rule} of {words.name(entry, a)}" for a, rule in steps}
+    right = {f"{rule} of {telling.of(entry).name(entry, a)}" for a, rule in steps}
     return right ^ {part.partition(",")[0] for part in said.split("; ")} if right else set()
 
 
@@ -140,18 +147,18 @@ def _certify_marked_edges(lookup: Lookup, judged: Judged) -> None:
             source = int(np.searchsorted(graph.space.first[: graph.states + 1], edge, "right")) - 1
             before = lookup.state(source)
             a = int(graph.space.via[edge]) >> 16
-            step = a, RULES[before.task[a].pc].name
+            step = a, designs.of(before).rules[before.task[a].pc].name
             if step in seen:
                 continue
             after = copied(before)
             take(graph.system, after, int(graph.space.via[edge]))
             if (
                 claim.bits
-                and not any(obstacle_change(before, after, a, claim))
+                and not any(told_in.of(before).obstacle_change(before, after, a, claim))
                 and not (_removable(graph.system, before, claim) or _removable(graph.system, after, claim))
             ):
                 raise NotCertified(f"{step[1]} of actor {a} does not change what is waited for")
-            if claim.named == (PAGE,) and not obstacle_change(before, after, a, claim)[which]:
+            if claim.named == (PAGE,) and not told_in.of(before).obstacle_change(before, after, a, claim)[which]:
                 raise NotCertified(f"{step[1]} of actor {a} neither takes the page away nor imports it")
             seen.add(step)
         if seen != set(steps):
@@ -161,13 +168,13 @@ def _certify_marked_edges(lookup: Lookup, judged: Judged) -> None:
 def certify_story(system: System, stem: Sequence[int], cycle: Sequence[int], claim: Claim) -> None:
     """Raises NotCertified if a state of a story's cycle contradicts the claim. Needs no graph."""
     _, state = replay(system, stem)
-    if claim.kind != "permanent":
+    if claim.kind not in LASTING:
         certify_cycle(system, state, cycle, claim)
     if claim.kind == "fatal":
         return
     for by in [*cycle, None]:
         certify_page(state, claim)
-        if claim.kind == "permanent":
+        if claim.kind in LASTING:
             certify_permanent(system, state, claim)
         if by is not None:
             take(system, state, by)
@@ -176,7 +183,9 @@ def certify_story(system: System, stem: Sequence[int], cycle: Sequence[int], cla
 def certify_permanent(system: System, state: State, claim: Claim) -> None:
     """Raises NotCertified unless the named obstacles are present in this state (as lists) and no enabled fair step
     removes one."""
-    run, bits = interpreted(), claim.bits
+    run, bits = waits.of(state), claim.bits
+    if claim.kind == "vmm-bound":
+        _certify_vmm_bound(state, claim)
     if not bits or run.present(state, claim.waiter, claim.page, claim.whole) & bits != bits:
         raise NotCertified(f"{' and '.join(claim.named) or 'an obstacle'} is absent in a state")
     for t in sorted(enabled_fair(system, state)):
@@ -186,21 +195,33 @@ def certify_permanent(system: System, state: State, claim: Claim) -> None:
             raise NotCertified(f"a fair step of actor {t} removes {' or '.join(claim.named)}")
 
 
+def _certify_vmm_bound(state: State, claim: Claim) -> None:
+    """Raises NotCertified unless a named obstacle has a holder that stands at a step which the VMM may take."""
+    run = waits.of(state)
+    for a in range(len(state.task)):
+        held = run.contributes(state, a, claim.waiter, claim.page, claim.whole) & claim.bits
+        if a != claim.waiter and held and is_the_vmms(state, a):
+            return
+    raise NotCertified(f"no step that the VMM may take removes {' or '.join(claim.named)}")
+
+
 def _certify_holding(state: State, claim: Claim, holding: Sequence[int]) -> None:
     """Raises NotCertified unless each actor or LRU batch of `holding` holds a named obstacle in this state."""
-    run, bits = interpreted(), claim.bits
+    run, bits = waits.of(state), claim.bits
     for a in holding:
         if a >= 0:
             held = run.contributes(state, a, claim.waiter, claim.page, claim.whole) & bits
         else:
-            held = run.batched(state, claim.page, claim.whole, -1 - a)
+            held = run.batch_has(state, claim.waiter, claim.page, claim.whole, -1 - a)
         if not held:
             raise NotCertified(f"actor {a} does not hold {' or '.join(claim.named)} in a state")
+        if claim.kind == "vmm-bound" and not (is_the_vmms(state, a) if a >= 0 else run.drains(state)):
+            raise NotCertified(f"the VMM cannot end what actor {a} holds")
 
 
 def certify_cycle(system: System, state: State, cycle: Sequence[int], claim: Claim) -> None:
     """Raises NotCertified unless the cycle from this state (as lists) shows that the wait is fatal, or a livelock."""
-    run, t = interpreted(), claim.waiter
+    run, t = waits.of(state), claim.waiter
     if claim.kind == "fatal":
         if not run.is_dead(state, t):
             raise NotCertified(f"neither actor {t} nor its guest is dead")
@@ -213,7 +234,7 @@ def certify_cycle(system: System, state: State, cycle: Sequence[int], claim: Cla
     for by in cycle:
         before = copied(here)
         take(system, here, by)
-        more, less = obstacle_change(before, here, by >> 16, claim)
+        more, less = told_in.of(before).obstacle_change(before, here, by >> 16, claim)
         freed, taken = freed or less, taken or more
         if claim.named == (PAGE,):
             continue
@@ -229,7 +250,7 @@ def _unobstructed(system: System, state: State, cycle: Sequence[int], t: int) ->
     """Raises NotCertified if actor `t` meets an obstacle in the cycle: then the wait must name one."""
     here = copied(state)
     for by in cycle:
-        outcome = interpreted().step(copied(here), t, 0, 0)
+        outcome = waits.of(state).step(copied(here), t, 0, 0)
         if OBSTACLE_OF.get(outcome, 0):
             raise NotCertified(f"actor {t} meets an obstacle, and none is named")
         take(system, here, by)
@@ -237,7 +258,7 @@ def _unobstructed(system: System, state: State, cycle: Sequence[int], t: int) ->
 
 def certify_page(state: State, claim: Claim) -> None:
     """Raises NotCertified unless the waiter waits for the claim's page, and `whole` is right."""
-    run = interpreted()
+    run = waits.of(state)
     page = int(run.waited_page(state, claim.waiter))
     if page != claim.page:
         raise NotCertified(f"actor {claim.waiter} waits for page {page}, and not for page {claim.page}")
@@ -247,7 +268,7 @@ def certify_page(state: State, claim: Claim) -> None:
 
 def _removable(system: System, state: State, claim: Claim) -> bool:
     """Whether an enabled fair step removes the obstacle."""
-    run, bits = interpreted(), claim.bits
+    run, bits = waits.of(state), claim.bits
     if run.present(state, claim.waiter, claim.page, claim.whole) & bits == 0:
         return False
     for t in enabled_fair(system, state):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ultrafolio.waits.tables import OBSTACLES, PAGE
 
-WaitKind = Literal["fatal", "permanent", "livelock"]
+WaitKind = Literal["fatal", "permanent", "livelock", "vmm-bound"]
 """Classes of a wait that never ends."""
 
 
@@ -16,7 +16,7 @@ class Claim:
     """A claim about a wait.
 
     waiter  number of the actor
-    kind    class of the wait: fatal, permanent or livelock
+    kind    class of the wait: fatal, permanent, livelock or vmm-bound
     page    the page that it waits for
     whole   references are counted over the folio
     named   the obstacles that it is named after, of waits.tables.OBSTACLES; or `page`

@@ -2,7 +2,8 @@
 
 The definition (docs/decisions.md, "Stalls"): the *obstacles* of a component are the conditions that refuse a step of
 the waiter in one of its states. The wait is *fatal* if the waiter or its guest is dead; *permanent* if an obstacle is
-present in every state and no state enables a fair step that removes it; else a *livelock*. The page is *taken away* if
+present in every state and no state enables a fair step that removes it, and then *vmm-bound* if every holder stands at
+a step that the VMM may take and need not; else a *livelock*. The page is *taken away* if
 an import of it succeeds in the component and another step ends the access that it gave.
 
 A predicate of waits.rules depends on a state's shared vector and on the parts of one or two actors (check/search/
@@ -21,9 +22,10 @@ from ultrafolio.check.search.graph import Graph
 from ultrafolio.check.verdicts.claim import WaitKind
 from ultrafolio.check.verdicts.replay import copied
 from ultrafolio.engine.interp import to_lists
+from ultrafolio.model import designs
 from ultrafolio.model.layout import ALLOWED, IMPORT_CALL, IMPORT_END, SPLIT, State
-from ultrafolio.model.rule import RULES
-from ultrafolio.waits.load import interpreted
+from ultrafolio.model.rule import UNFAIR
+from ultrafolio.waits import load as waits
 from ultrafolio.waits.tables import OB_REFS, OBSTACLE_OF, OBSTACLES
 from ultrafolio.waits.words import bits, last
 
@@ -53,13 +55,14 @@ class Component:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """The class of a component. kind: fatal, permanent or livelock.
+    """The class of a component. kind: fatal, permanent, livelock or vmm-bound.
 
     expected  the wait is the purpose of pin shared (model.md §8.8)
     page      the page waited for;  whole: the references are counted over its folio
     named     bit set of the obstacles that it is named after;  taken: it is named after the page, which is taken away
     met       bit set of all obstacles that refuse the waiter in it
-    holding   permanent: the actors, and CPUs of LRU batches as (-1 - cpu), that hold a named obstacle in every state
+    holding   permanent, vmm-bound: the actors, and CPUs of LRU batches as (-1 - cpu), that hold a named obstacle in
+              every state
     takers    livelock: the steps (actor, rule) that take the obstacle again, or the page away
     releases  livelock: the steps (actor, rule) that remove it, or import the page
     taking, releasing  the numbers of their edges
@@ -135,12 +138,13 @@ class _Judge:
         within[members] = True
         self.inside = within[self.target]
         entry = lookup.state(component.entry)
-        self.page = int(interpreted().waited_page(entry, self.t))
+        self.run, self.rules = waits.of(entry), designs.of(entry).rules
+        self.page = int(self.run.waited_page(entry, self.t))
 
     # ------------------------------------------------------------------------------------------- the class
     def judged(self) -> Judged:
         """Returns the class of the component."""
-        run, t, page = interpreted(), self.t, self.page
+        run, t, page = self.run, self.t, self.page
         met, whole = self._met()
         entry = self.lookup.state(self.component.entry)
         if run.is_dead(entry, t):
@@ -154,7 +158,8 @@ class _Judge:
         expected = self._expected()
         if staying:
             holding = self._holding(staying, whole)
-            return Judged(self.component, "permanent", expected, page, whole, staying, met, holding=holding)
+            kind: WaitKind = "vmm-bound" if self._at_the_vmm(holding) else "permanent"
+            return Judged(self.component, kind, expected, page, whole, staying, met, holding=holding)
         away = self._away_edges()
         named = last(met) if met and away is None else 0
         taking, releasing = away or self._obstacle_edges(named, whole, there)
@@ -175,7 +180,7 @@ class _Judge:
 
     def _met(self) -> tuple[int, bool]:
         """Returns the obstacles that refuse the waiter in the component, and whether references refuse its split."""
-        run, t = interpreted(), self.t
+        run, t = self.run, self.t
 
         def refused(s: State) -> int:
             pc = s.task[t].pc
@@ -187,21 +192,31 @@ class _Judge:
 
     def _present(self, states: Array, whole: bool) -> Array:
         """Returns the obstacles present for the waiter in each of `states`."""
-        run, t, page = interpreted(), self.t, self.page
+        run, t, page = self.run, self.t, self.page
         return self.lookup.each(states, lambda s: run.present(s, t, page, whole), t)
 
     def _expected(self) -> bool:
         """Whether the waiter unshares a page that is pinned in every state."""
         entry, page = self.lookup.state(self.component.entry), self.page
-        if not interpreted().unshares(entry, self.t):
+        if not self.run.unshares(entry, self.t):
             return False
         pins = self.lookup.each(self.members, lambda s: s.mm[page].pins + s.mm[page].longs)
         return bool((pins > 0).all())
 
     # ----------------------------------------------------------------------------------------- who and which step
+    def _at_the_vmm(self, holding: tuple[int, ...]) -> bool:
+        """Whether an actor holds, every one that does stands in every state at a step that the VMM may take and need
+        not, and the waiter drains the batches."""
+
+        def everywhere(a: int) -> bool:
+            return bool(self.lookup.each(self.members, lambda s: int(is_the_vmms(s, a)), a).all())
+
+        actors, drains = [a for a in holding if a >= 0], self.run.drains(self.lookup.state(self.component.entry))
+        return bool(actors) and (drains or len(actors) == len(holding)) and all(everywhere(a) for a in actors)
+
     def _holding(self, named: int, whole: bool) -> tuple[int, ...]:
         """Returns the actors, and CPUs of LRU batches as (-1 - cpu), that hold a named obstacle in every state."""
-        run, t, page, found = interpreted(), self.t, self.page, []
+        run, t, page, found = self.run, self.t, self.page, []
         for a in range(len(self.lookup.graph.system.choices)):
             if a != t:
 
@@ -213,7 +228,7 @@ class _Judge:
         for cpu in sorted({int(c) for c in self.lookup.graph.system.state.who["cpu"]}):
 
             def batched(s: State, cpu: int = cpu) -> int:
-                return int(run.batched(s, page, whole, cpu))
+                return int(run.batch_has(s, t, page, whole, cpu))
 
             if named & OB_REFS and self.lookup.each(self.members, batched).all():
                 found.append(-1 - cpu)
@@ -221,9 +236,9 @@ class _Judge:
 
     def _away_edges(self) -> tuple[Array, Array] | None:
         """Returns masks of the edges that take the page away and that import it; None unless there are both."""
-        run, t, page = interpreted(), self.t, self.page
+        run, t, page = self.run, self.t, self.page
         vm = int(self.lookup.graph.system.state.who["vm"][t])
-        if not interpreted().is_vcpu(self.lookup.state(self.component.entry), t):
+        if not self.run.is_vcpu(self.lookup.state(self.component.entry), t):
             return None
 
         def seen(s: State) -> int:
@@ -248,7 +263,7 @@ class _Judge:
 
     def _obstacle_edges(self, named: int, whole: bool, there: Array) -> tuple[Array, Array]:
         """Returns masks of the inner edges that take the obstacle, and that remove it."""
-        run, t, page = interpreted(), self.t, self.page
+        run, t, page = self.run, self.t, self.page
         here = self._present(self.source, whole)
         taken = self.inside & ((here & named) == 0) & ((there & named) > 0)
         freed = self.inside & ((here & named) > 0) & ((there & named) == 0)
@@ -266,7 +281,8 @@ class _Judge:
             more[mine[before < after]], less[mine[before > after]] = True, True
         if named == OB_REFS:
             was, now = (
-                self.lookup.each(states, lambda s: run.batches(s, page, whole)) for states in (self.source, self.target)
+                self.lookup.each(states, lambda s: run.batches_of(s, t, page, whole))
+                for states in (self.source, self.target)
             )
             more |= self.inside & (was < now)
             less |= self.inside & (was > now)
@@ -287,11 +303,17 @@ class _Judge:
                 return int(s.task[a].pc)
 
             rules = self.lookup.each(self.source[marked & (self.by == a)], rule_of, a)
-            found |= {(a, RULES[pc].name) for pc in np.unique(rules).tolist()}
+            found |= {(a, self.rules[pc].name) for pc in np.unique(rules).tolist()}
         return tuple(sorted(found))
 
 
 SPLIT_MET = 1 << len(OBSTACLES)
+
+
+def is_the_vmms(state: State, a: int) -> bool:
+    """Whether the next step of actor `a` is one that the VMM may take and need not take."""
+    rule = designs.of(state).rules.get(state.task[a].pc)
+    return rule is not None and rule.actor == "vmm" and rule.fairness == UNFAIR
 
 
 def judge(lookup: Lookup, component: Component) -> Judged:

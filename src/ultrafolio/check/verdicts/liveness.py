@@ -18,7 +18,8 @@ import numpy as np
 from ultrafolio.check.search.graph import Graph
 from ultrafolio.check.verdicts.components import Component
 from ultrafolio.engine import load as rules
-from ultrafolio.model.rule import RULES, STRONG, fn
+from ultrafolio.model import designs
+from ultrafolio.model.rule import STRONG, fn
 
 Array = np.ndarray[Any, Any]
 
@@ -174,10 +175,29 @@ def _components(graph: Graph, inside: Array) -> list[tuple[Array, int]]:
     return made
 
 
+def can_end(graph: Graph, component: Component) -> bool:
+    """Whether the wait of a component can end: fair steps alone lead from it to a state in which the waiter does not
+    wait. Then only an adverse schedule sustains it."""
+    space, rest = graph.space, component.members.tolist()
+    seen = np.zeros(graph.states, bool)
+    seen[component.members] = True
+    while rest:
+        v = rest.pop()
+        for e in _edges(graph, v):
+            to = int(space.to[e])
+            fair = int(space.enabled[v]) >> (int(space.via[e]) >> 16) & 1
+            if fair and not seen[to]:
+                if not int(space.pending[to]) >> component.waiter & 1:
+                    return True
+                seen[to] = True
+                rest.append(to)
+    return False
+
+
 def sleepers(graph: Graph, number: int) -> int:
     """Returns the bit set of the threads that are at a strongly fair rule in state `number`."""
-    places = enumerate(graph.unpack(number).task["pc"].tolist())
-    return sum(1 << t for t, pc in places if pc in RULES and RULES[pc].fairness == STRONG)
+    rules, places = designs.of(graph.system.state).rules, enumerate(graph.unpack(number).task["pc"].tolist())
+    return sum(1 << t for t, pc in places if pc in rules and rules[pc].fairness == STRONG)
 
 
 def cycle_through(graph: Graph, component: Component, wanted: Sequence[Array] = ()) -> list[int]:

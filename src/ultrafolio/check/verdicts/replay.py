@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ultrafolio.engine.interp import to_lists
-from ultrafolio.engine.load import interpreted
-from ultrafolio.model.layout import ACTOR_KINDS, IDLE_PC, OPS, OUTCOMES, WAITS, State
-from ultrafolio.model.rule import RULES, STRONG
+from ultrafolio.engine.load import interpreted_of
+from ultrafolio.model import designs
+from ultrafolio.model.layout import OPS, State
+from ultrafolio.model.rule import STRONG
 from ultrafolio.model.scenario import System
-from ultrafolio.waits.load import interpreted as interpreted_waits
+from ultrafolio.waits import load as waits
 
 
 class NotCertified(Exception):
@@ -26,7 +27,7 @@ class NotCertified(Exception):
 @dataclass(frozen=True, slots=True)
 class Step:
     """One replayed step. broke: number of the property it broke, or 0. before, after: states as frozen() returns
-    them."""
+    them. design: the name of their design."""
 
     by: int
     actor: int
@@ -38,11 +39,13 @@ class Step:
     broke: int
     before: Any
     after: Any
+    design: str = designs.S390.name
 
     @property
     def outcome_word(self) -> str:
         """Returns the outcome in words."""
-        return OUTCOMES[self.outcome] if self.outcome > 0 else f"waits for {WAITS[-self.outcome]}"
+        design = designs.DESIGNS[self.design]
+        return design.outcomes[self.outcome] if self.outcome > 0 else f"waits for {design.waits[-self.outcome]}"
 
     def record(self) -> dict[str, Any]:
         """Returns the step as a JSON object, without its states."""
@@ -73,23 +76,24 @@ def replay(system: System, path: Sequence[int], rules: Any = None) -> tuple[list
 
 def take(system: System, state: State, by: int, rules: Any = None) -> Step:
     """Take one step in `state` (as lists), in place. Raises NotCertified if it does not exist or is not enabled."""
-    run = rules or interpreted()
+    run, design = rules or interpreted_of(state), designs.of(state)
     t, choice = by >> 16, by & 0xFFFF
     if not 0 <= t < len(system.choices):
         raise NotCertified(f"there is no actor {t}, only 0 to {len(system.choices) - 1}")
     pc = state.task[t].pc
-    idle = pc == IDLE_PC[state.who[t].kind] and not (pc == 0 and state.actor[t].op)
+    kind = design.kinds[state.who[t].kind]
+    idle = pc == design.idle[state.who[t].kind] and not (pc == 0 and state.actor[t].op)
     if choice >= (len(system.choices[t]) if idle else 1):
-        raise NotCertified(f"{ACTOR_KINDS[state.who[t].kind]} {t} has no choice {choice} there")
+        raise NotCertified(f"{kind} {t} has no choice {choice} there")
     op, page = system.choices[t][choice] if idle else (0, 0)
     p = run.focus(state, t, page)
     was, before = state.uv[p].state, frozen(state)
     outcome = run.step(state, t, op, page)
-    rule, kind = RULES[pc].name if pc in RULES else "none", ACTOR_KINDS[state.who[t].kind]
+    rule = design.rules[pc].name if pc in design.rules else "none"
     if outcome < 0:
-        raise NotCertified(f"{kind} {t} at {rule} waits for {WAITS[-outcome]}")
+        raise NotCertified(f"{kind} {t} at {rule} waits for {design.waits[-outcome]}")
     broke = run.broken(state, t, pc, p, was, outcome)
-    return Step(by, t, kind, rule, OPS[op], p, outcome, broke, before, frozen(state))
+    return Step(by, t, kind, rule, OPS[op], p, outcome, broke, before, frozen(state), design.name)
 
 
 def certify_violation(system: System, path: Sequence[int], number: int, rules: Any = None) -> list[Step]:
@@ -121,7 +125,8 @@ def certify_lasso(
     _, state = replay(system, stem)
     if not around and enabled_fair(system, state):
         raise NotCertified(f"the cycle is empty, but fair steps are enabled: of actors {enabled_fair(system, state)}")
-    asleep = {t for t, k in enumerate(state.task) if k.pc in RULES and RULES[k.pc].fairness == STRONG}
+    rules = designs.of(state).rules
+    asleep = {t for t, k in enumerate(state.task) if k.pc in rules and rules[k.pc].fairness == STRONG}
     enabled: list[set[int]] = []
     for step in [*around, None]:
         if not is_pending(state, waiter):
@@ -141,10 +146,10 @@ def certify_lasso(
 
 def enabled_fair(system: System, state: State) -> set[int]:
     """Returns the threads whose next step is fair and enabled in this state (as lists)."""
-    run, found = interpreted(), set()
+    run, design, found = interpreted_of(state), designs.of(state), set()
     for t in range(len(system.choices)):
         pc = state.task[t].pc
-        if pc == IDLE_PC[state.who[t].kind] or pc not in RULES or not RULES[pc].fair:
+        if pc == design.idle[state.who[t].kind] or pc not in design.rules or not design.rules[pc].fair:
             continue
         trial = copied(state)
         if run.step(trial, t, 0, 0) > 0:
@@ -161,9 +166,9 @@ def copied(state: State) -> State:
             setattr(made, name, getattr(record, name))
         return made
 
-    return State(state.cfg, state.who, *([row(r) for r in section] for section in state[2:]))
+    return type(state)(state.cfg, state.who, *([row(r) for r in section] for section in state[2:]))
 
 
 def is_pending(state: State, t: int) -> bool:
     """Whether actor `t` has begun something that leads-to must end, in a state as lists."""
-    return bool(interpreted_waits().is_pending(state, t))
+    return bool(waits.of(state).is_pending(state, t))

@@ -28,7 +28,7 @@ def wait_from_story(system: System, stem: Sequence[int], cycle: Sequence[int], c
     t, page, whole = claim.waiter, claim.page, claim.whole
     if claim.kind == "fatal":
         return words.dead(entry, t, page)
-    if claim.kind == "permanent":
+    if claim.kind in ("permanent", "vmm-bound"):
         return words.in_words(entry, t, claim.bits, page, whole, staying=True)
     held, takers, releases = _cycle_steps(system, entry, cycle, claim)
     return livelock(entry, claim, held, takers, releases)
@@ -114,7 +114,7 @@ def obstacle_change(before: State, after: State, a: int, claim: Claim) -> tuple[
     counts = []
     for state in (before, after):
         mine = run.contributes(state, a, t, page, whole) & bits if a != t else 0
-        batches = run.batches(state, page, whole) if bits & OB_REFS else 0
+        batches = run.batches_of(state, t, page, whole) if bits & OB_REFS else 0
         counts.append((run.present(state, t, page, whole) & bits > 0, mine > 0, batches))
     pairs = list(zip(*counts, strict=True))
     return any(now > was for was, now in pairs), any(now < was for was, now in pairs)

@@ -18,30 +18,31 @@ from ultrafolio.check.verdicts import concrete
 from ultrafolio.check.verdicts.certificate import certify_component, certify_words, claim_of
 from ultrafolio.check.verdicts.claim import Claim
 from ultrafolio.check.verdicts.components import Judged, Lookup, judge
-from ultrafolio.check.verdicts.liveness import components_of
+from ultrafolio.check.verdicts.liveness import can_end, components_of
 from ultrafolio.check.verdicts.minimise import fewest_switches
 from ultrafolio.check.verdicts.replay import NotCertified, Step, certify_lasso, certify_violation, replay
 from ultrafolio.check.verdicts.scope import scope_of
 from ultrafolio.check.verdicts.stories import fair_cycle, wait_of
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import Defect
+from ultrafolio.model import designs
 from ultrafolio.model.layout import *
-from ultrafolio.model.policy import Policy
-from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.model.rule import RULES
+from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.scenario import Scenario, document, system
 from ultrafolio.nouns import plural
 from ultrafolio.tabular import Tabular
 from ultrafolio.version import __version__
-from ultrafolio.waits import words
-from ultrafolio.waits.load import interpreted
+from ultrafolio.waits import load as waits
+from ultrafolio.waits import telling
 from ultrafolio.waits.tables import OBSTACLE_OF, OBSTACLES, PAGE
-from ultrafolio.waits.words import LEADS_TO, NO_WAIT, Wait, leads_to, obstacle_names, owed
+from ultrafolio.waits.words import EVERY_LEADS_TO, NO_WAIT, Wait, obstacle_names
 
 Verdict = Literal["holds", "violated", "unknown"]
-Kind = Literal["safety", "fatal", "permanent", "livelock", "transient"]
+Kind = Literal["safety", "fatal", "permanent", "livelock", "vmm-bound", "transient"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Ways to fail, the worst first."""
+WAITERS = (*(ACTOR_KINDS[kind] for kind in (VCPU, *DEVICES)), "user", "vmm")
+"""Kinds of actors that owe something in every design."""
 MAX_STATES, MAX_MIB = 20_000_000, 8192
 """Default limits of an exploration."""
 
@@ -57,6 +58,7 @@ class Finding:
     waiter        that actor's name
     entry         number of the first state of the wait
     claim         the certified claim of a wait that never ends
+    adverse       a livelock that only an adverse schedule sustains; told for designs but s390
     obstacles     obstacles that the wait is named after, of waits.tables.OBSTACLES; or `page` if that is taken away
     """
 
@@ -73,6 +75,7 @@ class Finding:
     entry: int = 0
     obstacles: tuple[str, ...] = ()
     claim: Claim | None = None
+    adverse: bool = False
 
     @property
     def rank(self) -> tuple[int, int, int]:
@@ -81,7 +84,9 @@ class Finding:
 
     def record(self) -> dict[str, Any]:
         wait = self.wait.record() if self.wait else NO_WAIT
+        adverse = {"adverse": True} if self.adverse else {}
         return {
+            **adverse,
             "name": self.name,
             "verdict": self.verdict,
             "kind": self.kind,
@@ -138,7 +143,7 @@ class Result(Tabular):
     @property
     def leads_to(self) -> bool:
         """Whether the leads-to properties were judged."""
-        return any(f.name in LEADS_TO for f in self.findings)
+        return any(f.name in EVERY_LEADS_TO for f in self.findings)
 
     @property
     def worst(self) -> Finding:
@@ -169,11 +174,7 @@ class Result(Tabular):
             return []
         kinds = [kind for kind, starts in self.scope.get("actors", {}).items() for _ in starts]  # in the actors' order
         waiting = {finding.actor for finding in self.waits}
-        return [
-            f"{kind} {number}"
-            for number, kind in enumerate(kinds)
-            if number not in waiting and ACTOR_KINDS.index(kind) in (VCPU, *DEVICES)
-        ]
+        return [f"{kind} {number}" for number, kind in enumerate(kinds) if number not in waiting and kind in WAITERS]
 
     @property
     def verdict(self) -> Verdict:
@@ -250,7 +251,7 @@ WHOLE = Extent()
 
 
 def check(
-    story: Scenario, name: str, policy: Policy, policy_name: str, extent: Extent = WHOLE, watch: Watch = unwatched
+    story: Scenario, name: str, policy: AnyPolicy, policy_name: str, extent: Extent = WHOLE, watch: Watch = unwatched
 ) -> Result:
     """Explore the scenario under the policy and judge its properties. Every story in the result is certified.
 
@@ -268,11 +269,12 @@ def check(
         watch=watch,
     )
     typed = ["ultrafolio", "check", name, "--policy", policy_name, *extent.words()]
-    kinds = {ACTOR_KINDS[kind] for kind, _ in story.actors}
+    design = designs.of(made.state)
+    kinds = {design.kinds[kind] for kind, _ in story.actors}
     fired = {
-        RULES[pc].name: int(n)
+        design.rules[pc].name: int(n)
         for pc, n in enumerate(graph.space.fired)
-        if pc in RULES and kinds.intersection(RULES[pc].takers)
+        if pc in design.rules and kinds.intersection(design.rules[pc].takers)
     }
     try:
         findings = _safety(graph) + ([] if safety else _liveness(graph))
@@ -296,7 +298,7 @@ def check(
     )
 
 
-def _report(story: Scenario, policy: Policy, command: str, error: NotCertified) -> dict[str, Any]:
+def _report(story: Scenario, policy: AnyPolicy, command: str, error: NotCertified) -> dict[str, Any]:
     """Returns the contents of a defect's file: the system, the story that was not certified, the command."""
     return {
         "format": "ultrafolio-defect",
@@ -314,14 +316,15 @@ def _report(story: Scenario, policy: Policy, command: str, error: NotCertified) 
 def _safety(graph: Graph) -> list[Finding]:
     """Returns one finding per safety property."""
     made = []
-    for number in range(1, len(PROPERTIES)):
+    names = designs.of(graph.system.state).properties
+    for number in range(1, len(names)):
         found = graph.space.found[number]
         if found["state"] < 0:
-            made.append(Finding(PROPERTIES[number], "holds" if graph.complete else "unknown"))
+            made.append(Finding(names[number], "holds" if graph.complete else "unknown"))
             continue
         by = int(found["by"])
         steps = certify_violation(graph.system, _path_to(graph, int(found["state"]), by, number), number)
-        made.append(Finding(PROPERTIES[number], "violated", "safety", steps=steps))
+        made.append(Finding(names[number], "violated", "safety", steps=steps))
     return made
 
 
@@ -335,17 +338,18 @@ def _path_to(graph: Graph, state: int, by: int, number: int) -> list[int]:
 
 def _liveness(graph: Graph) -> list[Finding]:
     """Returns the findings of each leads-to: one per waiter, class and mark expected, or one that it holds."""
+    every = designs.of(graph.system.state).leads_to
     if not graph.complete:
-        return [Finding(name, "unknown") for name in LEADS_TO]
+        return [Finding(name, "unknown") for name in every]
     lookup, first = Lookup(graph), dict[tuple[str, int, str, bool], Judged]()
     stuck = set[tuple[str, int, int]]()
     for component in components_of(graph):
         judged = judge(lookup, component)
-        name = owed(lookup.state(component.entry), component.waiter)
+        name = _owed(lookup.state(component.entry), component.waiter)
         first.setdefault((name, component.waiter, judged.kind, judged.expected), judged)
         stuck.add((name, component.waiter, judged.page))
     begun, transient, made = _begun(graph), _transients(lookup, stuck), []
-    for name in LEADS_TO:
+    for name in every:
         mine = [_story(lookup, name, judged) for (owed, *_), judged in first.items() if owed == name]
         mine += [f for f in transient if f.name == name]
         made += sorted(mine, key=lambda f: (f.expected, f.rank)) or [Finding(name, "holds", trivial=name not in begun)]
@@ -366,7 +370,7 @@ def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
         error.path = [*stem, *around]
         raise
     named = (PAGE,) if judged.taken else obstacle_names(judged.named)
-    waiter = words.name(lookup.state(entry), t)
+    waiter = telling.of(lookup.state(entry)).name(lookup.state(entry), t)
     return Finding(
         name,
         "violated",
@@ -381,6 +385,9 @@ def _story(lookup: Lookup, name: str, judged: Judged) -> Finding:
         entry,
         named,
         claim_of(judged),
+        judged.kind == "livelock"
+        and designs.of(graph.system.state) is not designs.S390
+        and can_end(graph, judged.component),
     )
 
 
@@ -393,10 +400,16 @@ def _begun(graph: Graph) -> set[str]:
     pending, by = space.pending[:n], space.by[1:n].astype(np.int64)
     new = (pending[1:] & ~pending[space.parent[1:n]]) >> (by >> 16) & 1
     kinds, made = graph.system.state.who["kind"].tolist(), set()
+    leads_to = telling.of(graph.system.state).leads_to
     for step in np.unique(by[new == 1]).tolist():
         t, choice = step >> 16, step & 0xFFFF
         made.add(leads_to(kinds[t], graph.system.choices[t][choice][0]))
     return made
+
+
+def _owed(state: State, t: int) -> str:
+    """Returns the leads-to property that actor `t` must satisfy."""
+    return str(telling.of(state).owed(state, t))
 
 
 def _transients(lookup: Lookup, stuck: set[tuple[str, int, int]]) -> list[Finding]:
@@ -405,7 +418,7 @@ def _transients(lookup: Lookup, stuck: set[tuple[str, int, int]]) -> list[Findin
     graph, made = lookup.graph, []
     met = graph.space.met["state"].reshape(len(graph.system.choices), 2, OBSTACLES_END, -1)
     for t, unshares in itertools.product(range(len(graph.system.choices)), (0, 1)):
-        name = LEADS_TO[unshares]
+        name = designs.of(graph.system.state).leads_to[unshares]
         mine = met[t, unshares]
         stalls = [
             (int(mine[code, page]), code)
@@ -431,11 +444,11 @@ def _transient(lookup: Lookup, t: int, number: int, code: int) -> Finding:
     """Returns the finding of a transient wait: vCPU `t` met obstacle number `code` in state `number`."""
     path = fewest_switches(lookup.graph, number, t)
     steps, state = replay(lookup.graph.system, path)
-    obstacle, page = OBSTACLE_OF[_outcome(code)], int(interpreted().waited_page(state, t))
-    whole = state.task[t].pc == SPLIT
+    obstacle, page = OBSTACLE_OF[_outcome(code)], int(waits.of(state).waited_page(state, t))
+    whole, words = state.task[t].pc == SPLIT, telling.of(state)
     wait = words.in_words(state, t, obstacle, page, whole)
     return Finding(
-        owed(state, t),
+        words.owed(state, t),
         "holds",
         "transient",
         False,

@@ -12,10 +12,9 @@ import numpy as np
 from ultrafolio.check.search.graph import Graph
 from ultrafolio.check.verdicts.replay import NotCertified, Step, is_pending, replay
 from ultrafolio.check.verdicts.verdict import Finding, Result
-from ultrafolio.model.layout import DONE, E_IO, VCPU
+from ultrafolio.model import designs
 from ultrafolio.model.scenario import System
-from ultrafolio.waits import words
-from ultrafolio.waits.words import LEADS_TO, owed
+from ultrafolio.waits import telling
 
 MOST_RUNS = 3
 """Most runs for a property."""
@@ -43,12 +42,13 @@ class Witness:
 def witnesses(graph: Graph, result: Result) -> dict[str, list[Witness]]:
     """Returns for each leads-to that holds, and not trivially, up to MOST_RUNS runs: first those that wait on the way,
     then the shortest, each of another actor or page. `graph` is the whole graph of `result`, with edges."""
+    every = designs.of(graph.system.state).leads_to
     held = {
         name
-        for name in LEADS_TO
+        for name in every
         if all(one.verdict == "holds" and not one.trivial for one in result.findings if one.name == name)
     }
-    made: dict[str, list[Witness]] = {name: [] for name in LEADS_TO if name in held}
+    made: dict[str, list[Witness]] = {name: [] for name in every if name in held}
     for finding in result.findings:
         if finding.name in made and finding.kind == "transient" and len(made[finding.name]) < MOST_RUNS:
             made[finding.name] += _after_a_wait(graph, finding)
@@ -115,7 +115,7 @@ def _certified(system: System, path: Sequence[int], t: int) -> Witness | None:
     _, before = replay(system, path[:-1])
     if not is_pending(before, t) or is_pending(state, t) or steps[-1].actor != t:
         raise NotCertified(f"the last step ends nothing that actor {t} had begun")
-    kind = before.who[t].kind
-    if steps[-1].outcome != DONE and (kind == VCPU or steps[-1].outcome != E_IO):
+    told = telling.of(before)
+    if not told.is_met(before.who[t].kind, steps[-1].outcome):
         return None
-    return Witness(owed(before, t), words.name(before, t), steps)
+    return Witness(told.owed(before, t), told.name(before, t), steps)

@@ -10,6 +10,7 @@ from ultrafolio.model.layout import *
 from ultrafolio.model.rule import STRONG, fn, rule
 
 from .folio import counted, extra_refs, get_ref, head, put_ref, set_arch, unlock, writable
+from .references import drain
 from .thread import finished, running
 from .ultravisor import uv_export, uv_import, uv_unpin
 
@@ -286,17 +287,6 @@ def import_freeze(s, t):
 def never_matches(s, p):
     """Whether the count that an import freezes can never match: up to 6.9 that of the one page of a large folio."""
     return s.mm[p].order > 0 and s.cfg[0].large == LARGE_NEVER
-
-
-@fn
-def drain(s, p, cpu):
-    """Drop the LRU-batch references on this folio: those of CPU `cpu` - 1, or of every CPU (0)."""
-    h = head(s, p)
-    for q in range(h, h + (1 << s.mm[p].order)):
-        m = s.mm[q]
-        if m.batch and (cpu == 0 or m.batch == cpu):
-            m.batch = 0
-            s.mm[h].refs -= 1
 
 
 @rule(DRAIN_OWN, takers="vcpu", cost="drain_own", releases="refs", kernel="lru_add_drain, v5.7..v6.13")

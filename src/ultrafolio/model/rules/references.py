@@ -22,6 +22,17 @@ def lru_add(s, t, op, page):
     return OK
 
 
+@fn
+def drain(s, p, cpu):
+    """Drop the LRU-batch references on this folio: those of CPU `cpu` - 1, or of every CPU (0)."""
+    h = head(s, p)
+    for q in range(h, h + (1 << s.mm[p].order)):
+        m = s.mm[q]
+        if m.batch and (cpu == 0 or m.batch == cpu):
+            m.batch = 0
+            s.mm[h].refs -= 1
+
+
 @rule(MAPPING_IDLE, takers="mapping", tells_page=True, fair=UNFAIR, chooses=True,
       kernel="folio_get by zap, fork or rmap of another mapping")  # fmt: skip
 def mapping_get(s, t, op, page):

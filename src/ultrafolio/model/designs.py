@@ -1,0 +1,88 @@
+"""The designs: s390, and guest_memfd. `of(state)` is the one of a state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from . import layout, properties, rules
+from .design import Design
+from .guest_memfd import convert, fault, guest, hole, user, vmm
+from .guest_memfd import layout as memfd
+from .guest_memfd import properties as memfd_properties
+from .guest_memfd.table import STEPS
+from .layout import DISK, INTERRUPT, PIN, RING, SHARE, UNSHARE
+from .rule import RULES
+from .rules import folio, references, thread, unpin
+
+LEADS_TO = (
+    "touch leads to access", "unshare leads to secure", "pin leads to granted or refused", "writeback leads to ended",
+)  # fmt: skip
+"""The leads-to properties of s390: what an actor that has begun something owes."""
+
+
+def _constants(module: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if name.isupper()}
+
+
+S390 = Design(
+    name="s390",
+    machines=("s390-uv",),
+    rules=RULES,
+    modules=(*rules.MODULES, properties),
+    constants=_constants(layout),
+    kinds=layout.ACTOR_KINDS,
+    idle=layout.IDLE_PC,
+    outcomes=layout.OUTCOMES,
+    waits=layout.WAITS,
+    properties=properties.PROPERTIES,
+    first=0,
+    in_state=((1, "io_on_secure"), (2, "bit_missing")),
+    leads_to=LEADS_TO,
+    devices=(DISK, RING, PIN, INTERRUPT),
+    second=UNSHARE,
+)
+GUEST_MEMFD = Design(
+    name="guest_memfd",
+    machines=("software",),
+    rules=STEPS,
+    modules=(folio, thread, references, unpin, fault, user, vmm, convert, hole, guest, memfd_properties),
+    constants=_constants(memfd),
+    kinds=memfd.KINDS,
+    idle=memfd.IDLE_PC,
+    outcomes=memfd.OUTCOMES,
+    waits=memfd.WAITS,
+    properties=memfd_properties.PROPERTIES,
+    first=len(properties.PROPERTIES) - 1,
+    in_state=((3, "used_by_host"), (4, "of_other_kind")),
+    leads_to=("fault leads to mapped or exit", "request leads to converted or told no",
+              "pin leads to granted or refused"),
+    devices=(DISK, PIN),
+    second=SHARE,
+)  # fmt: skip
+DESIGNS = {design.name: design for design in (S390, GUEST_MEMFD)}
+
+
+Made = TypeVar("Made")
+
+
+class PerDesign(Generic[Made]):
+    """A function of a design, called once for each; of s390, if it is called without one."""
+
+    def __init__(self, function: Callable[[Design], Made]) -> None:
+        self._function, self._made = function, dict[Design, Made]()
+        self.__doc__ = function.__doc__
+
+    def __call__(self, design: Design = S390) -> Made:
+        if design not in self._made:
+            self._made[design] = self._function(design)
+        return self._made[design]
+
+    def cache_clear(self) -> None:
+        """Forget what was made."""
+        self._made.clear()
+
+
+def of(state: Any) -> Design:
+    """Returns the design of a state, whatever form its records have."""
+    return DESIGNS[getattr(type(state), "design", S390.name)]

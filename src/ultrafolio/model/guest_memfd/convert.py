@@ -1,0 +1,177 @@
+"""The conversion. Mirrors __kvm_gmem_set_attributes() in virt/kvm/guest_memfd.c as queued for 7.4 (799c9fadc639,
+dcde2f853ff4, 856852ef2108)."""
+
+from __future__ import annotations
+
+from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.table import rule
+from ultrafolio.model.rule import STRONG, fn
+from ultrafolio.model.rules.folio import extra_refs, head, pinned
+from ultrafolio.model.rules.references import drain
+
+from .fault import lock_alone, unlock_alone
+from .vmm import request_over
+
+
+@fn
+def to_private(s, t):
+    """Whether the request is one to private."""
+    return 1 if s.task[t].call == UNSHARE else 0
+
+
+@fn
+def refuse(s, t, p):
+    """-EAGAIN at page `p`: nothing but the user mappings has changed."""
+    unlock_alone(s, t)
+    k = s.task[t]
+    k.failed, k.i, k.drained, k.pc = p + 1, 0, 0, VMM_RETRY
+    return E_AGAIN
+
+
+@fn
+def converted(s, t):
+    """The request is done: 0."""
+    unlock_alone(s, t)
+    return request_over(s, t, CONVERTED, SUCCESS)
+
+
+@fn
+def next_page(s, t):
+    """The page under test is free: test the next, or go on."""
+    k = s.task[t]
+    k.i += 1
+    k.pc = CONVERT_PINNED if k.i < k.end else CONVERT_ZAP
+    return OK
+
+
+@rule(CONVERT_LOCK, takers="vcpu vmm", sleeps="lock", fair=STRONG,
+      kernel="filemap_invalidate_lock in __kvm_gmem_set_attributes, queued for 7.4")  # fmt: skip
+def convert_lock(s, t):
+    """Take the invalidate lock alone."""
+    return lock_alone(s, t, CONVERT_TEST)
+
+
+@rule(
+    CONVERT_TEST, takers="vcpu vmm", holds="lock", releases="lock", kernel="early return, queued for 7.4 (856852ef2108)"
+)
+def convert_test(s, t):
+    """All pages have the attribute already: 0, and nothing is done."""
+    k = s.task[t]
+    same = True
+    for p in range(k.start, k.end):
+        same = same and s.mm[p].private == to_private(s, t)
+    if same:
+        return converted(s, t)
+    k.i, k.pc = k.start, CONVERT_UNMAP if to_private(s, t) else CONVERT_ZAP
+    return OK
+
+
+@rule(
+    CONVERT_UNMAP, takers="vcpu vmm", holds="lock", kernel="unmap_mapping_pages, queued for 7.4; munlock_folio, v6.14"
+)
+def convert_unmap(s, t):
+    """Unmap the pages from all user page tables; one of a VM_LOCKED mapping enters this CPU's batch, which holds it."""
+    k = s.task[t]
+    for p in range(k.start, k.end):
+        m = s.mm[p]
+        if m.locking and not m.batch:
+            m.batch = s.who[t].cpu + 1
+            s.mm[head(s, p)].refs += 1
+        m.users, m.locking = 0, 0
+    k.pc = CONVERT_PINNED
+    return OK
+
+
+@rule(CONVERT_PINNED, takers="vcpu vmm", holds="lock", releases="lock",
+      kernel="__folio_has_outstanding_references: folio_maybe_dma_pinned, folio_mapped, queued for 7.4")  # fmt: skip
+def convert_pinned(s, t):
+    """A page that may be pinned, or is mapped again, refuses the request at once, without a drain."""
+    k = s.task[t]
+    if not s.mm[k.i].allocated:
+        return next_page(s, t)
+    if pinned(s, k.i) or s.mm[k.i].users:
+        return refuse(s, t, k.i)
+    k.pc = CONVERT_COUNT
+    return OK
+
+
+@rule(CONVERT_COUNT, takers="vcpu vmm", holds="lock", releases="lock",
+      kernel="__folio_has_outstanding_references: folio_ref_count, queued for 7.4 (dcde2f853ff4)")  # fmt: skip
+def convert_count(s, t):
+    """A foreign reference, for whatever reason: drain, at each level once a request; then refuse."""
+    k = s.task[t]
+    if extra_refs(s, k.i) == 0 and not s.mm[k.i].users:
+        return next_page(s, t)
+    if s.cfg[0].drain != DRAIN_ONCE or k.drained == 2:
+        return refuse(s, t, k.i)
+    k.pc = CONVERT_DRAIN_ALL if k.drained else CONVERT_DRAIN_OWN
+    return OK
+
+
+@fn
+def drain_request(s, t, cpu):
+    """Drain the batches that hold a page of the request: those of CPU `cpu` - 1, or of every CPU (0)."""
+    k = s.task[t]
+    for p in range(k.start, k.end):
+        drain(s, p, cpu)
+    k.drained += 1
+    k.pc = CONVERT_COUNT
+
+
+@rule(CONVERT_DRAIN_OWN, takers="vcpu vmm", cost="drain_own", holds="lock", releases="refs",
+      kernel="lru_cache_drain_for_folio, queued for 7.4 (8ebad84956e8)")  # fmt: skip
+def convert_drain_own(s, t):
+    """Drain this CPU's batches, and count again."""
+    drain_request(s, t, s.who[t].cpu + 1)
+    return OK
+
+
+@rule(CONVERT_DRAIN_ALL, takers="vcpu vmm", cost="drain_all ~drain_all_spread", holds="lock", releases="refs",
+      kernel="lru_cache_drain_for_folio, queued for 7.4 (8ebad84956e8)")  # fmt: skip
+def convert_drain_all(s, t):
+    """Drain every CPU's batches, and count again. The lock is held, so every fault of the file waits."""
+    drain_request(s, t, 0)
+    return OK
+
+
+@rule(CONVERT_ZAP, takers="vcpu vmm", holds="lock", kernel="kvm_gmem_invalidate_start, queued for 7.4")
+def convert_zap(s, t):
+    """Begin the invalidation, and unmap the pages from KVM's table where it maps them as the old kind."""
+    k = s.task[t]
+    for p in range(k.start, k.end):
+        s.mm[p].zapped = 1
+        if s.pt[p].present == (MAPPED if to_private(s, t) else MAPPED_PRIVATE):
+            s.pt[p].present = UNMAPPED
+    k.pc = CONVERT_END if s.cfg[0].end_first else CONVERT_STORE
+    return OK
+
+
+@rule(
+    CONVERT_STORE,
+    takers="vcpu vmm",
+    holds="lock",
+    releases="lock",
+    kernel="mas_store_prealloc, queued for 7.4 (1ae5be958ff7)",
+)
+def convert_store(s, t):
+    """Store the attribute."""
+    k = s.task[t]
+    for p in range(k.start, k.end):
+        s.mm[p].private = to_private(s, t)
+    if s.cfg[0].end_first:
+        return converted(s, t)
+    k.pc = CONVERT_END
+    return OK
+
+
+@rule(CONVERT_END, takers="vcpu vmm", holds="lock", releases="lock", kernel="kvm_gmem_invalidate_end, queued for 7.4")
+def convert_end(s, t):
+    """End the invalidation, which makes every snapshot old; give the lock back."""
+    k = s.task[t]
+    for p in range(k.start, k.end):
+        s.mm[p].zapped = 0
+    s.vm[s.who[t].vm].fresh = 0
+    if s.cfg[0].end_first:
+        k.pc = CONVERT_STORE
+        return OK
+    return converted(s, t)

@@ -1,0 +1,140 @@
+"""The guest's fault in KVM. Mirrors kvm_mmu_faultin_pfn() in arch/x86/kvm/mmu/mmu.c (v6.8) and kvm_gmem_get_pfn() in
+virt/kvm/guest_memfd.c, with the attributes per file as queued for 7.4 (1ae5be958ff7)."""
+
+from __future__ import annotations
+
+from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.table import rule
+from ultrafolio.model.rule import STRONG, fn
+from ultrafolio.model.rules.folio import get_ref, put_ref
+
+
+@fn
+def take_fault(s, t, page, private):
+    """A vCPU exits with a fault on a page. private: the access is one to a private page."""
+    k = s.task[t]
+    k.page, k.call, k.pc = page, private, FAULT_SNAPSHOT
+
+
+@fn
+def let_go(s, t):
+    """Drop the thread's own reference on its page, if it has one."""
+    k = s.task[t]
+    if k.ref:
+        k.ref = 0
+        put_ref(s, k.page + k.at, 2)
+
+
+@fn
+def put_kvms(s, t):
+    """Drop KVM's own reference on the page of the fault, if it has one."""
+    if s.task[t].ref:
+        s.mm[s.task[t].page].kvm -= 1
+    let_go(s, t)
+
+
+@fn
+def leave_fault(s, t, then):
+    """The fault is over: the snapshot is forgotten, KVM's reference dropped; go on at rule `then`."""
+    put_kvms(s, t)
+    vm = s.vm[s.who[t].vm]
+    vm.fresh &= ~(1 << t)
+    k = s.task[t]
+    k.page, k.call, k.pc = 0, 0, then
+
+
+@fn
+def lock_shared(s, t):
+    """Take the inode's invalidate lock shared. Returns 0 if a conversion holds it."""
+    vm = s.vm[s.who[t].vm]
+    if vm.mutex > 0:
+        return 0
+    vm.mutex -= 1
+    return 1
+
+
+@fn
+def lock_alone(s, t, then):
+    """Take the inode's invalidate lock alone, and go on at rule `then`. Returns OK, or W_LOCK if somebody holds it."""
+    vm = s.vm[s.who[t].vm]
+    if vm.mutex:
+        return W_LOCK
+    vm.mutex = t + 1
+    s.task[t].pc = then
+    return OK
+
+
+@fn
+def unlock_alone(s, t):
+    s.vm[s.who[t].vm].mutex = 0
+
+
+@fn
+def unlock_shared(s, t):
+    s.vm[s.who[t].vm].mutex += 1
+
+
+@rule(FAULT_SNAPSHOT, takers="vcpu", kernel="kvm_mmu_faultin_pfn: fault->mmu_seq, v6.8")
+def fault_snapshot(s, t):
+    """Take a snapshot of the invalidation sequence, before anything else is read."""
+    s.vm[s.who[t].vm].fresh |= 1 << t
+    s.task[t].pc = FAULT_ATTRIBUTE
+    return OK
+
+
+@rule(
+    FAULT_ATTRIBUTE,
+    takers="vcpu",
+    kernel="kvm_gmem_is_private_gfn, queued for 7.4; kvm_mmu_prepare_memory_fault_exit, v6.8",
+)
+def fault_attribute(s, t):
+    """Read the attribute, without the lock. It is of the other kind: the exit KVM_EXIT_MEMORY_FAULT to the VMM."""
+    k = s.task[t]
+    if s.mm[k.page].private != k.call:
+        leave_fault(s, t, EXITED)
+        return E_EXIT
+    k.pc = FAULT_LOCK
+    return OK
+
+
+@rule(FAULT_LOCK, takers="vcpu", sleeps="lock", fair=STRONG,
+      kernel="kvm_gmem_get_pfn: filemap_invalidate_lock_shared, v6.18")  # fmt: skip
+def fault_lock(s, t):
+    """Take the invalidate lock shared; a conversion holds it alone."""
+    if not lock_shared(s, t):
+        return W_LOCK
+    s.task[t].pc = FAULT_LOOKUP
+    return OK
+
+
+@rule(FAULT_LOOKUP, takers="vcpu", holds="lock", kernel="kvm_gmem_get_folio in kvm_gmem_get_pfn, v6.8")
+def fault_lookup(s, t):
+    """Look the page up, or allocate and zero it: a reference. The attribute is not read again."""
+    k = s.task[t]
+    s.mm[k.page].allocated = 1
+    get_ref(s, k.page, 2)
+    s.mm[k.page].kvm += 1
+    k.ref, k.pc = 1, FAULT_UNLOCK
+    return OK
+
+
+@rule(FAULT_UNLOCK, takers="vcpu", holds="lock", releases="lock refs",
+      kernel="kvm_gmem_get_pfn, queued for 7.4: folio_put before it returns (375b32931b5d, 89fbe3de01cc)")  # fmt: skip
+def fault_unlock(s, t):
+    """Drop the reference, under P.hold = dropped, and give the lock back."""
+    if s.cfg[0].hold == HOLD_DROPPED:
+        put_kvms(s, t)
+    unlock_shared(s, t)
+    s.task[t].pc = FAULT_MAP
+    return OK
+
+
+@rule(FAULT_MAP, takers="vcpu", releases="refs", kernel="is_page_fault_stale, kvm_tdp_mmu_map under mmu_lock, v6.8")
+def fault_map(s, t):
+    """Map the page as the kind of the access. Under invalidation, or one ended since the snapshot: start again."""
+    k = s.task[t]
+    stale = s.mm[k.page].zapped or not s.vm[s.who[t].vm].fresh >> t & 1
+    if not stale:
+        s.pt[k.page].present = MAPPED_PRIVATE if k.call else MAPPED
+    leave_fault(s, t, AGAIN)
+    return E_RETRY if stale else OK

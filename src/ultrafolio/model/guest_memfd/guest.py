@@ -1,0 +1,68 @@
+"""The guest's own steps: a vCPU touches a page, or asks for its conversion.
+
+Nothing here looks at the host's sections; what crosses is the hardware's view of an access, and the exit.
+"""
+
+from __future__ import annotations
+
+from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.table import rule
+from ultrafolio.model.rule import UNFAIR, fn
+from ultrafolio.model.rules.thread import running, spend, waits_its_turn
+
+from .fault import take_fault
+from .vmm import take_request
+
+
+@fn
+def is_reachable(s, p):
+    """Whether KVM's table maps page `p` as the kind as which the guest uses it. No other machine checks an access."""
+    return s.pt[p].present == (MAPPED if s.uv[p].shared else MAPPED_PRIVATE)
+
+
+@fn
+def stop(s, t, outcome):
+    """The vCPU's instruction is over."""
+    s.actor[t].op, s.actor[t].page = NOTHING, 0
+    s.task[t].pc = RUN
+    return outcome
+
+
+@fn
+def execute(s, t):
+    """The instruction of the vCPU: an access, or the hypercall that asks for a conversion."""
+    a = s.actor[t]
+    shared = s.uv[a.page].shared > 0
+    if a.op == TOUCH:
+        if is_reachable(s, a.page):
+            return stop(s, t, DONE)
+        take_fault(s, t, a.page, 0 if shared else 1)
+        return FAULT
+    if shared == (a.op == SHARE):
+        return stop(s, t, DONE)
+    take_request(s, t, a.op, a.page, 1)
+    return FAULT
+
+
+@rule(RUN, takers="vcpu", cost="access exit@FAULT", actor="guest", fair=UNFAIR, chooses=True,
+      kernel="vcpu_enter_guest, v6.8; KVM_HC_MAP_GPA_RANGE, v5.14")  # fmt: skip
+def vcpu_run(s, t, op, page):
+    """A running vCPU touches a page as the kind that it takes it for, or asks for the other kind."""
+    if not running(s, s.who[t].vm):
+        return W_STOPPED
+    if op == NOTHING or waits_its_turn(s, t) or (op != TOUCH and not spend(s, t)):
+        return W_IDLE
+    s.actor[t].op, s.actor[t].page = op, page
+    return execute(s, t)
+
+
+@rule(AGAIN, takers="vcpu", cost="access exit@FAULT", actor="guest", kernel="vcpu_enter_guest, v6.8")
+def vcpu_again(s, t):
+    """The vCPU goes on: it repeats its access, or has the answer to its request. Told no, the page is what it was."""
+    a, answer = s.actor[t], s.task[t].back
+    if answer == NO_ANSWER:
+        return execute(s, t)
+    s.task[t].back = NO_ANSWER
+    if answer == CONVERTED:
+        s.uv[a.page].shared = 1 if a.op == SHARE else 0
+    return stop(s, t, DONE)

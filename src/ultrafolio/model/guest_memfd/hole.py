@@ -1,0 +1,57 @@
+"""A hole in the file. Mirrors kvm_gmem_punch_hole() in virt/kvm/guest_memfd.c (v6.8).
+
+A page that somebody else still references lives on outside the file, and the model has only the page at an offset. So
+a hole waits here for the faults under way, and no scenario has a hole beside what may keep a page for longer.
+"""
+
+from __future__ import annotations
+
+from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.table import rule
+from ultrafolio.model.rule import STRONG
+from ultrafolio.model.rules.thread import finished
+
+from .fault import lock_alone, unlock_alone
+
+
+@rule(
+    HOLE_LOCK, takers="hole", sleeps="lock", fair=STRONG, kernel="filemap_invalidate_lock in kvm_gmem_punch_hole, v6.8"
+)
+def hole_lock(s, t):
+    """Take the invalidate lock alone."""
+    return lock_alone(s, t, HOLE_PUNCH)
+
+
+@rule(HOLE_PUNCH, takers="hole", holds="lock",
+      kernel="kvm_gmem_invalidate_begin, truncate_inode_pages_range in kvm_gmem_punch_hole, v6.8")  # fmt: skip
+def hole_punch(s, t):
+    """Begin the invalidation, unmap the pages everywhere, and free them. The attribute stays."""
+    k = s.task[t]
+    for p in range(k.start, k.end):
+        if s.mm[p].refs:
+            return W_REFS
+    for p in range(k.start, k.end):
+        m = s.mm[p]
+        m.zapped, m.users, m.locking, m.allocated = 1, 0, 0, 0
+        s.pt[p].present = UNMAPPED
+    k.pc = HOLE_END
+    return OK
+
+
+@rule(
+    HOLE_END,
+    takers="hole",
+    holds="lock",
+    releases="lock",
+    kernel="kvm_gmem_invalidate_end in kvm_gmem_punch_hole, v6.8",
+)
+def hole_end(s, t):
+    """End the invalidation, which makes every snapshot old; give the lock back."""
+    k = s.task[t]
+    for p in range(k.start, k.end):
+        s.mm[p].zapped = 0
+    s.vm[s.who[t].vm].fresh = 0
+    unlock_alone(s, t)
+    k.start, k.end, k.pc = 0, 0, HOLE_IDLE
+    finished(s, t)
+    return DONE

@@ -1,0 +1,97 @@
+"""The records, places of rules and words of the design guest_memfd. What is not named here is that of model/layout.py.
+
+Some fields that their names do not explain:
+
+    mm.private    the attribute of the page: set by conversions, read by faults
+    mm.users      the processes whose page tables map the page, a bit each
+    mm.locking    those of them whose mapping is VM_LOCKED
+    mm.zapped     an invalidation of the page is in progress
+    mm.kvm        how many of its plain references (mm.spec) are KVM's own
+    uv.shared     the kind as which the guest uses the page; the host never reads it
+    pt.present    how KVM's table maps the page: not, as shared, or as private
+    vm.mutex      the inode's invalidate lock: t + 1 of the conversion that holds it, or minus the faults that share it
+    vm.fresh      bit t: no invalidation has ended since vCPU t took its snapshot of the sequence
+    io.dma        the VMM's standing mappings of the page for DMA;  io.asked: the VMM wants to end them
+    task.call     of a fault: 1 for an access to a private page; of a request: SHARE or UNSHARE
+    task.failed   the page of the last refusal, plus 1
+    task.back     the answer to the guest's request: NO_ANSWER, CONVERTED or REFUSED
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ultrafolio.model import layout as _shared
+from ultrafolio.model.layout import *
+from ultrafolio.model.layout import State
+
+# ---- how KVM's table maps a page
+MAPPED_PRIVATE = 2  # pt.present, beside UNMAPPED and MAPPED (as shared)
+
+# ---- actors
+USER, VMM, HOLE = range(len(ACTOR_KINDS), len(ACTOR_KINDS) + 3)
+KINDS = (*(name if name in ("vcpu", "disk", "lru", "speculative", "pin") else "" for name in ACTOR_KINDS), "user",
+         "vmm", "hole")  # fmt: skip
+NO_ANSWER, CONVERTED, REFUSED = range(3)
+
+# ---- policy choices
+DRAIN_ONCE = 1
+HOLD_DROPPED, HOLD_MAPPED = range(2)
+IOMMU_NEVER, IOMMU_ON_EAGAIN, IOMMU_FIRST = range(3)
+
+# ---- which rule a thread runs next; shared places are those of model/layout.py
+(
+    FAULT_SNAPSHOT, FAULT_ATTRIBUTE, FAULT_LOCK, FAULT_LOOKUP, FAULT_UNLOCK, FAULT_MAP, EXITED, USER_IDLE, USER_LOCK,
+    USER_LOOKUP, USER_MAP, GUP_GET, GUP_RECHECK, DMA_ASKED, VMM_IDLE, VMM_UNMAP, VMM_UNMAPPED, VMM_RETRY, CONVERT_LOCK,
+    CONVERT_TEST, CONVERT_UNMAP, CONVERT_PINNED, CONVERT_COUNT, CONVERT_DRAIN_OWN, CONVERT_DRAIN_ALL, CONVERT_ZAP,
+    CONVERT_STORE, CONVERT_END, HOLE_IDLE, HOLE_LOCK, HOLE_PUNCH, HOLE_END,
+) = range(DEAD + 1, DEAD + 33)  # fmt: skip
+GUP_WALK, DMA_READY, DMA_END, DMA_STANDS = PIN_GET, IO_START, IO_END, RING_READY
+"""Places of the steps of a device, which are steps of this design's own here."""
+IDLE_PC = (*_shared.IDLE_PC, USER_IDLE, VMM_IDLE, HOLE_IDLE)  # type: ignore[assignment]
+
+# ---- words for outcomes and reasons to wait, by the numbers of model/layout.py
+E_AGAIN, E_RETRY, E_EXIT, E_SIGBUS, E_TOLD_NO = E_REFS, E_UV, E_LATE, E_IO, MISUSE
+_SAID = {FAULT: "exit", SUCCESS: "0", E_AGAIN: "-EAGAIN", E_RETRY: "retry: invalidated", E_EXIT: "memory-fault exit",
+         E_SIGBUS: "SIGBUS", E_TOLD_NO: "told no"}  # fmt: skip
+_WAITED = {
+    -W_LOCK: "the inode's invalidate lock",
+    -W_DEVICE: "the end of the VMM's DMA mappings",
+    -W_REFS: "the end of a fault",
+}
+OUTCOMES = tuple(_SAID.get(number, word) for number, word in enumerate(_shared.OUTCOMES))  # type: ignore[assignment]
+WAITS = tuple(_WAITED.get(number, word) for number, word in enumerate(_shared.WAITS))  # type: ignore[assignment]
+
+VARIANT_FIELDS = ("end_first",)  # type: ignore[assignment]
+
+CFG = np.dtype([(name, np.uint8) for name in ("refs", "drain", "hold", "retries", "iommu", *VARIANT_FIELDS)]
+               + [("pages", np.int32), ("actors", np.int32), ("vms", np.int32)])  # fmt: skip
+WHO = np.dtype([*((name, np.uint8) for name in ("kind", "vm", "cpu", "after", "awaited", "stuck", "process")),
+                ("locks", np.uint8)])  # fmt: skip
+UV = np.dtype([("state", np.uint8), ("owner", np.uint8), ("shared", np.uint8)])
+MM = np.dtype([
+    *((name, np.uint8) for name in ("order", "private", "frozen", "allocated", "users", "locking", "zapped", "batch",
+                                    "spec", "kvm")),
+    *((name, np.int16) for name in ("pins", "longs", "granted", "refs")),
+])  # fmt: skip
+VM = np.dtype([("life", np.uint8), ("mutex", np.int32), ("fresh", np.uint16)])
+IO = np.dtype([("flying", np.int16), ("dma", np.uint8), ("asked", np.uint8)])
+PT = np.dtype([("present", np.uint8)])
+
+SECTIONS = {"cfg": CFG, "who": WHO, "uv": UV, "mm": MM, "vm": VM, "task": TASK, "actor": ACTOR, "io": IO, "pt": PT}
+
+
+class MemfdState(State):
+    """A state of the design guest_memfd."""
+
+    __slots__ = ()
+    design = "guest_memfd"
+
+
+def new_state(pages: int, actors: int, vms: int) -> MemfdState:
+    """Returns a state of zeroed arrays: `pages` unallocated shared pages that nobody maps, `actors` threads at rule
+    0."""
+    sizes = {"cfg": 1, "who": actors, "vm": vms, "task": actors, "actor": actors}
+    state = MemfdState(*(np.zeros(sizes.get(name, pages), dtype) for name, dtype in SECTIONS.items()))
+    state.cfg["pages"], state.cfg["actors"], state.cfg["vms"] = pages, actors, vms
+    return state

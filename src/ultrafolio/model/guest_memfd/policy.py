@@ -1,0 +1,83 @@
+"""The policies of the design guest_memfd (docs/model.md, section 9.4), and its presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ultrafolio.errors import one_of
+from ultrafolio.fields import Field, take
+from ultrafolio.model.layout import REFS_FOLIO
+
+from .layout import VARIANT_FIELDS
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "drain": ("none", "once"),
+    "hold": ("dropped", "mapped"),
+    "iommu": ("never", "on-eagain", "first"),
+}
+MEANING = {
+    "drain": "LRU draining on a foreign reference: none (first RFC, 2025), or this CPU, then all, each once a request",
+    "hold": "KVM's own reference in a fault: dropped before guest_memfd returns, or kept until the page is mapped",
+    "retries": "refusals after which the VMM tells the guest no; 0: it asks again for ever",
+    "iommu": "when the VMM ends its own DMA mappings of pages that it converts to private",
+    "variants": "bugs of proposals, by name",
+}
+VARIANTS: dict[str, tuple[str, str]] = {
+    "end-before-store": (
+        "end_first",
+        "the invalidation ends before the attribute is stored; branch wip-gmem-conversions-hugetlb-restructuring of "
+        "December 2025",
+    ),
+}
+"""Bugs by name: the configuration field of the rules' variant, and what it is, with its source."""
+assert tuple(name for name, _ in VARIANTS.values()) == VARIANT_FIELDS, "each variant has a field of layout.CFG"
+
+
+@dataclass(frozen=True, slots=True)
+class MemfdPolicy:
+    """The choices; `retries` is 0 to 255; `variants` names of bugs."""
+
+    drain: str = "once"
+    hold: str = "dropped"
+    retries: int = 0
+    iommu: str = "never"
+    variants: tuple[str, ...] = ()
+
+    @property
+    def design(self) -> str:
+        return "guest_memfd"
+
+    def codes(self) -> dict[str, int]:
+        """The choices as the integers of layout.py, which number them in the same order; a field for each variant."""
+        values = asdict(self)
+        variants = values.pop("variants")
+        made = {name: CHOICES[name].index(v) if name in CHOICES else v for name, v in values.items()}
+        return made | {code: int(name in variants) for name, (code, _) in VARIANTS.items()} | {"refs": REFS_FOLIO}
+
+
+PRESETS: dict[str, tuple[str, MemfdPolicy]] = {
+    "gmem-7.4": ("in place, as queued for Linux 7.4 in September 2026", MemfdPolicy()),
+    "gmem-no-drain": ("the first RFC, 2025: no drain, KVM's reference kept", MemfdPolicy(drain="none", hold="mapped")),
+}
+FIELDS = {
+    "base": Field("text", "gmem-7.4"),
+    **{name: Field("choice", None, choices=words) for name, words in CHOICES.items()},
+    "retries": Field("int", None, 0, 255),
+    "variants": Field("texts", None),
+}
+
+
+def from_table(table: Mapping[str, Any], where: str) -> MemfdPolicy:
+    """The policy that a TOML table describes. InputError for any field or value that is not one of the choices."""
+    values = take(table, where, FIELDS, then="docs/model.md, section 9.4")
+    base = values.pop("base")
+    if base not in PRESETS:
+        raise one_of(f"{where}: base", base, PRESETS, then="docs/model.md, section 9.4")
+    for name in values["variants"] or ():
+        if name not in VARIANTS:
+            raise one_of(f"{where}: variants", name, VARIANTS, then="docs/model.md, section 9.4")
+    if values["variants"] is not None:
+        values["variants"] = tuple(sorted(set(values["variants"])))
+    return replace(PRESETS[base][1], **{name: value for name, value in values.items() if value is not None})

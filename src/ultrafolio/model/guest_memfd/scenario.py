@@ -1,0 +1,96 @@
+"""What a scenario file of the design guest_memfd may say, and the system that it describes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ultrafolio.errors import InputError
+from ultrafolio.fields import Field
+
+from .layout import *
+from .policy import MemfdPolicy
+
+STATES = ("private", "shared")
+MACHINES = ("software",)
+MAX_VCPUS = 8 * VM["fresh"].itemsize
+"""vm.fresh has a bit for each vCPU."""
+_PAGES = Field("ints", [], 0, 4095)
+_STARTS = Field("int", 1, 0, ENDLESS)
+_CPU = Field("int", 0, 0, 63)
+_AFTER = Field("text", "")
+_PROCESS = Field("int", 0, 0, 8 * MM["users"].itemsize - 1)
+_PIN = {"page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "process": _PROCESS, "starts": _STARTS,
+        "after": _AFTER}  # fmt: skip
+
+MEMORY = {
+    "folios": Field("ints", ..., 0, 0),
+    "state": Field("texts", ["private"]),
+    "allocated": Field("bool", True),
+    "mapped": Field("bool", False),
+}
+ACTORS: dict[str, dict[str, Field]] = {
+    "vcpu": {"cpu": _CPU, "touch": _PAGES, "share": _PAGES, "unshare": _PAGES, "starts": _STARTS, "after": _AFTER},
+    "disk": {**_PIN, "completes": Field("bool", True)},
+    "lru": {"page": _PAGES, "starts": _STARTS, "cpu": _CPU, "after": _AFTER},
+    "speculative": {"page": _PAGES, "starts": _STARTS, "after": _AFTER},
+    "pin": _PIN,
+    "user": {"page": _PAGES, "process": _PROCESS, "locked": Field("bool", False), "starts": _STARTS, "after": _AFTER},
+    "vmm": {"page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "cpu": _CPU,
+            "to": Field("choice", ..., choices=STATES), "starts": _STARTS, "after": _AFTER},
+    "hole": {"page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "starts": _STARTS, "after": _AFTER},
+}  # fmt: skip
+"""A table per actor. process: whose page table it uses; locked: its mapping is VM_LOCKED; to: what is asked for."""
+BESIDE_A_HOLE = (VCPU, USER, VMM, HOLE)
+"""Kinds of actors that a scenario with a hole may have. The others may keep a page for as long as they like, and a page
+that is freed while somebody keeps it has no place in a state."""
+
+
+def system(
+    memory: dict[str, Any], actors: list[tuple[int, dict[str, Any]]], policy: MemfdPolicy, where: str
+) -> tuple[MemfdState, list[list[tuple[int, int]]]]:
+    """Returns the initial state under a policy, and what each actor may choose.
+
+    Nothing is mapped into a process at the start. InputError for more vCPUs than a state can hold.
+    """
+    pages = len(memory["folios"])
+    vcpus = sum(kind == VCPU for kind, _ in actors)
+    if vcpus > MAX_VCPUS:
+        raise InputError(f"{where}: too many vCPUs", value=vcpus, allowed=f"at most {MAX_VCPUS} in one machine")
+    kept = [KINDS[kind] for kind, _ in actors if kind not in BESIDE_A_HOLE]
+    if kept and any(kind == HOLE for kind, _ in actors):
+        raise InputError(
+            f"{where}: a hole, and what may keep a page",
+            value=f"[[{kept[0]}]]",
+            allowed=", ".join(f"[[{KINDS[kind]}]]" for kind in BESIDE_A_HOLE),
+            cause="the page that is freed would live on outside the file, which this model does not follow",
+            then="docs/model.md, section 9.3",
+        )
+    state = new_state(pages, len(actors), 1)
+    for name, code in policy.codes().items():
+        state.cfg[name] = code
+    words = memory["state"] * (1 if len(memory["state"]) == pages else pages)
+    shared = [word == "shared" for word in words]
+    state.uv["shared"] = shared
+    state.mm["private"] = [not one for one in shared]
+    state.mm["allocated"] = memory["allocated"]
+    if memory["mapped"]:
+        state.pt["present"] = [MAPPED if one else MAPPED_PRIVATE for one in shared]
+    return state, [_actor(state, t, kind, actor, pages) for t, (kind, actor) in enumerate(actors)]
+
+
+def _actor(state: MemfdState, t: int, kind: int, actor: dict[str, Any], pages: int) -> list[tuple[int, int]]:
+    """Enter one actor; return its choices."""
+    who = state.who[t]
+    who["kind"], who["cpu"], who["process"] = kind, actor.get("cpu", 0), actor.get("process", 0)
+    who["stuck"], who["locks"] = not actor.get("completes", True), actor.get("locked", False)
+    state.task["pc"][t] = IDLE_PC[kind]
+    state.actor["budget"][t], state.actor["n"][t] = actor["starts"], actor.get("pages", 1)
+    every = list(range(pages))
+    if kind == VCPU:
+        named = any(actor[word] for word in ("touch", "share", "unshare"))
+        ops = [(TOUCH, actor["touch"] if named else every), (SHARE, actor["share"]), (UNSHARE, actor["unshare"])]
+        return [(op, page) for op, chosen in ops for page in chosen]
+    if kind == VMM:
+        return [(UNSHARE if actor["to"] == "private" else SHARE, actor["page"])]
+    page = actor["page"]
+    return [(TOUCH, p) for p in (([page] if isinstance(page, int) else page) or every)]

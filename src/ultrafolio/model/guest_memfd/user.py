@@ -1,0 +1,185 @@
+"""A user's fault and pins. Mirrors kvm_gmem_fault_user_mapping() in virt/kvm/guest_memfd.c (v6.18, attributes per file
+as queued for 7.4), finish_fault() in mm/memory.c, and gup_fast_pte_range() in mm/gup.c."""
+
+from __future__ import annotations
+
+from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.table import rule
+from ultrafolio.model.rule import STRONG, UNFAIR, fn
+from ultrafolio.model.rules.folio import get_ref, put_ref
+from ultrafolio.model.rules.thread import finished, spend, turn_come
+from ultrafolio.model.rules.unpin import is_long, take_unpin, unpin_rest
+
+from .fault import let_go, lock_shared, unlock_shared
+
+
+@fn
+def maps(s, t, p):
+    """Whether the page table of the process of thread `t` maps page `p`."""
+    return s.mm[p].users >> s.who[t].process & 1
+
+
+@fn
+def user_over(s, t, outcome):
+    """The access is over."""
+    s.task[t].page, s.task[t].pc = 0, USER_IDLE
+    finished(s, t)
+    return outcome
+
+
+@rule(USER_IDLE, takers="user", tells_page=True, fair=UNFAIR, chooses=True, kernel="a load or store of the VMM")
+def user_touch(s, t, op, page):
+    """A process touches a page through its mapping of the file; a page that is not mapped faults."""
+    if not turn_come(s, t) or not spend(s, t):
+        return W_IDLE
+    if maps(s, t, page):
+        return user_over(s, t, DONE)
+    s.task[t].page, s.task[t].pc = page, USER_LOCK
+    return FAULT
+
+
+@rule(USER_LOCK, takers="user disk pin", sleeps="lock", fair=STRONG,
+      kernel="kvm_gmem_fault_user_mapping: filemap_invalidate_lock_shared, queued for 7.4")  # fmt: skip
+def user_lock(s, t):
+    """Take the invalidate lock shared; a conversion holds it alone."""
+    if not lock_shared(s, t):
+        return W_LOCK
+    s.task[t].pc = USER_LOOKUP
+    return OK
+
+
+@rule(USER_LOOKUP, takers="user disk pin", holds="lock", releases="lock",
+      kernel="kvm_gmem_fault_user_mapping, queued for 7.4: SIGBUS; kvm_gmem_get_folio, v6.18")  # fmt: skip
+def user_lookup(s, t):
+    """A private page: SIGBUS, or -EFAULT for a pin. Else the first half of the fault: a reference, and the lock given
+    back."""
+    k = s.task[t]
+    p = k.page + k.at
+    unlock_shared(s, t)
+    if s.mm[p].private:
+        if s.who[t].kind == USER:
+            return user_over(s, t, E_SIGBUS)
+        s.actor[t].page = 0
+        unpin_rest(s, t)
+        return E_SIGBUS
+    s.mm[p].allocated = 1
+    get_ref(s, p, 2)
+    k.ref, k.pc = 1, USER_MAP
+    return OK
+
+
+@rule(USER_MAP, takers="user disk pin", releases="refs", kernel="finish_fault: set_pte_range, v6.18")
+def user_map(s, t):
+    """The second half of the fault: the entry is set, without the lock, and has the reference from now on."""
+    k, m = s.task[t], s.mm[s.task[t].page + s.task[t].at]
+    m.users |= 1 << s.who[t].process
+    if s.who[t].locks:
+        m.locking |= 1 << s.who[t].process
+    let_go(s, t)
+    if s.who[t].kind == USER:
+        return user_over(s, t, DONE)
+    k.pc = GUP_WALK
+    return OK
+
+
+@rule(DEVICE_IDLE, takers="disk pin", actor="vmm", fair=UNFAIR, chooses=True,
+      kernel="O_DIRECT; io_uring fixed buffers; vfio_pin_pages_remote, v6.18")  # fmt: skip
+def pin_start(s, t, op, page):
+    """The VMM asks for a pin of `actor.n` pages from `page`: for direct I/O, or for long, such as a DMA mapping."""
+    if not turn_come(s, t) or not spend(s, t):
+        return W_IDLE
+    k = s.task[t]
+    k.page, k.n, k.at, k.pc = page, s.actor[t].n, 0, GUP_WALK
+    s.actor[t].page = page
+    return OK
+
+
+@rule(GUP_WALK, takers="disk pin", tells_page=True, kernel="gup_fast_pte_range: ptep_get_lockless, v6.18")
+def gup_walk(s, t):
+    """Read the next page's entry, and fault it in where there is none; or all are pinned."""
+    k = s.task[t]
+    if k.at == k.n:
+        k.pc = DMA_READY
+        if is_long(s, t):
+            finished(s, t)
+        return DONE
+    if maps(s, t, k.page + k.at):
+        k.pc = GUP_GET
+    else:
+        k.pc = USER_LOCK
+    return OK
+
+
+@rule(GUP_GET, takers="disk pin", kernel="try_grab_folio_fast in gup_fast_pte_range, v6.18")
+def gup_get(s, t):
+    """Take the reference."""
+    k = s.task[t]
+    get_ref(s, k.page + k.at, is_long(s, t))
+    k.pc = GUP_RECHECK
+    return OK
+
+
+@rule(GUP_RECHECK, takers="disk pin", releases="refs",
+      kernel="gup_fast_pte_range: pte_val(pte) != pte_val(ptep_get(ptep)), v6.18")  # fmt: skip
+def gup_recheck(s, t):
+    """Read the entry once more. It is gone: back off. It is there: the page is pinned."""
+    k = s.task[t]
+    p = k.page + k.at
+    k.pc = GUP_WALK
+    if not maps(s, t, p):
+        put_ref(s, p, is_long(s, t))
+        return E_RETRY
+    s.mm[p].granted += 1
+    k.at += 1
+    return OK
+
+
+@rule(DMA_READY, takers="disk pin", actor="vmm", kernel="submit_bio; iommu_map, v6.18")
+def dma_ready(s, t):
+    """All pages are pinned: direct I/O is in flight, or a mapping for DMA stands, which the VMM remembers."""
+    a = s.actor[t]
+    for p in range(a.page, a.page + a.n):
+        if s.who[t].kind == DISK:
+            s.io[p].flying += 1
+        else:
+            s.io[p].dma += 1
+    s.task[t].pc = DMA_END if s.who[t].kind == DISK else (DMA_STANDS if s.cfg[0].iommu == IOMMU_NEVER else DMA_ASKED)
+    return DONE
+
+
+@rule(DMA_END, takers="disk", actor="device", kernel="bio_endio, v6.18")
+def io_end(s, t):
+    """The direct I/O completes, unless its device never answers."""
+    a = s.actor[t]
+    if s.who[t].stuck:
+        return W_IO
+    for p in range(a.page, a.page + a.n):
+        s.io[p].flying -= 1
+    a.page = 0
+    return take_unpin(s, t)
+
+
+@fn
+def end_dma(s, t):
+    """The VMM ends a mapping for DMA."""
+    a = s.actor[t]
+    for p in range(a.page, a.page + a.n):
+        s.io[p].dma -= 1
+    a.page = 0
+    return take_unpin(s, t)
+
+
+@rule(DMA_STANDS, takers="pin", actor="vmm", fair=UNFAIR, kernel="vfio_unpin_pages_remote; io_uring unregister, v6.18")
+def dma_unmap(s, t):
+    """The VMM may end the mapping, and need not."""
+    return end_dma(s, t)
+
+
+@rule(DMA_ASKED, takers="pin", actor="vmm", kernel="RamDiscardManager of QEMU: unmap before to-private, 2025")
+def dma_unmap_asked(s, t):
+    """The VMM ends the mapping before it converts one of its pages (P.iommu = first or on-eagain)."""
+    a = s.actor[t]
+    for p in range(a.page, a.page + a.n):
+        if s.io[p].asked:
+            return end_dma(s, t)
+    return W_IDLE

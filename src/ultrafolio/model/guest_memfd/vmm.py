@@ -1,0 +1,101 @@
+"""The VMM: it asks for conversions and holes, and answers the guest. It knows answers and exits only."""
+
+from __future__ import annotations
+
+from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.table import rule
+from ultrafolio.model.rule import UNFAIR, fn
+from ultrafolio.model.rules.thread import finished, spend, turn_come
+
+
+@fn
+def take_request(s, t, op, page, n):
+    """The VMM is to convert `n` pages from `page`: op UNSHARE to private, SHARE to shared."""
+    k = s.task[t]
+    k.call, k.start, k.end = op, page, page + n
+    ask(s, t, s.cfg[0].iommu == IOMMU_FIRST)
+
+
+@fn
+def ask(s, t, unmap):
+    """Call the conversion; unmap: end the DMA mappings first, where the pages become private."""
+    k = s.task[t]
+    k.pc = VMM_UNMAP if unmap and k.call == UNSHARE else CONVERT_LOCK
+
+
+@fn
+def request_over(s, t, answer, outcome):
+    """The VMM has done with a request: it answers the guest's vCPU, or is idle."""
+    k = s.task[t]
+    k.call, k.start, k.i, k.end, k.failed, k.drained, k.tries = 0, 0, 0, 0, 0, 0, 0
+    if s.who[t].kind == VCPU:
+        k.back, k.pc = answer, AGAIN
+    else:
+        s.actor[t].op, s.actor[t].page, k.pc = NOTHING, 0, VMM_IDLE
+    finished(s, t)
+    return outcome
+
+
+@rule(VMM_IDLE, takers="vmm", tells_page=True, actor="vmm", fair=UNFAIR, chooses=True,
+      kernel="KVM_SET_MEMORY_ATTRIBUTES2, queued for 7.4 (799c9fadc639)")  # fmt: skip
+def vmm_start(s, t, op, page):
+    """The VMM asks for a conversion of `actor.n` pages, with no request of its guest."""
+    if not turn_come(s, t) or not spend(s, t):
+        return W_IDLE
+    s.actor[t].op, s.actor[t].page = op, page
+    take_request(s, t, op, page, s.actor[t].n)
+    return OK
+
+
+@rule(HOLE_IDLE, takers="hole", tells_page=True, actor="vmm", fair=UNFAIR, chooses=True,
+      kernel="fallocate(FALLOC_FL_PUNCH_HOLE), v6.8")  # fmt: skip
+def hole_start(s, t, op, page):
+    """The VMM punches a hole of `actor.n` pages."""
+    if not turn_come(s, t) or not spend(s, t):
+        return W_IDLE
+    k = s.task[t]
+    k.start, k.end, k.pc = page, page + s.actor[t].n, HOLE_LOCK
+    return OK
+
+
+@rule(EXITED, takers="vcpu", actor="vmm", kernel="KVM_EXIT_MEMORY_FAULT, v6.8")
+def vmm_reenter(s, t):
+    """An access of the other kind than the attribute: the VMM changes nothing and lets the vCPU go on."""
+    s.task[t].pc = AGAIN
+    return OK
+
+
+@rule(VMM_UNMAP, takers="vcpu vmm", actor="vmm", kernel="RamDiscardManager of QEMU, 2025")
+def vmm_unmap(s, t):
+    """The VMM asks to end its DMA mappings of the pages (P.iommu)."""
+    k = s.task[t]
+    for p in range(k.start, k.end):
+        s.io[p].asked = 1
+    k.pc = VMM_UNMAPPED
+    return OK
+
+
+@rule(VMM_UNMAPPED, takers="vcpu vmm", actor="vmm", kernel="RamDiscardManager of QEMU, 2025")
+def vmm_unmapped(s, t):
+    """They have ended: call the conversion."""
+    k = s.task[t]
+    for p in range(k.start, k.end):
+        if s.io[p].dma:
+            return W_DEVICE
+    for p in range(k.start, k.end):
+        s.io[p].asked = 0
+    k.pc = CONVERT_LOCK
+    return OK
+
+
+@rule(VMM_RETRY, takers="vcpu vmm", actor="vmm", kernel="-EAGAIN of KVM_SET_MEMORY_ATTRIBUTES2, queued for 7.4")
+def vmm_retry(s, t):
+    """The request was refused: ask again, for ever or up to P.retries refusals; then tell the guest no."""
+    k = s.task[t]
+    k.failed = 0
+    if s.cfg[0].retries:
+        k.tries += 1
+        if k.tries >= s.cfg[0].retries:
+            return request_over(s, t, REFUSED, E_TOLD_NO)
+    ask(s, t, s.cfg[0].iommu != IOMMU_NEVER)
+    return OK

@@ -1,0 +1,75 @@
+"""The formats of a verdict and of a scenario for the design guest_memfd."""
+
+import json
+import tomllib
+
+import pytest
+
+from memfd_cases import STORIES, system
+from ultrafolio import api
+from ultrafolio.check.search.first import explore
+from ultrafolio.check.verdicts.replay import replay
+from ultrafolio.export import chrome, formats, observation
+from ultrafolio.model import scenario, toml
+from ultrafolio.model.guest_memfd.layout import MM
+from ultrafolio.model.guest_memfd.policy import PRESETS
+from ultrafolio.names import short
+
+
+@pytest.fixture(scope="module")
+def hang():
+    """The endless requests under a long-term pin: the result, and its system."""
+    return api.check("g16-vfio-pin", policy="gmem-7.4"), system("g16-vfio-pin", "gmem-7.4")
+
+
+def test_mermaid_has_a_message_for_each_step_and_no_ultravisor(hang):
+    result, _ = hang
+    text = formats.mermaid(result, result.worst)
+    assert "ultravisor" not in text and "participant H as host MM and KVM" in text
+    sent = [line for line in text.splitlines() if "->>" in line]
+    assert len(sent) == len(result.worst.steps) + len(result.worst.cycle)
+
+
+def test_mermaid_tells_where_the_attribute_changes():
+    graph = explore(system("g01-to-private", "gmem-7.4"), max_states=1000)
+    stored = next(number for number in range(graph.states) if graph.unpack(number).mm["private"][0])
+    steps, _ = replay(graph.system, graph.path(stored))
+    told = formats._messages(steps[-1], "")
+    assert steps[-1].rule == "convert-store" and told[-1] == "Note over H: page 0 shared to private"
+
+
+@pytest.mark.parametrize("policy", PRESETS)
+def test_every_scenario_has_its_line(policy):
+    for name, story in STORIES.items():
+        result = api.check(name, policy=policy)
+        line = observation.of_result(result, name, "0", "check").split()
+        assert line[1:3] == [name, policy]
+        assert line[6] != "-" or line[3] == "Holds", "what fails or waits says who"
+        if line[3] == "Unsafe":
+            assert line[6].partition(":")[0] in {"property13", "property14", "property15"}, line
+        assert story.expect[policy]["verdict"] == result.verdict
+
+
+def test_itf_names_the_fields_of_the_design(hang):
+    result, _ = hang
+    trace = formats.itf(result, result.worst)
+    assert len(trace["states"]) == len(result.worst.steps) + len(result.worst.cycle) + 1
+    assert all(tuple(state["mm"][0]) == MM.names for state in trace["states"])
+    assert [state["mm"][0]["longs"] for state in trace["states"]][-1] == 1 and trace["loop"] == 15
+
+
+def test_a_timeline_has_a_slice_for_each_step(hang):
+    result, made = hang
+    events = json.loads(chrome.of_finding(result, made))["traceEvents"]
+    slices = [event for event in events if event["ph"] == "X"]
+    assert len(slices) == len(result.worst.steps) + len(result.worst.cycle)
+    assert {event["args"].get("name") for event in events} >= {"vcpu 0", "pin 1", "guest 0"}
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_shipped_scenario_comes_back_from_the_short_form_and_from_toml(name):
+    story = STORIES[name]
+    assert scenario.parse(short.document(short.write(story), "again"), "again") == story
+    text = "\n".join(toml.lines(story))
+    again = scenario.parse(tomllib.loads(text), "again")
+    assert scenario.document(again) == scenario.document(story) and again.design == "guest_memfd"

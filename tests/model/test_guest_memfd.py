@@ -1,0 +1,291 @@
+"""The rules of the design guest_memfd: what each case of a conversion must do, walls, and rules broken once each."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from memfd_cases import STORIES, system
+from plain_graph import explored
+from ultrafolio.commands import rules as command
+from ultrafolio.engine.load import mutant
+from ultrafolio.errors import InputError
+from ultrafolio.model import policies, scenario
+from ultrafolio.model import rules as shared_rules
+from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, S390
+from ultrafolio.model.guest_memfd import layout as at
+from ultrafolio.model.guest_memfd.table import SHARED
+from ultrafolio.model.rule import RULES
+
+DOCS = Path(__file__).parents[2] / "docs"
+OWN = [module for module in GUEST_MEMFD.modules if ".guest_memfd." in module.__name__]
+
+
+def graph(name, policy="gmem-7.4"):
+    return explored(system(name, policy))
+
+
+def steps(found):
+    """Every step of a graph: (state before, step, state after)."""
+    return [(found.states[v], edge, found.states[edge.to]) for v, edges in enumerate(found.edges) for edge in edges]
+
+
+def outcomes(found, *places):
+    """The outcomes of the steps at these places."""
+    return {edge.outcome for edges in found.edges for edge in edges if edge.pc in places}
+
+
+def ends(found):
+    """The states in which nobody is under way."""
+    return [s for v, s in enumerate(found.states) if not found.pending[v] and not found.fair[v]]
+
+
+def attributes(s):
+    return [m.private for m in s.mm]
+
+
+# ------------------------------------------------------------------------------------------------------- the cases
+def test_g1_a_private_page_is_sigbus_for_the_host():
+    found = graph("g01-to-private")
+    assert outcomes(found, at.USER_LOOKUP) == {at.E_SIGBUS} and outcomes(found, at.CONVERT_END) == {at.SUCCESS}
+    assert any(s.pt[0].present == at.MAPPED_PRIVATE and s.mm[0].private for s in found.states), "the guest reads it"
+
+
+def test_g2_a_shared_page_may_be_touched():
+    found = graph("g02-to-shared")
+    assert outcomes(found, at.USER_LOOKUP) == {at.OK} and outcomes(found, at.CONVERT_END) == {at.SUCCESS}
+
+
+def test_g3_nothing_is_done_where_nothing_is_to_do():
+    found = graph("g03-nothing-to-do")
+    assert outcomes(found, at.CONVERT_TEST) == {at.SUCCESS}
+    assert not outcomes(found, at.CONVERT_UNMAP, at.CONVERT_ZAP, at.CONVERT_STORE, at.FAULT_SNAPSHOT)
+
+
+def test_g4_a_pinned_page_refuses_the_whole_request_by_name():
+    refusals = [
+        (edge, after) for _, edge, after in steps(graph("g04-one-of-four-pinned")) if edge.outcome == at.E_AGAIN
+    ]
+    assert refusals and all(after.task[edge.actor].failed == 2 + 1 for edge, after in refusals)
+    assert all(attributes(after) == [0, 0, 0, 0] for _, after in refusals)
+
+
+def test_g5_each_page_alone_is_refused_only_where_it_is_pinned():
+    found = graph("g05-each-alone", "asks-once")
+    pinned = [s for s in ends(found) if s.mm[1].longs and all(s.actor[t].budget == 0 for t in range(1, 4))]
+    assert pinned and all(attributes(s) == [1, 0, 1] for s in pinned)
+
+
+def test_g6_a_mixed_range_is_legal():
+    found = graph("g06-mixed-range")
+    assert at.SUCCESS in outcomes(found, at.CONVERT_END)
+    assert any(attributes(s) == [1, 1, 1] for s in ends(found))
+
+
+def test_g7_and_g8_one_request_drains_what_it_must():
+    own, other = graph("g07-own-batch", "asks-once"), graph("g08-other-batch", "asks-once")
+    for found in (own, other):
+        assert not outcomes(found, at.VMM_RETRY), "never refused"
+    assert outcomes(own, at.CONVERT_DRAIN_OWN) and not outcomes(own, at.CONVERT_DRAIN_ALL)
+    assert outcomes(other, at.CONVERT_DRAIN_OWN) and outcomes(other, at.CONVERT_DRAIN_ALL)
+
+
+def test_g10_a_pin_is_refused_without_a_drain():
+    pinned = [edge for before, edge, _ in steps(graph("g10-pinned-and-batched")) if before.mm[0].longs]
+    assert any(edge.outcome == at.E_AGAIN for edge in pinned)
+    assert not [edge for edge in pinned if edge.pc in (at.CONVERT_DRAIN_OWN, at.CONVERT_DRAIN_ALL)]
+
+
+def test_g11_both_processes_are_unmapped():
+    found = graph("g11-two-processes")
+    unmapped = [(before, after) for before, edge, after in steps(found) if edge.pc == at.CONVERT_UNMAP]
+    assert any(before.mm[0].users == 0b11 for before, _ in unmapped)
+    assert all(after.mm[0].users == 0 for _, after in unmapped)
+    assert {edge.actor for _, edge, _ in steps(found) if edge.outcome == at.E_SIGBUS} == {0, 1}
+
+
+def test_g12_an_entry_is_never_set_for_a_private_page():
+    found = graph("g12-fault-in-flight")
+    entered = [after for _, edge, after in steps(found) if edge.pc == at.USER_MAP]
+    assert entered and not any(after.mm[0].private for after in entered)
+    drained = [before for before, edge, _ in steps(found) if edge.outcome == at.E_AGAIN and edge.pc == at.CONVERT_COUNT]
+    assert drained and all(before.task[0].drained == 2 for before in drained), "refused after a drain of all CPUs"
+
+
+def test_g13_gup_backs_off_or_the_conversion_is_refused():
+    found = graph("g13-gup-fast")
+    assert outcomes(found, at.GUP_RECHECK) == {at.OK, at.E_RETRY} and at.E_AGAIN in outcomes(found, at.CONVERT_PINNED)
+    assert not any(s.mm[0].private and s.mm[0].granted for s in found.states)
+
+
+def test_g14_a_later_allocation_obeys_the_attribute():
+    found = graph("g14-not-allocated")
+    assert any(not before.mm[0].allocated for before, edge, _ in steps(found) if edge.pc == at.CONVERT_STORE)
+    assert outcomes(found, at.USER_LOOKUP) == {at.E_SIGBUS}
+
+
+def test_g15_a_hole_leaves_the_attribute():
+    found = graph("g15-hole")
+    assert outcomes(found, at.HOLE_END) == {at.DONE} and all(attributes(s) == [1] for s in found.states)
+    freed = [after for _, edge, after in steps(found) if edge.pc == at.HOLE_PUNCH]
+    assert freed and not any(s.mm[0].allocated or s.mm[0].users or s.pt[0].present for s in freed)
+    assert outcomes(found, at.USER_LOOKUP) == {at.E_SIGBUS}, "the new page is as private as the old one"
+    assert at.E_RETRY in outcomes(found, at.FAULT_MAP), "a fault does not map the page that is freed"
+
+
+def test_a_hole_beside_what_may_keep_a_page_is_refused():
+    document = {"design": "guest_memfd", "memory": {"folios": [0]}, "hole": [{"page": 0}], "pin": [{"page": 0}]}
+    with pytest.raises(InputError, match="may keep a page"):
+        scenario.system(scenario.parse(document, "test"), policies.find_any("gmem-7.4"))
+
+
+def test_g32_a_fault_starts_again_after_an_invalidation():
+    found = graph("g32-fault-races")
+    assert outcomes(found, at.FAULT_MAP) == {at.OK, at.E_RETRY}
+    assert at.E_EXIT in outcomes(found, at.FAULT_ATTRIBUTE)
+
+
+def test_g36_kvms_own_reference_refuses_nothing_where_it_is_dropped():
+    assert not outcomes(graph("g36-kvms-own-reference"), at.VMM_RETRY)
+    assert outcomes(graph("g36-kvms-own-reference", "gmem-no-drain"), at.VMM_RETRY)
+
+
+def test_g50_a_refusal_leaves_the_range_unmapped():
+    refused = [after for _, edge, after in steps(graph("g50-unmapped-by-a-refusal")) if edge.outcome == at.E_AGAIN]
+    assert any(not after.mm[0].users for after in refused) and not any(after.mm[0].private for after in refused)
+    found = graph("g50-unmapped-by-a-refusal")
+    assert any(e.pc == at.USER_MAP and before.actor[2].budget == 0 for before, e, _ in steps(found)), "faulted in again"
+
+
+# ------------------------------------------------------------------------------------------------- broken once each
+def test_every_step_fires_somewhere():
+    fired = set()
+    for name, story in STORIES.items():
+        for policy in ("gmem-7.4", *story.tables):
+            fired |= {edge.pc for edges in graph(name, policy).edges for edge in edges}
+    assert fired | {at.PUT, at.SPECULATIVE_IDLE} == set(GUEST_MEMFD.rules)
+
+
+SNAPSHOT_LATE = {
+    "k.page, k.call, k.pc = page, private, FAULT_SNAPSHOT": "k.page, k.call, k.pc = page, private, FAULT_ATTRIBUTE",
+    "    s.task[t].pc = FAULT_ATTRIBUTE\n": "    s.task[t].pc = FAULT_LOCK\n",
+    "    k.pc = FAULT_LOCK\n": "    k.pc = FAULT_SNAPSHOT\n",
+}
+STORED_FIRST = {
+    "    k.i, k.pc = k.start, CONVERT_UNMAP if": "    for p in range(k.start, k.end):\n"
+    "        s.mm[p].private = to_private(s, t)\n    k.i, k.pc = k.start, CONVERT_UNMAP if"
+}
+BROKEN = {
+    # property, scenario, source text that is replaced
+    "the attribute is stored before the references are asked": (1, "g04-one-of-four-pinned", STORED_FIRST),
+    "a refusal without a page": (2, "g04-one-of-four-pinned", {"= p + 1, 0, 0, VMM_RETRY": "= 0, 0, 0, VMM_RETRY"}),
+    "references are not counted": (
+        3, "g12-fault-in-flight", {"if extra_refs(s, k.i) == 0 and not s.mm[k.i].users:": "if True:"}),
+    "GUP takes no second look": (3, "g13-gup-fast", {
+        "    if not maps(s, t, p):\n        put_ref": "    if False:\n        put_ref",
+        "if extra_refs(s, k.i) == 0 and not s.mm[k.i].users:": "if True:",
+        "if pinned(s, k.i) or s.mm[k.i].users:": "if False:"}),
+    "a user's fault does not read the attribute": (
+        3, "g01-to-private", {"    if s.mm[p].private:\n        if s.who": "    if False:\n        if s.who"}),
+    "a fault is mapped without a look at the sequence": (
+        4, "g32-fault-races", {"    stale = s.mm[k.page].zapped or": "    stale = False and"}),
+    "an invalidation makes no snapshot old": (
+        4, "g32-fault-races", {"    s.vm[s.who[t].vm].fresh = 0\n": ""}),
+    "the snapshot comes after the attribute": (4, "g32-fault-races", SNAPSHOT_LATE),
+}  # fmt: skip
+
+
+def broken_properties(name, rules=None, policy="gmem-7.4"):
+    found = explored(system(name, policy), rules)
+    return {edge.broke for edges in found.edges for edge in edges} - {0}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_rule_is_found(what):
+    number, name, changed = BROKEN[what]
+    assert number in broken_properties(name, mutant(changed, GUEST_MEMFD))
+    assert not broken_properties(name), "and the rule as it is is sound"
+
+
+def test_every_property_has_a_broken_rule():
+    assert {case[0] for case in BROKEN.values()} == set(range(1, len(GUEST_MEMFD.properties)))
+
+
+def test_the_published_bugs_are_found():
+    """B1, the batch of an idle CPU, is a wait (scenario g09); B4 and the early end of the invalidation are unsafe."""
+    assert broken_properties("g36-kvms-own-reference", policy="gmem-no-drain") == {2}
+    assert broken_properties("g32-fault-races", policy="end-before-store") == {4}
+
+
+# ---------------------------------------------------------------------------------------------------------- the form
+SECTIONS = {"guest": {"actor", "uv", "pt", "task"}, "vmm": {"actor", "io", "task"}}
+HOST = {"mm", "pt", "vm", "task"}
+DEVICE = {"pin_start", "dma_ready", "io_end", "end_dma", "dma_unmap", "dma_unmap_asked"}
+EXCEPTIONS = {"user_lookup": HOST | {"actor"}}  # the pin is over: its actor is told
+
+
+def functions():
+    for module in OWN:
+        name = module.__name__.rsplit(".", 1)[1]
+        for node in ast.parse(Path(module.__file__).read_text()).body:
+            if isinstance(node, ast.FunctionDef) and name != "properties":
+                yield name, node
+
+
+@pytest.mark.parametrize(("module", "node"), list(functions()), ids=lambda v: getattr(v, "name", v))
+def test_a_function_stays_within_its_walls(module, node):
+    used = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "s"}
+    may = {"actor", "io", "task"} if node.name in DEVICE else SECTIONS.get(module, HOST)
+    assert used - {"cfg", "who"} <= EXCEPTIONS.get(node.name, may)
+
+
+def test_the_host_never_reads_how_the_guest_uses_a_page():
+    assert not [node.name for module, node in functions() if module != "guest" and "s.uv" in ast.unparse(node)]
+
+
+def test_the_rules_are_short_and_name_their_kernel():
+    text = "".join(Path(module.__file__).read_text() for module in OWN)
+    code = re.sub(r'"""(?:.|\n)*?"""', "", text)
+    assert len([line for line in code.split("\n") if line.strip() and not line.strip().startswith("#")]) < 700
+    own = [rule for pc, rule in GUEST_MEMFD.rules.items() if pc not in SHARED]
+    assert not [
+        rule.name for rule in own if not re.search(r"v[5-7]\.\d+|queued for 7\.4|VMM|2025|v6|O_DIRECT", rule.kernel)
+    ]
+
+
+def test_both_designs_take_the_shared_steps():
+    assert all(GUEST_MEMFD.rules[pc] is RULES[pc] for pc in SHARED) and S390.rules is RULES
+    shared = {module for module in GUEST_MEMFD.modules if module in shared_rules.MODULES}
+    assert shared and not [m for m in OWN if m in S390.modules]
+    assert set(DESIGNS) == {"s390", "guest_memfd"}
+
+
+def test_the_page_of_rules_is_fresh():
+    printed = CliRunner().invoke(command.rules, ["--design", "guest_memfd"], catch_exceptions=False).output
+    assert (DOCS / "rules-guest-memfd.md").read_text() == printed, (
+        "run: ultrafolio rules --design guest_memfd > docs/rules-guest-memfd.md"
+    )
+
+
+def test_the_table_of_cases_names_every_scenario():
+    text = (DOCS / "conformance.md").read_text().split("## Conversion in guest_memfd")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| ([^|]+) \|$", text, re.M)[1:]
+    named = [word for _, where in rows for word in re.findall(r"`([a-z0-9-]+-[a-z0-9-]+)`", where)]
+    assert sorted(named) == sorted(STORIES)
+    assert all("`" in where or where.startswith("outside: ") for _, where in rows)
+
+
+def test_a_scenario_names_design_and_machine():
+    document = {"memory": {"folios": [0]}, "vmm": [{"page": 0, "to": "private"}]}
+    with pytest.raises(InputError, match="no actor of the design s390"):
+        scenario.parse(document, "test")
+    with pytest.raises(InputError, match="machine"):
+        scenario.parse(document | {"design": "guest_memfd", "machine": "snp"}, "test")
+    made = scenario.parse(document | {"design": "guest_memfd"}, "test")
+    assert (made.design, made.machine) == ("guest_memfd", "software")
+    assert scenario.parse(scenario.document(made), "test").actors == made.actors
+    with pytest.raises(InputError, match="too many vCPUs"):
+        many = {"design": "guest_memfd", "memory": {"folios": [0]}, "vcpu": [{}] * 17}
+        scenario.system(scenario.parse(many, "test"), policies.find_any("gmem-7.4"))

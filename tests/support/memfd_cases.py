@@ -1,0 +1,84 @@
+"""Systems of the design guest_memfd: the shipped scenarios under each policy of theirs, and small random ones."""
+
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+from ultrafolio.model import policies, scenario
+from ultrafolio.model.guest_memfd.layout import KINDS
+from ultrafolio.model.guest_memfd.policy import FIELDS, PRESETS, VARIANTS
+from ultrafolio.model.guest_memfd.scenario import ACTORS, BESIDE_A_HOLE
+from ultrafolio.model.layout import ENDLESS
+
+FOLDER = Path(__file__).parents[2] / "scenarios" / "guest_memfd"
+STORIES = {path.stem: scenario.read(path) for path in sorted(FOLDER.glob("*.toml"))}
+SHIPPED = [(name, policy) for name, story in STORIES.items() for policy in (*PRESETS, *story.tables)]
+
+
+def system(name: str, policy: str) -> scenario.System:
+    """The system of a shipped scenario."""
+    story = STORIES[name]
+    return scenario.system(story, policies.find_any(policy, story.tables))
+
+
+class Case(NamedTuple):
+    """A scenario as a document, and a policy."""
+
+    name: str
+    document: dict[str, Any]
+    policy: policies.AnyPolicy
+
+    @property
+    def story(self) -> scenario.Scenario:
+        return scenario.parse(self.document, self.name)
+
+    def system(self) -> scenario.System:
+        return scenario.system(self.story, self.policy)
+
+
+def _actor(random: Random, kind: str, pages: int) -> dict[str, Any]:
+    """A table of this kind of actor."""
+    fields, page = ACTORS[kind], random.randrange(pages)
+    made: dict[str, Any] = {"starts": random.choice([1, 1, 1, 2, ENDLESS])}
+    if kind == "vcpu":
+        words = random.sample(["touch", "share", "unshare"], random.randint(1, 2))
+        return made | {word: [random.randrange(pages)] for word in words} | {"cpu": random.randint(0, 1)}
+    made["page"] = [page] if fields["page"].kind == "ints" else page
+    if kind in ("vmm", "hole"):
+        made["pages"] = random.randint(1, pages - page)
+    if kind == "vmm":
+        made["to"] = random.choice(["private", "shared"])
+    if "process" in fields:
+        made["process"] = random.randint(0, 1)
+    if "cpu" in fields:
+        made["cpu"] = random.randint(0, 1)
+    if "locked" in fields:
+        made["locked"] = random.random() < 0.3
+    if "completes" in fields and random.random() < 0.2:
+        made["completes"] = False
+    return made
+
+
+def drawn(number: int) -> Case:
+    """The case of this number, always the same: one or two pages, two or three actors."""
+    random = Random(f"guest_memfd {number}")
+    pages = random.choice([1, 1, 2])
+    document: dict[str, Any] = {
+        "design": "guest_memfd",
+        "memory": {
+            "folios": [0] * pages,
+            "state": [random.choice(["private", "shared", "shared"]) for _ in range(pages)],
+            "allocated": random.random() < 0.8,
+            "mapped": random.random() < 0.5,
+        },
+    }
+    kinds = [random.choice(["vcpu", "vmm"]), *random.choices(list(ACTORS), k=random.randint(1, 2))]
+    if "hole" in kinds:
+        kinds = [kind if KINDS.index(kind) in BESIDE_A_HOLE else "user" for kind in kinds]
+    for kind in kinds:
+        document.setdefault(kind, []).append(_actor(random, kind, pages))
+    table: dict[str, Any] = {"base": random.choice(list(PRESETS)), "retries": random.choice([0, 0, 1, 2])}
+    table |= {name: random.choice(list(field.choices)) for name, field in FIELDS.items() if field.kind == "choice"}
+    if random.random() < 0.2:
+        table["variants"] = [random.choice(list(VARIANTS))]
+    return Case(f"drawn {number}", document, policies.any_from_table(table, "drawn"))

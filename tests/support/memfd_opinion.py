@@ -1,0 +1,173 @@
+"""A second opinion on stalls of the design guest_memfd, over the explicit graph of plain_graph.py.
+
+It has the rules in common with the checker and nothing else: who holds what is read from what each thread is at, not
+from the counts and locks of the state.
+"""
+
+from typing import Any, NamedTuple
+
+from plain_graph import LIMIT, Graph, explored, waits
+from ultrafolio.model.guest_memfd import layout as at
+from ultrafolio.model.scenario import System
+
+CLASSES = ("safety", "permanent", "livelock", "vmm-bound", "transient")
+FAULT, REQUEST, PIN = LEADS_TO = (
+    "fault leads to mapped or exit",
+    "request leads to converted or told no",
+    "pin leads to granted or refused",
+)
+REFUSED_BY = {at.E_AGAIN: "references", at.W_LOCK: "lock"}
+"""The obstacle behind an outcome of the waiter's step."""
+ORDER = ("lock", "references")
+ALONE = {*range(at.CONVERT_TEST, at.CONVERT_END + 1), at.HOLE_PUNCH, at.HOLE_END}
+SHARED = {at.FAULT_LOOKUP, at.FAULT_UNLOCK, at.USER_LOOKUP}
+"""Rules at which a thread holds the invalidate lock, alone or shared."""
+
+
+def about(s: Any, t: int) -> str:
+    """Returns the leads-to property of actor `t`."""
+    kind = s.who[t].kind
+    if kind in (at.DISK, at.PIN):
+        return PIN
+    return REQUEST if kind == at.VMM or (kind == at.VCPU and s.actor[t].op in (at.SHARE, at.UNSHARE)) else FAULT
+
+
+def asked(s: Any, t: int) -> range:
+    """The pages that actor `t` wants to be private; none for any other wait."""
+    if about(s, t) != REQUEST or s.actor[t].op != at.UNSHARE:
+        return range(0)
+    return range(s.actor[t].page, s.actor[t].page + s.actor[t].n)
+
+
+def uses(s: Any, t: int, page: int) -> bool:
+    """Whether thread `t` has a reference on the page, by a pin, a fault, a walk, or an entry of its process."""
+    k, kind = s.task[t], s.who[t].kind
+    if kind in (at.DISK, at.PIN):
+        if k.page <= page < k.page + k.at or (k.pc == at.GUP_RECHECK and page == k.page + k.at):
+            return True
+        if k.pc == at.USER_MAP and page == k.page + k.at:
+            return True
+    if kind in (at.DISK, at.PIN, at.USER) and s.mm[page].users & 1 << s.who[t].process:
+        return True
+    if kind == at.USER:
+        return bool(k.pc == at.USER_MAP and k.page == page)
+    return bool((k.pc == at.PUT or (kind == at.VCPU and k.ref)) and k.page == page)
+
+
+def holders(s: Any, t: int, word: str) -> set[int | str]:
+    """Who makes the obstacle for waiter `t`."""
+    others = [a for a in range(len(s.task)) if a != t]
+    if word == "lock":
+        against = ALONE | SHARED if about(s, t) == REQUEST else ALONE
+        return {a for a in others if s.task[a].pc in against}
+    pages = asked(s, t)
+    found: set[int | str] = {a for a in others if any(uses(s, a, page) for page in pages)}
+    return found | {f"LRU batch of CPU {s.mm[page].batch - 1}" for page in pages if s.mm[page].batch}
+
+
+def books(s: Any) -> Any:
+    """What the state says of the lock and of references, and what its threads say."""
+    for page, m in enumerate(s.mm):
+        using = [a for a in range(len(s.task)) if uses(s, a, page)]
+        yield "used", bool(m.refs or m.users), bool(using or m.batch)
+        yield "references", m.refs, m.pins + m.longs + m.spec + bool(m.batch)
+        yield "KVM's", m.kvm, sum(s.who[a].kind == at.VCPU and s.task[a].ref and s.task[a].page == page for a in using)
+    alone, shared = (sum(k.pc in places for k in s.task) for places in (ALONE, SHARED))
+    yield "lock", (s.vm[0].mutex > 0, -min(s.vm[0].mutex, 0)), (alone > 0, shared)
+
+
+class Wait(NamedTuple):
+    """A component of `actor`, judged; see second_opinion.Wait. adverse: a livelock whose wait fair steps can end."""
+
+    property: str
+    actor: int
+    kind: str
+    named: frozenset[str]
+    holders: frozenset[int | str]
+    adverse: bool
+    entry: int
+    members: frozenset[int]
+    page: int
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        return self.property, self.actor, self.kind
+
+
+def can_end(graph: Graph, t: int, part: set[int]) -> bool:
+    """Whether fair steps lead from the component to a state in which the actor does not wait."""
+    todo, seen = list(part), set(part)
+    while todo:
+        for edge in graph.edges[todo.pop()]:
+            if edge.fair and t not in graph.pending[edge.to]:
+                return True
+            if edge.fair and edge.to not in seen:
+                seen.add(edge.to)
+                todo.append(edge.to)
+    return False
+
+
+def waited(s: Any, t: int) -> int:
+    """The page that a waiting actor is about."""
+    k = s.task[t]
+    return int(s.actor[t].page if s.who[t].kind in (at.VCPU, at.VMM) else k.page + min(k.at, max(k.n - 1, 0)))
+
+
+def judged(graph: Graph, t: int, part: set[int]) -> Wait:
+    """The class of a component, and what it is named after."""
+    entry = min(part)
+    first = graph.states[entry]
+    met = {REFUSED_BY[out] for v in part for _, out in [graph.refused[v].get(t, (0, 0))] if out in REFUSED_BY}
+    met |= {REFUSED_BY[e.outcome] for v in part for e in graph.edges[v] if e.actor == t and e.outcome in REFUSED_BY}
+    reached = {edge.to for v in part for edge in graph.edges[v] if edge.fair}
+    lasting = {word for word in met if all(holders(graph.states[v], t, word) for v in part | reached)}
+    if not lasting:
+        named = set(max(met, key=ORDER.index, default="").split())
+        return Wait(about(first, t), t, "livelock", frozenset(named), frozenset(), can_end(graph, t, part), entry,
+                    frozenset(part), waited(first, t))  # fmt: skip
+    always = set().union(*(set.intersection(*(holders(graph.states[v], t, w) for v in part)) for w in lasting))
+    actors = {a for a in always if isinstance(a, int)}
+    stand = all(graph.states[v].task[a].pc == at.DMA_STANDS for v in part for a in actors)
+    drains = first.cfg[0].drain == at.DRAIN_ONCE
+    kind = "vmm-bound" if actors and stand and (drains or actors == always) else "permanent"
+    return Wait(about(first, t), t, kind, frozenset(lasting), frozenset(always), False, entry, frozenset(part),
+                waited(first, t))  # fmt: skip
+
+
+class Opinion(NamedTuple):
+    """All verdicts on one system, as second_opinion.Opinion."""
+
+    graph: Graph
+    safety: dict[int, int]
+    waits: list[Wait]
+    transient: set[tuple[str, int]]
+
+    @property
+    def first(self) -> dict[tuple[str, int, str], Wait]:
+        """Each kind of wait of an actor, in the component that is entered first."""
+        return {wait.key: wait for wait in reversed(self.waits)}
+
+    def worst(self) -> tuple[str, str | None]:
+        """The verdict, and the worst class."""
+        counted = {wait.kind for wait in self.waits} | ({"safety"} if self.safety else set())
+        seen = counted or ({"transient"} if self.transient else set())
+        return ("violated" if counted else "holds"), next((word for word in CLASSES if word in seen), None)
+
+
+def opinion(made: System, rules: Any = None, most: int = LIMIT) -> Opinion:
+    """Returns the Opinion on a system. Raises TooLarge for more than `most` states."""
+    graph = explored(made, rules, most)
+    safety: dict[int, int] = {}
+    stalls = set()
+    for v, s in enumerate(graph.states):
+        for edge in graph.edges[v]:
+            if edge.broke:
+                safety.setdefault(edge.broke, graph.depth[v] + 1)
+        for t in graph.pending[v]:
+            outcomes = [e.outcome for e in graph.edges[v] if e.actor == t] + [graph.refused[v].get(t, (0, 0))[1]]
+            if s.who[t].kind == at.VCPU and any(outcome in REFUSED_BY for outcome in outcomes):
+                stalls.add((about(s, t), t, s.actor[t].page))
+    found = [judged(graph, t, part) for t in range(len(made.choices)) for part in waits(graph, t)]
+    found.sort(key=lambda wait: (wait.entry, wait.actor))
+    stuck = {(wait.property, wait.actor, wait.page) for wait in found}
+    return Opinion(graph, safety, found, {(name, t) for name, t, _ in stalls - stuck})
