@@ -46,6 +46,24 @@ MOST_FRAMES = 500
 """Frames in one event: the page draws a long replay in between."""
 
 
+async def _uploaded(request: Request) -> bytes:
+    """Returns the stream that a browser sends; of one over MAX_BYTES a part that is over it, too."""
+    # a form of another site cannot send this content type without a CORS preflight
+    if request.headers.get("content-type") != "application/x-ndjson":
+        raise InputError(
+            "the content type of the uploaded file",
+            value=request.headers.get("content-type"),
+            allowed="application/x-ndjson, a saved stream",
+            then="open the file in the lab's page",
+        )
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > MAX_BYTES:
+            break
+    return bytes(data)
+
+
 def application(
     replays: Replays,
     listing: Listing,
@@ -63,20 +81,7 @@ def application(
         return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
     async def save(request: Request) -> Response:
-        # a form of another site cannot send this content type without a CORS preflight
-        if request.headers.get("content-type") != "application/x-ndjson":
-            raise InputError(
-                "the content type of the uploaded file",
-                value=request.headers.get("content-type"),
-                allowed="application/x-ndjson, a saved stream",
-                then="open the file in the lab's page",
-            )
-        data = bytearray()
-        async for piece in request.stream():
-            data += piece
-            if len(data) > MAX_BYTES:
-                break
-        name, groups = await run_in_threadpool(replays.save, bytes(data))
+        name, groups = await run_in_threadpool(replays.save, await _uploaded(request))
         return JSONResponse({"saved": name, "groups": groups})
 
     def saved_groups(request: Request) -> Response:

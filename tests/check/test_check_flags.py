@@ -63,10 +63,10 @@ def test_what_would_be_unsound_or_means_nothing_is_refused(words, what):
 
 
 def test_all_from_any_folder_means_the_shipped_scenarios(tmp_path, monkeypatch):
-    here = [path.stem for path in check._all()]
-    of_s390 = [path.stem for path in check._all() if path.parent.name != "guest_memfd"]
+    here = [path.stem for path in check.all_scenarios()]
+    of_s390 = [path.stem for path in check.all_scenarios() if path.parent.name != "guest_memfd"]
     monkeypatch.chdir(tmp_path)
-    assert [str(path) for path in check._all()] == here and len(here) > 60
+    assert [str(path) for path in check.all_scenarios()] == here and len(here) > 60
     done = run("--all", "--policy", "per-page", "--max-states", "2", "--json")
     asked = [json.loads(line)["scenario"] for line in done.output.splitlines()]
     assert asked == of_s390, "a policy is asked about the scenarios of its design"

@@ -18,7 +18,7 @@ from ultrafolio.check.search import graph as exploring
 from ultrafolio.check.verdicts import liveness
 from ultrafolio.engine import load
 from ultrafolio.errors import InputError
-from ultrafolio.model.designs import S390
+from ultrafolio.model.designs import GUEST_MEMFD, S390
 from ultrafolio.model.policies import PRESETS
 
 SOURCES = Path(load.__file__).parent.parent
@@ -120,6 +120,23 @@ def test_the_cache_of_another_path_and_time_is_the_same(monkeypatch, tmp_path):
             file.write_text("x = 1\n")
             made.append(load._shared(file, file.read_text(), S390.name))
         assert made[0] == made[1] and os.path.exists(made[0])
+    finally:
+        load.can_keep.cache_clear()
+
+
+def test_each_design_has_its_compiled_functions(monkeypatch, tmp_path):
+    """As Numba names them: the folder of the source and a digest of it, then the function."""
+    monkeypatch.setenv("ULTRAFOLIO_CACHE", str(tmp_path))
+    load.can_keep.cache_clear()
+    try:
+        for design in (S390, GUEST_MEMFD):
+            source = Path(load._shared(Path("sim/loop.py"), "x = 1\n", design.name))
+            assert not load.is_kept("loop.simulate", design)
+            made = load.cache_folder() / f"{source.parent.name}_0123"
+            made.mkdir()
+            version = "".join(map(str, sys.version_info[:2]))
+            (made / f"loop.simulate-231.py{version}.1.nbc").touch()
+            assert load.is_kept("loop.simulate", design)
     finally:
         load.can_keep.cache_clear()
 

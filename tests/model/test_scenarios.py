@@ -5,7 +5,7 @@ import re
 import pytest
 
 from checking import PATHS, checked, graph, story
-from ultrafolio.commands.check import differences
+from ultrafolio.commands.check_output import differences
 from ultrafolio.model.layout import PAGE_STATES
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.rule import RULES

@@ -294,6 +294,16 @@ def test_a_wrong_text_is_refused_with_its_line_as_the_command_refuses_it():
 
 
 @NEEDED
+def test_a_scenario_of_another_design_is_refused():
+    """The command reads it; the page has the rules of s390 only."""
+    text = 'design = "guest_memfd"\n[memory]\nfolios = [0]\n[[vcpu]]\ntouch = [0]\n'
+    found = answers(
+        [{"name": "x", "policy": "split", "text": each} for each in (text, text.replace("guest_memfd", "s390"))]
+    )
+    assert "design s390 only" in found[0]["refused"] and found[0]["line"] == 0 and "refused" not in found[1]
+
+
+@NEEDED
 def test_a_policy_that_does_not_exist_is_refused():
     table = '[policy.mine]\nbase = "split"\n'
     wrong = ["nope", "mine"]

@@ -26,6 +26,7 @@ TEXTS = (
             "prove",
             "send-a-link",
             "write-a-scenario",
+            "ask-todays-question",
             "write-a-policy",
             "bring-your-own-trace",
             "watch-the-hang",

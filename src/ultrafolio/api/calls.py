@@ -85,11 +85,12 @@ def check(
 
 
 def run(
-    source: str | Path | Scenario | None = None, *, policy: str | Policy = "per-page", check: bool = True, **given: Any
+    source: str | Path | Scenario | None = None, *, policy: str | Policy = "", check: bool = True, **given: Any
 ) -> Run:
     """Run one simulation, as `ultrafolio run`.
 
     source  a scenario (a name, a path, an object), a plan with a workload, or None for the default workload
+    policy  "": the first preset of the design
     check   whether the properties are checked after every step
     given   order, workload, placement, costs, seed, duration_us, and workload fields such as rings
 
@@ -101,10 +102,10 @@ def run(
             raise one_of("run: unknown axis or workload field", name, [*AXES, *config.WORKLOAD])
     wanted = {**given, "check": check}
     story, where, document = _source(source)
-    chosen = _policy(policy, story, document.get("policy"))
+    design = story.story.design if story else "s390"
+    chosen = _policy(policy or model_policies.presets_of(design)[0], story, document.get("policy"))
     if story:
-        simulated = model_policies.of_s390(chosen.choices, chosen.name)
-        made = once.of_scenario(story.story, where, simulated, wanted)
+        made = once.of_scenario(story.story, where, chosen.choices, wanted)
     else:
         tables = dict(document.get("policy") or {})
         if not chosen.source:

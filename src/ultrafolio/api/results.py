@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
-from ultrafolio.sim.cell import COLUMNS
 from ultrafolio.tabular import Tabular
 
 from .named import Policy
@@ -44,7 +43,8 @@ class Run(Tabular):
     @property
     def hung(self) -> bool:
         """Whether an actor of a guest hung for ever; an expected wait does not count."""
-        return any(self.measures[f"hang_{kind}"] for kind in ("permanent", "livelock", "fatal"))
+        counted = ("permanent", "livelock", "fatal", "vmm_bound")
+        return any(self.measures.get(f"hang_{kind}") for kind in counted)
 
     @property
     def violations(self) -> int:
@@ -53,7 +53,7 @@ class Run(Tabular):
 
     def rows(self) -> Sequence[Mapping[str, Any]]:
         """One row: the policy and the measures that are numbers."""
-        numbers = {name: self.measures[name] for name, kind in COLUMNS.items() if kind == "int"}
+        numbers = {name: value for name, value in self.measures.items() if isinstance(value, int)}
         return [{"policy": self.policy, **numbers}]
 
     def heading(self) -> str:

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import json
 import shlex
-import textwrap
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.table import Table
 
-from ultrafolio import api, durable, screen, shipped
+from ultrafolio import api, shipped
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result
+from ultrafolio.commands import check_output as output
 from ultrafolio.commands import history, progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
-from ultrafolio.errors import InputError, one_of
-from ultrafolio.export import chrome, formats, ktap, observation, prose, why
+from ultrafolio.errors import InputError
+from ultrafolio.export import why
 from ultrafolio.export.promela import program
-from ultrafolio.export.text_in import result_text
-from ultrafolio.export.trace_file import file_text, trace_file
 from ultrafolio.model import policies, scenario
-from ultrafolio.model.words import EXPECT
 from ultrafolio.names.find import found, stem
 from ultrafolio.nouns import plural
 from ultrafolio.page import link
 
-_SHORT = {"safety": "unsafe", "fatal": "fatal", "permanent": "hangs", "livelock": "livelock", "vmm-bound": "vmm-bound",
-          "transient": "waits"}  # fmt: skip
 FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
-Made = list[tuple[scenario.Scenario, policies.AnyPolicy]]
-"""The scenario and the policy of each result."""
 
 
 @click.command("check")
@@ -139,27 +131,7 @@ Made = list[tuple[scenario.Scenario, policies.AnyPolicy]]
     type=click.Path(path_type=Path),
     help="Write the worst story to this trace file, for ultrafolio trace verify.",
 )
-def check_command(
-    files: tuple[Path, ...],
-    every: bool,
-    names: tuple[str, ...],
-    diff_policy: tuple[str, str] | None,
-    ranges: tuple[str, ...],
-    expect: bool,
-    max_states: int,
-    max_mib: int,
-    safety: bool,
-    symmetry: bool,
-    threads: int,
-    form: str,
-    as_json: bool,
-    language: str | None,
-    brief: bool,
-    folder: Path | None,
-    reasons: bool,
-    as_link: bool,
-    save: Path | None,
-) -> int:
+def check_command(**given: Any) -> int:
     """Explore every interleaving of SCENARIO files: can this policy hang, or break a property? Who holds what?
 
     A scenario is a file, the name of a shipped one, a name by pattern (ultrafolio scenario --help), or a link from the
@@ -178,114 +150,162 @@ def check_command(
     Exit codes: 0 holds, 1 violated, 2 bad input, 3 unknown (a limit was reached), 4 a defect of ultrafolio.
     With --expect: 0 as expected, else 1. With --history: 0 the first version, or nothing differs; 1 something differs.
     """
-    if folder:
-        _refuse_beside_history(
-            {
-                "--expect": expect,
-                "--export": language,
-                "--save": save,
-                "--diff-policy": diff_policy,
-                "--vary": ranges,
-                "--format": form not in ("text", "json"),
-                "--brief": brief,
-                "--link": as_link,
-                "--safety": safety,
-                "--symmetry": symmetry,
-            }
+    asked = _consistent(Asked(**given))
+    if asked.language:
+        return _export(asked.files, asked.names, fair=asked.language == "promela-fair")
+    if asked.as_link:
+        return _links(asked.files, asked.chosen)
+    if asked.ranges:
+        policy_names = asked.chosen or tuple(policies.PRESETS)
+        return vary.run(
+            asked.files[0], asked.ranges, policy_names, asked.extent, as_json=asked.form == "json", typed=typed()
         )
-        before, every = history.last(folder), every or not files
-    if ranges:
-        vary.refuse(
-            files,
-            {
-                "--all": every,
-                "--expect": expect,
-                "--export": language,
-                "--save": save,
-                "--diff-policy": diff_policy,
-                "--format": form not in ("text", "json"),
-                "--brief": brief,
-                "--why": reasons,
-                "--link": as_link,
-            },
-        )
-    if every:
-        files = (*files, *_all())
-    if not files:
+    before = history.last(asked.folder) if asked.folder else None
+    checked = _checked(asked)
+    if asked.folder and before:
+        lines = [(*made, output.line(result, *made)) for result, made in checked]
+        return history.run(asked.folder, before, lines, as_json=asked.form == "json")
+    _print(asked, checked)
+    if asked.save:
+        output.save(checked, asked.save)
+    if asked.expect:
+        wrong = [line for result, (story, _) in checked for line in output.differences(result, story.expect)]
+        for line in wrong:
+            click.echo(line, err=asked.form != "text")
+        return int(bool(wrong))
+    verdicts = {result.verdict for result, _ in checked}
+    return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was typed, by the names of the options."""
+
+    files: tuple[Path, ...]
+    every: bool
+    names: tuple[str, ...]
+    diff_policy: tuple[str, str] | None
+    ranges: tuple[str, ...]
+    expect: bool
+    max_states: int
+    max_mib: int
+    safety: bool
+    symmetry: bool
+    threads: int
+    form: str
+    as_json: bool
+    language: str | None
+    brief: bool
+    folder: Path | None
+    reasons: bool
+    as_link: bool
+    save: Path | None
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The policies that were named; none: those of each scenario's design."""
+        return self.diff_policy or self.names
+
+    @property
+    def extent(self) -> Extent:
+        return Extent(self.max_states, self.max_mib, self.safety, self.symmetry, self.threads)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        return {"max_states": self.max_states, "memory_mib": self.max_mib, "threads": self.threads}
+
+    @property
+    def other_output(self) -> dict[str, object]:
+        """Options that print or write something else than verdicts, or compare them."""
+        return {
+            "--expect": self.expect,
+            "--export": self.language,
+            "--save": self.save,
+            "--diff-policy": self.diff_policy,
+            "--format": self.form not in ("text", "json"),
+            "--brief": self.brief,
+            "--link": self.as_link,
+        }
+
+
+def _consistent(asked: Asked) -> Asked:
+    """What was asked, with the files of --all and with --json as a format. Raises InputError for options that exclude
+    each other."""
+    if asked.folder:
+        others = {"--vary": asked.ranges, "--safety": asked.safety, "--symmetry": asked.symmetry}
+        _refuse_beside_history(asked.other_output | others)
+        asked = replace(asked, every=asked.every or not asked.files)
+    if asked.ranges:
+        vary.refuse(asked.files, {"--all": asked.every, **asked.other_output, "--why": asked.reasons})
+    if asked.every:
+        asked = replace(asked, files=(*asked.files, *all_scenarios()))
+    if not asked.files:
         raise InputError(
             "no scenario given",
             allowed="SCENARIO.toml files, names of shipped ones, or --all",
             then="ultrafolio check --help",
         )
-    if language:
-        return _export(files, names, fair=language == "promela-fair")
-    if as_link:
-        return _links(files, diff_policy or names)
-    if save:
-        in_folder(save)
-    if as_json and form not in ("text", "json"):
-        raise InputError("--json and --format say different things", value=form, allowed="one of them")
-    form = "json" if as_json else form
-    if brief and form != "text":
+    if asked.language or asked.as_link:
+        return asked
+    if asked.save:
+        in_folder(asked.save)
+    if asked.as_json and asked.form not in ("text", "json"):
+        raise InputError("--json and --format say different things", value=asked.form, allowed="one of them")
+    form = "json" if asked.as_json else asked.form
+    if asked.brief and form != "text":
         raise InputError("--brief and --format say different things", value=form, allowed="one of them")
-    if reasons and (form not in ("text", "json") or brief):
-        raise InputError("--why is told as text or JSON", value="--brief" if brief else form, allowed="text, json")
-    extent = Extent(max_states, max_mib, safety, symmetry, threads)
-    _refuse_combinations(extent, names, diff_policy, expect=expect)
-    chosen = diff_policy or names
-    if ranges:
-        return vary.run(
-            files[0], ranges, chosen or tuple(policies.PRESETS), extent, as_json=form == "json", typed=_typed()
+    if asked.reasons and (form not in ("text", "json") or asked.brief):
+        raise InputError(
+            "--why is told as text or JSON", value="--brief" if asked.brief else form, allowed="text, json"
         )
-    limits = {"max_states": max_states, "memory_mib": max_mib, "threads": threads}
-    results, wrong, made = [], [], []
-    for file in files:
+    _refuse_combinations(asked.extent, asked.names, asked.diff_policy, expect=asked.expect)
+    return replace(asked, form=form)
+
+
+def _checked(asked: Asked) -> list[output.Checked]:
+    """Check each scenario under each policy; print each JSON record as soon as it is there."""
+    checked: list[output.Checked] = []
+    for file in asked.files:
         linked = link.opened(str(file)) if link.is_link(str(file)) else None
         story = api.Scenario(linked.name, linked.name, linked.story) if linked else api.Scenario.find(file)
-        asked = chosen or policies.presets_of(story.story.design)
-        if every and chosen:
-            asked = tuple(name for name in chosen if _of_design(story.story.design, name))
-        for name in (linked.policy,) if linked and not chosen else asked:
+        names = asked.chosen or policies.presets_of(story.story.design)
+        if asked.every and asked.chosen:
+            names = tuple(name for name in asked.chosen if _of_design(story.story.design, name))
+        for name in (linked.policy,) if linked and not asked.chosen else names:
             policy = api.Policy.find(name, story)
-            result = api.check(story, policy=policy, watch=progress.shown, safety=safety, symmetry=symmetry, **limits)
+            result = api.check(
+                story, policy=policy, watch=progress.shown, safety=asked.safety, symmetry=asked.symmetry, **asked.limits
+            )
             if linked and not linked.known:
-                result = replace(result, command=_by_link(linked, policy.choices, name, extent))
-            results.append(result)
-            made.append((story.story, policy.choices))
-            wrong += differences(result, story.story.expect) if expect else []
-            if form == "json" and not folder:
-                click.echo(_json(result, made[-1], limits) if reasons else result.json())
-    if folder:
-        lines = [(*one, _line(result, *one)) for result, one in zip(results, made, strict=True)]
-        return history.run(folder, before, lines, as_json=form == "json")
-    if brief:
-        for result, one in zip(results, made, strict=True):
-            click.echo(_line(result, *one))
-    elif form == "text":
-        _show(results, diff_policy)
-        for result, checked in zip(results, made, strict=True) if reasons else ():
-            click.echo(f"\n{result.heading()}" if len(results) > 1 else "")
-            click.echo(why.why_text(_why(result, checked, limits)))
-    elif form != "json":
-        _write(results, form, made)
-    if save:
-        _save(results, made, save)
-    for line in wrong:
-        click.echo(line, err=form != "text")
-    if expect:
-        return int(bool(wrong))
-    verdicts = {result.verdict for result in results}
-    return 1 if "violated" in verdicts else 3 if "unknown" in verdicts else 0
+                result = replace(result, command=_by_link(linked, policy.choices, name, asked.extent))
+            checked.append((result, (story.story, policy.choices)))
+            if asked.form == "json" and not asked.folder:
+                click.echo(_json(*checked[-1], asked.limits) if asked.reasons else result.json())
+    return checked
 
 
-def _why(result: Result, checked: tuple[scenario.Scenario, policies.AnyPolicy], limits: dict[str, int]) -> why.Why:
-    system = scenario.system(*checked)
+def _print(asked: Asked, checked: list[output.Checked]) -> None:
+    """Print all results, but for JSON records, which _checked() has printed."""
+    if asked.brief:
+        for result, made in checked:
+            click.echo(output.line(result, *made))
+    elif asked.form == "text":
+        output.show([result for result, _ in checked], asked.diff_policy, typed())
+        for result, made in checked if asked.reasons else ():
+            click.echo(f"\n{result.heading()}" if len(checked) > 1 else "")
+            click.echo(why.why_text(_why(result, made, asked.limits)))
+    elif asked.form != "json":
+        output.write(checked, asked.form)
+
+
+def _why(result: Result, made: output.Made, limits: dict[str, int]) -> why.Why:
+    system = scenario.system(*made)
     return why.why(result, system, max_states=limits["max_states"], max_mib=limits["memory_mib"])
 
 
-def _json(result: Result, checked: tuple[scenario.Scenario, policies.AnyPolicy], limits: dict[str, int]) -> str:
+def _json(result: Result, made: output.Made, limits: dict[str, int]) -> str:
     """The result with the field `why`."""
-    record = result.record() | {"why": why.why_record(_why(result, checked, limits))}
+    record = result.record() | {"why": why.why_record(_why(result, made, limits))}
     return json.dumps(record, ensure_ascii=False)
 
 
@@ -323,7 +343,7 @@ def _of_design(design: str, name: str) -> bool:
     return policies.design_of(policies.find_any(name)) == design
 
 
-def _all() -> list[Path]:
+def all_scenarios() -> list[Path]:
     """The scenarios of the current directory, or the shipped ones."""
     here = sorted(Path("scenarios").glob("*.toml")) + sorted(Path("scenarios").glob("*/*.toml"))
     return here or [Path(file.stem) for file in shipped.shipped("scenarios", below=True)]
@@ -336,7 +356,7 @@ def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> i
         raise InputError("--export writes one program", value=asked, allowed="one SCENARIO.toml and one --policy")
     story = api.Scenario.find(files[0])
     system = scenario.system(story.story, policies.of_s390(api.Policy.find(names[0], story).choices, names[0]))
-    click.echo(program.export(system, fair=fair, properties=not fair, command=_typed()), nl=False)
+    click.echo(program.export(system, fair=fair, properties=not fair, command=typed()), nl=False)
     return 0
 
 
@@ -356,68 +376,7 @@ def _by_link(linked: link.Linked, policy: policies.AnyPolicy, name: str, extent:
     return shlex.join(["ultrafolio", "check", made, *extent.words()])
 
 
-def _write(results: list[Result], form: str, made: Made) -> None:
-    """The results as one document of the format, or in sentences. made: what each was checked of."""
-    worst = formats.worst(results)
-    if form == "tap":
-        click.echo(formats.tap(results))
-    elif form == "ktap":
-        click.echo(ktap.ktap([_reported(result, *one) for result, one in zip(results, made, strict=True)]))
-    elif form == "prose":
-        click.echo("\n\n\n".join(map(prose.prose, results)))
-    elif form == "mermaid":
-        click.echo(formats.mermaid(worst, worst.worst))
-    elif not formats.has_story(worst.worst):
-        click.echo("nothing failed or waited: there is no story to write", err=True)
-    elif form == "itf":
-        click.echo(json.dumps(formats.itf(worst, worst.worst), ensure_ascii=False))
-    else:
-        click.echo(chrome.of_finding(worst, scenario.system(*made[results.index(worst)])), nl=False)
-
-
-def _reported(result: Result, story: scenario.Scenario, policy: policies.AnyPolicy) -> ktap.Reported:
-    """A result with its line, and with what [expect] says of it."""
-    wanted = differences(result, story.expect) if result.policy in story.expect else None
-    return ktap.Reported(result, stem(result.scenario), _line(result, story, policy), wanted)
-
-
-def _line(result: Result, story: scenario.Scenario, policy: policies.AnyPolicy) -> str:
-    """The line that decides."""
-    return observation.of_result(result, stem(result.scenario), observation.hash_of(story, policy), "check")
-
-
-def _save(results: list[Result], made: Made, save: Path) -> None:
-    """Write the trace file of the worst story, whole or not at all."""
-    worst = formats.worst(results)
-    if not formats.has_story(worst.worst):
-        click.echo(f"nothing failed or waited: {save} is not written", err=True)
-        return
-    story, chosen = made[results.index(worst)]
-    policy = policies.of_s390(chosen, worst.policy)
-    durable.replace(save, file_text(trace_file(worst, worst.worst, story, policy)).encode())
-    click.echo(f"saved; certify it again: {shlex.join(['ultrafolio', 'trace', 'verify', str(save)])}", err=True)
-
-
-def differences(result: Result, expect: dict[str, Any]) -> list[str]:
-    """The differences between a result and its scenario's [expect] table; a policy without an entry is one.
-
-    Raises InputError for an entry with an unknown field (EXPECT).
-    """
-    wanted = expect.get(result.policy)
-    if wanted is None:
-        return [f"{result.scenario}, {result.policy}: no [expect] entry"]
-    record = result.record() | {"depth": result.depth}
-    for field in wanted:
-        if field not in EXPECT:
-            raise one_of(f"{result.scenario}: [expect] {result.policy}", field, EXPECT)
-    return [
-        f"{result.scenario}, {result.policy}: {field} is {record[field] or 'null'}, expected {value}"
-        for field, value in wanted.items()
-        if (record[field] or "null") != value and record[field] != value
-    ]
-
-
-def _typed() -> str:
+def typed() -> str:
     """The command as it was typed, without --save: it gives the same output again."""
     context, words = click.get_current_context(), ["ultrafolio", "check"]
     for param in context.command.params:
@@ -432,50 +391,3 @@ def _typed() -> str:
             if not param.is_flag:
                 words += [str(word) for word in (given if param.nargs > 1 else [given])]
     return shlex.join(words)
-
-
-def cell_text(result: Result) -> str:
-    """A result in one word for the matrix."""
-    if result.verdict == "unknown":
-        return "unknown"
-    worst = result.worst
-    return "holds" if not worst.kind or worst.expected else _SHORT[worst.kind]
-
-
-def _show(results: list[Result], diff: tuple[str, str] | None) -> None:
-    """Print one result in full, or several as a matrix scenario x policy for each design; with --diff-policy the rows
-    that differ."""
-    if len(results) == 1:
-        click.echo(result_text(results[0]))
-        return
-    for design in dict.fromkeys(result.scope.get("design") for result in results):
-        _matrix([result for result in results if result.scope.get("design") == design], diff)
-    told = (
-        "waits: a fair step ends every wait; hangs: only the guest's reboot would; livelock: released and\n"
-        "taken again for ever; fatal: the VMM is told; unsafe: a property is violated"
-    )
-    ends = "; vmm-bound: only a step ends it\nthat the VMM need not take"
-    click.echo(told + (ends if any(result.scope.get("design") for result in results) else ""))
-    click.echo(f"reproduce: {_typed()}")
-
-
-def _matrix(results: list[Result], diff: tuple[str, str] | None) -> None:
-    """Print the results of one design as a matrix scenario x policy."""
-    chosen = tuple(dict.fromkeys(result.policy for result in results))
-    scenarios = list(dict.fromkeys(result.scenario for result in results))
-    by = {(result.scenario, result.policy): cell_text(result) for result in results}
-    if diff:
-        scenarios = [s for s in scenarios if by[s, diff[0]] != by[s, diff[1]]]
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("scenario", no_wrap=True)
-    for number, name in enumerate(chosen, 1):
-        table.add_column(name if diff else str(number), no_wrap=True)
-    for s in scenarios:
-        table.add_row(stem(s), *(by.get((s, name), "") for name in chosen))
-    if diff and not scenarios:
-        click.echo("no scenario's verdict differs between the two")
-    else:
-        screen.show(table)
-    if not diff:
-        names = "  ".join(f"{n}\0{name}" for n, name in enumerate(chosen, 1))
-        click.echo(textwrap.fill(names, screen.columns(), break_on_hyphens=False).replace("\0", " "))

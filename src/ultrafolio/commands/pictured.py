@@ -15,6 +15,7 @@ from ultrafolio.export import timeline, trace_file
 from ultrafolio.export.chrome import chrome
 from ultrafolio.export.heat import heat
 from ultrafolio.export.timeline import STEP_NS, Slice, Timeline, Waiting
+from ultrafolio.model.designs import DESIGNS, S390
 from ultrafolio.model.properties import focus
 from ultrafolio.model.rule import RULES
 from ultrafolio.state import validate
@@ -47,7 +48,8 @@ def _timeline(file: Path, first: int | None) -> tuple[Timeline, dict[str, Any]]:
         events = list(islice(steps, MOST_STEPS + 1 if first is None else first))
         _bounded(file, len(events), first)
         try:
-            return timeline.of_run(head["actors"], events), {"command": head.get("command", "")}
+            design = DESIGNS[head.get("design", S390.name)]
+            return timeline.of_run(head["actors"], events, design), {"command": head.get("command", "")}
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(
                 f"{file}: a step is damaged",

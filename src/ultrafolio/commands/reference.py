@@ -15,10 +15,12 @@ from ultrafolio.errors import InputError, install, one_of
 from ultrafolio.fields import Field
 from ultrafolio.markdown import table
 from ultrafolio.model import kernels, policies, scenario, words
+from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.model.policy import MEANING
 from ultrafolio.sim import config, costs
 from ultrafolio.sim.cell import COLUMNS
-from ultrafolio.sim.words import AXIS_MEANING, COLUMN_MEANING
+from ultrafolio.sim.designs import columns
+from ultrafolio.sim.words import AXIS_MEANING, COLUMN_MEANING, MEMFD_MEANING
 
 SERVICES = {"guest": "Guest", "host_mm": "HostMm", "ultravisor": "Ultravisor", "lab": "Lab"}
 """Module of the generated gRPC code -> its service."""
@@ -214,7 +216,8 @@ def _plans() -> list[str]:
 def _costs() -> list[str]:
     rows = [[f"`{name}`", f"{ns:,}", source] for name, (ns, source) in costs.DEFAULTS.items()]
     return [
-        "A `[costs]` table in a file of its own, or `[costs.NAME]` in a plan; the rest has its default.",
+        "A `[costs]` table in a file of its own, or `[costs.NAME]` in a plan; the rest has its default. Which step of",
+        "guest_memfd has which is in [model.md](model.md), section 9.8.",
         "",
         *table(["cost", "default, ns", "source"], rows),
     ]
@@ -222,6 +225,7 @@ def _costs() -> list[str]:
 
 def _results() -> list[str]:
     rows = [[f"`{name}`", ARROW[kind], COLUMN_MEANING[name]] for name, kind in COLUMNS.items()]
+    memfd = [[f"`{name}`", ARROW[kind], MEMFD_MEANING[name]] for name, kind in columns(GUEST_MEMFD).items()]
     return [
         "Fields of `run --json`, and columns of a sweep's `results.parquet`, behind the plan's axes and:",
         "",
@@ -234,6 +238,12 @@ def _results() -> list[str]:
         "The file's metadata has `ultrafolio.plan` (the digest of the plan), `ultrafolio.title` and",
         "`ultrafolio.engine` (the digest of what computed it). Rows stand in the order of their keys. Other",
         "columns are another version of `store.json` ([formats.md](formats.md)).",
+        "",
+        "### Results of guest_memfd",
+        "",
+        "Fields of `run --json` for a scenario of the design guest_memfd; a sweep has none:",
+        "",
+        *table(["field", "type", "meaning"], memfd),
     ]
 
 

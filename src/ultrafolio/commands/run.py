@@ -21,9 +21,11 @@ from ultrafolio.errors import InputError, one_of
 from ultrafolio.export import observation
 from ultrafolio.export.observed_run import of_run
 from ultrafolio.fields import read_toml
-from ultrafolio.model import policies, scenario
+from ultrafolio.model import designs, policies, scenario
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import GUEST_MEMFD, S390
 from ultrafolio.model.layout import State
-from ultrafolio.model.properties import PROPERTIES
+from ultrafolio.names.find import found, stem
 from ultrafolio.nouns import plural
 from ultrafolio.sim import cell, config, once
 from ultrafolio.sim.load import compiled
@@ -44,7 +46,7 @@ _AXES = [
 
 def _axis_options(command: Any) -> Any:
     for name, kind, text in reversed(_AXES):
-        default = config.AXES[name].default
+        default = f"{config.AXES[name].default}" + ("; a scenario: its design's first" * (name == "policy"))
         flag = "--" + name.replace("_", "-")
         complete = among(policies.names) if name == "policy" else None
         command = click.option(
@@ -84,19 +86,20 @@ def run(
 ) -> int:
     """Simulate once: does a vCPU hang, who holds what, and what did it cost?
 
-    FILE is a scenario ([memory] and actors, see scenarios/), or a plan whose [workload.*], [policy.*] and [costs.*]
-    blocks are used. Without FILE, the default workload.
+    FILE is a scenario ([memory] and actors, see scenarios/) or the name of one, or a plan whose [workload.*],
+    [policy.*] and [costs.*] blocks are used. Without FILE, the default workload.
 
     \b
     ultrafolio run --policy whole-folio --order 4 --set rings=2
     ultrafolio run --policy split --order 9 --set imported=false --set backing=iomap
     ultrafolio run sweeps/seed.toml --workload disk --policy per-page --order 3 --trace steps.ndjson
     ultrafolio run scenarios/03-virtio.toml --policy whole-folio
+    ultrafolio run g16-vfio-pin --policy gmem-7.4
 
     Exit codes: 0 done, 1 a property of the model was violated or a guest hung for ever, 2 bad input.
     """
     given = {name: value for name, value in axes.items() if value is not None} | {"check": check}
-    document = read_toml(file) if file else {}
+    document, story = _read(file)
     if trace_file and trace_file.is_dir():
         raise InputError(
             f"--trace {trace_file}: a folder", allowed="the path of a file", then=f"--trace {trace_file}/steps.ndjson"
@@ -105,9 +108,9 @@ def run(
         raise InputError("--brief and --json say different things", value="both", allowed="one of them")
     buffer, where, wanted = _BUFFER if trace_file else 0, str(file or ""), given | _fields(fields)
     hashed = ""
-    if "memory" in document:
-        story = scenario.parse(document, where)
-        policy = policies.find(given.get("policy", "per-page"), story.tables)
+    policy_name = given.get("policy") or policies.presets_of(story.design if story else S390.name)[0]
+    if story:
+        policy = policies.find_any(policy_name, story.tables)
         made = once.of_scenario(story, where, policy, wanted, trace=buffer)
         hashed = observation.hash_of(story, policy)
     else:
@@ -123,16 +126,25 @@ def run(
     else:
         result, hangs = made.simulate()
     if brief:
-        name = file.stem if file and hashed else str(given.get("workload", config.AXES["workload"].default))
-        policy_name = str(given.get("policy", config.AXES["policy"].default))
+        name = stem(where) if story else str(given.get("workload", config.AXES["workload"].default))
         hashed = hashed or observation.hash_of_cell(made.settings)
         click.echo(of_run(made, result, name, policy_name, hashed))
     elif as_json:
         click.echo(json.dumps({"command": command, **result, "hangs": hangs}))
     else:
-        _show(result, hangs, command)
+        _show(result, hangs, command, designs.of(made.state))
     outcome = Run(given.get("policy", ""), result, hangs)
     return int(outcome.violations > 0 or outcome.hung)
+
+
+def _read(file: Path | None) -> tuple[dict[str, Any], scenario.Scenario | None]:
+    """Returns the document of a plan, or the scenario that the word means (names.find); neither without a file."""
+    if file is None:
+        return {}, None
+    if file.suffix == ".toml" and file.exists():
+        document = read_toml(file)
+        return document, scenario.parse(document, str(file)) if "memory" in document else None
+    return {}, found(file)
 
 
 def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -154,7 +166,7 @@ def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 def _traced(state: State, around: World, writer: Writer) -> list[str]:
     """Run to the end and write every event. Returns the hangs in words."""
-    simulate, told = compiled(), list[str]()
+    simulate, told = compiled(designs.of(state)), list[str]()
     around.clock["pausing"] = 1
     while True:
         done = simulate(state, around, _BUFFER)
@@ -173,7 +185,7 @@ def _command(file: Path | None, given: dict[str, Any], fields: tuple[str, ...]) 
     return shlex.join(words + [word for pair in fields for word in ("--set", pair)])
 
 
-_ROWS = (
+_ROWS: dict[str, tuple[tuple[str, str, str], ...]] = {S390.name: (
     ("guest touches", "touches", ""), ("touches a second", "throughput", ""), ("stalls", "stalls", ""),
     ("stalled time", "stall_ns", "ns"), ("stalls open at the end", "open_stalls", ""),
     ("time of those so far", "open_stall_ns", "ns"),
@@ -183,10 +195,22 @@ _ROWS = (
     ("splits refused", "splits_refused", ""), ("writebacks", "writebacks", ""),
     ("failed too late", "late_failures", ""), ("bytes of tracking state", "tracking_bytes", ""),
     ("events", "events", ""),
-)  # fmt: skip
+), GUEST_MEMFD.name: (
+    ("guest operations", "touches", ""), ("requests", "requests", ""), ("converted", "conversions", ""),
+    ("pages converted", "pages_converted", ""), ("time to convert", "convert_ns", "ns"),
+    ("refusals, -EAGAIN", "refusals", ""), ("asked again", "retries", ""), ("guest told no", "told_no", ""),
+    ("stalls", "stalls", ""), ("stalled time", "stall_ns", "ns"), ("stalls open at the end", "open_stalls", ""),
+    ("time of those so far", "open_stall_ns", "ns"), ("faults of the guest", "faults", ""),
+    ("begun again: invalidated", "fault_retries", ""), ("exits to the VMM", "exits", ""),
+    ("faults of users", "user_faults", ""), ("SIGBUS", "sigbus", ""), ("pins granted", "pins", ""),
+    ("drains of a CPU", "drains_own", ""), ("drains of all CPUs", "drains_all", ""),
+    ("faults that waited for the lock", "lock_waits", ""), ("time of those", "lock_wait_ns", "ns"),
+    ("I/O done", "io_done", ""), ("events", "events", ""),
+)}  # fmt: skip
+"""Per design: title, measure and unit of each row."""
 
 
-def _show(result: Mapping[str, Any], hangs: list[str], command: str) -> None:
+def _show(result: Mapping[str, Any], hangs: list[str], command: str, design: Design) -> None:
     console = screen.console()
     console.print("[bold]hangs:[/] " + ("none" if not hangs else ""))
     for text in hangs[:8]:
@@ -195,9 +219,14 @@ def _show(result: Mapping[str, Any], hangs: list[str], command: str) -> None:
         console.print(f"  … and {len(hangs) - 8} more")
     for number, count in enumerate(result["broken"], 1):
         if count:
-            console.print(f"[bold]violated {plural(count, 'time')}:[/] property {number}, {PROPERTIES[number]}")
+            console.print(f"[bold]violated {plural(count, 'time')}:[/] {_property(design, number)}")
     table = Table(show_header=False, box=None, pad_edge=False)
-    for title, name, unit in _ROWS:
+    for title, name, unit in _ROWS[design.name]:
         table.add_row(title, f"{result[name]:>16,} {unit}".rstrip())
     screen.show(table, console)
     console.print(f"reproduce: {command}", markup=False, soft_wrap=True)
+
+
+def _property(design: Design, number: int) -> str:
+    """Returns a property in words, by its number in the design."""
+    return f"property {design.first + number}, {design.properties[number]}"

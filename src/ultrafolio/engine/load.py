@@ -41,7 +41,7 @@ COMPILED = {
     "engine": ("load", "tables"),
     "conformance": ("entry",),
     "waits": ("load", "memfd", "rules", "tables"),
-    "sim": ("load", "loop", "measures", "records"),
+    "sim": ("counting", "designs", "load", "loop", "measures", "memfd_measures", "memfd_records", "records"),
     "check": ("kinds",),
     "check/search": ("atomics", "bfs", "canonical", "graph", "memo", "packing", "thread_local"),
     "check/verdicts": ("liveness",),
@@ -154,8 +154,9 @@ def _shared(file: Path, source: str, design: str) -> str:
     copy."""
     if not can_keep():
         return str(file)
-    folder = cache_folder() if design == S390.name else cache_folder() / design
-    copy = folder / file.parent.name / file.name
+    # Numba's own folder begins with the name of the file's folder, by which is_kept() knows the design
+    folder = file.parent.name if design == S390.name else f"{design}-{file.parent.name}"
+    copy = cache_folder() / folder / file.name
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=copy.parent, encoding="utf-8", delete=False) as made:
@@ -225,7 +226,9 @@ def is_kept(function: str, design: Design = S390) -> bool:
     # Numba's name-line.pyXY.number.nbc: interpreters share the folder, and each compiles for itself
     tag = f"py{sys.version_info[0]}{sys.version_info[1]}{getattr(sys, 'abiflags', '')}"
     kept = [file.relative_to(cache_folder()) for file in cache_folder().rglob(f"{function}-*.{tag}.*.nbc")]
-    return any((file.parts[0] in designs.DESIGNS) == (design is not S390) for file in kept)
+    others = [name for name in designs.DESIGNS if name != S390.name]
+    owners = {next((name for name in others if file.parts[0].startswith(f"{name}-")), S390.name) for file in kept}
+    return design.name in owners
 
 
 def say_compiling(function: str, what: str, seconds: int, design: Design = S390) -> None:

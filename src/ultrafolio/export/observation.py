@@ -17,7 +17,7 @@ from typing import Any
 from ultrafolio.check.verdicts.verdict import KINDS, Finding, Result
 from ultrafolio.engine.load import digest
 from ultrafolio.model.bounds import fits
-from ultrafolio.model.designs import DESIGNS, S390
+from ultrafolio.model.designs import DESIGNS, NUMBERS, S390
 from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.scenario import Scenario
 
@@ -54,7 +54,7 @@ def facts_of(finding: Finding) -> str:
     """Who waits for what and who holds it, as one word; or which property a step broke, whose step, on which page."""
     if finding.kind == "safety":
         step = finding.steps[-1]
-        return f"property{DESIGNS[step.design].number_of(finding.name)}:{step.kind}{step.actor}@{step.page}"
+        return f"property{NUMBERS[finding.name]}:{step.kind}{step.actor}@{step.page}"
     if finding.wait is None:
         return NO_FACTS
     return waiting(finding.waiter, finding.wait.brief)

@@ -7,9 +7,10 @@ from typing import Any
 
 from ultrafolio.check.verdicts.verdict import KINDS
 from ultrafolio.engine.interp import records
+from ultrafolio.model import designs
+from ultrafolio.sim.designs import RECORDS
 from ultrafolio.sim.once import Once
-from ultrafolio.sim.records import HANG_CLASSES
-from ultrafolio.waits import words
+from ultrafolio.waits import telling
 
 from .observation import NO_FACTS, observation_line, waiting, word_of
 
@@ -24,10 +25,12 @@ def of_run(made: Once, result: Mapping[str, Any], name: str, policy: str, hashed
     verdict, kind, expected, facts = "holds", None, False, NO_FACTS
     broken = [number for number, times in enumerate(result["broken"], 1) if times]
     hangs = made.world.hang[: min(int(made.world.clock[0]["hangs"]), len(made.world.hang))]
-    kinds = [HANG_CLASSES[number] for number in hangs["kind"].tolist()]
+    design = designs.of(made.state)
+    classes = RECORDS[design.name].HANG_CLASSES
+    kinds = [classes[number] for number in hangs["kind"].tolist()]
     met = [found for found in (*KINDS, "expected") if found in kinds]
     if broken:
-        verdict, kind, facts = "violated", "safety", f"property{broken[0]}"
+        verdict, kind, facts = "violated", "safety", f"property{design.first + broken[0]}"
     elif met:
         verdict, expected = "violated", met[0] == "expected"
         kind = "permanent" if expected else met[0]
@@ -39,6 +42,6 @@ def of_run(made: Once, result: Mapping[str, Any], name: str, policy: str, hashed
 
 def _facts(made: Once, waiter: int) -> str:
     """Who holds what the waiter waits for, as the last state tells it."""
-    state = records(made.state)
+    state, words = records(made.state), telling.of(made.state)
     told = words.stall(state, waiter)
     return waiting(words.name(state, waiter), told.wait.brief if told else "")

@@ -15,15 +15,15 @@ from ultrafolio.check.verdicts.replay import copied, take
 from ultrafolio.engine.interp import to_lists
 from ultrafolio.engine.load import interpreted_of
 from ultrafolio.model import designs
-from ultrafolio.model.layout import SPLIT, WAITS, State
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390
+from ultrafolio.model.layout import SPLIT, State
 from ultrafolio.model.scenario import System
-from ultrafolio.sim.records import RELEASES
+from ultrafolio.sim.designs import RECORDS
 from ultrafolio.trace.events import WAITING
 from ultrafolio.waits import load as waits
 from ultrafolio.waits import telling
 from ultrafolio.waits.tables import OB_MAPPED, OBSTACLE_OF
-
-from .formats import PLACE
 
 STEP_NS = 1000
 """Length of a step where an execution has an order and no times."""
@@ -167,24 +167,25 @@ def of_story(system: System, path: Sequence[int], loop: int | None = None) -> Ti
 
 
 # ------------------------------------------------------------------------------------------- runs, without states
-def of_run(actors: Sequence[Mapping[str, Any]], events: Iterable[Mapping[str, Any]]) -> Timeline:
+def of_run(actors: Sequence[Mapping[str, Any]], events: Iterable[Mapping[str, Any]], design: Design = S390) -> Timeline:
     """Returns the timeline of a run's trace (trace.events). A slice lasts until the actor's next step, or to the end.
 
     A wait is a refused step; a flow goes from it to the step, at the time of the actor's next one, whose rule releases
     what it waits for. Raises KeyError, TypeError, ValueError or IndexError for records of another form.
     """
     made = Timeline([(str(actor["kind"]), int(actor["guest"])) for actor in actors])
+    place = {rule.name: pc for pc, rule in design.rules.items()}
     last: dict[int, tuple[int, Mapping[str, Any]]] = {}
     now, at_once = 0, list[tuple[int, int]]()
     for event in events:
-        actor, begin, pc = event["actor"], event["ns"], PLACE[event["rule"]]
+        actor, begin, pc = event["actor"], event["ns"], place[event["rule"]]
         if not 0 <= actor < len(made.actors) or begin < now:
             raise ValueError("a step of no actor, or one before the step before it")
         now, at_once = begin, at_once if begin == now else []
         if actor in last:
             began, earlier = last.pop(actor)
             made.add(_slice(earlier, began, begin))
-            _released(made, earlier, began, at_once, begin)
+            _released(made, earlier, began, at_once, begin, design)
         at_once.append((actor, pc))
         last[actor] = (begin, event)
     for began, event in last.values():
@@ -199,13 +200,18 @@ def _slice(event: Mapping[str, Any], begin: int, end: int) -> Slice:
 
 
 def _released(
-    made: Timeline, refused: Mapping[str, Any], began: int, at_once: Sequence[tuple[int, int]], now: int
+    made: Timeline,
+    refused: Mapping[str, Any],
+    began: int,
+    at_once: Sequence[tuple[int, int]],
+    now: int,
+    design: Design,
 ) -> None:
     """Add the flow of a refused step, if a step `at_once` with the actor's next one released what it waits for."""
     if not refused["outcome"].startswith(WAITING):
         return
     reason = refused["outcome"].removeprefix(WAITING)
-    bit = 1 << WAITS.index(reason)
-    by = [actor for actor, pc in at_once if RELEASES[pc] & bit and actor != refused["actor"]]
+    bit, releases = 1 << design.waits.index(reason), RECORDS[design.name].RELEASES
+    by = [actor for actor, pc in at_once if releases[pc] & bit and actor != refused["actor"]]
     if by:
         made.flows.append(Flow(reason, [(refused["actor"], began), (by[-1], now)]))

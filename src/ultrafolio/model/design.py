@@ -50,10 +50,6 @@ class Design:
     devices: tuple[int, ...]
     second: int
 
-    def number_of(self, name: str) -> int:
-        """The number of an always-property, as documents give it."""
-        return self.first + self.properties.index(name)
-
     @property
     def last_rule(self) -> int:
         """The highest place of a rule, or that of the dead thread."""

@@ -61,6 +61,13 @@ GUEST_MEMFD = Design(
     second=SHARE,
 )  # fmt: skip
 DESIGNS = {design.name: design for design in (S390, GUEST_MEMFD)}
+NUMBERS = {
+    name: design.first + number
+    for design in DESIGNS.values()
+    for number, name in enumerate(design.properties)
+    if number
+}
+"""Always-property of any design -> its number in documents."""
 
 
 Made = TypeVar("Made")

@@ -193,7 +193,7 @@ def pack(state: State) -> bytes:
 
 def copy(state: State) -> State:
     """An independent copy; `cfg` and `who` never change and stay shared."""
-    return State(state.cfg, state.who, *(getattr(state, name).copy() for name in OWNERS))
+    return type(state)(state.cfg, state.who, *(getattr(state, name).copy() for name in OWNERS))
 
 
 def bytes_per_page() -> int:

@@ -111,7 +111,7 @@ def of_s390(policy: AnyPolicy, name: str) -> Policy:
             "a policy of a design that this does not support",
             value=f"{name}, of the design {policy.design}",
             allowed="a policy of the design s390",
-            cause="only `ultrafolio check` and `ultrafolio explore` run other designs, and they write text and JSON",
+            cause="only `ultrafolio check`, `explore` and `run` take other designs, and only for text and JSON",
             then="ultrafolio policies",
         )
     return policy

@@ -18,6 +18,7 @@ from ultrafolio.engine.tables import RULE_MODULES
 from ultrafolio.export import observation
 from ultrafolio.export import text as mail
 from ultrafolio.model import layout
+from ultrafolio.model.designs import S390
 from ultrafolio.model.layout import DEAD, W_IDLE
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
@@ -50,6 +51,7 @@ SHARED = (
     "PAGE",
     "RULES",
     "PROPERTIES",
+    "DESIGN",
 )
 """Constants that the page's own code uses, too."""
 BY_HAND = {"paragraph": ["text", "indent"]}
@@ -86,7 +88,7 @@ def translated(changed: Mapping[str, str] | None = None) -> str:
         names.functions[node.name] = _given(node)
         if isinstance(node, ast.ClassDef):
             names.classes.add(node.name)
-    known = constants(layout) | vars(tables) | vars(words) | {"PROPERTIES": PROPERTIES}
+    known = constants(layout) | vars(tables) | vars(words) | {"PROPERTIES": PROPERTIES, "DESIGN": S390.name}
     for name in SHARED:
         names.use(name, known[name])
     made = [_written(names, module, node) for module, node in chosen]

@@ -12,14 +12,16 @@ import numpy as np
 
 from ultrafolio.errors import InputError
 from ultrafolio.files import named, reading
+from ultrafolio.model import designs
+from ultrafolio.model.designs import S390
 from ultrafolio.model.layout import *
 from ultrafolio.model.policy import Policy
-from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.scenario import System
 from ultrafolio.sim.records import *
 from ultrafolio.trace.load import load_orders, load_requests, load_touches
 
 from .costs import table_of
+from .designs import RECORDS
 
 Array = np.ndarray[Any, Any]
 _INT = np.int64
@@ -242,30 +244,27 @@ def assemble(
     choices: Array,
 ) -> World:
     """The world of a state before the first event: each actor has its random stream and no time yet."""
-    n, vms = len(state.who), len(state.vm)
+    n, vms, design = len(state.who), len(state.vm), designs.of(state)
     leaves = 1 << max(1, (n - 1).bit_length())
-    number = np.arange(len(home))
-    secure = np.zeros(len(home), np.int16)
-    np.add.at(secure, number >> home << home, (state.uv["state"] == SECURE).astype(np.int16))
     world = World(
         clock=np.zeros(1, CLOCK),
         tree=np.full(2 * leaves, NEVER, _INT),
         load=np.zeros(n, LOAD),
-        wait=np.zeros(n, WAIT),
+        wait=np.zeros(n, RECORDS[design.name].WAIT),
         queue=np.full(len(home) + vms, -1, np.int32),
         home=home,
-        secure=secure,
+        secure=np.zeros(len(home), np.int16),
         collateral=np.zeros(len(home), np.uint8),
         touches=touches,
         requests=requests,
         choices=choices,
-        cost=table_of(costs),
+        cost=table_of(costs, design),
         expo=_quantiles(),
-        metric=np.zeros(1, METRIC),
+        metric=np.zeros(1, RECORDS[design.name].METRIC),
         stall=np.zeros(HIST_SIZE, _INT),
         latency=np.zeros(HIST_SIZE, _INT),
-        broken=np.zeros(len(PROPERTIES), _INT),
-        fired=np.zeros(DEAD + 1, _INT),
+        broken=np.zeros(len(design.properties), _INT),
+        fired=np.zeros(design.last_rule + 1, _INT),
         hang=np.zeros(64, HANG),
         event=np.zeros(max(1, trace), EVENT),
     )
@@ -274,13 +273,21 @@ def assemble(
     clock["leaves"], clock["sequence"] = leaves, len(requests)
     clock["read"], clock["write"] = costs["read"], costs["write"]
     clock["split_page"], clock["checked"], clock["tracing"] = costs["split_page"], check, trace > 0
-    bit = _heads(state.mm["order"].astype(_INT)) if state.cfg["track"][0] == TRACK_FOLIO else number
-    clock["over"] = int(((state.mm["arch"][bit] > 0) & (state.uv["state"] != SECURE)).sum())
+    if design is S390:
+        _count_secure(state, world)
     world.metric["first_hang_ns"] = -1
     world.wait["queue"] = world.wait["next"] = -1
     seeds = rng.integers(1, 1 << 32, (n, 2), dtype=np.uint64)
     world.load["rng0"], world.load["rng1"] = seeds[:, 0], seeds[:, 1]
     return world
+
+
+def _count_secure(state: State, world: World) -> None:
+    """Count the SECURE pages of each folio, and those that are over-indicated."""
+    home, number = world.home, np.arange(len(world.home))
+    np.add.at(world.secure, number >> home << home, (state.uv["state"] == SECURE).astype(np.int16))
+    bit = _heads(state.mm["order"].astype(_INT)) if state.cfg["track"][0] == TRACK_FOLIO else number
+    world.clock[0]["over"] = int(((state.mm["arch"][bit] > 0) & (state.uv["state"] != SECURE)).sum())
 
 
 def _world(
@@ -434,7 +441,8 @@ def from_system(
         a = world.load[t]
         a["mode"], a["first"], a["count"] = LISTED, at, len(choices)
         a["think"] = 500 if state.who["kind"][t] == VCPU else 50_000
-        a["latency"] = costs["read"]
+        # a mapping for DMA of guest_memfd, whose latency is how long it stands, stands to the end
+        a["latency"] = 0 if designs.of(state) is not S390 and state.who["kind"][t] == PIN else costs["read"]
         at += len(choices)
     within = np.where(state.who["kind"] == REBOOT, 100_000, 2_000)
     start(world, [int(ns) * int(a["rng0"]) >> 32 for ns, a in zip(within, world.load, strict=True)])

@@ -11,25 +11,23 @@ import numpy as np
 
 from ultrafolio.engine.interp import records
 from ultrafolio.engine.load import digest
+from ultrafolio.model import designs
+from ultrafolio.model.designs import S390
 from ultrafolio.model.layout import *
 from ultrafolio.sim.build import build
 from ultrafolio.sim.records import *
-from ultrafolio.waits.load import interpreted
+from ultrafolio.waits import load as waits
+from ultrafolio.waits import telling
 from ultrafolio.waits.tables import OB_DIRTY
-from ultrafolio.waits.words import in_words, stall
 
 from .config import resolve
+from .designs import RECORDS, columns
 from .load import compiled
 
 __all__ = ["COLUMNS", "engine_digest", "finish", "resolve", "run", "simulate_all", "warm"]
 
-COLUMNS: dict[str, str] = {
-    **dict.fromkeys(MEASURES, "int"),
-    "sim_ns": "int", "throughput": "int", "pages_total": "int", "tracking_bytes": "int", "hung": "str",
-    "broken": "ints", "stall_hist": "ints", "latency_hist": "ints",
-}  # fmt: skip
-"""Result columns. Times are ns. throughput: guest touches per second of simulated time. hung: class of the first
-hang with waiter, holder and page, or "". broken: violations by property, from 1 on. *_hist: pairs bucket, count."""
+COLUMNS = columns(S390)
+"""Result columns of a sweep's cell, which is one of s390."""
 
 _CHUNK = 1 << 40
 
@@ -46,7 +44,7 @@ def warm() -> None:
 
 def simulate_all(state: State, world: World, most: int = _CHUNK) -> list[str]:
     """Run to the configuration's end. Returns the first `most` logged hangs in words, each from its state."""
-    simulate, texts = compiled(), list[str]()
+    simulate, texts = compiled(designs.of(state)), list[str]()
     while True:
         world.clock["pausing"] = len(texts) < most
         simulate(state, world, _CHUNK)
@@ -73,22 +71,23 @@ def run(config: Mapping[str, Any], base: Path) -> dict[str, int | str | list[int
 def finish(
     config: Mapping[str, Any], state: State, world: World, hangs: Sequence[str]
 ) -> dict[str, int | str | list[int]]:
-    """The COLUMNS of a world at its end, with the hangs of simulate_all. Open stalls have columns of their own."""
-    clock, until = world.clock[0], config["duration_us"] * 1000
-    values: dict[str, Any] = {name: int(world.metric[0][name]) for name in MEASURES}
-    values["over_page_ns"] += int(clock["over"]) * (until - int(clock["over_at"]))
+    """The columns of a world at its end, with the hangs of simulate_all. Open stalls have columns of their own."""
+    clock, until, design = world.clock[0], config["duration_us"] * 1000, designs.of(state)
+    values: dict[str, Any] = {name: int(world.metric[0][name]) for name in world.metric.dtype.names}
+    if design is S390:
+        values["over_page_ns"] += int(clock["over"]) * (until - int(clock["over_at"]))
+        values["tracking_bytes"] = tracking_bytes(config["policy"]["track"], state)
     waiting = (world.wait["stalled"] > 0) & (state.who["kind"] == VCPU)
     values["open_stalls"] = int(waiting.sum())
     values["open_stall_ns"] = int((until - world.wait["since"][waiting]).sum())
     values["sim_ns"] = until
     values["throughput"] = values["touches"] * 1_000_000_000 // until
     values["pages_total"] = len(state.mm)
-    values["tracking_bytes"] = tracking_bytes(config["policy"]["track"], state)
     values["hung"] = hangs[0] if hangs else ""
     values["broken"] = [int(n) for n in world.broken[1:]]
     values["stall_hist"] = sparse(world.stall)
-    values["latency_hist"] = sparse(world.latency)
-    return {name: values[name] for name in COLUMNS}
+    values["latency_hist"] = values["convert_hist"] = sparse(world.latency)
+    return {name: values[name] for name in columns(design)}
 
 
 def tracking_bytes(track: str, state: State) -> int:
@@ -119,9 +118,11 @@ def bucket_edges() -> np.ndarray[Any, Any]:
 def hang_text(hang: Any, state: State) -> str:
     """A hang in words, from the state in which it was logged: "permanent: vcpu 3 (touch page 17) waits for …; held by
     …; released by …"."""
-    kind, s, waiter = HANG_CLASSES[hang["kind"]], records(state), int(hang["waiter"])
-    texts = stall(s, waiter)
+    kind = RECORDS[designs.of(state).name].HANG_CLASSES[hang["kind"]]
+    s, waiter, told = records(state), int(hang["waiter"]), telling.of(state)
+    texts = told.stall(s, waiter)
     if kind == "livelock" or texts is None:
-        page, whole = int(hang["page"]), bool(interpreted().to_split(s, int(hang["page"])))
-        return f"{kind}: {in_words(s, waiter, OB_DIRTY, page, whole).line()}"
+        page = int(hang["page"])
+        whole = bool(waits.of(state).to_split(s, page))
+        return f"{kind}: {told.in_words(s, waiter, OB_DIRTY, page, whole).line()}"
     return f"{kind}: {texts.wait.line()}"

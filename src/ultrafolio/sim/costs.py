@@ -16,10 +16,9 @@ import numpy as np
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import Field, read_toml, take
 from ultrafolio.files import named, reading
-from ultrafolio.model import layout
 from ultrafolio.model.bounds import fits
-from ultrafolio.model.layout import DEAD
-from ultrafolio.model.rule import RULES
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import DESIGNS, S390
 from ultrafolio.sim.records import OUTCOME_SLOTS
 
 MOST_NS = 10_000_000_000
@@ -49,7 +48,8 @@ DEFAULTS: dict[str, tuple[int, str]] = {
 Costs = dict[str, int]
 _strange = [
     f"{word} of {rule.name}"
-    for rule in RULES.values()
+    for design in DESIGNS.values()
+    for rule in design.rules.values()
     for word in rule.cost
     if word.removeprefix("~").partition("@")[0] not in DEFAULTS
 ]
@@ -89,14 +89,14 @@ def find(name: str, tables: Mapping[str, Any], base: Path) -> Costs:
     raise one_of("unknown cost profile", name, ["default", *tables], then="a FILE.toml or a [costs.NAME] block")
 
 
-def table_of(costs: Costs) -> np.ndarray[Any, Any]:
-    """Cost in ns by rule x OUTCOME_SLOTS + outcome, from the cost classes of the rules. Slot 0 of a rule: the mean of
-    the exponential part of its steps."""
-    cost = np.zeros((DEAD + 1) * OUTCOME_SLOTS, np.int64)
-    for pc, rule in RULES.items():
+def table_of(costs: Costs, design: Design = S390) -> np.ndarray[Any, Any]:
+    """Cost in ns by rule x OUTCOME_SLOTS + outcome, from the cost classes of a design's rules. Slot 0 of a rule: the
+    mean of the exponential part of its steps."""
+    cost = np.zeros((design.last_rule + 1) * OUTCOME_SLOTS, np.int64)
+    for pc, rule in design.rules.items():
         for word in rule.cost:
             name, _, outcomes = word.removeprefix("~").partition("@")
-            slots = [getattr(layout, one) for one in outcomes.split(",")] if outcomes else range(1, OUTCOME_SLOTS)
+            slots = [design.constants[one] for one in outcomes.split(",")] if outcomes else range(1, OUTCOME_SLOTS)
             for slot in [0] if word.startswith("~") else slots:
                 cost[pc * OUTCOME_SLOTS + slot] = costs[name]
     return cost

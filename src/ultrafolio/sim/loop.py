@@ -11,23 +11,13 @@ from typing import Any
 from ultrafolio.model.layout import *
 from ultrafolio.model.properties import broken, focus
 from ultrafolio.model.rule import fn
-from ultrafolio.model.rules.folio import bit_page, head
-from ultrafolio.sim.measures import (
-    count_hang,
-    count_mutex_hangs,
-    count_stall,
-    home_of,
-    measure,
-    measure_disk,
-    over_indicated,
-    record_event,
-    recount,
-    update_counts,
-)
+from ultrafolio.model.rules.folio import head
+from ultrafolio.sim.counting import home_of, record_event
 from ultrafolio.sim.records import *
-from ultrafolio.waits.tables import BUSY
 
 step: Any = None  # bound by the loader: the dispatcher generated from the rule table
+before_step = count_change = lasting_reasons = count_refusal = count_step = step  # those of the design: measures.py
+longer_ns = idle_ns = parked = is_over = step
 
 
 # ------------------------------------------------------------------------------------- random numbers
@@ -139,9 +129,7 @@ def pause(s, w, t, now):
 @fn
 def release(s, w, t, p, pc, dropped, now):
     """Wake the actors whose reason this rule ends; those that wait for references only if some were `dropped`."""
-    mask = RELEASES[pc]
-    if not dropped:
-        mask &= ~REFS_REASONS
+    mask = RELEASES[pc] & ~lasting_reasons(s, t, dropped)
     if mask == 0:
         return
     if mask & PAGE_REASONS and w.queue[home_of(w, p)] >= 0:
@@ -150,7 +138,7 @@ def release(s, w, t, p, pc, dropped, now):
         q = s.cfg[0].pages + s.who[t].vm
         if w.queue[q] >= 0:
             wake(w, q, mask, now)
-        if pc == REBOOT_IDLE:
+        if pc == STOPS_MACHINE:
             wake_sleepers(s, w, s.who[t].vm, now)
 
 
@@ -164,7 +152,7 @@ def wake_sleepers(s, w, vm, now):
 
 @fn
 def queue_of(s, t, p, w, outcome):
-    """The wait queue for a refusal: that of the virtual machine, or that of the page's folio."""
+    """The wait queue for a reason, as a negative number: that of the virtual machine, or that of the page's folio."""
     if (VM_REASONS >> -outcome) & 1:
         return s.cfg[0].pages + s.who[t].vm
     return home_of(w, p)
@@ -172,20 +160,15 @@ def queue_of(s, t, p, w, outcome):
 
 @fn
 def wait_or_retry(s, w, t, p, pc, outcome, now):
-    """The step was not enabled: block the actor, or schedule a retry; count a vCPU's stall and hang."""
-    if outcome == W_IDLE:
-        # a ring whose page its guest does not share retries later
-        later = pause(s, w, t, now) + (50_000 if s.who[t].kind == RING else 1000)
+    """The step was not enabled: block the actor, or schedule a retry; count it."""
+    if outcome == W_IDLE and pc == IDLE_PC[s.who[t].kind]:
+        later = pause(s, w, t, now) + idle_ns(s, t)
         schedule(w, t, ((now + later) << ACTOR_BITS) | t if s.actor[t].budget or pc == RUN else NEVER)
         return
     if -outcome in POLLED:
         schedule(w, t, ((now + 10_000) << ACTOR_BITS) | t)
         return
-    if s.who[t].kind == VCPU and pc > AGAIN:
-        count_stall(w, t, outcome, pc)
-        count_hang(s, w, t, p, outcome, now)
-        if s.task[t].mutex and w.wait[t].hung:
-            count_mutex_hangs(s, w, s.who[t].vm, now)
+    count_refusal(s, w, t, p, pc, outcome, now)
     block(s, w, t, queue_of(s, t, p, w, outcome), -outcome)
 
 
@@ -193,10 +176,7 @@ def wait_or_retry(s, w, t, p, pc, outcome, now):
 def charge(s, w, t, p, pc, outcome, now):
     """The ns from this step to the actor's next one: the step's cost, and the pause of an actor that became idle."""
     ns = w.cost[pc * OUTCOME_SLOTS + outcome] + exponential(w, t, w.cost[pc * OUTCOME_SLOTS])
-    if pc == SPLIT and outcome in (DONE, SUCCESS):
-        ns += w.clock[0].split_page << w.home[p]
-    elif pc == IO_START and outcome == OK:
-        ns += exponential(w, t, w.load[t].latency)
+    ns += longer_ns(s, w, t, p, pc, outcome)
     if s.task[t].pc == IDLE_PC[s.who[t].kind]:
         ns += pause(s, w, t, now + ns)
     return ns
@@ -215,10 +195,9 @@ def event(s, w, t, now):
     was = s.uv[p].state
     # a touch changes no page, and most events are touches
     moves = pc > AGAIN or (op != TOUCH and s.actor[t].op != TOUCH)
-    bit, over, refs = 0, 0, 0
+    noted, beside, refs = 0, 0, 0
     if moves:
-        bit = s.mm[bit_page(s, p)].arch
-        over = over_indicated(s, w, p)
+        noted, beside = before_step(s, w, t, p)
         refs = s.mm[head(s, p)].refs
     outcome = step(s, t, op, page)
     w.metric[0].events += 1
@@ -229,7 +208,7 @@ def event(s, w, t, now):
         return
     w.fired[pc] += 1
     if moves:
-        update_counts(s, w, p, was, bit, over, now)
+        count_change(s, w, p, was, noted, beside, now)
     if g.checked:
         wrong = broken(s, t, pc, p, was, outcome)
         if wrong:
@@ -237,30 +216,15 @@ def event(s, w, t, now):
             w.metric[0].violations += 1
     ns = charge(s, w, t, p, pc, outcome, now)
     count_step(s, w, t, p, pc, outcome, was, now, ns)
-    if kind == DISK:
-        measure_disk(s, w, t, pc, outcome, now)
     if moves:
         release(s, w, t, p, pc, s.mm[head(s, p)].refs < refs, now)
-    if w.wait[t].hung and s.task[t].pc == AGAIN and s.cfg[0].on_busy != BUSY_GIVE_UP:
-        # it would poll without end: block it until a step releases the obstacle
-        block(s, w, t, home_of(w, p), PARKED_DIRTY if outcome == E_DIRTY else PARKED)
-    elif s.task[t].pc == DEAD:
+    reason = parked(s, w, t, outcome)
+    if reason:
+        block(s, w, t, queue_of(s, t, p, w, -reason), reason)
+    elif is_over(s, w, t):
         schedule(w, t, NEVER)
     else:
         schedule(w, t, ((now + ns) << ACTOR_BITS) | t)
-
-
-@fn
-def count_step(s, w, t, p, pc, outcome, was, now, ns):
-    """Count the measures, the stall and the hang of a step that was taken."""
-    measure(s, w, t, p, pc, outcome, was, now, ns)
-    if outcome == E_FATAL:
-        count_hang(s, w, t, p, outcome, now)
-    elif pc > AGAIN and s.who[t].kind == VCPU and outcome in BUSY:
-        count_stall(w, t, outcome, pc)
-        count_hang(s, w, t, p, outcome, now)
-    if pc == REBOOT_RESET:
-        recount(s, w, now)
 
 
 @fn

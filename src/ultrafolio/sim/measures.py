@@ -1,7 +1,9 @@
-"""The measures of the event loop: stalls, hangs, calls of the ultravisor, over-indicated pages, and the trace.
+"""The event loop of s390: its measures (stalls, hangs, calls of the ultravisor, over-indicated pages), and what a step
+of it costs beside the table, parks and wakes.
 
-Written in the rules' subset of Python and loaded with the loop, interpreted or compiled. Nothing here changes the
-model's state.
+The loop calls before_step, count_change, lasting_reasons, count_refusal, count_step, longer_ns, idle_ns, parked and
+is_over of the design; memfd_measures.py has functions of the same names. Written in the rules' subset of Python and
+loaded with the loop, interpreted or compiled. Nothing here changes the model's state.
 """
 
 from __future__ import annotations
@@ -9,28 +11,95 @@ from __future__ import annotations
 from ultrafolio.model.layout import *
 from ultrafolio.model.rule import fn
 from ultrafolio.model.rules.folio import bit_page
+from ultrafolio.sim.counting import bucket, home_of, log_hang
+from ultrafolio.sim.loop import exponential
 from ultrafolio.sim.records import *
 from ultrafolio.waits.rules import class_of, cleaned
-from ultrafolio.waits.tables import CLASS_EXPECTED, CLASS_FATAL, CLASS_NONE, CLASS_PERMANENT, CLASS_WAITING
+from ultrafolio.waits.tables import BUSY, CLASS_EXPECTED, CLASS_FATAL, CLASS_NONE, CLASS_PERMANENT, CLASS_WAITING
+
+
+# ------------------------------------------------------------------------------------ what the loop asks of a design
+@fn
+def before_step(s, w, t, p):
+    """Returns what count_change() compares with: the bit that covers page `p`, and over_indicated()."""
+    return s.mm[bit_page(s, p)].arch, over_indicated(s, w, p)
 
 
 @fn
-def home_of(w, p):
-    """The first page of the folio that held page `p` at the start: the queue of the page's waiters."""
-    return p >> w.home[p] << w.home[p]
+def count_change(s, w, p, was, bit, over, now):
+    """Update the counts of SECURE and over-indicated pages after a step on page `p`. `was`: its state before the step;
+    `bit`, `over`: before_step()."""
+    changed = s.uv[p].state != was
+    if changed:
+        w.secure[home_of(w, p)] += (s.uv[p].state == SECURE) - (was == SECURE)
+    if changed or s.mm[bit_page(s, p)].arch != bit:
+        count_over(s, w, now, over_indicated(s, w, p) - over)
 
 
 @fn
-def bucket(v):
-    """The index of a value's bucket in an integer log-linear histogram with 32 buckets an octave."""
-    if v < 1 << HIST_SUB:
-        return v
-    shift = 0
-    while (v >> shift) >= (2 << HIST_SUB):
-        shift += 1
-    return ((shift + 1) << HIST_SUB) + (v >> shift) - (1 << HIST_SUB)
+def lasting_reasons(s, t, dropped):
+    """Returns the reasons to wait, as a mask, that a step does not end although its rule may."""
+    return 0 if dropped else REFS_REASONS
 
 
+@fn
+def count_refusal(s, w, t, p, pc, outcome, now):
+    """A step was not enabled: count a vCPU's stall and hang."""
+    if s.who[t].kind == VCPU and pc > AGAIN:
+        count_stall(w, t, outcome, pc)
+        count_hang(s, w, t, p, outcome, now)
+        if s.task[t].mutex and w.wait[t].hung:
+            count_mutex_hangs(s, w, s.who[t].vm, now)
+
+
+@fn
+def count_step(s, w, t, p, pc, outcome, was, now, ns):
+    """Count the measures, the stall and the hang of a step that was taken."""
+    measure(s, w, t, p, pc, outcome, was, now, ns)
+    if outcome == E_FATAL:
+        count_hang(s, w, t, p, outcome, now)
+    elif pc > AGAIN and s.who[t].kind == VCPU and outcome in BUSY:
+        count_stall(w, t, outcome, pc)
+        count_hang(s, w, t, p, outcome, now)
+    if pc == REBOOT_RESET:
+        recount(s, w, now)
+    if s.who[t].kind == DISK:
+        measure_disk(s, w, t, pc, outcome, now)
+
+
+@fn
+def longer_ns(s, w, t, p, pc, outcome):
+    """The ns that a step takes beside those of the table of costs: a split by its pages, I/O by its device."""
+    if pc == SPLIT and outcome in (DONE, SUCCESS):
+        return w.clock[0].split_page << w.home[p]
+    if pc == IO_START and outcome == OK:
+        return exponential(w, t, w.load[t].latency)
+    return 0
+
+
+@fn
+def idle_ns(s, t):
+    """The ns until an actor that has nothing to do looks again: longer for a ring whose page its guest does not
+    share."""
+    return 50_000 if s.who[t].kind == RING else 1000
+
+
+@fn
+def parked(s, w, t, outcome):
+    """The reason with which a hung vCPU is blocked until a step releases its obstacle, since it would poll without
+    end; 0: it goes on."""
+    if w.wait[t].hung and s.task[t].pc == AGAIN and s.cfg[0].on_busy != BUSY_GIVE_UP:
+        return PARKED_DIRTY if outcome == E_DIRTY else PARKED
+    return 0
+
+
+@fn
+def is_over(s, w, t):
+    """Whether actor `t` takes no further step."""
+    return s.task[t].pc == DEAD
+
+
+# ----------------------------------------------------------------------------------------------------- the measures
 @fn
 def over_indicated(s, w, p):
     """The number of pages that are not SECURE although their bit is set, among those whose bit is that of page `p`."""
@@ -104,11 +173,7 @@ def count_hang(s, w, t, p, outcome, now):
         m.hang_expected += 1
     if kind != CLASS_EXPECTED and m.first_hang_ns < 0:
         m.first_hang_ns = now
-    g = w.clock[0]
-    if g.hangs < len(w.hang):
-        h = w.hang[g.hangs]
-        h.time, h.waiter, h.page, h.kind, h.reason = now, t, p, kind, outcome
-        g.hangs += 1
+    log_hang(w, t, p, kind, outcome, now)
 
 
 @fn
@@ -222,24 +287,6 @@ def measure_disk(s, w, t, pc, outcome, now):
         w.metric[0].io_done += 1
         w.metric[0].io_ns += now - a.since
         w.latency[bucket(now - a.since)] += 1
-
-
-@fn
-def record_event(w, now, t, p, pc, outcome):
-    e = w.event[w.clock[0].traced]
-    e.time, e.actor, e.page, e.rule, e.outcome = now, t, p, pc, outcome
-    w.clock[0].traced += 1
-
-
-@fn
-def update_counts(s, w, p, was, bit, over, now):
-    """Update the counts of SECURE and over-indicated pages after a step on page `p`. `was`, `bit`, `over`: its state,
-    its bit and over_indicated before the step."""
-    changed = s.uv[p].state != was
-    if changed:
-        w.secure[home_of(w, p)] += (s.uv[p].state == SECURE) - (was == SECURE)
-    if changed or s.mm[bit_page(s, p)].arch != bit:
-        count_over(s, w, now, over_indicated(s, w, p) - over)
 
 
 @fn

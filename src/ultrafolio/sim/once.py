@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
 from ultrafolio.model.layout import State
-from ultrafolio.model.policy import Policy
+from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.sim import build, cell, config, costs
 from ultrafolio.sim.records import World
 
@@ -48,7 +48,7 @@ def of_plan(document: Mapping[str, Any], where: str, given: Mapping[str, Any], b
 
 
 def of_scenario(
-    story: scenario.Scenario, where: str, policy: Policy, given: Mapping[str, Any], *, trace: int = 0
+    story: scenario.Scenario, where: str, policy: AnyPolicy, given: Mapping[str, Any], *, trace: int = 0
 ) -> Once:
     """The simulation of a scenario under a policy. `given`: costs, seed, duration_us, check; else InputError."""
     wrong = [name for name in given if name in OF_A_PLAN or name in config.WORKLOAD]
@@ -68,7 +68,7 @@ def of_scenario(
         check=given.get("check", True),
         trace=trace,
     )
-    return Once({"duration_us": duration, "policy": {"track": policy.track}}, *made)
+    return Once({"duration_us": duration, "policy": asdict(policy)}, *made)
 
 
 def _with_workload(document: Mapping[str, Any], where: str, given: dict[str, Any]) -> dict[str, Any]:

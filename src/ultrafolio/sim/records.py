@@ -1,7 +1,11 @@
-"""The simulator's state beside that of the model: clock, loads of the actors, wait queues, measures."""
+"""The simulator's state beside that of the model: clock, loads of the actors, wait queues, measures.
+
+What depends on the design is that of s390 here; memfd_records.py has the same names for guest_memfd.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +15,7 @@ from ultrafolio.model.bounds import fits, most
 from ultrafolio.model.layout import (
     MM,
     OUTCOMES,
+    REBOOT_IDLE,
     TASK,
     W_DEVICE,
     W_FROZEN,
@@ -24,7 +29,7 @@ from ultrafolio.model.layout import (
     W_WRITEBACK,
     WAITS,
 )
-from ultrafolio.model.rule import RULES
+from ultrafolio.model.rule import RULES, Rule
 from ultrafolio.waits.tables import CLASSES
 
 ACTOR_BITS = 17
@@ -94,44 +99,58 @@ FREES: dict[str, tuple[int, ...]] = {
 """Word of a rule's `releases` -> the reasons to wait that it ends."""
 OF_A_MACHINE = ("mutex", "vm")
 """The words whose waiters are in the queue of a virtual machine; other waiters are in that of a folio."""
+STOPS_MACHINE = REBOOT_IDLE
+"""The rule that stops a virtual machine: its vCPUs drop their instructions."""
 POLLED = (-W_IDLE, -W_DEVICE)
 """Reasons after which an actor retries after a fixed time."""
 ENDLESS_WAITS = (-W_IO,)
 """Reasons that no step ends."""
 
 
-def _releases() -> tuple[int, ...]:
-    """For each rule a mask with a bit for each reason that it may end, from the rule's `releases`."""
-    words = {word for rule in RULES.values() for word in rule.releases}
-    unknown = sorted(words - set(FREES))
+def releases(
+    steps: Mapping[int, Rule],
+    frees: Mapping[str, tuple[int, ...]],
+    endless: tuple[int, ...],
+    waits: Mapping[int, str],
+    where: str,
+) -> tuple[int, ...]:
+    """Returns for each rule a mask with a bit for each reason that it may end, from the rule's `releases`.
+
+    frees    word of `releases` -> reasons
+    endless  reasons that no step ends, or after which an actor retries
+    waits    every reason that a rule may give, and its words
+    where    the module of these tables, for errors
+    """
+    words = {word for rule in steps.values() for word in rule.releases}
+    unknown = sorted(words - set(frees))
     fits(
         f"words of releases, of which the simulator does not know {', '.join(unknown)}",
         len(words),
         len(words) - len(unknown),
-        "sim/records.py: FREES",
+        f"{where}: FREES",
     )
-    idle = sorted(set(FREES) - words)
+    idle = sorted(set(frees) - words)
     fits(
         f"words of releases, of which no rule releases {', '.join(idle)}",
-        len(FREES),
-        len(FREES) - len(idle),
+        len(frees),
+        len(frees) - len(idle),
         "the rule that does: @rule(releases=...)",
     )
-    ended = {*POLLED, *ENDLESS_WAITS, *(reason for word in FREES for reason in FREES[word])}
-    endless = [WAITS[reason] for reason in range(1, len(WAITS)) if reason not in ended]
+    ended = {*endless, *(reason for word in frees for reason in frees[word])}
+    never = [word for reason, word in waits.items() if reason not in ended]
     fits(
-        f"reasons to wait, of which the simulator never ends {', '.join(endless)}",
-        len(WAITS) - 1,
-        len(WAITS) - 1 - len(endless),
-        "sim/records.py: FREES or POLLED",
+        f"reasons to wait, of which the simulator never ends {', '.join(never)}",
+        len(waits),
+        len(waits) - len(never),
+        f"{where}: FREES or POLLED",
     )
     return tuple(
-        sum({1 << reason for word in RULES[pc].releases for reason in FREES[word]}) if pc in RULES else 0
-        for pc in range(max(RULES) + 2)
+        sum({1 << reason for word in steps[pc].releases for reason in frees[word]}) if pc in steps else 0
+        for pc in range(max(steps) + 2)
     )
 
 
-RELEASES = _releases()
+RELEASES = releases(RULES, FREES, (*POLLED, *ENDLESS_WAITS), dict(enumerate(WAITS[1:], 1)), "sim/records.py")
 REFS_REASONS = sum(1 << reason for reason in FREES["refs"])
 ALL_REASONS = (1 << REASONS) - 1
 VM_REASONS = sum(1 << reason for word in OF_A_MACHINE for reason in FREES[word])

@@ -17,28 +17,34 @@ import numpy as np
 from ultrafolio.durable import partial_of, unwritable
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import ACTOR_KINDS, OUTCOMES, WAITS, State
-from ultrafolio.model.rule import RULES
+from ultrafolio.model import designs
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390
+from ultrafolio.model.layout import State
 
 WAITING = "waits: "
 """Start of the outcome of a step that was refused; the reason follows."""
 
 
-def word_of(outcome: int) -> str:
+def word_of(outcome: int, design: Design = S390) -> str:
     """Returns the word of a step's outcome."""
-    return OUTCOMES[outcome] if outcome > 0 else WAITING + WAITS[-outcome]
+    return design.outcomes[outcome] if outcome > 0 else WAITING + design.waits[-outcome]
 
 
 def header(state: State, command: str) -> dict[str, Any]:
-    """The first line: the command, the digest of the rules, and the actors."""
-    actors = [{"kind": ACTOR_KINDS[who["kind"]], "guest": int(who["vm"]), "cpu": int(who["cpu"])} for who in state.who]
-    return {"format": "ultrafolio-trace", "version": 1, "rules": digest(), "command": command, "actors": actors}
+    """The first line: the design unless it is s390, the command, the digest of the rules, and the actors."""
+    design = designs.of(state)
+    actors = [{"kind": design.kinds[who["kind"]], "guest": int(who["vm"]), "cpu": int(who["cpu"])} for who in state.who]
+    named = {} if design is S390 else {"design": design.name}
+    head = {"format": "ultrafolio-trace", "version": 1, **named, "rules": digest(), "command": command}
+    return {**head, "actors": actors}
 
 
-def lines(events: np.ndarray[Any, Any], first: int) -> Iterable[dict[str, Any]]:
-    """Yields one record an event of dtype sim.layout.EVENT; `first` is the number of the first."""
+def lines(events: np.ndarray[Any, Any], first: int, design: Design = S390) -> Iterable[dict[str, Any]]:
+    """Yields one record an event of dtype sim.records.EVENT; `first` is the number of the first."""
     for n, (ns, actor, page, rule, outcome) in enumerate(events.tolist(), first):
-        yield {"n": n, "ns": ns, "actor": actor, "rule": RULES[rule].name, "page": page, "outcome": word_of(outcome)}
+        step = {"n": n, "ns": ns, "actor": actor, "rule": design.rules[rule].name, "page": page}
+        yield {**step, "outcome": word_of(outcome, design)}
 
 
 class Writer:
@@ -48,7 +54,7 @@ class Writer:
     """
 
     def __init__(self, path: Path, state: State, command: str) -> None:
-        self.path, self.written = path, 0
+        self.path, self.written, self._design = path, 0, designs.of(state)
         self._part = partial_of(path)
         try:
             self._file: IO[str] = self._part.open("w", encoding="utf-8")
@@ -66,7 +72,7 @@ class Writer:
 
     def add(self, events: np.ndarray[Any, Any]) -> None:
         """Append the events, in order."""
-        for record in lines(events, self.written):
+        for record in lines(events, self.written, self._design):
             self._line(record)
         self.written += len(events)
 

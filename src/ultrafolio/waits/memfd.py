@@ -214,11 +214,15 @@ def staying(s, t):
 
 @fn
 def stays(s, t):
-    """Returns what uses a page of actor `t`'s request for good: 0 nothing, 1 pins that the VMM may end, 2 others."""
+    """Returns what uses a page of actor `t`'s request for good: 0 nothing, 1 pins that the VMM may end, 2 others.
+
+    An entry of the same process is not for good: the conversion itself removes it.
+    """
     most = 0
     for a in range(s.cfg[0].actors):
+        k = s.task[a]
         stand = stands(s, a)
-        if stand and references(s, a, first_of(s, t), end_of(s, t)):
+        if stand and k.page < end_of(s, t) and first_of(s, t) < k.page + k.at:
             most = max(most, stand)
     return 2 if not drains(s) and in_batches(s, t) else most
 

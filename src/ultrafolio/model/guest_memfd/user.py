@@ -48,7 +48,7 @@ def user_lock(s, t):
     return OK
 
 
-@rule(USER_LOOKUP, takers="user disk pin", holds="lock", releases="lock",
+@rule(USER_LOOKUP, takers="user disk pin", cost="lock fault@OK", holds="lock", releases="lock",
       kernel="kvm_gmem_fault_user_mapping, queued for 7.4: SIGBUS; kvm_gmem_get_folio, v6.18")  # fmt: skip
 def user_lookup(s, t):
     """A private page: SIGBUS, or -EFAULT for a pin. Else the first half of the fault: a reference, and the lock given

@@ -38,6 +38,9 @@ function readScenario(text) {
   for (const name of Object.keys(document)) {
     if (!FIELDS_OF.top[name] && !FIELDS_OF.actors[name]) throw new Refused(`there is no [${name}]`, lines.get(`[${name}]`));
   }
+  if ((document.design ?? DESIGN) !== DESIGN) {
+    throw new Refused(`this page has the rules of the design ${DESIGN} only`, lines.get("design"));
+  }
   const story = { title: document.title ?? "", tables: document.policy ?? {}, actors: [], lines };
   if (typeof story.title !== "string") throw new Refused("title is no text", lines.get("title"));
   if (!document.memory) throw new Refused("there is no [memory]");
