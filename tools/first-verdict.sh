@@ -9,7 +9,7 @@ set -euo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-unset UF_VENV PYTHONPATH VIRTUAL_ENV ULTRAFOLIO_REDIS
+unset UF_VENV PYTHONPATH VIRTUAL_ENV ULTRAFOLIO_REDIS PYTHONDONTWRITEBYTECODE PIP_CACHE_DIR
 export XDG_CACHE_HOME="$folder/cache" ULTRAFOLIO_CACHE="$folder/rules" BROWSER=true
 
 typed() { # the exit status that README promises, then the command

@@ -7,7 +7,7 @@ from contextvars import Token
 from typing import TYPE_CHECKING, TypeAlias
 
 from services.common.settings import Settings
-from ultrafolio.errors import InputError
+from ultrafolio.errors import InputError, install
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -31,7 +31,7 @@ class Tracing:
             raise InputError(
                 "ULTRAFOLIO_OTLP: traces need a package that is not installed",
                 value=error.name,
-                then="pip install 'ultrafolio[otel]'",
+                then=install("otel"),
             ) from None
         self._context, self._propagate, self._trace = context, propagate, trace
         self._provider = TracerProvider(

@@ -22,6 +22,12 @@ def unwritable(path: Path, error: OSError) -> InputError:
     )
 
 
+def partial_of(path: Path) -> Path:
+    """Where the new content of the file at `path` is written first: a hidden file beside it, which a user's NAME.tmp is
+    not; what a killed process left there is written over."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 def replace(path: Path, content: bytes) -> None:
     """Replace the file at ``path`` atomically and durably: readers and crashes see the old content or the new one."""
     with replacing(path) as partial:
@@ -31,7 +37,7 @@ def replace(path: Path, content: bytes) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to. On exit without an exception it replaces ``path`` atomically and durably."""
-    partial = path.with_name(path.name + ".tmp")
+    partial = partial_of(path)
     try:
         yield partial
         with open(partial, "rb") as file:

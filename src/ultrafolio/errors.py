@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import shutil
 import sys
 from collections.abc import Iterable
 
@@ -46,16 +47,26 @@ EXTRAS = {"redis": "cluster", "grpc": "cluster", "cryptography": "cluster", "pro
 """Optional package -> the extra of this package that installs it."""
 
 
+def install(extra: str = "") -> str:
+    """The command that adds an extra ("": the core) to the environment that runs: by its pip, else by uv, else by
+    another Python's pip (an environment of uv, or one made without pip, has none)."""
+    wanted = f"'ultrafolio[{extra}]'" if extra else "ultrafolio"
+    if importlib.util.find_spec("pip"):
+        return f"{sys.executable} -m pip install {wanted}"
+    if shutil.which("uv"):
+        return f"uv pip install --python {sys.executable} {wanted}"
+    return f"python3 -m pip --python {sys.executable} install {wanted}"
+
+
 def missing(package: str) -> InputError:
     """The error for a package that is not installed, with its extra and the command that installs it."""
-    extra = EXTRAS.get(package)
-    wanted = f"'ultrafolio[{extra}]'" if extra else "ultrafolio"
+    extra = EXTRAS.get(package, "")
     return InputError(
         "a package is not installed",
         value=package,
-        allowed=f"{wanted} has it",
+        allowed=f"the extra `{extra}` has it" if extra else "ultrafolio has it",
         cause="it is optional" if extra else "the installation is not complete",
-        then=f"python -m pip install {wanted}",
+        then=install(extra),
     )
 
 

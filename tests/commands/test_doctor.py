@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ultrafolio import errors
 from ultrafolio.cli import main
 from ultrafolio.commands import doctor
 
@@ -82,8 +83,22 @@ def test_a_missing_and_an_old_package_say_what_to_type(capsys, monkeypatch):
     states = {one["name"]: one["state"] for one in found if one["part"] == "report"}
     assert states == {"jinja2": "missing", "matplotlib": "wrong version"}
     code, out, _ = run(capsys, "report")
-    assert code == 1 and "-m pip install 'ultrafolio[report]'" in out and "missing: jinja2, matplotlib" in out
+    assert code == 1 and errors.install("report") in out and "missing: jinja2, matplotlib" in out
     assert run(capsys)[0] == 0, "the core is complete, and nothing else was asked for"
+
+
+@pytest.mark.parametrize(
+    ("pip", "uv", "says"),
+    [
+        (True, True, "{python} -m pip install 'ultrafolio[web]'"),
+        (False, True, "uv pip install --python {python} 'ultrafolio[web]'"),
+        (False, False, "python3 -m pip --python {python} install 'ultrafolio[web]'"),
+    ],
+)
+def test_an_extra_is_added_to_the_environment_that_runs(pip, uv, says, monkeypatch):
+    monkeypatch.setattr(errors.importlib.util, "find_spec", lambda name: pip or None)
+    monkeypatch.setattr(errors.shutil, "which", lambda name: "/usr/bin/uv" if uv else None)
+    assert errors.install("web") == errors.missing("uvicorn").then == says.format(python=sys.executable)
 
 
 def test_a_broken_core_is_exit_code_1(capsys, monkeypatch):

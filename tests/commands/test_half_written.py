@@ -106,6 +106,16 @@ def test_a_file_that_is_saved_is_the_old_one_until_the_new_one_is_whole(name, he
     assert ours(*words) in (0, 1) and file.stat().st_size > 100
 
 
+@pytest.mark.parametrize("name", ["check", "run"])
+def test_a_file_of_the_user_beside_a_saved_one_stays(name, here):
+    file, mine = here / "saved", [here / "saved.tmp", here / "saved.part"]
+    for path in mine:
+        path.write_text("mine")
+    assert ours(*(word.format(file=file) for word in SAVES[name])) in (0, 1)
+    assert file.exists() and [path.read_text() for path in mine] == ["mine", "mine"]
+    assert {path.name for path in here.iterdir()} == {"plan.toml", "saved", "saved.tmp", "saved.part"}
+
+
 @pytest.mark.parametrize("name", [*SAVES, "report", "sweep", "init"])
 def test_a_disk_that_is_full_is_told_and_nothing_is_half_written(name, here, stream):
     """A process that may write no file longer than 512 bytes: EFBIG where a full disk says ENOSPC."""

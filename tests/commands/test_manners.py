@@ -214,6 +214,11 @@ def test_bash_completes_commands_options_and_names(tmp_path):
         ("run --policy who", policies),
         ("run --set ring_p", {"ring_pages="}),
         ("doctor prom", {"prometheus"}),
+        ("check 03", {"03-virtio"}),
+        ("explore 03", {"03-virtio"}),
+        ("run 03", {"03-virtio"}),
+        ("sweep se", {"seed"}),
+        ("sweep run se", {"seed"}),
     ):
         done = subprocess.run(
             ["bash", "-c", script, "bash", typed],

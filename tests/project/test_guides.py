@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from ultrafolio import shipped
 from ultrafolio.cli import main
 from ultrafolio.engine.load import cache_folder
+from ultrafolio.errors import InputError
+from ultrafolio.fields import read_text
+from ultrafolio.sweep.planfile import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +58,34 @@ def test_shipped_files_are_found_by_name_from_any_folder(tmp_path):
     assert {path.name for path in (tmp_path / "my-lab").iterdir()} == {"scenarios", "sweeps", "profiles", "traces"}
     again = shell("ultrafolio init my-lab", tmp_path)
     assert again.returncode == 2 and "not empty" in again.stderr
+
+
+def test_a_path_that_help_and_readme_print_is_the_shipped_file_where_there_is_no_such_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, folder in (("scenarios/03-virtio.toml", "scenarios"), ("sweeps/seed.toml", "sweeps")):
+        assert shipped.found(Path(name), folder).read_bytes() == (ROOT / name).read_bytes()
+    for name in ("scenarios/none.toml", "scenarios/../pyproject.toml", "sweeps/seed.toml", "other/03-virtio.toml"):
+        assert shipped.found(Path(name), "scenarios") == Path(name)
+    (tmp_path / "scenarios").mkdir()
+    assert shipped.found(Path("scenarios/03-virtio.toml"), "scenarios") == Path("scenarios/03-virtio.toml")
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("03-virtoi", "did you mean '03-virtio'"),
+        ("scenarios/03-virtoi.toml", "did you mean '03-virtio'"),
+        ("sead", "did you mean 'seed'"),
+        ("elsewhere/x.toml", "there is no folder elsewhere"),
+        ("x.toml", "a path is relative"),
+    ],
+)
+def test_a_file_that_is_not_there_has_its_likely_cause(path, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for read in (load, read_text):
+        with pytest.raises(InputError) as told:
+            read(Path(path))
+        assert says in told.value.cause
 
 
 def test_links_lead_somewhere():

@@ -1,5 +1,6 @@
 """The project's metadata agree: the version in four files, the licence, the files that CONTRIBUTING names."""
 
+import os
 import re
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_cover_is_passed_on_as_options_of_pytest_cov(tmp_path):
     program.chmod(0o755)
     wanted = "cat pyproject.toml constraints.txt | cksum"
     stamp = subprocess.run(wanted, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    (venv / ".stamp").write_text(stamp)
+    (venv / ".stamp").write_text(f"{stamp.strip()} dev\n")
     said = [
         subprocess.run(["sh", str(copy), "test", *words], capture_output=True, text=True, check=True).stdout.split()
         for words in (["--cover", "tests/a.py", "-k", "x"], ["tests/a.py"])
@@ -81,6 +82,28 @@ def test_cover_is_passed_on_as_options_of_pytest_cov(tmp_path):
     cover = ["--cov", "--cov-report=term-missing"]
     assert said == [["-m", "pytest", "-n", "auto", *cover, "tests/a.py", "-k", "x"],
                     ["-m", "pytest", "-n", "auto", "tests/a.py"]]  # fmt: skip
+
+
+def test_uf_installs_the_tools_of_the_tests_with_the_first_test(tmp_path):
+    """`uf` with programs that write down their arguments."""
+    for name in ("uf", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    programs = tmp_path / ".venv/bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "pip", "ultrafolio"):
+        (programs / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/ran\n')
+        (programs / name).chmod(0o755)
+    around = {**os.environ, "PYTHON": str(programs / "python")}
+    around.pop("UF_VENV", None)
+    extras = []
+    for words in (["check", "x"], ["sweep", "x"], ["test"], ["test"], ["check", "x"]):
+        (tmp_path / "ran").write_text("")
+        subprocess.run(["sh", tmp_path / "uf", *words], env=around, capture_output=True, check=True)
+        ran = (tmp_path / "ran").read_text()
+        assert words[-1] in ran.splitlines()[-1]
+        extras.append("".join(re.findall(r"^pip install .*-e \.\[(.*)]$", ran, re.MULTILINE)))
+    users = next(one for one in PROJECT["optional-dependencies"]["dev"] if one.startswith("ultrafolio["))
+    assert extras == [users.removeprefix("ultrafolio[").removesuffix("]"), "", "dev", "", ""]
 
 
 def test_coverage_has_no_threshold():

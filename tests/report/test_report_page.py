@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ from rich.console import Console
 
 import ultrafolio.report
 from test_report import PLAN, Row, failed, make, noisy, row
+from ultrafolio import shipped
 from ultrafolio.commands.report import report as report_command
 from ultrafolio.commands.run import run as run_command
 from ultrafolio.commands.sweep import report_writer
@@ -241,6 +243,23 @@ def test_paths_are_short_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     assert reproduce.near(tmp_path / "out" / "seed") == "out/seed"
     assert reproduce.near("/elsewhere/x") == "/elsewhere/x"
+
+
+def test_a_shipped_plan_is_told_by_its_name_and_another_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plans = shipped.root() / "sweeps"
+    mine = tmp_path / "seed.toml"
+    for path, says in ((plans / "seed.toml", "seed"), (mine, "seed.toml"), (tmp_path / "a/seed.toml", "a/seed.toml")):
+        assert reproduce.plan_of(SimpleNamespace(plan=str(path))) == says  # type: ignore[arg-type]
+    mine.write_text("")
+    assert reproduce.plan_of(SimpleNamespace(plan="seed.toml")) == "seed.toml"  # type: ignore[arg-type]
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps/seed.toml").write_text("")
+    for path in (plans / "seed.toml", tmp_path / "sweeps/seed.toml"):
+        near = reproduce.near(path)
+        assert reproduce.plan_of(SimpleNamespace(plan=str(path))) == near  # type: ignore[arg-type]
 
 
 def test_json_is_the_aggregated_table_and_writes_nothing(noise: tuple[Path, list[Row]], tmp_path: Path) -> None:

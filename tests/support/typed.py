@@ -189,7 +189,8 @@ class Terminal:
             if path.name != ".stamp":
                 (venv / path.name).symlink_to(path)
         pins = b"".join((self.folder / name).read_bytes() for name in self.COPIES)
-        (venv / ".stamp").write_bytes(subprocess.run(["cksum"], input=pins, capture_output=True, check=True).stdout)
+        said = subprocess.run(["cksum"], input=pins, capture_output=True, check=True).stdout
+        (venv / ".stamp").write_bytes(said.strip() + b" dev\n")
 
     def type(self, command: str) -> tuple[int, str]:
         """The exit code of a command, and all that was printed meanwhile."""

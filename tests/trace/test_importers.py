@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ultrafolio.errors import InputError
 from ultrafolio.trace import fio, lackey, listing, pageflags, words
-from ultrafolio.trace.importer import REQUEST
+from ultrafolio.trace.importer import REQUEST, distinct
 from ultrafolio.trace.load import load_orders, load_requests, load_touches, sniff
 from ultrafolio.trace.reader import NO_END, bad_line, open_stream
 from ultrafolio.trace.registry import importer_of
@@ -371,3 +371,8 @@ def test_fio_round_trip(
     path = tmp_path_factory.mktemp("fio") / "recording"
     path.write_text(text)
     assert load_requests(path).tolist() == expected
+
+
+@pytest.mark.parametrize("values", [[], [7], [7, 7], [3, 1, 3, 2**64 - 1, 1, 0], list(range(1000, 0, -1))])
+def test_distinct_values_are_counted(values: list[int]) -> None:
+    assert distinct(np.array(values, np.uint64)) == len(set(values))

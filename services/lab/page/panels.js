@@ -65,7 +65,7 @@ function tables(replay) {
   close(replay.codes.length);
   $("counts").querySelectorAll("b").forEach((place, i) => { place.textContent = [...counts, ...on.values()][i]; });
   const told = busy.slice(0, MOST).map(([first, end, found]) => [first, end,
-    [...found].map(([name, pages]) => `${name}: ${listed(pages)}`).join("; ")]);
+    [...found].map(([name, pages]) => `${name}: page${pages.length > 1 ? "s" : ""} ${listed(pages)}`).join("; ")]);
   // an unchanged table keeps the keyboard focus
   if ($("folios").dataset.key === JSON.stringify([told, busy.length])) return;
   $("folios").dataset.key = JSON.stringify([told, busy.length]);

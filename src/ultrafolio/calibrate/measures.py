@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ultrafolio.errors import install
 from ultrafolio.model.layout import PAGE_SIZE
 
 from . import system
@@ -44,7 +45,7 @@ def crypto(settings: Settings, seconds: float) -> Iterator[Sample]:
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
-        raise NotPossible("the package cryptography is missing: pip install 'ultrafolio[cluster]'") from None
+        raise NotPossible(f"the package cryptography is missing: {install('cluster')}") from None
     cipher, nonce, page = AESGCM(bytes(range(32))), bytes(12), os.urandom(PAGE_SIZE)
     sealed = cipher.encrypt(nonce, page, None)
     for name, what, call in (

@@ -29,7 +29,9 @@ FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
 
 
 @click.command("check")
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.argument(
+    "files", nargs=-1, type=click.Path(path_type=Path), shell_complete=among(lambda: shipped.names("scenarios"))
+)
 @click.option(
     "--all",
     "every",

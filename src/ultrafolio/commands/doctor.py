@@ -20,7 +20,7 @@ from ultrafolio import screen
 from ultrafolio.calibrate import system
 from ultrafolio.calibrate.sample import NotPossible
 from ultrafolio.commands.completion import among
-from ultrafolio.errors import one_of
+from ultrafolio.errors import install, one_of
 from ultrafolio.model.layout import PAGE_SIZE
 
 OK: Final = "ok"
@@ -120,7 +120,7 @@ def _python() -> Iterator[Finding]:
 def _packages(extra: str) -> list[Finding]:
     """The packages that the core ("") or an extra needs, each with its version against the requirement."""
     found = []
-    pip = f"{Path(sys.executable)} -m pip install " + (f"'ultrafolio[{extra}]'" if extra else "ultrafolio")
+    command = install(extra)
     for text in importlib.metadata.requires("ultrafolio") or []:
         requirement, _, marker = text.partition(";")
         of = re.search(r"extra == ['\"]([\w-]+)['\"]", marker)
@@ -130,7 +130,7 @@ def _packages(extra: str) -> list[Finding]:
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found.append(Finding(extra or CORE, name, MISSING, f"wanted {wanted}", pip))
+            found.append(Finding(extra or CORE, name, MISSING, f"wanted {wanted}", command))
             continue
         state: State = OK if fits(version, wanted) else OLD
         found.append(
@@ -139,7 +139,7 @@ def _packages(extra: str) -> list[Finding]:
                 name,
                 state,
                 f"{version} ({wanted})" if state == OLD else version,
-                "" if state == OK else pip,
+                "" if state == OK else command,
             )
         )
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ultrafolio import durable
+from ultrafolio import durable, shipped
 from ultrafolio.api import Policy, Scenario
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES
 from ultrafolio.commands.completion import among
@@ -22,7 +22,12 @@ from ultrafolio.web.pages import is_loopback
 
 
 @click.command("explore")
-@click.argument("file", metavar="SCENARIO", type=click.Path(path_type=Path))
+@click.argument(
+    "file",
+    metavar="SCENARIO",
+    type=click.Path(path_type=Path),
+    shell_complete=among(lambda: shipped.names("scenarios")),
+)
 @click.option(
     "--policy",
     "names",

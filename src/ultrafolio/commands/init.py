@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -33,13 +34,17 @@ def init(folder: Path, as_json: bool) -> int:
             cause="what stands there is not written over",
             then=f"ultrafolio init {folder}/lab",
         )
-    part = folder.with_name(folder.name + ".tmp")
+    new = not folder.exists()
+    part = (folder.parent if new else folder) / f".init-{os.getpid()}"
     try:
         for name in shipped.FOLDERS:
-            shutil.copytree(shipped.root() / name, part / name)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
+            # pip compiles the programs among the recordings
+            shutil.copytree(shipped.root() / name, part / name, ignore=shutil.ignore_patterns("__pycache__"))
+        if new:
+            part.rename(folder)
+        else:
+            for name in shipped.FOLDERS:
+                (part / name).rename(folder / name)
     except OSError as error:
         # shutil.Error has no errno; its argument is a list of (from, to, reason)
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror

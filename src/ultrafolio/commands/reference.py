@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ultrafolio.commands import manual, schema
-from ultrafolio.errors import InputError, one_of
+from ultrafolio.errors import InputError, install, one_of
 from ultrafolio.fields import Field
 from ultrafolio.markdown import table
 from ultrafolio.model import kernels, policies, scenario, words
@@ -34,7 +34,8 @@ PARTS = ("commands", "policy", "scenario", "plan", "costs", "results", "services
 """The parts of the page, in order."""
 CODES = {
     "0": "done, or holds", "1": "violated, hung, or something found", "2": "bad input",
-    "3": "unknown: a limit was reached", "4": "a defect of ultrafolio: a verdict without its certificate",
+    "3": "unknown: a limit was reached, or cells of a sweep failed",
+    "4": "a defect of ultrafolio: an end that no command expects, or a verdict without its certificate",
     "130": "interrupted; what was computed is kept",
 }  # fmt: skip
 
@@ -299,7 +300,7 @@ def _services() -> list[str]:
                 "the reference of the services needs gRPC",
                 value=str(error),
                 allowed="the extra `cluster`",
-                then="pip install 'ultrafolio[cluster]', or --json for the commands alone",
+                then=f"{install('cluster')}, or --json for the commands alone",
             ) from None
         servicer = getattr(made, f"{name}ServiceServicer")
         calls = [(word, call) for word, call in vars(servicer).items() if not word.startswith("_")]

@@ -13,7 +13,7 @@ import click
 import numpy as np
 from rich.table import Table
 
-from ultrafolio import screen
+from ultrafolio import screen, shipped
 from ultrafolio.api import Run
 from ultrafolio.commands.completion import among
 from ultrafolio.durable import unwritable
@@ -55,7 +55,12 @@ def _axis_options(command: Any) -> Any:
 
 
 @click.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument(
+    "file",
+    required=False,
+    type=click.Path(path_type=Path),
+    shell_complete=among(lambda: [*shipped.names("scenarios"), *shipped.names("sweeps")]),
+)
 @_axis_options
 @click.option(
     "--set",

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from ultrafolio import api, shipped
 from ultrafolio.commands import sweep_on_cluster
-from ultrafolio.errors import InputError, need
+from ultrafolio.commands.completion import among
+from ultrafolio.errors import InputError, install, need
 from ultrafolio.finite import Finite
 from ultrafolio.nouns import plural
 from ultrafolio.redis_server import VARIABLE, address
@@ -31,6 +33,9 @@ from ultrafolio.sweep.run import Rerun, Summary
 from ultrafolio.sweep.store import open_store
 
 INTERRUPTED = 130
+UNKNOWN = 3
+"""Cells failed: of them nothing is known. 1 is left to what hung or was violated, which a sweep does not tell by its
+status."""
 
 
 class _PlanOrCommand(click.Group):
@@ -50,6 +55,10 @@ class _PlanOrCommand(click.Group):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        plans = [CompletionItem(name) for name in shipped.names("sweeps") if name.startswith(incomplete)]
+        return [*super().shell_complete(ctx, incomplete), *plans]
+
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         path = ctx.command_path
         formatter.write_usage(path, "PLAN.toml [OPTIONS]")
@@ -62,13 +71,13 @@ class _PlanOrCommand(click.Group):
 def sweep() -> None:
     """Run a grid of simulations and keep every result once.
 
-    An interrupted sweep resumes when the same command is repeated. Exit status: 0 done, 1 done and some
-    cells failed, 2 bad input, 130 interrupted.
+    An interrupted sweep resumes when the same command is repeated. Exit status: 0 done, 2 bad input, 3 done and
+    some cells failed, 130 interrupted.
     """
 
 
 @sweep.command("run", short_help="Run a plan (the default: sweep PLAN.toml).")
-@click.argument("plan", type=click.Path(path_type=Path))
+@click.argument("plan", type=click.Path(path_type=Path), shell_complete=among(lambda: shipped.names("sweeps")))
 @click.option("-o", "--output", "store", type=click.Path(path_type=Path), help="The store [out/<plan name>].")
 @click.option(
     "--workers", type=click.IntRange(min=0), help="Processes [one per core]; 0 computes in this process, for debuggers."
@@ -152,9 +161,10 @@ def run(
     if brief:
         raise InputError("--brief is for --engine cluster", value=f"--engine {engine}", then="ultrafolio run --brief")
     hush = quiet or as_json
+    loaded = load(plan)
     writer = report_writer(wanted=bool(report or open_it), quiet=hush) if report is not False or open_it else None
     folder = store or Path("out") / plan.stem
-    again = f"ultrafolio sweep {plan}" + (f" -o {store}" if store else "")
+    again = f"ultrafolio sweep {shipped.name_of(plan, 'sweeps')}" + (f" -o {store}" if store else "")
     limits = Limits(cell_seconds, cell_memory)
     executor: Executor
     if kind == "celery":
@@ -165,7 +175,7 @@ def run(
         executor = executor_of(workers, limits)
     finish(
         ctx,
-        lambda: api.sweep(plan, folder, limit=limit, rerun=rerun, executor=executor, display=display(quiet=hush)),
+        lambda: api.sweep(loaded, folder, limit=limit, rerun=rerun, executor=executor, display=display(quiet=hush)),
         executor,
         folder,
         again,
@@ -206,7 +216,7 @@ def finish(
         webbrowser.open(page.resolve().as_uri())
     if summary.interrupted:
         ctx.exit(INTERRUPTED)
-    ctx.exit(1 if summary.failed else 0)
+    ctx.exit(UNKNOWN if summary.failed else 0)
 
 
 @sweep.command("status")
@@ -335,11 +345,11 @@ def report_writer(*, wanted: bool, quiet: bool = False) -> Callable[[Path], Path
                 value=str(error),
                 allowed="the extra 'report'",
                 cause="its packages are optional",
-                then="pip install 'ultrafolio[report]', or --no-report",
+                then=f"{install('report')}, or --no-report",
             ) from None
         if not quiet:
             click.echo(
-                "no report will be written: pip install 'ultrafolio[report]', then ultrafolio report STORE; "
+                f"no report will be written: {install('report')}, then ultrafolio report STORE; "
                 "--no-report says nothing of it",
                 err=True,
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ultrafolio.errors import InputError
+from ultrafolio.errors import InputError, install
 from ultrafolio.export.observation import NO_FACTS, hash_of_cell, observation_line
 from ultrafolio.export.observed_run import of_run
 from ultrafolio.nouns import plural
@@ -73,7 +73,7 @@ def _followed(work: Work, where: Path | None, count: int, most: int) -> Iterator
             "--engine cluster needs gRPC and redis",
             value=str(error),
             allowed="the extra `cluster`",
-            then="pip install 'ultrafolio[cluster]'",
+            then=install("cluster"),
         ) from None
     with Cluster.at(_where(where)) as cluster:
         for (_, cell), _ in zip(work.plan.cells(), range(count), strict=False):

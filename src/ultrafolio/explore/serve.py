@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ultrafolio.errors import InputError
+from ultrafolio.errors import InputError, install
 from ultrafolio.web.pages import HEADERS, address_of, listening
 
 from .goto import Guide
@@ -77,7 +77,7 @@ def _search(guide: Guide, asked: Any) -> Any:
 def _without(package: str) -> InputError:
     return InputError(
         f"{package} is not installed",
-        allowed="the extra `web`: pip install 'ultrafolio[web]'",
+        allowed=f"the extra `web`: {install('web')}",
         cause="--serve needs it; --path, --goto and --export do not",
     )
 

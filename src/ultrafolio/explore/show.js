@@ -56,7 +56,8 @@ function stalls(here) {
 // ------------------------------------------------------------------------------------------- steps
 function origin(rule) {
   const { about, kernel, seed } = meta.rules[rule];
-  return small(about, h("br", {}), kernel, seed && ` — “${seed}”`);
+  const words = about.split("`").map((part, i) => i % 2 ? code(part) : part);
+  return small(words, h("br", {}), kernel, seed && ` — “${seed}”`);
 }
 
 /** An enabled step; `next`: it is the next step of the path; `click` takes it. */
@@ -92,10 +93,12 @@ function changes(before, here) {
 
 // ------------------------------------------------------------------------------------------- properties
 const TRUTHS = { holds: "✓ holds", broken: "✗ broken", waiting: "… waiting" };
+const IDLE = "✓ none pending"; // said of a leads-to in a state: it may still fail on the way from there
 
 /** Every property's truth in a node; `broke`: for each step of the path, the number of the property it broke, or 0. */
 function properties(here, broke) {
-  const line = (name, truth, where) => row([name, where && small(where)], h("td", { class: truth }, TRUTHS[truth]));
+  const line = (name, truth, where, says = TRUTHS[truth]) =>
+    row([name, where && small(where)], h("td", { class: truth }, says));
   const always = meta.properties.slice(1).map((name, i) => {
     const on = here.broken.filter(([n]) => n === i + 1).map(([, page]) => `page ${page}`);
     const last = broke.lastIndexOf(i + 1) + 1, now = on.length > 0 || (last > 0 && last === broke.length);
@@ -104,7 +107,7 @@ function properties(here, broke) {
   });
   const leads = meta.leads_to.map((name, n) => {
     const who = here.pending.filter(([m]) => m === n).map(([, t]) => `${meta.actors[t]} (${here.actors[t]})`);
-    return line(name, who.length ? "waiting" : "holds", who.join("; "));
+    return line(name, who.length ? "waiting" : "holds", who.join("; "), who.length ? TRUTHS.waiting : IDLE);
   });
   return h("tbody", {}, always, leads);
 }

@@ -158,7 +158,7 @@ def _refused(made: Record) -> Iterator[str]:
 
 def _properties(made: Record) -> Iterator[str]:
     """Yields the lines of each property's truth."""
-    yield "properties here:"
+    yield "properties in this state:"
     for one in made["properties"]:
         where = f"; {one['where']}" if one["where"] else ""
         yield from _folded(f"{one['name']}{where}", f"  {one['truth']:<8} ", " " * 11)

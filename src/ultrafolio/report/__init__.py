@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from ultrafolio.errors import InputError
+from ultrafolio.errors import InputError, install
 
 if TYPE_CHECKING:
     from .page import write_report
@@ -42,7 +42,7 @@ def need_extra() -> None:
             value=f"not installed: {', '.join(missing)}",
             allowed="the extra 'report'",
             cause="its packages are optional",
-            then="pip install 'ultrafolio[report]'",
+            then=install("report"),
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ultrafolio.durable import partial_of
 from ultrafolio.errors import InputError
 from ultrafolio.nouns import plural
 
@@ -140,7 +141,7 @@ def _pixels(svg: str) -> int:
 
 def _replace(path: Path, content: bytes) -> None:
     """Replace the file at `path` atomically."""
-    partial = path.with_name(path.name + ".tmp")
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)

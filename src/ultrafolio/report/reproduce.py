@@ -7,6 +7,7 @@ import os
 import shlex
 from pathlib import Path
 
+from ultrafolio import shipped
 from ultrafolio.sim.config import AXES, WORKLOAD
 
 from .store import Array, Results, Scalar
@@ -18,15 +19,21 @@ def near(path: Path | str) -> str:
     return os.path.relpath(absolute, here) if os.path.commonpath([absolute, here]) == here else absolute
 
 
+def plan_of(results: Results) -> str:
+    """The plan for a command: a shipped one by its name, which is the same on every machine, another by its path."""
+    name = shipped.name_of(Path(results.plan), "sweeps")
+    return near(name) if os.sep in name else name
+
+
 def both(results: Results) -> str:
     """The commands that repeat the sweep, and its report."""
-    plan, store = shlex.quote(near(results.plan)), shlex.quote(near(results.folder))
+    plan, store = shlex.quote(plan_of(results)), shlex.quote(near(results.folder))
     return f"ultrafolio sweep {plan} -o {store}\nultrafolio report {store}"
 
 
 def single(results: Results, row: int) -> str:
     """The command that runs one row's cell again, with the plan's own workloads, policies and costs."""
-    words = ["ultrafolio", "run", near(results.plan)]
+    words = ["ultrafolio", "run", plan_of(results)]
     for name, value in results.cell(row).items():
         words += option(name, value)
     return shlex.join(words)

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ultrafolio import shipped
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.fields import unversioned
 
@@ -34,12 +35,13 @@ def load(path: Path) -> Plan:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
+        absent = isinstance(error, FileNotFoundError)
         raise InputError(
-            f"{path}: the plan cannot be read",
-            value=error.strerror,
+            f"{path}: no such file" if absent else f"{path}: the plan cannot be read",
+            value=None if absent else error.strerror,
             allowed="a TOML file with a [grid]",
-            cause="there is no such file" if isinstance(error, FileNotFoundError) else "",
-            then="ls sweeps/ (the shipped plans) or ultrafolio sweep --help",
+            cause=shipped.why_absent(path) if absent else "",
+            then="ultrafolio sweep seed (a shipped plan), or ultrafolio init my-lab, which copies all of them",
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(
@@ -68,7 +70,7 @@ def parse(text: str, path: Path) -> Plan:
             value=str(error),
             allowed="TOML 1.0",
             cause="a missing quote, bracket or value, or a name given twice, on that line or the one before",
-            then="sweeps/ has plans to begin with",
+            then="ultrafolio init my-lab copies plans to begin with",
         ) from None
     except (RecursionError, ValueError) as error:
         raise InputError(

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ultrafolio.durable import unwritable
+from ultrafolio.durable import partial_of, unwritable
 from ultrafolio.engine.load import digest
 from ultrafolio.errors import InputError
 from ultrafolio.model import designs
@@ -55,7 +55,7 @@ class Writer:
 
     def __init__(self, path: Path, state: State, command: str) -> None:
         self.path, self.written, self._design = path, 0, designs.of(state)
-        self._part = path.with_name(path.name + ".part")
+        self._part = partial_of(path)
         try:
             self._file: IO[str] = self._part.open("w", encoding="utf-8")
         except OSError as error:

@@ -69,7 +69,7 @@ class Recording:
             return {"folios": sum(self.orders.values()), "pages": pages, **named}
         writes = int(np.count_nonzero(self.rows["write"]))
         if self.kind == "touches":
-            return {"touches": len(self.rows), "pages": len(np.unique(self.rows["page"])), "writes": writes}
+            return {"touches": len(self.rows), "pages": distinct(self.rows["page"]), "writes": writes}
         total = sum(self.rows["length"].tolist())
         return {"requests": len(self.rows), "writes": writes, "bytes": total, "time_us": int(self.rows["time_us"][-1])}
 
@@ -190,6 +190,13 @@ def too_large(path: Path, bound: int) -> InputError:
         cause="the recording is longer than the lab keeps in memory",
         then="keep the window that matters: tail -n +FIRST FILE | head -n COUNT",
     )
+
+
+def distinct(values: npt.NDArray[np.uint64]) -> int:
+    """How many different values there are, by sorting: np.unique hashes, which took fifty times as long where no value
+    comes twice."""
+    ordered = np.sort(values)
+    return int(len(ordered) > 0) + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
 
 
 def runs(rows: Rows, last: tuple[int, int] | None = None) -> Rows:

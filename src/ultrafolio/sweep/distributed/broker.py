@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from ultrafolio.errors import InputError
+from ultrafolio.errors import InputError, install
 from ultrafolio.sweep.distributed.job import Spans
 
 TASK = "ultrafolio.chunk"
@@ -35,7 +35,7 @@ def connect(url: str) -> Any:
             "celery needs the packages of the extra 'workers'",
             value="redis",
             allowed="redis and celery installed",
-            then="pip install 'ultrafolio[workers]'",
+            then=install("workers"),
         ) from None
     return Redis.from_url(
         url,
@@ -78,7 +78,7 @@ def send(url: str, job: str, chunks: Iterable[tuple[int, Spans]]) -> None:
             "celery needs the packages of the extra 'workers'",
             value="celery",
             allowed="redis and celery installed",
-            then="pip install 'ultrafolio[workers]'",
+            then=install("workers"),
         ) from None
     app = Celery("ultrafolio", broker=broker_url(url), set_as_current=False)
     app.conf.update(
