@@ -12,6 +12,7 @@ import pytest
 from ultrafolio.calibrate import measures, probes, profile, system
 from ultrafolio.calibrate.sample import LEAST, Missing, NotPossible, Sample, sample, summary
 from ultrafolio.cli import main
+from ultrafolio.errors import install
 from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.model.rule import RULES
 from ultrafolio.sim import costs
@@ -108,7 +109,7 @@ def test_what_cannot_be_measured_is_named_with_its_reason(monkeypatch, tmp_path)
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
     settings = measures.Settings(tmp_path / "gone")
     assert measures.take("crypto", measures.crypto, settings, 0)[1] == [
-        Missing("crypto", "the package cryptography is missing: pip install 'ultrafolio[cluster]'")
+        Missing("crypto", f"the package cryptography is missing: {install('cluster')}")
     ]
     made_, lost = measures.take("direct_io", measures.direct_io, settings, 0)
     assert made_ == [] and "no file can be made in" in lost[0].reason

@@ -86,10 +86,14 @@ function answered(bytes) {
 global.self = global;
 global.location = {href: "file:///worker.js"};
 global.WorkerGlobalScope = function () {};
-const wasm = fs.readFileSync(path.join(folder, "trace_processor.wasm"));
+// the bundle asks for the program with addresses of 32 bits, or of 64 where this node has them
 global.XMLHttpRequest = class {
-  open() {}
-  send() { this.status = 200; this.response = wasm.buffer.slice(wasm.byteOffset, wasm.byteOffset + wasm.length); }
+  open(method, url) { this.file = path.join(folder, path.basename(url)); }
+  send() {
+    const wasm = fs.readFileSync(this.file);
+    this.status = 200;
+    this.response = wasm.buffer.slice(wasm.byteOffset, wasm.byteOffset + wasm.length);
+  }
 };
 const port = {postMessage: answered};
 const bundle = fs.readFileSync(path.join(folder, "engine_bundle.js"), "utf8");

@@ -43,10 +43,16 @@ STOPS_MACHINE = -1
 
 
 def _given() -> dict[int, str]:
-    """Returns the reasons to wait that functions of the design name, and their words."""
+    """Returns the reasons to wait that the steps of the design, and what they call, name; and their words."""
     trees = [ast.parse(inspect.getsource(module)) for module in GUEST_MEMFD.modules]
-    names = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    numbers = sorted(-GUEST_MEMFD.constants[name] for name in names if name.startswith("W_"))
+    functions = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
+    left, used = [rule.function.__name__ for rule in GUEST_MEMFD.rules.values()], set[str]()
+    while left:
+        node = functions.pop(left.pop(), None)
+        names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} if node else set[str]()
+        used |= names
+        left += names
+    numbers = sorted(-GUEST_MEMFD.constants[name] for name in used if name.startswith("W_"))
     return {number: GUEST_MEMFD.waits[number] for number in numbers}
 
 
