@@ -73,7 +73,11 @@ class Suite:
 
 class TestInterpreter(Suite):
     @pytest.fixture
-    def engine(self) -> Engine:
+    def engine(self, request: pytest.FixtureRequest) -> Engine:
+        # half of this file's time; the compiled engine always makes these walks, and both agree to the byte below
+        walks = request.node.name == "test_case[walks-keep-the-invariant]"
+        if walks and not request.config.getoption("--long"):
+            pytest.skip("a long round; --long runs it")
         return Interpreter()
 
 
