@@ -132,7 +132,19 @@ def test_g15_a_hole_leaves_the_attribute():
     freed = [after for _, edge, after in steps(found) if edge.pc == at.HOLE_PUNCH]
     assert freed and not any(s.mm[0].allocated or s.mm[0].users or s.pt[0].present for s in freed)
     assert outcomes(found, at.USER_LOOKUP) == {at.E_SIGBUS}, "the new page is as private as the old one"
-    assert at.E_RETRY in outcomes(found, at.FAULT_MAP), "a fault does not map the page that is freed"
+    assert at.E_RETRY in outcomes(found, at.FAULT_MAP) and not mapped_and_freed(found)
+
+
+def mapped_and_freed(found):
+    """The states in which KVM maps a page that the file does not have."""
+    return [s for s in found.states if any(s.pt[p].present and not m.allocated for p, m in enumerate(s.mm))]
+
+
+def test_a_hole_that_is_no_invalidation_lets_a_fault_map_the_freed_page():
+    punched = {"m.zapped, m.users, m.locking, m.allocated = 1, 0, 0, 0": "m.users, m.locking, m.allocated = 0, 0, 0"}
+    ended = {"    s.vm[s.who[t].vm].fresh = 0\n": ""}
+    for changed in (punched, ended):
+        assert mapped_and_freed(explored(system("g15-hole", "gmem-7.4"), mutant(changed, GUEST_MEMFD)))
 
 
 def test_a_hole_beside_what_may_keep_a_page_is_refused():

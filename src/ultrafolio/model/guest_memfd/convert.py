@@ -9,7 +9,7 @@ from ultrafolio.model.rule import STRONG, fn
 from ultrafolio.model.rules.folio import extra_refs, head, pinned
 from ultrafolio.model.rules.references import drain
 
-from .fault import lock_alone, unlock_alone
+from .fault import end_invalidation, lock_alone, unlock_alone
 from .vmm import request_over
 
 
@@ -166,12 +166,9 @@ def convert_store(s, t):
 
 @rule(CONVERT_END, takers="vcpu vmm", holds="lock", releases="lock", kernel="kvm_gmem_invalidate_end, queued for 7.4")
 def convert_end(s, t):
-    """End the invalidation, which makes every snapshot old; give the lock back."""
-    k = s.task[t]
-    for p in range(k.start, k.end):
-        s.mm[p].zapped = 0
-    s.vm[s.who[t].vm].fresh = 0
+    """End the invalidation; give the lock back."""
+    end_invalidation(s, t)
     if s.cfg[0].end_first:
-        k.pc = CONVERT_STORE
+        s.task[t].pc = CONVERT_STORE
         return OK
     return converted(s, t)

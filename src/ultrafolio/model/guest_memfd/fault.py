@@ -70,6 +70,15 @@ def unlock_alone(s, t):
 
 
 @fn
+def end_invalidation(s, t):
+    """End the invalidation of the pages that the thread is about, which makes every snapshot old."""
+    k = s.task[t]
+    for p in range(k.start, k.end):
+        s.mm[p].zapped = 0
+    s.vm[s.who[t].vm].fresh = 0
+
+
+@fn
 def unlock_shared(s, t):
     s.vm[s.who[t].vm].mutex += 1
 

@@ -11,7 +11,7 @@ from ultrafolio.model.guest_memfd.table import rule
 from ultrafolio.model.rule import STRONG
 from ultrafolio.model.rules.thread import finished
 
-from .fault import lock_alone, unlock_alone
+from .fault import end_invalidation, lock_alone, unlock_alone
 
 
 @rule(
@@ -46,11 +46,9 @@ def hole_punch(s, t):
     kernel="kvm_gmem_invalidate_end in kvm_gmem_punch_hole, v6.8",
 )
 def hole_end(s, t):
-    """End the invalidation, which makes every snapshot old; give the lock back."""
+    """End the invalidation; give the lock back."""
     k = s.task[t]
-    for p in range(k.start, k.end):
-        s.mm[p].zapped = 0
-    s.vm[s.who[t].vm].fresh = 0
+    end_invalidation(s, t)
     unlock_alone(s, t)
     k.start, k.end, k.pc = 0, 0, HOLE_IDLE
     finished(s, t)
