@@ -72,14 +72,23 @@ def read_text(path: Path, form: str = "TOML", most: int = MOST_BYTES) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def toml_tables(text: str) -> dict[str, Any]:
+    """The tables of a TOML text. Raises ValueError for a text that is not TOML, has a number of thousands of digits, or
+    is nested too deeply."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file, without its version. Raises InputError for a file that read_text refuses, that is not
     TOML (with the line), or of another version.
     """
     text = read_text(path)
     try:
-        return unversioned(tomllib.loads(text), str(path))
-    except (ValueError, RecursionError) as error:  # besides TOMLDecodeError: a number too long, arrays too deep
+        return unversioned(toml_tables(text), str(path))
+    except ValueError as error:
         raise InputError(
             f"{path}: not TOML",
             value=str(error),

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from ultrafolio import api
+from ultrafolio.cli import main
 from ultrafolio.fields import MOST_BYTES
 from ultrafolio.model import kernels
 from ultrafolio.model.guest_memfd import policy as memfd
 from ultrafolio.model.layout import OUTCOMES
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.rule import RULES
+from ultrafolio.page.link import packed
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,3 +146,26 @@ def test_help_is_printed_where_numba_is_not_installed():
     script = "import sys\nsys.modules['numba'] = None\nfrom ultrafolio.cli import main\nmain(['--help'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "ultrafolio sweep sweeps/seed.toml" in done.stdout
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000], ids=["a number too long", "lists too deep"])
+def test_what_json_and_toml_cannot_hold_is_bad_input_wherever_it_is_read(value, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("x.toml").write_text(f"x = {value}\n")
+    Path("x.json").write_text(f'{{"format": {value}')
+    address = f"#a/split/{packed(f'x = {value}')}"
+    for words in (
+        ["check", address],
+        ["check", "x.toml"],
+        ["sweep", "x.toml"],
+        ["policies", "x.toml"],
+        ["trace", "verify", "x.json"],
+        ["run", "--set", f"pages={value}"],
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert end.value.code == 2, words[:2]
+        assert "unexpectedly" not in capsys.readouterr().err, words[:2]
+    with pytest.raises(api.InputError):
+        api.Scenario.parse(f"x = {value}")
+    assert list(tmp_path.glob("ultrafolio-defect*")) == []

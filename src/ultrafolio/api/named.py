@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ultrafolio.errors import InputError
+from ultrafolio.fields import toml_tables
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.designs import DESIGNS
 from ultrafolio.model.policies import AnyPolicy as Choices
@@ -50,8 +50,8 @@ class Scenario:
         if not isinstance(text, str):
             raise no_such_type("scenario text", text, "TOML text")
         try:
-            document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+            document = toml_tables(text)
+        except ValueError as error:
             raise InputError(
                 f"{name}: not TOML",
                 value=str(error),

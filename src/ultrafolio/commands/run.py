@@ -133,7 +133,7 @@ def run(
         click.echo(json.dumps({"command": command, **result, "hangs": hangs}))
     else:
         _show(result, hangs, command, designs.of(made.state))
-    outcome = Run(given.get("policy", ""), result, hangs)
+    outcome = Run(policy_name, result, hangs)
     return int(outcome.violations > 0 or outcome.hung)
 
 
@@ -149,7 +149,7 @@ def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
         values[name] = text
         if config.WORKLOAD[name].kind not in ("text", "choice"):
             # a text instead of a number is refused later, by the check of the field's range
-            with suppress(json.JSONDecodeError):
+            with suppress(ValueError, RecursionError):
                 values[name] = json.loads(text)
     return values
 

@@ -186,7 +186,7 @@ def _document(file: Path) -> Any:
         raise InputError(
             f"{file}: cannot be read", value=str(error), allowed="a readable UTF-8 file", then=THEN
         ) from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number may be too long, lists too deep
         raise InputError(f"{file}: not JSON", value=str(error), allowed="a trace file", then=THEN) from None
 
 

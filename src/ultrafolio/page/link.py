@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import tomllib
 import zlib
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from ultrafolio import shipped
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.fields import unversioned
+from ultrafolio.fields import toml_tables, unversioned
 from ultrafolio.model import kernels, policies, toml
 from ultrafolio.model.policy import Policy
 from ultrafolio.model.scenario import Scenario, document, parse
@@ -77,8 +76,8 @@ def opened(address: str) -> Linked:
     """The scenario of a link or its fragment. InputError for what is no link, and for a text that is no scenario."""
     name, policy, text = read(address)
     try:
-        tables = unversioned(tomllib.loads(text), name)
-    except tomllib.TOMLDecodeError as error:
+        tables = unversioned(toml_tables(text), name)
+    except ValueError as error:
         raise _damaged(address, f"its text is not TOML: {error}") from None
     story = parse(tables, name)
     if not _is_named(policy, story):

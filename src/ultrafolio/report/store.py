@@ -5,7 +5,6 @@ The store's layout is a file format, read here without the code of sweep/, on wh
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from ultrafolio.checksums import Pieces
 from ultrafolio.errors import InputError
+from ultrafolio.fields import toml_tables
 from ultrafolio.sim.config import AXES, RECORDINGS
 
 Array = np.ndarray[Any, Any]
@@ -262,8 +262,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
 def _document(path: Path) -> dict[str, Any]:
     """The plan as a document, without values that should be tables and are not. It only adds names to the data."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        document = toml_tables(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     tables = ("fixed", "grid", "workload", "policy", "costs")
     return {name: value for name, value in document.items() if name not in tables or isinstance(value, dict)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import math
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from ultrafolio import shipped
 from ultrafolio.errors import InputError, one_of
-from ultrafolio.fields import unversioned
+from ultrafolio.fields import toml_tables, unversioned
 
 from .cells import Scalar
 from .key import canonical, digest
@@ -63,21 +62,15 @@ def parse(text: str, path: Path) -> Plan:
             cause='a range such as "0-9999" says what a long list says',
         )
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = toml_tables(text)
+    except ValueError as error:
         raise InputError(
             f"{path}: not valid TOML",
             value=str(error),
             allowed="TOML 1.0",
-            cause="a missing quote, bracket or value, or a name given twice, on that line or the one before",
+            cause="a missing quote, bracket or value, or a name given twice, on that line or the one before; "
+            "a number of thousands of digits; or too many levels",
             then="ultrafolio init my-lab copies plans to begin with",
-        ) from None
-    except (RecursionError, ValueError) as error:
-        raise InputError(
-            f"{path}: not a plan",
-            value=type(error).__name__,
-            allowed="a few levels of tables",
-            cause="it is nested too deeply, or has a number of thousands of digits",
         ) from None
     return _Reader(path).plan(unversioned(document, str(path)), text)
 
