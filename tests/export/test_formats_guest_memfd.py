@@ -9,8 +9,10 @@ from memfd_cases import STORIES, system
 from ultrafolio import api
 from ultrafolio.check.search.first import explore
 from ultrafolio.check.verdicts.replay import replay
-from ultrafolio.export import chrome, formats, observation
+from ultrafolio.export import chrome, formats, observation, prose, why
+from ultrafolio.export.text_in import result_text
 from ultrafolio.model import scenario, toml
+from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.model.guest_memfd.layout import MM
 from ultrafolio.model.guest_memfd.policy import PRESETS
 from ultrafolio.names import short
@@ -48,6 +50,25 @@ def test_every_scenario_has_its_line(policy):
         if line[3] == "Unsafe":
             assert line[6].partition(":")[0] in {"property13", "property14", "property15"}, line
         assert story.expect[policy]["verdict"] == result.verdict
+
+
+@pytest.mark.parametrize("policy", PRESETS)
+def test_every_format_takes_every_scenario(policy):
+    for name in STORIES:
+        made, result = system(name, policy), api.check(name, policy=policy)
+        told = [result_text(result), prose.prose(result), formats.tap([result]), formats.mermaid(result, result.worst)]
+        told.append(why.why_text(why.why(result, made, max_states=10_000, max_mib=1000)))
+        if formats.has_story(result.worst):
+            told += [json.dumps(formats.itf(result, result.worst)), chrome.of_finding(result, made)]
+        assert all(told), name
+
+
+def test_why_a_leads_to_holds_is_told_by_runs_that_end_it():
+    result = api.check("g08-other-batch", policy="gmem-7.4")
+    runs, truth = why.why(result, system("g08-other-batch", "gmem-7.4"), max_states=10_000, max_mib=1000)
+    assert set(runs) == {"fault leads to mapped or exit", "request leads to converted or told no"}
+    assert all(runs.values()), "each has a run"
+    assert set(truth) == {*GUEST_MEMFD.properties[1:], *GUEST_MEMFD.leads_to}
 
 
 def test_itf_names_the_fields_of_the_design(hang):

@@ -11,7 +11,8 @@ from ultrafolio.check.verdicts.witnesses import Witness, witnesses
 from ultrafolio.model.scenario import System
 from ultrafolio.nouns import plural
 
-from .text import paragraph, story
+from . import text_in
+from .text import paragraph
 
 Why = tuple[dict[str, list[Witness]], dict[str, str]]
 """(runs by property that holds, truth by property along the worst story, {} without one)."""
@@ -36,7 +37,7 @@ def why_text(found: Why) -> str:
         for witness in some:
             out += [paragraph(f"{plural(len(witness.steps), 'step')}, to the end of what {witness.waiter} began:")]
             out += [paragraph(f"on the way {witness.wait}", "  ")] if witness.wait else []
-            out += [*story(witness.steps), ""]
+            out += [*text_in.of(witness.steps[0].design).story(witness.steps), ""]
     if truth:
         out += [paragraph(f"truth along the story, the initial state and each step: {LEGEND}")]
         out += [f"  {letters}  {name}" for name, letters in truth.items()]
