@@ -168,7 +168,8 @@ def test_the_difference_is_the_steps():
     guide = Guide(walk())
     trail = guide.walk.follow(guide.goto("uv[1].state == EXPORTED").path)
     before, here = (node(guide.walk, state) for state in trail.states[-2:])
-    assert ("uv[1].state", "SECURE", "EXPORTED") in changes(before, here) and not changes(here, here)
+    assert ("uv[1].state", "SECURE", "EXPORTED") in changes(guide.walk, before, here)
+    assert not changes(guide.walk, here, here)
     text = shown(guide.walk, record(guide.walk, trail, []))
     line = text.splitlines().index("  page 1   S------ -> E------  folio of page 0")
     assert text.splitlines()[line + 1] == " " * 22 + "^"

@@ -1,6 +1,7 @@
 """Expressions over a state, such as `uv[1].state == EXPORTED and mm[0].pins > 0`: parsed with `ast`, few nodes allowed.
 
-Sections are those of model/layout.py, indexed by page, actor or virtual machine; names in capitals are its constants.
+Sections are those of the design's layout, indexed by page, actor or virtual machine; names in capitals are its
+constants.
 There are no calls, and no other names.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ultrafolio.errors import InputError
-from ultrafolio.model import layout
+from ultrafolio.model import designs, layout
 from ultrafolio.model.layout import OWNERS, State
 
 MAX_LENGTH = 300
@@ -62,6 +63,9 @@ def _wrong(text: str, column: int, what: str, allowed: str, cause: str = "") -> 
 class _Reader:
     def __init__(self, text: str, state: State) -> None:
         self.text, self.state = text, state
+        known = designs.of(state).constants
+        self.sections = known["SECTIONS"]
+        self.constants = {name: value for name, value in known.items() if isinstance(value, int)}
 
     def wrong(self, at: ast.expr, what: str, allowed: str = ALLOWED, cause: str = "") -> InputError:
         return _wrong(self.text, at.col_offset, what, allowed, cause)
@@ -104,11 +108,11 @@ class _Reader:
         return holds
 
     def constant(self, at: ast.expr, name: str) -> Value:
-        """Returns the function that gives a constant of the layout. Raises InputError for an unknown name."""
-        if name not in CONSTANTS:
-            section = f"{name}[0].{layout.SECTIONS[name].names[0]}" if name in OWNERS else ""  # type: ignore[index]
-            raise self.wrong(at, f"{name!r} is no constant", *_near(name, CONSTANTS, section))
-        number = CONSTANTS[name]
+        """Returns the function that gives a constant of the design's layout. Raises InputError for an unknown name."""
+        if name not in self.constants:
+            section = f"{name}[0].{self.sections[name].names[0]}" if name in OWNERS else ""
+            raise self.wrong(at, f"{name!r} is no constant", *_near(name, self.constants, section))
+        number = self.constants[name]
         return lambda s: number
 
     def field(self, at: ast.expr, section: str, index: ast.expr, field: str) -> Value:
@@ -119,7 +123,7 @@ class _Reader:
         if not (isinstance(index, ast.Constant) and type(index.value) is int and index.value < size):
             known = f"{section}[0] to {section}[{size - 1}]"
             raise self.wrong(index, f"no {section}[{ast.unparse(index)[:20]}]", known)
-        fields, row = layout.SECTIONS[section].names or (), index.value
+        fields, row = self.sections[section].names or (), index.value
         if field not in fields:
             column = (at.end_col_offset or 0) - len(field)
             raise _wrong(self.text, column, f"no field {field!r} in {section}", *_near(field, fields))

@@ -16,9 +16,8 @@ from ultrafolio.check.verdicts.replay import frozen
 from ultrafolio.check.verdicts.truth import broken_pages
 from ultrafolio.export import text_in
 from ultrafolio.model import designs, layout
-from ultrafolio.model.designs import S390
+from ultrafolio.model.designs import GUEST_MEMFD, S390
 from ultrafolio.model.layout import OPS, OWNERS, State
-from ultrafolio.model.rule import RULES
 from ultrafolio.waits import load as waits
 from ultrafolio.waits import telling
 from ultrafolio.waits.tables import OBSTACLE_OF
@@ -28,17 +27,22 @@ from .shapes import Enabled, Judged, Met, Node, Refused, Stalled
 from .walk import Move, Walk, is_idle
 
 SECTIONS = {name: list(layout.SECTIONS[name].names or ()) for name in OWNERS}
-WORDS: dict[str, list[str]] = {
-    "uv.state": list(layout.PAGE_STATES),
-    "mm.backing": list(layout.BACKINGS),
-    "mm.writeback": ["no", "flagged", "writing"],
-    "vm.life": ["alive", "rebooting", "gone", "killed"],
-    "actor.op": list(OPS),
-    "pt.present": ["unmapped", "mapped", "swapped"],
-    "task.pc": [RULES[pc].name if pc in RULES else "dead" for pc in range(layout.DEAD + 1)],
+_WORDS: dict[str, dict[str, list[str]]] = {
+    S390.name: {
+        "uv.state": list(layout.PAGE_STATES),
+        "mm.backing": list(layout.BACKINGS),
+        "mm.writeback": ["no", "flagged", "writing"],
+        "vm.life": ["alive", "rebooting", "gone", "killed"],
+        "actor.op": list(OPS),
+        "pt.present": ["unmapped", "mapped", "swapped"],
+    },
+    GUEST_MEMFD.name: {
+        "actor.op": list(OPS),
+        "pt.present": ["unmapped", "mapped as shared", "mapped as private"],
+        "task.back": ["no answer", "converted", "refused"],
+    },
 }
-"""Field -> the names of its numbers."""
-WORDS["task.then"] = WORDS["task.back"] = WORDS["task.pc"]
+"""Per design: field -> the names of its numbers, but for places of rules."""
 GUARDS = {value: name for name, value in vars(layout).items() if name.startswith("W_")}
 """Outcome of a step that is not enabled -> the name of its reason."""
 
@@ -176,9 +180,17 @@ def guard_source(pc: int, guard: str, design: str = S390.name) -> str:
     return " or ".join(f"({test})" if len(found) > 1 else test for test in found)
 
 
-def word(section: str, field: str, value: int) -> str:
-    """A field's value as text, by name if WORDS has the field."""
-    names = WORDS.get(f"{section}.{field}", [])
+@functools.cache
+def words_of(design: str) -> dict[str, list[str]]:
+    """Field -> the names of its numbers, in the design of this name."""
+    known = designs.DESIGNS[design]
+    places = [known.rules[pc].name if pc in known.rules else "dead" for pc in range(known.last_rule + 1)]
+    return {"task.pc": places, "task.then": places, "task.back": places, **_WORDS[design]}
+
+
+def word(section: str, field: str, value: int, design: str) -> str:
+    """A field's value as text, by name if words_of() the design has the field."""
+    names = words_of(design).get(f"{section}.{field}", [])
     return names[value] if value < len(names) else str(value)
 
 
@@ -187,11 +199,12 @@ def sections_of(walk: Walk) -> dict[str, list[str]]:
     return {name: list(getattr(walk.system.state, name).dtype.names) for name in OWNERS}
 
 
-def changes(before: Node, after: Node, sections: dict[str, list[str]] = SECTIONS) -> list[tuple[str, str, str]]:
+def changes(walk: Walk, before: Node, after: Node) -> list[tuple[str, str, str]]:
     """The differences between two nodes: (field, value before, value after), such as ("uv[1].state", "SECURE", …)."""
+    name = walk.design.name
     return [
-        (f"{section}[{i}].{field}", word(section, field, old), word(section, field, new))
-        for section, fields in sections.items()
+        (f"{section}[{i}].{field}", word(section, field, old, name), word(section, field, new, name))
+        for section, fields in sections_of(walk).items()
         for i, rows in enumerate(zip(before["state"][section], after["state"][section], strict=True))
         for field, old, new in zip(fields, *rows, strict=True)
         if old != new

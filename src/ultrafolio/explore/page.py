@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ultrafolio.export.text import LEGEND
+from ultrafolio.model.designs import S390
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.model.rule import RULES
 from ultrafolio.waits.words import LEADS_TO
 from ultrafolio.web.pages import ELEMENTS, script
 
 from .expression import ALLOWED, CONSTANTS
-from .node import SECTIONS, WORDS
+from .node import SECTIONS, words_of
 from .walk import MAX_STEPS, Walk
 
 SCRIPTS, STYLE = (ELEMENTS, "source.js", "question.js", "show.js", "page.js"), "page.css"
@@ -40,7 +41,7 @@ def meta(walks: Sequence[Walk], command: str) -> dict[str, Any]:
         "command": command,
         "actors": walk.actors,
         "sections": SECTIONS,
-        "words": WORDS,
+        "words": words_of(S390.name),
         "legend": LEGEND,
         "rules": {r.name: {"about": r.about, "kernel": r.kernel, "seed": r.seed} for r in RULES.values()},
         "properties": list(PROPERTIES),

@@ -10,7 +10,7 @@ from ultrafolio.export import text_in
 from ultrafolio.nouns import plural
 from ultrafolio.screen import columns
 
-from .node import changes, node, properties, sections_of, stall_line, what
+from .node import changes, node, properties, stall_line, what
 from .shapes import Enabled, InStep, Record, Refused, Skipped, Stalled
 from .walk import Trail, Walk, path_text
 
@@ -26,9 +26,7 @@ def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> Record:
         "steps": len(trail.path),
         "way": [{"what": what(walk, move), "outcome": move.outcome_word} for move in trail.moves],
         **here,
-        "changed": [
-            {"field": field, "was": was, "is": now} for field, was, now in changes(before, here, sections_of(walk))
-        ],
+        "changed": [{"field": field, "was": was, "is": now} for field, was, now in changes(walk, before, here)],
         "flags_before": before["flags"],
         "properties": properties(walk, trail.moves, here),
         "in_step": [_in_step(other, trail) for other in others],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ultrafolio.check.search.graph import Graph
+from ultrafolio.model import designs
 from ultrafolio.model.layout import State
 from ultrafolio.nouns import plural
 
@@ -78,7 +79,8 @@ def why_not(walk: Walk, graph: Graph, text: str, here: State) -> dict[str, Any]:
 
 def _values(part: Part, state: State) -> dict[str, str]:
     """Returns the values in a part, by name where the field has names."""
-    return {text: word(section, name, value(state)) for text, section, name, value in part.fields}
+    design = designs.of(state).name
+    return {text: word(section, name, value(state), design) for text, section, name, value in part.fields}
 
 
 def why_not_text(made: dict[str, Any]) -> str:
