@@ -271,6 +271,13 @@ def _checked(asked: Asked) -> list[output.Checked]:
         names = asked.chosen or policies.presets_of(story.story.design)
         if asked.every and asked.chosen:
             names = tuple(name for name in asked.chosen if _of_design(story.story.design, name))
+        if asked.diff_policy and len(names) == 1:
+            raise InputError(
+                "--diff-policy: policies of two designs",
+                value=" ".join(asked.diff_policy),
+                allowed="two policies that one scenario can have",
+                then="ultrafolio policies",
+            )
         for name in (linked.policy,) if linked and not asked.chosen else names:
             policy = api.Policy.find(name, story)
             result = api.check(

@@ -96,6 +96,7 @@ def _monitor(form: str, where: str | None, policy: str | None) -> str:
     """The DOT file, or the page, of the monitor of a scenario under a policy."""
     story = api.Scenario.find(Path(where or ""))
     chosen = api.Policy.find(policy or "", story)
+    scenario.only_s390(story.story, where or "")
     model = automaton.automaton(scenario.system(story.story, chosen.choices), frozenset(SPELLINGS))
     if form != "rv-rst":
         return monitor.dot(model, clock=form == "rv-clock")

@@ -1,0 +1,77 @@
+"""Each command takes a scenario or a policy of the design guest_memfd, or refuses it with a reason."""
+
+import pytest
+
+from ultrafolio.cli import main
+
+NAME, POLICY = "g16-vfio-pin", ["--policy", "gmem-7.4"]
+TAKEN = {
+    "check": ["check", NAME, *POLICY],
+    "check all policies": ["check", NAME],
+    "check json why": ["check", NAME, *POLICY, "--json", "--why"],
+    "check two": ["check", NAME, "--diff-policy", "gmem-7.4", "gmem-no-drain"],
+    "check both designs": ["check", NAME, "03-virtio", "--safety"],
+    "check limit": ["check", NAME, *POLICY, "--max-states", "10", "--why"],
+    **{
+        f"check {form}": ["check", NAME, *POLICY, "--format", form]
+        for form in ("mermaid", "itf", "chrome", "tap", "ktap", "prose")
+    },
+    "explore": ["explore", NAME, *POLICY, "--goto", "counterexample"],
+    "explore json": ["explore", NAME, *POLICY, "--json"],
+    "explore why not": ["explore", NAME, *POLICY, "--why-not", "mm[0].private == 1"],
+    "run": ["run", NAME],
+    "run json": ["run", NAME, *POLICY, "--json"],
+    "scenario": ["scenario", NAME, "--short"],
+    "policies": ["policies", "--json"],
+    "rules": ["rules", "--design", "guest_memfd"],
+}
+REFUSED = {
+    "two designs": ["check", "--all", "--diff-policy", "gmem-7.4", "split"],
+    "policy of s390": ["check", NAME, "--policy", "split"],
+    "policy of guest_memfd": ["check", "03-virtio", *POLICY],
+    "symmetry": ["check", NAME, *POLICY, "--symmetry"],
+    "vary": ["check", NAME, *POLICY, "--vary", "vcpus=1..2"],
+    "promela": ["check", NAME, *POLICY, "--export", "promela"],
+    "link": ["check", NAME, "--link"],
+    "trace file": ["check", NAME, *POLICY, "--save", "story.json"],
+    "explorer's page": ["explore", NAME, *POLICY, "--export", "page.html"],
+    "run of s390": ["run", NAME, "--policy", "split"],
+    "run of a plan": ["run", *POLICY, "--duration-us", "10"],
+    "monitor": ["export", "--format", "rv", "--scenario", NAME, *POLICY],
+    "proof": ["prove", *POLICY],
+}
+
+
+def ended(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    return int(end.value.code or 0), capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_takes_the_design_says_something_of_it(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, said = ended(TAKEN[name], capsys)
+    assert code in (0, 1, 3) and said.out.strip() and "unexpectedly" not in said.err, said.err
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_take_it_refuses_it_and_writes_nothing(name, capsys, tmp_path, monkeypatch):
+    if name == "proof":
+        pytest.importorskip("z3", reason="the extra `prove` is not installed")
+    monkeypatch.chdir(tmp_path)
+    code, said = ended(REFUSED[name], capsys)
+    assert code == 2 and "design" in said.err and not list(tmp_path.iterdir()), said.err
+
+
+def test_fields_constants_and_places_are_those_of_the_design(capsys):
+    """Both layouts use the same numbers for other things: pt.present 2, and most places of rules."""
+    code, said = ended(["explore", "g01-to-private", *POLICY, "--goto", "pt[0].present == MAPPED_PRIVATE"], capsys)
+    assert code == 0 and "pt[0].present unmapped -> mapped as private" in " ".join(said.out.split())
+    assert "task[0].pc fault-map -> vcpu-again" in " ".join(said.out.split()), said.out
+    code, said = ended(
+        ["explore", NAME, *POLICY, "--why-not", "task[1].pc == DMA_READY and mm[0].private == 1"], capsys
+    )
+    assert code == 0 and "task[1].pc is pin-start" in said.out, said.out
+    code, said = ended(["explore", NAME, *POLICY, "--goto", "mm[0].arch == 1"], capsys)
+    assert code == 2 and "no field 'arch' in mm" in said.err
