@@ -203,7 +203,7 @@ class Asked:
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The policies that were named; none: those of each scenario's design."""
+        """The names of the policies that were asked for; empty: all presets of each scenario's design."""
         return self.diff_policy or self.names
 
     @property

@@ -55,7 +55,7 @@ def _reported(result: Result, story: scenario.Scenario, policy: policies.AnyPoli
 
 
 def line(result: Result, story: scenario.Scenario, policy: policies.AnyPolicy) -> str:
-    """The line that decides."""
+    """The line that decides (export/observation.py) of a result, which was made from this scenario and policy."""
     return observation.of_result(result, stem(result.scenario), observation.hash_of(story, policy), "check")
 
 

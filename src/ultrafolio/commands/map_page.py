@@ -147,7 +147,10 @@ def _kernels(found: Answers) -> list[str]:
 
 
 def fixed(found: Mapping[str, str]) -> list[tuple[str, int]]:
-    """(name, number of a kernel): the kernel fails, and the next one does not."""
+    """Each (name, number of a kernel) where the name fails under that kernel and does not under the next one.
+
+    found: name -> a letter for each kernel.
+    """
     return [
         (name, at)
         for name, letters in found.items()
