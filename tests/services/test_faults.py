@@ -366,6 +366,8 @@ def test_a_crash_at_every_call_with_redis(server, tmp_path, name):
 GROUPS = (("ring", "per-page"), ("busy-host", "import-lock"), ("two-guests", "per-page"))
 
 
+HUNG_S = 300
+"""Seconds after which a client counts as hung. Other programs may leave this machine a hundredth of a processor."""
 BACK_S, SLACK = 5.0, 3
 """Seconds until clients get answers again, and the factor for a machine that runs other tests."""
 
@@ -388,7 +390,7 @@ def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos_rounds.FAULTS)
                 began, answers = time.monotonic(), [load.answers for load in loads]
                 while any(load.answers < before + 2 for load, before in zip(loads, answers, strict=True)):
                     assert not [load.failed for load in loads if load.failed], (number, fault, loads)
-                    assert time.monotonic() - began < 60, f"round {number}, {fault}: some client gets no answer"
+                    assert time.monotonic() - began < HUNG_S, f"round {number}, {fault}: some client gets no answer"
                     time.sleep(0.02)
                 back = started + time.monotonic() - began
                 print(f"round {number}: {fault}: start {started:.2f} s, all clients answered after {back:.2f} s")
