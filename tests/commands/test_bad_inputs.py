@@ -150,6 +150,10 @@ TABLE += [
     calibrate --seconds 0
     calibrate --seconds x
     calibrate --seconds nan
+    calibrate --no-costs --no-kernel
+    calibrate --no-costs -o mine.toml
+    calibrate --markdown
+    calibrate --no-costs --json --markdown
     init
     init full
     init text.txt
