@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import tomllib
@@ -18,6 +19,7 @@ from ultrafolio.check.verdicts.replay import Step
 from ultrafolio.cli import cli, main
 from ultrafolio.export.selftest import calls, program, story
 from ultrafolio.model import policies, scenario
+from ultrafolio.model.layout import TOUCH, VCPU
 from ultrafolio.names.find import found
 
 POLICY = "gmem-7.4"
@@ -245,6 +247,18 @@ def test_each_step_of_a_story_is_a_call_or_a_comment():
         assert f"{step.rule}: " in words
 
 
+@pytest.mark.parametrize("file", SCENARIOS, ids=lambda file: file.stem)
+def test_in_a_story_that_holds_every_actor_of_the_host_acts(file):
+    one = told(file)
+    if one.loop or one.verdict != "holds":
+        pytest.skip("a counterexample ends where it is one")
+    acted = {step.actor for step in one.steps}
+    assert acted >= {t for t, who in enumerate(one.system.state.who) if who["kind"] != VCPU}
+    asks = {t for t, ops in enumerate(one.system.choices) if any(op != TOUCH for op, _ in ops)}
+    made = {item.actor for item in calls.calls(one.system, one.steps) if isinstance(item, calls.Call)}
+    assert made >= asks
+
+
 # ------------------------------------------------------------------------------------------- the command
 def printed(*words):
     return CliRunner().invoke(cli, list(words), catch_exceptions=False).output
@@ -296,6 +310,19 @@ def test_a_record_that_was_changed_is_refused(change, says, record, capsys):
         main(["selftest", str(record)])
     out, err = capsys.readouterr()
     assert left.value.code == 2 and out == "" and says in err and "next" in err, err
+
+
+def test_a_record_with_a_changed_byte_is_a_story_or_bad_input(record, request, capsys):
+    whole, draw = record.read_bytes(), random.Random(7)
+    codes = set()
+    for _ in range(2000 if request.config.getoption("--long") else 40):
+        at = draw.randrange(len(whole))
+        record.write_bytes(whole[:at] + bytes([draw.randrange(256)]) + whole[at + draw.randrange(3) :])
+        with pytest.raises(SystemExit) as left:
+            main(["selftest", str(record)])
+        codes.add(left.value.code)
+        assert "Traceback" not in capsys.readouterr().err
+    assert codes == {0, 2}
 
 
 def test_two_records_are_not_one_story(record, capsys):
