@@ -9,16 +9,31 @@ from ultrafolio.model.guest_memfd.layout import KINDS
 from ultrafolio.model.guest_memfd.policy import FIELDS, PRESETS, VARIANTS
 from ultrafolio.model.guest_memfd.scenario import ACTORS, BESIDE_A_HOLE
 from ultrafolio.model.layout import ENDLESS
+from ultrafolio.model.machines import NAMES
 
 FOLDER = Path(__file__).parents[2] / "scenarios" / "guest_memfd"
 STORIES = {path.stem: scenario.read(path) for path in sorted(FOLDER.glob("*.toml"))}
-SHIPPED = [(name, policy) for name, story in STORIES.items() for policy in (*PRESETS, *story.tables)]
 
 
-def system(name: str, policy: str) -> scenario.System:
-    """The system of a shipped scenario."""
+def _asked(name: str, story: scenario.Scenario) -> list[tuple[str, str, str]]:
+    """(name, policy, machine) of each entry of [expect] of a scenario."""
+    entries = [key.partition("@") for key in story.expect]
+    return [(name, policy, machine or story.machine) for policy, _, machine in entries]
+
+
+SHIPPED = [one for name, story in STORIES.items() for one in _asked(name, story)]
+"""Scenario, policy and machine of each expectation."""
+
+
+def on(name: str, machine: str = "") -> scenario.Scenario:
+    """A shipped scenario, on another machine than its own if one is named."""
     story = STORIES[name]
-    return scenario.system(story, policies.find_any(policy, story.tables))
+    return scenario.on_machine(story, machine or story.machine, name)
+
+
+def system(name: str, policy: str, machine: str = "") -> scenario.System:
+    """The system of a shipped scenario."""
+    return scenario.system(on(name, machine), policies.find_any(policy, STORIES[name].tables))
 
 
 class Case(NamedTuple):
@@ -54,6 +69,8 @@ def _actor(random: Random, kind: str, pages: int) -> dict[str, Any]:
         made["cpu"] = random.randint(0, 1)
     if "locked" in fields:
         made["locked"] = random.random() < 0.3
+    if "copies" in fields:
+        made["copies"] = random.random() < 0.5
     if "completes" in fields and random.random() < 0.2:
         made["completes"] = False
     return made
@@ -65,11 +82,14 @@ def drawn(number: int) -> Case:
     pages = random.choice([1, 1, 2])
     document: dict[str, Any] = {
         "design": "guest_memfd",
+        "machine": random.choice(NAMES),
         "memory": {
             "folios": [0] * pages,
             "state": [random.choice(["private", "shared", "shared"]) for _ in range(pages)],
             "allocated": random.random() < 0.8,
             "mapped": random.random() < 0.5,
+            "refuses": [0] if random.random() < 0.1 else [],
+            "never": [0] if random.random() < 0.05 else [],
         },
     }
     kinds = [random.choice(["vcpu", "vmm"]), *random.choices(list(ACTORS), k=random.randint(1, 2))]

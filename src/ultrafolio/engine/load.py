@@ -37,6 +37,7 @@ _FREE_BYTES = 64 << 20
 COMPILED = {
     "model": ("bounds", "design", "designs", "layout", "properties", "rule"),
     "model/rules": tuple(module.__name__.rpartition(".")[2] for module in MODULES),
+    "model/machines": ("__init__", "cca", "content", "snp", "software", "tdx"),
     "model/guest_memfd": ("layout", "table", "convert", "fault", "guest", "hole", "properties", "user", "vmm"),
     "engine": ("load", "tables"),
     "conformance": ("entry",),
@@ -98,6 +99,11 @@ def functions(
     left = dict(changed or {})
     for module in design.modules:
         add_functions(space, module, decorate, left)
+    for verb in design.verbs:
+        before = set(space)
+        exec(compile(verb, "<machines>", "exec"), space)  # nosec B102 (the rules of this package)
+        for name in set(space) - before:
+            space[name] = decorate(space[name])
     if left:
         raise ValueError(f"not found exactly once in the rules: {list(left)}")
     exec(compile(dispatcher(design), "<dispatcher>", "exec"), space)  # nosec B102 (the rules of this package)

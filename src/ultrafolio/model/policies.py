@@ -71,6 +71,11 @@ def design_of(policy: AnyPolicy) -> str:
     return policy.design if isinstance(policy, MemfdPolicy) else "s390"
 
 
+def fits_machine(policy: AnyPolicy, machine: str) -> bool:
+    """Whether a machine can enforce what a policy of its design decides."""
+    return not isinstance(policy, MemfdPolicy) or policy.fits(machine)
+
+
 def presets_of(design: str) -> tuple[str, ...]:
     """Returns the names of a design's presets."""
     return tuple(PRESETS if design == "s390" else memfd.PRESETS)

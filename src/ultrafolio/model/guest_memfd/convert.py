@@ -9,7 +9,7 @@ from ultrafolio.model.rule import STRONG, fn
 from ultrafolio.model.rules.folio import extra_refs, head, pinned
 from ultrafolio.model.rules.references import drain
 
-from .fault import end_invalidation, lock_alone, unlock_alone
+from .fault import end_invalidation, kill, lock_alone, unlock_alone
 from .vmm import request_over
 
 
@@ -134,16 +134,37 @@ def convert_drain_all(s, t):
     return OK
 
 
-@rule(CONVERT_ZAP, takers="vcpu vmm", holds="lock", kernel="kvm_gmem_invalidate_start, queued for 7.4")
+@fn
+def zap(s, t, p):
+    """Unmap page `p` from KVM's table where it maps it as the old kind, and have the machine make it shared. Returns the
+    machine's outcome."""
+    if s.pt[p].present != (MAPPED if to_private(s, t) else MAPPED_PRIVATE):
+        return OK if to_private(s, t) else make_shared(s, p)
+    s.pt[p].present = UNMAPPED
+    if to_private(s, t):
+        return OK
+    outcome = unmap(s, p)
+    return outcome if outcome != OK else make_shared(s, p)
+
+
+@rule(CONVERT_ZAP, takers="vcpu vmm", holds="lock", releases="lock",
+      kernel="kvm_gmem_invalidate_start, make_shared (f3c073e25476), queued for 7.4")  # fmt: skip
 def convert_zap(s, t):
-    """Begin the invalidation, and unmap the pages from KVM's table where it maps them as the old kind."""
+    """Begin the invalidation, unmap the pages from KVM's table where it maps them as the old kind, and make them shared
+    on the machine. Under P.stuck = kept a page that the machine does not give back stays private."""
     k = s.task[t]
+    worst = OK
     for p in range(k.start, k.end):
         s.mm[p].zapped = 1
-        if s.pt[p].present == (MAPPED if to_private(s, t) else MAPPED_PRIVATE):
-            s.pt[p].present = UNMAPPED
+        outcome = zap(s, t, p)
+        worst = worst if outcome == OK else outcome
+    kill(s, t, worst)
+    if worst != OK and s.cfg[0].stuck == STUCK_KEPT:
+        end_invalidation(s, t)
+        unlock_alone(s, t)
+        return request_over(s, t, REFUSED, worst)
     k.pc = CONVERT_END if s.cfg[0].end_first else CONVERT_STORE
-    return OK
+    return worst
 
 
 @rule(
@@ -157,6 +178,8 @@ def convert_store(s, t):
     """Store the attribute."""
     k = s.task[t]
     for p in range(k.start, k.end):
+        if s.mm[p].private != to_private(s, t):
+            begin_content(s, p)
         s.mm[p].private = to_private(s, t)
     if s.cfg[0].end_first:
         return converted(s, t)

@@ -79,6 +79,13 @@ def end_invalidation(s, t):
 
 
 @fn
+def kill(s, t, outcome):
+    """KVM_BUG_ON: the machine failed, and the virtual machine is dead. Of other outcomes nothing."""
+    if outcome == E_DEAD:
+        s.vm[s.who[t].vm].life = KILLED
+
+
+@fn
 def unlock_shared(s, t):
     s.vm[s.who[t].vm].mutex += 1
 
@@ -100,6 +107,7 @@ def fault_attribute(s, t):
     """Read the attribute, without the lock. It is of the other kind: the exit KVM_EXIT_MEMORY_FAULT to the VMM."""
     k = s.task[t]
     if s.mm[k.page].private != k.call:
+        k.then = k.call + 1
         leave_fault(s, t, EXITED)
         return E_EXIT
     k.pc = FAULT_LOCK
@@ -121,6 +129,8 @@ def fault_lookup(s, t):
     """Look the page up, or allocate and zero it: a reference. The attribute is not read again."""
     k = s.task[t]
     s.mm[k.page].allocated = 1
+    if s.mm[k.page].private:
+        prepare(s, k.page)
     get_ref(s, k.page, 2)
     s.mm[k.page].kvm += 1
     k.ref, k.pc = 1, FAULT_UNLOCK
@@ -140,10 +150,12 @@ def fault_unlock(s, t):
 
 @rule(FAULT_MAP, takers="vcpu", releases="refs", kernel="is_page_fault_stale, kvm_tdp_mmu_map under mmu_lock, v6.8")
 def fault_map(s, t):
-    """Map the page as the kind of the access. Under invalidation, or one ended since the snapshot: start again."""
+    """Map the page as the kind of the access. Under invalidation, or one ended since the snapshot, or the machine is busy:
+    start again."""
     k = s.task[t]
     stale = s.mm[k.page].zapped or not s.vm[s.who[t].vm].fresh >> t & 1
-    if not stale:
+    outcome = E_RETRY if stale else assign(s, k.page) if k.call and s.pt[k.page].present == UNMAPPED else OK
+    if outcome == OK:
         s.pt[k.page].present = MAPPED_PRIVATE if k.call else MAPPED
     leave_fault(s, t, AGAIN)
-    return E_RETRY if stale else OK
+    return outcome

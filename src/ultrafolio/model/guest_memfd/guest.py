@@ -16,7 +16,7 @@ from .vmm import take_request
 
 @fn
 def is_reachable(s, p):
-    """Whether KVM's table maps page `p` as the kind as which the guest uses it. No other machine checks an access."""
+    """Whether KVM's table maps page `p` as the kind as which the guest uses it."""
     return s.pt[p].present == (MAPPED if s.uv[p].shared else MAPPED_PRIVATE)
 
 
@@ -35,7 +35,7 @@ def execute(s, t):
     shared = s.uv[a.page].shared > 0
     if a.op == TOUCH:
         if is_reachable(s, a.page):
-            return stop(s, t, DONE)
+            return stop(s, t, DONE if shared else guest_access(s, a.page) and DONE)
         take_fault(s, t, a.page, 0 if shared else 1)
         return FAULT
     if shared == (a.op == SHARE):
@@ -60,9 +60,13 @@ def vcpu_run(s, t, op, page):
 def vcpu_again(s, t):
     """The vCPU goes on: it repeats its access, or has the answer to its request. Told no, the page is what it was."""
     a, answer = s.actor[t], s.task[t].back
+    if not running(s, s.who[t].vm):
+        return stop(s, t, E_DEAD)
     if answer == NO_ANSWER:
         return execute(s, t)
     s.task[t].back = NO_ANSWER
+    if a.op == TOUCH:
+        return execute(s, t)
     if answer == CONVERTED:
         s.uv[a.page].shared = 1 if a.op == SHARE else 0
     return stop(s, t, DONE)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.model.guest_memfd.table import rule
-from ultrafolio.model.rule import STRONG
+from ultrafolio.model.rule import STRONG, fn
 from ultrafolio.model.rules.thread import finished
 
-from .fault import end_invalidation, lock_alone, unlock_alone
+from .fault import end_invalidation, kill, lock_alone, unlock_alone
 
 
 @rule(
@@ -22,20 +22,38 @@ def hole_lock(s, t):
     return lock_alone(s, t, HOLE_PUNCH)
 
 
+@fn
+def give_back(s, t, p):
+    """Take private page `p` back from the guest, and free it: one that the hardware keeps is leaked instead."""
+    if s.cfg[0].no_reclaim:
+        return OK
+    outcome = unmap(s, p) if s.pt[p].present == MAPPED_PRIVATE else OK
+    back = reclaim(s, p)
+    outcome = outcome if back == OK else back
+    if outcome != OK:
+        kill(s, t, outcome)
+        new_frame(s, p)
+    return outcome
+
+
 @rule(HOLE_PUNCH, takers="hole", holds="lock",
-      kernel="kvm_gmem_invalidate_begin, truncate_inode_pages_range in kvm_gmem_punch_hole, v6.8")  # fmt: skip
+      kernel="kvm_gmem_invalidate_begin, truncate_inode_pages_range in kvm_gmem_punch_hole, kvm_gmem_free_folio, v6.8")  # fmt: skip
 def hole_punch(s, t):
     """Begin the invalidation, unmap the pages everywhere, and free them. The attribute stays."""
     k = s.task[t]
     for p in range(k.start, k.end):
         if s.mm[p].refs:
             return W_REFS
+    outcome = OK
     for p in range(k.start, k.end):
         m = s.mm[p]
+        if m.private and m.allocated:
+            outcome = give_back(s, t, p)
+        begin_content(s, p)
         m.zapped, m.users, m.locking, m.allocated = 1, 0, 0, 0
         s.pt[p].present = UNMAPPED
     k.pc = HOLE_END
-    return OK
+    return outcome
 
 
 @rule(

@@ -8,11 +8,15 @@ Some fields that their names do not explain:
     mm.zapped     an invalidation of the page is in progress
     mm.kvm        how many of its plain references (mm.spec) are KVM's own
     uv.shared     the kind as which the guest uses the page; the host never reads it
+    uv.state      what the hardware says of the page, HW_…; only the functions of a machine use it
+    uv.lost       the content that the page had is gone, and no conversion has ended since
+    uv.refuses    the hardware never gives the page back;  uv.never: it never takes the page
     pt.present    how KVM's table maps the page: not, as shared, or as private
     vm.mutex      the inode's invalidate lock: t + 1 of the conversion that holds it, or minus the faults that share it
     vm.fresh      bit t: no invalidation has ended since vCPU t took its snapshot of the sequence
     io.dma        the VMM's standing mappings of the page for DMA;  io.asked: the VMM wants to end them
     task.call     of a fault: 1 for an access to a private page; of a request: SHARE or UNSHARE
+    task.then     after an exit: the kind of the access, plus 1
     task.failed   the page of the last refusal, plus 1
     task.back     the answer to the guest's request: NO_ANSWER, CONVERTED or REFUSED
 """
@@ -28,9 +32,16 @@ from ultrafolio.model.layout import State
 # ---- how KVM's table maps a page
 MAPPED_PRIVATE = 2  # pt.present, beside UNMAPPED and MAPPED (as shared)
 
+# ---- what the hardware says of a page: the host's; the guest's, not yet accepted; the guest's; not given back, for good;
+# taken from the guest by force; shared by its guest (pKVM, where both may use it)
+HW_HOST, HW_ASSIGNED, HW_PRIVATE, HW_STUCK, HW_POISONED, HW_BOTH = range(6)
+HW_WORDS = ("host", "assigned", "private", "stuck", "poisoned", "both")
+BY_USER, BY_KERNEL, BY_COPY, BY_DEVICE = range(4)
+"""How the host accesses a page: a process, the kernel, the kernel where a failing access is expected, a device."""
+
 # ---- actors
 USER, VMM, HOLE = range(len(ACTOR_KINDS), len(ACTOR_KINDS) + 3)
-KINDS = (*(name if name in ("vcpu", "disk", "lru", "speculative", "pin") else "" for name in ACTOR_KINDS), "user",
+KINDS = (*(name if name in ("vcpu", "disk", "lru", "speculative", "pin", "access") else "" for name in ACTOR_KINDS), "user",
          "vmm", "hole")  # fmt: skip
 NO_ANSWER, CONVERTED, REFUSED = range(3)
 
@@ -38,6 +49,8 @@ NO_ANSWER, CONVERTED, REFUSED = range(3)
 DRAIN_ONCE = 1
 HOLD_DROPPED, HOLD_MAPPED = range(2)
 IOMMU_NEVER, IOMMU_ON_EAGAIN, IOMMU_FIRST = range(3)
+STUCK_IGNORED, STUCK_KEPT = range(2)
+EXIT_REENTER, EXIT_CONVERT = range(2)
 
 # ---- which rule a thread runs next; shared places are those of model/layout.py
 (
@@ -54,21 +67,27 @@ IDLE_PC = (*_shared.IDLE_PC, USER_IDLE, VMM_IDLE, HOLE_IDLE)  # type: ignore[ass
 E_AGAIN, E_RETRY, E_EXIT, E_SIGBUS, E_TOLD_NO = E_REFS, E_UV, E_LATE, E_IO, MISUSE
 _SAID = {FAULT: "exit", SUCCESS: "0", E_AGAIN: "-EAGAIN", E_RETRY: "retry: invalidated", E_EXIT: "memory-fault exit",
          E_SIGBUS: "SIGBUS", E_TOLD_NO: "told no"}  # fmt: skip
+(
+    E_BUSY, E_DEAD, E_LEAKED, E_FAULTED, E_REFAULT, E_OOPS, E_CHECK, E_STOLEN, E_POISONED,
+) = range(len(_shared.OUTCOMES), len(_shared.OUTCOMES) + 9)  # fmt: skip
+_OF_MACHINES = ("-EBUSY: retry", "VM dead", "leaked", "-EFAULT", "fault without end", "oops", "machine check",
+                "taken from the guest", "KVM_RUN: -EFAULT")  # fmt: skip
 _WAITED = {
     -W_LOCK: "the inode's invalidate lock",
     -W_DEVICE: "the end of the VMM's DMA mappings",
     -W_REFS: "the end of a fault",
 }
-OUTCOMES = tuple(_SAID.get(number, word) for number, word in enumerate(_shared.OUTCOMES))  # type: ignore[assignment]
+OUTCOMES = (*(_SAID.get(number, word) for number, word in enumerate(_shared.OUTCOMES)), *_OF_MACHINES)  # type: ignore[assignment]
 WAITS = tuple(_WAITED.get(number, word) for number, word in enumerate(_shared.WAITS))  # type: ignore[assignment]
 
-VARIANT_FIELDS = ("end_first",)  # type: ignore[assignment]
+VARIANT_FIELDS = ("end_first", "no_kick", "no_reclaim")  # type: ignore[assignment]
 
-CFG = np.dtype([(name, np.uint8) for name in ("refs", "drain", "hold", "retries", "iommu", *VARIANT_FIELDS)]
+CFG = np.dtype([(name, np.uint8) for name in ("refs", "drain", "hold", "retries", "iommu", "stuck",
+                                            "on_exit", *VARIANT_FIELDS, "machine")]
                + [("pages", np.int32), ("actors", np.int32), ("vms", np.int32)])  # fmt: skip
 WHO = np.dtype([*((name, np.uint8) for name in ("kind", "vm", "cpu", "after", "awaited", "stuck", "process")),
-                ("locks", np.uint8)])  # fmt: skip
-UV = np.dtype([("state", np.uint8), ("owner", np.uint8), ("shared", np.uint8)])
+                ("locks", np.uint8), ("copies", np.uint8)])  # fmt: skip
+UV = np.dtype([(name, np.uint8) for name in ("state", "shared", "lost", "refuses", "never")])
 MM = np.dtype([
     *((name, np.uint8) for name in ("order", "private", "frozen", "allocated", "users", "locking", "zapped", "batch",
                                     "spec", "kvm")),

@@ -16,19 +16,32 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "drain": ("none", "once"),
     "hold": ("dropped", "mapped"),
     "iommu": ("never", "on-eagain", "first"),
+    "stuck": ("ignored", "kept"),
+    "on_exit": ("reenter", "convert"),
 }
 MEANING = {
     "drain": "LRU draining on a foreign reference: none (first RFC, 2025), or this CPU, then all, each once a request",
     "hold": "KVM's own reference in a fault: dropped before guest_memfd returns, or kept until the page is mapped",
     "retries": "refusals after which the VMM tells the guest no; 0: it asks again for ever",
     "iommu": "when the VMM ends its own DMA mappings of pages that it converts to private",
-    "variants": "bugs of proposals, by name",
+    "stuck": "a page that the machine does not give back: made shared all the same, or kept private and the request refused",
+    "on_exit": "an access of the other kind: the VMM lets the vCPU go on, or converts the page",
+    "variants": "bugs of kernels and proposals, by name",
 }
 VARIANTS: dict[str, tuple[str, str]] = {
     "end-before-store": (
         "end_first",
         "the invalidation ends before the attribute is stored; branch wip-gmem-conversions-hugetlb-restructuring of "
         "December 2025",
+    ),
+    "no-kick": (
+        "no_kick",
+        "on TDX, a removal that finds the S-EPT busy makes no vCPU leave the guest: the VM is dead; before Linux 6.16, "
+        "4b2abc49712b",
+    ),
+    "free-without-reclaim": (
+        "no_reclaim",
+        "a private page is freed, and its machine not told; what kvm_gmem_free_folio() does first (v6.11)",
     ),
 }
 """Bugs by name: the configuration field of the rules' variant, and what it is, with its source."""
@@ -43,11 +56,17 @@ class MemfdPolicy:
     hold: str = "dropped"
     retries: int = 0
     iommu: str = "never"
+    stuck: str = "ignored"
+    on_exit: str = "reenter"
     variants: tuple[str, ...] = ()
 
     @property
     def design(self) -> str:
         return "guest_memfd"
+
+    def fits(self, machine: str) -> bool:
+        """Whether the machine of this name can enforce it."""
+        return True
 
     def codes(self) -> dict[str, int]:
         """The choices as the integers of layout.py, which number them in the same order; a field for each variant."""

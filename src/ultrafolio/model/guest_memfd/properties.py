@@ -12,6 +12,11 @@ PROPERTIES = (
     "a refusal names a page of the request that somebody but KVM uses",
     "no user page table maps a private page, and no granted pin is on one",
     "outside an invalidation KVM maps no page as the other kind",
+    "KVM maps no page that is not allocated",
+    "no access of the host ends in an oops, a machine check or a page taken from its guest",
+    "a page that keeps its attribute, or whose request is refused, keeps its content",
+    "no page that the machine has not given back is freed, or mapped by the host",
+    "a virtual machine dies only where its hardware fails",
 )
 
 
@@ -56,11 +61,16 @@ def broken(s, t, pc, p, was, outcome):
         q = k.failed - 1
         if q < k.start or q >= k.end or not (extra_refs(s, q) > s.mm[q].kvm or s.mm[q].users):
             return 2
-    if used_by_host(s, p):
-        return 3
-    if of_other_kind(s, p):
-        return 4
-    if pc == CONVERT_STORE or pc == CONVERT_END or pc == HOLE_END:
+    if outcome in (E_OOPS, E_CHECK, E_STOLEN):
+        return 6
+    if outcome == E_DEAD and pc in (CONVERT_ZAP, HOLE_PUNCH) and not fails(s):
+        return 9
+    wrong = on_page(s, p)
+    if wrong:
+        return wrong
+    if outcome in (SUCCESS, E_AGAIN) and pc != VMM_RETRY and is_lost(s):
+        return 7
+    if pc == CONVERT_STORE or pc == CONVERT_END or pc == CONVERT_ZAP or pc == HOLE_PUNCH or pc == HOLE_END:
         return over_request(s)
     return 0
 
@@ -78,10 +88,51 @@ def all_stored(s, t):
 
 @fn
 def over_request(s):
-    """Properties 3 and 4 over every page, where a step changes those of a whole request."""
+    """Properties of single pages over every page, where a step changes those of a whole request."""
     for p in range(s.cfg[0].pages):
-        if used_by_host(s, p):
-            return 3
-        if of_other_kind(s, p):
-            return 4
+        wrong = on_page(s, p)
+        if wrong:
+            return wrong
     return 0
+
+
+@fn
+def on_page(s, p):
+    """The number of a property that page `p` breaks in this state, or 0."""
+    if used_by_host(s, p):
+        return 3
+    if of_other_kind(s, p):
+        return 4
+    if mapped_unallocated(s, p):
+        return 5
+    return 8 if not_given_back(s, p) else 0
+
+
+@fn
+def mapped_unallocated(s, p):
+    """Whether KVM maps page `p`, which the file does not have."""
+    return s.pt[p].present != UNMAPPED and not s.mm[p].allocated
+
+
+@fn
+def not_given_back(s, p):
+    """Whether the host uses or has freed page `p`, which the hardware has not given back."""
+    return not is_given_back(s, p) and (s.mm[p].users or not s.mm[p].allocated)
+
+
+@fn
+def is_lost(s):
+    """Whether the content of a page is gone although nobody asked for that; a dead machine asks for nothing more."""
+    for p in range(s.cfg[0].pages):
+        if s.uv[p].lost and s.vm[0].life == ALIVE:
+            return True
+    return False
+
+
+@fn
+def fails(s):
+    """Whether the hardware refuses something."""
+    for p in range(s.cfg[0].pages):
+        if s.uv[p].refuses:
+            return True
+    return False

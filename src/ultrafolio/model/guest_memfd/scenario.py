@@ -11,7 +11,6 @@ from .layout import *
 from .policy import MemfdPolicy
 
 STATES = ("private", "shared")
-MACHINES = ("software",)
 MAX_VCPUS = 8 * VM["fresh"].itemsize
 """vm.fresh has a bit for each vCPU."""
 _PAGES = Field("ints", [], 0, 4095)
@@ -27,6 +26,8 @@ MEMORY = {
     "state": Field("texts", ["private"]),
     "allocated": Field("bool", True),
     "mapped": Field("bool", False),
+    "refuses": _PAGES,
+    "never": _PAGES,
 }
 ACTORS: dict[str, dict[str, Field]] = {
     "vcpu": {"cpu": _CPU, "touch": _PAGES, "share": _PAGES, "unshare": _PAGES, "starts": _STARTS, "after": _AFTER},
@@ -34,23 +35,25 @@ ACTORS: dict[str, dict[str, Field]] = {
     "lru": {"page": _PAGES, "starts": _STARTS, "cpu": _CPU, "after": _AFTER},
     "speculative": {"page": _PAGES, "starts": _STARTS, "after": _AFTER},
     "pin": _PIN,
+    "access": {"page": _PAGES, "copies": Field("bool", False), "starts": _STARTS, "after": _AFTER},
     "user": {"page": _PAGES, "process": _PROCESS, "locked": Field("bool", False), "starts": _STARTS, "after": _AFTER},
     "vmm": {"page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "cpu": _CPU,
             "to": Field("choice", ..., choices=STATES), "starts": _STARTS, "after": _AFTER},
     "hole": {"page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "starts": _STARTS, "after": _AFTER},
 }  # fmt: skip
 """A table per actor. process: whose page table it uses; locked: its mapping is VM_LOCKED; to: what is asked for."""
-BESIDE_A_HOLE = (VCPU, USER, VMM, HOLE)
+BESIDE_A_HOLE = (VCPU, USER, VMM, HOLE, ACCESS)
 """Kinds of actors that a scenario with a hole may have. The others may keep a page for as long as they like, and a page
 that is freed while somebody keeps it has no place in a state."""
 
 
 def system(
-    memory: dict[str, Any], actors: list[tuple[int, dict[str, Any]]], policy: MemfdPolicy, where: str
+    memory: dict[str, Any], actors: list[tuple[int, dict[str, Any]]], policy: MemfdPolicy, machine: int, where: str
 ) -> tuple[MemfdState, list[list[tuple[int, int]]]]:
     """Returns the initial state under a policy, and what each actor may choose.
 
-    Nothing is mapped into a process at the start. InputError for more vCPUs than a state can hold.
+    machine: its number. Nothing is mapped into a process at the start; a private page that KVM maps is the guest's, and
+    accepted. InputError for more vCPUs than a state can hold.
     """
     pages = len(memory["folios"])
     vcpus = sum(kind == VCPU for kind, _ in actors)
@@ -68,6 +71,7 @@ def system(
     state = new_state(pages, len(actors), 1)
     for name, code in policy.codes().items():
         state.cfg[name] = code
+    state.cfg["machine"] = machine
     words = memory["state"] * (1 if len(memory["state"]) == pages else pages)
     shared = [word == "shared" for word in words]
     state.uv["shared"] = shared
@@ -75,6 +79,9 @@ def system(
     state.mm["allocated"] = memory["allocated"]
     if memory["mapped"]:
         state.pt["present"] = [MAPPED if one else MAPPED_PRIVATE for one in shared]
+        state.uv["state"] = [HW_HOST if one or not machine else HW_PRIVATE for one in shared]
+    for name in ("refuses", "never"):
+        state.uv[name][memory[name]] = 1
     return state, [_actor(state, t, kind, actor, pages) for t, (kind, actor) in enumerate(actors)]
 
 
@@ -83,6 +90,7 @@ def _actor(state: MemfdState, t: int, kind: int, actor: dict[str, Any], pages: i
     who = state.who[t]
     who["kind"], who["cpu"], who["process"] = kind, actor.get("cpu", 0), actor.get("process", 0)
     who["stuck"], who["locks"] = not actor.get("completes", True), actor.get("locked", False)
+    who["copies"] = actor.get("copies", False)
     state.task["pc"][t] = IDLE_PC[kind]
     state.actor["budget"][t], state.actor["n"][t] = actor["starts"], actor.get("pages", 1)
     every = list(range(pages))

@@ -27,13 +27,23 @@ def user_over(s, t, outcome):
     return outcome
 
 
+@fn
+def user_access(s, t, p):
+    """The access to page `p`, which is mapped, as the machine lets it happen."""
+    outcome = host_access(s, p, BY_USER)
+    if outcome == E_REFAULT:
+        s.task[t].page, s.task[t].pc = p, USER_LOCK
+        return outcome
+    return user_over(s, t, DONE if outcome == OK else outcome)
+
+
 @rule(USER_IDLE, takers="user", tells_page=True, fair=UNFAIR, chooses=True, kernel="a load or store of the VMM")
 def user_touch(s, t, op, page):
     """A process touches a page through its mapping of the file; a page that is not mapped faults."""
     if not turn_come(s, t) or not spend(s, t):
         return W_IDLE
     if maps(s, t, page):
-        return user_over(s, t, DONE)
+        return user_access(s, t, page)
     s.task[t].page, s.task[t].pc = page, USER_LOCK
     return FAULT
 
@@ -77,7 +87,7 @@ def user_map(s, t):
         m.locking |= 1 << s.who[t].process
     let_go(s, t)
     if s.who[t].kind == USER:
-        return user_over(s, t, DONE)
+        return user_access(s, t, k.page)
     k.pc = GUP_WALK
     return OK
 
@@ -153,10 +163,25 @@ def io_end(s, t):
     a = s.actor[t]
     if s.who[t].stuck:
         return W_IO
+    outcome = OK
     for p in range(a.page, a.page + a.n):
         s.io[p].flying -= 1
+        one = host_access(s, p, BY_DEVICE)
+        outcome = outcome if one == OK else one
     a.page = 0
-    return take_unpin(s, t)
+    take_unpin(s, t)
+    return outcome
+
+
+@rule(ACCESS_IDLE, takers="access", tells_page=True, fair=UNFAIR, chooses=True,
+      kernel="the linear map: a copy of the kernel; show_fault_oops, v6.11; GPF handler of arm64, 2026-09-30")  # fmt: skip
+def kernel_touch(s, t, op, page):
+    """The kernel itself touches a page, without a reference; a copy expects that the access may fail."""
+    if not turn_come(s, t) or not spend(s, t):
+        return W_IDLE
+    finished(s, t)
+    outcome = host_access(s, page, BY_COPY if s.who[t].copies else BY_KERNEL)
+    return DONE if outcome == OK else outcome
 
 
 @fn

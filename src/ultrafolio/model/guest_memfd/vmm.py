@@ -60,8 +60,11 @@ def hole_start(s, t, op, page):
 
 @rule(EXITED, takers="vcpu", actor="vmm", kernel="KVM_EXIT_MEMORY_FAULT, v6.8")
 def vmm_reenter(s, t):
-    """An access of the other kind than the attribute: the VMM changes nothing and lets the vCPU go on."""
-    s.task[t].pc = AGAIN
+    """An access of the other kind than the attribute: the VMM lets the vCPU go on, or converts the page first
+    (P.on_exit)."""
+    private, s.task[t].then, s.task[t].pc = s.task[t].then, 0, AGAIN
+    if s.cfg[0].on_exit == EXIT_CONVERT:
+        take_request(s, t, UNSHARE if private == 2 else SHARE, s.actor[t].page, 1)
     return OK
 
 
