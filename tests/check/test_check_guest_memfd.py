@@ -18,7 +18,6 @@ from ultrafolio.commands.check_output import differences
 from ultrafolio.errors import InputError
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.designs import GUEST_MEMFD
-from ultrafolio.model.guest_memfd.policy import PRESETS
 from ultrafolio.model.guest_memfd.scenario import ACTORS
 
 FEW, MANY, LIMIT = 40, 400, 1500
@@ -86,7 +85,7 @@ def test_the_second_opinion_agrees_on_a_shipped_scenario(name, policy, machine):
 
 def test_every_preset_that_fits_the_machine_has_its_expectation():
     for name, story in STORIES.items():
-        wanted = {p for p, (_, choices) in PRESETS.items() if choices.fits(story.machine)} | set(story.tables)
+        wanted = {*policies.presets_for("guest_memfd", story.machine, story.memory["folios"]), *story.tables}
         assert {key for key in story.expect if "@" not in key} == wanted, name
 
 

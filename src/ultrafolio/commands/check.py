@@ -280,7 +280,7 @@ def _checked(asked: Asked) -> list[output.Checked]:
         story = api.Scenario(linked.name, linked.name, linked.story) if linked else api.Scenario.find(file)
         if asked.design and story.story.design != asked.design:
             continue
-        names = asked.chosen or policies.presets_of(story.story.design)
+        names = asked.chosen or machines.presets_for(story, asked.machine)
         if asked.every and asked.chosen:
             names = tuple(name for name in asked.chosen if _of_design(story.story.design, name))
         if asked.diff_policy and len(names) == 1:

@@ -18,11 +18,11 @@ from ultrafolio.names.find import stem
 ALL = "all"
 RISKS = {
     "hangs": ("permanent", "livelock", "vmm-bound"),
-    "loses content": ("a page that keeps its attribute, or whose request is refused, keeps its content",),
+    "loses content": ("a page keeps its content, unless its attribute changes on a machine that loses it then",),
     "exposes a page": (
         "no user page table maps a private page, and no granted pin is on one",
         "outside an invalidation KVM maps no page as the other kind",
-        "no access of the host ends in an oops, a machine check or a page taken from its guest",
+        "the host meets no page of its guest: no oops, no machine check, no page taken by force, no I/O in flight",
         "no page that the machine has not given back is freed, or mapped by the host",
     ),
 }
@@ -46,6 +46,13 @@ def on(story: api.Scenario, machine: str | None) -> list[tuple[api.Scenario, str
          "" if name == story.story.machine else name)
         for name in asked
     ]  # fmt: skip
+
+
+def presets_for(story: api.Scenario, machine: str | None) -> tuple[str, ...]:
+    """Returns the presets that a scenario is checked under: those that fit one of the machines that were asked for."""
+    some = [there.story for there, _ in on(story, machine)]
+    made = [policies.presets_for(one.design, one.machine, one.memory["folios"]) for one in some]
+    return tuple(dict.fromkeys(name for names in made for name in names))
 
 
 def fits(story: api.Scenario, policy: api.Policy) -> bool:

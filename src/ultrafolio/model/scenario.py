@@ -309,6 +309,14 @@ def system(scenario: Scenario, policy: AnyPolicy) -> System:
     fits_design(scenario, policy, scenario.title)
     memory = scenario.memory
     if isinstance(policy, MemfdPolicy):
+        if not policy.fits(scenario.machine):
+            raise InputError(
+                f"{scenario.title}: the guest cannot convert by itself on this machine",
+                value=scenario.machine,
+                allowed="pkvm",
+                cause="the policy says convert = by-guest",
+                then='--machine pkvm, or machine = "pkvm" in the scenario',
+            )
         made, choices = memfd.system(
             memory, scenario.actors, policy, DESIGNS[scenario.design].machines.index(scenario.machine), scenario.title
         )

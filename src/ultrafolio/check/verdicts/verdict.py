@@ -41,7 +41,7 @@ Verdict = Literal["holds", "violated", "unknown"]
 Kind = Literal["safety", "fatal", "permanent", "livelock", "vmm-bound", "transient"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Ways to fail, the worst first."""
-WAITERS = (*(ACTOR_KINDS[kind] for kind in (VCPU, *DEVICES)), "user", "vmm")
+WAITERS = (*(ACTOR_KINDS[kind] for kind in (VCPU, *DEVICES)), "user", "vmm", "vmsplice")
 """Kinds of actors that owe something in every design."""
 MAX_STATES, MAX_MIB = 20_000_000, 8192
 """Default limits of an exploration."""

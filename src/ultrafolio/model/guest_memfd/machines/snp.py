@@ -21,16 +21,22 @@ def snp_prepare(s, p):
 
 @fn
 def snp_assign(s, p):
-    """KVM maps page `p` as private. Its frame is not assigned: a nested RMP fault, which sev_handle_rmp_fault() ignores;
-    the vCPU tries again."""
+    """KVM maps page `p` as private. Its frame is not assigned: a nested RMP fault, which sev_handle_rmp_fault()
+    ignores; the vCPU tries again."""
     return OK if s.uv[p].state != HW_HOST else E_BUSY
 
 
 @fn
-def snp_guest_access(s, p):
+def snp_guest_access(s, p, small):
     """The guest uses page `p` as private; it validates one that is not yet valid (PVALIDATE)."""
     if s.uv[p].state == HW_ASSIGNED:
         s.uv[p].state = HW_PRIVATE
+    return OK
+
+
+@fn
+def snp_turn(s, p, shared):
+    """The guest does not turn a page by itself: it asks its VMM."""
     return OK
 
 
@@ -53,9 +59,12 @@ def snp_unmap(s, p):
 
 @fn
 def snp_make_shared(s, p):
-    """RMPUPDATE to shared in sev_gmem_invalidate(): the content is lost. It fails: a warning once, and KVM goes on."""
+    """RMPUPDATE to shared in sev_gmem_invalidate(), after a PSMASH of a large entry: the content is lost. It fails: a
+    warning once, and KVM goes on."""
     if s.uv[p].state == HW_HOST:
         return OK
+    if s.uv[p].large:
+        snp_split(s, p & ~1, True)
     s.uv[p].lost = 1
     s.uv[p].state = HW_STUCK if s.uv[p].refuses else HW_HOST
     return E_LEAKED if s.uv[p].refuses else OK
@@ -65,3 +74,17 @@ def snp_make_shared(s, p):
 def snp_reclaim(s, p):
     """The same as page `p` leaves the file."""
     return snp_make_shared(s, p)
+
+
+@fn
+def snp_join(s, p):
+    """The huge page at `p` is assigned by one RMP entry, is_large_rmp_possible()."""
+    s.uv[p].large, s.uv[p + 1].large = 1, 1
+    return OK
+
+
+@fn
+def snp_split(s, p, memory):
+    """PSMASH the entry of the huge page at `p`; it needs no memory."""
+    s.uv[p].large, s.uv[p + 1].large = 0, 0
+    return OK

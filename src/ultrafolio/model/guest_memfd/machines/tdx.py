@@ -28,10 +28,21 @@ def tdx_assign(s, p):
 
 
 @fn
-def tdx_guest_access(s, p):
-    """The guest uses page `p` as private; it accepts one that is pending (TDG.MEM.PAGE.ACCEPT)."""
+def tdx_guest_access(s, p, small):
+    """The guest uses page `p` as private; it accepts one that is pending (TDG.MEM.PAGE.ACCEPT), or the whole huge page.
+    small: it accepts single pages only, which an entry of a huge page refuses."""
+    if s.uv[p].state == HW_ASSIGNED and s.uv[p].large:
+        if small:
+            return E_LEVEL
+        s.uv[p ^ 1].state = HW_PRIVATE
     if s.uv[p].state == HW_ASSIGNED:
         s.uv[p].state = HW_PRIVATE
+    return OK
+
+
+@fn
+def tdx_turn(s, p, shared):
+    """The guest does not turn a page by itself: it asks its VMM."""
     return OK
 
 
@@ -59,7 +70,7 @@ def tdx_unmap(s, p):
     if s.uv[p].refuses or (s.cfg[0].no_kick and tdx_in_guest(s)):
         s.uv[p].state = HW_STUCK
         return E_DEAD
-    s.uv[p].state, s.uv[p].lost = HW_HOST, 1
+    s.uv[p].state, s.uv[p].lost, s.uv[p].large = HW_HOST, 1, 0
     return OK
 
 
@@ -73,3 +84,19 @@ def tdx_make_shared(s, p):
 def tdx_reclaim(s, p):
     """Page `p` leaves the file: the same, or it is leaked."""
     return tdx_unmap(s, p)
+
+
+@fn
+def tdx_join(s, p):
+    """One entry of the S-EPT maps the huge page at `p`."""
+    s.uv[p].large, s.uv[p + 1].large = 1, 1
+    return OK
+
+
+@fn
+def tdx_split(s, p, memory):
+    """PAGE.DEMOTE the entry of the huge page at `p`, which needs a page for the S-EPT."""
+    if not memory:
+        return E_NOMEM
+    s.uv[p].large, s.uv[p + 1].large = 0, 0
+    return OK

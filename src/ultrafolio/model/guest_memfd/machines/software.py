@@ -24,8 +24,14 @@ def software_assign(s, p):
 
 
 @fn
-def software_guest_access(s, p):
+def software_guest_access(s, p, small):
     """The guest uses page `p` as private: allowed wherever KVM maps it."""
+    return OK
+
+
+@fn
+def software_turn(s, p, shared):
+    """The guest does not turn a page by itself: it asks its VMM."""
     return OK
 
 
@@ -50,4 +56,16 @@ def software_make_shared(s, p):
 @fn
 def software_reclaim(s, p):
     """Page `p` leaves the file: it was the host's all along."""
+    return OK
+
+
+@fn
+def software_join(s, p):
+    """KVM's table maps the huge page at `p` as one: nothing to do."""
+    return OK
+
+
+@fn
+def software_split(s, p, memory):
+    """KVM's table maps the huge page at `p` in pages: nothing to do."""
     return OK

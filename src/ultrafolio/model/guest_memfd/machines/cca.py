@@ -1,5 +1,6 @@
 """The machine `cca`: Arm CCA. The granule protection table says whose a granule is, the RMM's tables map it. Mirrors
-arch/arm64/kvm/rmi.c (KVM series v11 to v15, RMM 1.x), and the handler of granule protection faults (v17, 2026-09-30)."""
+arch/arm64/kvm/rmi.c (KVM series v11 to v15, RMM 1.x), and the handler of granule protection faults (v17,
+2026-09-30)."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ def cca_assign(s, p):
 
 
 @fn
-def cca_guest_access(s, p):
+def cca_guest_access(s, p, small):
     """The guest uses page `p` as private: its RIPAS is RAM from then on."""
     if s.uv[p].state == HW_ASSIGNED:
         s.uv[p].state = HW_PRIVATE
@@ -36,9 +37,15 @@ def cca_guest_access(s, p):
 
 
 @fn
+def cca_turn(s, p, shared):
+    """The guest does not turn a page by itself: it asks its VMM."""
+    return OK
+
+
+@fn
 def cca_host_access(s, p, how):
-    """The host touches granule `p`, which is delegated: SIGBUS for a process, an expected failure of a copy or a device,
-    an oops elsewhere."""
+    """The host touches granule `p`, which is delegated: SIGBUS for a process, an expected failure of a copy or a
+    device, an oops elsewhere."""
     if s.uv[p].state == HW_HOST:
         return OK
     if how == BY_USER:
@@ -48,11 +55,11 @@ def cca_host_access(s, p, how):
 
 @fn
 def cca_unmap(s, p):
-    """DATA_DESTROY and undelegate granule `p`, realm_destroy_private_granule(): the content is lost. The granule cannot be
-    undelegated: a warning, and it is lost to the host."""
+    """DATA_DESTROY and undelegate granule `p`, realm_destroy_private_granule(): the content is lost. The granule cannot
+    be undelegated: a warning, and it is lost to the host."""
     if s.uv[p].state == HW_HOST:
         return OK
-    s.uv[p].lost = 1
+    s.uv[p].lost, s.uv[p].large = 1, 0
     s.uv[p].state = HW_STUCK if s.uv[p].refuses else HW_HOST
     return E_LEAKED if s.uv[p].refuses else OK
 
@@ -67,3 +74,19 @@ def cca_make_shared(s, p):
 def cca_reclaim(s, p):
     """Page `p` leaves the file: the same."""
     return cca_unmap(s, p)
+
+
+@fn
+def cca_join(s, p):
+    """Fold the entries of the huge page at `p` into a block, realm_fold_rtt_level()."""
+    s.uv[p].large, s.uv[p + 1].large = 1, 1
+    return OK
+
+
+@fn
+def cca_split(s, p, memory):
+    """Create the table under the block at `p`, which needs a granule."""
+    if not memory:
+        return E_NOMEM
+    s.uv[p].large, s.uv[p + 1].large = 0, 0
+    return OK
