@@ -27,6 +27,7 @@ TEXTS = (
             "send-a-link",
             "write-a-scenario",
             "ask-todays-question",
+            "from-a-story-to-a-kernel-test",
             "write-a-policy",
             "bring-your-own-trace",
             "watch-the-hang",
