@@ -20,12 +20,12 @@ import numpy as np
 
 from ultrafolio.model.bounds import Outgrown, fits
 from ultrafolio.model.design import Design
+from ultrafolio.model.designs import OUTCOMES_END
 from ultrafolio.model.layout import (
     ACTOR,
     DEAD,
     IO,
     MM,
-    OUTCOMES,
     PT,
     TASK,
     UV,
@@ -47,7 +47,7 @@ MAX_CHOICES = 1 << 14
 MAX_PAGES = 1 << 12
 MIN_SHARED, MAX_SHARED = 1 << 20, 1 << 28
 PROPERTIES_END = len(PROPERTIES)
-REFUSALS = len(OUTCOMES) - 1
+REFUSALS = OUTCOMES_END - 1
 OBSTACLES_END = REFUSALS + len(WAITS)
 MET_END = 2 * OBSTACLES_END
 """An obstacle's number is its outcome, or REFUSALS - outcome where a step was refused; plus OBSTACLES_END for an
