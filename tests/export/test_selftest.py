@@ -173,7 +173,9 @@ def test_touches_and_pins_are_tested_on_a_kernel_with_mmap(folder):
     os.close(device)
     if flags & 3 != 3:
         pytest.skip("KVM_CAP_GUEST_MEMFD_FLAGS: no MMAP and INIT_SHARED")
-    _, lines, _ = run(built(folder, program.program(told(next(f for f in SCENARIOS if f.stem.startswith("g04"))), "a command")))
+    _, lines, _ = run(
+        built(folder, program.program(told(next(f for f in SCENARIOS if f.stem.startswith("g04"))), "a command"))
+    )
     made = [line for line in lines if line.startswith("ok") and "SKIP" not in line]
     assert "ok 1 - pin 0 pins page 2: 0" in made and len(made) >= 5
 
