@@ -36,9 +36,11 @@ def about(s: Any, t: int) -> str:
 
 def asked(s: Any, t: int) -> range:
     """The pages that actor `t` wants to be private; none for any other wait."""
-    k = s.task[t]
+    k, a = s.task[t], s.actor[t]
     if k.pc == at.CONVERT_RESTRUCTURE:
-        return range(k.start // 2 * 2, (k.end + 1) // 2 * 2)
+        blocks = {k.start // 2 * 2, (k.end + 1) // 2 * 2}
+        whole = {a.page, a.page + a.n} if a.op == at.UNSHARE else blocks
+        return range(min(blocks | whole), max(blocks | whole))
     if about(s, t) != REQUEST or s.actor[t].op != at.UNSHARE:
         return range(0)
     return range(s.actor[t].page, s.actor[t].page + s.actor[t].n)

@@ -89,16 +89,21 @@ def wants_alone(s, t):
 
 @fn
 def first_of(s, t):
-    """Returns the first page of actor `t`'s request; of a split or a merge the first of its huge pages."""
-    k = s.task[t]
-    return k.start & ~1 if k.pc == CONVERT_RESTRUCTURE else s.actor[t].page
+    """Returns the first page whose references are in the way of actor `t`'s request: its own, and in a split or a merge
+    that of the huge page."""
+    k, page = s.task[t], s.actor[t].page
+    if k.pc != CONVERT_RESTRUCTURE:
+        return page
+    return min(k.start & ~1, page) if s.actor[t].op == UNSHARE else k.start & ~1
 
 
 @fn
 def end_of(s, t):
-    """Returns the end (exclusive) of actor `t`'s request."""
-    k = s.task[t]
-    return ((k.end - 1) | 1) + 1 if k.pc == CONVERT_RESTRUCTURE else s.actor[t].page + s.actor[t].n
+    """Returns the end (exclusive) of the pages of first_of()."""
+    k, end = s.task[t], s.actor[t].page + s.actor[t].n
+    if k.pc != CONVERT_RESTRUCTURE:
+        return end
+    return max(((k.end - 1) | 1) + 1, end) if s.actor[t].op == UNSHARE else ((k.end - 1) | 1) + 1
 
 
 @fn
@@ -142,6 +147,12 @@ def references(s, a, first, end):
             if s.mm[q].users >> s.who[a].process & 1:
                 return True
     return False
+
+
+@fn
+def holding(s, a):
+    """Returns the obstacles that thread `a` is to any waiter: the lock, references on any page."""
+    return (OB_LOCK if holds_lock(s, a) else 0) | (OB_REFS if references(s, a, 0, s.cfg[0].pages) else 0)
 
 
 @fn
