@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 """What one probe may take; it takes milliseconds."""
 
 

@@ -176,7 +176,7 @@ def _differs(call: Call) -> list[str]:
     told = []
     if call.inside:
         told.append(
-            f"In the story {', '.join(call.inside)} takes steps inside this call; one process cannot place them."
+            f"In the story this call has steps inside it of {', '.join(call.inside)}: no process can place them."
         )
     if call.story == "no answer":
         told.append("The story ends before its answer.")
