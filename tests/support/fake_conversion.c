@@ -2,8 +2,8 @@
  * A library for LD_PRELOAD: guest_memfd with the conversion, for a program that asks /dev/kvm for it.
  *
  * The file is a memfd, registered with userfaultfd(2) and UFFD_FEATURE_SIGBUS: a page that is in it is shared, one that
- * is not is private, and a touch of it is SIGBUS. A pin is a registered buffer of io_uring. FAKE_WRONG names a wrong
- * answer: `no-refusal`, `page-0`, `not-stored`, `done-in-part`, `keeps-shared`.
+ * is not is private, and a touch of it is SIGBUS. A pin is a registered buffer of io_uring, or a page in a pipe by
+ * vmsplice(). FAKE_WRONG names a wrong answer: `no-refusal`, `page-0`, `not-stored`, `done-in-part`, `keeps-shared`.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,7 +24,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, MOST = 64, KVM = 1000, VM = 1001 };
+enum { PAGE = 4096, MOST = 64, KVM = 1000, VM = 1001, IN_PIPE = 2000 };
 struct request { uint64_t offset, size, attributes, flags, error_offset, reserved[11]; };
 #define CREATE_GUEST_MEMFD _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0xd4, 64)
 #define SET_ATTRIBUTES2 _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0xd2, sizeof(struct request))
@@ -32,7 +32,8 @@ struct request { uint64_t offset, size, attributes, flags, error_offset, reserve
 static int file = -1, pages;
 static char *at;
 static bool private[MOST];
-static int pinned_by[MOST];
+static int pinned_by[MOST];	/* the descriptor of the ring; of a pipe, IN_PIPE more */
+static int writer_of[MOST];	/* the other end of a pipe */
 
 static void *next(const char *name) { return dlsym(RTLD_NEXT, name); }
 static bool wrong(const char *how) { return getenv("FAKE_WRONG") && !strcmp(getenv("FAKE_WRONG"), how); }
@@ -162,6 +163,36 @@ int fallocate(int fd, int mode, off_t start, off_t size)
 		if (!private[page] && mode & FALLOC_FL_PUNCH_HOLE && !change(mode, page))
 			change(0, page);
 	return 0;
+}
+
+int pipe(int ends[2])
+{
+	int (*real)(int[2]) = next("pipe");
+	int answer = real(ends);
+
+	if (!answer && ends[0] < MOST)
+		writer_of[ends[0]] = ends[1];
+	return answer;
+}
+
+ssize_t vmsplice(int fd, const struct iovec *vector, size_t count, unsigned int flags)
+{
+	ssize_t (*real)(int, const struct iovec *, size_t, unsigned int) = next("vmsplice");
+	ssize_t answer = real(fd, vector, count, flags);
+
+	if (answer > 0)
+		pinned_by[((char *)vector->iov_base - at) / PAGE] = IN_PIPE + fd;
+	return answer;
+}
+
+ssize_t read(int fd, void *where, size_t size)
+{
+	ssize_t (*real)(int, void *, size_t) = next("read");
+
+	for (int page = 0; page < pages; page++)
+		if (fd < MOST && writer_of[fd] && pinned_by[page] == IN_PIPE + writer_of[fd])
+			pinned_by[page] = 0;
+	return real(fd, where, size);
 }
 
 long syscall(long number, ...)

@@ -16,8 +16,8 @@ Printed by `{command} --markdown` on {machine}; do not edit.
 `ultrafolio calibrate --kernel --no-costs` asks your kernel.
 
 *agrees*, *differs*: the kernel did what the rules say, or something else. *missing*: this kernel lacks the capability
-that is named. *not possible here*: the reason stands beside it. Each row is asked in a process of its own that ends
-after ten seconds at most. Cases are those of [conformance.md](conformance.md#conversion-in-guest_memfd), rules those of
+that is named. *not possible here*: the reason stands beside it. Each row is asked in a process of its own, which ends
+within thirty seconds. Cases are those of [conformance.md](conformance.md#conversion-in-guest_memfd), rules those of
 [rules-guest-memfd.md](rules-guest-memfd.md).
 """
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ultrafolio.model.layout import PAGE_SIZE
+from ultrafolio.nouns import plural
 
 from . import kvm
 from .kvm import Refused
@@ -20,7 +21,7 @@ SHARED = kvm.GUEST_MEMFD_FLAG_MMAP | kvm.GUEST_MEMFD_FLAG_INIT_SHARED
 PRIVATE = kvm.GUEST_MEMFD_FLAG_MMAP
 OK, SIGBUS, EAGAIN, EFAULT, EINVAL = "0", "SIGBUS", "EAGAIN", "EFAULT", "EINVAL"
 VALUE = 7
-TRIES = 8
+TRIES = 32
 """Attempts of a probe when another process drained the batch meanwhile."""
 
 
@@ -244,7 +245,7 @@ def made(kernel: Kernel, pages: int, flags: int, kind: int = kvm.KVM_X86_DEFAULT
     try:
         return kernel.create(pages * PAGE_SIZE, flags, kind)
     except Refused as refused:
-        raise NotPossible(f"KVM_CREATE_GUEST_MEMFD of {pages} pages: {refused.error}") from None
+        raise NotPossible(f"KVM_CREATE_GUEST_MEMFD of {plural(pages, 'page')}: {refused.error}") from None
 
 
 def said(seen: dict[str, str]) -> str:

@@ -38,7 +38,7 @@ ROWS: tuple[Row, ...] = (
     ("", ("user-lookup",), "a touch of a private page is SIGBUS, allocated or not", probes.private_touch),
     ("", (*_PIN, *_TOUCH[1:], *_UNPIN), "a pin faults its page in, and stays until the VMM ends it", probes.pin_shared),
     ("", ("user-lookup",), "a pin or reference of a private page is -EFAULT", probes.pin_private),
-    ("", ("plain-put",), "a plain reference is one on the page of the file", probes.plain_reference),
+    ("", ("plain-put", "pipe-read"), "a plain reference is one on the page of the file", probes.plain_reference),
     ("", _HOLE, "a hole unmaps and frees its pages; the next touch has a new one; they stay shared", probes.hole),
     ("", ("hole-punch",), "the model has no hole beside what keeps a page: that page lives on outside the file",
      probes.hole_under_pin),
@@ -70,6 +70,7 @@ _INSIDE = "happens inside one call, and leaves nothing that user space could rea
 _OWN_REASON = {
     "fault-attribute": "a software-protected VM takes an access for the kind of the attribute (kvm_mmu_page_fault, "
     "v6.10), so none is of the other kind",
+    **dict.fromkeys(("convert-restructure", "convert-rollback"), "huge pages of a file are proposals"),
 }
 
 

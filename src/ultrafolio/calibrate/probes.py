@@ -230,7 +230,8 @@ def _drop_batch(region: Region) -> None:
 
 def write_fault(flags: PageFlags, folder: Path) -> Observation:
     """A page of a file, mapped read-only: the first write faults and makes it dirty, the second does not fault."""
-    with system.scratch(folder, PAGE_SIZE) as fd, Region(PAGE_SIZE, fd=fd) as region:
+    with system.scratch(folder, PAGE_SIZE) as fd, Region(PAGE_SIZE, fd=fd) as region, Region(PAGE_SIZE) as other:
+        _faults(other)  # so that no page of this process itself faults below, as after a fork
         region.bytes[0].item()
         clean = "DIRTY" not in flags.at(region.address)
         first, second = _faults(region), _faults(region)

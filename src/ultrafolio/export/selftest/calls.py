@@ -26,16 +26,22 @@ _PINNED = (memfd.DMA_END, memfd.DMA_STANDS, memfd.DMA_ASKED)
 BEGINS = {
     memfd.USER_IDLE: TOUCH, model.DEVICE_IDLE: PIN, **dict.fromkeys(_PINNED, UNPIN), memfd.CONVERT_LOCK: CONVERT,
     memfd.HOLE_IDLE: HOLE, model.LRU_IDLE: BATCH, model.SPECULATIVE_IDLE: REFERENCE, model.PUT: PUT,
+    memfd.PIPE_READ: PUT,
 }  # fmt: skip
-"""Place of a rule -> the call that begins there."""
+"""Place of a rule -> the call that begins there. A page that vmsplice puts into a pipe is a reference, not a pin."""
 ENDS = {
     TOUCH: (memfd.USER_IDLE,), PIN: (*_PINNED, model.DEVICE_IDLE), UNPIN: (model.DEVICE_IDLE,),
     CONVERT: (memfd.VMM_RETRY, memfd.VMM_IDLE, model.AGAIN), HOLE: (memfd.HOLE_IDLE,), BATCH: (model.LRU_IDLE,),
-    REFERENCE: (model.PUT,), PUT: (model.SPECULATIVE_IDLE,),
+    REFERENCE: (model.PUT, memfd.PIPE_READ, model.DEVICE_IDLE), PUT: (model.SPECULATIVE_IDLE, model.DEVICE_IDLE),
 }  # fmt: skip
 """Call -> where its thread stands when it has returned."""
+_PIPE = GUEST_MEMFD.kinds[memfd.SPLICE]
 SUCCESS, EAGAIN, SIGBUS, EFAULT = "0", "-EAGAIN", "SIGBUS", "-EFAULT"
+_ANSWERS = (SUCCESS, EAGAIN, SIGBUS, EFAULT)
+_ON_PRIVATE = "a reference on a private page, which no call takes"
 _MOST_STEPS = 10_000
+_WORSE = range(memfd.E_BUSY, memfd.E_LEVEL + 1)
+"""Outcomes of machines, and of allocations."""
 _TASK, _PC = tuple(model.OWNERS).index("task"), (model.TASK.names or ()).index("pc")
 
 
@@ -49,6 +55,7 @@ class Call:
     story     the answer in the story, where it is another one;  inside: actors that have steps inside the call there
     steps     the steps of the call by the rules;  attributes: whether each page is private after it
     changes   whether an attribute is another one then
+    missing   why user space cannot make it, or ""
     """
 
     what: str
@@ -67,6 +74,7 @@ class Call:
     steps: tuple[Step, ...]
     attributes: tuple[bool, ...]
     changes: bool
+    missing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +119,19 @@ def _place(step: Step, states: Any) -> int:
     return int(states[_TASK][step.actor][_PC])
 
 
+def _begins(place: int, kind: str) -> str | None:
+    """Returns the call that an actor of a kind begins at a place, or None."""
+    what = BEGINS.get(place)
+    return REFERENCE if what == PIN and kind == _PIPE else what
+
+
 def _ordered(story: Sequence[Step]) -> list[_Span | Step]:
     """Returns the calls and the other steps, a call at its last step; calls that do not end in the story come last."""
     open_calls: dict[int, _Span] = {}
     placed: list[tuple[int, _Span | Step]] = []
     for at, step in enumerate(story):
         span = open_calls.get(step.actor)
-        if span is None and (what := BEGINS.get(_place(step, step.before))):
+        if span is None and (what := _begins(_place(step, step.before), step.kind)):
             span = open_calls[step.actor] = _Span(what, step.actor, [])
         if span is None:
             placed.append((at, step))
@@ -143,7 +157,7 @@ def _taken(system: System, state: State, step: Step) -> Step | None:
 def _call(system: System, state: State, span: _Span, story: Sequence[Step]) -> Call | Other:
     """Run a call to its end. Returns it; or why it is not made."""
     first, actor, name = story[span.places[0]], span.actor, name_of(state, span.actor)
-    if BEGINS.get(state.task[actor].pc) != span.what:
+    if _begins(int(state.task[actor].pc), first.kind) != span.what:
         return Other(name, first.rule, "these calls in this order do not come to it")
     before, private = _about(state, span, first), _attributes(state)
     steps: list[Step] = []
@@ -155,6 +169,7 @@ def _call(system: System, state: State, span: _Span, story: Sequence[Step]) -> C
     except NotCertified as error:
         return Other(name, first.rule, f"it would wait: {error}")
     answer, told = _answer(span.what, steps), _answer(span.what, [story[at] for at in span.places])
+    walker = span.what in (REFERENCE, PUT) and first.kind != _PIPE
     return Call(
         **before,
         answer=answer,
@@ -164,6 +179,7 @@ def _call(system: System, state: State, span: _Span, story: Sequence[Step]) -> C
         steps=tuple(steps),
         attributes=_attributes(state),
         changes=_attributes(state) != private,
+        missing=_ON_PRIVATE if walker and private[before["page"]] else "" if answer in _ANSWERS else answer,
     )
 
 
@@ -190,11 +206,15 @@ def _about(state: State, span: _Span, first: Step) -> dict[str, Any]:
 
 
 def _answer(what: str, steps: Sequence[Step]) -> str:
-    """Returns the answer of a call with these steps."""
-    outcomes = {step.outcome for step in steps}
-    if memfd.E_SIGBUS in outcomes:
-        return EFAULT if what == PIN else SIGBUS
-    return EAGAIN if what == CONVERT and memfd.E_AGAIN in outcomes else SUCCESS
+    """Returns the answer of a call with these steps; another outcome in the words of the rules."""
+    for step in steps:
+        if step.outcome == memfd.E_SIGBUS:
+            return EFAULT if what in (PIN, REFERENCE) else SIGBUS
+        if step.outcome == memfd.E_AGAIN and what == CONVERT:
+            return EAGAIN
+        if step.outcome in _WORSE:
+            return step.outcome_word
+    return SUCCESS
 
 
 def _inside(span: _Span, story: Sequence[Step]) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ static bool depends(const char *what, int page, int pages)
 	for (int i = page; i < page + pages; i++) {
 		if (unknown[i]) {
 			if (unknown[i] < 0)
-				skip(what, page, pages, "a private page beside shared ones: %s", missing_conversion);
+				skip(what, page, pages, "%s", missing_conversion);
 			else
 				skip(what, page, pages, "the result of test %d", unknown[i]);
 			return true;
@@ -322,27 +322,33 @@ static void check_unpin(const char *what, int actor, int page, int pages)
 }
 /* piece: reference */
 
-static int spliced[2];
+static int spliced[ACTORS][2];
+static bool in_pipe[ACTORS];
 
 /* Puts a page into a pipe: a plain reference, which stays until the page is read. */
-static void check_reference(const char *what, int page)
+static void check_reference(const char *what, int actor, int page, int wanted)
 {
 	struct iovec one = { memory + page * PAGE_BYTES, PAGE_BYTES };
 
 	if (depends(what, page, 1))
 		return;
-	if (!spliced[1] && pipe(spliced))
+	if (!spliced[actor][1] && pipe(spliced[actor]))
 		die("pipe");
-	result(what, vmsplice(spliced[1], &one, 1, 0) == PAGE_BYTES ? 0 : -errno, 0);
+	in_pipe[actor] = vmsplice(spliced[actor][1], &one, 1, 0) == PAGE_BYTES;
+	result(what, in_pipe[actor] ? 0 : -errno, wanted);
 }
 /* piece: put */
 
-static void check_put(const char *what, int page)
+static void check_put(const char *what, int actor, int page)
 {
 	static char content[PAGE_BYTES];
 
-	if (!depends(what, page, 1))
-		result(what, read(spliced[0], content, PAGE_BYTES) == PAGE_BYTES ? 0 : -errno, 0);
+	if (!in_pipe[actor]) {
+		skip(what, page, 1, "the reference");
+		return;
+	}
+	result(what, read(spliced[actor][0], content, PAGE_BYTES) == PAGE_BYTES ? 0 : -errno, 0);
+	in_pipe[actor] = false;
 }
 /* piece: hole */
 
@@ -443,6 +449,17 @@ static void start_private(int page)
 {
 	int at;
 
-	if (missing_conversion[0] || convert(page, 1, true, &at))
+	if (missing_conversion[0])
+		unknown[page] = -1;
+	else if (convert(page, 1, true, &at))
+		die("the conversion of a page that is private at the start");
+}
+/* piece: needs */
+
+/* No test of this story can be made without what it needs. */
+static void needs(void)
+{
+	strcpy(missing_conversion, NEEDS);
+	for (int page = 0; page < PAGES; page++)
 		unknown[page] = -1;
 }

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 
 from ultrafolio.model.designs import GUEST_MEMFD
+from ultrafolio.model.guest_memfd import layout as memfd
 from ultrafolio.nouns import plural
 
 from .calls import BATCH, CONVERT, EAGAIN, EFAULT, HOLE, PIN, PUT, REFERENCE, SIGBUS, SUCCESS, TOUCH, UNPIN, Call, Other
@@ -44,14 +45,27 @@ def _all_pieces() -> dict[str, str]:
     return {name: body.rstrip("\n") for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
+def _foreign(story: Story) -> str:
+    """What a kernel must have for any test of the story, beside guest_memfd with the conversion; "" for nothing."""
+    cfg = story.system.state.cfg[0]
+    if cfg["convert"] != memfd.IN_PLACE:
+        return "a conversion in place: this policy has another one"
+    if cfg["block"]:
+        return "huge pages of guest_memfd"
+    machine = GUEST_MEMFD.machines[cfg["machine"]]
+    return "" if machine == GUEST_MEMFD.machines[memfd.SOFTWARE] else f"a guest of the machine {machine}"
+
+
 def _piece(name: str) -> str:
     return _all_pieces()[name]
 
 
 def _needed(story: Story, made: Sequence[Call]) -> set[str]:
     """The names of the pieces that these calls use, with those that each test has; head and state stand apart."""
-    names = {"touch", "setup"}
+    names = {"touch", "setup"} | ({"needs"} if _foreign(story) else set())
     for call in made:
+        if call.missing:
+            continue
         names.update(_PIECES[call.what])
         names.update({"cpu"} if call.what == CONVERT else ())
         names.update({"process"} if _by_another(call) else {"lock"} if _is_locked(call) else ())
@@ -90,9 +104,11 @@ def _allocated(story: Story) -> list[bool]:
 
 def _numbers(story: Story, made: Sequence[Call]) -> list[str]:
     """The lines that define the numbers of this test."""
+    foreign = _foreign(story)
     flags = "GUEST_MEMFD_FLAG_MMAP" if all(_private(story)) else "GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED"
-    numbers = {"PAGES": len(story.system.state.mm), "FLAGS": f"({flags})"}
-    if any(call.what in (PIN, UNPIN) for call in made):
+    numbers: dict[str, int | str] = {"PAGES": len(story.system.state.mm), "FLAGS": f"({flags})"}
+    numbers |= {"NEEDS": f'"{foreign}"'} if foreign else {}
+    if any(call.what in (PIN, UNPIN, REFERENCE, PUT) for call in made):
         numbers["ACTORS"] = len(story.system.choices)
     if any(_by_another(call) for call in made):
         numbers["PROCESSES"] = 1 + max(call.process for call in made if _by_another(call))
@@ -160,7 +176,7 @@ def _differs(call: Call) -> list[str]:
     told = []
     if call.inside:
         told.append(
-            f"In the story {', '.join(call.inside)} takes steps inside this call; one process cannot place them."
+            f"In the story this call has steps inside it of {', '.join(call.inside)}: no process can place them."
         )
     if call.story == "no answer":
         told.append("The story ends before its answer.")
@@ -177,6 +193,7 @@ def _main(story: Story, items: Sequence[Call | Other], pieces: set[str]) -> list
     lines = ["int main(void)", "{"]
     lines += ["\tstruct sigaction action = { .sa_handler = on_sigbus };", ""]
     lines += ['\tprintf("TAP version 13\\n");', "\tsetvbuf(stdout, NULL, _IOLBF, 0);", "\tsetup();"]
+    lines += ["\tneeds();"] if "needs" in pieces else []
     lines += ["\tsigaction(SIGBUS, &action, NULL);"]
     lines += [f"\tallocate({page});" for page, there in enumerate(_allocated(story)) if there]
     lines += ["\tdrain();"] if "allocate" in pieces else []
@@ -212,16 +229,23 @@ def _between(others: Sequence[Other]) -> list[str]:
 
 def _check(call: Call) -> list[str]:
     """The lines that make a call and test its answer."""
-    code, name = _CODES[call.answer], f"{call.name} {_about(call)}: {call.answer}"
-    pages = f"{call.page}, {call.pages}"
+    name, pages = f"{call.name} {_about(call)}: {call.answer}", f"{call.page}, {call.pages}"
+    if call.missing:
+        return [f'\tskip("{name}", {pages}, "{call.missing}");']
+    code = _CODES[call.answer]
     if call.what == CONVERT:
         name += f" at page {call.at}" if call.at >= 0 else ""
         flags = f"{_bool(call.private)}, {code}, {call.at}, {_bool(call.changes)}"
         return [f"\trun_on({call.cpu});", f'\tcheck_convert("{name}", {pages}, {flags});']
     given = {
-        TOUCH: f"{call.page}, {code}", PIN: f"{call.actor}, {pages}, {code}", UNPIN: f"{call.actor}, {pages}",
-        HOLE: pages, BATCH: f"{call.cpu}, {call.page}", REFERENCE: f"{call.page}", PUT: f"{call.page}",
-    }[call.what]  # fmt: skip
+        TOUCH: f"{call.page}, {code}",
+        PIN: f"{call.actor}, {pages}, {code}",
+        UNPIN: f"{call.actor}, {pages}",
+        HOLE: pages,
+        BATCH: f"{call.cpu}, {call.page}",
+        REFERENCE: f"{call.actor}, {call.page}, {code}",
+        PUT: f"{call.actor}, {call.page}",
+    }[call.what]
     if _by_another(call):
         return [f'\tcheck_touch_by("{name}", {call.process}, {given});']
     if _is_locked(call):

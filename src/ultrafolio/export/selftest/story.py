@@ -15,13 +15,13 @@ from ultrafolio.export.formats import has_story
 from ultrafolio.model import scenario
 from ultrafolio.model.designs import GUEST_MEMFD, S390, of
 from ultrafolio.model.guest_memfd import layout as memfd
-from ultrafolio.model.layout import ENDLESS, TOUCH, VCPU
+from ultrafolio.model.layout import DEAD, ENDLESS, TOUCH, VCPU
 from ultrafolio.model.policies import AnyPolicy
 from ultrafolio.model.scenario import Scenario, System
 
 MAX_STATES = 1_000_000
-_RESTS = (memfd.DMA_STANDS, memfd.DMA_ASKED)
-"""Places at which a device stands with its pins, and no call is under way."""
+_RESTS = (memfd.DMA_STANDS, memfd.DMA_ASKED, memfd.PIPE_READ, DEAD)
+"""Places at which no call is under way: of a device with its pins, of a page in a pipe, of a vCPU of a dead VM."""
 
 
 @dataclass(frozen=True, slots=True)
