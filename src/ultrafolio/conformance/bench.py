@@ -19,6 +19,7 @@ from ultrafolio.model.layout import (
     WAITS,
     State,
     copy,
+    pack,
 )
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.policy import Policy
@@ -209,6 +210,25 @@ class Bench:
             if task["pc"] in IDLE_PC and (who["kind"] != VCPU or outcome == DONE):
                 break
         return self.log[first:]
+
+    def fails_for_ever(self, actor: int, op: int | None = None, page: int | None = None) -> list[str]:
+        """Run one vCPU alone until its instruction has failed twice in the same state. Returns its steps.
+
+        Equal states lead to equal steps, so that the instruction fails for ever. AssertionError if it does not, or if
+        no state came again after 100 steps.
+        """
+        first, failed_in = len(self.log), set()
+        for _ in range(100):
+            outcome = self.step(actor, op, page)
+            if self.log[-1] == "vcpu-again: FAULT":
+                state = pack(self._before)
+                if state in failed_in:
+                    return self.log[first:]
+                failed_in.add(state)
+            elif outcome < 0 or self._before.task[actor]["pc"] in IDLE_PC:
+                break
+        steps = "\n  ".join(self.log[first:][-40:])
+        raise AssertionError(f"{self.engine.name}: the instruction does not fail for ever:\n  {steps}")
 
     def upto(self, actor: int, rule: str, op: int | None = None, page: int | None = None) -> list[str]:
         """Run one thread alone until its next rule is `rule`. Returns its steps."""
