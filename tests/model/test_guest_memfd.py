@@ -192,6 +192,7 @@ def test_g38_a_page_that_the_machine_keeps():
     """As queued the answer is 0, and a process maps the page; kept, the request is refused, and nobody maps it."""
     ignored, kept = graph("g38-removal-fails"), graph("g38-removal-fails", "keeps-it")
     assert outcomes(ignored, at.CONVERT_END) == {at.SUCCESS} and at.E_CHECK in outcomes(ignored, at.USER_MAP)
+    assert at.E_LEAKED in outcomes(graph("g38-removal-fails", "keeps-it", "snp"), at.CONVERT_STORE)
     assert outcomes(kept, at.CONVERT_ZAP) == {at.E_DEAD} and not outcomes(kept, at.CONVERT_STORE)
     assert outcomes(kept, at.USER_LOOKUP) == {at.E_SIGBUS} and all(attributes(s) == [1] for s in kept.states)
     for machine, outcome in (("snp", at.E_REFAULT), ("cca", at.E_SIGBUS)):
@@ -362,8 +363,8 @@ SNAPSHOT_LATE = {
     "    k.pc = FAULT_LOCK\n": "    k.pc = FAULT_SNAPSHOT\n",
 }
 STORED_FIRST = {
-    "    return piece(s, t)\n\n\n@rule(CONVERT_UNMAP": "    for p in range(k.page, k.page + k.n):\n"
-    "        s.mm[p].private = to_private(s, t)\n    return piece(s, t)\n\n\n@rule(CONVERT_UNMAP"
+    "            return piece(s, t)\n    return converted": "            for q in range(k.page, k.page + k.n):\n"
+    "                s.mm[q].private = to_private(s, t)\n            return piece(s, t)\n    return converted"
 }
 PUNCHED = {"m.zapped, m.users, m.locking, m.allocated = 1, 0, 0, 0": "m.users, m.locking, m.allocated = 0, 0, 0"}
 UNMAPS_ALL = {
