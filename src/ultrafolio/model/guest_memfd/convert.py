@@ -37,7 +37,8 @@ def piece_over(s, t):
     """A piece of the request is converted: go on with the next, or 0."""
     k = s.task[t]
     if k.end == k.page + k.n:
-        return converted(s, t)
+        unlock_alone(s, t)
+        return request_over(s, t, CONVERTED, SUCCESS)
     k.start, k.drained = k.end, 0
     return piece(s, t)
 
@@ -51,13 +52,6 @@ def piece(s, t):
         k.end = min(k.end, ((k.start | 1) if s.cfg[0].block else k.start) + 1)
     k.pc = CONVERT_UNMAP if to_private(s, t) and s.cfg[0].convert == IN_PLACE else CONVERT_ZAP
     return OK
-
-
-@fn
-def converted(s, t):
-    """The request is done: 0."""
-    unlock_alone(s, t)
-    return request_over(s, t, CONVERTED, SUCCESS)
 
 
 @fn
@@ -84,7 +78,7 @@ def convert_test(s, t):
     for p in range(k.page, k.page + k.n):
         if s.mm[p].private != to_private(s, t):
             return piece(s, t)
-    return converted(s, t)
+    return piece_over(s, t)
 
 
 @rule(CONVERT_UNMAP, takers="vcpu vmm", holds="lock",
