@@ -70,7 +70,7 @@ def test_every_scenario_has_its_line(policy):
         assert line[1:3] == [name, policy]
         assert line[6] != "-" or line[3] == "Holds", "what fails or waits says who"
         if line[3] == "Unsafe":
-            assert line[6].partition(":")[0] in {f"property{n}" for n in range(12, 23)}, line
+            assert line[6].partition(":")[0] in {f"property{n}" for n in range(12, 24)}, line
         assert story.expect[policy]["verdict"] == result.verdict
 
 

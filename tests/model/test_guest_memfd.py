@@ -192,6 +192,7 @@ def test_g38_a_page_that_the_machine_keeps():
     """As queued the answer is 0, and a process maps the page; kept, the request is refused, and nobody maps it."""
     ignored, kept = graph("g38-removal-fails"), graph("g38-removal-fails", "keeps-it")
     assert outcomes(ignored, at.CONVERT_END) == {at.SUCCESS} and at.E_CHECK in outcomes(ignored, at.USER_MAP)
+    assert at.E_LEAKED in outcomes(graph("g38-removal-fails", "keeps-it", "snp"), at.CONVERT_STORE)
     assert outcomes(kept, at.CONVERT_ZAP) == {at.E_DEAD} and not outcomes(kept, at.CONVERT_STORE)
     assert outcomes(kept, at.USER_LOOKUP) == {at.E_SIGBUS} and all(attributes(s) == [1] for s in kept.states)
     for machine, outcome in (("snp", at.E_REFAULT), ("cca", at.E_SIGBUS)):
@@ -283,6 +284,17 @@ def test_g25_the_rollback_of_the_first_huge_page_never_ends():
     assert at.E_NOMEM in outcomes(later, at.CONVERT_RESTRUCTURE), "a later piece is rolled back"
 
 
+def test_g27_one_of_two_allocates():
+    found = graph("g27-two-allocate-one-huge-page", HUGE[1])
+    assert outcomes(found, at.FAULT_LOOKUP) == {at.OK} and any(s.pt[0].large for s in found.states)
+    assert broken_properties("g27-two-allocate-one-huge-page", policy="double-allocation") == {12}
+
+
+def test_the_metadata_of_a_huge_page_stays_while_one_page_of_it_is_in_use():
+    assert broken_properties("two-users-of-one-pamt", policy="pamt-race") == {9}
+    assert not broken_properties("two-users-of-one-pamt")
+
+
 def test_g29_a_part_that_was_never_written():
     assert broken_properties("g29-merged-but-not-written", policy="up-to-date-as-a-whole") == {11}
     assert not broken_properties("g29-merged-but-not-written", policy=HUGE[1])
@@ -362,8 +374,8 @@ SNAPSHOT_LATE = {
     "    k.pc = FAULT_LOCK\n": "    k.pc = FAULT_SNAPSHOT\n",
 }
 STORED_FIRST = {
-    "    return piece(s, t)\n\n\n@rule(CONVERT_UNMAP": "    for p in range(k.page, k.page + k.n):\n"
-    "        s.mm[p].private = to_private(s, t)\n    return piece(s, t)\n\n\n@rule(CONVERT_UNMAP"
+    "            return piece(s, t)\n    return piece_over": "            for q in range(k.page, k.page + k.n):\n"
+    "                s.mm[q].private = to_private(s, t)\n            return piece(s, t)\n    return piece_over"
 }
 PUNCHED = {"m.zapped, m.users, m.locking, m.allocated = 1, 0, 0, 0": "m.users, m.locking, m.allocated = 0, 0, 0"}
 UNMAPS_ALL = {
@@ -398,6 +410,8 @@ BROKEN = {
         10, "g39-guest-accepts-less", {ONE_ENTRY + "    s.uv[p].large, s.uv[p + 1].large = 1, 1\n": ONE_ENTRY}),
     "a merge takes all of it for written": (
         11, "g29-merged-but-not-written", {"TAKEN_FOR_WRITTEN if s.cfg[0].merge_whole else": "TAKEN_FOR_WRITTEN or"}),
+    "nothing keeps two allocations apart": (
+        12, "g27-two-allocate-one-huge-page", {"s.cfg[0].looks_first and": ""}),
     "the snapshot comes after the attribute": (4, "g32-fault-races", SNAPSHOT_LATE),
 }  # fmt: skip
 
@@ -410,7 +424,7 @@ def broken_properties(name, rules=None, policy="gmem-7.4"):
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_rule_is_found(what):
     number, name, changed = BROKEN[what]
-    policy = "gmem-hugetlb-2025-12" if number in (10, 11) else "gmem-7.4"
+    policy = "gmem-hugetlb-2025-12" if number >= 10 else "gmem-7.4"
     assert number in broken_properties(name, mutant(changed, GUEST_MEMFD), policy)
     assert not changed or not broken_properties(name, policy=policy), "and the rule as it is is sound"
 

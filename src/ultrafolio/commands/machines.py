@@ -12,21 +12,16 @@ from ultrafolio.check.verdicts.verdict import Finding, Result
 from ultrafolio.errors import InputError
 from ultrafolio.export.observation import facts_of
 from ultrafolio.model import policies, scenario
-from ultrafolio.model.designs import DESIGNS, NUMBERS, S390
+from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, NUMBERS, S390
 from ultrafolio.names.find import stem
 
 ALL = "all"
-RISKS = {
-    "hangs": ("permanent", "livelock", "vmm-bound"),
-    "loses content": ("a page keeps its content, unless its attribute changes on a machine that loses it then",),
-    "exposes a page": (
-        "no user page table maps a private page, and no granted pin is on one",
-        "outside an invalidation KVM maps no page as the other kind",
-        "the host meets no page of its guest: no oops, no machine check, no page taken by force, no I/O in flight",
-        "no page that the machine has not given back is freed, or mapped by the host",
-    ),
+RISKS: dict[str, tuple[str, ...]] = {
+    "hangs": ("fatal", "permanent", "livelock", "vmm-bound"),
+    "loses content": (GUEST_MEMFD.properties[7],),
+    "exposes a page": tuple(GUEST_MEMFD.properties[number] for number in (3, 4, 6, 8, 11)),
 }
-"""Column -> kinds of findings, or names of properties. What fails and is none of these stands in the last column."""
+"""Column -> kinds of findings, or properties. What fails and is none of these stands in the last column."""
 OTHER = "else"
 
 
@@ -36,10 +31,14 @@ def names() -> list[str]:
 
 
 def on(story: api.Scenario, machine: str | None) -> list[tuple[api.Scenario, str]]:
-    """Returns the scenario on each machine that was asked for, with the machine; "" for its own. A scenario of s390 has
-    no other."""
-    if machine is None or story.story.design == S390.name:
+    """Returns the scenario on each machine that was asked for, with the machine; "" for its own. InputError for a
+    scenario of a design that has one machine only."""
+    if machine is None:
         return [(story, "")]
+    if story.story.design == S390.name:
+        raise InputError(f"{story.name}: --machine, and a scenario of the design {S390.name}", value=machine,
+                         allowed="a scenario of the design guest_memfd", cause="s390 has one machine",
+                         then="ultrafolio check --all --design guest_memfd --machine all")  # fmt: skip
     asked = DESIGNS[story.story.design].machines if machine == ALL else (machine,)
     return [
         (api.Scenario(story.name, story.source, scenario.on_machine(story.story, name, story.name)),
@@ -76,8 +75,6 @@ def show(results: Sequence[Result]) -> None:
     commands that print the stories."""
     rows: dict[tuple[str, str], dict[str, tuple[int, str, str]]] = {}
     for result in results:
-        if "machine" not in result.scope:
-            continue
         row = rows.setdefault((result.policy, result.scope["machine"]), {})
         for finding in result.findings:
             if finding.verdict != "violated" or finding.expected:
@@ -85,9 +82,6 @@ def show(results: Sequence[Result]) -> None:
             made = len(finding.steps) + len(finding.cycle), _cell(result, finding), result.command
             name = risk_of(finding)
             row[name] = min(row.get(name, made), made)
-    if not rows:
-        raise InputError("--machine: no scenario of a design with machines", allowed=", ".join(names()),
-                         then="ultrafolio check --all --design guest_memfd --machine all")  # fmt: skip
     columns = (*RISKS, OTHER)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("policy", "machine", *columns):

@@ -56,6 +56,7 @@ ADDED: dict[str, str] = {
     "taken from the guest": ", which takes it from its guest by force",
     "KVM_RUN: -EFAULT": ": KVM_RUN ends with -EFAULT",
     "SIGSEGV": ": SIGSEGV", "-ENOMEM": ", but finds no memory: -ENOMEM",
+    "a second folio": ", though there is one by now",
 }  # fmt: skip
 """What is added for an outcome that OTHERWISE does not name."""
 PRIVATE = (MM.names or ()).index("private")

@@ -66,6 +66,8 @@ GUEST_MEMFD = Design(
 )  # fmt: skip
 OUTCOMES_END = max(len(design.outcomes) for design in (S390, GUEST_MEMFD))
 """One more than the highest outcome of a step of any design."""
+PROPERTIES_END = max(len(design.properties) for design in (S390, GUEST_MEMFD))
+"""One more than the highest number of a property of any design."""
 DESIGNS = {design.name: design for design in (S390, GUEST_MEMFD)}
 NUMBERS = {
     name: design.first + number

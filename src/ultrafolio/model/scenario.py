@@ -311,10 +311,10 @@ def system(scenario: Scenario, policy: AnyPolicy) -> System:
     if isinstance(policy, MemfdPolicy):
         if not policy.fits(scenario.machine):
             raise InputError(
-                f"{scenario.title}: the guest cannot convert by itself on this machine",
+                f"{scenario.title}: a policy of the design that this machine does not support",
                 value=scenario.machine,
                 allowed="pkvm",
-                cause="the policy says convert = by-guest",
+                cause="the policy says convert = by-guest: the guest converts by itself",
                 then='--machine pkvm, or machine = "pkvm" in the scenario',
             )
         made, choices = memfd.system(

@@ -20,7 +20,7 @@ import numpy as np
 
 from ultrafolio.model.bounds import Outgrown, fits
 from ultrafolio.model.design import Design
-from ultrafolio.model.designs import OUTCOMES_END
+from ultrafolio.model.designs import OUTCOMES_END, PROPERTIES_END
 from ultrafolio.model.layout import (
     ACTOR,
     DEAD,
@@ -33,7 +33,6 @@ from ultrafolio.model.layout import (
     WAITS,
     State,
 )
-from ultrafolio.model.properties import PROPERTIES
 
 PAGE_WORDS, ACTOR_WORDS, VM_WORDS = (
     -(-sum(record.itemsize for record in records) // 8) for records in ((MM, UV, IO, PT), (TASK, ACTOR), (VM,))
@@ -46,7 +45,6 @@ MAX_PARTS = 32_000
 MAX_CHOICES = 1 << 14
 MAX_PAGES = 1 << 12
 MIN_SHARED, MAX_SHARED = 1 << 20, 1 << 28
-PROPERTIES_END = len(PROPERTIES)
 REFUSALS = OUTCOMES_END - 1
 OBSTACLES_END = REFUSALS + len(WAITS)
 MET_END = 2 * OBSTACLES_END

@@ -52,20 +52,17 @@ def map_private(s, p):
     """Map page `p` as private, its huge page as one where possible. Returns the machine's outcome."""
     if s.pt[p].present != UNMAPPED:
         return OK
-    first, large = head(s, p), whole(s, p)
-    if not large:
-        outcome = assign(s, p)
-        if outcome == OK:
-            enter(s, p, MAPPED_PRIVATE)
-        return outcome
-    for q in range(first, first + 2):
+    large = 1 if whole(s, p) else 0
+    first = head(s, p) if large else p
+    for q in range(first, first + 1 + large):
         outcome = assign(s, q)
         if outcome != OK:
             return outcome
-    join(s, first)
-    for q in range(first, first + 2):
+    if large:
+        join(s, first)
+    for q in range(first, first + 1 + large):
         enter(s, q, MAPPED_PRIVATE)
-        s.pt[q].large = 1
+        s.pt[q].large = large
     return OK
 
 

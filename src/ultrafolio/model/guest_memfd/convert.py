@@ -37,7 +37,8 @@ def piece_over(s, t):
     """A piece of the request is converted: go on with the next, or 0."""
     k = s.task[t]
     if k.end == k.page + k.n:
-        return converted(s, t)
+        unlock_alone(s, t)
+        return request_over(s, t, CONVERTED, SUCCESS)
     k.start, k.drained = k.end, 0
     return piece(s, t)
 
@@ -51,13 +52,6 @@ def piece(s, t):
         k.end = min(k.end, ((k.start | 1) if s.cfg[0].block else k.start) + 1)
     k.pc = CONVERT_UNMAP if to_private(s, t) and s.cfg[0].convert == IN_PLACE else CONVERT_ZAP
     return OK
-
-
-@fn
-def converted(s, t):
-    """The request is done: 0."""
-    unlock_alone(s, t)
-    return request_over(s, t, CONVERTED, SUCCESS)
 
 
 @fn
@@ -81,12 +75,10 @@ def convert_lock(s, t):
 def convert_test(s, t):
     """All pages have the attribute already: 0, and nothing is done."""
     k = s.task[t]
-    same = True
     for p in range(k.page, k.page + k.n):
-        same = same and s.mm[p].private == to_private(s, t)
-    if same:
-        return converted(s, t)
-    return piece(s, t)
+        if s.mm[p].private != to_private(s, t):
+            return piece(s, t)
+    return piece_over(s, t)
 
 
 @rule(CONVERT_UNMAP, takers="vcpu vmm", holds="lock",
@@ -158,9 +150,9 @@ def convert_drain_all(s, t):
 
 @fn
 def zap(s, t, p):
-    """Unmap page `p` from KVM's table, and have the machine make it shared where that is asked. As queued for 7.4 only
-    what is mapped as the old kind is unmapped; under P.pieces = folio, what is mapped at all. An entry of a huge page
-    is split here on CCA, and without memory the page stays mapped; elsewhere it is split already, or unmapped whole."""
+    """Unmap page `p` from KVM's table. As queued for 7.4 only what is mapped as the old kind is unmapped; under
+    P.pieces = folio, what is mapped at all. An entry of a huge page is split here on CCA, and without memory the page
+    stays mapped; elsewhere it is split already, or unmapped whole."""
     was = s.pt[p].present
     if was == (MAPPED if to_private(s, t) else MAPPED_PRIVATE) or (was and s.cfg[0].pieces == PIECES_FOLIO):
         if s.pt[p].large and s.cfg[0].machine == CCA:
@@ -170,17 +162,40 @@ def zap(s, t, p):
             leave(s, p ^ 1)
             unmap(s, p ^ 1)
         leave(s, p)
-        outcome = unmap(s, p) if was == MAPPED_PRIVATE else OK
-        if outcome != OK:
-            return outcome
-    return OK if to_private(s, t) else make_shared(s, p)
+        return unmap(s, p) if was == MAPPED_PRIVATE else OK
+    return OK
+
+
+@fn
+def make_pages_shared(s, t):
+    """The machine makes the pages shared, where that is asked. Returns its worst outcome."""
+    k = s.task[t]
+    worst = OK
+    for p in range(k.start, k.end):
+        outcome = OK if to_private(s, t) else make_shared(s, p)
+        worst = worst if outcome == OK else outcome
+        if k.splits >> min(p - k.page, 7) & 1:
+            converted_content(s, p)
+    return worst
+
+
+@fn
+def keeps(s, t, worst):
+    """Whether a page that the machine does not give back ends the request (P.stuck = kept)."""
+    kill(s, t, worst)
+    if worst == OK or worst == E_NOMEM or s.cfg[0].stuck != STUCK_KEPT:
+        return False
+    end_invalidation(s, t)
+    unlock_alone(s, t)
+    request_over(s, t, REFUSED, worst)
+    return True
 
 
 @rule(CONVERT_ZAP, takers="vcpu vmm", holds="lock", releases="lock",
-      kernel="kvm_gmem_invalidate_start, make_shared (f3c073e25476), queued for 7.4")  # fmt: skip
+      kernel="kvm_gmem_invalidate_start, queued for 7.4")  # fmt: skip
 def convert_zap(s, t):
-    """Begin the invalidation, unmap the pages from KVM's table where it maps them as the old kind, and make them shared
-    on the machine. Under P.stuck = kept a page that the machine does not give back stays private."""
+    """Begin the invalidation, and unmap the pages from KVM's table where it maps them as the old kind. Under P.stuck =
+    kept a page that the machine does not give back stays private."""
     k = s.task[t]
     worst = OK
     for p in range(k.start, k.end):
@@ -191,11 +206,8 @@ def convert_zap(s, t):
         s.mm[p].zapped = 1
         outcome = zap(s, t, p)
         worst = worst if outcome == OK else outcome
-    kill(s, t, worst)
-    if worst != OK and worst != E_NOMEM and s.cfg[0].stuck == STUCK_KEPT:
-        end_invalidation(s, t)
-        unlock_alone(s, t)
-        return request_over(s, t, REFUSED, worst)
+    if keeps(s, t, worst):
+        return worst
     k.pc = CONVERT_END if s.cfg[0].end_first else store_or_split(s)
     return worst
 
@@ -207,24 +219,29 @@ def store_or_split(s):
 
 
 @rule(CONVERT_STORE, takers="vcpu vmm", holds="lock", releases="lock",
-      kernel="mas_store_prealloc, queued for 7.4 (1ae5be958ff7)")  # fmt: skip
+      kernel="kvm_arch_gmem_make_shared (f3c073e25476), mas_store_prealloc (1ae5be958ff7), queued for 7.4")  # fmt: skip
 def convert_store(s, t):
-    """Store the attribute."""
+    """The machine makes the pages shared, where that is asked; store the attribute. The machine follows later where the
+    folios are split after the store."""
     k = s.task[t]
     for p in range(k.start, k.end):
-        if s.mm[p].private != to_private(s, t):
-            converted_content(s, p)
-            k.splits |= 1 << min(p - k.page, 7)
+        k.splits |= (0 if s.mm[p].private == to_private(s, t) else 1) << min(p - k.page, 7)
+    late = s.cfg[0].block and s.cfg[0].large == LARGE_AFTER
+    worst = OK if late else make_pages_shared(s, t)
+    if keeps(s, t, worst):
+        return worst
+    for p in range(k.start, k.end):
         s.mm[p].private = to_private(s, t)
-    if s.cfg[0].end_first:
-        return piece_over(s, t)
-    k.pc = CONVERT_RESTRUCTURE if s.cfg[0].block and s.cfg[0].large == LARGE_AFTER else CONVERT_END
-    return OK
+    k.pc = CONVERT_RESTRUCTURE if late else CONVERT_END
+    outcome = piece_over(s, t) if s.cfg[0].end_first else OK
+    return outcome if worst == OK else worst
 
 
 @rule(CONVERT_END, takers="vcpu vmm", holds="lock", releases="lock", kernel="kvm_gmem_invalidate_end, queued for 7.4")
 def convert_end(s, t):
     """End the invalidation; give the lock back."""
+    if s.cfg[0].block and s.cfg[0].large == LARGE_AFTER:
+        make_pages_shared(s, t)
     end_invalidation(s, t)
     if s.cfg[0].end_first:
         s.task[t].pc = store_or_split(s)

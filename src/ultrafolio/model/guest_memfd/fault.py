@@ -40,8 +40,7 @@ def put_kvms(s, t):
 def leave_fault(s, t, then):
     """The fault is over: the snapshot is forgotten, KVM's reference dropped; go on at rule `then`."""
     put_kvms(s, t)
-    vm = s.vm[s.who[t].vm]
-    vm.fresh &= ~(1 << t)
+    s.vm[s.who[t].vm].fresh &= ~(1 << t)
     k = s.task[t]
     k.page, k.call, k.exporting, k.pc = 0, 0, 0, then
 
@@ -126,8 +125,13 @@ def fault_lock(s, t):
 
 @rule(FAULT_LOOKUP, takers="vcpu", holds="lock", kernel="kvm_gmem_get_folio in kvm_gmem_get_pfn, v6.8")
 def fault_lookup(s, t):
-    """Look the page up, or allocate and zero it: a reference. The attribute is not read again."""
+    """Look the page up, or allocate and zero it: a reference. The attribute is not read again. Under the variant
+    double-allocation nothing holds the place of a huge page between the look and the allocation."""
     k = s.task[t]
+    if s.cfg[0].looks_first and s.cfg[0].block and not s.mm[k.page].allocated and not k.splits:
+        k.splits = 1
+        return OK
+    twice = k.splits and s.mm[k.page].allocated
     allocate(s, k.page)
     first = head(s, k.page)
     for p in range(first, first + (1 << s.mm[first].order)):
@@ -135,8 +139,8 @@ def fault_lookup(s, t):
             prepare(s, p)
     get_ref(s, k.page, 2)
     s.mm[k.page].kvm += 1
-    k.ref, k.pc = 1, FAULT_UNLOCK
-    return OK
+    k.ref, k.splits, k.pc = 1, 0, FAULT_UNLOCK
+    return E_TWICE if twice else OK
 
 
 @rule(FAULT_UNLOCK, takers="vcpu", holds="lock", releases="lock refs",

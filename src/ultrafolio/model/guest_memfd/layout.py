@@ -10,6 +10,7 @@ Some fields that their names do not explain:
     uv.shared     the kind as which the guest uses the page; the host never reads it
     uv.state      what the hardware says of the page, HW_…; only the functions of a machine use it
     uv.lost       the content that the page had is gone, and no conversion has ended since
+    uv.pamt       TDX: the PAMT pages of the huge page are to be dropped
     uv.refuses    the hardware never gives the page back;  uv.never: it never takes the page
     mm.stale      the page has what its frame held before: not yet written, or taken for written
     vm.no_table, vm.no_folio  how often there is no memory to split an entry of the machine, or a folio; ENDLESS: never
@@ -21,7 +22,7 @@ Some fields that their names do not explain:
     task.call     of a fault: 1 for an access to a private page; of a request: SHARE or UNSHARE
     task.then     after an exit: the kind of the access, plus 1
     task.page, task.n  of a request: its first page, and how many; start to end: the piece that is converted now
-    task.splits   the pages whose attribute the request has changed, a bit each
+    task.splits   the pages whose attribute the request has changed, a bit each; of a fault: it has found no page
     task.exporting  of a fault: the guest accepts less than KVM maps
     task.failed   the page of the last refusal, plus 1
     task.back     the answer to the guest's request: NO_ANSWER, CONVERTED or REFUSED
@@ -82,10 +83,11 @@ _SAID = {FAULT: "exit", SUCCESS: "0", E_AGAIN: "-EAGAIN", E_RETRY: "retry: inval
          E_SIGBUS: "SIGBUS", E_TOLD_NO: "told no"}  # fmt: skip
 (
     E_BUSY, E_DEAD, E_LEAKED, E_FAULTED, E_REFAULT, E_OOPS, E_CHECK, E_STOLEN, E_POISONED,
-    E_SEGV, E_NOMEM, E_LEVEL,
-) = range(len(_shared.OUTCOMES), len(_shared.OUTCOMES) + 12)  # fmt: skip
+    E_SEGV, E_NOMEM, E_LEVEL, E_TWICE,
+) = range(len(_shared.OUTCOMES), len(_shared.OUTCOMES) + 13)  # fmt: skip
 _OF_MACHINES = ("-EBUSY: retry", "VM dead", "leaked", "-EFAULT", "fault without end", "oops", "machine check",
-                "taken from the guest", "KVM_RUN: -EFAULT", "SIGSEGV", "-ENOMEM", "EPT violation: level")  # fmt: skip
+                "taken from the guest", "KVM_RUN: -EFAULT", "SIGSEGV", "-ENOMEM", "EPT violation: level",
+                "a second folio")  # fmt: skip
 _WAITED = {
     -W_LOCK: "the inode's invalidate lock",
     -W_DEVICE: "the end of the VMM's DMA mappings",
@@ -95,7 +97,16 @@ _WAITED = {
 OUTCOMES = (*(_SAID.get(number, word) for number, word in enumerate(_shared.OUTCOMES)), *_OF_MACHINES)  # type: ignore[assignment]
 WAITS = tuple(_WAITED.get(number, word) for number, word in enumerate(_shared.WAITS))  # type: ignore[assignment]
 
-VARIANT_FIELDS = ("end_first", "no_kick", "no_reclaim", "one_hook", "no_level", "merge_whole")  # type: ignore[assignment]
+VARIANT_FIELDS = (
+    "end_first",
+    "no_kick",
+    "no_reclaim",
+    "one_hook",
+    "no_level",
+    "merge_whole",
+    "looks_first",
+    "pamt_race",
+)  # type: ignore[assignment]
 
 CFG = np.dtype([(name, np.uint8) for name in ("refs", "drain", "hold", "retries", "iommu", "stuck",
                                             "on_exit", "convert", "large", "pieces", "hw_split",
@@ -103,7 +114,7 @@ CFG = np.dtype([(name, np.uint8) for name in ("refs", "drain", "hold", "retries"
                + [("pages", np.int32), ("actors", np.int32), ("vms", np.int32)])  # fmt: skip
 WHO = np.dtype([*((name, np.uint8) for name in ("kind", "vm", "cpu", "after", "awaited", "stuck", "process")),
                 ("locks", np.uint8), ("copies", np.uint8), ("small", np.uint8)])  # fmt: skip
-UV = np.dtype([(name, np.uint8) for name in ("state", "shared", "lost", "refuses", "never", "large")])
+UV = np.dtype([(name, np.uint8) for name in ("state", "shared", "lost", "refuses", "never", "large", "pamt")])
 MM = np.dtype([
     *((name, np.uint8) for name in ("order", "private", "frozen", "allocated", "users", "locking", "zapped", "batch",
                                     "spec", "kvm", "stale")),

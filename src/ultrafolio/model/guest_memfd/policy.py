@@ -64,6 +64,16 @@ VARIANTS: dict[str, tuple[str, str]] = {
         "merge_whole",
         "a merged folio counts as up to date though a part of it was never written; review of v8, June and July 2026",
     ),
+    "double-allocation": (
+        "looks_first",
+        "two threads allocate within one huge page, and no lock for it keeps them apart; mail of 2026-01-23 on the "
+        "branch of December 2025",
+    ),
+    "pamt-race": (
+        "pamt_race",
+        "on TDX, Dynamic PAMT: whether the last page of a huge page goes, and the drop of its PAMT pages, are two "
+        "steps; what v6, 2026-05-25, does under one lock",
+    ),
 }
 """Bugs by name: the configuration field of the rules' variant, and what it is, with its source."""
 assert tuple(name for name, _ in VARIANTS.values()) == VARIANT_FIELDS, "each variant has a field of layout.CFG"

@@ -20,6 +20,7 @@ PROPERTIES = (
     "a virtual machine dies only where its hardware fails",
     "KVM maps a huge page by one entry only where its folio, its attributes and the hardware's entry are whole",
     "nobody is given what another has left in a page",
+    "a page of the file has one folio",
 )
 
 
@@ -67,8 +68,10 @@ def broken(s, t, pc, p, was, outcome):
             return 2
     if outcome in (E_OOPS, E_CHECK, E_STOLEN):
         return 6
-    if outcome == E_DEAD and pc in (CONVERT_ZAP, HOLE_PUNCH) and not fails(s):
+    if outcome == E_DEAD and pc in (CONVERT_ZAP, CONVERT_STORE, HOLE_PUNCH) and not fails(s):
         return 9
+    if outcome == E_TWICE:
+        return 12
     wrong = on_page(s, p)
     if wrong:
         return wrong

@@ -64,8 +64,7 @@ def no_folio(s, t):
             k.pc = CONVERT_ROLLBACK
             return OK
         for p in range(k.start, k.end):
-            if k.splits >> (p - k.page) & 1:
-                s.mm[p].private = 1 - s.mm[p].private
+            s.mm[p].private ^= k.splits >> (p - k.page) & 1
     end_invalidation(s, t)
     unlock_alone(s, t)
     k.failed, k.i, k.drained, k.splits, k.pc = k.start + 1, 0, 0, 0, VMM_RETRY

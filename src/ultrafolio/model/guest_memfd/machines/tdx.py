@@ -62,6 +62,13 @@ def tdx_in_guest(s):
 
 
 @fn
+def tdx_neighbour(s, p):
+    """Whether the other page of the huge page of `p` is in the S-EPT, so that both use one pair of PAMT pages."""
+    q = p ^ 1
+    return q < s.cfg[0].pages and s.uv[q].state != HW_HOST
+
+
+@fn
 def tdx_unmap(s, p):
     """RANGE.BLOCK, TRACK and PAGE.REMOVE of page `p`: the content is lost. Busy: all vCPUs leave the guest, and it is
     tried once more; it still fails, or nobody made them leave: the VM is dead."""
@@ -71,13 +78,16 @@ def tdx_unmap(s, p):
         s.uv[p].state = HW_STUCK
         return E_DEAD
     s.uv[p].state, s.uv[p].lost, s.uv[p].large = HW_HOST, 1, 0
+    s.uv[p].pamt = 1 if s.cfg[0].pamt_race and not tdx_neighbour(s, p) else 0
     return OK
 
 
 @fn
 def tdx_make_shared(s, p):
-    """Page `p` becomes shared: it left the S-EPT as it was unmapped."""
-    return OK
+    """Page `p` becomes shared: it left the S-EPT as it was unmapped. Under pamt-race the PAMT pages of its huge page
+    are dropped now, as was decided then: another page of it that is in use since has none, and the VM is dead."""
+    dropped, s.uv[p].pamt = s.uv[p].pamt, 0
+    return E_DEAD if dropped and tdx_neighbour(s, p) else OK
 
 
 @fn
