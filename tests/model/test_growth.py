@@ -21,7 +21,7 @@ LAST = len(PROPERTIES)
 MOST = (1 << (WORD_BITS - STEP_PROPERTY)) - 1
 """Most properties that fit into the property field of a memoised step."""
 OUTCOMES_TOO_MANY = range(len(OUTCOMES), 129 - (OUTCOMES_END - len(OUTCOMES)))
-"""Numbers of outcomes that s390 would have, so that the design with the most outcomes has one more than bits can name."""
+"""Numbers of more outcomes of s390, with which the design with the most outcomes has one more than bits can name."""
 
 
 def ran(folder, full):
