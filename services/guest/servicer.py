@@ -51,7 +51,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
 
     def __init__(self, store: Store, parts: Parts, machine: Machine, devices: Devices) -> None:
         self.store, self.parts, self.machine, self.devices = store, parts, machine, devices
-        self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "guest", parts.ask(name), of_guest))
+        self.groups = Groups(store, lambda name, meta, _: Group(store, name, meta, "guest", parts.ask(name), of_guest))
         self.starting = Boot(parts, machine)
         self._deduplicated = Deduplicator(store)
         self.machine_of = self.groups.machine_of

@@ -201,7 +201,7 @@ def test_a_service_finishes_abandoned_turns_of_its_role(places, tmp_path, monkey
     engine.start()
     monkeypatch.setattr("services.common.groups.meta_of", lambda store, name: engine.meta)
     over = threading.Event()
-    Groups(engine.stores["guest"], lambda name, meta: engine.guest).tend(Group.refresh, 0.01, over)
+    Groups(engine.stores["guest"], lambda name, meta, held: engine.guest).tend(Group.refresh, 0.01, over)
     until = time.monotonic() + 5
     while engine.stores["admin"].turn(engine.group) and time.monotonic() < until:
         time.sleep(0.01)
@@ -366,10 +366,11 @@ BACK_S, SLACK = 5.0, 3
 """Seconds until clients get answers again, and the factor for a machine that runs other tests."""
 
 
-def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos_rounds.FAULTS):
+def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos_rounds.FAULTS, replicas=1):
     """Rounds under load: one fault each, then wait until every client gets answers. New groups every `fresh` rounds."""
     generator, figures = random.Random(seed), {"steps": 0, "rounds": 0, "slowest start": 0.0, "slowest return": 0.0}
-    with chaos_rounds.cluster_at(folder) as cluster, cluster.client() as client:
+    figures["faults"] = set()
+    with chaos_rounds.cluster_at(folder, replicas) as cluster, cluster.client() as client:
         for first in range(0, rounds, fresh):
             loads = []
             for name, preset in GROUPS:
@@ -389,6 +390,7 @@ def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos_rounds.FAULTS)
                 back = started + time.monotonic() - began
                 print(f"round {number}: {fault}: start {started:.2f} s, all clients answered after {back:.2f} s")
                 figures["rounds"] += 1
+                figures["faults"].add(fault)
                 figures["slowest start"] = max(figures["slowest start"], started)
                 figures["slowest return"] = max(figures["slowest return"], back)
             for load in loads:
