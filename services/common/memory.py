@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -131,4 +131,4 @@ HELD = Held()
 def shape_of(decode: Any) -> Any:
     """Returns the descriptor of the message that a decoder makes, None for a decoder of another kind."""
     shape = getattr(decode, "__self__", None)
-    return shape.DESCRIPTOR if isinstance(shape, type) and issubclass(shape, Message) else None
+    return cast(Descriptor, shape.DESCRIPTOR) if isinstance(shape, type) and issubclass(shape, Message) else None

@@ -1,5 +1,8 @@
 """Rounds of faults, also of the store's clock and of clients; each step is recorded once."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 import chaos_rounds
@@ -58,3 +61,12 @@ def test_owners_die_and_pause_for_long(tmp_path):
 @pytest.mark.slow
 def test_the_clock_jumps_and_clients_vanish_for_long(tmp_path):
     assert rounds(tmp_path, 20_000, 200, chaos_rounds.OF_THE_WORLD | chaos_rounds.FAULTS)["steps"] > 20_000
+
+
+def test_every_line_of_the_guide_has_its_test():
+    tests = Path(__file__).parents[1]
+    text = (tests.parent / "docs" / "faults.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", text))
+    code = "".join(path.read_text() for path in tests.rglob("test_*.py"))
+    there = set(re.findall(r"^def (test_\w+)", code, re.MULTILINE))
+    assert len(named) > 10 and named <= there, named - there

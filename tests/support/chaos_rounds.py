@@ -78,7 +78,8 @@ class Proxy:
 
     async def _requests(self, reader, back, writer):
         while data := await reader.read(1 << 16):
-            if self.late:
+            # another thread sets it to 0, perhaps between the look and the subtraction
+            if self.late > 0:
                 self.late -= 1
                 writer.close()
                 await asyncio.sleep(0.5)
@@ -90,7 +91,7 @@ class Proxy:
         while data := await there.read(1 << 16):
             if self.delay:
                 await asyncio.sleep(self.delay)
-            if self.lose:
+            if self.lose > 0:
                 self.lose -= 1
                 break
             writer.write(data)

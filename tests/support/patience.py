@@ -4,3 +4,5 @@
 NEVER = 60
 # Seconds, for an answer that must come while calls with a deadline of NEVER still wait.
 EARLIER = NEVER / 3
+# Seconds, for clients under faults. Other programs may leave this machine a hundredth of a processor.
+HUNG = 5 * NEVER
