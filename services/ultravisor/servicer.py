@@ -27,8 +27,8 @@ from ultrafolio.waits.load import interpreted
 
 MOST_ACCESSES = 16_384
 """Accesses, or questions, in one message: the pages of the largest group."""
-MOST_READ = 16 << 20
-"""Bytes that one message may read."""
+MOST_READ = 15 << 20
+"""Bytes that one message may read: with what is beside them, the answer stays within the largest message."""
 
 
 class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):

@@ -342,8 +342,16 @@ def crash_everywhere(place, folder, system, seed, bursts):
     return faults
 
 
-@pytest.mark.parametrize("preset", ["per-page", "import-lock", "whole-folio-literal"])
-@pytest.mark.parametrize("name", SCENARIOS)
+POLICIES = ("per-page", "import-lock", "whole-folio-literal")
+PAIRS = [
+    pytest.param(name, preset, marks=[] if preset == POLICIES[number % len(POLICIES)] else pytest.mark.slow)
+    for number, name in enumerate(SCENARIOS)
+    for preset in POLICIES
+]
+"""Each system under one of the policies, the next system under the next; --long: each under all."""
+
+
+@pytest.mark.parametrize(("name", "preset"), PAIRS)
 def test_a_crash_at_every_call(tmp_path, name, preset):
     faults = crash_everywhere(InMemory(0), tmp_path, system_of(name, preset), 1, 40)
     assert faults > 100
