@@ -18,7 +18,7 @@ from store_cases import Stored
 from store_faults import InMemory, InRedis
 from ultrafolio.conformance.suite import system_of
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import ALLOWED, UV_OK
+from ultrafolio.model.layout import ALLOWED, EXPORTED, UV_OK
 from ultrafolio.redis_server import Server
 from ultrafolio.rpc import replicas
 from ultrafolio.rpc.errors import NOT_THE_OWNER, StatusError
@@ -189,6 +189,19 @@ def test_a_lone_process_does_not_work_in_the_folder_of_several(pair, tmp_path):
     pair.pages("first")
     with pytest.raises(InputError, match="several replicas"):
         prepare(tmp_path, "")
+
+
+def test_a_layout_that_is_repeated_leaves_the_pages(stores, tmp_path):
+    engine, state = Stored(stores, tmp_path), system_of("ring", "per-page").state
+    state.uv["state"][1] = EXPORTED
+    engine.load(state)
+    stores["host"].create(engine.group, {"meta": encode_meta(engine.meta)}, b"meta")
+    ultravisor = Ultravisor(stores["ultravisor"], Contents(tmp_path))
+    again = ultravisor_pb2.UltravisorServicePrepareRequest(group=engine.group, uv=state.uv.tobytes())
+    with pytest.raises(StatusError) as refused:
+        ultravisor.Prepare(again, None)
+    assert refused.value.reason == "GROUP_EXISTS"
+    assert ultravisor.groups[engine.group].call("uv_import", [0, 1, 0]).code == UV_OK
 
 
 def test_the_secret_is_made_once(tmp_path):
