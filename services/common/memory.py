@@ -128,7 +128,7 @@ HELD = Held()
 """What the calls of this process hold."""
 
 
-def shape_of(decode: Any) -> Descriptor | None:
+def shape_of(decode: Any) -> Any:
     """Returns the descriptor of the message that a decoder makes, None for a decoder of another kind."""
     shape = getattr(decode, "__self__", None)
     return shape.DESCRIPTOR if isinstance(shape, type) and issubclass(shape, Message) else None

@@ -89,7 +89,7 @@ _WORDS: dict[str, Any] = {S390.name: _S390, GUEST_MEMFD.name: prose_memfd}
 def phrase(step: Step) -> str:
     """What its actor does in a step, as a verb with its object."""
     words = _WORDS[step.design]
-    said = words.OTHERWISE.get((step.rule, step.outcome_word))
+    said: str | None = words.OTHERWISE.get((step.rule, step.outcome_word))
     if said is None:
         said = words.PHRASES[step.rule] + words.ADDED.get(step.outcome_word, "")
     if step.rule == "reboot-start":

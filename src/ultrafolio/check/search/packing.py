@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ultrafolio.model import designs
 from ultrafolio.model.bounds import Outgrown, fits
 from ultrafolio.model.design import Design
-from ultrafolio.model.designs import OUTCOMES_END, PROPERTIES_END
 from ultrafolio.model.layout import (
     ACTOR,
     DEAD,
@@ -45,7 +45,8 @@ MAX_PARTS = 32_000
 MAX_CHOICES = 1 << 14
 MAX_PAGES = 1 << 12
 MIN_SHARED, MAX_SHARED = 1 << 20, 1 << 28
-REFUSALS = OUTCOMES_END - 1
+PROPERTIES_END = designs.PROPERTIES_END
+REFUSALS = designs.OUTCOMES_END - 1
 OBSTACLES_END = REFUSALS + len(WAITS)
 MET_END = 2 * OBSTACLES_END
 """An obstacle's number is its outcome, or REFUSALS - outcome where a step was refused; plus OBSTACLES_END for an
