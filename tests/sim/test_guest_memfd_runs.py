@@ -34,7 +34,7 @@ SHIPPED = [(name, policy) for name, policy, machine in ASKED
 """Scenarios of single pages on the machine `software`, under the first presets and their own policies."""
 SEEDS, MANY, BOTH = range(1, 6), range(1, 61), [one for one in SHIPPED if one[1] in PRESETS]
 MOST, PLAIN = 1000, interpreted(design=GUEST_MEMFD)
-FEW = (24, *range(40, 65))
+FEW = (24, *range(40, 63), 115, 337)
 """Numbers of random systems, in which requests wait and hang in every way."""
 COSTS = costs.from_table({}, "default")
 NAMES = {rule.name: pc for pc, rule in GUEST_MEMFD.rules.items()}

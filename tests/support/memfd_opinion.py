@@ -39,9 +39,9 @@ def asked(s: Any, t: int) -> range:
     k, a = s.task[t], s.actor[t]
     if k.pc == at.CONVERT_RESTRUCTURE:
         blocks = {k.start // 2 * 2, (k.end + 1) // 2 * 2}
-        whole = {a.page, a.page + a.n} if a.op == at.UNSHARE else blocks
+        whole = {a.page, a.page + a.n} if k.call == at.UNSHARE else blocks
         return range(min(blocks | whole), max(blocks | whole))
-    if about(s, t) != REQUEST or s.actor[t].op != at.UNSHARE:
+    if k.call != at.UNSHARE and (about(s, t) != REQUEST or a.op != at.UNSHARE):
         return range(0)
     return range(s.actor[t].page, s.actor[t].page + s.actor[t].n)
 
@@ -65,7 +65,8 @@ def holders(s: Any, t: int, word: str) -> set[int | str]:
     """Who makes the obstacle for waiter `t`."""
     others = [a for a in range(len(s.task)) if a != t]
     if word == "lock":
-        against = ALONE | SHARED if about(s, t) == REQUEST else ALONE
+        alone = about(s, t) == REQUEST or s.task[t].call >= at.SHARE
+        against = ALONE | SHARED if alone else ALONE
         return {a for a in others if s.task[a].pc in against}
     pages = asked(s, t)
     found: set[int | str] = {a for a in others if any(uses(s, a, page) for page in pages)}

@@ -76,9 +76,9 @@ def is_expected(s, t):
 
 @fn
 def requests(s, t):
-    """Whether actor `t` asks for a conversion."""
+    """Whether actor `t` asks for a conversion: by itself, or by its VMM's answer to an exit."""
     kind = s.who[t].kind
-    return kind == VMM or (kind == VCPU and s.actor[t].op != TOUCH)
+    return kind == VMM or (kind == VCPU and (s.actor[t].op != TOUCH or s.task[t].call >= SHARE))
 
 
 @fn
@@ -94,7 +94,7 @@ def first_of(s, t):
     k, page = s.task[t], s.actor[t].page
     if k.pc != CONVERT_RESTRUCTURE:
         return page
-    return min(k.start & ~1, page) if s.actor[t].op == UNSHARE else k.start & ~1
+    return min(k.start & ~1, page) if k.call == UNSHARE else k.start & ~1
 
 
 @fn
@@ -103,14 +103,15 @@ def end_of(s, t):
     k, end = s.task[t], s.actor[t].page + s.actor[t].n
     if k.pc != CONVERT_RESTRUCTURE:
         return end
-    return max(((k.end - 1) | 1) + 1, end) if s.actor[t].op == UNSHARE else ((k.end - 1) | 1) + 1
+    return max(((k.end - 1) | 1) + 1, end) if k.call == UNSHARE else ((k.end - 1) | 1) + 1
 
 
 @fn
 def asks_references(s, t):
     """Whether actor `t` asks for a conversion to private, which foreign references refuse, or splits or merges
     folios."""
-    return requests(s, t) and (s.actor[t].op == UNSHARE or s.task[t].pc == CONVERT_RESTRUCTURE)
+    private = s.actor[t].op == UNSHARE or s.task[t].call == UNSHARE
+    return requests(s, t) and (private or s.task[t].pc == CONVERT_RESTRUCTURE)
 
 
 @fn

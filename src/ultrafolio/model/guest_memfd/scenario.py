@@ -104,9 +104,12 @@ def system(
         state.uv["state"] = [HW_HOST if one or not machine else HW_PRIVATE for one in shared]
         state.pt["large"] = state.mm["order"]
         state.uv["large"] = [order and machine != SOFTWARE for order in state.mm["order"]]
-        if policy.hold == "mapping":
-            state.mm["spec"] = state.mm["kvm"] = 1
-            state.mm["refs"] = [0 if order and p & 1 else 1 << order for p, order in enumerate(state.mm["order"])]
+    if policy.hold == "mapping":
+        mapped = [int(one != UNMAPPED) for one in state.pt["present"]]
+        state.mm["spec"] = state.mm["kvm"] = mapped
+        whole = [order and not p & 1 for p, order in enumerate(state.mm["order"])]
+        state.mm["refs"] = [sum(mapped[p : p + 2]) if one else mapped[p] for p, one in enumerate(whole)]
+        state.mm["refs"][[p for p, order in enumerate(state.mm["order"]) if order and p & 1]] = 0
     for name in ("refuses", "never"):
         state.uv[name][memory[name]] = 1
     return state, [_actor(state, t, kind, actor, pages) for t, (kind, actor) in enumerate(actors)]
