@@ -123,7 +123,7 @@ def test_no_step_breaks_what_is_kept(kept):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_no_step_breaks_what_is_kept_under_any_preset(every):
-    assert {name: asked_again(each.proof) for name, each in every.items()} == dict.fromkeys(every, {})
+    assert {name: len(asked_again(each.proof)) for name, each in every.items()} == dict.fromkeys(every, 0)
 
 
 # ----------------------------------------------------------------------------------------------- shared facts
