@@ -9,7 +9,9 @@ for round in $(seq "$rounds"); do
   # a seed repeats the same kills in the same order
   part=$(echo "$parts" | tr ' ' '\n' | awk -v n="$seed$round" 'BEGIN { srand(n) } { if (rand() * NR < 1) one = $0 } END { print one }')
   echo "round $round: $part"
-  docker compose kill --signal KILL "$part"
+  # one of its containers, where it has several
+  one=$(docker compose ps --quiet "$part" | awk -v n="$seed$round" 'BEGIN { srand(n) } { if (rand() * NR < 1) one = $0 } END { print one }')
+  docker kill --signal KILL "$one"
   sleep 1
   docker compose start "$part"
   sleep 3

@@ -38,6 +38,13 @@ def _variables() -> str:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}, epilog=_variables())
 @click.option("--guests", type=click.IntRange(1, 64), default=1, show_default=True, help="Replicas of the guest.")
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="Replicas of the ultravisor and of the host MM, which share the groups.",
+)
 @click.option("--redis", "url", metavar="URL", help="Shared state there, as that user; without: a server of our own.")
 @click.option(
     "--folder",
@@ -47,7 +54,15 @@ def _variables() -> str:
 @click.option("--tls", is_flag=True, help="TLS and certified roles; certificates are made in FOLDER/tls if missing.")
 @click.option("--port", type=click.IntRange(0, 65000), default=0, help="First of consecutive ports; 0: free ones.")
 @click.option("--json", "as_json", is_flag=True, help="Where everything listens, as one line of JSON.")
-def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: int, as_json: bool) -> int:
+def launch(
+    guests: int,
+    replicas: int,
+    url: str | None,
+    folder: Path | None,
+    tls: bool,
+    port: int,
+    as_json: bool,
+) -> int:
     """Start ultravisor, host MM, guests and the lab on this machine, and stop all of them at Ctrl-C.
 
     Exit codes: 0 stopped, 1 a part ended on its own, 2 bad input.
@@ -60,7 +75,7 @@ def launch(guests: int, url: str | None, folder: Path | None, tls: bool, port: i
         given = redis_server.address(url)
         state = State.given(_answering(given)) if given else stack.enter_context(State.own(home))
         try:
-            cluster = stack.enter_context(Cluster(home, settings, parts(guests), state, first_port=port))
+            cluster = stack.enter_context(Cluster(home, settings, parts(guests, replicas), state, first_port=port))
         except InputError as error:
             if folder is None:
                 # a temporary folder is removed with the log in it
@@ -119,6 +134,7 @@ def _where(cluster: Cluster) -> dict[str, Any]:
         "redis": cluster.state.admin_url,
         "folder": str(cluster.folder),
         "tls": cluster.settings.tls,
+        "replicated": cluster.replicated,
     }
 
 

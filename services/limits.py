@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services.common import calls, scheduler, standard
+from services.common import calls, memory, scheduler, standard
 from services.common.settings import Settings
 from services.guest import servicer as guest
 from services.guest import workload
@@ -38,6 +38,12 @@ def table() -> list[Limit]:
     packed, unpacked = recordings.LARGEST // MIB, recordings.LARGEST_UNPACKED // MIB
     return [
         Limit("a message", f"{usual.max_message_mib} MiB (ULTRAFOLIO_MAX_MESSAGE_MIB)", full),
+        Limit(
+            "fields of a message over 64 KiB, and its packed numbers",
+            f"{memory.MOST_FIELDS:,}, {memory.MOST_PACKED // MIB} MiB",
+            f"{bad}, TOO_MANY",
+        ),
+        Limit("requests that the calls of a service hold", f"{memory.MOST_HELD // MIB} MiB", f"{full}, TOO_MUCH_HELD"),
         Limit("calls at work in a service", f"{usual.threads} (ULTRAFOLIO_THREADS)", "queued"),
         Limit("calls that wait in a service", f"{usual.waiting:,} (ULTRAFOLIO_WAITING)", f"{full}, TOO_MANY_WAITING"),
         Limit("seconds of a call", f"{usual.max_call_s:g} (ULTRAFOLIO_MAX_CALL_S)", "CANCELLED"),

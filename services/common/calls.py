@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from structlog.typing import FilteringBoundLogger
 
-from services.common import failures, identity, rights, scheduler
+from services.common import failures, identity, memory, rights, scheduler
 from services.common.metrics import Metrics, PerCall
 from services.common.tracing import Begun, Tracing
 from ultrafolio.errors import InputError
@@ -146,7 +146,7 @@ class _Service(grpc.ServiceRpcHandler):
 def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     """Returns the wrapped method. It decodes messages itself, so that undecodable bytes are the caller's mistake."""
     rule = rights.rule_of(rpc)
-    instruments, decode = calls.metrics.of(rpc), handler.request_deserializer
+    instruments, decode = calls.metrics.of(rpc), _decoder(rpc, handler.request_deserializer)
     behaviour = cast(
         Behaviour, handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
@@ -155,13 +155,15 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
 
     def read(request: Received, context: grpc.ServicerContext) -> Request:
         """Returns the decoded request. Raises StatusError if its caller may not make it."""
+        # the role first: a caller without it costs no decoding
+        caller = None if rule is None else identity.require(context, rule.roles)
         decoded: Request = request
         if decode is not None and handler.request_streaming:
-            decoded = (_decoded(rpc, decode, message) for message in cast("Iterator[bytes]", request))
+            decoded = (decode(message) for message in cast("Iterator[bytes]", request))
         elif decode is not None:
-            decoded = _decoded(rpc, decode, cast(bytes, request))
-        if rule is not None:
-            caller = rights.check(rule, None if handler.request_streaming else decoded, context, machine_of)
+            decoded = decode(cast(bytes, request))
+        if rule is not None and caller is not None:
+            rights.check(rule, caller, None if handler.request_streaming else decoded, machine_of)
             if identifier := getattr(decoded, "request_id", ""):
                 # inside the services a request's name holds its id and a digest of its content
                 cast(Any, decoded).request_id = requests.named(f"{rpc} {caller}", decoded, identifier)
@@ -170,7 +172,7 @@ def surround(rpc: str, handler: Handler, calls: Calls) -> Handler:
     def single(request: Received, context: grpc.ServicerContext) -> Message:
         with _Call(rpc, context, calls, instruments) as call:
             calls.check_open()
-            with until.wanted(call.context.time_remaining()):
+            with memory.HELD.during(memory.large(request)), until.wanted(call.context.time_remaining()):
                 call.request = read(request, context)
                 return cast(Message, behaviour(call.request, call.context))
 
@@ -199,12 +201,15 @@ def _suspending(
     def begin(request: Received, context: grpc.ServicerContext, send: Send) -> None:
         call = _Call(rpc, context, calls, instruments)
         call.__enter__()
+        received = [request]
 
         def order() -> Work:
             calls.check_open()
-            with until.wanted(call.context.time_remaining()):
-                call.request = read(request, context)
-            return (yield from _in_time(cast(Work, behaviour(call.request, call.context)), call.context))
+            with memory.HELD.during(memory.size(received[0])):
+                with until.wanted(call.context.time_remaining()):
+                    # the call holds the decoded request only
+                    call.request = read(received.pop(), context)
+                return (yield from _in_time(cast(Work, behaviour(call.request, call.context)), call.context))
 
         look_again = scheduler.DEFAULT.start(order(), _Sink(call, context, send))
         if not context.add_callback(look_again):
@@ -263,16 +268,26 @@ def _no_machine(group: str, actor: int) -> int | None:
     return None
 
 
-def _decoded(rpc: str, decode: Callable[[bytes], Message], message: bytes) -> Message:
-    """Returns the message of a request. Raises InputError for bytes that are no such message."""
-    try:
-        return decode(message)
-    except DecodeError:
-        raise InputError(
-            f"{rpc}: the bytes are not this call's request message",
-            value=plural(len(message), "byte"),
-            cause="truncated, or another call's message",
-        ) from None
+def _decoder(rpc: str, decode: Callable[[bytes], Message] | None) -> Callable[[bytes], Message] | None:
+    """Returns the decoder of a method's requests, None if gRPC has none. It raises InputError for bytes that are no
+    such message, or that would take too much memory."""
+    if decode is None:
+        return None
+    shape = memory.shape_of(decode)
+
+    def decoded(message: bytes) -> Message:
+        if shape is not None:
+            memory.check(rpc, message, shape)
+        try:
+            return decode(message)
+        except DecodeError:
+            raise InputError(
+                f"{rpc}: the bytes are not this call's request message",
+                value=plural(len(message), "byte"),
+                cause="truncated, or another call's message",
+            ) from None
+
+    return decoded
 
 
 class _Call:

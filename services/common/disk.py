@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import threading
+import weakref
 from pathlib import Path
 
 SECTOR = 4096
@@ -15,6 +16,7 @@ class Disk:
     """The file `path`, in blocks of 4,096 bytes. direct: whether O_DIRECT is in use (tmpfs lacks it)."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         try:
@@ -24,6 +26,8 @@ class Disk:
                 raise
             self._file, self.direct = os.open(path, flags, 0o600), False
         self._lock = threading.Lock()
+        self.close = weakref.finalize(self, os.close, self._file)
+        """Closes the file, now or when nobody uses the disk any more."""
 
     def write(self, offset: int, data: bytes) -> None:
         """Write whole blocks. `offset` and the length are multiples of 4,096."""
@@ -36,6 +40,3 @@ class Disk:
         with mmap.mmap(-1, length) as aligned, self._lock:
             os.preadv(self._file, [aligned], offset)
             return bytes(aligned)
-
-    def close(self) -> None:
-        os.close(self._file)

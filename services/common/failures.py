@@ -11,10 +11,10 @@ from redis.exceptions import TimeoutError as StateSlow
 from structlog.typing import FilteringBoundLogger
 
 from ultrafolio.errors import InputError
-from ultrafolio.rpc.errors import StatusError, from_call
+from ultrafolio.rpc.errors import NOT_THE_OWNER, StatusError, from_call
 from ultrafolio.state import requests
 from ultrafolio.state.redis import SCRIPT_KILL
-from ultrafolio.state.store import NoGroup, StoreBehind, StoreFull, StoreUnavailable
+from ultrafolio.state.store import NoGroup, NotOwner, StoreBehind, StoreFull, StoreUnavailable
 from ultrafolio.state.turn import Contended, Lost
 
 TURN_LOST = "TURN_LOST"
@@ -55,6 +55,13 @@ TABLE: dict[type[Exception], Failure] = {
         "no such folio group",
         cause="it was never laid out, or its data was removed",
         then="python examples/lay_out.py makes one from a scenario",
+    ),
+    NotOwner: Failure(
+        grpc.StatusCode.ABORTED,
+        NOT_THE_OWNER,
+        "another replica of this service owns the folio group",
+        cause="a group belongs to one replica at a time, until its lease is over",
+        then="ultrafolio.rpc.replicas.connect finds the owner; or repeat the call there with the same request id",
     ),
     Lost: Failure(
         grpc.StatusCode.ABORTED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import grpc
 
@@ -16,32 +16,87 @@ from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import meta_from
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.acl import group_name
+from ultrafolio.state.owner import LONE, Ownership
 from ultrafolio.state.sections import DTYPES, LARGEST_GROUP, MAY_WRITE, Meta, decode_meta
-from ultrafolio.state.store import LEASE_MS, NoGroup, Store
+from ultrafolio.state.store import LEASE_MS, NoGroup, NotOwner, Store
 
 T = TypeVar("T")
+SILENCE_MS = 2 * LEASE_MS
+"""Milliseconds beyond its lease that an owner may be silent before others take its groups without being asked."""
+
+
+class Held(NamedTuple):
+    """A group in the hands of this process.
+
+    store  the store; where the role has several replicas, one whose commits end with the ownership `of`
+    """
+
+    store: Store
+    of: Ownership = LONE
+
+    def settle(self, group: str, home: int) -> None:
+        """Say that the contents are complete in the files of ownership `home`, and renew the lease. Raises NotOwner if
+        this ownership is over."""
+        self.store.settle(group, self.of.epoch, home)
 
 
 class Groups(Generic[T]):
-    """A cache: group name -> `make` of its constants, made at the first use."""
+    """A cache: group name -> `make` of its constants, made at the first use.
 
-    def __init__(self, store: Store, make: Callable[[str, Meta], T]) -> None:
-        self._store, self._make = store, make
+    replica: the name of this process among several of its role; "" if it is the only one. With a name, a group is taken
+    first (state.owner), and made anew with each ownership: what an earlier one still does ends with NotOwner.
+    """
+
+    def __init__(self, store: Store, make: Callable[[str, Meta, Held], T], replica: str = "") -> None:
+        self._store, self._make, self._replica = store, make, replica
         self._metas: dict[str, Meta] = {}
         self._made: dict[str, T] = {}
+        self._epochs: dict[str, int] = {}
+        self._taking: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def __getitem__(self, name: str) -> T:
+        return self._get(name, 0)
+
+    def unasked(self, name: str) -> T:
+        """As groups[name], for work that no client asks for: taken from an owner only that was silent for longer."""
+        return self._get(name, SILENCE_MS)
+
+    def _get(self, name: str, silence_ms: int) -> T:
+        """Returns what was made of a group. Raises NotOwner if another replica owns it, and was not silent so long."""
         with self._lock:
-            if name not in self._made:
-                self._metas[name] = meta_of(self._store, name)
-                self._made[name] = self._make(name, self._metas[name])
-            return self._made[name]
+            if name in self._made:
+                return self._made[name]
+            if not self._replica:
+                made = self._made[name] = self._make(name, self._meta(name), Held(self._store))
+                return made
+            taking = self._taking.setdefault(name, threading.Lock())
+        with taking:  # contents are moved meanwhile: calls for other groups go on
+            known = self._made.get(name)
+            if known is not None:
+                return known
+            meta, owned = self._meta(name), self._store.take(name, self._replica, silence_ms)
+            held = Held(self._store.under(owned.epoch, lambda: self._lost(name, owned.epoch)), owned)
+            made = self._make(name, meta, held)
+            with self._lock:
+                self._made[name], self._epochs[name] = made, owned.epoch
+            return made
+
+    def _meta(self, name: str) -> Meta:
+        """Returns a group's constants. Raises StatusError if it was never laid out."""
+        if name not in self._metas:
+            self._metas[name] = meta_of(self._store, name)
+        return self._metas[name]
+
+    def _lost(self, name: str, epoch: int) -> None:
+        """Another replica has taken the group: it is taken anew before its next use."""
+        with self._lock:
+            if self._epochs.get(name) == epoch:
+                self._made.pop(name, None)
 
     def machine_of(self, name: str, actor: int) -> int | None:
         """Returns the number of the actor's virtual machine in group `name`, None if the actor does not exist."""
-        self[name]
-        who = self._metas[name].who
+        who = self._meta(name).who
         return int(who["vm"][actor]) if 0 <= actor < len(who) else None
 
     def tend(
@@ -66,12 +121,8 @@ class Groups(Generic[T]):
                 left = [name for name, token in held.items() if before.get(name) == token]
                 before = held
                 for name in left:
-                    renew(self[name])
-
-    def forget(self, name: str) -> None:
-        """Read the group's constants again at its next use."""
-        with self._lock:
-            self._made.pop(name, None)
+                    with suppress(NotOwner):
+                        renew(self.unasked(name))
 
 
 def meta_of(store: Store, name: str) -> Meta:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import grpc
+
 from services.common.settings import Settings
 from services.common.tracing import Tracing
 from ultrafolio.errors import InputError
-from ultrafolio.rpc.client import Channel, Tls, connect
+from ultrafolio.rpc import replicas
+from ultrafolio.rpc.client import Tls, connect
 from ultrafolio.state.acl import KEEPER
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.roles import ROLE_OF_SERVICE
@@ -26,7 +29,7 @@ def keeper_of(settings: Settings) -> RedisStore | None:
     return RedisStore(url, KEEPER) if url else None
 
 
-def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | None, role: str = "") -> Channel:
+def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | None, role: str = "") -> grpc.Channel:
     """Returns a channel from service `name` to service `other`. Raises InputError if the settings lack its address.
 
     role: the caller's role if it is not that of `name`: the guest service also runs devices
@@ -41,7 +44,7 @@ def channel_to(settings: Settings, name: str, other: str, tracing: Tracing | Non
             then="python -m services starts all, and prints the addresses",
         )
     tls = Tls.read(settings.tls, role) if settings.tls else None
-    return connect(
+    return (replicas.connect if settings.replicated else connect)(
         address,
         role,
         tls=tls,

@@ -132,14 +132,13 @@ def rule_of(rpc: str) -> Rule | None:
     return TABLE[rpc] if rpc.startswith(PACKAGE) else None
 
 
-def check(rule: Rule, request: Any, context: grpc.ServicerContext, machine_of: MachineOf) -> Identity:
-    """Returns the caller. Raises StatusError (PERMISSION_DENIED) if it may not call this, or not for this machine.
+def check(rule: Rule, caller: Identity, request: Any, machine_of: MachineOf) -> None:
+    """Raises StatusError (PERMISSION_DENIED) if a caller of one of the rule's roles may not call this for the machine
+    or the group that the request names.
 
     request: None for a stream of requests, which names no machine
     """
-    caller = identity.require(context, rule.roles)
     if caller.group is not None and getattr(request, "group", caller.group) != caller.group:
         raise not_yours(f"a guest of group {request.group or 'none'}", caller)
     if rule.compare and caller.role == "guest" and request is not None:
         rule.compare(caller, request, machine_of)
-    return caller

@@ -29,6 +29,11 @@ class Settings:
     """One field per variable: field `port` is ULTRAFOLIO_PORT. `python -m services --help` prints this table."""
 
     instance: str = _setting("", "name of this replica in logs and leases; empty: the service and its pid")
+    replicated: bool = _setting(
+        False,
+        "1: several ultravisors and host MMs share the groups, each owned by one at a time; all of a service have "
+        "the same folder, and names of their own",
+    )
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 in a container")
     port: int = _setting(0, "gRPC port; 0: a free one", low=0, high=65535)
     metrics_port: int = _setting(0, "Prometheus port; 0: a free one, -1: none", low=-1, high=65535)
@@ -43,8 +48,8 @@ class Settings:
         "then cuts streams to a window, and deletes groups on request",
     )
     tls: str = _setting("", "folder of services.launcher.certificates; empty: no TLS, and identities are unverified")
-    ultravisor: str = _setting("", "address of the ultravisor, host:port")
-    host_mm: str = _setting("", "address of the host MM, host:port")
+    ultravisor: str = _setting("", "address of the ultravisor, host:port; of several replicas, with , between")
+    host_mm: str = _setting("", "address of the host MM, host:port; of several replicas, with , between")
     data: str = _setting("", "folder for the files a service keeps (a guest's disk); empty: a temporary one")
     files: str = _setting("", "folders of recordings and profiles that plans may name, with : between; empty: shipped")
     threads: int = _setting(128, "calls at work at a time; more are queued", low=2, high=4096)
@@ -60,6 +65,21 @@ class Settings:
     reflection: bool = _setting(True, "0: no gRPC reflection")
     otlp: str = _setting("", "OpenTelemetry collector, http://host:4318; empty: no traces")
     with_parent: bool = _setting(False, "1: stop when standard input closes, which is when the launcher ends")
+
+    @property
+    def replica(self) -> str:
+        """The name of this process among the replicas that share its groups; "" if it is the only one. Raises
+        InputError if it has none, or is without a folder that the others reach."""
+        if not self.replicated:
+            return ""
+        if not self.instance or not self.data:
+            raise InputError(
+                "ULTRAFOLIO_REPLICATED=1 needs a name and a folder",
+                value=f"ULTRAFOLIO_INSTANCE={self.instance} ULTRAFOLIO_DATA={self.data}",
+                allowed="a name that no other replica has, and the folder that all replicas of the service have",
+                then="python -m services --replicas 2 gives both",
+            )
+        return self.instance
 
     @property
     def loopback(self) -> bool:

@@ -15,7 +15,7 @@ from services.common.failures import TURN_LOST
 from services.common.scheduler import Suspending, Wait
 from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.rpc.client import request_id
-from ultrafolio.rpc.errors import StatusError, from_call
+from ultrafolio.rpc.errors import NOT_THE_OWNER, StatusError, from_call
 from ultrafolio.rpc.messages import Access, offer_to, sections_from, sections_to, step_from
 from ultrafolio.rpc.v1 import common_pb2, host_mm_pb2, host_mm_pb2_grpc, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.crossing import HANDS_OVER, Ask, NotTaken, Result
@@ -90,14 +90,15 @@ class Parts:
 
     def run(self, group: Group, actor: int, timeout_s: float) -> Suspending[tuple[list[Done], common_pb2.Wait | None]]:
         """Let the host run an actor's thread until it returns or `timeout_s` passes. Returns its steps and its wait.
-        While the host does not answer, returns no steps and no wait. The group's view is then as the host left it."""
+        While the host does not answer, or no host owns the group, returns no steps and no wait. The group's view is
+        then as the host left it."""
         name = self._handed_over.pop((group.name, actor), "") or request_id()
         known = {section: at for section, at in group.view.revisions.items() if at >= 0}
         message = host_mm_pb2.RunRequest(group=group.name, actor=actor, request_id=name, known=known)
         try:
             answer = yield from self._run(message, timeout_s)
         except StatusError as error:
-            if error.code in LATER:
+            if error.code in LATER or error.reason == NOT_THE_OWNER:
                 group.refresh()
                 return [], None
             raise

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import grpc
 from grpc import ServicerContext as Context
 
-from services.common import scheduler
+from services.common import memory, scheduler
 from services.common.groups import (
     Groups,
     actor_of,
@@ -50,7 +51,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
 
     def __init__(self, store: Store, parts: Parts, machine: Machine, devices: Devices) -> None:
         self.store, self.parts, self.machine, self.devices = store, parts, machine, devices
-        self.groups = Groups(store, lambda name, meta: Group(store, name, meta, "guest", parts.ask(name), of_guest))
+        self.groups = Groups(store, lambda name, meta, _: Group(store, name, meta, "guest", parts.ask(name), of_guest))
         self.starting = Boot(parts, machine)
         self._deduplicated = Deduplicator(store)
         self.machine_of = self.groups.machine_of
@@ -148,12 +149,14 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         actor = actor_of(meta, request.actor, (VCPU,), "vCPUs")
         bounded("pages", len(request.pages), MOST_PAGES)
         bounded("batch", request.batch, MOST_BATCH)
-        pages = [page_of(meta, page) for page in request.pages]
+        pages = array("H", (page_of(meta, page) for page in request.pages))
         if request.recording:
             pages = yield from workload.unpacked_alone(request.recording, int(meta.cfg["pages"][0]), request.touches)
         batch, longest_s = request.batch or BATCH, request.patience_us / 1e6
-        for news in workload.run(self.machine, group, actor, pages, batch, Deadline.of(context), longest_s):
-            yield news if isinstance(news, Wait) else pb.RunWorkloadResponse(total=len(pages), **news._asdict())
+        # of the listed pages, the decoded request holds four bytes each
+        with memory.HELD.during(pages.itemsize * len(pages) + 4 * len(request.pages)):
+            for news in workload.run(self.machine, group, actor, pages, batch, Deadline.of(context), longest_s):
+                yield news if isinstance(news, Wait) else pb.RunWorkloadResponse(total=len(pages), **news._asdict())
 
     @suspends
     def Boot(self, request: pb.BootRequest, context: Context) -> Suspending[pb.BootResponse]:

@@ -6,6 +6,7 @@ import gzip
 import tempfile
 import time
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +41,7 @@ class Progress(NamedTuple):
     wait: common_pb2.Wait | None = None
 
 
-def unpacked_alone(recording: bytes, pages: int, touches: int) -> Suspending[list[int]]:
+def unpacked_alone(recording: bytes, pages: int, touches: int) -> Suspending[array[int]]:
     """As pages_of, one call of this process at a time."""
     while not scheduler.DEFAULT.hold(UNPACKING):
         yield Wait(600.0, behind=UNPACKING)
@@ -50,9 +51,9 @@ def unpacked_alone(recording: bytes, pages: int, touches: int) -> Suspending[lis
         scheduler.DEFAULT.release(UNPACKING, wake_all=False)
 
 
-def pages_of(recording: bytes, pages: int, touches: int) -> list[int]:
-    """Returns the touches of a lackey recording, plain or gzip, as pages of a group with `pages` pages; the first
-    `touches`, all for 0. Raises InputError for a bad recording, or one larger than LARGEST."""
+def pages_of(recording: bytes, pages: int, touches: int) -> array[int]:
+    """Returns the touches of a lackey recording, plain or gzip, as pages of a group with `pages` pages, two bytes each;
+    the first `touches`, all for 0. Raises InputError for a bad recording, or one larger than LARGEST."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "recording"
         file.write_bytes(_unpacked(recording))
@@ -61,8 +62,7 @@ def pages_of(recording: bytes, pages: int, touches: int) -> list[int]:
         except InputError as error:
             what = error.what.replace(str(file), "recording")
             raise InputError(what, value=error.value, allowed=error.allowed, cause=error.cause) from None
-    chosen: list[int] = (rows["page"][: touches or None] % pages).tolist()
-    return chosen
+    return array("H", (rows["page"][: touches or None] % pages).astype("u2").tobytes())
 
 
 def _unpacked(recording: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from services.common.disk import Disk
 from services.common.links import channel_to, folder_of, store_of
+from services.common.moved import prepare
 from services.common.serve import Running, main, serve, traced
 from services.common.settings import Settings
 from services.host_mm.boot import Boot
@@ -19,10 +20,11 @@ def start(settings: Settings) -> Running:
     tracing = traced("host_mm", settings)
     store = store_of(settings, "host_mm")
     stub = ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "host_mm", "ultravisor", tracing))
-    swap = Swap(Disk(folder_of(settings, "host_mm") / "swap"))
-    firmware = Firmware(stub, guests := Guests(store), swap)
-    threads = Threads(firmware.read_pages, firmware.would_end, swap, UnfinishedThreads(store))
-    host = HostMm(store, firmware, threads, Boot(firmware, guests))
+    folder = folder_of(settings, "host_mm")
+    prepare(folder, settings.replica)
+    firmware = Firmware(stub, guests := Guests(store))
+    threads = Threads(firmware.read_pages, firmware.would_end, UnfinishedThreads(store))
+    host = HostMm(store, firmware, threads, Boot(firmware, guests), Swap(Disk(folder / "swap")), settings.replica)
     host.groups.tend(Group.refresh)
     threads.look_after(host.groups)
     register = [(host_mm_pb2_grpc.add_HostMmServiceServicer_to_server, host)]

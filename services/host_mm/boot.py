@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import grpc
 import msgspec
 
-from services.host_mm.ultravisor_client import Created, Firmware, Guests
+from services.host_mm.ultravisor_client import Created, Firmware, Guests, gone_guest
 from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import StatusError
@@ -42,19 +42,20 @@ class Boot:
     def __init__(self, firmware: Firmware, guests: Guests) -> None:
         self._firmware, self._guests = firmware, guests
 
-    def create(self, request: pb.CreateGuestRequest, memory: int) -> pb.CreateGuestResponse:
-        """Configuration, processors and header, or nothing; `memory` in bytes."""
+    def create(self, request: pb.CreateGuestRequest, memory: int, epoch: int) -> pb.CreateGuestResponse:
+        """Configuration, processors and header, or nothing; `memory` in bytes; `epoch` of the group's ownership."""
         known = self._guests.find(request.group, request.vm)
         if known and request.request_id and repeats(request.request_id, known.request):
             return pb.CreateGuestResponse(configuration=known.configuration, cpus=known.cpus, answer=_answer(None))
         if known and not known.started:  # left by an interrupted boot
-            self.destroy(request.group, request.vm)
+            self.destroy(request.group, request.vm, epoch)
         self._initialise()
         name = request.request_id or request_id()
         origin, made = self._configuration(request, name, memory)
         if made.rc != RC_EXECUTED:
             return pb.CreateGuestResponse(answer=_answer(made))
         guest, answers = Created(made.fields["guest_handle"], [], _asce(origin), request.request_id), []
+        guest = msgspec.structs.replace(guest, epoch=epoch)
         for number in range(request.cpus):
             answers.append(self._cpu(guest.configuration, origin, number, name))
             if answers[-1].rc == RC_EXECUTED:
@@ -138,7 +139,7 @@ class Boot:
         self._guests.unpacking.setdefault((group, request.actor), {}).update(waits)
         return sum(not one.exception for one in seen)
 
-    def start(self, group: str, vm: int, prefix: int, actors: Sequence[int]) -> common_pb2.UltravisorAnswer:
+    def start(self, group: str, vm: int, prefix: int, actors: Sequence[int], epoch: int) -> common_pb2.UltravisorAnswer:
         """Verify the image, load the first processor, enter it with its prefix area at address `prefix`. `actors`: the
         vCPUs, which stop unpacking. Returns the ultravisor's answer to the last call."""
         guest = self._guests.find(group, vm)
@@ -150,7 +151,7 @@ class Boot:
             verified = self._firmware.execute("verify", guest_handle=guest.configuration)
             if verified.rc != RC_EXECUTED:
                 return _answer(verified)
-            self._guests.keep(group, vm, msgspec.structs.replace(guest, started=True))
+            self._guests.keep(group, vm, msgspec.structs.replace(guest, started=True, epoch=epoch))
         self._firmware.execute("cpu_set_state", cpu_handle=guest.cpus[0], state=CPU_LOAD)
         entry = ultravisor_pb2.EnterRequest(
             configuration=guest.configuration, cpu=guest.cpus[0], asce=guest.asce, prefix=prefix
@@ -158,14 +159,14 @@ class Boot:
         entered = self._firmware.stub.Enter(entry).interception
         return common_pb2.UltravisorAnswer(call="enter", rc=RC_EXECUTED, interception=entered)
 
-    def destroy(self, group: str, vm: int) -> common_pb2.UltravisorAnswer:
+    def destroy(self, group: str, vm: int, epoch: int) -> common_pb2.UltravisorAnswer:
         """Destroy a guest. If a call fails the guest stays recorded, for another try."""
         guest = self._guests.find(group, vm)
         if guest is None:
             return common_pb2.UltravisorAnswer(call="destroy_configuration", rc=RC_INV_GHANDLE)
         gone = self._take_down(guest)
         if gone.rc in (RC_EXECUTED, RC_INV_GHANDLE):
-            self._guests.keep(group, vm, None)
+            self._guests.keep(group, vm, gone_guest(epoch))
         return _answer(gone)
 
     def _take_down(self, guest: Created) -> Block:

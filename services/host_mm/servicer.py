@@ -10,6 +10,7 @@ from grpc import ServicerContext as Context
 from services.common import identity
 from services.common.groups import (
     Groups,
+    Held,
     actor_of,
     any_actor_of,
     bounded,
@@ -20,7 +21,8 @@ from services.common.groups import (
 )
 from services.common.scheduler import Suspending, suspends
 from services.host_mm.boot import MOST_CPUS, Boot
-from services.host_mm.threads import Drive, Threads, of_host
+from services.host_mm.swap import Swap
+from services.host_mm.threads import Drive, HostGroup, Threads
 from services.host_mm.ultravisor_client import Firmware
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import (
@@ -67,15 +69,20 @@ FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE_SIZE
 
 class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     """store: with the host's rights;  firmware: client of the ultravisor;  threads: runs the rules;
-    boot: creates secure guests."""
+    boot: creates secure guests;  replica: this process's name among several hosts, "" for the only one."""
 
-    def __init__(self, store: RedisStore, firmware: Firmware, threads: Threads, boot: Boot) -> None:
-        self.store, self.firmware, self.threads, self.boot = store, firmware, threads, boot
-        self.groups = Groups(store, self._group)
+    def __init__(
+        self, store: RedisStore, firmware: Firmware, threads: Threads, boot: Boot, swap: Swap, replica: str = ""
+    ) -> None:
+        self.store, self.firmware, self.threads, self.boot, self._swap = store, firmware, threads, boot, swap
+        self.groups = Groups(store, self._group, replica)
         self.machine_of = self.groups.machine_of
 
-    def _group(self, name: str, meta: Meta) -> Group:
-        return Group(self.store, name, meta, "host", self.firmware.ask(name), of_host, left=self.threads.left)
+    def _group(self, name: str, meta: Meta, held: Held) -> HostGroup:
+        """Returns the group, whose swap this process has from now on."""
+        swap = self._swap.of(name, meta, held)
+        self.firmware.guests.forget(name)
+        return HostGroup(held.store, name, meta, self.firmware.ask(name, swap), self.threads.left, swap)
 
     @suspends
     def Run(self, request: pb.RunRequest, context: Context) -> Suspending[pb.RunResponse]:
@@ -109,7 +116,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
             outcome=OUTCOME_DONE if done.over else OUTCOME_WAITS,
         )
 
-    def _free(self, group: Group, actor: int, request: str) -> None:
+    def _free(self, group: HostGroup, actor: int, request: str) -> None:
         """Raises StatusError if the thread has not finished another request."""
         task = group.refresh().live.task[actor]
         known = bool(request) and self.store.reply(group.name, f"{request}/0") is not None
@@ -123,7 +130,9 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 cause="an earlier call is under way, or ended before its work did",
             )
 
-    def _drive(self, group: Group, actor: int, op: int, page: int, request: str, context: Context) -> Suspending[Drive]:
+    def _drive(
+        self, group: HostGroup, actor: int, op: int, page: int, request: str, context: Context
+    ) -> Suspending[Drive]:
         """Run an actor's thread until its next stop, within the caller's deadline. Returns the steps."""
         return (
             yield from self.threads.drive(
@@ -171,7 +180,8 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return pb.HostMmServiceStepResponse(step=step_to(done[-1]) if done else None)
 
     def CreateGuest(self, request: pb.CreateGuestRequest, context: Context) -> pb.CreateGuestResponse:
-        meta = self.groups[request.group].view.meta
+        group = self.groups[request.group]
+        meta, epoch = group.view.meta, group.store.epoch
         if request.vm >= meta.vms:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -188,7 +198,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 value=request.cpus,
                 allowed=f"1 to {MOST_CPUS}",
             )
-        return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE_SIZE)
+        return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE_SIZE, epoch)
 
     def Unpack(self, request: pb.UnpackRequest, context: Context) -> pb.UnpackResponse:
         meta, count = self.groups[request.group].view.meta, len(request.image) // PAGE_SIZE
@@ -205,13 +215,14 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return pb.UnpackResponse(pages=self.boot.place(request, int(meta.who["vm"][request.actor])))
 
     def StartGuest(self, request: pb.StartGuestRequest, context: Context) -> pb.StartGuestResponse:
-        who = self.groups[request.group].view.meta.who
-        actors = [t for t in range(len(who)) if who["vm"][t] == request.vm]
-        return pb.StartGuestResponse(answer=self.boot.start(request.group, request.vm, request.prefix, actors))
+        group = self.groups[request.group]
+        actors = [t for t, who in enumerate(group.view.meta.who) if who["vm"] == request.vm]
+        answer = self.boot.start(group.name, request.vm, request.prefix, actors, group.store.epoch)
+        return pb.StartGuestResponse(answer=answer)
 
     def DestroyGuest(self, request: pb.DestroyGuestRequest, context: Context) -> pb.DestroyGuestResponse:
-        group = self.groups[request.group].name
-        return pb.DestroyGuestResponse(answer=self.boot.destroy(group, request.vm))
+        group = self.groups[request.group]
+        return pb.DestroyGuestResponse(answer=self.boot.destroy(group.name, request.vm, group.store.epoch))
 
     def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Context) -> pb.HostMmServicePrepareResponse:
         meta, group = constants(request.meta), group_name(request.group)

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from services.common.disk import SECTOR, Disk
+from services.common.groups import Held
+from services.common.moved import file_of
+from ultrafolio.state.sections import Meta
 
 T = TypeVar("T")
 GIVEN_AWAY = (b"the frame of somebody else " * SECTOR)[:SECTOR]
@@ -34,6 +37,12 @@ class Swap:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
+
+    def of(self, group: str, meta: Meta, held: Held) -> Swap:
+        """Returns the swap of a group, which this process has from now on."""
+        lone, size = self._disk.path, SECTOR * int(meta.cfg["pages"][0])
+        path = file_of(lone.parent, lone, group, held, meta.origin, size)
+        return self if path == lone else Swap(Disk(path))
 
     def out(self, see: See[T], origin: int, page: int, part: T) -> int:
         """Page `page` of the group at address `origin` leaves memory; 0, or the host's exception."""

@@ -24,8 +24,10 @@ from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state import roles
+from ultrafolio.state.crossing import Ask
 from ultrafolio.state.requests import split
-from ultrafolio.state.store import LEASE_MS, Turn
+from ultrafolio.state.sections import Meta
+from ultrafolio.state.store import LEASE_MS, NotOwner, Store, Turn
 from ultrafolio.state.turn import Done, Group
 from ultrafolio.state.view import View
 
@@ -61,15 +63,25 @@ ReadPages = Callable[[str, int, int], bytes]
 """(group, first page, count) -> the pages' content, 4,096 bytes each; PermissionError on a secure page."""
 
 
-class Threads:
-    """Runs host threads of any group. swap: where writeback writes to;  unfinished: record of unfinished threads."""
+class HostGroup(Group):
+    """A group of the host's. swap: its swap, where writeback writes, too;  left: as of Group."""
 
-    def __init__(self, read_pages: ReadPages, would_end: WouldEnd, swap: Swap, unfinished: UnfinishedThreads) -> None:
-        self._read, self._swap, self._unfinished = read_pages, swap, unfinished
+    def __init__(
+        self, store: Store, name: str, meta: Meta, ask: Ask, left: Callable[[str, Turn], None], swap: Swap
+    ) -> None:
+        super().__init__(store, name, meta, "host", ask, of_host, left=left)
+        self.swap = swap
+
+
+class Threads:
+    """Runs host threads of any group. unfinished: record of unfinished threads."""
+
+    def __init__(self, read_pages: ReadPages, would_end: WouldEnd, unfinished: UnfinishedThreads) -> None:
+        self._read, self._unfinished = read_pages, unfinished
         self.waits = Waits(would_end)
         self._handed: OrderedDict[tuple[str, str], int] = OrderedDict()
 
-    def handed(self, group: Group, token: str) -> None:
+    def handed(self, group: HostGroup, token: str) -> None:
         """A thread came over in the turn `token`. Nobody has run it yet under a request of that name."""
         self._handed[group.name, token] = group.view.revisions["pc"]
         while len(self._handed) > MOST_HANDED:
@@ -77,7 +89,7 @@ class Threads:
 
     def drive(
         self,
-        group: Group,
+        group: HostGroup,
         actor: int,
         op: int = NOTHING,
         page: int = 0,
@@ -104,7 +116,7 @@ class Threads:
 
     def _drive(
         self,
-        group: Group,
+        group: HostGroup,
         actor: int,
         op: int,
         page: int,
@@ -156,7 +168,7 @@ class Threads:
         if number.isdecimal():
             self._unfinished.record(Thread(group, turn.actor, request))
 
-    def look_after(self, groups: Groups[Group]) -> None:
+    def look_after(self, groups: Groups[HostGroup]) -> None:
         """Start a thread that resumes abandoned host threads."""
 
         def look() -> None:
@@ -169,10 +181,12 @@ class Threads:
 
         threading.Thread(target=look, name="left threads", daemon=True).start()
 
-    def resume(self, groups: Groups[Group], thread: Thread) -> None:
-        """Run a thread until it would wait, as part of its request."""
+    def resume(self, groups: Groups[HostGroup], thread: Thread) -> None:
+        """Run a thread until it would wait, as part of its request. Another replica's group is left to that replica."""
         try:
-            group = groups[thread.group]
+            group = groups.unasked(thread.group)
+        except NotOwner:
+            return
         except StatusError as error:
             if error.reason != NOT_FOUND:
                 raise
@@ -181,7 +195,7 @@ class Threads:
         now = self.drive(group, thread.actor, request=thread.request, remaining=lambda: 0.0, alive=lambda: True)
         scheduler.run_blocking(now)
 
-    def _write_back(self, group: Group, actor: int) -> int:
+    def _write_back(self, group: HostGroup, actor: int) -> int:
         """Do the I/O of a writeback: write the folio's pages that are in memory to the disk. Returns an errno, or 0."""
         live: Any = group.view.live
         page, origin = live.task[actor].page, group.view.meta.origin
@@ -193,5 +207,5 @@ class Threads:
             return errno.EIO
         for at in range(count):
             if live.pt[first + at].present != SWAPPED:
-                self._swap.write(origin, first + at, seen[at * PAGE_SIZE : (at + 1) * PAGE_SIZE])
+                group.swap.write(origin, first + at, seen[at * PAGE_SIZE : (at + 1) * PAGE_SIZE])
         return 0

@@ -16,7 +16,7 @@ from ultrafolio.rpc.messages import laboratory_handle, offer_to
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.crossing import SWAPS, Ask, NotTaken, Result
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.store import Offer, Turn
+from ultrafolio.state.store import NotOwner, Offer, Turn
 from ultrafolio.state.turn import Lost
 from ultrafolio.state.view import View
 from ultrafolio.uvcall import uvcb
@@ -34,6 +34,7 @@ class Created(msgspec.Struct, frozen=True, array_like=True):
 
     configuration, cpus  their handles;  asce: what its processors run with
     request              the request that created it;  started: whether its image was verified
+    epoch                of the ownership under which this was recorded: one of an earlier one does not replace it
     """
 
     configuration: int
@@ -41,6 +42,12 @@ class Created(msgspec.Struct, frozen=True, array_like=True):
     asce: int
     request: str
     started: bool = False
+    epoch: int = 0
+
+
+def gone_guest(epoch: int) -> Created | None:
+    """Returns the record of a guest that is gone: none where the host has one process."""
+    return Created(0, [], 0, "", epoch=epoch) if epoch else None
 
 
 class Guests:
@@ -51,16 +58,26 @@ class Guests:
         self.unpacking: dict[tuple[str, int], dict[int, tuple[int, int]]] = {}
         """By group and vCPU: per page that its next import unpacks, tweak and offset."""
 
+    def forget(self, group: str) -> None:
+        """Another process may have had the group: what is to be unpacked was told to that one."""
+        for key in [key for key in self.unpacking if key[0] == group]:
+            self.unpacking.pop(key, None)
+
     def find(self, group: str, vm: int) -> Created | None:
         """Returns the guest of virtual machine `vm` of a group, None if it was laid out without a boot."""
-        kept = self._store.get(_key(group, vm))
-        return msgspec.msgpack.decode(kept, type=Created) if kept else None
+        kept = _decoded(self._store.get(_key(group, vm)))
+        return kept if kept and kept.configuration else None
 
     def keep(self, group: str, vm: int, guest: Created | None) -> None:
-        """Record a guest; None removes it."""
+        """Record a guest; None removes it. Raises NotOwner if a later owner of the group has recorded one."""
         new = msgspec.msgpack.encode(guest) if guest else b""
-        while not self._store.swap(_key(group, vm), kept := self._store.get(_key(group, vm)), new) and kept != new:
-            continue
+        while True:
+            kept = self._store.get(_key(group, vm))
+            before = _decoded(kept)
+            if before and guest and before.epoch > guest.epoch:
+                raise NotOwner(group)
+            if self._store.swap(_key(group, vm), kept, new) or kept == new:
+                return
 
     def handle(self, group: str, vm: int) -> int:
         """Returns the handle of the machine's configuration."""
@@ -69,10 +86,10 @@ class Guests:
 
 
 class Firmware:
-    """The ultravisor for the host. swap: for pages that are reclaimed."""
+    """The ultravisor for the host."""
 
-    def __init__(self, stub: ultravisor_pb2_grpc.UltravisorServiceStub, guests: Guests, swap: Swap) -> None:
-        self.stub, self.guests, self.swap = stub, guests, swap
+    def __init__(self, stub: ultravisor_pb2_grpc.UltravisorServiceStub, guests: Guests) -> None:
+        self.stub, self.guests = stub, guests
 
     def execute(
         self,
@@ -120,8 +137,8 @@ class Firmware:
                 raise PermissionError(f"I/O on page {page} of {group}: exception {one.exception:#x}")
         return b"".join(one.data for one in answer.outcomes)
 
-    def ask(self, group: str) -> Ask:
-        """Returns the function that answers the calls of the host's rules to the ultravisor."""
+    def ask(self, group: str, swap: Swap) -> Ask:
+        """Returns the function that answers the calls of the host's rules to the ultravisor. swap: of the group."""
 
         def ask(
             view: View, turn: Turn, index: int, function: str, arguments: tuple[int, ...], offer: Offer | None = None
@@ -129,7 +146,7 @@ class Firmware:
             part = offer_to(offer) if offer else common_pb2.Turn(token=turn.token, index=index)
             try:
                 if function in SWAPS:
-                    move = self.swap.out if function == "swap_out" else self.swap.back
+                    move = swap.out if function == "swap_out" else swap.back
                     return Result(move(functools.partial(self.see, group), view.meta.origin, arguments[0], part))
                 if function == "hw_host":
                     return Result(self.see(group, arguments[0], written(view.live, turn.actor), part).exception)
@@ -193,6 +210,10 @@ def written(s: State, actor: int) -> bytes:
     if s.who[actor].kind == ACCESS:
         return FLIPPED if s.task[actor].call == WRITE else b""
     return FLIPPED if s.actor[actor].budget and interpreted().turn_come(s, actor) else b""
+
+
+def _decoded(kept: bytes | None) -> Created | None:
+    return msgspec.msgpack.decode(kept, type=Created) if kept else None
 
 
 def _key(group: str, vm: int) -> str:

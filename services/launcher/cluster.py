@@ -34,7 +34,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.redis_server import Server
 from ultrafolio.rpc.client import Tls
 from ultrafolio.state import acl
-from ultrafolio.state.roles import ROLE_OF_SERVICE
+from ultrafolio.state.roles import OWNING, ROLE_OF_SERVICE
 
 ROOT = Path(__file__).resolve().parents[2]
 # the first start compiles the rules
@@ -49,12 +49,16 @@ class Part(NamedTuple):
     module: str
 
 
-def parts(guests: int = 1) -> list[Part]:
-    """Returns the services in the order of their start; they stop in reverse order."""
-    replicas = ["guest"] if guests == 1 else [f"guest-{i}" for i in range(1, guests + 1)]
-    names = ["ultravisor", "host_mm", *replicas, "lab"]
-    services = ["ultravisor", "host_mm", *["guest"] * guests, "lab"]
-    return [Part(name, service, f"services.{service}") for name, service in zip(names, services, strict=True)]
+def parts(guests: int = 1, replicas: int = 1) -> list[Part]:
+    """Returns the services in the order of their start; they stop in reverse order. replicas: of those that own groups
+    (state.owner)."""
+    numbers = {service: replicas if role in OWNING else 1 for service, role in ROLE_OF_SERVICE.items()}
+    numbers["guest"] = guests
+    return [
+        Part(service if number == 1 else f"{service}-{i}", service, f"services.{service}")
+        for service, number in numbers.items()
+        for i in range(1, number + 1)
+    ]
 
 
 class Child:
@@ -222,12 +226,23 @@ class Cluster:
 
     def address(self, service: str) -> str:
         """Returns the address of the first part of this service, "" if none is started."""
-        return next((child.address for child in self.children.values() if child.part.service == service), "")
+        return self.addresses(service).partition(",")[0]
+
+    def addresses(self, service: str) -> str:
+        """Returns the addresses of all parts of this service that were started, with , between."""
+        return ",".join(child.address for child in self.children.values() if child.part.service == service)
+
+    @property
+    def replicated(self) -> bool:
+        """Whether a service that owns groups has several parts."""
+        services = [part.service for part in self.todo.values()]
+        return any(services.count(name) > 1 for name, role in ROLE_OF_SERVICE.items() if role in OWNING)
 
     def _settings(self, name: str) -> Settings:
         """Returns the settings of a part: the common ones with its port, its folder and its password."""
         part, common = self.todo[name], self.settings
-        data = self.folder / name
+        # replicas that own groups keep contents where each of them reaches them
+        data = self.folder / (part.service if ROLE_OF_SERVICE[part.service] in OWNING else name)
         data.mkdir(parents=True, exist_ok=True)
         secret = str(users.password_file(self.state.users, ROLE_OF_SERVICE[part.service])) if self.state.users else ""
         keeper = str(users.password_file(self.state.users, acl.KEEPER)) if self.state.users else ""
@@ -236,6 +251,7 @@ class Cluster:
         return replace(
             common,
             instance=name,
+            replicated=self.replicated,
             port=self._ports[name],
             metrics_port=metrics,
             data=str(data),
@@ -243,6 +259,6 @@ class Cluster:
             redis=self.state.url,
             redis_password_file=secret or common.redis_password_file,
             keeper_password_file=(keeper or common.keeper_password_file) if part.service == "lab" else "",
-            ultravisor="" if part.service == "ultravisor" else self.address("ultravisor"),
-            host_mm="" if part.service in ("ultravisor", "host_mm") else self.address("host_mm"),
+            ultravisor="" if part.service == "ultravisor" else self.addresses("ultravisor"),
+            host_mm="" if part.service in ("ultravisor", "host_mm") else self.addresses("host_mm"),
         )

@@ -55,7 +55,8 @@ def hand_out(folder: Path, redis: str = "redis:6379", port: int = 50051) -> None
     _write(folder / "worker" / "username", "lab")
     _write(folder / "worker" / "password", passwords["lab"])
     services = [{"service": role.service, "address": f"{role.host}:{port}"} for role in ROLES if role.service]
-    where = {"services": services, "redis": urls[acl.ADMIN], "tls": str(folder / "lab")}
+    # containers: a name stands for all replicas of a service
+    where = {"services": services, "redis": urls[acl.ADMIN], "tls": str(folder / "lab"), "replicated": True}
     _write(everything / WHERE_FILE, json.dumps(where) + "\n")
 
 

@@ -6,9 +6,12 @@ state switches frames. So a process killed in between leaves the old content wit
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import sys
+import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,10 +41,20 @@ class Contents:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(folder / "memory", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.path = folder / "memory"
+        self._file = _opened(self.path)
         self._master = _secret(folder / "key")
         self._seen = os.open(folder / "seen", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._keys: dict[tuple[str, int], AESGCM] = {}
+
+    def at(self, path: Path) -> Contents:
+        """Returns the same machine, with the frames of pages in another file."""
+        if path == self.path:
+            return self
+        made = copy.copy(self)
+        made.path, made._file = path, _opened(path)
+        weakref.finalize(made, os.close, made._file)
+        return made
 
     def read(self, address: int, slot: int) -> bytes:
         """The 4,096 bytes of the page at an absolute address, in one of its two frames; zeros if never written."""
@@ -112,13 +125,18 @@ def _bound(group: str, vm: int, page: int, counter: int) -> bytes:
     return f"{vm} {page} {counter} {group}".encode()
 
 
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
 def _secret(file: Path) -> bytes:
-    """Returns the 32 bytes in a file, which is made with random bytes if it is absent."""
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return file.read_bytes()
-    with os.fdopen(handle, "wb") as new:
-        secret = os.urandom(32)
-        new.write(secret)
-    return secret
+    """Returns the 32 bytes in a file, which is made with random bytes if it is absent: whole, and once, whoever else
+    makes it now."""
+    if not file.exists():
+        new = file.with_name(f"{file.name}.{os.urandom(6).hex()}")
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
+            handle.write(os.urandom(32))
+        with suppress(FileExistsError):
+            os.link(new, file)
+        new.unlink()
+    return file.read_bytes()

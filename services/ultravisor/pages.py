@@ -106,7 +106,7 @@ class Pages:
             if part is not None:
                 return [self._step(vm, *accesses[0], part)]
             self._read()
-            return [self._access(vm, *one) for one in accesses]
+            return self._at_once(vm, accesses)
 
     def first_access(self, vm: int, accesses: Sequence[Access], offer: Offer) -> list[Outcome]:
         """Accesses outside of any step by a guest of which what `offer` says stands, all made at one moment. Where the
@@ -125,7 +125,15 @@ class Pages:
                 elif (status := self._look(offer).status) == "moved":
                     raise NotTaken
                 elif status != "stale":
-                    return [self._access(vm, *one) for one in accesses]
+                    return self._at_once(vm, accesses)
+
+    def _at_once(self, vm: int | None, accesses: Sequence[Access]) -> list[Outcome]:
+        """Make accesses outside of any step. What they write is in no commit: where several processes can own the
+        group, this one says that it is written only if the group is still its own afterwards."""
+        outcomes = [self._access(vm, *one) for one in accesses]
+        if self.store.epoch and any(one[3] for one in accesses):
+            self._read()
+        return outcomes
 
     def _step(self, vm: int | None, page: int, offset: int, length: int, data: bytes, part: Part) -> Outcome:
         """Do an access as part of a step: its write and its journal entry are committed together."""

@@ -10,7 +10,8 @@ import numpy as np
 from grpc import ServicerContext as Context
 
 from services.common import identity, rights
-from services.common.groups import Groups, bounded, check_sections, exists, meta_of, page_of
+from services.common.groups import Groups, Held, bounded, check_sections, exists, meta_of, page_of
+from services.common.moved import file_of
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import Machines
 from services.ultravisor.pages import Outcome, Pages, Part, lay_out
@@ -21,23 +22,31 @@ from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.crossing import NotTaken
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
+from ultrafolio.state.sections import Meta
 from ultrafolio.waits.load import interpreted
 
 MOST_ACCESSES = 16_384
 """Accesses, or questions, in one message: the pages of the largest group."""
-MOST_READ = 16 << 20
-"""Bytes that one message may read."""
+MOST_READ = 15 << 20
+"""Bytes that one message may read: with what is beside them, the answer stays within the largest message."""
 
 
 class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
-    """store: with the ultravisor's rights;  contents: the machine's memory and secrets."""
+    """store: with the ultravisor's rights;  contents: the machine's memory and secrets;  replica: this process's name
+    among several ultravisors, "" for the only one."""
 
-    def __init__(self, store: RedisStore, contents: Contents) -> None:
+    def __init__(self, store: RedisStore, contents: Contents, replica: str = "") -> None:
         self.store, self.contents = store, contents
-        self.groups = Groups(store, lambda name, meta: Pages(store, contents, name, meta))
+        self.groups = Groups(store, self._pages, replica)
         self.machine = Machines(store, contents, self.groups)
         # loaded before the first question, whose deadline may be near
         interpreted()
+
+    def _pages(self, name: str, meta: Meta, held: Held) -> Pages:
+        """Returns the pages of a group, whose frames this process has from now on."""
+        lone, size = self.contents.path, 2 * PAGE_SIZE * int(meta.cfg["pages"][0])
+        path = file_of(lone.parent, lone, name, held, 2 * meta.origin, size)
+        return Pages(held.store, self.contents.at(path), name, meta)
 
     def Execute(self, request: ultravisor_pb2.ExecuteRequest, context: Context) -> ultravisor_pb2.ExecuteResponse:
         caller, guest = identity.of(context), None
@@ -102,12 +111,13 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         return ultravisor_pb2.HostKeyResponse(key=self.machine.host_key)
 
     def Prepare(self, request: ultravisor_pb2.UltravisorServicePrepareRequest, context: Context) -> Any:
-        meta = meta_of(self.store, request.group)
-        check_sections(meta, {"uv": request.uv}, "ultravisor")
-        uv = np.frombuffer(request.uv, UV)
-        seal = lay_out(self.contents, request.group, meta, uv, list(request.altered))
+        check_sections(meta_of(self.store, request.group), {"uv": request.uv}, "ultravisor")
+        if self.store.read(request.group, ["uv"]):
+            raise exists(request.group)
+        pages, uv = self.groups[request.group], np.frombuffer(request.uv, UV)
+        seal = lay_out(pages.contents, request.group, pages.meta, uv, list(request.altered))
         event = encode(Made("ultravisor", {"uv": request.uv}))
-        if not self.store.create(request.group, {"uv": request.uv, "seal": seal}, event):
+        if not pages.store.create(request.group, {"uv": request.uv, "seal": seal}, event):
             raise exists(request.group)
         return ultravisor_pb2.UltravisorServicePrepareResponse()
 

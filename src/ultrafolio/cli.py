@@ -30,6 +30,7 @@ _COMMANDS = {
     "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample, or what a cluster did."),
     "explore": ("ultrafolio.commands.explore", "explore", "Walk the state graph: in a terminal, on a page, in a file."),
     "export": ("ultrafolio.commands.export", "export", "A page that checks in a browser; the scenario of a link."),
+    "selftest": ("ultrafolio.commands.selftest", "selftest", "A story of guest_memfd as a C test for the kernel."),
     "rules": ("ultrafolio.commands.rules", "rules", "Every step, property and page state, as Markdown."),
     "reference": ("ultrafolio.commands.reference", "reference", "Every command, option and file format, as Markdown."),
     "judge": ("ultrafolio.commands.judge", "judge", "The rules held against the kernel's own C."),
@@ -75,6 +76,7 @@ def cli() -> None:
     ultrafolio sweep sweeps/seed.toml           the answer to the mail, from recordings
     ultrafolio report out/seed                  the table and the HTML file again
     ultrafolio export --page -o check.html      a page that checks a scenario in the reader's browser
+    ultrafolio selftest g04-one-of-four-pinned --policy gmem-7.4 -o story.c    a story as a test for the kernel
     ultrafolio judge --tree linux-source-6.12   the rules held against the kernel's own C
     ultrafolio calibrate --no-kernel            what this machine costs, as a profile for run and sweep
     ultrafolio init my-lab                      the shipped scenarios, plans and recordings, to edit

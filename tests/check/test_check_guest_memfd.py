@@ -5,7 +5,7 @@ import functools
 
 import pytest
 
-from memfd_cases import FOLDER, SHIPPED, STORIES, drawn, system
+from memfd_cases import FOLDER, SHIPPED, STORIES, drawn, on, system
 from memfd_opinion import LEADS_TO, books, opinion
 from plain_graph import TooLarge, explored
 from ultrafolio.check.search import graph as exploring
@@ -29,8 +29,8 @@ def plainly(made):
 
 
 @functools.cache
-def shipped(name, policy):
-    return check(STORIES[name], name, policies.find_any(policy, STORIES[name].tables), policy)
+def shipped(name, policy, machine=""):
+    return check(on(name, machine), name, policies.find_any(policy, STORIES[name].tables), policy)
 
 
 def agree(result, graph, mine):
@@ -72,15 +72,21 @@ def test_most_random_systems_are_compared():
     assert small > 0.7 * FEW and kinds == set(ACTORS)
 
 
-@pytest.mark.parametrize(("name", "policy"), SHIPPED)
-def test_a_shipped_scenario_does_what_it_expects(name, policy):
-    assert differences(shipped(name, policy), STORIES[name].expect) == []
+@pytest.mark.parametrize(("name", "policy", "machine"), SHIPPED)
+def test_a_shipped_scenario_does_what_it_expects(name, policy, machine):
+    assert differences(shipped(name, policy, machine), on(name, machine).expect) == []
 
 
-@pytest.mark.parametrize(("name", "policy"), SHIPPED)
-def test_the_second_opinion_agrees_on_a_shipped_scenario(name, policy):
-    made = system(name, policy)
-    agree(shipped(name, policy), plainly(made), opinion(made))
+@pytest.mark.parametrize(("name", "policy", "machine"), SHIPPED)
+def test_the_second_opinion_agrees_on_a_shipped_scenario(name, policy, machine):
+    made = system(name, policy, machine)
+    agree(shipped(name, policy, machine), plainly(made), opinion(made))
+
+
+def test_every_preset_that_fits_the_machine_has_its_expectation():
+    for name, story in STORIES.items():
+        wanted = {*policies.presets_for("guest_memfd", story.machine, story.memory["folios"]), *story.tables}
+        assert {key for key in story.expect if "@" not in key} == wanted, name
 
 
 @pytest.mark.slow
@@ -100,7 +106,7 @@ def test_a_vmm_bound_wait_names_the_vmms_step():
 
 
 def test_kinds_are_ranked_between_livelock_and_transient():
-    kinds = {f.kind: f.rank for name, policy in SHIPPED for f in shipped(name, policy).findings if f.kind}
+    kinds = {f.kind: f.rank for one in SHIPPED for f in shipped(*one).findings if f.kind}
     assert kinds["livelock"] < kinds["vmm-bound"] < kinds["transient"] and kinds["permanent"] < kinds["livelock"]
 
 

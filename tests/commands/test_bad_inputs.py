@@ -41,6 +41,7 @@ READERS = {
     "explore": ["explore", "{}", "--policy", "per-page"], "trace verify": ["trace", "verify", "{}"],
     "trace minimise": ["trace", "minimise", "{}"], "trace validate": ["trace", "validate", "{}"],
     "report": ["report", "{}"], "sweep status": ["sweep", "status", "{}"], "sweep why": ["sweep", "why", "{}", "00"],
+    "selftest": ["selftest", "{}"], "selftest of a policy": ["selftest", "{}", "--policy", "gmem-7.4"],
     "policy of a file": ["check", "03-virtio", "--policy", "{}#x"],
 }  # fmt: skip
 TABLE = [(name, [word.format(file) for word in words]) for name, words in READERS.items() for file in WRONG_FILES]
@@ -59,6 +60,7 @@ TABLE += [
         "trace validate",
         "trace minimise",
         "explore",
+        "selftest",
         "scenario",
         "rules",
         "reference",
@@ -147,9 +149,20 @@ TABLE += [
     scenario --all 99
     scenario LPIN+neigh --words
     explore 03-virtio --goto nowhere
+    selftest
+    selftest 03-virtio
+    selftest 03-virtio --policy whole-folio
+    selftest g04-one-of-four-pinned --policy whole-folio
+    selftest g04-one-of-four-pinned --policy nope
+    selftest g04-one-of-four-pinned --policy gmem-7.4 -o absent/x.c
+    selftest list.json --policy gmem-7.4
     calibrate --seconds 0
     calibrate --seconds x
     calibrate --seconds nan
+    calibrate --no-costs --no-kernel
+    calibrate --no-costs -o mine.toml
+    calibrate --markdown
+    calibrate --no-costs --json --markdown
     init
     init full
     init text.txt

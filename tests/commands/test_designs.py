@@ -1,8 +1,11 @@
 """Each command takes a scenario or a policy of the design guest_memfd, or refuses it with a reason."""
 
+import re
+
 import pytest
 
 from ultrafolio.cli import main
+from ultrafolio.model.guest_memfd import machines
 
 NAME, POLICY = "g16-vfio-pin", ["--policy", "gmem-7.4"]
 TAKEN = {
@@ -16,6 +19,7 @@ TAKEN = {
         f"check {form}": ["check", NAME, *POLICY, "--format", form]
         for form in ("mermaid", "itf", "chrome", "tap", "ktap", "prose")
     },
+    "check machines": ["check", NAME, *POLICY, "--machine", "all"],
     "explore": ["explore", NAME, *POLICY, "--goto", "counterexample"],
     "explore json": ["explore", NAME, *POLICY, "--json"],
     "explore why not": ["explore", NAME, *POLICY, "--why-not", "mm[0].private == 1"],
@@ -36,6 +40,8 @@ REFUSED = {
     "trace file": ["check", NAME, *POLICY, "--save", "story.json"],
     "explorer's page": ["explore", NAME, *POLICY, "--export", "page.html"],
     "run of s390": ["run", NAME, "--policy", "split"],
+    "machine of s390": ["check", "03-virtio", "--machine", "snp"],
+    "machine that the guest cannot use": ["check", NAME, "--policy", "pkvm", "--machine", "snp"],
     "run of a plan": ["run", *POLICY, "--duration-us", "10"],
     "monitor": ["export", "--format", "rv", "--scenario", NAME, *POLICY],
     "proof": ["prove", *POLICY],
@@ -75,3 +81,17 @@ def test_fields_constants_and_places_are_those_of_the_design(capsys):
     assert code == 0 and "task[1].pc is pin-start" in said.out, said.out
     code, said = ended(["explore", NAME, *POLICY, "--goto", "mm[0].arch == 1"], capsys)
     assert code == 2 and "no field 'arch' in mm" in said.err
+
+
+def test_every_cell_of_the_table_of_risks_has_its_story(capsys):
+    """Each command that the table names exits 1, and its story is of the machine that the row names."""
+    code, said = ended(["check", "g38-removal-fails", *POLICY, "--machine", "all"], capsys)
+    commands = dict(re.findall(r"^\[(\d+)\] ultrafolio (.*)$", said.out, re.M))
+    cells = re.findall(r"\[(\d+)\]", said.out.partition("[1] ultrafolio")[0])
+    assert code == 1 and commands and set(cells) == set(commands)
+    rows = {line.split()[1] for line in said.out.splitlines() if line.startswith("gmem-7.4")}
+    assert rows == set(machines.NAMES)
+    for words in commands.values():
+        code, story = ended(words.split(), capsys)
+        assert code == 1 and "violated" in story.out, words
+    assert any("--machine snp" in words for words in commands.values())

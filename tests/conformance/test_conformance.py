@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -113,12 +114,12 @@ def test_safe_presets_stay_safe_on_any_walk(name: str, preset: str, seed: int) -
 
 
 def test_the_walks_take_every_step_of_the_model() -> None:
-    taken = set()
-    for policy in POLICIES.values():
-        for name in SCENARIOS:
-            for seed in range(2):
-                taken |= {s.pc for s in walk(Interpreter(), system_of(name, policy), seed, 400) if s.outcome > 0}
-    assert sorted(RULES[pc].name for pc in set(RULES) - taken) == []
+    never = set(RULES)
+    for seed, policy, name in itertools.product(range(2), POLICIES.values(), SCENARIOS):
+        never -= {s.pc for s in walk(Interpreter(), system_of(name, policy), seed, 400) if s.outcome > 0}
+        if not never:
+            break
+    assert sorted(RULES[pc].name for pc in never) == []
 
 
 def test_equal_seeds_are_equal_walks() -> None:

@@ -14,10 +14,10 @@ from ultrafolio.state.validate import validate
 KILLS = {name: fault for name, fault in chaos_rounds.FAULTS.items() if name.startswith("kill")}
 
 
-def rounds(folder, seed, number, faults):
+def rounds(folder, seed, number, faults, replicas=1):
     with chaos_rounds.own_clock(folder) as clock:
         usable = {name: fault for name, fault in faults.items() if clock or not name.startswith("jump")}
-        return test_faults.rounds_of_faults(folder, seed, number, faults=usable)
+        return test_faults.rounds_of_faults(folder, seed, number, faults=usable, replicas=replicas)
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +26,8 @@ def hung(monkeypatch):
     plain = chaos_rounds.cluster_at
 
     @chaos_rounds.contextmanager
-    def with_a_hang(folder):
-        with plain(folder) as cluster, cluster.client() as client:
+    def with_a_hang(folder, replicas=1):
+        with plain(folder, replicas) as cluster, cluster.client() as client:
             story = scenario.read(ROOT / "scenarios/25-reboot-with-device.toml")
             client.lay_out("gone", scenario.system(story, find("whole-folio", story.tables)), story.title)
             client.guest.Configure(stamp(guest_pb2.ConfigureRequest(group="gone", actor=1, page=0)))
@@ -41,6 +41,18 @@ def hung(monkeypatch):
 def test_the_clock_jumps_and_clients_vanish(tmp_path):
     """The five rounds of this seed move the clock both ways, lose a client and kill a part."""
     assert rounds(tmp_path, 21, 5, chaos_rounds.OF_THE_WORLD | KILLS)["steps"] > 50
+
+
+def test_owners_die_and_pause(tmp_path):
+    """Two ultravisors and two hosts. The four rounds of this seed kill and pause an owner of each."""
+    figures = rounds(tmp_path, 6, 4, chaos_rounds.OF_OWNERS, replicas=2)
+    assert figures["steps"] > 50 and len(figures["faults"]) == 4
+
+
+@pytest.mark.slow
+def test_owners_die_and_pause_for_long(tmp_path):
+    faults = chaos_rounds.OF_OWNERS | chaos_rounds.OF_THE_WORLD | {"kill redis": chaos_rounds.Proxied.kill_redis}
+    assert rounds(tmp_path, 20_001, 200, faults, replicas=2)["steps"] > 5_000
 
 
 @pytest.mark.slow

@@ -128,6 +128,26 @@ def test_a_service_reads_what_it_is_given(name):
         assert probe[-6:] == ["services.common.probe", "127.0.0.1:50051", "--tls", "/keys", "--role", role]
 
 
+@pytest.mark.parametrize(("name", "volume"), [("ultravisor", "memory"), ("host-mm", "swap")])
+def test_two_replicas_share_the_groups(name, volume):
+    """Each has a name of its own, and the folder of the others."""
+    assert one("Deployment", name)["spec"]["replicas"] == COMPOSE[name]["deploy"]["replicas"] == 2
+    for variables in (environment(name), COMPOSE[name]["environment"]):
+        assert settings_of({**variables, "ULTRAFOLIO_INSTANCE": "of this pod"}).replica == "of this pod"
+    (instance,) = [e for e in PODS[name]["containers"][0]["env"] if e["name"] == "ULTRAFOLIO_INSTANCE"]
+    assert instance["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
+    assert f"ULTRAFOLIO_INSTANCE={name}-$$HOSTNAME exec" in COMPOSE[name]["command"][-1]
+    assert f"{volume}:/data" in COMPOSE[name]["volumes"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": volume}} in PODS[name]["volumes"]
+    (claim,) = documents(OVERLAYS / f"production/{volume}.yaml")
+    assert claim["metadata"]["name"] == volume and claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert one("Service", name)["spec"]["clusterIP"] == "None", "the name has every replica's address"
+    for caller in ("guest", "lab"):
+        assert (
+            settings_of({**environment(caller)}).replicated and settings_of(COMPOSE[caller]["environment"]).replicated
+        )
+
+
 def test_an_unknown_variable_would_be_found():
     with pytest.raises(Exception, match="unknown variable"):
         settings_of({**environment("guest"), "ULTRAFOLIO_REDIZ": "x"})

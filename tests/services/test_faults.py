@@ -202,7 +202,7 @@ def test_a_service_finishes_abandoned_turns_of_its_role(places, tmp_path, monkey
     engine.start()
     monkeypatch.setattr("services.common.groups.meta_of", lambda store, name: engine.meta)
     over = threading.Event()
-    Groups(engine.stores["guest"], lambda name, meta: engine.guest).tend(Group.refresh, 0.01, over)
+    Groups(engine.stores["guest"], lambda name, meta, held: engine.guest).tend(Group.refresh, 0.01, over)
     until = time.monotonic() + 5
     while engine.stores["admin"].turn(engine.group) and time.monotonic() < until:
         time.sleep(0.01)
@@ -342,8 +342,16 @@ def crash_everywhere(place, folder, system, seed, bursts):
     return faults
 
 
-@pytest.mark.parametrize("preset", ["per-page", "import-lock", "whole-folio-literal"])
-@pytest.mark.parametrize("name", SCENARIOS)
+POLICIES = ("per-page", "import-lock", "whole-folio-literal")
+PAIRS = [
+    pytest.param(name, preset, marks=[] if preset == POLICIES[number % len(POLICIES)] else pytest.mark.slow)
+    for number, name in enumerate(SCENARIOS)
+    for preset in POLICIES
+]
+"""Each system under one of the policies, the next system under the next; --long: each under all."""
+
+
+@pytest.mark.parametrize(("name", "preset"), PAIRS)
 def test_a_crash_at_every_call(tmp_path, name, preset):
     faults = crash_everywhere(InMemory(0), tmp_path, system_of(name, preset), 1, 40)
     assert faults > 100
@@ -362,10 +370,11 @@ BACK_S, SLACK = 5.0, 3
 """Seconds until clients get answers again, and the factor for a machine that runs other tests."""
 
 
-def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos_rounds.FAULTS):
+def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos_rounds.FAULTS, replicas=1):
     """Rounds under load: one fault each, then wait until every client gets answers. New groups every `fresh` rounds."""
     generator, figures = random.Random(seed), {"steps": 0, "rounds": 0, "slowest start": 0.0, "slowest return": 0.0}
-    with chaos_rounds.cluster_at(folder) as cluster, cluster.client() as client:
+    figures["faults"] = set()
+    with chaos_rounds.cluster_at(folder, replicas) as cluster, cluster.client() as client:
         for first in range(0, rounds, fresh):
             loads = []
             for name, preset in GROUPS:
@@ -385,6 +394,7 @@ def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos_rounds.FAULTS)
                 back = started + time.monotonic() - began
                 print(f"round {number}: {fault}: start {started:.2f} s, all clients answered after {back:.2f} s")
                 figures["rounds"] += 1
+                figures["faults"].add(fault)
                 figures["slowest start"] = max(figures["slowest start"], started)
                 figures["slowest return"] = max(figures["slowest return"], back)
             for load in loads:

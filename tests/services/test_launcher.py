@@ -214,3 +214,5 @@ def test_a_person_reads_where_everything_listens(capsys):
 def test_names_of_the_parts():
     assert [part.name for part in parts()] == ["ultravisor", "host_mm", "guest", "lab"]
     assert [part.name for part in parts(2)] == ["ultravisor", "host_mm", "guest-1", "guest-2", "lab"]
+    two = [part.name for part in parts(1, 2)]
+    assert two == ["ultravisor-1", "ultravisor-2", "host_mm-1", "host_mm-2", "guest", "lab"]

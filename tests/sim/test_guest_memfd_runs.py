@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from memfd_cases import SHIPPED, STORIES, drawn, system
+from memfd_cases import SHIPPED as ASKED
+from memfd_cases import STORIES, drawn, system
 from memfd_opinion import opinion
 from plain_graph import TooLarge, explored, row
 from simulated import everything
@@ -27,6 +28,10 @@ from ultrafolio.sim.records import CLOCK, EVENT, HANG, LOAD, PARKED, releases
 from ultrafolio.sim.words import MEMFD_MEANING
 from ultrafolio.waits import load as waits
 
+SHIPPED = [(name, policy) for name, policy, machine in ASKED
+           if machine == "software" and (policy in STORIES[name].tables or policy in ("gmem-7.4", "gmem-no-drain"))
+           and not any(STORIES[name].memory["folios"])]  # fmt: skip
+"""Scenarios of single pages on the machine `software`, under the first presets and their own policies."""
 SEEDS, MANY, BOTH = range(1, 6), range(1, 61), [one for one in SHIPPED if one[1] in PRESETS]
 MOST, PLAIN = 1000, interpreted(design=GUEST_MEMFD)
 FEW = (24, *range(40, 65))

@@ -36,6 +36,8 @@ uf:{g}:checkpoint       -           -     -      r    w
 uf:{g}:reply:ultravisor:1 w           -     -      -    -
 uf:{g}:reply:host:1     -           w     -      -    -
 uf:{g}:order:host       -           w     -      -    -
+uf:{g}:owner:ultravisor w           -     -      -    -
+uf:{g}:owner:host       r           w     r      -    -
 uf:{g}:reply:guest:1    -           -     w      -    -
 uf:groups               w           w     w      r    w
 uf:deleted              r           r     r      -    w

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import quote
 
 import grpc
+import redis
 
 from services.common.settings import Settings
 from services.launcher.cluster import Cluster, State, parts
@@ -32,6 +33,8 @@ from ultrafolio.state.validate import validate
 AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
 """What a client meets while a part is away, and repeats its request after."""
 PAST_THE_LEASE_S = 2.3
+MOVES_S = 60
+"""Until a group of a paused owner has another one: the lease, and what a client gives a replica for its answer."""
 
 
 class Proxy:
@@ -96,25 +99,31 @@ class Proxy:
 
 
 class Proxied(Cluster):
-    """A cluster whose services reach each other, and the shared state, through proxies."""
+    """A cluster whose services reach each other, and the shared state, through proxies. replicas: of ultravisor and
+    host."""
 
-    def __init__(self, folder, state):
+    def __init__(self, folder, state, replicas=1):
         self.server, self.proxies, self.clock = state.server, {}, folder / "clock"
+        self._admin = redis.Redis.from_url(state.admin_url)
         path = folder / "p"
         self.proxies["redis"] = Proxy(str(state.server.folder / "s"), str(path))
         through = State(f"unix://{quote(str(path))}?db=0", state.admin_url, state.users, state.server)
-        super().__init__(folder, Settings(), [part for part in parts() if part.service != "lab"], through)
+        todo = [part for part in parts(replicas=replicas) if part.service != "lab"]
+        super().__init__(folder, Settings(), todo, through)
 
-    def address(self, service):
-        """Of the proxy in front of a service that others call."""
-        own = super().address(service)
-        if own and service not in self.proxies:
-            self.proxies[service] = Proxy(own)
-        return self.proxies[service].address if own else ""
+    def addresses(self, service):
+        """Of the proxies in front of the parts of a service that others call."""
+        mine = [child for child in self.children.values() if child.part.service == service]
+        for child in mine:
+            if child.part.name not in self.proxies:
+                self.proxies[child.part.name] = Proxy(child.address)
+        return ",".join(self.proxies[child.part.name].address for child in mine)
 
     def client(self):
         """A client of its own, past the proxies: what it loses, it loses with a service."""
-        return Client({name: self.children[name].address for name in self.children}, self.state.admin_url)
+        services = {part.service for part in self.todo.values()}
+        addresses = {service: super(Proxied, self).addresses(service) for service in services}
+        return Client(addresses, self.state.admin_url, replicated=self.replicated)
 
     # -------------------------------------------------------------------------------------------- faults
     def kill(self, name):
@@ -135,6 +144,36 @@ class Proxied(Cluster):
         time.sleep(PAST_THE_LEASE_S)
         self.children[name].kill(signal.SIGCONT)
         return 0.0
+
+    def owners(self, name):
+        """Group -> the part that owns it among the replicas of a role."""
+        found = {group: self._admin.hget(f"uf:{{{group}}}:owner:{name}", "name") for group in self._groups()}
+        return {group: owner.decode() for group, owner in found.items() if owner}
+
+    def _groups(self):
+        return [group.decode() for group in self._admin.smembers("uf:groups")]
+
+    def kill_owner(self, name):
+        """As kill, of the part that owns most groups; seconds from the start to SERVING."""
+        return self.kill(self._busiest(name))
+
+    def pause_owner(self, name):
+        """The part that owns most groups stops until another has one of them, and goes on with what it had begun."""
+        before = self.owners(name)
+        owner = self._busiest(name)
+        self.children[owner].kill(signal.SIGSTOP)
+        try:
+            mine, end = [group for group, of in before.items() if of == owner], time.monotonic() + MOVES_S
+            while all(self.owners(name)[group] == owner for group in mine):
+                assert time.monotonic() < end, f"no group of {owner} has moved"
+                time.sleep(0.05)
+        finally:
+            self.children[owner].kill(signal.SIGCONT)
+        return 0.0
+
+    def _busiest(self, name):
+        owners = list(self.owners(name).values())
+        return max(set(owners), key=lambda owner: (owners.count(owner), owner))
 
     def slow_redis(self, delay=0.05, during=1.0):
         self.proxies["redis"].delay = delay
@@ -219,16 +258,18 @@ FAULTS = {
     "late redis": Proxied.late,
 }
 """Each is done to a cluster, and returns the seconds that a part took to start again."""
+OF_OWNERS = {**_of(Proxied.kill_owner, "ultravisor", "host"), **_of(Proxied.pause_owner, "ultravisor", "host")}
+"""Faults of a cluster with two replicas of each of these."""
 OF_THE_WORLD = {**_of(Proxied.jump, "-3600", "+0", "+3600"), **_of(Proxied.vanish, "client")}
 """What happens around a cluster; the first needs own_clock."""
 
 
 @contextmanager
-def cluster_at(folder):
+def cluster_at(folder, replicas=1):
     """A proxied cluster with a server of its own."""
     with ExitStack() as stack:
         state = stack.enter_context(State.own(folder))
-        yield stack.enter_context(Proxied(folder, state))
+        yield stack.enter_context(Proxied(folder, state, replicas))
 
 
 def patiently(call, request):

@@ -6,19 +6,34 @@ from typing import Any, NamedTuple
 
 from ultrafolio.model import policies, scenario
 from ultrafolio.model.guest_memfd.layout import KINDS
+from ultrafolio.model.guest_memfd.machines import NAMES
 from ultrafolio.model.guest_memfd.policy import FIELDS, PRESETS, VARIANTS
 from ultrafolio.model.guest_memfd.scenario import ACTORS, BESIDE_A_HOLE
 from ultrafolio.model.layout import ENDLESS
 
 FOLDER = Path(__file__).parents[2] / "scenarios" / "guest_memfd"
 STORIES = {path.stem: scenario.read(path) for path in sorted(FOLDER.glob("*.toml"))}
-SHIPPED = [(name, policy) for name, story in STORIES.items() for policy in (*PRESETS, *story.tables)]
 
 
-def system(name: str, policy: str) -> scenario.System:
-    """The system of a shipped scenario."""
+def _asked(name: str, story: scenario.Scenario) -> list[tuple[str, str, str]]:
+    """(name, policy, machine) of each entry of [expect] of a scenario."""
+    entries = [key.partition("@") for key in story.expect]
+    return [(name, policy, machine or story.machine) for policy, _, machine in entries]
+
+
+SHIPPED = [one for name, story in STORIES.items() for one in _asked(name, story)]
+"""Scenario, policy and machine of each expectation."""
+
+
+def on(name: str, machine: str = "") -> scenario.Scenario:
+    """A shipped scenario, on another machine than its own if one is named."""
     story = STORIES[name]
-    return scenario.system(story, policies.find_any(policy, story.tables))
+    return scenario.on_machine(story, machine or story.machine, name)
+
+
+def system(name: str, policy: str, machine: str = "") -> scenario.System:
+    """The system of a shipped scenario."""
+    return scenario.system(on(name, machine), policies.find_any(policy, STORIES[name].tables))
 
 
 class Case(NamedTuple):
@@ -42,7 +57,8 @@ def _actor(random: Random, kind: str, pages: int) -> dict[str, Any]:
     made: dict[str, Any] = {"starts": random.choice([1, 1, 1, 2, ENDLESS])}
     if kind == "vcpu":
         words = random.sample(["touch", "share", "unshare"], random.randint(1, 2))
-        return made | {word: [random.randrange(pages)] for word in words} | {"cpu": random.randint(0, 1)}
+        made |= {word: [random.randrange(pages)] for word in words} | {"cpu": random.randint(0, 1)}
+        return made | {"small": random.random() < 0.2}
     made["page"] = [page] if fields["page"].kind == "ints" else page
     if kind in ("vmm", "hole"):
         made["pages"] = random.randint(1, pages - page)
@@ -54,6 +70,8 @@ def _actor(random: Random, kind: str, pages: int) -> dict[str, Any]:
         made["cpu"] = random.randint(0, 1)
     if "locked" in fields:
         made["locked"] = random.random() < 0.3
+    if "copies" in fields:
+        made["copies"] = random.random() < 0.5
     if "completes" in fields and random.random() < 0.2:
         made["completes"] = False
     return made
@@ -62,17 +80,25 @@ def _actor(random: Random, kind: str, pages: int) -> dict[str, Any]:
 def drawn(number: int) -> Case:
     """The case of this number, always the same: one or two pages, two or three actors."""
     random = Random(f"guest_memfd {number}")
-    pages = random.choice([1, 1, 2])
+    huge = random.random() < 0.25
+    pages = 2 if huge else random.choice([1, 1, 2])
     document: dict[str, Any] = {
         "design": "guest_memfd",
+        "machine": random.choice(NAMES),
         "memory": {
-            "folios": [0] * pages,
+            "folios": [1] if huge else [0] * pages,
             "state": [random.choice(["private", "shared", "shared"]) for _ in range(pages)],
             "allocated": random.random() < 0.8,
             "mapped": random.random() < 0.5,
+            "refuses": [0] if random.random() < 0.1 else [],
+            "never": [0] if random.random() < 0.05 else [],
+            "no_table": random.choice([0, 0, 0, 1]),
+            "no_folio": random.choice([0, 0, 0, 1]),
         },
     }
     kinds = [random.choice(["vcpu", "vmm"]), *random.choices(list(ACTORS), k=random.randint(1, 2))]
+    if huge:
+        kinds = [kind if kind != "hole" else "vmm" for kind in kinds]
     if "hole" in kinds:
         kinds = [kind if KINDS.index(kind) in BESIDE_A_HOLE else "user" for kind in kinds]
     for kind in kinds:
@@ -81,4 +107,8 @@ def drawn(number: int) -> Case:
     table |= {name: random.choice(list(field.choices)) for name, field in FIELDS.items() if field.kind == "choice"}
     if random.random() < 0.2:
         table["variants"] = [random.choice(list(VARIANTS))]
+    if huge:
+        table |= {"base": "gmem-hugetlb-2025-12", "large": random.choice(FIELDS["large"].choices[1:])}
+    if table["convert"] == "by-guest":
+        document["machine"] = "pkvm"
     return Case(f"drawn {number}", document, policies.any_from_table(table, "drawn"))

@@ -16,9 +16,11 @@ FAULT, REQUEST, PIN = LEADS_TO = (
     "request leads to converted or told no",
     "pin leads to granted or refused",
 )
-REFUSED_BY = {at.E_AGAIN: "references", at.W_LOCK: "lock"}
+REFUSED_BY = {at.E_AGAIN: "references", at.W_REFS: "references", at.W_LOCK: "lock"}
 """The obstacle behind an outcome of the waiter's step."""
+DEVICES = (at.DISK, at.PIN, at.SPLICE)
 ORDER = ("lock", "references")
+MAPPING = "KVM's mapping of page"
 ALONE = {*range(at.CONVERT_TEST, at.CONVERT_END + 1), at.HOLE_PUNCH, at.HOLE_END}
 SHARED = {at.FAULT_LOOKUP, at.FAULT_UNLOCK, at.USER_LOOKUP}
 """Rules at which a thread holds the invalidate lock, alone or shared."""
@@ -27,13 +29,18 @@ SHARED = {at.FAULT_LOOKUP, at.FAULT_UNLOCK, at.USER_LOOKUP}
 def about(s: Any, t: int) -> str:
     """Returns the leads-to property of actor `t`."""
     kind = s.who[t].kind
-    if kind in (at.DISK, at.PIN):
+    if kind in DEVICES:
         return PIN
     return REQUEST if kind == at.VMM or (kind == at.VCPU and s.actor[t].op in (at.SHARE, at.UNSHARE)) else FAULT
 
 
 def asked(s: Any, t: int) -> range:
     """The pages that actor `t` wants to be private; none for any other wait."""
+    k, a = s.task[t], s.actor[t]
+    if k.pc == at.CONVERT_RESTRUCTURE:
+        blocks = {k.start // 2 * 2, (k.end + 1) // 2 * 2}
+        whole = {a.page, a.page + a.n} if a.op == at.UNSHARE else blocks
+        return range(min(blocks | whole), max(blocks | whole))
     if about(s, t) != REQUEST or s.actor[t].op != at.UNSHARE:
         return range(0)
     return range(s.actor[t].page, s.actor[t].page + s.actor[t].n)
@@ -42,12 +49,12 @@ def asked(s: Any, t: int) -> range:
 def uses(s: Any, t: int, page: int) -> bool:
     """Whether thread `t` has a reference on the page, by a pin, a fault, a walk, or an entry of its process."""
     k, kind = s.task[t], s.who[t].kind
-    if kind in (at.DISK, at.PIN):
+    if kind in DEVICES:
         if k.page <= page < k.page + k.at or (k.pc == at.GUP_RECHECK and page == k.page + k.at):
             return True
         if k.pc == at.USER_MAP and page == k.page + k.at:
             return True
-    if kind in (at.DISK, at.PIN, at.USER) and s.mm[page].users & 1 << s.who[t].process:
+    if kind in (*DEVICES, at.USER) and s.mm[page].users & 1 << s.who[t].process:
         return True
     if kind == at.USER:
         return bool(k.pc == at.USER_MAP and k.page == page)
@@ -62,6 +69,8 @@ def holders(s: Any, t: int, word: str) -> set[int | str]:
         return {a for a in others if s.task[a].pc in against}
     pages = asked(s, t)
     found: set[int | str] = {a for a in others if any(uses(s, a, page) for page in pages)}
+    if s.cfg[0].hold == at.HOLD_MAPPING:
+        found |= {f"{MAPPING} {page}" for page in pages if s.pt[page].present}
     return found | {f"LRU batch of CPU {s.mm[page].batch - 1}" for page in pages if s.mm[page].batch}
 
 
@@ -69,9 +78,16 @@ def books(s: Any) -> Any:
     """What the state says of the lock and of references, and what its threads say."""
     for page, m in enumerate(s.mm):
         using = [a for a in range(len(s.task)) if uses(s, a, page)]
-        yield "used", bool(m.refs or m.users), bool(using or m.batch)
-        yield "references", m.refs, m.pins + m.longs + m.spec + bool(m.batch)
-        yield "KVM's", m.kvm, sum(s.who[a].kind == at.VCPU and s.task[a].ref and s.task[a].page == page for a in using)
+        folio = range(page, page + 2) if m.order and page % 2 == 0 else range(page, page + 1 - m.order)
+        counted = sum(q.pins + q.longs + q.spec + bool(q.batch) for q in (s.mm[n] for n in folio))
+        mapped = s.cfg[0].hold == at.HOLD_MAPPING and s.pt[page].present > 0
+        yield "used", bool(m.pins or m.longs or m.spec or m.batch or m.users), bool(using or m.batch or mapped)
+        yield "references", m.refs, counted
+        yield (
+            "KVM's",
+            m.kvm - mapped,
+            sum(s.who[a].kind == at.VCPU and s.task[a].ref and s.task[a].page == page for a in using),
+        )
     alone, shared = (sum(k.pc in places for k in s.task) for places in (ALONE, SHARED))
     yield "lock", (s.vm[0].mutex > 0, -min(s.vm[0].mutex, 0)), (alone > 0, shared)
 
@@ -126,8 +142,9 @@ def judged(graph: Graph, t: int, part: set[int]) -> Wait:
         return Wait(about(first, t), t, "livelock", frozenset(named), frozenset(), can_end(graph, t, part), entry,
                     frozenset(part), waited(first, t))  # fmt: skip
     always = set().union(*(set.intersection(*(holders(graph.states[v], t, w) for v in part)) for w in lasting))
+    always = {one for one in always if not str(one).startswith(MAPPING)}
     actors = {a for a in always if isinstance(a, int)}
-    stand = all(graph.states[v].task[a].pc == at.DMA_STANDS for v in part for a in actors)
+    stand = all(graph.states[v].task[a].pc in (at.DMA_STANDS, at.PIPE_READ) for v in part for a in actors)
     drains = first.cfg[0].drain == at.DRAIN_ONCE
     kind = "vmm-bound" if actors and stand and (drains or actors == always) else "permanent"
     return Wait(about(first, t), t, kind, frozenset(lasting), frozenset(always), False, entry, frozenset(part),

@@ -154,7 +154,7 @@ def is_pending_memfd(s: at.State, t: int) -> bool:
     kind, pc = s.who[t].kind, s.task[t].pc
     if kind == at.VCPU:
         return bool(s.actor[t].op != at.NOTHING and pc != memfd.EXITED)
-    if kind in (at.DISK, at.PIN):
+    if kind in (at.DISK, at.PIN, memfd.SPLICE):
         return pc in (
             memfd.GUP_WALK,
             memfd.GUP_GET,

@@ -37,7 +37,7 @@ def entries(store, group):
 
 
 class Clustered:
-    """One cluster; each load is a new folio group."""
+    """One cluster; each load is a new folio group, which nobody else changes."""
 
     name = "cluster"
 
@@ -47,10 +47,16 @@ class Clustered:
     def load(self, state):
         self.group = f"g{next(NUMBERS)}"
         self.cluster.lay_out_state(self.group, state, [], "a test")
+        self._next = state.task["pc"].tolist()
 
     def step(self, actor, op, page):
-        pc = int(self.state().task["pc"][actor])
+        # the rules before this step; they are read again only if no caller did after the last step
+        rules = self._next or self.state().task["pc"].tolist()
+        self._next = None
+        pc = rules[actor]
         return self.cluster.step(self.group, pc, actor, op, page).outcome if pc in RULES else -1
 
     def state(self):
-        return self.cluster.state(self.group)
+        state = self.cluster.state(self.group)
+        self._next = state.task["pc"].tolist()
+        return state

@@ -8,7 +8,7 @@ from services.ultravisor.contents import Seal
 from store_cases import Stored
 from ultrafolio.model.layout import EXPORTED, NON_SECURE
 from ultrafolio.state.events import Again, Steps, decode
-from ultrafolio.state.memory import Memory, MemoryStore
+from ultrafolio.state.memory import Memory, MemoryStore, _now
 from ultrafolio.state.redis import RedisStore
 
 ROLES = ("ultravisor", "host", "guest", "admin")
@@ -130,6 +130,10 @@ class InMemory:
     def put_back(self, group, kept):
         self.memory.groups[group] = deepcopy(kept)
 
+    def end_lease(self, group, role):
+        """The owner of a group among a role's replicas has sent nothing for a lease."""
+        self.memory.groups[group].owners[role].until = _now()
+
 
 class InRedis:
     """Stores on a server, and what a group was at some moment."""
@@ -151,3 +155,8 @@ class InRedis:
             pipe.execute()
         # as an operator does: parts that have seen later revisions go on from here
         self.stores["admin"].accept(group)
+
+    def end_lease(self, group, role):
+        """As of InMemory."""
+        seconds, micros = self._client.time()
+        self._client.hset(f"uf:{{{group}}}:owner:{role}", "until", 1000 * seconds + micros // 1000)

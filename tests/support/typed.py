@@ -27,6 +27,7 @@ TEXTS = (
             "send-a-link",
             "write-a-scenario",
             "ask-todays-question",
+            "from-a-story-to-a-kernel-test",
             "write-a-policy",
             "bring-your-own-trace",
             "watch-the-hang",
@@ -43,7 +44,7 @@ PROGRAMS = ("ultrafolio", "./uf", "python", "pip", "docker", "kubectl")
 """What stands in backquotes and begins with one of these is a command, if more follows."""
 
 ELSEWHERE = {
-    r"ultrafolio (check( --safety)?|explore|prove)": "names a command",
+    r"ultrafolio (check( --safety)?|explore|prove|selftest)": "names a command",
     r"pip install": "test_guides.py installs the checkout, with --long",
     r"ultrafolio prove --policy per-page": "takes half a minute: test_prove.py",
     r"ultrafolio check --all --history verdicts": "checks all pairs: test_history.py",

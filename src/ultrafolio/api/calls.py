@@ -12,6 +12,7 @@ from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Resul
 from ultrafolio.check.verdicts.verdict import check as check_story
 from ultrafolio.errors import InputError, one_of
 from ultrafolio.model import policies as model_policies
+from ultrafolio.model import scenario as scenarios_of
 from ultrafolio.names.find import simulated
 from ultrafolio.sim import config, once
 
@@ -55,6 +56,7 @@ def check(
     max_states: int = MAX_STATES,
     memory_mib: int = MAX_MIB,
     threads: int = 1,
+    machine: str = "",
     watch: Watch | None = None,
 ) -> Result:
     """Check every interleaving of a scenario under a policy, as `ultrafolio check`.
@@ -62,6 +64,7 @@ def check(
     safety      check only the always-properties
     symmetry    as safety, but visit one canonical state for all permutations of interchangeable pages and guests
     max_states, memory_mib  limits at which the exploration stops with the verdict unknown
+    machine     another machine of its design than the scenario names
     watch       a context manager over the exploration, given its counts as they grow
     InputError  for an unknown name, or a limit out of range
 
@@ -78,8 +81,9 @@ def check(
     ):
         if not isinstance(value, int) or not 1 <= value <= most:
             raise InputError(f"check: {name}", value=value, allowed=f"1 to {most}")
-    extent = Extent(max_states, memory_mib, safety, symmetry, threads)
-    result = check_story(story.story, story.name, chosen.choices, chosen.name, extent, watch or unwatched)
+    on = scenarios_of.on_machine(story.story, machine, story.name) if machine else story.story
+    extent = Extent(max_states, memory_mib, safety, symmetry, threads, machine)
+    result = check_story(on, story.name, chosen.choices, chosen.name, extent, watch or unwatched)
     return result if story.source and chosen.source else replace(result, command="")
 
 

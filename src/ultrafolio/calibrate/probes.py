@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from ultrafolio.model import designs
 from ultrafolio.model.layout import PAGE_SIZE
 
 from . import system
@@ -28,6 +29,7 @@ TRIES = 8
 AGREES: Final = "agrees"
 DIFFERS: Final = "differs"
 IMPOSSIBLE: Final = "not possible here"
+MISSING: Final = "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,18 @@ class Finding:
 
     rules    the names of the rules (`ultrafolio rules`)
     says     the behaviour in the model
-    saw      the behaviour of the kernel; if the probe is not possible, the reason
-    verdict  AGREES, DIFFERS or IMPOSSIBLE
+    saw      the behaviour of the kernel; if the probe is not possible, the reason; else the capability that is missing
+    verdict  AGREES, DIFFERS, IMPOSSIBLE or MISSING
+    case     the case of docs/conformance.md, or ""
+    design   the design of the rules
     """
 
     rules: tuple[str, ...]
     says: str
     saw: str
-    verdict: Literal["agrees", "differs", "not possible here"]
+    verdict: Literal["agrees", "differs", "not possible here", "missing"]
+    case: str = ""
+    design: str = designs.S390.name
 
 
 Observation = tuple[bool, str]
@@ -224,7 +230,8 @@ def _drop_batch(region: Region) -> None:
 
 def write_fault(flags: PageFlags, folder: Path) -> Observation:
     """A page of a file, mapped read-only: the first write faults and makes it dirty, the second does not fault."""
-    with system.scratch(folder, PAGE_SIZE) as fd, Region(PAGE_SIZE, fd=fd) as region:
+    with system.scratch(folder, PAGE_SIZE) as fd, Region(PAGE_SIZE, fd=fd) as region, Region(PAGE_SIZE) as other:
+        _faults(other)  # so that no page of this process itself faults below, as after a fork
         region.bytes[0].item()
         clean = "DIRTY" not in flags.at(region.address)
         first, second = _faults(region), _faults(region)

@@ -14,13 +14,14 @@ from click.core import ParameterSource
 from ultrafolio import api, shipped
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES, Extent, Result
 from ultrafolio.commands import check_output as output
-from ultrafolio.commands import history, progress, vary
+from ultrafolio.commands import history, machines, progress, vary
 from ultrafolio.commands.completion import among
 from ultrafolio.commands.trace import in_folder
 from ultrafolio.errors import InputError
 from ultrafolio.export import why
 from ultrafolio.export.promela import program
 from ultrafolio.model import policies, scenario
+from ultrafolio.model.designs import DESIGNS
 from ultrafolio.names.find import found, stem
 from ultrafolio.nouns import plural
 from ultrafolio.page import link
@@ -48,6 +49,12 @@ FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
     "[default: all presets]",
 )
 @click.option("--diff-policy", nargs=2, metavar="A B", help="Only the scenarios whose verdict differs between two.")
+@click.option("--design", type=click.Choice(list(DESIGNS)), help="With --all: only the scenarios of this design.")
+@click.option(
+    "--machine",
+    type=click.Choice([*machines.names(), machines.ALL]),
+    help="Another machine than the scenario names; all: what each policy risks on each machine, as a table.",
+)
 @click.option(
     "--vary",
     "ranges",
@@ -146,6 +153,7 @@ def check_command(**given: Any) -> int:
     ultrafolio check scenarios/18-iomap-two-vcpus.toml --policy split-writeback --vary vcpus=1..3
     ultrafolio check scenarios/03-virtio.toml --policy whole-folio --export promela > model.pml
     ultrafolio check --all --history verdicts
+    ultrafolio check --all --design guest_memfd --machine all
 
     Exit codes: 0 holds, 1 violated, 2 bad input, 3 unknown (a limit was reached), 4 a defect of ultrafolio.
     With --expect: 0 as expected, else 1. With --history: 0 the first version, or nothing differs; 1 something differs.
@@ -185,6 +193,8 @@ class Asked:
     every: bool
     names: tuple[str, ...]
     diff_policy: tuple[str, str] | None
+    design: str | None
+    machine: str | None
     ranges: tuple[str, ...]
     expect: bool
     max_states: int
@@ -268,7 +278,9 @@ def _checked(asked: Asked) -> list[output.Checked]:
     for file in asked.files:
         linked = link.opened(str(file)) if link.is_link(str(file)) else None
         story = api.Scenario(linked.name, linked.name, linked.story) if linked else api.Scenario.find(file)
-        names = asked.chosen or policies.presets_of(story.story.design)
+        if asked.design and story.story.design != asked.design:
+            continue
+        names = asked.chosen or machines.presets_for(story, asked.machine)
         if asked.every and asked.chosen:
             names = tuple(name for name in asked.chosen if _of_design(story.story.design, name))
         if asked.diff_policy and len(names) == 1:
@@ -280,14 +292,18 @@ def _checked(asked: Asked) -> list[output.Checked]:
             )
         for name in (linked.policy,) if linked and not asked.chosen else names:
             policy = api.Policy.find(name, story)
-            result = api.check(
-                story, policy=policy, watch=progress.shown, safety=asked.safety, symmetry=asked.symmetry, **asked.limits
-            )
-            if linked and not linked.known:
-                result = replace(result, command=_by_link(linked, policy.choices, name, asked.extent))
-            checked.append((result, (story.story, policy.choices)))
-            if asked.form == "json" and not asked.folder:
-                click.echo(_json(*checked[-1], asked.limits) if asked.reasons else result.json())
+            for there, machine in machines.on(story, asked.machine):
+                if asked.machine == machines.ALL and not machines.fits(there, policy):
+                    continue
+                result = api.check(
+                    story, policy=policy, machine=machine, watch=progress.shown, safety=asked.safety,
+                    symmetry=asked.symmetry, **asked.limits,
+                )  # fmt: skip
+                if linked and not linked.known:
+                    result = replace(result, command=_by_link(linked, policy.choices, name, asked.extent))
+                checked.append((result, (there.story, policy.choices)))
+                if asked.form == "json" and not asked.folder:
+                    click.echo(_json(*checked[-1], asked.limits) if asked.reasons else result.json())
     return checked
 
 
@@ -296,6 +312,8 @@ def _print(asked: Asked, checked: list[output.Checked]) -> None:
     if asked.brief:
         for result, made in checked:
             click.echo(output.line(result, *made))
+    elif asked.form == "text" and asked.machine == machines.ALL:
+        machines.show([result for result, _ in checked])
     elif asked.form == "text":
         output.show([result for result, _ in checked], asked.diff_policy, typed())
         for result, made in checked if asked.reasons else ():

@@ -19,6 +19,7 @@ from ultrafolio.model.layout import (
     WAITS,
     State,
     copy,
+    pack,
 )
 from ultrafolio.model.policies import PRESETS
 from ultrafolio.model.policy import Policy
@@ -52,14 +53,19 @@ class Interpreter:
         self._step = (rules or load.interpreted()).step
 
     def load(self, state: State) -> None:
-        self._shape = copy(state)
+        self._arrays = copy(state)
         self._lists = to_lists(state)
+        self._stale = False
 
     def step(self, actor: int, op: int, page: int) -> int:
+        self._stale = True
         return int(self._step(self._lists, actor, op, page))
 
     def state(self) -> State:
-        return write_back(self._lists, copy(self._shape))
+        if self._stale:  # the conversion takes longer than the step, and a walk asks twice for one state
+            write_back(self._lists, self._arrays)
+            self._stale = False
+        return copy(self._arrays)
 
 
 class Compiled:
@@ -166,6 +172,7 @@ class Bench:
         self._choices = system.choices
         engine.load(system.state)
         self._before = engine.state()
+        self._lists = to_lists(self._before)
 
     @property
     def state(self) -> State:
@@ -176,14 +183,15 @@ class Bench:
         """One step of a thread; its outcome."""
         first = self._choices[actor][0]
         op, page = first[0] if op is None else op, first[1] if page is None else page
-        before = to_lists(self._before)
+        before = self._lists
         pc = before.task[actor].pc
         about = properties.focus(before, actor, page)
         outcome = self.engine.step(actor, op, page)
         self._before = self.engine.state()
+        self._lists = to_lists(self._before)
         self.log.append(f"{RULES[pc].name if pc in RULES else 'dead'}: {word(outcome)}")
         if outcome > 0:
-            wrong = properties.broken(to_lists(self._before), actor, pc, about, before.uv[about].state, outcome)
+            wrong = properties.broken(self._lists, actor, pc, about, before.uv[about].state, outcome)
             if wrong and wrong not in self.broken:
                 self.broken.append(wrong)
         return outcome
@@ -202,6 +210,25 @@ class Bench:
             if task["pc"] in IDLE_PC and (who["kind"] != VCPU or outcome == DONE):
                 break
         return self.log[first:]
+
+    def fails_for_ever(self, actor: int, op: int | None = None, page: int | None = None) -> list[str]:
+        """Run one vCPU alone until its instruction has failed twice in the same state. Returns its steps.
+
+        Equal states lead to equal steps, so that the instruction fails for ever. AssertionError if it does not, or if
+        no state came again after 100 steps.
+        """
+        first, failed_in = len(self.log), set()
+        for _ in range(100):
+            outcome = self.step(actor, op, page)
+            if self.log[-1] == "vcpu-again: FAULT":
+                state = pack(self._before)
+                if state in failed_in:
+                    return self.log[first:]
+                failed_in.add(state)
+            elif outcome < 0 or self._before.task[actor]["pc"] in IDLE_PC:
+                break
+        steps = "\n  ".join(self.log[first:][-40:])
+        raise AssertionError(f"{self.engine.name}: the instruction does not fail for ever:\n  {steps}")
 
     def upto(self, actor: int, rule: str, op: int | None = None, page: int | None = None) -> list[str]:
         """Run one thread alone until its next rule is `rule`. Returns its steps."""

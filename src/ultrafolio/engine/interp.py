@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import operator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,12 +43,19 @@ def to_lists(arrays: T) -> T:
     return make(*(_objects(array) for array in arrays))  # type: ignore[no-any-return]
 
 
+@functools.cache
+def _fields(names: tuple[str, ...]) -> Callable[[Any], Any]:
+    """Returns the function from a record to the tuple of these fields."""
+    values = operator.attrgetter(*names)
+    return values if len(names) > 1 else lambda record: (values(record),)
+
+
 def write_back(lists: T, arrays: T) -> T:
     """Write the lists' values into arrays of the same shape, and return them. Raises OverflowError if one does not
     fit."""
     for array, rows in zip(arrays, lists, strict=True):
         names = array.dtype.names
-        array[:] = [tuple(getattr(row, name) for name in names) for row in rows] if names else rows
+        array[:] = list(map(_fields(names), rows)) if names else rows
     return arrays
 
 

@@ -37,7 +37,20 @@ _FREE_BYTES = 64 << 20
 COMPILED = {
     "model": ("bounds", "design", "designs", "layout", "properties", "rule"),
     "model/rules": tuple(module.__name__.rpartition(".")[2] for module in MODULES),
-    "model/guest_memfd": ("layout", "table", "convert", "fault", "guest", "hole", "properties", "user", "vmm"),
+    "model/guest_memfd/machines": ("__init__", "cca", "content", "pkvm", "snp", "software", "tdx"),
+    "model/guest_memfd": (
+        "layout",
+        "table",
+        "blocks",
+        "convert",
+        "fault",
+        "guest",
+        "hole",
+        "properties",
+        "restructure",
+        "user",
+        "vmm",
+    ),
     "engine": ("load", "tables"),
     "conformance": ("entry",),
     "waits": ("load", "memfd", "rules", "tables"),
@@ -98,6 +111,11 @@ def functions(
     left = dict(changed or {})
     for module in design.modules:
         add_functions(space, module, decorate, left)
+    for verb in design.verbs:
+        before = set(space)
+        exec(compile(verb, "<machines>", "exec"), space)  # nosec B102 (the rules of this package)
+        for name in set(space) - before:
+            space[name] = decorate(space[name])
     if left:
         raise ValueError(f"not found exactly once in the rules: {list(left)}")
     exec(compile(dispatcher(design), "<dispatcher>", "exec"), space)  # nosec B102 (the rules of this package)

@@ -6,9 +6,12 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ultrafolio.check.verdicts.replay import Step
 from ultrafolio.check.verdicts.verdict import Finding, Result
+from ultrafolio.export import prose_memfd
+from ultrafolio.model.designs import GUEST_MEMFD, S390
 from ultrafolio.model.layout import PAGE_STATES, PINNED_SHARED, TASK
 from ultrafolio.nouns import plural
 from ultrafolio.screen import MAIL
@@ -73,11 +76,22 @@ _AT = (TASK.names or ()).index("at")
 _STATES = [name.lower().replace("_", " ") for name in PAGE_STATES]
 
 
+class _S390:
+    """The words of this module under the names of prose_memfd."""
+
+    PHRASES, OTHERWISE, ADDED = PHRASES, OTHERWISE, ADDED
+
+
+_WORDS: dict[str, Any] = {S390.name: _S390, GUEST_MEMFD.name: prose_memfd}
+"""Name of a design -> its words."""
+
+
 def phrase(step: Step) -> str:
     """What its actor does in a step, as a verb with its object."""
-    said = OTHERWISE.get((step.rule, step.outcome_word))
+    words = _WORDS[step.design]
+    said: str | None = words.OTHERWISE.get((step.rule, step.outcome_word))
     if said is None:
-        said = PHRASES.get(step.rule, f"takes the step {step.rule}") + ADDED.get(step.outcome_word, "")
+        said = words.PHRASES[step.rule] + words.ADDED.get(step.outcome_word, "")
     if step.rule == "reboot-start":
         said += ", which reboots" if step.op == "touch" else ", which shuts down"
     if step.rule == "accessible-pin" and step.after[0][step.page][0] != PINNED_SHARED:
@@ -109,12 +123,14 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def changes(turn: Sequence[Step]) -> str:
-    """How the ultravisor's states of pages changed over these steps, a sentence for each page."""
-    before, after = turn[0].before[0], turn[-1].after[0]
+    """How the ultravisor's states of pages, or their attributes, changed over these steps, a sentence for each page."""
+    s390 = turn[0].design == S390.name
+    section, field, words = (0, 0, _STATES) if s390 else (1, prose_memfd.PRIVATE, ["shared", "private"])
+    before, after = turn[0].before[section], turn[-1].after[section]
     return "".join(
-        f" Page {page} was {_STATES[was[0]]} and is {_STATES[now[0]]} now."
+        f" Page {page} was {words[was[field]]} and is {words[now[field]]} now."
         for page, (was, now) in enumerate(zip(before, after, strict=True))
-        if was[0] != now[0]
+        if was[field] != now[field]
     )
 
 

@@ -93,7 +93,7 @@ class Waiting:
         """Take notice of a step of actor `a` at time `at`, with the states around it."""
         self._close(after, a, at)
         self._meet(before, after, a, outcome, at)
-        held = int(self._run.contributes(after, a, a, after.task[a].page, True))
+        held = int(self._run.holding(after, a))
         new = held & ~self._held[a]
         self._since |= {(a, 1 << n): (a, at) for n in range(new.bit_length()) if new >> n & 1}
         self._held[a] = held

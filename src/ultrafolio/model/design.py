@@ -32,6 +32,7 @@ class Design:
     leads_to    its leads-to properties
     devices     kinds of actors that ask for pins
     second      the least operation of a vCPU that owes the second leads-to
+    verbs       sources of its functions that call the machine of a state
     """
 
     name: str
@@ -49,6 +50,7 @@ class Design:
     leads_to: tuple[str, ...]
     devices: tuple[int, ...]
     second: int
+    verbs: tuple[str, ...] = ()
 
     @property
     def last_rule(self) -> int:

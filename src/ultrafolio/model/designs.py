@@ -7,9 +7,10 @@ from typing import Any, Generic, TypeVar
 
 from . import layout, properties, rules
 from .design import Design
-from .guest_memfd import convert, fault, guest, hole, user, vmm
+from .guest_memfd import blocks, convert, fault, guest, hole, machines, restructure, user, vmm
 from .guest_memfd import layout as memfd
 from .guest_memfd import properties as memfd_properties
+from .guest_memfd.machines import content
 from .guest_memfd.table import STEPS
 from .layout import DISK, INTERRUPT, PIN, RING, SHARE, UNSHARE
 from .rule import RULES
@@ -44,9 +45,10 @@ S390 = Design(
 )
 GUEST_MEMFD = Design(
     name="guest_memfd",
-    machines=("software",),
+    machines=machines.NAMES,
     rules=STEPS,
-    modules=(folio, thread, references, unpin, fault, user, vmm, convert, hole, guest, memfd_properties),
+    modules=(folio, thread, references, unpin, *machines.MODULES, content, blocks, fault, restructure, user, vmm,
+             convert, hole, guest, memfd_properties),
     constants=_constants(memfd),
     kinds=memfd.KINDS,
     idle=memfd.IDLE_PC,
@@ -54,12 +56,18 @@ GUEST_MEMFD = Design(
     waits=memfd.WAITS,
     properties=memfd_properties.PROPERTIES,
     first=len(properties.PROPERTIES) - 1,
-    in_state=((3, "used_by_host"), (4, "of_other_kind")),
+    in_state=((3, "used_by_host"), (4, "of_other_kind"), (5, "mapped_unallocated"), (6, "io_on_guests"),
+              (8, "not_given_back")),
     leads_to=("fault leads to mapped or exit", "request leads to converted or told no",
               "pin leads to granted or refused"),
-    devices=(DISK, PIN),
+    devices=(DISK, PIN, memfd.SPLICE),
     second=SHARE,
+    verbs=tuple(machines.dispatcher(verb) for verb in machines.VERBS),
 )  # fmt: skip
+OUTCOMES_END = max(len(design.outcomes) for design in (S390, GUEST_MEMFD))
+"""One more than the highest outcome of a step of any design."""
+PROPERTIES_END = max(len(design.properties) for design in (S390, GUEST_MEMFD))
+"""One more than the highest number of a property of any design."""
 DESIGNS = {design.name: design for design in (S390, GUEST_MEMFD)}
 NUMBERS = {
     name: design.first + number

@@ -7,6 +7,7 @@ none can. Complaints that no commit answered stand in complaints.py. docs/kernel
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -250,6 +251,7 @@ def fix(prefix: str) -> Fix:
     raise one_of("a commit that is no fix of the lab's", prefix, known, then="ultrafolio policies")
 
 
+@functools.lru_cache(maxsize=1024)
 def order(version: str) -> tuple[int, ...]:
     """A kernel version as numbers to compare: 6.14-rc1 comes before 6.14, 6.14 before 6.14.2. InputError for others."""
     found = re.fullmatch(r"(\d+)\.(\d+)(?:-rc(\d+)|\.(\d+))?", version)

@@ -193,7 +193,8 @@ def pack(state: State) -> bytes:
 
 def copy(state: State) -> State:
     """An independent copy; `cfg` and `who` never change and stay shared."""
-    return type(state)(state.cfg, state.who, *(getattr(state, name).copy() for name in OWNERS))
+    # ndarray.copy() copies records field by field, which takes ten times as long
+    return type(state)(*state[:2], *(np.frombuffer(bytearray(part.tobytes()), part.dtype) for part in state[2:]))
 
 
 def bytes_per_page() -> int:

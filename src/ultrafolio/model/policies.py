@@ -71,6 +71,20 @@ def design_of(policy: AnyPolicy) -> str:
     return policy.design if isinstance(policy, MemfdPolicy) else "s390"
 
 
+def fits_machine(policy: AnyPolicy, machine: str) -> bool:
+    """Whether a machine can enforce what a policy of its design decides."""
+    return not isinstance(policy, MemfdPolicy) or policy.fits(machine)
+
+
+def presets_for(design: str, machine: str, folios: list[int]) -> tuple[str, ...]:
+    """Returns the names of a design's presets that say something of a machine and of folios of these orders: those with
+    huge pages only where there are any."""
+    if design == "s390":
+        return tuple(PRESETS)
+    presets = {name: policy for name, (_, policy) in memfd.PRESETS.items() if policy.fits(machine)}
+    return tuple(name for name, policy in presets.items() if policy.large == "none" or any(folios))
+
+
 def presets_of(design: str) -> tuple[str, ...]:
     """Returns the names of a design's presets."""
     return tuple(PRESETS if design == "s390" else memfd.PRESETS)

@@ -15,7 +15,7 @@ Header comments tell the story. [expect] tables belong to the checker and are ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,18 @@ def fits_design(scenario: Scenario, policy: AnyPolicy, where: str) -> None:
         )
 
 
+def on_machine(story: Scenario, machine: str, where: str) -> Scenario:
+    """Returns the scenario on another machine, with what [expect] says of it: entries POLICY@MACHINE. InputError for a
+    machine that does not enforce its design."""
+    machines = DESIGNS[story.design].machines
+    if machine not in machines:
+        raise one_of(f"{where}: no machine of the design {story.design}", machine, machines, then="ultrafolio policies")
+    if machine == story.machine:
+        return story
+    of_it = {name.partition("@")[0]: entry for name, entry in story.expect.items() if name.endswith(f"@{machine}")}
+    return replace(story, machine=machine, expect=of_it)
+
+
 def only_s390(story: Scenario, where: str) -> None:
     """InputError where a scenario is of another design than s390, for an engine that runs no other."""
     if story.design != S390.name:
@@ -297,7 +309,17 @@ def system(scenario: Scenario, policy: AnyPolicy) -> System:
     fits_design(scenario, policy, scenario.title)
     memory = scenario.memory
     if isinstance(policy, MemfdPolicy):
-        made, choices = memfd.system(memory, scenario.actors, policy, scenario.title)
+        if not policy.fits(scenario.machine):
+            raise InputError(
+                f"{scenario.title}: a policy of the design that this machine does not support",
+                value=scenario.machine,
+                allowed="pkvm",
+                cause="the policy says convert = by-guest: the guest converts by itself",
+                then='--machine pkvm, or machine = "pkvm" in the scenario',
+            )
+        made, choices = memfd.system(
+            memory, scenario.actors, policy, DESIGNS[scenario.design].machines.index(scenario.machine), scenario.title
+        )
         _enter_order(made, scenario)
         return System(made, choices)
     pages = sum(1 << order for order in memory["folios"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import grpc
 import numpy as np
 
 from ultrafolio.errors import InputError
@@ -19,11 +20,12 @@ from ultrafolio.model.layout import EXPORTED, State
 from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.roles import PARTS
+from ultrafolio.state.roles import OWNING, PARTS
 from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta, join, split
 from ultrafolio.state.turn import Done
 
-from .client import Channel, Tls, connect, request_id
+from . import replicas
+from .client import Tls, connect, request_id
 from .messages import meta_to, step_from
 from .v1 import (
     guest_pb2,
@@ -42,13 +44,23 @@ class Cluster:
     """addresses: host:port of ultravisor, host_mm, guest and optionally lab;  redis: URL with all rights, for `state`.
 
     role: the client's role; `lab` may lay out groups and give orders to guests
+    replicated: whether ultravisors and host MMs share the groups: all of theirs, with , between (rpc.replicas)
     """
 
     def __init__(
-        self, addresses: Mapping[str, str], redis: str = "", *, tls: Tls | None = None, role: str = "lab"
+        self,
+        addresses: Mapping[str, str],
+        redis: str = "",
+        *,
+        tls: Tls | None = None,
+        role: str = "lab",
+        replicated: bool = False,
     ) -> None:
-        self._channels: dict[str, Channel] = {
-            name: connect(addresses[name], role, tls=tls, server=server) for name, server in ROLES.items()
+        self._channels: dict[str, grpc.Channel] = {
+            name: (replicas.connect if replicated and server in OWNING else connect)(
+                addresses[name], role, tls=tls, server=server
+            )
+            for name, server in ROLES.items()
         }
         self.ultravisor = ultravisor_pb2_grpc.UltravisorServiceStub(self._channels["ultravisor"])
         self.host = host_mm_pb2_grpc.HostMmServiceStub(self._channels["host_mm"])
@@ -62,8 +74,11 @@ class Cluster:
     def at(cls, where: Mapping[str, Any], *, role: str = "lab") -> Cluster:
         """Returns the client for the JSON object that `python -m services --json` prints."""
         addresses = {part["service"]: part["address"] for part in reversed(where["services"])}
+        replicated = bool(where.get("replicated"))
+        for name in (name for name, server in ROLES.items() if replicated and server in OWNING):
+            addresses[name] = ",".join(part["address"] for part in where["services"] if part["service"] == name)
         tls = Tls.read(Path(where["tls"]), role) if where.get("tls") else None
-        return cls(addresses, where.get("redis", ""), tls=tls, role=role)
+        return cls(addresses, where.get("redis", ""), tls=tls, role=role, replicated=replicated)
 
     def lay_out(self, group: str, system: System, title: str = "") -> int:
         """Lay out a folio group in the system's initial state, in every service. Returns the address of its page 0."""

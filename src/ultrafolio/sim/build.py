@@ -14,6 +14,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.files import named, reading
 from ultrafolio.model import designs
 from ultrafolio.model.designs import S390
+from ultrafolio.model.guest_memfd.layout import SPLICE
 from ultrafolio.model.layout import *
 from ultrafolio.model.policy import Policy
 from ultrafolio.model.scenario import System
@@ -441,8 +442,8 @@ def from_system(
         a = world.load[t]
         a["mode"], a["first"], a["count"] = LISTED, at, len(choices)
         a["think"] = 500 if state.who["kind"][t] == VCPU else 50_000
-        # a mapping for DMA of guest_memfd, whose latency is how long it stands, stands to the end
-        a["latency"] = 0 if designs.of(state) is not S390 and state.who["kind"][t] == PIN else costs["read"]
+        # a mapping for DMA of guest_memfd and a full pipe, whose latency is how long they stand, stand to the end
+        a["latency"] = 0 if designs.of(state) is not S390 and state.who["kind"][t] in (PIN, SPLICE) else costs["read"]
         at += len(choices)
     within = np.where(state.who["kind"] == REBOOT, 100_000, 2_000)
     start(world, [int(ns) * int(a["rng0"]) >> 32 for ns, a in zip(within, world.load, strict=True)])

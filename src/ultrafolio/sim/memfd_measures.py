@@ -91,7 +91,7 @@ def parked(s, w, t, outcome):
 @fn
 def is_over(s, w, t):
     """Whether actor `t` takes no further step: a mapping for DMA that stands to the end of the run."""
-    return s.task[t].pc == DMA_STANDS and w.load[t].latency == 0
+    return (s.task[t].pc == DMA_STANDS or s.task[t].pc == PIPE_READ) and w.load[t].latency == 0
 
 
 # ----------------------------------------------------------------------------------------------------- the measures

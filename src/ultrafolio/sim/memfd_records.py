@@ -12,7 +12,7 @@ import inspect
 import numpy as np
 
 from ultrafolio.model.designs import GUEST_MEMFD
-from ultrafolio.model.guest_memfd.layout import W_DEVICE, W_FROZEN, W_IDLE, W_IO, W_LOCK, W_REFS, W_STOPPED
+from ultrafolio.model.guest_memfd.layout import W_DEVICE, W_FROZEN, W_IDLE, W_IO, W_LOCK, W_REFS, W_STOPPED, W_TABLE
 from ultrafolio.waits import memfd
 
 from . import records as _records
@@ -36,7 +36,7 @@ METRIC = np.dtype([(name, np.int64) for name in MEASURES])
 FREES: dict[str, tuple[int, ...]] = {"lock": (-W_LOCK,), "refs": (-W_REFS, PARKED)}
 OF_A_MACHINE = tuple(FREES)
 POLLED = (-W_IDLE, -W_DEVICE)
-ENDLESS_WAITS = (-W_IO, -W_STOPPED, -W_FROZEN)
+ENDLESS_WAITS = (-W_IO, -W_STOPPED, -W_FROZEN, -W_TABLE)
 """Reasons that no step ends: nothing in this design stops a machine or freezes a count."""
 STOPS_MACHINE = -1
 """No rule stops a machine."""

@@ -12,9 +12,9 @@ import numpy as np
 
 from ultrafolio.model import rules  # noqa: F401  (it fills RULES)
 from ultrafolio.model.bounds import fits, most
+from ultrafolio.model.designs import OUTCOMES_END
 from ultrafolio.model.layout import (
     MM,
-    OUTCOMES,
     REBOOT_IDLE,
     TASK,
     W_DEVICE,
@@ -37,7 +37,7 @@ ACTOR_MASK = (1 << ACTOR_BITS) - 1
 NEVER = (1 << 62) >> ACTOR_BITS << ACTOR_BITS
 """A key (time in ns << 17 | actor) later than any other: the actor is blocked or finished."""
 
-OUTCOME_SLOTS = len(OUTCOMES)
+OUTCOME_SLOTS = OUTCOMES_END
 EXPORTS = tuple(pc for pc, rule in RULES.items() if rule.call == "export")
 PINS = tuple(pc for pc, rule in RULES.items() if rule.call == "pin")
 """Rules that make this call of the ultravisor."""
@@ -156,10 +156,10 @@ ALL_REASONS = (1 << REASONS) - 1
 VM_REASONS = sum(1 << reason for word in OF_A_MACHINE for reason in FREES[word])
 PAGE_REASONS = ALL_REASONS ^ VM_REASONS
 fits("reasons to wait, a bit each of a word of 63", REASONS, 63, "sim/records.py: RELEASES")
-fits("outcomes that an event may name", len(OUTCOMES) - 1, most(EVENT, "outcome"), "sim/records.py: EVENT")
+fits("outcomes that an event may name", OUTCOMES_END - 1, most(EVENT, "outcome"), "sim/records.py: EVENT")
 fits(
     "reasons that an event or a hang may name",
-    max(len(WAITS), len(OUTCOMES)) - 1,
+    max(len(WAITS), OUTCOMES_END) - 1,
     most(HANG, "reason"),
     "sim/records.py: EVENT and HANG",
 )

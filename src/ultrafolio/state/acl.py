@@ -85,11 +85,12 @@ def _part(role: str) -> Rights:
     own = (f"uf:{role}:*", f"uf:lease:{role}:*", *(("uf:machine:*",) if role == "ultravisor" else ()))
     # the host lays out groups
     sections = MAY_WRITE[role] + (("meta",) if role == "host" else ())
-    beside = "turn", "journal", "did", "behind", "poll", "bell", f"reply:{role}:*", f"order:{role}"
+    beside = "turn", "journal", "did", "behind", "poll", "bell", f"reply:{role}:*", f"order:{role}", f"owner:{role}"
     others = (name for name in (*MAY_READ[role], *MAY_LOOK.get(role, ()), "meta") if name not in sections)
     return Rights(
         write=(*_group(*sections, *beside), "uf:groups", *own),
-        read=(*_group(*others), "uf:deleted"),
+        # who works under a turn that the host began is told whether that host still owns the group
+        read=(*_group(*others, *(["owner:host"] if role != "host" else [])), "uf:deleted"),
         append=_group("log"),
         commands=(*_CONNECTION, *_STATE),
     )

@@ -1,12 +1,13 @@
 -- One commit to a folio group: check the turn, compare revisions, write, append to the stream. No rule is in here.
 -- KEYS: 1 turn, 2 journal, 3 log, 4 last commits, 5 this request's answer, 6 whether the store went back, 7 polling,
--- 8 bell, 9 answers in their order, then one per section of ARGV[2]
+-- 8 bell, 9 answers in their order, 10 and 11 owner among the replicas of the ultravisor and of the host, then one per
+-- section of ARGV[2]
 -- ARGV: 1 the commit (store.Commit as MessagePack array; bytes as their number among the further arguments),
 --       2 names of the sections, 3 role, 4 lease ms, 5 answer ms, 6… bytes
 -- A section is its revision (8 bytes, big endian) followed by its data. The hash of last commits has the revisions, too,
 -- as `~SECTION`: a part may compare those of sections that it may not read.
-local id, writer, cached, expect, patches, events, token, take, adopt, release, journal, request, polls, offer =
-  unpack(cmsgpack.unpack(ARGV[1]), 1, 14)
+local id, writer, cached, expect, patches, events, token, take, adopt, release, journal, request, polls, offer, owner =
+  unpack(cmsgpack.unpack(ARGV[1]), 1, 15)
 local names = cmsgpack.unpack(ARGV[2])
 local role, lease, keep = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
@@ -14,10 +15,11 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local LONGEST_ROUND, MOST_ROUNDS = 64, 65536 -- as in state/events.py
 local LONG = 86400000
+local OWNERS = {ultravisor = KEYS[10], host = KEYS[11]}
 local at, revision = {}, {}
 for i, name in ipairs(names) do
-  at[name] = KEYS[9 + i]
-  local head = redis.call('GETRANGE', KEYS[9 + i], 0, 7)
+  at[name] = KEYS[11 + i]
+  local head = redis.call('GETRANGE', KEYS[11 + i], 0, 7)
   if #head < 8 then return {'absent', {}, false, {}, 0} end
   revision[name] = struct.unpack('>I8', head)
 end
@@ -96,10 +98,32 @@ if redis.call('EXISTS', KEYS[6]) == 1 then return answer('behind') end
 
 local did = redis.call('HGET', KEYS[4], writer)
 if did == id then return answer('done') end
+
+-- another replica has taken the group since; who still owns it keeps it for as long as it works
+if owner > 0 then
+  local own = redis.call('HMGET', OWNERS[role], 'epoch', 'until')
+  if own[1] ~= string.format('%.0f', owner) then return answer('owned') end
+  local left = tonumber(own[2]) - now
+  if left < lease / 2 or left > lease then
+    redis.call('HSET', OWNERS[role], 'until', string.format('%.0f', now + lease))
+  end
+end
+
+-- whether a turn was begun by a former owner of the group: its token names the epoch
+local function outlived(token, of)
+  local epoch = OWNERS[of] and string.match(token, '^(%d+)%.')
+  return epoch and redis.call('HGET', OWNERS[of], 'epoch') ~= epoch
+end
+
 if did and tonumber(did) > tonumber(id) then return answer('stale') end -- a copy of it that was long under way
 
 local held = redis.call('GET', KEYS[1])
 held = held and cmsgpack.unpack(held)
+if offer and outlived(offer[1][1], offer[1][2]) then return answer('moved') end
+if held and outlived(held[1], held[2]) then
+  if token == held[1] then return answer('lost') end
+  held[7] = now
+end
 if offer and held and held[1] == offer[1][1] then
   token, offer = held[1], nil -- asked again: it was taken
 elseif offer then

@@ -3,17 +3,27 @@ polling is a separate entry."""
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
 from . import requests
-from .store import LEASE_MS, Answer, Commit, Event, Offer, Status, Turn
+from .owner import Ownership, epoch_of
+from .store import LEASE_MS, Answer, Commit, Event, NotOwner, Offer, Status, Turn
+
+
+@dataclass
+class _Owner:
+    name: str
+    epoch: int
+    until: int
+    home: int
 
 
 @dataclass
@@ -25,6 +35,7 @@ class _Group:
     events: list[bytes] = field(default_factory=list)
     did: dict[str, str] = field(default_factory=dict)
     replies: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    owners: dict[str, _Owner] = field(default_factory=dict)
 
 
 class Memory:
@@ -41,13 +52,49 @@ class MemoryStore:
     """The store of one role, on the groups in `memory`."""
 
     def __init__(self, memory: Memory, role: str, *, lease_ms: int = LEASE_MS) -> None:
-        self._memory, self.role, self._lease = memory, role, lease_ms
+        self._memory, self.role, self._lease, self.epoch = memory, role, lease_ms, 0
+        self._lost: Callable[[], None] = lambda: None
+
+    def take(self, group: str, replica: str, silence_ms: int = 0) -> Ownership:
+        """As RedisStore.take."""
+        with self._memory.changed:
+            owners, now = self._memory.groups[group].owners, _now()
+            own = owners.get(self.role, _Owner(replica, 0, 0, 0))
+            left = own.until - now
+            if own.name != replica and left <= self._lease and left + silence_ms > 0:
+                raise NotOwner(group, own.name, left + silence_ms)
+            owners[self.role] = _Owner(replica, own.epoch + 1, now + self._lease, own.home)
+            return Ownership(own.epoch + 1, own.home)
+
+    def settle(self, group: str, epoch: int, home: int) -> None:
+        """As RedisStore.settle."""
+        with self._memory.changed:
+            own = self._memory.groups[group].owners[self.role]
+            if own.epoch != epoch:
+                raise NotOwner(group)
+            own.home, own.until = home, _now() + self._lease
+
+    def under(self, epoch: int, lost: Callable[[], None]) -> MemoryStore:
+        """As RedisStore.under."""
+        made = copy.copy(self)
+        made.epoch, made._lost = epoch, lost
+        return made
+
+    def _keep(self, group: str, found: _Group) -> None:
+        """Renew the lease of the ownership under which this store commits. Raises NotOwner if it is over."""
+        if self.epoch:
+            own = found.owners[self.role]
+            if own.epoch != self.epoch:
+                self._lost()
+                raise NotOwner(group)
+            own.until = _now() + self._lease
 
     def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
         with self._memory.changed:
             made = self._memory.groups[group]
             if group in self._memory.deleted:
                 return False
+            self._keep(group, made)
             if made.sections.keys() & sections.keys():
                 return False
             for name, data in sections.items():
@@ -62,16 +109,24 @@ class MemoryStore:
             names = {*commit.cached, *(patch.section for patch in commit.patches)}
             if found is None or not names <= found.sections.keys():
                 return Answer("absent")
+            if found.did.get(commit.writer) != commit.id:
+                self._keep(group, found)
             answer = self._commit(found, commit)
             self._memory.changed.notify_all()
             return answer
 
     def _commit(self, group: _Group, commit: Commit) -> Answer:
-        now = int(time.monotonic() * 1000)
+        now = _now()
         held, offer = group.turn, commit.offer
         did = group.did.get(commit.writer, "0")
         if int(did) >= int(commit.id):
             return _answer(group, commit, "done" if did == commit.id else "stale")
+        if offer and _outlived(group, offer.turn):
+            return _answer(group, commit, "moved")
+        if held and _outlived(group, held):
+            if commit.token == held.token:
+                return _answer(group, commit, "lost")
+            held = group.turn = msgspec.structs.replace(held, until=now)
         if offer and held and held.token == offer.turn.token:
             commit, offer = msgspec.structs.replace(commit, token=held.token), None  # asked again: it was taken
         elif offer and _moved(group, offer):
@@ -179,6 +234,16 @@ class MemoryStore:
         with self._memory.changed:
             self._memory.groups.pop(group, None)
             self._memory.deleted.add(group)
+
+
+def _now() -> int:
+    return int(time.monotonic() * 1000)
+
+
+def _outlived(group: _Group, turn: Turn) -> bool:
+    """Whether a turn was begun by a former owner of the group."""
+    epoch, own = epoch_of(turn.token), group.owners.get(turn.role)
+    return epoch > 0 and (own is None or own.epoch != epoch)
 
 
 def _moved(group: _Group, offer: Offer) -> bool:

@@ -3,11 +3,13 @@
 Keys of a group share one hash tag: `uf:{GROUP}:SECTION`, `uf:{GROUP}:turn`, `…:journal`, `…:log` (the stream),
 `…:poll` (rounds of polling that are not in it yet), `…:bell` (rings for who waits for the stream), `…:checkpoint`,
 `…:did` (last commit per writer, revision per section), `…:reply:ROLE:ID` and `…:order:ROLE` (answers, and their
-order). Who may touch which is in state/acl.py. Commands are those that Redis 7 and Valkey share.
+order), `…:owner:ROLE` (state/owner.py). Who may touch which is in state/acl.py. Commands are those that Redis 7 and
+Valkey share.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import os
@@ -23,6 +25,8 @@ from redis.retry import Retry
 
 from . import requests, until
 from .events import Again, encode
+from .owner import Ownership
+from .roles import OWNING
 from .sections import DTYPES, MAY_WRITE
 from .store import (
     LEASE_MS,
@@ -31,6 +35,7 @@ from .store import (
     Answer,
     Commit,
     Event,
+    NotOwner,
     Status,
     StoreBehind,
     StoreFull,
@@ -38,11 +43,12 @@ from .store import (
     Turn,
 )
 
-_SCRIPT = (Path(__file__).parent / "commit.lua").read_text()
+_SCRIPT, _TAKE = ((Path(__file__).parent / name).read_text() for name in ("commit.lua", "take.lua"))
 BEHIND = "behind"
 CHECKPOINT = "checkpoint"
 _ORDERS = tuple(f"order:{role}" for role in MAY_WRITE)
-_BESIDE = "turn", "journal", "log", "did", BEHIND, "poll", "bell", CHECKPOINT, *_ORDERS
+_OWNERS = tuple(f"owner:{role}" for role in OWNING)
+_BESIDE = "turn", "journal", "log", "did", BEHIND, "poll", "bell", CHECKPOINT, *_ORDERS, *_OWNERS
 PIECE = 1000
 """Entries that are read at a time."""
 _TIME = 8
@@ -74,16 +80,24 @@ UNCUT = "uf:uncut"
 LONGEST_WHY = 500
 _CREATE = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 1 end
-for i = 3, #KEYS do
+if ARGV[4] ~= '0' and redis.call('HGET', KEYS[3], 'epoch') ~= ARGV[4] then return -1 end
+for i = 4, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end
 end
-for i = 3, #KEYS do
+for i = 4, #KEYS do
   redis.call('SET', KEYS[i], ARGV[i + 1])
   redis.call('HSET', KEYS[1], '~' .. string.match(KEYS[i], '[^:]*$'), 1)
 end
 local time = redis.call('TIME')
 redis.call('RPUSH', KEYS[2], struct.pack('>I8', time[1] * 1000 + math.floor(time[2] / 1000)) .. ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+_SETTLE = """
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+local time = redis.call('TIME')
+local ends = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3]
+redis.call('HSET', KEYS[1], 'home', ARGV[2], 'until', string.format('%.0f', ends))
 return 1
 """
 _SWAP = """
@@ -110,7 +124,8 @@ class RedisStore:
     """
 
     def __init__(self, url: str, role: str, *, patience: float = 10.0, lease_ms: int = LEASE_MS) -> None:
-        self.role, self._patience, self._lease = role, patience, lease_ms
+        self.role, self._patience, self._lease, self.epoch = role, patience, lease_ms, 0
+        self._lost: Callable[[], None] = lambda: None
         # tried again by _patiently only: the client's own tries would go on beyond a call's deadline
         once = Retry(NoBackoff(), 0)
         self._client: Any = redis.Redis.from_url(
@@ -120,30 +135,62 @@ class RedisStore:
         self._create = self._client.register_script(_CREATE)
         self._swap = self._client.register_script(_SWAP)
         self._cut = self._client.register_script(_CUT)
+        self._take = self._client.register_script(_TAKE)
+        self._settle = self._client.register_script(_SETTLE)
+
+    def take(self, group: str, replica: str, silence_ms: int = 0) -> Ownership:
+        """Make `replica` the owner of a group: nobody owns it, or its owner has sent nothing for a lease and
+        `silence_ms`. Raises NotOwner if neither is so."""
+        keys = [_key(group, f"owner:{self.role}")]
+        args: list[Any] = [replica, self._lease, silence_ms]
+        taken, first, second = self._patiently(lambda: self._take(keys=keys, args=args))
+        if not taken:
+            raise NotOwner(group, first.decode(), second)
+        return Ownership(first, second)
+
+    def settle(self, group: str, epoch: int, home: int) -> None:
+        """Say, under the ownership `epoch`, that the files of `home` hold the group's contents; its lease is renewed.
+        Raises NotOwner if it is over."""
+        keys, args = [_key(group, f"owner:{self.role}")], [epoch, home, self._lease]
+        if not self._patiently(lambda: self._settle(keys=keys, args=args)):
+            raise NotOwner(group)
+
+    def under(self, epoch: int, lost: Callable[[], None]) -> RedisStore:
+        """Returns this store for the owner of a group in `epoch`. lost: called before NotOwner is raised."""
+        made = copy.copy(self)
+        made.epoch, made._lost = epoch, lost
+        return made
 
     def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
         if self._patiently(lambda: self._client.sismember(DELETED, group)):
             return False
-        keys = [_key(group, name) for name in ("did", "log", *sections)]
+        keys = [_key(group, name) for name in ("did", "log", f"owner:{self.role}", *sections)]
         values = [(1).to_bytes(_REVISION, "big") + data for data in sections.values()]
-        args: list[Any] = [f"create-{self.role}", os.urandom(8).hex(), event, *values]
+        args: list[Any] = [f"create-{self.role}", os.urandom(8).hex(), event, self.epoch, *values]
         self._patiently(lambda: self._client.sadd("uf:groups", group))
-        return bool(self._patiently(lambda: self._create(keys=keys, args=args)))
+        made = self._patiently(lambda: self._create(keys=keys, args=args))
+        if made < 0:
+            self._lost()
+            raise NotOwner(group)
+        return bool(made)
 
     def commit(self, group: str, commit: Commit) -> Answer:
         names = sorted({*commit.cached, *(patch.section for patch in commit.patches)})
         request = requests.split(commit.request[0])[0] if commit.request else "none"
         answers = f"reply:{self.role}:{request}", f"order:{self.role}"
-        beside = "turn", "journal", "log", "did", answers[0], BEHIND, "poll", "bell", answers[1]
+        beside = "turn", "journal", "log", "did", answers[0], BEHIND, "poll", "bell", answers[1], *_OWNERS
         keys = [_key(group, name) for name in beside]
         keys += [_key(group, name) for name in names]
-        words, blobs = _words(commit)
+        words, blobs = _words(commit, self.epoch)
         args: list[Any] = [words, msgspec.msgpack.encode(names), self.role, self._lease, REPLY_MS, *blobs]
         answered = self._patiently(lambda: self._script(keys=keys, args=args))
         if answered[0] == b"behind":
             raise StoreBehind(group)
         if answered[0] == b"reused":
             raise requests.Reused(request)
+        if answered[0] == b"owned":
+            self._lost()
+            raise NotOwner(group)
         return _answer(answered)
 
     def turn(self, group: str) -> Turn | None:
@@ -361,9 +408,9 @@ def _key(group: str, name: str) -> str:
     return f"uf:{{{group}}}:{name}"
 
 
-def _words(commit: Commit) -> tuple[bytes, list[bytes]]:
-    """Returns the commit for the script, and its byte strings: the commit has their indexes, since the server's
-    MessagePack has no binary strings."""
+def _words(commit: Commit, epoch: int) -> tuple[bytes, list[bytes]]:
+    """Returns the commit for the script, under the ownership `epoch`, and its byte strings: the commit has their
+    indexes, since the server's MessagePack has no binary strings."""
     blobs: list[bytes] = []
 
     def number(data: bytes) -> int:
@@ -375,6 +422,7 @@ def _words(commit: Commit) -> tuple[bytes, list[bytes]]:
         "events": [number(data) for data in commit.events],
         "journal": commit.journal and (commit.journal[0], number(commit.journal[1])),
         "request": commit.request and number(requests.kept(*commit.request)),
+        "owner": epoch,
     }
     return msgspec.msgpack.encode(list(words.values())), blobs
 

@@ -15,6 +15,7 @@ class Role(NamedTuple):
     writes   stored sections that it may write
     reads    stored sections that it reads
     looks    stored sections that its service reads beside these, and none of its rules does
+    owns     whether one replica of its service at a time works for a group: it keeps contents outside of the store
     """
 
     name: str
@@ -24,6 +25,7 @@ class Role(NamedTuple):
     writes: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     looks: tuple[str, ...] = ()
+    owns: bool = False
 
 
 ULTRAVISOR = Role(
@@ -34,6 +36,7 @@ ULTRAVISOR = Role(
     writes=("uv", "seal"),
     # the hardware walks the guest's page table
     reads=("uv", "seal", "pt"),
+    owns=True,
 )
 HOST = Role(
     "host",
@@ -46,6 +49,7 @@ HOST = Role(
     reads=("mm", "vm", "task", "work", "pt", "pc", "io"),
     # to tell who waits for whom: a vCPU that left the guest came to the host with what it wants
     looks=("actor",),
+    owns=True,
 )
 GUEST = Role(
     "guest",
@@ -64,6 +68,8 @@ ROLES = (ULTRAVISOR, HOST, GUEST, LAB, DEVICE)
 """In the order in which the services start."""
 PARTS = tuple(role for role in ROLES if role.writes)
 """The roles that share a folio group's state."""
+OWNING = tuple(role.name for role in ROLES if role.owns)
+"""The roles of which one replica owns a group (state.owner)."""
 ROLE_OF_SERVICE = {role.service: role.name for role in ROLES if role.service}
 ROLE_OF_ACTOR = {actor: role.name for role in ROLES for actor in role.runs}
 """Whose process runs the rules of each actor (Rule.actor)."""

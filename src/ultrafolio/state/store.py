@@ -16,10 +16,12 @@ docs/faults.md lists the failures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, Protocol
 
 import msgspec
+
+from .owner import Ownership
 
 LEASE_MS = 2_000
 """Milliseconds after its last commit at which a turn expires and counts as abandoned."""
@@ -137,9 +139,24 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Store(Protocol):
-    """A store of groups, with the rights of one role. All methods raise StoreUnavailable on a timeout."""
+    """A store of groups, with the rights of one role. All methods raise StoreUnavailable on a timeout.
+
+    epoch: of the ownership under which it commits and creates (state.owner); 0: the role has one process
+    """
 
     role: str
+    epoch: int
+
+    def take(self, group: str, replica: str, silence_ms: int = 0) -> Ownership:
+        """Make `replica` the owner of a group: nobody owns it, or its owner has sent nothing for a lease and
+        `silence_ms`. Raises NotOwner if neither is so."""
+
+    def settle(self, group: str, epoch: int, home: int) -> None:
+        """Say, under the ownership `epoch`, that the files of `home` hold the group's contents; its lease is renewed.
+        Raises NotOwner if it is over."""
+
+    def under(self, epoch: int, lost: Callable[[], None]) -> Store:
+        """Returns this store for the owner of a group in `epoch`. lost: called before NotOwner is raised."""
 
     def create(self, group: str, sections: dict[str, bytes], event: bytes) -> bool:
         """Write a role's sections of a new group, at revision 1, and the event. False if a section exists, or a group
@@ -184,6 +201,14 @@ class StoreFull(Exception):
 
 class StoreBehind(Exception):
     """The store has lost acknowledged writes of this group: every commit is refused until an operator decides."""
+
+
+class NotOwner(Exception):
+    """Another replica of the role owns the group. wait_ms: until its lease is over, if it does nothing more."""
+
+    def __init__(self, group: str, owner: str = "another replica", wait_ms: int = 0) -> None:
+        super().__init__(f"{group}: owned by {owner}" + (f" for {wait_ms} ms, or longer" if wait_ms else ""))
+        self.group, self.owner, self.wait_ms = group, owner, wait_ms
 
 
 class NoGroup(Exception):

@@ -39,6 +39,7 @@ from .crossing import (
     rules_of,
 )
 from .events import StepEvent, Steps, encode
+from .owner import token
 from .sections import MAY_LOOK, MAY_READ, MAY_WRITE, Meta
 from .store import Answer, Commit, NoGroup, Offer, Store, Turn
 
@@ -188,7 +189,7 @@ class Group:
     def _turn(self, actor: int, op: int, page: int, request: str) -> Turn:
         """Returns a new turn of this role, with what the role has seen."""
         seen = [(name, self.view.section(name).hex()) for name in SEEN[self.role]]
-        return Turn(os.urandom(8).hex(), self.role, actor, op, page, request, seen=seen)
+        return Turn(token(self.store.epoch), self.role, actor, op, page, request, seen=seen)
 
     def tell(self, known: Mapping[str, int], role: str) -> list[Section]:
         """The sections of those `known` by revision that another role reads, too, and that were read later here."""
@@ -321,7 +322,7 @@ class _Burst:
     def adopt(self, turn: Turn, results: list[Result], kept: list[Done]) -> None:
         """Take over an abandoned turn with these results, after `kept` steps, and restore its saved inputs."""
         self.slot.results, self.done, self.adopted = results, kept, True
-        self._take(msgspec.structs.replace(turn, token=os.urandom(8).hex()), adopt=True)
+        self._take(msgspec.structs.replace(turn, token=token(self.group.store.epoch)), adopt=True)
         self.view.update(dict.fromkeys(dict(turn.seen), -1), {name: bytes.fromhex(data) for name, data in turn.seen})
 
     def run(self, op: int, page: int, most: int, stop: Callable[[View], bool] | None) -> list[Done]:

@@ -40,6 +40,7 @@ def with_rules(changed: Mapping[str, str] | None, design: Design = S390) -> Any:
     """Returns interpreted() with some source text of the rules replaced, as engine.load.mutant.
 
     batches_of, batch_has  the batches that hold what waiter `t` waits for: how many, and whether that of a CPU does
+    holding                the obstacles that a thread is to those who wait for its pages and locks, as bits
     drains                 whether the waiter itself drains them in a call that an actor refuses no more
     """
     space = load.functions(lambda function: function, changed, design=design)
@@ -49,6 +50,7 @@ def with_rules(changed: Mapping[str, str] | None, design: Design = S390) -> Any:
         run.batches_of = lambda s, t, page, whole: run.batches(s, page, whole)
         run.batch_has = lambda s, t, page, whole, cpu: run.batched(s, page, whole, cpu)
         run.drains = lambda s: False
+        run.holding = lambda s, a: run.contributes(s, a, a, s.task[a].page, True)
     else:
         run.batches_of = lambda s, t, page, whole: run.in_batches(s, t)
         run.batch_has = lambda s, t, page, whole, cpu: run.in_batch_of(s, t, cpu)

@@ -23,6 +23,12 @@ HOLDS_LOCK = tuple(int(pc in STEPS and "lock" in STEPS[pc].holds) for pc in rang
 
 # ------------------------------------------------------------------------------------------------ who waits
 @fn
+def is_device(kind):
+    """Whether an actor of this kind takes references on pages that its process maps."""
+    return kind == DISK or kind == PIN or kind == SPLICE
+
+
+@fn
 def is_pending(s, t):
     """Whether actor `t` has begun what a leads-to must end: a fault, a request, a pin. An exit to the VMM ends it."""
     kind, pc = s.who[t].kind, s.task[t].pc
@@ -32,7 +38,7 @@ def is_pending(s, t):
         return pc != VMM_IDLE
     if kind == USER:
         return pc != USER_IDLE
-    return (kind == DISK or kind == PIN) and (pc == GUP_WALK or USER_LOCK <= pc <= GUP_RECHECK)
+    return is_device(kind) and (pc == GUP_WALK or USER_LOCK <= pc <= GUP_RECHECK)
 
 
 @fn
@@ -83,20 +89,28 @@ def wants_alone(s, t):
 
 @fn
 def first_of(s, t):
-    """Returns the first page of actor `t`'s request."""
-    return s.actor[t].page
+    """Returns the first page whose references are in the way of actor `t`'s request: its own, and in a split or a merge
+    that of the huge page."""
+    k, page = s.task[t], s.actor[t].page
+    if k.pc != CONVERT_RESTRUCTURE:
+        return page
+    return min(k.start & ~1, page) if s.actor[t].op == UNSHARE else k.start & ~1
 
 
 @fn
 def end_of(s, t):
-    """Returns the end (exclusive) of actor `t`'s request."""
-    return s.actor[t].page + s.actor[t].n
+    """Returns the end (exclusive) of the pages of first_of()."""
+    k, end = s.task[t], s.actor[t].page + s.actor[t].n
+    if k.pc != CONVERT_RESTRUCTURE:
+        return end
+    return max(((k.end - 1) | 1) + 1, end) if s.actor[t].op == UNSHARE else ((k.end - 1) | 1) + 1
 
 
 @fn
 def asks_references(s, t):
-    """Whether actor `t` asks for a conversion to private, which foreign references refuse."""
-    return requests(s, t) and s.actor[t].op == UNSHARE
+    """Whether actor `t` asks for a conversion to private, which foreign references refuse, or splits or merges
+    folios."""
+    return requests(s, t) and (s.actor[t].op == UNSHARE or s.task[t].pc == CONVERT_RESTRUCTURE)
 
 
 @fn
@@ -124,15 +138,21 @@ def references(s, a, first, end):
     it."""
     k, kind = s.task[a], s.who[a].kind
     pinned = k.at + (1 if k.pc == GUP_RECHECK else 0)
-    if (kind == DISK or kind == PIN) and pinned > 0 and k.page < end and first < k.page + pinned:
+    if is_device(kind) and pinned > 0 and k.page < end and first < k.page + pinned:
         return True
     if (k.ref or k.pc == PUT) and first <= k.page + k.at < end:
         return True
-    if kind == USER or kind == DISK or kind == PIN:
+    if kind == USER or is_device(kind):
         for q in range(first, end):
             if s.mm[q].users >> s.who[a].process & 1:
                 return True
     return False
+
+
+@fn
+def holding(s, a):
+    """Returns the obstacles that thread `a` is to any waiter: the lock, references on any page."""
+    return (OB_LOCK if holds_lock(s, a) else 0) | (OB_REFS if references(s, a, 0, s.cfg[0].pages) else 0)
 
 
 @fn
@@ -193,9 +213,10 @@ def obstacles(s, t):
 # ---------------------------------------------------------------------------------- what no fair step removes
 @fn
 def stands(s, a):
-    """Whether thread `a` has a pin that no fair step ends: 1 one that the VMM may end, 2 I/O that never completes."""
+    """Whether thread `a` has what no fair step ends: 1 a pin or a pipe that the VMM may end, 2 I/O that never
+    completes."""
     pc = s.task[a].pc
-    if pc == DMA_STANDS:
+    if pc == DMA_STANDS or pc == PIPE_READ:
         return 1
     return 2 if pc == DMA_END and s.who[a].stuck else 0
 
@@ -224,6 +245,10 @@ def stays(s, t):
         stand = stands(s, a)
         if stand and k.page < end_of(s, t) and first_of(s, t) < k.page + k.at:
             most = max(most, stand)
+    if s.cfg[0].hold == HOLD_MAPPING and asks_references(s, t):
+        for q in range(first_of(s, t), end_of(s, t)):
+            if s.pt[q].present != UNMAPPED:
+                return 2
     return 2 if not drains(s) and in_batches(s, t) else most
 
 

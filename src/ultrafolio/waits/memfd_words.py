@@ -69,6 +69,8 @@ def holders(
     for q in range(first, end) if obstacle == OB_REFS else ():
         if s.mm[q].batch:
             found.append(_batch(s, q))
+        if s.cfg[0].hold == layout.HOLD_MAPPING and s.pt[q].present != layout.UNMAPPED:
+            found.append(Holder(None, f"KVM's mapping of page {q}", "an unmap of that page", True, f"kvm:mapping@{q}"))
     return found
 
 
@@ -101,6 +103,11 @@ def _user(s: MemfdState, a: int, first: int, end: int) -> Holder:
             return Holder(
                 a, f"{who}'s long-term pin on {where}", f"dma-unmap of {who}, which the VMM may take", True, brief
             )
+        if k.pc == layout.PIPE_READ:
+            return Holder(
+                a, f"the pipe of {who}, with page {k.page}", f"pipe-read of {who}, which the VMM may take", True,
+                f"pipe:{short(s, a)}@{k.page}",
+            )  # fmt: skip
         never = ", which never comes: its I/O does not complete" if stand else ""
         ends = "dma-unmap" if s.cfg[0].iommu == layout.IOMMU_NEVER else "dma-unmap-asked"
         step = "io-end and unpin" if s.who[a].kind == layout.DISK else f"{ends} and unpin"

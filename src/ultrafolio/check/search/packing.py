@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ultrafolio.model import designs
 from ultrafolio.model.bounds import Outgrown, fits
 from ultrafolio.model.design import Design
 from ultrafolio.model.layout import (
@@ -25,7 +26,6 @@ from ultrafolio.model.layout import (
     DEAD,
     IO,
     MM,
-    OUTCOMES,
     PT,
     TASK,
     UV,
@@ -33,7 +33,6 @@ from ultrafolio.model.layout import (
     WAITS,
     State,
 )
-from ultrafolio.model.properties import PROPERTIES
 
 PAGE_WORDS, ACTOR_WORDS, VM_WORDS = (
     -(-sum(record.itemsize for record in records) // 8) for records in ((MM, UV, IO, PT), (TASK, ACTOR), (VM,))
@@ -46,8 +45,8 @@ MAX_PARTS = 32_000
 MAX_CHOICES = 1 << 14
 MAX_PAGES = 1 << 12
 MIN_SHARED, MAX_SHARED = 1 << 20, 1 << 28
-PROPERTIES_END = len(PROPERTIES)
-REFUSALS = len(OUTCOMES) - 1
+PROPERTIES_END = designs.PROPERTIES_END
+REFUSALS = designs.OUTCOMES_END - 1
 OBSTACLES_END = REFUSALS + len(WAITS)
 MET_END = 2 * OBSTACLES_END
 """An obstacle's number is its outcome, or REFUSALS - outcome where a step was refused; plus OBSTACLES_END for an

@@ -22,6 +22,7 @@ tests that."""
 def far_functions(design: Design) -> frozenset[str]:
     """Returns the names of rule functions that read another thread than `t`, or call one that does."""
     trees = [ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")) for module in design.modules]
+    trees += [ast.parse(verb) for verb in design.verbs]
     functions = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
     far = {name for name, node in functions.items() if name != ORDER and _looks_further(node, functions)}
     while True:

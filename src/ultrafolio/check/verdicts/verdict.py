@@ -41,7 +41,7 @@ Verdict = Literal["holds", "violated", "unknown"]
 Kind = Literal["safety", "fatal", "permanent", "livelock", "vmm-bound", "transient"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Ways to fail, the worst first."""
-WAITERS = (*(ACTOR_KINDS[kind] for kind in (VCPU, *DEVICES)), "user", "vmm")
+WAITERS = (*(ACTOR_KINDS[kind] for kind in (VCPU, *DEVICES)), "user", "vmm", "vmsplice")
 """Kinds of actors that owe something in every design."""
 MAX_STATES, MAX_MIB = 20_000_000, 8192
 """Default limits of an exploration."""
@@ -232,6 +232,7 @@ class Extent:
     safety    only the safety properties: a third of the memory, no leads-to
     symmetry  symmetry reduction; implies safety; InputError if no pages or guests are interchangeable
     threads   threads of the exploration; the result does not depend on it
+    machine   another machine than the scenario's own, which it is on already; for the command alone
     """
 
     max_states: int = MAX_STATES
@@ -239,11 +240,13 @@ class Extent:
     safety: bool = False
     symmetry: bool = False
     threads: int = 1
+    machine: str = ""
 
     def words(self) -> list[str]:
         """Returns the CLI flags of this extent, without defaults and without those that do not change the result."""
         numbers = {"--max-states": (self.max_states, MAX_STATES), "--memory": (self.max_mib, MAX_MIB)}
         given = [word for flag, (n, usual) in numbers.items() if n != usual for word in (flag, str(n))]
+        given += ["--machine", self.machine] if self.machine else []
         return given + (["--symmetry"] if self.symmetry else ["--safety"] if self.safety else [])
 
 

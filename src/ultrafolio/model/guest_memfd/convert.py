@@ -4,12 +4,14 @@ dcde2f853ff4, 856852ef2108)."""
 from __future__ import annotations
 
 from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.machines.verbs import *
 from ultrafolio.model.guest_memfd.table import rule
 from ultrafolio.model.rule import STRONG, fn
 from ultrafolio.model.rules.folio import extra_refs, head, pinned
 from ultrafolio.model.rules.references import drain
 
-from .fault import end_invalidation, lock_alone, unlock_alone
+from .blocks import leave, take_apart
+from .fault import end_invalidation, kill, lock_alone, unlock_alone
 from .vmm import request_over
 
 
@@ -20,19 +22,36 @@ def to_private(s, t):
 
 
 @fn
-def refuse(s, t, p):
-    """-EAGAIN at page `p`: nothing but the user mappings has changed."""
+def refuse(s, t, p, outcome):
+    """-EAGAIN at the folio of page `p`, or -ENOMEM: nothing of the piece but the user mappings has changed."""
     unlock_alone(s, t)
-    k = s.task[t]
-    k.failed, k.i, k.drained, k.pc = p + 1, 0, 0, VMM_RETRY
-    return E_AGAIN
+    k, q = s.task[t], head(s, p)
+    if q < k.start and s.cfg[0].pieces == PIECES_REQUEST:
+        q = k.start
+    k.failed, k.i, k.drained, k.pc = q + 1, 0, 0, VMM_RETRY
+    return outcome
 
 
 @fn
-def converted(s, t):
-    """The request is done: 0."""
-    unlock_alone(s, t)
-    return request_over(s, t, CONVERTED, SUCCESS)
+def piece_over(s, t):
+    """A piece of the request is converted: go on with the next, or 0."""
+    k = s.task[t]
+    if k.end == k.page + k.n:
+        unlock_alone(s, t)
+        return request_over(s, t, CONVERTED, SUCCESS)
+    k.start, k.drained = k.end, 0
+    return piece(s, t)
+
+
+@fn
+def piece(s, t):
+    """Begin with a piece: all pages of the request, or under P.pieces = folio those of one huge page."""
+    k = s.task[t]
+    k.i, k.end = k.start, k.page + k.n
+    if s.cfg[0].pieces == PIECES_FOLIO:
+        k.end = min(k.end, ((k.start | 1) if s.cfg[0].block else k.start) + 1)
+    k.pc = CONVERT_UNMAP if to_private(s, t) and s.cfg[0].convert == IN_PLACE else CONVERT_ZAP
+    return OK
 
 
 @fn
@@ -51,24 +70,19 @@ def convert_lock(s, t):
     return lock_alone(s, t, CONVERT_TEST)
 
 
-@rule(
-    CONVERT_TEST, takers="vcpu vmm", holds="lock", releases="lock", kernel="early return, queued for 7.4 (856852ef2108)"
-)
+@rule(CONVERT_TEST, takers="vcpu vmm", holds="lock", releases="lock",
+      kernel="early return, queued for 7.4 (856852ef2108)")  # fmt: skip
 def convert_test(s, t):
     """All pages have the attribute already: 0, and nothing is done."""
     k = s.task[t]
-    same = True
-    for p in range(k.start, k.end):
-        same = same and s.mm[p].private == to_private(s, t)
-    if same:
-        return converted(s, t)
-    k.i, k.pc = k.start, CONVERT_UNMAP if to_private(s, t) else CONVERT_ZAP
-    return OK
+    for p in range(k.page, k.page + k.n):
+        if s.mm[p].private != to_private(s, t):
+            return piece(s, t)
+    return piece_over(s, t)
 
 
-@rule(
-    CONVERT_UNMAP, takers="vcpu vmm", holds="lock", kernel="unmap_mapping_pages, queued for 7.4; munlock_folio, v6.14"
-)
+@rule(CONVERT_UNMAP, takers="vcpu vmm", holds="lock",
+      kernel="unmap_mapping_pages, queued for 7.4; munlock_folio, v6.14")  # fmt: skip
 def convert_unmap(s, t):
     """Unmap the pages from all user page tables; one of a VM_LOCKED mapping enters this CPU's batch, which holds it."""
     k = s.task[t]
@@ -90,7 +104,7 @@ def convert_pinned(s, t):
     if not s.mm[k.i].allocated:
         return next_page(s, t)
     if pinned(s, k.i) or s.mm[k.i].users:
-        return refuse(s, t, k.i)
+        return refuse(s, t, k.i, E_AGAIN)
     k.pc = CONVERT_COUNT
     return OK
 
@@ -103,7 +117,7 @@ def convert_count(s, t):
     if extra_refs(s, k.i) == 0 and not s.mm[k.i].users:
         return next_page(s, t)
     if s.cfg[0].drain != DRAIN_ONCE or k.drained == 2:
-        return refuse(s, t, k.i)
+        return refuse(s, t, k.i, E_AGAIN)
     k.pc = CONVERT_DRAIN_ALL if k.drained else CONVERT_DRAIN_OWN
     return OK
 
@@ -134,41 +148,102 @@ def convert_drain_all(s, t):
     return OK
 
 
-@rule(CONVERT_ZAP, takers="vcpu vmm", holds="lock", kernel="kvm_gmem_invalidate_start, queued for 7.4")
-def convert_zap(s, t):
-    """Begin the invalidation, and unmap the pages from KVM's table where it maps them as the old kind."""
+@fn
+def zap(s, t, p):
+    """Unmap page `p` from KVM's table. As queued for 7.4 only what is mapped as the old kind is unmapped; under
+    P.pieces = folio, what is mapped at all. An entry of a huge page is split here on CCA, and without memory the page
+    stays mapped; elsewhere it is split already, or unmapped whole."""
+    was = s.pt[p].present
+    if was == (MAPPED if to_private(s, t) else MAPPED_PRIVATE) or (was and s.cfg[0].pieces == PIECES_FOLIO):
+        if s.pt[p].large and s.cfg[0].machine == CCA:
+            if take_apart(s, t, p) == E_NOMEM:
+                return E_NOMEM
+        elif s.pt[p].large:
+            leave(s, p ^ 1)
+            unmap(s, p ^ 1)
+        leave(s, p)
+        return unmap(s, p) if was == MAPPED_PRIVATE else OK
+    return OK
+
+
+@fn
+def make_pages_shared(s, t):
+    """The machine makes the pages shared, where that is asked. Returns its worst outcome."""
     k = s.task[t]
+    worst = OK
+    for p in range(k.start, k.end):
+        outcome = OK if to_private(s, t) else make_shared(s, p)
+        worst = worst if outcome == OK else outcome
+        if k.splits >> min(p - k.page, 7) & 1:
+            converted_content(s, p)
+    return worst
+
+
+@fn
+def keeps(s, t, worst):
+    """Whether a page that the machine does not give back ends the request (P.stuck = kept)."""
+    kill(s, t, worst)
+    if worst == OK or worst == E_NOMEM or s.cfg[0].stuck != STUCK_KEPT:
+        return False
+    end_invalidation(s, t)
+    unlock_alone(s, t)
+    request_over(s, t, REFUSED, worst)
+    return True
+
+
+@rule(CONVERT_ZAP, takers="vcpu vmm", holds="lock", releases="lock",
+      kernel="kvm_gmem_invalidate_start, queued for 7.4")  # fmt: skip
+def convert_zap(s, t):
+    """Begin the invalidation, and unmap the pages from KVM's table where it maps them as the old kind. Under P.stuck =
+    kept a page that the machine does not give back stays private."""
+    k = s.task[t]
+    worst = OK
+    for p in range(k.start, k.end):
+        before = s.cfg[0].hw_split == HW_SPLIT_BEFORE and s.cfg[0].machine != CCA and not to_private(s, t)
+        if before and s.pt[p].large and take_apart(s, t, p) == E_NOMEM:
+            return refuse(s, t, k.start, E_NOMEM)
     for p in range(k.start, k.end):
         s.mm[p].zapped = 1
-        if s.pt[p].present == (MAPPED if to_private(s, t) else MAPPED_PRIVATE):
-            s.pt[p].present = UNMAPPED
-    k.pc = CONVERT_END if s.cfg[0].end_first else CONVERT_STORE
-    return OK
+        outcome = zap(s, t, p)
+        worst = worst if outcome == OK else outcome
+    if keeps(s, t, worst):
+        return worst
+    k.pc = CONVERT_END if s.cfg[0].end_first else store_or_split(s)
+    return worst
 
 
-@rule(
-    CONVERT_STORE,
-    takers="vcpu vmm",
-    holds="lock",
-    releases="lock",
-    kernel="mas_store_prealloc, queued for 7.4 (1ae5be958ff7)",
-)
+@fn
+def store_or_split(s):
+    """The step after the unmapping: the folios first, or the attribute."""
+    return CONVERT_RESTRUCTURE if s.cfg[0].block and s.cfg[0].large == LARGE_BEFORE else CONVERT_STORE
+
+
+@rule(CONVERT_STORE, takers="vcpu vmm", holds="lock", releases="lock",
+      kernel="kvm_arch_gmem_make_shared (f3c073e25476), mas_store_prealloc (1ae5be958ff7), queued for 7.4")  # fmt: skip
 def convert_store(s, t):
-    """Store the attribute."""
+    """The machine makes the pages shared, where that is asked; store the attribute. The machine follows later where the
+    folios are split after the store."""
     k = s.task[t]
     for p in range(k.start, k.end):
+        k.splits |= (0 if s.mm[p].private == to_private(s, t) else 1) << min(p - k.page, 7)
+    late = s.cfg[0].block and s.cfg[0].large == LARGE_AFTER
+    worst = OK if late else make_pages_shared(s, t)
+    if keeps(s, t, worst):
+        return worst
+    for p in range(k.start, k.end):
         s.mm[p].private = to_private(s, t)
-    if s.cfg[0].end_first:
-        return converted(s, t)
-    k.pc = CONVERT_END
-    return OK
+    k.pc = CONVERT_RESTRUCTURE if late else CONVERT_END
+    outcome = piece_over(s, t) if s.cfg[0].end_first else OK
+    return outcome if worst == OK else worst
 
 
 @rule(CONVERT_END, takers="vcpu vmm", holds="lock", releases="lock", kernel="kvm_gmem_invalidate_end, queued for 7.4")
 def convert_end(s, t):
     """End the invalidation; give the lock back."""
+    if s.cfg[0].block and s.cfg[0].large == LARGE_AFTER:
+        make_pages_shared(s, t)
     end_invalidation(s, t)
     if s.cfg[0].end_first:
-        s.task[t].pc = CONVERT_STORE
+        s.task[t].pc = store_or_split(s)
         return OK
-    return converted(s, t)
+    return piece_over(s, t)

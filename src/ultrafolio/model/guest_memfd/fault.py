@@ -4,9 +4,12 @@ virt/kvm/guest_memfd.c, with the attributes per file as queued for 7.4 (1ae5be95
 from __future__ import annotations
 
 from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.machines.verbs import *
 from ultrafolio.model.guest_memfd.table import rule
 from ultrafolio.model.rule import STRONG, fn
-from ultrafolio.model.rules.folio import get_ref, put_ref
+from ultrafolio.model.rules.folio import get_ref, head, put_ref
+
+from .blocks import allocate, enter, map_private, take_apart
 
 
 @fn
@@ -37,10 +40,9 @@ def put_kvms(s, t):
 def leave_fault(s, t, then):
     """The fault is over: the snapshot is forgotten, KVM's reference dropped; go on at rule `then`."""
     put_kvms(s, t)
-    vm = s.vm[s.who[t].vm]
-    vm.fresh &= ~(1 << t)
+    s.vm[s.who[t].vm].fresh &= ~(1 << t)
     k = s.task[t]
-    k.page, k.call, k.pc = 0, 0, then
+    k.page, k.call, k.exporting, k.pc = 0, 0, 0, then
 
 
 @fn
@@ -79,6 +81,13 @@ def end_invalidation(s, t):
 
 
 @fn
+def kill(s, t, outcome):
+    """KVM_BUG_ON: the machine failed, and the virtual machine is dead. Of other outcomes nothing."""
+    if outcome == E_DEAD:
+        s.vm[s.who[t].vm].life = KILLED
+
+
+@fn
 def unlock_shared(s, t):
     s.vm[s.who[t].vm].mutex += 1
 
@@ -91,15 +100,13 @@ def fault_snapshot(s, t):
     return OK
 
 
-@rule(
-    FAULT_ATTRIBUTE,
-    takers="vcpu",
-    kernel="kvm_gmem_is_private_gfn, queued for 7.4; kvm_mmu_prepare_memory_fault_exit, v6.8",
-)
+@rule(FAULT_ATTRIBUTE, takers="vcpu",
+      kernel="kvm_gmem_is_private_gfn, queued for 7.4; kvm_mmu_prepare_memory_fault_exit, v6.8")  # fmt: skip
 def fault_attribute(s, t):
     """Read the attribute, without the lock. It is of the other kind: the exit KVM_EXIT_MEMORY_FAULT to the VMM."""
     k = s.task[t]
-    if s.mm[k.page].private != k.call:
+    if s.mm[k.page].private != k.call and s.cfg[0].convert != BY_GUEST:
+        k.then = k.call + 1
         leave_fault(s, t, EXITED)
         return E_EXIT
     k.pc = FAULT_LOCK
@@ -118,13 +125,22 @@ def fault_lock(s, t):
 
 @rule(FAULT_LOOKUP, takers="vcpu", holds="lock", kernel="kvm_gmem_get_folio in kvm_gmem_get_pfn, v6.8")
 def fault_lookup(s, t):
-    """Look the page up, or allocate and zero it: a reference. The attribute is not read again."""
+    """Look the page up, or allocate and zero it: a reference. The attribute is not read again. Under the variant
+    double-allocation nothing holds the place of a huge page between the look and the allocation."""
     k = s.task[t]
-    s.mm[k.page].allocated = 1
+    if s.cfg[0].looks_first and s.cfg[0].block and not s.mm[k.page].allocated and not k.splits:
+        k.splits = 1
+        return OK
+    twice = k.splits and s.mm[k.page].allocated
+    allocate(s, k.page)
+    first = head(s, k.page)
+    for p in range(first, first + (1 << s.mm[first].order)):
+        if s.mm[p].private:
+            prepare(s, p)
     get_ref(s, k.page, 2)
     s.mm[k.page].kvm += 1
-    k.ref, k.pc = 1, FAULT_UNLOCK
-    return OK
+    k.ref, k.splits, k.pc = 1, 0, FAULT_UNLOCK
+    return E_TWICE if twice else OK
 
 
 @rule(FAULT_UNLOCK, takers="vcpu", holds="lock", releases="lock refs",
@@ -140,10 +156,14 @@ def fault_unlock(s, t):
 
 @rule(FAULT_MAP, takers="vcpu", releases="refs", kernel="is_page_fault_stale, kvm_tdp_mmu_map under mmu_lock, v6.8")
 def fault_map(s, t):
-    """Map the page as the kind of the access. Under invalidation, or one ended since the snapshot: start again."""
+    """Map the page as the kind of the access. Under invalidation, or one ended since the snapshot, or the machine is
+    busy: start again. The guest accepts less than is mapped: split the entry."""
     k = s.task[t]
     stale = s.mm[k.page].zapped or not s.vm[s.who[t].vm].fresh >> t & 1
-    if not stale:
-        s.pt[k.page].present = MAPPED_PRIVATE if k.call else MAPPED
+    outcome = E_RETRY if stale else map_private(s, k.page) if k.call else OK
+    if outcome == OK and not k.call:
+        enter(s, k.page, MAPPED)
+    if k.exporting and outcome == OK and s.pt[k.page].large and not s.cfg[0].no_level:
+        outcome = take_apart(s, t, k.page)
     leave_fault(s, t, AGAIN)
-    return E_RETRY if stale else OK
+    return outcome

@@ -6,6 +6,7 @@ Nothing here looks at the host's sections; what crosses is the hardware's view o
 from __future__ import annotations
 
 from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.machines.verbs import *
 from ultrafolio.model.guest_memfd.table import rule
 from ultrafolio.model.rule import UNFAIR, fn
 from ultrafolio.model.rules.thread import running, spend, waits_its_turn
@@ -16,8 +17,8 @@ from .vmm import take_request
 
 @fn
 def is_reachable(s, p):
-    """Whether KVM's table maps page `p` as the kind as which the guest uses it. No other machine checks an access."""
-    return s.pt[p].present == (MAPPED if s.uv[p].shared else MAPPED_PRIVATE)
+    """Whether KVM's table maps page `p` as the kind as which the guest uses it."""
+    return s.pt[p].present == (MAPPED if s.uv[p].shared and s.cfg[0].convert != BY_GUEST else MAPPED_PRIVATE)
 
 
 @fn
@@ -33,14 +34,25 @@ def execute(s, t):
     """The instruction of the vCPU: an access, or the hypercall that asks for a conversion."""
     a = s.actor[t]
     shared = s.uv[a.page].shared > 0
-    if a.op == TOUCH:
-        if is_reachable(s, a.page):
-            return stop(s, t, DONE)
-        take_fault(s, t, a.page, 0 if shared else 1)
-        return FAULT
+    by_guest = s.cfg[0].convert == BY_GUEST
+    if a.op == TOUCH or by_guest:
+        if not is_reachable(s, a.page):
+            take_fault(s, t, a.page, 0 if shared and not by_guest else 1)
+            return FAULT
+        outcome = OK if shared and not by_guest else guest_access(s, a.page, s.who[t].small)
+        if outcome == E_LEVEL:
+            take_fault(s, t, a.page, 1)
+            s.task[t].exporting = 1
+            return FAULT
+        if a.op == TOUCH or outcome != OK:
+            return stop(s, t, DONE if outcome == OK else outcome)
     if shared == (a.op == SHARE):
         return stop(s, t, DONE)
-    take_request(s, t, a.op, a.page, 1)
+    if by_guest:
+        turn(s, a.page, a.op == SHARE)
+        s.uv[a.page].shared = 1 if a.op == SHARE else 0
+        return stop(s, t, DONE)
+    take_request(s, t, a.op)
     return FAULT
 
 
@@ -60,9 +72,13 @@ def vcpu_run(s, t, op, page):
 def vcpu_again(s, t):
     """The vCPU goes on: it repeats its access, or has the answer to its request. Told no, the page is what it was."""
     a, answer = s.actor[t], s.task[t].back
+    if not running(s, s.who[t].vm):
+        return stop(s, t, E_DEAD)
     if answer == NO_ANSWER:
         return execute(s, t)
     s.task[t].back = NO_ANSWER
+    if a.op == TOUCH:
+        return execute(s, t)
     if answer == CONVERTED:
         s.uv[a.page].shared = 1 if a.op == SHARE else 0
     return stop(s, t, DONE)

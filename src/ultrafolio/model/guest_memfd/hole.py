@@ -7,44 +7,58 @@ a hole waits here for the faults under way, and no scenario has a hole beside wh
 from __future__ import annotations
 
 from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.machines.verbs import *
 from ultrafolio.model.guest_memfd.table import rule
-from ultrafolio.model.rule import STRONG
+from ultrafolio.model.rule import STRONG, fn
 from ultrafolio.model.rules.thread import finished
 
-from .fault import end_invalidation, lock_alone, unlock_alone
+from .blocks import leave
+from .fault import end_invalidation, kill, lock_alone, unlock_alone
 
 
-@rule(
-    HOLE_LOCK, takers="hole", sleeps="lock", fair=STRONG, kernel="filemap_invalidate_lock in kvm_gmem_punch_hole, v6.8"
-)
+@rule(HOLE_LOCK, takers="hole", sleeps="lock", fair=STRONG,
+      kernel="filemap_invalidate_lock in kvm_gmem_punch_hole, v6.8")  # fmt: skip
 def hole_lock(s, t):
     """Take the invalidate lock alone."""
     return lock_alone(s, t, HOLE_PUNCH)
 
 
+@fn
+def give_back(s, t, p):
+    """Take private page `p` back from the guest, and free it: one that the hardware keeps is leaked instead."""
+    if s.cfg[0].no_reclaim:
+        return OK
+    outcome = unmap(s, p) if s.pt[p].present == MAPPED_PRIVATE else OK
+    back = reclaim(s, p)
+    outcome = outcome if back == OK else back
+    if outcome != OK:
+        kill(s, t, outcome)
+        new_frame(s, p)
+    return outcome
+
+
 @rule(HOLE_PUNCH, takers="hole", holds="lock",
-      kernel="kvm_gmem_invalidate_begin, truncate_inode_pages_range in kvm_gmem_punch_hole, v6.8")  # fmt: skip
+      kernel="kvm_gmem_invalidate_begin, kvm_gmem_free_folio in kvm_gmem_punch_hole, v6.8")  # fmt: skip
 def hole_punch(s, t):
     """Begin the invalidation, unmap the pages everywhere, and free them. The attribute stays."""
     k = s.task[t]
     for p in range(k.start, k.end):
         if s.mm[p].refs:
             return W_REFS
+    outcome = OK
     for p in range(k.start, k.end):
         m = s.mm[p]
+        if m.private and m.allocated:
+            outcome = give_back(s, t, p)
+        drop_content(s, p)
         m.zapped, m.users, m.locking, m.allocated = 1, 0, 0, 0
-        s.pt[p].present = UNMAPPED
+        leave(s, p)
     k.pc = HOLE_END
-    return OK
+    return outcome
 
 
-@rule(
-    HOLE_END,
-    takers="hole",
-    holds="lock",
-    releases="lock",
-    kernel="kvm_gmem_invalidate_end in kvm_gmem_punch_hole, v6.8",
-)
+@rule(HOLE_END, takers="hole", holds="lock", releases="lock",
+      kernel="kvm_gmem_invalidate_end in kvm_gmem_punch_hole, v6.8")  # fmt: skip
 def hole_end(s, t):
     """End the invalidation; give the lock back."""
     k = s.task[t]

@@ -11,11 +11,11 @@ from .layout import *
 from .policy import MemfdPolicy
 
 STATES = ("private", "shared")
-MACHINES = ("software",)
 MAX_VCPUS = 8 * VM["fresh"].itemsize
 """vm.fresh has a bit for each vCPU."""
 _PAGES = Field("ints", [], 0, 4095)
 _STARTS = Field("int", 1, 0, ENDLESS)
+_STARTS_NONE = Field("int", 0, 0, ENDLESS)
 _CPU = Field("int", 0, 0, 63)
 _AFTER = Field("text", "")
 _PROCESS = Field("int", 0, 0, 8 * MM["users"].itemsize - 1)
@@ -23,36 +23,44 @@ _PIN = {"page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "p
         "after": _AFTER}  # fmt: skip
 
 MEMORY = {
-    "folios": Field("ints", ..., 0, 0),
+    "folios": Field("ints", ..., 0, 1),
     "state": Field("texts", ["private"]),
     "allocated": Field("bool", True),
     "mapped": Field("bool", False),
+    "refuses": _PAGES,
+    "never": _PAGES,
+    "no_table": _STARTS_NONE,
+    "no_folio": _STARTS_NONE,
 }
 ACTORS: dict[str, dict[str, Field]] = {
-    "vcpu": {"cpu": _CPU, "touch": _PAGES, "share": _PAGES, "unshare": _PAGES, "starts": _STARTS, "after": _AFTER},
+    "vcpu": {"cpu": _CPU, "touch": _PAGES, "share": _PAGES, "unshare": _PAGES, "small": Field("bool", False),
+             "starts": _STARTS, "after": _AFTER},
     "disk": {**_PIN, "completes": Field("bool", True)},
     "lru": {"page": _PAGES, "starts": _STARTS, "cpu": _CPU, "after": _AFTER},
     "speculative": {"page": _PAGES, "starts": _STARTS, "after": _AFTER},
     "pin": _PIN,
+    "vmsplice": {name: _PIN[name] for name in ("page", "process", "starts", "after")},
+    "access": {"page": _PAGES, "copies": Field("bool", False), "starts": _STARTS, "after": _AFTER},
     "user": {"page": _PAGES, "process": _PROCESS, "locked": Field("bool", False), "starts": _STARTS, "after": _AFTER},
     "vmm": {"page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "cpu": _CPU,
             "to": Field("choice", ..., choices=STATES), "starts": _STARTS, "after": _AFTER},
     "hole": {"page": Field("int", ..., 0, 4095), "pages": Field("int", 1, 1, 512), "starts": _STARTS, "after": _AFTER},
 }  # fmt: skip
 """A table per actor. process: whose page table it uses; locked: its mapping is VM_LOCKED; to: what is asked for."""
-BESIDE_A_HOLE = (VCPU, USER, VMM, HOLE)
+BESIDE_A_HOLE = (VCPU, USER, VMM, HOLE, ACCESS)
 """Kinds of actors that a scenario with a hole may have. The others may keep a page for as long as they like, and a page
 that is freed while somebody keeps it has no place in a state."""
 
 
 def system(
-    memory: dict[str, Any], actors: list[tuple[int, dict[str, Any]]], policy: MemfdPolicy, where: str
+    memory: dict[str, Any], actors: list[tuple[int, dict[str, Any]]], policy: MemfdPolicy, machine: int, where: str
 ) -> tuple[MemfdState, list[list[tuple[int, int]]]]:
     """Returns the initial state under a policy, and what each actor may choose.
 
-    Nothing is mapped into a process at the start. InputError for more vCPUs than a state can hold.
+    machine: its number. Nothing is mapped into a process at the start; a private page that KVM maps is the guest's, and
+    accepted. InputError for more vCPUs than a state can hold.
     """
-    pages = len(memory["folios"])
+    pages = sum(1 << order for order in memory["folios"])
     vcpus = sum(kind == VCPU for kind, _ in actors)
     if vcpus > MAX_VCPUS:
         raise InputError(f"{where}: too many vCPUs", value=vcpus, allowed=f"at most {MAX_VCPUS} in one machine")
@@ -68,13 +76,39 @@ def system(
     state = new_state(pages, len(actors), 1)
     for name, code in policy.codes().items():
         state.cfg[name] = code
+    state.cfg["machine"] = machine
+    huge = policy.large != "none" and 1 in memory["folios"]
+    state.cfg["block"] = huge
+    if huge and (0 in memory["folios"] or any(kind == HOLE for kind, _ in actors)):
+        raise InputError(
+            f"{where}: huge pages beside single ones, or a hole",
+            value=memory["folios"],
+            allowed="folios of order 1 only, and no [[hole]], under a policy with huge pages",
+            then="docs/model.md, section 9.10",
+        )
     words = memory["state"] * (1 if len(memory["state"]) == pages else pages)
     shared = [word == "shared" for word in words]
     state.uv["shared"] = shared
     state.mm["private"] = [not one for one in shared]
     state.mm["allocated"] = memory["allocated"]
-    if memory["mapped"]:
+    private = [all(not one for one in shared[p & ~1 : (p & ~1) + 2]) for p in range(pages)]
+    state.mm["order"] = [huge and one for one in private]
+    state.mm["stale"] = NOT_WRITTEN if huge and not memory["allocated"] else UP_TO_DATE
+    state.vm["no_table"], state.vm["no_folio"] = memory["no_table"], memory["no_folio"]
+    if policy.convert == "by-guest":
+        state.mm["private"] = 0
+        state.pt["present"] = [MAPPED_PRIVATE if one or memory["mapped"] else UNMAPPED for one in shared]
+        state.uv["state"] = [HW_BOTH if one else HW_PRIVATE if memory["mapped"] else HW_HOST for one in shared]
+    elif memory["mapped"]:
         state.pt["present"] = [MAPPED if one else MAPPED_PRIVATE for one in shared]
+        state.uv["state"] = [HW_HOST if one or not machine else HW_PRIVATE for one in shared]
+        state.pt["large"] = state.mm["order"]
+        state.uv["large"] = [order and machine != SOFTWARE for order in state.mm["order"]]
+        if policy.hold == "mapping":
+            state.mm["spec"] = state.mm["kvm"] = 1
+            state.mm["refs"] = [0 if order and p & 1 else 1 << order for p, order in enumerate(state.mm["order"])]
+    for name in ("refuses", "never"):
+        state.uv[name][memory[name]] = 1
     return state, [_actor(state, t, kind, actor, pages) for t, (kind, actor) in enumerate(actors)]
 
 
@@ -83,6 +117,7 @@ def _actor(state: MemfdState, t: int, kind: int, actor: dict[str, Any], pages: i
     who = state.who[t]
     who["kind"], who["cpu"], who["process"] = kind, actor.get("cpu", 0), actor.get("process", 0)
     who["stuck"], who["locks"] = not actor.get("completes", True), actor.get("locked", False)
+    who["copies"], who["small"] = actor.get("copies", False), actor.get("small", False)
     state.task["pc"][t] = IDLE_PC[kind]
     state.actor["budget"][t], state.actor["n"][t] = actor["starts"], actor.get("pages", 1)
     every = list(range(pages))

@@ -4,12 +4,14 @@ as queued for 7.4), finish_fault() in mm/memory.c, and gup_fast_pte_range() in m
 from __future__ import annotations
 
 from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.machines.verbs import *
 from ultrafolio.model.guest_memfd.table import rule
 from ultrafolio.model.rule import STRONG, UNFAIR, fn
 from ultrafolio.model.rules.folio import get_ref, put_ref
 from ultrafolio.model.rules.thread import finished, spend, turn_come
-from ultrafolio.model.rules.unpin import is_long, take_unpin, unpin_rest
+from ultrafolio.model.rules.unpin import device_over, is_long, take_unpin, unpin_rest
 
+from .blocks import allocate
 from .fault import let_go, lock_shared, unlock_shared
 
 
@@ -27,18 +29,28 @@ def user_over(s, t, outcome):
     return outcome
 
 
+@fn
+def user_access(s, t, p):
+    """The access to page `p`, which is mapped, as the machine lets it happen."""
+    outcome = host_access(s, p, BY_USER) if s.cfg[0].convert != TWO_BACKINGS else OK
+    if outcome == E_REFAULT:
+        s.task[t].page, s.task[t].pc = p, USER_LOCK
+        return outcome
+    return user_over(s, t, DONE if outcome == OK else outcome)
+
+
 @rule(USER_IDLE, takers="user", tells_page=True, fair=UNFAIR, chooses=True, kernel="a load or store of the VMM")
 def user_touch(s, t, op, page):
     """A process touches a page through its mapping of the file; a page that is not mapped faults."""
     if not turn_come(s, t) or not spend(s, t):
         return W_IDLE
     if maps(s, t, page):
-        return user_over(s, t, DONE)
+        return user_access(s, t, page)
     s.task[t].page, s.task[t].pc = page, USER_LOCK
     return FAULT
 
 
-@rule(USER_LOCK, takers="user disk pin", sleeps="lock", fair=STRONG,
+@rule(USER_LOCK, takers="user disk pin vmsplice", sleeps="lock", fair=STRONG,
       kernel="kvm_gmem_fault_user_mapping: filemap_invalidate_lock_shared, queued for 7.4")  # fmt: skip
 def user_lock(s, t):
     """Take the invalidate lock shared; a conversion holds it alone."""
@@ -48,7 +60,7 @@ def user_lock(s, t):
     return OK
 
 
-@rule(USER_LOOKUP, takers="user disk pin", cost="lock fault@OK", holds="lock", releases="lock",
+@rule(USER_LOOKUP, takers="user disk pin vmsplice", cost="lock fault@OK", holds="lock", releases="lock",
       kernel="kvm_gmem_fault_user_mapping, queued for 7.4: SIGBUS; kvm_gmem_get_folio, v6.18")  # fmt: skip
 def user_lookup(s, t):
     """A private page: SIGBUS, or -EFAULT for a pin. Else the first half of the fault: a reference, and the lock given
@@ -56,19 +68,19 @@ def user_lookup(s, t):
     k = s.task[t]
     p = k.page + k.at
     unlock_shared(s, t)
-    if s.mm[p].private:
+    if s.mm[p].private and s.cfg[0].convert == IN_PLACE:
         if s.who[t].kind == USER:
             return user_over(s, t, E_SIGBUS)
         s.actor[t].page = 0
         unpin_rest(s, t)
         return E_SIGBUS
-    s.mm[p].allocated = 1
+    allocate(s, p)
     get_ref(s, p, 2)
     k.ref, k.pc = 1, USER_MAP
     return OK
 
 
-@rule(USER_MAP, takers="user disk pin", releases="refs", kernel="finish_fault: set_pte_range, v6.18")
+@rule(USER_MAP, takers="user disk pin vmsplice", releases="refs", kernel="finish_fault: set_pte_range, v6.18")
 def user_map(s, t):
     """The second half of the fault: the entry is set, without the lock, and has the reference from now on."""
     k, m = s.task[t], s.mm[s.task[t].page + s.task[t].at]
@@ -77,12 +89,18 @@ def user_map(s, t):
         m.locking |= 1 << s.who[t].process
     let_go(s, t)
     if s.who[t].kind == USER:
-        return user_over(s, t, DONE)
+        return user_access(s, t, k.page)
     k.pc = GUP_WALK
     return OK
 
 
-@rule(DEVICE_IDLE, takers="disk pin", actor="vmm", fair=UNFAIR, chooses=True,
+@fn
+def reference(s, t):
+    """Which reference of get_ref() a device takes: a pin; vmsplice a plain one, which no count tells from others."""
+    return 2 if s.who[t].kind == SPLICE else is_long(s, t)
+
+
+@rule(DEVICE_IDLE, takers="disk pin vmsplice", actor="vmm", fair=UNFAIR, chooses=True,
       kernel="O_DIRECT; io_uring fixed buffers; vfio_pin_pages_remote, v6.18")  # fmt: skip
 def pin_start(s, t, op, page):
     """The VMM asks for a pin of `actor.n` pages from `page`: for direct I/O, or for long, such as a DMA mapping."""
@@ -94,13 +112,13 @@ def pin_start(s, t, op, page):
     return OK
 
 
-@rule(GUP_WALK, takers="disk pin", tells_page=True, kernel="gup_fast_pte_range: ptep_get_lockless, v6.18")
+@rule(GUP_WALK, takers="disk pin vmsplice", tells_page=True, kernel="gup_fast_pte_range: ptep_get_lockless, v6.18")
 def gup_walk(s, t):
     """Read the next page's entry, and fault it in where there is none; or all are pinned."""
     k = s.task[t]
     if k.at == k.n:
-        k.pc = DMA_READY
-        if is_long(s, t):
+        k.pc = PIPE_READ if s.who[t].kind == SPLICE else DMA_READY
+        if reference(s, t):
             finished(s, t)
         return DONE
     if maps(s, t, k.page + k.at):
@@ -110,16 +128,16 @@ def gup_walk(s, t):
     return OK
 
 
-@rule(GUP_GET, takers="disk pin", kernel="try_grab_folio_fast in gup_fast_pte_range, v6.18")
+@rule(GUP_GET, takers="disk pin vmsplice", kernel="try_grab_folio_fast in gup_fast_pte_range, v6.18")
 def gup_get(s, t):
     """Take the reference."""
     k = s.task[t]
-    get_ref(s, k.page + k.at, is_long(s, t))
+    get_ref(s, k.page + k.at, reference(s, t))
     k.pc = GUP_RECHECK
     return OK
 
 
-@rule(GUP_RECHECK, takers="disk pin", releases="refs",
+@rule(GUP_RECHECK, takers="disk pin vmsplice", releases="refs",
       kernel="gup_fast_pte_range: pte_val(pte) != pte_val(ptep_get(ptep)), v6.18")  # fmt: skip
 def gup_recheck(s, t):
     """Read the entry once more. It is gone: back off. It is there: the page is pinned."""
@@ -127,7 +145,7 @@ def gup_recheck(s, t):
     p = k.page + k.at
     k.pc = GUP_WALK
     if not maps(s, t, p):
-        put_ref(s, p, is_long(s, t))
+        put_ref(s, p, reference(s, t))
         return E_RETRY
     s.mm[p].granted += 1
     k.at += 1
@@ -153,10 +171,25 @@ def io_end(s, t):
     a = s.actor[t]
     if s.who[t].stuck:
         return W_IO
+    outcome = OK
     for p in range(a.page, a.page + a.n):
         s.io[p].flying -= 1
+        one = host_access(s, p, BY_DEVICE) if s.cfg[0].convert != TWO_BACKINGS else OK
+        outcome = outcome if one == OK else one
     a.page = 0
-    return take_unpin(s, t)
+    take_unpin(s, t)
+    return outcome
+
+
+@rule(ACCESS_IDLE, takers="access", tells_page=True, fair=UNFAIR, chooses=True,
+      kernel="the linear map; show_fault_oops, v6.11; handler of GPT faults of arm64, 2026-09-30")  # fmt: skip
+def kernel_touch(s, t, op, page):
+    """The kernel itself touches a page, without a reference; a copy expects that the access may fail."""
+    if not turn_come(s, t) or not spend(s, t):
+        return W_IDLE
+    finished(s, t)
+    outcome = host_access(s, page, BY_COPY if s.who[t].copies else BY_KERNEL)
+    return DONE if outcome == OK else outcome
 
 
 @fn
@@ -183,3 +216,14 @@ def dma_unmap_asked(s, t):
         if s.io[p].asked:
             return end_dma(s, t)
     return W_IDLE
+
+
+@rule(PIPE_READ, takers="vmsplice", actor="vmm", fair=UNFAIR, releases="refs", kernel="generic_pipe_buf_release, v6.18")
+def pipe_read(s, t):
+    """Somebody reads the pipe that the page is in, and need not: the reference is dropped."""
+    k = s.task[t]
+    s.mm[k.page].granted -= 1
+    put_ref(s, k.page, 2)
+    k.at, s.actor[t].page = 0, 0
+    device_over(s, t)
+    return DONE

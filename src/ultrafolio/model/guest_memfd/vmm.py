@@ -9,10 +9,10 @@ from ultrafolio.model.rules.thread import finished, spend, turn_come
 
 
 @fn
-def take_request(s, t, op, page, n):
-    """The VMM is to convert `n` pages from `page`: op UNSHARE to private, SHARE to shared."""
-    k = s.task[t]
-    k.call, k.start, k.end = op, page, page + n
+def take_request(s, t, op):
+    """The VMM is to convert the pages that the actor names: op UNSHARE to private, SHARE to shared."""
+    k, a = s.task[t], s.actor[t]
+    k.call, k.page, k.n = op, a.page, a.n
     ask(s, t, s.cfg[0].iommu == IOMMU_FIRST)
 
 
@@ -20,6 +20,7 @@ def take_request(s, t, op, page, n):
 def ask(s, t, unmap):
     """Call the conversion; unmap: end the DMA mappings first, where the pages become private."""
     k = s.task[t]
+    k.start, k.end = k.page, k.page + k.n
     k.pc = VMM_UNMAP if unmap and k.call == UNSHARE else CONVERT_LOCK
 
 
@@ -27,7 +28,7 @@ def ask(s, t, unmap):
 def request_over(s, t, answer, outcome):
     """The VMM has done with a request: it answers the guest's vCPU, or is idle."""
     k = s.task[t]
-    k.call, k.start, k.i, k.end, k.failed, k.drained, k.tries = 0, 0, 0, 0, 0, 0, 0
+    k.call, k.page, k.n, k.start, k.i, k.end, k.failed, k.drained, k.tries, k.splits = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
     if s.who[t].kind == VCPU:
         k.back, k.pc = answer, AGAIN
     else:
@@ -43,7 +44,7 @@ def vmm_start(s, t, op, page):
     if not turn_come(s, t) or not spend(s, t):
         return W_IDLE
     s.actor[t].op, s.actor[t].page = op, page
-    take_request(s, t, op, page, s.actor[t].n)
+    take_request(s, t, op)
     return OK
 
 
@@ -60,8 +61,11 @@ def hole_start(s, t, op, page):
 
 @rule(EXITED, takers="vcpu", actor="vmm", kernel="KVM_EXIT_MEMORY_FAULT, v6.8")
 def vmm_reenter(s, t):
-    """An access of the other kind than the attribute: the VMM changes nothing and lets the vCPU go on."""
-    s.task[t].pc = AGAIN
+    """An access of the other kind than the attribute: the VMM lets the vCPU go on, or converts the page first
+    (P.on_exit)."""
+    private, s.task[t].then, s.task[t].pc = s.task[t].then, 0, AGAIN
+    if s.cfg[0].on_exit == EXIT_CONVERT:
+        take_request(s, t, UNSHARE if private == 2 else SHARE)
     return OK
 
 
@@ -92,7 +96,7 @@ def vmm_unmapped(s, t):
 def vmm_retry(s, t):
     """The request was refused: ask again, for ever or up to P.retries refusals; then tell the guest no."""
     k = s.task[t]
-    k.failed = 0
+    k.failed, k.splits = 0, 0
     if s.cfg[0].retries:
         k.tries += 1
         if k.tries >= s.cfg[0].retries:

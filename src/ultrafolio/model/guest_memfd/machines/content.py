@@ -1,0 +1,38 @@
+"""What the properties ask of a page's hardware: whether it is given back, and whether its content is gone although
+nobody asked for that."""
+
+from __future__ import annotations
+
+from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.rule import fn
+
+
+@fn
+def converted_content(s, p):
+    """Page `p` has another attribute. Where the machine loses the content of a conversion, nobody misses it."""
+    if s.cfg[0].machine != SOFTWARE and s.cfg[0].machine != PKVM:
+        s.uv[p].lost = 0
+
+
+@fn
+def drop_content(s, p):
+    """Page `p` leaves the file: nobody misses what it held."""
+    s.uv[p].lost = 0
+
+
+@fn
+def is_given_back(s, p):
+    """Whether the hardware lets the host use page `p`: its own, taken by it, or shared by its guest."""
+    return s.uv[p].state == HW_HOST or s.uv[p].state == HW_POISONED or s.uv[p].state == HW_BOTH
+
+
+@fn
+def has_entry(s, p):
+    """Whether the hardware has one entry for the huge page of `p`; `software` has no entries."""
+    return s.cfg[0].machine == SOFTWARE or s.uv[p].large > 0
+
+
+@fn
+def new_frame(s, p):
+    """The frame of page `p` is leaked, not freed: the next allocation at its offset gets another."""
+    s.uv[p].state, s.uv[p].lost = HW_HOST, 0

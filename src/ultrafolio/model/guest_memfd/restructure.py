@@ -1,0 +1,78 @@
+"""The folios of huge pages: split where a page is shared, merged where none is. Mirrors the HugeTLB series of May 2025
+(RFC v2, 1G page support) and the branch of December 2025 (wip-gmem-conversions-hugetlb-restructuring)."""
+
+from __future__ import annotations
+
+from ultrafolio.model.guest_memfd.layout import *
+from ultrafolio.model.guest_memfd.table import rule
+from ultrafolio.model.rule import fn
+from ultrafolio.model.rules.folio import extra_refs
+
+from .fault import end_invalidation, unlock_alone
+
+
+@fn
+def order_wanted(s, t, first):
+    """Returns the order that the huge page at `first` has after the request: 0 where a page of it is shared then."""
+    k = s.task[t]
+    for p in range(first, first + 2):
+        asked = k.start <= p < k.end
+        if (asked and k.call == SHARE) or not (asked or s.mm[p].private):
+            return 0
+    return 1
+
+
+@fn
+def set_order(s, first, order):
+    """Split the folio of the huge page, or merge its pages, which brings all of it up to date."""
+    for p in range(first, first + 2):
+        m = s.mm[p]
+        m.order = order
+        if order and m.stale == NOT_WRITTEN:
+            m.stale = TAKEN_FOR_WRITTEN if s.cfg[0].merge_whole else UP_TO_DATE
+
+
+@rule(CONVERT_RESTRUCTURE, takers="vcpu vmm", holds="lock", releases="lock", sleeps="refs",
+      kernel="kvm_gmem_restructure_folios_in_range, RFC v2 of 1G pages, May 2025; branch of December 2025")  # fmt: skip
+def convert_restructure(s, t):
+    """Split or merge the folios of the piece. The kernel spins until nobody else references any of their pages; a split
+    needs memory."""
+    k, vm = s.task[t], s.vm[s.who[t].vm]
+    splits = False
+    for p in range(k.start, k.end):
+        first = p & ~1
+        if order_wanted(s, t, first) != s.mm[first].order:
+            splits = splits or s.mm[first].order > 0
+            if extra_refs(s, first) or extra_refs(s, first + 1):
+                return W_REFS
+    if splits and vm.no_folio:
+        vm.no_folio -= 0 if vm.no_folio == ENDLESS else 1
+        return no_folio(s, t)
+    for p in range(k.start, k.end):
+        set_order(s, p & ~1, order_wanted(s, t, p & ~1))
+    k.pc = CONVERT_STORE if s.cfg[0].large == LARGE_BEFORE else CONVERT_END
+    return OK
+
+
+@fn
+def no_folio(s, t):
+    """There is no memory for the split. Before the store nothing is to be undone but the unmapping; after it the
+    attributes are set back, by a loop that never ends where the piece begins in the first huge page of the file."""
+    k = s.task[t]
+    if s.cfg[0].large == LARGE_AFTER:
+        if k.start < 2:
+            k.pc = CONVERT_ROLLBACK
+            return OK
+        for p in range(k.start, k.end):
+            s.mm[p].private ^= k.splits >> (p - k.page) & 1
+    end_invalidation(s, t)
+    unlock_alone(s, t)
+    k.failed, k.i, k.drained, k.splits, k.pc = k.start + 1, 0, 0, 0, VMM_RETRY
+    return E_NOMEM
+
+
+@rule(CONVERT_ROLLBACK, takers="vcpu vmm", holds="lock",
+      kernel="rollback of kvm_gmem_restructure_folios_in_range, RFC v2 of 1G pages, May 2025")  # fmt: skip
+def convert_rollback(s, t):
+    """The index of the rollback is below 0: the loop goes on for ever, under the lock."""
+    return W_TABLE

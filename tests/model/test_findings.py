@@ -1,0 +1,31 @@
+"""docs/findings.md: each command says what the document says, and each finding is marked as not yet confirmed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from memfd_cases import STORIES, system
+from plain_graph import explored
+from ultrafolio.model.designs import GUEST_MEMFD
+
+TEXT = (Path(__file__).parents[2] / "docs" / "findings.md").read_text()
+COMMANDS = re.findall(r"^\$ ultrafolio check (.*)\nexit (\d): (.*)$", TEXT, re.M)
+
+
+@pytest.mark.parametrize(("words", "code", "said"), COMMANDS)
+def test_a_finding_is_found(words, code, said):
+    """Over the plain graph: the property that the document names is broken, or none is."""
+    name, *options = shlex.split(words)
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    machine = given.get("--machine", STORIES[name].machine)
+    broke = {e.broke for edges in explored(system(name, given["--policy"], machine)).edges for e in edges} - {0}
+    properties = [GUEST_MEMFD.properties[number] for number in broke]
+    assert bool(broke) == (code == "1"), properties
+    assert said == "holds" or any(said in one for one in properties), properties
+
+
+def test_each_finding_is_to_be_confirmed():
+    parts = TEXT.split("\n## ")[1:]
+    assert len(parts) == 3 and all("To be confirmed." in part and "$ ultrafolio check" in part for part in parts)
