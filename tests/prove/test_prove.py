@@ -28,6 +28,7 @@ from ultrafolio.prove.before import OTHER, PAGE, WHERE, Problem, of_other, range
 from ultrafolio.prove.earlier import Earlier, shared
 from ultrafolio.prove.evaluate import Concrete
 from ultrafolio.prove.facts import PAIRS, RANGES, THREAD, View, pair
+from ultrafolio.prove.houdini import Houdini, Tally
 from ultrafolio.prove.paths import STEPS, at, reached
 from ultrafolio.prove.refuted import meets
 from ultrafolio.prove.rules import Rules, unchanged
@@ -104,6 +105,25 @@ def test_a_system_is_made_of_the_failed_step_where_no_shipped_scenario_breaks_th
     left = {10: kept[0].open[10]}
     (one,) = refuted.counterexamples(policies.find(ONE), ONE, left, all_but(FEW_KINDS)).values()
     assert one.scenario == "made" and "[[disk]]" in one.text and one.steps > 5
+
+
+def asked_again(proof):
+    """The facts that steps break where every step is asked about once more, given all that is kept."""
+    run = Houdini(proof.problem, Tally())
+    for n in range(len(proof.problem.steps)):
+        run._step(n)
+    return run.tally.dropped
+
+
+def test_no_step_breaks_what_is_kept(kept):
+    """Also not a fact that a step carries over from where it was kept when the step was shown, and is not any more."""
+    assert asked_again(kept[0]) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_no_step_breaks_what_is_kept_under_any_preset(every):
+    assert {name: len(asked_again(each.proof)) for name, each in every.items()} == dict.fromkeys(every, 0)
 
 
 # ----------------------------------------------------------------------------------------------- shared facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError, need, one_of
 from ultrafolio.model import policies
 from ultrafolio.model.layout import ACTOR_KINDS
+from ultrafolio.model.policy import Policy
 from ultrafolio.model.properties import PROPERTIES
 from ultrafolio.prove import WITHOUT, all_but
 
@@ -38,6 +40,12 @@ from ultrafolio.prove import WITHOUT, all_but
     help="Only actors of these kinds, such as vcpu,disk: a proof of smaller systems, in less time.  "
     "[default: all kinds but mapping]",
 )
+@click.option(
+    "--hangs",
+    "as_hangs",
+    is_flag=True,
+    help="Whether waits are free from permanent stalls, in place of the properties of safety.",
+)
 @click.option("--facts", "as_facts", is_flag=True, help="Print the facts that were found, per rule, as Markdown.")
 @click.option(
     "--smt2",
@@ -50,6 +58,7 @@ def prove_command(
     every: bool,
     numbers: tuple[int, ...],
     kinds: str | None,
+    as_hangs: bool,
     as_facts: bool,
     smt2: Path | None,
     as_json: bool,
@@ -58,6 +67,8 @@ def prove_command(
 
     Each property is proved; or false, with a scenario that breaks it, certified by the checker; or not proved, with
     the rule at which the induction fails and the fact that would be needed. Whether a wait ends is not asked.
+    With --hangs each wait of a rule is free from permanent stalls, by ranks of what is waited for; or refuted, by a
+    shipped scenario; or open, with the reason.
     Of several policies, what is false under each of them is told once, and a table has all verdicts.
 
     \b
@@ -65,8 +76,10 @@ def prove_command(
     ultrafolio prove --all
     ultrafolio prove --policy import-lock --property 1 --property 2 --json
     ultrafolio prove --policy mine.toml#mine --facts
+    ultrafolio prove --policy import-lock --hangs
 
-    Exit codes: 0 proved, 1 a property is false, 2 bad input, 3 not proved, 4 a defect of ultrafolio.
+    Exit codes: 0 proved, 1 a property is false or a wait refuted, 2 bad input, 3 not proved or open, 4 a defect of
+    ultrafolio.
     """
     need("z3")
     from ultrafolio.prove import facts_page, judge, several, words
@@ -81,8 +94,12 @@ def prove_command(
         raise InputError("--facts and --json say different things", value="both", allowed="one of them")
     if smt2 and len(chosen) > 1:
         raise InputError("--smt2 keeps the questions of one policy", value=" ".join(chosen), allowed="one --policy")
+    if as_hangs and (numbers or as_facts):
+        raise InputError("--hangs asks about waits", value="--property or --facts", allowed="--hangs without them")
     if smt2:
         smt2.mkdir(parents=True, exist_ok=True)
+    if as_hangs:
+        return _hangs(chosen, _without(kinds), smt2, as_json)
     made = several.proofs(chosen, numbers or judge.NUMBERS, smt2, _progress, _without(kinds))
     if not as_json and not as_facts:
         click.echo(words.text(made))
@@ -92,6 +109,19 @@ def prove_command(
         elif as_facts:
             click.echo(facts_page.page(each.policy, each.proof, each.without))
     codes = [each.code for each in made]
+    return 1 if 1 in codes else max(codes)
+
+
+def _hangs(chosen: Mapping[str, Policy], without: frozenset[int], smt2: Path | None, as_json: bool) -> int:
+    """Print the verdict on each wait of these policies; returns the exit code."""
+    from ultrafolio.prove.hangs import judge, words
+    from ultrafolio.prove.houdini import Tally
+
+    codes = []
+    for name, policy in chosen.items():
+        made = judge.hangs(policy, name, without=without, tally=Tally(smt2=smt2), told=_progress)
+        click.echo(json.dumps(words.record(made)) if as_json else words.text(made))
+        codes.append(made.code)
     return 1 if 1 in codes else max(codes)
 
 

@@ -276,20 +276,23 @@ class Houdini:
         """Drop what a step breaks. It is shown, unless what was used to show the rest was dropped, too."""
         path = self.problem.steps[n]
         window = Window(self.problem, path)
-        goals = window.goals()
+        goals, carried = window.goals(), window.carried()
         before, others = self.shared.shown.get(n), None
         if before is not None:
             others = self.shared.new
             goals = [goal for goal in goals if self._beside(goal, others, before)]
         if not goals:
-            self.used[n] = before or frozenset()
+            self.used[n] = (before or frozenset()) | carried
             return
         name = f"step-{n:04}-{_word(path.place)}"
         question = self.given(path, window, (goal.broken for goal in goals), name, others)
         self._gone = set()
         question.drop(goals, lambda goal, where: self._broken(goal, where, path))
-        if question.used is not None and not (question.used | (before or frozenset())) & self._gone:
-            self.used[n] = question.used | (before or frozenset())
+        if question.used is None:
+            return
+        used = question.used | (before or frozenset()) | carried
+        if not used & self._gone:
+            self.used[n] = used
 
     def _beside(self, goal: Goal, others: frozenset[int], before: frozenset[Key]) -> bool:
         """Whether a goal that was shown must be shown again for W at the places `others`: it is about W, or what it was

@@ -77,6 +77,22 @@ class Window:
         return made
 
     # ------------------------------------------------------------------------------------------------ goals
+    def carried(self) -> frozenset[Fact]:
+        """The facts about S that hold after the step because they held before it: no goal is made of them."""
+        place = self.path.place
+        found: set[Fact] = set()
+        for name, fact in THREAD.items():
+            if self._has_both("thread", name) and fact.says(self.after) is fact.says(self.before):
+                found.add(("thread", place, name))
+        for name in RANGES:
+            if self._has_both("range", name) and ranges(self.after, name, PAGE) is ranges(self.before, name, PAGE):
+                found.add(("range", place, name))
+        return frozenset(found)
+
+    def _has_both(self, kind: str, name: str) -> bool:
+        """Whether a fact is kept where S is before the step, and where it is then."""
+        return all(self.problem.has(kind, name, place) for place in (self.path.place, self.path.to))
+
     def goals(self) -> list[Goal]:
         """Every kept fact that the step might break."""
         return [
@@ -89,17 +105,14 @@ class Window:
         ]
 
     def _mine(self) -> Iterator[Goal]:
-        p, to = self.problem, self.path.to
+        p, to, place = self.problem, self.path.to, self.path.place
+        carried = self.carried()
         for name, fact in THREAD.items():
-            if p.has("thread", name, to):
-                after = fact.says(self.after)
-                if not (p.has("thread", name, self.path.place) and after is fact.says(self.before)):
-                    yield Goal(("thread", to, name), terms.negate(after))
+            if p.has("thread", name, to) and ("thread", place, name) not in carried:
+                yield Goal(("thread", to, name), terms.negate(fact.says(self.after)))
         for name in RANGES:
-            if p.has("range", name, to):
-                broken = ranges(self.after, name, PAGE)
-                if not (p.has("range", name, self.path.place) and broken is ranges(self.before, name, PAGE)):
-                    yield Goal(("range", to, name), broken)
+            if p.has("range", name, to) and ("range", place, name) not in carried:
+                yield Goal(("range", to, name), ranges(self.after, name, PAGE))
 
     def _others(self) -> Iterator[Goal]:
         for name, fact in THREAD.items():
