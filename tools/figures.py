@@ -87,7 +87,7 @@ def _per_page(sweep: Any) -> tuple[str, ...]:
 
 QUICK = (
     Figure("scenarios", r"`ultrafolio check --all`, (\d+) scenarios", _scenarios),
-    Figure("scenarios of guest_memfd", r"gmem-no-drain`, (\d+) scenarios", _conversions),
+    Figure("scenarios of guest_memfd", r"--design guest_memfd`, (\d+) scenarios", _conversions),
     Figure("runs of the plan", r"\(([\d,]+) runs on recordings", _cells),
     Figure("conformance cases", r"(\d+) conformance cases", _cases),
 )

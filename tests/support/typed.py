@@ -47,6 +47,8 @@ ELSEWHERE = {
     r"ultrafolio (check( --safety)?|explore|prove|selftest)": "names a command",
     r"pip install": "test_guides.py installs the checkout, with --long",
     r"ultrafolio prove --policy per-page": "takes half a minute: test_prove.py",
+    r"ultrafolio prove --policy per-page --hangs": "takes half a minute: test_hangs.py",
+    r"ultrafolio check --all --design guest_memfd --machine all": "takes a minute: test_designs.py asks one scenario",
     r"ultrafolio check --all --history verdicts": "checks all pairs: test_history.py",
     r"python benchmarks/run\.py": "takes minutes: test_benchmarks.py runs it with --quick",
     r"\./uf test --long": "takes an hour, and is what runs this test in its long form",
