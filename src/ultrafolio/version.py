@@ -1,3 +1,3 @@
 """The version of the package; CHANGELOG.md lists the changes of each."""
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
