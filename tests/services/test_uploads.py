@@ -90,5 +90,5 @@ def test_what_several_machines_mount_can_be_mounted_by_them():
         change = yaml.safe_load((OVERLAYS / "production" / patch["path"]).read_text())
         if change["kind"] == "PersistentVolumeClaim":
             patched[change["metadata"]["name"]] = change["spec"]["accessModes"]
-    wanted = [claim["claimName"] for name in ("guest", "worker") for claim in claims(name)]
+    wanted = [claim["claimName"] for name in ("guest", "worker", "ultravisor", "host-mm") for claim in claims(name)]
     assert patched == {name: ["ReadWriteMany"] for name in wanted}

@@ -186,9 +186,9 @@ def test_a_mapping_of_the_pins_process_is_no_hang():
 
 
 def again(case):
-    """Whether a pin of the case may begin again without end: then check calls livelock what is vmm-bound while the VMM
-    does not end it, since it may end and begin again."""
-    return any(pin["starts"] == at.ENDLESS for pin in case.document.get("pin", []))
+    """Whether a pin or a pipe of the case may take a page again without end: then check calls livelock what is
+    vmm-bound while the VMM does not end it, since it may end and begin again."""
+    return any(one["starts"] == at.ENDLESS for kind in ("pin", "vmsplice") for one in case.document.get(kind, []))
 
 
 @pytest.mark.parametrize("number", [*FEW, *(pytest.param(n, marks=pytest.mark.slow) for n in range(100, 400))])

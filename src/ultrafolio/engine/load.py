@@ -37,7 +37,7 @@ _FREE_BYTES = 64 << 20
 COMPILED = {
     "model": ("bounds", "design", "designs", "layout", "properties", "rule"),
     "model/rules": tuple(module.__name__.rpartition(".")[2] for module in MODULES),
-    "model/guest_memfd/machines": ("__init__", "cca", "content", "pkvm", "snp", "software", "tdx"),
+    "model/guest_memfd/machines": ("__init__", "cca", "content", "pkvm", "snp", "software", "tdx", "verbs"),
     "model/guest_memfd": (
         "layout",
         "table",
