@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from lines import code_lines
 from memfd_cases import SHIPPED, STORIES
 from memfd_graphs import broken_properties, graph
 from ultrafolio.commands import rules as command
@@ -54,7 +55,7 @@ ONE_ENTRY = '    """One entry of the S-EPT maps the huge page at `p`."""\n'
 BROKEN = {
     # property, scenario, source text that is replaced
     "the attribute is stored before the references are asked": (1, "g04-one-of-four-pinned", STORED_FIRST),
-    "a refusal without a page": (2, "g04-one-of-four-pinned", {"= q + 1, 0, 0, VMM_RETRY": "= 0, 0, 0, VMM_RETRY"}),
+    "a refusal without a page": (2, "g04-one-of-four-pinned", {"= page + 1, 0, 0, VMM_RETRY": "= 0, 0, 0, VMM_RETRY"}),
     "references are not counted": (
         3, "g12-fault-in-flight", {"if extra_refs(s, k.i) == 0 and not s.mm[k.i].users:": "if True:"}),
     "GUP takes no second look": (3, "g13-gup-fast", {
@@ -148,7 +149,7 @@ def test_every_machine_has_every_verb_and_a_page_state_is_one_of_its_own():
         }
         assert {f"{name}_{verb}" for verb in machines.VERBS} <= made
         assert module.ABOUT and module.SIZES and set(module.STATES) <= set(range(len(at.HW_WORDS)))
-        assert code_lines(Path(module.__file__).read_text()) < 100
+        assert code_lines(Path(module.__file__)) < 100
     for name, policy, machine in SHIPPED:
         if policy != "gmem-7.4":
             continue
@@ -156,14 +157,20 @@ def test_every_machine_has_every_verb_and_a_page_state_is_one_of_its_own():
         assert found <= set(machines.MODULES[machines.NAMES.index(machine)].STATES), (name, policy, machine)
 
 
-def code_lines(text):
-    """How many lines of a module are code: no docstring, no comment, no import, not empty."""
-    left = [line.strip() for line in re.sub(r'"""(?:.|\n)*?"""', "", text).split("\n")]
-    return len([line for line in left if line and not line.startswith(("#", "from ", "import "))])
+def test_what_a_machine_is_stands_in_its_module():
+    """The rules call its verbs and read its facts; they ask for no machine by its number."""
+    assert set(machines.facts()) == {*machines.FACTS} <= set(GUEST_MEMFD.constants)
+    for module in (*OWN, content):
+        asked = [
+            node
+            for node in ast.walk(ast.parse(Path(module.__file__).read_text()))
+            if isinstance(node, ast.Compare) and ast.unparse(node.left).endswith(".machine")
+        ]
+        assert not asked, (module.__name__, [ast.unparse(node) for node in asked])
 
 
 def test_the_rules_are_short_and_name_their_kernel():
-    length = {module.__name__.rpartition(".")[2]: code_lines(Path(module.__file__).read_text()) for module in OWN}
+    length = {module.__name__.rpartition(".")[2]: code_lines(Path(module.__file__)) for module in OWN}
     assert length.pop("properties") < 150 and sum(length.values()) < 700, "the steps, and what is asked of them"
     own = [rule for pc, rule in GUEST_MEMFD.rules.items() if pc not in SHARED]
     assert not [

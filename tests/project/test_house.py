@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lines import code_lines
+
 ROOT = Path(__file__).parents[2]
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
 SOURCES = (".py", ".c", ".js", ".css", ".proto", ".lua")
@@ -37,13 +39,6 @@ def test_layers():
     lint = str(Path(sys.executable).with_name("lint-imports"))
     done = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-
-
-def code_lines(file):
-    """Lines of code, without docstrings, comments and imports."""
-    text = re.sub(r'"""(?:.|\n)*?"""', "", file.read_text())
-    text = re.sub(r"^(?:from|import) [^(\n]*(?:\((?:.|\n)*?\))?", "", text, flags=re.MULTILINE)
-    return sum(1 for line in text.split("\n") if line.strip() and not line.strip().startswith("#"))
 
 
 def test_the_rules_stay_short():

@@ -49,7 +49,7 @@ GUEST_MEMFD = Design(
     rules=STEPS,
     modules=(folio, thread, references, unpin, *machines.MODULES, content, blocks, fault, restructure, user, vmm,
              convert, hole, guest, memfd_properties),
-    constants=_constants(memfd),
+    constants=_constants(memfd) | machines.facts(),
     kinds=memfd.KINDS,
     idle=memfd.IDLE_PC,
     outcomes=memfd.OUTCOMES,

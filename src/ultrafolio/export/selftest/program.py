@@ -52,8 +52,9 @@ def _foreign(story: Story) -> str:
         return "a conversion in place: this policy has another one"
     if cfg["block"]:
         return "huge pages of guest_memfd"
+    # the first machine is `software`, which needs nothing of the hardware
     machine = GUEST_MEMFD.machines[cfg["machine"]]
-    return "" if machine == GUEST_MEMFD.machines[memfd.SOFTWARE] else f"a guest of the machine {machine}"
+    return "" if machine == GUEST_MEMFD.machines[0] else f"a guest of the machine {machine}"
 
 
 def _piece(name: str) -> str:

@@ -11,7 +11,7 @@ from ultrafolio.model.rules.folio import extra_refs, head, pinned
 from ultrafolio.model.rules.references import drain
 
 from .blocks import leave, take_apart
-from .fault import end_invalidation, kill, lock_alone, unlock_alone
+from .fault import end_invalidation, kill, lock_alone, tell, unlock_alone
 from .vmm import request_over
 
 
@@ -23,13 +23,11 @@ def to_private(s, t):
 
 @fn
 def refuse(s, t, p, outcome):
-    """-EAGAIN at the folio of page `p`, or -ENOMEM: nothing of the piece but the user mappings has changed."""
+    """Refuse the request at the folio of page `p`, with -EAGAIN or -ENOMEM: nothing of the piece but the user mappings
+    has changed."""
     unlock_alone(s, t)
-    k, q = s.task[t], head(s, p)
-    if q < k.start and s.cfg[0].pieces == PIECES_REQUEST:
-        q = k.start
-    k.failed, k.i, k.drained, k.pc = q + 1, 0, 0, VMM_RETRY
-    return outcome
+    q = head(s, p)
+    return tell(s, t, max(q, s.task[t].start) if s.cfg[0].pieces == PIECES_REQUEST else q, outcome)
 
 
 @fn
@@ -151,14 +149,13 @@ def convert_drain_all(s, t):
 @fn
 def zap(s, t, p):
     """Unmap page `p` from KVM's table. As queued for 7.4 only what is mapped as the old kind is unmapped; under
-    P.pieces = folio, what is mapped at all. An entry of a huge page is split here on CCA, and without memory the page
-    stays mapped; elsewhere it is split already, or unmapped whole."""
+    P.pieces = folio, what is mapped at all. A machine that splits the entry of a huge page late does so here, and
+    without memory the page stays mapped; elsewhere the entry is split already, or unmapped whole."""
     was = s.pt[p].present
     if was == (MAPPED if to_private(s, t) else MAPPED_PRIVATE) or (was and s.cfg[0].pieces == PIECES_FOLIO):
-        if s.pt[p].large and s.cfg[0].machine == CCA:
-            if take_apart(s, t, p) == E_NOMEM:
-                return E_NOMEM
-        elif s.pt[p].large:
+        if s.pt[p].large and SPLITS_LATE[s.cfg[0].machine] and take_apart(s, t, p) == E_NOMEM:
+            return E_NOMEM
+        if s.pt[p].large:
             leave(s, p ^ 1)
             unmap(s, p ^ 1)
         leave(s, p)
@@ -199,8 +196,8 @@ def convert_zap(s, t):
     k = s.task[t]
     worst = OK
     for p in range(k.start, k.end):
-        before = s.cfg[0].hw_split == HW_SPLIT_BEFORE and s.cfg[0].machine != CCA and not to_private(s, t)
-        if before and s.pt[p].large and take_apart(s, t, p) == E_NOMEM:
+        early = s.cfg[0].hw_split == HW_SPLIT_BEFORE and not SPLITS_LATE[s.cfg[0].machine] and not to_private(s, t)
+        if early and s.pt[p].large and take_apart(s, t, p) == E_NOMEM:
             return refuse(s, t, k.start, E_NOMEM)
     for p in range(k.start, k.end):
         s.mm[p].zapped = 1

@@ -81,6 +81,14 @@ def end_invalidation(s, t):
 
 
 @fn
+def tell(s, t, page, outcome):
+    """The call returns an error that names page `page`; the VMM asks again, or tells its guest no."""
+    k = s.task[t]
+    k.failed, k.i, k.drained, k.pc = page + 1, 0, 0, VMM_RETRY
+    return outcome
+
+
+@fn
 def kill(s, t, outcome):
     """KVM_BUG_ON: the machine failed, and the virtual machine is dead. Of other outcomes nothing."""
     if outcome == E_DEAD:

@@ -61,9 +61,8 @@ def hole_punch(s, t):
       kernel="kvm_gmem_invalidate_end in kvm_gmem_punch_hole, v6.8")  # fmt: skip
 def hole_end(s, t):
     """End the invalidation; give the lock back."""
-    k = s.task[t]
     end_invalidation(s, t)
     unlock_alone(s, t)
-    k.start, k.end, k.pc = 0, 0, HOLE_IDLE
+    s.task[t].start, s.task[t].end, s.task[t].pc = 0, 0, HOLE_IDLE
     finished(s, t)
     return DONE

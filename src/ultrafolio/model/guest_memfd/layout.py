@@ -41,7 +41,6 @@ MAPPED_PRIVATE = 2  # pt.present, beside UNMAPPED and MAPPED (as shared)
 
 # ---- what the hardware says of a page: the host's; the guest's, not yet accepted; the guest's; not given back, for
 # good; taken from the guest by force; shared by its guest (pKVM, where both may use it)
-SOFTWARE, SNP, TDX, CCA, PKVM = range(5)  # cfg.machine, in the order of machines.MODULES
 HW_HOST, HW_ASSIGNED, HW_PRIVATE, HW_STUCK, HW_POISONED, HW_BOTH = range(6)
 HW_WORDS = ("host", "assigned", "private", "stuck", "poisoned", "both")
 BY_USER, BY_KERNEL, BY_COPY, BY_DEVICE = range(4)

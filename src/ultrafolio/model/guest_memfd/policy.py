@@ -10,6 +10,7 @@ from ultrafolio.errors import one_of
 from ultrafolio.fields import Field, take
 from ultrafolio.model.layout import REFS_FOLIO
 
+from . import machines
 from .layout import VARIANT_FIELDS
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -101,7 +102,7 @@ class MemfdPolicy:
 
     def fits(self, machine: str) -> bool:
         """Whether the machine of this name can enforce it."""
-        return self.convert != "by-guest" or machine == "pkvm"
+        return self.convert != "by-guest" or machines.facts()["GUEST_TURNS"][machines.NAMES.index(machine)]
 
     def codes(self) -> dict[str, int]:
         """The choices as the integers of layout.py, which number them in the same order; a field for each variant."""

@@ -8,7 +8,7 @@ from ultrafolio.model.guest_memfd.table import rule
 from ultrafolio.model.rule import fn
 from ultrafolio.model.rules.folio import extra_refs
 
-from .fault import end_invalidation, unlock_alone
+from .fault import end_invalidation, tell, unlock_alone
 
 
 @fn
@@ -67,8 +67,8 @@ def no_folio(s, t):
             s.mm[p].private ^= k.splits >> (p - k.page) & 1
     end_invalidation(s, t)
     unlock_alone(s, t)
-    k.failed, k.i, k.drained, k.splits, k.pc = k.start + 1, 0, 0, 0, VMM_RETRY
-    return E_NOMEM
+    k.splits = 0
+    return tell(s, t, k.start, E_NOMEM)
 
 
 @rule(CONVERT_ROLLBACK, takers="vcpu vmm", holds="lock",

@@ -8,6 +8,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.fields import Field
 
 from .layout import *
+from .machines import MODULES
 from .policy import MemfdPolicy
 
 STATES = ("private", "shared")
@@ -101,9 +102,10 @@ def system(
         state.uv["state"] = [HW_BOTH if one else HW_PRIVATE if memory["mapped"] else HW_HOST for one in shared]
     elif memory["mapped"]:
         state.pt["present"] = [MAPPED if one else MAPPED_PRIVATE for one in shared]
-        state.uv["state"] = [HW_HOST if one or not machine else HW_PRIVATE for one in shared]
+        private_is = HW_PRIVATE if HW_PRIVATE in MODULES[machine].STATES else HW_HOST
+        state.uv["state"] = [HW_HOST if one else private_is for one in shared]
         state.pt["large"] = state.mm["order"]
-        state.uv["large"] = [order and machine != SOFTWARE for order in state.mm["order"]]
+        state.uv["large"] = [order and MODULES[machine].HAS_ENTRIES for order in state.mm["order"]]
     if policy.hold == "mapping":
         mapped = [int(one != UNMAPPED) for one in state.pt["present"]]
         state.mm["spec"] = state.mm["kvm"] = mapped

@@ -10,6 +10,10 @@ from ultrafolio.model.rule import fn
 ABOUT = "Arm CCA: the granule protection table, and the RMM's tables"
 STATES = (HW_HOST, HW_ASSIGNED, HW_PRIVATE, HW_STUCK)
 SIZES = "4 KiB granules; blocks of the RMM's tables"
+LOSES_CONTENT = True
+HAS_ENTRIES = True
+SPLITS_LATE = True
+GUEST_TURNS = False
 
 
 @fn

@@ -3,20 +3,25 @@ nobody asked for that."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ultrafolio.model.guest_memfd.layout import *
 from ultrafolio.model.rule import fn
+
+LOSES_CONTENT: Sequence[bool] = ()  # bound by the loader: machines.facts()
+HAS_ENTRIES: Sequence[bool] = ()  # bound by the loader: machines.facts()
 
 
 @fn
 def converted_content(s, p):
-    """Page `p` has another attribute. Where the machine loses the content of a conversion, nobody misses it."""
-    if s.cfg[0].machine != SOFTWARE and s.cfg[0].machine != PKVM:
+    """Page `p` has another attribute: on a machine that loses the content then, it may be gone."""
+    if LOSES_CONTENT[s.cfg[0].machine]:
         s.uv[p].lost = 0
 
 
 @fn
 def drop_content(s, p):
-    """Page `p` leaves the file: nobody misses what it held."""
+    """Page `p` leaves the file: its content may be gone."""
     s.uv[p].lost = 0
 
 
@@ -28,8 +33,8 @@ def is_given_back(s, p):
 
 @fn
 def has_entry(s, p):
-    """Whether the hardware has one entry for the huge page of `p`; `software` has no entries."""
-    return s.cfg[0].machine == SOFTWARE or s.uv[p].large > 0
+    """Whether the hardware has one entry for the huge page of `p`, if it has entries."""
+    return not HAS_ENTRIES[s.cfg[0].machine] or s.uv[p].large > 0
 
 
 @fn

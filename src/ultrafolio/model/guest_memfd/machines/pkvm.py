@@ -10,6 +10,10 @@ from ultrafolio.model.rule import fn
 ABOUT = "protected guests of pKVM: the page tables of EL2, which look at no reference, pin or mapping of the host"
 STATES = (HW_HOST, HW_PRIVATE, HW_POISONED, HW_BOTH)
 SIZES = "4 KiB entries; blocks of stage 2"
+LOSES_CONTENT = False
+HAS_ENTRIES = True
+SPLITS_LATE = False
+GUEST_TURNS = True
 
 
 @fn

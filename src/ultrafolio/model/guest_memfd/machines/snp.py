@@ -9,6 +9,10 @@ from ultrafolio.model.rule import fn
 ABOUT = "AMD SEV-SNP: the RMP table, which the processor checks at each write of the host and each walk of the guest"
 STATES = (HW_HOST, HW_ASSIGNED, HW_PRIVATE, HW_STUCK)
 SIZES = "4 KiB, 2 MiB (an RMP entry)"
+LOSES_CONTENT = True
+HAS_ENTRIES = True
+SPLITS_LATE = False
+GUEST_TURNS = False
 
 
 @fn

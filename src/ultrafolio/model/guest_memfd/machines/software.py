@@ -9,6 +9,10 @@ from ultrafolio.model.rule import fn
 ABOUT = "KVM's software-protected virtual machines: only KVM's own tables enforce who uses a page"
 STATES = (HW_HOST,)
 SIZES = "none of its own"
+LOSES_CONTENT = False
+HAS_ENTRIES = False
+SPLITS_LATE = False
+GUEST_TURNS = False
 
 
 @fn

@@ -9,6 +9,10 @@ from ultrafolio.model.rule import fn
 ABOUT = "Intel TDX: the TDX module's private page table, memory integrity and the TD bit of each line"
 STATES = (HW_HOST, HW_ASSIGNED, HW_PRIVATE, HW_STUCK)
 SIZES = "4 KiB, 2 MiB (an entry of the S-EPT)"
+LOSES_CONTENT = True
+HAS_ENTRIES = True
+SPLITS_LATE = False
+GUEST_TURNS = False
 
 
 @fn

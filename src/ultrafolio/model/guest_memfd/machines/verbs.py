@@ -1,9 +1,9 @@
-"""The verbs of a machine as the rules see them: names for a type checker. The loader makes the functions
-(machines.dispatcher())."""
+"""The verbs and facts of machines as the rules see them: names for a type checker. The loader makes the functions and
+the tuples (machines.dispatcher(), machines.facts())."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .content import *
@@ -18,3 +18,5 @@ make_shared: Callable[[Any, int], int]
 reclaim: Callable[[Any, int], int]
 join: Callable[[Any, int], int]
 split: Callable[[Any, int, bool], int]
+
+SPLITS_LATE: Sequence[bool]
