@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import rules_memfd
 from fake_memfd import MUTANTS, FakeKernel
 from ultrafolio.calibrate import child, kvm, measures, memfd_page, memfd_rows, probes, profile
 from ultrafolio.calibrate.memfd import Running
 from ultrafolio.calibrate.sample import NotPossible
 from ultrafolio.cli import cli, main
+from ultrafolio.engine.load import mutant
 from ultrafolio.model import designs
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +78,39 @@ def test_what_a_probe_opened_is_closed_and_what_it_started_has_ended(running):
 def test_a_kernel_as_the_rules_have_it_agrees_in_every_row():
     made = memfd_rows.findings(FakeKernel())
     assert [(one.case, one.saw) for one in made if one.says and one.verdict != probes.AGREES] == []
+
+
+OF_THE_RULES = [row for row in memfd_rows.ROWS if row[0] or row[3].__name__ in ("private_touch", "pin_private")]
+"""Rows about what the rules decide: the cases, a private page. The others are about the call that enters the kernel."""
+
+
+def asked_of_the_rules(row, rules=None):
+    return memfd_rows._ask(row[3], rules_memfd.kernel(holes=row[3].__name__.startswith("hole"), rules=rules))
+
+
+@pytest.mark.parametrize("row", OF_THE_RULES, ids=lambda row: row[3].__name__)
+def test_what_a_row_asks_for_is_what_the_rules_do(row):
+    verdict, saw = asked_of_the_rules(row)
+    assert verdict == probes.AGREES, saw
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wrong"),
+    [
+        ("= page + 1, 0, 0, VMM_RETRY", "= k.start + 1, 0, 0, VMM_RETRY", {"one_pinned"}),
+        ("s.cfg[0].drain != DRAIN_ONCE or", "s.cfg[0].drain == DRAIN_ONCE or", {"own_batch", "other_batch"}),
+        (
+            "if s.mm[p].private and s.cfg[0].convert == IN_PLACE:",
+            "if 0:",
+            {"to_private", "two_processes", "pin_private"},
+        ),
+    ],
+)
+def test_a_broken_rule_makes_its_rows_differ(old, new, wrong):
+    rules = mutant({old: new}, designs.GUEST_MEMFD)
+    for row in OF_THE_RULES:
+        if row[3].__name__ in wrong:
+            assert asked_of_the_rules(row, rules)[0] == probes.DIFFERS, row[0]
 
 
 @pytest.mark.parametrize("name", MUTANTS)

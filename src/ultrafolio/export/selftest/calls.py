@@ -168,7 +168,7 @@ def _call(system: System, state: State, span: _Span, story: Sequence[Step]) -> C
                 break
     except NotCertified as error:
         return Other(name, first.rule, f"it would wait: {error}")
-    answer, told = _answer(span.what, steps), _answer(span.what, [story[at] for at in span.places])
+    answer, told = answer_of(span.what, steps), answer_of(span.what, [story[at] for at in span.places])
     walker = span.what in (REFERENCE, PUT) and first.kind != _PIPE
     return Call(
         **before,
@@ -205,7 +205,7 @@ def _about(state: State, span: _Span, first: Step) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _answer(what: str, steps: Sequence[Step]) -> str:
+def answer_of(what: str, steps: Sequence[Step]) -> str:
     """Returns the answer of a call with these steps; another outcome in the words of the rules."""
     for step in steps:
         if step.outcome == memfd.E_SIGBUS:
