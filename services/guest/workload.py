@@ -17,9 +17,11 @@ from services.guest.orders import Deadline, OrderResult, pc_of
 from services.guest.peers import Seen
 from services.guest.vcpu import Machine
 from ultrafolio.errors import InputError
+from ultrafolio.model.bounds import fits
 from ultrafolio.model.layout import RUN, TOUCH
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_UNSPECIFIED, OUTCOME_WAITS
+from ultrafolio.state.sections import LARGEST_GROUP
 from ultrafolio.state.turn import Group
 from ultrafolio.trace.load import load_touches
 
@@ -29,6 +31,7 @@ UNPACKING = "unpacking"
 """The key that a call holds while it unpacks a recording: one at a time, which bounds memory."""
 NEWS_S = 0.1
 """Seconds, at most, between two progress messages of a running workload."""
+fits("pages that two bytes can number", LARGEST_GROUP, 1 << 16, 'services/guest/workload.py: array("H")')
 
 
 class Progress(NamedTuple):
