@@ -21,7 +21,6 @@ from typing import Any, cast
 
 import grpc
 
-from ultrafolio.errors import InputError
 from ultrafolio.state import until
 
 from .client import MESSAGE_MIB, TIMEOUT_S, Channel, Pairs, Tls
@@ -117,16 +116,12 @@ class Replicas(grpc.Channel):
     def unary_unary(self, method: str, *arguments: Any, **known: Any) -> Any:
         return _Routed(self, method, lambda channel: channel.unary_unary(method, *arguments, **known))
 
-    def stream_unary(self, method: str, *arguments: Any, **known: Any) -> Any:
-        raise NotImplementedError("no method of a service with replicas has a stream of requests")
+    def none_such(self, *arguments: Any, **known: Any) -> Any:
+        """What grpc.Channel has, and several replicas have not: streams, and one state of a connection. Raises
+        TypeError."""
+        raise TypeError("a channel to replicas has calls of one request and one answer: client.connect has the others")
 
-    unary_stream = stream_stream = stream_unary
-
-    def subscribe(self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool = False) -> None:
-        raise NotImplementedError("each replica has a state of its own")
-
-    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
-        raise NotImplementedError("each replica has a state of its own")
+    stream_unary = unary_stream = stream_stream = subscribe = unsubscribe = none_such
 
     def close(self) -> None:
         for channel in self._channels.values():
@@ -219,7 +214,8 @@ def _addresses(name: str) -> list[str]:
     return sorted({f"{address[0]}:{address[1]}" for *_, address in cast("list[Any]", found)})
 
 
-def _nobody(names: list[str]) -> InputError:
+def _nobody(names: list[str]) -> StatusError:
+    """Returns the error where no name has an address."""
     return StatusError(
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.UNAVAILABLE.name,
