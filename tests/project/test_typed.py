@@ -52,6 +52,14 @@ def test_a_block_of_an_unknown_kind_and_a_command_without_its_end_are_told():
             list(typed.steps(text))
 
 
+def test_a_command_that_does_not_end_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(typed, "LIMIT_S", 1.0)
+    shell = typed.Terminal(tmp_path, {})
+    assert shell.type("echo here") == (0, "here\n\n")
+    with pytest.raises(AssertionError, match="sleep 600 && true\nthe shell ended"):
+        shell.type("sleep 600 && true")
+
+
 class Reader:
     """Does what a text says, step by step, and checks what each step comes to."""
 

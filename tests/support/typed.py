@@ -9,9 +9,11 @@ import contextlib
 import fcntl
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +82,8 @@ GIVEN = {
 }
 """What stands for something of the reader's own."""
 MARK = "the exit code is"
+LIMIT_S = 900.0
+"""What a command may take; the longest takes a minute, on a busy machine ten."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ class Terminal:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         self.type("set -m")  # as in a terminal: what goes on behind hears Ctrl-C
 
@@ -203,11 +208,23 @@ class Terminal:
         self._shell.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n%s %s\\n' '{MARK}' $?\n")
         self._shell.stdin.flush()
         said = ""
-        for line in self._shell.stdout:
-            if line.startswith(MARK):
-                return int(line.removeprefix(MARK)), said
-            said += line
-        raise AssertionError(f"the shell ended: {said}")
+        with self._at_most(command):
+            for line in self._shell.stdout:
+                if line.startswith(MARK):
+                    return int(line.removeprefix(MARK)), said
+                said += line
+        raise AssertionError(f"{command}\nthe shell ended: {said}")
+
+    @contextlib.contextmanager
+    def _at_most(self, command: str) -> Iterator[None]:
+        """End the shell, and with it the command, where the block takes longer than LIMIT_S: a command that serves, or
+        asks for input, would be waited for until the end of the test."""
+        ended = threading.Timer(LIMIT_S, _end_session, [self._shell.pid])
+        ended.start()
+        try:
+            yield
+        finally:
+            ended.cancel()
 
     def behind(self, command: str, file: str) -> tuple[int, str]:
         """Type a command that goes on, and wait until it has written a line to `file`: 0, or 1 where it ended first."""
@@ -223,6 +240,14 @@ class Terminal:
         self._shell.stdout.read()
         self._shell.wait()
         self._shell.stdout.close()
+
+
+def _end_session(number: int) -> None:
+    """Kill every process of a session."""
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdecimal()]:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == number:
+                os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
