@@ -218,7 +218,7 @@ class File:
         return self.kernel.run_size()
 
     def guest_adds(self) -> str:
-        """A guest adds 1 to the first byte of page 0 (`guest.Guest.add`)."""
+        """A guest adds 1 to the first byte of page 0. Returns the answer, as guest.Guest.add()."""
         self._guest = self._guest or Guest(self)
         return self._guest.add()
 

@@ -141,7 +141,8 @@ def race_of_a_pin(kernel: Kernel) -> Observation:
 
 
 def raced(answers: set[str], wrong: int) -> Observation:
-    """The result of a race: 0 or -EAGAIN at the page, and nobody of the host on a private page."""
+    """Returns whether each conversion of a race was answered with 0, or -EAGAIN at the page, and no touch or pin worked
+    on a private page; and what was seen. wrong: how many were not so."""
     return answers <= {OK, EAGAIN} and not wrong, f"{ROUNDS} conversions: {', '.join(sorted(answers))}; wrong: {wrong}"
 
 

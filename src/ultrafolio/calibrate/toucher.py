@@ -62,7 +62,8 @@ class Toucher:
         os.close(answers)
 
     def _serve(self, requests: int, answers: int) -> None:
-        """The child: it never returns. A SIGBUS ends it as if nothing had asked for more, and leaves no core."""
+        """The child: answer requests until there are no more, and exit. A SIGBUS ends it at once, without a message and
+        without a core."""
         try:
             faulthandler.disable()
             signal.signal(signal.SIGBUS, signal.SIG_DFL)

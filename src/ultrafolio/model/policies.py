@@ -77,8 +77,8 @@ def fits_machine(policy: AnyPolicy, machine: str) -> bool:
 
 
 def presets_for(design: str, machine: str, folios: list[int]) -> tuple[str, ...]:
-    """Returns the names of a design's presets that say something of a machine and of folios of these orders: those with
-    huge pages only where there are any."""
+    """Returns the names of a design's presets that fit a machine; those with huge pages only where a folio is of order
+    1 or more."""
     if design == "s390":
         return tuple(PRESETS)
     presets = {name: policy for name, (_, policy) in memfd.PRESETS.items() if policy.fits(machine)}

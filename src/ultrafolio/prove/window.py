@@ -90,7 +90,7 @@ class Window:
         return frozenset(found)
 
     def _has_both(self, kind: str, name: str) -> bool:
-        """Whether a fact is kept where S is before the step, and where it is then."""
+        """Whether a fact is kept at both places of the thread that steps: before the step, and after it."""
         return all(self.problem.has(kind, name, place) for place in (self.path.place, self.path.to))
 
     def goals(self) -> list[Goal]:

@@ -178,7 +178,8 @@ def make_pages_shared(s, t):
 
 @fn
 def keeps(s, t, worst):
-    """Whether a page that the machine does not give back ends the request (P.stuck = kept)."""
+    """End the request, refused, where the machine keeps a page and P.stuck = kept. Returns whether it is ended. A
+    machine that failed is dead in any case."""
     kill(s, t, worst)
     if worst == OK or worst == E_NOMEM or s.cfg[0].stuck != STUCK_KEPT:
         return False

@@ -31,7 +31,7 @@ def user_over(s, t, outcome):
 
 @fn
 def user_access(s, t, p):
-    """The access to page `p`, which is mapped, as the machine lets it happen."""
+    """Access page `p`, which is mapped: it is done, it ends as the machine says, or the process faults again."""
     outcome = host_access(s, p, BY_USER) if s.cfg[0].convert != TWO_BACKINGS else OK
     if outcome == E_REFAULT:
         s.task[t].page, s.task[t].pc = p, USER_LOCK

@@ -33,7 +33,7 @@ class Holds:
 
 
 def holds(graph: Graph, name: str) -> Holds:
-    """Where a resource of some page is held. The share of each node is known (resources.unaccounted)."""
+    """Returns where a resource of some page is held. The share of each node is known (resources.unaccounted)."""
     shares = {node: graph.at(node, _known(share(graph, name, node, PAGE))) for node in graph.edges}
     nodes = frozenset(node for node, mine in shares.items() if not graph.never(graph.still(node), mine))
     keeping, waiting = [], []

@@ -57,7 +57,7 @@ class Edge:
 
     @property
     def waits(self) -> bool:
-        """Whether the thread cannot step this way."""
+        """Whether the step is refused: the thread waits at its node."""
         return self.path.outcome < 0
 
 
@@ -94,11 +94,11 @@ class Graph:
         return terms.replaced(value, self.given(node))
 
     def still(self, node: Node) -> Edge:
-        """No step: for questions about a node."""
+        """Returns an edge without a step, for questions about a node."""
         return Edge(node, Path(node.place, (), at(node.place), OK), node)
 
     def never(self, edge: Edge, formula: Value) -> bool:
-        """Whether a formula of the state before the step never holds where the thread goes an edge."""
+        """Whether a formula is false in every state from which the step of an edge is taken."""
         formula = self.at(edge.node, formula)
         if formula is False:
             return True

@@ -111,7 +111,8 @@ def unaccounted(graph: Graph, name: str) -> str:
 
 
 def _kept(graph: Graph, name: str, edge: Edge) -> bool:
-    """Whether a step changes a resource by what it changes of the share of its own thread, which it had before."""
+    """Whether a step changes a resource by as much as its own thread's share, where the resource counts that share
+    before the step."""
     before, after = share(graph, name, edge.node, PAGE), share(graph, name, edge.to, PAGE, edge)
     if before is None or after is None:
         return False
