@@ -11,10 +11,10 @@ from redis.exceptions import TimeoutError as StateSlow
 from structlog.typing import FilteringBoundLogger
 
 from ultrafolio.errors import InputError
-from ultrafolio.rpc.errors import NOT_THE_OWNER, StatusError, from_call
+from ultrafolio.rpc.errors import FORMER_OWNER, NOT_THE_OWNER, StatusError, from_call
 from ultrafolio.state import requests
 from ultrafolio.state.redis import SCRIPT_KILL
-from ultrafolio.state.store import NoGroup, NotOwner, StoreBehind, StoreFull, StoreUnavailable
+from ultrafolio.state.store import FormerOwner, NoGroup, NotOwner, StoreBehind, StoreFull, StoreUnavailable
 from ultrafolio.state.turn import Contended, Lost
 
 TURN_LOST = "TURN_LOST"
@@ -62,6 +62,13 @@ TABLE: dict[type[Exception], Failure] = {
         "another replica of this service owns the folio group",
         cause="a group belongs to one replica at a time, until its lease is over",
         then="ultrafolio.rpc.replicas.connect finds the owner; or repeat the call there with the same request id",
+    ),
+    FormerOwner: Failure(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        FORMER_OWNER,
+        "another host owns the folio group",
+        cause="the host that asks was silent for longer than its lease",
+        then="none by hand: the host tells its own caller who the owner is",
     ),
     Lost: Failure(
         grpc.StatusCode.ABORTED,

@@ -5,7 +5,6 @@ from services.common.links import channel_to, folder_of, store_of
 from services.common.moved import prepare
 from services.common.serve import Running, main, serve, traced
 from services.common.settings import Settings
-from services.host_mm.boot import Boot
 from services.host_mm.servicer import HostMm
 from services.host_mm.swap import Swap
 from services.host_mm.threads import Threads
@@ -22,9 +21,9 @@ def start(settings: Settings) -> Running:
     stub = ultravisor_pb2_grpc.UltravisorServiceStub(channel_to(settings, "host_mm", "ultravisor", tracing))
     folder = folder_of(settings, "host_mm")
     prepare(folder, settings.replica)
-    firmware = Firmware(stub, guests := Guests(store))
+    firmware = Firmware(stub, Guests(store))
     threads = Threads(firmware.read_pages, firmware.would_end, UnfinishedThreads(store))
-    host = HostMm(store, firmware, threads, Boot(firmware, guests), Swap(Disk(folder / "swap")), settings.replica)
+    host = HostMm(store, firmware, threads, Swap(Disk(folder / "swap")), settings.replica)
     host.groups.tend(Group.refresh)
     threads.look_after(host.groups)
     register = [(host_mm_pb2_grpc.add_HostMmServiceServicer_to_server, host)]

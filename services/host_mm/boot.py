@@ -37,25 +37,25 @@ IN_USE = (0x106, 0x10A, 0x10B, 0x10D)
 
 
 class Boot:
-    """Creates, fills, starts and destroys guests."""
+    """Creates, fills, starts and destroys guests for the owner of their group. Raises NotOwner once another host is."""
 
     def __init__(self, firmware: Firmware, guests: Guests) -> None:
         self._firmware, self._guests = firmware, guests
 
-    def create(self, request: pb.CreateGuestRequest, memory: int, epoch: int) -> pb.CreateGuestResponse:
-        """Configuration, processors and header, or nothing; `memory` in bytes; `epoch` of the group's ownership."""
+    def create(self, request: pb.CreateGuestRequest, memory: int) -> pb.CreateGuestResponse:
+        """Configuration, processors and header, or nothing; `memory` in bytes."""
         known = self._guests.find(request.group, request.vm)
         if known and request.request_id and repeats(request.request_id, known.request):
             return pb.CreateGuestResponse(configuration=known.configuration, cpus=known.cpus, answer=_answer(None))
         if known and not known.started:  # left by an interrupted boot
-            self.destroy(request.group, request.vm, epoch)
+            self.destroy(request.group, request.vm)
         self._initialise()
         name = request.request_id or request_id()
         origin, made = self._configuration(request, name, memory)
         if made.rc != RC_EXECUTED:
             return pb.CreateGuestResponse(answer=_answer(made))
         guest, answers = Created(made.fields["guest_handle"], [], _asce(origin), request.request_id), []
-        guest = msgspec.structs.replace(guest, epoch=epoch)
+        guest = msgspec.structs.replace(guest, epoch=self._firmware.epoch)
         for number in range(request.cpus):
             answers.append(self._cpu(guest.configuration, origin, number, name))
             if answers[-1].rc == RC_EXECUTED:
@@ -134,12 +134,14 @@ class Boot:
             ultravisor_pb2.PageAccess(page=page, data=data[at : at + PAGE_SIZE])
             for page, at in zip(pages, offsets, strict=True)
         ]
-        seen = self._firmware.stub.Access(ultravisor_pb2.AccessRequest(group=group, accesses=accesses)).outcomes
+        seen = self._firmware.send(
+            self._firmware.stub.Access, ultravisor_pb2.AccessRequest(group=group, accesses=accesses)
+        ).outcomes
         waits = {page: (request.tweak, request.offset + at) for page, at in zip(pages, offsets, strict=True)}
         self._guests.unpacking.setdefault((group, request.actor), {}).update(waits)
         return sum(not one.exception for one in seen)
 
-    def start(self, group: str, vm: int, prefix: int, actors: Sequence[int], epoch: int) -> common_pb2.UltravisorAnswer:
+    def start(self, group: str, vm: int, prefix: int, actors: Sequence[int]) -> common_pb2.UltravisorAnswer:
         """Verify the image, load the first processor, enter it with its prefix area at address `prefix`. `actors`: the
         vCPUs, which stop unpacking. Returns the ultravisor's answer to the last call."""
         guest = self._guests.find(group, vm)
@@ -151,22 +153,22 @@ class Boot:
             verified = self._firmware.execute("verify", guest_handle=guest.configuration)
             if verified.rc != RC_EXECUTED:
                 return _answer(verified)
-            self._guests.keep(group, vm, msgspec.structs.replace(guest, started=True, epoch=epoch))
+            self._guests.keep(group, vm, msgspec.structs.replace(guest, started=True, epoch=self._firmware.epoch))
         self._firmware.execute("cpu_set_state", cpu_handle=guest.cpus[0], state=CPU_LOAD)
         entry = ultravisor_pb2.EnterRequest(
             configuration=guest.configuration, cpu=guest.cpus[0], asce=guest.asce, prefix=prefix
         )
-        entered = self._firmware.stub.Enter(entry).interception
+        entered = self._firmware.send(self._firmware.stub.Enter, entry).interception
         return common_pb2.UltravisorAnswer(call="enter", rc=RC_EXECUTED, interception=entered)
 
-    def destroy(self, group: str, vm: int, epoch: int) -> common_pb2.UltravisorAnswer:
+    def destroy(self, group: str, vm: int) -> common_pb2.UltravisorAnswer:
         """Destroy a guest. If a call fails the guest stays recorded, for another try."""
         guest = self._guests.find(group, vm)
         if guest is None:
             return common_pb2.UltravisorAnswer(call="destroy_configuration", rc=RC_INV_GHANDLE)
         gone = self._take_down(guest)
         if gone.rc in (RC_EXECUTED, RC_INV_GHANDLE):
-            self._guests.keep(group, vm, gone_guest(epoch))
+            self._guests.keep(group, vm, gone_guest(self._firmware.epoch))
         return _answer(gone)
 
     def _take_down(self, guest: Created) -> Block:

@@ -69,20 +69,19 @@ FIRST, GROUP = 4 << 30, LARGEST_GROUP * PAGE_SIZE
 
 class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     """store: with the host's rights;  firmware: client of the ultravisor;  threads: runs the rules;
-    boot: creates secure guests;  replica: this process's name among several hosts, "" for the only one."""
+    replica: this process's name among several hosts, "" for the only one."""
 
-    def __init__(
-        self, store: RedisStore, firmware: Firmware, threads: Threads, boot: Boot, swap: Swap, replica: str = ""
-    ) -> None:
-        self.store, self.firmware, self.threads, self.boot, self._swap = store, firmware, threads, boot, swap
+    def __init__(self, store: RedisStore, firmware: Firmware, threads: Threads, swap: Swap, replica: str = "") -> None:
+        self.store, self.firmware, self.threads, self._swap = store, firmware, threads, swap
         self.groups = Groups(store, self._group, replica)
         self.machine_of = self.groups.machine_of
 
     def _group(self, name: str, meta: Meta, held: Held) -> HostGroup:
         """Returns the group, whose swap this process has from now on."""
         swap = self._swap.of(name, meta, held)
-        self.firmware.guests.forget(name)
-        return HostGroup(held.store, name, meta, self.firmware.ask(name, swap), self.threads.left, swap)
+        firmware = self.firmware.under(name, held.of.epoch)
+        firmware.guests.forget(name)
+        return HostGroup(held.store, name, meta, firmware.ask(name, swap), self.threads.left, swap)
 
     @suspends
     def Run(self, request: pb.RunRequest, context: Context) -> Suspending[pb.RunResponse]:
@@ -179,9 +178,13 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         done = group.burst(actor, request.op, page, most=1, request=request.request_id)
         return pb.HostMmServiceStepResponse(step=step_to(done[-1]) if done else None)
 
+    def _boot(self, group: HostGroup) -> Boot:
+        """Returns what creates the guests of a group, under its present ownership."""
+        return Boot(self.firmware.under(group.name, group.store.epoch), self.firmware.guests)
+
     def CreateGuest(self, request: pb.CreateGuestRequest, context: Context) -> pb.CreateGuestResponse:
         group = self.groups[request.group]
-        meta, epoch = group.view.meta, group.store.epoch
+        meta = group.view.meta
         if request.vm >= meta.vms:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -198,10 +201,11 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 value=request.cpus,
                 allowed=f"1 to {MOST_CPUS}",
             )
-        return self.boot.create(request, int(meta.cfg["pages"][0]) * PAGE_SIZE, epoch)
+        return self._boot(group).create(request, int(meta.cfg["pages"][0]) * PAGE_SIZE)
 
     def Unpack(self, request: pb.UnpackRequest, context: Context) -> pb.UnpackResponse:
-        meta, count = self.groups[request.group].view.meta, len(request.image) // PAGE_SIZE
+        group, count = self.groups[request.group], len(request.image) // PAGE_SIZE
+        meta = group.view.meta
         actor_of(meta, request.actor, (VCPU,), "vCPUs")
         if not count or len(request.image) % PAGE_SIZE:
             raise StatusError(
@@ -212,17 +216,17 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
                 allowed="whole pages of 4,096 bytes",
             )
         page_of(meta, request.page, count)
-        return pb.UnpackResponse(pages=self.boot.place(request, int(meta.who["vm"][request.actor])))
+        return pb.UnpackResponse(pages=self._boot(group).place(request, int(meta.who["vm"][request.actor])))
 
     def StartGuest(self, request: pb.StartGuestRequest, context: Context) -> pb.StartGuestResponse:
         group = self.groups[request.group]
         actors = [t for t, who in enumerate(group.view.meta.who) if who["vm"] == request.vm]
-        answer = self.boot.start(group.name, request.vm, request.prefix, actors, group.store.epoch)
+        answer = self._boot(group).start(group.name, request.vm, request.prefix, actors)
         return pb.StartGuestResponse(answer=answer)
 
     def DestroyGuest(self, request: pb.DestroyGuestRequest, context: Context) -> pb.DestroyGuestResponse:
         group = self.groups[request.group]
-        return pb.DestroyGuestResponse(answer=self.boot.destroy(group.name, request.vm, group.store.epoch))
+        return pb.DestroyGuestResponse(answer=self._boot(group).destroy(group.name, request.vm))
 
     def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Context) -> pb.HostMmServicePrepareResponse:
         meta, group = constants(request.meta), group_name(request.group)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,7 +14,7 @@ from services.host_mm.swap import Seen, Swap
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ACCESS, ALLOWED, PAGE_SIZE, UV_OK, WRITE, State
 from ultrafolio.rpc.client import request_id
-from ultrafolio.rpc.errors import StatusError
+from ultrafolio.rpc.errors import FORMER_OWNER, StatusError
 from ultrafolio.rpc.messages import laboratory_handle, offer_to
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
 from ultrafolio.state.crossing import SWAPS, Ask, NotTaken, Result
@@ -26,6 +29,7 @@ from ultrafolio.uvcall.uvcb import Block
 FLIPPED = b"\xff" * 16
 """Bytes that the host writes at a page's start: a requested write, or that of a broken or hostile host."""
 BY_ADDRESS = {"uv_export": "export", "uv_pin": "pin"}
+T = TypeVar("T")
 BY_GUEST = {"uv_import": "import", "uv_unpin": "unpin"}
 
 
@@ -86,10 +90,39 @@ class Guests:
 
 
 class Firmware:
-    """The ultravisor for the host."""
+    """The ultravisor for the host.
+
+    owner: where the host has several processes, its ownership of the group for which this asks outside of steps. The
+    ultravisor refuses it once another host has the group: NotOwner. In a step the turn's token has the epoch.
+    """
+
+    owner: common_pb2.Ownership | None = None
 
     def __init__(self, stub: ultravisor_pb2_grpc.UltravisorServiceStub, guests: Guests) -> None:
         self.stub, self.guests = stub, guests
+
+    @property
+    def epoch(self) -> int:
+        """Of the ownership, 0 for none."""
+        return self.owner.epoch if self.owner else 0
+
+    def under(self, group: str, epoch: int) -> Firmware:
+        """Returns the ultravisor for the owner of a group in `epoch`, 0: the host has one process."""
+        made = copy.copy(self)
+        made.owner = common_pb2.Ownership(group=group, epoch=epoch) if epoch else None
+        return made
+
+    def send(self, call: Callable[[Any], T], request: Any) -> T:
+        """Send a request outside of any step, for this owner. Returns the ultravisor's answer."""
+        if self.owner is None:
+            return call(request)
+        request.owner.CopyFrom(self.owner)
+        try:
+            return call(request)
+        except StatusError as error:
+            if error.reason == FORMER_OWNER:
+                raise NotOwner(self.owner.group) from None
+            raise
 
     def execute(
         self,
@@ -113,7 +146,7 @@ class Firmware:
             request_id=request or request_id(),
             control_block=uvcb.pack(name, **fields),
         )
-        while (answer := self.stub.Execute(message)).condition_code >= CC_BUSY:
+        while (answer := self.send(self.stub.Execute, message)).condition_code >= CC_BUSY:
             continue
         return uvcb.unpack(answer.control_block)
 

@@ -16,10 +16,12 @@ from services.ultravisor.machine_state import Configuration, Machine, Storage
 from services.ultravisor.pages import Outcome, Pages, Part
 from ultrafolio.model.layout import ALLOWED, PAGE_SIZE, PGM_3D, UV_BUSY, UV_ERROR, UV_OK
 from ultrafolio.rpc.messages import laboratory_handle
+from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb
+from ultrafolio.state.acl import group_name
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.requests import repeats
-from ultrafolio.state.store import StoreBehind
+from ultrafolio.state.store import FormerOwner, StoreBehind
 from ultrafolio.uvcall import image, uvcb
 from ultrafolio.uvcall.calls import CC_BUSY, CC_OK
 
@@ -86,6 +88,7 @@ class Machines:
         name = uvcb.unpack(request.control_block).name if len(request.control_block) >= uvcb.HEADER.size else ""
         while True:
             kept, machine = self._kept()
+            self.check(request.owner)
             before = next((machine.answered[one] for one in machine.answered if named and repeats(named, one)), None)
             if before:
                 return pb.ExecuteResponse(condition_code=before.condition_code, control_block=before.block)
@@ -114,6 +117,12 @@ class Machines:
             calls.untouched(name, busy=answer.cc >= CC_BUSY)
         return _response(answer, calls, pages)
 
+    def check(self, owner: common_pb2.Ownership) -> None:
+        """Raises FormerOwner if a host asks for a group that another host owns now. Where the machine is read before
+        and stored after, nothing of the next owner is in between."""
+        if owner.epoch and self._store.owned(group_name(owner.group), "host") != owner.epoch:
+            raise FormerOwner(f"{owner.group}, ownership {owner.epoch}")
+
     def _pages(self, request: pb.ExecuteRequest, machine: Machine) -> Pages | None:
         """Returns the pages of a call: those of the named group, else the memory of the configuration."""
         name = request.group
@@ -126,6 +135,7 @@ class Machines:
     def enter(self, request: pb.EnterRequest) -> int:
         """0 where a processor runs a guest, else the interception code."""
         _, machine = self._kept()
+        self.check(request.owner)
         of = machine.configurations.get(request.configuration)
         prefix = of is not None and self._accessible(of, request.prefix)
         return sie.enter(machine, request.configuration, request.cpu, request.asce, prefix, request.running)

@@ -72,6 +72,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         pages = self.groups[request.group]
         accesses = [_access(pages, one) for one in request.accesses]
         part, begins = _part(request.turn, caller), _part(request.begins, caller)
+        self.machine.check(request.owner)
         if not accesses or (part and len(accesses) != 1):
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -26,7 +26,7 @@ from ultrafolio.rpc.client import connect, request_id, stamp
 from ultrafolio.rpc.errors import PART_BYTES, StatusError, to_status
 from ultrafolio.rpc.v1.host_mm_pb2 import RunRequest
 from ultrafolio.state import requests
-from ultrafolio.state.store import NoGroup, NotOwner, StoreBehind, StoreFull, StoreUnavailable
+from ultrafolio.state.store import FormerOwner, NoGroup, NotOwner, StoreBehind, StoreFull, StoreUnavailable
 from ultrafolio.state.turn import Contended, Lost
 
 SECRET = "do not show this"
@@ -40,6 +40,7 @@ RAISED = {
     "contended": (Contended("g: the turn is held by host"), "UNAVAILABLE", "GROUP_BUSY"),
     "busy": (Busy("held by host, 30 ms"), "UNAVAILABLE", "GROUP_BUSY"),
     "moved": (NotOwner("g", "host-2", 30), "ABORTED", "NOT_THE_OWNER"),
+    "former": (FormerOwner("g, ownership 1"), "FAILED_PRECONDITION", "FORMER_OWNER"),
     "full": (StoreFull("give it more memory", "OOM"), "RESOURCE_EXHAUSTED", "STATE_FULL"),
     "behind": (StoreBehind("g"), "FAILED_PRECONDITION", "STATE_WENT_BACK"),
     "away": (StoreUnavailable("no answer"), "UNAVAILABLE", "STATE_UNAVAILABLE"),

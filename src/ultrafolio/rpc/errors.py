@@ -19,6 +19,7 @@ from ultrafolio.errors import InputError
 DOMAIN = "ultrafolio"
 BAD_INPUT = "BAD_INPUT"
 NOT_THE_OWNER = "NOT_THE_OWNER"
+FORMER_OWNER = "FORMER_OWNER"
 """Reason of a refusal by a replica that does not own the group: the owner is to be asked (rpc/replicas.py)."""
 PART_BYTES = 500
 _PARTS = ("what", "value", "allowed", "cause", "then")

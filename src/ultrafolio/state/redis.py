@@ -155,6 +155,10 @@ class RedisStore:
         if not self._patiently(lambda: self._settle(keys=keys, args=args)):
             raise NotOwner(group)
 
+    def owned(self, group: str, role: str) -> int:
+        """Returns the epoch of a role's present ownership of a group, 0 if it was never owned by one of several."""
+        return int(self._patiently(lambda: self._client.hget(_key(group, f"owner:{role}"), "epoch")) or 0)
+
     def under(self, epoch: int, lost: Callable[[], None]) -> RedisStore:
         """Returns this store for the owner of a group in `epoch`. lost: called before NotOwner is raised."""
         made = copy.copy(self)

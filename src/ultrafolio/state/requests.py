@@ -25,7 +25,8 @@ class Reused(Exception):
 
 
 def named(method: str, message: Any, identifier: str) -> str:
-    """Returns the name of a request. message: the protobuf message; its field request_id is not in the digest.
+    """Returns the name of a request. message: the protobuf message. The digest is without its request_id, and without
+    its owner: another owner of the group may repeat the request.
 
     Raises InputError if clients may not use this id.
     """
@@ -37,7 +38,12 @@ def named(method: str, message: Any, identifier: str) -> str:
             then="stamp(request) of ultrafolio.rpc.client makes one",
         )
     message.request_id = ""
+    owner = message.owner.SerializeToString() if "owner" in message.DESCRIPTOR.fields_by_name else b""
+    if owner:
+        message.ClearField("owner")
     data = method.encode() + b"\0" + message.SerializeToString(deterministic=True)
+    if owner:
+        message.owner.ParseFromString(owner)
     return hashlib.blake2b(data, digest_size=DIGEST // 2).hexdigest() + MARK + identifier
 
 

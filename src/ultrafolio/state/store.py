@@ -211,6 +211,10 @@ class NotOwner(Exception):
         self.group, self.owner, self.wait_ms = group, owner, wait_ms
 
 
+class FormerOwner(Exception):
+    """Another host owns the group that a host asked for as its owner."""
+
+
 class NoGroup(Exception):
     """There is no group of this name in the store: it was never laid out, or it was deleted."""
 

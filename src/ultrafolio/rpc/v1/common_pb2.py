@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eultrafolio/rpc/v1/common.proto\x12\x11ultrafolio.rpc.v1\"M\n\x04Turn\x12\r\n\x05token\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\'\n\x05offer\x18\x03 \x01(\x0b\x32\x18.ultrafolio.rpc.v1.Offer\"\xab\x02\n\x05Offer\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12\n\n\x02op\x18\x02 \x01(\r\x12\x0c\n\x04page\x18\x03 \x01(\r\x12\x0f\n\x07request\x18\x04 \x01(\t\x12\x38\n\x08standing\x18\x05 \x03(\x0b\x32&.ultrafolio.rpc.v1.Offer.StandingEntry\x12\x0e\n\x06writer\x18\x06 \x01(\t\x12\x0e\n\x06number\x18\x07 \x01(\x04\x12\x30\n\x04seen\x18\x08 \x03(\x0b\x32\".ultrafolio.rpc.v1.Offer.SeenEntry\x1a/\n\rStandingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a+\n\tSeenEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"7\n\x07Section\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"P\n\x04Step\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12\x0c\n\x04rule\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07outcome\x18\x04 \x01(\x11\x12\x0c\n\x04word\x18\x05 \x01(\t\"\x92\x01\n\x04Wait\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12\x0e\n\x06waiter\x18\x02 \x01(\t\x12\x11\n\twaits_for\x18\x03 \x01(\t\x12\x0f\n\x07held_by\x18\x04 \x01(\t\x12\x13\n\x0breleased_by\x18\x05 \x01(\t\x12\x32\n\x0bstall_class\x18\x06 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.StallClass\"B\n\x10UltravisorAnswer\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\x12\n\n\x02rc\x18\x02 \x01(\r\x12\x14\n\x0cinterception\x18\x03 \x01(\r\"|\n\x04Meta\x12\x0b\n\x03\x63\x66g\x18\x01 \x01(\x0c\x12\x0b\n\x03who\x18\x02 \x01(\x0c\x12\x0b\n\x03vms\x18\x03 \x01(\r\x12+\n\x07\x63hoices\x18\x04 \x03(\x0b\x32\x1a.ultrafolio.rpc.v1.Choices\x12\x0e\n\x06origin\x18\x05 \x01(\x04\x12\x10\n\x08scenario\x18\x06 \x01(\t\"%\n\x07\x43hoices\x12\x0b\n\x03ops\x18\x01 \x03(\r\x12\r\n\x05pages\x18\x02 \x03(\r*\xcb\x01\n\nStallClass\x12\x1b\n\x17STALL_CLASS_UNSPECIFIED\x10\x00\x12\x1d\n\x15STALL_CLASS_TRANSIENT\x10\x01\x1a\x02\x08\x01\x12\x19\n\x15STALL_CLASS_PERMANENT\x10\x02\x12\x1c\n\x14STALL_CLASS_LIVELOCK\x10\x03\x1a\x02\x08\x01\x12\x15\n\x11STALL_CLASS_FATAL\x10\x04\x12\x18\n\x14STALL_CLASS_EXPECTED\x10\x05\x12\x17\n\x13STALL_CLASS_WAITING\x10\x06*\x84\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_DONE\x10\x01\x12\x11\n\rOUTCOME_WAITS\x10\x02\x12\x13\n\x0fOUTCOME_STOPPED\x10\x03\x12\x11\n\rOUTCOME_FATAL\x10\x04\x12\x13\n\x0fOUTCOME_REFUSED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eultrafolio/rpc/v1/common.proto\x12\x11ultrafolio.rpc.v1\"M\n\x04Turn\x12\r\n\x05token\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\'\n\x05offer\x18\x03 \x01(\x0b\x32\x18.ultrafolio.rpc.v1.Offer\")\n\tOwnership\x12\r\n\x05group\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"\xab\x02\n\x05Offer\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12\n\n\x02op\x18\x02 \x01(\r\x12\x0c\n\x04page\x18\x03 \x01(\r\x12\x0f\n\x07request\x18\x04 \x01(\t\x12\x38\n\x08standing\x18\x05 \x03(\x0b\x32&.ultrafolio.rpc.v1.Offer.StandingEntry\x12\x0e\n\x06writer\x18\x06 \x01(\t\x12\x0e\n\x06number\x18\x07 \x01(\x04\x12\x30\n\x04seen\x18\x08 \x03(\x0b\x32\".ultrafolio.rpc.v1.Offer.SeenEntry\x1a/\n\rStandingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a+\n\tSeenEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"7\n\x07Section\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"P\n\x04Step\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12\x0c\n\x04rule\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07outcome\x18\x04 \x01(\x11\x12\x0c\n\x04word\x18\x05 \x01(\t\"\x92\x01\n\x04Wait\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12\x0e\n\x06waiter\x18\x02 \x01(\t\x12\x11\n\twaits_for\x18\x03 \x01(\t\x12\x0f\n\x07held_by\x18\x04 \x01(\t\x12\x13\n\x0breleased_by\x18\x05 \x01(\t\x12\x32\n\x0bstall_class\x18\x06 \x01(\x0e\x32\x1d.ultrafolio.rpc.v1.StallClass\"B\n\x10UltravisorAnswer\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\x12\n\n\x02rc\x18\x02 \x01(\r\x12\x14\n\x0cinterception\x18\x03 \x01(\r\"|\n\x04Meta\x12\x0b\n\x03\x63\x66g\x18\x01 \x01(\x0c\x12\x0b\n\x03who\x18\x02 \x01(\x0c\x12\x0b\n\x03vms\x18\x03 \x01(\r\x12+\n\x07\x63hoices\x18\x04 \x03(\x0b\x32\x1a.ultrafolio.rpc.v1.Choices\x12\x0e\n\x06origin\x18\x05 \x01(\x04\x12\x10\n\x08scenario\x18\x06 \x01(\t\"%\n\x07\x43hoices\x12\x0b\n\x03ops\x18\x01 \x03(\r\x12\r\n\x05pages\x18\x02 \x03(\r*\xcb\x01\n\nStallClass\x12\x1b\n\x17STALL_CLASS_UNSPECIFIED\x10\x00\x12\x1d\n\x15STALL_CLASS_TRANSIENT\x10\x01\x1a\x02\x08\x01\x12\x19\n\x15STALL_CLASS_PERMANENT\x10\x02\x12\x1c\n\x14STALL_CLASS_LIVELOCK\x10\x03\x1a\x02\x08\x01\x12\x15\n\x11STALL_CLASS_FATAL\x10\x04\x12\x18\n\x14STALL_CLASS_EXPECTED\x10\x05\x12\x17\n\x13STALL_CLASS_WAITING\x10\x06*\x84\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_DONE\x10\x01\x12\x11\n\rOUTCOME_WAITS\x10\x02\x12\x13\n\x0fOUTCOME_STOPPED\x10\x03\x12\x11\n\rOUTCOME_FATAL\x10\x04\x12\x13\n\x0fOUTCOME_REFUSED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,28 +39,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OFFER_STANDINGENTRY']._serialized_options = b'8\001'
   _globals['_OFFER_SEENENTRY']._loaded_options = None
   _globals['_OFFER_SEENENTRY']._serialized_options = b'8\001'
-  _globals['_STALLCLASS']._serialized_start=956
-  _globals['_STALLCLASS']._serialized_end=1159
-  _globals['_OUTCOME']._serialized_start=1162
-  _globals['_OUTCOME']._serialized_end=1294
+  _globals['_STALLCLASS']._serialized_start=999
+  _globals['_STALLCLASS']._serialized_end=1202
+  _globals['_OUTCOME']._serialized_start=1205
+  _globals['_OUTCOME']._serialized_end=1337
   _globals['_TURN']._serialized_start=53
   _globals['_TURN']._serialized_end=130
-  _globals['_OFFER']._serialized_start=133
-  _globals['_OFFER']._serialized_end=432
-  _globals['_OFFER_STANDINGENTRY']._serialized_start=340
-  _globals['_OFFER_STANDINGENTRY']._serialized_end=387
-  _globals['_OFFER_SEENENTRY']._serialized_start=389
-  _globals['_OFFER_SEENENTRY']._serialized_end=432
-  _globals['_SECTION']._serialized_start=434
-  _globals['_SECTION']._serialized_end=489
-  _globals['_STEP']._serialized_start=491
-  _globals['_STEP']._serialized_end=571
-  _globals['_WAIT']._serialized_start=574
-  _globals['_WAIT']._serialized_end=720
-  _globals['_ULTRAVISORANSWER']._serialized_start=722
-  _globals['_ULTRAVISORANSWER']._serialized_end=788
-  _globals['_META']._serialized_start=790
-  _globals['_META']._serialized_end=914
-  _globals['_CHOICES']._serialized_start=916
-  _globals['_CHOICES']._serialized_end=953
+  _globals['_OWNERSHIP']._serialized_start=132
+  _globals['_OWNERSHIP']._serialized_end=173
+  _globals['_OFFER']._serialized_start=176
+  _globals['_OFFER']._serialized_end=475
+  _globals['_OFFER_STANDINGENTRY']._serialized_start=383
+  _globals['_OFFER_STANDINGENTRY']._serialized_end=430
+  _globals['_OFFER_SEENENTRY']._serialized_start=432
+  _globals['_OFFER_SEENENTRY']._serialized_end=475
+  _globals['_SECTION']._serialized_start=477
+  _globals['_SECTION']._serialized_end=532
+  _globals['_STEP']._serialized_start=534
+  _globals['_STEP']._serialized_end=614
+  _globals['_WAIT']._serialized_start=617
+  _globals['_WAIT']._serialized_end=763
+  _globals['_ULTRAVISORANSWER']._serialized_start=765
+  _globals['_ULTRAVISORANSWER']._serialized_end=831
+  _globals['_META']._serialized_start=833
+  _globals['_META']._serialized_end=957
+  _globals['_CHOICES']._serialized_start=959
+  _globals['_CHOICES']._serialized_end=996
 # @@protoc_insertion_point(module_scope)

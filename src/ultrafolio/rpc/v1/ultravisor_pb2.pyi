@@ -34,6 +34,7 @@ class ExecuteRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     OPERAND_FIELD_NUMBER: _builtins.int
     VM_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group of the addresses in the control block; for Create configuration, the group that becomes the guest's
     memory. Empty for calls without a page, or with a configuration that has its memory.
@@ -58,6 +59,10 @@ class ExecuteRequest(_message.Message):
     def turn(self) -> _common_pb2.Turn:
         """The turn of the step; unset outside of any step."""
 
+    @_builtins.property
+    def owner(self) -> _common_pb2.Ownership:
+        """Of several hosts, the one that asks, for a group that it owns: refused (FORMER_OWNER) once another host owns it."""
+
     def __init__(
         self,
         *,
@@ -70,10 +75,11 @@ class ExecuteRequest(_message.Message):
         request_id: _builtins.str = ...,
         operand: _builtins.bytes = ...,
         vm: _builtins.int | None = ...,
+        owner: _common_pb2.Ownership | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "owner", b"owner", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "control_block", b"control_block", "group", b"group", "m3", b"m3", "operand", b"operand", "problem_state", b"problem_state", "request_id", b"request_id", "running_cpus", b"running_cpus", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "control_block", b"control_block", "group", b"group", "m3", b"m3", "operand", b"operand", "owner", b"owner", "problem_state", b"problem_state", "request_id", b"request_id", "running_cpus", b"running_cpus", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__vm: _TypeAlias = _typing.Literal["vm"]  # noqa: Y015
     _WhichOneofArgType__vm: _TypeAlias = _typing.Literal["_vm", b"_vm"]  # noqa: Y015
@@ -142,6 +148,7 @@ class AccessRequest(_message.Message):
     ACCESSES_FIELD_NUMBER: _builtins.int
     TURN_FIELD_NUMBER: _builtins.int
     BEGINS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The folio group; empty: real storage outside of any group, where a page's number is its address divided by 4,096."""
     vm: _builtins.int
@@ -160,6 +167,10 @@ class AccessRequest(_message.Message):
         whose first crossing was this access; with an empty token no turn is taken.
         """
 
+    @_builtins.property
+    def owner(self) -> _common_pb2.Ownership:
+        """Of several hosts, the one that asks, for a group that it owns: refused (FORMER_OWNER) once another host owns it."""
+
     def __init__(
         self,
         *,
@@ -168,10 +179,11 @@ class AccessRequest(_message.Message):
         accesses: _abc.Iterable[Global___PageAccess] | None = ...,
         turn: _common_pb2.Turn | None = ...,
         begins: _common_pb2.Turn | None = ...,
+        owner: _common_pb2.Ownership | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "begins", b"begins", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "begins", b"begins", "owner", b"owner", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "accesses", b"accesses", "begins", b"begins", "group", b"group", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "accesses", b"accesses", "begins", b"begins", "group", b"group", "owner", b"owner", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__vm: _TypeAlias = _typing.Literal["vm"]  # noqa: Y015
     _WhichOneofArgType__vm: _TypeAlias = _typing.Literal["_vm", b"_vm"]  # noqa: Y015
@@ -422,6 +434,7 @@ class EnterRequest(_message.Message):
     ASCE_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     configuration: _builtins.int
     """Handle of the configuration in the state description."""
     cpu: _builtins.int
@@ -434,6 +447,10 @@ class EnterRequest(_message.Message):
     def running(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Handles of the running processors; a running processor cannot be entered."""
 
+    @_builtins.property
+    def owner(self) -> _common_pb2.Ownership:
+        """Of several hosts, the one that asks, for a group that it owns: refused (FORMER_OWNER) once another host owns it."""
+
     def __init__(
         self,
         *,
@@ -442,10 +459,11 @@ class EnterRequest(_message.Message):
         asce: _builtins.int = ...,
         prefix: _builtins.int = ...,
         running: _abc.Iterable[_builtins.int] | None = ...,
+        owner: _common_pb2.Ownership | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asce", b"asce", "configuration", b"configuration", "cpu", b"cpu", "prefix", b"prefix", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asce", b"asce", "configuration", b"configuration", "cpu", b"cpu", "owner", b"owner", "prefix", b"prefix", "running", b"running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
