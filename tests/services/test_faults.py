@@ -378,6 +378,7 @@ def rounds_of_faults(folder, seed, rounds, fresh=10, faults=chaos_rounds.FAULTS,
                 client.lay_out(group, system)
                 actors = list(range(len(system.choices)))
                 loads += [chaos_rounds.Load(client, group, system, actors[n::2], generator.random()) for n in range(2)]
+            cluster.under_load = sorted({load.group for load in loads})
             for number in range(first, min(first + fresh, rounds)):
                 time.sleep(generator.uniform(0.05, 0.4))
                 fault = generator.choice(list(faults))

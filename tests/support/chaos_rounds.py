@@ -101,10 +101,11 @@ class Proxy:
 
 class Proxied(Cluster):
     """A cluster whose services reach each other, and the shared state, through proxies. replicas: of ultravisor and
-    host."""
+    host. under_load: the groups that clients ask for now; others move when somebody asks for them."""
 
     def __init__(self, folder, state, replicas=1):
         self.server, self.proxies, self.clock = state.server, {}, folder / "clock"
+        self.under_load = []
         self._admin = redis.Redis.from_url(state.admin_url)
         path = folder / "p"
         self.proxies["redis"] = Proxy(str(state.server.folder / "s"), str(path))
@@ -147,12 +148,9 @@ class Proxied(Cluster):
         return 0.0
 
     def owners(self, name):
-        """Group -> the part that owns it among the replicas of a role."""
-        found = {group: self._admin.hget(f"uf:{{{group}}}:owner:{name}", "name") for group in self._groups()}
+        """Group under load -> the part that owns it among the replicas of a role."""
+        found = {group: self._admin.hget(f"uf:{{{group}}}:owner:{name}", "name") for group in self.under_load}
         return {group: owner.decode() for group, owner in found.items() if owner}
-
-    def _groups(self):
-        return [group.decode() for group in self._admin.smembers("uf:groups")]
 
     def kill_owner(self, name):
         """As kill, of the part that owns most groups; seconds from the start to SERVING."""
@@ -160,8 +158,8 @@ class Proxied(Cluster):
 
     def pause_owner(self, name):
         """The part that owns most groups stops until another has one of them, and goes on with what it had begun."""
-        before = self.owners(name)
         owner = self._busiest(name)
+        before = self.owners(name)
         self.children[owner].kill(signal.SIGSTOP)
         try:
             mine, end = [group for group, of in before.items() if of == owner], time.monotonic() + MOVES_S
@@ -173,7 +171,8 @@ class Proxied(Cluster):
         return 0.0
 
     def _busiest(self, name):
-        owners = list(self.owners(name).values())
+        while not (owners := list(self.owners(name).values())):
+            time.sleep(0.02)  # the groups are new: nobody was asked for one yet
         return max(set(owners), key=lambda owner: (owners.count(owner), owner))
 
     def slow_redis(self, delay=0.05, during=1.0):
