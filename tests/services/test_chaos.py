@@ -53,12 +53,14 @@ def test_owners_die_and_pause(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_owners_die_and_pause_for_long(tmp_path):
     faults = chaos_rounds.OF_OWNERS | chaos_rounds.OF_THE_WORLD | {"kill redis": chaos_rounds.Proxied.kill_redis}
     assert rounds(tmp_path, 20_001, 200, faults, replicas=2)["steps"] > 5_000
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_the_clock_jumps_and_clients_vanish_for_long(tmp_path):
     assert rounds(tmp_path, 20_000, 200, chaos_rounds.OF_THE_WORLD | chaos_rounds.FAULTS)["steps"] > 20_000
 

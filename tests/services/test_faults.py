@@ -413,6 +413,7 @@ def test_a_cluster_under_faults(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_a_cluster_under_faults_for_long(tmp_path):
     assert rounds_of_faults(tmp_path, 2023, 200)["steps"] > 10_000
 
