@@ -46,7 +46,7 @@ STORED_FIRST = {
     "            return piece(s, t)\n    return piece_over": "            for q in range(k.page, k.page + k.n):\n"
     "                s.mm[q].private = to_private(s, t)\n            return piece(s, t)\n    return piece_over"
 }
-PUNCHED = {"m.zapped, m.users, m.locking, m.allocated = 1, 0, 0, 0": "m.users, m.locking, m.allocated = 0, 0, 0"}
+PUNCHED = {"m.zapped, m.allocated = 1, 0": "m.allocated = 0"}
 UNMAPS_ALL = {
     "    for p in range(k.start, k.end):\n        s.mm[p].zapped = 1\n        outcome = zap(s, t, p)\n": "    for p in "
     "range(s.cfg[0].pages):\n        s.mm[p].zapped = 1\n        outcome = zap(s, t, p)\n"

@@ -148,11 +148,13 @@ def convert_drain_all(s, t):
 
 @fn
 def zap(s, t, p):
-    """Unmap page `p` from KVM's table. As queued for 7.4 only what is mapped as the old kind is unmapped; under
-    P.pieces = folio, what is mapped at all. A machine that splits the entry of a huge page late does so here, and
-    without memory the page stays mapped; elsewhere the entry is split already, or unmapped whole."""
+    """Unmap page `p` from KVM's table: where the machine has a table for each kind, only what is mapped as the old kind
+    (kvm_gfn_range_filter_to_root_types, v6.14), and under P.pieces = folio what is mapped at all. A machine that splits
+    the entry of a huge page late does so here, and without memory the page stays mapped; elsewhere the entry is split
+    already, or unmapped whole."""
     was = s.pt[p].present
-    if was == (MAPPED if to_private(s, t) else MAPPED_PRIVATE) or (was and s.cfg[0].pieces == PIECES_FOLIO):
+    both = not TABLE_PER_KIND[s.cfg[0].machine] or s.cfg[0].pieces == PIECES_FOLIO
+    if was == (MAPPED if to_private(s, t) else MAPPED_PRIVATE) or (was and both):
         if s.pt[p].large and SPLITS_LATE[s.cfg[0].machine] and take_apart(s, t, p) == E_NOMEM:
             return E_NOMEM
         if s.pt[p].large:
@@ -192,8 +194,8 @@ def keeps(s, t, worst):
 @rule(CONVERT_ZAP, takers="vcpu vmm", holds="lock", releases="lock",
       kernel="kvm_gmem_invalidate_start, queued for 7.4")  # fmt: skip
 def convert_zap(s, t):
-    """Begin the invalidation, and unmap the pages from KVM's table where it maps them as the old kind. Under P.stuck =
-    kept a page that the machine does not give back stays private."""
+    """Begin the invalidation, and unmap the pages from KVM's table (zap). Under P.stuck = kept a page that the machine
+    does not give back stays private."""
     k = s.task[t]
     worst = OK
     for p in range(k.start, k.end):

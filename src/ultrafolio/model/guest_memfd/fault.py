@@ -61,8 +61,7 @@ def lock_alone(s, t, then):
     vm = s.vm[s.who[t].vm]
     if vm.mutex:
         return W_LOCK
-    vm.mutex = t + 1
-    s.task[t].pc = then
+    vm.mutex, s.task[t].pc = t + 1, then
     return OK
 
 

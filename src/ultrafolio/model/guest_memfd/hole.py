@@ -40,7 +40,8 @@ def give_back(s, t, p):
 @rule(HOLE_PUNCH, takers="hole", holds="lock",
       kernel="kvm_gmem_invalidate_begin, kvm_gmem_free_folio in kvm_gmem_punch_hole, v6.8")  # fmt: skip
 def hole_punch(s, t):
-    """Begin the invalidation, unmap the pages everywhere, and free them. The attribute stays."""
+    """Begin the invalidation, unmap the pages from KVM and from processes that map the file, and free them. With two
+    backings a process maps other memory. The attribute stays."""
     k = s.task[t]
     for p in range(k.start, k.end):
         if s.mm[p].refs:
@@ -51,7 +52,9 @@ def hole_punch(s, t):
         if m.private and m.allocated:
             outcome = give_back(s, t, p)
         drop_content(s, p)
-        m.zapped, m.users, m.locking, m.allocated = 1, 0, 0, 0
+        m.zapped, m.allocated = 1, 0
+        if s.cfg[0].convert != TWO_BACKINGS:
+            m.users, m.locking = 0, 0
         leave(s, p)
     k.pc = HOLE_END
     return outcome

@@ -85,8 +85,7 @@ def user_map(s, t):
     """The second half of the fault: the entry is set, without the lock, and has the reference from now on."""
     k, m = s.task[t], s.mm[s.task[t].page + s.task[t].at]
     m.users |= 1 << s.who[t].process
-    if s.who[t].locks:
-        m.locking |= 1 << s.who[t].process
+    m.locking |= s.who[t].locks << s.who[t].process
     let_go(s, t)
     if s.who[t].kind == USER:
         return user_access(s, t, k.page)
@@ -107,8 +106,7 @@ def pin_start(s, t, op, page):
     if not turn_come(s, t) or not spend(s, t):
         return W_IDLE
     k = s.task[t]
-    k.page, k.n, k.at, k.pc = page, s.actor[t].n, 0, GUP_WALK
-    s.actor[t].page = page
+    k.page, k.n, k.at, k.pc, s.actor[t].page = page, s.actor[t].n, 0, GUP_WALK, page
     return OK
 
 

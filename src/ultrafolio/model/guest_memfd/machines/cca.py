@@ -14,6 +14,7 @@ LOSES_CONTENT = True
 HAS_ENTRIES = True
 SPLITS_LATE = True
 GUEST_TURNS = False
+TABLE_PER_KIND = True
 
 
 @fn

@@ -14,6 +14,7 @@ LOSES_CONTENT = False
 HAS_ENTRIES = True
 SPLITS_LATE = False
 GUEST_TURNS = True
+TABLE_PER_KIND = False
 
 
 @fn

@@ -13,6 +13,7 @@ LOSES_CONTENT = True
 HAS_ENTRIES = True
 SPLITS_LATE = False
 GUEST_TURNS = False
+TABLE_PER_KIND = False
 
 
 @fn
