@@ -1,12 +1,11 @@
 """SPIN runs the exported rules and counts the same states, edges and violations as the checker."""
 
 import re
-import shutil
-import subprocess
-from typing import NamedTuple
 
 import pytest
 
+import spin_runs
+from spin_runs import Counts, built, run
 from ultrafolio.engine.interp import to_lists, write_back
 from ultrafolio.engine.load import interpreted, mutant
 from ultrafolio.export.promela.program import export
@@ -16,8 +15,7 @@ from ultrafolio.model.layout import IDLE_PC, NOTHING, RUN, VCPU, copy, pack
 from ultrafolio.model.policies import find
 from ultrafolio.model.rule import RULES, STRONG
 
-MISSING = [tool for tool in ("spin", "gcc") if shutil.which(tool) is None]
-spin_needed = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+spin_needed = pytest.mark.skipif(bool(spin_runs.MISSING), reason=f"not installed: {', '.join(spin_runs.MISSING)}")
 
 PAIR = {"folios": [1], "state": ["shared", "secure"]}
 FRESH = {"folios": [1], "state": ["non_secure"]}
@@ -114,15 +112,6 @@ def made(name, policy):
 # ------------------------------------------------------------------------------------------ the plain oracle
 
 
-class Counts(NamedTuple):
-    """The counts of an exploration: distinct states, edges, edges that break a property, and which properties."""
-
-    states: int
-    edges: int
-    violations: int
-    properties: set[int]
-
-
 def steps(system, state, rules):
     """Every enabled step of a state: (actor, rule, next state, property broken)."""
     for t, pc in enumerate(state.task["pc"].tolist()):
@@ -209,34 +198,8 @@ def has_fair_cycle(edges, pending):
 # ----------------------------------------------------------------------------------------------------- SPIN
 
 
-def run(folder, *command):
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def built(folder, text, *flags):
-    (folder / "model.pml").write_text(text)
-    run(folder, "spin", "-a", "-o2", "model.pml")
-    run(folder, "gcc", "-O0", "-w", "-DNOREDUCE", *flags, "-o", "pan", "pan.c")
-
-
-def number(pattern, text):
-    return int(re.search(pattern, text).group(1))
-
-
 def spun(folder, system, changed=None):
-    """The counts of SPIN, in an exact search for all errors."""
-    built(folder, export(system, properties=True, changed=changed), "-DSAFETY")
-    said = run(folder, "./pan", "-c0", "-m100000", "-w18")
-    assert "search depth too small" not in said
-    assert "violated 0" not in said, "a guard is not exact, or a thread stands at a rule it was not seen to reach"
-    return Counts(
-        number(r"(\d+) states, stored", said),
-        number(r"(\d+) transitions", said) - 1,
-        number(r"errors: (\d+)", said),
-        {int(n) for n in re.findall(r"my_broken!=(\d+)", said)},
-    )
+    return spin_runs.counted(folder, export(system, properties=True, changed=changed))
 
 
 @spin_needed
@@ -261,11 +224,8 @@ def test_a_broken_rule_is_found_by_spin_too(name, tmp_path):
 def test_leads_to_has_the_same_verdict(name, policy, holds, tmp_path):
     system = made(name, policy)
     assert always_ends(system, 0) is holds
-    text = export(system, fair=True)
-    built(tmp_path, text, "-DNFAIR=3")
-    said = run(tmp_path, "./pan", "-a", "-f", "-m100000", "-w18", "-N", "touch_vcpu0")
-    assert "search depth too small" not in said
-    assert ("acceptance cycle" in said, number(r"errors: (\d+)", said)) == ((False, 0) if holds else (True, 1))
+    built(tmp_path, export(system, fair=True), "-DNFAIR=3")
+    assert spin_runs.always_ends(tmp_path, "touch_vcpu0") is holds
 
 
 # ------------------------------------------------------------------------------------------------- the text

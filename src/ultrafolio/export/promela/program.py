@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 from ultrafolio.export.promela import terms
 from ultrafolio.export.promela.cells import Cells
-from ultrafolio.export.promela.nodes import OUTCOME, Assert, End, Node, Set, enabled, ends, lines, needed, walk
-from ultrafolio.export.promela.reader import Reader, agreed
+from ultrafolio.export.promela.joins import agreed
+from ultrafolio.export.promela.nodes import OUTCOME, Assert, End, If, Node, Set, enabled, ends, lines, needed, walk
+from ultrafolio.export.promela.reader import Reader
 from ultrafolio.export.promela.source import Source, Untranslatable, unchanged
 from ultrafolio.export.promela.terms import Cell, Term, constant
 from ultrafolio.export.promela.values import Env
-from ultrafolio.model import layout
-from ultrafolio.model.layout import ACTOR_KINDS, NOTHING, OPS, VCPU
-from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.model.rule import RULES, STRONG, Rule
+from ultrafolio.model import designs, layout
+from ultrafolio.model.layout import NOTHING, OPS, VCPU
+from ultrafolio.model.rule import STRONG, Rule
 from ultrafolio.model.scenario import System
 
 MOST_HANDED = 2
@@ -73,7 +73,8 @@ def export(
 
     Untranslatable where a rule uses Python that has no translation.
     """
-    source = Source(changed) if changed else unchanged()
+    design = designs.of(system.state)
+    source = Source(changed, design) if changed else unchanged(design)
     return _Program(system, source, properties and not fair).text(fair, command)
 
 
@@ -81,9 +82,10 @@ class _Program:
     """All steps of a system as Promela, and the program's text."""
 
     def __init__(self, system: System, source: Source, properties: bool) -> None:
-        self.system, self.source = system, source
+        self.system, self.source, self.design = system, source, source.design
         self.cells = Cells(system.state)
-        self.names = _names(system)
+        kinds = enumerate(system.state.who["kind"].tolist())
+        self.names = [f"{self.design.kinds[kind]}{t}" for t, kind in kinds]
         self.options = self._settle()
         self.properties = properties
         if properties:
@@ -101,8 +103,8 @@ class _Program:
         """Returns the options of one actor, in the rule order."""
         found = []
         for pc in self._places(t):
-            if pc in RULES:
-                rule = RULES[pc]
+            if pc in self.design.rules:
+                rule = self.design.rules[pc]
                 for choice in self.system.choices[t] if rule.chooses else [None]:
                     option = self._option(t, rule, choice, watched)
                     if option is not None:
@@ -140,6 +142,15 @@ class _Program:
             body = self._watched(t, rule, choice, reader, known, body, agreed(Env({}, {}), left))
         return Option(t, rule, choice, terms.both(here, condition), needed(body))
 
+    def _verdict(self, value: object) -> list[Node]:
+        """Returns the assertion for a property's number, as documents have it."""
+        if not isinstance(value, Term) or value.values is None:
+            raise Untranslatable("the number of a broken property is not known before the run")
+        if value.const is None:
+            each = (If(terms.binary("==", value, constant(n)), self._verdict(constant(n)), []) for n in value.values)
+            return [node for node in each if node.yes]
+        return [Assert(self.design.first + value.const)] if value.const else []
+
     def _pc(self, t: int) -> Term:
         return self.cells.read("task", "pc", constant(t))
 
@@ -158,10 +169,13 @@ class _Program:
         page = constant(0 if choice is None else choice[1])
         before, seen = reader.kept("seen", reader.expression("focus", [constant(t), page], known))
         more, was = reader.kept("was", self.cells.read("uv", "state", seen))
+        unlisted = [end.outcome.text for end in ends(body) if end.outcome.values is None]
+        if unlisted:
+            raise Untranslatable(f"an outcome that is not known before the run: {unlisted[0]}")
         outcomes = {v for end in ends(body) for v in end.outcome.values or () if v >= 0}
         out = constant(outcomes.pop()) if len(outcomes) == 1 else Term(OUTCOME, values=frozenset(outcomes))
         arguments = [constant(t), constant(rule.pc), seen, was, out]
-        checks = reader.function("broken", arguments, after.known, lambda value, _: _verdict(value))
+        checks = reader.function("broken", arguments, after.known, lambda value, _: self._verdict(value))
         return [*before, *more, *body, *checks]
 
     # ------------------------------------------------------------------------------------------------ text
@@ -196,14 +210,15 @@ class _Program:
     def _head(self, fair: bool, command: str) -> list[str]:
         """Returns the comment and the definitions at the start of the program."""
         cfg = self.system.state.cfg[0]
-        policy = ", ".join(f"{name} {int(cfg[name])}" for name in layout.CFG.names or ())
+        policy = ", ".join(f"{name} {int(cfg[name])}" for name in cfg.dtype.names)
         lines = [
             "Generated from the rules of ultrafolio; do not edit.",
             f"cfg: {policy}",
             f"actors: {', '.join(self.names)}",
         ]
         if self.properties:
-            lines += [f"property {n}: {name}" for n, name in enumerate(PROPERTIES) if n]
+            named = enumerate(self.design.properties[1:], self.design.first + 1)
+            lines += [f"property {n}: {name}" for n, name in named]
         if fair:
             lines.append("fairness: pan -f; `choices` can always stop for good, so none of its steps is forced")
             strong = sum(o.rule.fairness == STRONG for o in self.options)
@@ -293,20 +308,8 @@ class _Program:
         return made if len(made) <= MOST_HANDED else []
 
 
-def _names(system: System) -> list[str]:
-    """Returns the actors' names by kind and number: vcpu0, disk1."""
-    return [f"{ACTOR_KINDS[kind]}{t}" for t, kind in enumerate(system.state.who["kind"].tolist())]
-
-
 def _end(value: object) -> End:
     """Returns the end of a rule with this outcome. Raises Untranslatable if it is none."""
     if not isinstance(value, Term):
         raise Untranslatable("a rule that returns no outcome")
     return End(value)
-
-
-def _verdict(value: object) -> list[Node]:
-    """Returns the assertion for a property's number."""
-    if not isinstance(value, Term) or value.const is None:
-        raise Untranslatable("the number of a broken property is not known before the run")
-    return [Assert(value.const)] if value.const else []
