@@ -1,10 +1,12 @@
 """SPIN runs the exported rules of guest_memfd, and counts the same states, edges and violations as the checker."""
 
+import re
+
 import pytest
 
 import spin_runs
 from memfd_cases import SHIPPED, STORIES, drawn, system
-from plain_graph import explored
+from plain_graph import explored, waits
 from test_guest_memfd import BROKEN
 from ultrafolio.engine.load import mutant
 from ultrafolio.export.promela.program import export
@@ -23,6 +25,12 @@ COUNTED = [
     ("g43-no-memory-for-a-table", "gmem-hugetlb-2025-05", "cca"),
     ("g15-hole", "gmem-two-backings", "software"),
     ("g47-kernel-takes-a-page", "pkvm", "pkvm"),
+]
+LEADS_TO = [
+    ("g16-vfio-pin", "gmem-7.4", "software"),
+    ("g16-vfio-pin", "unmap-first", "software"),
+    ("g13-gup-fast", "gmem-7.4", "software"),
+    ("g42-never-delegated", "gmem-7.4", "cca"),
 ]
 FOUND = ("a fault is mapped without a look at the sequence", "a merge takes all of it for written")
 """Of the broken rules, those that SPIN is asked for in a normal run."""
@@ -61,6 +69,22 @@ def test_states_edges_and_violations_are_equal(name, policy, machine, tmp_path):
 @pytest.mark.parametrize(("name", "policy", "machine"), [one for one in SHIPPED if one not in COUNTED])
 def test_those_of_every_shipped_scenario_are_equal(name, policy, machine, tmp_path):
     expected(tmp_path, name, policy, machine)
+
+
+@spin_needed
+@pytest.mark.parametrize(
+    ("name", "policy", "machine"),
+    [*LEADS_TO, *(pytest.param(*one, marks=pytest.mark.slow) for one in SHIPPED if one not in LEADS_TO)],
+)
+def test_leads_to_has_the_same_verdict(name, policy, machine, tmp_path):
+    made = system(name, policy, machine)
+    found, text = explored(made), export(made, fair=True)
+    assert "too many for a claim" not in text
+    spin_runs.built(tmp_path, text, "-DNFAIR=3")
+    claims = [(one, int(re.search(r"\d+$", one)[0])) for one in re.findall(r"^never (\w+)", text, re.MULTILINE)]
+    assert {t for _, t in claims} == set().union(*found.pending)
+    unending = {t for one, t in claims if not spin_runs.always_ends(tmp_path, one)}
+    assert unending == {t for _, t in claims if waits(found, t)}
 
 
 @spin_needed

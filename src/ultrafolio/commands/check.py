@@ -109,7 +109,7 @@ FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
     "language",
     type=click.Choice(("promela", "promela-fair")),
     help="Print the system as a Promela program instead of checking it: one process, or one per thread "
-    "with leads-to formulas.",
+    "with a never claim for each leads-to.",
 )
 @click.option("--brief", is_flag=True, help="Only the line that decides, for each scenario and policy.")
 @click.option(
@@ -384,7 +384,7 @@ def _export(asked: Asked, *, fair: bool) -> int:
         raise InputError("--export writes one program", value=value, allowed=allowed)
     [(story, _)] = machines.on(api.Scenario.find(files[0]), asked.machine)
     policy = api.Policy.find(names[0], story).choices
-    system = scenario.system(story.story, policies.of_s390(policy, names[0]) if fair else policy)
+    system = scenario.system(story.story, policy)
     click.echo(program.export(system, fair=fair, properties=not fair, command=typed()), nl=False)
     return 0
 

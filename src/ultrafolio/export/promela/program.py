@@ -11,19 +11,18 @@ from dataclasses import dataclass
 
 from ultrafolio.export.promela import terms
 from ultrafolio.export.promela.cells import Cells
+from ultrafolio.export.promela.claims import MOST_HANDED, Sleep, claim
 from ultrafolio.export.promela.joins import agreed
 from ultrafolio.export.promela.nodes import OUTCOME, Assert, End, If, Node, Set, enabled, ends, lines, needed, walk
 from ultrafolio.export.promela.reader import Reader
 from ultrafolio.export.promela.source import Source, Untranslatable, unchanged
 from ultrafolio.export.promela.terms import Cell, Term, constant
-from ultrafolio.export.promela.values import Env
+from ultrafolio.export.promela.values import Env, Values
 from ultrafolio.model import designs, layout
-from ultrafolio.model.layout import NOTHING, OPS, VCPU
+from ultrafolio.model.layout import OPS, VCPU
 from ultrafolio.model.rule import STRONG, Rule
 from ultrafolio.model.scenario import System
 
-MOST_HANDED = 2
-"""Most strongly fair steps that a formula assumes: SPIN took over five minutes to translate three."""
 _TEMPORARY = re.compile(r"\bmy_\w+")
 
 
@@ -57,14 +56,15 @@ def export(
     a d_step whose first statement is exactly "the step is enabled". With `properties`, each step asserts the properties
     it may break: pan's errors (-c0: all of them) are the edges on which one breaks.
 
-    fair: one process per actor with its fair steps, one process `choices` with every unfair one, and an LTL formula per
-    vCPU and operation, `touch_vcpu0` and so on (pending ~> done), to be run one at a time:
+    fair: one process per actor with its fair steps, one process `choices` with every unfair one, and a never claim for
+    what an actor begins and must end, of a vCPU for each operation: `touch_vcpu0`, `waits_pin1` and so on, to be run
+    one at a time:
 
         spin -a -o2 model.pml && gcc -O2 -DNOREDUCE -DNFAIR=3 -o pan pan.c && ./pan -a -f -N touch_vcpu0
 
     Weak fairness of SPIN is per process and ours is per step; they agree, because a thread stands at one rule at a
     time and nobody else moves it: while its step stays enabled and is not taken, its process stays enabled and does not
-    move. Strong fairness, which SPIN does not know, is an assumption of the formulas, up to MOST_HANDED steps.
+    move. Strong fairness, which SPIN does not know, is part of the claims, up to MOST_HANDED steps.
     The process `choices` can always stop for good instead, so SPIN's fairness forces none of its steps: a run in
     which the unfair steps cease is one in which it stopped after the last, and in any other it goes on moving.
 
@@ -182,9 +182,9 @@ class _Program:
     def text(self, fair: bool, command: str) -> str:
         """Returns the program's text."""
         processes = self._processes() if fair else [self._process("model", self.options, self._strays())]
-        formulas = self._formulas() if fair else []
+        claims = self._claims() if fair else []
         state = self.cells.declarations()
-        body = "\n".join([*processes, *formulas])
+        body = "\n".join([*processes, *claims])
         names = sorted(
             {word for word in re.findall(r"\b[A-Z][A-Z0-9_]+\b", body) if word in self.source.constants},
             key=list(self.source.constants).index,
@@ -225,9 +225,9 @@ class _Program:
             lines.append(
                 f"strongly fair steps: {strong}, "
                 + (
-                    "assumed in the formulas"
+                    "assumed in the claims"
                     if strong <= MOST_HANDED
-                    else "too many for a formula, taken as weakly fair: what holds, holds; a cycle may starve a sleeper"
+                    else "too many for a claim, taken as weakly fair: what holds, holds; a cycle may starve a sleeper"
                 )
             )
         lines += [f"reproduce: {command.replace('*/', '* /')}"] if command else []
@@ -282,29 +282,27 @@ class _Program:
                 found.append(f"d_step {{ {' && '.join(f'{pc} != {place}' for place in places)} -> assert(false) }}")
         return found
 
-    def _formulas(self) -> list[str]:
-        """Returns the formulas pending ~> done, for each operation that a vCPU can begin."""
-        found, handed = [], " && ".join(self._handed_over())
+    def _claims(self) -> list[str]:
+        """Returns the never claim of each actor that can begin what must end; of a vCPU one for each operation."""
+        made, sleeps, values = [], self._sleeps(), Values(self.source, self.system.state, self.cells)
         for t, name in enumerate(self.names):
+            pending = values.expression("is_pending", [constant(t)], {})
             if self.system.state.who[t]["kind"] == VCPU:
                 op = self.cells.read("actor", "op", constant(t))
                 for n in sorted({op for op, _ in self.system.choices[t]}):
-                    pending = terms.binary("==", op, constant(n, OPS[n].upper()))
-                    done = terms.binary("==", op, constant(NOTHING, "NOTHING"))
-                    promise = f"[] (({pending.text}) -> <> ({done.text}))"
-                    whole = f"({handed}) -> {promise}" if handed else promise
-                    found.append(f"ltl {OPS[n]}_{name} {{ {whole} }}")
-        return found
+                    begun = terms.both(terms.binary("==", op, constant(n, OPS[n].upper())), pending)
+                    made.append(claim(f"{OPS[n]}_{name}", begun, sleeps))
+            elif pending.truth is not False:
+                made.append(claim(f"waits_{name}", pending, sleeps))
+        return made
 
-    def _handed_over(self) -> list[str]:
-        """Returns strong fairness as a formula for each strongly fair step: infinitely often its thread is at another
-        rule, which only that step reaches; or from some state on the step is never enabled. Empty for more than
-        MOST_HANDED steps."""
+    def _sleeps(self) -> list[Sleep]:
+        """Returns the strongly fair steps; none if there are more than MOST_HANDED."""
         made = []
         for option in self.options:
             if option.rule.fairness == STRONG:
                 there = terms.binary("==", self._pc(option.actor), self.source.places[option.rule.pc])
-                made.append(f"([]<> !({there.text}) || <>[] !({option.guard.text}))")
+                made.append(Sleep(terms.negate(there), option.guard))
         return made if len(made) <= MOST_HANDED else []
 
 

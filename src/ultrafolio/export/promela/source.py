@@ -11,6 +11,7 @@ from typing import Any
 from ultrafolio.export.promela.terms import Term, constant
 from ultrafolio.model.design import Design
 from ultrafolio.model.designs import S390, PerDesign
+from ultrafolio.waits.load import MODULES
 
 
 class Untranslatable(ValueError):
@@ -18,7 +19,8 @@ class Untranslatable(ValueError):
 
 
 class Source:
-    """The functions of a design's rule modules by name, and those that call its machine, as syntax trees."""
+    """The functions of a design's rule modules by name, those that call its machine, and those of its waits, as syntax
+    trees."""
 
     def __init__(self, changed: Mapping[str, str] | None = None, design: Design = S390) -> None:
         """`changed` replaces source text, {old: new}, as engine.load.functions does for deliberately broken rules.
@@ -29,7 +31,7 @@ class Source:
         left = dict(changed or {})
         self.functions: dict[str, ast.FunctionDef] = {}
         self.places: dict[int, Term] = {}
-        for module in design.modules:
+        for module in (*design.modules, MODULES[design.name][-1]):
             text = Path(str(module.__file__)).read_text(encoding="utf-8")
             for old in [old for old in left if text.count(old) == 1]:
                 text = text.replace(old, left.pop(old))
