@@ -109,7 +109,7 @@ FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
     "language",
     type=click.Choice(("promela", "promela-fair")),
     help="Print the system as a Promela program instead of checking it: one process, or one per thread "
-    "with leads-to formulas.",
+    "with a never claim for each leads-to.",
 )
 @click.option("--brief", is_flag=True, help="Only the line that decides, for each scenario and policy.")
 @click.option(
@@ -160,7 +160,7 @@ def check_command(**given: Any) -> int:
     """
     asked = _consistent(Asked(**given))
     if asked.language:
-        return _export(asked.files, asked.names, fair=asked.language == "promela-fair")
+        return _export(asked, fair=asked.language == "promela-fair")
     if asked.as_link:
         return _links(asked.files, asked.chosen)
     if asked.ranges:
@@ -374,13 +374,17 @@ def all_scenarios() -> list[Path]:
     return here or [Path(file.stem) for file in shipped.shipped("scenarios", below=True)]
 
 
-def _export(files: tuple[Path, ...], names: tuple[str, ...], *, fair: bool) -> int:
-    """Print one scenario under one policy as Promela; a comment at its start has the commands to run it."""
-    if len(files) != 1 or len(names) != 1:
-        asked = f"{plural(len(files), 'scenario')}, {plural(len(names), 'policy', 'policies')}"
-        raise InputError("--export writes one program", value=asked, allowed="one SCENARIO.toml and one --policy")
-    story = api.Scenario.find(files[0])
-    system = scenario.system(story.story, policies.of_s390(api.Policy.find(names[0], story).choices, names[0]))
+def _export(asked: Asked, *, fair: bool) -> int:
+    """Print one scenario under one policy as Promela; a comment at its start says how to get it again."""
+    files, names = asked.files, asked.names
+    if len(files) != 1 or len(names) != 1 or asked.machine == machines.ALL:
+        several = f"{plural(len(files), 'scenario')}, {plural(len(names), 'policy', 'policies')}"
+        value = f"--machine {machines.ALL}" if asked.machine == machines.ALL else several
+        allowed = "one SCENARIO.toml, one --policy, and at most one --machine"
+        raise InputError("--export writes one program", value=value, allowed=allowed)
+    [(story, _)] = machines.on(api.Scenario.find(files[0]), asked.machine)
+    policy = api.Policy.find(names[0], story).choices
+    system = scenario.system(story.story, policy)
     click.echo(program.export(system, fair=fair, properties=not fair, command=typed()), nl=False)
     return 0
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ultrafolio.engine.load import constants
 from ultrafolio.export.promela.source import Source
-from ultrafolio.waits import rules as waits
 from ultrafolio.waits import tables
 
 
@@ -19,9 +17,6 @@ class Rules(Source):
 
     def __init__(self, changed: Mapping[str, str] | None = None) -> None:
         super().__init__(changed)
-        for node in ast.parse(Path(str(waits.__file__)).read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and node.decorator_list:
-                self.functions.setdefault(node.name, node)
         self.pure: dict[str, bool] = {}
         self.simple: dict[ast.AST, bool] = {}
         """What a reader found out about pieces of the rules."""

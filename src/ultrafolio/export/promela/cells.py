@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ultrafolio.export.promela.terms import Cell, Term, constant
-from ultrafolio.model.layout import OWNERS, SECTIONS, State
+from ultrafolio.model.layout import OWNERS, State
 
 SINGLE = ("vm", "task", "actor")
+_SHARED_LOCK = "mutex"
+"""Below 0, it says how many share the lock."""
 
 
 @dataclass(slots=True)
@@ -36,18 +38,21 @@ class Cells:
         self.grown = False
         self._held: dict[Cell, _Held] = {}
         self._size = {name: len(getattr(state, name)) for name in OWNERS}
+        self._types = {name: getattr(state, name).dtype for name in OWNERS}
         for section in OWNERS:
             array = getattr(state, section)
-            for name in SECTIONS[section].names or ():
+            for name in array.dtype.names:
                 for index, value in enumerate(array[name].tolist()):
                     self._held[section, name, index] = _Held(value)
         # a count goes up once for each page of each device, each other reference, and each page's LRU batch
         counts = sum(max(1, n) for n in state.actor["n"].tolist()) + len(state.mm)
-        self._bound = {1: 255, 2: counts, 4: max(len(state.mm), len(state.actor) + 1)}
+        self._bound = {"u1": 255, "u2": (1 << len(state.actor)) - 1, "i2": counts,
+                       "i4": max(len(state.mm), len(state.actor) + 1)}  # fmt: skip
 
     def _of(self, section: str, name: str, index: int | None) -> list[_Held]:
-        """Returns the cell, or all cells of the field for index None."""
-        at = range(self._size[section]) if index is None else (index,)
+        """Returns the cell, or all cells of the field for index None; none for an index that no run has: a rule is read
+        for each value of a number, and would fail there."""
+        at = range(self._size[section]) if index is None else (index,) if index < self._size[section] else ()
         return [self._held[section, name, i] for i in at]
 
     def values(self, section: str, name: str, index: int | None) -> frozenset[int] | None:
@@ -81,6 +86,8 @@ class Cells:
     def read(self, section: str, name: str, index: Term) -> Term:
         """Returns the term that reads the cell."""
         at = index.const
+        if at is not None and at >= self._size[section]:
+            return constant(0)
         values = self.values(section, name, at)
         if values is not None and len(values) == 1:
             return constant(next(iter(values)))
@@ -104,7 +111,7 @@ class Cells:
         """Returns the declarations of the state, in the order of layout.SECTIONS."""
         lines = []
         for section in OWNERS:
-            for name in SECTIONS[section].names or ():
+            for name in self._types[section].names:
                 if section not in SINGLE:
                     if self.declared(section, name, None):
                         first = ", ".join(str(h.first) for h in self._of(section, name, None))
@@ -122,8 +129,12 @@ class Cells:
         """Returns the smallest Promela type for the cell's values, or, if unlisted, for the field's range."""
         held = self._of(section, name, index)
         most = max(max({h.first, *h.written}) for h in held)
+        least = min(min({h.first, *h.written}) for h in held)
         if any(h.any for h in held):
-            most = max(most, self._bound[SECTIONS[section][name].itemsize])
+            most = max(most, self._bound[self._types[section][name].str[1:]])
+            least = -most if name == _SHARED_LOCK else least
+        if least < 0:
+            return "short"
         elif most <= 1 and index is not None:
             return "bit"
         return "byte" if most <= 255 else "short" if most <= 32767 else "int"

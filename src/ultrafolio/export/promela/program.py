@@ -11,19 +11,18 @@ from dataclasses import dataclass
 
 from ultrafolio.export.promela import terms
 from ultrafolio.export.promela.cells import Cells
-from ultrafolio.export.promela.nodes import OUTCOME, Assert, End, Node, Set, enabled, ends, lines, needed, walk
-from ultrafolio.export.promela.reader import Reader, agreed
+from ultrafolio.export.promela.claims import MOST_HANDED, Sleep, claim
+from ultrafolio.export.promela.joins import agreed
+from ultrafolio.export.promela.nodes import OUTCOME, Assert, End, If, Node, Set, enabled, ends, lines, needed, walk
+from ultrafolio.export.promela.reader import Reader
 from ultrafolio.export.promela.source import Source, Untranslatable, unchanged
 from ultrafolio.export.promela.terms import Cell, Term, constant
-from ultrafolio.export.promela.values import Env
-from ultrafolio.model import layout
-from ultrafolio.model.layout import ACTOR_KINDS, NOTHING, OPS, VCPU
-from ultrafolio.model.properties import PROPERTIES
-from ultrafolio.model.rule import RULES, STRONG, Rule
+from ultrafolio.export.promela.values import Env, Values
+from ultrafolio.model import designs, layout
+from ultrafolio.model.layout import OPS, VCPU
+from ultrafolio.model.rule import STRONG, Rule
 from ultrafolio.model.scenario import System
 
-MOST_HANDED = 2
-"""Most strongly fair steps that a formula assumes: SPIN took over five minutes to translate three."""
 _TEMPORARY = re.compile(r"\bmy_\w+")
 
 
@@ -57,14 +56,15 @@ def export(
     a d_step whose first statement is exactly "the step is enabled". With `properties`, each step asserts the properties
     it may break: pan's errors (-c0: all of them) are the edges on which one breaks.
 
-    fair: one process per actor with its fair steps, one process `choices` with every unfair one, and an LTL formula per
-    vCPU and operation, `touch_vcpu0` and so on (pending ~> done), to be run one at a time:
+    fair: one process per actor with its fair steps, one process `choices` with every unfair one, and a never claim for
+    what an actor begins and must end, of a vCPU for each operation: `touch_vcpu0`, `waits_pin1` and so on, to be run
+    one at a time:
 
         spin -a -o2 model.pml && gcc -O2 -DNOREDUCE -DNFAIR=3 -o pan pan.c && ./pan -a -f -N touch_vcpu0
 
     Weak fairness of SPIN is per process and ours is per step; they agree, because a thread stands at one rule at a
     time and nobody else moves it: while its step stays enabled and is not taken, its process stays enabled and does not
-    move. Strong fairness, which SPIN does not know, is an assumption of the formulas, up to MOST_HANDED steps.
+    move. Strong fairness, which SPIN does not know, is part of the claims, up to MOST_HANDED steps.
     The process `choices` can always stop for good instead, so SPIN's fairness forces none of its steps: a run in
     which the unfair steps cease is one in which it stopped after the last, and in any other it goes on moving.
 
@@ -73,7 +73,8 @@ def export(
 
     Untranslatable where a rule uses Python that has no translation.
     """
-    source = Source(changed) if changed else unchanged()
+    design = designs.of(system.state)
+    source = Source(changed, design) if changed else unchanged(design)
     return _Program(system, source, properties and not fair).text(fair, command)
 
 
@@ -81,9 +82,10 @@ class _Program:
     """All steps of a system as Promela, and the program's text."""
 
     def __init__(self, system: System, source: Source, properties: bool) -> None:
-        self.system, self.source = system, source
+        self.system, self.source, self.design = system, source, source.design
         self.cells = Cells(system.state)
-        self.names = _names(system)
+        kinds = enumerate(system.state.who["kind"].tolist())
+        self.names = [f"{self.design.kinds[kind]}{t}" for t, kind in kinds]
         self.options = self._settle()
         self.properties = properties
         if properties:
@@ -101,8 +103,8 @@ class _Program:
         """Returns the options of one actor, in the rule order."""
         found = []
         for pc in self._places(t):
-            if pc in RULES:
-                rule = RULES[pc]
+            if pc in self.design.rules:
+                rule = self.design.rules[pc]
                 for choice in self.system.choices[t] if rule.chooses else [None]:
                     option = self._option(t, rule, choice, watched)
                     if option is not None:
@@ -140,6 +142,15 @@ class _Program:
             body = self._watched(t, rule, choice, reader, known, body, agreed(Env({}, {}), left))
         return Option(t, rule, choice, terms.both(here, condition), needed(body))
 
+    def _verdict(self, value: object) -> list[Node]:
+        """Returns the assertion for a property's number, as documents have it."""
+        if not isinstance(value, Term) or value.values is None:
+            raise Untranslatable("the number of a broken property is not known before the run")
+        if value.const is None:
+            each = (If(terms.binary("==", value, constant(n)), self._verdict(constant(n)), []) for n in value.values)
+            return [node for node in each if node.yes]
+        return [Assert(self.design.first + value.const)] if value.const else []
+
     def _pc(self, t: int) -> Term:
         return self.cells.read("task", "pc", constant(t))
 
@@ -158,19 +169,22 @@ class _Program:
         page = constant(0 if choice is None else choice[1])
         before, seen = reader.kept("seen", reader.expression("focus", [constant(t), page], known))
         more, was = reader.kept("was", self.cells.read("uv", "state", seen))
+        unlisted = [end.outcome.text for end in ends(body) if end.outcome.values is None]
+        if unlisted:
+            raise Untranslatable(f"an outcome that is not known before the run: {unlisted[0]}")
         outcomes = {v for end in ends(body) for v in end.outcome.values or () if v >= 0}
         out = constant(outcomes.pop()) if len(outcomes) == 1 else Term(OUTCOME, values=frozenset(outcomes))
         arguments = [constant(t), constant(rule.pc), seen, was, out]
-        checks = reader.function("broken", arguments, after.known, lambda value, _: _verdict(value))
+        checks = reader.function("broken", arguments, after.known, lambda value, _: self._verdict(value))
         return [*before, *more, *body, *checks]
 
     # ------------------------------------------------------------------------------------------------ text
     def text(self, fair: bool, command: str) -> str:
         """Returns the program's text."""
         processes = self._processes() if fair else [self._process("model", self.options, self._strays())]
-        formulas = self._formulas() if fair else []
+        claims = self._claims() if fair else []
         state = self.cells.declarations()
-        body = "\n".join([*processes, *formulas])
+        body = "\n".join([*processes, *claims])
         names = sorted(
             {word for word in re.findall(r"\b[A-Z][A-Z0-9_]+\b", body) if word in self.source.constants},
             key=list(self.source.constants).index,
@@ -196,23 +210,24 @@ class _Program:
     def _head(self, fair: bool, command: str) -> list[str]:
         """Returns the comment and the definitions at the start of the program."""
         cfg = self.system.state.cfg[0]
-        policy = ", ".join(f"{name} {int(cfg[name])}" for name in layout.CFG.names or ())
+        policy = ", ".join(f"{name} {int(cfg[name])}" for name in cfg.dtype.names)
         lines = [
             "Generated from the rules of ultrafolio; do not edit.",
             f"cfg: {policy}",
             f"actors: {', '.join(self.names)}",
         ]
         if self.properties:
-            lines += [f"property {n}: {name}" for n, name in enumerate(PROPERTIES) if n]
+            named = enumerate(self.design.properties[1:], self.design.first + 1)
+            lines += [f"property {n}: {name}" for n, name in named]
         if fair:
             lines.append("fairness: pan -f; `choices` can always stop for good, so none of its steps is forced")
             strong = sum(o.rule.fairness == STRONG for o in self.options)
             lines.append(
                 f"strongly fair steps: {strong}, "
                 + (
-                    "assumed in the formulas"
+                    "assumed in the claims"
                     if strong <= MOST_HANDED
-                    else "too many for a formula, taken as weakly fair: what holds, holds; a cycle may starve a sleeper"
+                    else "too many for a claim, taken as weakly fair: what holds, holds; a cycle may starve a sleeper"
                 )
             )
         lines += [f"reproduce: {command.replace('*/', '* /')}"] if command else []
@@ -267,35 +282,28 @@ class _Program:
                 found.append(f"d_step {{ {' && '.join(f'{pc} != {place}' for place in places)} -> assert(false) }}")
         return found
 
-    def _formulas(self) -> list[str]:
-        """Returns the formulas pending ~> done, for each operation that a vCPU can begin."""
-        found, handed = [], " && ".join(self._handed_over())
+    def _claims(self) -> list[str]:
+        """Returns the never claim of each actor that can begin what must end; of a vCPU one for each operation."""
+        made, sleeps, values = [], self._sleeps(), Values(self.source, self.system.state, self.cells)
         for t, name in enumerate(self.names):
+            pending = values.expression("is_pending", [constant(t)], {})
             if self.system.state.who[t]["kind"] == VCPU:
                 op = self.cells.read("actor", "op", constant(t))
                 for n in sorted({op for op, _ in self.system.choices[t]}):
-                    pending = terms.binary("==", op, constant(n, OPS[n].upper()))
-                    done = terms.binary("==", op, constant(NOTHING, "NOTHING"))
-                    promise = f"[] (({pending.text}) -> <> ({done.text}))"
-                    whole = f"({handed}) -> {promise}" if handed else promise
-                    found.append(f"ltl {OPS[n]}_{name} {{ {whole} }}")
-        return found
+                    begun = terms.both(terms.binary("==", op, constant(n, OPS[n].upper())), pending)
+                    made.append(claim(f"{OPS[n]}_{name}", begun, sleeps))
+            elif pending.truth is not False:
+                made.append(claim(f"waits_{name}", pending, sleeps))
+        return made
 
-    def _handed_over(self) -> list[str]:
-        """Returns strong fairness as a formula for each strongly fair step: infinitely often its thread is at another
-        rule, which only that step reaches; or from some state on the step is never enabled. Empty for more than
-        MOST_HANDED steps."""
+    def _sleeps(self) -> list[Sleep]:
+        """Returns the strongly fair steps; none if there are more than MOST_HANDED."""
         made = []
         for option in self.options:
             if option.rule.fairness == STRONG:
                 there = terms.binary("==", self._pc(option.actor), self.source.places[option.rule.pc])
-                made.append(f"([]<> !({there.text}) || <>[] !({option.guard.text}))")
+                made.append(Sleep(terms.negate(there), option.guard))
         return made if len(made) <= MOST_HANDED else []
-
-
-def _names(system: System) -> list[str]:
-    """Returns the actors' names by kind and number: vcpu0, disk1."""
-    return [f"{ACTOR_KINDS[kind]}{t}" for t, kind in enumerate(system.state.who["kind"].tolist())]
 
 
 def _end(value: object) -> End:
@@ -303,10 +311,3 @@ def _end(value: object) -> End:
     if not isinstance(value, Term):
         raise Untranslatable("a rule that returns no outcome")
     return End(value)
-
-
-def _verdict(value: object) -> list[Node]:
-    """Returns the assertion for a property's number."""
-    if not isinstance(value, Term) or value.const is None:
-        raise Untranslatable("the number of a broken property is not known before the run")
-    return [Assert(value.const)] if value.const else []

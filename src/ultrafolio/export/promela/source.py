@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ultrafolio.engine.load import constants
-from ultrafolio.engine.tables import RULE_MODULES
 from ultrafolio.export.promela.terms import Term, constant
-from ultrafolio.model import layout
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390, PerDesign
+from ultrafolio.waits.load import MODULES
 
 
 class Untranslatable(ValueError):
@@ -19,17 +19,19 @@ class Untranslatable(ValueError):
 
 
 class Source:
-    """The functions of the rule modules by name, as syntax trees."""
+    """The functions of a design's rule modules by name, those that call its machine, and those of its waits, as syntax
+    trees."""
 
-    def __init__(self, changed: Mapping[str, str] | None = None) -> None:
+    def __init__(self, changed: Mapping[str, str] | None = None, design: Design = S390) -> None:
         """`changed` replaces source text, {old: new}, as engine.load.functions does for deliberately broken rules.
 
         Raises ValueError unless each `old` occurs exactly once.
         """
+        self.design = design
         left = dict(changed or {})
         self.functions: dict[str, ast.FunctionDef] = {}
         self.places: dict[int, Term] = {}
-        for module in RULE_MODULES:
+        for module in (*design.modules, MODULES[design.name][-1]):
             text = Path(str(module.__file__)).read_text(encoding="utf-8")
             for old in [old for old in left if text.count(old) == 1]:
                 text = text.replace(old, left.pop(old))
@@ -37,10 +39,16 @@ class Source:
                 if isinstance(node, ast.FunctionDef) and node.decorator_list:
                     self.functions[node.name] = node
                     self._place(node)
+        for verb in design.verbs:
+            for node in ast.parse(verb).body:
+                if isinstance(node, ast.FunctionDef):
+                    self.functions[node.name] = node
         if left:
             raise ValueError(f"not found exactly once in the rules: {list(left)}")
         self._writes: dict[str, frozenset[str]] = {}
         self._leaves: dict[tuple[ast.stmt, bool], bool] = {}
+        self._written: dict[tuple[ast.stmt, ...], frozenset[str]] = {}
+        self._assigned: dict[tuple[ast.stmt, ...], frozenset[str]] = {}
 
     def _place(self, node: ast.FunctionDef) -> None:
         """Record a rule's number in the rule order, from the first argument of its decorator."""
@@ -55,8 +63,23 @@ class Source:
             self._writes[name] = self.writes_of(self.functions[name].body)
         return self._writes[name]
 
-    def writes_of(self, body: Iterable[ast.stmt]) -> frozenset[str]:
+    def assigned(self, body: Sequence[ast.stmt]) -> frozenset[str]:
+        """Returns the local names that statements assign."""
+        key = tuple(body)
+        if key not in self._assigned:
+            nodes = (node for statement in body for node in ast.walk(statement))
+            names = (n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+            self._assigned[key] = frozenset(names)
+        return self._assigned[key]
+
+    def writes_of(self, body: Sequence[ast.stmt]) -> frozenset[str]:
         """Returns writes() of statements."""
+        key = tuple(body)
+        if key not in self._written:
+            self._written[key] = self._written_by(body)
+        return self._written[key]
+
+    def _written_by(self, body: Sequence[ast.stmt]) -> frozenset[str]:
         found: set[str] = set()
         for node in (n for statement in body for n in ast.walk(statement)):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
@@ -74,10 +97,10 @@ class Source:
 
     @functools.cached_property
     def constants(self) -> dict[str, Any]:
-        return constants(layout)
+        return dict(self.design.constants)
 
 
-@functools.cache
-def unchanged() -> Source:
-    """Returns the unchanged rules; read once per process."""
-    return Source()
+@PerDesign
+def unchanged(design: Design) -> Source:
+    """Returns the unchanged rules of a design; read once per process."""
+    return Source(design=design)

@@ -17,6 +17,7 @@ _LEVELS = {
     "||": 1,
     "&&": 2,
     "|": 3,
+    "^": 4,
     "&": 5,
     "==": 6,
     "!=": 6,
@@ -33,6 +34,10 @@ _LEVELS = {
 _ATOM = 12
 _OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _COMPARE = frozenset(_OPPOSITE)
+_LISTED = frozenset(("&", "|", "^", "<<", ">>"))
+_MOST_LISTED, _LARGEST_LISTED = 64, 1 << 16
+"""As many results of an operation in _LISTED are listed, and none above the second; of sums none, since a count would
+be listed to its end."""
 _TRUTH = frozenset((0, 1))
 
 
@@ -59,6 +64,11 @@ class Term:
         return next(iter(self.values)) if self.values is not None and len(self.values) == 1 else None
 
     @property
+    def is_boolean(self) -> bool:
+        """Whether it can be 0 and 1 only."""
+        return self.values is not None and self.values <= _TRUTH
+
+    @property
     def truth(self) -> bool | None:
         """Whether it is non-zero; None if unknown."""
         if self.values is None:
@@ -72,7 +82,7 @@ class Term:
 
 def constant(value: int, name: str = "") -> Term:
     """Returns the term of a constant, printed by its name if it has one."""
-    return Term(name or str(value), values=frozenset((value,)))
+    return Term(name or str(int(value)), values=frozenset((int(value),)))
 
 
 TRUE, FALSE = constant(1, "true"), constant(0, "false")
@@ -99,7 +109,16 @@ def binary(op: str, a: Term, b: Term) -> Term:
     left = a.at(level if op not in ("+", "-", "*") else level - 1)
     text = f"{left} {op} {b.at(level)}"
     opposite = f"{left} {_OPPOSITE[op]} {b.at(level)}" if op in _COMPARE else ""
-    return Term(text, level, _TRUTH if op in _COMPARE else None, a.reads | b.reads, None, opposite)
+    values = _TRUTH if op in _COMPARE else _results(op, a.values, b.values)
+    return Term(text, level, values, a.reads | b.reads, None, opposite)
+
+
+def _results(op: str, a: frozenset[int] | None, b: frozenset[int] | None) -> frozenset[int] | None:
+    """Returns the values of an operation on bits, where both sides' are listed and the results are few."""
+    if op not in _LISTED or a is None or b is None or len(a) * len(b) > _MOST_LISTED or min(*a, *b) < 0:
+        return None
+    made = frozenset(n for x in a for y in b if (n := _fold(op, x, y).const) is not None)
+    return made if max(made) <= _LARGEST_LISTED else None
 
 
 def _fold(op: str, a: int, b: int) -> Term:
@@ -112,11 +131,17 @@ def _fold(op: str, a: int, b: int) -> Term:
             "-": a - b,
             "*": a * b,
             "|": a | b,
+            "^": a ^ b,
             "&": a & b,
             "<<": a << b if op == "<<" else 0,
             ">>": a >> b if op == ">>" else 0,
         }[op]
     )
+
+
+def inverted(a: Term) -> Term:
+    """Returns the term of `~a`."""
+    return constant(~a.const) if a.const is not None else Term(f"~{a.at(11)}", 11, None, a.reads)
 
 
 def _decide(op: str, a: frozenset[int] | None, b: frozenset[int] | None) -> bool | None:
@@ -162,7 +187,7 @@ def chosen(condition: Term, a: Term, b: Term) -> Term:
     """Returns the term of `a if condition else b`."""
     if condition.truth is not None:
         return a if condition.truth else b
-    if a.const is not None and a.const == b.const:
+    if a == b or (a.const is not None and a.const == b.const):
         return a
     if a.const == 1 and b.const == 0 and condition.values == _TRUTH:
         return condition
