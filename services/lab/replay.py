@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
+import numpy as np
 
+from services.lab.codes import Array, Codes, enter, runs
 from services.lab.waiting import ActorWait, waits_of
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.export.text import deed
-from ultrafolio.model.layout import ACTOR_KINDS, ALLOWED, DONE, OPS, OUTCOMES, PINNED_SHARED, SECURE
+from ultrafolio.model.layout import ACTOR_KINDS, ALLOWED, DONE, OPS, OUTCOMES, PINNED_SHARED
 from ultrafolio.model.rule import RULES
 from ultrafolio.nouns import plural
 from ultrafolio.state.events import Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode
@@ -25,7 +27,8 @@ from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta, join
 from ultrafolio.state.store import Event
 from ultrafolio.state.validate import Replay
 
-MAX_PAGES = 65_536
+MAX_PAGES = 262_144
+"""A GiB."""
 MAX_FRAMES = 50_000
 """Frames kept of a replay; a longer one keeps its last frames."""
 UV_WORDS = ("OK", "error", "busy", "integrity", "exit")
@@ -46,25 +49,26 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """Effect of one entry. pages: page, code, page, code, … of changed pages;  waits: None if unchanged."""
+    """Effect of one entry. runs: of changed pages (codes.py);  waits: None if unchanged."""
 
     n: int
     id: str
     role: str
     steps: list[Step]
-    pages: list[int]
+    runs: list[int]
     waits: list[ActorWait] | None
     broken: list[str]
 
 
 class Base(msgspec.Struct, frozen=True):
-    """Start of a replay: the codes of all pages after entry `n`."""
+    """Start of a replay: the number of pages, and the runs of all of them (codes.py) after entry `n`."""
 
     n: int
     id: str
     title: str
     actors: list[str]
-    pages: list[int]
+    pages: int
+    runs: list[int]
     waits: list[ActorWait]
 
 
@@ -172,17 +176,18 @@ class GroupReplay:
     def _start(self, event: Event, replay: Replay) -> None:
         """Start the replay: with the layout of the group, or at a checkpoint."""
         meta = replay.meta
-        pages = int(meta.cfg["pages"][0])
         self._replay = replay
         self._live = self._replay.live
         self._undo_log = self._replay.undo_log
-        self._codes = [self._code(page) for page in range(pages)]
+        self._codes = Codes(self._live, replay.arrays)
+        self._at_base = self._codes.codes.copy()
         actors = [self._name(t) for t in range(len(meta.who))]
         self._waits = waits_of(self._live)
         n = self.frames[-1].n + 1 if self.frames else 0
         with self._lock:
             self.frames.clear()
-            self.base = Base(n, event.id, meta.scenario, actors, self._codes[:], self._waits)
+            runs_of_all = _all(self._at_base)
+            self.base = Base(n, event.id, meta.scenario, actors, len(self._at_base), runs_of_all, self._waits)
 
     def _name(self, t: int) -> str:
         return f"{ACTOR_KINDS[self._live.who[t].kind]} {t}"
@@ -216,7 +221,8 @@ class GroupReplay:
                 allowed="steps, after the group was laid out",
             )
         waits = waits_of(self._live)
-        changed = self._changed()
+        changed = self._codes.update(self._undo_log.pages())
+        self._undo_log.clear()
         n = self.frames[-1].n + 1 if self.frames else self.base.n + 1
         broken = [name for _, name in self._replay.verdict.broken[wrong:]]
         frame = Frame(n, event.id, role, steps, changed, waits if waits != self._waits else None, broken)
@@ -257,56 +263,21 @@ class GroupReplay:
         fails = rule.call == "pin" and self._live.uv[page].state != PINNED_SHARED
         return f"{who} {what}" + (f" page {page}" if names_page else "") + (" fails" if fails else "")
 
-    def _changed(self) -> list[int]:
-        """Returns page, code, page, code, … of pages whose code changed since the last frame."""
-        found, run = [], interpreted()
-        about: set[int] = set()
-        for page in self._undo_log.pages():
-            # a folio's fields are in its head page's record
-            first = run.head(self._live, page)
-            about.add(page)
-            about.update(range(first, min(len(self._codes), first + (1 << self._live.mm[first].order))))
-        self._undo_log.clear()
-        for page in sorted(about):
-            code = self._code(page)
-            if code != self._codes[page]:
-                self._codes[page] = code
-                found += [page, code]
-        return found
-
-    def _code(self, page: int) -> int:
-        """Returns the page's state for the map, packed in 31 bits; page/model.js unpacks them."""
-        s, run = self._live, interpreted()
-        uv, mm = s.uv[page].state, s.mm[page]
-        bit = bool(s.mm[run.bit_page(s, page)].arch)
-        flags = (
-            (uv, 3),
-            (bit, 1),
-            (bit and uv != SECURE, 1),
-            (mm.locked, 1),
-            (mm.frozen, 1),
-            (mm.writeback, 2),
-            (mm.dirty, 1),
-            (s.io[page].flying, 1),
-            (run.head(s, page) == page, 1),
-        )
-        code = at = 0
-        for value, width in (*flags, (mm.pins, 6), (mm.longs, 6), (mm.refs, 7)):
-            code |= max(0, min(int(value), (1 << width) - 1)) << at
-            at += width
-        return code
-
     def _drop_frames(self, count: int) -> None:
         """Drop the first `count` frames: apply their changes to the base."""
         assert self.base is not None
-        pages, waits = self.base.pages[:], self.base.waits
+        waits = self.base.waits
         for frame in self.frames[:count]:
-            for at in range(0, len(frame.pages), 2):
-                pages[frame.pages[at]] = frame.pages[at + 1]
+            enter(self._at_base, frame.runs)
             waits = frame.waits if frame.waits is not None else waits
         end = self.frames[count - 1]
-        self.base = msgspec.structs.replace(self.base, n=end.n, id=end.id, pages=pages, waits=waits)
+        self.base = msgspec.structs.replace(self.base, n=end.n, id=end.id, runs=_all(self._at_base), waits=waits)
         del self.frames[:count]
+
+
+def _all(codes: Array) -> list[int]:
+    """Returns the codes of all pages as a list of runs."""
+    return runs(np.arange(len(codes)), codes)
 
 
 def _order(identity: str) -> tuple[int, ...]:

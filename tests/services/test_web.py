@@ -12,11 +12,13 @@ from collections import Counter
 from types import SimpleNamespace
 
 import msgspec
+import numpy as np
 import pytest
 
 import saved_streams
 from services.common.settings import Settings, read
 from services.lab import replay as replay_module
+from services.lab.codes import Codes, enter
 from services.lab.jobs import Jobs
 from services.lab.listing import Listing
 from services.lab.replay import GroupReplay
@@ -51,11 +53,11 @@ def replay_of(events):
 
 
 def codes_at(replay, n):
-    codes = replay.base.pages[:]
+    found = np.zeros(replay.base.pages, np.int64)
+    enter(found, replay.base.runs)
     for frame in replay.frames[: n - replay.base.n]:
-        for at in range(0, len(frame.pages), 2):
-            codes[frame.pages[at]] = frame.pages[at + 1]
-    return codes
+        enter(found, frame.runs)
+    return found.tolist()
 
 
 # ------------------------------------------------------------------------------------------------- frames
@@ -144,7 +146,7 @@ def test_an_access_says_whether_it_reads_or_writes():
 
 def test_looking_changes_nothing():
     replay = replay_of(a_stream())
-    blank = replay._replay._arrays
+    blank = replay._replay.arrays
     before = [array.tobytes() for array in write_back(State(*replay._live), blank)]
     waits_of(replay._live)
     assert [array.tobytes() for array in write_back(State(*replay._live), blank)] == before
@@ -167,6 +169,36 @@ def calls_for(pages):
 
 def test_an_entry_costs_what_it_changes_however_large_the_group():
     assert calls_for(4096) == calls_for(16)
+
+
+def calls_for_folio(order):
+    """Returns the number of function calls to replay the entries of a folio after its layout, and the most runs."""
+    events, called = saved_streams.one_folio(order, touches=1), Counter()
+    replay = replay_of(events[:3])
+    sys.setprofile(lambda frame, event, about: called.update([event]))
+    try:
+        replay.feed(events[3:])
+    finally:
+        sys.setprofile(None)
+    assert replay.error is None and len(replay.frames) == len(events) - 3
+    assert any(code >> 4 & 1 for code in codes_at(replay, len(replay.frames))), "the arch bit covers exported pages"
+    return called.total(), max(len(frame.runs) for frame in replay.frames)
+
+
+def test_an_entry_that_changes_a_whole_folio_costs_the_same_for_every_size():
+    assert calls_for_folio(12) == calls_for_folio(6)
+
+
+@pytest.mark.parametrize("policy", ["whole-folio", "per-page", "split", "folio-bitmap"])
+def test_codes_that_follow_the_entries_are_those_of_the_state(policy):
+    system = build(policy, [2, 1, 0], ["exported"], vcpu=[{}], disk=[{"page": 0}], virtio=[{"page": 0}])
+    chosen = [(0, 1, 2), (1, READ, 1), (0, 1, 4), (1, READ, 5), (0, 1, 1), (2, 1, 6)]
+    events = saved_streams.hang(system, *chosen)
+    for many in range(3, len(events) + 1):
+        replay = replay_of(events[:many])
+        assert replay.error is None
+        fresh = Codes(replay._live, replay._replay.state()).codes.tolist()
+        assert codes_at(replay, many - 3) == replay._codes.codes.tolist() == fresh
 
 
 def test_a_call_outside_of_steps_has_a_row():
@@ -310,7 +342,7 @@ def test_a_saved_stream_is_served_in_pieces_and_taken_up(page):
     assert status == 200 and got["groups"] == ["mine"]
     live = f"{page}/live?group=mine&saved={got['saved']}"
     (base, _), (frames, last), (end, _) = events_of(live, "base", "frames", "end")
-    assert base["n"] == 0 and len(base["pages"]) == 2 and frames[0]["n"] == 1 and end is None
+    assert base["n"] == 0 and base["pages"] == 2 and frames[0]["n"] == 1 and end is None
     (later, _), _ = events_of(live, "frames", "end", **{"Last-Event-ID": events[9].id})
     assert later[0]["id"] == events[10].id and last
 

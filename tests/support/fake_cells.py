@@ -45,6 +45,7 @@ class FakeCells:
     """Deterministic numbers, and misbehaviour on request."""
 
     COLUMNS = {"stalls": "int", "verdict": "str", "histogram": "ints"}  # noqa: RUF012
+    PLAIN = {"seed": ("seed",)}  # noqa: RUF012
 
     def __init__(self, engine: str = "engine-1") -> None:
         self.engine = os.environ.get("FAKE_ENGINE", engine)

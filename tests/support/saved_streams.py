@@ -66,6 +66,16 @@ def large(pages=10_000, touches=60):
     return stream(system, [(0, 1, int(page)) for page in chosen])
 
 
+def one_folio(order, touches=3):
+    """A group of one folio of 2**order exported pages under whole-folio, whose vCPU touches pages all over it. A folio
+    over order 9 is none that a scenario can have."""
+    pages, whole = 1 << order, min(order, 9)
+    system = build("whole-folio", [whole] * (pages >> whole), ["exported"], vcpu=[{}])
+    system.state.mm["order"] = order
+    chosen = np.random.default_rng(7).integers(0, pages, touches)
+    return stream(system, [(0, 1, int(page)) for page in chosen])
+
+
 def saved(streams):
     """The bytes of a saved stream, as `trace validate --save` writes it."""
     lines = [{"group": name, "id": e.id, "data": e.data} for name, events in streams.items() for e in events]

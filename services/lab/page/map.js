@@ -1,8 +1,12 @@
 "use strict";
 // The memory map on a canvas: pages as squares, folio by folio. Redraws only changed pages, once per display frame.
 
-/** Sizes of a square, pixels; the map uses the largest at which all pages fit. */
-const SIZES = [34, 20, 12, 8, 6];
+/** Sizes of a square, pixels; the map uses the largest at which all pages fit, else the last. */
+const SIZES = [34, 20, 12, 8, 6, 3, 2];
+/** Squares of this size or less touch each other, have no shapes, and are written as pixels of an image. */
+const TINY = 3;
+/** A range with more pages than this is drawn with all others. */
+const MANY = 4096;
 
 /** Counters for measurements: squares drawn, passes over the canvas, layouts, longest pass in ms. */
 const drawn = { cells: 0, passes: 0, layouts: 0, longest: 0 };
@@ -15,8 +19,8 @@ class MemoryMap {
     this.picked = picked;
     this.replay = null;
     this.page = -1;
-    this.rings = new Map();
-    this.dirty = new Set();
+    this.rings = [];
+    this.dirty = [];
     this.asked = 0;
     canvas.addEventListener("click", (event) => this.pick(this.under(event)));
     canvas.addEventListener("keydown", (event) => this.key(event));
@@ -27,41 +31,47 @@ class MemoryMap {
   show(replay) {
     this.replay = replay;
     this.page = -1;
-    this.rings = new Map();
+    this.rings = [];
     this.layout();
   }
 
-  /** Rings around pages: a Map from page to the name of a colour. */
+  /** Rings around ranges of pages: [first page, page after the last, name of a colour], the last one on top. */
   ring(rings) {
     this.rings = rings;
     this.ringed = false;
     this.ask();
   }
 
-  /** Redraw these pages. */
-  changed(pages) {
-    for (const p of pages) {
-      if (Boolean(this.replay.codes[p] & HEAD) !== this.heads[p]) { this.layout(); return; }
-      this.dirty.add(p);
+  /** Redraw these ranges of pages. */
+  changed(ranges) {
+    const { codes } = this.replay;
+    for (const [first, end] of ranges) {
+      for (let p = first; p < end; p++) {
+        if ((codes[p] & HEAD ? 1 : 0) !== this.heads[p]) { this.layout(); return; }
+      }
+      this.all ||= end - first > MANY;
     }
+    this.dirty.push(...ranges);
     this.ask();
   }
 
   ask() {
-    if (!this.asked && (this.dirty.size || this.all || !this.ringed)) this.asked = requestAnimationFrame(() => this.draw());
+    if (!this.asked && (this.dirty.length || this.all || !this.ringed)) this.asked = requestAnimationFrame(() => this.draw());
   }
 
   layout() {
     if (!this.replay) return;
     drawn.layouts++;
     const pages = this.replay.codes.length, width = this.width = this.canvas.clientWidth;
-    this.heads = Array.from(this.replay.codes, (code) => Boolean(code & HEAD));
+    this.heads = Uint8Array.from(this.replay.codes, (code) => (code & HEAD ? 1 : 0));
     this.x = new Int32Array(pages);
     this.y = new Int32Array(pages);
     const room = parseFloat(getComputedStyle(this.canvas.parentElement).maxHeight) - 16;
     let height = Infinity;
     for (let at = 0; at < SIZES.length && height > room; at++) height = this.place(SIZES[at], width);
-    const ratio = devicePixelRatio || 1;
+    this.tiny = this.size <= TINY;
+    $("tiny").hidden = !this.tiny;
+    const ratio = this.tiny ? 1 : devicePixelRatio || 1;
     for (const one of [this.canvas, this.over]) {
       one.width = Math.round(width * ratio);
       one.height = Math.round(height * ratio);
@@ -71,6 +81,7 @@ class MemoryMap {
     this.above = this.over.getContext("2d");
     for (const context of [this.context, this.above]) context.scale(ratio, ratio);
     this.colours = colours();
+    this.dots = this.tiny && new Dots(this.context, this.colours, this.size);
     this.all = true;
     this.ringed = false;
     this.ask();
@@ -78,14 +89,14 @@ class MemoryMap {
 
   /** Place every page: folios in order, with a gap between; large ones continue in the next row. Returns the height. */
   place(size, width) {
-    const gap = Math.max(2, size >> 2), step = size + 1, edge = 3;
+    const tiny = size <= TINY, gap = tiny ? 1 : Math.max(2, size >> 2), step = tiny ? size : size + 1, edge = 3;
     this.size = size;
     let x = edge, y = edge;
     for (let p = 0; p < this.x.length; p++) {
       if (p && this.heads[p]) x += gap;
-      const length = this.heads[p] ? this.replay.folio(p)[1] - p : 1;
+      const length = this.heads[p] ? this.folioEnd(p) - p : 1;
       const fits = x + length * step <= width || length * step > width;
-      if (x + step > width || (this.heads[p] && !fits)) { x = edge; y += step + gap; }
+      if (x + step > width || (this.heads[p] && !fits)) { x = edge; y += step + (tiny && !this.heads[p] ? 0 : gap); }
       this.x[p] = x;
       this.y[p] = y;
       x += step;
@@ -93,36 +104,49 @@ class MemoryMap {
     return y + step + edge;
   }
 
+  /** Returns the page after the folio whose head is page p. */
+  folioEnd(p) {
+    const next = this.heads.indexOf(1, p + 1);
+    return next < 0 ? this.heads.length : next;
+  }
+
   draw() {
-    const start = performance.now(), context = this.context;
+    const start = performance.now(), context = this.context, pages = this.replay.codes.length;
     this.asked = 0;
     drawn.passes++;
     if (this.all) {
       context.fillStyle = this.colours.paper;
       context.fillRect(0, 0, this.width, this.canvas.height);
-      for (let p = 0; p < this.replay.codes.length; p++) this.cell(p);
-    } else {
-      for (const p of this.dirty) this.cell(p);
+    }
+    for (const [first, end] of this.all ? [[0, pages]] : merged(this.dirty)) {
+      drawn.cells += end - first;
+      if (this.tiny) this.dots.draw(this, first, end);
+      else for (let p = first; p < end; p++) this.cell(p);
     }
     if (!this.ringed) this.drawRings();
     this.all = false;
-    this.dirty.clear();
+    this.dirty = [];
     drawn.longest = Math.max(drawn.longest, performance.now() - start);
   }
 
   drawRings() {
     this.ringed = true;
     this.above.clearRect(0, 0, this.width, this.over.height);
-    const rings = new Map(this.rings);
-    if (this.page >= 0) rings.set(this.page, "pick");
-    for (const [p, name] of rings) halo(this.above, this.colours[name], this.x[p], this.y[p], this.size);
+    const rings = this.page < 0 ? this.rings : [...this.rings, [this.page, this.page + 1, "pick"]];
+    for (const [first, end, name] of rings) {
+      for (let p = first; p < end;) {
+        // pages that stand side by side have one ring
+        const from = p, y = this.y[p];
+        do p++; while (p < end && this.y[p] === y);
+        halo(this.above, this.colours[name], this.x[from], y, this.x[p - 1] - this.x[from] + this.size, this.size);
+      }
+    }
   }
 
   cell(p) {
-    drawn.cells++;
     square(this.context, this.colours, this.x[p], this.y[p], this.size, page(this.replay.codes[p]));
     // a line joins the pages of a folio
-    if (this.heads[p + 1] === false && this.y[p + 1] === this.y[p]) {
+    if (this.heads[p + 1] === 0 && this.y[p + 1] === this.y[p]) {
       this.context.fillStyle = this.colours.soft;
       this.context.fillRect(this.x[p] + this.size, this.y[p] + (this.size >> 1) - 1, 1, Math.max(2, this.size >> 3));
     }
@@ -130,7 +154,7 @@ class MemoryMap {
 
   under(event) {
     const box = this.canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
-    const over = (at, start) => at >= start && at <= start + this.size;
+    const over = (at, start) => at >= start && (this.tiny ? at < start + this.size : at <= start + this.size);
     return this.x.findIndex((left, p) => over(x, left) && over(y, this.y[p]));
   }
 
@@ -177,6 +201,69 @@ function colours() {
   return { ...named, states: [..."NSHPE"].map(get) };
 }
 
+/** Returns the ranges in order, those that overlap or follow each other as one. */
+function merged(ranges) {
+  const made = [];
+  for (const [first, end] of [...ranges].sort((a, b) => a[0] - b[0])) {
+    const last = made.at(-1);
+    if (last && first <= last[1]) last[1] = Math.max(last[1], end);
+    else made.push([first, end]);
+  }
+  return made;
+}
+
+/** Tiny squares as pixels: the colour of the state, mixed with that of signs under a needless arch bit; one pixel for
+    any other sign. */
+class Dots {
+  constructor(context, shade, size) {
+    this.context = context;
+    this.size = size;
+    this.looks = new Map();
+    const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const pixel = (colour, mixed = 0) => {
+      for (const [one, share] of [[colour, 1], [shade.mark, mixed]]) {
+        probe.globalAlpha = share;
+        probe.fillStyle = one;
+        probe.fillRect(0, 0, 1, 1);
+      }
+      return new Uint32Array(probe.getImageData(0, 0, 1, 1).data.buffer)[0];
+    };
+    this.states = [0, 0.35].map((mixed) => shade.states.map((colour) => pixel(colour, mixed)));
+    this.mark = pixel(shade.mark);
+    this.paper = pixel(shade.paper);
+  }
+
+  /** Returns the colours of a page's square and of its first pixel. */
+  look(code) {
+    if (!this.looks.has(code)) {
+      const one = page(code), colour = this.states[one.over][one.state];
+      this.looks.set(code, [colour, one.longs || one.pins || one.writeback || one.flying ? this.mark : colour]);
+    }
+    return this.looks.get(code);
+  }
+
+  /** Draw the pages of a map from `first` to before `end`, row by row. */
+  draw({ x, y, replay: { codes }, width }, first, end) {
+    const { size } = this;
+    for (let p = first; p < end;) {
+      const from = p, top = y[p];
+      do p++; while (p < end && y[p] === top);
+      const left = x[from], image = this.context.createImageData(x[p - 1] - left + size, size);
+      const pixels = new Uint32Array(image.data.buffer).fill(this.paper);
+      let code = codes[from], [whole, corner] = this.look(code);
+      for (let q = from; q < p; q++) {
+        if (codes[q] !== code) [whole, corner] = this.look(code = codes[q]);
+        for (let row = 0; row < size; row++) {
+          const at = row * image.width + x[q] - left;
+          pixels.fill(whole, at, at + size);
+        }
+        pixels[x[q] - left] = corner;
+      }
+      this.context.putImageData(image, left, top);
+    }
+  }
+}
+
 /** Draw one page: colour and letter for its state, shapes for pins, writeback and I/O. */
 function square(context, shade, x, y, size, one) {
   context.fillStyle = shade.paper;
@@ -214,13 +301,13 @@ function square(context, shade, x, y, size, one) {
   }
 }
 
-/** Draw a ring around a page; around a small one with a glow, so that it is visible. */
-function halo(context, colour, x, y, size) {
+/** Draw a ring around pages side by side; around small ones with a glow, so that it is visible. */
+function halo(context, colour, x, y, width, size) {
   context.strokeStyle = colour;
   const ring = (wide, seen) => {
     context.globalAlpha = seen;
     context.lineWidth = wide;
-    context.strokeRect(x - wide / 2, y - wide / 2, size - 1 + wide, size + wide);
+    context.strokeRect(x - wide / 2, y - wide / 2, width - 1 + wide, size + wide);
   };
   if (size < 12) ring(7, 0.4);
   ring(Math.max(2, size / 12), 1);

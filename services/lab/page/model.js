@@ -1,11 +1,11 @@
 "use strict";
 // A replay: its frames, and the page codes at the shown frame. No rule is here: a frame has its changes, and `go`
-// applies them.
+// applies them. Changes are runs (services/lab/codes.py): first page, number of pages, code, first page, …
 
 const STATES = ["NON_SECURE", "SECURE", "SHARED", "PINNED_SHARED", "EXPORTED"];
 const LETTERS = "NSHPE";
 
-/** Unpacks a page's code, which services/lab/replay.py packs. */
+/** Unpacks a page's code, which services/lab/codes.py packs. */
 function page(code) {
   let at = 0;
   const bits = (width) => { at += width; return (code >>> (at - width)) & ((1 << width) - 1); };
@@ -21,7 +21,8 @@ class GroupReplay {
   constructor(base) {
     this.base = base;
     this.frames = [];
-    this.codes = Int32Array.from(base.pages);
+    this.codes = new Int32Array(base.pages);
+    enter(this.codes, base.runs);
     this.before = [];
     this.keys = new Map();
     this.n = this.end = base.n;
@@ -46,27 +47,19 @@ class GroupReplay {
   frame(n) { return this.frames[n - this.base.n - 1] || null; }
   waitsAt(n) { return n === this.base.n ? this.base.waits : this.frame(n).waits; }
 
-  /** Go to frame n. Returns the changed pages, as a Set. */
+  /** Go to frame n. Returns the changed pages as ranges [first page, page after the last]; ranges may overlap. */
   go(n) {
-    const changed = new Set();
+    const changed = [];
+    const apply = (runs) => {
+      enter(this.codes, runs);
+      changed.push(...ranges(runs));
+    };
     while (this.n < n) {
-      const { pages } = this.frame(++this.n), was = [];
-      for (let i = 0; i < pages.length; i += 2) {
-        was.push(this.codes[pages[i]]);
-        this.codes[pages[i]] = pages[i + 1];
-        changed.add(pages[i]);
-      }
-      this.before[this.n - this.base.n] = was;
+      const { runs } = this.frame(++this.n);
+      this.before[this.n - this.base.n] = ranges(runs).flatMap(([first, end]) => runsOf(this.codes, first, end));
+      apply(runs);
     }
-    while (this.n > n) {
-      const { pages } = this.frame(this.n), was = this.before[this.n - this.base.n];
-      // a page occurs once in a frame, so the order does not matter
-      for (let i = 0; i < pages.length; i += 2) {
-        this.codes[pages[i]] = was[i / 2];
-        changed.add(pages[i]);
-      }
-      this.n--;
-    }
+    while (this.n > n) apply(this.before[this.n-- - this.base.n]);
     return changed;
   }
 
@@ -77,6 +70,33 @@ class GroupReplay {
     while (end < this.codes.length && !(this.codes[end] & HEAD)) end++;
     return [first, end];
   }
+}
+
+/** Enter runs in the codes of all pages. */
+function enter(codes, runs) {
+  for (let i = 0; i < runs.length; i += 3) codes.fill(runs[i + 2], runs[i], runs[i] + runs[i + 1]);
+}
+
+/** Returns the pages of runs as ranges [first page, page after the last]; runs that follow each other are one. */
+function ranges(runs) {
+  const made = [];
+  for (let i = 0; i < runs.length; i += 3) {
+    const first = runs[i], end = first + runs[i + 1], last = made.at(-1);
+    if (last && last[1] === first) last[1] = end;
+    else made.push([first, end]);
+  }
+  return made;
+}
+
+/** Returns the codes of the pages from `first` to before `end` as runs. */
+function runsOf(codes, first, end) {
+  const made = [];
+  for (let p = first; p < end;) {
+    const from = p, code = codes[p];
+    while (p < end && codes[p] === code) p++;
+    made.push(from, p - from, code);
+  }
+  return made;
 }
 
 /** Returns the words for a page's pins, I/O, locks and references. */

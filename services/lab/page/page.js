@@ -159,7 +159,7 @@ function settle() {
   }
   const changed = replay.go(n);
   map.ring(rings(replay.waitsAt(n), replay.frame(n)));
-  if (changed.size) map.changed(changed);
+  if (changed.length) map.changed(changed);
   if (!settle.asked) settle.asked = requestAnimationFrame(render);
 }
 

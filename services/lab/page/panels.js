@@ -18,7 +18,7 @@ function legend() {
     const context = canvas.getContext("2d");
     context.scale(2, 2);
     square(context, shade, 2, 2, 18, { ...plain, ...one });
-    if (ring) halo(context, shade[ring], 2, 2, 18);
+    if (ring) halo(context, shade[ring], 2, 2, 18, 18);
     return h("li", {}, canvas, `${name} `, !ring && h("b", {}));
   };
   $("counts").replaceChildren(...STATES.map((name, state) => entry(name, { state })),
@@ -37,12 +37,13 @@ function toPage(p, words) {
 const PAGE = /\b(page \d+)/;
 const paged = (text) => text.split(PAGE).map((part, i) => (i % 2 ? toPage(Number(part.slice(5)), part) : part));
 
-/** Returns the rings of the map: pages named in waits, and pages changed by the entry. */
+/** Returns the rings of the map: pages changed by the entry, and pages named in waits. */
 function rings(list, frame) {
-  const made = new Map();
-  for (let i = 0; frame && i < frame.pages.length; i += 2) made.set(frame.pages[i], "step");
+  const made = frame ? ranges(frame.runs).map((range) => [...range, "step"]) : [];
   for (const one of list) {
-    for (const found of `${one.waiter} ${one.held}`.matchAll(/\bpage (\d+)/g)) made.set(Number(found[1]), "bad");
+    for (const found of `${one.waiter} ${one.held}`.matchAll(/\bpage (\d+)/g)) {
+      made.push([Number(found[1]), Number(found[1]) + 1, "bad"]);
+    }
   }
   return made;
 }
@@ -50,22 +51,28 @@ function rings(list, frame) {
 /** Fill the counts of pages by state and sign, and the table of folios that are held or worked on. */
 function tables(replay) {
   const counts = new Array(STATES.length).fill(0), on = new Map(SHAPES.map(([name]) => [name, 0])), busy = [];
+  const { codes } = replay;
   let head = 0, words = new Map();
-  const close = (end) => { if (words.size) busy.push([head, end, words]); };
-  for (let p = 0; p < replay.codes.length; p++) {
-    const one = page(replay.codes[p]);
-    if (one.head) { close(p); head = p; words = new Map(); }
-    counts[one.state]++;
+  const close = (end) => {
+    if (words.size) { busy.push([head, end, words]); words = new Map(); }
+  };
+  for (let p = 0; p < codes.length;) {
+    const first = p, code = codes[p], one = page(code);
+    if (one.head) { close(p); head = p; }
+    // pages of one code that are no heads are looked at once
+    do p++; while (p < codes.length && codes[p] === code && !one.head);
+    counts[one.state] += p - first;
     for (const [name, shape] of SHAPES) {
       if (!one[Object.keys(shape)[0]]) continue;
-      on.set(name, on.get(name) + 1);
-      words.set(name, [...(words.get(name) || []), p]);
+      on.set(name, on.get(name) + p - first);
+      if (!words.has(name)) words.set(name, []);
+      words.get(name).push([first, p]);
     }
   }
-  close(replay.codes.length);
+  close(codes.length);
   $("counts").querySelectorAll("b").forEach((place, i) => { place.textContent = [...counts, ...on.values()][i]; });
   const told = busy.slice(0, MOST).map(([first, end, found]) => [first, end,
-    [...found].map(([name, pages]) => `${name}: page${pages.length > 1 ? "s" : ""} ${listed(pages)}`).join("; ")]);
+    [...found].map(([name, pages]) => `${name}: ${listed(pages)}`).join("; ")]);
   // an unchanged table keeps the keyboard focus
   if ($("folios").dataset.key === JSON.stringify([told, busy.length])) return;
   $("folios").dataset.key = JSON.stringify([told, busy.length]);
@@ -77,7 +84,12 @@ function tables(replay) {
 
 const MOST = 12;
 
-const listed = (pages) => pages.slice(0, 8).join(", ") + (pages.length > 8 ? `, and ${pages.length - 8} more` : "");
+/** Returns ranges of pages in words, the first eight pages of them by number. */
+function listed(pages) {
+  const count = pages.reduce((sum, [first, end]) => sum + end - first, 0), named = [];
+  for (const [first, end] of pages) for (let p = first; p < end && named.length < 8; p++) named.push(p);
+  return `page${count > 1 ? "s" : ""} ${named.join(", ")}${count > named.length ? `, and ${count - named.length} more` : ""}`;
+}
 
 /** Returns one page in words. */
 function described(replay, p) {

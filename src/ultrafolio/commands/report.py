@@ -57,12 +57,12 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
         pair = Results(stores[0]), Results(stores[1])
         click.echo("\n".join(map(json.dumps, compared(*pair))) if as_json else comparison(*pair))
         return
-    store = stores[0]
+    results = Results(stores[0])
     if as_json:
-        for record in records(Results(store)):
+        for record in records(results):
             click.echo(json.dumps(record))
         return
-    from ultrafolio.report.page import write_report
+    from ultrafolio.report.page import write
     from ultrafolio.report.terminal import show
 
     try:
@@ -71,10 +71,10 @@ def report(stores: tuple[Path, ...], output: Path | None, open_it: bool, as_json
         if output or open_it:
             raise
         click.echo(f"no report is written, only this table: {error.value}; {error.then}", err=True)
-        show(store)
+        show(results)
         return
-    show(store)
-    page = write_report(store, output)
+    show(results)
+    page = write(results, output)
     click.echo(f"report   {page}")
     if open_it:
         webbrowser.open(page.resolve().as_uri())

@@ -6,8 +6,8 @@ A `Cube` groups the good rows by the product of some axes. Sums are of integers,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from ultrafolio.sim.cell import bucket_edges
 from ultrafolio.sim.records import HIST_SIZE
 
-from .store import Array, Axis, Results, Scalar
+from .store import Array, Axis, Results, Scalar, remembered
 
 CLASSES = ("fatal", "permanent", "livelock")
 """The classes of a hang, worst first; a run that has several counts as the worst."""
@@ -29,6 +29,8 @@ class Cube:
     results: Results
     axes: tuple[Axis, ...]
     place: Array
+    known: dict[Any, Array] = field(default_factory=dict, compare=False, repr=False)
+    """The sums and histograms of measures that were asked for."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,7 +44,9 @@ class Cube:
 
     def sum(self, measure: str) -> Array:
         """The sum of a measure in every cell of the cube."""
-        return self.total(self.results.column(measure))
+        if measure not in self.known:
+            self.known[measure] = self.total(self.results.column(measure))
+        return self.known[measure]
 
     def runs(self) -> Array:
         """The number of runs in every cell of the cube."""
@@ -56,12 +60,15 @@ class Cube:
 
     def histogram(self, measure: str) -> Array:
         """The merged histogram of every cell: shape of the cube, then HIST_SIZE buckets."""
+        if measure in self.known:
+            return self.known[measure]
         merged = np.zeros(math.prod(self.shape) * HIST_SIZE, np.int64)
         for rows, lengths, flat in self.results.lists(measure):
             np.add.at(merged, np.repeat(self.place[rows], lengths // 2) * HIST_SIZE + flat[::2], flat[1::2])
-        return merged.reshape(*self.shape, HIST_SIZE)
+        return self.known.setdefault(measure, merged.reshape(*self.shape, HIST_SIZE))
 
 
+@remembered
 def cube(results: Results, *names: str, where: tuple[str, Scalar] | None = None) -> Cube:
     """The cube over these axes. An axis that the plan lacks has one value: policy and order the default, others "all".
 
@@ -90,7 +97,7 @@ class Slice(Results):
     def __init__(self, results: Results, name: str, value: Scalar) -> None:
         self.__dict__.update(results.__dict__)
         axis = axis_of(results, name)
-        self._whole = results
+        self._whole, self.known = results, {}
         self._inside = axis.codes[results.good] == axis.values.index(value)
         self.good = results.good & (axis.codes == axis.values.index(value))
 
@@ -99,6 +106,7 @@ class Slice(Results):
         return values
 
 
+@remembered
 def worst_class(results: Results) -> Array:
     """For each good row the class of its hang as an index into CLASSES; len(CLASSES) without a hang.
 
@@ -194,24 +202,21 @@ def overhead(cells: Cube) -> Overhead:
     )
 
 
-def records(results: Results) -> list[dict[str, Any]]:
+def records(results: Results) -> Iterator[dict[str, Any]]:
     """The aggregated table: a record for every point of the plan's axes but the seed, in the plan's order."""
     names = [name for name in results.axes if name not in ("seed", "policy", "order")]
     axes = [name for name in ("policy", "order") if name in results.axes] + names
     cells = cube(results, *(axes or ["policy"]))
-    present = np.flatnonzero(cells.runs().ravel())
     sums = {name: cells.sum(name).ravel() for name in SUMMED}
     runs, by_class = cells.runs().ravel(), hangs(cells).reshape(-1, len(CLASSES))
-    first = first_hangs(cells)
-    made = []
-    for flat in present.tolist():
+    first = median_first_hang(cells)
+    for flat in np.flatnonzero(runs).tolist():
         point = np.unravel_index(flat, cells.shape)
         row: dict[str, Any] = {axis.name: axis.values[int(at)] for axis, at in zip(cells.axes, point, strict=True)}
         row |= hang_record(int(runs[flat]), by_class[flat].tolist())
-        row["first_hang_ns_median"] = float(np.median(first[flat])) if len(first[flat]) else None
+        row["first_hang_ns_median"] = None if math.isnan(first[flat]) else float(first[flat])
         row |= {name: int(values[flat]) for name, values in sums.items()}
-        made.append(row)
-    return made
+        yield row
 
 
 SUMMED = (
@@ -235,6 +240,24 @@ def hang_record(runs: int, by_class: Sequence[int]) -> dict[str, Any]:
 
 def first_hangs(cells: Cube) -> list[Array]:
     """The times of the first hang, in ns, of the runs that hung: sorted, for every cell of the cube in flat order."""
+    hung, first = _hung(cells)
+    return hung.each(first)
+
+
+def median_first_hang(cells: Cube) -> Array:
+    """The median of the times of the first hang, in ns, of the runs that hung, for every cell of the cube in flat
+    order; NaN where none hung."""
+    hung, first = _hung(cells)
+    found = np.full(math.prod(cells.shape), np.nan)
+    order = np.lexsort((first, hung.place))
+    places, starts, counts = np.unique(hung.place[order], return_index=True, return_counts=True)
+    low, high = (first[order][starts + middle] for middle in ((counts - 1) // 2, counts // 2))
+    found[places] = (low + high) / 2
+    return found
+
+
+def _hung(cells: Cube) -> tuple[Cube, Array]:
+    """The rows of a cube that hung, and the times of their first hang."""
     first = cells.results.column("first_hang_ns")
     hung = first >= 0
-    return Cube(cells.results, cells.axes, cells.place[hung]).each(first[hung])
+    return Cube(cells.results, cells.axes, cells.place[hung]), first[hung]

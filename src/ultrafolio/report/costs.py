@@ -13,7 +13,7 @@ from ultrafolio.model import policies as model
 
 from .aggregate import Cube, cube, overhead, quantile, rates, ratio
 from .share import Mean, mean_of_best
-from .store import MIX, Array, Results, Scalar
+from .store import MIX, Array, Results, Scalar, remembered
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Cost:
     collateral: float
 
 
+@remembered
 def costs(results: Results) -> list[Cost]:
     """The costs of every policy, in the order of the axis."""
     means = relative_means(cube(results, "policy", "order"))

@@ -16,7 +16,7 @@ from ultrafolio.nouns import plural
 from .aggregate import CLASSES, axis_of, wilson, worst_class
 from .costs import Cost, break_even, costs
 from .share import Share, percent
-from .store import MIX, Array, Results, Scalar
+from .store import MIX, Array, Results, Scalar, remembered
 from .style import duration, size
 
 ADVERB = {"fatal": "fatally", "permanent": "permanently", "livelock": "in a livelock"}
@@ -47,6 +47,7 @@ class Answer:
     best: str = ""
 
 
+@remembered
 def answer(results: Results) -> Answer:
     """The answer of a sweep."""
     runs = int(results.good.sum())
@@ -66,7 +67,9 @@ def answer(results: Results) -> Answer:
         mine = codes == number
         if not mine.any():
             continue
-        bad = hung(results, str(policy), mine, worst) + violated(str(policy), broken[mine])
+        bad = hung(results, str(policy), mine, worst) + violated(
+            str(policy), int(mine.sum()), broken.events[number], broken.runs[number]
+        )
         found += bad
         if not bad:
             clean.append((str(policy), int(mine.sum()), cost))
@@ -151,28 +154,39 @@ def order_span(orders: Sequence[Scalar]) -> str:
     return " and ".join(parts)
 
 
-def violations(results: Results) -> Array:
-    """Violations by property, from 1 on, of every good row; absent lists count as none."""
-    table = np.zeros((int(results.good.sum()), len(PROPERTIES) - 1), np.int64)
+@dataclass(frozen=True)
+class Violations:
+    """Violations by policy, then by property from 1 on: events, and runs that had one."""
+
+    events: Array
+    runs: Array
+
+
+@remembered
+def violations(results: Results) -> Violations:
+    """The violations of all good rows; absent lists count as none."""
+    codes = results.policy.codes[results.good]
+    shape = len(results.policy.values), len(PROPERTIES) - 1
+    found = Violations(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
     for rows, lengths, flat in results.lists("broken"):
-        row = np.repeat(np.arange(rows.start, rows.stop), lengths)
+        policy = np.repeat(codes[rows], lengths)
         column = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        kept = column < table.shape[1]
-        table[row[kept], column[kept]] = flat[kept]
-    return table
+        kept = (column < shape[1]) & (flat > 0)
+        np.add.at(found.events, (policy[kept], column[kept]), flat[kept])
+        np.add.at(found.runs, (policy[kept], column[kept]), 1)
+    return found
 
 
-def violated(policy: str, broken: Array) -> list[Finding]:
-    """One finding for each property that a policy violated."""
+def violated(policy: str, ran: int, events: Array, runs: Array) -> list[Finding]:
+    """One finding for each property that a policy violated, of its `ran` runs."""
     return [
         Finding(
             "violated",
             policy,
-            f"violated property {number} ({PROPERTIES[number]}) in "
-            f"{(broken[:, number - 1] > 0).sum()} of {plural(len(broken), 'run')}.",
+            f"violated property {number} ({PROPERTIES[number]}) in {runs[number - 1]} of {plural(ran, 'run')}.",
         )
         for number in range(1, len(PROPERTIES))
-        if broken[:, number - 1].any()
+        if events[number - 1]
     ]
 
 

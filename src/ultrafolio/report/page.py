@@ -47,8 +47,12 @@ def write_report(store: Path, out: Path | None = None) -> Path:
     a damaged store, a file that cannot be written, or a missing extra `report`.
     """
     need_extra()
-    results = Results(store)
-    plots = all_plots(results)
+    return write(Results(store), out)
+
+
+def write(results: Results, out: Path | None = None) -> Path:
+    """As `write_report`, of an opened store."""
+    store, plots = results.folder, all_plots(results)
     target = out or store / "report.html"
     first = first_screen(results) if results.good.any() else None
     text = render(results, answer(results), first, sections(results, plots))

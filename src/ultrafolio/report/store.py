@@ -5,11 +5,11 @@ The store's layout is a file format, read here without the code of sweep/, on wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +23,8 @@ from ultrafolio.fields import toml_tables
 from ultrafolio.sim.config import AXES, RECORDINGS
 
 Array = np.ndarray[Any, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 Scalar = str | int | float | bool
 BATCH = 65_536
 """Rows whose lists are in memory at a time."""
@@ -59,11 +61,15 @@ class Recording:
 
 
 class Results:
-    """An opened store. Rows are cells; `good` are those that ran, and measures are only of these."""
+    """An opened store. Rows are cells; `good` are those that ran, and measures are only of these.
+
+    known: what functions found of these rows; see `remembered`.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Raises InputError for a folder that is no store, holds no results, or is damaged."""
         self.folder = folder
+        self.known: dict[Any, Any] = {}
         self.manifest = _manifest(folder)
         self._file = folder / "results.parquet"
         schema = self._schema()
@@ -125,11 +131,12 @@ class Results:
         """An integer measure, one value per good row."""
         if name not in self._columns:
             values = self._read(name).filter(pa.array(self.good))
-            self._columns[name] = values.cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
-        return self._columns[name]
+            self._columns[name] = _narrowed(values.cast(pa.int64()).to_numpy(zero_copy_only=False))
+        return self._columns[name].astype(np.int64)
 
     @cached_property
     def _columns(self) -> dict[str, Array]:
+        """The columns that were read, each in the narrowest type that holds its values."""
         return {}
 
     def lists(self, name: str) -> Iterator[tuple[slice, Array, Array]]:
@@ -141,7 +148,8 @@ class Results:
                     values = batch[0].filter(pa.array(self.good[seen : seen + len(batch)]))
                     lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
                     flat = values.flatten().to_numpy(zero_copy_only=False)
-                    yield slice(done, done + len(values)), lengths.astype(np.int64), flat.astype(np.int64)
+                    parts = (part.astype(np.int64, copy=False) for part in (lengths, flat))
+                    yield slice(done, done + len(values)), *parts
                     seen, done = seen + len(batch), done + len(values)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None
@@ -152,21 +160,21 @@ class Results:
         return {name: self._axis(name) for name in self.axis_names}
 
     def _axis(self, name: str) -> Axis:
-        """Returns an axis of the plan as it is in the rows, values in the plan's order."""
+        """Returns an axis of the plan as it is in the rows: numbers ascending, texts in the plan's order."""
         coded = self._read(name).dictionary_encode()
-        found: list[Scalar] = coded.dictionary.to_pylist()
-        written = self.document.get("grid", {}).get(name)
-        wanted = list(written) if isinstance(written, list) else []
-
-        def place(value: Scalar) -> tuple[Any, ...]:
-            if isinstance(value, str):
-                return (1, wanted.index(value) if value in wanted else len(wanted), value)
-            return (0, value, "")
-
-        values = sorted(found, key=place)
-        renumber = np.array([values.index(value) for value in found], np.int64)
+        if pa.types.is_string(coded.type.value_type):
+            written = self.document.get("grid", {}).get(name)
+            texts = [value for value in written if isinstance(value, str)] if isinstance(written, list) else []
+            place = {value: number for number, value in reversed(list(enumerate(texts)))}
+            found = coded.dictionary.to_pylist()
+            order = np.array(sorted(range(len(found)), key=lambda at: (place.get(found[at], len(texts)), found[at])))
+            order = order.astype(np.int64)
+        else:
+            order = np.argsort(coded.dictionary.to_numpy(zero_copy_only=False), kind="stable")
+        renumber = np.empty(len(order), np.int64)
+        renumber[order] = np.arange(len(order))
         codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        return Axis(name, tuple(values), renumber[codes] if len(found) else codes)
+        return Axis(name, tuple(coded.dictionary.take(pa.array(order)).to_pylist()), renumber[codes])
 
     @cached_property
     def policy(self) -> Axis:
@@ -279,18 +287,60 @@ class _Config(msgspec.Struct):
     workload: _Load
 
 
+_BEFORE_LOAD = '"workload":'
+"""The last name in the text of a configuration, whose names are sorted."""
+
+
 def _recorded(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
-    """(kind, (path, digest)) of the recordings in the configurations in the segments; unreadable ones are left out."""
+    """(kind, (path, digest)) of the recordings in the configurations in the segments; unreadable ones are left out.
+    Of the configurations that have the same workload in a batch, one is decoded."""
     decoder = msgspec.json.Decoder(_Config)
     for path in sorted((folder / "segments").glob("*.arrows")):
         try:
-            with path.open("rb") as file, pa.ipc.open_stream(pa.PythonFile(Pieces(file, path))) as stream:
-                for batch in stream:
-                    for text in batch["config"].to_pylist():
-                        load = decoder.decode(text).workload
-                        for kind in RECORDINGS:
-                            given = getattr(load, kind)
-                            if isinstance(given, list) and len(given) == 2:
-                                yield kind, (given[0], given[1])
+            for batch in _configurations(path):
+                parts = pc.split_pattern(batch, _BEFORE_LOAD, max_splits=1, reverse=True)
+                parts = parts.filter(pc.equal(pc.list_value_length(parts), 2))
+                for end in pc.unique(pc.list_element(parts, 1)).to_pylist():
+                    load = decoder.decode(f"{{{_BEFORE_LOAD}{end}").workload
+                    for kind in RECORDINGS:
+                        given = getattr(load, kind)
+                        if isinstance(given, list) and len(given) == 2:
+                            yield kind, (given[0], given[1])
         except (pa.ArrowException, OSError, KeyError, msgspec.DecodeError):
             continue
+
+
+def _configurations(path: Path) -> Iterator[pa.Array]:
+    """The configurations in a segment, in batches. Raises KeyError for a file without them."""
+    with path.open("rb") as file:
+        field = pa.ipc.read_schema(pa.PythonFile(Pieces(file, path))).get_field_index("config")
+        if field < 0:
+            raise KeyError("config")
+        file.seek(0)
+        options = pa.ipc.IpcReadOptions(included_fields=[field])
+        with pa.ipc.open_stream(pa.PythonFile(Pieces(file, path)), options=options) as stream:
+            for batch in stream:
+                yield batch["config"]
+
+
+def _narrowed(values: Array) -> Array:
+    """The integers in the narrowest type that holds them."""
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    kinds = (np.int8, np.int16, np.int32, np.int64)
+    return values.astype(next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max))
+
+
+def remembered(function: Callable[P, T]) -> Callable[P, T]:
+    """A function of the rows of Results, its first argument, that computes each value once; its other arguments are
+    hashable."""
+
+    @wraps(function)
+    def once(*arguments: P.args, **named: P.kwargs) -> T:
+        known: dict[Any, Any] = arguments[0].known  # type: ignore[attr-defined]
+        name = function, arguments[1:], tuple(sorted(named.items()))
+        if name not in known:
+            known[name] = function(*arguments, **named)
+        found: T = known[name]
+        return found
+
+    return once

@@ -83,7 +83,7 @@ def first_hang_table(results: Results) -> Table:
 def stall_table(results: Results) -> Table:
     """Stalls by policy: finished ones by quantile, open and cut ones apart, causes."""
     cells = cube(results, "policy")
-    merged = cells.histogram("stall_hist")
+    merged = cube(results, "policy", "order").histogram("stall_hist").sum(axis=1)
     names = ("stalls", "open_stalls", "open_stall_ns", "dropped_stalls", "dropped_stall_ns")
     sums = {name: cells.sum(name).tolist() for name in names}
     causes = [cells.sum(name).tolist() for name, _, _ in CAUSES]
@@ -191,17 +191,15 @@ def break_even_table(results: Results) -> Table:
 def property_table(results: Results) -> Table:
     """Violations by policy and property: events and runs."""
     broken = violations(results)
-    cells = cube(results, "policy")
     rows = []
     for index in range(1, len(PROPERTIES)):
-        events = cells.total(broken[:, index - 1]).tolist()
-        runs = cells.total((broken[:, index - 1] > 0).astype(np.int64)).tolist()
+        events, runs = (found[:, index - 1].tolist() for found in (broken.events, broken.runs))
         counts = [f"{n} in {plural(m, 'run')}" if n else "0" for n, m in zip(events, runs, strict=True)]
         rows.append([str(index), PROPERTIES[index], *counts])
     return Table(
         "property-table",
         "Violations of the model's properties.",
-        ["no.", "property", *(str(policy) for policy in cells.axes[0].values)],
+        ["no.", "property", *(str(policy) for policy in results.policy.values)],
         rows,
         heads=2,
     )

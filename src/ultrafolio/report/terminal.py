@@ -26,16 +26,19 @@ STYLE = {"fatal": "bold red", "permanent": "bold yellow", "livelock": "bold cyan
 
 def terminal_table(store: Path) -> RenderableType:
     """The results of a store for a terminal: the matrix of hangs, a line of costs for each policy, the headline."""
-    results = Results(store)
+    return _table(Results(store))
+
+
+def _table(results: Results) -> RenderableType:
     found = answer(results)
     text = Text("\n".join(part for part in (found.best, found.headline) if part), style="bold")
     told = [Text(note.text) for note in found.findings if LIVELOCK in note.text]
     return Group(text, matrix(results), *told, cost_lines(costs(results)))
 
 
-def show(store: Path) -> None:
-    """Print the table of a store."""
-    screen.show(terminal_table(store))
+def show(results: Results) -> None:
+    """Print the table of a store's results."""
+    screen.show(_table(results))
 
 
 def matrix(results: Results) -> Table:

@@ -20,11 +20,11 @@ from ultrafolio.waits import load as waits
 from ultrafolio.waits import telling
 from ultrafolio.waits.tables import OB_DIRTY
 
-from .config import resolve
+from .config import PLAIN, resolve
 from .designs import RECORDS, columns
 from .load import compiled
 
-__all__ = ["COLUMNS", "engine_digest", "finish", "resolve", "run", "simulate_all", "warm"]
+__all__ = ["COLUMNS", "PLAIN", "engine_digest", "finish", "resolve", "run", "simulate_all", "warm"]
 
 COLUMNS = columns(S390)
 """Result columns of a sweep's cell, which is one of s390."""

@@ -63,6 +63,11 @@ AXES = {
     "tables": Field("table", None),
 }
 RECORDINGS = ("touches", "requests", "orders")
+_SHOWN = ("order", "placement", "seed", "duration_us", "check")
+PLAIN: Mapping[str, tuple[str, ...]] = {axis: (axis,) for axis in _SHOWN} | {
+    field: ("workload", field) for field in WORKLOAD if field not in RECORDINGS
+}
+"""Axis -> the place in a configuration at which its value stands as it is; nothing else there depends on it."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -109,5 +114,5 @@ def resolve(cell: Mapping[str, Any], base: Path) -> dict[str, Any]:
         "policy": asdict(policies.find(values["policy"], tables.get("policy"))),
         "costs": costs.find(values["costs"], tables.get("costs", {}), base),
         "workload": load,
-        **{axis: values[axis] for axis in ("order", "placement", "seed", "duration_us", "check")},
+        **{axis: values[axis] for axis in _SHOWN},
     }

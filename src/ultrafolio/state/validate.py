@@ -102,10 +102,11 @@ def _why(recorded: int, code: int) -> str:
 
 class Replay:
     """A group's state, replayed from its stream. notes: the writes to it, which the caller clears.
+    arrays: the state with which it began, until `state` is called;
     recent: the last entries, to which an `again` refers; refused: whether an import was refused, to be tried again."""
 
     def __init__(self, meta: Meta, state: State) -> None:
-        self.meta, self._arrays = meta, state
+        self.meta, self.arrays = meta, state
         self.live = Live(*to_lists(state))
         self.live.crossing = None
         self.undo_log = UndoLog(self.live)
@@ -243,7 +244,7 @@ class Replay:
 
     def state(self) -> State:
         """Returns the present state as arrays."""
-        return write_back(State(*self.live), self._arrays)
+        return write_back(State(*self.live), self.arrays)
 
 
 def validate(events: Iterable[Event], stored: Callable[[], State] | None = None) -> Verdict:

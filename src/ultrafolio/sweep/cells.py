@@ -16,6 +16,10 @@ class Cells(Protocol):
     COLUMNS: dict[str, str]
     """The result columns in order: name -> ``int``, ``str`` or ``ints`` (a list of int64)."""
 
+    PLAIN: Mapping[str, tuple[str, ...]]
+    """Axis -> the place in the configuration, names from the outside in, at which its value stands as it is. Nothing
+    else in the configuration depends on it. An axis that is not named here may change anything."""
+
     def resolve(self, cell: dict[str, Any], base: Path) -> dict[str, Any]:
         """The canonical configuration of a cell: JSON-able, deterministic, with every name expanded.
 

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ultrafolio.errors import InputError
 
 from . import segment
+from .cell_keys import CellKeys
 from .cells import Cells, Scalar
 from .plan import Plan
 from .planfile import parse
+from .run import probe
 from .segment import FAILED
 from .store import Store
 from .work import Work
@@ -84,29 +87,39 @@ def plan_of(store: Store) -> Plan:
 
 
 def status(store: Store, cells: Cells) -> Status:
-    """Count the plan's cells by state. Resolves every cell, so that changed recordings are seen."""
+    """Count the plan's cells by state. Reads every recording again, so that changed ones are seen.
+
+    Raises InputError for a store that changed, and where `probe` does.
+    """
     plan, cut = plan_of(store), list[Path]()
-    stored, seen = store.keys(cut), set[int]()
-    for batch in store.batches(["index"], cut=[]):
-        seen.update(batch["index"].to_pylist())
-    work = Work(plan, cells, stored)
-    outdated, counted, keys = 0, dict.fromkeys(STATES, 0), {state: list[str]() for state in STATES}
-    for index, cell in plan.cells():
-        key, _, _ = work.key(cell)
-        state: State = ("failed" if stored[key] else "ok") if key in stored else "to_run"
-        counted[state] += 1
-        outdated += state == "to_run" and index in seen
-        if len(keys[state]) < KEYS:
-            keys[state].append(key)
+    work = Work(plan, cells, {})
+    probe(work)
+    rows = store.rows(("index", "key", "status"), cut)
+    rows = rows.take(pa.array(np.arange(len(rows))[::-1]))  # index_in finds the first of equal keys: now the newest
+    indices, keys = _keys_now(work)
+    place = pc.index_in(keys, value_set=rows["key"])
+    failed = pc.equal(rows["status"], FAILED).take(place)
+    of_state = {"ok": pc.invert(failed), "failed": failed, "to_run": place.is_null()}
+    lies = {state: np.flatnonzero(pc.fill_null(found, False).to_numpy()) for state, found in of_state.items()}
+    to_run = pa.array(indices[lies["to_run"]])
     return Status(
         title=plan.title,
         plan=str(plan.path),
         cells=plan.count,
-        **counted,
-        outdated=outdated,
+        **{state: len(found) for state, found in lies.items()},
+        outdated=pc.sum(pc.is_in(to_run, value_set=rows["index"]), min_count=0).as_py(),
         cut_segments=[str(path) for path in cut],
-        keys=keys,
+        keys={state: keys.take(pa.array(lies[state][:KEYS])).to_pylist() for state in STATES},
     )
+
+
+def _keys_now(work: Work) -> tuple[Any, pa.ChunkedArray]:
+    """The indices of the plan's cells, and the keys that they have now."""
+    indices, keys = [np.zeros(0, np.int64)], [pa.array([], pa.string())]
+    for points, found in CellKeys(work).of(range(work.plan.size)):
+        indices.append(points)
+        keys.append(pa.array(found, pa.string()))
+    return np.concatenate(indices), pa.chunked_array(keys)
 
 
 def why(store: Store, cells: Cells, prefix: str) -> Why:
@@ -114,13 +127,11 @@ def why(store: Store, cells: Cells, prefix: str) -> Why:
     plan = plan_of(store)
     work, prefix = Work(plan, cells, {}), prefix.lower()
     found: dict[str, int] = {}
-    for batch in store.batches(["index", "key"], cut=[]):
-        pairs = zip(batch["key"].to_pylist(), batch["index"].to_pylist(), strict=True)
-        found |= {key: index for key, index in pairs if key.startswith(prefix)}
-    for index, cell in plan.cells():
-        key = work.key(cell)[0]
-        if key.startswith(prefix):
-            found[key] = index
+    rows = store.rows(("index", "key"), cut=[])
+    now = pa.table(dict(zip(("index", "key"), _keys_now(work), strict=True)))
+    for known in (rows, now):
+        fits = known.filter(pc.starts_with(known["key"], prefix))
+        found |= dict(zip(fits["key"].to_pylist(), fits["index"].to_pylist(), strict=True))
     if len(found) != 1:
         shown = ", ".join(sorted(found)[:5]) + (", ..." if len(found) > 5 else "")
         what = f"{len(found)} keys begin so" if found else "no cell has this key"

@@ -16,8 +16,12 @@ def canonical(value: Any) -> str:
 
 def cell_key(config: str, engine: str) -> str:
     """The key, 32 hex digits, of a canonical configuration (seed included) under an engine digest."""
-    text = f'{{"config":{config},"engine":{canonical(engine)}}}'
-    return digest(text)
+    return digest(keyed_text(config, canonical(engine)))
+
+
+def keyed_text(config: str, engine: str) -> str:
+    """The text whose digest is a key, of the JSON texts of a configuration and of an engine digest."""
+    return f'{{"config":{config},"engine":{engine}}}'
 
 
 def digest(text: str) -> str:

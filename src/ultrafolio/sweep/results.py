@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ultrafolio.durable import replacing
 
+from .cell_keys import positions
 from .cells import Scalar
 from .key import KEY_BYTES, canonical
 from .plan import Plan
@@ -64,11 +65,8 @@ def write_results(store: Store, plan: Plan, keys: Keys, engine: str) -> Path:
 
 def axis_columns(plan: Plan, indices: Any) -> dict[str, pa.Array]:
     """The axes' values at the points ``indices``, fixed axes included."""
-    columns, rest = {}, indices
-    for axis in reversed(plan.axes):
-        rest, positions = np.divmod(rest, len(axis.values))
-        columns[axis.name] = axis_array(axis.values).take(pa.array(positions))
-    return dict(reversed(columns.items()))
+    at = positions(plan, indices)
+    return {axis.name: axis_array(axis.values).take(pa.array(each)) for axis, each in zip(plan.axes, at, strict=True)}
 
 
 def axis_array(values: Sequence[Scalar]) -> pa.Array:

@@ -28,7 +28,7 @@ from ultrafolio.durable import replace, unwritable
 from ultrafolio.errors import InputError
 
 from .plan import Plan
-from .segment import FAILED, read_segment
+from .segment import FAILED, read_segment, segment_schema
 
 FORMAT = 2
 
@@ -94,6 +94,12 @@ class Store:
         for path in self.segments():
             if not (yield from read_segment(path, names)):
                 cut.append(path)
+
+    def rows(self, names: Sequence[str], cut: list[Path]) -> pa.Table:
+        """All stored rows with the columns ``names`` (in schema order), oldest first. ``cut``: see ``batches``."""
+        schema = segment_schema(self.manifest.columns, "", "").remove_metadata()
+        batches = [batch.replace_schema_metadata(None) for batch in self.batches(names, cut)]
+        return pa.Table.from_batches(batches, pa.schema([schema.field(name) for name in names]))
 
     def keys(self, cut: list[Path]) -> dict[str, bool]:
         """Each stored key -> whether its newest row is a failure. ``cut``: see ``batches``."""
