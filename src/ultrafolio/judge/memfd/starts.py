@@ -1,0 +1,89 @@
+"""The starts of guest_memfd: small states of a file of one virtual machine, each page in one of six situations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ultrafolio.model.guest_memfd.layout import ENDLESS, MAPPED, MAPPED_PRIVATE, MemfdState, new_state
+from ultrafolio.model.guest_memfd.policy import MemfdPolicy
+
+from .watch import MemfdWatched
+from .ways import WAYS, set_up
+
+PAGES = ("private", "private mapped", "private absent", "shared", "shared mapped", "shared absent")
+"""The situations of a page: its attribute; mapped: KVM maps it so; absent: the file has no page there."""
+ANOTHER = 7
+"""The thread that holds the invalidate lock at a start and never gives it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A state before an operation. `users`: a process maps page 0; `reference`: somebody has a reference of page 0;
+    `invalidated`: an invalidation of every page is going on; `lock`: the invalidate lock, free, shared or alone."""
+
+    pages: tuple[str, ...] = ("private",)
+    users: int = 0
+    reference: int = 0
+    invalidated: int = 0
+    lock: str = "free"
+
+    def __str__(self) -> str:
+        said = [f"page {at} {word}" for at, word in enumerate(self.pages)]
+        said += [name for name in ("users", "reference", "invalidated") if getattr(self, name)]
+        return ", ".join(said + ([f"lock {self.lock}"] if self.lock != "free" else []))
+
+
+def starts() -> Iterator[Start]:
+    """All starts: one or two pages in every situation; the other parts vary one at a time, with one page."""
+    for pages in (1, 2):
+        for words in itertools.product(PAGES, repeat=pages):
+            yield Start(words)
+    for word in PAGES:
+        yield Start((word,), users=1)
+        if "absent" not in word:
+            yield Start((word,), reference=1)
+        yield Start((word,), invalidated=1)
+        for lock in ("shared", "alone"):
+            yield Start((word,), lock=lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """An operation of a thread, its first page, and how many."""
+
+    operation: str
+    page: int = 0
+    pages: int = 1
+
+    @property
+    def subject(self) -> int:
+        """Returns what the C is told of it."""
+        return self.page | self.pages << 4
+
+    def __str__(self) -> str:
+        last = self.page + self.pages - 1
+        return f"{self.operation} of {f'page {self.page}' if self.pages == 1 else f'pages {self.page} to {last}'}"
+
+
+def build(start: Start, policy: MemfdPolicy, doing: list[Doing]) -> MemfdWatched:
+    """The state of a start with one thread an operation, on the machine software."""
+    arrays: MemfdState = new_state(len(start.pages), len(doing), 1)
+    for name, code in policy.codes().items():
+        arrays.cfg[name] = code
+    for at, word in enumerate(start.pages):
+        private = word.startswith("private")
+        arrays.mm[at]["private"], arrays.mm[at]["allocated"] = private, "absent" not in word
+        arrays.pt[at]["present"] = (MAPPED_PRIVATE if private else MAPPED) if "mapped" in word else 0
+        arrays.mm[at]["zapped"] = start.invalidated
+    arrays.mm[0]["users"] = start.users
+    arrays.mm[0]["spec"] = arrays.mm[0]["refs"] = start.reference
+    arrays.vm[0]["mutex"] = {"free": 0, "shared": -1, "alone": ANOTHER + 1}[start.lock]
+    for at, one in enumerate(doing):
+        arrays.who[at]["kind"], arrays.who[at]["cpu"] = WAYS[one.operation].kind, at
+        arrays.actor[at]["budget"], arrays.actor[at]["n"] = ENDLESS, one.pages
+    watched = MemfdWatched(arrays)
+    for at, one in enumerate(doing):
+        set_up(watched.state, at, one.operation, one.page, one.pages)
+    return watched
