@@ -52,7 +52,9 @@ class Compared:
 def world(start: Start, watched: MemfdWatched, rules: SimpleNamespace) -> World:
     """The world of a start: an invalidation of every page is going on, or none."""
     pages = len(start.pages)
-    return World(watched.state, rules, Numbers(1, 0, pages) if start.invalidated else Numbers())
+    on = World(watched.state, rules, Numbers(1, 0, pages) if start.invalidated else Numbers())
+    on.cleared |= {page for page, word in enumerate(start.pages) if "absent" not in word}
+    return on
 
 
 def run_c(program: Program, rules: SimpleNamespace, start: Start, watched: MemfdWatched, doing: Doing) -> RunResult:
@@ -72,7 +74,8 @@ def run_c(program: Program, rules: SimpleNamespace, start: Start, watched: Memfd
             end = "waits"
             break
         if on.mmu == -1:  # what happens under the MMU lock is one step
-            found += events(watched.stop())
+            found += events(watched.stop()) + on.said
+            on.said = []
             watched.start()
         answers += (answer,)
     found += events(watched.stop())
@@ -122,6 +125,6 @@ class Sides:
 
 
 def fits(operation: str, start: Start, pages: int) -> bool:
-    """Whether an operation can begin there: who invalidates holds the lock that the rules ask for, so an invalidation
-    that is going on is for faults."""
-    return not start.invalidated
+    """Whether an operation can begin there. A fault is of one page. Who invalidates holds the lock that a conversion
+    and a hole ask for, so an invalidation that is going on is for faults."""
+    return pages == 1 if operation.startswith("fault") else not start.invalidated

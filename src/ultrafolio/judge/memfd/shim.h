@@ -44,6 +44,7 @@ typedef unsigned int gfp_t;
 /* ---- questions; the driver reads their names from this list */
 enum question {
 	Q_INVALIDATE_LOCK, Q_INVALIDATE_UNLOCK, Q_MMU_LOCK, Q_MMU_UNLOCK, Q_MMU_READ, Q_ZAP, Q_TRUNCATE, Q_RECLAIM,
+	Q_SLOTS_LOCK, Q_SLOTS_UNLOCK, Q_ATTRIBUTE, Q_STORE, Q_GRAB, Q_UP_TO_DATE, Q_MARK, Q_UNLOCK, Q_PUT, Q_PREPARE, Q_MAP,
 };
 
 /* ---- a file that one virtual machine has bound */
@@ -142,6 +143,11 @@ static void unlock_mmu(void)
 #define filemap_invalidate_lock_shared(mapping) ((void)(mapping), ask(Q_INVALIDATE_LOCK, 0, 1))
 #define filemap_invalidate_unlock_shared(mapping) ((void)(mapping), ask(Q_INVALIDATE_UNLOCK, 0, 1))
 
+#define mutex_lock(mutex) ((void)(mutex), ask(Q_SLOTS_LOCK, 0, 0))
+#define mutex_unlock(mutex) ((void)(mutex), ask(Q_SLOTS_UNLOCK, 0, 0))
+#define read_lock(lock) ((void)(lock), lock_mmu())
+#define read_unlock(lock) ((void)(lock), unlock_mmu())
+
 /* ---- one virtual machine and one binding, of the whole file */
 #define list_for_each_entry(gmem, list, entry) for ((void)(list), gmem = &a_gmem; gmem; gmem = NULL)
 #define XA_PRESENT 8
@@ -192,6 +198,154 @@ static void truncate_inode_pages_range(struct address_space *mapping, loff_t fir
 			kvm_gmem_free_folio(&folios[freed - 1]);
 	}
 }
+
+/* ---- the attributes: an entry for a private page, none for a shared one */
+#define GFP_KERNEL_ACCOUNT 0U
+#define KVM_MEMORY_ATTRIBUTE_PRIVATE 8UL
+#define CONFIG_KVM_PRIVATE_MEM 1
+#define IS_ENABLED(option) 1
+#define xa_mk_value(value) ((void *)((value) << 1 | 1))
+#define xa_to_value(entry) ((unsigned long)(entry) >> 1)
+#define xa_err(result) (result)
+#define xa_reserve(xa, index, gfp) 0
+#define xa_store(xa, index, entry, gfp) ((int)ask(Q_STORE, index, (entry) != NULL))
+#define kvm_supported_mem_attributes(kvm) KVM_MEMORY_ATTRIBUTE_PRIVATE
+#define kvm_arch_has_private_mem(kvm) 1
+#define guard(lock) guard_##lock
+#define guard_rcu() ((void)0)
+
+static void *attribute(pgoff_t index)
+{
+	return ask(Q_ATTRIBUTE, index, 0) ? xa_mk_value(KVM_MEMORY_ATTRIBUTE_PRIVATE) : NULL;
+}
+
+static void *xa_load(struct xarray *xa, pgoff_t index)
+{
+	return xa == &a_kvm.mem_attr_array ? attribute(index) : (void *)&a_slot;
+}
+struct xa_state { unsigned long xa_index; bool begun; };
+#define XA_STATE(xas, xa, first) struct xa_state xas = { .xa_index = (first) }
+#define xas_retry(xas, entry) 0
+
+static void *xas_next(struct xa_state *xas)
+{
+	if (xas->begun)
+		xas->xa_index++;
+	xas->begun = true;
+	return attribute(xas->xa_index);
+}
+
+static void *xas_next_entry(struct xa_state *xas, unsigned long last)
+{
+	void *entry = NULL;
+
+	while (!entry && xas->xa_index + xas->begun <= last)
+		entry = xas_next(xas);
+	return entry;
+}
+#define PG_LEVEL_4K 1
+#define PG_LEVEL_2M 2
+#define KVM_MAX_HUGEPAGE_LEVEL 3
+#define KVM_PAGES_PER_HPAGE(level) (1UL << 9 * ((level) - 1))
+#define gfn_round_for_level(gfn, level) ((gfn) & ~(KVM_PAGES_PER_HPAGE(level) - 1))
+#define hugepage_test_mixed(slot, gfn, level) 0
+#define hugepage_has_attrs(kvm, slot, gfn, level, attributes) ((void)(attributes), 1)
+#define hugepage_clear_mixed(slot, gfn, level) ((void)(slot))
+#define hugepage_set_mixed(slot, gfn, level) ((void)(slot))
+struct kvm_memslots { int unused; };
+struct kvm_memslot_iter { struct kvm_memory_slot *slot; };
+struct kvm_mmu_notifier_range {
+	u64 start, end;
+	union kvm_mmu_notifier_arg arg;
+	bool (*handler)(struct kvm *kvm, struct kvm_gfn_range *range);
+	void (*on_lock)(struct kvm *kvm);
+	bool flush_on_ret, may_block;
+};
+#define IS_KVM_NULL_FN(function) (!(function))
+#define kvm_arch_nr_memslot_as_ids(kvm) 1
+#define __kvm_memslots(kvm, as_id) NULL
+#define kvm_for_each_memslot_in_gfn_range(iter, slots, start, end) \
+	for ((void)(slots), (iter)->slot = &a_slot; (iter)->slot; (iter)->slot = NULL)
+
+/* ---- a folio of the file; a frame from OTHER_FRAMES on is one of the process's own memory */
+#define OTHER_FRAMES (PAGES * GENERATIONS)
+#define IS_ALIGNED(x, a) (((x) & ((a) - 1)) == 0)
+#define ALIGN_DOWN(x, a) ((x) & ~((a) - 1UL))
+#define CONFIG_HAVE_KVM_ARCH_GMEM_PREPARE 1
+#define pr_warn_ratelimited(...) ((void)0)
+#define filemap_grab_folio(mapping, index) ((void)(mapping), &folios[ask(Q_GRAB, index, 0)])
+#define folio_nr_pages(folio) 1UL
+#define folio_pfn(folio) ((folio)->nr)
+#define folio_file_pfn(folio, index) ((void)(index), (kvm_pfn_t)folio_pfn(folio))
+#define folio_test_hwpoison(folio) 0
+#define folio_test_uptodate(folio) ask(Q_UP_TO_DATE, (folio)->nr, 0)
+#define folio_mark_uptodate(folio) ask(Q_MARK, (folio)->nr, 0)
+#define folio_unlock(folio) ask(Q_UNLOCK, (folio)->nr, 0)
+#define clear_highpage(page) ((void)(page))
+#define kvm_arch_gmem_prepare(kvm, gfn, pfn, order) ((void)(pfn), (int)ask(Q_PREPARE, gfn, 0))
+#define kvm_gmem_get_index(slot, gfn) ((gfn) - (slot)->base_gfn + (slot)->gmem.pgoff)
+#define kvm_gmem_get_file(slot) ((slot)->gmem.file)
+#define file_inode(file) ((file)->f_inode)
+#define fput(file) ((void)(file))
+
+static void folio_put(struct folio *folio)
+{
+	if (ask(Q_PUT, folio->nr, 0)) /* the last reference of a folio that the file has no more */
+		kvm_gmem_free_folio(folio);
+}
+
+static void kvm_release_pfn_clean(kvm_pfn_t pfn)
+{
+	if (pfn < OTHER_FRAMES)
+		folio_put(&folios[pfn]);
+}
+
+/* ---- a fault */
+enum { RET_PF_CONTINUE, RET_PF_RETRY, RET_PF_EMULATE, RET_PF_WRITE_PROTECTED, RET_PF_INVALID, RET_PF_FIXED };
+struct mmu_root { hpa_t hpa; };
+struct kvm_mmu { struct mmu_root root; };
+struct kvm_vcpu { struct kvm *kvm; struct { struct kvm_mmu *mmu; } arch; };
+struct kvm_page_fault {
+	gpa_t addr;
+	bool prefetch, write, exec, is_private, map_writable;
+	u8 max_level;
+	gfn_t gfn;
+	struct kvm_memory_slot *slot;
+	unsigned long mmu_seq;
+	kvm_pfn_t pfn;
+	hva_t hva;
+};
+static struct kvm_mmu a_mmu;
+static struct kvm_vcpu a_vcpu = { .kvm = &a_kvm, .arch.mmu = &a_mmu };
+#define ACC_ALL 7
+#define KVM_MEM_READONLY 2
+#define KVM_MEMSLOT_INVALID 4
+#define KVM_REQ_APF_HALT 0
+#define KVM_REQ_MMU_FREE_OBSOLETE_ROOTS 0
+#define kvm_slot_can_be_private(slot) 1
+#define kvm_mmu_prepare_memory_fault_exit(vcpu, fault) ((void)(fault))
+#define kvm_max_private_mapping_level(kvm, pfn, level, order) ((void)(order), PG_LEVEL_4K)
+#define __gfn_to_pfn_memslot(slot, gfn, atomic, interruptible, async, write, writable, hva) \
+	(*(writable) = true, OTHER_FRAMES + (gfn))
+#define kvm_can_do_async_pf(vcpu) 0
+#define kvm_find_async_pf_gfn(vcpu, gfn) 0
+#define kvm_arch_setup_async_pf(vcpu, fault) 0
+#define kvm_make_request(request, vcpu) ((void)0)
+#define kvm_test_request(request, vcpu) 0
+#define trace_kvm_try_async_get_page(address, gfn) ((void)0)
+#define trace_kvm_async_pf_repeated_fault(address, gfn) ((void)0)
+#define kvm_handle_noslot_fault(vcpu, fault, access) ((void)(access), -EFAULT)
+#define kvm_handle_error_pfn(vcpu, fault) (-EFAULT)
+#define is_guest_mode(vcpu) 0
+#define kvm_apicv_activated(kvm) 1
+#define is_error_pfn(pfn) 0
+#define is_noslot_pfn(pfn) 0
+#define root_to_sp(hpa) ((void)(hpa), &a_root)
+#define is_obsolete_sp(kvm, sp) 0
+#define page_fault_handle_page_track(vcpu, fault) 0
+#define fast_page_fault(vcpu, fault) RET_PF_INVALID
+#define mmu_topup_memory_caches(vcpu, indirect) 0
+#define kvm_tdp_mmu_map(vcpu, fault) (ask(Q_MAP, (fault)->gfn, (fault)->is_private), RET_PF_FIXED)
 
 static void begin(void)
 {

@@ -35,11 +35,16 @@ class Start:
         return ", ".join(said + ([f"lock {self.lock}"] if self.lock != "free" else []))
 
 
-def starts() -> Iterator[Start]:
-    """All starts: one or two pages in every situation; the other parts vary one at a time, with one page."""
-    for pages in (1, 2):
+def plain(two: bool) -> Iterator[Start]:
+    """The starts in which only the pages vary: of one page, and of two as well if `two`."""
+    for pages in (1, 2)[: 1 + two]:
         for words in itertools.product(PAGES, repeat=pages):
             yield Start(words)
+
+
+def starts() -> Iterator[Start]:
+    """All starts: one or two pages in every situation; the other parts vary one at a time, with one page."""
+    yield from plain(True)
     for word in PAGES:
         yield Start((word,), users=1)
         if "absent" not in word:
@@ -65,6 +70,24 @@ class Doing:
     def __str__(self) -> str:
         last = self.page + self.pages - 1
         return f"{self.operation} of {f'page {self.page}' if self.pages == 1 else f'pages {self.page} to {last}'}"
+
+
+def pairs(start: Start) -> Iterator[tuple[Doing, Doing]]:
+    """The pairs of operations that run at once from a start: of one page, all of it; of two pages, of the first, of the
+    second and of both, so that ranges meet and do not meet."""
+    ways = [Doing(operation) for operation in WAYS]
+    if len(start.pages) == 2:
+        ways += [Doing(operation, 1) for operation in WAYS]
+        ways += [Doing(operation, 0, 2) for operation in WAYS if not operation.startswith("fault")]
+    ways.sort(key=lambda one: list(WAYS).index(one.operation))
+    return itertools.combinations_with_replacement(ways, 2)
+
+
+def threes() -> Iterator[tuple[Start, tuple[Doing, ...]]]:
+    """Three operations at once, each another one, from one page in every situation."""
+    for word in PAGES:
+        for three in itertools.combinations(WAYS, 3):
+            yield Start((word,)), tuple(Doing(operation) for operation in three)
 
 
 def build(start: Start, policy: MemfdPolicy, doing: list[Doing]) -> MemfdWatched:

@@ -1,9 +1,9 @@
-"""Judge a tree for guest_memfd: every operation from every start."""
+"""Judge a tree for guest_memfd: every operation from every start, and two or three of them at once."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -15,9 +15,12 @@ from ultrafolio.model.guest_memfd.policy import PRESETS
 
 from ..build import Program
 from ..cut import Tree
+from .at_once import Ruled, explain, together
 from .pieces import FIRST, GMEM, LAST, MEMFD
 from .reasons import reasons
 from .sequential import Compared, Sides
+from .starts import pairs, plain, threes
+from .ways import WAYS
 
 POLICY = "gmem-two-backings"
 """What the judged versions have."""
@@ -42,8 +45,12 @@ class Judgement:
 
     cuts        piece -> where it stands
     operated    by operation
-    rules       place of a rule -> equal, explained or differs; `why`: the names of its reasons
-    shortest    name of a reason -> the first difference that has it alone, in words
+    rules       place of a rule -> equal, explained or differs; why: the names of its reasons; by: its operations
+    missing     ends of the C that the rules lack without a reason, in words
+    ends        by reason: the number of ends of the C that the rules lack
+    unreached   ends of the rules that the C lacks, in words, with the number of starts of each
+    systems     the number of systems of operations at once;  nodes: of the C's states in them
+    shortest    name of a reason -> how many reasons the first difference with the fewest has, and that difference
     not_judged  operation -> why
     """
 
@@ -53,18 +60,40 @@ class Judgement:
     not_judged: dict[str, str]
     rules: dict[int, str] = field(default_factory=dict)
     why: dict[int, set[str]] = field(default_factory=dict)
-    shortest: dict[str, str] = field(default_factory=dict)
+    by: dict[int, set[str]] = field(default_factory=dict)
+    shortest: dict[str, tuple[int, str]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
+    unreached: Counter[str] = field(default_factory=Counter)
+    systems: int = 0
+    nodes: int = 0
+
+    @property
+    def unnamed(self) -> list[str]:
+        """The differences without a reason, in words."""
+        return [text for one in self.operated.values() for text in one.unnamed] + self.missing
 
     @property
     def code(self) -> int:
         """0 where all operations are judged and agree, 1 where one differs, else 3: one is not judged."""
-        return 1 if any(one.differ for one in self.operated.values()) else 3 if self.not_judged else 0
+        differs = self.missing or any(one.differ for one in self.operated.values())
+        return 1 if differs else 3 if self.not_judged else 0
 
 
-def judge(tree: Tree, *, changed: Mapping[str, str] | None = None) -> Judgement:
+def judge(
+    tree: Tree,
+    *,
+    together_too: bool = True,
+    every: bool = False,
+    able: Sequence[str] = tuple(WAYS),
+    changed: Mapping[str, str] | None = None,
+) -> Judgement:
     """Compare the rules with a tree. Raises InputError for a tree that cannot be judged, or a version out of range.
 
-    changed  rules broken on purpose, as engine.load.functions takes them
+    together_too  also two operations at once from one page in every situation; with `every` from two pages, too, and
+                  three operations at once
+    able          the operations that are judged
+    changed       rules broken on purpose, as engine.load.functions takes them
     """
     if not order(FIRST) <= order(tree.base) <= order(LAST) or tree.text(GMEM) is None:
         raise InputError(
@@ -80,14 +109,34 @@ def judge(tree: Tree, *, changed: Mapping[str, str] | None = None) -> Judgement:
         result = Judgement(
             tree.version,
             {name: cut.where for name, cut in made.cuts.items()},
-            {op.name: Operated() for op in made.operations},
-            dict(made.missing),
+            {op.name: Operated() for op in made.operations if op.name in able},
+            {name: why for name, why in made.missing.items() if name in able},
         )
         sides = Sides(program, rules, PRESETS[POLICY][1])
         for operation in result.operated:
             for pair in sides.alone(operation):
                 _enter(result, pair, sides)
+        if together_too:
+            _at_once(result, sides, every)
     return result
+
+
+def _at_once(result: Judgement, sides: Sides, every: bool) -> None:
+    """Judge the operations that the tree has, at once."""
+    ruled = Ruled(sides)
+    runs = [(start, pair) for start in plain(every) for pair in pairs(start)]
+    for start, doing in [*runs, *(threes() if every else ())]:
+        if not all(one.operation in result.operated for one in doing):
+            continue
+        found = together(sides, ruled, start, doing)
+        result.systems, result.nodes = result.systems + 1, result.nodes + found.in_c.nodes
+        for end in found.missing:
+            if reason := explain(found, end, ruled):
+                result.ends[reason.name] += 1
+            else:
+                result.missing.append(f"{found}: only the C ends with {found.told(end)}")
+        for end in found.unreached:
+            result.unreached[f"{' and '.join(one.operation for one in doing)}: {found.told(end)}"] += 1
 
 
 def _enter(result: Judgement, pair: Compared, sides: Sides) -> None:
@@ -100,11 +149,13 @@ def _enter(result: Judgement, pair: Compared, sides: Sides) -> None:
     one.explained += word == "explained"
     one.differ += word == "differs"
     one.reasons.update(reason.name for reason in why or ())
-    if why and len(why) == 1:
-        result.shortest.setdefault(why[0].name, pair.diff())
+    for reason in why or ():
+        if reason.name not in result.shortest or len(why or ()) < result.shortest[reason.name][0]:
+            result.shortest[reason.name] = len(why or ()), pair.diff()
     for rule in pair.in_rules.rules:
         about = [reason for reason in why or () if rule in reason.rules]
         said = word if why is None else "differs" if any(r.finding for r in about) else _RANK[len(about) > 0]
         if _RANK.index(said) >= _RANK.index(result.rules.get(rule, "equal")):
             result.rules[rule] = said
+        result.by.setdefault(rule, set()).add(pair.doing.operation)
         result.why.setdefault(rule, set()).update(reason.name for reason in about)

@@ -37,8 +37,8 @@ class MemfdWatched(Watched):
 
 
 def without(key: Key, *fields: str) -> Key:
-    """A key without the fields of these names."""
-    return tuple((name, value) for name, value in key if name.split()[0] not in fields)
+    """A key without these fields: of every page, as "allocated", or of one, as "allocated of page 0"."""
+    return tuple((name, value) for name, value in key if not {name, name.split()[0]} & set(fields))
 
 
 def differences(one: Key, other: Key) -> list[str]:

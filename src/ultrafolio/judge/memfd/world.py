@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from ultrafolio.model.guest_memfd.layout import UNMAPPED
+from ultrafolio.model.guest_memfd.layout import MAPPED, MAPPED_PRIVATE, UNMAPPED
 
 from ..build import Ask
 
@@ -44,17 +44,25 @@ class World:
     """A state that judged code runs on. Each method that takes (thread, page, more) is a primitive of the shim.
 
     now      the numbers of an invalidation
-    mmu      the thread that holds the MMU lock, or -1
+    mmu      the thread that holds the MMU lock, or -1;  slots: the lock of the memory slots
+    locked   the numbers of locked folios;  cleared: of folios that are up to date
+    looked   threads that have read the sequence: their first look is the snapshot
     orphans  folios outside the file by number, with their references
     holes    page -> how many holes were punched at it while somebody had a reference
+    said     what happened that no state of the rules has, in words
     """
 
     state: Any
     rules: SimpleNamespace
     now: Numbers = Numbers()
     mmu: int = -1
+    slots: int = -1
+    locked: set[int] = field(default_factory=set)
+    cleared: set[int] = field(default_factory=set)
+    looked: set[int] = field(default_factory=set)
     orphans: dict[int, int] = field(default_factory=dict)
     holes: dict[int, int] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
 
     def answer(self, thread: int, asked: Ask) -> int | None:
         """Run the primitive for a thread. Returns its answer, or None if it waits."""
@@ -94,7 +102,31 @@ class World:
         return 0
 
     def mmu_read(self, thread: int, page: int, more: int) -> int:
+        """A look at the numbers without the lock."""
+        if thread not in self.looked:
+            self.looked.add(thread)
+            self.state.vm[0].fresh |= 1 << thread
         return self.now.packed()
+
+    # ---- the attributes
+    def slots_lock(self, thread: int, page: int, more: int) -> int | None:
+        if self.slots != -1:
+            return None
+        self.slots = thread
+        self.said.append("the lock of the memory slots is taken")
+        return 0
+
+    def slots_unlock(self, thread: int, page: int, more: int) -> int:
+        self.slots = -1
+        self.said.append("the lock of the memory slots is given back")
+        return 0
+
+    def attribute(self, thread: int, page: int, more: int) -> int:
+        return int(self.state.mm[page].private)
+
+    def store(self, thread: int, page: int, private: int) -> int:
+        self.state.mm[page].private = private
+        return 0
 
     # ---- KVM's tables
     def zap(self, thread: int, page: int, more: int) -> int:
@@ -109,12 +141,63 @@ class World:
         """The number of the folio that is, or will be, in the file at a page."""
         return page + PAGES * self.holes.get(page, 0)
 
-    def truncate(self, thread: int, page: int, more: int) -> int:
+    def grab(self, thread: int, page: int, more: int) -> int | None:
+        """The folio at a page, with a reference of KVM's own and its lock; a new one where the file has none."""
+        m, folio = self.state.mm[page], self.number(page)
+        if folio in self.locked:
+            return None
+        if m.allocated == 0:
+            self.cleared.discard(folio)
+        self.locked.add(folio)
+        m.allocated = 1
+        self.rules.get_ref(self.state, page, 2)
+        m.kvm += 1
+        return folio
+
+    def up_to_date(self, thread: int, folio: int, more: int) -> int:
+        return int(folio in self.cleared)
+
+    def mark(self, thread: int, folio: int, more: int) -> int:
+        self.cleared.add(folio)
+        return 0
+
+    def unlock(self, thread: int, folio: int, more: int) -> int:
+        self.locked.discard(folio)
+        return 0
+
+    def put(self, thread: int, folio: int, more: int) -> int:
+        """Drop a reference of KVM's own. Returns whether it was the last one of a folio outside the file."""
+        page = folio % PAGES
+        if folio == self.number(page):
+            self.rules.put_ref(self.state, page, 2)
+            self.state.mm[page].kvm -= 1
+            return 0
+        self.orphans[folio] -= 1
+        if not self.orphans[folio]:
+            del self.orphans[folio]
+            return 1
+        return 0
+
+    def prepare(self, thread: int, page: int, more: int) -> int:
+        """The machine prepares the folio, as it answers in the model; it never fails here."""
+        self.rules.prepare(self.state, page)
+        return 0
+
+    def map(self, thread: int, page: int, private: int) -> int:
+        """KVM maps the page; one that it maps already stays."""
+        if self.state.pt[page].present == UNMAPPED:
+            self.state.pt[page].present = MAPPED_PRIVATE if private else MAPPED
+        return 0
+
+    def truncate(self, thread: int, page: int, more: int) -> int | None:
         """The folio at a page leaves the file. Returns its number and 1 if it is freed; one with references is not."""
         m, folio = self.state.mm[page], self.number(page)
+        if folio in self.locked:
+            return None
         if not m.allocated:
             return 0
         m.allocated = 0
+        self.cleared.discard(folio)
         if not m.spec:
             return folio + 1
         self.orphans[folio], self.holes[page] = m.spec, self.holes.get(page, 0) + 1
