@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.model.guest_memfd.layout import MAPPED, MAPPED_PRIVATE, UNMAPPED
 
 from ..build import Returned
@@ -20,12 +21,17 @@ from .starts import Doing, Start, build
 from .watch import Key, MemfdWatched, differences, without
 from .ways import c_end, rule_end
 
+OTHER_KIND, UNALLOCATED = (
+    next(number for number, function in GUEST_MEMFD.in_state if function == name)
+    for name in ("of_other_kind", "mapped_unallocated")
+)
+"""The properties that every state of the C is asked for, by their numbers in the design."""
 Doings = tuple[Doing, ...]
 End = tuple[Words, Key]
 
 
 class _OfC(Side):
-    """The kernel's functions."""
+    """The kernel's functions. broken: the properties that a state of theirs breaks, by number."""
 
     mine = ("task", "actor")
     watched: MemfdWatched
@@ -33,6 +39,7 @@ class _OfC(Side):
     def __init__(self, sides: Sides, start: Start, doing: Doings) -> None:
         super().__init__(build(start, sides.policy, list(doing)), doing)
         self.program, self.world = sides.program, world(start, self.watched, sides.rules)
+        self.broken: set[int] = set()
 
     def _shared(self) -> Own:
         """Returns what the threads share: the state, and what the world has beside it."""
@@ -55,7 +62,20 @@ class _OfC(Side):
             self.watched.state.vm[0].fresh &= ~(1 << thread)
             return self._shared(), ((), False, c_end(doing.operation, asked.value))
         answer = on.answer(thread, asked)
-        return None if answer is None else (self._shared(), ((*own[0], answer), thread in on.looked, ""))
+        if answer is None:
+            return None
+        self._look()
+        return self._shared(), ((*own[0], answer), thread in on.looked, "")
+
+    def _look(self) -> None:
+        """Note the properties that the state breaks. That KVM maps no page that the file lacks is asked of private
+        pages, since a shared one is another frame."""
+        s, rules = self.watched.state, self.world.rules
+        for page in range(len(s.mm)):
+            if rules.of_other_kind(s, page):
+                self.broken.add(OTHER_KIND)
+            if s.pt[page].present == MAPPED_PRIVATE and rules.mapped_unallocated(s, page):
+                self.broken.add(UNALLOCATED)
 
     def seen(self, shared: Own) -> Key:
         self.put(shared[0])
@@ -94,12 +114,13 @@ class Ruled:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Operations at once from one start: the ends of both sides."""
+    """Operations at once from one start: the ends of both sides, and the properties that a state of the C breaks."""
 
     doing: Doings
     start: Start
     in_c: Ends
     in_rules: Ends
+    broken: frozenset[int]
 
     @property
     def missing(self) -> list[End]:
@@ -226,4 +247,6 @@ def explain(found: Together, end: End, ruled: Ruled) -> Reason | None:
 def together(sides: Sides, ruled: Ruled, start: Start, doing: Doings) -> Together:
     """Run these operations at once on both sides."""
     sides.program.start = f"{start}, at once"
-    return Together(doing, start, search(_OfC(sides, start, doing)), ruled.ends(start, doing))
+    side = _OfC(sides, start, doing)
+    in_c = search(side)
+    return Together(doing, start, in_c, ruled.ends(start, doing), frozenset(side.broken))

@@ -10,6 +10,7 @@ from ultrafolio.model.fixes import order
 from ultrafolio.model.rule import Rule
 from ultrafolio.nouns import plural
 
+from .at_once import OTHER_KIND, UNALLOCATED
 from .at_once import REASONS as AT_ONCE
 from .pieces import FIRST, LAST, NO_RULE, NOT_CUT, PIECES
 from .reasons import REASONS
@@ -26,6 +27,7 @@ def text(result: Judgement) -> str:
         lines.append(f"at once: {plural(result.systems, 'system')}, {plural(result.nodes, 'state')} of the C")
         lines.append(f"  ends that the rules lack: {len(result.missing)}, and {result.ends.total()} with a reason")
         lines.append(f"  ends of the rules that the C cannot have: {result.unreached.total()}")
+        lines += [f"  {said}" for said in properties(result)]
     lines += result.unnamed[:20]
     lines += [
         f"{'differs' if reason.finding else 'explained'} ({reason.name}): {reason.about}; "
@@ -39,13 +41,25 @@ def text(result: Judgement) -> str:
     return "\n".join([*lines, _last(result)]) + "\n"
 
 
+def properties(result: Judgement) -> list[str]:
+    """What the states of the C say of the properties that each is asked for, in words."""
+    return [
+        f"{GUEST_MEMFD.properties[number]}: "
+        + (
+            f"broken in {plural(result.broken[number], 'system')}"
+            if result.broken[number]
+            else "in every state of the C"
+        )
+        for number in (OTHER_KIND, UNALLOCATED)
+    ]
+
+
 def _last(result: Judgement) -> str:
     """The verdict in one line."""
-    said = {0: "no unexplained difference", 3: "no unexplained difference"}.get(
-        result.code, "the rules differ from the kernel's C"
-    )
-    if result.code == 1 and not result.unnamed:
-        said += f": {', '.join(found(result))}"
+    said = "no unexplained difference"
+    if result.code == 1:
+        named = "" if result.unnamed else f": {', '.join(found(result))}"
+        said = f"the rules differ from the kernel's C{named}"
     return said + (f"; not judged: {', '.join(result.not_judged)}" if result.not_judged else "")
 
 
@@ -82,6 +96,7 @@ def as_record(result: Judgement) -> dict[str, Any]:
             "missing": result.missing,
             "reasons": dict(sorted(result.ends.items())),
             "unreached": dict(sorted(result.unreached.items())),
+            "broken": {GUEST_MEMFD.properties[number]: count for number, count in sorted(result.broken.items())},
         },
     }
 
@@ -92,10 +107,11 @@ def page(results: list[Judgement], command: str) -> str:
         "# What the kernel's own C says of the rules of guest_memfd", "",
         f"Made by `{command}`. As on [judged.md](judged.md), functions are cut from a kernel source tree, unmodified, "
         "and compiled in user space over a shim; here they are KVM's, and the rules are those of the preset "
-        f"`{POLICY}` on the machine `software`. No text of the kernel is in this repository.", "",
-        f"Linux {FIRST} to {LAST} can be judged. *equal*: the same events, the same end, the same final state from "
-        "every start. *explained*: equal but for reasons that the rules mean to have. *differs*: for a reason that "
-        "they do not mean, with the shortest start below. *not judged*: with the reason.",
+        f"`{POLICY}` on the machines `software` and, one operation alone, `snp`. No text of the kernel is in this "
+        "repository.", "",
+        f"Linux {FIRST} to {LAST} is accepted; what a version lacks is said. *equal*: the same events, the same end, "
+        "the same final state from every start. *explained*: equal but for reasons that the rules mean to have. "
+        "*differs*: for a reason that they do not mean, with the shortest start below. *not judged*: with the reason.",
     ]  # fmt: skip
     lines += _kernels(results) + _rules(results) + _reasons(results) + _found(results) + _unreached(results)
     return "\n".join([*lines, *_pieces(results)]) + "\n"
@@ -119,11 +135,14 @@ def _kernels(results: list[Judgement]) -> list[str]:
     heads = ("tree", "systems", "states of the C", "ends that the rules lack, with a reason", "without one",
              "ends that the C cannot have")  # fmt: skip
     lines += _table(*heads)
-    return lines + [
+    lines += [
         f"| Linux {one.version} | {one.systems} | {one.nodes} | {one.ends.total()} | {len(one.missing)} | "
         f"{one.unreached.total()} |"
         for one in results
     ]
+    lines += ["", "Two properties of the design are asked of each of these states of the C, the second of private "
+              "pages, since a shared page is another frame:", ""]  # fmt: skip
+    return lines + [f"- Linux {one.version}: {said}" for one in results for said in properties(one)]
 
 
 def _rules(results: list[Judgement]) -> list[str]:
@@ -155,7 +174,9 @@ def why_not_judged(rule: Rule, version: str) -> str:
     if re.search(r"queued for 7\.4|RFC", rule.kernel):
         return f"no tree has it: {rule.kernel}"
     since = [one for one in re.findall(r"v(\d+\.\d+)", rule.kernel) if order(one) > order(version)]
-    return f"younger than this version: {rule.kernel}" if since else "no judged operation takes this rule"
+    if since:
+        return f"a process maps a guest_memfd from Linux {since[0]} on: {rule.kernel}"
+    return "no judged operation takes this rule"
 
 
 def _reasons(results: list[Judgement]) -> list[str]:

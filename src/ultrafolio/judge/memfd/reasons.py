@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ultrafolio.model.guest_memfd.layout import (
     CONVERT_END,
     CONVERT_LOCK,
+    CONVERT_STORE,
     CONVERT_TEST,
     CONVERT_ZAP,
     FAULT_LOCK,
@@ -19,6 +20,9 @@ from ultrafolio.model.guest_memfd.layout import (
     FAULT_MAP,
     FAULT_UNLOCK,
     HOLE_PUNCH,
+    HW_ASSIGNED,
+    HW_HOST,
+    HW_PRIVATE,
 )
 
 from .sequential import Compared, RunResult
@@ -117,6 +121,26 @@ def _unmaps_all(pair: Compared, again: Again) -> Compared:
     return replace(pair, in_c=_kept(pair.in_c, lambda event: event not in texts, *fields), in_rules=in_rules)
 
 
+def _keeps_the_frame(pair: Compared, again: Again) -> Compared:
+    """Of a page that becomes shared: what the machine says of it is left out, if it is the host's for the rules, and
+    for the C what it was."""
+    held = {
+        f"state of page {page}": _HELD[said]
+        for page, said in enumerate(pair.start.pages[: pair.doing.pages])
+        if said in _HELD
+    }
+    rules, c = dict(pair.in_rules.final), dict(pair.in_c.final)
+    kept = all((rules[name], c[name]) == (HW_HOST, was) for name, was in held.items())
+    if pair.start.machine == "software" or not kept:
+        return pair
+    return replace(
+        pair,
+        in_c=replace(pair.in_c, final=without(pair.in_c.final, *held)),
+        in_rules=replace(pair.in_rules, final=without(pair.in_rules.final, *held)),
+    )
+
+
+_HELD = {"private": HW_ASSIGNED, "private mapped": HW_PRIVATE}
 _CONVERT = ("to-private", "to-shared")
 REASONS: tuple[Reason, ...] = (
     Reason("a-hole-waits", "a folio that is still referenced lives on outside the file; a state of the rules has no "
@@ -140,6 +164,9 @@ REASONS: tuple[Reason, ...] = (
            (HOLE_PUNCH,), _leaves_processes_alone, finding=True),
     Reason("unmaps-both-kinds", "KVM unmaps the whole range, whatever each page is mapped as; the rules keep a page "
            "that has the attribute already", "unmap-tdp", _CONVERT, (CONVERT_ZAP,), _unmaps_all, finding=True),
+    Reason("keeps-the-frame", "with two backings the private frame stays in the file, and the machine's, after a "
+           "conversion to shared, until a hole; the rules give it back to the host", "set-attributes", ("to-shared",),
+           (CONVERT_STORE,), _keeps_the_frame, finding=True),
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from ultrafolio.model.guest_memfd.policy import MemfdPolicy
 from ..build import Program, Returned
 from ..sequential import FOR_EVER, MOST_STEPS
 from .starts import Doing, Start, build, starts
-from .watch import Key, MemfdWatched, events
+from .watch import Key, MemfdWatched, differences, events
 from .ways import c_end, rule_end
 from .world import Numbers, World
 
@@ -44,8 +44,7 @@ class Compared:
         """The events of both runs as a diff: lines of the C with -, lines of the rules with +."""
         c, rules = ([*side.events, f"end: {side.end}"] for side in (self.in_c, self.in_rules))
         lines = list(difflib.unified_diff(c, rules, "C", "rules", lineterm="", n=99))[3:]
-        if not lines:
-            lines = ["  the same events, another final state"]
+        lines += [f" {text}" for text in differences(self.in_rules.final, self.in_c.final)]
         return "\n".join([f"{self.doing} from {self.start}", *("  " + line for line in lines)])
 
 

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ultrafolio.model.guest_memfd.layout import ENDLESS, MAPPED, MAPPED_PRIVATE, MemfdState, new_state
+from ultrafolio.model.guest_memfd import machines
+from ultrafolio.model.guest_memfd.layout import (
+    ENDLESS,
+    HW_ASSIGNED,
+    HW_HOST,
+    HW_PRIVATE,
+    MAPPED,
+    MAPPED_PRIVATE,
+    MemfdState,
+    new_state,
+)
 from ultrafolio.model.guest_memfd.policy import MemfdPolicy
 
 from .watch import MemfdWatched
@@ -20,19 +30,22 @@ ANOTHER = 7
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A state before an operation. `users`: a process maps page 0; `reference`: somebody has a reference of page 0;
-    `invalidated`: an invalidation of every page is going on; `lock`: the invalidate lock, free, shared or alone."""
+    """A state before an operation. users: a process maps page 0. reference: somebody has a reference of page 0.
+    invalidated: an invalidation of every page is going on. lock: the invalidate lock, free, shared or alone. machine: a
+    private page is assigned there, and accepted where KVM maps it."""
 
     pages: tuple[str, ...] = ("private",)
     users: int = 0
     reference: int = 0
     invalidated: int = 0
     lock: str = "free"
+    machine: str = "software"
 
     def __str__(self) -> str:
         said = [f"page {at} {word}" for at, word in enumerate(self.pages)]
         said += [name for name in ("users", "reference", "invalidated") if getattr(self, name)]
-        return ", ".join(said + ([f"lock {self.lock}"] if self.lock != "free" else []))
+        said += [f"lock {self.lock}"] if self.lock != "free" else []
+        return ", ".join(said) + (f" on {self.machine}" if self.machine != "software" else "")
 
 
 def plain(two: bool) -> Iterator[Start]:
@@ -43,8 +56,10 @@ def plain(two: bool) -> Iterator[Start]:
 
 
 def starts() -> Iterator[Start]:
-    """All starts: one or two pages in every situation; the other parts vary one at a time, with one page."""
+    """All starts: one or two pages in every situation, on each machine; the other parts vary one at a time, with one
+    page."""
     yield from plain(True)
+    yield from (replace(start, machine="snp") for start in plain(True))
     for word in PAGES:
         yield Start((word,), users=1)
         if "absent" not in word:
@@ -91,15 +106,20 @@ def threes() -> Iterator[tuple[Start, tuple[Doing, ...]]]:
 
 
 def build(start: Start, policy: MemfdPolicy, doing: list[Doing]) -> MemfdWatched:
-    """The state of a start with one thread an operation, on the machine software."""
+    """The state of a start with one thread an operation."""
     arrays: MemfdState = new_state(len(start.pages), len(doing), 1)
     for name, code in policy.codes().items():
         arrays.cfg[name] = code
+    arrays.cfg["machine"] = machines.NAMES.index(start.machine)
     for at, word in enumerate(start.pages):
         private = word.startswith("private")
         arrays.mm[at]["private"], arrays.mm[at]["allocated"] = private, "absent" not in word
         arrays.pt[at]["present"] = (MAPPED_PRIVATE if private else MAPPED) if "mapped" in word else 0
         arrays.mm[at]["zapped"] = start.invalidated
+        if private and start.machine == "snp":
+            arrays.uv[at]["state"] = (
+                (HW_PRIVATE if "mapped" in word else HW_ASSIGNED) if "absent" not in word else HW_HOST
+            )
     arrays.mm[0]["users"] = start.users
     arrays.mm[0]["spec"] = arrays.mm[0]["refs"] = start.reference
     arrays.vm[0]["mutex"] = {"free": 0, "shared": -1, "alone": ANOTHER + 1}[start.lock]

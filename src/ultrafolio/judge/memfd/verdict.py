@@ -49,6 +49,7 @@ class Judgement:
     missing     ends of the C that the rules lack without a reason, in words
     ends        by reason: the number of ends of the C that the rules lack
     unreached   ends of the rules that the C lacks, in words, with the number of starts of each
+    broken      property -> in how many systems a state of the C breaks it
     systems     the number of systems of operations at once;  nodes: of the C's states in them
     shortest    name of a reason -> how many reasons the first difference with the fewest has, and that difference
     not_judged  operation -> why
@@ -65,6 +66,7 @@ class Judgement:
     missing: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
     unreached: Counter[str] = field(default_factory=Counter)
+    broken: Counter[int] = field(default_factory=Counter)
     systems: int = 0
     nodes: int = 0
 
@@ -75,8 +77,9 @@ class Judgement:
 
     @property
     def code(self) -> int:
-        """0 where all operations are judged and agree, 1 where one differs, else 3: one is not judged."""
-        differs = self.missing or any(one.differ for one in self.operated.values())
+        """0 where all operations are judged and agree, 1 where one differs or a state of the C breaks a property,
+        else 3: one is not judged."""
+        differs = self.missing or self.broken or any(one.differ for one in self.operated.values())
         return 1 if differs else 3 if self.not_judged else 0
 
 
@@ -130,6 +133,7 @@ def _at_once(result: Judgement, sides: Sides, every: bool) -> None:
             continue
         found = together(sides, ruled, start, doing)
         result.systems, result.nodes = result.systems + 1, result.nodes + found.in_c.nodes
+        result.broken.update(found.broken)
         for end in found.missing:
             if reason := explain(found, end, ruled):
                 result.ends[reason.name] += 1

@@ -5,12 +5,12 @@ A step is atomic, so its events have one order, whatever the order of its writes
 
 from __future__ import annotations
 
-from ultrafolio.model.guest_memfd.layout import MAPPED, MAPPED_PRIVATE, SECTIONS, UNMAPPED, MemfdState
+from ultrafolio.model.guest_memfd.layout import HW_WORDS, MAPPED, MAPPED_PRIVATE, SECTIONS, UNMAPPED, MemfdState
 
 from ..watch import Look, Watched
 
 KEPT = {
-    "uv": ("state", "shared", "lost"),
+    "uv": ("state",),
     "mm": ("private", "allocated", "users", "locking", "zapped", "batch", "spec", "kvm", "pins", "longs", "refs"),
     "pt": ("present",),
     "vm": ("life", "mutex"),
@@ -44,10 +44,16 @@ def without(key: Key, *fields: str) -> Key:
 def differences(one: Key, other: Key) -> list[str]:
     """The fields in which two keys of the same state differ, in words: the first's value, then the other's."""
     return [
-        f"{name} is {value}, in the C {instead}"
+        f"{name} is {_word(name, value)}, in the C {_word(name, instead)}"
         for (name, value), (_, instead) in zip(one, other, strict=True)
         if value != instead
     ]
+
+
+def _word(name: str, value: int) -> str:
+    """Returns a field's value; of what the machine says of a page, and of how KVM maps it, the word."""
+    words = {"state": HW_WORDS, "present": ("not mapped", "mapped as shared", "mapped as private")}.get(name.split()[0])
+    return words[value] if words else str(value)
 
 
 def events(looks: list[Look]) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from ultrafolio.model.guest_memfd.layout import MAPPED, MAPPED_PRIVATE, UNMAPPED
+from ultrafolio.model.guest_memfd.layout import MAPPED, MAPPED_PRIVATE, OK, UNMAPPED
 
 from ..build import Ask
 
@@ -184,8 +184,8 @@ class World:
         return 0
 
     def map(self, thread: int, page: int, private: int) -> int:
-        """KVM maps the page; one that it maps already stays."""
-        if self.state.pt[page].present == UNMAPPED:
+        """KVM maps the page, and the machine is asked, as it answers in the model; one that is mapped already stays."""
+        if self.state.pt[page].present == UNMAPPED and (not private or self.rules.assign(self.state, page) == OK):
             self.state.pt[page].present = MAPPED_PRIVATE if private else MAPPED
         return 0
 
