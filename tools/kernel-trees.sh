@@ -15,14 +15,15 @@ dir=$(cd "$1" && pwd); shift
 for version; do
   name=linux-source-$version
   [ -f "$dir/$name/mm/gup.c" ] && [ -f "$dir/$name/drivers/s390/virtio/virtio_ccw.c" ] &&
-    [ -f "$dir/$name/tools/testing/kunit/kunit.py" ] && [ -d "$dir/$name/tools/verification" ] && continue
+    [ -f "$dir/$name/tools/testing/kunit/kunit.py" ] && [ -d "$dir/$name/tools/verification" ] &&
+    [ -f "$dir/$name/arch/x86/kvm/mmu/mmu.c" ] && continue
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   if (cd "$work" && apt-get download -qq "$name" >/dev/null 2>&1) &&
      dpkg-deb --fsys-tarfile "$work/$name"_*.deb | tar -xO "./usr/src/$name.tar.xz" | xz -dc -T0 |
        tar -x -C "$work" --wildcards --no-wildcards-match-slash "$name/Makefile" "$name/mm/*.[ch]" "$name/include/linux/*.h" "$name/fs/*.[ch]" \
          "$name/arch/s390/kernel/*.[ch]" "$name/arch/s390/kvm/*.[ch]" "$name/arch/s390/mm/*.[ch]" \
-         "$name/arch/s390/include/asm/*.h" "$name/virt/kvm/*.[ch]" "$name/block/*.[ch]" \
+         "$name/arch/s390/include/asm/*.h" "$name/arch/x86/kvm/mmu/*.[ch]" "$name/virt/kvm/*.[ch]" "$name/block/*.[ch]" \
          "$name/drivers/s390/virtio/*.[ch]" "$name/tools/testing/kunit/*" \
          "$name/tools/verification/*/*"
   then mkdir -p "$dir/$name" && cp -R "$work/$name/." "$dir/$name/"

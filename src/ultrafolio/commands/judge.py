@@ -16,14 +16,25 @@ from ultrafolio.judge.citations import gone, unseen
 from ultrafolio.judge.concurrent import MOST_NODES
 from ultrafolio.judge.cut import Tree
 from ultrafolio.judge.explained import REASONS
+from ultrafolio.judge.memfd import page as memfd_page
+from ultrafolio.judge.memfd import verdict as memfd
+from ultrafolio.judge.memfd.pieces import MEMFD
 from ultrafolio.judge.page import page
 from ultrafolio.judge.verdict import NAMED, Judgement
 from ultrafolio.judge.verdict import judge as judge_tree
+from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, S390
 from ultrafolio.nouns import plural
 
 
 @click.command()
 @click.option("--tree", "trees", multiple=True, required=True, metavar="DIR", help="A kernel source tree.")
+@click.option(
+    "--design",
+    type=click.Choice(list(DESIGNS)),
+    default=S390.name,
+    show_default=True,
+    help="Whose rules are judged; of guest_memfd those of two backings, Linux 6.8 to 6.12.",
+)
 @click.option("--preset", default="", metavar="NAME", help="The policy to hold it to, instead of its version's.")
 @click.option("--alone", is_flag=True, help="One operation at a time only; no two at once.")
 @click.option("--every", is_flag=True, help="Two at once from every start, not only from the named ones: minutes.")
@@ -40,9 +51,10 @@ from ultrafolio.nouns import plural
 @click.option(
     "--brief", is_flag=True, help="Only a line that decides, for each system of operations from a named start."
 )
-@click.option("--markdown", is_flag=True, help="The page docs/judged.md; --tree may be given again.")
+@click.option("--markdown", is_flag=True, help="The design's page docs/judged….md; --tree may be given again.")
 def judge(
     trees: tuple[str, ...],
+    design: str,
     preset: str,
     alone: bool,
     every: bool,
@@ -63,11 +75,21 @@ def judge(
     ultrafolio judge --tree linux-source-6.12 --three secure --json
     ultrafolio judge --tree linux-source-6.12 --every
     ultrafolio judge --tree linux-source-6.12 --citations
+    ultrafolio judge --tree linux-source-6.12 --design guest_memfd
 
     Exit codes: 0 each difference is explained, 1 one is not, 2 bad input, 3 no difference, but not all was judged.
     """
     if len(trees) > 1 and (not markdown or citations or source):
         raise InputError("--tree: more than one", value=len(trees), allowed="one tree, or --markdown")
+    if design == GUEST_MEMFD.name:
+        others = {"--preset": preset, "--three": three, "--citations": citations, "--brief": brief}
+        if given := [name for name, value in others.items() if value]:
+            raise InputError(
+                "--design guest_memfd with another option",
+                value=" ".join(given),
+                allowed="--tree, --alone, --every, --source, --json and --markdown beside it",
+            )
+        return _memfd(trees, alone=alone, every=every, source=source, as_json=as_json, markdown=markdown)
     if citations:
         return _citations(Tree(trees[0]))
     if source:
@@ -93,6 +115,26 @@ def judge(
         click.echo(json.dumps(as_record(results[0]), ensure_ascii=False, indent=1))
     else:
         click.echo(_text(results[0]), nl=False)
+    codes = {result.code for result in results}
+    return next((code for code in (1, 3) if code in codes), 0)
+
+
+def _memfd(trees: tuple[str, ...], *, alone: bool, every: bool, source: bool, as_json: bool, markdown: bool) -> int:
+    """Judge trees for guest_memfd, and print what was found. Returns the exit code."""
+    if source:
+        click.echo(assemble(Tree(trees[0]), parts=MEMFD).text)
+        return 0
+    if alone and every:
+        raise InputError("--alone with --every", value="both", allowed="one of them")
+    results = [memfd.judge(Tree(tree), together_too=not alone, every=every) for tree in trees]
+    if markdown:
+        words = ["ultrafolio judge --design guest_memfd", *(f"--tree {Path(tree).resolve().name}" for tree in trees)]
+        command = " ".join([*words, *["--alone"] * alone, *["--every"] * every, "--markdown"])
+        click.echo(memfd_page.page(results, command), nl=False)
+    elif as_json:
+        click.echo(json.dumps(memfd_page.as_record(results[0]), ensure_ascii=False, indent=1))
+    else:
+        click.echo(memfd_page.text(results[0]), nl=False)
     codes = {result.code for result in results}
     return next((code for code in (1, 3) if code in codes), 0)
 

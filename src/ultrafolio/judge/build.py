@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import IO
 
 from ..errors import InputError
-from .assemble import Assembled, assemble, source
+from .assemble import S390, Assembled, Parts, assemble
 from .cut import Tree
 
 ANSWERS = 512
@@ -43,9 +43,9 @@ class Returned:
     value: int
 
 
-def questions() -> tuple[str, ...]:
+def questions(parts: Parts = S390) -> tuple[str, ...]:
     """The names of the questions, in the order of the shim's list."""
-    found = re.search(r"enum question \{(.*?)\}", source("shim.h"), re.S)
+    found = re.search(r"enum question \{(.*?)\}", parts.source("shim.h"), re.S)
     assert found
     return tuple(name[2:].lower() for name in re.findall(r"Q_\w+", found[1]))
 
@@ -58,15 +58,15 @@ class Program:
     start   the start of the running operation, for messages
     """
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, parts: Parts = S390) -> None:
         self.start, self.base = "", tree.base
         self._folder = tempfile.TemporaryDirectory(prefix="ultrafolio-judge-")
         try:
-            self.made, binary = _built(tree, Path(self._folder.name))
+            self.made, binary = _built(tree, Path(self._folder.name), parts)
         except BaseException:
             self._folder.cleanup()
             raise
-        self._names = questions()
+        self._names = questions(parts)
         self._index = {op.name: i for i, op in enumerate(self.made.operations)}
         self._known: dict[tuple[str, int, tuple[int, ...]], Ask | Returned] = {}
         self._run = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -126,11 +126,11 @@ class Program:
         )
 
 
-def _built(tree: Tree, folder: Path) -> tuple[Assembled, str]:
+def _built(tree: Tree, folder: Path, parts: Parts) -> tuple[Assembled, str]:
     """The program and its executable file. Pieces that do not compile are left out with their operations."""
     faults: dict[str, str] = {}
     while True:
-        made = assemble(tree, faults)
+        made = assemble(tree, faults, parts)
         if not made.operations:
             raise InputError(
                 "nothing of this tree can be judged",

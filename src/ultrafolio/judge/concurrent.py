@@ -8,7 +8,7 @@ step is computed once for each shared and private state.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +17,9 @@ from ultrafolio.model.policy import Policy
 
 from ..model.layout import DISK
 from .build import Program, Returned
-from .runs import WAYS, c_end, rule_end, rule_step
+from .runs import WAYS, c_end, rule_end
 from .starts import Doing, Start, build
-from .watch import WATCHED, differences, without
+from .watch import WATCHED, Watched, differences, without
 from .world import World
 
 MOST_NODES = 200_000
@@ -29,7 +29,7 @@ Words = tuple[str, ...]
 Own = tuple[Any, ...]
 """The private state of a thread; the last item is the word with which it ended, "" before."""
 Node = tuple[Own, tuple[Own, ...]]
-Shared = tuple[tuple[int, ...], ...]
+Shared = tuple[Any, ...]
 End = tuple[Words, Shared]
 """(the word with which each thread ended, the shared state)."""
 
@@ -80,9 +80,8 @@ class Side(ABC):
     mine: tuple[str, ...] = ()
     """Sections whose row at a thread's number is private to that thread."""
 
-    def __init__(self, start: Start, policy: Policy, doing: tuple[Doing, ...]) -> None:
-        self.doing = doing
-        self.watched = build(start, policy, list(doing))
+    def __init__(self, watched: Watched, doing: Sequence[Any]) -> None:
+        self.doing, self.watched = doing, watched
         self.memory: dict[Any, tuple[Own, Own] | None] = {}
         self.common = [
             row for name, rows in self.watched.values.items() if name not in ("cfg", "who", *self.mine) for row in rows
@@ -114,13 +113,18 @@ class Side(ABC):
             self.memory[key] = self.move(shared, own, thread)
         return self.memory[key]
 
-    def seen(self, shared: Own) -> Shared:
-        """The shared state of an end. If a thread pins, without whether a page is mapped for writing, since the write
-        fault of a pin is explained (pin-maps-for-write)."""
-        self.put(shared[0])
-        key = self.watched.key(*WATCHED)
-        pins = any(WAYS[one.operation].kind == DISK for one in self.doing)
-        return without(key, "writable", "dirty") if pins else key
+    @abstractmethod
+    def seen(self, shared: Own) -> Any:
+        """The shared state of an end, as both sides are compared by it."""
+
+
+def _seen(side: Side, shared: Own) -> Shared:
+    """The shared state of an end of s390. If a thread pins, without whether a page is mapped for writing, since the
+    write fault of a pin is explained (pin-maps-for-write)."""
+    side.put(shared[0])
+    key = side.watched.key(*WATCHED)
+    pins = any(WAYS[one.operation].kind == DISK for one in side.doing)
+    return without(key, "writable", "dirty") if pins else key
 
 
 class OfC(Side):
@@ -132,8 +136,11 @@ class OfC(Side):
     def __init__(
         self, start: Start, policy: Policy, doing: tuple[Doing, ...], program: Program, rules: SimpleNamespace
     ) -> None:
-        super().__init__(start, policy, doing)
+        super().__init__(build(start, policy, list(doing)), doing)
         self.program, self.rules = program, rules
+
+    def seen(self, shared: Own) -> Shared:
+        return _seen(self, shared)
 
     def first(self) -> Node:
         """Returns the initial node: what is shared, and what each operation has for itself."""
@@ -156,13 +163,20 @@ class OfC(Side):
 
 
 class OfRules(Side):
-    """The rules. Shared: the state without the threads' own records. Private: those records."""
+    """The rules of a design. Shared: the state without the threads' own records. Private: those records."""
 
     mine = ("task", "actor")
 
-    def __init__(self, start: Start, policy: Policy, doing: tuple[Doing, ...], rules: SimpleNamespace) -> None:
-        super().__init__(start, policy, doing)
+    def __init__(self, watched: Watched, doing: Sequence[Any], rules: SimpleNamespace) -> None:
+        super().__init__(watched, doing)
         self.rules = rules
+
+    def seen(self, shared: Own) -> Any:
+        return _seen(self, shared)
+
+    def ended(self, thread: int, outcome: int) -> str:
+        """The word with which a thread ended; "" before its end."""
+        return rule_end(self.watched.state, thread, self.doing[thread].operation, outcome)
 
     def _records(self, thread: int) -> list[dict[str, int]]:
         """Returns the thread's own records, which no other thread looks at."""
@@ -182,12 +196,12 @@ class OfRules(Side):
         for row, values in zip(self._records(thread), own, strict=False):
             row.update(zip(row, values, strict=True))
         self.watched.start()
-        outcome = rule_step(self.watched, self.rules, thread)
+        outcome = int(self.rules.step(self.watched.state, thread, 0, 0))
         looks = self.watched.stop()
         assert not any(look.section in self.mine and look.at != thread for look in looks), "a rule looks at a thread"
         if outcome < 0:
             return None
-        end = rule_end(self.watched.state, thread, self.doing[thread].operation, outcome)
+        end = self.ended(thread, outcome)
         if end:
             _forget(self.watched.values["task"][thread])
         return (self.values(),), (*self._own(thread), end)
@@ -231,8 +245,8 @@ class Ruled:
         """All ends of these concurrent operations; `ended` as in search()."""
         key = start, operations, ended
         if key not in self.known:
-            side = OfRules(start, self.policy, _doing(start, operations), self.rules)
-            self.known[key] = search(side, ended)
+            doing = _doing(start, operations)
+            self.known[key] = search(OfRules(build(start, self.policy, list(doing)), doing, self.rules), ended)
         return self.known[key]
 
 

@@ -3,13 +3,6 @@
  * this one, and goes on with the answer. Nothing shared is kept here, so a function is determined by its arguments and
  * the answers that it was given, and runs again up to any point.
  */
-#include <setjmp.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 typedef uint64_t u64;
 typedef uint16_t u16;
 typedef unsigned long phys_addr_t;
@@ -20,7 +13,6 @@ typedef struct { int counter; } atomic_t;
 
 #define PAGES 16
 #define PAGE_SKIPPED 1
-#define ANSWERS 512
 #define ENOMEM 12
 #define EAGAIN 11
 #define E2BIG 7
@@ -58,20 +50,6 @@ enum question {
 	Q_SPLIT, Q_LATE, Q_UNMAP_SPLIT, Q_REMAP, Q_DIRTY_FILE, Q_PAGES, Q_RELEASE,
 };
 
-static jmp_buf out;
-static long answers[ANSWERS], asked[5];
-static int given, used;
-
-static long ask(enum question question, long page, long more)
-{
-	if (used < given)
-		return answers[used++];
-	asked[1] = question;
-	asked[2] = page;
-	asked[3] = more;
-	longjmp(out, 1);
-}
-
 /* ---- pages, folios, tables */
 struct inode { int unused; };
 struct address_space { struct inode *host; int i_pages; };
@@ -106,7 +84,6 @@ static struct vm_area_struct a_vma = { .vm_mm = &a_process };
 static struct gmap a_gmap = { .mm = &a_process };
 static struct scan_control a_scan = { .gfp_mask = ~0U };
 static struct bdi a_bdi;
-static int subject; /* the page that this run is about */
 
 #define ENTRY_PRESENT 1UL
 #define ENTRY_WRITE 2UL
@@ -339,3 +316,15 @@ static void too_late(void)
 #define folio_order(folio) 0
 #define folio_has_private(folio) 0
 #define folio_test_private(folio) 0
+
+static void begin(void)
+{
+	int i;
+
+	for (i = 0; i < PAGES; i++) {
+		all_pages[i].nr = i;
+		folios[i].nr = i;
+		folios[i].mapping = &a_file;
+	}
+	a_sie.sidad = (u64)&a_request;
+}

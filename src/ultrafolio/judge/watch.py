@@ -5,7 +5,9 @@ The record is made in the same way for a primitive of the kernel and for a step 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from ..model.layout import MAPPED, NO_WRITEBACK, PAGE_STATES, SECTIONS, State
 
@@ -57,32 +59,36 @@ class Record:
 
 
 class Watched:
-    """A state of records, copied from arrays; `copy` is cheap, and `key` is equal for equal states."""
+    """A state of records, copied from arrays; `copy` is cheap, and `key` is equal for equal states. It is of the design
+    whose records and state a class names: here s390."""
+
+    sections: Mapping[str, Any] = SECTIONS
+    of: type[State] = State
 
     def __init__(self, arrays: State | None) -> None:
         self._watch: list[list[Look] | None] = [None]
         if arrays is not None:
             self.values = {
                 name: [
-                    dict(zip(SECTIONS[name].names or (), map(int, row.tolist()), strict=True))
+                    dict(zip(self.sections[name].names or (), map(int, row.tolist()), strict=True))
                     for row in getattr(arrays, name)
                 ]
-                for name in SECTIONS
+                for name in self.sections
             }
             self._wrap()
 
     def _wrap(self) -> None:
         """Make the state from the values, as records that note each look."""
-        self.state = State(
+        self.state = self.of(
             **{
                 name: [Record(name, at, row, self._watch) for at, row in enumerate(rows)]
                 for name, rows in self.values.items()
             }
         )
 
-    def copy(self) -> Watched:
+    def copy(self) -> Self:
         """An independent copy; the constants of the system are shared."""
-        other = Watched(None)
+        other = type(self)(None)
         other.values = {
             name: rows if name in ("cfg", "who") else [dict(row) for row in rows] for name, rows in self.values.items()
         }
