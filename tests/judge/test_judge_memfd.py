@@ -303,6 +303,16 @@ def test_the_command_as_json_and_as_a_page():
         assert printed.count(f"\n| {rule.name} | ") == 1
 
 
+@x86
+def test_citations_that_the_tree_lacks():
+    """What is queued for 7.4 is not there; what the judged rules cite is, but for a name that came later."""
+    call = ["judge", "--tree", str(TREE), "--design", "guest_memfd", "--citations"]
+    done = CliRunner().invoke(cli, call, standalone_mode=False)
+    gone = re.findall(r"^(\w+): not in Linux", done.output, re.M)
+    assert done.return_value == 0 and {"kvm_gmem_is_private_gfn", "kvm_gmem_fault_user_mapping"} <= set(gone)
+    assert not {"kvm_gmem_punch_hole", "kvm_gmem_get_pfn", "is_page_fault_stale", "gup_fast_pte_range"} & set(gone)
+
+
 def test_the_page_is_of_its_command_and_names_every_rule_reason_and_piece():
     text = PAGE.read_text()
     assert f"Made by `{COMMAND}`." in text and len(re.findall(r"^\| Linux \S+ \| [a-z-]+ \|", text, re.M)) == len(WAYS)
@@ -314,7 +324,7 @@ def test_the_page_is_of_its_command_and_names_every_rule_reason_and_piece():
     assert len(words) == len(GUEST_MEMFD.rules) and set(words) == {"equal", "explained", "differs", "not"}
 
 
-@pytest.mark.parametrize("also", [["--preset", "gmem-7.4"], ["--three", "plain"], ["--brief"], ["--citations"]])
+@pytest.mark.parametrize("also", [["--preset", "gmem-7.4"], ["--three", "plain"], ["--brief"]])
 def test_options_of_the_other_design_are_refused(also):
     call = ["judge", "--tree", "nowhere", "--design", "guest_memfd", *also]
     done = CliRunner().invoke(cli, call, standalone_mode=False)

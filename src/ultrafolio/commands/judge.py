@@ -22,6 +22,7 @@ from ultrafolio.judge.memfd.pieces import MEMFD
 from ultrafolio.judge.page import page
 from ultrafolio.judge.verdict import NAMED, Judgement
 from ultrafolio.judge.verdict import judge as judge_tree
+from ultrafolio.model.design import Design
 from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, S390
 from ultrafolio.nouns import plural
 
@@ -81,17 +82,17 @@ def judge(
     """
     if len(trees) > 1 and (not markdown or citations or source):
         raise InputError("--tree: more than one", value=len(trees), allowed="one tree, or --markdown")
+    if citations:
+        return _citations(Tree(trees[0]), DESIGNS[design])
     if design == GUEST_MEMFD.name:
-        others = {"--preset": preset, "--three": three, "--citations": citations, "--brief": brief}
+        others = {"--preset": preset, "--three": three, "--brief": brief}
         if given := [name for name, value in others.items() if value]:
             raise InputError(
                 "--design guest_memfd with another option",
                 value=" ".join(given),
-                allowed="--tree, --alone, --every, --source, --json and --markdown beside it",
+                allowed="--tree, --alone, --every, --citations, --source, --json and --markdown beside it",
             )
         return _memfd(trees, alone=alone, every=every, source=source, as_json=as_json, markdown=markdown)
-    if citations:
-        return _citations(Tree(trees[0]))
     if source:
         click.echo(assemble(Tree(trees[0])).text)
         return 0
@@ -154,14 +155,14 @@ def _command(trees: tuple[str, ...], preset: str, alone: bool, every: bool, thre
     return " ".join([*words, "--markdown"])
 
 
-def _citations(tree: Tree) -> int:
+def _citations(tree: Tree, design: Design) -> int:
     """Print the functions that rules cite and the tree lacks. Returns the exit code: 3 if parts of the tree are
     missing."""
-    found = gone(tree)
+    found = gone(tree, design)
     for name, rules in found.items():
         click.echo(f"{name}: not in Linux {tree.version}; cited by {', '.join(rules)}")
     click.echo(f"Linux {tree.version}: {len(found)} of the cited functions are not there")
-    missing = unseen(tree)
+    missing = unseen(tree, design)
     for folder in missing:
         click.echo(f"{folder}: not in this tree; what stands there cannot be found (tools/kernel-trees.sh unpacks it)")
     return 3 if missing else 0

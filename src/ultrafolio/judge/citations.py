@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from ..model.rule import RULES
+from ..model.design import Design
+from ..model.designs import GUEST_MEMFD, S390
 from .cut import Tree, bare
 
 FOLDERS = (
@@ -23,21 +24,28 @@ FOLDERS = (
 )
 
 
-def cited() -> dict[str, list[str]]:
-    """Function -> the rules that cite it; fields of records are left out."""
+OF_DESIGN = {
+    S390.name: FOLDERS,
+    GUEST_MEMFD.name: ("arch/x86/kvm/mmu", "virt/kvm", "mm", "include/linux", "fs", "block"),
+}
+"""Where the functions of a design stand."""
+
+
+def cited(design: Design = S390) -> dict[str, list[str]]:
+    """Function -> the rules of a design that cite it; fields of records are left out."""
     found: dict[str, list[str]] = {}
-    for pc in sorted(RULES):
-        rule = RULES[pc]
+    for pc in sorted(design.rules):
+        rule = design.rules[pc]
         for name in re.findall(r"(?<![\w.])(?:[a-z0-9]+_)+[a-z0-9_]+\b", rule.kernel):
             found.setdefault(name, []).append(rule.name)
     return found
 
 
-def gone(tree: Tree) -> dict[str, list[str]]:
-    """The cited names that no file of the tree's folders defines or calls, with the rules that cite them."""
-    names = cited()
+def gone(tree: Tree, design: Design = S390) -> dict[str, list[str]]:
+    """The cited names that no file of the design's folders defines or calls, with the rules that cite them."""
+    names = cited(design)
     left = set(names)
-    for folder in FOLDERS:
+    for folder in OF_DESIGN[design.name]:
         for file in sorted((tree.root / folder).glob("*.[ch]")):
             if not left:
                 break
@@ -47,9 +55,9 @@ def gone(tree: Tree) -> dict[str, list[str]]:
     return {name: names[name] for name in sorted(left)}
 
 
-def unseen(tree: Tree) -> list[str]:
-    """The folders of FOLDERS that the tree lacks; functions in them are not found."""
-    return [folder for folder in FOLDERS if not any((tree.root / folder).glob("*.[ch]"))]
+def unseen(tree: Tree, design: Design = S390) -> list[str]:
+    """The folders of a design that the tree lacks; functions in them are not found."""
+    return [folder for folder in OF_DESIGN[design.name] if not any((tree.root / folder).glob("*.[ch]"))]
 
 
 def _used(text: str, names: set[str]) -> set[str]:

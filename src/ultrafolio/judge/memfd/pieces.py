@@ -60,7 +60,7 @@ PIECES: tuple[Piece, ...] = (
 
 NOT_CUT = {
     "truncate_inode_pages_range": "the shim waits for the folio's lock, and takes the folio out of the file",
-    "tdp_mmu_zap_leafs": "the shim unmaps each page, whatever kind it is mapped as; it never gives the MMU lock away",
+    "tdp_mmu_zap_leafs": "the shim unmaps each page, whatever its kind, and gives the MMU lock away between two",
     "filemap_grab_folio": "the shim waits for the folio's lock; where the file has no page it makes one",
     "kvm_tdp_mmu_map": "the shim maps the page as the kind of the fault; two faults do not map at the same time",
     "__gfn_to_pfn_memslot": "a shared fault: a frame of the process's own memory, which nobody takes away",
@@ -91,7 +91,7 @@ class _OfMemfd(Parts):
     def before(self, tree: Tree, cuts: Mapping[str, Cut], drivers: Mapping[str, str]) -> list[str]:
         if "unmap-arch" in cuts:
             return []
-        return ["#define kvm_unmap_gfn_range(kvm, range) zap_range((range)->start, (range)->end)"]
+        return ["#define kvm_unmap_gfn_range(kvm, range) zap_range((range)->start, (range)->end, (range)->may_block)"]
 
 
 MEMFD = _OfMemfd("memfd/", PIECES, OPERATIONS, ("unmap-arch",))

@@ -158,13 +158,19 @@ static void unlock_mmu(void)
 /* ---- KVM's tables */
 #define kvm_flush_remote_tlbs(kvm) ((void)(kvm))
 
-static bool zap_range(gfn_t start, gfn_t end)
+/* the kernel may give the lock away between two pages; what it does without is one of the orders in which it does */
+static bool zap_range(gfn_t start, gfn_t end, bool may_block)
 {
 	gfn_t gfn;
 	long mapped = 0;
 
-	for (gfn = start; gfn < end; gfn++)
+	for (gfn = start; gfn < end; gfn++) {
+		if (gfn > start && may_block) {
+			unlock_mmu();
+			lock_mmu();
+		}
 		mapped |= ask(Q_ZAP, gfn, 0);
+	}
 	return mapped != 0;
 }
 struct kvm_mmu_page { int unused; };
@@ -174,7 +180,7 @@ static struct kvm_mmu_page a_root;
 #define __kvm_rmap_zap_gfn_range(kvm, slot, start, end, may_block, flush) (flush)
 #define __for_each_tdp_mmu_root_yield_safe(kvm, root, as_id, shared) \
 	for ((void)(as_id), root = &a_root; root; root = NULL)
-#define tdp_mmu_zap_leafs(kvm, root, start, end, may_block, flush) (zap_range(start, end) || (flush))
+#define tdp_mmu_zap_leafs(kvm, root, start, end, may_block, flush) (zap_range(start, end, may_block) || (flush))
 #define APIC_ACCESS_PAGE_PRIVATE_MEMSLOT 1000
 #define KVM_REQ_APIC_PAGE_RELOAD 0
 #define kvm_make_all_cpus_request(kvm, request) ((void)0)
