@@ -1,6 +1,8 @@
 """Each command takes a scenario or a policy of the design guest_memfd, or refuses it with a reason."""
 
+import json
 import re
+import shlex
 
 import pytest
 
@@ -21,10 +23,15 @@ TAKEN = {
     },
     "check machines": ["check", NAME, *POLICY, "--machine", "all"],
     "explore": ["explore", NAME, *POLICY, "--goto", "counterexample"],
+    "promela": ["check", NAME, *POLICY, "--export", "promela"],
+    "promela of another machine": ["check", NAME, *POLICY, "--machine", "tdx", "--export", "promela-fair"],
+    "explore machine": ["explore", NAME, *POLICY, "--machine", "cca", "--json"],
+    "explore machines": ["explore", NAME, *POLICY, "--machine", "all", "--path", "0.0"],
     "explore json": ["explore", NAME, *POLICY, "--json"],
     "explore why not": ["explore", NAME, *POLICY, "--why-not", "mm[0].private == 1"],
     "run": ["run", NAME],
     "run json": ["run", NAME, *POLICY, "--json"],
+    "run machine": ["run", NAME, *POLICY, "--machine", "snp", "--brief"],
     "scenario": ["scenario", NAME, "--short"],
     "policies": ["policies", "--json"],
     "rules": ["rules", "--design", "guest_memfd"],
@@ -35,12 +42,14 @@ REFUSED = {
     "policy of guest_memfd": ["check", "03-virtio", *POLICY],
     "symmetry": ["check", NAME, *POLICY, "--symmetry"],
     "vary": ["check", NAME, *POLICY, "--vary", "vcpus=1..2"],
-    "promela": ["check", NAME, *POLICY, "--export", "promela"],
     "link": ["check", NAME, "--link"],
     "trace file": ["check", NAME, *POLICY, "--save", "story.json"],
     "explorer's page": ["explore", NAME, *POLICY, "--export", "page.html"],
     "run of s390": ["run", NAME, "--policy", "split"],
     "machine of s390": ["check", "03-virtio", "--machine", "snp"],
+    "explored machine of s390": ["explore", "03-virtio", "--policy", "split", "--machine", "snp"],
+    "run machine of s390": ["run", "03-virtio", "--machine", "all"],
+    "run machine of a plan": ["run", "--machine", "snp"],
     "machine that the guest cannot use": ["check", NAME, "--policy", "pkvm", "--machine", "snp"],
     "run of a plan": ["run", *POLICY, "--duration-us", "10"],
     "monitor": ["export", "--format", "rv", "--scenario", NAME, *POLICY],
@@ -95,3 +104,46 @@ def test_every_cell_of_the_table_of_risks_has_its_story(capsys):
         code, story = ended(words.split(), capsys)
         assert code == 1 and "violated" in story.out, words
     assert any("--machine snp" in words for words in commands.values())
+
+
+def test_a_walk_is_repeated_on_each_machine_that_the_policy_is_for(capsys):
+    words = ["explore", "g38-removal-fails", *POLICY, "--machine", "all", "--path", "0.0"]
+    code, said = ended([*words, "--json"], capsys)
+    made = json.loads(said.out)
+    assert code == 0 and {made["machine"], *(one["machine"] for one in made["in_step"])} == set(machines.NAMES)
+    assert made["reproduce"] == shlex.join(["ultrafolio", *words])
+    code, said = ended(words, capsys)
+    assert "g38-removal-fails under gmem-7.4 on software: path 0.0" in said.out
+    assert "the same under gmem-7.4 on snp" in said.out
+    code, said = ended(["explore", "g47-kernel-takes-a-page", "--policy", "pkvm", "--machine", "all", "--json"], capsys)
+    made = json.loads(said.out)
+    assert made["machine"] == "pkvm" and made["in_step"] == []
+
+
+def test_the_story_of_another_machine_is_that_of_check(capsys):
+    """On snp the page that is not given back is shared all the same (property 19), on tdx the host meets it (17)."""
+    for machine, wrong in (("snp", "no page that the machine has not given back"), ("tdx", "the host meets no page")):
+        words = ["explore", "g38-removal-fails", *POLICY, "--machine", machine, "--goto", "counterexample"]
+        code, said = ended(words, capsys)
+        assert code == 0 and wrong in said.err + said.out and f"on {machine}: path" in said.out, said.out
+
+
+def test_a_run_on_another_machine_says_so_and_is_the_same_again(capsys):
+    words = ["run", "g38-removal-fails", *POLICY, "--duration-us", "50"]
+    code, said = ended([*words, "--machine", "all", "--brief"], capsys)
+    lines = said.out.splitlines()
+    assert code == 1 and len(lines) == len(machines.NAMES) == len(set(lines))
+    for name, line in zip(machines.NAMES, lines, strict=True):
+        _, said = ended([*words, "--machine", name, "--brief"], capsys)
+        assert said.out.splitlines() == [line]
+    code, said = ended([*words, "--machine", "all"], capsys)
+    assert [line for line in said.out.splitlines() if line.startswith("on ")] == [f"on {n}:" for n in machines.NAMES]
+    assert "--machine snp" in said.out
+
+
+def test_the_steps_of_one_machine_are_written(capsys, tmp_path):
+    steps = tmp_path / "steps.ndjson"
+    code, said = ended(["run", NAME, "--machine", "all", "--trace", str(steps)], capsys)
+    assert code == 2 and "one run" in said.err and not steps.exists()
+    code, said = ended(["check", NAME, *POLICY, "--machine", "all", "--export", "promela"], capsys)
+    assert code == 2 and "--export writes one program" in said.err

@@ -50,11 +50,7 @@ FORMATS = ("text", "json", "mermaid", "itf", "chrome", "tap", "ktap", "prose")
 )
 @click.option("--diff-policy", nargs=2, metavar="A B", help="Only the scenarios whose verdict differs between two.")
 @click.option("--design", type=click.Choice(list(DESIGNS)), help="With --all: only the scenarios of this design.")
-@click.option(
-    "--machine",
-    type=click.Choice([*machines.names(), machines.ALL]),
-    help="Another machine than the scenario names; all: what each policy risks on each machine, as a table.",
-)
+@machines.option("what each policy risks on each machine, as a table.")
 @click.option(
     "--vary",
     "ranges",

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from ultrafolio import durable, shipped
-from ultrafolio.api import Policy, Scenario
+from ultrafolio.api import Scenario
 from ultrafolio.check.verdicts.verdict import MAX_MIB, MAX_STATES
+from ultrafolio.commands import machines
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError
 from ultrafolio.explore import embed, page, text, why
@@ -36,6 +37,7 @@ from ultrafolio.web.pages import is_loopback
     shell_complete=among(policies.names),
     help="A preset, a [policy.NAME] of the file, or FILE.toml#NAME; given again, the same steps under each.",
 )
+@machines.option("the same steps on each that the policy is for.")
 @click.option(
     "--path", "path", default="", metavar="3.1.0", help="The index of each enabled step taken from the start."
 )
@@ -82,6 +84,7 @@ from ultrafolio.web.pages import is_loopback
 def explore(
     file: Path,
     names: tuple[str, ...],
+    machine: str | None,
     path: str,
     target: str | None,
     expression: str | None,
@@ -121,9 +124,14 @@ def explore(
     if len(set(names)) < len(names):
         raise InputError("--policy", value=", ".join(names), allowed="each policy once")
     story = Scenario.find(file)
-    walks = [Walk(story.story, story.name, Policy.find(name, story).choices, name) for name in names]
+    walks = [
+        Walk(there.story, there.name, policy.choices, name, other)
+        for name in names
+        for there, other, policy in machines.each(story, machine, name)
+    ]
     guides = [Guide(walk, max_states=max_states, max_mib=max_mib) for walk in walks]
     words = ["ultrafolio", "explore", str(file), *(word for name in names for word in ("--policy", name))]
+    words += ["--machine", machine] if machine else []
     limits = {"--max-states": (max_states, MAX_STATES), "--memory": (max_mib, MAX_MIB)}
     words += [word for flag, (n, usual) in limits.items() if n != usual for word in (flag, str(n))]
     if target_file or serving:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 from rich.table import Table
@@ -15,7 +16,7 @@ from ultrafolio.model import policies, scenario
 from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, NUMBERS, S390
 from ultrafolio.names.find import stem
 
-ALL = "all"
+ALL = scenario.EVERY_MACHINE
 RISKS: dict[str, tuple[str, ...]] = {
     "hangs": ("fatal", "permanent", "livelock", "vmm-bound"),
     "loses content": (GUEST_MEMFD.properties[7],),
@@ -45,6 +46,18 @@ def on(story: api.Scenario, machine: str | None) -> list[tuple[api.Scenario, str
          "" if name == story.story.machine else name)
         for name in asked
     ]  # fmt: skip
+
+
+def each(story: api.Scenario, machine: str | None, name: str) -> list[tuple[api.Scenario, str, api.Policy]]:
+    """Returns on(), each with the policy of this name; of all machines those for which the policy is one."""
+    made = [(there, other, api.Policy.find(name, there)) for there, other in on(story, machine)]
+    return [one for one in made if machine != ALL or fits(one[0], one[2])]
+
+
+def option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Returns the option --machine of a command. text: what each machine is for, if it says all."""
+    help_text = f"Another machine than the scenario names; {ALL}: {text}"
+    return click.option("--machine", type=click.Choice([*names(), ALL]), help=help_text)
 
 
 def presets_for(story: api.Scenario, machine: str | None) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 from rich.table import Table
 
 from ultrafolio import screen, shipped
-from ultrafolio.api import Run
+from ultrafolio.api import Run, Scenario
+from ultrafolio.commands import machines
 from ultrafolio.commands.completion import among
 from ultrafolio.durable import unwritable
 from ultrafolio.errors import InputError, one_of
@@ -70,6 +72,7 @@ def _axis_options(command: Any) -> Any:
     help="A workload field, as in [workload.NAME].",
     shell_complete=among(lambda: (f"{name}=" for name in config.WORKLOAD)),
 )
+@machines.option("a run on each that the policy is for.")
 @click.option("--check/--no-check", default=True, help="Check the properties at every step.  [default: check]")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every step to this file, NDJSON.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
@@ -77,6 +80,7 @@ def _axis_options(command: Any) -> Any:
 def run(
     file: Path | None,
     fields: tuple[str, ...],
+    machine: str | None,
     check: bool,
     trace_file: Path | None,
     as_json: bool,
@@ -95,6 +99,7 @@ def run(
     ultrafolio run scenarios/03-virtio.toml --policy whole-folio
     ultrafolio run LPIN+neigh --policy whole-folio
     ultrafolio run g16-vfio-pin --policy gmem-7.4
+    ultrafolio run g38-removal-fails --policy gmem-7.4 --machine all --brief
 
     Exit codes: 0 done, 1 a property of the model was violated or a guest hung for ever, 2 bad input.
     """
@@ -106,16 +111,56 @@ def run(
         )
     if as_json and brief:
         raise InputError("--brief and --json say different things", value="both", allowed="one of them")
-    buffer, where, wanted = _BUFFER if trace_file else 0, str(path) if file else "", given | _fields(fields)
-    hashed = ""
+    form = "brief" if brief else "json" if as_json else "text"
+    if trace_file and machine == machines.ALL:
+        raise InputError(
+            "--trace writes the steps of one run", value=f"--machine {machine}", allowed="one machine by its name"
+        )
+    given |= _fields(fields)
+    buffer, where = _BUFFER if trace_file else 0, str(path) if file else ""
     policy_name = given.get("policy") or policies.presets_of(story.design if story else S390.name)[0]
     if story:
-        policy = policies.find_any(policy_name, story.tables)
-        made = once.of_scenario(story, where, policy, wanted, trace=buffer)
-        hashed = observation.hash_of(story, policy)
+        named = Scenario(str(file), str(file), story)
+        runs = [
+            Asked(
+                once.of_scenario(there.story, where, policy.choices, given, trace=buffer),
+                stem(where), policy_name, observation.hash_of(there.story, policy.choices), there.story.machine, other,
+            )
+            for there, other, policy in machines.each(named, machine, policy_name)
+        ]  # fmt: skip
+    elif machine:
+        raise InputError(
+            "--machine, and a run that is no scenario", value=machine, allowed="a scenario of the design guest_memfd",
+            cause="the workload of a plan is of the design s390", then="ultrafolio run g16-vfio-pin --machine snp",
+        )  # fmt: skip
     else:
-        made = once.of_plan(document, where, wanted, path.parent, trace=buffer)
-    command = _command(file, given, fields)
+        made = once.of_plan(document, where, given, path.parent, trace=buffer)
+        name = str(given.get("workload", config.AXES["workload"].default))
+        runs = [Asked(made, name, policy_name, observation.hash_of_cell(made.settings))]
+    failed = []
+    for asked in runs:
+        if len(runs) > 1 and form == "text":
+            click.echo(f"on {asked.on}:")
+        failed.append(_one(asked, _command(file, given, fields, asked.machine), trace_file, form))
+    return int(any(failed))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run to make: its name, policy and hash in the line that decides. on: the machine of a scenario; machine: the
+    same, if it is not the scenario's own."""
+
+    made: once.Once
+    name: str
+    policy: str
+    hashed: str
+    on: str = ""
+    machine: str = ""
+
+
+def _one(asked: Asked, command: str, trace_file: Path | None, form: str) -> bool:
+    """Run, and print the result in one of the forms. Returns whether a property was violated, or a guest hung."""
+    made = asked.made
     if trace_file:
         try:
             with Writer(trace_file, made.state, command) as writer:
@@ -125,16 +170,14 @@ def run(
         result = cell.finish(made.settings, made.state, made.world, hangs)
     else:
         result, hangs = made.simulate()
-    if brief:
-        name = stem(where) if story else str(given.get("workload", config.AXES["workload"].default))
-        hashed = hashed or observation.hash_of_cell(made.settings)
-        click.echo(of_run(made, result, name, policy_name, hashed))
-    elif as_json:
+    if form == "brief":
+        click.echo(of_run(made, result, asked.name, asked.policy, asked.hashed))
+    elif form == "json":
         click.echo(json.dumps({"command": command, **result, "hangs": hangs}))
     else:
         _show(result, hangs, command, designs.of(made.state))
-    outcome = Run(policy_name, result, hangs)
-    return int(outcome.violations > 0 or outcome.hung)
+    outcome = Run(asked.policy, result, hangs)
+    return outcome.violations > 0 or outcome.hung
 
 
 def _fields(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -166,11 +209,12 @@ def _traced(state: State, around: World, writer: Writer) -> list[str]:
             return told
 
 
-def _command(file: Path | None, given: dict[str, Any], fields: tuple[str, ...]) -> str:
+def _command(file: Path | None, given: dict[str, Any], fields: tuple[str, ...], machine: str) -> str:
     words = ["ultrafolio", "run", *([str(file)] if file else [])]
     for name, value in given.items():
-        if name != "check":
+        if name != "check" and name not in config.WORKLOAD:
             words += ["--" + name.replace("_", "-"), str(value)]
+    words += ["--machine", machine] if machine else []
     words += [] if given["check"] else ["--no-check"]
     return shlex.join(words + [word for pair in fields for word in ("--set", pair)])
 

@@ -51,7 +51,8 @@ class Guide:
     @functools.cached_property
     def result(self) -> Result:
         walk = self.walk
-        return check(walk.story, walk.scenario, walk.choices, walk.policy, Extent(self.max_states, self.max_mib))
+        extent = Extent(self.max_states, self.max_mib, machine=walk.machine)
+        return check(walk.story, walk.scenario, walk.choices, walk.policy, extent)
 
     @functools.cached_property
     def graph(self) -> Graph:

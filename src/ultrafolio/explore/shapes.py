@@ -106,9 +106,10 @@ class Skipped(TypedDict):
 
 
 class InStep(TypedDict):
-    """Another policy's state after the same moves."""
+    """The state of another policy or machine after the same moves."""
 
     policy: str
+    machine: str
     path: str
     flags: list[str]
     actors: list[str]
@@ -127,6 +128,7 @@ class Record(Node):
 
     scenario: str
     policy: str
+    machine: str
     path: str
     steps: int
     way: list[Taken]

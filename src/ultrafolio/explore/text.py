@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from ultrafolio.export import text_in
+from ultrafolio.model.scenario import EVERY_MACHINE
 from ultrafolio.nouns import plural
 from ultrafolio.screen import columns
 
@@ -22,6 +23,7 @@ def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> Record:
     return {
         "scenario": walk.scenario,
         "policy": walk.policy,
+        "machine": walk.story.machine,
         "path": path_text(trail.path),
         "steps": len(trail.path),
         "way": [{"what": what(walk, move), "outcome": move.outcome_word} for move in trail.moves],
@@ -30,8 +32,16 @@ def record(walk: Walk, trail: Trail, others: Sequence[Walk]) -> Record:
         "flags_before": before["flags"],
         "properties": properties(walk, trail.moves, here),
         "in_step": [_in_step(other, trail) for other in others],
-        "reproduce": shlex.join([*walk.command(trail.path), *(w for o in others for w in ("--policy", o.policy))]),
+        "reproduce": shlex.join(_command(walk, trail, others)),
     }
+
+
+def _command(walk: Walk, trail: Trail, others: Sequence[Walk]) -> list[str]:
+    """Returns the words of the command that shows these walks at the end of a trail of the first."""
+    several = len({one.story.machine for one in (walk, *others)}) > 1
+    policies = dict.fromkeys(one.policy for one in others if one.policy != walk.policy)
+    words = walk.command(trail.path, EVERY_MACHINE if several else walk.machine)
+    return [*words, *(word for policy in policies for word in ("--policy", policy))]
 
 
 def _in_step(other: Walk, lead: Trail) -> InStep:
@@ -41,6 +51,7 @@ def _in_step(other: Walk, lead: Trail) -> InStep:
     skipped: list[Skipped] = [{"step": first, "last": last, "why": why} for first, last, why in followed.skipped]
     return {
         "policy": other.policy,
+        "machine": other.story.machine,
         "path": path_text(followed.path),
         "flags": here["flags"],
         "actors": here["actors"],
@@ -53,7 +64,7 @@ def shown(walk: Walk, made: Record) -> str:
     """A record as text, wrapped to screen.columns()."""
     return "\n".join(
         [
-            f"{made['scenario']} under {made['policy']}: {_where(made)}",
+            f"{made['scenario']} under {_under(walk, made)}: {_where(made)}",
             "",
             *_way(made),
             *_pages(made),
@@ -71,6 +82,11 @@ def shown(walk: Walk, made: Record) -> str:
             f"reproduce: {made['reproduce']}",
         ]
     )
+
+
+def _under(walk: Walk, made: Record | InStep) -> str:
+    """Returns the policy, and the machine of a design that has several."""
+    return made["policy"] + (f" on {made['machine']}" if len(walk.design.machines) > 1 else "")
 
 
 def _where(made: Record) -> str:
@@ -167,7 +183,7 @@ def _followers(walk: Walk, made: Record) -> Iterator[str]:
     for other in made["in_step"]:
         taken = made["steps"] - sum(skip["last"] - skip["step"] + 1 for skip in other["skipped"])
         yield ""
-        yield f"the same under {other['policy']}: took {taken} of {plural(made['steps'], 'step')}"
+        yield f"the same under {_under(walk, other)}: took {taken} of {plural(made['steps'], 'step')}"
         yield f"  path {other['path'] or '(none)'}"
         yield from (f"  page {page:<3} {flags}" for page, flags in enumerate(other["flags"]))
         yield from _actors(walk, other["actors"])

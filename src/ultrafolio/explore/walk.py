@@ -117,10 +117,12 @@ class Walk:
     """The state graph of a scenario under a policy, walked on demand.
 
     scenario, policy  as the user named them, for the command that reproduces a state
+    machine           that of the story, if it is another than the scenario names
     """
 
-    def __init__(self, story: Scenario, scenario: str, policy: AnyPolicy, policy_name: str) -> None:
+    def __init__(self, story: Scenario, scenario: str, policy: AnyPolicy, policy_name: str, machine: str = "") -> None:
         self.story, self.scenario, self.policy, self.choices = story, scenario, policy_name, policy
+        self.machine = machine
         self.system = system(story, policy)
         self.design = designs.of(self.system.state)
         self.actors = [
@@ -227,9 +229,11 @@ class Walk:
         rule = self.design.rules.get(pc)
         return f"{who} has begun something else: it is at {rule.name if rule else 'its end'}"
 
-    def command(self, path: Sequence[int] = ()) -> list[str]:
-        """The words of the command that shows the state at `path`."""
+    def command(self, path: Sequence[int] = (), machine: str | None = None) -> list[str]:
+        """The words of the command that shows the state at `path`; machine: that of --machine, if it is another."""
+        machine = self.machine if machine is None else machine
         words = ["ultrafolio", "explore", self.scenario, "--policy", self.policy]
+        words += ["--machine", machine] if machine else []
         return [*words, "--path", path_text(path)] if path else words
 
 

@@ -93,6 +93,8 @@ TABLES = {
     GUEST_MEMFD.name: Tables(memfd.MEMORY, {}, memfd.ACTORS, memfd.STATES),
 }
 """Name of a design -> its tables."""
+EVERY_MACHINE = "all"
+"""What --machine says for each machine of a design."""
 EVERY_ACTOR = {**ACTORS, **memfd.ACTORS}
 """The table of an actor of any design."""
 PAGE_LISTS = ("touch", "share", "unshare", "read", "write", "page")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from ultrafolio.export.promela import terms
 from ultrafolio.export.promela.cells import Cells
 from ultrafolio.export.promela.joins import union
-from ultrafolio.export.promela.nodes import End, For, If, Node, Set
+from ultrafolio.export.promela.nodes import Break, End, For, Node, Set
 from ultrafolio.export.promela.source import Source
 from ultrafolio.export.promela.terms import Term, constant
 from ultrafolio.export.promela.values import Env, Value, Values, bounds_of, number, wrong
@@ -18,6 +18,33 @@ from ultrafolio.model.layout import State
 
 Then = Callable[[Env], list[Node]]
 Given = Callable[[Value, Env], list[Node]]
+
+
+class _Leaving:
+    """A loop whose turns may end the function: such a turn keeps the result, and breaks the loop."""
+
+    def __init__(self, temporary: Callable[[str], str]) -> None:
+        self._left, self._result = temporary("left"), temporary("result")
+        self._returned: list[Term] = []
+
+    def begin(self) -> list[Node]:
+        """Returns the statements before the loop."""
+        return [Set(self._left, terms.FALSE)]
+
+    def leave(self, value: Value, env: Env) -> list[Node]:
+        """Returns the statements of a return."""
+        self._returned.append(number(value))
+        return [Set(self._left, terms.TRUE), Set(self._result, number(value)), Break()]
+
+    @property
+    def left(self) -> Term:
+        """Whether a turn has ended the function."""
+        return Term(self._left, values=frozenset((0, 1)))
+
+    @property
+    def value(self) -> Term:
+        """The result then."""
+        return Term(self._result, values=union(self._returned))
 
 
 class Loops(Values):
@@ -44,33 +71,33 @@ class Loops(Values):
         """Returns an unused name for a temporary of this step."""
 
     def loop(self, node: ast.For, env: Env, ret: Given, after: Then) -> list[Node]:
-        """A bounded loop over range(); if its body returns, it is unrolled over all values of its variable."""
+        """A bounded loop over range(). Where it writes nothing it is terms; a guard needs its first write alone."""
         written = self.source.writes_of(node.body)
-        if self.source.leaves(node, loops=False) or (self.guard and not written):
-            if not written:
-                return self._pure(node, env, ret, after)
-            *others, (_, e) = self.cases(bounds_of(node), env)
-            nodes = self._unrolled(node, e, ret, after)
-            for test, e in reversed(others):
-                nodes = [If(test, self._unrolled(node, e, ret, after), nodes)]
-            return nodes
+        leaves = self.source.leaves(node, loops=False)
+        if not written and (leaves or self.guard):
+            return self._pure(node, env, ret, after)
         if self.guard:
             # nothing before the first write can depend on a loop that writes
-            return [End(constant(layout.OK))]
-        emitted: list[Node] = []
+            return self._unrolled(node, env, ret, after) if leaves else [End(constant(layout.OK))]
         first, end = bounds_of(node)
+        emitted: list[Node] = []
         start, kept = self.term(first, env), self.keep("end", self.term(end, env), emitted)
-        assert isinstance(kept, Term)
+        assert isinstance(kept, Term) and isinstance(node.target, ast.Name)
         if start.const is not None and kept.const is not None and start.const >= kept.const:
             return after(env)
         known = {c: v for c, v in env.known.items() if c[1] not in written}
         inside = Env(env.local, known).without(self.source.assigned(node.body))
-        assert isinstance(node.target, ast.Name)
         name = node.target.id
-        variable = self.temporary(name)
+        variable, leaving = self.temporary(name), _Leaving(self.temporary) if leaves else None
         last = terms.binary("-", kept, constant(1))
-        body, over = self._carried(node.body, env, inside.bound(name, Term(variable)), ret, emitted)
-        return [*emitted, For(variable, start, last, body), *after(Env({**inside.local, **over}, inside.known))]
+        leave = leaving.leave if leaving else ret
+        body, over = self._carried(node.body, env, inside.bound(name, Term(variable)), leave, emitted)
+        gone_on = Env({**inside.local, **over}, inside.known)
+        made = For(variable, start, last, body)
+        if leaving is None:
+            return [*emitted, made, *after(gone_on)]
+        left = self.fork(leaving.left, lambda: ret(leaving.value, inside), lambda: after(gone_on))
+        return [*emitted, *leaving.begin(), made, *left]
 
     def _carried(
         self, body: Sequence[ast.stmt], env: Env, inside: Env, ret: Given, emitted: list[Node]

@@ -106,7 +106,9 @@ class Reader(Loops):
                 return self._assign(target, value, env, after)
             case ast.AugAssign(target=ast.Attribute() as target, op=op, value=value):
                 read = ast.Attribute(target.value, target.attr, ast.Load())
-                return self._assign(target, ast.BinOp(read, op, value), env, after)
+                return self._value(
+                    ast.BinOp(read, op, value), env, lambda v, e: self._stored([target], [_counted(v, op)], e, after)
+                )
             case ast.If():
                 return self._if(first, env, ret, after)
             case ast.For():
@@ -252,3 +254,8 @@ class Reader(Loops):
         if self._quiet(nodes[0], env, self.pure) is None and self.source.writes_of([ast.Expr(nodes[0])]):
             raise wrong(nodes[0])
         return self._value(nodes[0], env, lambda v, e: self._arguments(nodes[1:], e, [*values, v], then))
+
+
+def _counted(value: Value, op: ast.operator) -> Value:
+    """Returns the value that a field gets by an assignment such as +=."""
+    return terms.counted(value) if isinstance(value, Term) and isinstance(op, ast.Add | ast.Sub) else value

@@ -34,10 +34,9 @@ _LEVELS = {
 _ATOM = 12
 _OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _COMPARE = frozenset(_OPPOSITE)
-_LISTED = frozenset(("&", "|", "^", "<<", ">>"))
+_LISTED = frozenset(("&", "|", "^", "<<", ">>", "+", "-"))
 _MOST_LISTED, _LARGEST_LISTED = 64, 1 << 16
-"""As many results of an operation in _LISTED are listed, and none above the second; of sums none, since a count would
-be listed to its end."""
+"""As many results of an operation in _LISTED are listed, and none above the second."""
 _TRUTH = frozenset((0, 1))
 
 
@@ -114,11 +113,25 @@ def binary(op: str, a: Term, b: Term) -> Term:
 
 
 def _results(op: str, a: frozenset[int] | None, b: frozenset[int] | None) -> frozenset[int] | None:
-    """Returns the values of an operation on bits, where both sides' are listed and the results are few."""
+    """Returns the values of an operation, where both sides' are listed and the results are few and not below 0."""
     if op not in _LISTED or a is None or b is None or len(a) * len(b) > _MOST_LISTED or min(*a, *b) < 0:
         return None
     made = frozenset(n for x in a for y in b if (n := _fold(op, x, y).const) is not None)
-    return made if max(made) <= _LARGEST_LISTED else None
+    return made if min(made) >= 0 and max(made) <= _LARGEST_LISTED else None
+
+
+def counted(a: Term) -> Term:
+    """Returns the term of a count that goes up or down: its values are not listed, since they would be to its end."""
+    return a if a.const is not None else replace(a, values=None)
+
+
+def least_or_most(op: str, a: Term, b: Term) -> Term:
+    """Returns the term of min(a, b) for the operator `<=`, of max(a, b) for `>=`."""
+    made = chosen(binary(op, a, b), a, b)
+    if made.const is not None or a.values is None or b.values is None:
+        return made
+    take = min if op == "<=" else max
+    return replace(made, values=frozenset(take(x, y) for x in a.values for y in b.values))
 
 
 def _fold(op: str, a: int, b: int) -> Term:

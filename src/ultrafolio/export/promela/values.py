@@ -41,6 +41,8 @@ class Whole:
     """The state itself, the parameter `s`."""
 
 
+MOST_CASES = 4
+"""Of the bounds of a loop as many cases are read one by one; of others, each turn asks whether it is in the range."""
 Value = Term | Record | Whole | tuple[Term, ...] | None
 Reading = Callable[[ast.expr, "Env"], Term]
 
@@ -130,7 +132,7 @@ class Values:
                 return terms.binary(_OPERATORS[type(op)], self.term(left, env), self.term(right, env))
             case ast.Call(func=ast.Name(id=name), args=[left, right]) if name in _FIRST_IF:
                 a, b = self.term(left, env), self.term(right, env)
-                return terms.chosen(terms.binary(_FIRST_IF[name], a, b), a, b)
+                return terms.least_or_most(_FIRST_IF[name], a, b)
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in self.source.functions:
                 function = self.source.functions[name]
                 inner = {p.arg: self.pure(a, env) for p, a in zip(function.args.args, arguments, strict=True)}
@@ -272,12 +274,12 @@ class Values:
 
     def cases(self, bounds: Sequence[ast.expr], env: Env) -> list[tuple[Term, Env]]:
         """Returns what the bounds of a loop may be: a test for each case, of which one is true, and what is known then.
-        A bound whose values are not listed stays unknown."""
+        A bound whose values are not listed stays unknown, and so do those of more than MOST_CASES."""
         found = [(terms.TRUE, env)]
         for bound in bounds:
             for part in _parts(bound):
                 found = [case for test, e in found for case in self._cases_of(part, test, e)]
-        return found
+        return found if len(found) <= MOST_CASES else [(terms.TRUE, env)]
 
     def _cases_of(self, part: ast.expr, test: Term, env: Env) -> list[tuple[Term, Env]]:
         """cases() of a local name or a field, where `test` is true."""
