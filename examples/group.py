@@ -8,9 +8,9 @@ from typing import Any
 from common import ROOT
 from step_printer import StepPrinter
 
-from ultrafolio.export.text import LEGEND, paragraph
+from ultrafolio.export.text import paragraph
 from ultrafolio.model import scenario
-from ultrafolio.model.policies import find
+from ultrafolio.model.policies import find_any
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2
@@ -19,7 +19,7 @@ from ultrafolio.rpc.v1 import common_pb2, guest_pb2, host_mm_pb2
 def system_of(file: str, policy: str) -> tuple[str, scenario.System]:
     """Returns title and system of a scenario file, in this folder or the checkout. InputError: a bad file or policy."""
     story = scenario.read(Path(file) if Path(file).exists() else ROOT / file)
-    return story.title, scenario.system(story, find(policy, story.tables))
+    return story.title, scenario.system(story, find_any(policy, story.tables))
 
 
 class Group:
@@ -36,6 +36,20 @@ class Group:
     def touch(self, vcpu: int, page: int, *, seconds: float = 10, **more: Any) -> guest_pb2.TouchResponse:
         request = guest_pb2.TouchRequest(group=self.name, actor=vcpu, page=page, request_id=request_id(), **more)
         return self.lab.guest.Touch(request, timeout=seconds)
+
+    def unshare(self, vcpu: int, page: int, *, seconds: float = 10) -> guest_pb2.UnshareResponse:
+        request = guest_pb2.UnshareRequest(group=self.name, actor=vcpu, page=page, request_id=request_id())
+        return self.lab.guest.Unshare(request, timeout=seconds)
+
+    def convert(self, vmm: int, page: int, *, private: bool, seconds: float = 10) -> guest_pb2.ConvertResponse:
+        request = guest_pb2.ConvertRequest(
+            group=self.name, actor=vmm, page=page, private=private, request_id=request_id()
+        )
+        return self.lab.guest.Convert(request, timeout=seconds)
+
+    def release(self, pin: int) -> guest_pb2.ReleaseResponse:
+        request = guest_pb2.ReleaseRequest(group=self.name, actor=pin, request_id=request_id())
+        return self.lab.guest.Release(request)
 
     def direct_io(self, disk: int, page: int, **more: Any) -> guest_pb2.DirectIoResponse:
         request = guest_pb2.DirectIoRequest(group=self.name, actor=disk, page=page, request_id=request_id(), **more)
@@ -55,7 +69,11 @@ class Group:
 
     def print_steps(self, legend: bool = False) -> None:
         """Print the steps since the last call, a column per role."""
-        print("\n".join(["", *self._printer.lines(), *(["", paragraph(LEGEND)] if legend else []), ""]))
+        print(
+            "\n".join(
+                ["", *self._printer.lines(), *(["", paragraph(self._printer.words.LEGEND)] if legend else []), ""]
+            )
+        )
 
     def show_page(self, page: int) -> None:
         """Print the host's view of a page: an exception, or its first bytes."""
@@ -67,7 +85,7 @@ class Group:
         """Print the present waits, as the host explains them: waiter, obstacle, holder."""
         waits = self.lab.host.Explain(host_mm_pb2.ExplainRequest(group=self.name)).waits
         for wait in waits:
-            kind = common_pb2.StallClass.Name(wait.stall_class).removeprefix("STALL_CLASS_").lower()
+            kind = common_pb2.StallClass.Name(wait.stall_class).removeprefix("STALL_CLASS_").lower().replace("_", "-")
             print(paragraph(f"{wait.waiter} waits for: {wait.waits_for} ({kind})"))
             print(paragraph(f"held by: {wait.held_by}"))
             print(paragraph(f"released by: {wait.released_by}"))

@@ -11,7 +11,10 @@ from common import cluster, main, where
 from group import Group, system_of
 
 from ultrafolio.errors import InputError
-from ultrafolio.model.layout import ACTOR_KINDS, OPS, PAGE_STATES
+from ultrafolio.model import designs
+from ultrafolio.model.designs import S390
+from ultrafolio.model.guest_memfd.scenario import STATES
+from ultrafolio.model.layout import OPS, PAGE_STATES
 
 
 def story() -> None:
@@ -27,11 +30,13 @@ def story() -> None:
         group = Group(lab, sys.argv[1], sys.argv[2], where(4))
         state = lab.state(group.name)
         print(f"group {group.name}")
-        for page, one in enumerate(state.uv["state"]):
-            print(f"page {page}: {PAGE_STATES[one]}, folio of order {state.mm['order'][page]}")
+        design = designs.of(state)
+        for page, order in enumerate(state.mm["order"]):
+            word = PAGE_STATES[state.uv["state"][page]] if design is S390 else STATES[not state.mm["private"][page]]
+            print(f"page {page}: {word}, folio of order {order}")
         for actor, choices in enumerate(group.system.choices):
-            kind = ACTOR_KINDS[state.who["kind"][actor]]
-            may = [f"{OPS[op] if kind in ('vcpu', 'access') else 'page'} {page}" for op, page in choices]
+            kind = design.kinds[state.who["kind"][actor]]
+            may = [f"{OPS[op] if kind in ('vcpu', 'vmm', 'access') else 'page'} {page}" for op, page in choices]
             print(f"actor {actor}: {kind}" + (f", may choose {', '.join(may)}" if kind != "reboot" else ""))
 
 

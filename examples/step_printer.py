@@ -6,15 +6,13 @@ from typing import Any
 
 from ultrafolio.check.verdicts.replay import Step, frozen
 from ultrafolio.engine.interp import to_lists
-from ultrafolio.engine.load import interpreted
-from ultrafolio.export.text import story
-from ultrafolio.model.layout import ACTOR_KINDS, OPS
-from ultrafolio.model.rule import RULES
+from ultrafolio.engine.load import interpreted_of
+from ultrafolio.export import text_in
+from ultrafolio.model import designs
+from ultrafolio.model.layout import OPS
 from ultrafolio.model.scenario import System
 from ultrafolio.rpc.cluster import Cluster
 from ultrafolio.state.events import Again, StepEvent, Steps, decode
-
-HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}device"
 
 
 class StepPrinter:
@@ -23,10 +21,12 @@ class StepPrinter:
     def __init__(self, lab: Cluster, group: str, system: System) -> None:
         self._lab, self._group, self._state, self._after, self._told = lab, group, to_lists(system.state), "0", 0
         self._seen = {frozen(self._state)}
+        self._design = designs.of(self._state)
+        self.words = text_in.of(self._design.name)
 
     def lines(self) -> list[str]:
         """Returns the new steps, a column per role; below a step, the pages that it changed."""
-        out, round_again = [HEADING], False
+        out, round_again = [self.words.HEADING], False
         for step in self._steps():
             if step is None:
                 round_again = True
@@ -38,7 +38,7 @@ class StepPrinter:
             if round_again:
                 out.append("  -- and so on, until:")
             self._told += 1
-            out += story([step], self._told)
+            out += self.words.story([step], self._told)
             round_again = known
         return [*out, "  -- and so on"] if round_again else out
 
@@ -53,9 +53,9 @@ class StepPrinter:
 
     def _step(self, event: StepEvent) -> Step:
         state: Any = self._state
-        t, run = event.actor, interpreted()
+        t, run, design = event.actor, interpreted_of(state), self._design
         pc, page, before = state.task[t].pc, run.focus(state, t, event.page), frozen(state)
         outcome = run.step(state, t, event.op, event.page)
-        kind = ACTOR_KINDS[state.who[t].kind]
+        kind = design.kinds[state.who[t].kind]
         wish = OPS[event.op] if kind in ("vcpu", "access", "reboot") else ""
-        return Step(0, t, kind, RULES[pc].name, wish, page, outcome, 0, before, frozen(state))
+        return Step(0, t, kind, design.rules[pc].name, wish, page, outcome, 0, before, frozen(state), design.name)

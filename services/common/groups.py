@@ -5,22 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import grpc
 
 from services.common.failures import TABLE, failure
-from ultrafolio.model.layout import ACTOR_KINDS
+from ultrafolio.model.design import Design
 from ultrafolio.nouns import plural
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import meta_from
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.acl import group_name
 from ultrafolio.state.owner import LONE, Ownership
-from ultrafolio.state.sections import DTYPES, LARGEST_GROUP, MAY_WRITE, Meta, decode_meta
+from ultrafolio.state.sections import LARGEST_GROUP, Meta, decode_meta
 from ultrafolio.state.store import LEASE_MS, NoGroup, NotOwner, Store
 
 T = TypeVar("T")
+D = TypeVar("D")
 SILENCE_MS = 2 * LEASE_MS
 """Milliseconds beyond its lease that an owner may be silent before others take its groups without being asked."""
 
@@ -125,12 +126,43 @@ class Groups(Generic[T]):
                         renew(self.unasked(name))
 
 
+class OfDesign(Generic[D]):
+    """Those groups of `groups` that are of a design, of which `kind` was made."""
+
+    def __init__(self, groups: Groups[Any], kind: type[D], design: Design) -> None:
+        self._groups, self._kind, self._design = groups, kind, design
+
+    def __getitem__(self, name: str) -> D:
+        made = self._groups[name]
+        if not isinstance(made, self._kind):
+            raise other_design(name, made.meta.design, self._design)
+        return made
+
+
 def meta_of(store: Store, name: str) -> Meta:
     """Returns a group's constants. Raises StatusError if it was never laid out."""
     found = store.read(group_name(name), ["meta"])
     if not found:
         raise missing(name)
     return decode_meta(found["meta"])
+
+
+def other_design(name: str, design: Design, wanted: Design) -> StatusError:
+    """Returns the error of a call for a group of another design than it is for (FAILED_PRECONDITION)."""
+    return StatusError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "OTHER_DESIGN",
+        f"group {name}: this call is for groups of the design {wanted.name}",
+        value=design.name,
+        allowed=wanted.name,
+        then=f"docs/drive-the-cluster.md says which calls a group of {design.name} takes",
+    )
+
+
+def of_design(meta: Meta, name: str, wanted: Design) -> None:
+    """Raises StatusError unless the group of these constants is of a design."""
+    if meta.design is not wanted:
+        raise other_design(name, meta.design, wanted)
 
 
 def missing(name: str) -> StatusError:
@@ -178,7 +210,7 @@ def actor_of(meta: Meta, actor: int, kinds: tuple[int, ...], names: str) -> int:
 
 def any_actor_of(meta: Meta, actor: int) -> int:
     """Returns `actor`. Raises StatusError if it does not exist."""
-    return actor_of(meta, actor, tuple(range(len(ACTOR_KINDS))), "actors")
+    return actor_of(meta, actor, tuple(range(len(meta.design.kinds))), "actors")
 
 
 def exists(group: str) -> StatusError:
@@ -215,13 +247,14 @@ def constants(message: common_pb2.Meta) -> Meta:
 
 def check_sections(meta: Meta, sections: dict[str, bytes], role: str) -> None:
     """Raises StatusError unless the role may write each section and each has its size."""
+    may = meta.sections.touched[role].writes
     for name, data in sections.items():
-        size = len(meta.blank(name).tobytes()) if name in DTYPES else 0
-        if name not in MAY_WRITE[role] or len(data) != size:
+        size = len(meta.blank(name).tobytes()) if name in meta.sections.dtypes else 0
+        if name not in may or len(data) != size:
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "BAD_SECTION",
                 f"section {name} of {plural(len(data), 'byte')}",
                 value=name,
-                allowed=f"{', '.join(MAY_WRITE[role])}; {plural(size, 'byte')} for this one",
+                allowed=f"{', '.join(may)}; {plural(size, 'byte')} for this one",
             )

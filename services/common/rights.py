@@ -79,7 +79,22 @@ _DRIVEN = Rule((*GUEST, *LAB), _actor)
 _LAB = Rule(LAB)
 
 _GUEST = dict.fromkeys(
-    ("Touch", "Share", "Unshare", "DirectIo", "Configure", "Interrupt", "Reboot", "RunWorkload", "Boot"), _DRIVEN
+    (
+        *(
+            "Touch",
+            "Share",
+            "Unshare",
+            "DirectIo",
+            "Configure",
+            "Convert",
+            "PunchHole",
+            "Release",
+            "Interrupt",
+            "Reboot",
+        ),
+        *("RunWorkload", "Boot"),
+    ),
+    _DRIVEN,
 ) | dict.fromkeys(("Step", "Prepare"), _LAB)
 _HOST = {
     "Run": Rule(_ALL, _actor),
@@ -100,6 +115,8 @@ _ULTRAVISOR = {
     # host and device have the host's view of a page, a guest its machine's
     "Access": Rule(_ALL, _field),
     "Shares": Rule((*GUEST, *LAB), _field),
+    # a step's own questions: of the host and its devices without vm, of a guest with its own
+    "Enforce": Rule((*GUEST, *DEVICE, *HOST), _field),
     "WouldEnd": Rule((*HOST, *LAB)),
     "Enter": Rule((*HOST, *LAB)),
     "Diagnose": Rule((*GUEST, *LAB), _field),

@@ -11,7 +11,6 @@ from services.common.disk import Disk
 from services.common.scheduler import Suspending, Wait
 from services.guest.orders import NO_DEADLINE, Deadline, OrderResult, busy, pc_of, refused
 from services.guest.peers import Parts
-from services.guest.vcpu import of_guest
 from ultrafolio.model.layout import (
     AGAIN,
     DEAD,
@@ -30,7 +29,6 @@ from ultrafolio.model.layout import (
 )
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_REFUSED, OUTCOME_WAITS
-from ultrafolio.state.sections import is_guest
 from ultrafolio.state.turn import Group
 
 STOP_SLICE_S = 0.2
@@ -186,12 +184,12 @@ class Devices:
         """Every vCPU drops its instruction, every device is torn down; waits for I/O in flight."""
         who = group.view.meta.who
         for t in range(len(who)):
-            if who["vm"][t] != vm or who["kind"][t] == REBOOT or not is_guest(who["kind"][t]):
+            if who["vm"][t] != vm or who["kind"][t] == REBOOT or not group.view.meta.is_guest(who["kind"][t]):
                 continue
             pc = group.refresh().live.task[t].pc
             if pc in (RUN, DEVICE_IDLE, DEAD) or (group.name, t) in self._flying:
                 continue
-            if not of_guest(pc):
+            if not group.runs(pc):
                 work.round((yield from self.parts.run(group, t, deadline.slice(STOP_SLICE_S)))[0])
             elif pc in (AGAIN, RING_READY, IO_START, IO_END):
                 work.round(group.burst(t, most=1))

@@ -13,6 +13,7 @@ import grpc
 from services.common import scheduler
 from services.common.failures import TURN_LOST
 from services.common.scheduler import Suspending, Wait
+from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import NOT_THE_OWNER, StatusError, from_call
@@ -29,6 +30,8 @@ IN_A_THREAD = 32
 """Calls to the host that each hold a thread; further ones suspend."""
 TOLD_S = 0.05
 """Seconds for which an explanation of the host is reused."""
+ENTRANCES = ("close_pipe",)
+"""Functions that the host of a guest_memfd group executes for the VMM."""
 CALLS = {"uv_share": "share", "uv_unshare": "unshare"}
 
 
@@ -103,7 +106,9 @@ class Parts:
                 return [], None
             raise
         group.learn(sections_from(answer.sections), "host")
-        return [step_from(step) for step in answer.steps], answer.wait if answer.HasField("wait") else None
+        return [step_from(step, group.design) for step in answer.steps], answer.wait if answer.HasField(
+            "wait"
+        ) else None
 
     def _run(self, message: host_mm_pb2.RunRequest, timeout_s: float) -> Suspending[host_mm_pb2.RunResponse]:
         """Call the host: in this thread, which is faster, or suspended if IN_A_THREAD calls hold a thread."""
@@ -152,6 +157,8 @@ class Parts:
         self, group: str, view: View, actor: int, part: common_pb2.Turn, function: str, arguments: tuple[int, ...]
     ) -> Result:
         """Returns the result of a question that a step of a guest or device asks the hardware or the ultravisor."""
+        if view.meta.design is GUEST_MEMFD and function not in ENTRANCES:
+            return self._enforce(group, part, function, arguments)
         if function == "hw_guest":
             return self._hardware(group, actor, part, *arguments)
         if function == "uv_shared":
@@ -182,6 +189,17 @@ class Parts:
         if function in HANDS_OVER:
             self._handed_over[group, actor] = part.token
         return result
+
+    def _enforce(self, group: str, part: common_pb2.Turn, verb: str, arguments: tuple[int, ...]) -> Result:
+        """Ask the machine of a guest_memfd group, as its guest or a device. NotTaken: the turn was not taken."""
+        asked = ultravisor_pb2.EnforceRequest(group=group, verb=verb, arguments=map(int, arguments), turn=part)
+        if verb == "host_access":
+            return Result(self.device.Enforce(asked).outcome)
+        asked.vm = 0
+        answer = self.ultravisor.Enforce(asked)
+        if answer.not_taken:
+            raise NotTaken
+        return Result(answer.outcome)
 
     def _hardware(self, group: str, actor: int, part: common_pb2.Turn, vm: int, page: int) -> Result:
         """What the hardware says of the access of vCPU `actor`, which is made where it is wanted and allowed."""

@@ -18,17 +18,21 @@ from services.common.groups import (
     check_sections,
     exists,
     meta_of,
+    of_design,
     page_of,
 )
 from services.common.scheduler import Suspending, Wait, suspends
 from services.guest import workload
 from services.guest.boot import Boot
+from services.guest.conversions import PINNED, Conversions, io_error
 from services.guest.deduplication import Deduplicator
 from services.guest.devices import Devices
 from services.guest.orders import Deadline, OrderResult
 from services.guest.peers import Parts
-from services.guest.vcpu import Machine, bell, of_guest
-from ultrafolio.model.layout import DISK, INTERRUPT, PAGE_SIZE, PIN, REBOOT, RING, SHARE, UNSHARE, VCPU
+from services.guest.vcpu import Machine, bell
+from ultrafolio.model.designs import GUEST_MEMFD, S390
+from ultrafolio.model.guest_memfd.layout import HOLE, SPLICE, VMM
+from ultrafolio.model.layout import DISK, INTERRUPT, PAGE_SIZE, PIN, REBOOT, RING, SHARE, TOUCH, UNSHARE, VCPU
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import step_to
 from ultrafolio.rpc.v1 import guest_pb2 as pb
@@ -51,8 +55,8 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
 
     def __init__(self, store: Store, parts: Parts, machine: Machine, devices: Devices) -> None:
         self.store, self.parts, self.machine, self.devices = store, parts, machine, devices
-        self.groups = Groups(store, lambda name, meta, _: Group(store, name, meta, "guest", parts.ask(name), of_guest))
-        self.starting = Boot(parts, machine)
+        self.groups = Groups(store, lambda name, meta, _: Group(store, name, meta, "guest", parts.ask(name)))
+        self.starting, self.conversions = Boot(parts, machine), Conversions(parts)
         self._deduplicated = Deduplicator(store)
         self.machine_of = self.groups.machine_of
 
@@ -71,6 +75,11 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         deadline = Deadline.of(context)
 
         def order() -> Suspending[pb.TouchResponse]:
+            if group.design is GUEST_MEMFD:
+                _without_content(group.name, request.length or request.data)
+                named = request.request_id
+                work = yield from self.conversions.order(group, actor, TOUCH, page, request=named, deadline=deadline)
+                return _filled(pb.TouchResponse(exceptions=work.exceptions), work)
             work, data = yield from self.machine.touch(group, actor, access, deadline)
             return _filled(pb.TouchResponse(data=data, exceptions=work.exceptions), work)
 
@@ -101,6 +110,11 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         offset = group.view.meta.origin + page * PAGE_SIZE
 
         def order() -> Suspending[pb.DirectIoResponse]:
+            if group.design is GUEST_MEMFD:
+                work = yield from self.conversions.order(
+                    group, disk, TOUCH, page, request=name, deadline=deadline, hold_s=request.hold_us / 1e6
+                )
+                return _filled(pb.DirectIoResponse(error=io_error(work)), self._let_go(group, work))
             work, error = yield from self.devices.direct_io(
                 group, disk, page, read=request.read, hold_us=request.hold_us, request=name, deadline=deadline
             )
@@ -110,14 +124,56 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
 
     @suspends
     def Configure(self, request: pb.ConfigureRequest, context: Context) -> Suspending[pb.ConfigureResponse]:
-        group, ring, page = self._order(request, context, (RING, PIN), "virtio devices and other long-term pins")
+        group, ring, page = self._order(
+            request, context, (RING, PIN, SPLICE), "virtio devices and other long-term pins"
+        )
         deadline, name = Deadline.of(context), request.request_id
 
         def order() -> Suspending[pb.ConfigureResponse]:
-            work = yield from self.devices.configure(group, ring, page, name, deadline)
+            if group.design is GUEST_MEMFD:
+                work = yield from self.conversions.order(
+                    group, ring, TOUCH, page, request=name, deadline=deadline, until=PINNED
+                )
+            else:
+                work = yield from self.devices.configure(group, ring, page, name, deadline)
             return _filled(pb.ConfigureResponse(), work)
 
         return (yield from self._deduplicated(group.name, name, deadline, pb.ConfigureResponse, order))
+
+    @suspends
+    def Convert(self, request: pb.ConvertRequest, context: Context) -> Suspending[pb.ConvertResponse]:
+        op = UNSHARE if request.private else SHARE
+        return (yield from self._converts(request, context, (VMM,), "VMMs", op, pb.ConvertResponse))
+
+    @suspends
+    def PunchHole(self, request: pb.PunchHoleRequest, context: Context) -> Suspending[pb.PunchHoleResponse]:
+        return (yield from self._converts(request, context, (HOLE,), "holes", TOUCH, pb.PunchHoleResponse))
+
+    def _converts(
+        self, request: Any, context: Context, kinds: tuple[int, ...], names: str, op: int, shape: type[M]
+    ) -> Suspending[M]:
+        """Let an actor of the VMM do something once per request id. Returns a `shape` message with its result."""
+        group, actor, page = self._order(request, context, kinds, names)
+        deadline, name = Deadline.of(context), request.request_id
+
+        def order() -> Suspending[M]:
+            work = yield from self.conversions.order(group, actor, op, page, request=name, deadline=deadline)
+            return _filled(shape(), self._let_go(group, work))
+
+        return (yield from self._deduplicated(group.name, name, deadline, shape, order))
+
+    @suspends
+    def Release(self, request: pb.ReleaseRequest, context: Context) -> Suspending[pb.ReleaseResponse]:
+        group = self.groups[request.group]
+        of_design(group.view.meta, group.name, GUEST_MEMFD)
+        actor = actor_of(group.view.meta, request.actor, (PIN, SPLICE), "long-term pins and pipes")
+        deadline, name = Deadline.of(context), request.request_id
+
+        def order() -> Suspending[pb.ReleaseResponse]:
+            work = yield from self.conversions.release(group, actor, name, deadline)
+            return _filled(pb.ReleaseResponse(), self._let_go(group, work))
+
+        return (yield from self._deduplicated(group.name, name, deadline, pb.ReleaseResponse, order))
 
     @suspends
     def Interrupt(self, request: pb.InterruptRequest, context: Context) -> Suspending[pb.InterruptResponse]:
@@ -146,6 +202,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
     def RunWorkload(self, request: pb.RunWorkloadRequest, context: Context) -> Iterator[pb.RunWorkloadResponse | Wait]:
         group = self.groups[request.group]
         meta = group.view.meta
+        of_design(meta, group.name, S390)
         actor = actor_of(meta, request.actor, (VCPU,), "vCPUs")
         bounded("pages", len(request.pages), MOST_PAGES)
         bounded("batch", request.batch, MOST_BATCH)
@@ -161,6 +218,7 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
     @suspends
     def Boot(self, request: pb.BootRequest, context: Context) -> Suspending[pb.BootResponse]:
         group, actor, page = self._order(request, context, (VCPU,), "vCPUs")
+        of_design(group.view.meta, group.name, S390)
         page_of(group.view.meta, page, -(-len(request.image) // PAGE_SIZE))
         deadline = Deadline.of(context)
 
@@ -189,6 +247,9 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         deadline, name = Deadline.of(context), request.request_id
 
         def order() -> Suspending[M]:
+            if group.design is GUEST_MEMFD:
+                work = yield from self.conversions.order(group, actor, op, page, request=name, deadline=deadline)
+                return _filled(shape(), work)
             self.machine.enter(group, actor, op, page)
             work = yield from self.machine.instruct(group, actor, op, page, name, deadline, OrderResult())
             return _filled(shape(), work)
@@ -207,6 +268,18 @@ class Guest(guest_pb2_grpc.GuestServiceServicer):
         if VCPU not in kinds:
             count = int(group.refresh().live.actor[actor].n)
         return group, actor, page_of(group.view.meta, request.page, count)
+
+
+def _without_content(group: str, bytes_asked: Any) -> None:
+    """Raises StatusError if a touch of a guest_memfd group asks for bytes."""
+    if bytes_asked:
+        raise StatusError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "NO_CONTENT",
+            f"group {group}: bytes of a page of the design {GUEST_MEMFD.name}",
+            allowed="a touch without length and data",
+            cause="of the content the design has one bit, whether it was lost",
+        )
 
 
 def _filled(message: M, work: OrderResult) -> M:

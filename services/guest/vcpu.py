@@ -11,7 +11,6 @@ from ultrafolio.model.layout import AGAIN, ALIVE, DEAD, NOTHING, OPS, RUN, TOUCH
 from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.messages import Access, offer_to
 from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_FATAL, OUTCOME_STOPPED, OUTCOME_WAITS
-from ultrafolio.state import roles
 from ultrafolio.state.crossing import Begun, NotTaken, Result
 from ultrafolio.state.turn import Done, Group
 from ultrafolio.state.view import View
@@ -32,11 +31,6 @@ def bell(group: str) -> tuple[str, str]:
 def of_vcpu(group: Group, actor: int) -> tuple[str, str, int]:
     """Returns the key that a call holds while it runs the vCPU."""
     return "vcpu", group.name, actor
-
-
-def of_guest(pc: int) -> bool:
-    """Whether the guest service runs this rule: a guest's own, or a device's."""
-    return RULES[pc].actor in roles.GUEST.runs
 
 
 def _in_guest(view: View, actor: int, vm: int) -> bool:
@@ -210,7 +204,7 @@ class Machine:
                     work.round(steps)
                     return work.end(ENDS[steps[0].outcome])
             begun = True
-            if not of_guest(pc_of(group, actor)):
+            if not group.runs(pc_of(group, actor)):
                 more, wait = yield from self.parts.run(group, actor, deadline.slice())
                 steps = steps + more
             work.round(steps)

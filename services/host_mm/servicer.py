@@ -17,6 +17,7 @@ from services.common.groups import (
     check_sections,
     constants,
     exists,
+    of_design,
     page_of,
 )
 from services.common.scheduler import Suspending, suspends
@@ -25,9 +26,10 @@ from services.host_mm.swap import Swap
 from services.host_mm.threads import Drive, HostGroup, Threads
 from services.host_mm.ultravisor_client import Firmware
 from ultrafolio.engine.load import interpreted
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import GUEST_MEMFD, S390
 from ultrafolio.model.layout import (
     ACCESS,
-    ACTOR_KINDS,
     LRU,
     NOTHING,
     OPS,
@@ -39,7 +41,6 @@ from ultrafolio.model.layout import (
     W_FROZEN,
     WRITE,
 )
-from ultrafolio.model.rule import RULES
 from ultrafolio.nouns import plural
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import sections_from, sections_to, step_to
@@ -49,12 +50,14 @@ from ultrafolio.rpc.v1.common_pb2 import OUTCOME_DONE, OUTCOME_WAITS
 from ultrafolio.state.acl import group_name
 from ultrafolio.state.events import Made, encode
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.sections import LARGEST_GROUP, Meta, encode_meta, is_guest
+from ultrafolio.state.sections import LARGEST_GROUP, Meta, encode_meta
 from ultrafolio.state.turn import Done, Group
 
-OWN_WORK = tuple(kind for kind in range(len(ACTOR_KINDS)) if not is_guest(kind))
-ENTRANCES = {"take_exit": 3, "take_pin": 2, "take_reboot": 1, "turn_come": 0}
-"""Functions of model.host that another role calls -> number of arguments after the actor."""
+ENTRANCES = {
+    S390.name: {"take_exit": 3, "take_pin": 2, "take_reboot": 1, "turn_come": 0},
+    GUEST_MEMFD.name: {"close_pipe": 0},
+}
+"""Per design: functions of the model's host that another role calls -> number of arguments after the actor."""
 FIT = {
     LRU: "a page in no batch, of a folio that is not frozen",
     TAMPER: "a page that the host may access, and has not changed yet",
@@ -83,6 +86,12 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         firmware.guests.forget(name)
         return HostGroup(held.store, name, meta, firmware.ask(name, swap), self.threads.left, swap)
 
+    def _s390(self, name: str) -> HostGroup:
+        """Returns a group whose pages have contents. Raises StatusError for one of another design."""
+        group = self.groups[name]
+        of_design(group.view.meta, name, S390)
+        return group
+
     @suspends
     def Run(self, request: pb.RunRequest, context: Context) -> Suspending[pb.RunResponse]:
         group = self.groups[request.group]
@@ -92,7 +101,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return pb.RunResponse(
             steps=map(step_to, done.steps),
             wait=done.wait,
-            revision=group.view.revisions["task"],
+            revision=group.revision,
             error=done.error,
             sections=sections_to(group.tell(request.known, "guest")) if own else (),
         )
@@ -100,17 +109,19 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     @suspends
     def Start(self, request: pb.StartRequest, context: Context) -> Suspending[pb.StartResponse]:
         group = self.groups[request.group]
-        actor = actor_of(group.view.meta, request.actor, OWN_WORK, ", ".join(ACTOR_KINDS[kind] for kind in OWN_WORK))
-        page = page_of(group.view.meta, request.page)
+        meta = group.view.meta
+        work = tuple(n for n, name in enumerate(group.design.kinds) if name and not meta.is_guest(n))
+        actor = actor_of(meta, request.actor, work, ", ".join(group.design.kinds[kind] for kind in work))
+        page = page_of(meta, request.page)
         self._free(group, actor, request.request_id)
-        op = _operation(int(group.view.meta.who["kind"][actor]), request.op)
+        op = _operation(group.design, int(meta.who["kind"][actor]), request.op)
         done = yield from self._drive(group, actor, op, page, request.request_id, context)
-        if done.steps and done.steps[-1].outcome < 0 and RULES[done.steps[-1].pc].chooses:
+        if done.steps and done.steps[-1].outcome < 0 and group.design.rules[done.steps[-1].pc].chooses:
             raise _refused(group, done.steps[-1])
         return pb.StartResponse(
             steps=map(step_to, done.steps),
             wait=done.wait,
-            revision=group.view.revisions["task"],
+            revision=group.revision,
             error=done.error,
             outcome=OUTCOME_DONE if done.over else OUTCOME_WAITS,
         )
@@ -119,12 +130,12 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         """Raises StatusError if the thread has not finished another request."""
         task = group.refresh().live.task[actor]
         known = bool(request) and self.store.reply(group.name, f"{request}/0") is not None
-        if not known and not RULES[task.pc].chooses:
+        if not known and not group.design.rules[task.pc].chooses:
             raise StatusError(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 "ACTOR_BUSY",
                 f"thread {actor} is in the middle of something else",
-                value=f"{RULES[task.pc].name}, page {task.page}",
+                value=f"{group.design.rules[task.pc].name}, page {task.page}",
                 allowed="to repeat that with its request id, or Run, which lets it go on",
                 cause="an earlier call is under way, or ended before its work did",
             )
@@ -142,13 +153,14 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
     def Cross(self, request: pb.CrossRequest, context: Context) -> pb.CrossResponse:
         group = self.groups[request.group]
         actor = any_actor_of(group.view.meta, request.actor)
-        if len(request.arguments) != ENTRANCES.get(request.function):
+        entrances = ENTRANCES[group.design.name]
+        if len(request.arguments) != entrances.get(request.function):
             raise StatusError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "NO_SUCH_ENTRANCE",
                 "function and arguments",
                 value=f"{request.function}, {len(request.arguments)}",
-                allowed=str(ENTRANCES),
+                allowed=str(entrances),
             )
         if identity.of(context).vm is None:
             group.learn(sections_from(request.sections), "guest")
@@ -158,7 +170,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return pb.CrossResponse(outcome=result.code)
 
     def ReadPage(self, request: pb.ReadPageRequest, context: Context) -> pb.ReadPageResponse:
-        group = self.groups[request.group]
+        group = self._s390(request.group)
         page = page_of(group.view.meta, request.page)
         seen = self.firmware.see(group.name, page)
         return pb.ReadPageResponse(data=seen.data, exception=seen.exception)
@@ -183,7 +195,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return Boot(self.firmware.under(group.name, group.store.epoch), self.firmware.guests)
 
     def CreateGuest(self, request: pb.CreateGuestRequest, context: Context) -> pb.CreateGuestResponse:
-        group = self.groups[request.group]
+        group = self._s390(request.group)
         meta = group.view.meta
         if request.vm >= meta.vms:
             raise StatusError(
@@ -204,7 +216,7 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return self._boot(group).create(request, int(meta.cfg["pages"][0]) * PAGE_SIZE)
 
     def Unpack(self, request: pb.UnpackRequest, context: Context) -> pb.UnpackResponse:
-        group, count = self.groups[request.group], len(request.image) // PAGE_SIZE
+        group, count = self._s390(request.group), len(request.image) // PAGE_SIZE
         meta = group.view.meta
         actor_of(meta, request.actor, (VCPU,), "vCPUs")
         if not count or len(request.image) % PAGE_SIZE:
@@ -219,13 +231,13 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return pb.UnpackResponse(pages=self._boot(group).place(request, int(meta.who["vm"][request.actor])))
 
     def StartGuest(self, request: pb.StartGuestRequest, context: Context) -> pb.StartGuestResponse:
-        group = self.groups[request.group]
+        group = self._s390(request.group)
         actors = [t for t, who in enumerate(group.view.meta.who) if who["vm"] == request.vm]
         answer = self._boot(group).start(group.name, request.vm, request.prefix, actors)
         return pb.StartGuestResponse(answer=answer)
 
     def DestroyGuest(self, request: pb.DestroyGuestRequest, context: Context) -> pb.DestroyGuestResponse:
-        group = self.groups[request.group]
+        group = self._s390(request.group)
         return pb.DestroyGuestResponse(answer=self._boot(group).destroy(group.name, request.vm))
 
     def Prepare(self, request: pb.HostMmServicePrepareRequest, context: Context) -> pb.HostMmServicePrepareResponse:
@@ -240,9 +252,9 @@ class HostMm(host_mm_pb2_grpc.HostMmServiceServicer):
         return pb.HostMmServicePrepareResponse(origin=meta.origin)
 
 
-def _operation(kind: int, op: int) -> int:
+def _operation(design: Design, kind: int, op: int) -> int:
     """The operation of an order to an actor of this kind. StatusError: it has no such."""
-    fit = (READ, WRITE) if kind == ACCESS else (TOUCH,)
+    fit = (READ, WRITE) if kind == ACCESS and design is S390 else (TOUCH,)
     if op and op not in fit:
         raise StatusError(
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -257,7 +269,7 @@ def _operation(kind: int, op: int) -> int:
 def _refused(group: Group, done: Done) -> StatusError:
     """A start that the rules do not allow now."""
     after = int(group.view.meta.who["after"][done.actor])
-    early = after > 0 and not interpreted().turn_come(group.view.live, done.actor)
+    early = after > 0 and not interpreted(group.design).turn_come(group.view.live, done.actor)
     if group.view.live.actor[done.actor].budget == 0:
         reason, allowed = "NO_STARTS_LEFT", "as many starts as its scenario gave it, `starts`"
     else:

@@ -20,10 +20,8 @@ from services.host_mm.unfinished import Thread, UnfinishedThreads
 from services.host_mm.waits import Waits, WouldEnd
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import NOTHING, PAGE_SIZE, SWAPPED, WB_END
-from ultrafolio.model.rule import RULES
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
-from ultrafolio.state import roles
 from ultrafolio.state.crossing import Ask
 from ultrafolio.state.requests import split
 from ultrafolio.state.sections import Meta
@@ -36,16 +34,6 @@ MARGIN_S = 0.1
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.02
 MOST_HANDED = 4096
 """Threads that came over and were not run yet, which are known; of another the store is asked whether it was run."""
-
-
-def of_host(pc: int) -> bool:
-    """Whether the host MM service runs this rule; a broken or hostile host is the host, too."""
-    return RULES[pc].actor in roles.HOST.runs
-
-
-def _under_way(pc: int) -> bool:
-    """Whether a thread whose next rule is `pc` has unfinished work at the host."""
-    return pc in RULES and of_host(pc) and not RULES[pc].chooses
 
 
 @dataclass
@@ -69,8 +57,17 @@ class HostGroup(Group):
     def __init__(
         self, store: Store, name: str, meta: Meta, ask: Ask, left: Callable[[str, Turn], None], swap: Swap
     ) -> None:
-        super().__init__(store, name, meta, "host", ask, of_host, left=left)
+        super().__init__(store, name, meta, "host", ask, left=left)
         self.swap = swap
+
+    @property
+    def revision(self) -> int:
+        """The revision of the threads, as last read."""
+        return self.view.revisions[self.view.sections.whole["task"]]
+
+    def under_way(self, pc: int) -> bool:
+        """Whether a thread whose next rule is `pc` has unfinished work at the host."""
+        return self.runs(pc) and not self.design.rules[pc].chooses
 
 
 class Threads:
@@ -132,23 +129,23 @@ class Threads:
 
         # in the view as last refreshed: a burst notices a newer state
         pc = group.view.live.task[actor].pc
-        if not _under_way(pc):
+        if not group.under_way(pc):
             pc = group.refresh().live.task[actor].pc
-        if request and not _under_way(pc):
+        if request and not group.under_way(pc):
             while known := group.known(f"{request}/{len(drive.steps)}"):
                 drive.steps += known
                 op = NOTHING  # it was started and has finished
-        while _under_way(pc) or (op != NOTHING and pc in RULES and of_host(pc)):
+        while group.under_way(pc) or (op != NOTHING and group.runs(pc)):
             if pc == WB_END and not group.view.meta.who["stuck"][actor]:
                 drive.error = drive.error or self._write_back(group, actor)
             name = f"{request}/{len(drive.steps)}" if request else ""
             burst = group.burst(actor, op, page, request=name, stop=stop, fresh=fresh)
             fresh = -1
-            if _under_way(group.view.live.task[actor].pc):
+            if group.under_way(group.view.live.task[actor].pc):
                 self._unfinished.record(Thread(group.name, actor, request))
             if burst and burst[-1].outcome < 0:
                 drive.steps += burst[:-1]
-                if RULES[pc].chooses or remaining() < MARGIN_S or not alive():
+                if group.design.rules[pc].chooses or remaining() < MARGIN_S or not alive():
                     drive.steps = drive.steps or burst
                     drive.wait = self.waits.of(group, actor)
                     return drive

@@ -12,12 +12,13 @@ import msgspec
 from services.common.failures import TURN_LOST
 from services.host_mm.swap import Seen, Swap
 from ultrafolio.engine.load import interpreted
+from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.model.layout import ACCESS, ALLOWED, PAGE_SIZE, UV_OK, WRITE, State
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.errors import FORMER_OWNER, StatusError
 from ultrafolio.rpc.messages import laboratory_handle, offer_to
 from ultrafolio.rpc.v1 import common_pb2, ultravisor_pb2, ultravisor_pb2_grpc
-from ultrafolio.state.crossing import SWAPS, Ask, NotTaken, Result
+from ultrafolio.state.crossing import SWAPS, WALLS, Ask, NotTaken, Result
 from ultrafolio.state.redis import RedisStore
 from ultrafolio.state.store import NotOwner, Offer, Turn
 from ultrafolio.state.turn import Lost
@@ -178,6 +179,8 @@ class Firmware:
         ) -> Result:
             part = offer_to(offer) if offer else common_pb2.Turn(token=turn.token, index=index)
             try:
+                if function in WALLS[GUEST_MEMFD.name]["host"]:
+                    return self._enforce(group, part, function, arguments)
                 if function in SWAPS:
                     move = swap.out if function == "swap_out" else swap.back
                     return Result(move(functools.partial(self.see, group), view.meta.origin, arguments[0], part))
@@ -192,6 +195,14 @@ class Firmware:
                 raise
 
         return ask
+
+    def _enforce(self, group: str, part: common_pb2.Turn, verb: str, arguments: tuple[int, ...]) -> Result:
+        """Ask the machine of a guest_memfd group. NotTaken: the turn was not taken."""
+        asked = ultravisor_pb2.EnforceRequest(group=group, verb=verb, arguments=map(int, arguments), turn=part)
+        answer = self.stub.Enforce(asked)
+        if answer.not_taken:
+            raise NotTaken
+        return Result(answer.outcome)
 
     def _call(
         self, group: str, view: View, part: common_pb2.Turn, function: str, arguments: tuple[int, ...], actor: int

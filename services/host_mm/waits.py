@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from ultrafolio.engine.interp import records
-from ultrafolio.model.layout import NON_SECURE, NOTHING, SHARED, VCPU, State
+from ultrafolio.model import designs
+from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD
+from ultrafolio.model.layout import MAPPED, NON_SECURE, NOTHING, SHARED, VCPU, State
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.v1 import common_pb2
 from ultrafolio.state.turn import Group
+from ultrafolio.waits import telling
 from ultrafolio.waits.load import interpreted
-from ultrafolio.waits.words import Stall, stall
+from ultrafolio.waits.words import Stall
 
 Instruction = tuple[int, int, int]
 """An instruction of a guest: virtual machine, page, operation."""
@@ -29,7 +32,8 @@ class Waits:
     def __init__(self, would_end: WouldEnd) -> None:
         self._would_end = would_end
         # loaded before the first call, whose deadline may be near
-        interpreted()
+        for design in DESIGNS.values():
+            interpreted(design)
 
     def all(self, group: Group) -> list[common_pb2.Wait]:
         """Returns one entry per actor that waits now. Raises StatusError if the ultravisor does not answer."""
@@ -47,12 +51,11 @@ class Waits:
         arrays, found = group.snapshot(), list[Stall]()
         exited = {t: _instruction(arrays, t) for t in actors if _exited(arrays, t)}
         ends = dict(zip(exited, self._would_end(group.name, list(exited.values())), strict=True)) if exited else {}
-        state = records(arrays)
+        state, words = records(arrays), telling.of(arrays)
         for t in actors:
             if t in exited:
-                vm, page, _ = exited[t]
-                arrays.uv["state"][page], arrays.uv["owner"][page] = SHARED if ends[t] else NON_SECURE, vm
-            one = stall(state, t)
+                _supposed(arrays, *exited[t], ends[t])
+            one = words.stall(state, t)
             found += [one] if one else []
         return found
 
@@ -67,6 +70,14 @@ def _instruction(arrays: State, t: int) -> Instruction:
     return int(arrays.who["vm"][t]), int(arrays.actor["page"][t]), int(arrays.actor["op"][t])
 
 
+def _supposed(arrays: State, vm: int, page: int, op: int, ends: bool) -> None:
+    """Let the page be one of which the hardware says what it said: the host's view has not what it is."""
+    if designs.of(arrays) is GUEST_MEMFD:
+        arrays.uv["shared"][page] = ends == (arrays.pt["present"][page] == MAPPED)
+    else:
+        arrays.uv["state"][page], arrays.uv["owner"][page] = SHARED if ends else NON_SECURE, vm
+
+
 def _message(found: Stall) -> common_pb2.Wait:
     told = found.wait
     return common_pb2.Wait(
@@ -75,5 +86,5 @@ def _message(found: Stall) -> common_pb2.Wait:
         waits_for=told.waits_for,
         held_by=told.held_by,
         released_by=told.released_by,
-        stall_class=common_pb2.StallClass.Value(f"STALL_CLASS_{found.kind.upper()}"),
+        stall_class=common_pb2.StallClass.Value(f"STALL_CLASS_{found.kind.upper().replace('-', '_')}"),
     )

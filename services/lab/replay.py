@@ -19,11 +19,13 @@ from services.lab.waiting import ActorWait, waits_of
 from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.export.text import deed
+from ultrafolio.model.designs import S390
 from ultrafolio.model.layout import ACTOR_KINDS, ALLOWED, DONE, OPS, OUTCOMES, PINNED_SHARED
 from ultrafolio.model.rule import RULES
 from ultrafolio.nouns import plural
 from ultrafolio.state.events import Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode
-from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta, join
+from ultrafolio.state.roles import PARTS
+from ultrafolio.state.sections import Meta, decode_meta, join
 from ultrafolio.state.store import Event
 from ultrafolio.state.validate import Replay
 
@@ -36,6 +38,7 @@ QUERIES = {"uv_shared": "ultravisor", "turn_come": "host"}
 """Calls that only read, and the role that answers them."""
 Column = Literal["guest", "host", "ultravisor", "device"]
 _COLUMN: dict[str, Column] = {"guest": "guest", "host": "host", "device": "device", "fault": "device"}
+_PARTS = {role.name for role in PARTS}
 _ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 
 
@@ -137,7 +140,7 @@ class GroupReplay:
     # --------------------------------------------------------------------------------------------- the beginning
     def _begin(self, event: Event, entry: Entry) -> None:
         """Take one role's layout; with that of each role the replay starts. Raises InputError for any other entry."""
-        if not isinstance(entry, Made) or entry.role not in MAY_WRITE:
+        if not isinstance(entry, Made) or entry.role not in _PARTS:
             raise InputError(
                 f"entry {event.id} of the stream",
                 value=type(entry).__name__,
@@ -145,7 +148,7 @@ class GroupReplay:
                 cause="the stream was cut off at its beginning, or changed",
             )
         self._started[entry.role] = entry
-        if set(self._started) != set(MAY_WRITE):
+        if set(self._started) != _PARTS:
             return
         meta = decode_meta(self._started["host"].meta)
         sections: dict[str, bytes] = {}
@@ -156,7 +159,16 @@ class GroupReplay:
 
     @staticmethod
     def _check_size(meta: Meta, sections: dict[str, bytes]) -> None:
-        """Raises InputError if the constants or sizes are invalid, or the group is too large for the page."""
+        """Raises InputError if the constants or sizes are invalid, or the page does not show such a group: too large,
+        or of another design than s390."""
+        if meta.design is not S390:
+            raise InputError(
+                "a group of another design",
+                value=meta.named,
+                allowed=S390.name,
+                cause="the page has the squares, steps and waits of one design",
+                then="ultrafolio trace validate holds its stream against the rules",
+            )
         pages = int(meta.cfg["pages"][0])
         if not 0 < pages <= MAX_PAGES or len(meta.who) != meta.cfg["actors"][0] or not 0 <= meta.vms <= 256:
             raise InputError(
@@ -166,7 +178,7 @@ class GroupReplay:
                 then="ultrafolio trace validate holds a stream of any size against the rules",
             )
         for name, data in sections.items():
-            if name not in DTYPES or len(data) != meta.blank(name).nbytes:
+            if name not in meta.sections.dtypes or len(data) != meta.blank(name).nbytes:
                 raise InputError(
                     f"section {name} of the group",
                     value=plural(len(data), "byte"),

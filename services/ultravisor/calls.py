@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from services.ultravisor.commits import Part
 from services.ultravisor.machine_state import Configuration
-from services.ultravisor.pages import Pages, Part
+from services.ultravisor.pages import Pages
 from ultrafolio.model.layout import ALLOWED, DAT_FAULT, PAGE_SIZE, UV_BUSY, UV_ERROR, UV_OK
 from ultrafolio.state.crossing import Result
 from ultrafolio.uvcall import image

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from services.ultravisor import machine_state, sie
 from services.ultravisor.calls import Calls
+from services.ultravisor.commits import Part
 from services.ultravisor.contents import Contents
 from services.ultravisor.firmware import PAGE_CALLS, Answer, Firmware
 from services.ultravisor.machine_state import Configuration, Machine, Storage
-from services.ultravisor.pages import Outcome, Pages, Part
+from services.ultravisor.pages import Outcome, Pages
 from ultrafolio.model.layout import ALLOWED, PAGE_SIZE, PGM_3D, UV_BUSY, UV_ERROR, UV_OK
 from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.v1 import common_pb2

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
+from services.ultravisor.commits import Commits, Part, raise_unless_stale
 from services.ultravisor.contents import ZEROS, Contents, Seal
 from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import ALLOWED, EXPORTED, NON_SECURE, PAGE_SIZE, SECURE
@@ -17,9 +16,7 @@ from ultrafolio.rpc.messages import Access
 from ultrafolio.state.crossing import NotTaken, Result
 from ultrafolio.state.events import Uvc, encode
 from ultrafolio.state.sections import SEAL, Meta
-from ultrafolio.state.store import Answer, Commit, NoGroup, Offer, Patch, Store
-from ultrafolio.state.turn import Contended, Lost
-from ultrafolio.state.view import View
+from ultrafolio.state.store import Offer, Patch, Store
 from ultrafolio.waits import load as waits
 
 OF_A_PAGE = {
@@ -35,17 +32,6 @@ OF_A_PAGE = {
 """Which argument of a page call is the page; the others concern every page of a virtual machine."""
 
 
-WRITER = "ultravisor"
-
-
-class Part(NamedTuple):
-    """The turn a call belongs to: its token, and the call's place in its journal; or a turn that is to be taken."""
-
-    token: str
-    place: int
-    offer: Offer | None = None
-
-
 class Outcome(NamedTuple):
     """exception: 0 or the program interruption;  data: bytes read."""
 
@@ -53,20 +39,12 @@ class Outcome(NamedTuple):
     data: bytes
 
 
-class Pages:
-    """The pages of one folio group. Calls are atomic; the store decides between processes, a lock within one."""
+class Pages(Commits):
+    """The pages of one folio group."""
 
     def __init__(self, store: Store, contents: Contents, group: str, meta: Meta) -> None:
-        self.store, self.contents, self.group, self.meta = store, contents, group, meta
-        self.view = View(meta, "ultravisor")
-        self._lock = threading.Lock()
-        # one writer name with rising numbers for all processes in turn: a late commit of a dead process is refused
-        self._sequence = store.number(f"uf:ultravisor:starts:{group}") << 32
-        self._current = False
-
-    @property
-    def revision(self) -> int:
-        return self.view.revisions["uv"]
+        super().__init__(store, group, meta)
+        self.contents = contents
 
     def call(
         self,
@@ -98,7 +76,7 @@ class Pages:
                     return result
                 if answer.journal:
                     return msgspec.msgpack.decode(answer.journal[0], type=Result)
-                _raise_unless_stale(answer, part)
+                raise_unless_stale(answer, part)
 
     def access(self, vm: int | None, accesses: Sequence[Access], part: Part | None = None) -> list[Outcome]:
         """What hardware says of accesses by a guest, or by the host (vm None)."""
@@ -146,7 +124,7 @@ class Pages:
             if answer.status == "done":
                 known = msgspec.msgpack.decode(answer.journal[0], type=Result).code if answer.journal else None
                 return Outcome(outcome.exception if known is None else known, held[offset : offset + length])
-            _raise_unless_stale(answer, part)
+            raise_unless_stale(answer, part)
 
     def _access(self, vm: int | None, page: int, offset: int, length: int, data: bytes) -> Outcome:
         """Access bytes of a page as guest `vm`, or as the host (None): write `data` if it is not empty, read `length`
@@ -161,19 +139,6 @@ class Pages:
             self.contents.write(self._address(page), slot, data, offset)
         read = self.contents.read(self._address(page), slot)[offset : offset + length] if length else b""
         return Outcome(exception, read)
-
-    @contextmanager
-    def _clean(self) -> Iterator[None]:
-        """Refresh the view before a frame is written, since it decides which frame is in use; roll back uncommitted
-        changes at the end."""
-        if not self._current:
-            self._read()
-        self._current = False
-        try:
-            yield
-            self._current = True
-        finally:
-            self.view.rollback()
 
     def _run(
         self, function: str, arguments: Sequence[int], image: Callable[[bytes], bytes] | None
@@ -254,64 +219,10 @@ class Pages:
             self._read()
             return [bool(waits.interpreted().would_end(self.view.live, *one)) for one in instructions]
 
-    def _read(self) -> None:
-        """Bring the view up to date. A step in the making may show: its end is certain, see state.store."""
-        self._look()
-
-    def _look(self, offer: Offer | None = None) -> Answer:
-        """As _read. With an offer: the answer is `moved` where what it says does not stand, else `stale` where the view
-        was not up to date."""
-        cached = dict(self.view.revisions)
-        expect = list(cached) if offer else []
-        answer = self._send(Commit(self._next(), WRITER, cached=cached, expect=expect, offer=offer))
-        self.view.update(answer.revisions, answer.sections)
-        return answer
-
-    def _commit(
-        self,
-        *,
-        result: Result,
-        part: Part | None,
-        patches: Sequence[Patch] = (),
-        events: Sequence[bytes] = (),
-        request: str = "",
-    ) -> Answer:
-        """Store a call's result, with patches and events, in one commit. Returns the store's answer."""
-        answer = self._send(
-            Commit(
-                self._next(),
-                WRITER,
-                cached=dict(self.view.revisions),
-                expect=list(self.view.revisions),
-                patches=list(patches),
-                events=list(events),
-                token=part.token if part and not part.offer else "",
-                offer=part.offer if part else None,
-                journal=(part.place, msgspec.msgpack.encode(result)) if part else None,
-                request=(request, msgspec.msgpack.encode(result)) if request else None,
-            )
-        )
-        if answer.status == "done" and not answer.journal:
-            for patch in patches:
-                if patch.section == "seal":
-                    self.view.seal[patch.offset // SEAL.itemsize] = np.frombuffer(patch.data, SEAL)[0]
-            self.view.committed(answer)
-        else:
-            self.view.rollback()
-            self.view.update(answer.revisions, answer.sections)
-        return answer
-
-    def _send(self, commit: Commit) -> Answer:
-        """Returns the store's answer to a commit. Raises NoGroup if there is no such group."""
-        answer = self.store.commit(self.group, commit)
-        if answer.status == "absent":
-            raise NoGroup(self.group)
-        return answer
-
-    def _next(self) -> str:
-        """Returns the name of the next commit of this process."""
-        self._sequence += 1
-        return str(self._sequence)
+    def _stored(self, patches: Sequence[Patch]) -> None:
+        for patch in patches:
+            if patch.section == "seal":
+                self.view.seal[patch.offset // SEAL.itemsize] = np.frombuffer(patch.data, SEAL)[0]
 
 
 def lay_out(contents: Contents, group: str, meta: Meta, uv: np.ndarray[Any, Any], altered: Sequence[int] = ()) -> bytes:
@@ -323,17 +234,3 @@ def lay_out(contents: Contents, group: str, meta: Meta, uv: np.ndarray[Any, Any]
         contents.write(meta.origin + int(p) * PAGE_SIZE, 0, ZEROS if p in altered else cipher)
         seal[p] = (made.counter, 0, made.nonce, made.tag)
     return seal.tobytes()
-
-
-class Busy(Contended):
-    """Another step holds the group's turn, and the call is not part of it."""
-
-
-def _raise_unless_stale(answer: Answer, part: Part | None) -> None:
-    """Raise what a refused commit means for the call: NotTaken, Lost or Busy; nothing if it may be tried again."""
-    if part and part.offer and answer.status != "stale":
-        raise NotTaken
-    if answer.status == "lost":
-        raise Lost
-    if answer.status in ("held", "left"):
-        raise Busy(f"held by {answer.turn.role if answer.turn else 'nobody'}, {answer.wait} ms")

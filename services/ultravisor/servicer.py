@@ -10,11 +10,15 @@ import numpy as np
 from grpc import ServicerContext as Context
 
 from services.common import identity, rights
-from services.common.groups import Groups, Held, bounded, check_sections, exists, meta_of, page_of
+from services.common.groups import Groups, Held, OfDesign, bounded, check_sections, exists, meta_of, page_of
 from services.common.moved import file_of
+from services.ultravisor.commits import Part
 from services.ultravisor.contents import Contents
+from services.ultravisor.hardware import Hardware, checked
 from services.ultravisor.machine import Machines
-from services.ultravisor.pages import Outcome, Pages, Part, lay_out
+from services.ultravisor.pages import Outcome, Pages, lay_out
+from ultrafolio.engine import load
+from ultrafolio.model.designs import GUEST_MEMFD, S390
 from ultrafolio.model.layout import PAGE_SIZE, UV
 from ultrafolio.rpc.errors import StatusError
 from ultrafolio.rpc.messages import offer_from
@@ -37,13 +41,18 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
 
     def __init__(self, store: RedisStore, contents: Contents, replica: str = "") -> None:
         self.store, self.contents = store, contents
-        self.groups = Groups(store, self._pages, replica)
-        self.machine = Machines(store, contents, self.groups)
+        self.groups = Groups(store, self._made, replica)
+        self.pages = OfDesign(self.groups, Pages, S390)
+        self.hardware = OfDesign(self.groups, Hardware, GUEST_MEMFD)
+        self.machine = Machines(store, contents, self.pages)
         # loaded before the first question, whose deadline may be near
         interpreted()
+        load.interpreted(GUEST_MEMFD)
 
-    def _pages(self, name: str, meta: Meta, held: Held) -> Pages:
-        """Returns the pages of a group, whose frames this process has from now on."""
+    def _made(self, name: str, meta: Meta, held: Held) -> Pages | Hardware:
+        """Returns the pages of a group, whose frames this process has from now on. A group of guest_memfd has none."""
+        if meta.design is GUEST_MEMFD:
+            return Hardware(held.store, name, meta)
         lone, size = self.contents.path, 2 * PAGE_SIZE * int(meta.cfg["pages"][0])
         path = file_of(lone.parent, lone, name, held, 2 * meta.origin, size)
         return Pages(held.store, self.contents.at(path), name, meta)
@@ -69,7 +78,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
                 _within(one)
             storage = self.machine.real_storage(request.accesses)
             return ultravisor_pb2.AccessResponse(outcomes=[_outcome(one) for one in storage])
-        pages = self.groups[request.group]
+        pages = self.pages[request.group]
         accesses = [_access(pages, one) for one in request.accesses]
         part, begins = _part(request.turn, caller), _part(request.begins, caller)
         self.machine.check(request.owner)
@@ -91,7 +100,7 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         return ultravisor_pb2.AccessResponse(outcomes=[_outcome(one) for one in outcomes], revision=pages.revision)
 
     def Shares(self, request: ultravisor_pb2.SharesRequest, context: Context) -> ultravisor_pb2.SharesResponse:
-        pages = self.groups[request.group]
+        pages = self.pages[request.group]
         arguments, part = (request.vm, page_of(pages.meta, request.page)), _part(request.turn, None)
         return ultravisor_pb2.SharesResponse(shares=bool(pages.call("uv_shared", arguments, part).code))
 
@@ -100,6 +109,24 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         pages = self.groups[request.group]
         asked = [(one.vm, page_of(pages.meta, one.page), one.op) for one in request.instructions]
         return ultravisor_pb2.WouldEndResponse(ends=pages.would_end(asked))
+
+    def Enforce(self, request: ultravisor_pb2.EnforceRequest, context: Context) -> ultravisor_pb2.EnforceResponse:
+        caller, hardware = identity.of(context), self.hardware[request.group]
+        _may_access(caller, request.vm if request.HasField("vm") else None)
+        arguments = checked(caller.role, request.verb, request.arguments, int(hardware.meta.cfg["pages"][0]))
+        part = _part(request.turn, caller)
+        if part is None:
+            raise StatusError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "NO_TURN",
+                "a verb of the machine outside of any step",
+                value=request.verb,
+                allowed="as part of a step, whose turn the request names",
+            )
+        try:
+            return ultravisor_pb2.EnforceResponse(outcome=hardware.call(request.verb, arguments, part).code)
+        except NotTaken:
+            return ultravisor_pb2.EnforceResponse(not_taken=True)
 
     def Enter(self, request: ultravisor_pb2.EnterRequest, context: Context) -> ultravisor_pb2.EnterResponse:
         return ultravisor_pb2.EnterResponse(interception=self.machine.enter(request))
@@ -112,13 +139,15 @@ class Ultravisor(ultravisor_pb2_grpc.UltravisorServiceServicer):
         return ultravisor_pb2.HostKeyResponse(key=self.machine.host_key)
 
     def Prepare(self, request: ultravisor_pb2.UltravisorServicePrepareRequest, context: Context) -> Any:
-        check_sections(meta_of(self.store, request.group), {"uv": request.uv}, "ultravisor")
+        meta = meta_of(self.store, request.group)
+        check_sections(meta, {"uv": request.uv}, "ultravisor")
         if self.store.read(request.group, ["uv"]):
             raise exists(request.group)
-        pages, uv = self.groups[request.group], np.frombuffer(request.uv, UV)
-        seal = lay_out(pages.contents, request.group, pages.meta, uv, list(request.altered))
-        event = encode(Made("ultravisor", {"uv": request.uv}))
-        if not pages.store.create(request.group, {"uv": request.uv, "seal": seal}, event):
+        made, sections = self.groups[request.group], {"uv": request.uv}
+        if isinstance(made, Pages):
+            uv = np.frombuffer(request.uv, UV)
+            sections["seal"] = lay_out(made.contents, request.group, meta, uv, list(request.altered))
+        if not made.store.create(request.group, sections, encode(Made("ultravisor", {"uv": request.uv}))):
             raise exists(request.group)
         return ultravisor_pb2.UltravisorServicePrepareResponse()
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+import memfd_cases
 import perfetto
 import saved_streams
 from checking import PATHS, checked, system
@@ -241,6 +242,15 @@ def test_a_stream_of_a_hang_has_its_wait(capsys, tmp_path):
     file.write_bytes(saved_streams.saved({"g": saved_streams.hang(made, (1, 1, 0), (0, 1, 1))}))
     out = run(capsys, "trace", "show", file, "--format", "chrome")[1]
     assert flows(out) == [["pin-get", "import-freeze"]]
+
+
+def test_a_stream_of_guest_memfd_has_the_steps_of_its_design(capsys, tmp_path):
+    made = memfd_cases.system("g16-vfio-pin", "gmem-7.4", "snp")
+    file = tmp_path / "hang.stream"
+    file.write_bytes(saved_streams.saved({"g": saved_streams.hang(made, (1, 1, 0), (0, 3, 0), rounds=12)}))
+    out = run(capsys, "trace", "show", file, "--format", "chrome")[1]
+    assert {"gup-walk", "dma-ready", "convert-pinned", "vmm-retry"} <= {one["name"] for one in events(out, "X")}
+    assert {one["args"]["outcome"] for one in events(out, "X") if one["name"] == "convert-pinned"} == {"-EAGAIN"}
 
 
 def test_streams_of_two_groups_are_refused(capsys, tmp_path):

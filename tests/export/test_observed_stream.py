@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
+import memfd_cases
 from checking import PATHS, story, system
 from saved_streams import hang, made, stream
 from test_observation import FORM
@@ -13,7 +14,7 @@ from ultrafolio.errors import InputError
 from ultrafolio.export.observation import hash_of
 from ultrafolio.export.observed_stream import of_stream
 from ultrafolio.model.layout import NOTHING, TOUCH, UNSHARE
-from ultrafolio.model.policies import find
+from ultrafolio.model.policies import find, find_any
 from ultrafolio.state import validate
 from ultrafolio.state.events import Kept, StepEvent, Steps, encode
 from ultrafolio.state.store import Event
@@ -44,6 +45,15 @@ def test_a_group_has_the_words_and_the_hash_of_check(name, policy):
     found = line(hang(system(name, policy), *choices, rounds=ROUNDS.get(name, 60)))
     assert found.group(1, 2, 3, 4, 5, 6, 8) == (name, policy, word, "1", "1", facts, "cluster")
     assert found.group(7) == hash_of(story(name), find(policy))
+
+
+def test_a_group_of_guest_memfd_has_the_words_and_the_hash_of_check():
+    made_up = memfd_cases.system("g16-vfio-pin", "gmem-7.4", "tdx")
+    events = hang(made_up, PIN, (VCPU, UNSHARE, 0))
+    replay = validate.replayed(events)
+    found = FORM.fullmatch(of_stream(replay, "g", events, memfd_cases.STORIES))
+    assert found.group(1, 2, 3, 6) == ("g16-vfio-pin", "gmem-7.4", "VmmBound", "vcpu0<-pin:pin1@0")
+    assert found.group(7) == hash_of(memfd_cases.on("g16-vfio-pin", "tdx"), find_any("gmem-7.4"))
 
 
 def test_an_import_that_was_refused_and_came_through_waited():

@@ -171,7 +171,7 @@ def test_what_a_machine_is_stands_in_its_module():
 
 def test_the_rules_are_short_and_name_their_kernel():
     length = {module.__name__.rpartition(".")[2]: code_lines(Path(module.__file__)) for module in OWN}
-    assert length.pop("properties") < 150 and sum(length.values()) < 700, "the steps, and what is asked of them"
+    assert length.pop("properties") < 150 and sum(length.values()) < 710, "the steps, and what is asked of them"
     own = [rule for pc, rule in GUEST_MEMFD.rules.items() if pc not in SHARED]
     assert not [
         rule.name for rule in own if not re.search(r"v[5-7]\.\d+|queued for 7\.4|VMM|2025|v6|O_DIRECT", rule.kernel)

@@ -40,6 +40,32 @@ TOLD = {
     ],
     "other_policy": ["under whole-folio", "1: waits", "(permanent)", "under per-page", "1: done", "nobody waits"],
     "tampered_page": ["cipher text", "tamper 1 tamper page 0", "import-call page 0: EINVAL", "touch: fatal", "(fatal)"],
+    "vfio_conversion": [
+        "vcpu 0 convert-pinned: -EAGAIN",
+        "vcpu 0 vmm-retry",
+        "  -- and so on",
+        "the request: waits",
+        "(vmm-bound)",
+        "held by: pin 1's long-term pin on page 0",
+        "released by: dma-unmap of pin 1, which the VMM may take",
+        "the request: done",
+        "nobody waits",
+        "under unmap-first",
+        "pin 1 dma-unmap-asked",
+        "vcpu 0 convert-store",
+        "the request: done",
+    ],
+    "hugepage_split": [
+        "under reference-per-mapping",
+        "vmm 1 convert-zap",
+        "the conversion: waits",
+        "(permanent)",
+        "held by: KVM's mapping of page 0",
+        "under gmem-hugetlb-2025-12",
+        "vmm 1 convert-restructure",
+        "the conversion: done",
+        "nobody waits",
+    ],
     "reboot_releases": [
         f"held by: {RING}",
         "The guest reboots.",
@@ -158,4 +184,4 @@ def test_the_guide_does_what_it_says(copy):
             process.send_signal(signal.SIGINT)
             process.wait(60)
             process.stdout.close()
-    assert ran == 8
+    assert ran == 10

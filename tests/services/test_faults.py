@@ -12,8 +12,7 @@ from patience import HUNG
 from services.common.groups import Groups
 from store_faults import Breakable, Crash, InMemory, InRedis
 from ultrafolio.conformance.suite import SCENARIOS, system_of
-from ultrafolio.model.layout import EXPORTED, IDLE_PC, PINNED_SHARED, UV_OK
-from ultrafolio.model.rule import RULES
+from ultrafolio.model.layout import EXPORTED, PINNED_SHARED, UV_OK
 from ultrafolio.redis_server import Server
 from ultrafolio.rpc.client import request_id
 from ultrafolio.rpc.v1 import guest_pb2, host_mm_pb2
@@ -171,8 +170,7 @@ def test_a_paused_holder_finds_its_step_done_by_another_process(places, tmp_path
         return result
 
     first, second = (
-        Group(engine.stores["host"], engine.group, engine.meta, "host", ask, engine._of_host)
-        for ask in (paused, engine.ask)
+        Group(engine.stores["host"], engine.group, engine.meta, "host", ask) for ask in (paused, engine.ask)
     )
     answers = []
     thread = threading.Thread(target=lambda: answers.append(first.burst(WRITEBACK, 1, 0, request="writeback")))
@@ -229,7 +227,6 @@ def test_finishing_a_turn_reports_its_holder(places, tmp_path):
         engine.meta,
         "host",
         engine.ask,
-        engine._of_host,
         left=lambda group, turn: told.append((group, turn.actor, turn.request)),
     ).refresh()
     assert told == [(engine.group, WRITEBACK, "back/1")] and engine.state().mm["locked"][0]
@@ -302,19 +299,22 @@ def crash_everywhere(place, folder, system, seed, bursts):
     its calls: before or after the call takes effect, with the faulty process dead or alive. Returns the number of
     faults."""
     engine, generator, faults = Breakable(place.stores, folder), random.Random(seed), 0
+    memory = folder / "memory"
+    memory.touch()
     engine.load(system.state)
     actor = 0
     for number in range(bursts):
         actor = generator.choice([actor, generator.randrange(len(system.choices))])
         op, page = generator.choice(system.choices[actor])
         pc = int(engine.state().task["pc"][actor])
-        if pc not in RULES:
+        if pc not in engine.meta.design.rules:
             continue
-        role, most = ("host", 64) if engine._of_host(pc) else ("guest", 1)
-        if role == "host" and pc == IDLE_PC[int(engine.meta.who["kind"][actor])] and not RULES[pc].chooses:
+        rule = engine.meta.design.rules[pc]
+        role, most = ("host", 64) if engine.host.runs(pc) else ("guest", 1)
+        if role == "host" and pc == engine.meta.design.idle[int(engine.meta.who["kind"][actor])] and not rule.chooses:
             continue
         request = (role, actor, op, page, most, f"r{number}")
-        before, bytes_before = place.keep(engine.group), (folder / "memory").read_bytes()
+        before, bytes_before = place.keep(engine.group), memory.read_bytes()
         engine.start()
         engine.faults.arm()
         done = engine.repeated(*request, 0)
@@ -324,7 +324,7 @@ def crash_everywhere(place, folder, system, seed, bursts):
             for after in (False, True):
                 for dies in (True, False):
                     place.put_back(engine.group, before)
-                    (folder / "memory").write_bytes(bytes_before)
+                    memory.write_bytes(bytes_before)
                     engine.start()
                     engine.faults.arm(at, after=after)
                     with pytest.raises(Crash):
@@ -333,7 +333,7 @@ def crash_everywhere(place, folder, system, seed, bursts):
                     if dies:
                         engine.start()
                     again = engine.repeated(*request, len(done))
-                    where = (number, request, RULES[pc].name, at, after, dies)
+                    where = (number, request, rule.name, at, after, dies)
                     assert (again, engine.steps()) == (done, wanted[1]), where
                     assert (sections(engine), engine.plain()) == (wanted[0], wanted[2]), where
                     faults += 1

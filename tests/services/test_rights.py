@@ -24,13 +24,15 @@ SERVICES = PARTS | {"lab": lab_pb2.DESCRIPTOR.services_by_name["LabService"]}
 METHODS = [(name, method) for name, service in SERVICES.items() for method in service.methods]
 CALLERS = [*identity.ROLES, "guest:0", "guest:1"]
 ROLES = {
-    "lab": {name for name, _ in ((m.full_name, 0) for _, m in METHODS)} - {"ultrafolio.rpc.v1.HostMmService.Cross"},
+    "lab": {m.full_name for _, m in METHODS}
+    - {"ultrafolio.rpc.v1.HostMmService.Cross", "ultrafolio.rpc.v1.UltravisorService.Enforce"},
     "host": {"HostMmService": "Run Start ReadPage Explain CreateGuest Unpack StartGuest DestroyGuest",
-             "UltravisorService": "Execute Access WouldEnd Enter HostKey"},
-    "guest": {"GuestService": "Touch Share Unshare DirectIo Configure Interrupt Reboot RunWorkload Boot",
+             "UltravisorService": "Execute Access WouldEnd Enforce Enter HostKey"},
+    "guest": {"GuestService": "Touch Share Unshare DirectIo Configure Convert PunchHole Release Interrupt Reboot "
+              "RunWorkload Boot",
               "HostMmService": "Run Cross Explain CreateGuest Unpack StartGuest DestroyGuest",
-              "UltravisorService": "Execute Access Shares Diagnose HostKey"},
-    "device": {"HostMmService": "Run Cross Explain", "UltravisorService": "Access HostKey"},
+              "UltravisorService": "Execute Access Shares Enforce Diagnose HostKey"},
+    "device": {"HostMmService": "Run Cross Explain", "UltravisorService": "Access Enforce HostKey"},
     "ultravisor": {"UltravisorService": "HostKey"},
 }  # fmt: skip
 """The table of rights, written independently of the code."""

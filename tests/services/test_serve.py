@@ -19,7 +19,7 @@ from patience import NEVER
 from services.common import failures
 from services.common.serve import serve
 from services.common.settings import Settings, read
-from services.ultravisor.pages import Busy
+from services.ultravisor.commits import Busy
 from ultrafolio.errors import InputError
 from ultrafolio.rpc import client
 from ultrafolio.rpc.client import connect, request_id, stamp

@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
+from services.ultravisor.commits import Part
 from services.ultravisor.contents import Contents
 from services.ultravisor.machine import KEY, Machines
 from services.ultravisor.machine_state import decode, inject
-from services.ultravisor.pages import Pages, Part
+from services.ultravisor.pages import Pages
 from ultrafolio.model.layout import PAGE_SIZE, SECURE, UV_BUSY, UV_ERROR, UV_OK, blank
 from ultrafolio.rpc.messages import laboratory_handle
 from ultrafolio.rpc.v1 import ultravisor_pb2 as pb

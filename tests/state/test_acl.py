@@ -9,7 +9,7 @@ from ultrafolio import redis_server
 from ultrafolio.errors import InputError
 from ultrafolio.state import acl
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.sections import DTYPES, MAY_READ, MAY_WRITE
+from ultrafolio.state.sections import every_section, sections
 from ultrafolio.state.store import Commit, Patch
 
 # w reads and writes, r reads, a appends only, - neither; one column per user
@@ -17,12 +17,15 @@ TABLE = """
                         ultravisor  host  guest  lab  keeper
 uf:{g}:uv               w           -     -      -    -
 uf:{g}:seal             w           -     -      -    -
+uf:{g}:kind             r           -     w      -    -
 uf:{g}:pt               r           w     -      -    -
 uf:{g}:mm               -           w     -      -    -
 uf:{g}:vm               -           w     r      -    -
 uf:{g}:task             -           w     -      -    -
 uf:{g}:work             -           w     -      -    -
-uf:{g}:pc               -           w     w      -    -
+uf:{g}:thread           -           w     w      -    -
+uf:{g}:wanted           -           w     w      -    -
+uf:{g}:pc               r           w     w      -    -
 uf:{g}:actor            -           r     w      -    -
 uf:{g}:io               -           w     w      -    -
 uf:{g}:meta             r           w     r      r    -
@@ -56,6 +59,8 @@ _kombu.binding.celery   -           -     -      w    -
 unacked                 -           -     -      w    -
 something:else          -           -     -      -    -
 """
+TOUCHED = sections().touched
+"""What each role touches of a group of s390."""
 HEAD, *ROWS = [line.split() for line in TABLE.strip().split("\n")]
 SETS = "uf:groups", "uf:deleted"
 CELLS = [(user, key, right) for key, *rights in ROWS for user, right in zip(HEAD, rights, strict=True)]
@@ -109,7 +114,7 @@ def names(key):
 
 
 def test_the_table_has_every_section():
-    assert {f"uf:{{g}}:{name}" for name in DTYPES} <= {key for key, *_ in ROWS}
+    assert {f"uf:{{g}}:{name}" for name in every_section()} <= {key for key, *_ in ROWS}
     assert set(HEAD) == set(acl.RIGHTS)
 
 
@@ -144,12 +149,12 @@ def test_the_store_commits_with_each_parts_rights(users):
     for role in acl.PARTS:
         clients[acl.ADMIN].execute_command("ACL", "SETUSER", role, ">" + passwords[role])
         store = RedisStore(running.url_of(role, passwords[role]), role)
-        mine = MAY_WRITE[role] if role != "guest" else ("actor",)
+        mine = TOUCHED[role].writes if role != "guest" else ("actor",)
         assert store.create("h", dict.fromkeys(mine, b"0123"), b"made")
         store.close()
     for role in acl.PARTS:
-        store, own = RedisStore(running.url_of(role, passwords[role]), role), MAY_WRITE[role][0]
-        read = {name: -1 for name in MAY_READ[role]}
+        store, own = RedisStore(running.url_of(role, passwords[role]), role), TOUCHED[role].writes[0]
+        read = {name: -1 for name in TOUCHED[role].reads}
         answer = store.commit("h", Commit("1", role, cached=read, patches=[Patch(own, 1, b"x")], events=[b"step"]))
         assert answer.status == "done" and answer.revisions[own] == 2 and store.read("h", [own]) == {own: b"0x23"}
         assert clients[acl.ADMIN].lindex("uf:{h}:log", -1)[8:] == b"step"
@@ -157,13 +162,13 @@ def test_the_store_commits_with_each_parts_rights(users):
             list(store.events("h"))
         assert store.groups() == ["h"]
         for other in acl.PARTS:
-            foreign = next((name for name in MAY_WRITE[other] if name not in MAY_WRITE[role]), None)
+            foreign = next((name for name in TOUCHED[other].writes if name not in TOUCHED[role].writes), None)
             if foreign:
                 with pytest.raises(redis.exceptions.RedisError):
                     store.commit("h", Commit("2", role, patches=[Patch(foreign, 0, b"y")]))
         store.close()
-    sections = dict.fromkeys(DTYPES)
-    assert all(value[8:9] == b"0" for value in clients[acl.ADMIN].mget([f"uf:{{h}}:{name}" for name in sections]))
+    keys = [f"uf:{{h}}:{name}" for name in sections().dtypes]
+    assert all(value[8:9] == b"0" for value in clients[acl.ADMIN].mget(keys))
 
 
 @pytest.mark.parametrize("user", HEAD)

@@ -51,8 +51,7 @@ class Replica:
     """A host or guest with the view and writer name of a separate process."""
 
     def __init__(self, engine, role):
-        mine = engine._of_host if role == "host" else lambda pc: not engine._of_host(pc)
-        self.role, self.group = role, Group(engine.stores[role], engine.group, engine.meta, role, engine.ask, mine)
+        self.role, self.group = role, Group(engine.stores[role], engine.group, engine.meta, role, engine.ask)
 
 
 def race(engine, hosts, system, seed, races):

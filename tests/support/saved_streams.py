@@ -5,11 +5,13 @@ import numpy as np
 
 from ultrafolio.conformance.suite import build
 from ultrafolio.engine.interp import to_lists
-from ultrafolio.engine.load import interpreted
+from ultrafolio.engine.load import interpreted, interpreted_of
+from ultrafolio.model import designs
 from ultrafolio.model.layout import NOTHING
 from ultrafolio.model.rule import RULES
 from ultrafolio.state.events import Made, StepEvent, Steps, encode
-from ultrafolio.state.sections import MAY_WRITE, Meta, encode_meta, split
+from ultrafolio.state.roles import ROLE_OF_ACTOR
+from ultrafolio.state.sections import encode_meta, meta_of_state, split
 from ultrafolio.state.store import Event
 
 START_MS = 1_700_000_000_000
@@ -18,10 +20,10 @@ START_MS = 1_700_000_000_000
 def made(system, title="a test"):
     """The entries with which the parts lay out a group."""
     state = system.state
-    parts = split(state)
-    meta = encode_meta(Meta(state.cfg, state.who, len(state.vm), system.choices, 0, title))
-    mine = {role: {n: parts[n] for n in names if n in parts} for role, names in MAY_WRITE.items()}
-    mine["host"] = {n: data for n, data in mine["host"].items() if n not in ("pc", "io")}
+    parts, meta = split(state), meta_of_state(state, system.choices, title)
+    mine = {role: {n: parts[n] for n in of.writes if n in parts} for role, of in meta.sections.touched.items()}
+    mine["host"] = {n: data for n, data in mine["host"].items() if n not in mine["guest"]}
+    meta = encode_meta(meta)
     return [Made(role, mine[role], meta if role == "host" else b"") for role in ("host", "ultravisor", "guest")]
 
 
@@ -44,18 +46,19 @@ def stream(system, choices, title="a test"):
 
 def hang(system, *choices, rounds=60):
     """Events of a group in which (actor, op, page) are taken one after another, each as far as it goes: `rounds` steps
-    at most, an entry a step."""
-    state, entries = to_lists(system.state), made(system)
+    at most, an entry a step. Of guest_memfd: steps that ask the hardware nothing."""
+    state, entries, rules = to_lists(system.state), made(system), designs.of(system.state).rules
     for actor, op, page in choices:
         for n in range(rounds):
             pc, chosen = state.task[actor].pc, (NOTHING, 0) if n else (op, page)
-            if pc not in RULES or (n and RULES[pc].chooses):
+            if pc not in rules or (n and rules[pc].chooses):
                 break
-            outcome = interpreted().step(state, actor, *chosen)
+            if not rules[pc].fair and n:
+                break
+            outcome = interpreted_of(state).step(state, actor, *chosen)
             if outcome < 0:
                 break
-            role = "guest" if RULES[pc].actor in ("guest", "device") else "host"
-            entries.append(Steps(role, [StepEvent(actor, *chosen, outcome)]))
+            entries.append(Steps(ROLE_OF_ACTOR[rules[pc].actor], [StepEvent(actor, *chosen, outcome)]))
     return [Event(f"{START_MS + 5 * at}-0", encode(entry)) for at, entry in enumerate(entries)]
 
 

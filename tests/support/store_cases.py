@@ -7,16 +7,18 @@ import numpy as np
 from services.common.disk import Disk
 from services.host_mm.swap import Seen, Swap
 from services.host_mm.ultravisor_client import written
+from services.ultravisor.commits import Part
 from services.ultravisor.contents import Contents
-from services.ultravisor.pages import Pages, Part, lay_out
-from ultrafolio.model.layout import IDLE_PC, PAGE_SIZE
-from ultrafolio.model.rule import RULES
+from services.ultravisor.hardware import Hardware
+from services.ultravisor.pages import Pages, lay_out
+from ultrafolio.model.designs import S390
+from ultrafolio.model.layout import PAGE_SIZE
 from ultrafolio.state.crossing import SWAPS, Result
 from ultrafolio.state.events import Made, encode
-from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, encode_meta, join, split
+from ultrafolio.state.roles import ROLE_OF_ACTOR
+from ultrafolio.state.sections import encode_meta, join, meta_of_state, of_state, split
 from ultrafolio.state.turn import Group
 
-GUESTS = ("guest", "device")
 NUMBERS = itertools.count()
 
 
@@ -30,15 +32,12 @@ class Stored:
 
     def load(self, state):
         self.group = f"g{next(NUMBERS)}"
-        self.meta = Meta(state.cfg.copy(), state.who.copy(), len(state.vm), [], 0, "a test")
-        sections = split(state)
-        for role, names in MAY_WRITE.items():
-            mine = {
-                name: sections[name]
-                for name in names
-                if name in sections and (role == "host" or name not in ("pc", "io"))
-            }
-            if role == "ultravisor":
+        self.meta = meta_of_state(state, [], "a test")._replace(cfg=state.cfg.copy(), who=state.who.copy())
+        sections, touched = split(state), self.meta.sections.touched
+        for role, of in touched.items():
+            others = touched["guest"].writes if role == "host" else ()
+            mine = {name: sections[name] for name in of.writes if name in sections and name not in others}
+            if "seal" in of.writes:
                 altered = np.flatnonzero(state.mm["altered"])
                 mine["seal"] = lay_out(self.contents, self.group, self.meta, state.uv, altered)
             event = encode(Made(role, mine, encode_meta(self.meta) if role == "host" else b""))
@@ -47,15 +46,12 @@ class Stored:
 
     def start(self):
         """The three parts as they are just after their start."""
-        self.pages = Pages(self.stores["ultravisor"], self.contents, self.group, self.meta)
-        self.host = Group(self.stores["host"], self.group, self.meta, "host", self.ask, self._of_host)
-        self.guest = Group(
-            self.stores["guest"], self.group, self.meta, "guest", self.ask, lambda pc: not self._of_host(pc)
-        )
-
-    @staticmethod
-    def _of_host(pc):
-        return RULES[pc].actor not in GUESTS
+        if self.meta.design is S390:
+            self.pages = Pages(self.stores["ultravisor"], self.contents, self.group, self.meta)
+        else:
+            self.pages = Hardware(self.stores["ultravisor"], self.group, self.meta)
+        self.host = Group(self.stores["host"], self.group, self.meta, "host", self.ask)
+        self.guest = Group(self.stores["guest"], self.group, self.meta, "guest", self.ask)
 
     def ask(self, view, turn, index, function, arguments, offer=None):
         part = Part(turn.token, index, offer)
@@ -68,7 +64,7 @@ class Stored:
         if function == "hw_host":
             writes = written(view.live, turn.actor)
             return Result(self.pages.access(None, [(arguments[0], 0, 0, writes)], part)[0].exception)
-        if function.startswith("take_") or function == "turn_come":
+        if function.startswith("take_") or function in ("turn_come", "close_pipe"):
             return self.host.take_part(turn.token, index, function, arguments)
         return self.pages.call(function, arguments, part)
 
@@ -76,14 +72,14 @@ class Stored:
         return Seen(*self.pages.access(None, [(page, 0, PAGE_SIZE, data)], part)[0])
 
     def step(self, actor, op, page):
-        kinds = self.meta.who["kind"]
+        kinds, design = self.meta.who["kind"], self.meta.design
         pc = self.host.refresh().live.task[actor].pc
-        if pc not in RULES:
+        if pc not in design.rules:
             return -1
-        group = self.host if self._of_host(pc) else self.guest
+        group = self.host if ROLE_OF_ACTOR[design.rules[pc].actor] == "host" else self.guest
         done = group.burst(actor, op, page, most=1)
-        assert len(done) == 1 and (pc != IDLE_PC[kinds[actor]] or RULES[pc].chooses)
+        assert len(done) == 1 and (pc != design.idle[kinds[actor]] or design.rules[pc].chooses)
         return done[0].outcome
 
     def state(self):
-        return join(self.meta, self.stores["admin"].read(self.group, [name for name in DTYPES if name != "seal"]))
+        return join(self.meta, self.stores["admin"].read(self.group, of_state()))

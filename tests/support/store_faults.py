@@ -6,6 +6,7 @@ from copy import deepcopy
 from services.host_mm.swap import GIVEN_AWAY
 from services.ultravisor.contents import Seal
 from store_cases import Stored
+from ultrafolio.model.designs import S390
 from ultrafolio.model.layout import EXPORTED, NON_SECURE
 from ultrafolio.state.events import Again, Steps, decode
 from ultrafolio.state.memory import Memory, MemoryStore, _now
@@ -68,7 +69,7 @@ class Breakable(Stored):
     def load(self, state):
         """As Stored, with something in the pages that a guest holds plain."""
         super().load(state)
-        for page, uv in enumerate(state.uv):
+        for page, uv in enumerate(state.uv if self.meta.design is S390 else ()):
             if uv["state"] not in (NON_SECURE, EXPORTED):
                 self.contents.write(page * 4096, 0, bytes([page + 1]) * 4096)
 
@@ -95,7 +96,10 @@ class Breakable(Stored):
         return flattened(self.stream())
 
     def plain(self):
-        """What every page holds, in memory or in swap, decrypted where it is exported; None where that fails."""
+        """What every page holds, in memory or in swap, decrypted where it is exported; None where that fails. A page of
+        guest_memfd holds nothing here."""
+        if self.meta.design is not S390:
+            return []
         self.pages.guest_view(0, 0)
         uv = self.pages.view.arrays.uv
         seals, found = self.pages.view.seal, []

@@ -10,14 +10,13 @@ from typing import Any
 from ultrafolio.check.verdicts.replay import NotCertified
 from ultrafolio.commands import written
 from ultrafolio.engine.interp import to_lists
+from ultrafolio.engine.load import interpreted
 from ultrafolio.errors import InputError
 from ultrafolio.export import timeline, trace_file
 from ultrafolio.export.chrome import chrome
 from ultrafolio.export.heat import heat
 from ultrafolio.export.timeline import STEP_NS, Slice, Timeline, Waiting
 from ultrafolio.model.designs import DESIGNS, S390
-from ultrafolio.model.properties import focus
-from ultrafolio.model.rule import RULES
 from ultrafolio.state import validate
 from ultrafolio.state.events import Again, Entry, Kept, Steps, decode
 from ultrafolio.state.store import Event
@@ -175,9 +174,10 @@ class _Stream:
 
     def _draw(self, made: Timeline, before: Any, t: int, did: tuple[int, int], at: int, event: str) -> None:
         """Draw a step of actor `t`: the page that it chose, its outcome."""
-        page = int(focus(before, t, did[0]))
-        about = {"page": page, "outcome": word_of(did[1]), "entry": event}
-        made.add(Slice(t, RULES[before.task[t].pc].name, at, at + STEP_NS, about))
+        design = self._replay.design
+        page = int(interpreted(design).focus(before, t, did[0]))
+        about = {"page": page, "outcome": word_of(did[1], design), "entry": event}
+        made.add(Slice(t, design.rules[before.task[t].pc].name, at, at + STEP_NS, about))
         seen = len(self._waiting.flows)
         self._waiting.step(before, self._state, t, did[1], at)
         made.flows += self._waiting.flows[seen:]

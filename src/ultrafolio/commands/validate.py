@@ -17,7 +17,7 @@ from ultrafolio.model.layout import State
 from ultrafolio.names import find
 from ultrafolio.nouns import plural
 from ultrafolio.state import validate
-from ultrafolio.state.sections import DTYPES, decode_meta, join
+from ultrafolio.state.sections import decode_meta, join, of_state
 from ultrafolio.state.store import Event
 
 from .stores import has_group, opened
@@ -66,7 +66,7 @@ def _live(store: Any, groups: Sequence[str]) -> Iterator[Stream]:
 
 def stored(store: Any, group: str) -> Callable[[], State]:
     def now() -> State:
-        sections = store.read(group, ["meta", *(name for name in DTYPES if name != "seal")])
+        sections = store.read(group, of_state())
         return join(decode_meta(sections.pop("meta")), sections)
 
     return now

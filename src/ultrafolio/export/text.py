@@ -15,7 +15,7 @@ from ultrafolio.nouns import plural
 from ultrafolio.screen import MAIL
 
 _COLUMNS = {"guest": 5, "host": 21, "device": 50, "fault": 50}
-_HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}{'device':<20}".rstrip()
+HEADING = f"{'#':>3}  {'guest':<16}{'host MM':<29}{'device':<20}".rstrip()
 _ACTOR_OF = {rule.name: rule.actor for rule in RULES.values()}
 _UV, _MM, _IO = UV.names or (), MM.names or (), IO.names or ()
 ABOUT_A_PAGE = {rule.name for rule in RULES.values() if rule.tells_page}
@@ -90,7 +90,7 @@ def finding_text(finding: Finding) -> str:
     if finding.expected:
         out.append(paragraph("This wait is the purpose of pin shared; it is not counted against the policy."))
     if finding.steps or finding.cycle:
-        out += ["", _HEADING, *story(finding.steps)]
+        out += ["", HEADING, *story(finding.steps)]
     if finding.cycle:
         out += ["  -- from here for ever:", *story(finding.cycle, len(finding.steps) + 1)]
     if finding.wait:

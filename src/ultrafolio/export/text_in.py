@@ -42,7 +42,7 @@ def of(design: str) -> Any:
         LEGEND=_LEGEND,
         _ACTOR_OF={rule.name: rule.actor for rule in rules},
         _COLUMNS={**text._COLUMNS, "vmm": 50},
-        _HEADING=f"{'#':>3}  {'guest':<16}{'host MM, KVM':<29}{'VMM, device':<20}".rstrip(),
+        HEADING=f"{'#':>3}  {'guest':<16}{'host MM, KVM':<29}{'VMM, device':<20}".rstrip(),
         ABOUT_A_PAGE={rule.name for rule in rules if rule.tells_page},
     )
 

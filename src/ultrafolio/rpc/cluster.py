@@ -16,12 +16,13 @@ import grpc
 import numpy as np
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390
 from ultrafolio.model.layout import EXPORTED, State
-from ultrafolio.model.rule import RULES
 from ultrafolio.model.scenario import System
 from ultrafolio.state.redis import RedisStore
-from ultrafolio.state.roles import OWNING, PARTS
-from ultrafolio.state.sections import DTYPES, MAY_WRITE, Meta, decode_meta, join, split
+from ultrafolio.state.roles import HOST, OWNING, PARTS, ROLE_OF_ACTOR
+from ultrafolio.state.sections import decode_meta, join, meta_of_state, of_state, split
 from ultrafolio.state.turn import Done
 
 from . import replicas
@@ -86,30 +87,34 @@ class Cluster:
 
     def lay_out_state(self, group: str, state: State, choices: list[list[tuple[int, int]]], title: str = "") -> int:
         """As `lay_out`, for any state and the actors' choices. Raises InputError if the name is used."""
-        meta = Meta(state.cfg, state.who, len(state.vm), choices, 0, title)
-        parts = split(state)
-        mine = {role: {name: parts[name] for name in MAY_WRITE[role] if name in parts} for role in ("host", "guest")}
-        mine["host"] = {name: data for name, data in mine["host"].items() if name not in ("pc", "io")}
+        meta = meta_of_state(state, choices, title)
+        parts, touched = split(state), meta.sections.touched
+        # of a section with two writers the guest lays out the first content
+        mine = {"guest": {name: parts[name] for name in touched["guest"].writes}}
+        mine["host"] = {name: parts[name] for name in touched["host"].writes if name not in mine["guest"]}
         made = self.host.Prepare(
             host_mm_pb2.HostMmServicePrepareRequest(group=group, meta=meta_to(meta), sections=mine["host"])
         )
-        altered = np.flatnonzero((state.uv["state"] == EXPORTED) & (state.mm["altered"] > 0))
+        altered: list[int] = []
+        if meta.design is S390:
+            altered = np.flatnonzero((state.uv["state"] == EXPORTED) & (state.mm["altered"] > 0)).tolist()
         self.ultravisor.Prepare(
-            ultravisor_pb2.UltravisorServicePrepareRequest(group=group, uv=parts["uv"], altered=altered.tolist())
+            ultravisor_pb2.UltravisorServicePrepareRequest(group=group, uv=parts["uv"], altered=altered)
         )
         self.guest.Prepare(guest_pb2.GuestServicePrepareRequest(group=group, sections=mine["guest"]))
         return int(made.origin)
 
-    def step(self, group: str, pc: int, actor: int, op: int = 0, page: int = 0) -> Done:
-        """Take one step of an actor whose next rule is `pc`, in the service that runs that rule."""
+    def step(self, group: str, pc: int, actor: int, op: int = 0, page: int = 0, design: Design = S390) -> Done:
+        """Take one step of an actor whose next rule is `pc`, in the service that runs that rule of the group's
+        design."""
         identifier = request_id()
-        if RULES[pc].actor in ("host", "fault"):
+        if ROLE_OF_ACTOR[design.rules[pc].actor] == HOST.name:
             asked = host_mm_pb2.HostMmServiceStepRequest(
                 group=group, actor=actor, op=op, page=page, request_id=identifier
             )
-            return step_from(self.host.Step(asked).step)
+            return step_from(self.host.Step(asked).step, design)
         wanted = guest_pb2.GuestServiceStepRequest(group=group, actor=actor, op=op, page=page, request_id=identifier)
-        return step_from(self.guest.Step(wanted).step)
+        return step_from(self.guest.Step(wanted).step, design)
 
     def state(self, group: str) -> State:
         """Returns a group's present state, all sections. Raises InputError if it is not readable or absent."""
@@ -120,7 +125,7 @@ class Cluster:
                 cause="none was given",
                 then="python -m services --json prints one",
             )
-        sections = self.store.read(group, ["meta", *(name for name in DTYPES if name != "seal")])
+        sections = self.store.read(group, of_state())
         if "meta" not in sections:
             raise InputError("folio group", value=group, allowed=", ".join(self.store.groups()) or "none is there")
         return join(decode_meta(sections.pop("meta")), sections)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-import numpy as np
-
-from ultrafolio.model.layout import CFG, WHO
-from ultrafolio.state.sections import Meta
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390
+from ultrafolio.state.sections import Meta, constants
 from ultrafolio.state.store import Offer, Turn
 from ultrafolio.state.turn import Done, Section
 
@@ -25,20 +24,15 @@ def meta_to(meta: Meta) -> pb.Meta:
         choices=choices,
         origin=meta.origin,
         scenario=meta.scenario,
+        design=meta.named,
     )
 
 
 def meta_from(message: pb.Meta) -> Meta:
-    """Returns a group's constants. Raises ValueError if their bytes are not whole records."""
+    """Returns a group's constants. Raises ValueError if their bytes are not whole records, or their design is none."""
     choices = [list(zip(some.ops, some.pages, strict=True)) for some in message.choices]
-    return Meta(
-        np.frombuffer(message.cfg, CFG),
-        np.frombuffer(message.who, WHO),
-        message.vms,
-        choices,
-        message.origin,
-        message.scenario,
-    )
+    made = constants(message.design or S390.name, message.cfg, message.who)
+    return made._replace(vms=message.vms, choices=choices, origin=message.origin, scenario=message.scenario)
 
 
 def step_to(done: Done) -> pb.Step:
@@ -46,9 +40,9 @@ def step_to(done: Done) -> pb.Step:
     return pb.Step(actor=done.actor, rule=done.pc, name=done.name, outcome=done.outcome, word=done.word)
 
 
-def step_from(message: pb.Step) -> Done:
-    """Returns the step in a message."""
-    return Done(message.actor, message.rule, message.outcome)
+def step_from(message: pb.Step, design: Design = S390) -> Done:
+    """Returns the step in a message about a group of a design."""
+    return Done(message.actor, message.rule, message.outcome, design)
 
 
 Access = tuple[int, int, int, bytes]

@@ -22,9 +22,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ultrafolio.errors import InputError
+from ultrafolio.model.designs import DESIGNS
 
 from . import roles
-from .sections import MAY_LOOK, MAY_READ, MAY_WRITE
 
 ADMIN = "admin"
 KEEPER = "keeper"
@@ -83,10 +83,12 @@ _BROKER = (
 def _part(role: str) -> Rights:
     """Returns the rights of a role's user."""
     own = (f"uf:{role}:*", f"uf:lease:{role}:*", *(("uf:machine:*",) if role == "ultravisor" else ()))
+    touched = [row.of(design) for row in roles.PARTS if row.name == role for design in DESIGNS]
     # the host lays out groups
-    sections = MAY_WRITE[role] + (("meta",) if role == "host" else ())
+    sections = {name: None for of in touched for name in of.writes} | ({"meta": None} if role == "host" else {})
     beside = "turn", "journal", "did", "behind", "poll", "bell", f"reply:{role}:*", f"order:{role}", f"owner:{role}"
-    others = (name for name in (*MAY_READ[role], *MAY_LOOK.get(role, ()), "meta") if name not in sections)
+    read = dict.fromkeys([*(name for of in touched for name in (*of.reads, *of.looks)), "meta"])
+    others = (name for name in read if name not in sections)
     return Rights(
         write=(*_group(*sections, *beside), "uf:groups", *own),
         # who works under a turn that the host began is told whether that host still owns the group

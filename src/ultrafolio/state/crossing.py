@@ -14,38 +14,72 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from ultrafolio.engine import load
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import DESIGNS, GUEST_MEMFD, S390
+from ultrafolio.model.guest_memfd.layout import VMM_RETRY
+from ultrafolio.model.layout import AGAIN, FAULT, OK, SWAPPED
 from ultrafolio.state.view import Live, View
 
-from .sections import MAY_READ
+from .sections import sections
 from .store import Offer, Turn
 
-WALLS: dict[str, tuple[str, ...]] = {
-    "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "hw_host"),
-    "guest": (
-        "hw_guest",
-        "uv_share",
-        "uv_unshare",
-        "uv_shared",
-        "take_exit",
-        "take_pin",
-        "take_reboot",
-        "turn_come",
-    ),
+WALLS: dict[str, dict[str, tuple[str, ...]]] = {
+    S390.name: {
+        "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin", "uv_reset", "hw_host"),
+        "guest": (
+            "hw_guest",
+            "uv_share",
+            "uv_unshare",
+            "uv_shared",
+            "take_exit",
+            "take_pin",
+            "take_reboot",
+            "turn_come",
+        ),
+    },
+    GUEST_MEMFD.name: {
+        "host": (
+            *("prepare", "assign", "host_access", "unmap", "make_shared", "reclaim", "join", "split"),
+            # what the properties ask of the hardware
+            *("converted_content", "drop_content", "new_frame"),
+        ),
+        "guest": ("is_reachable", "guest_access", "turn", "host_access", "close_pipe"),
+    },
 }
-"""Role -> functions of the model that another role executes for it."""
+"""Per design: role -> functions of the model that another role executes for it."""
 HANDS_OVER = ("take_exit", "take_pin", "take_reboot")
 """Those that pass the thread to the other role."""
-OFFERED = {
-    "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin"),
-    "guest": ("hw_guest", "uv_share", "uv_unshare"),
+OFFERED: dict[str, dict[str, tuple[str, ...]]] = {
+    S390.name: {
+        "host": ("uv_import", "uv_export", "uv_pin", "uv_unpin"),
+        "guest": ("hw_guest", "uv_share", "uv_unshare"),
+    },
+    GUEST_MEMFD.name: {
+        "host": WALLS[GUEST_MEMFD.name]["host"],
+        "guest": ("is_reachable", "guest_access", "turn"),
+    },
 }
 """Functions whose part can take the turn for the beginner, where a step comes to them first."""
 _ASKED = {"host": ("ultravisor",), "guest": ("ultravisor", "host")}
 """Which parts a role's steps ask."""
-LOOKED_AT = {role: {name for part in parts for name in MAY_READ[part]} for role, parts in _ASKED.items()}
+LOOKED_AT = {
+    design.name: {
+        role: {name for part in parts for name in sections(design).touched[part].reads}
+        for role, parts in _ASKED.items()
+    }
+    for design in DESIGNS.values()
+}
 """Sections that the parts read which a role's steps ask."""
-SEEN = {"host": (), "guest": ("pc", "vm")}
+SEEN: dict[str, dict[str, tuple[str, ...]]] = {
+    S390.name: {"host": (), "guest": ("pc", "vm")},
+    GUEST_MEMFD.name: {"host": (), "guest": ("thread",)},
+}
 """Sections that a role's rules read and called roles may write: saved in the turn, so that a re-run sees the same."""
+ROUNDS = {
+    S390.name: ((AGAIN, FAULT),),
+    GUEST_MEMFD.name: ((AGAIN, FAULT), (VMM_RETRY, OK)),
+}
+"""Steps (place, outcome) with which a thread that polls begins another round."""
 SWAPS = ("swap_out", "swap_in")
 """Calls of the host to itself at swap-out and swap-in: they move contents, which are no part of the state."""
 
@@ -127,6 +161,19 @@ class Slot:
         return result
 
 
+def swaps(view: View, mark: int) -> list[tuple[str, int]]:
+    """Returns the swaps of a step, whose writes are in the view's log after `mark`; only s390 swaps."""
+    if view.meta.design is not S390:
+        return []
+    present = view.arrays.pt["present"]
+    written = {at: before for name, at, _, before in view.log[mark:] if name == "pt"}
+    return [
+        (SWAPS[before == SWAPPED], at)
+        for at, before in written.items()
+        if (before == SWAPPED) != (present[at] == SWAPPED)
+    ]
+
+
 def _stub(function: str) -> Callable[..., int]:
     """Returns a function that asks another role in the place of `function`."""
 
@@ -140,8 +187,8 @@ def _stub(function: str) -> Callable[..., int]:
 
 
 @functools.cache
-def rules_of(role: str) -> Any:
-    """The plain rules with the role's walls in them."""
-    space = load.functions(lambda function: function)
-    space.update({name: _stub(name) for name in WALLS[role]})
+def rules_of(role: str, design: Design = S390) -> Any:
+    """The plain rules of a design with the role's walls in them."""
+    space = load.functions(lambda function: function, design=design)
+    space.update({name: _stub(name) for name in WALLS[design.name][role]})
     return load.rules(space)

@@ -26,8 +26,8 @@ from redis.retry import Retry
 from . import requests, until
 from .events import Again, encode
 from .owner import Ownership
-from .roles import OWNING
-from .sections import DTYPES, MAY_WRITE
+from .roles import OWNING, PARTS
+from .sections import every_section
 from .store import (
     LEASE_MS,
     REPLY_MS,
@@ -46,8 +46,9 @@ from .store import (
 _SCRIPT, _TAKE = ((Path(__file__).parent / name).read_text() for name in ("commit.lua", "take.lua"))
 BEHIND = "behind"
 CHECKPOINT = "checkpoint"
-_ORDERS = tuple(f"order:{role}" for role in MAY_WRITE)
+_ORDERS = tuple(f"order:{role.name}" for role in PARTS)
 _OWNERS = tuple(f"owner:{role}" for role in OWNING)
+_SECTIONS = every_section()
 _BESIDE = "turn", "journal", "log", "did", BEHIND, "poll", "bell", CHECKPOINT, *_ORDERS, *_OWNERS
 PIECE = 1000
 """Entries that are read at a time."""
@@ -156,7 +157,7 @@ class RedisStore:
             raise NotOwner(group)
 
     def owned(self, group: str, role: str) -> int:
-        """Returns the epoch of a role's present ownership of a group, 0 if it was never owned by one of several."""
+        """Returns the epoch of a role's ownership of a group; 0: it has one process."""
         return int(self._patiently(lambda: self._client.hget(_key(group, f"owner:{role}"), "epoch")) or 0)
 
     def under(self, epoch: int, lost: Callable[[], None]) -> RedisStore:
@@ -265,7 +266,7 @@ class RedisStore:
 
     def size(self, group: str) -> int:
         """Returns the approximate bytes of a group in the store."""
-        keys = [_key(group, name) for name in (*DTYPES, "meta", *_BESIDE)]
+        keys = [_key(group, name) for name in (*_SECTIONS, "meta", *_BESIDE)]
         return self._patiently(lambda: sum(self._client.memory_usage(key) or 0 for key in keys))
 
     def _rung(self, group: str) -> bytes:
@@ -303,7 +304,7 @@ class RedisStore:
         self._patiently(lambda: self._client.sadd(DELETED, group))
         self._patiently(lambda: self._client.srem("uf:groups", group))
         self.note_uncut(group, "")
-        names = *DTYPES, "meta", *_BESIDE
+        names = *_SECTIONS, "meta", *_BESIDE
         self._patiently(lambda: self._client.delete(*(_key(group, name) for name in names)))
 
     def get(self, key: str) -> bytes | None:
@@ -342,7 +343,7 @@ class RedisStore:
         """An operator's decision: continue from a group's stored state, with revisions above all that were seen."""
 
         def decide() -> None:
-            names = [*(name for name in DTYPES if self._client.exists(_key(group, name))), "meta"]
+            names = [*(name for name in _SECTIONS if self._client.exists(_key(group, name))), "meta"]
             with self._client.pipeline() as pipe:
                 for name in names:
                     head = self._client.getrange(_key(group, name), 0, _REVISION - 1)

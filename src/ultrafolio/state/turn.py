@@ -20,16 +20,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ultrafolio.model.layout import AGAIN, FAULT, IDLE_PC, NOTHING, OUTCOMES, SWAPPED, WAITS, State
-from ultrafolio.model.rule import RULES
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390
+from ultrafolio.model.layout import NOTHING, State
 from ultrafolio.state.view import View
 
 from .crossing import (
     HANDS_OVER,
     LOOKED_AT,
     OFFERED,
+    ROUNDS,
     SEEN,
-    SWAPS,
     Ask,
     Begun,
     Crossing,
@@ -37,10 +38,12 @@ from .crossing import (
     Result,
     Slot,
     rules_of,
+    swaps,
 )
 from .events import StepEvent, Steps, encode
 from .owner import token
-from .sections import MAY_LOOK, MAY_READ, MAY_WRITE, Meta
+from .roles import ROLE_OF_ACTOR
+from .sections import Meta
 from .store import Answer, Commit, NoGroup, Offer, Store, Turn
 
 LONGEST = 64
@@ -54,14 +57,15 @@ class Done:
     actor: int
     pc: int
     outcome: int
+    design: Design = S390
 
     @property
     def name(self) -> str:
-        return RULES[self.pc].name
+        return self.design.rules[self.pc].name
 
     @property
     def word(self) -> str:
-        return OUTCOMES[self.outcome] if self.outcome > 0 else WAITS[-self.outcome]
+        return self.design.outcomes[self.outcome] if self.outcome > 0 else self.design.waits[-self.outcome]
 
 
 class Contended(Exception):
@@ -83,7 +87,8 @@ class Lost(Exception):
 class Group:
     """A role's access to one group: its view, one burst at a time.
 
-    role_runs: whether this role runs a rule; a burst ends when its thread passes to another role
+    A burst ends when its thread passes to another role.
+
     left: called for each abandoned turn that was finished here, with the group's name
     """
 
@@ -94,14 +99,14 @@ class Group:
         meta: Meta,
         role: str,
         ask: Ask,
-        role_runs: Callable[[int], bool],
         *,
         patience: float = 10.0,
         left: Callable[[str, Turn], None] = lambda group, turn: None,
     ) -> None:
         self.store, self.name, self.role, self.view = store, name, role, View(meta, role)
-        self._ask, self._runs, self._patience, self._left = ask, role_runs, patience, left
-        self._rules = rules_of(role)
+        self.design = meta.design
+        self._ask, self._patience, self._left = ask, patience, left
+        self._rules = rules_of(role, self.design)
         self._lock = threading.Lock()
         self._writer = f"{role}-{os.urandom(6).hex()}"
         self._sequence = 0
@@ -170,7 +175,7 @@ class Group:
         """Returns a copy of the view's arrays as stored now, without uncommitted changes of this role, and with the
         sections of sections.MAY_LOOK."""
         with self._lock, self._clean():
-            beside = MAY_LOOK.get(self.role, ())
+            beside = self.view.may.looks
             found = self._look(beside).sections
             return self.view.seen({name: found[name] for name in beside})
 
@@ -188,13 +193,14 @@ class Group:
 
     def _turn(self, actor: int, op: int, page: int, request: str) -> Turn:
         """Returns a new turn of this role, with what the role has seen."""
-        seen = [(name, self.view.section(name).hex()) for name in SEEN[self.role]]
+        seen = [(name, self.view.section(name).hex()) for name in SEEN[self.design.name][self.role]]
         return Turn(token(self.store.epoch), self.role, actor, op, page, request, seen=seen)
 
     def tell(self, known: Mapping[str, int], role: str) -> list[Section]:
         """The sections of those `known` by revision that another role reads, too, and that were read later here."""
         with self._lock:
-            mine = {name: self.view.revisions.get(name, -1) for name in known if name in MAY_READ[role]}
+            shared = self.view.sections.touched[role].reads
+            mine = {name: self.view.revisions.get(name, -1) for name in known if name in shared}
             return [Section(name, at, self.view.section(name)) for name, at in mine.items() if at > known[name]]
 
     def learn(self, sections: Iterable[Section], role: str) -> None:
@@ -203,7 +209,8 @@ class Group:
         with self._lock:
             for name, revision, data in sections:
                 before = self.view.revisions.get(name, revision)
-                if name in MAY_WRITE[role] and revision > before and len(data) == len(self.view.section(name)):
+                may = name in self.view.sections.touched[role].writes
+                if may and revision > before and len(data) == len(self.view.section(name)):
                     self.view.update({name: revision}, {name: data})
 
     def _look(self, beside: Sequence[str] = ()) -> Answer:
@@ -226,13 +233,18 @@ class Group:
 
     def _ours(self, actor: int) -> bool:
         """Whether the thread's present rule is run by this role."""
-        pc = self.view.live.task[actor].pc
-        return pc in RULES and bool(self._runs(pc))
+        return self.runs(self.view.live.task[actor].pc)
+
+    def runs(self, pc: int) -> bool:
+        """Whether this role runs the rule at a place; nobody runs what is none."""
+        return pc in self.design.rules and ROLE_OF_ACTOR[self.design.rules[pc].actor] == self.role
 
     def known(self, request: str) -> list[Done] | None:
         """The steps that were committed for a request, None if there are none."""
         known = self.store.reply(self.name, request) if request else None
-        return None if known is None else [Done(*words) for words in msgspec.msgpack.decode(known)]
+        if known is None:
+            return None
+        return [Done(actor, pc, outcome, self.design) for actor, pc, outcome in msgspec.msgpack.decode(known)]
 
     @contextmanager
     def _clean(self) -> Iterator[None]:
@@ -348,13 +360,14 @@ class _Burst:
         return any(name in HANDS_OVER for name, _ in self.slot.names)
 
     def _idle(self) -> bool:
-        return bool(self.view.live.task[self.actor].pc == IDLE_PC[int(self.view.meta.who["kind"][self.actor])])
+        idle = self.group.design.idle[int(self.view.meta.who["kind"][self.actor])]
+        return bool(self.view.live.task[self.actor].pc == idle)
 
     def _step(self, op: int, page: int) -> Done:
         """Run the thread's present rule, repeatedly until all its calls have results."""
         while True:
             mark, used = len(self.view.log), self.slot.used
-            self.slot.begin(functools.partial(self._swaps, mark))
+            self.slot.begin(functools.partial(swaps, self.view, mark))
             pc = self.view.live.task[self.actor].pc
             try:
                 outcome = int(self.group._rules.step(self.view.live, self.actor, op, page))
@@ -369,19 +382,9 @@ class _Burst:
             else:
                 if not self.events:
                     # it polled without success
-                    self.polls = self.actor + 1 if (pc, outcome) == (AGAIN, FAULT) else 0
+                    self.polls = self.actor + 1 if (pc, outcome) in ROUNDS[self.group.design.name] else 0
                 self.events.append(StepEvent(self.actor, op, page, outcome, list(self.slot.names)))
-            return Done(self.actor, pc, outcome)
-
-    def _swaps(self, mark: int) -> list[tuple[str, int]]:
-        """Returns the swaps of a step, whose writes are in the log after `mark`."""
-        present = self.view.arrays.pt["present"]
-        written = {at: before for name, at, _, before in self.view.log[mark:] if name == "pt"}
-        return [
-            (SWAPS[before == SWAPPED], at)
-            for at, before in written.items()
-            if (before == SWAPPED) != (present[at] == SWAPPED)
-        ]
+            return Done(self.actor, pc, outcome, self.group.design)
 
     def _cross(self, op: int, page: int, crossing: Crossing) -> None:
         """Ask the role that executes `function`; first begin a turn, by an offer where that is allowed."""
@@ -398,8 +401,9 @@ class _Burst:
         Steps before this one in the burst are committed at its end only. So the turn names the choice of the first of
         them, from where a successor begins, and none of them has written what a part that is asked may read.
         """
-        role = self.group.role
-        if not self.offers or crossing.function not in OFFERED[role] or self.view.pending() & LOOKED_AT[role]:
+        role, design = self.group.role, self.group.design.name
+        offers = self.offers and crossing.function in OFFERED[design][role]
+        if not offers or self.view.pending() & LOOKED_AT[design][role]:
             return False
         turn = self.group._turn(self.actor, *self.choice, self.request)
         offer = self.group._offer(turn, self.group._writer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,28 +15,17 @@ from ultrafolio.engine import load
 from ultrafolio.engine.interp import to_lists, write_back
 from ultrafolio.engine.undo import UndoLog
 from ultrafolio.errors import InputError
-from ultrafolio.model import properties
-from ultrafolio.model.layout import (
-    ACTOR_KINDS,
-    IDLE_PC,
-    NOTHING,
-    OPS,
-    OUTCOMES,
-    OWNERS,
-    UV_BUSY,
-    UV_INTEGRITY,
-    UV_OK,
-    WAITS,
-    State,
-)
-from ultrafolio.model.rule import RULES
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390, PerDesign
+from ultrafolio.model.layout import NOTHING, OPS, OWNERS, UV_BUSY, UV_INTEGRITY, UV_OK, State
 from ultrafolio.nouns import plural
-from ultrafolio.state.view import Live
+from ultrafolio.state.view import LIVE
 from ultrafolio.waits.tables import BUSY
 
+from .crossing import WALLS
 from .events import LONGEST_ROUND, MOST_ROUNDS, Again, Entry, Kept, Made, StepEvent, Steps, Uvc, decode, encode
-from .roles import ROLE_OF_ACTOR
-from .sections import MAY_WRITE, Meta, decode_meta, encode_meta, join, split
+from .roles import PARTS, ROLE_OF_ACTOR
+from .sections import Meta, decode_meta, encode_meta, join, split
 from .store import Event
 
 MOST_AGAIN = 100_000
@@ -69,17 +57,19 @@ class _Refused(Exception):
     pass
 
 
-@functools.cache
-def _rules() -> Any:
-    """Returns the plain rules, in which a call that was answered "busy" by injection is answered "busy" again."""
-    space = load.functions(lambda function: function)
-    for name in ULTRAVISOR:
-        space[name] = _recorded(name, space[name])
+@PerDesign
+def _rules(design: Design) -> Any:
+    """Returns the plain rules of a design, whose calls of another role are held against those of the stream. A call of
+    the ultravisor of s390 that was answered "busy" by injection is answered "busy" again."""
+    space = load.functions(lambda function: function, design=design)
+    names = ULTRAVISOR if design is S390 else {name for walls in WALLS[design.name].values() for name in walls}
+    for name in names:
+        space[name] = (_recorded if design is S390 else _in_order)(name, space[name])
     return load.rules(space)
 
 
 def _recorded(name: str, function: Callable[..., int]) -> Callable[..., int]:
-    def called(s: Live, *arguments: int) -> int:
+    def called(s: Any, *arguments: int) -> int:
         if s.crossing is None:
             return function(s, *arguments)
         recorded = next((code for was, code in s.crossing if was == name), None)
@@ -88,6 +78,22 @@ def _recorded(name: str, function: Callable[..., int]) -> Callable[..., int]:
         code = function(s, *arguments)
         if recorded is not None and code != recorded:
             raise _Refused(f"the ultravisor answered {recorded} to {name}, the rules say {code}{_why(recorded, code)}")
+        return code
+
+    return called
+
+
+def _in_order(name: str, function: Callable[..., int]) -> Callable[..., int]:
+    """Returns a function of the rules that is held against the next call of the recorded step."""
+
+    def called(s: Any, *arguments: int) -> int:
+        code = int(function(s, *arguments) or 0)
+        if s.crossing is None:
+            return code
+        recorded = s.crossing.pop(0) if s.crossing else ("nothing", 0)
+        if recorded != (name, code):
+            said = f"{recorded[0]}, answered {recorded[1]}"
+            raise _Refused(f"the step asked another part: {said}; the rules say {name}, answered {code}")
         return code
 
     return called
@@ -106,8 +112,8 @@ class Replay:
     recent: the last entries, to which an `again` refers; refused: whether an import was refused, to be tried again."""
 
     def __init__(self, meta: Meta, state: State) -> None:
-        self.meta, self.arrays = meta, state
-        self.live = Live(*to_lists(state))
+        self.meta, self.design, self.arrays = meta, meta.design, state
+        self.live: Any = LIVE[meta.named](*to_lists(state))
         self.live.crossing = None
         self.undo_log = UndoLog(self.live)
         self.verdict = Verdict()
@@ -183,25 +189,26 @@ class Replay:
         if not 0 <= t < len(s.task):
             raise _Refused(f"there is no actor {t}")
         pc = s.task[t].pc
-        if pc not in RULES:
-            raise _Refused(f"{_name(s, t)} is dead and took a step")
-        if ROLE_OF_ACTOR[RULES[pc].actor] != role:
-            raise _Refused(
-                f"{RULES[pc].name} of {_name(s, t)}: done by {role}, and it is {ROLE_OF_ACTOR[RULES[pc].actor]}'s"
-            )
-        if RULES[pc].chooses and not 0 <= step.page < len(s.mm):
-            raise _Refused(f"{RULES[pc].name} of {_name(s, t)}: there is no page {step.page}")
-        about = properties.focus(s, t, step.page)
+        if pc not in self.design.rules:
+            raise _Refused(f"{self._name(t)} is dead and took a step")
+        rule, rules = self.design.rules[pc], load.interpreted(self.design)
+        if ROLE_OF_ACTOR[rule.actor] != role:
+            raise _Refused(f"{rule.name} of {self._name(t)}: done by {role}, and it is {ROLE_OF_ACTOR[rule.actor]}'s")
+        if rule.chooses and not 0 <= step.page < len(s.mm):
+            raise _Refused(f"{rule.name} of {self._name(t)}: there is no page {step.page}")
+        about = rules.focus(s, t, step.page)
         was, mark = s.uv[about].state, self.undo_log.mark()
-        s.crossing = step.results
+        s.crossing = list(step.results)
         try:
-            outcome = _rules().step(s, t, step.op, step.page)
+            outcome = _rules(self.design).step(s, t, step.op, step.page)
             if outcome != step.outcome:
-                chosen = f" ({OPS[step.op]} page {step.page})" if RULES[pc].chooses else ""
+                chosen = f" ({OPS[step.op]} page {step.page})" if rule.chooses else ""
                 raise _Refused(
-                    f"{RULES[pc].name} of {_name(s, t)}{chosen}: "
-                    f"the cluster says {_word(step.outcome)}, the rules say {_word(outcome)}"
+                    f"{rule.name} of {self._name(t)}{chosen}: "
+                    f"the cluster says {self._word(step.outcome)}, the rules say {self._word(outcome)}"
                 )
+            if self.design is not S390 and s.crossing:
+                raise _Refused(f"{rule.name} of {self._name(t)}: asked another part {s.crossing[0][0]}, the rules not")
         except Exception:
             # a refused step changes nothing
             self.undo_log.undo(mark)
@@ -210,12 +217,16 @@ class Replay:
             s.crossing = None
         self.verdict.steps += 1
         self.refused = self.refused or outcome in BUSY
-        wrong = properties.broken(s, t, pc, about, was, outcome)
+        wrong = rules.broken(s, t, pc, about, was, outcome)
         if wrong:
-            self.verdict.broken.append((self.verdict.steps, properties.PROPERTIES[wrong]))
+            self.verdict.broken.append((self.verdict.steps, self.design.properties[wrong]))
 
     def _call(self, call: Uvc) -> None:
-        if not call.function.startswith("uv_") or not hasattr(load.interpreted(), call.function):
+        if (
+            self.design is not S390
+            or not call.function.startswith("uv_")
+            or not hasattr(load.interpreted(), call.function)
+        ):
             raise _Refused(f"there is no page call {call.function}")
         mark = self.undo_log.mark()
         try:
@@ -230,21 +241,31 @@ class Replay:
         self.verdict.calls += 1
 
     def _enabled(self) -> Iterator[str]:
+        rules = self.design.rules
         for t in range(len(self.live.task)):
             pc = self.live.task[t].pc
-            if pc not in RULES:
-                yield f"{_name(self.live, t)}: dead"
-            elif pc == IDLE_PC[self.live.who[t].kind]:
-                yield f"{_name(self.live, t)}: may start {RULES[pc].name}"
+            if pc not in rules:
+                yield f"{self._name(t)}: dead"
+            elif pc == self.design.idle[self.live.who[t].kind]:
+                yield f"{self._name(t)}: may start {rules[pc].name}"
             else:
                 mark = self.undo_log.mark()
-                outcome = _rules().step(self.live, t, NOTHING, 0)
+                outcome = _rules(self.design).step(self.live, t, NOTHING, 0)
                 self.undo_log.undo(mark)
-                yield f"{_name(self.live, t)}: {RULES[pc].name} {'is enabled' if outcome > 0 else _word(outcome)}"
+                yield f"{self._name(t)}: {rules[pc].name} {'is enabled' if outcome > 0 else self._word(outcome)}"
+
+    def _name(self, t: int) -> str:
+        return f"{self.design.kinds[self.live.who[t].kind]} {t}"
+
+    def _word(self, outcome: int) -> str:
+        """Returns the word for an outcome; a stream may have any number there."""
+        words = self.design.outcomes if outcome > 0 else self.design.waits
+        said = words[abs(outcome)] if abs(outcome) < len(words) else str(outcome)
+        return said if outcome > 0 else f"waits for {said}"
 
     def state(self) -> State:
         """Returns the present state as arrays."""
-        return write_back(State(*self.live), self.arrays)
+        return write_back(type(self.arrays)(*self.live), self.arrays)
 
 
 def validate(events: Iterable[Event], stored: Callable[[], State] | None = None) -> Verdict:
@@ -298,7 +319,7 @@ def origin(events: Iterable[Event]) -> tuple[Meta, State]:
 def begin(started: Sequence[Entry]) -> Replay | None:
     """Returns the replay, None until all roles have laid out their sections."""
     made = [entry for entry in started if isinstance(entry, Made)]
-    if {entry.role for entry in made} != set(MAY_WRITE):
+    if {entry.role for entry in made} != {part.name for part in PARTS}:
         return None
     sections: dict[str, bytes] = {}
     for entry in made:
@@ -341,14 +362,6 @@ def _difference(replayed: State, stored: State) -> str:
             if left[at] != right[at]:
                 return f"section {name}, record {at}: the stream leads to {left[at]}, the store holds {right[at]}"
     return ""
-
-
-def _name(s: State, t: int) -> str:
-    return f"{ACTOR_KINDS[s.who[t].kind]} {t}"
-
-
-def _word(outcome: int) -> str:
-    return OUTCOMES[outcome] if outcome > 0 else f"waits for {WAITS[-outcome]}"
 
 
 # ------------------------------------------------------------------------------------------ saved streams

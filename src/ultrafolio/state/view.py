@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ultrafolio.engine.records import Change, Rows
+from ultrafolio.model.designs import GUEST_MEMFD, S390
+from ultrafolio.model.guest_memfd.layout import MemfdState
 from ultrafolio.model.layout import State, copy
 
-from .sections import DTYPES, MAY_READ, MAY_WRITE, Array, Meta, is_guest, join
+from .sections import SEAL, Array, Meta
 from .store import Answer, Patch
 
 
@@ -20,19 +22,14 @@ class Live(State):
     crossing: Any
 
 
-def _enter(arrays: State, meta: Meta, section: str, data: Array) -> None:
-    """Write the data of a section into the arrays of a state."""
-    if section == "pc":
-        arrays.task["pc"] = data["pc"]
-    elif section == "task":
-        for field in data.dtype.names or ():
-            if field != "pc":
-                arrays.task[field] = data[field]
-    elif section in ("actor", "work"):
-        mine = np.array([is_guest(kind) == (section == "actor") for kind in meta.who["kind"]])
-        arrays.actor[mine] = data[mine]
-    else:
-        getattr(arrays, section)[:] = data
+class LiveMemfd(MemfdState):
+    """As Live, of the design guest_memfd."""
+
+    crossing: Any
+
+
+LIVE: dict[str, type[Live] | type[LiveMemfd]] = {S390.name: Live, GUEST_MEMFD.name: LiveMemfd}
+"""By design."""
 
 
 class View:
@@ -46,15 +43,19 @@ class View:
 
     def __init__(self, meta: Meta, role: str) -> None:
         self.meta, self.role = meta, role
-        self.arrays, self.seal = join(meta, {}), meta.blank("seal")
+        self.sections, self.may = meta.sections, meta.sections.touched[role]
+        self.arrays = meta.blank_state()
+        self.seal: Array = meta.blank("seal") if "seal" in self.may.reads else np.zeros(0, SEAL)
         self.log: list[Change] = []
-        self.live = Live(*(Rows(a, name, self.log) for name, a in zip(State._fields, self.arrays, strict=True)))
-        self.revisions = dict.fromkeys(MAY_READ[role], -1)
+        self.live: Any = LIVE[meta.named](
+            *(Rows(a, name, self.log) for name, a in zip(State._fields, self.arrays, strict=True))
+        )
+        self.revisions = dict.fromkeys(self.may.reads, -1)
 
     def update(self, revisions: dict[str, int], sections: dict[str, bytes]) -> None:
         """Enter the store's answer. The log must be empty."""
         for name, data in sections.items():
-            self._write(name, np.frombuffer(data, DTYPES[name]))
+            self._write(name, np.frombuffer(data, self.sections.dtypes[name]))
         for name in self.revisions:
             if name in revisions:
                 self.revisions[name] = revisions[name]
@@ -64,19 +65,18 @@ class View:
         if section == "seal":
             self.seal[:] = data
         else:
-            _enter(self.arrays, self.meta, section, data)
+            self.sections.enter(section, data, self.arrays, self.meta.who["kind"])
 
     def seen(self, beside: Mapping[str, bytes]) -> State:
         """Returns a copy of the arrays, with the sections `beside` replaced by these bytes."""
         made = copy(self.arrays)
         for name, data in beside.items():
-            _enter(made, self.meta, name, np.frombuffer(data, DTYPES[name]))
+            self.sections.enter(name, np.frombuffer(data, self.sections.dtypes[name]), made, self.meta.who["kind"])
         return made
 
     def section(self, name: str) -> bytes:
         """Returns a section's data in the view."""
-        data: Array = self.arrays.task["pc"] if name == "pc" else getattr(self.arrays, name)
-        return data.tobytes()
+        return self.sections.cut(name, self.arrays, self.meta.who["kind"]).tobytes()
 
     def rollback(self, mark: int = 0) -> None:
         """Undo the changes after the first `mark` entries of the log."""
@@ -95,26 +95,15 @@ class View:
 
     def _section(self, name: str, at: int, field: str) -> str:
         """Returns the stored section of a record's field. Raises PermissionError if the role may not write it."""
-        if name == "task" and field == "pc":
-            section = "pc"
-        elif name == "actor":
-            section = "actor" if is_guest(int(self.meta.who["kind"][at])) else "work"
-        else:
-            section = name
-        if section not in MAY_WRITE[self.role]:
+        section = self.sections.section(name, field, int(self.meta.who["kind"][at]) if name == "actor" else 0)
+        if section not in self.may.writes:
             raise PermissionError(f"{self.role} may not write {section}")
         return section
 
     def _patch(self, section: str, at: int) -> Patch:
         """Returns the patch that stores record `at` of a section."""
-        size = DTYPES[section].itemsize
-        if section == "pc":
-            return Patch(section, at, self.arrays.task["pc"][at].tobytes())
-        record = getattr(self.arrays, "actor" if section == "work" else section)[at : at + 1]
-        if section == "task":
-            record = record.copy()
-            record["pc"] = 0
-        return Patch(section, at * size, record.tobytes())
+        record = self.sections.cut(section, self.arrays, self.meta.who["kind"], slice(at, at + 1))
+        return Patch(section, at * record.itemsize, record.tobytes())
 
     def committed(self, answer: Answer) -> None:
         """Empty the log, which the store now has, and enter the other changes in the answer."""

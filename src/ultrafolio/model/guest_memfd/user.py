@@ -216,12 +216,21 @@ def dma_unmap_asked(s, t):
     return W_IDLE
 
 
+@fn
+def close_pipe(s, t):
+    """The kernel drops the reference of the pipe on the page of the thread, once."""
+    k = s.task[t]
+    if k.at:
+        k.at = 0
+        s.mm[k.page].granted -= 1
+        put_ref(s, k.page, 2)
+    return OK
+
+
 @rule(PIPE_READ, takers="vmsplice", actor="vmm", fair=UNFAIR, releases="refs", kernel="generic_pipe_buf_release, v6.18")
 def pipe_read(s, t):
     """Somebody reads the pipe that the page is in, and need not: the reference is dropped."""
-    k = s.task[t]
-    s.mm[k.page].granted -= 1
-    put_ref(s, k.page, 2)
-    k.at, s.actor[t].page = 0, 0
+    close_pipe(s, t)
+    s.task[t].at, s.actor[t].page = 0, 0
     device_over(s, t)
     return DONE

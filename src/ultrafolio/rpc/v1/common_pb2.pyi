@@ -48,6 +48,8 @@ class _StallClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StallClass
     """An unshare of a page with a long-term pin: this wait is the purpose of pin shared."""
     STALL_CLASS_WAITING: _StallClass.ValueType  # 6
     """The obstacle may go away. Only the checker decides whether it does."""
+    STALL_CLASS_VMM_BOUND: _StallClass.ValueType  # 7
+    """Of guest_memfd: only a step that the VMM may take, and need not, removes the obstacle."""
 
 class StallClass(_StallClass, metaclass=_StallClassEnumTypeWrapper):
     """Class of a wait, decided from one state (ultrafolio.waits)."""
@@ -66,6 +68,8 @@ STALL_CLASS_EXPECTED: StallClass.ValueType  # 5
 """An unshare of a page with a long-term pin: this wait is the purpose of pin shared."""
 STALL_CLASS_WAITING: StallClass.ValueType  # 6
 """The obstacle may go away. Only the checker decides whether it does."""
+STALL_CLASS_VMM_BOUND: StallClass.ValueType  # 7
+"""Of guest_memfd: only a step that the VMM may take, and need not, removes the obstacle."""
 Global___StallClass: _TypeAlias = StallClass  # noqa: Y015
 
 class _Outcome:
@@ -83,10 +87,12 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_STOPPED: _Outcome.ValueType  # 3
     """The machine stopped meanwhile; the instruction was dropped."""
     OUTCOME_FATAL: _Outcome.ValueType  # 4
-    """An import was refused: the VMM got -EINVAL, and the machine has ended."""
+    """An import was refused: the VMM got -EINVAL, and the machine has ended. Of guest_memfd: the machine is dead, or KVM_RUN
+    ended with -EFAULT.
+    """
     OUTCOME_REFUSED: _Outcome.ValueType  # 5
     """pin_user_pages() was refused: a page could not be made accessible, or its count was frozen. Of a boot: the ultravisor
-    refused.
+    refused. Of a conversion: the guest was told no.
     """
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
@@ -101,10 +107,12 @@ OUTCOME_WAITS: Outcome.ValueType  # 2
 OUTCOME_STOPPED: Outcome.ValueType  # 3
 """The machine stopped meanwhile; the instruction was dropped."""
 OUTCOME_FATAL: Outcome.ValueType  # 4
-"""An import was refused: the VMM got -EINVAL, and the machine has ended."""
+"""An import was refused: the VMM got -EINVAL, and the machine has ended. Of guest_memfd: the machine is dead, or KVM_RUN
+ended with -EFAULT.
+"""
 OUTCOME_REFUSED: Outcome.ValueType  # 5
 """pin_user_pages() was refused: a page could not be made accessible, or its count was frozen. Of a boot: the ultravisor
-refused.
+refused. Of a conversion: the guest was told no.
 """
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
@@ -412,6 +420,7 @@ class Meta(_message.Message):
     CHOICES_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     SCENARIO_FIELD_NUMBER: _builtins.int
+    DESIGN_FIELD_NUMBER: _builtins.int
     cfg: _builtins.bytes
     """Policy and configuration, one record of ultrafolio.model.layout.CFG."""
     who: _builtins.bytes
@@ -422,6 +431,8 @@ class Meta(_message.Message):
     """Absolute address of page 0, in bytes."""
     scenario: _builtins.str
     """Title of the group's scenario."""
+    design: _builtins.str
+    """Its design, whose records cfg and who are (ultrafolio.model.designs); empty: s390."""
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Choices]:
         """The choices of each actor."""
@@ -435,10 +446,11 @@ class Meta(_message.Message):
         choices: _abc.Iterable[Global___Choices] | None = ...,
         origin: _builtins.int = ...,
         scenario: _builtins.str = ...,
+        design: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cfg", b"cfg", "choices", b"choices", "origin", b"origin", "scenario", b"scenario", "vms", b"vms", "who", b"who"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cfg", b"cfg", "choices", b"choices", "design", b"design", "origin", b"origin", "scenario", b"scenario", "vms", b"vms", "who", b"who"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

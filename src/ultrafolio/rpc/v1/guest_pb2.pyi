@@ -396,6 +396,210 @@ class ConfigureResponse(_message.Message):
 Global___ConfigureResponse: _TypeAlias = ConfigureResponse  # noqa: Y015
 
 @_typing.final
+class ConvertRequest(_message.Message):
+    """A conversion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    PRIVATE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The folio group."""
+    actor: _builtins.int
+    """Index of the actor of kind vmm."""
+    page: _builtins.int
+    """First page; the actor has a fixed number of pages."""
+    private: _builtins.bool
+    """True: to private; false: to shared."""
+    request_id: _builtins.str
+    """Request id. A repeated request runs once and gets the first answer."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        actor: _builtins.int = ...,
+        page: _builtins.int = ...,
+        private: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "group", b"group", "page", b"page", "private", b"private", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConvertRequest: _TypeAlias = ConvertRequest  # noqa: Y015
+
+@_typing.final
+class ConvertResponse(_message.Message):
+    """Converted, or refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
+        """Its steps."""
+
+    @_builtins.property
+    def wait(self) -> _common_pb2.Wait:
+        """Set if the deadline passed first."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[_common_pb2.Step] | None = ...,
+        wait: _common_pb2.Wait | None = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConvertResponse: _TypeAlias = ConvertResponse  # noqa: Y015
+
+@_typing.final
+class PunchHoleRequest(_message.Message):
+    """A hole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The folio group."""
+    actor: _builtins.int
+    """Index of the actor of kind hole."""
+    page: _builtins.int
+    """First page; the actor has a fixed number of pages."""
+    request_id: _builtins.str
+    """Request id. A repeated request runs once and gets the first answer."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        actor: _builtins.int = ...,
+        page: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "group", b"group", "page", b"page", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PunchHoleRequest: _TypeAlias = PunchHoleRequest  # noqa: Y015
+
+@_typing.final
+class PunchHoleResponse(_message.Message):
+    """Punched."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
+        """Its steps."""
+
+    @_builtins.property
+    def wait(self) -> _common_pb2.Wait:
+        """Set if the deadline passed first."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[_common_pb2.Step] | None = ...,
+        wait: _common_pb2.Wait | None = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PunchHoleResponse: _TypeAlias = PunchHoleResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseRequest(_message.Message):
+    """A pin or a pipe to end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The folio group."""
+    actor: _builtins.int
+    """Index of the actor of kind pin or vmsplice."""
+    request_id: _builtins.str
+    """Request id. A repeated request runs once and gets the first answer."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        actor: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "group", b"group", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseRequest: _TypeAlias = ReleaseRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseResponse(_message.Message):
+    """Ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    outcome: _common_pb2.Outcome.ValueType
+    """How it ended."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Step]:
+        """Its steps."""
+
+    @_builtins.property
+    def wait(self) -> _common_pb2.Wait:
+        """Set if the deadline passed first."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[_common_pb2.Step] | None = ...,
+        wait: _common_pb2.Wait | None = ...,
+        outcome: _common_pb2.Outcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "steps", b"steps", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseResponse: _TypeAlias = ReleaseResponse  # noqa: Y015
+
+@_typing.final
 class InterruptRequest(_message.Message):
     """An adapter interrupt."""
 

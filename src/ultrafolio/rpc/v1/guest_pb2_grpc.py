@@ -61,6 +61,21 @@ class GuestServiceStub:
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureRequest.SerializeToString,
                 response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureResponse.FromString,
                 _registered_method=True)
+        self.Convert = channel.unary_unary(
+                '/ultrafolio.rpc.v1.GuestService/Convert',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConvertRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConvertResponse.FromString,
+                _registered_method=True)
+        self.PunchHole = channel.unary_unary(
+                '/ultrafolio.rpc.v1.GuestService/PunchHole',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.PunchHoleRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.PunchHoleResponse.FromString,
+                _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/ultrafolio.rpc.v1.GuestService/Release',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ReleaseResponse.FromString,
+                _registered_method=True)
         self.Interrupt = channel.unary_unary(
                 '/ultrafolio.rpc.v1.GuestService/Interrupt',
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.InterruptRequest.SerializeToString,
@@ -129,6 +144,28 @@ class GuestServiceServicer:
     def Configure(self, request, context):
         """A virtio device is configured, or another long-term pin is taken: its pages are pinned until the guest reboots or shuts
         down. A ring's pages are shared by the guest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Convert(self, request, context):
+        """The VMM of a guest_memfd group converts pages, with no request of its guest; it waits as its policy says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PunchHole(self, request, context):
+        """The VMM of a guest_memfd group punches a hole into its file.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Release(self, request, context):
+        """The VMM of a guest_memfd group ends a mapping for DMA, or somebody reads a page out of a pipe: the pin or the reference is
+        dropped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,6 +240,21 @@ def add_GuestServiceServicer_to_server(servicer, server):
                     servicer.Configure,
                     request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureRequest.FromString,
                     response_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureResponse.SerializeToString,
+            ),
+            'Convert': grpc.unary_unary_rpc_method_handler(
+                    servicer.Convert,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConvertRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConvertResponse.SerializeToString,
+            ),
+            'PunchHole': grpc.unary_unary_rpc_method_handler(
+                    servicer.PunchHole,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.PunchHoleRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.PunchHoleResponse.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ReleaseRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ReleaseResponse.SerializeToString,
             ),
             'Interrupt': grpc.unary_unary_rpc_method_handler(
                     servicer.Interrupt,
@@ -372,6 +424,87 @@ class GuestService:
             '/ultrafolio.rpc.v1.GuestService/Configure',
             ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureRequest.SerializeToString,
             ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConfigureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Convert(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.GuestService/Convert',
+            ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConvertRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ConvertResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PunchHole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.GuestService/PunchHole',
+            ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.PunchHoleRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.PunchHoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.GuestService/Release',
+            ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ReleaseRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_guest__pb2.ReleaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

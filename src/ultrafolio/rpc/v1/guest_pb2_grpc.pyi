@@ -47,6 +47,14 @@ class GuestServiceStub:
     """A virtio device is configured, or another long-term pin is taken: its pages are pinned until the guest reboots or shuts
     down. A ring's pages are shared by the guest.
     """
+    Convert: _grpc.UnaryUnaryMultiCallable[_guest_pb2.ConvertRequest, _guest_pb2.ConvertResponse]
+    """The VMM of a guest_memfd group converts pages, with no request of its guest; it waits as its policy says."""
+    PunchHole: _grpc.UnaryUnaryMultiCallable[_guest_pb2.PunchHoleRequest, _guest_pb2.PunchHoleResponse]
+    """The VMM of a guest_memfd group punches a hole into its file."""
+    Release: _grpc.UnaryUnaryMultiCallable[_guest_pb2.ReleaseRequest, _guest_pb2.ReleaseResponse]
+    """The VMM of a guest_memfd group ends a mapping for DMA, or somebody reads a page out of a pipe: the pin or the reference is
+    dropped.
+    """
     Interrupt: _grpc.UnaryUnaryMultiCallable[_guest_pb2.InterruptRequest, _guest_pb2.InterruptResponse]
     """An adapter interrupt sets bits in a page that the guest shares: the page is pinned or referenced meanwhile."""
     Reboot: _grpc.UnaryUnaryMultiCallable[_guest_pb2.RebootRequest, _guest_pb2.RebootResponse]
@@ -78,6 +86,14 @@ class GuestServiceAsyncStub(GuestServiceStub):
     Configure: _aio.UnaryUnaryMultiCallable[_guest_pb2.ConfigureRequest, _guest_pb2.ConfigureResponse]  # type: ignore[assignment]
     """A virtio device is configured, or another long-term pin is taken: its pages are pinned until the guest reboots or shuts
     down. A ring's pages are shared by the guest.
+    """
+    Convert: _aio.UnaryUnaryMultiCallable[_guest_pb2.ConvertRequest, _guest_pb2.ConvertResponse]  # type: ignore[assignment]
+    """The VMM of a guest_memfd group converts pages, with no request of its guest; it waits as its policy says."""
+    PunchHole: _aio.UnaryUnaryMultiCallable[_guest_pb2.PunchHoleRequest, _guest_pb2.PunchHoleResponse]  # type: ignore[assignment]
+    """The VMM of a guest_memfd group punches a hole into its file."""
+    Release: _aio.UnaryUnaryMultiCallable[_guest_pb2.ReleaseRequest, _guest_pb2.ReleaseResponse]  # type: ignore[assignment]
+    """The VMM of a guest_memfd group ends a mapping for DMA, or somebody reads a page out of a pipe: the pin or the reference is
+    dropped.
     """
     Interrupt: _aio.UnaryUnaryMultiCallable[_guest_pb2.InterruptRequest, _guest_pb2.InterruptResponse]  # type: ignore[assignment]
     """An adapter interrupt sets bits in a page that the guest shares: the page is pinned or referenced meanwhile."""
@@ -137,6 +153,32 @@ class GuestServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_guest_pb2.ConfigureResponse, _abc.Awaitable[_guest_pb2.ConfigureResponse]]:
         """A virtio device is configured, or another long-term pin is taken: its pages are pinned until the guest reboots or shuts
         down. A ring's pages are shared by the guest.
+        """
+
+    @_abc_1.abstractmethod
+    def Convert(
+        self,
+        request: _guest_pb2.ConvertRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guest_pb2.ConvertResponse, _abc.Awaitable[_guest_pb2.ConvertResponse]]:
+        """The VMM of a guest_memfd group converts pages, with no request of its guest; it waits as its policy says."""
+
+    @_abc_1.abstractmethod
+    def PunchHole(
+        self,
+        request: _guest_pb2.PunchHoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guest_pb2.PunchHoleResponse, _abc.Awaitable[_guest_pb2.PunchHoleResponse]]:
+        """The VMM of a guest_memfd group punches a hole into its file."""
+
+    @_abc_1.abstractmethod
+    def Release(
+        self,
+        request: _guest_pb2.ReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guest_pb2.ReleaseResponse, _abc.Awaitable[_guest_pb2.ReleaseResponse]]:
+        """The VMM of a guest_memfd group ends a mapping for DMA, or somebody reads a page out of a pipe: the pin or the reference is
+        dropped.
         """
 
     @_abc_1.abstractmethod

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ultrafolio.rpc.v1 import common_pb2 as ultrafolio_dot_rpc_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ultrafolio/rpc/v1/ultravisor.proto\x12\x11ultrafolio.rpc.v1\x1a\x1eultrafolio/rpc/v1/common.proto\"\x80\x02\n\x0e\x45xecuteRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x15\n\rcontrol_block\x18\x02 \x01(\x0c\x12\n\n\x02m3\x18\x03 \x01(\r\x12\x15\n\rproblem_state\x18\x04 \x01(\x08\x12\x14\n\x0crunning_cpus\x18\x05 \x01(\r\x12%\n\x04turn\x18\x06 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Turn\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x0f\n\x07operand\x18\x08 \x01(\x0c\x12\x0f\n\x02vm\x18\t \x01(\rH\x00\x88\x01\x01\x12+\n\x05owner\x18\n \x01(\x0b\x32\x1c.ultrafolio.rpc.v1.OwnershipB\x05\n\x03_vm\"\xb8\x01\n\x0f\x45xecuteResponse\x12\x16\n\x0e\x63ondition_code\x18\x01 \x01(\r\x12\x15\n\rcontrol_block\x18\x02 \x01(\x0c\x12\x1c\n\x14program_interruption\x18\x03 \x01(\r\x12\x0e\n\x06result\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\r\n\x05\x66resh\x18\x06 \x01(\x08\x12\x14\n\x0cinterception\x18\x07 \x01(\r\x12\x11\n\tnot_taken\x18\x08 \x01(\x08\"\xe4\x01\n\rAccessRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0f\n\x02vm\x18\x02 \x01(\rH\x00\x88\x01\x01\x12/\n\x08\x61\x63\x63\x65sses\x18\x03 \x03(\x0b\x32\x1d.ultrafolio.rpc.v1.PageAccess\x12%\n\x04turn\x18\x04 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Turn\x12\'\n\x06\x62\x65gins\x18\x05 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Turn\x12+\n\x05owner\x18\x06 \x01(\x0b\x32\x1c.ultrafolio.rpc.v1.OwnershipB\x05\n\x03_vm\"H\n\nPageAccess\x12\x0c\n\x04page\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"g\n\x0e\x41\x63\x63\x65ssResponse\x12\x30\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1e.ultrafolio.rpc.v1.PageOutcome\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x11\n\tnot_taken\x18\x03 \x01(\x08\".\n\x0bPageOutcome\x12\x11\n\texception\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"_\n\rSharesRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\n\n\x02vm\x18\x02 \x01(\r\x12\x0c\n\x04page\x18\x03 \x01(\r\x12%\n\x04turn\x18\x04 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Turn\" \n\x0eSharesResponse\x12\x0e\n\x06shares\x18\x01 \x01(\x08\"V\n\x0fWouldEndRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x34\n\x0cinstructions\x18\x02 \x03(\x0b\x32\x1e.ultrafolio.rpc.v1.Instruction\"3\n\x0bInstruction\x12\n\n\x02vm\x18\x01 \x01(\r\x12\x0c\n\x04page\x18\x02 \x01(\r\x12\n\n\x02op\x18\x03 \x01(\r\" \n\x10WouldEndResponse\x12\x0c\n\x04\x65nds\x18\x01 \x03(\x08\"\x8e\x01\n\x0c\x45nterRequest\x12\x15\n\rconfiguration\x18\x01 \x01(\x04\x12\x0b\n\x03\x63pu\x18\x02 \x01(\x04\x12\x0c\n\x04\x61sce\x18\x03 \x01(\x04\x12\x0e\n\x06prefix\x18\x04 \x01(\x04\x12\x0f\n\x07running\x18\x05 \x03(\x04\x12+\n\x05owner\x18\x06 \x01(\x0b\x32\x1c.ultrafolio.rpc.v1.Ownership\"%\n\rEnterResponse\x12\x14\n\x0cinterception\x18\x01 \x01(\r\"=\n\x0f\x44iagnoseRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\n\n\x02vm\x18\x02 \x01(\r\x12\x0f\n\x07subcode\x18\x03 \x01(\r\"\x12\n\x10\x44iagnoseResponse\"\x10\n\x0eHostKeyRequest\"\x1e\n\x0fHostKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"M\n\x1fUltravisorServicePrepareRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\n\n\x02uv\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61ltered\x18\x03 \x03(\r\"\"\n UltravisorServicePrepareResponse\"G\n\rInjectRequest\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x16\n\x0e\x63ondition_code\x18\x03 \x01(\r\"\x10\n\x0eInjectResponse\"\x0e\n\x0c\x43learRequest\"\x0f\n\rClearResponse2\xda\x06\n\x11UltravisorService\x12P\n\x07\x45xecute\x12!.ultrafolio.rpc.v1.ExecuteRequest\x1a\".ultrafolio.rpc.v1.ExecuteResponse\x12M\n\x06\x41\x63\x63\x65ss\x12 .ultrafolio.rpc.v1.AccessRequest\x1a!.ultrafolio.rpc.v1.AccessResponse\x12M\n\x06Shares\x12 .ultrafolio.rpc.v1.SharesRequest\x1a!.ultrafolio.rpc.v1.SharesResponse\x12S\n\x08WouldEnd\x12\".ultrafolio.rpc.v1.WouldEndRequest\x1a#.ultrafolio.rpc.v1.WouldEndResponse\x12J\n\x05\x45nter\x12\x1f.ultrafolio.rpc.v1.EnterRequest\x1a .ultrafolio.rpc.v1.EnterResponse\x12S\n\x08\x44iagnose\x12\".ultrafolio.rpc.v1.DiagnoseRequest\x1a#.ultrafolio.rpc.v1.DiagnoseResponse\x12P\n\x07HostKey\x12!.ultrafolio.rpc.v1.HostKeyRequest\x1a\".ultrafolio.rpc.v1.HostKeyResponse\x12r\n\x07Prepare\x12\x32.ultrafolio.rpc.v1.UltravisorServicePrepareRequest\x1a\x33.ultrafolio.rpc.v1.UltravisorServicePrepareResponse\x12M\n\x06Inject\x12 .ultrafolio.rpc.v1.InjectRequest\x1a!.ultrafolio.rpc.v1.InjectResponse\x12J\n\x05\x43lear\x12\x1f.ultrafolio.rpc.v1.ClearRequest\x1a .ultrafolio.rpc.v1.ClearResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ultrafolio/rpc/v1/ultravisor.proto\x12\x11ultrafolio.rpc.v1\x1a\x1eultrafolio/rpc/v1/common.proto\"\x80\x02\n\x0e\x45xecuteRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x15\n\rcontrol_block\x18\x02 \x01(\x0c\x12\n\n\x02m3\x18\x03 \x01(\r\x12\x15\n\rproblem_state\x18\x04 \x01(\x08\x12\x14\n\x0crunning_cpus\x18\x05 \x01(\r\x12%\n\x04turn\x18\x06 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Turn\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x0f\n\x07operand\x18\x08 \x01(\x0c\x12\x0f\n\x02vm\x18\t \x01(\rH\x00\x88\x01\x01\x12+\n\x05owner\x18\n \x01(\x0b\x32\x1c.ultrafolio.rpc.v1.OwnershipB\x05\n\x03_vm\"\xb8\x01\n\x0f\x45xecuteResponse\x12\x16\n\x0e\x63ondition_code\x18\x01 \x01(\r\x12\x15\n\rcontrol_block\x18\x02 \x01(\x0c\x12\x1c\n\x14program_interruption\x18\x03 \x01(\r\x12\x0e\n\x06result\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\r\n\x05\x66resh\x18\x06 \x01(\x08\x12\x14\n\x0cinterception\x18\x07 \x01(\r\x12\x11\n\tnot_taken\x18\x08 \x01(\x08\"\xe4\x01\n\rAccessRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0f\n\x02vm\x18\x02 \x01(\rH\x00\x88\x01\x01\x12/\n\x08\x61\x63\x63\x65sses\x18\x03 \x03(\x0b\x32\x1d.ultrafolio.rpc.v1.PageAccess\x12%\n\x04turn\x18\x04 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Turn\x12\'\n\x06\x62\x65gins\x18\x05 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Turn\x12+\n\x05owner\x18\x06 \x01(\x0b\x32\x1c.ultrafolio.rpc.v1.OwnershipB\x05\n\x03_vm\"H\n\nPageAccess\x12\x0c\n\x04page\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"g\n\x0e\x41\x63\x63\x65ssResponse\x12\x30\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1e.ultrafolio.rpc.v1.PageOutcome\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x11\n\tnot_taken\x18\x03 \x01(\x08\".\n\x0bPageOutcome\x12\x11\n\texception\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"_\n\rSharesRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\n\n\x02vm\x18\x02 \x01(\r\x12\x0c\n\x04page\x18\x03 \x01(\r\x12%\n\x04turn\x18\x04 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Turn\" \n\x0eSharesResponse\x12\x0e\n\x06shares\x18\x01 \x01(\x08\"V\n\x0fWouldEndRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x34\n\x0cinstructions\x18\x02 \x03(\x0b\x32\x1e.ultrafolio.rpc.v1.Instruction\"3\n\x0bInstruction\x12\n\n\x02vm\x18\x01 \x01(\r\x12\x0c\n\x04page\x18\x02 \x01(\r\x12\n\n\x02op\x18\x03 \x01(\r\" \n\x10WouldEndResponse\x12\x0c\n\x04\x65nds\x18\x01 \x03(\x08\"\x7f\n\x0e\x45nforceRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04verb\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x03(\r\x12%\n\x04turn\x18\x04 \x01(\x0b\x32\x17.ultrafolio.rpc.v1.Turn\x12\x0f\n\x02vm\x18\x05 \x01(\rH\x00\x88\x01\x01\x42\x05\n\x03_vm\"5\n\x0f\x45nforceResponse\x12\x0f\n\x07outcome\x18\x01 \x01(\x11\x12\x11\n\tnot_taken\x18\x02 \x01(\x08\"\x8e\x01\n\x0c\x45nterRequest\x12\x15\n\rconfiguration\x18\x01 \x01(\x04\x12\x0b\n\x03\x63pu\x18\x02 \x01(\x04\x12\x0c\n\x04\x61sce\x18\x03 \x01(\x04\x12\x0e\n\x06prefix\x18\x04 \x01(\x04\x12\x0f\n\x07running\x18\x05 \x03(\x04\x12+\n\x05owner\x18\x06 \x01(\x0b\x32\x1c.ultrafolio.rpc.v1.Ownership\"%\n\rEnterResponse\x12\x14\n\x0cinterception\x18\x01 \x01(\r\"=\n\x0f\x44iagnoseRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\n\n\x02vm\x18\x02 \x01(\r\x12\x0f\n\x07subcode\x18\x03 \x01(\r\"\x12\n\x10\x44iagnoseResponse\"\x10\n\x0eHostKeyRequest\"\x1e\n\x0fHostKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\x0c\"M\n\x1fUltravisorServicePrepareRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\n\n\x02uv\x18\x02 \x01(\x0c\x12\x0f\n\x07\x61ltered\x18\x03 \x03(\r\"\"\n UltravisorServicePrepareResponse\"G\n\rInjectRequest\x12\x0f\n\x07\x63ommand\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x16\n\x0e\x63ondition_code\x18\x03 \x01(\r\"\x10\n\x0eInjectResponse\"\x0e\n\x0c\x43learRequest\"\x0f\n\rClearResponse2\xac\x07\n\x11UltravisorService\x12P\n\x07\x45xecute\x12!.ultrafolio.rpc.v1.ExecuteRequest\x1a\".ultrafolio.rpc.v1.ExecuteResponse\x12M\n\x06\x41\x63\x63\x65ss\x12 .ultrafolio.rpc.v1.AccessRequest\x1a!.ultrafolio.rpc.v1.AccessResponse\x12M\n\x06Shares\x12 .ultrafolio.rpc.v1.SharesRequest\x1a!.ultrafolio.rpc.v1.SharesResponse\x12S\n\x08WouldEnd\x12\".ultrafolio.rpc.v1.WouldEndRequest\x1a#.ultrafolio.rpc.v1.WouldEndResponse\x12P\n\x07\x45nforce\x12!.ultrafolio.rpc.v1.EnforceRequest\x1a\".ultrafolio.rpc.v1.EnforceResponse\x12J\n\x05\x45nter\x12\x1f.ultrafolio.rpc.v1.EnterRequest\x1a .ultrafolio.rpc.v1.EnterResponse\x12S\n\x08\x44iagnose\x12\".ultrafolio.rpc.v1.DiagnoseRequest\x1a#.ultrafolio.rpc.v1.DiagnoseResponse\x12P\n\x07HostKey\x12!.ultrafolio.rpc.v1.HostKeyRequest\x1a\".ultrafolio.rpc.v1.HostKeyResponse\x12r\n\x07Prepare\x12\x32.ultrafolio.rpc.v1.UltravisorServicePrepareRequest\x1a\x33.ultrafolio.rpc.v1.UltravisorServicePrepareResponse\x12M\n\x06Inject\x12 .ultrafolio.rpc.v1.InjectRequest\x1a!.ultrafolio.rpc.v1.InjectResponse\x12J\n\x05\x43lear\x12\x1f.ultrafolio.rpc.v1.ClearRequest\x1a .ultrafolio.rpc.v1.ClearResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,30 +54,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSTRUCTION']._serialized_end=1263
   _globals['_WOULDENDRESPONSE']._serialized_start=1265
   _globals['_WOULDENDRESPONSE']._serialized_end=1297
-  _globals['_ENTERREQUEST']._serialized_start=1300
-  _globals['_ENTERREQUEST']._serialized_end=1442
-  _globals['_ENTERRESPONSE']._serialized_start=1444
-  _globals['_ENTERRESPONSE']._serialized_end=1481
-  _globals['_DIAGNOSEREQUEST']._serialized_start=1483
-  _globals['_DIAGNOSEREQUEST']._serialized_end=1544
-  _globals['_DIAGNOSERESPONSE']._serialized_start=1546
-  _globals['_DIAGNOSERESPONSE']._serialized_end=1564
-  _globals['_HOSTKEYREQUEST']._serialized_start=1566
-  _globals['_HOSTKEYREQUEST']._serialized_end=1582
-  _globals['_HOSTKEYRESPONSE']._serialized_start=1584
-  _globals['_HOSTKEYRESPONSE']._serialized_end=1614
-  _globals['_ULTRAVISORSERVICEPREPAREREQUEST']._serialized_start=1616
-  _globals['_ULTRAVISORSERVICEPREPAREREQUEST']._serialized_end=1693
-  _globals['_ULTRAVISORSERVICEPREPARERESPONSE']._serialized_start=1695
-  _globals['_ULTRAVISORSERVICEPREPARERESPONSE']._serialized_end=1729
-  _globals['_INJECTREQUEST']._serialized_start=1731
-  _globals['_INJECTREQUEST']._serialized_end=1802
-  _globals['_INJECTRESPONSE']._serialized_start=1804
-  _globals['_INJECTRESPONSE']._serialized_end=1820
-  _globals['_CLEARREQUEST']._serialized_start=1822
-  _globals['_CLEARREQUEST']._serialized_end=1836
-  _globals['_CLEARRESPONSE']._serialized_start=1838
-  _globals['_CLEARRESPONSE']._serialized_end=1853
-  _globals['_ULTRAVISORSERVICE']._serialized_start=1856
-  _globals['_ULTRAVISORSERVICE']._serialized_end=2714
+  _globals['_ENFORCEREQUEST']._serialized_start=1299
+  _globals['_ENFORCEREQUEST']._serialized_end=1426
+  _globals['_ENFORCERESPONSE']._serialized_start=1428
+  _globals['_ENFORCERESPONSE']._serialized_end=1481
+  _globals['_ENTERREQUEST']._serialized_start=1484
+  _globals['_ENTERREQUEST']._serialized_end=1626
+  _globals['_ENTERRESPONSE']._serialized_start=1628
+  _globals['_ENTERRESPONSE']._serialized_end=1665
+  _globals['_DIAGNOSEREQUEST']._serialized_start=1667
+  _globals['_DIAGNOSEREQUEST']._serialized_end=1728
+  _globals['_DIAGNOSERESPONSE']._serialized_start=1730
+  _globals['_DIAGNOSERESPONSE']._serialized_end=1748
+  _globals['_HOSTKEYREQUEST']._serialized_start=1750
+  _globals['_HOSTKEYREQUEST']._serialized_end=1766
+  _globals['_HOSTKEYRESPONSE']._serialized_start=1768
+  _globals['_HOSTKEYRESPONSE']._serialized_end=1798
+  _globals['_ULTRAVISORSERVICEPREPAREREQUEST']._serialized_start=1800
+  _globals['_ULTRAVISORSERVICEPREPAREREQUEST']._serialized_end=1877
+  _globals['_ULTRAVISORSERVICEPREPARERESPONSE']._serialized_start=1879
+  _globals['_ULTRAVISORSERVICEPREPARERESPONSE']._serialized_end=1913
+  _globals['_INJECTREQUEST']._serialized_start=1915
+  _globals['_INJECTREQUEST']._serialized_end=1986
+  _globals['_INJECTRESPONSE']._serialized_start=1988
+  _globals['_INJECTRESPONSE']._serialized_end=2004
+  _globals['_CLEARREQUEST']._serialized_start=2006
+  _globals['_CLEARREQUEST']._serialized_end=2020
+  _globals['_CLEARRESPONSE']._serialized_start=2022
+  _globals['_CLEARRESPONSE']._serialized_end=2037
+  _globals['_ULTRAVISORSERVICE']._serialized_start=2040
+  _globals['_ULTRAVISORSERVICE']._serialized_end=2980
 # @@protoc_insertion_point(module_scope)

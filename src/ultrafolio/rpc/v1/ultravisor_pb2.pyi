@@ -424,6 +424,78 @@ class WouldEndResponse(_message.Message):
 Global___WouldEndResponse: _TypeAlias = WouldEndResponse  # noqa: Y015
 
 @_typing.final
+class EnforceRequest(_message.Message):
+    """A verb of the machine of a guest_memfd group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    VERB_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    TURN_FIELD_NUMBER: _builtins.int
+    VM_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The folio group."""
+    verb: _builtins.str
+    """The verb (ultrafolio.model.guest_memfd.machines.VERBS), or another function that the role's rules ask
+    (ultrafolio.state.crossing.WALLS).
+    """
+    vm: _builtins.int
+    """The virtual machine whose processor uses the page; unset: the host does, or a device."""
+    @_builtins.property
+    def arguments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Its arguments: the page, then what else it takes."""
+
+    @_builtins.property
+    def turn(self) -> _common_pb2.Turn:
+        """The turn of the step."""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        verb: _builtins.str = ...,
+        arguments: _abc.Iterable[_builtins.int] | None = ...,
+        turn: _common_pb2.Turn | None = ...,
+        vm: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "turn", b"turn", "vm", b"vm"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_vm", b"_vm", "arguments", b"arguments", "group", b"group", "turn", b"turn", "verb", b"verb", "vm", b"vm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__vm: _TypeAlias = _typing.Literal["vm"]  # noqa: Y015
+    _WhichOneofArgType__vm: _TypeAlias = _typing.Literal["_vm", b"_vm"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vm) -> _WhichOneofReturnType__vm | None: ...
+
+Global___EnforceRequest: _TypeAlias = EnforceRequest  # noqa: Y015
+
+@_typing.final
+class EnforceResponse(_message.Message):
+    """The machine's answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    NOT_TAKEN_FIELD_NUMBER: _builtins.int
+    outcome: _builtins.int
+    """The outcome of the verb (ultrafolio.model.guest_memfd.layout), or 0 or 1 of a question."""
+    not_taken: _builtins.bool
+    """The turn that was offered was not taken, and nothing was done."""
+    def __init__(
+        self,
+        *,
+        outcome: _builtins.int = ...,
+        not_taken: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_taken", b"not_taken", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnforceResponse: _TypeAlias = EnforceResponse  # noqa: Y015
+
+@_typing.final
 class EnterRequest(_message.Message):
     """A processor about to run a secure guest."""
 

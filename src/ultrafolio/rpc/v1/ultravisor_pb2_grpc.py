@@ -55,6 +55,11 @@ class UltravisorServiceStub:
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndRequest.SerializeToString,
                 response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndResponse.FromString,
                 _registered_method=True)
+        self.Enforce = channel.unary_unary(
+                '/ultrafolio.rpc.v1.UltravisorService/Enforce',
+                request_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnforceRequest.SerializeToString,
+                response_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnforceResponse.FromString,
+                _registered_method=True)
         self.Enter = channel.unary_unary(
                 '/ultrafolio.rpc.v1.UltravisorService/Enter',
                 request_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnterRequest.SerializeToString,
@@ -114,6 +119,14 @@ class UltravisorServiceServicer:
 
     def WouldEnd(self, request, context):
         """Whether instructions that exited to the host would complete now if repeated. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Enforce(self, request, context):
+        """A verb of the machine that enforces a guest_memfd group, as part of a step: assign, accept, unmap, make shared and so
+        on. The answer is all that the caller learns of the hardware.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,6 +196,11 @@ def add_UltravisorServiceServicer_to_server(servicer, server):
                     servicer.WouldEnd,
                     request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndRequest.FromString,
                     response_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndResponse.SerializeToString,
+            ),
+            'Enforce': grpc.unary_unary_rpc_method_handler(
+                    servicer.Enforce,
+                    request_deserializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnforceRequest.FromString,
+                    response_serializer=ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnforceResponse.SerializeToString,
             ),
             'Enter': grpc.unary_unary_rpc_method_handler(
                     servicer.Enter,
@@ -324,6 +342,33 @@ class UltravisorService:
             '/ultrafolio.rpc.v1.UltravisorService/WouldEnd',
             ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndRequest.SerializeToString,
             ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.WouldEndResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Enforce(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ultrafolio.rpc.v1.UltravisorService/Enforce',
+            ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnforceRequest.SerializeToString,
+            ultrafolio_dot_rpc_dot_v1_dot_ultravisor__pb2.EnforceResponse.FromString,
             options,
             channel_credentials,
             insecure,

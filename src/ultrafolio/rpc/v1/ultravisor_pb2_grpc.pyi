@@ -41,6 +41,10 @@ class UltravisorServiceStub:
     """Whether a guest shares a page, also while the page is exported. Changes nothing."""
     WouldEnd: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.WouldEndRequest, _ultravisor_pb2.WouldEndResponse]
     """Whether instructions that exited to the host would complete now if repeated. Changes nothing."""
+    Enforce: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.EnforceRequest, _ultravisor_pb2.EnforceResponse]
+    """A verb of the machine that enforces a guest_memfd group, as part of a step: assign, accept, unmap, make shared and so
+    on. The answer is all that the caller learns of the hardware.
+    """
     Enter: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.EnterRequest, _ultravisor_pb2.EnterResponse]
     """Entry of a secure guest's processor: interception code, or 0 if it runs."""
     Diagnose: _grpc.UnaryUnaryMultiCallable[_ultravisor_pb2.DiagnoseRequest, _ultravisor_pb2.DiagnoseResponse]
@@ -67,6 +71,10 @@ class UltravisorServiceAsyncStub(UltravisorServiceStub):
     """Whether a guest shares a page, also while the page is exported. Changes nothing."""
     WouldEnd: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.WouldEndRequest, _ultravisor_pb2.WouldEndResponse]  # type: ignore[assignment]
     """Whether instructions that exited to the host would complete now if repeated. Changes nothing."""
+    Enforce: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.EnforceRequest, _ultravisor_pb2.EnforceResponse]  # type: ignore[assignment]
+    """A verb of the machine that enforces a guest_memfd group, as part of a step: assign, accept, unmap, make shared and so
+    on. The answer is all that the caller learns of the hardware.
+    """
     Enter: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.EnterRequest, _ultravisor_pb2.EnterResponse]  # type: ignore[assignment]
     """Entry of a secure guest's processor: interception code, or 0 if it runs."""
     Diagnose: _aio.UnaryUnaryMultiCallable[_ultravisor_pb2.DiagnoseRequest, _ultravisor_pb2.DiagnoseResponse]  # type: ignore[assignment]
@@ -114,6 +122,16 @@ class UltravisorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ultravisor_pb2.WouldEndResponse, _abc.Awaitable[_ultravisor_pb2.WouldEndResponse]]:
         """Whether instructions that exited to the host would complete now if repeated. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def Enforce(
+        self,
+        request: _ultravisor_pb2.EnforceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ultravisor_pb2.EnforceResponse, _abc.Awaitable[_ultravisor_pb2.EnforceResponse]]:
+        """A verb of the machine that enforces a guest_memfd group, as part of a step: assign, accept, unmap, make shared and so
+        on. The answer is all that the caller learns of the hardware.
+        """
 
     @_abc_1.abstractmethod
     def Enter(

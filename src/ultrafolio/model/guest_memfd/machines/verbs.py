@@ -20,3 +20,4 @@ join: Callable[[Any, int], int]
 split: Callable[[Any, int, bool], int]
 
 SPLITS_LATE: Sequence[bool]
+TABLE_PER_KIND: Sequence[bool]
