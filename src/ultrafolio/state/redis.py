@@ -150,14 +150,14 @@ class RedisStore:
         return Ownership(first, second)
 
     def settle(self, group: str, epoch: int, home: int) -> None:
-        """Say, under the ownership `epoch`, that the files of `home` hold the group's contents; its lease is renewed.
-        Raises NotOwner if it is over."""
+        """Say, as owner in `epoch`, that the files of `home` hold the group's contents; renew the lease. Raises
+        NotOwner."""
         keys, args = [_key(group, f"owner:{self.role}")], [epoch, home, self._lease]
         if not self._patiently(lambda: self._settle(keys=keys, args=args)):
             raise NotOwner(group)
 
     def owned(self, group: str, role: str) -> int:
-        """Returns the epoch of a role's ownership of a group; 0: it has one process."""
+        """Returns the epoch of a role's owner, 0 for a lone process."""
         return int(self._patiently(lambda: self._client.hget(_key(group, f"owner:{role}"), "epoch")) or 0)
 
     def under(self, epoch: int, lost: Callable[[], None]) -> RedisStore:
