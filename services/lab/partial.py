@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ultrafolio.sweep import planfile
-from ultrafolio.sweep.results import axis_columns
+from ultrafolio.sweep.results import axis_columns, parts, writing
 from ultrafolio.sweep.store import open_store
 
 
@@ -21,20 +20,33 @@ def results_so_far(plan_file: Path, folder: Path, out: Path) -> int:
     counts. Raises InputError if there is no store yet.
     """
     store = open_store(folder)
-    names = ["index", "key", "status", "error", *(f"={name}" for name in store.manifest.columns)]
-    batches = [batch.replace_schema_metadata(None) for batch in store.batches(names, cut=[])]
-    if not batches:
+    cells, left = np.unique(store.rows(("index",), cut=[])["index"].to_numpy(), return_counts=True)
+    if not len(cells):
         return 0
-    rows = pa.Table.from_batches(batches)
-    newest = {index: number for number, index in enumerate(rows["index"].to_pylist())}
-    rows = rows.take(pa.array(sorted(newest.values())))
     plan = planfile.load(plan_file)
-    columns: dict[str, Any] = axis_columns(plan, np.asarray(rows["index"].to_pylist(), np.int64))
-    columns |= {name: rows[name] for name in ("key", "status", "error")}
-    columns |= {name: rows[f"={name}"] for name in store.manifest.columns}
     out.mkdir(parents=True, exist_ok=True)
     for name in ("plan.toml", "store.json"):
         (out / name).write_bytes((folder / name).read_bytes())
     origin = {"ultrafolio.plan": plan.digest, "ultrafolio.title": plan.title}
-    pq.write_table(pa.table(columns).replace_schema_metadata(origin), out / "results.parquet")
-    return len(rows)
+    names = ["index", "key", "status", "error", *(f"={name}" for name in store.manifest.columns)]
+    with writing(out / "results.parquet") as add:
+        for stored in parts(store, names):
+            rows = stored.take(pa.array(_newest(stored["index"].to_numpy(), cells, left)))
+            columns: dict[str, Any] = axis_columns(plan, rows["index"].to_numpy())
+            columns |= {name: rows[name] for name in ("key", "status", "error")}
+            columns |= {name: rows[f"={name}"] for name in store.manifest.columns}
+            add(pa.table(columns).combine_chunks().replace_schema_metadata(origin))
+    return int((left <= 0).sum())
+
+
+def _newest(index: Any, cells: Any, left: Any) -> Any:
+    """The rows of a part that are the newest of their cells, ascending.
+
+    left: for each of the cells, ascending, how many rows of it come yet; those of this part are subtracted. Rows that
+    the sweep stored since they were counted are passed over.
+    """
+    place = np.minimum(np.searchsorted(cells, index), len(cells) - 1)
+    known = np.flatnonzero((cells[place] == index) & (left[place] > 0))[::-1]
+    found, last = np.unique(place[known], return_index=True)
+    np.subtract.at(left, place[known], 1)
+    return np.sort(known[last[left[found] <= 0]])

@@ -97,9 +97,13 @@ class Store:
 
     def rows(self, names: Sequence[str], cut: list[Path]) -> pa.Table:
         """All stored rows with the columns ``names`` (in schema order), oldest first. ``cut``: see ``batches``."""
-        schema = segment_schema(self.manifest.columns, "", "").remove_metadata()
         batches = [batch.replace_schema_metadata(None) for batch in self.batches(names, cut)]
-        return pa.Table.from_batches(batches, pa.schema([schema.field(name) for name in names]))
+        return pa.Table.from_batches(batches, self.schema(names))
+
+    def schema(self, names: Sequence[str]) -> pa.Schema:
+        """The schema of these columns of the segments, without metadata."""
+        whole = segment_schema(self.manifest.columns, "", "")
+        return pa.schema([whole.field(name) for name in names])
 
     def keys(self, cut: list[Path]) -> dict[str, bool]:
         """Each stored key -> whether its newest row is a failure. ``cut``: see ``batches``."""
