@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from checking import ROOT, graph, naive, story, system
-from ultrafolio.check.search import allocation, atomics, packing
+from ultrafolio.check.search import allocation, atomics, packing, turns
 from ultrafolio.check.search import graph as exploring
 from ultrafolio.check.search.graph import explore
 from ultrafolio.check.search.thread_local import far_functions, local_rules
@@ -22,27 +22,34 @@ sys.path.append(str(ROOT / "benchmarks"))
 import check_spin
 
 BUSY = ("39-busy-folio", "whole-folio")
-KEPT = ("node", "parent", "by", "first", "to", "via", "pending", "enabled", "shared", "found", "met", "fired")
+KEPT = ("node", "parent", "by", "first", "to", "via", "pending", "enabled", "memories", "found", "met", "fired")
 
 
 @pytest.fixture
 def eager(monkeypatch):
-    """Threads share even small rounds, so that small systems use every phase."""
-    monkeypatch.setattr(allocation, "SHARE_FROM", 4)
+    """Threads share even small rounds, whatever the clock says, so that small systems use every phase. Returns the
+    times that the two ways took."""
+    took = []
+    monkeypatch.setattr(turns, "SHARE_FROM", 4)
     monkeypatch.setattr(allocation, "SHARE", 24)
+    monkeypatch.setattr(turns, "is_faster", lambda alone, shared: took.append((alone, shared)) or True)
+    return took
 
 
 def used(graph):
     """Returns the contents of a graph's arrays, without unused capacity."""
     count = graph.space.count[0]
-    size = {"first": graph.states + 1, "to": graph.edges, "via": graph.edges, "shared": int(count["shared"])}
-    return {name: getattr(graph.space, name)[: size.get(name, graph.states)].tobytes() for name in KEPT}
+    size = {"first": graph.states + 1, "to": graph.edges, "via": graph.edges}
+    made = {name: getattr(graph.space, name)[: size.get(name, graph.states)].tobytes() for name in KEPT}
+    kept = int(graph.space.memory_count.max())
+    return made | {"memories": graph.space.memories[:, :kept].tobytes(), "count": int(count["states"])}
 
 
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(("name", "policy"), [BUSY, ("25-reboot-with-device", "whole-folio-literal")])
 def test_the_result_does_not_depend_on_threads(name, policy, threads, eager):
     one, several = graph(name, policy), explore(system(name, policy), threads=threads)
+    assert eager or several.interpreted
     assert (one.states, one.edges, one.depth) == (several.states, several.edges, several.depth)
     assert used(one) == used(several)
 
@@ -55,8 +62,8 @@ def test_a_limit_is_met_at_the_same_state_by_any_number_of_threads(limits, reaso
     assert used(made[0]) == used(made[1]) == used(made[2])
 
 
-def test_more_shared_vectors_than_a_memoised_step_can_hold_are_unknown(monkeypatch):
-    monkeypatch.setattr(exploring, "MAX_SHARED", 1024)
+def test_more_memories_than_a_row_can_hold_are_unknown(monkeypatch):
+    monkeypatch.setattr(exploring, "MAX_MEMORIES", 1024)
     found = explore(check_spin.made("benchmarks/eight-pages.toml", "per-page"), edges=False)
     assert not found.complete and "1024 different states of all pages" in found.reason
 
@@ -66,7 +73,7 @@ def test_more_shared_vectors_than_a_memoised_step_can_hold_are_unknown(monkeypat
 def test_the_result_does_not_depend_on_the_width_of_a_row(edges, threads, eager, monkeypatch):
     """Rows start with tiny fields, are repacked often, and become several words wide."""
     usual = explore(system(*BUSY), edges=edges)
-    small = ((packing, "WORD_BITS", 14), (packing, "MIN_SHARED", 2), (allocation, "FIRST_SHORT", 2))
+    small = ((packing, "WORD_BITS", 14), (allocation, "FIRST_IDS", 2))
     for module, name, value in small:
         monkeypatch.setattr(module, name, value)
     wide = explore(system(*BUSY), edges=edges, threads=threads)
@@ -126,10 +133,19 @@ def test_memoising_a_step_that_reads_other_threads_is_wrong(monkeypatch):
     assert right[1] == sum(len(steps) for steps in truth.edges) != wrong[1]
 
 
-def test_each_step_is_run_once_per_shared_vector_and_part():
-    found = graph("39-busy-folio", "whole-folio-literal").space
-    places = found.pool_index[found.pool_index > 0]
-    assert 0 < len(np.unique(places)) == len(places) < int(found.count["states"][0]) / 10
+@pytest.mark.parametrize(
+    ("file", "policy", "most"),
+    [
+        ("scenarios/39-busy-folio.toml", "whole-folio-literal", 6_000),
+        ("benchmarks/two-folios.toml", "whole-folio-literal", 20_000),
+    ],
+)
+def test_each_step_is_run_once_per_memory_and_part(file, policy, most):
+    """And two folios that have nothing to do with each other add their steps."""
+    found = explore(check_spin.made(file, policy), edges=False, max_states=60_000).space
+    places = found.index[found.index > 0]
+    assert (found.home >= 0).all()
+    assert 0 < len(np.unique(places)) == len(places) < most
 
 
 @pytest.mark.skipif(bool(check_spin.missing()), reason=f"not installed: {', '.join(check_spin.missing())}")

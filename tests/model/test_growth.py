@@ -10,7 +10,7 @@ import pytest
 
 import grown_copies
 from grown_copies import LAYOUT, Copy
-from ultrafolio.check.search.packing import STEP_PROPERTY, WORD_BITS
+from ultrafolio.check.search.packing import LABEL_BITS, STEP_PROPERTY
 from ultrafolio.model.designs import OUTCOMES_END
 from ultrafolio.model.layout import ACTOR_KINDS, CFG, DEAD, OUTCOMES, WAITS
 from ultrafolio.model.properties import PROPERTIES
@@ -18,7 +18,7 @@ from ultrafolio.model.properties import PROPERTIES
 ROOT = Path(__file__).parents[2]
 LAST = len(PROPERTIES)
 """The number of the property that is added."""
-MOST = (1 << (WORD_BITS - STEP_PROPERTY)) - 1
+MOST = (1 << (LABEL_BITS - STEP_PROPERTY)) - 1
 """Most properties that fit into the property field of a memoised step."""
 OUTCOMES_TOO_MANY = range(len(OUTCOMES), 129 - (OUTCOMES_END - len(OUTCOMES)))
 """Numbers of more outcomes of s390, with which the design with the most outcomes has one more than bits can name."""

@@ -56,7 +56,7 @@ COMPILED = {
     "waits": ("load", "memfd", "rules", "tables"),
     "sim": ("counting", "designs", "load", "loop", "measures", "memfd_measures", "memfd_records", "records"),
     "check": ("kinds",),
-    "check/search": ("atomics", "bfs", "canonical", "graph", "memo", "packing", "thread_local"),
+    "check/search": ("atomics", "bfs", "canonical", "folding", "graph", "memo", "packing", "sharing", "thread_local"),
     "check/verdicts": ("liveness",),
 }
 """The modules, by folder, whose functions are compiled, or that decide what is compiled."""
@@ -94,12 +94,14 @@ def functions(
     changed: Mapping[str, str] | None = None,
     *,
     unsigned: bool = False,
+    one_type: bool = False,
     design: Design = S390,
 ) -> dict[str, Any]:
     """Returns all rule functions of a design by name, each through `decorate`, plus `step`.
 
     changed   source text to replace before loading, {old: new}: a test breaks a rule without a second copy of it
     unsigned  for Numba: see _Unsigned
+    one_type  for Numba, with `unsigned`: see _OneType
 
     Raises ValueError unless each `old` occurs exactly once.
     """
@@ -108,6 +110,8 @@ def functions(
         import numba
 
         space["uintp"] = numba.uintp
+        if one_type:
+            space["int64"] = numba.int64
     left = dict(changed or {})
     for module in design.modules:
         add_functions(space, module, decorate, left)
@@ -140,6 +144,29 @@ class _Unsigned(ast.NodeTransformer):
         return ast.Call(ast.Name("uintp", ast.Load()), [index], [])
 
 
+class _OneType(ast.NodeTransformer):
+    """Writes every number that a function is called with as int64(number). Numba compiles a function once more for each
+    type of a number, of which each literal is one."""
+
+    _ARRAYS = frozenset({"s", "x", "words", "rows", "found"})
+    _OTHERS = frozenset({"len", "range", "int", "min", "max", "uintp", "int64", "prefetch", "add", "peek", "give_way"})
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id not in self._OTHERS:
+            node.args = [argument if self._is_array(argument) else self._cast(argument) for argument in node.args]
+        return node
+
+    def _is_array(self, argument: ast.expr) -> bool:
+        """Whether an argument is a state, arrays of the search, or one of these arrays."""
+        named = argument.value if isinstance(argument, ast.Attribute) else argument
+        return isinstance(named, ast.Name) and named.id in self._ARRAYS
+
+    def _cast(self, number: ast.expr) -> ast.expr:
+        """Returns the number as an int64."""
+        return ast.Call(ast.Name("int64", ast.Load()), [number], [])
+
+
 def add_functions(
     space: dict[str, Any], module: ModuleType, decorate: Callable[[Any], Any], changed: dict[str, str] | None = None
 ) -> None:
@@ -161,6 +188,7 @@ def add_functions(
                 raise ValueError(f"{file}: a second function with the name {node.name}")
             node.decorator_list = []
             if "uintp" in space:
+                node = _OneType().visit(node) if "int64" in space else node
                 node = ast.fix_missing_locations(_Unsigned().visit(node))
             exec(compile(ast.Module([node], []), file, "exec"), space)  # nosec B102 (the rules of this package)
             space[node.name] = decorate(space[node.name])

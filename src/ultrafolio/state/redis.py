@@ -141,7 +141,7 @@ class RedisStore:
 
     def take(self, group: str, replica: str, silence_ms: int = 0) -> Ownership:
         """Make `replica` the owner of a group: nobody owns it, or its owner has sent nothing for a lease and
-        `silence_ms`. Raises NotOwner if neither is so."""
+        `silence_ms`. Else raises NotOwner."""
         keys = [_key(group, f"owner:{self.role}")]
         args: list[Any] = [replica, self._lease, silence_ms]
         taken, first, second = self._patiently(lambda: self._take(keys=keys, args=args))
@@ -157,7 +157,7 @@ class RedisStore:
             raise NotOwner(group)
 
     def owned(self, group: str, role: str) -> int:
-        """Returns the epoch of a role's owner, 0 for a lone process."""
+        """Returns the epoch of a role's owner, 0 for none."""
         return int(self._patiently(lambda: self._client.hget(_key(group, f"owner:{role}"), "epoch")) or 0)
 
     def under(self, epoch: int, lost: Callable[[], None]) -> RedisStore:

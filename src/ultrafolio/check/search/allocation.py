@@ -18,22 +18,25 @@ from ultrafolio.check.search.packing import (
     PART_WORDS,
     PROPERTIES_END,
     ROUND,
-    WORD_BITS,
     row_fields,
     spans,
 )
+from ultrafolio.check.search.reach import regions_of
 from ultrafolio.check.symmetry.like_pages import Symmetry
 from ultrafolio.model import designs
 from ultrafolio.model.scenario import System
 
 Array = np.ndarray[Any, Any]
-FIRST_STATES, FIRST_SHORT = 1 << 14, 16
-"""Initial capacities: states, and short ids of each actor."""
-SHARE, SHARE_FROM = 1024, 256
-"""SHARE: states per worker in a shared round. SHARE_FROM: a round is shared only if at least this many states per
-worker are unexpanded."""
-LARGE_TABLE = 1 << 23
-"""Slots from which the hash table doubles instead of quadrupling: rehashing touches every page of it."""
+FIRST_SLOTS, FIRST_IDS = 1 << 16, 16
+"""Initial capacities: slots of the hash table, and ids of each region and actor."""
+SHARE = 1024
+"""States per worker in a shared round."""
+MEDIUM_TABLE, LARGE_TABLE = 1 << 20, 1 << 22
+"""Slots from which the hash table doubles, and from which it grows by half; smaller ones quadruple. A small table is
+soon filled again; of a large one what is not used is much."""
+ROOM = 16
+"""An array to which states or edges are added is made for so many times what is asked: what is not written takes no
+memory, and the array is seldom copied."""
 REPACK_STATES = 1 << 16
 """Rows that are repacked in one numpy operation."""
 
@@ -47,7 +50,8 @@ class Params:
     area          candidates that a worker can write in a round
     edges         whether edges are kept
     numbers       whether the table keeps the states' numbers; edges need them
-    shared_width  part ids in a shared vector: pages and machines
+    homes         per actor: the region that it uses if it is one, else -1
+    regions       regions of pages and machines;  widest: positions of the widest
     """
 
     max_steps: int
@@ -56,49 +60,65 @@ class Params:
     area: int
     edges: bool
     numbers: bool
-    shared_width: int
+    homes: tuple[int, ...]
+    regions: int
+    widest: int
 
     @staticmethod
     def of(system: System, threads: int, *, edges: bool, numbers: bool) -> Params:
         """Returns the Params of an exploration of `system` by `threads` threads."""
         max_steps = sum(max(1, len(some)) for some in system.choices)
         share = max(ROUND, SHARE) if threads > 1 else ROUND
-        shared_width = len(system.state.mm) + len(system.state.vm)
+        found = regions_of(system)
+        places = found.places
         return Params(
-            max_steps, threads, 1 << (threads - 1).bit_length(), share * max_steps, edges, numbers, shared_width
+            max_steps,
+            threads,
+            1 << (threads - 1).bit_length(),
+            share * max_steps,
+            edges,
+            numbers,
+            tuple(mine.index(True) if sum(mine) == 1 else -1 for mine in found.uses),
+            len(places),
+            max(map(len, places)),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Capacity of the arrays: states, slots of the hash table of states, edges, shared vectors, words of `pool`, short
-    ids of each actor. Slots, shared vectors and short ids are powers of two."""
+    """Capacity of the arrays: slots of the hash table of states, edges, memories of a region, words of `pool`, slots of
+    memo_table, ids of each region and then of each actor that a row can hold, short ids of each actor. Memories, memo
+    slots and ids are powers of two."""
 
-    states: int
     slots: int
     edges: int
-    shared: int
+    memories: int
     pool: int
-    short_ids: tuple[int, ...]
+    memo: int
+    ids: tuple[int, ...]
+    short_limit: tuple[int, ...]
 
-    def fields(self) -> Array:
+    @property
+    def states(self) -> int:
+        """Most states: three of four slots are used."""
+        return self.slots * 3 // 4
+
+    def fields(self, params: Params) -> Array:
         """Returns the FIELD records of a row at this capacity."""
-        return row_fields(self.shared, self.short_ids)
-
-    def table_states(self) -> int:
-        """Most states in the hash table: 11 of 16 slots are used."""
-        return self.slots * 11 // 16
+        return row_fields(self.ids, params.regions)
 
     def array_shapes(self, params: Params) -> dict[str, tuple[int, ...]]:
         """Shapes of all arrays that grow, by field of Space."""
-        width = int(self.fields()["word"][-1]) + 1
+        width = int(self.fields(params)["word"][-1]) + 1
         kept, edges = (self.states, self.edges) if params.edges else (0, 0)
+        columns = sum(n for n, home in zip(self.short_limit, params.homes, strict=True) if home >= 0)
         return {
-            "short_parts": (len(self.short_ids), max(self.short_ids)),
-            "shared": (self.shared, params.shared_width),
-            "shared_table": (2 * self.shared,),
+            "memories": (params.regions, self.memories, params.widest),
+            "memory_table": (params.regions, 2 * self.memories),
+            "reach": (len(self.ids) - params.regions, width),
             "pool": (self.pool,),
-            "pool_index": (self.shared * sum(self.short_ids),),
+            "index": (self.memories * columns,),
+            "memo_table": (self.memo,),
             "node": (self.states, width),
             "parent": (self.states,),
             "by": (self.states,),
@@ -113,11 +133,13 @@ class Capacity:
         }
 
 
+_ROOMY = ("node", "parent", "by", "to", "via", "pending", "enabled", "first")
+"""Arrays of ROOM times their capacity."""
 _TYPES = {
-    "short_parts": np.int16,
-    "shared": np.int16,
-    "shared_table": np.int32,
-    "pool_index": np.int32,
+    "memories": np.int16,
+    "memory_table": np.int32,
+    "memo_table": np.int32,
+    "index": np.int32,
     "parent": np.int32,
     "by": np.int32,
     "slot_state": np.int32,
@@ -126,6 +148,20 @@ _TYPES = {
 }
 _SCRATCH = ("steps", "candidate_rows", "order")
 """Arrays that bytes_of() does not count: their size depends on the workers, and a limit must not."""
+
+
+def first_capacity(params: Params, actors: int) -> Capacity:
+    """Returns the initial capacity."""
+    wide = 1 << (8 * params.max_steps).bit_length()
+    return Capacity(
+        FIRST_SLOTS,
+        FIRST_SLOTS,
+        max(FIRST_SLOTS >> 6, wide),
+        max(FIRST_SLOTS >> 2, wide * (4 + actors)),
+        FIRST_SLOTS >> 4,
+        (FIRST_IDS,) * (params.regions + actors),
+        (FIRST_IDS,) * actors,
+    )
 
 
 def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmetry | None = None) -> dict[str, Array]:
@@ -138,34 +174,37 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
     for some in system.choices:
         ranges.append((at, len(some)))
         at += len(some)
-    wide = 1 << (8 * params.max_steps).bit_length()
-    capacity = Capacity(
-        FIRST_STATES,
-        2 * FIRST_STATES,
-        4 * FIRST_STATES,
-        max(FIRST_STATES >> 4, wide),
-        max(FIRST_STATES, wide),
-        (FIRST_SHORT,) * actors,
-    )
+    regions, capacity = regions_of(system), first_capacity(params, actors)
     count = np.zeros(1, COUNT)
     count["area"], count["max_steps"], count["actors"] = params.area, params.max_steps, actors
-    count["keeps_edges"], count["keeps_numbers"], count["limit"] = params.edges, params.numbers, max_states
-    count["shared"], count["folds"], count["spare"] = 1, symmetry is not None, capacity.pool
-    _write_limits(count, params, capacity)
+    count["keeps_edges"], count["keeps_numbers"] = params.edges, params.numbers
+    count["limit"], count["places"] = max_states, pages + vms
+    fields = capacity.fields(params)
+    places = np.zeros((params.regions, params.widest), np.int64)
+    for r, positions in enumerate(regions.places):
+        places[r, : len(positions)] = positions
+    uses = np.array(regions.uses, np.int64).reshape(actors, params.regions)
     page_class, permutations = (symmetry.page_class, symmetry.permutations) if symmetry else ((0,) * pages, ())
     parts, cached = pages + vms + actors, MAX_PARTS if symmetry else 1
     found, met = (np.zeros(params.workers * n, FOUND) for n in (PROPERTIES_END, actors * MET_END * pages))
     found["state"] = met["state"] = -1
     candidates = params.workers * params.area
-    return {
+    made = {
         **{
             name: np.zeros(wanted, _TYPES.get(name, np.int64)) for name, wanted in capacity.array_shapes(params).items()
         },
+        "reach": reach_of(fields, uses, capacity.array_shapes(params)["reach"]),
+        "uses": uses,
+        "region_places": places,
+        "region_width": np.array([len(positions) for positions in regions.places], np.int64),
+        "memory_count": np.ones(params.regions, np.int64),
+        "loaded": np.zeros(params.regions, np.int64),
         "count": count,
         "part_words": np.zeros((MAX_PARTS, PART_WORDS + 1), np.int64),
         "part_table": np.zeros(1 << 17, np.int32),
         "spans": spans(pages, actors, vms),
-        "fields": capacity.fields(),
+        "fields": fields,
+        "short_parts": np.zeros((actors, MAX_PARTS), np.int16),
         "short_ids": np.zeros((actors, MAX_PARTS), np.int16),
         "short_count": np.zeros(actors, np.int64),
         "steps": np.zeros(candidates // params.max_steps * actors, np.int64),
@@ -187,39 +226,75 @@ def new_arrays(system: System, params: Params, max_states: int, symmetry: Symmet
         "permutations": np.array(permutations, np.int64).reshape(len(permutations), parts),
         "image": np.zeros((len(permutations), parts, cached), np.int16),
         "vectors": np.zeros((3, parts), np.int64),
+        **{name: np.zeros(actors, np.int64) for name in ("short_limit", "home", "index_at", "index_step")},
     }
+    _write_limits(made, params, capacity)
+    return made
 
 
-def _write_limits(count: Array, params: Params, capacity: Capacity) -> None:
-    """Write the numbers that the compiled functions need of a capacity into COUNT."""
-    count["capacity"], count["columns"] = min(capacity.states, capacity.table_states()), sum(capacity.short_ids)
-    bits = capacity.slots.bit_length() - 1
-    count["shift"], count["shard_shift"] = WORD_BITS - bits, bits - (params.shards.bit_length() - 1)
+def reach_of(fields: Array, uses: Array, shape: tuple[int, ...]) -> Array:
+    """Returns per actor the mask of a row under which are its own field and those of the regions that it uses."""
+    made = np.zeros(shape, np.int64)
+    for t, mine in enumerate(uses):
+        for field in (*np.flatnonzero(mine).tolist(), len(mine) + t):
+            made[t, fields["word"][field]] |= fields["mask"][field] << fields["shift"][field]
+    return made
+
+
+def _write_limits(arrays: Mapping[str, Array], params: Params, capacity: Capacity) -> None:
+    """Write the numbers that the compiled functions need of a capacity into COUNT, and where `index` has what."""
+    count = arrays["count"]
+    count["capacity"], count["edge_capacity"], count["pool_end"] = capacity.states, capacity.edges, capacity.pool
+    count["slots"], count["shard_slots"] = capacity.slots, capacity.slots // params.shards
+    count["most_kept"] = capacity.memo * 3 // 8
+    arrays["short_limit"][:], arrays["home"][:] = capacity.short_limit, params.homes
+    at = 0
+    for r in range(params.regions):
+        mine = [t for t, home in enumerate(params.homes) if home == r]
+        step = sum(capacity.short_limit[t] for t in mine)
+        column = at
+        for t in mine:
+            arrays["index_at"][t], arrays["index_step"][t] = column, step
+            column += capacity.short_limit[t]
+        at += step * capacity.memories
 
 
 def capacity_of(arrays: Mapping[str, Array]) -> Capacity:
     """Returns the present capacity of the arrays."""
-    short_ids = tuple(int(mask) + 1 for mask in arrays["fields"]["mask"][1:])
-    states, slots, edges, shared, pool = (len(arrays[name]) for name in ("node", "table", "to", "shared", "pool"))
-    return Capacity(states, slots, edges, shared, pool, short_ids)
+    count = {name: int(arrays["count"][name][0]) for name in ("slots", "edge_capacity", "pool_end")}
+    memories, memo = arrays["memories"].shape[1], len(arrays["memo_table"])
+    ids, limits = tuple(arrays["fields"]["ids"].tolist()), tuple(arrays["short_limit"].tolist())
+    return Capacity(count["slots"], count["edge_capacity"], memories, count["pool_end"], memo, ids, limits)
 
 
 def next_capacity(arrays: Mapping[str, Array], params: Params) -> Capacity:
-    """Returns the next capacity: that of each array which could not hold one more state's successors is multiplied by
-    4, by 2 for the large ones."""
+    """Returns the next capacity: that of each array which could not hold one more state's successors grows."""
     capacity, count = capacity_of(arrays), {name: int(arrays["count"][name][0]) for name in COUNT.names or ()}
-    larger = 4 if capacity.slots < LARGE_TABLE else 2
-    short_ids = tuple(
-        2 * n if used == n else n for n, used in zip(capacity.short_ids, arrays["short_count"], strict=True)
-    )
+    used = [*arrays["memory_count"].tolist(), *arrays["short_count"].tolist()]
+    masks = arrays["fields"]["mask"].tolist()
+    most = (params.max_steps + 1) * (arrays["node"].shape[1] + 1)
+    full = any(n > mask for n, mask in zip(used, masks, strict=True))
+    fewest = capacity.memories - max(used[: params.regions])
     return Capacity(
-        states=capacity.states * (4 if capacity.states - count["states"] < params.max_steps else 1),
-        slots=capacity.slots * (larger if capacity.table_states() - count["states"] < params.max_steps else 1),
-        edges=capacity.edges * (4 if params.edges and capacity.edges - count["edges"] < params.max_steps else 1),
-        shared=capacity.shared * (2 if capacity.shared - count["shared"] <= params.max_steps + 1 else 1),
-        pool=capacity.pool * (4 if count["spare"] - count["used"] <= 2 * params.max_steps + 4 else 1),
-        short_ids=short_ids,
+        slots=_more_slots(capacity.slots) if capacity.states - count["states"] < params.max_steps else capacity.slots,
+        edges=capacity.edges * (2 if params.edges and capacity.edges - count["edges"] < params.max_steps else 1),
+        memories=capacity.memories * (2 if fewest <= params.max_steps + 1 else 1),
+        pool=capacity.pool * (2 if count["spare"] - count["used"] <= 2 * most else 1),
+        memo=capacity.memo * (2 if count["kept"] >= count["most_kept"] else 1),
+        ids=tuple(max(had, 1 << n.bit_length()) for had, n in zip(capacity.ids, used, strict=True))
+        if full
+        else capacity.ids,
+        short_limit=tuple(
+            2 * had if n == had else had for had, n in zip(capacity.short_limit, used[params.regions :], strict=True)
+        ),
     )
+
+
+def _more_slots(slots: int) -> int:
+    """Returns the next number of slots, a multiple of LINE for each of up to 64 shards."""
+    if slots < LARGE_TABLE:
+        return slots * (4 if slots < MEDIUM_TABLE else 2)
+    return -(-slots * 3 // 2 // (64 * LINE)) * 64 * LINE
 
 
 def bytes_of(arrays: Mapping[str, Array], params: Params, capacity: Capacity) -> int:
@@ -232,58 +307,66 @@ def bytes_of(arrays: Mapping[str, Array], params: Params, capacity: Capacity) ->
 def resize(arrays: dict[str, Array], params: Params, capacity: Capacity) -> frozenset[str]:
     """Reallocate `arrays` to `capacity`, one at a time: peak memory is the new size plus one array.
 
-    Returns the hash tables (`table`, `shared_table`) that are now empty; the caller refills them (graph.refilled).
+    Returns the hash tables that are now empty; the caller refills them (graph.refilled). Where the fields of a row
+    change, the rows are rewritten, and the memoised steps are dropped: they are run again where they are needed.
     """
-    shapes = capacity.array_shapes(params)
-    used, old, new = _used(arrays), arrays["fields"], capacity.fields()
-    other = {name for name, shape in shapes.items() if arrays[name].shape != shape}
+    shapes, count = capacity.array_shapes(params), arrays["count"]
+    used, old, new = _used(arrays), arrays["fields"], capacity.fields(params)
+    other = {name for name, shape in shapes.items() if not _suffices(name, arrays[name].shape, shape)}
     if (old != new).any():
-        arrays["pool_index"] = _moved_index(arrays, capacity, used["shared"])
-        arrays["node"] = _repacked(arrays.pop("node"), used["parent"], shapes["node"], old, new)
-        arrays["fields"] = new
-        other = other - {"pool_index", "node"} | {"table"}
-    if "table" in other:
-        other |= {"slot_state"}
+        arrays["node"] = _repacked(arrays.pop("node"), used["node"], shapes["node"], old, new)
+        arrays["fields"], arrays["reach"] = new, reach_of(new, arrays["uses"], shapes["reach"])
+        count["used"], count["kept"] = 1, 0
+        used["pool"] = 0
+        other = other - {"node", "reach"} | {"table"}
+    if other & {"table", "slot_state"}:
+        other |= {"table", "slot_state"}
+    if "index" in other or (old != new).any():
+        other |= {"index", "memo_table"}
+    if "memo_table" in other:
+        other |= {"index"}
     for name in other:
         array = arrays.pop(name)
-        arrays[name] = np.zeros(shapes[name], array.dtype)
+        arrays[name] = _roomy(name, shapes[name], array.dtype)
         if name in used:
             part = (slice(used[name]), *(slice(n) for n in array.shape[1:]))
             arrays[name][part] = array[: used[name]]
+        elif name == "memories":
+            arrays[name][:, : array.shape[1]] = array
         del array
-    _write_limits(arrays["count"], params, capacity)
-    return frozenset(other & {"table", "shared_table"})
+    _write_limits(arrays, params, capacity)
+    return frozenset(other & {"table", "memory_table", "memo_table"})
+
+
+def _suffices(name: str, has: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether an array of a shape is large enough; all but roomy ones must have the very shape."""
+    return has[1:] == wanted[1:] and has[0] >= wanted[0] if name in _ROOMY else has == wanted
+
+
+def _roomy(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Returns a zeroed array of a shape, with ROOM for more where states or edges are added to it, if the system gives
+    so much."""
+    try:
+        return np.zeros((shape[0] * (ROOM if name in _ROOMY else 1), *shape[1:]), dtype)
+    except MemoryError:
+        return np.zeros(shape, dtype)
 
 
 def _used(arrays: Mapping[str, Array]) -> dict[str, int]:
-    """Returns how many entries of each array are copied; an array that is absent is refilled."""
+    """Returns how many entries of each array are copied; an array that is absent is refilled, or copied whole."""
     count = {name: int(arrays["count"][name][0]) for name in COUNT.names or ()}
     by_state = dict.fromkeys(("node", "parent", "by", "pending", "enabled"), count["states"])
     return by_state | {
         "first": count["states"] + 1,
         "to": count["edges"],
         "via": count["edges"],
-        "shared": count["shared"],
         "pool": count["used"],
-        "short_parts": count["actors"],
-        "pool_index": count["shared"] * count["columns"],
     }
-
-
-def _moved_index(arrays: Mapping[str, Array], capacity: Capacity, shared: int) -> Array:
-    """Returns `pool_index` at the new capacity, each actor's columns moved."""
-    old = arrays["pool_index"].reshape(len(arrays["shared"]), -1)
-    made = np.zeros((capacity.shared, sum(capacity.short_ids)), old.dtype)
-    was, now = arrays["fields"], capacity.fields()
-    for before, after in zip(was[1:], now[1:], strict=True):
-        ids = int(before["mask"]) + 1
-        made[:shared, after["column"] : after["column"] + ids] = old[:shared, before["column"] : before["column"] + ids]
-    return made.reshape(-1)
 
 
 def _repacked(old: Array, states: int, shape: tuple[int, ...], was: Array, now: Array) -> Array:
     """Returns the states' rows, their ids moved from the fields `was` to the fields `now`."""
-    made = np.zeros(shape, np.int64)
+    made = _roomy("node", shape, np.int64)
     for low in range(0, states, REPACK_STATES):
         rows, written = old[low : min(low + REPACK_STATES, states)], made[low : min(low + REPACK_STATES, states)]
         for before, after in zip(was, now, strict=True):

@@ -1,36 +1,32 @@
 """Breadth-first exploration: expand the next states, look up every enabled step, store the new states. Loaded with the
 rules, like the simulator's loop; nothing here depends on what a rule does.
 
-A round takes the next few states through `look_up`, `run_missing`, `make_candidates`, `insert`, `number_new` and
-`store_edges`. Workers share all phases but `run_missing`, each with its own states or its own shards of the table. A
-barrier separates the phases, so no two workers write one word. New states are numbered in the order of the edges that
-reach them, so the result depends neither on the size of a round nor on the number of workers.
+A round takes the next few states through `look_up`, `run_missing` and `make_candidates`, and stores what is new. One
+worker does a round by itself (explore, folding.py), or all share its phases but `run_missing` (sharing.py). New states
+are numbered in the order of the edges that reach them, so the result depends neither on the size of a round nor on the
+number of workers.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ultrafolio.check.search.canonical import canonicalise
 from ultrafolio.check.search.memo import (
+    index_of,
+    intern_memory,
     intern_part,
-    intern_shared,
+    memo_slot,
+    memo_start,
     mix,
-    pool_index_of,
-    put_shared,
-    put_short_id,
-    shared_of,
+    put_value,
     short_id,
-    short_id_in,
     steps_of,
+    value_of,
 )
 from ultrafolio.check.search.packing import *
 from ultrafolio.model.rule import fn
 
 prefetch: Any = None  # bound by the loader: atomics.prefetch
-add: Any = None  # bound by the loader: atomics.add
-peek: Any = None  # bound by the loader: atomics.peek
-give_way: Any = None  # bound by the loader: atomics.give_way
 
 
 # ------------------------------------------------------------------------------------------------- a round
@@ -45,25 +41,49 @@ def look_up(x, w, first, end):
         high = min(low + BATCH, end)
         for number in range(low, high):
             at = (number - g.next) * actors
+            memory = value_of(x, x.node, number, g.zero)
             for t in range(actors):
-                x.steps[at + t] = pool_index_of(x, number, t)
-                prefetch(x.pool_index, x.steps[at + t])
-        for number in range(low, high):
-            at = (number - g.next) * actors
-            for t in range(actors):
-                position = x.pool_index[x.steps[at + t]]
-                prefetch(x.pool, position)
-                x.steps[at + t] = position
+                if x.home[t] >= 0:
+                    x.steps[at + t] = index_of(x, number, t, memory)
+                    prefetch(x.index, x.steps[at + t])
+                else:
+                    x.steps[at + t] = ~memo_start(x, number, t)
+                    prefetch(x.memo_table, ~x.steps[at + t])
+        for at in range((low - g.next) * actors, (high - g.next) * actors):
+            place = x.steps[at]
+            if place >= 0:
+                position = int(x.index[place])
+                x.steps[at] = position
                 if position == 0:
                     missed += 1
+            else:
+                position = int(x.memo_table[~place])
+            prefetch(x.pool, position)
+        missed += look_up_hashed(x, low, high)
     x.missed[w] = missed
+
+
+@fn
+def look_up_hashed(x, first, end):
+    """look_up() for the actors without a home, of which x.steps has the inverted slots. Returns how many are
+    missing."""
+    g = x.count[0]
+    missed = 0
+    for t in range(g.actors):
+        for number in range(first, end if x.home[t] < 0 else first):
+            at = (number - g.next) * g.actors + t
+            position = int(x.memo_table[memo_slot(x, number, t, ~x.steps[at])])
+            x.steps[at] = position
+            if position == 0:
+                missed += 1
+    return missed
 
 
 @fn
 def run_missing(s, x, words):
     """Run the steps of the round's states that are not memoised."""
     g = x.count[0]
-    g.spare = len(x.pool)
+    g.spare = g.pool_end
     for number in range(g.next, g.next + g.round):
         at = (number - g.next) * g.actors
         for t in range(g.actors):
@@ -81,23 +101,28 @@ def keep_first(found, at, number, by):
 
 
 @fn
-def slot_of(x, rows, number):
-    """Returns the slot at which the probe for the state in row `number` starts."""
+def hash_of(x, rows, number):
+    """Returns the hash of the state in row `number`."""
     h = 0
     for c in range(x.node.shape[1]):
         h = mix(h, rows[number, c])
-    return h >> x.count[0].shift
+    return h
+
+
+@fn
+def slot_of(x, h):
+    """Returns the slot at which the probe for a state with this hash starts."""
+    return ((h >> (63 - HASH_BITS)) * x.count[0].slots) >> HASH_BITS
 
 
 @fn
 def assign_row(x, w, i, slot):
-    """Returns the row in candidate_rows for worker `w`'s candidate `i`: the next of the bucket of the shard of
-    `slot`."""
-    if len(x.new_states) == 1:
+    """Returns the row in candidate_rows for worker `w`'s candidate `i`: the next one, or in a shared round the next of
+    the bucket of the shard of `slot`."""
+    if w < 0:
         prefetch(x.table, slot)
-        x.bucket_sizes[w, 0] = i + 1
         return i
-    shard = slot >> x.count[0].shard_shift
+    shard = slot // x.count[0].shard_slots
     row = (shard * len(x.candidates) + w) * x.count[0].area + x.bucket_sizes[w, shard]
     x.bucket_sizes[w, shard] += 1
     x.order[i] = row
@@ -105,24 +130,28 @@ def assign_row(x, w, i, slot):
 
 
 @fn
-def word_after(x, number, c, t, after):
-    """Returns word `c` of a state's row after a step of actor `t`. after: the memoised step."""
-    f = x.fields[t + 1]
-    word = x.node[number, c]
-    if c == 0:
-        word = (word & ~x.fields[0].mask) | (after & SHARED_MASK)
-    if c == f.word:
-        word = (word & ~(f.mask << f.shift)) | ((after >> STEP_SHORT) & SHORT_MASK) << f.shift
-    return word
+def word_after(x, number, c, t, at):
+    """Returns word `c` of a state's row after a step of actor `t`. at: where in `pool` the step is."""
+    return (x.node[number, c] & ~x.reach[t, c]) | x.pool[at + c]
+
+
+@fn
+def changes_nothing(x, position, at):
+    """Whether a step in `pool` leaves the row of its thread, at `position`, as it was."""
+    same = True
+    for c in range(x.node.shape[1]):
+        same = same and x.pool[at + c] == x.pool[position + c]
+    return same
 
 
 @fn
 def make_candidates(x, w, first, end):
-    """Write the candidates (the target of every step of the states [first, end)) into the area of worker `w`. Without
-    edges, a step that changes nothing is only counted."""
+    """Write the candidates (the target of every step of the states [first, end)) into the area of worker `w`; -1: into
+    that of worker 0, in the order of edges. Without edges, a step that changes nothing is only counted."""
     g = x.count[0]
     width = x.node.shape[1]
-    start = w * g.area
+    mine = max(w, 0)
+    start = mine * g.area
     made = start
     loops = 0
     for number in range(first, end):
@@ -132,47 +161,48 @@ def make_candidates(x, w, first, end):
             x.first[number] = made - start
         for t in range(g.actors):
             position = x.steps[(number - g.next) * g.actors + t]
-            header = x.pool[position]
+            header = x.pool[position + width]
             steps = header & STEPS_MASK
+            told = header >> HEAD_TOLD
             pending |= ((header >> HEAD_PENDING) & 1) << t
             if steps:
                 enabled |= ((header >> HEAD_FAIR) & 1) << t
-                x.fired[w, (header >> HEAD_RULE) & RULE_MASK] += steps
+                x.fired[mine, (header >> HEAD_RULE) & RULE_MASK] += steps
             obstacle = (header >> HEAD_OBSTACLE) & OBSTACLE_MASK
             if obstacle:
-                met = ((w * g.actors + t) * MET_END + obstacle) * len(x.busy_actors) + (header >> HEAD_PAGE)
+                page = (header >> HEAD_PAGE) & PAGE_MASK
+                met = ((mine * g.actors + t) * MET_END + obstacle) * len(x.busy_actors) + page
                 keep_first(x.met, met, number, t << BY_ACTOR)
-            here = shared_of(x, x.node, number) | short_id_in(x, x.node, number, t) << STEP_SHORT
-            for i in range(position + 1, position + 1 + steps):
-                after = x.pool[i]
-                by = t << BY_ACTOR | (after >> STEP_CHOICE) & CHOICE_MASK
-                wrong = after >> STEP_PROPERTY
+            for i in range(steps):
+                at = position + width + 1 + i * (width + told)
+                label = x.pool[at + width] if told else i
+                by = t << BY_ACTOR | label & CHOICE_MASK
+                wrong = label >> STEP_PROPERTY if told else 0
                 if wrong:
-                    keep_first(x.found, w * PROPERTIES_END + wrong, number, by)
-                if after & AFTER_MASK == here and not g.keeps_edges:
+                    keep_first(x.found, mine * PROPERTIES_END + wrong, number, by)
+                if not g.keeps_edges and changes_nothing(x, position, at):
                     loops += 1
                     continue
                 h = 0
                 for c in range(width):
-                    h = mix(h, word_after(x, number, c, t, after))
-                row = assign_row(x, w, made, h >> g.shift)
+                    h = mix(h, word_after(x, number, c, t, at))
+                slot = slot_of(x, h)
+                row = assign_row(x, w, made, slot)
                 for c in range(width):
-                    x.candidate_rows[row, c] = word_after(x, number, c, t, after)
-                x.candidate_rows[row, width + ORIGIN], x.candidate_rows[row, width + SLOT] = (
-                    by << 32 | number,
-                    h >> g.shift,
-                )
+                    x.candidate_rows[row, c] = word_after(x, number, c, t, at)
+                x.candidate_rows[row, width + ORIGIN], x.candidate_rows[row, width + SLOT] = by << 32 | number, slot
                 made += 1
         if g.keeps_edges:
             x.pending[number], x.enabled[number] = pending, enabled
-    x.candidates[w], x.loops[w] = made - start, loops
+    x.candidates[mine], x.loops[mine] = made - start, loops
 
 
+# ------------------------------------------------------------------------------------------------ the table
 @fn
 def next_slot(x, slot):
     """Returns the next slot of the same shard of the table."""
-    last = (1 << x.count[0].shard_shift) - 1
-    return (slot & ~last) | ((slot + 1) & last)
+    slot += 1
+    return slot - x.count[0].shard_slots if slot % LINE == 0 and slot % x.count[0].shard_slots == 0 else slot
 
 
 @fn
@@ -196,79 +226,54 @@ def write_slot(x, rows, number, slot):
 
 
 @fn
-def number_state(x, i, number):
-    """Store the new candidate in row `i` as state `number`, with its parent and edge."""
+def number_state(x, row, slot, number):
+    """Store the new candidate in row `row` as state `number`, with its parent and edge."""
     for c in range(x.node.shape[1]):
-        x.node[number, c] = x.candidate_rows[i, c]
-    origin = x.candidate_rows[i, x.node.shape[1] + ORIGIN]
+        x.node[number, c] = x.candidate_rows[row, c]
+    origin = x.candidate_rows[row, x.node.shape[1] + ORIGIN]
     x.parent[number], x.by[number] = origin & 0xFFFFFFFF, origin >> 32
     if x.count[0].keeps_numbers:
-        x.slot_state[x.candidate_rows[i, x.node.shape[1] + SLOT]] = number
+        x.slot_state[slot] = number
 
 
 @fn
-def insert(x, shard):
-    """Look up each candidate of a shard in the table, in order; write a new one into its slot. With one shard a new
-    state gets its number here, else in number_new()."""
-    g = x.count[0]
-    alone = len(x.new_states) == 1
-    where = x.node.shape[1] + SLOT
-    for w in range(len(x.candidates)):
-        fresh = 0
-        start = (shard * len(x.candidates) + w) * g.area
-        end = start + x.bucket_sizes[w, shard]
-        prefetched = start if alone else end  # alone, assign_row() prefetched all
-        for row in range(start, min(start + BATCH, prefetched)):
-            prefetch(x.table, x.candidate_rows[row, where])
-        for row in range(start, end):
-            if row + BATCH < prefetched:
-                prefetch(x.table, x.candidate_rows[row + BATCH, where])
-            slot = find_slot(x, x.candidate_rows, row, x.candidate_rows[row, where])
-            x.candidate_rows[row, where] = slot
-            if x.table[slot, 0] == 0:
-                write_slot(x, x.candidate_rows, row, slot)
-                if alone:
-                    number_state(x, row, g.states + fresh)
-                else:
-                    x.candidate_rows[row, where] = ~slot
-                fresh += 1
-        x.new_states[shard, w] = fresh
-
-
-@fn
-def number_new(x, w):
-    """Number and store the new states among the candidates of worker `w`."""
-    g = x.count[0]
-    number = g.states
-    for v in range(w):
-        for shard in range(len(x.new_states)):
-            number += x.new_states[shard, v]
-    for i in range(w * g.area, w * g.area + x.candidates[w]):
-        row = x.order[i]
-        slot = x.candidate_rows[row, x.node.shape[1] + SLOT]
-        if slot < 0:
-            x.candidate_rows[row, x.node.shape[1] + SLOT] = ~slot
-            number_state(x, row, number)
-            number += 1
-
-
-@fn
-def store_edges(x, w, first, end):
-    """Store the edges of the states [first, end), the candidates of worker `w`."""
+def insert_all(x):
+    """Look up each candidate of a round of one worker in the table, in order; number and store a new one."""
     g = x.count[0]
     width = x.node.shape[1]
-    edge = g.edges
-    for v in range(w):
-        edge += x.candidates[v]
-    for number in range(first, end):
-        x.first[number] += edge
-    for i in range(w * g.area, w * g.area + x.candidates[w]):
-        row = x.order[i] if len(x.new_states) > 1 else i
-        x.to[edge], x.via[edge] = (
-            x.slot_state[x.candidate_rows[row, width + SLOT]],
-            x.candidate_rows[row, width + ORIGIN] >> 32,
-        )
-        edge += 1
+    number = g.states
+    for row in range(x.candidates[0]):
+        slot = find_slot(x, x.candidate_rows, row, x.candidate_rows[row, width + SLOT])
+        if x.table[slot, 0] == 0:
+            write_slot(x, x.candidate_rows, row, slot)
+            number_state(x, row, slot, number)
+            number += 1
+        if g.keeps_edges:
+            x.to[g.edges + row] = x.slot_state[slot]
+            x.via[g.edges + row] = x.candidate_rows[row, width + ORIGIN] >> 32
+    for source in range(g.next, g.next + g.round if g.keeps_edges else 0):
+        x.first[source] += g.edges
+    x.new_states[0, 0] = number - g.states
+
+
+@fn
+def rehash_states(x, w, workers):
+    """Insert all states of the shards of worker `w` into an empty table. They are distinct, so no rows are compared."""
+    states, per = x.count[0].states, x.count[0].shard_slots
+    for low in range(0, states, BATCH):
+        high = min(low + BATCH, states)
+        for number in range(low, high):
+            slot = slot_of(x, hash_of(x, x.node, number))
+            if workers == 1 or (slot // per) % workers == w:
+                prefetch(x.table, slot)
+        for number in range(low, high):
+            slot = slot_of(x, hash_of(x, x.node, number))
+            if workers == 1 or (slot // per) % workers == w:
+                while x.table[slot, 0]:
+                    slot = next_slot(x, slot)
+                write_slot(x, x.node, number, slot)
+                if x.count[0].keeps_numbers:
+                    x.slot_state[slot] = number
 
 
 # --------------------------------------------------------------------------------------------- exploration
@@ -276,7 +281,7 @@ def store_edges(x, w, first, end):
 def free_capacity(x):
     """Returns how many more states, and edges if they are kept, fit into the arrays."""
     g = x.count[0]
-    return min(g.capacity - g.states, len(x.to) - g.edges) if g.keeps_edges else g.capacity - g.states
+    return min(g.capacity - g.states, g.edge_capacity - g.edges) if g.keeps_edges else g.capacity - g.states
 
 
 @fn
@@ -330,201 +335,81 @@ def clear_round(x):
 
 
 @fn
-def explore(s, x, words, w, share, enough):
-    """Run worker `w` of an exploration: expand states in breadth-first order until none is left or COUNT.stop is set.
+def end_round(x):
+    """Commit the round, or undo it; then the states of an undone round get rounds of their own."""
+    g = x.count[0]
+    if g.stop == RUNNING:
+        commit_round(x)
+        return
+    n = g.round
+    clear_round(x)
+    if g.stop == FULL and n > 1:
+        g.stop = RUNNING
+        g.careful = g.next + n
 
-    share    states per worker and shared round
-    enough   fewer unexpanded states than this are expanded by worker 0 alone
+
+@fn
+def expand(s, x, words):
+    """Make the candidates of the round's states by one worker, or set COUNT.stop."""
+    g = x.count[0]
+    look_up(x, g.zero, g.next, g.next + g.round)
+    if x.missed[0]:
+        run_missing(s, x, words)
+    if g.stop == RUNNING:
+        make_candidates(x, g.zero - 1, g.next, g.next + g.round)
+
+
+@fn
+def explore(s, x, words, until):
+    """Expand states in breadth-first order by one worker: those below `until`, until none is left or COUNT.stop is set.
 
     A round that runs out of capacity is undone and retried one state at a time, so the stopping state does not depend
     on the size of a round or on the workers.
     """
     g = x.count[0]
-    workers = len(x.candidates)
-    careful = g.next
-    while True:
-        if w == 0:
-            careful = expand_alone(s, x, words, careful, enough)
-            plan_shared_round(x, careful, share)
-        barrier(x)
-        if g.round == 0:
-            return
-        first = g.next + g.round * w // workers
-        end = g.next + g.round * (w + 1) // workers
-        look_up(x, w, first, end)
-        barrier(x)
-        if w == 0:
-            run_if_missed(s, x, words)
-        barrier(x)
-        if g.stop == RUNNING:
-            make_candidates(x, w, first, end)
-            barrier(x)
-            for shard in range(w, len(x.new_states), workers):
-                insert(x, shard)
-            barrier(x)
-            number_new(x, w)
-            if g.keeps_edges:
-                barrier(x)
-                store_edges(x, w, first, end)
-        barrier(x)
-        if w == 0:
-            careful = end_round(x, careful)
-
-
-@fn
-def plan_shared_round(x, careful, share):
-    """Plan a round for all workers; COUNT.round is 0 if all states are expanded or the exploration stopped."""
-    g = x.count[0]
-    g.round = 0
-    if g.stop == RUNNING and g.next < g.states:
-        plan_round(x, share * len(x.candidates))
-
-
-@fn
-def end_round(x, careful):
-    """Commit the round, or undo it. Returns the state number below which rounds must have one state."""
-    g = x.count[0]
-    if g.stop == RUNNING:
-        commit_round(x)
-        return careful
-    n = g.round
-    clear_round(x)
-    if g.stop == FULL and n > 1:
-        g.stop = RUNNING
-        return g.next + n
-    return careful
-
-
-@fn
-def expand_alone(s, x, words, careful, enough):
-    """Expand states by one worker until `enough` are unexpanded and all below `careful` are expanded. Returns the next
-    `careful`, the state number below which rounds must have one state."""
-    g = x.count[0]
-    while g.stop == RUNNING and g.next < g.states and (g.states - g.next < enough or g.next < careful):
-        plan_round(x, ROUND if g.next >= careful else 1)
+    while g.stop == RUNNING and g.next < min(g.states, until):
+        plan_round(x, min(ROUND, until - g.next) if g.next >= g.careful else 1)
         if g.round:
-            expand(s, x, words, g.next, g.next + g.round)
+            expand(s, x, words)
             if g.stop == RUNNING:
                 insert_all(x)
-            careful = end_round(x, careful)
-    return careful
-
-
-@fn
-def barrier(x):
-    """Wait for all workers; each then sees what the others wrote before."""
-    workers = len(x.candidates)
-    if workers == 1:
-        return
-    passed = peek(x.barrier, LINE)
-    if add(x.barrier, 0, 1) == workers - 1:
-        add(x.barrier, 0, -workers)
-        add(x.barrier, LINE, 1)
-        return
-    tries = 0
-    while peek(x.barrier, LINE) == passed:
-        tries += 1
-        if tries & 1023 == 0:
-            give_way()
-
-
-@fn
-def run_if_missed(s, x, words):
-    """Call run_missing() if a worker counted a step that is not memoised."""
-    missed = 0
-    for w in range(len(x.candidates)):
-        missed += x.missed[w]
-    if missed:
-        run_missing(s, x, words)
-
-
-@fn
-def expand(s, x, words, first, end):
-    """Make the candidates of the states [first, end) by one worker, canonical ones if COUNT.folds; or set
-    COUNT.stop."""
-    g = x.count[0]
-    look_up(x, g.zero, first, end)
-    if x.missed[0]:
-        run_missing(s, x, words)
-        if g.stop != RUNNING:
-            return
-    if g.folds and len(x.shared) - g.shared <= (end - first) * g.max_steps:
-        g.stop = FULL
-        return
-    make_candidates(x, g.zero, first, end)
-    if g.folds:
-        for i in range(x.candidates[0]):
-            canonicalise(s, x, words, i)
-            x.candidate_rows[i, x.node.shape[1] + SLOT] = slot_of(x, x.candidate_rows, i)
-
-
-@fn
-def insert_all(x):
-    """Insert and number all candidates of a single worker, and store their edges."""
-    g = x.count[0]
-    for shard in range(len(x.new_states)):
-        insert(x, shard)
-    if len(x.new_states) > 1:
-        number_new(x, g.zero)
-    if g.keeps_edges:
-        store_edges(x, g.zero, g.next, g.next + g.round)
+            end_round(x)
 
 
 @fn
 def pack(x, words):
     """Pack the state in the raw buffer into row 0 of candidate_rows."""
-    width = x.shared.shape[1]
     zero = x.count[0].zero
-    m = x.count[0].shared
-    for c in range(width):
-        x.shared[m, c] = intern_part(x, words, x.spans[c, 0], x.spans[c, 1])
     for c in range(x.node.shape[1]):
         x.candidate_rows[0, c] = 0
-    put_shared(x, x.candidate_rows, zero, intern_shared(x))
+    for r in range(len(x.region_width)):
+        new = x.memory_count[r]
+        for i in range(x.region_width[r]):
+            c = x.region_places[r, i]
+            x.memories[r, new, i] = intern_part(x, words, x.spans[c, 0], x.spans[c, 1])
+        put_value(x, x.candidate_rows, zero, r, intern_memory(x, r))
     for t in range(x.count[0].actors):
-        part = intern_part(x, words, x.spans[width + t, 0], x.spans[width + t, 1])
-        put_short_id(x, x.candidate_rows, zero, t, short_id(x, t, part))
+        c = x.count[0].places + t
+        part = intern_part(x, words, x.spans[c, 0], x.spans[c, 1])
+        put_value(x, x.candidate_rows, zero, len(x.region_width) + t, short_id(x, t, part))
 
 
 @fn
-def begin(s, x, words):
-    """Store the state in the raw buffer as state 0."""
-    g = x.count[0]
+def begin(x, words):
+    """Store the state in the raw buffer as state 0, if nothing is stored."""
     pack(x, words)
-    if g.folds:
-        canonicalise(s, x, words, g.zero)
+    store_first(x)
+
+
+@fn
+def store_first(x):
+    """Store row 0 of candidate_rows as state 0."""
     for c in range(x.node.shape[1]):
         x.node[0, c] = x.candidate_rows[0, c]
-    g.states = 1
-    g.used = 1
-    rehash_states(x, g.zero, g.used)
-
-
-@fn
-def rehash_states(x, w, workers):
-    """Insert all states of the shards of worker `w` into an empty table. They are distinct, so no rows are compared."""
-    states = x.count[0].states
-    for low in range(0, states, BATCH):
-        high = min(low + BATCH, states)
-        for number in range(low, high):
-            slot = slot_of(x, x.node, number)
-            if (slot >> x.count[0].shard_shift) % workers == w:
-                prefetch(x.table, slot)
-        for number in range(low, high):
-            slot = slot_of(x, x.node, number)
-            if (slot >> x.count[0].shard_shift) % workers == w:
-                while x.table[slot, 0]:
-                    slot = next_slot(x, slot)
-                write_slot(x, x.node, number, slot)
-                if x.count[0].keeps_numbers:
-                    x.slot_state[slot] = number
-
-
-@fn
-def locate(s, x, words):
-    """Returns the number of the canonical state of the one in the raw buffer, or -1."""
-    pack(x, words)
     zero = x.count[0].zero
-    canonicalise(s, x, words, zero)
-    slot = find_slot(x, x.candidate_rows, zero, slot_of(x, x.candidate_rows, zero))
-    return int(x.slot_state[slot]) if x.table[slot, 0] else -1
+    slot = slot_of(x, hash_of(x, x.node, zero))
+    write_slot(x, x.node, zero, slot)
+    if x.count[0].keeps_numbers:
+        x.slot_state[slot] = zero
+    x.count[0].states = 1
+    x.count[0].used = 1

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from ultrafolio.check.kinds import DEVICES, WORKERS
 from ultrafolio.check.search.memo import (
+    intern_memory,
     intern_part,
-    intern_shared,
     load_part,
     part_of,
-    put_shared,
-    put_short_id,
-    shared_of,
+    put_value,
     short_id,
+    value_of,
 )
 from ultrafolio.model.layout import (
     AGAIN,
@@ -69,7 +68,7 @@ def retarget(s, t, page):
 def cached_busy_page(s, x, words, t, part):
     """Returns busy_page() of actor `t` with this part, cached. May overwrite the actor's part in the raw buffer."""
     if x.busy_pages[t, part] == 0:
-        load_part(x, words, x.shared.shape[1] + t, part)
+        load_part(x, words, x.count[0].places + t, part)
         x.busy_pages[t, part] = busy_page(s, t) + 2
     return x.busy_pages[t, part] - 2
 
@@ -78,9 +77,9 @@ def cached_busy_page(s, x, words, t, part):
 def retargeted(s, x, words, t, part, page):
     """Returns the id of the part of actor `t` after retarget() to `page`, cached."""
     if x.retargeted[part, page] == 0:
-        load_part(x, words, x.shared.shape[1] + t, part)
+        load_part(x, words, x.count[0].places + t, part)
         retarget(s, t, page)
-        c = x.shared.shape[1] + t
+        c = x.count[0].places + t
         x.retargeted[part, page] = intern_part(x, words, x.spans[c, 0], x.spans[c, 1]) + 1
     return x.retargeted[part, page] - 1
 
@@ -90,7 +89,7 @@ def permute_names(s, x, k, c):
     """Apply permutation `k` to the page, mutex owner or page owner that the part at position `c` of the raw buffer
     names."""
     pages = len(x.page_class)
-    width = x.shared.shape[1]
+    width = x.count[0].places
     if c >= width:
         page = busy_page(s, c - width)
         if page >= 0:
@@ -107,7 +106,8 @@ def permute_names(s, x, k, c):
 def permuted(s, x, words, k, c, part):
     """Returns the id of the part at position `c` after permutation `k`, cached."""
     if x.image[k, c, part] == 0:
-        x.count[0].loaded = 0
+        for r in range(len(x.region_width)):
+            x.loaded[r] = 0
         load_part(x, words, c, part)
         permute_names(s, x, k, c)
         x.image[k, c, part] = intern_part(x, words, x.spans[c, 0], x.spans[c, 1]) + 1
@@ -118,7 +118,7 @@ def permuted(s, x, words, k, c, part):
 def sort_pages(s, x, words, r):
     """Sort the interchangeable pages of vector `r` by part id, then by busy actors; the busy actors move with their
     page."""
-    width = x.shared.shape[1]
+    width = x.count[0].places
     for p in range(len(x.page_class)):
         x.busy_actors[p] = 0
     for t in range(x.count[0].actors):
@@ -157,11 +157,15 @@ def keep_least(x, r, q):
 @fn
 def canonicalise(s, x, words, i):
     """Replace the state in row `i` of candidate_rows by its canonical representative."""
-    width = x.shared.shape[1]
+    width, regions = x.count[0].places, len(x.region_width)
     least, trial = x.count[0].zero + 1, x.count[0].zero + 2
-    m = shared_of(x, x.candidate_rows, i)
+    for r in range(regions):
+        m = value_of(x, x.candidate_rows, i, r)
+        for place in range(x.region_width[r]):
+            x.vectors[0, x.region_places[r, place]] = x.memories[r, m, place]
+    for t in range(x.count[0].actors):
+        x.vectors[0, width + t] = part_of(x, x.candidate_rows, i, t)
     for c in range(x.vectors.shape[1]):
-        x.vectors[0, c] = x.shared[m, c] if c < width else part_of(x, x.candidate_rows, i, c - width)
         x.vectors[1, c] = x.vectors[0, c]
     sort_pages(s, x, words, least)
     for k in range(len(x.permutations)):
@@ -169,9 +173,10 @@ def canonicalise(s, x, words, i):
             x.vectors[2, x.permutations[k, c]] = permuted(s, x, words, k, c, x.vectors[0, c])
         sort_pages(s, x, words, trial)
         keep_least(x, trial, least)
-    new = x.count[0].shared
-    for c in range(width):
-        x.shared[new, c] = x.vectors[1, c]
-    put_shared(x, x.candidate_rows, i, intern_shared(x))
+    for r in range(regions):
+        new = x.memory_count[r]
+        for place in range(x.region_width[r]):
+            x.memories[r, new, place] = x.vectors[1, x.region_places[r, place]]
+        put_value(x, x.candidate_rows, i, r, intern_memory(x, r))
     for t in range(x.count[0].actors):
-        put_short_id(x, x.candidate_rows, i, t, short_id(x, t, x.vectors[1, width + t]))
+        put_value(x, x.candidate_rows, i, regions + t, short_id(x, t, x.vectors[1, width + t]))

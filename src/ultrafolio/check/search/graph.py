@@ -11,21 +11,22 @@ from typing import Any
 import numpy as np
 
 from ultrafolio.check import kinds
-from ultrafolio.check.search import allocation, atomics, bfs, canonical, memo, packing, thread_local
+from ultrafolio.check.search import atomics, bfs, canonical, folding, memo, packing, sharing, thread_local
 from ultrafolio.check.search.allocation import Capacity, Params, bytes_of, new_arrays, next_capacity, resize
 from ultrafolio.check.search.packing import (
     FULL,
     LIMIT,
     MAX_ACTORS,
     MAX_CHOICES,
+    MAX_MEMORIES,
     MAX_PARTS,
-    MAX_SHARED,
     OVERFLOW,
     RUNNING,
     Space,
     raw_words,
     views,
 )
+from ultrafolio.check.search.turns import Search, Turns
 from ultrafolio.check.search.workers import ThreadTeam
 from ultrafolio.check.symmetry import like_pages
 from ultrafolio.engine import load as rules
@@ -41,8 +42,6 @@ from ultrafolio.waits import load as waits
 
 Array = np.ndarray[Any, Any]
 Watch = Callable[[Array], AbstractContextManager[None]]
-NEVER_SHARED = 1 << 62
-"""Threshold that is never reached: with one thread no round is shared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +79,16 @@ class Graph:
 
     def unpack(self, number: int) -> State:
         """Returns state `number` as independent arrays."""
-        row = self.space.node[number]
-        shared, *short_ids = (int(row[f["word"]] >> f["shift"] & f["mask"]) for f in self.space.fields)
-        actors = [int(self.space.short_parts[t, n]) for t, n in enumerate(short_ids)]
-        for (first, n), part in zip(self.space.spans, [*self.space.shared[shared], *actors], strict=True):
-            self.words[first : first + n] = self.space.part_words[part, :n]
+        space = self.space
+        row, regions = space.node[number], len(space.region_width)
+        values = [int(row[f["word"]] >> f["shift"] & f["mask"]) for f in space.fields]
+        parts = np.zeros(len(space.spans), np.int64)
+        for r, wide in enumerate(space.region_width.tolist()):
+            parts[space.region_places[r, :wide]] = space.memories[r, values[r], :wide]
+        actors = [int(space.short_parts[t, n]) for t, n in enumerate(values[regions:])]
+        parts[len(parts) - len(actors) :] = actors
+        for (first, n), part in zip(space.spans, parts, strict=True):
+            self.words[first : first + n] = space.part_words[part, :n]
         mine = {name: len(getattr(self.system.state, name)) for name in OWNERS}
         made = type(self.state)
         return made(self.state.cfg, self.state.who, *(np.array(getattr(self.state, n)[:k]) for n, k in mine.items()))
@@ -106,8 +110,12 @@ class Graph:
         return depth
 
 
-_ENTRIES = ("begin", "explore", "rehash_states", "rehash_shared", "run_missing", "canonicalise", "locate")
-"""Functions that Python calls, or that are not inlined because they contain all rules."""
+_ENTRIES = (
+    "begin", "explore", "explore_shared", "begin_folded", "explore_folded", "locate", "canonicalise", "run_missing",
+    "rehash_states", "rehash_memories", "rehash_memo",
+)  # fmt: skip
+"""Functions that Python calls, or that are not inlined because they contain all rules. Numba compiles one at its first
+call: folding, and what shares rounds, only where it is asked for."""
 
 
 def _fair(design: Design) -> tuple[bool, ...]:
@@ -120,12 +128,12 @@ def _loaded(
 ) -> dict[str, Any]:
     """Returns the functions of the search with the rules and constants of a design, each through `decorate`, those of
     _ENTRIES through `entry`."""
-    space = rules.functions(decorate, unsigned=unsigned, design=design)
+    space = rules.functions(decorate, unsigned=unsigned, one_type=unsigned, design=design)
     space.update(rules.constants(packing) | rules.constants(kinds))
     space.update(packing.header(design), FAIR=_fair(design), LOCAL=thread_local.local_rules(design))
     space.update(SECOND=design.second, **vars(hardware))
     waits.add(space, decorate, design)
-    for module in (memo, canonical, bfs):
+    for module in (memo, canonical, bfs, folding, sharing):
         rules.add_functions(space, module, lambda f: (entry if f.__name__ in _ENTRIES else decorate)(f))
     return space
 
@@ -214,13 +222,13 @@ def explore(
     words, state = unpacked(system)
     params = Params.of(system, threads, edges=edges, numbers=edges)
     arrays = new_arrays(system, params, max_states, like_pages.required_symmetry(system) if fold else None)
-    count, run = arrays["count"], functions["explore"]
-    functions["begin"](state, Space(**arrays), words)
-    enough = allocation.SHARE_FROM * threads if threads > 1 else NEVER_SHARED
+    count, search = arrays["count"], Search(functions, state, words, fold)
+    search.begin(Space(**arrays))
     with ThreadTeam(threads) as team, watch(count):
+        turns = Turns(count, team)
         while True:
             space = Space(**arrays)
-            team.all(functools.partial(_explore, run, state, space, words, enough))
+            turns.take(search, space)
             reason = _stopped(count, max_states)
             if reason or count["stop"] != FULL:
                 break
@@ -228,6 +236,7 @@ def explore(
             if reason := _too_large(arrays, params, capacity, max_mib):
                 break
             count["stop"] = RUNNING
+            del space
             refilled(functions, arrays, resize(arrays, params, capacity), team)
     space = _merged(space)
     return Graph(system, space, not reason, reason, _depth(space), words, state, fold, edges, plain)
@@ -261,11 +270,6 @@ def _check_arguments(system: System, fold: bool, edges: bool) -> None:
             )
 
 
-def _explore(run: Any, state: State, space: Space, words: Array, enough: int, worker: int) -> None:
-    """Run one worker of bfs.explore()."""
-    run(state, space, words, worker, allocation.SHARE, enough)
-
-
 def _stopped(count: Array, max_states: int) -> str:
     """Returns why the exploration stops for good, or "" if more capacity lets it go on."""
     return {
@@ -276,8 +280,8 @@ def _stopped(count: Array, max_states: int) -> str:
 
 def _too_large(arrays: Mapping[str, Array], params: Params, capacity: Capacity, max_mib: int) -> str:
     """Returns the limit that forbids this capacity, or ""."""
-    if capacity.shared > MAX_SHARED:
-        return f"more than {MAX_SHARED} different states of all pages"
+    if capacity.memories > MAX_MEMORIES:
+        return f"more than {MAX_MEMORIES} different states of all pages"
     if bytes_of(arrays, params, capacity) > max_mib << 20:
         return f"limit of {max_mib} MiB reached with {plural(int(arrays['count']['states'][0]), 'state')}"
     return ""
@@ -290,8 +294,10 @@ def refilled(
     space = Space(**arrays)
     if "table" in emptied:
         team.all(lambda w: functions["rehash_states"](space, w, team.workers))
-    if "shared_table" in emptied:
-        functions["rehash_shared"](space)
+    if "memory_table" in emptied:
+        functions["rehash_memories"](space)
+    if "memo_table" in emptied:
+        functions["rehash_memo"](space)
 
 
 def unpacked(system: System) -> tuple[Array, State]:

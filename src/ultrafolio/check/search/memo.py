@@ -1,4 +1,4 @@
-"""Packed states (parts, shared vectors, rows) and memoised steps. Loaded with the rules and bfs.py."""
+"""Packed states (parts, memories, rows) and memoised steps. Loaded with the rules and bfs.py."""
 
 # mypy: disallow_untyped_defs=False, disallow_untyped_calls=False
 from __future__ import annotations
@@ -6,21 +6,22 @@ from __future__ import annotations
 from typing import Any
 
 from ultrafolio.check.search.packing import (
+    ACTOR_MASK,
     FULL,
+    HEAD_ACTOR,
     HEAD_FAIR,
     HEAD_OBSTACLE,
     HEAD_PAGE,
     HEAD_PENDING,
     HEAD_RULE,
+    HEAD_TOLD,
     MAX_PARTS,
     OBSTACLES_END,
     OVERFLOW,
     PART_WORDS,
     REFUSALS,
     RUNNING,
-    STEP_CHOICE,
     STEP_PROPERTY,
-    STEP_SHORT,
     STEPS_MASK,
 )
 from ultrafolio.model.layout import AGAIN, IDLE_PC, NOTHING, RUN, VCPU
@@ -35,7 +36,7 @@ SECOND: Any = 0  # bound by the loader: Design.second
 LOCAL: Any = ()  # bound by the loader: thread_local.local_rules()
 
 
-# ---------------------------------------------------------------------------------- parts and shared vectors
+# ---------------------------------------------------------------------------------------- parts and memories
 @fn
 def mix(h, v):
     """One round of a 63-bit hash. Source: the multiplier of splitmix64, Steele, Lea and Flood 2014."""
@@ -73,19 +74,19 @@ def intern_part(x, words, first, n):
 
 
 @fn
-def shared_slot(x, number):
-    """Returns the slot of shared vector `number` in shared_table; an empty slot if it is absent."""
-    width = x.shared.shape[1]
-    slots = len(x.shared_table)
-    h = width
-    for c in range(width):
-        h = mix(h, x.shared[number, c])
+def memory_slot(x, r, number):
+    """Returns the slot of memory `number` of region `r` in memory_table; an empty slot if it is absent."""
+    width = x.region_width[r]
+    slots = x.memory_table.shape[1]
+    h = int(width)
+    for i in range(width):
+        h = mix(h, x.memories[r, number, i])
     slot = h & (slots - 1)
-    while x.shared_table[slot]:
-        other = x.shared_table[slot]
+    while x.memory_table[r, slot]:
+        other = x.memory_table[r, slot]
         same = True
-        for c in range(width):
-            same = same and x.shared[other, c] == x.shared[number, c]
+        for i in range(width):
+            same = same and x.memories[r, other, i] == x.memories[r, number, i]
         if same:
             return slot
         slot = (slot + 1) & (slots - 1)
@@ -93,15 +94,29 @@ def shared_slot(x, number):
 
 
 @fn
-def intern_shared(x):
-    """Returns the id of the shared vector in the row behind the last one; stores a new one."""
-    m = x.count[0].shared
-    slot = shared_slot(x, m)
-    if x.shared_table[slot]:
-        return int(x.shared_table[slot])
-    x.shared_table[slot] = m
-    x.count[0].shared = m + 1
-    return m
+def intern_memory(x, r):
+    """Returns the id of the memory of region `r` in the row behind its last one; stores a new one. 0 and COUNT.stop =
+    FULL if its field is full."""
+    n = x.memory_count[r]
+    slot = memory_slot(x, r, n)
+    if x.memory_table[r, slot]:
+        return int(x.memory_table[r, slot])
+    if n > x.fields[r].mask:
+        x.count[0].stop = FULL
+    if x.count[0].stop != RUNNING:
+        return 0
+    x.memory_table[r, slot] = n
+    x.memory_count[r] = n + 1
+    return int(n)
+
+
+@fn
+def free_memories(x):
+    """Returns how many more memories each region can store."""
+    free = x.memories.shape[1]
+    for r in range(len(x.region_width)):
+        free = min(free, x.memories.shape[1] - x.memory_count[r])
+    return free
 
 
 @fn
@@ -111,7 +126,7 @@ def short_id(x, t, part):
     if x.short_ids[t, part]:
         return int(x.short_ids[t, part]) - 1
     n = x.short_count[t]
-    if n > x.fields[t + 1].mask:
+    if n > x.fields[len(x.region_width) + t].mask or n >= x.short_limit[t]:
         x.count[0].stop = FULL
     if x.count[0].stop != RUNNING:
         return 0
@@ -123,35 +138,30 @@ def short_id(x, t, part):
 
 # ------------------------------------------------------------------------------------------------- rows
 @fn
-def shared_of(x, rows, number):
-    """Returns the id of the shared vector of the state in row `number`."""
-    return rows[number, 0] & x.fields[0].mask
+def value_of(x, rows, number, field):
+    """Returns the value of a field in the state in row `number`."""
+    f = x.fields[field]
+    return (rows[number, f.word] >> f.shift) & f.mask
 
 
 @fn
-def short_id_in(x, rows, number, t):
-    """Returns actor `t`'s short id in the state in row `number`."""
-    f = x.fields[t + 1]
-    return (rows[number, f.word] >> f.shift) & f.mask
+def put_value(x, rows, number, field, value):
+    """Write a field into row `number`."""
+    f = x.fields[field]
+    rows[number, f.word] = (rows[number, f.word] & ~(f.mask << f.shift)) | value << f.shift
+
+
+@fn
+def put_in_pool(x, at, field, value):
+    """Write a field into the row in `pool` from `at`."""
+    f = x.fields[field]
+    x.pool[at + f.word] = (x.pool[at + f.word] & ~(f.mask << f.shift)) | value << f.shift
 
 
 @fn
 def part_of(x, rows, number, t):
     """Returns actor `t`'s part id in the state in row `number`."""
-    return x.short_parts[t, short_id_in(x, rows, number, t)]
-
-
-@fn
-def put_short_id(x, rows, number, t, short):
-    """Write actor `t`'s short id into row `number`."""
-    f = x.fields[t + 1]
-    rows[number, f.word] = (rows[number, f.word] & ~(f.mask << f.shift)) | short << f.shift
-
-
-@fn
-def put_shared(x, rows, number, m):
-    """Write the id of a shared vector into row `number`."""
-    rows[number, 0] = (rows[number, 0] & ~x.fields[0].mask) | m
+    return x.short_parts[t, value_of(x, rows, number, len(x.region_width) + t)]
 
 
 @fn
@@ -163,22 +173,49 @@ def load_part(x, words, c, part):
 
 
 @fn
-def load_shared(x, words, m):
-    """Copy shared vector `m` into the raw buffer; only the parts that differ from the loaded one."""
-    before = x.count[0].loaded
-    for c in range(x.shared.shape[1] if before != m else 0):
-        if before == 0 or x.shared[m, c] != x.shared[before, c]:
-            load_part(x, words, c, x.shared[m, c])
-    x.count[0].loaded = m
+def load_memory(x, words, r, m):
+    """Copy memory `m` of region `r` into the raw buffer; only the parts that differ from the loaded one."""
+    before = x.loaded[r]
+    for i in range(x.region_width[r] if before != m else 0):
+        if before == 0 or x.memories[r, m, i] != x.memories[r, before, i]:
+            load_part(x, words, x.region_places[r, i], x.memories[r, m, i])
+    x.loaded[r] = m
 
 
 # ---------------------------------------------------------------------------------------- memoised steps
 @fn
-def pool_index_of(x, number, t):
-    """Returns the index in pool_index of the steps of thread `t` in a state."""
-    return (
-        shared_of(x, x.node, number) * x.count[0].columns + x.fields[t + 1].column + short_id_in(x, x.node, number, t)
-    )
+def index_of(x, number, t, first):
+    """Returns the place in `index` of the steps of thread `t`, which has a home, in a state. first: the state's memory
+    of region 0."""
+    memory = first if x.home[t] == 0 else value_of(x, x.node, number, x.home[t])
+    return x.index_at[t] + x.index_step[t] * memory + value_of(x, x.node, number, len(x.region_width) + t)
+
+
+@fn
+def memo_start(x, number, t):
+    """Returns the slot of memo_table at which the probe for the steps of thread `t` in a state starts."""
+    h = int(t)
+    for c in range(x.node.shape[1]):
+        h = mix(h, x.node[number, c] & x.reach[t, c])
+    return h & (len(x.memo_table) - 1)
+
+
+@fn
+def is_of(x, position, number, t):
+    """Whether the steps at a position in `pool` are those of thread `t` in a state."""
+    width = x.node.shape[1]
+    same = (x.pool[position + width] >> HEAD_ACTOR) & ACTOR_MASK == t
+    for c in range(width):
+        same = same and x.pool[position + c] == x.node[number, c] & x.reach[t, c]
+    return same
+
+
+@fn
+def memo_slot(x, number, t, slot):
+    """Returns the slot of the steps of thread `t` in a state, probing from `slot`; an empty slot if they are absent."""
+    while x.memo_table[slot] and not is_of(x, x.memo_table[slot], number, t):
+        slot = (slot + 1) & (len(x.memo_table) - 1)
+    return slot
 
 
 @fn
@@ -192,51 +229,75 @@ def holds_part(x, words, c, part):
 
 
 @fn
-def step_result(x, words, t, m, part):
-    """Intern what a step of `t` from shared vector `m` left in the raw buffer, and restore the buffer.
+def step_result(x, words, number, t, position, at):
+    """Intern what a step of `t` left in the raw buffer, write its row under the thread's reach to `pool` from `at`, and
+    restore the buffer. position: where the row before it is.
 
-    Returns shared vector id | short id << STEP_SHORT. A step changes its own thread, pages and virtual machines, no
-    other thread.
+    A step changes its own thread and the regions that it looks at, no other.
     """
-    width = x.shared.shape[1]
-    new = x.count[0].shared
-    changed = False
-    for c in range(width):
-        x.shared[new, c] = x.shared[m, c]
-        if not holds_part(x, words, c, x.shared[m, c]):
-            changed = True
-            x.shared[new, c] = intern_part(x, words, x.spans[c, 0], x.spans[c, 1])
-            load_part(x, words, c, x.shared[m, c])
-    short = short_id(x, t, intern_part(x, words, x.spans[width + t, 0], x.spans[width + t, 1]))
-    load_part(x, words, width + t, part)
-    return (intern_shared(x) if changed else m) | short << STEP_SHORT
+    for c in range(x.node.shape[1]):
+        x.pool[at + c] = x.pool[position + c]
+    for r in range(len(x.region_width)):
+        changed = False
+        if x.uses[t, r]:
+            m = x.loaded[r]
+            new = x.memory_count[r]
+            for i in range(x.region_width[r]):
+                c = x.region_places[r, i]
+                x.memories[r, new, i] = x.memories[r, m, i]
+                if not holds_part(x, words, c, x.memories[r, m, i]):
+                    changed = True
+                    x.memories[r, new, i] = intern_part(x, words, x.spans[c, 0], x.spans[c, 1])
+                    load_part(x, words, c, x.memories[r, m, i])
+        if changed:
+            put_in_pool(x, at, r, intern_memory(x, r))
+    place = x.count[0].places + t
+    short = short_id(x, t, intern_part(x, words, x.spans[place, 0], x.spans[place, 1]))
+    load_part(x, words, place, part_of(x, x.node, number, t))
+    put_in_pool(x, at, len(x.region_width) + t, short)
+
+
+@fn
+def load_thread(s, x, words, number, t):
+    """Load what the steps of thread `t` look at into the raw buffer. Returns whether its rule reads other threads: then
+    all threads are loaded."""
+    places = x.count[0].places
+    for r in range(len(x.region_width)):
+        if x.uses[t, r]:
+            load_memory(x, words, r, value_of(x, x.node, number, r))
+    load_part(x, words, places + t, part_of(x, x.node, number, t))
+    far = not LOCAL[s.task[t].pc] or s.who[t].after > 0
+    if far:
+        for a in range(x.count[0].actors):
+            load_part(x, words, places + a, part_of(x, x.node, number, a))
+    return far
 
 
 @fn
 def run_steps(s, x, words, number, t, position):
-    """Run every step of thread `t` in a state and write a header and the steps to `pool` from `position`.
+    """Run every step of thread `t` in a state and write its row under the thread's reach, a header and the steps to
+    `pool` from `position`.
 
-    Returns True if the rule reads other threads: then the steps hold for this state only.
+    Returns whether the rule reads other threads: then the steps hold for this state only.
 
     Header: steps | fair << HEAD_FAIR | pending << HEAD_PENDING | rule << HEAD_RULE | obstacle << HEAD_OBSTACLE |
-    page << HEAD_PAGE, where there is an obstacle. A step:
-    shared vector | short id << STEP_SHORT | choice << STEP_CHOICE | property broken << STEP_PROPERTY.
+    page << HEAD_PAGE, where there is an obstacle | actor << HEAD_ACTOR | told << HEAD_TOLD. A step is the row after it
+    under the thread's reach, and where the steps are told, a label: choice | property broken << STEP_PROPERTY. Steps
+    that are not told break nothing, and the choice of each is its place.
     """
-    m = shared_of(x, x.node, number)
-    part = part_of(x, x.node, number, t)
-    load_shared(x, words, m)
-    load_part(x, words, x.shared.shape[1] + t, part)
+    width = x.node.shape[1]
+    far = load_thread(s, x, words, number, t)
+    for c in range(width):
+        x.pool[position + c] = x.node[number, c] & x.reach[t, c]
     pc = s.task[t].pc
-    far = not LOCAL[pc] or s.who[t].after > 0
-    if far:
-        for a in range(x.count[0].actors):
-            load_part(x, words, x.shared.shape[1] + a, part_of(x, x.node, number, a))
     kind = s.who[t].kind
     idle = pc == IDLE_PC[kind]
-    header = pc * (1 << HEAD_RULE) + (1 << HEAD_PENDING if is_pending(s, t) else 0)
+    header = pc * (1 << HEAD_RULE) + (1 << HEAD_PENDING if is_pending(s, t) else 0) + t * (1 << HEAD_ACTOR)
     header += 1 << HEAD_FAIR if FAIR[pc] and not idle else 0
     steps = 0
     obstacle = 0
+    told = False
+    at = position + width + 1
     for i in range(x.choices[t, 1] if idle else 1):
         c = x.choices[t, 0] + i
         op = x.ops[c] if idle else NOTHING
@@ -253,11 +314,24 @@ def run_steps(s, x, words, number, t, position):
         if outcome < 0:
             continue
         wrong = broken(s, t, pc, p, was, outcome)
+        step_result(x, words, number, t, position, at)
+        x.pool[at + width] = i | wrong << STEP_PROPERTY
+        told = told or wrong > 0 or i != steps
         steps += 1
-        x.pool[position + steps] = step_result(x, words, t, m, part) | i << STEP_CHOICE | wrong << STEP_PROPERTY
+        at += width + 1
+    for i in range(0 if told else steps * width):
+        x.pool[position + width + 1 + i] = x.pool[position + width + 1 + i + i // width]
     header += s.actor[t].page * (1 << HEAD_PAGE) if obstacle else 0
-    x.pool[position] = header | steps | obstacle << HEAD_OBSTACLE
+    x.pool[position + width] = header | steps | obstacle << HEAD_OBSTACLE | (1 << HEAD_TOLD if told else 0)
     return far
+
+
+@fn
+def size_of(x, position):
+    """Returns the words of the steps at a position in `pool`."""
+    width = x.node.shape[1]
+    header = x.pool[position + width]
+    return width + 1 + (header & STEPS_MASK) * (width + (header >> HEAD_TOLD))
 
 
 @fn
@@ -268,29 +342,66 @@ def steps_of(s, x, words, number, t):
     Steps of rules that read other threads are kept at the end of `pool`, for this round only.
     """
     g = x.count[0]
-    at = pool_index_of(x, number, t)
-    if x.pool_index[at]:
-        return int(x.pool_index[at])
-    if g.spare - g.used <= 2 * g.max_steps + 4 or len(x.shared) - g.shared <= g.max_steps + 1:
+    has_home = x.home[t] >= 0
+    memory = value_of(x, x.node, number, g.zero)
+    slot = index_of(x, number, t, memory) if has_home else memo_slot(x, number, t, memo_start(x, number, t))
+    position = int(x.index[slot] if has_home else x.memo_table[slot])
+    if position:
+        return position
+    most = (g.max_steps + 1) * (x.node.shape[1] + 1)
+    if g.spare - g.used <= 2 * most or g.kept >= g.most_kept or free_memories(x) <= g.max_steps + 1:
         g.stop = FULL
         return 0
     position = g.used
     far = run_steps(s, x, words, number, t, position)
     if g.stop != RUNNING:
         return 0
-    size = (x.pool[position] & STEPS_MASK) + 1
+    size = size_of(x, position)
     if far:
         g.spare -= size
         for i in range(size):
             x.pool[g.spare + i] = x.pool[position + i]
         return g.spare
-    x.pool_index[at] = position
+    if has_home:
+        x.index[slot] = position
+    else:
+        x.memo_table[slot] = position
+        g.kept += 1
     g.used += size
     return position
 
 
 @fn
-def rehash_shared(x):
-    """Insert all shared vectors into an empty shared_table."""
-    for m in range(1, x.count[0].shared):
-        x.shared_table[shared_slot(x, m)] = m
+def value_in_pool(x, at, field):
+    """Returns the value of a field in the row in `pool` from `at`."""
+    f = x.fields[field]
+    return (x.pool[at + f.word] >> f.shift) & f.mask
+
+
+@fn
+def rehash_memo(x):
+    """Enter all kept steps into an empty `index` and an empty memo_table."""
+    width, regions = x.node.shape[1], len(x.region_width)
+    position = 1
+    while position < x.count[0].used:
+        t = int((x.pool[position + width] >> HEAD_ACTOR) & ACTOR_MASK)
+        if x.home[t] >= 0:
+            memory, short = value_in_pool(x, position, x.home[t]), value_in_pool(x, position, regions + t)
+            x.index[x.index_at[t] + x.index_step[t] * memory + short] = position
+        else:
+            h = t
+            for c in range(width):
+                h = mix(h, x.pool[position + c])
+            slot = h & (len(x.memo_table) - 1)
+            while x.memo_table[slot]:
+                slot = (slot + 1) & (len(x.memo_table) - 1)
+            x.memo_table[slot] = position
+        position += size_of(x, position)
+
+
+@fn
+def rehash_memories(x):
+    """Insert all memories into an empty memory_table."""
+    for r in range(len(x.region_width)):
+        for m in range(1, x.memory_count[r]):
+            x.memory_table[r, memory_slot(x, r, m)] = m

@@ -2,13 +2,15 @@
 
 A *part* is the records of one page (uv, mm, io and pt), one virtual machine, or one actor (task and actor). Each
 distinct part is stored once, under a *part id*. Within one actor a part also has a *short id*, which needs fewer bits.
-The part ids of all pages and machines of a state are its *shared vector*; each distinct one is stored once, under an
-id. A state is a row of bits: the id of its shared vector, then each actor's short id. Most systems need one word of 63
-bits. The fields of a row widen when ids do (allocation.py).
+Pages and machines are divided into *regions* (reach.py): a folio, a machine, or several of them that the same actors
+look at. The part ids of a region in a state are its *memory*; each distinct one is stored once, under an id of its
+region. A state is a row of bits: the id of each region's memory, then each actor's short id. Most systems need one word
+of 63 bits. The fields of a row widen when ids do (allocation.py).
 
-A thread's step depends only on the shared vector and on the thread's own part, so it is run once per such pair and
-memoised (thread_local.py finds the rules that read other threads). Systems have some thousands of pairs and millions of
-states, so exploration is mostly look-ups in a hash table.
+A thread's step depends only on the thread's own part and on the memories of the regions that it looks at: on the row
+under a mask, the thread's *reach*. So it is run once per masked row and memoised (thread_local.py finds the rules that
+read other threads). Systems have some thousands of masked rows and millions of states, so exploration is mostly
+look-ups in a hash table. Regions that no thread looks at together add their masked rows, and do not multiply them.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ MAX_ACTORS = WORD_BITS
 MAX_PARTS = 32_000
 MAX_CHOICES = 1 << 14
 MAX_PAGES = 1 << 12
-MIN_SHARED, MAX_SHARED = 1 << 20, 1 << 28
+MAX_MEMORIES = 1 << 28
+REGION_SHARE, MOST_FIELD = 3, 28
+"""See row_fields(). MOST_FIELD: most bits of a field."""
 PROPERTIES_END = designs.PROPERTIES_END
 REFUSALS = designs.OUTCOMES_END - 1
 OBSTACLES_END = REFUSALS + len(WAITS)
@@ -53,19 +57,19 @@ MET_END = 2 * OBSTACLES_END
 unshare."""
 
 
-def bit_fields(word: str, **fields: int) -> tuple[int, ...]:
+def bit_fields(word: str, most: int = WORD_BITS, **fields: int) -> tuple[int, ...]:
     """Returns shift and mask of each field of a packed word, in order. fields: the largest number that each must hold.
 
-    Raises Outgrown if they need more than WORD_BITS bits.
+    Raises Outgrown if they need more than `most` bits.
     """
     made: list[int] = []
     shift = 0
     for name, largest in fields.items():
-        if shift + largest.bit_length() > WORD_BITS:
+        if shift + largest.bit_length() > most:
             raise Outgrown(
-                f"{name} in {word}, a word of {WORD_BITS} bits",
+                f"{name} in {word}, a word of {most} bits",
                 largest,
-                (1 << (WORD_BITS - shift)) - 1,
+                (1 << (most - shift)) - 1,
                 "check/search/packing.py: fewer bits for the other fields, or a second word",
             )
         made += shift, (1 << largest.bit_length()) - 1
@@ -73,27 +77,25 @@ def bit_fields(word: str, **fields: int) -> tuple[int, ...]:
     return tuple(made)
 
 
-_, SHARED_MASK, STEP_SHORT, SHORT_MASK, STEP_CHOICE, CHOICE_MASK, STEP_PROPERTY, _ = bit_fields(
-    "a memoised step", shared=MAX_SHARED - 1, short=MAX_PARTS - 1, choice=MAX_CHOICES - 1,
-    property=PROPERTIES_END - 1,
-)  # fmt: skip
-AFTER_MASK = (1 << STEP_CHOICE) - 1
-"""A memoised step: the shared vector and the actor's short id after it; the choice; the broken property, in all higher
-bits."""
+LABEL_BITS = 20
+_, CHOICE_MASK, STEP_PROPERTY, _ = bit_fields(
+    "a memoised step", LABEL_BITS, choice=MAX_CHOICES - 1, property=PROPERTIES_END - 1
+)
+"""The label of a memoised step: the choice; the broken property, in all higher bits."""
 
 
 def _header(last: int) -> tuple[int, ...]:
     """Returns shift and mask of each field of the header of memoised steps, for rules up to number `last`."""
     return bit_fields(
         "the header of memoised steps", steps=MAX_CHOICES, fair=1, pending=1, rule=last, obstacle=MET_END - 1,
-        page=MAX_PAGES - 1,
+        page=MAX_PAGES - 1, actor=MAX_ACTORS - 1, told=1,
     )  # fmt: skip
 
 
 _HEADER = ("", "STEPS_MASK", "HEAD_FAIR", "", "HEAD_PENDING", "", "HEAD_RULE", "RULE_MASK", "HEAD_OBSTACLE",
-           "OBSTACLE_MASK", "HEAD_PAGE", "")  # fmt: skip
+           "OBSTACLE_MASK", "HEAD_PAGE", "PAGE_MASK", "HEAD_ACTOR", "ACTOR_MASK", "HEAD_TOLD", "")  # fmt: skip
 (_, STEPS_MASK, HEAD_FAIR, _, HEAD_PENDING, _, HEAD_RULE, RULE_MASK, HEAD_OBSTACLE, OBSTACLE_MASK, HEAD_PAGE,
- _) = _header(DEAD)  # fmt: skip
+ PAGE_MASK, HEAD_ACTOR, ACTOR_MASK, HEAD_TOLD, _) = _header(DEAD)  # fmt: skip
 
 
 def header(design: Design) -> dict[str, int]:
@@ -111,53 +113,64 @@ BY_ACTOR = 16
 """An edge's label is by = actor << BY_ACTOR | choice, in the checker and in trace files."""
 
 COUNT = np.dtype([(name, np.int64) for name in (
-    "states", "next", "round", "edges", "capacity", "area", "parts", "shared", "used", "spare", "max_steps",
-    "actors", "columns", "keeps_edges", "keeps_numbers", "folds", "loaded", "shift", "shard_shift", "stop", "limit",
-    "zero",
+    "states", "next", "round", "careful", "edges", "capacity", "edge_capacity", "area", "parts", "places", "used",
+    "spare", "pool_end", "kept", "most_kept", "max_steps", "actors", "keeps_edges", "keeps_numbers", "slots",
+    "shard_slots", "stop", "limit", "zero",
 )])  # fmt: skip
 RUNNING, FULL, OVERFLOW, LIMIT = range(4)
-FIELD = np.dtype([("word", np.int64), ("shift", np.int64), ("mask", np.int64), ("column", np.int64)])
+FIELD = np.dtype([("word", np.int64), ("shift", np.int64), ("mask", np.int64), ("ids", np.int64)])
 ROUND = BATCH = 32
 """ROUND: states per round of a single worker. BATCH: prefetches in flight."""
 ORIGIN, SLOT = 0, 1
 """Columns behind the row of a candidate."""
+HASH_BITS = 32
+"""Bits of a hash that decide the slot of a state, the highest."""
 LINE = 16
-"""Words between counters of different workers, so that two never share a cache line or a pair of lines."""
+"""Words between counters of different workers, so that two never share a cache line or a pair of lines. A shard of the
+table begins at a multiple of LINE."""
 FOUND = np.dtype([("state", np.int64), ("by", np.int64)])
 
 
 class Space(NamedTuple):
-    """The explored part of a state graph. States are expanded in rounds. In a round each worker writes candidates to
-    its own area, and each shard of the hash table is filled by one worker.
+    """The explored part of a state graph. States are expanded in rounds, by one worker or by all. In a round of all,
+    each worker writes candidates to its own area, and each shard of the hash table is filled by one worker.
 
     count         one COUNT record:
         states, next, round, edges    states reached; next state to expand; states of this round; edges
-        capacity, area, max_steps     capacity in states; candidates of an area; most steps that leave one state
-        parts, shared                 distinct parts; distinct shared vectors, from id 1, so that no row is 0
-        used, spare                   words used at the start of `pool`; start of the words used at its end
-        actors, columns               actors; columns of `pool_index`
-        keeps_edges, keeps_numbers, folds  flags: keep edges; keep numbers in the table; reduce by symmetry
-        loaded                        id of the shared vector in the raw buffer
-        shift, shard_shift            right shift of a hash to a slot; of a slot to a shard
+        careful                       rounds of states below this one have one state
+        capacity, edge_capacity       most states; most edges, if they are kept
+        area, max_steps               candidates of an area; most steps that leave one state
+        parts, places, actors         distinct parts; pages and machines; actors
+        used, spare, pool_end         words used at the start of `pool`; start of the words used at its end; its end
+        kept, most_kept               masked rows in memo_table; most of them
+        keeps_edges, keeps_numbers    flags: keep edges; keep the numbers of the states in the table
+        slots, shard_slots            slots of `table`; of a shard of it
         stop, limit                   RUNNING or why it stopped; most states
         zero                          0 that is no literal: Numba compiles a function again for each literal argument
     part_words    per part id: its words, then how many; part_table: their open hash table
     spans         per part of the raw buffer: first word, words
     short_parts   per actor and short id: part id; short_ids: per actor and part id: short id + 1
-    short_count   per actor: short ids in use
-    shared        per shared vector: part ids of pages, then machines; shared_table: their open hash table
-    pool          memoised steps, from position 1: a header, then a word per step; see memo.run_steps
-    pool_index    per shared vector and column (one per short id of each actor): position in `pool`, or 0
-    fields        FIELD records of a row: the shared vector's, then each actor's with its first column
+    short_count   per actor: short ids in use; short_limit: most of them in the columns of `index`
+    region_places  per region: its positions (pages, machines); region_width: how many
+    memories      per region and id, from 1: part ids of its positions; memory_table: per region their open hash table
+    memory_count  per region: the next id; loaded: the id whose parts are in the raw buffer, 0 for none
+    uses          per actor and region: whether the actor's steps look at the region
+    reach         per actor: the mask of a row under which are all fields that its steps look at
+    pool          memoised steps, from position 1: a masked row, a header, then the steps; see memo.run_steps
+    home          per actor: the region that it uses if it is one, else -1
+    index         per memory and short id of an actor with a home: position in `pool`, or 0; the place is index_at of
+                  the actor + its index_step * memory + short id
+    memo_table    open hash table of the masked rows of the other actors: position in `pool`, or 0
+    fields        FIELD records of a row: of each region, then of each actor
     node          per state: its row of words, in breadth-first order
     parent, by    per state: the edge on which it was first reached; by = actor << BY_ACTOR | choice
-    table         open hash table of states: rows, or 0; slot_state: per slot the state's number, if edges are kept
+    table         open hash table of states: rows, or 0; slot_state: per slot the state's number, if numbers are kept
     steps         per state of the round and actor: position in `pool`
     candidate_rows  per shard and candidate of an area: its row; ORIGIN: by << 32 | source state; SLOT: its slot in
                   `table`, inverted for a new state
     order         per candidate of an area, in edge order: its index in `candidate_rows`
     bucket_sizes  per worker and shard: candidates, LINE words apart
-    candidates, loops, missed  per worker: candidates; steps that change nothing; pairs that are not memoised
+    candidates, loops, missed  per worker: candidates; steps that change nothing; steps that are not memoised
     new_states    per shard and worker: new states
     barrier       workers that have arrived; LINE words on: barriers passed
     pending       per state: bit t: actor t has begun something that leads-to must end
@@ -183,10 +196,21 @@ class Space(NamedTuple):
     short_parts: Any
     short_ids: Any
     short_count: Any
-    shared: Any
-    shared_table: Any
+    short_limit: Any
+    region_places: Any
+    region_width: Any
+    memories: Any
+    memory_table: Any
+    memory_count: Any
+    loaded: Any
+    uses: Any
+    reach: Any
     pool: Any
-    pool_index: Any
+    home: Any
+    index: Any
+    index_at: Any
+    index_step: Any
+    memo_table: Any
     fields: Any
     node: Any
     parent: Any
@@ -264,19 +288,22 @@ def spans(pages: int, actors: int, vms: int) -> np.ndarray[Any, Any]:
     return np.array(rows, np.int64)
 
 
-def row_fields(shared: int, short_ids: Sequence[int]) -> np.ndarray[Any, Any]:
-    """Returns the FIELD records of a row for ids of shared vectors below `shared` and `short_ids` of each actor, all
-    powers of two. No field spans two words. The shared vector's field has at least MIN_SHARED, since widening it late
-    would rewrite many rows."""
-    made = np.zeros(1 + len(short_ids), FIELD)
-    word = shift = column = 0
-    for record, size in zip(made, (max(shared, MIN_SHARED), *short_ids), strict=True):
-        bits = size.bit_length() - 1
-        if shift + bits > WORD_BITS:
-            word, shift = word + 1, 0
-        record["word"], record["shift"], record["mask"] = word, shift, size - 1
-        shift += bits
-    for record, size in zip(made[1:], short_ids, strict=True):
-        record["column"] = column
-        column += size
+def row_fields(ids: Sequence[int], regions: int) -> np.ndarray[Any, Any]:
+    """Returns the FIELD records of a row for so many `ids` of each region and then of each actor, all powers of two. No
+    field spans two words. What is left of a word widens its fields, those of regions REGION_SHARE times as much:
+    widening one later rewrites all rows."""
+    words: list[list[int]] = [[]]
+    bits = [max(1, n.bit_length() - 1) for n in ids]
+    for number, size in enumerate(bits):
+        if sum(bits[other] for other in words[-1]) + size > WORD_BITS:
+            words.append([])
+        words[-1].append(number)
+    made = np.zeros(len(ids), FIELD)
+    for word, here in enumerate(words):
+        share = {number: REGION_SHARE if number < regions else 1 for number in here}
+        left, shift = WORD_BITS - sum(bits[number] for number in here), 0
+        for number in here:
+            size = min(bits[number] + left * share[number] // sum(share.values()), MOST_FIELD)
+            made[number] = word, shift, (1 << size) - 1, ids[number]
+            shift += size
     return made

@@ -6,7 +6,7 @@ present in every state and no state enables a fair step that removes it, and the
 a step that the VMM may take and need not; else a *livelock*. The page is *taken away* if
 an import of it succeeds in the component and another step ends the access that it gave.
 
-A predicate of waits.rules depends on a state's shared vector and on the parts of one or two actors (check/search/
+A predicate of waits.rules depends on a state's memories and on the parts of one or two actors (check/search/
 packing.py), so the plain interpreter evaluates it once per combination.
 """
 
@@ -84,8 +84,7 @@ class Judged:
 
 
 class Lookup:
-    """Evaluates predicates over the states of a graph, once per shared vector and parts of the actors they depend
-    on."""
+    """Evaluates predicates over the states of a graph, once per memories and parts of the actors they depend on."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -100,19 +99,21 @@ class Lookup:
         return self._states[number]
 
     def key(self, states: Array, *actors: int) -> Array:
-        """Returns per state a number that is equal for equal shared vectors and parts of these actors."""
+        """Returns per state a number that is equal for equal memories and parts of these actors."""
         space = self.graph.space
         rows, fields = space.node, space.fields
-        made: Array = rows[states, 0] & fields[0]["mask"]
-        for t in actors:
-            f = fields[t + 1]
-            short = (rows[states, f["word"]] >> f["shift"]) & f["mask"]
-            _, made = np.unique(made, return_inverse=True)
-            made = made * (int(f["mask"]) + 1) + short
+        regions = len(space.region_width)
+        made: Array = np.zeros(len(states), np.int64)
+        for number in (*range(regions), *(regions + t for t in actors)):
+            f = fields[number]
+            value = (rows[states, f["word"]] >> f["shift"]) & f["mask"]
+            if number:
+                _, made = np.unique(made, return_inverse=True)
+            made = made * (int(f["mask"]) + 1) + value
         return made
 
     def each(self, states: Array, predicate: Callable[[State], int], *actors: int) -> Array:
-        """Returns the predicate of every state. It must depend only on the shared vector and the parts of `actors`."""
+        """Returns the predicate of every state. It must depend only on the memories and the parts of `actors`."""
         _, first, inverse = np.unique(self.key(states, *actors), return_index=True, return_inverse=True)
         values: Array = np.array([int(predicate(self.state(int(states[i])))) for i in first], np.int64)
         found: Array = values[inverse.reshape(-1)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ultrafolio.check.search.allocation import Params, capacity_of, resize
+from ultrafolio.check.search.allocation import Params, next_capacity, resize
 from ultrafolio.check.search.graph import Graph, compiled, over_arrays, refilled, unpacked
 from ultrafolio.check.search.packing import RUNNING, Space
 from ultrafolio.check.search.workers import ThreadTeam
@@ -17,7 +17,11 @@ from ultrafolio.engine.load import interpreted
 from ultrafolio.model.layout import IDLE_PC, OWNERS
 from ultrafolio.model.scenario import System
 
-_WRITTEN = ("count", "part_words", "part_table", "short_ids", "short_count", "busy_pages", "retargeted", "image")
+_WRITTEN = (
+    "count", "part_words", "part_table", "short_parts", "short_ids", "short_count", "short_limit",
+    "memory_count", "loaded", "home", "index_at", "index_step",
+    "busy_pages", "retargeted", "image",
+)  # fmt: skip
 """Arrays that a look-up writes, besides those that _widen() reallocates: each Representatives has a copy."""
 
 
@@ -34,19 +38,20 @@ class Representatives:
         self._widen()
 
     def _widen(self) -> None:
-        """Double the capacity of shared vectors and short ids, to which a look-up of a non-canonical state adds."""
-        capacity = capacity_of(self._arrays)
-        capacity = replace(capacity, shared=2 * capacity.shared, short_ids=tuple(2 * n for n in capacity.short_ids))
+        """Double the capacity of memories, to which a look-up of a non-canonical state adds; also that of ids that do
+        not suffice."""
+        capacity = next_capacity(self._arrays, self._params)
+        capacity = replace(capacity, memories=2 * self._arrays["memories"].shape[1])
         with ThreadTeam(1) as team:
             refilled(self._functions, self._arrays, resize(self._arrays, self._params, capacity), team)
 
     def number(self, lists: Any) -> int:
         """Returns the number of the canonical state of this one (as lists), or -1."""
-        for name in OWNERS:
-            _write(getattr(self._state, name), getattr(lists, name))
         count = self._arrays["count"]
         while True:
-            if len(self._arrays["shared"]) - count["shared"][0] <= 2:
+            for name in OWNERS:  # a look-up overwrites them
+                _write(getattr(self._state, name), getattr(lists, name))
+            if self._arrays["memories"].shape[1] - self._arrays["memory_count"].max() <= 2:
                 self._widen()
             found = int(self._functions["locate"](self._state, Space(**self._arrays), self._words))
             if count["stop"][0] == RUNNING:
