@@ -28,7 +28,7 @@ def made(of, *failing, other=PASSES):
     verdicts = np.full(of.shape, other, np.int8)
     for some in failing:
         verdicts[of.where(some)] = FAILS
-    answers = [((0,) * len(of.axes), Answer(FAILS, some, "touch leads to access")) for some in failing]
+    answers = [((0,) * len(of.axes), Answer(FAILS, some)) for some in failing]
     return table.Table(of, verdicts, answers)
 
 
@@ -50,9 +50,11 @@ def test_every_policy_has_a_name_that_finds_it():
     rng = Random(1)
     for of in (S390, GMEM):
         for _ in range(50):
-            policy = of.policy([rng.randrange(size) for size in of.shape])
-            assert policies.find_any(space.policy_name(policy)) == policy
+            values = tuple(rng.randrange(size) for size in of.shape)
+            name = space.policy_name(of.policy(values))
+            assert of.counted[of.values_of(policies.find_any(name), name)] == of.counted[values]
     assert space.policy_name(policies.find_any("split")) == "split"
+    assert space.policy_name(policies.find_any("import-lock,large=direct")) == "import-lock,large=direct"
 
 
 def test_a_name_with_changes():
@@ -137,6 +139,14 @@ def test_cores_are_all_smallest_ones():
 def test_choices_without_meaning_make_no_core():
     found = found_of(S390, [made(S390, box(S390, "large=split", "after_split=retry"))])
     assert [S390.words(core.box) for core in found.cores()] == [{"large": ("split",), "after_split": ("retry",)}]
+
+
+def test_a_core_is_shown_where_its_choice_has_a_meaning():
+    found = found_of(S390, [made(S390, box(S390, "large=direct|refuse|never"), box(S390, "after_split=retry"))])
+    start = S390.values_of(policies.find_any("split"), "split")
+    core = next(core for core in found.cores(start) if S390.words(core.box) == {"after_split": ("retry",)})
+    assert core.policies == int(S390.distinct[S390.where(box(S390, "large=split", "after_split=retry"))].sum())
+    assert space.policy_name(S390.policy(core.fails[0].example)) == "split,after_split=retry"
 
 
 def test_cures_are_the_smallest_changes():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,7 +16,7 @@ from ultrafolio.check.verdicts.verdict import MAX_STATES
 from ultrafolio.commands import machines
 from ultrafolio.commands.completion import among
 from ultrafolio.errors import InputError
-from ultrafolio.export.observation import facts_of
+from ultrafolio.export.observation import facts_of, word_of
 from ultrafolio.model import policies
 from ultrafolio.model.designs import DESIGNS, S390
 from ultrafolio.model.scenario import Scenario
@@ -22,7 +24,7 @@ from ultrafolio.names.find import stem
 from ultrafolio.nouns import plural
 from ultrafolio.search import run, words
 from ultrafolio.search import space as spaces
-from ultrafolio.search.answer import Fails, Found
+from ultrafolio.search.answer import Found
 from ultrafolio.search.table import Table
 
 
@@ -101,6 +103,23 @@ def search(
     Exit codes: 0 a policy passes all that is not set aside, 1 none does or nothing is left, 2 bad input, 3 unknown (a
     limit was reached), 4 a defect of ultrafolio.
     """
+    code, said = answer(files, design, machine, required, start, aside, workers, out, max_states)
+    click.echo(json.dumps(said) if as_json else words.text(said))
+    return code
+
+
+def answer(
+    files: Sequence[Path] = (),
+    design: str | None = None,
+    machine: str | None = None,
+    required: Sequence[str] = (),
+    start: str | None = None,
+    aside: Sequence[str] = (),
+    workers: int = 1,
+    out: Path | None = None,
+    max_states: int = MAX_STATES,
+) -> tuple[int, dict[str, Any]]:
+    """The exit code, and the answer as words.record() has it, of the command with these options."""
     stories = _stories(files, design, machine)
     name = stories[0][1].design
     space = spaces.of(name)
@@ -116,11 +135,9 @@ def search(
     given = _start(asked, start, required)
     tables = run.tables(asked, workers, _progress)
     found = Found(space, [known for known, _ in stories], tables, wanted, asked.within, [stem(one) for one in aside])
-    said = words.record(found, words.Asked(name, machine or "", required, *given), _facts(asked))
-    click.echo(json.dumps(said) if as_json else words.text(said))
-    if found.rest and found.surviving.any():
-        return 0
-    return 3 if found.undecided else 1
+    said = words.record(found, words.Asked(name, machine or "", tuple(required), *given), _story(asked))
+    passes = found.rest and found.surviving.any()
+    return 0 if passes else 3 if found.undecided else 1, said
 
 
 def _stories(files: Sequence[Path], design: str | None, machine: str | None) -> list[tuple[str, Scenario]]:
@@ -164,16 +181,19 @@ def _start(
     return (start, values), bool(policy.variants)
 
 
-def _facts(asked: run.Asked):  # type: ignore[no-untyped-def]
-    """The function that says who waits for what, or which property breaks, in a failure: by its check."""
+def _story(asked: run.Asked) -> words.Story:
+    """The function that says what the story of a failure is, by its check: the word of its kind, the property, and who
+    waits for what, or which property breaks."""
     stories = dict(asked.stories)
 
-    def facts(fails: Fails) -> str:
-        policy = api.Policy("searched", "", asked.space.policy(fails.example))
-        result = api.check(api.Scenario(fails.scenario, "", stories[fails.scenario]), policy=policy)
-        return facts_of(result.worst)
+    @functools.cache
+    def story(scenario: str, values: spaces.Values) -> dict[str, str]:
+        policy = api.Policy("searched", "", asked.space.policy(values))
+        worst = api.check(api.Scenario(scenario, "", stories[scenario]), policy=policy).worst
+        word = word_of("violated", worst.kind, worst.expected)
+        return {"word": word, "property": worst.name, "facts": facts_of(worst)}
 
-    return facts
+    return lambda fails: story(fails.scenario, fails.example)
 
 
 def _progress(name: str, made: Table) -> None:

@@ -23,13 +23,11 @@ MOST_CHANGED = 4
 
 @dataclass(frozen=True, slots=True)
 class Fails:
-    """That policies fail a scenario: how many; one of them, a preset if there is one; the property that it fails
-    first."""
+    """That policies fail a scenario: how many; one of them, a preset if there is one."""
 
     scenario: str
     policies: int
     example: Values
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +80,11 @@ class Found:
         """How many policies were searched."""
         return len(self._at)
 
+    @property
+    def pairs(self) -> int:
+        """How many verdicts there are: pairs of a policy and a scenario that can have it."""
+        return int((self.matrix != NOT_ASKED).sum())
+
     @functools.cached_property
     def failing(self) -> Array:
         """Per scenario of the rest and searched policy: whether it fails."""
@@ -122,18 +125,14 @@ class Found:
         """The searched policy of this number."""
         return tuple(int(n) for n in np.unravel_index(int(self._at[number]), self.space.shape))
 
-    def name(self, scenario: int, values: Values) -> str:
-        """The property that the policy fails first in a scenario."""
-        policy = self.space.bits(values)
-        answers = self.tables[scenario].answers
-        return next((a.name for _, a in answers if a.verdict == FAILS and a.box & policy == policy), "")
-
-    def fails(self, scenario: int, among: Array) -> Fails:
-        """That some of the searched policies fail a scenario. among: true for those that count."""
+    def fails(self, scenario: int, among: Array, like: Values | None = None) -> Fails:
+        """That some of the searched policies fail a scenario. among: true for those that count; like: the policy that
+        is the example if it fails."""
         fail = (self.matrix[scenario] == FAILS) & among
         found = np.flatnonzero(fail)
-        first = self.values(next((n for n in self._presets if fail[n]), int(found[0])))
-        return Fails(self.names[scenario], len(found), first, self.name(scenario, first))
+        liked = [] if like is None else [self._number(like)]
+        first = self.values(next((n for n in [*liked, *self._presets] if fail[n]), int(found[0])))
+        return Fails(self.names[scenario], len(found), first)
 
     def nobody_passes(self) -> list[Fails]:
         """The scenarios that every policy fails which is asked."""
@@ -153,8 +152,9 @@ class Found:
         return [([self.rest[n] for n in sorted(sets[number])], inverse.reshape(-1) == number) for number in least]
 
     # ------------------------------------------------------------------------------------------------- cores
-    def cores(self) -> list[Core]:
-        """The smallest partial assignments, one value for each of up to LARGEST_CORE choices, that no survivor has."""
+    def cores(self, start: Values | None = None) -> list[Core]:
+        """The smallest partial assignments, one value for each of up to LARGEST_CORE choices, that no survivor has.
+        start: a policy; it with the values of a core is the example of a failure, if it fails."""
         alive = self.table_of(self.surviving)[self.space.where(self.within)]
         if not alive.any():
             return []
@@ -166,16 +166,25 @@ class Found:
                 core = dict(zip(some, at, strict=True))
                 if not any(one.items() <= core.items() for one in smaller):
                     found.append(core)
-        made = [self._core(core) for core in found]
+        made = [self._core(core, start) for core in found]
         return [core for core in made if core.policies]
 
-    def _core(self, core: dict[int, int]) -> Core:
-        box = self.within
+    def _core(self, core: dict[int, int], start: Values | None) -> Core:
+        box, counted = self.within, self.space.full
+        names = [axis.name for axis in self.space.axes]
+        like = list(start or ())
         for n, at in core.items():
             axis = self.space.axes[n]
-            box = box & ~axis.mask | axis.bit(axis.values_in(self.within)[at])
+            value = axis.values_in(self.within)[at]
+            box = box & ~axis.mask | axis.bit(value)
+            if like:
+                like[n] = value
+            other, word = self.space.only_where.get(axis.name, ("", ""))
+            if other in names:
+                # only where the choice has a meaning
+                counted &= self.space.box([(other, [word])])
         inside = np.zeros(self.space.shape, bool)
-        inside[self.space.where(box)] = True
+        inside[self.space.where(box & counted)] = True
         among = self.space.gathered(inside).reshape(-1)[self._at]
         left, fails = among.copy(), []
         while left.any():
@@ -183,7 +192,7 @@ class Found:
             if not counts.any():
                 break
             worst = int(counts.argmax())
-            fails.append(self.fails(self.rest[worst], left))
+            fails.append(self.fails(self.rest[worst], left, tuple(like) or None))
             left &= ~self.failing[worst]
         return Core(box, int(among.sum()), tuple(fails))
 

@@ -194,15 +194,19 @@ def of(design: str) -> Space:
 
 
 def policy_name(policy: AnyPolicy) -> str:
-    """What --policy takes for a policy: the preset that differs in the fewest choices, and the choices that differ."""
+    """What --policy takes for a policy: the preset that differs in the fewest choices, and the choices that differ and
+    have a meaning beside the others."""
     design = policies.design_of(policy)
-    best: tuple[int, str] | None = None
-    for name in policies.presets_of(design):
-        base = policies.find_any(name)
-        changes = policies.differences(base, policy)
-        if "variants" in changes:
-            continue
-        if best is None or len(changes) < best[0]:
-            best = len(changes), ",".join([name, *(f"{choice}={value}" for choice, value in changes.items())])
-    assert best is not None
-    return best[1]
+    only_where = of(design).only_where
+    made: list[tuple[int, int, str]] = []
+    for number, name in enumerate(policies.presets_of(design)):
+        changes = policies.differences(policies.find_any(name), policy)
+        said = {
+            choice: value
+            for choice, value in changes.items()
+            if choice not in only_where or getattr(policy, only_where[choice][0]) == only_where[choice][1]
+        }
+        if "variants" not in said:
+            text = ",".join([name, *(f"{choice}={value}" for choice, value in said.items())])
+            made.append((len(said), number, text))
+    return min(made)[2]

@@ -17,6 +17,9 @@ MOST_LINES = 12
 """Rows, fronts, cores and cures of one kind that the text has; JSON has all."""
 
 
+Story = Callable[[Fails], dict[str, str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What was asked, for the words: names; the words of --require; the name, and the values, of --from."""
@@ -28,21 +31,21 @@ class Asked:
     without_bugs: bool = False
 
 
-def record(found: Found, asked: Asked, facts: Callable[[Fails], str]) -> dict[str, Any]:
-    """The answer as a JSON object. facts: who waits for what, or which property breaks, in the story of a failure."""
+def record(found: Found, asked: Asked, story: Story) -> dict[str, Any]:
+    """The answer as a JSON object. story: what the story of a failure is, by names of its fields."""
     made: dict[str, Any] = {
         "design": asked.design,
         "machine": asked.machine or None,
         "require": list(asked.required),
         "scenarios": found.names,
         "policies": found.searched,
-        "verdicts": sum(len(table.answers) for table in found.tables),
-        "nobody_passes": [_fails(found, one, asked) | {"facts": facts(one)} for one in found.nobody_passes()],
+        "verdicts": found.pairs,
+        "nobody_passes": [_fails(found, one, asked, story) for one in found.nobody_passes()],
         "left": [found.names[n] for n in found.rest],
         "survivors": int(found.surviving.sum()) if found.rest else 0,
         "undecided": found.undecided,
         "front": [_front(found, scenarios, some) for scenarios, some in found.front()],
-        "cores": [_core(found, core, asked) for core in found.cores()],
+        "cores": [_core(found, core, asked, story) for core in found.cores(asked.start[1] if asked.start else None)],
     }
     if asked.start:
         name, values = asked.start
@@ -69,13 +72,9 @@ def _choices(found: Found, box: int) -> dict[str, list[Any]]:
     return {name: list(values) for name, values in said.items() if searched.get(name) != values}
 
 
-def _fails(found: Found, fails: Fails, asked: Asked) -> dict[str, Any]:
-    return {
-        "scenario": fails.scenario,
-        "policies": fails.policies,
-        "property": fails.name,
-        "command": command(found, fails, asked),
-    }
+def _fails(found: Found, fails: Fails, asked: Asked, story: Story) -> dict[str, Any]:
+    said = {"scenario": fails.scenario, "policies": fails.policies}
+    return said | story(fails) | {"command": command(found, fails, asked)}
 
 
 def command(found: Found, fails: Fails, asked: Asked) -> str:
@@ -85,11 +84,11 @@ def command(found: Found, fails: Fails, asked: Asked) -> str:
     return shlex.join(["ultrafolio", "check", fails.scenario, "--policy", policy, *machine])
 
 
-def _core(found: Found, core: Core, asked: Asked) -> dict[str, Any]:
+def _core(found: Found, core: Core, asked: Asked, story: Story) -> dict[str, Any]:
     return {
         "choices": _choices(found, core.box),
         "policies": core.policies,
-        "fails": [_fails(found, one, asked) for one in core.fails],
+        "fails": [_fails(found, one, asked, story) for one in core.fails],
     }
 
 
@@ -112,7 +111,7 @@ def text(said: dict[str, Any]) -> str:
     if said["nobody_passes"]:
         lines += ["", "every policy fails, and set aside:"]
         for one in said["nobody_passes"]:
-            lines += [f"  {one['scenario']}: {one['property']}, {one['facts']}", f"    {one['command']}"]
+            lines += [f"  {one['scenario']}: {_story(one)}", f"    {one['command']}"]
     if not said["left"]:
         return "\n".join([*lines, "", "no scenario is left to ask"])
     lines += ["", *_survivors(said)]
@@ -155,8 +154,12 @@ def _row(row: dict[str, Any]) -> list[str]:
 def _core_lines(core: dict[str, Any]) -> list[str]:
     lines = [f"  {_said(core['choices'])} ({core['policies']})"]
     for one in core["fails"]:
-        lines += [f"    {one['scenario']} ({one['policies']}): {one['property']}", f"      {one['command']}"]
+        lines += [f"    {one['scenario']} ({one['policies']}): {_story(one)}", f"      {one['command']}"]
     return lines
+
+
+def _story(one: dict[str, Any]) -> str:
+    return f"{one['word']} {one['facts']}"
 
 
 def _from(said: dict[str, Any]) -> list[str]:
@@ -172,8 +175,18 @@ def _from(said: dict[str, Any]) -> list[str]:
 def _cure_words(cures: Sequence[dict[str, Any]]) -> str:
     if not cures:
         return "no change of up to four choices"
-    said = [" ".join(f"{name}={value}" for name, value in cure["changes"].items())
-            + (f" (then fails {len(cure['then_fails'])} others)" if cure["then_fails"] else "")
-            for cure in cures[:4]]  # fmt: skip
+    said = [_changes(cure["changes"]) + _worse(cure["then_fails"]) for cure in cures[:4]]
     more = [f"{len(cures) - 4} more"] if len(cures) > 4 else []
     return "; or ".join(said + more)
+
+
+def _changes(changes: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in changes.items())
+
+
+def _worse(names: Sequence[str]) -> str:
+    """That a changed policy fails scenarios that it passed before; names of three at most."""
+    if not names:
+        return ""
+    more = [f"{len(names) - 3} more"] if len(names) > 3 else []
+    return f" (then fails {', '.join([*names[:3], *more])})"
