@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from ultrafolio.check.verdicts.verdict import check
 from ultrafolio.cli import cli
+from ultrafolio.commands.search_sweep import plan_of
 from ultrafolio.errors import InputError
 from ultrafolio.model.policies import find_any
 from ultrafolio.names.find import found
@@ -95,3 +96,43 @@ def test_bugs_of_a_kernel_are_left_out():
     made = json.loads(said)["from"]
     assert made["policy"] == "linux-6.14"
     assert made["without_bugs"] == bool(find_any("linux-6.14").variants)
+
+
+PLAN = """
+[fixed]
+duration_us = 200
+[grid]
+order = [0, 1]
+policy = ["split"]
+seed = "1-2"
+"""
+
+
+def test_a_sweep_of_the_survivors(tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN)
+    required = ("large=direct", "refs=page", "accessible=page", "unmap=page", "interrupt=get", "import_ref=none",
+                "large_at=before-lock", "on_busy=refault", "import_lock=none")  # fmt: skip
+    words = ["29-lru-other-cpu", *(word for one in required for word in ("--require", one))]
+    code, said = typed(*words, "--sweep", str(plan), "--out", str(tmp_path / "out"), "--json")
+    made = json.loads(said)
+    assert code == 0
+    assert made["survivors"] == 6
+    assert made["sweep"]["cells"] == 6 * 2 * 2
+    front = made["sweep"]["front"]
+    assert 1 <= sum(one["policies"] for one in front) <= 6
+    measures = [tuple(one["measures"].values()) for one in front]
+    for one in measures:
+        assert not any(other[0] >= one[0] and all(o <= m for o, m in zip(other[1:], one[1:], strict=True))
+                       for other in measures if other != one)  # fmt: skip
+    _, text = typed(*words, "--sweep", str(plan), "--out", str(tmp_path / "out"))
+    assert "24 runs, no other one beats:" in text
+    with pytest.raises(InputError, match="--out DIR"):
+        typed(*words, "--sweep", str(plan))
+
+
+def test_a_plan_that_drops_policies_is_refused(tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN + '[[skip]]\npolicy = "split"\n')
+    with pytest.raises(InputError, match="skip"):
+        plan_of(plan, ["per-page"])

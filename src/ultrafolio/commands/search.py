@@ -69,6 +69,14 @@ from ultrafolio.search.table import Table
     help="Keep the verdicts of each scenario in this folder; the same command resumes from them.",
 )
 @click.option(
+    "--sweep",
+    "plan",
+    type=click.Path(path_type=Path),
+    shell_complete=among(lambda: shipped.names("sweeps")),
+    help="Also simulate the policies that pass, on the workloads of this plan, and tell those that no other one beats; "
+    "needs --out.",
+)
+@click.option(
     "--max-states",
     default=MAX_STATES,
     show_default=True,
@@ -85,6 +93,7 @@ def search(
     aside: tuple[str, ...],
     workers: int,
     out: Path | None,
+    plan: Path | None,
     max_states: int,
     as_json: bool,
 ) -> int:
@@ -103,7 +112,7 @@ def search(
     Exit codes: 0 a policy passes all that is not set aside, 1 none does or nothing is left, 2 bad input, 3 unknown (a
     limit was reached), 4 a defect of ultrafolio.
     """
-    code, said = answer(files, design, machine, required, start, aside, workers, out, max_states)
+    code, said = answer(files, design, machine, required, start, aside, workers, out, max_states, plan)
     click.echo(json.dumps(said) if as_json else words.text(said))
     return code
 
@@ -118,6 +127,7 @@ def answer(
     workers: int = 1,
     out: Path | None = None,
     max_states: int = MAX_STATES,
+    plan: Path | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """The exit code, and the answer as words.record() has it, of the command with these options."""
     stories = _stories(files, design, machine)
@@ -132,10 +142,17 @@ def answer(
     if unknown:
         raise InputError("--set-aside names a scenario that is not searched", value=unknown[0],
                          allowed="one of the scenarios", then="ultrafolio search --help")  # fmt: skip
+    if plan and not out:
+        raise InputError("--sweep keeps its results", value=str(plan), allowed="--out DIR beside it",
+                         then="ultrafolio search --help")  # fmt: skip
     given = _start(asked, start, required)
     tables = run.tables(asked, workers, _progress)
     found = Found(space, [known for known, _ in stories], tables, wanted, asked.within, [stem(one) for one in aside])
     said = words.record(found, words.Asked(name, machine or "", tuple(required), *given), _story(asked))
+    if plan and out and found.rest and found.surviving.any():
+        from ultrafolio.commands.search_sweep import swept
+
+        said["sweep"] = swept(found, plan, out / "sweep", workers)
     passes = found.rest and found.surviving.any()
     return 0 if passes else 3 if found.undecided else 1, said
 

@@ -1,13 +1,13 @@
 """docs/search-found.md: what `ultrafolio search` found of both designs, as Markdown.
 
-`python -m ultrafolio.commands.search_page DIR > docs/search-found.md` writes the page; DIR keeps the verdicts, of which
-a second run needs no more.
+`python -m ultrafolio.commands.search_page DIR > docs/search-found.md` writes the page; DIR keeps the verdicts and the
+runs, of which a second time needs no more.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path as File
 from typing import Any
 
 from ultrafolio.commands.search import answer
@@ -20,7 +20,7 @@ Made by `python -m ultrafolio.commands.search_page DIR`; do not edit. [search.md
 It is about the shipped scenarios, and about policies without bugs of kernels.
 """
 QUESTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("s390", {"design": "s390", "start": "linux-7.0"}),
+    ("s390", {"design": "s390", "start": "linux-7.0", "plan": File("survivors")}),
     ("s390, where references are counted per folio, as Linux does",
      {"design": "s390", "required": ("refs=folio",), "start": "linux-7.0"}),
     ("s390, references per folio, and scenario 18 set aside",
@@ -39,8 +39,8 @@ def typed(options: dict[str, Any]) -> str:
     )
 
 
-def page(out: Path | None) -> str:
-    """The page. out: the folder of the stored verdicts."""
+def page(out: File) -> str:
+    """The page. out: the folder of the stored verdicts and runs."""
     parts = [INTRO]
     for heading, options in QUESTIONS:
         _, said = answer(**options, out=out)
@@ -49,4 +49,4 @@ def page(out: Path | None) -> str:
 
 
 if __name__ == "__main__":
-    print(page(Path(sys.argv[1]) if len(sys.argv) > 1 else None), end="")
+    print(page(File(sys.argv[1])), end="")

@@ -61,11 +61,11 @@ def _front(found: Found, scenarios: Sequence[int], some: Array) -> dict[str, Any
     return {
         "fails": [found.names[n] for n in scenarios],
         "policies": int(some.sum()),
-        "rows": [{"policies": n, "choices": _choices(found, box)} for box, n in covered],
+        "rows": [{"policies": n, "choices": choices_of(found, box)} for box, n in covered],
     }
 
 
-def _choices(found: Found, box: int) -> dict[str, list[Any]]:
+def choices_of(found: Found, box: int) -> dict[str, list[Any]]:
     """The choices that a box restricts within what was searched, with their values."""
     said = found.space.words(box)
     searched = found.space.words(found.within)
@@ -86,7 +86,7 @@ def command(found: Found, fails: Fails, asked: Asked) -> str:
 
 def _core(found: Found, core: Core, asked: Asked, story: Story) -> dict[str, Any]:
     return {
-        "choices": _choices(found, core.box),
+        "choices": choices_of(found, core.box),
         "policies": core.policies,
         "fails": [_fails(found, one, asked, story) for one in core.fails],
     }
@@ -120,6 +120,8 @@ def text(said: dict[str, Any]) -> str:
         lines += _few([_core_lines(core) for core in said["cores"]])
     if "from" in said:
         lines += ["", *_from(said["from"])]
+    if "sweep" in said:
+        lines += ["", *_swept(said["sweep"])]
     return "\n".join(lines)
 
 
@@ -170,6 +172,16 @@ def _from(said: dict[str, Any]) -> list[str]:
     for one in said["fails"]:
         lines += [f"  {one['scenario']}: {_cure_words(one['cures'])}"]
     return [*lines, f"  all of them: {_cure_words(said['survives_after'])}"]
+
+
+def _swept(said: dict[str, Any]) -> list[str]:
+    lines = [f"on {said['plan']}, {plural(said['cells'], 'run')}, no other one beats:"]
+    for one in said["front"]:
+        measures = ", ".join(f"{name} {value:,.10g}" for name, value in one["measures"].items())
+        lines += [f"  {measures}", *(f"  {line}" for line in _few([_row(row) for row in one["rows"]]))]
+    if said["failed_in_runs"]:
+        lines += [f"  {plural(len(said['failed_in_runs']), 'policy', 'policies')} hung or broke a property in a run"]
+    return lines
 
 
 def _cure_words(cures: Sequence[dict[str, Any]]) -> str:
