@@ -25,6 +25,7 @@ _COMMANDS = {
     "sweep": ("ultrafolio.commands.sweep", "sweep", "A plan of many simulations, kept and resumed."),
     "report": ("ultrafolio.commands.report", "report", "The table and the HTML file of a sweep."),
     "prove": ("ultrafolio.commands.prove", "prove_command", "Safety for every size, by induction over the rules."),
+    "search": ("ultrafolio.commands.search", "search", "Every policy of a design: which pass, and which choices fail."),
     "policies": ("ultrafolio.commands.policies", "policies", "The policies, the kernels, and their choices."),
     "scenario": ("ultrafolio.commands.scenario", "scenario_command", "The scenario that a name by pattern means."),
     "trace": ("ultrafolio.commands.trace", "trace", "Certify a saved counterexample, or what a cluster did."),

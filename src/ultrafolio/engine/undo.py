@@ -14,6 +14,7 @@ class UndoLog:
     def __init__(self, live: Any) -> None:
         self._log: list[tuple[Any, str, int]] = []
         self._page: dict[int, int] = {}
+        self._number: dict[int, int] = {}
         # the first two, cfg and who, never change
         for name in live._fields[2:]:
             section = getattr(live, name)
@@ -21,6 +22,7 @@ class UndoLog:
             section[:] = [_logging(kind, record) for record in section]
             if name in _OF_A_PAGE:
                 self._page |= {id(record): at for at, record in enumerate(section)}
+            self._number |= {id(record): len(self._number) + at for at, record in enumerate(section)}
 
     def pages(self) -> set[int]:
         """Returns the pages of which a uv, mm or io record was written."""
@@ -40,6 +42,20 @@ class UndoLog:
         for record, name, before in self._log[mark:]:
             first.setdefault((id(record), name), (record, before))
         return all(getattr(record, name) == before for (_, name), (record, before) in first.items())
+
+    def changes(self, mark: int) -> tuple[tuple[int, str, int], ...]:
+        """Returns what differs from the mark: number of the record, counted through the sections behind the first two;
+        field; value now."""
+        first: dict[tuple[int, str], tuple[Any, int]] = {}
+        for record, name, before in self._log[mark:]:
+            first.setdefault((self._number[id(record)], name), (record, before))
+        return tuple(
+            sorted(
+                (number, name, now)
+                for (number, name), (record, before) in first.items()
+                if (now := getattr(record, name)) != before
+            )
+        )
 
     def undo(self, mark: int) -> None:
         """Undo the writes since the mark."""

@@ -10,7 +10,7 @@ A policy is written as a small TOML table; what it does not say is taken from it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,11 @@ def from_table(table: Mapping[str, Any], where: str) -> Policy:
     return replace(base, **{name: value for name, value in values.items() if value is not None})
 
 
+def differences(base: AnyPolicy, policy: AnyPolicy) -> dict[str, Any]:
+    """Returns the choices in which a policy differs from another one of its design, with its values."""
+    return {name: value for name, value in asdict(policy).items() if getattr(base, name) != value}
+
+
 def names() -> list[str]:
     """The names of the presets and of the kernels of s390."""
     return [*PRESETS, *kernels.names()]
@@ -133,7 +138,7 @@ def of_s390(policy: AnyPolicy, name: str) -> Policy:
 
 def find_any(name: str, tables: Mapping[str, Any] | None = None) -> AnyPolicy:
     """The policy called `name`, of any design: one of `tables` (a file's [policy.NAME] blocks), a preset, a kernel
-    (kernels.find), or FILE.toml[#NAME].
+    (kernels.find), or FILE.toml[#NAME]; or one of these with choices that differ, as in `split,refs=page,drain=all`.
 
     A FILE.toml holds one [policy.NAME] table, or several and the name after `#` says which.
     """
@@ -141,6 +146,9 @@ def find_any(name: str, tables: Mapping[str, Any] | None = None) -> AnyPolicy:
     _refuse_shipped(tables)
     if name in tables:
         return any_from_table(tables[name], f"[policy.{name}]")
+    first, *changes = name.split(",")
+    if changes and all("=" in change for change in changes):
+        return _changed(find_any(first, tables), changes, name)
     file, _, which = name.partition("#")
     if file.endswith(".toml"):
         blocks = read_toml(Path(file)).get("policy", {})
@@ -151,6 +159,16 @@ def find_any(name: str, tables: Mapping[str, Any] | None = None) -> AnyPolicy:
             raise one_of(f"{file}: no [policy.{which or 'NAME'}] table", which, blocks, then="ultrafolio policies")
         return any_from_table(blocks[which], f"{file}: [policy.{which}]")
     return _preset(name, tables)
+
+
+def _changed(base: AnyPolicy, changes: Iterable[str], name: str) -> AnyPolicy:
+    """A policy with other values, CHOICE=VALUE, of some choices. InputError for an unknown choice or value."""
+    fields = memfd.FIELDS if isinstance(base, MemfdPolicy) else FIELDS
+    said = dict(change.split("=", 1) for change in changes)
+    table = {choice: int(value) if value.isdecimal() else value for choice, value in said.items()}
+    known = {choice: field for choice, field in fields.items() if choice not in ("base", "variants")}
+    values = take(table, f"policy {name}", known, then="ultrafolio policies")
+    return replace(base, **{choice: values[choice] for choice in table})
 
 
 def _refuse_shipped(blocks: Iterable[str]) -> None:

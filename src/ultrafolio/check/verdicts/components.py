@@ -156,7 +156,7 @@ class _Judge:
         for bit in bits(met):
             if (here & bit).all() and not (self.fair & ((there & bit) == 0)).any():
                 staying |= bit
-        expected = self._expected()
+        expected = is_expected(self.lookup, self.component)
         if staying:
             holding = self._holding(staying, whole)
             kind: WaitKind = "vmm-bound" if self._at_the_vmm(holding) else "permanent"
@@ -195,14 +195,6 @@ class _Judge:
         """Returns the obstacles present for the waiter in each of `states`."""
         run, t, page = self.run, self.t, self.page
         return self.lookup.each(states, lambda s: run.present(s, t, page, whole), t)
-
-    def _expected(self) -> bool:
-        """Whether the waiter unshares a page that is pinned in every state."""
-        entry, page = self.lookup.state(self.component.entry), self.page
-        if not self.run.unshares(entry, self.t):
-            return False
-        pins = self.lookup.each(self.members, lambda s: s.mm[page].pins + s.mm[page].longs)
-        return bool((pins > 0).all())
 
     # ----------------------------------------------------------------------------------------- who and which step
     def _at_the_vmm(self, holding: tuple[int, ...]) -> bool:
@@ -309,6 +301,24 @@ class _Judge:
 
 
 SPLIT_MET = 1 << len(OBSTACLES)
+
+
+def is_expected(lookup: Lookup, component: Component) -> bool:
+    """Whether the wait of a component is the purpose of pin shared: the waiter unshares a page that is pinned in every
+    state."""
+    return not len(without_pin(lookup, component))
+
+
+def without_pin(lookup: Lookup, component: Component) -> Array:
+    """Returns the states of a component by which its wait is not expected: those in which the page is not pinned; all
+    if the waiter does not unshare."""
+    entry, t, members = lookup.state(component.entry), component.waiter, component.members
+    run = waits.of(entry)
+    if not run.unshares(entry, t):
+        return members
+    page = int(run.waited_page(entry, t))
+    found: Array = members[lookup.each(members, lambda s: s.mm[page].pins + s.mm[page].longs) == 0]
+    return found
 
 
 def is_the_vmms(state: State, a: int) -> bool:

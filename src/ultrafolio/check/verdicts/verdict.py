@@ -82,6 +82,11 @@ class Finding:
         """Sort key: the worst kind first, then the lower entry, then the lower actor."""
         return KINDS.index(self.kind) if self.kind else len(KINDS), self.entry, self.actor or 0
 
+    @property
+    def fails(self) -> bool:
+        """Whether it is counted against the policy."""
+        return self.verdict == "violated" and not self.expected
+
     def record(self) -> dict[str, Any]:
         wait = self.wait.record() if self.wait else NO_WAIT
         adverse = {"adverse": True} if self.adverse else {}
@@ -148,7 +153,7 @@ class Result(Tabular):
     @property
     def worst(self) -> Finding:
         """Returns the worst finding: violated and unexpected first, then other failures, then unknown."""
-        failed = [f for f in self.findings if f.verdict == "violated" and not f.expected]
+        failed = [f for f in self.findings if f.fails]
         stalls = [f for f in self.findings if f.kind is not None]
         ranked = failed or stalls or [f for f in self.findings if f.verdict == "unknown"] or self.findings
         return min(ranked, key=lambda f: f.rank)
@@ -178,7 +183,7 @@ class Result(Tabular):
 
     @property
     def verdict(self) -> Verdict:
-        if any(f.verdict == "violated" and not f.expected for f in self.findings):
+        if any(f.fails for f in self.findings):
             return "violated"
         return "holds" if self.complete else "unknown"
 

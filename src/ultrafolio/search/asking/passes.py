@@ -1,0 +1,80 @@
+"""The box of the policies that have one and the same state graph: what one verdict says of each of them.
+
+A step depends on the pages and machines (a graph's shared vector) and on its actor's own part, so each such pair of the
+graph is asked once, over the whole space, and remembered for the graphs of other policies. A rule that reads other
+threads is asked in every state. What is asked of a pair is all that the graph has of it: each step, what it changes and
+breaks; that it waits; and whether the actor has begun what a leads-to must end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ultrafolio.check.search.graph import Graph
+from ultrafolio.check.search.thread_local import local_rules
+from ultrafolio.check.verdicts.replay import frozen
+from ultrafolio.engine.interp import to_lists
+from ultrafolio.search.asking.system import Setting
+from ultrafolio.search.space import Values
+
+
+def box_of(setting: Setting, graph: Graph, values: Values, box: int) -> int:
+    """The box of the policies that have this graph, of a policy that has it, within the setting's box."""
+    policy = setting.live.space.bits(values)
+    for key, t, number in _pairs(setting, graph):
+        ways = setting.pairs.get(key)
+        if ways is None:
+            setting.live.load(frozen(to_lists(graph.unpack(number))))
+            ways = setting.pairs[key] = setting.live.ways(_everything(setting, t), values)
+        if len(ways.leaves) > 1:
+            box &= ways.around(policy)[0]
+    return box
+
+
+def _everything(setting: Setting, t: int) -> Callable[[Any], Any]:
+    """The question what actor `t` can do, as the search for states asks it (check/search/memo.py: run_steps)."""
+
+    def asked(state: Any) -> Any:
+        pc = state.task[t].pc
+        idle = pc == setting.design.idle[state.who[t].kind]
+        count = len(setting.choices[t]) if idle else 1
+        moves = tuple(setting.one(state, t, choice) for choice in range(count))
+        return moves, bool(setting.run.is_pending(state, t))
+
+    return asked
+
+
+def _pairs(setting: Setting, graph: Graph) -> Iterator[tuple[Any, int, int]]:
+    """Each pair of the graph: a key for what it consists of, the actor, and the number of a state that has it."""
+    space, n = graph.space, graph.states
+    rows, fields = space.node[:n], space.fields
+    shared = rows[:, 0] & fields[0]["mask"]
+    short = [(rows[:, f["word"]] >> f["shift"]) & f["mask"] for f in fields[1:]]
+    contents: dict[int, int] = {}
+
+    def content(part: int) -> int:
+        if part not in contents:
+            contents[part] = setting.parts.setdefault(space.part_words[part].tobytes(), len(setting.parts))
+        return contents[part]
+
+    def whole(number: int) -> Any:
+        return tuple(content(int(space.short_parts[t, mine[number]])) for t, mine in enumerate(short))
+
+    vectors = {int(m): tuple(content(int(part)) for part in space.shared[m]) for m in np.unique(shared)}
+    local, after = local_rules(setting.design), graph.system.state.who["after"]
+    for t, mine in enumerate(short):
+        _, first, inverse = np.unique(shared * (int(fields[t + 1]["mask"]) + 1) + mine,
+                                      return_index=True, return_inverse=True)  # fmt: skip
+        far = []
+        for at, number in enumerate(first.tolist()):
+            vector, part = vectors[int(shared[number])], content(int(space.short_parts[t, mine[number]]))
+            pc = int(graph.unpack(number).task["pc"][t]) if (t, vector, part) not in setting.pairs else -1
+            if pc >= 0 and (not local[pc] or after[t]):
+                far.append(at)
+            else:
+                yield (t, vector, part), t, number
+        for number in np.flatnonzero(np.isin(inverse.reshape(-1), far)).tolist() if far else ():
+            yield (t, vectors[int(shared[number])], whole(number)), t, number
