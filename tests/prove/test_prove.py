@@ -154,7 +154,7 @@ def test_facts_read_the_choices_that_are_compared(name):
     """Facts can be said where only the choices of facts.COMPARED are known: a fact that reads another is a KeyError."""
     codes = policies.find(name).codes()
     cfg = {choice: codes[choice] for choice in facts.COMPARED}
-    for place in reached(unchanged(), policies.find(name), WITHOUT):
+    for place in reached(unchanged(), policies.find(name).codes(), WITHOUT):
         view = View(at(place), Symbolic(STEPS), cfg)
         said = [fact.says(view) for fact in THREAD.values()]
         said += [fact(view, PAGE) for fact in facts.PAGES.values()]
@@ -384,7 +384,7 @@ def test_each_broken_rule_loses_its_property(name):
 )
 def test_a_rule_of_another_form_is_refused_by_name(old, new):
     with pytest.raises(Refused, match=r"^rule [a-z-]+: "):
-        reached(Rules({old: new}), policies.find(ONE), WITHOUT)
+        reached(Rules({old: new}), policies.find(ONE).codes(), WITHOUT)
 
 
 # ------------------------------------------------------------------------------------------------- solvers

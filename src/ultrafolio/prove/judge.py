@@ -85,7 +85,7 @@ def prove(
     The facts of an `earlier` proof are tried first, and only they: what is open then may still be proved without it.
     """
     rules = rules or unchanged()
-    problem = Problem(rules, policy.codes(), reached(rules, policy, without))
+    problem = Problem(rules, policy.codes(), reached(rules, policy.codes(), without))
     run = Houdini(problem, tally or Tally(), told, earlier, numbers)
     run.run()
     return verdicts(run, numbers)

@@ -54,7 +54,7 @@ def _order(chosen: Mapping[str, Policy], without: frozenset[int]) -> list[str]:
     if len(chosen) == 1:
         return list(chosen)
     rules = unchanged()
-    return sorted(chosen, key=lambda name: -len(paths.reached(rules, chosen[name], without)))
+    return sorted(chosen, key=lambda name: -len(paths.reached(rules, chosen[name].codes(), without)))
 
 
 def nearest(policy: Policy, done: Sequence[tuple[Policy, Earlier]]) -> Earlier | None:

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ultrafolio.engine.load import constants
-from ultrafolio.engine.tables import RULE_MODULES
 from ultrafolio.export.promela.terms import Term, constant
-from ultrafolio.model import layout
+from ultrafolio.model.design import Design
+from ultrafolio.model.designs import S390, PerDesign
 
 
 class Untranslatable(ValueError):
@@ -19,17 +18,18 @@ class Untranslatable(ValueError):
 
 
 class Source:
-    """The functions of the rule modules by name, as syntax trees."""
+    """The functions of a design's rule modules by name, and those that call its machine, as syntax trees."""
 
-    def __init__(self, changed: Mapping[str, str] | None = None) -> None:
+    def __init__(self, changed: Mapping[str, str] | None = None, design: Design = S390) -> None:
         """`changed` replaces source text, {old: new}, as engine.load.functions does for deliberately broken rules.
 
         Raises ValueError unless each `old` occurs exactly once.
         """
+        self.design = design
         left = dict(changed or {})
         self.functions: dict[str, ast.FunctionDef] = {}
         self.places: dict[int, Term] = {}
-        for module in RULE_MODULES:
+        for module in design.modules:
             text = Path(str(module.__file__)).read_text(encoding="utf-8")
             for old in [old for old in left if text.count(old) == 1]:
                 text = text.replace(old, left.pop(old))
@@ -37,6 +37,10 @@ class Source:
                 if isinstance(node, ast.FunctionDef) and node.decorator_list:
                     self.functions[node.name] = node
                     self._place(node)
+        for verb in design.verbs:
+            for node in ast.parse(verb).body:
+                if isinstance(node, ast.FunctionDef):
+                    self.functions[node.name] = node
         if left:
             raise ValueError(f"not found exactly once in the rules: {list(left)}")
         self._writes: dict[str, frozenset[str]] = {}
@@ -74,10 +78,10 @@ class Source:
 
     @functools.cached_property
     def constants(self) -> dict[str, Any]:
-        return constants(layout)
+        return dict(self.design.constants)
 
 
-@functools.cache
-def unchanged() -> Source:
-    """Returns the unchanged rules; read once per process."""
-    return Source()
+@PerDesign
+def unchanged(design: Design) -> Source:
+    """Returns the unchanged rules of a design; read once per process."""
+    return Source(design=design)

@@ -106,7 +106,7 @@ def ranked(
 ) -> tuple[Ranks, dict[Wait, Answer]]:
     """What the ranks say of each wait of a policy, with no actor of the kinds `without`."""
     rules = rules or unchanged()
-    problem = Problem(rules, policy.codes(), reached(rules, policy, without))
+    problem = Problem(rules, policy.codes(), reached(rules, policy.codes(), without))
     counted = {fact for fact in problem.tried if fact[0] in ("count", "sum")}
     problem.keep(counted | {fact for fact in problem.tried if fact[2] in (*THREADS, *OF_PAGES)})
     run = Houdini(problem, tally or Tally(), told)
