@@ -253,7 +253,7 @@ class Reader:
         """What a function returns that writes nothing and has no loop, as one formula."""
         for at, node in enumerate(body):
             match node:
-                case ast.Expr(value=ast.Constant()):
+                case ast.Expr(value=ast.Constant()) | ast.Pass():
                     continue
                 case ast.Return(value=value):
                     return None if value is None else self.value(value, env)

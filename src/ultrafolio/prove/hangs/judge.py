@@ -19,8 +19,9 @@ from ultrafolio.prove.before import Problem
 from ultrafolio.prove.facts import PAGES, THREAD
 from ultrafolio.prove.houdini import Houdini, Tally, Told
 from ultrafolio.prove.paths import reached
-from ultrafolio.prove.refuted import MAX_STATES, meets
+from ultrafolio.prove.refuted import MAX_STATES
 from ultrafolio.prove.rules import Rules, unchanged
+from ultrafolio.prove.systems import meets
 
 from .nodes import Edge, Graph
 from .ranks import LONG_TERM, Answer, Ranks
