@@ -92,19 +92,19 @@ def _order(asked: Sequence[Systems]) -> list[Systems]:
 def nearest(systems: Systems, done: Iterable[tuple[Systems, Earlier]]) -> Earlier | None:
     """The earlier proof of the policy that differs in the fewest choices, the last of several.
 
-    None where none agrees in the choices that facts read, and makes folios, or pages, accessible as this one does:
-    other facts are needed then.
+    None where none agrees in the choices that facts read, and makes folios, or pages, accessible as this one does, or
+    is about another machine: other facts are needed then.
     """
 
-    def kind(one: AnyPolicy) -> list[object]:
-        if isinstance(one, Policy):
-            return [*(getattr(one, name) for name in COMPARED), one.accessible == "page"]
-        return [getattr(one, name) for name in COMPARED_MEMFD]
+    def kind(one: Systems) -> list[object]:
+        if isinstance(one.policy, Policy):
+            return [*(getattr(one.policy, name) for name in COMPARED), one.policy.accessible == "page"]
+        return [*(getattr(one.policy, name) for name in COMPARED_MEMFD), one.machine]
 
     near = [
-        (differing(systems.policy, other.policy) + (systems.machine != other.machine), -n, proof)
+        (differing(systems.policy, other.policy), -n, proof)
         for n, (other, proof) in enumerate(done)
-        if kind(other.policy) == kind(systems.policy)
+        if kind(other) == kind(systems)
     ]
     return min(near, key=lambda one: one[:2])[2] if near else None
 

@@ -45,8 +45,8 @@ class Systems:
     def label(self) -> str:
         """The policy, with the machine and the pages where there is a choice."""
         where = f" on {self.machine}" if self.machine else ""
-        pages = "huge" if self.huge else "single"
-        return f"{self.name}{where}{f', {pages} pages' if self.has_huge else ''}"
+        form = ", huge pages" if self.huge else ", single pages"
+        return f"{self.name}{where}{form if self.has_huge else ''}"
 
     @property
     def has_huge(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ultrafolio.errors import InputError
 from ultrafolio.model import scenario
-from ultrafolio.model.guest_memfd.layout import HOLE, KINDS, MAPPED_PRIVATE, SPLICE, VCPU, VMM
+from ultrafolio.model.guest_memfd.layout import HOLE, KINDS, MAPPED_PRIVATE, VCPU, VMM
 from ultrafolio.model.guest_memfd.policy import MemfdPolicy
 from ultrafolio.model.guest_memfd.scenario import ACTORS, BESIDE_A_HOLE
 
@@ -36,20 +36,18 @@ def documents(kind: int, more: int, machine: str) -> Iterator[dict[str, Any]]:
     if HOLE in kinds and any(one not in BESIDE_A_HOLE for one in kinds):
         return
     for state, mapped in PAGES:
-        vcpu = {"touch": [0], "share": [0], "unshare": [0], "starts": 2}
+        vcpu = {"touch": [0], "share": [0], "unshare": [0], "starts": 1}
         other = "private" if state == "shared" else "shared"
         yield {
             "design": "guest_memfd",
             "machine": machine,
             "memory": {"folios": [0], "state": [state], "mapped": mapped},
             "vcpu": [vcpu],
-            "vmm": [{"page": 0, "to": other, "starts": 2}],
+            "vmm": [{"page": 0, "to": other, "starts": 1}],
             **{KINDS[one]: [_actor(one)] for one in kinds},
         }
 
 
 def _actor(kind: int) -> dict[str, Any]:
-    """An actor on the one page, which acts twice."""
-    page = ACTORS[KINDS[kind]]["page"]
-    made: dict[str, Any] = {"page": 0 if page.kind == "int" else [0], "starts": 1 if kind == SPLICE else 2}
-    return made
+    """An actor on the one page, which acts once."""
+    return {"page": 0 if ACTORS[KINDS[kind]]["page"].kind == "int" else [0]}

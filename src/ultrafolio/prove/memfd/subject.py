@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ultrafolio.model.designs import GUEST_MEMFD
 from ultrafolio.prove import terms
-from ultrafolio.prove.facts import View
+from ultrafolio.prove.facts import IMPLIED, View
 from ultrafolio.prove.subject import Subject
 from ultrafolio.prove.terms import Value
 
@@ -45,4 +45,14 @@ MEMFD = Subject(
     compared=READ,
     where=lambda view, page: {counts.KVMS: view.task("i")},
     witnesses={2: (counts.KVMS,)},
+    implied=(
+        *IMPLIED,
+        ("it is at the start of its piece", "it is in its piece or at the end"),
+        ("it is in its piece", "it is in its piece or at the end"),
+        ("its piece is its request", "its piece is in its request"),
+        ("no page is under invalidation", "no page out of its piece is under invalidation"),
+        ("no page of its piece is mapped", "no page of its piece is mapped as the old kind"),
+        ("it has a page left to pin", "it has pinned at most all pages"),
+        ("its device has one page", "its device has at least one page"),
+    ),
 )
